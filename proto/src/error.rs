@@ -1,0 +1,277 @@
+//! Every reason for which Troupe refuses, and the four answers that a caller needs about each:
+//! the gRPC code, whether to retry, whether it surely did not happen, whether to refresh metadata.
+//!
+//! The answers are exhaustive matches without `_`: a new reason does not compile until it has all four.
+
+#[cfg(feature = "grpc")]
+mod status;
+
+use crate::v1::{ErrorDetail, ErrorReason};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Why Troupe refused, or what became of a request. The same enum as on the wire.
+pub type ErrorCode = ErrorReason;
+
+/// The gRPC status codes that Troupe uses, by their numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum GrpcCode {
+    InvalidArgument = 3,
+    DeadlineExceeded = 4,
+    NotFound = 5,
+    AlreadyExists = 6,
+    PermissionDenied = 7,
+    ResourceExhausted = 8,
+    FailedPrecondition = 9,
+    Aborted = 10,
+    OutOfRange = 11,
+    Internal = 13,
+    Unavailable = 14,
+    DataLoss = 15,
+}
+
+impl ErrorCode {
+    /// The status code of a call that failed as a whole for this reason.
+    pub const fn grpc_code(self) -> GrpcCode {
+        match self {
+            Self::UnknownTopic | Self::UnknownPartition | Self::UnknownActor => GrpcCode::NotFound,
+            Self::TopicExists => GrpcCode::AlreadyExists,
+            Self::InvalidTopic
+            | Self::InvalidPartitions
+            | Self::InvalidReplicationFactor
+            | Self::InvalidReplicaAssignment
+            | Self::InvalidConfig
+            | Self::InvalidRequest
+            | Self::RecordTooLarge
+            | Self::InvalidRecord
+            | Self::UnsupportedCompression
+            | Self::InvalidTimestamp => GrpcCode::InvalidArgument,
+            Self::TopicDeletionDisabled
+            | Self::NotLeader
+            | Self::FencedLeaderEpoch
+            | Self::StaleTopicId => GrpcCode::FailedPrecondition,
+            Self::LeaderNotAvailable
+            | Self::NotController
+            | Self::NotEnoughReplicas
+            | Self::NotEnoughReplicasAfterAppend
+            | Self::OutcomeUnknown
+            | Self::ShuttingDown => GrpcCode::Unavailable,
+            Self::RequestTimedOut => GrpcCode::DeadlineExceeded,
+            Self::OffsetOutOfRange => GrpcCode::OutOfRange,
+            Self::OutOfOrderSequence | Self::ProducerFenced => GrpcCode::Aborted,
+            Self::Throttled | Self::DiskFull => GrpcCode::ResourceExhausted,
+            Self::CorruptBatch | Self::CorruptLog => GrpcCode::DataLoss,
+            Self::ChaosDisabled => GrpcCode::PermissionDenied,
+            Self::StorageFailure | Self::Internal | Self::Unspecified => GrpcCode::Internal,
+        }
+    }
+
+    /// Whether trying the same again can succeed.
+    pub const fn is_retriable(self) -> bool {
+        match self {
+            Self::NotLeader
+            | Self::FencedLeaderEpoch
+            | Self::LeaderNotAvailable
+            | Self::NotController
+            | Self::NotEnoughReplicas
+            | Self::NotEnoughReplicasAfterAppend
+            | Self::OutcomeUnknown
+            | Self::RequestTimedOut
+            | Self::Throttled
+            | Self::StorageFailure
+            | Self::DiskFull
+            | Self::ShuttingDown
+            | Self::CorruptBatch => true,
+            Self::Unspecified
+            | Self::UnknownTopic
+            | Self::UnknownPartition
+            | Self::TopicExists
+            | Self::InvalidTopic
+            | Self::InvalidPartitions
+            | Self::InvalidReplicationFactor
+            | Self::InvalidReplicaAssignment
+            | Self::InvalidConfig
+            | Self::InvalidRequest
+            | Self::TopicDeletionDisabled
+            | Self::StaleTopicId
+            | Self::OffsetOutOfRange
+            | Self::RecordTooLarge
+            | Self::InvalidRecord
+            | Self::UnsupportedCompression
+            | Self::InvalidTimestamp
+            | Self::OutOfOrderSequence
+            | Self::ProducerFenced
+            | Self::CorruptLog
+            | Self::ChaosDisabled
+            | Self::UnknownActor
+            | Self::Internal => false,
+        }
+    }
+
+    /// Whether what was asked for surely was not done. False: it may have been, now or later.
+    pub const fn surely_not_done(self) -> bool {
+        match self {
+            Self::NotEnoughReplicasAfterAppend
+            | Self::OutcomeUnknown
+            | Self::RequestTimedOut
+            | Self::StorageFailure
+            | Self::Internal
+            | Self::Unspecified => false,
+            Self::UnknownTopic
+            | Self::UnknownPartition
+            | Self::TopicExists
+            | Self::InvalidTopic
+            | Self::InvalidPartitions
+            | Self::InvalidReplicationFactor
+            | Self::InvalidReplicaAssignment
+            | Self::InvalidConfig
+            | Self::InvalidRequest
+            | Self::TopicDeletionDisabled
+            | Self::StaleTopicId
+            | Self::NotLeader
+            | Self::FencedLeaderEpoch
+            | Self::LeaderNotAvailable
+            | Self::NotController
+            | Self::NotEnoughReplicas
+            | Self::OffsetOutOfRange
+            | Self::RecordTooLarge
+            | Self::InvalidRecord
+            | Self::CorruptBatch
+            | Self::UnsupportedCompression
+            | Self::InvalidTimestamp
+            | Self::OutOfOrderSequence
+            | Self::ProducerFenced
+            | Self::Throttled
+            | Self::DiskFull
+            | Self::CorruptLog
+            | Self::ShuttingDown
+            | Self::ChaosDisabled
+            | Self::UnknownActor => true,
+        }
+    }
+
+    /// Whether the caller's picture of the cluster is old.
+    pub const fn refresh_metadata(self) -> bool {
+        match self {
+            Self::UnknownTopic
+            | Self::UnknownPartition
+            | Self::StaleTopicId
+            | Self::NotLeader
+            | Self::FencedLeaderEpoch
+            | Self::LeaderNotAvailable
+            | Self::StorageFailure
+            | Self::DiskFull
+            | Self::ShuttingDown
+            | Self::OutcomeUnknown => true,
+            Self::Unspecified
+            | Self::TopicExists
+            | Self::InvalidTopic
+            | Self::InvalidPartitions
+            | Self::InvalidReplicationFactor
+            | Self::InvalidReplicaAssignment
+            | Self::InvalidConfig
+            | Self::InvalidRequest
+            | Self::TopicDeletionDisabled
+            | Self::NotController
+            | Self::NotEnoughReplicas
+            | Self::NotEnoughReplicasAfterAppend
+            | Self::RequestTimedOut
+            | Self::OffsetOutOfRange
+            | Self::RecordTooLarge
+            | Self::InvalidRecord
+            | Self::CorruptBatch
+            | Self::UnsupportedCompression
+            | Self::InvalidTimestamp
+            | Self::OutOfOrderSequence
+            | Self::ProducerFenced
+            | Self::Throttled
+            | Self::CorruptLog
+            | Self::ChaosDisabled
+            | Self::UnknownActor
+            | Self::Internal => false,
+        }
+    }
+
+    /// The name on the wire, without the enum's prefix: `NOT_LEADER`.
+    pub fn reason(self) -> &'static str {
+        let name = self.as_str_name();
+        name.strip_prefix("ERROR_REASON_").unwrap_or(name)
+    }
+}
+
+/// A refusal with its facts, on its way to the caller: one operation's error enum becomes one of these.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    pub code: ErrorCode,
+    /// Lowercase, without a full stop; says what to do where that is known.
+    pub message: String,
+    /// Facts by name: `limit`, `actual`, `earliest`, `latest`, …
+    pub facts: BTreeMap<String, String>,
+    /// Who leads instead, if known: node id and endpoint.
+    pub leader: Option<(i32, String)>,
+}
+
+impl Error {
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), facts: BTreeMap::new(), leader: None }
+    }
+
+    /// The same error with one more fact.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl fmt::Display) -> Self {
+        self.facts.insert(name.to_owned(), value.to_string());
+        self
+    }
+
+    /// The same error with a hint where the leader is.
+    #[must_use]
+    pub fn with_leader(mut self, node_id: i32, endpoint: impl Into<String>) -> Self {
+        self.leader = Some((node_id, endpoint.into()));
+        self
+    }
+
+    pub fn is_retriable(&self) -> bool {
+        self.code.is_retriable()
+    }
+
+    pub fn surely_not_done(&self) -> bool {
+        self.code.surely_not_done()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code.reason(), self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<Error> for ErrorDetail {
+    fn from(error: Error) -> Self {
+        let (leader_id, leader_endpoint) = match error.leader {
+            Some((id, endpoint)) => (Some(id), endpoint),
+            None => (None, String::new()),
+        };
+        ErrorDetail {
+            reason: error.code.into(),
+            message: error.message,
+            retriable: error.code.is_retriable(),
+            surely_not_done: error.code.surely_not_done(),
+            refresh_metadata: error.code.refresh_metadata(),
+            leader_id,
+            leader_endpoint,
+            facts: error.facts,
+        }
+    }
+}
+
+impl From<ErrorDetail> for Error {
+    /// A reason from a newer broker than this code becomes `Unspecified`: not retried, outcome unknown.
+    fn from(detail: ErrorDetail) -> Self {
+        let code = detail.reason();
+        let leader = detail.leader_id.map(|id| (id, detail.leader_endpoint));
+        Error { code, message: detail.message, facts: detail.facts, leader }
+    }
+}

@@ -1,0 +1,109 @@
+//! The same messages, read lazily. A length-delimited field looks the same on the wire whether it is
+//! declared as a message or as bytes; these types declare batches as bytes, so that a slice of a file or
+//! of a request passes through without being decoded. Tests hold them against the generated types.
+
+use crate::log::v1::TopicPartition;
+use crate::v1::ErrorDetail;
+use bytes::Bytes;
+use prost::Message;
+
+/// [`crate::log::v1::ProduceStreamRequest`] with an encoded batch.
+#[derive(Clone, PartialEq, Message)]
+pub struct ProduceStreamRequest {
+    #[prost(uint64, tag = "1")]
+    pub correlation_id: u64,
+    #[prost(enumeration = "crate::v1::Acks", tag = "2")]
+    pub acks: i32,
+    #[prost(uint32, tag = "3")]
+    pub timeout_ms: u32,
+    #[prost(message, optional, tag = "4")]
+    pub partition: Option<TopicPartition>,
+    /// A serialised `RecordBatch`.
+    #[prost(bytes = "bytes", tag = "15")]
+    pub batch: Bytes,
+}
+
+/// [`crate::log::v1::FetchStreamResponse`] with encoded batches.
+#[derive(Clone, PartialEq, Message)]
+pub struct FetchStreamResponse {
+    #[prost(message, optional, tag = "1")]
+    pub partition: Option<TopicPartition>,
+    #[prost(int64, tag = "2")]
+    pub high_watermark: i64,
+    #[prost(int64, tag = "3")]
+    pub log_start_offset: i64,
+    #[prost(message, optional, tag = "4")]
+    pub error: Option<ErrorDetail>,
+    /// Serialised `RecordBatches`: whole batches as they stand in the file.
+    #[prost(bytes = "bytes", tag = "15")]
+    pub batches: Bytes,
+}
+
+/// [`crate::log::v1::FetchResponse`] with encoded batches.
+#[derive(Clone, PartialEq, Message)]
+pub struct FetchResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub partitions: Vec<PartitionFetch>,
+}
+
+/// [`crate::log::v1::PartitionFetch`] with encoded batches.
+pub type PartitionFetch = FetchStreamResponse;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::v1 as typed;
+
+    fn partition() -> Option<TopicPartition> {
+        Some(TopicPartition {
+            topic: "t".into(),
+            partition: 3,
+            topic_id: Bytes::from_static(b"id"),
+        })
+    }
+
+    fn batch() -> typed::RecordBatch {
+        typed::RecordBatch { base_offset: 7, record_count: 1, ..Default::default() }
+    }
+
+    #[test]
+    fn a_lazy_produce_request_has_the_same_wire_image() {
+        let typed = typed::ProduceStreamRequest {
+            correlation_id: 9,
+            acks: 2,
+            timeout_ms: 11,
+            partition: partition(),
+            batch: Some(batch()),
+        };
+        let lazy = ProduceStreamRequest::decode(&typed.encode_to_vec()[..]).unwrap();
+        assert_eq!(lazy.batch, batch().encode_to_vec());
+        assert_eq!(lazy.encode_to_vec(), typed.encode_to_vec());
+    }
+
+    #[test]
+    fn lazy_fetch_responses_have_the_same_wire_image() {
+        let batches = typed::RecordBatches { batches: vec![batch(), batch()] };
+        let pushed = typed::FetchStreamResponse {
+            partition: partition(),
+            high_watermark: 5,
+            log_start_offset: 1,
+            error: Some(ErrorDetail { message: "m".into(), ..Default::default() }),
+            batches: Some(batches.clone()),
+        };
+        let lazy = FetchStreamResponse::decode(&pushed.encode_to_vec()[..]).unwrap();
+        assert_eq!(lazy.batches, batches.encode_to_vec());
+        assert_eq!(lazy.encode_to_vec(), pushed.encode_to_vec());
+
+        let answer = typed::FetchResponse {
+            partitions: vec![typed::PartitionFetch {
+                partition: partition(),
+                high_watermark: 5,
+                log_start_offset: 1,
+                error: None,
+                batches: Some(batches),
+            }],
+        };
+        let lazy = FetchResponse::decode(&answer.encode_to_vec()[..]).unwrap();
+        assert_eq!(lazy.encode_to_vec(), answer.encode_to_vec());
+    }
+}
