@@ -1,0 +1,226 @@
+//! A node's configuration: file < environment (`TROUPE__SECTION__KEY`) < `--set`.
+//!
+//! Keys are Kafka's words with dots. Every fault of every source is collected before anything starts.
+
+mod value;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use troupe_machines::suggest;
+pub use value::{Bytes, Millis, Setting};
+
+/// Declares the fields, their keys, defaults and documentation once.
+macro_rules! settings {
+    ($( $(#[doc = $doc:literal])+ $field:ident: $type:ty = $default:expr, $key:literal; )+) => {
+        /// Everything that can be set for a node.
+        #[derive(Clone, Debug)]
+        pub struct NodeConfig {
+            $( $(#[doc = $doc])+ pub $field: $type, )+
+        }
+
+        impl Default for NodeConfig {
+            fn default() -> Self {
+                Self { $( $field: $default, )+ }
+            }
+        }
+
+        impl NodeConfig {
+            /// Every key, with its default and what it means.
+            pub fn keys() -> Vec<(&'static str, String, &'static str)> {
+                let defaults = Self::default();
+                vec![$( ($key, defaults.$field.show(), concat!($($doc),+).trim()), )+]
+            }
+
+            fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
+                match key {
+                    $( $key => self.$field = Setting::parse(value)?, )+
+                    _ => return Err(unknown_key(key)),
+                }
+                Ok(())
+            }
+        }
+    };
+}
+
+settings! {
+    /// Number of this node in the cluster.
+    node_id: i32 = 1, "node.id";
+    /// `broker`, `controller` or both, separated by a comma. A single node is both.
+    process_roles: String = "broker,controller".to_owned(), "process.roles";
+    /// Name of the cluster; empty: drawn at random when the data directory is new.
+    cluster_id: String = String::new(), "cluster.id";
+    /// Address of the gRPC listener; port 0 takes a free one.
+    listener: SocketAddr = ([127, 0, 0, 1], 7070).into(), "listener";
+    /// host:port that clients are told to use; empty: the listener's address.
+    advertised_listener: String = String::new(), "advertised.listener";
+    /// Address of the HTTP listener, for `/metrics`.
+    http_listener: SocketAddr = ([127, 0, 0, 1], 7071).into(), "http.listener";
+    /// Where everything is kept.
+    log_dir: PathBuf = PathBuf::from("troupe-data"), "log.dir";
+    /// Threads that serve connections and own partitions; 0: one for each processor.
+    shards: usize = 0, "shards";
+    /// Threads that wait for the disk.
+    flush_threads: usize = 4, "flush.threads";
+    /// Partitions of a topic that is created without a number.
+    num_partitions: u32 = 1, "num.partitions";
+    /// Replicas of a topic that is created without a number.
+    default_replication_factor: u32 = 1, "default.replication.factor";
+    /// Whether publishing to an unknown topic creates it.
+    auto_create_topics: bool = false, "auto.create.topics.enable";
+    /// Whether topics may be deleted.
+    delete_topic: bool = true, "delete.topic.enable";
+    /// How often segments are checked for what need not be kept any more.
+    retention_check_interval: Millis = Millis(300_000), "log.retention.check.interval.ms";
+    /// How often high watermarks and recovery points are written down.
+    checkpoint_interval: Millis = Millis(5_000), "log.checkpoint.interval.ms";
+    /// Largest gRPC message that is accepted.
+    max_request_bytes: Bytes = Bytes(64 << 20), "socket.request.max.bytes";
+    /// Longest wait for connections and partitions to finish at a stop.
+    shutdown_timeout: Millis = Millis(30_000), "shutdown.timeout.ms";
+    /// Whether actors may be killed through the chaos service.
+    chaos_enable: bool = false, "chaos.enable";
+}
+
+/// All that is wrong with a configuration.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.list())]
+pub struct ConfigFaults(pub Vec<String>);
+
+impl ConfigFaults {
+    fn list(&self) -> String {
+        let mut text = String::from("the configuration cannot be used:");
+        for fault in &self.0 {
+            let _ = write!(text, "\n  - {fault}");
+        }
+        text
+    }
+}
+
+impl NodeConfig {
+    /// Reads the sources in order of precedence. `file` is TOML; `environment` all variables;
+    /// `set` the `key=value` pairs of the command line.
+    pub fn load(
+        file: Option<&str>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        set: &[String],
+    ) -> Result<Self, ConfigFaults> {
+        let mut faults = Vec::new();
+        let mut values = BTreeMap::new();
+        match file.map(toml::from_str::<toml::Table>) {
+            Some(Ok(table)) => flatten("", &table, &mut values),
+            Some(Err(error)) => faults.push(format!("the file is not TOML: {error}")),
+            None => {}
+        }
+        for (name, value) in environment {
+            if let Some(key) = name.strip_prefix("TROUPE__") {
+                values.insert(key.replace("__", ".").to_lowercase(), value);
+            }
+        }
+        for pair in set {
+            match pair.split_once('=') {
+                Some((key, value)) => {
+                    values.insert(key.trim().to_owned(), value.trim().to_owned());
+                }
+                None => faults.push(format!("`--set {pair}` is not of the form key=value")),
+            }
+        }
+        let mut config = Self::default();
+        for (key, value) in &values {
+            if let Err(fault) = config.set(key, value) {
+                faults.push(format!("{key}: {fault}"));
+            }
+        }
+        config.check(&mut faults);
+        if faults.is_empty() { Ok(config) } else { Err(ConfigFaults(faults)) }
+    }
+
+    fn check(&self, faults: &mut Vec<String>) {
+        if self.node_id < 0 {
+            faults.push(format!("node.id: {} is negative", self.node_id));
+        }
+        let roles: Vec<_> = self.process_roles.split(',').map(str::trim).collect();
+        if !(roles.contains(&"broker") && roles.contains(&"controller") && roles.len() == 2) {
+            faults.push(format!(
+                "process.roles: `{}` is not available: a node is `broker,controller`",
+                self.process_roles
+            ));
+        }
+        for (key, value) in [
+            ("num.partitions", self.num_partitions as usize),
+            ("default.replication.factor", self.default_replication_factor as usize),
+            ("flush.threads", self.flush_threads),
+        ] {
+            if value == 0 {
+                faults.push(format!("{key}: 0 is too small, at least 1 is needed"));
+            }
+        }
+    }
+
+    /// The number of shards in force.
+    pub fn shard_count(&self) -> usize {
+        match self.shards {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            count => count,
+        }
+    }
+}
+
+/// Tables become dotted keys, so that `[log] dir = …` and `log.dir = …` are the same.
+fn flatten(prefix: &str, table: &toml::Table, values: &mut BTreeMap<String, String>) {
+    for (name, value) in table {
+        let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        match value {
+            toml::Value::Table(inner) => flatten(&key, inner, values),
+            toml::Value::String(text) => {
+                values.insert(key, text.clone());
+            }
+            other => {
+                values.insert(key, other.to_string());
+            }
+        }
+    }
+}
+
+fn unknown_key(key: &str) -> String {
+    let keys = NodeConfig::keys();
+    match suggest(key, keys.iter().map(|(name, ..)| *name)) {
+        Some(near) => format!("unknown key; did you mean `{near}`?"),
+        None => "unknown key; `troupe serve --help-config` lists them all".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_sources_win() {
+        let file = "node.id = 3\nlog.dir = \"/a\"\n[num]\npartitions = 4\n";
+        let environment = [("TROUPE__LOG__DIR".to_owned(), "/b".to_owned())];
+        let config =
+            NodeConfig::load(Some(file), environment, &["node.id=5".to_owned()]).unwrap();
+        assert_eq!(config.node_id, 5);
+        assert_eq!(config.log_dir, PathBuf::from("/b"));
+        assert_eq!(config.num_partitions, 4);
+    }
+
+    #[test]
+    fn every_fault_is_told_at_once() {
+        let file = "nod.id = 3\nlistener = \"nowhere\"\nnum.partitions = 0\n";
+        let faults = NodeConfig::load(Some(file), [], &["x".to_owned()]).unwrap_err();
+        let text = faults.to_string();
+        assert_eq!(faults.0.len(), 4, "{text}");
+        assert!(text.contains("did you mean `node.id`?"), "{text}");
+    }
+
+    #[test]
+    fn defaults_show_and_parse() {
+        let mut config = NodeConfig::default();
+        for (key, default, doc) in NodeConfig::keys() {
+            config.set(key, &default).unwrap();
+            assert!(!doc.is_empty(), "{key}");
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! gRPC frames by hand, for the calls that carry batches: a request is read as a rope that is never
+//! joined, a response's payload goes out as it lies in memory. Everything else uses tonic's codec.
+
+mod body;
+mod message;
+
+pub use body::{Outgoing, ResponseBody, response};
+pub use message::{Field, MessageReader, decode, encode, encode_with_payload, fields};

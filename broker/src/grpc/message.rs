@@ -1,0 +1,188 @@
+//! One gRPC message: a flag byte, a big-endian length, a protobuf message.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http_body::Body;
+use http_body_util::BodyExt;
+use prost::Message;
+use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint};
+use prost::encoding::{encoded_len_varint, key_len};
+use tonic::Status;
+use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::rope::Rope;
+
+/// Flag byte and length.
+const PREFIX_LEN: usize = 5;
+
+/// Reads the messages of a request body one after the other, without joining the frames they came in.
+pub struct MessageReader<B> {
+    body: B,
+    buffered: Rope,
+    /// Length of the message whose prefix has been read.
+    pending: Option<usize>,
+    max_message: usize,
+}
+
+impl<B: Body<Data = Bytes> + Unpin> MessageReader<B> {
+    /// `max_message` bounds the bytes of one message.
+    pub fn new(body: B, max_message: usize) -> Self {
+        Self { body, buffered: Rope::new(), pending: None, max_message }
+    }
+
+    /// The next message; `None` at the end of the body. May be dropped and called again without loss.
+    pub async fn next(&mut self) -> Result<Option<Rope>, Status> {
+        loop {
+            let needed = self.pending.unwrap_or(PREFIX_LEN);
+            if self.buffered.len() >= needed {
+                match self.pending.take() {
+                    Some(len) => return Ok(Some(self.buffered.split_to(len))),
+                    None => self.pending = Some(self.read_prefix()?),
+                }
+                continue;
+            }
+            match self.body.frame().await {
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.buffered.push(data);
+                    }
+                }
+                Some(Err(_)) => return Err(Status::cancelled("the client went away")),
+                None if self.buffered.is_empty() && self.pending.is_none() => return Ok(None),
+                None => return Err(Status::invalid_argument("the last message is cut short")),
+            }
+        }
+    }
+
+    /// The only message of a unary call.
+    pub async fn only<M: Message + Default>(&mut self) -> Result<M, Status> {
+        let message = self
+            .next()
+            .await?
+            .ok_or_else(|| Status::invalid_argument("the request has no message"))?;
+        decode(message)
+    }
+
+    fn read_prefix(&mut self) -> Result<usize, Status> {
+        if self.buffered.get_u8() != 0 {
+            return Err(Status::unimplemented(
+                "compressed gRPC messages are not accepted here; compress the batch instead",
+            ));
+        }
+        let len = self.buffered.get_u32() as usize;
+        if len > self.max_message {
+            return Err(Error::new(
+                ErrorCode::RecordTooLarge,
+                format!("a message of {len} bytes is over the limit of {}", self.max_message),
+            )
+            .with("limit", self.max_message)
+            .with("actual", len)
+            .into());
+        }
+        Ok(len)
+    }
+}
+
+pub fn decode<M: Message + Default>(message: impl Buf) -> Result<M, Status> {
+    M::decode(message).map_err(|error| Status::invalid_argument(format!("not the message: {error}")))
+}
+
+/// The value of one field of a message.
+pub enum Field {
+    Number(u64),
+    Bytes(Rope),
+}
+
+/// Walks the top-level fields of a message; length-delimited ones come out as ropes, uncopied.
+pub fn fields(
+    mut message: Rope,
+    mut visit: impl FnMut(u32, Field) -> Result<(), Status>,
+) -> Result<(), Status> {
+    let malformed = |error: prost::DecodeError| Status::invalid_argument(error.to_string());
+    let short = || Status::invalid_argument("a field is cut short");
+    while message.has_remaining() {
+        let (tag, wire_type) = decode_key(&mut message).map_err(malformed)?;
+        let field = match wire_type {
+            WireType::Varint => Field::Number(decode_varint(&mut message).map_err(malformed)?),
+            WireType::SixtyFourBit => {
+                Field::Number(message.try_get_u64_le().map_err(|_| short())?)
+            }
+            WireType::ThirtyTwoBit => {
+                Field::Number(message.try_get_u32_le().map_err(|_| short())?.into())
+            }
+            WireType::LengthDelimited => {
+                let len = decode_varint(&mut message).map_err(malformed)?;
+                let len = usize::try_from(len).map_err(|_| short())?;
+                if len > message.len() {
+                    return Err(short());
+                }
+                Field::Bytes(message.split_to(len))
+            }
+            WireType::StartGroup | WireType::EndGroup => {
+                return Err(Status::invalid_argument("groups are not used"));
+            }
+        };
+        visit(tag, field)?;
+    }
+    Ok(())
+}
+
+/// A whole message in one frame.
+pub fn encode(message: &impl Message) -> Bytes {
+    let len = message.encoded_len();
+    let mut frame = BytesMut::with_capacity(PREFIX_LEN + len);
+    frame.put_u8(0);
+    frame.put_u32(u32::try_from(len).expect("answers are smaller than 4 GiB"));
+    message.encode_raw(&mut frame);
+    frame.freeze()
+}
+
+/// A message whose last field `tag` has the content `payload`, which goes out uncopied.
+pub fn encode_with_payload(message: &impl Message, tag: u32, payload: Bytes) -> [Bytes; 2] {
+    let payload_len = payload.len() as u64;
+    let len = message.encoded_len()
+        + key_len(tag)
+        + encoded_len_varint(payload_len)
+        + payload.len();
+    let mut head = BytesMut::with_capacity(PREFIX_LEN + len - payload.len());
+    head.put_u8(0);
+    head.put_u32(u32::try_from(len).expect("answers are smaller than 4 GiB"));
+    message.encode_raw(&mut head);
+    encode_key(tag, WireType::LengthDelimited, &mut head);
+    encode_varint(payload_len, &mut head);
+    [head.freeze(), payload]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::StreamBody;
+    use troupe_proto::log::v1::{FetchStreamResponse, RecordBatch, RecordBatches};
+
+    #[test]
+    fn a_payload_beside_the_head_is_the_same_message() {
+        let batches = RecordBatches {
+            batches: vec![RecordBatch { base_offset: 5, ..Default::default() }],
+        };
+        let head = FetchStreamResponse { high_watermark: 9, ..Default::default() };
+        let frames = encode_with_payload(&head, 15, batches.encode_to_vec().into());
+        let joined = frames.concat();
+        let whole = FetchStreamResponse { batches: Some(batches), ..head };
+        assert_eq!(joined, encode(&whole));
+    }
+
+    #[tokio::test]
+    async fn messages_are_found_however_the_frames_are_cut() {
+        let first = encode(&RecordBatch { base_offset: 7, ..Default::default() });
+        let second = encode(&RecordBatch::default());
+        let bytes = [&first[..], &second[..]].concat();
+        for cut in 1..bytes.len() {
+            let frames = [&bytes[..cut], &bytes[cut..]]
+                .map(|piece| Ok::<_, Status>(http_body::Frame::data(Bytes::copy_from_slice(piece))));
+            let body = StreamBody::new(futures::stream::iter(frames));
+            let mut reader = MessageReader::new(body, 1 << 20);
+            let message = reader.next().await.unwrap().unwrap();
+            assert_eq!(decode::<RecordBatch>(message).unwrap().base_offset, 7);
+            assert!(reader.next().await.unwrap().unwrap().is_empty());
+            assert!(reader.next().await.unwrap().is_none());
+        }
+    }
+}

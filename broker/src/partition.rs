@@ -1,0 +1,17 @@
+//! Partitions: one actor each, which owns the log of one replica; a supervisor per shard that builds
+//! actors from disk, again and again; and the handles by which everyone else speaks to them.
+
+mod actor;
+mod flusher;
+mod handle;
+mod message;
+mod opening;
+mod responder;
+mod supervisor;
+
+pub use flusher::Flusher;
+pub use handle::{ActorState, PartitionHandle};
+pub use message::{Appended, Description, Die, FoundOffset, OffsetQuery, ReadAnswer};
+pub use opening::now;
+pub use responder::Responder;
+pub use supervisor::{PartitionSetup, RetirePartition, Revive, StartPartition, Supervisor, UpdatePartition};

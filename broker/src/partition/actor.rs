@@ -1,0 +1,479 @@
+//! The partition actor: one replica of one partition, sole owner of its log.
+//!
+//! [`Replica`] decides; this file carries out.
+//! Order: one message at a time; a batch's offsets are fixed when its handler returns.
+//! Answers: `Append` is answered when its acks are in, when its time is over, or when the actor stops.
+//! Never here: a lock, an `.await` on the actor, a protocol rule.
+
+use super::flusher::Flusher;
+use super::handle::{ActorState, MAILBOX_CAPACITY, PartitionHandle};
+use super::message::{
+    Append, Appended, Checkpoint, Describe, Description, Die, EnforceRetention, FindOffset,
+    Flushed, FoundOffset, OffsetQuery, Read, ReadAnswer, Retire, Update,
+};
+use super::opening::{Opened, log_config, now, replica_config};
+use super::responder::Responder;
+use super::supervisor::DownGuard;
+use crate::metrics::NodeMetrics;
+use actix::{
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, WrapFuture,
+};
+use prost::Message;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use troupe_log::disk::FileDisk;
+use troupe_log::{Log, LogError, RetentionPolicy, TimestampHit};
+use troupe_machines::config::TopicConfig;
+use troupe_machines::replica::{
+    Acks, AppendDecision, AppendFacts, Effect, Effects, LeaderState, Origin, Replica, Token,
+};
+use troupe_machines::time::Time;
+use troupe_proto::batch::{BatchHeader, ProducedBatch, Verified};
+use troupe_proto::error::Error;
+use troupe_proto::ids::{LeaderEpoch, Offset};
+use troupe_proto::rope::Rope;
+
+/// Messages after which the actor lets its shard's other tasks run: a mailbox has no budget of its own.
+const MESSAGES_PER_TURN: u32 = 64;
+
+pub struct PartitionActor {
+    handle: Arc<PartitionHandle>,
+    /// Decides.
+    replica: Replica,
+    /// Remembers. Taken only by `Retire`, which stops the actor.
+    log: Option<Log<FileDisk>>,
+    config: Arc<TopicConfig>,
+    leader_state: LeaderState,
+    /// Answers that wait for acks.
+    parked: HashMap<Token, Responder<Appended>>,
+    next_token: u64,
+    flusher: Flusher,
+    metrics: Arc<NodeMetrics>,
+    /// The timer for the machine's next tick, and when it rings.
+    alarm: Option<(Time, SpawnHandle)>,
+    turn: u32,
+    /// Last, so that the log is closed before the supervisor hears that the actor is gone.
+    guard: DownGuard,
+}
+
+/// What an actor is built from.
+pub struct Parts {
+    pub handle: Arc<PartitionHandle>,
+    pub opened: Opened,
+    pub config: Arc<TopicConfig>,
+    pub leader_state: LeaderState,
+    pub flusher: Flusher,
+    pub metrics: Arc<NodeMetrics>,
+    pub guard: DownGuard,
+}
+
+impl PartitionActor {
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            handle: parts.handle,
+            replica: parts.opened.replica,
+            log: Some(parts.opened.log),
+            config: parts.config,
+            leader_state: parts.leader_state,
+            parked: HashMap::new(),
+            next_token: 0,
+            flusher: parts.flusher,
+            metrics: parts.metrics,
+            alarm: None,
+            turn: 0,
+            guard: parts.guard,
+        }
+    }
+}
+
+impl Actor for PartitionActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
+        let mut effects = Effects::new();
+        self.replica.become_leader(now(), self.leader_state.clone(), &mut effects);
+        self.perform(effects, ctx);
+        self.handle.publish_high_watermark(self.replica.high_watermark());
+    }
+}
+
+impl Handler<Append> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, message: Append, ctx: &mut Self::Context) {
+        self.take_turn(ctx);
+        let Append { batch, verified, acks, timeout_ms, responder, budget } = message;
+        let now = now();
+        let acks = Acks::from(acks);
+        let facts = facts(&batch, &verified, acks);
+        let deadline = now.plus(timeout_ms.into());
+        match self.replica.decide_append(now, &facts) {
+            Ok(AppendDecision::Append(header)) => {
+                self.append(now, header, &batch.payload, acks, deadline, responder, ctx);
+            }
+            Ok(AppendDecision::Duplicate(duplicate)) => {
+                let token = self.park(responder);
+                let mut effects = Effects::new();
+                self.replica.on_duplicate(now, duplicate, acks, token, deadline, &mut effects);
+                self.perform(effects, ctx);
+                self.answer_unpromised(acks, token);
+            }
+            Err(error) => responder.answer(Err(error.into())),
+        }
+        drop(budget);
+    }
+}
+
+fn facts(batch: &ProducedBatch, verified: &Verified, acks: Acks) -> AppendFacts {
+    AppendFacts {
+        producer: batch.producer,
+        record_count: batch.record_count,
+        base_timestamp: batch.base_timestamp,
+        max_timestamp: batch.max_timestamp,
+        attributes: batch.attributes,
+        payload_crc: verified.payload_crc,
+        payload_len: u32::try_from(batch.payload.len()).expect("the decoder refuses larger ones"),
+        keyless: verified.keyless,
+        acks,
+        expected_leader_epoch: None,
+        origin: Origin::Client,
+    }
+}
+
+impl Handler<Flushed> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, Flushed { result, started }: Flushed, ctx: &mut Self::Context) {
+        self.take_turn_of_own(ctx);
+        match result {
+            Ok(done) => {
+                self.metrics.flushed(started.elapsed());
+                let flushed_end = self.log().complete_flush(done);
+                let mut effects = Effects::new();
+                self.replica.on_flushed(now(), flushed_end, &mut effects);
+                self.perform(effects, ctx);
+            }
+            Err(error) => self.go_offline(error, ctx),
+        }
+    }
+}
+
+impl Handler<Read> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, Read { from, max_bytes, reply }: Read, ctx: &mut Self::Context) {
+        self.take_turn(ctx);
+        let high_watermark = self.replica.high_watermark();
+        let log = self.log();
+        let answer = log.read(from, high_watermark, max_bytes).map(|slice| ReadAnswer {
+            // At the high watermark there is nothing yet, and the position stays.
+            next: if slice.bytes.is_empty() { from } else { slice.end },
+            bytes: slice.bytes,
+            high_watermark,
+            log_start: log.log_start(),
+        });
+        // Whoever asked may be gone.
+        let _ = reply.send(answer.map_err(Error::from));
+    }
+}
+
+impl Handler<FindOffset> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, FindOffset { at, reply }: FindOffset, ctx: &mut Self::Context) {
+        self.take_turn(ctx);
+        let end = self.replica.high_watermark();
+        let leader_epoch = self.replica.leader_epoch().unwrap_or_default();
+        let log = self.log();
+        let plain = |offset| FoundOffset { offset: Some(offset), timestamp_ms: None, leader_epoch };
+        let found = match at {
+            OffsetQuery::Earliest => Ok(plain(log.log_start())),
+            OffsetQuery::Latest => Ok(plain(end)),
+            OffsetQuery::Timestamp(time) => {
+                log.find_by_timestamp(time, end).map(|hit| found(hit, leader_epoch))
+            }
+            OffsetQuery::MaxTimestamp => {
+                log.find_max_timestamp(end).map(|hit| found(hit, leader_epoch))
+            }
+        };
+        let _ = reply.send(found.map_err(Error::from));
+    }
+}
+
+fn found(hit: Option<TimestampHit>, leader_epoch: LeaderEpoch) -> FoundOffset {
+    FoundOffset {
+        offset: hit.as_ref().map(|hit| hit.offset),
+        timestamp_ms: hit.as_ref().map(|hit| hit.timestamp_ms),
+        leader_epoch: hit.map_or(leader_epoch, |hit| hit.leader_epoch),
+    }
+}
+
+impl Handler<Describe> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, Describe { reply }: Describe, ctx: &mut Self::Context) {
+        self.take_turn(ctx);
+        let (leader_epoch, high_watermark) =
+            (self.replica.leader_epoch().unwrap_or_default(), self.replica.high_watermark());
+        let log = self.log();
+        let _ = reply.send(Description {
+            leader_epoch,
+            log_start: log.log_start(),
+            high_watermark,
+            flushed_end: log.flushed_end(),
+            log_end: log.log_end(),
+            size_bytes: log.size_bytes(),
+            segment_count: log.segment_count(),
+        });
+    }
+}
+
+impl Handler<Update> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, Update { config, leader_state }: Update, ctx: &mut Self::Context) {
+        self.take_turn(ctx);
+        let mut effects = Effects::new();
+        let now = now();
+        self.log().set_config(log_config(&config));
+        self.replica.reconfigure(now, replica_config(&config), &mut effects);
+        self.replica.become_leader(now, leader_state.clone(), &mut effects);
+        self.config = config;
+        self.leader_state = leader_state;
+        self.perform(effects, ctx);
+    }
+}
+
+impl Handler<Checkpoint> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Checkpoint, ctx: &mut Self::Context) {
+        self.take_turn(ctx);
+        self.handle.take_dirty();
+        let high_watermark = self.replica.high_watermark();
+        // A checkpoint only shortens the next recovery; without it, more is scanned.
+        if let Err(error) = self.log().checkpoint(high_watermark) {
+            tracing::warn!(partition = %self.handle, %error, "no checkpoint was written");
+        }
+    }
+}
+
+impl Handler<EnforceRetention> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: EnforceRetention, ctx: &mut Self::Context) {
+        self.take_turn(ctx);
+        if !self.config.cleanup.delete {
+            return;
+        }
+        let policy = RetentionPolicy {
+            retention_ms: self.config.retention_ms,
+            retention_bytes: self.config.retention_bytes,
+        };
+        let (time, high_watermark) = (now().as_timestamp(), self.replica.high_watermark());
+        match self.log().apply_retention(&policy, time, high_watermark) {
+            Ok(removals) if removals.is_empty() => {}
+            Ok(removals) => {
+                let log_start = self.log().log_start();
+                self.replica.on_log_start(log_start);
+                let delay = Duration::from_millis(self.config.file_delete_delay_ms);
+                ctx.run_later(delay, move |actor, _| {
+                    for removal in removals {
+                        actor.flusher.submit(move || drop(removal.run()));
+                    }
+                });
+            }
+            Err(error) => tracing::warn!(partition = %self.handle, %error, "retention failed"),
+        }
+    }
+}
+
+impl Handler<Retire> for PartitionActor {
+    type Result = ();
+
+    /// The last message: whatever is parked is answered, the log is closed, the actor stops.
+    fn handle(&mut self, Retire { delete, done }: Retire, ctx: &mut Self::Context) {
+        self.take_turn(ctx);
+        self.guard.disarm();
+        let mut effects = Effects::new();
+        if !delete && let Ok(flushed_end) = self.log().flush() {
+            self.replica.on_flushed(now(), flushed_end, &mut effects);
+        }
+        self.replica.resign(&mut effects);
+        self.perform(effects, ctx);
+        let high_watermark = self.replica.high_watermark();
+        if let Some(log) = self.log.take()
+            && !delete
+            && let Err(error) = log.close_clean(high_watermark)
+        {
+            tracing::warn!(partition = %self.handle, %error, "not closed cleanly");
+        }
+        self.handle.set_state(ActorState::Retired, None);
+        let _ = done.send(());
+        ctx.stop();
+    }
+}
+
+impl Handler<Die> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, message: Die, ctx: &mut Self::Context) {
+        self.take_turn(ctx);
+        match message {
+            Die::Stop => ctx.stop(),
+            Die::Panic => panic!("killed by the chaos service"),
+        }
+    }
+}
+
+impl PartitionActor {
+    /// The one place where effects meet the world.
+    fn perform(&mut self, effects: Effects, ctx: &mut Context<Self>) {
+        for effect in effects {
+            match effect {
+                Effect::Answer { token, result } => {
+                    if let Some(responder) = self.parked.remove(&token) {
+                        responder.answer(result.map(Appended::from).map_err(Error::from));
+                    }
+                }
+                Effect::Flush => self.start_flush(ctx),
+                Effect::HighWatermark(offset) => self.handle.publish_high_watermark(offset),
+                Effect::LeaderEpochStarted { leader_epoch, start_offset } => {
+                    self.log().assign_epoch(leader_epoch, start_offset);
+                }
+            }
+        }
+        self.set_alarm(ctx);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one Append, taken apart once")]
+    fn append(
+        &mut self,
+        now: Time,
+        header: BatchHeader,
+        payload: &Rope,
+        acks: Acks,
+        deadline: Time,
+        responder: Responder<Appended>,
+        ctx: &mut Context<Self>,
+    ) {
+        let appended = match self.log().append(&header, payload, now.as_timestamp()) {
+            Ok(appended) => appended,
+            Err(error) => {
+                responder.answer(Err(error.clone().into()));
+                if self.log().is_poisoned() {
+                    self.go_offline(error, ctx);
+                }
+                return;
+            }
+        };
+        if let Some(offset) = appended.rolled {
+            self.snapshot_producers(offset);
+        }
+        self.handle.set_dirty();
+        self.metrics.appended(header.record_count, header.encoded_len());
+        let token = self.park(responder);
+        let mut effects = Effects::new();
+        self.replica.on_appended(now, &header, acks, token, deadline, &mut effects);
+        self.answer_unpromised(acks, token);
+        self.perform(effects, ctx);
+    }
+
+    /// With acks none the machine owes no answer; the client still gets one, without an offset.
+    fn answer_unpromised(&mut self, acks: Acks, token: Token) {
+        if acks == Acks::None
+            && let Some(responder) = self.parked.remove(&token)
+        {
+            let log_start = self.replica.log_start();
+            responder.answer(Ok(Appended {
+                base_offset: None,
+                log_append_time_ms: None,
+                log_start,
+                duplicate: false,
+            }));
+        }
+    }
+
+    fn park(&mut self, responder: Responder<Appended>) -> Token {
+        self.next_token += 1;
+        let token = Token(self.next_token);
+        self.parked.insert(token, responder);
+        token
+    }
+
+    fn start_flush(&mut self, ctx: &mut Context<Self>) {
+        let addr = ctx.address();
+        let started = std::time::Instant::now();
+        match self.log().begin_flush() {
+            Some(ticket) => self.flusher.submit(move || {
+                addr.do_send(Flushed { result: ticket.run(), started });
+            }),
+            None => {
+                let mut effects = Effects::new();
+                let flushed_end = self.log().flushed_end();
+                self.replica.on_flushed(now(), flushed_end, &mut effects);
+                self.perform(effects, ctx);
+            }
+        }
+    }
+
+    /// The state before the batch that opened the segment at `offset`: recovery begins there.
+    fn snapshot_producers(&mut self, offset: Offset) {
+        let snapshot = self.replica.snapshot().encode_to_vec();
+        // Without it, recovery goes back to the snapshot before.
+        if let Err(error) = self.log().write_producer_snapshot(offset, &snapshot) {
+            tracing::warn!(partition = %self.handle, %error, "no producer snapshot was written");
+        }
+    }
+
+    /// The disk failed: what is parked is answered, and nothing is tried again on this log.
+    fn go_offline(&mut self, error: LogError, ctx: &mut Context<Self>) {
+        tracing::error!(partition = %self.handle, %error, "the replica goes offline");
+        self.guard.disarm();
+        let mut effects = Effects::new();
+        self.replica.on_storage_failure(&mut effects);
+        self.perform(effects, ctx);
+        self.handle.set_state(ActorState::Offline, Some(error.into()));
+        ctx.stop();
+    }
+
+    fn log(&mut self) -> &mut Log<FileDisk> {
+        self.log.as_mut().expect("only Retire takes the log, and it stops the actor")
+    }
+
+    fn set_alarm(&mut self, ctx: &mut Context<Self>) {
+        let Some(next) = self.replica.next_tick() else { return };
+        match self.alarm {
+            Some((set, _)) if set <= next => return,
+            Some((_, alarm)) => {
+                ctx.cancel_future(alarm);
+            }
+            None => {}
+        }
+        let wait = Duration::from_millis(next.0.saturating_sub(now().0));
+        let alarm = ctx.run_later(wait, |actor, ctx| {
+            actor.alarm = None;
+            let mut effects = Effects::new();
+            actor.replica.on_tick(now(), &mut effects);
+            actor.perform(effects, ctx);
+        });
+        self.alarm = Some((next, alarm));
+    }
+
+    /// Counts a message from outside.
+    fn take_turn(&mut self, ctx: &mut Context<Self>) {
+        self.handle.message_taken();
+        self.take_turn_of_own(ctx);
+    }
+
+    fn take_turn_of_own(&mut self, ctx: &mut Context<Self>) {
+        self.turn += 1;
+        if self.turn >= MESSAGES_PER_TURN {
+            self.turn = 0;
+            let others_first = tokio::task::yield_now().into_actor(self).map(|(), _, _| ());
+            ctx.wait(others_first);
+        }
+    }
+}

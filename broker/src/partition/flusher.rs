@@ -1,0 +1,46 @@
+//! The threads that wait for the disk, so that no shard does.
+//!
+//! A partition has at most one flush under way (group commit), so the queue is never longer than the
+//! number of partitions.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::{io, thread};
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Submits work to the flush threads. They end when the last handle is gone.
+#[derive(Clone)]
+pub struct Flusher {
+    jobs: Sender<Job>,
+}
+
+impl Flusher {
+    /// Starts `threads` threads.
+    pub fn start(threads: usize) -> io::Result<Self> {
+        let (jobs, queue) = channel::<Job>();
+        let queue = Arc::new(Mutex::new(queue));
+        for index in 0..threads {
+            let queue = Arc::clone(&queue);
+            thread::Builder::new().name(format!("flush-{index}")).spawn(move || run(&queue))?;
+        }
+        Ok(Self { jobs })
+    }
+
+    pub fn submit(&self, job: impl FnOnce() + Send + 'static) {
+        // Fails only when every flush thread is gone; dropping the job then drops its reply, which the
+        // actor hears of as a failed flush.
+        let _ = self.jobs.send(Box::new(job));
+    }
+}
+
+fn run(queue: &Mutex<Receiver<Job>>) {
+    loop {
+        // One thread waits for the next job while holding the lock; the others wait for the lock.
+        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        match job {
+            Ok(job) => job(),
+            Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! What a partition's actor is asked and told.
+
+use super::responder::Responder;
+use actix::Message;
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use troupe_log::{FlushDone, LogError};
+use troupe_machines::config::TopicConfig;
+use troupe_machines::replica::{self, LeaderState};
+use troupe_proto::batch::{ProducedBatch, Verified};
+use troupe_proto::error::Error;
+use troupe_proto::ids::{LeaderEpoch, Offset};
+use troupe_proto::v1::Acks;
+
+/// Append one batch. Answered when the acks asked for are in.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Append {
+    pub batch: ProducedBatch,
+    pub verified: Verified,
+    pub acks: Acks,
+    pub timeout_ms: u32,
+    pub responder: Responder<Appended>,
+    /// The share of the partition's byte budget that the payload takes until it is written.
+    pub budget: OwnedSemaphorePermit,
+}
+
+/// The answer to [`Append`].
+#[derive(Clone, Debug)]
+pub struct Appended {
+    /// None with acks none.
+    pub base_offset: Option<Offset>,
+    /// The leader's clock, if the topic's timestamps are the leader's.
+    pub log_append_time_ms: Option<i64>,
+    pub log_start: Offset,
+    pub duplicate: bool,
+}
+
+impl From<replica::Appended> for Appended {
+    fn from(appended: replica::Appended) -> Self {
+        Self {
+            base_offset: Some(appended.base_offset),
+            log_append_time_ms: appended.log_append_time,
+            log_start: appended.log_start,
+            duplicate: appended.duplicate,
+        }
+    }
+}
+
+/// Read whole batches from `from` up to the high watermark. Answered at once.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Read {
+    pub from: Offset,
+    pub max_bytes: usize,
+    pub reply: oneshot::Sender<Result<ReadAnswer, Error>>,
+}
+
+/// Whole batches; the first may begin before the offset asked for. Empty at the high watermark.
+#[derive(Clone, Debug)]
+pub struct ReadAnswer {
+    pub bytes: Bytes,
+    /// Where to read on.
+    pub next: Offset,
+    pub high_watermark: Offset,
+    pub log_start: Offset,
+}
+
+/// Find an offset by position or time.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct FindOffset {
+    pub at: OffsetQuery,
+    pub reply: oneshot::Sender<Result<FoundOffset, Error>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum OffsetQuery {
+    Earliest,
+    Latest,
+    /// The first record at or after this time, in milliseconds since 1970.
+    Timestamp(i64),
+    /// The record with the largest timestamp.
+    MaxTimestamp,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct FoundOffset {
+    pub offset: Option<Offset>,
+    pub timestamp_ms: Option<i64>,
+    pub leader_epoch: LeaderEpoch,
+}
+
+/// Tell what the replica holds.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Describe {
+    pub reply: oneshot::Sender<Description>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Description {
+    pub leader_epoch: LeaderEpoch,
+    pub log_start: Offset,
+    pub high_watermark: Offset,
+    pub flushed_end: Offset,
+    pub log_end: Offset,
+    pub size_bytes: u64,
+    pub segment_count: usize,
+}
+
+/// A flush ended.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Flushed {
+    pub result: Result<FlushDone, LogError>,
+    pub started: Instant,
+}
+
+/// The topic's configuration or the partition's leadership changed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Update {
+    pub config: Arc<TopicConfig>,
+    pub leader_state: LeaderState,
+}
+
+/// Write down how far the log is known to be good.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Checkpoint;
+
+/// Delete what need not be kept.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct EnforceRetention;
+
+/// Stop for good: flush and close, or delete.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Retire {
+    /// The topic was deleted: nothing needs to reach the disk.
+    pub delete: bool,
+    pub done: oneshot::Sender<()>,
+}
+
+/// Die without a goodbye.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub enum Die {
+    Stop,
+    Panic,
+}

@@ -1,0 +1,92 @@
+//! From a directory to a replica that can serve: recovery, then what the machine must know of the past.
+//! Runs on a blocking thread: recovery may have gigabytes to read.
+
+use bytes::Bytes;
+use prost::Message;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+use troupe_log::disk::FileDisk;
+use troupe_log::{Log, LogConfig, LogError, Recovery};
+use troupe_machines::config::TopicConfig;
+use troupe_machines::replica::{
+    LogEnds, PRODUCER_ID_EXPIRATION_MS, Replica, ReplicaConfig,
+};
+use troupe_machines::time::Time;
+use troupe_proto::ids::{NodeId, PartitionKey};
+use troupe_proto::log::v1::ProducerSnapshot;
+
+/// The wall clock, as the machines and the log count it.
+pub fn now() -> Time {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Time(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+}
+
+pub fn log_config(config: &TopicConfig) -> LogConfig {
+    LogConfig {
+        segment_bytes: config.segment_bytes,
+        segment_ms: config.segment_ms,
+        index_interval_bytes: config.index_interval_bytes,
+        segment_index_bytes: config.segment_index_bytes,
+        ..LogConfig::default()
+    }
+}
+
+pub fn replica_config(config: &TopicConfig) -> ReplicaConfig {
+    ReplicaConfig::from_topic(config, PRODUCER_ID_EXPIRATION_MS)
+}
+
+/// A log and the machine that knows what is in it; the machine leads nothing yet.
+pub struct Opened {
+    pub log: Log<FileDisk>,
+    pub replica: Replica,
+}
+
+pub fn open(
+    dir: PathBuf,
+    key: PartitionKey,
+    node_id: NodeId,
+    config: &TopicConfig,
+) -> Result<Opened, LogError> {
+    let now = now();
+    let (log, recovery) =
+        Log::open(FileDisk::new(), dir, key, log_config(config), now.as_timestamp())?;
+    report(&log, &recovery);
+    let mut replica = Replica::new(key, node_id, replica_config(config));
+    let ends = LogEnds {
+        log_start: log.log_start(),
+        high_watermark: recovery.high_watermark.unwrap_or(log.log_start()),
+        flushed_end: log.flushed_end(),
+        log_end: log.log_end(),
+    };
+    let snapshot = recovery.snapshot.as_ref().and_then(|(_, bytes)| decode_snapshot(bytes));
+    // A snapshot that cannot be read means: as if there were none, from the first batch on.
+    let replay_from =
+        if snapshot.is_some() { recovery.replay_from } else { log.log_start() };
+    replica.restore(ends, snapshot.as_ref());
+    log.replay(replay_from, |header| replica.on_recovered_batch(now, header))?;
+    Ok(Opened { log, replica })
+}
+
+fn decode_snapshot(bytes: &Bytes) -> Option<ProducerSnapshot> {
+    ProducerSnapshot::decode(bytes.clone())
+        .inspect_err(|error| tracing::warn!(%error, "a producer snapshot cannot be read"))
+        .ok()
+}
+
+fn report(log: &Log<FileDisk>, recovery: &Recovery) {
+    if recovery.truncated_bytes > 0 {
+        tracing::warn!(
+            dir = %log.dir().display(),
+            truncated_bytes = recovery.truncated_bytes,
+            log_end = log.log_end().0,
+            "cut off a tail that was never acknowledged"
+        );
+    } else if !recovery.clean {
+        tracing::info!(
+            dir = %log.dir().display(),
+            scanned_bytes = recovery.scanned_bytes,
+            log_end = log.log_end().0,
+            "recovered"
+        );
+    }
+}

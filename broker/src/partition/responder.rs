@@ -1,0 +1,55 @@
+//! An answer that is owed. Dropping it answers too: nobody waits for an actor that is gone.
+
+use tokio::sync::oneshot;
+use troupe_proto::error::{Error, ErrorCode};
+
+type Callback<T> = Box<dyn FnOnce(Result<T, Error>) + Send>;
+
+/// Answers exactly once: by [`Responder::answer`], or when dropped, with an unknown outcome.
+pub struct Responder<T> {
+    send: Option<Callback<T>>,
+}
+
+impl<T> Responder<T> {
+    pub fn new(send: impl FnOnce(Result<T, Error>) + Send + 'static) -> Self {
+        Self { send: Some(Box::new(send)) }
+    }
+
+    /// An answer through a channel.
+    pub fn channel() -> (Self, oneshot::Receiver<Result<T, Error>>)
+    where
+        T: Send + 'static,
+    {
+        let (sender, receiver) = oneshot::channel();
+        (Self::new(move |answer| drop(sender.send(answer))), receiver)
+    }
+
+    pub fn answer(mut self, answer: Result<T, Error>) {
+        if let Some(send) = self.send.take() {
+            send(answer);
+        }
+    }
+}
+
+impl<T> Drop for Responder<T> {
+    fn drop(&mut self) {
+        if let Some(send) = self.send.take() {
+            let message = "the partition's actor stopped before it answered; try again";
+            send(Err(Error::new(ErrorCode::OutcomeUnknown, message)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dropped_request_is_answered() {
+        let (responder, answer) = Responder::<u8>::channel();
+        drop(responder);
+        let error = answer.await.unwrap().unwrap_err();
+        assert_eq!(error.code, ErrorCode::OutcomeUnknown);
+        assert!(!error.surely_not_done());
+    }
+}

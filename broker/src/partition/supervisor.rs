@@ -1,0 +1,298 @@
+//! The supervisor of a shard's partitions: builds their actors from disk, and builds them again when they
+//! die. (actix's own neither re-creates an actor nor notices a panic.)
+//!
+//! Promises: a dead actor is replaced by one that knows only what is on disk; three panics in a minute
+//! take the replica offline for a person to look at; an actor that was retired stays away.
+
+use super::actor::{Parts, PartitionActor};
+use super::flusher::Flusher;
+use super::handle::{ActorState, PartitionHandle};
+use super::message::{Checkpoint, EnforceRetention, Retire, Update};
+use super::opening::{self, Opened};
+use crate::metrics::NodeMetrics;
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::sync::{Semaphore, oneshot};
+use troupe_log::LogError;
+use troupe_machines::config::TopicConfig;
+use troupe_machines::replica::LeaderState;
+use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::ids::{NodeId, PartitionKey};
+
+const PANICS_TOLERATED: usize = 3;
+const PANIC_WINDOW: Duration = Duration::from_secs(60);
+
+/// What a partition is started with.
+#[derive(Clone)]
+pub struct PartitionSetup {
+    pub dir: PathBuf,
+    pub config: Arc<TopicConfig>,
+    pub leader_state: LeaderState,
+}
+
+/// Build the partition's actor.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct StartPartition {
+    pub handle: Arc<PartitionHandle>,
+    pub setup: PartitionSetup,
+}
+
+/// The partition's configuration or leadership changed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct UpdatePartition {
+    pub key: PartitionKey,
+    pub config: Arc<TopicConfig>,
+    pub leader_state: LeaderState,
+}
+
+/// Stop the partition's actor for good.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct RetirePartition {
+    pub key: PartitionKey,
+    pub delete: bool,
+    pub done: oneshot::Sender<()>,
+}
+
+/// Try again with a replica that was taken offline.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Revive(pub PartitionKey);
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct LogOpened {
+    key: PartitionKey,
+    generation: u64,
+    result: Result<Opened, LogError>,
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Down {
+    key: PartitionKey,
+    generation: u64,
+    panicked: bool,
+}
+
+/// Tells the supervisor that its actor is gone, however it went.
+pub struct DownGuard {
+    supervisor: Addr<Supervisor>,
+    key: PartitionKey,
+    generation: u64,
+    armed: bool,
+}
+
+impl DownGuard {
+    /// The actor stops because it was told to: no new one is wanted.
+    pub fn disarm(&mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for DownGuard {
+    fn drop(&mut self) {
+        if self.armed {
+            self.supervisor.do_send(Down {
+                key: self.key,
+                generation: self.generation,
+                panicked: std::thread::panicking(),
+            });
+        }
+    }
+}
+
+struct Child {
+    handle: Arc<PartitionHandle>,
+    setup: PartitionSetup,
+    /// Counts the actors that this partition has had; what an older one tells is not listened to.
+    generation: u64,
+    panics: Vec<Instant>,
+}
+
+pub struct Supervisor {
+    node_id: NodeId,
+    children: HashMap<PartitionKey, Child>,
+    /// How many logs are recovered at the same time, over all shards.
+    recoveries: Arc<Semaphore>,
+    flusher: Flusher,
+    metrics: Arc<NodeMetrics>,
+    checkpoint_interval: Duration,
+    retention_interval: Duration,
+}
+
+impl Supervisor {
+    pub fn new(
+        node_id: NodeId,
+        recoveries: Arc<Semaphore>,
+        flusher: Flusher,
+        metrics: Arc<NodeMetrics>,
+        config: &crate::NodeConfig,
+    ) -> Self {
+        Self {
+            node_id,
+            children: HashMap::new(),
+            recoveries,
+            flusher,
+            metrics,
+            checkpoint_interval: config.checkpoint_interval.duration(),
+            retention_interval: config.retention_check_interval.duration(),
+        }
+    }
+
+    /// Opens the log off this thread; comes back as [`LogOpened`].
+    fn open(&mut self, key: PartitionKey, ctx: &mut Context<Self>) {
+        let Some(child) = self.children.get_mut(&key) else { return };
+        child.generation += 1;
+        child.handle.set_state(ActorState::Restarting, None);
+        let (dir, config, generation) =
+            (child.setup.dir.clone(), Arc::clone(&child.setup.config), child.generation);
+        let (recoveries, node_id, me) =
+            (Arc::clone(&self.recoveries), self.node_id, ctx.address());
+        tokio::task::spawn_local(async move {
+            let Ok(_permit) = recoveries.acquire_owned().await else { return };
+            let open = move || opening::open(dir, key, node_id, &config);
+            // Fails only if recovery panicked, which is a bug that must not pass for an empty log.
+            let result = tokio::task::spawn_blocking(open).await;
+            match result {
+                Ok(result) => me.do_send(LogOpened { key, generation, result }),
+                Err(_) => me.do_send(Down { key, generation, panicked: true }),
+            }
+        });
+    }
+}
+
+impl Actor for Supervisor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(self.checkpoint_interval, |supervisor, _| {
+            for child in supervisor.children.values().filter(|child| child.handle.is_dirty()) {
+                child.handle.tell(Checkpoint);
+            }
+        });
+        ctx.run_interval(self.retention_interval, |supervisor, _| {
+            for child in supervisor.children.values() {
+                child.handle.tell(EnforceRetention);
+            }
+        });
+    }
+}
+
+impl Handler<StartPartition> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, StartPartition { handle, setup }: StartPartition, ctx: &mut Self::Context) {
+        let key = handle.key;
+        self.children.insert(key, Child { handle, setup, generation: 0, panics: Vec::new() });
+        self.open(key, ctx);
+    }
+}
+
+impl Handler<LogOpened> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, opened: LogOpened, ctx: &mut Self::Context) {
+        let Some(child) = self.children.get(&opened.key) else { return };
+        if child.generation != opened.generation {
+            return;
+        }
+        match opened.result {
+            Ok(log) => {
+                let guard = DownGuard {
+                    supervisor: ctx.address(),
+                    key: opened.key,
+                    generation: opened.generation,
+                    armed: true,
+                };
+                let actor = PartitionActor::new(Parts {
+                    handle: Arc::clone(&child.handle),
+                    opened: log,
+                    config: Arc::clone(&child.setup.config),
+                    leader_state: child.setup.leader_state.clone(),
+                    flusher: self.flusher.clone(),
+                    metrics: Arc::clone(&self.metrics),
+                    guard,
+                });
+                child.handle.install(actor.start());
+            }
+            Err(error) => {
+                tracing::error!(partition = %child.handle, %error, "the log cannot be opened");
+                child.handle.set_state(ActorState::Offline, Some(error.into()));
+            }
+        }
+    }
+}
+
+impl Handler<Down> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, down: Down, ctx: &mut Self::Context) {
+        let Some(child) = self.children.get_mut(&down.key) else { return };
+        if child.generation != down.generation {
+            return;
+        }
+        child.handle.restarts.fetch_add(1, Ordering::Relaxed);
+        if down.panicked {
+            let now = Instant::now();
+            child.panics.retain(|panic| now.duration_since(*panic) < PANIC_WINDOW);
+            child.panics.push(now);
+            if child.panics.len() >= PANICS_TOLERATED {
+                tracing::error!(partition = %child.handle, "panicked too often: offline");
+                let message = "the partition's actor panicked three times in a minute; see the \
+                               node's log, then `troupe actor kill` it to try again";
+                let reason = Error::new(ErrorCode::StorageFailure, message);
+                child.handle.set_state(ActorState::Offline, Some(reason));
+                return;
+            }
+        }
+        tracing::warn!(partition = %child.handle, panicked = down.panicked, "actor died; rebuilding");
+        self.open(down.key, ctx);
+    }
+}
+
+impl Handler<Revive> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Revive(key): Revive, ctx: &mut Self::Context) {
+        if let Some(child) = self.children.get_mut(&key)
+            && child.handle.state() == ActorState::Offline
+        {
+            child.panics.clear();
+            child.handle.restarts.fetch_add(1, Ordering::Relaxed);
+            self.open(key, ctx);
+        }
+    }
+}
+
+impl Handler<UpdatePartition> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, update: UpdatePartition, _: &mut Self::Context) {
+        let Some(child) = self.children.get_mut(&update.key) else { return };
+        child.setup.config = Arc::clone(&update.config);
+        child.setup.leader_state = update.leader_state.clone();
+        // An actor that is being built just now takes its setup from here.
+        child.handle.tell(Update { config: update.config, leader_state: update.leader_state });
+    }
+}
+
+impl Handler<RetirePartition> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, retire: RetirePartition, _: &mut Self::Context) {
+        let Some(child) = self.children.remove(&retire.key) else { return };
+        let running = child.handle.state() == ActorState::Running;
+        let message = Retire { delete: retire.delete, done: retire.done };
+        // Without an actor nothing is open; dropping the message tells whoever waits.
+        if !(running && child.handle.tell(message)) {
+            child.handle.set_state(ActorState::Retired, None);
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Which partitions this node knows, by name. Written by the node when the cluster's image changes, read
+//! by every request without a lock.
+
+use crate::partition::PartitionHandle;
+use arc_swap::ArcSwap;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::sync::watch;
+use troupe_machines::cluster::Topic;
+use troupe_machines::config::TopicConfig;
+use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::ids::{MetadataOffset, TopicId};
+
+/// A topic and its partitions, in order.
+pub struct TopicEntry {
+    pub id: TopicId,
+    pub name: Arc<str>,
+    pub partitions: Vec<Arc<PartitionHandle>>,
+    /// The topic in the image that this entry was made from.
+    pub described: Arc<Topic>,
+}
+
+impl TopicEntry {
+    pub fn config(&self) -> &TopicConfig {
+        &self.described.config
+    }
+
+    pub fn partition(&self, partition: i32) -> Result<&Arc<PartitionHandle>, Error> {
+        let found = usize::try_from(partition).ok().and_then(|index| self.partitions.get(index));
+        found.ok_or_else(|| {
+            let count = self.partitions.len();
+            let message = format!(
+                "topic `{}` has no partition {partition}; it has {count}, numbered from 0",
+                self.name
+            );
+            Error::new(ErrorCode::UnknownPartition, message).with("partitions", count)
+        })
+    }
+}
+
+pub type Topics = HashMap<Arc<str>, Arc<TopicEntry>>;
+
+/// The topics of this node.
+pub struct Registry {
+    topics: ArcSwap<Topics>,
+    /// The metadata offset that `topics` reflects.
+    applied: watch::Sender<Option<MetadataOffset>>,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self { topics: ArcSwap::default(), applied: watch::channel(None).0 }
+    }
+}
+
+impl Registry {
+    /// All topics as of now.
+    pub fn topics(&self) -> Arc<Topics> {
+        self.topics.load_full()
+    }
+
+    pub fn topic(&self, name: &str) -> Result<Arc<TopicEntry>, Error> {
+        self.topics.load().get(name).cloned().ok_or_else(|| unknown_topic(name))
+    }
+
+    /// The partition that a request names; `topic_id` is empty or must be the topic's.
+    pub fn partition(
+        &self,
+        topic: &str,
+        topic_id: &[u8],
+        partition: i32,
+    ) -> Result<Arc<PartitionHandle>, Error> {
+        let topics = self.topics.load();
+        let entry = topics.get(topic).ok_or_else(|| unknown_topic(topic))?;
+        if !topic_id.is_empty() && topic_id != entry.id.as_bytes() {
+            let message = format!("topic `{topic}` was deleted and made again; refresh metadata");
+            return Err(Error::new(ErrorCode::StaleTopicId, message));
+        }
+        entry.partition(partition).cloned()
+    }
+
+    /// Puts a new picture in force.
+    pub fn replace(&self, topics: Topics, applied: MetadataOffset) {
+        self.topics.store(Arc::new(topics));
+        self.applied.send_replace(Some(applied));
+    }
+
+    /// Takes topics out of sight before they are deleted; nothing counts as applied yet.
+    pub fn hide(&self, topics: Topics) {
+        self.topics.store(Arc::new(topics));
+    }
+
+    /// Waits until the picture reflects the metadata log up to `offset`.
+    pub async fn reached(&self, offset: MetadataOffset) {
+        let mut applied = self.applied.subscribe();
+        // Fails only if the registry is gone, and it is borrowed here.
+        let _ = applied.wait_for(|applied| applied.is_some_and(|applied| applied >= offset)).await;
+    }
+}
+
+fn unknown_topic(name: &str) -> Error {
+    let message = format!("topic `{name}` does not exist; `troupe topic create {name}` makes it");
+    Error::new(ErrorCode::UnknownTopic, message).with("topic", name)
+}

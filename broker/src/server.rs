@@ -1,0 +1,134 @@
+//! The gRPC server: one listener and one HTTP/2 server on each shard, all on the same port.
+
+use crate::node::Context;
+use crate::service::{Chaos, Cluster, EventBus, LogService, Metadata, Topics};
+use actix::Arbiter;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tonic::service::Routes;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use troupe_proto::admin::v1::cluster_service_server::ClusterServiceServer;
+use troupe_proto::admin::v1::topic_service_server::TopicServiceServer;
+use troupe_proto::chaos::v1alpha1::chaos_service_server::ChaosServiceServer;
+use troupe_proto::log::v1::metadata_service_server::MetadataServiceServer;
+use troupe_proto::v1::event_bus_service_server::EventBusServiceServer;
+
+/// The receiver's frame size is what makes large transfers fast: a batch of 1 MiB in one frame.
+const MAX_FRAME_BYTES: u32 = (1 << 20) + (16 << 10);
+const STREAM_WINDOW_BYTES: u32 = 8 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
+const MAX_STREAMS_PER_CONNECTION: u32 = 1024;
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+const BACKLOG: i32 = 1024;
+
+/// Sockets that share one address; the kernel spreads connections over them.
+pub struct Listeners {
+    pub address: SocketAddr,
+    sockets: Vec<TcpListener>,
+}
+
+/// Binds `count` sockets to the same address.
+pub fn listen(address: SocketAddr, count: usize) -> io::Result<Listeners> {
+    if address.port() != 0 {
+        // Sharing an address works between processes too: make sure that nobody else has it.
+        drop(TcpListener::bind(address)?);
+    }
+    let first = bind_shared(address)?;
+    let address = first.local_addr()?;
+    let mut sockets = vec![first];
+    for _ in 1..count {
+        sockets.push(bind_shared(address)?);
+    }
+    Ok(Listeners { address, sockets })
+}
+
+fn bind_shared(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Serves on every shard; each receiver resolves when its shard's connections have ended.
+pub fn serve(
+    context: &Arc<Context>,
+    listeners: Listeners,
+    shards: &[Arbiter],
+) -> Vec<oneshot::Receiver<()>> {
+    let mut servers = Vec::with_capacity(shards.len());
+    for (listener, shard) in listeners.sockets.into_iter().zip(shards) {
+        let (ended, server) = oneshot::channel();
+        let context = Arc::clone(context);
+        shard.spawn(async move {
+            if let Err(error) = serve_shard(context, listener).await {
+                tracing::error!(%error, "a listener stopped");
+            }
+            // Nobody waits if the node is gone.
+            let _ = ended.send(());
+        });
+        servers.push(server);
+    }
+    servers
+}
+
+async fn serve_shard(
+    context: Arc<Context>,
+    listener: TcpListener,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let incoming =
+        TcpIncoming::from(tokio::net::TcpListener::from_std(listener)?).with_nodelay(Some(true));
+    let shutdown = context.shutdown.clone();
+    let routes = routes(context).await?;
+    Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(MAX_FRAME_BYTES)
+        .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned())
+        .await?;
+    Ok(())
+}
+
+async fn routes(context: Arc<Context>) -> Result<Routes, Box<dyn std::error::Error>> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    for name in ["live", "ready"] {
+        health.set_service_status(name, tonic_health::ServingStatus::Serving).await;
+    }
+    let shutdown = context.shutdown.clone();
+    tokio::spawn(async move {
+        shutdown.cancelled().await;
+        health.set_service_status("ready", tonic_health::ServingStatus::NotServing).await;
+    });
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(troupe_proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let max_request = context.config.max_request_bytes.0 as usize;
+    let event_bus = EventBusServiceServer::new(EventBus::new(Arc::clone(&context)))
+        .max_decoding_message_size(max_request);
+    let mut routes = Routes::builder();
+    routes
+        .add_service(health_service)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .add_service(event_bus)
+        .add_service(LogService::new(Arc::clone(&context)))
+        .add_service(MetadataServiceServer::new(Metadata::new(Arc::clone(&context))))
+        .add_service(TopicServiceServer::new(Topics::new(Arc::clone(&context))))
+        .add_service(ClusterServiceServer::new(Cluster::new(Arc::clone(&context))))
+        .add_service(ChaosServiceServer::new(Chaos::new(context)));
+    Ok(routes.routes())
+}

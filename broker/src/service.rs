@@ -1,0 +1,59 @@
+//! The gRPC services. They speak to partitions through handles and never see a log; errors become
+//! `tonic::Status` in `troupe_proto::error` alone.
+
+mod chaos;
+mod cluster;
+mod event_bus;
+mod fetch;
+mod log;
+mod metadata;
+mod produce;
+mod tail;
+mod topics;
+
+pub use chaos::Chaos;
+pub use cluster::Cluster;
+pub use event_bus::EventBus;
+pub use log::LogService;
+pub use metadata::Metadata;
+pub use topics::Topics;
+
+use troupe_proto::error::{Error, ErrorCode};
+
+/// What long streams are ended with when the node stops.
+fn shutting_down() -> Error {
+    Error::new(ErrorCode::ShuttingDown, "the node is stopping; connect to another or try again")
+}
+
+/// Page size and token of a listing.
+struct Page<'a> {
+    size: usize,
+    token: &'a str,
+}
+
+impl<'a> Page<'a> {
+    fn new(size: i32, token: &'a str) -> Result<Self, Error> {
+        const DEFAULT: usize = 1_000;
+        match usize::try_from(size) {
+            Ok(0) => Ok(Self { size: DEFAULT, token }),
+            Ok(size) => Ok(Self { size: size.min(10 * DEFAULT), token }),
+            Err(_) => {
+                let message = format!("page_size {size} is negative");
+                Err(Error::new(ErrorCode::InvalidRequest, message))
+            }
+        }
+    }
+
+    /// One page of `items`, which are sorted by `key`, and the token of the next.
+    fn cut<T>(
+        &self,
+        items: impl Iterator<Item = T>,
+        key: impl Fn(&T) -> String,
+    ) -> (Vec<T>, String) {
+        let mut items = items.filter(|item| self.token.is_empty() || key(item).as_str() > self.token);
+        let page: Vec<T> = items.by_ref().take(self.size).collect();
+        let more = items.next().is_some();
+        let token = page.last().filter(|_| more).map(&key).unwrap_or_default();
+        (page, token)
+    }
+}

@@ -1,0 +1,300 @@
+//! Fetch and FetchStream: slices of segments go out as they lie in the page cache.
+
+use super::log::Requests;
+use super::shutting_down;
+use crate::grpc::{Outgoing, ResponseBody, decode, encode, encode_with_payload};
+use crate::node::Context;
+use crate::page_cache;
+use crate::partition::{PartitionHandle, ReadAnswer};
+use futures::StreamExt;
+use futures::future::{BoxFuture, FutureExt};
+use futures::stream::FuturesUnordered;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tonic::Status;
+use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::ids::Offset;
+use troupe_proto::log::v1 as pb;
+use troupe_proto::wire;
+
+/// Field number of the batches in every fetch answer.
+const BATCHES_TAG: u32 = 15;
+const DEFAULT_PARTITION_BYTES: usize = 1 << 20;
+/// Below the 4 MiB that generated clients accept, with room for headers.
+const DEFAULT_ANSWER_BYTES: usize = (4 << 20) - (64 << 10);
+/// Slices that wait for the client; each refers to the page cache and costs next to nothing.
+const SLICES_AHEAD: usize = 4;
+
+fn start_of(position: &pb::FetchPosition) -> Result<Offset, Error> {
+    Offset::from_wire(position.offset).ok_or_else(|| {
+        let message = format!(
+            "offset {} is negative; ListOffsets finds the earliest and the latest",
+            position.offset
+        );
+        Error::new(ErrorCode::InvalidRequest, message)
+    })
+}
+
+fn limit_of(max_bytes: u32, default: usize) -> usize {
+    match max_bytes {
+        0 => default,
+        limit => limit as usize,
+    }
+}
+
+/// Unary, with a long poll. Answered when `min_bytes` are there, something failed, or the time is over.
+pub(super) async fn fetch(
+    context: &Context,
+    request: pb::FetchRequest,
+) -> Result<ResponseBody, Status> {
+    let deadline = Instant::now() + Duration::from_millis(request.max_wait_ms.into());
+    let min_bytes = request.min_bytes.max(1) as usize;
+    loop {
+        let mut answer = wire::FetchResponse::default();
+        let mut left = limit_of(request.max_bytes, DEFAULT_ANSWER_BYTES);
+        let (mut bytes, mut failed, mut waits) = (0, false, FuturesUnordered::new());
+        for position in &request.positions {
+            let limit = limit_of(position.max_bytes, DEFAULT_PARTITION_BYTES);
+            // The first non-empty partition always yields a batch, however large (S29).
+            let limit = if bytes == 0 { limit.min(left).max(1) } else { limit.min(left) };
+            let read = match limit {
+                0 => continue,
+                limit => read_at(context, position, limit).await,
+            };
+            match read {
+                Ok((handle, read)) => {
+                    bytes += read.bytes.len();
+                    left = left.saturating_sub(read.bytes.len());
+                    let next = read.next;
+                    waits.push(async move { handle.readable(next).await });
+                    answer.partitions.push(pushed(position.partition.clone(), read));
+                }
+                Err(error) => {
+                    failed = true;
+                    answer.partitions.push(refused(position.partition.clone(), error));
+                }
+            }
+        }
+        if bytes >= min_bytes || failed || Instant::now() >= deadline || waits.is_empty() {
+            return Ok(ResponseBody::once([encode(&answer)]));
+        }
+        tokio::select! {
+            _ = waits.next() => {}
+            () = tokio::time::sleep_until(deadline) => {}
+            () = context.shutdown.cancelled() => return Err(shutting_down().into()),
+        }
+    }
+}
+
+async fn read_at(
+    context: &Context,
+    position: &pb::FetchPosition,
+    limit: usize,
+) -> Result<(Arc<PartitionHandle>, ReadAnswer), Error> {
+    let handle = context.partition(position.partition.as_ref())?;
+    let read = handle.read(start_of(position)?, limit).await?;
+    page_cache::make_resident(&read.bytes).await;
+    Ok((handle, read))
+}
+
+fn pushed(partition: Option<pb::TopicPartition>, read: ReadAnswer) -> wire::PartitionFetch {
+    wire::PartitionFetch {
+        partition,
+        high_watermark: read.high_watermark.to_wire(),
+        log_start_offset: read.log_start.to_wire(),
+        error: None,
+        batches: read.bytes,
+    }
+}
+
+fn refused(partition: Option<pb::TopicPartition>, error: Error) -> wire::PartitionFetch {
+    wire::PartitionFetch {
+        partition,
+        high_watermark: -1,
+        log_start_offset: -1,
+        error: Some(error.into()),
+        batches: bytes::Bytes::new(),
+    }
+}
+
+/// One partition of a stream. Removing or moving it bumps the generation, so that a read that is under
+/// way for the old position is recognised and thrown away.
+struct Position {
+    partition: pb::TopicPartition,
+    handle: Arc<PartitionHandle>,
+    next: Offset,
+    max_bytes: usize,
+    generation: u64,
+    /// The client was told that it has read everything.
+    told_caught_up: bool,
+}
+
+type Name = (String, i32);
+type ReadDone = (Name, u64, Result<ReadAnswer, Error>);
+
+/// The state of one FetchStream: positions, credit, and at most one read under way per position.
+struct Pusher {
+    context: Arc<Context>,
+    outgoing: mpsc::Sender<Outgoing>,
+    positions: HashMap<Name, Position>,
+    generations: u64,
+    credit: u64,
+    /// Partitions with something to read that wait for credit.
+    starved: VecDeque<Name>,
+    reads: FuturesUnordered<BoxFuture<'static, ReadDone>>,
+}
+
+pub(super) fn fetch_stream(context: Arc<Context>, requests: Requests) -> ResponseBody {
+    let (outgoing, body) = ResponseBody::channel(SLICES_AHEAD);
+    let pusher = Pusher {
+        context,
+        outgoing,
+        positions: HashMap::new(),
+        generations: 0,
+        credit: 0,
+        starved: VecDeque::new(),
+        reads: FuturesUnordered::new(),
+    };
+    tokio::spawn(pusher.run(requests));
+    body
+}
+
+/// The client went away: nothing is left to do.
+struct Gone;
+
+impl Pusher {
+    async fn run(mut self, mut requests: Requests) {
+        let shutdown = self.context.shutdown.clone();
+        let mut requests_open = true;
+        loop {
+            let step = tokio::select! {
+                request = requests.next(), if requests_open => match request {
+                    Ok(Some(message)) => match decode(message) {
+                        Ok(request) => self.on_request(request).await,
+                        Err(status) => self.end(status).await,
+                    },
+                    // A client may close its half and go on reading what it has credit for.
+                    Ok(None) => {
+                        requests_open = false;
+                        Ok(())
+                    }
+                    Err(status) => self.end(status).await,
+                },
+                Some(done) = self.reads.next() => self.on_read(done).await,
+                () = shutdown.cancelled() => self.end(shutting_down().into()).await,
+                () = self.outgoing.closed() => Err(Gone),
+            };
+            if step.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn end(&mut self, status: Status) -> Result<(), Gone> {
+        // Either way the stream is over.
+        let _ = self.outgoing.send(Err(status)).await;
+        Err(Gone)
+    }
+
+    async fn on_request(&mut self, request: pb::FetchStreamRequest) -> Result<(), Gone> {
+        for partition in request.drop {
+            self.positions.remove(&(partition.topic, partition.partition));
+        }
+        self.credit = self.credit.saturating_add(request.credit_bytes);
+        for position in request.positions {
+            self.add(position).await?;
+        }
+        while self.credit > 0 {
+            let Some(name) = self.starved.pop_front() else { break };
+            self.read_on(&name);
+        }
+        Ok(())
+    }
+
+    async fn add(&mut self, position: pb::FetchPosition) -> Result<(), Gone> {
+        let partition = position.partition.clone().unwrap_or_default();
+        let name = (partition.topic.clone(), partition.partition);
+        let found = self.context.partition(Some(&partition));
+        match found.and_then(|handle| Ok((handle, start_of(&position)?))) {
+            Ok((handle, next)) => {
+                self.generations += 1;
+                let position = Position {
+                    partition,
+                    handle,
+                    next,
+                    max_bytes: limit_of(position.max_bytes, DEFAULT_PARTITION_BYTES),
+                    generation: self.generations,
+                    told_caught_up: false,
+                };
+                self.positions.insert(name.clone(), position);
+                self.read_on(&name);
+                Ok(())
+            }
+            Err(error) => self.send(refused(Some(partition), error)).await,
+        }
+    }
+
+    /// Starts the next read of a partition, or queues it for credit.
+    fn read_on(&mut self, name: &Name) {
+        let Some(position) = self.positions.get(name) else { return };
+        if self.credit == 0 {
+            if !self.starved.contains(name) {
+                self.starved.push_back(name.clone());
+            }
+            return;
+        }
+        let limit = position.max_bytes.min(usize::try_from(self.credit).unwrap_or(usize::MAX));
+        let (handle, next, generation) =
+            (Arc::clone(&position.handle), position.next, position.generation);
+        let (name, wait) = (name.clone(), position.told_caught_up);
+        let read = async move {
+            if wait {
+                handle.readable(next).await;
+            }
+            let read = handle.read(next, limit).await;
+            if let Ok(read) = &read {
+                page_cache::make_resident(&read.bytes).await;
+            }
+            (name, generation, read)
+        };
+        self.reads.push(read.boxed());
+    }
+
+    async fn on_read(&mut self, (name, generation, read): ReadDone) -> Result<(), Gone> {
+        let Some(position) = self.positions.get_mut(&name) else { return Ok(()) };
+        if position.generation != generation {
+            return Ok(());
+        }
+        let partition = Some(position.partition.clone());
+        match read {
+            Ok(read) => {
+                let caught_up = read.bytes.is_empty();
+                let tell = !caught_up || !position.told_caught_up;
+                position.next = read.next;
+                // Whoever gets the last readable record sees so by the high watermark beside it.
+                position.told_caught_up = read.next >= read.high_watermark;
+                self.credit = self.credit.saturating_sub(read.bytes.len() as u64);
+                self.read_on(&name);
+                if tell { self.send(pushed(partition, read)).await } else { Ok(()) }
+            }
+            Err(error) => {
+                self.positions.remove(&name);
+                self.send(refused(partition, error)).await
+            }
+        }
+    }
+
+    async fn send(&self, mut answer: wire::FetchStreamResponse) -> Result<(), Gone> {
+        let batches = std::mem::take(&mut answer.batches);
+        let pieces = if batches.is_empty() {
+            vec![encode(&answer)]
+        } else {
+            self.context.metrics.bytes_out(batches.len());
+            encode_with_payload(&answer, BATCHES_TAG, batches).into()
+        };
+        self.outgoing.send(Ok(pieces)).await.map_err(|_| Gone)
+    }
+}

@@ -1,0 +1,118 @@
+//! `troupe.log.v1.LogService`, by hand: requests and responses that carry batches are neither decoded
+//! nor joined. A plain tower service, mounted beside tonic's own.
+
+use super::{fetch, produce};
+use crate::grpc::{MessageReader, ResponseBody, encode, response};
+use crate::node::Context;
+use crate::partition::OffsetQuery;
+use http::{Request, Response};
+use prost::Message;
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::server::NamedService;
+use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::ids::Offset;
+use troupe_proto::log::v1 as pb;
+
+pub(super) type Requests = MessageReader<Body>;
+
+#[derive(Clone)]
+pub struct LogService {
+    context: Arc<Context>,
+}
+
+impl LogService {
+    pub fn new(context: Arc<Context>) -> Self {
+        Self { context }
+    }
+
+    async fn dispatch(self, request: Request<Body>) -> Result<Response<Body>, Status> {
+        let context = self.context;
+        let max_request = context.config.max_request_bytes.0 as usize;
+        let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+        let mut requests = MessageReader::new(request.into_body(), max_request);
+        match method.as_str() {
+            "Produce" => unary(produce::produce(&context, &mut requests).await?),
+            "ProduceStream" => Ok(response(produce::produce_stream(context, requests))),
+            "Fetch" => fetch::fetch(&context, requests.only().await?).await.map(response),
+            "FetchStream" => Ok(response(fetch::fetch_stream(context, requests))),
+            "ListOffsets" => unary(list_offsets(&context, requests.only().await?).await),
+            "InitProducer" => {
+                let _: pb::InitProducerRequest = requests.only().await?;
+                let producer_id = context.producer_ids.next(&context).await?;
+                unary(pb::InitProducerResponse { producer_id: producer_id.0, producer_epoch: 0 })
+            }
+            _ => Err(Status::unimplemented(format!("LogService has no method `{method}`"))),
+        }
+    }
+}
+
+fn unary(answer: impl Message) -> Result<Response<Body>, Status> {
+    Ok(response(ResponseBody::once([encode(&answer)])))
+}
+
+impl NamedService for LogService {
+    const NAME: &'static str = "troupe.log.v1.LogService";
+}
+
+impl tower::Service<Request<Body>> for LogService {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let service = self.clone();
+        Box::pin(async move { Ok(service.dispatch(request).await.unwrap_or_else(Status::into_http)) })
+    }
+}
+
+async fn list_offsets(context: &Context, request: pb::ListOffsetsRequest) -> pb::ListOffsetsResponse {
+    let mut results = Vec::with_capacity(request.queries.len());
+    for query in request.queries {
+        let found = find_offset(context, &query).await;
+        let partition = query.partition;
+        results.push(found.map_or_else(
+            |error| pb::OffsetResult {
+                partition: partition.clone(),
+                offset: -1,
+                timestamp_ms: -1,
+                leader_epoch: 0,
+                error: Some(error.into()),
+            },
+            |found| pb::OffsetResult {
+                partition: partition.clone(),
+                offset: found.offset.map_or(-1, Offset::to_wire),
+                timestamp_ms: found.timestamp_ms.unwrap_or(-1),
+                leader_epoch: found.leader_epoch.0,
+                error: None,
+            },
+        ));
+    }
+    pb::ListOffsetsResponse { results }
+}
+
+async fn find_offset(
+    context: &Context,
+    query: &pb::OffsetQuery,
+) -> Result<crate::partition::FoundOffset, Error> {
+    let at = match query.at {
+        Some(pb::offset_query::At::Earliest(_)) => OffsetQuery::Earliest,
+        Some(pb::offset_query::At::Latest(_)) => OffsetQuery::Latest,
+        Some(pb::offset_query::At::TimestampMs(time)) => OffsetQuery::Timestamp(time),
+        Some(pb::offset_query::At::MaxTimestamp(_)) => OffsetQuery::MaxTimestamp,
+        None => {
+            let message = "the query says neither earliest, latest, timestamp_ms nor max_timestamp";
+            return Err(Error::new(ErrorCode::InvalidRequest, message));
+        }
+    };
+    context.partition(query.partition.as_ref())?.find_offset(at).await
+}

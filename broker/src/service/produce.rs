@@ -1,0 +1,228 @@
+//! Produce and ProduceStream: find the batch in the request, check it, hand it to its partition.
+
+use super::log::Requests;
+use super::shutting_down;
+use crate::grpc::{Field, Outgoing, ResponseBody, encode, fields};
+use crate::node::Context;
+use crate::partition::{Appended, PartitionHandle, Responder};
+use prost::Message;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tonic::Status;
+use troupe_proto::batch::{Limits, ProducedBatch};
+use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::ids::Offset;
+use troupe_proto::log::v1 as pb;
+use troupe_proto::rope::Rope;
+use troupe_proto::v1::Acks;
+
+/// Batches of one stream that may be unanswered; reading stops there.
+const MAX_UNANSWERED: usize = 1024;
+/// Answers that are joined into one write.
+const ANSWERS_PER_WRITE: usize = 256;
+
+/// One batch on its way to its partition, as it stood in a request.
+#[derive(Default)]
+struct Produced {
+    correlation_id: u64,
+    acks: i32,
+    timeout_ms: u32,
+    partition: Option<pb::TopicPartition>,
+    batch: Option<Rope>,
+}
+
+impl Produced {
+    /// The fields of a `ProduceStreamRequest`.
+    fn from_stream(message: Rope) -> Result<Self, Status> {
+        let mut produced = Self::default();
+        fields(message, |tag, field| {
+            match (tag, field) {
+                (1, Field::Number(number)) => produced.correlation_id = number,
+                (2, Field::Number(number)) => produced.acks = number as i32,
+                (3, Field::Number(number)) => produced.timeout_ms = number as u32,
+                (4, Field::Bytes(bytes)) => produced.partition = Some(topic_partition(bytes)?),
+                (15, Field::Bytes(bytes)) => produced.batch = Some(bytes),
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(produced)
+    }
+
+    /// Checks the batch and hands it over; the responder is answered in any case.
+    async fn submit(self, context: &Context, responder: Responder<Appended>) {
+        let batch = self.batch.unwrap_or_default();
+        match checked(context, self.partition.as_ref(), self.acks, batch) {
+            Ok((handle, batch, verified, acks)) => {
+                let timeout_ms = context.request_timeout_ms(self.timeout_ms);
+                handle.append(batch, verified, acks, timeout_ms, responder).await;
+            }
+            Err(error) => responder.answer(Err(error)),
+        }
+    }
+}
+
+fn topic_partition(bytes: Rope) -> Result<pb::TopicPartition, Status> {
+    pb::TopicPartition::decode(bytes).map_err(|error| Status::invalid_argument(error.to_string()))
+}
+
+type Checked = (Arc<PartitionHandle>, ProducedBatch, troupe_proto::batch::Verified, Acks);
+
+fn checked(
+    context: &Context,
+    partition: Option<&pb::TopicPartition>,
+    acks: i32,
+    batch: Rope,
+) -> Result<Checked, Error> {
+    if context.shutdown.is_cancelled() {
+        return Err(shutting_down());
+    }
+    let handle = context.partition(partition)?;
+    let acks = parse_acks(acks)?;
+    let invalid =
+        |error: troupe_proto::batch::BatchError| Error::new(error.code(), error.to_string());
+    let batch = ProducedBatch::decode(batch).map_err(invalid)?;
+    let verified = batch.verify(Limits::default()).map_err(invalid)?;
+    Ok((handle, batch, verified, acks))
+}
+
+pub(super) fn parse_acks(acks: i32) -> Result<Acks, Error> {
+    Acks::try_from(acks).map_err(|_| {
+        let message = format!("acks {acks} is none of ACKS_ALL, ACKS_LEADER, ACKS_NONE");
+        Error::new(ErrorCode::InvalidRequest, message)
+    })
+}
+
+/// Several partitions in one call: each succeeds or fails for itself.
+pub(super) async fn produce(
+    context: &Context,
+    requests: &mut Requests,
+) -> Result<pb::ProduceResponse, Status> {
+    let message = requests
+        .next()
+        .await?
+        .ok_or_else(|| Status::invalid_argument("the request has no message"))?;
+    let (mut acks, mut timeout_ms, mut entries) = (0, 0, Vec::new());
+    fields(message, |tag, field| {
+        match (tag, field) {
+            (1, Field::Number(number)) => acks = number as i32,
+            (2, Field::Number(number)) => timeout_ms = number as u32,
+            (3, Field::Bytes(bytes)) => entries.push(bytes),
+            _ => {}
+        }
+        Ok(())
+    })?;
+    let mut waiting = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let mut produced = Produced { acks, timeout_ms, ..Default::default() };
+        fields(entry, |tag, field| {
+            match (tag, field) {
+                (1, Field::Bytes(bytes)) => produced.partition = Some(topic_partition(bytes)?),
+                (15, Field::Bytes(bytes)) => produced.batch = Some(bytes),
+                _ => {}
+            }
+            Ok(())
+        })?;
+        let partition = produced.partition.clone();
+        let (responder, answer) = Responder::channel();
+        produced.submit(context, responder).await;
+        waiting.push((partition, answer));
+    }
+    let mut results = Vec::with_capacity(waiting.len());
+    for (partition, answer) in waiting {
+        let answer = answer.await.unwrap_or_else(|_| Err(shutting_down()));
+        results.push(result(partition, answer));
+    }
+    Ok(pb::ProduceResponse { results })
+}
+
+fn result(
+    partition: Option<pb::TopicPartition>,
+    answer: Result<Appended, Error>,
+) -> pb::PartitionProduceResult {
+    match answer {
+        Ok(appended) => pb::PartitionProduceResult {
+            partition,
+            base_offset: appended.base_offset.map_or(-1, Offset::to_wire),
+            log_append_time_ms: appended.log_append_time_ms.unwrap_or(-1),
+            log_start_offset: appended.log_start.to_wire(),
+            duplicate: appended.duplicate,
+            error: None,
+        },
+        Err(error) => pb::PartitionProduceResult {
+            partition,
+            base_offset: -1,
+            log_append_time_ms: -1,
+            log_start_offset: -1,
+            duplicate: false,
+            error: Some(error.into()),
+        },
+    }
+}
+
+/// What the reading half of a stream and the partitions tell its writing half.
+enum Answer {
+    Batch { correlation_id: u64, partition: Option<pb::TopicPartition>, answer: Result<Appended, Error> },
+    End(Status),
+}
+
+/// Pipelined: one task reads and hands over, one writes the answers. The answer channel closes when the
+/// reader has ended and every batch is answered; that ends the call.
+pub(super) fn produce_stream(context: Arc<Context>, requests: Requests) -> ResponseBody {
+    let (outgoing, body) = ResponseBody::channel(16);
+    let (answers, answered) = mpsc::channel(MAX_UNANSWERED);
+    tokio::spawn(read_batches(context, requests, answers));
+    tokio::spawn(write_answers(answered, outgoing));
+    body
+}
+
+async fn read_batches(context: Arc<Context>, mut requests: Requests, answers: mpsc::Sender<Answer>) {
+    loop {
+        // Room for the answer is taken before the request is read: back-pressure on the client.
+        let Ok(room) = answers.clone().reserve_owned().await else { return };
+        let message = tokio::select! {
+            message = requests.next() => message,
+            () = context.shutdown.cancelled() => Err(shutting_down().into()),
+            () = answers.closed() => return,
+        };
+        let produced = match message.and_then(|message| message.map(Produced::from_stream).transpose())
+        {
+            Ok(Some(produced)) => produced,
+            Ok(None) => return,
+            Err(status) => {
+                room.send(Answer::End(status));
+                return;
+            }
+        };
+        let (correlation_id, partition) = (produced.correlation_id, produced.partition.clone());
+        let responder = Responder::new(move |answer| {
+            room.send(Answer::Batch { correlation_id, partition, answer });
+        });
+        produced.submit(&context, responder).await;
+    }
+}
+
+async fn write_answers(mut answered: mpsc::Receiver<Answer>, outgoing: mpsc::Sender<Outgoing>) {
+    let mut answers = Vec::with_capacity(ANSWERS_PER_WRITE);
+    let mut end = None;
+    while answered.recv_many(&mut answers, ANSWERS_PER_WRITE).await > 0 {
+        let mut joined = bytes::BytesMut::new();
+        for answer in answers.drain(..) {
+            match answer {
+                Answer::Batch { correlation_id, partition, answer } => {
+                    let result = Some(result(partition, answer));
+                    let message = pb::ProduceStreamResponse { correlation_id, result };
+                    joined.extend_from_slice(&encode(&message));
+                }
+                Answer::End(status) => end = Some(status),
+            }
+        }
+        if !joined.is_empty() && outgoing.send(Ok(vec![joined.freeze()])).await.is_err() {
+            return;
+        }
+    }
+    if let Some(status) = end {
+        // The client is gone if this fails.
+        let _ = outgoing.send(Err(status)).await;
+    }
+}

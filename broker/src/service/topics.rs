@@ -1,0 +1,165 @@
+//! `troupe.admin.v1.TopicService`: requests become decisions of the controller, the image becomes answers.
+
+use super::Page;
+use crate::node::Context;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tonic::{Request, Response, Status};
+use troupe_machines::cluster::{CreatePartitions, CreateTopic, DeleteTopic, Topic, UpdateTopic};
+use troupe_machines::config;
+use troupe_proto::admin::v1 as pb;
+use troupe_proto::admin::v1::topic_service_server::TopicService;
+use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::ids::NodeId;
+
+pub struct Topics {
+    context: Arc<Context>,
+}
+
+impl Topics {
+    pub fn new(context: Arc<Context>) -> Self {
+        Self { context }
+    }
+
+    fn find(&self, name: &str) -> Result<Arc<Topic>, Error> {
+        self.context.image.borrow().topic(name).cloned().ok_or_else(|| {
+            let message = format!("topic `{name}` does not exist; `troupe topic list` shows all");
+            Error::new(ErrorCode::UnknownTopic, message).with("topic", name)
+        })
+    }
+}
+
+fn assignments(wire: Vec<pb::ReplicaAssignment>) -> Vec<Vec<NodeId>> {
+    wire.into_iter().map(|one| one.replicas.into_iter().map(NodeId).collect()).collect()
+}
+
+/// A topic with its partitions, without configs.
+fn brief(topic: &Topic) -> pb::Topic {
+    let partitions = topic.partitions.iter().zip(0..).map(|(partition, number)| pb::Partition {
+        partition: number,
+        leader_id: partition.leader.map_or(-1, |leader| leader.0),
+        leader_epoch: partition.leader_epoch.0,
+        partition_epoch: partition.partition_epoch.0,
+        replicas: partition.replicas.iter().map(|node| node.0).collect(),
+        in_sync_replicas: partition.isr.iter().map(|node| node.0).collect(),
+    });
+    pb::Topic {
+        name: topic.name.to_string(),
+        topic_id: topic.id.to_wire(),
+        internal: topic.is_internal(),
+        replication_factor: i32::try_from(topic.replication_factor()).unwrap_or(i32::MAX),
+        partitions: partitions.collect(),
+        configs: Vec::new(),
+    }
+}
+
+/// A topic with every configuration key, the value in force, and where it comes from.
+fn whole(topic: &Topic) -> Option<pb::Topic> {
+    let configs = config::keys().iter().map(|key| {
+        let overridden = topic.overrides.contains_key(key.name);
+        let source =
+            if overridden { pb::ConfigSource::Topic } else { pb::ConfigSource::Default };
+        pb::ConfigEntry {
+            name: key.name.to_owned(),
+            value: topic.config.get(key.name).unwrap_or_default(),
+            source: source.into(),
+            default_value: key.default.to_string(),
+            documentation: key.documentation.to_string(),
+        }
+    });
+    Some(pb::Topic { configs: configs.collect(), ..brief(topic) })
+}
+
+#[tonic::async_trait]
+impl TopicService for Topics {
+    async fn create_topic(
+        &self,
+        request: Request<pb::CreateTopicRequest>,
+    ) -> Result<Response<pb::CreateTopicResponse>, Status> {
+        let request = request.into_inner();
+        let topic = self
+            .context
+            .controller
+            .create_topic(CreateTopic {
+                name: request.name,
+                partitions: request.partitions,
+                replication_factor: request.replication_factor,
+                assignments: assignments(request.assignments),
+                configs: request.configs.into_iter().collect::<BTreeMap<_, _>>(),
+                validate_only: request.validate_only,
+            })
+            .await?;
+        self.context.caught_up().await;
+        Ok(Response::new(pb::CreateTopicResponse { topic: whole(&topic) }))
+    }
+
+    async fn get_topic(
+        &self,
+        request: Request<pb::GetTopicRequest>,
+    ) -> Result<Response<pb::GetTopicResponse>, Status> {
+        let topic = self.find(&request.into_inner().name)?;
+        Ok(Response::new(pb::GetTopicResponse { topic: whole(&topic) }))
+    }
+
+    async fn list_topics(
+        &self,
+        request: Request<pb::ListTopicsRequest>,
+    ) -> Result<Response<pb::ListTopicsResponse>, Status> {
+        let request = request.into_inner();
+        let page = Page::new(request.page_size, &request.page_token)?;
+        let image = self.context.image.borrow().clone();
+        let shown = image.topics().filter(|topic| request.include_internal || !topic.is_internal());
+        let (topics, next_page_token) = page.cut(shown, |topic| topic.name.to_string());
+        let topics = topics.into_iter().map(|topic| brief(topic)).collect();
+        Ok(Response::new(pb::ListTopicsResponse { topics, next_page_token }))
+    }
+
+    async fn update_topic(
+        &self,
+        request: Request<pb::UpdateTopicRequest>,
+    ) -> Result<Response<pb::UpdateTopicResponse>, Status> {
+        let request = request.into_inner();
+        let topic = self
+            .context
+            .controller
+            .update_topic(UpdateTopic {
+                name: request.name,
+                set: request.set_configs.into_iter().collect::<BTreeMap<_, _>>(),
+                unset: request.unset_configs,
+                validate_only: request.validate_only,
+            })
+            .await?;
+        self.context.caught_up().await;
+        Ok(Response::new(pb::UpdateTopicResponse { topic: whole(&topic) }))
+    }
+
+    async fn create_partitions(
+        &self,
+        request: Request<pb::CreatePartitionsRequest>,
+    ) -> Result<Response<pb::CreatePartitionsResponse>, Status> {
+        let request = request.into_inner();
+        let topic = self
+            .context
+            .controller
+            .create_partitions(CreatePartitions {
+                name: request.name,
+                total: request.total,
+                assignments: assignments(request.assignments),
+                validate_only: request.validate_only,
+            })
+            .await?;
+        self.context.caught_up().await;
+        Ok(Response::new(pb::CreatePartitionsResponse { topic: whole(&topic) }))
+    }
+
+    async fn delete_topic(
+        &self,
+        request: Request<pb::DeleteTopicRequest>,
+    ) -> Result<Response<pb::DeleteTopicResponse>, Status> {
+        let pb::DeleteTopicRequest { name, validate_only } = request.into_inner();
+        let deletion = DeleteTopic { name, validate_only };
+        let topic_id = self.context.controller.delete_topic(deletion).await?;
+        self.context.caught_up().await;
+        Ok(Response::new(pb::DeleteTopicResponse { topic_id: topic_id.to_wire() }))
+    }
+}
