@@ -1,1 +1,15 @@
-//! Skeleton.
+//! Everything that decides, nothing that waits.
+//!
+//! - [`replica`]: one replica of one partition. Facts in, effects out.
+//! - [`cluster`]: topics, brokers, leaders, producer ids. Decide with `&self`, change in `replay`.
+//! - [`config`]: what a topic can be told, with defaults and documentation.
+//! - [`time`]: time as an argument.
+//!
+//! Promise: the same calls in the same order give the same answers and the same state. Time and chance
+//! are arguments and no order depends on a hash, so a whole cluster can be simulated from a seed.
+//! Never here: a file, a socket, a clock, a thread, an actor.
+
+pub mod cluster;
+pub mod config;
+pub mod replica;
+pub mod time;

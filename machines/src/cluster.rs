@@ -1,0 +1,123 @@
+//! The cluster, as a machine that decides and replays: topics, partitions, brokers, producer ids.
+//!
+//! Owns what the metadata log says, as one immutable picture: the [`ClusterImage`]. A decision reads the
+//! image and gives records and an answer; [`ClusterImage::replay`] alone changes it. So the controller that
+//! decides, a standby, and a node that starts again all come to the same picture.
+//!
+//! Promises: a decision that is refused gives no records; the same records in the same order give equal
+//! images; a copy of an image costs nothing, however many topics there are.
+//! Never here: when a record counts as committed, random numbers (a seed is an argument), new ids.
+
+mod brokers;
+mod election;
+mod error;
+mod image;
+mod placement;
+mod replay;
+#[cfg(test)]
+mod tests;
+mod topics;
+
+pub use error::ClusterError;
+pub use image::{Broker, ClusterImage, Partition, Topic};
+pub use replay::{ClusterSnapshot, ReplayError};
+
+use std::collections::BTreeMap;
+use troupe_proto::ids::{NodeId, ProducerId};
+use troupe_proto::internal::v1::{MetadataRecord, metadata_record::Record};
+
+/// More partitions than this make a topic a mistake, and its creation a very large record.
+pub const MAX_PARTITIONS_PER_TOPIC: u32 = 100_000;
+/// How many producer ids a broker gets at once (K23).
+pub const PRODUCER_ID_BLOCK: u64 = 1000;
+/// Topics that Troupe keeps for itself.
+pub const INTERNAL_TOPICS: [&str; 2] = ["__consumer_offsets", "__transaction_state"];
+
+/// Records to append, and the answer to give once they are committed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision<T> {
+    /// Empty: nothing to do, or only asked whether it could be done.
+    pub records: Vec<MetadataRecord>,
+    pub answer: T,
+}
+
+/// What the operator has settled for the whole cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterPolicy {
+    /// `num.partitions`: for topics created without a number (T3).
+    pub num_partitions: u32,
+    /// `default.replication.factor`: for topics created without one (T3).
+    pub default_replication_factor: u32,
+    /// `delete.topic.enable` (T7).
+    pub delete_topic_enable: bool,
+}
+
+impl Default for ClusterPolicy {
+    fn default() -> Self {
+        ClusterPolicy {
+            num_partitions: 1,
+            default_replication_factor: 1,
+            delete_topic_enable: true,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CreateTopic {
+    pub name: String,
+    /// `None` or -1: as the cluster's policy says.
+    pub partitions: Option<i32>,
+    /// `None` or -1: as the cluster's policy says.
+    pub replication_factor: Option<i32>,
+    /// Instead of the two above: the replicas of partition 0, 1, 2, …, the preferred leader first.
+    pub assignments: Vec<Vec<NodeId>>,
+    pub configs: BTreeMap<String, String>,
+    pub validate_only: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UpdateTopic {
+    pub name: String,
+    pub set: BTreeMap<String, String>,
+    pub unset: Vec<String>,
+    pub validate_only: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CreatePartitions {
+    pub name: String,
+    /// The new total.
+    pub total: i32,
+    /// Replicas of the new partitions only; empty: placed evenly.
+    pub assignments: Vec<Vec<NodeId>>,
+    pub validate_only: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeleteTopic {
+    pub name: String,
+    pub validate_only: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RegisterBroker {
+    pub node_id: NodeId,
+    /// Drawn by the broker at each start.
+    pub incarnation: [u8; 16],
+    /// The cluster that the broker believes it belongs to, if it knows.
+    pub cluster_id: Option<String>,
+    pub endpoint: String,
+    pub http_endpoint: String,
+    pub rack: Option<String>,
+}
+
+/// Producer ids that nobody else gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProducerIdBlock {
+    pub first: ProducerId,
+    pub len: u64,
+}
+
+fn wrap(record: Record) -> MetadataRecord {
+    MetadataRecord { record: Some(record) }
+}

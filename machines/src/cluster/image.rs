@@ -1,0 +1,171 @@
+//! The picture of the cluster, immutable for all who read it.
+
+use super::INTERNAL_TOPICS;
+use crate::config::TopicConfig;
+use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+use troupe_proto::ids::{
+    BrokerEpoch, LeaderEpoch, MetadataOffset, NodeId, PartitionEpoch, PartitionId, PartitionKey,
+    ProducerId, TopicId,
+};
+
+/// Everything the metadata log says up to [`ClusterImage::next_offset`]. The maps share structure, so a
+/// clone is a few reference counts.
+#[derive(Clone, Debug)]
+pub struct ClusterImage {
+    pub(super) cluster_id: Option<Arc<str>>,
+    pub(super) next_offset: MetadataOffset,
+    pub(super) next_producer_id: ProducerId,
+    pub(super) brokers: RedBlackTreeMapSync<NodeId, Broker>,
+    pub(super) topics: RedBlackTreeMapSync<Arc<str>, Arc<Topic>>,
+    pub(super) names_by_id: RedBlackTreeMapSync<TopicId, Arc<str>>,
+    /// Names with `.` or `_`, as [`collision_form`] makes them: the only ones that can collide (T2).
+    pub(super) collision_forms: RedBlackTreeSetSync<Arc<str>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broker {
+    pub node_id: NodeId,
+    /// The offset of the registration: each start has its own.
+    pub epoch: BrokerEpoch,
+    pub incarnation: [u8; 16],
+    pub endpoint: String,
+    pub http_endpoint: String,
+    pub rack: Option<String>,
+    /// Leads nothing and is in no ISR that has another member (K15).
+    pub fenced: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topic {
+    pub id: TopicId,
+    pub name: Arc<str>,
+    /// By partition id.
+    pub partitions: Vec<Partition>,
+    /// What differs from the defaults, in canonical form.
+    pub overrides: BTreeMap<String, String>,
+    /// The defaults with the overrides.
+    pub config: Arc<TopicConfig>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partition {
+    /// The preferred leader first.
+    pub replicas: Vec<NodeId>,
+    /// With the leader; never empty.
+    pub isr: Vec<NodeId>,
+    pub leader: Option<NodeId>,
+    /// Counts leaders.
+    pub leader_epoch: LeaderEpoch,
+    /// Counts changes of any kind.
+    pub partition_epoch: PartitionEpoch,
+}
+
+impl Default for ClusterImage {
+    fn default() -> Self {
+        ClusterImage {
+            cluster_id: None,
+            next_offset: MetadataOffset(0),
+            next_producer_id: ProducerId(1),
+            brokers: RedBlackTreeMapSync::new_sync(),
+            topics: RedBlackTreeMapSync::new_sync(),
+            names_by_id: RedBlackTreeMapSync::new_sync(),
+            collision_forms: RedBlackTreeSetSync::new_sync(),
+        }
+    }
+}
+
+impl PartialEq for ClusterImage {
+    /// What the records say; the two indexes follow from the topics.
+    fn eq(&self, other: &Self) -> bool {
+        self.cluster_id == other.cluster_id
+            && self.next_offset == other.next_offset
+            && self.next_producer_id == other.next_producer_id
+            && self.brokers == other.brokers
+            && self.topics == other.topics
+    }
+}
+
+impl ClusterImage {
+    /// `None` before the first decision of a new cluster.
+    pub fn cluster_id(&self) -> Option<&str> {
+        self.cluster_id.as_deref()
+    }
+
+    /// The offset of the next metadata record.
+    pub fn next_offset(&self) -> MetadataOffset {
+        self.next_offset
+    }
+
+    /// Producer ids below this have been given out.
+    pub fn next_producer_id(&self) -> ProducerId {
+        self.next_producer_id
+    }
+
+    pub fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
+        self.topics.get(name)
+    }
+
+    pub fn topic_by_id(&self, id: TopicId) -> Option<&Arc<Topic>> {
+        self.topics.get(self.names_by_id.get(&id)?)
+    }
+
+    /// All topics, by name.
+    pub fn topics(&self) -> impl Iterator<Item = &Arc<Topic>> {
+        self.topics.values()
+    }
+
+    /// The topics whose names come after `name`, by name: the next page.
+    pub fn topics_after<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a Arc<Topic>> {
+        let after = (Bound::Excluded(Arc::<str>::from(name)), Bound::Unbounded);
+        self.topics.range::<Arc<str>, _>(after).map(|(_, topic)| topic)
+    }
+
+    pub fn topic_count(&self) -> usize {
+        self.topics.size()
+    }
+
+    pub fn partition(&self, key: &PartitionKey) -> Option<&Partition> {
+        self.topic_by_id(key.topic_id)?.partition(key.partition)
+    }
+
+    pub fn broker(&self, node_id: NodeId) -> Option<&Broker> {
+        self.brokers.get(&node_id)
+    }
+
+    /// All registered brokers, by id.
+    pub fn brokers(&self) -> impl Iterator<Item = &Broker> {
+        self.brokers.values()
+    }
+
+    pub(super) fn is_active(&self, node_id: NodeId) -> bool {
+        self.broker(node_id).is_some_and(|broker| !broker.fenced)
+    }
+}
+
+impl Topic {
+    /// Whether Troupe keeps this topic for itself.
+    pub fn is_internal(&self) -> bool {
+        INTERNAL_TOPICS.contains(&&*self.name)
+    }
+
+    /// Replicas of the first partition; all have as many unless somebody reassigned them otherwise.
+    pub fn replication_factor(&self) -> usize {
+        self.partitions.first().map_or(0, |partition| partition.replicas.len())
+    }
+
+    pub fn partition(&self, partition: PartitionId) -> Option<&Partition> {
+        self.partitions.get(partition.0 as usize)
+    }
+
+    pub fn key(&self, partition: PartitionId) -> PartitionKey {
+        PartitionKey { topic_id: self.id, partition }
+    }
+}
+
+/// T2: `a.b` and `a_b` have the same form. `None`: the name can collide with no other.
+pub(super) fn collision_form(name: &str) -> Option<Arc<str>> {
+    name.contains(['.', '_']).then(|| name.replace('.', "_").into())
+}

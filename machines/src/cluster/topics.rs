@@ -1,0 +1,275 @@
+//! Decisions about topics (T1–T9, A25).
+
+use super::image::{ClusterImage, Partition, Topic, collision_form};
+use super::placement::{Place, place};
+use super::replay::{config_record, partition_record, topic_records};
+use super::{
+    ClusterError, ClusterPolicy, CreatePartitions, CreateTopic, Decision, DeleteTopic,
+    MAX_PARTITIONS_PER_TOPIC, UpdateTopic, wrap,
+};
+use crate::config::{ConfigError, TopicConfig};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use troupe_proto::ids::{LeaderEpoch, NodeId, PartitionEpoch, TopicId};
+use troupe_proto::internal::v1::metadata_record::Record;
+use troupe_proto::internal::v1::{MetadataRecord, TopicRemovalRecord};
+
+impl ClusterImage {
+    /// T1–T4, T6. `topic_id` is new and random; `seed` decides where equal places are tried first. Answers
+    /// with the topic as it will be.
+    pub fn create_topic(
+        &self,
+        policy: &ClusterPolicy,
+        request: &CreateTopic,
+        topic_id: TopicId,
+        seed: u64,
+    ) -> Result<Decision<Arc<Topic>>, ClusterError> {
+        self.check_new_name(&request.name)?;
+        let (config, overrides) = canonical(&BTreeMap::new(), &request.configs, &[])?;
+        let assignments = self.assign(policy, request, seed)?;
+        let partitions =
+            assignments.into_iter().map(|replicas| self.new_partition(replicas)).collect();
+        let topic = Topic {
+            id: topic_id,
+            name: request.name.as_str().into(),
+            partitions,
+            overrides,
+            config: Arc::new(config),
+        };
+        let records = if request.validate_only { Vec::new() } else { topic_records(&topic) };
+        let records = records.into_iter().map(wrap).collect();
+        Ok(Decision { records, answer: Arc::new(topic) })
+    }
+
+    /// Sets and unsets configuration keys, all or nothing (A3). Answers with the topic as it will be.
+    pub fn update_topic(
+        &self,
+        request: &UpdateTopic,
+    ) -> Result<Decision<Arc<Topic>>, ClusterError> {
+        let before = self.known_topic(&request.name)?;
+        let (config, overrides) = canonical(&before.overrides, &request.set, &request.unset)?;
+        let id = before.id.to_wire();
+        let set = overrides
+            .iter()
+            .filter(|(key, value)| before.overrides.get(*key) != Some(*value))
+            .map(|(key, value)| config_record(&id, key.clone(), Some(value.clone())));
+        let unset = before
+            .overrides
+            .keys()
+            .filter(|key| !overrides.contains_key(*key))
+            .map(|key| config_record(&id, key.clone(), None));
+        let records: Vec<_> = set.chain(unset).map(|record| wrap(Record::Config(record))).collect();
+        let answer = Topic { overrides, config: Arc::new(config), ..(**before).clone() };
+        Ok(unless(request.validate_only, records, Arc::new(answer)))
+    }
+
+    /// T5. Answers with the topic as it will be.
+    pub fn create_partitions(
+        &self,
+        request: &CreatePartitions,
+        seed: u64,
+    ) -> Result<Decision<Arc<Topic>>, ClusterError> {
+        let before = self.known_topic(&request.name)?;
+        let current = before.partitions.len() as u32;
+        let total = positive_partitions(request.total)?;
+        if total <= current {
+            return Err(ClusterError::PartitionsNotMore { asked: request.total, current });
+        }
+        let added = total - current;
+        let replicas = before.replication_factor() as u32;
+        let assignments = if request.assignments.is_empty() {
+            self.place_evenly(added, replicas, seed)?
+        } else if request.assignments.len() as u32 != added {
+            let reason = format!("{} lists for {added} new partitions", request.assignments.len());
+            return Err(ClusterError::InvalidAssignment { reason });
+        } else {
+            self.check_assignments(&request.assignments, Some(replicas as usize))?;
+            request.assignments.clone()
+        };
+        let mut answer = (**before).clone();
+        let id = before.id.to_wire();
+        let mut records = Vec::with_capacity(assignments.len());
+        for (at, replicas) in (current..).zip(assignments) {
+            let partition = self.new_partition(replicas);
+            records.push(wrap(Record::Partition(partition_record(&id, at, &partition))));
+            answer.partitions.push(partition);
+        }
+        Ok(unless(request.validate_only, records, Arc::new(answer)))
+    }
+
+    /// T7. Answers with the id of the topic that goes.
+    pub fn delete_topic(
+        &self,
+        policy: &ClusterPolicy,
+        request: &DeleteTopic,
+    ) -> Result<Decision<TopicId>, ClusterError> {
+        if !policy.delete_topic_enable {
+            return Err(ClusterError::DeletionDisabled);
+        }
+        let topic = self.known_topic(&request.name)?;
+        let removal = TopicRemovalRecord { topic_id: topic.id.to_wire() };
+        let records = vec![wrap(Record::TopicRemoval(removal))];
+        Ok(unless(request.validate_only, records, topic.id))
+    }
+
+    fn known_topic(&self, name: &str) -> Result<&Arc<Topic>, ClusterError> {
+        self.topic(name).ok_or_else(|| ClusterError::UnknownTopic { name: name.to_owned() })
+    }
+
+    /// T2.
+    fn check_new_name(&self, name: &str) -> Result<(), ClusterError> {
+        let invalid =
+            |reason| Err(ClusterError::InvalidTopicName { name: name.to_owned(), reason });
+        if name.is_empty() {
+            return invalid("it is empty");
+        }
+        if name == "." || name == ".." {
+            return invalid("it names a directory");
+        }
+        let allowed = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
+        if !name.bytes().all(allowed) {
+            return invalid("use letters, digits, '.', '_' and '-'");
+        }
+        if name.len() > 249 {
+            return invalid("it is longer than 249 characters");
+        }
+        if self.topic(name).is_some() {
+            return Err(ClusterError::TopicExists { name: name.to_owned() });
+        }
+        if collision_form(name).is_some_and(|form| self.collision_forms.contains(&form)) {
+            return Err(ClusterError::TopicCollides { name: name.to_owned() });
+        }
+        Ok(())
+    }
+
+    /// The replicas of a new topic's partitions: as asked for, or placed evenly.
+    fn assign(
+        &self,
+        policy: &ClusterPolicy,
+        request: &CreateTopic,
+        seed: u64,
+    ) -> Result<Vec<Vec<NodeId>>, ClusterError> {
+        let asked = |number: Option<i32>| number.filter(|number| *number != -1);
+        let (partitions, replicas) = (asked(request.partitions), asked(request.replication_factor));
+        if !request.assignments.is_empty() {
+            if partitions.is_some() || replicas.is_some() {
+                let reason = "it excludes a number of partitions and a replication factor".into();
+                return Err(ClusterError::InvalidAssignment { reason });
+            }
+            let count = i32::try_from(request.assignments.len()).unwrap_or(i32::MAX);
+            positive_partitions(count)?;
+            self.check_assignments(&request.assignments, None)?;
+            return Ok(request.assignments.clone());
+        }
+        let partitions = match partitions {
+            Some(asked) => positive_partitions(asked)?,
+            None => policy.num_partitions,
+        };
+        let replicas = match replicas {
+            Some(asked) if asked < 1 => {
+                return Err(ClusterError::InvalidReplicationFactor { asked });
+            }
+            Some(asked) => asked.unsigned_abs(),
+            None => policy.default_replication_factor,
+        };
+        self.place_evenly(partitions, replicas, seed)
+    }
+
+    /// T3's last two conditions, and R31.
+    fn place_evenly(
+        &self,
+        partitions: u32,
+        replicas: u32,
+        seed: u64,
+    ) -> Result<Vec<Vec<NodeId>>, ClusterError> {
+        let brokers: Vec<_> = self
+            .brokers()
+            .map(|broker| Place {
+                node_id: broker.node_id,
+                rack: broker.rack.clone(),
+                fenced: broker.fenced,
+            })
+            .collect();
+        if replicas as usize > brokers.len() {
+            let brokers = brokers.len() as u32;
+            return Err(ClusterError::NotEnoughBrokers { asked: replicas, brokers });
+        }
+        if brokers.iter().all(|broker| broker.fenced) {
+            return Err(ClusterError::NoActiveBroker);
+        }
+        Ok(place(&brokers, partitions, replicas, seed))
+    }
+
+    /// T4. All lists are as long as `replicas`, or as the first.
+    fn check_assignments(
+        &self,
+        assignments: &[Vec<NodeId>],
+        replicas: Option<usize>,
+    ) -> Result<(), ClusterError> {
+        let refuse = |reason| Err(ClusterError::InvalidAssignment { reason });
+        let replicas = replicas.or(assignments.first().map(Vec::len)).unwrap_or(0);
+        for (at, list) in assignments.iter().enumerate() {
+            if list.is_empty() || list.len() != replicas {
+                return refuse(format!("list {at} has {} replicas, not {replicas}", list.len()));
+            }
+            for (position, node) in list.iter().enumerate() {
+                if list[..position].contains(node) {
+                    return refuse(format!("list {at} names broker {node} twice"));
+                }
+                if self.broker(*node).is_none() {
+                    return refuse(format!("broker {node} in list {at} is not registered"));
+                }
+            }
+            if !list.iter().any(|node| self.is_active(*node)) {
+                return refuse(format!("no broker in list {at} is active"));
+            }
+        }
+        Ok(())
+    }
+
+    /// R31, R32: in sync are the active replicas, though they are empty; the first of them leads.
+    fn new_partition(&self, replicas: Vec<NodeId>) -> Partition {
+        let isr: Vec<_> = replicas.iter().copied().filter(|node| self.is_active(*node)).collect();
+        let leader = isr.first().copied();
+        let (leader_epoch, partition_epoch) = (LeaderEpoch(0), PartitionEpoch(0));
+        Partition { replicas, isr, leader, leader_epoch, partition_epoch }
+    }
+}
+
+fn unless<T>(validate_only: bool, records: Vec<MetadataRecord>, answer: T) -> Decision<T> {
+    Decision { records: if validate_only { Vec::new() } else { records }, answer }
+}
+
+fn positive_partitions(asked: i32) -> Result<u32, ClusterError> {
+    match u32::try_from(asked) {
+        Ok(0) | Err(_) => Err(ClusterError::InvalidPartitions { asked }),
+        Ok(partitions) if partitions > MAX_PARTITIONS_PER_TOPIC => {
+            Err(ClusterError::TooManyPartitions { asked, limit: MAX_PARTITIONS_PER_TOPIC })
+        }
+        Ok(partitions) => Ok(partitions),
+    }
+}
+
+/// The overrides after a change, in canonical form, and what they make of the defaults.
+fn canonical(
+    before: &BTreeMap<String, String>,
+    set: &BTreeMap<String, String>,
+    unset: &[String],
+) -> Result<(TopicConfig, BTreeMap<String, String>), ConfigError> {
+    let mut config = TopicConfig::from_overrides(before)?;
+    let mut overrides = before.clone();
+    for key in unset {
+        config.unset(key)?;
+        overrides.remove(key);
+        if let Some(value) = set.get(key) {
+            let (key, value) = (key.clone(), value.clone());
+            return Err(ConfigError::Invalid { key, value, reason: "set and unset".to_owned() });
+        }
+    }
+    for (key, value) in set {
+        config.set(key, value)?;
+        let value = config.get(key).expect("a key that could be set can be read");
+        overrides.insert(key.clone(), value);
+    }
+    Ok((config, overrides))
+}

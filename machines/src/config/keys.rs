@@ -1,0 +1,283 @@
+//! The table of a topic's configuration keys.
+
+use super::{
+    Cleanup, ConfigError, FlushPolicy, TimestampType, TopicConfig, parse_bytes, parse_millis,
+    suggest,
+};
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
+/// One key: its name, its default in canonical form, what it does.
+#[derive(Clone, Copy, Debug)]
+pub struct ConfigKey {
+    pub name: &'static str,
+    pub default: &'static str,
+    pub documentation: &'static str,
+    pub(super) read: fn(&TopicConfig) -> String,
+    pub(super) write: fn(&mut TopicConfig, &str) -> Result<(), String>,
+}
+
+/// All keys, sorted by name.
+pub fn keys() -> &'static [ConfigKey] {
+    KEYS
+}
+
+/// Kafka's keys that have no effect here yet: refused, but not called unknown.
+const NOT_AVAILABLE: &[&str] = &[
+    "compression.gzip.level",
+    "compression.lz4.level",
+    "compression.zstd.level",
+    "delete.retention.ms",
+    "flush.messages",
+    "flush.ms",
+    "follower.replication.throttled.replicas",
+    "leader.replication.throttled.replicas",
+    "local.retention.bytes",
+    "local.retention.ms",
+    "max.compaction.lag.ms",
+    "min.cleanable.dirty.ratio",
+    "min.compaction.lag.ms",
+    "preallocate",
+    "remote.storage.enable",
+    "segment.jitter.ms",
+];
+
+pub(super) fn find(name: &str) -> Result<&'static ConfigKey, ConfigError> {
+    if let Ok(at) = KEYS.binary_search_by_key(&name, |key| key.name) {
+        return Ok(&KEYS[at]);
+    }
+    if NOT_AVAILABLE.contains(&name) {
+        return Err(ConfigError::NotAvailable { key: name.to_owned() });
+    }
+    let suggestion = suggest::nearest(name, KEYS.iter().map(|key| key.name));
+    Err(ConfigError::Unknown { key: name.to_owned(), suggestion })
+}
+
+const I64_MAX: u64 = i64::MAX as u64;
+/// Positions in a segment's index are 32 bits wide; Kafka's limit is the same.
+const SEGMENT_BYTES: RangeInclusive<u64> = 4096..=i32::MAX as u64;
+/// A batch's length is written in four bytes of seven bits.
+const MAX_MESSAGE_BYTES: RangeInclusive<u64> = 1..=(1 << 28) - 1;
+
+static KEYS: &[ConfigKey] = &[
+    ConfigKey {
+        name: "cleanup.policy",
+        default: "delete",
+        documentation: "What happens to old records: delete (by age and size), compact (keep the last \
+            record of each key), or both. With compact every record needs a key; the compaction itself \
+            is not carried out yet.",
+        read: |c| show_cleanup(c.cleanup),
+        write: |c, v| put(&mut c.cleanup, cleanup(v)),
+    },
+    ConfigKey {
+        name: "compression.type",
+        default: "producer",
+        documentation: "How batches are stored: producer keeps the producer's own compression.",
+        read: |_| "producer".to_owned(),
+        write: |_, v| match v {
+            "producer" => Ok(()),
+            _ => Err("only 'producer' is available: set compression on the producer".to_owned()),
+        },
+    },
+    ConfigKey {
+        name: "file.delete.delay.ms",
+        default: "60000",
+        documentation: "How long the files of deleted segments are kept before they are removed.",
+        read: |c| c.file_delete_delay_ms.to_string(),
+        write: |c, v| put(&mut c.file_delete_delay_ms, millis(v, 0..=I64_MAX)),
+    },
+    ConfigKey {
+        name: "flush.policy",
+        default: "commit",
+        documentation: "When a replica counts a record as its own: commit after it is on disk (one fsync \
+            for all that came meanwhile), os as soon as the operating system has it.",
+        read: |c| match c.flush_policy {
+            FlushPolicy::Commit => "commit".to_owned(),
+            FlushPolicy::Os => "os".to_owned(),
+        },
+        write: |c, v| {
+            let values = [("commit", FlushPolicy::Commit), ("os", FlushPolicy::Os)];
+            put(&mut c.flush_policy, one_of(v, &values))
+        },
+    },
+    ConfigKey {
+        name: "index.interval.bytes",
+        default: "4096",
+        documentation: "Bytes of records between two entries of a segment's index.",
+        read: |c| c.index_interval_bytes.to_string(),
+        write: |c, v| put_u32(&mut c.index_interval_bytes, bytes(v, 0..=i32::MAX as u64)),
+    },
+    ConfigKey {
+        name: "max.message.bytes",
+        default: "1048588",
+        documentation: "The largest batch that is accepted, after compression, with its header.",
+        read: |c| c.max_message_bytes.to_string(),
+        write: |c, v| put(&mut c.max_message_bytes, bytes(v, MAX_MESSAGE_BYTES)),
+    },
+    ConfigKey {
+        name: "message.timestamp.after.max.ms",
+        default: "9223372036854775807",
+        documentation: "How far a record's timestamp may lie ahead of the leader's clock.",
+        read: |c| c.timestamp_after_max_ms.to_string(),
+        write: |c, v| put(&mut c.timestamp_after_max_ms, millis(v, 0..=I64_MAX)),
+    },
+    ConfigKey {
+        name: "message.timestamp.before.max.ms",
+        default: "9223372036854775807",
+        documentation: "How far a record's timestamp may lie behind the leader's clock.",
+        read: |c| c.timestamp_before_max_ms.to_string(),
+        write: |c, v| put(&mut c.timestamp_before_max_ms, millis(v, 0..=I64_MAX)),
+    },
+    ConfigKey {
+        name: "message.timestamp.type",
+        default: "CreateTime",
+        documentation: "Whose clock a record's timestamp is: CreateTime the producer's, LogAppendTime the \
+            leader's.",
+        read: |c| match c.timestamp_type {
+            TimestampType::CreateTime => "CreateTime".to_owned(),
+            TimestampType::LogAppendTime => "LogAppendTime".to_owned(),
+        },
+        write: |c, v| {
+            let values = [
+                ("CreateTime", TimestampType::CreateTime),
+                ("LogAppendTime", TimestampType::LogAppendTime),
+            ];
+            put(&mut c.timestamp_type, one_of(v, &values))
+        },
+    },
+    ConfigKey {
+        name: "min.insync.replicas",
+        default: "1",
+        documentation: "With acks=all, how many in-sync replicas there must be for an append to be \
+            accepted. Never more than the partition has replicas.",
+        read: |c| c.min_insync_replicas.to_string(),
+        write: |c, v| put_u32(&mut c.min_insync_replicas, count(v, 1..=i32::MAX as u64)),
+    },
+    ConfigKey {
+        name: "retention.bytes",
+        default: "-1",
+        documentation: "How large a partition may become before its oldest segments are deleted; -1: any \
+            size.",
+        read: |c| show_limit(c.retention_bytes),
+        write: |c, v| put(&mut c.retention_bytes, limit(v, |v| bytes(v, 0..=I64_MAX))),
+    },
+    ConfigKey {
+        name: "retention.ms",
+        default: "604800000",
+        documentation: "How old a segment's newest record may become before the segment is deleted; -1: \
+            any age.",
+        read: |c| show_limit(c.retention_ms),
+        write: |c, v| put(&mut c.retention_ms, limit(v, |v| millis(v, 0..=I64_MAX))),
+    },
+    ConfigKey {
+        name: "segment.bytes",
+        default: "1073741824",
+        documentation: "The largest size of one segment file; retention deletes whole segments.",
+        read: |c| c.segment_bytes.to_string(),
+        write: |c, v| put(&mut c.segment_bytes, bytes(v, SEGMENT_BYTES)),
+    },
+    ConfigKey {
+        name: "segment.index.bytes",
+        default: "10485760",
+        documentation: "The largest size of a segment's index; a full one starts a new segment.",
+        read: |c| c.segment_index_bytes.to_string(),
+        write: |c, v| put_u32(&mut c.segment_index_bytes, bytes(v, 64..=i32::MAX as u64)),
+    },
+    ConfigKey {
+        name: "segment.ms",
+        default: "604800000",
+        documentation: "A segment whose first record is this old is closed even if it is not full, so that \
+            retention can delete it.",
+        read: |c| c.segment_ms.to_string(),
+        write: |c, v| put(&mut c.segment_ms, millis(v, 1..=I64_MAX)),
+    },
+    ConfigKey {
+        name: "unclean.leader.election.enable",
+        default: "false",
+        documentation: "Whether a replica that is not in sync may lead when no other can. Loses records.",
+        read: |c| c.unclean_leader_election.to_string(),
+        write: |c, v| {
+            put(&mut c.unclean_leader_election, one_of(v, &[("true", true), ("false", false)]))
+        },
+    },
+];
+
+fn put<T>(field: &mut T, value: Result<T, String>) -> Result<(), String> {
+    *field = value?;
+    Ok(())
+}
+
+fn put_u32(field: &mut u32, value: Result<u64, String>) -> Result<(), String> {
+    *field = u32::try_from(value?).map_err(|_| "too large".to_owned())?;
+    Ok(())
+}
+
+fn within<E: Display>(value: Result<u64, E>, allowed: RangeInclusive<u64>) -> Result<u64, String> {
+    let value = value.map_err(|error| error.to_string())?;
+    if allowed.contains(&value) {
+        Ok(value)
+    } else {
+        Err(format!("must be between {} and {}", allowed.start(), allowed.end()))
+    }
+}
+
+fn bytes(text: &str, allowed: RangeInclusive<u64>) -> Result<u64, String> {
+    within(parse_bytes(text), allowed)
+}
+
+fn millis(text: &str, allowed: RangeInclusive<u64>) -> Result<u64, String> {
+    within(parse_millis(text), allowed)
+}
+
+fn count(text: &str, allowed: RangeInclusive<u64>) -> Result<u64, String> {
+    within(text.parse::<u64>().map_err(|_| "not a number"), allowed)
+}
+
+/// -1 is Kafka's way to say "no limit".
+fn limit(text: &str, parse: impl Fn(&str) -> Result<u64, String>) -> Result<Option<u64>, String> {
+    if text == "-1" { Ok(None) } else { parse(text).map(Some) }
+}
+
+fn show_limit(limit: Option<u64>) -> String {
+    limit.map_or_else(|| "-1".to_owned(), |limit| limit.to_string())
+}
+
+fn one_of<T: Copy>(text: &str, values: &[(&str, T)]) -> Result<T, String> {
+    let found = values.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
+    found.map(|(_, value)| *value).ok_or_else(|| {
+        let names: Vec<_> = values.iter().map(|(name, _)| *name).collect();
+        format!("use one of {}", names.join(", "))
+    })
+}
+
+fn cleanup(text: &str) -> Result<Cleanup, String> {
+    let mut cleanup = Cleanup { delete: false, compact: false };
+    for policy in text.split(',').map(str::trim) {
+        match policy {
+            "delete" => cleanup.delete = true,
+            "compact" => cleanup.compact = true,
+            _ => return Err("use delete, compact or compact,delete".to_owned()),
+        }
+    }
+    Ok(cleanup)
+}
+
+fn show_cleanup(cleanup: Cleanup) -> String {
+    match (cleanup.compact, cleanup.delete) {
+        (true, true) => "compact,delete",
+        (true, false) => "compact",
+        (false, _) => "delete",
+    }
+    .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_sorted_and_apart_from_what_is_not_available() {
+        assert!(KEYS.is_sorted_by_key(|key| key.name));
+        assert!(KEYS.iter().all(|key| !NOT_AVAILABLE.contains(&key.name)));
+    }
+}

@@ -1,0 +1,132 @@
+//! What to do with a batch that asks to be appended. Reads the replica, changes nothing.
+
+use super::producers::Verdict;
+use super::{Acks, AppendDecision, AppendError, AppendFacts, Leadership, Origin, Replica};
+use crate::config::TimestampType;
+use crate::time::Time;
+use troupe_proto::batch::BatchHeader;
+use troupe_proto::ids::{LeaderEpoch, Sequence};
+
+impl Replica {
+    /// What to do with a batch; changes nothing. The leader's own conditions come first (R1, P15), then
+    /// whether the batch is here already (I4), then what it holds (T13–T15, T18): a batch that was accepted
+    /// once is a success again, even if the rules have changed.
+    pub fn decide_append(
+        &self,
+        now: Time,
+        facts: &AppendFacts,
+    ) -> Result<AppendDecision, AppendError> {
+        let leadership = self.leading(facts.expected_leader_epoch)?;
+        if facts.acks == Acks::All {
+            self.enough_replicas(leadership)?;
+        }
+        check_shape(facts)?;
+        if let Some(stamp) = &facts.producer
+            && let Verdict::Duplicate(duplicate) =
+                self.producers.judge(stamp, facts.record_count)?
+        {
+            return Ok(AppendDecision::Duplicate(duplicate));
+        }
+        self.check_content(now, facts)?;
+        let (attributes, max_timestamp) = match self.config.timestamp_type {
+            TimestampType::CreateTime => (facts.attributes, facts.max_timestamp),
+            TimestampType::LogAppendTime => {
+                (facts.attributes.with_log_append_time(true), now.as_timestamp())
+            }
+        };
+        Ok(AppendDecision::Append(BatchHeader {
+            base_offset: self.log_end,
+            leader_epoch: leadership.state.leader_epoch,
+            last_offset_delta: facts.record_count - 1,
+            base_timestamp: facts.base_timestamp,
+            max_timestamp,
+            producer: facts.producer,
+            record_count: facts.record_count,
+            attributes,
+            payload_crc: facts.payload_crc,
+            payload_len: facts.payload_len,
+        }))
+    }
+
+    fn leading(&self, expected: Option<LeaderEpoch>) -> Result<&Leadership, AppendError> {
+        if self.offline {
+            return Err(AppendError::Offline);
+        }
+        let leadership = self.leadership.as_ref().ok_or(AppendError::NotLeader)?;
+        let current = leadership.state.leader_epoch;
+        match expected {
+            Some(expected) if expected < current => {
+                Err(AppendError::FencedLeaderEpoch { expected, current })
+            }
+            Some(expected) if expected > current => {
+                Err(AppendError::UnknownLeaderEpoch { expected, current })
+            }
+            Some(_) | None => Ok(leadership),
+        }
+    }
+
+    /// P15, with the minimum of R10.
+    fn enough_replicas(&self, leadership: &Leadership) -> Result<(), AppendError> {
+        let required = self.required_replicas(leadership);
+        let in_sync = leadership.state.isr.len() as u32;
+        if in_sync < required {
+            return Err(AppendError::NotEnoughReplicas { in_sync, required });
+        }
+        Ok(())
+    }
+
+    pub(super) fn required_replicas(&self, leadership: &Leadership) -> u32 {
+        self.config.min_insync_replicas.min(leadership.state.replicas.len() as u32)
+    }
+
+    fn check_content(&self, now: Time, facts: &AppendFacts) -> Result<(), AppendError> {
+        let limit = self.config.max_message_bytes.min(self.config.segment_bytes);
+        if facts.encoded_len() > limit {
+            return Err(AppendError::RecordTooLarge { limit, actual: facts.encoded_len() });
+        }
+        if self.config.compacted && facts.keyless && !facts.attributes.is_control() {
+            return Err(AppendError::MissingKey);
+        }
+        match self.config.timestamp_type {
+            TimestampType::CreateTime => self.check_timestamps(now, facts),
+            TimestampType::LogAppendTime => Ok(()),
+        }
+    }
+
+    /// T14.
+    fn check_timestamps(&self, now: Time, facts: &AppendFacts) -> Result<(), AppendError> {
+        let now = now.as_timestamp();
+        let earliest = now.saturating_sub_unsigned(self.config.timestamp_before_max_ms);
+        let latest = now.saturating_add_unsigned(self.config.timestamp_after_max_ms);
+        let outside = |timestamp: &i64| *timestamp < earliest || *timestamp > latest;
+        match [facts.base_timestamp, facts.max_timestamp].into_iter().find(outside) {
+            Some(timestamp) => {
+                Err(AppendError::TimestampOutOfRange { timestamp, earliest, latest })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// What no batch may be, whatever the topic.
+fn check_shape(facts: &AppendFacts) -> Result<(), AppendError> {
+    if facts.record_count == 0 {
+        return Err(AppendError::NoRecords);
+    }
+    if facts.record_count > Sequence::MODULUS {
+        return Err(AppendError::NotAllowed { what: "more records than sequence numbers" });
+    }
+    if facts.producer.is_some_and(|stamp| stamp.base_sequence.0 >= Sequence::MODULUS) {
+        return Err(AppendError::NotAllowed { what: "a sequence beyond 2^31 - 1" });
+    }
+    if facts.attributes.is_log_append_time() {
+        return Err(AppendError::SentAsLogAppendTime);
+    }
+    if facts.origin == Origin::Client && facts.attributes.is_control() {
+        return Err(AppendError::NotAllowed { what: "control batches are the broker's to write" });
+    }
+    if facts.attributes.is_transactional() {
+        return Err(AppendError::NotAllowed { what: "transactions are not available yet" });
+    }
+    Ok(())
+}
