@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use troupe_machines::suggest;
+use troupe_machines::config::nearest;
 pub use value::{Bytes, Millis, Setting};
 
 /// Declares the fields, their keys, defaults and documentation once.
@@ -185,7 +185,7 @@ fn flatten(prefix: &str, table: &toml::Table, values: &mut BTreeMap<String, Stri
 
 fn unknown_key(key: &str) -> String {
     let keys = NodeConfig::keys();
-    match suggest(key, keys.iter().map(|(name, ..)| *name)) {
+    match nearest(key, keys.iter().map(|(name, ..)| *name)) {
         Some(near) => format!("unknown key; did you mean `{near}`?"),
         None => "unknown key; `troupe serve --help-config` lists them all".to_owned(),
     }
@@ -199,8 +199,7 @@ mod tests {
     fn later_sources_win() {
         let file = "node.id = 3\nlog.dir = \"/a\"\n[num]\npartitions = 4\n";
         let environment = [("TROUPE__LOG__DIR".to_owned(), "/b".to_owned())];
-        let config =
-            NodeConfig::load(Some(file), environment, &["node.id=5".to_owned()]).unwrap();
+        let config = NodeConfig::load(Some(file), environment, &["node.id=5".to_owned()]).unwrap();
         assert_eq!(config.node_id, 5);
         assert_eq!(config.log_dir, PathBuf::from("/b"));
         assert_eq!(config.num_partitions, 4);

@@ -11,7 +11,9 @@ mod supervisor;
 
 pub use flusher::Flusher;
 pub use handle::{ActorState, PartitionHandle};
-pub use message::{Appended, Description, Die, FoundOffset, OffsetQuery, ReadAnswer};
+pub use message::{Appended, Die, FoundOffset, OffsetQuery, ReadAnswer};
 pub use opening::now;
 pub use responder::Responder;
-pub use supervisor::{PartitionSetup, RetirePartition, Revive, StartPartition, Supervisor, UpdatePartition};
+pub use supervisor::{
+    PartitionSetup, RetirePartition, Revive, StartPartition, Supervisor, UpdatePartition,
+};

@@ -50,7 +50,8 @@ impl<'a> Page<'a> {
         items: impl Iterator<Item = T>,
         key: impl Fn(&T) -> String,
     ) -> (Vec<T>, String) {
-        let mut items = items.filter(|item| self.token.is_empty() || key(item).as_str() > self.token);
+        let mut items =
+            items.filter(|item| self.token.is_empty() || key(item).as_str() > self.token);
         let page: Vec<T> = items.by_ref().take(self.size).collect();
         let more = items.next().is_some();
         let token = page.last().filter(|_| more).map(&key).unwrap_or_default();

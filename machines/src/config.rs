@@ -9,6 +9,7 @@ mod quantity;
 mod suggest;
 
 pub use keys::{ConfigKey, keys};
+pub use suggest::nearest;
 pub use quantity::{QuantityError, parse_bytes, parse_millis};
 
 use std::collections::BTreeMap;

@@ -82,7 +82,8 @@ impl<B: Body<Data = Bytes> + Unpin> MessageReader<B> {
 }
 
 pub fn decode<M: Message + Default>(message: impl Buf) -> Result<M, Status> {
-    M::decode(message).map_err(|error| Status::invalid_argument(format!("not the message: {error}")))
+    M::decode(message)
+        .map_err(|error| Status::invalid_argument(format!("not the message: {error}")))
 }
 
 /// The value of one field of a message.
@@ -102,9 +103,7 @@ pub fn fields(
         let (tag, wire_type) = decode_key(&mut message).map_err(malformed)?;
         let field = match wire_type {
             WireType::Varint => Field::Number(decode_varint(&mut message).map_err(malformed)?),
-            WireType::SixtyFourBit => {
-                Field::Number(message.try_get_u64_le().map_err(|_| short())?)
-            }
+            WireType::SixtyFourBit => Field::Number(message.try_get_u64_le().map_err(|_| short())?),
             WireType::ThirtyTwoBit => {
                 Field::Number(message.try_get_u32_le().map_err(|_| short())?.into())
             }
@@ -138,10 +137,8 @@ pub fn encode(message: &impl Message) -> Bytes {
 /// A message whose last field `tag` has the content `payload`, which goes out uncopied.
 pub fn encode_with_payload(message: &impl Message, tag: u32, payload: Bytes) -> [Bytes; 2] {
     let payload_len = payload.len() as u64;
-    let len = message.encoded_len()
-        + key_len(tag)
-        + encoded_len_varint(payload_len)
-        + payload.len();
+    let len =
+        message.encoded_len() + key_len(tag) + encoded_len_varint(payload_len) + payload.len();
     let mut head = BytesMut::with_capacity(PREFIX_LEN + len - payload.len());
     head.put_u8(0);
     head.put_u32(u32::try_from(len).expect("answers are smaller than 4 GiB"));
@@ -159,9 +156,8 @@ mod tests {
 
     #[test]
     fn a_payload_beside_the_head_is_the_same_message() {
-        let batches = RecordBatches {
-            batches: vec![RecordBatch { base_offset: 5, ..Default::default() }],
-        };
+        let batches =
+            RecordBatches { batches: vec![RecordBatch { base_offset: 5, ..Default::default() }] };
         let head = FetchStreamResponse { high_watermark: 9, ..Default::default() };
         let frames = encode_with_payload(&head, 15, batches.encode_to_vec().into());
         let joined = frames.concat();
@@ -175,8 +171,9 @@ mod tests {
         let second = encode(&RecordBatch::default());
         let bytes = [&first[..], &second[..]].concat();
         for cut in 1..bytes.len() {
-            let frames = [&bytes[..cut], &bytes[cut..]]
-                .map(|piece| Ok::<_, Status>(http_body::Frame::data(Bytes::copy_from_slice(piece))));
+            let frames = [&bytes[..cut], &bytes[cut..]].map(|piece| {
+                Ok::<_, Status>(http_body::Frame::data(Bytes::copy_from_slice(piece)))
+            });
             let body = StreamBody::new(futures::stream::iter(frames));
             let mut reader = MessageReader::new(body, 1 << 20);
             let message = reader.next().await.unwrap().unwrap();

@@ -93,7 +93,12 @@ impl Reconciler {
         }
     }
 
-    fn start(&self, key: PartitionKey, topic: &Topic, partition: &Partition) -> Arc<PartitionHandle> {
+    fn start(
+        &self,
+        key: PartitionKey,
+        topic: &Topic,
+        partition: &Partition,
+    ) -> Arc<PartitionHandle> {
         // Spreads the partitions of one topic, and the first partitions of many topics.
         let spread = key.topic_id.0.as_u128() as usize;
         let shard = spread.wrapping_add(key.partition.0 as usize) % self.context.supervisors.len();

@@ -58,14 +58,12 @@ struct Parts {
 
 async fn start(config: NodeConfig, directory: DataDirectory) -> Result<Parts, StartError> {
     let directory = Arc::new(directory);
-    let listeners = server::listen(config.listener, config.shard_count())
-        .map_err(|source| StartError::Listen { address: config.listener, key: "listener", source })?;
+    let listeners = server::listen(config.listener, config.shard_count()).map_err(|source| {
+        StartError::Listen { address: config.listener, key: "listener", source }
+    })?;
     let grpc = listeners.address;
-    let http_error = |source| StartError::Listen {
-        address: config.http_listener,
-        key: "http.listener",
-        source,
-    };
+    let http_error =
+        |source| StartError::Listen { address: config.http_listener, key: "http.listener", source };
     let http_listener = TcpListener::bind(config.http_listener).map_err(http_error)?;
     let http = http_listener.local_addr().map_err(http_error)?;
 
@@ -150,9 +148,7 @@ async fn start_controller(
         delete_topic_enable: config.delete_topic,
         ..ClusterPolicy::default()
     };
-    Controller::start(controller)
-        .await
-        .map_err(|source| StartError::Controller { path, source })
+    Controller::start(controller).await.map_err(|source| StartError::Controller { path, source })
 }
 
 /// An unspecified address means all of this machine's; clients are told the loopback one.
@@ -183,7 +179,9 @@ impl Parts {
             .flat_map(|topic| topic.partitions.iter().cloned())
             .collect();
         if tokio::time::timeout(patience, retire(&context, &handles, false)).await.is_err() {
-            tracing::warn!("some partitions did not close in time; they are recovered at the next start");
+            tracing::warn!(
+                "some partitions did not close in time; they are recovered at the next start"
+            );
         }
         if let Err(error) = context.controller.shutdown().await {
             tracing::warn!(%error, "the metadata log was not closed cleanly");

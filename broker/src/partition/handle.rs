@@ -3,8 +3,7 @@
 
 use super::actor::PartitionActor;
 use super::message::{
-    Append, Appended, Describe, Description, FindOffset, FoundOffset, OffsetQuery, Read,
-    ReadAnswer,
+    Append, Appended, Describe, Description, FindOffset, FoundOffset, OffsetQuery, Read, ReadAnswer,
 };
 use super::responder::Responder;
 use actix::dev::ToEnvelope;

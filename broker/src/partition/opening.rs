@@ -8,9 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use troupe_log::disk::FileDisk;
 use troupe_log::{Log, LogConfig, LogError, Recovery};
 use troupe_machines::config::TopicConfig;
-use troupe_machines::replica::{
-    LogEnds, PRODUCER_ID_EXPIRATION_MS, Replica, ReplicaConfig,
-};
+use troupe_machines::replica::{LogEnds, Replica, ReplicaConfig};
 use troupe_machines::time::Time;
 use troupe_proto::ids::{NodeId, PartitionKey};
 use troupe_proto::log::v1::ProducerSnapshot;
@@ -32,7 +30,7 @@ pub fn log_config(config: &TopicConfig) -> LogConfig {
 }
 
 pub fn replica_config(config: &TopicConfig) -> ReplicaConfig {
-    ReplicaConfig::from_topic(config, PRODUCER_ID_EXPIRATION_MS)
+    ReplicaConfig::from_topic(config, ReplicaConfig::PRODUCER_ID_EXPIRATION_MS)
 }
 
 /// A log and the machine that knows what is in it; the machine leads nothing yet.
@@ -60,8 +58,7 @@ pub fn open(
     };
     let snapshot = recovery.snapshot.as_ref().and_then(|(_, bytes)| decode_snapshot(bytes));
     // A snapshot that cannot be read means: as if there were none, from the first batch on.
-    let replay_from =
-        if snapshot.is_some() { recovery.replay_from } else { log.log_start() };
+    let replay_from = if snapshot.is_some() { recovery.replay_from } else { log.log_start() };
     replica.restore(ends, snapshot.as_ref());
     log.replay(replay_from, |header| replica.on_recovered_batch(now, header))?;
     Ok(Opened { log, replica })

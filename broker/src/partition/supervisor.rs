@@ -4,7 +4,7 @@
 //! Promises: a dead actor is replaced by one that knows only what is on disk; three panics in a minute
 //! take the replica offline for a person to look at; an actor that was retired stays away.
 
-use super::actor::{Parts, PartitionActor};
+use super::actor::{PartitionActor, Parts};
 use super::flusher::Flusher;
 use super::handle::{ActorState, PartitionHandle};
 use super::message::{Checkpoint, EnforceRetention, Retire, Update};
@@ -153,8 +153,7 @@ impl Supervisor {
         child.handle.set_state(ActorState::Restarting, None);
         let (dir, config, generation) =
             (child.setup.dir.clone(), Arc::clone(&child.setup.config), child.generation);
-        let (recoveries, node_id, me) =
-            (Arc::clone(&self.recoveries), self.node_id, ctx.address());
+        let (recoveries, node_id, me) = (Arc::clone(&self.recoveries), self.node_id, ctx.address());
         tokio::task::spawn_local(async move {
             let Ok(_permit) = recoveries.acquire_owned().await else { return };
             let open = move || opening::open(dir, key, node_id, &config);
@@ -188,7 +187,11 @@ impl Actor for Supervisor {
 impl Handler<StartPartition> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, StartPartition { handle, setup }: StartPartition, ctx: &mut Self::Context) {
+    fn handle(
+        &mut self,
+        StartPartition { handle, setup }: StartPartition,
+        ctx: &mut Self::Context,
+    ) {
         let key = handle.key;
         self.children.insert(key, Child { handle, setup, generation: 0, panics: Vec::new() });
         self.open(key, ctx);

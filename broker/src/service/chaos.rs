@@ -54,21 +54,25 @@ impl Chaos {
             },
         ];
         let shards = self.context.supervisors.len();
-        actors.extend((0..shards).map(|shard| {
-            plain(format!("{root}/shard/{shard}"), "supervisor", String::new())
-        }));
-        actors.extend(self.partitions().iter().map(|handle| pb::Actor {
-            address: self.address(handle),
-            kind: "partition".to_owned(),
-            state: match handle.state() {
-                ActorState::Running => pb::ActorState::Running,
-                ActorState::Restarting => pb::ActorState::Restarting,
-                ActorState::Offline | ActorState::Retired => pb::ActorState::Offline,
+        actors.extend(
+            (0..shards)
+                .map(|shard| plain(format!("{root}/shard/{shard}"), "supervisor", String::new())),
+        );
+        actors.extend(self.partitions().iter().map(|handle| {
+            pb::Actor {
+                address: self.address(handle),
+                kind: "partition".to_owned(),
+                state: match handle.state() {
+                    ActorState::Running => pb::ActorState::Running,
+                    ActorState::Restarting => pb::ActorState::Restarting,
+                    ActorState::Offline | ActorState::Retired => pb::ActorState::Offline,
+                }
+                .into(),
+                mailbox_depth: handle.mailbox_depth.load(Ordering::Relaxed).max(0),
+                restarts: i32::try_from(handle.restarts.load(Ordering::Relaxed))
+                    .unwrap_or(i32::MAX),
+                detail: format!("high watermark {}", handle.high_watermark()),
             }
-            .into(),
-            mailbox_depth: handle.mailbox_depth.load(Ordering::Relaxed).max(0),
-            restarts: i32::try_from(handle.restarts.load(Ordering::Relaxed)).unwrap_or(i32::MAX),
-            detail: format!("high watermark {}", handle.high_watermark()),
         }));
         actors.sort_by(|a, b| a.address.cmp(&b.address));
         actors
@@ -114,7 +118,8 @@ impl ChaosService for Chaos {
         request: Request<pb::KillActorRequest>,
     ) -> Result<Response<pb::KillActorResponse>, Status> {
         if !self.context.config.chaos_enable {
-            let message = "this node does not let actors be killed; start it with chaos.enable=true";
+            let message =
+                "this node does not let actors be killed; start it with chaos.enable=true";
             return Err(Error::new(ErrorCode::ChaosDisabled, message).into());
         }
         let request = request.into_inner();
@@ -123,7 +128,9 @@ impl ChaosService for Chaos {
         let restarts = if request.address == format!("{}/controller", self.root()) {
             match mode {
                 pb::KillMode::Panic => self.context.controller.panic().await,
-                pb::KillMode::Stop | pb::KillMode::Unspecified => self.context.controller.kill().await,
+                pb::KillMode::Stop | pb::KillMode::Unspecified => {
+                    self.context.controller.kill().await
+                }
             }
             u32::try_from(self.context.controller.restarts()).unwrap_or(u32::MAX)
         } else {

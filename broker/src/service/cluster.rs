@@ -68,7 +68,8 @@ impl ClusterService for Cluster {
         let (handles, next_page_token) = page.cut(handles.into_iter(), |handle| {
             format!("{}\u{0}{:010}", handle.topic, handle.key.partition.0)
         });
-        let replicas = futures::future::join_all(handles.iter().map(|handle| describe(handle))).await;
+        let replicas =
+            futures::future::join_all(handles.iter().map(|handle| describe(handle))).await;
         Ok(Response::new(pb::ListReplicasResponse { replicas, next_page_token }))
     }
 }

@@ -6,8 +6,8 @@ use super::{shutting_down, tail};
 use crate::node::Context;
 use crate::partition::{Appended, Responder, now};
 use crate::registry::TopicEntry;
-use futures::stream::{BoxStream, FuturesOrdered};
 use futures::StreamExt;
+use futures::stream::{BoxStream, FuturesOrdered};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -121,7 +121,9 @@ fn size_of(record: &pb::Record) -> usize {
     let headers = record
         .headers
         .iter()
-        .map(|header| FRAMING + header.key.len() + header.value.as_ref().map_or(0, |value| value.len()))
+        .map(|header| {
+            FRAMING + header.key.len() + header.value.as_ref().map_or(0, |value| value.len())
+        })
         .sum::<usize>();
     FRAMING
         + record.key.as_ref().map_or(0, |key| key.len())
@@ -191,7 +193,9 @@ async fn answered(submitted: Submitted) -> Result<Vec<pb::RecordResult>, Error> 
                 for ((index, timestamp), delta) in pending.records.into_iter().zip(0..) {
                     results[index] = pb::RecordResult {
                         partition: i32::try_from(pending.partition).unwrap_or(i32::MAX),
-                        offset: appended.base_offset.map_or(-1, |base| Offset::to_wire(base.plus(delta))),
+                        offset: appended
+                            .base_offset
+                            .map_or(-1, |base| Offset::to_wire(base.plus(delta))),
                         timestamp_ms: appended.log_append_time_ms.unwrap_or(timestamp),
                     };
                 }
@@ -230,7 +234,11 @@ async fn find_topic(context: &Context, name: &str) -> Result<Arc<TopicEntry>, Er
 type Out = mpsc::Sender<Result<pb::PublishStreamResponse, Status>>;
 
 /// Requests that arrived together go into the same batches; answers keep the order of the requests.
-async fn publish_stream(context: Arc<Context>, requests: Streaming<pb::PublishStreamRequest>, out: Out) {
+async fn publish_stream(
+    context: Arc<Context>,
+    requests: Streaming<pb::PublishStreamRequest>,
+    out: Out,
+) {
     let mut groups = requests.ready_chunks(REQUESTS_TOGETHER);
     let mut unanswered = FuturesOrdered::new();
     let mut start: Option<(Arc<TopicEntry>, pb::Acks)> = None;
@@ -309,7 +317,9 @@ async fn submit_group(
         records.extend(request.records);
     }
     let Some((topic, acks)) = start else {
-        return Err(Error::new(ErrorCode::InvalidRequest, "the first message names no topic").into());
+        return Err(
+            Error::new(ErrorCode::InvalidRequest, "the first message names no topic").into()
+        );
     };
     Ok((sizes, submit(context, topic, *acks, &records).await?))
 }

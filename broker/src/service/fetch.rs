@@ -287,7 +287,7 @@ impl Pusher {
         }
     }
 
-    async fn send(&self, mut answer: wire::FetchStreamResponse) -> Result<(), Gone> {
+    async fn send(&mut self, mut answer: wire::FetchStreamResponse) -> Result<(), Gone> {
         let batches = std::mem::take(&mut answer.batches);
         let pieces = if batches.is_empty() {
             vec![encode(&answer)]

@@ -71,11 +71,16 @@ impl tower::Service<Request<Body>> for LogService {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let service = self.clone();
-        Box::pin(async move { Ok(service.dispatch(request).await.unwrap_or_else(Status::into_http)) })
+        Box::pin(
+            async move { Ok(service.dispatch(request).await.unwrap_or_else(Status::into_http)) },
+        )
     }
 }
 
-async fn list_offsets(context: &Context, request: pb::ListOffsetsRequest) -> pb::ListOffsetsResponse {
+async fn list_offsets(
+    context: &Context,
+    request: pb::ListOffsetsRequest,
+) -> pb::ListOffsetsResponse {
     let mut results = Vec::with_capacity(request.queries.len());
     for query in request.queries {
         let found = find_offset(context, &query).await;

@@ -162,7 +162,11 @@ fn result(
 
 /// What the reading half of a stream and the partitions tell its writing half.
 enum Answer {
-    Batch { correlation_id: u64, partition: Option<pb::TopicPartition>, answer: Result<Appended, Error> },
+    Batch {
+        correlation_id: u64,
+        partition: Option<pb::TopicPartition>,
+        answer: Result<Appended, Error>,
+    },
     End(Status),
 }
 
@@ -176,7 +180,11 @@ pub(super) fn produce_stream(context: Arc<Context>, requests: Requests) -> Respo
     body
 }
 
-async fn read_batches(context: Arc<Context>, mut requests: Requests, answers: mpsc::Sender<Answer>) {
+async fn read_batches(
+    context: Arc<Context>,
+    mut requests: Requests,
+    answers: mpsc::Sender<Answer>,
+) {
     loop {
         // Room for the answer is taken before the request is read: back-pressure on the client.
         let Ok(room) = answers.clone().reserve_owned().await else { return };
@@ -185,15 +193,15 @@ async fn read_batches(context: Arc<Context>, mut requests: Requests, answers: mp
             () = context.shutdown.cancelled() => Err(shutting_down().into()),
             () = answers.closed() => return,
         };
-        let produced = match message.and_then(|message| message.map(Produced::from_stream).transpose())
-        {
-            Ok(Some(produced)) => produced,
-            Ok(None) => return,
-            Err(status) => {
-                room.send(Answer::End(status));
-                return;
-            }
-        };
+        let produced =
+            match message.and_then(|message| message.map(Produced::from_stream).transpose()) {
+                Ok(Some(produced)) => produced,
+                Ok(None) => return,
+                Err(status) => {
+                    room.send(Answer::End(status));
+                    return;
+                }
+            };
         let (correlation_id, partition) = (produced.correlation_id, produced.partition.clone());
         let responder = Responder::new(move |answer| {
             room.send(Answer::Batch { correlation_id, partition, answer });

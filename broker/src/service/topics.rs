@@ -57,8 +57,7 @@ fn brief(topic: &Topic) -> pb::Topic {
 fn whole(topic: &Topic) -> Option<pb::Topic> {
     let configs = config::keys().iter().map(|key| {
         let overridden = topic.overrides.contains_key(key.name);
-        let source =
-            if overridden { pb::ConfigSource::Topic } else { pb::ConfigSource::Default };
+        let source = if overridden { pb::ConfigSource::Topic } else { pb::ConfigSource::Default };
         pb::ConfigEntry {
             name: key.name.to_owned(),
             value: topic.config.get(key.name).unwrap_or_default(),

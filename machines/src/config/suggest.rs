@@ -1,7 +1,7 @@
 //! "Did you mean …": the nearest known name to a misspelt one.
 
 /// The known name nearest to `wrong`, if it is near enough to have been meant.
-pub(super) fn nearest(
+pub fn nearest(
     wrong: &str,
     known: impl Iterator<Item = &'static str>,
 ) -> Option<&'static str> {
