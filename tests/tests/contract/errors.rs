@@ -1,0 +1,101 @@
+//! The table of errors: for each reason the four answers that a caller needs. Written down a second time
+//! on purpose: clients are built against these answers.
+
+use crate::contract;
+use troupe_proto::error::GrpcCode::{self, *};
+use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::v1::ErrorDetail;
+
+/// Reason; code; whether to retry; whether it surely was not done; whether to refresh metadata.
+const TABLE: [(&str, GrpcCode, bool, bool, bool); 36] = [
+    ("UNSPECIFIED", Internal, false, false, false),
+    ("UNKNOWN_TOPIC", NotFound, false, true, true),
+    ("UNKNOWN_PARTITION", NotFound, false, true, true),
+    ("TOPIC_EXISTS", AlreadyExists, false, true, false),
+    ("INVALID_TOPIC", InvalidArgument, false, true, false),
+    ("INVALID_PARTITIONS", InvalidArgument, false, true, false),
+    ("INVALID_REPLICATION_FACTOR", InvalidArgument, false, true, false),
+    ("INVALID_REPLICA_ASSIGNMENT", InvalidArgument, false, true, false),
+    ("INVALID_CONFIG", InvalidArgument, false, true, false),
+    ("INVALID_REQUEST", InvalidArgument, false, true, false),
+    ("TOPIC_DELETION_DISABLED", FailedPrecondition, false, true, false),
+    ("STALE_TOPIC_ID", FailedPrecondition, false, true, true),
+    ("NOT_LEADER", FailedPrecondition, true, true, true),
+    ("FENCED_LEADER_EPOCH", FailedPrecondition, true, true, true),
+    ("LEADER_NOT_AVAILABLE", Unavailable, true, true, true),
+    ("NOT_CONTROLLER", Unavailable, true, true, false),
+    ("NOT_ENOUGH_REPLICAS", Unavailable, true, true, false),
+    ("NOT_ENOUGH_REPLICAS_AFTER_APPEND", Unavailable, true, false, false),
+    ("OUTCOME_UNKNOWN", Unavailable, true, false, true),
+    ("REQUEST_TIMED_OUT", DeadlineExceeded, true, false, false),
+    ("OFFSET_OUT_OF_RANGE", OutOfRange, false, true, false),
+    ("RECORD_TOO_LARGE", InvalidArgument, false, true, false),
+    ("INVALID_RECORD", InvalidArgument, false, true, false),
+    ("CORRUPT_BATCH", DataLoss, true, true, false),
+    ("UNSUPPORTED_COMPRESSION", InvalidArgument, false, true, false),
+    ("INVALID_TIMESTAMP", InvalidArgument, false, true, false),
+    ("OUT_OF_ORDER_SEQUENCE", Aborted, false, true, false),
+    ("PRODUCER_FENCED", Aborted, false, true, false),
+    ("THROTTLED", ResourceExhausted, true, true, false),
+    ("STORAGE_FAILURE", Internal, true, false, true),
+    ("DISK_FULL", ResourceExhausted, true, true, true),
+    ("CORRUPT_LOG", DataLoss, false, true, false),
+    ("SHUTTING_DOWN", Unavailable, true, true, true),
+    ("CHAOS_DISABLED", PermissionDenied, false, true, false),
+    ("UNKNOWN_ACTOR", NotFound, false, true, false),
+    ("INTERNAL", Internal, false, false, false),
+];
+
+fn code_of(reason: &str) -> ErrorCode {
+    ErrorCode::from_str_name(&format!("ERROR_REASON_{reason}")).unwrap()
+}
+
+#[test]
+fn every_reason_has_its_four_answers() {
+    for (reason, grpc, retriable, surely_not_done, refresh) in TABLE {
+        let code = code_of(reason);
+        assert_eq!(code.reason(), reason);
+        assert_eq!(code.grpc_code(), grpc, "{reason}: gRPC code");
+        assert_eq!(code.is_retriable(), retriable, "{reason}: retriable");
+        assert_eq!(code.surely_not_done(), surely_not_done, "{reason}: surely not done");
+        assert_eq!(code.refresh_metadata(), refresh, "{reason}: refresh metadata");
+    }
+}
+
+#[test]
+fn every_reason_of_the_contract_stands_in_the_table() {
+    let files = contract();
+    let mut enums = files.iter().flat_map(|file| &file.enum_type);
+    let reasons = enums.find(|item| item.name() == "ErrorReason").unwrap();
+    for value in &reasons.value {
+        let reason = value.name().strip_prefix("ERROR_REASON_").unwrap();
+        assert!(TABLE.iter().any(|row| row.0 == reason), "{reason} is missing in the table");
+    }
+}
+
+#[test]
+fn a_status_carries_reason_facts_and_answers() {
+    use tonic_types::StatusExt;
+    for (reason, grpc, retriable, surely_not_done, refresh) in TABLE {
+        let error =
+            Error::new(code_of(reason), "why").with("limit", 7).with_leader(3, "somewhere:7070");
+        let status = tonic::Status::from(error.clone());
+        assert_eq!(status.code() as i32, grpc as i32, "{reason}");
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!((info.reason.as_str(), info.domain.as_str()), (reason, "troupe"));
+        assert_eq!(info.metadata["limit"], "7");
+        let detail = ErrorDetail::from(error.clone());
+        assert_eq!(detail.retriable, retriable);
+        assert_eq!(detail.surely_not_done, surely_not_done);
+        assert_eq!(detail.refresh_metadata, refresh);
+        assert_eq!(Error::from(status), error, "{reason}: there and back");
+    }
+}
+
+#[test]
+fn a_reason_from_a_newer_broker_leaves_the_outcome_open() {
+    let detail = ErrorDetail { reason: 9_999, surely_not_done: true, ..Default::default() };
+    let error = Error::from(detail);
+    assert!(!error.is_retriable());
+    assert!(!error.surely_not_done());
+}

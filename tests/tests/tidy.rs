@@ -1,0 +1,270 @@
+//! The rules of the house that a compiler does not hold: who may import whom, what a layer must not see,
+//! how long files are, what they are called. The design's section 1 as tests.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeSet;
+use troupe_tests::workspace::{self, Source};
+
+/// Each crate and the crates of the workspace that it may import.
+const IMPORTS: [(&str, &[&str]); 8] = [
+    ("proto", &[]),
+    ("log", &["proto"]),
+    ("machines", &["proto"]),
+    ("controller", &["proto", "machines"]),
+    ("broker", &["proto", "machines", "log", "controller"]),
+    ("client", &["proto"]),
+    ("cli", &["client", "broker", "log", "proto"]),
+    ("tests", &["proto", "log", "machines", "controller", "broker", "client"]),
+];
+
+fn crates() -> impl Iterator<Item = &'static str> {
+    IMPORTS.iter().map(|(name, _)| *name)
+}
+
+fn manifest(name: &str) -> toml::Table {
+    workspace::read(&format!("{name}/Cargo.toml")).unwrap().parse().unwrap()
+}
+
+/// Names in the given section of a manifest, those for single platforms included.
+fn dependencies(manifest: &toml::Table, section: &str) -> BTreeSet<String> {
+    let of = |table: &toml::Table| -> Vec<String> {
+        let section = table.get(section).and_then(toml::Value::as_table);
+        section.map(|section| section.keys().cloned().collect()).unwrap_or_default()
+    };
+    let platforms = manifest.get("target").and_then(toml::Value::as_table);
+    let of_platforms = platforms.into_iter().flat_map(|table| table.values());
+    of(manifest)
+        .into_iter()
+        .chain(of_platforms.filter_map(toml::Value::as_table).flat_map(of))
+        .collect()
+}
+
+/// Every production line of `sources` in which a word occurs that must not.
+fn lines_that_say(sources: &[Source], words: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    for source in sources {
+        for (number, line) in source.code() {
+            for word in words.iter().filter(|word| says(line, word)) {
+                found.push(format!("{}:{number}: `{word}` in `{}`", source.path, line.trim()));
+            }
+        }
+    }
+    found
+}
+
+/// Whether the word stands in the line as a whole, not as part of a longer name.
+fn says(line: &str, word: &str) -> bool {
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    line.match_indices(word).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        let after = line[at + word.len()..].chars().next();
+        let (first, last) = (word.chars().next(), word.chars().next_back());
+        !(first.is_some_and(is_name) && before.is_some_and(is_name))
+            && !(last.is_some_and(is_name) && after.is_some_and(is_name))
+    })
+}
+
+fn assert_none(violations: &[String], rule: &str) {
+    assert!(violations.is_empty(), "{rule}:\n  {}", violations.join("\n  "));
+}
+
+#[test]
+fn the_workspace_has_the_crates_of_the_design() {
+    let root: toml::Table = workspace::read("Cargo.toml").unwrap().parse().unwrap();
+    let members: BTreeSet<&str> = root["workspace"]["members"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|member| member.as_str().unwrap())
+        .collect();
+    assert_eq!(members, crates().collect());
+}
+
+#[test]
+fn crates_import_only_what_the_design_allows() {
+    let mut violations = Vec::new();
+    for (name, allowed) in IMPORTS {
+        let manifest = manifest(name);
+        for section in ["dependencies", "dev-dependencies", "build-dependencies"] {
+            let imported = dependencies(&manifest, section);
+            let of_the_house = imported.iter().filter_map(|name| name.strip_prefix("troupe-"));
+            for import in of_the_house.filter(|import| !allowed.contains(import)) {
+                violations.push(format!("{name}/Cargo.toml: [{section}] imports {import}"));
+            }
+        }
+    }
+    assert_none(&violations, "the arrows of the design point one way");
+}
+
+#[test]
+fn versions_stand_in_the_workspace_alone() {
+    let mut violations = Vec::new();
+    for name in crates() {
+        let manifest = manifest(name);
+        for section in ["dependencies", "dev-dependencies", "build-dependencies"] {
+            let Some(section) = manifest.get(section).and_then(toml::Value::as_table) else {
+                continue;
+            };
+            for (dependency, value) in section {
+                if value.get("workspace").and_then(toml::Value::as_bool) != Some(true) {
+                    violations.push(format!("{name}/Cargo.toml: {dependency}"));
+                }
+            }
+        }
+        let lints = manifest.get("lints").and_then(|lints| lints.get("workspace"));
+        if lints.and_then(toml::Value::as_bool) != Some(true) {
+            violations.push(format!("{name}/Cargo.toml: lints are not the workspace's"));
+        }
+    }
+    assert_none(&violations, "say `workspace = true`");
+}
+
+#[test]
+fn machines_decide_without_time_chance_or_the_world() {
+    let rule = "machines get time and chance as arguments and touch nothing";
+    let forbidden = ["actix", "actix-rt", "tokio", "tokio-util", "tonic", "rand", "futures"];
+    let imported = dependencies(&manifest("machines"), "dependencies");
+    let violations: Vec<String> =
+        imported.into_iter().filter(|name| forbidden.contains(&name.as_str())).collect();
+    assert_none(&violations, rule);
+    let words = [
+        "actix",
+        "tokio",
+        "tonic",
+        "rand",
+        "std::fs",
+        "std::net",
+        "std::thread",
+        "std::env",
+        "Instant",
+        "SystemTime",
+        "HashMap",
+        "HashSet",
+        "RandomState",
+    ];
+    assert_none(&lines_that_say(&workspace::sources("machines").unwrap(), &words), rule);
+}
+
+#[test]
+fn the_log_knows_neither_actors_nor_runtimes() {
+    let rule = "the log is synchronous: no actors, no runtime, no gRPC";
+    let forbidden = ["actix", "actix-rt", "tokio", "tokio-util", "tonic", "futures"];
+    let imported = dependencies(&manifest("log"), "dependencies");
+    let violations: Vec<String> =
+        imported.into_iter().filter(|name| forbidden.contains(&name.as_str())).collect();
+    assert_none(&violations, rule);
+    let words = ["actix", "tokio", "tonic", "async", "SystemTime", "Instant"];
+    assert_none(&lines_that_say(&workspace::sources("log").unwrap(), &words), rule);
+}
+
+#[test]
+fn services_never_see_a_log() {
+    let sources = part_of_broker("broker/src/service");
+    assert_none(&lines_that_say(&sources, &["troupe_log"]), "services speak to handles");
+}
+
+#[test]
+fn partition_actors_never_see_grpc() {
+    let sources = part_of_broker("broker/src/partition");
+    assert_none(&lines_that_say(&sources, &["tonic", "Status"]), "actors speak our errors");
+}
+
+/// The file of that name and everything in the directory of that name; there must be some.
+fn part_of_broker(path: &str) -> Vec<Source> {
+    let sources: Vec<Source> = workspace::sources("broker")
+        .unwrap()
+        .into_iter()
+        .filter(|source| {
+            source.path == format!("{path}.rs") || source.path.starts_with(&format!("{path}/"))
+        })
+        .collect();
+    assert!(sources.len() > 1, "{path} is not where the rule expects it");
+    sources
+}
+
+#[test]
+fn errors_become_statuses_in_one_place() {
+    let mut violations = Vec::new();
+    for name in crates() {
+        let sources = workspace::sources(name).unwrap();
+        let elsewhere: Vec<Source> = sources
+            .into_iter()
+            .filter(|source| source.path != "proto/src/error/status.rs")
+            .collect();
+        let words = ["Status::with_details", "Status::internal", "Status::unknown"];
+        violations.extend(lines_that_say(&elsewhere, &words));
+    }
+    assert_none(&violations, "an error becomes a `tonic::Status` in proto/src/error/status.rs");
+}
+
+#[test]
+fn no_file_is_named_after_nothing() {
+    let empty = ["utils", "util", "common", "helpers", "helper", "manager", "managers", "misc"];
+    let violations: Vec<String> = workspace::files("", ".rs")
+        .unwrap()
+        .into_iter()
+        .filter(|path| {
+            let parts = path.trim_end_matches(".rs").split('/');
+            parts.flat_map(|part| part.split('_')).any(|part| empty.contains(&part))
+        })
+        .collect();
+    assert_none(&violations, "a file is named after its subject");
+}
+
+#[test]
+fn production_files_are_short() {
+    const LIMIT: usize = 500;
+    let mut violations = Vec::new();
+    for name in crates() {
+        for source in workspace::sources(name).unwrap() {
+            if source.length() > LIMIT {
+                violations.push(format!("{}: {} lines", source.path, source.length()));
+            }
+        }
+    }
+    assert_none(&violations, "split by subject what is longer than 500 lines");
+}
+
+#[test]
+fn every_module_opens_with_its_story() {
+    let mut violations = Vec::new();
+    for name in crates() {
+        for source in workspace::sources(name).unwrap() {
+            if !source.production.first().is_some_and(|line| line.starts_with("//!")) {
+                violations.push(source.path);
+            }
+        }
+    }
+    assert_none(&violations, "a module says what it owns, what it promises, what it never does");
+}
+
+#[test]
+fn production_code_has_no_placeholders() {
+    let mut violations = Vec::new();
+    let words = ["todo!", "unimplemented!", "dbg!", ".unwrap()", "TODO", "FIXME", "HACK", "XXX"];
+    for name in crates().filter(|name| *name != "tests") {
+        for source in workspace::sources(name).unwrap() {
+            for (index, line) in source.production.iter().enumerate() {
+                for word in words.iter().filter(|word| says(line, word)) {
+                    violations.push(format!("{}:{}: {word}", source.path, index + 1));
+                }
+            }
+        }
+    }
+    assert_none(&violations, "finished, or not in the tree");
+}
+
+#[test]
+fn the_readme_can_be_read_in_one_go() {
+    let lines = workspace::read("README.md").unwrap().lines().count();
+    assert!(lines < 200, "README.md has {lines} lines");
+}
+
+#[test]
+fn words_are_found_whole() {
+    assert!(says("use tokio::x;", "tokio"));
+    assert!(!says("use my_tokio::x;", "tokio"));
+    assert!(!says("operand", "rand"));
+    assert!(says("x.unwrap();", ".unwrap()"));
+    assert!(says("let y = todo!();", "todo!"));
+}
