@@ -1,1 +1,50 @@
-//! Skeleton.
+//! One partition's log on one disk. Synchronous, no actors, no clock, no rules of replication.
+//!
+//! A [`Log`] is a row of segments; a segment is a file of whole batches and two sparse indexes. The bytes
+//! of a `.log` file are a serialised `troupe.log.v1.RecordBatches`, so a read is a slice of the file.
+//!
+//! ```text
+//!  log_start <= recovery point <= flushed_end <= log_end        offsets, all but the first exclusive ends
+//!      |------ no scan after a crash -----|
+//!      |------------ survives a power cut ------------|
+//!      |------------------ survives the process only ----------------|
+//! ```
+//!
+//! - Appending and rolling: `append`; making it durable: [`FlushTicket`], run on any thread.
+//! - [`Log::open`] recovers: it scans what lies behind the recovery point, cuts at the first bad batch, and
+//!   rebuilds what derives (indexes, leader epochs). Afterwards all that is in the log is durable.
+//! - Reading: [`Log::read`], `find_by_timestamp`. Shrinking: truncation, [`RetentionPolicy`].
+//! - [`disk`]: the one door to files: real, in memory, faulty. [`DataDirectory`]: one `log.dirs` entry.
+//! - [`dump`]: what the command line shows of single files.
+//!
+//! Promises: after any crash the log is a prefix of what was appended and contains all that was flushed. A
+//! failed fsync is never retried: the log is poisoned from then on. No bytes on disk make it panic.
+
+mod append;
+mod checkpoint;
+mod config;
+mod directory;
+pub mod disk;
+pub mod dump;
+mod epochs;
+mod error;
+mod flush;
+mod index;
+mod log;
+mod lookup;
+mod recovery;
+mod retention;
+mod scan;
+mod segment;
+mod snapshot;
+mod truncation;
+
+pub use append::Appended;
+pub use config::LogConfig;
+pub use directory::{DataDirectory, DirectoryError, MetaProperties, PartitionDirectory};
+pub use error::LogError;
+pub use flush::{FlushDone, FlushTicket};
+pub use log::Log;
+pub use lookup::{ReadSlice, TimestampHit};
+pub use recovery::Recovery;
+pub use retention::{Removal, RetentionPolicy, SegmentInfo};

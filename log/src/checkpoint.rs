@@ -1,0 +1,237 @@
+//! The small text files beside the segments: how they look, and when they can be trusted.
+//!
+//! ```text
+//! version 1
+//! <name> <value> …
+//! crc32c <eight hexadecimal digits over all lines above>
+//! ```
+//!
+//! A file whose checksum does not hold is as good as none, so a torn one costs a longer recovery and never
+//! a wrong answer.
+
+use crate::index::Mark;
+use crate::segment::Summary;
+use std::fmt::Write;
+use troupe_proto::ids::{LeaderEpoch, Offset, PartitionId, PartitionKey, TopicId};
+
+/// High watermark and recovery point: [`OffsetCheckpoint`].
+pub(crate) const OFFSETS: &str = "offset-checkpoint";
+/// Where the log starts, if within a segment or before the first: one offset.
+pub(crate) const LOG_START: &str = "log-start-checkpoint";
+/// The leader epochs and their first offsets.
+pub(crate) const EPOCHS: &str = "leader-epoch-checkpoint";
+/// The topic's id (S2): a topic made anew under the same name is another one.
+pub(crate) const METADATA: &str = "partition.metadata";
+
+const VERSION: &str = "version 1";
+const CHECKSUM: &str = "crc32c";
+
+/// The text with its version line and checksum.
+pub(crate) fn seal(lines: &str) -> Vec<u8> {
+    let mut text = format!("{VERSION}\n{lines}");
+    let crc = crc_fast::crc32_iscsi(text.as_bytes());
+    let _infallible = writeln!(text, "{CHECKSUM} {crc:08x}");
+    text.into_bytes()
+}
+
+/// The lines between version and checksum, if both are right.
+pub(crate) fn unseal(content: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(content).ok()?;
+    let body_len = text.strip_suffix('\n')?.rfind('\n')? + 1;
+    let (body, last) = text.split_at(body_len);
+    let stored = last.strip_suffix('\n')?.strip_prefix(CHECKSUM)?.strip_prefix(' ')?;
+    let stored = u32::from_str_radix(stored, 16).ok()?;
+    if crc_fast::crc32_iscsi(body.as_bytes()) != stored {
+        return None;
+    }
+    body.strip_prefix(VERSION)?.strip_prefix('\n')
+}
+
+/// The value of one `name value` line.
+fn field<'a>(lines: &'a str, name: &str) -> Option<&'a str> {
+    lines.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
+}
+
+fn number<T: std::str::FromStr>(lines: &str, name: &str) -> Option<T> {
+    field(lines, name)?.parse().ok()
+}
+
+/// Up to where the files are known to be synced: below this no recovery needs to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RecoveryPoint {
+    /// First offset that recovery has to look at.
+    pub(crate) offset: Offset,
+    /// Base of the segment that it stands in, and where.
+    pub(crate) segment: Offset,
+    pub(crate) position: u64,
+    /// Timestamps of the segment up to there.
+    pub(crate) summary: Summary,
+    /// The segment's indexes up to there.
+    pub(crate) mark: Mark,
+}
+
+/// Content of [`OFFSETS`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct OffsetCheckpoint {
+    pub(crate) high_watermark: Option<Offset>,
+    pub(crate) recovery_point: Option<RecoveryPoint>,
+}
+
+impl OffsetCheckpoint {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut lines = String::new();
+        let mut put = |name: &str, value: Option<i128>| {
+            if let Some(value) = value {
+                let _infallible = writeln!(lines, "{name} {value}");
+            }
+        };
+        put("high_watermark", self.high_watermark.map(|offset| offset.0.into()));
+        if let Some(point) = &self.recovery_point {
+            put("recovery_point", Some(point.offset.0.into()));
+            put("segment", Some(point.segment.0.into()));
+            put("position", Some(point.position.into()));
+            put("first_timestamp", point.summary.first.map(Into::into));
+            put("largest_timestamp", point.summary.largest.map(|(timestamp, _)| timestamp.into()));
+            put("largest_at", point.summary.largest.map(|(_, offset)| offset.0.into()));
+            put("offset_entries", Some(point.mark.offsets.count.into()));
+            put("offset_entries_crc32c", Some(point.mark.offsets.crc.into()));
+            put("time_entries", Some(point.mark.times.count.into()));
+            put("time_entries_crc32c", Some(point.mark.times.crc.into()));
+        }
+        seal(&lines)
+    }
+
+    pub(crate) fn decode(content: &[u8]) -> Option<OffsetCheckpoint> {
+        let lines = unseal(content)?;
+        let high_watermark = number(lines, "high_watermark").map(Offset);
+        Some(OffsetCheckpoint { high_watermark, recovery_point: decode_recovery_point(lines) })
+    }
+}
+
+fn decode_recovery_point(lines: &str) -> Option<RecoveryPoint> {
+    let largest = number(lines, "largest_timestamp").zip(number(lines, "largest_at").map(Offset));
+    let mut mark = Mark::default();
+    mark.offsets.count = number(lines, "offset_entries")?;
+    mark.offsets.crc = number(lines, "offset_entries_crc32c")?;
+    mark.times.count = number(lines, "time_entries")?;
+    mark.times.crc = number(lines, "time_entries_crc32c")?;
+    Some(RecoveryPoint {
+        offset: Offset(number(lines, "recovery_point")?),
+        segment: Offset(number(lines, "segment")?),
+        position: number(lines, "position")?,
+        summary: Summary { first: number(lines, "first_timestamp"), largest },
+        mark,
+    })
+}
+
+pub(crate) fn encode_log_start(offset: Offset) -> Vec<u8> {
+    seal(&format!("log_start_offset {offset}\n"))
+}
+
+pub(crate) fn decode_log_start(content: &[u8]) -> Option<Offset> {
+    number(unseal(content)?, "log_start_offset").map(Offset)
+}
+
+pub(crate) fn encode_epochs(entries: &[(LeaderEpoch, Offset)]) -> Vec<u8> {
+    let mut lines = String::new();
+    for (epoch, start) in entries {
+        let _infallible = writeln!(lines, "{epoch} {start}");
+    }
+    seal(&lines)
+}
+
+pub(crate) fn decode_epochs(content: &[u8]) -> Option<Vec<(LeaderEpoch, Offset)>> {
+    let entry = |line: &str| {
+        let (epoch, start) = line.split_once(' ')?;
+        Some((LeaderEpoch(epoch.parse().ok()?), Offset(start.parse().ok()?)))
+    };
+    unseal(content)?.lines().map(entry).collect()
+}
+
+pub(crate) fn encode_metadata(key: &PartitionKey) -> Vec<u8> {
+    seal(&format!("topic_id {}\npartition {}\n", key.topic_id, key.partition))
+}
+
+pub(crate) fn decode_metadata(content: &[u8]) -> Option<PartitionKey> {
+    let lines = unseal(content)?;
+    let topic_id = decode_topic_id(field(lines, "topic_id")?)?;
+    Some(PartitionKey { topic_id, partition: PartitionId(number(lines, "partition")?) })
+}
+
+/// A topic id as it is displayed: hexadecimal, with hyphens.
+fn decode_topic_id(text: &str) -> Option<TopicId> {
+    let digits: String = text.chars().filter(|c| *c != '-').collect();
+    if digits.len() != 32 {
+        return None;
+    }
+    TopicId::from_wire(&u128::from_str_radix(&digits, 16).ok()?.to_be_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::EntriesMark;
+    use proptest::prelude::*;
+
+    fn summaries() -> impl Strategy<Value = Summary> {
+        (any::<Option<i64>>(), any::<Option<(i64, u64)>>()).prop_map(|(first, largest)| Summary {
+            first,
+            largest: largest.map(|(timestamp, offset)| (timestamp, Offset(offset))),
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn an_offset_checkpoint_reads_as_it_was_written(
+            high_watermark in any::<Option<u64>>(),
+            point in any::<Option<(u64, u64, u64, u64, u32, u64, u32)>>(),
+            summary in summaries(),
+        ) {
+            let written = OffsetCheckpoint {
+                high_watermark: high_watermark.map(Offset),
+                recovery_point: point.map(|(offset, segment, position, a, b, c, d)| RecoveryPoint {
+                    offset: Offset(offset),
+                    segment: Offset(segment),
+                    position,
+                    summary,
+                    mark: Mark {
+                        offsets: EntriesMark { count: a, crc: b },
+                        times: EntriesMark { count: c, crc: d },
+                    },
+                }),
+            };
+            prop_assert_eq!(OffsetCheckpoint::decode(&written.encode()), Some(written));
+        }
+
+        #[test]
+        fn a_damaged_file_is_no_file(
+            entries in prop::collection::vec((any::<u32>(), any::<u64>()), 0..9),
+            at in any::<prop::sample::Index>(),
+            bit in 0u32..8,
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let entries: Vec<_> =
+                entries.into_iter().map(|(e, o)| (LeaderEpoch(e), Offset(o))).collect();
+            let mut content = encode_epochs(&entries);
+            prop_assert_eq!(decode_epochs(&content), Some(entries.clone()));
+            prop_assert_eq!(decode_epochs(&content[..cut.index(content.len())]), None);
+            let at = at.index(content.len());
+            content[at] ^= 1u8 << bit;
+            // a digit's other case is the same number
+            prop_assert!(decode_epochs(&content).is_none_or(|found| found == entries));
+        }
+
+        #[test]
+        fn no_bytes_are_trusted_or_make_it_panic(content in prop::collection::vec(any::<u8>(), 0..99)) {
+            prop_assert_eq!(OffsetCheckpoint::decode(&content), None);
+            prop_assert_eq!(decode_metadata(&content), None);
+        }
+    }
+
+    #[test]
+    fn a_partitions_identity_reads_as_it_was_written() {
+        let key = PartitionKey { topic_id: TopicId::random(), partition: PartitionId(7) };
+        assert_eq!(decode_metadata(&encode_metadata(&key)), Some(key));
+        assert_eq!(decode_log_start(&encode_log_start(Offset(12))), Some(Offset(12)));
+    }
+}

@@ -1,0 +1,342 @@
+//! One data directory of a node: the lock on it, whose it is, and the partitions in it.
+//!
+//! ```text
+//! .lock                          held while a node runs
+//! meta.properties                cluster and node that the data belongs to
+//! <topic>-<partition>/           a partition; made at its first append
+//! <topic>-<partition>.<topic id>-delete/    a deleted one, until its files are gone
+//! ```
+
+use crate::checkpoint;
+use crate::disk::{Disk, FileDisk};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use troupe_proto::ids::{NodeId, PartitionId, TopicId};
+
+const LOCK: &str = ".lock";
+const META: &str = "meta.properties";
+const RETIRED: &str = "-delete";
+
+/// Why a data directory cannot be used, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    #[error("another node is using the data directory {path}; stop it or choose another directory", path = path.display())]
+    Locked { path: PathBuf },
+    #[error("the data directory {path} cannot be written to: {source}; check its owner, permissions and mount", path = path.display())]
+    ReadOnly { path: PathBuf, source: io::Error },
+    #[error("the data directory {path} is not a directory", path = path.display())]
+    NotADirectory { path: PathBuf },
+    #[error("the data directory {path} belongs to node {found} of cluster {found_cluster}, not to node {expected} of cluster {expected_cluster}", path = path.display())]
+    OtherNode {
+        path: PathBuf,
+        expected: NodeId,
+        expected_cluster: String,
+        found: NodeId,
+        found_cluster: String,
+    },
+    #[error("{path} is damaged; restore it from a backup or write it anew", path = path.display())]
+    BadMeta { path: PathBuf },
+    #[error("cannot {action} {path}: {source}", path = path.display())]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+}
+
+/// Whose data it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetaProperties {
+    /// One word.
+    pub cluster_id: String,
+    pub node_id: NodeId,
+}
+
+/// A partition's directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionDirectory {
+    pub path: PathBuf,
+    pub topic: String,
+    pub partition: PartitionId,
+}
+
+/// See the module. The lock goes with it.
+#[derive(Debug)]
+pub struct DataDirectory {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl DataDirectory {
+    /// Makes the directory if need be and locks it for this process.
+    ///
+    /// # Errors
+    /// Another process has it; it cannot be written to.
+    pub fn open(path: &Path) -> Result<DataDirectory, DirectoryError> {
+        let path = path.to_owned();
+        if let Err(source) = fs::create_dir_all(&path) {
+            return Err(match source.kind() {
+                ErrorKind::AlreadyExists | ErrorKind::NotADirectory => {
+                    DirectoryError::NotADirectory { path }
+                }
+                _ => unwritable("create", path, source),
+            });
+        }
+        let lock_path = path.join(LOCK);
+        let opened =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&lock_path);
+        let lock = opened.map_err(|source| unwritable("open", path.clone(), source))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(DirectoryError::Locked { path }),
+            Err(TryLockError::Error(source)) => {
+                return Err(DirectoryError::Io { action: "lock", path: lock_path, source });
+            }
+        }
+        // the lock file may stand there from better days
+        let probe = path.join(".probe");
+        let probed = fs::write(&probe, b"").and_then(|()| fs::remove_file(&probe));
+        probed.map_err(|source| unwritable("write to", path.clone(), source))?;
+        Ok(DataDirectory { path, _lock: lock })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whose directory this is; `None` if nobody has said so yet.
+    ///
+    /// # Errors
+    /// The file is damaged or cannot be read.
+    pub fn read_meta(&self) -> Result<Option<MetaProperties>, DirectoryError> {
+        let path = self.path.join(META);
+        match FileDisk.read(&path) {
+            Ok(None) => Ok(None),
+            Ok(Some(content)) => match decode_meta(&content) {
+                Some(meta) => Ok(Some(meta)),
+                None => Err(DirectoryError::BadMeta { path }),
+            },
+            Err(source) => Err(DirectoryError::Io { action: "read", path, source }),
+        }
+    }
+
+    /// Says whose directory this is, durably.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write_meta(&self, meta: &MetaProperties) -> Result<(), DirectoryError> {
+        let path = self.path.join(META);
+        let lines = format!("cluster.id {}\nnode.id {}\n", meta.cluster_id, meta.node_id);
+        let written = FileDisk.replace(&path, &checkpoint::seal(&lines), true);
+        let synced = written.and_then(|_| FileDisk.sync_dir(&self.path));
+        synced.map_err(|source| DirectoryError::Io { action: "write", path, source })
+    }
+
+    /// Takes possession of a new directory; of another one makes sure that it is this node's.
+    ///
+    /// # Errors
+    /// [`DirectoryError::OtherNode`], and as reading and writing.
+    pub fn check_meta(&self, meta: &MetaProperties) -> Result<(), DirectoryError> {
+        match self.read_meta()? {
+            None => self.write_meta(meta),
+            Some(found) if found == *meta => Ok(()),
+            Some(found) => Err(DirectoryError::OtherNode {
+                path: self.path.clone(),
+                expected: meta.node_id,
+                expected_cluster: meta.cluster_id.clone(),
+                found: found.node_id,
+                found_cluster: found.cluster_id,
+            }),
+        }
+    }
+
+    /// Where a partition's log is or will be.
+    pub fn partition_dir(&self, topic: &str, partition: PartitionId) -> PathBuf {
+        self.path.join(format!("{topic}-{partition}"))
+    }
+
+    /// The partitions that have something on disk, in no order.
+    ///
+    /// # Errors
+    /// The directory cannot be listed.
+    pub fn partitions(&self) -> Result<Vec<PartitionDirectory>, DirectoryError> {
+        let named = |name: String| {
+            let (topic, partition) = parse_partition(&name)?;
+            Some(PartitionDirectory { path: self.path.join(&name), topic, partition })
+        };
+        Ok(self.names()?.into_iter().filter_map(named).collect())
+    }
+
+    /// Takes a deleted partition's directory out of the way, so that a topic of the same name can be made
+    /// at once. `None` if nothing was ever written.
+    ///
+    /// # Errors
+    /// It cannot be renamed.
+    pub fn retire(
+        &self,
+        topic: &str,
+        partition: PartitionId,
+        topic_id: TopicId,
+    ) -> Result<Option<PathBuf>, DirectoryError> {
+        let from = self.partition_dir(topic, partition);
+        let to = self.path.join(format!("{topic}-{partition}.{topic_id}{RETIRED}"));
+        match fs::rename(&from, &to) {
+            Ok(()) => {
+                let synced = FileDisk.sync_dir(&self.path);
+                synced.map_err(|source| DirectoryError::Io {
+                    action: "sync",
+                    path: self.path.clone(),
+                    source,
+                })?;
+                Ok(Some(to))
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(DirectoryError::Io { action: "rename", path: from, source }),
+        }
+    }
+
+    /// Directories of deleted partitions whose files are still there.
+    ///
+    /// # Errors
+    /// The directory cannot be listed.
+    pub fn retired(&self) -> Result<Vec<PathBuf>, DirectoryError> {
+        let names = self.names()?.into_iter();
+        Ok(names.filter(|name| is_retired(name)).map(|name| self.path.join(name)).collect())
+    }
+
+    /// Deletes one of [`DataDirectory::retired`]. May take a while.
+    ///
+    /// # Errors
+    /// It is not one of them; it cannot be removed.
+    pub fn delete_retired(&self, path: &Path) -> Result<(), DirectoryError> {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if path.parent() != Some(&self.path) || !is_retired(name) {
+            return Err(DirectoryError::Io {
+                action: "delete",
+                path: path.to_owned(),
+                source: ErrorKind::InvalidInput.into(),
+            });
+        }
+        match fs::remove_dir_all(path) {
+            Err(source) if source.kind() != ErrorKind::NotFound => {
+                Err(DirectoryError::Io { action: "delete", path: path.to_owned(), source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn names(&self) -> Result<Vec<String>, DirectoryError> {
+        let listed = FileDisk.list(&self.path);
+        let names = listed.map_err(|source| DirectoryError::Io {
+            action: "list",
+            path: self.path.clone(),
+            source,
+        })?;
+        Ok(names.unwrap_or_default())
+    }
+}
+
+impl PartitionDirectory {
+    /// The topic that the directory was made for; `None` if it does not say.
+    ///
+    /// # Errors
+    /// The file that says so cannot be read.
+    pub fn topic_id(&self) -> Result<Option<TopicId>, DirectoryError> {
+        let path = self.path.join(checkpoint::METADATA);
+        let content = FileDisk.read(&path);
+        let content =
+            content.map_err(|source| DirectoryError::Io { action: "read", path, source })?;
+        let key = content.and_then(|content| checkpoint::decode_metadata(&content));
+        Ok(key.map(|key| key.topic_id))
+    }
+}
+
+fn unwritable(action: &'static str, path: PathBuf, source: io::Error) -> DirectoryError {
+    match source.kind() {
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            DirectoryError::ReadOnly { path, source }
+        }
+        _ => DirectoryError::Io { action, path, source },
+    }
+}
+
+fn decode_meta(content: &[u8]) -> Option<MetaProperties> {
+    let mut lines = checkpoint::unseal(content)?.lines();
+    let cluster_id = lines.next()?.strip_prefix("cluster.id ")?.to_owned();
+    let node_id = lines.next()?.strip_prefix("node.id ")?.parse().ok()?;
+    Some(MetaProperties { cluster_id, node_id: NodeId(node_id) })
+}
+
+/// Topic and partition of `<topic>-<partition>`, which is how the number is written and no other way.
+fn parse_partition(name: &str) -> Option<(String, PartitionId)> {
+    let (topic, digits) = name.rsplit_once('-')?;
+    let partition: u32 = digits.parse().ok()?;
+    let is_canonical = !topic.is_empty() && partition.to_string() == digits;
+    is_canonical.then(|| (topic.to_owned(), PartitionId(partition)))
+}
+
+fn is_retired(name: &str) -> bool {
+    name.strip_suffix(RETIRED)
+        .and_then(|name| name.rsplit_once('.'))
+        .is_some_and(|(partition, _)| parse_partition(partition).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meta(node: i32) -> MetaProperties {
+        MetaProperties { cluster_id: "c1".into(), node_id: NodeId(node) }
+    }
+
+    #[test]
+    fn a_second_node_on_the_same_directory_is_told_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = DataDirectory::open(dir.path()).unwrap();
+        assert!(matches!(DataDirectory::open(dir.path()), Err(DirectoryError::Locked { .. })));
+        drop(first);
+        DataDirectory::open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_directory_keeps_to_its_node() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDirectory::open(&dir.path().join("a/b")).unwrap();
+        assert_eq!(data.read_meta().unwrap(), None);
+        data.check_meta(&meta(1)).unwrap();
+        data.check_meta(&meta(1)).unwrap();
+        assert!(matches!(data.check_meta(&meta(2)), Err(DirectoryError::OtherNode { .. })));
+        fs::write(data.path().join(META), "version 1\n").unwrap();
+        assert!(matches!(data.read_meta(), Err(DirectoryError::BadMeta { .. })));
+    }
+
+    #[test]
+    fn a_file_in_place_of_the_directory_is_told_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        fs::write(&path, "").unwrap();
+        let error = DataDirectory::open(&path).unwrap_err();
+        assert!(matches!(error, DirectoryError::NotADirectory { .. }), "{error}");
+    }
+
+    #[test]
+    fn partitions_are_listed_and_retired_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDirectory::open(dir.path()).unwrap();
+        for name in ["a-b.c-12", "x-01", "-3", "x", "lost+found"] {
+            fs::create_dir(data.path().join(name)).unwrap();
+        }
+        let found = data.partitions().unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].topic.as_str(), found[0].partition), ("a-b.c", PartitionId(12)));
+        assert_eq!(found[0].path, data.partition_dir("a-b.c", PartitionId(12)));
+        assert_eq!(found[0].topic_id().unwrap(), None);
+
+        let id = TopicId::random();
+        let retired = data.retire("a-b.c", PartitionId(12), id).unwrap().unwrap();
+        assert_eq!(data.retire("a-b.c", PartitionId(12), id).unwrap(), None);
+        assert!(data.partitions().unwrap().is_empty());
+        assert_eq!(data.retired().unwrap(), [retired.clone()]);
+        assert!(data.delete_retired(&data.path().join("x")).is_err());
+        data.delete_retired(&retired).unwrap();
+        data.delete_retired(&retired).unwrap();
+        assert!(data.retired().unwrap().is_empty());
+    }
+}

@@ -1,0 +1,1 @@
+//! Single files, for the command line.

@@ -1,0 +1,86 @@
+//! Why a log refuses. Every operation has the same causes, so one enum serves them all.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use troupe_proto::batch::BatchError;
+use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::ids::{LeaderEpoch, Offset, TopicId};
+
+/// See the module. Clones are cheap: one failure may answer many requests.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum LogError {
+    /// Nothing was appended.
+    #[error("no space left on the disk of {path}; free some or lower the topic's retention", path = path.display())]
+    DiskFull { path: PathBuf },
+    #[error("cannot {action} {path}: {source}", path = path.display())]
+    Io { action: &'static str, path: PathBuf, source: Arc<io::Error> },
+    /// An earlier write or fsync failed such that nobody knows what the disk holds. Never retried: only a
+    /// new [`crate::Log::open`] reads what is really there.
+    #[error("the log {path} is offline since an earlier disk error; restart the replica", path = path.display())]
+    Poisoned { path: PathBuf },
+    #[error("offset {requested} is outside of the log, which holds {earliest} to {latest}")]
+    OffsetOutOfRange { requested: Offset, earliest: Offset, latest: Offset },
+    /// What was promised to be there is not.
+    #[error("{path} is corrupt at byte {position}: {cause}", path = path.display())]
+    CorruptLog { path: PathBuf, position: u64, cause: String },
+    /// Batches from a leader that are not what a leader sends.
+    #[error("the batch at byte {position} is not acceptable: {cause}")]
+    BadFrames { position: usize, cause: BatchError },
+    /// The caller's arithmetic is wrong: offsets of a log have no overlap.
+    #[error("a batch for offset {given} cannot stand at the log's end {expected}")]
+    NotNext { expected: Offset, given: Offset },
+    #[error("a batch of leader epoch {given} cannot follow one of epoch {latest}")]
+    EpochWentBack { latest: LeaderEpoch, given: LeaderEpoch },
+    #[error("a batch whose header declares {declared} payload bytes came with {actual}")]
+    PayloadLength { declared: usize, actual: usize },
+    #[error("{path} belongs to topic {found}, not to {expected}; move it away or delete it", path = path.display())]
+    OtherTopic { path: PathBuf, expected: TopicId, found: TopicId },
+}
+
+impl LogError {
+    /// The reason that the caller is told.
+    pub const fn code(&self) -> ErrorCode {
+        match self {
+            Self::DiskFull { .. } => ErrorCode::DiskFull,
+            Self::Io { .. } | Self::Poisoned { .. } => ErrorCode::StorageFailure,
+            Self::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+            Self::CorruptLog { .. } => ErrorCode::CorruptLog,
+            Self::BadFrames { .. } => ErrorCode::CorruptBatch,
+            Self::NotNext { .. } | Self::EpochWentBack { .. } | Self::PayloadLength { .. } => {
+                ErrorCode::Internal
+            }
+            Self::OtherTopic { .. } => ErrorCode::StaleTopicId,
+        }
+    }
+
+    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> LogError {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                LogError::DiskFull { path }
+            }
+            _ => LogError::Io { action, path, source: Arc::new(source) },
+        }
+    }
+}
+
+impl From<LogError> for Error {
+    fn from(error: LogError) -> Self {
+        let wire = Error::new(error.code(), error.to_string());
+        match error {
+            LogError::OffsetOutOfRange { requested, earliest, latest } => {
+                wire.with("requested", requested).with("earliest", earliest).with("latest", latest)
+            }
+            LogError::CorruptLog { position, .. } => wire.with("position", position),
+            LogError::DiskFull { .. }
+            | LogError::Io { .. }
+            | LogError::Poisoned { .. }
+            | LogError::BadFrames { .. }
+            | LogError::NotNext { .. }
+            | LogError::EpochWentBack { .. }
+            | LogError::PayloadLength { .. }
+            | LogError::OtherTopic { .. } => wire,
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Making what was appended durable, off the owner's thread, and the checkpoint that says how far that is.
+//!
+//! One ticket covers all that was appended when it was made: the files' content, and the entries of files
+//! and directories that are new. Only its completion moves `flushed_end`. A failed fsync poisons the log:
+//! the kernel may have dropped the pages, so a later success would mean nothing.
+
+use crate::checkpoint::{self, OffsetCheckpoint, RecoveryPoint};
+use crate::disk::{Disk, DiskFile};
+use crate::segment::Summary;
+use crate::{Log, LogError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use troupe_proto::ids::Offset;
+
+/// A lost checkpoint costs a scan of the whole log: it is worth an fsync only if that would take a while.
+const WORTH_SYNCING_BYTES: u64 = 64 << 20;
+
+/// How far the log is durable, and what is still to be synced to get further.
+pub(crate) struct Flushing<D: Disk> {
+    pub(crate) point: FlushPoint,
+    /// Closed segments, indexes and checkpoints that no ticket has covered, numbered.
+    files: Vec<(u64, PathBuf, Arc<D::File>)>,
+    dirs: Vec<(u64, PathBuf)>,
+    next_number: u64,
+    /// A ticket from before a truncation proves nothing afterwards.
+    generation: u64,
+    poisoned: Arc<AtomicBool>,
+}
+
+/// An end of the log, and where that is in the files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FlushPoint {
+    pub(crate) offset: Offset,
+    pub(crate) segment: Offset,
+    pub(crate) position: u64,
+    pub(crate) summary: Summary,
+}
+
+impl<D: Disk> Flushing<D> {
+    pub(crate) fn new(point: FlushPoint) -> Self {
+        Flushing {
+            point,
+            files: Vec::new(),
+            dirs: Vec::new(),
+            next_number: 0,
+            generation: 0,
+            poisoned: Arc::default(),
+        }
+    }
+
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.poisoned.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn poison(&self) {
+        self.poisoned.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn owe_file(&mut self, path: PathBuf, file: Arc<D::File>) {
+        self.files.push((self.next_number, path, file));
+        self.next_number += 1;
+    }
+
+    pub(crate) fn owe_dir(&mut self, dir: &Path) {
+        self.dirs.retain(|(_, owed)| owed != dir);
+        self.dirs.push((self.next_number, dir.to_owned()));
+        self.next_number += 1;
+    }
+
+    /// All is synced up to `point`; tickets on their way count no more.
+    pub(crate) fn restart_at(&mut self, point: FlushPoint) {
+        self.point = point;
+        self.generation += 1;
+        self.files.clear();
+        self.dirs.clear();
+    }
+}
+
+/// Work for another thread: syncs what was appended before it was made.
+pub struct FlushTicket<D: Disk> {
+    disk: D,
+    files: Vec<(PathBuf, Arc<D::File>)>,
+    dirs: Vec<PathBuf>,
+    done: FlushDone,
+    poisoned: Arc<AtomicBool>,
+}
+
+/// Proof of a ticket that was run.
+#[derive(Clone, Copy, Debug)]
+pub struct FlushDone {
+    point: FlushPoint,
+    generation: u64,
+    covers: u64,
+}
+
+impl<D: Disk> FlushTicket<D> {
+    /// The end of the log when the ticket was made.
+    pub fn end(&self) -> Offset {
+        self.done.point.offset
+    }
+
+    /// Blocks until all is on disk.
+    ///
+    /// # Errors
+    /// If the disk refuses. The log is poisoned then, whatever becomes of this error.
+    pub fn run(self) -> Result<FlushDone, LogError> {
+        let result = self.sync_all();
+        if result.is_err() {
+            self.poisoned.store(true, Ordering::Release);
+        }
+        result.map(|()| self.done)
+    }
+
+    fn sync_all(&self) -> Result<(), LogError> {
+        if self.poisoned.load(Ordering::Acquire) {
+            let path = self.files.first().map_or_else(PathBuf::new, |(path, _)| path.clone());
+            return Err(LogError::Poisoned { path });
+        }
+        for (path, file) in &self.files {
+            file.sync().map_err(|e| LogError::io("sync", path, e))?;
+        }
+        for dir in &self.dirs {
+            self.disk.sync_dir(dir).map_err(|e| LogError::io("sync directory", dir, e))?;
+        }
+        Ok(())
+    }
+}
+
+impl FlushDone {
+    /// All below is durable.
+    pub fn end(&self) -> Offset {
+        self.point.offset
+    }
+}
+
+impl<D: Disk> Log<D> {
+    /// Work that makes all that was appended so far durable; `None` if it already is.
+    pub fn begin_flush(&self) -> Option<FlushTicket<D>> {
+        let active = self.segments.back()?;
+        if self.flushed_end() == self.end {
+            return None;
+        }
+        let flushing = &self.flushing;
+        let owed = flushing.files.iter().map(|(_, path, file)| (path.clone(), file.clone()));
+        let mut files: Vec<_> = owed.collect();
+        if let Some(file) = active.open_file() {
+            files.push((active.log_path(&self.place), file.clone()));
+        }
+        Some(FlushTicket {
+            disk: self.place.disk.clone(),
+            files,
+            dirs: flushing.dirs.iter().map(|(_, dir)| dir.clone()).collect(),
+            done: FlushDone {
+                point: self.end_point(),
+                generation: flushing.generation,
+                covers: flushing.next_number,
+            },
+            poisoned: flushing.poisoned.clone(),
+        })
+    }
+
+    /// Takes note of a ticket that was run; returns `flushed_end`. One that a truncation overtook counts
+    /// for nothing.
+    pub fn complete_flush(&mut self, done: FlushDone) -> Offset {
+        let flushing = &mut self.flushing;
+        let is_current = done.generation == flushing.generation;
+        if is_current && done.point.offset >= flushing.point.offset {
+            flushing.point = done.point;
+            flushing.files.retain(|(number, ..)| *number >= done.covers);
+            flushing.dirs.retain(|(number, _)| *number >= done.covers);
+        }
+        debug_assert!(self.flushed_end() <= self.end, "flushed what was not appended");
+        self.flushed_end()
+    }
+
+    /// Makes all durable here and now; returns `flushed_end`.
+    ///
+    /// # Errors
+    /// As [`FlushTicket::run`]; the log is poisoned then.
+    pub fn flush(&mut self) -> Result<Offset, LogError> {
+        self.check_writable()?;
+        if let Some(ticket) = self.begin_flush() {
+            let done = ticket.run()?;
+            self.complete_flush(done);
+        }
+        Ok(self.flushed_end())
+    }
+
+    /// Writes high watermark and recovery point down, if they have moved. Does not wait for the disk, but
+    /// for a large log, where a lost checkpoint would mean a long scan.
+    ///
+    /// # Errors
+    /// A file cannot be written; the log is as it was.
+    pub fn checkpoint(&mut self, high_watermark: Offset) -> Result<(), LogError> {
+        self.check_writable()?;
+        let moved = Some((high_watermark, self.flushed_end()));
+        if !self.presence.directory || self.presence.checkpoint == moved {
+            return Ok(());
+        }
+        self.write_epochs()?;
+        let point = self.flushing.point;
+        let recovery_point = self.recovery_point_at(point)?;
+        let durably = self.size_bytes() > WORTH_SYNCING_BYTES;
+        self.write_checkpoint(high_watermark, recovery_point, durably)?;
+        self.presence.checkpoint = moved;
+        Ok(())
+    }
+
+    /// Makes all durable, brings every file up to date, and ends. The next [`Log::open`] scans nothing.
+    ///
+    /// # Errors
+    /// What could not be written: the next open recovers then.
+    pub fn close_clean(mut self, high_watermark: Offset) -> Result<(), LogError> {
+        self.flush()?;
+        self.checkpoint(high_watermark)
+    }
+
+    /// Syncs what is owed beside the segments' content, which is synced already.
+    pub(crate) fn sync_owed(&mut self) -> Result<(), LogError> {
+        for (_, path, file) in &self.flushing.files {
+            file.sync().map_err(|e| LogError::io("sync", path, e))?;
+        }
+        for (_, dir) in &self.flushing.dirs {
+            let synced = self.place.disk.sync_dir(dir);
+            synced.map_err(|e| LogError::io("sync directory", dir, e))?;
+        }
+        self.flushing.restart_at(self.flushing.point);
+        Ok(())
+    }
+
+    /// The end of the log and its place in the files.
+    pub(crate) fn end_point(&self) -> FlushPoint {
+        let Some(active) = self.segments.back() else {
+            return FlushPoint { offset: self.end, segment: self.end, ..FlushPoint::default() };
+        };
+        FlushPoint {
+            offset: self.end,
+            segment: active.base,
+            position: active.size,
+            summary: active.known_summary().unwrap_or_default(),
+        }
+    }
+
+    /// What a checkpoint may say about `point`; the indexes up to there are in their files afterwards.
+    pub(crate) fn recovery_point_at(
+        &mut self,
+        point: FlushPoint,
+    ) -> Result<Option<RecoveryPoint>, LogError> {
+        let interval = self.config.index_interval_bytes;
+        let mut segments = self.segments.iter_mut();
+        let Some(segment) = segments.find(|segment| segment.base == point.segment) else {
+            return Ok(None);
+        };
+        let mark = segment.indexes(&self.place, interval)?.mark(point.offset, point.position);
+        segment.persist_indexes(&self.place, false, |_, _| {})?;
+        Ok(Some(RecoveryPoint {
+            offset: point.offset,
+            segment: point.segment,
+            position: point.position,
+            summary: point.summary,
+            mark,
+        }))
+    }
+
+    pub(crate) fn write_checkpoint(
+        &self,
+        high_watermark: Offset,
+        recovery_point: Option<RecoveryPoint>,
+        durably: bool,
+    ) -> Result<(), LogError> {
+        let content =
+            OffsetCheckpoint { high_watermark: Some(high_watermark), recovery_point }.encode();
+        self.place.replace(checkpoint::OFFSETS, &content, durably)?;
+        Ok(())
+    }
+
+    /// Brings the epochs' file up to date; the next ticket syncs it. Should a crash tear it before that,
+    /// recovery reads the epochs from the batches.
+    pub(crate) fn write_epochs(&mut self) -> Result<(), LogError> {
+        if !self.epochs_changed || !self.presence.directory {
+            return Ok(());
+        }
+        let content = checkpoint::encode_epochs(self.epochs.entries());
+        let file = self.place.replace(checkpoint::EPOCHS, &content, false)?;
+        self.flushing.owe_file(self.place.path(checkpoint::EPOCHS), Arc::new(file));
+        self.flushing.owe_dir(&self.place.dir);
+        self.epochs_changed = false;
+        Ok(())
+    }
+}

@@ -1,0 +1,162 @@
+//! The log of one partition: what it knows, and the small questions. Each larger task is a module of its
+//! own with its part of `impl Log`.
+
+use crate::disk::Disk;
+use crate::epochs::Epochs;
+use crate::flush::Flushing;
+use crate::segment::{Place, Segment};
+use crate::{LogConfig, LogError};
+use std::collections::VecDeque;
+use std::path::Path;
+use troupe_proto::batch::BatchHeader;
+use troupe_proto::ids::{LeaderEpoch, Offset, PartitionKey};
+
+/// See the crate. Owned by one thread at a time; tickets, removals and slices go to others.
+pub struct Log<D: Disk> {
+    pub(crate) place: Place<D>,
+    pub(crate) key: PartitionKey,
+    pub(crate) config: LogConfig,
+    /// Nothing below is readable.
+    pub(crate) start: Offset,
+    /// Where the next batch goes.
+    pub(crate) end: Offset,
+    /// By base offset; the last one takes appends. Empty until something is written.
+    pub(crate) segments: VecDeque<Segment<D>>,
+    /// Wall clock when the last segment was made or found.
+    pub(crate) active_since_ms: i64,
+    pub(crate) epochs: Epochs,
+    /// The epochs' file lags behind.
+    pub(crate) epochs_changed: bool,
+    /// Offsets of the producer-state snapshots, ascending.
+    pub(crate) snapshots: Vec<Offset>,
+    pub(crate) flushing: Flushing<D>,
+    pub(crate) presence: Presence,
+}
+
+/// What of the partition stands in the file system.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Presence {
+    /// The directory and the file with its identity.
+    pub(crate) directory: bool,
+    /// High watermark and recovery point of the last checkpoint.
+    pub(crate) checkpoint: Option<(Offset, Offset)>,
+    /// The offset in the file of the log's start.
+    pub(crate) log_start: Option<Offset>,
+}
+
+impl<D: Disk> Log<D> {
+    /// First readable offset; the end of the log if there is none.
+    pub fn log_start(&self) -> Offset {
+        self.start
+    }
+
+    /// Offset of the next record.
+    pub fn log_end(&self) -> Offset {
+        self.end
+    }
+
+    /// All below is on disk for good.
+    pub fn flushed_end(&self) -> Offset {
+        self.flushing.point.offset
+    }
+
+    /// Bytes of all segments.
+    pub fn size_bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.size).sum()
+    }
+
+    pub fn segment_count(&self) -> usize {
+        self.segments.len()
+    }
+
+    pub fn key(&self) -> PartitionKey {
+        self.key
+    }
+
+    /// The partition's directory.
+    pub fn dir(&self) -> &Path {
+        &self.place.dir
+    }
+
+    pub fn config(&self) -> &LogConfig {
+        &self.config
+    }
+
+    /// Applies from the next append on.
+    pub fn set_config(&mut self, config: LogConfig) {
+        self.config = config;
+    }
+
+    /// Whether a disk error has put this log offline.
+    pub fn is_poisoned(&self) -> bool {
+        self.flushing.is_poisoned()
+    }
+
+    /// Largest timestamp of any record.
+    ///
+    /// # Errors
+    /// An index that has to be read for this cannot be.
+    pub fn largest_timestamp(&self) -> Result<Option<i64>, LogError> {
+        let mut found = None;
+        for segment in &self.segments {
+            let summary = segment.summary(&self.place, self.config.index_interval_bytes)?;
+            found = found.max(summary.largest.map(|(timestamp, _)| timestamp));
+        }
+        Ok(found)
+    }
+
+    /// From `start` on, batches are of this epoch (R2). It reaches the file with the first such batch.
+    pub fn assign_epoch(&mut self, epoch: LeaderEpoch, start: Offset) {
+        self.epochs_changed |= self.epochs.assign(epoch, start);
+    }
+
+    /// The epoch of the last batch, or the one that the next batch will have if that is assigned.
+    pub fn latest_epoch(&self) -> Option<LeaderEpoch> {
+        self.epochs.latest()
+    }
+
+    /// R21: the largest epoch not above `epoch` and where it ends; `None` if all are above.
+    pub fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
+        self.epochs.end_offset(epoch, self.end)
+    }
+
+    /// The epoch in which `offset` was written.
+    pub fn epoch_at(&self, offset: Offset) -> Option<LeaderEpoch> {
+        self.epochs.at(offset)
+    }
+
+    /// Feeds the header of every batch from the one that holds `from` to the end of the log.
+    ///
+    /// # Errors
+    /// The files cannot be read, or are not what they were.
+    pub fn replay(&self, from: Offset, mut each: impl FnMut(&BatchHeader)) -> Result<(), LogError> {
+        for segment in self.segments.iter().filter(|segment| segment.end > from) {
+            self.each_header(segment, from, &mut each)?;
+        }
+        Ok(())
+    }
+
+    /// Gives back the descriptors and mappings of a log that nobody uses; they come back when needed.
+    /// Does nothing while something is unsynced.
+    pub fn release_files(&mut self) {
+        if self.flushed_end() < self.end {
+            return;
+        }
+        let count = self.segments.len();
+        for (i, segment) in self.segments.iter_mut().enumerate() {
+            segment.release(i + 1 == count);
+        }
+    }
+
+    pub(crate) fn check_writable(&self) -> Result<(), LogError> {
+        if self.is_poisoned() {
+            return Err(LogError::Poisoned { path: self.place.dir.clone() });
+        }
+        Ok(())
+    }
+
+    /// The segment that holds `offset`, or would.
+    pub(crate) fn segment_of(&self, offset: Offset) -> Option<usize> {
+        self.segments.partition_point(|segment| segment.base <= offset).checked_sub(1)
+    }
+}

@@ -1,0 +1,408 @@
+//! Opening a log: what stands in its directory becomes what the owner sees.
+//!
+//! Below the recovery point everything is known to be on disk and is not looked at. Behind it every batch
+//! is checked, both checksums; the first bad one and all after it go. What was kept is synced, so that
+//! after opening all of the log is durable. Recovering again finds nothing to do.
+//!
+//! Cost: a partition that was never written, one failed directory listing; one that was flushed before the
+//! end, however that came, some fifteen system calls.
+
+use crate::checkpoint::{self, OffsetCheckpoint, RecoveryPoint};
+use crate::disk::{Disk, DiskFile};
+use crate::epochs::Epochs;
+use crate::flush::{FlushPoint, Flushing};
+use crate::log::Presence;
+use crate::scan::{Check, Found, Scanner};
+use crate::segment::{Kind, Place, Segment};
+use crate::{Log, LogConfig, LogError, snapshot};
+use bytes::Bytes;
+use std::collections::{BTreeSet, VecDeque};
+use std::path::PathBuf;
+use troupe_proto::batch::BatchHeader;
+use troupe_proto::ids::{Offset, PartitionKey};
+
+/// What opening a log found.
+#[derive(Clone, Debug)]
+pub struct Recovery {
+    /// Nothing had to be looked through.
+    pub clean: bool,
+    /// Bytes behind the recovery point that were looked through.
+    pub scanned_bytes: u64,
+    /// Bytes that were cut off: never flushed, so never promised.
+    pub truncated_bytes: u64,
+    /// The newest producer snapshot and its offset.
+    pub snapshot: Option<(Offset, Bytes)>,
+    /// From here to the log's end the owner has to replay headers on top of the snapshot.
+    pub replay_from: Offset,
+    /// As it was checkpointed, but within the log (S13).
+    pub high_watermark: Option<Offset>,
+}
+
+/// What stands in the directory.
+#[derive(Default)]
+struct Listing {
+    logs: BTreeSet<Offset>,
+    indexes: Vec<(Offset, Kind)>,
+    snapshots: BTreeSet<Offset>,
+    leftovers: Vec<String>,
+    others: Vec<String>,
+}
+
+impl Listing {
+    /// Leftovers are of a removal or a replacement that a crash interrupted (S12).
+    fn of(names: Vec<String>) -> Listing {
+        const TRANSIENT: [&str; 4] = [".tmp", ".deleted", ".cleaned", ".swap"];
+        let mut listing = Listing::default();
+        for name in names {
+            match Kind::parse(&name) {
+                Some((base, Kind::Log)) => drop(listing.logs.insert(base)),
+                Some((offset, Kind::Snapshot)) => drop(listing.snapshots.insert(offset)),
+                Some((base, kind)) => listing.indexes.push((base, kind)),
+                None if TRANSIENT.iter().any(|suffix| name.ends_with(suffix)) => {
+                    listing.leftovers.push(name);
+                }
+                None => listing.others.push(name),
+            }
+        }
+        listing
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.others.iter().any(|other| other == name)
+    }
+
+    fn read<D: Disk>(&self, place: &Place<D>, name: &str) -> Result<Option<Vec<u8>>, LogError> {
+        if self.has(name) { place.read(name) } else { Ok(None) }
+    }
+
+    /// Indexes whose segment is gone.
+    fn orphans(&self) -> impl Iterator<Item = String> {
+        let orphans = self.indexes.iter().filter(|(base, _)| !self.logs.contains(base));
+        orphans.map(|(base, kind)| kind.name(*base))
+    }
+}
+
+/// A segment's file as it was found.
+#[derive(Clone, Copy, Debug)]
+struct FoundSegment {
+    base: Offset,
+    size: u64,
+}
+
+impl<D: Disk> Log<D> {
+    /// Opens or recovers the log of a partition in `dir`, which need not exist: it is made at the first
+    /// append. Afterwards `flushed_end == log_end`.
+    ///
+    /// # Errors
+    /// [`LogError::OtherTopic`] if the directory is of another topic; errors of the disk.
+    pub fn open(
+        disk: D,
+        dir: PathBuf,
+        key: PartitionKey,
+        config: LogConfig,
+        now_ms: i64,
+    ) -> Result<(Log<D>, Recovery), LogError> {
+        let place = Place { disk, dir };
+        let names = place.disk.list(&place.dir).map_err(|e| LogError::io("list", &place.dir, e))?;
+        let Some(names) = names else {
+            return Ok(Log::assemble(place, key, config, now_ms, Recovered::default()));
+        };
+        let listing = Listing::of(names);
+        check_identity(&place, &listing, &key)?;
+        for name in listing.leftovers.iter().cloned().chain(listing.orphans()) {
+            place.remove(&name)?;
+        }
+        let recovered = recover(&place, &key, &config, &listing)?;
+        let (mut log, recovery) = Log::assemble(place, key, config, now_ms, recovered);
+        let log_start = listing.read(&log.place, checkpoint::LOG_START)?;
+        log.presence.log_start = log_start.and_then(|c| checkpoint::decode_log_start(&c));
+        log.settle(recovery)
+    }
+
+    fn assemble(
+        place: Place<D>,
+        key: PartitionKey,
+        config: LogConfig,
+        now_ms: i64,
+        found: Recovered<D>,
+    ) -> (Log<D>, Recovery) {
+        let mut log = Log {
+            place,
+            key,
+            config,
+            start: found.segments.front().map_or(found.end, |segment| segment.base),
+            end: found.end,
+            segments: found.segments,
+            active_since_ms: now_ms,
+            epochs: found.epochs,
+            epochs_changed: false,
+            snapshots: found.snapshots,
+            flushing: Flushing::new(FlushPoint::default()),
+            presence: Presence { directory: found.has_directory, ..Presence::default() },
+        };
+        let point = log.end_point();
+        log.flushing.restart_at(point);
+        let recovery = Recovery {
+            clean: found.scanned_bytes == 0 && found.truncated_bytes == 0 && !found.changed,
+            scanned_bytes: found.scanned_bytes,
+            truncated_bytes: found.truncated_bytes,
+            snapshot: None,
+            replay_from: log.start,
+            high_watermark: found.checkpoint.high_watermark,
+        };
+        if let Some(point) = found.checkpoint.recovery_point.filter(|_| recovery.clean) {
+            let high_watermark = found.checkpoint.high_watermark.unwrap_or(Offset::ZERO);
+            log.presence.checkpoint = Some((high_watermark, point.offset));
+        }
+        (log, recovery)
+    }
+
+    /// The last part of opening: the log's start, snapshots, and the files that have to follow.
+    fn settle(mut self, mut recovery: Recovery) -> Result<(Log<D>, Recovery), LogError> {
+        if let Some(start) = self.presence.log_start {
+            if start > self.end {
+                // S14
+                self.truncate_fully_and_start_at(start)?;
+            }
+            self.start = self.start.max(start);
+        }
+        let snapshots = self.snapshots.len();
+        self.remove_snapshots_above(self.end)?;
+        recovery.snapshot = snapshot::load_newest(&self.place, &mut self.snapshots)?;
+        let base = recovery.snapshot.as_ref().map_or(self.start, |(offset, _)| *offset);
+        recovery.replay_from = base.max(self.start);
+        recovery.high_watermark =
+            recovery.high_watermark.map(|offset| offset.clamp(self.start, self.end));
+        if !recovery.clean || snapshots != self.snapshots.len() {
+            self.epochs_changed = true;
+            self.write_epochs()?;
+            // what was removed must not come back beside what is written next
+            self.sync_owed()?;
+            self.place.sync_dir()?;
+            if let Some(parent) = self.place.dir.parent() {
+                let synced = self.place.disk.sync_dir(parent);
+                synced.map_err(|e| LogError::io("sync directory", parent, e))?;
+            }
+            self.checkpoint(recovery.high_watermark.unwrap_or(self.start))?;
+        }
+        Ok((self, recovery))
+    }
+}
+
+/// What [`recover`] found in the files.
+struct Recovered<D: Disk> {
+    segments: VecDeque<Segment<D>>,
+    end: Offset,
+    epochs: Epochs,
+    snapshots: Vec<Offset>,
+    checkpoint: OffsetCheckpoint,
+    has_directory: bool,
+    /// Something in the directory is not as it was.
+    changed: bool,
+    scanned_bytes: u64,
+    truncated_bytes: u64,
+}
+
+impl<D: Disk> Default for Recovered<D> {
+    fn default() -> Self {
+        Recovered {
+            segments: VecDeque::new(),
+            end: Offset::ZERO,
+            epochs: Epochs::default(),
+            snapshots: Vec::new(),
+            checkpoint: OffsetCheckpoint::default(),
+            has_directory: false,
+            changed: false,
+            scanned_bytes: 0,
+            truncated_bytes: 0,
+        }
+    }
+}
+
+/// A file that is damaged was never synced: it is written anew.
+fn check_identity<D: Disk>(
+    place: &Place<D>,
+    listing: &Listing,
+    key: &PartitionKey,
+) -> Result<(), LogError> {
+    let found = listing.read(place, checkpoint::METADATA)?;
+    match found.and_then(|content| checkpoint::decode_metadata(&content)) {
+        Some(found) if found != *key => Err(LogError::OtherTopic {
+            path: place.dir.clone(),
+            expected: key.topic_id,
+            found: found.topic_id,
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn recover<D: Disk>(
+    place: &Place<D>,
+    key: &PartitionKey,
+    config: &LogConfig,
+    listing: &Listing,
+) -> Result<Recovered<D>, LogError> {
+    let mut files = Vec::with_capacity(listing.logs.len());
+    for base in &listing.logs {
+        let path = place.file_of(*base, Kind::Log);
+        let size = place.disk.len(&path).map_err(|e| LogError::io("look at", &path, e))?;
+        files.push(FoundSegment { base: *base, size });
+    }
+    let checkpoint = listing.read(place, checkpoint::OFFSETS)?;
+    let checkpoint = checkpoint.and_then(|content| OffsetCheckpoint::decode(&content));
+    let checkpoint = checkpoint.unwrap_or_default();
+    let epochs = listing.read(place, checkpoint::EPOCHS)?;
+    let epochs = epochs.and_then(|content| checkpoint::decode_epochs(&content));
+    let epochs = epochs.and_then(Epochs::from_entries);
+    // the epochs below the recovery point stand in their file only; without it, all batches are looked at
+    let trusted = checkpoint.recovery_point.filter(|_| epochs.is_some());
+    let start = trusted.and_then(|point| {
+        let at = files.iter().position(|file| file.base == point.segment)?;
+        (point.position <= files[at].size).then_some((at, point))
+    });
+    let mut recovered = Recovered {
+        epochs: epochs.unwrap_or_default(),
+        snapshots: listing.snapshots.iter().copied().collect(),
+        checkpoint,
+        has_directory: listing.has(checkpoint::METADATA),
+        changed: start.is_none(),
+        ..Recovered::default()
+    };
+    let first_scanned = start.map_or(0, |(at, _)| at);
+    for (i, file) in files[..first_scanned].iter().enumerate() {
+        let end = files[i + 1].base;
+        recovered.segments.push_back(Segment::closed(file.base, end, file.size));
+    }
+    let mut scan = Scan { place, key, config, recovered: &mut recovered };
+    scan.run(&files[first_scanned..], start.map(|(_, point)| point))?;
+    Ok(recovered)
+}
+
+/// The scan behind the recovery point.
+struct Scan<'a, D: Disk> {
+    place: &'a Place<D>,
+    key: &'a PartitionKey,
+    config: &'a LogConfig,
+    recovered: &'a mut Recovered<D>,
+}
+
+impl<D: Disk> Scan<'_, D> {
+    /// Looks through `files`, from the recovery point on if there is one, which stands in the first.
+    fn run(
+        &mut self,
+        files: &[FoundSegment],
+        point: Option<RecoveryPoint>,
+    ) -> Result<(), LogError> {
+        let Some(first) = files.first() else { return Ok(()) };
+        let begin = point.map_or(first.base, |point| point.offset);
+        self.recovered.end = begin;
+        self.recovered.epochs.truncate_from_end(begin);
+        for (i, file) in files.iter().enumerate() {
+            let is_whole = match point.filter(|_| i == 0) {
+                Some(point) => self.resume(file, point, &files[i + 1..])?,
+                None if file.base != self.recovered.end => {
+                    // what stood between is lost
+                    self.remove(&files[i..])?;
+                    return Ok(());
+                }
+                None => {
+                    let segment = Segment::begun(file.base);
+                    self.look_through(segment, file, &files[i + 1..])?
+                }
+            };
+            if !is_whole {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// The segment with the recovery point: nothing is opened if nothing stands behind it.
+    fn resume(
+        &mut self,
+        file: &FoundSegment,
+        point: RecoveryPoint,
+        later: &[FoundSegment],
+    ) -> Result<bool, LogError> {
+        let segment = Segment::closed(file.base, point.offset, point.position);
+        let segment = segment.with_mark(point.summary, point.mark);
+        if point.position == file.size && later.is_empty() {
+            self.recovered.segments.push_back(segment);
+            return Ok(true);
+        }
+        self.look_through(segment, file, later)
+    }
+
+    /// Takes over what is good behind the segment's end. False if something was not; then that and all
+    /// that is `later` is gone.
+    fn look_through(
+        &mut self,
+        mut segment: Segment<D>,
+        file: &FoundSegment,
+        later: &[FoundSegment],
+    ) -> Result<bool, LogError> {
+        let interval = self.config.index_interval_bytes;
+        segment.prepare(self.place, interval, 0)?;
+        let path = segment.log_path(self.place);
+        let handle = segment.file(self.place)?.clone();
+        let mut scanner = Scanner::new(handle.as_ref(), segment.size, file.size);
+        self.recovered.scanned_bytes += file.size - segment.size;
+        let is_whole = loop {
+            let check = Check::Checksums(Some(*self.key));
+            match scanner.next(check).map_err(|e| LogError::io("read", &path, e))? {
+                Found::Batch(header) if self.fits(&header, segment.end) => {
+                    self.recovered.epochs.assign(header.leader_epoch, header.base_offset);
+                    segment.note(&header, interval);
+                }
+                Found::Batch(_) | Found::Bad(_) => break false,
+                Found::End => break true,
+            }
+        };
+        if !is_whole {
+            // the later ones first: should this be interrupted, the bad batch is still there to be found
+            self.remove(later)?;
+            self.recovered.truncated_bytes += file.size - segment.size;
+            handle.truncate(segment.size).map_err(|e| LogError::io("truncate", &path, e))?;
+        }
+        self.recovered.changed = true;
+        self.recovered.end = segment.end;
+        handle.sync().map_err(|e| LogError::io("sync", &path, e))?;
+        if is_whole && !later.is_empty() {
+            segment.note_largest();
+            self.sync_indexes(&mut segment)?;
+        }
+        // all of it is in files again; only of the last one appends will want the indexes
+        segment.release(later.is_empty() || !is_whole);
+        self.recovered.segments.push_back(segment);
+        Ok(is_whole)
+    }
+
+    fn fits(&self, header: &BatchHeader, end: Offset) -> bool {
+        let latest = self.recovered.epochs.latest();
+        header.base_offset >= end && latest.is_none_or(|latest| header.leader_epoch >= latest)
+    }
+
+    fn sync_indexes(&self, segment: &mut Segment<D>) -> Result<(), LogError> {
+        let mut written = Vec::new();
+        segment.persist_indexes(self.place, true, |path, file| written.push((path, file)))?;
+        for (path, file) in written {
+            file.sync().map_err(|e| LogError::io("sync", &path, e))?;
+        }
+        Ok(())
+    }
+
+    /// The newest first, so that an interruption leaves no gap.
+    fn remove(&mut self, files: &[FoundSegment]) -> Result<(), LogError> {
+        for file in files.iter().rev() {
+            for kind in [Kind::Log, Kind::OffsetIndex, Kind::TimeIndex] {
+                self.place.remove(&kind.name(file.base))?;
+            }
+            self.recovered.truncated_bytes += file.size;
+            self.recovered.changed = true;
+        }
+        if !files.is_empty() {
+            self.place.sync_dir()?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,166 @@
+//! Deleting old segments from the front (S15–S19).
+
+use crate::disk::Disk;
+use crate::segment::{Kind, Place, Segment};
+use crate::{Log, LogError};
+use troupe_proto::ids::Offset;
+
+/// What `retention.ms` and `retention.bytes` say; `None` is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RetentionPolicy {
+    pub retention_ms: Option<u64>,
+    pub retention_bytes: Option<u64>,
+}
+
+/// One segment as others may know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentInfo {
+    pub base: Offset,
+    /// Exclusive.
+    pub end: Offset,
+    pub size: u64,
+    pub largest_timestamp: Option<i64>,
+    /// Takes the appends.
+    pub active: bool,
+}
+
+/// The files of a segment that is no longer in the log; removing large ones takes a while. Should nobody
+/// run it, the next open does.
+#[must_use]
+pub struct Removal<D: Disk> {
+    place: Place<D>,
+    names: Vec<String>,
+}
+
+impl<D: Disk> Removal<D> {
+    /// Removes the files. Slices that readers hold stay valid.
+    ///
+    /// # Errors
+    /// What could not be removed stays as a leftover for the next open.
+    pub fn run(self) -> Result<(), LogError> {
+        for name in &self.names {
+            self.place.remove(name)?;
+        }
+        Ok(())
+    }
+}
+
+/// Renamed so until they are removed (S18).
+const DELETED: &str = ".deleted";
+
+impl<D: Disk> Log<D> {
+    /// All segments, oldest first.
+    ///
+    /// # Errors
+    /// An index that has to be read for the timestamp cannot be.
+    pub fn segments(&self) -> Result<Vec<SegmentInfo>, LogError> {
+        let count = self.segments.len();
+        let describe = |(i, segment): (usize, &Segment<D>)| {
+            let summary = segment.summary(&self.place, self.config.index_interval_bytes)?;
+            Ok(SegmentInfo {
+                base: segment.base,
+                end: segment.end,
+                size: segment.size,
+                largest_timestamp: summary.largest.map(|(timestamp, _)| timestamp),
+                active: i + 1 == count,
+            })
+        };
+        self.segments.iter().enumerate().map(describe).collect()
+    }
+
+    /// Deletes what the policy no longer wants kept: the oldest first, up to the first that stays, only
+    /// what lies wholly below the high watermark. The active segment too, after rolling an empty one (S17).
+    ///
+    /// # Errors
+    /// Errors of the disk; what was deleted before them stays deleted.
+    pub fn apply_retention(
+        &mut self,
+        policy: &RetentionPolicy,
+        now_ms: i64,
+        high_watermark: Offset,
+    ) -> Result<Vec<Removal<D>>, LogError> {
+        let mut removals = Vec::new();
+        while let Some(first) = self.segments.front() {
+            if first.is_empty() || first.end > high_watermark || !self.expired(policy, now_ms)? {
+                break;
+            }
+            if self.segments.len() == 1 {
+                self.roll(now_ms)?;
+            }
+            removals.extend(self.remove_oldest()?);
+        }
+        Ok(removals)
+    }
+
+    /// Whether the oldest segment may go.
+    fn expired(&self, policy: &RetentionPolicy, now_ms: i64) -> Result<bool, LogError> {
+        let Some(first) = self.segments.front() else { return Ok(false) };
+        if first.end <= self.start {
+            return Ok(true);
+        }
+        let left = self.size_bytes() - first.size;
+        if policy.retention_bytes.is_some_and(|limit| left >= limit) {
+            return Ok(true);
+        }
+        let Some(retention_ms) = policy.retention_ms else { return Ok(false) };
+        let largest = first.summary(&self.place, self.config.index_interval_bytes)?.largest;
+        // without timestamps nobody can say how old it is
+        let Some((largest, _)) = largest.filter(|(timestamp, _)| *timestamp >= 0) else {
+            return Ok(false);
+        };
+        Ok(now_ms.saturating_sub(largest) > i64::try_from(retention_ms).unwrap_or(i64::MAX))
+    }
+
+    /// Takes the oldest segment out of the log, unless it takes the appends. The log then starts with the
+    /// next one.
+    ///
+    /// # Errors
+    /// Errors of the disk; the log is as it was.
+    pub fn remove_oldest(&mut self) -> Result<Option<Removal<D>>, LogError> {
+        self.check_writable()?;
+        if self.segments.len() < 2 {
+            return Ok(None);
+        }
+        let base = self.segments[0].base;
+        let mut names = Vec::new();
+        // the log itself first: indexes without one are leftovers
+        for kind in [Kind::Log, Kind::OffsetIndex, Kind::TimeIndex] {
+            let name = kind.name(base);
+            let (from, to) = (self.place.path(&name), self.place.path(&(name.clone() + DELETED)));
+            match self.place.disk.rename(&from, &to) {
+                Ok(()) => names.push(name + DELETED),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(LogError::io("rename", &from, error)),
+            }
+        }
+        self.segments.pop_front();
+        self.start = self.start.max(self.segments[0].base);
+        self.epochs_changed |= self.epochs.truncate_from_start(self.start);
+        self.write_epochs()?;
+        Ok(Some(Removal { place: self.place.clone(), names }))
+    }
+
+    /// S19: nothing below `offset` is readable from now on, durably; segments wholly below it go.
+    ///
+    /// # Errors
+    /// [`LogError::OffsetOutOfRange`] beyond the log's end; errors of the disk.
+    pub fn set_log_start(&mut self, offset: Offset) -> Result<Vec<Removal<D>>, LogError> {
+        self.check_writable()?;
+        if offset > self.end {
+            let (earliest, latest) = (self.start, self.end);
+            return Err(LogError::OffsetOutOfRange { requested: offset, earliest, latest });
+        }
+        if offset <= self.start {
+            return Ok(Vec::new());
+        }
+        self.write_log_start(offset)?;
+        self.start = offset;
+        self.epochs_changed |= self.epochs.truncate_from_start(offset);
+        self.write_epochs()?;
+        let mut removals = Vec::new();
+        while self.segments.len() > 1 && self.segments[0].end <= offset {
+            removals.extend(self.remove_oldest()?);
+        }
+        Ok(removals)
+    }
+}

@@ -1,0 +1,518 @@
+//! One segment: a file of batches from its base offset on, and what is known about it.
+//!
+//! Nothing is open until it is needed: neither file nor mapping nor index. A closed segment keeps its
+//! mapping and no descriptor; the one that takes appends keeps its descriptor.
+//!
+//! ```text
+//! base <= first batch … last batch < end        offsets
+//! 0 ------------------------------- size ~~~~~~~ mapping      bytes; nothing beyond `size` is ever touched
+//! ```
+
+use crate::LogError;
+use crate::disk::{Disk, DiskFile, read_exact_at};
+use crate::index::{Indexes, Mark};
+use crate::scan::{Check, Found, Scanner};
+use bytes::Bytes;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use troupe_proto::batch::{BatchHeader, OVERHEAD};
+use troupe_proto::ids::Offset;
+
+/// A disk, a partition's directory on it, and how its errors are told.
+#[derive(Clone, Debug)]
+pub(crate) struct Place<D> {
+    pub(crate) disk: D,
+    pub(crate) dir: PathBuf,
+}
+
+impl<D: Disk> Place<D> {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    pub(crate) fn file_of(&self, base: Offset, kind: Kind) -> PathBuf {
+        self.path(&kind.name(base))
+    }
+
+    pub(crate) fn sync_dir(&self) -> Result<(), LogError> {
+        self.disk.sync_dir(&self.dir).map_err(|e| LogError::io("sync directory", &self.dir, e))
+    }
+
+    pub(crate) fn remove(&self, name: &str) -> Result<(), LogError> {
+        let path = self.path(name);
+        self.disk.remove(&path).map_err(|e| LogError::io("remove", &path, e))
+    }
+
+    pub(crate) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, LogError> {
+        let path = self.path(name);
+        self.disk.read(&path).map_err(|e| LogError::io("read", &path, e))
+    }
+
+    pub(crate) fn replace(
+        &self,
+        name: &str,
+        content: &[u8],
+        durably: bool,
+    ) -> Result<D::File, LogError> {
+        let path = self.path(name);
+        self.disk.replace(&path, content, durably).map_err(|e| LogError::io("write", &path, e))
+    }
+}
+
+/// The files that carry an offset in their name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Log,
+    OffsetIndex,
+    TimeIndex,
+    Snapshot,
+}
+
+impl Kind {
+    const fn suffix(self) -> &'static str {
+        match self {
+            Kind::Log => ".log",
+            Kind::OffsetIndex => ".index",
+            Kind::TimeIndex => ".timeindex",
+            Kind::Snapshot => ".snapshot",
+        }
+    }
+
+    /// Twenty digits, so that names sort as offsets do (S2).
+    pub(crate) fn name(self, base: Offset) -> String {
+        format!("{:020}{}", base.0, self.suffix())
+    }
+
+    pub(crate) fn parse(name: &str) -> Option<(Offset, Kind)> {
+        let kinds = [Kind::Log, Kind::OffsetIndex, Kind::TimeIndex, Kind::Snapshot];
+        let kind = kinds.into_iter().find(|kind| name.ends_with(kind.suffix()))?;
+        let digits = name.strip_suffix(kind.suffix())?;
+        if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        Some((Offset(digits.parse().ok()?), kind))
+    }
+}
+
+/// The timestamps of a segment, or of its first part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Summary {
+    /// Largest timestamp of the first batch: by it the segment's age counts.
+    pub(crate) first: Option<i64>,
+    /// Largest timestamp, and the last offset of the first batch that has it.
+    pub(crate) largest: Option<(i64, Offset)>,
+}
+
+impl Summary {
+    pub(crate) fn note(&mut self, header: &BatchHeader) {
+        self.first.get_or_insert(header.max_timestamp);
+        if self.largest.is_none_or(|(largest, _)| header.max_timestamp > largest) {
+            self.largest = Some((header.max_timestamp, header.last_offset()));
+        }
+    }
+}
+
+pub(crate) struct Segment<D: Disk> {
+    pub(crate) base: Offset,
+    pub(crate) end: Offset,
+    pub(crate) size: u64,
+    /// As far as a mapping reaches; beyond `size` for the segment that takes appends.
+    map_len: u64,
+    /// What a checkpoint vouched for, until the indexes are loaded.
+    mark: Option<Mark>,
+    summary: OnceLock<Summary>,
+    file: OnceLock<Arc<D::File>>,
+    map: OnceLock<Bytes>,
+    indexes: OnceLock<Indexes>,
+}
+
+/// Where a batch stands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Located {
+    pub(crate) position: u64,
+    pub(crate) header: BatchHeader,
+}
+
+impl Located {
+    pub(crate) fn end_position(&self) -> u64 {
+        self.position + self.header.encoded_len() as u64
+    }
+}
+
+impl<D: Disk> Segment<D> {
+    /// A segment whose file stands there with `size` good bytes, up to `end`.
+    pub(crate) fn closed(base: Offset, end: Offset, size: u64) -> Self {
+        Segment {
+            base,
+            end,
+            size,
+            map_len: size,
+            mark: None,
+            summary: OnceLock::new(),
+            file: OnceLock::new(),
+            map: OnceLock::new(),
+            indexes: OnceLock::new(),
+        }
+    }
+
+    /// A segment of which nothing is known to be good yet.
+    pub(crate) fn begun(base: Offset) -> Self {
+        Segment {
+            indexes: OnceLock::from(Indexes::empty(base)),
+            summary: OnceLock::from(Summary::default()),
+            ..Segment::closed(base, base, 0)
+        }
+    }
+
+    /// A new segment, whose file was just made.
+    pub(crate) fn fresh(base: Offset, file: D::File, map_len: u64) -> Self {
+        Segment { map_len, file: OnceLock::from(Arc::new(file)), ..Segment::begun(base) }
+    }
+
+    /// What a checkpoint vouches for, for when the indexes are needed.
+    pub(crate) fn with_mark(self, summary: Summary, mark: Mark) -> Self {
+        Segment { mark: Some(mark), summary: OnceLock::from(summary), ..self }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.size == 0
+    }
+
+    pub(crate) fn log_path(&self, place: &Place<D>) -> PathBuf {
+        place.file_of(self.base, Kind::Log)
+    }
+
+    /// The file, opened on first use and kept open.
+    pub(crate) fn file(&self, place: &Place<D>) -> Result<&Arc<D::File>, LogError> {
+        if self.file.get().is_none() {
+            let file = self.open(place)?;
+            let _already_set = self.file.set(file);
+        }
+        Ok(self.file.get().expect("just set"))
+    }
+
+    /// The file if it is open: it is while something in it may be unsynced.
+    pub(crate) fn open_file(&self) -> Option<&Arc<D::File>> {
+        self.file.get()
+    }
+
+    fn open(&self, place: &Place<D>) -> Result<Arc<D::File>, LogError> {
+        let path = self.log_path(place);
+        place.disk.open(&path).map(Arc::new).map_err(|e| LogError::io("open", &path, e))
+    }
+
+    /// The mapping, if this disk makes any.
+    fn map(&self, place: &Place<D>) -> Result<Option<&Bytes>, LogError> {
+        if self.map.get().is_none() {
+            let file = match self.file.get() {
+                Some(file) => file.clone(),
+                None => self.open(place)?,
+            };
+            let len = self.map_len.max(self.size);
+            let map = file.map(len).map_err(|e| LogError::io("map", &self.log_path(place), e))?;
+            match map {
+                Some(map) => {
+                    let _already_set = self.map.set(map);
+                }
+                None => {
+                    let _already_set = self.file.set(file);
+                }
+            }
+        }
+        Ok(self.map.get().filter(|map| map.len() as u64 >= self.size))
+    }
+
+    /// Bytes of the segment; a slice of the mapping where there is one.
+    pub(crate) fn view(&self, place: &Place<D>, from: u64, to: u64) -> Result<Bytes, LogError> {
+        debug_assert!(from <= to && to <= self.size, "{from}..{to} of {} bytes", self.size);
+        match self.map(place)? {
+            Some(map) => Ok(map.slice(from as usize..to as usize)),
+            None => self.copy(place, from, to),
+        }
+    }
+
+    /// Bytes of the segment, read into memory of their own.
+    pub(crate) fn copy(&self, place: &Place<D>, from: u64, to: u64) -> Result<Bytes, LogError> {
+        let mut bytes = vec![0; (to - from) as usize];
+        self.read_into(place, from, &mut bytes)?;
+        Ok(Bytes::from(bytes))
+    }
+
+    fn read_into(&self, place: &Place<D>, from: u64, into: &mut [u8]) -> Result<(), LogError> {
+        read_exact_at(self.file(place)?.as_ref(), from, into)
+            .map_err(|e| LogError::io("read", &self.log_path(place), e))
+    }
+
+    /// The batch that starts at `position`.
+    pub(crate) fn batch_at(&self, place: &Place<D>, position: u64) -> Result<Located, LogError> {
+        let corrupt =
+            |cause: String| LogError::CorruptLog { path: self.log_path(place), position, cause };
+        if position + OVERHEAD as u64 > self.size {
+            return Err(corrupt("a batch ends too early".into()));
+        }
+        let decoded = match self.map(place)? {
+            Some(map) => BatchHeader::decode(&map[position as usize..][..OVERHEAD]),
+            None => {
+                let mut head = [0; OVERHEAD];
+                self.read_into(place, position, &mut head)?;
+                BatchHeader::decode(&head)
+            }
+        };
+        let (header, _) = decoded.map_err(|error| corrupt(error.to_string()))?;
+        let located = Located { position, header };
+        if located.end_position() > self.size {
+            return Err(corrupt("a batch ends too early".into()));
+        }
+        Ok(located)
+    }
+
+    /// The first batch whose last offset is not below `target`; `None` if all lie below.
+    pub(crate) fn locate(
+        &self,
+        place: &Place<D>,
+        interval: u32,
+        target: Offset,
+    ) -> Result<Option<Located>, LogError> {
+        let start = self.indexes(place, interval)?.offsets.floor(target);
+        match self.walk_to(place, start, target) {
+            // an index that leads nowhere or beyond the target is wrong; the log itself may be fine
+            Err(LogError::CorruptLog { .. }) if start > 0 => self.walk_to(place, 0, target),
+            found => found,
+        }
+    }
+
+    fn walk_to(
+        &self,
+        place: &Place<D>,
+        start: u64,
+        target: Offset,
+    ) -> Result<Option<Located>, LogError> {
+        let mut position = start;
+        while position < self.size {
+            let batch = self.batch_at(place, position)?;
+            if batch.header.last_offset() >= target {
+                return Ok(Some(batch));
+            }
+            position = batch.end_position();
+        }
+        Ok(None)
+    }
+
+    /// Timestamps of the whole segment.
+    pub(crate) fn summary(&self, place: &Place<D>, interval: u32) -> Result<Summary, LogError> {
+        if let Some(summary) = self.summary.get() {
+            return Ok(*summary);
+        }
+        let indexes = self.indexes(place, interval)?;
+        let first = match self.is_empty() {
+            true => None,
+            false => Some(self.batch_at(place, 0)?.header.max_timestamp),
+        };
+        let found = Summary { first, largest: indexes.times.last() };
+        Ok(*self.summary.get_or_init(|| found))
+    }
+
+    /// The timestamps, if they are at hand.
+    pub(crate) fn known_summary(&self) -> Option<Summary> {
+        self.summary.get().copied()
+    }
+
+    /// The indexes: from their files if those can be trusted, else from the log.
+    pub(crate) fn indexes(&self, place: &Place<D>, interval: u32) -> Result<&Indexes, LogError> {
+        if self.indexes.get().is_none() {
+            let indexes = match self.load_indexes(place)? {
+                Some(indexes) => indexes,
+                None => self.rebuild_and_keep_indexes(place, interval)?,
+            };
+            let _already_set = self.indexes.set(indexes);
+        }
+        Ok(self.indexes.get().expect("just set"))
+    }
+
+    fn load_indexes(&self, place: &Place<D>) -> Result<Option<Indexes>, LogError> {
+        let offsets = place.file_of(self.base, Kind::OffsetIndex);
+        let times = place.file_of(self.base, Kind::TimeIndex);
+        if let Some(mark) = &self.mark {
+            let (offsets, times) = (read_or_empty(place, &offsets)?, read_or_empty(place, &times)?);
+            return Ok(Indexes::from_marked(self.base, self.size, mark, &offsets, &times));
+        }
+        let (Some(offsets), Some(times)) = (map_file(place, &offsets)?, map_file(place, &times)?)
+        else {
+            return Ok(None);
+        };
+        // a closed segment with a batch has a time entry: without one the file is a leftover
+        let is_complete = self.is_empty() || !times.is_empty();
+        let indexes = Indexes::from_files(self.base, self.size, offsets, times);
+        Ok(indexes.filter(|_| is_complete))
+    }
+
+    /// Those of a closed segment go back to their files: durably, as a part of an index would be believed.
+    fn rebuild_and_keep_indexes(
+        &self,
+        place: &Place<D>,
+        interval: u32,
+    ) -> Result<Indexes, LogError> {
+        let indexes = self.rebuild_indexes(place, interval)?;
+        if self.mark.is_none() {
+            place.replace(&Kind::OffsetIndex.name(self.base), indexes.offsets.bytes(), true)?;
+            place.replace(&Kind::TimeIndex.name(self.base), indexes.times.bytes(), true)?;
+        }
+        Ok(indexes)
+    }
+
+    fn rebuild_indexes(&self, place: &Place<D>, interval: u32) -> Result<Indexes, LogError> {
+        let path = self.log_path(place);
+        let mut indexes = Indexes::empty(self.base);
+        let mut summary = Summary::default();
+        let file = self.file(place)?.as_ref();
+        let mut scanner = Scanner::new(file, 0, self.size);
+        loop {
+            let position = scanner.position();
+            match scanner.next(Check::Form).map_err(|e| LogError::io("read", &path, e))? {
+                Found::Batch(header) => {
+                    summary.note(&header);
+                    indexes.note(&header, position, &summary, interval);
+                }
+                Found::Bad(error) => {
+                    return Err(LogError::CorruptLog { path, position, cause: error.to_string() });
+                }
+                Found::End => break,
+            }
+        }
+        // without a mark this is a closed segment; with one, a later checkpoint vouches for less
+        if self.mark.is_none() {
+            indexes.note_largest(&summary);
+        }
+        let _already_set = self.summary.set(summary);
+        Ok(indexes)
+    }
+
+    /// Opens what an append needs.
+    pub(crate) fn prepare(
+        &mut self,
+        place: &Place<D>,
+        interval: u32,
+        map_len: u64,
+    ) -> Result<(), LogError> {
+        self.file(place)?;
+        self.indexes(place, interval)?;
+        self.summary(place, interval)?;
+        if let Some(indexes) = self.indexes.get_mut() {
+            indexes.grow();
+        }
+        self.mark = None;
+        if self.map_len < map_len {
+            self.map_len = map_len;
+            self.map.take();
+        }
+        Ok(())
+    }
+
+    /// The writable parts, after [`Segment::prepare`].
+    pub(crate) fn parts(&mut self) -> (&Arc<D::File>, &mut Indexes, &mut Summary) {
+        const PREPARED: &str = "every write prepares the segment first";
+        (
+            self.file.get().expect(PREPARED),
+            self.indexes.get_mut().expect(PREPARED),
+            self.summary.get_mut().expect(PREPARED),
+        )
+    }
+
+    /// A batch was written at the end.
+    pub(crate) fn note(&mut self, header: &BatchHeader, interval: u32) {
+        let position = self.size;
+        let (_, indexes, summary) = self.parts();
+        summary.note(header);
+        let summary = *summary;
+        indexes.note(header, position, &summary, interval);
+        self.size += header.encoded_len() as u64;
+        self.end = header.end_offset();
+        if self.map.get().is_some_and(|map| self.size > map.len() as u64) {
+            // an oversized batch: readers keep the old mapping, the next one makes a longer one
+            self.map.take();
+        }
+    }
+
+    /// Before the segment is closed: its last time entry is its largest timestamp (S6).
+    pub(crate) fn note_largest(&mut self) {
+        let (_, indexes, summary) = self.parts();
+        let summary = *summary;
+        indexes.note_largest(&summary);
+    }
+
+    /// Brings both index files up to date; not synced. What was written is handed to `wrote`.
+    pub(crate) fn persist_indexes(
+        &mut self,
+        place: &Place<D>,
+        closing: bool,
+        mut wrote: impl FnMut(PathBuf, D::File),
+    ) -> Result<(), LogError> {
+        let Some(indexes) = self.indexes.get_mut() else { return Ok(()) };
+        let path = place.file_of(self.base, Kind::OffsetIndex);
+        let written = indexes.offsets.persist(&place.disk, &path, closing);
+        if let Some(file) = written.map_err(|e| LogError::io("write", &path, e))? {
+            wrote(path, file);
+        }
+        let path = place.file_of(self.base, Kind::TimeIndex);
+        let written = indexes.times.persist(&place.disk, &path, closing);
+        if let Some(file) = written.map_err(|e| LogError::io("write", &path, e))? {
+            wrote(path, file);
+        }
+        Ok(())
+    }
+
+    /// No more appends: gives up the descriptor, which the next flush still needs.
+    pub(crate) fn close(&mut self) -> Option<Arc<D::File>> {
+        self.map_len = self.size;
+        self.file.take()
+    }
+
+    /// The file was cut to `size` bytes, which end at `end`.
+    pub(crate) fn truncate(&mut self, end: Offset, size: u64, summary: Summary) {
+        self.end = end;
+        self.size = size;
+        self.summary = OnceLock::from(summary);
+        if let Some(indexes) = self.indexes.get_mut() {
+            indexes.truncate(end, size);
+        }
+    }
+
+    /// Another file stands under the name: slices of the old one stay as they are.
+    pub(crate) fn forget_file(&mut self) {
+        self.file.take();
+        self.map.take();
+    }
+
+    /// Gives back descriptor, mapping and closed indexes; all of them come back when needed.
+    pub(crate) fn release(&mut self, keep_indexes: bool) {
+        self.forget_file();
+        if !keep_indexes {
+            self.indexes.take();
+        }
+    }
+}
+
+fn read_or_empty<D: Disk>(place: &Place<D>, path: &Path) -> Result<Vec<u8>, LogError> {
+    let content = place.disk.read(path).map_err(|e| LogError::io("read", path, e))?;
+    Ok(content.unwrap_or_default())
+}
+
+/// A whole file, mapped if the disk can; `None` if there is none.
+fn map_file<D: Disk>(place: &Place<D>, path: &Path) -> Result<Option<Bytes>, LogError> {
+    let file = match place.disk.open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(LogError::io("open", path, error)),
+    };
+    let read = || -> io::Result<Bytes> {
+        let len = file.len()?;
+        if let Some(map) = file.map(len)? {
+            return Ok(map);
+        }
+        let mut bytes = vec![0; len as usize];
+        read_exact_at(&file, 0, &mut bytes)?;
+        Ok(Bytes::from(bytes))
+    };
+    read().map(Some).map_err(|e| LogError::io("read", path, e))
+}

@@ -1,0 +1,188 @@
+//! Cutting the log's end off, and starting it elsewhere.
+//!
+//! Both are durable when they return, step by step in an order that leaves a valid log wherever a crash
+//! interrupts. Mapped slices stay valid: above the high watermark nobody has any, below it the file is not
+//! cut but replaced, and a removed file lives on in its mappings.
+
+use crate::checkpoint;
+use crate::disk::{Disk, DiskFile};
+use crate::segment::{Kind, Segment, Summary};
+use crate::{Log, LogError};
+use troupe_proto::ids::Offset;
+
+impl<D: Disk> Log<D> {
+    /// Cuts the batch that holds `offset`, and all behind it; returns the new end of the log, which is
+    /// `offset` if a batch starts there. Slices handed out lie below `high_watermark`.
+    ///
+    /// # Errors
+    /// Errors of the disk. The log is poisoned then: how much was cut, only opening it anew can tell.
+    pub fn truncate_to(
+        &mut self,
+        offset: Offset,
+        high_watermark: Offset,
+    ) -> Result<Offset, LogError> {
+        self.check_writable()?;
+        if offset >= self.end {
+            return Ok(self.end);
+        }
+        let at = self.segment_of(offset).unwrap_or(0);
+        let cut = match self.locate(&self.segments[at], offset)? {
+            Some(batch) => (batch.header.base_offset, batch.position),
+            None => (self.segments[at].end, self.segments[at].size),
+        };
+        if cut.0 <= self.start {
+            self.truncate_fully_and_start_at(offset.min(cut.0))?;
+            return Ok(self.end);
+        }
+        let result = self.truncate_within(at, cut, high_watermark);
+        if result.is_err() {
+            self.flushing.poison();
+        }
+        result
+    }
+
+    fn truncate_within(
+        &mut self,
+        at: usize,
+        cut: (Offset, u64),
+        high_watermark: Offset,
+    ) -> Result<Offset, LogError> {
+        let interval = self.config.index_interval_bytes;
+        self.segments[at].prepare(&self.place, interval, self.config.segment_bytes())?;
+        let summary = self.summary_up_to(&self.segments[at], cut.0)?;
+        // first of all, nothing may claim that the tail is known to be good
+        self.lower_recovery_point(cut, at, summary, high_watermark)?;
+        self.remove_snapshots_above(cut.0)?;
+        while self.segments.len() > at + 1 {
+            let last = self.segments.pop_back().expect("there are more than `at + 1`");
+            self.remove_files(last.base)?;
+        }
+        self.place.sync_dir()?;
+        self.cut_file(at, cut, summary, cut.0 < high_watermark)?;
+        self.end = cut.0;
+        self.epochs_changed |= self.epochs.truncate_from_end(self.end);
+        self.write_epochs()?;
+        self.sync_owed()?;
+        let point = self.end_point();
+        self.flushing.restart_at(point);
+        Ok(self.end)
+    }
+
+    /// A checkpoint, durable, that vouches for nothing from `cut` on.
+    fn lower_recovery_point(
+        &mut self,
+        cut: (Offset, u64),
+        at: usize,
+        summary: Summary,
+        high_watermark: Offset,
+    ) -> Result<(), LogError> {
+        let mut point = self.flushing.point;
+        if point.offset >= cut.0 {
+            point.offset = cut.0;
+            point.segment = self.segments[at].base;
+            point.position = cut.1;
+            point.summary = summary;
+        }
+        let recovery_point = self.recovery_point_at(point)?;
+        self.write_checkpoint(high_watermark.min(cut.0), recovery_point, true)?;
+        self.presence.checkpoint = Some((high_watermark.min(cut.0), point.offset));
+        self.place.sync_dir()
+    }
+
+    /// Timestamps of the segment's batches below `end`.
+    fn summary_up_to(&self, segment: &Segment<D>, end: Offset) -> Result<Summary, LogError> {
+        let mut summary = Summary::default();
+        if segment.base < end {
+            self.each_header(segment, segment.base, &mut |header| {
+                if header.end_offset() <= end {
+                    summary.note(header);
+                }
+            })?;
+        }
+        Ok(summary)
+    }
+
+    fn cut_file(
+        &mut self,
+        at: usize,
+        (end, size): (Offset, u64),
+        summary: Summary,
+        is_mapped: bool,
+    ) -> Result<(), LogError> {
+        let path = self.segments[at].log_path(&self.place);
+        if is_mapped {
+            let kept = self.segments[at].copy(&self.place, 0, size)?;
+            self.place.replace(&Kind::Log.name(self.segments[at].base), &kept, true)?;
+            self.place.sync_dir()?;
+            self.segments[at].forget_file();
+        } else {
+            let file = self.segments[at].file(&self.place)?;
+            let cut = file.truncate(size).and_then(|()| file.sync());
+            cut.map_err(|e| LogError::io("truncate", &path, e))?;
+        }
+        self.segments[at].truncate(end, size, summary);
+        Ok(())
+    }
+
+    fn remove_files(&self, base: Offset) -> Result<(), LogError> {
+        for kind in [Kind::Log, Kind::OffsetIndex, Kind::TimeIndex] {
+            self.place.remove(&kind.name(base))?;
+        }
+        Ok(())
+    }
+
+    /// Drops everything: the log is empty and its next offset is this one.
+    ///
+    /// # Errors
+    /// Errors of the disk. The log is poisoned then.
+    pub fn truncate_fully_and_start_at(&mut self, offset: Offset) -> Result<(), LogError> {
+        self.check_writable()?;
+        let result = self.restart_files_at(offset);
+        if result.is_err() {
+            self.flushing.poison();
+        }
+        result
+    }
+
+    fn restart_files_at(&mut self, offset: Offset) -> Result<(), LogError> {
+        if self.presence.directory || !self.segments.is_empty() {
+            // nothing is vouched for; a start above the log's end makes an interruption end the same way
+            self.write_checkpoint(offset, None, true)?;
+            self.presence.checkpoint = None;
+            self.write_log_start(offset)?;
+            self.snapshots_gone()?;
+            while let Some(last) = self.segments.pop_back() {
+                self.remove_files(last.base)?;
+            }
+            self.place.sync_dir()?;
+        }
+        self.start = offset;
+        self.end = offset;
+        self.epochs = Default::default();
+        self.epochs_changed = true;
+        let point = self.end_point();
+        self.flushing.restart_at(point);
+        if offset > Offset::ZERO {
+            self.begin_segment(offset, self.active_since_ms)?;
+        }
+        self.write_epochs()?;
+        self.sync_owed()?;
+        self.flushing.restart_at(self.end_point());
+        Ok(())
+    }
+
+    fn snapshots_gone(&mut self) -> Result<(), LogError> {
+        for offset in std::mem::take(&mut self.snapshots) {
+            self.place.remove(&Kind::Snapshot.name(offset))?;
+        }
+        Ok(())
+    }
+
+    /// Where the log starts, durably.
+    pub(crate) fn write_log_start(&mut self, offset: Offset) -> Result<(), LogError> {
+        self.place.replace(checkpoint::LOG_START, &checkpoint::encode_log_start(offset), true)?;
+        self.place.sync_dir()?;
+        self.presence.log_start = Some(offset);
+        Ok(())
+    }
+}
