@@ -10,6 +10,7 @@
 //! - Services never see a log; actors never see tonic. Handles stand between, bounded in bytes.
 //! - [`Node`] is the way in: [`Node::start`] with a [`NodeConfig`], then addresses, then [`Node::stop`].
 
+mod abort;
 mod allocator;
 mod config;
 mod grpc;

@@ -2,6 +2,7 @@
 //! tells what changed, retires and deletes what is gone.
 
 use super::Context;
+use crate::abort::AbortOnPanic;
 use crate::partition::{
     PartitionHandle, PartitionSetup, RetirePartition, StartPartition, UpdatePartition,
 };
@@ -27,6 +28,7 @@ impl Reconciler {
 
     /// Follows the image until the node stops.
     pub async fn run(self, mut images: watch::Receiver<Arc<ClusterImage>>) {
+        let _guard = AbortOnPanic("the reconciler");
         loop {
             tokio::select! {
                 changed = images.changed() => if changed.is_err() { return },

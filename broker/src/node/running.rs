@@ -146,7 +146,6 @@ async fn start_controller(
         num_partitions: config.num_partitions,
         default_replication_factor: config.default_replication_factor,
         delete_topic_enable: config.delete_topic,
-        ..ClusterPolicy::default()
     };
     Controller::start(controller).await.map_err(|source| StartError::Controller { path, source })
 }

@@ -3,6 +3,7 @@
 //! A partition has at most one flush under way (group commit), so the queue is never longer than the
 //! number of partitions.
 
+use crate::abort::AbortOnPanic;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{io, thread};
@@ -35,6 +36,7 @@ impl Flusher {
 }
 
 fn run(queue: &Mutex<Receiver<Job>>) {
+    let _guard = AbortOnPanic("a flush thread");
     loop {
         // One thread waits for the next job while holding the lock; the others wait for the lock.
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();

@@ -132,7 +132,7 @@ impl ChaosService for Chaos {
                     self.context.controller.kill().await
                 }
             }
-            u32::try_from(self.context.controller.restarts()).unwrap_or(u32::MAX)
+            self.context.controller.restarts()
         } else {
             let partitions = self.partitions();
             let found = partitions.iter().find(|handle| self.address(handle) == request.address);
