@@ -1,0 +1,224 @@
+//! What a call to the client can come to, and the two answers that every caller needs: may it be tried
+//! again, and did it surely not happen.
+//!
+//! The broker's own refusals pass through unchanged as [`ClientError::Refused`]; the other variants are
+//! the client's.
+
+use std::time::Duration;
+use thiserror::Error;
+use tonic::Status;
+use troupe_proto::batch::BatchError;
+use troupe_proto::error::{Error as Refusal, ErrorCode};
+use troupe_proto::ids::{Offset, PartitionId};
+
+/// Why something did not work. Cheap to clone: all records of a failed batch share one.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// No connection was made, so nothing was asked of anybody.
+    #[error("cannot connect to {server}: {cause}{hint}")]
+    CannotConnect { server: String, cause: String, hint: &'static str },
+    /// The broker's answer, or what became of a call whose connection broke.
+    #[error("{0}")]
+    Refused(Refusal),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// No node answered in time what there is to know about a topic (P2, T21).
+    #[error("{topic} partition {partition} is not known after {} ms; the topic has {count}", waited.as_millis())]
+    UnknownPartition { topic: String, partition: PartitionId, count: u32, waited: Duration },
+    /// The partitioner's own words, or a partition that it chose and that does not exist (T22).
+    #[error("the partitioner failed for topic {topic}: {what}")]
+    Partitioner { topic: String, what: String },
+    /// P3.
+    #[error("a record of {actual} bytes is larger than {setting} = {limit}")]
+    RecordTooLarge { actual: usize, limit: usize, setting: &'static str },
+    /// P2. `buffer_memory` was full of records that the brokers had not answered for.
+    #[error("no buffer space for {needed} bytes after {} ms: the brokers answer too slowly, or buffer_memory is too small", waited.as_millis())]
+    BufferExhausted { needed: usize, waited: Duration },
+    /// P18, P19. `sent`: it left this machine at least once and no answer said that it was refused.
+    #[error("{topic} partition {partition}: not delivered within delivery_timeout = {} ms{}{}", after.as_millis(),
+        if *sent { ", outcome unknown" } else { "" },
+        match last { Some(error) => format!("; last: {error}"), None => String::new() })]
+    DeliveryTimeout {
+        topic: String,
+        partition: PartitionId,
+        after: Duration,
+        sent: bool,
+        last: Option<Box<ClientError>>,
+    },
+    /// P23. The producer was closed before the record was answered.
+    #[error("the producer was closed{}", if *sent { " while the record was on its way, outcome unknown" } else { "" })]
+    Closed { sent: bool },
+    /// What was read is not what was written.
+    #[error("{topic} partition {partition} at offset {offset}: {cause}")]
+    Corrupt { topic: String, partition: PartitionId, offset: Offset, cause: BatchError },
+    /// A batch could not be built.
+    #[error("{0}")]
+    Batch(BatchError),
+    /// An answer that no broker of this contract gives.
+    #[error("{server} does not speak the protocol: {what}")]
+    Protocol { server: String, what: String },
+}
+
+/// Settings that do not go together, or a value that means nothing (P19, P26).
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ConfigError {
+    #[error("{setting} = {value}: {rule}")]
+    Value { setting: &'static str, value: String, rule: &'static str },
+    #[error("{first} = {first_value} does not go with {second} = {second_value}: {rule}")]
+    Conflict {
+        first: &'static str,
+        first_value: String,
+        second: &'static str,
+        second_value: String,
+        rule: &'static str,
+    },
+}
+
+impl ClientError {
+    /// The reason in the words of the wire.
+    pub fn reason(&self) -> ErrorCode {
+        match self {
+            Self::CannotConnect { .. } => ErrorCode::LeaderNotAvailable,
+            Self::Refused(refusal) => refusal.code,
+            Self::Config(_) => ErrorCode::InvalidConfig,
+            Self::UnknownPartition { .. } => ErrorCode::UnknownPartition,
+            Self::Partitioner { .. } => ErrorCode::InvalidRequest,
+            Self::RecordTooLarge { .. } => ErrorCode::RecordTooLarge,
+            Self::BufferExhausted { .. } => ErrorCode::Throttled,
+            Self::DeliveryTimeout { .. } => ErrorCode::RequestTimedOut,
+            Self::Closed { sent: true } => ErrorCode::OutcomeUnknown,
+            Self::Closed { sent: false } => ErrorCode::ShuttingDown,
+            Self::Corrupt { .. } => ErrorCode::CorruptLog,
+            Self::Batch(cause) => cause.code(),
+            Self::Protocol { .. } => ErrorCode::Internal,
+        }
+    }
+
+    /// Whether trying the same again can succeed.
+    pub fn is_retriable(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => refusal.is_retriable(),
+            Self::CannotConnect { .. }
+            | Self::UnknownPartition { .. }
+            | Self::BufferExhausted { .. }
+            | Self::DeliveryTimeout { .. } => true,
+            Self::Config(_)
+            | Self::Partitioner { .. }
+            | Self::RecordTooLarge { .. }
+            | Self::Closed { .. }
+            | Self::Corrupt { .. }
+            | Self::Batch(_)
+            | Self::Protocol { .. } => false,
+        }
+    }
+
+    /// Whether what was asked for surely was not done. False: it may have been, now or later.
+    pub fn surely_not_done(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => refusal.surely_not_done(),
+            Self::DeliveryTimeout { sent, .. } | Self::Closed { sent } => !sent,
+            Self::Protocol { .. } => false,
+            Self::CannotConnect { .. }
+            | Self::Config(_)
+            | Self::UnknownPartition { .. }
+            | Self::Partitioner { .. }
+            | Self::RecordTooLarge { .. }
+            | Self::BufferExhausted { .. }
+            | Self::Corrupt { .. }
+            | Self::Batch(_) => true,
+        }
+    }
+
+    /// Whether the picture of the cluster that led here is old.
+    pub(crate) fn refresh_metadata(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => refusal.code.refresh_metadata(),
+            other => matches!(other, Self::CannotConnect { .. } | Self::UnknownPartition { .. }),
+        }
+    }
+
+    pub(crate) fn unknown_topic(topic: &str) -> ClientError {
+        Self::Refused(
+            Refusal::new(ErrorCode::UnknownTopic, format!("there is no topic {topic}"))
+                .with("topic", topic),
+        )
+    }
+
+    pub(crate) fn no_leader(topic: &str, partition: PartitionId) -> ClientError {
+        Self::Refused(Refusal::new(
+            ErrorCode::LeaderNotAvailable,
+            format!("{topic} partition {partition} has no leader at the moment"),
+        ))
+    }
+
+    pub(crate) fn outcome_unknown(what: impl Into<String>) -> ClientError {
+        Self::Refused(Refusal::new(ErrorCode::OutcomeUnknown, what))
+    }
+}
+
+impl From<Refusal> for ClientError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Status> for ClientError {
+    fn from(status: Status) -> Self {
+        let cause = root_cause(&status);
+        let mut refusal = Refusal::from(status);
+        // tonic says only "transport error"; why is at the end of the chain.
+        if let Some(cause) = cause
+            && !refusal.message.contains(&cause)
+        {
+            refusal.message = format!("{}: {cause}", refusal.message);
+        }
+        Self::Refused(refusal)
+    }
+}
+
+/// The connection failed, as opposed to a server that answered with an error.
+pub(crate) fn is_transport_failure(status: &Status) -> bool {
+    std::error::Error::source(status).is_some()
+}
+
+/// The last words of an error's chain of causes; of an I/O error its kind.
+pub(crate) fn root_cause(error: &dyn std::error::Error) -> Option<String> {
+    let mut cause = error.source()?;
+    loop {
+        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
+            return Some(io.kind().to_string());
+        }
+        match cause.source() {
+            Some(next) => cause = next,
+            None => return Some(cause.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_says_whether_the_record_may_have_arrived() {
+        let error = |sent| ClientError::DeliveryTimeout {
+            topic: "orders".into(),
+            partition: PartitionId(3),
+            after: Duration::from_secs(120),
+            sent,
+            last: None,
+        };
+        assert!(error(false).surely_not_done());
+        assert!(!error(true).surely_not_done());
+        assert!(error(true).to_string().contains("outcome unknown"));
+    }
+
+    #[test]
+    fn a_broker_s_answer_keeps_its_reason_through_a_status() {
+        let refusal = Refusal::new(ErrorCode::NotLeader, "node 2 leads").with_leader(2, "n2:7070");
+        let error = ClientError::from(Status::from(refusal.clone()));
+        assert_eq!(error, ClientError::Refused(refusal));
+        assert!(error.is_retriable() && error.surely_not_done() && error.refresh_metadata());
+    }
+}

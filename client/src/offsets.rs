@@ -1,0 +1,193 @@
+//! Offsets by position or by time, asked of the leaders.
+
+use crate::client::{Client, Inner, MAX_ANSWER};
+use crate::connection::Purpose;
+use crate::error::{ClientError, is_transport_failure};
+use crate::metadata::{Leader, LeaderAt};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::time::{Duration, Instant, sleep, timeout_at};
+use troupe_proto::error::Error as Refusal;
+use troupe_proto::ids::{LeaderEpoch, Offset, PartitionId};
+use troupe_proto::log::v1::log_service_client::LogServiceClient;
+use troupe_proto::log::v1::offset_query::At;
+use troupe_proto::log::v1::{ListOffsetsRequest, OffsetQuery, OffsetResult, TopicPartition};
+
+/// Between two rounds, while leaders are unknown or moving.
+const BACKOFF: Duration = Duration::from_millis(100);
+
+/// Which offset of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffsetSpec {
+    /// The first that is still kept.
+    Earliest,
+    /// The one that the next readable record gets.
+    Latest,
+    /// Of the first record at or after this time, in milliseconds since 1970.
+    Timestamp(i64),
+    /// Of the record with the largest timestamp.
+    MaxTimestamp,
+}
+
+/// An answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListedOffset {
+    pub partition: PartitionId,
+    /// None: no record qualifies.
+    pub offset: Option<Offset>,
+    /// Of the record, in milliseconds since 1970; none for earliest and latest.
+    pub timestamp_ms: Option<i64>,
+    pub leader_epoch: LeaderEpoch,
+}
+
+impl Client {
+    /// Finds offsets, in the order of the queries.
+    ///
+    /// # Errors
+    /// UNKNOWN_TOPIC, UNKNOWN_PARTITION; what kept a leader from answering within the request timeout.
+    pub async fn list_offsets(
+        &self,
+        topic: &str,
+        queries: &[(PartitionId, OffsetSpec)],
+    ) -> Result<Vec<ListedOffset>, ClientError> {
+        self.topic(topic).await?;
+        self.inner.list_offsets(topic, queries).await
+    }
+}
+
+impl Inner {
+    /// The topic is known already. Errors that a moment mends are waited out.
+    pub(crate) async fn list_offsets(
+        &self,
+        topic: &str,
+        queries: &[(PartitionId, OffsetSpec)],
+    ) -> Result<Vec<ListedOffset>, ClientError> {
+        let deadline = Instant::now() + self.connections.config().request_timeout;
+        let mut answers = vec![None; queries.len()];
+        loop {
+            let mut last_error = None;
+            for (endpoint, places) in self.by_leader(topic, queries, &answers, &mut last_error)? {
+                let asked: Vec<_> = places.iter().map(|&place| queries[place]).collect();
+                match self.ask(topic, &endpoint, &asked, deadline).await {
+                    Ok(results) => {
+                        for (place, result) in places.into_iter().zip(results) {
+                            match result {
+                                Ok(answer) => answers[place] = Some(answer),
+                                Err(error) => last_error = Some(self.mendable(error)?),
+                            }
+                        }
+                    }
+                    Err(error) => last_error = Some(self.mendable(error)?),
+                }
+            }
+            let Some(error) = last_error else {
+                return Ok(answers.into_iter().flatten().collect());
+            };
+            if Instant::now() + BACKOFF >= deadline {
+                return Err(error);
+            }
+            sleep(BACKOFF).await;
+            self.refresh_topic(topic).await?;
+        }
+    }
+
+    /// An error that another round may mend.
+    fn mendable(&self, error: ClientError) -> Result<ClientError, ClientError> {
+        if error.is_retriable() { Ok(error) } else { Err(error) }
+    }
+
+    /// The open queries of each leader, by their places.
+    fn by_leader(
+        &self,
+        topic: &str,
+        queries: &[(PartitionId, OffsetSpec)],
+        answers: &[Option<ListedOffset>],
+        last_error: &mut Option<ClientError>,
+    ) -> Result<BTreeMap<Arc<str>, Vec<usize>>, ClientError> {
+        let mut by_leader: BTreeMap<Arc<str>, Vec<usize>> = BTreeMap::new();
+        for (place, &(partition, _)) in queries.iter().enumerate() {
+            if answers[place].is_some() {
+                continue;
+            }
+            let described = self.metadata.topic_of_any_age(topic);
+            let count = described.map_or(0, |topic| topic.partitions.len() as u32);
+            match self.metadata.leader(topic, partition) {
+                Leader::Known(LeaderAt { endpoint, .. }) => {
+                    by_leader.entry(endpoint).or_default().push(place);
+                }
+                Leader::UnknownTopic => return Err(ClientError::unknown_topic(topic)),
+                Leader::None if partition.0 >= count => {
+                    return Err(ClientError::UnknownPartition {
+                        topic: topic.to_owned(),
+                        partition,
+                        count,
+                        waited: Duration::ZERO,
+                    });
+                }
+                Leader::None => *last_error = Some(ClientError::no_leader(topic, partition)),
+            }
+        }
+        Ok(by_leader)
+    }
+
+    /// One leader's answers, in the order asked.
+    async fn ask(
+        &self,
+        topic: &str,
+        endpoint: &Arc<str>,
+        queries: &[(PartitionId, OffsetSpec)],
+        deadline: Instant,
+    ) -> Result<Vec<Result<ListedOffset, ClientError>>, ClientError> {
+        let channel = self.connections.open_or_fall_back(endpoint, Purpose::Control).await?;
+        let mut stub = LogServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER);
+        let queries = queries.iter().map(|&(partition, spec)| query(topic, partition, spec));
+        let call = stub.list_offsets(ListOffsetsRequest { queries: queries.collect() });
+        let answer = match timeout_at(deadline, call).await {
+            Ok(Ok(answer)) => answer.into_inner(),
+            Ok(Err(status)) => {
+                if is_transport_failure(&status) {
+                    self.connections.lost(endpoint, Purpose::Control);
+                }
+                return Err(status.into());
+            }
+            Err(_) => {
+                return Err(ClientError::outcome_unknown(format!(
+                    "{endpoint} did not answer in time"
+                )));
+            }
+        };
+        Ok(answer.results.into_iter().map(|result| self.listed(topic, result)).collect())
+    }
+
+    fn listed(&self, topic: &str, result: OffsetResult) -> Result<ListedOffset, ClientError> {
+        let partition = result.partition.map_or(0, |partition| partition.partition);
+        let partition = PartitionId(u32::try_from(partition).unwrap_or(0));
+        if let Some(detail) = result.error {
+            let refusal = Refusal::from(detail);
+            self.metadata.take_hint(topic, partition, &refusal);
+            return Err(refusal.into());
+        }
+        let offset = Offset::from_wire(result.offset);
+        Ok(ListedOffset {
+            partition,
+            offset,
+            timestamp_ms: (result.timestamp_ms >= 0).then_some(result.timestamp_ms),
+            leader_epoch: LeaderEpoch(result.leader_epoch),
+        })
+    }
+}
+
+fn query(topic: &str, partition: PartitionId, spec: OffsetSpec) -> OffsetQuery {
+    let at = match spec {
+        OffsetSpec::Earliest => At::Earliest(true),
+        OffsetSpec::Latest => At::Latest(true),
+        OffsetSpec::Timestamp(ms) => At::TimestampMs(ms),
+        OffsetSpec::MaxTimestamp => At::MaxTimestamp(true),
+    };
+    let partition = TopicPartition {
+        topic: topic.to_owned(),
+        partition: partition.0 as i32,
+        ..Default::default()
+    };
+    OffsetQuery { partition: Some(partition), at: Some(at) }
+}

@@ -1,0 +1,368 @@
+//! The producer: records in, deliveries out.
+//!
+//! ```text
+//! send -> partitioner -> queue of the partition (batches) -> sender -> stream to the leader's node
+//!                                                              ^                 |
+//! Delivery <- Completion of the batch <- settled in order <----+---- answer -----+
+//! ```
+//!
+//! - [`accumulator`]: queues and buffer memory; [`queue`]: one partition's rules; [`sequences`]: what makes
+//!   it idempotent; [`sender`]: the task that moves batches; [`partitioner`]: where a record goes.
+//!
+//! Promises: `send` waits for metadata and buffer space only (P1, P2). With idempotence, the default, each
+//! record is appended once and in order, whatever breaks, until its delivery times out (P25). Every
+//! delivery resolves. A producer whose last handle is dropped sends what it has.
+
+mod accumulator;
+mod batch;
+mod config;
+mod delivery;
+mod node_stream;
+mod partitioner;
+mod queue;
+#[cfg(test)]
+mod queue_tests;
+mod record;
+mod sender;
+mod sequences;
+mod timers;
+
+pub use config::{Acks, ProducerConfig};
+pub use delivery::Delivery;
+pub use partitioner::{Partitioner, PartitionerConfig};
+pub use record::{HeaderRef, ProducerRecord, Record, RecordMetadata};
+
+use crate::client::Inner;
+use crate::error::ClientError;
+use accumulator::{Accumulator, Blocked, TopicQueues};
+use delivery::Callback;
+use sender::{Sender, Stop, UNKNOWN_TOPIC_PATIENCE};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::sync::{SemaphorePermit, watch};
+use tokio::time::{Instant, sleep, timeout_at};
+use troupe_proto::error::ErrorCode;
+use troupe_proto::ids::PartitionId;
+
+/// Sends records. Cheap to clone; clones share buffer, session and connections.
+#[derive(Clone)]
+pub struct Producer {
+    shared: Arc<Shared>,
+}
+
+/// A producer's handle for one topic: the fast path.
+#[derive(Clone)]
+pub struct TopicProducer {
+    shared: Arc<Shared>,
+    topic: Arc<TopicQueues>,
+}
+
+/// Why [`TopicProducer::try_send`] did not take a record.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum TrySendError {
+    #[error("the buffer is full")]
+    Full,
+    #[error(transparent)]
+    Failed(#[from] ClientError),
+}
+
+/// What a producer has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProducerMetrics {
+    pub records_sent: u64,
+    pub records_failed: u64,
+    /// Each attempt counts.
+    pub batches_sent: u64,
+    pub bytes_sent: u64,
+    pub retries: u64,
+    /// Free bytes of buffer memory.
+    pub buffer_available: usize,
+}
+
+struct Shared {
+    client: Arc<Inner>,
+    accumulator: Arc<Accumulator>,
+    stop: watch::Sender<Stop>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.accumulator.closed.store(true, Ordering::Release);
+        drop(self.accumulator.flush());
+        raise(&self.stop, Stop::Drained);
+    }
+}
+
+fn raise(stop: &watch::Sender<Stop>, to: Stop) {
+    stop.send_modify(|stop| *stop = to.max(*stop));
+}
+
+impl Producer {
+    pub(crate) fn start(client: Arc<Inner>, config: ProducerConfig) -> Result<Self, ClientError> {
+        let idempotent = config.validate()?;
+        client.watch_metadata();
+        let accumulator = Arc::new(Accumulator::new(config, idempotent));
+        let (stop, stopped) = watch::channel(Stop::No);
+        tokio::spawn(Sender::new(client.clone(), accumulator.clone(), stopped).run());
+        Ok(Self { shared: Arc::new(Shared { client, accumulator, stop }) })
+    }
+
+    /// Puts a record into its partition's batch. Waits for metadata and buffer space only (P2); the
+    /// delivery resolves when the batch is answered, and may be dropped.
+    ///
+    /// # Errors
+    /// RECORD_TOO_LARGE (P3), UNKNOWN_TOPIC, UNKNOWN_PARTITION, [`ClientError::BufferExhausted`],
+    /// [`ClientError::Closed`]. The record surely was not sent.
+    pub async fn send(&self, record: ProducerRecord) -> Result<Delivery, ClientError> {
+        self.shared.send_owned(record, None).await
+    }
+
+    /// The same; `callback` runs on the sender task, in send order for each partition (P11). It must not
+    /// block.
+    ///
+    /// # Errors
+    /// As [`Producer::send`]; then the callback does not run.
+    pub async fn send_with(
+        &self,
+        record: ProducerRecord,
+        callback: impl FnOnce(Result<RecordMetadata, ClientError>) + Send + 'static,
+    ) -> Result<(), ClientError> {
+        self.shared.send_owned(record, Some(Box::new(callback))).await.map(drop)
+    }
+
+    /// A handle for one topic.
+    ///
+    /// # Errors
+    /// UNKNOWN_TOPIC, after as long as a new topic may take to be known everywhere.
+    pub async fn topic(&self, name: &str) -> Result<TopicProducer, ClientError> {
+        let deadline = Instant::now() + self.shared.accumulator.config.max_block;
+        let topic = self.shared.topic(name, deadline).await?;
+        Ok(TopicProducer { shared: self.shared.clone(), topic })
+    }
+
+    /// Sends everything now, and waits until all that was sent before is answered (P23). Each delivery
+    /// says for itself how it went.
+    ///
+    /// # Errors
+    /// None at present.
+    pub async fn flush(&self) -> Result<(), ClientError> {
+        for last in self.shared.accumulator.flush() {
+            // A failure is the delivery's to tell.
+            let _ = last.await;
+        }
+        Ok(())
+    }
+
+    /// Takes no more records, flushes, and after `timeout` gives up what is left (P23).
+    ///
+    /// # Errors
+    /// [`ClientError::Closed`] if something was given up.
+    pub async fn close(&self, timeout: Duration) -> Result<(), ClientError> {
+        let shared = &self.shared;
+        shared.accumulator.closed.store(true, Ordering::Release);
+        shared.accumulator.memory.close();
+        let flushed = timeout_at(Instant::now() + timeout, self.flush()).await;
+        raise(&shared.stop, if flushed.is_ok() { Stop::Drained } else { Stop::Now });
+        shared.stop.closed().await;
+        flushed.unwrap_or(Err(ClientError::Closed { sent: true }))
+    }
+
+    pub fn metrics(&self) -> ProducerMetrics {
+        let accumulator = &self.shared.accumulator;
+        let counters = &accumulator.counters;
+        ProducerMetrics {
+            records_sent: counters.records_sent.load(Ordering::Relaxed),
+            records_failed: counters.records_failed.load(Ordering::Relaxed),
+            batches_sent: counters.batches_sent.load(Ordering::Relaxed),
+            bytes_sent: counters.bytes_sent.load(Ordering::Relaxed),
+            retries: counters.retries.load(Ordering::Relaxed),
+            buffer_available: accumulator.memory.available_permits(),
+        }
+    }
+}
+
+impl TopicProducer {
+    /// As [`Producer::send`], without owning the record's bytes.
+    ///
+    /// # Errors
+    /// As [`Producer::send`].
+    pub async fn send(&self, record: Record<'_>) -> Result<Delivery, ClientError> {
+        match self.shared.accumulator.append(&self.topic, &record, &mut None, &mut None) {
+            Ok(delivery) => Ok(delivery),
+            Err(blocked) => {
+                let deadline = Instant::now() + self.shared.accumulator.config.max_block;
+                self.shared.wait(&self.topic, &record, &mut None, blocked, deadline).await
+            }
+        }
+    }
+
+    /// As [`TopicProducer::send`], without waiting for anything.
+    ///
+    /// # Errors
+    /// [`TrySendError::Full`], or what `send` says.
+    #[inline]
+    pub fn try_send(&self, record: Record<'_>) -> Result<Delivery, TrySendError> {
+        let accumulator = &self.shared.accumulator;
+        accumulator.append(&self.topic, &record, &mut None, &mut None).map_err(|blocked| {
+            match blocked {
+                Blocked::Memory(_) => {
+                    // So that what lingers goes out and makes room.
+                    accumulator.inbox.notify.notify_one();
+                    TrySendError::Full
+                }
+                Blocked::UnknownPartition { partition, count } => TrySendError::Failed(
+                    unknown_partition(&self.topic, partition, count, Duration::ZERO),
+                ),
+                Blocked::Failed(error) => TrySendError::Failed(error),
+            }
+        })
+    }
+}
+
+impl Shared {
+    async fn send_owned(
+        &self,
+        record: ProducerRecord,
+        mut callback: Option<Callback>,
+    ) -> Result<Delivery, ClientError> {
+        let deadline = Instant::now() + self.accumulator.config.max_block;
+        let topic = match self.accumulator.topic(&record.topic) {
+            Some(topic) => topic,
+            None => self.topic(&record.topic, deadline).await?,
+        };
+        let headers: Vec<HeaderRef<'_>> =
+            record.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
+        let record = Record {
+            key: record.key.as_deref(),
+            value: record.value.as_deref(),
+            headers: &headers,
+            partition: record.partition,
+            timestamp_ms: record.timestamp_ms,
+        };
+        match self.accumulator.append(&topic, &record, &mut None, &mut callback) {
+            Ok(delivery) => Ok(delivery),
+            Err(blocked) => self.wait(&topic, &record, &mut callback, blocked, deadline).await,
+        }
+    }
+
+    /// Waits for the topic to be known.
+    async fn topic(&self, name: &str, deadline: Instant) -> Result<Arc<TopicQueues>, ClientError> {
+        let patience = deadline.min(Instant::now() + UNKNOWN_TOPIC_PATIENCE);
+        loop {
+            if self.accumulator.closed.load(Ordering::Acquire) {
+                return Err(ClientError::Closed { sent: false });
+            }
+            let error = match timeout_at(deadline, self.client.refresh_topic(name)).await {
+                Ok(Ok(topic)) if !topic.partitions.is_empty() => {
+                    return Ok(self.accumulator.describe(&topic));
+                }
+                Ok(Ok(_)) | Err(_) => ClientError::no_leader(name, PartitionId(0)),
+                Ok(Err(error)) => error,
+            };
+            let until = match error.reason() {
+                ErrorCode::UnknownTopic => patience,
+                _ if error.is_retriable() => deadline,
+                _ => return Err(error),
+            };
+            let again = Instant::now() + self.accumulator.config.retry_backoff;
+            if again >= until {
+                return Err(error);
+            }
+            tokio::time::sleep_until(again).await;
+        }
+    }
+
+    /// Waits for whatever keeps the record out of its queue, until the deadline (P2).
+    async fn wait(
+        &self,
+        topic: &TopicQueues,
+        record: &Record<'_>,
+        callback: &mut Option<Callback>,
+        mut blocked: Blocked,
+        deadline: Instant,
+    ) -> Result<Delivery, ClientError> {
+        let started = Instant::now();
+        let mut permit = None;
+        loop {
+            match blocked {
+                Blocked::Failed(error) => return Err(error),
+                Blocked::Memory(needed) => {
+                    let acquired = timeout_at(deadline, self.acquire(&mut permit, needed)).await;
+                    match acquired {
+                        Ok(true) => {}
+                        Ok(false) => return Err(ClientError::Closed { sent: false }),
+                        Err(_) => {
+                            let waited = started.elapsed();
+                            return Err(ClientError::BufferExhausted { needed, waited });
+                        }
+                    }
+                }
+                Blocked::UnknownPartition { partition, count } => {
+                    if Instant::now() >= deadline {
+                        let waited = started.elapsed();
+                        return Err(unknown_partition(topic, partition, count, waited));
+                    }
+                    if let Ok(described) = self.client.refresh_topic(&topic.name).await {
+                        self.accumulator.describe(&described);
+                    }
+                    let backoff = self.accumulator.config.retry_backoff;
+                    let known = self.accumulator.topic(&topic.name);
+                    if known.is_none_or(|known| known.partitions() <= partition.0) {
+                        sleep(backoff.min(deadline.duration_since(Instant::now()))).await;
+                    }
+                }
+            }
+            match self.accumulator.append(topic, record, &mut permit, callback) {
+                Ok(delivery) => return Ok(delivery),
+                Err(again) => blocked = again,
+            }
+        }
+    }
+
+    /// Adds to the permit until it covers `needed`. False: the producer was closed.
+    async fn acquire<'a>(
+        &'a self,
+        permit: &mut Option<SemaphorePermit<'a>>,
+        needed: usize,
+    ) -> bool {
+        let held = permit.as_ref().map_or(0, SemaphorePermit::num_permits);
+        let _waiting = Waiting::new(&self.accumulator);
+        let missing = needed.saturating_sub(held).max(1);
+        let Ok(more) = self.accumulator.memory.acquire_many(missing as u32).await else {
+            return false;
+        };
+        match permit {
+            Some(permit) => permit.merge(more),
+            None => *permit = Some(more),
+        }
+        true
+    }
+}
+
+/// Counts a send that waits for memory, so that nothing lingers meanwhile (P5).
+struct Waiting<'a>(&'a Accumulator);
+
+impl<'a> Waiting<'a> {
+    fn new(accumulator: &'a Accumulator) -> Self {
+        accumulator.waiters.fetch_add(1, Ordering::AcqRel);
+        accumulator.inbox.notify.notify_one();
+        Self(accumulator)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiters.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+fn unknown_partition(
+    topic: &TopicQueues,
+    partition: PartitionId,
+    count: u32,
+    waited: Duration,
+) -> ClientError {
+    ClientError::UnknownPartition { topic: topic.name.to_string(), partition, count, waited }
+}

@@ -1,0 +1,346 @@
+//! Where records wait: topics, their partitions' queues, and the buffer memory that bounds them all.
+//!
+//! Promises: what is buffered and unanswered never exceeds `buffer_memory` (P3), and who waits for space
+//! is served in order of arrival (P2). The sender hears of every queue that has something for it.
+//! Never here: connections, retries, answers.
+
+use super::config::ProducerConfig;
+use super::delivery::{Callback, Delivery};
+use super::partitioner::{Candidate, Choice, Sticky, draw};
+use super::queue::{NotAppended, Queue, Rules, Settled};
+use super::record::Record;
+use crate::error::ClientError;
+use crate::metadata::TopicMetadata;
+use arc_swap::ArcSwap;
+use parking_lot::{Mutex, RwLock};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::time::Instant;
+use troupe_proto::ids::PartitionId;
+
+/// What a record takes in a batch beside its key, value and headers, at most; and a header beside its own.
+const RECORD_OVERHEAD: usize = 48;
+const HEADER_OVERHEAD: usize = 24;
+
+/// All queues of one producer.
+pub(crate) struct Accumulator {
+    pub config: ProducerConfig,
+    rules: Arc<Rules>,
+    topics: RwLock<HashMap<Arc<str>, Arc<TopicQueues>>>,
+    next_queue: AtomicU64,
+    /// Free bytes of buffer memory.
+    pub memory: Semaphore,
+    /// Sends that wait for memory.
+    pub waiters: AtomicUsize,
+    pub inbox: Inbox,
+    /// No more records.
+    pub closed: AtomicBool,
+    pub counters: Counters,
+}
+
+/// Queues that the sender has to look at.
+#[derive(Default)]
+pub(crate) struct Inbox {
+    queues: Mutex<Vec<Arc<PartitionQueue>>>,
+    pub notify: Notify,
+}
+
+/// What a producer has done so far.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub records_sent: AtomicU64,
+    pub records_failed: AtomicU64,
+    pub batches_sent: AtomicU64,
+    pub bytes_sent: AtomicU64,
+    pub retries: AtomicU64,
+}
+
+/// The queues of one topic.
+pub(crate) struct TopicQueues {
+    pub name: Arc<str>,
+    view: ArcSwap<View>,
+    sticky: Sticky,
+}
+
+/// A topic as it was described last, and a queue for each of its partitions.
+struct View {
+    topic: Arc<TopicMetadata>,
+    queues: Vec<Arc<PartitionQueue>>,
+}
+
+/// One partition's queue, shared by those who send and the sender.
+pub(crate) struct PartitionQueue {
+    pub topic: Arc<str>,
+    pub partition: PartitionId,
+    /// Its name within this producer.
+    pub number: u64,
+    queue: Mutex<Queue>,
+    /// Batches not on their way (T26).
+    waiting: AtomicU32,
+    /// It stands in the inbox already.
+    listed: AtomicBool,
+}
+
+/// Why a record was not taken at once.
+#[derive(Debug)]
+pub(crate) enum Blocked {
+    Memory(usize),
+    UnknownPartition { partition: PartitionId, count: u32 },
+    Failed(ClientError),
+}
+
+impl Accumulator {
+    pub(crate) fn new(config: ProducerConfig, idempotent: bool) -> Self {
+        let rules = Rules {
+            batch_size: config.batch_size,
+            linger: config.linger,
+            max_in_flight: config.max_in_flight,
+            idempotent,
+            retries: config.retries,
+            delivery_timeout: config.delivery_timeout,
+            retry_backoff: config.retry_backoff,
+            retry_backoff_max: config.retry_backoff_max,
+        };
+        Self {
+            memory: Semaphore::new(config.buffer_memory),
+            config,
+            rules: Arc::new(rules),
+            topics: RwLock::default(),
+            next_queue: AtomicU64::new(0),
+            waiters: AtomicUsize::new(0),
+            inbox: Inbox::default(),
+            closed: AtomicBool::new(false),
+            counters: Counters::default(),
+        }
+    }
+
+    pub(crate) fn topic(&self, name: &str) -> Option<Arc<TopicQueues>> {
+        self.topics.read().get(name).cloned()
+    }
+
+    pub(crate) fn topics(&self) -> Vec<Arc<TopicQueues>> {
+        self.topics.read().values().cloned().collect()
+    }
+
+    /// Takes a description in: a topic that is new, or has more partitions, or other leaders.
+    pub(crate) fn describe(&self, topic: &Arc<TopicMetadata>) -> Arc<TopicQueues> {
+        let mut topics = self.topics.write();
+        if let Some(known) = topics.get(topic.name.as_str()) {
+            let view = known.view.load();
+            if !Arc::ptr_eq(&view.topic, topic) {
+                let queues = view.queues.clone();
+                known.view.store(Arc::new(self.view(&known.name, topic, queues)));
+            }
+            return known.clone();
+        }
+        let name: Arc<str> = topic.name.as_str().into();
+        let view = self.view(&name, topic, Vec::new());
+        let first = view.draw(&self.config);
+        let known = Arc::new(TopicQueues {
+            name: name.clone(),
+            view: ArcSwap::from_pointee(view),
+            sticky: Sticky::new(self.config.batch_size, first),
+        });
+        topics.insert(name, known.clone());
+        known
+    }
+
+    fn view(
+        &self,
+        name: &Arc<str>,
+        topic: &Arc<TopicMetadata>,
+        mut queues: Vec<Arc<PartitionQueue>>,
+    ) -> View {
+        for number in queues.len()..topic.partitions.len() {
+            let partition = PartitionId(number as u32);
+            queues.push(Arc::new(PartitionQueue {
+                topic: name.clone(),
+                partition,
+                number: self.next_queue.fetch_add(1, Ordering::Relaxed),
+                queue: Mutex::new(Queue::new(name.clone(), partition, self.rules.clone())),
+                waiting: AtomicU32::new(0),
+                listed: AtomicBool::new(false),
+            }));
+        }
+        View { topic: topic.clone(), queues }
+    }
+
+    /// Adds a record to its partition's queue without waiting. `permit`: memory that was waited for.
+    pub(crate) fn append(
+        &self,
+        topic: &TopicQueues,
+        record: &Record<'_>,
+        permit: &mut Option<SemaphorePermit<'_>>,
+        callback: &mut Option<Callback>,
+    ) -> Result<Delivery, Blocked> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Blocked::Failed(ClientError::Closed { sent: false }));
+        }
+        let bound = bound(record);
+        self.check_size(bound)?;
+        let view = topic.view.load();
+        let choice = self.config.partitioner.choose(&view.topic, record).map_err(|what| {
+            Blocked::Failed(ClientError::Partitioner { topic: topic.name.to_string(), what })
+        })?;
+        let partition = match choice {
+            Choice::This(partition) => partition,
+            Choice::Sticky => topic.sticky.current(),
+        };
+        let Some(queue) = view.queues.get(partition.0 as usize) else {
+            let count = view.queues.len() as u32;
+            return Err(Blocked::UnknownPartition { partition, count });
+        };
+        let timestamp_ms = record.timestamp_ms.unwrap_or_else(wall_clock_ms);
+        let appended = {
+            let mut state = queue.queue.lock();
+            let reserve = |bytes| self.take_memory(permit, bytes);
+            let appended =
+                state.append(record, timestamp_ms, bound, reserve, Instant::now, callback);
+            queue.waiting.store(state.waiting() as u32, Ordering::Relaxed);
+            appended
+        };
+        let appended = appended.map_err(|not| match not {
+            NotAppended::NeedMemory(bytes) => Blocked::Memory(bytes),
+            NotAppended::Closed(error) => Blocked::Failed(error),
+        })?;
+        if appended.wake {
+            self.inbox.list(queue);
+        }
+        if choice == Choice::Sticky && topic.sticky.produced(partition, bound, appended.closed) {
+            topic.sticky.switch_to(view.draw(&self.config));
+        }
+        Ok(Delivery::new(appended.completion, appended.index, timestamp_ms))
+    }
+
+    /// P3.
+    fn check_size(&self, bound: usize) -> Result<(), Blocked> {
+        let actual = super::batch::batch_len(bound);
+        let limits = [
+            ("max_request_size", self.config.max_request_size),
+            ("buffer_memory", self.config.buffer_memory),
+        ];
+        match limits.into_iter().find(|&(_, limit)| actual > limit) {
+            None => Ok(()),
+            Some((setting, limit)) => {
+                Err(Blocked::Failed(ClientError::RecordTooLarge { actual, limit, setting }))
+            }
+        }
+    }
+
+    /// From what was waited for, or from what is free. Permits are given back when the batch is settled.
+    fn take_memory(&self, permit: &mut Option<SemaphorePermit<'_>>, bytes: usize) -> bool {
+        let waited_for = permit.as_mut().and_then(|permit| permit.split(bytes));
+        let taken = match waited_for {
+            Some(permit) => permit,
+            None => match self.memory.try_acquire_many(bytes as u32) {
+                Ok(permit) => permit,
+                Err(_) => return false,
+            },
+        };
+        taken.forget();
+        true
+    }
+
+    /// Tells a batch's records what became of them, and frees its memory.
+    pub(crate) fn finish(&self, settled: Vec<Settled>) {
+        for batch in settled {
+            let records = u64::from(batch.records);
+            let counter = match batch.outcome {
+                Ok(_) => &self.counters.records_sent,
+                Err(_) => &self.counters.records_failed,
+            };
+            counter.fetch_add(records, Ordering::Relaxed);
+            self.memory.add_permits(batch.reserved);
+            batch.completion.settle(batch.records, batch.outcome);
+        }
+    }
+
+    /// Lets every open batch go (P23). The last record of each partition that is not answered yet.
+    pub(crate) fn flush(&self) -> Vec<Delivery> {
+        let mut last = Vec::new();
+        for queue in self.queues() {
+            let flushed = queue.with(Queue::flush);
+            if let Some((completion, index)) = flushed {
+                self.inbox.list(&queue);
+                last.push(Delivery::new(completion, index, 0));
+            }
+        }
+        last
+    }
+
+    pub(crate) fn queues(&self) -> Vec<Arc<PartitionQueue>> {
+        self.topics().iter().flat_map(|topic| topic.view.load().queues.clone()).collect()
+    }
+}
+
+impl Inbox {
+    /// The sender will look at this queue.
+    pub(crate) fn list(&self, queue: &Arc<PartitionQueue>) {
+        if !queue.listed.swap(true, Ordering::AcqRel) {
+            self.queues.lock().push(queue.clone());
+            self.notify.notify_one();
+        }
+    }
+
+    /// Everything that was listed; it may be listed again from now on.
+    pub(crate) fn take(&self) -> Vec<Arc<PartitionQueue>> {
+        let queues = std::mem::take(&mut *self.queues.lock());
+        for queue in &queues {
+            queue.listed.store(false, Ordering::Release);
+        }
+        queues
+    }
+}
+
+impl View {
+    /// Another sticky partition (T25, T26): among those that have a leader, or among all if none has.
+    fn draw(&self, config: &ProducerConfig) -> PartitionId {
+        let with_leader = self.topic.partitions.iter().filter(|p| p.leader.is_some());
+        let mut candidates: Vec<_> = with_leader
+            .filter_map(|partition| self.queues.get(partition.partition.0 as usize))
+            .map(|queue| queue.candidate())
+            .collect();
+        if candidates.is_empty() {
+            candidates = self.queues.iter().map(|queue| queue.candidate()).collect();
+        }
+        let chance = rand::random();
+        draw(&candidates, config.partitioner.adaptive, chance).unwrap_or(PartitionId(0))
+    }
+}
+
+impl TopicQueues {
+    pub(crate) fn partitions(&self) -> u32 {
+        self.view.load().queues.len() as u32
+    }
+}
+
+impl PartitionQueue {
+    pub(crate) fn with<T>(&self, change: impl FnOnce(&mut Queue) -> T) -> T {
+        let mut queue = self.queue.lock();
+        let result = change(&mut queue);
+        self.waiting.store(queue.waiting() as u32, Ordering::Relaxed);
+        result
+    }
+
+    fn candidate(&self) -> Candidate {
+        Candidate { partition: self.partition, queue: self.waiting.load(Ordering::Relaxed) }
+    }
+}
+
+/// At least what the record takes in a batch.
+fn bound(record: &Record<'_>) -> usize {
+    let len = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
+    let headers = record.headers.iter();
+    let headers: usize =
+        headers.map(|(name, value)| HEADER_OVERHEAD + name.len() + len(*value)).sum();
+    RECORD_OVERHEAD + len(record.key) + len(record.value) + headers
+}
+
+/// T11: create time.
+fn wall_clock_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,591 @@
+//! The queue against a leader that follows I3 to I6, with a network that loses answers.
+
+use super::batch::Encoded;
+use super::delivery::{Delivery, Placed};
+use super::queue::{Drain, Failure, Outgoing, OutgoingContent, Queue, Rules, Settled, StreamId};
+use super::record::Record;
+use super::sequences::Session;
+use crate::error::ClientError;
+use bytes::Bytes;
+use proptest::prelude::*;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use troupe_proto::batch::{Compression, ProducerStamp};
+use troupe_proto::error::{Error as Refusal, ErrorCode};
+use troupe_proto::ids::{Offset, PartitionId, ProducerEpoch, ProducerId};
+
+const STREAM: StreamId = StreamId(1);
+
+fn rules() -> Rules {
+    Rules {
+        batch_size: 400,
+        linger: Duration::from_millis(5),
+        max_in_flight: 5,
+        idempotent: true,
+        retries: u32::MAX,
+        delivery_timeout: Duration::from_secs(120),
+        retry_backoff: Duration::from_millis(100),
+        retry_backoff_max: Duration::from_secs(1),
+    }
+}
+
+fn session(number: u64) -> Session {
+    Session { number, id: ProducerId(100 + number), epoch: ProducerEpoch(0) }
+}
+
+fn refused(code: ErrorCode) -> ClientError {
+    ClientError::Refused(Refusal::new(code, "as the test wants"))
+}
+
+/// A queue with a clock, and the records it was given: each holds its number.
+struct Bench {
+    queue: Queue,
+    now: Instant,
+    sessions: u64,
+    appended: u64,
+    deliveries: Vec<Delivery>,
+    reserved: usize,
+}
+
+impl Bench {
+    fn new(rules: Rules) -> Self {
+        Self {
+            queue: Queue::new("t".into(), PartitionId(0), Arc::new(rules)),
+            now: Instant::now(),
+            sessions: 1,
+            appended: 0,
+            deliveries: Vec::new(),
+            reserved: 0,
+        }
+    }
+
+    fn append(&mut self) {
+        self.append_sized(0);
+    }
+
+    /// Appends the next number, with padding behind it.
+    fn append_sized(&mut self, padding: usize) {
+        let mut value = self.appended.to_le_bytes().to_vec();
+        value.resize(8 + padding, 0);
+        let now = self.now;
+        let reserved = &mut self.reserved;
+        let reserve = |bytes| {
+            *reserved += bytes;
+            true
+        };
+        let record = Record::value(&value);
+        let bound = 48 + value.len();
+        let appended =
+            self.queue.append(&record, 7, bound, reserve, || now, &mut None).ok().unwrap();
+        self.deliveries.push(Delivery::new(appended.completion, appended.index, 7));
+        self.appended += 1;
+    }
+
+    fn close_batch(&mut self) {
+        self.queue.flush();
+    }
+
+    fn later(&mut self, ms: u64) {
+        self.now += Duration::from_millis(ms);
+    }
+
+    fn drain(&mut self) -> Drain {
+        self.drain_on(STREAM)
+    }
+
+    fn drain_on(&mut self, stream: StreamId) -> Drain {
+        let newest = (self.sessions > 0).then(|| session(self.sessions));
+        self.queue.drain(self.now, stream, newest, false)
+    }
+
+    /// The next batch, as it goes over the wire.
+    fn send(&mut self) -> Sent {
+        match self.drain() {
+            Drain::Send(outgoing) => self.encode(outgoing),
+            Drain::Wait(at) => panic!("nothing may be sent before {at:?}"),
+            Drain::NeedSession => panic!("a newer session is needed"),
+        }
+    }
+
+    fn encode(&mut self, outgoing: Outgoing) -> Sent {
+        let stamp = outgoing.stamp.map(|stamp| stamp.producer);
+        let encoded = match outgoing.content {
+            OutgoingContent::Encoded(encoded) => encoded,
+            OutgoingContent::Records(builder) => {
+                Encoded::new(builder, Compression::None, stamp).unwrap()
+            }
+        };
+        assert_eq!(encoded.header.producer, stamp);
+        self.queue.encoded(outgoing.id, encoded.clone());
+        Sent { id: outgoing.id, stamp, encoded }
+    }
+
+    fn fail(&mut self, sent: &Sent, code: ErrorCode) {
+        let settled = self.queue.failed(sent.id, refused(code), self.failure());
+        self.finish(settled);
+    }
+
+    fn place(&mut self, sent: &Sent, base: u64) {
+        let placed = Placed { base_offset: Some(Offset(base)), append_time_ms: None };
+        let settled = self.queue.placed(sent.id, placed);
+        self.finish(settled);
+    }
+
+    fn failure(&self) -> Failure {
+        Failure { now: self.now, chance: u64::MAX / 2, new_leader: false }
+    }
+
+    fn finish(&mut self, settled: Vec<Settled>) {
+        for batch in settled {
+            self.reserved -= batch.reserved;
+            batch.completion.settle(batch.records, batch.outcome);
+        }
+    }
+
+    fn waits(&mut self) -> bool {
+        matches!(self.drain(), Drain::Wait(_))
+    }
+
+    fn outcome(&self, record: usize) -> Option<Result<u64, ErrorCode>> {
+        let outcome = self.deliveries[record].now()?;
+        Some(outcome.map(|at| at.offset.unwrap().0).map_err(|error| error.reason()))
+    }
+}
+
+struct Sent {
+    id: u64,
+    stamp: Option<ProducerStamp>,
+    encoded: Encoded,
+}
+
+impl Sent {
+    fn sequence(&self) -> u32 {
+        self.stamp.unwrap().base_sequence.0
+    }
+
+    fn numbers(&self) -> Vec<u64> {
+        let mut builders = self.encoded.rebuild(1).unwrap();
+        let built = builders.remove(0).finish(Compression::None, None).unwrap();
+        let limits = troupe_proto::batch::Limits::default();
+        let set = troupe_proto::batch::RecordSet::decode(&built.header, built.payload, limits);
+        set.unwrap().records().map(|record| number(&record.unwrap().value.unwrap())).collect()
+    }
+}
+
+fn number(value: &Bytes) -> u64 {
+    u64::from_le_bytes(value[..8].try_into().unwrap())
+}
+
+/// P4, P5.
+#[test]
+fn a_batch_goes_when_it_is_full_or_has_lingered() {
+    let mut bench = Bench::new(rules());
+    bench.append();
+    assert!(
+        matches!(bench.drain(), Drain::Wait(Some(at)) if at == bench.now + Duration::from_millis(5))
+    );
+    bench.later(5);
+    assert_eq!(bench.send().numbers(), [0]);
+    bench.append();
+    bench.append_sized(250);
+    assert_eq!(
+        bench.send().numbers(),
+        [1],
+        "the next record did not fit: closed without lingering"
+    );
+    assert!(bench.waits());
+}
+
+/// P4: batch_size = 0 switches batching off; a record larger than the batch size has its own batch.
+#[test]
+fn a_record_always_fits_into_a_batch_of_its_own() {
+    for batch_size in [0, 400] {
+        let mut bench = Bench::new(Rules { batch_size, ..rules() });
+        for _ in 0..3 {
+            bench.append_sized(1000);
+        }
+        for expected in 0..3 {
+            assert_eq!(bench.send().numbers(), [expected]);
+        }
+    }
+}
+
+/// P8.
+#[test]
+fn no_more_than_max_in_flight_batches_are_unanswered() {
+    let mut bench = Bench::new(rules());
+    for _ in 0..7 {
+        bench.append();
+        bench.close_batch();
+    }
+    let sent: Vec<_> = (0..5).map(|_| bench.send()).collect();
+    assert!(bench.waits());
+    bench.place(&sent[0], 0);
+    assert_eq!(bench.send().numbers(), [5]);
+    assert!(bench.waits());
+}
+
+/// I2.
+#[test]
+fn sequences_follow_the_records() {
+    let mut bench = Bench::new(rules());
+    bench.append();
+    bench.append();
+    bench.close_batch();
+    bench.append();
+    bench.close_batch();
+    assert_eq!(bench.send().sequence(), 0);
+    assert_eq!(bench.send().sequence(), 2);
+}
+
+/// P24: the first fails, the second lands before it.
+#[test]
+fn without_idempotence_a_retry_lands_after_later_batches() {
+    let mut bench = Bench::new(Rules { idempotent: false, ..rules() });
+    for _ in 0..2 {
+        bench.append();
+        bench.close_batch();
+    }
+    let (first, second) = (bench.send(), bench.send());
+    bench.fail(&first, ErrorCode::RequestTimedOut);
+    bench.place(&second, 0);
+    bench.later(200);
+    let again = bench.send();
+    assert_eq!(again.numbers(), [0]);
+    bench.place(&again, 1);
+    assert_eq!((bench.outcome(0), bench.outcome(1)), (Some(Ok(1)), Some(Ok(0))));
+}
+
+/// P24: with one in flight nothing overtakes.
+#[test]
+fn one_in_flight_keeps_order_without_idempotence() {
+    let mut bench = Bench::new(Rules { idempotent: false, max_in_flight: 1, ..rules() });
+    for _ in 0..2 {
+        bench.append();
+        bench.close_batch();
+    }
+    let first = bench.send();
+    assert!(bench.waits());
+    bench.fail(&first, ErrorCode::RequestTimedOut);
+    assert!(bench.waits(), "back-off");
+    bench.later(200);
+    assert_eq!(bench.send().numbers(), [0]);
+}
+
+/// I7: the later ones are refused, and all go again in order under their numbers.
+#[test]
+fn batches_behind_a_failed_one_are_queued_again_in_order() {
+    let mut bench = Bench::new(rules());
+    for _ in 0..3 {
+        bench.append();
+        bench.close_batch();
+    }
+    let sent: Vec<_> = (0..3).map(|_| bench.send()).collect();
+    bench.fail(&sent[0], ErrorCode::NotLeader);
+    bench.fail(&sent[1], ErrorCode::OutOfOrderSequence);
+    bench.later(1000);
+    assert!(bench.waits(), "the third is still on its way");
+    bench.fail(&sent[2], ErrorCode::OutOfOrderSequence);
+    for expected in 0..3 {
+        let again = bench.send();
+        assert_eq!(again.numbers(), [expected]);
+        assert_eq!(again.stamp, sent[expected as usize].stamp);
+        bench.place(&again, expected);
+    }
+    assert_eq!(bench.outcome(2), Some(Ok(2)));
+    assert_eq!(bench.reserved, 0);
+}
+
+/// I7: the leader lost what it had acknowledged.
+#[test]
+fn an_out_of_order_head_starts_a_new_session() {
+    let mut bench = Bench::new(rules());
+    bench.append();
+    bench.close_batch();
+    let first = bench.send();
+    bench.place(&first, 0);
+    bench.append();
+    bench.close_batch();
+    let second = bench.send();
+    assert_eq!(second.sequence(), 1);
+    bench.fail(&second, ErrorCode::OutOfOrderSequence);
+    bench.later(200);
+    assert!(matches!(bench.drain(), Drain::NeedSession));
+    bench.sessions = 2;
+    let again = bench.send();
+    assert_eq!((again.sequence(), again.stamp.unwrap().id), (0, ProducerId(102)));
+    assert_eq!(again.numbers(), [1]);
+}
+
+/// I8, P19.
+#[test]
+fn a_batch_that_expires_after_it_was_sent_ends_the_session() {
+    let mut bench = Bench::new(rules());
+    bench.append();
+    bench.close_batch();
+    bench.send();
+    bench.later(60_000);
+    bench.append();
+    bench.close_batch();
+    let second = bench.send();
+    bench.later(60_000);
+    let expired = bench.queue.expire(bench.now);
+    bench.finish(expired);
+    let error = bench.deliveries[0].now().unwrap().unwrap_err();
+    assert!(matches!(error, ClientError::DeliveryTimeout { sent: true, .. }));
+    assert!(!error.surely_not_done());
+    assert_eq!(bench.outcome(1), None);
+    bench.append();
+    bench.close_batch();
+    assert!(bench.waits(), "the second is still on its way in the old session");
+    bench.place(&second, 1);
+    assert!(matches!(bench.drain(), Drain::NeedSession));
+    bench.sessions = 2;
+    assert_eq!(bench.send().sequence(), 0);
+}
+
+/// P19: never sent, so it surely did not arrive.
+#[test]
+fn a_batch_expires_even_if_it_was_never_sent() {
+    let mut bench = Bench::new(rules());
+    bench.append();
+    bench.later(120_000);
+    let expired = bench.queue.expire(bench.now);
+    bench.finish(expired);
+    let error = bench.deliveries[0].now().unwrap().unwrap_err();
+    assert!(error.surely_not_done());
+    assert_eq!(error.reason(), ErrorCode::RequestTimedOut);
+    assert!(bench.queue.is_empty());
+}
+
+/// P20.
+#[test]
+fn a_batch_that_is_too_large_is_split_and_keeps_its_sequences() {
+    let mut bench = Bench::new(Rules { retries: 1, ..rules() });
+    for _ in 0..4 {
+        bench.append();
+    }
+    bench.close_batch();
+    let whole = bench.send();
+    bench.fail(&whole, ErrorCode::RecordTooLarge);
+    let (first, second) = (bench.send(), bench.send());
+    assert_eq!((first.numbers(), first.sequence()), (vec![0, 1], 0));
+    assert_eq!((second.numbers(), second.sequence()), (vec![2, 3], 2));
+    bench.place(&first, 10);
+    bench.fail(&second, ErrorCode::RecordTooLarge);
+    let (third, fourth) = (bench.send(), bench.send());
+    bench.place(&third, 12);
+    bench.fail(&fourth, ErrorCode::RecordTooLarge);
+    let outcomes: Vec<_> = (0..4).map(|n| bench.outcome(n).unwrap()).collect();
+    assert_eq!(outcomes, [Ok(10), Ok(11), Ok(12), Err(ErrorCode::RecordTooLarge)]);
+    assert_eq!(bench.reserved, 0);
+}
+
+/// P18.
+#[test]
+fn back_off_doubles_up_to_its_maximum_and_a_new_leader_needs_none() {
+    let mut bench = Bench::new(rules());
+    bench.append();
+    bench.close_batch();
+    let mut sent = bench.send();
+    for pause in [100, 200, 400, 800, 1000, 1000] {
+        bench.fail(&sent, ErrorCode::LeaderNotAvailable);
+        bench.later(pause - 1);
+        assert!(bench.waits());
+        bench.later(1);
+        sent = bench.send();
+    }
+    let failure = Failure { new_leader: true, ..bench.failure() };
+    let settled = bench.queue.failed(sent.id, refused(ErrorCode::NotLeader), failure);
+    bench.finish(settled);
+    bench.send();
+}
+
+/// P18.
+#[test]
+fn retries_end_and_the_error_says_that_an_attempt_may_have_arrived() {
+    let mut bench = Bench::new(Rules { retries: 1, idempotent: false, ..rules() });
+    bench.append();
+    bench.close_batch();
+    let sent = bench.send();
+    bench.fail(&sent, ErrorCode::RequestTimedOut);
+    bench.later(1000);
+    let again = bench.send();
+    bench.fail(&again, ErrorCode::NotEnoughReplicas);
+    assert_eq!(bench.outcome(0), Some(Err(ErrorCode::OutcomeUnknown)));
+}
+
+/// P11: a later batch that is answered first waits for the earlier one.
+#[test]
+fn batches_are_settled_in_order() {
+    let mut bench = Bench::new(Rules { idempotent: false, ..rules() });
+    for _ in 0..2 {
+        bench.append();
+        bench.close_batch();
+    }
+    let (first, second) = (bench.send(), bench.send());
+    bench.place(&second, 5);
+    assert_eq!(bench.outcome(1), None);
+    bench.place(&first, 6);
+    assert_eq!((bench.outcome(0), bench.outcome(1)), (Some(Ok(6)), Some(Ok(5))));
+}
+
+/// The leader moved: what is under way at the old one comes back before anything goes to the new one.
+#[test]
+fn batches_in_flight_are_on_one_stream() {
+    let mut bench = Bench::new(rules());
+    for _ in 0..2 {
+        bench.append();
+        bench.close_batch();
+    }
+    let first = bench.send();
+    assert!(matches!(bench.drain_on(StreamId(2)), Drain::Wait(None)));
+    bench.fail(&first, ErrorCode::OutcomeUnknown);
+    bench.later(200);
+    assert!(matches!(bench.drain_on(StreamId(2)), Drain::Send(_)));
+}
+
+/// P23.
+#[test]
+fn aborting_says_what_was_on_its_way() {
+    let mut bench = Bench::new(rules());
+    bench.append();
+    bench.close_batch();
+    bench.send();
+    bench.append();
+    let aborted = bench.queue.abort();
+    bench.finish(aborted);
+    assert_eq!(bench.deliveries[0].now(), Some(Err(ClientError::Closed { sent: true })));
+    assert_eq!(bench.deliveries[1].now(), Some(Err(ClientError::Closed { sent: false })));
+    assert_eq!(bench.reserved, 0);
+}
+
+/// One partition as I3 to I6 describe it.
+#[derive(Default)]
+struct Leader {
+    log: Vec<u64>,
+    producers: HashMap<u64, Vec<(u32, u32, u64)>>,
+}
+
+impl Leader {
+    fn append(&mut self, sent: &Sent) -> Result<u64, ErrorCode> {
+        let numbers = sent.numbers();
+        let stamp = sent.stamp.unwrap();
+        let (first, last) = (stamp.base_sequence.0, stamp.last_sequence(numbers.len() as u32).0);
+        let base = self.log.len() as u64;
+        let known = self.producers.entry(stamp.id.0).or_default();
+        if let Some(&(.., base)) = known.iter().find(|&&(f, l, _)| (f, l) == (first, last)) {
+            return Ok(base);
+        }
+        if known.last().is_some_and(|&(_, last, _)| first != last + 1) {
+            return Err(ErrorCode::OutOfOrderSequence);
+        }
+        // I6 lets an unknown producer begin anywhere; here its batches would only be out of order.
+        if known.is_empty() && first != 0 {
+            return Err(ErrorCode::OutOfOrderSequence);
+        }
+        known.push((first, last, base));
+        if known.len() > 5 {
+            known.remove(0);
+        }
+        self.log.extend(numbers);
+        Ok(base)
+    }
+}
+
+/// What happens next.
+#[derive(Clone, Debug)]
+enum Step {
+    Append {
+        padding: usize,
+    },
+    Drain,
+    /// The oldest batch on its way arrives and is answered.
+    Arrive,
+    /// It arrives, but is refused before anything is done.
+    Refuse,
+    /// Every batch on its way is lost with the stream; the first `arrived` have arrived.
+    Break {
+        arrived: usize,
+    },
+    Wait,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0usize..150).prop_map(|padding| Step::Append { padding }),
+        6 => Just(Step::Drain),
+        4 => Just(Step::Arrive),
+        1 => Just(Step::Refuse),
+        1 => (0usize..6).prop_map(|arrived| Step::Break { arrived }),
+        3 => Just(Step::Wait),
+    ]
+}
+
+fn run(bench: &mut Bench, leader: &mut Leader, under_way: &mut Vec<Sent>, step: Step) {
+    match step {
+        Step::Append { padding } => bench.append_sized(padding),
+        Step::Drain => match bench.drain() {
+            Drain::Send(outgoing) => under_way.push(bench.encode(outgoing)),
+            Drain::Wait(_) => {}
+            Drain::NeedSession => bench.sessions += 1,
+        },
+        Step::Arrive if !under_way.is_empty() => {
+            let sent = under_way.remove(0);
+            match leader.append(&sent) {
+                Ok(base) => bench.place(&sent, base),
+                Err(code) => bench.fail(&sent, code),
+            }
+        }
+        Step::Refuse if !under_way.is_empty() => {
+            let sent = under_way.remove(0);
+            bench.fail(&sent, ErrorCode::NotLeader);
+        }
+        Step::Break { arrived } => {
+            for (n, sent) in std::mem::take(under_way).into_iter().enumerate() {
+                if n < arrived {
+                    let _ = leader.append(&sent);
+                }
+                bench.fail(&sent, ErrorCode::OutcomeUnknown);
+            }
+        }
+        Step::Arrive | Step::Refuse => {}
+        Step::Wait => bench.later(150),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// P25: whatever is refused, lost or answered too late, each record is in the log once, in order.
+    #[test]
+    fn idempotence_keeps_every_record_once_and_in_order(
+        steps in proptest::collection::vec(step(), 1..120),
+    ) {
+        let mut bench = Bench::new(rules());
+        let mut leader = Leader::default();
+        let mut under_way = Vec::new();
+        for step in steps {
+            run(&mut bench, &mut leader, &mut under_way, step);
+            prop_assert!(under_way.len() <= 5);
+        }
+        bench.close_batch();
+        for _ in 0..1000 {
+            for step in [Step::Wait, Step::Drain, Step::Arrive] {
+                run(&mut bench, &mut leader, &mut under_way, step);
+            }
+            // Retries wait longer and longer; the delivery timeout is another test's.
+            let expiry = bench.queue.expiry();
+            prop_assert!(expiry.is_none_or(|at| at > bench.now), "the queue is stuck");
+        }
+        prop_assert!(bench.queue.is_empty());
+        prop_assert_eq!(bench.reserved, 0);
+        let all: Vec<_> = (0..bench.appended).collect();
+        prop_assert_eq!(&leader.log, &all);
+        for n in 0..bench.appended {
+            prop_assert_eq!(bench.outcome(n as usize), Some(Ok(n)));
+        }
+    }
+}

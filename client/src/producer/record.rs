@@ -1,0 +1,90 @@
+//! What goes in and what comes back.
+
+use bytes::Bytes;
+use troupe_proto::ids::{Offset, PartitionId};
+
+/// A record with everything it needs to be sent, owned.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProducerRecord {
+    pub topic: String,
+    /// Unset: the partitioner decides.
+    pub partition: Option<PartitionId>,
+    /// Milliseconds since 1970. Unset: now.
+    pub timestamp_ms: Option<i64>,
+    /// None is no key; empty is an empty key.
+    pub key: Option<Bytes>,
+    /// None is a tombstone; empty is an empty value.
+    pub value: Option<Bytes>,
+    pub headers: Vec<(String, Option<Bytes>)>,
+}
+
+impl ProducerRecord {
+    /// A record without key, value and headers.
+    pub fn new(topic: impl Into<String>) -> Self {
+        Self { topic: topic.into(), ..Self::default() }
+    }
+
+    #[must_use]
+    pub fn key(mut self, key: impl Into<Bytes>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    #[must_use]
+    pub fn value(mut self, value: impl Into<Bytes>) -> Self {
+        self.value = Some(value.into());
+        self
+    }
+
+    #[must_use]
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<Bytes>) -> Self {
+        self.headers.push((name.into(), Some(value.into())));
+        self
+    }
+
+    #[must_use]
+    pub fn partition(mut self, partition: u32) -> Self {
+        self.partition = Some(PartitionId(partition));
+        self
+    }
+
+    #[must_use]
+    pub fn timestamp_ms(mut self, timestamp_ms: i64) -> Self {
+        self.timestamp_ms = Some(timestamp_ms);
+        self
+    }
+}
+
+/// A header: its name, and its value or none.
+pub type HeaderRef<'a> = (&'a str, Option<&'a [u8]>);
+
+/// A record on its way into a batch, borrowed: the fast path.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Record<'a> {
+    pub key: Option<&'a [u8]>,
+    pub value: Option<&'a [u8]>,
+    pub headers: &'a [HeaderRef<'a>],
+    pub partition: Option<PartitionId>,
+    pub timestamp_ms: Option<i64>,
+}
+
+impl<'a> Record<'a> {
+    /// Without a key.
+    pub fn value(value: &'a [u8]) -> Self {
+        Self { value: Some(value), ..Self::default() }
+    }
+
+    pub fn keyed(key: &'a [u8], value: &'a [u8]) -> Self {
+        Self { key: Some(key), value: Some(value), ..Self::default() }
+    }
+}
+
+/// Where a record is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordMetadata {
+    pub partition: PartitionId,
+    /// None with acks none (P12), or if a leader knows only that the record had been appended before.
+    pub offset: Option<Offset>,
+    /// Milliseconds since 1970: the record's, or the leader's if the topic uses log append time.
+    pub timestamp_ms: i64,
+}

@@ -1,0 +1,490 @@
+//! The sender: one task per producer that drains the queues into streams and takes the answers.
+//!
+//! It sleeps until something happens: a queue is listed, an answer comes, metadata changes, a time is
+//! reached. Each time it looks only at the queues concerned.
+//! Promise: when it ends, every record has been answered or given up. Never here: rules about batches;
+//! [`super::queue`] has them.
+
+use super::accumulator::{Accumulator, PartitionQueue};
+use super::batch::Encoded;
+use super::config::Acks;
+use super::delivery::Placed;
+use super::node_stream::{Events, NodeStream, Unanswered};
+use super::queue::{Drain, Failure, Outgoing, OutgoingContent, Queue, StreamId, stream_broke};
+use super::sequences::Session;
+use super::timers::{Timer, Timers};
+use crate::bulk::Event;
+use crate::client::Inner;
+use crate::connection::Purpose;
+use crate::error::ClientError;
+use crate::metadata::{Leader, LeaderAt};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, SelectAll, StreamExt};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::sync::watch;
+use tokio::time::{Duration, Instant, sleep_until, timeout};
+use troupe_proto::error::ErrorCode;
+use troupe_proto::ids::{Offset, ProducerEpoch, ProducerId};
+use troupe_proto::log::v1::log_service_client::LogServiceClient;
+use troupe_proto::log::v1::{InitProducerRequest, ProduceStreamResponse, TopicPartition};
+use troupe_proto::wire::ProduceStreamRequest;
+
+/// How long a topic that batches wait for may be unknown before they are given up: a topic that was made
+/// a moment ago is not known everywhere yet.
+pub(crate) const UNKNOWN_TOPIC_PATIENCE: Duration = Duration::from_secs(5);
+/// A leader answers that time is up; only if it does not either is the stream broken.
+const ANSWER_GRACE: Duration = Duration::from_secs(1);
+/// While a stream takes no more.
+const CONGESTED: Duration = Duration::from_millis(1);
+/// For what is on its way with acks none when the producer ends.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// What the producer's handle asks of its sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stop {
+    No,
+    /// Send what is there, then end.
+    Drained,
+    /// Give up what is there and end.
+    Now,
+}
+
+pub(crate) struct Sender {
+    client: Arc<Inner>,
+    accumulator: Arc<Accumulator>,
+    stop: watch::Receiver<Stop>,
+    /// Queues that hold something.
+    active: HashMap<u64, Active>,
+    timers: Timers,
+    streams: HashMap<Arc<str>, NodeStream>,
+    events: SelectAll<Events>,
+    next_stream: u64,
+    next_correlation: u64,
+    sessions: Sessions,
+    /// Topics to be asked for, and whether some are being asked for.
+    stale: BTreeSet<Arc<str>>,
+    refreshing: bool,
+    tasks: FuturesUnordered<BoxFuture<'static, Done>>,
+}
+
+struct Active {
+    queue: Arc<PartitionQueue>,
+    unknown_since: Option<Instant>,
+}
+
+#[derive(Default)]
+struct Sessions {
+    newest: Option<Session>,
+    requested: bool,
+    waiting: Vec<Arc<PartitionQueue>>,
+}
+
+/// What a background call came to.
+enum Done {
+    Refreshed(Result<(), ClientError>),
+    Session(Result<(ProducerId, ProducerEpoch), ClientError>),
+}
+
+impl Sender {
+    pub(crate) fn new(
+        client: Arc<Inner>,
+        accumulator: Arc<Accumulator>,
+        stop: watch::Receiver<Stop>,
+    ) -> Self {
+        Self {
+            client,
+            accumulator,
+            stop,
+            active: HashMap::new(),
+            timers: Timers::default(),
+            streams: HashMap::new(),
+            events: SelectAll::new(),
+            next_stream: 0,
+            next_correlation: 0,
+            sessions: Sessions::default(),
+            stale: BTreeSet::new(),
+            refreshing: false,
+            tasks: FuturesUnordered::new(),
+        }
+    }
+
+    pub(crate) async fn run(mut self) {
+        let mut changes = self.client.metadata.changes();
+        let accumulator = self.accumulator.clone();
+        loop {
+            let wake_at = self.timers.next();
+            tokio::select! {
+                () = accumulator.inbox.notify.notified() => {}
+                Some((id, event)) = self.events.next() => self.on_event(id, event),
+                Some(done) = self.tasks.next() => self.on_done(done),
+                Ok(()) = changes.changed() => self.on_metadata(),
+                Ok(()) = self.stop.changed() => {}
+                () = async { sleep_until(wake_at.expect("only with a time")).await },
+                    if wake_at.is_some() => {}
+            }
+            // What has come in the meantime, so that one waking serves many answers.
+            while let Some(Some((id, event))) = self.events.next().now_or_never() {
+                self.on_event(id, event);
+            }
+            // Before looking: what was listed before the order to stop is seen.
+            let stop = *self.stop.borrow_and_update();
+            self.look();
+            if stop == Stop::Now || (stop == Stop::Drained && self.active.is_empty()) {
+                break;
+            }
+        }
+        self.end().await;
+    }
+
+    /// Looks at every queue that something happened to.
+    fn look(&mut self) {
+        for queue in self.accumulator.inbox.take() {
+            self.poll(&queue);
+        }
+        if self.accumulator.waiters.load(Ordering::Acquire) > 0 {
+            self.poll_all();
+        }
+        let now = Instant::now();
+        while let Some(timer) = self.timers.pop_due(now) {
+            match timer {
+                Timer::Queue(number) => {
+                    if let Some(active) = self.active.get(&number) {
+                        self.poll(&active.queue.clone());
+                    }
+                }
+                Timer::Stream(id) => self.check_stream(id, now),
+            }
+        }
+    }
+
+    fn poll_all(&mut self) {
+        let queues: Vec<_> = self.active.values().map(|active| active.queue.clone()).collect();
+        queues.iter().for_each(|queue| self.poll(queue));
+    }
+
+    /// Sends what this queue may send, and notes when to look again.
+    fn poll(&mut self, queue: &Arc<PartitionQueue>) {
+        let now = Instant::now();
+        let expired = queue.with(|queue| queue.expire(now));
+        self.accumulator.finish(expired);
+        if queue.with(|queue| queue.is_empty()) {
+            self.active.remove(&queue.number);
+            self.timers.cancel(Timer::Queue(queue.number));
+            return;
+        }
+        self.active
+            .entry(queue.number)
+            .or_insert_with(|| Active { queue: queue.clone(), unknown_since: None });
+        let wake_at = match self.client.metadata.leader(&queue.topic, queue.partition) {
+            Leader::Known(leader) => self.drain(queue, &leader, now),
+            Leader::None => Some(self.without_leader(queue, now)),
+            Leader::UnknownTopic => self.without_topic(queue, now),
+        };
+        let expiry = queue.with(|queue| queue.expiry());
+        match wake_at.into_iter().chain(expiry).min() {
+            Some(at) => self.timers.set(Timer::Queue(queue.number), at),
+            None => self.timers.cancel(Timer::Queue(queue.number)),
+        }
+    }
+
+    fn without_leader(&mut self, queue: &PartitionQueue, now: Instant) -> Instant {
+        self.refresh(&queue.topic);
+        now + self.accumulator.config.retry_backoff
+    }
+
+    fn without_topic(&mut self, queue: &PartitionQueue, now: Instant) -> Option<Instant> {
+        let again = self.without_leader(queue, now);
+        let active = self.active.get_mut(&queue.number)?;
+        let since = *active.unknown_since.get_or_insert(now);
+        if now.duration_since(since) >= UNKNOWN_TOPIC_PATIENCE {
+            let error = ClientError::unknown_topic(&queue.topic);
+            let settled = queue.with(|queue| queue.fail_waiting(&error));
+            self.accumulator.finish(settled);
+        }
+        Some(again)
+    }
+
+    fn drain(
+        &mut self,
+        queue: &Arc<PartitionQueue>,
+        leader: &LeaderAt,
+        now: Instant,
+    ) -> Option<Instant> {
+        if let Some(active) = self.active.get_mut(&queue.number) {
+            active.unknown_since = None;
+        }
+        loop {
+            let pressed = self.accumulator.waiters.load(Ordering::Acquire) > 0;
+            let newest = self.sessions.newest;
+            let stream = self.stream(&leader.endpoint);
+            if stream.requests.capacity() == 0 {
+                return Some(now + CONGESTED);
+            }
+            let id = stream.id;
+            match queue.with(|queue| queue.drain(now, id, newest, pressed)) {
+                Drain::Send(outgoing) => self.send(queue, leader, outgoing, now),
+                Drain::Wait(wake_at) => return wake_at,
+                Drain::NeedSession => {
+                    self.sessions.waiting.push(queue.clone());
+                    self.request_session();
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// The stream to a node, opened if there is none.
+    fn stream(&mut self, endpoint: &Arc<str>) -> &mut NodeStream {
+        if !self.streams.contains_key(endpoint) {
+            self.next_stream += 1;
+            let id = StreamId(self.next_stream);
+            let (stream, events) = NodeStream::open(self.client.clone(), endpoint.clone(), id);
+            self.events.push(events);
+            self.streams.insert(endpoint.clone(), stream);
+        }
+        self.streams.get_mut(endpoint).expect("just seen or inserted")
+    }
+
+    /// Encodes a batch and hands it to its leader's stream.
+    fn send(
+        &mut self,
+        queue: &Arc<PartitionQueue>,
+        leader: &LeaderAt,
+        outgoing: Outgoing,
+        now: Instant,
+    ) {
+        let config = &self.accumulator.config;
+        let producer = outgoing.stamp.map(|stamp| stamp.producer);
+        let encoded = match outgoing.content {
+            OutgoingContent::Encoded(encoded) => {
+                self.accumulator.counters.retries.fetch_add(1, Ordering::Relaxed);
+                encoded
+            }
+            OutgoingContent::Records(builder) => {
+                match Encoded::new(builder, config.compression, producer) {
+                    Ok(encoded) => encoded,
+                    Err(error) => {
+                        return self.fail(queue, outgoing.id, ClientError::Batch(error), false);
+                    }
+                }
+            }
+        };
+        self.next_correlation += 1;
+        let request = ProduceStreamRequest {
+            correlation_id: self.next_correlation,
+            acks: config.acks.to_wire(),
+            timeout_ms: config.request_timeout.as_millis() as u32,
+            partition: Some(TopicPartition {
+                topic: queue.topic.to_string(),
+                partition: queue.partition.0 as i32,
+                topic_id: leader.topic_id.to_wire(),
+            }),
+            batch: encoded.wire.clone(),
+        };
+        self.accumulator.counters.batches_sent.fetch_add(1, Ordering::Relaxed);
+        self.accumulator
+            .counters
+            .bytes_sent
+            .fetch_add(encoded.wire.len() as u64, Ordering::Relaxed);
+        let (acks, give_up_after) = (config.acks, config.request_timeout + ANSWER_GRACE);
+        queue.with(|queue| queue.encoded(outgoing.id, encoded));
+        let correlation = self.next_correlation;
+        let stream = self.stream(&leader.endpoint);
+        // There was room just now, and this task alone fills it. A stream that has ended says so itself.
+        let _ = stream.requests.try_send(request);
+        if acks == Acks::None {
+            let placed = Placed { base_offset: None, append_time_ms: None };
+            let settled = queue.with(|queue| queue.placed(outgoing.id, placed));
+            self.accumulator.finish(settled);
+            return;
+        }
+        let (first, id) = (stream.unanswered.is_empty(), stream.id);
+        let unanswered = Unanswered { queue: queue.clone(), batch: outgoing.id, sent_at: now };
+        stream.unanswered.insert(correlation, unanswered);
+        if first {
+            self.timers.set(Timer::Stream(id), now + give_up_after);
+        }
+    }
+
+    fn on_event(&mut self, id: StreamId, event: Event<ProduceStreamResponse>) {
+        let Some(endpoint) = self.endpoint_of(id) else { return };
+        match event {
+            Event::Message(answer) => self.on_answer(&endpoint, answer),
+            Event::Ended(error) => self.on_ended(&endpoint, &error),
+        }
+    }
+
+    fn endpoint_of(&self, id: StreamId) -> Option<Arc<str>> {
+        self.streams.values().find(|stream| stream.id == id).map(|stream| stream.endpoint.clone())
+    }
+
+    fn on_answer(&mut self, endpoint: &Arc<str>, answer: ProduceStreamResponse) {
+        let Some(stream) = self.streams.get_mut(endpoint) else { return };
+        let Some(unanswered) = stream.unanswered.remove(&answer.correlation_id) else {
+            return;
+        };
+        let Unanswered { queue, batch, .. } = unanswered;
+        let Some(result) = answer.result else {
+            let what = "an answer without a result".to_owned();
+            let error = ClientError::Protocol { server: endpoint.to_string(), what };
+            return self.fail(&queue, batch, error, false);
+        };
+        match result.error {
+            None => {
+                let placed = Placed {
+                    base_offset: Offset::from_wire(result.base_offset),
+                    append_time_ms: Some(result.log_append_time_ms).filter(|&ms| ms >= 0),
+                };
+                let settled = queue.with(|queue| queue.placed(batch, placed));
+                self.accumulator.finish(settled);
+                self.poll(&queue);
+            }
+            Some(detail) => {
+                let refusal = troupe_proto::error::Error::from(detail);
+                let hinted =
+                    self.client.metadata.take_hint(&queue.topic, queue.partition, &refusal);
+                self.fail(&queue, batch, refusal.into(), hinted);
+            }
+        }
+    }
+
+    fn fail(&mut self, queue: &Arc<PartitionQueue>, batch: u64, error: ClientError, hinted: bool) {
+        tracing::debug!(topic = %queue.topic, partition = %queue.partition, %error, "produce");
+        if error.refresh_metadata() && !hinted {
+            self.refresh(&queue.topic);
+        }
+        let failure = Failure { now: Instant::now(), chance: rand::random(), new_leader: hinted };
+        let settled = queue.with(|queue| queue.failed(batch, error, failure));
+        self.accumulator.finish(settled);
+        // Not at once from here: a batch that fails before it is sent comes from within `poll`.
+        self.accumulator.inbox.list(queue);
+    }
+
+    /// Everything unanswered has an unknown outcome, and is sent again as it was (I4).
+    fn on_ended(&mut self, endpoint: &Arc<str>, error: &ClientError) {
+        let Some(stream) = self.streams.remove(endpoint) else { return };
+        self.timers.cancel(Timer::Stream(stream.id));
+        self.client.connections.lost(endpoint, Purpose::Produce);
+        let error = stream_broke(error);
+        if !stream.unanswered.is_empty() {
+            tracing::info!(%endpoint, batches = stream.unanswered.len(), %error, "a produce stream broke");
+        }
+        for Unanswered { queue, batch, .. } in stream.unanswered.into_values() {
+            self.fail(&queue, batch, error.clone(), false);
+        }
+    }
+
+    /// P16: a leader that does not even say that time is up is not there any more.
+    fn check_stream(&mut self, id: StreamId, now: Instant) {
+        let Some(endpoint) = self.endpoint_of(id) else { return };
+        let give_up_after = self.accumulator.config.request_timeout + ANSWER_GRACE;
+        let oldest = self.streams[&endpoint].unanswered.values().next();
+        let Some(due) = oldest.map(|oldest| oldest.sent_at + give_up_after) else { return };
+        if due > now {
+            self.timers.set(Timer::Stream(id), due);
+        } else {
+            let what = format!("{endpoint} did not answer within {} ms", give_up_after.as_millis());
+            self.on_ended(&endpoint, &ClientError::outcome_unknown(what));
+        }
+    }
+
+    fn on_metadata(&mut self) {
+        for topic in self.accumulator.topics() {
+            if let Some(described) = self.client.metadata.topic_of_any_age(&topic.name) {
+                self.accumulator.describe(&described);
+            }
+        }
+        self.poll_all();
+    }
+
+    /// Asks who leads, unless that is under way already.
+    fn refresh(&mut self, topic: &Arc<str>) {
+        self.stale.insert(topic.clone());
+        if self.refreshing {
+            return;
+        }
+        self.refreshing = true;
+        let topics: Vec<_> =
+            std::mem::take(&mut self.stale).iter().map(|topic| topic.to_string()).collect();
+        let client = self.client.clone();
+        self.tasks.push(async move { Done::Refreshed(client.refresh(&topics).await) }.boxed());
+    }
+
+    /// A producer id that nobody has had before (I1).
+    fn request_session(&mut self) {
+        if self.sessions.requested {
+            return;
+        }
+        self.sessions.requested = true;
+        let client = self.client.clone();
+        let call = async move {
+            let answer = client
+                .connections
+                .call(true, |channel| async move {
+                    LogServiceClient::new(channel).init_producer(InitProducerRequest {}).await
+                })
+                .await;
+            Done::Session(answer.map(|answer| {
+                (ProducerId(answer.producer_id), ProducerEpoch(answer.producer_epoch))
+            }))
+        };
+        self.tasks.push(call.boxed());
+    }
+
+    fn on_done(&mut self, done: Done) {
+        match done {
+            Done::Refreshed(result) => {
+                self.refreshing = false;
+                if let Err(error) = result {
+                    tracing::debug!(%error, "metadata refresh");
+                } else if let Some(topic) = self.stale.first().cloned() {
+                    self.refresh(&topic);
+                }
+            }
+            Done::Session(result) => {
+                self.sessions.requested = false;
+                let waiting = std::mem::take(&mut self.sessions.waiting);
+                match result {
+                    Ok((id, epoch)) => {
+                        let number = self.sessions.newest.map_or(1, |newest| newest.number + 1);
+                        self.sessions.newest = Some(Session { number, id, epoch });
+                        waiting.iter().for_each(|queue| self.poll(queue));
+                    }
+                    Err(error) => self.without_session(&waiting, &error),
+                }
+            }
+        }
+    }
+
+    fn without_session(&mut self, waiting: &[Arc<PartitionQueue>], error: &ClientError) {
+        tracing::debug!(%error, "no producer id");
+        if !error.is_retriable() && error.reason() != ErrorCode::OutcomeUnknown {
+            for queue in waiting {
+                let settled = queue.with(|queue| queue.fail_waiting(error));
+                self.accumulator.finish(settled);
+            }
+        }
+        let again = Instant::now() + self.accumulator.config.retry_backoff;
+        for queue in waiting {
+            self.timers.set(Timer::Queue(queue.number), again);
+        }
+    }
+
+    /// Nothing stays unanswered.
+    async fn end(mut self) {
+        for queue in self.accumulator.queues() {
+            let settled = queue.with(Queue::abort);
+            self.accumulator.finish(settled);
+        }
+        // Half-closed: a node answers what it has and ends the stream.
+        self.streams.clear();
+        let acks_none = self.accumulator.config.acks == Acks::None;
+        if acks_none && *self.stop.borrow() != Stop::No {
+            let _ =
+                timeout(LAST_WORDS, async { while self.events.next().await.is_some() {} }).await;
+        }
+    }
+}

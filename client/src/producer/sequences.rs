@@ -1,0 +1,167 @@
+//! The sequence numbers of one partition (I1, I2, I7, I8).
+//!
+//! Promise: within a session every sequence stands for one record only. Where that cannot be known any
+//! more (a batch was given up after it had been sent, or a leader lost what it had acknowledged), the
+//! partition goes on in a newer session, from 0. Other partitions keep theirs: leaders remember producer
+//! ids by partition.
+
+use troupe_proto::batch::ProducerStamp;
+use troupe_proto::ids::{ProducerEpoch, ProducerId, Sequence};
+
+/// A producer id from the cluster; later ones have higher numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Session {
+    pub number: u64,
+    pub id: ProducerId,
+    pub epoch: ProducerEpoch,
+}
+
+/// What stands on a batch, and in which session it was put there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub session: u64,
+    pub producer: ProducerStamp,
+}
+
+/// What a batch that is about to be sent gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stamping {
+    Stamp(Stamp),
+    /// A session newer than the one before, or the first one.
+    NeedSession,
+    /// Batches of the old session are still on their way.
+    Wait,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Sequences {
+    session: Option<Session>,
+    next: Sequence,
+    /// No new stamps in this session: what the leader expects next is unknown.
+    ended: bool,
+    /// Stamps of this session were refused with a gap before them: surely none was appended.
+    void: bool,
+}
+
+impl Sequences {
+    /// The stamp for a batch of `records` records that has `stamp` from before. `quiet`: nothing of this
+    /// partition is on its way. `offered`: the newest session there is.
+    pub(crate) fn stamp(
+        &mut self,
+        stamp: Option<Stamp>,
+        records: u32,
+        quiet: bool,
+        offered: Option<Session>,
+    ) -> Stamping {
+        if let Some(stamp) = stamp
+            && !self.is_void(stamp)
+        {
+            // Tried again under the same numbers, so that a leader that has it already says so (I4).
+            return Stamping::Stamp(stamp);
+        }
+        if self.session.is_none() || self.ended {
+            if !quiet {
+                return Stamping::Wait;
+            }
+            let above = self.session.map(|session| session.number);
+            match offered {
+                Some(offered) if above.is_none_or(|above| offered.number > above) => {
+                    *self = Self { session: Some(offered), ..Self::default() };
+                }
+                _ => return Stamping::NeedSession,
+            }
+        }
+        let session = self.session.expect("adopted above if there was none");
+        let base_sequence = self.next;
+        self.next = self.next.plus(records);
+        let producer = ProducerStamp { id: session.id, epoch: session.epoch, base_sequence };
+        Stamping::Stamp(Stamp { session: session.number, producer })
+    }
+
+    /// A stamped batch was given up (I8).
+    pub(crate) fn given_up(&mut self) {
+        self.ended = true;
+    }
+
+    /// The leader refused the oldest unanswered batch as out of order, or fenced the producer id (I7).
+    pub(crate) fn refused(&mut self, stamp: Stamp) {
+        if self.session.is_some_and(|session| session.number == stamp.session) {
+            self.ended = true;
+            self.void = true;
+        }
+    }
+
+    fn is_void(&self, stamp: Stamp) -> bool {
+        match self.session {
+            Some(session) if session.number == stamp.session => self.void,
+            // An older session was left only after all its batches were answered or void.
+            _ => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(number: u64) -> Session {
+        Session { number, id: ProducerId(100 + number), epoch: ProducerEpoch(0) }
+    }
+
+    fn stamped(stamping: Stamping) -> Stamp {
+        match stamping {
+            Stamping::Stamp(stamp) => stamp,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// I1, I2.
+    #[test]
+    fn sequences_count_records_and_wrap() {
+        let mut sequences = Sequences::default();
+        let need = sequences.stamp(None, 3, true, None);
+        assert_eq!(need, Stamping::NeedSession);
+        let first = stamped(sequences.stamp(None, 3, true, Some(session(1))));
+        assert_eq!(first.producer.base_sequence, Sequence(0));
+        let second = stamped(sequences.stamp(None, 2, false, Some(session(1))));
+        assert_eq!(second.producer.base_sequence, Sequence(3));
+        sequences.next = Sequence(Sequence::MODULUS - 1);
+        stamped(sequences.stamp(None, 2, false, None));
+        assert_eq!(sequences.next, Sequence(1));
+    }
+
+    /// I4: a retry is recognised only under its own numbers.
+    #[test]
+    fn a_retry_keeps_its_stamp() {
+        let mut sequences = Sequences::default();
+        let first = stamped(sequences.stamp(None, 3, true, Some(session(1))));
+        assert_eq!(stamped(sequences.stamp(Some(first), 3, true, Some(session(2)))), first);
+        sequences.given_up();
+        assert_eq!(stamped(sequences.stamp(Some(first), 3, true, Some(session(2)))), first);
+    }
+
+    /// I8.
+    #[test]
+    fn after_a_batch_was_given_up_a_newer_session_starts_at_zero() {
+        let mut sequences = Sequences::default();
+        stamped(sequences.stamp(None, 3, true, Some(session(1))));
+        sequences.given_up();
+        assert_eq!(sequences.stamp(None, 1, false, Some(session(2))), Stamping::Wait);
+        let need = sequences.stamp(None, 1, true, Some(session(1)));
+        assert_eq!(need, Stamping::NeedSession);
+        let next = stamped(sequences.stamp(None, 1, true, Some(session(2))));
+        assert_eq!((next.session, next.producer.base_sequence), (2, Sequence(0)));
+    }
+
+    /// I7.
+    #[test]
+    fn void_stamps_are_replaced() {
+        let mut sequences = Sequences::default();
+        let first = stamped(sequences.stamp(None, 3, true, Some(session(1))));
+        sequences.refused(first);
+        let again = stamped(sequences.stamp(Some(first), 3, true, Some(session(2))));
+        assert_eq!((again.session, again.producer.base_sequence), (2, Sequence(0)));
+        sequences.refused(first);
+        assert!(!sequences.void, "an old refusal says nothing about the new session");
+    }
+}

@@ -1,0 +1,78 @@
+//! One fetch stream to one node: positions and credit up, batches down.
+
+use crate::bulk::{Event, events, fetch_stream};
+use crate::client::Inner;
+use crate::connection::Purpose;
+use futures::stream::{BoxStream, StreamExt};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use troupe_proto::log::v1::{FetchPosition, FetchStreamRequest, TopicPartition};
+use troupe_proto::wire::FetchStreamResponse;
+
+/// Requests are few: positions when leaders move, credit four times per window.
+const CAPACITY: usize = 64;
+
+/// What streams tell the reader; each has a number of its own.
+pub(super) type Events = BoxStream<'static, (u64, Event<FetchStreamResponse>)>;
+
+/// The reader's side of a stream.
+pub(super) struct NodeStream {
+    pub number: u64,
+    pub endpoint: Arc<str>,
+    requests: mpsc::Sender<FetchStreamRequest>,
+    credit: u64,
+    /// Bytes that were read and not granted again yet.
+    consumed: u64,
+}
+
+impl NodeStream {
+    /// Connects in the background. The node may push `credit` bytes ahead.
+    pub(super) fn open(
+        client: Arc<Inner>,
+        endpoint: Arc<str>,
+        number: u64,
+        positions: Vec<FetchPosition>,
+        credit: u64,
+    ) -> (Self, Events) {
+        let (requests, waiting) = mpsc::channel(CAPACITY);
+        let first = FetchStreamRequest { positions, drop: vec![], credit_bytes: credit };
+        requests.try_send(first).expect("a new channel has room");
+        let node = endpoint.clone();
+        let opening = async move {
+            let channel = client.connections.open_or_fall_back(&node, Purpose::Fetch).await?;
+            Ok(fetch_stream(channel, ReceiverStream::new(waiting)).await?)
+        };
+        let events = events(Box::pin(opening)).map(move |event| (number, event)).boxed();
+        (Self { number, endpoint, requests, credit, consumed: 0 }, events)
+    }
+
+    /// Adds positions. False: the stream takes nothing at the moment.
+    pub(super) fn add(&mut self, positions: Vec<FetchPosition>) -> bool {
+        self.send(FetchStreamRequest { positions, drop: vec![], credit_bytes: 0 })
+    }
+
+    /// The node need not push this partition any more.
+    pub(super) fn drop_partition(&mut self, partition: TopicPartition) {
+        let request =
+            FetchStreamRequest { positions: vec![], drop: vec![partition], credit_bytes: 0 };
+        // If it does not get through, what comes is thrown away.
+        let _ = self.send(request);
+    }
+
+    /// Bytes that were pushed and read: granted again a quarter of the window at a time.
+    pub(super) fn consumed(&mut self, bytes: u64) {
+        self.consumed += bytes;
+        if self.consumed * 4 >= self.credit {
+            let credit_bytes = self.consumed;
+            let grant = FetchStreamRequest { positions: vec![], drop: vec![], credit_bytes };
+            if self.send(grant) {
+                self.consumed = 0;
+            }
+        }
+    }
+
+    fn send(&mut self, request: FetchStreamRequest) -> bool {
+        self.requests.try_send(request).is_ok()
+    }
+}
