@@ -1,1 +1,30 @@
-//! Skeleton.
+//! The cluster's single decider: [`troupe_machines::cluster`] over a replicated log.
+//!
+//! ```text
+//!  ControllerHandle ──request──► ControllerActor ──batch──► MetadataLog ──committed──► ClusterImage
+//!        ▲                            │ decides on what it          (Raft, sled)             │
+//!        └────────────answer──────────┘ has proposed already                 image() ◄───────┘
+//! ```
+//!
+//! - [`Controller::start`] opens the log, starts Raft on an arbiter and the actor on another.
+//! - [`ControllerHandle`] is how everybody else speaks to it; [`ControllerHandle::image`] is what it decided.
+//! - [`metadata_log`] is the seam: the simulator puts its own log there.
+//!
+//! Promises: an answer is given after what it says is committed, on disk; a decision is applied whole or not
+//! at all; a controller that is killed, or started again, knows everything it ever answered.
+//! Never here: what a request means; that is the machine's.
+
+mod actor;
+mod config;
+mod handle;
+pub mod metadata_log;
+mod raft;
+mod request;
+mod start;
+mod supervisor;
+#[cfg(test)]
+mod tests;
+
+pub use config::{ControllerConfig, ControllerStartError};
+pub use handle::ControllerHandle;
+pub use start::Controller;

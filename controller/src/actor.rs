@@ -1,0 +1,290 @@
+//! The controller actor: the one that decides.
+//!
+//! [`ClusterImage`] decides; this file keeps decisions in order, and answers waiting.
+//! Order: one request at a time, each decided on a picture that holds all decided before it, committed or not.
+//! Answers: given when the log has applied the decision, or said that it will not.
+//! If a decision fails, so do those that rest on it: the log refuses them. The actor then drops its picture,
+//! waits until the log has applied all it ever will, and takes the committed one.
+//! Never here: a rule about topics or brokers, a file, an `.await`.
+
+use crate::metadata_log::{Leadership, MetadataLog, Proposal, ProposeError};
+use crate::raft::MAX_PROPOSALS;
+use crate::request::{Parked, Request};
+use actix::prelude::*;
+use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio_stream::wrappers::WatchStream;
+use troupe_machines::cluster::{ClusterImage, ClusterPolicy};
+use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::ids::NodeId;
+
+/// Decisions under way; one place in the log's queue stays free for a barrier.
+const MAX_IN_FLIGHT: usize = MAX_PROPOSALS - 1;
+/// Requests that wait for this controller to become active.
+const MAX_WAITING: usize = 1024;
+/// Before a barrier that failed is tried again, if nothing else happens.
+const BARRIER_RETRY: Duration = Duration::from_millis(100);
+
+pub(crate) struct ControllerActor {
+    log: Arc<dyn MetadataLog>,
+    policy: ClusterPolicy,
+    /// Of a cluster that has none yet.
+    new_cluster_id: String,
+    state: State,
+    /// By the order of proposing: the answers that wait for each.
+    in_flight: BTreeMap<u64, Vec<Parked>>,
+    waiting: VecDeque<Request>,
+    next_proposal: u64,
+    /// Dropped with the actor, however it ends: the supervisor hears it.
+    _alive: oneshot::Sender<Infallible>,
+}
+
+enum State {
+    /// Another node decides, or nobody does.
+    Standby { leader: Option<NodeId> },
+    /// This node decides once all that was proposed before is applied.
+    CatchingUp { barrier: u64 },
+    /// This node decides, on this picture: the committed one and what is under way.
+    Active { image: ClusterImage },
+    /// The log is closed.
+    Closed,
+}
+
+impl ControllerActor {
+    pub fn new(
+        log: Arc<dyn MetadataLog>,
+        policy: ClusterPolicy,
+        new_cluster_id: String,
+        alive: oneshot::Sender<Infallible>,
+    ) -> ControllerActor {
+        ControllerActor {
+            log,
+            policy,
+            new_cluster_id,
+            state: State::Standby { leader: None },
+            in_flight: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            next_proposal: 0,
+            _alive: alive,
+        }
+    }
+}
+
+impl Actor for ControllerActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.set_mailbox_capacity(256);
+        ctx.add_stream(WatchStream::new(self.log.leadership()));
+    }
+}
+
+impl StreamHandler<Leadership> for ControllerActor {
+    fn handle(&mut self, leadership: Leadership, ctx: &mut Context<Self>) {
+        if leadership.here {
+            // A term that is new to an active controller was lost and won again: others may have decided.
+            self.catch_up(ctx);
+        } else {
+            self.stand_by(leadership.leader);
+        }
+    }
+
+    fn finished(&mut self, _ctx: &mut Context<Self>) {
+        self.state = State::Closed;
+        for request in self.waiting.drain(..) {
+            request.refuse(closed());
+        }
+    }
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Ask(pub Request);
+
+impl Handler<Ask> for ControllerActor {
+    type Result = ();
+
+    fn handle(&mut self, Ask(request): Ask, ctx: &mut Context<Self>) {
+        self.take(request, ctx);
+    }
+}
+
+/// Drops the actor and all it holds in memory.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Kill;
+
+impl Handler<Kill> for ControllerActor {
+    type Result = ();
+
+    fn handle(&mut self, Kill: Kill, ctx: &mut Context<Self>) {
+        ctx.terminate();
+    }
+}
+
+/// Dies the other way.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Panic;
+
+impl Handler<Panic> for ControllerActor {
+    type Result = ();
+
+    fn handle(&mut self, Panic: Panic, _ctx: &mut Context<Self>) {
+        panic!("the controller actor was told to panic");
+    }
+}
+
+impl ControllerActor {
+    /// Decides a request, keeps it until it can, or refuses it.
+    fn take(&mut self, request: Request, ctx: &mut Context<Self>) {
+        match &self.state {
+            State::Active { .. } if self.in_flight.len() >= MAX_IN_FLIGHT => {
+                request.refuse(busy());
+            }
+            State::Active { .. } => self.decide(request, ctx),
+            State::Standby { leader: Some(leader) } => {
+                request.refuse(not_controller(Some(*leader)))
+            }
+            State::Standby { leader: None } | State::CatchingUp { .. }
+                if self.waiting.len() >= MAX_WAITING =>
+            {
+                request.refuse(busy());
+            }
+            State::Standby { leader: None } | State::CatchingUp { .. } => {
+                self.waiting.push_back(request);
+            }
+            State::Closed => request.refuse(closed()),
+        }
+    }
+
+    /// Decides one request, on a picture that has everything before it.
+    fn decide(&mut self, request: Request, ctx: &mut Context<Self>) {
+        let State::Active { image } = &mut self.state else {
+            unreachable!("only an active controller decides");
+        };
+        let (records, parked) = request.decide(image, &self.policy);
+        if records.is_empty() {
+            match self.in_flight.last_entry() {
+                Some(mut last) => last.get_mut().push(parked),
+                None => parked(Ok(())),
+            }
+            return;
+        }
+        let base_offset = image.next_offset();
+        image.replay_all(&records).expect("a decision's own records can be replayed");
+        self.propose(Proposal::new(base_offset, records), parked, ctx);
+    }
+
+    fn propose(&mut self, proposal: Proposal, parked: Parked, ctx: &mut Context<Self>) -> u64 {
+        let number = self.next_proposal;
+        self.next_proposal += 1;
+        self.in_flight.insert(number, vec![parked]);
+        let proposed = self.log.propose(proposal).into_actor(self);
+        ctx.spawn(proposed.map(move |result, actor, ctx| {
+            actor.on_proposed(number, result.unwrap_or(Err(ProposeError::OutcomeUnknown)), ctx);
+        }));
+        number
+    }
+
+    fn on_proposed(
+        &mut self,
+        number: u64,
+        result: Result<(), ProposeError>,
+        ctx: &mut Context<Self>,
+    ) {
+        let parked = self.in_flight.remove(&number).unwrap_or_default();
+        for answer in parked {
+            answer(result.clone().map_err(refusal));
+        }
+        match (&mut self.state, result) {
+            (State::CatchingUp { barrier }, Ok(())) if *barrier == number => self.activate(ctx),
+            (State::CatchingUp { barrier }, Err(error)) if *barrier == number => {
+                tracing::warn!(%error, "could not catch up with the metadata log");
+                let leader = self.log.leadership().borrow().leader;
+                self.state = State::Standby { leader };
+                ctx.run_later(BARRIER_RETRY, |actor, ctx| actor.catch_up_again(ctx));
+            }
+            (State::Active { image }, Ok(())) if self.in_flight.is_empty() => {
+                // The same picture; from now on in the same memory.
+                let committed = self.log.image().borrow().clone();
+                assert_eq!(committed.next_offset(), image.next_offset(), "all is committed");
+                *image = (*committed).clone();
+            }
+            (State::Active { .. }, Err(error)) => {
+                tracing::warn!(%error, "a decision was not committed; starting from what is");
+                self.catch_up(ctx);
+            }
+            _ => {}
+        }
+    }
+
+    fn catch_up(&mut self, ctx: &mut Context<Self>) {
+        let barrier = self.propose(Proposal::barrier(), Box::new(|_| {}), ctx);
+        self.state = State::CatchingUp { barrier };
+    }
+
+    fn catch_up_again(&mut self, ctx: &mut Context<Self>) {
+        let leads = self.log.leadership().borrow().here;
+        if leads && matches!(self.state, State::Standby { .. }) {
+            self.catch_up(ctx);
+        }
+    }
+
+    /// All that was ever proposed is applied, or never will be.
+    fn activate(&mut self, ctx: &mut Context<Self>) {
+        let image = ClusterImage::clone(&self.log.image().borrow());
+        let new_cluster = image.cluster_id().is_none();
+        self.state = State::Active { image };
+        if new_cluster {
+            self.found_cluster(ctx);
+        }
+        for request in std::mem::take(&mut self.waiting) {
+            self.take(request, ctx);
+        }
+    }
+
+    fn found_cluster(&mut self, ctx: &mut Context<Self>) {
+        let State::Active { image } = &mut self.state else { return };
+        let base_offset = image.next_offset();
+        let founding = image.initialize(&self.new_cluster_id).expect("it has no other id yet");
+        image.replay_all(&founding.records).expect("a decision's own records can be replayed");
+        self.propose(Proposal::new(base_offset, founding.records), Box::new(|_| {}), ctx);
+    }
+
+    fn stand_by(&mut self, leader: Option<NodeId>) {
+        self.state = State::Standby { leader };
+        if leader.is_some() {
+            for request in self.waiting.drain(..) {
+                request.refuse(not_controller(leader));
+            }
+        }
+    }
+}
+
+fn refusal(error: ProposeError) -> Error {
+    match error {
+        ProposeError::NotLeader { leader } => not_controller(leader),
+        ProposeError::Superseded => Error::new(ErrorCode::NotController, error.to_string()),
+        ProposeError::OutcomeUnknown => Error::new(ErrorCode::OutcomeUnknown, error.to_string()),
+    }
+}
+
+fn not_controller(leader: Option<NodeId>) -> Error {
+    let error = Error::new(ErrorCode::NotController, "this node is not the active controller");
+    match leader {
+        Some(leader) => error.with_leader(leader.0, ""),
+        None => error,
+    }
+}
+
+fn busy() -> Error {
+    Error::new(ErrorCode::Throttled, "the controller has too many decisions under way")
+}
+
+fn closed() -> Error {
+    Error::new(ErrorCode::ShuttingDown, "the metadata log is closed")
+}

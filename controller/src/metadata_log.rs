@@ -1,0 +1,74 @@
+//! The seam between the decider and what makes its decisions last: Raft here, a simulator elsewhere.
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use prost::Message;
+use std::sync::Arc;
+use thiserror::Error;
+use tokio::sync::{oneshot, watch};
+use troupe_machines::cluster::ClusterImage;
+use troupe_proto::ids::{MetadataOffset, NodeId};
+use troupe_proto::internal::v1::{MetadataBatch, MetadataRecord};
+
+/// One decision on its way into the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proposal {
+    /// Where the decider believes the log ends. If it does not, something was decided meanwhile that this
+    /// decision does not know of, and it is not applied. `None`: a barrier, true anywhere.
+    pub base_offset: Option<MetadataOffset>,
+    /// A `MetadataBatch`.
+    pub batch: Bytes,
+}
+
+impl Proposal {
+    pub fn new(base_offset: MetadataOffset, records: Vec<MetadataRecord>) -> Proposal {
+        let batch = MetadataBatch { records }.encode_to_vec().into();
+        Proposal { base_offset: Some(base_offset), batch }
+    }
+
+    /// Changes nothing; when it is applied, so is all that was proposed before it.
+    pub fn barrier() -> Proposal {
+        Proposal { base_offset: None, batch: Bytes::new() }
+    }
+}
+
+/// Why a proposal was not applied, as far as is known.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ProposeError {
+    /// Surely not applied: another node leads.
+    #[error("another node leads the metadata quorum")]
+    NotLeader { leader: Option<NodeId> },
+    /// Surely not applied: it was decided on a picture that was not the newest.
+    #[error("something else was decided first")]
+    Superseded,
+    /// Leadership went, or the log stopped, before it was committed. It may be yet.
+    #[error("leadership was lost before the decision was committed")]
+    OutcomeUnknown,
+}
+
+/// Answers once the proposal is applied; a sender that is gone means [`ProposeError::OutcomeUnknown`].
+pub type Proposed = oneshot::Receiver<Result<(), ProposeError>>;
+
+/// Who leads the metadata quorum, as far as this node knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leadership {
+    pub leader: Option<NodeId>,
+    /// Each leader has a term of its own.
+    pub term: u64,
+    /// This node is the one that leads.
+    pub here: bool,
+}
+
+/// A log of decisions that is agreed on.
+pub trait MetadataLog: Send + Sync + 'static {
+    /// Appends behind everything proposed here before, and applies in that order.
+    fn propose(&self, proposal: Proposal) -> Proposed;
+
+    /// The committed picture. It holds a proposal before that is answered.
+    fn image(&self) -> watch::Receiver<Arc<ClusterImage>>;
+
+    fn leadership(&self) -> watch::Receiver<Leadership>;
+
+    /// Stops and closes: afterwards the same directory can be opened again.
+    fn shutdown(&self) -> BoxFuture<'_, ()>;
+}

@@ -1,0 +1,180 @@
+//! Raft's state machine: the committed [`ClusterImage`].
+//!
+//! Promise: the image is published before a proposal is answered, so that whoever got an answer finds what
+//! it says in the image.
+
+use super::snapshot::{self, Meta};
+use super::storage::Storage;
+use super::types::{Decided, TypeConfig, Verdict};
+use crate::config::ControllerStartError;
+use futures::{Stream, TryStreamExt};
+use openraft::alias::{LogIdOf, SnapshotOf, StoredMembershipOf};
+use openraft::entry::RaftEntry;
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use prost::Message;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::watch;
+use troupe_machines::cluster::ClusterImage;
+use troupe_proto::internal::v1::MetadataBatch;
+
+pub(super) struct ImageMachine {
+    image: ClusterImage,
+    last_applied: Option<LogIdOf<TypeConfig>>,
+    membership: StoredMembershipOf<TypeConfig>,
+    publish: watch::Sender<Arc<ClusterImage>>,
+    snapshot_path: PathBuf,
+    bytes: AppliedBytes,
+}
+
+/// Bytes of decisions applied since a snapshot was last asked for.
+#[derive(Clone, Default)]
+pub(super) struct AppliedBytes(Arc<AtomicU64>);
+
+impl AppliedBytes {
+    fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Whether there are more than `limit`; if so, counts from zero again.
+    pub fn take_over(&self, limit: u64) -> bool {
+        let over = self.0.load(Ordering::Relaxed) > limit;
+        if over {
+            self.0.store(0, Ordering::Relaxed);
+        }
+        over
+    }
+}
+
+impl ImageMachine {
+    /// The image of the newest snapshot. Raft applies the entries behind it.
+    pub fn restore(storage: &Storage) -> Result<ImageMachine, ControllerStartError> {
+        let snapshot_path = storage.snapshot_path();
+        let open = |source| ControllerStartError::Open { dir: snapshot_path.clone(), source };
+        let (meta, image) = match snapshot::load(&snapshot_path).map_err(open)? {
+            Some((meta, bytes)) => (meta, snapshot::decode_image(&bytes).map_err(open)?),
+            None => (Meta::default(), ClusterImage::default()),
+        };
+        Ok(ImageMachine {
+            publish: watch::Sender::new(Arc::new(image.clone())),
+            image,
+            last_applied: meta.last_log_id,
+            membership: meta.last_membership,
+            snapshot_path,
+            bytes: AppliedBytes::default(),
+        })
+    }
+
+    pub fn watch(&self) -> watch::Receiver<Arc<ClusterImage>> {
+        self.publish.subscribe()
+    }
+
+    pub fn bytes_since_snapshot(&self) -> AppliedBytes {
+        self.bytes.clone()
+    }
+
+    /// Applies one decision whole, or not at all if it did not know the one before it.
+    fn apply_decided(&mut self, decided: Decided) -> io::Result<Verdict> {
+        self.bytes.add(decided.batch.len());
+        match decided.base_offset {
+            Some(base) if base != self.image.next_offset().0 => return Ok(Verdict::Superseded),
+            Some(_) | None => {}
+        }
+        let batch = MetadataBatch::decode(decided.batch).map_err(io::Error::other)?;
+        self.image.replay_all(&batch.records).map_err(io::Error::other)?;
+        self.publish.send_replace(Arc::new(self.image.clone()));
+        Ok(Verdict::Applied)
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for ImageMachine {
+    type SnapshotData = Vec<u8>;
+    type SnapshotBuilder = SnapshotMaker;
+
+    async fn applied_state(
+        &mut self,
+    ) -> io::Result<(Option<LogIdOf<TypeConfig>>, StoredMembershipOf<TypeConfig>)> {
+        Ok((self.last_applied, self.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> io::Result<()>
+    where
+        S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        while let Some((entry, responder)) = entries.try_next().await? {
+            let log_id = entry.log_id();
+            let verdict = match entry.payload {
+                EntryPayload::Blank => Verdict::Applied,
+                EntryPayload::Normal(decided) => self.apply_decided(decided)?,
+                EntryPayload::Membership(members) => {
+                    self.membership = StoredMembershipOf::<TypeConfig>::new(Some(log_id), members);
+                    Verdict::Applied
+                }
+            };
+            self.last_applied = Some(log_id);
+            if let Some(responder) = responder {
+                responder.send(verdict);
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotMaker {
+        SnapshotMaker {
+            image: self.image.clone(),
+            meta: Meta { last_log_id: self.last_applied, last_membership: self.membership.clone() },
+            path: self.snapshot_path.clone(),
+        }
+    }
+
+    async fn install_snapshot(&mut self, meta: &Meta, bytes: Vec<u8>) -> io::Result<()> {
+        let image = snapshot::decode_image(&bytes)?;
+        let (path, meta) = (self.snapshot_path.clone(), meta.clone());
+        let saved = meta.clone();
+        blocking(move || snapshot::save(&path, &saved, &bytes)).await?;
+        self.image = image;
+        self.last_applied = meta.last_log_id;
+        self.membership = meta.last_membership;
+        self.publish.send_replace(Arc::new(self.image.clone()));
+        Ok(())
+    }
+
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> io::Result<Option<SnapshotOf<TypeConfig, Vec<u8>>>> {
+        let path = self.snapshot_path.clone();
+        let loaded = blocking(move || snapshot::load(&path)).await?;
+        Ok(loaded.map(|(meta, snapshot)| SnapshotOf::<TypeConfig, _> { meta, snapshot }))
+    }
+}
+
+/// The picture as it was, on its way to the file; Raft goes on meanwhile.
+pub(super) struct SnapshotMaker {
+    image: ClusterImage,
+    meta: Meta,
+    path: PathBuf,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for SnapshotMaker {
+    type SnapshotData = Vec<u8>;
+
+    async fn build_snapshot(&mut self) -> io::Result<SnapshotOf<TypeConfig, Vec<u8>>> {
+        let (image, meta, path) = (self.image.clone(), self.meta.clone(), self.path.clone());
+        let saved = meta.clone();
+        let snapshot = blocking(move || {
+            let bytes = snapshot::encode_image(&image)?;
+            snapshot::save(&path, &saved, &bytes)?;
+            Ok(bytes)
+        });
+        Ok(SnapshotOf::<TypeConfig, _> { meta, snapshot: snapshot.await? })
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}

@@ -1,0 +1,134 @@
+//! The directory of the metadata log: a sled database, and beside it the newest snapshot.
+//!
+//! Owns the flusher, the one thread that makes things durable. Promise: what [`Flusher`] has acknowledged
+//! survives a power cut. sled's own `flush` on Linux is `sync_file_range`, which knows neither metadata nor
+//! the disk's cache, so an fdatasync of its file follows it.
+
+use super::types::TypeConfig;
+use openraft::storage::IOFlushed;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use tokio::sync::oneshot;
+
+/// Callers that may wait for one flush; each of Raft's writers waits for its own.
+const MAX_WAITING: usize = 4096;
+/// Grows with what is read; the metadata of ten thousand partitions fits.
+const CACHE_BYTES: u64 = 4 << 20;
+
+pub(super) struct Storage {
+    dir: PathBuf,
+    db: sled::Db,
+    flusher: Flusher,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Storage {
+    pub fn open(dir: &Path) -> io::Result<Storage> {
+        std::fs::create_dir_all(dir)?;
+        let path = dir.join("raft");
+        let db = sled::Config::new()
+            .path(&path)
+            // Every write that matters is flushed on purpose.
+            .flush_every_ms(None)
+            .cache_capacity(CACHE_BYTES)
+            .mode(sled::Mode::HighThroughput)
+            .open()
+            .map_err(io_error)?;
+        let file = File::open(path.join("db"))?;
+        for created in [dir, &path] {
+            File::open(created)?.sync_all()?;
+        }
+        let (flusher, thread) = Flusher::start(db.clone(), file)?;
+        Ok(Storage { dir: dir.to_owned(), db, flusher, thread })
+    }
+
+    pub fn tree(&self, name: &str) -> io::Result<sled::Tree> {
+        self.db.open_tree(name).map_err(io_error)
+    }
+
+    pub fn flusher(&self) -> Flusher {
+        self.flusher.clone()
+    }
+
+    pub fn snapshot_path(&self) -> PathBuf {
+        self.dir.join("metadata.snapshot")
+    }
+
+    /// Flushes and lets go of the directory. Everybody who had a [`Flusher`] or a tree must be gone.
+    pub fn close(self) -> io::Result<()> {
+        let Storage { db, flusher, thread, .. } = self;
+        drop(flusher);
+        thread.join().map_err(|_| io::Error::other("the flusher panicked"))?;
+        db.flush().map_err(io_error)?;
+        Ok(())
+    }
+}
+
+/// Whether a database could not be opened because somebody has it open.
+pub(super) fn is_locked(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+        || error.to_string().contains("could not acquire lock")
+}
+
+pub(super) fn io_error(error: sled::Error) -> io::Error {
+    match error {
+        sled::Error::Io(error) => error,
+        other => io::Error::other(other),
+    }
+}
+
+enum Waiting {
+    Raft(IOFlushed<TypeConfig>),
+    Task(oneshot::Sender<io::Result<()>>),
+}
+
+/// Asks for durability. All that wait when a flush begins are served by that one: group commit.
+#[derive(Clone)]
+pub(super) struct Flusher {
+    waiting: mpsc::SyncSender<Waiting>,
+}
+
+impl Flusher {
+    fn start(db: sled::Db, file: File) -> io::Result<(Flusher, thread::JoinHandle<()>)> {
+        let (waiting, queue) = mpsc::sync_channel(MAX_WAITING);
+        let thread = thread::Builder::new().name("metadata-flush".to_owned()).spawn(move || {
+            while let Ok(first) = queue.recv() {
+                let all: Vec<_> = std::iter::once(first).chain(queue.try_iter()).collect();
+                let result = sync(&db, &file).map_err(Arc::new);
+                for waiting in all {
+                    // One failure, told to each: an io::Error cannot be copied.
+                    let result = result.clone().map_err(|e| io::Error::new(e.kind(), e));
+                    match waiting {
+                        Waiting::Raft(callback) => callback.io_completed(result),
+                        Waiting::Task(task) => drop(task.send(result)),
+                    }
+                }
+            }
+        })?;
+        Ok((Flusher { waiting }, thread))
+    }
+
+    /// Tells Raft once everything written up to now is durable.
+    pub fn notify(&self, callback: IOFlushed<TypeConfig>) -> io::Result<()> {
+        self.waiting.send(Waiting::Raft(callback)).map_err(|_| gone())
+    }
+
+    /// Waits until everything written up to now is durable.
+    pub async fn flush(&self) -> io::Result<()> {
+        let (task, flushed) = oneshot::channel();
+        self.waiting.send(Waiting::Task(task)).map_err(|_| gone())?;
+        flushed.await.map_err(|_| gone())?
+    }
+}
+
+fn sync(db: &sled::Db, file: &File) -> io::Result<()> {
+    db.flush().map_err(io_error)?;
+    file.sync_data()
+}
+
+fn gone() -> io::Error {
+    io::Error::other("the metadata log is closed")
+}

@@ -1,0 +1,120 @@
+//! What the controller can be asked, and how it answers.
+
+use rand::random;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+use troupe_machines::cluster::{
+    ClusterError, ClusterImage, ClusterPolicy, CreatePartitions, CreateTopic, Decision,
+    DeleteTopic, ProducerIdBlock, RegisterBroker, Topic, UpdateTopic,
+};
+use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::ids::{BrokerEpoch, NodeId, TopicId};
+use troupe_proto::internal::v1::MetadataRecord;
+
+pub(crate) enum Request {
+    /// Changes nothing: answered once this controller is active.
+    AwaitActive(Responder<()>),
+    CreateTopic(CreateTopic, Responder<Arc<Topic>>),
+    UpdateTopic(UpdateTopic, Responder<Arc<Topic>>),
+    CreatePartitions(CreatePartitions, Responder<Arc<Topic>>),
+    DeleteTopic(DeleteTopic, Responder<TopicId>),
+    RegisterBroker(RegisterBroker, Responder<BrokerEpoch>),
+    AllocateProducerIds(NodeId, BrokerEpoch, Responder<ProducerIdBlock>),
+}
+
+/// An answer that waits for what it says to be committed. Told that it never was, it says so instead.
+pub(crate) type Parked = Box<dyn FnOnce(Result<(), Error>) + Send>;
+
+impl Request {
+    /// The records that carry the request out, and the answer for when they are committed. A refusal has
+    /// no records, but it waits just the same: it may rest on decisions that are not committed yet.
+    pub fn decide(
+        self,
+        image: &ClusterImage,
+        policy: &ClusterPolicy,
+    ) -> (Vec<MetadataRecord>, Parked) {
+        match self {
+            Request::AwaitActive(responder) => {
+                responder.park(Ok(Decision { records: Vec::new(), answer: () }))
+            }
+            Request::CreateTopic(request, responder) => {
+                let id = TopicId::random();
+                responder.park(image.create_topic(policy, &request, id, random()))
+            }
+            Request::UpdateTopic(request, responder) => {
+                responder.park(image.update_topic(&request))
+            }
+            Request::CreatePartitions(request, responder) => {
+                responder.park(image.create_partitions(&request, random()))
+            }
+            Request::DeleteTopic(request, responder) => {
+                responder.park(image.delete_topic(policy, &request))
+            }
+            Request::RegisterBroker(request, responder) => {
+                responder.park(image.register_broker(&request))
+            }
+            Request::AllocateProducerIds(node_id, epoch, responder) => {
+                responder.park(image.allocate_producer_ids(node_id, epoch))
+            }
+        }
+    }
+
+    /// Answers without having tried.
+    pub fn refuse(self, error: Error) {
+        match self {
+            Request::AwaitActive(responder) => responder.answer(Err(error)),
+            Request::CreateTopic(_, responder)
+            | Request::UpdateTopic(_, responder)
+            | Request::CreatePartitions(_, responder) => responder.answer(Err(error)),
+            Request::DeleteTopic(_, responder) => responder.answer(Err(error)),
+            Request::RegisterBroker(_, responder) => responder.answer(Err(error)),
+            Request::AllocateProducerIds(_, _, responder) => responder.answer(Err(error)),
+        }
+    }
+}
+
+/// The way back to who asked. Dropped unused, it says that nobody knows.
+pub(crate) struct Responder<T>(Option<oneshot::Sender<Result<T, Error>>>);
+
+impl<T: Send + 'static> Responder<T> {
+    fn park(self, decided: Result<Decision<T>, ClusterError>) -> (Vec<MetadataRecord>, Parked) {
+        match decided {
+            Ok(Decision { records, answer }) => {
+                (records, Box::new(move |committed| self.answer(committed.map(|()| answer))))
+            }
+            Err(refusal) => (
+                Vec::new(),
+                Box::new(move |committed| self.answer(committed.and(Err(refusal.into())))),
+            ),
+        }
+    }
+}
+
+impl<T> Responder<T> {
+    pub fn new() -> (Responder<T>, oneshot::Receiver<Result<T, Error>>) {
+        let (sender, answer) = oneshot::channel();
+        (Responder(Some(sender)), answer)
+    }
+
+    pub fn answer(mut self, answer: Result<T, Error>) {
+        if let Some(sender) = self.0.take() {
+            // Who asked may have gone; then nobody needs the answer.
+            let _ = sender.send(answer);
+        }
+    }
+}
+
+impl<T> Drop for Responder<T> {
+    fn drop(&mut self) {
+        if let Some(sender) = self.0.take() {
+            let _ = sender.send(Err(outcome_unknown()));
+        }
+    }
+}
+
+pub(crate) fn outcome_unknown() -> Error {
+    Error::new(
+        ErrorCode::OutcomeUnknown,
+        "the controller stopped before it answered; look whether it was done",
+    )
+}

@@ -1,0 +1,57 @@
+//! Keeps a controller actor alive: whenever one has died, however it died, makes a new one.
+//!
+//! Kill means forget: the new actor has nothing of the old one, and takes the committed picture.
+
+use crate::actor::{ControllerActor, Kill};
+use crate::metadata_log::MetadataLog;
+use actix::{Actor, Addr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+use troupe_machines::cluster::ClusterPolicy;
+
+/// A controller that dies more often than this in [`WINDOW`] waits before it comes back.
+const DEATHS: usize = 3;
+const WINDOW: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_secs(1);
+
+pub(crate) struct Supervisor {
+    pub log: Arc<dyn MetadataLog>,
+    pub policy: ClusterPolicy,
+    pub new_cluster_id: String,
+    /// Where the actor is to be found; `None` while there is none.
+    pub address: watch::Sender<Option<Addr<ControllerActor>>>,
+    pub stop: watch::Receiver<bool>,
+}
+
+impl Supervisor {
+    /// Runs on the actor's arbiter, until told to stop; afterwards there is no actor.
+    pub async fn run(mut self) {
+        let mut deaths = Vec::new();
+        loop {
+            let (alive, mut dead) = oneshot::channel();
+            let (log, policy) = (self.log.clone(), self.policy.clone());
+            let new_cluster_id = self.new_cluster_id.clone();
+            let actor = ControllerActor::new(log, policy, new_cluster_id, alive).start();
+            self.address.send_replace(Some(actor.clone()));
+            let stopped = tokio::select! {
+                _ = &mut dead => false,
+                _ = self.stop.wait_for(|stop| *stop) => true,
+            };
+            self.address.send_replace(None);
+            if stopped {
+                actor.do_send(Kill);
+                let _ = dead.await;
+                return;
+            }
+            tracing::warn!("the controller actor died; making a new one");
+            let now = Instant::now();
+            deaths.retain(|death| now - *death < WINDOW);
+            deaths.push(now);
+            if deaths.len() > DEATHS {
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}

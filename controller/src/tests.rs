@@ -1,0 +1,414 @@
+//! The controller as the node uses it, on a real disk.
+
+use crate::metadata_log::{Leadership, MetadataLog, Proposal, ProposeError, Proposed};
+use crate::{Controller, ControllerConfig, ControllerHandle, ControllerStartError};
+use futures::future::{BoxFuture, join_all};
+use prost::Message;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use tokio::sync::{oneshot, watch};
+use troupe_machines::cluster::{
+    ClusterImage, ClusterPolicy, CreatePartitions, CreateTopic, DeleteTopic, RegisterBroker,
+    UpdateTopic,
+};
+use troupe_proto::error::ErrorCode;
+use troupe_proto::ids::NodeId;
+use troupe_proto::internal::v1::MetadataBatch;
+
+const NODE: NodeId = NodeId(1);
+
+fn config(dir: &Path) -> ControllerConfig {
+    ControllerConfig::new(NODE, dir)
+}
+
+async fn start(dir: &Path) -> ControllerHandle {
+    Controller::start(config(dir)).await.unwrap()
+}
+
+fn registration(incarnation: u8) -> RegisterBroker {
+    RegisterBroker {
+        node_id: NODE,
+        incarnation: [incarnation; 16],
+        endpoint: "localhost:9092".into(),
+        ..RegisterBroker::default()
+    }
+}
+
+fn topic(name: &str) -> CreateTopic {
+    CreateTopic { name: name.into(), ..CreateTopic::default() }
+}
+
+fn image(handle: &ControllerHandle) -> Arc<ClusterImage> {
+    handle.image().borrow().clone()
+}
+
+impl ControllerHandle {
+    /// Asks again as long as the actor dies, or stands by.
+    async fn await_active_at_last(&self) {
+        while self.await_active().await.is_err() {}
+    }
+}
+
+#[actix::test]
+async fn an_answer_is_in_the_image_already() {
+    let dir = tempfile::tempdir().unwrap();
+    let handle = start(dir.path()).await;
+    let epoch = handle.register_broker(registration(1)).await.unwrap();
+    assert_eq!(image(&handle).broker(NODE).unwrap().epoch, epoch);
+    let created = handle.create_topic(topic("orders")).await.unwrap();
+    assert_eq!(image(&handle).topic("orders"), Some(&created));
+    let set = [("retention.ms".to_owned(), "1h".to_owned())].into();
+    let update = UpdateTopic { name: "orders".into(), set, ..UpdateTopic::default() };
+    let updated = handle.update_topic(update).await.unwrap();
+    assert_eq!(updated.overrides["retention.ms"], "3600000");
+    let grow = CreatePartitions { name: "orders".into(), total: 3, ..CreatePartitions::default() };
+    let grown = handle.create_partitions(grow).await.unwrap();
+    assert_eq!(image(&handle).topic("orders"), Some(&grown));
+    let delete = DeleteTopic { name: "orders".into(), validate_only: false };
+    assert_eq!(handle.delete_topic(delete).await.unwrap(), created.id);
+    assert_eq!(image(&handle).topic("orders"), None);
+    assert_eq!(handle.controller_id(), Some(NODE));
+    handle.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn refusals_come_back_as_the_machine_made_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let handle = start(dir.path()).await;
+    let refused = handle.create_topic(topic("orders")).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::InvalidReplicationFactor, "nobody has registered");
+    let refused = handle.create_topic(topic("..")).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::InvalidTopic);
+    handle.shutdown().await.unwrap();
+}
+
+/// A25.
+#[actix::test]
+async fn validate_only_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let handle = start(dir.path()).await;
+    handle.register_broker(registration(1)).await.unwrap();
+    let before = image(&handle);
+    let request = CreateTopic { validate_only: true, ..topic("orders") };
+    handle.create_topic(request).await.unwrap();
+    assert_eq!(image(&handle), before);
+    handle.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn everything_is_still_there_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut expected = None;
+    let mut ids = BTreeSet::new();
+    for round in 0..4 {
+        let handle = start(dir.path()).await;
+        if let Some(expected) = expected.take() {
+            assert_eq!(image(&handle), expected);
+        }
+        let epoch = handle.register_broker(registration(round)).await.unwrap();
+        for n in 0..5 {
+            handle.create_topic(topic(&format!("topic-{round}-{n}"))).await.unwrap();
+        }
+        let block = handle.allocate_producer_ids(NODE, epoch).await.unwrap();
+        assert!(ids.insert(block.first), "K23: producer ids never come again");
+        expected = Some(image(&handle));
+        handle.shutdown().await.unwrap();
+    }
+    assert_eq!(expected.unwrap().topic_count(), 20);
+}
+
+/// K9.
+#[actix::test]
+async fn a_snapshot_bounds_the_log_and_restores_the_same_image() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = ControllerConfig { snapshot_entries: 10, ..config(dir.path()) };
+    let handle = Controller::start(small.clone()).await.unwrap();
+    handle.register_broker(registration(1)).await.unwrap();
+    let mut images = handle.image();
+    for n in 0..300 {
+        handle.create_topic(topic(&format!("topic-{n}"))).await.unwrap();
+    }
+    let expected = images.borrow_and_update().clone();
+    handle.shutdown().await.unwrap();
+    assert!(dir.path().join("metadata.snapshot").exists());
+    let handle = Controller::start(small).await.unwrap();
+    assert_eq!(image(&handle), expected);
+    handle.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn requests_at_the_same_time_are_decided_one_after_the_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let handle = start(dir.path()).await;
+    let epoch = handle.register_broker(registration(1)).await.unwrap();
+    let same = join_all((0..20).map(|_| handle.create_topic(topic("orders")))).await;
+    assert_eq!(same.iter().filter(|result| result.is_ok()).count(), 1);
+    for refused in same.into_iter().filter_map(Result::err) {
+        assert_eq!(refused.code, ErrorCode::TopicExists);
+    }
+    let blocks = join_all((0..100).map(|_| handle.allocate_producer_ids(NODE, epoch))).await;
+    let firsts: BTreeSet<_> = blocks.into_iter().map(|block| block.unwrap().first).collect();
+    assert_eq!(firsts.len(), 100);
+    handle.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn a_killed_actor_is_rebuilt_with_everything_it_ever_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let handle = start(dir.path()).await;
+    handle.register_broker(registration(1)).await.unwrap();
+    for round in 0..3 {
+        handle.create_topic(topic(&format!("before-{round}"))).await.unwrap();
+        let expected = image(&handle);
+        if round % 3 == 2 {
+            handle.panic().await.unwrap();
+        } else {
+            handle.kill().await.unwrap();
+        }
+        assert_eq!(image(&handle), expected);
+        let again = retried(&handle, &format!("before-{round}")).await;
+        assert_eq!(again.unwrap_err().code, ErrorCode::TopicExists);
+    }
+    handle.shutdown().await.unwrap();
+}
+
+/// A request may meet the actor as it dies.
+async fn retried(
+    handle: &ControllerHandle,
+    name: &str,
+) -> Result<Arc<troupe_machines::cluster::Topic>, troupe_proto::error::Error> {
+    loop {
+        match handle.create_topic(topic(name)).await {
+            Err(error) if error.code == ErrorCode::OutcomeUnknown => continue,
+            other => return other,
+        }
+    }
+}
+
+#[actix::test]
+async fn every_request_is_answered_whatever_happens_to_the_actor() {
+    let dir = tempfile::tempdir().unwrap();
+    let handle = start(dir.path()).await;
+    handle.register_broker(registration(1)).await.unwrap();
+    let names: Vec<_> = (0..200).map(|n| format!("topic-{n}")).collect();
+    let creations = join_all(names.iter().map(|name| handle.create_topic(topic(name))));
+    let kills = async {
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+            handle.kill().await.unwrap();
+        }
+    };
+    let (created, ()) = futures::join!(creations, kills);
+    handle.await_active_at_last().await;
+    for (name, result) in names.iter().zip(created) {
+        let exists = image(&handle).topic(name).is_some();
+        match result {
+            Ok(_) => assert!(exists, "{name} was answered and is not there"),
+            Err(error) if error.surely_not_done() => assert!(!exists, "{name}: {error}"),
+            Err(error) => assert_eq!(error.code, ErrorCode::OutcomeUnknown),
+        }
+    }
+    handle.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn ten_thousand_partitions_are_one_decision() {
+    let dir = tempfile::tempdir().unwrap();
+    let handle = start(dir.path()).await;
+    handle.register_broker(registration(1)).await.unwrap();
+    let request = CreateTopic { partitions: Some(10_000), ..topic("wide") };
+    assert_eq!(handle.create_topic(request).await.unwrap().partitions.len(), 10_000);
+    handle.shutdown().await.unwrap();
+    let handle = start(dir.path()).await;
+    assert_eq!(image(&handle).topic("wide").unwrap().partitions.len(), 10_000);
+    handle.register_broker(registration(2)).await.unwrap();
+    let image = image(&handle);
+    let partitions = &image.topic("wide").unwrap().partitions;
+    assert!(partitions.iter().all(|partition| partition.leader == Some(NODE)));
+    handle.shutdown().await.unwrap();
+    let blobs = std::fs::read_dir(dir.path().join("raft/blobs")).unwrap();
+    assert_eq!(blobs.count(), 0, "sled never syncs what it puts there");
+}
+
+/// K2.
+#[actix::test]
+async fn another_clusters_directory_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let named = |id: &str| ControllerConfig { cluster_id: Some(id.into()), ..config(dir.path()) };
+    let handle = Controller::start(named("a")).await.unwrap();
+    assert_eq!(image(&handle).cluster_id(), Some("a"));
+    handle.shutdown().await.unwrap();
+    let refused = Controller::start(named("b")).await.err();
+    assert!(matches!(refused, Some(ControllerStartError::WrongCluster { .. })));
+    let handle = Controller::start(named("a")).await.unwrap();
+    handle.shutdown().await.unwrap();
+    handle.shutdown().await.unwrap();
+    let refused = handle.create_topic(topic("orders")).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::ShuttingDown);
+}
+
+/// A log that the test leads by the hand.
+struct ScriptedLog {
+    state: Mutex<Script>,
+    image: watch::Sender<Arc<ClusterImage>>,
+    leadership: watch::Sender<Leadership>,
+}
+
+#[derive(Default)]
+struct Script {
+    held: Vec<(Proposal, oneshot::Sender<Result<(), ProposeError>>)>,
+    holding: bool,
+}
+
+impl ScriptedLog {
+    fn new() -> Arc<ScriptedLog> {
+        Arc::new(ScriptedLog {
+            state: Mutex::default(),
+            image: watch::Sender::default(),
+            leadership: watch::Sender::default(),
+        })
+    }
+
+    fn lead(&self, here: bool, term: u64) {
+        let leader = Some(if here { NODE } else { NodeId(2) });
+        self.leadership.send_replace(Leadership { leader, term, here });
+    }
+
+    fn apply(&self, proposal: &Proposal) -> Result<(), ProposeError> {
+        let mut image = ClusterImage::clone(&self.image.borrow());
+        if proposal.base_offset.is_some_and(|base| base != image.next_offset()) {
+            return Err(ProposeError::Superseded);
+        }
+        let batch = MetadataBatch::decode(proposal.batch.clone()).unwrap();
+        image.replay_all(&batch.records).unwrap();
+        self.image.send_replace(Arc::new(image));
+        Ok(())
+    }
+
+    fn hold(&self) {
+        self.state.lock().unwrap().holding = true;
+    }
+
+    /// Ends what is held; the first `lost` proposals never reach the log.
+    fn release(&self, lost: usize) {
+        let held = {
+            let mut state = self.state.lock().unwrap();
+            state.holding = false;
+            std::mem::take(&mut state.held)
+        };
+        for (at, (proposal, reply)) in held.into_iter().enumerate() {
+            let result = if at < lost {
+                Err(ProposeError::NotLeader { leader: None })
+            } else {
+                self.apply(&proposal)
+            };
+            let _ = reply.send(result);
+        }
+    }
+
+    async fn held(&self, count: usize) {
+        while self.state.lock().unwrap().held.len() < count {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl MetadataLog for ScriptedLog {
+    fn propose(&self, proposal: Proposal) -> Proposed {
+        let (reply, proposed) = oneshot::channel();
+        let mut state = self.state.lock().unwrap();
+        if state.holding {
+            state.held.push((proposal, reply));
+        } else {
+            let _ = reply.send(self.apply(&proposal));
+        }
+        proposed
+    }
+
+    fn image(&self) -> watch::Receiver<Arc<ClusterImage>> {
+        self.image.subscribe()
+    }
+
+    fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.subscribe()
+    }
+
+    fn shutdown(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+}
+
+fn on(log: &Arc<ScriptedLog>) -> ControllerHandle {
+    Controller::on(log.clone(), ClusterPolicy::default(), "cluster".into())
+}
+
+#[actix::test]
+async fn decisions_that_rest_on_a_lost_one_are_refused_and_the_picture_is_the_committed_one() {
+    let log = ScriptedLog::new();
+    log.lead(true, 1);
+    let handle = on(&log);
+    handle.register_broker(registration(1)).await.unwrap();
+    log.hold();
+    let release = async {
+        log.held(3).await;
+        log.release(1);
+    };
+    let (first, second, third, ()) = futures::join!(
+        handle.create_topic(topic("first")),
+        handle.create_topic(topic("second")),
+        handle.create_topic(topic("third")),
+        release
+    );
+    for lost in [first, second, third] {
+        let error = lost.unwrap_err();
+        assert_eq!(error.code, ErrorCode::NotController);
+        assert!(error.surely_not_done());
+    }
+    assert_eq!(image(&handle).topic_count(), 0);
+    handle.create_topic(topic("first")).await.unwrap();
+    assert_eq!(image(&handle).topic_count(), 1);
+    handle.shutdown().await.unwrap();
+}
+
+/// K7.
+#[actix::test]
+async fn a_standby_refuses_and_names_the_leader() {
+    let log = ScriptedLog::new();
+    log.lead(false, 1);
+    let handle = on(&log);
+    let refused = handle.create_topic(topic("orders")).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::NotController);
+    assert_eq!(refused.leader.unwrap().0, 2);
+    log.lead(true, 2);
+    handle.await_active_at_last().await;
+    handle.register_broker(registration(1)).await.unwrap();
+    handle.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn a_new_leader_decides_on_what_the_old_one_committed() {
+    let log = ScriptedLog::new();
+    log.lead(true, 1);
+    let handle = on(&log);
+    handle.register_broker(registration(1)).await.unwrap();
+    log.hold();
+    let other_leader = async {
+        log.held(1).await;
+        log.lead(false, 2);
+        let request = topic("elsewhere");
+        let id = troupe_proto::ids::TopicId::random();
+        let committed = image(&handle);
+        let decision = committed.create_topic(&ClusterPolicy::default(), &request, id, 0).unwrap();
+        let proposal = Proposal::new(committed.next_offset(), decision.records);
+        log.apply(&proposal).unwrap();
+        log.lead(true, 3);
+        log.held(2).await;
+        log.release(0);
+    };
+    let (lost, ()) = futures::join!(handle.create_topic(topic("here")), other_leader);
+    assert_eq!(lost.unwrap_err().code, ErrorCode::NotController);
+    let refused = handle.create_topic(topic("elsewhere")).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::TopicExists);
+    handle.shutdown().await.unwrap();
+}
