@@ -127,9 +127,9 @@ impl ChaosService for Chaos {
         let mode = request.mode();
         let restarts = if request.address == format!("{}/controller", self.root()) {
             match mode {
-                pb::KillMode::Panic => self.context.controller.panic().await,
+                pb::KillMode::Panic => self.context.controller.panic().await?,
                 pb::KillMode::Stop | pb::KillMode::Unspecified => {
-                    self.context.controller.kill().await
+                    self.context.controller.kill().await?;
                 }
             }
             self.context.controller.restarts()
