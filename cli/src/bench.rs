@@ -1,0 +1,143 @@
+//! `troupe bench`: what users feel, measured from outside, with the settings in the output.
+//!
+//! - [`produce`], [`consume`], [`e2e`]: one figure each, against any node.
+//! - [`limits`]: all figures against what the machine itself can do, raw and broker in turns.
+//! - [`payload`] is made before the clock runs; [`load`] is the loop that is timed; [`latency`] keeps every
+//!   percentile; [`scratch`] makes topics and removes them again.
+
+mod consume;
+mod cpu;
+mod e2e;
+mod latency;
+mod limits;
+mod load;
+mod payload;
+mod produce;
+mod raw;
+mod scratch;
+mod server;
+
+use crate::arguments::Global;
+use crate::block_on;
+use crate::failure::Failure;
+use crate::quantity::{parse_count, parse_size};
+use clap::{Args, Subcommand, ValueEnum};
+use std::time::Duration;
+
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Send records as fast as possible, or at a rate
+    #[command(after_help = "Examples:\n  \
+        troupe bench produce --size 1KiB\n  \
+        troupe bench produce --size 100 --records 10M --partitions 6 --flush-policy os\n  \
+        troupe bench produce --rate 50k --records 500k -o json")]
+    Produce(produce::BenchProduce),
+    /// Read records as fast as possible
+    #[command(after_help = "Examples:\n  \
+        troupe bench consume --size 100 --records 10M\n  \
+        troupe bench consume orders             # what is in the topic already")]
+    Consume(consume::BenchConsume),
+    /// Time from send to receipt
+    #[command(after_help = "Example:\n  troupe bench e2e --rate 1000 --duration 20s")]
+    E2e(e2e::BenchE2e),
+    /// Everything, as a share of what this machine's network stack and disk can do
+    #[command(after_help = "Examples:\n  \
+        troupe bench limits\n  \
+        troupe bench limits --rounds 7 --dir /var/tmp -o json > limits.json")]
+    Limits(limits::BenchLimits),
+    /// The other end of the raw measurements of `limits`
+    #[command(hide = true)]
+    RawReceiver(raw::RawReceiver),
+}
+
+/// The records of a measurement, and the topic that is made for them.
+#[derive(Clone, Debug, Args)]
+pub struct Workload {
+    /// How many
+    #[arg(long, default_value = "1M", value_parser = parse_count)]
+    records: u64,
+    /// Bytes in each value
+    #[arg(long, default_value = "1KiB", value_parser = parse_size)]
+    size: u64,
+    /// Partitions of the topic that is made
+    #[arg(short, long, default_value_t = 1)]
+    partitions: u32,
+    /// flush.policy of the topic that is made
+    #[arg(long, value_enum, default_value_t = FlushPolicy::Commit)]
+    flush_policy: FlushPolicy,
+    /// Seed of the values
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+/// When an append counts with acks=all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum FlushPolicy {
+    /// After its fdatasync
+    Commit,
+    /// When the operating system has it
+    Os,
+}
+
+impl FlushPolicy {
+    fn name(self) -> &'static str {
+        match self {
+            FlushPolicy::Commit => "commit",
+            FlushPolicy::Os => "os",
+        }
+    }
+}
+
+pub fn run(global: &Global, command: BenchCommand) -> Result<(), Failure> {
+    match command {
+        BenchCommand::Produce(bench) => block_on(produce::run(global, bench)),
+        BenchCommand::Consume(bench) => block_on(consume::run(global, bench)),
+        BenchCommand::E2e(bench) => block_on(e2e::run(global, bench)),
+        BenchCommand::Limits(bench) => block_on(limits::run(global, bench)),
+        BenchCommand::RawReceiver(receiver) => raw::receive(&receiver),
+    }
+}
+
+/// Records and bytes of values in a time.
+#[derive(Clone, Copy, Debug)]
+struct Throughput {
+    records: u64,
+    bytes: u64,
+    elapsed: Duration,
+}
+
+impl Throughput {
+    fn records_per_second(&self) -> f64 {
+        self.records as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// Millions of bytes, not mebibytes.
+    fn mb_per_second(&self) -> f64 {
+        self.bytes as f64 / 1e6 / self.elapsed.as_secs_f64()
+    }
+
+    fn view(&self) -> serde_json::Value {
+        serde_json::json!({
+            "records": self.records,
+            "bytes": self.bytes,
+            "seconds": self.elapsed.as_secs_f64(),
+            "recordsPerSecond": self.records_per_second().round(),
+            "mbPerSecond": rounded(self.mb_per_second()),
+        })
+    }
+
+    fn show(&self) -> String {
+        format!(
+            "{} records in {:.2} s: {}records/s, {:.1} MB/s",
+            crate::quantity::grouped(self.records),
+            self.elapsed.as_secs_f64(),
+            crate::quantity::show_rate(self.records_per_second()),
+            self.mb_per_second()
+        )
+    }
+}
+
+/// To three decimals.
+fn rounded(number: f64) -> f64 {
+    (number * 1e3).round() / 1e3
+}

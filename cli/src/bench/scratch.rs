@@ -1,0 +1,36 @@
+//! Topics that live as long as a measurement.
+
+use super::FlushPolicy;
+use crate::failure::{During, Exit, Failure};
+use crate::topic::pairs;
+use troupe_client::Client;
+use troupe_proto::admin::v1::{CreateTopicRequest, DeleteTopicRequest};
+
+/// Makes a topic, runs the measurement, and deletes the topic whatever came of it.
+pub async fn with_topic<T>(
+    client: &Client,
+    partitions: u32,
+    flush_policy: FlushPolicy,
+    measure: impl AsyncFnOnce(&str) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let name = format!("troupe-bench-{:016x}", rand::random::<u64>());
+    let request = CreateTopicRequest {
+        name: name.clone(),
+        partitions: Some(i32::try_from(partitions).unwrap_or(i32::MAX)),
+        configs: pairs(&[("flush.policy", flush_policy.name()), ("file.delete.delay.ms", "0")]),
+        ..CreateTopicRequest::default()
+    };
+    let created = client.admin().create_topic(request).await;
+    created.during(|| "cannot create a topic for the benchmark".to_owned())?;
+    let outcome = tokio::select! {
+        outcome = measure(&name) => outcome,
+        _ = tokio::signal::ctrl_c() => Err(Failure::new(Exit::Interrupted, "", "interrupted")),
+    };
+    let request = DeleteTopicRequest { name: name.clone(), validate_only: false };
+    let deleted = client.admin().delete_topic(request).await;
+    let deleted = deleted.during(|| format!("cannot delete the benchmark's topic {name}"));
+    // If both failed, the measurement's reason comes first.
+    let outcome = outcome?;
+    deleted?;
+    Ok(outcome)
+}

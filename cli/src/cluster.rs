@@ -1,0 +1,116 @@
+//! `troupe cluster`.
+
+use crate::arguments::Global;
+use crate::failure::{During, Failure};
+use crate::output::{Output, Table, number, text};
+use clap::Subcommand;
+use serde::Serialize;
+use troupe_proto::admin::v1::{ClusterNode, GetClusterResponse};
+
+#[derive(Debug, Subcommand)]
+pub enum ClusterCommand {
+    /// Nodes, controller and how many partitions are well
+    Info,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ClusterView {
+    cluster_id: String,
+    version: String,
+    controller_id: Option<i32>,
+    metadata_offset: i64,
+    topic_count: i32,
+    partition_count: i32,
+    offline_partition_count: i32,
+    under_replicated_partition_count: i32,
+    nodes: Vec<NodeView>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NodeView {
+    node_id: i32,
+    endpoint: String,
+    http_endpoint: String,
+    rack: String,
+    fenced: bool,
+    broker_epoch: i64,
+}
+
+impl From<GetClusterResponse> for ClusterView {
+    fn from(cluster: GetClusterResponse) -> Self {
+        let node = |node: ClusterNode| NodeView {
+            node_id: node.node_id,
+            endpoint: node.endpoint,
+            http_endpoint: node.http_endpoint,
+            rack: node.rack,
+            fenced: node.fenced,
+            broker_epoch: node.broker_epoch,
+        };
+        ClusterView {
+            cluster_id: cluster.cluster_id,
+            version: cluster.version,
+            controller_id: (cluster.controller_id >= 0).then_some(cluster.controller_id),
+            metadata_offset: cluster.metadata_offset,
+            topic_count: cluster.topic_count,
+            partition_count: cluster.partition_count,
+            offline_partition_count: cluster.offline_partition_count,
+            under_replicated_partition_count: cluster.under_replicated_partition_count,
+            nodes: cluster.nodes.into_iter().map(node).collect(),
+        }
+    }
+}
+
+pub async fn run(global: &Global, command: ClusterCommand) -> Result<(), Failure> {
+    match command {
+        ClusterCommand::Info => info(global).await,
+    }
+}
+
+async fn info(global: &Global) -> Result<(), Failure> {
+    let client = global.connect().await?;
+    let cluster = client.admin().get_cluster().await;
+    let view = ClusterView::from(cluster.during(|| "cannot describe the cluster".to_owned())?);
+    let output = global.output();
+    output.one(&view, || render(&output, &view))
+}
+
+fn render(output: &Output, view: &ClusterView) -> String {
+    let mut out = String::new();
+    if output.terminal {
+        out += &format!(
+            "cluster {}, version {}, metadata offset {}\n{} topics, {} partitions: {} offline, {} under-replicated\n\n",
+            view.cluster_id,
+            view.version,
+            view.metadata_offset,
+            view.topic_count,
+            view.partition_count,
+            view.offline_partition_count,
+            view.under_replicated_partition_count,
+        );
+    }
+    let columns = [
+        number("NODE"),
+        text("ENDPOINT"),
+        text("HTTP"),
+        text("STATE"),
+        text("ROLE"),
+        text("RACK").wide(),
+        number("EPOCH").wide(),
+    ];
+    let mut table = Table::new(&columns);
+    for node in &view.nodes {
+        let controller = view.controller_id == Some(node.node_id);
+        table.row(vec![
+            node.node_id.to_string(),
+            node.endpoint.clone(),
+            node.http_endpoint.clone(),
+            if node.fenced { "fenced" } else { "active" }.to_owned(),
+            if controller { "broker,controller" } else { "broker" }.to_owned(),
+            node.rack.clone(),
+            node.broker_epoch.to_string(),
+        ]);
+    }
+    out + &output.table(&table)
+}

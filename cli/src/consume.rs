@@ -1,0 +1,162 @@
+//! `troupe consume`: records out, as bytes, by a format, as JSON, or readable on a terminal.
+//!
+//! Records are printed from where the batch stands in memory, into one large buffer that is written when
+//! it is full or when nothing more is there at the moment.
+
+mod plan;
+mod sink;
+
+use crate::arguments::Global;
+use crate::failure::{During, Exit, Failure};
+use crate::format::{Printed, RecordFormat};
+use crate::offsets::OffsetRange;
+use crate::output::Format;
+use clap::Args;
+use futures::FutureExt;
+use plan::Plan;
+use sink::{Look, Sink};
+use std::io::IsTerminal;
+use troupe_client::{FetchedBatch, Partitions, Reader, ReaderConfig, Start};
+use troupe_proto::ids::PartitionId;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    troupe consume orders                          # what comes from now on\n  \
+    troupe consume orders --from-beginning --until-end > orders.txt\n  \
+    troupe consume orders --offset -10             # the last 10 of each partition, then what comes\n  \
+    troupe consume orders --offset @-1h:end        # the last hour\n  \
+    troupe consume orders -p 3 --offset 42 -n 1 -f '%v'\n  \
+    troupe consume orders -f '%p:%o %k=%v\\n'\n  \
+    troupe consume orders --until-end -f '%K{big32}%V{big32}%k%v'   # exact bytes, for `produce -f`\n\
+    Offsets: start, end, 42, +10, -10, ranges 42:50 :end -5:end, times @2026-01-31T12:00Z @-1h @-2h:-1h.\n\
+    Formats: %v value, %k key, %t topic, %p partition, %o offset, %T timestamp in ms, %T{iso}, %h headers,\n\
+    %h{%k=%v;} each header, %e leader epoch, %i count, %s or %V size, %K key size, %H number of headers;\n\
+    {hex}, {base64}, {json} behind bytes, {big32}, {hex64}, … behind numbers; \\n \\t \\r \\0 \\xHH %%.")]
+pub struct Consume {
+    topic: String,
+    /// From the first record on [default: from now on]
+    #[arg(short = 'b', long, conflicts_with = "offset")]
+    from_beginning: bool,
+    /// Where to begin and, in a range, where to stop
+    #[arg(long, value_name = "OFFSET", allow_hyphen_values = true)]
+    offset: Option<OffsetRange>,
+    /// Only these partitions
+    #[arg(short, long, value_name = "N", value_delimiter = ',')]
+    partitions: Vec<u32>,
+    /// Stop after this many records
+    #[arg(short = 'n', long = "num", value_name = "N", visible_alias = "max-messages")]
+    max: Option<u64>,
+    /// Stop where the partitions end at this moment; from the beginning unless --offset says otherwise
+    #[arg(short = 'e', long)]
+    until_end: bool,
+    /// How a record is printed [default: readable on a terminal, else the value and \n]
+    #[arg(short, long)]
+    format: Option<String>,
+    /// What a null key or value is printed as
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    null: String,
+}
+
+pub async fn run(global: &Global, consume: Consume) -> Result<(), Failure> {
+    let look = look(global, &consume)?;
+    let client = global.connect().await?;
+    let what = || format!("cannot consume {}", consume.topic);
+    let range = match (consume.offset, consume.from_beginning || consume.until_end) {
+        (Some(range), _) => range,
+        (None, true) => OffsetRange::FROM_START,
+        (None, false) => OffsetRange::FROM_END,
+    };
+    let plan = Plan::make(&client, &consume.topic, &consume.partitions, range, consume.until_end);
+    let plan = plan.await?;
+    let sink = Sink::new(consume.topic.clone(), look)?;
+    let mut run = Run { sink, plan, left: consume.max.unwrap_or(u64::MAX), printed: 0 };
+    if run.finished() {
+        return run.sink.flush();
+    }
+    let config = ReaderConfig {
+        partitions: Partitions::Only(run.plan.starts.keys().copied().collect()),
+        start: Start::Each(run.plan.starts.clone()),
+        ..ReaderConfig::default()
+    };
+    let mut reader = client.reader(&consume.topic, config).await.during(what)?;
+    let outcome = tokio::select! {
+        outcome = run.read(&mut reader, &consume.topic) => outcome,
+        _ = tokio::signal::ctrl_c() => Ok(()),
+    };
+    let flushed = run.sink.flush();
+    if global.progress() && std::io::stdout().is_terminal() {
+        eprintln!("{} records", run.printed);
+    }
+    outcome.and(flushed)
+}
+
+fn look(global: &Global, consume: &Consume) -> Result<Look, Failure> {
+    let null = consume.null.as_bytes();
+    let format = |format: &str| match RecordFormat::parse(format, null) {
+        Ok(compiled) => Ok(Look::Format(compiled)),
+        Err(error) => Err(Failure::usage(format!("-f '{format}': {error}"))),
+    };
+    let terminal = std::io::stdout().is_terminal();
+    match (&consume.format, global.chosen_format()) {
+        (Some(_), Some(Format::Json | Format::Jsonl)) => {
+            Err(Failure::usage("-f and -o json exclude each other"))
+        }
+        (Some(text), _) => format(text),
+        (None, Some(Format::Json | Format::Jsonl)) => Ok(Look::Json),
+        (None, Some(Format::Wide)) => Ok(Look::Readable { wide: true }),
+        (None, Some(Format::Table)) => Ok(Look::Readable { wide: false }),
+        (None, None) if terminal => Ok(Look::Readable { wide: false }),
+        (None, None) => format("%v\\n"),
+    }
+}
+
+struct Run {
+    sink: Sink,
+    plan: Plan,
+    /// How many records may still be printed.
+    left: u64,
+    printed: u64,
+}
+
+impl Run {
+    fn finished(&self) -> bool {
+        self.left == 0 || self.plan.finished()
+    }
+
+    /// Until everything that was asked for is printed.
+    async fn read(&mut self, reader: &mut Reader, topic: &str) -> Result<(), Failure> {
+        while !self.finished() {
+            let next = match reader.next_batch().now_or_never() {
+                Some(next) => next,
+                None => {
+                    // Nothing is there at the moment: whoever reads our output shall see what was.
+                    self.sink.flush()?;
+                    reader.next_batch().await
+                }
+            };
+            let Some(batch) = next else {
+                return Err(Failure::new(Exit::Failed, "", "the stream ended before its time"));
+            };
+            let batch = batch.during(|| format!("cannot consume {topic}"))?;
+            self.print(&batch, topic)?;
+            self.plan.read(batch.partition, batch.header.end_offset());
+        }
+        Ok(())
+    }
+
+    fn print(&mut self, batch: &FetchedBatch, topic: &str) -> Result<(), Failure> {
+        let until = self.plan.until(batch.partition);
+        let PartitionId(partition) = batch.partition;
+        for record in batch.iter() {
+            let record = record.during(|| format!("cannot consume {topic}"))?;
+            if self.left == 0 || until.is_some_and(|until| record.offset >= until) {
+                break;
+            }
+            self.left -= 1;
+            self.printed += 1;
+            let header = &batch.header;
+            self.sink.write(&Printed { topic, partition, header, record, count: self.printed })?;
+        }
+        Ok(())
+    }
+}

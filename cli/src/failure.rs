@@ -1,0 +1,259 @@
+//! Why a command failed: what was tried, the reason, what to try next, and the exit code that says it.
+
+use crate::output::Format;
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+use troupe_client::ClientError;
+use troupe_proto::error::{ErrorCode, GrpcCode};
+
+/// What the exit code tells a script. 0 is success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// It was tried and did not work.
+    Failed = 1,
+    /// The command line makes no sense; clap uses the same number.
+    Usage = 2,
+    NotFound = 3,
+    /// The broker understood and said no; the same again would be refused again.
+    Refused = 4,
+    /// Ctrl-C, as shells count it.
+    Interrupted = 130,
+}
+
+/// A failed command.
+#[derive(Debug)]
+pub struct Failure {
+    exit: Exit,
+    /// What was tried: `cannot create topic orders`. Empty if the cause says it all.
+    what: String,
+    cause: String,
+    reason: Option<&'static str>,
+    hint: Option<String>,
+    /// Nobody reads our output any more: the end of a pipe, not a failure.
+    reader_gone: bool,
+}
+
+impl Failure {
+    pub fn new(exit: Exit, what: impl Into<String>, cause: impl fmt::Display) -> Failure {
+        Failure {
+            exit,
+            what: what.into(),
+            cause: cause.to_string(),
+            reason: None,
+            hint: None,
+            reader_gone: false,
+        }
+    }
+
+    pub fn usage(cause: impl fmt::Display) -> Failure {
+        Failure::new(Exit::Usage, "", cause)
+    }
+
+    pub fn client(what: impl Into<String>, error: &ClientError) -> Failure {
+        let code = error.reason();
+        let exit = match error {
+            ClientError::Config(_) => Exit::Usage,
+            _ => exit_for(code),
+        };
+        // A refusal shows its reason in front; here it comes at the end.
+        let cause = match error {
+            ClientError::Refused(refusal) => refusal.message.clone(),
+            other => other.to_string(),
+        };
+        let hint = match error {
+            ClientError::CannotConnect { .. } => Some(
+                "start a node with `troupe dev`, or name another one with --server or TROUPE_SERVER",
+            ),
+            _ => hint_for(code),
+        };
+        let reason = match error {
+            ClientError::CannotConnect { .. } | ClientError::Config(_) => None,
+            _ => Some(code.reason()),
+        };
+        Failure { reason, hint: hint.map(str::to_owned), ..Failure::new(exit, what, cause) }
+    }
+
+    /// A failed write to standard output.
+    pub fn writing(error: &io::Error) -> Failure {
+        Failure {
+            reader_gone: error.kind() == io::ErrorKind::BrokenPipe,
+            ..Failure::new(Exit::Failed, "cannot write the output", error)
+        }
+    }
+
+    #[must_use]
+    pub fn with_hint(self, hint: impl Into<String>) -> Failure {
+        Failure { hint: Some(hint.into()), ..self }
+    }
+
+    /// One more sentence behind the cause.
+    #[must_use]
+    pub fn with_note(mut self, note: &str) -> Failure {
+        self.cause = format!("{}; {note}", self.cause);
+        self
+    }
+
+    /// Tells the user, on standard error, and gives the exit code.
+    pub fn report(self, format: Format) -> ExitCode {
+        if self.reader_gone {
+            return ExitCode::SUCCESS;
+        }
+        if format.is_json() {
+            let error = serde_json::json!({ "error": {
+                "what": self.what, "cause": self.cause, "reason": self.reason, "hint": self.hint,
+                "exitCode": self.exit as u8,
+            }});
+            eprintln!("{error}");
+        } else {
+            eprintln!("{self}");
+        }
+        ExitCode::from(self.exit as u8)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: ")?;
+        if !self.what.is_empty() {
+            write!(f, "{}: ", self.what)?;
+        }
+        write!(f, "{}", self.cause)?;
+        if let Some(reason) = self.reason {
+            write!(f, " ({reason})")?;
+        }
+        if let Some(hint) = &self.hint {
+            write!(f, "\n  try: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Says what was tried when it did not work.
+pub trait During<T> {
+    fn during(self, what: impl FnOnce() -> String) -> Result<T, Failure>;
+}
+
+impl<T> During<T> for Result<T, ClientError> {
+    fn during(self, what: impl FnOnce() -> String) -> Result<T, Failure> {
+        self.map_err(|error| Failure::client(what(), &error))
+    }
+}
+
+impl<T> During<T> for io::Result<T> {
+    fn during(self, what: impl FnOnce() -> String) -> Result<T, Failure> {
+        self.map_err(|error| {
+            let exit = match error.kind() {
+                io::ErrorKind::NotFound => Exit::NotFound,
+                _ => Exit::Failed,
+            };
+            Failure::new(exit, what(), error)
+        })
+    }
+}
+
+fn exit_for(code: ErrorCode) -> Exit {
+    if code.is_retriable() {
+        return Exit::Failed;
+    }
+    match code.grpc_code() {
+        GrpcCode::NotFound => Exit::NotFound,
+        GrpcCode::InvalidArgument
+        | GrpcCode::AlreadyExists
+        | GrpcCode::PermissionDenied
+        | GrpcCode::FailedPrecondition
+        | GrpcCode::OutOfRange => Exit::Refused,
+        GrpcCode::DeadlineExceeded
+        | GrpcCode::ResourceExhausted
+        | GrpcCode::Aborted
+        | GrpcCode::Internal
+        | GrpcCode::Unavailable
+        | GrpcCode::DataLoss => Exit::Failed,
+    }
+}
+
+/// One thing to try, for reasons where there is one.
+fn hint_for(code: ErrorCode) -> Option<&'static str> {
+    match code {
+        ErrorCode::UnknownTopic => {
+            Some("`troupe topic list` shows what there is, `troupe topic create NAME` makes one")
+        }
+        ErrorCode::UnknownPartition => Some("`troupe topic describe NAME` shows the partitions"),
+        ErrorCode::TopicExists => Some("--if-not-exists is content with a topic that is there"),
+        ErrorCode::InvalidTopic => {
+            Some("use 1 to 249 characters of a-z, A-Z, 0-9, `.`, `_` and `-`")
+        }
+        ErrorCode::InvalidConfig => {
+            Some("`troupe topic describe NAME -o wide` lists every key and what it means")
+        }
+        ErrorCode::InvalidReplicationFactor => Some(
+            "`troupe cluster info` shows the nodes; a partition has at most one replica on each",
+        ),
+        ErrorCode::TopicDeletionDisabled => {
+            Some("start the node with --set delete.topic.enable=true")
+        }
+        ErrorCode::OffsetOutOfRange => Some(
+            "`troupe topic describe NAME` shows the offsets; --offset start takes the first one",
+        ),
+        ErrorCode::RecordTooLarge => {
+            Some("raise max.message.bytes with `troupe topic alter`, and --max-request-size here")
+        }
+        ErrorCode::UnsupportedCompression => Some("use none, gzip, snappy, lz4 or zstd"),
+        ErrorCode::DiskFull => {
+            Some("free space on the node's disk; shorten retention with `troupe topic alter`")
+        }
+        ErrorCode::ChaosDisabled => {
+            Some("start the node with --set chaos.enable=true, or use `troupe dev`")
+        }
+        ErrorCode::UnknownActor => Some("`troupe actor tree` shows the addresses"),
+        ErrorCode::LeaderNotAvailable | ErrorCode::NotController | ErrorCode::ShuttingDown => {
+            Some("wait a moment and try again; `troupe cluster info` shows the nodes")
+        }
+        ErrorCode::CorruptLog => Some("`troupe log verify FILE` on the node finds the place"),
+        ErrorCode::Unspecified
+        | ErrorCode::InvalidPartitions
+        | ErrorCode::InvalidReplicaAssignment
+        | ErrorCode::InvalidRequest
+        | ErrorCode::StaleTopicId
+        | ErrorCode::NotLeader
+        | ErrorCode::FencedLeaderEpoch
+        | ErrorCode::NotEnoughReplicas
+        | ErrorCode::NotEnoughReplicasAfterAppend
+        | ErrorCode::OutcomeUnknown
+        | ErrorCode::RequestTimedOut
+        | ErrorCode::InvalidRecord
+        | ErrorCode::CorruptBatch
+        | ErrorCode::InvalidTimestamp
+        | ErrorCode::OutOfOrderSequence
+        | ErrorCode::ProducerFenced
+        | ErrorCode::Throttled
+        | ErrorCode::StorageFailure
+        | ErrorCode::Internal => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_code_tells_what_kind_of_no_it_was() {
+        assert_eq!(exit_for(ErrorCode::UnknownTopic), Exit::NotFound);
+        assert_eq!(exit_for(ErrorCode::TopicExists), Exit::Refused);
+        assert_eq!(exit_for(ErrorCode::ChaosDisabled), Exit::Refused);
+        assert_eq!(exit_for(ErrorCode::NotLeader), Exit::Failed);
+        assert_eq!(exit_for(ErrorCode::RequestTimedOut), Exit::Failed);
+    }
+
+    #[test]
+    fn an_error_says_what_failed_why_and_what_to_try() {
+        let failure =
+            Failure::new(Exit::NotFound, "cannot describe topic x", "there is no topic x")
+                .with_hint("`troupe topic list`");
+        assert_eq!(
+            failure.to_string(),
+            "error: cannot describe topic x: there is no topic x\n  try: `troupe topic list`"
+        );
+    }
+}

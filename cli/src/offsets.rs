@@ -1,0 +1,246 @@
+//! The grammar of `consume --offset`, as in rpk: where to begin and, optionally, where to stop.
+//!
+//! ```text
+//! start  end           the first record; the end at this moment
+//! 42  +10  -10         an exact offset; 10 after the start; 10 before the end
+//! 42:  :42  42:50      from; until; both. The end of a range is exclusive, and any form may stand in it
+//! :end                 what there is now
+//! @T  @T1:T2  @:T2     by timestamp: RFC 3339, a date, 13 digits (ms), 10 digits (s), -48h (before now)
+//! ```
+
+use crate::quantity::parse_duration;
+use crate::timestamp;
+use std::fmt;
+use std::str::FromStr;
+
+/// One end of a range, before it is known what the partitions hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Position {
+    Start,
+    End,
+    Exact(u64),
+    AfterStart(u64),
+    BeforeEnd(u64),
+    /// The first record with this timestamp or a later one.
+    At(Moment),
+}
+
+/// A point in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    Timestamp(i64),
+    BeforeNow { ms: i64 },
+}
+
+impl Moment {
+    pub fn timestamp_ms(self, now_ms: i64) -> i64 {
+        match self {
+            Moment::Timestamp(ms) => ms,
+            Moment::BeforeNow { ms } => now_ms.saturating_sub(ms),
+        }
+    }
+}
+
+/// What to read of each partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OffsetRange {
+    pub from: Position,
+    /// Exclusive; None: for ever.
+    pub until: Option<Position>,
+}
+
+impl OffsetRange {
+    pub const FROM_START: OffsetRange = OffsetRange { from: Position::Start, until: None };
+    pub const FROM_END: OffsetRange = OffsetRange { from: Position::End, until: None };
+}
+
+/// What one partition holds; the answers that a range needs to become two offsets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    pub earliest: u64,
+    pub latest: u64,
+    /// Offset for the timestamp of `from`, and of `until`; None: no record is that late.
+    pub at_from: Option<u64>,
+    pub at_until: Option<u64>,
+}
+
+impl OffsetRange {
+    /// The range in offsets of a partition: from, and the exclusive end. Relative positions stay within
+    /// what there is; exact ones are taken at their word.
+    pub fn resolve(&self, bounds: &Bounds) -> (u64, Option<u64>) {
+        let resolve = |position, by_time: Option<u64>| match position {
+            Position::Start => bounds.earliest,
+            Position::End => bounds.latest,
+            Position::Exact(offset) => offset,
+            Position::AfterStart(count) => bounds.earliest.saturating_add(count).min(bounds.latest),
+            Position::BeforeEnd(count) => bounds.latest.saturating_sub(count).max(bounds.earliest),
+            Position::At(_) => by_time.unwrap_or(bounds.latest),
+        };
+        let from = resolve(self.from, bounds.at_from);
+        (from, self.until.map(|until| resolve(until, bounds.at_until)))
+    }
+}
+
+/// Text that is no range of offsets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OffsetError(String);
+
+impl fmt::Display for OffsetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "`{}` is no offset; use start, end, 42, +10, -10, 42:50, :end, @2026-01-31, @-1h or @-2h:-1h",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for OffsetError {}
+
+impl FromStr for OffsetRange {
+    type Err = OffsetError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let error = || OffsetError(text.to_owned());
+        if let Some(times) = text.strip_prefix('@') {
+            return time_range(times).ok_or_else(error);
+        }
+        let (from, until) = text.split_once(':').unwrap_or((text, ""));
+        if from.is_empty() && until.is_empty() {
+            return Err(error());
+        }
+        let side = |text: &str| match text {
+            "" => Some(None),
+            text => position(text).map(Some),
+        };
+        let from = side(from).ok_or_else(error)?.unwrap_or(Position::Start);
+        let until = side(until).ok_or_else(error)?;
+        Ok(OffsetRange { from, until })
+    }
+}
+
+fn position(text: &str) -> Option<Position> {
+    match text {
+        "start" | "earliest" | "beginning" => return Some(Position::Start),
+        "end" | "latest" => return Some(Position::End),
+        _ => {}
+    }
+    let digits = |text: &str| {
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        if digits { text.parse().ok() } else { None }
+    };
+    match text.as_bytes().first()? {
+        b'+' => digits(&text[1..]).map(Position::AfterStart),
+        b'-' => digits(&text[1..]).map(Position::BeforeEnd),
+        _ => digits(text).map(Position::Exact),
+    }
+}
+
+/// Timestamps contain colons themselves, so every colon is tried as the one between them.
+fn time_range(text: &str) -> Option<OffsetRange> {
+    if let Some(from) = moment(text) {
+        return Some(OffsetRange { from, until: None });
+    }
+    text.match_indices(':').find_map(|(at, _)| {
+        let (from, until) = (&text[..at], &text[at + 1..]);
+        let from = if from.is_empty() { Position::Start } else { moment(from)? };
+        match until {
+            "" if at == 0 => None,
+            "" => Some(OffsetRange { from, until: None }),
+            until => Some(OffsetRange { from, until: Some(moment(until)?) }),
+        }
+    })
+}
+
+fn moment(text: &str) -> Option<Position> {
+    match text {
+        "start" => return Some(Position::Start),
+        "end" => return Some(Position::End),
+        _ => {}
+    }
+    if let Some(span) = text.strip_prefix('-') {
+        let unit = span.chars().last()?;
+        let ms = parse_duration(span).ok().filter(|_| unit.is_alphabetic())?.as_millis();
+        return Some(Position::At(Moment::BeforeNow { ms: i64::try_from(ms).ok()? }));
+    }
+    timestamp::parse(text).map(|ms| Position::At(Moment::Timestamp(ms)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn range(text: &str) -> OffsetRange {
+        text.parse().unwrap()
+    }
+
+    fn at(ms: i64) -> Position {
+        Position::At(Moment::Timestamp(ms))
+    }
+
+    #[test]
+    fn every_form_of_the_help_is_understood() {
+        let from = |from| OffsetRange { from, until: None };
+        assert_eq!(range("start"), from(Position::Start));
+        assert_eq!(range("end"), from(Position::End));
+        assert_eq!(range("42"), from(Position::Exact(42)));
+        assert_eq!(range("42:"), from(Position::Exact(42)));
+        assert_eq!(range("+10"), from(Position::AfterStart(10)));
+        assert_eq!(range("-10"), from(Position::BeforeEnd(10)));
+        let both = |from, until| OffsetRange { from, until: Some(until) };
+        assert_eq!(range(":end"), both(Position::Start, Position::End));
+        assert_eq!(range(":42"), both(Position::Start, Position::Exact(42)));
+        assert_eq!(range("5:9"), both(Position::Exact(5), Position::Exact(9)));
+        assert_eq!(range("-5:end"), both(Position::BeforeEnd(5), Position::End));
+        assert_eq!(range("@2024-02-29"), from(at(1_709_164_800_000)));
+        assert_eq!(range("@1709210096789:"), from(at(1_709_210_096_789)));
+        assert_eq!(
+            range("@2024-02-29T12:34:56Z:2024-02-29T12:34:57Z"),
+            both(at(1_709_210_096_000), at(1_709_210_097_000))
+        );
+        let before = |ms| Position::At(Moment::BeforeNow { ms });
+        assert_eq!(range("@-2h:-90m"), both(before(7_200_000), before(5_400_000)));
+        assert_eq!(range("@:-1h"), both(Position::Start, before(3_600_000)));
+        assert_eq!(range("@-1h:end"), both(before(3_600_000), Position::End));
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for text in ["", ":", "now", "4x", "--4", "+", "@", "@:", "@noon", "@-5", "1:2:3", "+-1"] {
+            assert!(text.parse::<OffsetRange>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn relative_positions_stay_within_the_partition() {
+        let bounds = Bounds { earliest: 10, latest: 20, at_from: Some(13), at_until: None };
+        for (text, expected) in [
+            ("start", (10, None)),
+            ("end", (20, None)),
+            ("-5", (15, None)),
+            ("-50", (10, None)),
+            ("+5", (15, None)),
+            ("+50", (20, None)),
+            (":end", (10, Some(20))),
+            ("3:99", (3, Some(99))),
+            ("@1709210096789", (13, None)),
+            ("@1709210096789:1709210096790", (13, Some(20))),
+        ] {
+            assert_eq!(range(text).resolve(&bounds), expected, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "\\PC{0,20}") {
+            let _ = text.parse::<OffsetRange>();
+        }
+
+        #[test]
+        fn exact_ranges_are_read_back(from: u32, until: u32) {
+            let range = range(&format!("{from}:{until}"));
+            prop_assert_eq!(range.resolve(&Bounds::default()), (u64::from(from), Some(u64::from(until))));
+        }
+    }
+}

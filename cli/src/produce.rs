@@ -1,0 +1,428 @@
+//! `troupe produce`: bytes in, records out, exactly as they came.
+//!
+//! A thread reads blocks, the main thread cuts them into records and hands each to the producer by
+//! reference; nothing is allocated for a record. Deliveries are settled in order, so a failure names the
+//! first record it hit, and how many others surely were not written or may have been.
+
+mod deliveries;
+mod input;
+mod report;
+
+use crate::arguments::Global;
+use crate::failure::{During, Exit, Failure};
+use crate::format::{Input, InputFormat, unescape};
+use crate::quantity::{parse_duration, parse_size};
+use crate::timestamp;
+use clap::Args;
+use deliveries::Deliveries;
+use input::{Block, Blocks};
+use report::Report;
+use std::path::PathBuf;
+use std::time::Duration;
+use troupe_client::{
+    Acks, Client, ClientError, Delivery, Producer, ProducerConfig, Record, TopicProducer,
+    TrySendError,
+};
+use troupe_proto::batch::Compression;
+use troupe_proto::ids::PartitionId;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    echo 'hello, world' | troupe produce greetings\n  \
+    troupe produce logs access.log error.log --compression zstd\n  \
+    troupe produce users -K : < users.txt                 # key:value lines\n  \
+    troupe produce users -f '%k\\t%v\\n' < users.tsv        # the same with a format\n  \
+    troupe produce frames -f '%V{big32}%v' < frames.bin   # records with their length in front\n  \
+    troupe produce page -f %v -H 'type: html' < page.html # the whole input as one record\n\
+    Formats: %v value, %k key, %p partition, %T timestamp in ms, %h headers (a=1,b=2), %V and %K lengths;\n\
+    {hex}, {base64}, {json} or {LENGTH} behind a field, {big32}, {little32}, … behind a length;\n\
+    \\n \\t \\r \\0 \\xHH and %% stand for themselves.")]
+pub struct Produce {
+    topic: String,
+    /// Read these instead of standard input
+    files: Vec<PathBuf>,
+    /// The key of every record
+    #[arg(short, long)]
+    key: Option<String>,
+    /// What stands between key and value in a line
+    #[arg(short = 'K', long, value_name = "TEXT", conflicts_with_all = ["key", "format"])]
+    key_separator: Option<String>,
+    /// A header of every record, `name: value`; may be repeated
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<String>,
+    /// The partition of every record [default: by key, or evenly]
+    #[arg(short, long)]
+    partition: Option<u32>,
+    /// How input is cut into records [default: lines, without their \n]
+    #[arg(short, long)]
+    format: Option<String>,
+    /// A key or value that reads so is null
+    #[arg(long, value_name = "TEXT")]
+    null_marker: Option<String>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// The producer's settings that have flags.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Producer settings")]
+pub struct Settings {
+    /// When a record counts as written: all, 1 (leader) or 0 (none)
+    #[arg(long, default_value = "all")]
+    pub acks: Acks,
+    /// none, gzip, snappy, lz4 or zstd
+    #[arg(short = 'z', long, default_value = "none")]
+    pub compression: Compression,
+    /// How long a record waits for company
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub linger: Option<Duration>,
+    /// Bytes in a batch
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub batch_size: Option<u64>,
+    /// Bytes that may wait for answers
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub buffer_memory: Option<u64>,
+    /// Largest record
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub max_request_size: Option<u64>,
+    /// How long a record is retried
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub delivery_timeout: Option<Duration>,
+}
+
+impl Settings {
+    pub fn config(&self) -> ProducerConfig {
+        let mut config = ProducerConfig {
+            acks: self.acks,
+            compression: self.compression,
+            ..ProducerConfig::default()
+        };
+        let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        if let Some(linger) = self.linger {
+            config.linger = linger;
+        }
+        if let Some(bytes) = self.max_request_size {
+            config.max_request_size = size(bytes);
+        }
+        if let Some(bytes) = self.batch_size {
+            config.batch_size = size(bytes);
+            config.max_request_size = config.max_request_size.max(config.batch_size);
+        }
+        if let Some(bytes) = self.buffer_memory {
+            config.buffer_memory = size(bytes);
+        }
+        if let Some(timeout) = self.delivery_timeout {
+            config.delivery_timeout = timeout;
+            config.request_timeout =
+                config.request_timeout.min(timeout.saturating_sub(config.linger));
+        }
+        // A full buffer is a reason to wait; how long at most, the deliveries decide.
+        config.max_block = config.delivery_timeout.max(config.max_block);
+        config
+    }
+}
+
+pub async fn run(global: &Global, produce: Produce) -> Result<(), Failure> {
+    let what = || format!("cannot produce to {}", produce.topic);
+    // Everything on the command line is checked before the first byte is read.
+    let template = Template::new(&produce)?;
+    let client = global.connect().await?;
+    check_partition(&client, &produce).await?;
+    let producer = client.producer(produce.settings.config()).await.during(what)?;
+    let topic = producer.topic(&produce.topic).await.during(what)?;
+    let blocks = Blocks::read(produce.files).await?;
+
+    let mut pump = Pump {
+        topic,
+        template,
+        report: Report::new(global, &produce.topic, blocks.total()),
+        deliveries: Deliveries::default(),
+        blocks,
+        pending: Vec::new(),
+    };
+    let mut interrupted = false;
+    let pumped = tokio::select! {
+        pumped = pump.run() => pumped,
+        _ = tokio::signal::ctrl_c() => {
+            interrupted = true;
+            Ok(())
+        }
+    };
+    // What was read is delivered or given up, whatever ended the reading.
+    tokio::select! {
+        () = pump.finish(&producer) => {}
+        _ = tokio::signal::ctrl_c() => interrupted = true,
+    }
+    let Pump { mut report, deliveries, .. } = pump;
+    report.finish(global, &deliveries)?;
+    if let Some((number, error)) = deliveries.first_failure() {
+        let failure = Failure::client(format!("{}: record {number}", what()), error);
+        return Err(failure.with_note(&deliveries.show()));
+    }
+    pumped?;
+    if interrupted {
+        let note = format!("interrupted; {}", deliveries.show());
+        return Err(Failure::new(Exit::Interrupted, what(), note));
+    }
+    Ok(())
+}
+
+/// A topic or partition that is not there is told at once, not when a timeout has passed.
+async fn check_partition(client: &Client, produce: &Produce) -> Result<(), Failure> {
+    let what = || format!("cannot produce to {}", produce.topic);
+    let metadata = client.topic(&produce.topic).await.during(what)?;
+    match produce.partition {
+        Some(partition) if partition as usize >= metadata.partitions.len() => {
+            let count = metadata.partitions.len();
+            let cause =
+                format!("there is no partition {partition}; the topic has 0 to {}", count - 1);
+            Err(Failure::new(Exit::NotFound, what(), cause))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What every record has, and how the input is cut.
+struct Template {
+    cut: Cut,
+    key: Option<Vec<u8>>,
+    headers: Vec<(String, Option<Vec<u8>>)>,
+    partition: Option<PartitionId>,
+}
+
+enum Cut {
+    /// At \n and nothing else.
+    Lines,
+    Format(InputFormat),
+}
+
+impl Template {
+    fn new(produce: &Produce) -> Result<Template, Failure> {
+        let null = produce.null_marker.as_deref().map(str::as_bytes);
+        let escaped = |text: &str| text.replace('%', "%%");
+        let format = match (&produce.format, &produce.key_separator) {
+            (Some(format), _) => Some(format.clone()),
+            (None, Some(separator)) => {
+                unescape(separator).map_err(Failure::usage)?;
+                Some(format!("%k{}%v\\n", escaped(separator)))
+            }
+            (None, None) if null.is_some() => Some("%v\\n".to_owned()),
+            (None, None) => None,
+        };
+        let cut = match format {
+            None => Cut::Lines,
+            Some(format) => match InputFormat::parse(&format, null) {
+                Ok(format) => Cut::Format(format),
+                Err(error) => return Err(Failure::usage(format!("-f '{format}': {error}"))),
+            },
+        };
+        let headers: Result<_, _> = produce.headers.iter().map(|text| parse_header(text)).collect();
+        Ok(Template {
+            cut,
+            key: produce.key.clone().map(String::into_bytes),
+            headers: headers?,
+            partition: produce.partition.map(PartitionId),
+        })
+    }
+}
+
+/// `name: value` as in curl, or `name=value` as in kcat; a name alone has no value.
+fn parse_header(text: &str) -> Result<(String, Option<Vec<u8>>), Failure> {
+    let (name, value) = match text.find([':', '=']) {
+        Some(at) => {
+            let value = &text[at + 1..];
+            let value = value.strip_prefix(' ').unwrap_or(value);
+            (&text[..at], Some(value.as_bytes().to_vec()))
+        }
+        None => (text, None),
+    };
+    if name.trim().is_empty() {
+        return Err(Failure::usage(format!("-H '{text}': the name is empty; write 'name: value'")));
+    }
+    Ok((name.trim().to_owned(), value))
+}
+
+/// Moves records from the input to the producer.
+struct Pump {
+    topic: TopicProducer,
+    template: Template,
+    report: Report,
+    deliveries: Deliveries,
+    blocks: Blocks,
+    /// The record that the last block began.
+    pending: Vec<u8>,
+}
+
+impl Pump {
+    /// Until the input ends or a record fails. Dropping the future between two records is fine: what was
+    /// sent is in `deliveries`.
+    async fn run(&mut self) -> Result<(), Failure> {
+        while !self.deliveries.failed() {
+            tokio::select! {
+                biased;
+                block = self.blocks.next() => match block {
+                    None => return Ok(()),
+                    Some(block) => self.block(block.during(|| "cannot read the input".to_owned())?).await?,
+                },
+                // On a slow input, this is how a failure is seen before the next line is typed.
+                () = self.deliveries.settle_one() => {}
+            }
+            self.deliveries.settle_ready();
+            self.report.progress(&self.deliveries);
+        }
+        Ok(())
+    }
+
+    async fn block(&mut self, block: Block) -> Result<(), Failure> {
+        let now = timestamp::now_ms();
+        let pending = std::mem::take(&mut self.pending);
+        match block {
+            Block::Bytes(bytes) => {
+                self.report.bytes_read += bytes.len() as u64;
+                match &self.template.cut {
+                    Cut::Lines => self.lines(pending, &bytes, now).await?,
+                    Cut::Format(_) => self.records(pending, &bytes, false, now).await?,
+                }
+            }
+            Block::EndOfFile if pending.is_empty() => {}
+            Block::EndOfFile => match &self.template.cut {
+                Cut::Lines => self.send(&Line::value(&pending), now).await,
+                Cut::Format(_) => self.records(pending, &[], true, now).await?,
+            },
+        }
+        Ok(())
+    }
+
+    async fn lines(&mut self, mut pending: Vec<u8>, bytes: &[u8], now: i64) -> Result<(), Failure> {
+        let mut start = 0;
+        if !pending.is_empty() {
+            let Some(end) = memchr::memchr(b'\n', bytes) else {
+                pending.extend_from_slice(bytes);
+                self.pending = pending;
+                return Ok(());
+            };
+            pending.extend_from_slice(&bytes[..end]);
+            self.send(&Line::value(&pending), now).await;
+            start = end + 1;
+        }
+        let rest = start;
+        for end in memchr::memchr_iter(b'\n', &bytes[rest..]).map(|at| rest + at) {
+            let line = &bytes[start..end];
+            start = end + 1;
+            self.send(&Line::value(line), now).await;
+            if self.deliveries.failed() {
+                return Ok(());
+            }
+        }
+        self.pending = bytes[start..].to_vec();
+        Ok(())
+    }
+
+    async fn records(
+        &mut self,
+        mut pending: Vec<u8>,
+        bytes: &[u8],
+        last: bool,
+        now: i64,
+    ) -> Result<(), Failure> {
+        pending.extend_from_slice(bytes);
+        let mut at = 0;
+        while at < pending.len() && !self.deliveries.failed() {
+            let Cut::Format(format) = &self.template.cut else {
+                unreachable!("only called for a format");
+            };
+            match format.read(&pending[at..], last) {
+                Ok(Input::Record(record, used)) => {
+                    at += used;
+                    let line = Line {
+                        key: record.key.as_deref(),
+                        value: record.value.as_deref(),
+                        headers: &record.headers,
+                        partition: record.partition.map(PartitionId),
+                        timestamp_ms: record.timestamp_ms,
+                    };
+                    self.send(&line, now).await;
+                }
+                Ok(Input::More) => break,
+                Err(error) => {
+                    let number = self.deliveries.sent() + 1;
+                    let cause = format!("record {number} cannot be read: {error}");
+                    return Err(Failure::new(Exit::Failed, "", cause)
+                        .with_note(&format!("the {} before it were sent", number - 1)));
+                }
+            }
+        }
+        pending.drain(..at);
+        self.pending = pending;
+        Ok(())
+    }
+
+    async fn send(&mut self, line: &Line<'_>, now: i64) {
+        let template = &self.template;
+        let mut headers = Vec::new();
+        if !(template.headers.is_empty() && line.headers.is_empty()) {
+            headers.extend(template.headers.iter().map(|(k, v)| (k.as_str(), v.as_deref())));
+            headers.extend_from_slice(line.headers);
+        }
+        let record = Record {
+            key: line.key.or(template.key.as_deref()),
+            value: line.value,
+            headers: &headers,
+            partition: line.partition.or(template.partition),
+            timestamp_ms: Some(line.timestamp_ms.unwrap_or(now)),
+        };
+        self.report.value_bytes += line.value.map_or(0, <[u8]>::len) as u64;
+        let sent = send(&self.topic, record).await;
+        self.deliveries.push(sent);
+    }
+
+    /// Waits until every record that was sent is answered.
+    async fn finish(&mut self, producer: &Producer) {
+        // The deliveries say how it went.
+        let _ = producer.flush().await;
+        while self.deliveries.waiting() {
+            self.deliveries.settle_one().await;
+            self.report.progress(&self.deliveries);
+        }
+    }
+}
+
+/// Takes the fast path while there is room.
+pub async fn send(topic: &TopicProducer, record: Record<'_>) -> Result<Delivery, ClientError> {
+    match topic.try_send(record) {
+        Ok(delivery) => Ok(delivery),
+        Err(TrySendError::Full) => topic.send(record).await,
+        Err(TrySendError::Failed(error)) => Err(error),
+    }
+}
+
+/// What the input says of one record.
+struct Line<'a> {
+    key: Option<&'a [u8]>,
+    value: Option<&'a [u8]>,
+    headers: &'a [(&'a str, Option<&'a [u8]>)],
+    partition: Option<PartitionId>,
+    timestamp_ms: Option<i64>,
+}
+
+impl<'a> Line<'a> {
+    fn value(value: &'a [u8]) -> Line<'a> {
+        Line { key: None, value: Some(value), headers: &[], partition: None, timestamp_ms: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_written_as_in_curl_or_in_kcat() {
+        let header = |text| parse_header(text).ok();
+        let value = |name: &str, value: &[u8]| Some((name.to_owned(), Some(value.to_vec())));
+        assert_eq!(header("type: text/plain"), value("type", b"text/plain"));
+        assert_eq!(header("a=b:c"), value("a", b"b:c"));
+        assert_eq!(header("empty:"), value("empty", b""));
+        assert_eq!(header("null"), Some(("null".to_owned(), None)));
+        assert_eq!(header(": x"), None);
+    }
+}

@@ -1,0 +1,108 @@
+//! A topic as it is printed; the keys are those of `troupe.admin.v1` in proto JSON.
+
+use serde::Serialize;
+use troupe_proto::admin::v1::{ConfigSource, Replica, Topic};
+use troupe_proto::ids::TopicId;
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TopicView {
+    pub name: String,
+    pub topic_id: String,
+    pub internal: bool,
+    pub replication_factor: i32,
+    pub partitions: Vec<PartitionView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub configs: Option<Vec<ConfigView>>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PartitionView {
+    pub partition: i32,
+    /// None: no leader.
+    pub leader_id: Option<i32>,
+    pub leader_epoch: u32,
+    pub replicas: Vec<i32>,
+    pub in_sync_replicas: Vec<i32>,
+    /// What the leader's node says about it.
+    #[serde(flatten)]
+    pub log: Option<LogView>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LogView {
+    pub log_start_offset: i64,
+    pub high_watermark: i64,
+    pub flushed_end_offset: i64,
+    pub log_end_offset: i64,
+    pub size_bytes: i64,
+    pub segment_count: i32,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub offline_reason: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigView {
+    pub name: String,
+    pub value: String,
+    /// `topic` or `default`.
+    pub source: &'static str,
+    pub default_value: String,
+    pub documentation: String,
+}
+
+impl TopicView {
+    pub fn new(topic: &Topic) -> TopicView {
+        let partitions = topic.partitions.iter().map(|partition| PartitionView {
+            partition: partition.partition,
+            leader_id: (partition.leader_id >= 0).then_some(partition.leader_id),
+            leader_epoch: partition.leader_epoch,
+            replicas: partition.replicas.clone(),
+            in_sync_replicas: partition.in_sync_replicas.clone(),
+            log: None,
+        });
+        TopicView {
+            name: topic.name.clone(),
+            topic_id: TopicId::from_wire(&topic.topic_id)
+                .map_or_else(String::new, |id| id.to_string()),
+            internal: topic.internal,
+            replication_factor: topic.replication_factor,
+            partitions: partitions.collect(),
+            configs: None,
+            dry_run: false,
+        }
+    }
+}
+
+impl LogView {
+    pub fn new(replica: &Replica) -> LogView {
+        LogView {
+            log_start_offset: replica.log_start_offset,
+            high_watermark: replica.high_watermark,
+            flushed_end_offset: replica.flushed_end_offset,
+            log_end_offset: replica.log_end_offset,
+            size_bytes: replica.size_bytes,
+            segment_count: replica.segment_count,
+            offline_reason: replica.offline_reason.clone(),
+        }
+    }
+}
+
+pub fn configs(topic: &Topic) -> Vec<ConfigView> {
+    let view = topic.configs.iter().map(|config| ConfigView {
+        name: config.name.clone(),
+        value: config.value.clone(),
+        source: match config.source() {
+            ConfigSource::Topic => "topic",
+            ConfigSource::Default | ConfigSource::Unspecified => "default",
+        },
+        default_value: config.default_value.clone(),
+        documentation: config.documentation.clone(),
+    });
+    view.collect()
+}
