@@ -205,7 +205,7 @@ impl<D: Disk> Log<D> {
     }
 
     /// A partition has no directory until something is written to it.
-    fn make_directory(&mut self) -> Result<(), LogError> {
+    pub(crate) fn make_directory(&mut self) -> Result<(), LogError> {
         if self.presence.directory {
             return Ok(());
         }

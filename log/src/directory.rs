@@ -333,7 +333,7 @@ mod tests {
         let retired = data.retire("a-b.c", PartitionId(12), id).unwrap().unwrap();
         assert_eq!(data.retire("a-b.c", PartitionId(12), id).unwrap(), None);
         assert!(data.partitions().unwrap().is_empty());
-        assert_eq!(data.retired().unwrap(), [retired.clone()]);
+        assert_eq!(data.retired().unwrap(), std::slice::from_ref(&retired));
         assert!(data.delete_retired(&data.path().join("x")).is_err());
         data.delete_retired(&retired).unwrap();
         data.delete_retired(&retired).unwrap();

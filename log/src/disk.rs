@@ -32,7 +32,7 @@ pub trait Disk: Clone + Send + Sync + 'static {
     fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>>;
 
     /// Size of a file.
-    fn len(&self, path: &Path) -> io::Result<u64>;
+    fn size(&self, path: &Path) -> io::Result<u64>;
 
     /// The names in a directory, in no order; `None` if there is no such directory.
     fn list(&self, dir: &Path) -> io::Result<Option<Vec<String>>>;
@@ -67,7 +67,7 @@ pub trait Disk: Clone + Send + Sync + 'static {
 
 /// An open file.
 pub trait DiskFile: Send + Sync + 'static {
-    fn len(&self) -> io::Result<u64>;
+    fn size(&self) -> io::Result<u64>;
 
     /// Reads up to `into.len()` bytes; fewer only at the end of the file.
     fn read_at(&self, position: u64, into: &mut [u8]) -> io::Result<usize>;

@@ -37,6 +37,12 @@ pub(crate) struct FlushPoint {
     pub(crate) summary: Summary,
 }
 
+impl FlushPoint {
+    fn is_at(&self, other: &FlushPoint) -> bool {
+        (self.offset, self.segment) == (other.offset, other.segment)
+    }
+}
+
 impl<D: Disk> Flushing<D> {
     pub(crate) fn new(point: FlushPoint) -> Self {
         Flushing {
@@ -138,7 +144,8 @@ impl<D: Disk> Log<D> {
     /// Work that makes all that was appended so far durable; `None` if it already is.
     pub fn begin_flush(&self) -> Option<FlushTicket<D>> {
         let active = self.segments.back()?;
-        if self.flushed_end() == self.end {
+        let point = self.end_point();
+        if point.is_at(&self.flushing.point) {
             return None;
         }
         let flushing = &self.flushing;
@@ -152,7 +159,7 @@ impl<D: Disk> Log<D> {
             files,
             dirs: flushing.dirs.iter().map(|(_, dir)| dir.clone()).collect(),
             done: FlushDone {
-                point: self.end_point(),
+                point,
                 generation: flushing.generation,
                 covers: flushing.next_number,
             },
@@ -194,12 +201,12 @@ impl<D: Disk> Log<D> {
     /// A file cannot be written; the log is as it was.
     pub fn checkpoint(&mut self, high_watermark: Offset) -> Result<(), LogError> {
         self.check_writable()?;
-        let moved = Some((high_watermark, self.flushed_end()));
+        let point = self.flushing.point;
+        let moved = Some((high_watermark, point.offset, point.segment));
         if !self.presence.directory || self.presence.checkpoint == moved {
             return Ok(());
         }
         self.write_epochs()?;
-        let point = self.flushing.point;
         let recovery_point = self.recovery_point_at(point)?;
         let durably = self.size_bytes() > WORTH_SYNCING_BYTES;
         self.write_checkpoint(high_watermark, recovery_point, durably)?;

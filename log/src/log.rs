@@ -38,8 +38,8 @@ pub struct Log<D: Disk> {
 pub(crate) struct Presence {
     /// The directory and the file with its identity.
     pub(crate) directory: bool,
-    /// High watermark and recovery point of the last checkpoint.
-    pub(crate) checkpoint: Option<(Offset, Offset)>,
+    /// High watermark, recovery point and its segment of the last checkpoint.
+    pub(crate) checkpoint: Option<(Offset, Offset, Offset)>,
     /// The offset in the file of the log's start.
     pub(crate) log_start: Option<Offset>,
 }

@@ -213,11 +213,7 @@ impl<D: Disk> Log<D> {
             if whole {
                 largest = largest.max(summary.largest.map(|(timestamp, _)| timestamp));
             } else {
-                self.each_header(segment, self.start, &mut |header| {
-                    if header.end_offset() <= end {
-                        largest = largest.max(Some(header.max_timestamp));
-                    }
-                })?;
+                largest = largest.max(self.largest_readable(segment, end)?);
             }
         }
         match largest {
@@ -238,7 +234,25 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    /// The first readable record of the batch that is not older. This unpacks the payload.
+    /// The largest timestamp in a segment that is readable in part.
+    fn largest_readable(&self, segment: &Segment<D>, end: Offset) -> Result<Option<i64>, LogError> {
+        let mut largest = None;
+        let mut next = self.locate(segment, self.start)?;
+        while let Some(batch) = next.filter(|batch| batch.header.base_offset < end) {
+            if batch.header.base_offset >= self.start && batch.header.end_offset() <= end {
+                largest = largest.max(Some(batch.header.max_timestamp));
+            } else {
+                self.each_record(segment, &batch, end, |_, timestamp_ms| {
+                    largest = largest.max(Some(timestamp_ms));
+                    true
+                })?;
+            }
+            next = self.batch_behind(segment, &batch)?;
+        }
+        Ok(largest)
+    }
+
+    /// The first readable record of the batch that is not older.
     fn first_record(
         &self,
         segment: &Segment<D>,
@@ -246,6 +260,26 @@ impl<D: Disk> Log<D> {
         timestamp_ms: i64,
         end: Offset,
     ) -> Result<Option<TimestampHit>, LogError> {
+        let mut found = None;
+        self.each_record(segment, batch, end, |offset, timestamp| {
+            if timestamp >= timestamp_ms {
+                let leader_epoch = batch.header.leader_epoch;
+                found = Some(TimestampHit { offset, timestamp_ms: timestamp, leader_epoch });
+            }
+            found.is_none()
+        })?;
+        Ok(found)
+    }
+
+    /// Offset and timestamp of every record of the batch that is readable below `end`, until `each` has
+    /// enough. This unpacks the payload.
+    fn each_record(
+        &self,
+        segment: &Segment<D>,
+        batch: &Located,
+        end: Offset,
+        mut each: impl FnMut(Offset, i64) -> bool,
+    ) -> Result<(), LogError> {
         let from = batch.position + OVERHEAD as u64;
         let payload = segment.copy(&self.place, from, batch.end_position())?;
         let corrupt = |cause: String| LogError::CorruptLog {
@@ -258,14 +292,10 @@ impl<D: Disk> Log<D> {
         for record in records.iter() {
             let record = record.map_err(|error| corrupt(error.to_string()))?;
             let is_readable = record.offset >= self.start && record.offset < end;
-            if is_readable && record.timestamp_ms >= timestamp_ms {
-                return Ok(Some(TimestampHit {
-                    offset: record.offset,
-                    timestamp_ms: record.timestamp_ms,
-                    leader_epoch: batch.header.leader_epoch,
-                }));
+            if is_readable && !each(record.offset, record.timestamp_ms) {
+                break;
             }
         }
-        Ok(None)
+        Ok(())
     }
 }

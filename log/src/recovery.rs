@@ -152,7 +152,7 @@ impl<D: Disk> Log<D> {
         };
         if let Some(point) = found.checkpoint.recovery_point.filter(|_| recovery.clean) {
             let high_watermark = found.checkpoint.high_watermark.unwrap_or(Offset::ZERO);
-            log.presence.checkpoint = Some((high_watermark, point.offset));
+            log.presence.checkpoint = Some((high_watermark, point.offset, point.segment));
         }
         (log, recovery)
     }
@@ -162,6 +162,8 @@ impl<D: Disk> Log<D> {
         if let Some(start) = self.presence.log_start {
             if start > self.end {
                 // S14
+                recovery.truncated_bytes += self.size_bytes();
+                recovery.clean = false;
                 self.truncate_fully_and_start_at(start)?;
             }
             self.start = self.start.max(start);
@@ -174,6 +176,7 @@ impl<D: Disk> Log<D> {
         recovery.high_watermark =
             recovery.high_watermark.map(|offset| offset.clamp(self.start, self.end));
         if !recovery.clean || snapshots != self.snapshots.len() {
+            self.make_directory()?;
             self.epochs_changed = true;
             self.write_epochs()?;
             // what was removed must not come back beside what is written next
@@ -245,7 +248,7 @@ fn recover<D: Disk>(
     let mut files = Vec::with_capacity(listing.logs.len());
     for base in &listing.logs {
         let path = place.file_of(*base, Kind::Log);
-        let size = place.disk.len(&path).map_err(|e| LogError::io("look at", &path, e))?;
+        let size = place.disk.size(&path).map_err(|e| LogError::io("look at", &path, e))?;
         files.push(FoundSegment { base: *base, size });
     }
     let checkpoint = listing.read(place, checkpoint::OFFSETS)?;
@@ -264,8 +267,9 @@ fn recover<D: Disk>(
         epochs: epochs.unwrap_or_default(),
         snapshots: listing.snapshots.iter().copied().collect(),
         checkpoint,
-        has_directory: listing.has(checkpoint::METADATA),
-        changed: start.is_none(),
+        // without a segment the rest may not be durable: the first append makes it all anew
+        has_directory: !files.is_empty() && listing.has(checkpoint::METADATA),
+        changed: start.is_none() && !files.is_empty(),
         ..Recovered::default()
     };
     let first_scanned = start.map_or(0, |(at, _)| at);

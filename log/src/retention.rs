@@ -153,6 +153,8 @@ impl<D: Disk> Log<D> {
         if offset <= self.start {
             return Ok(Vec::new());
         }
+        // a start that outlives a power cut must not lie in a log that does not
+        self.flush()?;
         self.write_log_start(offset)?;
         self.start = offset;
         self.epochs_changed |= self.epochs.truncate_from_start(offset);

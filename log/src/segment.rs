@@ -506,7 +506,7 @@ fn map_file<D: Disk>(place: &Place<D>, path: &Path) -> Result<Option<Bytes>, Log
         Err(error) => return Err(LogError::io("open", path, error)),
     };
     let read = || -> io::Result<Bytes> {
-        let len = file.len()?;
+        let len = file.size()?;
         if let Some(map) = file.map(len)? {
             return Ok(map);
         }

@@ -84,8 +84,9 @@ impl<D: Disk> Log<D> {
             point.summary = summary;
         }
         let recovery_point = self.recovery_point_at(point)?;
-        self.write_checkpoint(high_watermark.min(cut.0), recovery_point, true)?;
-        self.presence.checkpoint = Some((high_watermark.min(cut.0), point.offset));
+        let high_watermark = high_watermark.min(cut.0);
+        self.write_checkpoint(high_watermark, recovery_point, true)?;
+        self.presence.checkpoint = Some((high_watermark, point.offset, point.segment));
         self.place.sync_dir()
     }
 
@@ -160,8 +161,6 @@ impl<D: Disk> Log<D> {
         self.end = offset;
         self.epochs = Default::default();
         self.epochs_changed = true;
-        let point = self.end_point();
-        self.flushing.restart_at(point);
         if offset > Offset::ZERO {
             self.begin_segment(offset, self.active_since_ms)?;
         }

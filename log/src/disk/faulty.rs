@@ -196,9 +196,9 @@ impl Disk for FaultDisk {
         self.memory.read(path)
     }
 
-    fn len(&self, path: &Path) -> io::Result<u64> {
+    fn size(&self, path: &Path) -> io::Result<u64> {
         self.check(Operation::Read, path)?;
-        self.memory.len(path)
+        self.memory.size(path)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Option<Vec<String>>> {
@@ -243,15 +243,15 @@ impl FaultFile {
     fn room(&self, position: u64) -> io::Result<Option<usize>> {
         let Some(capacity) = self.disk.script().capacity else { return Ok(None) };
         let free = capacity.saturating_sub(self.disk.memory.used());
-        let overwritten = self.file.len()?.saturating_sub(position);
+        let overwritten = self.file.size()?.saturating_sub(position);
         Ok(Some(usize::try_from(free + overwritten).unwrap_or(usize::MAX)))
     }
 }
 
 impl DiskFile for FaultFile {
-    fn len(&self) -> io::Result<u64> {
+    fn size(&self) -> io::Result<u64> {
         self.disk.check(Operation::Read, &self.path)?;
-        self.file.len()
+        self.file.size()
     }
 
     fn read_at(&self, position: u64, into: &mut [u8]) -> io::Result<usize> {

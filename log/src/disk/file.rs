@@ -50,7 +50,7 @@ impl Disk for FileDisk {
         Ok(Some(content))
     }
 
-    fn len(&self, path: &Path) -> io::Result<u64> {
+    fn size(&self, path: &Path) -> io::Result<u64> {
         Ok(fs::metadata(path)?.len())
     }
 
@@ -94,7 +94,7 @@ impl Disk for FileDisk {
 }
 
 impl DiskFile for File {
-    fn len(&self) -> io::Result<u64> {
+    fn size(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
     }
 

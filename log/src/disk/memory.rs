@@ -310,7 +310,7 @@ impl Disk for MemDisk {
         }
     }
 
-    fn len(&self, path: &Path) -> io::Result<u64> {
+    fn size(&self, path: &Path) -> io::Result<u64> {
         let state = self.state();
         Ok(state.inodes[state.file(path)?].content.len() as u64)
     }
@@ -376,7 +376,7 @@ impl Disk for MemDisk {
 }
 
 impl DiskFile for MemFile {
-    fn len(&self) -> io::Result<u64> {
+    fn size(&self) -> io::Result<u64> {
         Ok(self.disk.state().inodes[self.inode].content.len() as u64)
     }
 

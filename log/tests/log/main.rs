@@ -1,6 +1,12 @@
 //! What a log promises, through its public API.
 
+#![allow(clippy::unwrap_used, reason = "clippy.toml allows it in test functions only")]
+
 mod batches;
+mod crash_sweep;
+mod dumping;
+mod faults;
+mod model;
 mod opening;
 mod reading;
 mod rolling;

@@ -1,0 +1,84 @@
+//! What the command line shows of files.
+
+use crate::batches::*;
+use std::path::{Path, PathBuf};
+use troupe_log::disk::FileDisk;
+use troupe_log::dump::{self, FileKind, LogFile};
+use troupe_log::{Log, LogConfig};
+use troupe_proto::ids::{LeaderEpoch, Offset};
+
+/// The files of a closed log of two segments.
+fn written(dir: &Path) -> Vec<PathBuf> {
+    let config = LogConfig { segment_bytes: 2000, index_interval_bytes: 100, ..small() };
+    let (mut log, _) = Log::open(FileDisk, dir.to_owned(), key(), config, NOW).unwrap();
+    for i in 0..15 {
+        append(&mut log, i / 8, 2, 50).unwrap();
+    }
+    log.write_producer_snapshot(log.log_end(), b"state").unwrap();
+    log.close_clean(Offset(30)).unwrap();
+    let entries = std::fs::read_dir(dir).unwrap();
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+fn of_kind(files: &[PathBuf], kind: FileKind) -> Vec<&Path> {
+    let mut found: Vec<&Path> =
+        files.iter().map(|p| p.as_path()).filter(|p| FileKind::of(p) == Some(kind)).collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn every_file_of_a_log_can_be_read_on_its_own() {
+    let temp = tempfile::tempdir().unwrap();
+    let files = written(&temp.path().join("t-0"));
+    assert!(files.iter().all(|path| FileKind::of(path).is_some()), "{files:?}");
+    let mut next = Offset(0);
+    for path in of_kind(&files, FileKind::Log) {
+        assert_eq!(dump::base_offset(path), Some(next));
+        for batch in LogFile::open(path).unwrap() {
+            let batch = batch.unwrap();
+            assert_eq!((batch.header.base_offset, batch.fault), (next, None));
+            next = batch.header.end_offset();
+        }
+        let report = dump::verify_segment(path).unwrap();
+        assert_eq!(report.faults, Vec::<String>::new());
+        assert!(report.identity_known);
+        assert_eq!(report.offsets.unwrap().1, next);
+        assert_eq!(report.bytes, std::fs::metadata(path).unwrap().len());
+    }
+    assert_eq!(next, Offset(30));
+    let entries = dump::offset_index(of_kind(&files, FileKind::OffsetIndex)[0]).unwrap();
+    assert!(entries.len() > 3);
+    let entries = dump::time_index(of_kind(&files, FileKind::TimeIndex)[0]).unwrap();
+    assert!(entries.len() > 3);
+    let snapshot = of_kind(&files, FileKind::Snapshot)[0];
+    assert_eq!(dump::producer_snapshot(snapshot).unwrap(), "state");
+    let epochs = dump::leader_epochs(of_kind(&files, FileKind::Epochs)[0]).unwrap();
+    assert_eq!(epochs, [(LeaderEpoch(0), Offset(0)), (LeaderEpoch(1), Offset(16))]);
+    for path in of_kind(&files, FileKind::Checkpoint) {
+        assert!(!dump::checkpoint_lines(path).unwrap().is_empty());
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_found() {
+    let temp = tempfile::tempdir().unwrap();
+    let files = written(&temp.path().join("t-0"));
+    let path = of_kind(&files, FileKind::Log)[0];
+    let content = std::fs::read(path).unwrap();
+    for bit in (0..content.len() * 8).step_by(37) {
+        let mut damaged = content.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        std::fs::write(path, damaged).unwrap();
+        assert!(!dump::verify_segment(path).unwrap().faults.is_empty(), "bit {bit}");
+    }
+    std::fs::write(path, &content[..content.len() - 1]).unwrap();
+    assert!(!dump::verify_segment(path).unwrap().faults.is_empty());
+    std::fs::write(path, content).unwrap();
+
+    let index = of_kind(&files, FileKind::OffsetIndex)[0];
+    let mut entries = std::fs::read(index).unwrap();
+    entries[7] ^= 1;
+    std::fs::write(index, entries).unwrap();
+    assert_eq!(dump::verify_segment(path).unwrap().faults.len(), 1);
+}
