@@ -5,7 +5,8 @@
 //! poisoned.
 
 use crate::disk::{Disk, DiskFile, write_all_at};
-use crate::segment::{Kind, Segment};
+use crate::place::Kind;
+use crate::segment::Segment;
 use crate::{Log, LogError, checkpoint};
 use bytes::Bytes;
 use std::io::IoSlice;

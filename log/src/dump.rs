@@ -5,7 +5,7 @@
 
 use crate::disk::{Disk, FileDisk, read_exact_at};
 use crate::index::{OffsetIndex, TimeIndex};
-use crate::segment::Kind;
+use crate::place::Kind;
 use crate::{LogError, checkpoint, snapshot};
 use bytes::Bytes;
 use std::fs::File;

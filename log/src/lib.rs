@@ -32,6 +32,7 @@ mod flush;
 mod index;
 mod log;
 mod lookup;
+mod place;
 mod recovery;
 mod retention;
 mod scan;

@@ -4,7 +4,8 @@
 use crate::disk::Disk;
 use crate::epochs::Epochs;
 use crate::flush::Flushing;
-use crate::segment::{Place, Segment};
+use crate::place::Place;
+use crate::segment::Segment;
 use crate::{LogConfig, LogError};
 use std::collections::VecDeque;
 use std::path::Path;

@@ -1,7 +1,8 @@
 //! Deleting old segments from the front (S15–S19).
 
 use crate::disk::Disk;
-use crate::segment::{Kind, Place, Segment};
+use crate::place::{Kind, Place};
+use crate::segment::Segment;
 use crate::{Log, LogError};
 use troupe_proto::ids::Offset;
 

@@ -4,7 +4,7 @@
 //! snapshot that is damaged or lost costs a longer replay; one from beyond the log's end never survives.
 
 use crate::disk::Disk;
-use crate::segment::{Kind, Place};
+use crate::place::{Kind, Place};
 use crate::{Log, LogError};
 use bytes::Bytes;
 use troupe_proto::ids::Offset;

@@ -6,7 +6,8 @@
 
 use crate::checkpoint;
 use crate::disk::{Disk, DiskFile};
-use crate::segment::{Kind, Segment, Summary};
+use crate::place::Kind;
+use crate::segment::{Segment, Summary};
 use crate::{Log, LogError};
 use troupe_proto::ids::Offset;
 

@@ -1,0 +1,109 @@
+//! A partition's directory: the names in it, and files as a whole.
+
+use crate::LogError;
+use crate::disk::{Disk, DiskFile, read_exact_at};
+use bytes::Bytes;
+use std::io;
+use std::path::{Path, PathBuf};
+use troupe_proto::ids::Offset;
+
+/// A disk, a partition's directory on it, and how its errors are told.
+#[derive(Clone, Debug)]
+pub(crate) struct Place<D> {
+    pub(crate) disk: D,
+    pub(crate) dir: PathBuf,
+}
+
+impl<D: Disk> Place<D> {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    pub(crate) fn file_of(&self, base: Offset, kind: Kind) -> PathBuf {
+        self.path(&kind.name(base))
+    }
+
+    pub(crate) fn sync_dir(&self) -> Result<(), LogError> {
+        self.disk.sync_dir(&self.dir).map_err(|e| LogError::io("sync directory", &self.dir, e))
+    }
+
+    pub(crate) fn remove(&self, name: &str) -> Result<(), LogError> {
+        let path = self.path(name);
+        self.disk.remove(&path).map_err(|e| LogError::io("remove", &path, e))
+    }
+
+    pub(crate) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, LogError> {
+        let path = self.path(name);
+        self.disk.read(&path).map_err(|e| LogError::io("read", &path, e))
+    }
+
+    pub(crate) fn replace(
+        &self,
+        name: &str,
+        content: &[u8],
+        durably: bool,
+    ) -> Result<D::File, LogError> {
+        let path = self.path(name);
+        self.disk.replace(&path, content, durably).map_err(|e| LogError::io("write", &path, e))
+    }
+}
+
+/// The files that carry an offset in their name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Log,
+    OffsetIndex,
+    TimeIndex,
+    Snapshot,
+}
+
+impl Kind {
+    const fn suffix(self) -> &'static str {
+        match self {
+            Kind::Log => ".log",
+            Kind::OffsetIndex => ".index",
+            Kind::TimeIndex => ".timeindex",
+            Kind::Snapshot => ".snapshot",
+        }
+    }
+
+    /// Twenty digits, so that names sort as offsets do (S2).
+    pub(crate) fn name(self, base: Offset) -> String {
+        format!("{:020}{}", base.0, self.suffix())
+    }
+
+    pub(crate) fn parse(name: &str) -> Option<(Offset, Kind)> {
+        let kinds = [Kind::Log, Kind::OffsetIndex, Kind::TimeIndex, Kind::Snapshot];
+        let kind = kinds.into_iter().find(|kind| name.ends_with(kind.suffix()))?;
+        let digits = name.strip_suffix(kind.suffix())?;
+        if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        Some((Offset(digits.parse().ok()?), kind))
+    }
+}
+
+/// A whole file, if there is one.
+pub(crate) fn read_or_empty<D: Disk>(place: &Place<D>, path: &Path) -> Result<Vec<u8>, LogError> {
+    let content = place.disk.read(path).map_err(|e| LogError::io("read", path, e))?;
+    Ok(content.unwrap_or_default())
+}
+
+/// A whole file, mapped if the disk can; `None` if there is none.
+pub(crate) fn map_file<D: Disk>(place: &Place<D>, path: &Path) -> Result<Option<Bytes>, LogError> {
+    let file = match place.disk.open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(LogError::io("open", path, error)),
+    };
+    let read = || -> io::Result<Bytes> {
+        let len = file.size()?;
+        if let Some(map) = file.map(len)? {
+            return Ok(map);
+        }
+        let mut bytes = vec![0; len as usize];
+        read_exact_at(&file, 0, &mut bytes)?;
+        Ok(Bytes::from(bytes))
+    };
+    read().map(Some).map_err(|e| LogError::io("read", path, e))
+}
