@@ -16,6 +16,9 @@ pub use read::{Input, InputFormat};
 
 use std::fmt;
 
+/// A header: its name, and its value or none.
+pub type HeaderRef<'a> = (&'a str, Option<&'a [u8]>);
+
 /// What is wrong with a format, or with input that should follow one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FormatError(pub String);

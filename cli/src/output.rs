@@ -180,6 +180,21 @@ impl Table {
     }
 }
 
+/// Text as it is; what could steer a terminal, and what is no text, escaped.
+pub fn visible(bytes: &[u8], out: &mut Vec<u8>) {
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            let mut utf8 = [0; 4];
+            if character == '\t' || !character.is_control() {
+                out.extend_from_slice(character.encode_utf8(&mut utf8).as_bytes());
+            } else {
+                let _ = write!(out, "{}", character.escape_default());
+            }
+        }
+        let _ = write!(out, "{}", chunk.invalid().escape_ascii());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

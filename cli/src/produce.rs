@@ -10,7 +10,7 @@ mod report;
 
 use crate::arguments::Global;
 use crate::failure::{During, Exit, Failure};
-use crate::format::{Input, InputFormat, unescape};
+use crate::format::{HeaderRef, Input, InputFormat, unescape};
 use crate::quantity::{parse_duration, parse_size};
 use crate::timestamp;
 use clap::Args;
@@ -400,7 +400,7 @@ pub async fn send(topic: &TopicProducer, record: Record<'_>) -> Result<Delivery,
 struct Line<'a> {
     key: Option<&'a [u8]>,
     value: Option<&'a [u8]>,
-    headers: &'a [(&'a str, Option<&'a [u8]>)],
+    headers: &'a [HeaderRef<'a>],
     partition: Option<PartitionId>,
     timestamp_ms: Option<i64>,
 }

@@ -2,6 +2,7 @@
 
 use crate::failure::{During, Failure};
 use crate::format::{Printed, RecordFormat};
+use crate::output::visible;
 use crate::timestamp;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -132,21 +133,6 @@ fn write_readable(printed: &Printed<'_>, wide: bool, out: &mut Vec<u8>) {
         out.push(b'}');
     }
     out.push(b'\n');
-}
-
-/// Text as it is; what could steer a terminal, and what is no text, escaped.
-fn visible(bytes: &[u8], out: &mut Vec<u8>) {
-    for chunk in bytes.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            let mut utf8 = [0; 4];
-            if character == '\t' || !character.is_control() {
-                out.extend_from_slice(character.encode_utf8(&mut utf8).as_bytes());
-            } else {
-                let _ = write!(out, "{}", character.escape_default());
-            }
-        }
-        let _ = write!(out, "{}", chunk.invalid().escape_ascii());
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Without lengths in the format, its last literal ends a record, and what stands between two such ends
 //! must follow the rest of the format. With lengths (`%V{big32}%v`) the input is read field by field.
 
-use super::{Coding, FormatError, NUMBER_CODINGS, NumberCoding, Token, fault, tokens};
+use super::{Coding, FormatError, HeaderRef, NUMBER_CODINGS, NumberCoding, Token, fault, tokens};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use memchr::memmem;
@@ -55,7 +55,7 @@ pub struct InputRecord<'a> {
     pub value: Option<Cow<'a, [u8]>>,
     pub partition: Option<u32>,
     pub timestamp_ms: Option<i64>,
-    pub headers: Vec<(&'a str, Option<&'a [u8]>)>,
+    pub headers: Vec<HeaderRef<'a>>,
 }
 
 /// What stands at the start of a piece of input.
@@ -270,15 +270,17 @@ fn decode(bytes: &[u8], coding: Coding) -> Result<Cow<'_, [u8]>, FormatError> {
 }
 
 fn hex(bytes: &[u8]) -> Option<Vec<u8>> {
-    let digits =
-        str::from_utf8(bytes).ok().filter(|text| text.is_ascii() && text.len() % 2 == 0)?;
+    if !bytes.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    let digits = str::from_utf8(bytes).ok().filter(|_| bytes.len().is_multiple_of(2))?;
     (0..digits.len())
         .step_by(2)
         .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).ok())
         .collect()
 }
 
-fn headers(bytes: &[u8]) -> Result<Vec<(&str, Option<&[u8]>)>, Stop> {
+fn headers(bytes: &[u8]) -> Result<Vec<HeaderRef<'_>>, Stop> {
     let mut out = Vec::new();
     for pair in bytes.split(|byte| *byte == b',').filter(|pair| !pair.is_empty()) {
         let (key, value) = match memchr::memchr(b'=', pair) {

@@ -1,0 +1,182 @@
+//! What the binary promises without a node: help, exit codes, grammars, errors.
+
+mod support;
+
+use std::net::TcpListener;
+use support::{run, run_with};
+
+const COMMANDS: &[&[&str]] = &[
+    &[],
+    &["serve"],
+    &["dev"],
+    &["topic"],
+    &["topic", "create"],
+    &["topic", "list"],
+    &["topic", "describe"],
+    &["topic", "alter"],
+    &["topic", "add-partitions"],
+    &["topic", "delete"],
+    &["produce"],
+    &["consume"],
+    &["cluster"],
+    &["cluster", "info"],
+    &["log"],
+    &["log", "dump"],
+    &["log", "verify"],
+    &["actor"],
+    &["actor", "tree"],
+    &["actor", "kill"],
+    &["bench"],
+    &["bench", "produce"],
+    &["bench", "consume"],
+    &["bench", "e2e"],
+    &["bench", "limits"],
+    &["completion"],
+    &["version"],
+];
+
+/// An address where nothing listens.
+fn nowhere() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("it has an address").to_string()
+}
+
+#[test]
+fn every_command_explains_itself() {
+    for command in COMMANDS {
+        let help = run(&[command, &["--help"][..]].concat()).ok();
+        assert!(help.text().contains("Usage: troupe"), "{command:?}: {}", help.text());
+        // -o and --server work everywhere.
+        assert!(help.text().contains("--output <FORMAT>"), "{command:?}");
+        assert!(help.text().contains("--server <HOST:PORT>"), "{command:?}");
+    }
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2() {
+    for arguments in [
+        &["nonsense"][..],
+        &["topic", "create"],
+        &["topic", "create", "t", "--config", "no-value"],
+        &["topic", "alter", "t"],
+        &["produce", "t", "--acks", "2"],
+        &["produce", "t", "--compression", "rar"],
+        &["produce", "t", "-f", "%o"],
+        &["produce", "t", "-K", ":", "-k", "x"],
+        &["produce", "t", "-H", ": x"],
+        &["consume", "t", "--offset", "yesterday"],
+        &["consume", "t", "--offset", "5", "--from-beginning"],
+        &["consume", "t", "-f", "%q"],
+        &["consume", "t", "-f", "%v", "-o", "json"],
+        &["topic", "list", "-o", "yaml"],
+        &["serve", "--set", "listner=127.0.0.1:0"],
+        &["log", "dump"],
+        &["bench", "produce", "--size", "big"],
+    ] {
+        let ran = run(arguments);
+        assert_eq!(ran.code, 2, "{arguments:?}: {ran:?}");
+        assert!(ran.err.contains("error"), "{arguments:?}: {}", ran.err);
+        assert!(ran.out.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_faulty_format_says_what_would_do() {
+    let ran = run(&["consume", "t", "-f", "%q"]);
+    assert!(ran.err.contains("`%q` is unknown; use %v %k %t"), "{}", ran.err);
+    let ran = run(&["produce", "t", "-f", "%k%v\\n"]);
+    assert!(ran.err.contains("put a literal between %k and %v"), "{}", ran.err);
+    let ran = run(&["consume", "t", "--offset", "yesterday"]);
+    assert!(ran.err.contains("@2026-01-31"), "{}", ran.err);
+}
+
+#[test]
+fn without_a_node_every_client_command_says_how_to_get_one() {
+    let server = nowhere();
+    for arguments in [
+        &["topic", "list"][..],
+        &["topic", "delete", "t", "--yes"],
+        &["produce", "t"],
+        &["consume", "t"],
+        &["cluster", "info"],
+        &["actor", "tree"],
+        &["bench", "produce"],
+    ] {
+        let ran = run_with(&[&["--server", &server][..], arguments].concat(), b"line\n");
+        assert_eq!(ran.code, 1, "{arguments:?}: {ran:?}");
+        assert!(ran.err.contains(&format!("cannot connect to {server}")), "{}", ran.err);
+        assert!(ran.err.contains("try: start a node with `troupe dev`"), "{}", ran.err);
+        assert!(ran.out.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn errors_are_json_where_results_are() {
+    let server = nowhere();
+    let ran = run(&["topic", "list", "-o", "json", "--server", &server]);
+    let error: serde_json::Value = serde_json::from_str(&ran.err).unwrap();
+    assert_eq!(error["error"]["exitCode"], 1);
+    assert!(error["error"]["cause"].as_str().unwrap().contains("cannot connect"), "{error}");
+}
+
+#[test]
+fn the_server_comes_from_the_environment_too() {
+    let server = nowhere();
+    let output =
+        support::command(&["topic", "list"]).env("TROUPE_SERVER", &server).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains(&server));
+}
+
+#[test]
+fn completion_scripts_are_printed_for_every_shell() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let script = run(&["completion", shell]).ok();
+        assert!(script.text().contains("troupe"), "{shell}");
+        assert!(!script.text().contains("raw-receiver -"), "{shell}");
+    }
+}
+
+#[test]
+fn the_version_is_one_line_or_json() {
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(run(&["version"]).ok().text(), format!("troupe {version}\n"));
+    let json = run(&["version", "-o", "jsonl"]).ok();
+    assert_eq!(json.text(), format!("{{\"version\":\"{version}\"}}\n"));
+    assert_eq!(run(&["--version"]).ok().text(), format!("troupe {version}\n"));
+}
+
+#[test]
+fn the_configuration_explains_itself() {
+    let table = run(&["serve", "--help-config"]).ok();
+    assert!(table.text().lines().any(|line| line.starts_with("listener\t127.0.0.1:7070\t")));
+    let json = run(&["serve", "--help-config", "-o", "json"]).ok().json();
+    let keys = json["keys"].as_array().unwrap();
+    assert!(keys.iter().all(|key| !key["documentation"].as_str().unwrap().is_empty()));
+}
+
+#[test]
+fn every_fault_of_a_configuration_is_told_before_anything_starts() {
+    let ran = run(&["serve", "--set", "listner=x", "--set", "num.partitions=0"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("did you mean `listener`?"), "{}", ran.err);
+    assert!(ran.err.contains("num.partitions"), "{}", ran.err);
+    let ran = run(&["serve", "--config", "/nowhere/troupe.toml"]);
+    assert_eq!(ran.code, 3, "{ran:?}");
+}
+
+#[test]
+fn files_that_are_no_log_are_told_apart_from_files_that_are_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notes.txt");
+    std::fs::write(&path, "x").unwrap();
+    let ran = run(&["log", "dump", path.to_str().unwrap()]);
+    assert_eq!(ran.code, 2, "{ran:?}");
+    let ran = run(&["log", "verify", "/nowhere/x.txt"]);
+    assert_eq!(ran.code, 3, "{ran:?}");
+    // The name of a segment, and nothing that could be one in it.
+    let path = dir.path().join("00000000000000000000.log");
+    std::fs::write(&path, [7; 200]).unwrap();
+    let ran = run(&["log", "verify", path.to_str().unwrap()]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.err.contains("no batch at byte 0"), "{}", ran.err);
+}

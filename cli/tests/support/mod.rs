@@ -1,0 +1,121 @@
+//! Runs the binary as a user would.
+#![allow(dead_code)] // Each test file uses a part of it.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+pub fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_troupe"));
+    command.args(arguments).env_remove("TROUPE_SERVER").env_remove("TROUPE_LOG");
+    command
+}
+
+/// What came of a command.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: i32,
+    pub out: Vec<u8>,
+    pub err: String,
+}
+
+impl Ran {
+    pub fn text(&self) -> &str {
+        str::from_utf8(&self.out).expect("the output is text")
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// # Panics
+    /// If the command failed.
+    pub fn ok(self) -> Ran {
+        assert_eq!(self.code, 0, "{self:?}");
+        self
+    }
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        Ran {
+            code: output.status.code().unwrap_or(-1),
+            out: output.stdout,
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// Runs a command with nothing to read.
+pub fn run(arguments: &[&str]) -> Ran {
+    command(arguments).stdin(Stdio::null()).output().expect("the binary runs").into()
+}
+
+/// Runs a command with something to read.
+pub fn run_with(arguments: &[&str], input: &[u8]) -> Ran {
+    let mut child = command(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    let input = input.to_vec();
+    // On a thread: the command may write before it has read everything.
+    let writer = std::thread::spawn(move || {
+        // A command that fails early does not read to the end.
+        let _ = stdin.write_all(&input);
+    });
+    let output = child.wait_with_output().expect("the binary ends");
+    writer.join().expect("the writer does not panic");
+    output.into()
+}
+
+/// A node of `troupe dev` on free ports.
+pub struct Dev {
+    child: Child,
+    pub server: String,
+}
+
+impl Dev {
+    pub fn start(data_dir: &Path) -> Dev {
+        let data_dir = data_dir.display().to_string();
+        let mut child = command(&["dev", "-o", "json", "--data-dir", &data_dir])
+            .args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("it is piped");
+        BufReader::new(stdout).read_line(&mut line).expect("it says where it listens");
+        let ready: serde_json::Value = serde_json::from_str(&line).expect("one line of JSON");
+        let server = ready["grpc"].as_str().expect("an address").to_owned();
+        Dev { child, server }
+    }
+
+    /// Runs a client command against this node.
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        self.run_with(arguments, b"")
+    }
+
+    pub fn run_with(&self, arguments: &[&str], input: &[u8]) -> Ran {
+        let mut all = vec!["--server", self.server.as_str()];
+        all.extend(arguments);
+        run_with(&all, input)
+    }
+
+    /// SIGTERM; gives the exit code.
+    pub fn stop(mut self) -> i32 {
+        let pid = self.child.id().to_string();
+        Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
+        self.child.wait().expect("the node ends").code().unwrap_or(-1)
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
