@@ -27,7 +27,7 @@ impl ControllerConfig {
             cluster_id: None,
             policy: ClusterPolicy::default(),
             snapshot_entries: 5_000,
-            snapshot_bytes: 8 << 20,
+            snapshot_bytes: 2 << 20,
         }
     }
 }

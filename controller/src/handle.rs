@@ -6,6 +6,7 @@ use crate::request::{Request, Responder, outcome_unknown};
 use actix::Addr;
 use actix_rt::Arbiter;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 use troupe_machines::cluster::{
@@ -30,6 +31,7 @@ struct Shared {
     log: Arc<dyn MetadataLog>,
     stop: watch::Sender<bool>,
     arbiter: Mutex<Option<Arbiter>>,
+    restarts: Arc<AtomicU32>,
 }
 
 impl ControllerHandle {
@@ -38,9 +40,10 @@ impl ControllerHandle {
         log: Arc<dyn MetadataLog>,
         stop: watch::Sender<bool>,
         arbiter: Arbiter,
+        restarts: Arc<AtomicU32>,
     ) -> ControllerHandle {
         let arbiter = Mutex::new(Some(arbiter));
-        ControllerHandle { shared: Arc::new(Shared { address, log, stop, arbiter }) }
+        ControllerHandle { shared: Arc::new(Shared { address, log, stop, arbiter, restarts }) }
     }
 
     /// The topic as it is now, or with `validate_only` as it would be. It is in the image already.
@@ -89,17 +92,38 @@ impl ControllerHandle {
         self.shared.log.leadership().borrow().leader
     }
 
-    /// Chaos: drops the actor with all it holds; its supervisor makes a new one.
+    /// How often the actor was made again.
+    pub fn restarts(&self) -> u32 {
+        self.shared.restarts.load(Ordering::Relaxed)
+    }
+
+    /// Chaos: drops the actor with all it holds; returns when its supervisor has made a new one that decides.
     pub async fn kill(&self) -> Result<(), Error> {
+        let mut address = self.shared.address.clone();
+        let actor = self.address().await?;
+        address.mark_unchanged();
         // An actor that dies of a message cannot answer it.
-        let _ = self.address().await?.send(Kill).await;
-        Ok(())
+        let _ = actor.send(Kill).await;
+        self.await_successor(address).await
     }
 
     /// Chaos: the same by a panic.
     pub async fn panic(&self) -> Result<(), Error> {
-        let _ = self.address().await?.send(Panic).await;
-        Ok(())
+        let mut address = self.shared.address.clone();
+        let actor = self.address().await?;
+        address.mark_unchanged();
+        let _ = actor.send(Panic).await;
+        self.await_successor(address).await
+    }
+
+    /// Until the dead actor's address is withdrawn, and another decides.
+    async fn await_successor(
+        &self,
+        mut address: watch::Receiver<Option<Addr<ControllerActor>>>,
+    ) -> Result<(), Error> {
+        // Fails only when the controller is shutting down; the question below then says so.
+        let _ = address.changed().await;
+        self.await_active().await
     }
 
     /// Stops deciding, flushes, closes. Then the directory can be opened again. More than once is once.

@@ -75,11 +75,13 @@ impl RaftLog {
         let spawned = arbiter.spawn(async move {
             let _ = done.send(start_raft(id, raft_config, entries, machine).await);
         });
-        let raft = match (spawned, started.await) {
-            (true, Ok(Ok(raft))) => raft,
-            (true, Ok(Err(error))) => return Err(error),
-            (false, _) | (_, Err(_)) => {
-                return Err(ControllerStartError::Raft("its arbiter stopped".to_owned()));
+        let stopped = || ControllerStartError::Raft("its arbiter stopped".to_owned());
+        let started = if spawned { started.await.map_err(|_| stopped()) } else { Err(stopped()) };
+        let raft = match started.flatten() {
+            Ok(raft) => raft,
+            Err(error) => {
+                arbiter.stop();
+                return Err(error);
             }
         };
         let (tell, leadership) = watch::channel(Leadership::default());

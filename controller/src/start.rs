@@ -7,6 +7,7 @@ use crate::raft::RaftLog;
 use crate::supervisor::Supervisor;
 use actix_rt::Arbiter;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use tokio::sync::watch;
 use troupe_machines::cluster::ClusterPolicy;
 
@@ -42,10 +43,17 @@ impl Controller {
         let (address, addresses) = watch::channel(None);
         let (stop, stopped) = watch::channel(false);
         let arbiter = Arbiter::new();
-        let supervisor =
-            Supervisor { log: log.clone(), policy, new_cluster_id, address, stop: stopped };
+        let restarts = Arc::<AtomicU32>::default();
+        let supervisor = Supervisor {
+            log: log.clone(),
+            policy,
+            new_cluster_id,
+            address,
+            stop: stopped,
+            restarts: restarts.clone(),
+        };
         arbiter.spawn(supervisor.run());
-        ControllerHandle::new(addresses, log, stop, arbiter)
+        ControllerHandle::new(addresses, log, stop, arbiter, restarts)
     }
 
     /// Returns when this controller decides, and the cluster is the one asked for.

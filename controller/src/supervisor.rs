@@ -6,6 +6,7 @@ use crate::actor::{ControllerActor, Kill};
 use crate::metadata_log::MetadataLog;
 use actix::{Actor, Addr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
@@ -23,6 +24,8 @@ pub(crate) struct Supervisor {
     /// Where the actor is to be found; `None` while there is none.
     pub address: watch::Sender<Option<Addr<ControllerActor>>>,
     pub stop: watch::Receiver<bool>,
+    /// How often an actor was made again.
+    pub restarts: Arc<AtomicU32>,
 }
 
 impl Supervisor {
@@ -45,6 +48,7 @@ impl Supervisor {
                 let _ = dead.await;
                 return;
             }
+            self.restarts.fetch_add(1, Ordering::Relaxed);
             tracing::warn!("the controller actor died; making a new one");
             let now = Instant::now();
             deaths.retain(|death| now - *death < WINDOW);

@@ -137,6 +137,44 @@ async fn a_snapshot_bounds_the_log_and_restores_the_same_image() {
     handle.shutdown().await.unwrap();
 }
 
+/// K9: few decisions may be large ones.
+#[actix::test]
+async fn a_log_of_many_bytes_is_replaced_by_a_snapshot_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = ControllerConfig {
+        snapshot_bytes: 10_000,
+        snapshot_entries: 1 << 40,
+        ..config(dir.path())
+    };
+    let handle = Controller::start(small.clone()).await.unwrap();
+    handle.register_broker(registration(1)).await.unwrap();
+    for n in 0.. {
+        let request = CreateTopic { partitions: Some(100), ..topic(&format!("topic-{n}")) };
+        handle.create_topic(request).await.unwrap();
+        if dir.path().join("metadata.snapshot").exists() {
+            break;
+        }
+    }
+    let expected = image(&handle);
+    handle.shutdown().await.unwrap();
+    let handle = Controller::start(small).await.unwrap();
+    assert_eq!(image(&handle), expected);
+    handle.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn a_damaged_snapshot_is_found_before_anything_is_decided_on_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("metadata.snapshot");
+    let handle = start(dir.path()).await;
+    handle.shutdown().await.unwrap();
+    std::fs::write(&path, b"TRPMETA1 and then nothing that makes sense").unwrap();
+    let refused = Controller::start(config(dir.path())).await.err();
+    assert!(matches!(refused, Some(ControllerStartError::Open { .. })));
+    std::fs::remove_file(&path).unwrap();
+    start(dir.path()).await.shutdown().await.unwrap();
+}
+
 #[actix::test]
 async fn requests_at_the_same_time_are_decided_one_after_the_other() {
     let dir = tempfile::tempdir().unwrap();

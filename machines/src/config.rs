@@ -9,8 +9,8 @@ mod quantity;
 mod suggest;
 
 pub use keys::{ConfigKey, keys};
-pub use suggest::nearest;
 pub use quantity::{QuantityError, parse_bytes, parse_millis};
+pub use suggest::nearest;
 
 use std::collections::BTreeMap;
 use thiserror::Error;

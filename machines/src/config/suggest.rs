@@ -1,10 +1,7 @@
 //! "Did you mean …": the nearest known name to a misspelt one.
 
 /// The known name nearest to `wrong`, if it is near enough to have been meant.
-pub fn nearest(
-    wrong: &str,
-    known: impl Iterator<Item = &'static str>,
-) -> Option<&'static str> {
+pub fn nearest(wrong: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     let limit = (wrong.chars().count() / 3).max(2);
     known
         .map(|name| (edits(wrong, name), name))
