@@ -23,6 +23,7 @@ mod queue;
 #[cfg(test)]
 mod queue_tests;
 mod record;
+mod rules;
 mod sender;
 mod sequences;
 mod timers;
@@ -42,7 +43,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{SemaphorePermit, watch};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use troupe_proto::error::ErrorCode;
 use troupe_proto::ids::PartitionId;
 
@@ -250,6 +251,7 @@ impl Shared {
     /// Waits for the topic to be known.
     async fn topic(&self, name: &str, deadline: Instant) -> Result<Arc<TopicQueues>, ClientError> {
         let patience = deadline.min(Instant::now() + UNKNOWN_TOPIC_PATIENCE);
+        let mut last_error = ClientError::no_leader(name, PartitionId(0));
         loop {
             if self.accumulator.closed.load(Ordering::Acquire) {
                 return Err(ClientError::Closed { sent: false });
@@ -258,8 +260,9 @@ impl Shared {
                 Ok(Ok(topic)) if !topic.partitions.is_empty() => {
                     return Ok(self.accumulator.describe(&topic));
                 }
-                Ok(Ok(_)) | Err(_) => ClientError::no_leader(name, PartitionId(0)),
+                Ok(Ok(_)) => ClientError::no_leader(name, PartitionId(0)),
                 Ok(Err(error)) => error,
+                Err(_) => return Err(last_error),
             };
             let until = match error.reason() {
                 ErrorCode::UnknownTopic => patience,
@@ -270,7 +273,8 @@ impl Shared {
             if again >= until {
                 return Err(error);
             }
-            tokio::time::sleep_until(again).await;
+            last_error = error;
+            sleep_until(again).await;
         }
     }
 

@@ -24,13 +24,14 @@ use crate::error::ClientError;
 use crate::metadata::{Leader, TopicMetadata};
 use crate::offsets::OffsetSpec;
 use bytes::Bytes;
-use futures::stream::{SelectAll, Stream, StreamExt, unfold};
+use futures::stream::{Stream, StreamExt, unfold};
 use node_stream::{Events, NodeStream};
 use positions::{Positions, Source};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep_until};
+use tokio_stream::StreamMap;
 use troupe_proto::batch::{BatchHeader, Batches, RecordSet};
 use troupe_proto::error::Error as Refusal;
 use troupe_proto::ids::{Offset, PartitionId, PartitionKey, TopicId};
@@ -49,7 +50,8 @@ pub struct Reader {
     config: ReaderConfig,
     positions: Positions,
     streams: Vec<NodeStream>,
-    events: SelectAll<Events>,
+    /// By the streams' numbers. Removing one cancels the call.
+    events: StreamMap<u64, Events>,
     next_stream: u64,
     ready: VecDeque<Ready>,
     changes: watch::Receiver<u64>,
@@ -102,7 +104,7 @@ impl Reader {
             config,
             positions,
             streams: Vec::new(),
-            events: SelectAll::new(),
+            events: StreamMap::new(),
             next_stream: 0,
             ready: VecDeque::new(),
             mend_at: None,
@@ -171,6 +173,7 @@ impl Reader {
         // What is under way on the stream would be taken for what comes now.
         if let Source::Stream(stream) = stream {
             self.streams.retain(|open| open.number != stream);
+            self.events.remove(&stream);
             self.positions.lose(stream);
         }
         self.mend_at = None;
@@ -307,6 +310,7 @@ impl Reader {
             return;
         };
         let open = self.streams.remove(place);
+        self.events.remove(&stream);
         tracing::debug!(endpoint = %open.endpoint, %error, "a fetch stream ended");
         self.client.connections.lost(&open.endpoint, Purpose::Fetch);
         self.positions.lose(stream);
@@ -380,7 +384,7 @@ impl Reader {
                 let (stream, events) =
                     NodeStream::open(client, endpoint, number, positions, credit.max(1));
                 self.streams.push(stream);
-                self.events.push(events);
+                self.events.insert(number, events);
                 number
             }
         };

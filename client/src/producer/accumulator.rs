@@ -7,8 +7,9 @@
 use super::config::ProducerConfig;
 use super::delivery::{Callback, Delivery};
 use super::partitioner::{Candidate, Choice, Sticky, draw};
-use super::queue::{NotAppended, Queue, Rules, Settled};
+use super::queue::{NotAppended, Queue, Settled};
 use super::record::Record;
+use super::rules::Rules;
 use crate::error::ClientError;
 use crate::metadata::TopicMetadata;
 use arc_swap::ArcSwap;

@@ -19,8 +19,8 @@ use troupe_proto::wire::ProduceStreamRequest;
 /// Batches that wait for the connection; more stay in their queues.
 const CAPACITY: usize = 256;
 
-/// What streams tell the sender.
-pub(crate) type Events = BoxStream<'static, (StreamId, Event<ProduceStreamResponse>)>;
+/// What a stream tells the sender.
+pub(crate) type Events = BoxStream<'static, Event<ProduceStreamResponse>>;
 
 /// The sender's side of a stream.
 pub(crate) struct NodeStream {
@@ -47,7 +47,7 @@ impl NodeStream {
             let channel = client.connections.open_or_fall_back(&node, Purpose::Produce).await?;
             Ok(produce_stream(channel, ReceiverStream::new(waiting)).await?)
         };
-        let events = events(Box::pin(opening)).map(move |event| (id, event)).boxed();
+        let events = events(Box::pin(opening)).boxed();
         (Self { id, endpoint, requests, unanswered: BTreeMap::new() }, events)
     }
 }

@@ -17,11 +17,11 @@
 use super::batch::{Batch, Content, Encoded, Status, batch_len};
 use super::delivery::{Callback, Completion, Outcome, Placed};
 use super::record::Record;
+use super::rules::Rules;
 use super::sequences::{Sequences, Session, Stamp, Stamping};
 use crate::error::ClientError;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::time::Instant;
 use troupe_proto::batch::RecordSetBuilder;
 use troupe_proto::error::ErrorCode;
@@ -29,19 +29,6 @@ use troupe_proto::ids::PartitionId;
 
 /// Buffer memory is taken in steps: at least this much, then as much again as the batch has.
 const MIN_RESERVATION: usize = 4 << 10;
-
-/// The settings that matter here.
-#[derive(Clone, Debug)]
-pub(crate) struct Rules {
-    pub batch_size: usize,
-    pub linger: Duration,
-    pub max_in_flight: usize,
-    pub idempotent: bool,
-    pub retries: u32,
-    pub delivery_timeout: Duration,
-    pub retry_backoff: Duration,
-    pub retry_backoff_max: Duration,
-}
 
 /// A stream to some node; a new one after each break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -313,6 +300,9 @@ impl Queue {
     /// The batch was appended, or handed over with acks none.
     pub(crate) fn placed(&mut self, id: u64, placed: Placed) -> Vec<Settled> {
         if let Some(index) = self.landed(id) {
+            if let Some(stamp) = self.batches[index].stamp {
+                self.sequences.placed(stamp);
+            }
             self.batches[index].status = Status::Settled(Ok(placed));
         }
         self.pop_settled()
@@ -495,16 +485,6 @@ impl Queue {
             }
         }
         settled
-    }
-}
-
-impl Rules {
-    /// Doubles with each attempt, up to the maximum, with 20 % jitter either way (P18).
-    fn backoff(&self, attempts: u32, chance: u64) -> Duration {
-        let doubled =
-            self.retry_backoff.saturating_mul(1u32.checked_shl(attempts).unwrap_or(u32::MAX));
-        let jitter = 0.8 + 0.4 * (chance as f64 / u64::MAX as f64);
-        doubled.min(self.retry_backoff_max).mul_f64(jitter)
     }
 }
 

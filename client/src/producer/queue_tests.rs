@@ -2,8 +2,9 @@
 
 use super::batch::Encoded;
 use super::delivery::{Delivery, Placed};
-use super::queue::{Drain, Failure, Outgoing, OutgoingContent, Queue, Rules, Settled, StreamId};
+use super::queue::{Drain, Failure, Outgoing, OutgoingContent, Queue, Settled, StreamId};
 use super::record::Record;
+use super::rules::Rules;
 use super::sequences::Session;
 use crate::error::ClientError;
 use bytes::Bytes;
@@ -59,6 +60,16 @@ impl Bench {
             deliveries: Vec::new(),
             reserved: 0,
         }
+    }
+
+    /// With a session that the leader knows, from a record at offset 0.
+    fn established(rules: Rules) -> Self {
+        let mut bench = Self::new(rules);
+        bench.append();
+        bench.close_batch();
+        let first = bench.send();
+        bench.place(&first, 0);
+        bench
     }
 
     fn append(&mut self) {
@@ -181,7 +192,7 @@ fn number(value: &Bytes) -> u64 {
 /// P4, P5.
 #[test]
 fn a_batch_goes_when_it_is_full_or_has_lingered() {
-    let mut bench = Bench::new(rules());
+    let mut bench = Bench::new(Rules { idempotent: false, ..rules() });
     bench.append();
     assert!(
         matches!(bench.drain(), Drain::Wait(Some(at)) if at == bench.now + Duration::from_millis(5))
@@ -202,7 +213,7 @@ fn a_batch_goes_when_it_is_full_or_has_lingered() {
 #[test]
 fn a_record_always_fits_into_a_batch_of_its_own() {
     for batch_size in [0, 400] {
-        let mut bench = Bench::new(Rules { batch_size, ..rules() });
+        let mut bench = Bench::new(Rules { batch_size, idempotent: false, ..rules() });
         for _ in 0..3 {
             bench.append_sized(1000);
         }
@@ -212,32 +223,46 @@ fn a_record_always_fits_into_a_batch_of_its_own() {
     }
 }
 
+/// I6: a leader that does not know the producer yet would take the second batch without the first.
+#[test]
+fn the_first_batch_of_a_session_goes_alone() {
+    let mut bench = Bench::new(rules());
+    for _ in 0..2 {
+        bench.append();
+        bench.close_batch();
+    }
+    let first = bench.send();
+    assert!(bench.waits());
+    bench.place(&first, 0);
+    bench.send();
+}
+
 /// P8.
 #[test]
 fn no_more_than_max_in_flight_batches_are_unanswered() {
-    let mut bench = Bench::new(rules());
+    let mut bench = Bench::established(rules());
     for _ in 0..7 {
         bench.append();
         bench.close_batch();
     }
     let sent: Vec<_> = (0..5).map(|_| bench.send()).collect();
     assert!(bench.waits());
-    bench.place(&sent[0], 0);
-    assert_eq!(bench.send().numbers(), [5]);
+    bench.place(&sent[0], 1);
+    assert_eq!(bench.send().numbers(), [6]);
     assert!(bench.waits());
 }
 
 /// I2.
 #[test]
 fn sequences_follow_the_records() {
-    let mut bench = Bench::new(rules());
+    let mut bench = Bench::established(rules());
     bench.append();
     bench.append();
     bench.close_batch();
     bench.append();
     bench.close_batch();
-    assert_eq!(bench.send().sequence(), 0);
-    assert_eq!(bench.send().sequence(), 2);
+    assert_eq!(bench.send().sequence(), 1);
+    assert_eq!(bench.send().sequence(), 3);
 }
 
 /// P24: the first fails, the second lands before it.
@@ -277,7 +302,7 @@ fn one_in_flight_keeps_order_without_idempotence() {
 /// I7: the later ones are refused, and all go again in order under their numbers.
 #[test]
 fn batches_behind_a_failed_one_are_queued_again_in_order() {
-    let mut bench = Bench::new(rules());
+    let mut bench = Bench::established(rules());
     for _ in 0..3 {
         bench.append();
         bench.close_batch();
@@ -288,13 +313,13 @@ fn batches_behind_a_failed_one_are_queued_again_in_order() {
     bench.later(1000);
     assert!(bench.waits(), "the third is still on its way");
     bench.fail(&sent[2], ErrorCode::OutOfOrderSequence);
-    for expected in 0..3 {
+    for expected in 1..4 {
         let again = bench.send();
         assert_eq!(again.numbers(), [expected]);
-        assert_eq!(again.stamp, sent[expected as usize].stamp);
+        assert_eq!(again.stamp, sent[expected as usize - 1].stamp);
         bench.place(&again, expected);
     }
-    assert_eq!(bench.outcome(2), Some(Ok(2)));
+    assert_eq!(bench.outcome(3), Some(Ok(3)));
     assert_eq!(bench.reserved, 0);
 }
 
@@ -322,7 +347,7 @@ fn an_out_of_order_head_starts_a_new_session() {
 /// I8, P19.
 #[test]
 fn a_batch_that_expires_after_it_was_sent_ends_the_session() {
-    let mut bench = Bench::new(rules());
+    let mut bench = Bench::established(rules());
     bench.append();
     bench.close_batch();
     bench.send();
@@ -333,14 +358,14 @@ fn a_batch_that_expires_after_it_was_sent_ends_the_session() {
     bench.later(60_000);
     let expired = bench.queue.expire(bench.now);
     bench.finish(expired);
-    let error = bench.deliveries[0].now().unwrap().unwrap_err();
+    let error = bench.deliveries[1].now().unwrap().unwrap_err();
     assert!(matches!(error, ClientError::DeliveryTimeout { sent: true, .. }));
     assert!(!error.surely_not_done());
-    assert_eq!(bench.outcome(1), None);
+    assert_eq!(bench.outcome(2), None);
     bench.append();
     bench.close_batch();
     assert!(bench.waits(), "the second is still on its way in the old session");
-    bench.place(&second, 1);
+    bench.place(&second, 2);
     assert!(matches!(bench.drain(), Drain::NeedSession));
     bench.sessions = 2;
     assert_eq!(bench.send().sequence(), 0);
@@ -363,7 +388,7 @@ fn a_batch_expires_even_if_it_was_never_sent() {
 /// P20.
 #[test]
 fn a_batch_that_is_too_large_is_split_and_keeps_its_sequences() {
-    let mut bench = Bench::new(Rules { retries: 1, ..rules() });
+    let mut bench = Bench::established(Rules { retries: 1, ..rules() });
     for _ in 0..4 {
         bench.append();
     }
@@ -371,14 +396,14 @@ fn a_batch_that_is_too_large_is_split_and_keeps_its_sequences() {
     let whole = bench.send();
     bench.fail(&whole, ErrorCode::RecordTooLarge);
     let (first, second) = (bench.send(), bench.send());
-    assert_eq!((first.numbers(), first.sequence()), (vec![0, 1], 0));
-    assert_eq!((second.numbers(), second.sequence()), (vec![2, 3], 2));
+    assert_eq!((first.numbers(), first.sequence()), (vec![1, 2], 1));
+    assert_eq!((second.numbers(), second.sequence()), (vec![3, 4], 3));
     bench.place(&first, 10);
     bench.fail(&second, ErrorCode::RecordTooLarge);
     let (third, fourth) = (bench.send(), bench.send());
     bench.place(&third, 12);
     bench.fail(&fourth, ErrorCode::RecordTooLarge);
-    let outcomes: Vec<_> = (0..4).map(|n| bench.outcome(n).unwrap()).collect();
+    let outcomes: Vec<_> = (1..5).map(|n| bench.outcome(n).unwrap()).collect();
     assert_eq!(outcomes, [Ok(10), Ok(11), Ok(12), Err(ErrorCode::RecordTooLarge)]);
     assert_eq!(bench.reserved, 0);
 }
@@ -482,16 +507,18 @@ impl Leader {
         if known.last().is_some_and(|&(_, last, _)| first != last + 1) {
             return Err(ErrorCode::OutOfOrderSequence);
         }
-        // I6 lets an unknown producer begin anywhere; here its batches would only be out of order.
-        if known.is_empty() && first != 0 {
-            return Err(ErrorCode::OutOfOrderSequence);
-        }
+        // I6: a producer that is not known may begin anywhere.
         known.push((first, last, base));
         if known.len() > 5 {
             known.remove(0);
         }
         self.log.extend(numbers);
         Ok(base)
+    }
+
+    fn may_refuse_size(&self, sent: &Sent) -> bool {
+        let numbers = sent.numbers();
+        numbers.len() > 1 && !self.log.contains(&numbers[0])
     }
 }
 
@@ -506,6 +533,8 @@ enum Step {
     Arrive,
     /// It arrives, but is refused before anything is done.
     Refuse,
+    /// It is refused as too large, if it can be split.
+    TooLarge,
     /// Every batch on its way is lost with the stream; the first `arrived` have arrived.
     Break {
         arrived: usize,
@@ -519,6 +548,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => Just(Step::Drain),
         4 => Just(Step::Arrive),
         1 => Just(Step::Refuse),
+        1 => Just(Step::TooLarge),
         1 => (0usize..6).prop_map(|arrived| Step::Break { arrived }),
         3 => Just(Step::Wait),
     ]
@@ -551,7 +581,12 @@ fn run(bench: &mut Bench, leader: &mut Leader, under_way: &mut Vec<Sent>, step: 
                 bench.fail(&sent, ErrorCode::OutcomeUnknown);
             }
         }
-        Step::Arrive | Step::Refuse => {}
+        // A leader that has the batch says so before it looks at its size.
+        Step::TooLarge if under_way.first().is_some_and(|sent| leader.may_refuse_size(sent)) => {
+            let sent = under_way.remove(0);
+            bench.fail(&sent, ErrorCode::RecordTooLarge);
+        }
+        Step::Arrive | Step::Refuse | Step::TooLarge => {}
         Step::Wait => bench.later(150),
     }
 }

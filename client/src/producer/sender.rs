@@ -20,12 +20,13 @@ use crate::error::ClientError;
 use crate::metadata::{Leader, LeaderAt};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use futures::stream::{FuturesUnordered, SelectAll, StreamExt};
+use futures::stream::{FuturesUnordered, StreamExt};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep_until, timeout};
+use tokio_stream::StreamMap;
 use troupe_proto::error::ErrorCode;
 use troupe_proto::ids::{Offset, ProducerEpoch, ProducerId};
 use troupe_proto::log::v1::log_service_client::LogServiceClient;
@@ -60,7 +61,8 @@ pub(crate) struct Sender {
     active: HashMap<u64, Active>,
     timers: Timers,
     streams: HashMap<Arc<str>, NodeStream>,
-    events: SelectAll<Events>,
+    /// Removing one cancels the call.
+    events: StreamMap<StreamId, Events>,
     next_stream: u64,
     next_correlation: u64,
     sessions: Sessions,
@@ -101,7 +103,7 @@ impl Sender {
             active: HashMap::new(),
             timers: Timers::default(),
             streams: HashMap::new(),
-            events: SelectAll::new(),
+            events: StreamMap::new(),
             next_stream: 0,
             next_correlation: 0,
             sessions: Sessions::default(),
@@ -171,9 +173,7 @@ impl Sender {
         let expired = queue.with(|queue| queue.expire(now));
         self.accumulator.finish(expired);
         if queue.with(|queue| queue.is_empty()) {
-            self.active.remove(&queue.number);
-            self.timers.cancel(Timer::Queue(queue.number));
-            return;
+            return self.forget(queue);
         }
         self.active
             .entry(queue.number)
@@ -183,11 +183,16 @@ impl Sender {
             Leader::None => Some(self.without_leader(queue, now)),
             Leader::UnknownTopic => self.without_topic(queue, now),
         };
-        let expiry = queue.with(|queue| queue.expiry());
-        match wake_at.into_iter().chain(expiry).min() {
+        match wake_at.into_iter().chain(queue.with(|queue| queue.expiry())).min() {
             Some(at) => self.timers.set(Timer::Queue(queue.number), at),
-            None => self.timers.cancel(Timer::Queue(queue.number)),
+            None => self.forget(queue),
         }
+    }
+
+    /// The queue holds nothing any more; it is listed when it does.
+    fn forget(&mut self, queue: &PartitionQueue) {
+        self.active.remove(&queue.number);
+        self.timers.cancel(Timer::Queue(queue.number));
     }
 
     fn without_leader(&mut self, queue: &PartitionQueue, now: Instant) -> Instant {
@@ -242,7 +247,7 @@ impl Sender {
             self.next_stream += 1;
             let id = StreamId(self.next_stream);
             let (stream, events) = NodeStream::open(self.client.clone(), endpoint.clone(), id);
-            self.events.push(events);
+            self.events.insert(id, events);
             self.streams.insert(endpoint.clone(), stream);
         }
         self.streams.get_mut(endpoint).expect("just seen or inserted")
@@ -366,6 +371,7 @@ impl Sender {
     /// Everything unanswered has an unknown outcome, and is sent again as it was (I4).
     fn on_ended(&mut self, endpoint: &Arc<str>, error: &ClientError) {
         let Some(stream) = self.streams.remove(endpoint) else { return };
+        self.events.remove(&stream.id);
         self.timers.cancel(Timer::Stream(stream.id));
         self.client.connections.lost(endpoint, Purpose::Produce);
         let error = stream_broke(error);

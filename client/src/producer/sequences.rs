@@ -39,6 +39,9 @@ pub(crate) struct Sequences {
     next: Sequence,
     /// No new stamps in this session: what the leader expects next is unknown.
     ended: bool,
+    /// The leader has acknowledged a batch of this session. Until then it takes any sequence as the first
+    /// one (I6), so that a second batch would be accepted although the first was refused.
+    established: bool,
     /// Stamps of this session were refused with a gap before them: surely none was appended.
     void: bool,
 }
@@ -53,6 +56,9 @@ impl Sequences {
         quiet: bool,
         offered: Option<Session>,
     ) -> Stamping {
+        if !quiet && !self.established {
+            return Stamping::Wait;
+        }
         if let Some(stamp) = stamp
             && !self.is_void(stamp)
         {
@@ -76,6 +82,11 @@ impl Sequences {
         self.next = self.next.plus(records);
         let producer = ProducerStamp { id: session.id, epoch: session.epoch, base_sequence };
         Stamping::Stamp(Stamp { session: session.number, producer })
+    }
+
+    /// The leader has a batch with this stamp.
+    pub(crate) fn placed(&mut self, stamp: Stamp) {
+        self.established |= self.session.is_some_and(|session| session.number == stamp.session);
     }
 
     /// A stamped batch was given up (I8).
@@ -123,6 +134,8 @@ mod tests {
         assert_eq!(need, Stamping::NeedSession);
         let first = stamped(sequences.stamp(None, 3, true, Some(session(1))));
         assert_eq!(first.producer.base_sequence, Sequence(0));
+        assert_eq!(sequences.stamp(None, 2, false, None), Stamping::Wait, "not established");
+        sequences.placed(first);
         let second = stamped(sequences.stamp(None, 2, false, Some(session(1))));
         assert_eq!(second.producer.base_sequence, Sequence(3));
         sequences.next = Sequence(Sequence::MODULUS - 1);

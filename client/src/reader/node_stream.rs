@@ -13,8 +13,8 @@ use troupe_proto::wire::FetchStreamResponse;
 /// Requests are few: positions when leaders move, credit four times per window.
 const CAPACITY: usize = 64;
 
-/// What streams tell the reader; each has a number of its own.
-pub(super) type Events = BoxStream<'static, (u64, Event<FetchStreamResponse>)>;
+/// What a stream tells the reader.
+pub(super) type Events = BoxStream<'static, Event<FetchStreamResponse>>;
 
 /// The reader's side of a stream.
 pub(super) struct NodeStream {
@@ -43,7 +43,7 @@ impl NodeStream {
             let channel = client.connections.open_or_fall_back(&node, Purpose::Fetch).await?;
             Ok(fetch_stream(channel, ReceiverStream::new(waiting)).await?)
         };
-        let events = events(Box::pin(opening)).map(move |event| (number, event)).boxed();
+        let events = events(Box::pin(opening)).boxed();
         (Self { number, endpoint, requests, credit, consumed: 0 }, events)
     }
 
