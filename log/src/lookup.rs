@@ -120,11 +120,12 @@ impl<D: Disk> Log<D> {
         }
         let mut reached = (first.end_position(), first.header.end_offset());
         // the index leaps over what surely fits, so that only the last few kilobytes are walked; one that
-        // leads nowhere is no loss
+        // leads nowhere, or too far, is no loss
         let indexes = segment.indexes(&self.place, self.config.index_interval_bytes)?;
         let leap = indexes.offsets.furthest(limit, end);
         if leap > reached.0
             && let Ok(batch) = segment.batch_at(&self.place, leap)
+            && batch.header.base_offset <= end
         {
             reached = (leap, batch.header.base_offset);
         }

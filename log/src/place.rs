@@ -79,7 +79,9 @@ impl Kind {
         if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
             return None;
         }
-        Some((Offset(digits.parse().ok()?), kind))
+        // offsets travel as signed numbers: larger ones are nobody's
+        let offset = digits.parse().ok().and_then(Offset::from_wire)?;
+        Some((offset, kind))
     }
 }
 
