@@ -128,7 +128,7 @@ impl Throughput {
 
     fn show(&self) -> String {
         format!(
-            "{} records in {:.2} s: {}records/s, {:.1} MB/s",
+            "{} records in {:.2} s: {} records/s, {:.1} MB/s",
             crate::quantity::grouped(self.records),
             self.elapsed.as_secs_f64(),
             crate::quantity::show_rate(self.records_per_second()),

@@ -26,6 +26,7 @@ use arguments::{Arguments, Command, Global};
 use clap::{CommandFactory, Parser};
 use failure::{During, Failure};
 use std::future::Future;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
@@ -76,7 +77,9 @@ fn start_tracing(command: &Command) {
         _ => "warn",
     };
     let filter = EnvFilter::try_from_env("TROUPE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let events = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours);
+    events.with_writer(std::io::stderr).init();
 }
 
 fn completion(global: &Global, shell: clap_complete::Shell) -> Result<(), Failure> {

@@ -97,7 +97,7 @@ pub fn show_rate(per_second: f64) -> String {
     match per_second {
         rate if rate >= 1e6 => format!("{:.2} M", rate / 1e6),
         rate if rate >= 1e4 => format!("{:.0} k", rate / 1e3),
-        rate => format!("{rate:.0} "),
+        rate => format!("{rate:.0}"),
     }
 }
 

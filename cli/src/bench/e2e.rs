@@ -112,11 +112,11 @@ async fn measure(
     });
     global.output().one(&view, || {
         format!(
-            "e2e      {}\n         {} records at {} records/s; sent behind schedule: {}\n\
+            "e2e      {} records at {} records/s\nlatency  {}\nlateness {}, of sending\n\
              settings partitions={} flush.policy={} size={} {}\n",
-            received.show(),
             grouped(sender.count - sender.warmup),
             bench.rate,
+            received.show(),
             late.show(),
             bench.partitions,
             bench.flush_policy.name(),

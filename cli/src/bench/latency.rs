@@ -50,13 +50,12 @@ impl Latencies {
 
     pub fn show(&self) -> String {
         format!(
-            "latency ms: p50 {:.3}, p95 {:.3}, p99 {:.3}, p99.9 {:.3}, max {:.3} ({} samples)",
+            "p50 {:.3}, p95 {:.3}, p99 {:.3}, p99.9 {:.3}, max {:.3} ms",
             self.ms(0.5),
             self.ms(0.95),
             self.ms(0.99),
             self.ms(0.999),
-            self.histogram.max() as f64 / 1e3,
-            self.count()
+            self.histogram.max() as f64 / 1e3
         )
     }
 }

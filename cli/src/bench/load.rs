@@ -61,7 +61,7 @@ pub async fn run(
             }
             if let Some(bar) = bar {
                 let rate = number as f64 / started.elapsed().as_secs_f64();
-                bar.set_message(format!("{} sent, {}records/s", grouped(number), show_rate(rate)));
+                bar.set_message(format!("{} sent, {} records/s", grouped(number), show_rate(rate)));
                 bar.tick();
             }
         }

@@ -76,7 +76,7 @@ async fn measure(
             format!("topic={topic}")
         };
         format!(
-            "produce  {}\n         {}\n         {} batches, {} retries\nsettings {topic} size={} {}\n",
+            "produce  {}\nlatency  {}\n         {} batches, {} retries\nsettings {topic} size={} {}\n",
             outcome.throughput.show(),
             outcome.latencies.show(),
             outcome.batches,

@@ -46,7 +46,7 @@ impl Report {
             bar.set_message(format!(
                 "{} records, {}/s",
                 grouped(deliveries.delivered),
-                show_rate(rate).trim_end()
+                show_rate(rate)
             ));
         }
     }
@@ -58,7 +58,7 @@ impl Report {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
             eprintln!(
-                "{} records in {} ({}records/s, {} of values)",
+                "{} in {} ({} records/s, {} of values)",
                 deliveries.show(),
                 show_duration(elapsed),
                 show_rate(rate),

@@ -82,6 +82,9 @@ impl Dev {
         let data_dir = data_dir.display().to_string();
         let mut child = command(&["dev", "-o", "json", "--data-dir", &data_dir])
             .args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+            // An actor that is killed by a panic shall not fill the test's output.
+            .env("RUST_BACKTRACE", "0")
+            .env("TROUPE_LOG", "error")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()

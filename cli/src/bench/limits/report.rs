@@ -189,7 +189,7 @@ fn table(measurements: &[Measurement]) -> Table {
             measurement.operation.name().to_owned(),
             show_size(measurement.size),
             measurement.partitions.to_string(),
-            show_rate(measurement.records_per_second()).trim_end().to_owned(),
+            show_rate(measurement.records_per_second()),
             format!("{:.0}", measurement.mb_per_second()),
             format!("{:.0} %", measurement.ratio() * 100.0),
             seconds(measurement.cpu(|cpu| cpu.client)),
