@@ -1,0 +1,280 @@
+//! The built binary as a process: started, asked, killed, started again on the same directory.
+//!
+//! Processes are ended by their own handle, never by name, and never outlive the test: the kernel kills
+//! them with the thread that started them.
+
+use crate::directory::{target, temporary_directory};
+use crate::patience::PATIENCE;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// The `troupe` binary of this build.
+///
+/// `cargo test --workspace` builds it; `cargo test -p troupe-tests` alone does not.
+pub fn binary() -> PathBuf {
+    let executable = std::env::current_exe().expect("a test executable has a path");
+    let profile = executable.ancestors().nth(2).expect("target/PROFILE/deps/NAME");
+    let binary = profile.join("troupe");
+    assert!(
+        binary.is_file(),
+        "{} is not there: run `cargo build{}` first",
+        binary.display(),
+        if profile.ends_with("release") { " --release" } else { "" }
+    );
+    binary
+}
+
+/// Where the client scripts find their packages and stubs.
+pub fn clients_directory() -> PathBuf {
+    target().join("clients")
+}
+
+/// How a process is started.
+#[derive(Clone, Debug, Default)]
+pub struct Serve {
+    /// Pairs `key=value` for `--set`.
+    pub settings: Vec<String>,
+    /// `host:port` for the gRPC listener; a free port otherwise.
+    pub listener: Option<String>,
+    /// The largest file that the process may write.
+    pub file_size_limit: Option<u64>,
+}
+
+/// How a process ended that did not serve.
+#[derive(Debug)]
+pub struct Exit {
+    pub status: ExitStatus,
+    pub stderr: String,
+}
+
+/// A node that runs.
+pub struct Process {
+    child: Child,
+    server: String,
+    http: String,
+    stderr: Captured,
+    started: Duration,
+}
+
+impl Process {
+    /// Starts a node on `directory` and waits until it says where it listens.
+    pub fn start(directory: &Path, serve: &Serve) -> Result<Process, Exit> {
+        let mut starting = Starting::spawn(directory, serve);
+        let line = starting.line.recv_timeout(PATIENCE);
+        match line {
+            Ok(line) => {
+                let announced: serde_json::Value =
+                    serde_json::from_str(&line).expect("one line of JSON says where it listens");
+                let text = |key: &str| announced[key].as_str().unwrap_or_default().to_owned();
+                Ok(Process {
+                    server: text("grpc"),
+                    http: text("http"),
+                    started: starting.since.elapsed(),
+                    stderr: starting.stderr.clone(),
+                    child: starting.take(),
+                })
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                let status = starting.child().wait().expect("a child can be waited for");
+                Err(Exit { status, stderr: starting.stderr.whole() })
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                let said = starting.stderr.so_far();
+                panic!("the node does not serve within {PATIENCE:?}; it said:\n{said}")
+            }
+        }
+    }
+
+    /// Starts a node on a new directory.
+    pub fn start_new(serve: &Serve) -> (TempDir, Process) {
+        let directory = temporary_directory();
+        let process = Process::start(directory.path(), serve)
+            .unwrap_or_else(|exit| panic!("the node ended: {}\n{}", exit.status, exit.stderr));
+        (directory, process)
+    }
+
+    /// Starts a node and kills it `after` a while, wherever it is in its start by then.
+    pub fn start_and_kill(directory: &Path, serve: &Serve, after: Duration) {
+        let mut starting = Starting::spawn(directory, serve);
+        // Chance decides how far it comes; nothing is waited for.
+        thread::sleep(after);
+        kill(starting.child());
+    }
+
+    /// `host:port` of the gRPC listener.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// `host:port` of the HTTP listener.
+    pub fn http(&self) -> &str {
+        &self.http
+    }
+
+    /// From the start of the process to the line that says where it listens.
+    pub fn start_time(&self) -> Duration {
+        self.started
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// What the process wrote to standard error so far.
+    pub fn stderr(&self) -> String {
+        self.stderr.so_far()
+    }
+
+    /// `kill -9`.
+    pub fn kill(mut self) {
+        kill(&mut self.child);
+    }
+
+    /// `SIGTERM`, and waits for the end.
+    pub fn terminate(mut self) -> ExitStatus {
+        let pid = libc::pid_t::try_from(self.child.id()).expect("process ids are small");
+        // SAFETY: a system call without pointers, on a child that has not been waited for.
+        unsafe { libc::kill(pid, libc::SIGTERM) };
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "SIGTERM does not end it:\n{}", self.stderr());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        kill(&mut self.child);
+    }
+}
+
+/// What a process writes to standard error, collected by a thread of its own.
+#[derive(Clone)]
+struct Captured {
+    text: Arc<Mutex<String>>,
+    ended: Arc<Mutex<Option<thread::JoinHandle<()>>>>,
+}
+
+impl Captured {
+    fn new(stderr: ChildStderr) -> Captured {
+        let text = Arc::new(Mutex::new(String::new()));
+        let collected = Arc::clone(&text);
+        let thread = thread::spawn(move || {
+            let mut lines = BufReader::new(stderr);
+            let mut line = Vec::new();
+            while lines.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+                let mut text = collected.lock().unwrap_or_else(PoisonError::into_inner);
+                text.push_str(&String::from_utf8_lossy(&line));
+                line.clear();
+            }
+        });
+        Captured { text, ended: Arc::new(Mutex::new(Some(thread))) }
+    }
+
+    fn so_far(&self) -> String {
+        self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// After the process has ended.
+    fn whole(&self) -> String {
+        let thread = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // It only reads; what it collected counts in any case.
+            let _ = thread.join();
+        }
+        self.so_far()
+    }
+}
+
+/// A process that has not said yet where it listens.
+struct Starting {
+    child: Option<Child>,
+    stderr: Captured,
+    line: mpsc::Receiver<String>,
+    since: Instant,
+}
+
+impl Starting {
+    fn spawn(directory: &Path, serve: &Serve) -> Starting {
+        let listener = serve.listener.as_deref().unwrap_or("127.0.0.1:0");
+        let mut command = Command::new(binary());
+        command.arg("serve").args(["--output", "json"]);
+        let settings = [
+            format!("listener={listener}"),
+            "http.listener=127.0.0.1:0".to_owned(),
+            format!("log.dir={}", directory.display()),
+            "chaos.enable=true".to_owned(),
+        ];
+        for setting in settings.iter().chain(&serve.settings) {
+            command.args(["--set", setting]);
+        }
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("TROUPE_") {
+                command.env_remove(name);
+            }
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let limit = serve.file_size_limit;
+        // SAFETY: between fork and exec only system calls that are safe there, on values made before.
+        unsafe {
+            command.pre_exec(move || {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                if let Some(bytes) = limit {
+                    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+                    libc::setrlimit(libc::RLIMIT_FSIZE, &limit);
+                    // A write over the limit is an error, not the end of the process.
+                    libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+                }
+                Ok(())
+            });
+        }
+        let since = Instant::now();
+        let mut child = command.spawn().expect("the binary can be started");
+        let stdout = child.stdout.take().expect("it was asked for");
+        let stderr = Captured::new(child.stderr.take().expect("it was asked for"));
+        let (sender, line) = mpsc::channel();
+        thread::spawn(move || {
+            let mut lines = BufReader::new(stdout);
+            let mut line = String::new();
+            if lines.read_line(&mut line).is_ok_and(|length| length > 0) {
+                // Nobody waits for it if the process was killed.
+                let _ = sender.send(line);
+            }
+            // Standard output stays open, so that a later line does not end the process.
+            let _ = lines.read_to_end(&mut Vec::new());
+        });
+        Starting { child: Some(child), stderr, line, since }
+    }
+
+    fn child(&mut self) -> &mut Child {
+        self.child.as_mut().expect("it was not taken")
+    }
+
+    fn take(&mut self) -> Child {
+        self.child.take().expect("it was not taken")
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            kill(child);
+        }
+    }
+}
+
+fn kill(child: &mut Child) {
+    // It may have ended by itself.
+    let _ = child.kill();
+    let _ = child.wait();
+}

@@ -1,0 +1,329 @@
+//! Death and recovery: the process by `kill -9`, a partition's actor by the chaos service, while a producer
+//! with default settings runs and retries. What was acknowledged is there once, in order, and nothing that
+//! was not sent.
+//!
+//! Chance comes from a seed that is printed; `TROUPE_TEST_SEED` plays it again.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use troupe_client::{Admin, Client, ClientConfig, Producer, ProducerConfig, ProducerRecord};
+use troupe_proto::chaos::v1alpha1::KillMode;
+use troupe_tests::{
+    History, LocalNode, Outcome, Process, Serve, Server, eventually, seed, temporary_directory,
+};
+
+const PARTITIONS: u32 = 3;
+const TOPIC: &str = "crashed";
+/// Small segments, so that a run crosses several.
+const CONFIGS: [(&str, &str); 1] = [("segment.bytes", "1MiB")];
+
+/// Sends without pause to all partitions of a topic and notes what became of every record.
+struct Load {
+    stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicU64>,
+    histories: Arc<Vec<Mutex<History>>>,
+    producer: Producer,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Load {
+    async fn start(server: &str, topic: &str, seed: u64) -> Load {
+        let client = Client::connect(ClientConfig::new([server])).await.unwrap();
+        let producer = client.producer(ProducerConfig::default()).await.unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let acknowledged = Arc::new(AtomicU64::new(0));
+        let histories: Vec<_> = (0..PARTITIONS).map(|_| Mutex::default()).collect();
+        let histories = Arc::new(histories);
+        let task = tokio::spawn(send(
+            producer.clone(),
+            topic.to_owned(),
+            StdRng::seed_from_u64(seed),
+            Arc::clone(&stop),
+            Arc::clone(&acknowledged),
+            Arc::clone(&histories),
+        ));
+        Load { stop, acknowledged, histories, producer, task }
+    }
+
+    fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Ordering::SeqCst)
+    }
+
+    /// Waits until `more` records more than now are acknowledged.
+    async fn progress(&self, more: u64) {
+        let until = self.acknowledged() + more;
+        eventually("records are acknowledged", async || {
+            assert!(!self.task.is_finished(), "the load has ended");
+            (self.acknowledged() >= until).then_some(())
+        })
+        .await;
+    }
+
+    /// Stops sending, waits for every answer, and judges what the server holds.
+    async fn finish(self, server: &str, topic: &str, seed: u64) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.task.await.unwrap();
+        self.producer.flush().await.unwrap();
+        self.producer.close(Duration::from_secs(30)).await.unwrap();
+        let server = Server::at(server).await;
+        let (mut sent, mut unanswered, mut wrong) = (0, 0, Vec::new());
+        for partition in 0..PARTITIONS {
+            let stored: Vec<_> = server
+                .read_all(topic, partition as i32)
+                .await
+                .into_iter()
+                .map(|(offset, record)| (offset as u64, record.value.unwrap()))
+                .collect();
+            let history = self.histories[partition as usize].lock().unwrap();
+            sent += history.sent();
+            unanswered += history.sent() - history.acknowledged();
+            let anomalies = history.judge(&stored);
+            if !anomalies.is_empty() {
+                wrong.push(format!("partition {partition}: {anomalies}"));
+            }
+        }
+        println!("seed {seed}: {sent} records sent, {unanswered} not acknowledged");
+        assert!(wrong.is_empty(), "seed {seed}: {}", wrong.join("; "));
+        // Nothing stood in the way of delivery for as long as delivery.timeout.
+        assert_eq!(unanswered, 0, "seed {seed}: records that retries did not bring through");
+    }
+}
+
+async fn send(
+    producer: Producer,
+    topic: String,
+    mut chance: StdRng,
+    stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicU64>,
+    histories: Arc<Vec<Mutex<History>>>,
+) {
+    /// Unanswered records; bounds the run, not the producer.
+    const AHEAD: u64 = 2_000;
+    let mut sent = 0;
+    while !stop.load(Ordering::SeqCst) {
+        if sent - acknowledged.load(Ordering::SeqCst) >= AHEAD {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            continue;
+        }
+        let partition = chance.random_range(0..PARTITIONS);
+        let mut value = format!("{partition}:{sent}:").into_bytes();
+        value.resize(value.len() + chance.random_range(0..1_500), (sent % 251) as u8);
+        let place = histories[partition as usize].lock().unwrap().sending(value.clone());
+        let record = ProducerRecord::new(topic.as_str()).value(value).partition(partition);
+        let (histories, acknowledged) = (Arc::clone(&histories), Arc::clone(&acknowledged));
+        let answered = move |answer: Result<troupe_client::RecordMetadata, _>| {
+            let outcome = match &answer {
+                Ok(metadata) => Outcome::Acknowledged(metadata.offset.unwrap().0),
+                Err(error) if troupe_client::ClientError::surely_not_done(error) => {
+                    eprintln!("refused: {error}");
+                    Outcome::Refused
+                }
+                Err(error) => {
+                    eprintln!("unknown: {error}");
+                    Outcome::Unknown
+                }
+            };
+            histories[partition as usize].lock().unwrap().answered(place, outcome);
+            acknowledged.fetch_add(1, Ordering::SeqCst);
+        };
+        producer.send_with(record, answered).await.unwrap();
+        sent += 1;
+        if sent % 64 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+fn start(directory: &Path, serve: &Serve) -> Process {
+    Process::start(directory, serve)
+        .unwrap_or_else(|exit| panic!("the node does not start: {}\n{}", exit.status, exit.stderr))
+}
+
+/// Kills the process `kills` times, some of them while it recovers from the one before.
+async fn survives_kills(kills: u32) {
+    let seed = seed();
+    println!("seed {seed}");
+    let mut chance = StdRng::seed_from_u64(seed);
+    let directory = temporary_directory();
+    let mut node = start(directory.path(), &Serve::default());
+    let address = node.server().to_owned();
+    let serve = Serve { listener: Some(address.clone()), ..Serve::default() };
+    Server::at(&address).await.create_topic(TOPIC, PARTITIONS as i32, &CONFIGS).await;
+    let load = Load::start(&address, TOPIC, seed).await;
+    for _ in 0..kills {
+        load.progress(chance.random_range(1..3_000)).await;
+        // Chance decides where in its work it dies; nothing is waited for.
+        tokio::time::sleep(Duration::from_micros(chance.random_range(0..20_000))).await;
+        node.kill();
+        if chance.random_range(0..3) == 0 {
+            let after = Duration::from_millis(chance.random_range(1..500));
+            Process::start_and_kill(directory.path(), &serve, after);
+        }
+        node = start(directory.path(), &serve);
+        println!("up again after {:?}", node.start_time());
+    }
+    load.progress(500).await;
+    load.finish(&address, TOPIC, seed).await;
+    // What was judged is what is on disk, not what is in memory.
+    assert!(node.terminate().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acknowledged_records_survive_kill_9() {
+    survives_kills(3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes a minute; the short one is run always"]
+async fn acknowledged_records_survive_ten_kills() {
+    survives_kills(10).await;
+}
+
+/// A crash loses the memory of producers; the log brings it back: a retry is still recognised (I10).
+#[tokio::test]
+async fn a_batch_sent_again_after_a_kill_is_recognised() {
+    use troupe_proto::log::v1::{InitProducerRequest, RecordBatch};
+    use troupe_proto::v1::Acks;
+    use troupe_tests::{Sample, batch_of};
+    let (directory, node) = Process::start_new(&Serve::default());
+    let serve = Serve { listener: Some(node.server().to_owned()), ..Serve::default() };
+    let server = Server::at(node.server()).await;
+    server.create_topic(TOPIC, 1, &[]).await;
+    let producer = server.log().init_producer(InitProducerRequest {}).await.unwrap().into_inner();
+    let batch = |sequence: u32| RecordBatch {
+        producer_id: producer.producer_id,
+        base_sequence: sequence,
+        ..batch_of(&[Sample::of(format!("{sequence}"), 1)])
+    };
+    for sequence in 0..3 {
+        let result = server.produce(TOPIC, 0, batch(sequence), Acks::All).await;
+        assert_eq!(result.base_offset, i64::from(sequence));
+    }
+    node.kill();
+    let node = start(directory.path(), &serve);
+    let server = Server::at(node.server()).await;
+    for sequence in 0..3 {
+        let result = server.produce(TOPIC, 0, batch(sequence), Acks::All).await;
+        assert_eq!((result.duplicate, result.base_offset), (true, i64::from(sequence)));
+    }
+    let next = server.log().init_producer(InitProducerRequest {}).await.unwrap().into_inner();
+    assert!(next.producer_id > producer.producer_id, "ids never come again (I1)");
+    assert_eq!(server.read_all(TOPIC, 0).await.len(), 3);
+}
+
+/// Offsets, topics and configs survive a stop and a start; nothing is recovered after a clean one.
+#[tokio::test]
+async fn a_graceful_stop_keeps_everything() {
+    let (directory, node) = Process::start_new(&Serve::default());
+    let server = Server::at(node.server()).await;
+    let topic = server.create_topic(TOPIC, 2, &[("retention.ms", "1h")]).await;
+    let records = troupe_tests::samples(5, 100, 1_000);
+    let batch = troupe_tests::batch_of(&records);
+    server.produce(TOPIC, 1, batch, troupe_proto::v1::Acks::Leader).await;
+    drop(server);
+    assert!(node.terminate().success());
+    let node = start(directory.path(), &Serve::default());
+    let server = Server::at(node.server()).await;
+    let request = troupe_proto::admin::v1::GetTopicRequest { name: TOPIC.to_owned() };
+    let again = server.topics().get_topic(request).await.unwrap().into_inner().topic.unwrap();
+    assert_eq!((again.topic_id, again.configs), (topic.topic_id, topic.configs));
+    let read: Vec<_> = server.read_all(TOPIC, 1).await.into_iter().map(|(_, one)| one).collect();
+    assert_eq!(read, records, "a graceful stop writes out what acks=leader did not wait for");
+}
+
+/// Where the actor of a partition is found.
+async fn address_of(admin: &Admin, topic: &str, partition: u32) -> String {
+    let actors = admin.list_actors("").await.unwrap();
+    let end = format!("partition/{topic}/{partition}");
+    actors.into_iter().find(|actor| actor.address.ends_with(&end)).unwrap().address
+}
+
+async fn restarts(admin: &Admin, topic: &str) -> Vec<i32> {
+    let mut restarts = Vec::new();
+    for partition in 0..PARTITIONS {
+        let address = address_of(admin, topic, partition).await;
+        restarts.push(admin.list_actors(&address).await.unwrap()[0].restarts);
+    }
+    restarts
+}
+
+/// Twenty times, with records on their way: what was acknowledged stays, the others do not notice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killing_an_actor_loses_nothing_that_was_acknowledged() {
+    const KILLS: usize = 20;
+    let seed = seed();
+    let node = LocalNode::start(&[]);
+    let address = node.server();
+    Server::at(&address).await.create_topic(TOPIC, PARTITIONS as i32, &CONFIGS).await;
+    let admin = Client::connect(ClientConfig::new([&address])).await.unwrap().admin();
+    let actor = address_of(&admin, TOPIC, 0).await;
+    let load = Load::start(&address, TOPIC, seed).await;
+    let mut recoveries = Vec::new();
+    for _ in 0..KILLS {
+        load.progress(200).await;
+        let began = Instant::now();
+        let answer = admin.kill_actor(&actor, KillMode::Stop).await.unwrap();
+        let recovery = Duration::from_micros(answer.recovery_micros.unsigned_abs());
+        assert!(recovery <= began.elapsed());
+        recoveries.push(recovery);
+    }
+    load.progress(200).await;
+    assert_eq!(restarts(&admin, TOPIC).await, [KILLS as i32, 0, 0], "the others did not notice");
+    recoveries.sort();
+    println!(
+        "recovery of a killed actor: median {:?}, worst {:?} of {KILLS}",
+        recoveries[KILLS / 2],
+        recoveries[KILLS - 1]
+    );
+    load.finish(&address, TOPIC, seed).await;
+}
+
+/// A panic is the actor's alone: the node, and the connection that asked for it, live on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_kills_its_actor_alone() {
+    let seed = seed();
+    let node = LocalNode::start(&[]);
+    let address = node.server();
+    Server::at(&address).await.create_topic(TOPIC, PARTITIONS as i32, &CONFIGS).await;
+    let admin = Client::connect(ClientConfig::new([&address])).await.unwrap().admin();
+    let actor = address_of(&admin, TOPIC, 1).await;
+    let load = Load::start(&address, TOPIC, seed).await;
+    load.progress(200).await;
+    admin.kill_actor(&actor, KillMode::Panic).await.unwrap();
+    load.progress(200).await;
+    assert_eq!(restarts(&admin, TOPIC).await, [0, 1, 0]);
+    load.finish(&address, TOPIC, seed).await;
+}
+
+/// The controller too: topics are created as before.
+#[tokio::test]
+async fn the_controller_is_rebuilt_from_its_log() {
+    let node = LocalNode::start(&[]);
+    let server = Server::at(&node.server()).await;
+    let before = server.new_topic(1, &[]).await;
+    let admin = Client::connect(ClientConfig::new([node.server()])).await.unwrap().admin();
+    let actors = admin.list_actors("").await.unwrap();
+    let controller = actors.iter().find(|actor| actor.kind == "controller").unwrap();
+    for mode in [KillMode::Stop, KillMode::Panic] {
+        admin.kill_actor(&controller.address, mode).await.unwrap();
+        server.new_topic(1, &[]).await;
+        assert_eq!(admin.get_topic(&before.name).await.unwrap(), before);
+    }
+}
+
+/// Chaos is off unless it is asked for.
+#[tokio::test]
+async fn actors_are_safe_where_chaos_is_off() {
+    let node = LocalNode::start(&["chaos.enable=false"]);
+    let server = Server::at(&node.server()).await;
+    let topic = server.new_topic(1, &[]).await.name;
+    let admin = Client::connect(ClientConfig::new([node.server()])).await.unwrap().admin();
+    let actor = address_of(&admin, &topic, 0).await;
+    let error = admin.kill_actor(&actor, KillMode::Stop).await.unwrap_err();
+    assert_eq!(error.reason().reason(), "CHAOS_DISABLED");
+}

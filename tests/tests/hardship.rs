@@ -1,0 +1,307 @@
+//! What a node meets outside of its API: configurations, directories, ports and disks that are not as they
+//! should be. Each has its own clear error; what can live on, lives on.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::ffi::CString;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+use troupe_proto::error::ErrorCode;
+use troupe_proto::v1::Acks;
+use troupe_tests::{
+    Process, Sample, Serve, Server, batch_of, binary, eventually, skip, temporary_directory,
+};
+
+/// What a node says that does not start.
+fn refusal(directory: &Path, serve: &Serve) -> String {
+    match Process::start(directory, serve) {
+        Ok(_) => panic!("the node starts"),
+        Err(exit) => {
+            assert!(!exit.status.success());
+            assert!(exit.status.code().is_some(), "it was not a crash: {:?}", exit);
+            assert!(!exit.stderr.contains("panicked"), "{}", exit.stderr);
+            exit.stderr
+        }
+    }
+}
+
+fn with(setting: &str) -> Serve {
+    Serve { settings: vec![setting.to_owned()], ..Serve::default() }
+}
+
+async fn assert_alive(server: &Server, topic: &str) {
+    let before = server.read_all(topic, 0).await.len() as i64;
+    let batch = batch_of(&[Sample::of("alive", 1)]);
+    let result = server.produce(topic, 0, batch, Acks::All).await;
+    assert_eq!((result.base_offset, result.error), (before, None));
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_a_suggestion() {
+    let directory = temporary_directory();
+    let said = refusal(directory.path(), &with("num.partition=3"));
+    assert!(said.contains("num.partition") && said.contains("`num.partitions`"), "{said}");
+    let file = directory.path().join("troupe.toml");
+    fs::write(&file, "node.id = 1\nlisten = \"127.0.0.1:0\"\nnum.partitions = \"many\"\n").unwrap();
+    let output = std::process::Command::new(binary())
+        .args(["serve", "--config"])
+        .arg(&file)
+        .args(["--set", "listener=127.0.0.1:0", "--set", "http.listener=127.0.0.1:0"])
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr);
+    // All that is wrong, at once.
+    assert!(said.contains("listener") && said.contains("many"), "{said}");
+}
+
+#[test]
+fn a_configuration_that_is_not_there_is_named() {
+    let output = std::process::Command::new(binary())
+        .args(["serve", "--config", "/no/such/troupe.toml"])
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("/no/such/troupe.toml"), "{said}");
+}
+
+#[tokio::test]
+async fn a_second_node_on_the_same_directory_is_refused() {
+    let (directory, first) = Process::start_new(&Serve::default());
+    let server = Server::at(first.server()).await;
+    let topic = server.new_topic(1, &[]).await.name;
+    let said = refusal(directory.path(), &Serve::default());
+    assert!(said.contains(&directory.path().display().to_string()), "{said}");
+    assert_alive(&server, &topic).await;
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named() {
+    let (_directory, first) = Process::start_new(&Serve::default());
+    let second = temporary_directory();
+    let serve = Serve { listener: Some(first.server().to_owned()), ..Serve::default() };
+    let said = refusal(second.path(), &serve);
+    assert!(said.contains(first.server()) && said.contains("listener"), "{said}");
+    let said = refusal(second.path(), &with(&format!("http.listener={}", first.http())));
+    assert!(said.contains(first.http()) && said.contains("http.listener"), "{said}");
+}
+
+/// Root may write to any directory, so the places here refuse root too.
+#[test]
+fn a_directory_that_cannot_be_written_is_named() {
+    let directory = temporary_directory();
+    let file = directory.path().join("a-file");
+    fs::write(&file, "not a directory").unwrap();
+    let below_a_file = file.join("data");
+    for place in [&file, &below_a_file, &PathBuf::from("/proc/troupe")] {
+        let said = refusal(place, &Serve::default());
+        assert!(said.contains(&place.display().to_string()), "{said}");
+    }
+    assert_eq!(fs::read_to_string(&file).unwrap(), "not a directory");
+}
+
+#[test]
+fn a_read_only_directory_is_named() {
+    let mount = match Mount::tmpfs("size=1m,ro") {
+        Ok(mount) => mount,
+        Err(error) => {
+            return skip("a_read_only_directory_is_named", &format!("cannot mount: {error}"));
+        }
+    };
+    let said = refusal(mount.path(), &Serve::default());
+    assert!(said.contains(&mount.path().display().to_string()), "{said}");
+}
+
+/// A file system of its own.
+struct Mount {
+    directory: tempfile::TempDir,
+}
+
+impl Mount {
+    fn tmpfs(options: &str) -> io::Result<Mount> {
+        let directory = temporary_directory();
+        let c_string = |bytes: &[u8]| CString::new(bytes).expect("no zero inside");
+        let target = c_string(directory.path().as_os_str().as_bytes());
+        let (kind, size) = (c_string(b"tmpfs"), options.trim_end_matches(",ro"));
+        let flags = if options.ends_with(",ro") { libc::MS_RDONLY } else { 0 };
+        let size = c_string(size.as_bytes());
+        // SAFETY: every pointer is to a string that lives across the call.
+        let mounted = unsafe {
+            let (source, kind) = (kind.as_ptr(), kind.as_ptr());
+            libc::mount(source, target.as_ptr(), kind, flags, size.as_ptr().cast())
+        };
+        match mounted {
+            0 => Ok(Mount { directory }),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn resize(&self, options: &str) -> io::Result<()> {
+        let target = CString::new(self.path().as_os_str().as_bytes())?;
+        let options = CString::new(options)?;
+        let none = std::ptr::null();
+        // SAFETY: every pointer is to a string that lives across the call, or is null where that is allowed.
+        let done = unsafe {
+            let (target, options) = (target.as_ptr(), options.as_ptr().cast());
+            libc::mount(none, target, none, libc::MS_REMOUNT, options)
+        };
+        if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let target = CString::new(self.path().as_os_str().as_bytes()).expect("no zero inside");
+        // SAFETY: the pointer is to a string that lives across the call.
+        unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) };
+    }
+}
+
+/// Appends until it is refused. Gives what was acknowledged, and the reason.
+async fn append_until_refused(server: &Server, topic: &str) -> (Vec<(i64, Sample)>, ErrorCode) {
+    let mut acknowledged = Vec::new();
+    for n in 0..200u8 {
+        let record = Sample::of(vec![n; 500_000], 1);
+        let batch = batch_of(std::slice::from_ref(&record));
+        let result = server.produce(topic, 0, batch, Acks::All).await;
+        match result.error {
+            None => acknowledged.push((result.base_offset, record)),
+            Some(detail) => return (acknowledged, detail.reason()),
+        }
+    }
+    panic!("the disk is not full after 100 MB");
+}
+
+/// Refused with a reason of its own; reading goes on; once there is room, so does writing.
+#[tokio::test]
+async fn a_full_disk_loses_nothing_that_was_acknowledged() {
+    let mount = match Mount::tmpfs("size=64m") {
+        Ok(mount) => mount,
+        Err(error) => {
+            let why = format!("cannot mount: {error}");
+            return skip("a_full_disk_loses_nothing_that_was_acknowledged", &why);
+        }
+    };
+    let data = mount.path().join("data");
+    let mut node = Process::start(&data, &Serve::default()).unwrap();
+    let server = Server::at(node.server()).await;
+    server.create_topic("full", 1, &[]).await;
+    let (mut acknowledged, reason) = append_until_refused(&server, "full").await;
+    assert_eq!(reason, ErrorCode::DiskFull);
+    assert!(acknowledged.len() > 10);
+    assert!(node.is_running(), "{}", node.stderr());
+    assert_eq!(server.read_all("full", 0).await, acknowledged, "reading goes on");
+
+    mount.resize("size=96m").unwrap();
+    let record = Sample::of("room again", 1);
+    let offset = eventually("a retry is taken once there is room", async || {
+        let batch = batch_of(std::slice::from_ref(&record));
+        let result = server.produce("full", 0, batch, Acks::All).await;
+        assert!(result.error.is_none_or(|detail| detail.retriable));
+        (result.base_offset >= 0).then_some(result.base_offset)
+    })
+    .await;
+    acknowledged.push((offset, record));
+    let (more, reason) = append_until_refused(&server, "full").await;
+    assert_eq!(reason, ErrorCode::DiskFull);
+    acknowledged.extend(more);
+    drop(server);
+    node.kill();
+
+    mount.resize("size=128m").unwrap();
+    let node = Process::start(&data, &Serve::default()).unwrap();
+    let server = Server::at(node.server()).await;
+    assert_eq!(server.read_all("full", 0).await, acknowledged);
+    assert_alive(&server, "full").await;
+}
+
+/// Needs no mount: the process may write no file beyond a size. A disk that fails one partition.
+#[tokio::test]
+async fn a_write_that_the_system_refuses_is_an_answer() {
+    let serve = Serve { file_size_limit: Some(8 << 20), ..Serve::default() };
+    let (directory, mut node) = Process::start_new(&serve);
+    let server = Server::at(node.server()).await;
+    let topic = server.new_topic(1, &[]).await.name;
+    let (acknowledged, reason) = append_until_refused(&server, &topic).await;
+    assert!(matches!(reason, ErrorCode::DiskFull | ErrorCode::StorageFailure), "{reason:?}");
+    assert!(!acknowledged.is_empty());
+    assert!(node.is_running(), "{}", node.stderr());
+    // Others go on.
+    let other = server.new_topic(1, &[]).await.name;
+    assert_alive(&server, &other).await;
+    drop(server);
+    node.kill();
+    let node = Process::start(directory.path(), &Serve::default()).unwrap();
+    let server = Server::at(node.server()).await;
+    assert_eq!(server.read_all(&topic, 0).await, acknowledged);
+    assert_alive(&server, &topic).await;
+}
+
+/// Bits that flipped on the disk are found when they are read, and said, not delivered.
+#[tokio::test]
+async fn damage_on_the_disk_is_never_delivered() {
+    let (directory, node) = Process::start_new(&Serve::default());
+    let server = Server::at(node.server()).await;
+    server.create_topic("damaged", 1, &[]).await;
+    let records: Vec<_> = (0..3u8).map(|n| Sample::of(vec![n; 1_000], 1)).collect();
+    for record in &records {
+        server.produce("damaged", 0, batch_of(std::slice::from_ref(record)), Acks::All).await;
+    }
+    drop(server);
+    assert!(node.terminate().success());
+    let segment = segment_of(directory.path(), "damaged");
+    let mut bytes = fs::read(&segment).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::File::create(&segment).unwrap().write_all(&bytes).unwrap();
+
+    let node = Process::start(directory.path(), &Serve::default()).unwrap();
+    let server = Server::at(node.server()).await;
+    let request = troupe_proto::v1::TailRequest {
+        topic: "damaged".to_owned(),
+        start: Some(troupe_proto::v1::StartPosition {
+            at: Some(troupe_proto::v1::start_position::At::Earliest(true)),
+        }),
+        until_end: true,
+        ..Default::default()
+    };
+    let mut stream = server.bus().tail(request).await.unwrap().into_inner();
+    let mut delivered = Vec::new();
+    let ended = loop {
+        match stream.message().await {
+            Ok(Some(answer)) => delivered.extend(
+                answer
+                    .deliveries
+                    .iter()
+                    .map(|one| Sample::from_record(one.record.as_ref().unwrap())),
+            ),
+            Ok(None) => break None,
+            Err(status) => break Some(troupe_tests::reason_of(&status)),
+        }
+    };
+    assert_eq!(ended, Some(ErrorCode::CorruptLog));
+    assert_eq!(delivered, records[..delivered.len()], "what is delivered is what was sent");
+    assert!(delivered.len() < records.len());
+}
+
+fn segment_of(data: &Path, topic: &str) -> PathBuf {
+    fn walk(dir: &Path, topic: &str) -> Option<PathBuf> {
+        for entry in fs::read_dir(dir).ok()?.flatten() {
+            let path = entry.path();
+            let found = if path.is_dir() { walk(&path, topic) } else { None };
+            let is_it = path.extension().is_some_and(|extension| extension == "log")
+                && path.to_string_lossy().contains(topic);
+            if found.is_some() || is_it {
+                return found.or(Some(path));
+            }
+        }
+        None
+    }
+    walk(data, topic).expect("a segment of the topic")
+}
