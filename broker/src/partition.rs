@@ -8,6 +8,7 @@ mod message;
 mod opening;
 mod responder;
 mod supervisor;
+mod upkeep;
 
 pub use flusher::Flusher;
 pub use handle::{ActorState, PartitionHandle};

@@ -8,10 +8,10 @@
 use super::flusher::Flusher;
 use super::handle::{ActorState, MAILBOX_CAPACITY, PartitionHandle};
 use super::message::{
-    Append, Appended, Checkpoint, Describe, Description, Die, EnforceRetention, FindOffset,
-    Flushed, FoundOffset, OffsetQuery, Read, ReadAnswer, Retire, Update,
+    Append, Appended, Describe, Description, Die, FindOffset, Flushed, FoundOffset, OffsetQuery,
+    Read, ReadAnswer,
 };
-use super::opening::{Opened, log_config, now, replica_config};
+use super::opening::{Opened, now};
 use super::responder::Responder;
 use super::supervisor::DownGuard;
 use crate::metrics::NodeMetrics;
@@ -23,8 +23,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use troupe_log::disk::FileDisk;
-use troupe_log::{Log, LogError, RetentionPolicy, TimestampHit};
-use troupe_machines::config::TopicConfig;
+use troupe_log::{Log, LogError, TimestampHit};
+use troupe_machines::config::{FlushPolicy, TopicConfig};
 use troupe_machines::replica::{
     Acks, AppendDecision, AppendFacts, Effect, Effects, LeaderState, Origin, Replica, Token,
 };
@@ -38,23 +38,23 @@ use troupe_proto::rope::Rope;
 const MESSAGES_PER_TURN: u32 = 64;
 
 pub struct PartitionActor {
-    handle: Arc<PartitionHandle>,
+    pub(super) handle: Arc<PartitionHandle>,
     /// Decides.
-    replica: Replica,
+    pub(super) replica: Replica,
     /// Remembers. Taken only by `Retire`, which stops the actor.
-    log: Option<Log<FileDisk>>,
-    config: Arc<TopicConfig>,
-    leader_state: LeaderState,
+    pub(super) log: Option<Log<FileDisk>>,
+    pub(super) config: Arc<TopicConfig>,
+    pub(super) leader_state: LeaderState,
     /// Answers that wait for acks.
     parked: HashMap<Token, Responder<Appended>>,
     next_token: u64,
-    flusher: Flusher,
+    pub(super) flusher: Flusher,
     metrics: Arc<NodeMetrics>,
     /// The timer for the machine's next tick, and when it rings.
     alarm: Option<(Time, SpawnHandle)>,
     turn: u32,
     /// Last, so that the log is closed before the supervisor hears that the actor is gone.
-    guard: DownGuard,
+    pub(super) guard: DownGuard,
 }
 
 /// What an actor is built from.
@@ -165,6 +165,7 @@ impl Handler<Read> for PartitionActor {
 
     fn handle(&mut self, Read { from, max_bytes, reply }: Read, ctx: &mut Self::Context) {
         self.take_turn(ctx);
+        self.handle.set_used();
         let high_watermark = self.replica.high_watermark();
         let log = self.log();
         let answer = log.read(from, high_watermark, max_bytes).map(|slice| ReadAnswer {
@@ -230,92 +231,6 @@ impl Handler<Describe> for PartitionActor {
     }
 }
 
-impl Handler<Update> for PartitionActor {
-    type Result = ();
-
-    fn handle(&mut self, Update { config, leader_state }: Update, ctx: &mut Self::Context) {
-        self.take_turn(ctx);
-        let mut effects = Effects::new();
-        let now = now();
-        self.log().set_config(log_config(&config));
-        self.replica.reconfigure(now, replica_config(&config), &mut effects);
-        self.replica.become_leader(now, leader_state.clone(), &mut effects);
-        self.config = config;
-        self.leader_state = leader_state;
-        self.perform(effects, ctx);
-    }
-}
-
-impl Handler<Checkpoint> for PartitionActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Checkpoint, ctx: &mut Self::Context) {
-        self.take_turn(ctx);
-        self.handle.take_dirty();
-        let high_watermark = self.replica.high_watermark();
-        // A checkpoint only shortens the next recovery; without it, more is scanned.
-        if let Err(error) = self.log().checkpoint(high_watermark) {
-            tracing::warn!(partition = %self.handle, %error, "no checkpoint was written");
-        }
-    }
-}
-
-impl Handler<EnforceRetention> for PartitionActor {
-    type Result = ();
-
-    fn handle(&mut self, _: EnforceRetention, ctx: &mut Self::Context) {
-        self.take_turn(ctx);
-        if !self.config.cleanup.delete {
-            return;
-        }
-        let policy = RetentionPolicy {
-            retention_ms: self.config.retention_ms,
-            retention_bytes: self.config.retention_bytes,
-        };
-        let (time, high_watermark) = (now().as_timestamp(), self.replica.high_watermark());
-        match self.log().apply_retention(&policy, time, high_watermark) {
-            Ok(removals) if removals.is_empty() => {}
-            Ok(removals) => {
-                let log_start = self.log().log_start();
-                self.replica.on_log_start(log_start);
-                let delay = Duration::from_millis(self.config.file_delete_delay_ms);
-                ctx.run_later(delay, move |actor, _| {
-                    for removal in removals {
-                        actor.flusher.submit(move || drop(removal.run()));
-                    }
-                });
-            }
-            Err(error) => tracing::warn!(partition = %self.handle, %error, "retention failed"),
-        }
-    }
-}
-
-impl Handler<Retire> for PartitionActor {
-    type Result = ();
-
-    /// The last message: whatever is parked is answered, the log is closed, the actor stops.
-    fn handle(&mut self, Retire { delete, done }: Retire, ctx: &mut Self::Context) {
-        self.take_turn(ctx);
-        self.guard.disarm();
-        let mut effects = Effects::new();
-        if !delete && let Ok(flushed_end) = self.log().flush() {
-            self.replica.on_flushed(now(), flushed_end, &mut effects);
-        }
-        self.replica.resign(&mut effects);
-        self.perform(effects, ctx);
-        let high_watermark = self.replica.high_watermark();
-        if let Some(log) = self.log.take()
-            && !delete
-            && let Err(error) = log.close_clean(high_watermark)
-        {
-            tracing::warn!(partition = %self.handle, %error, "not closed cleanly");
-        }
-        self.handle.set_state(ActorState::Retired, None);
-        let _ = done.send(());
-        ctx.stop();
-    }
-}
-
 impl Handler<Die> for PartitionActor {
     type Result = ();
 
@@ -330,7 +245,7 @@ impl Handler<Die> for PartitionActor {
 
 impl PartitionActor {
     /// The one place where effects meet the world.
-    fn perform(&mut self, effects: Effects, ctx: &mut Context<Self>) {
+    pub(super) fn perform(&mut self, effects: Effects, ctx: &mut Context<Self>) {
         for effect in effects {
             match effect {
                 Effect::Answer { token, result } => {
@@ -371,6 +286,10 @@ impl PartitionActor {
         };
         if let Some(offset) = appended.rolled {
             self.snapshot_producers(offset);
+            // The policy `os` asks for no flushes; without this one, recovery would read it all (S10).
+            if self.config.flush_policy == FlushPolicy::Os {
+                self.start_flush(ctx);
+            }
         }
         self.handle.set_dirty();
         self.metrics.appended(header.record_count, header.encoded_len());
@@ -439,7 +358,7 @@ impl PartitionActor {
         ctx.stop();
     }
 
-    fn log(&mut self) -> &mut Log<FileDisk> {
+    pub(super) fn log(&mut self) -> &mut Log<FileDisk> {
         self.log.as_mut().expect("only Retire takes the log, and it stops the actor")
     }
 
@@ -463,7 +382,7 @@ impl PartitionActor {
     }
 
     /// Counts a message from outside.
-    fn take_turn(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn take_turn(&mut self, ctx: &mut Context<Self>) {
         self.handle.message_taken();
         self.take_turn_of_own(ctx);
     }

@@ -55,6 +55,8 @@ pub struct PartitionHandle {
     high_watermark: AtomicU64,
     /// Something was appended since the last checkpoint.
     dirty: AtomicBool,
+    /// Something was appended or read since the supervisor last looked.
+    used: AtomicBool,
     /// Rung when the high watermark advances, the state changes, or the actor is replaced.
     bell: Notify,
 }
@@ -73,6 +75,7 @@ impl PartitionHandle {
             budget: Arc::new(Semaphore::new(QUEUE_BYTES / BUDGET_UNIT)),
             high_watermark: AtomicU64::new(0),
             dirty: AtomicBool::new(false),
+            used: AtomicBool::new(false),
             bell: Notify::new(),
         }
     }
@@ -281,6 +284,16 @@ impl PartitionHandle {
 
     pub(super) fn set_dirty(&self) {
         self.dirty.store(true, Ordering::Relaxed);
+        self.set_used();
+    }
+
+    pub(super) fn set_used(&self) {
+        self.used.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was used since this was last asked.
+    pub(super) fn take_used(&self) -> bool {
+        self.used.swap(false, Ordering::Relaxed)
     }
 
     pub(super) fn is_dirty(&self) -> bool {

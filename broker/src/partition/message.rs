@@ -132,6 +132,11 @@ pub struct Update {
 #[rtype(result = "()")]
 pub struct Checkpoint;
 
+/// Nobody has used the partition for a while: give back descriptors and mappings.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Rest;
+
 /// Delete what need not be kept.
 #[derive(Message)]
 #[rtype(result = "()")]

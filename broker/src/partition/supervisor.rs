@@ -7,7 +7,7 @@
 use super::actor::{PartitionActor, Parts};
 use super::flusher::Flusher;
 use super::handle::{ActorState, PartitionHandle};
-use super::message::{Checkpoint, EnforceRetention, Retire, Update};
+use super::message::{Checkpoint, EnforceRetention, Rest, Retire, Update};
 use super::opening::{self, Opened};
 use crate::metrics::NodeMetrics;
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
@@ -25,6 +25,8 @@ use troupe_proto::ids::{NodeId, PartitionKey};
 
 const PANICS_TOLERATED: usize = 3;
 const PANIC_WINDOW: Duration = Duration::from_secs(60);
+/// Checkpoint intervals without use after which a log gives back its descriptors.
+const REST_AFTER: u32 = 12;
 
 /// What a partition is started with.
 #[derive(Clone)]
@@ -114,6 +116,8 @@ struct Child {
     /// Counts the actors that this partition has had; what an older one tells is not listened to.
     generation: u64,
     panics: Vec<Instant>,
+    /// Checkpoint intervals since it was last used.
+    idle: u32,
 }
 
 pub struct Supervisor {
@@ -172,8 +176,15 @@ impl Actor for Supervisor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(self.checkpoint_interval, |supervisor, _| {
-            for child in supervisor.children.values().filter(|child| child.handle.is_dirty()) {
-                child.handle.tell(Checkpoint);
+            for child in supervisor.children.values_mut() {
+                if child.handle.is_dirty() {
+                    child.handle.tell(Checkpoint);
+                }
+                child.idle =
+                    if child.handle.take_used() { 0 } else { child.idle.saturating_add(1) };
+                if child.idle == REST_AFTER {
+                    child.handle.tell(Rest);
+                }
             }
         });
         ctx.run_interval(self.retention_interval, |supervisor, _| {
@@ -193,7 +204,8 @@ impl Handler<StartPartition> for Supervisor {
         ctx: &mut Self::Context,
     ) {
         let key = handle.key;
-        self.children.insert(key, Child { handle, setup, generation: 0, panics: Vec::new() });
+        self.children
+            .insert(key, Child { handle, setup, generation: 0, panics: Vec::new(), idle: 0 });
         self.open(key, ctx);
     }
 }

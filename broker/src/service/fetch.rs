@@ -69,7 +69,10 @@ pub(super) async fn fetch(
                     bytes += read.bytes.len();
                     left = left.saturating_sub(read.bytes.len());
                     let next = read.next;
-                    waits.push(async move { handle.readable(next).await });
+                    // What the limits cut off is there already: only an end is worth waiting at.
+                    if next >= read.high_watermark {
+                        waits.push(async move { handle.readable(next).await });
+                    }
                     answer.partitions.push(pushed(position.partition.clone(), read));
                 }
                 Err(error) => {

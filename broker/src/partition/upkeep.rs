@@ -1,0 +1,110 @@
+//! What a partition's actor does beside serving: follow its configuration, shorten the next recovery, give
+//! back what nobody uses, delete what need not be kept, and close.
+
+use super::actor::PartitionActor;
+use super::handle::ActorState;
+use super::message::{Checkpoint, EnforceRetention, Rest, Retire, Update};
+use super::opening::{log_config, now, replica_config};
+use actix::{Actor, ActorContext, AsyncContext, Handler};
+use std::time::Duration;
+use troupe_log::RetentionPolicy;
+use troupe_machines::replica::Effects;
+
+impl Handler<Update> for PartitionActor {
+    type Result = ();
+
+    fn handle(
+        &mut self,
+        Update { config, leader_state }: Update,
+        ctx: &mut <Self as Actor>::Context,
+    ) {
+        self.take_turn(ctx);
+        let mut effects = Effects::new();
+        let now = now();
+        self.log().set_config(log_config(&config));
+        self.replica.reconfigure(now, replica_config(&config), &mut effects);
+        self.replica.become_leader(now, leader_state.clone(), &mut effects);
+        self.config = config;
+        self.leader_state = leader_state;
+        self.perform(effects, ctx);
+    }
+}
+
+impl Handler<Checkpoint> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Checkpoint, ctx: &mut <Self as Actor>::Context) {
+        self.take_turn(ctx);
+        self.handle.take_dirty();
+        let high_watermark = self.replica.high_watermark();
+        // A checkpoint only shortens the next recovery; without it, more is scanned.
+        if let Err(error) = self.log().checkpoint(high_watermark) {
+            tracing::warn!(partition = %self.handle, %error, "no checkpoint was written");
+        }
+    }
+}
+
+impl Handler<Rest> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Rest, ctx: &mut <Self as Actor>::Context) {
+        self.take_turn(ctx);
+        self.log().release_files();
+    }
+}
+
+impl Handler<EnforceRetention> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: EnforceRetention, ctx: &mut <Self as Actor>::Context) {
+        self.take_turn(ctx);
+        if !self.config.cleanup.delete {
+            return;
+        }
+        let policy = RetentionPolicy {
+            retention_ms: self.config.retention_ms,
+            retention_bytes: self.config.retention_bytes,
+        };
+        let (time, high_watermark) = (now().as_timestamp(), self.replica.high_watermark());
+        match self.log().apply_retention(&policy, time, high_watermark) {
+            Ok(removals) if removals.is_empty() => {}
+            Ok(removals) => {
+                let log_start = self.log().log_start();
+                self.replica.on_log_start(log_start);
+                let delay = Duration::from_millis(self.config.file_delete_delay_ms);
+                ctx.run_later(delay, move |actor, _| {
+                    for removal in removals {
+                        actor.flusher.submit(move || drop(removal.run()));
+                    }
+                });
+            }
+            Err(error) => tracing::warn!(partition = %self.handle, %error, "retention failed"),
+        }
+    }
+}
+
+impl Handler<Retire> for PartitionActor {
+    type Result = ();
+
+    /// The last message: whatever is parked is answered, the log is closed, the actor stops.
+    fn handle(&mut self, Retire { delete, done }: Retire, ctx: &mut <Self as Actor>::Context) {
+        self.take_turn(ctx);
+        self.guard.disarm();
+        let mut effects = Effects::new();
+        if !delete && let Ok(flushed_end) = self.log().flush() {
+            self.replica.on_flushed(now(), flushed_end, &mut effects);
+        }
+        self.replica.resign(&mut effects);
+        self.perform(effects, ctx);
+        let high_watermark = self.replica.high_watermark();
+        if let Some(log) = self.log.take()
+            && !delete
+            && let Err(error) = log.close_clean(high_watermark)
+        {
+            tracing::warn!(partition = %self.handle, %error, "not closed cleanly");
+        }
+        self.handle.set_state(ActorState::Retired, None);
+        let _ = done.send(());
+        ctx.stop();
+    }
+}
