@@ -164,6 +164,7 @@ impl Replica {
                 out.push(Effect::LeaderEpochStarted { leader_epoch, start_offset });
             }
         }
+        self.answer_if_too_few(out);
         self.progress(out);
     }
 
@@ -320,6 +321,16 @@ impl Replica {
             }
             Acks::All => self.parked.park(waiting),
         }
+    }
+
+    /// P15: what waits while too few are in sync is in the log, and may be committed later.
+    fn answer_if_too_few(&mut self, out: &mut Effects) {
+        let Some(Err(AppendError::NotEnoughReplicas { in_sync, required })) =
+            self.leadership.as_ref().map(|leadership| self.enough_replicas(leadership))
+        else {
+            return;
+        };
+        self.fail_parked(AppendError::NotEnoughReplicasAfterAppend { in_sync, required }, out);
     }
 
     fn fail_parked(&mut self, error: AppendError, out: &mut Effects) {

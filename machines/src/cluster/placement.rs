@@ -194,6 +194,18 @@ mod tests {
         }
     }
 
+    /// R28: when a broker goes, its leaderships go to all others, not to one.
+    #[test]
+    fn the_followers_of_one_leader_spread_over_all_others() {
+        for seed in 0..16 {
+            let led_by_0 = place(&brokers(5, 1), 200, 2, seed)
+                .into_iter()
+                .filter(|list| list[0] == NodeId(0))
+                .map(|list| list[1]);
+            assert_eq!(led_by_0.collect::<BTreeSet<_>>().len(), 4, "seed {seed}");
+        }
+    }
+
     #[test]
     fn the_same_seed_places_the_same_way() {
         assert_eq!(place(&brokers(7, 3), 50, 3, 11), place(&brokers(7, 3), 50, 3, 11));

@@ -66,7 +66,7 @@ impl Replica {
     }
 
     /// P15, with the minimum of R10.
-    fn enough_replicas(&self, leadership: &Leadership) -> Result<(), AppendError> {
+    pub(super) fn enough_replicas(&self, leadership: &Leadership) -> Result<(), AppendError> {
         let required = self.required_replicas(leadership);
         let in_sync = leadership.state.isr.len() as u32;
         if in_sync < required {

@@ -171,6 +171,35 @@ fn too_few_in_sync_replicas_refuse_acks_all_only() {
     assert_eq!(replica.high_watermark(), before, "R3: it stands still under the minimum");
 }
 
+/// P15.
+#[test]
+fn what_waits_when_the_isr_shrinks_below_the_minimum_is_answered_and_may_still_commit() {
+    let mut replica = leader_with(ReplicaConfig { min_insync_replicas: 2, ..config() });
+    replica.become_leader(NOW, state(1, &[1, 2]), &mut Effects::new());
+    append(&mut replica, &facts(1), 1).unwrap();
+    let mut out = Effects::new();
+    let shrunk = LeaderState { isr: vec![SELF], ..state(1, &[1, 2]) };
+    replica.become_leader(NOW, shrunk, &mut out);
+    let error = AppendError::NotEnoughReplicasAfterAppend { in_sync: 1, required: 2 };
+    assert!(!error.code().surely_not_done());
+    assert_eq!(answers(&out), vec![(1, Err(error))]);
+    flush(&mut replica);
+    assert_eq!(replica.high_watermark(), Offset::ZERO);
+    replica.become_leader(NOW, state(1, &[1, 2]), &mut Effects::new());
+    let caught_up = ReplicaEnd { log_end: Offset(1), flushed_end: Offset(1) };
+    replica.on_follower_end(NOW, NodeId(2), caught_up, &mut Effects::new());
+    assert_eq!(replica.high_watermark(), Offset(1));
+}
+
+#[test]
+fn a_flush_that_is_reported_late_takes_nothing_back() {
+    let mut replica = leader();
+    append(&mut replica, &facts(3), 1).unwrap();
+    flush(&mut replica);
+    replica.on_flushed(NOW, Offset(1), &mut Effects::new());
+    assert_eq!(replica.flushed_end(), Offset(3));
+}
+
 /// R3, R11.
 #[test]
 fn the_high_watermark_is_the_least_end_in_the_isr() {
