@@ -4,7 +4,7 @@
 //! them with the thread that started them.
 
 use crate::directory::{target, temporary_directory};
-use crate::patience::PATIENCE;
+use crate::patience::{PATIENCE, eventually};
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -136,19 +136,15 @@ impl Process {
         kill(&mut self.child);
     }
 
-    /// `SIGTERM`, and waits for the end.
-    pub fn terminate(mut self) -> ExitStatus {
+    /// `SIGTERM`, and waits for the end. Not blocking: connections of the test have a part in it.
+    pub async fn terminate(mut self) -> ExitStatus {
         let pid = libc::pid_t::try_from(self.child.id()).expect("process ids are small");
         // SAFETY: a system call without pointers, on a child that has not been waited for.
         unsafe { libc::kill(pid, libc::SIGTERM) };
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "SIGTERM does not end it:\n{}", self.stderr());
-            thread::sleep(Duration::from_millis(5));
-        }
+        eventually("SIGTERM ends the process", async || {
+            self.child.try_wait().expect("a child can be waited for")
+        })
+        .await
     }
 }
 

@@ -170,7 +170,7 @@ async fn survives_kills(kills: u32) {
     load.progress(500).await;
     load.finish(&address, TOPIC, seed).await;
     // What was judged is what is on disk, not what is in memory.
-    assert!(node.terminate().success());
+    assert!(node.terminate().await.success());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -226,7 +226,7 @@ async fn a_graceful_stop_keeps_everything() {
     let batch = troupe_tests::batch_of(&records);
     server.produce(TOPIC, 1, batch, troupe_proto::v1::Acks::Leader).await;
     drop(server);
-    assert!(node.terminate().success());
+    assert!(node.terminate().await.success());
     let node = start(directory.path(), &Serve::default());
     let server = Server::at(node.server()).await;
     let request = troupe_proto::admin::v1::GetTopicRequest { name: TOPIC.to_owned() };

@@ -254,7 +254,7 @@ async fn damage_on_the_disk_is_never_delivered() {
         server.produce("damaged", 0, batch_of(std::slice::from_ref(record)), Acks::All).await;
     }
     drop(server);
-    assert!(node.terminate().success());
+    assert!(node.terminate().await.success());
     let segment = segment_of(directory.path(), "damaged");
     let mut bytes = fs::read(&segment).unwrap();
     let middle = bytes.len() / 2;
