@@ -1,6 +1,7 @@
 //! Deleting old segments from the front (S15–S19).
 
 use crate::disk::Disk;
+use crate::flush::FlushPoint;
 use crate::place::{Kind, Place};
 use crate::segment::Segment;
 use crate::{Log, LogError};
@@ -135,7 +136,13 @@ impl<D: Disk> Log<D> {
             }
         }
         self.segments.pop_front();
-        self.start = self.start.max(self.segments[0].base);
+        let next = self.segments[0].base;
+        if self.flushing.point.segment == base {
+            // what was not flushed of it is gone too
+            self.flushing.point =
+                FlushPoint { offset: next, segment: next, ..FlushPoint::default() };
+        }
+        self.start = self.start.max(next);
         self.epochs_changed |= self.epochs.truncate_from_start(self.start);
         self.write_epochs()?;
         Ok(Some(Removal { place: self.place.clone(), names }))

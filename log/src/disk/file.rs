@@ -132,7 +132,8 @@ impl DiskFile for File {
         self.sync_data()
     }
 
-    /// Without address space left (`ENOMEM`) the answer is `None`: the reader copies then.
+    /// Without address space left, or on a file system that maps nothing, the answer is `None`: the reader
+    /// copies then.
     fn map(&self, len: u64) -> io::Result<Option<Bytes>> {
         let Ok(len) = usize::try_from(len) else { return Ok(None) };
         if len == 0 {
@@ -144,8 +145,10 @@ impl DiskFile for File {
         let mapped = unsafe { memmap2::MmapOptions::new().len(len).map(self) };
         match mapped {
             Ok(map) => Ok(Some(Bytes::from_owner(map))),
-            Err(error) if error.kind() == ErrorKind::OutOfMemory => Ok(None),
-            Err(error) => Err(error),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ENOMEM | libc::ENODEV) => Ok(None),
+                _ => Err(error),
+            },
         }
     }
 }

@@ -10,3 +10,4 @@ mod model;
 mod opening;
 mod reading;
 mod rolling;
+mod shrinking;
