@@ -66,6 +66,10 @@ impl Failure {
             ClientError::CannotConnect { .. } => Some(
                 "start a node with `troupe dev`, or name another one with --server or TROUPE_SERVER",
             ),
+            // What tonic says when something else than gRPC answers.
+            _ if cause.contains("grpc-status header missing") => {
+                Some("name a gRPC listener (7070 by default); this may be the HTTP one")
+            }
             _ => hint_for(code),
         };
         let reason = match error {
@@ -210,6 +214,9 @@ fn hint_for(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::LeaderNotAvailable | ErrorCode::NotController | ErrorCode::ShuttingDown => {
             Some("wait a moment and try again; `troupe cluster info` shows the nodes")
         }
+        ErrorCode::RequestTimedOut | ErrorCode::OutcomeUnknown => Some(
+            "`troupe cluster info` shows whether the nodes answer, `troupe consume` what was written",
+        ),
         ErrorCode::CorruptLog => Some("`troupe log verify FILE` on the node finds the place"),
         ErrorCode::Unspecified
         | ErrorCode::InvalidPartitions
@@ -220,8 +227,6 @@ fn hint_for(code: ErrorCode) -> Option<&'static str> {
         | ErrorCode::FencedLeaderEpoch
         | ErrorCode::NotEnoughReplicas
         | ErrorCode::NotEnoughReplicasAfterAppend
-        | ErrorCode::OutcomeUnknown
-        | ErrorCode::RequestTimedOut
         | ErrorCode::InvalidRecord
         | ErrorCode::CorruptBatch
         | ErrorCode::InvalidTimestamp

@@ -73,7 +73,8 @@ fn block_on<F: Future<Output = Result<(), Failure>>>(command: F) -> Result<(), F
 /// Events go to standard error, filtered by TROUPE_LOG.
 fn start_tracing(command: &Command) {
     let default = match command {
-        Command::Serve(_) => "info",
+        // Raft tells every step of its own as information.
+        Command::Serve(_) => "info,openraft=warn",
         _ => "warn",
     };
     let filter = EnvFilter::try_from_env("TROUPE_LOG").unwrap_or_else(|_| EnvFilter::new(default));

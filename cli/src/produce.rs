@@ -7,23 +7,21 @@
 mod deliveries;
 mod input;
 mod report;
+mod settings;
+mod template;
 
 use crate::arguments::Global;
 use crate::failure::{During, Exit, Failure};
-use crate::format::{HeaderRef, Input, InputFormat, unescape};
-use crate::quantity::{parse_duration, parse_size};
+use crate::format::{HeaderRef, Input};
 use crate::timestamp;
 use clap::Args;
 use deliveries::Deliveries;
 use input::{Block, Blocks};
 use report::Report;
+pub use settings::Settings;
 use std::path::PathBuf;
-use std::time::Duration;
-use troupe_client::{
-    Acks, Client, ClientError, Delivery, Producer, ProducerConfig, Record, TopicProducer,
-    TrySendError,
-};
-use troupe_proto::batch::Compression;
+use template::{Cut, Template};
+use troupe_client::{Client, ClientError, Delivery, Producer, Record, TopicProducer, TrySendError};
 use troupe_proto::ids::PartitionId;
 
 #[derive(Debug, Args)]
@@ -61,65 +59,6 @@ pub struct Produce {
     null_marker: Option<String>,
     #[command(flatten)]
     settings: Settings,
-}
-
-/// The producer's settings that have flags.
-#[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Producer settings")]
-pub struct Settings {
-    /// When a record counts as written: all, 1 (leader) or 0 (none)
-    #[arg(long, default_value = "all")]
-    pub acks: Acks,
-    /// none, gzip, snappy, lz4 or zstd
-    #[arg(short = 'z', long, default_value = "none")]
-    pub compression: Compression,
-    /// How long a record waits for company
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
-    pub linger: Option<Duration>,
-    /// Bytes in a batch
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub batch_size: Option<u64>,
-    /// Bytes that may wait for answers
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub buffer_memory: Option<u64>,
-    /// Largest record
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub max_request_size: Option<u64>,
-    /// How long a record is retried
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
-    pub delivery_timeout: Option<Duration>,
-}
-
-impl Settings {
-    pub fn config(&self) -> ProducerConfig {
-        let mut config = ProducerConfig {
-            acks: self.acks,
-            compression: self.compression,
-            ..ProducerConfig::default()
-        };
-        let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-        if let Some(linger) = self.linger {
-            config.linger = linger;
-        }
-        if let Some(bytes) = self.max_request_size {
-            config.max_request_size = size(bytes);
-        }
-        if let Some(bytes) = self.batch_size {
-            config.batch_size = size(bytes);
-            config.max_request_size = config.max_request_size.max(config.batch_size);
-        }
-        if let Some(bytes) = self.buffer_memory {
-            config.buffer_memory = size(bytes);
-        }
-        if let Some(timeout) = self.delivery_timeout {
-            config.delivery_timeout = timeout;
-            config.request_timeout =
-                config.request_timeout.min(timeout.saturating_sub(config.linger));
-        }
-        // A full buffer is a reason to wait; how long at most, the deliveries decide.
-        config.max_block = config.delivery_timeout.max(config.max_block);
-        config
-    }
 }
 
 pub async fn run(global: &Global, produce: Produce) -> Result<(), Failure> {
@@ -180,66 +119,6 @@ async fn check_partition(client: &Client, produce: &Produce) -> Result<(), Failu
         }
         _ => Ok(()),
     }
-}
-
-/// What every record has, and how the input is cut.
-struct Template {
-    cut: Cut,
-    key: Option<Vec<u8>>,
-    headers: Vec<(String, Option<Vec<u8>>)>,
-    partition: Option<PartitionId>,
-}
-
-enum Cut {
-    /// At \n and nothing else.
-    Lines,
-    Format(InputFormat),
-}
-
-impl Template {
-    fn new(produce: &Produce) -> Result<Template, Failure> {
-        let null = produce.null_marker.as_deref().map(str::as_bytes);
-        let escaped = |text: &str| text.replace('%', "%%");
-        let format = match (&produce.format, &produce.key_separator) {
-            (Some(format), _) => Some(format.clone()),
-            (None, Some(separator)) => {
-                unescape(separator).map_err(Failure::usage)?;
-                Some(format!("%k{}%v\\n", escaped(separator)))
-            }
-            (None, None) if null.is_some() => Some("%v\\n".to_owned()),
-            (None, None) => None,
-        };
-        let cut = match format {
-            None => Cut::Lines,
-            Some(format) => match InputFormat::parse(&format, null) {
-                Ok(format) => Cut::Format(format),
-                Err(error) => return Err(Failure::usage(format!("-f '{format}': {error}"))),
-            },
-        };
-        let headers: Result<_, _> = produce.headers.iter().map(|text| parse_header(text)).collect();
-        Ok(Template {
-            cut,
-            key: produce.key.clone().map(String::into_bytes),
-            headers: headers?,
-            partition: produce.partition.map(PartitionId),
-        })
-    }
-}
-
-/// `name: value` as in curl, or `name=value` as in kcat; a name alone has no value.
-fn parse_header(text: &str) -> Result<(String, Option<Vec<u8>>), Failure> {
-    let (name, value) = match text.find([':', '=']) {
-        Some(at) => {
-            let value = &text[at + 1..];
-            let value = value.strip_prefix(' ').unwrap_or(value);
-            (&text[..at], Some(value.as_bytes().to_vec()))
-        }
-        None => (text, None),
-    };
-    if name.trim().is_empty() {
-        return Err(Failure::usage(format!("-H '{text}': the name is empty; write 'name: value'")));
-    }
-    Ok((name.trim().to_owned(), value))
 }
 
 /// Moves records from the input to the producer.
@@ -408,21 +287,5 @@ struct Line<'a> {
 impl<'a> Line<'a> {
     fn value(value: &'a [u8]) -> Line<'a> {
         Line { key: None, value: Some(value), headers: &[], partition: None, timestamp_ms: None }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn headers_are_written_as_in_curl_or_in_kcat() {
-        let header = |text| parse_header(text).ok();
-        let value = |name: &str, value: &[u8]| Some((name.to_owned(), Some(value.to_vec())));
-        assert_eq!(header("type: text/plain"), value("type", b"text/plain"));
-        assert_eq!(header("a=b:c"), value("a", b"b:c"));
-        assert_eq!(header("empty:"), value("empty", b""));
-        assert_eq!(header("null"), Some(("null".to_owned(), None)));
-        assert_eq!(header(": x"), None);
     }
 }
