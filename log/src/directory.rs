@@ -316,6 +316,17 @@ mod tests {
         assert!(matches!(error, DirectoryError::NotADirectory { .. }), "{error}");
     }
 
+    /// Root may write anywhere, so that tests cannot provoke these.
+    #[test]
+    fn a_directory_that_cannot_be_written_to_is_told_so() {
+        for code in [libc::EACCES, libc::EROFS] {
+            let error = unwritable("open", "/d".into(), io::Error::from_raw_os_error(code));
+            assert!(matches!(error, DirectoryError::ReadOnly { .. }), "{error}");
+        }
+        let error = unwritable("open", "/d".into(), io::Error::from_raw_os_error(libc::EIO));
+        assert!(matches!(error, DirectoryError::Io { .. }), "{error}");
+    }
+
     #[test]
     fn partitions_are_listed_and_retired_by_name() {
         let dir = tempfile::tempdir().unwrap();

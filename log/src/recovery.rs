@@ -180,9 +180,9 @@ impl<D: Disk> Log<D> {
             self.make_directory()?;
             self.epochs_changed = true;
             self.write_epochs()?;
+            self.flushing.owe_dir(&self.place.dir);
             // what was removed must not come back beside what is written next
             self.sync_owed()?;
-            self.place.sync_dir()?;
             if let Some(parent) = self.place.dir.parent() {
                 let synced = self.place.disk.sync_dir(parent);
                 synced.map_err(|e| LogError::io("sync directory", parent, e))?;

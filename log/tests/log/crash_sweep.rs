@@ -246,6 +246,25 @@ fn check_derived(log: &Log<MemDisk>, recovery: &Recovery, found: &[Batch], model
     assert_eq!(replayed, expected);
 }
 
+/// A recovery that is itself cut short at any of its changes ends, next time, as if it had not been.
+fn check_interrupted(found: &MemDisk, seed: u64) {
+    let expect = |disk: &MemDisk| {
+        let (log, _) = try_open(disk).unwrap();
+        (log.log_start(), log.log_end(), comparable(&log))
+    };
+    let whole = FaultDisk::new(found.snapshot());
+    drop(try_open(&whole).unwrap());
+    let expected = expect(whole.memory());
+    for change in 0..whole.changes() {
+        let disk = FaultDisk::new(found.snapshot());
+        disk.crash_at(change, 50);
+        assert!(try_open(&disk).is_err());
+        for loss in [Loss::Nothing, Loss::Unsynced, Loss::Seeded(seed + change)] {
+            assert_eq!(expect(&disk.memory().crash(loss)), expected, "{change} {loss:?}");
+        }
+    }
+}
+
 /// Crashes at every change that the trace makes, in several ways each.
 fn sweep(trace: &[Step], seeds: u64) {
     let whole = FaultDisk::new(memory());
@@ -258,7 +277,12 @@ fn sweep(trace: &[Step], seeds: u64) {
             let losses = [Loss::Nothing, Loss::Unsynced].into_iter();
             let seeded = (0..seeds).map(|seed| Loss::Seeded(seed * 7919 + change));
             for loss in losses.chain(seeded) {
-                let caught = std::panic::catch_unwind(|| check(&disk.memory().crash(loss), &model));
+                let caught = std::panic::catch_unwind(|| {
+                    check(&disk.memory().crash(loss), &model);
+                    if torn == 100 && matches!(loss, Loss::Seeded(seed) if seed == change) {
+                        check_interrupted(&disk.memory().crash(loss), change);
+                    }
+                });
                 if let Err(panic) = caught {
                     eprintln!("trace {trace:?}\ncrash at change {change}, torn {torn}, {loss:?}");
                     eprintln!("{:?}", disk.memory().crash(loss).files().into_keys());

@@ -3,6 +3,7 @@
 use crate::batches::*;
 use proptest::prelude::*;
 use troupe_log::disk::{Disk, FileDisk};
+use troupe_log::dump::{self, FileKind};
 use troupe_log::{Log, LogConfig, RetentionPolicy};
 use troupe_proto::batch::{BatchHeader, Batches};
 use troupe_proto::ids::{LeaderEpoch, Offset};
@@ -146,6 +147,7 @@ fn run<D: Disk>(disk: D, dir: std::path::PathBuf, calls: Vec<Call>) {
         assert_eq!((log.log_start(), log.log_end()), (model.start, model.end), "{call:?}");
     }
     compare(&log, &model);
+    log.close_clean(model.start).unwrap();
 }
 
 fn note(model: &mut Model, timestamps: Vec<i64>) {
@@ -242,6 +244,14 @@ proptest! {
     #[test]
     fn a_log_on_disk_is_what_was_appended(calls in calls()) {
         let temp = tempfile::tempdir().unwrap();
-        run(FileDisk, temp.path().join("topic-3"), calls);
+        let dir = temp.path().join("topic-3");
+        run(FileDisk, dir.clone(), calls);
+        let Ok(entries) = std::fs::read_dir(&dir) else { return Ok(()) };
+        for path in entries.map(|entry| entry.unwrap().path()) {
+            if FileKind::of(&path) == Some(FileKind::Log) {
+                let report = dump::verify_segment(&path).unwrap();
+                prop_assert_eq!(report.faults, Vec::<String>::new(), "{:?}", path);
+            }
+        }
     }
 }
