@@ -5,4 +5,4 @@ mod body;
 mod message;
 
 pub use body::{Outgoing, ResponseBody, response};
-pub use message::{Field, MessageReader, decode, encode, encode_with_payload, fields};
+pub use message::{Field, MessageReader, Requests, decode, encode, encode_with_payload, fields};

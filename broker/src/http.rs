@@ -1,7 +1,7 @@
 //! The HTTP listener: `/metrics` for Prometheus.
 
+use crate::context::Context;
 use crate::metrics;
-use crate::node::Context;
 use crate::partition::ActorState;
 use axum::Router;
 use axum::http::{StatusCode, header};
@@ -32,7 +32,7 @@ fn render(context: &Context) -> axum::response::Response {
     let offline = topics
         .values()
         .flat_map(|topic| &topic.partitions)
-        .filter(|handle| handle.state() == ActorState::Offline)
+        .filter(|handle| handle.board.state() == ActorState::Offline)
         .count();
     context.metrics.offline_partitions.set(offline as f64);
     match metrics::recorder() {

@@ -13,6 +13,7 @@
 mod abort;
 mod allocator;
 mod config;
+mod context;
 mod grpc;
 mod http;
 mod metrics;

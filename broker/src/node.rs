@@ -4,11 +4,8 @@
 //! Owns the threads, the data directory's lock and the order of starting and stopping. Stopping drains:
 //! long streams are ended, what was appended is flushed and answered, logs are closed cleanly.
 
-mod context;
 mod reconcile;
 mod running;
-
-pub use context::Context;
 
 use crate::NodeConfig;
 use std::net::SocketAddr;

@@ -2,7 +2,9 @@
 //! actors from disk, again and again; and the handles by which everyone else speaks to them.
 
 mod actor;
+mod board;
 mod flusher;
+mod guard;
 mod handle;
 mod message;
 mod opening;
@@ -10,8 +12,9 @@ mod responder;
 mod supervisor;
 mod upkeep;
 
+pub use board::ActorState;
 pub use flusher::Flusher;
-pub use handle::{ActorState, PartitionHandle};
+pub use handle::PartitionHandle;
 pub use message::{Appended, Die, FoundOffset, OffsetQuery, ReadAnswer};
 pub use opening::now;
 pub use responder::Responder;

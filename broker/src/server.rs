@@ -1,6 +1,6 @@
 //! The gRPC server: one listener and one HTTP/2 server on each shard, all on the same port.
 
-use crate::node::Context;
+use crate::context::Context;
 use crate::service::{Chaos, Cluster, EventBus, LogService, Metadata, Topics};
 use actix::Arbiter;
 use socket2::{Domain, Protocol, Socket, Type};

@@ -22,6 +22,9 @@ pub struct MessageReader<B> {
     max_message: usize,
 }
 
+/// The requests of one call.
+pub type Requests = MessageReader<tonic::body::Body>;
+
 impl<B: Body<Data = Bytes> + Unpin> MessageReader<B> {
     /// `max_message` bounds the bytes of one message.
     pub fn new(body: B, max_message: usize) -> Self {

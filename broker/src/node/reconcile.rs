@@ -1,8 +1,8 @@
 //! Keeps the partitions of this node in step with the cluster's image: starts what is assigned here,
 //! tells what changed, retires and deletes what is gone.
 
-use super::Context;
 use crate::abort::AbortOnPanic;
+use crate::context::Context;
 use crate::partition::{
     PartitionHandle, PartitionSetup, RetirePartition, StartPartition, UpdatePartition,
 };
@@ -118,7 +118,7 @@ impl Reconciler {
 
     fn tell(&self, handle: &PartitionHandle, topic: &Topic, partition: &Partition) {
         self.context.supervisors[handle.shard].do_send(UpdatePartition {
-            key: handle.key,
+            key: handle.key(),
             config: Arc::clone(&topic.config),
             leader_state: leader_state(partition),
         });
@@ -128,10 +128,10 @@ impl Reconciler {
         retire(&self.context, &entry.partitions, true).await;
         let mut retired = Vec::new();
         for handle in &entry.partitions {
-            match self.directory.retire(&entry.name, handle.key.partition, entry.id) {
+            match self.directory.retire(&entry.name, handle.key().partition, entry.id) {
                 Ok(path) => retired.extend(path),
                 // The next start finds a directory whose topic is gone, and tries again.
-                Err(error) => tracing::warn!(partition = %handle, %error, "not renamed"),
+                Err(error) => tracing::warn!(partition = %handle.board, %error, "not renamed"),
             }
         }
         let delay = Duration::from_millis(entry.config().file_delete_delay_ms);
@@ -183,7 +183,7 @@ pub(super) async fn retire(context: &Context, handles: &[Arc<PartitionHandle>], 
     let mut waiting = Vec::with_capacity(handles.len());
     for handle in handles {
         let (done, retired) = oneshot::channel();
-        let message = RetirePartition { key: handle.key, delete, done };
+        let message = RetirePartition { key: handle.key(), delete, done };
         context.supervisors[handle.shard].do_send(message);
         waiting.push(retired);
     }

@@ -1,8 +1,8 @@
 //! The life of a node, from its first thread to its last.
 
-use super::context::ProducerIds;
 use super::reconcile::{Reconciler, retire};
-use super::{Addresses, Context, StartError};
+use super::{Addresses, StartError};
+use crate::context::{Context, ProducerIds};
 use crate::metrics::NodeMetrics;
 use crate::partition::{Flusher, Supervisor};
 use crate::registry::Registry;

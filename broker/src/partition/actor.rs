@@ -5,15 +5,15 @@
 //! Answers: `Append` is answered when its acks are in, when its time is over, or when the actor stops.
 //! Never here: a lock, an `.await` on the actor, a protocol rule.
 
+use super::board::{ActorState, Board};
 use super::flusher::Flusher;
-use super::handle::{ActorState, MAILBOX_CAPACITY, PartitionHandle};
+use super::guard::DownGuard;
 use super::message::{
-    Append, Appended, Describe, Description, Die, FindOffset, Flushed, FoundOffset, OffsetQuery,
-    Read, ReadAnswer,
+    Append, Appended, Describe, Description, Die, FindOffset, Flushed, FoundOffset,
+    MAILBOX_CAPACITY, OffsetQuery, Read, ReadAnswer,
 };
 use super::opening::{Opened, now};
 use super::responder::Responder;
-use super::supervisor::DownGuard;
 use crate::metrics::NodeMetrics;
 use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, WrapFuture,
@@ -38,7 +38,7 @@ use troupe_proto::rope::Rope;
 const MESSAGES_PER_TURN: u32 = 64;
 
 pub struct PartitionActor {
-    pub(super) handle: Arc<PartitionHandle>,
+    pub(super) board: Arc<Board>,
     /// Decides.
     pub(super) replica: Replica,
     /// Remembers. Taken only by `Retire`, which stops the actor.
@@ -59,7 +59,7 @@ pub struct PartitionActor {
 
 /// What an actor is built from.
 pub struct Parts {
-    pub handle: Arc<PartitionHandle>,
+    pub board: Arc<Board>,
     pub opened: Opened,
     pub config: Arc<TopicConfig>,
     pub leader_state: LeaderState,
@@ -71,7 +71,7 @@ pub struct Parts {
 impl PartitionActor {
     pub fn new(parts: Parts) -> Self {
         Self {
-            handle: parts.handle,
+            board: parts.board,
             replica: parts.opened.replica,
             log: Some(parts.opened.log),
             config: parts.config,
@@ -95,7 +95,7 @@ impl Actor for PartitionActor {
         let mut effects = Effects::new();
         self.replica.become_leader(now(), self.leader_state.clone(), &mut effects);
         self.perform(effects, ctx);
-        self.handle.publish_high_watermark(self.replica.high_watermark());
+        self.board.publish_high_watermark(self.replica.high_watermark());
     }
 }
 
@@ -165,7 +165,7 @@ impl Handler<Read> for PartitionActor {
 
     fn handle(&mut self, Read { from, max_bytes, reply }: Read, ctx: &mut Self::Context) {
         self.take_turn(ctx);
-        self.handle.set_used();
+        self.board.set_used();
         let high_watermark = self.replica.high_watermark();
         let log = self.log();
         let answer = log.read(from, high_watermark, max_bytes).map(|slice| ReadAnswer {
@@ -254,7 +254,7 @@ impl PartitionActor {
                     }
                 }
                 Effect::Flush => self.start_flush(ctx),
-                Effect::HighWatermark(offset) => self.handle.publish_high_watermark(offset),
+                Effect::HighWatermark(offset) => self.board.publish_high_watermark(offset),
                 Effect::LeaderEpochStarted { leader_epoch, start_offset } => {
                     self.log().assign_epoch(leader_epoch, start_offset);
                 }
@@ -291,7 +291,7 @@ impl PartitionActor {
                 self.start_flush(ctx);
             }
         }
-        self.handle.set_dirty();
+        self.board.set_dirty();
         self.metrics.appended(header.record_count, header.encoded_len());
         let token = self.park(responder);
         let mut effects = Effects::new();
@@ -343,18 +343,18 @@ impl PartitionActor {
         let snapshot = self.replica.snapshot().encode_to_vec();
         // Without it, recovery goes back to the snapshot before.
         if let Err(error) = self.log().write_producer_snapshot(offset, &snapshot) {
-            tracing::warn!(partition = %self.handle, %error, "no producer snapshot was written");
+            tracing::warn!(partition = %self.board, %error, "no producer snapshot was written");
         }
     }
 
     /// The disk failed: what is parked is answered, and nothing is tried again on this log.
     fn go_offline(&mut self, error: LogError, ctx: &mut Context<Self>) {
-        tracing::error!(partition = %self.handle, %error, "the replica goes offline");
+        tracing::error!(partition = %self.board, %error, "the replica goes offline");
         self.guard.disarm();
         let mut effects = Effects::new();
         self.replica.on_storage_failure(&mut effects);
         self.perform(effects, ctx);
-        self.handle.set_state(ActorState::Offline, Some(error.into()));
+        self.board.set_state(ActorState::Offline, Some(error.into()));
         ctx.stop();
     }
 
@@ -383,7 +383,7 @@ impl PartitionActor {
 
     /// Counts a message from outside.
     pub(super) fn take_turn(&mut self, ctx: &mut Context<Self>) {
-        self.handle.message_taken();
+        self.board.message_taken();
         self.take_turn_of_own(ctx);
     }
 

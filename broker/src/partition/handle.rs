@@ -2,96 +2,51 @@
 //! longer than any one actor lives.
 
 use super::actor::PartitionActor;
+use super::board::{ActorState, Board};
 use super::message::{
-    Append, Appended, Describe, Description, FindOffset, FoundOffset, OffsetQuery, Read, ReadAnswer,
+    Append, Appended, BUDGET_UNIT, Describe, Description, FindOffset, FoundOffset, OffsetQuery,
+    QUEUE_BYTES, Read, ReadAnswer,
 };
 use super::responder::Responder;
 use actix::dev::ToEnvelope;
 use actix::{Addr, Handler, Message};
 use arc_swap::ArcSwapOption;
-use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 use troupe_proto::batch::{ProducedBatch, Verified};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{Offset, PartitionKey};
 use troupe_proto::v1::Acks;
 
-/// Payload bytes that may wait for one partition's actor.
-const QUEUE_BYTES: usize = 64 << 20;
-/// The budget is counted in units, so that small requests are bounded in number too.
-const BUDGET_UNIT: usize = 4 << 10;
-/// Messages that may wait: more than the budget lets in, so the mailbox never refuses.
-pub const MAILBOX_CAPACITY: usize = 2 * QUEUE_BYTES / BUDGET_UNIT;
 /// How long a request waits for an actor that is being rebuilt.
 const REBUILD_PATIENCE: Duration = Duration::from_secs(10);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum ActorState {
-    Restarting = 0,
-    Running = 1,
-    /// Taken offline after repeated panics or a disk error.
-    Offline = 2,
-    /// The partition is gone from this node.
-    Retired = 3,
-}
-
 /// One partition of this node.
 pub struct PartitionHandle {
-    pub key: PartitionKey,
-    pub topic: Arc<str>,
+    pub board: Arc<Board>,
     /// The shard that its actor lives on.
     pub shard: usize,
     actor: ArcSwapOption<Addr<PartitionActor>>,
-    state: AtomicU8,
-    offline_reason: ArcSwapOption<Error>,
-    pub restarts: AtomicU32,
-    /// Messages sent and not handled yet.
-    pub mailbox_depth: AtomicI64,
     budget: Arc<Semaphore>,
-    high_watermark: AtomicU64,
-    /// Something was appended since the last checkpoint.
-    dirty: AtomicBool,
-    /// Something was appended or read since the supervisor last looked.
-    used: AtomicBool,
-    /// Rung when the high watermark advances, the state changes, or the actor is replaced.
-    bell: Notify,
 }
 
 impl PartitionHandle {
     pub fn new(key: PartitionKey, topic: Arc<str>, shard: usize) -> Self {
         Self {
-            key,
-            topic,
+            board: Arc::new(Board::new(key, topic)),
             shard,
             actor: ArcSwapOption::empty(),
-            state: AtomicU8::new(ActorState::Restarting as u8),
-            offline_reason: ArcSwapOption::empty(),
-            restarts: AtomicU32::new(0),
-            mailbox_depth: AtomicI64::new(0),
             budget: Arc::new(Semaphore::new(QUEUE_BYTES / BUDGET_UNIT)),
-            high_watermark: AtomicU64::new(0),
-            dirty: AtomicBool::new(false),
-            used: AtomicBool::new(false),
-            bell: Notify::new(),
         }
     }
 
-    pub fn state(&self) -> ActorState {
-        match self.state.load(Ordering::Acquire) {
-            0 => ActorState::Restarting,
-            1 => ActorState::Running,
-            2 => ActorState::Offline,
-            _ => ActorState::Retired,
-        }
+    pub fn key(&self) -> PartitionKey {
+        self.board.key
     }
 
-    /// First offset that readers may not see yet, as last told by the actor.
-    pub fn high_watermark(&self) -> Offset {
-        Offset(self.high_watermark.load(Ordering::Acquire))
+    pub fn topic(&self) -> &str {
+        &self.board.topic
     }
 
     /// Appends; the responder is answered, always.
@@ -127,11 +82,10 @@ impl PartitionHandle {
     /// Returns when there is something to read at `from`, or an error to be found by reading.
     pub async fn readable(&self, from: Offset) {
         loop {
-            let rung = self.bell.notified();
+            let rung = self.board.bell();
             tokio::pin!(rung);
             rung.as_mut().enable();
-            let gone = matches!(self.state(), ActorState::Offline | ActorState::Retired);
-            if gone || self.high_watermark() > from {
+            if self.board.is_gone() || self.board.high_watermark() > from {
                 return;
             }
             rung.await;
@@ -142,11 +96,11 @@ impl PartitionHandle {
     pub async fn rebuilt(&self, restarts: u32, patience: Duration) -> Result<u32, Error> {
         let wait = async {
             loop {
-                let rung = self.bell.notified();
+                let rung = self.board.bell();
                 tokio::pin!(rung);
                 rung.as_mut().enable();
-                let now = self.restarts.load(Ordering::Relaxed);
-                match self.state() {
+                let now = self.board.restarts();
+                match self.board.state() {
                     ActorState::Running if now > restarts => return Ok(now),
                     ActorState::Offline | ActorState::Retired if now > restarts => {
                         return Err(self.gone());
@@ -205,9 +159,9 @@ impl PartitionHandle {
         PartitionActor: Handler<M>,
         <PartitionActor as actix::Actor>::Context: ToEnvelope<PartitionActor, M>,
     {
-        self.mailbox_depth.fetch_add(1, Ordering::Relaxed);
+        self.board.message_sent();
         addr.try_send(message).map_err(|error| {
-            self.mailbox_depth.fetch_sub(1, Ordering::Relaxed);
+            self.board.message_taken();
             match error {
                 actix::prelude::SendError::Full(_) => {
                     Error::new(ErrorCode::Throttled, "too many requests wait for this partition")
@@ -224,12 +178,11 @@ impl PartitionHandle {
     async fn addr(&self) -> Result<Arc<Addr<PartitionActor>>, Error> {
         let wait = async {
             loop {
-                let rung = self.bell.notified();
+                let rung = self.board.bell();
                 tokio::pin!(rung);
                 rung.as_mut().enable();
-                match self.state() {
-                    ActorState::Offline | ActorState::Retired => return Err(self.gone()),
-                    ActorState::Running | ActorState::Restarting => {}
+                if self.board.is_gone() {
+                    return Err(self.gone());
                 }
                 match self.actor.load_full() {
                     Some(addr) if addr.connected() => return Ok(addr),
@@ -244,7 +197,7 @@ impl PartitionHandle {
     }
 
     fn gone(&self) -> Error {
-        match self.offline_reason.load_full() {
+        match self.board.offline_reason() {
             Some(reason) => Error::clone(&reason),
             None => {
                 let message = "the partition is not on this node any more; refresh metadata";
@@ -254,63 +207,17 @@ impl PartitionHandle {
     }
 }
 
-/// What the actor and its supervisor publish.
 impl PartitionHandle {
     /// A new actor takes over.
     pub(super) fn install(&self, addr: Addr<PartitionActor>) {
-        self.mailbox_depth.store(0, Ordering::Relaxed);
+        self.board.mailbox_emptied();
         self.actor.store(Some(Arc::new(addr)));
-        self.state.store(ActorState::Running as u8, Ordering::Release);
-        self.bell.notify_waiters();
+        self.board.set_state(ActorState::Running, None);
     }
 
-    pub(super) fn set_state(&self, state: ActorState, reason: Option<Error>) {
-        self.offline_reason.store(reason.map(Arc::new));
-        self.state.store(state as u8, Ordering::Release);
-        if state != ActorState::Running {
-            self.actor.store(None);
-        }
-        self.bell.notify_waiters();
-    }
-
-    pub(super) fn publish_high_watermark(&self, high_watermark: Offset) {
-        self.high_watermark.store(high_watermark.0, Ordering::Release);
-        self.bell.notify_waiters();
-    }
-
-    pub(super) fn message_taken(&self) {
-        self.mailbox_depth.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn set_dirty(&self) {
-        self.dirty.store(true, Ordering::Relaxed);
-        self.set_used();
-    }
-
-    pub(super) fn set_used(&self) {
-        self.used.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether it was used since this was last asked.
-    pub(super) fn take_used(&self) -> bool {
-        self.used.swap(false, Ordering::Relaxed)
-    }
-
-    pub(super) fn is_dirty(&self) -> bool {
-        self.dirty.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn take_dirty(&self) {
-        self.dirty.store(false, Ordering::Relaxed);
-    }
-
-    pub fn offline_reason(&self) -> Option<Arc<Error>> {
-        self.offline_reason.load_full()
-    }
-}
-
-impl fmt::Display for PartitionHandle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.topic, self.key.partition)
+    /// The actor is gone, and why, if that is for longer.
+    pub(super) fn uninstall(&self, state: ActorState, reason: Option<Error>) {
+        self.actor.store(None);
+        self.board.set_state(state, reason);
     }
 }

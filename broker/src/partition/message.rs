@@ -14,6 +14,13 @@ use troupe_proto::error::Error;
 use troupe_proto::ids::{LeaderEpoch, Offset};
 use troupe_proto::v1::Acks;
 
+/// Payload bytes that may wait for one partition's actor.
+pub const QUEUE_BYTES: usize = 64 << 20;
+/// The budget is counted in units, so that small requests are bounded in number too.
+pub const BUDGET_UNIT: usize = 4 << 10;
+/// Messages that may wait: more than the budget lets in, so the mailbox never refuses.
+pub const MAILBOX_CAPACITY: usize = 2 * QUEUE_BYTES / BUDGET_UNIT;
+
 /// Append one batch. Answered when the acks asked for are in.
 #[derive(Message)]
 #[rtype(result = "()")]

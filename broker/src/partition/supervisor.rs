@@ -5,16 +5,17 @@
 //! take the replica offline for a person to look at; an actor that was retired stays away.
 
 use super::actor::{PartitionActor, Parts};
+use super::board::ActorState;
 use super::flusher::Flusher;
-use super::handle::{ActorState, PartitionHandle};
+use super::guard::{Down, DownGuard};
+use super::handle::PartitionHandle;
 use super::message::{Checkpoint, EnforceRetention, Rest, Retire, Update};
 use super::opening::{self, Opened};
 use crate::metrics::NodeMetrics;
-use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
+use actix::{Actor, AsyncContext, Context, Handler, Message};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, oneshot};
 use troupe_log::LogError;
@@ -75,41 +76,6 @@ struct LogOpened {
     result: Result<Opened, LogError>,
 }
 
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Down {
-    key: PartitionKey,
-    generation: u64,
-    panicked: bool,
-}
-
-/// Tells the supervisor that its actor is gone, however it went.
-pub struct DownGuard {
-    supervisor: Addr<Supervisor>,
-    key: PartitionKey,
-    generation: u64,
-    armed: bool,
-}
-
-impl DownGuard {
-    /// The actor stops because it was told to: no new one is wanted.
-    pub fn disarm(&mut self) {
-        self.armed = false;
-    }
-}
-
-impl Drop for DownGuard {
-    fn drop(&mut self) {
-        if self.armed {
-            self.supervisor.do_send(Down {
-                key: self.key,
-                generation: self.generation,
-                panicked: std::thread::panicking(),
-            });
-        }
-    }
-}
-
 struct Child {
     handle: Arc<PartitionHandle>,
     setup: PartitionSetup,
@@ -154,7 +120,7 @@ impl Supervisor {
     fn open(&mut self, key: PartitionKey, ctx: &mut Context<Self>) {
         let Some(child) = self.children.get_mut(&key) else { return };
         child.generation += 1;
-        child.handle.set_state(ActorState::Restarting, None);
+        child.handle.uninstall(ActorState::Restarting, None);
         let (dir, config, generation) =
             (child.setup.dir.clone(), Arc::clone(&child.setup.config), child.generation);
         let (recoveries, node_id, me) = (Arc::clone(&self.recoveries), self.node_id, ctx.address());
@@ -177,11 +143,11 @@ impl Actor for Supervisor {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(self.checkpoint_interval, |supervisor, _| {
             for child in supervisor.children.values_mut() {
-                if child.handle.is_dirty() {
+                if child.handle.board.is_dirty() {
                     child.handle.tell(Checkpoint);
                 }
                 child.idle =
-                    if child.handle.take_used() { 0 } else { child.idle.saturating_add(1) };
+                    if child.handle.board.take_used() { 0 } else { child.idle.saturating_add(1) };
                 if child.idle == REST_AFTER {
                     child.handle.tell(Rest);
                 }
@@ -203,7 +169,7 @@ impl Handler<StartPartition> for Supervisor {
         StartPartition { handle, setup }: StartPartition,
         ctx: &mut Self::Context,
     ) {
-        let key = handle.key;
+        let key = handle.key();
         self.children
             .insert(key, Child { handle, setup, generation: 0, panics: Vec::new(), idle: 0 });
         self.open(key, ctx);
@@ -220,14 +186,10 @@ impl Handler<LogOpened> for Supervisor {
         }
         match opened.result {
             Ok(log) => {
-                let guard = DownGuard {
-                    supervisor: ctx.address(),
-                    key: opened.key,
-                    generation: opened.generation,
-                    armed: true,
-                };
+                let me = ctx.address().recipient();
+                let guard = DownGuard::new(me, opened.key, opened.generation);
                 let actor = PartitionActor::new(Parts {
-                    handle: Arc::clone(&child.handle),
+                    board: Arc::clone(&child.handle.board),
                     opened: log,
                     config: Arc::clone(&child.setup.config),
                     leader_state: child.setup.leader_state.clone(),
@@ -238,8 +200,8 @@ impl Handler<LogOpened> for Supervisor {
                 child.handle.install(actor.start());
             }
             Err(error) => {
-                tracing::error!(partition = %child.handle, %error, "the log cannot be opened");
-                child.handle.set_state(ActorState::Offline, Some(error.into()));
+                tracing::error!(partition = %child.handle.board, %error, "the log cannot be opened");
+                child.handle.uninstall(ActorState::Offline, Some(error.into()));
             }
         }
     }
@@ -253,21 +215,21 @@ impl Handler<Down> for Supervisor {
         if child.generation != down.generation {
             return;
         }
-        child.handle.restarts.fetch_add(1, Ordering::Relaxed);
+        child.handle.board.count_restart();
         if down.panicked {
             let now = Instant::now();
             child.panics.retain(|panic| now.duration_since(*panic) < PANIC_WINDOW);
             child.panics.push(now);
             if child.panics.len() >= PANICS_TOLERATED {
-                tracing::error!(partition = %child.handle, "panicked too often: offline");
+                tracing::error!(partition = %child.handle.board, "panicked too often: offline");
                 let message = "the partition's actor panicked three times in a minute; see the \
                                node's log, then `troupe actor kill` it to try again";
                 let reason = Error::new(ErrorCode::StorageFailure, message);
-                child.handle.set_state(ActorState::Offline, Some(reason));
+                child.handle.uninstall(ActorState::Offline, Some(reason));
                 return;
             }
         }
-        tracing::warn!(partition = %child.handle, panicked = down.panicked, "actor died; rebuilding");
+        tracing::warn!(partition = %child.handle.board, panicked = down.panicked, "actor died; rebuilding");
         self.open(down.key, ctx);
     }
 }
@@ -277,10 +239,10 @@ impl Handler<Revive> for Supervisor {
 
     fn handle(&mut self, Revive(key): Revive, ctx: &mut Self::Context) {
         if let Some(child) = self.children.get_mut(&key)
-            && child.handle.state() == ActorState::Offline
+            && child.handle.board.state() == ActorState::Offline
         {
             child.panics.clear();
-            child.handle.restarts.fetch_add(1, Ordering::Relaxed);
+            child.handle.board.count_restart();
             self.open(key, ctx);
         }
     }
@@ -303,11 +265,11 @@ impl Handler<RetirePartition> for Supervisor {
 
     fn handle(&mut self, retire: RetirePartition, _: &mut Self::Context) {
         let Some(child) = self.children.remove(&retire.key) else { return };
-        let running = child.handle.state() == ActorState::Running;
+        let running = child.handle.board.state() == ActorState::Running;
         let message = Retire { delete: retire.delete, done: retire.done };
         // Without an actor nothing is open; dropping the message tells whoever waits.
         if !(running && child.handle.tell(message)) {
-            child.handle.set_state(ActorState::Retired, None);
+            child.handle.uninstall(ActorState::Retired, None);
         }
     }
 }

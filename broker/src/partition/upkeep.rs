@@ -2,7 +2,7 @@
 //! back what nobody uses, delete what need not be kept, and close.
 
 use super::actor::PartitionActor;
-use super::handle::ActorState;
+use super::board::ActorState;
 use super::message::{Checkpoint, EnforceRetention, Rest, Retire, Update};
 use super::opening::{log_config, now, replica_config};
 use actix::{Actor, ActorContext, AsyncContext, Handler};
@@ -35,11 +35,11 @@ impl Handler<Checkpoint> for PartitionActor {
 
     fn handle(&mut self, _: Checkpoint, ctx: &mut <Self as Actor>::Context) {
         self.take_turn(ctx);
-        self.handle.take_dirty();
+        self.board.clear_dirty();
         let high_watermark = self.replica.high_watermark();
         // A checkpoint only shortens the next recovery; without it, more is scanned.
         if let Err(error) = self.log().checkpoint(high_watermark) {
-            tracing::warn!(partition = %self.handle, %error, "no checkpoint was written");
+            tracing::warn!(partition = %self.board, %error, "no checkpoint was written");
         }
     }
 }
@@ -78,7 +78,7 @@ impl Handler<EnforceRetention> for PartitionActor {
                     }
                 });
             }
-            Err(error) => tracing::warn!(partition = %self.handle, %error, "retention failed"),
+            Err(error) => tracing::warn!(partition = %self.board, %error, "retention failed"),
         }
     }
 }
@@ -101,9 +101,9 @@ impl Handler<Retire> for PartitionActor {
             && !delete
             && let Err(error) = log.close_clean(high_watermark)
         {
-            tracing::warn!(partition = %self.handle, %error, "not closed cleanly");
+            tracing::warn!(partition = %self.board, %error, "not closed cleanly");
         }
-        self.handle.set_state(ActorState::Retired, None);
+        self.board.set_state(ActorState::Retired, None);
         let _ = done.send(());
         ctx.stop();
     }

@@ -1,10 +1,9 @@
 //! `troupe.chaos.v1alpha1.ChaosService`: the node's actors as a tree, and how to kill one.
 
 use super::Page;
-use crate::node::Context;
+use crate::context::Context;
 use crate::partition::{ActorState, Die, PartitionHandle, Revive};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tonic::{Request, Response, Status};
 use troupe_proto::chaos::v1alpha1 as pb;
@@ -28,7 +27,7 @@ impl Chaos {
     }
 
     fn address(&self, handle: &PartitionHandle) -> String {
-        let (shard, topic, partition) = (handle.shard, &handle.topic, handle.key.partition);
+        let (shard, topic, partition) = (handle.shard, handle.topic(), handle.key().partition);
         format!("{}/shard/{shard}/partition/{topic}/{partition}", self.root())
     }
 
@@ -62,16 +61,15 @@ impl Chaos {
             pb::Actor {
                 address: self.address(handle),
                 kind: "partition".to_owned(),
-                state: match handle.state() {
+                state: match handle.board.state() {
                     ActorState::Running => pb::ActorState::Running,
                     ActorState::Restarting => pb::ActorState::Restarting,
                     ActorState::Offline | ActorState::Retired => pb::ActorState::Offline,
                 }
                 .into(),
-                mailbox_depth: handle.mailbox_depth.load(Ordering::Relaxed).max(0),
-                restarts: i32::try_from(handle.restarts.load(Ordering::Relaxed))
-                    .unwrap_or(i32::MAX),
-                detail: format!("high watermark {}", handle.high_watermark()),
+                mailbox_depth: handle.board.mailbox_depth(),
+                restarts: i32::try_from(handle.board.restarts()).unwrap_or(i32::MAX),
+                detail: format!("high watermark {}", handle.board.high_watermark()),
             }
         }));
         actors.sort_by(|a, b| a.address.cmp(&b.address));
@@ -84,9 +82,9 @@ impl Chaos {
         handle: &PartitionHandle,
         mode: pb::KillMode,
     ) -> Result<u32, Error> {
-        let before = handle.restarts.load(Ordering::Relaxed);
-        if handle.state() == ActorState::Offline {
-            self.context.supervisors[handle.shard].do_send(Revive(handle.key));
+        let before = handle.board.restarts();
+        if handle.board.state() == ActorState::Offline {
+            self.context.supervisors[handle.shard].do_send(Revive(handle.key()));
         } else {
             let death = match mode {
                 pb::KillMode::Panic => Die::Panic,

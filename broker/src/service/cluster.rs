@@ -1,7 +1,7 @@
 //! `troupe.admin.v1.ClusterService`: the cluster as a whole, and what the replicas of this node hold.
 
 use super::Page;
-use crate::node::Context;
+use crate::context::Context;
 use crate::partition::{ActorState, PartitionHandle};
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
@@ -63,10 +63,10 @@ impl ClusterService for Cluster {
         } else {
             self.context.registry.topic(&request.topic)?.partitions.clone()
         };
-        handles.sort_by(|a, b| (&a.topic, a.key.partition).cmp(&(&b.topic, b.key.partition)));
+        handles.sort_by(|a, b| (a.topic(), a.key().partition).cmp(&(b.topic(), b.key().partition)));
         let page = Page::new(request.page_size, &request.page_token)?;
         let (handles, next_page_token) = page.cut(handles.into_iter(), |handle| {
-            format!("{}\u{0}{:010}", handle.topic, handle.key.partition.0)
+            format!("{}\u{0}{:010}", handle.topic(), handle.key().partition.0)
         });
         let replicas =
             futures::future::join_all(handles.iter().map(|handle| describe(handle))).await;
@@ -76,14 +76,14 @@ impl ClusterService for Cluster {
 
 async fn describe(handle: &PartitionHandle) -> pb::Replica {
     let mut replica = pb::Replica {
-        topic: handle.topic.to_string(),
-        partition: i32::try_from(handle.key.partition.0).unwrap_or(i32::MAX),
+        topic: handle.topic().to_owned(),
+        partition: i32::try_from(handle.key().partition.0).unwrap_or(i32::MAX),
         role: pb::ReplicaRole::Offline.into(),
         ..Default::default()
     };
-    if handle.state() == ActorState::Offline {
+    if handle.board.state() == ActorState::Offline {
         replica.offline_reason =
-            handle.offline_reason().map(|reason| reason.to_string()).unwrap_or_default();
+            handle.board.offline_reason().map(|reason| reason.to_string()).unwrap_or_default();
         return replica;
     }
     match handle.describe().await {

@@ -3,7 +3,7 @@
 
 use super::produce::parse_acks;
 use super::{shutting_down, tail};
-use crate::node::Context;
+use crate::context::Context;
 use crate::partition::{Appended, Responder, now};
 use crate::registry::TopicEntry;
 use futures::StreamExt;
@@ -176,7 +176,7 @@ async fn hand_over(
     let (responder, answer) = Responder::channel();
     let timeout_ms = context.request_timeout_ms(0);
     handle.append(produced, verified, acks, timeout_ms, responder).await;
-    Ok(Pending { partition: handle.key.partition.0, records: batch.records, answer })
+    Ok(Pending { partition: handle.key().partition.0, records: batch.records, answer })
 }
 
 /// Waits for every batch; the first failure is the request's.

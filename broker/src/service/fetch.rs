@@ -1,9 +1,8 @@
 //! Fetch and FetchStream: slices of segments go out as they lie in the page cache.
 
-use super::log::Requests;
 use super::shutting_down;
-use crate::grpc::{Outgoing, ResponseBody, decode, encode, encode_with_payload};
-use crate::node::Context;
+use crate::context::Context;
+use crate::grpc::{Outgoing, Requests, ResponseBody, decode, encode, encode_with_payload};
 use crate::page_cache;
 use crate::partition::{PartitionHandle, ReadAnswer};
 use futures::StreamExt;

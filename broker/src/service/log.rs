@@ -2,8 +2,8 @@
 //! nor joined. A plain tower service, mounted beside tonic's own.
 
 use super::{fetch, produce};
+use crate::context::Context;
 use crate::grpc::{MessageReader, ResponseBody, encode, response};
-use crate::node::Context;
 use crate::partition::OffsetQuery;
 use http::{Request, Response};
 use prost::Message;
@@ -18,8 +18,6 @@ use tonic::server::NamedService;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::Offset;
 use troupe_proto::log::v1 as pb;
-
-pub(super) type Requests = MessageReader<Body>;
 
 #[derive(Clone)]
 pub struct LogService {

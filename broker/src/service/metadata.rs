@@ -1,6 +1,6 @@
 //! `troupe.log.v1.MetadataService`: the image of the cluster, and its changes as they are committed.
 
-use crate::node::Context;
+use crate::context::Context;
 use futures::stream::BoxStream;
 use std::collections::BTreeMap;
 use std::sync::Arc;

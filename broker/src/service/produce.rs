@@ -1,9 +1,8 @@
 //! Produce and ProduceStream: find the batch in the request, check it, hand it to its partition.
 
-use super::log::Requests;
 use super::shutting_down;
-use crate::grpc::{Field, Outgoing, ResponseBody, encode, fields};
-use crate::node::Context;
+use crate::context::Context;
+use crate::grpc::{Field, Outgoing, Requests, ResponseBody, encode, fields};
 use crate::partition::{Appended, PartitionHandle, Responder};
 use prost::Message;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Tail: records of one topic, without a group, merged from its partitions as they come.
 
 use super::shutting_down;
-use crate::node::Context;
+use crate::context::Context;
 use crate::page_cache;
 use crate::partition::{OffsetQuery, PartitionHandle, ReadAnswer};
 use crate::registry::TopicEntry;
@@ -75,7 +75,7 @@ async fn start(
                 .ok_or_else(|| {
                     let message = format!(
                         "offset {offset} is not in partition {}: it holds {earliest} to {latest}",
-                        handle.key.partition
+                        handle.key().partition
                     );
                     Error::new(ErrorCode::OffsetOutOfRange, message)
                         .with("earliest", earliest)
@@ -192,8 +192,8 @@ pub(super) async fn run(
 
 impl Answers {
     async fn add(&mut self, slice: Slice) -> Result<(), Done> {
-        let partition = i32::try_from(slice.handle.key.partition.0).unwrap_or(i32::MAX);
-        for batch in Batches::verified(slice.read.bytes, slice.handle.key) {
+        let partition = i32::try_from(slice.handle.key().partition.0).unwrap_or(i32::MAX);
+        for batch in Batches::verified(slice.read.bytes, slice.handle.key()) {
             let records = batch.and_then(|(header, payload)| {
                 RecordSet::decode(&header, payload, Limits::default())
             });

@@ -1,7 +1,7 @@
 //! `troupe.admin.v1.TopicService`: requests become decisions of the controller, the image becomes answers.
 
 use super::Page;
-use crate::node::Context;
+use crate::context::Context;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};

@@ -1,0 +1,150 @@
+//! What is known of a partition outside of its actor: written by the actor and its supervisor, read by
+//! everyone without asking. It outlives every actor.
+
+use arc_swap::ArcSwapOption;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+use troupe_proto::error::Error;
+use troupe_proto::ids::{Offset, PartitionKey};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ActorState {
+    Restarting = 0,
+    Running = 1,
+    /// Taken offline after repeated panics or a disk error.
+    Offline = 2,
+    /// The partition is gone from this node.
+    Retired = 3,
+}
+
+pub struct Board {
+    pub key: PartitionKey,
+    pub topic: Arc<str>,
+    state: AtomicU8,
+    offline_reason: ArcSwapOption<Error>,
+    restarts: AtomicU32,
+    /// Messages sent and not handled yet.
+    mailbox_depth: AtomicI64,
+    high_watermark: AtomicU64,
+    /// Something was appended since the last checkpoint.
+    dirty: AtomicBool,
+    /// Something was appended or read since the supervisor last looked.
+    used: AtomicBool,
+    /// Rung when the high watermark advances or the state changes.
+    bell: Notify,
+}
+
+impl Board {
+    pub fn new(key: PartitionKey, topic: Arc<str>) -> Self {
+        Self {
+            key,
+            topic,
+            state: AtomicU8::new(ActorState::Restarting as u8),
+            offline_reason: ArcSwapOption::empty(),
+            restarts: AtomicU32::new(0),
+            mailbox_depth: AtomicI64::new(0),
+            high_watermark: AtomicU64::new(0),
+            dirty: AtomicBool::new(false),
+            used: AtomicBool::new(false),
+            bell: Notify::new(),
+        }
+    }
+
+    pub fn state(&self) -> ActorState {
+        match self.state.load(Ordering::Acquire) {
+            0 => ActorState::Restarting,
+            1 => ActorState::Running,
+            2 => ActorState::Offline,
+            _ => ActorState::Retired,
+        }
+    }
+
+    /// Offline, or gone from this node.
+    pub fn is_gone(&self) -> bool {
+        matches!(self.state(), ActorState::Offline | ActorState::Retired)
+    }
+
+    pub fn set_state(&self, state: ActorState, reason: Option<Error>) {
+        self.offline_reason.store(reason.map(Arc::new));
+        self.state.store(state as u8, Ordering::Release);
+        self.bell.notify_waiters();
+    }
+
+    pub fn offline_reason(&self) -> Option<Arc<Error>> {
+        self.offline_reason.load_full()
+    }
+
+    /// How often the supervisor built the actor again.
+    pub fn restarts(&self) -> u32 {
+        self.restarts.load(Ordering::Relaxed)
+    }
+
+    pub fn count_restart(&self) {
+        self.restarts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn mailbox_depth(&self) -> i64 {
+        self.mailbox_depth.load(Ordering::Relaxed).max(0)
+    }
+
+    pub fn message_sent(&self) {
+        self.mailbox_depth.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Handled, or refused by the mailbox.
+    pub fn message_taken(&self) {
+        self.mailbox_depth.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A new actor's mailbox is empty.
+    pub fn mailbox_emptied(&self) {
+        self.mailbox_depth.store(0, Ordering::Relaxed);
+    }
+
+    /// First offset that readers may not see yet, as last told by the actor.
+    pub fn high_watermark(&self) -> Offset {
+        Offset(self.high_watermark.load(Ordering::Acquire))
+    }
+
+    pub fn publish_high_watermark(&self, high_watermark: Offset) {
+        self.high_watermark.store(high_watermark.0, Ordering::Release);
+        self.bell.notify_waiters();
+    }
+
+    pub fn set_dirty(&self) {
+        self.dirty.store(true, Ordering::Relaxed);
+        self.set_used();
+    }
+
+    pub fn is_dirty(&self) -> bool {
+        self.dirty.load(Ordering::Relaxed)
+    }
+
+    pub fn clear_dirty(&self) {
+        self.dirty.store(false, Ordering::Relaxed);
+    }
+
+    pub fn set_used(&self) {
+        self.used.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was used since this was last asked.
+    pub fn take_used(&self) -> bool {
+        self.used.swap(false, Ordering::Relaxed)
+    }
+
+    /// The next ring of the bell. Enable it before looking at what it may be rung for.
+    pub fn bell(&self) -> Notified<'_> {
+        self.bell.notified()
+    }
+}
+
+impl fmt::Display for Board {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.topic, self.key.partition)
+    }
+}

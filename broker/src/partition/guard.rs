@@ -1,0 +1,45 @@
+//! How a supervisor hears that an actor is gone: by the drop of a field, which nothing can prevent.
+
+use actix::{Message, Recipient};
+use troupe_proto::ids::PartitionKey;
+
+/// An actor is gone.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Down {
+    pub key: PartitionKey,
+    /// Which of the partition's actors.
+    pub generation: u64,
+    pub panicked: bool,
+}
+
+/// Tells the supervisor that its actor is gone, however it went.
+pub struct DownGuard {
+    supervisor: Recipient<Down>,
+    key: PartitionKey,
+    generation: u64,
+    armed: bool,
+}
+
+impl DownGuard {
+    pub fn new(supervisor: Recipient<Down>, key: PartitionKey, generation: u64) -> Self {
+        Self { supervisor, key, generation, armed: true }
+    }
+
+    /// The actor stops because it was told to: no new one is wanted.
+    pub fn disarm(&mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for DownGuard {
+    fn drop(&mut self) {
+        if self.armed {
+            self.supervisor.do_send(Down {
+                key: self.key,
+                generation: self.generation,
+                panicked: std::thread::panicking(),
+            });
+        }
+    }
+}
