@@ -1,7 +1,7 @@
 //! `troupe`: the node, the client and the tools, in one binary.
 //!
-//! - Grammars: [`format`] (`-f`), [`offsets`] (`--offset`), [`quantity`], [`timestamp`].
-//! - Commands: one file each; [`arguments`] is the tree. [`bench`] measures.
+//! - Grammars: [`mod@format`] (`-f`), [`offsets`] (`--offset`), [`quantity`], [`timestamp`].
+//! - Commands: one file each; [`arguments`] is the tree. [`mod@bench`] measures.
 //! - [`output`] and [`failure`]: everything that is printed goes through these two.
 //!
 //! Promises: results on standard output, the rest on standard error; the exit code tells what happened.
