@@ -86,7 +86,7 @@ impl Client {
     /// The same, of one node: replicas and actors are listed by the node that has them.
     ///
     /// # Errors
-    /// UNKNOWN_ACTOR has no meaning here: a node that nobody knows is a [`ClientError::CannotConnect`].
+    /// [`ClientError::CannotConnect`], also if the cluster has no such node.
     pub async fn admin_of(&self, node: NodeId) -> Result<Admin, ClientError> {
         if self.inner.metadata.endpoint(node).is_none() {
             self.inner.describe_cluster().await?;

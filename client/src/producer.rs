@@ -6,8 +6,8 @@
 //! Delivery <- Completion of the batch <- settled in order <----+---- answer -----+
 //! ```
 //!
-//! - [`accumulator`]: queues and buffer memory; [`queue`]: one partition's rules; [`sequences`]: what makes
-//!   it idempotent; [`sender`]: the task that moves batches; [`partitioner`]: where a record goes.
+//! - `accumulator`: queues and buffer memory; `queue`: one partition's rules; `sequences`: what makes it
+//!   idempotent; `sender`: the task that moves batches; `partitioner`: where a record goes.
 //!
 //! Promises: `send` waits for metadata and buffer space only (P1, P2). With idempotence, the default, each
 //! record is appended once and in order, whatever breaks, until its delivery times out (P25). Every

@@ -7,7 +7,7 @@
 use super::config::ProducerConfig;
 use super::delivery::{Callback, Delivery};
 use super::partitioner::{Candidate, Choice, Sticky, draw};
-use super::queue::{NotAppended, Queue, Settled};
+use super::queue::{Incoming, NotAppended, Queue, Settled};
 use super::record::Record;
 use super::rules::Rules;
 use crate::error::ClientError;
@@ -198,8 +198,8 @@ impl Accumulator {
         let appended = {
             let mut state = queue.queue.lock();
             let reserve = |bytes| self.take_memory(permit, bytes);
-            let appended =
-                state.append(record, timestamp_ms, bound, reserve, Instant::now, callback);
+            let incoming = Incoming { record, timestamp_ms, bound, callback };
+            let appended = state.append(incoming, reserve, Instant::now);
             queue.waiting.store(state.waiting() as u32, Ordering::Relaxed);
             appended
         };

@@ -14,8 +14,12 @@
 //! - batches are settled in order (P11), each exactly once;
 //! - a batch that is tried again carries the same sequences, unless it surely was not appended (I4, I7).
 
+mod outcomes;
+
+pub(crate) use outcomes::stream_broke;
+
 use super::batch::{Batch, Content, Encoded, Status, batch_len};
-use super::delivery::{Callback, Completion, Outcome, Placed};
+use super::delivery::{Callback, Completion, Outcome};
 use super::record::Record;
 use super::rules::Rules;
 use super::sequences::{Sequences, Session, Stamp, Stamping};
@@ -24,11 +28,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::time::Instant;
 use troupe_proto::batch::RecordSetBuilder;
-use troupe_proto::error::ErrorCode;
 use troupe_proto::ids::PartitionId;
 
 /// Buffer memory is taken in steps: at least this much, then as much again as the batch has.
-const MIN_RESERVATION: usize = 4 << 10;
+const MIN_RESERVATION: usize = 1 << 10;
 
 /// A stream to some node; a new one after each break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -46,6 +49,16 @@ pub(crate) struct Queue {
     retry_at: Option<Instant>,
     sequences: Sequences,
     closed: Option<ClientError>,
+}
+
+/// A record on its way into the open batch.
+pub(crate) struct Incoming<'a> {
+    pub record: &'a Record<'a>,
+    pub timestamp_ms: i64,
+    /// At least what the record takes in a batch.
+    pub bound: usize,
+    /// Taken if the record is.
+    pub callback: &'a mut Option<Callback>,
 }
 
 /// Where a record went.
@@ -132,17 +145,15 @@ impl Queue {
         self.batches.len() - self.in_flight
     }
 
-    /// Adds a record to the open batch or opens one (P4). `bound`: at least what the record takes in a
-    /// batch. `reserve` takes buffer memory, or refuses. `now` is asked only when a batch is opened.
+    /// Adds a record to the open batch or opens one (P4). `reserve` takes buffer memory, or refuses. `now`
+    /// is asked only when a batch is opened.
     pub(crate) fn append(
         &mut self,
-        record: &Record<'_>,
-        timestamp_ms: i64,
-        bound: usize,
+        incoming: Incoming<'_>,
         mut reserve: impl FnMut(usize) -> bool,
         now: impl FnOnce() -> Instant,
-        callback: &mut Option<Callback>,
     ) -> Result<Appended, NotAppended> {
+        let Incoming { record, timestamp_ms, bound, callback } = incoming;
         if let Some(error) = &self.closed {
             return Err(NotAppended::Closed(error.clone()));
         }
@@ -295,209 +306,5 @@ impl Queue {
         if let Some(batch) = self.batches.iter_mut().find(|batch| batch.id == id) {
             batch.content = Content::Encoded(encoded);
         }
-    }
-
-    /// The batch was appended, or handed over with acks none.
-    pub(crate) fn placed(&mut self, id: u64, placed: Placed) -> Vec<Settled> {
-        if let Some(index) = self.landed(id) {
-            if let Some(stamp) = self.batches[index].stamp {
-                self.sequences.placed(stamp);
-            }
-            self.batches[index].status = Status::Settled(Ok(placed));
-        }
-        self.pop_settled()
-    }
-
-    /// The batch was refused, or nobody knows. Tried again as long as that can help (P18, P20, I7).
-    pub(crate) fn failed(&mut self, id: u64, error: ClientError, failure: Failure) -> Vec<Settled> {
-        let Some(index) = self.landed(id) else { return Vec::new() };
-        let batch = &mut self.batches[index];
-        batch.maybe_done |= !error.surely_not_done();
-        let reason = error.reason();
-        if reason == ErrorCode::RecordTooLarge
-            && batch.records > 1
-            && let Content::Encoded(encoded) = &batch.content
-        {
-            let encoded = encoded.clone();
-            self.split(index, &encoded);
-            return Vec::new();
-        }
-        let out_of_order =
-            matches!(reason, ErrorCode::OutOfOrderSequence | ErrorCode::ProducerFenced);
-        if let Some(stamp) = batch.stamp
-            && out_of_order
-        {
-            if self.batches.range(..index).any(|earlier| !earlier.is_settled()) {
-                // Refused because an earlier one is missing: goes again behind it.
-                self.batches[index].status = Status::Waiting;
-                return Vec::new();
-            }
-            self.sequences.refused(stamp);
-            self.retry(index, error, failure);
-        } else if error.is_retriable() || is_retried_anyway(reason) {
-            self.retry(index, error, failure);
-        } else {
-            self.settle(index, Err(error));
-        }
-        self.pop_settled()
-    }
-
-    /// Takes a batch out of flight. None: its answer comes too late to matter.
-    fn landed(&mut self, id: u64) -> Option<usize> {
-        let index = self.batches.iter().position(|batch| batch.id == id && batch.is_in_flight())?;
-        self.batches[index].status = Status::Waiting;
-        self.leave_flight();
-        Some(index)
-    }
-
-    fn leave_flight(&mut self) {
-        self.in_flight -= 1;
-        if self.in_flight == 0 {
-            self.stream = None;
-        }
-    }
-
-    fn retry(&mut self, index: usize, error: ClientError, failure: Failure) {
-        let batch = &mut self.batches[index];
-        if batch.attempts >= self.rules.retries {
-            self.settle(index, Err(error));
-            return;
-        }
-        let backoff = self.rules.backoff(batch.attempts, failure.chance);
-        batch.attempts += 1;
-        batch.last_error = Some(error);
-        if !failure.new_leader {
-            let retry_at = failure.now + backoff;
-            self.retry_at = Some(self.retry_at.map_or(retry_at, |before| before.max(retry_at)));
-        }
-    }
-
-    /// P20. The pieces share the batch's sequences and its place; it does not count as a retry.
-    fn split(&mut self, index: usize, encoded: &Encoded) {
-        let mut batch = self.batches.remove(index).expect("the caller found it");
-        let pieces = match encoded.rebuild(2) {
-            Ok(pieces) => pieces,
-            Err(error) => unreachable!("the client reads what it wrote: {error}"),
-        };
-        let mut stamp = batch.stamp;
-        for (place, builder) in (index..).zip(pieces) {
-            let records = builder.count();
-            let reserved = batch_len(builder.len()).min(batch.reserved);
-            batch.reserved -= reserved;
-            let piece = Batch {
-                id: self.take_id(),
-                created: batch.created,
-                content: Content::Closed(builder),
-                first: batch.first,
-                records,
-                reserved,
-                completion: batch.completion.clone(),
-                status: Status::Waiting,
-                stamp,
-                attempts: batch.attempts,
-                maybe_done: batch.maybe_done,
-                last_error: batch.last_error.clone(),
-            };
-            self.batches.insert(place, piece);
-            batch.first += records;
-            if let Some(stamp) = &mut stamp {
-                stamp.producer.base_sequence = stamp.producer.base_sequence.plus(records);
-            }
-        }
-        self.batches[index].reserved += batch.reserved;
-    }
-
-    /// Gives up what is older than the delivery timeout, sent or not (P19).
-    pub(crate) fn expire(&mut self, now: Instant) -> Vec<Settled> {
-        for index in 0..self.batches.len() {
-            if self.batches[index].created + self.rules.delivery_timeout > now {
-                break;
-            }
-            if self.batches[index].is_settled() {
-                continue;
-            }
-            let sent = self.batches[index].maybe_done || self.batches[index].is_in_flight();
-            let last = self.batches[index].last_error.take().map(Box::new);
-            let after = self.rules.delivery_timeout;
-            let (topic, partition) = (self.topic.to_string(), self.partition);
-            let error = ClientError::DeliveryTimeout { topic, partition, after, sent, last };
-            self.give_up(index, error);
-        }
-        self.pop_settled()
-    }
-
-    /// When [`Queue::expire`] has something to do.
-    pub(crate) fn expiry(&self) -> Option<Instant> {
-        self.batches.front().map(|batch| batch.created + self.rules.delivery_timeout)
-    }
-
-    /// Gives up everything that is not in flight, for a reason that no retry mends.
-    pub(crate) fn fail_waiting(&mut self, error: &ClientError) -> Vec<Settled> {
-        for index in 0..self.batches.len() {
-            if self.batches[index].is_waiting() {
-                self.give_up(index, error.clone());
-            }
-        }
-        self.pop_settled()
-    }
-
-    /// Gives up everything, and takes nothing more (P23).
-    pub(crate) fn abort(&mut self) -> Vec<Settled> {
-        self.closed = Some(ClientError::Closed { sent: false });
-        for index in 0..self.batches.len() {
-            if !self.batches[index].is_settled() {
-                let sent = self.batches[index].maybe_done || self.batches[index].is_in_flight();
-                self.give_up(index, ClientError::Closed { sent });
-            }
-        }
-        self.pop_settled()
-    }
-
-    fn give_up(&mut self, index: usize, error: ClientError) {
-        if self.batches[index].is_in_flight() {
-            self.leave_flight();
-        }
-        self.settle(index, Err(error));
-    }
-
-    fn settle(&mut self, index: usize, outcome: Outcome) {
-        let batch = &mut self.batches[index];
-        let outcome = outcome.map_err(|error| match batch.maybe_done && error.surely_not_done() {
-            true => ClientError::outcome_unknown(format!(
-                "an earlier attempt may have arrived; last: {error}"
-            )),
-            false => error,
-        });
-        if outcome.is_err() && batch.stamp.is_some() {
-            self.sequences.given_up();
-        }
-        batch.close();
-        batch.status = Status::Settled(outcome);
-    }
-
-    fn pop_settled(&mut self) -> Vec<Settled> {
-        let mut settled = Vec::new();
-        while self.batches.front().is_some_and(Batch::is_settled) {
-            let batch = self.batches.pop_front().expect("just seen");
-            if let Status::Settled(outcome) = batch.status {
-                let Batch { completion, records, reserved, .. } = batch;
-                settled.push(Settled { completion, records, reserved, outcome });
-            }
-        }
-        settled
-    }
-}
-
-/// P21: not retriable for a caller who names a topic, but a producer that has written to it asks again.
-fn is_retried_anyway(reason: ErrorCode) -> bool {
-    matches!(reason, ErrorCode::UnknownTopic | ErrorCode::UnknownPartition)
-}
-
-/// What the records of a broken stream have come to.
-pub(crate) fn stream_broke(cause: &ClientError) -> ClientError {
-    match cause {
-        ClientError::CannotConnect { .. } => cause.clone(),
-        // Whatever the stream ended with, it says nothing about the batches that were sent on it.
-        _ => ClientError::outcome_unknown(format!("the produce stream broke: {cause}")),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::batch::Encoded;
 use super::delivery::{Delivery, Placed};
-use super::queue::{Drain, Failure, Outgoing, OutgoingContent, Queue, Settled, StreamId};
+use super::queue::{Drain, Failure, Incoming, Outgoing, OutgoingContent, Queue, Settled, StreamId};
 use super::record::Record;
 use super::rules::Rules;
 use super::sequences::Session;
@@ -88,8 +88,9 @@ impl Bench {
         };
         let record = Record::value(&value);
         let bound = 48 + value.len();
-        let appended =
-            self.queue.append(&record, 7, bound, reserve, || now, &mut None).ok().unwrap();
+        let (record, callback) = (&record, &mut None);
+        let incoming = Incoming { record, timestamp_ms: 7, bound, callback };
+        let appended = self.queue.append(incoming, reserve, || now).ok().unwrap();
         self.deliveries.push(Delivery::new(appended.completion, appended.index, 7));
         self.appended += 1;
     }

@@ -5,6 +5,8 @@
 //! Promise: when it ends, every record has been answered or given up. Never here: rules about batches;
 //! [`super::queue`] has them.
 
+mod background;
+
 use super::accumulator::{Accumulator, PartitionQueue};
 use super::batch::Encoded;
 use super::config::Acks;
@@ -18,6 +20,7 @@ use crate::client::Inner;
 use crate::connection::Purpose;
 use crate::error::ClientError;
 use crate::metadata::{Leader, LeaderAt};
+use background::Done;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -27,10 +30,8 @@ use std::sync::atomic::Ordering;
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep_until, timeout};
 use tokio_stream::StreamMap;
-use troupe_proto::error::ErrorCode;
-use troupe_proto::ids::{Offset, ProducerEpoch, ProducerId};
-use troupe_proto::log::v1::log_service_client::LogServiceClient;
-use troupe_proto::log::v1::{InitProducerRequest, ProduceStreamResponse, TopicPartition};
+use troupe_proto::ids::Offset;
+use troupe_proto::log::v1::{ProduceStreamResponse, TopicPartition};
 use troupe_proto::wire::ProduceStreamRequest;
 
 /// How long a topic that batches wait for may be unknown before they are given up: a topic that was made
@@ -40,6 +41,8 @@ pub(crate) const UNKNOWN_TOPIC_PATIENCE: Duration = Duration::from_secs(5);
 const ANSWER_GRACE: Duration = Duration::from_secs(1);
 /// While a stream takes no more.
 const CONGESTED: Duration = Duration::from_millis(1);
+/// Between two looks at every queue while somebody waits for buffer memory.
+const PRESS_PAUSE: Duration = Duration::from_millis(1);
 /// For what is on its way with acks none when the producer ends.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -60,6 +63,7 @@ pub(crate) struct Sender {
     /// Queues that hold something.
     active: HashMap<u64, Active>,
     timers: Timers,
+    next_press: Instant,
     streams: HashMap<Arc<str>, NodeStream>,
     /// Removing one cancels the call.
     events: StreamMap<StreamId, Events>,
@@ -84,12 +88,6 @@ struct Sessions {
     waiting: Vec<Arc<PartitionQueue>>,
 }
 
-/// What a background call came to.
-enum Done {
-    Refreshed(Result<(), ClientError>),
-    Session(Result<(ProducerId, ProducerEpoch), ClientError>),
-}
-
 impl Sender {
     pub(crate) fn new(
         client: Arc<Inner>,
@@ -102,6 +100,7 @@ impl Sender {
             stop,
             active: HashMap::new(),
             timers: Timers::default(),
+            next_press: Instant::now(),
             streams: HashMap::new(),
             events: StreamMap::new(),
             next_stream: 0,
@@ -146,9 +145,6 @@ impl Sender {
         for queue in self.accumulator.inbox.take() {
             self.poll(&queue);
         }
-        if self.accumulator.waiters.load(Ordering::Acquire) > 0 {
-            self.poll_all();
-        }
         let now = Instant::now();
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
@@ -158,6 +154,15 @@ impl Sender {
                     }
                 }
                 Timer::Stream(id) => self.check_stream(id, now),
+                Timer::Pressed => {}
+            }
+        }
+        if self.accumulator.waiters.load(Ordering::Acquire) > 0 {
+            if now >= self.next_press {
+                self.next_press = now + PRESS_PAUSE;
+                self.poll_all();
+            } else {
+                self.timers.set(Timer::Pressed, self.next_press);
             }
         }
     }
@@ -404,79 +409,6 @@ impl Sender {
             }
         }
         self.poll_all();
-    }
-
-    /// Asks who leads, unless that is under way already.
-    fn refresh(&mut self, topic: &Arc<str>) {
-        self.stale.insert(topic.clone());
-        if self.refreshing {
-            return;
-        }
-        self.refreshing = true;
-        let topics: Vec<_> =
-            std::mem::take(&mut self.stale).iter().map(|topic| topic.to_string()).collect();
-        let client = self.client.clone();
-        self.tasks.push(async move { Done::Refreshed(client.refresh(&topics).await) }.boxed());
-    }
-
-    /// A producer id that nobody has had before (I1).
-    fn request_session(&mut self) {
-        if self.sessions.requested {
-            return;
-        }
-        self.sessions.requested = true;
-        let client = self.client.clone();
-        let call = async move {
-            let answer = client
-                .connections
-                .call(true, |channel| async move {
-                    LogServiceClient::new(channel).init_producer(InitProducerRequest {}).await
-                })
-                .await;
-            Done::Session(answer.map(|answer| {
-                (ProducerId(answer.producer_id), ProducerEpoch(answer.producer_epoch))
-            }))
-        };
-        self.tasks.push(call.boxed());
-    }
-
-    fn on_done(&mut self, done: Done) {
-        match done {
-            Done::Refreshed(result) => {
-                self.refreshing = false;
-                if let Err(error) = result {
-                    tracing::debug!(%error, "metadata refresh");
-                } else if let Some(topic) = self.stale.first().cloned() {
-                    self.refresh(&topic);
-                }
-            }
-            Done::Session(result) => {
-                self.sessions.requested = false;
-                let waiting = std::mem::take(&mut self.sessions.waiting);
-                match result {
-                    Ok((id, epoch)) => {
-                        let number = self.sessions.newest.map_or(1, |newest| newest.number + 1);
-                        self.sessions.newest = Some(Session { number, id, epoch });
-                        waiting.iter().for_each(|queue| self.poll(queue));
-                    }
-                    Err(error) => self.without_session(&waiting, &error),
-                }
-            }
-        }
-    }
-
-    fn without_session(&mut self, waiting: &[Arc<PartitionQueue>], error: &ClientError) {
-        tracing::debug!(%error, "no producer id");
-        if !error.is_retriable() && error.reason() != ErrorCode::OutcomeUnknown {
-            for queue in waiting {
-                let settled = queue.with(|queue| queue.fail_waiting(error));
-                self.accumulator.finish(settled);
-            }
-        }
-        let again = Instant::now() + self.accumulator.config.retry_backoff;
-        for queue in waiting {
-            self.timers.set(Timer::Queue(queue.number), again);
-        }
     }
 
     /// Nothing stays unanswered.

@@ -8,6 +8,8 @@ use tokio::time::Instant;
 pub(crate) enum Timer {
     Queue(u64),
     Stream(StreamId),
+    /// Somebody waits for buffer memory.
+    Pressed,
 }
 
 #[derive(Debug, Default)]

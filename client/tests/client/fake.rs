@@ -238,13 +238,14 @@ impl Node {
         pushes: mpsc::Sender<Result<wire::FetchStreamResponse, Status>>,
     ) {
         let mut positions: HashMap<i32, (pb::TopicPartition, u64, u32)> = HashMap::new();
-        let (mut credit, mut count) = (0u64, 0);
+        // May go below zero: a batch goes whole, and is paid for all the same.
+        let (mut credit, mut count) = (0i64, 0);
         loop {
             let changed = self.changed.notified();
             tokio::select! {
                 request = requests.message() => {
                     let Ok(Some(request)) = request else { return };
-                    credit += request.credit_bytes;
+                    credit += request.credit_bytes as i64;
                     self.state().granted += request.credit_bytes;
                     for dropped in request.drop {
                         positions.remove(&dropped.partition);
@@ -261,7 +262,7 @@ impl Node {
             for (&partition, (at, offset, limit)) in &mut positions {
                 while credit > 0 {
                     let Some(push) = self.read(at, offset, *limit) else { break };
-                    credit = credit.saturating_sub(push.batches.len() as u64);
+                    credit -= push.batches.len() as i64;
                     self.state().pushed += push.batches.len() as u64;
                     let over = push.error.is_some();
                     let _ = pushes.send(Ok(push)).await;

@@ -1,5 +1,7 @@
 //! The client against nodes that fail on purpose. Only the public API is used.
 
+#![allow(clippy::unwrap_used, reason = "clippy.toml allows it in test functions only")]
+
 mod fake;
 mod fake_log;
 mod producer;

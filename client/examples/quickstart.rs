@@ -1,0 +1,31 @@
+//! Sends ten records to a topic and reads them again. Needs `troupe dev`, and `troupe topic create hello`.
+
+use futures::StreamExt;
+use troupe_client::{
+    Client, ClientConfig, ClientError, ProducerConfig, ProducerRecord, ReaderConfig,
+};
+
+#[tokio::main]
+async fn main() -> Result<(), ClientError> {
+    let client = Client::connect(ClientConfig::default()).await?;
+
+    let producer = client.producer(ProducerConfig::default()).await?;
+    let mut deliveries = Vec::new();
+    for n in 0..10 {
+        let record =
+            ProducerRecord::new("hello").key(format!("key-{n}")).value(format!("value {n}"));
+        deliveries.push(producer.send(record).await?);
+    }
+    for delivery in deliveries {
+        let placed = delivery.await?;
+        println!("partition {} offset {:?}", placed.partition, placed.offset);
+    }
+
+    let config = ReaderConfig { until_end: true, ..ReaderConfig::default() };
+    let mut records = client.reader("hello", config).await?.records();
+    while let Some(record) = records.next().await {
+        let record = record?;
+        println!("{} {:?}", record.offset, record.value);
+    }
+    Ok(())
+}
