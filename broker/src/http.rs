@@ -34,7 +34,15 @@ fn render(context: &Context) -> axum::response::Response {
         .flat_map(|topic| &topic.partitions)
         .filter(|handle| handle.board.state() == ActorState::Offline)
         .count();
+    let under_replicated = topics
+        .values()
+        .flat_map(|topic| &topic.described.partitions)
+        .filter(|partition| partition.isr.len() < partition.replicas.len())
+        .count();
+    let active = context.controller.controller_id() == Some(context.node_id);
     context.metrics.offline_partitions.set(offline as f64);
+    context.metrics.under_replicated_partitions.set(under_replicated as f64);
+    context.metrics.active_controller.set(f64::from(u8::from(active)));
     match metrics::recorder() {
         Some(recorder) => {
             recorder.run_upkeep();

@@ -4,6 +4,7 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use std::sync::OnceLock;
 use std::time::Duration;
+use troupe_proto::error::Error;
 
 /// The process-wide recorder: several nodes in one process share it and differ by label.
 pub fn recorder() -> Option<&'static PrometheusHandle> {
@@ -22,37 +23,75 @@ pub fn recorder() -> Option<&'static PrometheusHandle> {
 
 /// The counters of one node.
 pub struct NodeMetrics {
-    records_in: Counter,
-    bytes_in: Counter,
-    bytes_out: Counter,
-    batches_in: Counter,
+    node: String,
     flush_seconds: Histogram,
+    produce_seconds: Histogram,
+    pub actor_restarts: Counter,
+    pub topics: Gauge,
     pub partitions: Gauge,
     pub offline_partitions: Gauge,
-    pub topics: Gauge,
+    pub under_replicated_partitions: Gauge,
+    pub active_controller: Gauge,
 }
 
 impl NodeMetrics {
     pub fn new(node_id: i32) -> Self {
         recorder();
         let node = node_id.to_string();
+        let label = || node.clone();
         Self {
-            records_in: counter!("troupe_records_in_total", "node" => node.clone()),
-            bytes_in: counter!("troupe_bytes_in_total", "node" => node.clone()),
-            bytes_out: counter!("troupe_bytes_out_total", "node" => node.clone()),
-            batches_in: counter!("troupe_batches_in_total", "node" => node.clone()),
-            flush_seconds: histogram!("troupe_log_flush_seconds", "node" => node.clone()),
-            partitions: gauge!("troupe_partitions", "node" => node.clone()),
-            offline_partitions: gauge!("troupe_offline_partitions", "node" => node.clone()),
-            topics: gauge!("troupe_topics", "node" => node),
+            flush_seconds: histogram!("troupe_log_flush_seconds", "node" => label()),
+            produce_seconds: histogram!("troupe_produce_seconds", "node" => label()),
+            actor_restarts: counter!("troupe_actor_restarts_total", "node" => label()),
+            topics: gauge!("troupe_topics", "node" => label()),
+            partitions: gauge!("troupe_partitions", "node" => label()),
+            offline_partitions: gauge!("troupe_offline_partitions", "node" => label()),
+            under_replicated_partitions: gauge!(
+                "troupe_under_replicated_partitions", "node" => label()
+            ),
+            active_controller: gauge!("troupe_active_controller", "node" => label()),
+            node,
         }
     }
 
+    /// The counters of one topic.
+    pub fn topic(&self, topic: &str) -> TopicMetrics {
+        let (node, topic) = (self.node.as_str(), topic.to_owned());
+        let of = |name: &'static str| counter!(name, "node" => node.to_owned(), "topic" => topic.clone());
+        TopicMetrics {
+            records_in: of("troupe_records_in_total"),
+            batches_in: of("troupe_batches_in_total"),
+            bytes_in: of("troupe_bytes_in_total"),
+            bytes_out: of("troupe_bytes_out_total"),
+            produce_seconds: self.produce_seconds.clone(),
+            node: self.node.clone(),
+            topic,
+        }
+    }
+
+    /// A flush took this long, waiting for a thread included.
+    pub fn flushed(&self, took: Duration) {
+        self.flush_seconds.record(took);
+    }
+}
+
+/// The counters of one topic on one node.
+pub struct TopicMetrics {
+    records_in: Counter,
+    batches_in: Counter,
+    bytes_in: Counter,
+    bytes_out: Counter,
+    produce_seconds: Histogram,
+    node: String,
+    topic: String,
+}
+
+impl TopicMetrics {
     /// A batch was appended.
     pub fn appended(&self, records: u32, bytes: usize) {
         self.records_in.increment(records.into());
-        self.bytes_in.increment(bytes as u64);
         self.batches_in.increment(1);
+        self.bytes_in.increment(bytes as u64);
     }
 
     /// Batches left for a reader.
@@ -60,8 +99,17 @@ impl NodeMetrics {
         self.bytes_out.increment(bytes as u64);
     }
 
-    /// A flush took this long, waiting for a thread included.
-    pub fn flushed(&self, took: Duration) {
-        self.flush_seconds.record(took);
+    /// A batch was answered this long after it had been checked.
+    pub fn answered(&self, took: Duration, error: Option<&Error>) {
+        match error {
+            None => self.produce_seconds.record(took),
+            Some(error) => counter!(
+                "troupe_produce_errors_total",
+                "node" => self.node.clone(),
+                "topic" => self.topic.clone(),
+                "reason" => error.code.reason()
+            )
+            .increment(1),
+        }
     }
 }

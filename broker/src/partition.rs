@@ -12,7 +12,7 @@ mod responder;
 mod supervisor;
 mod upkeep;
 
-pub use board::ActorState;
+pub use board::{ActorState, Board};
 pub use flusher::Flusher;
 pub use handle::PartitionHandle;
 pub use message::{Appended, Die, FoundOffset, OffsetQuery, ReadAnswer};

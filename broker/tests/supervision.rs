@@ -1,5 +1,7 @@
 //! What becomes of a partition whose actor dies, seen from outside.
 
+#![allow(clippy::unwrap_used, reason = "a fixture that cannot be set up fails its test")]
+
 use tonic::transport::Channel;
 use troupe_broker::{Node, NodeConfig};
 use troupe_proto::admin::v1::CreateTopicRequest;

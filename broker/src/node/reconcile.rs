@@ -4,7 +4,7 @@
 use crate::abort::AbortOnPanic;
 use crate::context::Context;
 use crate::partition::{
-    PartitionHandle, PartitionSetup, RetirePartition, StartPartition, UpdatePartition,
+    Board, PartitionHandle, PartitionSetup, RetirePartition, StartPartition, UpdatePartition,
 };
 use crate::registry::{TopicEntry, Topics};
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use tokio::sync::{oneshot, watch};
 use troupe_log::DataDirectory;
 use troupe_machines::cluster::{ClusterImage, Partition, Topic};
 use troupe_machines::replica::LeaderState;
-use troupe_proto::ids::{PartitionId, PartitionKey};
+use troupe_proto::ids::PartitionId;
 
 pub(super) struct Reconciler {
     context: Arc<Context>,
@@ -76,6 +76,7 @@ impl Reconciler {
     /// A topic's entry; its partitions are started or told what changed.
     fn entry(&self, topic: &Arc<Topic>, known: Option<&TopicEntry>) -> TopicEntry {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
+        let metrics = Arc::new(self.context.metrics.topic(&topic.name));
         for (partition, number) in topic.partitions.iter().zip(0..) {
             let key = topic.key(PartitionId(number));
             let handle = match known.and_then(|entry| entry.partitions.get(number as usize)) {
@@ -83,7 +84,10 @@ impl Reconciler {
                     self.tell(handle, topic, partition);
                     Arc::clone(handle)
                 }
-                None => self.start(key, topic, partition),
+                None => {
+                    let board = Board::new(key, Arc::clone(&topic.name), Arc::clone(&metrics));
+                    self.start(board, topic, partition)
+                }
             };
             partitions.push(handle);
         }
@@ -95,16 +99,12 @@ impl Reconciler {
         }
     }
 
-    fn start(
-        &self,
-        key: PartitionKey,
-        topic: &Topic,
-        partition: &Partition,
-    ) -> Arc<PartitionHandle> {
+    fn start(&self, board: Board, topic: &Topic, partition: &Partition) -> Arc<PartitionHandle> {
+        let key = board.key;
         // Spreads the partitions of one topic, and the first partitions of many topics.
         let spread = key.topic_id.0.as_u128() as usize;
         let shard = spread.wrapping_add(key.partition.0 as usize) % self.context.supervisors.len();
-        let handle = Arc::new(PartitionHandle::new(key, Arc::clone(&topic.name), shard));
+        let handle = Arc::new(PartitionHandle::new(board, shard));
         let setup = PartitionSetup {
             dir: self.directory.partition_dir(&topic.name, key.partition),
             config: Arc::clone(&topic.config),

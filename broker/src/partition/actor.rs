@@ -175,6 +175,9 @@ impl Handler<Read> for PartitionActor {
             high_watermark,
             log_start: log.log_start(),
         });
+        if let Ok(answer) = &answer {
+            self.board.metrics.bytes_out(answer.bytes.len());
+        }
         // Whoever asked may be gone.
         let _ = reply.send(answer.map_err(Error::from));
     }
@@ -292,7 +295,7 @@ impl PartitionActor {
             }
         }
         self.board.set_dirty();
-        self.metrics.appended(header.record_count, header.encoded_len());
+        self.board.metrics.appended(header.record_count, header.encoded_len());
         let token = self.park(responder);
         let mut effects = Effects::new();
         self.replica.on_appended(now, &header, acks, token, deadline, &mut effects);

@@ -1,6 +1,7 @@
 //! What is known of a partition outside of its actor: written by the actor and its supervisor, read by
 //! everyone without asking. It outlives every actor.
 
+use crate::metrics::TopicMetrics;
 use arc_swap::ArcSwapOption;
 use std::fmt;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub enum ActorState {
 pub struct Board {
     pub key: PartitionKey,
     pub topic: Arc<str>,
+    pub metrics: Arc<TopicMetrics>,
     state: AtomicU8,
     offline_reason: ArcSwapOption<Error>,
     restarts: AtomicU32,
@@ -39,10 +41,11 @@ pub struct Board {
 }
 
 impl Board {
-    pub fn new(key: PartitionKey, topic: Arc<str>) -> Self {
+    pub fn new(key: PartitionKey, topic: Arc<str>, metrics: Arc<TopicMetrics>) -> Self {
         Self {
             key,
             topic,
+            metrics,
             state: AtomicU8::new(ActorState::Restarting as u8),
             offline_reason: ArcSwapOption::empty(),
             restarts: AtomicU32::new(0),

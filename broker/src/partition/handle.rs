@@ -12,7 +12,7 @@ use actix::dev::ToEnvelope;
 use actix::{Addr, Handler, Message};
 use arc_swap::ArcSwapOption;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, oneshot};
 use troupe_proto::batch::{ProducedBatch, Verified};
 use troupe_proto::error::{Error, ErrorCode};
@@ -32,9 +32,9 @@ pub struct PartitionHandle {
 }
 
 impl PartitionHandle {
-    pub fn new(key: PartitionKey, topic: Arc<str>, shard: usize) -> Self {
+    pub fn new(board: Board, shard: usize) -> Self {
         Self {
-            board: Arc::new(Board::new(key, topic)),
+            board: Arc::new(board),
             shard,
             actor: ArcSwapOption::empty(),
             budget: Arc::new(Semaphore::new(QUEUE_BYTES / BUDGET_UNIT)),
@@ -58,6 +58,7 @@ impl PartitionHandle {
         timeout_ms: u32,
         responder: Responder<Appended>,
     ) {
+        let responder = self.timed(responder);
         let units = batch.payload.len().div_ceil(BUDGET_UNIT).max(1);
         let units = units.min(QUEUE_BYTES / BUDGET_UNIT) as u32;
         let budget = match Arc::clone(&self.budget).acquire_many_owned(units).await {
@@ -72,6 +73,15 @@ impl PartitionHandle {
             }
             Err(error) => responder.answer(Err(error)),
         }
+    }
+
+    /// The same responder, which also counts what it is answered with.
+    fn timed(&self, responder: Responder<Appended>) -> Responder<Appended> {
+        let (started, metrics) = (Instant::now(), Arc::clone(&self.board.metrics));
+        Responder::new(move |answer| {
+            metrics.answered(started.elapsed(), answer.as_ref().err());
+            responder.answer(answer);
+        })
     }
 
     /// Reads what is there now.

@@ -216,6 +216,7 @@ impl Handler<Down> for Supervisor {
             return;
         }
         child.handle.board.count_restart();
+        self.metrics.actor_restarts.increment(1);
         if down.panicked {
             let now = Instant::now();
             child.panics.retain(|panic| now.duration_since(*panic) < PANIC_WINDOW);

@@ -294,7 +294,6 @@ impl Pusher {
         let pieces = if batches.is_empty() {
             vec![encode(&answer)]
         } else {
-            self.context.metrics.bytes_out(batches.len());
             encode_with_payload(&answer, BATCHES_TAG, batches).into()
         };
         self.outgoing.send(Ok(pieces)).await.map_err(|_| Gone)
