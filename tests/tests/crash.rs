@@ -11,10 +11,14 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use troupe_client::{Admin, Client, ClientConfig, Producer, ProducerConfig, ProducerRecord};
+use troupe_client::{
+    Admin, Client, ClientConfig, Producer, ProducerConfig, ProducerRecord, Reader, ReaderConfig,
+};
 use troupe_proto::chaos::v1alpha1::KillMode;
+use troupe_proto::ids::PartitionId;
 use troupe_tests::{
-    History, LocalNode, Outcome, Process, Serve, Server, eventually, seed, temporary_directory,
+    History, LocalNode, Outcome, PATIENCE, Process, Serve, Server, Stored, eventually, seed,
+    temporary_directory,
 };
 
 const PARTITIONS: u32 = 3;
@@ -29,12 +33,19 @@ struct Load {
     histories: Arc<Vec<Mutex<History>>>,
     producer: Producer,
     task: tokio::task::JoinHandle<()>,
+    /// Reads along, from the first record on: what was readable once stays so.
+    reader: tokio::task::JoinHandle<Vec<(PartitionId, Stored)>>,
 }
 
 impl Load {
     async fn start(server: &str, topic: &str, seed: u64) -> Load {
+        Load::start_with(ProducerConfig::default(), server, topic, seed).await
+    }
+
+    async fn start_with(config: ProducerConfig, server: &str, topic: &str, seed: u64) -> Load {
         let client = Client::connect(ClientConfig::new([server])).await.unwrap();
-        let producer = client.producer(ProducerConfig::default()).await.unwrap();
+        let producer = client.producer(config).await.unwrap();
+        let reader = client.reader(topic, ReaderConfig::default()).await.unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let acknowledged = Arc::new(AtomicU64::new(0));
         let histories: Vec<_> = (0..PARTITIONS).map(|_| Mutex::default()).collect();
@@ -47,7 +58,8 @@ impl Load {
             Arc::clone(&acknowledged),
             Arc::clone(&histories),
         ));
-        Load { stop, acknowledged, histories, producer, task }
+        let reader = tokio::spawn(read(reader, Arc::clone(&histories), Arc::clone(&stop)));
+        Load { stop, acknowledged, histories, producer, task, reader }
     }
 
     fn acknowledged(&self) -> u64 {
@@ -64,33 +76,70 @@ impl Load {
         .await;
     }
 
-    /// Stops sending, waits for every answer, and judges what the server holds.
+    /// Stops sending, waits for every answer, and finds nothing wrong with what the server holds.
     async fn finish(self, server: &str, topic: &str, seed: u64) {
+        let verdict = self.judge(server, topic).await;
+        println!("seed {seed}: {} records sent", verdict.sent);
+        let wrong = &verdict.wrong;
+        assert!(wrong.is_empty(), "seed {seed}: {wrong:?}");
+        // Nothing stood in the way of delivery for as long as delivery.timeout.
+        assert_eq!(verdict.unacknowledged, 0, "seed {seed}: retries did not bring these through");
+    }
+
+    async fn judge(self, server: &str, topic: &str) -> Verdict {
         self.stop.store(true, Ordering::SeqCst);
         self.task.await.unwrap();
         self.producer.flush().await.unwrap();
         self.producer.close(Duration::from_secs(30)).await.unwrap();
+        let read = self.reader.await.unwrap();
         let server = Server::at(server).await;
-        let (mut sent, mut unanswered, mut wrong) = (0, 0, Vec::new());
+        let mut verdict = Verdict::default();
         for partition in 0..PARTITIONS {
-            let stored: Vec<_> = server
-                .read_all(topic, partition as i32)
-                .await
-                .into_iter()
-                .map(|(offset, record)| (offset as u64, record.value.unwrap()))
-                .collect();
+            let stored = server.read_all(topic, partition as i32).await.into_iter();
+            let stored: Vec<Stored> =
+                stored.map(|(offset, record)| (offset as u64, record.value.unwrap())).collect();
+            let of_this = read.iter().filter(|(of, _)| of.0 == partition);
+            let along: Vec<Stored> = of_this.map(|(_, stored)| stored.clone()).collect();
             let history = self.histories[partition as usize].lock().unwrap();
-            sent += history.sent();
-            unanswered += history.sent() - history.acknowledged();
-            let anomalies = history.judge(&stored);
-            if !anomalies.is_empty() {
-                wrong.push(format!("partition {partition}: {anomalies}"));
+            verdict.sent += history.sent();
+            verdict.unacknowledged += history.sent() - history.acknowledged();
+            for (whose, found) in [("the log", &stored), ("the reader", &along)] {
+                let anomalies = history.judge(found);
+                if !anomalies.is_empty() {
+                    verdict.wrong.push(format!("partition {partition}, {whose}: {anomalies}"));
+                }
             }
         }
-        println!("seed {seed}: {sent} records sent, {unanswered} not acknowledged");
-        assert!(wrong.is_empty(), "seed {seed}: {}", wrong.join("; "));
-        // Nothing stood in the way of delivery for as long as delivery.timeout.
-        assert_eq!(unanswered, 0, "seed {seed}: records that retries did not bring through");
+        verdict
+    }
+}
+
+#[derive(Default)]
+struct Verdict {
+    sent: usize,
+    unacknowledged: usize,
+    wrong: Vec<String>,
+}
+
+/// Reads until everything that was sent has come, once nothing more is sent.
+async fn read(
+    mut reader: Reader,
+    histories: Arc<Vec<Mutex<History>>>,
+    stop: Arc<AtomicBool>,
+) -> Vec<(PartitionId, Stored)> {
+    let mut read = Vec::new();
+    loop {
+        let sent: usize = histories.iter().map(|history| history.lock().unwrap().sent()).sum();
+        if stop.load(Ordering::SeqCst) && read.len() >= sent {
+            return read;
+        }
+        let next = tokio::time::timeout(PATIENCE, reader.next_batch()).await;
+        let Ok(Some(batch)) = next else { return read };
+        for record in batch.expect("a reader mends broken streams by itself").records() {
+            let record = record.unwrap();
+            let stored = (record.offset.0, record.value.unwrap().to_vec());
+            read.push((record.partition, stored));
+        }
     }
 }
 
@@ -144,44 +193,87 @@ fn start(directory: &Path, serve: &Serve) -> Process {
         .unwrap_or_else(|exit| panic!("the node does not start: {}\n{}", exit.status, exit.stderr))
 }
 
-/// Kills the process `kills` times, some of them while it recovers from the one before.
+/// A node that is killed at moments that chance decides.
+struct Victim {
+    directory: tempfile::TempDir,
+    serve: Serve,
+    node: Process,
+    chance: StdRng,
+}
+
+impl Victim {
+    async fn start(seed: u64) -> Victim {
+        let directory = temporary_directory();
+        let node = start(directory.path(), &Serve::default());
+        let serve = Serve { listener: Some(node.server().to_owned()), ..Serve::default() };
+        Server::at(node.server()).await.create_topic(TOPIC, PARTITIONS as i32, &CONFIGS).await;
+        Victim { directory, serve, node, chance: StdRng::seed_from_u64(seed) }
+    }
+
+    fn address(&self) -> String {
+        self.node.server().to_owned()
+    }
+
+    /// Kills it in the middle of its work, and sometimes once more while it recovers.
+    async fn kill(mut self, load: &Load) -> Victim {
+        load.progress(self.chance.random_range(1..3_000)).await;
+        // Chance decides where in its work it dies; nothing is waited for.
+        let pause = Duration::from_micros(self.chance.random_range(0..20_000));
+        tokio::time::sleep(pause).await;
+        self.node.kill();
+        if self.chance.random_range(0..3) == 0 {
+            let after = Duration::from_millis(self.chance.random_range(1..500));
+            Process::start_and_kill(self.directory.path(), &self.serve, after);
+        }
+        let node = start(self.directory.path(), &self.serve);
+        Victim { node, ..self }
+    }
+}
+
 async fn survives_kills(kills: u32) {
     let seed = seed();
     println!("seed {seed}");
-    let mut chance = StdRng::seed_from_u64(seed);
-    let directory = temporary_directory();
-    let mut node = start(directory.path(), &Serve::default());
-    let address = node.server().to_owned();
-    let serve = Serve { listener: Some(address.clone()), ..Serve::default() };
-    Server::at(&address).await.create_topic(TOPIC, PARTITIONS as i32, &CONFIGS).await;
+    let mut victim = Victim::start(seed).await;
+    let address = victim.address();
     let load = Load::start(&address, TOPIC, seed).await;
     for _ in 0..kills {
-        load.progress(chance.random_range(1..3_000)).await;
-        // Chance decides where in its work it dies; nothing is waited for.
-        tokio::time::sleep(Duration::from_micros(chance.random_range(0..20_000))).await;
-        node.kill();
-        if chance.random_range(0..3) == 0 {
-            let after = Duration::from_millis(chance.random_range(1..500));
-            Process::start_and_kill(directory.path(), &serve, after);
-        }
-        node = start(directory.path(), &serve);
-        println!("up again after {:?}", node.start_time());
+        victim = victim.kill(&load).await;
+        println!("up again after {:?}", victim.node.start_time());
     }
     load.progress(500).await;
+    let retries = load.producer.metrics().retries;
+    assert!(retries >= u64::from(kills), "seed {seed}: {retries} retries: did the kills hit?");
     load.finish(&address, TOPIC, seed).await;
-    // What was judged is what is on disk, not what is in memory.
-    assert!(node.terminate().await.success());
+    assert!(victim.node.terminate().await.success());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn acknowledged_records_survive_kill_9() {
-    survives_kills(3).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes a minute; the short one is run always"]
 async fn acknowledged_records_survive_ten_kills() {
     survives_kills(10).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes a minute; ten are tried always"]
+async fn acknowledged_records_survive_a_hundred_kills() {
+    survives_kills(100).await;
+}
+
+/// A check that cannot fail checks nothing: with a producer that is not idempotent, kills must show.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_idempotence_the_same_kills_leave_duplicates() {
+    let seed = seed();
+    let mut victim = Victim::start(seed).await;
+    let address = victim.address();
+    let config = ProducerConfig { enable_idempotence: Some(false), ..ProducerConfig::default() };
+    let load = Load::start_with(config, &address, TOPIC, seed).await;
+    for _ in 0..10 {
+        victim = victim.kill(&load).await;
+    }
+    let verdict = load.judge(&address, TOPIC).await;
+    // The reader counts, and stops before the end of what there is too much of.
+    let of_the_log: Vec<_> = verdict.wrong.iter().filter(|one| one.contains("the log")).collect();
+    assert!(of_the_log.iter().any(|one| one.contains("duplicated")), "seed {seed}");
+    assert!(of_the_log.iter().all(|one| !one.contains("lost")), "seed {seed}: {of_the_log:?}");
 }
 
 /// A crash loses the memory of producers; the log brings it back: a retry is still recognised (I10).

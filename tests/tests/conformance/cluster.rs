@@ -236,3 +236,26 @@ async fn actors_are_a_tree_by_their_addresses() {
     let code = refused(chaos.kill_actor(request)).await.code;
     assert!(matches!(code, UnknownActor | ChaosDisabled), "{code:?}");
 }
+
+/// Prometheus' text, at the HTTP address that the cluster knows.
+#[tokio::test]
+async fn metrics_are_served_over_http() {
+    use std::io::{Read, Write};
+    let server = Server::get().await;
+    let topic = server.new_topic(1, &[]).await.name;
+    server.produce(&topic, 0, batch_of(&[Sample::of("counted", 1)]), Acks::All).await;
+    let mut admin = ClusterServiceClient::new(server.channel());
+    let cluster = admin.get_cluster(GetClusterRequest {}).await.unwrap().into_inner();
+    let get = |path: &str| {
+        let mut stream = std::net::TcpStream::connect(&cluster.nodes[0].http_endpoint).unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let answer = get("/metrics");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("# TYPE troupe_"), "{answer}");
+    assert!(get("/no/such/page").starts_with("HTTP/1.1 404"));
+}

@@ -9,6 +9,7 @@ mod fetch;
 mod idempotence;
 mod list_offsets;
 mod produce;
+mod sdk;
 mod topics;
 
 use std::future::Future;
