@@ -1,7 +1,7 @@
 //! `troupe actor`: the supervision tree of every node, and killing one of its actors on purpose.
 
-use crate::arguments::Global;
 use crate::failure::{During, Failure};
+use crate::global::Global;
 use crate::output::{Output, Table, number, text};
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;

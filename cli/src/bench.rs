@@ -17,9 +17,9 @@ mod raw;
 mod scratch;
 mod server;
 
-use crate::arguments::Global;
 use crate::block_on;
 use crate::failure::Failure;
+use crate::global::Global;
 use crate::quantity::{parse_count, parse_size};
 use clap::{Args, Subcommand, ValueEnum};
 use std::time::Duration;

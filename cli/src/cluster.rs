@@ -1,7 +1,7 @@
 //! `troupe cluster`.
 
-use crate::arguments::Global;
 use crate::failure::{During, Failure};
+use crate::global::Global;
 use crate::output::{Output, Table, number, text};
 use clap::Subcommand;
 use serde::Serialize;

@@ -6,9 +6,9 @@
 mod plan;
 mod sink;
 
-use crate::arguments::Global;
 use crate::failure::{During, Exit, Failure};
 use crate::format::{Printed, RecordFormat};
+use crate::global::Global;
 use crate::offsets::OffsetRange;
 use crate::output::Format;
 use clap::Args;

@@ -3,8 +3,8 @@
 mod dump;
 mod verify;
 
-use crate::arguments::Global;
 use crate::failure::{During, Exit, Failure};
+use crate::global::Global;
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
 use troupe_log::dump::FileKind;

@@ -1,7 +1,7 @@
 //! `troupe serve` and `troupe dev`: a node in the foreground, until a signal.
 
-use crate::arguments::{DEFAULT_SERVER, Global};
 use crate::failure::{During, Exit, Failure};
+use crate::global::{DEFAULT_SERVER, Global};
 use crate::output::{Output, Table, text};
 use crate::quantity::show_duration;
 use clap::Args;

@@ -10,9 +10,9 @@ mod report;
 mod settings;
 mod template;
 
-use crate::arguments::Global;
 use crate::failure::{During, Exit, Failure};
 use crate::format::{HeaderRef, Input};
+use crate::global::Global;
 use crate::timestamp;
 use clap::Args;
 use deliveries::Deliveries;

@@ -3,8 +3,8 @@
 mod describe;
 mod view;
 
-use crate::arguments::Global;
 use crate::failure::{During, Exit, Failure};
+use crate::global::Global;
 use crate::output::{Table, number, text};
 use clap::{Args, Subcommand};
 use std::collections::BTreeMap;

@@ -2,8 +2,8 @@
 
 use super::scratch::with_topic;
 use super::{Throughput, Workload, load};
-use crate::arguments::Global;
 use crate::failure::{During, Exit, Failure};
+use crate::global::Global;
 use crate::produce::Settings;
 use clap::Args;
 use serde_json::json;

@@ -3,8 +3,8 @@
 use super::latency::{Collector, Latencies};
 use super::payload::Payload;
 use super::{Throughput, Workload};
-use crate::arguments::Global;
 use crate::failure::{During, Exit, Failure};
+use crate::global::Global;
 use crate::produce::send;
 use crate::quantity::{grouped, show_rate};
 use crate::timestamp;

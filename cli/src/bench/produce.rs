@@ -2,8 +2,8 @@
 
 use super::scratch::with_topic;
 use super::{Workload, load};
-use crate::arguments::Global;
 use crate::failure::Failure;
+use crate::global::Global;
 use crate::produce::Settings;
 use crate::quantity::parse_count;
 use clap::Args;

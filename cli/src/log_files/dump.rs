@@ -1,7 +1,7 @@
 //! `troupe log dump`: a line for each batch, record or entry, as it is read; nothing is kept in memory.
 
-use crate::arguments::Global;
 use crate::failure::{Exit, Failure};
+use crate::global::Global;
 use crate::output::{Format, Output, visible};
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;

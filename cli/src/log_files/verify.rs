@@ -1,7 +1,7 @@
 //! `troupe log verify`: one verdict for each file, all faults on standard error.
 
-use crate::arguments::Global;
 use crate::failure::{Exit, Failure};
+use crate::global::Global;
 use crate::output::{Table, number, text};
 use serde::Serialize;
 use std::path::{Path, PathBuf};

@@ -1,8 +1,8 @@
 //! How it goes: a line on standard error while records are sent, a summary at the end.
 
 use super::deliveries::Deliveries;
-use crate::arguments::Global;
 use crate::failure::Failure;
+use crate::global::Global;
 use crate::quantity::{grouped, show_duration, show_rate, show_size};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::time::Instant;

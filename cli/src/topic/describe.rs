@@ -2,8 +2,8 @@
 
 use super::get;
 use super::view::{self, ConfigView, LogView, PartitionView, TopicView};
-use crate::arguments::Global;
 use crate::failure::{During, Failure};
+use crate::global::Global;
 use crate::output::{Format, Output, Table, number, text};
 use crate::quantity::show_size;
 use std::collections::BTreeSet;

@@ -2,8 +2,8 @@
 
 use super::super::raw::Mode;
 use super::super::{Throughput, rounded};
-use crate::arguments::Global;
 use crate::failure::Failure;
+use crate::global::Global;
 use crate::output::{Table, number, text};
 use crate::quantity::{show_rate, show_size};
 use serde_json::{Value, json};

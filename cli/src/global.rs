@@ -1,0 +1,62 @@
+//! The flags that every command has, and what they mean: where to connect, how to print.
+
+use crate::failure::{During, Failure};
+use crate::output::{Format, Output};
+use clap::Args;
+use std::io::IsTerminal;
+use troupe_client::{Client, ClientConfig};
+
+/// Where a node listens if nothing else was said.
+pub const DEFAULT_SERVER: &str = "127.0.0.1:7070";
+
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// How results are printed [default: table]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        hide_possible_values = true
+    )]
+    #[arg(help = "How results are printed: table, wide, json or jsonl [default: table]")]
+    output: Option<Format>,
+    /// A node of the cluster, or several separated by commas
+    #[arg(long, global = true, env = "TROUPE_SERVER", value_name = "HOST:PORT")]
+    #[arg(value_delimiter = ',', hide_env_values = true)]
+    pub server: Vec<String>,
+    /// No progress on standard error
+    #[arg(long, global = true)]
+    no_progress: bool,
+}
+
+impl Global {
+    pub fn format(&self) -> Format {
+        self.output.unwrap_or_default()
+    }
+
+    /// The format, if one was asked for: some commands do something else by themselves.
+    pub fn chosen_format(&self) -> Option<Format> {
+        self.output
+    }
+
+    pub fn output(&self) -> Output {
+        Output::new(self.format())
+    }
+
+    /// Whether there is a person at standard error who wants to see how it goes.
+    pub fn progress(&self) -> bool {
+        !self.no_progress && std::io::stderr().is_terminal()
+    }
+
+    pub async fn connect(&self) -> Result<Client, Failure> {
+        let config = if self.server.is_empty() {
+            ClientConfig::new([DEFAULT_SERVER])
+        } else {
+            ClientConfig::new(self.server.clone())
+        };
+        Client::connect(config).await.during(String::new)
+    }
+}
