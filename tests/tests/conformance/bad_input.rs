@@ -18,7 +18,8 @@ async fn assert_alive(server: &Server) {
     let server = Server::at(server.address()).await;
     let topic = server.new_topic(1, &[]).await.name;
     let record = Sample::of("alive", 1);
-    let result = server.produce(&topic, 0, batch_of(&[record.clone()]), Acks::All).await;
+    let result =
+        server.produce(&topic, 0, batch_of(std::slice::from_ref(&record)), Acks::All).await;
     assert_eq!((result.base_offset, result.error), (0, None));
     assert_eq!(server.read_all(&topic, 0).await, [(0, record)]);
 }

@@ -62,7 +62,8 @@ async fn acks_none_answers_without_an_offset() {
     let server = Server::get().await;
     let topic = server.new_topic(1, &[]).await.name;
     let record = Sample::of("unpromised", 5);
-    let result = server.produce(&topic, 0, batch_of(&[record.clone()]), Acks::None).await;
+    let result =
+        server.produce(&topic, 0, batch_of(std::slice::from_ref(&record)), Acks::None).await;
     assert_eq!((result.base_offset, result.error), (-1, None));
     eventually("the record is there", async || {
         (server.read_all(&topic, 0).await == [(0, record.clone())]).then_some(())
