@@ -234,7 +234,11 @@ fn check_derived(log: &Log<MemDisk>, recovery: &Recovery, found: &[Batch], model
     }
     let latest = found.last().map(|batch| batch.2);
     assert!(latest.is_none() || log.latest_epoch() == latest);
-    assert_eq!(log.largest_timestamp().unwrap().is_some(), log.size_bytes() > 0);
+    for segment in log.segments().unwrap() {
+        let last = model.batches.iter().find(|batch| batch.1 == segment.end);
+        let last = last.filter(|_| segment.size > 0).map(|batch| NOW + batch.0.0 as i64);
+        assert_eq!(segment.largest_timestamp, last, "{segment:?}");
+    }
     if let Some((offset, state)) = &recovery.snapshot {
         assert!(*offset <= log.log_end(), "a snapshot of what is not there");
         assert_eq!(state[..], model.state_at(*offset), "a snapshot of another history");

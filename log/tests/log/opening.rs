@@ -2,7 +2,7 @@
 
 use crate::batches::*;
 use std::path::PathBuf;
-use troupe_log::disk::{FileDisk, Loss};
+use troupe_log::disk::{Disk, FileDisk, Loss};
 use troupe_log::{Log, LogConfig, LogError};
 use troupe_proto::ids::{LeaderEpoch, Offset, PartitionKey, TopicId};
 
@@ -86,7 +86,6 @@ fn leftovers_of_interrupted_removals_go() {
     append(&mut log, 0, 1, 1).unwrap();
     log.close_clean(Offset(1)).unwrap();
     for name in ["00000000000000000000.log.deleted", "x.tmp", "00000000000000000009.index"] {
-        use troupe_log::disk::Disk;
         disk.create(&dir().join(name)).unwrap();
     }
     let (log, _) = open(&disk, small());
@@ -96,4 +95,39 @@ fn leftovers_of_interrupted_removals_go() {
         let name = path.to_str().unwrap();
         !name.ends_with(".tmp") && !name.ends_with(".deleted") && !name.contains("09.index")
     }));
+}
+
+#[test]
+fn recovery_cuts_at_the_first_flipped_bit() {
+    let disk = memory();
+    let (mut log, _) = open(&disk, LogConfig::default());
+    let sizes = [0, 1, 2].map(|_| {
+        append(&mut log, 0, 1, 100).unwrap();
+        log.size_bytes() as usize
+    });
+    drop(log);
+    let path = dir().join("00000000000000000000.log");
+    let content = disk.read(&path).unwrap().unwrap();
+    for bit in sizes[0] * 8..sizes[1] * 8 {
+        let disk = disk.crash(Loss::Nothing);
+        let mut damaged = content.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        disk.replace(&path, &damaged, true).map(drop).unwrap();
+        let (log, recovery) = open(&disk, LogConfig::default());
+        assert_eq!(log.log_end(), Offset(1), "bit {bit}");
+        assert_eq!(recovery.truncated_bytes as usize, sizes[2] - sizes[0]);
+        assert_eq!(disk.read(&path).unwrap().unwrap(), content[..sizes[0]]);
+    }
+}
+
+#[test]
+fn recovery_does_not_take_another_partitions_batches() {
+    let disk = memory();
+    let (mut log, _) = open(&disk, LogConfig::default());
+    append(&mut log, 0, 1, 100).unwrap();
+    drop(log);
+    disk.remove(&dir().join("partition.metadata")).unwrap();
+    let other = PartitionKey { topic_id: TopicId::random(), ..key() };
+    let (log, _) = Log::open(disk, dir(), other, small(), NOW).unwrap();
+    assert_eq!(log.log_end(), Offset(0));
 }

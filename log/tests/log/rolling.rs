@@ -1,7 +1,9 @@
 //! When a new segment is begun.
 
 use crate::batches::*;
-use troupe_log::LogConfig;
+use std::path::Path;
+use troupe_log::disk::{FileDisk, Loss};
+use troupe_log::{Log, LogConfig, dump};
 use troupe_proto::ids::Offset;
 
 #[test]
@@ -44,4 +46,39 @@ fn a_full_index_ends_a_segment() {
             assert!(content.len() <= 12 * 5, "{path:?}: {}", content.len());
         }
     }
+}
+
+#[test]
+fn what_a_flush_covers_includes_the_indexes_of_closed_segments() {
+    let disk = memory();
+    let (mut log, _) = open(&disk, small());
+    for _ in 0..20 {
+        append(&mut log, 0, 1, 100).unwrap();
+    }
+    log.flush().unwrap();
+    let (now, left) = (disk.files(), disk.crash(Loss::Unsynced).files());
+    let is_index = |path: &Path| path.extension().is_some_and(|kind| kind != "log");
+    assert!(now.keys().filter(|path| is_index(path)).count() >= 4);
+    assert_eq!(now, left);
+}
+
+#[test]
+fn an_index_file_ends_with_the_entries_that_a_truncation_left() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("topic-3");
+    let config = LogConfig { segment_bytes: 4000, ..small() };
+    let (mut log, _) = Log::open(FileDisk, dir.clone(), key(), config, NOW).unwrap();
+    for _ in 0..15 {
+        append(&mut log, 0, 1, 100).unwrap();
+    }
+    log.flush().unwrap();
+    log.checkpoint(Offset(0)).unwrap();
+    log.truncate_to(Offset(3), Offset(0)).unwrap();
+    append(&mut log, 1, 1, 3000).unwrap();
+    log.roll(NOW).unwrap();
+    log.close_clean(Offset(0)).unwrap();
+    let path = dir.join("00000000000000000000.log");
+    assert_eq!(dump::verify_segment(&path).unwrap().faults, Vec::<String>::new());
+    let entries = dump::offset_index(&path.with_extension("index")).unwrap();
+    assert!(entries.iter().all(|(offset, _)| *offset <= Offset(3)), "{entries:?}");
 }
