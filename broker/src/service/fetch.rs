@@ -135,18 +135,29 @@ struct Position {
 }
 
 type Name = (String, i32);
-type ReadDone = (Name, u64, Result<ReadAnswer, Error>);
 
-/// The state of one FetchStream: positions, credit, and at most one read under way per position.
+/// What one position waited for.
+enum Step {
+    /// There is something to read.
+    Readable,
+    /// A read ended, for which this much credit was set aside.
+    Read { reserved: i64, answer: Result<ReadAnswer, Error> },
+}
+
+type Stepped = (Name, u64, Step);
+
+/// The state of one FetchStream: positions, credit, and one wait or read under way per position.
 struct Pusher {
     context: Arc<Context>,
     outgoing: mpsc::Sender<Outgoing>,
     positions: HashMap<Name, Position>,
     generations: u64,
-    credit: u64,
+    /// Bytes granted and neither sent nor set aside. Negative after a batch that was larger than what was
+    /// left: the debt is paid from the next grant.
+    credit: i64,
     /// Partitions with something to read that wait for credit.
     starved: VecDeque<Name>,
-    reads: FuturesUnordered<BoxFuture<'static, ReadDone>>,
+    steps: FuturesUnordered<BoxFuture<'static, Stepped>>,
 }
 
 pub(super) fn fetch_stream(context: Arc<Context>, requests: Requests) -> ResponseBody {
@@ -158,7 +169,7 @@ pub(super) fn fetch_stream(context: Arc<Context>, requests: Requests) -> Respons
         generations: 0,
         credit: 0,
         starved: VecDeque::new(),
-        reads: FuturesUnordered::new(),
+        steps: FuturesUnordered::new(),
     };
     tokio::spawn(pusher.run(requests));
     body
@@ -185,7 +196,11 @@ impl Pusher {
                     }
                     Err(status) => self.end(status).await,
                 },
-                Some(done) = self.reads.next() => self.on_read(done).await,
+                Some(stepped) = self.steps.next() => {
+                    let done = self.on_step(stepped).await;
+                    self.feed_starved();
+                    done
+                }
                 () = shutdown.cancelled() => self.end(shutting_down().into()).await,
                 () = self.outgoing.closed() => Err(Gone),
             };
@@ -205,14 +220,12 @@ impl Pusher {
         for partition in request.drop {
             self.positions.remove(&(partition.topic, partition.partition));
         }
-        self.credit = self.credit.saturating_add(request.credit_bytes);
+        let granted = i64::try_from(request.credit_bytes).unwrap_or(i64::MAX);
+        self.credit = self.credit.saturating_add(granted);
         for position in request.positions {
             self.add(position).await?;
         }
-        while self.credit > 0 {
-            let Some(name) = self.starved.pop_front() else { break };
-            self.read_on(&name);
-        }
+        self.feed_starved();
         Ok(())
     }
 
@@ -232,57 +245,85 @@ impl Pusher {
                     told_caught_up: false,
                 };
                 self.positions.insert(name.clone(), position);
-                self.read_on(&name);
+                self.read(&name);
                 Ok(())
             }
             Err(error) => self.send(refused(Some(partition), error)).await,
         }
     }
 
-    /// Starts the next read of a partition, or queues it for credit.
-    fn read_on(&mut self, name: &Name) {
+    /// Nobody starves while there is credit, wherever it came from: a grant, or a read that took less.
+    fn feed_starved(&mut self) {
+        while self.credit > 0 {
+            let Some(name) = self.starved.pop_front() else { return };
+            self.read(&name);
+        }
+    }
+
+    /// Reads on from a position, or waits first if everything has been read.
+    fn go_on(&mut self, name: &Name) {
         let Some(position) = self.positions.get(name) else { return };
-        if self.credit == 0 {
+        if !position.told_caught_up {
+            return self.read(name);
+        }
+        let (handle, next) = (Arc::clone(&position.handle), position.next);
+        let (name, generation) = (name.clone(), position.generation);
+        let wait = async move {
+            handle.readable(next).await;
+            (name, generation, Step::Readable)
+        };
+        self.steps.push(wait.boxed());
+    }
+
+    /// Reads with what credit there is, or queues for more. Waiting takes no credit; reading sets it aside,
+    /// so that many partitions together do not read more than was granted.
+    fn read(&mut self, name: &Name) {
+        let Some(position) = self.positions.get(name) else { return };
+        if self.credit <= 0 {
             if !self.starved.contains(name) {
                 self.starved.push_back(name.clone());
             }
             return;
         }
         let limit = position.max_bytes.min(usize::try_from(self.credit).unwrap_or(usize::MAX));
-        let (handle, next, generation) =
-            (Arc::clone(&position.handle), position.next, position.generation);
-        let (name, wait) = (name.clone(), position.told_caught_up);
+        let reserved = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.credit -= reserved;
+        let (handle, next) = (Arc::clone(&position.handle), position.next);
+        let (name, generation) = (name.clone(), position.generation);
         let read = async move {
-            if wait {
-                handle.readable(next).await;
-            }
-            let read = handle.read(next, limit).await;
-            if let Ok(read) = &read {
+            let answer = handle.read(next, limit).await;
+            if let Ok(read) = &answer {
                 page_cache::make_resident(&read.bytes).await;
             }
-            (name, generation, read)
+            (name, generation, Step::Read { reserved, answer })
         };
-        self.reads.push(read.boxed());
+        self.steps.push(read.boxed());
     }
 
-    async fn on_read(&mut self, (name, generation, read): ReadDone) -> Result<(), Gone> {
+    async fn on_step(&mut self, (name, generation, step): Stepped) -> Result<(), Gone> {
+        if let Step::Read { reserved, .. } = &step {
+            self.credit = self.credit.saturating_add(*reserved);
+        }
         let Some(position) = self.positions.get_mut(&name) else { return Ok(()) };
         if position.generation != generation {
             return Ok(());
         }
         let partition = Some(position.partition.clone());
-        match read {
-            Ok(read) => {
-                let caught_up = read.bytes.is_empty();
-                let tell = !caught_up || !position.told_caught_up;
+        match step {
+            Step::Readable => {
+                self.read(&name);
+                Ok(())
+            }
+            Step::Read { answer: Ok(read), .. } => {
+                let tell = !read.bytes.is_empty() || !position.told_caught_up;
                 position.next = read.next;
                 // Whoever gets the last readable record sees so by the high watermark beside it.
                 position.told_caught_up = read.next >= read.high_watermark;
-                self.credit = self.credit.saturating_sub(read.bytes.len() as u64);
-                self.read_on(&name);
+                self.credit -= i64::try_from(read.bytes.len()).unwrap_or(i64::MAX);
+                self.go_on(&name);
                 if tell { self.send(pushed(partition, read)).await } else { Ok(()) }
             }
-            Err(error) => {
+            Step::Read { answer: Err(error), .. } => {
                 self.positions.remove(&name);
                 self.send(refused(partition, error)).await
             }

@@ -158,7 +158,8 @@ impl Compression {
             Self::Zstd => {
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(bytes)
                     .map_err(|error| self.bad(error))?;
-                let window_log = limits.max_bytes.max(1).next_power_of_two().ilog2();
+                let window = limits.max_bytes.clamp(1, 1 << ZSTD_MAX_WINDOW_LOG);
+                let window_log = window.next_power_of_two().ilog2();
                 decoder
                     .window_log_max(window_log.clamp(ZSTD_MIN_WINDOW_LOG, ZSTD_MAX_WINDOW_LOG))
                     .map_err(|error| self.bad(error))?;
