@@ -14,3 +14,12 @@ pub fn tune_allocator() {
         }
     }
 }
+
+/// Hands back what the heap keeps for the next burst, once there is none. May take milliseconds.
+pub fn give_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: malloc_trim only releases free memory.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}

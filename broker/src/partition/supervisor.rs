@@ -11,6 +11,7 @@ use super::guard::{Down, DownGuard};
 use super::handle::PartitionHandle;
 use super::message::{Checkpoint, EnforceRetention, Rest, Retire, Update};
 use super::opening::{self, Opened};
+use crate::allocator;
 use crate::metrics::NodeMetrics;
 use actix::{Actor, AsyncContext, Context, Handler, Message};
 use std::collections::HashMap;
@@ -28,6 +29,8 @@ const PANICS_TOLERATED: usize = 3;
 const PANIC_WINDOW: Duration = Duration::from_secs(60);
 /// Checkpoint intervals without use after which a log gives back its descriptors.
 const REST_AFTER: u32 = 12;
+/// Checkpoint intervals without use of any partition after which the heap gives back what it kept.
+const GIVE_BACK_AFTER: u32 = 2;
 
 /// What a partition is started with.
 #[derive(Clone)]
@@ -95,6 +98,8 @@ pub struct Supervisor {
     metrics: Arc<NodeMetrics>,
     checkpoint_interval: Duration,
     retention_interval: Duration,
+    /// Checkpoint intervals since any partition was used.
+    quiet: u32,
 }
 
 impl Supervisor {
@@ -113,6 +118,30 @@ impl Supervisor {
             metrics,
             checkpoint_interval: config.checkpoint_interval.duration(),
             retention_interval: config.retention_check_interval.duration(),
+            quiet: 0,
+        }
+    }
+
+    /// Once in a while: checkpoints for those that changed, rest for those that nobody uses.
+    fn look_after_all(&mut self) {
+        let mut used = false;
+        for child in self.children.values_mut() {
+            if child.handle.board.is_dirty() {
+                child.handle.tell(Checkpoint);
+            }
+            if child.handle.board.take_used() {
+                child.idle = 0;
+                used = true;
+            } else {
+                child.idle = child.idle.saturating_add(1);
+            }
+            if child.idle == REST_AFTER {
+                child.handle.tell(Rest);
+            }
+        }
+        self.quiet = if used { 0 } else { self.quiet.saturating_add(1) };
+        if self.quiet == GIVE_BACK_AFTER {
+            self.flusher.submit(allocator::give_back);
         }
     }
 
@@ -141,18 +170,7 @@ impl Actor for Supervisor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(self.checkpoint_interval, |supervisor, _| {
-            for child in supervisor.children.values_mut() {
-                if child.handle.board.is_dirty() {
-                    child.handle.tell(Checkpoint);
-                }
-                child.idle =
-                    if child.handle.board.take_used() { 0 } else { child.idle.saturating_add(1) };
-                if child.idle == REST_AFTER {
-                    child.handle.tell(Rest);
-                }
-            }
-        });
+        ctx.run_interval(self.checkpoint_interval, |supervisor, _| supervisor.look_after_all());
         ctx.run_interval(self.retention_interval, |supervisor, _| {
             for child in supervisor.children.values() {
                 child.handle.tell(EnforceRetention);
