@@ -392,6 +392,56 @@ async fn a_panic_kills_its_actor_alone() {
     load.finish(&address, TOPIC, seed).await;
 }
 
+/// Streams of the thin API that are open while an actor dies: they go on, or end with an error that says to
+/// try again; nothing is left out.
+#[tokio::test]
+async fn a_tail_that_is_open_misses_nothing_when_an_actor_dies() {
+    use troupe_proto::v1::{PublishRequest, TailRequest, start_position::At};
+    let node = LocalNode::start(&[]);
+    let server = Server::at(&node.server()).await;
+    let topic = server.new_topic(2, &[]).await.name;
+    let admin = Client::connect(ClientConfig::new([node.server()])).await.unwrap().admin();
+    let actor = address_of(&admin, &topic, 0).await;
+    let tail = async |offset: i64| {
+        let request = TailRequest {
+            topic: topic.clone(),
+            partition: Some(0),
+            start: Some(troupe_proto::v1::StartPosition { at: Some(At::Offset(offset)) }),
+            ..Default::default()
+        };
+        eventually("the partition can be read", async || {
+            let opened = server.bus().tail(request.clone()).await;
+            opened.ok().map(|answer| answer.into_inner())
+        })
+        .await
+    };
+    let mut stream = tail(0).await;
+    let mut next = 0;
+    for n in 0..20 {
+        admin.kill_actor(&actor, KillMode::Stop).await.unwrap();
+        let record = troupe_tests::Sample::of(format!("{n}"), 1).to_record(0);
+        let request =
+            PublishRequest { topic: topic.clone(), records: vec![record], ..Default::default() };
+        server.bus().publish(request).await.unwrap();
+        while next <= n {
+            match stream.message().await {
+                Ok(Some(answer)) => {
+                    for delivery in answer.deliveries {
+                        assert_eq!(delivery.offset, next);
+                        next += 1;
+                    }
+                }
+                Ok(None) => panic!("the stream has no end"),
+                Err(status) => {
+                    let code = troupe_tests::reason_of(&status);
+                    assert!(code.is_retriable(), "{status:?}");
+                    stream = tail(next).await;
+                }
+            }
+        }
+    }
+}
+
 /// The controller too: topics are created as before.
 #[tokio::test]
 async fn the_controller_is_rebuilt_from_its_log() {

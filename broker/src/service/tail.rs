@@ -24,8 +24,8 @@ pub(super) struct Position {
     handle: Arc<PartitionHandle>,
     next: Offset,
     end: Option<Offset>,
-    /// What was readable when it was last read.
-    high_watermark: Offset,
+    /// There was more to read ever since the call began.
+    behind: bool,
 }
 
 pub(super) async fn positions(
@@ -45,7 +45,7 @@ pub(super) async fn positions(
         let latest = offset_at(&handle, OffsetQuery::Latest).await?.unwrap_or_default();
         let next = start(&handle, request.start.as_ref(), latest).await?;
         let end = request.until_end.then_some(latest);
-        positions.push(Position { handle, next, end, high_watermark: latest });
+        positions.push(Position { handle, next, end, behind: next < latest });
     }
     Ok(positions)
 }
@@ -103,10 +103,11 @@ impl Position {
                 Err(error) => return Some((Err(error), None)),
             };
             page_cache::make_resident(&read.bytes).await;
-            let slice =
-                Slice { handle: Arc::clone(&self.handle), from: self.next, end: self.end, read };
+            let catches_up = self.behind && read.next >= read.high_watermark;
+            let (handle, from, end) = (Arc::clone(&self.handle), self.next, self.end);
+            let slice = Slice { handle, from, end, read, catches_up };
             self.next = slice.read.next;
-            self.high_watermark = slice.read.high_watermark;
+            self.behind &= !catches_up;
             return Some((Ok(slice), Some(self)));
         }
     }
@@ -117,6 +118,8 @@ struct Slice {
     from: Offset,
     end: Option<Offset>,
     read: ReadAnswer,
+    /// The first after which the partition has nothing more to read.
+    catches_up: bool,
 }
 
 /// The client went away, or has all it asked for.
@@ -149,8 +152,7 @@ pub(super) async fn run(
         bytes: 0,
         left,
     };
-    let mut behind: usize =
-        positions.iter().filter(|position| position.next < position.high_watermark).count();
+    let mut behind = positions.iter().filter(|position| position.behind).count();
     if behind == 0 && answers.caught_up().await.is_err() {
         return;
     }
@@ -168,9 +170,9 @@ pub(super) async fn run(
         };
         let sent = match slice {
             Some(Ok(slice)) => {
-                let reached = slice.read.next >= slice.read.high_watermark;
+                let catches_up = slice.catches_up;
                 let sent = answers.add(slice).await;
-                if sent.is_ok() && reached && behind > 0 {
+                if sent.is_ok() && catches_up {
                     behind -= 1;
                     if behind == 0 { answers.caught_up().await } else { sent }
                 } else {

@@ -326,6 +326,30 @@ async fn tail_follows() {
     }
 }
 
+/// A partition that is caught up twice does not speak for one that is not.
+#[tokio::test]
+async fn caught_up_means_every_partition() {
+    let server = Server::get().await;
+    let topic = server.new_topic(2, &[]).await.name;
+    let place =
+        |partition, value: Vec<u8>| Record { partition: Some(partition), ..self::value(value) };
+    server.bus().publish(publish(&topic, vec![place(0, vec![0])])).await.unwrap();
+    for n in 0..40 {
+        let large = place(1, vec![n; 500_000]);
+        server.bus().publish(publish(&topic, vec![large])).await.unwrap();
+    }
+    let request = TailRequest { until_end: false, ..tail(&topic, At::Earliest(true)) };
+    let mut stream = server.bus().tail(request).await.unwrap().into_inner();
+    let (mut of_second, mut caught_up) = (0, false);
+    while !caught_up {
+        let answer = stream.message().await.unwrap().unwrap();
+        caught_up = answer.caught_up;
+        of_second += answer.deliveries.iter().filter(|one| one.partition == 1).count();
+        server.bus().publish(publish(&topic, vec![place(0, vec![1])])).await.unwrap();
+    }
+    assert_eq!(of_second, 40);
+}
+
 /// The zero value of a position is the latest record.
 #[tokio::test]
 async fn tail_without_a_position_begins_at_the_end() {
