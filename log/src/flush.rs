@@ -194,24 +194,37 @@ impl<D: Disk> Log<D> {
         Ok(self.flushed_end())
     }
 
-    /// Writes high watermark and recovery point down, if they have moved. Does not wait for the disk, but
-    /// for a large log, where a lost checkpoint would mean a long scan.
+    /// Writes high watermark and recovery point down, if they have moved. Does not wait for the disk; for a
+    /// large log, where a lost checkpoint would mean a long scan, the next ticket does.
     ///
     /// # Errors
     /// A file cannot be written; the log is as it was.
     pub fn checkpoint(&mut self, high_watermark: Offset) -> Result<(), LogError> {
+        let file = self.write_down(high_watermark, false)?;
+        if let Some(file) = file.filter(|_| self.size_bytes() > WORTH_SYNCING_BYTES) {
+            self.flushing.owe_file(self.place.path(checkpoint::OFFSETS), Arc::new(file));
+            self.flushing.owe_dir(&self.place.dir);
+        }
+        Ok(())
+    }
+
+    /// The checkpoint's file, if it was written.
+    fn write_down(
+        &mut self,
+        high_watermark: Offset,
+        durably: bool,
+    ) -> Result<Option<D::File>, LogError> {
         self.check_writable()?;
         let point = self.flushing.point;
         let moved = Some((high_watermark, point.offset, point.segment));
         if !self.presence.directory || self.presence.checkpoint == moved {
-            return Ok(());
+            return Ok(None);
         }
         self.write_epochs()?;
         let recovery_point = self.recovery_point_at(point)?;
-        let durably = self.size_bytes() > WORTH_SYNCING_BYTES;
-        self.write_checkpoint(high_watermark, recovery_point, durably)?;
+        let file = self.write_checkpoint(high_watermark, recovery_point, durably)?;
         self.presence.checkpoint = moved;
-        Ok(())
+        Ok(Some(file))
     }
 
     /// Makes all durable, brings every file up to date, and ends. The next [`Log::open`] scans nothing.
@@ -220,7 +233,8 @@ impl<D: Disk> Log<D> {
     /// What could not be written: the next open recovers then.
     pub fn close_clean(mut self, high_watermark: Offset) -> Result<(), LogError> {
         self.flush()?;
-        self.checkpoint(high_watermark)
+        let durably = self.size_bytes() > WORTH_SYNCING_BYTES;
+        self.write_down(high_watermark, durably).map(drop)
     }
 
     /// Syncs what is owed beside the segments' content, which is synced already.
@@ -275,11 +289,10 @@ impl<D: Disk> Log<D> {
         high_watermark: Offset,
         recovery_point: Option<RecoveryPoint>,
         durably: bool,
-    ) -> Result<(), LogError> {
+    ) -> Result<D::File, LogError> {
         let content =
             OffsetCheckpoint { high_watermark: Some(high_watermark), recovery_point }.encode();
-        self.place.replace(checkpoint::OFFSETS, &content, durably)?;
-        Ok(())
+        self.place.replace(checkpoint::OFFSETS, &content, durably)
     }
 
     /// Brings the epochs' file up to date; the next ticket syncs it. Should a crash tear it before that,
