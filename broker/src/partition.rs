@@ -3,6 +3,7 @@
 
 mod actor;
 mod board;
+mod flush_gate;
 mod flusher;
 mod guard;
 mod handle;

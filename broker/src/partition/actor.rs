@@ -21,7 +21,7 @@ use actix::{
 use prost::Message;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use troupe_log::disk::FileDisk;
 use troupe_log::{Log, LogError, TimestampHit};
 use troupe_machines::config::{FlushPolicy, TopicConfig};
@@ -261,6 +261,9 @@ impl PartitionActor {
                 Effect::LeaderEpochStarted { leader_epoch, start_offset } => {
                     self.log().assign_epoch(leader_epoch, start_offset);
                 }
+                Effect::Replication(effect) => {
+                    unreachable!("{effect:?} by a leader whose ISR nobody manages")
+                }
             }
         }
         self.set_alarm(ctx);
@@ -325,14 +328,24 @@ impl PartitionActor {
         token
     }
 
+    /// Comes back as [`Flushed`]; if one is under way already, that one does.
     fn start_flush(&mut self, ctx: &mut Context<Self>) {
-        let addr = ctx.address();
-        let started = std::time::Instant::now();
+        let Some(turn) = self.board.flushes.enter() else { return };
         match self.log().begin_flush() {
-            Some(ticket) => self.flusher.submit(move || {
-                addr.do_send(Flushed { result: ticket.run(), started });
-            }),
+            Some(ticket) => {
+                let (addr, board, started) =
+                    (ctx.address(), Arc::clone(&self.board), Instant::now());
+                self.flusher.submit(move || {
+                    let result = ticket.run();
+                    if result.is_err() {
+                        board.flushes.note_failure();
+                    }
+                    drop(turn);
+                    addr.do_send(Flushed { result, started });
+                });
+            }
             None => {
+                drop(turn);
                 let mut effects = Effects::new();
                 let flushed_end = self.log().flushed_end();
                 self.replica.on_flushed(now(), flushed_end, &mut effects);
@@ -342,7 +355,7 @@ impl PartitionActor {
     }
 
     /// The state before the batch that opened the segment at `offset`: recovery begins there.
-    fn snapshot_producers(&mut self, offset: Offset) {
+    pub(super) fn snapshot_producers(&mut self, offset: Offset) {
         let snapshot = self.replica.snapshot().encode_to_vec();
         // Without it, recovery goes back to the snapshot before.
         if let Err(error) = self.log().write_producer_snapshot(offset, &snapshot) {

@@ -1,6 +1,7 @@
 //! What is known of a partition outside of its actor: written by the actor and its supervisor, read by
 //! everyone without asking. It outlives every actor.
 
+use super::flush_gate::FlushGate;
 use crate::metrics::TopicMetrics;
 use arc_swap::ArcSwapOption;
 use std::fmt;
@@ -26,6 +27,7 @@ pub struct Board {
     pub key: PartitionKey,
     pub topic: Arc<str>,
     pub metrics: Arc<TopicMetrics>,
+    pub flushes: FlushGate,
     state: AtomicU8,
     offline_reason: ArcSwapOption<Error>,
     restarts: AtomicU32,
@@ -46,6 +48,7 @@ impl Board {
             key,
             topic,
             metrics,
+            flushes: FlushGate::default(),
             state: AtomicU8::new(ActorState::Restarting as u8),
             offline_reason: ArcSwapOption::empty(),
             restarts: AtomicU32::new(0),

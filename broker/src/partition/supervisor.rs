@@ -19,7 +19,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, oneshot};
-use troupe_log::LogError;
 use troupe_machines::config::TopicConfig;
 use troupe_machines::replica::LeaderState;
 use troupe_proto::error::{Error, ErrorCode};
@@ -76,7 +75,7 @@ pub struct Revive(pub PartitionKey);
 struct LogOpened {
     key: PartitionKey,
     generation: u64,
-    result: Result<Opened, LogError>,
+    result: Result<Opened, Error>,
 }
 
 struct Child {
@@ -152,14 +151,25 @@ impl Supervisor {
         child.handle.uninstall(ActorState::Restarting, None);
         let (dir, config, generation) =
             (child.setup.dir.clone(), Arc::clone(&child.setup.config), child.generation);
+        let board = Arc::clone(&child.handle.board);
         let (recoveries, node_id, me) = (Arc::clone(&self.recoveries), self.node_id, ctx.address());
         tokio::task::spawn_local(async move {
+            board.flushes.idle().await;
+            if board.flushes.has_failed() {
+                let message =
+                    "a flush failed; check the disk, then `troupe actor kill` to try again";
+                let result = Err(Error::new(ErrorCode::StorageFailure, message));
+                return me.do_send(LogOpened { key, generation, result });
+            }
             let Ok(_permit) = recoveries.acquire_owned().await else { return };
             let open = move || opening::open(dir, key, node_id, &config);
             // Fails only if recovery panicked, which is a bug that must not pass for an empty log.
             let result = tokio::task::spawn_blocking(open).await;
             match result {
-                Ok(result) => me.do_send(LogOpened { key, generation, result }),
+                Ok(result) => {
+                    let result = result.map_err(Error::from);
+                    me.do_send(LogOpened { key, generation, result });
+                }
                 Err(_) => me.do_send(Down { key, generation, panicked: true }),
             }
         });
@@ -219,7 +229,7 @@ impl Handler<LogOpened> for Supervisor {
             }
             Err(error) => {
                 tracing::error!(partition = %child.handle.board, %error, "the log cannot be opened");
-                child.handle.uninstall(ActorState::Offline, Some(error.into()));
+                child.handle.uninstall(ActorState::Offline, Some(error));
             }
         }
     }
@@ -261,6 +271,7 @@ impl Handler<Revive> for Supervisor {
             && child.handle.board.state() == ActorState::Offline
         {
             child.panics.clear();
+            child.handle.board.flushes.forgive();
             child.handle.board.count_restart();
             self.open(key, ctx);
         }

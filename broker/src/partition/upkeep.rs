@@ -96,6 +96,12 @@ impl Handler<Retire> for PartitionActor {
         }
         self.replica.resign(&mut effects);
         self.perform(effects, ctx);
+        let log_end = self.replica.log_end();
+        let is_written = self.log().size_bytes() > 0;
+        if !delete && is_written && self.log().producer_snapshots().last() != Some(&log_end) {
+            // Without it, the next start replays every header since the last roll.
+            self.snapshot_producers(log_end);
+        }
         let high_watermark = self.replica.high_watermark();
         if let Some(log) = self.log.take()
             && !delete

@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::Status;
+use troupe_proto::batch::chunks;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::Offset;
 use troupe_proto::log::v1 as pb;
@@ -24,6 +25,9 @@ const BATCHES_TAG: u32 = 15;
 const DEFAULT_PARTITION_BYTES: usize = 1 << 20;
 /// Below the 4 MiB that generated clients accept, with room for headers.
 const DEFAULT_ANSWER_BYTES: usize = (4 << 20) - (64 << 10);
+/// One turn of the partition's actor reads as much as this many answers hold: the actor may live on another
+/// shard, and a turn there costs a wake-up.
+const ANSWERS_PER_READ: usize = 4;
 /// Slices that wait for the client; each refers to the page cache and costs next to nothing.
 const SLICES_AHEAD: usize = 4;
 
@@ -285,7 +289,8 @@ impl Pusher {
             }
             return;
         }
-        let limit = position.max_bytes.min(usize::try_from(self.credit).unwrap_or(usize::MAX));
+        let wanted = position.max_bytes.saturating_mul(ANSWERS_PER_READ);
+        let limit = wanted.min(usize::try_from(self.credit).unwrap_or(usize::MAX));
         let reserved = i64::try_from(limit).unwrap_or(i64::MAX);
         self.credit -= reserved;
         let (handle, next) = (Arc::clone(&position.handle), position.next);
@@ -320,14 +325,33 @@ impl Pusher {
                 // Whoever gets the last readable record sees so by the high watermark beside it.
                 position.told_caught_up = read.next >= read.high_watermark;
                 self.credit -= i64::try_from(read.bytes.len()).unwrap_or(i64::MAX);
+                let max_bytes = position.max_bytes;
                 self.go_on(&name);
-                if tell { self.send(pushed(partition, read)).await } else { Ok(()) }
+                if tell { self.push(partition, read, max_bytes).await } else { Ok(()) }
             }
             Step::Read { answer: Err(error), .. } => {
                 self.positions.remove(&name);
                 self.send(refused(partition, error)).await
             }
         }
+    }
+
+    /// Sends what was read, in answers of the size that the client asked for.
+    async fn push(
+        &mut self,
+        partition: Option<pb::TopicPartition>,
+        mut read: ReadAnswer,
+        max_bytes: usize,
+    ) -> Result<(), Gone> {
+        let bytes = std::mem::take(&mut read.bytes);
+        if bytes.is_empty() {
+            return self.send(pushed(partition, read)).await;
+        }
+        for chunk in chunks(bytes, max_bytes) {
+            let read = ReadAnswer { bytes: chunk, ..read.clone() };
+            self.send(pushed(partition.clone(), read)).await?;
+        }
+        Ok(())
     }
 
     async fn send(&mut self, mut answer: wire::FetchStreamResponse) -> Result<(), Gone> {
