@@ -1,6 +1,6 @@
 //! One replica of one partition, as a step machine: facts in, effects out.
 //!
-//! Owns what a replica knows beside its log: role, ISR, offsets, producers, and the answers that wait for
+//! Owns what a replica knows beside its log: duty, ISR, offsets, producers, and the answers that wait for
 //! a commit. The actor owns the log, carries out the [`Effect`]s and reports what became of them.
 //!
 //! ```text
@@ -11,14 +11,26 @@
 //!  a leader with flush policy `commit` and itself in the ISR: high_watermark <= flushed_end
 //! ```
 //!
-//! Promises: a batch's offsets are fixed by [`Replica::decide_append`]; the high watermark never moves back
-//! on a leader; every parked answer is given exactly once, those of one partition in offset order.
+//! By subject: `duty` (who leads, and stale news of it), `leading` (followers' streams), `isr` (who is in
+//! sync, by agreement with the controller), `following` (the leader's log, taken over), `decide` (what may
+//! be appended), `commit` (the high watermark, flushes, answers), `producers` (duplicates).
+//!
+//! Promises: a batch's offsets are fixed by [`Replica::decide_append`]; the high watermark moves back only
+//! where a follower's log is cut below it, which takes an unclean election; every parked answer is given
+//! exactly once, those of one partition in offset order.
 //! Never here: I/O, a clock, the bytes of a record.
 
 mod append;
+mod commit;
 mod decide;
+mod duty;
+mod following;
+mod isr;
+mod leading;
 mod parked;
+mod planted;
 mod producers;
+mod replication;
 #[cfg(test)]
 mod tests;
 
@@ -26,12 +38,17 @@ pub use append::{
     Acks, AppendDecision, AppendError, AppendFacts, Appended, Duplicate, Origin, ReplicaConfig,
     Token,
 };
+pub use replication::{
+    AlterPartition, AlterPartitionError, CommittedIsr, Divergence, Follower, FollowerState,
+    IsrMember, LeaderEnds, OpenError, Opening, PartitionState, Position, ReplicationEffect,
+    Session, SliceError,
+};
 
-use crate::config::{FlushPolicy, TimestampType};
 use crate::time::Time;
+use duty::Duty;
 use parked::{Parked, Waiting};
+use planted::Bugs;
 use producers::Producers;
-use std::collections::BTreeMap;
 use troupe_proto::batch::BatchHeader;
 use troupe_proto::ids::{LeaderEpoch, NodeId, Offset, PartitionKey};
 use troupe_proto::log::v1::ProducerSnapshot;
@@ -47,6 +64,9 @@ pub enum Effect {
     HighWatermark(Offset),
     /// The log keeps where each leader epoch starts (R2).
     LeaderEpochStarted { leader_epoch: LeaderEpoch, start_offset: Offset },
+    /// Between replicas, or with the controller. A leader that was told by [`Replica::become_leader`] and
+    /// has no followers gives none of these.
+    Replication(ReplicationEffect),
 }
 
 pub type Effects = Vec<Effect>;
@@ -78,18 +98,12 @@ pub struct ReplicaEnd {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Nobody has said yet who leads, or another node does.
+    /// Nobody leads, or nobody has said yet who does.
     Idle,
     Leader,
+    Follower,
     /// The disk failed. Only a new replica, made from the disk, can do anything again.
     Offline,
-}
-
-#[derive(Clone, Debug)]
-struct Leadership {
-    state: LeaderState,
-    /// Followers that have reported in this leader epoch.
-    followers: BTreeMap<NodeId, ReplicaEnd>,
 }
 
 #[derive(Clone, Debug)]
@@ -97,8 +111,11 @@ pub struct Replica {
     key: PartitionKey,
     node_id: NodeId,
     config: ReplicaConfig,
-    leadership: Option<Leadership>,
-    offline: bool,
+    duty: Duty,
+    /// The newest leader epoch that this replica has been told of or has found in its log (R1).
+    newest_epoch: Option<LeaderEpoch>,
+    /// Names the next stream, of either direction.
+    next_session: u64,
     log_start: Offset,
     high_watermark: Offset,
     flushed_end: Offset,
@@ -106,6 +123,7 @@ pub struct Replica {
     flush_in_flight: bool,
     producers: Producers,
     parked: Parked,
+    bugs: Bugs,
 }
 
 impl Replica {
@@ -115,8 +133,9 @@ impl Replica {
             key,
             node_id,
             config,
-            leadership: None,
-            offline: false,
+            duty: Duty::Idle,
+            newest_epoch: None,
+            next_session: 1,
             log_start: Offset::ZERO,
             high_watermark: Offset::ZERO,
             flushed_end: Offset::ZERO,
@@ -124,13 +143,14 @@ impl Replica {
             flush_in_flight: false,
             producers: Producers::default(),
             parked: Parked::default(),
+            bugs: Bugs::NONE,
         }
     }
 
     /// Takes over what recovery found, before anything else. Batches behind the snapshot follow through
     /// [`Replica::on_recovered_batch`].
     pub fn restore(&mut self, ends: LogEnds, snapshot: Option<&ProducerSnapshot>) {
-        assert!(self.leadership.is_none(), "a leader's log is not replaced");
+        assert!(self.leadership().is_none(), "a leader's log is not replaced");
         assert!(ends.log_start <= ends.log_end, "a log starts before it ends");
         self.log_start = ends.log_start;
         self.log_end = ends.log_end;
@@ -144,41 +164,19 @@ impl Replica {
     /// timestamps are the producer's: a producer gets its day again rather than too little (I9, I10).
     pub fn on_recovered_batch(&mut self, now: Time, header: &BatchHeader) {
         assert!(header.end_offset() <= self.log_end, "a batch beyond the end of its log");
+        self.newest_epoch = self.newest_epoch.max(Some(header.leader_epoch));
         self.producers.record(now, header);
     }
 
-    /// Starts a new leader epoch here, or brings a new ISR in the current one. An older epoch is news that
-    /// has been overtaken and changes nothing.
-    pub fn become_leader(&mut self, _now: Time, state: LeaderState, out: &mut Effects) {
-        if self.offline || self.leader_epoch().is_some_and(|epoch| state.leader_epoch < epoch) {
-            return;
-        }
-        match &mut self.leadership {
-            Some(leadership) if leadership.state.leader_epoch == state.leader_epoch => {
-                leadership.state = state;
-            }
-            Some(_) | None => {
-                let leader_epoch = state.leader_epoch;
-                self.leadership = Some(Leadership { state, followers: BTreeMap::new() });
-                let start_offset = self.log_end;
-                out.push(Effect::LeaderEpochStarted { leader_epoch, start_offset });
-            }
-        }
-        self.answer_if_too_few(out);
-        self.progress(out);
+    /// The epoch of the log's last batch: news of an older one is stale, and in this one the replica does not
+    /// lead again by [`Replica::on_partition_state`]. After [`Replica::restore`].
+    pub fn restore_leader_epoch(&mut self, last_epoch: Option<LeaderEpoch>) {
+        self.newest_epoch = self.newest_epoch.max(last_epoch);
     }
 
-    /// Stops leading, because another node does or this one stops: what is parked may still be committed
-    /// by the next leader.
-    pub fn resign(&mut self, out: &mut Effects) {
-        self.leadership = None;
-        self.fail_parked(AppendError::OutcomeUnknown, out);
-        self.check();
-    }
-
-    pub fn reconfigure(&mut self, _now: Time, config: ReplicaConfig, out: &mut Effects) {
+    pub fn reconfigure(&mut self, now: Time, config: ReplicaConfig, out: &mut Effects) {
         self.config = config;
-        self.progress(out);
+        self.progress(now, out);
     }
 
     /// The batch stands in the log. With acks none there is no answer: it was given before.
@@ -193,6 +191,7 @@ impl Replica {
     ) {
         assert_eq!(header.base_offset, self.log_end, "a batch is appended where the log ends");
         assert_eq!(Some(header.leader_epoch), self.leader_epoch(), "only the leader appends");
+        self.note_caught_up_followers(now);
         self.log_end = header.end_offset();
         self.producers.record(now, header);
         let appended = Appended {
@@ -203,14 +202,14 @@ impl Replica {
             duplicate: false,
         };
         self.answer_or_park(acks, Waiting { token, deadline, appended }, out);
-        self.progress(out);
+        self.progress(now, out);
     }
 
     /// The batch stands in the log already. It may not be committed yet: with acks all, its second answer
     /// waits just as the first.
     pub fn on_duplicate(
         &mut self,
-        _now: Time,
+        now: Time,
         duplicate: Duplicate,
         acks: Acks,
         token: Token,
@@ -226,30 +225,16 @@ impl Replica {
             duplicate: true,
         };
         self.answer_or_park(acks, Waiting { token, deadline, appended }, out);
-        self.progress(out);
+        self.progress(now, out);
     }
 
     /// Everything below `flushed_end` is on disk. Ends the flush that [`Effect::Flush`] asked for, also if
     /// the log had nothing to flush.
-    pub fn on_flushed(&mut self, _now: Time, flushed_end: Offset, out: &mut Effects) {
+    pub fn on_flushed(&mut self, now: Time, flushed_end: Offset, out: &mut Effects) {
         assert!(flushed_end <= self.log_end, "what is flushed was appended before");
         self.flush_in_flight = false;
         self.flushed_end = self.flushed_end.max(flushed_end);
-        self.progress(out);
-    }
-
-    /// A follower reports how far it has got in this leader epoch.
-    pub fn on_follower_end(
-        &mut self,
-        _now: Time,
-        node: NodeId,
-        end: ReplicaEnd,
-        out: &mut Effects,
-    ) {
-        if let Some(leadership) = &mut self.leadership {
-            leadership.followers.insert(node, end);
-            self.progress(out);
-        }
+        self.progress(now, out);
     }
 
     /// Records below `log_start` are gone: retention, or deleted on request. Only committed ones ever are.
@@ -260,7 +245,8 @@ impl Replica {
         self.check();
     }
 
-    /// Gives up on answers whose time has come, and forgets silent producers (P16, I9).
+    /// Gives up on answers whose time has come (P16), forgets silent producers (I9), looks for followers that
+    /// lag (R7), and tries again what failed.
     pub fn on_tick(&mut self, now: Time, out: &mut Effects) {
         for waiting in self.parked.expire(now) {
             let base_offset = waiting.appended.base_offset;
@@ -268,29 +254,22 @@ impl Replica {
             out.push(Effect::Answer { token: waiting.token, result });
         }
         self.producers.expire(now, self.config.producer_id_expiration_ms);
-        self.check();
+        self.tick_isr(now, out);
+        self.tick_following(now, out);
+        self.progress(now, out);
     }
 
     /// When [`Replica::on_tick`] has something to do next; `None` for an idle replica.
     pub fn next_tick(&self) -> Option<Time> {
-        [self.parked.earliest_deadline(), self.producers.next_expiry_check()]
-            .into_iter()
-            .flatten()
-            .min()
-    }
-
-    /// A write or a flush failed: what is parked may or may not be on disk, and nothing more is promised.
-    pub fn on_storage_failure(&mut self, out: &mut Effects) {
-        self.offline = true;
-        self.leadership = None;
-        self.fail_parked(AppendError::StorageFailure, out);
-        self.check();
+        let own = [self.parked.earliest_deadline(), self.producers.next_expiry_check()];
+        own.into_iter().chain([self.next_isr_tick(), self.next_following_tick()]).flatten().min()
     }
 
     /// A follower's log was cut to agree with its leader's (R22). The producers start again from the
-    /// newest snapshot that is left; [`Replica::on_recovered_batch`] brings the batches behind it.
+    /// newest snapshot that is left; [`Replica::on_recovered_batch`] brings the batches behind it, and
+    /// [`Replica::continue_following`] ends it.
     pub fn on_truncated(&mut self, log_end: Offset, snapshot: Option<&ProducerSnapshot>) {
-        assert!(self.leadership.is_none(), "a leader's log is not cut");
+        assert!(self.leadership().is_none(), "a leader's log is not cut");
         assert!(log_end >= self.log_start, "a log is not cut below its start");
         self.log_end = log_end.min(self.log_end);
         self.flushed_end = self.flushed_end.min(self.log_end);
@@ -302,86 +281,6 @@ impl Replica {
     /// What the log keeps beside its segments, so that replay need not start from the beginning.
     pub fn snapshot(&self) -> ProducerSnapshot {
         self.producers.snapshot()
-    }
-
-    fn log_append_time(&self, timestamp: i64) -> Option<i64> {
-        (self.config.timestamp_type == TimestampType::LogAppendTime).then_some(timestamp)
-    }
-
-    fn answer_or_park(&mut self, acks: Acks, waiting: Waiting, out: &mut Effects) {
-        match acks {
-            Acks::None => {}
-            Acks::Leader => {
-                let result = Ok(waiting.appended);
-                out.push(Effect::Answer { token: waiting.token, result });
-            }
-            Acks::All if waiting.appended.end_offset <= self.high_watermark => {
-                let result = Ok(waiting.appended);
-                out.push(Effect::Answer { token: waiting.token, result });
-            }
-            Acks::All => self.parked.park(waiting),
-        }
-    }
-
-    /// P15: what waits while too few are in sync is in the log, and may be committed later.
-    fn answer_if_too_few(&mut self, out: &mut Effects) {
-        let Some(Err(AppendError::NotEnoughReplicas { in_sync, required })) =
-            self.leadership.as_ref().map(|leadership| self.enough_replicas(leadership))
-        else {
-            return;
-        };
-        self.fail_parked(AppendError::NotEnoughReplicasAfterAppend { in_sync, required }, out);
-    }
-
-    fn fail_parked(&mut self, error: AppendError, out: &mut Effects) {
-        for waiting in self.parked.drain() {
-            out.push(Effect::Answer { token: waiting.token, result: Err(error.clone()) });
-        }
-    }
-
-    /// What follows from any change: a flush, a higher watermark, answers.
-    fn progress(&mut self, out: &mut Effects) {
-        let unflushed = self.flushed_end < self.log_end;
-        let leads = self.leadership.is_some();
-        if leads && self.counts_flushed() && unflushed && !self.flush_in_flight {
-            self.flush_in_flight = true;
-            out.push(Effect::Flush);
-        }
-        if let Some(end) = self.committed_end()
-            && end > self.high_watermark
-        {
-            self.high_watermark = end;
-            out.push(Effect::HighWatermark(end));
-            while let Some(waiting) = self.parked.release(end) {
-                out.push(Effect::Answer { token: waiting.token, result: Ok(waiting.appended) });
-            }
-        }
-        self.check();
-    }
-
-    fn counts_flushed(&self) -> bool {
-        self.config.flush_policy == FlushPolicy::Commit
-    }
-
-    /// The end that every in-sync replica has, as the flush policy counts. It stands still while fewer are
-    /// in sync than required (R3).
-    fn committed_end(&self) -> Option<Offset> {
-        let leadership = self.leadership.as_ref()?;
-        let isr = &leadership.state.isr;
-        if (isr.len() as u32) < self.required_replicas(leadership) {
-            return None;
-        }
-        let own = ReplicaEnd { log_end: self.log_end, flushed_end: self.flushed_end };
-        let counted = |node: &NodeId| {
-            let end = if *node == self.node_id {
-                own
-            } else {
-                leadership.followers.get(node).copied().unwrap_or_default()
-            };
-            let counted = if self.counts_flushed() { end.flushed_end } else { end.log_end };
-            counted.min(self.log_end)
-        };
-        isr.iter().map(counted).min()
     }
 
     /// The ruler at the top of this file. Held in production too.
@@ -402,16 +301,17 @@ impl Replica {
     }
 
     pub fn role(&self) -> Role {
-        match (self.offline, &self.leadership) {
-            (true, _) => Role::Offline,
-            (false, Some(_)) => Role::Leader,
-            (false, None) => Role::Idle,
+        match self.duty {
+            Duty::Idle => Role::Idle,
+            Duty::Leading(_) => Role::Leader,
+            Duty::Following(_) => Role::Follower,
+            Duty::Offline => Role::Offline,
         }
     }
 
     /// The epoch in which this replica leads; `None` if it does not.
     pub fn leader_epoch(&self) -> Option<LeaderEpoch> {
-        self.leadership.as_ref().map(|leadership| leadership.state.leader_epoch)
+        self.leadership().map(|leadership| leadership.state.leader_epoch)
     }
 
     pub fn log_start(&self) -> Offset {

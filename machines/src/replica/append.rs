@@ -52,11 +52,15 @@ pub struct ReplicaConfig {
     pub timestamp_before_max_ms: u64,
     pub timestamp_after_max_ms: u64,
     pub producer_id_expiration_ms: u64,
+    /// A follower that has not had the leader's end for so long is out of sync (R6).
+    pub replica_lag_time_max_ms: u64,
 }
 
 impl ReplicaConfig {
     /// Kafka's `producer.id.expiration.ms`: a day (I9).
     pub const PRODUCER_ID_EXPIRATION_MS: u64 = 86_400_000;
+    /// Kafka's `replica.lag.time.max.ms`.
+    pub const REPLICA_LAG_TIME_MAX_MS: u64 = 30_000;
 
     pub fn from_topic(topic: &TopicConfig, producer_id_expiration_ms: u64) -> ReplicaConfig {
         ReplicaConfig {
@@ -69,6 +73,7 @@ impl ReplicaConfig {
             timestamp_before_max_ms: topic.timestamp_before_max_ms,
             timestamp_after_max_ms: topic.timestamp_after_max_ms,
             producer_id_expiration_ms,
+            replica_lag_time_max_ms: ReplicaConfig::REPLICA_LAG_TIME_MAX_MS,
         }
     }
 }

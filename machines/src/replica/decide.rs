@@ -1,7 +1,9 @@
 //! What to do with a batch that asks to be appended. Reads the replica, changes nothing.
 
+use super::duty::Duty;
+use super::leading::Leadership;
 use super::producers::Verdict;
-use super::{Acks, AppendDecision, AppendError, AppendFacts, Leadership, Origin, Replica};
+use super::{Acks, AppendDecision, AppendError, AppendFacts, Origin, Replica};
 use crate::config::TimestampType;
 use crate::time::Time;
 use troupe_proto::batch::BatchHeader;
@@ -49,10 +51,11 @@ impl Replica {
     }
 
     fn leading(&self, expected: Option<LeaderEpoch>) -> Result<&Leadership, AppendError> {
-        if self.offline {
-            return Err(AppendError::Offline);
-        }
-        let leadership = self.leadership.as_ref().ok_or(AppendError::NotLeader)?;
+        let leadership = match &self.duty {
+            Duty::Offline => return Err(AppendError::Offline),
+            Duty::Leading(leadership) => leadership,
+            Duty::Idle | Duty::Following(_) => return Err(AppendError::NotLeader),
+        };
         let current = leadership.state.leader_epoch;
         match expected {
             Some(expected) if expected < current => {

@@ -1,10 +1,16 @@
 //! Rules by name, and a run of random events against a model that is too simple to be wrong.
 
+mod following;
+mod isr;
+mod leading;
+
 use super::*;
+use crate::config::{FlushPolicy, TimestampType};
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 use troupe_proto::batch::{Attributes, OVERHEAD, ProducerStamp};
 use troupe_proto::error::ErrorCode;
-use troupe_proto::ids::{PartitionId, ProducerEpoch, ProducerId, Sequence, TopicId};
+use troupe_proto::ids::{BrokerEpoch, PartitionId, ProducerEpoch, ProducerId, Sequence, TopicId};
 
 const NOW: Time = Time(1_700_000_000_000);
 const SELF: NodeId = NodeId(1);
@@ -79,6 +85,19 @@ fn append(replica: &mut Replica, facts: &AppendFacts, token: u64) -> Result<Effe
 fn flush(replica: &mut Replica) -> Effects {
     let mut out = Effects::new();
     replica.on_flushed(NOW, replica.log_end(), &mut out);
+    out
+}
+
+/// A follower opens a stream, or a new one, and is accepted.
+fn follower_at(replica: &mut Replica, node: i32, log_end: u64, flushed_end: u64) -> Effects {
+    let mut out = Effects::new();
+    let follower = Follower { node: NodeId(node), broker_epoch: BrokerEpoch(0) };
+    let leader_epoch = replica.leader_epoch().expect("a leader");
+    let end = ReplicaEnd { log_end: Offset(log_end), flushed_end: Offset(flushed_end) };
+    let position = Position { leader_epoch, end, last_epoch: Some(leader_epoch) };
+    let epoch_end = Some((leader_epoch, replica.log_end()));
+    let opened = replica.on_follower_opened(NOW, follower, &position, epoch_end, &mut out);
+    assert!(matches!(opened, Ok(Opening::Stream { .. })), "{opened:?}");
     out
 }
 
@@ -186,8 +205,7 @@ fn what_waits_when_the_isr_shrinks_below_the_minimum_is_answered_and_may_still_c
     flush(&mut replica);
     assert_eq!(replica.high_watermark(), Offset::ZERO);
     replica.become_leader(NOW, state(1, &[1, 2]), &mut Effects::new());
-    let caught_up = ReplicaEnd { log_end: Offset(1), flushed_end: Offset(1) };
-    replica.on_follower_end(NOW, NodeId(2), caught_up, &mut Effects::new());
+    follower_at(&mut replica, 2, 1, 1);
     assert_eq!(replica.high_watermark(), Offset(1));
 }
 
@@ -208,13 +226,8 @@ fn the_high_watermark_is_the_least_end_in_the_isr() {
     append(&mut replica, &facts(5), 1).unwrap();
     flush(&mut replica);
     assert_eq!(replica.high_watermark(), Offset::ZERO);
-    let end = |log_end, flushed_end| ReplicaEnd {
-        log_end: Offset(log_end),
-        flushed_end: Offset(flushed_end),
-    };
-    let mut out = Effects::new();
-    replica.on_follower_end(NOW, NodeId(2), end(5, 5), &mut out);
-    replica.on_follower_end(NOW, NodeId(3), end(5, 3), &mut out);
+    let mut out = follower_at(&mut replica, 2, 5, 5);
+    out.extend(follower_at(&mut replica, 3, 5, 3));
     assert_eq!(replica.high_watermark(), Offset(3));
     assert_eq!(answers(&out), vec![]);
     replica.become_leader(NOW, state(1, &[1, 2]), &mut out);

@@ -1,0 +1,302 @@
+//! A follower: it takes over its leader's log, batch for batch, and cuts off what its leader does not have.
+//!
+//! ```text
+//!           Open                       a slice, perhaps empty
+//!  Closed -------> Opening ---------------------------------> Streaming
+//!    ^                |  Diverging, OutOfRange                    |
+//!    |                v                                          |
+//!    |             Cutting -- continue_following --> Opening      |
+//!    +--------------------- the stream closes --------------------+
+//! ```
+//!
+//! Truncation goes by leader epochs (R20–R24), never by the high watermark: a record above the follower's
+//! own high watermark may be committed already, and this follower its last copy.
+
+use super::duty::Duty;
+use super::planted::Bug;
+use super::{
+    Divergence, Effect, Effects, FollowerState, LeaderEnds, Position, Replica, ReplicaEnd,
+    ReplicationEffect, Session, SliceError,
+};
+use crate::time::Time;
+use troupe_proto::batch::BatchHeader;
+use troupe_proto::ids::{LeaderEpoch, NodeId, Offset};
+
+/// How long a follower waits before it opens a broken stream again.
+const REOPEN_MS: u64 = 100;
+
+#[derive(Clone, Debug)]
+pub(super) struct Following {
+    state: FollowerState,
+    stream: Stream,
+    /// Where the leader's log starts, as far as the actor was told (R26).
+    leader_log_start: Offset,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stream {
+    Closed {
+        reopen_at: Time,
+    },
+    Opening(Session),
+    Streaming(Session, ReplicaEnd),
+    /// The actor is cutting the log.
+    Cutting,
+}
+
+impl Following {
+    pub fn session(&self) -> Option<Session> {
+        match self.stream {
+            Stream::Opening(session) | Stream::Streaming(session, _) => Some(session),
+            Stream::Closed { .. } | Stream::Cutting => None,
+        }
+    }
+}
+
+impl Replica {
+    pub(super) fn start_following(&mut self, now: Time, state: FollowerState, out: &mut Effects) {
+        let stream = Stream::Closed { reopen_at: now };
+        self.duty = Duty::Following(Following { state, stream, leader_log_start: Offset::ZERO });
+        if self.bugs.has(Bug::TruncateByHighWatermark) && self.high_watermark < self.log_end {
+            self.cut(ReplicationEffect::Truncate { to: self.high_watermark }, out);
+            return;
+        }
+        self.open(out);
+    }
+
+    /// What to open a stream with. `last_epoch` is the epoch of the log's last batch, which is not always
+    /// the newest that the log has been told of.
+    pub fn position(&self, last_epoch: Option<LeaderEpoch>) -> Option<Position> {
+        let following = self.following()?;
+        assert!(
+            last_epoch.is_some() || self.log_start == self.log_end,
+            "a log with batches knows the epoch of the last"
+        );
+        let leader_epoch = following.state.leader_epoch;
+        Some(Position { leader_epoch, end: self.own_end(), last_epoch })
+    }
+
+    /// Whether batches may be appended to this follower's log as they are: those of the stream that is open,
+    /// from where the log ends, in the order of their epochs. Changes nothing.
+    ///
+    /// # Errors
+    /// Nothing of the slice is appended then.
+    pub fn check_slice(&self, session: Session, batches: &[BatchHeader]) -> Result<(), SliceError> {
+        let following = self
+            .following()
+            .filter(|following| following.session() == Some(session))
+            .ok_or(SliceError::StaleSession)?;
+        let current = following.state.leader_epoch;
+        let (mut expected, mut previous) = (self.log_end, LeaderEpoch(0));
+        for batch in batches {
+            let (given, epoch) = (batch.base_offset, batch.leader_epoch);
+            if given != expected {
+                return Err(SliceError::NotNext { expected, given });
+            }
+            if epoch < previous {
+                return Err(SliceError::EpochWentBack { previous, given: epoch });
+            }
+            if epoch > current {
+                return Err(SliceError::EpochFromTheFuture { current, given: epoch });
+            }
+            (expected, previous) = (batch.end_offset(), epoch);
+        }
+        Ok(())
+    }
+
+    /// The batches that passed [`Replica::check_slice`] stand in the log. No batches: the leader has accepted
+    /// the stream, or only tells its ends.
+    pub fn on_replicated(
+        &mut self,
+        now: Time,
+        session: Session,
+        batches: &[BatchHeader],
+        leader: LeaderEnds,
+        out: &mut Effects,
+    ) {
+        if self.following().and_then(Following::session) != Some(session) {
+            assert!(batches.is_empty(), "a slice that was not checked");
+            return;
+        }
+        for batch in batches {
+            assert_eq!(batch.base_offset, self.log_end, "a slice that was not checked");
+            self.log_end = batch.end_offset();
+            if !self.bugs.has(Bug::ForgetProducers) {
+                self.producers.record(now, batch);
+            }
+        }
+        let nothing = ReplicaEnd::default();
+        if let Some(following) = self.following_mut()
+            && following.stream == Stream::Opening(session)
+        {
+            following.stream = Stream::Streaming(session, nothing);
+        }
+        self.follow_ends(leader, out);
+        self.progress(now, out);
+    }
+
+    /// R26, but for the high watermark, which does not move back here either: what was committed once, is.
+    fn follow_ends(&mut self, leader: LeaderEnds, out: &mut Effects) {
+        self.raise_high_watermark(leader.high_watermark.min(self.log_end), out);
+        let offset = leader.log_start;
+        let deletes = offset > self.log_start && offset <= self.high_watermark;
+        if let Some(following) = self.following_mut()
+            && deletes
+            && offset > following.leader_log_start
+        {
+            following.leader_log_start = offset;
+            out.push(Effect::Replication(ReplicationEffect::DeleteBefore { offset }));
+        }
+    }
+
+    /// R22: the leader's log and this one part at `divergence` or before. `own_epoch_end` is what this log
+    /// says of `divergence.leader_epoch`: the largest epoch not above it, and where that ends; `None` if it
+    /// has none. Cut there and asked again, until both agree.
+    pub fn on_diverged(
+        &mut self,
+        now: Time,
+        session: Session,
+        divergence: Divergence,
+        own_epoch_end: Option<(LeaderEpoch, Offset)>,
+        out: &mut Effects,
+    ) {
+        let to = match (divergence.leader_epoch, own_epoch_end) {
+            (Some(leader_epoch), Some((own_epoch, own_end))) if own_epoch == leader_epoch => {
+                divergence.end_offset.min(own_end)
+            }
+            // What this log has of later epochs is none of the leader's.
+            (Some(_), Some((_, own_end))) => own_end,
+            (Some(_), None) => self.log_start,
+            (None, _) => divergence.end_offset,
+        };
+        self.cut_and_reopen(now, session, to, out);
+    }
+
+    /// R25. `log_start` and `log_end` are the leader's.
+    pub fn on_out_of_range(
+        &mut self,
+        now: Time,
+        session: Session,
+        log_start: Offset,
+        log_end: Offset,
+        out: &mut Effects,
+    ) {
+        if self.opening() == Some(session) && log_start > self.log_end {
+            self.cut(ReplicationEffect::ResetTo { offset: log_start }, out);
+        } else {
+            self.cut_and_reopen(now, session, log_end, out);
+        }
+    }
+
+    fn cut_and_reopen(&mut self, now: Time, session: Session, to: Offset, out: &mut Effects) {
+        if self.opening() != Some(session) {
+            return;
+        }
+        if to < self.log_start {
+            self.cut(ReplicationEffect::ResetTo { offset: to }, out);
+        } else if to < self.log_end {
+            self.cut(ReplicationEffect::Truncate { to }, out);
+        } else {
+            // Nothing to cut, so the leader must have changed its mind: ask again, in a while.
+            self.on_stream_closed(now, session, out);
+        }
+    }
+
+    fn cut(&mut self, effect: ReplicationEffect, out: &mut Effects) {
+        if let Some(following) = self.following_mut() {
+            following.stream = Stream::Cutting;
+            out.push(Effect::Replication(effect));
+        }
+    }
+
+    /// The log is empty and starts at `offset` (R25).
+    pub fn on_reset(&mut self, offset: Offset) {
+        assert!(self.leadership().is_none(), "a leader's log is not dropped");
+        self.log_start = offset;
+        self.high_watermark = offset;
+        self.flushed_end = offset;
+        self.log_end = offset;
+        self.producers = super::producers::Producers::default();
+        self.check();
+    }
+
+    /// The log is cut as was asked, and its producers are known again.
+    pub fn continue_following(&mut self, _now: Time, out: &mut Effects) {
+        if self.following().is_some_and(|following| following.stream == Stream::Cutting) {
+            self.open(out);
+        }
+    }
+
+    /// The stream broke, or the leader gave none; the actor has closed it. Opened again after a while, or at
+    /// once when there is another leader.
+    pub fn on_stream_closed(&mut self, now: Time, session: Session, _out: &mut Effects) {
+        if let Some(following) = self.following_mut()
+            && following.session() == Some(session)
+        {
+            following.stream = Stream::Closed { reopen_at: now.plus(REOPEN_MS) };
+        }
+    }
+
+    fn open(&mut self, out: &mut Effects) {
+        let session = self.take_session();
+        if let Some(following) = self.following_mut() {
+            following.stream = Stream::Opening(session);
+            let leader = following.state.leader;
+            out.push(Effect::Replication(ReplicationEffect::Open { leader, session }));
+        }
+    }
+
+    pub(super) fn report_end(&mut self, out: &mut Effects) {
+        let mut end = self.own_end();
+        if self.bugs.has(Bug::AcknowledgeBeforeFlush) {
+            end.flushed_end = end.log_end;
+        }
+        if let Some(Following { stream: Stream::Streaming(session, reported), .. }) =
+            self.following_mut()
+            && *reported != end
+        {
+            *reported = end;
+            let session = *session;
+            out.push(Effect::Replication(ReplicationEffect::ReportEnd { session, end }));
+        }
+    }
+
+    pub(super) fn tick_following(&mut self, now: Time, out: &mut Effects) {
+        if self.next_following_tick().is_some_and(|at| at <= now) {
+            self.open(out);
+        }
+    }
+
+    pub(super) fn next_following_tick(&self) -> Option<Time> {
+        match self.following()?.stream {
+            Stream::Closed { reopen_at } => Some(reopen_at),
+            Stream::Opening(_) | Stream::Streaming(..) | Stream::Cutting => None,
+        }
+    }
+
+    fn opening(&self) -> Option<Session> {
+        match self.following()?.stream {
+            Stream::Opening(session) => Some(session),
+            Stream::Closed { .. } | Stream::Streaming(..) | Stream::Cutting => None,
+        }
+    }
+
+    /// Whom this replica follows, and in which epoch; `None` if it does not follow.
+    pub fn followed(&self) -> Option<(NodeId, LeaderEpoch)> {
+        self.following().map(|following| (following.state.leader, following.state.leader_epoch))
+    }
+
+    pub(super) fn following(&self) -> Option<&Following> {
+        match &self.duty {
+            Duty::Following(following) => Some(following),
+            Duty::Idle | Duty::Leading(_) | Duty::Offline => None,
+        }
+    }
+
+    fn following_mut(&mut self) -> Option<&mut Following> {
+        match &mut self.duty {
+            Duty::Following(following) => Some(following),
+            Duty::Idle | Duty::Leading(_) | Duty::Offline => None,
+        }
+    }
+}

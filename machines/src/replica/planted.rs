@@ -1,0 +1,45 @@
+//! Classic bugs that a test can put back, to show that the simulation finds them. A build without tests has
+//! none of them, and no switch.
+
+/// One of reliability.md §10.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bug {
+    /// 1: a follower reports as flushed what it has only appended.
+    AcknowledgeBeforeFlush,
+    /// 2: a replica that begins to follow cuts its log to its own high watermark.
+    TruncateByHighWatermark,
+    /// 11: a follower joins the ISR as soon as its stream is open.
+    JoinTooEarly,
+    /// 6: a follower does not keep what its batches say of producers.
+    ForgetProducers,
+    /// 3: the high watermark goes by the ISR that was committed, while a larger one is asked for.
+    IgnorePendingExpansion,
+    /// 8: who led goes on after the news of another leader.
+    ServeAfterEpochEnded,
+}
+
+#[cfg(test)]
+#[derive(Clone, Debug)]
+pub(super) struct Bugs(pub Option<Bug>);
+
+#[cfg(test)]
+impl Bugs {
+    pub(super) const NONE: Bugs = Bugs(None);
+
+    pub(super) fn has(&self, bug: Bug) -> bool {
+        self.0 == Some(bug)
+    }
+}
+
+#[cfg(not(test))]
+#[derive(Clone, Debug)]
+pub(super) struct Bugs;
+
+#[cfg(not(test))]
+impl Bugs {
+    pub(super) const NONE: Bugs = Bugs;
+
+    pub(super) const fn has(&self, _: Bug) -> bool {
+        false
+    }
+}
