@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
-use troupe_proto::error::Error;
+use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{Offset, PartitionKey};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +78,15 @@ impl Board {
         self.offline_reason.store(reason.map(Arc::new));
         self.state.store(state as u8, Ordering::Release);
         self.bell.notify_waiters();
+    }
+
+    /// Gone from this node; with its topic if `delete`, and then that is what everybody is told.
+    pub fn retire(&self, delete: bool) {
+        let reason = delete.then(|| {
+            let message = format!("topic `{}` was deleted", self.topic);
+            Error::new(ErrorCode::UnknownTopic, message).with("topic", &self.topic)
+        });
+        self.set_state(ActorState::Retired, reason);
     }
 
     pub fn offline_reason(&self) -> Option<Arc<Error>> {

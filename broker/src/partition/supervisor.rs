@@ -296,10 +296,11 @@ impl Handler<RetirePartition> for Supervisor {
     fn handle(&mut self, retire: RetirePartition, _: &mut Self::Context) {
         let Some(child) = self.children.remove(&retire.key) else { return };
         let running = child.handle.board.state() == ActorState::Running;
-        let message = Retire { delete: retire.delete, done: retire.done };
+        let delete = retire.delete;
         // Without an actor nothing is open; dropping the message tells whoever waits.
-        if !(running && child.handle.tell(message)) {
+        if !(running && child.handle.tell(Retire { delete, done: retire.done })) {
             child.handle.uninstall(ActorState::Retired, None);
+            child.handle.board.retire(delete);
         }
     }
 }

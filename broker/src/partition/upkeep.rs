@@ -2,7 +2,6 @@
 //! back what nobody uses, delete what need not be kept, and close.
 
 use super::actor::PartitionActor;
-use super::board::ActorState;
 use super::message::{Checkpoint, EnforceRetention, Rest, Retire, Update};
 use super::opening::{log_config, now, replica_config};
 use actix::{Actor, ActorContext, AsyncContext, Handler};
@@ -109,7 +108,7 @@ impl Handler<Retire> for PartitionActor {
         {
             tracing::warn!(partition = %self.board, %error, "not closed cleanly");
         }
-        self.board.set_state(ActorState::Retired, None);
+        self.board.retire(delete);
         let _ = done.send(());
         ctx.stop();
     }
