@@ -15,7 +15,7 @@ mod upkeep;
 
 pub use board::{ActorState, Board};
 pub use flusher::Flusher;
-pub use handle::PartitionHandle;
+pub use handle::{AppendRequest, PartitionHandle, REBUILD_PATIENCE};
 pub use message::{Appended, Die, FoundOffset, OffsetQuery, ReadAnswer};
 pub use opening::now;
 pub use responder::Responder;

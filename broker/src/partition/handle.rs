@@ -19,8 +19,18 @@ use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{Offset, PartitionKey};
 use troupe_proto::v1::Acks;
 
-/// How long a request waits for an actor that is being rebuilt.
-const REBUILD_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a request waits for an actor that is being rebuilt, if nothing waits behind it.
+pub const REBUILD_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A batch for [`PartitionHandle::append`].
+pub struct AppendRequest {
+    pub batch: ProducedBatch,
+    pub verified: Verified,
+    pub acks: Acks,
+    pub timeout_ms: u32,
+    /// How long to wait for an actor that is being rebuilt.
+    pub patience: Duration,
+}
 
 /// One partition of this node.
 pub struct PartitionHandle {
@@ -50,22 +60,16 @@ impl PartitionHandle {
     }
 
     /// Appends; the responder is answered, always.
-    pub async fn append(
-        &self,
-        batch: ProducedBatch,
-        verified: Verified,
-        acks: Acks,
-        timeout_ms: u32,
-        responder: Responder<Appended>,
-    ) {
+    pub async fn append(&self, request: AppendRequest, responder: Responder<Appended>) {
         let responder = self.timed(responder);
+        let AppendRequest { batch, verified, acks, timeout_ms, patience } = request;
         let units = batch.payload.len().div_ceil(BUDGET_UNIT).max(1);
         let units = units.min(QUEUE_BYTES / BUDGET_UNIT) as u32;
         let budget = match Arc::clone(&self.budget).acquire_many_owned(units).await {
             Ok(budget) => budget,
             Err(_) => return responder.answer(Err(self.gone())),
         };
-        match self.addr().await {
+        match self.addr(patience).await {
             Ok(addr) => {
                 let message = Append { batch, verified, acks, timeout_ms, responder, budget };
                 // A message that is refused is dropped, and its responder with it: answered.
@@ -154,7 +158,7 @@ impl PartitionHandle {
         PartitionActor: Handler<M>,
         <PartitionActor as actix::Actor>::Context: ToEnvelope<PartitionActor, M>,
     {
-        let addr = self.addr().await?;
+        let addr = self.addr(REBUILD_PATIENCE).await?;
         let (reply, answer) = oneshot::channel();
         self.post(&addr, message(reply))?;
         answer.await.map_err(|_| {
@@ -185,7 +189,7 @@ impl PartitionHandle {
     }
 
     /// The actor of now; waits while one is being rebuilt.
-    async fn addr(&self) -> Result<Arc<Addr<PartitionActor>>, Error> {
+    async fn addr(&self, patience: Duration) -> Result<Arc<Addr<PartitionActor>>, Error> {
         let wait = async {
             loop {
                 let rung = self.board.bell();
@@ -200,7 +204,7 @@ impl PartitionHandle {
                 }
             }
         };
-        tokio::time::timeout(REBUILD_PATIENCE, wait).await.unwrap_or_else(|_| {
+        tokio::time::timeout(patience, wait).await.unwrap_or_else(|_| {
             let message = "the partition is still being recovered; try again";
             Err(Error::new(ErrorCode::LeaderNotAvailable, message))
         })

@@ -4,7 +4,7 @@
 use super::produce::parse_acks;
 use super::{shutting_down, tail};
 use crate::context::Context;
-use crate::partition::{Appended, Responder, now};
+use crate::partition::{AppendRequest, Appended, REBUILD_PATIENCE, Responder, now};
 use crate::registry::TopicEntry;
 use futures::StreamExt;
 use futures::stream::{BoxStream, FuturesOrdered};
@@ -174,8 +174,14 @@ async fn hand_over(
     // What this code built needs no checking.
     let verified = Verified { payload_crc: header.payload_crc, keyless: batch.keyless };
     let (responder, answer) = Responder::channel();
-    let timeout_ms = context.request_timeout_ms(0);
-    handle.append(produced, verified, acks, timeout_ms, responder).await;
+    let request = AppendRequest {
+        batch: produced,
+        verified,
+        acks,
+        timeout_ms: context.request_timeout_ms(0),
+        patience: REBUILD_PATIENCE,
+    };
+    handle.append(request, responder).await;
     Ok(Pending { partition: handle.key().partition.0, records: batch.records, answer })
 }
 

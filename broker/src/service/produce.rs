@@ -3,9 +3,10 @@
 use super::shutting_down;
 use crate::context::Context;
 use crate::grpc::{Field, Outgoing, Requests, ResponseBody, encode, fields};
-use crate::partition::{Appended, PartitionHandle, Responder};
+use crate::partition::{AppendRequest, Appended, PartitionHandle, Responder};
 use prost::Message;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tonic::Status;
 use troupe_proto::batch::{Limits, ProducedBatch};
@@ -17,6 +18,9 @@ use troupe_proto::v1::Acks;
 
 /// Batches of one stream that may be unanswered; reading stops there.
 const MAX_UNANSWERED: usize = 1024;
+/// How long a batch waits for an actor that is being rebuilt: other partitions' batches wait behind it, and
+/// an SDK tries again.
+const STREAM_PATIENCE: Duration = Duration::from_millis(50);
 /// Answers that are joined into one write.
 const ANSWERS_PER_WRITE: usize = 256;
 
@@ -53,8 +57,14 @@ impl Produced {
         let batch = self.batch.unwrap_or_default();
         match checked(context, self.partition.as_ref(), self.acks, batch) {
             Ok((handle, batch, verified, acks)) => {
-                let timeout_ms = context.request_timeout_ms(self.timeout_ms);
-                handle.append(batch, verified, acks, timeout_ms, responder).await;
+                let request = AppendRequest {
+                    batch,
+                    verified,
+                    acks,
+                    timeout_ms: context.request_timeout_ms(self.timeout_ms),
+                    patience: STREAM_PATIENCE,
+                };
+                handle.append(request, responder).await;
             }
             Err(error) => responder.answer(Err(error)),
         }
