@@ -32,6 +32,8 @@ mod planted;
 mod producers;
 mod replication;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 
 pub use append::{

@@ -12,6 +12,8 @@ use troupe_proto::ids::{NodeId, PartitionEpoch};
 
 /// How long a leader waits before it asks an unavailable controller again.
 const RETRY_MS: u64 = 100;
+/// How long a leader keeps a refusal in mind. The news that lifts it may have come before the refusal did.
+const REFUSED_MS: u64 = 1_000;
 
 /// A request that may come into effect.
 #[derive(Clone, Debug)]
@@ -52,7 +54,9 @@ impl Leadership {
     }
 
     fn may_request(&self) -> bool {
-        self.managed.as_ref().is_some_and(|managed| managed.pending.is_none() && !managed.refused)
+        self.managed
+            .as_ref()
+            .is_some_and(|managed| managed.pending.is_none() && managed.refused_until.is_none())
     }
 }
 
@@ -66,6 +70,7 @@ impl Replica {
         result: Result<CommittedIsr, AlterPartitionError>,
         out: &mut Effects,
     ) {
+        let forgets = self.bugs.has(Bug::ForgetStaleRequest);
         let Some(leadership) = self.leadership_mut() else { return };
         if leadership.requested() != Some(request) {
             return;
@@ -80,8 +85,9 @@ impl Replica {
             // Checked after the partition epoch, so the request has not been done before either.
             Err(AlterPartitionError::IneligibleReplica | AlterPartitionError::InvalidRequest) => {
                 managed.pending = None;
-                managed.refused = true;
+                managed.refused_until = Some(now.plus(REFUSED_MS));
             }
+            Err(AlterPartitionError::StalePartitionEpoch) if forgets => managed.pending = None,
             Err(AlterPartitionError::StalePartitionEpoch) => {
                 managed.set_pending(PendingState::AwaitingNews);
             }
@@ -167,9 +173,16 @@ impl Replica {
             let request = pending.request.clone();
             out.push(Effect::Replication(ReplicationEffect::AlterPartition(request)));
         }
+        let forgives = managed.refused_until.is_some_and(|until| until <= now);
+        if forgives {
+            managed.refused_until = None;
+        }
         if managed.next_check <= now {
             self.schedule_isr_check(now);
             self.shrink_isr(now, out);
+        }
+        if forgives {
+            self.expand_isr(now, None, out);
         }
     }
 
@@ -181,7 +194,7 @@ impl Replica {
             PendingState::InFlight | PendingState::AwaitingNews => None,
         });
         let check = (leadership.state.isr.len() > 1).then_some(managed.next_check);
-        retry.into_iter().chain(check).min()
+        [retry, managed.refused_until, check].into_iter().flatten().min()
     }
 
     /// The partition epoch of the ISR that this leader goes by; `None` if it does not lead, or nobody

@@ -27,8 +27,8 @@ pub(super) struct ManagedIsr {
     pub partition_epoch: PartitionEpoch,
     pub eligible: BTreeMap<NodeId, BrokerEpoch>,
     pub pending: Option<Pending>,
-    /// The controller has refused to let these in; nobody asks again before it says anything new.
-    pub refused: bool,
+    /// The controller has refused: nobody asks again before this time, or before it says anything new.
+    pub refused_until: Option<Time>,
     pub next_check: Time,
 }
 
@@ -59,7 +59,7 @@ impl Leadership {
             partition_epoch: partition.partition_epoch,
             eligible: partition.eligible.clone(),
             pending: None,
-            refused: false,
+            refused_until: None,
             next_check: now,
         });
         Leadership { state, epoch_start: log_end, managed, followers }
@@ -77,7 +77,7 @@ impl Leadership {
             return;
         }
         managed.eligible.clone_from(&partition.eligible);
-        managed.refused = false;
+        managed.refused_until = None;
         self.state.replicas.clone_from(&partition.replicas);
         self.adopt(&CommittedIsr {
             leader_epoch: partition.leader_epoch,
@@ -266,6 +266,13 @@ impl Replica {
             Some(_) | None => return,
         }
         self.progress(now, out);
+    }
+
+    /// Whether this is the stream that the follower has in this leader epoch. Nothing may be pushed on any
+    /// other: the follower takes it for the log of the epoch in which it opened.
+    pub fn has_stream(&self, node: NodeId, session: Session) -> bool {
+        let progress = self.leadership().and_then(|leading| leading.followers.get(&node));
+        progress.is_some_and(|progress| progress.session == Some(session))
     }
 
     /// Before an append: who has everything now has been caught up until now, however long nothing came.

@@ -14,6 +14,8 @@ pub(super) enum Bug {
     ForgetProducers,
     /// 3: the high watermark goes by the ISR that was committed, while a larger one is asked for.
     IgnorePendingExpansion,
+    /// 3 again: a request that is refused as stale is taken for one that was never done.
+    ForgetStaleRequest,
     /// 8: who led goes on after the news of another leader.
     ServeAfterEpochEnded,
 }
