@@ -1,7 +1,8 @@
 //! Three replicas of one partition, a controller, producers, and everything that can go wrong between them,
 //! in one thread and from one seed.
 //!
-//! - `world`: time, chance, the order of events, and carrying out what the machines ask for.
+//! - `world`: the state of everything, and the order of events, by `chance`.
+//! - `hands`: carrying out what the machines ask for.
 //! - `faults`: what breaks, and how it is healed.
 //! - `disk`: a log that loses what was not flushed. `network`: streams that break.
 //! - `controller`: R9 and R12, one change after another. `clients`: producers that send until they hear.
@@ -9,18 +10,21 @@
 //!
 //! First faults, then healing: whatever was acknowledged is there, and the replicas become equal.
 
+mod chance;
 mod clients;
 mod controller;
 mod disk;
 mod faults;
+mod hands;
 mod invariants;
 mod network;
 mod world;
 
 use super::planted::Bug;
+use chance::{Stats, Violation};
 use proptest::prelude::*;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use world::{Stats, Violation, World};
+use world::World;
 
 /// Runs of the default test. More with the variable `TROUPE_SIMULATION_SEEDS`.
 const SEEDS: u64 = 1_500;

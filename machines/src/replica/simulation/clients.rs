@@ -4,8 +4,9 @@
 use super::super::{
     Acks, AppendDecision, AppendError, AppendFacts, Appended, Effects, Origin, Token,
 };
+use super::chance::Violation;
 use super::invariants;
-use super::world::{Node, Violation, World};
+use super::world::{Node, World};
 use troupe_proto::batch::{Attributes, ProducerStamp};
 use troupe_proto::ids::{Offset, ProducerEpoch, ProducerId, Sequence};
 

@@ -2,6 +2,8 @@
 //! Its memory never fails; that is another machine's proof.
 
 use super::super::{AlterPartition, AlterPartitionError, CommittedIsr, PartitionState};
+use super::chance::Violation;
+use super::world::World;
 use std::collections::{BTreeMap, VecDeque};
 use troupe_proto::ids::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch};
 
@@ -133,5 +135,76 @@ impl Controller {
         state.partition_epoch.0 += 1;
         let (leader_epoch, partition_epoch) = (state.leader_epoch, state.partition_epoch);
         Ok(CommittedIsr { leader_epoch, partition_epoch, isr })
+    }
+}
+
+impl World {
+    pub fn publish(&mut self) {
+        for node in self.nodes.iter_mut().filter(|node| node.is_up) {
+            node.inbox.push_back(self.controller.state.clone());
+        }
+    }
+
+    pub fn deliver_news(&mut self, node: usize) -> Result<(), Violation> {
+        if self.nodes[node].is_paused || !self.nodes[node].is_up {
+            return Ok(());
+        }
+        if let Some(state) = self.nodes[node].inbox.pop_front() {
+            self.nodes[node].known = Some(state);
+            self.apply_known(node)?;
+        }
+        Ok(())
+    }
+
+    pub fn apply_known(&mut self, node: usize) -> Result<(), Violation> {
+        let Some(state) = self.nodes[node].known.clone() else { return Ok(()) };
+        if self.nodes[node].replica.is_some() {
+            let told = self.nodes[node].told_epoch;
+            self.nodes[node].told_epoch = told.max(Some(state.leader_epoch));
+        }
+        self.drive(node, |replica, now, out| replica.on_partition_state(now, &state, out))
+    }
+
+    /// The controller takes a request, or never gets it; the answer arrives, or does not.
+    pub fn serve_request(&mut self) -> Result<(), Violation> {
+        let Some(request) = self.controller.requests.pop_front() else { return Ok(()) };
+        let before = self.controller.state.clone();
+        match request {
+            Request::ReplicaDead { node, leader_epoch } => {
+                self.controller.replica_dead(node, leader_epoch);
+                self.note_change(&before);
+            }
+            Request::Alter { from, life, request } => {
+                let lost = self.chance.one_in(8);
+                let mut result = Err(AlterPartitionError::Unavailable);
+                if !lost {
+                    result = self.controller.alter(self.nodes[from].id, &request);
+                    self.note_change(&before);
+                    self.stats.note_alter(&result);
+                }
+                if lost || self.chance.one_in(6) {
+                    self.stats.lost_alter_answers += 1;
+                    result = Err(AlterPartitionError::Unavailable);
+                }
+                if self.nodes[from].life == life {
+                    self.drive(from, |replica, now, out| {
+                        replica.on_alter_partition_answer(now, &request, result, out);
+                    })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub fn note_change(&mut self, before: &PartitionState) {
+        let after = &self.controller.state;
+        if after == before {
+            return;
+        }
+        let elected = after.leader_epoch != before.leader_epoch && after.leader.is_some();
+        self.stats.elections += u64::from(elected);
+        self.stats.shrinks += u64::from(after.isr.len() < before.isr.len());
+        self.stats.expansions += u64::from(after.isr.len() > before.isr.len());
+        self.publish();
     }
 }

@@ -1,8 +1,9 @@
 //! What breaks, and how all is made well again.
 
+use super::chance::Violation;
 use super::controller::Request;
 use super::invariants;
-use super::world::{Violation, World};
+use super::world::World;
 use crate::config::FlushPolicy;
 use troupe_proto::ids::Offset;
 

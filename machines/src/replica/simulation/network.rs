@@ -1,6 +1,10 @@
 //! Streams between a follower and a leader: in order, each on its own time, and they break.
 
-use super::super::{Divergence, LeaderEnds, Position, ReplicaEnd, Session};
+use super::super::{
+    Divergence, Follower, LeaderEnds, OpenError, Opening, Position, ReplicaEnd, Session, SliceError,
+};
+use super::chance::Violation;
+use super::world::World;
 use std::collections::VecDeque;
 use troupe_proto::batch::BatchHeader;
 use troupe_proto::ids::Offset;
@@ -72,5 +76,143 @@ impl Link {
 
     pub fn is_done(&self) -> bool {
         self.broken && self.to_leader.is_empty() && self.to_follower.is_empty()
+    }
+}
+
+impl World {
+    pub fn links_of(&mut self, node: usize, session: Session) -> impl Iterator<Item = &mut Link> {
+        let life = self.nodes[node].life;
+        self.links.iter_mut().filter(move |link| {
+            let follower = link.follower;
+            (follower.node, follower.life, follower.session) == (node, life, session)
+        })
+    }
+
+    pub fn push(&mut self, link: usize) {
+        let Some(leader) = self.links[link].leader else { return };
+        let node = &self.nodes[leader.node];
+        if self.links[link].broken || node.is_paused || node.life != leader.life {
+            return;
+        }
+        let Some(replica) = &node.replica else { return };
+        let ends =
+            LeaderEnds { high_watermark: replica.high_watermark(), log_start: node.log.start };
+        let next = self.links[link].next;
+        let follower = self.nodes[self.links[link].follower.node].id;
+        if next < node.log.start || !replica.has_stream(follower, leader.session) {
+            self.links[link].break_off(true);
+            return;
+        }
+        let most = 1 + self.chance.index(3);
+        let batches: Vec<_> =
+            node.log.batches.iter().filter(|b| b.base_offset >= next).take(most).copied().collect();
+        if batches.is_empty() && self.links[link].told == Some(ends) {
+            return;
+        }
+        let link = &mut self.links[link];
+        link.next = batches.last().map_or(next, |batch| batch.end_offset());
+        link.told = Some(ends);
+        link.to_follower.push_back(ToFollower::Slice(batches, ends));
+    }
+
+    pub fn deliver_to_leader(&mut self, link: usize) -> Result<(), Violation> {
+        let node = self.links[link].leader_node;
+        if self.nodes[node].is_paused {
+            return Ok(());
+        }
+        let Some(message) = self.links[link].to_leader.pop_front() else { return Ok(()) };
+        let life = self.nodes[node].life;
+        let accepted = self.links[link].leader.filter(|leader| leader.life == life);
+        let follower = self.nodes[self.links[link].follower.node].id;
+        match (message, accepted) {
+            (ToLeader::Open(position), _) if self.nodes[node].replica.is_some() => {
+                let epoch_end =
+                    position.last_epoch.and_then(|epoch| self.nodes[node].log.epoch_end(epoch));
+                let broker_epoch = self.nodes[self.links[link].follower.node].broker_epoch;
+                let follower = Follower { node: follower, broker_epoch };
+                let mut answer = Err(OpenError::NotLeader);
+                self.drive(node, |replica, now, out| {
+                    answer = replica.on_follower_opened(now, follower, &position, epoch_end, out);
+                })?;
+                self.answer_opening(link, life, answer);
+            }
+            (ToLeader::Open(_), _) => self.links[link].break_off(false),
+            (ToLeader::Report(end), Some(leader)) => {
+                self.stats.late_reports += u64::from(self.links[link].broken);
+                self.drive(node, |replica, now, out| {
+                    replica.on_follower_end(now, follower, leader.session, end, out);
+                })?;
+            }
+            (ToLeader::Closed, Some(leader)) => self.drive(node, |replica, now, out| {
+                replica.on_follower_closed(now, follower, leader.session, out);
+            })?,
+            (ToLeader::Report(_) | ToLeader::Closed, None) => {}
+        }
+        Ok(())
+    }
+
+    fn answer_opening(&mut self, link: usize, life: u64, answer: Result<Opening, OpenError>) {
+        let link = &mut self.links[link];
+        let message = match answer {
+            Ok(Opening::Stream { session, from, ends }) => {
+                link.leader = Some(Peer { node: link.leader_node, life, session });
+                link.next = from;
+                link.told = Some(ends);
+                ToFollower::Slice(Vec::new(), ends)
+            }
+            Ok(Opening::Diverging(divergence)) => ToFollower::Diverging(divergence),
+            Ok(Opening::OutOfRange { log_start, log_end }) => {
+                ToFollower::OutOfRange(log_start, log_end)
+            }
+            Err(_) => ToFollower::Closed,
+        };
+        link.broken |= link.leader.is_none();
+        link.to_follower.push_back(message);
+    }
+
+    pub fn deliver_to_follower(&mut self, link: usize) -> Result<(), Violation> {
+        let Peer { node, life, session } = self.links[link].follower;
+        if self.nodes[node].is_paused {
+            return Ok(());
+        }
+        let Some(message) = self.links[link].to_follower.pop_front() else { return Ok(()) };
+        if self.nodes[node].life != life || self.nodes[node].replica.is_none() {
+            return Ok(());
+        }
+        match message {
+            ToFollower::Slice(batches, ends) => {
+                let replica = self.nodes[node].replica.as_ref();
+                match replica.map(|replica| replica.check_slice(session, &batches)) {
+                    Some(Ok(())) => {
+                        for batch in &batches {
+                            self.nodes[node].log.append(*batch);
+                        }
+                        self.drive(node, |replica, now, out| {
+                            replica.on_replicated(now, session, &batches, ends, out);
+                        })?;
+                    }
+                    Some(Err(SliceError::StaleSession)) | None => {}
+                    Some(Err(error)) => {
+                        return Err(Violation::new("slices are in order", error.to_string()));
+                    }
+                }
+            }
+            ToFollower::Diverging(divergence) => {
+                let epoch = divergence.leader_epoch;
+                let own = epoch.and_then(|epoch| self.nodes[node].log.epoch_end(epoch));
+                self.drive(node, |replica, now, out| {
+                    replica.on_diverged(now, session, divergence, own, out);
+                })?;
+            }
+            ToFollower::OutOfRange(log_start, log_end) => {
+                self.drive(node, |replica, now, out| {
+                    replica.on_out_of_range(now, session, log_start, log_end, out);
+                })?
+            }
+            ToFollower::Closed => self.drive(node, |replica, now, out| {
+                replica.on_stream_closed(now, session, out);
+            })?,
+        }
+        Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! I1: what was acknowledged with acks all is readable for ever, but for deletion.
 
+use super::super::chance::Violation;
 use super::super::disk::DiskLog;
-use super::super::world::Violation;
 use super::Ledger;
 use troupe_proto::ids::Offset;
 

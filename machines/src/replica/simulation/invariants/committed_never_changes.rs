@@ -1,6 +1,6 @@
 //! I2: what any replica shows below its high watermark is the same on all of them, for ever.
 
-use super::super::world::Violation;
+use super::super::chance::Violation;
 use super::Ledger;
 use troupe_proto::batch::BatchHeader;
 

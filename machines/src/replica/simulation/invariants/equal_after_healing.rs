@@ -1,6 +1,7 @@
 //! I8, R20: when all is well again, the replicas are equal, byte for byte, and everything is committed.
 
-use super::super::world::{Node, Violation};
+use super::super::chance::Violation;
+use super::super::world::Node;
 
 /// `None` if the replicas have not come so far yet.
 pub fn equal_after_healing(nodes: &[Node]) -> Option<Result<(), Violation>> {

@@ -1,6 +1,7 @@
 //! I6: who has been told that its epoch is over acknowledges nothing.
 
-use super::super::world::{Node, Violation};
+use super::super::chance::Violation;
+use super::super::world::Node;
 
 pub fn fenced_leaders_acknowledge_nothing(node: &Node) -> Result<(), Violation> {
     let leads_in = node.replica.as_ref().and_then(|replica| replica.leader_epoch());

@@ -1,6 +1,7 @@
 //! I8: whatever any replica shows is on every in-sync replica's disk, and flushed there if the policy says so.
 
-use super::super::world::{Node, Violation};
+use super::super::chance::Violation;
+use super::super::world::Node;
 use crate::config::FlushPolicy;
 use troupe_proto::ids::{NodeId, Offset};
 

@@ -1,6 +1,6 @@
 //! I3, I4: one sequence of a producer has one offset, and offsets follow the order of sending.
 
-use super::super::world::Violation;
+use super::super::chance::Violation;
 use super::Ledger;
 use troupe_proto::batch::BatchHeader;
 use troupe_proto::ids::{Offset, Sequence};

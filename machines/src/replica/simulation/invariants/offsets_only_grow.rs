@@ -1,7 +1,8 @@
 //! I7: high watermark and log start grow for as long as a replica lives, and the log is never cut below what
 //! was visible.
 
-use super::super::world::{Node, Violation};
+use super::super::chance::Violation;
+use super::super::world::Node;
 use troupe_proto::ids::Offset;
 
 const NAME: &str = "I7 monotonic offsets";

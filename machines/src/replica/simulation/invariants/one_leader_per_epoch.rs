@@ -1,6 +1,6 @@
 //! I5: in one leader epoch, one node writes.
 
-use super::super::world::Violation;
+use super::super::chance::Violation;
 use super::Ledger;
 use troupe_proto::batch::BatchHeader;
 
