@@ -1,6 +1,7 @@
 //! Followers: whom they follow, what they take, what they cut.
 
 use super::*;
+use std::collections::BTreeMap;
 
 const LEADER: NodeId = NodeId(2);
 
@@ -341,4 +342,20 @@ fn truncation_on_a_follower_takes_the_producers_back_too() {
     replica.become_leader(NOW, state(2, &[1]), &mut Effects::new());
     append(&mut replica, &stamped(9, 0, 1, 1), 1).unwrap();
     assert_eq!(replica.log_end(), Offset(2), "the second batch is new again");
+}
+
+/// R22.
+#[test]
+fn truncation_cuts_every_end_and_the_producers() {
+    let mut replica = leader();
+    for n in 0..4 {
+        append(&mut replica, &stamped(9, 0, n, 1), n.into()).unwrap();
+    }
+    flush(&mut replica);
+    replica.resign(&mut Effects::new());
+    replica.on_truncated(Offset(2), None);
+    assert_eq!(replica.log_end(), Offset(2));
+    assert_eq!(replica.flushed_end(), Offset(2));
+    assert_eq!(replica.high_watermark(), Offset(2));
+    assert_eq!(replica.producer_count(), 0);
 }

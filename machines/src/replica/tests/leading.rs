@@ -168,3 +168,15 @@ fn a_partition_without_a_leader_leaves_its_replicas_idle() {
     replica.on_partition_state(NOW, &partition(5, 0, &[1]), &mut out);
     assert_eq!(replica.role(), Role::Idle, "older news");
 }
+
+#[test]
+fn whoever_stops_leading_says_that_the_outcome_is_unknown() {
+    let mut replica = leader();
+    append(&mut replica, &facts(1), 1).unwrap();
+    let mut out = Effects::new();
+    replica.resign(&mut out);
+    assert_eq!(answers(&out), vec![(1, Err(AppendError::OutcomeUnknown))]);
+    assert_eq!(append(&mut replica, &facts(1), 2), Err(AppendError::NotLeader));
+    replica.on_flushed(NOW, Offset(1), &mut out);
+    assert_eq!(replica.high_watermark(), Offset::ZERO, "only a leader commits by itself");
+}
