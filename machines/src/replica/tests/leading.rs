@@ -117,6 +117,22 @@ fn reports_of_a_stream_that_is_over_do_not_count() {
     assert_eq!(replica.high_watermark(), Offset(9));
 }
 
+/// Found by the simulation: a leader that is elected again pushed its new epoch on the old one's streams.
+#[test]
+fn a_new_leader_epoch_ends_the_streams_of_the_last() {
+    let mut replica = cluster_leader(&[1, 2]);
+    let Ok(Opening::Stream { session, .. }) = open(&mut replica, (5, 4, Some(3)), Some((3, 10)))
+    else {
+        panic!("accepted");
+    };
+    assert!(replica.has_stream(OTHER, session));
+    replica.on_partition_state(NOW, &partition(6, 1, &[1, 2]), &mut Effects::new());
+    assert!(!replica.has_stream(OTHER, session));
+    let end = ReplicaEnd { log_end: Offset(9), flushed_end: Offset(9) };
+    replica.on_follower_end(NOW, OTHER, session, end, &mut Effects::new());
+    assert_eq!(replica.high_watermark(), Offset(4), "nor does it hear them");
+}
+
 #[test]
 fn a_follower_that_diverges_counts_for_nothing() {
     let mut replica = cluster_leader(&[1, 2]);
