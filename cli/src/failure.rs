@@ -234,6 +234,15 @@ fn hint_for(code: ErrorCode) -> Option<&'static str> {
         | ErrorCode::ProducerFenced
         | ErrorCode::Throttled
         | ErrorCode::StorageFailure
+        | ErrorCode::UnknownLeaderEpoch
+        | ErrorCode::StalePartitionEpoch
+        | ErrorCode::IneligibleReplica
+        | ErrorCode::ElectionNotNeeded
+        | ErrorCode::StaleBrokerEpoch
+        | ErrorCode::BrokerNotRegistered
+        | ErrorCode::DuplicateBroker
+        | ErrorCode::InconsistentClusterId
+        | ErrorCode::InconsistentVoterSet
         | ErrorCode::Internal => None,
     }
 }

@@ -12,6 +12,7 @@ mod brokers;
 mod election;
 mod error;
 mod image;
+mod partitions;
 mod placement;
 mod replay;
 #[cfg(test)]
@@ -20,10 +21,14 @@ mod topics;
 
 pub use error::ClusterError;
 pub use image::{Broker, ClusterImage, Partition, Topic};
+pub use partitions::PerPartition;
+pub use placement::classic::{Candidate, assign_classic};
 pub use replay::{ClusterSnapshot, ReplayError};
 
 use std::collections::BTreeMap;
-use troupe_proto::ids::{NodeId, ProducerId};
+use troupe_proto::ids::{
+    BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, PartitionKey, ProducerId,
+};
 use troupe_proto::internal::v1::{MetadataRecord, metadata_record::Record};
 
 /// More partitions than this make a topic a mistake, and its creation a very large record.
@@ -109,6 +114,55 @@ pub struct RegisterBroker {
     pub endpoint: String,
     pub http_endpoint: String,
     pub rack: Option<String>,
+}
+
+/// What is known of a broker that comes, beside what it says itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Arrival {
+    /// Somebody holds a session under the same id.
+    pub predecessor_alive: bool,
+    /// The broker epoch that ended in a clean stop, as the broker found it on its disk.
+    pub stopped_cleanly: Option<BrokerEpoch>,
+}
+
+/// R9: a leader's wish for another ISR. What is committed counts; the wish does not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlterPartition {
+    pub key: PartitionKey,
+    pub leader_epoch: LeaderEpoch,
+    pub partition_epoch: PartitionEpoch,
+    pub isr: Vec<IsrMember>,
+    /// R15: the leader has nothing (more) to recover from an unclean election.
+    pub recovered: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IsrMember {
+    pub node: NodeId,
+    /// Under which it fetches, as far as the leader knows; a member under another one is refused.
+    pub broker_epoch: Option<BrokerEpoch>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Election {
+    /// R17: the first replica, if it is in sync.
+    Preferred,
+    /// R15: of a partition without leader any active replica; committed records may be lost.
+    Unclean,
+}
+
+/// `leader.imbalance.per.broker.percentage`, and how much is moved at once (R17).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaderBalance {
+    /// A broker may lack this part of the leaderships it is preferred for.
+    pub percentage_per_broker: u32,
+    pub max_elections: usize,
+}
+
+impl Default for LeaderBalance {
+    fn default() -> Self {
+        LeaderBalance { percentage_per_broker: 10, max_elections: 1000 }
+    }
 }
 
 /// Producer ids that nobody else gets.

@@ -35,8 +35,11 @@ impl ErrorCode {
     /// The status code of a call that failed as a whole for this reason.
     pub const fn grpc_code(self) -> GrpcCode {
         match self {
-            Self::UnknownTopic | Self::UnknownPartition | Self::UnknownActor => GrpcCode::NotFound,
-            Self::TopicExists => GrpcCode::AlreadyExists,
+            Self::UnknownTopic
+            | Self::UnknownPartition
+            | Self::UnknownActor
+            | Self::BrokerNotRegistered => GrpcCode::NotFound,
+            Self::TopicExists | Self::DuplicateBroker => GrpcCode::AlreadyExists,
             Self::InvalidTopic
             | Self::InvalidPartitions
             | Self::InvalidReplicationFactor
@@ -50,12 +53,19 @@ impl ErrorCode {
             Self::TopicDeletionDisabled
             | Self::NotLeader
             | Self::FencedLeaderEpoch
-            | Self::StaleTopicId => GrpcCode::FailedPrecondition,
+            | Self::StaleTopicId
+            | Self::StalePartitionEpoch
+            | Self::IneligibleReplica
+            | Self::ElectionNotNeeded
+            | Self::StaleBrokerEpoch
+            | Self::InconsistentClusterId
+            | Self::InconsistentVoterSet => GrpcCode::FailedPrecondition,
             Self::LeaderNotAvailable
             | Self::NotController
             | Self::NotEnoughReplicas
             | Self::NotEnoughReplicasAfterAppend
             | Self::OutcomeUnknown
+            | Self::UnknownLeaderEpoch
             | Self::ShuttingDown => GrpcCode::Unavailable,
             Self::RequestTimedOut => GrpcCode::DeadlineExceeded,
             Self::OffsetOutOfRange => GrpcCode::OutOfRange,
@@ -82,6 +92,8 @@ impl ErrorCode {
             | Self::StorageFailure
             | Self::DiskFull
             | Self::ShuttingDown
+            | Self::UnknownLeaderEpoch
+            | Self::DuplicateBroker
             | Self::CorruptBatch => true,
             Self::Unspecified
             | Self::UnknownTopic
@@ -105,6 +117,13 @@ impl ErrorCode {
             | Self::CorruptLog
             | Self::ChaosDisabled
             | Self::UnknownActor
+            | Self::StalePartitionEpoch
+            | Self::IneligibleReplica
+            | Self::ElectionNotNeeded
+            | Self::StaleBrokerEpoch
+            | Self::BrokerNotRegistered
+            | Self::InconsistentClusterId
+            | Self::InconsistentVoterSet
             | Self::Internal => false,
         }
     }
@@ -147,6 +166,15 @@ impl ErrorCode {
             | Self::CorruptLog
             | Self::ShuttingDown
             | Self::ChaosDisabled
+            | Self::UnknownLeaderEpoch
+            | Self::StalePartitionEpoch
+            | Self::IneligibleReplica
+            | Self::ElectionNotNeeded
+            | Self::StaleBrokerEpoch
+            | Self::BrokerNotRegistered
+            | Self::DuplicateBroker
+            | Self::InconsistentClusterId
+            | Self::InconsistentVoterSet
             | Self::UnknownActor => true,
         }
     }
@@ -163,6 +191,7 @@ impl ErrorCode {
             | Self::StorageFailure
             | Self::DiskFull
             | Self::ShuttingDown
+            | Self::StalePartitionEpoch
             | Self::OutcomeUnknown => true,
             Self::Unspecified
             | Self::TopicExists
@@ -189,6 +218,14 @@ impl ErrorCode {
             | Self::CorruptLog
             | Self::ChaosDisabled
             | Self::UnknownActor
+            | Self::UnknownLeaderEpoch
+            | Self::IneligibleReplica
+            | Self::ElectionNotNeeded
+            | Self::StaleBrokerEpoch
+            | Self::BrokerNotRegistered
+            | Self::DuplicateBroker
+            | Self::InconsistentClusterId
+            | Self::InconsistentVoterSet
             | Self::Internal => false,
         }
     }

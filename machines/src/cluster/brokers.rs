@@ -1,12 +1,19 @@
 //! Decisions about brokers, and what they are given: leaderships and producer ids.
 
-use super::election;
-use super::image::{Broker, ClusterImage, Partition};
+use super::election::Rules;
+use super::image::{Broker, ClusterImage, Partition, Topic};
 use super::replay::{broker_record, fencing_record, partition_record};
-use super::{ClusterError, Decision, PRODUCER_ID_BLOCK, ProducerIdBlock, RegisterBroker, wrap};
-use troupe_proto::ids::{BrokerEpoch, NodeId, ProducerId};
+use super::{
+    Arrival, ClusterError, Decision, PRODUCER_ID_BLOCK, ProducerIdBlock, RegisterBroker, wrap,
+};
+use crate::config::FlushPolicy;
+use troupe_proto::ids::{
+    BrokerEpoch, MetadataOffset, NodeId, PartitionId, PartitionKey, ProducerId,
+};
 use troupe_proto::internal::v1::metadata_record::Record;
-use troupe_proto::internal::v1::{ClusterRecord, MetadataRecord, ProducerIdsRecord};
+use troupe_proto::internal::v1::{
+    BrokerRemovalRecord, ClusterRecord, MetadataRecord, ProducerIdsRecord,
+};
 
 impl ClusterImage {
     /// The first decision of a new cluster: its id. Nothing to do in one that has an id.
@@ -31,23 +38,10 @@ impl ClusterImage {
         &self,
         request: &RegisterBroker,
     ) -> Result<Decision<BrokerEpoch>, ClusterError> {
-        if let (Some(asked), Some(actual)) = (&request.cluster_id, self.cluster_id())
-            && asked != actual
-        {
-            let (asked, actual) = (asked.clone(), actual.to_owned());
-            return Err(ClusterError::WrongCluster { asked, actual });
-        }
+        self.check_cluster(request)?;
         let node_id = request.node_id;
         let epoch = BrokerEpoch(self.next_offset().0);
-        let broker = Broker {
-            node_id,
-            epoch,
-            incarnation: request.incarnation,
-            endpoint: request.endpoint.clone(),
-            http_endpoint: request.http_endpoint.clone(),
-            rack: request.rack.clone().filter(|rack| !rack.is_empty()),
-            fenced: false,
-        };
+        let broker = Broker { fenced: false, ..registered(request, epoch) };
         if let Some(known) = self.broker(node_id)
             && *known == (Broker { epoch: known.epoch, ..broker.clone() })
         {
@@ -56,21 +50,63 @@ impl ClusterImage {
         let active = |node| node == node_id || self.is_active(node);
         let mut records = vec![
             wrap(Record::Broker(broker_record(&broker))),
-            wrap(Record::BrokerFencing(fencing_record(&broker, false))),
+            wrap(Record::BrokerFencing(fencing_record(&broker))),
         ];
-        records.extend(self.change_partitions(|partition, unclean| {
-            let gone = partition
-                .isr
-                .contains(&node_id)
-                .then(|| election::without(partition, node_id, active, false))
+        records.extend(self.change_partitions(|partition, topic| {
+            let rules = Rules::of(&topic.config, active);
+            let patient = Rules { unclean: false, ..Rules::of(&topic.config, active) };
+            let gone = (partition.isr.contains(&node_id))
+                .then(|| patient.without(partition, node_id, false))
                 .flatten();
-            let back = election::with(gone.as_ref().unwrap_or(partition), active, unclean);
+            let back = rules.with(gone.as_ref().unwrap_or(partition));
             back.or(gone)
         }));
         Ok(Decision { records, answer: epoch })
     }
 
-    /// K15, K20: out of every ISR that has another member, and leader of nothing.
+    /// K12: a broker that will hold a session. It is fenced until [`ClusterImage::unfence_broker`]; its
+    /// predecessor under the same id leaves every ISR and leads nothing any more. The same incarnation
+    /// again is answered with the epoch it has.
+    ///
+    /// After an unclean stop it has lost what it had not flushed. Where everything committed was flushed
+    /// first (`flush.policy=commit`) it remains eligible; elsewhere it does not (R16).
+    pub fn enroll_broker(
+        &self,
+        request: &RegisterBroker,
+        arrival: Arrival,
+    ) -> Result<Decision<BrokerEpoch>, ClusterError> {
+        self.check_cluster(request)?;
+        let node_id = request.node_id;
+        let known = self.broker(node_id);
+        if let Some(known) = known {
+            let same = Broker {
+                fenced: known.fenced,
+                shutting_down: known.shutting_down,
+                ..registered(request, known.epoch)
+            };
+            if *known == same {
+                return Ok(Decision { records: Vec::new(), answer: known.epoch });
+            }
+            let another = known.incarnation != request.incarnation;
+            if another && arrival.predecessor_alive && !known.fenced {
+                return Err(ClusterError::DuplicateBroker { node_id });
+            }
+        }
+        let epoch = BrokerEpoch(self.next_offset().0);
+        let broker = registered(request, epoch);
+        let clean = known.is_none_or(|known| Some(known.epoch) == arrival.stopped_cleanly);
+        let mut records = vec![
+            wrap(Record::Broker(broker_record(&broker))),
+            wrap(Record::BrokerFencing(fencing_record(&broker))),
+        ];
+        records.extend(self.change_partitions(|partition, topic| {
+            let lost = !clean && topic.config.flush_policy != FlushPolicy::Commit;
+            self.depart(partition, topic, node_id, lost)
+        }));
+        Ok(Decision { records, answer: epoch })
+    }
+
+    /// K15, K20: out of every ISR, and leader of nothing.
     pub fn fence_broker(
         &self,
         node_id: NodeId,
@@ -80,30 +116,68 @@ impl ClusterImage {
         if broker.fenced {
             return Ok(Decision { records: Vec::new(), answer: () });
         }
-        let mut records = vec![wrap(Record::BrokerFencing(fencing_record(broker, true)))];
-        records.extend(self.change_partitions(|partition, unclean| {
-            let is_active = |node| self.is_active(node);
-            let holds = partition.replicas.contains(&node_id);
-            holds.then(|| election::without(partition, node_id, is_active, unclean)).flatten()
-        }));
+        let fenced = Broker { fenced: true, ..broker.clone() };
+        let mut records = vec![wrap(Record::BrokerFencing(fencing_record(&fenced)))];
+        records.extend(
+            self.change_partitions(|partition, topic| {
+                self.depart(partition, topic, node_id, false)
+            }),
+        );
         Ok(Decision { records, answer: () })
     }
 
-    /// K16: what has no leader, and could have this one, gets it.
+    /// K16: what has no leader, and could have this one, gets it. One that is shutting down stays out.
     pub fn unfence_broker(
         &self,
         node_id: NodeId,
         epoch: BrokerEpoch,
     ) -> Result<Decision<()>, ClusterError> {
         let broker = self.known_broker(node_id, epoch)?;
-        if !broker.fenced {
+        if !broker.fenced || broker.shutting_down {
             return Ok(Decision { records: Vec::new(), answer: () });
         }
         let active = |node| node == node_id || self.is_active(node);
-        let mut records = vec![wrap(Record::BrokerFencing(fencing_record(broker, false)))];
-        records.extend(self.change_partitions(|partition, unclean| {
-            partition.leader.is_none().then(|| election::with(partition, active, unclean)).flatten()
+        let unfenced = Broker { fenced: false, ..broker.clone() };
+        let mut records = vec![wrap(Record::BrokerFencing(fencing_record(&unfenced)))];
+        records.extend(self.change_partitions(|partition, topic| {
+            let leaderless = partition.leader.is_none();
+            leaderless.then(|| Rules::of(&topic.config, active).with(partition)).flatten()
         }));
+        Ok(Decision { records, answer: () })
+    }
+
+    /// K17: its leaderships move, and it gets no new ones. It may stop when every active broker has applied
+    /// the metadata before the offset that is the answer, and it leads nothing. Asked again, nothing changes.
+    pub fn begin_shutdown(
+        &self,
+        node_id: NodeId,
+        epoch: BrokerEpoch,
+    ) -> Result<Decision<MetadataOffset>, ClusterError> {
+        let broker = self.known_broker(node_id, epoch)?;
+        if broker.shutting_down {
+            return Ok(Decision { records: Vec::new(), answer: self.next_offset() });
+        }
+        let leaving = Broker { shutting_down: true, ..broker.clone() };
+        let mut records = vec![wrap(Record::BrokerFencing(fencing_record(&leaving)))];
+        records.extend(
+            self.change_partitions(|partition, topic| {
+                self.depart(partition, topic, node_id, false)
+            }),
+        );
+        let applied = MetadataOffset(self.next_offset().0 + records.len() as u64);
+        Ok(Decision { records, answer: applied })
+    }
+
+    /// K22: forgets a broker that has stopped. Its replicas stay assigned to it until they are reassigned.
+    pub fn unregister_broker(&self, node_id: NodeId) -> Result<Decision<()>, ClusterError> {
+        let broker = self.broker(node_id).ok_or(ClusterError::UnknownBroker { node_id })?;
+        if !broker.fenced {
+            return Err(ClusterError::BrokerAlive { node_id });
+        }
+        let removal = BrokerRemovalRecord { node_id: node_id.0, broker_epoch: broker.epoch.0 };
+        let mut records =
+            self.change_partitions(|partition, topic| self.depart(partition, topic, node_id, true));
+        records.push(wrap(Record::BrokerRemoval(removal)));
         Ok(Decision { records, answer: () })
     }
 
@@ -123,8 +197,31 @@ impl ClusterImage {
         })
     }
 
+    /// What this broker leads.
+    pub fn led_by(&self, node_id: NodeId) -> impl Iterator<Item = PartitionKey> {
+        self.topics().flat_map(move |topic| {
+            let partitions = (0..).map(PartitionId).zip(&topic.partitions);
+            partitions
+                .filter(move |(_, partition)| partition.leader == Some(node_id))
+                .map(|(at, _)| topic.key(at))
+        })
+    }
+
+    fn check_cluster(&self, request: &RegisterBroker) -> Result<(), ClusterError> {
+        match (&request.cluster_id, self.cluster_id()) {
+            (Some(asked), Some(actual)) if asked != actual => {
+                Err(ClusterError::WrongCluster { asked: asked.clone(), actual: actual.to_owned() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// K21, K22.
-    fn known_broker(&self, node_id: NodeId, asked: BrokerEpoch) -> Result<&Broker, ClusterError> {
+    pub(super) fn known_broker(
+        &self,
+        node_id: NodeId,
+        asked: BrokerEpoch,
+    ) -> Result<&Broker, ClusterError> {
         let broker = self.broker(node_id).ok_or(ClusterError::UnknownBroker { node_id })?;
         if broker.epoch != asked {
             let current = broker.epoch;
@@ -133,21 +230,49 @@ impl ClusterImage {
         Ok(broker)
     }
 
-    /// A record for every partition that `change` changes; it is told whether the topic allows unclean
-    /// elections.
-    fn change_partitions(
+    /// The partition without one that no longer counts.
+    fn depart(
         &self,
-        change: impl Fn(&Partition, bool) -> Option<Partition>,
+        partition: &Partition,
+        topic: &Topic,
+        node_id: NodeId,
+        lost: bool,
+    ) -> Option<Partition> {
+        if !partition.replicas.contains(&node_id) {
+            return None;
+        }
+        let rules = Rules::of(&topic.config, |node| self.is_active(node));
+        rules.without(partition, node_id, lost)
+    }
+
+    /// A record for every partition that `change` changes.
+    pub(super) fn change_partitions(
+        &self,
+        change: impl Fn(&Partition, &Topic) -> Option<Partition>,
     ) -> Vec<MetadataRecord> {
         let mut records = Vec::new();
         for topic in self.topics() {
             let id = topic.id.to_wire();
             for (at, partition) in (0..).zip(&topic.partitions) {
-                if let Some(after) = change(partition, topic.config.unclean_leader_election) {
+                if let Some(after) = change(partition, topic) {
                     records.push(wrap(Record::Partition(partition_record(&id, at, &after))));
                 }
             }
         }
         records
+    }
+}
+
+/// As it stands in the image after its registration: fenced.
+fn registered(request: &RegisterBroker, epoch: BrokerEpoch) -> Broker {
+    Broker {
+        node_id: request.node_id,
+        epoch,
+        incarnation: request.incarnation,
+        endpoint: request.endpoint.clone(),
+        http_endpoint: request.http_endpoint.clone(),
+        rack: request.rack.clone().filter(|rack| !rack.is_empty()),
+        fenced: true,
+        shutting_down: false,
     }
 }

@@ -1,61 +1,155 @@
-//! Who leads a partition when brokers come and go (R12, R14–R16, K15, K16).
+//! Who leads a partition, and who is in sync, when brokers come and go (R12, R14–R16, K15, K16).
+//!
+//! ```text
+//! replicas ⊇ ISR ∪ ELR      ISR ∩ ELR = ∅      leader ∈ ISR      |ISR| ≥ min.insync.replicas ⇒ ELR = ∅
+//! ```
+//!
+//! The ELR (KIP-966) are replicas that left the ISR while it was, or became, smaller than
+//! `min.insync.replicas`. From then on the high watermark stands still (R3), so they keep every committed
+//! record and may lead without loss once the ISR is empty.
 
 use super::image::Partition;
+use crate::config::TopicConfig;
 use troupe_proto::ids::{LeaderEpoch, NodeId, PartitionEpoch};
 
-/// The partition after `node` has gone; `None` if nothing changes. The last in-sync member stays in the
-/// ISR (R14): it alone has every committed record.
-pub(super) fn without(
-    partition: &Partition,
-    node: NodeId,
-    is_active: impl Fn(NodeId) -> bool,
-    unclean: bool,
-) -> Option<Partition> {
-    let mut isr: Vec<_> = partition.isr.iter().copied().filter(|other| *other != node).collect();
-    if isr.is_empty() {
-        isr.clone_from(&partition.isr);
+/// By what a partition is settled anew after something has changed.
+pub(super) struct Rules<F> {
+    pub is_active: F,
+    /// `min.insync.replicas`.
+    pub min_isr: u32,
+    /// R15: whether a replica may lead that may lack committed records.
+    pub unclean: bool,
+}
+
+impl<F: Fn(NodeId) -> bool> Rules<F> {
+    pub fn of(config: &TopicConfig, is_active: F) -> Rules<F> {
+        Rules {
+            is_active,
+            min_isr: config.min_insync_replicas,
+            unclean: config.unclean_leader_election,
+        }
     }
-    let remaining = |other: NodeId| other != node && is_active(other);
-    elect(partition, isr, remaining, unclean)
+
+    /// The partition after `node` has gone; `None` if nothing changes. If `lost`, what it had on its disk
+    /// may be gone too.
+    pub fn without(&self, partition: &Partition, node: NodeId, lost: bool) -> Option<Partition> {
+        let isr = partition.isr.iter().copied().filter(|other| *other != node).collect();
+        let is_active = |other: NodeId| other != node && (self.is_active)(other);
+        let rules = Rules { is_active, min_isr: self.min_isr, unclean: self.unclean };
+        rules.settle(partition, isr, lost.then_some(node))
+    }
+
+    /// The partition after a broker has come (back); `None` if nothing changes.
+    pub fn with(&self, partition: &Partition) -> Option<Partition> {
+        self.settle(partition, partition.isr.clone(), None)
+    }
+
+    /// The partition once `isr` is in sync; `None` if nothing changes.
+    pub fn settle(
+        &self,
+        before: &Partition,
+        isr: Vec<NodeId>,
+        lost: Option<NodeId>,
+    ) -> Option<Partition> {
+        let eligible = self.eligible(before, &isr, lost);
+        let (leader, isr, elected) = self.elect(before, isr, &eligible);
+        let elr = match elected {
+            Elected::Unclean => Vec::new(),
+            Elected::Clean | Elected::Nobody => self.eligible(before, &isr, lost),
+        };
+        let last_known_leader =
+            if isr.is_empty() { before.leader.or(before.last_known_leader) } else { None };
+        let recovering = match elected {
+            Elected::Unclean => true,
+            Elected::Clean | Elected::Nobody => before.recovering,
+        };
+        let new_leader = leader != before.leader || elected == Elected::Unclean;
+        let after = Partition {
+            replicas: before.replicas.clone(),
+            isr,
+            elr,
+            leader,
+            last_known_leader,
+            recovering,
+            leader_epoch: LeaderEpoch(before.leader_epoch.0 + u32::from(new_leader)),
+            partition_epoch: PartitionEpoch(before.partition_epoch.0 + 1),
+        };
+        let unchanged = Partition { partition_epoch: before.partition_epoch, ..after.clone() };
+        (unchanged != *before).then_some(after)
+    }
+
+    /// R16: who has every committed record without being in `isr`.
+    fn eligible(&self, before: &Partition, isr: &[NodeId], lost: Option<NodeId>) -> Vec<NodeId> {
+        let effective_min = (self.min_isr as usize).clamp(1, before.replicas.len().max(1));
+        if isr.len() >= effective_min {
+            return Vec::new();
+        }
+        let had_all = |node: &NodeId| before.isr.contains(node) || before.elr.contains(node);
+        let left = |node: &NodeId| !isr.contains(node) && Some(*node) != lost;
+        before.replicas.iter().copied().filter(|node| had_all(node) && left(node)).collect()
+    }
+
+    /// R12: the current leader if it is in sync and active; else the first in replica order that is. With
+    /// nobody in sync: the first of the ELR (R16). With nobody there either: the last known leader, or if
+    /// unclean elections are allowed the first that is active (R15), each alone. Else nobody.
+    fn elect(
+        &self,
+        before: &Partition,
+        isr: Vec<NodeId>,
+        eligible: &[NodeId],
+    ) -> (Option<NodeId>, Vec<NodeId>, Elected) {
+        let first = |may: &dyn Fn(NodeId) -> bool| {
+            before.replicas.iter().copied().find(|node| (self.is_active)(*node) && may(*node))
+        };
+        let in_sync = |node: NodeId| isr.contains(&node);
+        let kept = before.leader.filter(|leader| (self.is_active)(*leader) && in_sync(*leader));
+        if let Some(leader) = kept.or_else(|| first(&in_sync)) {
+            return (Some(leader), isr, Elected::Clean);
+        }
+        if isr.is_empty() {
+            if let Some(leader) = first(&|node| eligible.contains(&node)) {
+                return (Some(leader), vec![leader], Elected::Clean);
+            }
+            let last = before.leader.or(before.last_known_leader);
+            if eligible.is_empty()
+                && let Some(leader) = first(&|node| Some(node) == last)
+            {
+                return (Some(leader), vec![leader], Elected::Unclean);
+            }
+        }
+        match first(&|_| self.unclean) {
+            Some(leader) => (Some(leader), vec![leader], Elected::Unclean),
+            None => (None, isr, Elected::Nobody),
+        }
+    }
 }
 
-/// The partition after a broker has come (back); `None` if nothing changes.
-pub(super) fn with(
-    partition: &Partition,
-    is_active: impl Fn(NodeId) -> bool,
-    unclean: bool,
-) -> Option<Partition> {
-    elect(partition, partition.isr.clone(), is_active, unclean)
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Elected {
+    Clean,
+    /// Committed records may be missing.
+    Unclean,
+    Nobody,
 }
 
-/// R12: the current leader if it is in sync and active; else the first in replica order that is; else,
-/// if unclean elections are allowed, the first that is active, alone (R15); else nobody.
-fn elect(
+/// R17: the preferred leader in place of the current one, if it may lead and does not yet.
+pub(super) fn prefer(
     before: &Partition,
-    isr: Vec<NodeId>,
     is_active: impl Fn(NodeId) -> bool,
-    unclean: bool,
-) -> Option<Partition> {
-    let eligible = |node: &NodeId| isr.contains(node) && is_active(*node);
-    let kept = before.leader.filter(eligible);
-    let clean = kept.or_else(|| before.replicas.iter().copied().find(eligible));
-    let forced = || before.replicas.iter().copied().find(|node| unclean && is_active(*node));
-    let (leader, isr) = match (clean, clean.is_none().then(forced).flatten()) {
-        (Some(leader), _) => (Some(leader), isr),
-        (None, Some(leader)) => (Some(leader), vec![leader]),
-        (None, None) => (None, isr),
-    };
-    if leader == before.leader && isr == before.isr {
-        return None;
+) -> Result<Option<Partition>, NodeId> {
+    let Some(preferred) = before.replicas.first().copied() else { return Ok(None) };
+    if before.leader == Some(preferred) {
+        return Ok(None);
     }
-    let leader_epoch = before.leader_epoch.0 + u32::from(leader != before.leader);
-    Some(Partition {
-        replicas: before.replicas.clone(),
-        isr,
-        leader,
-        leader_epoch: LeaderEpoch(leader_epoch),
+    if !before.isr.contains(&preferred) || !is_active(preferred) {
+        return Err(preferred);
+    }
+    Ok(Some(Partition {
+        leader: Some(preferred),
+        leader_epoch: LeaderEpoch(before.leader_epoch.0 + 1),
         partition_epoch: PartitionEpoch(before.partition_epoch.0 + 1),
-    })
+        ..before.clone()
+    }))
 }
 
 #[cfg(test)]
@@ -70,55 +164,120 @@ mod tests {
         Partition {
             replicas: nodes(replicas),
             isr: nodes(isr),
+            elr: Vec::new(),
             leader: leader.map(NodeId),
+            last_known_leader: None,
+            recovering: false,
             leader_epoch: LeaderEpoch(4),
             partition_epoch: PartitionEpoch(7),
         }
     }
 
+    fn rules(active: &[i32], min_isr: u32, unclean: bool) -> Rules<impl Fn(NodeId) -> bool> {
+        let active = nodes(active);
+        Rules { is_active: move |node| active.contains(&node), min_isr, unclean }
+    }
+
+    const ALL: &[i32] = &[0, 1, 2, 3];
+
     /// R13.
     #[test]
     fn replica_order_decides_and_a_returned_broker_does_not_take_over() {
         let before = partition(&[1, 2, 3, 0], &[0, 1, 2, 3], Some(1));
-        let after = without(&before, NodeId(1), |_| true, false).unwrap();
+        let rules = rules(ALL, 1, false);
+        let after = rules.without(&before, NodeId(1), false).unwrap();
         assert_eq!(after.leader, Some(NodeId(2)));
         assert_eq!(after.isr, nodes(&[0, 2, 3]));
         assert_eq!(after.leader_epoch, LeaderEpoch(5));
         assert_eq!(after.partition_epoch, PartitionEpoch(8));
-        assert_eq!(with(&after, |_| true, false), None);
+        assert_eq!(rules.with(&after), None);
     }
 
     #[test]
     fn a_follower_that_goes_leaves_the_leader_and_its_epoch_alone() {
         let before = partition(&[1, 2], &[1, 2], Some(1));
-        let after = without(&before, NodeId(2), |_| true, false).unwrap();
+        let after = rules(ALL, 1, false).without(&before, NodeId(2), false).unwrap();
         assert_eq!((after.leader, after.leader_epoch), (Some(NodeId(1)), LeaderEpoch(4)));
         assert_eq!(after.isr, nodes(&[1]));
     }
 
-    /// R14, K16.
+    /// R14, R16, K16: only those who have every committed record lead again.
     #[test]
-    fn the_last_in_sync_replica_stays_in_the_isr_and_leads_again_when_it_is_back() {
+    fn the_last_in_sync_replica_stays_eligible_and_leads_again_when_it_is_back() {
         let before = partition(&[1, 2], &[1], Some(1));
-        let gone = without(&before, NodeId(1), |_| true, false).unwrap();
-        assert_eq!((gone.leader, &gone.isr), (None, &nodes(&[1])));
-        assert_eq!(with(&gone, |node| node == NodeId(2), false), None, "2 is not in sync");
-        let back = with(&gone, |_| true, false).unwrap();
+        let gone = rules(ALL, 1, false).without(&before, NodeId(1), false).unwrap();
+        assert_eq!((gone.leader, &gone.isr, &gone.elr), (None, &nodes(&[]), &nodes(&[1])));
+        assert_eq!(rules(&[2], 1, false).with(&gone), None, "2 was not in sync");
+        let back = rules(ALL, 1, false).with(&gone).unwrap();
         assert_eq!((back.leader, back.leader_epoch), (Some(NodeId(1)), LeaderEpoch(6)));
+        assert_eq!((back.isr, back.elr, back.recovering), (nodes(&[1]), nodes(&[]), false));
+    }
+
+    /// R14: an image from before there was an ELR keeps the last member in the ISR.
+    #[test]
+    fn a_leaderless_isr_of_one_waits_for_that_one() {
+        let before = partition(&[1, 2], &[1], None);
+        assert_eq!(rules(&[2], 1, false).with(&before), None);
+        assert_eq!(rules(ALL, 1, false).with(&before).unwrap().leader, Some(NodeId(1)));
     }
 
     /// R15.
     #[test]
     fn only_an_unclean_election_makes_a_replica_lead_that_is_not_in_sync() {
         let before = partition(&[1, 2], &[1], Some(1));
-        let after = without(&before, NodeId(1), |_| true, true).unwrap();
-        assert_eq!((after.leader, after.isr), (Some(NodeId(2)), nodes(&[2])));
+        let after = rules(ALL, 1, true).without(&before, NodeId(1), false).unwrap();
+        assert_eq!((after.leader, &after.isr), (Some(NodeId(2)), &nodes(&[2])));
+        assert_eq!((&after.elr, after.recovering), (&nodes(&[]), true));
     }
 
     #[test]
     fn a_broker_that_is_not_active_is_never_elected() {
         let before = partition(&[1, 2, 3], &[1, 2, 3], Some(1));
-        let after = without(&before, NodeId(1), |node| node == NodeId(3), false).unwrap();
+        let after = rules(&[3], 1, false).without(&before, NodeId(1), false).unwrap();
         assert_eq!(after.leader, Some(NodeId(3)));
+    }
+
+    /// R16, in its order: ISR, then ELR, then the last known leader.
+    #[test]
+    fn below_min_isr_those_who_leave_stay_eligible_until_enough_are_in_sync() {
+        let before = partition(&[1, 2, 3], &[1, 2, 3], Some(1));
+        let two = rules(&[1, 2], 2, false).without(&before, NodeId(3), false).unwrap();
+        assert_eq!((&two.isr, &two.elr), (&nodes(&[1, 2]), &nodes(&[])), "2 are enough");
+        let one = rules(&[1], 2, false).without(&two, NodeId(2), false).unwrap();
+        assert_eq!((&one.isr, &one.elr), (&nodes(&[1]), &nodes(&[2])));
+        let none = rules(&[], 2, false).without(&one, NodeId(1), false).unwrap();
+        assert_eq!((&none.isr, &none.elr), (&nodes(&[]), &nodes(&[1, 2])));
+        assert_eq!(none.last_known_leader, Some(NodeId(1)));
+        assert_eq!(rules(&[3], 2, false).with(&none), None, "3 lacks what 1 and 2 committed");
+        let led = rules(&[2, 3], 2, false).with(&none).unwrap();
+        assert_eq!((led.leader, &led.isr, &led.elr), (Some(NodeId(2)), &nodes(&[2]), &nodes(&[1])));
+        assert!(!led.recovering);
+        let full = rules(ALL, 2, false).settle(&led, nodes(&[2, 3]), None).unwrap();
+        assert_eq!((full.elr, full.leader_epoch), (nodes(&[]), led.leader_epoch));
+    }
+
+    /// R16.
+    #[test]
+    fn who_lost_its_disk_is_eligible_no_more_and_the_last_known_leader_comes_last() {
+        let before = partition(&[1, 2], &[1], Some(1));
+        let lost = rules(&[], 1, false).without(&before, NodeId(1), true).unwrap();
+        assert_eq!((&lost.isr, &lost.elr), (&nodes(&[]), &nodes(&[])));
+        assert_eq!(lost.last_known_leader, Some(NodeId(1)));
+        assert_eq!(rules(&[2], 1, false).with(&lost), None);
+        let back = rules(&[1, 2], 1, false).with(&lost).unwrap();
+        assert_eq!((back.leader, back.isr, back.recovering), (Some(NodeId(1)), nodes(&[1]), true));
+        assert_eq!(back.last_known_leader, None);
+    }
+
+    /// R17.
+    #[test]
+    fn the_preferred_leader_leads_if_it_is_in_sync_and_active() {
+        let before = partition(&[1, 2], &[1, 2], Some(2));
+        let after = prefer(&before, |_| true).unwrap().unwrap();
+        assert_eq!((after.leader, after.leader_epoch), (Some(NodeId(1)), LeaderEpoch(5)));
+        assert_eq!(prefer(&after, |_| true), Ok(None));
+        assert_eq!(prefer(&before, |node| node != NodeId(1)), Err(NodeId(1)));
+        let behind = partition(&[1, 2], &[2], Some(2));
+        assert_eq!(prefer(&behind, |_| true), Err(NodeId(1)));
     }
 }

@@ -3,7 +3,7 @@
 use crate::config::ConfigError;
 use thiserror::Error;
 use troupe_proto::error::{Error as WireError, ErrorCode};
-use troupe_proto::ids::{BrokerEpoch, NodeId};
+use troupe_proto::ids::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, PartitionKey, TopicId};
 
 /// A refusal by [`super::ClusterImage`]'s decisions. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -40,6 +40,32 @@ pub enum ClusterError {
     UnknownBroker { node_id: NodeId },
     #[error("broker {node_id} has registered anew; epoch {asked} is over")]
     StaleBrokerEpoch { node_id: NodeId, asked: BrokerEpoch, current: BrokerEpoch },
+    #[error("another process runs as broker {node_id}; give this one an id of its own")]
+    DuplicateBroker { node_id: NodeId },
+    #[error("broker {node_id} is alive; stop it first")]
+    BrokerAlive { node_id: NodeId },
+    #[error("there is no topic with id {topic_id}")]
+    UnknownTopicId { topic_id: TopicId },
+    #[error("there is no partition {key}")]
+    UnknownPartition { key: PartitionKey },
+    #[error("partition {key} has epochs that this controller does not know yet")]
+    EpochFromTheFuture { key: PartitionKey },
+    #[error("leader epoch {asked} of partition {key} is over; it is {current}")]
+    FencedLeaderEpoch { key: PartitionKey, asked: LeaderEpoch, current: LeaderEpoch },
+    #[error("broker {node_id} does not lead partition {key}")]
+    NotTheLeader { key: PartitionKey, node_id: NodeId },
+    #[error("partition {key} has changed; its epoch is {current}, not {asked}")]
+    StalePartitionEpoch { key: PartitionKey, asked: PartitionEpoch, current: PartitionEpoch },
+    #[error("this cannot be an ISR: {reason}")]
+    InvalidIsr { reason: &'static str },
+    #[error("broker {node_id} cannot be in sync: {reason}")]
+    IneligibleReplica { node_id: NodeId, reason: &'static str },
+    #[error("partition {key} has the leader it should have")]
+    ElectionNotNeeded { key: PartitionKey },
+    #[error("the preferred leader, broker {preferred}, is not in sync or not active")]
+    PreferredNotAvailable { preferred: NodeId },
+    #[error("no replica of partition {key} is active")]
+    NoActiveReplica { key: PartitionKey },
 }
 
 impl ClusterError {
@@ -57,9 +83,23 @@ impl ClusterError {
             Self::InvalidAssignment { .. } => ErrorCode::InvalidReplicaAssignment,
             Self::Config(_) => ErrorCode::InvalidConfig,
             Self::DeletionDisabled => ErrorCode::TopicDeletionDisabled,
-            Self::WrongCluster { .. }
-            | Self::UnknownBroker { .. }
-            | Self::StaleBrokerEpoch { .. } => ErrorCode::InvalidRequest,
+            Self::WrongCluster { .. } => ErrorCode::InconsistentClusterId,
+            Self::UnknownBroker { .. } => ErrorCode::BrokerNotRegistered,
+            Self::StaleBrokerEpoch { .. } => ErrorCode::StaleBrokerEpoch,
+            Self::DuplicateBroker { .. } => ErrorCode::DuplicateBroker,
+            Self::BrokerAlive { .. } | Self::NotTheLeader { .. } | Self::InvalidIsr { .. } => {
+                ErrorCode::InvalidRequest
+            }
+            Self::UnknownTopicId { .. } => ErrorCode::UnknownTopic,
+            Self::UnknownPartition { .. } => ErrorCode::UnknownPartition,
+            Self::EpochFromTheFuture { .. } => ErrorCode::NotController,
+            Self::FencedLeaderEpoch { .. } => ErrorCode::FencedLeaderEpoch,
+            Self::StalePartitionEpoch { .. } => ErrorCode::StalePartitionEpoch,
+            Self::IneligibleReplica { .. } => ErrorCode::IneligibleReplica,
+            Self::ElectionNotNeeded { .. } => ErrorCode::ElectionNotNeeded,
+            Self::PreferredNotAvailable { .. } | Self::NoActiveReplica { .. } => {
+                ErrorCode::LeaderNotAvailable
+            }
         }
     }
 }
@@ -87,13 +127,32 @@ impl From<ClusterError> for WireError {
             ClusterError::WrongCluster { asked, actual } => {
                 wire.with("expected", actual).with("actual", asked)
             }
-            ClusterError::UnknownBroker { node_id } => wire.with("node_id", node_id),
+            ClusterError::UnknownBroker { node_id }
+            | ClusterError::DuplicateBroker { node_id }
+            | ClusterError::BrokerAlive { node_id }
+            | ClusterError::NotTheLeader { node_id, .. }
+            | ClusterError::IneligibleReplica { node_id, .. }
+            | ClusterError::PreferredNotAvailable { preferred: node_id } => {
+                wire.with("node_id", node_id)
+            }
+            ClusterError::UnknownTopicId { topic_id } => wire.with("topic_id", topic_id),
+            ClusterError::UnknownPartition { key }
+            | ClusterError::EpochFromTheFuture { key }
+            | ClusterError::ElectionNotNeeded { key }
+            | ClusterError::NoActiveReplica { key } => wire.with("partition", key),
+            ClusterError::FencedLeaderEpoch { asked, current, .. } => {
+                wire.with("actual_epoch", asked).with("current_epoch", current)
+            }
+            ClusterError::StalePartitionEpoch { asked, current, .. } => {
+                wire.with("actual_epoch", asked).with("current_epoch", current)
+            }
             ClusterError::StaleBrokerEpoch { node_id, asked, current } => wire
                 .with("node_id", node_id)
                 .with("actual_epoch", asked)
                 .with("current_epoch", current),
             ClusterError::NoActiveBroker
             | ClusterError::InvalidAssignment { .. }
+            | ClusterError::InvalidIsr { .. }
             | ClusterError::DeletionDisabled => wire,
         }
     }

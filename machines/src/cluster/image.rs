@@ -34,8 +34,10 @@ pub struct Broker {
     pub endpoint: String,
     pub http_endpoint: String,
     pub rack: Option<String>,
-    /// Leads nothing and is in no ISR that has another member (K15).
+    /// Leads nothing and is in no ISR (K15).
     pub fenced: bool,
+    /// On its way out (K17): leads nothing and joins no ISR, but still serves and is heard.
+    pub shutting_down: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,9 +56,16 @@ pub struct Topic {
 pub struct Partition {
     /// The preferred leader first.
     pub replicas: Vec<NodeId>,
-    /// With the leader; never empty.
+    /// With the leader; empty if nobody with every committed record is active.
     pub isr: Vec<NodeId>,
+    /// Eligible leader replicas (R16): not in sync, but they have every committed record. Empty unless fewer
+    /// are in sync than `min.insync.replicas`.
+    pub elr: Vec<NodeId>,
     pub leader: Option<NodeId>,
+    /// Who led last; kept while nobody is in sync.
+    pub last_known_leader: Option<NodeId>,
+    /// The leader was elected though it may lack committed records, and has not said yet that it copes (R15).
+    pub recovering: bool,
     /// Counts leaders.
     pub leader_epoch: LeaderEpoch,
     /// Counts changes of any kind.
@@ -141,7 +150,14 @@ impl ClusterImage {
     }
 
     pub(super) fn is_active(&self, node_id: NodeId) -> bool {
-        self.broker(node_id).is_some_and(|broker| !broker.fenced)
+        self.broker(node_id).is_some_and(Broker::is_active)
+    }
+}
+
+impl Broker {
+    /// R12: whether it may lead and be in sync.
+    pub fn is_active(&self) -> bool {
+        !self.fenced && !self.shutting_down
     }
 }
 

@@ -2,6 +2,8 @@
 //! partitions as there are active brokers the order is shuffled, so that the followers of one leader
 //! spread over all others. After Kafka's `StripedReplicaPlacer`.
 
+pub(super) mod classic;
+
 use std::collections::BTreeMap;
 use troupe_proto::ids::NodeId;
 

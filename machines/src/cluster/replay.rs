@@ -39,6 +39,8 @@ pub enum Fault {
     UnknownTopic,
     #[error("about a broker that is not registered")]
     UnknownBroker,
+    #[error("about a partition whose epochs are higher already")]
+    EpochWentBack,
     #[error(transparent)]
     Config(#[from] ConfigError),
 }
@@ -80,7 +82,9 @@ impl ClusterImage {
             Record::Broker(record) => self.apply_broker(offset, record),
             Record::BrokerFencing(record) => {
                 let broker = self.brokers.get_mut(&NodeId(record.node_id));
-                broker.ok_or(Fault::UnknownBroker)?.fenced = record.fenced;
+                let broker = broker.ok_or(Fault::UnknownBroker)?;
+                broker.fenced = record.fenced;
+                broker.shutting_down = record.shutting_down;
                 Ok(())
             }
             Record::BrokerRemoval(record) => {
@@ -111,6 +115,7 @@ impl ClusterImage {
             http_endpoint: record.http_endpoint.clone(),
             rack: (!record.rack.is_empty()).then(|| record.rack.clone()),
             fenced: true,
+            shutting_down: false,
         };
         self.brokers.insert_mut(node_id, broker);
         Ok(())
@@ -150,14 +155,25 @@ impl ClusterImage {
         let partition = Partition {
             replicas: nodes(&record.replicas),
             isr: nodes(&record.in_sync_replicas),
+            elr: nodes(&record.eligible_leader_replicas),
             leader: record.leader_id.map(NodeId),
+            last_known_leader: record.last_known_leader_id.map(NodeId),
+            recovering: record.leader_recovering,
             leader_epoch: LeaderEpoch(record.leader_epoch),
             partition_epoch: PartitionEpoch(record.partition_epoch),
         };
         let topic = self.topic_mut(&record.topic_id)?;
         let at = record.partition as usize;
         match at.cmp(&topic.partitions.len()) {
-            std::cmp::Ordering::Less => topic.partitions[at] = partition,
+            std::cmp::Ordering::Less => {
+                let before = &topic.partitions[at];
+                if partition.leader_epoch < before.leader_epoch
+                    || partition.partition_epoch <= before.partition_epoch
+                {
+                    return Err(Fault::EpochWentBack);
+                }
+                topic.partitions[at] = partition;
+            }
             std::cmp::Ordering::Equal => topic.partitions.push(partition),
             std::cmp::Ordering::Greater => return Err(Fault::UnknownTopic),
         }
@@ -207,7 +223,7 @@ impl ClusterImage {
         for broker in self.brokers() {
             let offset = MetadataOffset(broker.epoch.0);
             records.push((offset, wrap(Record::Broker(broker_record(broker)))));
-            let fencing = fencing_record(broker, broker.fenced);
+            let fencing = fencing_record(broker);
             records.push((offset, wrap(Record::BrokerFencing(fencing))));
         }
         ClusterSnapshot { next_offset: self.next_offset, records }
@@ -256,6 +272,9 @@ pub(super) fn partition_record(
         leader_id: partition.leader.map(|node| node.0),
         leader_epoch: partition.leader_epoch.0,
         partition_epoch: partition.partition_epoch.0,
+        eligible_leader_replicas: numbers(&partition.elr),
+        last_known_leader_id: partition.last_known_leader.map(|node| node.0),
+        leader_recovering: partition.recovering,
     }
 }
 
@@ -278,6 +297,11 @@ pub(super) fn broker_record(broker: &Broker) -> BrokerRecord {
     }
 }
 
-pub(super) fn fencing_record(broker: &Broker, fenced: bool) -> BrokerFencingRecord {
-    BrokerFencingRecord { node_id: broker.node_id.0, broker_epoch: broker.epoch.0, fenced }
+pub(super) fn fencing_record(broker: &Broker) -> BrokerFencingRecord {
+    BrokerFencingRecord {
+        node_id: broker.node_id.0,
+        broker_epoch: broker.epoch.0,
+        fenced: broker.fenced,
+        shutting_down: broker.shutting_down,
+    }
 }

@@ -187,7 +187,7 @@ impl ClusterImage {
             .map(|broker| Place {
                 node_id: broker.node_id,
                 rack: broker.rack.clone(),
-                fenced: broker.fenced,
+                fenced: !broker.is_active(),
             })
             .collect();
         if replicas as usize > brokers.len() {
@@ -232,7 +232,16 @@ impl ClusterImage {
         let isr: Vec<_> = replicas.iter().copied().filter(|node| self.is_active(*node)).collect();
         let leader = isr.first().copied();
         let (leader_epoch, partition_epoch) = (LeaderEpoch(0), PartitionEpoch(0));
-        Partition { replicas, isr, leader, leader_epoch, partition_epoch }
+        Partition {
+            replicas,
+            isr,
+            elr: Vec::new(),
+            leader,
+            last_known_leader: None,
+            recovering: false,
+            leader_epoch,
+            partition_epoch,
+        }
     }
 }
 

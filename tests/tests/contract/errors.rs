@@ -7,7 +7,7 @@ use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::v1::ErrorDetail;
 
 /// Reason; code; whether to retry; whether it surely was not done; whether to refresh metadata.
-const TABLE: [(&str, GrpcCode, bool, bool, bool); 36] = [
+const TABLE: [(&str, GrpcCode, bool, bool, bool); 45] = [
     ("UNSPECIFIED", Internal, false, false, false),
     ("UNKNOWN_TOPIC", NotFound, false, true, true),
     ("UNKNOWN_PARTITION", NotFound, false, true, true),
@@ -28,6 +28,15 @@ const TABLE: [(&str, GrpcCode, bool, bool, bool); 36] = [
     ("NOT_ENOUGH_REPLICAS_AFTER_APPEND", Unavailable, true, false, false),
     ("OUTCOME_UNKNOWN", Unavailable, true, false, true),
     ("REQUEST_TIMED_OUT", DeadlineExceeded, true, false, false),
+    ("UNKNOWN_LEADER_EPOCH", Unavailable, true, true, false),
+    ("STALE_PARTITION_EPOCH", FailedPrecondition, false, true, true),
+    ("INELIGIBLE_REPLICA", FailedPrecondition, false, true, false),
+    ("ELECTION_NOT_NEEDED", FailedPrecondition, false, true, false),
+    ("STALE_BROKER_EPOCH", FailedPrecondition, false, true, false),
+    ("BROKER_NOT_REGISTERED", NotFound, false, true, false),
+    ("DUPLICATE_BROKER", AlreadyExists, true, true, false),
+    ("INCONSISTENT_CLUSTER_ID", FailedPrecondition, false, true, false),
+    ("INCONSISTENT_VOTER_SET", FailedPrecondition, false, true, false),
     ("OFFSET_OUT_OF_RANGE", OutOfRange, false, true, false),
     ("RECORD_TOO_LARGE", InvalidArgument, false, true, false),
     ("INVALID_RECORD", InvalidArgument, false, true, false),

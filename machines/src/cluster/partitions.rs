@@ -1,0 +1,226 @@
+//! Decisions about leaders and in-sync replicas that somebody asks for (R9, R15, R17).
+
+use super::election::{Rules, prefer};
+use super::image::{ClusterImage, Partition, Topic};
+use super::replay::partition_record;
+use super::{AlterPartition, ClusterError, Decision, Election, IsrMember, LeaderBalance, wrap};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use troupe_proto::ids::{BrokerEpoch, NodeId, PartitionEpoch, PartitionId, PartitionKey};
+use troupe_proto::internal::v1::MetadataRecord;
+use troupe_proto::internal::v1::metadata_record::Record;
+
+/// What became of each partition of a request, in the request's order.
+pub type PerPartition = Vec<Result<Partition, ClusterError>>;
+
+impl ClusterImage {
+    /// R9: what a leader wants its ISR to be. Answers with the partition as it will be; the same request
+    /// again is refused as stale, so that it counts once.
+    pub fn alter_partition(
+        &self,
+        node_id: NodeId,
+        epoch: BrokerEpoch,
+        request: &AlterPartition,
+    ) -> Result<Decision<Partition>, ClusterError> {
+        self.known_broker(node_id, epoch)?;
+        let (topic, before) = self.known_partition(&request.key)?;
+        check_epochs(node_id, before, request)?;
+        let isr: Vec<NodeId> = request.isr.iter().map(|member| member.node).collect();
+        check_members(before, &isr, node_id)?;
+        if before.recovering && !request.recovered && isr.len() > 1 {
+            let reason = "nobody joins a leader that is still recovering";
+            return Err(ClusterError::InvalidIsr { reason });
+        }
+        for member in &request.isr {
+            self.check_eligible(member)?;
+        }
+        let cleared =
+            Partition { recovering: before.recovering && !request.recovered, ..before.clone() };
+        let rules = Rules::of(&topic.config, |node| self.is_active(node));
+        let settled = rules.settle(&cleared, isr, None);
+        let after = settled.or_else(|| {
+            let partition_epoch = PartitionEpoch(before.partition_epoch.0 + 1);
+            (cleared != *before).then_some(Partition { partition_epoch, ..cleared })
+        });
+        Ok(changed(&request.key, before, after))
+    }
+
+    /// Each on its own, on what those before it have made.
+    pub fn alter_partitions(
+        &self,
+        node_id: NodeId,
+        epoch: BrokerEpoch,
+        requests: &[AlterPartition],
+    ) -> Result<Decision<PerPartition>, ClusterError> {
+        self.known_broker(node_id, epoch)?;
+        Ok(self
+            .one_by_one(requests, |image, request| image.alter_partition(node_id, epoch, request)))
+    }
+
+    /// An election that an operator asks for.
+    pub fn elect_leader(
+        &self,
+        key: &PartitionKey,
+        election: Election,
+    ) -> Result<Decision<Partition>, ClusterError> {
+        let (topic, before) = self.known_partition(key)?;
+        let is_active = |node| self.is_active(node);
+        let after = match election {
+            Election::Preferred => prefer(before, is_active)
+                .map_err(|preferred| ClusterError::PreferredNotAvailable { preferred })?,
+            Election::Unclean if before.leader.is_some() => None,
+            Election::Unclean => {
+                let rules = Rules { unclean: true, ..Rules::of(&topic.config, is_active) };
+                let after = rules.with(before).filter(|after| after.leader.is_some());
+                Some(after.ok_or(ClusterError::NoActiveReplica { key: *key })?)
+            }
+        };
+        let after = after.ok_or(ClusterError::ElectionNotNeeded { key: *key })?;
+        Ok(changed(key, before, Some(after)))
+    }
+
+    /// Each on its own, on what those before it have made.
+    pub fn elect_leaders(
+        &self,
+        keys: &[PartitionKey],
+        election: Election,
+    ) -> Decision<PerPartition> {
+        self.one_by_one(keys, |image, key| image.elect_leader(key, election))
+    }
+
+    /// R17, of itself from time to time: brokers that lead too few of the partitions they are preferred for
+    /// get back those they can. Answers with how many moved.
+    pub fn balance_leaders(&self, balance: LeaderBalance) -> Decision<usize> {
+        let mut preferred: BTreeMap<NodeId, (usize, usize)> = BTreeMap::new();
+        for partition in self.topics().flat_map(|topic| &topic.partitions) {
+            if let Some(first) = partition.replicas.first() {
+                let (all, elsewhere) = preferred.entry(*first).or_default();
+                *all += 1;
+                *elsewhere += usize::from(partition.leader != Some(*first));
+            }
+        }
+        let imbalanced = |node: &NodeId| {
+            preferred.get(node).is_some_and(|(all, elsewhere)| {
+                elsewhere * 100 > *all * balance.percentage_per_broker as usize
+            })
+        };
+        let mut records = self.change_partitions(|partition, _| {
+            partition.replicas.first().filter(|node| imbalanced(node))?;
+            prefer(partition, |node| self.is_active(node)).ok().flatten()
+        });
+        records.truncate(balance.max_elections);
+        let answer = records.len();
+        Decision { records, answer }
+    }
+
+    /// R15, of itself from time to time: leaders for partitions that have none and may have one by now,
+    /// because a configuration has changed. Answers with how many got one.
+    pub fn elect_leaderless(&self) -> Decision<usize> {
+        let records = self.change_partitions(|partition, topic| {
+            let rules = Rules::of(&topic.config, |node| self.is_active(node));
+            let leaderless = partition.leader.is_none();
+            let after = leaderless.then(|| rules.with(partition)).flatten();
+            after.filter(|after| after.leader.is_some())
+        });
+        let answer = records.len();
+        Decision { records, answer }
+    }
+
+    fn known_partition(
+        &self,
+        key: &PartitionKey,
+    ) -> Result<(&Arc<Topic>, &Partition), ClusterError> {
+        let topic = self.topic_by_id(key.topic_id);
+        let topic = topic.ok_or(ClusterError::UnknownTopicId { topic_id: key.topic_id })?;
+        let partition = topic.partition(key.partition);
+        Ok((topic, partition.ok_or(ClusterError::UnknownPartition { key: *key })?))
+    }
+
+    /// K15, R8: who may be in sync.
+    fn check_eligible(&self, member: &IsrMember) -> Result<(), ClusterError> {
+        let refuse = |reason| Err(ClusterError::IneligibleReplica { node_id: member.node, reason });
+        match self.broker(member.node) {
+            None => refuse("it is not registered"),
+            Some(broker) if broker.fenced => refuse("it is fenced"),
+            Some(broker) if broker.shutting_down => refuse("it is shutting down"),
+            Some(broker) if member.broker_epoch.is_some_and(|epoch| epoch != broker.epoch) => {
+                refuse("it has registered anew")
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn one_by_one<T>(
+        &self,
+        requests: &[T],
+        decide: impl Fn(&ClusterImage, &T) -> Result<Decision<Partition>, ClusterError>,
+    ) -> Decision<PerPartition> {
+        let mut image = self.clone();
+        let mut records: Vec<MetadataRecord> = Vec::new();
+        let mut answer = Vec::with_capacity(requests.len());
+        for request in requests {
+            answer.push(decide(&image, request).map(|decision| {
+                image
+                    .replay_all(&decision.records)
+                    .expect("a decision's own records can be replayed");
+                records.extend(decision.records);
+                decision.answer
+            }));
+        }
+        Decision { records, answer }
+    }
+}
+
+/// R9, in its order.
+fn check_epochs(
+    node_id: NodeId,
+    current: &Partition,
+    request: &AlterPartition,
+) -> Result<(), ClusterError> {
+    let key = request.key;
+    if request.leader_epoch > current.leader_epoch
+        || request.partition_epoch > current.partition_epoch
+    {
+        return Err(ClusterError::EpochFromTheFuture { key });
+    }
+    if request.leader_epoch < current.leader_epoch {
+        let current = current.leader_epoch;
+        return Err(ClusterError::FencedLeaderEpoch { key, asked: request.leader_epoch, current });
+    }
+    if current.leader != Some(node_id) {
+        return Err(ClusterError::NotTheLeader { key, node_id });
+    }
+    if request.partition_epoch < current.partition_epoch {
+        let (asked, current) = (request.partition_epoch, current.partition_epoch);
+        return Err(ClusterError::StalePartitionEpoch { key, asked, current });
+    }
+    Ok(())
+}
+
+fn check_members(current: &Partition, isr: &[NodeId], leader: NodeId) -> Result<(), ClusterError> {
+    let refuse = |reason| Err(ClusterError::InvalidIsr { reason });
+    if !isr.contains(&leader) {
+        return refuse("the leader is not in it");
+    }
+    if isr.iter().any(|node| !current.replicas.contains(node)) {
+        return refuse("somebody in it is no replica");
+    }
+    if isr.iter().enumerate().any(|(at, node)| isr[..at].contains(node)) {
+        return refuse("somebody is in it twice");
+    }
+    Ok(())
+}
+
+fn changed(
+    key: &PartitionKey,
+    before: &Partition,
+    after: Option<Partition>,
+) -> Decision<Partition> {
+    let PartitionKey { topic_id, partition: PartitionId(at) } = key;
+    let record = |after| {
+        let record = partition_record(&topic_id.to_wire(), *at, after);
+        wrap(Record::Partition(record))
+    };
+    let records = after.iter().map(record).collect();
+    Decision { records, answer: after.unwrap_or_else(|| before.clone()) }
+}
