@@ -232,16 +232,23 @@ async fn a_stop_under_load_keeps_what_was_acknowledged() {
     let acknowledged = Arc::new(AtomicU64::new(0));
     let load = tokio::spawn({
         let (producer, acknowledged) = (producer.clone(), Arc::clone(&acknowledged));
+        let answered = Arc::new(AtomicU64::new(0));
         async move {
             for n in 0.. {
-                let record = ProducerRecord::new("stopped").value(format!("{n}")).partition(n % 2);
-                let acknowledged = Arc::clone(&acknowledged);
-                let answered = move |answer: Result<troupe_client::RecordMetadata, _>| {
+                // As much ahead as keeps the node busy, and no more.
+                while n > answered.load(Ordering::SeqCst) + 2_000 {
+                    tokio::task::yield_now().await;
+                }
+                let partition = (n % 2) as u32;
+                let record = ProducerRecord::new("stopped").value(format!("{n}"));
+                let (acknowledged, answered) = (Arc::clone(&acknowledged), Arc::clone(&answered));
+                let callback = move |answer: Result<troupe_client::RecordMetadata, _>| {
+                    answered.fetch_add(1, Ordering::SeqCst);
                     if answer.is_ok() {
                         acknowledged.fetch_add(1, Ordering::SeqCst);
                     }
                 };
-                if producer.send_with(record, answered).await.is_err() {
+                if producer.send_with(record.partition(partition), callback).await.is_err() {
                     return;
                 }
             }
