@@ -5,8 +5,10 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::time::{Duration, Instant};
+use troupe_proto::chaos::v1alpha1::chaos_service_client::ChaosServiceClient;
+use troupe_proto::chaos::v1alpha1::{ActorState, ListActorsRequest};
 use troupe_proto::v1::Acks;
-use troupe_tests::{Process, Sample, Serve, Server, batch_of};
+use troupe_tests::{Process, Sample, Serve, Server, batch_of, eventually};
 
 const MIB: u64 = 1 << 20;
 
@@ -41,6 +43,25 @@ async fn produce_to_fresh(
     times[times.len() / 2]
 }
 
+/// Creating answers before every actor has been built; what they cost is known when all run.
+async fn all_run(server: &Server) {
+    eventually("every actor runs", async || {
+        let mut chaos = ChaosServiceClient::new(server.channel());
+        let mut request = ListActorsRequest { page_size: 10_000, ..Default::default() };
+        loop {
+            let page = chaos.list_actors(request.clone()).await.unwrap().into_inner();
+            if page.actors.iter().any(|actor| actor.state() != ActorState::Running) {
+                return None;
+            }
+            if page.next_page_token.is_empty() {
+                return Some(());
+            }
+            request.page_token = page.next_page_token;
+        }
+    })
+    .await;
+}
+
 async fn partitions_cost_little(topics: i32, partitions: i32) {
     let (directory, node) = Process::start_new(&Serve::default());
     let server = Server::at(node.server()).await;
@@ -52,6 +73,7 @@ async fn partitions_cost_little(topics: i32, partitions: i32) {
         server.create_topic(&format!("idle-{n}"), partitions, &[]).await;
     }
     let created = began.elapsed();
+    all_run(&server).await;
     let full = node.memory();
     let after = produce_to_fresh(&server, "idle-0", 0..20).await;
     drop(server);
