@@ -68,18 +68,50 @@ pub fn read(path: &str) -> io::Result<String> {
     fs::read_to_string(root().join(path))
 }
 
-/// The production sources of one crate, by its directory.
+/// The production sources of one crate, by its directory: without the modules that only tests have.
 pub fn sources(crate_dir: &str) -> io::Result<Vec<Source>> {
-    let is_test = |path: &str| {
-        path.ends_with("/tests.rs")
-            || path.ends_with("_tests.rs")
-            || path.split('/').any(|part| part == "tests")
-    };
-    files(&format!("{crate_dir}/src"), ".rs")?
-        .into_iter()
-        .filter(|path| !is_test(path))
-        .map(|path| Ok(Source { production: production(&read(&path)?), path }))
-        .collect()
+    let mut sources = Vec::new();
+    let mut of_tests = Vec::new();
+    for path in files(&format!("{crate_dir}/src"), ".rs")? {
+        let text = read(&path)?;
+        of_tests.extend(test_modules(&path, &text));
+        sources.push(Source { production: production(&text), path });
+    }
+    sources.retain(|source| {
+        let module = source.path.trim_end_matches(".rs");
+        !of_tests.iter().any(|test| module == test || module.starts_with(&format!("{test}/")))
+    });
+    Ok(sources)
+}
+
+/// What a file declares by `#[cfg(test)] mod name;`, as paths without `.rs`.
+fn test_modules(path: &str, text: &str) -> Vec<String> {
+    let module = path.trim_end_matches(".rs");
+    let (parent, name) = module.rsplit_once('/').unwrap_or(("", module));
+    let directory = if ["lib", "main", "mod"].contains(&name) { parent } else { module };
+    let mut found = Vec::new();
+    let mut lines = text.lines().map(str::trim);
+    while let Some(line) = lines.next() {
+        if line != "#[cfg(test)]" {
+            continue;
+        }
+        let mut file = None;
+        for line in lines.by_ref() {
+            let attribute = line.strip_prefix("#[path = \"");
+            file = attribute.and_then(|rest| rest.strip_suffix(".rs\"]")).or(file);
+            if line.starts_with("#[") {
+                continue;
+            }
+            let declared = line.trim_start_matches("pub ").trim_start_matches("pub(crate) ");
+            let declared = declared.strip_prefix("mod ").and_then(|rest| rest.strip_suffix(';'));
+            found.extend(declared.map(|name| match file {
+                Some(file) => format!("{parent}/{file}"),
+                None => format!("{directory}/{name}"),
+            }));
+            break;
+        }
+    }
+    found
 }
 
 /// Blanks every item that stands under `#[cfg(test)]`. Relies on rustfmt: an item ends with a `;` on its
@@ -120,6 +152,14 @@ mod tests {
         let kept: Vec<_> = source.production.iter().filter(|line| !line.is_empty()).collect();
         assert_eq!(kept, ["mod a;", "fn b() {}", "fn d() {}"]);
         assert_eq!(source.length(), 10);
+    }
+
+    #[test]
+    fn modules_that_only_tests_have_are_known() {
+        let text =
+            "mod a;\n#[cfg(test)]\nmod tests;\n#[cfg(test)]\n#[path = \"c_tests.rs\"]\nmod c;\n";
+        assert_eq!(test_modules("x/src/b.rs", text), ["x/src/b/tests", "x/src/c_tests"]);
+        assert_eq!(test_modules("x/src/lib.rs", text), ["x/src/tests", "x/src/c_tests"]);
     }
 
     #[test]
