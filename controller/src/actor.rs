@@ -204,15 +204,19 @@ impl ControllerActor {
             (State::CatchingUp { barrier }, Ok(())) if *barrier == number => self.activate(ctx),
             (State::CatchingUp { barrier }, Err(error)) if *barrier == number => {
                 tracing::warn!(%error, "could not catch up with the metadata log");
-                let leader = self.log.leadership().borrow().leader;
-                self.state = State::Standby { leader };
+                // A leader that nobody follows knows no other to send its callers to.
+                let Leadership { leader, here, .. } = *self.log.leadership().borrow();
+                self.state = State::Standby { leader: leader.filter(|_| !here) };
                 ctx.run_later(BARRIER_RETRY, |actor, ctx| actor.catch_up_again(ctx));
             }
             (State::Active { image }, Ok(())) if self.in_flight.is_empty() => {
-                // The same picture; from now on in the same memory.
                 let committed = self.log.image().borrow().clone();
-                assert_eq!(committed.next_offset(), image.next_offset(), "all is committed");
-                *image = (*committed).clone();
+                assert!(committed.next_offset() >= image.next_offset(), "all is committed");
+                // The same picture; from now on in the same memory. If there is more in it, another
+                // controller has decided it, and the news that it leads is on its way.
+                if committed.next_offset() == image.next_offset() {
+                    *image = (*committed).clone();
+                }
             }
             (State::Active { .. }, Err(error)) => {
                 tracing::warn!(%error, "a decision was not committed; starting from what is");

@@ -1,8 +1,11 @@
 //! What a controller is started with, and why it does not start.
 
+use crate::voters::{Voter, VotersError};
 use std::path::PathBuf;
+use std::time::Duration;
 use thiserror::Error;
 use troupe_machines::cluster::{ClusterPolicy, ReplayError};
+use troupe_proto::error::Error as WireError;
 use troupe_proto::ids::NodeId;
 
 #[derive(Clone, Debug)]
@@ -10,8 +13,12 @@ pub struct ControllerConfig {
     pub node_id: NodeId,
     /// Where the metadata log lives; one process at a time.
     pub dir: PathBuf,
-    /// The cluster this node belongs to. `None`: whichever the log says, or a new one.
+    /// The cluster this node belongs to. `None`: whichever the log says, or a new one; with several voters
+    /// it has to be said.
     pub cluster_id: Option<String>,
+    /// `controller.quorum.voters`. Empty: this node alone.
+    pub voters: Vec<Voter>,
+    pub timings: QuorumTimings,
     pub policy: ClusterPolicy,
     /// After this many decisions a snapshot replaces the log before it (K9).
     pub snapshot_entries: u64,
@@ -25,9 +32,37 @@ impl ControllerConfig {
             node_id,
             dir: dir.into(),
             cluster_id: None,
+            voters: Vec::new(),
+            timings: QuorumTimings::default(),
             policy: ClusterPolicy::default(),
             snapshot_entries: 5_000,
             snapshot_bytes: 2 << 20,
+        }
+    }
+
+    /// Whether nobody else votes.
+    pub fn is_alone(&self) -> bool {
+        self.voters.len() <= 1
+    }
+}
+
+/// How long silence lasts before somebody acts (K5). Shorter election timeouts lose leaders to a slow disk
+/// under load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QuorumTimings {
+    /// The leader is heard at least this often.
+    pub heartbeat: Duration,
+    /// After silence of this, and up to the next, drawn at random, a voter stands for election.
+    pub election_min: Duration,
+    pub election_max: Duration,
+}
+
+impl Default for QuorumTimings {
+    fn default() -> Self {
+        QuorumTimings {
+            heartbeat: Duration::from_millis(250),
+            election_min: Duration::from_millis(1000),
+            election_max: Duration::from_millis(2000),
         }
     }
 }
@@ -36,6 +71,10 @@ impl ControllerConfig {
 pub enum ControllerStartError {
     #[error("node id {0} is negative")]
     NegativeNodeId(NodeId),
+    #[error("controller.quorum.voters: {0}")]
+    Voters(#[from] VotersError),
+    #[error("several voters need a cluster id that they agree on; format the storage with one")]
+    NoClusterId,
     #[error("cannot open the metadata log in {dir}: {source}")]
     Open { dir: PathBuf, source: std::io::Error },
     #[error("the metadata log does not make sense: {0}")]
@@ -44,6 +83,12 @@ pub enum ControllerStartError {
     Raft(String),
     #[error("{dir} belongs to cluster '{actual}', not '{asked}'")]
     WrongCluster { dir: PathBuf, asked: String, actual: String },
+    #[error("{dir} belongs to node {actual}, not {asked}")]
+    WrongNode { dir: PathBuf, asked: NodeId, actual: NodeId },
+    #[error("{dir} was made for the voters {actual:?}; the configuration says {asked:?}")]
+    WrongVoters { dir: PathBuf, asked: Vec<i32>, actual: Vec<i32> },
     #[error("no controller became active: {0}")]
-    NotActive(troupe_proto::error::Error),
+    NotActive(WireError),
+    #[error("voter {voter} refuses this node: {error}")]
+    Refused { voter: NodeId, error: WireError },
 }

@@ -1,7 +1,7 @@
 //! How the rest of the node speaks to the controller.
 
 use crate::actor::{Ask, ControllerActor, Kill, Panic};
-use crate::metadata_log::MetadataLog;
+use crate::metadata_log::{Leadership, MetadataLog};
 use crate::request::{Request, Responder, outcome_unknown};
 use actix::Addr;
 use actix_rt::Arbiter;
@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 use troupe_machines::cluster::{
-    ClusterImage, CreatePartitions, CreateTopic, DeleteTopic, ProducerIdBlock, RegisterBroker,
-    Topic, UpdateTopic,
+    AlterPartition, Arrival, ClusterImage, CreatePartitions, CreateTopic, DeleteTopic, Election,
+    LeaderBalance, PerPartition, ProducerIdBlock, RegisterBroker, Topic, UpdateTopic,
 };
 use troupe_proto::error::{Error, ErrorCode};
-use troupe_proto::ids::{BrokerEpoch, NodeId, TopicId};
+use troupe_proto::ids::{BrokerEpoch, MetadataOffset, NodeId, PartitionKey, TopicId};
 
 /// How long a request may wait for an active controller and for its decision to be committed.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -69,6 +69,65 @@ impl ControllerHandle {
         self.ask(|responder| Request::RegisterBroker(request, responder)).await
     }
 
+    /// A broker that begins fenced and will hold a session (K12).
+    pub async fn enroll_broker(
+        &self,
+        request: RegisterBroker,
+        arrival: Arrival,
+    ) -> Result<BrokerEpoch, Error> {
+        self.ask(|responder| Request::EnrollBroker(request, arrival, responder)).await
+    }
+
+    pub async fn fence_broker(&self, node_id: NodeId, epoch: BrokerEpoch) -> Result<(), Error> {
+        self.ask(|responder| Request::FenceBroker(node_id, epoch, responder)).await
+    }
+
+    pub async fn unfence_broker(&self, node_id: NodeId, epoch: BrokerEpoch) -> Result<(), Error> {
+        self.ask(|responder| Request::UnfenceBroker(node_id, epoch, responder)).await
+    }
+
+    /// The broker may stop when every active one has applied the metadata before this offset, and it leads
+    /// nothing (K17).
+    pub async fn begin_shutdown(
+        &self,
+        node_id: NodeId,
+        epoch: BrokerEpoch,
+    ) -> Result<MetadataOffset, Error> {
+        self.ask(|responder| Request::BeginShutdown(node_id, epoch, responder)).await
+    }
+
+    pub async fn unregister_broker(&self, node_id: NodeId) -> Result<(), Error> {
+        self.ask(|responder| Request::UnregisterBroker(node_id, responder)).await
+    }
+
+    /// What the leaders among this broker's replicas want their ISRs to be (R9).
+    pub async fn alter_partitions(
+        &self,
+        node_id: NodeId,
+        epoch: BrokerEpoch,
+        requests: Vec<AlterPartition>,
+    ) -> Result<PerPartition, Error> {
+        self.ask(|responder| Request::AlterPartitions(node_id, epoch, requests, responder)).await
+    }
+
+    pub async fn elect_leaders(
+        &self,
+        keys: Vec<PartitionKey>,
+        election: Election,
+    ) -> Result<PerPartition, Error> {
+        self.ask(|responder| Request::ElectLeaders(keys, election, responder)).await
+    }
+
+    /// How many leaderships went back to where they are preferred (R17).
+    pub async fn balance_leaders(&self, balance: LeaderBalance) -> Result<usize, Error> {
+        self.ask(|responder| Request::BalanceLeaders(balance, responder)).await
+    }
+
+    /// How many partitions without leader got one (R15).
+    pub async fn elect_leaderless(&self) -> Result<usize, Error> {
+        self.ask(Request::ElectLeaderless).await
+    }
+
     pub async fn allocate_producer_ids(
         &self,
         node_id: NodeId,
@@ -85,6 +144,11 @@ impl ControllerHandle {
     /// The committed picture, and every change to it.
     pub fn image(&self) -> watch::Receiver<Arc<ClusterImage>> {
         self.shared.log.image()
+    }
+
+    /// Who leads the metadata quorum, as far as this node knows, and every change to it.
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.shared.log.leadership()
     }
 
     /// The active controller, as far as this node knows.
@@ -123,11 +187,28 @@ impl ControllerHandle {
     ) -> Result<(), Error> {
         // Fails only when the controller is shutting down; the question below then says so.
         let _ = address.changed().await;
-        self.await_active().await
+        match self.await_active().await {
+            // The new one stands by, as the old one did.
+            Err(error) if error.code == ErrorCode::NotController => Ok(()),
+            answer => answer,
+        }
     }
 
     /// Stops deciding, flushes, closes. Then the directory can be opened again. More than once is once.
+    /// A leader of several voters has another take over first.
     pub async fn shutdown(&self) -> Result<(), Error> {
+        self.stop_deciding().await;
+        self.shared.log.shutdown().await;
+        Ok(())
+    }
+
+    /// Chaos: the same as if the process had been killed, except that the directory can be opened again.
+    pub async fn abandon(&self) {
+        self.stop_deciding().await;
+        self.shared.log.abandon().await;
+    }
+
+    async fn stop_deciding(&self) {
         self.shared.stop.send_replace(true);
         let mut arbiter = self.shared.arbiter.lock().await;
         if let Some(arbiter) = arbiter.take() {
@@ -140,8 +221,6 @@ impl ControllerHandle {
                 tracing::error!("the controller's arbiter panicked");
             }
         }
-        self.shared.log.shutdown().await;
-        Ok(())
     }
 
     async fn ask<T>(&self, request: impl FnOnce(Responder<T>) -> Request) -> Result<T, Error> {

@@ -7,6 +7,7 @@
 //! ```
 //!
 //! - [`Controller::start`] opens the log, starts Raft on an arbiter and the actor on another.
+//!   [`Controller::join`] does so among several voters, who reach each other through [`RaftEndpoint`].
 //! - [`ControllerHandle`] is how everybody else speaks to it; [`ControllerHandle::image`] is what it decided.
 //! - [`metadata_log`] is the seam: the simulator puts its own log there.
 //!
@@ -24,7 +25,10 @@ mod start;
 mod supervisor;
 #[cfg(test)]
 mod tests;
+mod voters;
 
-pub use config::{ControllerConfig, ControllerStartError};
+pub use config::{ControllerConfig, ControllerStartError, QuorumTimings};
 pub use handle::ControllerHandle;
-pub use start::Controller;
+pub use raft::RaftEndpoint;
+pub use start::{Controller, QuorumMember};
+pub use voters::{Voter, VotersError};

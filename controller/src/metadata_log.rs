@@ -71,4 +71,9 @@ pub trait MetadataLog: Send + Sync + 'static {
 
     /// Stops and closes: afterwards the same directory can be opened again.
     fn shutdown(&self) -> BoxFuture<'_, ()>;
+
+    /// The same without a word to anybody, as if the process had been killed.
+    fn abandon(&self) -> BoxFuture<'_, ()> {
+        self.shutdown()
+    }
 }

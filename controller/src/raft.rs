@@ -1,9 +1,12 @@
 //! The metadata log as a Raft group: openraft, with everything it keeps in sled.
 //!
-//! Owns the Raft core and its arbiter. Promise: what is answered is on disk at a majority of the voters;
-//! here, that is this node. The quorum of several voters only needs another [`network`].
+//! Owns the Raft core and its arbiter. Promise: what is answered is on disk at a majority of the voters.
+//! [`network`] calls the other voters, [`endpoint`] is called by them; a node that votes alone needs neither,
+//! and leads within milliseconds.
 
+mod endpoint;
 mod entries;
+mod identity;
 mod image;
 mod network;
 mod snapshot;
@@ -18,10 +21,11 @@ use actix_rt::Arbiter;
 use entries::EntryLog;
 use futures::StreamExt;
 use futures::future::BoxFuture;
+use identity::Identity;
 use image::ImageMachine;
-use network::NoPeers;
+use network::Peers;
 use openraft::async_runtime::WatchReceiver;
-use openraft::errors::ClientWriteError;
+use openraft::errors::{ClientWriteError, InitializeError, RaftError};
 use openraft::impls::BasicNode;
 use openraft::{Config, SnapshotPolicy};
 use std::collections::BTreeMap;
@@ -33,6 +37,9 @@ use troupe_machines::cluster::ClusterImage;
 use troupe_proto::ids::NodeId;
 use types::{RaftNodeId, TypeConfig, Verdict};
 
+pub use endpoint::RaftEndpoint;
+pub(crate) use network::Refusals;
+
 type Raft = openraft::Raft<TypeConfig, ImageMachine>;
 type Reply = oneshot::Sender<Result<(), ProposeError>>;
 
@@ -42,6 +49,8 @@ pub(crate) const MAX_PROPOSALS: usize = 1024;
 const PROPOSALS_AT_ONCE: usize = 64;
 /// Entries that stay behind a snapshot, for followers that are only a little late.
 const ENTRIES_BEHIND_SNAPSHOT: u64 = 100;
+/// A snapshot has this long to reach a voter that is far behind.
+const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a directory may still be held by a predecessor in the same process.
 const OPEN_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -49,7 +58,11 @@ pub(crate) struct RaftLog {
     proposals: mpsc::Sender<(Proposal, Reply)>,
     image: watch::Receiver<Arc<ClusterImage>>,
     leadership: watch::Receiver<Leadership>,
+    refusals: watch::Receiver<Refusals>,
+    endpoint: RaftEndpoint,
     running: Mutex<Option<Running>>,
+    /// How long another voter may take to take over.
+    handover: Duration,
 }
 
 /// What has to end before the directory is free again.
@@ -60,20 +73,33 @@ struct Running {
 }
 
 impl RaftLog {
-    /// Opens the log and takes part in its quorum. A single voter leads within milliseconds.
+    /// Opens the log and takes part in its quorum. A single voter leads within milliseconds; several need
+    /// their [`RaftLog::endpoint`] to be served.
     pub async fn start(config: &ControllerConfig) -> Result<RaftLog, ControllerStartError> {
         let id = RaftNodeId::try_from(config.node_id.0)
             .map_err(|_| ControllerStartError::NegativeNodeId(config.node_id))?;
+        let identity = Identity::of(config)?;
         let storage = open(config).await?;
         let machine = ImageMachine::restore(&storage)?;
         let (image, applied_bytes) = (machine.watch(), machine.bytes_since_snapshot());
-        let entries = EntryLog::open(&storage)
+        let mut entries = EntryLog::open(&storage)
             .map_err(|source| ControllerStartError::Open { dir: config.dir.clone(), source })?;
+        Identity::settle(identity.as_ref(), &mut entries, config).await?;
+        let identity = identity.map(Arc::new);
+        let addresses = identity::addresses(config);
+        let peers = Peers::new(identity.clone(), addresses, config.timings.election_min);
+        let refusals = peers.refusals();
         let arbiter = Arbiter::new();
         let (done, started) = oneshot::channel();
         let raft_config = raft_config(config)?;
+        let voters = voters(id, config);
         let spawned = arbiter.spawn(async move {
-            let _ = done.send(start_raft(id, raft_config, entries, machine).await);
+            let started = Raft::new(id, raft_config, peers, entries, machine).await;
+            let started = started.map_err(|error| ControllerStartError::Raft(error.to_string()));
+            let _ = done.send(match started {
+                Ok(raft) => found_quorum(&raft, voters).await.map(|()| raft),
+                Err(error) => Err(error),
+            });
         });
         let stopped = || ControllerStartError::Raft("its arbiter stopped".to_owned());
         let started = if spawned { started.await.map_err(|_| stopped()) } else { Err(stopped()) };
@@ -89,8 +115,52 @@ impl RaftLog {
         arbiter.spawn(propose_in_order(raft.clone(), waiting));
         let limit = config.snapshot_bytes;
         arbiter.spawn(follow_metrics(raft.clone(), tell, move || applied_bytes.take_over(limit)));
+        let endpoint = RaftEndpoint::new(identity, raft.clone());
         let running = Mutex::new(Some(Running { raft, arbiter, storage }));
-        Ok(RaftLog { proposals, image, leadership, running })
+        let handover = config.timings.election_min;
+        Ok(RaftLog { proposals, image, leadership, refusals, endpoint, running, handover })
+    }
+
+    pub fn endpoint(&self) -> RaftEndpoint {
+        self.endpoint.clone()
+    }
+
+    /// Which voters refuse this one.
+    pub fn refusals(&self) -> watch::Receiver<Refusals> {
+        self.refusals.clone()
+    }
+
+    /// A leader that goes has another voter take over, instead of leaving the others to find out. If nobody
+    /// does in time, they will.
+    async fn hand_over(&self, raft: &Raft) {
+        let Some(successor) = successor(raft) else { return };
+        if raft.trigger().transfer_leader(successor).await.is_err() {
+            return;
+        }
+        let mut leadership = self.leadership.clone();
+        let gone = leadership.wait_for(|leadership| !leadership.here);
+        if tokio::time::timeout(self.handover, gone).await.is_err() {
+            tracing::warn!(successor, "nobody took over the metadata quorum in time");
+        }
+    }
+
+    /// Ends everything and lets go of the directory.
+    async fn stop(&self, Running { raft, arbiter, storage }: Running) {
+        self.endpoint.close();
+        if let Err(error) = raft.shutdown().await {
+            tracing::warn!(%error, "raft did not stop in good order");
+        }
+        drop(raft);
+        arbiter.stop();
+        let joined = tokio::task::spawn_blocking(move || {
+            let _ = arbiter.join();
+            storage.close()
+        });
+        match joined.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the metadata log was not closed"),
+            Err(error) => tracing::error!(%error, "closing the metadata log panicked"),
+        }
     }
 }
 
@@ -114,22 +184,17 @@ impl MetadataLog for RaftLog {
 
     fn shutdown(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
-            let Some(Running { raft, arbiter, storage }) = self.running.lock().await.take() else {
-                return;
-            };
-            if let Err(error) = raft.shutdown().await {
-                tracing::warn!(%error, "raft did not stop in good order");
+            if let Some(running) = self.running.lock().await.take() {
+                self.hand_over(&running.raft).await;
+                self.stop(running).await;
             }
-            drop(raft);
-            arbiter.stop();
-            let joined = tokio::task::spawn_blocking(move || {
-                let _ = arbiter.join();
-                storage.close()
-            });
-            match joined.await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::error!(%error, "the metadata log was not closed"),
-                Err(error) => tracing::error!(%error, "closing the metadata log panicked"),
+        })
+    }
+
+    fn abandon(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            if let Some(running) = self.running.lock().await.take() {
+                self.stop(running).await;
             }
         })
     }
@@ -155,10 +220,10 @@ async fn open(config: &ControllerConfig) -> Result<Storage, ControllerStartError
 fn raft_config(config: &ControllerConfig) -> Result<Arc<Config>, ControllerStartError> {
     let raft = Config {
         cluster_name: "troupe".to_owned(),
-        // Shorter timeouts lose leaders to a slow disk under load.
-        election_timeout_min: 1000,
-        election_timeout_max: 2000,
-        heartbeat_interval: 250,
+        election_timeout_min: milliseconds(config.timings.election_min),
+        election_timeout_max: milliseconds(config.timings.election_max),
+        heartbeat_interval: milliseconds(config.timings.heartbeat),
+        install_snapshot_timeout: milliseconds(SNAPSHOT_PATIENCE),
         enable_pre_vote: Some(true),
         snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot_entries),
         max_in_snapshot_log_to_keep: ENTRIES_BEHIND_SNAPSHOT,
@@ -170,23 +235,53 @@ fn raft_config(config: &ControllerConfig) -> Result<Arc<Config>, ControllerStart
     Ok(Arc::new(raft))
 }
 
-async fn start_raft(
-    id: RaftNodeId,
-    config: Arc<Config>,
-    entries: EntryLog,
-    machine: ImageMachine,
-) -> Result<Raft, ControllerStartError> {
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn voters(id: RaftNodeId, config: &ControllerConfig) -> BTreeMap<RaftNodeId, BasicNode> {
+    if config.is_alone() {
+        return BTreeMap::from([(id, BasicNode::default())]);
+    }
+    let others = identity::addresses(config);
+    // Addresses come from the configuration at every start; the log keeps only who votes.
+    others.into_keys().chain([id]).map(|id| (id, BasicNode::default())).collect()
+}
+
+/// The first thing in a new log is who votes; every voter writes the same, and one becomes the leader.
+async fn found_quorum(
+    raft: &Raft,
+    voters: BTreeMap<RaftNodeId, BasicNode>,
+) -> Result<(), ControllerStartError> {
     let fault = |error: &dyn std::fmt::Display| ControllerStartError::Raft(error.to_string());
-    let raft =
-        Raft::new(id, config, NoPeers, entries, machine).await.map_err(|error| fault(&error))?;
+    let alone = voters.len() == 1;
     if !raft.is_initialized().await.map_err(|error| fault(&error))? {
-        let voters = BTreeMap::from([(id, BasicNode::default())]);
-        raft.initialize(voters).await.map_err(|error| fault(&error))?;
-    } else if !raft.metrics().borrow_watched().state.is_leader() {
+        match raft.initialize(voters).await {
+            // Somebody who was faster has sent his log already.
+            Err(RaftError::APIError(InitializeError::NotAllowed(_))) if !alone => {}
+            initialized => initialized.map_err(|error| fault(&error))?,
+        }
+    } else if alone && !raft.metrics().borrow_watched().state.is_leader() {
         // Nobody else can be leading: no reason to wait for a timeout.
         raft.trigger().elect(false).await.map_err(|error| fault(&error))?;
     }
-    Ok(raft)
+    Ok(())
+}
+
+/// Among the other voters the one that was heard last, and of those the one that has most of the log.
+fn successor(raft: &Raft) -> Option<RaftNodeId> {
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow_watched();
+    if !metrics.state.is_leader() {
+        return None;
+    }
+    let replication = metrics.replication.as_ref()?;
+    let others = metrics.membership_config.membership().voter_ids().filter(|id| *id != metrics.id);
+    others.max_by_key(|id| {
+        let heard = metrics.heartbeat.as_ref().and_then(|heard| heard.get(id).copied().flatten());
+        let matched = replication.get(id).copied().flatten();
+        (matched, heard.map(|heard| *heard))
+    })
 }
 
 /// Hands proposals to Raft in the order they came, those that have gathered at once.

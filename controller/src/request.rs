@@ -4,11 +4,12 @@ use rand::random;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use troupe_machines::cluster::{
-    ClusterError, ClusterImage, ClusterPolicy, CreatePartitions, CreateTopic, Decision,
-    DeleteTopic, ProducerIdBlock, RegisterBroker, Topic, UpdateTopic,
+    AlterPartition, Arrival, ClusterError, ClusterImage, ClusterPolicy, CreatePartitions,
+    CreateTopic, Decision, DeleteTopic, Election, LeaderBalance, PerPartition, ProducerIdBlock,
+    RegisterBroker, Topic, UpdateTopic,
 };
 use troupe_proto::error::{Error, ErrorCode};
-use troupe_proto::ids::{BrokerEpoch, NodeId, TopicId};
+use troupe_proto::ids::{BrokerEpoch, MetadataOffset, NodeId, PartitionKey, TopicId};
 use troupe_proto::internal::v1::MetadataRecord;
 
 pub(crate) enum Request {
@@ -19,6 +20,15 @@ pub(crate) enum Request {
     CreatePartitions(CreatePartitions, Responder<Arc<Topic>>),
     DeleteTopic(DeleteTopic, Responder<TopicId>),
     RegisterBroker(RegisterBroker, Responder<BrokerEpoch>),
+    EnrollBroker(RegisterBroker, Arrival, Responder<BrokerEpoch>),
+    FenceBroker(NodeId, BrokerEpoch, Responder<()>),
+    UnfenceBroker(NodeId, BrokerEpoch, Responder<()>),
+    BeginShutdown(NodeId, BrokerEpoch, Responder<MetadataOffset>),
+    UnregisterBroker(NodeId, Responder<()>),
+    AlterPartitions(NodeId, BrokerEpoch, Vec<AlterPartition>, Responder<PerPartition>),
+    ElectLeaders(Vec<PartitionKey>, Election, Responder<PerPartition>),
+    BalanceLeaders(LeaderBalance, Responder<usize>),
+    ElectLeaderless(Responder<usize>),
     AllocateProducerIds(NodeId, BrokerEpoch, Responder<ProducerIdBlock>),
 }
 
@@ -53,6 +63,31 @@ impl Request {
             Request::RegisterBroker(request, responder) => {
                 responder.park(image.register_broker(&request))
             }
+            Request::EnrollBroker(request, arrival, responder) => {
+                responder.park(image.enroll_broker(&request, arrival))
+            }
+            Request::FenceBroker(node_id, epoch, responder) => {
+                responder.park(image.fence_broker(node_id, epoch))
+            }
+            Request::UnfenceBroker(node_id, epoch, responder) => {
+                responder.park(image.unfence_broker(node_id, epoch))
+            }
+            Request::BeginShutdown(node_id, epoch, responder) => {
+                responder.park(image.begin_shutdown(node_id, epoch))
+            }
+            Request::UnregisterBroker(node_id, responder) => {
+                responder.park(image.unregister_broker(node_id))
+            }
+            Request::AlterPartitions(node_id, epoch, requests, responder) => {
+                responder.park(image.alter_partitions(node_id, epoch, &requests))
+            }
+            Request::ElectLeaders(keys, election, responder) => {
+                responder.park(Ok(image.elect_leaders(&keys, election)))
+            }
+            Request::BalanceLeaders(balance, responder) => {
+                responder.park(Ok(image.balance_leaders(balance)))
+            }
+            Request::ElectLeaderless(responder) => responder.park(Ok(image.elect_leaderless())),
             Request::AllocateProducerIds(node_id, epoch, responder) => {
                 responder.park(image.allocate_producer_ids(node_id, epoch))
             }
@@ -62,12 +97,23 @@ impl Request {
     /// Answers without having tried.
     pub fn refuse(self, error: Error) {
         match self {
-            Request::AwaitActive(responder) => responder.answer(Err(error)),
+            Request::AwaitActive(responder)
+            | Request::FenceBroker(_, _, responder)
+            | Request::UnfenceBroker(_, _, responder)
+            | Request::UnregisterBroker(_, responder) => responder.answer(Err(error)),
+            Request::BeginShutdown(_, _, responder) => responder.answer(Err(error)),
+            Request::AlterPartitions(_, _, _, responder)
+            | Request::ElectLeaders(_, _, responder) => responder.answer(Err(error)),
+            Request::BalanceLeaders(_, responder) | Request::ElectLeaderless(responder) => {
+                responder.answer(Err(error));
+            }
             Request::CreateTopic(_, responder)
             | Request::UpdateTopic(_, responder)
             | Request::CreatePartitions(_, responder) => responder.answer(Err(error)),
             Request::DeleteTopic(_, responder) => responder.answer(Err(error)),
-            Request::RegisterBroker(_, responder) => responder.answer(Err(error)),
+            Request::RegisterBroker(_, responder) | Request::EnrollBroker(_, _, responder) => {
+                responder.answer(Err(error));
+            }
             Request::AllocateProducerIds(_, _, responder) => responder.answer(Err(error)),
         }
     }

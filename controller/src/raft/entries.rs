@@ -3,6 +3,7 @@
 //! An entry is cut into chunks, because sled puts a large value into a file of its own that it never
 //! syncs. Key: index and number of the chunk, big-endian, so that the tree's order is the log's.
 
+use super::identity::Identity;
 use super::storage::{Flusher, Storage, io_error};
 use super::types::TypeConfig;
 use openraft::alias::{EntryOf, LogIdOf, VoteOf};
@@ -20,6 +21,7 @@ const CHUNK_BYTES: usize = 4096;
 const VOTE: &str = "vote";
 const COMMITTED: &str = "committed";
 const PURGED: &str = "purged";
+const IDENTITY: &str = "identity";
 
 #[derive(Clone)]
 pub(super) struct EntryLog {
@@ -41,6 +43,23 @@ impl EntryLog {
     fn set_mark<T: Serialize>(&self, name: &str, value: &T) -> io::Result<()> {
         self.marks.insert(name, encode(value)?).map_err(io_error)?;
         Ok(())
+    }
+
+    /// Of the quorum this log belongs to; `None` if it has never had several voters.
+    pub fn identity(&self) -> io::Result<Option<Identity>> {
+        self.mark(IDENTITY)
+    }
+
+    pub async fn set_identity(&mut self, identity: &Identity) -> io::Result<()> {
+        self.set_mark(IDENTITY, identity)?;
+        self.flusher.flush().await
+    }
+
+    /// Whether nothing was ever written.
+    pub fn is_empty(&self) -> io::Result<bool> {
+        let purged = self.mark::<LogIdOf<TypeConfig>>(PURGED)?;
+        let voted = self.mark::<VoteOf<TypeConfig>>(VOTE)?;
+        Ok(self.entries.is_empty() && purged.is_none() && voted.is_none())
     }
 
     /// Whole entries of these indexes, in order.

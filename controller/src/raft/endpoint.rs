@@ -1,0 +1,178 @@
+//! The called side of the quorum: `troupe.internal.v1.RaftService`, for the node's control listener.
+//!
+//! Promises: nothing reaches Raft before its caller has proved to be another voter of this cluster; bytes
+//! that make no sense are refused. Once the log is closed, every call is answered SHUTTING_DOWN.
+//! Never here: what Raft's messages mean.
+
+use super::Raft;
+use super::entries::{decode, encode};
+use super::identity::{Identity, check_vote};
+use super::network::MAX_MESSAGE_BYTES;
+use super::snapshot::Meta;
+use super::types::TypeConfig;
+use bytes::Bytes;
+use openraft::alias::{SnapshotOf, VoteOf};
+use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::sync::{Arc, Mutex, PoisonError};
+use tonic::{Request, Response, Status, Streaming};
+use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::internal::v1 as pb;
+use troupe_proto::internal::v1::install_snapshot_request::Part;
+use troupe_proto::internal::v1::raft_service_server::{RaftService, RaftServiceServer};
+
+/// An image larger than this is no image.
+const MAX_SNAPSHOT_BYTES: u64 = 1 << 30;
+
+/// Serves the other voters. Clones are the same endpoint.
+#[derive(Clone)]
+pub struct RaftEndpoint {
+    /// `None`: this node votes alone, and nobody may call.
+    identity: Option<Arc<Identity>>,
+    raft: Arc<Mutex<Option<Raft>>>,
+}
+
+impl RaftEndpoint {
+    pub(super) fn new(identity: Option<Arc<Identity>>, raft: Raft) -> RaftEndpoint {
+        RaftEndpoint { identity, raft: Arc::new(Mutex::new(Some(raft))) }
+    }
+
+    /// To be added to the routes of the listener that the list of voters names.
+    pub fn into_service(self) -> RaftServiceServer<RaftEndpoint> {
+        RaftServiceServer::new(self)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    pub(super) fn close(&self) {
+        self.raft.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    fn check(&self, caller: Option<pb::RaftCaller>) -> Result<pb::RaftCaller, Error> {
+        let alone = || Error::new(ErrorCode::InconsistentVoterSet, "this controller votes alone");
+        self.identity.as_ref().ok_or_else(alone)?.check(caller)
+    }
+
+    fn raft(&self) -> Result<Raft, Error> {
+        let raft = self.raft.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        raft.ok_or_else(stopped)
+    }
+}
+
+fn stopped() -> Error {
+    Error::new(ErrorCode::ShuttingDown, "this voter is stopping")
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    decode(bytes).map_err(|_| {
+        let message = "a message of the quorum that makes no sense here; run the same version on \
+                       all voters";
+        Error::new(ErrorCode::InvalidRequest, message)
+    })
+}
+
+/// Raft answers, or has stopped.
+fn answer<T: Serialize, E>(answered: Result<T, E>) -> Result<Bytes, Error> {
+    let answer = answered.map_err(|_| stopped())?;
+    let internal = |error: std::io::Error| Error::new(ErrorCode::Internal, error.to_string());
+    encode(&answer).map(Bytes::from).map_err(internal)
+}
+
+/// The vote and place of a snapshot, and the image, complete.
+async fn receive(
+    endpoint: &RaftEndpoint,
+    mut parts: Streaming<pb::InstallSnapshotRequest>,
+) -> Result<(VoteOf<TypeConfig>, Meta, Vec<u8>), Status> {
+    let invalid = |message: &str| Error::new(ErrorCode::InvalidRequest, message);
+    let first = parts.message().await?.and_then(|request| request.part);
+    let Some(Part::Head(head)) = first else {
+        return Err(invalid("a snapshot begins with its head").into());
+    };
+    let caller = endpoint.check(head.caller)?;
+    let (vote, meta): (VoteOf<TypeConfig>, Meta) = parse(&head.message)?;
+    check_vote(&caller, &vote)?;
+    if head.length > MAX_SNAPSHOT_BYTES {
+        return Err(invalid("a snapshot too large").with("limit", MAX_SNAPSHOT_BYTES).into());
+    }
+    let length = head.length as usize;
+    let mut image = Vec::new();
+    while let Some(request) = parts.message().await? {
+        let Some(Part::Chunk(chunk)) = request.part else {
+            return Err(invalid("a snapshot goes on with chunks").into());
+        };
+        if image.len() + chunk.len() > length {
+            return Err(invalid("a snapshot longer than it said").into());
+        }
+        image.extend_from_slice(&chunk);
+    }
+    if image.len() < length {
+        return Err(invalid("a snapshot shorter than it said").into());
+    }
+    Ok((vote, meta, image))
+}
+
+#[tonic::async_trait]
+impl RaftService for RaftEndpoint {
+    async fn append_entries(
+        &self,
+        request: Request<pb::AppendEntriesRequest>,
+    ) -> Result<Response<pb::AppendEntriesResponse>, Status> {
+        let pb::AppendEntriesRequest { caller, message } = request.into_inner();
+        let caller = self.check(caller)?;
+        let entries: AppendEntriesRequest<TypeConfig> = parse(&message)?;
+        check_vote(&caller, &entries.vote)?;
+        let message = answer(self.raft()?.append_entries(entries).await)?;
+        Ok(Response::new(pb::AppendEntriesResponse { message }))
+    }
+
+    async fn request_vote(
+        &self,
+        request: Request<pb::RequestVoteRequest>,
+    ) -> Result<Response<pb::RequestVoteResponse>, Status> {
+        let pb::RequestVoteRequest { caller, message } = request.into_inner();
+        let caller = self.check(caller)?;
+        let vote: VoteRequest<TypeConfig> = parse(&message)?;
+        check_vote(&caller, &vote.vote)?;
+        let message = answer(self.raft()?.vote(vote).await)?;
+        Ok(Response::new(pb::RequestVoteResponse { message }))
+    }
+
+    async fn request_pre_vote(
+        &self,
+        request: Request<pb::RequestPreVoteRequest>,
+    ) -> Result<Response<pb::RequestPreVoteResponse>, Status> {
+        let pb::RequestPreVoteRequest { caller, message } = request.into_inner();
+        let caller = self.check(caller)?;
+        let vote: VoteRequest<TypeConfig> = parse(&message)?;
+        check_vote(&caller, &vote.vote)?;
+        let message = answer(self.raft()?.pre_vote(vote).await)?;
+        Ok(Response::new(pb::RequestPreVoteResponse { message }))
+    }
+
+    async fn install_snapshot(
+        &self,
+        request: Request<Streaming<pb::InstallSnapshotRequest>>,
+    ) -> Result<Response<pb::InstallSnapshotResponse>, Status> {
+        let (vote, meta, snapshot) = receive(self, request.into_inner()).await?;
+        // What cannot be read must not stop Raft.
+        super::snapshot::decode_image(&snapshot).map_err(|_| {
+            Error::new(ErrorCode::InvalidRequest, "a snapshot that makes no sense here")
+        })?;
+        let snapshot = SnapshotOf::<TypeConfig, _> { meta, snapshot };
+        let message = answer(self.raft()?.install_full_snapshot(vote, snapshot).await)?;
+        Ok(Response::new(pb::InstallSnapshotResponse { message }))
+    }
+
+    async fn transfer_leadership(
+        &self,
+        request: Request<pb::TransferLeadershipRequest>,
+    ) -> Result<Response<pb::TransferLeadershipResponse>, Status> {
+        let pb::TransferLeadershipRequest { caller, message } = request.into_inner();
+        let caller = self.check(caller)?;
+        let transfer: TransferLeaderRequest<TypeConfig> = parse(&message)?;
+        check_vote(&caller, transfer.from_leader())?;
+        let message = answer(self.raft()?.handle_transfer_leader(transfer).await)?;
+        Ok(Response::new(pb::TransferLeadershipResponse { message }))
+    }
+}
