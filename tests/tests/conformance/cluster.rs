@@ -209,6 +209,10 @@ async fn replicas_say_what_they_hold() {
 async fn actors_are_a_tree_by_their_addresses() {
     let server = Server::get().await;
     let topic = server.new_topic(3, &[]).await.name;
+    // A partition that answers has its actor.
+    for partition in 0..3 {
+        server.produce(&topic, partition, batch_of(&[Sample::of("x", 1)]), Acks::All).await;
+    }
     let mut chaos = ChaosServiceClient::new(server.channel());
     let (mut actors, mut page_token) = (Vec::new(), String::new());
     loop {
