@@ -4,8 +4,10 @@
 use super::actor::PartitionActor;
 use super::message::{Checkpoint, EnforceRetention, Rest, Retire, Update};
 use super::opening::{log_config, now, replica_config};
-use actix::{Actor, ActorContext, AsyncContext, Handler};
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 use troupe_log::RetentionPolicy;
 use troupe_machines::replica::Effects;
 
@@ -85,9 +87,19 @@ impl Handler<EnforceRetention> for PartitionActor {
 impl Handler<Retire> for PartitionActor {
     type Result = ();
 
-    /// The last message: whatever is parked is answered, the log is closed, the actor stops.
+    /// The last message. A flush that is under way is waited for: of an error only the first who asks the
+    /// disk is told, and that must not be the one whose answer nobody hears any more.
     fn handle(&mut self, Retire { delete, done }: Retire, ctx: &mut <Self as Actor>::Context) {
         self.take_turn(ctx);
+        let board = Arc::clone(&self.board);
+        let idle = async move { board.flushes.idle().await };
+        ctx.wait(idle.into_actor(self).map(move |(), actor, ctx| actor.retire(delete, done, ctx)));
+    }
+}
+
+impl PartitionActor {
+    /// Whatever is parked is answered, the log is closed, the actor stops.
+    fn retire(&mut self, delete: bool, done: oneshot::Sender<()>, ctx: &mut Context<Self>) {
         self.guard.disarm();
         let mut effects = Effects::new();
         if !delete && let Ok(flushed_end) = self.log().flush() {
