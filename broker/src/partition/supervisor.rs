@@ -56,7 +56,7 @@ pub struct UpdatePartition {
     pub leader_state: LeaderState,
 }
 
-/// Stop the partition's actor for good.
+/// Stop the partition's actor for good. Done when nobody works in its directory any more.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct RetirePartition {
@@ -86,6 +86,8 @@ struct Child {
     panics: Vec<Instant>,
     /// Checkpoint intervals since it was last used.
     idle: u32,
+    /// Closes when the last recovery of its log has ended.
+    recovered: Option<oneshot::Receiver<()>>,
 }
 
 pub struct Supervisor {
@@ -153,7 +155,11 @@ impl Supervisor {
             (child.setup.dir.clone(), Arc::clone(&child.setup.config), child.generation);
         let board = Arc::clone(&child.handle.board);
         let (recoveries, node_id, me) = (Arc::clone(&self.recoveries), self.node_id, ctx.address());
+        let (ended, recovered) = oneshot::channel();
+        child.recovered = Some(recovered);
         tokio::task::spawn_local(async move {
+            // Dropped last, whichever way this ends.
+            let _ended = ended;
             board.flushes.idle().await;
             if board.flushes.has_failed() {
                 let message =
@@ -162,6 +168,9 @@ impl Supervisor {
                 return me.do_send(LogOpened { key, generation, result });
             }
             let Ok(_permit) = recoveries.acquire_owned().await else { return };
+            if board.state() == ActorState::Retired {
+                return;
+            }
             let open = move || opening::open(dir, key, node_id, &config);
             // Fails only if recovery panicked, which is a bug that must not pass for an empty log.
             let result = tokio::task::spawn_blocking(open).await;
@@ -197,9 +206,9 @@ impl Handler<StartPartition> for Supervisor {
         StartPartition { handle, setup }: StartPartition,
         ctx: &mut Self::Context,
     ) {
-        let key = handle.key();
+        let (key, panics) = (handle.key(), Vec::new());
         self.children
-            .insert(key, Child { handle, setup, generation: 0, panics: Vec::new(), idle: 0 });
+            .insert(key, Child { handle, setup, generation: 0, panics, idle: 0, recovered: None });
         self.open(key, ctx);
     }
 }
@@ -294,13 +303,27 @@ impl Handler<RetirePartition> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, retire: RetirePartition, _: &mut Self::Context) {
-        let Some(child) = self.children.remove(&retire.key) else { return };
+        let Some(mut child) = self.children.remove(&retire.key) else { return };
+        let RetirePartition { delete, done, .. } = retire;
+        let (closed, closing) = oneshot::channel();
         let running = child.handle.board.state() == ActorState::Running;
-        let delete = retire.delete;
-        // Without an actor nothing is open; dropping the message tells whoever waits.
-        if !(running && child.handle.tell(Retire { delete, done: retire.done })) {
+        // Without an actor nothing is open, but its log may be about to be.
+        if !(running && child.handle.tell(Retire { delete, done: closed })) {
             child.handle.uninstall(ActorState::Retired, None);
             child.handle.board.retire(delete);
         }
     }
 }
+        tokio::task::spawn_local(async move {
+            // An error: the actor died before it came to that, and nobody builds another.
+            if closing.await.is_err() {
+                child.handle.uninstall(ActorState::Retired, None);
+                child.handle.board.retire(delete);
+            }
+            if let Some(recovered) = child.recovered.take() {
+                // Nothing is ever sent: it closes.
+                let _ = recovered.await;
+            }
+            // Whoever asked may be gone.
+            let _ = done.send(());
+        });
