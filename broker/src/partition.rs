@@ -11,6 +11,8 @@ mod message;
 mod opening;
 mod responder;
 mod supervisor;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 pub use board::{ActorState, Board};

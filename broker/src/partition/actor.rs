@@ -9,10 +9,10 @@ use super::board::{ActorState, Board};
 use super::flusher::Flusher;
 use super::guard::DownGuard;
 use super::message::{
-    Append, Appended, Describe, Description, Die, FindOffset, Flushed, FoundOffset,
-    MAILBOX_CAPACITY, OffsetQuery, Read, ReadAnswer,
+    Append, Appended, Describe, Description, Die, FindOffset, Flushed, FoundOffset, OffsetQuery,
+    Read, ReadAnswer,
 };
-use super::opening::{Opened, now};
+use super::opening::{Opened, log_config, now, replica_config};
 use super::responder::Responder;
 use crate::metrics::NodeMetrics;
 use actix::{
@@ -91,9 +91,12 @@ impl Actor for PartitionActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
-        let mut effects = Effects::new();
-        self.replica.become_leader(now(), self.leader_state.clone(), &mut effects);
+        let (now, mut effects) = (now(), Effects::new());
+        // The log was opened with the configuration of then, which may have changed meanwhile.
+        let config = Arc::clone(&self.config);
+        self.log().set_config(log_config(&config));
+        self.replica.reconfigure(now, replica_config(&config), &mut effects);
+        self.replica.become_leader(now, self.leader_state.clone(), &mut effects);
         self.perform(effects, ctx);
         self.board.publish_high_watermark(self.replica.high_watermark());
     }

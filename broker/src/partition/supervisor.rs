@@ -9,7 +9,7 @@ use super::board::ActorState;
 use super::flusher::Flusher;
 use super::guard::{Down, DownGuard};
 use super::handle::PartitionHandle;
-use super::message::{Checkpoint, EnforceRetention, Rest, Retire, Update};
+use super::message::{Checkpoint, EnforceRetention, MAILBOX_CAPACITY, Rest, Retire, Update};
 use super::opening::{self, Opened};
 use crate::allocator;
 use crate::metrics::NodeMetrics;
@@ -225,7 +225,7 @@ impl Handler<LogOpened> for Supervisor {
             Ok(log) => {
                 let me = ctx.address().recipient();
                 let guard = DownGuard::new(me, opened.key, opened.generation);
-                let actor = PartitionActor::new(Parts {
+                let parts = Parts {
                     board: Arc::clone(&child.handle.board),
                     opened: log,
                     config: Arc::clone(&child.setup.config),
@@ -233,8 +233,12 @@ impl Handler<LogOpened> for Supervisor {
                     flusher: self.flusher.clone(),
                     metrics: Arc::clone(&self.metrics),
                     guard,
-                });
-                child.handle.install(actor.start());
+                };
+                // Others send as soon as they see it, which is before it has started.
+                child.handle.install(PartitionActor::create(|ctx| {
+                    ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
+                    PartitionActor::new(parts)
+                }));
             }
             Err(error) => {
                 tracing::error!(partition = %child.handle.board, %error, "the log cannot be opened");
@@ -312,8 +316,6 @@ impl Handler<RetirePartition> for Supervisor {
             child.handle.uninstall(ActorState::Retired, None);
             child.handle.board.retire(delete);
         }
-    }
-}
         tokio::task::spawn_local(async move {
             // An error: the actor died before it came to that, and nobody builds another.
             if closing.await.is_err() {
@@ -327,3 +329,5 @@ impl Handler<RetirePartition> for Supervisor {
             // Whoever asked may be gone.
             let _ = done.send(());
         });
+    }
+}

@@ -1,0 +1,204 @@
+//! Promises of supervisor, handle and actor together, where messages cross each other.
+
+#![allow(clippy::unwrap_used, reason = "a fixture that cannot be set up fails its test")]
+
+use super::*;
+use crate::NodeConfig;
+use crate::metrics::NodeMetrics;
+use actix::{Actor, Addr, System};
+use std::sync::Arc;
+use tokio::sync::oneshot::error::TryRecvError;
+use tokio::sync::{Semaphore, oneshot};
+use troupe_machines::config::TopicConfig;
+use troupe_machines::replica::LeaderState;
+use troupe_proto::batch::{Compression, ProducedBatch, RecordSetBuilder, Verified};
+use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::ids::{LeaderEpoch, NodeId, PartitionId, PartitionKey, TopicId};
+use troupe_proto::rope::Rope;
+use troupe_proto::v1::Acks;
+
+struct Shard {
+    directory: tempfile::TempDir,
+    recoveries: Arc<Semaphore>,
+    metrics: Arc<NodeMetrics>,
+    supervisor: Addr<Supervisor>,
+}
+
+impl Shard {
+    /// On the current thread; recovers `recoveries` logs at a time.
+    fn start(recoveries: usize) -> Self {
+        let recoveries = Arc::new(Semaphore::new(recoveries));
+        let metrics = Arc::new(NodeMetrics::new(1));
+        let supervisor = Supervisor::new(
+            NodeId(1),
+            Arc::clone(&recoveries),
+            Flusher::start(1).unwrap(),
+            Arc::clone(&metrics),
+            &NodeConfig::default(),
+        );
+        let directory = tempfile::tempdir().unwrap();
+        Self { directory, recoveries, metrics, supervisor: supervisor.start() }
+    }
+
+    fn open(&self, name: &str) -> Arc<PartitionHandle> {
+        let key =
+            PartitionKey { topic_id: TopicId(uuid::Uuid::new_v4()), partition: PartitionId(0) };
+        let metrics = Arc::new(self.metrics.topic(name));
+        let handle = Arc::new(PartitionHandle::new(Board::new(key, name.into(), metrics), 0));
+        let setup = PartitionSetup {
+            dir: self.directory.path().join(name),
+            config: Arc::new(TopicConfig::default()),
+            leader_state: leader_state(),
+        };
+        self.supervisor.do_send(StartPartition { handle: Arc::clone(&handle), setup });
+        handle
+    }
+
+    fn retire(&self, handle: &PartitionHandle) -> oneshot::Receiver<()> {
+        let (done, retired) = oneshot::channel();
+        self.supervisor.do_send(RetirePartition { key: handle.key(), delete: true, done });
+        retired
+    }
+
+    /// Returns when all that the supervisor was told before has been done.
+    async fn settled(&self) {
+        let other = self.open("other");
+        other.describe().await.unwrap();
+        self.retire(&other).await.unwrap();
+    }
+}
+
+fn leader_state() -> LeaderState {
+    LeaderState { leader_epoch: LeaderEpoch(0), replicas: vec![NodeId(1)], isr: vec![NodeId(1)] }
+}
+
+async fn append(handle: &PartitionHandle, value: &[u8]) -> Result<Appended, Error> {
+    let mut records = RecordSetBuilder::new();
+    records.push(now().as_timestamp(), None, Some(value), &[]);
+    let built = records.finish(Compression::None, None).unwrap();
+    let header = built.header;
+    let batch = ProducedBatch {
+        last_offset_delta: header.last_offset_delta,
+        base_timestamp: header.base_timestamp,
+        max_timestamp: header.max_timestamp,
+        producer: None,
+        record_count: header.record_count,
+        attributes: header.attributes,
+        payload_crc: Some(header.payload_crc),
+        payload: Rope::from(built.payload),
+    };
+    let verified = Verified { payload_crc: header.payload_crc, keyless: true };
+    let (acks, timeout_ms, patience) = (Acks::All, 30_000, REBUILD_PATIENCE);
+    let (responder, answer) = Responder::channel();
+    handle.append(AppendRequest { batch, verified, acks, timeout_ms, patience }, responder).await;
+    answer.await.unwrap()
+}
+
+#[test]
+fn a_change_that_comes_while_the_log_is_recovered_is_in_force_afterwards() {
+    System::new().block_on(async {
+        let shard = Shard::start(0);
+        let handle = shard.open("changed");
+        let config = TopicConfig { max_message_bytes: 200, ..TopicConfig::default() };
+        let (config, leader_state) = (Arc::new(config), leader_state());
+        shard.supervisor.do_send(UpdatePartition { key: handle.key(), config, leader_state });
+        tokio::task::yield_now().await;
+        shard.recoveries.add_permits(1);
+        append(&handle, &[0; 50]).await.unwrap();
+        let error = append(&handle, &[0; 500]).await.unwrap_err();
+        assert_eq!(error.code, ErrorCode::RecordTooLarge);
+    });
+}
+
+/// A topic of the same name uses the same directory: whoever still recovers there would cut what it writes.
+#[cfg(unix)]
+#[test]
+fn a_partition_counts_as_retired_only_when_nobody_recovers_its_log() {
+    System::new().block_on(async {
+        let shard = Shard::start(2);
+        let dir = shard.directory.path().join("slow");
+        std::fs::create_dir(&dir).unwrap();
+        let pipe = dir.join("partition.metadata");
+        let path = std::ffi::CString::new(pipe.to_str().unwrap()).unwrap();
+        // SAFETY: the path is a string that ends with a zero.
+        assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
+        let handle = shard.open("slow");
+        // Returns when recovery has opened the other end; it waits for us then.
+        let open = move || std::fs::OpenOptions::new().write(true).open(pipe);
+        let writer = tokio::task::spawn_blocking(open).await.unwrap().unwrap();
+
+        let mut retired = shard.retire(&handle);
+        shard.settled().await;
+        assert_eq!(retired.try_recv(), Err(TryRecvError::Empty), "recovery is under way");
+        drop(writer);
+        retired.await.unwrap();
+        assert_eq!(append(&handle, b"late").await.unwrap_err().code, ErrorCode::UnknownTopic);
+    });
+}
+
+#[test]
+fn recoveries_that_wait_for_their_turn_do_not_hold_up_a_retirement() {
+    System::new().block_on(async {
+        let shard = Shard::start(0);
+        let handle = shard.open("queued");
+        let retired = shard.retire(&handle);
+        tokio::task::yield_now().await;
+        shard.recoveries.add_permits(1);
+        retired.await.unwrap();
+        shard.settled().await;
+        assert_eq!(handle.board.state(), ActorState::Retired);
+    });
+}
+
+#[test]
+fn an_actor_that_dies_before_it_can_retire_leaves_nobody_waiting() {
+    System::new().block_on(async {
+        let shard = Shard::start(1);
+        let handle = shard.open("dying");
+        let latest = handle.describe().await.unwrap().log_end;
+        let retired = shard.retire(&handle);
+        // Both stand in its mailbox or it is gone already when the supervisor sends the second.
+        handle.tell(Die::Stop);
+        retired.await.unwrap();
+        handle.readable(latest).await;
+        assert_eq!(handle.board.state(), ActorState::Retired);
+    });
+}
+
+/// Only the first who asks the disk after an error is told of it.
+#[test]
+fn a_log_is_not_closed_while_its_flush_is_under_way() {
+    System::new().block_on(async {
+        let shard = Shard::start(1);
+        let handle = shard.open("flushing");
+        append(&handle, b"one").await.unwrap();
+        let flush = handle.board.flushes.enter().unwrap();
+        let mut retired = shard.retire(&handle);
+        shard.settled().await;
+        assert_eq!(retired.try_recv(), Err(TryRecvError::Empty), "a flush is under way");
+        drop(flush);
+        retired.await.unwrap();
+    });
+}
+
+/// Many may have waited for it; other shards' requests come at once.
+#[test]
+fn a_new_actor_takes_a_crowd_from_the_first_moment() {
+    System::new().block_on(async {
+        let shard = Shard::start(1);
+        for round in 0..50 {
+            let handle = shard.open(&format!("crowded-{round}"));
+            let crowd = {
+                let handle = Arc::clone(&handle);
+                std::thread::spawn(move || {
+                    while handle.board.state() != ActorState::Running {
+                        std::hint::spin_loop();
+                    }
+                    (0..200).filter(|_| !handle.tell(message::Checkpoint)).count()
+                })
+            };
+            let refused = tokio::task::spawn_blocking(move || crowd.join().unwrap()).await.unwrap();
+            assert_eq!(refused, 0, "in round {round}");
+        }
+    });
+}
