@@ -6,12 +6,9 @@ use crate::connection::Purpose;
 use futures::stream::{BoxStream, StreamExt};
 use std::sync::Arc;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::wrappers::UnboundedReceiverStream;
 use troupe_proto::log::v1::{FetchPosition, FetchStreamRequest, TopicPartition};
 use troupe_proto::wire::FetchStreamResponse;
-
-/// Requests are few: positions when leaders move, credit four times per window.
-const CAPACITY: usize = 64;
 
 /// What a stream tells the reader.
 pub(super) type Events = BoxStream<'static, Event<FetchStreamResponse>>;
@@ -20,7 +17,9 @@ pub(super) type Events = BoxStream<'static, Event<FetchStreamResponse>>;
 pub(super) struct NodeStream {
     pub number: u64,
     pub endpoint: Arc<str>,
-    requests: mpsc::Sender<FetchStreamRequest>,
+    /// Never full: a grant that did not get through would stop the stream for good. What waits is bounded
+    /// all the same: positions when leaders move, one drop per partition, and grants only for what came.
+    requests: mpsc::UnboundedSender<FetchStreamRequest>,
     credit: u64,
     /// Bytes that were read and not granted again yet.
     consumed: u64,
@@ -35,19 +34,19 @@ impl NodeStream {
         positions: Vec<FetchPosition>,
         credit: u64,
     ) -> (Self, Events) {
-        let (requests, waiting) = mpsc::channel(CAPACITY);
+        let (requests, waiting) = mpsc::unbounded_channel();
         let first = FetchStreamRequest { positions, drop: vec![], credit_bytes: credit };
-        requests.try_send(first).expect("a new channel has room");
+        requests.send(first).expect("the receiver is in the same function");
         let node = endpoint.clone();
         let opening = async move {
             let channel = client.connections.open_or_fall_back(&node, Purpose::Fetch).await?;
-            Ok(fetch_stream(channel, ReceiverStream::new(waiting)).await?)
+            Ok(fetch_stream(channel, UnboundedReceiverStream::new(waiting)).await?)
         };
         let events = events(Box::pin(opening)).boxed();
         (Self { number, endpoint, requests, credit, consumed: 0 }, events)
     }
 
-    /// Adds positions. False: the stream takes nothing at the moment.
+    /// Adds positions. False: the stream has ended.
     pub(super) fn add(&mut self, positions: Vec<FetchPosition>) -> bool {
         self.send(FetchStreamRequest { positions, drop: vec![], credit_bytes: 0 })
     }
@@ -73,6 +72,25 @@ impl NodeStream {
     }
 
     fn send(&mut self, request: FetchStreamRequest) -> bool {
-        self.requests.try_send(request).is_ok()
+        self.requests.send(request).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Many partitions that end at once leave no room that a grant would need.
+    #[test]
+    fn a_grant_gets_through_however_many_requests_wait() {
+        let (requests, mut waiting) = mpsc::unbounded_channel();
+        let mut stream =
+            NodeStream { number: 1, endpoint: "n:1".into(), requests, credit: 100, consumed: 0 };
+        for partition in 0..1000 {
+            stream.drop_partition(TopicPartition { partition, ..Default::default() });
+        }
+        stream.consumed(100);
+        let granted = std::iter::from_fn(|| waiting.try_recv().ok()).map(|r| r.credit_bytes);
+        assert_eq!(granted.sum::<u64>(), 100);
     }
 }
