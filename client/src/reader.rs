@@ -164,14 +164,15 @@ impl Reader {
     /// Goes on from another offset; also with a partition that an error has ended.
     pub fn seek(&mut self, partition: PartitionId, offset: Offset) {
         let Some(tracked) = self.positions.get_mut(partition) else { return };
-        let (end, stream) = (tracked.end, tracked.source);
+        let (end, stream) = (tracked.end, tracked.stream);
         self.positions.insert(partition, offset, end);
         self.ready.retain(|ready| match ready {
             Ready::Batch(batch) => batch.partition != partition,
             Ready::Error(_) | Ready::Credit { .. } => true,
         });
-        // What is under way on the stream would be taken for what comes now.
-        if let Source::Stream(stream) = stream {
+        // What is under way on the stream would be taken for what comes now, even if it was not wanted any
+        // more: a node goes on until it hears so.
+        if let Some(stream) = stream {
             self.streams.retain(|open| open.number != stream);
             self.events.remove(&stream);
             self.positions.lose(stream);
@@ -391,6 +392,7 @@ impl Reader {
         for &(partition, _) in partitions {
             if let Some(tracked) = self.positions.get_mut(partition) {
                 tracked.source = Source::Stream(number);
+                tracked.stream = Some(number);
             }
         }
     }

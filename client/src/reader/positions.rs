@@ -37,6 +37,8 @@ pub(super) struct Tracked {
     pub end: Option<Offset>,
     pub high_watermark: Option<Offset>,
     pub source: Source,
+    /// The stream it was last asked of, which may still push some of it.
+    pub stream: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -48,7 +50,8 @@ impl Positions {
     pub(super) fn insert(&mut self, partition: PartitionId, start: Offset, end: Option<Offset>) {
         let over = end.is_some_and(|end| start >= end);
         let source = if over { Source::Over } else { Source::None };
-        let tracked = Tracked { next: start, received: start, end, high_watermark: None, source };
+        let (next, received) = (start, start);
+        let tracked = Tracked { next, received, end, high_watermark: None, source, stream: None };
         self.partitions.insert(partition, tracked);
     }
 

@@ -124,6 +124,22 @@ async fn an_offset_that_is_gone_is_an_error_and_seek_goes_on() {
     assert_eq!(numbers(&records, 0), (12..20).collect::<Vec<_>>());
 }
 
+/// What a node pushed past the end, before it heard that no more is wanted, is not taken for what comes.
+#[tokio::test]
+async fn seek_goes_back_from_the_end_without_skipping_a_record() {
+    let (_cluster, client) = Cluster::with_topic(1).await;
+    fill(&client, 1, 20, 5, Compression::None).await;
+    let config = ReaderConfig { max_partition_bytes: 1, ..to_the_end() };
+    let mut reader = client.reader("t", config).await.unwrap();
+    fill(&client, 1, 20, 5, Compression::None).await;
+    while let Some(batch) = reader.next_batch().await {
+        assert!(batch.unwrap().header.end_offset() <= Offset(20));
+    }
+    reader.seek(PartitionId(0), Offset(0));
+    let records: Vec<_> = reader.records().map(|record| record.unwrap()).collect().await;
+    assert_eq!(numbers(&records, 0), (0..20).collect::<Vec<_>>());
+}
+
 #[tokio::test]
 async fn a_reader_at_the_end_waits_for_what_comes() {
     let (_cluster, client) = Cluster::with_topic(1).await;
