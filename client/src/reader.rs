@@ -138,7 +138,10 @@ impl Reader {
                 () = async { sleep_until(mend_at.expect("only with a time")).await },
                     if mend_at.is_some() => {}
                 // A leader that is found ends the waiting.
-                Ok(()) = self.changes.changed(), if mend_at.is_some() => self.mend_at = None,
+                Ok(()) = self.changes.changed() => {
+                    self.mend_at = None;
+                    self.add_partitions();
+                }
             }
         }
     }
@@ -322,6 +325,26 @@ impl Reader {
         let pause = BACKOFF.saturating_mul(1 << self.failures.min(10)).min(BACKOFF_MAX);
         self.failures += 1;
         self.mend_at = Some(Instant::now() + pause);
+    }
+
+    /// Partitions that the topic got meanwhile: their records are newer than this reader, so it wants all of
+    /// them, unless it reads certain partitions or up to an end.
+    fn add_partitions(&mut self) {
+        if self.config.until_end || self.config.partitions != Partitions::All {
+            return;
+        }
+        let described = self.client.metadata.topic_of_any_age(&self.topic);
+        let Some(topic) = described.filter(|topic| topic.topic_id == self.topic_id) else { return };
+        for partition in topic.partitions.iter().map(|described| described.partition) {
+            if self.positions.get(partition).is_none() {
+                let start = match &self.config.start {
+                    Start::Offset(offset) => *offset,
+                    Start::Each(each) => each.get(&partition).copied().unwrap_or(Offset::ZERO),
+                    Start::Earliest | Start::Latest | Start::Timestamp(_) => Offset::ZERO,
+                };
+                self.positions.insert(partition, start, None);
+            }
+        }
     }
 
     /// Finds streams for the partitions that have none.

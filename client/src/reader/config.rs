@@ -7,6 +7,7 @@ use troupe_proto::ids::{Offset, PartitionId};
 /// Which partitions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Partitions {
+    /// Also those that are added while it reads, from their first record on, unless it stops at the end.
     #[default]
     All,
     Only(Vec<PartitionId>),

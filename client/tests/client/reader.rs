@@ -140,6 +140,23 @@ async fn seek_goes_back_from_the_end_without_skipping_a_record() {
     assert_eq!(numbers(&records, 0), (0..20).collect::<Vec<_>>());
 }
 
+/// Records of a partition that is added are newer than the reader, so it begins with the first.
+#[tokio::test]
+async fn partitions_that_are_added_are_read_too() {
+    let (cluster, client) = Cluster::with_topic(1).await;
+    let config = ReaderConfig { start: Start::Latest, ..ReaderConfig::default() };
+    let mut reader = client.reader("t", config).await.unwrap();
+    fill(&client, 1, 3, 3, Compression::None).await;
+    assert_eq!(reader.next_batch().await.unwrap().unwrap().partition, PartitionId(0));
+    cluster.state().topics.get_mut("t").unwrap().1.push(Default::default());
+    let producer = client.producer(ProducerConfig::default()).await.unwrap();
+    let record = ProducerRecord::new("t").value("new").partition(1);
+    producer.send(record).await.unwrap().await.unwrap();
+    let next = tokio::time::timeout(std::time::Duration::from_secs(20), reader.next_batch());
+    let batch = next.await.expect("the new partition is read").unwrap().unwrap();
+    assert_eq!((batch.partition, batch.header.base_offset), (PartitionId(1), Offset(0)));
+}
+
 #[tokio::test]
 async fn a_reader_at_the_end_waits_for_what_comes() {
     let (_cluster, client) = Cluster::with_topic(1).await;
