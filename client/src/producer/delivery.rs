@@ -7,6 +7,7 @@ use super::record::RecordMetadata;
 use crate::error::ClientError;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -79,7 +80,11 @@ impl Completion {
         };
         for Waiting { index, timestamp_ms, callback } in due {
             let result = self.result(index, timestamp_ms);
-            callback(result.expect("the run that holds it has just been settled"));
+            let result = result.expect("the run that holds it has just been settled");
+            // It is the caller's code: it must not take the sender, and everybody's records, with it.
+            if catch_unwind(AssertUnwindSafe(|| callback(result))).is_err() {
+                tracing::error!(partition = %self.partition, index, "a callback panicked");
+            }
         }
         wakers.into_iter().for_each(Waker::wake);
     }

@@ -411,12 +411,8 @@ impl Sender {
         self.poll_all();
     }
 
-    /// Nothing stays unanswered.
     async fn end(mut self) {
-        for queue in self.accumulator.queues() {
-            let settled = queue.with(Queue::abort);
-            self.accumulator.finish(settled);
-        }
+        self.give_up();
         // Half-closed: a node answers what it has and ends the stream.
         self.streams.clear();
         let acks_none = self.accumulator.config.acks == Acks::None;
@@ -424,5 +420,22 @@ impl Sender {
             let _ =
                 timeout(LAST_WORDS, async { while self.events.next().await.is_some() {} }).await;
         }
+    }
+
+    /// Nothing stays unanswered, and nothing more is taken.
+    fn give_up(&mut self) {
+        self.accumulator.closed.store(true, Ordering::Release);
+        self.accumulator.memory.close();
+        for queue in self.accumulator.queues() {
+            let settled = queue.with(Queue::abort);
+            self.accumulator.finish(settled);
+        }
+    }
+}
+
+impl Drop for Sender {
+    /// A runtime that is shut down drops its tasks: who waits elsewhere is told.
+    fn drop(&mut self) {
+        self.give_up();
     }
 }

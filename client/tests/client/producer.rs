@@ -57,6 +57,36 @@ async fn a_delivery_tells_where_its_record_is() {
     assert_eq!(metrics.buffer_available, 32 << 20);
 }
 
+/// P10, P11: what a callback does wrong is its own affair.
+#[tokio::test]
+async fn a_callback_that_panics_holds_nobody_else_up() {
+    let (_cluster, client) = Cluster::with_topic(1).await;
+    let producer = client.producer(eager()).await.unwrap();
+    producer.send_with(record(0), |_| panic!("as the test wants")).await.unwrap();
+    let second = producer.send(record(1)).await.unwrap();
+    let answer = tokio::time::timeout(Duration::from_secs(20), second).await;
+    assert_eq!(answer.expect("it resolves").unwrap().offset, Some(Offset(1)));
+    producer.close(Duration::from_secs(20)).await.unwrap();
+    assert_eq!(producer.metrics().buffer_available, 32 << 20);
+}
+
+/// Deliveries may be awaited on another runtime than the one that the producer had.
+#[test]
+fn deliveries_resolve_when_the_runtime_is_shut_down() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (producer, delivery, _cluster) = runtime.block_on(async {
+        let (cluster, client) = Cluster::with_topic(1).await;
+        cluster.fault([Fault::Ignore]);
+        let producer = client.producer(eager()).await.unwrap();
+        let delivery = producer.send(record(0)).await.unwrap();
+        cluster.until(|state| state.faults.is_empty()).await;
+        (producer, delivery, cluster)
+    });
+    drop(runtime);
+    assert_eq!(delivery.now(), Some(Err(ClientError::Closed { sent: true })));
+    assert_eq!(producer.metrics().buffer_available, 32 << 20);
+}
+
 /// P9.
 #[tokio::test]
 async fn batches_are_compressed_as_a_whole() {
