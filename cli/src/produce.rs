@@ -182,6 +182,9 @@ impl Pump {
             };
             pending.extend_from_slice(&bytes[..end]);
             self.send(&Line::value(&pending), now).await;
+            if self.deliveries.failed() {
+                return Ok(());
+            }
             start = end + 1;
         }
         let rest = start;

@@ -40,6 +40,20 @@ fn what_is_produced_is_consumed_byte_for_byte() {
 }
 
 #[test]
+fn a_line_over_the_limit_ends_the_input_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let dev = Dev::start(dir.path());
+    dev.run(&["topic", "create", "t"]).ok();
+    let long = vec![b'x'; 3 << 20];
+    let input = [b"one\n\n", &long[..], b"\nnever\nsent\n"].concat();
+    let refused = dev.run_with(&["produce", "t"], &input);
+    assert_eq!(refused.code, 4, "{refused:?}");
+    assert!(refused.err.contains("record 3"), "{}", refused.err);
+    assert!(refused.err.contains("2 delivered, 1 surely not written"), "{}", refused.err);
+    assert_eq!(dev.run(&["consume", "t", "-e"]).ok().out, b"one\n\n");
+}
+
+#[test]
 fn keys_headers_partitions_and_formats_travel() {
     let dir = tempfile::tempdir().unwrap();
     let dev = Dev::start(dir.path());
