@@ -20,9 +20,13 @@ use input::{Block, Blocks};
 use report::Report;
 pub use settings::Settings;
 use std::path::PathBuf;
+use std::time::Duration;
 use template::{Cut, Template};
 use troupe_client::{Client, ClientError, Delivery, Producer, Record, TopicProducer, TrySendError};
 use troupe_proto::ids::PartitionId;
+
+/// Everything is answered before the producer is closed.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
@@ -266,6 +270,9 @@ impl Pump {
             self.deliveries.settle_one().await;
             self.report.progress(&self.deliveries);
         }
+        // Without answers, a record counts as delivered when it is handed to the connection: this waits until
+        // the connection has sent it.
+        let _ = producer.close(CLOSE_PATIENCE).await;
     }
 }
 

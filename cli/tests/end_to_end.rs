@@ -53,6 +53,17 @@ fn a_line_over_the_limit_ends_the_input_there() {
     assert_eq!(dev.run(&["consume", "t", "-e"]).ok().out, b"one\n\n");
 }
 
+/// P12: nobody answers, but what was read is sent before the command ends.
+#[test]
+fn without_answers_the_last_records_are_sent_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let dev = Dev::start(dir.path());
+    dev.run(&["topic", "create", "t"]).ok();
+    dev.run_with(&["produce", "t", "--acks", "0"], b"first\nlast\n").ok();
+    let consumed = dev.run(&["consume", "t", "--offset", "0", "-n", "2"]).ok();
+    assert_eq!(consumed.out, b"first\nlast\n");
+}
+
 #[test]
 fn keys_headers_partitions_and_formats_travel() {
     let dir = tempfile::tempdir().unwrap();

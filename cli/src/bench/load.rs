@@ -10,7 +10,7 @@ use crate::quantity::{grouped, show_rate};
 use crate::timestamp;
 use indicatif::ProgressBar;
 use std::time::{Duration, Instant};
-use troupe_client::{Client, ProducerConfig, Record};
+use troupe_client::{Acks, Client, ProducerConfig, Record};
 
 /// Latencies are sampled, so that taking them does not become what is measured.
 const SAMPLES: u64 = 100_000;
@@ -18,6 +18,8 @@ const SAMPLES: u64 = 100_000;
 const CLOCK_INTERVAL: u64 = 256;
 /// A shorter pause is not worth a system call; the records of it go out together.
 const SHORTEST_SLEEP: Duration = Duration::from_micros(200);
+/// Everything is answered before the producer is closed.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a run of the loop came to.
 pub struct Outcome {
@@ -41,6 +43,7 @@ pub async fn run(
     let what = || format!("cannot produce to {topic}");
     let size = usize::try_from(workload.size).map_err(Failure::usage)?;
     let payload = Payload::new(size, workload.seed);
+    let acks_none = config.acks == Acks::None;
     let producer = client.producer(config).await.during(what)?;
     let handle = producer.topic(topic).await.during(what)?;
     let collector = Collector::start();
@@ -75,6 +78,10 @@ pub async fn run(
         }
     }
     producer.flush().await.during(what)?;
+    if acks_none {
+        // Nothing is answered, so what counts is that everything left this machine.
+        producer.close(CLOSE_PATIENCE).await.during(what)?;
+    }
     let elapsed = started.elapsed();
     let latencies = collector.finish().await?;
     let metrics = producer.metrics();
@@ -82,7 +89,7 @@ pub async fn run(
         let cause = format!("{} records were not delivered", grouped(metrics.records_failed));
         return Err(Failure::new(Exit::Failed, what(), cause));
     }
-    producer.close(Duration::from_secs(10)).await.during(what)?;
+    producer.close(CLOSE_PATIENCE).await.during(what)?;
     let (records, bytes) = (workload.records, workload.records * workload.size);
     Ok(Outcome {
         throughput: Throughput { records, bytes, elapsed },
@@ -115,7 +122,7 @@ pub fn describe(config: &ProducerConfig) -> serde_json::Value {
         "bufferMemory": config.buffer_memory,
         "maxInFlight": config.max_in_flight,
         "idempotent": config.enable_idempotence.unwrap_or(
-            config.acks == troupe_client::Acks::All && config.max_in_flight <= 5
+            config.acks == Acks::All && config.max_in_flight <= 5
         ),
     })
 }
