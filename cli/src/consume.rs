@@ -73,8 +73,12 @@ pub async fn run(global: &Global, consume: Consume) -> Result<(), Failure> {
     if run.finished() {
         return run.sink.flush();
     }
+    let follows_all = consume.partitions.is_empty() && run.plan.endless();
     let config = ReaderConfig {
-        partitions: Partitions::Only(run.plan.starts.keys().copied().collect()),
+        partitions: match follows_all {
+            true => Partitions::All,
+            false => Partitions::Only(run.plan.starts.keys().copied().collect()),
+        },
         start: Start::Each(run.plan.starts.clone()),
         ..ReaderConfig::default()
     };

@@ -87,6 +87,11 @@ impl Plan {
         }
     }
 
+    /// Some partition is read until somebody ends it.
+    pub fn endless(&self) -> bool {
+        self.endless
+    }
+
     pub fn finished(&self) -> bool {
         !self.endless && self.ends.is_empty()
     }
