@@ -1,5 +1,7 @@
 //! Rules by name, and random histories that every replay must agree on.
 
+mod partitions;
+
 use super::*;
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -377,14 +379,65 @@ fn a_record_out_of_turn_or_about_nothing_is_an_error() {
 /// Any request that the controller may get, on few names so that they meet.
 #[derive(Clone, Debug)]
 enum Request {
-    Create { name: u8, partitions: i32, replicas: i32, flush: bool },
-    Grow { name: u8, total: i32 },
-    Update { name: u8, key: usize, value: u8 },
-    Delete { name: u8 },
-    Register { node: i32, incarnation: u8 },
-    Fence { node: i32 },
-    Unfence { node: i32 },
-    ProducerIds { node: i32 },
+    Create {
+        name: u8,
+        partitions: i32,
+        replicas: i32,
+        flush: bool,
+    },
+    Grow {
+        name: u8,
+        total: i32,
+    },
+    Update {
+        name: u8,
+        key: usize,
+        value: u8,
+    },
+    Delete {
+        name: u8,
+    },
+    Register {
+        node: i32,
+        incarnation: u8,
+    },
+    Fence {
+        node: i32,
+    },
+    Unfence {
+        node: i32,
+    },
+    ProducerIds {
+        node: i32,
+    },
+    Enroll {
+        node: i32,
+        incarnation: u8,
+        alive: bool,
+        clean: bool,
+    },
+    BeginShutdown {
+        node: i32,
+    },
+    Unregister {
+        node: i32,
+    },
+    /// The leader of a partition asks for those of its replicas that the mask has.
+    Alter {
+        name: u8,
+        partition: u32,
+        mask: u8,
+        recovered: bool,
+    },
+    Elect {
+        name: u8,
+        partition: u32,
+        unclean: bool,
+    },
+    Balance {
+        percentage: u32,
+    },
+    ElectLeaderless,
 }
 
 fn requests() -> impl Strategy<Value = Request> {
@@ -399,6 +452,19 @@ fn requests() -> impl Strategy<Value = Request> {
         2 => (0..4i32).prop_map(|node| Request::Fence { node }),
         2 => (0..4i32).prop_map(|node| Request::Unfence { node }),
         1 => (0..4i32).prop_map(|node| Request::ProducerIds { node }),
+        2 => (0..4i32, 0..3u8, any::<bool>(), any::<bool>()).prop_map(
+            |(node, incarnation, alive, clean)| Request::Enroll { node, incarnation, alive, clean }
+        ),
+        1 => (0..4i32).prop_map(|node| Request::BeginShutdown { node }),
+        1 => (0..4i32).prop_map(|node| Request::Unregister { node }),
+        4 => (0..6u8, 0..3u32, any::<u8>(), any::<bool>()).prop_map(
+            |(name, partition, mask, recovered)| Request::Alter { name, partition, mask, recovered }
+        ),
+        1 => (0..6u8, 0..3u32, any::<bool>()).prop_map(
+            |(name, partition, unclean)| Request::Elect { name, partition, unclean }
+        ),
+        1 => (0..20u32).prop_map(|percentage| Request::Balance { percentage }),
+        1 => Just(Request::ElectLeaderless),
     ]
 }
 
@@ -425,6 +491,7 @@ fn decided(image: &ClusterImage, request: &Request, seed: u64) -> Vec<MetadataRe
             request.replication_factor = Some(replicas);
             if flush {
                 request.configs.insert("flush.policy".into(), "os".into());
+                request.configs.insert("min.insync.replicas".into(), "2".into());
             }
             let new_id = TopicId::from_wire(&u128::from(seed).to_be_bytes()).unwrap();
             topic_records(image.create_topic(&policy, &request, new_id, seed))
@@ -461,8 +528,53 @@ fn decided(image: &ClusterImage, request: &Request, seed: u64) -> Vec<MetadataRe
         Request::ProducerIds { node } => {
             image.allocate_producer_ids(NodeId(node), epoch(node)).map(|d| d.records)
         }
+        Request::Enroll { node, incarnation, alive, clean } => {
+            let stopped_cleanly = clean.then(|| epoch(node));
+            let arrival = Arrival { predecessor_alive: alive, stopped_cleanly };
+            image.enroll_broker(&registration(node, incarnation), arrival).map(|d| d.records)
+        }
+        Request::BeginShutdown { node } => {
+            image.begin_shutdown(NodeId(node), epoch(node)).map(|d| d.records)
+        }
+        Request::Unregister { node } => image.unregister_broker(NodeId(node)).map(|d| d.records),
+        Request::Alter { name: n, partition, mask, recovered } => {
+            alter(image, &name(n), PartitionId(partition), mask, recovered)
+        }
+        Request::Elect { name: n, partition, unclean } => {
+            let Some(topic) = image.topic(&name(n)) else { return Vec::new() };
+            let election = if unclean { Election::Unclean } else { Election::Preferred };
+            image.elect_leader(&topic.key(PartitionId(partition)), election).map(|d| d.records)
+        }
+        Request::Balance { percentage } => {
+            let balance = LeaderBalance { percentage_per_broker: percentage, max_elections: 3 };
+            Ok(image.balance_leaders(balance).records)
+        }
+        Request::ElectLeaderless => Ok(image.elect_leaderless().records),
     };
     records.unwrap_or_default()
+}
+
+fn alter(
+    image: &ClusterImage,
+    name: &str,
+    at: PartitionId,
+    mask: u8,
+    recovered: bool,
+) -> Result<Vec<MetadataRecord>, ClusterError> {
+    let Some(topic) = image.topic(name) else { return Ok(Vec::new()) };
+    let Some(partition) = topic.partition(at) else { return Ok(Vec::new()) };
+    let Some(leader) = partition.leader else { return Ok(Vec::new()) };
+    let wanted = |node: &NodeId| *node == leader || mask & (1 << node.0) != 0;
+    let isr = partition.replicas.iter().copied().filter(wanted);
+    let request = AlterPartition {
+        key: topic.key(at),
+        leader_epoch: partition.leader_epoch,
+        partition_epoch: partition.partition_epoch,
+        isr: isr.map(|node| IsrMember { node, broker_epoch: None }).collect(),
+        recovered,
+    };
+    let epoch = image.broker(leader).map_or(BrokerEpoch(0), |broker| broker.epoch);
+    image.alter_partition(leader, epoch, &request).map(|decision| decision.records)
 }
 
 /// What holds of every partition at all times.
@@ -470,12 +582,22 @@ fn check(image: &ClusterImage) {
     for topic in image.topics() {
         assert!(!topic.partitions.is_empty());
         for partition in &topic.partitions {
-            assert!(partition.isr.iter().all(|node| partition.replicas.contains(node)));
-            if let Some(leader) = partition.leader {
-                assert!(partition.isr.contains(&leader), "a leader is in sync");
-                assert!(image.is_active(leader), "K15: a fenced broker leads nothing");
-            } else {
-                assert!(!partition.isr.iter().any(|node| image.is_active(*node)), "K16");
+            let Partition { replicas, isr, elr, leader, last_known_leader, .. } = partition;
+            let active = |node: &NodeId| image.is_active(*node);
+            assert!(isr.iter().chain(elr).all(|node| replicas.contains(node)));
+            assert!(!isr.iter().any(|node| elr.contains(node)), "R16: in sync, or eligible");
+            assert!(isr.iter().all(active), "K15: in sync are the active");
+            let enough = (topic.config.min_insync_replicas as usize).min(replicas.len());
+            assert!(isr.len() < enough || elr.is_empty(), "R16");
+            match leader {
+                Some(leader) => {
+                    assert!(isr.contains(leader), "a leader is in sync");
+                    assert_eq!(*last_known_leader, None);
+                }
+                None => {
+                    assert!(isr.is_empty() && !elr.iter().any(active), "K16");
+                    assert!(!elr.is_empty() || !last_known_leader.is_some_and(|n| active(&n)));
+                }
             }
         }
     }
@@ -501,14 +623,17 @@ proptest! {
             prop_assert_eq!(&before, &live, "a decision changes nothing");
             for topic in before.topics() {
                 let epochs = |image: &ClusterImage| image.topic_by_id(topic.id).map(|topic| {
-                    topic.partitions.iter().map(|p| (p.leader_epoch, p.leader)).collect::<Vec<_>>()
+                    topic.partitions.iter().map(|p| (p.leader_epoch, p.leader, p.clone())).collect::<Vec<_>>()
                 });
                 let mut after = live.clone();
                 after.replay_all(&records).unwrap();
                 if let (Some(old), Some(new)) = (epochs(&before), epochs(&after)) {
                     for (old, new) in old.iter().zip(&new) {
                         prop_assert!(new.0 >= old.0, "leader epochs never go back");
-                        prop_assert!(old == new || new.0 > old.0, "a new leader is a new epoch");
+                        let same_leader = old.1 == new.1;
+                        prop_assert!(same_leader || new.0 > old.0, "a new leader is a new epoch");
+                        let newer = new.2.partition_epoch > old.2.partition_epoch;
+                        prop_assert!(old.2 == new.2 || newer, "any change is a new epoch");
                     }
                 }
             }
