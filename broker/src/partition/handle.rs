@@ -106,7 +106,21 @@ impl PartitionHandle {
         }
     }
 
-    /// Returns the number of restarts when it is over `restarts` and an actor serves again.
+    /// Whether a request would be answered, if only with an error, without waiting for an actor to be built.
+    pub fn answers_now(&self) -> bool {
+        self.board.is_gone() || self.has_actor()
+    }
+
+    /// Returns when an actor serves, or with the error that a request would be answered with.
+    pub async fn serves(&self) -> Result<(), Error> {
+        self.addr(REBUILD_PATIENCE).await.map(drop)
+    }
+
+    fn has_actor(&self) -> bool {
+        self.actor.load().as_ref().is_some_and(|addr| addr.connected())
+    }
+
+    /// Returns the number of restarts when it is at least `restarts` and an actor serves.
     pub async fn rebuilt(&self, restarts: u32, patience: Duration) -> Result<u32, Error> {
         let wait = async {
             loop {
@@ -115,8 +129,8 @@ impl PartitionHandle {
                 rung.as_mut().enable();
                 let now = self.board.restarts();
                 match self.board.state() {
-                    ActorState::Running if now > restarts => return Ok(now),
-                    ActorState::Offline | ActorState::Retired if now > restarts => {
+                    ActorState::Running if now >= restarts && self.has_actor() => return Ok(now),
+                    ActorState::Offline | ActorState::Retired if now >= restarts => {
                         return Err(self.gone());
                     }
                     _ => rung.await,

@@ -83,17 +83,18 @@ impl Chaos {
         mode: pb::KillMode,
     ) -> Result<u32, Error> {
         let before = handle.board.restarts();
-        if handle.board.state() == ActorState::Offline {
+        let dies = if handle.board.state() == ActorState::Offline {
             self.context.supervisors[handle.shard].do_send(Revive(handle.key()));
+            true
         } else {
             let death = match mode {
                 pb::KillMode::Panic => Die::Panic,
                 pb::KillMode::Stop | pb::KillMode::Unspecified => Die::Stop,
             };
             // Without an actor it is being rebuilt already.
-            handle.tell(death);
-        }
-        handle.rebuilt(before, RECOVERY_PATIENCE).await
+            handle.tell(death)
+        };
+        handle.rebuilt(before + u32::from(dies), RECOVERY_PATIENCE).await
     }
 }
 

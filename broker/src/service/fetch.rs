@@ -11,7 +11,7 @@ use futures::stream::FuturesUnordered;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tonic::Status;
 use troupe_proto::batch::chunks;
@@ -136,6 +136,8 @@ struct Position {
     generation: u64,
     /// The client was told that it has read everything.
     told_caught_up: bool,
+    /// Dropped with the position: what it waits for is of no interest then.
+    waiting: Option<oneshot::Sender<()>>,
 }
 
 type Name = (String, i32);
@@ -222,7 +224,7 @@ impl Pusher {
 
     async fn on_request(&mut self, request: pb::FetchStreamRequest) -> Result<(), Gone> {
         for partition in request.drop {
-            self.positions.remove(&(partition.topic, partition.partition));
+            self.forget(&(partition.topic, partition.partition));
         }
         let granted = i64::try_from(request.credit_bytes).unwrap_or(i64::MAX);
         self.credit = self.credit.saturating_add(granted);
@@ -247,13 +249,21 @@ impl Pusher {
                     max_bytes: limit_of(position.max_bytes, DEFAULT_PARTITION_BYTES),
                     generation: self.generations,
                     told_caught_up: false,
+                    waiting: None,
                 };
+                self.forget(&name);
                 self.positions.insert(name.clone(), position);
                 self.read(&name);
                 Ok(())
             }
             Err(error) => self.send(refused(Some(partition), error)).await,
         }
+    }
+
+    /// Removes a position, also from where it queues: added again, it would be read twice.
+    fn forget(&mut self, name: &Name) {
+        self.positions.remove(name);
+        self.starved.retain(|starved| starved != name);
     }
 
     /// Nobody starves while there is credit, wherever it came from: a grant, or a read that took less.
@@ -271,10 +281,26 @@ impl Pusher {
             return self.read(name);
         }
         let (handle, next) = (Arc::clone(&position.handle), position.next);
+        let readable = async move {
+            handle.readable(next).await;
+            Step::Readable
+        };
+        self.wait(name, readable);
+    }
+
+    /// Waits for a step as long as the position stands.
+    fn wait(&mut self, name: &Name, step: impl Future<Output = Step> + Send + 'static) {
+        let Some(position) = self.positions.get_mut(name) else { return };
+        let (waiting, dropped) = oneshot::channel::<()>();
+        position.waiting = Some(waiting);
         let (name, generation) = (name.clone(), position.generation);
         let wait = async move {
-            handle.readable(next).await;
-            (name, generation, Step::Readable)
+            let step = tokio::select! {
+                step = step => step,
+                // Nobody looks at the step of a position that is gone.
+                _ = dropped => Step::Readable,
+            };
+            (name, generation, step)
         };
         self.steps.push(wait.boxed());
     }
@@ -289,12 +315,22 @@ impl Pusher {
             }
             return;
         }
+        let handle = Arc::clone(&position.handle);
+        if !handle.answers_now() {
+            // Its actor is being rebuilt: credit set aside for that long would starve the others.
+            let rebuilt = async move {
+                match handle.serves().await {
+                    Ok(()) => Step::Readable,
+                    Err(error) => Step::Read { reserved: 0, answer: Err(error) },
+                }
+            };
+            return self.wait(name, rebuilt);
+        }
         let wanted = position.max_bytes.saturating_mul(ANSWERS_PER_READ);
         let limit = wanted.min(usize::try_from(self.credit).unwrap_or(usize::MAX));
         let reserved = i64::try_from(limit).unwrap_or(i64::MAX);
         self.credit -= reserved;
-        let (handle, next) = (Arc::clone(&position.handle), position.next);
-        let (name, generation) = (name.clone(), position.generation);
+        let (next, name, generation) = (position.next, name.clone(), position.generation);
         let read = async move {
             let answer = handle.read(next, limit).await;
             if let Ok(read) = &answer {
@@ -330,7 +366,7 @@ impl Pusher {
                 if tell { self.push(partition, read, max_bytes).await } else { Ok(()) }
             }
             Step::Read { answer: Err(error), .. } => {
-                self.positions.remove(&name);
+                self.forget(&name);
                 self.send(refused(partition, error)).await
             }
         }
