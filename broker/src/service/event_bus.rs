@@ -327,6 +327,12 @@ async fn submit_group(
             Error::new(ErrorCode::InvalidRequest, "the first message names no topic").into()
         );
     };
+    // The topic may have got partitions or another configuration. One made anew is another topic.
+    if let Ok(now) = context.registry.topic(&topic.name)
+        && now.id == topic.id
+    {
+        *topic = now;
+    }
     Ok((sizes, submit(context, topic, *acks, &records).await?))
 }
 
