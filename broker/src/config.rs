@@ -77,7 +77,7 @@ settings! {
     checkpoint_interval: Millis = Millis(5_000), "log.checkpoint.interval.ms";
     /// Largest gRPC message that is accepted.
     max_request_bytes: Bytes = Bytes(64 << 20), "socket.request.max.bytes";
-    /// Longest wait for connections and partitions to finish at a stop.
+    /// Longest wait for connections (5 s at most) and then for partitions to finish at a stop.
     shutdown_timeout: Millis = Millis(30_000), "shutdown.timeout.ms";
     /// Whether actors may be killed through the chaos service.
     chaos_enable: bool = false, "chaos.enable";

@@ -10,6 +10,7 @@ use crate::{NodeConfig, http, server};
 use actix::{Actor, Arbiter, System};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use troupe_controller::{Controller, ControllerConfig, ControllerHandle};
@@ -19,6 +20,9 @@ use troupe_proto::ids::NodeId;
 
 /// Logs that are recovered at the same time.
 const RECOVERIES: usize = 4;
+/// Longest wait for connections at a stop. What was asked is answered by then; what keeps a connection open is
+/// a client that does not read, and for that the logs do not wait: whoever stops us may lose patience.
+const DRAIN: Duration = Duration::from_secs(5);
 
 type Started = mpsc::SyncSender<Result<Addresses, StartError>>;
 
@@ -168,7 +172,7 @@ impl Parts {
         context.shutdown.cancel();
         let patience = context.config.shutdown_timeout.duration();
         let drained = futures::future::join_all(self.servers);
-        if tokio::time::timeout(patience, drained).await.is_err() {
+        if tokio::time::timeout(patience.min(DRAIN), drained).await.is_err() {
             tracing::warn!("some connections did not end in time and are cut");
         }
         let handles: Vec<_> = context
