@@ -326,7 +326,7 @@ fn batches_behind_a_failed_one_are_queued_again_in_order() {
 
 /// I7: the leader lost what it had acknowledged.
 #[test]
-fn an_out_of_order_head_starts_a_new_session() {
+fn an_out_of_order_head_starts_a_higher_epoch() {
     let mut bench = Bench::new(rules());
     bench.append();
     bench.close_batch();
@@ -338,10 +338,8 @@ fn an_out_of_order_head_starts_a_new_session() {
     assert_eq!(second.sequence(), 1);
     bench.fail(&second, ErrorCode::OutOfOrderSequence);
     bench.later(200);
-    assert!(matches!(bench.drain(), Drain::NeedSession));
-    bench.sessions = 2;
     let again = bench.send();
-    assert_eq!((again.sequence(), again.stamp.unwrap().id), (0, ProducerId(102)));
+    assert_eq!((again.sequence(), again.stamp.unwrap().epoch), (0, ProducerEpoch(1)));
     assert_eq!(again.numbers(), [1]);
 }
 
@@ -367,9 +365,44 @@ fn a_batch_that_expires_after_it_was_sent_ends_the_session() {
     bench.close_batch();
     assert!(bench.waits(), "the second is still on its way in the old session");
     bench.place(&second, 2);
-    assert!(matches!(bench.drain(), Drain::NeedSession));
-    bench.sessions = 2;
-    assert_eq!(bench.send().sequence(), 0);
+    let next = bench.send();
+    assert_eq!((next.sequence(), next.stamp.unwrap().epoch), (0, ProducerEpoch(1)));
+}
+
+/// I6, I7: what was given up, or sent again under other numbers, is fenced off if it arrives after all.
+#[test]
+fn what_arrives_late_from_a_session_that_ended_is_refused() {
+    let mut bench = Bench::new(rules());
+    let mut leader = Leader::default();
+    bench.append();
+    bench.close_batch();
+    let first = bench.send();
+    let base = leader.append(&first).unwrap();
+    bench.place(&first, base);
+    bench.append();
+    bench.close_batch();
+    let given_up = bench.send();
+    bench.later(60_000);
+    bench.append();
+    bench.close_batch();
+    let second = bench.send();
+    bench.later(60_000);
+    let expired = bench.queue.expire(bench.now);
+    bench.finish(expired);
+    bench.fail(&second, ErrorCode::OutcomeUnknown);
+    bench.later(1000);
+    let again = bench.send();
+    let refused = leader.append(&again).unwrap_err();
+    bench.fail(&again, refused);
+    bench.later(1000);
+    let renumbered = bench.send();
+    let base = leader.append(&renumbered).unwrap();
+    bench.place(&renumbered, base);
+    for late in [given_up, second] {
+        assert_eq!(leader.append(&late), Err(ErrorCode::ProducerFenced));
+    }
+    assert_eq!(leader.log, [0, 2]);
+    assert_eq!(bench.outcome(2), Some(Ok(1)));
 }
 
 /// P19: never sent, so it surely did not arrive.
@@ -492,7 +525,8 @@ fn aborting_says_what_was_on_its_way() {
 #[derive(Default)]
 struct Leader {
     log: Vec<u64>,
-    producers: HashMap<u64, Vec<(u32, u32, u64)>>,
+    /// By producer id: its epoch, and first and last sequence and base offset of the last five batches.
+    producers: HashMap<u64, (u32, Vec<(u32, u32, u64)>)>,
 }
 
 impl Leader {
@@ -501,7 +535,18 @@ impl Leader {
         let stamp = sent.stamp.unwrap();
         let (first, last) = (stamp.base_sequence.0, stamp.last_sequence(numbers.len() as u32).0);
         let base = self.log.len() as u64;
-        let known = self.producers.entry(stamp.id.0).or_default();
+        let entry = self.producers.entry(stamp.id.0);
+        let (epoch, known) = entry.or_insert((stamp.epoch.0, Vec::new()));
+        if stamp.epoch.0 < *epoch {
+            return Err(ErrorCode::ProducerFenced);
+        }
+        if stamp.epoch.0 > *epoch {
+            if first != 0 {
+                return Err(ErrorCode::OutOfOrderSequence);
+            }
+            *epoch = stamp.epoch.0;
+            known.clear();
+        }
         if let Some(&(.., base)) = known.iter().find(|&&(f, l, _)| (f, l) == (first, last)) {
             return Ok(base);
         }

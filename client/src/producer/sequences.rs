@@ -2,13 +2,17 @@
 //!
 //! Promise: within a session every sequence stands for one record only. Where that cannot be known any
 //! more (a batch was given up after it had been sent, or a leader lost what it had acknowledged), the
-//! partition goes on in a newer session, from 0. Other partitions keep theirs: leaders remember producer
-//! ids by partition.
+//! partition goes on from 0 in a higher epoch of the same producer id (I7, I8). A new id would do for the
+//! order of what is sent from then on, but not for what a slow network still holds: only the epoch fences
+//! that off. Other partitions keep theirs: leaders remember producer ids by partition.
 
 use troupe_proto::batch::ProducerStamp;
 use troupe_proto::ids::{ProducerEpoch, ProducerId, Sequence};
 
-/// A producer id from the cluster; later ones have higher numbers.
+/// Where an id's epochs end, as Kafka's do; then it takes a new id.
+const LAST_EPOCH: ProducerEpoch = ProducerEpoch(i16::MAX as u32);
+
+/// A producer id from the cluster; later ones have higher numbers. A partition counts its epoch up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Session {
     pub number: u64,
@@ -44,6 +48,8 @@ pub(crate) struct Sequences {
     established: bool,
     /// Stamps of this session were refused with a gap before them: surely none was appended.
     void: bool,
+    /// Somebody else has this producer id in a higher epoch.
+    fenced: bool,
 }
 
 impl Sequences {
@@ -69,12 +75,9 @@ impl Sequences {
             if !quiet {
                 return Stamping::Wait;
             }
-            let above = self.session.map(|session| session.number);
-            match offered {
-                Some(offered) if above.is_none_or(|above| offered.number > above) => {
-                    *self = Self { session: Some(offered), ..Self::default() };
-                }
-                _ => return Stamping::NeedSession,
+            match self.next_session(offered) {
+                None => return Stamping::NeedSession,
+                next => *self = Self { session: next, ..Self::default() },
             }
         }
         let session = self.session.expect("adopted above if there was none");
@@ -84,9 +87,20 @@ impl Sequences {
         Stamping::Stamp(Stamp { session: session.number, producer })
     }
 
+    /// None: it has to be asked for.
+    fn next_session(&self, offered: Option<Session>) -> Option<Session> {
+        match self.session {
+            None => offered,
+            Some(session) if !self.fenced && session.epoch < LAST_EPOCH => {
+                Some(Session { epoch: ProducerEpoch(session.epoch.0 + 1), ..session })
+            }
+            Some(session) => offered.filter(|offered| offered.number > session.number),
+        }
+    }
+
     /// The leader has a batch with this stamp.
     pub(crate) fn placed(&mut self, stamp: Stamp) {
-        self.established |= self.session.is_some_and(|session| session.number == stamp.session);
+        self.established |= self.is_current(stamp);
     }
 
     /// A stamped batch was given up (I8).
@@ -95,19 +109,23 @@ impl Sequences {
     }
 
     /// The leader refused the oldest unanswered batch as out of order, or fenced the producer id (I7).
-    pub(crate) fn refused(&mut self, stamp: Stamp) {
-        if self.session.is_some_and(|session| session.number == stamp.session) {
+    pub(crate) fn refused(&mut self, stamp: Stamp, fenced: bool) {
+        if self.is_current(stamp) {
             self.ended = true;
             self.void = true;
+            self.fenced = fenced;
         }
     }
 
     fn is_void(&self, stamp: Stamp) -> bool {
-        match self.session {
-            Some(session) if session.number == stamp.session => self.void,
-            // An older session was left only after all its batches were answered or void.
-            _ => true,
-        }
+        // An older session was left only after all its batches were answered or void.
+        if self.is_current(stamp) { self.void } else { true }
+    }
+
+    fn is_current(&self, stamp: Stamp) -> bool {
+        self.session.is_some_and(|session| {
+            (session.number, session.epoch) == (stamp.session, stamp.producer.epoch)
+        })
     }
 }
 
@@ -155,15 +173,29 @@ mod tests {
 
     /// I8.
     #[test]
-    fn after_a_batch_was_given_up_a_newer_session_starts_at_zero() {
+    fn after_a_batch_was_given_up_a_higher_epoch_starts_at_zero() {
         let mut sequences = Sequences::default();
         stamped(sequences.stamp(None, 3, true, Some(session(1))));
         sequences.given_up();
         assert_eq!(sequences.stamp(None, 1, false, Some(session(2))), Stamping::Wait);
-        let need = sequences.stamp(None, 1, true, Some(session(1)));
-        assert_eq!(need, Stamping::NeedSession);
         let next = stamped(sequences.stamp(None, 1, true, Some(session(2))));
-        assert_eq!((next.session, next.producer.base_sequence), (2, Sequence(0)));
+        assert_eq!((next.producer.id, next.producer.epoch), (session(1).id, ProducerEpoch(1)));
+        assert_eq!(next.producer.base_sequence, Sequence(0));
+    }
+
+    /// I6: another one's epoch cannot be passed by counting, and epochs end.
+    #[test]
+    fn a_producer_id_that_is_fenced_or_used_up_is_replaced() {
+        for epoch in [ProducerEpoch(0), LAST_EPOCH] {
+            let mut sequences = Sequences::default();
+            let used = Session { epoch, ..session(1) };
+            let first = stamped(sequences.stamp(None, 3, true, Some(used)));
+            sequences.refused(first, epoch != LAST_EPOCH);
+            let need = sequences.stamp(Some(first), 3, true, Some(session(1)));
+            assert_eq!(need, Stamping::NeedSession);
+            let next = stamped(sequences.stamp(Some(first), 3, true, Some(session(2))));
+            assert_eq!((next.session, next.producer.epoch), (2, ProducerEpoch(0)));
+        }
     }
 
     /// I7.
@@ -171,10 +203,11 @@ mod tests {
     fn void_stamps_are_replaced() {
         let mut sequences = Sequences::default();
         let first = stamped(sequences.stamp(None, 3, true, Some(session(1))));
-        sequences.refused(first);
+        sequences.refused(first, false);
         let again = stamped(sequences.stamp(Some(first), 3, true, Some(session(2))));
-        assert_eq!((again.session, again.producer.base_sequence), (2, Sequence(0)));
-        sequences.refused(first);
+        assert_eq!(again.producer.epoch, ProducerEpoch(1));
+        assert_eq!(again.producer.base_sequence, Sequence(0));
+        sequences.refused(first, false);
         assert!(!sequences.void, "an old refusal says nothing about the new session");
     }
 }

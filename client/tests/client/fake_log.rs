@@ -4,7 +4,7 @@ use bytes::Bytes;
 use std::collections::HashMap;
 use troupe_proto::batch::{BatchHeader, Limits, ProducedBatch, RecordSet};
 use troupe_proto::error::ErrorCode;
-use troupe_proto::ids::{LeaderEpoch, Offset, PartitionKey, ProducerId};
+use troupe_proto::ids::{LeaderEpoch, Offset, PartitionKey, ProducerEpoch, ProducerId};
 use troupe_proto::rope::Rope;
 
 #[derive(Default)]
@@ -13,8 +13,8 @@ pub struct FakeLog {
     pub end: u64,
     /// Canonical frames, oldest first.
     frames: Vec<(BatchHeader, Bytes)>,
-    /// First and last sequence and base offset of the last five batches.
-    producers: HashMap<ProducerId, Vec<(u32, u32, u64)>>,
+    /// Epoch, and first and last sequence and base offset of the last five batches.
+    producers: HashMap<ProducerId, (ProducerEpoch, Vec<(u32, u32, u64)>)>,
 }
 
 impl FakeLog {
@@ -26,7 +26,18 @@ impl FakeLog {
         let header = batch.header(Offset(self.end), LeaderEpoch(0), verified.payload_crc);
         if let Some(stamp) = header.producer {
             let (first, last) = (stamp.base_sequence.0, stamp.last_sequence(header.record_count).0);
-            let known = self.producers.entry(stamp.id).or_default();
+            let entry = self.producers.entry(stamp.id);
+            let (epoch, known) = entry.or_insert((stamp.epoch, Vec::new()));
+            if stamp.epoch < *epoch {
+                return Err(ErrorCode::ProducerFenced);
+            }
+            if stamp.epoch > *epoch {
+                if first != 0 {
+                    return Err(ErrorCode::OutOfOrderSequence);
+                }
+                *epoch = stamp.epoch;
+                known.clear();
+            }
             if let Some(&(.., base)) = known.iter().find(|&&(f, l, _)| (f, l) == (first, last)) {
                 return Ok(base);
             }
@@ -78,5 +89,10 @@ impl FakeLog {
 
     pub fn producer_ids(&self) -> usize {
         self.producers.len()
+    }
+
+    /// Of the producer that has the highest.
+    pub fn producer_epoch(&self) -> u32 {
+        self.producers.values().map(|(epoch, _)| epoch.0).max().unwrap_or(0)
     }
 }

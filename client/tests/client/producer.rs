@@ -286,7 +286,9 @@ async fn after_a_batch_expired_on_its_way_the_producer_goes_on() {
     assert!(matches!(lost, ClientError::DeliveryTimeout { sent: true, .. }), "{lost}");
     assert!(!lost.surely_not_done());
     assert_eq!(offsets(send(&producer, 2..4).await).await, [1, 2]);
-    assert_eq!(cluster.state().topics["t"].1[0].producer_ids(), 2);
+    let state = cluster.state();
+    let log = &state.topics["t"].1[0];
+    assert_eq!((log.producer_ids(), log.producer_epoch()), (1, 1));
 }
 
 /// P16: nobody answers; the stream is given up and the batch sent again on another.

@@ -43,7 +43,7 @@ impl Queue {
                 self.batches[index].status = Status::Waiting;
                 return Vec::new();
             }
-            self.sequences.refused(stamp);
+            self.sequences.refused(stamp, reason == ErrorCode::ProducerFenced);
             self.retry(index, error, failure);
         } else if error.is_retriable() || is_retried_anyway(reason) {
             self.retry(index, error, failure);
