@@ -11,9 +11,12 @@ use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{Semaphore, oneshot};
 use troupe_machines::config::TopicConfig;
 use troupe_machines::replica::LeaderState;
-use troupe_proto::batch::{Compression, ProducedBatch, RecordSetBuilder, Verified};
+use troupe_proto::batch::{Compression, ProducedBatch, ProducerStamp, RecordSetBuilder, Verified};
 use troupe_proto::error::{Error, ErrorCode};
-use troupe_proto::ids::{LeaderEpoch, NodeId, PartitionId, PartitionKey, TopicId};
+use troupe_proto::ids::{
+    LeaderEpoch, NodeId, Offset, PartitionId, PartitionKey, ProducerEpoch, ProducerId, Sequence,
+    TopicId,
+};
 use troupe_proto::rope::Rope;
 use troupe_proto::v1::Acks;
 
@@ -73,15 +76,24 @@ fn leader_state() -> LeaderState {
 }
 
 async fn append(handle: &PartitionHandle, value: &[u8]) -> Result<Appended, Error> {
+    append_as(handle, None, now().as_timestamp(), value).await
+}
+
+async fn append_as(
+    handle: &PartitionHandle,
+    producer: Option<ProducerStamp>,
+    timestamp: i64,
+    value: &[u8],
+) -> Result<Appended, Error> {
     let mut records = RecordSetBuilder::new();
-    records.push(now().as_timestamp(), None, Some(value), &[]);
+    records.push(timestamp, None, Some(value), &[]);
     let built = records.finish(Compression::None, None).unwrap();
     let header = built.header;
     let batch = ProducedBatch {
         last_offset_delta: header.last_offset_delta,
         base_timestamp: header.base_timestamp,
         max_timestamp: header.max_timestamp,
-        producer: None,
+        producer,
         record_count: header.record_count,
         attributes: header.attributes,
         payload_crc: Some(header.payload_crc),
@@ -200,5 +212,28 @@ fn a_new_actor_takes_a_crowd_from_the_first_moment() {
             let refused = tokio::task::spawn_blocking(move || crowd.join().unwrap()).await.unwrap();
             assert_eq!(refused, 0, "in round {round}");
         }
+    });
+}
+
+/// Records that are older than retention when they come are gone at once; the producer is not.
+#[test]
+fn producers_are_known_after_retention_took_all_their_records() {
+    System::new().block_on(async {
+        let shard = Shard::start(1);
+        let handle = shard.open("historic");
+        let stamp = |sequence| ProducerStamp {
+            id: ProducerId(7),
+            epoch: ProducerEpoch(0),
+            base_sequence: Sequence(sequence),
+        };
+        append_as(&handle, Some(stamp(0)), 1_000, b"old").await.unwrap();
+        assert!(handle.tell(message::EnforceRetention));
+        assert_eq!(handle.describe().await.unwrap().log_start, Offset(1));
+        assert!(handle.tell(Die::Stop));
+        handle.rebuilt(1, REBUILD_PATIENCE).await.unwrap();
+        let again = append_as(&handle, Some(stamp(0)), 1_000, b"old").await.unwrap();
+        assert_eq!((again.base_offset, again.duplicate), (Some(Offset(0)), true));
+        let next = append_as(&handle, Some(stamp(1)), 1_000, b"old").await.unwrap();
+        assert_eq!((next.base_offset, next.duplicate), (Some(Offset(1)), false));
     });
 }
