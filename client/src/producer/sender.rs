@@ -85,7 +85,8 @@ struct Active {
 struct Sessions {
     newest: Option<Session>,
     requested: bool,
-    waiting: Vec<Arc<PartitionQueue>>,
+    /// By number: a queue is looked at often while a call is under way.
+    waiting: HashMap<u64, Arc<PartitionQueue>>,
 }
 
 impl Sender {
@@ -238,7 +239,7 @@ impl Sender {
                 Drain::Send(outgoing) => self.send(queue, leader, outgoing, now),
                 Drain::Wait(wake_at) => return wake_at,
                 Drain::NeedSession => {
-                    self.sessions.waiting.push(queue.clone());
+                    self.sessions.waiting.insert(queue.number, queue.clone());
                     self.request_session();
                     return None;
                 }

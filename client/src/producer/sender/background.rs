@@ -66,7 +66,8 @@ impl Sender {
             }
             Done::Session(result) => {
                 self.sessions.requested = false;
-                let waiting = std::mem::take(&mut self.sessions.waiting);
+                let waiting: Vec<_> =
+                    std::mem::take(&mut self.sessions.waiting).into_values().collect();
                 match result {
                     Ok((id, epoch)) => {
                         let number = self.sessions.newest.map_or(1, |newest| newest.number + 1);
