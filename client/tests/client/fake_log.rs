@@ -7,14 +7,17 @@ use troupe_proto::error::ErrorCode;
 use troupe_proto::ids::{LeaderEpoch, Offset, PartitionKey, ProducerEpoch, ProducerId};
 use troupe_proto::rope::Rope;
 
+/// What is known of a producer: its epoch, and first and last sequence and base offset of its last five
+/// batches.
+type Known = (ProducerEpoch, Vec<(u32, u32, u64)>);
+
 #[derive(Default)]
 pub struct FakeLog {
     pub start: u64,
     pub end: u64,
     /// Canonical frames, oldest first.
     frames: Vec<(BatchHeader, Bytes)>,
-    /// Epoch, and first and last sequence and base offset of the last five batches.
-    producers: HashMap<ProducerId, (ProducerEpoch, Vec<(u32, u32, u64)>)>,
+    producers: HashMap<ProducerId, Known>,
 }
 
 impl FakeLog {
