@@ -47,7 +47,8 @@ impl ControllerConfig {
 }
 
 /// How long silence lasts before somebody acts (K5). Shorter election timeouts lose leaders to a slow disk
-/// under load.
+/// under load. A follower votes for nobody while the leader's lease lasts, which is `election_max`: so a
+/// leader that is gone without a word is replaced after `election_max` and what was drawn, together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QuorumTimings {
     /// The leader is heard at least this often.

@@ -28,6 +28,7 @@ pub struct Controller;
 
 impl Controller {
     /// Opens the metadata log and returns when this node, the single voter, is the active controller.
+    /// One of several voters uses [`Controller::join`]: they cannot elect before they serve each other.
     /// Needs a running actix system.
     pub async fn start(config: ControllerConfig) -> Result<ControllerHandle, ControllerStartError> {
         let QuorumMember { handle, .. } = Self::join(config.clone()).await?;
