@@ -236,6 +236,20 @@ impl PartitionHandle {
 }
 
 impl PartitionHandle {
+    /// What must not be lost, however many requests wait: the supervisor's own few messages, for which the
+    /// mailbox always has room. False if there is no actor now; one that dies first drops the message.
+    pub(super) fn command<M>(&self, message: M) -> bool
+    where
+        M: Message<Result = ()> + Send + 'static,
+        PartitionActor: Handler<M>,
+        <PartitionActor as actix::Actor>::Context: ToEnvelope<PartitionActor, M>,
+    {
+        let Some(addr) = self.actor.load_full() else { return false };
+        self.board.message_sent();
+        addr.do_send(message);
+        true
+    }
+
     /// A new actor takes over.
     pub(super) fn install(&self, addr: Addr<PartitionActor>) {
         self.board.mailbox_emptied();

@@ -299,7 +299,7 @@ impl Handler<UpdatePartition> for Supervisor {
         child.setup.config = Arc::clone(&update.config);
         child.setup.leader_state = update.leader_state.clone();
         // An actor that is being built just now takes its setup from here.
-        child.handle.tell(Update { config: update.config, leader_state: update.leader_state });
+        child.handle.command(Update { config: update.config, leader_state: update.leader_state });
     }
 }
 
@@ -312,7 +312,7 @@ impl Handler<RetirePartition> for Supervisor {
         let (closed, closing) = oneshot::channel();
         let running = child.handle.board.state() == ActorState::Running;
         // Without an actor nothing is open, but its log may be about to be.
-        if !(running && child.handle.tell(Retire { delete, done: closed })) {
+        if !(running && child.handle.command(Retire { delete, done: closed })) {
             child.handle.uninstall(ActorState::Retired, None);
             child.handle.board.retire(delete);
         }

@@ -237,3 +237,19 @@ fn producers_are_known_after_retention_took_all_their_records() {
         assert_eq!((next.base_offset, next.duplicate), (Some(Offset(1)), false));
     });
 }
+
+#[test]
+fn a_change_reaches_an_actor_whose_mailbox_is_full() {
+    System::new().block_on(async {
+        let shard = Shard::start(1);
+        let handle = shard.open("busy");
+        handle.describe().await.unwrap();
+        let config = TopicConfig { max_message_bytes: 200, ..TopicConfig::default() };
+        let (config, leader_state) = (Arc::new(config), leader_state());
+        shard.supervisor.do_send(UpdatePartition { key: handle.key(), config, leader_state });
+        while handle.tell(message::Rest) {}
+        shard.settled().await;
+        let error = append(&handle, &[0; 500]).await.unwrap_err();
+        assert_eq!(error.code, ErrorCode::RecordTooLarge);
+    });
+}
