@@ -188,11 +188,10 @@ impl Accumulator {
         })?;
         let partition = match choice {
             Choice::This(partition) => partition,
-            Choice::Sticky => topic.sticky.current(),
+            Choice::Sticky => topic.sticky_partition(&view, &self.config),
         };
-        let Some(queue) = view.queues.get(partition.0 as usize) else {
-            let count = view.queues.len() as u32;
-            return Err(Blocked::UnknownPartition { partition, count });
+        let Some(queue) = view.queue(partition) else {
+            return Err(Blocked::UnknownPartition { partition, count: view.partitions() });
         };
         let timestamp_ms = record.timestamp_ms.unwrap_or_else(wall_clock_ms);
         let appended = {
@@ -297,6 +296,16 @@ impl Inbox {
 }
 
 impl View {
+    /// There may be more queues: of a topic that was deleted and came back with fewer partitions.
+    fn partitions(&self) -> u32 {
+        self.topic.partitions.len() as u32
+    }
+
+    fn queue(&self, partition: PartitionId) -> Option<&Arc<PartitionQueue>> {
+        let exists = partition.0 < self.partitions();
+        self.queues.get(partition.0 as usize).filter(|_| exists)
+    }
+
     /// Another sticky partition (T25, T26): among those that have a leader, or among all if none has.
     fn draw(&self, config: &ProducerConfig) -> PartitionId {
         let with_leader = self.topic.partitions.iter().filter(|p| p.leader.is_some());
@@ -305,7 +314,8 @@ impl View {
             .map(|queue| queue.candidate())
             .collect();
         if candidates.is_empty() {
-            candidates = self.queues.iter().map(|queue| queue.candidate()).collect();
+            let existing = self.queues.iter().take(self.topic.partitions.len());
+            candidates = existing.map(|queue| queue.candidate()).collect();
         }
         let chance = rand::random();
         draw(&candidates, config.partitioner.adaptive, chance).unwrap_or(PartitionId(0))
@@ -314,7 +324,17 @@ impl View {
 
 impl TopicQueues {
     pub(crate) fn partitions(&self) -> u32 {
-        self.view.load().queues.len() as u32
+        self.view.load().partitions()
+    }
+
+    fn sticky_partition(&self, view: &View, config: &ProducerConfig) -> PartitionId {
+        let current = self.sticky.current();
+        if view.queue(current).is_some() {
+            return current;
+        }
+        let drawn = view.draw(config);
+        self.sticky.switch_to(drawn);
+        drawn
     }
 }
 

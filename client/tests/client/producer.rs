@@ -87,6 +87,28 @@ fn deliveries_resolve_when_the_runtime_is_shut_down() {
     assert_eq!(producer.metrics().buffer_available, 32 << 20);
 }
 
+/// T21, T25: queues of partitions that are gone with the old topic take no more.
+#[tokio::test]
+async fn a_topic_that_comes_back_with_fewer_partitions_is_used_as_it_is_now() {
+    let (cluster, client) = Cluster::with_topic(16).await;
+    let keyless = || ProducerRecord::new("t").value("x");
+    let config = ProducerConfig { max_block: Duration::from_millis(50), ..Default::default() };
+    let producer = loop {
+        let producer = client.producer(config.clone()).await.unwrap();
+        let sticky = producer.send(keyless()).await.unwrap().await.unwrap().partition;
+        if sticky != PartitionId(0) {
+            break producer;
+        }
+    };
+    cluster.create_topic("t", 1);
+    producer.topic("t").await.unwrap();
+    let next = producer.send(keyless()).await.unwrap();
+    assert_eq!(next.partition(), PartitionId(0));
+    next.await.unwrap();
+    let gone = producer.send(record(1).partition(5)).await.map(drop).unwrap_err();
+    assert!(matches!(gone, ClientError::UnknownPartition { count: 1, .. }), "{gone}");
+}
+
 /// P9.
 #[tokio::test]
 async fn batches_are_compressed_as_a_whole() {
