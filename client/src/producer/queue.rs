@@ -28,7 +28,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::time::Instant;
 use troupe_proto::batch::RecordSetBuilder;
-use troupe_proto::ids::PartitionId;
+use troupe_proto::ids::{PartitionId, TopicId};
 
 /// Buffer memory is taken in steps: at least this much, then as much again as the batch has.
 const MIN_RESERVATION: usize = 1 << 10;
@@ -48,6 +48,7 @@ pub(crate) struct Queue {
     stream: Option<StreamId>,
     retry_at: Option<Instant>,
     sequences: Sequences,
+    topic_id: Option<TopicId>,
     closed: Option<ClientError>,
 }
 
@@ -132,6 +133,7 @@ impl Queue {
             stream: None,
             retry_at: None,
             sequences: Sequences::default(),
+            topic_id: None,
             closed: None,
         }
     }
@@ -228,6 +230,13 @@ impl Queue {
         let last = self.batches.back_mut()?;
         last.close();
         Some((last.completion.clone(), last.first + last.records - 1))
+    }
+
+    /// The topic as its leader knows it. Another one of the same name knows nothing of the sequences so far.
+    pub(crate) fn stands_in(&mut self, topic_id: TopicId) {
+        if self.topic_id.replace(topic_id).is_some_and(|before| before != topic_id) {
+            self.sequences.given_up();
+        }
     }
 
     /// The next batch that may be sent on this stream (P5, P8). `session`: the newest there is. `pressed`:

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use troupe_proto::batch::{Compression, ProducerStamp};
 use troupe_proto::error::{Error as Refusal, ErrorCode};
-use troupe_proto::ids::{Offset, PartitionId, ProducerEpoch, ProducerId};
+use troupe_proto::ids::{Offset, PartitionId, ProducerEpoch, ProducerId, TopicId};
 
 const STREAM: StreamId = StreamId(1);
 
@@ -367,6 +367,26 @@ fn a_batch_that_expires_after_it_was_sent_ends_the_session() {
     bench.place(&second, 2);
     let next = bench.send();
     assert_eq!((next.sequence(), next.stamp.unwrap().epoch), (0, ProducerEpoch(1)));
+}
+
+/// I6: a topic that was deleted and made again does not know the producer: its leader would take a second
+/// batch without the first.
+#[test]
+fn in_another_topic_of_the_same_name_sequences_start_again() {
+    let mut bench = Bench::established(rules());
+    let topic = |n| TopicId::from_wire(&[n; 16]).unwrap();
+    bench.queue.stands_in(topic(1));
+    bench.queue.stands_in(topic(1));
+    for _ in 0..2 {
+        bench.append();
+        bench.close_batch();
+    }
+    bench.queue.stands_in(topic(2));
+    let first = bench.send();
+    assert_eq!((first.sequence(), first.stamp.unwrap().epoch), (0, ProducerEpoch(1)));
+    assert!(bench.waits(), "the first goes alone");
+    bench.place(&first, 0);
+    assert_eq!(bench.send().sequence(), 1);
 }
 
 /// I6, I7: what was given up, or sent again under other numbers, is fenced off if it arrives after all.

@@ -227,6 +227,7 @@ impl Sender {
         if let Some(active) = self.active.get_mut(&queue.number) {
             active.unknown_since = None;
         }
+        queue.with(|queue| queue.stands_in(leader.topic_id));
         loop {
             let pressed = self.accumulator.waiters.load(Ordering::Acquire) > 0;
             let newest = self.sessions.newest;
