@@ -37,11 +37,15 @@ impl Deliveries {
     }
 
     pub fn sent(&self) -> u64 {
-        self.settled() + self.open.len() as u64
+        self.settled() + self.unanswered()
     }
 
     pub fn waiting(&self) -> bool {
         !self.open.is_empty()
+    }
+
+    pub fn unanswered(&self) -> u64 {
+        self.open.len() as u64
     }
 
     pub fn failed(&self) -> bool {
@@ -102,7 +106,7 @@ impl Deliveries {
         for (count, what) in [
             (self.not_written, "surely not written"),
             (self.unknown, "may or may not have been written"),
-            (self.open.len() as u64, "not answered yet"),
+            (self.unanswered(), "not answered yet"),
         ] {
             if count > 0 {
                 text += &format!(", {} {what}", grouped(count));

@@ -72,7 +72,8 @@ impl Report {
             "topic": self.topic,
             "delivered": deliveries.delivered,
             "notWritten": deliveries.not_written,
-            "unknown": deliveries.unknown,
+            // Interrupted: what is not answered may be written all the same.
+            "unknown": deliveries.unknown + deliveries.unanswered(),
             "valueBytes": self.value_bytes,
             "seconds": elapsed.as_secs_f64(),
             "recordsPerSecond": rate.round(),
