@@ -72,9 +72,10 @@ impl Handler<EnforceRetention> for PartitionActor {
             Ok(removals) => {
                 let log_start = self.log().log_start();
                 self.replica.on_log_start(log_start);
-                if log_start == self.replica.log_end() {
-                    // Of the last segment there is nothing left that recovery could replay.
-                    self.snapshot_producers(log_start);
+                let snapshot = self.log().producer_snapshots().last().copied();
+                if snapshot.is_none_or(|offset| offset < log_start) {
+                    // What recovery would replay on top of an older one is gone.
+                    self.snapshot_producers(self.replica.log_end());
                 }
                 let delay = Duration::from_millis(self.config.file_delete_delay_ms);
                 ctx.run_later(delay, move |actor, _| {
