@@ -52,8 +52,9 @@ pub async fn run(
     let started = Instant::now();
     let mut now_ms = timestamp::now_ms();
     for number in 0..workload.records {
-        if let Some(rate) = rate {
-            keep_to(started + Duration::from_secs_f64(number as f64 / rate));
+        let due = rate.map(|rate| started + Duration::from_secs_f64(number as f64 / rate));
+        if let Some(due) = due {
+            keep_to(due);
         }
         if number.is_multiple_of(CLOCK_INTERVAL) || rate.is_some() {
             now_ms = timestamp::now_ms();
@@ -71,7 +72,9 @@ pub async fn run(
         let value = Some(payload.value(number));
         let record = Record { value, timestamp_ms: Some(now_ms), ..Record::default() };
         if number.is_multiple_of(sample_every) {
-            let sent = Instant::now();
+            // At a rate, from when it was due: a record that a full buffer holds back has waited too.
+            let now = Instant::now();
+            let sent = due.map_or(now, |due| due.min(now));
             collector.watch(sent, send(&handle, record).await.during(what)?);
         } else {
             drop(send(&handle, record).await.during(what)?);
