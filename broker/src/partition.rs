@@ -17,7 +17,7 @@ mod upkeep;
 
 pub use board::{ActorState, Board};
 pub use flusher::Flusher;
-pub use handle::{AppendRequest, PartitionHandle, REBUILD_PATIENCE};
+pub use handle::{AppendRequest, CROWD_PATIENCE, PartitionHandle, REBUILD_PATIENCE};
 pub use message::{Appended, Die, FoundOffset, OffsetQuery, ReadAnswer};
 pub use opening::now;
 pub use responder::Responder;

@@ -21,6 +21,8 @@ use troupe_proto::v1::Acks;
 
 /// How long a request waits for an actor that is being rebuilt, if nothing waits behind it.
 pub const REBUILD_PATIENCE: Duration = Duration::from_secs(10);
+/// The same, if other partitions' requests wait behind it; whoever asked may try again.
+pub const CROWD_PATIENCE: Duration = Duration::from_millis(50);
 
 /// A batch for [`PartitionHandle::append`].
 pub struct AppendRequest {
@@ -112,8 +114,8 @@ impl PartitionHandle {
     }
 
     /// Returns when an actor serves, or with the error that a request would be answered with.
-    pub async fn serves(&self) -> Result<(), Error> {
-        self.addr(REBUILD_PATIENCE).await.map(drop)
+    pub async fn serves(&self, patience: Duration) -> Result<(), Error> {
+        self.addr(patience).await.map(drop)
     }
 
     fn has_actor(&self) -> bool {

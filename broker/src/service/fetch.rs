@@ -4,7 +4,7 @@ use super::shutting_down;
 use crate::context::Context;
 use crate::grpc::{Outgoing, Requests, ResponseBody, decode, encode, encode_with_payload};
 use crate::page_cache;
-use crate::partition::{PartitionHandle, ReadAnswer};
+use crate::partition::{CROWD_PATIENCE, PartitionHandle, REBUILD_PATIENCE, ReadAnswer};
 use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::FuturesUnordered;
@@ -55,6 +55,7 @@ pub(super) async fn fetch(
 ) -> Result<ResponseBody, Status> {
     let deadline = Instant::now() + Duration::from_millis(request.max_wait_ms.into());
     let min_bytes = request.min_bytes.max(1) as usize;
+    let patience = if request.positions.len() > 1 { CROWD_PATIENCE } else { REBUILD_PATIENCE };
     loop {
         let mut answer = wire::FetchResponse::default();
         let mut left = limit_of(request.max_bytes, DEFAULT_ANSWER_BYTES);
@@ -65,7 +66,7 @@ pub(super) async fn fetch(
             let limit = if bytes == 0 { limit.min(left).max(1) } else { limit.min(left) };
             let read = match limit {
                 0 => continue,
-                limit => read_at(context, position, limit).await,
+                limit => read_at(context, position, limit, patience).await,
             };
             match read {
                 Ok((handle, read)) => {
@@ -99,8 +100,10 @@ async fn read_at(
     context: &Context,
     position: &pb::FetchPosition,
     limit: usize,
+    patience: Duration,
 ) -> Result<(Arc<PartitionHandle>, ReadAnswer), Error> {
     let handle = context.partition(position.partition.as_ref())?;
+    handle.serves(patience).await?;
     let read = handle.read(start_of(position)?, limit).await?;
     page_cache::make_resident(&read.bytes).await;
     Ok((handle, read))
@@ -319,7 +322,7 @@ impl Pusher {
         if !handle.answers_now() {
             // Its actor is being rebuilt: credit set aside for that long would starve the others.
             let rebuilt = async move {
-                match handle.serves().await {
+                match handle.serves(REBUILD_PATIENCE).await {
                     Ok(()) => Step::Readable,
                     Err(error) => Step::Read { reserved: 0, answer: Err(error) },
                 }

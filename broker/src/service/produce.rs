@@ -3,10 +3,9 @@
 use super::shutting_down;
 use crate::context::Context;
 use crate::grpc::{Field, Outgoing, Requests, ResponseBody, encode, fields};
-use crate::partition::{AppendRequest, Appended, PartitionHandle, Responder};
+use crate::partition::{AppendRequest, Appended, CROWD_PATIENCE, PartitionHandle, Responder};
 use prost::Message;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::mpsc;
 use tonic::Status;
 use troupe_proto::batch::{Limits, ProducedBatch};
@@ -18,9 +17,6 @@ use troupe_proto::v1::Acks;
 
 /// Batches of one stream that may be unanswered; reading stops there.
 const MAX_UNANSWERED: usize = 1024;
-/// How long a batch waits for an actor that is being rebuilt: other partitions' batches wait behind it, and
-/// an SDK tries again.
-const STREAM_PATIENCE: Duration = Duration::from_millis(50);
 /// Answers that are joined into one write.
 const ANSWERS_PER_WRITE: usize = 256;
 
@@ -62,7 +58,7 @@ impl Produced {
                     verified,
                     acks,
                     timeout_ms: context.request_timeout_ms(self.timeout_ms),
-                    patience: STREAM_PATIENCE,
+                    patience: CROWD_PATIENCE,
                 };
                 handle.append(request, responder).await;
             }
