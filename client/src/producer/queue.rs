@@ -33,6 +33,9 @@ use troupe_proto::ids::{PartitionId, TopicId};
 /// Buffer memory is taken in steps: at least this much, then as much again as the batch has.
 const MIN_RESERVATION: usize = 1 << 10;
 
+/// How many of a producer's batches a leader remembers (I3).
+const REMEMBERED_BATCHES: usize = 5;
+
 /// A stream to some node; a new one after each break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct StreamId(pub u64);
@@ -262,6 +265,11 @@ impl Queue {
         let overtaking = before < self.in_flight;
         let elsewhere = self.in_flight > 0 && self.stream != Some(stream);
         if overtaking || elsewhere || self.in_flight >= self.rules.max_in_flight {
+            return Drain::Wait(None);
+        }
+        // Those that were answered out of turn count too: the oldest may be there without our knowing, and must
+        // stay among those that its leader remembers.
+        if self.rules.idempotent && index >= REMEMBERED_BATCHES {
             return Drain::Wait(None);
         }
         let batch = &mut self.batches[index];

@@ -369,6 +369,38 @@ fn a_batch_that_expires_after_it_was_sent_ends_the_session() {
     assert_eq!((next.sequence(), next.stamp.unwrap().epoch), (0, ProducerEpoch(1)));
 }
 
+/// I3: a leader remembers five batches. One whose answer was lost must stay among them until it is answered,
+/// however often it is refused meanwhile, or it would be taken for one that got lost.
+#[test]
+fn a_batch_that_may_be_there_is_never_left_more_than_five_behind() {
+    let mut bench = Bench::established(rules());
+    let mut leader = Leader::default();
+    for _ in 0..8 {
+        bench.append();
+        bench.close_batch();
+    }
+    let first = bench.send();
+    let base = leader.append(&first).unwrap();
+    bench.fail(&first, ErrorCode::OutcomeUnknown);
+    let mut sent_behind = 0;
+    for _ in 0..4 {
+        bench.later(2000);
+        let again = bench.send();
+        assert_eq!(again.numbers(), [1]);
+        while let Drain::Send(outgoing) = bench.drain() {
+            let later = bench.encode(outgoing);
+            let base = leader.append(&later).unwrap();
+            bench.place(&later, base);
+            sent_behind += 1;
+        }
+        bench.fail(&again, ErrorCode::NotLeader);
+    }
+    assert_eq!(sent_behind, 4);
+    bench.later(2000);
+    let again = bench.send();
+    assert_eq!(leader.append(&again), Ok(base), "recognised");
+}
+
 /// I6: a topic that was deleted and made again does not know the producer: its leader would take a second
 /// batch without the first.
 #[test]
@@ -541,12 +573,15 @@ fn aborting_says_what_was_on_its_way() {
     assert_eq!(bench.reserved, 0);
 }
 
+/// What is known of a producer: its epoch, and first and last sequence and base offset of its last five
+/// batches.
+type Known = (u32, Vec<(u32, u32, u64)>);
+
 /// One partition as I3 to I6 describe it.
 #[derive(Default)]
 struct Leader {
     log: Vec<u64>,
-    /// By producer id: its epoch, and first and last sequence and base offset of the last five batches.
-    producers: HashMap<u64, (u32, Vec<(u32, u32, u64)>)>,
+    producers: HashMap<u64, Known>,
 }
 
 impl Leader {
