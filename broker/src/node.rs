@@ -24,6 +24,12 @@ pub enum StartError {
     Listen { address: SocketAddr, key: &'static str, source: std::io::Error },
     #[error("the metadata in {path} cannot be opened: {source}", path = path.display())]
     Controller { path: PathBuf, source: troupe_controller::ControllerStartError },
+    #[error(
+        "the metadata in {metadata} is new, but {count} partitions of an earlier life stand beside it; \
+         restore the metadata, or move the partitions away",
+        metadata = metadata.display()
+    )]
+    ForeignPartitions { metadata: PathBuf, count: usize },
     #[error("the node cannot register with the controller: {0}")]
     Register(troupe_proto::error::Error),
     #[error("no thread could be started: {0}")]

@@ -24,6 +24,9 @@ const RECOVERIES: usize = 4;
 /// a client that does not read, and for that the logs do not wait: whoever stops us may lose patience.
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// Where in the data directory the controller keeps its log.
+const METADATA_DIR: &str = "metadata";
+
 type Started = mpsc::SyncSender<Result<Addresses, StartError>>;
 
 /// Runs the node on this thread until `stop` is cancelled.
@@ -73,9 +76,44 @@ async fn start(config: NodeConfig, directory: DataDirectory) -> Result<Parts, St
 
     let node_id = NodeId(config.node_id);
     let controller = start_controller(&config, node_id).await?;
+    let sockets = Sockets { listeners, grpc, http_listener, http };
+    let started = start_beside(controller.clone(), config, directory, sockets).await;
+    if started.is_err() {
+        // The error at hand says more than one of closing would.
+        let _ = controller.shutdown().await;
+    }
+    started
+}
+
+/// What the node listens on.
+struct Sockets {
+    listeners: server::Listeners,
+    grpc: SocketAddr,
+    http_listener: TcpListener,
+    http: SocketAddr,
+}
+
+/// Everything but the controller.
+async fn start_beside(
+    controller: ControllerHandle,
+    config: NodeConfig,
+    directory: Arc<DataDirectory>,
+    sockets: Sockets,
+) -> Result<Parts, StartError> {
+    let Sockets { listeners, grpc, http_listener, http } = sockets;
+    let node_id = NodeId(config.node_id);
     let image = controller.image();
     let cluster_id = image.borrow().cluster_id().unwrap_or_default().to_owned();
     directory.check_meta(&MetaProperties { cluster_id: cluster_id.clone(), node_id })?;
+
+    // Unknown topics' directories are leftovers of deletions, and deleted. Beside lost metadata that would be
+    // everything.
+    let is_new = image.borrow().brokers().next().is_none();
+    let partitions = if is_new { directory.partitions()?.len() } else { 0 };
+    if partitions > 0 {
+        let metadata = config.log_dir.join(METADATA_DIR);
+        return Err(StartError::ForeignPartitions { metadata, count: partitions });
+    }
 
     let endpoint = advertised(&config.advertised_listener, grpc);
     let registration = RegisterBroker {
@@ -143,7 +181,7 @@ async fn start_controller(
     config: &NodeConfig,
     node_id: NodeId,
 ) -> Result<ControllerHandle, StartError> {
-    let path = config.log_dir.join("metadata");
+    let path = config.log_dir.join(METADATA_DIR);
     let mut controller = ControllerConfig::new(node_id, path.clone());
     controller.cluster_id = Some(config.cluster_id.clone()).filter(|id| !id.is_empty());
     controller.policy = ClusterPolicy {
