@@ -5,4 +5,7 @@ mod body;
 mod message;
 
 pub use body::{Outgoing, ResponseBody, response};
-pub use message::{Field, MessageReader, Requests, decode, encode, encode_with_payload, fields};
+pub use message::{
+    Field, MessageReader, Requests, decode, encode, encode_all_with_payload, encode_with_payload,
+    fields,
+};

@@ -131,24 +131,67 @@ pub fn fields(
 pub fn encode(message: &impl Message) -> Bytes {
     let len = message.encoded_len();
     let mut frame = BytesMut::with_capacity(PREFIX_LEN + len);
-    frame.put_u8(0);
-    frame.put_u32(u32::try_from(len).expect("answers are smaller than 4 GiB"));
+    put_prefix(len, &mut frame);
     message.encode_raw(&mut frame);
     frame.freeze()
 }
 
 /// A message whose last field `tag` has the content `payload`, which goes out uncopied.
 pub fn encode_with_payload(message: &impl Message, tag: u32, payload: Bytes) -> [Bytes; 2] {
-    let payload_len = payload.len() as u64;
-    let len =
-        message.encoded_len() + key_len(tag) + encoded_len_varint(payload_len) + payload.len();
+    let len = len_with_payload(message, tag, &payload);
     let mut head = BytesMut::with_capacity(PREFIX_LEN + len - payload.len());
-    head.put_u8(0);
-    head.put_u32(u32::try_from(len).expect("answers are smaller than 4 GiB"));
-    message.encode_raw(&mut head);
-    encode_key(tag, WireType::LengthDelimited, &mut head);
-    encode_varint(payload_len, &mut head);
+    put_prefix(len, &mut head);
+    put_head(message, tag, &payload, &mut head);
     [head.freeze(), payload]
+}
+
+/// A message that consists of a repeated field `tag`, each item as in [`encode_with_payload`].
+pub fn encode_all_with_payload<M: Message>(
+    tag: u32,
+    payload_tag: u32,
+    items: Vec<(M, Bytes)>,
+) -> Vec<Bytes> {
+    let len_of = |(item, payload): &(M, Bytes)| len_with_payload(item, payload_tag, payload);
+    let framed = |len: usize| key_len(tag) + encoded_len_varint(len as u64) + len;
+    let mut head = BytesMut::new();
+    put_prefix(items.iter().map(|item| framed(len_of(item))).sum(), &mut head);
+    let mut pieces = Vec::with_capacity(2 * items.len() + 1);
+    for item in items {
+        encode_key(tag, WireType::LengthDelimited, &mut head);
+        encode_varint(len_of(&item) as u64, &mut head);
+        let (item, payload) = item;
+        put_head(&item, payload_tag, &payload, &mut head);
+        if !payload.is_empty() {
+            pieces.extend([head.split().freeze(), payload]);
+        }
+    }
+    if !head.is_empty() {
+        pieces.push(head.freeze());
+    }
+    pieces
+}
+
+/// An empty payload is left out, as protobuf leaves out what is not there.
+fn len_with_payload(message: &impl Message, tag: u32, payload: &Bytes) -> usize {
+    let payload_len = match payload.len() {
+        0 => 0,
+        len => key_len(tag) + encoded_len_varint(len as u64) + len,
+    };
+    message.encoded_len() + payload_len
+}
+
+fn put_prefix(len: usize, frame: &mut BytesMut) {
+    frame.put_u8(0);
+    frame.put_u32(u32::try_from(len).expect("answers are smaller than 4 GiB"));
+}
+
+/// Everything of a message but the payload itself.
+fn put_head(message: &impl Message, tag: u32, payload: &Bytes, head: &mut BytesMut) {
+    message.encode_raw(head);
+    if !payload.is_empty() {
+        encode_key(tag, WireType::LengthDelimited, head);
+        encode_varint(payload.len() as u64, head);
+    }
 }
 
 #[cfg(test)]
@@ -166,6 +209,27 @@ mod tests {
         let joined = frames.concat();
         let whole = FetchStreamResponse { batches: Some(batches), ..head };
         assert_eq!(joined, encode(&whole));
+    }
+
+    #[test]
+    fn payloads_beside_their_heads_are_the_same_message() {
+        use troupe_proto::wire::{FetchResponse, PartitionFetch};
+        for lens in [vec![], vec![0], vec![7], vec![0, 300, 0], vec![1, 70_000, 5]] {
+            let partitions: Vec<PartitionFetch> = lens
+                .into_iter()
+                .map(|len| PartitionFetch {
+                    high_watermark: len as i64,
+                    batches: vec![9; len].into(),
+                    ..Default::default()
+                })
+                .collect();
+            let items = partitions.iter().cloned().map(|mut partition| {
+                let batches = std::mem::take(&mut partition.batches);
+                (partition, batches)
+            });
+            let pieces = encode_all_with_payload(1, 15, items.collect());
+            assert_eq!(pieces.concat(), encode(&FetchResponse { partitions }));
+        }
     }
 
     #[tokio::test]

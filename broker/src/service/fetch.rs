@@ -2,7 +2,9 @@
 
 use super::shutting_down;
 use crate::context::Context;
-use crate::grpc::{Outgoing, Requests, ResponseBody, decode, encode, encode_with_payload};
+use crate::grpc::{
+    Outgoing, Requests, ResponseBody, decode, encode, encode_all_with_payload, encode_with_payload,
+};
 use crate::page_cache;
 use crate::partition::{CROWD_PATIENCE, PartitionHandle, REBUILD_PATIENCE, ReadAnswer};
 use futures::StreamExt;
@@ -20,6 +22,8 @@ use troupe_proto::ids::Offset;
 use troupe_proto::log::v1 as pb;
 use troupe_proto::wire;
 
+/// Field number of the partitions in a unary fetch's answer.
+const PARTITIONS_TAG: u32 = 1;
 /// Field number of the batches in every fetch answer.
 const BATCHES_TAG: u32 = 15;
 const DEFAULT_PARTITION_BYTES: usize = 1 << 20;
@@ -57,7 +61,7 @@ pub(super) async fn fetch(
     let min_bytes = request.min_bytes.max(1) as usize;
     let patience = if request.positions.len() > 1 { CROWD_PATIENCE } else { REBUILD_PATIENCE };
     loop {
-        let mut answer = wire::FetchResponse::default();
+        let mut answer = Vec::with_capacity(request.positions.len());
         let mut left = limit_of(request.max_bytes, DEFAULT_ANSWER_BYTES);
         let (mut bytes, mut failed, mut waits) = (0, false, FuturesUnordered::new());
         for position in &request.positions {
@@ -77,16 +81,18 @@ pub(super) async fn fetch(
                     if next >= read.high_watermark {
                         waits.push(async move { handle.readable(next).await });
                     }
-                    answer.partitions.push(pushed(position.partition.clone(), read));
+                    answer.push(pushed(position.partition.clone(), read));
                 }
                 Err(error) => {
                     failed = true;
-                    answer.partitions.push(refused(position.partition.clone(), error));
+                    answer.push(refused(position.partition.clone(), error));
                 }
             }
         }
         if bytes >= min_bytes || failed || Instant::now() >= deadline || waits.is_empty() {
-            return Ok(ResponseBody::once([encode(&answer)]));
+            let items = answer.into_iter().map(with_payload).collect();
+            let pieces = encode_all_with_payload(PARTITIONS_TAG, BATCHES_TAG, items);
+            return Ok(ResponseBody::once(pieces));
         }
         tokio::select! {
             _ = waits.next() => {}
@@ -107,6 +113,12 @@ async fn read_at(
     let read = handle.read(start_of(position)?, limit).await?;
     page_cache::make_resident(&read.bytes).await;
     Ok((handle, read))
+}
+
+/// An answer and, apart from it, the batches that go out as they lie.
+fn with_payload(mut answer: wire::PartitionFetch) -> (wire::PartitionFetch, bytes::Bytes) {
+    let batches = std::mem::take(&mut answer.batches);
+    (answer, batches)
 }
 
 fn pushed(partition: Option<pb::TopicPartition>, read: ReadAnswer) -> wire::PartitionFetch {
