@@ -14,7 +14,7 @@ use troupe_machines::cluster::{
     LeaderBalance, PerPartition, ProducerIdBlock, RegisterBroker, Topic, UpdateTopic,
 };
 use troupe_proto::error::{Error, ErrorCode};
-use troupe_proto::ids::{BrokerEpoch, MetadataOffset, NodeId, PartitionKey, TopicId};
+use troupe_proto::ids::{BrokerEpoch, LeaderEpoch, MetadataOffset, NodeId, PartitionKey, TopicId};
 
 /// How long a request may wait for an active controller and for its decision to be committed.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -96,6 +96,11 @@ impl ControllerHandle {
         self.ask(|responder| Request::BeginShutdown(node_id, epoch, responder)).await
     }
 
+    /// Ends a drain that [`ControllerHandle::begin_shutdown`] began.
+    pub async fn resume_broker(&self, node_id: NodeId) -> Result<(), Error> {
+        self.ask(|responder| Request::ResumeBroker(node_id, responder)).await
+    }
+
     pub async fn unregister_broker(&self, node_id: NodeId) -> Result<(), Error> {
         self.ask(|responder| Request::UnregisterBroker(node_id, responder)).await
     }
@@ -108,6 +113,17 @@ impl ControllerHandle {
         requests: Vec<AlterPartition>,
     ) -> Result<PerPartition, Error> {
         self.ask(|responder| Request::AlterPartitions(node_id, epoch, requests, responder)).await
+    }
+
+    /// Leader replicas that are dead on this broker, each with the epoch in which it led: others lead at once,
+    /// or the same again in a new epoch.
+    pub async fn fail_replicas(
+        &self,
+        node_id: NodeId,
+        epoch: BrokerEpoch,
+        reports: Vec<(PartitionKey, LeaderEpoch)>,
+    ) -> Result<(), Error> {
+        self.ask(|responder| Request::FailReplicas(node_id, epoch, reports, responder)).await
     }
 
     pub async fn elect_leaders(

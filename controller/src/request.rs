@@ -9,7 +9,7 @@ use troupe_machines::cluster::{
     RegisterBroker, Topic, UpdateTopic,
 };
 use troupe_proto::error::{Error, ErrorCode};
-use troupe_proto::ids::{BrokerEpoch, MetadataOffset, NodeId, PartitionKey, TopicId};
+use troupe_proto::ids::{BrokerEpoch, LeaderEpoch, MetadataOffset, NodeId, PartitionKey, TopicId};
 use troupe_proto::internal::v1::MetadataRecord;
 
 pub(crate) enum Request {
@@ -24,8 +24,10 @@ pub(crate) enum Request {
     FenceBroker(NodeId, BrokerEpoch, Responder<()>),
     UnfenceBroker(NodeId, BrokerEpoch, Responder<()>),
     BeginShutdown(NodeId, BrokerEpoch, Responder<MetadataOffset>),
+    ResumeBroker(NodeId, Responder<()>),
     UnregisterBroker(NodeId, Responder<()>),
     AlterPartitions(NodeId, BrokerEpoch, Vec<AlterPartition>, Responder<PerPartition>),
+    FailReplicas(NodeId, BrokerEpoch, Vec<(PartitionKey, LeaderEpoch)>, Responder<()>),
     ElectLeaders(Vec<PartitionKey>, Election, Responder<PerPartition>),
     BalanceLeaders(LeaderBalance, Responder<usize>),
     ElectLeaderless(Responder<usize>),
@@ -75,11 +77,17 @@ impl Request {
             Request::BeginShutdown(node_id, epoch, responder) => {
                 responder.park(image.begin_shutdown(node_id, epoch))
             }
+            Request::ResumeBroker(node_id, responder) => {
+                responder.park(image.resume_broker(node_id))
+            }
             Request::UnregisterBroker(node_id, responder) => {
                 responder.park(image.unregister_broker(node_id))
             }
             Request::AlterPartitions(node_id, epoch, requests, responder) => {
                 responder.park(image.alter_partitions(node_id, epoch, &requests))
+            }
+            Request::FailReplicas(node_id, epoch, reports, responder) => {
+                responder.park(image.fail_replicas(node_id, epoch, &reports))
             }
             Request::ElectLeaders(keys, election, responder) => {
                 responder.park(Ok(image.elect_leaders(&keys, election)))
@@ -100,6 +108,8 @@ impl Request {
             Request::AwaitActive(responder)
             | Request::FenceBroker(_, _, responder)
             | Request::UnfenceBroker(_, _, responder)
+            | Request::ResumeBroker(_, responder)
+            | Request::FailReplicas(_, _, _, responder)
             | Request::UnregisterBroker(_, responder) => responder.answer(Err(error)),
             Request::BeginShutdown(_, _, responder) => responder.answer(Err(error)),
             Request::AlterPartitions(_, _, _, responder)

@@ -136,13 +136,9 @@ impl ClusterImage {
         if !broker.fenced || broker.shutting_down {
             return Ok(Decision { records: Vec::new(), answer: () });
         }
-        let active = |node| node == node_id || self.is_active(node);
         let unfenced = Broker { fenced: false, ..broker.clone() };
         let mut records = vec![wrap(Record::BrokerFencing(fencing_record(&unfenced)))];
-        records.extend(self.change_partitions(|partition, topic| {
-            let leaderless = partition.leader.is_none();
-            leaderless.then(|| Rules::of(&topic.config, active).with(partition)).flatten()
-        }));
+        records.extend(self.leaders_with(node_id));
         Ok(Decision { records, answer: () })
     }
 
@@ -166,6 +162,21 @@ impl ClusterImage {
         );
         let applied = MetadataOffset(self.next_offset().0 + records.len() as u64);
         Ok(Decision { records, answer: applied })
+    }
+
+    /// Ends a drain: the broker may lead and be in sync again, and gets what has no leader, if it is heard
+    /// (K16). Nothing to do for one that is not on its way out.
+    pub fn resume_broker(&self, node_id: NodeId) -> Result<Decision<()>, ClusterError> {
+        let broker = self.broker(node_id).ok_or(ClusterError::UnknownBroker { node_id })?;
+        if !broker.shutting_down {
+            return Ok(Decision { records: Vec::new(), answer: () });
+        }
+        let resumed = Broker { shutting_down: false, ..broker.clone() };
+        let mut records = vec![wrap(Record::BrokerFencing(fencing_record(&resumed)))];
+        if resumed.is_active() {
+            records.extend(self.leaders_with(node_id));
+        }
+        Ok(Decision { records, answer: () })
     }
 
     /// K22: forgets a broker that has stopped. Its replicas stay assigned to it until they are reassigned.
@@ -243,6 +254,15 @@ impl ClusterImage {
         }
         let rules = Rules::of(&topic.config, |node| self.is_active(node));
         rules.without(partition, node_id, lost)
+    }
+
+    /// Leaders for what has none, once this broker is active.
+    fn leaders_with(&self, node_id: NodeId) -> Vec<MetadataRecord> {
+        let active = |node| node == node_id || self.is_active(node);
+        self.change_partitions(|partition, topic| {
+            let leaderless = partition.leader.is_none();
+            leaderless.then(|| Rules::of(&topic.config, active).with(partition)).flatten()
+        })
     }
 
     /// A record for every partition that `change` changes.

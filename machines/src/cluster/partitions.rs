@@ -4,9 +4,11 @@ use super::election::{Rules, prefer};
 use super::image::{ClusterImage, Partition, Topic};
 use super::replay::partition_record;
 use super::{AlterPartition, ClusterError, Decision, Election, IsrMember, LeaderBalance, wrap};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use troupe_proto::ids::{BrokerEpoch, NodeId, PartitionEpoch, PartitionId, PartitionKey};
+use troupe_proto::ids::{
+    BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, PartitionId, PartitionKey,
+};
 use troupe_proto::internal::v1::MetadataRecord;
 use troupe_proto::internal::v1::metadata_record::Record;
 
@@ -55,6 +57,34 @@ impl ClusterImage {
         self.known_broker(node_id, epoch)?;
         Ok(self
             .one_by_one(requests, |image, request| image.alter_partition(node_id, epoch, request)))
+    }
+
+    /// What leads on this node is dead there, or cannot lead: its actor was killed, or its disk failed. Where
+    /// another active replica is in sync, the first of those leads and the node leaves the ISR, but keeps every
+    /// committed record (R12, R16). Elsewhere the node leads again in a new leader epoch, with the ISR as it
+    /// was. A report about a leader epoch that is over changes nothing.
+    pub fn fail_replicas(
+        &self,
+        node_id: NodeId,
+        epoch: BrokerEpoch,
+        reports: &[(PartitionKey, LeaderEpoch)],
+    ) -> Result<Decision<()>, ClusterError> {
+        self.known_broker(node_id, epoch)?;
+        let reported: BTreeSet<_> = reports.iter().copied().collect();
+        let mut records = Vec::new();
+        for (key, leader_epoch) in reported {
+            let Ok((topic, before)) = self.known_partition(&key) else { continue };
+            if before.leader != Some(node_id) || before.leader_epoch != leader_epoch {
+                continue;
+            }
+            let rules = Rules::of(&topic.config, |node| self.is_active(node));
+            let rules = Rules { unclean: false, ..rules };
+            let after = rules.without(before, node_id, false);
+            let after = after.filter(|after| after.leader.is_some());
+            let after = after.unwrap_or_else(|| lead_again(before));
+            records.extend(changed(&key, before, Some(after)).records);
+        }
+        Ok(Decision { records, answer: () })
     }
 
     /// An election that an operator asks for.
@@ -168,6 +198,15 @@ impl ClusterImage {
             }));
         }
         Decision { records, answer }
+    }
+}
+
+/// The same leader, which has lost what was only in its memory.
+fn lead_again(before: &Partition) -> Partition {
+    Partition {
+        leader_epoch: LeaderEpoch(before.leader_epoch.0 + 1),
+        partition_epoch: PartitionEpoch(before.partition_epoch.0 + 1),
+        ..before.clone()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Rules by name, and random histories that every replay must agree on.
 
+mod failures;
 mod partitions;
 
 use super::*;
@@ -422,6 +423,16 @@ enum Request {
     Unregister {
         node: i32,
     },
+    Resume {
+        node: i32,
+    },
+    /// A node reports its replica of a partition, perhaps with an epoch that is over.
+    Fail {
+        name: u8,
+        partition: u32,
+        node: i32,
+        late: bool,
+    },
     /// The leader of a partition asks for those of its replicas that the mask has.
     Alter {
         name: u8,
@@ -457,6 +468,10 @@ fn requests() -> impl Strategy<Value = Request> {
         ),
         1 => (0..4i32).prop_map(|node| Request::BeginShutdown { node }),
         1 => (0..4i32).prop_map(|node| Request::Unregister { node }),
+        1 => (0..4i32).prop_map(|node| Request::Resume { node }),
+        4 => (0..6u8, 0..3u32, 0..4i32, any::<bool>()).prop_map(
+            |(name, partition, node, late)| Request::Fail { name, partition, node, late }
+        ),
         4 => (0..6u8, 0..3u32, any::<u8>(), any::<bool>()).prop_map(
             |(name, partition, mask, recovered)| Request::Alter { name, partition, mask, recovered }
         ),
@@ -537,6 +552,14 @@ fn decided(image: &ClusterImage, request: &Request, seed: u64) -> Vec<MetadataRe
             image.begin_shutdown(NodeId(node), epoch(node)).map(|d| d.records)
         }
         Request::Unregister { node } => image.unregister_broker(NodeId(node)).map(|d| d.records),
+        Request::Resume { node } => image.resume_broker(NodeId(node)).map(|d| d.records),
+        Request::Fail { name: n, partition, node, late } => {
+            let Some(topic) = image.topic(&name(n)) else { return Vec::new() };
+            let key = topic.key(PartitionId(partition));
+            let current = topic.partition(key.partition).map_or(0, |p| p.leader_epoch.0);
+            let reports = [(key, LeaderEpoch(current.saturating_sub(late.into())))];
+            image.fail_replicas(NodeId(node), epoch(node), &reports).map(|d| d.records)
+        }
         Request::Alter { name: n, partition, mask, recovered } => {
             alter(image, &name(n), PartitionId(partition), mask, recovered)
         }

@@ -3,16 +3,16 @@
 use super::*;
 use troupe_proto::ids::{PartitionEpoch, PartitionKey};
 
-fn nodes(ids: &[i32]) -> Vec<NodeId> {
+pub(super) fn nodes(ids: &[i32]) -> Vec<NodeId> {
     ids.iter().copied().map(NodeId).collect()
 }
 
-fn epoch(image: &ClusterImage, node: i32) -> BrokerEpoch {
+pub(super) fn epoch(image: &ClusterImage, node: i32) -> BrokerEpoch {
     image.broker(NodeId(node)).unwrap().epoch
 }
 
 /// A topic whose partitions have these replicas, on brokers 0 to 3.
-fn placed(replicas: &[&[i32]], configs: &[(&str, &str)]) -> (ClusterImage, TopicId) {
+pub(super) fn placed(replicas: &[&[i32]], configs: &[(&str, &str)]) -> (ClusterImage, TopicId) {
     let mut image = cluster(4);
     let request = CreateTopic {
         assignments: replicas.iter().map(|list| nodes(list)).collect(),
@@ -23,20 +23,20 @@ fn placed(replicas: &[&[i32]], configs: &[(&str, &str)]) -> (ClusterImage, Topic
     (image, id(1))
 }
 
-fn key(partition: u32) -> PartitionKey {
+pub(super) fn key(partition: u32) -> PartitionKey {
     PartitionKey { topic_id: id(1), partition: PartitionId(partition) }
 }
 
-fn partition(image: &ClusterImage, at: u32) -> &Partition {
+pub(super) fn partition(image: &ClusterImage, at: u32) -> &Partition {
     image.partition(&key(at)).unwrap()
 }
 
-fn fence(image: &mut ClusterImage, node: i32) {
+pub(super) fn fence(image: &mut ClusterImage, node: i32) {
     let decision = image.fence_broker(NodeId(node), epoch(image, node));
     apply(image, decision);
 }
 
-fn unfence(image: &mut ClusterImage, node: i32) {
+pub(super) fn unfence(image: &mut ClusterImage, node: i32) {
     let decision = image.unfence_broker(NodeId(node), epoch(image, node));
     apply(image, decision);
 }

@@ -1,0 +1,114 @@
+//! Leader replicas that died on a node that lives, and drains that end.
+
+use super::partitions::{epoch, fence, key, nodes, partition, placed, unfence};
+use super::*;
+use troupe_proto::ids::{PartitionEpoch, PartitionKey};
+
+fn fail(image: &mut ClusterImage, node: i32, reports: &[(PartitionKey, LeaderEpoch)]) -> usize {
+    let decision = image.fail_replicas(NodeId(node), epoch(image, node), reports).unwrap();
+    image.replay_all(&decision.records).unwrap();
+    decision.records.len()
+}
+
+/// R12, R13: replica order decides; who died leaves the ISR, and no other partition changes.
+#[test]
+fn a_dead_leader_replica_is_followed_by_the_first_in_sync() {
+    let (mut image, _) = placed(&[&[1, 2, 3, 0], &[1, 2, 3, 0]], &[]);
+    let other = partition(&image, 1).clone();
+    assert_eq!(fail(&mut image, 1, &[(key(0), LeaderEpoch(0))]), 1);
+    let after = partition(&image, 0);
+    assert_eq!((after.leader, after.leader_epoch), (Some(NodeId(2)), LeaderEpoch(1)));
+    assert_eq!((&after.isr, &after.elr), (&nodes(&[2, 3, 0]), &vec![]));
+    assert_eq!(after.partition_epoch, PartitionEpoch(1));
+    assert_eq!(partition(&image, 1), &other);
+}
+
+/// R16: with fewer in sync than the topic asks for, it keeps every committed record.
+#[test]
+fn a_replica_that_died_stays_eligible_while_too_few_are_in_sync() {
+    for configs in [&[("min.insync.replicas", "2"), ("flush.policy", "os")][..], &[]] {
+        let (mut image, _) = placed(&[&[0, 1]], configs);
+        fail(&mut image, 0, &[(key(0), LeaderEpoch(0))]);
+        let after = partition(&image, 0);
+        assert_eq!((after.leader, &after.isr), (Some(NodeId(1)), &nodes(&[1])));
+        assert_eq!(after.elr, if configs.is_empty() { vec![] } else { nodes(&[0]) });
+    }
+}
+
+/// R12, R15: nobody who may lack committed records takes over, even where that is allowed.
+#[test]
+fn alone_in_sync_the_same_node_leads_again_in_a_new_epoch() {
+    let (mut image, _) = placed(&[&[0, 1]], &[("unclean.leader.election.enable", "true")]);
+    fence(&mut image, 1);
+    unfence(&mut image, 1);
+    let before = partition(&image, 0).clone();
+    assert_eq!(before.isr, nodes(&[0]));
+    fail(&mut image, 0, &[(key(0), before.leader_epoch)]);
+    let again = Partition {
+        leader_epoch: LeaderEpoch(before.leader_epoch.0 + 1),
+        partition_epoch: PartitionEpoch(before.partition_epoch.0 + 1),
+        ..before
+    };
+    assert_eq!(partition(&image, 0), &again);
+}
+
+/// R12, K15: in sync, but not active.
+#[test]
+fn who_is_on_its_way_out_does_not_take_over() {
+    let (mut image, _) = placed(&[&[0, 1, 2]], &[]);
+    let decision = image.begin_shutdown(NodeId(1), epoch(&image, 1));
+    apply(&mut image, decision);
+    fail(&mut image, 0, &[(key(0), LeaderEpoch(0))]);
+    assert_eq!(partition(&image, 0).leader, Some(NodeId(2)));
+}
+
+/// K21, and reports that come late, twice, early, from a follower, or about nothing.
+#[test]
+fn only_a_report_about_this_leader_epoch_counts_and_it_counts_once() {
+    let (mut image, _) = placed(&[&[0, 1, 2]], &[]);
+    let elsewhere = PartitionKey { topic_id: id(9), partition: PartitionId(0) };
+    let nothing = [(key(0), LeaderEpoch(1)), (key(7), LeaderEpoch(0)), (elsewhere, LeaderEpoch(0))];
+    assert_eq!(fail(&mut image, 0, &nothing), 0);
+    let report = [(key(0), LeaderEpoch(0)); 2];
+    assert_eq!(fail(&mut image, 1, &report), 0, "1 follows");
+    assert_eq!(fail(&mut image, 0, &report), 1);
+    assert_eq!(fail(&mut image, 0, &report), 0);
+    assert_eq!(partition(&image, 0).leader_epoch, LeaderEpoch(1));
+    let code = |node, epoch| image.fail_replicas(NodeId(node), epoch, &[]).unwrap_err().code();
+    assert_eq!(code(0, BrokerEpoch(0)), ErrorCode::StaleBrokerEpoch);
+    assert_eq!(code(9, BrokerEpoch(0)), ErrorCode::BrokerNotRegistered);
+}
+
+/// K16, K17.
+#[test]
+fn a_drain_that_ends_gives_back_what_has_no_leader() {
+    let (mut image, _) = placed(&[&[0, 1], &[0, 2]], &[]);
+    fence(&mut image, 2);
+    let unchanged = image.resume_broker(NodeId(0)).unwrap();
+    assert_eq!(unchanged.records, vec![]);
+    let decision = image.begin_shutdown(NodeId(0), epoch(&image, 0));
+    apply(&mut image, decision);
+    assert_eq!(partition(&image, 1).leader, None);
+    let decision = image.resume_broker(NodeId(0));
+    apply(&mut image, decision);
+    assert!(image.broker(NodeId(0)).unwrap().is_active());
+    assert_eq!(partition(&image, 0).leader, Some(NodeId(1)), "it rejoins by following");
+    assert_eq!(partition(&image, 1).leader, Some(NodeId(0)));
+    let unknown = image.resume_broker(NodeId(9)).unwrap_err();
+    assert_eq!(unknown.code(), ErrorCode::BrokerNotRegistered);
+}
+
+/// K15: the end of a drain does not make up for silence.
+#[test]
+fn a_fenced_broker_stays_fenced_when_its_drain_ends() {
+    let (mut image, _) = placed(&[&[0]], &[]);
+    let decision = image.begin_shutdown(NodeId(0), epoch(&image, 0));
+    apply(&mut image, decision);
+    fence(&mut image, 0);
+    let decision = image.resume_broker(NodeId(0));
+    apply(&mut image, decision);
+    assert!(image.broker(NodeId(0)).unwrap().fenced);
+    assert_eq!(partition(&image, 0).leader, None);
+    unfence(&mut image, 0);
+    assert_eq!(partition(&image, 0).leader, Some(NodeId(0)));
+}
