@@ -1,6 +1,7 @@
 //! What every service of a node shares.
 
 use crate::NodeConfig;
+use crate::control::Control;
 use crate::metrics::NodeMetrics;
 use crate::partition::{PartitionHandle, Supervisor};
 use crate::registry::Registry;
@@ -8,10 +9,9 @@ use actix::Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use troupe_controller::ControllerHandle;
 use troupe_machines::cluster::{ClusterImage, ProducerIdBlock};
 use troupe_proto::error::{Error, ErrorCode};
-use troupe_proto::ids::{BrokerEpoch, NodeId, ProducerId};
+use troupe_proto::ids::{LeaderEpoch, NodeId, PartitionKey, ProducerId};
 use troupe_proto::log::v1::TopicPartition;
 
 /// `request.timeout.ms` of a producer that names none.
@@ -20,10 +20,9 @@ const DEFAULT_REQUEST_TIMEOUT_MS: u32 = 30_000;
 pub struct Context {
     pub config: NodeConfig,
     pub node_id: NodeId,
-    pub broker_epoch: BrokerEpoch,
     /// host:port that clients are told.
     pub endpoint: String,
-    pub controller: ControllerHandle,
+    pub control: Control,
     /// The cluster as of the last committed change.
     pub image: watch::Receiver<Arc<ClusterImage>>,
     pub registry: Registry,
@@ -36,7 +35,10 @@ pub struct Context {
 }
 
 impl Context {
-    /// The partition that a request names.
+    /// This node's replica of the partition that a request names.
+    ///
+    /// # Errors
+    /// Among others `NOT_LEADER` with a hint, if this node has no replica of it.
     pub fn partition(
         &self,
         partition: Option<&TopicPartition>,
@@ -44,7 +46,41 @@ impl Context {
         let named = partition.ok_or_else(|| {
             Error::new(ErrorCode::InvalidRequest, "the request names no partition")
         })?;
-        self.registry.partition(&named.topic, &named.topic_id, named.partition)
+        let (key, handle) =
+            self.registry.partition(&named.topic, &named.topic_id, named.partition)?;
+        handle.ok_or_else(|| {
+            let message = "this node has no replica of the partition; refresh metadata";
+            self.redirect(Error::new(ErrorCode::NotLeader, message), &key)
+        })
+    }
+
+    /// Who leads a partition, as far as this node knows.
+    pub fn leader_of(&self, key: &PartitionKey) -> Option<LeaderAt> {
+        let image = self.image.borrow();
+        let partition = image.partition(key)?;
+        let broker = image.broker(partition.leader?)?;
+        Some(LeaderAt {
+            node_id: broker.node_id,
+            endpoint: broker.endpoint.clone(),
+            leader_epoch: partition.leader_epoch,
+        })
+    }
+
+    /// The same error; if another leader would help, with a hint where the leader is (P21).
+    pub fn redirect(&self, error: Error, key: &PartitionKey) -> Error {
+        let helps = matches!(
+            error.code,
+            ErrorCode::NotLeader
+                | ErrorCode::FencedLeaderEpoch
+                | ErrorCode::UnknownLeaderEpoch
+                | ErrorCode::LeaderNotAvailable
+        );
+        match self.leader_of(key) {
+            Some(leader) if helps && error.leader.is_none() => {
+                error.with_leader_of(leader.node_id.0, leader.endpoint, leader.leader_epoch.0)
+            }
+            _ => error,
+        }
     }
 
     /// Waits until the partitions here are in step with the image of now.
@@ -61,6 +97,14 @@ impl Context {
     }
 }
 
+/// Where a partition's leader is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaderAt {
+    pub node_id: NodeId,
+    pub endpoint: String,
+    pub leader_epoch: LeaderEpoch,
+}
+
 /// Producer ids from the controller, a block at a time.
 #[derive(Default)]
 pub struct ProducerIds {
@@ -75,10 +119,7 @@ impl ProducerIds {
             if let Some(id) = self.take() {
                 return Ok(id);
             }
-            let block = context
-                .controller
-                .allocate_producer_ids(context.node_id, context.broker_epoch)
-                .await?;
+            let block = context.control.allocate_producer_ids().await?;
             *self.block.lock().unwrap_or_else(PoisonError::into_inner) = Some(block);
         }
     }

@@ -31,7 +31,7 @@ fn render(context: &Context) -> axum::response::Response {
     let topics = context.registry.topics();
     let offline = topics
         .values()
-        .flat_map(|topic| &topic.partitions)
+        .flat_map(|topic| topic.replicas())
         .filter(|handle| handle.board.state() == ActorState::Offline)
         .count();
     let under_replicated = topics
@@ -39,7 +39,7 @@ fn render(context: &Context) -> axum::response::Response {
         .flat_map(|topic| &topic.described.partitions)
         .filter(|partition| partition.isr.len() < partition.replicas.len())
         .count();
-    let active = context.controller.controller_id() == Some(context.node_id);
+    let active = context.control.controller_id() == Some(context.node_id);
     context.metrics.offline_partitions.set(offline as f64);
     context.metrics.under_replicated_partitions.set(under_replicated as f64);
     context.metrics.active_controller.set(f64::from(u8::from(active)));

@@ -9,13 +9,14 @@ use tokio::sync::watch;
 use troupe_machines::cluster::Topic;
 use troupe_machines::config::TopicConfig;
 use troupe_proto::error::{Error, ErrorCode};
-use troupe_proto::ids::{MetadataOffset, TopicId};
+use troupe_proto::ids::{MetadataOffset, PartitionId, PartitionKey, TopicId};
 
 /// A topic and its partitions, in order.
 pub struct TopicEntry {
     pub id: TopicId,
     pub name: Arc<str>,
-    pub partitions: Vec<Arc<PartitionHandle>>,
+    /// None: this node has no replica of it.
+    pub partitions: Vec<Option<Arc<PartitionHandle>>>,
     /// The topic in the image that this entry was made from.
     pub described: Arc<Topic>,
 }
@@ -25,8 +26,19 @@ impl TopicEntry {
         &self.described.config
     }
 
-    pub fn partition(&self, partition: i32) -> Result<&Arc<PartitionHandle>, Error> {
-        let found = usize::try_from(partition).ok().and_then(|index| self.partitions.get(index));
+    /// The partition's name and this node's replica of it, if there is one.
+    ///
+    /// # Errors
+    /// `UNKNOWN_PARTITION`.
+    pub fn partition(
+        &self,
+        partition: i32,
+    ) -> Result<(PartitionKey, Option<&Arc<PartitionHandle>>), Error> {
+        let number = u32::try_from(partition).ok();
+        let found = number.and_then(|number| {
+            let handle = self.partitions.get(number as usize)?;
+            Some((self.described.key(PartitionId(number)), handle.as_ref()))
+        });
         found.ok_or_else(|| {
             let count = self.partitions.len();
             let message = format!(
@@ -35,6 +47,11 @@ impl TopicEntry {
             );
             Error::new(ErrorCode::UnknownPartition, message).with("partitions", count)
         })
+    }
+
+    /// The replicas that this node has.
+    pub fn replicas(&self) -> impl Iterator<Item = &Arc<PartitionHandle>> {
+        self.partitions.iter().flatten()
     }
 }
 
@@ -63,20 +80,22 @@ impl Registry {
         self.topics.load().get(name).cloned().ok_or_else(|| unknown_topic(name))
     }
 
-    /// The partition that a request names; `topic_id` is empty or must be the topic's.
+    /// The partition that a request names, and this node's replica of it, if there is one; `topic_id` is
+    /// empty or must be the topic's.
     pub fn partition(
         &self,
         topic: &str,
         topic_id: &[u8],
         partition: i32,
-    ) -> Result<Arc<PartitionHandle>, Error> {
+    ) -> Result<(PartitionKey, Option<Arc<PartitionHandle>>), Error> {
         let topics = self.topics.load();
         let entry = topics.get(topic).ok_or_else(|| unknown_topic(topic))?;
         if !topic_id.is_empty() && topic_id != entry.id.as_bytes() {
             let message = format!("topic `{topic}` was deleted and made again; refresh metadata");
             return Err(Error::new(ErrorCode::StaleTopicId, message));
         }
-        entry.partition(partition).cloned()
+        let (key, handle) = entry.partition(partition)?;
+        Ok((key, handle.cloned()))
     }
 
     /// Puts a new picture in force.

@@ -174,16 +174,15 @@ impl Metadata {
 
     /// A refusal may name the leader (P21): used at once, unless it is older than what is known.
     pub(crate) fn take_hint(&self, topic: &str, partition: PartitionId, refusal: &Refusal) -> bool {
-        let Some((node, endpoint)) = &refusal.leader else { return false };
-        if *node < 0 || endpoint.is_empty() {
+        let Some(hint) = &refusal.leader else { return false };
+        if hint.node_id < 0 || hint.endpoint.is_empty() {
             return false;
         }
-        let node = NodeId(*node);
+        let node = NodeId(hint.node_id);
         let mut state = self.state.write();
         let Some(known) = state.topics.get_mut(topic) else { return false };
         let Some(before) = known.topic.partitions.get(partition.0 as usize) else { return false };
-        let epoch = refusal.facts.get("leader_epoch").and_then(|epoch| epoch.parse().ok());
-        let epoch = epoch.map_or(before.leader_epoch, LeaderEpoch);
+        let epoch = hint.leader_epoch.map_or(before.leader_epoch, LeaderEpoch);
         if before.leader == Some(node) || epoch < before.leader_epoch {
             return false;
         }
@@ -191,7 +190,7 @@ impl Metadata {
         let leader = &mut topic.partitions[partition.0 as usize];
         leader.leader = Some(node);
         leader.leader_epoch = epoch;
-        state.nodes.insert(node, endpoint.as_str().into());
+        state.nodes.insert(node, hint.endpoint.as_str().into());
         drop(state);
         self.version.send_modify(|version| *version += 1);
         true
@@ -292,14 +291,12 @@ mod tests {
     fn a_hint_is_used_at_once_unless_it_is_old() {
         let metadata = Metadata::new();
         metadata.merge(Instant::now(), vec![described(1, 4)], &[], nodes());
-        let hint = Refusal::new(ErrorCode::NotLeader, "").with_leader(2, "n2:9");
-        assert!(!metadata.take_hint(
-            "orders",
-            PartitionId(0),
-            &hint.clone().with("leader_epoch", 3)
-        ));
+        let hint = |epoch| {
+            Refusal::new(ErrorCode::NotLeader, "").with_leader_of(2, "n2:9", epoch)
+        };
+        assert!(!metadata.take_hint("orders", PartitionId(0), &hint(3)));
         assert_eq!(leader(&metadata), "n1:1");
-        assert!(metadata.take_hint("orders", PartitionId(0), &hint.with("leader_epoch", 5)));
+        assert!(metadata.take_hint("orders", PartitionId(0), &hint(5)));
         assert_eq!(leader(&metadata), "n2:9");
     }
 

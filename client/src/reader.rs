@@ -387,6 +387,7 @@ impl Reader {
         let positions: Vec<_> = partitions
             .iter()
             .map(|&(partition, offset)| FetchPosition {
+                leader_epoch: None,
                 partition: Some(self.to_wire(partition)),
                 offset: offset.to_wire(),
                 max_bytes: self.config.max_partition_bytes,

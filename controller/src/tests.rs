@@ -417,7 +417,7 @@ async fn a_standby_refuses_and_names_the_leader() {
     let handle = on(&log);
     let refused = handle.create_topic(topic("orders")).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::NotController);
-    assert_eq!(refused.leader.unwrap().0, 2);
+    assert_eq!(refused.leader.unwrap().node_id, 2);
     log.lead(true, 2);
     handle.await_active_at_last().await;
     handle.register_broker(registration(1)).await.unwrap();

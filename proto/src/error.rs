@@ -245,8 +245,18 @@ pub struct Error {
     pub message: String,
     /// Facts by name: `limit`, `actual`, `earliest`, `latest`, …
     pub facts: BTreeMap<String, String>,
-    /// Who leads instead, if known: node id and endpoint.
-    pub leader: Option<(i32, String)>,
+    /// Who leads instead, if known.
+    pub leader: Option<LeaderHint>,
+}
+
+/// Where to turn instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaderHint {
+    pub node_id: i32,
+    /// host:port; empty: not known.
+    pub endpoint: String,
+    /// The epoch in which it leads the partition, if it is about one.
+    pub leader_epoch: Option<u32>,
 }
 
 impl Error {
@@ -264,8 +274,24 @@ impl Error {
     /// The same error with a hint where the leader is.
     #[must_use]
     pub fn with_leader(mut self, node_id: i32, endpoint: impl Into<String>) -> Self {
-        self.leader = Some((node_id, endpoint.into()));
+        let endpoint = endpoint.into();
+        self.leader = Some(LeaderHint { node_id, endpoint, leader_epoch: None });
         self
+    }
+
+    /// The same error with a hint where the leader is, and in which epoch it leads.
+    #[must_use]
+    pub fn with_leader_of(
+        self,
+        node_id: i32,
+        endpoint: impl Into<String>,
+        leader_epoch: u32,
+    ) -> Self {
+        let mut error = self.with_leader(node_id, endpoint);
+        if let Some(hint) = &mut error.leader {
+            hint.leader_epoch = Some(leader_epoch);
+        }
+        error
     }
 
     pub fn is_retriable(&self) -> bool {
@@ -287,9 +313,9 @@ impl std::error::Error for Error {}
 
 impl From<Error> for ErrorDetail {
     fn from(error: Error) -> Self {
-        let (leader_id, leader_endpoint) = match error.leader {
-            Some((id, endpoint)) => (Some(id), endpoint),
-            None => (None, String::new()),
+        let (leader_id, leader_endpoint, leader_epoch) = match error.leader {
+            Some(hint) => (Some(hint.node_id), hint.endpoint, hint.leader_epoch),
+            None => (None, String::new(), None),
         };
         ErrorDetail {
             reason: error.code.into(),
@@ -299,6 +325,7 @@ impl From<Error> for ErrorDetail {
             refresh_metadata: error.code.refresh_metadata(),
             leader_id,
             leader_endpoint,
+            leader_epoch,
             facts: error.facts,
         }
     }
@@ -308,7 +335,8 @@ impl From<ErrorDetail> for Error {
     /// A reason from a newer broker than this code becomes `Unspecified`: not retried, outcome unknown.
     fn from(detail: ErrorDetail) -> Self {
         let code = detail.reason();
-        let leader = detail.leader_id.map(|id| (id, detail.leader_endpoint));
+        let (endpoint, leader_epoch) = (detail.leader_endpoint, detail.leader_epoch);
+        let leader = detail.leader_id.map(|node_id| LeaderHint { node_id, endpoint, leader_epoch });
         Error { code, message: detail.message, facts: detail.facts, leader }
     }
 }

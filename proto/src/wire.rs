@@ -2,6 +2,7 @@
 //! declared as a message or as bytes; these types declare batches as bytes, so that a slice of a file or
 //! of a request passes through without being decoded. Tests hold them against the generated types.
 
+use crate::internal::v1::replicate_partitions_response::Refusal;
 use crate::log::v1::TopicPartition;
 use crate::v1::ErrorDetail;
 use bytes::Bytes;
@@ -18,6 +19,8 @@ pub struct ProduceStreamRequest {
     pub timeout_ms: u32,
     #[prost(message, optional, tag = "4")]
     pub partition: Option<TopicPartition>,
+    #[prost(uint32, optional, tag = "5")]
+    pub leader_epoch: Option<u32>,
     /// A serialised `RecordBatch`.
     #[prost(bytes = "bytes", tag = "15")]
     pub batch: Bytes,
@@ -49,6 +52,22 @@ pub struct FetchResponse {
 /// [`crate::log::v1::PartitionFetch`] with encoded batches.
 pub type PartitionFetch = FetchStreamResponse;
 
+/// [`crate::internal::v1::ReplicatePartitionsResponse`] with encoded batches.
+#[derive(Clone, PartialEq, Message)]
+pub struct ReplicatePartitionsResponse {
+    #[prost(uint32, tag = "1")]
+    pub channel: u32,
+    #[prost(uint64, tag = "2")]
+    pub high_watermark: u64,
+    #[prost(uint64, tag = "3")]
+    pub log_start_offset: u64,
+    #[prost(oneof = "Refusal", tags = "4, 5, 6")]
+    pub refusal: Option<Refusal>,
+    /// Serialised `RecordBatches`: whole batches as they stand in the file.
+    #[prost(bytes = "bytes", tag = "15")]
+    pub batches: Bytes,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,6 +88,7 @@ mod tests {
     #[test]
     fn a_lazy_produce_request_has_the_same_wire_image() {
         let typed = typed::ProduceStreamRequest {
+            leader_epoch: Some(7),
             correlation_id: 9,
             acks: 2,
             timeout_ms: 11,
@@ -105,5 +125,23 @@ mod tests {
         };
         let lazy = FetchResponse::decode(&answer.encode_to_vec()[..]).unwrap();
         assert_eq!(lazy.encode_to_vec(), answer.encode_to_vec());
+    }
+
+    #[test]
+    fn lazy_replication_has_the_same_wire_image() {
+        use crate::internal::v1 as internal;
+        let refusal =
+            Refusal::Divergence(internal::Divergence { leader_epoch: Some(3), end_offset: 9 });
+        for refusal in [None, Some(refusal)] {
+            let typed = internal::ReplicatePartitionsResponse {
+                channel: 4,
+                high_watermark: 5,
+                log_start_offset: 1,
+                refusal,
+                batches: Some(typed::RecordBatches { batches: vec![batch()] }),
+            };
+            let lazy = ReplicatePartitionsResponse::decode(&typed.encode_to_vec()[..]).unwrap();
+            assert_eq!(lazy.encode_to_vec(), typed.encode_to_vec());
+        }
     }
 }

@@ -124,7 +124,11 @@ impl Server {
         let partition = TopicPartition { topic: topic.to_owned(), partition, ..Default::default() };
         let request = ProduceRequest {
             acks: acks.into(),
-            partitions: vec![PartitionProduce { partition: Some(partition), batch: Some(batch) }],
+            partitions: vec![PartitionProduce {
+                partition: Some(partition),
+                leader_epoch: None,
+                batch: Some(batch),
+            }],
             ..Default::default()
         };
         let answer = self.log().produce(request).await.expect("produce answers per partition");

@@ -79,7 +79,10 @@ impl Reconciler {
         let metrics = Arc::new(self.context.metrics.topic(&topic.name));
         for (partition, number) in topic.partitions.iter().zip(0..) {
             let key = topic.key(PartitionId(number));
-            let handle = match known.and_then(|entry| entry.partitions.get(number as usize)) {
+            let handle = match known
+                .and_then(|entry| entry.partitions.get(number as usize))
+                .and_then(Option::as_ref)
+            {
                 Some(handle) => {
                     self.tell(handle, topic, partition);
                     Arc::clone(handle)
@@ -89,7 +92,7 @@ impl Reconciler {
                     self.start(board, topic, partition)
                 }
             };
-            partitions.push(handle);
+            partitions.push(Some(handle));
         }
         TopicEntry {
             id: topic.id,
@@ -125,9 +128,10 @@ impl Reconciler {
     }
 
     async fn delete(&self, entry: &TopicEntry) {
-        retire(&self.context, &entry.partitions, true).await;
+        let replicas: Vec<_> = entry.replicas().cloned().collect();
+        retire(&self.context, &replicas, true).await;
         let mut retired = Vec::new();
-        for handle in &entry.partitions {
+        for handle in &replicas {
             match self.directory.retire(&entry.name, handle.key().partition, entry.id) {
                 Ok(path) => retired.extend(path),
                 // The next start finds a directory whose topic is gone, and tries again.

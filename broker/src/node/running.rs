@@ -3,6 +3,7 @@
 use super::reconcile::{Reconciler, retire};
 use super::{Addresses, StartError};
 use crate::context::{Context, ProducerIds};
+use crate::control::{Control, Identity};
 use crate::metrics::NodeMetrics;
 use crate::partition::{Flusher, Supervisor};
 use crate::registry::Registry;
@@ -126,6 +127,8 @@ async fn start_beside(
     };
     let broker_epoch =
         controller.register_broker(registration).await.map_err(StartError::Register)?;
+    let identity = Identity { cluster_id: cluster_id.clone(), node_id, broker_epoch };
+    let control = Control::new(Some(controller), Vec::new(), identity);
 
     let metrics = Arc::new(NodeMetrics::new(config.node_id));
     let flusher = Flusher::start(config.flush_threads).map_err(StartError::Thread)?;
@@ -149,9 +152,8 @@ async fn start_beside(
     let context = Arc::new(Context {
         config,
         node_id,
-        broker_epoch,
         endpoint,
-        controller,
+        control,
         image: image.clone(),
         registry: Registry::default(),
         supervisors,
@@ -217,14 +219,16 @@ impl Parts {
             .registry
             .topics()
             .values()
-            .flat_map(|topic| topic.partitions.iter().cloned())
+            .flat_map(|topic| topic.replicas().cloned())
             .collect();
         if tokio::time::timeout(patience, retire(&context, &handles, false)).await.is_err() {
             tracing::warn!(
                 "some partitions did not close in time; they are recovered at the next start"
             );
         }
-        if let Err(error) = context.controller.shutdown().await {
+        if let Some(controller) = context.control.local()
+            && let Err(error) = controller.shutdown().await
+        {
             tracing::warn!(%error, "the metadata log was not closed cleanly");
         }
         for shard in &self.shards {

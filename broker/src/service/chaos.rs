@@ -6,6 +6,7 @@ use crate::partition::{ActorState, Die, PartitionHandle, Revive};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tonic::{Request, Response, Status};
+use troupe_controller::ControllerHandle;
 use troupe_proto::chaos::v1alpha1 as pb;
 use troupe_proto::chaos::v1alpha1::chaos_service_server::ChaosService;
 use troupe_proto::error::{Error, ErrorCode};
@@ -31,9 +32,20 @@ impl Chaos {
         format!("{}/shard/{shard}/partition/{topic}/{partition}", self.root())
     }
 
+    fn restarts(&self) -> u32 {
+        self.context.control.local().map_or(0, |controller| controller.restarts())
+    }
+
+    fn controller(&self) -> Result<&ControllerHandle, Error> {
+        self.context.control.local().ok_or_else(|| {
+            let message = "this node is a broker only: no controller runs here";
+            Error::new(ErrorCode::UnknownActor, message)
+        })
+    }
+
     fn partitions(&self) -> Vec<Arc<PartitionHandle>> {
         let topics = self.context.registry.topics();
-        topics.values().flat_map(|topic| topic.partitions.iter().cloned()).collect()
+        topics.values().flat_map(|topic| topic.replicas().cloned()).collect()
     }
 
     fn actors(&self) -> Vec<pb::Actor> {
@@ -48,7 +60,7 @@ impl Chaos {
         let mut actors = vec![
             plain(root.clone(), "node", self.context.endpoint.clone()),
             pb::Actor {
-                restarts: i32::try_from(self.context.controller.restarts()).unwrap_or(i32::MAX),
+                restarts: i32::try_from(self.restarts()).unwrap_or(i32::MAX),
                 ..plain(format!("{root}/controller"), "controller", String::new())
             },
         ];
@@ -126,12 +138,12 @@ impl ChaosService for Chaos {
         let mode = request.mode();
         let restarts = if request.address == format!("{}/controller", self.root()) {
             match mode {
-                pb::KillMode::Panic => self.context.controller.panic().await?,
+                pb::KillMode::Panic => self.controller()?.panic().await?,
                 pb::KillMode::Stop | pb::KillMode::Unspecified => {
-                    self.context.controller.kill().await?;
+                    self.controller()?.kill().await?;
                 }
             }
-            self.context.controller.restarts()
+            self.restarts()
         } else {
             let partitions = self.partitions();
             let found = partitions.iter().find(|handle| self.address(handle) == request.address);
@@ -148,5 +160,12 @@ impl ChaosService for Chaos {
             recovery_micros: i64::try_from(started.elapsed().as_micros()).unwrap_or(i64::MAX),
             restarts: i32::try_from(restarts).unwrap_or(i32::MAX),
         }))
+    }
+
+    async fn inject_fault(
+        &self,
+        _request: Request<pb::InjectFaultRequest>,
+    ) -> Result<Response<pb::InjectFaultResponse>, Status> {
+        Err(Status::unimplemented("this node injects no faults but kill_actor's"))
     }
 }

@@ -4,7 +4,9 @@
 use super::produce::parse_acks;
 use super::{shutting_down, tail};
 use crate::context::Context;
-use crate::partition::{AppendRequest, Appended, REBUILD_PATIENCE, Responder, now};
+use crate::partition::{
+    AppendRequest, Appended, PartitionHandle, REBUILD_PATIENCE, Responder, now,
+};
 use crate::registry::TopicEntry;
 use futures::StreamExt;
 use futures::stream::{BoxStream, FuturesOrdered};
@@ -149,6 +151,19 @@ fn check_record(topic: &TopicEntry, record: &pb::Record) -> Result<(), Error> {
     Ok(())
 }
 
+/// This node's replica.
+fn local(
+    context: &Context,
+    topic: &TopicEntry,
+    partition: i32,
+) -> Result<Arc<PartitionHandle>, Error> {
+    let (key, handle) = topic.partition(partition)?;
+    handle.cloned().ok_or_else(|| {
+        let message = "this node has no replica of the partition";
+        context.redirect(Error::new(ErrorCode::NotLeader, message), &key)
+    })
+}
+
 async fn hand_over(
     context: &Context,
     topic: &TopicEntry,
@@ -156,7 +171,7 @@ async fn hand_over(
     acks: pb::Acks,
     batch: Filling,
 ) -> Result<Pending, Error> {
-    let handle = topic.partition(partition)?;
+    let handle = local(context, topic, partition)?;
     let BuiltBatch { header, payload, .. } = batch
         .builder
         .finish(Compression::None, None)
@@ -224,7 +239,7 @@ async fn find_topic(context: &Context, name: &str) -> Result<Arc<TopicEntry>, Er
     match context.registry.topic(name) {
         Err(_) if context.config.auto_create_topics && !name.is_empty() => {
             let creation = CreateTopic { name: name.to_owned(), ..CreateTopic::default() };
-            match context.controller.create_topic(creation).await {
+            match context.control.here()?.create_topic(creation).await {
                 Ok(_) => {}
                 // Somebody else was faster.
                 Err(error) if error.code == ErrorCode::TopicExists => {}

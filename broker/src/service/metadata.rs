@@ -22,7 +22,7 @@ impl Metadata {
 }
 
 fn nodes(context: &Context, image: &ClusterImage) -> Vec<pb::Node> {
-    let controller = context.controller.controller_id();
+    let controller = context.control.controller_id();
     let node = |broker: &troupe_machines::cluster::Broker| pb::Node {
         node_id: broker.node_id.0,
         endpoint: broker.endpoint.clone(),
@@ -65,7 +65,7 @@ impl MetadataService for Metadata {
         Ok(Response::new(pb::DescribeClusterResponse {
             cluster_id: image.cluster_id().unwrap_or_default().to_owned(),
             nodes: nodes(&self.context, &image),
-            controller_id: self.context.controller.controller_id().map_or(-1, |id| id.0),
+            controller_id: self.context.control.controller_id().map_or(-1, |id| id.0),
             metadata_offset: offset(&image),
         }))
     }

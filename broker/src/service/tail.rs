@@ -37,8 +37,8 @@ pub(super) async fn positions(
         return Err(Error::new(ErrorCode::InvalidRequest, message));
     }
     let handles = match request.partition {
-        Some(partition) => vec![topic.partition(partition)?.clone()],
-        None => topic.partitions.clone(),
+        Some(partition) => topic.partition(partition)?.1.into_iter().cloned().collect(),
+        None => topic.replicas().cloned().collect::<Vec<_>>(),
     };
     let mut positions = Vec::with_capacity(handles.len());
     for handle in handles {

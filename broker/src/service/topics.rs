@@ -78,7 +78,8 @@ impl TopicService for Topics {
         let request = request.into_inner();
         let topic = self
             .context
-            .controller
+            .control
+            .here()?
             .create_topic(CreateTopic {
                 name: request.name,
                 partitions: request.partitions,
@@ -120,7 +121,8 @@ impl TopicService for Topics {
         let request = request.into_inner();
         let topic = self
             .context
-            .controller
+            .control
+            .here()?
             .update_topic(UpdateTopic {
                 name: request.name,
                 set: request.set_configs.into_iter().collect::<BTreeMap<_, _>>(),
@@ -139,7 +141,8 @@ impl TopicService for Topics {
         let request = request.into_inner();
         let topic = self
             .context
-            .controller
+            .control
+            .here()?
             .create_partitions(CreatePartitions {
                 name: request.name,
                 total: request.total,
@@ -157,7 +160,7 @@ impl TopicService for Topics {
     ) -> Result<Response<pb::DeleteTopicResponse>, Status> {
         let pb::DeleteTopicRequest { name, validate_only } = request.into_inner();
         let deletion = DeleteTopic { name, validate_only };
-        let topic_id = self.context.controller.delete_topic(deletion).await?;
+        let topic_id = self.context.control.here()?.delete_topic(deletion).await?;
         self.context.caught_up().await;
         Ok(Response::new(pb::DeleteTopicResponse { topic_id: topic_id.to_wire() }))
     }

@@ -286,6 +286,7 @@ impl Sender {
         };
         self.next_correlation += 1;
         let request = ProduceStreamRequest {
+            leader_epoch: None,
             correlation_id: self.next_correlation,
             acks: config.acks.to_wire(),
             timeout_ms: config.request_timeout.as_millis() as u32,

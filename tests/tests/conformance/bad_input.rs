@@ -213,6 +213,7 @@ async fn messages_over_the_limit_are_refused() {
     let partition = troupe_proto::log::v1::TopicPartition { topic, ..Default::default() };
     let request = troupe_proto::log::v1::ProduceRequest {
         partitions: vec![troupe_proto::log::v1::PartitionProduce {
+            leader_epoch: None,
             partition: Some(partition),
             batch: Some(batch),
         }],

@@ -29,7 +29,12 @@ fn packed(batch: RecordBatch, compression: Compression) -> RecordBatch {
 /// What is stored, as typed batches.
 async fn stored(server: &Server, topic: &str) -> Vec<RecordBatch> {
     let request = FetchRequest {
-        positions: vec![FetchPosition { partition: at(topic, 0), offset: 0, max_bytes: 3 << 20 }],
+        positions: vec![FetchPosition {
+            leader_epoch: None,
+            partition: at(topic, 0),
+            offset: 0,
+            max_bytes: 3 << 20,
+        }],
         ..Default::default()
     };
     let answer = server.log().fetch(request).await.unwrap().into_inner();
@@ -91,6 +96,7 @@ async fn other_acks_are_refused() {
     let request = ProduceRequest {
         acks: 7,
         partitions: vec![PartitionProduce {
+            leader_epoch: None,
             partition: at(&topic, 0),
             batch: Some(batch_of(&[Sample::of("x", 1)])),
         }],
@@ -242,6 +248,7 @@ async fn partitions_of_one_call_succeed_and_fail_for_themselves() {
     let server = Server::get().await;
     let topic = server.new_topic(2, &[]).await.name;
     let entry = |topic: &str, partition| PartitionProduce {
+        leader_epoch: None,
         partition: at(topic, partition),
         batch: Some(batch_of(&[Sample::of("x", 1)])),
     };

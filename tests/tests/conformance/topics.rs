@@ -181,6 +181,7 @@ async fn a_topic_made_again_is_another_topic() {
 
     let produce = troupe_proto::log::v1::ProduceRequest {
         partitions: vec![troupe_proto::log::v1::PartitionProduce {
+            leader_epoch: None,
             partition: Some(TopicPartition {
                 topic: first.name.clone(),
                 partition: 0,

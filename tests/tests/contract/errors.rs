@@ -86,8 +86,11 @@ fn every_reason_of_the_contract_stands_in_the_table() {
 fn a_status_carries_reason_facts_and_answers() {
     use tonic_types::StatusExt;
     for (reason, grpc, retriable, surely_not_done, refresh) in TABLE {
-        let error =
-            Error::new(code_of(reason), "why").with("limit", 7).with_leader(3, "somewhere:7070");
+        let error = Error::new(code_of(reason), "why").with("limit", 7).with_leader_of(
+            3,
+            "somewhere:7070",
+            9,
+        );
         let status = tonic::Status::from(error.clone());
         assert_eq!(status.code() as i32, grpc as i32, "{reason}");
         let info = status.get_details_error_info().unwrap();
