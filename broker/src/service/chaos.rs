@@ -168,11 +168,4 @@ impl ChaosService for Chaos {
     ) -> Result<Response<pb::InjectFaultResponse>, Status> {
         Err(Status::unimplemented("this node injects no faults but kill_actor's"))
     }
-
-    async fn inject_fault(
-        &self,
-        _request: Request<pb::InjectFaultRequest>,
-    ) -> Result<Response<pb::InjectFaultResponse>, Status> {
-        Err(Status::unimplemented("this node injects no faults but kill_actor's"))
-    }
 }
