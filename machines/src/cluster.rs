@@ -9,6 +9,7 @@
 //! Never here: when a record counts as committed, random numbers (a seed is an argument), new ids.
 
 mod brokers;
+mod delta;
 mod election;
 mod error;
 mod image;
@@ -19,11 +20,12 @@ mod replay;
 mod tests;
 mod topics;
 
+pub use delta::Delta;
 pub use error::ClusterError;
 pub use image::{Broker, ClusterImage, Partition, Topic};
 pub use partitions::PerPartition;
 pub use placement::classic::{Candidate, assign_classic};
-pub use replay::{ClusterSnapshot, ReplayError};
+pub use replay::{ClusterSnapshot, Fault, ReplayError};
 
 use std::collections::BTreeMap;
 use troupe_proto::ids::{

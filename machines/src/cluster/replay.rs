@@ -73,7 +73,11 @@ impl ClusterImage {
         records.iter().try_for_each(|record| self.replay(self.next_offset, record))
     }
 
-    fn apply(&mut self, offset: MetadataOffset, record: &MetadataRecord) -> Result<(), Fault> {
+    pub(super) fn apply(
+        &mut self,
+        offset: MetadataOffset,
+        record: &MetadataRecord,
+    ) -> Result<(), Fault> {
         match record.record.as_ref().ok_or(Fault::UnknownKind)? {
             Record::Cluster(record) => {
                 self.cluster_id = Some(record.cluster_id.as_str().into());
@@ -278,11 +282,24 @@ pub(super) fn partition_record(
     }
 }
 
-pub(super) fn config_record(
+/// What makes one set of overrides out of another.
+pub(super) fn config_changes(
     topic_id: &bytes::Bytes,
-    key: String,
-    value: Option<String>,
-) -> ConfigRecord {
+    before: &BTreeMap<String, String>,
+    after: &BTreeMap<String, String>,
+) -> Vec<ConfigRecord> {
+    let set = after
+        .iter()
+        .filter(|(key, value)| before.get(*key) != Some(*value))
+        .map(|(key, value)| config_record(topic_id, key.clone(), Some(value.clone())));
+    let unset = before
+        .keys()
+        .filter(|key| !after.contains_key(*key))
+        .map(|key| config_record(topic_id, key.clone(), None));
+    set.chain(unset).collect()
+}
+
+fn config_record(topic_id: &bytes::Bytes, key: String, value: Option<String>) -> ConfigRecord {
     let resource = ConfigResource { resource: Some(Resource::TopicId(topic_id.clone())) };
     ConfigRecord { resource: Some(resource), key, value }
 }

@@ -1,5 +1,6 @@
 //! Rules by name, and random histories that every replay must agree on.
 
+mod delta;
 mod failures;
 mod partitions;
 
@@ -8,6 +9,7 @@ use proptest::prelude::*;
 use std::sync::Arc;
 use troupe_proto::error::{Error as WireError, ErrorCode};
 use troupe_proto::ids::{BrokerEpoch, LeaderEpoch, MetadataOffset, PartitionId, TopicId};
+use troupe_proto::internal::v1::MetadataDelta;
 
 fn id(n: u8) -> TopicId {
     TopicId::from_wire(&[n; 16]).unwrap()
@@ -635,11 +637,18 @@ proptest! {
         let mut history: Vec<MetadataRecord> = Vec::new();
         let start = live.clone();
         let mut from_snapshot = None;
+        let mut follower = ClusterImage::default();
         for (at, request) in requests.iter().enumerate() {
             if at == cut {
                 let restored = ClusterImage::from_snapshot(&live.snapshot()).unwrap();
                 prop_assert_eq!(&restored, &live);
                 from_snapshot = Some((restored, history.len()));
+            }
+            if at % 3 == 0 {
+                let delta = live.delta(&follower);
+                follower.apply_delta(&Delta::from(MetadataDelta::from(delta))).unwrap();
+                prop_assert_eq!(&follower, &live);
+                prop_assert_eq!(&follower.collision_forms, &live.collision_forms);
             }
             let before = live.clone();
             let records = decided(&live, request, at as u64 + 100);

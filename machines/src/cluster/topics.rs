@@ -2,7 +2,7 @@
 
 use super::image::{ClusterImage, Partition, Topic, collision_form};
 use super::placement::{Place, place};
-use super::replay::{config_record, partition_record, topic_records};
+use super::replay::{config_changes, partition_record, topic_records};
 use super::{
     ClusterError, ClusterPolicy, CreatePartitions, CreateTopic, Decision, DeleteTopic,
     MAX_PARTITIONS_PER_TOPIC, UpdateTopic, wrap,
@@ -49,16 +49,8 @@ impl ClusterImage {
         let before = self.known_topic(&request.name)?;
         let (config, overrides) = canonical(&before.overrides, &request.set, &request.unset)?;
         let id = before.id.to_wire();
-        let set = overrides
-            .iter()
-            .filter(|(key, value)| before.overrides.get(*key) != Some(*value))
-            .map(|(key, value)| config_record(&id, key.clone(), Some(value.clone())));
-        let unset = before
-            .overrides
-            .keys()
-            .filter(|key| !overrides.contains_key(*key))
-            .map(|key| config_record(&id, key.clone(), None));
-        let records: Vec<_> = set.chain(unset).map(|record| wrap(Record::Config(record))).collect();
+        let changes = config_changes(&id, &before.overrides, &overrides);
+        let records = changes.into_iter().map(|record| wrap(Record::Config(record))).collect();
         let answer = Topic { overrides, config: Arc::new(config), ..(**before).clone() };
         Ok(unless(request.validate_only, records, Arc::new(answer)))
     }

@@ -42,7 +42,7 @@ pub(super) fn unfence(image: &mut ClusterImage, node: i32) {
 }
 
 /// What the leader of partition 0 would ask for.
-fn wish(image: &ClusterImage, isr: &[i32]) -> AlterPartition {
+pub(super) fn wish(image: &ClusterImage, isr: &[i32]) -> AlterPartition {
     let current = partition(image, 0);
     let member = |node: &i32| IsrMember { node: NodeId(*node), broker_epoch: None };
     AlterPartition {
