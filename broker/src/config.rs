@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use troupe_controller::{Voter, VotersError};
 use troupe_machines::config::nearest;
 pub use value::{Bytes, Millis, Setting};
 
@@ -49,8 +50,15 @@ settings! {
     node_id: i32 = 1, "node.id";
     /// `broker`, `controller` or both, separated by a comma. A single node is both.
     process_roles: String = "broker,controller".to_owned(), "process.roles";
-    /// Name of the cluster; empty: drawn at random when the data directory is new.
+    /// Name of the cluster; empty: as the data directory was formatted, or, for a node alone, drawn at random.
     cluster_id: String = String::new(), "cluster.id";
+    /// All controllers of the cluster, as id@host:port with commas between them; the same on every node.
+    /// Empty: this node alone.
+    controller_voters: String = String::new(), "controller.quorum.voters";
+    /// Address of the listener that the list of voters names for this node.
+    controller_listener: SocketAddr = ([127, 0, 0, 1], 7072).into(), "controller.listener";
+    /// Rack or zone of this node: replicas are spread over racks.
+    rack: String = String::new(), "broker.rack";
     /// Address of the gRPC listener; port 0 takes a free one.
     listener: SocketAddr = ([127, 0, 0, 1], 7070).into(), "listener";
     /// host:port that clients are told to use; empty: the listener's address.
@@ -67,6 +75,8 @@ settings! {
     num_partitions: u32 = 1, "num.partitions";
     /// Replicas of a topic that is created without a number.
     default_replication_factor: u32 = 1, "default.replication.factor";
+    /// min.insync.replicas of a topic that is created without it.
+    min_insync_replicas: u32 = 1, "min.insync.replicas";
     /// Whether publishing to an unknown topic creates it.
     auto_create_topics: bool = false, "auto.create.topics.enable";
     /// Whether topics may be deleted.
@@ -79,6 +89,24 @@ settings! {
     max_request_bytes: Bytes = Bytes(64 << 20), "socket.request.max.bytes";
     /// Longest wait for connections (5 s at most) and then for partitions to finish at a stop.
     shutdown_timeout: Millis = Millis(30_000), "shutdown.timeout.ms";
+    /// How often a broker tells the controller that it is alive.
+    heartbeat_interval: Millis = Millis(300), "broker.heartbeat.interval.ms";
+    /// After this silence a broker is fenced: others lead what it led.
+    session_timeout: Millis = Millis(2_000), "broker.session.timeout.ms";
+    /// A broker whose session breaks is fenced unless it comes back within this time.
+    reconnect_grace: Millis = Millis(1_000), "broker.reconnect.grace.ms";
+    /// Longest wait at a stop for others to take over what this node leads.
+    controlled_shutdown_timeout: Millis = Millis(30_000), "controlled.shutdown.timeout.ms";
+    /// A follower that has not been at its leader's end for so long leaves the ISR.
+    replica_lag_time_max: Millis = Millis(30_000), "replica.lag.time.max.ms";
+    /// Bytes that a leader may push to a shard of a follower before it has taken them.
+    replica_fetch_bytes: Bytes = Bytes(16 << 20), "replica.fetch.response.max.bytes";
+    /// Whether leaderships go back, from time to time, to where they are preferred.
+    leader_rebalance: bool = true, "auto.leader.rebalance.enable";
+    /// How often that is looked at.
+    leader_imbalance_interval: Millis = Millis(300_000), "leader.imbalance.check.interval.ms";
+    /// How many percent of the leaderships a broker is preferred for may be elsewhere.
+    leader_imbalance_percentage: u32 = 10, "leader.imbalance.per.broker.percentage";
     /// Whether actors may be killed through the chaos service.
     chaos_enable: bool = false, "chaos.enable";
 }
@@ -140,22 +168,68 @@ impl NodeConfig {
         if self.node_id < 0 {
             faults.push(format!("node.id: {} is negative", self.node_id));
         }
-        let roles: Vec<_> = self.process_roles.split(',').map(str::trim).collect();
-        if !(roles.contains(&"broker") && roles.contains(&"controller") && roles.len() == 2) {
-            faults.push(format!(
-                "process.roles: `{}` is not available: a node is `broker,controller`",
-                self.process_roles
-            ));
-        }
+        self.check_cluster(faults);
         for (key, value) in [
             ("num.partitions", self.num_partitions as usize),
             ("default.replication.factor", self.default_replication_factor as usize),
+            ("min.insync.replicas", self.min_insync_replicas as usize),
             ("flush.threads", self.flush_threads),
         ] {
             if value == 0 {
                 faults.push(format!("{key}: 0 is too small, at least 1 is needed"));
             }
         }
+    }
+
+    fn check_cluster(&self, faults: &mut Vec<String>) {
+        let known = |role: &str| matches!(role, "broker" | "controller");
+        if !self.process_roles.split(',').map(str::trim).all(known) {
+            faults.push(format!(
+                "process.roles: `{}` is neither `broker`, `controller` nor `broker,controller`",
+                self.process_roles
+            ));
+        }
+        let voters = match self.voters() {
+            Ok(voters) => voters,
+            Err(error) => return faults.push(format!("controller.quorum.voters: {error}")),
+        };
+        let listed = voters.iter().any(|voter| voter.node_id.0 == self.node_id);
+        if voters.is_empty() && !(self.is_broker() && self.is_controller()) {
+            faults.push(format!(
+                "process.roles: `{}` alone is no cluster; controller.quorum.voters has to name the controllers",
+                self.process_roles
+            ));
+        } else if !voters.is_empty() && listed != self.is_controller() {
+            faults.push(format!(
+                "controller.quorum.voters: `{}` {} node {}, whose process.roles are `{}`",
+                self.controller_voters,
+                if listed { "lists" } else { "does not list" },
+                self.node_id,
+                self.process_roles,
+            ));
+        }
+        if self.heartbeat_interval.0 == 0 || self.session_timeout.0 < 2 * self.heartbeat_interval.0
+        {
+            faults.push(format!(
+                "broker.session.timeout.ms: {} is less than two heartbeats of {} ms",
+                self.session_timeout.0, self.heartbeat_interval.0
+            ));
+        }
+    }
+
+    /// The controllers; none: this node alone.
+    pub fn voters(&self) -> Result<Vec<Voter>, VotersError> {
+        Voter::parse_list(&self.controller_voters)
+    }
+
+    /// Whether this node has partitions.
+    pub fn is_broker(&self) -> bool {
+        self.process_roles.split(',').any(|role| role.trim() == "broker")
+    }
+
+    /// Whether this node has a part in the metadata quorum.
+    pub fn is_controller(&self) -> bool {
+        self.process_roles.split(',').any(|role| role.trim() == "controller")
     }
 
     /// The number of shards in force.
