@@ -4,6 +4,7 @@ use crate::NodeConfig;
 use crate::control::Control;
 use crate::metrics::NodeMetrics;
 use crate::partition::{PartitionHandle, Supervisor};
+use crate::peers::Peers;
 use crate::registry::Registry;
 use actix::Addr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,6 +31,8 @@ pub struct Context {
     pub supervisors: Vec<Addr<Supervisor>>,
     pub metrics: Arc<NodeMetrics>,
     pub producer_ids: ProducerIds,
+    /// The way to other brokers.
+    pub peers: Peers,
     /// Cancelled when the node begins to stop.
     pub shutdown: CancellationToken,
 }

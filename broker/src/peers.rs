@@ -1,7 +1,16 @@
-//! Connections to other nodes.
+//! Connections to other nodes: to each broker one for control calls and one for bulk data, which never
+//! stands in front of a control call.
+//!
+//! Promise: a connection that breaks is made again when it is next used.
 
+#![expect(dead_code, reason = "for forwarding, which comes next")]
+
+use std::collections::HashMap;
+use std::error::Error as _;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{ConnectError, Status};
 use troupe_proto::error::{Error, ErrorCode};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -11,6 +20,51 @@ const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
 /// A batch of 1 MiB in one frame.
 const MAX_FRAME_BYTES: u32 = (1 << 20) + (16 << 10);
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    Control,
+    Bulk,
+}
+
+/// Connections to the brokers of the cluster, by their endpoints.
+#[derive(Default)]
+pub struct Peers {
+    channels: Mutex<HashMap<(String, Purpose), Channel>>,
+}
+
+impl Peers {
+    /// The connection to a broker, which is made when it is first used.
+    pub fn channel(&self, endpoint: &str, purpose: Purpose) -> Result<Channel, Error> {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (endpoint.to_owned(), purpose);
+        if let Some(channel) = channels.get(&key) {
+            return Ok(channel.clone());
+        }
+        let channel = lazy_channel(endpoint)?;
+        channels.insert(key, channel.clone());
+        Ok(channel)
+    }
+
+    /// Closes the connections to brokers that are not there any more.
+    pub fn keep(&self, is_there: impl Fn(&str) -> bool) {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        channels.retain(|(endpoint, _), _| is_there(endpoint));
+    }
+}
+
+/// Whether a call failed before anything of it was sent: no connection could be made.
+pub fn was_not_sent(status: &Status) -> bool {
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        if error.is::<ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
 
 /// A connection to `host:port`, made when it is first used and again when it breaks.
 pub fn lazy_channel(address: &str) -> Result<Channel, Error> {

@@ -1,7 +1,7 @@
 //! The gRPC server: one listener and one HTTP/2 server on each shard, all on the same port.
 
 use crate::context::Context;
-use crate::service::{Chaos, Cluster, EventBus, LogService, Metadata, Topics};
+use crate::service::{Chaos, Cluster, EventBus, LogService, Metadata, Topics, health};
 use actix::Arbiter;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
@@ -102,15 +102,7 @@ async fn serve_shard(
 }
 
 async fn routes(context: Arc<Context>) -> Result<Routes, Box<dyn std::error::Error>> {
-    let (health, health_service) = tonic_health::server::health_reporter();
-    for name in ["live", "ready"] {
-        health.set_service_status(name, tonic_health::ServingStatus::Serving).await;
-    }
-    let shutdown = context.shutdown.clone();
-    tokio::spawn(async move {
-        shutdown.cancelled().await;
-        health.set_service_status("ready", tonic_health::ServingStatus::NotServing).await;
-    });
+    let health_service = health(&context).await;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(troupe_proto::FILE_DESCRIPTOR_SET)

@@ -6,6 +6,7 @@ use crate::context::{Context, ProducerIds};
 use crate::control::{Control, Identity};
 use crate::metrics::NodeMetrics;
 use crate::partition::{Flusher, Supervisor};
+use crate::peers::Peers;
 use crate::registry::Registry;
 use crate::{NodeConfig, http, server};
 use actix::{Actor, Arbiter, System};
@@ -159,6 +160,7 @@ async fn start_beside(
         supervisors,
         metrics,
         producer_ids: ProducerIds::default(),
+        peers: Peers::default(),
         shutdown: CancellationToken::new(),
     });
 
