@@ -3,6 +3,10 @@
 //! The rules are those of Jepsen's checker for logs: what was acknowledged is there once, at the offset
 //! that was told, in the order of sending; nothing is there that was not sent, or that was surely refused.
 
+mod partition;
+
+pub use partition::{PartitionAnomalies, PartitionHistory, Promise};
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -68,29 +72,45 @@ impl History {
         told.filter(|outcome| matches!(outcome, Outcome::Acknowledged(_))).count()
     }
 
+    /// Records that surely were not stored.
+    pub fn refused(&self) -> usize {
+        self.outcomes.values().filter(|outcome| **outcome == Outcome::Refused).count()
+    }
+
     /// Compares with everything that the partition holds, from its first record to its last.
     pub fn judge(&self, stored: &[Stored]) -> Anomalies {
-        let mut anomalies = Anomalies::default();
+        let places = self.places();
+        let placed = stored.iter().map(|(offset, value)| (*offset, places.get(&value[..])));
+        let mut own = Vec::new();
+        let mut invented = Vec::new();
+        for (offset, place) in placed {
+            match place {
+                Some(&place) => own.push((offset, place)),
+                None => invented.push(offset),
+            }
+        }
+        Anomalies { invented, gaps: gaps(stored), ..self.judge_own(&own) }
+    }
+
+    /// By value, the place in the order of sending.
+    fn places(&self) -> BTreeMap<&[u8], usize> {
         let places: BTreeMap<&[u8], usize> =
             self.sent.iter().enumerate().map(|(place, value)| (&value[..], place)).collect();
         assert_eq!(places.len(), self.sent.len(), "values are not unique");
+        places
+    }
+
+    /// Compares with all that was found of this producer: offsets, and places in the order of sending.
+    fn judge_own(&self, own: &[(u64, usize)]) -> Anomalies {
+        let mut anomalies = Anomalies::default();
         let mut found: BTreeMap<usize, u64> = BTreeMap::new();
-        let mut expected = stored.first().map_or(0, |(offset, _)| *offset);
         let mut newest = None;
-        for (offset, value) in stored {
-            if *offset != expected {
-                anomalies.gaps.push(*offset);
-            }
-            expected = offset + 1;
-            let Some(&place) = places.get(&value[..]) else {
-                anomalies.invented.push(*offset);
-                continue;
-            };
+        for &(offset, place) in own {
             if found.contains_key(&place) {
                 anomalies.duplicated.push(place);
                 continue;
             }
-            found.insert(place, *offset);
+            found.insert(place, offset);
             if newest.is_some_and(|newest| place < newest) {
                 anomalies.reordered.push(place);
             }
@@ -112,6 +132,12 @@ impl History {
     }
 }
 
+/// Offsets that do not follow the one before.
+fn gaps(stored: &[Stored]) -> Vec<u64> {
+    let pairs = stored.windows(2).filter(|pair| pair[0].0 + 1 != pair[1].0);
+    pairs.map(|pair| pair[1].0).collect()
+}
+
 impl Anomalies {
     pub fn is_empty(&self) -> bool {
         *self == Anomalies::default()
@@ -120,13 +146,6 @@ impl Anomalies {
 
 impl fmt::Display for Anomalies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fn show<T: fmt::Debug>(f: &mut fmt::Formatter<'_>, name: &str, found: &[T]) -> fmt::Result {
-            const SHOWN: usize = 10;
-            if found.is_empty() {
-                return Ok(());
-            }
-            write!(f, "{} {name}: {:?} ", found.len(), &found[..found.len().min(SHOWN)])
-        }
         if self.is_empty() {
             return f.write_str("nothing is wrong");
         }
@@ -138,6 +157,15 @@ impl fmt::Display for Anomalies {
         show(f, "invented, at offsets", &self.invented)?;
         show(f, "gaps, before offsets", &self.gaps)
     }
+}
+
+/// How many, and the first of them.
+fn show<T: fmt::Debug>(f: &mut fmt::Formatter<'_>, name: &str, found: &[T]) -> fmt::Result {
+    const SHOWN: usize = 10;
+    if found.is_empty() {
+        return Ok(());
+    }
+    write!(f, "{} {name}: {:?} ", found.len(), &found[..found.len().min(SHOWN)])
 }
 
 #[cfg(test)]

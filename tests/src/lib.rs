@@ -3,25 +3,34 @@
 //! - [`Server`]: what conformance tests talk to: `TROUPE_TEST_SERVER`, or a node in this process.
 //! - [`LocalNode`]: a node in this process, on a directory of its own.
 //! - [`Process`]: the built binary, to be killed and started again.
-//! - [`History`]: what producers were told; judges what a log holds in the end.
+//! - [`Cluster`]: several of them that form one.
+//! - [`History`], [`PartitionHistory`]: what producers were told and readers saw; judge what a log holds in
+//!   the end.
+//! - [`ReplicaLog`]: what a replica has on disk, to be compared byte by byte.
 //! - [`eventually`]: waits for a condition, never for time to pass.
 //! - [`workspace`]: the source tree, for the tests that keep it tidy.
 
+mod cluster;
 mod directory;
 mod history;
 mod local_node;
 mod patience;
 mod process;
+mod replicas;
 mod sample;
 mod server;
 mod skip;
 pub mod workspace;
 
+pub use cluster::{Cluster, Picture};
 pub use directory::temporary_directory;
-pub use history::{Anomalies, History, Outcome, Stored};
+pub use history::{
+    Anomalies, History, Outcome, PartitionAnomalies, PartitionHistory, Promise, Stored,
+};
 pub use local_node::LocalNode;
-pub use patience::{PATIENCE, eventually};
+pub use patience::{PATIENCE, eventually, eventually_or_why};
 pub use process::{Exit, Process, Serve, binary, clients_directory};
+pub use replicas::ReplicaLog;
 pub use sample::{Sample, samples, seed};
 pub use server::{Server, batch_of, reason_of};
 pub use skip::{in_ci, skip};

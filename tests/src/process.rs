@@ -1,7 +1,7 @@
 //! The built binary as a process: started, asked, killed, started again on the same directory.
 //!
-//! Processes are ended by their own handle, never by name, and never outlive the test: the kernel kills
-//! them with the thread that started them.
+//! Processes are ended by their own handle, never by name, and never outlive the tests: the kernel kills
+//! them with the thread that started them, and that one lives as long as the tests' own process.
 
 use crate::directory::{target, temporary_directory};
 use crate::patience::{PATIENCE, eventually};
@@ -9,9 +9,9 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::thread;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, Instant};
+use std::{io, thread};
 use tempfile::TempDir;
 
 /// The `troupe` binary of this build.
@@ -65,25 +65,10 @@ pub struct Process {
 impl Process {
     /// Starts a node on `directory` and waits until it says where it listens.
     pub fn start(directory: &Path, serve: &Serve) -> Result<Process, Exit> {
-        let mut starting = Starting::spawn(directory, serve);
-        let line = starting.line.recv_timeout(PATIENCE);
-        match line {
-            Ok(line) => {
-                let announced: serde_json::Value =
-                    serde_json::from_str(&line).expect("one line of JSON says where it listens");
-                let text = |key: &str| announced[key].as_str().unwrap_or_default().to_owned();
-                Ok(Process {
-                    server: text("grpc"),
-                    http: text("http"),
-                    started: starting.since.elapsed(),
-                    stderr: starting.stderr.clone(),
-                    child: starting.take(),
-                })
-            }
-            Err(mpsc::RecvTimeoutError::Disconnected) => {
-                let status = starting.child().wait().expect("a child can be waited for");
-                Err(Exit { status, stderr: starting.stderr.whole() })
-            }
+        let starting = Starting::spawn(directory, serve);
+        match starting.line.recv_timeout(PATIENCE) {
+            Ok(line) => Ok(starting.serves(&line)),
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err(starting.ended()),
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 let said = starting.stderr.so_far();
                 panic!("the node does not serve within {PATIENCE:?}; it said:\n{said}")
@@ -131,6 +116,29 @@ impl Process {
         kib.expect("the status says how much memory is resident") << 10
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `SIGSTOP`; returns when every thread stands still.
+    pub async fn pause(&self) {
+        signal(&self.child, libc::SIGSTOP);
+        eventually("SIGSTOP stops the process", async || (self.state() == 'T').then_some(())).await;
+    }
+
+    /// `SIGCONT`.
+    pub fn resume(&self) {
+        signal(&self.child, libc::SIGCONT);
+    }
+
+    /// What the kernel says of it: `R` and `S` run, `T` is stopped, `Z` has ended.
+    pub fn state(&self) -> char {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
+        // The name before it stands in parentheses, and may hold anything.
+        let state = stat.ok().and_then(|stat| stat.rsplit_once(") ")?.1.chars().next());
+        state.expect("a child that has not been waited for has a state")
+    }
+
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
@@ -140,16 +148,25 @@ impl Process {
         self.stderr.so_far()
     }
 
-    /// `kill -9`.
-    pub fn kill(mut self) {
-        kill(&mut self.child);
+    /// `kill -9`; how it ended.
+    pub fn kill(mut self) -> ExitStatus {
+        // It may have ended by itself; the status says so.
+        let _ = self.child.kill();
+        self.child.wait().expect("a child can be waited for")
     }
 
     /// `SIGTERM`, and waits for the end. Not blocking: connections of the test have a part in it.
-    pub async fn terminate(mut self) -> ExitStatus {
-        let pid = libc::pid_t::try_from(self.child.id()).expect("process ids are small");
-        // SAFETY: a system call without pointers, on a child that has not been waited for.
-        unsafe { libc::kill(pid, libc::SIGTERM) };
+    pub async fn terminate(self) -> ExitStatus {
+        self.ask_to_stop();
+        self.ended().await
+    }
+
+    /// `SIGTERM`. A second one ends the process at once.
+    pub(crate) fn ask_to_stop(&self) {
+        signal(&self.child, libc::SIGTERM);
+    }
+
+    pub(crate) async fn ended(mut self) -> ExitStatus {
         eventually("SIGTERM ends the process", async || {
             self.child.try_wait().expect("a child can be waited for")
         })
@@ -165,7 +182,7 @@ impl Drop for Process {
 
 /// What a process writes to standard error, collected by a thread of its own.
 #[derive(Clone)]
-struct Captured {
+pub(crate) struct Captured {
     text: Arc<Mutex<String>>,
     ended: Arc<Mutex<Option<thread::JoinHandle<()>>>>,
 }
@@ -186,7 +203,7 @@ impl Captured {
         Captured { text, ended: Arc::new(Mutex::new(Some(thread))) }
     }
 
-    fn so_far(&self) -> String {
+    pub(crate) fn so_far(&self) -> String {
         self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -202,7 +219,7 @@ impl Captured {
 }
 
 /// A process that has not said yet where it listens.
-struct Starting {
+pub(crate) struct Starting {
     child: Option<Child>,
     stderr: Captured,
     line: mpsc::Receiver<String>,
@@ -210,7 +227,7 @@ struct Starting {
 }
 
 impl Starting {
-    fn spawn(directory: &Path, serve: &Serve) -> Starting {
+    pub(crate) fn spawn(directory: &Path, serve: &Serve) -> Starting {
         let listener = serve.listener.as_deref().unwrap_or("127.0.0.1:0");
         let mut command = Command::new(binary());
         command.arg("serve").args(["--output", "json"]);
@@ -244,7 +261,7 @@ impl Starting {
             });
         }
         let since = Instant::now();
-        let mut child = command.spawn().expect("the binary can be started");
+        let mut child = spawn_to_stay(command).expect("the binary can be started");
         let stdout = child.stdout.take().expect("it was asked for");
         let stderr = Captured::new(child.stderr.take().expect("it was asked for"));
         let (sender, line) = mpsc::channel();
@@ -261,12 +278,44 @@ impl Starting {
         Starting { child: Some(child), stderr, line, since }
     }
 
-    fn child(&mut self) -> &mut Child {
-        self.child.as_mut().expect("it was not taken")
+    /// Waits for the line without blocking: nodes of a cluster start together.
+    pub(crate) async fn done(self) -> Result<Process, Exit> {
+        let line = eventually("the node serves, or ends", async || match self.line.try_recv() {
+            Ok(line) => Some(Some(line)),
+            Err(mpsc::TryRecvError::Disconnected) => Some(None),
+            Err(mpsc::TryRecvError::Empty) => None,
+        })
+        .await;
+        match line {
+            Some(line) => Ok(self.serves(&line)),
+            None => Err(self.ended()),
+        }
     }
 
-    fn take(&mut self) -> Child {
-        self.child.take().expect("it was not taken")
+    pub(crate) fn said(&self) -> Captured {
+        self.stderr.clone()
+    }
+
+    fn serves(mut self, line: &str) -> Process {
+        let announced: serde_json::Value =
+            serde_json::from_str(line).expect("one line of JSON says where it listens");
+        let text = |key: &str| announced[key].as_str().unwrap_or_default().to_owned();
+        Process {
+            server: text("grpc"),
+            http: text("http"),
+            started: self.since.elapsed(),
+            stderr: self.stderr.clone(),
+            child: self.child.take().expect("only this takes it"),
+        }
+    }
+
+    fn ended(mut self) -> Exit {
+        let status = self.child().wait().expect("a child can be waited for");
+        Exit { status, stderr: self.stderr.whole() }
+    }
+
+    fn child(&mut self) -> &mut Child {
+        self.child.as_mut().expect("it was not taken")
     }
 }
 
@@ -276,6 +325,31 @@ impl Drop for Starting {
             kill(child);
         }
     }
+}
+
+/// Starts a process from a thread that lives as long as this process: whichever thread asks may end.
+fn spawn_to_stay(command: Command) -> io::Result<Child> {
+    type Order = (Command, mpsc::Sender<io::Result<Child>>);
+    static KEEPER: OnceLock<mpsc::Sender<Order>> = OnceLock::new();
+    let keeper = KEEPER.get_or_init(|| {
+        let (sender, orders) = mpsc::channel::<Order>();
+        thread::spawn(move || {
+            for (mut command, answer) in orders {
+                // Who asked waits for it.
+                let _ = answer.send(command.spawn());
+            }
+        });
+        sender
+    });
+    let (answer, spawned) = mpsc::channel();
+    keeper.send((command, answer)).expect("the keeper never ends");
+    spawned.recv().expect("the keeper answers")
+}
+
+fn signal(child: &Child, number: libc::c_int) {
+    let pid = libc::pid_t::try_from(child.id()).expect("process ids are small");
+    // SAFETY: a system call without pointers, on a child that has not been waited for.
+    unsafe { libc::kill(pid, number) };
 }
 
 fn kill(child: &mut Child) {
