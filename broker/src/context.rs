@@ -86,6 +86,15 @@ impl Context {
         }
     }
 
+    /// As [`Context::redirect`], for a partition as a request names it.
+    pub fn hinted(&self, error: Error, partition: Option<&TopicPartition>) -> Error {
+        let Some(named) = partition else { return error };
+        match self.registry.partition(&named.topic, &named.topic_id, named.partition) {
+            Ok((key, _)) => self.redirect(error, &key),
+            Err(_) => error,
+        }
+    }
+
     /// Waits until the partitions here are in step with the image of now.
     pub async fn caught_up(&self) {
         let offset = self.image.borrow().next_offset();

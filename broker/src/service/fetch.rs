@@ -85,7 +85,7 @@ pub(super) async fn fetch(
                 }
                 Err(error) => {
                     failed = true;
-                    answer.push(refused(position.partition.clone(), error));
+                    answer.push(refused(context, position.partition.clone(), error));
                 }
             }
         }
@@ -131,12 +131,16 @@ fn pushed(partition: Option<pb::TopicPartition>, read: ReadAnswer) -> wire::Part
     }
 }
 
-fn refused(partition: Option<pb::TopicPartition>, error: Error) -> wire::PartitionFetch {
+fn refused(
+    context: &Context,
+    partition: Option<pb::TopicPartition>,
+    error: Error,
+) -> wire::PartitionFetch {
     wire::PartitionFetch {
-        partition,
         high_watermark: -1,
         log_start_offset: -1,
-        error: Some(error.into()),
+        error: Some(context.hinted(error, partition.as_ref()).into()),
+        partition,
         batches: bytes::Bytes::new(),
     }
 }
@@ -271,7 +275,7 @@ impl Pusher {
                 self.read(&name);
                 Ok(())
             }
-            Err(error) => self.send(refused(Some(partition), error)).await,
+            Err(error) => self.send(refused(&self.context, Some(partition), error)).await,
         }
     }
 
@@ -382,7 +386,7 @@ impl Pusher {
             }
             Step::Read { answer: Err(error), .. } => {
                 self.forget(&name);
-                self.send(refused(partition, error)).await
+                self.send(refused(&self.context, partition, error)).await
             }
         }
     }

@@ -89,7 +89,7 @@ async fn list_offsets(
                 offset: -1,
                 timestamp_ms: -1,
                 leader_epoch: 0,
-                error: Some(error.into()),
+                error: Some(context.hinted(error, partition.as_ref()).into()),
             },
             |found| pb::OffsetResult {
                 partition: partition.clone(),

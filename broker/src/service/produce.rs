@@ -136,12 +136,13 @@ pub(super) async fn produce(
     let mut results = Vec::with_capacity(waiting.len());
     for (partition, answer) in waiting {
         let answer = answer.await.unwrap_or_else(|_| Err(shutting_down()));
-        results.push(result(partition, answer));
+        results.push(result(context, partition, answer));
     }
     Ok(pb::ProduceResponse { results })
 }
 
 fn result(
+    context: &Context,
     partition: Option<pb::TopicPartition>,
     answer: Result<Appended, Error>,
 ) -> pb::PartitionProduceResult {
@@ -155,12 +156,12 @@ fn result(
             error: None,
         },
         Err(error) => pb::PartitionProduceResult {
-            partition,
             base_offset: -1,
             log_append_time_ms: -1,
             log_start_offset: -1,
             duplicate: false,
-            error: Some(error.into()),
+            error: Some(context.hinted(error, partition.as_ref()).into()),
+            partition,
         },
     }
 }
@@ -180,8 +181,8 @@ enum Answer {
 pub(super) fn produce_stream(context: Arc<Context>, requests: Requests) -> ResponseBody {
     let (outgoing, body) = ResponseBody::channel(16);
     let (answers, answered) = mpsc::channel(MAX_UNANSWERED);
-    tokio::spawn(read_batches(context, requests, answers));
-    tokio::spawn(write_answers(answered, outgoing));
+    tokio::spawn(read_batches(Arc::clone(&context), requests, answers));
+    tokio::spawn(write_answers(context, answered, outgoing));
     body
 }
 
@@ -215,7 +216,11 @@ async fn read_batches(
     }
 }
 
-async fn write_answers(mut answered: mpsc::Receiver<Answer>, outgoing: mpsc::Sender<Outgoing>) {
+async fn write_answers(
+    context: Arc<Context>,
+    mut answered: mpsc::Receiver<Answer>,
+    outgoing: mpsc::Sender<Outgoing>,
+) {
     let mut answers = Vec::with_capacity(ANSWERS_PER_WRITE);
     let mut end = None;
     while answered.recv_many(&mut answers, ANSWERS_PER_WRITE).await > 0 {
@@ -223,7 +228,7 @@ async fn write_answers(mut answered: mpsc::Receiver<Answer>, outgoing: mpsc::Sen
         for answer in answers.drain(..) {
             match answer {
                 Answer::Batch { correlation_id, partition, answer } => {
-                    let result = Some(result(partition, answer));
+                    let result = Some(result(&context, partition, answer));
                     let message = pb::ProduceStreamResponse { correlation_id, result };
                     joined.extend_from_slice(&encode(&message));
                 }
