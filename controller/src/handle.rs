@@ -3,12 +3,14 @@
 use crate::actor::{Ask, ControllerActor, Kill, Panic};
 use crate::metadata_log::{Leadership, MetadataLog};
 use crate::request::{Request, Responder, outcome_unknown};
-use actix::Addr;
-use actix_rt::Arbiter;
+use crate::supervisor::Supervisor;
+use actix::{Actor, Addr, Context, Handler};
+use actix_rt::{Arbiter, ArbiterHandle};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, oneshot, watch};
 use troupe_machines::cluster::{
     AlterPartition, Arrival, ClusterImage, CreatePartitions, CreateTopic, DeleteTopic, Election,
     LeaderBalance, PerPartition, ProducerIdBlock, RegisterBroker, Topic, UpdateTopic,
@@ -31,6 +33,8 @@ struct Shared {
     log: Arc<dyn MetadataLog>,
     stop: watch::Sender<bool>,
     arbiter: Mutex<Option<Arbiter>>,
+    /// Where the controller's actors live; of no use once the arbiter has stopped.
+    spawner: ArbiterHandle,
     restarts: Arc<AtomicU32>,
 }
 
@@ -42,8 +46,10 @@ impl ControllerHandle {
         arbiter: Arbiter,
         restarts: Arc<AtomicU32>,
     ) -> ControllerHandle {
+        let spawner = arbiter.handle();
         let arbiter = Mutex::new(Some(arbiter));
-        ControllerHandle { shared: Arc::new(Shared { address, log, stop, arbiter, restarts }) }
+        let shared = Shared { address, log, stop, arbiter, spawner, restarts };
+        ControllerHandle { shared: Arc::new(shared) }
     }
 
     /// The topic as it is now, or with `validate_only` as it would be. It is in the image already.
@@ -155,6 +161,21 @@ impl ControllerHandle {
     /// Returns once there is an active controller here that knows all that was ever committed.
     pub(crate) async fn await_active(&self) -> Result<(), Error> {
         self.ask(Request::AwaitActive).await
+    }
+
+    /// Another actor beside the controller's, kept alive until the controller shuts down.
+    pub(crate) fn keep<A: Actor<Context = Context<A>> + Handler<Kill>>(
+        &self,
+        name: &'static str,
+        make: impl Fn(oneshot::Sender<Infallible>) -> A + Send + 'static,
+    ) -> watch::Receiver<Option<Addr<A>>> {
+        let (address, addresses) = watch::channel(None);
+        let stop = self.shared.stop.subscribe();
+        let restarts = Arc::default();
+        let make = Box::new(make);
+        // After a shutdown there is nowhere to be: the address is withdrawn before anybody has seen it.
+        self.shared.spawner.spawn(Supervisor { name, make, address, stop, restarts }.run());
+        addresses
     }
 
     /// The committed picture, and every change to it.

@@ -9,6 +9,8 @@
 //! - [`Controller::start`] opens the log, starts Raft on an arbiter and the actor on another.
 //!   [`Controller::join`] does so among several voters, who reach each other through [`RaftEndpoint`].
 //! - [`ControllerHandle`] is how everybody else speaks to it; [`ControllerHandle::image`] is what it decided.
+//! - [`ControllerEndpoint`] is the same for brokers elsewhere, by gRPC. It keeps their sessions, and from then
+//!   on brokers that are not heard are fenced ([`SessionKeeper`]).
 //! - [`metadata_log`] is the seam: the simulator puts its own log there.
 //!
 //! Promises: an answer is given after what it says is committed, on disk; a decision is applied whole or not
@@ -17,18 +19,24 @@
 
 mod actor;
 mod config;
+mod desk;
+mod endpoint;
 mod handle;
 pub mod metadata_log;
 mod raft;
 mod request;
+mod sessions;
 mod start;
 mod supervisor;
 #[cfg(test)]
 mod tests;
 mod voters;
 
-pub use config::{ControllerConfig, ControllerStartError, QuorumTimings};
+pub use config::{ControllerConfig, ControllerStartError, QuorumTimings, SessionTimings, Upkeep};
+pub use desk::ControllerDesk;
+pub use endpoint::{ControllerEndpoint, MAX_MESSAGE_BYTES};
 pub use handle::ControllerHandle;
 pub use raft::RaftEndpoint;
+pub use sessions::SessionKeeper;
 pub use start::{Controller, QuorumMember};
 pub use voters::{Voter, VotersError};

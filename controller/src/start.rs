@@ -1,6 +1,8 @@
 //! Puts a controller together.
 
+use crate::actor::ControllerActor;
 use crate::config::{ControllerConfig, ControllerStartError};
+use crate::endpoint::ControllerEndpoint;
 use crate::handle::ControllerHandle;
 use crate::metadata_log::MetadataLog;
 use crate::raft::{RaftEndpoint, RaftLog, Refusals};
@@ -65,10 +67,13 @@ impl Controller {
         let (stop, stopped) = watch::channel(false);
         let arbiter = Arbiter::new();
         let restarts = Arc::<AtomicU32>::default();
+        let decided_on = log.clone();
         let supervisor = Supervisor {
-            log: log.clone(),
-            policy,
-            new_cluster_id,
+            name: "controller",
+            make: Box::new(move |alive| {
+                let (log, policy) = (decided_on.clone(), policy.clone());
+                ControllerActor::new(log, policy, new_cluster_id.clone(), alive)
+            }),
             address,
             stop: stopped,
             restarts: restarts.clone(),
@@ -88,6 +93,12 @@ impl Controller {
 }
 
 impl QuorumMember {
+    /// Begins to keep the sessions of brokers: those that are not heard are fenced. To be called once; serve
+    /// what it returns beside [`QuorumMember::endpoint`].
+    pub fn keep_sessions(&self) -> ControllerEndpoint {
+        ControllerEndpoint::start(&self.handle, &self.config)
+    }
+
     /// Returns when this node knows the cluster and who decides for it. Fails if so many voters refuse this
     /// one that it cannot be part of any majority; for a majority that is not there yet it waits.
     pub async fn await_cluster(&self) -> Result<(), ControllerStartError> {

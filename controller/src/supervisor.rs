@@ -1,42 +1,39 @@
-//! Keeps a controller actor alive: whenever one has died, however it died, makes a new one.
+//! Keeps an actor of the controller alive: whenever one has died, however it died, makes a new one.
 //!
-//! Kill means forget: the new actor has nothing of the old one, and takes the committed picture.
+//! Kill means forget: the new actor has nothing of the old one.
 
-use crate::actor::{ControllerActor, Kill};
-use crate::metadata_log::MetadataLog;
-use actix::{Actor, Addr};
+use crate::actor::Kill;
+use actix::{Actor, Addr, Context, Handler};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
-use troupe_machines::cluster::ClusterPolicy;
 
-/// A controller that dies more often than this in [`WINDOW`] waits before it comes back.
+/// An actor that dies more often than this in [`WINDOW`] waits before it comes back.
 const DEATHS: usize = 3;
 const WINDOW: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_secs(1);
 
-pub(crate) struct Supervisor {
-    pub log: Arc<dyn MetadataLog>,
-    pub policy: ClusterPolicy,
-    pub new_cluster_id: String,
+pub(crate) struct Supervisor<A: Actor> {
+    pub name: &'static str,
+    /// An actor keeps what it is given until it ends.
+    pub make: Box<dyn Fn(oneshot::Sender<Infallible>) -> A + Send>,
     /// Where the actor is to be found; `None` while there is none.
-    pub address: watch::Sender<Option<Addr<ControllerActor>>>,
+    pub address: watch::Sender<Option<Addr<A>>>,
     pub stop: watch::Receiver<bool>,
     /// How often an actor was made again.
     pub restarts: Arc<AtomicU32>,
 }
 
-impl Supervisor {
+impl<A: Actor<Context = Context<A>> + Handler<Kill>> Supervisor<A> {
     /// Runs on the actor's arbiter, until told to stop; afterwards there is no actor.
     pub async fn run(mut self) {
         let mut deaths = Vec::new();
         loop {
             let (alive, mut dead) = oneshot::channel();
-            let (log, policy) = (self.log.clone(), self.policy.clone());
-            let new_cluster_id = self.new_cluster_id.clone();
-            let actor = ControllerActor::new(log, policy, new_cluster_id, alive).start();
+            let actor = (self.make)(alive).start();
             self.address.send_replace(Some(actor.clone()));
             let stopped = tokio::select! {
                 _ = &mut dead => false,
@@ -49,7 +46,7 @@ impl Supervisor {
                 return;
             }
             self.restarts.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!("the controller actor died; making a new one");
+            tracing::warn!(actor = self.name, "an actor died; making a new one");
             let now = Instant::now();
             deaths.retain(|death| now - *death < WINDOW);
             deaths.push(now);

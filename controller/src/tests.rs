@@ -1,5 +1,7 @@
 //! The controller as the node uses it, on a real disk.
 
+mod sessions;
+
 use crate::metadata_log::{Leadership, MetadataLog, Proposal, ProposeError, Proposed};
 use crate::{Controller, ControllerConfig, ControllerHandle, ControllerStartError};
 use futures::future::{BoxFuture, join_all};
@@ -309,7 +311,11 @@ impl ScriptedLog {
     }
 
     fn lead(&self, here: bool, term: u64) {
-        let leader = Some(if here { NODE } else { NodeId(2) });
+        self.lead_by(Some(if here { NODE } else { NodeId(2) }), term);
+    }
+
+    fn lead_by(&self, leader: Option<NodeId>, term: u64) {
+        let here = leader == Some(NODE);
         self.leadership.send_replace(Leadership { leader, term, here });
     }
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
-use thiserror::Error;
+use std::sync::Arc;
+use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::NodeId;
 
 /// One controller, and where the others reach it: `1@host:9093`.
@@ -14,7 +15,7 @@ pub struct Voter {
     pub address: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VotersError {
     #[error("'{entry}' is no voter; write id@host:port")]
     Malformed { entry: String },
@@ -69,6 +70,41 @@ impl Voter {
             }
         }
         Ok(voters)
+    }
+}
+
+/// Where the voters are, for refusals that say whom to ask instead.
+#[derive(Clone)]
+pub(crate) struct Directory(Arc<[Voter]>);
+
+impl Directory {
+    pub fn new(voters: &[Voter]) -> Directory {
+        Directory(voters.into())
+    }
+
+    /// What a controller that is not active answers.
+    pub fn not_controller(&self, leader: Option<NodeId>) -> Error {
+        let error = Error::new(ErrorCode::NotController, "this node is not the active controller");
+        match leader {
+            Some(leader) => error.with_leader(leader.0, self.address(leader)),
+            None => error,
+        }
+    }
+
+    /// The same error; if it names the active controller, then with its address.
+    pub fn direct(&self, mut error: Error) -> Error {
+        if let Some(hint) = &mut error.leader
+            && error.code == ErrorCode::NotController
+        {
+            self.address(NodeId(hint.node_id)).clone_into(&mut hint.endpoint);
+        }
+        error
+    }
+
+    /// Empty if nobody knows.
+    fn address(&self, node_id: NodeId) -> &str {
+        let voter = self.0.iter().find(|voter| voter.node_id == node_id);
+        voter.map_or("", |voter| &voter.address)
     }
 }
 

@@ -227,8 +227,8 @@ impl ClusterImage {
         }
     }
 
-    /// K21, K22.
-    pub(super) fn known_broker(
+    /// K21, K22: the broker, if it is registered under this epoch.
+    pub fn known_broker(
         &self,
         node_id: NodeId,
         asked: BrokerEpoch,

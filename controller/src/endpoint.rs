@@ -1,0 +1,262 @@
+//! The called side of the controller: `troupe.internal.v1.ControllerService`, for the control listener.
+//!
+//! Promises: every call is answered by what [`ControllerDesk`] says; every message of a session is answered;
+//! a session that ends says why; a stream that ends, however it ends, ends its session.
+//! Never here: what silence means ([`crate::sessions`]).
+
+use crate::config::{ControllerConfig, SessionTimings};
+use crate::desk::ControllerDesk;
+use crate::handle::ControllerHandle;
+use crate::sessions::{Heartbeat, SessionId, SessionKeeper, Verdict, gone};
+use crate::voters::Directory;
+use futures::stream::{self, BoxStream, StreamExt};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+use tonic::{Request, Response, Status, Streaming};
+use troupe_machines::cluster::ClusterImage;
+use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::ids::{BrokerEpoch, MetadataOffset, NodeId};
+use troupe_proto::internal::v1 as pb;
+use troupe_proto::internal::v1::controller_service_server::{
+    ControllerService, ControllerServiceServer,
+};
+
+/// What a caller has to accept, and may send, in one message: the metadata of a large cluster.
+pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
+
+/// Serves brokers elsewhere, and this node's own. Clones are the same endpoint.
+#[derive(Clone)]
+pub struct ControllerEndpoint {
+    controller: ControllerHandle,
+    keeper: SessionKeeper,
+    desk: ControllerDesk,
+    timings: SessionTimings,
+}
+
+impl ControllerEndpoint {
+    pub(crate) fn start(
+        controller: &ControllerHandle,
+        config: &ControllerConfig,
+    ) -> ControllerEndpoint {
+        let directory = Directory::new(&config.voters);
+        let keeper = SessionKeeper::start(controller, &directory, config);
+        let desk = ControllerDesk::new(controller, &keeper, &directory, config);
+        ControllerEndpoint {
+            controller: controller.clone(),
+            keeper,
+            desk,
+            timings: config.sessions,
+        }
+    }
+
+    /// To be added to the routes of the listener that the list of voters names.
+    pub fn into_service(self) -> ControllerServiceServer<ControllerEndpoint> {
+        ControllerServiceServer::new(self)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    /// The same calls without a connection, for the broker on this node.
+    pub fn desk(&self) -> &ControllerDesk {
+        &self.desk
+    }
+
+    pub fn keeper(&self) -> &SessionKeeper {
+        &self.keeper
+    }
+}
+
+#[tonic::async_trait]
+impl ControllerService for ControllerEndpoint {
+    async fn register_broker(
+        &self,
+        request: Request<pb::RegisterBrokerRequest>,
+    ) -> Result<Response<pb::RegisterBrokerResponse>, Status> {
+        Ok(Response::new(self.desk.register_broker(request.into_inner()).await?))
+    }
+
+    type BrokerSessionStream = BoxStream<'static, Result<pb::BrokerSessionResponse, Status>>;
+
+    async fn broker_session(
+        &self,
+        request: Request<Streaming<pb::BrokerSessionRequest>>,
+    ) -> Result<Response<Self::BrokerSessionStream>, Status> {
+        let mut messages = request.into_inner();
+        let first = tokio::time::timeout(self.timings.timeout, messages.message()).await;
+        let silent = || Error::new(ErrorCode::InvalidRequest, "a session begins with a message");
+        let first = first.map_err(|_| silent())??.ok_or_else(silent)?;
+        let broker = self.desk.check(first.caller.clone())?;
+        let session = self.keeper.open(broker, heartbeat(&first)).await?;
+        let (listening, closed) = oneshot::channel();
+        let ears = Ears { keeper: self.keeper.clone(), broker, session: session.id };
+        tokio::spawn(ears.listen(messages, closed));
+        let known = first.wants_metadata.then(|| self.known_below(first.metadata_offset));
+        let answers = Answers {
+            verdicts: session.verdicts,
+            images: self.controller.image(),
+            known,
+            opening: Some(self.timings),
+            over: false,
+            _listening: listening,
+        };
+        Ok(Response::new(
+            stream::unfold(answers, |mut answers| async {
+                let answer = answers.next().await?;
+                Some((answer, answers))
+            })
+            .boxed(),
+        ))
+    }
+
+    async fn alter_partitions(
+        &self,
+        request: Request<pb::AlterPartitionsRequest>,
+    ) -> Result<Response<pb::AlterPartitionsResponse>, Status> {
+        Ok(Response::new(self.desk.alter_partitions(request.into_inner()).await?))
+    }
+
+    async fn report_replicas(
+        &self,
+        request: Request<pb::ReportReplicasRequest>,
+    ) -> Result<Response<pb::ReportReplicasResponse>, Status> {
+        Ok(Response::new(self.desk.report_replicas(request.into_inner()).await?))
+    }
+
+    async fn allocate_producer_ids(
+        &self,
+        request: Request<pb::AllocateProducerIdsRequest>,
+    ) -> Result<Response<pb::AllocateProducerIdsResponse>, Status> {
+        Ok(Response::new(self.desk.allocate_producer_ids(request.into_inner()).await?))
+    }
+
+    async fn begin_shutdown(
+        &self,
+        request: Request<pb::BeginShutdownRequest>,
+    ) -> Result<Response<pb::BeginShutdownResponse>, Status> {
+        Ok(Response::new(self.desk.begin_shutdown(request.into_inner()).await?))
+    }
+}
+
+impl ControllerEndpoint {
+    /// What a broker knows that has applied the metadata below this offset. Only the newest image is kept: to
+    /// whoever knows less, everything is told.
+    fn known_below(&self, offset: u64) -> Arc<ClusterImage> {
+        let newest = self.controller.image().borrow().clone();
+        if newest.next_offset() == MetadataOffset(offset) { newest } else { Arc::default() }
+    }
+}
+
+fn heartbeat(request: &pb::BrokerSessionRequest) -> Heartbeat {
+    Heartbeat {
+        metadata_offset: MetadataOffset(request.metadata_offset),
+        wants_shutdown: request.wants_shutdown,
+    }
+}
+
+/// The half of a session that hears.
+struct Ears {
+    keeper: SessionKeeper,
+    broker: (NodeId, BrokerEpoch),
+    session: SessionId,
+}
+
+impl Ears {
+    /// Until the broker's stream ends, or nobody takes the answers any more.
+    async fn listen(
+        self,
+        mut messages: Streaming<pb::BrokerSessionRequest>,
+        mut closed: oneshot::Receiver<Infallible>,
+    ) {
+        let (node_id, _) = self.broker;
+        loop {
+            let message = tokio::select! {
+                message = messages.message() => message,
+                _ = &mut closed => break,
+            };
+            match message {
+                Ok(Some(message)) if self.is_same(&message) => {
+                    self.keeper.heard(node_id, self.session, heartbeat(&message)).await;
+                }
+                Ok(Some(_)) => {
+                    tracing::warn!(node = node_id.0, "a session's message from another broker");
+                    break;
+                }
+                Ok(None) | Err(_) => break,
+            }
+        }
+        self.keeper.broke(node_id, self.session).await;
+    }
+
+    fn is_same(&self, message: &pb::BrokerSessionRequest) -> bool {
+        let (NodeId(node_id), BrokerEpoch(epoch)) = self.broker;
+        let same =
+            |caller: &pb::BrokerCaller| caller.node_id == node_id && caller.broker_epoch == epoch;
+        message.caller.as_ref().is_none_or(same)
+    }
+}
+
+/// The half of a session that speaks: whenever there is something to say and the broker takes it. What has
+/// gathered meanwhile is said at once.
+struct Answers {
+    verdicts: watch::Receiver<Verdict>,
+    images: watch::Receiver<Arc<ClusterImage>>,
+    /// The metadata that the broker has; `None`: it has its own.
+    known: Option<Arc<ClusterImage>>,
+    /// Said in the first answer.
+    opening: Option<SessionTimings>,
+    over: bool,
+    /// Dropped with the stream: then nobody needs to listen.
+    _listening: oneshot::Sender<Infallible>,
+}
+
+impl Answers {
+    async fn next(&mut self) -> Option<Result<pb::BrokerSessionResponse, Status>> {
+        if self.over {
+            return None;
+        }
+        let opening = self.opening.take();
+        let kept = match opening {
+            Some(_) => Ok(()),
+            None => self.news().await,
+        };
+        let verdict = self.verdicts.borrow_and_update().clone();
+        if let Some(error) = verdict.over.or(kept.err()) {
+            self.over = true;
+            return Some(Err(error.into()));
+        }
+        let milliseconds = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        Some(Ok(pb::BrokerSessionResponse {
+            fenced: verdict.fenced,
+            may_stop: verdict.may_stop,
+            metadata: self.delta(),
+            heartbeat_interval_ms: opening.map_or(0, |timings| milliseconds(timings.heartbeat)),
+            session_timeout_ms: opening.map_or(0, |timings| milliseconds(timings.timeout)),
+        }))
+    }
+
+    /// Until there is something to say, or nobody keeps the session.
+    async fn news(&mut self) -> Result<(), Error> {
+        let changed = if self.known.is_some() {
+            tokio::select! {
+                changed = self.verdicts.changed() => changed,
+                changed = self.images.changed() => changed,
+            }
+        } else {
+            self.verdicts.changed().await
+        };
+        changed.map_err(|_| gone())
+    }
+
+    fn delta(&mut self) -> Option<pb::MetadataDelta> {
+        let known = self.known.as_mut()?;
+        let newest = self.images.borrow_and_update().clone();
+        if newest.next_offset() == known.next_offset() {
+            return None;
+        }
+        let delta = newest.delta(known);
+        *known = newest;
+        Some(delta.into())
+    }
+}

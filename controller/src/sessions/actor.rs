@@ -1,0 +1,425 @@
+//! The session actor: carries out what the [`Roster`] decides, and tells sessions how they stand.
+//!
+//! Acts only while this controller is the active one, and has applied everything that was decided before.
+//! Answers: `Open` is answered once it is known whether this controller is active; a session ends when its
+//! broker has registered anew, when this controller is active no more, or with the actor.
+//! Never here: a rule about silence, a stream.
+
+use super::probe;
+use super::roster::{Heartbeat, RUN_INTERVAL, Roster, SessionId, Step};
+use crate::actor::Kill;
+use crate::config::{SessionTimings, Upkeep};
+use crate::handle::ControllerHandle;
+use crate::metadata_log::Leadership;
+use crate::voters::Directory;
+use actix::prelude::*;
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::{oneshot, watch};
+use tokio_stream::wrappers::WatchStream;
+use troupe_machines::cluster::{ClusterImage, LeaderBalance};
+use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::ids::{BrokerEpoch, MetadataOffset, NodeId};
+
+/// Before the question whether this controller is active is asked again.
+const ACTIVATION_RETRY: Duration = Duration::from_millis(100);
+
+/// A broker's session, as its stream holds it.
+pub(crate) struct Session {
+    pub id: SessionId,
+    /// Closed: whoever kept the session is gone.
+    pub verdicts: watch::Receiver<Verdict>,
+}
+
+/// How a session stands. Every heartbeat changes it, so that every heartbeat is answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    pub heard: u64,
+    pub fenced: bool,
+    pub may_stop: bool,
+    /// The session is over, and why.
+    pub over: Option<Error>,
+}
+
+type Opened = Result<Session, Error>;
+
+pub(super) struct SessionActor {
+    controller: ControllerHandle,
+    directory: Directory,
+    timings: SessionTimings,
+    upkeep: Upkeep,
+    state: State,
+    sessions: BTreeMap<NodeId, (SessionId, watch::Sender<Verdict>)>,
+    /// Asked for before it was known who is active.
+    waiting: Vec<Open>,
+    /// Goes on counting when the actor is rebuilt.
+    session_ids: Arc<AtomicU64>,
+    timers: Vec<SpawnHandle>,
+    /// Dropped with the actor, however it ends: the supervisor hears it.
+    _alive: oneshot::Sender<Infallible>,
+}
+
+/// What every actor of one keeper has in common.
+#[derive(Clone)]
+pub(super) struct Settings {
+    pub directory: Directory,
+    pub timings: SessionTimings,
+    pub upkeep: Upkeep,
+    pub session_ids: Arc<AtomicU64>,
+}
+
+enum State {
+    Standby,
+    /// This node leads in this term, and has not applied all that was decided before.
+    CatchingUp(u64),
+    Active(u64, Roster),
+}
+
+impl SessionActor {
+    pub fn new(
+        controller: ControllerHandle,
+        settings: Settings,
+        alive: oneshot::Sender<Infallible>,
+    ) -> SessionActor {
+        SessionActor {
+            controller,
+            directory: settings.directory,
+            timings: settings.timings,
+            upkeep: settings.upkeep,
+            state: State::Standby,
+            sessions: BTreeMap::new(),
+            waiting: Vec::new(),
+            session_ids: settings.session_ids,
+            timers: Vec::new(),
+            _alive: alive,
+        }
+    }
+}
+
+impl Actor for SessionActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.set_mailbox_capacity(1024);
+        ctx.add_stream(WatchStream::new(self.controller.leadership()));
+        ctx.add_stream(WatchStream::new(self.controller.image()));
+    }
+}
+
+impl StreamHandler<Leadership> for SessionActor {
+    fn handle(&mut self, leadership: Leadership, ctx: &mut Context<Self>) {
+        match &self.state {
+            State::CatchingUp(term) | State::Active(term, _)
+                if leadership.here && *term == leadership.term => {}
+            State::Standby | State::CatchingUp(_) | State::Active(..) if leadership.here => {
+                self.stand_by(leadership.leader);
+                self.state = State::CatchingUp(leadership.term);
+                self.catch_up(leadership.term, ctx);
+            }
+            State::Standby | State::CatchingUp(_) | State::Active(..) => {
+                self.stand_by(leadership.leader);
+                for timer in self.timers.drain(..) {
+                    ctx.cancel_future(timer);
+                }
+            }
+        }
+    }
+
+    /// The log is closed; the supervisor ends this actor.
+    fn finished(&mut self, _ctx: &mut Context<Self>) {}
+}
+
+impl StreamHandler<Arc<ClusterImage>> for SessionActor {
+    fn handle(&mut self, _image: Arc<ClusterImage>, ctx: &mut Context<Self>) {
+        self.run(ctx);
+    }
+
+    fn finished(&mut self, _ctx: &mut Context<Self>) {}
+}
+
+/// A broker begins a session under an epoch of its own.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Open {
+    pub broker: (NodeId, BrokerEpoch),
+    pub heartbeat: Heartbeat,
+    pub reply: oneshot::Sender<Opened>,
+}
+
+impl Handler<Open> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, open: Open, ctx: &mut Context<Self>) {
+        match &mut self.state {
+            State::Active(..) => self.open(open, ctx),
+            State::CatchingUp(_) => self.waiting.push(open),
+            State::Standby => {
+                let leader = self.controller.controller_id();
+                let _ = open.reply.send(Err(self.directory.not_controller(leader)));
+            }
+        }
+    }
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Heard(pub NodeId, pub SessionId, pub Heartbeat);
+
+impl Handler<Heard> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, Heard(node_id, session, heartbeat): Heard, ctx: &mut Context<Self>) {
+        let State::Active(_, roster) = &mut self.state else { return };
+        let now = Instant::now();
+        roster.heard(now, node_id, session, heartbeat);
+        let image = self.controller.image().borrow().clone();
+        let step = roster.run_one(now, &image, node_id);
+        self.take(step, ctx);
+        self.tell(&image, node_id, 1);
+    }
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Broke(pub NodeId, pub SessionId);
+
+impl Handler<Broke> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, Broke(node_id, session): Broke, ctx: &mut Context<Self>) {
+        let State::Active(_, roster) = &mut self.state else { return };
+        let now = Instant::now();
+        roster.broke(now, node_id, session);
+        if self.sessions.get(&node_id).is_some_and(|(id, _)| *id == session) {
+            self.sessions.remove(&node_id);
+        }
+        let image = self.controller.image().borrow().clone();
+        let step = roster.run_one(now, &image, node_id);
+        self.take(step, ctx);
+    }
+}
+
+/// K12: whether somebody holds a session under this id, and is heard.
+#[derive(Message)]
+#[rtype(result = "bool")]
+pub(super) struct IsAlive(pub NodeId);
+
+impl Handler<IsAlive> for SessionActor {
+    type Result = bool;
+
+    fn handle(&mut self, IsAlive(node_id): IsAlive, _ctx: &mut Context<Self>) -> bool {
+        match &self.state {
+            State::Active(_, roster) => roster.is_alive(Instant::now(), node_id),
+            State::Standby | State::CatchingUp(_) => false,
+        }
+    }
+}
+
+impl Handler<Kill> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, Kill: Kill, ctx: &mut Context<Self>) {
+        ctx.terminate();
+    }
+}
+
+impl SessionActor {
+    /// Nobody has a session here any more.
+    fn stand_by(&mut self, leader: Option<NodeId>) {
+        self.state = State::Standby;
+        let refusal = self.directory.not_controller(leader);
+        for (_, (_, verdict)) in std::mem::take(&mut self.sessions) {
+            verdict.send_modify(|verdict| verdict.over = Some(refusal.clone()));
+        }
+        for open in self.waiting.drain(..) {
+            let _ = open.reply.send(Err(refusal.clone()));
+        }
+    }
+
+    fn catch_up(&mut self, term: u64, ctx: &mut Context<Self>) {
+        let controller = self.controller.clone();
+        let active = async move { controller.await_active().await }.into_actor(self);
+        ctx.spawn(active.map(move |active, actor, ctx| match (&actor.state, active) {
+            (State::CatchingUp(current), Ok(())) if *current == term => {
+                actor.activate(term, ctx);
+            }
+            (State::CatchingUp(current), Err(error)) if *current == term => {
+                tracing::debug!(%error, "not active yet");
+                ctx.run_later(ACTIVATION_RETRY, move |actor, ctx| {
+                    if matches!(actor.state, State::CatchingUp(current) if current == term) {
+                        actor.catch_up(term, ctx);
+                    }
+                });
+            }
+            _ => {}
+        }));
+    }
+
+    fn activate(&mut self, term: u64, ctx: &mut Context<Self>) {
+        let now = Instant::now();
+        self.state = State::Active(term, Roster::new(now, self.timings));
+        self.run(ctx);
+        for open in std::mem::take(&mut self.waiting) {
+            self.open(open, ctx);
+        }
+        for timer in self.timers.drain(..) {
+            ctx.cancel_future(timer);
+        }
+        self.timers.push(ctx.run_interval(RUN_INTERVAL, |actor, ctx| actor.run(ctx)));
+        let Upkeep { leader_rebalance, imbalance_check, leaderless_check, .. } = self.upkeep;
+        if leader_rebalance {
+            self.timers.push(ctx.run_interval(imbalance_check, Self::balance_leaders));
+        }
+        self.timers.push(ctx.run_interval(leaderless_check, Self::elect_leaderless));
+    }
+
+    fn open(&mut self, Open { broker, heartbeat, reply }: Open, ctx: &mut Context<Self>) {
+        let State::Active(_, roster) = &mut self.state else { return };
+        let (node_id, epoch) = broker;
+        let image = self.controller.image().borrow().clone();
+        if let Err(refusal) = image.known_broker(node_id, epoch) {
+            let _ = reply.send(Err(refusal.into()));
+            return;
+        }
+        let now = Instant::now();
+        let id = SessionId(self.session_ids.fetch_add(1, Ordering::Relaxed));
+        roster.open(now, broker, id, heartbeat);
+        let step = roster.run_one(now, &image, node_id);
+        let (tell, verdicts) = watch::channel(Verdict::default());
+        // Who had a session before sees it closed.
+        self.sessions.insert(node_id, (id, tell));
+        self.take(step, ctx);
+        self.tell(&image, node_id, 0);
+        let _ = reply.send(Ok(Session { id, verdicts }));
+    }
+
+    fn run(&mut self, ctx: &mut Context<Self>) {
+        let State::Active(_, roster) = &mut self.state else { return };
+        let image = self.controller.image().borrow().clone();
+        let steps = roster.run(Instant::now(), &image);
+        steps.into_iter().for_each(|step| self.take(Some(step), ctx));
+        let nodes: Vec<NodeId> = self.sessions.keys().copied().collect();
+        nodes.into_iter().for_each(|node_id| self.tell(&image, node_id, 0));
+    }
+
+    /// Tells a session how it stands, if that is new, or has been asked.
+    fn tell(&mut self, image: &ClusterImage, node_id: NodeId, heard: u64) {
+        let State::Active(_, roster) = &self.state else { return };
+        let Some((session, verdict)) = self.sessions.get(&node_id) else { return };
+        if let Some(standing) = roster.standing(image, node_id, *session) {
+            verdict.send_if_modified(|told| {
+                let now = Verdict {
+                    heard: told.heard + heard,
+                    fenced: standing.fenced,
+                    may_stop: standing.may_stop,
+                    over: None,
+                };
+                std::mem::replace(told, now.clone()) != now
+            });
+            return;
+        }
+        let over = match image.broker(node_id) {
+            Some(broker) => {
+                let message = format!("broker {node_id} has registered anew; this session is over");
+                let error = Error::new(ErrorCode::StaleBrokerEpoch, message);
+                error.with("current_epoch", broker.epoch)
+            }
+            None => {
+                let message = format!("broker {node_id} was removed from the cluster");
+                Error::new(ErrorCode::BrokerNotRegistered, message)
+            }
+        };
+        verdict.send_modify(|verdict| verdict.over = Some(over.with("node_id", node_id)));
+        self.sessions.remove(&node_id);
+    }
+
+    /// The one place where steps meet the world.
+    fn take(&mut self, step: Option<Step>, ctx: &mut Context<Self>) {
+        let controller = self.controller.clone();
+        match step {
+            None => {}
+            Some(Step::Fence(node_id, epoch)) => {
+                tracing::warn!(node = node_id.0, "a broker is not heard any more; fencing it");
+                let done =
+                    async move { controller.fence_broker(node_id, epoch).await.map(|()| None) };
+                self.carry_out((node_id, epoch), done, ctx);
+            }
+            Some(Step::Unfence(node_id, epoch)) => {
+                let done =
+                    async move { controller.unfence_broker(node_id, epoch).await.map(|()| None) };
+                self.carry_out((node_id, epoch), done, ctx);
+            }
+            Some(Step::BeginShutdown(node_id, epoch)) => {
+                let done = async move { controller.begin_shutdown(node_id, epoch).await.map(Some) };
+                self.carry_out((node_id, epoch), done, ctx);
+            }
+            Some(Step::Probe(node_id, last, endpoint)) => {
+                let patience = self.timings.timeout;
+                let probed = async move { probe::is_refused(&endpoint, patience).await };
+                ctx.spawn(probed.into_actor(self).map(move |refused, actor, ctx| {
+                    let State::Active(_, roster) = &mut actor.state else { return };
+                    if refused {
+                        let now = Instant::now();
+                        roster.refused(now, node_id, last);
+                        let image = actor.controller.image().borrow().clone();
+                        let step = roster.run_one(now, &image, node_id);
+                        actor.take(step, ctx);
+                    }
+                }));
+            }
+        }
+    }
+
+    fn carry_out(
+        &mut self,
+        broker: (NodeId, BrokerEpoch),
+        done: impl Future<Output = Result<Option<MetadataOffset>, Error>> + 'static,
+        ctx: &mut Context<Self>,
+    ) {
+        let term = self.term();
+        ctx.spawn(done.into_actor(self).map(move |done, actor, ctx| {
+            if let Err(error) = &done {
+                tracing::debug!(node = broker.0.0, %error, "a broker's state did not change");
+            }
+            let same = actor.term() == term;
+            if let State::Active(_, roster) = &mut actor.state
+                && same
+            {
+                roster.settled(Instant::now(), broker, done.map_err(drop));
+                actor.run(ctx);
+            }
+        }));
+    }
+
+    fn term(&self) -> Option<u64> {
+        match &self.state {
+            State::Active(term, _) => Some(*term),
+            State::Standby | State::CatchingUp(_) => None,
+        }
+    }
+
+    fn balance_leaders(&mut self, ctx: &mut Context<Self>) {
+        let controller = self.controller.clone();
+        let percentage_per_broker = self.upkeep.imbalance_percentage;
+        let balance = LeaderBalance { percentage_per_broker, ..LeaderBalance::default() };
+        let balanced = async move { controller.balance_leaders(balance).await };
+        ctx.spawn(balanced.into_actor(self).map(|balanced, _, _| match balanced {
+            Ok(0) => {}
+            Ok(moved) => tracing::info!(moved, "leaderships went back to where they are preferred"),
+            Err(error) => tracing::debug!(%error, "leaders were not balanced"),
+        }));
+    }
+
+    fn elect_leaderless(&mut self, ctx: &mut Context<Self>) {
+        let controller = self.controller.clone();
+        let elected = async move { controller.elect_leaderless().await };
+        ctx.spawn(elected.into_actor(self).map(|elected, _, _| match elected {
+            Ok(0) => {}
+            Ok(elected) => tracing::info!(elected, "partitions without a leader got one"),
+            Err(error) => tracing::debug!(%error, "partitions without a leader were not looked at"),
+        }));
+    }
+}

@@ -1,0 +1,93 @@
+//! How streams, and the node, speak to the session actor.
+
+use super::actor::{Broke, Heard, IsAlive, Open, Session, SessionActor, Settings};
+use super::roster::{Heartbeat, SessionId};
+use crate::actor::Kill;
+use crate::config::ControllerConfig;
+use crate::handle::ControllerHandle;
+use crate::voters::Directory;
+use actix::Addr;
+use std::sync::Arc;
+use tokio::sync::{oneshot, watch};
+use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::ids::{BrokerEpoch, NodeId};
+
+/// Who keeps the sessions of this controller's brokers, however often it has been rebuilt. Acts only while the
+/// controller is the active one; ends with it.
+#[derive(Clone)]
+pub struct SessionKeeper {
+    address: watch::Receiver<Option<Addr<SessionActor>>>,
+}
+
+impl SessionKeeper {
+    /// From now on brokers that are not heard are fenced. To be started once per controller.
+    pub(crate) fn start(
+        controller: &ControllerHandle,
+        directory: &Directory,
+        config: &ControllerConfig,
+    ) -> SessionKeeper {
+        let settings = Settings {
+            directory: directory.clone(),
+            timings: config.sessions,
+            upkeep: config.upkeep,
+            session_ids: Arc::default(),
+        };
+        let kept = controller.clone();
+        let make = move |alive| SessionActor::new(kept.clone(), settings.clone(), alive);
+        let address = controller.keep("session keeper", make);
+        SessionKeeper { address }
+    }
+
+    /// Fails with `NOT_CONTROLLER`, `STALE_BROKER_EPOCH`, `BROKER_NOT_REGISTERED`, or `SHUTTING_DOWN`.
+    pub(crate) async fn open(
+        &self,
+        broker: (NodeId, BrokerEpoch),
+        heartbeat: Heartbeat,
+    ) -> Result<Session, Error> {
+        let (reply, opened) = oneshot::channel();
+        // A mailbox that closes drops the reply.
+        let _ = self.address().await?.send(Open { broker, heartbeat, reply }).await;
+        opened.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// A session that is not known any more is told so by its end.
+    pub(crate) async fn heard(&self, node_id: NodeId, session: SessionId, heartbeat: Heartbeat) {
+        if let Ok(address) = self.address().await {
+            let _ = address.send(Heard(node_id, session, heartbeat)).await;
+        }
+    }
+
+    pub(crate) async fn broke(&self, node_id: NodeId, session: SessionId) {
+        if let Ok(address) = self.address().await {
+            let _ = address.send(Broke(node_id, session)).await;
+        }
+    }
+
+    /// Whether somebody holds a session under this id, and is heard.
+    pub(crate) async fn is_alive(&self, node_id: NodeId) -> Result<bool, Error> {
+        self.address().await?.send(IsAlive(node_id)).await.map_err(|_| gone())
+    }
+
+    /// Chaos: drops the actor with all sessions; returns when there is another one.
+    pub async fn kill(&self) -> Result<(), Error> {
+        let mut address = self.address.clone();
+        let actor = self.address().await?;
+        address.mark_unchanged();
+        let _ = actor.send(Kill).await;
+        // Withdrawn, or the controller is shutting down; the next line then says so.
+        let _ = address.changed().await;
+        self.address().await.map(drop)
+    }
+
+    async fn address(&self) -> Result<Addr<SessionActor>, Error> {
+        let mut address = self.address.clone();
+        let closed = || Error::new(ErrorCode::ShuttingDown, "the controller is shutting down");
+        let found = address.wait_for(Option::is_some).await.map_err(|_| closed())?;
+        found.clone().ok_or_else(closed)
+    }
+}
+
+/// Whoever kept the session is not there any more; another one can be begun.
+pub(crate) fn gone() -> Error {
+    Error::new(ErrorCode::NotController, "nobody keeps this session any more; begin another")
+}

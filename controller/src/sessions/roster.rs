@@ -1,0 +1,290 @@
+//! Who is heard, and what follows from it (K12–K17, K20).
+//!
+//! [`Roster`] decides: it is told what was heard and what time it is, and says what to do. Whether something
+//! has been done already, the committed image says; so a step that failed is simply taken again.
+//! Promises: nobody is fenced for a silence that this process slept through; nobody is unfenced who is not
+//! heard, or does not know of its own registration yet.
+//! Never here: a clock, a socket, who may open a session.
+
+use crate::config::SessionTimings;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+use troupe_machines::cluster::{Broker, ClusterImage};
+use troupe_proto::ids::{BrokerEpoch, MetadataOffset, NodeId};
+
+/// How often [`Roster::run`] is to be called, at least.
+pub(super) const RUN_INTERVAL: Duration = Duration::from_millis(50);
+/// If it comes later than this, the process was not running, and heard nobody.
+const PAUSE: Duration = Duration::from_millis(250);
+/// After a take-over brokers have this long to connect before they are probed.
+const PROBE_AFTER: Duration = Duration::from_millis(200);
+/// Before a step that failed is taken again.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// Counts sessions; no two have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SessionId(pub u64);
+
+/// What a broker says of itself in every message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Heartbeat {
+    /// It has applied the metadata below this offset.
+    pub metadata_offset: MetadataOffset,
+    pub wants_shutdown: bool,
+}
+
+/// What is to be done about a broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Fence(NodeId, BrokerEpoch),
+    Unfence(NodeId, BrokerEpoch),
+    BeginShutdown(NodeId, BrokerEpoch),
+    /// Find out whether anything listens at the broker's endpoint. The session is the last it had.
+    Probe(NodeId, Option<SessionId>, String),
+}
+
+/// What a broker is told in its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Standing {
+    pub fenced: bool,
+    pub may_stop: bool,
+}
+
+pub(super) struct Roster {
+    timings: SessionTimings,
+    brokers: BTreeMap<NodeId, Presence>,
+    last_run: Instant,
+}
+
+struct Presence {
+    epoch: BrokerEpoch,
+    session: Option<SessionId>,
+    last_session: Option<SessionId>,
+    /// Fenced then, unless it is heard before.
+    deadline: Instant,
+    /// Without a session then, it is probed.
+    probe_at: Option<Instant>,
+    heartbeat: Heartbeat,
+    /// K17: it may stop once everybody has applied the metadata below this offset.
+    shutdown_offset: Option<MetadataOffset>,
+    /// A step is under way.
+    pending: bool,
+    /// No step before then.
+    rests_until: Instant,
+}
+
+impl Roster {
+    /// Of a controller that has just become active: it has heard nobody yet, and holds that against nobody.
+    pub fn new(now: Instant, timings: SessionTimings) -> Roster {
+        Roster { timings, brokers: BTreeMap::new(), last_run: now }
+    }
+
+    /// A session that begins; it replaces the one that the broker had.
+    pub fn open(
+        &mut self,
+        now: Instant,
+        broker: (NodeId, BrokerEpoch),
+        session: SessionId,
+        heartbeat: Heartbeat,
+    ) {
+        let (node_id, epoch) = broker;
+        let deadline = now + self.timings.timeout;
+        let presence = self.brokers.entry(node_id).or_insert_with(|| Presence::new(epoch, now));
+        if presence.epoch != epoch {
+            *presence = Presence::new(epoch, now);
+        }
+        presence.session = Some(session);
+        presence.last_session = Some(session);
+        presence.deadline = deadline;
+        presence.probe_at = None;
+        presence.heartbeat = heartbeat;
+    }
+
+    pub fn heard(
+        &mut self,
+        now: Instant,
+        node_id: NodeId,
+        session: SessionId,
+        heartbeat: Heartbeat,
+    ) {
+        let deadline = now + self.timings.timeout;
+        if let Some(presence) = self.in_session(node_id, session) {
+            presence.deadline = deadline;
+            presence.heartbeat = heartbeat;
+        }
+    }
+
+    /// The session's stream ended, for whatever reason.
+    pub fn broke(&mut self, now: Instant, node_id: NodeId, session: SessionId) {
+        let grace = now + self.timings.reconnect_grace;
+        if let Some(presence) = self.in_session(node_id, session) {
+            presence.session = None;
+            presence.deadline = presence.deadline.min(grace);
+            presence.probe_at = Some(now);
+        }
+    }
+
+    /// Nothing listens at the broker's endpoint: its process is gone, unless another session has begun.
+    pub fn refused(&mut self, now: Instant, node_id: NodeId, last: Option<SessionId>) {
+        if let Some(presence) = self.brokers.get_mut(&node_id)
+            && presence.session.is_none()
+            && presence.last_session == last
+        {
+            presence.deadline = now;
+        }
+    }
+
+    /// A step ended; for a shutdown with the offset that everybody has to reach.
+    pub fn settled(
+        &mut self,
+        now: Instant,
+        broker: (NodeId, BrokerEpoch),
+        done: Result<Option<MetadataOffset>, ()>,
+    ) {
+        let (node_id, epoch) = broker;
+        let presence = self.brokers.get_mut(&node_id).filter(|presence| presence.epoch == epoch);
+        let Some(presence) = presence else { return };
+        presence.pending = false;
+        match done {
+            Ok(Some(offset)) => presence.shutdown_offset = Some(offset),
+            Ok(None) => {}
+            Err(()) => presence.rests_until = now + RETRY,
+        }
+    }
+
+    /// Whether somebody holds a session under this id and is heard (K12).
+    pub fn is_alive(&self, now: Instant, node_id: NodeId) -> bool {
+        let presence = self.brokers.get(&node_id);
+        presence.is_some_and(|presence| presence.session.is_some() && now < presence.deadline)
+    }
+
+    /// What is to be done about everybody.
+    pub fn run(&mut self, now: Instant, image: &ClusterImage) -> Vec<Step> {
+        let late = now.saturating_duration_since(self.last_run + RUN_INTERVAL);
+        if late > PAUSE {
+            tracing::warn!(
+                ?late,
+                "this controller did not run for a while; nobody is fenced for that"
+            );
+            let latest = now + self.timings.timeout;
+            for presence in self.brokers.values_mut() {
+                presence.deadline = (presence.deadline + late).min(latest);
+            }
+        }
+        self.last_run = self.last_run.max(now);
+        self.brokers.retain(|node_id, _| image.broker(*node_id).is_some());
+        image.brokers().filter_map(|broker| self.attend(now, broker)).collect()
+    }
+
+    /// What is to be done about one broker.
+    pub fn run_one(&mut self, now: Instant, image: &ClusterImage, node_id: NodeId) -> Option<Step> {
+        self.attend(now, image.broker(node_id)?)
+    }
+
+    fn attend(&mut self, now: Instant, broker: &Broker) -> Option<Step> {
+        let (node_id, epoch) = (broker.node_id, broker.epoch);
+        if self.brokers.get(&node_id).is_none_or(|presence| presence.epoch != epoch) {
+            self.brokers.remove(&node_id);
+            if broker.fenced {
+                return None;
+            }
+            // Somebody else let it in, and heard it.
+            let presence = Presence {
+                deadline: now + self.timings.timeout,
+                probe_at: Some(now + PROBE_AFTER),
+                ..Presence::new(epoch, now)
+            };
+            self.brokers.insert(node_id, presence);
+        }
+        let presence = self.brokers.get_mut(&node_id)?;
+        if !broker.shutting_down {
+            // If it was, somebody has ended that; it has to be begun again.
+            presence.shutdown_offset = None;
+        }
+        let heard = presence.session.is_some() && now < presence.deadline;
+        if !presence.pending && now >= presence.rests_until {
+            let step = if !broker.fenced && now >= presence.deadline {
+                Some(Step::Fence(node_id, epoch))
+            } else if heard && presence.is_to_shut_down(broker) {
+                Some(Step::BeginShutdown(node_id, epoch))
+            } else if heard && broker.fenced && presence.may_be_unfenced(broker) {
+                Some(Step::Unfence(node_id, epoch))
+            } else {
+                None
+            };
+            presence.pending = step.is_some();
+            if step.is_some() {
+                return step;
+            }
+        }
+        if !broker.fenced && presence.session.is_none() && presence.probe_at? <= now {
+            presence.probe_at = None;
+            return Some(Step::Probe(node_id, presence.last_session, broker.endpoint.clone()));
+        }
+        None
+    }
+
+    /// What the broker is told. `None`: this session is not the broker's any more.
+    pub fn standing(
+        &self,
+        image: &ClusterImage,
+        node_id: NodeId,
+        session: SessionId,
+    ) -> Option<Standing> {
+        let presence = self.brokers.get(&node_id)?;
+        let broker = image.broker(node_id).filter(|broker| broker.epoch == presence.epoch)?;
+        (presence.session == Some(session)).then(|| Standing {
+            fenced: broker.fenced,
+            may_stop: self.may_stop(image, broker, presence),
+        })
+    }
+
+    /// K17: it leads nothing, and everybody who may lead or be asked knows.
+    fn may_stop(&self, image: &ClusterImage, broker: &Broker, presence: &Presence) -> bool {
+        let Some(offset) = presence.shutdown_offset.filter(|_| broker.shutting_down) else {
+            return false;
+        };
+        let knows = |other: &Broker| {
+            let presence = self.brokers.get(&other.node_id);
+            presence.is_some_and(|presence| {
+                presence.epoch == other.epoch && presence.heartbeat.metadata_offset >= offset
+            })
+        };
+        let others = || image.brokers().filter(|other| other.node_id != broker.node_id);
+        presence.heartbeat.wants_shutdown
+            && others().filter(|other| other.is_active()).all(knows)
+            && image.led_by(broker.node_id).next().is_none()
+    }
+
+    fn in_session(&mut self, node_id: NodeId, session: SessionId) -> Option<&mut Presence> {
+        let presence = self.brokers.get_mut(&node_id);
+        presence.filter(|presence| presence.session == Some(session))
+    }
+}
+
+impl Presence {
+    fn new(epoch: BrokerEpoch, now: Instant) -> Presence {
+        Presence {
+            epoch,
+            session: None,
+            last_session: None,
+            deadline: now,
+            probe_at: None,
+            heartbeat: Heartbeat::default(),
+            shutdown_offset: None,
+            pending: false,
+            rests_until: now,
+        }
+    }
+
+    fn is_to_shut_down(&self, broker: &Broker) -> bool {
+        let begun = broker.shutting_down && self.shutdown_offset.is_some();
+        self.heartbeat.wants_shutdown && !begun
+    }
+
+    /// K13: it has applied its own registration, and wants to serve.
+    fn may_be_unfenced(&self, broker: &Broker) -> bool {
+        let registered = self.heartbeat.metadata_offset.0 > self.epoch.0;
+        registered && !self.heartbeat.wants_shutdown && !broker.shutting_down
+    }
+}
