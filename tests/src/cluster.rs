@@ -108,16 +108,13 @@ impl Cluster {
         Cluster { members: members.collect(), directory: Some(directory), id }
     }
 
-    /// Starts every node at the same moment: none serves before a majority is there.
+    /// Starts every node.
     ///
     /// # Errors
     /// The first that ended instead.
     pub async fn start_all(&mut self) -> Result<(), Exit> {
-        let starting: Vec<_> = self.members.iter_mut().map(Member::spawn).collect();
-        for (member, starting) in self.members.iter_mut().zip(starting) {
-            member.process = Some(starting.done().await?);
-        }
-        Ok(())
+        let ids: Vec<i32> = self.ids().collect();
+        self.try_restart(&ids).await
     }
 
     pub fn id(&self) -> &str {
@@ -220,22 +217,27 @@ impl Cluster {
         self.take(id).terminate().await
     }
 
-    /// Starts a node that does not run.
+    /// Starts nodes that do not run, at the same moment: none may serve before a majority is there.
     ///
     /// # Errors
-    /// It ended instead.
-    pub async fn try_restart(&mut self, id: i32) -> Result<(), Exit> {
-        let member = self.member_mut(id);
-        assert!(member.process.is_none(), "node {id} runs");
-        let starting = member.spawn();
-        member.process = Some(starting.done().await?);
+    /// The first that ended instead.
+    pub async fn try_restart(&mut self, ids: &[i32]) -> Result<(), Exit> {
+        let mut starting = Vec::new();
+        for &id in ids {
+            let member = self.member_mut(id);
+            assert!(member.process.is_none(), "node {id} runs");
+            starting.push((id, member.spawn()));
+        }
+        for (id, starting) in starting {
+            self.member_mut(id).process = Some(starting.done().await?);
+        }
         Ok(())
     }
 
-    /// Starts a node that does not run.
-    pub async fn restart(&mut self, id: i32) {
-        if let Err(exit) = self.try_restart(id).await {
-            panic!("node {id} does not start again: {}\n{}", exit.status, exit.stderr);
+    /// Starts nodes that do not run.
+    pub async fn restart(&mut self, ids: &[i32]) {
+        if let Err(exit) = self.try_restart(ids).await {
+            panic!("a node does not start again: {}\n{}", exit.status, exit.stderr);
         }
     }
 
@@ -249,13 +251,10 @@ impl Cluster {
 
     /// Whatever was done to them: all run, and none stands still.
     pub async fn heal(&mut self) {
-        for id in self.ids() {
-            if !self.is_running(id) {
-                self.restart(id).await;
-            } else if self.is_paused(id) {
-                self.resume(id);
-            }
-        }
+        let paused: Vec<i32> = self.ids().filter(|&id| self.is_paused(id)).collect();
+        paused.into_iter().for_each(|id| self.resume(id));
+        let down: Vec<i32> = self.ids().filter(|&id| !self.is_running(id)).collect();
+        self.restart(&down).await;
     }
 
     /// Stops all nodes gracefully, at the same time: alone the last ones would have no majority to ask.

@@ -1,0 +1,103 @@
+//! Chaos with real processes: a cluster of three on loopback, to which things are done from a seed while
+//! producers and readers note all that they are told. Afterwards nothing acknowledged is lost, nothing is
+//! there twice, elsewhere, in another order or out of nowhere, and the replicas are the same byte by byte.
+//!
+//! A short schedule runs always. The long ones:
+//! `cargo test --release -p troupe-tests --test chaos -- --ignored --nocapture schedules`, with
+//! `TROUPE_CHAOS_SCHEDULES` (20), `TROUPE_CHAOS_SECONDS` (60) and `TROUPE_CHAOS_SEED` (the first; drawn).
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod canaries;
+mod nemesis;
+mod schedule;
+mod verdict;
+mod workload;
+
+use nemesis::{Faults, torment};
+use schedule::Schedule;
+use std::time::Duration;
+use troupe_tests::{Cluster, seed};
+use verdict::Verdict;
+use workload::{Finished, Sender, Workload};
+
+const TOPICS: [&str; 2] = ["orders", "payments"];
+const PARTITIONS: u32 = 3;
+/// A schedule with fewer faults shows nothing.
+const LEAST_FAULTS: usize = 5;
+
+/// One schedule, from a new cluster to its verdict.
+async fn run(seed: u64, length: Duration, senders: &[Sender]) -> (Verdict, Faults, Finished) {
+    println!("seed {seed}: {length:?}");
+    let mut cluster = Cluster::start(&[]).await;
+    let workload = Workload::start(&cluster, &TOPICS, PARTITIONS, senders, seed).await;
+    workload.progress(200).await;
+    let faults = torment(&mut cluster, Schedule::new(seed), length, LEAST_FAULTS).await;
+    cluster.healed().await;
+    workload.progress(200).await;
+    // Any node answers for all partitions.
+    let node = cluster.ids().nth(seed as usize % 3).unwrap();
+    let finished = workload.finish(&cluster.server(node).await).await;
+    cluster.healed().await;
+    let mut verdict = Verdict::of(&finished);
+    verdict.add_faults(&faults);
+    for status in cluster.stop().await {
+        if !status.success() {
+            verdict.wrong.push(format!("a node ended with {status} at the last SIGTERM"));
+        }
+    }
+    verdict.compare_replicas(&cluster, &finished);
+    let kinds: Vec<_> =
+        faults.installed.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    println!("seed {seed}: {} faults: {}", faults.count(), kinds.join(", "));
+    faults.skipped.iter().for_each(|skipped| println!("seed {seed}: skipped {skipped}"));
+    println!("seed {seed}: {verdict}");
+    if !verdict.is_clean() {
+        println!("{}", cluster.said());
+    }
+    (verdict, faults, finished)
+}
+
+/// Three that are sure of what they are told, one that is not.
+fn senders() -> Vec<Sender> {
+    let mut senders = vec![Sender::durable(); 3];
+    senders.push(Sender::leader_only());
+    senders
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_short_schedule_leaves_nothing_wrong() {
+    let seed = seed();
+    let (verdict, faults, finished) = run(seed, Duration::from_secs(12), &senders()).await;
+    assert!(verdict.is_clean(), "seed {seed}: {verdict}");
+    assert!(faults.count() >= LEAST_FAULTS, "seed {seed}: {faults:?}");
+    assert!(faults.installed.len() >= 3, "seed {seed}: faults of one kind show little: {faults:?}");
+    assert!(verdict.compared > 0 && verdict.seen > 0, "seed {seed}: {verdict}");
+    canaries::every_damage_is_noticed(&finished);
+}
+
+fn from_environment(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is a number")),
+        Err(_) => default,
+    }
+}
+
+/// All run to their end, whatever the others came to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes half an hour; a short one is tried always"]
+async fn long_schedules_leave_nothing_wrong() {
+    let schedules = from_environment("TROUPE_CHAOS_SCHEDULES", 20);
+    let length = Duration::from_secs(from_environment("TROUPE_CHAOS_SECONDS", 60));
+    let first = from_environment("TROUPE_CHAOS_SEED", seed());
+    let (mut failed, mut acknowledged, mut installed) = (Vec::new(), 0, 0);
+    for seed in first..first + schedules {
+        let (verdict, faults, _) = run(seed, length, &senders()).await;
+        if !verdict.is_clean() || faults.count() < LEAST_FAULTS {
+            failed.push(seed);
+        }
+        acknowledged += verdict.acknowledged;
+        installed += faults.count();
+    }
+    println!("{schedules} schedules, {installed} faults, {acknowledged} records acknowledged");
+    assert!(failed.is_empty(), "schedules {failed:?} of {schedules} left something wrong");
+}
