@@ -1,7 +1,9 @@
 //! Administration: thin, typed, one method a call; lists come whole.
 //!
-//! Requests and answers are the generated types of `troupe.admin.v1` and `troupe.chaos.v1alpha1`.
-//! A change whose connection breaks is not repeated: its outcome is unknown, and the error says so.
+//! Requests and answers are the generated types of `troupe.admin.v1` and `troupe.chaos.v1alpha1`. Any node
+//! takes them and passes on what the controller decides; only replicas and actors are each node's own.
+//! A change whose connection breaks is not repeated unless nothing was sent, or twice is as good as once:
+//! its outcome is unknown, and the error says so.
 
 use crate::client::{Inner, MAX_ANSWER};
 use crate::error::ClientError;
@@ -11,21 +13,24 @@ use tonic::{Response, Status};
 use troupe_proto::admin::v1::cluster_service_client::ClusterServiceClient;
 use troupe_proto::admin::v1::topic_service_client::TopicServiceClient;
 use troupe_proto::admin::v1::{
-    CreatePartitionsRequest, CreateTopicRequest, DeleteTopicRequest, GetClusterRequest,
-    GetClusterResponse, GetTopicRequest, ListReplicasRequest, ListTopicsRequest,
-    ListTopicsResponse, Replica, Topic, UpdateTopicRequest,
+    CreatePartitionsRequest, CreateTopicRequest, DeleteTopicRequest, DrainNodeRequest,
+    DrainNodeResponse, ElectLeadersRequest, ElectionResult, ElectionType, GetClusterRequest,
+    GetClusterResponse, GetTopicRequest, ListPartitionsRequest, ListReplicasRequest,
+    ListTopicsRequest, ListTopicsResponse, PartitionFilter, PartitionState, RemoveNodeRequest,
+    Replica, ResumeNodeRequest, Topic, TopicPartitions, UpdateTopicRequest,
 };
 use troupe_proto::chaos::v1alpha1::chaos_service_client::ChaosServiceClient;
 use troupe_proto::chaos::v1alpha1::{
-    Actor, KillActorRequest, KillActorResponse, KillMode, ListActorsRequest,
+    Actor, InjectFaultRequest, InjectFaultResponse, KillActorRequest, KillActorResponse, KillMode,
+    ListActorsRequest,
 };
-use troupe_proto::ids::TopicId;
+use troupe_proto::ids::{NodeId, TopicId};
 
 /// Control calls to any node, or to one.
 #[derive(Clone)]
 pub struct Admin {
     inner: Arc<Inner>,
-    node: Option<Channel>,
+    node: Option<(Arc<str>, Channel)>,
 }
 
 impl Admin {
@@ -33,8 +38,8 @@ impl Admin {
         Self { inner, node: None }
     }
 
-    pub(crate) fn at(inner: Arc<Inner>, node: Channel) -> Self {
-        Self { inner, node: Some(node) }
+    pub(crate) fn at(inner: Arc<Inner>, endpoint: Arc<str>, channel: Channel) -> Self {
+        Self { inner, node: Some((endpoint, channel)) }
     }
 
     /// # Errors
@@ -145,7 +150,94 @@ impl Admin {
         .await
     }
 
-    /// What the replicas of the node that answers hold; of one topic, or of all.
+    /// Who leads and who is in sync, of one topic or of all, as the controller has committed it.
+    ///
+    /// # Errors
+    /// UNKNOWN_TOPIC.
+    pub async fn list_partitions(
+        &self,
+        topic: Option<&str>,
+        filter: PartitionFilter,
+    ) -> Result<Vec<PartitionState>, ClientError> {
+        let mut found = Vec::new();
+        let topic = topic.unwrap_or_default().to_owned();
+        let mut page_token = String::new();
+        loop {
+            let page = self
+                .call(true, |channel| {
+                    let request = ListPartitionsRequest {
+                        topic: topic.clone(),
+                        filter: filter.into(),
+                        page_size: 0,
+                        page_token: page_token.clone(),
+                    };
+                    async move { cluster(channel).list_partitions(request).await }
+                })
+                .await?;
+            found.extend(page.partitions);
+            if page.next_page_token.is_empty() {
+                return Ok(found);
+            }
+            page_token = page.next_page_token;
+        }
+    }
+
+    /// Elects leaders of these partitions; empty: of all that the election is for. Each succeeds or fails
+    /// for itself.
+    ///
+    /// # Errors
+    /// Those of any control call; those of a partition are in its result.
+    pub async fn elect_leaders(
+        &self,
+        election: ElectionType,
+        partitions: Vec<TopicPartitions>,
+    ) -> Result<Vec<ElectionResult>, ClientError> {
+        let answer = self
+            .call(false, |channel| {
+                let partitions = partitions.clone();
+                let request = ElectLeadersRequest { r#type: election.into(), partitions };
+                async move { cluster(channel).elect_leaders(request).await }
+            })
+            .await?;
+        Ok(answer.results)
+    }
+
+    /// Moves a node's leaderships away and takes it out of every ISR, so that it can be stopped. Twice is as
+    /// good as once.
+    ///
+    /// # Errors
+    /// BROKER_NOT_REGISTERED.
+    pub async fn drain_node(&self, node: NodeId) -> Result<DrainNodeResponse, ClientError> {
+        self.call(true, |channel| async move {
+            cluster(channel).drain_node(DrainNodeRequest { node_id: node.0 }).await
+        })
+        .await
+    }
+
+    /// Ends a drain. Twice is as good as once.
+    ///
+    /// # Errors
+    /// BROKER_NOT_REGISTERED.
+    pub async fn resume_node(&self, node: NodeId) -> Result<(), ClientError> {
+        let resumed = self.call(true, |channel| async move {
+            cluster(channel).resume_node(ResumeNodeRequest { node_id: node.0 }).await
+        });
+        resumed.await.map(drop)
+    }
+
+    /// Forgets a node that has stopped for good.
+    ///
+    /// # Errors
+    /// BROKER_NOT_REGISTERED, INVALID_REQUEST if it is alive.
+    pub async fn remove_node(&self, node: NodeId) -> Result<(), ClientError> {
+        let removed = self.call(false, |channel| async move {
+            cluster(channel).remove_node(RemoveNodeRequest { node_id: node.0 }).await
+        });
+        removed.await.map(drop)
+    }
+
+    /// What the replicas of the node that answers hold; [`crate::Client::admin_of`] and
+    /// [`crate::Client::admin_at`] choose which. Of one topic, or of all.
     ///
     /// # Errors
     /// UNKNOWN_TOPIC.
@@ -192,6 +284,21 @@ impl Admin {
         }
     }
 
+    /// Lets an actor of the node that answers fail for a while, and waits until it serves again.
+    ///
+    /// # Errors
+    /// CHAOS_DISABLED, UNKNOWN_ACTOR, INVALID_REQUEST.
+    pub async fn inject_fault(
+        &self,
+        request: InjectFaultRequest,
+    ) -> Result<InjectFaultResponse, ClientError> {
+        self.call(false, |channel| {
+            let request = request.clone();
+            async move { chaos(channel).inject_fault(request).await }
+        })
+        .await
+    }
+
     /// Kills an actor of the node that answers, and waits until its successor serves.
     ///
     /// # Errors
@@ -217,14 +324,20 @@ impl Admin {
         F: Future<Output = Result<Response<T>, Status>>,
     {
         match &self.node {
-            Some(node) => Ok(call(node.clone()).await?.into_inner()),
+            Some((server, channel)) => {
+                self.inner.connections.call_at(server, call(channel.clone())).await
+            }
             None => self.inner.connections.call(repeatable, call).await,
         }
     }
 
     fn bad_answer(&self) -> ClientError {
+        let server = match &self.node {
+            Some((server, _)) => server.clone(),
+            None => self.inner.connections.current_server(),
+        };
         ClientError::Protocol {
-            server: self.inner.connections.current_server().to_string(),
+            server: server.to_string(),
             what: "the answer does not hold what was asked for".to_owned(),
         }
     }

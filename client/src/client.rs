@@ -4,21 +4,26 @@ use crate::admin::Admin;
 use crate::config::ClientConfig;
 use crate::connection::{Connections, Purpose};
 use crate::error::ClientError;
-use crate::metadata::{Metadata, TopicMetadata};
+use crate::metadata::{Metadata, Picture, TopicMetadata};
 use crate::producer::{Producer, ProducerConfig};
 use crate::reader::{Reader, ReaderConfig};
 use crate::watch::Watcher;
 use std::sync::Arc;
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant, sleep};
 use tonic::transport::Channel;
+use troupe_proto::error::ErrorCode;
 use troupe_proto::ids::NodeId;
 use troupe_proto::log::v1::metadata_service_client::MetadataServiceClient;
 use troupe_proto::log::v1::{
-    DescribeClusterRequest, DescribeClusterResponse, DescribeTopicsRequest,
+    DescribeClusterRequest, DescribeClusterResponse, DescribeTopicsRequest, DescribeTopicsResponse,
 };
 
 /// The largest answer that a control call takes: the description of a large cluster.
 pub(crate) const MAX_ANSWER: usize = 64 << 20;
+
+/// How long somebody who waits for an answer is kept waiting for a topic that no node knows.
+const NEW_TOPIC_PATIENCE: Duration = Duration::from_secs(1);
+const NEW_TOPIC_PAUSE: Duration = Duration::from_millis(50);
 
 /// A connection to a cluster. Cheap to clone; clones share everything.
 #[derive(Clone)]
@@ -75,7 +80,7 @@ impl Client {
         if let Some(topic) = self.inner.metadata.topic(name, Instant::now(), max_age) {
             return Ok(topic);
         }
-        self.inner.refresh_topic(name).await
+        self.inner.find_topic(name).await
     }
 
     /// Topics, configurations, replicas and actors, through any node.
@@ -88,18 +93,31 @@ impl Client {
     /// # Errors
     /// [`ClientError::CannotConnect`], also if the cluster has no such node.
     pub async fn admin_of(&self, node: NodeId) -> Result<Admin, ClientError> {
-        if self.inner.metadata.endpoint(node).is_none() {
-            self.inner.describe_cluster().await?;
+        if let Some(endpoint) = self.inner.metadata.endpoint(node)
+            && let Ok(admin) = self.admin_at(&endpoint).await
+        {
+            return Ok(admin);
         }
-        let Some(endpoint) = self.inner.metadata.endpoint(node) else {
-            return Err(ClientError::CannotConnect {
+        // It may be somewhere else by now.
+        self.inner.describe_cluster().await?;
+        match self.inner.metadata.endpoint(node) {
+            Some(endpoint) => self.admin_at(&endpoint).await,
+            None => Err(ClientError::CannotConnect {
                 server: format!("node {node}"),
                 cause: "the cluster has no such node".to_owned(),
                 hint: "",
-            });
-        };
+            }),
+        }
+    }
+
+    /// The same, of the node at this endpoint, whatever the cluster knows of it.
+    ///
+    /// # Errors
+    /// [`ClientError::CannotConnect`].
+    pub async fn admin_at(&self, endpoint: &str) -> Result<Admin, ClientError> {
+        let endpoint = Arc::from(endpoint);
         let channel = self.inner.connections.open(&endpoint, Purpose::Control).await?;
-        Ok(Admin::at(self.inner.clone(), channel))
+        Ok(Admin::at(self.inner.clone(), endpoint, channel))
     }
 
     /// A producer. It has its own buffer and its own idempotent session.
@@ -129,8 +147,8 @@ impl Inner {
                 stub.describe_cluster(DescribeClusterRequest {}).await
             })
             .await?;
-        self.metadata.merge(Instant::now(), vec![], &[], described.nodes.clone());
-        self.connections.learn(self.metadata.endpoints());
+        let DescribeClusterResponse { metadata_offset: offset, nodes, .. } = described.clone();
+        self.learn(Picture { offset, nodes, ..Picture::default() });
         Ok(described)
     }
 
@@ -150,9 +168,22 @@ impl Inner {
                 }
             })
             .await?;
-        self.metadata.merge(Instant::now(), answer.topics, &answer.unknown_topics, answer.nodes);
-        self.connections.learn(self.metadata.endpoints());
+        let DescribeTopicsResponse { topics, unknown_topics: gone, nodes, metadata_offset: offset } =
+            answer;
+        if !self.learn(Picture { offset, topics, gone, nodes }) {
+            // Whoever asks on an error got no news: this node may lag behind, or be cut off.
+            self.connections.pass_over(&self.connections.current_server());
+        }
         Ok(())
+    }
+
+    /// Takes in what a node told. True: something was news.
+    pub(crate) fn learn(&self, picture: Picture) -> bool {
+        let changes = self.metadata.changes();
+        self.metadata.merge(Instant::now(), picture);
+        let (alive, fenced) = self.metadata.nodes();
+        self.connections.learn(alive, &fenced);
+        changes.has_changed().unwrap_or(false)
     }
 
     /// The topic as it is now.
@@ -162,6 +193,23 @@ impl Inner {
     ) -> Result<Arc<TopicMetadata>, ClientError> {
         self.refresh(&[name.to_owned()]).await?;
         self.metadata.topic_of_any_age(name).ok_or_else(|| ClientError::unknown_topic(name))
+    }
+
+    /// The same; of several nodes one may not have heard of a new topic yet.
+    pub(crate) async fn find_topic(&self, name: &str) -> Result<Arc<TopicMetadata>, ClientError> {
+        let patience = Instant::now() + NEW_TOPIC_PATIENCE;
+        loop {
+            match self.refresh_topic(name).await {
+                Err(error)
+                    if error.reason() == ErrorCode::UnknownTopic
+                        && self.connections.is_cluster()
+                        && Instant::now() < patience =>
+                {
+                    sleep(NEW_TOPIC_PAUSE).await;
+                }
+                found => return found,
+            }
+        }
     }
 
     /// Keeps what is known of the topics fresh as long as this client lives.

@@ -15,6 +15,9 @@ pub struct ClientConfig {
     pub metadata_max_age: Duration,
     /// Silent connections are probed this often; one that does not answer within as long again is broken.
     pub keepalive_interval: Duration,
+    /// The same for the connection that tells of the cluster's changes: who follows a node that has stopped
+    /// hears of no new leader until then.
+    pub control_keepalive_interval: Duration,
 }
 
 impl Default for ClientConfig {
@@ -25,6 +28,7 @@ impl Default for ClientConfig {
             request_timeout: Duration::from_secs(30),
             metadata_max_age: Duration::from_secs(300),
             keepalive_interval: Duration::from_secs(10),
+            control_keepalive_interval: Duration::from_secs(1),
         }
     }
 }

@@ -5,11 +5,11 @@
 //! [`Connections::lost`] is not used again.
 
 use crate::config::ClientConfig;
-use crate::error::{ClientError, ConfigError, is_transport_failure, root_cause};
+use crate::error::{ClientError, ConfigError, is_transport_failure, never_left, root_cause};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use tokio::time::{Duration, Instant};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status};
 use troupe_proto::error::{Error as Refusal, ErrorCode};
@@ -20,6 +20,11 @@ const STREAM_WINDOW: u32 = 8 << 20;
 const CONNECTION_WINDOW: u32 = 32 << 20;
 /// The receiver's frame size decides how fast large messages travel (limits.md, part B).
 const FRAME_SIZE: u32 = 1 << 20;
+
+/// How long a call that only the active controller can serve waits for one.
+const CONTROLLER_PATIENCE: Duration = Duration::from_secs(5);
+/// Between two servers that refuse such a call.
+const CONTROLLER_PAUSE: Duration = Duration::from_millis(50);
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,6 +45,8 @@ struct Open {
     /// Where control calls go, first the configured ones, then those learned.
     servers: Vec<Arc<str>>,
     current: usize,
+    /// Nodes of the cluster, as far as they are known.
+    nodes: usize,
 }
 
 impl Connections {
@@ -52,8 +59,8 @@ impl Connections {
             }));
         }
         let servers = config.servers.iter().map(|server| Arc::from(server.as_str())).collect();
-        let open = Mutex::new(Open { channels: HashMap::new(), servers, current: 0 });
-        Ok(Self { config, open })
+        let open = Open { channels: HashMap::new(), servers, current: 0, nodes: 0 };
+        Ok(Self { config, open: Mutex::new(open) })
     }
 
     pub(crate) fn config(&self) -> &ClientConfig {
@@ -66,14 +73,30 @@ impl Connections {
         open.servers[open.current].clone()
     }
 
-    /// More nodes that can answer control calls.
-    pub(crate) fn learn(&self, endpoints: impl IntoIterator<Item = Arc<str>>) {
+    /// Where the nodes are: those that are alive can answer control calls, the others are not asked. Where one
+    /// was before is forgotten, unless this client was pointed at it or speaks with it.
+    pub(crate) fn learn(&self, mut alive: Vec<Arc<str>>, fenced: &[Arc<str>]) {
+        alive.sort();
+        let configured = || self.config.servers.iter().map(|server| Arc::from(server.as_str()));
         let mut open = self.open.lock();
-        for endpoint in endpoints {
-            if !open.servers.contains(&endpoint) {
-                open.servers.push(endpoint);
+        open.nodes = alive.len() + fenced.len();
+        let current = open.servers[open.current].clone();
+        let mut servers: Vec<Arc<str>> = Vec::new();
+        for server in configured().chain(alive).chain([current.clone()]) {
+            if !servers.contains(&server) && !fenced.contains(&server) {
+                servers.push(server);
             }
         }
+        if servers.is_empty() {
+            servers.extend(configured());
+        }
+        open.current = servers.iter().position(|server| *server == current).unwrap_or(0);
+        open.servers = servers;
+    }
+
+    /// More than one node is known: one of them may lag behind another.
+    pub(crate) fn is_cluster(&self) -> bool {
+        self.open.lock().nodes > 1
     }
 
     /// The connection to a node, made now if there is none.
@@ -86,13 +109,13 @@ impl Connections {
         if let Some(channel) = self.open.lock().channels.get(&key) {
             return Ok(channel.clone());
         }
-        let channel = self.connect(server).await?;
+        let channel = self.connect(server, purpose).await?;
         self.open.lock().channels.insert(key, channel.clone());
         Ok(channel)
     }
 
-    /// The connection to a node, or, if its advertised address cannot be reached from here, to the server
-    /// that this client was pointed at.
+    /// The connection to a node, or, if it is the only one and its advertised address cannot be reached from
+    /// here, to the server that this client was pointed at. One of several is down: nobody stands in for it.
     pub(crate) async fn open_or_fall_back(
         &self,
         server: &Arc<str>,
@@ -102,7 +125,7 @@ impl Connections {
             Ok(channel) => Ok(channel),
             Err(error) => {
                 let fallback = self.current_server();
-                if *server == fallback {
+                if *server == fallback || self.is_cluster() {
                     return Err(error);
                 }
                 tracing::debug!(%server, %fallback, %error, "using the fallback server");
@@ -113,10 +136,16 @@ impl Connections {
 
     /// Forgets a connection that broke; control calls go to the next server.
     pub(crate) fn lost(&self, server: &Arc<str>, purpose: Purpose) {
+        self.open.lock().channels.remove(&(server.clone(), purpose));
+        if purpose == Purpose::Control {
+            self.pass_over(server);
+        }
+    }
+
+    /// Control calls go to the next server: this one answers, but not with what is asked for.
+    pub(crate) fn pass_over(&self, server: &Arc<str>) {
         let mut open = self.open.lock();
-        open.channels.remove(&(server.clone(), purpose));
-        let is_current = open.servers[open.current] == *server;
-        if purpose == Purpose::Control && is_current {
+        if open.servers[open.current] == *server {
             open.current = (open.current + 1) % open.servers.len();
         }
     }
@@ -139,7 +168,8 @@ impl Connections {
     }
 
     /// A control call. `repeatable`: a second try does no harm, so a connection that breaks is answered by
-    /// asking the next server; otherwise the caller is told that the outcome is unknown.
+    /// asking the next server. Otherwise that is done only if nothing was sent; if something was, the
+    /// caller is told that the outcome is unknown.
     pub(crate) async fn call<T, F>(
         &self,
         repeatable: bool,
@@ -149,26 +179,72 @@ impl Connections {
         F: Future<Output = Result<Response<T>, Status>>,
     {
         let mut attempts = self.open.lock().servers.len() + 1;
+        let patience = Instant::now() + CONTROLLER_PATIENCE.min(self.config.request_timeout);
         loop {
             let (server, channel) = self.control().await?;
-            attempts -= 1;
+            attempts = attempts.saturating_sub(1);
             let status =
                 match tokio::time::timeout(self.config.request_timeout, call(channel)).await {
                     Ok(Ok(response)) => return Ok(response.into_inner()),
                     Ok(Err(status)) => status,
                     Err(_) => return Err(timed_out(&server, self.config.request_timeout)),
                 };
-            let broken = is_transport_failure(&status);
-            if broken {
+            if is_transport_failure(&status) {
                 self.lost(&server, Purpose::Control);
+                if attempts == 0 || !(repeatable || never_left(&status)) {
+                    return Err(status.into());
+                }
+                continue;
             }
-            if !(broken && repeatable && attempts > 0) {
-                return Err(status.into());
-            }
+            let error = ClientError::from(status);
+            self.pass_on(&server, &error, attempts, patience).await.ok_or(error)?;
         }
     }
 
-    async fn connect(&self, server: &str) -> Result<Channel, ClientError> {
+    /// A control call to one node: nobody else can answer it.
+    pub(crate) async fn call_at<T>(
+        &self,
+        server: &Arc<str>,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, ClientError> {
+        match tokio::time::timeout(self.config.request_timeout, call).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => {
+                if is_transport_failure(&status) {
+                    self.lost(server, Purpose::Control);
+                }
+                Err(status.into())
+            }
+            Err(_) => Err(timed_out(server, self.config.request_timeout)),
+        }
+    }
+
+    /// Whether the next server may do what this one refused, after a pause if that is needed. None: it is the
+    /// answer.
+    async fn pass_on(
+        &self,
+        server: &Arc<str>,
+        error: &ClientError,
+        attempts: usize,
+        patience: Instant,
+    ) -> Option<()> {
+        match error.reason() {
+            ErrorCode::ShuttingDown if attempts > 0 => self.pass_over(server),
+            // An election of controllers; or this node alone does not reach them.
+            ErrorCode::NotController if Instant::now() < patience => {
+                self.pass_over(server);
+                tokio::time::sleep(CONTROLLER_PAUSE).await;
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    async fn connect(&self, server: &str, purpose: Purpose) -> Result<Channel, ClientError> {
+        let keepalive = match purpose {
+            Purpose::Control => self.config.control_keepalive_interval,
+            Purpose::Produce | Purpose::Fetch => self.config.keepalive_interval,
+        };
         let endpoint = Endpoint::from_shared(format!("http://{server}"))
             .map_err(|error| cannot_connect(server, &error))?;
         endpoint
@@ -177,8 +253,8 @@ impl Connections {
             .max_frame_size(FRAME_SIZE)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .http2_keep_alive_interval(self.config.keepalive_interval)
-            .keep_alive_timeout(self.config.keepalive_interval)
+            .http2_keep_alive_interval(keepalive)
+            .keep_alive_timeout(keepalive)
             .keep_alive_while_idle(true)
             .connect()
             .await
@@ -216,6 +292,34 @@ mod tests {
             format!("cannot connect to {server}: connection refused; is `troupe dev` running?")
         );
         assert!(error.is_retriable() && error.surely_not_done());
+    }
+
+    #[test]
+    fn nodes_are_tried_in_turn_and_forgotten_where_they_are_no_more() {
+        let connections = Connections::new(ClientConfig::new(["a:1"])).unwrap();
+        assert!(!connections.is_cluster());
+        connections.learn(vec!["c:1".into(), "b:1".into()], &[]);
+        assert!(connections.is_cluster());
+        connections.lost(&"b:1".into(), Purpose::Control);
+        assert_eq!(&*connections.current_server(), "a:1", "it was not asked");
+        connections.lost(&"a:1".into(), Purpose::Control);
+        connections.lost(&"b:1".into(), Purpose::Control);
+        assert_eq!(&*connections.current_server(), "c:1");
+        connections.learn(vec!["b:2".into()], &[]);
+        assert_eq!(&*connections.current_server(), "c:1", "we speak with it");
+        connections.pass_over(&"c:1".into());
+        let servers: Vec<_> = (0..3)
+            .map(|_| {
+                let server = connections.current_server();
+                connections.pass_over(&server);
+                server.to_string()
+            })
+            .collect();
+        assert_eq!(servers, ["a:1", "b:2", "c:1"]);
+        connections.learn(vec!["b:2".into(), "c:1".into()], &["a:1".into()]);
+        connections.pass_over(&"b:2".into());
+        connections.pass_over(&"c:1".into());
+        assert_eq!(&*connections.current_server(), "b:2", "nobody asks one that is dead");
     }
 
     #[test]

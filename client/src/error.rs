@@ -4,6 +4,7 @@
 //! The broker's own refusals pass through unchanged as [`ClientError::Refused`]; the other variants are
 //! the client's.
 
+use std::io;
 use std::time::Duration;
 use thiserror::Error;
 use tonic::Status;
@@ -182,11 +183,24 @@ pub(crate) fn is_transport_failure(status: &Status) -> bool {
     std::error::Error::source(status).is_some()
 }
 
+/// The connection could not be made, so the call surely reached nobody.
+pub(crate) fn never_left(status: &Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            // A connection that was made can break for any other reason.
+            return io.kind() == io::ErrorKind::ConnectionRefused;
+        }
+        cause = error.source();
+    }
+    false
+}
+
 /// The last words of an error's chain of causes; of an I/O error its kind.
 pub(crate) fn root_cause(error: &dyn std::error::Error) -> Option<String> {
     let mut cause = error.source()?;
     loop {
-        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
+        if let Some(io) = cause.downcast_ref::<io::Error>() {
             return Some(io.kind().to_string());
         }
         match cause.source() {

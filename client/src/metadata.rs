@@ -1,10 +1,13 @@
 //! Who leads what, as far as this client knows.
 //!
-//! Promise: what is known of a partition's leader never goes back to an older leader epoch (P22).
+//! Nodes tell it in pictures, each as of some offset of the metadata log, and in the hints of their refusals;
+//! some lag behind others.
+//! Promises: what is known of a partition's leader never goes back to an older leader epoch (P22). A topic
+//! does not vanish, and one that was deleted does not come back, because an older picture came later.
 //! Never here: the decision when to ask; callers ask on errors, [`crate::watch`] keeps the picture fresh.
 
 use parking_lot::RwLock;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant};
@@ -34,10 +37,18 @@ pub struct PartitionLeader {
     pub in_sync_replicas: Vec<NodeId>,
 }
 
+/// One node's time as leader of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Leadership {
+    pub node: NodeId,
+    pub epoch: LeaderEpoch,
+}
+
 /// Where a partition's leader is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LeaderAt {
     pub topic_id: TopicId,
+    pub leadership: Leadership,
     pub endpoint: Arc<str>,
 }
 
@@ -49,32 +60,70 @@ pub(crate) enum Leader {
     UnknownTopic,
 }
 
+/// How long a topic may be unknown before it counts as one that does not exist: one that was made a moment
+/// ago is not known everywhere yet.
+pub(crate) const UNKNOWN_TOPIC_PATIENCE: Duration = Duration::from_secs(5);
+
+/// For so long a picture that is older than one seen before is taken for that of a node that lags behind. If
+/// nothing newer comes, it is the cluster that began anew.
+const LAG_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a node told.
+#[derive(Debug, Default)]
+pub(crate) struct Picture {
+    /// Of the metadata log: nothing that comes later in it is in the picture.
+    pub offset: i64,
+    pub topics: Vec<wire::TopicMetadata>,
+    /// Topics that do not exist.
+    pub gone: Vec<String>,
+    /// Empty, or all.
+    pub nodes: Vec<wire::Node>,
+}
+
 /// The picture of the cluster.
 pub(crate) struct Metadata {
     state: RwLock<State>,
     /// Counts the changes.
     version: watch::Sender<u64>,
+    /// Counts the topics that came and went.
+    names: watch::Sender<u64>,
 }
 
 #[derive(Default)]
 struct State {
     topics: HashMap<Arc<str>, Known>,
+    /// Topics that were known and have been deleted: when that was seen, and in a picture of which offset.
+    gone: HashMap<Arc<str>, (Instant, i64)>,
     nodes: HashMap<NodeId, Arc<str>>,
+    /// Of these, those that the cluster takes for dead.
+    fenced: HashSet<NodeId>,
+    nodes_offset: i64,
+    newest_offset: i64,
+    /// Since when there were only older pictures than the newest.
+    only_older_since: Option<Instant>,
 }
 
 struct Known {
     topic: Arc<TopicMetadata>,
     since: Instant,
+    /// Of the picture that it is from.
+    offset: i64,
 }
 
 impl Metadata {
     pub(crate) fn new() -> Self {
-        Self { state: RwLock::default(), version: watch::Sender::new(0) }
+        let (version, names) = (watch::Sender::new(0), watch::Sender::new(0));
+        Self { state: RwLock::default(), version, names }
     }
 
     /// Resolves its `changed()` whenever a topic or node changes.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
+    }
+
+    /// Resolves its `changed()` whenever a topic comes or goes.
+    pub(crate) fn names(&self) -> watch::Receiver<u64> {
+        self.names.subscribe()
     }
 
     /// A topic that was described not longer ago than `max_age`.
@@ -114,14 +163,24 @@ impl Metadata {
         let Some(known) = state.topics.get(topic) else {
             return Leader::UnknownTopic;
         };
-        let leader =
-            known.topic.partitions.get(partition.0 as usize).and_then(|found| found.leader);
-        match leader.and_then(|node| state.nodes.get(&node)) {
-            Some(endpoint) => Leader::Known(LeaderAt {
+        let Some(found) = known.topic.partitions.get(partition.0 as usize) else {
+            return Leader::None;
+        };
+        match found.leader.and_then(|node| Some((node, state.nodes.get(&node)?))) {
+            Some((node, endpoint)) => Leader::Known(LeaderAt {
                 topic_id: known.topic.topic_id,
+                leadership: Leadership { node, epoch: found.leader_epoch },
                 endpoint: endpoint.clone(),
             }),
             None => Leader::None,
+        }
+    }
+
+    /// Who leads, if that is known.
+    pub(crate) fn leadership(&self, topic: &str, partition: PartitionId) -> Option<Leadership> {
+        match self.leader(topic, partition) {
+            Leader::Known(at) => Some(at.leadership),
+            Leader::None | Leader::UnknownTopic => None,
         }
     }
 
@@ -129,70 +188,136 @@ impl Metadata {
         self.state.read().nodes.get(&node).cloned()
     }
 
-    pub(crate) fn endpoints(&self) -> Vec<Arc<str>> {
-        self.state.read().nodes.values().cloned().collect()
+    /// Where the nodes are: those that are alive, and those that the cluster takes for dead.
+    pub(crate) fn nodes(&self) -> (Vec<Arc<str>>, Vec<Arc<str>>) {
+        let state = self.state.read();
+        let (mut alive, mut fenced) = (Vec::new(), Vec::new());
+        for (node, endpoint) in &state.nodes {
+            let list = if state.fenced.contains(node) { &mut fenced } else { &mut alive };
+            list.push(endpoint.clone());
+        }
+        (alive, fenced)
     }
 
-    /// Takes an answer in: topics described, topics that do not exist, and all nodes if any are named.
-    pub(crate) fn merge(
-        &self,
-        now: Instant,
-        topics: Vec<wire::TopicMetadata>,
-        gone: &[String],
-        nodes: Vec<wire::Node>,
-    ) {
-        let mut changed = false;
+    /// Takes in what a node told, as far as it is not older than what is known.
+    pub(crate) fn merge(&self, now: Instant, picture: Picture) {
         let mut state = self.state.write();
-        for node in nodes {
-            let endpoint: Arc<str> = node.endpoint.into();
-            let before = state.nodes.insert(NodeId(node.node_id), endpoint.clone());
-            changed |= before.as_ref() != Some(&endpoint);
+        state.notice(now, picture.offset);
+        let known = state.topics.len();
+        let mut changed = state.take_nodes(picture.offset, picture.nodes);
+        for topic in picture.topics {
+            changed |= state.take_topic(now, picture.offset, topic);
         }
-        for topic in topics {
-            let Some(mut topic) = from_wire(topic) else { continue };
-            let before = state.topics.get(topic.name.as_str()).map(|known| known.topic.clone());
-            if let Some(before) = &before {
-                keep_newer_leaders(&mut topic, before);
-            }
-            let topic = match before {
-                Some(before) if *before == topic => before,
-                _ => {
-                    changed = true;
-                    Arc::new(topic)
-                }
-            };
-            state.topics.insert(topic.name.as_str().into(), Known { topic, since: now });
-        }
-        for name in gone {
-            changed |= state.topics.remove(name.as_str()).is_some();
+        let mut came_or_went = state.topics.len() != known;
+        for name in picture.gone {
+            came_or_went |= state.forget_topic(now, picture.offset, &name);
         }
         drop(state);
-        if changed {
+        if came_or_went {
+            self.names.send_modify(|version| *version += 1);
+        }
+        if came_or_went || changed {
             self.version.send_modify(|version| *version += 1);
         }
     }
 
-    /// A refusal may name the leader (P21): used at once, unless it is older than what is known.
+    /// A refusal may name the leader (P21): used at once, unless it is older than what is known. True: the
+    /// leadership is another one than before.
     pub(crate) fn take_hint(&self, topic: &str, partition: PartitionId, refusal: &Refusal) -> bool {
         let Some(hint) = &refusal.leader else { return false };
+        // Without an epoch nobody knows whether it is news.
+        let Some(epoch) = hint.leader_epoch.map(LeaderEpoch) else { return false };
         if hint.node_id < 0 || hint.endpoint.is_empty() {
             return false;
         }
         let node = NodeId(hint.node_id);
         let mut state = self.state.write();
-        let Some(known) = state.topics.get_mut(topic) else { return false };
+        let State { topics, nodes, .. } = &mut *state;
+        let Some(known) = topics.get_mut(topic) else { return false };
         let Some(before) = known.topic.partitions.get(partition.0 as usize) else { return false };
-        let epoch = hint.leader_epoch.map_or(before.leader_epoch, LeaderEpoch);
-        if before.leader == Some(node) || epoch < before.leader_epoch {
-            return false;
+        if epoch > before.leader_epoch {
+            let leader = &mut Arc::make_mut(&mut known.topic).partitions[partition.0 as usize];
+            leader.leader = Some(node);
+            leader.leader_epoch = epoch;
+        } else {
+            // No news, unless it says where the leader is.
+            let is_leader = before.leader == Some(node) && epoch == before.leader_epoch;
+            if !is_leader || nodes.contains_key(&node) {
+                return false;
+            }
         }
-        let topic = Arc::make_mut(&mut known.topic);
-        let leader = &mut topic.partitions[partition.0 as usize];
-        leader.leader = Some(node);
-        leader.leader_epoch = epoch;
-        state.nodes.insert(node, hint.endpoint.as_str().into());
+        nodes.insert(node, hint.endpoint.as_str().into());
         drop(state);
         self.version.send_modify(|version| *version += 1);
+        true
+    }
+}
+
+impl State {
+    /// Keeps the newest offset, or begins anew.
+    fn notice(&mut self, now: Instant, offset: i64) {
+        if offset >= self.newest_offset {
+            self.newest_offset = offset;
+            self.only_older_since = None;
+        } else if now - *self.only_older_since.get_or_insert(now) >= LAG_PATIENCE {
+            tracing::warn!(offset, newest = self.newest_offset, "the cluster's metadata went back");
+            self.newest_offset = offset;
+            self.nodes_offset = self.nodes_offset.min(offset);
+            self.topics.values_mut().for_each(|known| known.offset = known.offset.min(offset));
+            self.gone.clear();
+            self.only_older_since = None;
+        }
+    }
+
+    fn take_nodes(&mut self, offset: i64, nodes: Vec<wire::Node>) -> bool {
+        let mut changed = false;
+        let newer = offset >= self.nodes_offset;
+        if newer && !nodes.is_empty() {
+            self.nodes_offset = offset;
+            let fenced = nodes.iter().filter(|node| node.fenced);
+            self.fenced = fenced.map(|node| NodeId(node.node_id)).collect();
+        }
+        for node in nodes {
+            let (id, endpoint) = (NodeId(node.node_id), node.endpoint);
+            let differs = self.nodes.get(&id).map(|known| **known == *endpoint) != Some(true);
+            if differs && (newer || !self.nodes.contains_key(&id)) {
+                self.nodes.insert(id, endpoint.into());
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    fn take_topic(&mut self, now: Instant, offset: i64, topic: wire::TopicMetadata) -> bool {
+        let Some(mut topic) = from_wire(topic) else { return false };
+        let name = topic.name.as_str();
+        let is_older = self.topics.get(name).is_some_and(|known| known.offset > offset)
+            || self.gone.get(name).is_some_and(|&(_, gone)| gone > offset);
+        if is_older {
+            return false;
+        }
+        let before = self.topics.get(name).map(|known| known.topic.clone());
+        if let Some(before) = &before {
+            keep_newer_leaders(&mut topic, before);
+        }
+        let (changed, topic) = match before {
+            Some(before) if *before == topic => (false, before),
+            _ => (true, Arc::new(topic)),
+        };
+        let name: Arc<str> = topic.name.as_str().into();
+        self.gone.remove(&name);
+        self.topics.insert(name, Known { topic, since: now, offset });
+        changed
+    }
+
+    fn forget_topic(&mut self, now: Instant, offset: i64, name: &str) -> bool {
+        if self.topics.get(name).is_none_or(|known| known.offset > offset) {
+            return false;
+        }
+        self.topics.remove(name);
+        // Nobody lags behind for longer.
+        self.gone.retain(|_, (since, _)| now - *since < LAG_PATIENCE);
+        self.gone.insert(name.into(), (now, offset));
         true
     }
 }
@@ -236,80 +361,4 @@ fn from_wire(topic: wire::TopicMetadata) -> Option<TopicMetadata> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use bytes::Bytes;
-    use troupe_proto::error::ErrorCode;
-
-    fn described(leader: i32, epoch: u32) -> wire::TopicMetadata {
-        wire::TopicMetadata {
-            name: "orders".into(),
-            topic_id: Bytes::from_static(&[7; 16]),
-            internal: false,
-            partitions: vec![wire::PartitionMetadata {
-                partition: 0,
-                leader_id: leader,
-                leader_epoch: epoch,
-                ..Default::default()
-            }],
-        }
-    }
-
-    fn nodes() -> Vec<wire::Node> {
-        [(1, "n1:1"), (2, "n2:1")]
-            .map(|(node_id, endpoint)| wire::Node {
-                node_id,
-                endpoint: endpoint.into(),
-                ..Default::default()
-            })
-            .into()
-    }
-
-    fn leader(metadata: &Metadata) -> String {
-        match metadata.leader("orders", PartitionId(0)) {
-            Leader::Known(at) => at.endpoint.to_string(),
-            other => format!("{other:?}"),
-        }
-    }
-
-    /// P22.
-    #[test]
-    fn an_older_leader_epoch_is_ignored() {
-        let metadata = Metadata::new();
-        let now = Instant::now();
-        assert_eq!(leader(&metadata), "UnknownTopic");
-        metadata.merge(now, vec![described(1, 4)], &[], nodes());
-        assert_eq!(leader(&metadata), "n1:1");
-        metadata.merge(now, vec![described(2, 3)], &[], nodes());
-        assert_eq!(leader(&metadata), "n1:1");
-        metadata.merge(now, vec![described(-1, 5)], &[], nodes());
-        assert_eq!(leader(&metadata), "None");
-    }
-
-    /// P21.
-    #[test]
-    fn a_hint_is_used_at_once_unless_it_is_old() {
-        let metadata = Metadata::new();
-        metadata.merge(Instant::now(), vec![described(1, 4)], &[], nodes());
-        let hint = |epoch| {
-            Refusal::new(ErrorCode::NotLeader, "").with_leader_of(2, "n2:9", epoch)
-        };
-        assert!(!metadata.take_hint("orders", PartitionId(0), &hint(3)));
-        assert_eq!(leader(&metadata), "n1:1");
-        assert!(metadata.take_hint("orders", PartitionId(0), &hint(5)));
-        assert_eq!(leader(&metadata), "n2:9");
-    }
-
-    #[test]
-    fn only_changes_are_announced() {
-        let metadata = Metadata::new();
-        let mut changes = metadata.changes();
-        metadata.merge(Instant::now(), vec![described(1, 4)], &[], nodes());
-        assert!(changes.has_changed().unwrap());
-        changes.mark_unchanged();
-        metadata.merge(Instant::now(), vec![described(1, 4)], &[], nodes());
-        assert!(!changes.has_changed().unwrap());
-        metadata.merge(Instant::now(), vec![], &["orders".to_owned()], vec![]);
-        assert!(changes.has_changed().unwrap());
-    }
-}
+mod tests;

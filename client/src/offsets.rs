@@ -3,18 +3,21 @@
 use crate::client::{Client, Inner, MAX_ANSWER};
 use crate::connection::Purpose;
 use crate::error::{ClientError, is_transport_failure};
-use crate::metadata::{Leader, LeaderAt};
+use crate::metadata::{Leader, LeaderAt, UNKNOWN_TOPIC_PATIENCE};
+use futures::future::join_all;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tokio::time::{Duration, Instant, sleep, timeout_at};
-use troupe_proto::error::Error as Refusal;
+use tokio::time::{Duration, Instant, timeout, timeout_at};
+use troupe_proto::error::{Error as Refusal, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, Offset, PartitionId};
 use troupe_proto::log::v1::log_service_client::LogServiceClient;
 use troupe_proto::log::v1::offset_query::At;
 use troupe_proto::log::v1::{ListOffsetsRequest, OffsetQuery, OffsetResult, TopicPartition};
 
-/// Between two rounds, while leaders are unknown or moving.
-const BACKOFF: Duration = Duration::from_millis(100);
+/// Between two rounds, while leaders are unknown or moving and nobody says where they are; doubles up to the
+/// maximum.
+const BACKOFF: Duration = Duration::from_millis(10);
+const BACKOFF_MAX: Duration = Duration::from_millis(200);
 
 /// Which offset of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,38 +65,43 @@ impl Inner {
         topic: &str,
         queries: &[(PartitionId, OffsetSpec)],
     ) -> Result<Vec<ListedOffset>, ClientError> {
-        let deadline = Instant::now() + self.connections.config().request_timeout;
+        let started = Instant::now();
+        let deadline = started + self.connections.config().request_timeout;
         let mut answers = vec![None; queries.len()];
+        let mut backoff = BACKOFF;
         loop {
+            let mut changes = self.metadata.changes();
             let mut last_error = None;
-            for (endpoint, places) in self.by_leader(topic, queries, &answers, &mut last_error)? {
-                let asked: Vec<_> = places.iter().map(|&place| queries[place]).collect();
-                match self.ask(topic, &endpoint, &asked, deadline).await {
+            let by_leader = self.by_leader(topic, queries, &answers, &mut last_error)?;
+            let asked = by_leader.into_iter().map(|(endpoint, places)| async move {
+                let queries: Vec<_> = places.iter().map(|&place| queries[place]).collect();
+                (self.ask(topic, &endpoint, &queries, deadline).await, places)
+            });
+            for (results, places) in join_all(asked).await {
+                match results {
                     Ok(results) => {
                         for (place, result) in places.into_iter().zip(results) {
                             match result {
                                 Ok(answer) => answers[place] = Some(answer),
-                                Err(error) => last_error = Some(self.mendable(error)?),
+                                Err(error) => last_error = Some(mendable(error, started)?),
                             }
                         }
                     }
-                    Err(error) => last_error = Some(self.mendable(error)?),
+                    Err(error) => last_error = Some(mendable(error, started)?),
                 }
             }
             let Some(error) = last_error else {
                 return Ok(answers.into_iter().flatten().collect());
             };
-            if Instant::now() + BACKOFF >= deadline {
+            if Instant::now() + backoff >= deadline {
                 return Err(error);
             }
-            sleep(BACKOFF).await;
-            self.refresh_topic(topic).await?;
+            // A refusal that named the leader has changed it already.
+            if timeout(backoff, changes.changed()).await.is_err() {
+                backoff = (backoff * 2).min(BACKOFF_MAX);
+                self.refresh_topic(topic).await?;
+            }
         }
-    }
-
-    /// An error that another round may mend.
-    fn mendable(&self, error: ClientError) -> Result<ClientError, ClientError> {
-        if error.is_retriable() { Ok(error) } else { Err(error) }
     }
 
     /// The open queries of each leader, by their places.
@@ -175,6 +183,14 @@ impl Inner {
             leader_epoch: LeaderEpoch(result.leader_epoch),
         })
     }
+}
+
+/// An error that another round may mend. All partitions asked for are in the topic as it was described: a
+/// leader that does not know one yet will.
+fn mendable(error: ClientError, started: Instant) -> Result<ClientError, ClientError> {
+    let unknown = matches!(error.reason(), ErrorCode::UnknownTopic | ErrorCode::UnknownPartition);
+    let patient = unknown && started.elapsed() < UNKNOWN_TOPIC_PATIENCE;
+    if patient || error.is_retriable() { Ok(error) } else { Err(error) }
 }
 
 fn query(topic: &str, partition: PartitionId, spec: OffsetSpec) -> OffsetQuery {

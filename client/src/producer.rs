@@ -35,9 +35,10 @@ pub use record::{HeaderRef, ProducerRecord, Record, RecordMetadata};
 
 use crate::client::Inner;
 use crate::error::ClientError;
+use crate::metadata::UNKNOWN_TOPIC_PATIENCE;
 use accumulator::{Accumulator, Blocked, TopicQueues};
 use delivery::Callback;
-use sender::{Sender, Stop, UNKNOWN_TOPIC_PATIENCE};
+use sender::{Sender, Stop};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;

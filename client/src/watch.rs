@@ -1,22 +1,29 @@
 //! Keeps the picture of the cluster fresh: by changes that a node pushes, and by age where none does.
 //!
-//! Promise: ends with the client. Never here: an error that anybody sees; what cannot be had by watching
-//! is asked for when it is needed.
+//! Promises: when the node that pushes is gone, stops, or falls silent, the next one is followed at once:
+//! first its whole picture, then its changes. Ends with the client.
+//! Never here: an error that anybody sees; what cannot be had by watching is asked for when it is needed.
 
 use crate::client::{Inner, MAX_ANSWER};
+use crate::connection::Purpose;
 use crate::error::is_transport_failure;
+use crate::metadata::Picture;
 use parking_lot::Mutex;
 use std::sync::{Arc, Weak};
+use tokio::sync::watch::Receiver;
 use tokio::task::AbortHandle;
 use tokio::time::{Duration, Instant, sleep};
-use tonic::Code;
-use troupe_proto::log::v1::WatchMetadataRequest;
+use tonic::{Code, Status};
 use troupe_proto::log::v1::metadata_service_client::MetadataServiceClient;
+use troupe_proto::log::v1::{WatchMetadataRequest, WatchMetadataResponse};
 
-use crate::connection::Purpose;
-
-/// Between two attempts to watch, and how often the set of topics is looked at.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Before the second of several attempts that fail one after another; doubles up to the maximum.
+const BACKOFF: Duration = Duration::from_millis(10);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// Who begins to use many topics uses them all within a moment.
+const GATHER: Duration = Duration::from_millis(20);
+/// How often the age of what is known is looked at where nobody pushes.
+const AGE_CHECK: Duration = Duration::from_secs(1);
 
 /// The watching task, once somebody needs it.
 pub(crate) struct Watcher {
@@ -31,7 +38,8 @@ impl Watcher {
     pub(crate) fn start(&self, inner: &Arc<Inner>) {
         let mut task = self.task.lock();
         if task.is_none() {
-            *task = Some(tokio::spawn(run(Arc::downgrade(inner))).abort_handle());
+            let names = inner.metadata.names();
+            *task = Some(tokio::spawn(run(Arc::downgrade(inner), names)).abort_handle());
         }
     }
 }
@@ -44,68 +52,116 @@ impl Drop for Watcher {
     }
 }
 
-async fn run(client: Weak<Inner>) {
-    let mut pushed = true;
+/// Why a watch ended.
+enum Ended {
+    /// Other topics are in use.
+    Names,
+    Broken,
+    /// This cluster does not push.
+    Unsupported,
+    /// There is nobody any more who wants to know.
+    Unwanted,
+}
+
+async fn run(client: Weak<Inner>, mut names: Receiver<u64>) {
+    let mut failures = 0;
     loop {
-        sleep(PAUSE).await;
+        names.mark_unchanged();
         let Some(inner) = client.upgrade() else { return };
         let topics = inner.metadata.topic_names();
         if topics.is_empty() {
+            drop(inner);
+            if names.changed().await.is_err() {
+                return;
+            }
+            sleep(GATHER).await;
             continue;
         }
-        if pushed {
-            pushed = watch(inner, &client, topics).await;
-        } else {
-            let max_age = inner.connections.config().metadata_max_age;
-            let old = inner.metadata.older_than(Instant::now(), max_age);
-            if let Err(error) = inner.refresh(&old).await {
-                tracing::debug!(%error, "metadata refresh");
+        let began = Instant::now();
+        match watch(inner, &client, topics, &mut names).await {
+            Ended::Names => sleep(GATHER).await,
+            Ended::Broken => {
+                if began.elapsed() >= BACKOFF_MAX {
+                    failures = 0;
+                }
+                if failures > 0 {
+                    let pause = BACKOFF.saturating_mul(1 << failures.min(10));
+                    sleep(pause.min(BACKOFF_MAX)).await;
+                }
+                failures += 1;
             }
+            Ended::Unsupported => return refresh_by_age(client).await,
+            Ended::Unwanted => return,
         }
     }
 }
 
-/// Follows the changes of these topics until the stream breaks or other topics are in use. False: this
-/// cluster does not push.
-async fn watch(inner: Arc<Inner>, client: &Weak<Inner>, topics: Vec<String>) -> bool {
-    let Ok((server, channel)) = inner.connections.control().await else { return true };
+/// Follows the changes of these topics until the stream breaks or other topics are in use.
+async fn watch(
+    inner: Arc<Inner>,
+    client: &Weak<Inner>,
+    topics: Vec<String>,
+    names: &mut Receiver<u64>,
+) -> Ended {
+    let Ok((server, channel)) = inner.connections.control().await else {
+        return Ended::Broken;
+    };
     let mut stub = MetadataServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER);
     let request = WatchMetadataRequest { topics: topics.clone() };
-    let mut changes = match stub.watch_metadata(request).await {
-        Ok(changes) => changes.into_inner(),
-        Err(status) => {
-            if is_transport_failure(&status) {
+    let broke = |inner: &Inner, status: Option<Status>| {
+        tracing::debug!(%server, ?status, "a metadata watch ended");
+        match status {
+            Some(status) if status.code() == Code::Unimplemented => return Ended::Unsupported,
+            Some(status) if is_transport_failure(&status) => {
                 inner.connections.lost(&server, Purpose::Control);
             }
-            return status.code() != Code::Unimplemented;
+            // It stops, or is too busy: it has answered, so others may use the connection to its end.
+            Some(_) | None => inner.connections.pass_over(&server),
         }
+        Ended::Broken
+    };
+    let mut changes = match stub.watch_metadata(request).await {
+        Ok(changes) => changes.into_inner(),
+        Err(status) => return broke(&inner, Some(status)),
     };
     drop(inner);
+    let mut whole = Some(topics);
     loop {
         let change = tokio::select! {
             change = changes.message() => change,
-            () = sleep(PAUSE) => {
-                let Some(inner) = client.upgrade() else { return true };
-                if inner.metadata.topic_names() != topics {
-                    return true;
-                }
-                continue;
-            }
+            changed = names.changed() => match changed {
+                Ok(()) => return Ended::Names,
+                Err(_) => return Ended::Unwanted,
+            },
         };
-        let Some(inner) = client.upgrade() else { return true };
+        let Some(inner) = client.upgrade() else { return Ended::Unwanted };
         match change {
             Ok(Some(change)) => {
-                let now = Instant::now();
-                inner.metadata.merge(now, change.topics, &change.deleted_topics, change.nodes);
-                inner.connections.learn(inner.metadata.endpoints());
+                inner.learn(picture(change, whole.take()));
             }
-            Ok(None) => return true,
-            Err(status) => {
-                if is_transport_failure(&status) {
-                    inner.connections.lost(&server, Purpose::Control);
-                }
-                return status.code() != Code::Unimplemented;
-            }
+            Ok(None) => return broke(&inner, None),
+            Err(status) => return broke(&inner, Some(status)),
+        }
+    }
+}
+
+/// `whole`: all that was asked for, if this is the first push: what is not in it does not exist.
+fn picture(change: WatchMetadataResponse, whole: Option<Vec<String>>) -> Picture {
+    let WatchMetadataResponse { topics, deleted_topics, nodes, metadata_offset } = change;
+    let mut gone = deleted_topics;
+    let missing = whole.into_iter().flatten();
+    gone.extend(missing.filter(|name| !topics.iter().any(|topic| topic.name == *name)));
+    Picture { offset: metadata_offset, topics, gone, nodes }
+}
+
+async fn refresh_by_age(client: Weak<Inner>) {
+    loop {
+        sleep(AGE_CHECK).await;
+        let Some(inner) = client.upgrade() else { return };
+        let max_age = inner.connections.config().metadata_max_age;
+        let old = inner.metadata.older_than(Instant::now(), max_age);
+        if let Err(error) = inner.refresh(&old).await {
+            tracing::debug!(%error, "metadata refresh");
         }
     }
 }

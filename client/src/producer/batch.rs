@@ -3,6 +3,7 @@
 use super::delivery::{Completion, Outcome};
 use super::sequences::Stamp;
 use crate::error::ClientError;
+use crate::metadata::Leadership;
 use bytes::Bytes;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -52,6 +53,9 @@ pub(crate) struct Batch {
     pub status: Status,
     pub stamp: Option<Stamp>,
     pub attempts: u32,
+    /// Where it was sent last, and how often it failed there.
+    pub sent_to: Option<Leadership>,
+    pub failures: u32,
     /// It was sent at least once and no answer said that it surely was not appended.
     pub maybe_done: bool,
     /// Why it was not appended so far.

@@ -7,6 +7,7 @@ use super::queue::StreamId;
 use crate::bulk::{Event, events, produce_stream};
 use crate::client::Inner;
 use crate::connection::Purpose;
+use crate::metadata::Leadership;
 use futures::stream::{BoxStream, StreamExt};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ pub(crate) struct NodeStream {
 pub(crate) struct Unanswered {
     pub queue: Arc<PartitionQueue>,
     pub batch: u64,
+    pub sent_to: Leadership,
     pub sent_at: Instant,
 }
 

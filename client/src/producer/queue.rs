@@ -10,7 +10,9 @@
 //!
 //! Promises:
 //! - a batch is sent only while nothing that comes after it is in flight, and all that is in flight is on
-//!   one stream; so with idempotence, or one in flight, order is kept under retries (P24, P25);
+//!   one stream to one leadership; so with idempotence, or one in flight, order is kept under retries (P24,
+//!   P25);
+//! - what is in flight to a leadership that has ended is called back; no answer of its counts any more;
 //! - batches are settled in order (P11), each exactly once;
 //! - a batch that is tried again carries the same sequences, unless it surely was not appended (I4, I7).
 
@@ -24,9 +26,10 @@ use super::record::Record;
 use super::rules::Rules;
 use super::sequences::{Sequences, Session, Stamp, Stamping};
 use crate::error::ClientError;
+use crate::metadata::Leadership;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 use troupe_proto::batch::RecordSetBuilder;
 use troupe_proto::ids::{PartitionId, TopicId};
 
@@ -35,6 +38,10 @@ const MIN_RESERVATION: usize = 1 << 10;
 
 /// How many of a producer's batches a leader remembers (I3).
 const REMEMBERED_BATCHES: usize = 5;
+
+/// Without idempotence what was appended and is sent again stands in the log twice: a leader that knows that
+/// it leads no more gets the time to say what it has done.
+const LAST_ANSWERS: Duration = Duration::from_millis(200);
 
 /// A stream to some node; a new one after each break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,11 +55,37 @@ pub(crate) struct Queue {
     next_id: u64,
     in_flight: usize,
     /// Where those in flight are.
-    stream: Option<StreamId>,
-    retry_at: Option<Instant>,
+    destination: Option<Destination>,
+    /// Since when they are known to be at the wrong place.
+    outdated_since: Option<Instant>,
+    retry: Option<Retry>,
     sequences: Sequences,
     topic_id: Option<TopicId>,
     closed: Option<ClientError>,
+}
+
+/// Where batches go: leaders are told in which epoch we believe them to lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Destination {
+    pub stream: StreamId,
+    pub leadership: Leadership,
+}
+
+/// When a batch that failed may be tried again, unless another leadership begins before.
+#[derive(Clone, Copy, Debug)]
+struct Retry {
+    at: Instant,
+    failed: Option<Leadership>,
+}
+
+/// Whether what is in flight is where it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InFlight {
+    Fine,
+    /// Elsewhere, but until then it may still be answered.
+    Until(Instant),
+    /// On a stream to a leadership that has ended.
+    Outdated(StreamId),
 }
 
 /// A record on its way into the open batch.
@@ -120,8 +153,6 @@ pub(crate) struct Failure {
     pub now: Instant,
     /// Uniform over all of u64: the jitter.
     pub chance: u64,
-    /// A new leader is known already: no back-off (P18).
-    pub new_leader: bool,
 }
 
 impl Queue {
@@ -133,8 +164,9 @@ impl Queue {
             batches: VecDeque::new(),
             next_id: 0,
             in_flight: 0,
-            stream: None,
-            retry_at: None,
+            destination: None,
+            outdated_since: None,
+            retry: None,
             sequences: Sequences::default(),
             topic_id: None,
             closed: None,
@@ -218,6 +250,8 @@ impl Queue {
             status: Status::Waiting,
             stamp: None,
             attempts: 0,
+            sent_to: None,
+            failures: 0,
             maybe_done: false,
             last_error: None,
         });
@@ -242,20 +276,34 @@ impl Queue {
         }
     }
 
-    /// The next batch that may be sent on this stream (P5, P8). `session`: the newest there is. `pressed`:
-    /// somebody waits for buffer memory, so nothing lingers.
+    /// Whether what is in flight has to be called back, now that this is the leadership.
+    pub(crate) fn in_flight(&mut self, now: Instant, leadership: Leadership) -> InFlight {
+        let Some(destination) = self.destination else { return InFlight::Fine };
+        if destination.leadership == leadership {
+            return InFlight::Fine;
+        }
+        let until = *self.outdated_since.get_or_insert(now) + LAST_ANSWERS;
+        if !self.rules.idempotent && now < until {
+            return InFlight::Until(until);
+        }
+        InFlight::Outdated(destination.stream)
+    }
+
+    /// The next batch that may be sent there (P5, P8). `session`: the newest there is. `pressed`: somebody
+    /// waits for buffer memory, so nothing lingers.
     pub(crate) fn drain(
         &mut self,
         now: Instant,
-        stream: StreamId,
+        destination: Destination,
         session: Option<Session>,
         pressed: bool,
     ) -> Drain {
-        if let Some(retry_at) = self.retry_at {
-            if retry_at > now {
-                return Drain::Wait(Some(retry_at));
+        if let Some(retry) = self.retry {
+            // P18: what another leader refused says nothing about this one.
+            if retry.at > now && retry.failed == Some(destination.leadership) {
+                return Drain::Wait(Some(retry.at));
             }
-            self.retry_at = None;
+            self.retry = None;
         }
         let Some(index) = self.batches.iter().position(Batch::is_waiting) else {
             return Drain::Wait(None);
@@ -263,7 +311,7 @@ impl Queue {
         let before = self.batches.range(..index).filter(|batch| batch.is_in_flight()).count();
         // What comes later is on its way: it must come back, or arrive, first.
         let overtaking = before < self.in_flight;
-        let elsewhere = self.in_flight > 0 && self.stream != Some(stream);
+        let elsewhere = self.destination.is_some_and(|there| there != destination);
         if overtaking || elsewhere || self.in_flight >= self.rules.max_in_flight {
             return Drain::Wait(None);
         }
@@ -285,6 +333,7 @@ impl Queue {
         }
         let stamp = if self.rules.idempotent {
             let quiet = self.in_flight == 0;
+            self.sequences.turn_to(destination.leadership, now, quiet);
             match self.sequences.stamp(batch.stamp, batch.records, quiet, session) {
                 Stamping::Stamp(stamp) => Some(stamp),
                 Stamping::NeedSession => return Drain::NeedSession,
@@ -293,12 +342,15 @@ impl Queue {
         } else {
             None
         };
-        self.send(index, stream, stamp)
+        self.send(index, destination, stamp)
     }
 
-    fn send(&mut self, index: usize, stream: StreamId, stamp: Option<Stamp>) -> Drain {
+    fn send(&mut self, index: usize, destination: Destination, stamp: Option<Stamp>) -> Drain {
         let batch = &mut self.batches[index];
         batch.close();
+        if batch.sent_to.replace(destination.leadership) != Some(destination.leadership) {
+            batch.failures = 0;
+        }
         let content = match std::mem::replace(&mut batch.content, Content::Out) {
             Content::Encoded(encoded) if batch.stamp == stamp => {
                 batch.content = Content::Encoded(encoded.clone());
@@ -314,7 +366,7 @@ impl Queue {
         batch.stamp = stamp;
         batch.status = Status::InFlight;
         self.in_flight += 1;
-        self.stream = Some(stream);
+        self.destination = Some(destination);
         Drain::Send(Outgoing { id: batch.id, content, stamp })
     }
 

@@ -1,23 +1,35 @@
 //! The queue against a leader that follows I3 to I6, with a network that loses answers.
 
+mod chance;
+mod leader;
+
 use super::batch::Encoded;
 use super::delivery::{Delivery, Placed};
-use super::queue::{Drain, Failure, Incoming, Outgoing, OutgoingContent, Queue, Settled, StreamId};
+use super::queue::{
+    Destination, Drain, Failure, InFlight, Incoming, Outgoing, OutgoingContent, Queue, Settled,
+    StreamId,
+};
 use super::record::Record;
 use super::rules::Rules;
 use super::sequences::Session;
 use crate::error::ClientError;
+use crate::metadata::Leadership;
 use bytes::Bytes;
-use proptest::prelude::*;
-use std::collections::HashMap;
+use leader::Leader;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use troupe_proto::batch::{Compression, ProducerStamp};
 use troupe_proto::error::{Error as Refusal, ErrorCode};
-use troupe_proto::ids::{Offset, PartitionId, ProducerEpoch, ProducerId, TopicId};
+use troupe_proto::ids::{
+    LeaderEpoch, NodeId, Offset, PartitionId, ProducerEpoch, ProducerId, TopicId,
+};
 
 const STREAM: StreamId = StreamId(1);
+
+fn leadership(epoch: u32) -> Leadership {
+    Leadership { node: NodeId(1), epoch: LeaderEpoch(epoch) }
+}
 
 fn rules() -> Rules {
     Rules {
@@ -48,6 +60,7 @@ struct Bench {
     appended: u64,
     deliveries: Vec<Delivery>,
     reserved: usize,
+    epoch: u32,
 }
 
 impl Bench {
@@ -59,6 +72,7 @@ impl Bench {
             appended: 0,
             deliveries: Vec::new(),
             reserved: 0,
+            epoch: 1,
         }
     }
 
@@ -109,7 +123,8 @@ impl Bench {
 
     fn drain_on(&mut self, stream: StreamId) -> Drain {
         let newest = (self.sessions > 0).then(|| session(self.sessions));
-        self.queue.drain(self.now, stream, newest, false)
+        let destination = Destination { stream, leadership: leadership(self.epoch) };
+        self.queue.drain(self.now, destination, newest, false)
     }
 
     /// The next batch, as it goes over the wire.
@@ -146,7 +161,18 @@ impl Bench {
     }
 
     fn failure(&self) -> Failure {
-        Failure { now: self.now, chance: u64::MAX / 2, new_leader: false }
+        Failure { now: self.now, chance: u64::MAX / 2 }
+    }
+
+    /// Another leadership begins; what is in flight is called back if it has to be.
+    fn move_leader(&mut self) {
+        self.epoch += 1;
+        let in_flight = self.queue.in_flight(self.now, leadership(self.epoch));
+        if let InFlight::Outdated(stream) = in_flight {
+            assert_eq!(stream, STREAM);
+            let settled = self.queue.call_back(self.failure());
+            self.finish(settled);
+        }
     }
 
     fn finish(&mut self, settled: Vec<Settled>) {
@@ -496,21 +522,107 @@ fn a_batch_that_is_too_large_is_split_and_keeps_its_sequences() {
 
 /// P18.
 #[test]
-fn back_off_doubles_up_to_its_maximum_and_a_new_leader_needs_none() {
+fn back_off_doubles_up_to_its_maximum_and_begins_small_where_a_leader_is_missing() {
+    let cases = [
+        (ErrorCode::NotEnoughReplicas, [100, 200, 400, 800, 1000, 1000]),
+        (ErrorCode::LeaderNotAvailable, [10, 20, 40, 80, 160, 320]),
+        (ErrorCode::OutcomeUnknown, [10, 20, 40, 80, 160, 320]),
+        (ErrorCode::UnknownLeaderEpoch, [10, 20, 40, 80, 100, 100]),
+    ];
+    for (code, pauses) in cases {
+        let mut bench = Bench::new(rules());
+        bench.append();
+        bench.close_batch();
+        for pause in pauses {
+            let sent = bench.send();
+            bench.fail(&sent, code);
+            bench.later(pause - 1);
+            assert!(bench.waits());
+            bench.later(1);
+        }
+    }
+}
+
+/// P18.
+#[test]
+fn a_new_leader_ends_back_off_and_its_own_begins_small() {
     let mut bench = Bench::new(rules());
     bench.append();
     bench.close_batch();
-    let mut sent = bench.send();
-    for pause in [100, 200, 400, 800, 1000, 1000] {
+    for _ in 0..5 {
+        let sent = bench.send();
         bench.fail(&sent, ErrorCode::LeaderNotAvailable);
-        bench.later(pause - 1);
-        assert!(bench.waits());
-        bench.later(1);
-        sent = bench.send();
+        bench.later(1000);
     }
-    let failure = Failure { new_leader: true, ..bench.failure() };
-    let settled = bench.queue.failed(sent.id, refused(ErrorCode::NotLeader), failure);
+    let sent = bench.send();
+    bench.fail(&sent, ErrorCode::LeaderNotAvailable);
+    assert!(bench.waits());
+    bench.move_leader();
+    let sent = bench.send();
+    bench.fail(&sent, ErrorCode::LeaderNotAvailable);
+    assert!(bench.waits());
+    bench.later(10);
+    bench.send();
+}
+
+/// The leader is silent: what it was sent goes to the next one, in order and under the same numbers.
+#[test]
+fn what_is_in_flight_follows_the_leader_in_order() {
+    let mut bench = Bench::established(rules());
+    for _ in 0..4 {
+        bench.append();
+        bench.close_batch();
+    }
+    let sent: Vec<_> = (0..3).map(|_| bench.send()).collect();
+    assert_eq!(bench.queue.in_flight(bench.now, leadership(1)), InFlight::Fine);
+    bench.move_leader();
+    for (n, before) in (1..).zip(&sent) {
+        let again = bench.send();
+        assert_eq!((again.numbers(), again.stamp), (vec![n], before.stamp));
+        if n < 3 {
+            assert!(bench.waits(), "a second try goes alone");
+        }
+        bench.place(&again, n);
+    }
+    assert_eq!(bench.send().numbers(), [4]);
+    assert_eq!(bench.outcome(3), Some(Ok(3)));
+}
+
+/// It may know that it leads no more, and say what it has done.
+#[test]
+fn without_idempotence_an_old_leader_gets_the_time_to_answer() {
+    let mut bench = Bench::new(Rules { idempotent: false, ..rules() });
+    for _ in 0..2 {
+        bench.append();
+        bench.close_batch();
+    }
+    let (first, _second) = (bench.send(), bench.send());
+    bench.move_leader();
+    let InFlight::Until(until) = bench.queue.in_flight(bench.now, leadership(2)) else {
+        panic!("nobody waits")
+    };
+    assert!(bench.waits(), "nothing goes elsewhere meanwhile");
+    bench.place(&first, 0);
+    bench.now = until;
+    assert_eq!(bench.queue.in_flight(until, leadership(2)), InFlight::Outdated(STREAM));
+    let settled = bench.queue.call_back(bench.failure());
     bench.finish(settled);
+    assert_eq!(bench.send().numbers(), [1]);
+    assert_eq!(bench.outcome(0), Some(Ok(0)));
+}
+
+/// I6, R15: one that was elected out of turn would take the second batch without the first.
+#[test]
+fn the_first_batch_to_a_new_leader_goes_alone() {
+    let mut bench = Bench::established(rules());
+    bench.move_leader();
+    for _ in 0..2 {
+        bench.append();
+        bench.close_batch();
+    }
+    let first = bench.send();
+    assert!(bench.waits());
+    bench.place(&first, 1);
     bench.send();
 }
 
@@ -571,157 +683,4 @@ fn aborting_says_what_was_on_its_way() {
     assert_eq!(bench.deliveries[0].now(), Some(Err(ClientError::Closed { sent: true })));
     assert_eq!(bench.deliveries[1].now(), Some(Err(ClientError::Closed { sent: false })));
     assert_eq!(bench.reserved, 0);
-}
-
-/// What is known of a producer: its epoch, and first and last sequence and base offset of its last five
-/// batches.
-type Known = (u32, Vec<(u32, u32, u64)>);
-
-/// One partition as I3 to I6 describe it.
-#[derive(Default)]
-struct Leader {
-    log: Vec<u64>,
-    producers: HashMap<u64, Known>,
-}
-
-impl Leader {
-    fn append(&mut self, sent: &Sent) -> Result<u64, ErrorCode> {
-        let numbers = sent.numbers();
-        let stamp = sent.stamp.unwrap();
-        let (first, last) = (stamp.base_sequence.0, stamp.last_sequence(numbers.len() as u32).0);
-        let base = self.log.len() as u64;
-        let entry = self.producers.entry(stamp.id.0);
-        let (epoch, known) = entry.or_insert((stamp.epoch.0, Vec::new()));
-        if stamp.epoch.0 < *epoch {
-            return Err(ErrorCode::ProducerFenced);
-        }
-        if stamp.epoch.0 > *epoch {
-            if first != 0 {
-                return Err(ErrorCode::OutOfOrderSequence);
-            }
-            *epoch = stamp.epoch.0;
-            known.clear();
-        }
-        if let Some(&(.., base)) = known.iter().find(|&&(f, l, _)| (f, l) == (first, last)) {
-            return Ok(base);
-        }
-        if known.last().is_some_and(|&(_, last, _)| first != last + 1) {
-            return Err(ErrorCode::OutOfOrderSequence);
-        }
-        // I6: a producer that is not known may begin anywhere.
-        known.push((first, last, base));
-        if known.len() > 5 {
-            known.remove(0);
-        }
-        self.log.extend(numbers);
-        Ok(base)
-    }
-
-    fn may_refuse_size(&self, sent: &Sent) -> bool {
-        let numbers = sent.numbers();
-        numbers.len() > 1 && !self.log.contains(&numbers[0])
-    }
-}
-
-/// What happens next.
-#[derive(Clone, Debug)]
-enum Step {
-    Append {
-        padding: usize,
-    },
-    Drain,
-    /// The oldest batch on its way arrives and is answered.
-    Arrive,
-    /// It arrives, but is refused before anything is done.
-    Refuse,
-    /// It is refused as too large, if it can be split.
-    TooLarge,
-    /// Every batch on its way is lost with the stream; the first `arrived` have arrived.
-    Break {
-        arrived: usize,
-    },
-    Wait,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        4 => (0usize..150).prop_map(|padding| Step::Append { padding }),
-        6 => Just(Step::Drain),
-        4 => Just(Step::Arrive),
-        1 => Just(Step::Refuse),
-        1 => Just(Step::TooLarge),
-        1 => (0usize..6).prop_map(|arrived| Step::Break { arrived }),
-        3 => Just(Step::Wait),
-    ]
-}
-
-fn run(bench: &mut Bench, leader: &mut Leader, under_way: &mut Vec<Sent>, step: Step) {
-    match step {
-        Step::Append { padding } => bench.append_sized(padding),
-        Step::Drain => match bench.drain() {
-            Drain::Send(outgoing) => under_way.push(bench.encode(outgoing)),
-            Drain::Wait(_) => {}
-            Drain::NeedSession => bench.sessions += 1,
-        },
-        Step::Arrive if !under_way.is_empty() => {
-            let sent = under_way.remove(0);
-            match leader.append(&sent) {
-                Ok(base) => bench.place(&sent, base),
-                Err(code) => bench.fail(&sent, code),
-            }
-        }
-        Step::Refuse if !under_way.is_empty() => {
-            let sent = under_way.remove(0);
-            bench.fail(&sent, ErrorCode::NotLeader);
-        }
-        Step::Break { arrived } => {
-            for (n, sent) in std::mem::take(under_way).into_iter().enumerate() {
-                if n < arrived {
-                    let _ = leader.append(&sent);
-                }
-                bench.fail(&sent, ErrorCode::OutcomeUnknown);
-            }
-        }
-        // A leader that has the batch says so before it looks at its size.
-        Step::TooLarge if under_way.first().is_some_and(|sent| leader.may_refuse_size(sent)) => {
-            let sent = under_way.remove(0);
-            bench.fail(&sent, ErrorCode::RecordTooLarge);
-        }
-        Step::Arrive | Step::Refuse | Step::TooLarge => {}
-        Step::Wait => bench.later(150),
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
-
-    /// P25: whatever is refused, lost or answered too late, each record is in the log once, in order.
-    #[test]
-    fn idempotence_keeps_every_record_once_and_in_order(
-        steps in proptest::collection::vec(step(), 1..120),
-    ) {
-        let mut bench = Bench::new(rules());
-        let mut leader = Leader::default();
-        let mut under_way = Vec::new();
-        for step in steps {
-            run(&mut bench, &mut leader, &mut under_way, step);
-            prop_assert!(under_way.len() <= 5);
-        }
-        bench.close_batch();
-        for _ in 0..1000 {
-            for step in [Step::Wait, Step::Drain, Step::Arrive] {
-                run(&mut bench, &mut leader, &mut under_way, step);
-            }
-            // Retries wait longer and longer; the delivery timeout is another test's.
-            let expiry = bench.queue.expiry();
-            prop_assert!(expiry.is_none_or(|at| at > bench.now), "the queue is stuck");
-        }
-        prop_assert!(bench.queue.is_empty());
-        prop_assert_eq!(bench.reserved, 0);
-        let all: Vec<_> = (0..bench.appended).collect();
-        prop_assert_eq!(&leader.log, &all);
-        for n in 0..bench.appended {
-            prop_assert_eq!(bench.outcome(n as usize), Some(Ok(n)));
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! The settings that the queues go by.
 
 use std::time::Duration;
+use troupe_proto::error::ErrorCode;
 
 /// See [`super::ProducerConfig`].
 #[derive(Clone, Debug)]
@@ -15,12 +16,37 @@ pub(crate) struct Rules {
     pub retry_backoff_max: Duration,
 }
 
+/// Before the first retry after a leader refused or went: whoever leads instead is known within moments, and
+/// whatever brings the news ends the waiting.
+const LEADER_BACKOFF: Duration = Duration::from_millis(10);
+
 impl Rules {
-    /// Doubles with each attempt, up to the maximum, with 20 % jitter either way (P18).
-    pub(crate) fn backoff(&self, attempts: u32, chance: u64) -> Duration {
-        let doubled =
-            self.retry_backoff.saturating_mul(1u32.checked_shl(attempts).unwrap_or(u32::MAX));
+    /// Doubles with each failure, up to the maximum, with 20 % jitter either way (P18). `failures`: those
+    /// before this one.
+    pub(crate) fn backoff(&self, reason: ErrorCode, failures: u32, chance: u64) -> Duration {
+        let first = match is_about_the_leader(reason) {
+            true => LEADER_BACKOFF.min(self.retry_backoff),
+            false => self.retry_backoff,
+        };
+        let doubled = first.saturating_mul(1u32.checked_shl(failures).unwrap_or(u32::MAX));
+        // A node that lags behind catches up within moments, and nothing tells when.
+        let most = match reason {
+            ErrorCode::UnknownLeaderEpoch => self.retry_backoff,
+            _ => self.retry_backoff_max,
+        };
         let jitter = 0.8 + 0.4 * (chance as f64 / u64::MAX as f64);
-        doubled.min(self.retry_backoff_max).mul_f64(jitter)
+        doubled.min(most).mul_f64(jitter)
     }
+}
+
+fn is_about_the_leader(reason: ErrorCode) -> bool {
+    matches!(
+        reason,
+        ErrorCode::NotLeader
+            | ErrorCode::FencedLeaderEpoch
+            | ErrorCode::UnknownLeaderEpoch
+            | ErrorCode::LeaderNotAvailable
+            | ErrorCode::ShuttingDown
+            | ErrorCode::OutcomeUnknown
+    )
 }

@@ -12,14 +12,16 @@ use super::batch::Encoded;
 use super::config::Acks;
 use super::delivery::Placed;
 use super::node_stream::{Events, NodeStream, Unanswered};
-use super::queue::{Drain, Failure, Outgoing, OutgoingContent, Queue, StreamId, stream_broke};
+use super::queue::{
+    Destination, Drain, Failure, InFlight, Outgoing, OutgoingContent, Queue, StreamId, stream_broke,
+};
 use super::sequences::Session;
 use super::timers::{Timer, Timers};
 use crate::bulk::Event;
 use crate::client::Inner;
 use crate::connection::Purpose;
 use crate::error::ClientError;
-use crate::metadata::{Leader, LeaderAt};
+use crate::metadata::{Leader, LeaderAt, Leadership, UNKNOWN_TOPIC_PATIENCE};
 use background::Done;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -34,9 +36,6 @@ use troupe_proto::ids::Offset;
 use troupe_proto::log::v1::{ProduceStreamResponse, TopicPartition};
 use troupe_proto::wire::ProduceStreamRequest;
 
-/// How long a topic that batches wait for may be unknown before they are given up: a topic that was made
-/// a moment ago is not known everywhere yet.
-pub(crate) const UNKNOWN_TOPIC_PATIENCE: Duration = Duration::from_secs(5);
 /// A leader answers that time is up; only if it does not either is the stream broken.
 const ANSWER_GRACE: Duration = Duration::from_secs(1);
 /// While a stream takes no more.
@@ -64,6 +63,8 @@ pub(crate) struct Sender {
     active: HashMap<u64, Active>,
     timers: Timers,
     next_press: Instant,
+    /// Metadata has changed, which may concern every queue.
+    moved: bool,
     streams: HashMap<Arc<str>, NodeStream>,
     /// Removing one cancels the call.
     events: StreamMap<StreamId, Events>,
@@ -102,6 +103,7 @@ impl Sender {
             active: HashMap::new(),
             timers: Timers::default(),
             next_press: Instant::now(),
+            moved: false,
             streams: HashMap::new(),
             events: StreamMap::new(),
             next_stream: 0,
@@ -122,7 +124,7 @@ impl Sender {
                 () = accumulator.inbox.notify.notified() => {}
                 Some((id, event)) = self.events.next() => self.on_event(id, event),
                 Some(done) = self.tasks.next() => self.on_done(done),
-                Ok(()) = changes.changed() => self.on_metadata(),
+                Ok(()) = changes.changed() => self.moved = true,
                 Ok(()) = self.stop.changed() => {}
                 () = async { sleep_until(wake_at.expect("only with a time")).await },
                     if wake_at.is_some() => {}
@@ -143,6 +145,10 @@ impl Sender {
 
     /// Looks at every queue that something happened to.
     fn look(&mut self) {
+        // After the answers that had come by then: what they say need not be asked again.
+        if std::mem::take(&mut self.moved) {
+            self.on_metadata();
+        }
         for queue in self.accumulator.inbox.take() {
             self.poll(&queue);
         }
@@ -228,6 +234,11 @@ impl Sender {
             active.unknown_since = None;
         }
         queue.with(|queue| queue.stands_in(leader.topic_id));
+        match queue.with(|queue| queue.in_flight(now, leader.leadership)) {
+            InFlight::Fine => {}
+            InFlight::Until(at) => return Some(at),
+            InFlight::Outdated(id) => self.call_back(queue, id, now),
+        }
         loop {
             let pressed = self.accumulator.waiters.load(Ordering::Acquire) > 0;
             let newest = self.sessions.newest;
@@ -235,8 +246,8 @@ impl Sender {
             if stream.requests.capacity() == 0 {
                 return Some(now + CONGESTED);
             }
-            let id = stream.id;
-            match queue.with(|queue| queue.drain(now, id, newest, pressed)) {
+            let destination = Destination { stream: stream.id, leadership: leader.leadership };
+            match queue.with(|queue| queue.drain(now, destination, newest, pressed)) {
                 Drain::Send(outgoing) => self.send(queue, leader, outgoing, now),
                 Drain::Wait(wake_at) => return wake_at,
                 Drain::NeedSession => {
@@ -246,6 +257,31 @@ impl Sender {
                 }
             }
         }
+    }
+
+    /// Another leadership has begun. What the old leader still says about this queue is not heard any more: it
+    /// may be one that was stopped and does not know yet, and what it says may be about what will be cut off.
+    fn call_back(&mut self, queue: &Arc<PartitionQueue>, id: StreamId, now: Instant) {
+        let failure = Failure { now, chance: rand::random() };
+        let settled = queue.with(|queue| queue.call_back(failure));
+        self.accumulator.finish(settled);
+        let Some(endpoint) = self.endpoint_of(id) else { return };
+        let Some(stream) = self.streams.get_mut(&endpoint) else { return };
+        let before = stream.unanswered.len();
+        stream.unanswered.retain(|_, unanswered| unanswered.queue.number != queue.number);
+        let (called_back, left) = (before - stream.unanswered.len(), stream.unanswered.len());
+        tracing::debug!(topic = %queue.topic, partition = %queue.partition, %endpoint, called_back, "leader moved");
+        if left == 0 {
+            // Nothing is expected of it; what has not left yet need not.
+            self.close_stream(&endpoint);
+        }
+    }
+
+    fn close_stream(&mut self, endpoint: &Arc<str>) -> Option<NodeStream> {
+        let stream = self.streams.remove(endpoint)?;
+        self.events.remove(&stream.id);
+        self.timers.cancel(Timer::Stream(stream.id));
+        Some(stream)
     }
 
     /// The stream to a node, opened if there is none.
@@ -279,14 +315,15 @@ impl Sender {
                 match Encoded::new(builder, config.compression, producer) {
                     Ok(encoded) => encoded,
                     Err(error) => {
-                        return self.fail(queue, outgoing.id, ClientError::Batch(error), false);
+                        let error = ClientError::Batch(error);
+                        return self.fail(queue, outgoing.id, leader.leadership, error);
                     }
                 }
             }
         };
         self.next_correlation += 1;
         let request = ProduceStreamRequest {
-            leader_epoch: None,
+            leader_epoch: Some(leader.leadership.epoch.0),
             correlation_id: self.next_correlation,
             acks: config.acks.to_wire(),
             timeout_ms: config.request_timeout.as_millis() as u32,
@@ -315,7 +352,8 @@ impl Sender {
             return;
         }
         let (first, id) = (stream.unanswered.is_empty(), stream.id);
-        let unanswered = Unanswered { queue: queue.clone(), batch: outgoing.id, sent_at: now };
+        let (queue, sent_to) = (queue.clone(), leader.leadership);
+        let unanswered = Unanswered { queue, batch: outgoing.id, sent_to, sent_at: now };
         stream.unanswered.insert(correlation, unanswered);
         if first {
             self.timers.set(Timer::Stream(id), now + give_up_after);
@@ -339,11 +377,11 @@ impl Sender {
         let Some(unanswered) = stream.unanswered.remove(&answer.correlation_id) else {
             return;
         };
-        let Unanswered { queue, batch, .. } = unanswered;
+        let Unanswered { queue, batch, sent_to, .. } = unanswered;
         let Some(result) = answer.result else {
             let what = "an answer without a result".to_owned();
             let error = ClientError::Protocol { server: endpoint.to_string(), what };
-            return self.fail(&queue, batch, error, false);
+            return self.fail(&queue, batch, sent_to, error);
         };
         match result.error {
             None => {
@@ -357,19 +395,26 @@ impl Sender {
             }
             Some(detail) => {
                 let refusal = troupe_proto::error::Error::from(detail);
-                let hinted =
-                    self.client.metadata.take_hint(&queue.topic, queue.partition, &refusal);
-                self.fail(&queue, batch, refusal.into(), hinted);
+                self.client.metadata.take_hint(&queue.topic, queue.partition, &refusal);
+                self.fail(&queue, batch, sent_to, refusal.into());
             }
         }
     }
 
-    fn fail(&mut self, queue: &Arc<PartitionQueue>, batch: u64, error: ClientError, hinted: bool) {
+    fn fail(
+        &mut self,
+        queue: &Arc<PartitionQueue>,
+        batch: u64,
+        sent_to: Leadership,
+        error: ClientError,
+    ) {
         tracing::debug!(topic = %queue.topic, partition = %queue.partition, %error, "produce");
-        if error.refresh_metadata() && !hinted {
+        let leads = self.client.metadata.leadership(&queue.topic, queue.partition);
+        let moved = leads.is_some_and(|leads| leads != sent_to);
+        if error.refresh_metadata() && !moved {
             self.refresh(&queue.topic);
         }
-        let failure = Failure { now: Instant::now(), chance: rand::random(), new_leader: hinted };
+        let failure = Failure { now: Instant::now(), chance: rand::random() };
         let settled = queue.with(|queue| queue.failed(batch, error, failure));
         self.accumulator.finish(settled);
         // Not at once from here: a batch that fails before it is sent comes from within `poll`.
@@ -378,16 +423,14 @@ impl Sender {
 
     /// Everything unanswered has an unknown outcome, and is sent again as it was (I4).
     fn on_ended(&mut self, endpoint: &Arc<str>, error: &ClientError) {
-        let Some(stream) = self.streams.remove(endpoint) else { return };
-        self.events.remove(&stream.id);
-        self.timers.cancel(Timer::Stream(stream.id));
+        let Some(stream) = self.close_stream(endpoint) else { return };
         self.client.connections.lost(endpoint, Purpose::Produce);
         let error = stream_broke(error);
         if !stream.unanswered.is_empty() {
             tracing::info!(%endpoint, batches = stream.unanswered.len(), %error, "a produce stream broke");
         }
-        for Unanswered { queue, batch, .. } in stream.unanswered.into_values() {
-            self.fail(&queue, batch, error.clone(), false);
+        for Unanswered { queue, batch, sent_to, .. } in stream.unanswered.into_values() {
+            self.fail(&queue, batch, sent_to, error.clone());
         }
     }
 

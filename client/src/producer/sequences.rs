@@ -6,11 +6,17 @@
 //! order of what is sent from then on, but not for what a slow network still holds: only the epoch fences
 //! that off. Other partitions keep theirs: leaders remember producer ids by partition.
 
+use crate::metadata::Leadership;
+use tokio::time::{Duration, Instant};
 use troupe_proto::batch::ProducerStamp;
 use troupe_proto::ids::{ProducerEpoch, ProducerId, Sequence};
 
 /// Where an id's epochs end, as Kafka's do; then it takes a new id.
 const LAST_EPOCH: ProducerEpoch = ProducerEpoch(i16::MAX as u32);
+
+/// A leader forgets a producer that has been silent for `producer.id.expiration.ms` (I9), a day by default.
+/// Nobody sets it this low.
+const SURELY_REMEMBERED: Duration = Duration::from_secs(60);
 
 /// A producer id from the cluster; later ones have higher numbers. A partition counts its epoch up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,9 +49,12 @@ pub(crate) struct Sequences {
     next: Sequence,
     /// No new stamps in this session: what the leader expects next is unknown.
     ended: bool,
-    /// The leader has acknowledged a batch of this session. Until then it takes any sequence as the first
-    /// one (I6), so that a second batch would be accepted although the first was refused.
+    /// The leader has acknowledged a batch of this session, and has not forgotten it. Otherwise it takes any
+    /// sequence as the first one (I6), so that a second batch would be accepted although the first was
+    /// refused.
     established: bool,
+    /// When, and to whom, a batch was sent last.
+    last_sent: Option<(Instant, Leadership)>,
     /// Stamps of this session were refused with a gap before them: surely none was appended.
     void: bool,
     /// Somebody else has this producer id in a higher epoch.
@@ -53,6 +62,18 @@ pub(crate) struct Sequences {
 }
 
 impl Sequences {
+    /// A batch is about to be sent. `quiet`: nothing of this partition is on its way. A leader that has just
+    /// been elected, out of turn perhaps (R15), or that has heard nothing for long (I9), may not know this
+    /// session.
+    pub(crate) fn turn_to(&mut self, leadership: Leadership, now: Instant, quiet: bool) {
+        if quiet {
+            self.established &= self.last_sent.is_some_and(|(at, leader)| {
+                leader == leadership && now.saturating_duration_since(at) < SURELY_REMEMBERED
+            });
+        }
+        self.last_sent = Some((now, leadership));
+    }
+
     /// The stamp for a batch of `records` records that has `stamp` from before. `quiet`: nothing of this
     /// partition is on its way. `offered`: the newest session there is.
     pub(crate) fn stamp(
@@ -77,7 +98,10 @@ impl Sequences {
             }
             match self.next_session(offered) {
                 None => return Stamping::NeedSession,
-                next => *self = Self { session: next, ..Self::default() },
+                next => {
+                    let last_sent = self.last_sent;
+                    *self = Self { session: next, last_sent, ..Self::default() };
+                }
             }
         }
         let session = self.session.expect("adopted above if there was none");
@@ -132,6 +156,7 @@ impl Sequences {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use troupe_proto::ids::{LeaderEpoch, NodeId};
 
     fn session(number: u64) -> Session {
         Session { number, id: ProducerId(100 + number), epoch: ProducerEpoch(0) }
@@ -159,6 +184,33 @@ mod tests {
         sequences.next = Sequence(Sequence::MODULUS - 1);
         stamped(sequences.stamp(None, 2, false, None));
         assert_eq!(sequences.next, Sequence(1));
+    }
+
+    /// I6, I9, R15: it would take the second batch without the first.
+    #[test]
+    fn a_leader_that_may_have_forgotten_the_session_gets_one_batch_alone() {
+        let now = Instant::now();
+        let leader = |epoch| Leadership { node: NodeId(1), epoch: LeaderEpoch(epoch) };
+        let mut sequences = Sequences::default();
+        sequences.turn_to(leader(1), now, true);
+        let first = stamped(sequences.stamp(None, 3, true, Some(session(1))));
+        sequences.placed(first);
+        let cases = [
+            (leader(1), Duration::ZERO, true, true),
+            (leader(1), SURELY_REMEMBERED - Duration::from_secs(1), true, true),
+            (leader(1), SURELY_REMEMBERED, false, true),
+            (leader(1), SURELY_REMEMBERED, true, false),
+            (leader(2), Duration::ZERO, true, false),
+        ];
+        for (leader, silent, quiet, remembered) in cases {
+            sequences.last_sent =
+                Some((now, Leadership { node: NodeId(1), epoch: LeaderEpoch(1) }));
+            sequences.established = true;
+            sequences.turn_to(leader, now + silent, quiet);
+            stamped(sequences.stamp(None, 1, true, None));
+            let second = sequences.stamp(None, 1, false, None);
+            assert_eq!(second != Stamping::Wait, remembered, "{leader:?} {silent:?}");
+        }
     }
 
     /// I4: a retry is recognised only under its own numbers.

@@ -1,6 +1,6 @@
 //! What an answer, a timeout or the end means for the batches of a queue.
 
-use super::{Failure, Queue, Settled};
+use super::{Failure, Queue, Retry, Settled};
 use crate::error::ClientError;
 use crate::producer::batch::{Batch, Content, Encoded, Status, batch_len};
 use crate::producer::delivery::{Outcome, Placed};
@@ -64,8 +64,24 @@ impl Queue {
     fn leave_flight(&mut self) {
         self.in_flight -= 1;
         if self.in_flight == 0 {
-            self.stream = None;
+            self.destination = None;
+            self.outdated_since = None;
         }
+    }
+
+    /// Takes everything out of flight: it was sent to a leadership that has ended, and no answer from there
+    /// counts any more. What became of it is unknown, so it goes again, in order and as it was (I4).
+    pub(crate) fn call_back(&mut self, failure: Failure) -> Vec<Settled> {
+        for index in 0..self.batches.len() {
+            if self.batches[index].is_in_flight() {
+                self.batches[index].status = Status::Waiting;
+                self.batches[index].maybe_done = true;
+                self.leave_flight();
+                let error = ClientError::outcome_unknown("its leader leads no more");
+                self.retry(index, error, failure);
+            }
+        }
+        self.pop_settled()
     }
 
     fn retry(&mut self, index: usize, error: ClientError, failure: Failure) {
@@ -74,13 +90,13 @@ impl Queue {
             self.settle(index, Err(error));
             return;
         }
-        let backoff = self.rules.backoff(batch.attempts, failure.chance);
+        let backoff = self.rules.backoff(error.reason(), batch.failures, failure.chance);
         batch.attempts += 1;
+        batch.failures += 1;
         batch.last_error = Some(error);
-        if !failure.new_leader {
-            let retry_at = failure.now + backoff;
-            self.retry_at = Some(self.retry_at.map_or(retry_at, |before| before.max(retry_at)));
-        }
+        let (at, failed) = (failure.now + backoff, batch.sent_to);
+        let before = self.retry.filter(|before| before.failed == failed).map(|before| before.at);
+        self.retry = Some(Retry { at: before.map_or(at, |before| before.max(at)), failed });
     }
 
     /// P20. The pieces share the batch's sequences and its place; it does not count as a retry.
@@ -106,6 +122,8 @@ impl Queue {
                 status: Status::Waiting,
                 stamp,
                 attempts: batch.attempts,
+                sent_to: batch.sent_to,
+                failures: batch.failures,
                 maybe_done: batch.maybe_done,
                 last_error: batch.last_error.clone(),
             };
