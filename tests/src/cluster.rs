@@ -14,8 +14,10 @@ use std::net::TcpListener;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tempfile::TempDir;
+use tokio::sync::Mutex;
 use tonic::transport::{Channel, Endpoint};
 
 /// How long a call of the harness may take: a node that stands still must not hold it up.
@@ -37,6 +39,7 @@ struct Member {
     serve: Serve,
     data: PathBuf,
     address: String,
+    controller: String,
     process: Option<Process>,
     paused: bool,
     /// Of each of its lives.
@@ -48,6 +51,18 @@ impl Cluster {
     /// are pairs `key=value`, for every node.
     pub async fn start(settings: &[&str]) -> Cluster {
         Cluster::of(3, settings).await
+    }
+
+    /// One that the tests of this process share, while any of them runs. Nothing is done to its nodes.
+    pub async fn shared() -> Arc<Cluster> {
+        static SHARED: Mutex<Weak<Cluster>> = Mutex::const_new(Weak::new());
+        let mut shared = SHARED.lock().await;
+        if let Some(cluster) = shared.upgrade() {
+            return cluster;
+        }
+        let cluster = Arc::new(Cluster::start(&[]).await);
+        *shared = Arc::downgrade(&cluster);
+        cluster
     }
 
     /// The same of any number.
@@ -100,6 +115,7 @@ impl Cluster {
                 },
                 data: directory.path().join(format!("node-{}", index + 1)),
                 address: listener,
+                controller: address(ports[3 * index]),
                 process: None,
                 paused: false,
                 said: Vec::new(),
@@ -147,6 +163,11 @@ impl Cluster {
         &self.member(id).address
     }
 
+    /// `host:port` of a node's controller listener.
+    pub fn controller_address(&self, id: i32) -> &str {
+        &self.member(id).controller
+    }
+
     pub fn addresses(&self) -> Vec<String> {
         self.members.iter().map(|member| member.address.clone()).collect()
     }
@@ -168,9 +189,12 @@ impl Cluster {
 
     /// A connection that is made when it is used, and whose calls do not take long.
     pub fn channel(&self, id: i32) -> Channel {
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.address(id)));
-        let endpoint = endpoint.expect("an address is host:port");
-        endpoint.connect_timeout(CALL).timeout(CALL).connect_lazy()
+        lazy(self.address(id))
+    }
+
+    /// The same, to the controller listener.
+    pub fn controller_channel(&self, id: i32) -> Channel {
+        lazy(self.controller_address(id))
     }
 
     fn process(&self, id: i32) -> &Process {
@@ -363,6 +387,12 @@ impl Member {
         self.said.push(starting.said());
         starting
     }
+}
+
+fn lazy(address: &str) -> Channel {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"));
+    let endpoint = endpoint.expect("an address is host:port");
+    endpoint.connect_timeout(CALL).timeout(CALL).connect_lazy()
 }
 
 /// Ports that nobody listens on at the moment.

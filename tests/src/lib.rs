@@ -32,5 +32,5 @@ pub use patience::{PATIENCE, eventually, eventually_or_why};
 pub use process::{Exit, Process, Serve, binary, clients_directory};
 pub use replicas::ReplicaLog;
 pub use sample::{Sample, samples, seed};
-pub use server::{Server, batch_of, reason_of};
+pub use server::{Server, batch_of, partition_of, reason_of};
 pub use skip::{in_ci, skip};

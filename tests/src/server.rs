@@ -121,16 +121,26 @@ impl Server {
         batch: RecordBatch,
         acks: Acks,
     ) -> PartitionProduceResult {
-        let partition = TopicPartition { topic: topic.to_owned(), partition, ..Default::default() };
-        let request = ProduceRequest {
-            acks: acks.into(),
-            partitions: vec![PartitionProduce {
-                partition: Some(partition),
+        self.produce_as(
+            PartitionProduce {
+                partition: Some(partition_of(topic, partition)),
                 leader_epoch: None,
                 batch: Some(batch),
-            }],
-            ..Default::default()
-        };
+            },
+            acks,
+            0,
+        )
+        .await
+    }
+
+    /// The same with all that a client may say; `timeout_ms` 0 is the default.
+    pub async fn produce_as(
+        &self,
+        one: PartitionProduce,
+        acks: Acks,
+        timeout_ms: u32,
+    ) -> PartitionProduceResult {
+        let request = ProduceRequest { acks: acks.into(), timeout_ms, partitions: vec![one] };
         let answer = self.log().produce(request).await.expect("produce answers per partition");
         let mut results = answer.into_inner().results;
         assert_eq!(results.len(), 1, "one partition, one result");
@@ -157,6 +167,11 @@ impl Server {
         }
         records
     }
+}
+
+/// Whichever topic has the name now.
+pub fn partition_of(topic: &str, partition: i32) -> TopicPartition {
+    TopicPartition { topic: topic.to_owned(), partition, ..Default::default() }
 }
 
 fn start_at_earliest() -> troupe_proto::v1::StartPosition {
