@@ -5,7 +5,9 @@ use crate::control::Control;
 use crate::metrics::NodeMetrics;
 use crate::partition::{PartitionHandle, Supervisor};
 use crate::peers::Peers;
+use crate::pulse::Pulse;
 use crate::registry::Registry;
+use crate::replication::Replicator;
 use actix::Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
@@ -33,8 +35,14 @@ pub struct Context {
     pub producer_ids: ProducerIds,
     /// The way to other brokers.
     pub peers: Peers,
+    /// By shard: the streams from the leaders of what is followed here.
+    pub replicators: Vec<Arc<Replicator>>,
+    /// Whether this process may promise anything.
+    pub pulse: Arc<Pulse>,
     /// Cancelled when the node begins to stop.
     pub shutdown: CancellationToken,
+    /// Cancelled when the node has stopped.
+    pub gone: CancellationToken,
 }
 
 impl Context {

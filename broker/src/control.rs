@@ -74,9 +74,13 @@ impl Control {
     }
 
     /// A new registration.
-    #[expect(dead_code, reason = "for sessions, which come next")]
     pub fn set_broker_epoch(&self, broker_epoch: BrokerEpoch) {
         self.identity.send_modify(|identity| identity.broker_epoch = broker_epoch);
+    }
+
+    /// The cluster's id is known; a node alone draws it when it starts.
+    pub fn set_cluster_id(&self, cluster_id: &str) {
+        self.identity.send_modify(|identity| cluster_id.clone_into(&mut identity.cluster_id));
     }
 
     /// The active controller, as far as this node knows.
@@ -88,13 +92,11 @@ impl Control {
     }
 
     /// Who decides was heard from a voter; for a broker without a controller of its own.
-    #[expect(dead_code, reason = "for sessions, which come next")]
     pub fn hear(&self, controller: Option<NodeId>) {
         self.heard.send_if_modified(|heard| std::mem::replace(heard, controller) != controller);
     }
 
     /// Every voter, in the order of the configuration.
-    #[expect(dead_code, reason = "for sessions, which come next")]
     pub fn voters(&self) -> &[Voter] {
         &self.voters
     }

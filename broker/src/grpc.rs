@@ -7,5 +7,5 @@ mod message;
 pub use body::{Outgoing, ResponseBody, response};
 pub use message::{
     Field, MessageReader, Requests, decode, encode, encode_all_with_payload, encode_with_payload,
-    fields,
+    encode_with_pieces, fields,
 };

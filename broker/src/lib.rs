@@ -22,9 +22,12 @@ mod node;
 mod page_cache;
 mod partition;
 mod peers;
+mod pulse;
 mod registry;
+mod replication;
 mod server;
 mod service;
+mod wishes;
 
 pub use allocator::tune_allocator;
 pub use config::{ConfigFaults, NodeConfig};

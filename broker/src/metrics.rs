@@ -63,6 +63,8 @@ impl NodeMetrics {
             batches_in: of("troupe_batches_in_total"),
             bytes_in: of("troupe_bytes_in_total"),
             bytes_out: of("troupe_bytes_out_total"),
+            records_replicated: of("troupe_records_replicated_total"),
+            bytes_replicated: of("troupe_bytes_replicated_total"),
             produce_seconds: self.produce_seconds.clone(),
             node: self.node.clone(),
             topic,
@@ -81,6 +83,8 @@ pub struct TopicMetrics {
     batches_in: Counter,
     bytes_in: Counter,
     bytes_out: Counter,
+    records_replicated: Counter,
+    bytes_replicated: Counter,
     produce_seconds: Histogram,
     node: String,
     topic: String,
@@ -92,6 +96,12 @@ impl TopicMetrics {
         self.records_in.increment(records.into());
         self.batches_in.increment(1);
         self.bytes_in.increment(bytes as u64);
+    }
+
+    /// Batches came from the leader.
+    pub fn replicated(&self, records: u32, bytes: usize) {
+        self.records_replicated.increment(records.into());
+        self.bytes_replicated.increment(bytes as u64);
     }
 
     /// Batches left for a reader.

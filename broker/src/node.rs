@@ -4,13 +4,16 @@
 //! Owns the threads, the data directory's lock and the order of starting and stopping. Stopping drains:
 //! long streams are ended, what was appended is flushed and answered, logs are closed cleanly.
 
+mod controllers;
 mod reconcile;
 mod running;
+mod session;
+mod sockets;
 
 use crate::NodeConfig;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +33,15 @@ pub enum StartError {
         metadata = metadata.display()
     )]
     ForeignPartitions { metadata: PathBuf, count: usize },
+    #[error("controller.quorum.voters: {0}")]
+    Voters(#[from] troupe_controller::VotersError),
+    #[error(
+        "the data directory is not formatted, and cluster.id is not set: a cluster's nodes have to agree on \
+         one; `troupe storage format` writes it, `troupe storage random-uuid` makes one"
+    )]
+    NotFormatted,
+    #[error("this node cannot be a part of the quorum: {0}")]
+    Quorum(troupe_controller::ControllerStartError),
     #[error("the node cannot register with the controller: {0}")]
     Register(troupe_proto::error::Error),
     #[error("no thread could be started: {0}")]
@@ -37,6 +49,9 @@ pub enum StartError {
     #[error("the node stopped while it was starting")]
     Stopped,
 }
+
+/// Where in the data directory the controller keeps its log.
+const METADATA_DIR: &str = "metadata";
 
 /// Where a node that started can be reached.
 #[derive(Clone, Debug)]
@@ -46,34 +61,63 @@ struct Addresses {
     cluster_id: String,
 }
 
+/// How far a node is.
+#[derive(Clone, Debug)]
+enum Progress {
+    Joining,
+    Ready,
+    Failed(Arc<StartError>),
+}
+
+/// What a node is told in the end.
+#[derive(Clone, Debug, Default)]
+struct Ending {
+    gracefully: CancellationToken,
+    at_once: CancellationToken,
+}
+
+impl Ending {
+    async fn begun(&self) {
+        tokio::select! {
+            () = self.gracefully.cancelled() => {}
+            () = self.at_once.cancelled() => {}
+        }
+    }
+}
+
 /// A running node. Dropping it stops it too.
 pub struct Node {
     addresses: Addresses,
-    stop: CancellationToken,
+    ending: Ending,
+    progress: watch::Receiver<Progress>,
     stopped: watch::Receiver<bool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Node {
-    /// Starts a node on threads of its own and returns when it serves.
+    /// Starts a node on threads of its own. A node alone serves when this returns; one of several listens, and
+    /// serves when [`Node::ready`] says so: that takes a majority of the controllers.
     pub fn start(config: NodeConfig) -> Result<Node, StartError> {
         raise_descriptor_limit();
         let directory = troupe_log::DataDirectory::open(&config.log_dir)?;
-        let stop = CancellationToken::new();
+        let ending = Ending::default();
+        let (progress_sender, progress) = watch::channel(Progress::Joining);
         let (started, outcome) = mpsc::sync_channel(1);
         let (stopped_sender, stopped) = watch::channel(false);
         let thread = {
-            let stop = stop.clone();
+            let ending = ending.clone();
             std::thread::Builder::new()
                 .name("node".to_owned())
                 .spawn(move || {
-                    running::run(config, directory, stop, started);
+                    running::run(config, directory, ending, started, progress_sender);
                     stopped_sender.send_replace(true);
                 })
                 .map_err(StartError::Thread)?
         };
         match outcome.recv() {
-            Ok(Ok(addresses)) => Ok(Node { addresses, stop, stopped, thread: Some(thread) }),
+            Ok(Ok(addresses)) => {
+                Ok(Node { addresses, ending, progress, stopped, thread: Some(thread) })
+            }
             failed => {
                 // The thread ends by itself; a panic in it has been printed.
                 let _ = thread.join();
@@ -99,6 +143,20 @@ impl Node {
         &self.addresses.cluster_id
     }
 
+    /// Resolves when the node serves.
+    ///
+    /// # Errors
+    /// It will not: why.
+    pub async fn ready(&self) -> Result<(), Arc<StartError>> {
+        let mut progress = self.progress.clone();
+        let joined = progress.wait_for(|progress| !matches!(progress, Progress::Joining)).await;
+        match joined.as_deref() {
+            Ok(Progress::Ready) => Ok(()),
+            Ok(Progress::Failed(error)) => Err(Arc::clone(error)),
+            Ok(Progress::Joining) | Err(_) => Err(Arc::new(StartError::Stopped)),
+        }
+    }
+
     /// Resolves when the node has stopped, by itself or not.
     pub async fn failed(&self) {
         let mut stopped = self.stopped.clone();
@@ -111,8 +169,15 @@ impl Node {
         self.halt();
     }
 
+    /// Stops without a goodbye, as if the process had been killed, except that this returns when its data
+    /// directory can be opened again.
+    pub fn kill(mut self) {
+        self.ending.at_once.cancel();
+        self.halt();
+    }
+
     fn halt(&mut self) {
-        self.stop.cancel();
+        self.ending.gracefully.cancel();
         if let Some(thread) = self.thread.take() {
             // A panic in it has been printed.
             let _ = thread.join();

@@ -9,6 +9,7 @@ mod guard;
 mod handle;
 mod message;
 mod opening;
+mod replication;
 mod responder;
 mod supervisor;
 #[cfg(test)]
@@ -18,9 +19,12 @@ mod upkeep;
 pub use board::{ActorState, Board};
 pub use flusher::Flusher;
 pub use handle::{AppendRequest, CROWD_PATIENCE, PartitionHandle, REBUILD_PATIENCE};
-pub use message::{Appended, Die, FoundOffset, OffsetQuery, ReadAnswer};
+pub use message::{
+    Appended, CloseFollower, Die, FollowerReport, FoundOffset, FromLeader, IsrAnswer, LeaderSays,
+    OffsetQuery, OpenFollower, PushOn, ReadAnswer,
+};
 pub use opening::now;
 pub use responder::Responder;
 pub use supervisor::{
-    PartitionSetup, RetirePartition, Revive, StartPartition, Supervisor, UpdatePartition,
+    PartitionSetup, RetirePartition, Revive, Shared, StartPartition, Supervisor, UpdatePartition,
 };

@@ -68,6 +68,21 @@ pub fn was_not_sent(status: &Status) -> bool {
 
 /// A connection to `host:port`, made when it is first used and again when it breaks.
 pub fn lazy_channel(address: &str) -> Result<Channel, Error> {
+    Ok(endpoint(address)?.connect_lazy())
+}
+
+/// A connection to `host:port` for one bulk stream, made now.
+///
+/// # Errors
+/// `LEADER_NOT_AVAILABLE`: nobody listens there, or nobody answers in time.
+pub async fn connect_bulk(address: &str) -> Result<Channel, Error> {
+    endpoint(address)?.connect().await.map_err(|error| {
+        let message = format!("cannot connect to {address}: {error}");
+        Error::new(ErrorCode::LeaderNotAvailable, message)
+    })
+}
+
+fn endpoint(address: &str) -> Result<Endpoint, Error> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
         let message = format!("`{address}` is no address of a node: {error}");
         Error::new(ErrorCode::InvalidRequest, message)
@@ -80,6 +95,5 @@ pub fn lazy_channel(address: &str) -> Result<Channel, Error> {
         .keep_alive_while_idle(true)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_frame_size(MAX_FRAME_BYTES)
-        .connect_lazy())
+        .max_frame_size(MAX_FRAME_BYTES))
 }

@@ -109,6 +109,11 @@ impl Registry {
         self.topics.store(Arc::new(topics));
     }
 
+    /// The metadata offset that the picture reflects, and every change of it.
+    pub fn applied(&self) -> watch::Receiver<Option<MetadataOffset>> {
+        self.applied.subscribe()
+    }
+
     /// Waits until the picture reflects the metadata log up to `offset`.
     pub async fn reached(&self, offset: MetadataOffset) {
         let mut applied = self.applied.subscribe();

@@ -1,6 +1,7 @@
 //! The gRPC server: one listener and one HTTP/2 server on each shard, all on the same port.
 
 use crate::context::Context;
+use crate::replication::ReplicationService;
 use crate::service::{Chaos, Cluster, EventBus, LogService, Metadata, Topics, health};
 use actix::Arbiter;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -9,9 +10,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
-use tonic::service::Routes;
+use tonic::service::{Routes, RoutesBuilder};
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use troupe_controller::{ControllerEndpoint, RaftEndpoint};
 use troupe_proto::admin::v1::cluster_service_server::ClusterServiceServer;
 use troupe_proto::admin::v1::topic_service_server::TopicServiceServer;
 use troupe_proto::chaos::v1alpha1::chaos_service_server::ChaosServiceServer;
@@ -80,6 +82,46 @@ pub fn serve(
     servers
 }
 
+/// Serves the controller listener on a thread of its own: the quorum, sessions, and what is forwarded here to be
+/// decided.
+pub fn serve_control(
+    context: &Arc<Context>,
+    listeners: Listeners,
+    thread: &Arbiter,
+    raft: RaftEndpoint,
+    sessions: ControllerEndpoint,
+) {
+    for listener in listeners.sockets {
+        let (context, raft, sessions) = (Arc::clone(context), raft.clone(), sessions.clone());
+        thread.spawn(async move {
+            let served = async {
+                let incoming = TcpIncoming::from(tokio::net::TcpListener::from_std(listener)?)
+                    .with_nodelay(Some(true));
+                let gone = context.gone.clone();
+                let mut routes = Routes::builder();
+                admin_routes(&context, &mut routes).await?;
+                routes.add_service(raft.into_service()).add_service(sessions.into_service());
+                let server = builder().add_routes(routes.routes());
+                server.serve_with_incoming_shutdown(incoming, gone.cancelled_owned()).await?;
+                Ok::<_, Box<dyn std::error::Error>>(())
+            };
+            if let Err(error) = served.await {
+                tracing::error!(%error, "the controller listener stopped");
+            }
+        });
+    }
+}
+
+fn builder() -> Server {
+    Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(MAX_FRAME_BYTES)
+        .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+}
+
 async fn serve_shard(
     context: Arc<Context>,
     listener: TcpListener,
@@ -88,13 +130,7 @@ async fn serve_shard(
         TcpIncoming::from(tokio::net::TcpListener::from_std(listener)?).with_nodelay(Some(true));
     let shutdown = context.shutdown.clone();
     let routes = routes(context).await?;
-    Server::builder()
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_frame_size(MAX_FRAME_BYTES)
-        .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+    builder()
         .add_routes(routes)
         .serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned())
         .await?;
@@ -102,25 +138,35 @@ async fn serve_shard(
 }
 
 async fn routes(context: Arc<Context>) -> Result<Routes, Box<dyn std::error::Error>> {
-    let health_service = health(&context).await;
+    let max_request = context.config.max_request_bytes.0 as usize;
+    let event_bus = EventBusServiceServer::new(EventBus::new(Arc::clone(&context)))
+        .max_decoding_message_size(max_request);
+    let mut routes = Routes::builder();
+    admin_routes(&context, &mut routes).await?;
+    routes
+        .add_service(event_bus)
+        .add_service(LogService::new(Arc::clone(&context)))
+        .add_service(ReplicationService::new(context));
+    Ok(routes.routes())
+}
+
+/// What every listener serves.
+async fn admin_routes(
+    context: &Arc<Context>,
+    routes: &mut RoutesBuilder,
+) -> Result<(), Box<dyn std::error::Error>> {
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(troupe_proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let max_request = context.config.max_request_bytes.0 as usize;
-    let event_bus = EventBusServiceServer::new(EventBus::new(Arc::clone(&context)))
-        .max_decoding_message_size(max_request);
-    let mut routes = Routes::builder();
     routes
-        .add_service(health_service)
+        .add_service(health(context).await)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
-        .add_service(event_bus)
-        .add_service(LogService::new(Arc::clone(&context)))
-        .add_service(MetadataServiceServer::new(Metadata::new(Arc::clone(&context))))
-        .add_service(TopicServiceServer::new(Topics::new(Arc::clone(&context))))
-        .add_service(ClusterServiceServer::new(Cluster::new(Arc::clone(&context))))
-        .add_service(ChaosServiceServer::new(Chaos::new(context)));
-    Ok(routes.routes())
+        .add_service(MetadataServiceServer::new(Metadata::new(Arc::clone(context))))
+        .add_service(TopicServiceServer::new(Topics::new(Arc::clone(context))))
+        .add_service(ClusterServiceServer::new(Cluster::new(Arc::clone(context))))
+        .add_service(ChaosServiceServer::new(Chaos::new(Arc::clone(context))));
+    Ok(())
 }

@@ -226,10 +226,13 @@ impl Answers {
             self.over = true;
             return Some(Err(error.into()));
         }
+        // Before the delta, which then reaches at least as far.
+        let metadata_offset = self.images.borrow().next_offset().0;
         let milliseconds = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
         Some(Ok(pb::BrokerSessionResponse {
             fenced: verdict.fenced,
             may_stop: verdict.may_stop,
+            metadata_offset,
             metadata: self.delta(),
             heartbeat_interval_ms: opening.map_or(0, |timings| milliseconds(timings.heartbeat)),
             session_timeout_ms: opening.map_or(0, |timings| milliseconds(timings.timeout)),

@@ -72,6 +72,14 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
+    /// The newest snapshot that can be read, and the offset at which it holds. Damaged ones are removed.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn newest_producer_snapshot(&mut self) -> Result<Option<(Offset, Bytes)>, LogError> {
+        load_newest(&self.place, &mut self.snapshots)
+    }
+
     /// Offsets of the snapshots at hand, ascending.
     pub fn producer_snapshots(&self) -> &[Offset] {
         &self.snapshots

@@ -55,6 +55,8 @@ pub struct ClusterPolicy {
     pub num_partitions: u32,
     /// `default.replication.factor`: for topics created without one (T3).
     pub default_replication_factor: u32,
+    /// `min.insync.replicas`: for topics created without it; the topic keeps it.
+    pub min_insync_replicas: u32,
     /// `delete.topic.enable` (T7).
     pub delete_topic_enable: bool,
 }
@@ -64,6 +66,7 @@ impl Default for ClusterPolicy {
         ClusterPolicy {
             num_partitions: 1,
             default_replication_factor: 1,
+            min_insync_replicas: 1,
             delete_topic_enable: true,
         }
     }

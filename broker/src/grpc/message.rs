@@ -145,6 +145,28 @@ pub fn encode_with_payload(message: &impl Message, tag: u32, payload: Bytes) -> 
     [head.freeze(), payload]
 }
 
+/// The same with a payload in pieces; what goes out is put behind `out`.
+pub fn encode_with_pieces(
+    message: &impl Message,
+    tag: u32,
+    payload: Vec<Bytes>,
+    out: &mut Vec<Bytes>,
+) {
+    let payload_len: usize = payload.iter().map(Bytes::len).sum();
+    if payload_len == 0 {
+        return out.push(encode(message));
+    }
+    let framing = key_len(tag) + encoded_len_varint(payload_len as u64);
+    let head_len = message.encoded_len() + framing;
+    let mut head = BytesMut::with_capacity(PREFIX_LEN + head_len);
+    put_prefix(head_len + payload_len, &mut head);
+    message.encode_raw(&mut head);
+    encode_key(tag, WireType::LengthDelimited, &mut head);
+    encode_varint(payload_len as u64, &mut head);
+    out.push(head.freeze());
+    out.extend(payload);
+}
+
 /// A message that consists of a repeated field `tag`, each item as in [`encode_with_payload`].
 pub fn encode_all_with_payload<M: Message>(
     tag: u32,
@@ -209,6 +231,20 @@ mod tests {
         let joined = frames.concat();
         let whole = FetchStreamResponse { batches: Some(batches), ..head };
         assert_eq!(joined, encode(&whole));
+    }
+
+    #[test]
+    fn a_payload_in_pieces_is_the_same_message() {
+        use troupe_proto::wire::ReplicatePartitionsResponse;
+        let head = ReplicatePartitionsResponse { channel: 3, ..Default::default() };
+        for pieces in [vec![], vec![&b"one"[..]], vec![&b"one"[..], b"", b"two"]] {
+            let batches = pieces.concat();
+            let mut out = Vec::new();
+            let pieces = pieces.into_iter().map(Bytes::copy_from_slice).collect();
+            encode_with_pieces(&head, 15, pieces, &mut out);
+            let whole = ReplicatePartitionsResponse { batches: batches.into(), ..head.clone() };
+            assert_eq!(out.concat(), encode(&whole));
+        }
     }
 
     #[test]

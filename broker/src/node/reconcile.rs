@@ -7,23 +7,27 @@ use crate::partition::{
     Board, PartitionHandle, PartitionSetup, RetirePartition, StartPartition, UpdatePartition,
 };
 use crate::registry::{TopicEntry, Topics};
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use troupe_log::DataDirectory;
-use troupe_machines::cluster::{ClusterImage, Partition, Topic};
-use troupe_machines::replica::LeaderState;
-use troupe_proto::ids::PartitionId;
+use troupe_machines::cluster::{Broker, ClusterImage, Partition, Topic};
+use troupe_machines::replica::PartitionState;
+use troupe_proto::ids::{BrokerEpoch, NodeId, PartitionId};
 
 pub(super) struct Reconciler {
     context: Arc<Context>,
     directory: Arc<DataDirectory>,
+    /// Who may be in sync, as last told.
+    eligible: Mutex<BTreeMap<NodeId, BrokerEpoch>>,
 }
 
 impl Reconciler {
     pub fn new(context: Arc<Context>, directory: Arc<DataDirectory>) -> Self {
-        Self { context, directory }
+        Self { context, directory, eligible: Mutex::default() }
     }
 
     /// Follows the image until the node stops.
@@ -58,41 +62,71 @@ impl Reconciler {
                 self.delete(&entry).await;
             }
         }
+        let eligible_changed = self.note_eligible(image);
         for topic in image.topics() {
             match topics.get(&topic.name) {
-                Some(entry) if Arc::ptr_eq(&entry.described, topic) => {}
+                Some(entry) if Arc::ptr_eq(&entry.described, topic) && !eligible_changed => {}
                 known => {
-                    let entry = self.entry(topic, known.map(Arc::as_ref));
+                    let entry = self.entry(image, topic, known.map(Arc::as_ref), eligible_changed);
                     topics.insert(Arc::clone(&topic.name), Arc::new(entry));
                 }
             }
         }
-        let partitions = topics.values().map(|topic| topic.partitions.len()).sum::<usize>();
+        let partitions = topics.values().map(|topic| topic.replicas().count()).sum::<usize>();
         self.context.metrics.topics.set(topics.len() as f64);
         self.context.metrics.partitions.set(partitions as f64);
         registry.replace(topics, image.next_offset());
     }
 
-    /// A topic's entry; its partitions are started or told what changed.
-    fn entry(&self, topic: &Arc<Topic>, known: Option<&TopicEntry>) -> TopicEntry {
+    /// Whether other brokers may be in sync than before, which leaders have to know.
+    fn note_eligible(&self, image: &ClusterImage) -> bool {
+        let eligible: BTreeMap<NodeId, BrokerEpoch> = image
+            .brokers()
+            .filter(|broker| broker.is_active())
+            .map(|broker| (broker.node_id, broker.epoch))
+            .collect();
+        let mut known = self.eligible.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = *known != eligible;
+        *known = eligible;
+        changed
+    }
+
+    /// A topic's entry; its partitions are started, or told what changed.
+    fn entry(
+        &self,
+        image: &ClusterImage,
+        topic: &Arc<Topic>,
+        known: Option<&TopicEntry>,
+        eligible_changed: bool,
+    ) -> TopicEntry {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
-        let metrics = Arc::new(self.context.metrics.topic(&topic.name));
+        let metrics = OnceCell::new();
+        let config_changed =
+            known.is_none_or(|known| !Arc::ptr_eq(&known.described.config, &topic.config));
         for (partition, number) in topic.partitions.iter().zip(0..) {
+            if !partition.replicas.contains(&self.context.node_id) {
+                partitions.push(None);
+                continue;
+            }
             let key = topic.key(PartitionId(number));
-            let handle = match known
+            let before = known.and_then(|known| known.described.partition(key.partition));
+            let handle = known
                 .and_then(|entry| entry.partitions.get(number as usize))
-                .and_then(Option::as_ref)
-            {
+                .and_then(Option::as_ref);
+            partitions.push(Some(match handle {
                 Some(handle) => {
-                    self.tell(handle, topic, partition);
+                    if eligible_changed || config_changed || before != Some(partition) {
+                        self.tell(handle, topic, state(image, partition));
+                    }
                     Arc::clone(handle)
                 }
                 None => {
-                    let board = Board::new(key, Arc::clone(&topic.name), Arc::clone(&metrics));
-                    self.start(board, topic, partition)
+                    let metrics =
+                        metrics.get_or_init(|| Arc::new(self.context.metrics.topic(&topic.name)));
+                    let board = Board::new(key, Arc::clone(&topic.name), Arc::clone(metrics));
+                    self.start(board, topic, state(image, partition))
                 }
-            };
-            partitions.push(Some(handle));
+            }));
         }
         TopicEntry {
             id: topic.id,
@@ -102,7 +136,12 @@ impl Reconciler {
         }
     }
 
-    fn start(&self, board: Board, topic: &Topic, partition: &Partition) -> Arc<PartitionHandle> {
+    fn start(
+        &self,
+        board: Board,
+        topic: &Topic,
+        state: Arc<PartitionState>,
+    ) -> Arc<PartitionHandle> {
         let key = board.key;
         // Spreads the partitions of one topic, and the first partitions of many topics.
         let spread = key.topic_id.0.as_u128() as usize;
@@ -111,7 +150,7 @@ impl Reconciler {
         let setup = PartitionSetup {
             dir: self.directory.partition_dir(&topic.name, key.partition),
             config: Arc::clone(&topic.config),
-            leader_state: leader_state(partition),
+            state,
         };
         // One message for each partition, from the loop that alone starts them.
         self.context.supervisors[shard]
@@ -119,11 +158,11 @@ impl Reconciler {
         handle
     }
 
-    fn tell(&self, handle: &PartitionHandle, topic: &Topic, partition: &Partition) {
+    fn tell(&self, handle: &PartitionHandle, topic: &Topic, state: Arc<PartitionState>) {
         self.context.supervisors[handle.shard].do_send(UpdatePartition {
             key: handle.key(),
             config: Arc::clone(&topic.config),
-            leader_state: leader_state(partition),
+            state,
         });
     }
 
@@ -158,12 +197,18 @@ impl Reconciler {
     }
 }
 
-fn leader_state(partition: &Partition) -> LeaderState {
-    LeaderState {
+/// What the machine has to know of a partition.
+fn state(image: &ClusterImage, partition: &Partition) -> Arc<PartitionState> {
+    let active = |node: &NodeId| image.broker(*node).filter(|broker| broker.is_active());
+    let named = |broker: &Broker| (broker.node_id, broker.epoch);
+    Arc::new(PartitionState {
+        leader: partition.leader,
         leader_epoch: partition.leader_epoch,
+        partition_epoch: partition.partition_epoch,
         replicas: partition.replicas.clone(),
         isr: partition.isr.clone(),
-    }
+        eligible: partition.replicas.iter().filter_map(active).map(named).collect(),
+    })
 }
 
 async fn delete_later(directory: Arc<DataDirectory>, paths: Vec<PathBuf>, delay: Duration) {

@@ -1,24 +1,31 @@
 //! The life of a node, from its first thread to its last.
+//!
+//! A node alone serves when it has started. One of several has started when its listeners stand: it takes part in
+//! the quorum at once, and serves clients when the cluster has taken it in.
 
+use super::controllers::{ControlThread, Controllers};
 use super::reconcile::{Reconciler, retire};
-use super::{Addresses, StartError};
+use super::session::Session;
+use super::sockets::Sockets;
+use super::{Addresses, Ending, Progress, StartError};
 use crate::context::{Context, ProducerIds};
 use crate::control::{Control, Identity};
 use crate::metrics::NodeMetrics;
-use crate::partition::{Flusher, Supervisor};
-use crate::peers::Peers;
+use crate::partition::{Flusher, Shared, Supervisor};
+use crate::pulse::Pulse;
 use crate::registry::Registry;
+use crate::replication::Replicator;
+use crate::wishes::{WishQueue, wishes};
 use crate::{NodeConfig, http, server};
 use actix::{Actor, Arbiter, System};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use troupe_controller::{Controller, ControllerConfig, ControllerHandle};
 use troupe_log::{DataDirectory, MetaProperties};
-use troupe_machines::cluster::{ClusterPolicy, RegisterBroker};
-use troupe_proto::ids::NodeId;
+use troupe_machines::cluster::{ClusterImage, RegisterBroker};
+use troupe_proto::ids::{BrokerEpoch, NodeId};
 
 /// Logs that are recovered at the same time.
 const RECOVERIES: usize = 4;
@@ -26,26 +33,26 @@ const RECOVERIES: usize = 4;
 /// a client that does not read, and for that the logs do not wait: whoever stops us may lose patience.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// Where in the data directory the controller keeps its log.
-const METADATA_DIR: &str = "metadata";
-
 type Started = mpsc::SyncSender<Result<Addresses, StartError>>;
 
-/// Runs the node on this thread until `stop` is cancelled.
+/// Runs the node on this thread until it is told to end.
 pub(super) fn run(
     config: NodeConfig,
     directory: DataDirectory,
-    stop: CancellationToken,
+    ending: Ending,
     started: Started,
+    progress: watch::Sender<Progress>,
 ) {
     let system = System::new();
     system.block_on(async move {
-        match start(config, directory).await {
-            Ok(parts) => {
-                // Whoever started the node may have given up.
-                let _ = started.send(Ok(parts.addresses.clone()));
-                stop.cancelled().await;
-                parts.stop().await;
+        match Parts::build(config, directory).await {
+            Ok(mut parts) => {
+                parts.run(&ending, started, &progress).await;
+                if ending.at_once.is_cancelled() {
+                    parts.abandon().await;
+                } else {
+                    parts.stop().await;
+                }
             }
             Err(error) => {
                 let _ = started.send(Err(error));
@@ -55,145 +62,229 @@ pub(super) fn run(
     });
 }
 
-/// What is stopped in the end.
+/// Everything that a node consists of.
 struct Parts {
     addresses: Addresses,
     context: Arc<Context>,
+    controllers: Controllers,
+    directory: Arc<DataDirectory>,
     shards: Vec<Arbiter>,
     servers: Vec<oneshot::Receiver<()>>,
-    /// Holds the lock until everything is closed.
-    _directory: Arc<DataDirectory>,
+    /// Until they are served.
+    sockets: Option<Sockets>,
+    wishes: Option<WishQueue>,
+    control_thread: Option<ControlThread>,
+    session: Option<Session>,
+    /// The image of a broker without a controller of its own; kept open until its session begins.
+    pushed_image: Option<watch::Sender<Arc<ClusterImage>>>,
 }
 
-async fn start(config: NodeConfig, directory: DataDirectory) -> Result<Parts, StartError> {
-    let directory = Arc::new(directory);
-    let listeners = server::listen(config.listener, config.shard_count()).map_err(|source| {
-        StartError::Listen { address: config.listener, key: "listener", source }
-    })?;
-    let grpc = listeners.address;
-    let http_error =
-        |source| StartError::Listen { address: config.http_listener, key: "http.listener", source };
-    let http_listener = TcpListener::bind(config.http_listener).map_err(http_error)?;
-    let http = http_listener.local_addr().map_err(http_error)?;
-
-    let node_id = NodeId(config.node_id);
-    let controller = start_controller(&config, node_id).await?;
-    let sockets = Sockets { listeners, grpc, http_listener, http };
-    let started = start_beside(controller.clone(), config, directory, sockets).await;
-    if started.is_err() {
-        // The error at hand says more than one of closing would.
-        let _ = controller.shutdown().await;
-    }
-    started
-}
-
-/// What the node listens on.
-struct Sockets {
-    listeners: server::Listeners,
-    grpc: SocketAddr,
-    http_listener: TcpListener,
-    http: SocketAddr,
-}
-
-/// Everything but the controller.
-async fn start_beside(
-    controller: ControllerHandle,
-    config: NodeConfig,
-    directory: Arc<DataDirectory>,
-    sockets: Sockets,
-) -> Result<Parts, StartError> {
-    let Sockets { listeners, grpc, http_listener, http } = sockets;
-    let node_id = NodeId(config.node_id);
-    let image = controller.image();
-    let cluster_id = image.borrow().cluster_id().unwrap_or_default().to_owned();
-    directory.check_meta(&MetaProperties { cluster_id: cluster_id.clone(), node_id })?;
-
-    // Unknown topics' directories are leftovers of deletions, and deleted. Beside lost metadata that would be
-    // everything.
-    let is_new = image.borrow().brokers().next().is_none();
-    let partitions = if is_new { directory.partitions()?.len() } else { 0 };
-    if partitions > 0 {
-        let metadata = config.log_dir.join(METADATA_DIR);
-        return Err(StartError::ForeignPartitions { metadata, count: partitions });
-    }
-
-    let endpoint = advertised(&config.advertised_listener, grpc);
-    let registration = RegisterBroker {
-        node_id,
-        incarnation: *uuid::Uuid::new_v4().as_bytes(),
-        cluster_id: Some(cluster_id.clone()),
-        endpoint: endpoint.clone(),
-        http_endpoint: http.to_string(),
-        rack: None,
-    };
-    let broker_epoch =
-        controller.register_broker(registration).await.map_err(StartError::Register)?;
-    let identity = Identity { cluster_id: cluster_id.clone(), node_id, broker_epoch };
-    let control = Control::new(Some(controller), Vec::new(), identity);
-
-    let metrics = Arc::new(NodeMetrics::new(config.node_id));
-    let flusher = Flusher::start(config.flush_threads).map_err(StartError::Thread)?;
-    let recoveries = Arc::new(Semaphore::new(RECOVERIES));
-    let shards: Vec<Arbiter> = (0..config.shard_count())
-        .map(|_| Arbiter::try_new().map_err(StartError::Thread))
-        .collect::<Result<_, _>>()?;
-    let supervisors = shards
-        .iter()
-        .map(|shard| {
-            let supervisor = Supervisor::new(
-                node_id,
-                Arc::clone(&recoveries),
-                flusher.clone(),
-                Arc::clone(&metrics),
-                &config,
-            );
-            Supervisor::start_in_arbiter(&shard.handle(), |_| supervisor)
+impl Parts {
+    async fn build(config: NodeConfig, directory: DataDirectory) -> Result<Parts, StartError> {
+        let directory = Arc::new(directory);
+        let mut sockets = Sockets::bind(&config)?;
+        let node_id = NodeId(config.node_id);
+        let controllers = Controllers::start(&config, &directory).await?;
+        let pushed_image = watch::Sender::new(Arc::new(ClusterImage::default()));
+        let image =
+            controllers.handle().map_or_else(|| pushed_image.subscribe(), |handle| handle.image());
+        let cluster_id = controllers.cluster_id();
+        let pulse = Arc::new(match controllers.is_alone() {
+            true => Pulse::unneeded(),
+            // Nobody is fenced for a shorter silence than twice that.
+            false => Pulse::new(config.session_timeout.duration() / 2),
+        });
+        let (wishes, wish_queue) = wishes();
+        let metrics = Arc::new(NodeMetrics::new(config.node_id));
+        let flusher = Flusher::start(config.flush_threads).map_err(StartError::Thread)?;
+        let recoveries = Arc::new(Semaphore::new(RECOVERIES));
+        let shard_count = if config.is_broker() { config.shard_count() } else { 0 };
+        let shards: Vec<Arbiter> = (0..shard_count)
+            .map(|_| Arbiter::try_new().map_err(StartError::Thread))
+            .collect::<Result<_, _>>()?;
+        let replicators: Vec<_> =
+            (0..shard_count).map(|shard| Arc::new(Replicator::new(shard))).collect();
+        let supervisors = shards
+            .iter()
+            .zip(&replicators)
+            .map(|(shard, replicator)| {
+                let shared = Shared {
+                    node_id,
+                    recoveries: Arc::clone(&recoveries),
+                    flusher: flusher.clone(),
+                    metrics: Arc::clone(&metrics),
+                    wishes: wishes.clone(),
+                    replicator: Arc::clone(replicator),
+                    pulse: Arc::clone(&pulse),
+                    lag_max_ms: config.replica_lag_time_max.0,
+                };
+                let supervisor = Supervisor::new(shared, &config);
+                Supervisor::start_in_arbiter(&shard.handle(), |_| supervisor)
+            })
+            .collect();
+        let identity =
+            Identity { cluster_id: cluster_id.clone(), node_id, broker_epoch: BrokerEpoch(0) };
+        let voters = config.voters().map_err(StartError::Voters)?;
+        let control = Control::new(controllers.handle().cloned(), voters, identity);
+        let addresses = sockets.addresses(&config, cluster_id);
+        let context = Arc::new(Context {
+            endpoint: advertised(&config.advertised_listener, addresses.grpc),
+            config,
+            node_id,
+            control,
+            image,
+            registry: Registry::default(),
+            supervisors,
+            replicators,
+            metrics,
+            producer_ids: ProducerIds::default(),
+            peers: Default::default(),
+            pulse,
+            shutdown: CancellationToken::new(),
+            gone: CancellationToken::new(),
+        });
+        for replicator in &context.replicators {
+            replicator.attach(&context);
+        }
+        let control_thread = match controllers.is_alone() {
+            true => None,
+            false => Some(ControlThread::start(&context, &controllers, sockets.take_control())?),
+        };
+        Ok(Parts {
+            addresses,
+            context,
+            controllers,
+            directory,
+            shards,
+            servers: Vec::new(),
+            sockets: Some(sockets),
+            wishes: Some(wish_queue),
+            control_thread,
+            session: None,
+            pushed_image: Some(pushed_image),
         })
-        .collect();
-    let context = Arc::new(Context {
-        config,
-        node_id,
-        endpoint,
-        control,
-        image: image.clone(),
-        registry: Registry::default(),
-        supervisors,
-        metrics,
-        producer_ids: ProducerIds::default(),
-        peers: Peers::default(),
-        shutdown: CancellationToken::new(),
-    });
+    }
 
-    let reconciler = Reconciler::new(Arc::clone(&context), Arc::clone(&directory));
-    let mut images = image;
-    let first = images.borrow_and_update().clone();
-    reconciler.clear_leftovers(&first)?;
-    reconciler.apply(&first).await;
-    actix_rt::spawn(reconciler.run(images));
+    /// Until the node is told to end.
+    async fn run(&mut self, ending: &Ending, started: Started, progress: &watch::Sender<Progress>) {
+        let alone = self.controllers.is_alone();
+        let mut waiting = Some(started);
+        if !alone && let Some(started) = waiting.take() {
+            // Whoever started the node may have given up.
+            let _ = started.send(Ok(self.addresses.clone()));
+        }
+        let joined = tokio::select! {
+            joined = self.join() => joined,
+            () = ending.begun() => return,
+        };
+        match joined {
+            Ok(()) => {
+                progress.send_replace(Progress::Ready);
+                if let Some(started) = waiting {
+                    let _ = started.send(Ok(self.addresses.clone()));
+                }
+                ending.begun().await;
+            }
+            Err(error) => match waiting {
+                Some(started) => {
+                    let _ = started.send(Err(error));
+                }
+                None => {
+                    tracing::error!(%error, "the node cannot go on");
+                    progress.send_replace(Progress::Failed(Arc::new(error)));
+                }
+            },
+        }
+    }
 
-    let servers = server::serve(&context, listeners, &shards);
-    http::serve(&context, http_listener).map_err(http_error_of(http))?;
-    let addresses = Addresses { grpc, http, cluster_id };
-    Ok(Parts { addresses, context, shards, servers, _directory: directory })
-}
+    /// Becomes a part of the cluster, and serves.
+    async fn join(&mut self) -> Result<(), StartError> {
+        self.controllers.await_cluster().await?;
+        let context = Arc::clone(&self.context);
+        if !context.config.is_broker() {
+            let images = context.image.clone();
+            return self.serve_http(images).await;
+        }
+        let cluster_id = self.controllers.cluster_id();
+        let meta = MetaProperties { cluster_id: cluster_id.clone(), node_id: context.node_id };
+        self.directory.check_meta(&meta)?;
+        self.addresses.cluster_id.clone_from(&cluster_id);
+        context.control.set_cluster_id(&cluster_id);
+        self.check_foreign_partitions()?;
+        if self.controllers.is_alone() {
+            self.register_alone(&cluster_id).await?;
+        } else if let Some(thread) = &self.control_thread {
+            let pushed = self.pushed_image.take();
+            let session =
+                Session::begin(&context, &self.directory, thread, pushed, &self.addresses).await?;
+            self.session = Some(session);
+        }
+        if let Some(queue) = self.wishes.take() {
+            actix_rt::spawn(queue.run(Arc::clone(&context)));
+        }
 
-fn http_error_of(address: SocketAddr) -> impl Fn(std::io::Error) -> StartError {
-    move |source| StartError::Listen { address, key: "http.listener", source }
-}
+        let mut images = context.image.clone();
+        let reconciler = Reconciler::new(Arc::clone(&context), Arc::clone(&self.directory));
+        let first = images.borrow_and_update().clone();
+        reconciler.clear_leftovers(&first)?;
+        reconciler.apply(&first).await;
+        if let Some(sockets) = &mut self.sockets
+            && let Some(listeners) = sockets.take_grpc()
+        {
+            self.servers = server::serve(&context, listeners, &self.shards);
+        }
+        self.serve_http(images.clone()).await?;
+        if let Some(session) = &self.session {
+            session.ready_when_recovered(&context);
+        }
+        actix_rt::spawn(reconciler.run(images));
+        Ok(())
+    }
 
-async fn start_controller(
-    config: &NodeConfig,
-    node_id: NodeId,
-) -> Result<ControllerHandle, StartError> {
-    let path = config.log_dir.join(METADATA_DIR);
-    let mut controller = ControllerConfig::new(node_id, path.clone());
-    controller.cluster_id = Some(config.cluster_id.clone()).filter(|id| !id.is_empty());
-    controller.policy = ClusterPolicy {
-        num_partitions: config.num_partitions,
-        default_replication_factor: config.default_replication_factor,
-        delete_topic_enable: config.delete_topic,
-    };
-    Controller::start(controller).await.map_err(|source| StartError::Controller { path, source })
+    async fn serve_http(
+        &mut self,
+        _: watch::Receiver<Arc<ClusterImage>>,
+    ) -> Result<(), StartError> {
+        let Some(sockets) = self.sockets.take() else { return Ok(()) };
+        let address = self.addresses.http;
+        http::serve(&self.context, sockets.http).map_err(|source| StartError::Listen {
+            address,
+            key: "http.listener",
+            source,
+        })
+    }
+
+    /// Unknown topics' directories are leftovers of deletions, and deleted. Beside lost metadata that would be
+    /// everything.
+    fn check_foreign_partitions(&self) -> Result<(), StartError> {
+        if !self.controllers.is_alone() {
+            return Ok(());
+        }
+        let is_new = self.context.image.borrow().brokers().next().is_none();
+        let partitions = if is_new { self.directory.partitions()?.len() } else { 0 };
+        if partitions > 0 {
+            let metadata = self.context.config.log_dir.join(super::METADATA_DIR);
+            return Err(StartError::ForeignPartitions { metadata, count: partitions });
+        }
+        Ok(())
+    }
+
+    async fn register_alone(&self, cluster_id: &str) -> Result<(), StartError> {
+        let context = &self.context;
+        let registration = RegisterBroker {
+            node_id: context.node_id,
+            incarnation: *uuid::Uuid::new_v4().as_bytes(),
+            cluster_id: Some(cluster_id.to_owned()),
+            endpoint: context.endpoint.clone(),
+            http_endpoint: self.addresses.http.to_string(),
+            rack: Some(context.config.rack.clone()),
+        };
+        let controller = context.control.here().map_err(StartError::Register)?;
+        let broker_epoch =
+            controller.register_broker(registration).await.map_err(StartError::Register)?;
+        context.control.set_broker_epoch(broker_epoch);
+        Ok(())
+    }
 }
 
 /// An unspecified address means all of this machine's; clients are told the loopback one.
@@ -208,12 +299,17 @@ fn advertised(configured: &str, listener: SocketAddr) -> String {
 }
 
 impl Parts {
-    /// Streams are ended, then logs closed, then the controller, then the threads.
-    async fn stop(self) {
-        let context = self.context;
+    /// Others take over what is led here, streams are ended, then logs closed, then the controller, then the
+    /// threads.
+    async fn stop(mut self) {
+        let context = Arc::clone(&self.context);
+        if let Some(session) = &self.session {
+            let patience = context.config.controlled_shutdown_timeout.duration();
+            session.leave(patience).await;
+        }
         context.shutdown.cancel();
         let patience = context.config.shutdown_timeout.duration();
-        let drained = futures::future::join_all(self.servers);
+        let drained = futures::future::join_all(std::mem::take(&mut self.servers));
         if tokio::time::timeout(patience.min(DRAIN), drained).await.is_err() {
             tracing::warn!("some connections did not end in time and are cut");
         }
@@ -223,22 +319,45 @@ impl Parts {
             .values()
             .flat_map(|topic| topic.replicas().cloned())
             .collect();
-        if tokio::time::timeout(patience, retire(&context, &handles, false)).await.is_err() {
-            tracing::warn!(
+        let closed = tokio::time::timeout(patience, retire(&context, &handles, false)).await;
+        match (closed, &self.session) {
+            (Ok(()), Some(session)) => session.note_clean_stop(&context, &self.directory),
+            (Ok(()), None) => {}
+            (Err(_), _) => tracing::warn!(
                 "some partitions did not close in time; they are recovered at the next start"
-            );
+            ),
         }
-        if let Some(controller) = context.control.local()
-            && let Err(error) = controller.shutdown().await
-        {
+        if let Err(error) = self.controllers.shutdown().await {
             tracing::warn!(%error, "the metadata log was not closed cleanly");
         }
+        self.end_threads();
+    }
+
+    /// Without a goodbye, as if the process had been killed; except that the directory can be opened again.
+    async fn abandon(self) {
+        self.context.gone.cancel();
+        for shard in &self.shards {
+            shard.stop();
+        }
+        if let Some(thread) = &self.control_thread {
+            thread.stop();
+        }
+        self.controllers.abandon().await;
+        self.end_threads();
+    }
+
+    fn end_threads(self) {
+        self.context.gone.cancel();
         for shard in &self.shards {
             shard.stop();
         }
         for shard in self.shards {
             // A panic in it has been printed.
             let _ = shard.join();
+        }
+        if let Some(thread) = self.control_thread {
+            thread.stop();
+            thread.join();
         }
     }
 }

@@ -6,15 +6,16 @@
 //! Never here: a lock, an `.await` on the actor, a protocol rule.
 
 use super::board::{ActorState, Board};
-use super::flusher::Flusher;
 use super::guard::DownGuard;
+use super::handle::PartitionHandle;
 use super::message::{
     Append, Appended, Describe, Description, Die, FindOffset, Flushed, FoundOffset, OffsetQuery,
     Read, ReadAnswer,
 };
 use super::opening::{Opened, log_config, now, replica_config};
+use super::replication::Followers;
 use super::responder::Responder;
-use crate::metrics::NodeMetrics;
+use super::supervisor::Shared;
 use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, WrapFuture,
 };
@@ -26,11 +27,11 @@ use troupe_log::disk::FileDisk;
 use troupe_log::{Log, LogError, TimestampHit};
 use troupe_machines::config::{FlushPolicy, TopicConfig};
 use troupe_machines::replica::{
-    Acks, AppendDecision, AppendFacts, Effect, Effects, LeaderState, Origin, Replica, Token,
+    Acks, AppendDecision, AppendFacts, Effect, Effects, Origin, PartitionState, Replica, Token,
 };
 use troupe_machines::time::Time;
 use troupe_proto::batch::{BatchHeader, ProducedBatch, Verified};
-use troupe_proto::error::Error;
+use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, Offset};
 use troupe_proto::rope::Rope;
 
@@ -38,18 +39,19 @@ use troupe_proto::rope::Rope;
 const MESSAGES_PER_TURN: u32 = 64;
 
 pub struct PartitionActor {
+    pub(super) handle: Arc<PartitionHandle>,
     pub(super) board: Arc<Board>,
     /// Decides.
     pub(super) replica: Replica,
     /// Remembers. Taken only by `Retire`, which stops the actor.
     pub(super) log: Option<Log<FileDisk>>,
     pub(super) config: Arc<TopicConfig>,
-    pub(super) leader_state: LeaderState,
+    pub(super) state: Arc<PartitionState>,
+    pub(super) followers: Followers,
     /// Answers that wait for acks.
     parked: HashMap<Token, Responder<Appended>>,
     next_token: u64,
-    pub(super) flusher: Flusher,
-    metrics: Arc<NodeMetrics>,
+    pub(super) shared: Shared,
     /// The timer for the machine's next tick, and when it rings.
     alarm: Option<(Time, SpawnHandle)>,
     turn: u32,
@@ -59,27 +61,27 @@ pub struct PartitionActor {
 
 /// What an actor is built from.
 pub struct Parts {
-    pub board: Arc<Board>,
+    pub handle: Arc<PartitionHandle>,
     pub opened: Opened,
     pub config: Arc<TopicConfig>,
-    pub leader_state: LeaderState,
-    pub flusher: Flusher,
-    pub metrics: Arc<NodeMetrics>,
+    pub state: Arc<PartitionState>,
+    pub shared: Shared,
     pub guard: DownGuard,
 }
 
 impl PartitionActor {
     pub fn new(parts: Parts) -> Self {
         Self {
-            board: parts.board,
+            board: Arc::clone(&parts.handle.board),
+            handle: parts.handle,
             replica: parts.opened.replica,
             log: Some(parts.opened.log),
             config: parts.config,
-            leader_state: parts.leader_state,
+            state: parts.state,
+            followers: Followers::default(),
             parked: HashMap::new(),
             next_token: 0,
-            flusher: parts.flusher,
-            metrics: parts.metrics,
+            shared: parts.shared,
             alarm: None,
             turn: 0,
             guard: parts.guard,
@@ -95,8 +97,10 @@ impl Actor for PartitionActor {
         // The log was opened with the configuration of then, which may have changed meanwhile.
         let config = Arc::clone(&self.config);
         self.log().set_config(log_config(&config));
-        self.replica.reconfigure(now, replica_config(&config), &mut effects);
-        self.replica.become_leader(now, self.leader_state.clone(), &mut effects);
+        let lag_max_ms = self.shared.lag_max_ms;
+        self.replica.reconfigure(now, replica_config(&config, lag_max_ms), &mut effects);
+        let state = Arc::clone(&self.state);
+        self.replica.on_partition_state(now, &state, &mut effects);
         self.perform(effects, ctx);
         self.board.publish_high_watermark(self.replica.high_watermark());
     }
@@ -107,10 +111,15 @@ impl Handler<Append> for PartitionActor {
 
     fn handle(&mut self, message: Append, ctx: &mut Self::Context) {
         self.take_turn(ctx);
-        let Append { batch, verified, acks, timeout_ms, responder, budget } = message;
+        let Append { batch, verified, acks, timeout_ms, expected_leader_epoch, responder, budget } =
+            message;
         let now = now();
+        if self.state.replicas.len() > 1 && !self.shared.pulse.is_fit() {
+            let message = "this node stood still and does not know yet whether it still leads";
+            return responder.answer(Err(Error::new(ErrorCode::LeaderNotAvailable, message)));
+        }
         let acks = Acks::from(acks);
-        let facts = facts(&batch, &verified, acks);
+        let facts = facts(&batch, &verified, acks, expected_leader_epoch);
         let deadline = now.plus(timeout_ms.into());
         match self.replica.decide_append(now, &facts) {
             Ok(AppendDecision::Append(header)) => {
@@ -129,7 +138,12 @@ impl Handler<Append> for PartitionActor {
     }
 }
 
-fn facts(batch: &ProducedBatch, verified: &Verified, acks: Acks) -> AppendFacts {
+fn facts(
+    batch: &ProducedBatch,
+    verified: &Verified,
+    acks: Acks,
+    expected_leader_epoch: Option<LeaderEpoch>,
+) -> AppendFacts {
     AppendFacts {
         producer: batch.producer,
         record_count: batch.record_count,
@@ -140,7 +154,7 @@ fn facts(batch: &ProducedBatch, verified: &Verified, acks: Acks) -> AppendFacts 
         payload_len: u32::try_from(batch.payload.len()).expect("the decoder refuses larger ones"),
         keyless: verified.keyless,
         acks,
-        expected_leader_epoch: None,
+        expected_leader_epoch,
         origin: Origin::Client,
     }
 }
@@ -152,7 +166,7 @@ impl Handler<Flushed> for PartitionActor {
         self.take_turn_of_own(ctx);
         match result {
             Ok(done) => {
-                self.metrics.flushed(started.elapsed());
+                self.shared.metrics.flushed(started.elapsed());
                 let flushed_end = self.log().complete_flush(done);
                 let mut effects = Effects::new();
                 self.replica.on_flushed(now(), flushed_end, &mut effects);
@@ -166,9 +180,15 @@ impl Handler<Flushed> for PartitionActor {
 impl Handler<Read> for PartitionActor {
     type Result = ();
 
-    fn handle(&mut self, Read { from, max_bytes, reply }: Read, ctx: &mut Self::Context) {
+    fn handle(&mut self, read: Read, ctx: &mut Self::Context) {
         self.take_turn(ctx);
+        let Read { from, max_bytes, expected_leader_epoch, reply } = read;
         self.board.set_used();
+        if let Err(error) = self.check_leads_in(expected_leader_epoch) {
+            // Whoever asked may be gone.
+            let _ = reply.send(Err(error));
+            return;
+        }
         let high_watermark = self.replica.high_watermark();
         let log = self.log();
         let answer = log.read(from, high_watermark, max_bytes).map(|slice| ReadAnswer {
@@ -191,6 +211,10 @@ impl Handler<FindOffset> for PartitionActor {
 
     fn handle(&mut self, FindOffset { at, reply }: FindOffset, ctx: &mut Self::Context) {
         self.take_turn(ctx);
+        if let Err(error) = self.check_leads_in(None) {
+            let _ = reply.send(Err(error));
+            return;
+        }
         let end = self.replica.high_watermark();
         let leader_epoch = self.replica.leader_epoch().unwrap_or_default();
         let log = self.log();
@@ -222,10 +246,11 @@ impl Handler<Describe> for PartitionActor {
 
     fn handle(&mut self, Describe { reply }: Describe, ctx: &mut Self::Context) {
         self.take_turn(ctx);
-        let (leader_epoch, high_watermark) =
-            (self.replica.leader_epoch().unwrap_or_default(), self.replica.high_watermark());
+        let (role, leader_epoch, high_watermark) =
+            (self.replica.role(), self.epoch_of_duty(), self.replica.high_watermark());
         let log = self.log();
         let _ = reply.send(Description {
+            role,
             leader_epoch,
             log_start: log.log_start(),
             high_watermark,
@@ -264,11 +289,14 @@ impl PartitionActor {
                 Effect::LeaderEpochStarted { leader_epoch, start_offset } => {
                     self.log().assign_epoch(leader_epoch, start_offset);
                 }
-                Effect::Replication(effect) => {
-                    unreachable!("{effect:?} by a leader whose ISR nobody manages")
-                }
+                Effect::Replication(effect) => match self.perform_replication(effect, ctx) {
+                    Ok(effects) => self.perform(effects, ctx),
+                    Err(error) => self.go_offline(error, ctx),
+                },
             }
         }
+        self.tell_board();
+        self.push(ctx);
         self.set_alarm(ctx);
     }
 
@@ -302,6 +330,7 @@ impl PartitionActor {
         }
         self.board.set_dirty();
         self.board.metrics.appended(header.record_count, header.encoded_len());
+        self.push_appended(&header, payload);
         let token = self.park(responder);
         let mut effects = Effects::new();
         self.replica.on_appended(now, &header, acks, token, deadline, &mut effects);
@@ -338,7 +367,7 @@ impl PartitionActor {
             Some(ticket) => {
                 let (addr, board, started) =
                     (ctx.address(), Arc::clone(&self.board), Instant::now());
-                self.flusher.submit(move || {
+                self.shared.flusher.submit(move || {
                     let result = ticket.run();
                     if result.is_err() {
                         board.flushes.note_failure();
@@ -367,7 +396,7 @@ impl PartitionActor {
     }
 
     /// The disk failed: what is parked is answered, and nothing is tried again on this log.
-    fn go_offline(&mut self, error: LogError, ctx: &mut Context<Self>) {
+    pub(super) fn go_offline(&mut self, error: LogError, ctx: &mut Context<Self>) {
         tracing::error!(partition = %self.board, %error, "the replica goes offline");
         self.guard.disarm();
         let mut effects = Effects::new();
@@ -375,6 +404,18 @@ impl PartitionActor {
         self.perform(effects, ctx);
         self.board.set_state(ActorState::Offline, Some(error.into()));
         ctx.stop();
+    }
+
+    /// What others find without asking.
+    fn tell_board(&self) {
+        let replaceable = self.state.replicas.len() > 1;
+        self.board.set_leading(self.replica.leader_epoch().filter(|_| replaceable));
+    }
+
+    /// In which the replica leads or follows.
+    fn epoch_of_duty(&self) -> LeaderEpoch {
+        let follows = || self.replica.followed().map(|(_, epoch)| epoch);
+        self.replica.leader_epoch().or_else(follows).unwrap_or_default()
     }
 
     pub(super) fn log(&mut self) -> &mut Log<FileDisk> {

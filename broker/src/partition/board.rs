@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, O
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use troupe_proto::error::{Error, ErrorCode};
-use troupe_proto::ids::{Offset, PartitionKey};
+use troupe_proto::ids::{LeaderEpoch, Offset, PartitionKey};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -38,6 +38,8 @@ pub struct Board {
     dirty: AtomicBool,
     /// Something was appended or read since the supervisor last looked.
     used: AtomicBool,
+    /// The epoch in which the replica leads, and others could; plus one. 0: none.
+    leading: AtomicU64,
     /// Rung when the high watermark advances or the state changes.
     bell: Notify,
 }
@@ -56,6 +58,7 @@ impl Board {
             high_watermark: AtomicU64::new(0),
             dirty: AtomicBool::new(false),
             used: AtomicBool::new(false),
+            leading: AtomicU64::new(0),
             bell: Notify::new(),
         }
     }
@@ -128,6 +131,18 @@ impl Board {
     pub fn publish_high_watermark(&self, high_watermark: Offset) {
         self.high_watermark.store(high_watermark.0, Ordering::Release);
         self.bell.notify_waiters();
+    }
+
+    /// As last told by the actor: it leads in this epoch, and could be replaced by another replica.
+    pub fn set_leading(&self, leader_epoch: Option<LeaderEpoch>) {
+        let told = leader_epoch.map_or(0, |epoch| u64::from(epoch.0) + 1);
+        self.leading.store(told, Ordering::Release);
+    }
+
+    /// The epoch of the leader that has died, once.
+    pub fn take_leading(&self) -> Option<LeaderEpoch> {
+        let told = self.leading.swap(0, Ordering::AcqRel);
+        told.checked_sub(1).and_then(|epoch| u32::try_from(epoch).ok()).map(LeaderEpoch)
     }
 
     pub fn set_dirty(&self) {

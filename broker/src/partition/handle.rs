@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, oneshot};
 use troupe_proto::batch::{ProducedBatch, Verified};
 use troupe_proto::error::{Error, ErrorCode};
-use troupe_proto::ids::{Offset, PartitionKey};
+use troupe_proto::ids::{LeaderEpoch, Offset, PartitionKey};
 use troupe_proto::v1::Acks;
 
 /// How long a request waits for an actor that is being rebuilt, if nothing waits behind it.
@@ -30,6 +30,8 @@ pub struct AppendRequest {
     pub verified: Verified,
     pub acks: Acks,
     pub timeout_ms: u32,
+    /// The leader epoch that the client knows; a leader of another one refuses.
+    pub expected_leader_epoch: Option<LeaderEpoch>,
     /// How long to wait for an actor that is being rebuilt.
     pub patience: Duration,
 }
@@ -64,7 +66,8 @@ impl PartitionHandle {
     /// Appends; the responder is answered, always.
     pub async fn append(&self, request: AppendRequest, responder: Responder<Appended>) {
         let responder = self.timed(responder);
-        let AppendRequest { batch, verified, acks, timeout_ms, patience } = request;
+        let AppendRequest { batch, verified, acks, timeout_ms, expected_leader_epoch, patience } =
+            request;
         let units = batch.payload.len().div_ceil(BUDGET_UNIT).max(1);
         let units = units.min(QUEUE_BYTES / BUDGET_UNIT) as u32;
         let budget = match Arc::clone(&self.budget).acquire_many_owned(units).await {
@@ -73,7 +76,15 @@ impl PartitionHandle {
         };
         match self.addr(patience).await {
             Ok(addr) => {
-                let message = Append { batch, verified, acks, timeout_ms, responder, budget };
+                let message = Append {
+                    batch,
+                    verified,
+                    acks,
+                    timeout_ms,
+                    expected_leader_epoch,
+                    responder,
+                    budget,
+                };
                 // A message that is refused is dropped, and its responder with it: answered.
                 let _ = self.post(&addr, message);
             }
@@ -90,9 +101,15 @@ impl PartitionHandle {
         })
     }
 
-    /// Reads what is there now.
-    pub async fn read(&self, from: Offset, max_bytes: usize) -> Result<ReadAnswer, Error> {
-        self.ask(|reply| Read { from, max_bytes, reply }).await?
+    /// Reads what is there now. A leader of another epoch than the expected one refuses, and so does a
+    /// replica that does not lead.
+    pub async fn read(
+        &self,
+        from: Offset,
+        max_bytes: usize,
+        expected_leader_epoch: Option<LeaderEpoch>,
+    ) -> Result<ReadAnswer, Error> {
+        self.ask(|reply| Read { from, max_bytes, expected_leader_epoch, reply }).await?
     }
 
     /// Returns when there is something to read at `from`, or an error to be found by reading.
@@ -240,7 +257,7 @@ impl PartitionHandle {
 impl PartitionHandle {
     /// What must not be lost, however many requests wait: the supervisor's own few messages, for which the
     /// mailbox always has room. False if there is no actor now; one that dies first drops the message.
-    pub(super) fn command<M>(&self, message: M) -> bool
+    pub fn command<M>(&self, message: M) -> bool
     where
         M: Message<Result = ()> + Send + 'static,
         PartitionActor: Handler<M>,

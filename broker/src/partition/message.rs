@@ -1,6 +1,7 @@
 //! What a partition's actor is asked and told.
 
 use super::responder::Responder;
+use crate::replication::{ChannelName, Credit, FollowerSink};
 use actix::Message;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -8,10 +9,13 @@ use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use troupe_log::{FlushDone, LogError};
 use troupe_machines::config::TopicConfig;
-use troupe_machines::replica::{self, LeaderState};
+use troupe_machines::replica::{
+    self, AlterPartition, AlterPartitionError, CommittedIsr, Divergence, Follower, LeaderEnds,
+    PartitionState, Position, ReplicaEnd, Role, Session,
+};
 use troupe_proto::batch::{ProducedBatch, Verified};
 use troupe_proto::error::Error;
-use troupe_proto::ids::{LeaderEpoch, Offset};
+use troupe_proto::ids::{LeaderEpoch, NodeId, Offset};
 use troupe_proto::v1::Acks;
 
 /// Payload bytes that may wait for one partition's actor.
@@ -29,6 +33,7 @@ pub struct Append {
     pub verified: Verified,
     pub acks: Acks,
     pub timeout_ms: u32,
+    pub expected_leader_epoch: Option<LeaderEpoch>,
     pub responder: Responder<Appended>,
     /// The share of the partition's byte budget that the payload takes until it is written.
     pub budget: OwnedSemaphorePermit,
@@ -62,6 +67,7 @@ impl From<replica::Appended> for Appended {
 pub struct Read {
     pub from: Offset,
     pub max_bytes: usize,
+    pub expected_leader_epoch: Option<LeaderEpoch>,
     pub reply: oneshot::Sender<Result<ReadAnswer, Error>>,
 }
 
@@ -107,8 +113,10 @@ pub struct Describe {
     pub reply: oneshot::Sender<Description>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Description {
+    pub role: Role,
+    /// In which the replica leads or follows.
     pub leader_epoch: LeaderEpoch,
     pub log_start: Offset,
     pub high_watermark: Offset,
@@ -131,7 +139,7 @@ pub struct Flushed {
 #[rtype(result = "()")]
 pub struct Update {
     pub config: Arc<TopicConfig>,
-    pub leader_state: LeaderState,
+    pub state: Arc<PartitionState>,
 }
 
 /// Write down how far the log is known to be good.
@@ -164,4 +172,67 @@ pub struct Retire {
 pub enum Die {
     Stop,
     Panic,
+}
+
+/// A follower wants the leader's log. Answered on the sink.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct OpenFollower {
+    pub follower: Follower,
+    pub position: Position,
+    pub sink: FollowerSink,
+}
+
+/// A follower's channel is over.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct CloseFollower {
+    pub node: NodeId,
+    pub name: ChannelName,
+}
+
+/// How far a follower has got.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct FollowerReport {
+    pub node: NodeId,
+    pub name: ChannelName,
+    pub end: ReplicaEnd,
+}
+
+/// There is credit again, or a turn.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct PushOn;
+
+/// What the controller has made of a wish for another ISR.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct IsrAnswer {
+    pub request: AlterPartition,
+    pub result: Result<CommittedIsr, AlterPartitionError>,
+}
+
+/// What came from the leader on a follower's channel.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct FromLeader {
+    pub session: Session,
+    pub says: LeaderSays,
+}
+
+pub enum LeaderSays {
+    /// Whole batches, or none, and the leader's ends.
+    Batches {
+        slices: Vec<Bytes>,
+        ends: LeaderEnds,
+        credit: Credit,
+    },
+    Diverging(Divergence),
+    OutOfRange {
+        log_start: Offset,
+        log_end: Offset,
+    },
+    /// The channel is over: refused, or the stream broke.
+    Closed(Error),
 }

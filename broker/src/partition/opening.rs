@@ -29,8 +29,10 @@ pub fn log_config(config: &TopicConfig) -> LogConfig {
     }
 }
 
-pub fn replica_config(config: &TopicConfig) -> ReplicaConfig {
-    ReplicaConfig::from_topic(config, ReplicaConfig::PRODUCER_ID_EXPIRATION_MS)
+/// `lag_max_ms` is `replica.lag.time.max.ms`.
+pub fn replica_config(config: &TopicConfig, lag_max_ms: u64) -> ReplicaConfig {
+    let config = ReplicaConfig::from_topic(config, ReplicaConfig::PRODUCER_ID_EXPIRATION_MS);
+    ReplicaConfig { replica_lag_time_max_ms: lag_max_ms, ..config }
 }
 
 /// A log and the machine that knows what is in it; the machine leads nothing yet.
@@ -44,12 +46,13 @@ pub fn open(
     key: PartitionKey,
     node_id: NodeId,
     config: &TopicConfig,
+    lag_max_ms: u64,
 ) -> Result<Opened, LogError> {
     let now = now();
     let (log, recovery) =
         Log::open(FileDisk::new(), dir, key, log_config(config), now.as_timestamp())?;
     report(&log, &recovery);
-    let mut replica = Replica::new(key, node_id, replica_config(config));
+    let mut replica = Replica::new(key, node_id, replica_config(config, lag_max_ms));
     let ends = LogEnds {
         log_start: log.log_start(),
         high_watermark: recovery.high_watermark.unwrap_or(log.log_start()),
@@ -60,11 +63,12 @@ pub fn open(
     // A snapshot that cannot be read means: as if there were none, from the first batch on.
     let replay_from = if snapshot.is_some() { recovery.replay_from } else { log.log_start() };
     replica.restore(ends, snapshot.as_ref());
+    replica.restore_leader_epoch(log.latest_epoch());
     log.replay(replay_from, |header| replica.on_recovered_batch(now, header))?;
     Ok(Opened { log, replica })
 }
 
-fn decode_snapshot(bytes: &Bytes) -> Option<ProducerSnapshot> {
+pub(super) fn decode_snapshot(bytes: &Bytes) -> Option<ProducerSnapshot> {
     ProducerSnapshot::decode(bytes.clone())
         .inspect_err(|error| tracing::warn!(%error, "a producer snapshot cannot be read"))
         .ok()

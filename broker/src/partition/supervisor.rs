@@ -13,6 +13,9 @@ use super::message::{Checkpoint, EnforceRetention, MAILBOX_CAPACITY, Rest, Retir
 use super::opening::{self, Opened};
 use crate::allocator;
 use crate::metrics::NodeMetrics;
+use crate::pulse::Pulse;
+use crate::replication::Replicator;
+use crate::wishes::Wishes;
 use actix::{Actor, AsyncContext, Context, Handler, Message};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -20,7 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, oneshot};
 use troupe_machines::config::TopicConfig;
-use troupe_machines::replica::LeaderState;
+use troupe_machines::replica::PartitionState;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{NodeId, PartitionKey};
 
@@ -36,7 +39,7 @@ const GIVE_BACK_AFTER: u32 = 2;
 pub struct PartitionSetup {
     pub dir: PathBuf,
     pub config: Arc<TopicConfig>,
-    pub leader_state: LeaderState,
+    pub state: Arc<PartitionState>,
 }
 
 /// Build the partition's actor.
@@ -53,7 +56,7 @@ pub struct StartPartition {
 pub struct UpdatePartition {
     pub key: PartitionKey,
     pub config: Arc<TopicConfig>,
-    pub leader_state: LeaderState,
+    pub state: Arc<PartitionState>,
 }
 
 /// Stop the partition's actor for good. Done when nobody works in its directory any more.
@@ -90,13 +93,26 @@ struct Child {
     recovered: Option<oneshot::Receiver<()>>,
 }
 
-pub struct Supervisor {
-    node_id: NodeId,
-    children: HashMap<PartitionKey, Child>,
+/// What all partitions of a shard share.
+#[derive(Clone)]
+pub struct Shared {
+    pub node_id: NodeId,
     /// How many logs are recovered at the same time, over all shards.
-    recoveries: Arc<Semaphore>,
-    flusher: Flusher,
-    metrics: Arc<NodeMetrics>,
+    pub recoveries: Arc<Semaphore>,
+    pub flusher: Flusher,
+    pub metrics: Arc<NodeMetrics>,
+    /// What replicas want of the controller.
+    pub wishes: Wishes,
+    /// The streams from the leaders of what is followed here.
+    pub replicator: Arc<Replicator>,
+    pub pulse: Arc<Pulse>,
+    /// `replica.lag.time.max.ms`
+    pub lag_max_ms: u64,
+}
+
+pub struct Supervisor {
+    shared: Shared,
+    children: HashMap<PartitionKey, Child>,
     checkpoint_interval: Duration,
     retention_interval: Duration,
     /// Checkpoint intervals since any partition was used.
@@ -104,19 +120,10 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    pub fn new(
-        node_id: NodeId,
-        recoveries: Arc<Semaphore>,
-        flusher: Flusher,
-        metrics: Arc<NodeMetrics>,
-        config: &crate::NodeConfig,
-    ) -> Self {
+    pub fn new(shared: Shared, config: &crate::NodeConfig) -> Self {
         Self {
-            node_id,
+            shared,
             children: HashMap::new(),
-            recoveries,
-            flusher,
-            metrics,
             checkpoint_interval: config.checkpoint_interval.duration(),
             retention_interval: config.retention_check_interval.duration(),
             quiet: 0,
@@ -142,7 +149,7 @@ impl Supervisor {
         }
         self.quiet = if used { 0 } else { self.quiet.saturating_add(1) };
         if self.quiet == GIVE_BACK_AFTER {
-            self.flusher.submit(allocator::give_back);
+            self.shared.flusher.submit(allocator::give_back);
         }
     }
 
@@ -154,7 +161,9 @@ impl Supervisor {
         let (dir, config, generation) =
             (child.setup.dir.clone(), Arc::clone(&child.setup.config), child.generation);
         let board = Arc::clone(&child.handle.board);
-        let (recoveries, node_id, me) = (Arc::clone(&self.recoveries), self.node_id, ctx.address());
+        let (recoveries, node_id, me) =
+            (Arc::clone(&self.shared.recoveries), self.shared.node_id, ctx.address());
+        let lag_max_ms = self.shared.lag_max_ms;
         let (ended, recovered) = oneshot::channel();
         child.recovered = Some(recovered);
         tokio::task::spawn_local(async move {
@@ -171,7 +180,7 @@ impl Supervisor {
             if board.state() == ActorState::Retired {
                 return;
             }
-            let open = move || opening::open(dir, key, node_id, &config);
+            let open = move || opening::open(dir, key, node_id, &config, lag_max_ms);
             // Fails only if recovery panicked, which is a bug that must not pass for an empty log.
             let result = tokio::task::spawn_blocking(open).await;
             match result {
@@ -226,12 +235,11 @@ impl Handler<LogOpened> for Supervisor {
                 let me = ctx.address().recipient();
                 let guard = DownGuard::new(me, opened.key, opened.generation);
                 let parts = Parts {
-                    board: Arc::clone(&child.handle.board),
+                    handle: Arc::clone(&child.handle),
                     opened: log,
                     config: Arc::clone(&child.setup.config),
-                    leader_state: child.setup.leader_state.clone(),
-                    flusher: self.flusher.clone(),
-                    metrics: Arc::clone(&self.metrics),
+                    state: Arc::clone(&child.setup.state),
+                    shared: self.shared.clone(),
                     guard,
                 };
                 // Others send as soon as they see it, which is before it has started.
@@ -257,7 +265,11 @@ impl Handler<Down> for Supervisor {
             return;
         }
         child.handle.board.count_restart();
-        self.metrics.actor_restarts.increment(1);
+        self.shared.metrics.actor_restarts.increment(1);
+        // Another replica leads before this one is rebuilt.
+        if let Some(leader_epoch) = child.handle.board.take_leading() {
+            self.shared.wishes.elect_another(down.key, leader_epoch);
+        }
         if down.panicked {
             let now = Instant::now();
             child.panics.retain(|panic| now.duration_since(*panic) < PANIC_WINDOW);
@@ -297,9 +309,9 @@ impl Handler<UpdatePartition> for Supervisor {
     fn handle(&mut self, update: UpdatePartition, _: &mut Self::Context) {
         let Some(child) = self.children.get_mut(&update.key) else { return };
         child.setup.config = Arc::clone(&update.config);
-        child.setup.leader_state = update.leader_state.clone();
+        child.setup.state = Arc::clone(&update.state);
         // An actor that is being built just now takes its setup from here.
-        child.handle.command(Update { config: update.config, leader_state: update.leader_state });
+        child.handle.command(Update { config: update.config, state: update.state });
     }
 }
 

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{Semaphore, oneshot};
 use troupe_machines::config::TopicConfig;
-use troupe_machines::replica::LeaderState;
+use troupe_machines::replica::PartitionState;
 use troupe_proto::batch::{Compression, ProducedBatch, ProducerStamp, RecordSetBuilder, Verified};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{
-    LeaderEpoch, NodeId, Offset, PartitionId, PartitionKey, ProducerEpoch, ProducerId, Sequence,
-    TopicId,
+    BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionEpoch, PartitionId, PartitionKey,
+    ProducerEpoch, ProducerId, Sequence, TopicId,
 };
 use troupe_proto::rope::Rope;
 use troupe_proto::v1::Acks;
@@ -32,13 +32,18 @@ impl Shard {
     fn start(recoveries: usize) -> Self {
         let recoveries = Arc::new(Semaphore::new(recoveries));
         let metrics = Arc::new(NodeMetrics::new(1));
-        let supervisor = Supervisor::new(
-            NodeId(1),
-            Arc::clone(&recoveries),
-            Flusher::start(1).unwrap(),
-            Arc::clone(&metrics),
-            &NodeConfig::default(),
-        );
+        let (wishes, _) = crate::wishes::wishes();
+        let shared = Shared {
+            node_id: NodeId(1),
+            recoveries: Arc::clone(&recoveries),
+            flusher: Flusher::start(1).unwrap(),
+            metrics: Arc::clone(&metrics),
+            wishes,
+            replicator: Arc::new(crate::replication::Replicator::new(0)),
+            pulse: Arc::new(crate::pulse::Pulse::unneeded()),
+            lag_max_ms: 30_000,
+        };
+        let supervisor = Supervisor::new(shared, &NodeConfig::default());
         let directory = tempfile::tempdir().unwrap();
         Self { directory, recoveries, metrics, supervisor: supervisor.start() }
     }
@@ -51,7 +56,7 @@ impl Shard {
         let setup = PartitionSetup {
             dir: self.directory.path().join(name),
             config: Arc::new(TopicConfig::default()),
-            leader_state: leader_state(),
+            state: state(),
         };
         self.supervisor.do_send(StartPartition { handle: Arc::clone(&handle), setup });
         handle
@@ -71,8 +76,15 @@ impl Shard {
     }
 }
 
-fn leader_state() -> LeaderState {
-    LeaderState { leader_epoch: LeaderEpoch(0), replicas: vec![NodeId(1)], isr: vec![NodeId(1)] }
+fn state() -> Arc<PartitionState> {
+    Arc::new(PartitionState {
+        leader: Some(NodeId(1)),
+        leader_epoch: LeaderEpoch(0),
+        partition_epoch: PartitionEpoch(0),
+        replicas: vec![NodeId(1)],
+        isr: vec![NodeId(1)],
+        eligible: [(NodeId(1), BrokerEpoch(0))].into(),
+    })
 }
 
 async fn append(handle: &PartitionHandle, value: &[u8]) -> Result<Appended, Error> {
@@ -102,7 +114,10 @@ async fn append_as(
     let verified = Verified { payload_crc: header.payload_crc, keyless: true };
     let (acks, timeout_ms, patience) = (Acks::All, 30_000, REBUILD_PATIENCE);
     let (responder, answer) = Responder::channel();
-    handle.append(AppendRequest { batch, verified, acks, timeout_ms, patience }, responder).await;
+    let expected_leader_epoch = None;
+    let request =
+        AppendRequest { batch, verified, acks, timeout_ms, expected_leader_epoch, patience };
+    handle.append(request, responder).await;
     answer.await.unwrap()
 }
 
@@ -112,8 +127,8 @@ fn a_change_that_comes_while_the_log_is_recovered_is_in_force_afterwards() {
         let shard = Shard::start(0);
         let handle = shard.open("changed");
         let config = TopicConfig { max_message_bytes: 200, ..TopicConfig::default() };
-        let (config, leader_state) = (Arc::new(config), leader_state());
-        shard.supervisor.do_send(UpdatePartition { key: handle.key(), config, leader_state });
+        let (config, state) = (Arc::new(config), state());
+        shard.supervisor.do_send(UpdatePartition { key: handle.key(), config, state });
         tokio::task::yield_now().await;
         shard.recoveries.add_permits(1);
         append(&handle, &[0; 50]).await.unwrap();
@@ -245,8 +260,8 @@ fn a_change_reaches_an_actor_whose_mailbox_is_full() {
         let handle = shard.open("busy");
         handle.describe().await.unwrap();
         let config = TopicConfig { max_message_bytes: 200, ..TopicConfig::default() };
-        let (config, leader_state) = (Arc::new(config), leader_state());
-        shard.supervisor.do_send(UpdatePartition { key: handle.key(), config, leader_state });
+        let (config, state) = (Arc::new(config), state());
+        shard.supervisor.do_send(UpdatePartition { key: handle.key(), config, state });
         while handle.tell(message::Rest) {}
         shard.settled().await;
         let error = append(&handle, &[0; 500]).await.unwrap_err();

@@ -8,25 +8,26 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler,
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
-use troupe_log::RetentionPolicy;
+use troupe_log::disk::FileDisk;
+use troupe_log::{Removal, RetentionPolicy};
 use troupe_machines::replica::Effects;
 
 impl Handler<Update> for PartitionActor {
     type Result = ();
 
-    fn handle(
-        &mut self,
-        Update { config, leader_state }: Update,
-        ctx: &mut <Self as Actor>::Context,
-    ) {
+    fn handle(&mut self, Update { config, state }: Update, ctx: &mut <Self as Actor>::Context) {
         self.take_turn(ctx);
         let mut effects = Effects::new();
         let now = now();
         self.log().set_config(log_config(&config));
-        self.replica.reconfigure(now, replica_config(&config), &mut effects);
-        self.replica.become_leader(now, leader_state.clone(), &mut effects);
+        self.replica.reconfigure(
+            now,
+            replica_config(&config, self.shared.lag_max_ms),
+            &mut effects,
+        );
+        self.replica.on_partition_state(now, &state, &mut effects);
         self.config = config;
-        self.leader_state = leader_state;
+        self.state = state;
         self.perform(effects, ctx);
     }
 }
@@ -70,22 +71,36 @@ impl Handler<EnforceRetention> for PartitionActor {
         match self.log().apply_retention(&policy, time, high_watermark) {
             Ok(removals) if removals.is_empty() => {}
             Ok(removals) => {
-                let log_start = self.log().log_start();
-                self.replica.on_log_start(log_start);
-                let snapshot = self.log().producer_snapshots().last().copied();
-                if snapshot.is_none_or(|offset| offset < log_start) {
-                    // What recovery would replay on top of an older one is gone.
-                    self.snapshot_producers(self.replica.log_end());
-                }
-                let delay = Duration::from_millis(self.config.file_delete_delay_ms);
-                ctx.run_later(delay, move |actor, _| {
-                    for removal in removals {
-                        actor.flusher.submit(move || drop(removal.run()));
-                    }
-                });
+                self.after_removal(removals, ctx);
             }
             Err(error) => tracing::warn!(partition = %self.board, %error, "retention failed"),
         }
+    }
+}
+
+impl PartitionActor {
+    /// The log begins later now, and files are left over.
+    pub(super) fn after_removal(
+        &mut self,
+        removals: Vec<Removal<FileDisk>>,
+        ctx: &mut Context<Self>,
+    ) {
+        let log_start = self.log().log_start();
+        self.replica.on_log_start(log_start);
+        let snapshot = self.log().producer_snapshots().last().copied();
+        if snapshot.is_none_or(|offset| offset < log_start) {
+            // What recovery would replay on top of an older one is gone.
+            self.snapshot_producers(self.replica.log_end());
+        }
+        if removals.is_empty() {
+            return;
+        }
+        let delay = Duration::from_millis(self.config.file_delete_delay_ms);
+        ctx.run_later(delay, move |actor, _| {
+            for removal in removals {
+                actor.shared.flusher.submit(move || drop(removal.run()));
+            }
+        });
     }
 }
 

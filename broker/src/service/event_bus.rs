@@ -194,6 +194,7 @@ async fn hand_over(
         verified,
         acks,
         timeout_ms: context.request_timeout_ms(0),
+        expected_leader_epoch: None,
         patience: REBUILD_PATIENCE,
     };
     handle.append(request, responder).await;

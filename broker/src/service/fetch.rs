@@ -110,7 +110,7 @@ async fn read_at(
 ) -> Result<(Arc<PartitionHandle>, ReadAnswer), Error> {
     let handle = context.partition(position.partition.as_ref())?;
     handle.serves(patience).await?;
-    let read = handle.read(start_of(position)?, limit).await?;
+    let read = handle.read(start_of(position)?, limit, None).await?;
     page_cache::make_resident(&read.bytes).await;
     Ok((handle, read))
 }
@@ -351,7 +351,7 @@ impl Pusher {
         self.credit -= reserved;
         let (next, name, generation) = (position.next, name.clone(), position.generation);
         let read = async move {
-            let answer = handle.read(next, limit).await;
+            let answer = handle.read(next, limit, None).await;
             if let Ok(read) = &answer {
                 page_cache::make_resident(&read.bytes).await;
             }

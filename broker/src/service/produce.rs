@@ -58,6 +58,7 @@ impl Produced {
                     verified,
                     acks,
                     timeout_ms: context.request_timeout_ms(self.timeout_ms),
+                    expected_leader_epoch: None,
                     patience: CROWD_PATIENCE,
                 };
                 handle.append(request, responder).await;

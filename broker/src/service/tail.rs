@@ -97,7 +97,7 @@ impl Position {
         }
         loop {
             self.handle.readable(self.next).await;
-            let read = match self.handle.read(self.next, READ_BYTES).await {
+            let read = match self.handle.read(self.next, READ_BYTES, None).await {
                 Ok(read) if read.bytes.is_empty() => continue,
                 Ok(read) => read,
                 Err(error) => return Some((Err(error), None)),

@@ -25,7 +25,12 @@ impl ClusterImage {
         seed: u64,
     ) -> Result<Decision<Arc<Topic>>, ClusterError> {
         self.check_new_name(&request.name)?;
-        let (config, overrides) = canonical(&BTreeMap::new(), &request.configs, &[])?;
+        let mut configs = request.configs.clone();
+        if policy.min_insync_replicas > 1 {
+            let min_isr = || policy.min_insync_replicas.to_string();
+            configs.entry("min.insync.replicas".to_owned()).or_insert_with(min_isr);
+        }
+        let (config, overrides) = canonical(&BTreeMap::new(), &configs, &[])?;
         let assignments = self.assign(policy, request, seed)?;
         let partitions =
             assignments.into_iter().map(|replicas| self.new_partition(replicas)).collect();

@@ -42,7 +42,8 @@ impl Replica {
     ///
     /// The controller gives a leader epoch to one life of a replica only: a node that registers anew and a
     /// replica that was reported as dead lead in a new epoch or not at all. So a log that has lost its
-    /// unflushed end never goes on in the epoch of what is lost, where no follower could tell (R22).
+    /// unflushed end never goes on in the epoch of what is lost, where no follower could tell (R22). Without
+    /// followers there is nobody to tell, and the epoch goes on.
     pub fn on_partition_state(&mut self, now: Time, state: &PartitionState, out: &mut Effects) {
         let leader_epoch = state.leader_epoch;
         match state.leader {
@@ -61,7 +62,8 @@ impl Replica {
             Duty::Leading(leadership) if leadership.state.leader_epoch == leader_epoch => {
                 leadership.learn(state);
             }
-            _ if self.newest_epoch == Some(leader_epoch) => {
+            // A sole replica has no follower that could take a lost end for the log's.
+            _ if self.newest_epoch == Some(leader_epoch) && state.replicas.len() > 1 => {
                 out.push(Effect::Replication(ReplicationEffect::ElectionNeeded { leader_epoch }));
                 return;
             }

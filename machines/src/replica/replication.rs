@@ -2,7 +2,7 @@
 
 use super::ReplicaEnd;
 use std::collections::BTreeMap;
-use thiserror::Error;
+use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionEpoch};
 
 /// What the controller says of a partition, to every node that has a replica of it.
@@ -76,7 +76,7 @@ pub struct LeaderEnds {
 }
 
 /// Why a leader gives a follower no stream. The follower tries again, or hears of another leader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     #[error("this node does not lead the partition")]
     NotLeader,
@@ -90,8 +90,21 @@ pub enum OpenError {
     NotAReplica { node: NodeId },
 }
 
+impl From<OpenError> for Error {
+    fn from(error: OpenError) -> Self {
+        let code = match error {
+            OpenError::NotLeader => ErrorCode::NotLeader,
+            OpenError::Offline => ErrorCode::StorageFailure,
+            OpenError::FencedLeaderEpoch { .. } => ErrorCode::FencedLeaderEpoch,
+            OpenError::UnknownLeaderEpoch { .. } => ErrorCode::UnknownLeaderEpoch,
+            OpenError::NotAReplica { .. } => ErrorCode::IneligibleReplica,
+        };
+        Error::new(code, error.to_string())
+    }
+}
+
 /// Why a follower does not take a slice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SliceError {
     /// Nothing is wrong: the slice is of a stream that this replica has given up. Drop it.
     #[error("a slice of a stream that is over")]
@@ -133,7 +146,7 @@ pub struct CommittedIsr {
 }
 
 /// Why the ISR was not altered, or what is not known about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AlterPartitionError {
     /// Another replica leads, or none does: this one stops at once.
     #[error("the leader epoch is over")]

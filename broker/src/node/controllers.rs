@@ -1,0 +1,177 @@
+//! This node's part in deciding: alone, as one of several voters, or none.
+
+use super::{METADATA_DIR, StartError};
+use crate::NodeConfig;
+use crate::context::Context;
+use crate::pulse::BEAT;
+use crate::server::{self, Listeners};
+use actix::Arbiter;
+use std::sync::Arc;
+use troupe_controller::{
+    Controller, ControllerConfig, ControllerEndpoint, ControllerHandle, QuorumMember,
+    SessionTimings, Upkeep,
+};
+use troupe_log::{DataDirectory, MetaProperties};
+use troupe_machines::cluster::ClusterPolicy;
+use troupe_proto::error::Error;
+use troupe_proto::ids::NodeId;
+
+pub(super) enum Controllers {
+    Alone { handle: ControllerHandle },
+    Member { member: QuorumMember, endpoint: ControllerEndpoint, cluster_id: String },
+    None { cluster_id: String },
+}
+
+impl Controllers {
+    pub async fn start(
+        config: &NodeConfig,
+        directory: &DataDirectory,
+    ) -> Result<Controllers, StartError> {
+        let path = config.log_dir.join(METADATA_DIR);
+        let voters = config.voters().map_err(StartError::Voters)?;
+        let node_id = NodeId(config.node_id);
+        let mut controller = ControllerConfig::new(node_id, path.clone());
+        controller.policy = ClusterPolicy {
+            num_partitions: config.num_partitions,
+            default_replication_factor: config.default_replication_factor,
+            min_insync_replicas: config.min_insync_replicas,
+            delete_topic_enable: config.delete_topic,
+        };
+        controller.sessions = SessionTimings {
+            heartbeat: config.heartbeat_interval.duration(),
+            timeout: config.session_timeout.duration(),
+            reconnect_grace: config.reconnect_grace.duration(),
+        };
+        controller.upkeep = Upkeep {
+            leader_rebalance: config.leader_rebalance,
+            imbalance_check: config.leader_imbalance_interval.duration(),
+            imbalance_percentage: config.leader_imbalance_percentage,
+            ..Upkeep::default()
+        };
+        let failed = |source| StartError::Controller { path: path.clone(), source };
+        if voters.is_empty() {
+            controller.cluster_id = Some(config.cluster_id.clone()).filter(|id| !id.is_empty());
+            let handle = Controller::start(controller).await.map_err(failed)?;
+            return Ok(Controllers::Alone { handle });
+        }
+        let cluster_id = formatted(config, directory, node_id)?;
+        if !config.is_controller() {
+            return Ok(Controllers::None { cluster_id });
+        }
+        controller.voters = voters;
+        controller.cluster_id = Some(cluster_id.clone());
+        let member = Controller::join(controller).await.map_err(failed)?;
+        let endpoint = member.keep_sessions();
+        Ok(Controllers::Member { member, endpoint, cluster_id })
+    }
+
+    /// No other node decides.
+    pub fn is_alone(&self) -> bool {
+        matches!(self, Controllers::Alone { .. })
+    }
+
+    pub fn handle(&self) -> Option<&ControllerHandle> {
+        match self {
+            Controllers::Alone { handle } => Some(handle),
+            Controllers::Member { member, .. } => Some(&member.handle),
+            Controllers::None { .. } => None,
+        }
+    }
+
+    pub fn cluster_id(&self) -> String {
+        match self {
+            Controllers::Alone { handle } => {
+                handle.image().borrow().cluster_id().unwrap_or_default().to_owned()
+            }
+            Controllers::Member { cluster_id, .. } | Controllers::None { cluster_id } => {
+                cluster_id.clone()
+            }
+        }
+    }
+
+    /// Returns when this node knows the cluster and who decides for it.
+    pub async fn await_cluster(&self) -> Result<(), StartError> {
+        match self {
+            Controllers::Member { member, .. } => {
+                member.await_cluster().await.map_err(StartError::Quorum)
+            }
+            Controllers::Alone { .. } | Controllers::None { .. } => Ok(()),
+        }
+    }
+
+    pub async fn shutdown(&self) -> Result<(), Error> {
+        match self.handle() {
+            Some(handle) => handle.shutdown().await,
+            None => Ok(()),
+        }
+    }
+
+    pub async fn abandon(&self) {
+        if let Some(handle) = self.handle() {
+            handle.abandon().await;
+        }
+    }
+}
+
+/// K2: the cluster's id is said once, by whoever formats the directory, or in every node's configuration.
+fn formatted(
+    config: &NodeConfig,
+    directory: &DataDirectory,
+    node_id: NodeId,
+) -> Result<String, StartError> {
+    let found = directory.read_meta()?;
+    let cluster_id = match (&found, config.cluster_id.is_empty()) {
+        (_, false) => config.cluster_id.clone(),
+        (Some(meta), true) => meta.cluster_id.clone(),
+        (None, true) => return Err(StartError::NotFormatted),
+    };
+    directory.check_meta(&MetaProperties { cluster_id: cluster_id.clone(), node_id })?;
+    Ok(cluster_id)
+}
+
+/// A thread for what must not wait behind clients' data: the quorum, sessions, and what decides about them.
+pub(super) struct ControlThread {
+    arbiter: Arbiter,
+}
+
+impl ControlThread {
+    /// Serves the controller listener, if there is one.
+    pub fn start(
+        context: &Arc<Context>,
+        controllers: &Controllers,
+        listeners: Option<Listeners>,
+    ) -> Result<ControlThread, StartError> {
+        let arbiter = Arbiter::try_new().map_err(StartError::Thread)?;
+        if let (Controllers::Member { member, endpoint, .. }, Some(listeners)) =
+            (controllers, listeners)
+        {
+            let (raft, sessions) = (member.endpoint.clone(), endpoint.clone());
+            server::serve_control(context, listeners, &arbiter, raft, sessions);
+        }
+        let beating = Arc::clone(context);
+        arbiter.spawn(async move {
+            let mut beats = tokio::time::interval(BEAT);
+            beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+            loop {
+                tokio::select! {
+                    _ = beats.tick() => { beating.pulse.beat(); }
+                    () = beating.gone.cancelled() => return,
+                }
+            }
+        });
+        Ok(ControlThread { arbiter })
+    }
+
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.arbiter.spawn(task);
+    }
+
+    pub fn stop(&self) {
+        self.arbiter.stop();
+    }
+
+    pub fn join(self) {
+        // A panic in it has been printed.
+        let _ = self.arbiter.join();
+    }
+}

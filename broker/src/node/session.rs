@@ -1,0 +1,334 @@
+//! This broker in the eyes of the controller: registration, heartbeats, leave to stop.
+//!
+//! Promises: there is a session with the active controller whenever one can be had; metadata that is pushed
+//! is applied in order; nobody leads here before the logs are recovered.
+//! Never here: who leads what; that comes with the metadata.
+
+use super::controllers::ControlThread;
+use super::{Addresses, StartError};
+use crate::context::Context;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+use tonic::transport::Channel;
+use troupe_controller::MAX_MESSAGE_BYTES;
+use troupe_log::DataDirectory;
+use troupe_machines::cluster::{ClusterImage, Delta};
+use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::ids::{BrokerEpoch, MetadataOffset, NodeId};
+use troupe_proto::internal::v1 as pb;
+use troupe_proto::internal::v1::controller_service_client::ControllerServiceClient;
+
+/// Before another controller is tried, or the same again.
+const RETRY: Duration = Duration::from_millis(50);
+/// Longest wait for one answer of a controller.
+const CALL_PATIENCE: Duration = Duration::from_secs(3);
+/// Whoever has this broker's id may be its own past life, whose end the controller has not noticed yet.
+const PAST_LIFE: Duration = Duration::from_secs(5);
+/// Where a clean stop is noted: the broker epoch that ended in it.
+const CLEAN_STOP: &str = "clean-shutdown";
+
+/// Shared between the node and its session's task.
+pub(super) struct Session {
+    state: Arc<State>,
+}
+
+struct State {
+    incarnation: [u8; 16],
+    http_endpoint: String,
+    /// All logs have been recovered.
+    ready: watch::Sender<bool>,
+    /// The node wants to stop.
+    leaving: watch::Sender<bool>,
+    may_stop: watch::Sender<bool>,
+    pushed: Option<watch::Sender<Arc<ClusterImage>>>,
+    heartbeat_ms: AtomicU32,
+}
+
+impl Session {
+    /// Registers, and keeps a session from now on; returns when the metadata here holds the registration.
+    pub async fn begin(
+        context: &Arc<Context>,
+        directory: &DataDirectory,
+        thread: &ControlThread,
+        pushed: Option<watch::Sender<Arc<ClusterImage>>>,
+        addresses: &Addresses,
+    ) -> Result<Session, StartError> {
+        let own_controller = context.control.local().is_some();
+        let state = Arc::new(State {
+            incarnation: *uuid::Uuid::new_v4().as_bytes(),
+            http_endpoint: addresses.http.to_string(),
+            ready: watch::Sender::new(false),
+            leaving: watch::Sender::new(false),
+            may_stop: watch::Sender::new(false),
+            pushed: pushed.filter(|_| !own_controller),
+            heartbeat_ms: AtomicU32::new(
+                u32::try_from(context.config.heartbeat_interval.0).unwrap_or(u32::MAX),
+            ),
+        });
+        let stopped_cleanly = take_clean_stop(directory.path());
+        let registered =
+            register(context, &state, stopped_cleanly).await.map_err(StartError::Register)?;
+        let kept = Arc::clone(&state);
+        let keeping = Arc::clone(context);
+        thread.spawn(async move { keep(keeping, kept).await });
+        let mut images = context.image.clone();
+        let has_it = |image: &Arc<ClusterImage>| image.next_offset() >= registered;
+        if images.wait_for(has_it).await.is_err() {
+            return Err(StartError::Stopped);
+        }
+        Ok(Session { state })
+    }
+
+    /// The broker may lead as soon as all its logs are open, or known to be broken.
+    pub fn ready_when_recovered(&self, context: &Arc<Context>) {
+        let (context, state) = (Arc::clone(context), Arc::clone(&self.state));
+        actix_rt::spawn(async move {
+            let topics = context.registry.topics();
+            for handle in topics.values().flat_map(|topic| topic.replicas()) {
+                while !handle.answers_now() {
+                    // An error is an answer too; the board has it.
+                    let _ = handle.serves(Duration::from_secs(1)).await;
+                }
+            }
+            state.ready.send_replace(true);
+        });
+    }
+
+    /// K17: others take over what is led here. Returns when they have, or the time is over.
+    pub async fn leave(&self, patience: Duration) {
+        let mut may_stop = self.state.may_stop.subscribe();
+        self.state.leaving.send_replace(true);
+        let allowed = may_stop.wait_for(|may_stop| *may_stop);
+        if tokio::time::timeout(patience, allowed).await.is_err() {
+            tracing::warn!("nobody has taken over everything in time; stopping nevertheless");
+        }
+    }
+
+    /// K18.
+    pub fn note_clean_stop(&self, context: &Context, directory: &DataDirectory) {
+        let epoch = context.control.identity().broker_epoch;
+        let path = clean_stop_path(directory.path());
+        if let Err(error) = std::fs::write(&path, format!("{epoch}\n")) {
+            tracing::warn!(%error, "the clean stop could not be noted");
+        }
+    }
+}
+
+fn clean_stop_path(directory: &Path) -> PathBuf {
+    directory.join(CLEAN_STOP)
+}
+
+/// A note counts once.
+fn take_clean_stop(directory: &Path) -> Option<u64> {
+    let path = clean_stop_path(directory);
+    let text = std::fs::read_to_string(&path).ok()?;
+    // If it cannot be removed, it must not count either.
+    std::fs::remove_file(&path).ok()?;
+    text.trim().parse().ok()
+}
+
+fn client(channel: Channel) -> ControllerServiceClient<Channel> {
+    ControllerServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES)
+}
+
+/// Whom to ask: the active controller if it is known, else every voter in turn.
+fn candidates(context: &Context) -> Vec<NodeId> {
+    match context.control.controller_id() {
+        Some(controller) => vec![controller],
+        None if context.control.local().is_some() => Vec::new(),
+        None => context.control.voters().iter().map(|voter| voter.node_id).collect(),
+    }
+}
+
+/// A broker without a controller of its own learns from refusals who decides.
+fn learn(context: &Context, asked: NodeId, error: &Error) {
+    if context.control.local().is_none() {
+        let hinted = error.leader.as_ref().map(|hint| NodeId(hint.node_id));
+        let known = context.control.controller_id();
+        if error.code == ErrorCode::NotController || known == Some(asked) {
+            context.control.hear(hinted.filter(|hinted| *hinted != asked));
+        }
+    }
+}
+
+/// Until it is registered, or never can be. Returns the metadata offset behind the registration.
+async fn register(
+    context: &Context,
+    state: &State,
+    stopped_cleanly: Option<u64>,
+) -> Result<MetadataOffset, Error> {
+    let begun = Instant::now();
+    loop {
+        for candidate in candidates(context) {
+            let mut caller = context.control.identity().caller();
+            if let Some(caller) = &mut caller {
+                caller.broker_epoch = 0;
+            }
+            let request = pb::RegisterBrokerRequest {
+                caller,
+                incarnation_id: bytes::Bytes::copy_from_slice(&state.incarnation),
+                endpoint: context.endpoint.clone(),
+                http_endpoint: state.http_endpoint.clone(),
+                rack: context.config.rack.clone(),
+                stopped_cleanly,
+            };
+            let mut client = client(context.control.channel(candidate)?);
+            let call = client.register_broker(request);
+            let error = match tokio::time::timeout(CALL_PATIENCE, call).await {
+                Ok(Ok(answer)) => {
+                    let answer = answer.into_inner();
+                    if context.control.local().is_none() {
+                        context.control.hear(Some(candidate));
+                    }
+                    context.control.set_broker_epoch(BrokerEpoch(answer.broker_epoch));
+                    return Ok(MetadataOffset(answer.metadata_offset));
+                }
+                Ok(Err(status)) => Error::from(status),
+                Err(_) => Error::new(ErrorCode::RequestTimedOut, "no answer in time"),
+            };
+            learn(context, candidate, &error);
+            match error.code {
+                ErrorCode::InconsistentClusterId | ErrorCode::InvalidRequest => return Err(error),
+                ErrorCode::DuplicateBroker if begun.elapsed() > PAST_LIFE => return Err(error),
+                _ => tracing::debug!(%candidate, %error, "not registered yet"),
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(RETRY) => {}
+            () = context.gone.cancelled() => {
+                return Err(Error::new(ErrorCode::ShuttingDown, "the node stops"));
+            }
+        }
+    }
+}
+
+/// One session after the other, until the node is gone.
+async fn keep(context: Arc<Context>, state: Arc<State>) {
+    loop {
+        for candidate in candidates(&context) {
+            let ended = tokio::select! {
+                ended = hold(&context, &state, candidate) => ended,
+                () = context.gone.cancelled() => return,
+            };
+            let error = ended.err().unwrap_or_else(|| {
+                Error::new(ErrorCode::NotController, "the controller ended the session")
+            });
+            tracing::debug!(%candidate, %error, "no session");
+            learn(&context, candidate, &error);
+            if matches!(error.code, ErrorCode::StaleBrokerEpoch | ErrorCode::BrokerNotRegistered) {
+                tracing::warn!(%error, "registering anew");
+                if let Err(error) = register(&context, &state, None).await {
+                    tracing::error!(%error, "this broker cannot be registered any more");
+                }
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(RETRY) => {}
+            () = context.gone.cancelled() => return,
+        }
+    }
+}
+
+/// A session, as long as it lasts.
+async fn hold(context: &Context, state: &State, controller: NodeId) -> Result<(), Error> {
+    let (sender, requests) = mpsc::channel(4);
+    let message = |metadata_offset| pb::BrokerSessionRequest {
+        caller: context.control.identity().caller(),
+        metadata_offset,
+        wants_metadata: state.pushed.is_some(),
+        wants_shutdown: *state.leaving.borrow(),
+    };
+    let applied = context.registry.applied();
+    let heartbeat = || {
+        // Nobody leads before its logs are recovered.
+        let ready = *state.ready.borrow();
+        let applied = applied.borrow().filter(|_| ready).unwrap_or_default();
+        message(applied.0)
+    };
+    let failed = |_| Error::new(ErrorCode::NotController, "the session broke");
+    // Pushed metadata goes on from what is here.
+    let first = match &state.pushed {
+        Some(pushed) => message(pushed.borrow().next_offset().0),
+        None => heartbeat(),
+    };
+    sender.send(first).await.map_err(failed)?;
+    let mut client = client(context.control.channel(controller)?);
+    let call = client.broker_session(ReceiverStream::new(requests));
+    let opened = tokio::time::timeout(CALL_PATIENCE, call)
+        .await
+        .map_err(|_| Error::new(ErrorCode::RequestTimedOut, "the controller does not answer"))?;
+    let mut answers = opened?.into_inner();
+    tracing::debug!(%controller, "a session begins");
+    let interval =
+        Duration::from_millis(u64::from(state.heartbeat_ms.load(Ordering::Relaxed).max(10)));
+    let mut beats = tokio::time::interval(interval);
+    beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let (mut ready, mut leaving) = (state.ready.subscribe(), state.leaving.subscribe());
+    let mut news = context.registry.applied();
+    let mut silence = Instant::now();
+    let silence_limit = context.config.session_timeout.duration();
+    loop {
+        tokio::select! {
+            answer = answers.message() => match answer? {
+                Some(answer) => {
+                    silence = Instant::now();
+                    take_answer(context, state, answer)?;
+                }
+                None => return Ok(()),
+            },
+            _ = beats.tick() => {
+                if silence.elapsed() > silence_limit {
+                    let message = "the controller has fallen silent";
+                    return Err(Error::new(ErrorCode::NotController, message));
+                }
+                if context.control.local().is_some()
+                    && context.control.controller_id() != Some(controller)
+                {
+                    let message = "another controller decides";
+                    return Err(Error::new(ErrorCode::NotController, message));
+                }
+                sender.send(heartbeat()).await.map_err(failed)?;
+            }
+            Ok(()) = ready.changed() => sender.send(heartbeat()).await.map_err(failed)?,
+            Ok(()) = leaving.changed() => sender.send(heartbeat()).await.map_err(failed)?,
+            // Whoever waits for everybody to have applied something waits for this.
+            Ok(()) = news.changed() => sender.send(heartbeat()).await.map_err(failed)?,
+        }
+    }
+}
+
+fn take_answer(
+    context: &Context,
+    state: &State,
+    answer: pb::BrokerSessionResponse,
+) -> Result<(), Error> {
+    if let (Some(delta), Some(pushed)) = (answer.metadata, &state.pushed) {
+        let mut image = ClusterImage::clone(&pushed.borrow());
+        image.apply_delta(&Delta::from(delta)).map_err(|error| {
+            // From nothing, next time.
+            pushed.send_replace(Arc::new(ClusterImage::default()));
+            Error::new(ErrorCode::Internal, error.to_string())
+        })?;
+        pushed.send_replace(Arc::new(image));
+    }
+    let knows_all = context.image.borrow().next_offset().0 >= answer.metadata_offset;
+    if !answer.fenced && knows_all {
+        context.pulse.resume();
+    }
+    if answer.may_stop && *state.leaving.borrow() {
+        state.may_stop.send_replace(true);
+    }
+    Ok(())
+}
+
+impl From<Status> for StartError {
+    fn from(status: Status) -> Self {
+        StartError::Register(status.into())
+    }
+}

@@ -1,0 +1,492 @@
+//! The actor's part in replication: as a leader it pushes, as a follower it takes over.
+
+use super::actor::PartitionActor;
+use super::message::{
+    CloseFollower, FollowerReport, FromLeader, IsrAnswer, LeaderSays, OpenFollower, PushOn,
+};
+use super::opening::{decode_snapshot, now};
+use crate::replication::FollowerSink;
+use actix::{AsyncContext, Context, Handler};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use troupe_log::LogError;
+use troupe_machines::replica::{
+    Effects, LeaderEnds, Opening, ReplicationEffect, Role, Session, SliceError,
+};
+use troupe_proto::batch::{BatchHeader, Batches};
+use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::ids::{LeaderEpoch, NodeId, Offset};
+use troupe_proto::rope::Rope;
+
+/// One push; a batch larger than that goes whole.
+const PUSH_BYTES: usize = 1 << 20;
+/// Pushed to one follower in one turn of the actor; then others have theirs.
+const PUSH_BYTES_PER_TURN: usize = 4 << 20;
+/// How long a new high watermark may wait for a batch to travel with.
+const ENDS_DELAY: Duration = Duration::from_millis(50);
+
+/// The followers that have a stream from this leader.
+#[derive(Default)]
+pub(super) struct Followers {
+    streams: BTreeMap<NodeId, FollowerStream>,
+    /// A timer is set that tells them the leader's ends.
+    telling: bool,
+}
+
+struct FollowerStream {
+    session: Session,
+    sink: FollowerSink,
+    /// First offset that was not pushed yet.
+    next: Offset,
+    told: LeaderEnds,
+}
+
+impl Handler<OpenFollower> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, open: OpenFollower, ctx: &mut Context<Self>) {
+        self.take_turn(ctx);
+        let OpenFollower { follower, position, mut sink } = open;
+        let node = follower.node;
+        let epoch_end =
+            position.last_epoch.and_then(|epoch| self.log().end_offset_for_epoch(epoch));
+        let mut effects = Effects::new();
+        let opened =
+            self.replica.on_follower_opened(now(), follower, &position, epoch_end, &mut effects);
+        match opened {
+            Ok(Opening::Stream { session, from, ends }) => {
+                sink.accept(ends);
+                let stream = FollowerStream { session, sink, next: from, told: ends };
+                self.followers.streams.insert(node, stream);
+            }
+            Ok(Opening::Diverging(divergence)) => sink.diverge(divergence),
+            Ok(Opening::OutOfRange { log_start, log_end }) => sink.out_of_range(log_start, log_end),
+            Err(error) => sink.refuse(error.into()),
+        }
+        self.perform(effects, ctx);
+    }
+}
+
+impl Handler<CloseFollower> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, CloseFollower { node, name }: CloseFollower, ctx: &mut Context<Self>) {
+        self.take_turn(ctx);
+        let Some(stream) = self.followers.of(node, name) else { return };
+        let session = stream.session;
+        self.followers.streams.remove(&node);
+        let mut effects = Effects::new();
+        self.replica.on_follower_closed(now(), node, session, &mut effects);
+        self.perform(effects, ctx);
+    }
+}
+
+impl Handler<FollowerReport> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, report: FollowerReport, ctx: &mut Context<Self>) {
+        self.take_turn(ctx);
+        let FollowerReport { node, name, end } = report;
+        let Some(stream) = self.followers.of(node, name) else { return };
+        let session = stream.session;
+        let mut effects = Effects::new();
+        self.replica.on_follower_end(now(), node, session, end, &mut effects);
+        self.perform(effects, ctx);
+    }
+}
+
+impl Handler<PushOn> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: PushOn, ctx: &mut Context<Self>) {
+        self.take_turn(ctx);
+        self.push(ctx);
+    }
+}
+
+impl Handler<IsrAnswer> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, IsrAnswer { request, result }: IsrAnswer, ctx: &mut Context<Self>) {
+        self.take_turn(ctx);
+        let before = self.replica.isr().map_or(0, <[NodeId]>::len);
+        let mut effects = Effects::new();
+        self.replica.on_alter_partition_answer(now(), &request, result, &mut effects);
+        let after = self.replica.isr().map_or(0, <[NodeId]>::len);
+        if before != after && after > 0 {
+            tracing::info!(partition = %self.board, before, after, "the ISR changed");
+        }
+        self.perform(effects, ctx);
+    }
+}
+
+impl Handler<FromLeader> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, FromLeader { session, says }: FromLeader, ctx: &mut Context<Self>) {
+        self.take_turn(ctx);
+        let mut effects = Effects::new();
+        match says {
+            LeaderSays::Batches { slices, ends, credit } => {
+                let taken = self.take_over(session, slices, ends, &mut effects);
+                drop(credit);
+                if let Err(error) = taken {
+                    self.perform(effects, ctx);
+                    return self.go_offline(error, ctx);
+                }
+            }
+            LeaderSays::Diverging(divergence) => {
+                let own = divergence
+                    .leader_epoch
+                    .and_then(|epoch| self.log().end_offset_for_epoch(epoch));
+                tracing::info!(partition = %self.board, ?divergence, "parts from its leader");
+                self.replica.on_diverged(now(), session, divergence, own, &mut effects);
+            }
+            LeaderSays::OutOfRange { log_start, log_end } => {
+                self.replica.on_out_of_range(now(), session, log_start, log_end, &mut effects);
+            }
+            LeaderSays::Closed(error) => {
+                tracing::debug!(partition = %self.board, ?error, "its leader's stream is closed");
+                self.replica.on_stream_closed(now(), session, &mut effects);
+            }
+        }
+        self.perform(effects, ctx);
+    }
+}
+
+impl Followers {
+    /// The stream of that name; one that has been replaced has another.
+    fn of(&self, node: NodeId, name: crate::replication::ChannelName) -> Option<&FollowerStream> {
+        self.streams.get(&node).filter(|stream| stream.sink.name() == name)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.streams.is_empty()
+    }
+
+    /// The lowest offset that some follower has not been sent.
+    pub fn lag(&self, log_end: Offset) -> u64 {
+        let behind = self.streams.values().map(|stream| log_end.0.saturating_sub(stream.next.0));
+        behind.max().unwrap_or_default()
+    }
+}
+
+impl PartitionActor {
+    /// A batch that was just appended goes out as it lies in memory, to whoever has all before it.
+    pub(super) fn push_appended(&mut self, header: &BatchHeader, payload: &Rope) {
+        if self.followers.is_empty() {
+            return;
+        }
+        let ends = self.leader_ends();
+        let replica = &self.replica;
+        let head = Bytes::copy_from_slice(&header.encode(replica.key()));
+        for (node, stream) in &mut self.followers.streams {
+            let is_next = stream.next == header.base_offset;
+            if is_next && stream.sink.has_credit() && replica.has_stream(*node, stream.session) {
+                let mut pieces = Vec::with_capacity(1 + payload.pieces().len());
+                pieces.push(head.clone());
+                pieces.extend(payload.pieces().cloned());
+                stream.sink.push(ends, pieces);
+                (stream.next, stream.told) = (header.end_offset(), ends);
+            }
+        }
+    }
+
+    /// Pushes to every follower what it has not got, as long as it gives credit.
+    pub(super) fn push(&mut self, ctx: &mut Context<Self>) {
+        if self.followers.is_empty() {
+            return;
+        }
+        let replica = &self.replica;
+        let ended = |node: &NodeId, stream: &mut FollowerStream| {
+            let stands = replica.has_stream(*node, stream.session);
+            if !stands {
+                let message = "the leader epoch of the stream is over";
+                stream.sink.refuse(Error::new(ErrorCode::FencedLeaderEpoch, message));
+            }
+            stands
+        };
+        self.followers.streams.retain(ended);
+        let (ends, log_end) = (self.leader_ends(), self.replica.log_end());
+        let (mut streams, mut again) = (std::mem::take(&mut self.followers.streams), false);
+        for stream in streams.values_mut() {
+            let mut budget = PUSH_BYTES_PER_TURN;
+            while stream.next < log_end {
+                if !stream.sink.may_push() {
+                    break;
+                }
+                if budget == 0 {
+                    again = true;
+                    break;
+                }
+                match self.read_for_follower(stream.next, log_end) {
+                    Ok((bytes, next)) => {
+                        budget = budget.saturating_sub(bytes.len());
+                        stream.sink.push(ends, vec![bytes]);
+                        (stream.next, stream.told) = (next, ends);
+                    }
+                    Err(error) => {
+                        tracing::error!(partition = %self.board, %error, "cannot be replicated");
+                        stream.sink.refuse(error.into());
+                        break;
+                    }
+                }
+            }
+        }
+        let untold = streams.values().any(|stream| stream.told != ends);
+        self.followers.streams = streams;
+        if again {
+            self.board.message_sent();
+            ctx.notify(PushOn);
+        }
+        if untold && !self.followers.telling {
+            self.followers.telling = true;
+            ctx.run_later(ENDS_DELAY, |actor, _| actor.tell_ends());
+        }
+    }
+
+    /// Below the high watermark nothing can change, and the mapped file is pushed as it lies.
+    fn read_for_follower(
+        &mut self,
+        from: Offset,
+        end: Offset,
+    ) -> Result<(Bytes, Offset), LogError> {
+        let high_watermark = self.replica.high_watermark();
+        let slice = if from < high_watermark {
+            self.log().read(from, high_watermark, PUSH_BYTES)?
+        } else {
+            self.log().read_copy(from, end, PUSH_BYTES)?
+        };
+        Ok((slice.bytes, slice.end))
+    }
+
+    fn tell_ends(&mut self) {
+        self.followers.telling = false;
+        let ends = self.leader_ends();
+        let replica = &self.replica;
+        for (node, stream) in &mut self.followers.streams {
+            if stream.told != ends && replica.has_stream(*node, stream.session) {
+                stream.sink.push(ends, Vec::new());
+                stream.told = ends;
+            }
+        }
+    }
+
+    fn leader_ends(&self) -> LeaderEnds {
+        LeaderEnds {
+            high_watermark: self.replica.high_watermark(),
+            log_start: self.replica.log_start(),
+        }
+    }
+
+    /// Appends what the leader sent. An error is the disk's: the replica goes offline.
+    fn take_over(
+        &mut self,
+        session: Session,
+        slices: Vec<Bytes>,
+        ends: LeaderEnds,
+        effects: &mut Effects,
+    ) -> Result<(), LogError> {
+        let now = now();
+        for slice in slices.into_iter().filter(|slice| !slice.is_empty()) {
+            let headers = match headers(&slice) {
+                Ok(headers) => headers,
+                Err(error) => {
+                    self.leave_stream(session, &error, effects);
+                    return Ok(());
+                }
+            };
+            match self.replica.check_slice(session, &headers) {
+                Ok(()) => {}
+                Err(SliceError::StaleSession) => return Ok(()),
+                Err(error) => {
+                    self.leave_stream(session, &error, effects);
+                    return Ok(());
+                }
+            }
+            let bytes = slice.len();
+            let appended = match self.log().append_frames(slice, now.as_timestamp()) {
+                Ok(appended) => appended,
+                Err(error @ LogError::BadFrames { .. }) => {
+                    self.leave_stream(session, &error, effects);
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            };
+            self.board.set_dirty();
+            let records = headers.iter().map(|header| header.record_count).sum();
+            self.board.metrics.replicated(records, bytes);
+            self.replicated(session, &headers, ends, appended.rolled, effects);
+        }
+        self.replica.on_replicated(now, session, &[], ends, effects);
+        Ok(())
+    }
+
+    /// A snapshot of the producers belongs before the batch that opened a segment.
+    fn replicated(
+        &mut self,
+        session: Session,
+        headers: &[BatchHeader],
+        ends: LeaderEnds,
+        rolled: Option<Offset>,
+        effects: &mut Effects,
+    ) {
+        let now = now();
+        let split = rolled.map_or(0, |offset| {
+            headers.iter().take_while(|header| header.base_offset < offset).count()
+        });
+        let (before, after) = headers.split_at(split);
+        if let Some(offset) = rolled {
+            self.replica.on_replicated(now, session, before, ends, effects);
+            self.snapshot_producers(offset);
+        }
+        self.replica.on_replicated(now, session, after, ends, effects);
+    }
+
+    fn leave_stream(
+        &mut self,
+        session: Session,
+        error: &dyn std::fmt::Display,
+        effects: &mut Effects,
+    ) {
+        tracing::warn!(partition = %self.board, %error, "what the leader sent is not taken");
+        self.shared.replicator.close(self.board.key, session);
+        self.replica.on_stream_closed(now(), session, effects);
+    }
+
+    /// What the machine wants of other nodes, or of the log on their account.
+    pub(super) fn perform_replication(
+        &mut self,
+        effect: ReplicationEffect,
+        ctx: &mut Context<Self>,
+    ) -> Result<Effects, LogError> {
+        let mut effects = Effects::new();
+        match effect {
+            ReplicationEffect::AlterPartition(request) => {
+                self.shared.wishes.alter_partition(&self.handle, request);
+            }
+            ReplicationEffect::ElectionNeeded { leader_epoch } => {
+                self.shared.wishes.elect_another(self.board.key, leader_epoch);
+            }
+            ReplicationEffect::Open { leader, session } => {
+                let log_end = self.log().log_end();
+                let last_epoch = (log_end > self.log().log_start())
+                    .then(|| self.log().epoch_at(Offset(log_end.0 - 1)))
+                    .flatten();
+                match self.replica.position(last_epoch) {
+                    Some(position) => {
+                        let replicator = Arc::clone(&self.shared.replicator);
+                        replicator.open(leader, &self.handle, session, position);
+                    }
+                    None => self.replica.on_stream_closed(now(), session, &mut effects),
+                }
+            }
+            ReplicationEffect::Close { session } => {
+                self.shared.replicator.close(self.board.key, session);
+            }
+            ReplicationEffect::ReportEnd { session, end } => {
+                self.shared.replicator.report(self.board.key, session, end);
+            }
+            ReplicationEffect::Truncate { to } => {
+                self.truncate(to, ctx);
+            }
+            ReplicationEffect::ResetTo { offset } => {
+                self.reset(offset, ctx);
+            }
+            ReplicationEffect::DeleteBefore { offset } => {
+                let removals = self.log().set_log_start(offset)?;
+                self.after_removal(removals, ctx);
+            }
+        }
+        Ok(effects)
+    }
+
+    fn truncate(&mut self, to: Offset, ctx: &mut Context<Self>) {
+        let high_watermark = self.replica.high_watermark();
+        let before = self.log().log_end();
+        if to < high_watermark {
+            tracing::warn!(
+                partition = %self.board, to = to.0, high_watermark = high_watermark.0,
+                "cuts off records that were committed, after an unclean election"
+            );
+        }
+        match self.cut_to(to, high_watermark) {
+            Ok(()) => {
+                let after = self.log().log_end();
+                tracing::info!(partition = %self.board, from = before.0, to = after.0, "cut its log");
+                self.follow_on(ctx);
+            }
+            Err(error) => self.go_offline(error, ctx),
+        }
+    }
+
+    fn cut_to(&mut self, to: Offset, high_watermark: Offset) -> Result<(), LogError> {
+        let log_end = self.log().truncate_to(to, high_watermark)?;
+        let snapshot = self.log().newest_producer_snapshot()?;
+        let decoded = snapshot.as_ref().and_then(|(_, bytes)| decode_snapshot(bytes));
+        let replay_from = match (&snapshot, &decoded) {
+            (Some((offset, _)), Some(_)) => *offset,
+            _ => self.log().log_start(),
+        };
+        self.replica.on_truncated(log_end, decoded.as_ref());
+        let (now, replica) = (now(), &mut self.replica);
+        if let Some(log) = &self.log {
+            log.replay(replay_from, |header| replica.on_recovered_batch(now, header))?;
+        }
+        self.board.set_dirty();
+        Ok(())
+    }
+
+    fn reset(&mut self, offset: Offset, ctx: &mut Context<Self>) {
+        tracing::warn!(partition = %self.board, offset = offset.0, "drops its log and starts anew");
+        match self.log().truncate_fully_and_start_at(offset) {
+            Ok(()) => {
+                self.replica.on_reset(offset);
+                self.follow_on(ctx);
+            }
+            Err(error) => self.go_offline(error, ctx),
+        }
+    }
+
+    fn follow_on(&mut self, ctx: &mut Context<Self>) {
+        self.board.publish_high_watermark(self.replica.high_watermark());
+        let mut effects = Effects::new();
+        self.replica.continue_following(now(), &mut effects);
+        self.perform(effects, ctx);
+    }
+
+    /// Whether this node may serve clients of the partition, who expect it to lead in this epoch.
+    pub(super) fn check_leads_in(&self, expected: Option<LeaderEpoch>) -> Result<(), Error> {
+        match self.replica.role() {
+            Role::Leader => match (expected, self.replica.leader_epoch()) {
+                (Some(expected), Some(current)) if expected < current => {
+                    let message =
+                        format!("leader epoch {expected} is over; this node leads in {current}");
+                    Err(Error::new(ErrorCode::FencedLeaderEpoch, message))
+                }
+                (Some(expected), Some(current)) if expected > current => {
+                    let message = format!(
+                        "leader epoch {expected} is not known here yet; this node is at {current}"
+                    );
+                    Err(Error::new(ErrorCode::UnknownLeaderEpoch, message))
+                }
+                _ => Ok(()),
+            },
+            Role::Follower | Role::Idle => {
+                let message = "this node does not lead the partition; refresh metadata";
+                Err(Error::new(ErrorCode::NotLeader, message))
+            }
+            Role::Offline => {
+                let message = "the replica is offline after a disk failure";
+                Err(Error::new(ErrorCode::StorageFailure, message))
+            }
+        }
+    }
+}
+
+fn headers(slice: &Bytes) -> Result<Vec<BatchHeader>, troupe_proto::batch::BatchError> {
+    let batches = Batches::new(slice.clone());
+    batches.map(|batch| batch.map(|(header, _)| header)).collect()
+}

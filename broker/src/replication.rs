@@ -1,0 +1,22 @@
+//! Replication between nodes: a leader pushes what it appends to its followers (DESIGN.md section 3).
+//!
+//! ```text
+//!  leader's PartitionActor ─► FollowerSink ─► stream ═══ network ═══► LeaderStream ─► follower's PartitionActor
+//!          ▲                                                                                    │
+//!          └──────────── FollowerReport ◄─── stream ◄══════════ ends, credit ◄──────────────────┘
+//! ```
+//!
+//! - [`ReplicationService`] is the leader's end of a stream, [`Replicator`] a shard's followers' end.
+//! - One stream for each pair of a leading node and a follower's shard; a channel for each partition.
+//!
+//! Promises: what is pushed and not yet taken by the follower is bounded in bytes; a stream that ends closes
+//! all its channels on both sides, and the actors hear of it.
+//! Never here: what a follower may have; `troupe_machines::replica` decides that.
+
+mod receiver;
+mod sender;
+mod service;
+
+pub use receiver::{Credit, Replicator};
+pub use sender::{ChannelName, FollowerSink};
+pub use service::ReplicationService;

@@ -1,0 +1,471 @@
+//! A follower's end: one stream to every node that leads something which a shard of this node follows.
+
+use crate::context::Context;
+use crate::partition::{FromLeader, LeaderSays, PartitionHandle};
+use crate::peers::connect_bulk;
+use futures::{Stream, StreamExt, stream};
+use http::uri::PathAndQuery;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tonic::codec::{BufferSettings, Codec};
+use tonic::{Request, Status, Streaming};
+use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
+use troupe_machines::replica::{Divergence, LeaderEnds, Position, ReplicaEnd, Session};
+use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::ids::{LeaderEpoch, NodeId, Offset, PartitionKey};
+use troupe_proto::internal::v1 as pb;
+use troupe_proto::internal::v1::replicate_partitions_response::Refusal;
+use troupe_proto::wire::ReplicatePartitionsResponse;
+
+const METHOD: &str = "/troupe.internal.v1.ReplicationService/ReplicatePartitions";
+/// A push holds one batch or about a megabyte of them.
+const MAX_MESSAGE: usize = 300 << 20;
+/// Answers that are handed to the actors together, if they came together.
+const ANSWERS_TOGETHER: usize = 64;
+
+/// The streams of one shard, by leading node.
+pub struct Replicator {
+    shard: usize,
+    context: OnceLock<Weak<Context>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    streams: BTreeMap<NodeId, Arc<LeaderStream>>,
+    /// Where each partition is followed.
+    followed: HashMap<PartitionKey, Followed>,
+}
+
+struct Followed {
+    stream: Arc<LeaderStream>,
+    session: Session,
+    channel: u32,
+}
+
+/// One stream: what is to be said on it, and who listens.
+struct LeaderStream {
+    leader: NodeId,
+    said: Mutex<Said>,
+    /// Something is to be said.
+    more: Notify,
+    killed: CancellationToken,
+    credit_bytes: u64,
+}
+
+#[derive(Default)]
+struct Said {
+    next_channel: u32,
+    listeners: HashMap<u32, Listener>,
+    open: Vec<pb::OpenChannel>,
+    close: Vec<u32>,
+    ends: BTreeMap<u32, ReplicaEnd>,
+    credit: u64,
+    ended: bool,
+}
+
+struct Listener {
+    handle: Arc<PartitionHandle>,
+    session: Session,
+}
+
+/// Bytes on their way to an actor. Dropped, the leader may push as many again.
+pub struct Credit {
+    stream: Weak<LeaderStream>,
+    bytes: u64,
+}
+
+impl Drop for Credit {
+    fn drop(&mut self) {
+        if let Some(stream) = self.stream.upgrade() {
+            stream.give_back(self.bytes);
+        }
+    }
+}
+
+/// A stream, as chaos sees it.
+pub struct StreamView {
+    pub leader: NodeId,
+    /// Partitions that are followed by it.
+    pub channels: usize,
+}
+
+impl Replicator {
+    pub fn new(shard: usize) -> Self {
+        Self { shard, context: OnceLock::new(), state: Mutex::default() }
+    }
+
+    /// Before the first partition is started.
+    pub fn attach(&self, context: &Arc<Context>) {
+        // Attached once, by the node.
+        let _ = self.context.set(Arc::downgrade(context));
+    }
+
+    /// Follows a partition from where its log stands. Answers come as [`FromLeader`]; a channel that the
+    /// partition had before is closed. From the shard's own thread.
+    pub fn open(
+        &self,
+        leader: NodeId,
+        handle: &Arc<PartitionHandle>,
+        session: Session,
+        position: Position,
+    ) {
+        let Some(context) = self.context.get().and_then(Weak::upgrade) else {
+            let says = LeaderSays::Closed(stopping());
+            handle.command(FromLeader { session, says });
+            return;
+        };
+        let key = handle.key();
+        let mut state = self.lock();
+        if let Some(before) = state.followed.remove(&key) {
+            before.stream.forget(before.channel);
+        }
+        let known = state.streams.get(&leader).filter(|stream| !stream.has_ended()).cloned();
+        let stream = known.unwrap_or_else(|| {
+            let stream = Arc::new(LeaderStream::new(leader, &context));
+            state.streams.insert(leader, Arc::clone(&stream));
+            tracing::debug!(shard = self.shard, %leader, "a replication stream opens");
+            tokio::spawn(Arc::clone(&stream).run(context));
+            stream
+        });
+        match stream.open(handle, session, position) {
+            Some(channel) => {
+                state.followed.insert(key, Followed { stream, session, channel });
+            }
+            // It ended just now; the machine tries again.
+            None => {
+                let says = LeaderSays::Closed(broken());
+                handle.command(FromLeader { session, says });
+            }
+        }
+    }
+
+    /// The replica follows no more in this session.
+    pub fn close(&self, key: PartitionKey, session: Session) {
+        let mut state = self.lock();
+        if state.followed.get(&key).is_some_and(|followed| followed.session == session)
+            && let Some(followed) = state.followed.remove(&key)
+        {
+            followed.stream.forget(followed.channel);
+        }
+    }
+
+    /// How far the replica has got.
+    pub fn report(&self, key: PartitionKey, session: Session, end: ReplicaEnd) {
+        let state = self.lock();
+        if let Some(followed) = state.followed.get(&key)
+            && followed.session == session
+        {
+            followed.stream.report(followed.channel, end);
+        }
+    }
+
+    /// The streams of now.
+    pub fn streams(&self) -> Vec<StreamView> {
+        let state = self.lock();
+        let standing = state.streams.values().filter(|stream| !stream.has_ended());
+        standing
+            .map(|stream| StreamView {
+                leader: stream.leader,
+                channels: stream.lock().listeners.len(),
+            })
+            .collect()
+    }
+
+    /// Chaos: the stream breaks. False if there is none.
+    pub fn kill(&self, leader: NodeId) -> bool {
+        let state = self.lock();
+        let standing = state.streams.get(&leader).filter(|stream| !stream.has_ended());
+        standing.inspect(|stream| stream.killed.cancel()).is_some()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn stopping() -> Error {
+    Error::new(ErrorCode::ShuttingDown, "this node is stopping")
+}
+
+fn broken() -> Error {
+    Error::new(ErrorCode::LeaderNotAvailable, "the stream to the leader broke")
+}
+
+impl LeaderStream {
+    fn new(leader: NodeId, context: &Context) -> Self {
+        Self {
+            leader,
+            said: Mutex::default(),
+            more: Notify::new(),
+            killed: context.shutdown.child_token(),
+            credit_bytes: context.config.replica_fetch_bytes.0.max(1),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.lock().ended
+    }
+
+    /// The channel's number; `None` if the stream has ended.
+    fn open(
+        &self,
+        handle: &Arc<PartitionHandle>,
+        session: Session,
+        position: Position,
+    ) -> Option<u32> {
+        let mut said = self.lock();
+        if said.ended {
+            return None;
+        }
+        said.next_channel += 1;
+        let channel = said.next_channel;
+        said.listeners.insert(channel, Listener { handle: Arc::clone(handle), session });
+        let key = handle.key();
+        said.open.push(pb::OpenChannel {
+            channel,
+            topic_id: key.topic_id.to_wire(),
+            partition: key.partition.0,
+            leader_epoch: position.leader_epoch.0,
+            log_end_offset: position.end.log_end.0,
+            flushed_end_offset: position.end.flushed_end.0,
+            last_epoch: position.last_epoch.map(|epoch| epoch.0),
+        });
+        self.more.notify_one();
+        Some(channel)
+    }
+
+    fn forget(&self, channel: u32) {
+        let mut said = self.lock();
+        if said.listeners.remove(&channel).is_some() {
+            said.ends.remove(&channel);
+            said.close.push(channel);
+            self.more.notify_one();
+        }
+    }
+
+    fn report(&self, channel: u32, end: ReplicaEnd) {
+        self.lock().ends.insert(channel, end);
+        self.more.notify_one();
+    }
+
+    /// Small grants wait until they are worth a message.
+    fn give_back(&self, bytes: u64) {
+        let mut said = self.lock();
+        said.credit += bytes;
+        if said.credit >= self.credit_bytes / 4 {
+            self.more.notify_one();
+        }
+    }
+
+    /// What is to be said now, if anything.
+    fn next_request(&self) -> Option<pb::ReplicatePartitionsRequest> {
+        let mut said = self.lock();
+        let grants = said.credit >= self.credit_bytes / 4;
+        if said.open.is_empty() && said.close.is_empty() && said.ends.is_empty() && !grants {
+            return None;
+        }
+        Some(pb::ReplicatePartitionsRequest {
+            follower: None,
+            open: std::mem::take(&mut said.open),
+            close: std::mem::take(&mut said.close),
+            ends: std::mem::take(&mut said.ends)
+                .into_iter()
+                .map(|(channel, end)| pb::FollowerEnd {
+                    channel,
+                    log_end_offset: end.log_end.0,
+                    flushed_end_offset: end.flushed_end.0,
+                })
+                .collect(),
+            credit_bytes: std::mem::take(&mut said.credit),
+        })
+    }
+
+    fn requests(
+        self: &Arc<Self>,
+        first: pb::ReplicatePartitionsRequest,
+    ) -> impl Stream<Item = pb::ReplicatePartitionsRequest> + Send + 'static {
+        let me = Arc::clone(self);
+        let rest = stream::unfold(me, |me| async move {
+            loop {
+                if let Some(request) = me.next_request() {
+                    return Some((request, me));
+                }
+                me.more.notified().await;
+            }
+        });
+        stream::once(async move { first }).chain(rest)
+    }
+
+    async fn run(self: Arc<Self>, context: Arc<Context>) {
+        let ended = tokio::select! {
+            ended = self.follow(&context) => ended,
+            () = self.killed.cancelled() => Err(broken()),
+        };
+        drop(context);
+        let error = ended.err().unwrap_or_else(broken);
+        tracing::debug!(leader = %self.leader, %error, "a replication stream ended");
+        let listeners = {
+            let mut said = self.lock();
+            said.ended = true;
+            std::mem::take(&mut said.listeners)
+        };
+        for Listener { handle, session } in listeners.into_values() {
+            let says = LeaderSays::Closed(error.clone());
+            handle.command(FromLeader { session, says });
+        }
+    }
+
+    async fn follow(self: &Arc<Self>, context: &Context) -> Result<(), Error> {
+        let endpoint = {
+            let image = context.image.borrow();
+            image.broker(self.leader).map(|broker| broker.endpoint.clone())
+        };
+        let endpoint = endpoint.ok_or_else(|| {
+            let message = format!("node {} is not registered", self.leader);
+            Error::new(ErrorCode::LeaderNotAvailable, message)
+        })?;
+        let channel = connect_bulk(&endpoint).await?;
+        let identity = context.control.identity();
+        let first = pb::ReplicatePartitionsRequest {
+            follower: Some(pb::Follower {
+                cluster_id: identity.cluster_id,
+                node_id: identity.node_id.0,
+                broker_epoch: identity.broker_epoch.0,
+                leader_id: self.leader.0,
+            }),
+            credit_bytes: self.credit_bytes,
+            ..Default::default()
+        };
+        let mut grpc = tonic::client::Grpc::new(channel).max_decoding_message_size(MAX_MESSAGE);
+        let failed = |error: tonic::transport::Error| {
+            Error::new(ErrorCode::LeaderNotAvailable, error.to_string())
+        };
+        grpc.ready().await.map_err(failed)?;
+        let requests = Request::new(self.requests(first));
+        let path = PathAndQuery::from_static(METHOD);
+        let answers: Streaming<ReplicatePartitionsResponse> =
+            grpc.streaming(requests, path, ReplicationCodec).await?.into_inner();
+        let mut answers = answers.ready_chunks(ANSWERS_TOGETHER);
+        while let Some(together) = answers.next().await {
+            self.hand_out(together)?;
+        }
+        Ok(())
+    }
+
+    /// Gives every actor what came for it; batches of one partition that came together, together.
+    fn hand_out(
+        self: &Arc<Self>,
+        together: Vec<Result<ReplicatePartitionsResponse, Status>>,
+    ) -> Result<(), Error> {
+        let mut batches: Option<Gathered> = None;
+        for answer in together {
+            let answer = match answer {
+                Ok(answer) => answer,
+                Err(status) => {
+                    self.deliver(batches.take());
+                    return Err(status.into());
+                }
+            };
+            match answer.refusal {
+                None => {
+                    if batches.as_ref().is_some_and(|held| held.channel != answer.channel) {
+                        self.deliver(batches.take());
+                    }
+                    let held = batches.get_or_insert_with(|| Gathered::new(answer.channel));
+                    held.bytes += answer.batches.len() as u64;
+                    held.slices.push(answer.batches);
+                    held.ends = LeaderEnds {
+                        high_watermark: Offset(answer.high_watermark),
+                        log_start: Offset(answer.log_start_offset),
+                    };
+                }
+                Some(refusal) => {
+                    self.deliver(batches.take());
+                    self.refused(answer.channel, refusal);
+                }
+            }
+        }
+        self.deliver(batches);
+        Ok(())
+    }
+
+    fn deliver(self: &Arc<Self>, gathered: Option<Gathered>) {
+        let Some(Gathered { channel, slices, ends, bytes }) = gathered else { return };
+        let credit = Credit { stream: Arc::downgrade(self), bytes };
+        let listener = {
+            let said = self.lock();
+            let found = said.listeners.get(&channel);
+            found.map(|listener| (Arc::clone(&listener.handle), listener.session))
+        };
+        // Of a channel that was closed something may still be on its way.
+        if let Some((handle, session)) = listener {
+            let says = LeaderSays::Batches { slices, ends, credit };
+            handle.command(FromLeader { session, says });
+        }
+    }
+
+    /// The leader has closed the channel.
+    fn refused(&self, channel: u32, refusal: Refusal) {
+        let Some(Listener { handle, session }) = self.lock().listeners.remove(&channel) else {
+            return;
+        };
+        let says = match refusal {
+            Refusal::Divergence(divergence) => LeaderSays::Diverging(Divergence {
+                leader_epoch: divergence.leader_epoch.map(LeaderEpoch),
+                end_offset: Offset(divergence.end_offset),
+            }),
+            Refusal::OutOfRange(range) => LeaderSays::OutOfRange {
+                log_start: Offset(range.log_start_offset),
+                log_end: Offset(range.log_end_offset),
+            },
+            Refusal::Error(detail) => LeaderSays::Closed(detail.into()),
+        };
+        handle.command(FromLeader { session, says });
+    }
+}
+
+/// Batches of one channel that came together.
+struct Gathered {
+    channel: u32,
+    slices: Vec<bytes::Bytes>,
+    ends: LeaderEnds,
+    bytes: u64,
+}
+
+impl Gathered {
+    fn new(channel: u32) -> Self {
+        let zero = LeaderEnds { high_watermark: Offset::ZERO, log_start: Offset::ZERO };
+        Self { channel, slices: Vec::new(), ends: zero, bytes: 0 }
+    }
+}
+
+/// prost with larger buffers; batches stay bytes.
+struct ReplicationCodec;
+
+impl Codec for ReplicationCodec {
+    type Encode = pb::ReplicatePartitionsRequest;
+    type Decode = ReplicatePartitionsResponse;
+    type Encoder = ProstEncoder<Self::Encode>;
+    type Decoder = ProstDecoder<Self::Decode>;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        ProstCodec::<Self::Encode, Self::Decode>::raw_encoder(BufferSettings::new(
+            8 << 10,
+            32 << 10,
+        ))
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        ProstCodec::<Self::Encode, Self::Decode>::raw_decoder(BufferSettings::new(
+            8 << 10,
+            256 << 10,
+        ))
+    }
+}
