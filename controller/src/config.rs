@@ -26,6 +26,9 @@ pub struct ControllerConfig {
     pub snapshot_entries: u64,
     /// After this many bytes of decisions, too.
     pub snapshot_bytes: u64,
+    /// How much longer than the disk a flush takes.
+    #[cfg(test)]
+    pub flush_delay: Duration,
 }
 
 impl ControllerConfig {
@@ -41,6 +44,8 @@ impl ControllerConfig {
             policy: ClusterPolicy::default(),
             snapshot_entries: 5_000,
             snapshot_bytes: 2 << 20,
+            #[cfg(test)]
+            flush_delay: Duration::ZERO,
         }
     }
 

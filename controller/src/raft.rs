@@ -205,7 +205,14 @@ async fn open(config: &ControllerConfig) -> Result<Storage, ControllerStartError
     let give_up = tokio::time::Instant::now() + OPEN_PATIENCE;
     loop {
         let dir = config.dir.clone();
-        let opened = tokio::task::spawn_blocking(move || Storage::open(&dir)).await;
+        #[cfg(not(test))]
+        let open = move || Storage::open(&dir);
+        #[cfg(test)]
+        let open = {
+            let delay = config.flush_delay;
+            move || Storage::open_slow(&dir, delay)
+        };
+        let opened = tokio::task::spawn_blocking(open).await;
         let source = match opened.map_err(std::io::Error::other).flatten() {
             Ok(storage) => return Ok(storage),
             Err(source) => source,

@@ -1,6 +1,9 @@
 //! The controller as the node uses it, on a real disk.
 
+mod brokers;
+mod calls;
 mod sessions;
+mod voters;
 
 use crate::metadata_log::{Leadership, MetadataLog, Proposal, ProposeError, Proposed};
 use crate::{Controller, ControllerConfig, ControllerHandle, ControllerStartError};

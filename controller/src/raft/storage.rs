@@ -27,6 +27,22 @@ pub(super) struct Storage {
 
 impl Storage {
     pub fn open(dir: &Path) -> io::Result<Storage> {
+        Self::open_with(dir, sync)
+    }
+
+    /// On a disk whose flushes take this much longer.
+    #[cfg(test)]
+    pub fn open_slow(dir: &Path, delay: std::time::Duration) -> io::Result<Storage> {
+        Self::open_with(dir, move |db, file| {
+            thread::sleep(delay);
+            sync(db, file)
+        })
+    }
+
+    fn open_with(
+        dir: &Path,
+        sync: impl Fn(&sled::Db, &File) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<Storage> {
         std::fs::create_dir_all(dir)?;
         let path = dir.join("raft");
         let db = sled::Config::new()
@@ -41,7 +57,8 @@ impl Storage {
         for created in [dir, &path] {
             File::open(created)?.sync_all()?;
         }
-        let (flusher, thread) = Flusher::start(db.clone(), file)?;
+        let flushed = db.clone();
+        let (flusher, thread) = Flusher::start(move || sync(&flushed, &file))?;
         Ok(Storage { dir: dir.to_owned(), db, flusher, thread })
     }
 
@@ -92,12 +109,14 @@ pub(super) struct Flusher {
 }
 
 impl Flusher {
-    fn start(db: sled::Db, file: File) -> io::Result<(Flusher, thread::JoinHandle<()>)> {
+    fn start(
+        sync: impl Fn() -> io::Result<()> + Send + 'static,
+    ) -> io::Result<(Flusher, thread::JoinHandle<()>)> {
         let (waiting, queue) = mpsc::sync_channel(MAX_WAITING);
         let thread = thread::Builder::new().name("metadata-flush".to_owned()).spawn(move || {
             while let Ok(first) = queue.recv() {
                 let all: Vec<_> = std::iter::once(first).chain(queue.try_iter()).collect();
-                let result = sync(&db, &file).map_err(Arc::new);
+                let result = sync().map_err(Arc::new);
                 for waiting in all {
                     // One failure, told to each: an io::Error cannot be copied.
                     let result = result.clone().map_err(|e| io::Error::new(e.kind(), e));

@@ -6,6 +6,9 @@
 //! heard, or does not know of its own registration yet.
 //! Never here: a clock, a socket, who may open a session.
 
+#[cfg(test)]
+mod tests;
+
 use crate::config::SessionTimings;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -1,0 +1,156 @@
+//! Three voters on real connections: what a slow disk, and the death of the active controller, cost.
+
+use super::brokers::{Client, Node, client, is_fenced_at, listen, placed, until_broker, within};
+use super::{image, registration, topic};
+use crate::{Controller, ControllerConfig, ControllerHandle, QuorumMember, QuorumTimings, Voter};
+use futures::future::join_all;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tempfile::TempDir;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::ids::NodeId;
+
+struct Voting {
+    member: QuorumMember,
+    address: SocketAddr,
+    server: tokio::task::JoinHandle<()>,
+    _dir: TempDir,
+}
+
+/// All three run and know their cluster. Brokers need no sessions unless they are kept.
+async fn quorum(
+    keeps_sessions: bool,
+    change: impl Fn(ControllerConfig) -> ControllerConfig,
+) -> Vec<Voting> {
+    let listeners: Vec<_> = (0..3).map(|_| listen()).collect();
+    let voter = |(id, (_, address)): (i32, &(_, SocketAddr))| Voter {
+        node_id: NodeId(id),
+        address: address.to_string(),
+    };
+    let voters: Vec<Voter> = (1..).zip(&listeners).map(voter).collect();
+    let mut quorum = Vec::new();
+    for (id, (listener, address)) in (1..).zip(listeners) {
+        let dir = tempfile::tempdir().unwrap();
+        let config = ControllerConfig {
+            cluster_id: Some("cluster".into()),
+            voters: voters.clone(),
+            ..ControllerConfig::new(NodeId(id), dir.path())
+        };
+        let member = Controller::join(change(config)).await.unwrap();
+        let sessions = keeps_sessions.then(|| member.keep_sessions().into_service());
+        let router = Server::builder()
+            .add_service(member.endpoint.clone().into_service())
+            .add_optional_service(sessions);
+        let incoming = TcpIncoming::from(tokio::net::TcpListener::from_std(listener).unwrap());
+        let server =
+            actix_rt::spawn(async move { drop(router.serve_with_incoming(incoming).await) });
+        quorum.push(Voting { member, address, server, _dir: dir });
+    }
+    for voting in &quorum {
+        within(voting.member.await_cluster()).await.unwrap();
+    }
+    quorum
+}
+
+async fn stop(quorum: Vec<Voting>) {
+    for Voting { member, server, .. } in quorum {
+        member.handle.shutdown().await.unwrap();
+        server.abort();
+    }
+}
+
+/// One that decides.
+async fn active(quorum: &[Voting]) -> (NodeId, ControllerHandle) {
+    let find = async {
+        loop {
+            let handles = quorum.iter().map(|voting| &voting.member.handle);
+            for handle in handles.filter(|handle| handle.leadership().borrow().here) {
+                match handle.await_active().await {
+                    Ok(()) => return handle.clone(),
+                    Err(Error { code: ErrorCode::NotController, .. }) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            let changes = quorum.iter().map(|voting| async {
+                let mut leadership = voting.member.handle.leadership();
+                leadership.wait_for(|leadership| leadership.here).await.map(drop)
+            });
+            let _ = futures::future::select_all(changes.map(Box::pin)).await;
+        }
+    };
+    let handle = within(find).await;
+    let id = handle.controller_id();
+    (id.unwrap(), handle)
+}
+
+/// A follower that hears its leader does not mind what the disk is doing.
+#[actix::test]
+async fn a_slow_disk_costs_no_leader_its_place() {
+    let flush_delay = Duration::from_millis(100);
+    let quorum = quorum(false, |config| ControllerConfig { flush_delay, ..config }).await;
+    let (_, leading) = active(&quorum).await;
+    leading.register_broker(registration(1)).await.unwrap();
+    let before = *leading.leadership().borrow();
+    for round in 0..10 {
+        let requests = (0..20).map(|n| topic(&format!("topic-{round}-{n}")));
+        let created = join_all(requests.map(|request| leading.create_topic(request))).await;
+        assert!(created.iter().all(Result::is_ok), "{created:?}");
+    }
+    assert_eq!(*leading.leadership().borrow(), before);
+    stop(quorum).await;
+}
+
+/// What the leader has committed, the others see without waiting for the next heartbeat: thirty decisions
+/// would take a minute.
+#[actix::test]
+async fn decisions_reach_the_others_at_once() {
+    let timings = QuorumTimings {
+        heartbeat: Duration::from_secs(2),
+        election_min: Duration::from_secs(5),
+        election_max: Duration::from_secs(6),
+    };
+    let quorum = quorum(false, |config| ControllerConfig { timings, ..config }).await;
+    let (_, leading) = active(&quorum).await;
+    leading.register_broker(registration(1)).await.unwrap();
+    let decisions = async {
+        for n in 0..30 {
+            let name = format!("topic-{n}");
+            leading.create_topic(topic(&name)).await.unwrap();
+            for voting in &quorum {
+                let mut images = voting.member.handle.image();
+                images.wait_for(|image| image.topic(&name).is_some()).await.unwrap();
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), decisions).await.expect("nobody waits");
+    stop(quorum).await;
+}
+
+/// K20: a machine dies that was the active controller, and on which a leader was. The next controller fences
+/// its broker, and no other.
+#[actix::test]
+async fn a_controller_that_dies_with_a_broker_is_followed_by_one_that_fences_only_that() {
+    let mut quorum = quorum(true, |config| config).await;
+    let (first, leading) = active(&quorum).await;
+    let of = |id: NodeId| client(quorum[(id.0 - 1) as usize].address);
+    let order: Vec<i32> = (0..3).map(|at| (first.0 - 1 + at) % 3 + 1).collect();
+    let mut nodes = join_all(order.iter().map(|id| Node::active_by(of(first), *id))).await;
+    leading.create_topic(placed("orders", &order)).await.unwrap();
+    let clients: Vec<Client> = quorum.iter().map(|voting| client(voting.address)).collect();
+    let hearts: Vec<_> = nodes.drain(1..).map(|node| node.beat(clients.clone())).collect();
+    let mut dying = nodes.remove(0);
+    let voting = quorum.remove((first.0 - 1) as usize);
+    voting.server.abort();
+    dying.listener = None;
+    dying.hang_up();
+    voting.member.handle.abandon().await;
+    let (_, next) = active(&quorum).await;
+    until_broker(&next, first.0, |broker| broker.fenced).await;
+    let led = image(&next).topic("orders").unwrap().partitions[0].leader;
+    assert_eq!(led, Some(NodeId(order[1])));
+    assert!(!is_fenced_at(&next, order[1]) && !is_fenced_at(&next, order[2]));
+    hearts.into_iter().for_each(|heart| heart.abort());
+    stop(quorum).await;
+}
