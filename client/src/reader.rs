@@ -4,12 +4,13 @@
 //! again as batches are handed out, so a slow reader costs a bounded amount of memory.
 //!
 //! Promises: every record from the start on is handed out once and in the order of its partition, over
-//! broken streams and changes of leader. What cannot be mended (OFFSET_OUT_OF_RANGE, UNKNOWN_TOPIC,
-//! corrupt data) comes out as an error that ends its partition; the others go on.
-//! Never here: groups, commits.
+//! broken streams and changes of leader. What cannot be mended (OFFSET_OUT_OF_RANGE, UNKNOWN_TOPIC that
+//! lasts, corrupt data) comes out as an error that ends its partition; the others go on.
+//! Never here: groups, commits. [`leaders`] finds the streams.
 
 mod batch;
 mod config;
+mod leaders;
 mod node_stream;
 mod positions;
 
@@ -21,26 +22,23 @@ use crate::bulk::Event;
 use crate::client::Inner;
 use crate::connection::Purpose;
 use crate::error::ClientError;
-use crate::metadata::{Leader, TopicMetadata};
+use crate::metadata::TopicMetadata;
 use crate::offsets::OffsetSpec;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use futures::stream::{Stream, StreamExt, unfold};
 use node_stream::{Events, NodeStream};
 use positions::{Positions, Source};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep_until};
 use tokio_stream::StreamMap;
 use troupe_proto::batch::{BatchHeader, Batches, RecordSet};
-use troupe_proto::error::Error as Refusal;
+use troupe_proto::error::{Error as Refusal, ErrorCode};
 use troupe_proto::ids::{Offset, PartitionId, PartitionKey, TopicId};
-use troupe_proto::log::v1::{FetchPosition, TopicPartition};
+use troupe_proto::log::v1::TopicPartition;
 use troupe_proto::wire::FetchStreamResponse;
-
-/// After a stream broke or a leader was not found; doubles up to the maximum.
-const BACKOFF: Duration = Duration::from_millis(100);
-const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 /// Reads partitions of one topic.
 pub struct Reader {
@@ -55,9 +53,9 @@ pub struct Reader {
     next_stream: u64,
     ready: VecDeque<Ready>,
     changes: watch::Receiver<u64>,
-    /// Partitions without a stream wait for this.
-    mend_at: Option<Instant>,
-    failures: u32,
+    /// What led to an error may be old; and the question whether it is, while it is asked.
+    stale: bool,
+    refresh: Option<BoxFuture<'static, ()>>,
 }
 
 /// Received, not handed out yet.
@@ -85,7 +83,7 @@ impl Reader {
         config: ReaderConfig,
     ) -> Result<Self, ClientError> {
         client.watch_metadata();
-        let described = client.refresh_topic(topic).await?;
+        let described = client.find_topic(topic).await?;
         let partitions = select(&described, &config.partitions)?;
         let starts = starts(&client, topic, &partitions, &config.start).await?;
         let ends = match config.until_end {
@@ -107,8 +105,8 @@ impl Reader {
             events: StreamMap::new(),
             next_stream: 0,
             ready: VecDeque::new(),
-            mend_at: None,
-            failures: 0,
+            stale: false,
+            refresh: None,
         })
     }
 
@@ -124,24 +122,22 @@ impl Reader {
             if self.positions.is_over() {
                 return None;
             }
-            let now = Instant::now();
-            if self.mend_at.is_none_or(|at| at <= now) {
-                self.mend_at = None;
-                self.mend(now).await;
+            self.mend(Instant::now());
+            if !self.ready.is_empty() {
+                continue;
             }
-            let mend_at = self.mend_at;
+            let mend_at = self.positions.next_retry();
+            let Self { events, refresh, changes, .. } = self;
             tokio::select! {
-                Some((stream, event)) = self.events.next() => match event {
+                Some((stream, event)) = events.next() => match event {
                     Event::Message(message) => self.on_message(stream, message),
                     Event::Ended(error) => self.on_ended(stream, &error),
                 },
                 () = async { sleep_until(mend_at.expect("only with a time")).await },
                     if mend_at.is_some() => {}
-                // A leader that is found ends the waiting.
-                Ok(()) = self.changes.changed() => {
-                    self.mend_at = None;
-                    self.add_partitions();
-                }
+                () = async { refresh.as_mut().expect("only if there is one").await },
+                    if refresh.is_some() => self.refresh = None,
+                Ok(()) = changes.changed() => self.on_metadata(),
             }
         }
     }
@@ -176,11 +172,9 @@ impl Reader {
         // What is under way on the stream would be taken for what comes now, even if it was not wanted any
         // more: a node goes on until it hears so.
         if let Some(stream) = stream {
-            self.streams.retain(|open| open.number != stream);
-            self.events.remove(&stream);
-            self.positions.lose(stream);
+            drop(self.close(stream));
+            self.positions.leave(stream);
         }
-        self.mend_at = None;
     }
 
     /// How far each partition has been read.
@@ -252,12 +246,12 @@ impl Reader {
         if tracked.source != Source::Stream(stream) {
             return;
         }
-        self.failures = 0;
         let high_watermark = Offset::from_wire(message.high_watermark);
         tracked.high_watermark = high_watermark.or(tracked.high_watermark);
         if let Some(detail) = message.error {
             return self.on_refusal(partition, Refusal::from(detail));
         }
+        tracked.served();
         let key = PartitionKey { topic_id: self.topic_id, partition };
         let batches = match self.config.check_crc {
             true => Batches::verified(message.batches, key),
@@ -296,129 +290,34 @@ impl Reader {
     /// The node has dropped the partition.
     fn on_refusal(&mut self, partition: PartitionId, refusal: Refusal) {
         let Some(tracked) = self.positions.get_mut(partition) else { return };
-        if refusal.is_retriable() {
-            tracked.source = Source::None;
-            if self.client.metadata.take_hint(&self.topic, partition, &refusal) {
-                self.mend_at = None;
-            } else {
-                self.back_off();
-            }
-        } else {
+        let now = Instant::now();
+        // It was there when this reader began, so its leader may only not know it yet.
+        let unknown = matches!(refusal.code, ErrorCode::UnknownTopic | ErrorCode::UnknownPartition);
+        let over = if unknown { tracked.unknown(now) } else { !refusal.is_retriable() };
+        if over {
             tracked.source = Source::Over;
             self.ready.push_back(Ready::Error(refusal.into()));
+            return;
         }
+        if !unknown {
+            tracked.refused(now);
+        }
+        let moved = self.client.metadata.take_hint(&self.topic, partition, &refusal);
+        self.stale |= refusal.code.refresh_metadata() && !moved;
     }
 
     fn on_ended(&mut self, stream: u64, error: &ClientError) {
-        let Some(place) = self.streams.iter().position(|open| open.number == stream) else {
-            return;
-        };
-        let open = self.streams.remove(place);
-        self.events.remove(&stream);
+        let Some(open) = self.close(stream) else { return };
         tracing::debug!(endpoint = %open.endpoint, %error, "a fetch stream ended");
         self.client.connections.lost(&open.endpoint, Purpose::Fetch);
-        self.positions.lose(stream);
-        self.back_off();
+        self.positions.lose(stream, Instant::now());
+        self.stale = true;
     }
 
-    fn back_off(&mut self) {
-        let pause = BACKOFF.saturating_mul(1 << self.failures.min(10)).min(BACKOFF_MAX);
-        self.failures += 1;
-        self.mend_at = Some(Instant::now() + pause);
-    }
-
-    /// Partitions that the topic got meanwhile: their records are newer than this reader, so it wants all of
-    /// them, unless it reads certain partitions or up to an end.
-    fn add_partitions(&mut self) {
-        if self.config.until_end || self.config.partitions != Partitions::All {
-            return;
-        }
-        let described = self.client.metadata.topic_of_any_age(&self.topic);
-        let Some(topic) = described.filter(|topic| topic.topic_id == self.topic_id) else { return };
-        for partition in topic.partitions.iter().map(|described| described.partition) {
-            if self.positions.get(partition).is_none() {
-                let start = match &self.config.start {
-                    Start::Offset(offset) => *offset,
-                    Start::Each(each) => each.get(&partition).copied().unwrap_or(Offset::ZERO),
-                    Start::Earliest | Start::Latest | Start::Timestamp(_) => Offset::ZERO,
-                };
-                self.positions.insert(partition, start, None);
-            }
-        }
-    }
-
-    /// Finds streams for the partitions that have none.
-    async fn mend(&mut self, now: Instant) {
-        let idle = self.positions.without_source();
-        if idle.is_empty() {
-            return;
-        }
-        if self.failures > 0
-            && let Err(error) = self.client.refresh(&[self.topic.to_string()]).await
-        {
-            tracing::debug!(%error, "metadata refresh");
-        }
-        let mut by_leader: BTreeMap<Arc<str>, Vec<(PartitionId, Offset)>> = BTreeMap::new();
-        for (partition, offset) in idle {
-            match self.client.metadata.leader(&self.topic, partition) {
-                Leader::Known(at) => {
-                    by_leader.entry(at.endpoint).or_default().push((partition, offset));
-                }
-                Leader::None => self.mend_at = Some(now + BACKOFF),
-                Leader::UnknownTopic => {
-                    if let Some(tracked) = self.positions.get_mut(partition) {
-                        tracked.source = Source::Over;
-                    }
-                    self.ready.push_back(Ready::Error(ClientError::unknown_topic(&self.topic)));
-                    self.mend_at = Some(now);
-                }
-            }
-        }
-        let nodes = by_leader.len().max(1) as u64;
-        for (endpoint, partitions) in by_leader {
-            self.subscribe(endpoint, &partitions, self.config.credit_bytes / nodes);
-        }
-        if self.mend_at.is_some() && self.failures == 0 {
-            self.failures = 1;
-        }
-    }
-
-    fn subscribe(&mut self, endpoint: Arc<str>, partitions: &[(PartitionId, Offset)], credit: u64) {
-        let positions: Vec<_> = partitions
-            .iter()
-            .map(|&(partition, offset)| FetchPosition {
-                leader_epoch: None,
-                partition: Some(self.to_wire(partition)),
-                offset: offset.to_wire(),
-                max_bytes: self.config.max_partition_bytes,
-            })
-            .collect();
-        let open = self.streams.iter_mut().find(|open| open.endpoint == endpoint);
-        let number = match open {
-            Some(open) => {
-                if !open.add(positions) {
-                    self.mend_at = Some(Instant::now() + BACKOFF);
-                    return;
-                }
-                open.number
-            }
-            None => {
-                self.next_stream += 1;
-                let number = self.next_stream;
-                let client = self.client.clone();
-                let (stream, events) =
-                    NodeStream::open(client, endpoint, number, positions, credit.max(1));
-                self.streams.push(stream);
-                self.events.insert(number, events);
-                number
-            }
-        };
-        for &(partition, _) in partitions {
-            if let Some(tracked) = self.positions.get_mut(partition) {
-                tracked.source = Source::Stream(number);
-                tracked.stream = Some(number);
-            }
-        }
+    fn close(&mut self, stream: u64) -> Option<NodeStream> {
+        let place = self.streams.iter().position(|open| open.number == stream)?;
+        self.events.remove(&stream);
+        Some(self.streams.remove(place))
     }
 
     fn to_wire(&self, partition: PartitionId) -> TopicPartition {
