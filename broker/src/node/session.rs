@@ -30,6 +30,8 @@ const RETRY: Duration = Duration::from_millis(50);
 const CALL_PATIENCE: Duration = Duration::from_secs(3);
 /// Whoever has this broker's id may be its own past life, whose end the controller has not noticed yet.
 const PAST_LIFE: Duration = Duration::from_secs(5);
+/// At a stop, a controller that is not heard for so long is not waited for.
+const UNHEARD: Duration = Duration::from_secs(3);
 /// Where a clean stop is noted: the broker epoch that ended in it.
 const CLEAN_STOP: &str = "clean-shutdown";
 
@@ -46,6 +48,8 @@ struct State {
     /// The node wants to stop.
     leaving: watch::Sender<bool>,
     may_stop: watch::Sender<bool>,
+    /// When a controller was last heard.
+    heard: watch::Sender<Instant>,
     pushed: Option<watch::Sender<Arc<ClusterImage>>>,
     heartbeat_ms: AtomicU32,
 }
@@ -66,6 +70,7 @@ impl Session {
             ready: watch::Sender::new(false),
             leaving: watch::Sender::new(false),
             may_stop: watch::Sender::new(false),
+            heard: watch::Sender::new(Instant::now()),
             pushed: pushed.filter(|_| !own_controller),
             heartbeat_ms: AtomicU32::new(
                 u32::try_from(context.config.heartbeat_interval.0).unwrap_or(u32::MAX),
@@ -100,13 +105,30 @@ impl Session {
         });
     }
 
-    /// K17: others take over what is led here. Returns when they have, or the time is over.
+    /// K17: others take over what is led here. Returns when they have, when the time is over, or when there
+    /// is no controller who could see to it.
     pub async fn leave(&self, patience: Duration) {
         let mut may_stop = self.state.may_stop.subscribe();
+        self.state.heard.send_replace(Instant::now());
         self.state.leaving.send_replace(true);
         let allowed = may_stop.wait_for(|may_stop| *may_stop);
-        if tokio::time::timeout(patience, allowed).await.is_err() {
-            tracing::warn!("nobody has taken over everything in time; stopping nevertheless");
+        tokio::select! {
+            _ = allowed => {}
+            () = self.unheard() => tracing::warn!("no controller is there; stopping without a goodbye"),
+            () = tokio::time::sleep(patience) => {
+                tracing::warn!("nobody has taken over everything in time; stopping nevertheless");
+            }
+        }
+    }
+
+    /// Returns when no controller has been heard for a while.
+    async fn unheard(&self) {
+        loop {
+            let heard = *self.state.heard.borrow();
+            if heard.elapsed() > UNHEARD {
+                return;
+            }
+            tokio::time::sleep_until(heard + UNHEARD + RETRY).await;
         }
     }
 
@@ -317,6 +339,7 @@ fn take_answer(
         })?;
         pushed.send_replace(Arc::new(image));
     }
+    state.heard.send_replace(Instant::now());
     let knows_all = context.image.borrow().next_offset().0 >= answer.metadata_offset;
     if !answer.fenced && knows_all {
         context.pulse.resume();

@@ -1,0 +1,166 @@
+//! Three nodes of one process form a cluster, seen from outside.
+
+#![allow(clippy::unwrap_used, reason = "a fixture that cannot be set up fails its test")]
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+use tonic::transport::Channel;
+use troupe_broker::{Node, NodeConfig};
+use troupe_proto::admin::v1::cluster_service_client::ClusterServiceClient;
+use troupe_proto::admin::v1::topic_service_client::TopicServiceClient;
+use troupe_proto::admin::v1::{CreateTopicRequest, ListPartitionsRequest, PartitionState};
+use troupe_proto::batch::{Compression, RecordSetBuilder};
+use troupe_proto::error::Error;
+use troupe_proto::log::v1::log_service_client::LogServiceClient;
+use troupe_proto::log::v1::{
+    FetchPosition, FetchRequest, PartitionProduce, ProduceRequest, RecordBatch, TopicPartition,
+};
+
+struct Cluster {
+    nodes: BTreeMap<i32, Node>,
+    configs: BTreeMap<i32, NodeConfig>,
+    _directory: tempfile::TempDir,
+}
+
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+impl Cluster {
+    async fn start(count: i32) -> Cluster {
+        let directory = tempfile::tempdir().unwrap();
+        let controls: Vec<_> = (1..=count).map(|id| (id, free_address())).collect();
+        let voters: Vec<_> = controls.iter().map(|(id, at)| format!("{id}@{at}")).collect();
+        let mut configs = BTreeMap::new();
+        for (id, control) in &controls {
+            let set = [
+                format!("node.id={id}"),
+                "cluster.id=test".to_owned(),
+                format!("controller.quorum.voters={}", voters.join(",")),
+                format!("controller.listener={control}"),
+                format!("listener={}", free_address()),
+                "http.listener=127.0.0.1:0".to_owned(),
+                format!("log.dir={}", directory.path().join(id.to_string()).display()),
+                "default.replication.factor=3".to_owned(),
+                "min.insync.replicas=2".to_owned(),
+                "chaos.enable=true".to_owned(),
+                "shards=1".to_owned(),
+            ];
+            configs.insert(*id, NodeConfig::load(None, [], &set).unwrap());
+        }
+        let mut cluster = Cluster { nodes: BTreeMap::new(), configs, _directory: directory };
+        for id in 1..=count {
+            cluster.start_node(id).await;
+        }
+        for node in cluster.nodes.values() {
+            node.ready().await.unwrap();
+        }
+        cluster
+    }
+
+    async fn start_node(&mut self, id: i32) {
+        let config = self.configs[&id].clone();
+        let node = tokio::task::spawn_blocking(|| Node::start(config)).await.unwrap().unwrap();
+        self.nodes.insert(id, node);
+    }
+
+    async fn channel(&self, id: i32) -> Channel {
+        let endpoint = format!("http://{}", self.configs[&id].listener);
+        Channel::from_shared(endpoint).unwrap().connect().await.unwrap()
+    }
+
+    async fn partition(&self, through: i32) -> PartitionState {
+        let mut client = ClusterServiceClient::new(self.channel(through).await);
+        let answer = client.list_partitions(ListPartitionsRequest::default()).await.unwrap();
+        answer.into_inner().partitions.into_iter().next().unwrap()
+    }
+
+    /// Until the partition is as wanted.
+    async fn until(
+        &self,
+        through: i32,
+        wanted: impl Fn(&PartitionState) -> bool,
+    ) -> PartitionState {
+        let patience = Duration::from_secs(60);
+        let begun = std::time::Instant::now();
+        loop {
+            let state = self.partition(through).await;
+            if wanted(&state) {
+                return state;
+            }
+            assert!(begun.elapsed() < patience, "still {state:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+fn batch(value: &[u8]) -> RecordBatch {
+    let mut records = RecordSetBuilder::new();
+    records.push(1, None, Some(value), &[]);
+    let built = records.finish(Compression::None, None).unwrap();
+    prost::Message::decode(built.into_wire()).unwrap()
+}
+
+async fn produce(cluster: &Cluster, leader: i32, value: &[u8]) -> Result<i64, Error> {
+    let partition = TopicPartition { topic: "t".into(), ..Default::default() };
+    let request = ProduceRequest {
+        partitions: vec![PartitionProduce {
+            partition: Some(partition),
+            batch: Some(batch(value)),
+            leader_epoch: None,
+        }],
+        ..Default::default()
+    };
+    let mut client = LogServiceClient::new(cluster.channel(leader).await);
+    let answer = client.produce(request).await?.into_inner();
+    let result = answer.results.into_iter().next().unwrap();
+    match result.error {
+        Some(error) => Err(error.into()),
+        None => Ok(result.base_offset),
+    }
+}
+
+async fn record_count(cluster: &Cluster, leader: i32) -> usize {
+    let partition = TopicPartition { topic: "t".into(), ..Default::default() };
+    let position = FetchPosition { partition: Some(partition), ..Default::default() };
+    let request = FetchRequest { positions: vec![position], ..Default::default() };
+    let mut client = LogServiceClient::new(cluster.channel(leader).await);
+    let answer = client.fetch(request).await.unwrap().into_inner();
+    answer.partitions[0].batches.as_ref().map_or(0, |batches| batches.batches.len())
+}
+
+/// R13, P14, K17: what was acknowledged outlives the leader, stopped or killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn acknowledged_records_outlive_their_leaders() {
+    let mut cluster = Cluster::start(3).await;
+    let creation = CreateTopicRequest { name: "t".into(), ..Default::default() };
+    for id in 1..=3 {
+        let mut client = TopicServiceClient::new(cluster.channel(id).await);
+        if client.create_topic(creation.clone()).await.is_ok() {
+            break;
+        }
+    }
+    let full = |state: &PartitionState| state.in_sync_replicas.len() == 3;
+    let first = cluster.until(1, full).await;
+    let leader = first.leader_id.unwrap();
+    assert_eq!(produce(&cluster, leader, b"one").await, Ok(0));
+
+    let stopped = cluster.nodes.remove(&leader).unwrap();
+    tokio::task::spawn_blocking(|| stopped.stop()).await.unwrap();
+    let other = *cluster.nodes.keys().next().unwrap();
+    let led = |state: &PartitionState| state.leader_id.is_some_and(|now| now != leader);
+    let second = cluster.until(other, led).await.leader_id.unwrap();
+    assert_eq!(produce(&cluster, second, b"two").await, Ok(1));
+    cluster.start_node(leader).await;
+    cluster.until(other, full).await;
+
+    let killed = cluster.nodes.remove(&second).unwrap();
+    tokio::task::spawn_blocking(|| killed.kill()).await.unwrap();
+    let led = |state: &PartitionState| state.leader_id.is_some_and(|now| now != second);
+    let third = cluster.until(*cluster.nodes.keys().next().unwrap(), led).await.leader_id.unwrap();
+    assert_eq!(produce(&cluster, third, b"three").await, Ok(2));
+    assert_eq!(record_count(&cluster, third).await, 3);
+    cluster.start_node(second).await;
+    cluster.until(third, full).await;
+}
