@@ -2,19 +2,23 @@
 
 use crate::NodeConfig;
 use crate::control::Control;
+use crate::forward::until_active;
 use crate::metrics::NodeMetrics;
 use crate::partition::{PartitionHandle, Supervisor};
-use crate::peers::Peers;
+use crate::peers::{Peers, Purpose};
 use crate::pulse::Pulse;
 use crate::registry::Registry;
 use crate::replication::Replicator;
 use actix::Addr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
 use troupe_machines::cluster::{ClusterImage, ProducerIdBlock};
 use troupe_proto::error::{Error, ErrorCode};
-use troupe_proto::ids::{LeaderEpoch, NodeId, PartitionKey, ProducerId};
+use troupe_proto::ids::{LeaderEpoch, MetadataOffset, NodeId, PartitionKey, ProducerId};
 use troupe_proto::log::v1::TopicPartition;
 
 /// `request.timeout.ms` of a producer that names none.
@@ -103,6 +107,14 @@ impl Context {
         }
     }
 
+    /// The connection to another broker.
+    pub fn channel_to(&self, endpoint: &str, purpose: Purpose) -> Result<Channel, Error> {
+        let is_there = |endpoint: &str| {
+            self.image.borrow().brokers().any(|broker| broker.endpoint == endpoint)
+        };
+        self.peers.channel(endpoint, purpose, is_there)
+    }
+
     /// Waits until the partitions here are in step with the image of now.
     pub async fn caught_up(&self) {
         let offset = self.image.borrow().next_offset();
@@ -110,6 +122,27 @@ impl Context {
             () = self.registry.reached(offset) => {}
             () = self.shutdown.cancelled() => {}
         }
+    }
+
+    /// Waits until this node knows the metadata below `offset`, and its partitions are in step with it.
+    pub async fn caught_up_to(&self, offset: MetadataOffset) {
+        let mut images = self.image.clone();
+        let wait = async {
+            // Fails only if nobody writes images any more, and then the node stops.
+            let known = images.wait_for(|image| image.next_offset() >= offset).await.is_ok();
+            if known && self.config.is_broker() {
+                self.registry.reached(offset).await;
+            }
+        };
+        tokio::select! {
+            () = wait => {}
+            () = self.shutdown.cancelled() => {}
+        }
+    }
+
+    /// What a batch gets whose sender names no time.
+    pub fn request_timeout(&self) -> Duration {
+        Duration::from_millis(DEFAULT_REQUEST_TIMEOUT_MS.into())
     }
 
     pub fn request_timeout_ms(&self, asked: u32) -> u32 {
@@ -139,7 +172,15 @@ impl ProducerIds {
             if let Some(id) = self.take() {
                 return Ok(id);
             }
-            let block = context.control.allocate_producer_ids().await?;
+            // A block that was given out and did not arrive is lost, and that is all.
+            let allocate = || async {
+                context.control.allocate_producer_ids().await.map_err(|error| match error.code {
+                    ErrorCode::OutcomeUnknown => Error { code: ErrorCode::NotController, ..error },
+                    _ => error,
+                })
+            };
+            let deadline = Instant::now() + context.request_timeout();
+            let block = until_active(context, deadline, allocate).await?;
             *self.block.lock().unwrap_or_else(PoisonError::into_inner) = Some(block);
         }
     }

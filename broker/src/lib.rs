@@ -15,6 +15,7 @@ mod allocator;
 mod config;
 mod context;
 mod control;
+mod forward;
 mod grpc;
 mod http;
 mod metrics;

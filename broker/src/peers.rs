@@ -3,8 +3,7 @@
 //!
 //! Promise: a connection that breaks is made again when it is next used.
 
-#![expect(dead_code, reason = "for forwarding, which comes next")]
-
+use crate::forward::Links;
 use std::collections::HashMap;
 use std::error::Error as _;
 use std::sync::{Mutex, PoisonError};
@@ -32,25 +31,28 @@ pub enum Purpose {
 #[derive(Default)]
 pub struct Peers {
     channels: Mutex<HashMap<(String, Purpose), Channel>>,
+    /// Streams of batches on these connections.
+    pub links: Links,
 }
 
 impl Peers {
-    /// The connection to a broker, which is made when it is first used.
-    pub fn channel(&self, endpoint: &str, purpose: Purpose) -> Result<Channel, Error> {
+    /// The connection to a broker, which is made when it is first used. When a new one is needed, those for
+    /// which `is_there` says no are closed.
+    pub fn channel(
+        &self,
+        endpoint: &str,
+        purpose: Purpose,
+        is_there: impl Fn(&str) -> bool,
+    ) -> Result<Channel, Error> {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (endpoint.to_owned(), purpose);
         if let Some(channel) = channels.get(&key) {
             return Ok(channel.clone());
         }
         let channel = lazy_channel(endpoint)?;
+        channels.retain(|(endpoint, _), _| is_there(endpoint));
         channels.insert(key, channel.clone());
         Ok(channel)
-    }
-
-    /// Closes the connections to brokers that are not there any more.
-    pub fn keep(&self, is_there: impl Fn(&str) -> bool) {
-        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        channels.retain(|(endpoint, _), _| is_there(endpoint));
     }
 }
 
@@ -64,6 +66,16 @@ pub fn was_not_sent(status: &Status) -> bool {
         cause = error.source();
     }
     false
+}
+
+/// What a failed call to another node means. `unreachable`: if no connection could be made, and so nothing was
+/// sent.
+pub fn failure(status: Status, unreachable: ErrorCode) -> Error {
+    if was_not_sent(&status) {
+        let message = format!("the node cannot be reached: {}", status.message());
+        return Error::new(unreachable, message);
+    }
+    Error::from(status)
 }
 
 /// A connection to `host:port`, made when it is first used and again when it breaks.

@@ -8,7 +8,9 @@ mod fetch;
 mod health;
 mod log;
 mod metadata;
+mod partitions;
 mod produce;
+mod publish;
 mod tail;
 mod topics;
 

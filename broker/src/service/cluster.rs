@@ -1,15 +1,20 @@
 //! `troupe.admin.v1.ClusterService`: the cluster as a whole, and what the replicas of this node hold.
 
-use super::Page;
+use super::{Page, partitions};
 use crate::context::Context;
+use crate::forward::decide;
 use crate::partition::{ActorState, PartitionHandle};
+use std::collections::HashMap;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
-use troupe_machines::cluster::{ClusterImage, Election};
+use troupe_controller::ControllerHandle;
+use troupe_machines::cluster::ClusterImage;
+use troupe_machines::replica::Role;
 use troupe_proto::admin::v1 as pb;
+use troupe_proto::admin::v1::cluster_service_client::ClusterServiceClient;
 use troupe_proto::admin::v1::cluster_service_server::ClusterService;
 use troupe_proto::error::{Error, ErrorCode};
-use troupe_proto::ids::{BrokerEpoch, NodeId, PartitionId, PartitionKey};
+use troupe_proto::ids::NodeId;
 
 pub struct Cluster {
     context: Arc<Context>,
@@ -28,21 +33,27 @@ impl ClusterService for Cluster {
         _: Request<pb::GetClusterRequest>,
     ) -> Result<Response<pb::GetClusterResponse>, Status> {
         let image = self.context.image.borrow().clone();
-        let nodes = image.brokers().map(|broker| pb::ClusterNode {
-            node_id: broker.node_id.0,
-            endpoint: broker.endpoint.clone(),
-            http_endpoint: broker.http_endpoint.clone(),
-            rack: broker.rack.clone().unwrap_or_default(),
-            fenced: broker.fenced,
-            broker_epoch: i64::try_from(broker.epoch.0).unwrap_or(i64::MAX),
-            shutting_down: broker.shutting_down,
-            ..Default::default()
+        let shares = shares(&image);
+        let nodes = image.brokers().map(|broker| {
+            let share = shares.get(&broker.node_id).copied().unwrap_or_default();
+            pb::ClusterNode {
+                node_id: broker.node_id.0,
+                endpoint: broker.endpoint.clone(),
+                http_endpoint: broker.http_endpoint.clone(),
+                rack: broker.rack.clone().unwrap_or_default(),
+                fenced: broker.fenced,
+                broker_epoch: i64::try_from(broker.epoch.0).unwrap_or(i64::MAX),
+                shutting_down: broker.shutting_down,
+                leader_count: share.leaders,
+                replica_count: share.replicas,
+                in_sync_count: share.in_sync,
+            }
         });
-        let (mut partitions, mut offline, mut under_replicated) = (0, 0, 0);
+        let (mut count, mut offline, mut under_replicated) = (0, 0, 0);
         for partition in image.topics().flat_map(|topic| &topic.partitions) {
-            partitions += 1;
+            count += 1;
             offline += i32::from(partition.leader.is_none());
-            under_replicated += i32::from(partition.isr.len() < partition.replicas.len());
+            under_replicated += i32::from(partitions::is_under_replicated(partition));
         }
         Ok(Response::new(pb::GetClusterResponse {
             cluster_id: image.cluster_id().unwrap_or_default().to_owned(),
@@ -50,7 +61,7 @@ impl ClusterService for Cluster {
             nodes: nodes.collect(),
             metadata_offset: i64::try_from(image.next_offset().0).unwrap_or(i64::MAX),
             topic_count: i32::try_from(image.topic_count()).unwrap_or(i32::MAX),
-            partition_count: partitions,
+            partition_count: count,
             offline_partition_count: offline,
             under_replicated_partition_count: under_replicated,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -73,8 +84,10 @@ impl ClusterService for Cluster {
         let (handles, next_page_token) = page.cut(handles.into_iter(), |handle| {
             format!("{}\u{0}{:010}", handle.topic(), handle.key().partition.0)
         });
-        let replicas =
-            futures::future::join_all(handles.iter().map(|handle| describe(handle))).await;
+        let replicas = futures::future::join_all(
+            handles.iter().map(|handle| describe(self.context.node_id, handle)),
+        )
+        .await;
         Ok(Response::new(pb::ListReplicasResponse { replicas, next_page_token }))
     }
 
@@ -82,157 +95,111 @@ impl ClusterService for Cluster {
         &self,
         request: Request<pb::ListPartitionsRequest>,
     ) -> Result<Response<pb::ListPartitionsResponse>, Status> {
-        let request = request.into_inner();
         let image = self.context.image.borrow().clone();
-        let page = Page::new(request.page_size, &request.page_token)?;
-        if !request.topic.is_empty() && image.topic(&request.topic).is_none() {
-            let message = format!("topic `{}` does not exist", request.topic);
-            return Err(Error::new(ErrorCode::UnknownTopic, message).into());
-        }
-        let shown = image
-            .topics()
-            .filter(|topic| request.topic.is_empty() || *topic.name == *request.topic)
-            .flat_map(|topic| (0..).zip(&topic.partitions).map(move |(at, one)| (topic, at, one)))
-            .filter(|(topic, _, partition)| {
-                let min_isr = topic.config.min_insync_replicas as usize;
-                match request.filter() {
-                    pb::PartitionFilter::Unspecified => true,
-                    pb::PartitionFilter::UnderReplicated => {
-                        partition.isr.len() < partition.replicas.len()
-                    }
-                    pb::PartitionFilter::Offline => partition.leader.is_none(),
-                    pb::PartitionFilter::UnderMinIsr => {
-                        partition.isr.len() < min_isr.min(partition.replicas.len())
-                    }
-                    pb::PartitionFilter::NotPreferred => {
-                        partition.leader.as_ref() != partition.replicas.first()
-                    }
-                }
-            });
-        let (page, next_page_token) =
-            page.cut(shown, |(topic, at, _)| format!("{}\u{0}{at:010}", topic.name));
-        let ids = |nodes: &[NodeId]| nodes.iter().map(|node| node.0).collect();
-        let partitions = page.into_iter().map(|(topic, at, partition)| pb::PartitionState {
-            topic: topic.name.to_string(),
-            partition: at,
-            leader_id: partition.leader.map(|leader| leader.0),
-            leader_epoch: partition.leader_epoch.0,
-            partition_epoch: partition.partition_epoch.0,
-            replicas: ids(&partition.replicas),
-            in_sync_replicas: ids(&partition.isr),
-            eligible_leader_replicas: ids(&partition.elr),
-            min_in_sync_replicas: topic.config.min_insync_replicas,
-        });
-        Ok(Response::new(pb::ListPartitionsResponse {
-            partitions: partitions.collect(),
-            next_page_token,
-        }))
+        Ok(Response::new(partitions::list(&image, &request.into_inner())?))
     }
 
     async fn elect_leaders(
         &self,
         request: Request<pb::ElectLeadersRequest>,
     ) -> Result<Response<pb::ElectLeadersResponse>, Status> {
-        let request = request.into_inner();
-        let election = match request.r#type() {
-            pb::ElectionType::Unspecified | pb::ElectionType::Preferred => Election::Preferred,
-            pb::ElectionType::Unclean => Election::Unclean,
+        let here = |controller: ControllerHandle, request| async move {
+            partitions::elect(&controller, request).await
         };
-        let image = self.context.image.borrow().clone();
-        let mut results = Vec::new();
-        let mut wanted: Vec<(String, i32, PartitionKey)> = Vec::new();
-        for named in request.partitions {
-            let Some(topic) = image.topic(&named.topic) else {
-                let message = format!("topic `{}` does not exist", named.topic);
-                return Err(Error::new(ErrorCode::UnknownTopic, message).into());
-            };
-            let all = 0..i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
-            let asked = if named.partitions.is_empty() { all.collect() } else { named.partitions };
-            for partition in asked {
-                let number = u32::try_from(partition).unwrap_or(u32::MAX);
-                wanted.push((named.topic.clone(), partition, topic.key(PartitionId(number))));
-            }
-        }
-        if wanted.is_empty() {
-            for topic in image.topics() {
-                for (at, partition) in (0i32..).zip(&topic.partitions) {
-                    let concerned = match election {
-                        Election::Preferred => {
-                            partition.leader.as_ref() != partition.replicas.first()
-                        }
-                        Election::Unclean => partition.leader.is_none(),
-                    };
-                    if concerned {
-                        let key = topic.key(PartitionId(at.unsigned_abs()));
-                        wanted.push((topic.name.to_string(), at, key));
-                    }
-                }
-            }
-        }
-        let keys = wanted.iter().map(|(.., key)| *key).collect();
-        let answers = self.context.control.here()?.elect_leaders(keys, election).await?;
-        for ((topic, partition, _), answer) in wanted.into_iter().zip(answers) {
-            let result = pb::ElectionResult { topic, partition, ..Default::default() };
-            results.push(match answer {
-                Ok(after) => pb::ElectionResult {
-                    leader_id: after.leader.map(|leader| leader.0),
-                    leader_epoch: after.leader_epoch.0,
-                    ..result
-                },
-                Err(error) => {
-                    pb::ElectionResult { error: Some(Error::from(error).into()), ..result }
-                }
-            });
-        }
-        Ok(Response::new(pb::ElectLeadersResponse { results }))
+        let there = |channel, request| async move {
+            ClusterServiceClient::new(channel).elect_leaders(request).await
+        };
+        decide(&self.context, request, here, there).await
     }
 
     async fn drain_node(
         &self,
         request: Request<pb::DrainNodeRequest>,
     ) -> Result<Response<pb::DrainNodeResponse>, Status> {
-        let node_id = NodeId(request.into_inner().node_id);
-        let controller = self.context.control.here()?;
-        let count = |image: &ClusterImage| image.led_by(node_id).count();
-        let before = count(&controller.image().borrow());
-        let epoch = self.registered(node_id)?;
-        controller.begin_shutdown(node_id, epoch).await?;
-        let left = count(&controller.image().borrow());
-        Ok(Response::new(pb::DrainNodeResponse {
-            moved_leader_count: i32::try_from(before.saturating_sub(left)).unwrap_or(i32::MAX),
-            left_leader_count: i32::try_from(left).unwrap_or(i32::MAX),
-        }))
+        let here = |controller: ControllerHandle, request: pb::DrainNodeRequest| async move {
+            drain(&controller, NodeId(request.node_id)).await
+        };
+        let there = |channel, request| async move {
+            ClusterServiceClient::new(channel).drain_node(request).await
+        };
+        decide(&self.context, request, here, there).await
     }
 
     async fn resume_node(
         &self,
-        _: Request<pb::ResumeNodeRequest>,
+        request: Request<pb::ResumeNodeRequest>,
     ) -> Result<Response<pb::ResumeNodeResponse>, Status> {
-        Err(Status::unimplemented("a drained node comes back when it is started anew"))
+        let here = |controller: ControllerHandle, request: pb::ResumeNodeRequest| async move {
+            controller.resume_broker(NodeId(request.node_id)).await?;
+            Ok(pb::ResumeNodeResponse {})
+        };
+        let there = |channel, request| async move {
+            ClusterServiceClient::new(channel).resume_node(request).await
+        };
+        decide(&self.context, request, here, there).await
     }
 
     async fn remove_node(
         &self,
         request: Request<pb::RemoveNodeRequest>,
     ) -> Result<Response<pb::RemoveNodeResponse>, Status> {
-        let node_id = NodeId(request.into_inner().node_id);
-        self.context.control.here()?.unregister_broker(node_id).await?;
-        Ok(Response::new(pb::RemoveNodeResponse {}))
+        let here = |controller: ControllerHandle, request: pb::RemoveNodeRequest| async move {
+            controller.unregister_broker(NodeId(request.node_id)).await?;
+            Ok(pb::RemoveNodeResponse {})
+        };
+        let there = |channel, request| async move {
+            ClusterServiceClient::new(channel).remove_node(request).await
+        };
+        decide(&self.context, request, here, there).await
     }
 }
 
-impl Cluster {
-    fn registered(&self, node_id: NodeId) -> Result<BrokerEpoch, Error> {
-        let image = self.context.image.borrow();
-        image.broker(node_id).map(|broker| broker.epoch).ok_or_else(|| {
-            let message = format!("node {node_id} is not registered; `troupe node list` shows all");
-            Error::new(ErrorCode::BrokerNotRegistered, message)
-        })
-    }
+/// Moves a node's leaderships away; those are left that nobody else can take.
+async fn drain(
+    controller: &ControllerHandle,
+    node_id: NodeId,
+) -> Result<pb::DrainNodeResponse, Error> {
+    let image = controller.image().borrow().clone();
+    let broker = image.broker(node_id).ok_or_else(|| {
+        let message = format!("node {node_id} is not registered; `troupe node list` shows all");
+        Error::new(ErrorCode::BrokerNotRegistered, message)
+    })?;
+    controller.begin_shutdown(node_id, broker.epoch).await?;
+    let before = image.led_by(node_id).count();
+    let left = controller.image().borrow().led_by(node_id).count();
+    Ok(pb::DrainNodeResponse {
+        moved_leader_count: i32::try_from(before.saturating_sub(left)).unwrap_or(i32::MAX),
+        left_leader_count: i32::try_from(left).unwrap_or(i32::MAX),
+    })
 }
 
-async fn describe(handle: &PartitionHandle) -> pb::Replica {
+/// What a node has of the cluster's partitions.
+#[derive(Clone, Copy, Default)]
+struct Share {
+    leaders: i32,
+    replicas: i32,
+    in_sync: i32,
+}
+
+fn shares(image: &ClusterImage) -> HashMap<NodeId, Share> {
+    let mut shares: HashMap<NodeId, Share> = HashMap::new();
+    for partition in image.topics().flat_map(|topic| &topic.partitions) {
+        if let Some(leader) = partition.leader {
+            shares.entry(leader).or_default().leaders += 1;
+        }
+        for replica in &partition.replicas {
+            shares.entry(*replica).or_default().replicas += 1;
+        }
+        for replica in &partition.isr {
+            shares.entry(*replica).or_default().in_sync += 1;
+        }
+    }
+    shares
+}
+
+async fn describe(node_id: NodeId, handle: &PartitionHandle) -> pb::Replica {
     let mut replica = pb::Replica {
+        node_id: node_id.0,
         topic: handle.topic().to_owned(),
         partition: i32::try_from(handle.key().partition.0).unwrap_or(i32::MAX),
         role: pb::ReplicaRole::Offline.into(),
@@ -245,7 +212,13 @@ async fn describe(handle: &PartitionHandle) -> pb::Replica {
     }
     match handle.describe().await {
         Ok(held) => {
-            replica.role = pb::ReplicaRole::Leader.into();
+            replica.role = match held.role {
+                Role::Leader => pb::ReplicaRole::Leader,
+                // Nobody leads: it will follow whoever comes.
+                Role::Follower | Role::Idle => pb::ReplicaRole::Follower,
+                Role::Offline => pb::ReplicaRole::Offline,
+            }
+            .into();
             replica.leader_epoch = held.leader_epoch.0;
             replica.log_start_offset = held.log_start.to_wire();
             replica.high_watermark = held.high_watermark.to_wire();

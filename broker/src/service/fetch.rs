@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tonic::Status;
 use troupe_proto::batch::chunks;
 use troupe_proto::error::{Error, ErrorCode};
-use troupe_proto::ids::Offset;
+use troupe_proto::ids::{LeaderEpoch, Offset};
 use troupe_proto::log::v1 as pb;
 use troupe_proto::wire;
 
@@ -110,7 +110,8 @@ async fn read_at(
 ) -> Result<(Arc<PartitionHandle>, ReadAnswer), Error> {
     let handle = context.partition(position.partition.as_ref())?;
     handle.serves(patience).await?;
-    let read = handle.read(start_of(position)?, limit, None).await?;
+    let epoch = position.leader_epoch.map(LeaderEpoch);
+    let read = handle.read(start_of(position)?, limit, epoch).await?;
     page_cache::make_resident(&read.bytes).await;
     Ok((handle, read))
 }
@@ -151,6 +152,8 @@ struct Position {
     partition: pb::TopicPartition,
     handle: Arc<PartitionHandle>,
     next: Offset,
+    /// That the client knows.
+    leader_epoch: Option<LeaderEpoch>,
     max_bytes: usize,
     generation: u64,
     /// The client was told that it has read everything.
@@ -258,6 +261,7 @@ impl Pusher {
         let partition = position.partition.clone().unwrap_or_default();
         let name = (partition.topic.clone(), partition.partition);
         let found = self.context.partition(Some(&partition));
+        let leader_epoch = position.leader_epoch.map(LeaderEpoch);
         match found.and_then(|handle| Ok((handle, start_of(&position)?))) {
             Ok((handle, next)) => {
                 self.generations += 1;
@@ -265,6 +269,7 @@ impl Pusher {
                     partition,
                     handle,
                     next,
+                    leader_epoch,
                     max_bytes: limit_of(position.max_bytes, DEFAULT_PARTITION_BYTES),
                     generation: self.generations,
                     told_caught_up: false,
@@ -350,8 +355,9 @@ impl Pusher {
         let reserved = i64::try_from(limit).unwrap_or(i64::MAX);
         self.credit -= reserved;
         let (next, name, generation) = (position.next, name.clone(), position.generation);
+        let leader_epoch = position.leader_epoch;
         let read = async move {
-            let answer = handle.read(next, limit, None).await;
+            let answer = handle.read(next, limit, leader_epoch).await;
             if let Ok(read) = &answer {
                 page_cache::make_resident(&read.bytes).await;
             }

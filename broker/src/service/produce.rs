@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tonic::Status;
 use troupe_proto::batch::{Limits, ProducedBatch};
 use troupe_proto::error::{Error, ErrorCode};
-use troupe_proto::ids::Offset;
+use troupe_proto::ids::{LeaderEpoch, Offset};
 use troupe_proto::log::v1 as pb;
 use troupe_proto::rope::Rope;
 use troupe_proto::v1::Acks;
@@ -27,6 +27,7 @@ struct Produced {
     acks: i32,
     timeout_ms: u32,
     partition: Option<pb::TopicPartition>,
+    leader_epoch: Option<u32>,
     batch: Option<Rope>,
 }
 
@@ -40,6 +41,7 @@ impl Produced {
                 (2, Field::Number(number)) => produced.acks = number as i32,
                 (3, Field::Number(number)) => produced.timeout_ms = number as u32,
                 (4, Field::Bytes(bytes)) => produced.partition = Some(topic_partition(bytes)?),
+                (5, Field::Number(number)) => produced.leader_epoch = Some(number as u32),
                 (15, Field::Bytes(bytes)) => produced.batch = Some(bytes),
                 _ => {}
             }
@@ -58,7 +60,7 @@ impl Produced {
                     verified,
                     acks,
                     timeout_ms: context.request_timeout_ms(self.timeout_ms),
-                    expected_leader_epoch: None,
+                    expected_leader_epoch: self.leader_epoch.map(LeaderEpoch),
                     patience: CROWD_PATIENCE,
                 };
                 handle.append(request, responder).await;
@@ -124,6 +126,7 @@ pub(super) async fn produce(
         fields(entry, |tag, field| {
             match (tag, field) {
                 (1, Field::Bytes(bytes)) => produced.partition = Some(topic_partition(bytes)?),
+                (2, Field::Number(number)) => produced.leader_epoch = Some(number as u32),
                 (15, Field::Bytes(bytes)) => produced.batch = Some(bytes),
                 _ => {}
             }

@@ -1,14 +1,15 @@
-//! Tail: records of one topic, without a group, merged from its partitions as they come.
+//! Tail: records of one topic, without a group, merged from its partitions as they come, wherever they are led.
 
 use super::shutting_down;
 use crate::context::Context;
-use crate::page_cache;
-use crate::partition::{OffsetQuery, PartitionHandle, ReadAnswer};
+use crate::forward::{Slice, Target, TopicReader, find_offset};
+use crate::partition::OffsetQuery;
 use crate::registry::TopicEntry;
-use futures::StreamExt;
-use futures::stream::{SelectAll, unfold};
+use futures::future::try_join_all;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tonic::Status;
 use troupe_proto::batch::{Batches, Limits, RecordSet};
 use troupe_proto::error::{Error, ErrorCode};
@@ -17,109 +18,82 @@ use troupe_proto::v1 as pb;
 
 /// Records of one answer; generated clients refuse answers over 4 MiB.
 const ANSWER_BYTES: usize = 1 << 20;
-const READ_BYTES: usize = 1 << 20;
 
 /// Where one partition is read from, and where it ends.
 pub(super) struct Position {
-    handle: Arc<PartitionHandle>,
+    target: Target,
     next: Offset,
     end: Option<Offset>,
-    /// There was more to read ever since the call began.
+    /// There was more to read when the call began.
     behind: bool,
 }
 
 pub(super) async fn positions(
+    context: &Context,
     topic: &TopicEntry,
     request: &pb::TailRequest,
+    deadline: Instant,
 ) -> Result<Vec<Position>, Error> {
     if request.max_records < 0 {
         let message = format!("max_records {} is negative", request.max_records);
         return Err(Error::new(ErrorCode::InvalidRequest, message));
     }
-    let handles = match request.partition {
-        Some(partition) => topic.partition(partition)?.1.into_iter().cloned().collect(),
-        None => topic.replicas().cloned().collect::<Vec<_>>(),
+    let numbers = match request.partition {
+        Some(partition) => vec![partition],
+        None => (0..).take(topic.partitions.len()).collect(),
     };
-    let mut positions = Vec::with_capacity(handles.len());
-    for handle in handles {
-        let latest = offset_at(&handle, OffsetQuery::Latest).await?.unwrap_or_default();
-        let next = start(&handle, request.start.as_ref(), latest).await?;
+    let positions = numbers.into_iter().map(async |number| {
+        let (key, _) = topic.partition(number)?;
+        let find =
+            Find { context, target: Target { topic: Arc::clone(&topic.name), key }, deadline };
+        let latest = find.at(OffsetQuery::Latest).await?.unwrap_or_default();
+        let next = find.start(request.start.as_ref(), latest).await?;
         let end = request.until_end.then_some(latest);
-        positions.push(Position { handle, next, end, behind: next < latest });
-    }
-    Ok(positions)
+        Ok(Position { target: find.target, next, end, behind: next < latest })
+    });
+    try_join_all(positions).await
 }
 
-async fn offset_at(handle: &PartitionHandle, at: OffsetQuery) -> Result<Option<Offset>, Error> {
-    Ok(handle.find_offset(at).await?.offset)
+/// Offsets of one partition.
+struct Find<'a> {
+    context: &'a Context,
+    target: Target,
+    deadline: Instant,
 }
 
-async fn start(
-    handle: &PartitionHandle,
-    position: Option<&pb::StartPosition>,
-    latest: Offset,
-) -> Result<Offset, Error> {
-    use pb::start_position::At;
-    match position.and_then(|position| position.at.as_ref()) {
-        None | Some(At::Latest(_)) => Ok(latest),
-        Some(At::Earliest(_)) => {
-            Ok(offset_at(handle, OffsetQuery::Earliest).await?.unwrap_or_default())
-        }
-        Some(At::TimestampMs(time)) => {
-            Ok(offset_at(handle, OffsetQuery::Timestamp(*time)).await?.unwrap_or(latest))
-        }
-        Some(At::Offset(offset)) => {
-            let earliest = offset_at(handle, OffsetQuery::Earliest).await?.unwrap_or_default();
-            Offset::from_wire(*offset)
-                .filter(|offset| (earliest..=latest).contains(offset))
-                .ok_or_else(|| {
-                    let message = format!(
-                        "offset {offset} is not in partition {}: it holds {earliest} to {latest}",
-                        handle.key().partition
-                    );
-                    Error::new(ErrorCode::OffsetOutOfRange, message)
-                        .with("earliest", earliest)
-                        .with("latest", latest)
-                })
-        }
-    }
-}
-
-impl Position {
-    fn at_end(&self) -> bool {
-        self.end.is_some_and(|end| self.next >= end)
+impl Find<'_> {
+    async fn at(&self, at: OffsetQuery) -> Result<Option<Offset>, Error> {
+        Ok(find_offset(self.context, &self.target, at, self.deadline).await?.offset)
     }
 
-    /// The next slice, when there is one; nothing after the end or an error.
-    async fn advance(mut self) -> Option<(Result<Slice, Error>, Option<Self>)> {
-        if self.at_end() {
-            return None;
-        }
-        loop {
-            self.handle.readable(self.next).await;
-            let read = match self.handle.read(self.next, READ_BYTES, None).await {
-                Ok(read) if read.bytes.is_empty() => continue,
-                Ok(read) => read,
-                Err(error) => return Some((Err(error), None)),
-            };
-            page_cache::make_resident(&read.bytes).await;
-            let catches_up = self.behind && read.next >= read.high_watermark;
-            let (handle, from, end) = (Arc::clone(&self.handle), self.next, self.end);
-            let slice = Slice { handle, from, end, read, catches_up };
-            self.next = slice.read.next;
-            self.behind &= !catches_up;
-            return Some((Ok(slice), Some(self)));
+    async fn start(
+        &self,
+        position: Option<&pb::StartPosition>,
+        latest: Offset,
+    ) -> Result<Offset, Error> {
+        use pb::start_position::At;
+        match position.and_then(|position| position.at.as_ref()) {
+            None | Some(At::Latest(_)) => Ok(latest),
+            Some(At::Earliest(_)) => Ok(self.at(OffsetQuery::Earliest).await?.unwrap_or_default()),
+            Some(At::TimestampMs(time)) => {
+                Ok(self.at(OffsetQuery::Timestamp(*time)).await?.unwrap_or(latest))
+            }
+            Some(At::Offset(offset)) => {
+                let earliest = self.at(OffsetQuery::Earliest).await?.unwrap_or_default();
+                Offset::from_wire(*offset)
+                    .filter(|offset| (earliest..=latest).contains(offset))
+                    .ok_or_else(|| {
+                        let message = format!(
+                            "offset {offset} is not in partition {}: it holds {earliest} to {latest}",
+                            self.target.number()
+                        );
+                        Error::new(ErrorCode::OffsetOutOfRange, message)
+                            .with("earliest", earliest)
+                            .with("latest", latest)
+                    })
+            }
         }
     }
-}
-
-struct Slice {
-    handle: Arc<PartitionHandle>,
-    from: Offset,
-    end: Option<Offset>,
-    read: ReadAnswer,
-    /// The first after which the partition has nothing more to read.
-    catches_up: bool,
 }
 
 /// The client went away, or has all it asked for.
@@ -152,39 +126,39 @@ pub(super) async fn run(
         bytes: 0,
         left,
     };
-    let mut behind = positions.iter().filter(|position| position.behind).count();
-    if behind == 0 && answers.caught_up().await.is_err() {
+    let mut behind: BTreeSet<i32> = positions
+        .iter()
+        .filter(|position| position.behind)
+        .map(|position| position.target.number())
+        .collect();
+    if behind.is_empty() && answers.caught_up().await.is_err() {
         return;
     }
-    let mut slices: SelectAll<_> = positions
-        .into_iter()
-        .map(|position| {
-            Box::pin(unfold(Some(position), |position| async { position?.advance().await }))
-        })
-        .collect();
+    let mut reader = TopicReader::new(Arc::clone(&context));
+    for Position { target, next, end, .. } in positions {
+        reader.add(target, next, end);
+    }
     loop {
         let slice = tokio::select! {
-            slice = slices.next() => slice,
+            slice = reader.next() => slice,
             () = out.closed() => return,
-            () = context.shutdown.cancelled() => Some(Err(shutting_down())),
+            () = context.shutdown.cancelled() => Err(shutting_down()),
         };
         let sent = match slice {
-            Some(Ok(slice)) => {
-                let catches_up = slice.catches_up;
-                let sent = answers.add(slice).await;
-                if sent.is_ok() && catches_up {
-                    behind -= 1;
-                    if behind == 0 { answers.caught_up().await } else { sent }
-                } else {
-                    sent
+            Ok(Some(slice)) => {
+                let catches_up =
+                    slice.next >= slice.high_watermark && behind.remove(&slice.target.number());
+                match answers.add(slice).await {
+                    Ok(()) if catches_up && behind.is_empty() => answers.caught_up().await,
+                    sent => sent,
                 }
             }
-            Some(Err(error)) => {
+            Ok(None) => Err(Done),
+            Err(error) => {
                 // The stream is over either way.
                 let _ = out.send(Err(error.into())).await;
                 Err(Done)
             }
-            None => Err(Done),
         };
         if sent.is_err() {
             return;
@@ -194,8 +168,8 @@ pub(super) async fn run(
 
 impl Answers {
     async fn add(&mut self, slice: Slice) -> Result<(), Done> {
-        let partition = i32::try_from(slice.handle.key().partition.0).unwrap_or(i32::MAX);
-        for batch in Batches::verified(slice.read.bytes, slice.handle.key()) {
+        let partition = slice.target.number();
+        for batch in Batches::verified(slice.bytes, slice.target.key) {
             let records = batch.and_then(|(header, payload)| {
                 RecordSet::decode(&header, payload, Limits::default())
             });

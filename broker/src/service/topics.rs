@@ -2,12 +2,15 @@
 
 use super::Page;
 use crate::context::Context;
+use crate::forward::decide;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
+use troupe_controller::ControllerHandle;
 use troupe_machines::cluster::{CreatePartitions, CreateTopic, DeleteTopic, Topic, UpdateTopic};
 use troupe_machines::config;
 use troupe_proto::admin::v1 as pb;
+use troupe_proto::admin::v1::topic_service_client::TopicServiceClient;
 use troupe_proto::admin::v1::topic_service_server::TopicService;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::NodeId;
@@ -69,28 +72,36 @@ fn whole(topic: &Topic) -> Option<pb::Topic> {
     Some(pb::Topic { configs: configs.collect(), ..brief(topic) })
 }
 
+/// Creates a topic, wherever that is decided.
+pub(super) async fn create(
+    context: &Context,
+    request: Request<pb::CreateTopicRequest>,
+) -> Result<Response<pb::CreateTopicResponse>, Status> {
+    let here = |controller: ControllerHandle, request: pb::CreateTopicRequest| async move {
+        let creation = CreateTopic {
+            name: request.name,
+            partitions: request.partitions,
+            replication_factor: request.replication_factor,
+            assignments: assignments(request.assignments),
+            configs: request.configs.into_iter().collect::<BTreeMap<_, _>>(),
+            validate_only: request.validate_only,
+        };
+        let topic = controller.create_topic(creation).await?;
+        Ok(pb::CreateTopicResponse { topic: whole(&topic) })
+    };
+    let there = |channel, request| async move {
+        TopicServiceClient::new(channel).create_topic(request).await
+    };
+    decide(context, request, here, there).await
+}
+
 #[tonic::async_trait]
 impl TopicService for Topics {
     async fn create_topic(
         &self,
         request: Request<pb::CreateTopicRequest>,
     ) -> Result<Response<pb::CreateTopicResponse>, Status> {
-        let request = request.into_inner();
-        let topic = self
-            .context
-            .control
-            .here()?
-            .create_topic(CreateTopic {
-                name: request.name,
-                partitions: request.partitions,
-                replication_factor: request.replication_factor,
-                assignments: assignments(request.assignments),
-                configs: request.configs.into_iter().collect::<BTreeMap<_, _>>(),
-                validate_only: request.validate_only,
-            })
-            .await?;
-        self.context.caught_up().await;
-        Ok(Response::new(pb::CreateTopicResponse { topic: whole(&topic) }))
+        create(&self.context, request).await
     }
 
     async fn get_topic(
@@ -118,50 +129,54 @@ impl TopicService for Topics {
         &self,
         request: Request<pb::UpdateTopicRequest>,
     ) -> Result<Response<pb::UpdateTopicResponse>, Status> {
-        let request = request.into_inner();
-        let topic = self
-            .context
-            .control
-            .here()?
-            .update_topic(UpdateTopic {
+        let here = |controller: ControllerHandle, request: pb::UpdateTopicRequest| async move {
+            let update = UpdateTopic {
                 name: request.name,
                 set: request.set_configs.into_iter().collect::<BTreeMap<_, _>>(),
                 unset: request.unset_configs,
                 validate_only: request.validate_only,
-            })
-            .await?;
-        self.context.caught_up().await;
-        Ok(Response::new(pb::UpdateTopicResponse { topic: whole(&topic) }))
+            };
+            let topic = controller.update_topic(update).await?;
+            Ok(pb::UpdateTopicResponse { topic: whole(&topic) })
+        };
+        let there = |channel, request| async move {
+            TopicServiceClient::new(channel).update_topic(request).await
+        };
+        decide(&self.context, request, here, there).await
     }
 
     async fn create_partitions(
         &self,
         request: Request<pb::CreatePartitionsRequest>,
     ) -> Result<Response<pb::CreatePartitionsResponse>, Status> {
-        let request = request.into_inner();
-        let topic = self
-            .context
-            .control
-            .here()?
-            .create_partitions(CreatePartitions {
+        let here = |controller: ControllerHandle, request: pb::CreatePartitionsRequest| async move {
+            let creation = CreatePartitions {
                 name: request.name,
                 total: request.total,
                 assignments: assignments(request.assignments),
                 validate_only: request.validate_only,
-            })
-            .await?;
-        self.context.caught_up().await;
-        Ok(Response::new(pb::CreatePartitionsResponse { topic: whole(&topic) }))
+            };
+            let topic = controller.create_partitions(creation).await?;
+            Ok(pb::CreatePartitionsResponse { topic: whole(&topic) })
+        };
+        let there = |channel, request| async move {
+            TopicServiceClient::new(channel).create_partitions(request).await
+        };
+        decide(&self.context, request, here, there).await
     }
 
     async fn delete_topic(
         &self,
         request: Request<pb::DeleteTopicRequest>,
     ) -> Result<Response<pb::DeleteTopicResponse>, Status> {
-        let pb::DeleteTopicRequest { name, validate_only } = request.into_inner();
-        let deletion = DeleteTopic { name, validate_only };
-        let topic_id = self.context.control.here()?.delete_topic(deletion).await?;
-        self.context.caught_up().await;
-        Ok(Response::new(pb::DeleteTopicResponse { topic_id: topic_id.to_wire() }))
+        let here = |controller: ControllerHandle, request: pb::DeleteTopicRequest| async move {
+            let pb::DeleteTopicRequest { name, validate_only } = request;
+            let topic_id = controller.delete_topic(DeleteTopic { name, validate_only }).await?;
+            Ok(pb::DeleteTopicResponse { topic_id: topic_id.to_wire() })
+        };
+        let there = |channel, request| async move {
+            TopicServiceClient::new(channel).delete_topic(request).await
+        };
+        decide(&self.context, request, here, there).await
     }
 }

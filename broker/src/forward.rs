@@ -1,0 +1,112 @@
+//! Any node answers: what this node cannot do itself goes to the one that can.
+//!
+//! ```text
+//!  Publish ─► Lane (order, new tries) ─┬─► PartitionHandle          the partition is led here
+//!                                      └─► Link ══ ProduceStream    … or by a peer
+//!  Tail ◄─ TopicReader ◄───────────────┬── PartitionHandle
+//!                                      └── FetchStream of a peer
+//!  CreateTopic, … ─► decide ───────────┬─► ControllerHandle         the controller is active here
+//!                                      └─► the same call to the active one
+//! ```
+//!
+//! Promises: who asks sees a change of leader or controller as latency, and never as an error, within the
+//! time that the request has; the records of one lane keep their order; what may have been done is not tried
+//! again.
+//! Never here: a call that another node forwarded, or one of `LogService`. Both are answered where they arrive.
+
+mod batch;
+mod decision;
+mod lane;
+mod link;
+mod offsets;
+mod peer_stream;
+mod reader;
+mod way;
+
+pub use batch::Batch;
+pub use decision::{decide, until_active};
+pub use lane::{Entry, Lane};
+pub use link::Links;
+pub use offsets::find_offset;
+pub use reader::{Slice, TopicReader};
+pub use way::Target;
+
+use std::time::Duration;
+use tokio::time::Instant;
+use tonic::metadata::MetadataMap;
+use troupe_proto::error::{Error, ErrorCode};
+
+/// The first wait before something is tried again, if nothing else says that it may go better now.
+const FIRST_BACKOFF: Duration = Duration::from_millis(10);
+const MAX_BACKOFF: Duration = Duration::from_millis(250);
+/// What a call without a deadline gets.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Of a call's time, the part that is kept for its answer.
+const ANSWER_SHARE: u32 = 20;
+
+/// When a call has to be answered.
+pub fn deadline_of(metadata: &MetadataMap) -> Instant {
+    let asked = metadata.get("grpc-timeout").and_then(|value| value.to_str().ok());
+    let timeout = asked.and_then(parse_timeout).unwrap_or(DEFAULT_TIMEOUT).min(DEFAULT_TIMEOUT);
+    Instant::now() + (timeout - timeout / ANSWER_SHARE)
+}
+
+/// `grpc-timeout`: up to eight digits and a unit.
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let number: u64 = number.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(number.saturating_mul(3600))),
+        "M" => Some(Duration::from_secs(number.saturating_mul(60))),
+        "S" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_millis(number)),
+        "u" => Some(Duration::from_micros(number)),
+        "n" => Some(Duration::from_nanos(number)),
+        _ => None,
+    }
+}
+
+fn shutting_down() -> Error {
+    Error::new(ErrorCode::ShuttingDown, "the node is stopping; connect to another or try again")
+}
+
+/// Waits that get longer.
+struct Backoff(Duration);
+
+impl Backoff {
+    fn new() -> Self {
+        Self(FIRST_BACKOFF)
+    }
+
+    /// The next wait, a little different each time, so that not all who wait come back together.
+    fn next(&mut self) -> Duration {
+        let wait = self.0.mul_f64(rand::random_range(0.75..1.25));
+        self.0 = (self.0 * 2).min(MAX_BACKOFF);
+        wait
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_s_time_is_read_in_every_unit() {
+        assert_eq!(parse_timeout("2H"), Some(Duration::from_secs(7200)));
+        assert_eq!(parse_timeout("3M"), Some(Duration::from_secs(180)));
+        assert_eq!(parse_timeout("15S"), Some(Duration::from_secs(15)));
+        assert_eq!(parse_timeout("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(parse_timeout("9u"), Some(Duration::from_micros(9)));
+        assert_eq!(parse_timeout("9n"), Some(Duration::from_nanos(9)));
+        for wrong in ["", "5", "S", "5s", "-1S", "é"] {
+            assert_eq!(parse_timeout(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn waits_get_longer_up_to_a_limit() {
+        let mut backoff = Backoff::new();
+        let waits: Vec<Duration> = (0..20).map(|_| backoff.next()).collect();
+        assert!(waits[0] < waits[4] && waits.iter().all(|wait| *wait < MAX_BACKOFF * 2));
+    }
+}

@@ -1,0 +1,89 @@
+//! A batch that was built on this node, for a leader wherever it is.
+
+use bytes::Bytes;
+use troupe_proto::batch::{BatchError, BuiltBatch, ProducedBatch, Verified};
+use troupe_proto::rope::Rope;
+
+/// As long as it is only tried here it stays as it was built; for a peer it is encoded, once, where it lies.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    content: Content,
+    keyless: bool,
+    payload_crc: u32,
+    payload_len: usize,
+}
+
+#[derive(Clone, Debug)]
+enum Content {
+    Built(BuiltBatch),
+    /// A serialised `RecordBatch`.
+    Wire(Bytes),
+}
+
+impl Batch {
+    /// `keyless`: some record has no key.
+    pub fn new(built: BuiltBatch, keyless: bool) -> Self {
+        let (payload_crc, payload_len) = (built.header.payload_crc, built.payload.len());
+        Self { content: Content::Built(built), keyless, payload_crc, payload_len }
+    }
+
+    /// Bytes of the payload.
+    pub fn len(&self) -> usize {
+        self.payload_len
+    }
+
+    /// For a partition of this node. What this node built needs no checking.
+    pub fn produced(&self) -> Result<(ProducedBatch, Verified), BatchError> {
+        let produced = match &self.content {
+            Content::Built(BuiltBatch { header, payload, .. }) => ProducedBatch {
+                last_offset_delta: header.last_offset_delta,
+                base_timestamp: header.base_timestamp,
+                max_timestamp: header.max_timestamp,
+                producer: None,
+                record_count: header.record_count,
+                attributes: header.attributes,
+                payload_crc: Some(header.payload_crc),
+                payload: Rope::from(payload.clone()),
+            },
+            Content::Wire(bytes) => ProducedBatch::decode(Rope::from(bytes.clone()))?,
+        };
+        Ok((produced, Verified { payload_crc: self.payload_crc, keyless: self.keyless }))
+    }
+
+    /// For a peer.
+    pub fn wire(&mut self) -> Bytes {
+        let content = std::mem::replace(&mut self.content, Content::Wire(Bytes::new()));
+        let bytes = match content {
+            Content::Built(built) => built.into_wire(),
+            Content::Wire(bytes) => bytes,
+        };
+        self.content = Content::Wire(bytes.clone());
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use troupe_proto::batch::{Compression, Limits, RecordSetBuilder};
+
+    #[test]
+    fn a_batch_is_the_same_for_a_peer_and_for_this_node() {
+        let mut builder = RecordSetBuilder::new();
+        builder.push(5, Some(b"k"), Some(b"v"), &[]);
+        builder.push(7, None, None, &[("h", None)]);
+        let mut batch = Batch::new(builder.finish(Compression::None, None).unwrap(), true);
+        let (built, verified) = batch.produced().unwrap();
+        assert_eq!(batch.len(), built.payload.len());
+        let sent = ProducedBatch::decode(Rope::from(batch.wire())).unwrap();
+        assert_eq!(sent.verify(Limits::default()).unwrap(), verified);
+        assert_eq!(batch.wire(), batch.wire());
+        let (decoded, again) = batch.produced().unwrap();
+        assert_eq!(again, verified);
+        for other in [sent, decoded] {
+            assert_eq!(other.payload.into_bytes(), built.payload.clone().into_bytes());
+            assert_eq!(other.record_count, built.record_count);
+            assert_eq!(other.max_timestamp, built.max_timestamp);
+        }
+    }
+}

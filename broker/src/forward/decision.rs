@@ -1,0 +1,145 @@
+//! The way of a mutation to the active controller, and of its answer back.
+//!
+//! Promises: a call is forwarded once only; one that surely was not done is tried again while it has time; one
+//! that may have been done is `OUTCOME_UNKNOWN`; when it is answered, this node knows what was decided.
+
+use super::{Backoff, deadline_of};
+use crate::context::Context;
+use crate::control::Route;
+use crate::peers::failure;
+use std::future::Future;
+use tokio::time::{Instant, timeout_at};
+use tonic::metadata::MetadataMap;
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+use troupe_controller::ControllerHandle;
+use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::ids::MetadataOffset;
+
+/// In a request: another node forwarded it, and it goes no further.
+const FORWARDED: &str = "troupe-forwarded";
+/// In the answer to such a request: the decision is in the metadata below this offset.
+const METADATA_OFFSET: &str = "troupe-metadata-offset";
+
+/// Has a request decided by the active controller: by `here` on this node, by `there` on another, which is
+/// the same call once more.
+///
+/// # Errors
+/// `NOT_CONTROLLER` if none was active in time; `OUTCOME_UNKNOWN` if the way broke after the request was sent.
+pub async fn decide<Req, Res, Here, There>(
+    context: &Context,
+    request: Request<Req>,
+    here: impl Fn(ControllerHandle, Req) -> Here + Send + Sync,
+    there: impl Fn(Channel, Request<Req>) -> There + Send + Sync,
+) -> Result<Response<Res>, Status>
+where
+    Req: Clone + Send + Sync,
+    Here: Future<Output = Result<Res, Error>> + Send,
+    There: Future<Output = Result<Response<Res>, Status>> + Send,
+{
+    let (deadline, forwarded) = (deadline_of(request.metadata()), is_forwarded(&request));
+    let message = request.into_inner();
+    if forwarded {
+        let controller = context.control.here()?;
+        let mut answer = Response::new(here(controller.clone(), message).await?);
+        set_offset(answer.metadata_mut(), controller.image().borrow().next_offset());
+        return Ok(answer);
+    }
+    let (answer, offset) = until_active(context, deadline, || async {
+        match context.control.route()? {
+            Route::Here(controller) => {
+                let answer = here(controller.clone(), message.clone()).await?;
+                let offset = controller.image().borrow().next_offset();
+                Ok((answer, Some(offset)))
+            }
+            Route::There(channel) => {
+                let request = forwarding(message.clone(), deadline);
+                match there(channel, request).await {
+                    Ok(answer) => {
+                        let offset = offset_in(answer.metadata());
+                        Ok((answer.into_inner(), offset))
+                    }
+                    Err(status) => Err(failure(status, ErrorCode::NotController)),
+                }
+            }
+        }
+    })
+    .await?;
+    if let Some(offset) = offset {
+        // It is decided, and that is the answer, also if this node learns of it late.
+        let _ = timeout_at(deadline, context.caught_up_to(offset)).await;
+    }
+    Ok(Response::new(answer))
+}
+
+/// Tries again as long as no controller is active, and surely nothing was done, until `deadline`.
+pub async fn until_active<T, Try>(
+    context: &Context,
+    deadline: Instant,
+    attempt: impl Fn() -> Try + Send + Sync,
+) -> Result<T, Error>
+where
+    Try: Future<Output = Result<T, Error>> + Send,
+{
+    let mut backoff = Backoff::new();
+    loop {
+        let error = match attempt().await {
+            Err(error) if is_not_yet(&error) => error,
+            outcome => return outcome,
+        };
+        let next = Instant::now() + backoff.next();
+        if next >= deadline || context.shutdown.is_cancelled() {
+            return Err(error);
+        }
+        tokio::select! {
+            () = tokio::time::sleep_until(next) => {}
+            () = context.shutdown.cancelled() => return Err(error),
+        }
+    }
+}
+
+/// There is no active controller, or it is about to be another.
+fn is_not_yet(error: &Error) -> bool {
+    matches!(error.code, ErrorCode::NotController | ErrorCode::ShuttingDown)
+}
+
+fn is_forwarded<T>(request: &Request<T>) -> bool {
+    request.metadata().contains_key(FORWARDED)
+}
+
+fn forwarding<T>(message: T, deadline: Instant) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert(FORWARDED, tonic::metadata::MetadataValue::from_static("1"));
+    request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+    request
+}
+
+fn set_offset(metadata: &mut MetadataMap, offset: MetadataOffset) {
+    metadata.insert(METADATA_OFFSET, offset.0.into());
+}
+
+fn offset_in(metadata: &MetadataMap) -> Option<MetadataOffset> {
+    metadata.get(METADATA_OFFSET)?.to_str().ok()?.parse().ok().map(MetadataOffset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_forwarded_says_so_and_has_no_more_time_than_the_call() {
+        let deadline = Instant::now() + std::time::Duration::from_secs(3);
+        let request = forwarding((), deadline);
+        assert!(is_forwarded(&request));
+        assert!(deadline_of(request.metadata()) <= deadline);
+        assert!(!is_forwarded(&Request::new(())));
+    }
+
+    #[test]
+    fn an_answer_carries_where_the_decision_stands() {
+        let mut metadata = MetadataMap::new();
+        assert_eq!(offset_in(&metadata), None);
+        set_offset(&mut metadata, MetadataOffset(u64::MAX));
+        assert_eq!(offset_in(&metadata), Some(MetadataOffset(u64::MAX)));
+    }
+}

@@ -1,0 +1,325 @@
+//! The batches of one partition and one caller on their way to the leader, wherever it is, in order.
+//!
+//! ```text
+//!   waiting: c d e ─► sent: a b ─► answered
+//!      ▲                 │ refused by one who does not lead (any more, or yet)
+//!      └─────────────────┘
+//! ```
+//!
+//! Promises: batches are appended in the order in which they came, or not at all; one that was refused because
+//! somebody else leads is tried again while it has time; one that may have been appended never is; after the
+//! first that fails for good, none that waits is sent.
+//!
+//! Batches are pipelined under a leader epoch in which one was accepted, and sent one at a time until then. So
+//! a leader that is about to take over does not refuse one and accept the next.
+
+use super::way::{Led, Target, Way, no_leader};
+use super::{Backoff, Batch};
+use crate::context::Context;
+use crate::partition::{AppendRequest, Appended, Responder};
+use crate::peers::Purpose;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::ids::LeaderEpoch;
+use troupe_proto::v1::Acks;
+use troupe_proto::wire::ProduceStreamRequest;
+
+/// Batches of one lane that may be sent and unanswered.
+const WINDOW: usize = 64;
+/// How long an actor that is being rebuilt is waited for before the image is looked at again.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// How much later than its deadline an answer may come: the leader has a clock of its own.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// A batch for a [`Lane`].
+pub struct Entry {
+    pub batch: Batch,
+    /// Until then it is tried again.
+    pub deadline: Instant,
+    pub answer: oneshot::Sender<Result<Appended, Error>>,
+    /// Held until it is answered.
+    pub budget: Option<OwnedSemaphorePermit>,
+}
+
+impl Entry {
+    fn answer(self, answer: Result<Appended, Error>) {
+        drop(self.budget);
+        // Whoever asked may be gone.
+        let _ = self.answer.send(answer);
+    }
+}
+
+/// One partition's way.
+pub struct Lane {
+    context: Arc<Context>,
+    target: Target,
+    acks: Acks,
+    waiting: VecDeque<Entry>,
+    sent: VecDeque<Sent>,
+    /// To whom the sent ones were sent.
+    sent_to: Led,
+    /// In which a batch was accepted last.
+    accepted_epoch: Option<LeaderEpoch>,
+    /// Nothing is sent until then, or until somebody else leads. Only while nothing is sent.
+    pause: Option<Instant>,
+    backoff: Backoff,
+    /// Set once: nothing is sent after a failure.
+    failure: Option<Error>,
+}
+
+struct Sent {
+    entry: Entry,
+    outcome: Outcome,
+}
+
+enum Outcome {
+    Awaited(oneshot::Receiver<Result<Appended, Error>>),
+    Known(Result<Appended, Error>),
+}
+
+impl Lane {
+    pub fn new(context: Arc<Context>, target: Target, acks: Acks) -> Self {
+        Self {
+            context,
+            target,
+            acks,
+            waiting: VecDeque::new(),
+            sent: VecDeque::new(),
+            sent_to: None,
+            accepted_epoch: None,
+            pause: None,
+            backoff: Backoff::new(),
+            failure: None,
+        }
+    }
+
+    /// One more, behind the others.
+    pub fn push(&mut self, entry: Entry) {
+        self.waiting.push_back(entry);
+    }
+
+    /// Answers all that was pushed.
+    pub async fn run(self) {
+        let (_, nothing) = mpsc::channel(1);
+        self.serve(nothing).await;
+    }
+
+    /// Takes what comes, and answers it, until nothing more can come.
+    pub async fn serve(mut self, mut entries: mpsc::Receiver<Entry>) {
+        let mut open = true;
+        loop {
+            while open && self.waiting.len() < WINDOW {
+                match entries.try_recv() {
+                    Ok(entry) => self.push(entry),
+                    Err(error) => {
+                        open &= error == mpsc::error::TryRecvError::Empty;
+                        break;
+                    }
+                }
+            }
+            self.give_up();
+            // A batch that is being handed over is not left in the middle.
+            if let Some(way) = self.next_way() {
+                self.send(way).await;
+                continue;
+            }
+            let (room, busy) = (self.waiting.len() < WINDOW, !self.is_empty());
+            tokio::select! {
+                entry = entries.recv(), if open && room => match entry {
+                    Some(entry) => self.push(entry),
+                    None => open = false,
+                },
+                () = self.proceed(), if busy => {}
+                else => return,
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.sent.is_empty()
+    }
+
+    /// Answers what waits and is not sent any more: behind a failure, or out of time.
+    fn give_up(&mut self) {
+        let now = Instant::now();
+        if self.failure.is_none()
+            && self.waiting.front().is_some_and(|entry| entry.deadline <= now)
+            && let Some(entry) = self.waiting.pop_front()
+        {
+            let error = match self.target.way(&self.context) {
+                Err(error) => error,
+                Ok(_) => no_leader("the partition's leader took no batch in time; try again"),
+            };
+            self.fail(entry, error);
+        }
+        if let Some(failure) = &self.failure {
+            let behind = Error {
+                code: ErrorCode::LeaderNotAvailable,
+                message: format!("not sent, as one before it failed: {}", failure.message),
+                ..failure.clone()
+            };
+            for entry in self.waiting.drain(..) {
+                entry.answer(Err(behind.clone()));
+            }
+        }
+    }
+
+    fn fail(&mut self, entry: Entry, error: Error) {
+        self.failure.get_or_insert_with(|| error.clone());
+        entry.answer(Err(error));
+    }
+
+    /// Where the next batch goes, if it may be sent now.
+    fn next_way(&mut self) -> Option<Way> {
+        if self.waiting.is_empty() || self.sent.len() >= WINDOW || self.pause.is_some() {
+            return None;
+        }
+        let led = self.target.led(&self.context.image.borrow());
+        // It may follow those that were sent if they went to the same leader, which takes them.
+        let follows =
+            self.sent_to == led && led.is_some_and(|led| self.accepted_epoch == Some(led.1));
+        if !(self.sent.is_empty() || follows) {
+            return None;
+        }
+        match self.target.way(&self.context) {
+            Ok(way) => {
+                self.sent_to = led;
+                Some(way)
+            }
+            Err(error) if error.code == ErrorCode::LeaderNotAvailable => {
+                if self.sent.is_empty() {
+                    self.sent_to = led;
+                    self.pause = Some(Instant::now() + self.backoff.next());
+                }
+                None
+            }
+            Err(error) => {
+                if let Some(entry) = self.waiting.pop_front() {
+                    self.fail(entry, error);
+                }
+                None
+            }
+        }
+    }
+
+    /// Hands the next batch over. From then on it is answered in any case.
+    async fn send(&mut self, way: Way) {
+        let Some(mut entry) = self.waiting.pop_front() else { return };
+        let (responder, outcome) = Responder::channel();
+        let left = entry.deadline.saturating_duration_since(Instant::now());
+        let timeout_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1);
+        match way {
+            Way::Here(handle) => match entry.batch.produced() {
+                Ok((batch, verified)) => {
+                    let request = AppendRequest {
+                        batch,
+                        verified,
+                        acks: self.acks,
+                        timeout_ms,
+                        expected_leader_epoch: self.sent_to.map(|led| led.1),
+                        patience: PATIENCE.min(left),
+                    };
+                    handle.append(request, responder).await;
+                }
+                Err(error) => responder.answer(Err(Error::new(error.code(), error.to_string()))),
+            },
+            Way::There(leader) => {
+                let request = ProduceStreamRequest {
+                    correlation_id: 0,
+                    acks: self.acks.into(),
+                    timeout_ms,
+                    partition: Some(self.target.named()),
+                    leader_epoch: self.sent_to.map(|led| led.1.0),
+                    batch: entry.batch.wire(),
+                };
+                let context = &self.context;
+                let connect = || context.channel_to(&leader.endpoint, Purpose::Bulk);
+                let links = &context.peers.links;
+                links
+                    .produce(&leader.endpoint, connect, &self.target.key, request, responder)
+                    .await;
+            }
+        }
+        self.sent.push_back(Sent { entry, outcome: Outcome::Awaited(outcome) });
+    }
+
+    /// Waits for an answer, or for the end of the pause. May be dropped at any time.
+    async fn proceed(&mut self) {
+        if !self.sent.is_empty() {
+            return self.settle().await;
+        }
+        let Some(until) = self.pause else { return };
+        let until = self.waiting.front().map_or(until, |entry| entry.deadline.min(until));
+        self.target.news(&self.context, self.sent_to, until).await;
+        self.pause = None;
+    }
+
+    /// Answers the first that was sent when its outcome is known; or takes all back, if they were refused
+    /// because somebody else leads.
+    async fn settle(&mut self) {
+        let refused = match self.refusal(0).await {
+            Some(error) => self.may_try_again(&error),
+            None => false,
+        };
+        if refused && self.all_refused().await {
+            // In their order, before what waits.
+            while let Some(sent) = self.sent.pop_back() {
+                self.waiting.push_front(sent.entry);
+            }
+            self.accepted_epoch = None;
+            self.pause = Some(Instant::now() + self.backoff.next());
+            return;
+        }
+        let Some(Sent { entry, outcome: Outcome::Known(outcome) }) = self.sent.pop_front() else {
+            return;
+        };
+        match outcome {
+            Ok(appended) => {
+                self.accepted_epoch = self.sent_to.map(|led| led.1);
+                self.backoff = Backoff::new();
+                entry.answer(Ok(appended));
+            }
+            Err(error) => self.fail(entry, error),
+        }
+    }
+
+    fn may_try_again(&self, error: &Error) -> bool {
+        self.failure.is_none() && self.target.is_led_elsewhere(&self.context, error)
+    }
+
+    /// Whether none of those that were sent was appended, or may have been. If one was, those before it come
+    /// too late: their order would be lost.
+    async fn all_refused(&mut self) -> bool {
+        for at in 0..self.sent.len() {
+            match self.refusal(at).await {
+                Some(error) if self.may_try_again(&error) => {}
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    /// Why a batch was not appended; none if it was. Waits until that is known.
+    async fn refusal(&mut self, at: usize) -> Option<Error> {
+        let Sent { entry, outcome } = self.sent.get_mut(at)?;
+        if let Outcome::Awaited(awaited) = outcome {
+            let known = match timeout_at(entry.deadline + GRACE, awaited).await {
+                Ok(Ok(known)) => known,
+                Ok(Err(_)) => Err(Error::new(ErrorCode::OutcomeUnknown, "the node is stopping")),
+                Err(_) => {
+                    let message = "the partition's leader did not answer in time";
+                    Err(Error::new(ErrorCode::RequestTimedOut, message))
+                }
+            };
+            *outcome = Outcome::Known(known);
+        }
+        match outcome {
+            Outcome::Known(Err(error)) => Some(error.clone()),
+            Outcome::Known(Ok(_)) | Outcome::Awaited(_) => None,
+        }
+    }
+}

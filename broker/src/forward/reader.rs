@@ -1,0 +1,376 @@
+//! Reads partitions of one topic on, wherever they are led: here through handles, elsewhere by one FetchStream to
+//! each peer that leads some of them.
+//!
+//! Promises: of each partition every slice from its position on, in order, across changes of leader; nothing is
+//! read ahead beyond one slice of each partition here and [`CREDIT_BYTES`] of each peer.
+
+use super::Backoff;
+use super::peer_stream::{FromPeer, PeerStream};
+use super::way::{Led, Target, Way, no_leader};
+use crate::context::{Context, LeaderAt};
+use crate::page_cache;
+use crate::partition::{PartitionHandle, ReadAnswer};
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::future::{AbortHandle, Aborted, BoxFuture, FutureExt, abortable};
+use futures::stream::{BoxStream, FuturesUnordered, SelectAll};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use troupe_machines::cluster::ClusterImage;
+use troupe_proto::batch::Batches;
+use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::ids::{LeaderEpoch, Offset};
+use troupe_proto::wire::FetchStreamResponse;
+
+const READ_BYTES: usize = 1 << 20;
+/// How long a partition may have no leader that answers, before that is the reader's error.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Whole batches of one partition.
+pub struct Slice {
+    pub target: Target,
+    /// Where the reader was: what comes before in the first batch was asked for by nobody.
+    pub from: Offset,
+    /// Where the reader stops, if it does: what comes after was asked for by nobody either.
+    pub end: Option<Offset>,
+    pub bytes: Bytes,
+    pub next: Offset,
+    pub high_watermark: Offset,
+}
+
+/// A partition that is read.
+struct Position {
+    target: Target,
+    next: Offset,
+    /// Read up to here, then no more.
+    end: Option<Offset>,
+    place: Place,
+    /// Who led when the place was found.
+    led: Led,
+    /// Since when nobody has answered for it, and why.
+    lost: Option<(Instant, Error)>,
+    backoff: Backoff,
+}
+
+enum Place {
+    /// Looked for at this time, or when somebody else leads.
+    Nowhere(Instant),
+    Here(AbortHandle),
+    /// On the stream of that number.
+    There(u64),
+}
+
+type FromHere = (i32, Result<Result<ReadAnswer, Error>, Aborted>);
+
+/// A reader of some partitions, by their numbers.
+pub struct TopicReader {
+    context: Arc<Context>,
+    images: watch::Receiver<Arc<ClusterImage>>,
+    positions: BTreeMap<i32, Position>,
+    here: FuturesUnordered<BoxFuture<'static, FromHere>>,
+    there: SelectAll<BoxStream<'static, FromPeer>>,
+    /// By number.
+    streams: HashMap<u64, PeerStream>,
+    next_stream: u64,
+}
+
+impl TopicReader {
+    pub fn new(context: Arc<Context>) -> Self {
+        Self {
+            images: context.image.clone(),
+            context,
+            positions: BTreeMap::new(),
+            here: FuturesUnordered::new(),
+            there: SelectAll::new(),
+            streams: HashMap::new(),
+            next_stream: 0,
+        }
+    }
+
+    /// Reads a partition from `next` on, up to `end` if there is one.
+    pub fn add(&mut self, target: Target, next: Offset, end: Option<Offset>) {
+        if end.is_some_and(|end| next >= end) {
+            return;
+        }
+        let (number, place) = (target.number(), Place::Nowhere(Instant::now()));
+        let (led, lost, backoff) = (None, None, Backoff::new());
+        self.positions.insert(number, Position { target, next, end, place, led, lost, backoff });
+    }
+
+    /// The next slice of any partition; none when all have been read to their ends.
+    ///
+    /// # Errors
+    /// What a leader refused, or why no leader has been found for [`PATIENCE`]. Reading is over then.
+    pub async fn next(&mut self) -> Result<Option<Slice>, Error> {
+        loop {
+            let retry = self.find_places()?;
+            if self.positions.is_empty() {
+                return Ok(None);
+            }
+            let again = async {
+                match retry {
+                    Some(retry) => sleep_until(retry).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let slice = tokio::select! {
+                Some((number, Ok(read))) = self.here.next() => self.on_read(number, read)?,
+                Some((stream, response)) = self.there.next() => self.on_response(stream, response)?,
+                changed = self.images.changed() => {
+                    if changed.is_err() {
+                        return Err(super::shutting_down());
+                    }
+                    self.follow_leaders();
+                    None
+                }
+                () = again => None,
+            };
+            if slice.is_some() {
+                return Ok(slice);
+            }
+        }
+    }
+
+    /// Has every partition read from its leader; returns when to look again for those that have none.
+    fn find_places(&mut self) -> Result<Option<Instant>, Error> {
+        let now = Instant::now();
+        let lost = |position: &Position| matches!(position.place, Place::Nowhere(_));
+        let numbers: Vec<i32> = self
+            .positions
+            .iter()
+            .filter(|(_, position)| lost(position))
+            .map(|(number, _)| *number)
+            .collect();
+        let mut retry: Option<Instant> = None;
+        for number in numbers {
+            let Some(position) = self.positions.get_mut(&number) else { continue };
+            let led = position.target.led(&self.images.borrow());
+            let due =
+                led != position.led || matches!(position.place, Place::Nowhere(at) if at <= now);
+            position.led = led;
+            match position.target.way(&self.context) {
+                Ok(Way::Here(handle)) if due => self.read_here(number, handle),
+                Ok(Way::There(leader)) if due => self.read_there(number, &leader)?,
+                Ok(_) => {}
+                Err(error) => self.displace(number, error)?,
+            }
+            let place = self.positions.get(&number).map(|position| &position.place);
+            if let Some(Place::Nowhere(at)) = place {
+                retry = Some(retry.map_or(*at, |retry| retry.min(*at)));
+            }
+        }
+        Ok(retry)
+    }
+
+    /// Partitions that somebody else leads now are read there.
+    fn follow_leaders(&mut self) {
+        let image = self.images.borrow_and_update().clone();
+        let moved: Vec<i32> = self
+            .positions
+            .iter()
+            .filter(|(_, position)| position.target.led(&image) != position.led)
+            .map(|(number, _)| *number)
+            .collect();
+        for number in moved {
+            self.leave(number, Instant::now());
+        }
+    }
+
+    /// Reads no more where the partition was read, and somewhere else not before `again`.
+    fn leave(&mut self, number: i32, again: Instant) {
+        let Some(position) = self.positions.get_mut(&number) else { return };
+        match std::mem::replace(&mut position.place, Place::Nowhere(again)) {
+            Place::Here(reading) => reading.abort(),
+            Place::There(stream) => {
+                let named = position.target.named();
+                self.streams.entry(stream).and_modify(|stream| stream.drop_position(named));
+                self.close_unused();
+            }
+            Place::Nowhere(_) => {}
+        }
+    }
+
+    fn close_unused(&mut self) {
+        let used = |number: u64| {
+            let there = |position: &Position| matches!(position.place, Place::There(stream) if stream == number);
+            self.positions.values().any(there)
+        };
+        self.streams.retain(|number, _| used(*number));
+    }
+
+    /// A partition could not be read where it was: it is looked for again, if that may help.
+    fn displace(&mut self, number: i32, error: Error) -> Result<(), Error> {
+        let Some(position) = self.positions.get_mut(&number) else { return Ok(()) };
+        if !position.target.is_readable_elsewhere(&self.context, &error) {
+            return Err(error);
+        }
+        let now = Instant::now();
+        let (since, _) = position.lost.get_or_insert_with(|| (now, error.clone()));
+        if now.duration_since(*since) >= PATIENCE {
+            return Err(self.context.redirect(error, &position.target.key));
+        }
+        let again = match position.place {
+            Place::Nowhere(at) if at > now => at,
+            _ => now + position.backoff.next(),
+        };
+        self.leave(number, again);
+        Ok(())
+    }
+
+    fn read_here(&mut self, number: i32, handle: Arc<PartitionHandle>) {
+        let Some(position) = self.positions.get_mut(&number) else { return };
+        let answered = position.lost.is_none() && matches!(position.place, Place::Here(_));
+        let (next, epoch) = (position.next, position.led.map(|led| led.1));
+        let (reading, abort) = abortable(read(handle, next, epoch, answered));
+        position.place = Place::Here(abort);
+        self.here.push(reading.map(move |read| (number, read)).boxed());
+    }
+
+    fn on_read(
+        &mut self,
+        number: i32,
+        read: Result<ReadAnswer, Error>,
+    ) -> Result<Option<Slice>, Error> {
+        let read = match read {
+            Ok(read) => read,
+            Err(error) => return self.displace(number, error).map(|()| None),
+        };
+        let slice = self.take(number, read.bytes, read.next, read.high_watermark);
+        // On from there, if that is not the end.
+        if let Some(position) = self.positions.get(&number) {
+            match position.target.way(&self.context) {
+                Ok(Way::Here(handle)) => self.read_here(number, handle),
+                Ok(Way::There(_)) => self.leave(number, Instant::now()),
+                Err(error) => self.displace(number, error)?,
+            }
+        }
+        Ok(slice)
+    }
+
+    fn read_there(&mut self, number: i32, leader: &LeaderAt) -> Result<(), Error> {
+        let open = self.streams.iter().find(|(_, stream)| stream.endpoint == leader.endpoint);
+        let stream = match open {
+            Some((stream, _)) => *stream,
+            None => {
+                self.next_stream += 1;
+                let (stream, answers) = match PeerStream::open(&self.context, leader) {
+                    Ok(opened) => opened,
+                    Err(error) => return self.displace(number, error),
+                };
+                let name = self.next_stream;
+                self.there.push(answers.map(move |answer| (name, answer)).boxed());
+                self.streams.insert(name, stream);
+                name
+            }
+        };
+        let (Some(position), Some(open)) =
+            (self.positions.get_mut(&number), self.streams.get_mut(&stream))
+        else {
+            return Ok(());
+        };
+        position.place = Place::There(stream);
+        let epoch = position.led.map(|led| led.1.0);
+        let named = position.target.named();
+        if open.add_position(named, position.next, READ_BYTES, epoch) {
+            return Ok(());
+        }
+        self.displace(number, no_leader("the stream to the leader takes nothing more"))
+    }
+
+    fn on_response(
+        &mut self,
+        stream: u64,
+        response: Option<Result<FetchStreamResponse, Error>>,
+    ) -> Result<Option<Slice>, Error> {
+        let response = match response {
+            Some(Ok(response)) => response,
+            Some(Err(error)) => return self.on_broken(stream, error).map(|()| None),
+            None => {
+                let error = no_leader("the leader ended the stream");
+                return self.on_broken(stream, error).map(|()| None);
+            }
+        };
+        if let Some(open) = self.streams.get_mut(&stream) {
+            open.give_back(response.batches.len());
+        }
+        let number = response.partition.map_or(-1, |partition| partition.partition);
+        let read_there =
+            |position: &&Position| matches!(position.place, Place::There(place) if place == stream);
+        let Some(position) = self.positions.get(&number).filter(read_there) else {
+            return Ok(None);
+        };
+        if let Some(detail) = response.error {
+            return self.displace(number, detail.into()).map(|()| None);
+        }
+        let next = end_of(&response.batches, position.next)?;
+        let high_watermark = Offset::from_wire(response.high_watermark).unwrap_or_default();
+        Ok(self.take(number, response.batches, next, high_watermark))
+    }
+
+    fn on_broken(&mut self, stream: u64, error: Error) -> Result<(), Error> {
+        self.streams.remove(&stream);
+        let lost: Vec<i32> = self
+            .positions
+            .iter()
+            .filter(
+                |(_, position)| matches!(position.place, Place::There(place) if place == stream),
+            )
+            .map(|(number, _)| *number)
+            .collect();
+        lost.into_iter().try_for_each(|number| self.displace(number, error.clone()))
+    }
+
+    /// The partition was answered for; what came is handed on, unless it is nothing.
+    fn take(
+        &mut self,
+        number: i32,
+        bytes: Bytes,
+        next: Offset,
+        high_watermark: Offset,
+    ) -> Option<Slice> {
+        let position = self.positions.get_mut(&number)?;
+        (position.lost, position.backoff) = (None, Backoff::new());
+        let from = position.next;
+        position.next = next.max(from);
+        let (target, next, end) = (position.target.clone(), position.next, position.end);
+        if end.is_some_and(|end| next >= end) {
+            self.leave(number, Instant::now());
+            self.positions.remove(&number);
+        }
+        (!bytes.is_empty()).then_some(Slice { target, from, end, bytes, next, high_watermark })
+    }
+}
+
+/// Reads what is there; if the leader has answered before, waits until something is.
+async fn read(
+    handle: Arc<PartitionHandle>,
+    next: Offset,
+    leader_epoch: Option<LeaderEpoch>,
+    answered: bool,
+) -> Result<ReadAnswer, Error> {
+    loop {
+        if answered {
+            handle.readable(next).await;
+        }
+        let read = handle.read(next, READ_BYTES, leader_epoch).await?;
+        if answered && read.bytes.is_empty() {
+            continue;
+        }
+        page_cache::make_resident(&read.bytes).await;
+        return Ok(read);
+    }
+}
+
+/// Where the last of these batches ends.
+fn end_of(batches: &Bytes, start: Offset) -> Result<Offset, Error> {
+    Batches::new(batches.clone()).try_fold(start, |end, batch| match batch {
+        Ok((header, _)) => Ok(end.max(header.end_offset())),
+        Err(error) => {
+            let message = format!("what the leader sent is damaged: {error}");
+            Err(Error::new(ErrorCode::CorruptLog, message))
+        }
+    })
+}

@@ -1,0 +1,113 @@
+//! Where a partition is led, as far as this node knows, and when it is worth asking again.
+
+use crate::context::{Context, LeaderAt};
+use crate::partition::PartitionHandle;
+use std::sync::Arc;
+use tokio::time::{Instant, sleep_until};
+use troupe_machines::cluster::ClusterImage;
+use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::ids::{LeaderEpoch, NodeId, PartitionKey};
+use troupe_proto::log::v1::TopicPartition;
+
+/// A partition, whoever leads it.
+#[derive(Clone, Debug)]
+pub struct Target {
+    pub topic: Arc<str>,
+    pub key: PartitionKey,
+}
+
+/// Who leads, in which epoch; none: there is no such partition.
+pub(super) type Led = Option<(Option<NodeId>, LeaderEpoch)>;
+
+/// The way to a partition's leader.
+pub(super) enum Way {
+    Here(Arc<PartitionHandle>),
+    There(LeaderAt),
+}
+
+impl Target {
+    pub(super) fn led(&self, image: &ClusterImage) -> Led {
+        image.partition(&self.key).map(|partition| (partition.leader, partition.leader_epoch))
+    }
+
+    /// # Errors
+    /// `UNKNOWN_TOPIC` if it is gone; `LEADER_NOT_AVAILABLE` if that may change.
+    pub(super) fn way(&self, context: &Context) -> Result<Way, Error> {
+        let image = context.image.borrow().clone();
+        let Some(partition) = image.partition(&self.key) else {
+            let message = format!("topic `{}` was deleted", self.topic);
+            return Err(Error::new(ErrorCode::UnknownTopic, message).with("topic", &self.topic));
+        };
+        if partition.leader != Some(context.node_id) {
+            let leader = context.leader_of(&self.key);
+            let nobody = || no_leader("nobody leads the partition at the moment; try again");
+            return leader.map(Way::There).ok_or_else(nobody);
+        }
+        let topic = context.registry.topic(&self.topic).ok();
+        let handle = topic.and_then(|topic| {
+            topic.partitions.get(self.key.partition.0 as usize).cloned().flatten()
+        });
+        let here = handle.filter(|handle| handle.key() == self.key).map(Way::Here);
+        here.ok_or_else(|| no_leader("this node is about to lead the partition; try again"))
+    }
+
+    /// As a request names it.
+    pub(super) fn named(&self) -> TopicPartition {
+        TopicPartition {
+            topic: self.topic.to_string(),
+            partition: self.number(),
+            topic_id: self.key.topic_id.to_wire(),
+        }
+    }
+
+    /// The partition's number as the API has it.
+    pub fn number(&self) -> i32 {
+        i32::try_from(self.key.partition.0).unwrap_or(i32::MAX)
+    }
+
+    /// Whether a refusal says only that somebody else leads, or will: surely not done, and worth a try where
+    /// the newest image says. A node that lags behind may not know of a topic that this one knows.
+    pub(super) fn is_led_elsewhere(&self, context: &Context, error: &Error) -> bool {
+        match error.code {
+            ErrorCode::NotLeader
+            | ErrorCode::FencedLeaderEpoch
+            | ErrorCode::UnknownLeaderEpoch
+            | ErrorCode::LeaderNotAvailable
+            | ErrorCode::ShuttingDown => !context.shutdown.is_cancelled(),
+            ErrorCode::UnknownTopic | ErrorCode::UnknownPartition | ErrorCode::StaleTopicId => {
+                context.image.borrow().partition(&self.key).is_some()
+            }
+            _ => false,
+        }
+    }
+
+    /// The same for what may be done twice, as reading may: also if the way broke, or the leader's disk did
+    /// and another may lead.
+    pub(super) fn is_readable_elsewhere(&self, context: &Context, error: &Error) -> bool {
+        match error.code {
+            ErrorCode::OutcomeUnknown | ErrorCode::RequestTimedOut | ErrorCode::Throttled => {
+                !context.shutdown.is_cancelled()
+            }
+            ErrorCode::StorageFailure => {
+                let image = context.image.borrow();
+                image.partition(&self.key).is_some_and(|partition| partition.replicas.len() > 1)
+            }
+            _ => self.is_led_elsewhere(context, error),
+        }
+    }
+
+    /// Returns when somebody else leads than did, and at `until` at the latest. May be dropped at any time.
+    pub(super) async fn news(&self, context: &Context, before: Led, until: Instant) {
+        let mut images = context.image.clone();
+        tokio::select! {
+            // Fails only if nobody writes images any more.
+            _ = images.wait_for(|image| self.led(image) != before) => {}
+            () = sleep_until(until) => {}
+            () = context.shutdown.cancelled() => {}
+        }
+    }
+}
+
+pub(super) fn no_leader(message: &str) -> Error {
+    Error::new(ErrorCode::LeaderNotAvailable, message)
+}

@@ -1,0 +1,162 @@
+//! The partitions of the cluster as the controller has committed them: who leads, who is in sync, elections.
+
+use super::Page;
+use std::sync::Arc;
+use troupe_controller::ControllerHandle;
+use troupe_machines::cluster::{ClusterImage, Election, Partition, Topic};
+use troupe_proto::admin::v1 as pb;
+use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::ids::{NodeId, PartitionId, PartitionKey};
+
+/// Whether some replica is not in sync.
+pub(crate) fn is_under_replicated(partition: &Partition) -> bool {
+    partition.isr.len() < partition.replicas.len()
+}
+
+/// Whether fewer are in sync than acks=all asks for.
+pub(crate) fn is_under_min_isr(topic: &Topic, partition: &Partition) -> bool {
+    let min_isr = topic.config.min_insync_replicas as usize;
+    partition.isr.len() < min_isr.min(partition.replicas.len())
+}
+
+fn unknown_topic(name: &str) -> Error {
+    let message = format!("topic `{name}` does not exist; `troupe topic list` shows all");
+    Error::new(ErrorCode::UnknownTopic, message).with("topic", name)
+}
+
+/// All partitions of a topic with their numbers.
+fn numbered(topic: &Arc<Topic>) -> impl Iterator<Item = (&Arc<Topic>, i32, &Partition)> {
+    (0..).zip(&topic.partitions).map(move |(number, partition)| (topic, number, partition))
+}
+
+/// One page of the partitions that were asked for.
+pub(super) fn list(
+    image: &ClusterImage,
+    request: &pb::ListPartitionsRequest,
+) -> Result<pb::ListPartitionsResponse, Error> {
+    let page = Page::new(request.page_size, &request.page_token)?;
+    if !request.topic.is_empty() && image.topic(&request.topic).is_none() {
+        return Err(unknown_topic(&request.topic));
+    }
+    let shown = image
+        .topics()
+        .filter(|topic| request.topic.is_empty() || *topic.name == *request.topic)
+        .flat_map(numbered)
+        .filter(|(topic, _, partition)| match request.filter() {
+            pb::PartitionFilter::Unspecified => true,
+            pb::PartitionFilter::UnderReplicated => is_under_replicated(partition),
+            pb::PartitionFilter::Offline => partition.leader.is_none(),
+            pb::PartitionFilter::UnderMinIsr => is_under_min_isr(topic, partition),
+            pb::PartitionFilter::NotPreferred => is_led_elsewhere(partition),
+        });
+    let (page, next_page_token) =
+        page.cut(shown, |(topic, number, _)| format!("{}\u{0}{number:010}", topic.name));
+    let partitions =
+        page.into_iter().map(|(topic, number, partition)| state(topic, number, partition));
+    Ok(pb::ListPartitionsResponse { partitions: partitions.collect(), next_page_token })
+}
+
+/// Whether somebody else leads than the first replica.
+fn is_led_elsewhere(partition: &Partition) -> bool {
+    partition.leader.as_ref() != partition.replicas.first()
+}
+
+fn state(topic: &Topic, number: i32, partition: &Partition) -> pb::PartitionState {
+    let ids = |nodes: &[NodeId]| nodes.iter().map(|node| node.0).collect();
+    pb::PartitionState {
+        topic: topic.name.to_string(),
+        partition: number,
+        leader_id: partition.leader.map(|leader| leader.0),
+        leader_epoch: partition.leader_epoch.0,
+        partition_epoch: partition.partition_epoch.0,
+        replicas: ids(&partition.replicas),
+        in_sync_replicas: ids(&partition.isr),
+        eligible_leader_replicas: ids(&partition.elr),
+        min_in_sync_replicas: topic.config.min_insync_replicas,
+    }
+}
+
+/// A partition for which an election is asked.
+struct Candidate {
+    topic: String,
+    partition: i32,
+    key: PartitionKey,
+}
+
+/// Has leaders elected; each partition succeeds or fails for itself.
+pub(super) async fn elect(
+    controller: &ControllerHandle,
+    request: pb::ElectLeadersRequest,
+) -> Result<pb::ElectLeadersResponse, Error> {
+    let election = match request.r#type() {
+        pb::ElectionType::Unspecified | pb::ElectionType::Preferred => Election::Preferred,
+        pb::ElectionType::Unclean => Election::Unclean,
+    };
+    let image = controller.image().borrow().clone();
+    let (candidates, mut results) = if request.partitions.is_empty() {
+        (concerned(&image, election), Vec::new())
+    } else {
+        named(&image, request.partitions)
+    };
+    let keys = candidates.iter().map(|candidate| candidate.key).collect();
+    let answers = controller.elect_leaders(keys, election).await?;
+    results.extend(candidates.into_iter().zip(answers).map(|(candidate, answer)| {
+        let Candidate { topic, partition, .. } = candidate;
+        let result = pb::ElectionResult { topic, partition, ..Default::default() };
+        match answer {
+            Ok(after) => pb::ElectionResult {
+                leader_id: after.leader.map(|leader| leader.0),
+                leader_epoch: after.leader_epoch.0,
+                ..result
+            },
+            Err(error) => pb::ElectionResult { error: Some(Error::from(error).into()), ..result },
+        }
+    }));
+    Ok(pb::ElectLeadersResponse { results })
+}
+
+/// All that the election is for.
+fn concerned(image: &ClusterImage, election: Election) -> Vec<Candidate> {
+    let partitions = image.topics().flat_map(numbered);
+    let concerned = partitions.filter(|(_, _, partition)| match election {
+        Election::Preferred => is_led_elsewhere(partition),
+        Election::Unclean => partition.leader.is_none(),
+    });
+    concerned.map(|(topic, number, _)| candidate(topic, number)).collect()
+}
+
+/// Those that were named, and the refusals of those whose topic is not there.
+fn named(
+    image: &ClusterImage,
+    partitions: Vec<pb::TopicPartitions>,
+) -> (Vec<Candidate>, Vec<pb::ElectionResult>) {
+    let (mut candidates, mut refused) = (Vec::new(), Vec::new());
+    for pb::TopicPartitions { topic: name, partitions } in partitions {
+        match image.topic(&name) {
+            Some(topic) if partitions.is_empty() => {
+                candidates
+                    .extend(numbered(topic).map(|(topic, number, _)| candidate(topic, number)));
+            }
+            Some(topic) => {
+                candidates.extend(partitions.into_iter().map(|number| candidate(topic, number)));
+            }
+            None => {
+                let error = Some(unknown_topic(&name).into());
+                let numbers = if partitions.is_empty() { vec![-1] } else { partitions };
+                refused.extend(numbers.into_iter().map(|partition| pb::ElectionResult {
+                    topic: name.clone(),
+                    partition,
+                    error: error.clone(),
+                    ..Default::default()
+                }));
+            }
+        }
+    }
+    (candidates, refused)
+}
+
+/// A number that no partition can have stands for one that is not there.
+fn candidate(topic: &Topic, number: i32) -> Candidate {
+    let partition = PartitionId(u32::try_from(number).unwrap_or(u32::MAX));
+    Candidate { topic: topic.name.to_string(), partition: number, key: topic.key(partition) }
+}
