@@ -1,11 +1,14 @@
 //! `troupe actor`: the supervision tree of every node, and killing one of its actors on purpose.
 
+mod kill;
+
 use crate::failure::{During, Failure};
 use crate::global::Global;
 use crate::output::{Output, Table, number, text};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use serde::Serialize;
-use troupe_proto::chaos::v1alpha1::{Actor, ActorState, KillMode};
+use troupe_client::{Client, ClientError};
+use troupe_proto::chaos::v1alpha1::{Actor, ActorState};
 use troupe_proto::ids::NodeId;
 
 #[derive(Debug, Subcommand)]
@@ -13,10 +16,12 @@ pub enum ActorCommand {
     /// The actors as a tree, with waiting messages and restarts
     Tree(Tree),
     /// Drop all that an actor holds in memory; its supervisor builds a new one from disk
-    #[command(after_help = "Example:\n  \
-        troupe actor kill node/1/shard/0/partition/orders/3 --mode panic\n\
+    #[command(after_help = "Examples:\n  \
+        troupe actor kill --leader orders:3                # whoever leads it now\n  \
+        troupe actor kill node/1/shard/0/partition/orders/3 --mode panic\n  \
+        troupe actor kill node/2/controller\n\
         The node must have been started with chaos.enable=true, as `troupe dev` does.")]
-    Kill(Kill),
+    Kill(kill::Kill),
 }
 
 #[derive(Debug, Args)]
@@ -24,23 +29,6 @@ pub struct Tree {
     /// Only addresses that begin with this
     #[arg(default_value = "", hide_default_value = true)]
     prefix: String,
-}
-
-#[derive(Debug, Args)]
-pub struct Kill {
-    /// As `troupe actor tree` shows it
-    address: String,
-    /// How it dies
-    #[arg(long, value_enum, default_value_t = Mode::Stop)]
-    mode: Mode,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Mode {
-    /// It stops at its next message
-    Stop,
-    /// It panics in its next message
-    Panic,
 }
 
 #[derive(Debug, Serialize)]
@@ -75,25 +63,15 @@ impl From<Actor> for ActorView {
 pub async fn run(global: &Global, command: ActorCommand) -> Result<(), Failure> {
     match command {
         ActorCommand::Tree(tree) => run_tree(global, tree).await,
-        ActorCommand::Kill(kill) => run_kill(global, kill).await,
+        ActorCommand::Kill(kill) => kill::run(global, kill).await,
     }
 }
 
 async fn run_tree(global: &Global, tree: Tree) -> Result<(), Failure> {
     let client = global.connect().await?;
-    let what = || "cannot list the actors".to_owned();
-    let cluster = client.describe_cluster().await.during(what)?;
-    let mut actors = Vec::new();
-    for node in cluster.nodes.iter().filter(|node| !node.fenced) {
-        let admin = client.admin_of(NodeId(node.node_id)).await.during(what)?;
-        let listed = admin.list_actors(&tree.prefix).await.during(what)?;
-        actors.extend(listed.into_iter().map(ActorView::from));
-    }
-    let natural = |actor: &ActorView| {
-        let parts = actor.address.split('/');
-        parts.map(|part| (part.parse::<u64>().ok(), part.to_owned())).collect::<Vec<_>>()
-    };
-    actors.sort_by_cached_key(natural);
+    let actors = of_all_nodes(&client, &tree.prefix).await;
+    let actors = actors.during(|| "cannot list the actors".to_owned())?;
+    let actors: Vec<ActorView> = actors.into_iter().map(ActorView::from).collect();
     let output = global.output();
     output.many("actors", &actors, || table(&output, &actors))
 }
@@ -144,35 +122,34 @@ fn tree_names(addresses: &[&str]) -> Vec<String> {
     names
 }
 
-async fn run_kill(global: &Global, kill: Kill) -> Result<(), Failure> {
-    let client = global.connect().await?;
-    let Kill { address, mode } = kill;
-    let what = || format!("cannot kill {address}");
-    let mode = match mode {
-        Mode::Stop => KillMode::Stop,
-        Mode::Panic => KillMode::Panic,
-    };
-    let admin = match node_of(&address) {
-        Some(node) => client.admin_of(node).await.during(what)?,
-        None => client.admin(),
-    };
-    let answer = admin.kill_actor(&address, mode).await.during(what)?;
-    let view = serde_json::json!({
-        "address": address, "recoveryMicros": answer.recovery_micros, "restarts": answer.restarts,
-    });
-    global.output().one(&view, || {
-        let ms = answer.recovery_micros as f64 / 1e3;
-        format!(
-            "killed {address}; a new one serves after {ms:.1} ms (restart {})\n",
-            answer.restarts
-        )
-    })
-}
-
 /// An address begins with its node: `node/1/…`.
-fn node_of(address: &str) -> Option<NodeId> {
+pub fn node_of(address: &str) -> Option<NodeId> {
     let mut parts = address.split('/');
     (parts.next() == Some("node")).then(|| parts.next()?.parse().ok().map(NodeId))?
+}
+
+/// The actors of all nodes that answer, by address; a note for those that do not.
+pub async fn of_all_nodes(client: &Client, prefix: &str) -> Result<Vec<Actor>, ClientError> {
+    let cluster = client.describe_cluster().await?;
+    let mut actors = Vec::new();
+    for node in cluster.nodes.iter().filter(|node| !node.fenced) {
+        let listed = match client.admin_of(NodeId(node.node_id)).await {
+            Ok(admin) => admin.list_actors(prefix).await,
+            Err(error) => Err(error),
+        };
+        match listed {
+            Ok(listed) => actors.extend(listed),
+            Err(error) => {
+                eprintln!("note: node {} does not tell its actors: {error}", node.node_id)
+            }
+        }
+    }
+    let natural = |actor: &Actor| {
+        let parts = actor.address.split('/');
+        parts.map(|part| (part.parse::<u64>().ok(), part.to_owned())).collect::<Vec<_>>()
+    };
+    actors.sort_by_cached_key(natural);
+    Ok(actors)
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 //! The command line: the tree of commands. Each command's flags stand in its own file.
 
 use crate::global::Global;
-use crate::{actor, bench, cluster, consume, log_files, node, produce, topic};
+use crate::{
+    actor, bench, chaos, cluster, consume, dev, log_files, node, partition, produce, serve,
+    storage, topic,
+};
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
@@ -20,9 +23,9 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a node
-    Serve(node::Serve),
-    /// Run a node to try things out: everything on, gone when it stops
-    Dev(node::Dev),
+    Serve(serve::Serve),
+    /// Run a node, or several, to try things out: everything on, gone when it stops
+    Dev(dev::Dev),
     /// Create, list, describe, change and delete topics
     #[command(subcommand)]
     Topic(topic::TopicCommand),
@@ -33,12 +36,23 @@ pub enum Command {
     /// What the cluster consists of
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
+    /// Who leads which partition, who is in sync, and electing leaders
+    #[command(subcommand)]
+    Partition(partition::PartitionCommand),
+    /// List and describe nodes, take them out of service and back
+    #[command(subcommand)]
+    Node(node::NodeCommand),
     /// Look into the files of a log; needs no running node
     #[command(subcommand)]
     Log(log_files::LogCommand),
     /// The actors of the nodes
     #[command(subcommand)]
     Actor(actor::ActorCommand),
+    /// Make actors fail, again and again, and measure how they recover
+    Chaos(chaos::Chaos),
+    /// Prepare the data directories of a cluster
+    #[command(subcommand)]
+    Storage(storage::StorageCommand),
     /// Measure
     #[command(subcommand)]
     Bench(bench::BenchCommand),

@@ -1,6 +1,7 @@
 //! `troupe bench`: what users feel, measured from outside, with the settings in the output.
 //!
 //! - [`produce`], [`consume`], [`e2e`]: one figure each, against any node.
+//! - [`failover`]: how long faults are felt, on three nodes of its own.
 //! - [`limits`]: all figures against what the machine itself can do, raw and broker in turns.
 //! - [`payload`] is made before the clock runs; [`load`] is the loop that is timed; [`latency`] keeps every
 //!   percentile; [`scratch`] makes topics and removes them again.
@@ -8,7 +9,8 @@
 mod consume;
 mod cpu;
 mod e2e;
-mod latency;
+mod failover;
+pub mod latency;
 mod limits;
 mod load;
 mod payload;
@@ -40,6 +42,12 @@ pub enum BenchCommand {
     /// Time from send to receipt
     #[command(after_help = "Example:\n  troupe bench e2e --rate 1000 --duration 20s")]
     E2e(e2e::BenchE2e),
+    /// How long the loss of a leader is felt, on three nodes of its own that are killed
+    #[command(after_help = "Examples:\n  \
+        troupe bench failover\n  \
+        troupe bench failover --kind kill,kill-both --rounds 10\n  \
+        troupe bench failover --kind stop --set broker.session.timeout.ms=1s -o json")]
+    Failover(failover::BenchFailover),
     /// Everything, as a share of what this machine's network stack and disk can do
     #[command(after_help = "Examples:\n  \
         troupe bench limits\n  \
@@ -93,6 +101,7 @@ pub fn run(global: &Global, command: BenchCommand) -> Result<(), Failure> {
         BenchCommand::Produce(bench) => block_on(produce::run(global, bench)),
         BenchCommand::Consume(bench) => block_on(consume::run(global, bench)),
         BenchCommand::E2e(bench) => block_on(e2e::run(global, bench)),
+        BenchCommand::Failover(bench) => block_on(failover::run(global, bench)),
         BenchCommand::Limits(bench) => block_on(limits::run(global, bench)),
         BenchCommand::RawReceiver(receiver) => raw::receive(&receiver),
     }

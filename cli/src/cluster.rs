@@ -2,10 +2,11 @@
 
 use crate::failure::{During, Failure};
 use crate::global::Global;
-use crate::output::{Output, Table, number, text};
+use crate::node::{NodeView, table};
+use crate::output::Output;
 use clap::Subcommand;
 use serde::Serialize;
-use troupe_proto::admin::v1::{ClusterNode, GetClusterResponse};
+use troupe_proto::admin::v1::GetClusterResponse;
 
 #[derive(Debug, Subcommand)]
 pub enum ClusterCommand {
@@ -27,27 +28,12 @@ struct ClusterView {
     nodes: Vec<NodeView>,
 }
 
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct NodeView {
-    node_id: i32,
-    endpoint: String,
-    http_endpoint: String,
-    rack: String,
-    fenced: bool,
-    broker_epoch: i64,
-}
-
 impl From<GetClusterResponse> for ClusterView {
     fn from(cluster: GetClusterResponse) -> Self {
-        let node = |node: ClusterNode| NodeView {
-            node_id: node.node_id,
-            endpoint: node.endpoint,
-            http_endpoint: node.http_endpoint,
-            rack: node.rack,
-            fenced: node.fenced,
-            broker_epoch: node.broker_epoch,
-        };
+        let controller = cluster.controller_id;
+        let mut nodes: Vec<NodeView> =
+            cluster.nodes.iter().map(|node| NodeView::new(node, controller)).collect();
+        nodes.sort_by_key(|node| node.node_id);
         ClusterView {
             cluster_id: cluster.cluster_id,
             version: cluster.version,
@@ -57,7 +43,7 @@ impl From<GetClusterResponse> for ClusterView {
             partition_count: cluster.partition_count,
             offline_partition_count: cluster.offline_partition_count,
             under_replicated_partition_count: cluster.under_replicated_partition_count,
-            nodes: cluster.nodes.into_iter().map(node).collect(),
+            nodes,
         }
     }
 }
@@ -90,27 +76,5 @@ fn render(output: &Output, view: &ClusterView) -> String {
             view.under_replicated_partition_count,
         );
     }
-    let columns = [
-        number("NODE"),
-        text("ENDPOINT"),
-        text("HTTP"),
-        text("STATE"),
-        text("ROLE"),
-        text("RACK").wide(),
-        number("EPOCH").wide(),
-    ];
-    let mut table = Table::new(&columns);
-    for node in &view.nodes {
-        let controller = view.controller_id == Some(node.node_id);
-        table.row(vec![
-            node.node_id.to_string(),
-            node.endpoint.clone(),
-            node.http_endpoint.clone(),
-            if node.fenced { "fenced" } else { "active" }.to_owned(),
-            if controller { "broker,controller" } else { "broker" }.to_owned(),
-            node.rack.clone(),
-            node.broker_epoch.to_string(),
-        ]);
-    }
-    out + &output.table(&table)
+    out + &output.table(&table(&view.nodes))
 }

@@ -9,17 +9,24 @@
 mod actor;
 mod arguments;
 mod bench;
+mod chaos;
 mod cluster;
+mod confirm;
 mod consume;
+mod dev;
 mod failure;
+mod foreground;
 mod format;
 mod global;
 mod log_files;
 mod node;
 mod offsets;
 mod output;
+mod partition;
 mod produce;
 mod quantity;
+mod serve;
+mod storage;
 mod timestamp;
 mod topic;
 
@@ -46,14 +53,18 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<(), Failure> {
     let global = arguments.global;
     match arguments.command {
-        Command::Serve(serve) => node::serve(&global, serve),
-        Command::Dev(dev) => node::dev(&global, dev),
+        Command::Serve(serve) => serve::serve(&global, serve),
+        Command::Dev(dev) => dev::run(&global, dev),
         Command::Topic(command) => block_on(topic::run(&global, command)),
         Command::Produce(produce) => block_on(produce::run(&global, produce)),
         Command::Consume(consume) => block_on(consume::run(&global, consume)),
         Command::Cluster(command) => block_on(cluster::run(&global, command)),
+        Command::Partition(command) => block_on(partition::run(&global, command)),
+        Command::Node(command) => block_on(node::run(&global, command)),
         Command::Log(command) => log_files::run(&global, command),
         Command::Actor(command) => block_on(actor::run(&global, command)),
+        Command::Chaos(chaos) => block_on(chaos::run(&global, chaos)),
+        Command::Storage(command) => storage::run(&global, command),
         Command::Bench(command) => bench::run(&global, command),
         Command::Completion { shell } => completion(&global, shell),
         Command::Version => version(&global),

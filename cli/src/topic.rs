@@ -3,12 +3,12 @@
 mod describe;
 mod view;
 
-use crate::failure::{During, Exit, Failure};
+use crate::confirm::confirm;
+use crate::failure::{During, Failure};
 use crate::global::Global;
 use crate::output::{Table, number, text};
 use clap::{Args, Subcommand};
 use std::collections::BTreeMap;
-use std::io::{BufRead, IsTerminal, Write};
 use troupe_client::{Client, ClientError};
 use troupe_proto::admin::v1::{
     CreatePartitionsRequest, CreateTopicRequest, DeleteTopicRequest, ReplicaAssignment, Topic,
@@ -248,7 +248,11 @@ async fn run_delete(global: &Global, delete: Delete) -> Result<(), Failure> {
         answer => answer.during(what)?,
     };
     if !yes && !dry_run {
-        confirm(&name, &topic)?;
+        confirm(
+            &what(),
+            &format!("Delete topic {name} ({}) and all its records?", counts(&topic)),
+            &format!("`troupe topic delete {name} --yes`"),
+        )?;
     }
     let request = DeleteTopicRequest { name: name.clone(), validate_only: dry_run };
     let topic_id = client.admin().delete_topic(request).await.during(what)?;
@@ -257,24 +261,6 @@ async fn run_delete(global: &Global, delete: Delete) -> Result<(), Failure> {
     });
     let verb = if dry_run { "would delete" } else { "deleted" };
     global.output().one(&view, || format!("{verb} topic {name}: {}\n", counts(&topic)))
-}
-
-/// Asks the person at the terminal; without one, nothing is destroyed without `--yes`.
-fn confirm(name: &str, topic: &Topic) -> Result<(), Failure> {
-    let what = format!("cannot delete topic {name}");
-    if !std::io::stdin().is_terminal() {
-        let failure = Failure::new(Exit::Usage, what, "nobody is there to confirm it");
-        return Err(failure.with_hint(format!("`troupe topic delete {name} --yes`")));
-    }
-    eprint!("Delete topic {name} ({}) and all its records? [y/N] ", counts(topic));
-    std::io::stderr().flush().during(|| what.clone())?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer).during(|| what.clone())?;
-    if matches!(answer.trim(), "y" | "Y" | "yes") {
-        Ok(())
-    } else {
-        Err(Failure::new(Exit::Failed, "", "nothing was deleted"))
-    }
 }
 
 async fn get(client: &Client, name: &str) -> Result<Topic, ClientError> {

@@ -1,0 +1,217 @@
+//! `troupe bench failover`: three nodes of its own, a producer that never stops, and one fault after the other.
+//!
+//! - [`nodes`]: the processes. [`load`]: the producer. [`rounds`]: the faults, and waiting until all is well.
+//! - [`verify`] reads everything back; [`report`] has the distributions.
+//!
+//! A failover is measured from the moment before the fault to the first acknowledgement of a record that the
+//! next leader wrote: what the old one still acknowledged does not count.
+
+mod load;
+mod nodes;
+mod report;
+mod rounds;
+mod verify;
+
+use crate::failure::{During, Exit, Failure};
+use crate::global::Global;
+use crate::quantity::{parse_count, parse_size};
+use clap::{Args, ValueEnum};
+use load::Load;
+use nodes::Nodes;
+use report::{Outcome, Report};
+use rounds::Rounds;
+use serde_json::json;
+use std::path::PathBuf;
+use troupe_broker::NodeConfig;
+use troupe_client::{Client, ClientConfig};
+
+/// Settings of the nodes that decide how long a failover takes.
+const TELLING: [&str; 4] = [
+    "broker.heartbeat.interval.ms",
+    "broker.session.timeout.ms",
+    "broker.reconnect.grace.ms",
+    "controlled.shutdown.timeout.ms",
+];
+
+#[derive(Debug, Args)]
+pub struct BenchFailover {
+    /// What happens to the leader of a partition; several with commas between them
+    #[arg(long = "kind", value_enum, value_delimiter = ',', default_value = "all")]
+    kinds: Vec<KindArgument>,
+    /// How often each
+    #[arg(long, default_value_t = 50)]
+    rounds: usize,
+    /// Records per second to each partition
+    #[arg(long, default_value = "200", value_parser = parse_count)]
+    rate: u64,
+    /// Partitions, each on all three nodes
+    #[arg(short, long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(3..=100))]
+    partitions: u32,
+    /// Bytes in each value
+    #[arg(long, default_value = "100", value_parser = parse_size)]
+    size: u64,
+    /// Where the nodes of this run keep their files, for as long as it takes
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// A key and its value for the nodes, as for `troupe serve`; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum KindArgument {
+    /// All of them
+    All,
+    /// Its actor is killed; the node lives on
+    Actor,
+    /// SIGTERM to its process: leaderships are handed over
+    Sigterm,
+    /// kill -9 of its process, while another node is the active controller
+    Kill,
+    /// kill -9 of its process, which is the active controller too
+    KillBoth,
+    /// SIGSTOP of its process, while another node is the active controller
+    Stop,
+    /// kill -9 of the active controller: the time until metadata can be changed again
+    Controller,
+}
+
+/// What happens to the leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Actor,
+    Sigterm,
+    Kill,
+    KillBoth,
+    Stop,
+    Controller,
+}
+
+impl Kind {
+    const ALL: [Kind; 6] =
+        [Kind::Actor, Kind::Sigterm, Kind::Kill, Kind::KillBoth, Kind::Stop, Kind::Controller];
+
+    fn of(argument: KindArgument) -> Vec<Kind> {
+        match argument {
+            KindArgument::All => Kind::ALL.into(),
+            KindArgument::Actor => vec![Kind::Actor],
+            KindArgument::Sigterm => vec![Kind::Sigterm],
+            KindArgument::Kill => vec![Kind::Kill],
+            KindArgument::KillBoth => vec![Kind::KillBoth],
+            KindArgument::Stop => vec![Kind::Stop],
+            KindArgument::Controller => vec![Kind::Controller],
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Actor => "actor",
+            Kind::Sigterm => "sigterm",
+            Kind::Kill => "kill",
+            Kind::KillBoth => "kill-both",
+            Kind::Stop => "stop",
+            Kind::Controller => "controller",
+        }
+    }
+
+    /// Whether the node has to be the active controller; None: it does not matter.
+    fn wants_controller(self) -> Option<bool> {
+        match self {
+            Kind::Actor => None,
+            Kind::Sigterm | Kind::Kill | Kind::Stop => Some(false),
+            Kind::KillBoth | Kind::Controller => Some(true),
+        }
+    }
+
+    /// Nodes of each partition, the leader first: three, turning. Where the controller goes, two, so that
+    /// there is a partition that has nothing to do with the node that goes.
+    fn assignments(self, partitions: u32) -> Vec<Vec<i32>> {
+        let replicas = if self == Kind::Controller { 2 } else { 3 };
+        let node = |place: u32| i32::try_from(place % 3 + 1).unwrap_or(1);
+        (0..partitions)
+            .map(|partition| (0..replicas).map(|replica| node(partition + replica)).collect())
+            .collect()
+    }
+}
+
+pub async fn run(global: &Global, bench: BenchFailover) -> Result<(), Failure> {
+    if !global.server.is_empty() {
+        return Err(Failure::usage(
+            "nodes are killed here, so it starts its own: leave out --server",
+        ));
+    }
+    if bench.rate == 0 || bench.rounds == 0 {
+        return Err(Failure::usage("--rate and --rounds have to be at least 1"));
+    }
+    let mut kinds: Vec<Kind> = Vec::new();
+    for kind in bench.kinds.iter().copied().flat_map(Kind::of) {
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+    let what = || "cannot prepare the measurement".to_owned();
+    let place = bench.dir.clone().unwrap_or_else(std::env::temp_dir);
+    let made =
+        tempfile::Builder::new().prefix("troupe-failover-").tempdir_in(place).during(what)?;
+    let nodes = Nodes::start(made.path(), &bench.set).await?;
+    let mut rounds = Rounds::new(nodes, global.progress());
+    let mut report = Report::default();
+    for kind in kinds {
+        let outcome = tokio::select! {
+            outcome = measure(&mut rounds, &bench, kind) => outcome?,
+            _ = tokio::signal::ctrl_c() => {
+                return Err(Failure::new(Exit::Interrupted, "", "interrupted"));
+            }
+        };
+        report.add(outcome);
+    }
+    report.print(global, &settings(&bench))
+}
+
+/// All rounds of one kind, on a topic of their own.
+async fn measure(
+    rounds: &mut Rounds,
+    bench: &BenchFailover,
+    kind: Kind,
+) -> Result<Outcome, Failure> {
+    let what = || format!("cannot measure {}", kind.name());
+    let topic = format!("failover-{}", kind.name());
+    rounds.make_topic(&topic, &kind.assignments(bench.partitions)).await?;
+    let client = Client::connect(ClientConfig::new(rounds.nodes().servers())).await.during(what)?;
+    // So that the first fault finds a client that knows everyone.
+    client.topic(&topic).await.during(what)?;
+    let size = usize::try_from(bench.size).map_err(Failure::usage)?;
+    let load = Load::start(&client, &topic, bench.partitions, bench.rate, size).await;
+    let load = load.during(what)?;
+    let mut faults = Vec::new();
+    for round in 0..bench.rounds {
+        let fault = rounds.run(kind, &topic, round, &load).await?;
+        rounds.tell(|| format!("{} {}/{}", kind.name(), round + 1, bench.rounds));
+        faults.push(fault);
+    }
+    // Whatever was in doubt is settled before it is judged.
+    rounds.wait_until_well(&topic).await?;
+    let sent = load.finish().await.during(what)?;
+    let stored = verify::read_back(&client, &topic, sent.len()).await.during(what)?;
+    Ok(Outcome::new(kind, &faults, &sent, &stored))
+}
+
+fn settings(bench: &BenchFailover) -> serde_json::Value {
+    let keys = NodeConfig::keys();
+    let default = |key: &str| {
+        let found = keys.iter().find(|(name, ..)| *name == key);
+        found.map(|(_, default, _)| format!("{key}={default}"))
+    };
+    let mut node: Vec<String> = TELLING.iter().filter_map(|key| default(key)).collect();
+    node.extend(nodes::SETTINGS.map(str::to_owned));
+    node.extend(bench.set.iter().cloned());
+    json!({
+        "nodes": 3,
+        "rounds": bench.rounds,
+        "partitions": bench.partitions,
+        "recordSize": bench.size,
+        "ratePerPartition": bench.rate,
+        "producer": super::load::describe(&load::settings()),
+        "node": node,
+    })
+}
