@@ -322,6 +322,54 @@ mod tests {
         assert_eq!(&*connections.current_server(), "b:2", "nobody asks one that is dead");
     }
 
+    fn broken(kind: std::io::ErrorKind) -> Status {
+        Status::from_error(Box::new(std::io::Error::from(kind)))
+    }
+
+    fn refused(code: ErrorCode) -> Status {
+        Refusal::new(code, "as the test wants").into()
+    }
+
+    /// What a call comes to whose first attempt comes to this, and where each attempt went.
+    async fn called(repeatable: bool, first: Status) -> (Result<u32, ErrorCode>, Vec<String>) {
+        let bind = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let listeners = [bind(), bind()];
+        let servers = listeners.each_ref().map(|one| one.local_addr().unwrap().to_string());
+        let connections = Connections::new(ClientConfig::new(servers.clone())).unwrap();
+        let asked = Mutex::new(Vec::new());
+        let call = |_| {
+            let mut asked = asked.lock();
+            asked.push(connections.current_server().to_string());
+            let answer = match asked.len() {
+                1 => Err(first.clone()),
+                attempts => Ok(Response::new(attempts as u32)),
+            };
+            std::future::ready(answer)
+        };
+        let result = connections.call(repeatable, call).await.map_err(|error| error.reason());
+        let place = |server| servers.iter().position(|one| *one == server).unwrap();
+        let asked = asked.into_inner().into_iter().map(|server| format!("{}", place(server)));
+        (result, asked.collect())
+    }
+
+    #[tokio::test]
+    async fn a_call_that_reached_nobody_goes_to_the_next_server() {
+        use std::io::ErrorKind::{BrokenPipe, ConnectionRefused};
+        let unknown = Err(ErrorCode::OutcomeUnknown);
+        let cases = [
+            (false, broken(ConnectionRefused), Ok(2), "01"),
+            (false, broken(BrokenPipe), unknown, "0"),
+            (true, broken(BrokenPipe), Ok(2), "01"),
+            (false, refused(ErrorCode::NotController), Ok(2), "01"),
+            (false, refused(ErrorCode::ShuttingDown), Ok(2), "01"),
+            (true, refused(ErrorCode::UnknownTopic), Err(ErrorCode::UnknownTopic), "0"),
+        ];
+        for (repeatable, first, expected, servers) in cases {
+            let (result, asked) = called(repeatable, first.clone()).await;
+            assert_eq!((result, asked.concat()), (expected, servers.to_owned()), "{first:?}");
+        }
+    }
+
     #[test]
     fn a_client_needs_a_server() {
         assert!(Connections::new(ClientConfig::new([] as [&str; 0])).is_err());

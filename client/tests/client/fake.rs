@@ -2,29 +2,23 @@
 //! test asks for. Batches pass as opaque bytes, as in a real node.
 
 use crate::fake_log::FakeLog;
+use crate::fake_node::Node;
+use crate::gate::Gate;
 use bytes::Bytes;
-use futures::Stream;
+use std::cmp::Ordering;
 use std::collections::{HashMap, VecDeque};
-use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
-use tonic::body::Body;
-use tonic::codegen::Service;
-use tonic::server::{Grpc, NamedService, StreamingService, UnaryService};
-use tonic::{Request, Response, Status, Streaming};
-use tonic_prost::ProstCodec;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::Status;
 use troupe_client::{Client, ClientConfig};
 use troupe_proto::error::{Error as Refusal, ErrorCode};
-use troupe_proto::ids::{PartitionId, PartitionKey, TopicId};
+use troupe_proto::ids::TopicId;
 use troupe_proto::log::v1 as pb;
-use troupe_proto::log::v1::metadata_service_server::{MetadataService, MetadataServiceServer};
-use troupe_proto::wire;
+use troupe_proto::log::v1::metadata_service_server::MetadataServiceServer;
 
 /// What happens to the next batch that arrives.
 #[derive(Clone, Debug)]
@@ -38,6 +32,8 @@ pub enum Fault {
     LoseAnswer,
     /// Neither appended nor answered.
     Ignore,
+    /// Not appended; answered as if it had been there, when the test lets it.
+    Hold(i64),
     /// Another node leads from here on, and the refusal says so.
     Move(usize),
 }
@@ -46,13 +42,17 @@ pub enum Fault {
 #[derive(Default)]
 pub struct State {
     pub topics: HashMap<String, (TopicId, Vec<FakeLog>)>,
-    pub leader: usize,
-    pub epoch: u32,
+    /// Who leads which partition, in which epoch; those that are not named: the first node, in epoch 0.
+    leaders: HashMap<i32, (Option<usize>, u32)>,
+    /// Of the metadata log.
+    pub offset: i64,
     pub faults: VecDeque<Fault>,
     /// Batches that are larger are refused.
     pub max_batch: usize,
-    next_producer: u64,
-    endpoints: Vec<String>,
+    pub next_producer: u64,
+    pub endpoints: Vec<String>,
+    /// Answers that the test holds back.
+    held: Vec<(Answers, pb::ProduceStreamResponse)>,
     /// Bytes that the last fetch stream pushed and was granted.
     pub pushed: u64,
     pub granted: u64,
@@ -60,12 +60,64 @@ pub struct State {
     pub break_after: Option<usize>,
     /// No batch is taken from a stream while this is set.
     pub stalled: bool,
+    /// How often somebody asked for metadata.
+    pub described: usize,
+    /// Nobody pushes metadata.
+    pub mute: bool,
+    /// So many positions are refused by nodes that do not know the topic yet.
+    pub lagging: usize,
+}
+
+pub type Answers = mpsc::Sender<Result<pb::ProduceStreamResponse, Status>>;
+
+impl State {
+    pub fn leader(&self, partition: i32) -> (Option<usize>, u32) {
+        self.leaders.get(&partition).copied().unwrap_or((Some(0), 0))
+    }
+
+    pub fn elect(&mut self, partition: i32, leader: Option<usize>) {
+        let (_, epoch) = self.leader(partition);
+        self.leaders.insert(partition, (leader, epoch + 1));
+        self.offset += 1;
+    }
+
+    /// R1.
+    pub fn check_leader(
+        &self,
+        node: usize,
+        partition: i32,
+        expected: Option<u32>,
+    ) -> Result<(), Refusal> {
+        let (leader, epoch) = self.leader(partition);
+        let refuse = |code: ErrorCode| {
+            let refusal = Refusal::new(code, "as the rules want");
+            Err(match leader {
+                Some(at) => refusal.with_leader_of(at as i32, &*self.endpoints[at], epoch),
+                None => refusal,
+            })
+        };
+        match (leader == Some(node), expected.map(|expected| expected.cmp(&epoch))) {
+            (false, _) => refuse(ErrorCode::NotLeader),
+            (_, Some(Ordering::Less)) => refuse(ErrorCode::FencedLeaderEpoch),
+            (_, Some(Ordering::Greater)) => refuse(ErrorCode::UnknownLeaderEpoch),
+            (true, Some(Ordering::Equal) | None) => Ok(()),
+        }
+    }
+
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    pub fn hold(&mut self, answers: Answers, answer: pb::ProduceStreamResponse) {
+        self.held.push((answers, answer));
+    }
 }
 
 pub struct Cluster {
     state: Arc<Mutex<State>>,
     changed: Arc<Notify>,
     nodes: Vec<JoinHandle<()>>,
+    pub gates: Vec<Gate>,
 }
 
 impl Drop for Cluster {
@@ -81,12 +133,14 @@ impl Cluster {
             state: Arc::new(Mutex::new(state)),
             changed: Arc::default(),
             nodes: Vec::new(),
+            gates: Vec::new(),
         };
         for number in 0..nodes {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            cluster.state().endpoints.push(listener.local_addr().unwrap().to_string());
-            let node =
-                Node { number, state: cluster.state.clone(), changed: cluster.changed.clone() };
+            let gate = Gate::open(listener.local_addr().unwrap().to_string()).await;
+            cluster.state().endpoints.push(gate.endpoint.clone());
+            cluster.gates.push(gate);
+            let node = Node::new(number, cluster.state.clone(), cluster.changed.clone());
             let server = tonic::transport::Server::builder()
                 .add_service(MetadataServiceServer::new(node.clone()))
                 .add_service(node);
@@ -107,12 +161,39 @@ impl Cluster {
 
     pub fn create_topic(&self, name: &str, partitions: usize) {
         let logs = (0..partitions).map(|_| FakeLog::default()).collect();
-        self.state().topics.insert(name.to_owned(), (TopicId::random(), logs));
+        let mut state = self.state();
+        state.topics.insert(name.to_owned(), (TopicId::random(), logs));
+        state.offset += 1;
+    }
+
+    /// From now on; who watches hears of it.
+    pub fn elect(&self, partition: i32, leader: Option<usize>) {
+        self.state().elect(partition, leader);
+        self.changed.notify_waiters();
+    }
+
+    pub fn delete_topic(&self, name: &str) {
+        let mut state = self.state();
+        state.topics.remove(name);
+        state.offset += 1;
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// An answer that was held back goes out, if there is anybody to take it.
+    pub async fn release(&self, place: usize) {
+        let (answers, answer) = self.state().held.remove(place);
+        let _ = answers.send(Ok(answer)).await;
     }
 
     pub async fn client(&self) -> Client {
-        let server = self.state().endpoints[0].clone();
-        Client::connect(ClientConfig::new([server])).await.unwrap()
+        Client::connect(self.config_of(&[0])).await.unwrap()
+    }
+
+    /// Of a client that is pointed at these nodes.
+    pub fn config_of(&self, nodes: &[usize]) -> ClientConfig {
+        let state = self.state();
+        ClientConfig::new(nodes.iter().map(|&node| state.endpoints[node].clone()))
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
@@ -132,6 +213,21 @@ impl Cluster {
         self.state().topics["t"].1[partition].values()
     }
 
+    /// A cluster with a topic, and a client that speaks with its second node.
+    pub async fn of(nodes: usize, partitions: usize) -> (Cluster, Client) {
+        let cluster = Self::start(nodes).await;
+        cluster.create_topic("t", partitions);
+        // What these would bring about is not what is tested.
+        let hour = Duration::from_secs(3600);
+        let config = ClientConfig {
+            keepalive_interval: hour,
+            control_keepalive_interval: hour,
+            ..cluster.config_of(&[1])
+        };
+        let client = Client::connect(config).await.unwrap();
+        (cluster, client)
+    }
+
     /// Waits until something that the nodes do makes this true.
     pub async fn until(&self, condition: impl Fn(&State) -> bool) {
         loop {
@@ -143,322 +239,5 @@ impl Cluster {
             }
             tokio::time::timeout(Duration::from_secs(20), changed).await.expect("it never happens");
         }
-    }
-}
-
-#[derive(Clone)]
-struct Node {
-    number: usize,
-    state: Arc<Mutex<State>>,
-    changed: Arc<Notify>,
-}
-
-type Answers<T> = ReceiverStream<Result<T, Status>>;
-
-impl Node {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap()
-    }
-
-    /// None: no answer. An error breaks the stream.
-    fn produce(
-        &self,
-        request: wire::ProduceStreamRequest,
-    ) -> Result<Option<Result<u64, Refusal>>, Status> {
-        let mut state = self.state();
-        let at = request.partition.unwrap();
-        let fault = state.faults.pop_front().unwrap_or(Fault::Pass);
-        let refuse = |code: ErrorCode| Ok(Some(Err(Refusal::new(code, "as the test wants"))));
-        match fault {
-            Fault::Refuse(code) => return refuse(code),
-            Fault::Lose => return Err(Status::unavailable("as the test wants")),
-            Fault::Ignore => return Ok(None),
-            Fault::Move(leader) => {
-                state.leader = leader;
-                state.epoch += 1;
-            }
-            Fault::Pass | Fault::LoseAnswer => {}
-        }
-        if state.leader != self.number {
-            let refusal = Refusal::new(ErrorCode::NotLeader, "another node leads")
-                .with_leader(state.leader as i32, state.endpoints[state.leader].clone())
-                .with("leader_epoch", state.epoch);
-            return Ok(Some(Err(refusal)));
-        }
-        if request.batch.len() > state.max_batch {
-            return refuse(ErrorCode::RecordTooLarge);
-        }
-        let Some((topic_id, logs)) = state.topics.get_mut(&at.topic) else {
-            return refuse(ErrorCode::UnknownTopic);
-        };
-        let key = PartitionKey { topic_id: *topic_id, partition: PartitionId(at.partition as u32) };
-        let appended = logs[at.partition as usize].append(&key, request.batch);
-        if matches!(fault, Fault::LoseAnswer) {
-            return Err(Status::unavailable("as the test wants"));
-        }
-        Ok(Some(appended.map_err(|code| Refusal::new(code, "as the rules want"))))
-    }
-
-    async fn serve_produce(
-        self,
-        mut requests: Streaming<wire::ProduceStreamRequest>,
-        answers: mpsc::Sender<Result<pb::ProduceStreamResponse, Status>>,
-    ) {
-        loop {
-            while self.state().stalled {
-                self.changed.notified().await;
-            }
-            let Ok(Some(request)) = requests.message().await else { return };
-            let correlation_id = request.correlation_id;
-            let answer = self.produce(request);
-            self.changed.notify_waiters();
-            let result = match answer {
-                Ok(None) => continue,
-                Ok(Some(Ok(base_offset))) => pb::PartitionProduceResult {
-                    base_offset: base_offset as i64,
-                    log_append_time_ms: -1,
-                    ..Default::default()
-                },
-                Ok(Some(Err(refusal))) => {
-                    pb::PartitionProduceResult { error: Some(refusal.into()), ..Default::default() }
-                }
-                Err(status) => {
-                    let _ = answers.send(Err(status)).await;
-                    return;
-                }
-            };
-            let answer = pb::ProduceStreamResponse { correlation_id, result: Some(result) };
-            let _ = answers.send(Ok(answer)).await;
-        }
-    }
-
-    async fn serve_fetch(
-        self,
-        mut requests: Streaming<pb::FetchStreamRequest>,
-        pushes: mpsc::Sender<Result<wire::FetchStreamResponse, Status>>,
-    ) {
-        let mut positions: HashMap<i32, (pb::TopicPartition, u64, u32)> = HashMap::new();
-        // May go below zero: a batch goes whole, and is paid for all the same.
-        let (mut credit, mut count) = (0i64, 0);
-        loop {
-            let changed = self.changed.notified();
-            tokio::select! {
-                request = requests.message() => {
-                    let Ok(Some(request)) = request else { return };
-                    credit += request.credit_bytes as i64;
-                    self.state().granted += request.credit_bytes;
-                    for dropped in request.drop {
-                        positions.remove(&dropped.partition);
-                    }
-                    for position in request.positions {
-                        let at = position.partition.unwrap();
-                        let offset = position.offset as u64;
-                        positions.insert(at.partition, (at, offset, position.max_bytes));
-                    }
-                }
-                () = changed => {}
-            }
-            let mut failed = Vec::new();
-            for (&partition, (at, offset, limit)) in &mut positions {
-                while credit > 0 {
-                    let Some(push) = self.read(at, offset, *limit) else { break };
-                    credit -= push.batches.len() as i64;
-                    self.state().pushed += push.batches.len() as u64;
-                    let over = push.error.is_some();
-                    let _ = pushes.send(Ok(push)).await;
-                    count += 1;
-                    self.changed.notify_waiters();
-                    if self.state().break_after.take_if(|after| *after <= count).is_some() {
-                        let _ = pushes.send(Err(Status::unavailable("as the test wants"))).await;
-                        return;
-                    }
-                    if over {
-                        failed.push(partition);
-                        break;
-                    }
-                }
-            }
-            failed.iter().for_each(|partition| {
-                positions.remove(partition);
-            });
-        }
-    }
-
-    fn read(
-        &self,
-        at: &pb::TopicPartition,
-        offset: &mut u64,
-        limit: u32,
-    ) -> Option<wire::FetchStreamResponse> {
-        let state = self.state();
-        let log = &state.topics.get(&at.topic)?.1[at.partition as usize];
-        let mut push = wire::FetchStreamResponse {
-            partition: Some(at.clone()),
-            high_watermark: log.end as i64,
-            log_start_offset: log.start as i64,
-            ..Default::default()
-        };
-        if *offset < log.start || *offset > log.end {
-            let refusal = Refusal::new(ErrorCode::OffsetOutOfRange, "as the rules want");
-            push.error = Some(refusal.into());
-            return Some(push);
-        }
-        if *offset == log.end {
-            return None;
-        }
-        (push.batches, *offset) = log.read(*offset, limit as usize);
-        Some(push)
-    }
-
-    fn list_offsets(&self, request: pb::ListOffsetsRequest) -> pb::ListOffsetsResponse {
-        let state = self.state();
-        let results = request.queries.into_iter().map(|query| {
-            let at = query.partition.unwrap();
-            let log = &state.topics[&at.topic].1[at.partition as usize];
-            let offset = match query.at.unwrap() {
-                pb::offset_query::At::Earliest(_) => log.start as i64,
-                pb::offset_query::At::Latest(_) => log.end as i64,
-                pb::offset_query::At::TimestampMs(_) | pb::offset_query::At::MaxTimestamp(_) => -1,
-            };
-            pb::OffsetResult { partition: Some(at), offset, timestamp_ms: -1, ..Default::default() }
-        });
-        pb::ListOffsetsResponse { results: results.collect() }
-    }
-}
-
-/// A closure as a tonic service.
-struct Call<F>(F);
-
-impl<F, Up, Down, S> StreamingService<Up> for Call<F>
-where
-    F: FnMut(Streaming<Up>) -> S,
-    S: Stream<Item = Result<Down, Status>> + Send + 'static,
-{
-    type Response = Down;
-    type ResponseStream = S;
-    type Future = std::future::Ready<Result<Response<S>, Status>>;
-
-    fn call(&mut self, request: Request<Streaming<Up>>) -> Self::Future {
-        std::future::ready(Ok(Response::new((self.0)(request.into_inner()))))
-    }
-}
-
-impl<F, Up, Down> UnaryService<Up> for Call<F>
-where
-    F: FnMut(Up) -> Down,
-{
-    type Response = Down;
-    type Future = std::future::Ready<Result<Response<Down>, Status>>;
-
-    fn call(&mut self, request: Request<Up>) -> Self::Future {
-        std::future::ready(Ok(Response::new((self.0)(request.into_inner()))))
-    }
-}
-
-impl NamedService for Node {
-    const NAME: &'static str = "troupe.log.v1.LogService";
-}
-
-impl Service<http::Request<Body>> for Node {
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let node = self.clone();
-        Box::pin(async move {
-            let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
-            Ok(match method.as_str() {
-                "ProduceStream" => {
-                    let call = Call(|requests| {
-                        let (answers, stream) = mpsc::channel(64);
-                        tokio::spawn(node.clone().serve_produce(requests, answers));
-                        Answers::new(stream)
-                    });
-                    Grpc::new(ProstCodec::default()).streaming(call, request).await
-                }
-                "FetchStream" => {
-                    let call = Call(|requests| {
-                        let (pushes, stream) = mpsc::channel(64);
-                        tokio::spawn(node.clone().serve_fetch(requests, pushes));
-                        Answers::new(stream)
-                    });
-                    Grpc::new(ProstCodec::default()).streaming(call, request).await
-                }
-                "InitProducer" => {
-                    let call = Call(|_: pb::InitProducerRequest| {
-                        let mut state = node.state();
-                        state.next_producer += 1;
-                        let producer_id = state.next_producer;
-                        pb::InitProducerResponse { producer_id, producer_epoch: 0 }
-                    });
-                    Grpc::new(ProstCodec::default()).unary(call, request).await
-                }
-                "ListOffsets" => {
-                    let call = Call(|request| node.list_offsets(request));
-                    Grpc::new(ProstCodec::default()).unary(call, request).await
-                }
-                _ => Status::unimplemented("the fake has no such call").into_http(),
-            })
-        })
-    }
-}
-
-#[tonic::async_trait]
-impl MetadataService for Node {
-    type WatchMetadataStream =
-        Pin<Box<dyn Stream<Item = Result<pb::WatchMetadataResponse, Status>> + Send>>;
-
-    async fn describe_cluster(
-        &self,
-        _: Request<pb::DescribeClusterRequest>,
-    ) -> Result<Response<pb::DescribeClusterResponse>, Status> {
-        Err(Status::unimplemented("not needed"))
-    }
-
-    async fn describe_topics(
-        &self,
-        request: Request<pb::DescribeTopicsRequest>,
-    ) -> Result<Response<pb::DescribeTopicsResponse>, Status> {
-        let state = self.state();
-        let mut answer = pb::DescribeTopicsResponse::default();
-        for name in request.into_inner().topics {
-            let Some((topic_id, logs)) = state.topics.get(&name) else {
-                answer.unknown_topics.push(name);
-                continue;
-            };
-            let partitions = (0..logs.len() as i32).map(|partition| pb::PartitionMetadata {
-                partition,
-                leader_id: state.leader as i32,
-                leader_epoch: state.epoch,
-                ..Default::default()
-            });
-            answer.topics.push(pb::TopicMetadata {
-                name,
-                topic_id: topic_id.to_wire(),
-                internal: false,
-                partitions: partitions.collect(),
-            });
-        }
-        answer.nodes = (0..)
-            .zip(&state.endpoints)
-            .map(|(node_id, endpoint)| pb::Node {
-                node_id,
-                endpoint: endpoint.clone(),
-                ..Default::default()
-            })
-            .collect();
-        Ok(Response::new(answer))
-    }
-
-    async fn watch_metadata(
-        &self,
-        _: Request<pb::WatchMetadataRequest>,
-    ) -> Result<Response<Self::WatchMetadataStream>, Status> {
-        Err(Status::unimplemented("not needed"))
     }
 }

@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in test functions only")]
 
+mod failover;
 mod fake;
 mod fake_log;
+mod fake_node;
+mod gate;
 mod producer;
 mod reader;

@@ -22,11 +22,11 @@ fn eager() -> ProducerConfig {
     }
 }
 
-fn record(n: u32) -> ProducerRecord {
+pub fn record(n: u32) -> ProducerRecord {
     ProducerRecord::new("t").value(n.to_string()).partition(0)
 }
 
-async fn send(producer: &Producer, numbers: std::ops::Range<u32>) -> Vec<Delivery> {
+pub async fn send(producer: &Producer, numbers: std::ops::Range<u32>) -> Vec<Delivery> {
     let mut deliveries = Vec::new();
     for n in numbers {
         deliveries.push(producer.send(record(n)).await.unwrap());
@@ -34,11 +34,11 @@ async fn send(producer: &Producer, numbers: std::ops::Range<u32>) -> Vec<Deliver
     deliveries
 }
 
-fn values(numbers: std::ops::Range<u32>) -> Vec<Bytes> {
+pub fn values(numbers: std::ops::Range<u32>) -> Vec<Bytes> {
     numbers.map(|n| n.to_string().into()).collect()
 }
 
-async fn offsets(deliveries: Vec<Delivery>) -> Vec<u64> {
+pub async fn offsets(deliveries: Vec<Delivery>) -> Vec<u64> {
     let answers = futures::future::join_all(deliveries).await;
     answers.into_iter().map(|answer| answer.unwrap().offset.unwrap().0).collect()
 }

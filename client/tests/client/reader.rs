@@ -12,7 +12,13 @@ use troupe_proto::error::ErrorCode;
 use troupe_proto::ids::{Offset, PartitionId};
 
 /// `count` records in each partition, in batches of at most `batch` records.
-async fn fill(client: &Client, partitions: u32, count: u32, batch: u32, compression: Compression) {
+pub async fn fill(
+    client: &Client,
+    partitions: u32,
+    count: u32,
+    batch: u32,
+    compression: Compression,
+) {
     let config = ProducerConfig { compression, ..ProducerConfig::default() };
     let producer = client.producer(config).await.unwrap();
     for n in 0..count {
@@ -31,7 +37,7 @@ async fn fill(client: &Client, partitions: u32, count: u32, batch: u32, compress
     producer.flush().await.unwrap();
 }
 
-fn to_the_end() -> ReaderConfig {
+pub fn to_the_end() -> ReaderConfig {
     ReaderConfig { until_end: true, ..ReaderConfig::default() }
 }
 
@@ -40,7 +46,7 @@ async fn read(client: &Client, config: ReaderConfig) -> Vec<ConsumerRecord> {
     reader.records().map(|record| record.unwrap()).collect().await
 }
 
-fn numbers(records: &[ConsumerRecord], partition: u32) -> Vec<u32> {
+pub fn numbers(records: &[ConsumerRecord], partition: u32) -> Vec<u32> {
     let of_partition = records.iter().filter(|record| record.partition.0 == partition);
     of_partition
         .map(|record| {
