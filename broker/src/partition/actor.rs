@@ -27,7 +27,8 @@ use troupe_log::disk::FileDisk;
 use troupe_log::{Log, LogError, TimestampHit};
 use troupe_machines::config::{FlushPolicy, TopicConfig};
 use troupe_machines::replica::{
-    Acks, AppendDecision, AppendFacts, Effect, Effects, Origin, PartitionState, Replica, Token,
+    Acks, AppendDecision, AppendFacts, Effect, Effects, Origin, PartitionState, Replica, Role,
+    Token,
 };
 use troupe_machines::time::Time;
 use troupe_proto::batch::{BatchHeader, ProducedBatch, Verified};
@@ -408,6 +409,7 @@ impl PartitionActor {
 
     /// What others find without asking.
     fn tell_board(&self) {
+        self.board.set_leads(self.replica.role() == Role::Leader);
         let replaceable = self.state.replicas.len() > 1;
         self.board.set_leading(self.replica.leader_epoch().filter(|_| replaceable));
     }

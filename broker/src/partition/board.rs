@@ -40,7 +40,9 @@ pub struct Board {
     used: AtomicBool,
     /// The epoch in which the replica leads, and others could; plus one. 0: none.
     leading: AtomicU64,
-    /// Rung when the high watermark advances or the state changes.
+    /// Whether the replica serves clients.
+    leads: AtomicBool,
+    /// Rung when the high watermark advances, or the state or the role changes.
     bell: Notify,
 }
 
@@ -59,6 +61,7 @@ impl Board {
             dirty: AtomicBool::new(false),
             used: AtomicBool::new(false),
             leading: AtomicU64::new(0),
+            leads: AtomicBool::new(false),
             bell: Notify::new(),
         }
     }
@@ -131,6 +134,18 @@ impl Board {
     pub fn publish_high_watermark(&self, high_watermark: Offset) {
         self.high_watermark.store(high_watermark.0, Ordering::Release);
         self.bell.notify_waiters();
+    }
+
+    /// Whether the replica leads, as last told by the actor.
+    pub fn leads(&self) -> bool {
+        self.leads.load(Ordering::Acquire)
+    }
+
+    /// Whoever waits for something to read has to hear that there is nobody any more who has it.
+    pub fn set_leads(&self, leads: bool) {
+        if self.leads.swap(leads, Ordering::AcqRel) != leads {
+            self.bell.notify_waiters();
+        }
     }
 
     /// As last told by the actor: it leads in this epoch, and could be replaced by another replica.

@@ -118,7 +118,8 @@ impl PartitionHandle {
             let rung = self.board.bell();
             tokio::pin!(rung);
             rung.as_mut().enable();
-            if self.board.is_gone() || self.board.high_watermark() > from {
+            let served = self.board.leads() && !self.board.is_gone();
+            if !served || self.board.high_watermark() > from {
                 return;
             }
             rung.await;
@@ -279,6 +280,7 @@ impl PartitionHandle {
     /// The actor is gone, and why, if that is for longer.
     pub(super) fn uninstall(&self, state: ActorState, reason: Option<Error>) {
         self.actor.store(None);
+        self.board.set_leads(false);
         self.board.set_state(state, reason);
     }
 }
