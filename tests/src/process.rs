@@ -245,6 +245,8 @@ impl Starting {
                 command.env_remove(name);
             }
         }
+        // What the quorum's library says at every heartbeat that fails would hide everything else.
+        command.env("TROUPE_LOG", "info,openraft=error");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let limit = serve.file_size_limit;
         // SAFETY: between fork and exec only system calls that are safe there, on values made before.

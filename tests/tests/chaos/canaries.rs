@@ -70,7 +70,7 @@ async fn without_idempotence_dead_leaders_leave_duplicates() {
         cluster.restart(&[leader]).await;
     }
     cluster.healed().await;
-    let finished = workload.finish(&cluster.server(1).await).await;
+    let finished = workload.finish(&cluster, 0).await;
     let verdict = Verdict::of(&finished);
     println!("seed {seed}: {verdict}");
     assert!(verdict.count(|found| found.duplicated.len()) > 0, "seed {seed}: {verdict}");
@@ -93,7 +93,8 @@ async fn what_only_the_leader_had_is_called_lost() {
     const TOPIC: &str = "careless";
     let configs = [("min.insync.replicas", "1"), ("unclean.leader.election.enable", "true")];
     let mut cluster = Cluster::start(&[]).await;
-    cluster.server(1).await.create_topic(TOPIC, 1, &configs).await;
+    let controller = cluster.healed().await.controller;
+    cluster.server(controller).await.create_topic(TOPIC, 1, &configs).await;
     cluster.healed().await;
     let leader = leader_of(&cluster, TOPIC, 0).await;
     let server = cluster.server(leader).await;
@@ -130,6 +131,7 @@ async fn what_only_the_leader_had_is_called_lost() {
     .await;
     cluster.heal().await;
     cluster.healed().await;
+    let leader = leader_of(&cluster, TOPIC, 0).await;
     let stored = cluster.server(leader).await.read_all(TOPIC, 0).await.into_iter();
     let stored: Vec<Stored> =
         stored.map(|(offset, one)| (offset as u64, one.value.unwrap())).collect();

@@ -34,9 +34,7 @@ async fn run(seed: u64, length: Duration, senders: &[Sender]) -> (Verdict, Fault
     let faults = torment(&mut cluster, Schedule::new(seed), length, LEAST_FAULTS).await;
     cluster.healed().await;
     workload.progress(200).await;
-    // Any node answers for all partitions.
-    let node = cluster.ids().nth(seed as usize % 3).unwrap();
-    let finished = workload.finish(&cluster.server(node).await).await;
+    let finished = workload.finish(&cluster, seed as usize).await;
     cluster.healed().await;
     let mut verdict = Verdict::of(&finished);
     verdict.add_faults(&faults);

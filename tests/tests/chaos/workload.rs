@@ -10,12 +10,12 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use troupe_client::{
-    Acks, Client, ClientConfig, ClientError, Producer, ProducerConfig, ProducerRecord, Reader,
-    ReaderConfig, RecordMetadata, Start,
+    Acks, Client, ClientConfig, ClientError, Partitions, Producer, ProducerConfig, ProducerRecord,
+    Reader, ReaderConfig, RecordMetadata, Start,
 };
 use troupe_proto::ids::{Offset, PartitionId};
 use troupe_tests::{
-    Cluster, Outcome, PATIENCE, PartitionHistory, Promise, Server, eventually_or_why,
+    Cluster, Outcome, PATIENCE, PartitionHistory, Promise, Stored, eventually_or_why,
 };
 
 /// Replicas of each partition.
@@ -76,7 +76,7 @@ impl Workload {
         senders: &[Sender],
         seed: u64,
     ) -> Workload {
-        let server = cluster.server(1).await;
+        let server = cluster.server(cluster.healed().await.controller).await;
         let mut histories = BTreeMap::new();
         for topic in topics {
             // Several segments in a run.
@@ -151,20 +151,20 @@ impl Workload {
         .await;
     }
 
-    /// Stops sending and waits for every answer; then for the readers to reach the end. What the partitions
-    /// hold is read through `server`. Also what readers met that they must not.
-    pub async fn finish(mut self, server: &Server) -> Finished {
+    /// Stops sending and waits for every answer; reads what the partitions hold, with a client that begins at
+    /// node `first`; then waits for the readers to reach that end.
+    pub async fn finish(mut self, cluster: &Cluster, first: usize) -> Finished {
         self.stop.store(true, Ordering::SeqCst);
         for sender in self.senders.drain(..) {
             sender.await.unwrap();
         }
+        let client = client(cluster, first).await;
         let mut stored = BTreeMap::new();
         for (topic, partition) in self.histories.keys() {
-            let records = server.read_all(topic, *partition as i32).await.into_iter();
-            let records = records.map(|(offset, one)| (offset as u64, one.value.unwrap()));
-            stored.insert((topic.clone(), *partition), records.collect::<Vec<_>>());
+            let records = read_whole(&client, topic, *partition).await;
+            stored.insert((topic.clone(), *partition), records);
         }
-        let end = |records: &Vec<(u64, _)>| records.last().map_or(0, |(offset, _)| offset + 1);
+        let end = |records: &Vec<Stored>| records.last().map_or(0, |(offset, _)| offset + 1);
         let ends = stored.iter().map(|(place, records)| (place.clone(), end(records)));
         self.ends.send_replace(Some(ends.collect()));
         let mut readers = Vec::new();
@@ -182,7 +182,7 @@ impl Workload {
 pub struct Finished {
     pub histories: BTreeMap<Place, PartitionHistory>,
     /// What each partition holds: offsets and values.
-    pub stored: BTreeMap<Place, Vec<(u64, Vec<u8>)>>,
+    pub stored: BTreeMap<Place, Vec<Stored>>,
     /// What readers met that they must not.
     pub readers: Vec<String>,
 }
@@ -199,6 +199,22 @@ async fn client(cluster: &Cluster, number: usize) -> Client {
         ..ClientConfig::new(servers)
     };
     Client::connect(config).await.unwrap()
+}
+
+/// Everything in a partition.
+async fn read_whole(client: &Client, topic: &str, partition: u32) -> Vec<Stored> {
+    let config = ReaderConfig {
+        partitions: Partitions::Only(vec![PartitionId(partition)]),
+        until_end: true,
+        ..ReaderConfig::default()
+    };
+    let mut reader = client.reader(topic, config).await.unwrap();
+    let mut stored = Vec::new();
+    while let Some(batch) = timeout(PATIENCE, reader.next_batch()).await.unwrap() {
+        let records = batch.unwrap().records().map(Result::unwrap);
+        stored.extend(records.map(|one| (one.offset.0, one.value.unwrap().to_vec())));
+    }
+    stored
 }
 
 /// One producer.

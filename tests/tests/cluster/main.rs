@@ -49,8 +49,8 @@ async fn topic_on(
         configs: configs.iter().map(|&(key, value)| (key.into(), value.into())).collect(),
         ..Default::default()
     };
-    let node = cluster.live()[0];
-    let created = cluster.server(node).await.topics().create_topic(request).await.unwrap();
+    let controller = cluster.healed().await.controller;
+    let created = cluster.server(controller).await.topics().create_topic(request).await.unwrap();
     created.into_inner().topic.unwrap()
 }
 
