@@ -114,10 +114,12 @@ impl RaftLog {
         let (proposals, waiting) = mpsc::channel(MAX_PROPOSALS);
         arbiter.spawn(propose_in_order(raft.clone(), waiting));
         let limit = config.snapshot_bytes;
-        arbiter.spawn(follow_metrics(raft.clone(), tell, move || applied_bytes.take_over(limit)));
+        let patience = (!config.is_alone()).then_some(2 * config.timings.election_max);
+        let due = move || applied_bytes.take_over(limit);
+        arbiter.spawn(follow_metrics(raft.clone(), tell, patience, due));
         let endpoint = RaftEndpoint::new(identity, raft.clone());
         let running = Mutex::new(Some(Running { raft, arbiter, storage }));
-        let handover = config.timings.election_min;
+        let handover = config.timings.election_min + config.timings.election_max;
         Ok(RaftLog { proposals, image, leadership, refusals, endpoint, running, handover })
     }
 
@@ -232,6 +234,8 @@ fn raft_config(config: &ControllerConfig) -> Result<Arc<Config>, ControllerStart
         heartbeat_interval: milliseconds(config.timings.heartbeat),
         install_snapshot_timeout: milliseconds(SNAPSHOT_PATIENCE),
         enable_pre_vote: Some(true),
+        // A leader that hears nobody, but is heard, makes room for another.
+        quorum_loss_probe_interval: Some(2 * milliseconds(config.timings.election_max)),
         snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot_entries),
         max_in_snapshot_log_to_keep: ENTRIES_BEHIND_SNAPSHOT,
         api_channel_size: Some(MAX_PROPOSALS as u64),
@@ -319,23 +323,42 @@ async fn propose_in_order(raft: Raft, mut waiting: mpsc::Receiver<(Proposal, Rep
     }
 }
 
-/// Tells who leads, and has a snapshot made when `due` says that the log has grown large.
-async fn follow_metrics(raft: Raft, tell: watch::Sender<Leadership>, due: impl Fn() -> bool) {
+/// Tells who leads, and has a snapshot made when `due` says that the log has grown large. A leader that no
+/// majority has answered for as long as the others' patience lasts leads nobody: they have another by now, or
+/// are not there.
+async fn follow_metrics(
+    raft: Raft,
+    tell: watch::Sender<Leadership>,
+    patience: Option<Duration>,
+    due: impl Fn() -> bool,
+) {
     let mut metrics = raft.metrics();
     loop {
-        let now = {
+        let (now, look_again) = {
             let metrics = metrics.borrow_watched();
-            Leadership {
-                leader: metrics.current_leader.and_then(node_id),
+            let leads = metrics.state.is_leader() && metrics.running_state.is_ok();
+            let acked = metrics.last_quorum_acked.as_ref().filter(|_| leads);
+            let left = acked.zip(patience).map(|(acked, patience)| {
+                patience.saturating_sub(openraft::Instant::elapsed(&**acked))
+            });
+            let followed = left.is_none_or(|left| !left.is_zero());
+            let leader = metrics.current_leader.and_then(node_id);
+            let leadership = Leadership {
+                leader: leader.filter(|_| followed),
                 term: metrics.current_term,
-                here: metrics.state.is_leader() && metrics.running_state.is_ok(),
-            }
+                here: leads && followed,
+            };
+            (leadership, left.filter(|_| followed))
         };
         tell.send_if_modified(|told| std::mem::replace(told, now) != now);
         if due() && raft.trigger().snapshot().await.is_err() {
             break;
         }
-        if metrics.changed().await.is_err() {
+        let changed = match look_again {
+            Some(left) => tokio::time::timeout(left, metrics.changed()).await,
+            None => Ok(metrics.changed().await),
+        };
+        if matches!(changed, Ok(Err(_))) {
             break;
         }
     }

@@ -91,6 +91,23 @@ async fn a_leader_that_is_cut_off_answers_nothing_as_committed() {
     lab.stop_all().await;
 }
 
+/// Nobody else may take its word for how the cluster is.
+#[actix::test]
+async fn a_leader_that_nobody_answers_knows_that_it_leads_nobody_and_leads_again_when_they_do() {
+    let lab = Lab::started().await;
+    lab.create(names("before", 1)).await;
+    let old = lab.leader().await;
+    (1..=3).for_each(|id| lab.connect(id, false));
+    let mut leadership = lab.handle(old).leadership();
+    let alone = within(leadership.wait_for(|leadership| !leadership.here)).await.unwrap();
+    assert_eq!(alone.leader, None);
+    drop(alone);
+    (1..=3).for_each(|id| lab.connect(id, true));
+    lab.create(names("after", 1)).await;
+    assert_eq!(lab.agreed().await.topic_count(), 2);
+    lab.stop_all().await;
+}
+
 #[actix::test]
 async fn a_leader_that_stops_in_good_order_has_another_take_over() {
     let mut lab = Lab::started().await;
