@@ -3,6 +3,7 @@
 
 mod actor;
 mod board;
+mod chaos;
 mod flush_gate;
 mod flusher;
 mod guard;
@@ -17,6 +18,7 @@ mod tests;
 mod upkeep;
 
 pub use board::{ActorState, Board};
+pub use chaos::Fault;
 pub use flusher::Flusher;
 pub use handle::{AppendRequest, CROWD_PATIENCE, PartitionHandle, REBUILD_PATIENCE};
 pub use message::{

@@ -1,6 +1,7 @@
 //! What is known of a partition outside of its actor: written by the actor and its supervisor, read by
 //! everyone without asking. It outlives every actor.
 
+use super::chaos::Faults;
 use super::flush_gate::FlushGate;
 use crate::metrics::TopicMetrics;
 use arc_swap::ArcSwapOption;
@@ -28,6 +29,7 @@ pub struct Board {
     pub topic: Arc<str>,
     pub metrics: Arc<TopicMetrics>,
     pub flushes: FlushGate,
+    pub faults: Faults,
     state: AtomicU8,
     offline_reason: ArcSwapOption<Error>,
     restarts: AtomicU32,
@@ -53,6 +55,7 @@ impl Board {
             topic,
             metrics,
             flushes: FlushGate::default(),
+            faults: Faults::default(),
             state: AtomicU8::new(ActorState::Restarting as u8),
             offline_reason: ArcSwapOption::empty(),
             restarts: AtomicU32::new(0),

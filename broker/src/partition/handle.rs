@@ -94,9 +94,13 @@ impl PartitionHandle {
 
     /// The same responder, which also counts what it is answered with.
     fn timed(&self, responder: Responder<Appended>) -> Responder<Appended> {
-        let (started, metrics) = (Instant::now(), Arc::clone(&self.board.metrics));
+        let (started, board) = (Instant::now(), Arc::clone(&self.board));
         Responder::new(move |answer| {
-            metrics.answered(started.elapsed(), answer.as_ref().err());
+            if board.faults.drops_reply() {
+                // Dropped, it says that nobody knows.
+                return drop(responder);
+            }
+            board.metrics.answered(started.elapsed(), answer.as_ref().err());
             responder.answer(answer);
         })
     }
@@ -195,7 +199,8 @@ impl PartitionHandle {
         let addr = self.addr(REBUILD_PATIENCE).await?;
         let (reply, answer) = oneshot::channel();
         self.post(&addr, message(reply))?;
-        answer.await.map_err(|_| {
+        let answer = answer.await.ok().filter(|_| !self.board.faults.drops_reply());
+        answer.ok_or_else(|| {
             Error::new(ErrorCode::LeaderNotAvailable, "the partition's actor stopped; try again")
         })
     }

@@ -1,8 +1,8 @@
-//! `troupe.chaos.v1alpha1.ChaosService`: the node's actors as a tree, and how to kill one.
+//! `troupe.chaos.v1alpha1.ChaosService`: the node's actors as a tree, how to kill one, and how to hurt one.
 
 use super::Page;
 use crate::context::Context;
-use crate::partition::{ActorState, Die, PartitionHandle, Revive};
+use crate::partition::{ActorState, Die, Fault, PartitionHandle, Revive};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tonic::{Request, Response, Status};
@@ -10,9 +10,25 @@ use troupe_controller::ControllerHandle;
 use troupe_proto::chaos::v1alpha1 as pb;
 use troupe_proto::chaos::v1alpha1::chaos_service_server::ChaosService;
 use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::ids::NodeId;
 
 /// How long a killed actor is waited for.
 const RECOVERY_PATIENCE: Duration = Duration::from_secs(60);
+/// The longest that a fault lasts.
+const MAX_FAULT_MS: u32 = 60_000;
+/// How often a stream that broke is looked for.
+const STREAM_INTERVAL: Duration = Duration::from_millis(5);
+
+/// What an address names.
+enum Named {
+    Controller,
+    Partition(Arc<PartitionHandle>),
+    /// What a shard follows of a node.
+    Replication {
+        shard: usize,
+        leader: NodeId,
+    },
+}
 
 pub struct Chaos {
     context: Arc<Context>,
@@ -84,8 +100,83 @@ impl Chaos {
                 detail: format!("high watermark {}", handle.board.high_watermark()),
             }
         }));
+        for (shard, replicator) in self.context.replicators.iter().enumerate() {
+            actors.extend(replicator.streams().into_iter().map(|stream| {
+                let address = format!("{root}/shard/{shard}/replication/{}", stream.leader);
+                plain(address, "replication", format!("{} partitions", stream.channels))
+            }));
+        }
         actors.sort_by(|a, b| a.address.cmp(&b.address));
         actors
+    }
+
+    /// Whom a call that does harm is for.
+    fn find(&self, address: &str) -> Result<Named, Error> {
+        if !self.context.config.chaos_enable {
+            let message = "this node does not let actors be hurt; start it with chaos.enable=true";
+            return Err(Error::new(ErrorCode::ChaosDisabled, message));
+        }
+        if address == format!("{}/controller", self.root()) {
+            return Ok(Named::Controller);
+        }
+        if let Some(handle) =
+            self.partitions().into_iter().find(|handle| self.address(handle) == address)
+        {
+            return Ok(Named::Partition(handle));
+        }
+        self.replication(address).ok_or_else(|| {
+            let message = format!(
+                "no actor that can be hurt has the address `{address}`; `troupe actor tree` shows all"
+            );
+            Error::new(ErrorCode::UnknownActor, message)
+        })
+    }
+
+    fn replication(&self, address: &str) -> Option<Named> {
+        let below = address.strip_prefix(&format!("{}/shard/", self.root()))?;
+        let (shard, leader) = below.split_once("/replication/")?;
+        let (shard, leader) = (shard.parse().ok()?, NodeId(leader.parse().ok()?));
+        let replicator = self.context.replicators.get::<usize>(shard)?;
+        let standing = replicator.streams();
+        let named = standing.iter().any(|stream| stream.leader == leader);
+        named.then_some(Named::Replication { shard, leader })
+    }
+
+    async fn kill_controller(&self, mode: pb::KillMode) -> Result<u32, Error> {
+        match mode {
+            pb::KillMode::Panic => self.controller()?.panic().await?,
+            pb::KillMode::Stop | pb::KillMode::Unspecified => self.controller()?.kill().await?,
+        }
+        Ok(self.restarts())
+    }
+
+    /// Breaks the stream and waits until there is another, or nothing to follow any more.
+    async fn kill_replication(&self, shard: usize, leader: NodeId) -> Result<u32, Error> {
+        let replicator = &self.context.replicators[shard];
+        let followed = || {
+            let standing = replicator.streams();
+            standing.iter().find(|stream| stream.leader == leader).map_or(0, |it| it.channels)
+        };
+        let before = followed();
+        replicator.kill(leader);
+        let back = async {
+            while followed() < before && self.follows(shard, leader) {
+                tokio::time::sleep(STREAM_INTERVAL).await;
+            }
+        };
+        tokio::time::timeout(RECOVERY_PATIENCE, back).await.map_err(|_| {
+            let message = "the stream was broken and has not come back yet";
+            Error::new(ErrorCode::RequestTimedOut, message)
+        })?;
+        Ok(1)
+    }
+
+    /// Whether the shard has something to follow of that node.
+    fn follows(&self, shard: usize, leader: NodeId) -> bool {
+        let image = self.context.image.borrow().clone();
+        self.partitions().iter().filter(|handle| handle.shard == shard).any(|handle| {
+            image.partition(&handle.key()).is_some_and(|partition| partition.leader == Some(leader))
+        })
     }
 
     /// Kills and waits until the new one serves.
@@ -110,6 +201,33 @@ impl Chaos {
     }
 }
 
+/// What was asked for, within its bounds.
+fn fault(request: &pb::InjectFaultRequest) -> Result<(Fault, Duration), Error> {
+    let invalid = |message: String| Error::new(ErrorCode::InvalidRequest, message);
+    if !(1..=MAX_FAULT_MS).contains(&request.duration_ms) {
+        let (given, most) = (request.duration_ms, MAX_FAULT_MS);
+        return Err(invalid(format!("duration_ms {given} is not between 1 and {most}")));
+    }
+    let probability = request.probability;
+    if !(0.0..=1.0).contains(&probability) {
+        return Err(invalid(format!("probability {probability} is not between 0 and 1")));
+    }
+    let fault = match request.fault() {
+        pb::Fault::Pause => Fault::Pause,
+        pb::Fault::Stall => Fault::Stall,
+        pb::Fault::DropReplies => Fault::DropReplies {
+            probability: if probability == 0.0 { 1.0 } else { probability },
+            seed: request.seed,
+        },
+        pb::Fault::Unspecified => return Err(invalid("the request names no fault".to_owned())),
+    };
+    Ok((fault, Duration::from_millis(request.duration_ms.into())))
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
 #[tonic::async_trait]
 impl ChaosService for Chaos {
     async fn list_actors(
@@ -128,44 +246,34 @@ impl ChaosService for Chaos {
         &self,
         request: Request<pb::KillActorRequest>,
     ) -> Result<Response<pb::KillActorResponse>, Status> {
-        if !self.context.config.chaos_enable {
-            let message =
-                "this node does not let actors be killed; start it with chaos.enable=true";
-            return Err(Error::new(ErrorCode::ChaosDisabled, message).into());
-        }
         let request = request.into_inner();
-        let started = Instant::now();
-        let mode = request.mode();
-        let restarts = if request.address == format!("{}/controller", self.root()) {
-            match mode {
-                pb::KillMode::Panic => self.controller()?.panic().await?,
-                pb::KillMode::Stop | pb::KillMode::Unspecified => {
-                    self.controller()?.kill().await?;
-                }
-            }
-            self.restarts()
-        } else {
-            let partitions = self.partitions();
-            let found = partitions.iter().find(|handle| self.address(handle) == request.address);
-            let handle = found.ok_or_else(|| {
-                let message = format!(
-                    "no actor that can be killed has the address `{}`; `troupe actor tree` shows all",
-                    request.address
-                );
-                Error::new(ErrorCode::UnknownActor, message)
-            })?;
-            self.kill_partition(handle, mode).await?
+        let (started, mode) = (Instant::now(), request.mode());
+        let restarts = match self.find(&request.address)? {
+            Named::Controller => self.kill_controller(mode).await?,
+            Named::Partition(handle) => self.kill_partition(&handle, mode).await?,
+            Named::Replication { shard, leader } => self.kill_replication(shard, leader).await?,
         };
         Ok(Response::new(pb::KillActorResponse {
-            recovery_micros: i64::try_from(started.elapsed().as_micros()).unwrap_or(i64::MAX),
+            recovery_micros: micros(started.elapsed()),
             restarts: i32::try_from(restarts).unwrap_or(i32::MAX),
         }))
     }
 
     async fn inject_fault(
         &self,
-        _request: Request<pb::InjectFaultRequest>,
+        request: Request<pb::InjectFaultRequest>,
     ) -> Result<Response<pb::InjectFaultResponse>, Status> {
-        Err(Status::unimplemented("this node injects no faults but kill_actor's"))
+        let request = request.into_inner();
+        let Named::Partition(handle) = self.find(&request.address)? else {
+            let message =
+                "partitions alone suffer faults; the controller and streams can be killed";
+            return Err(Error::new(ErrorCode::InvalidRequest, message).into());
+        };
+        let (fault, duration) = fault(&request)?;
+        let survived = handle.suffer(fault, duration, RECOVERY_PATIENCE).await?;
+        Ok(Response::new(pb::InjectFaultResponse {
+            recovery_micros: micros(survived.recovery),
+            dropped_reply_count: i64::try_from(survived.dropped_replies).unwrap_or(i64::MAX),
+        }))
     }
 }
