@@ -14,6 +14,7 @@ mod actor;
 mod keeper;
 mod probe;
 mod roster;
+mod upkeep;
 
 pub(crate) use actor::Verdict;
 pub use keeper::SessionKeeper;

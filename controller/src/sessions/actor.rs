@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 use tokio_stream::wrappers::WatchStream;
-use troupe_machines::cluster::{ClusterImage, LeaderBalance};
+use troupe_machines::cluster::ClusterImage;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{BrokerEpoch, MetadataOffset, NodeId};
 
@@ -47,16 +47,12 @@ pub(crate) struct Verdict {
 type Opened = Result<Session, Error>;
 
 pub(super) struct SessionActor {
-    controller: ControllerHandle,
-    directory: Directory,
-    timings: SessionTimings,
-    upkeep: Upkeep,
+    pub(super) controller: ControllerHandle,
+    pub(super) settings: Settings,
     state: State,
     sessions: BTreeMap<NodeId, (SessionId, watch::Sender<Verdict>)>,
     /// Asked for before it was known who is active.
     waiting: Vec<Open>,
-    /// Goes on counting when the actor is rebuilt.
-    session_ids: Arc<AtomicU64>,
     timers: Vec<SpawnHandle>,
     /// Dropped with the actor, however it ends: the supervisor hears it.
     _alive: oneshot::Sender<Infallible>,
@@ -68,6 +64,7 @@ pub(super) struct Settings {
     pub directory: Directory,
     pub timings: SessionTimings,
     pub upkeep: Upkeep,
+    /// Go on when the actor is rebuilt: what is left of an old session is not taken for a new one.
     pub session_ids: Arc<AtomicU64>,
 }
 
@@ -86,13 +83,10 @@ impl SessionActor {
     ) -> SessionActor {
         SessionActor {
             controller,
-            directory: settings.directory,
-            timings: settings.timings,
-            upkeep: settings.upkeep,
+            settings,
             state: State::Standby,
             sessions: BTreeMap::new(),
             waiting: Vec::new(),
-            session_ids: settings.session_ids,
             timers: Vec::new(),
             _alive: alive,
         }
@@ -115,15 +109,12 @@ impl StreamHandler<Leadership> for SessionActor {
             State::CatchingUp(term) | State::Active(term, _)
                 if leadership.here && *term == leadership.term => {}
             State::Standby | State::CatchingUp(_) | State::Active(..) if leadership.here => {
-                self.stand_by(leadership.leader);
+                self.stand_by(leadership.leader, ctx);
                 self.state = State::CatchingUp(leadership.term);
                 self.catch_up(leadership.term, ctx);
             }
             State::Standby | State::CatchingUp(_) | State::Active(..) => {
-                self.stand_by(leadership.leader);
-                for timer in self.timers.drain(..) {
-                    ctx.cancel_future(timer);
-                }
+                self.stand_by(leadership.leader, ctx);
             }
         }
     }
@@ -158,7 +149,7 @@ impl Handler<Open> for SessionActor {
             State::CatchingUp(_) => self.waiting.push(open),
             State::Standby => {
                 let leader = self.controller.controller_id();
-                let _ = open.reply.send(Err(self.directory.not_controller(leader)));
+                let _ = open.reply.send(Err(self.settings.directory.not_controller(leader)));
             }
         }
     }
@@ -173,6 +164,9 @@ impl Handler<Heard> for SessionActor {
 
     fn handle(&mut self, Heard(node_id, session, heartbeat): Heard, ctx: &mut Context<Self>) {
         let State::Active(_, roster) = &mut self.state else { return };
+        if self.sessions.get(&node_id).is_none_or(|(id, _)| *id != session) {
+            return;
+        }
         let now = Instant::now();
         roster.heard(now, node_id, session, heartbeat);
         let image = self.controller.image().borrow().clone();
@@ -228,9 +222,12 @@ impl Handler<Kill> for SessionActor {
 
 impl SessionActor {
     /// Nobody has a session here any more.
-    fn stand_by(&mut self, leader: Option<NodeId>) {
+    fn stand_by(&mut self, leader: Option<NodeId>, ctx: &mut Context<Self>) {
         self.state = State::Standby;
-        let refusal = self.directory.not_controller(leader);
+        for timer in self.timers.drain(..) {
+            ctx.cancel_future(timer);
+        }
+        let refusal = self.settings.directory.not_controller(leader);
         for (_, (_, verdict)) in std::mem::take(&mut self.sessions) {
             verdict.send_modify(|verdict| verdict.over = Some(refusal.clone()));
         }
@@ -260,7 +257,7 @@ impl SessionActor {
 
     fn activate(&mut self, term: u64, ctx: &mut Context<Self>) {
         let now = Instant::now();
-        self.state = State::Active(term, Roster::new(now, self.timings));
+        self.state = State::Active(term, Roster::new(now, self.settings.timings));
         self.run(ctx);
         for open in std::mem::take(&mut self.waiting) {
             self.open(open, ctx);
@@ -268,12 +265,8 @@ impl SessionActor {
         for timer in self.timers.drain(..) {
             ctx.cancel_future(timer);
         }
+        self.timers = Self::begin_upkeep(ctx, self.settings.upkeep);
         self.timers.push(ctx.run_interval(RUN_INTERVAL, |actor, ctx| actor.run(ctx)));
-        let Upkeep { leader_rebalance, imbalance_check, leaderless_check, .. } = self.upkeep;
-        if leader_rebalance {
-            self.timers.push(ctx.run_interval(imbalance_check, Self::balance_leaders));
-        }
-        self.timers.push(ctx.run_interval(leaderless_check, Self::elect_leaderless));
     }
 
     fn open(&mut self, Open { broker, heartbeat, reply }: Open, ctx: &mut Context<Self>) {
@@ -285,7 +278,7 @@ impl SessionActor {
             return;
         }
         let now = Instant::now();
-        let id = SessionId(self.session_ids.fetch_add(1, Ordering::Relaxed));
+        let id = SessionId(self.settings.session_ids.fetch_add(1, Ordering::Relaxed));
         roster.open(now, broker, id, heartbeat);
         let step = roster.run_one(now, &image, node_id);
         let (tell, verdicts) = watch::channel(Verdict::default());
@@ -357,7 +350,7 @@ impl SessionActor {
                 self.carry_out((node_id, epoch), done, ctx);
             }
             Some(Step::Probe(node_id, last, endpoint)) => {
-                let patience = self.timings.timeout;
+                let patience = self.settings.timings.timeout;
                 let probed = async move { probe::is_refused(&endpoint, patience).await };
                 ctx.spawn(probed.into_actor(self).map(move |refused, actor, ctx| {
                     let State::Active(_, roster) = &mut actor.state else { return };
@@ -399,27 +392,5 @@ impl SessionActor {
             State::Active(term, _) => Some(*term),
             State::Standby | State::CatchingUp(_) => None,
         }
-    }
-
-    fn balance_leaders(&mut self, ctx: &mut Context<Self>) {
-        let controller = self.controller.clone();
-        let percentage_per_broker = self.upkeep.imbalance_percentage;
-        let balance = LeaderBalance { percentage_per_broker, ..LeaderBalance::default() };
-        let balanced = async move { controller.balance_leaders(balance).await };
-        ctx.spawn(balanced.into_actor(self).map(|balanced, _, _| match balanced {
-            Ok(0) => {}
-            Ok(moved) => tracing::info!(moved, "leaderships went back to where they are preferred"),
-            Err(error) => tracing::debug!(%error, "leaders were not balanced"),
-        }));
-    }
-
-    fn elect_leaderless(&mut self, ctx: &mut Context<Self>) {
-        let controller = self.controller.clone();
-        let elected = async move { controller.elect_leaderless().await };
-        ctx.spawn(elected.into_actor(self).map(|elected, _, _| match elected {
-            Ok(0) => {}
-            Ok(elected) => tracing::info!(elected, "partitions without a leader got one"),
-            Err(error) => tracing::debug!(%error, "partitions without a leader were not looked at"),
-        }));
     }
 }

@@ -3,7 +3,7 @@
 use super::{ScriptedLog, image, topic};
 use crate::{
     Controller, ControllerConfig, ControllerEndpoint, ControllerHandle, MAX_MESSAGE_BYTES,
-    SessionTimings, Voter,
+    SessionTimings, Upkeep, Voter,
 };
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -40,12 +40,17 @@ pub fn patient() -> SessionTimings {
 }
 
 pub async fn lab(sessions: SessionTimings) -> Lab {
+    lab_with(sessions, Upkeep::default()).await
+}
+
+pub async fn lab_with(sessions: SessionTimings, upkeep: Upkeep) -> Lab {
     let log = ScriptedLog::new();
     log.lead(true, 1);
     let handle = Controller::on(log.clone(), ClusterPolicy::default(), "cluster".into());
     let voter = |id: i32| Voter { node_id: NodeId(id), address: format!("node{id}:9093") };
     let config = ControllerConfig {
         sessions,
+        upkeep,
         cluster_id: Some("cluster".into()),
         voters: vec![voter(1), voter(2), voter(3)],
         ..ControllerConfig::new(NodeId(1), "")

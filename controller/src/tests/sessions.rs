@@ -1,12 +1,18 @@
 //! Sessions of brokers, over real connections: who is heard, who is fenced, and what they are told.
 
-use super::brokers::{NEVER, Node, code, is_fenced, lab, patient, registration, until_fenced};
+use super::brokers::{
+    NEVER, Node, code, is_fenced, lab, lab_with, patient, placed, registration, until_fenced,
+    within,
+};
 use super::{image, topic};
-use crate::SessionTimings;
+use crate::{SessionTimings, Upkeep};
+use std::sync::Arc;
 use std::time::Duration;
-use troupe_machines::cluster::{Arrival, ClusterImage, Delta, RegisterBroker};
+use troupe_machines::cluster::{
+    AlterPartition, Arrival, ClusterImage, Delta, IsrMember, RegisterBroker,
+};
 use troupe_proto::error::ErrorCode;
-use troupe_proto::ids::NodeId;
+use troupe_proto::ids::{BrokerEpoch, NodeId, PartitionId};
 use troupe_proto::internal::v1 as pb;
 
 /// K12, K13.
@@ -168,6 +174,47 @@ async fn a_killed_keeper_is_rebuilt_and_brokers_come_back() {
     node.listener = None;
     node.hang_up();
     until_fenced(&lab, 7).await;
+    lab.handle.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn a_controller_that_stops_ends_its_sessions() {
+    let lab = lab(patient()).await;
+    let mut node = Node::active(&lab, 7).await;
+    lab.handle.shutdown().await.unwrap();
+    assert_eq!(node.end().await.code, ErrorCode::NotController);
+    assert_eq!(code(node.open().await.unwrap_err()), ErrorCode::ShuttingDown);
+}
+
+/// R17: of itself, from time to time.
+#[actix::test]
+async fn leaderships_go_back_to_where_they_are_preferred() {
+    let often = Duration::from_millis(20);
+    let upkeep = Upkeep { imbalance_check: often, leaderless_check: often, ..Upkeep::default() };
+    let lab = lab_with(patient(), upkeep).await;
+    let mut first = Node::active(&lab, 7).await;
+    let second = Node::active(&lab, 8).await;
+    let created = lab.handle.create_topic(placed("orders", &[7, 8])).await.unwrap();
+    let key = created.key(PartitionId(0));
+    let dead = pb::ReplicaReport { topic_id: created.id.to_wire(), ..Default::default() };
+    let request = pb::ReportReplicasRequest { caller: first.caller(), replicas: vec![dead] };
+    first.client.report_replicas(request).await.unwrap();
+    let after = image(&lab.handle).partition(&key).unwrap().clone();
+    assert_eq!(after.leader, Some(NodeId(8)));
+    let back = AlterPartition {
+        key,
+        leader_epoch: after.leader_epoch,
+        partition_epoch: after.partition_epoch,
+        isr: [8, 7].map(|id| IsrMember { node: NodeId(id), broker_epoch: None }).to_vec(),
+        recovered: true,
+    };
+    let epoch = BrokerEpoch(second.epoch);
+    lab.handle.alter_partitions(NodeId(8), epoch, vec![back]).await.unwrap();
+    let mut images = lab.handle.image();
+    let led_by = |id| {
+        move |image: &Arc<ClusterImage>| image.partition(&key).unwrap().leader == Some(NodeId(id))
+    };
+    drop(within(images.wait_for(led_by(7))).await.unwrap());
     lab.handle.shutdown().await.unwrap();
 }
 
