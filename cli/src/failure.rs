@@ -214,9 +214,9 @@ fn hint_for(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::LeaderNotAvailable | ErrorCode::NotController | ErrorCode::ShuttingDown => {
             Some("wait a moment and try again; `troupe cluster info` shows the nodes")
         }
-        ErrorCode::NotEnoughReplicas | ErrorCode::NotEnoughReplicasAfterAppend => Some(
-            "`troupe partition list --under-min-isr` shows where too few replicas are in sync",
-        ),
+        ErrorCode::NotEnoughReplicas | ErrorCode::NotEnoughReplicasAfterAppend => {
+            Some("`troupe partition list --under-min-isr` shows where too few replicas are in sync")
+        }
         ErrorCode::BrokerNotRegistered => Some("`troupe node list` shows the nodes"),
         ErrorCode::RequestTimedOut | ErrorCode::OutcomeUnknown => Some(
             "`troupe cluster info` shows whether the nodes answer, `troupe consume` what was written",

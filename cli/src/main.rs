@@ -86,9 +86,9 @@ fn block_on<F: Future<Output = Result<(), Failure>>>(command: F) -> Result<(), F
 /// Events go to standard error, filtered by TROUPE_LOG.
 fn start_tracing(command: &Command) {
     let default = match command {
-        // Raft tells every step of its own as information.
-        Command::Serve(_) => "info,openraft=warn",
-        _ => "warn",
+        // Raft tells every step of its own as information, and every message to a node that is away as a warning.
+        Command::Serve(_) => "info,openraft=error",
+        _ => "warn,openraft=error",
     };
     let filter = EnvFilter::try_from_env("TROUPE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();

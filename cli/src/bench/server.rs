@@ -13,21 +13,18 @@ impl Server {
     /// Starts `troupe serve` of this same binary on free ports; returns when it serves.
     pub fn start(dir: &Path) -> io::Result<Server> {
         let listeners = ["listener=127.0.0.1:0", "http.listener=127.0.0.1:0"];
-        Server::start_with(dir, &listeners.map(str::to_owned))
+        Server::start_with(dir, &listeners.map(str::to_owned), "warn")
     }
 
-    /// The same with these keys and values set.
-    pub fn start_with(dir: &Path, settings: &[String]) -> io::Result<Server> {
+    /// The same with these keys and values set; `log` filters what it says on standard error.
+    pub fn start_with(dir: &Path, settings: &[String], log: &str) -> io::Result<Server> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["serve", "-o", "json", "--set", &format!("log.dir={}", dir.display())]);
         for setting in settings {
             command.args(["--set", setting]);
         }
-        let mut child = command
-            .env("TROUPE_LOG", "warn")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()?;
+        let mut child =
+            command.env("TROUPE_LOG", log).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
         let stdout = child.stdout.take().ok_or_else(|| io::Error::other("no pipe"))?;
         let mut server = Server { child, address: String::new() };
         let mut line = String::new();

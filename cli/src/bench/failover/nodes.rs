@@ -5,6 +5,7 @@ use crate::dev::ports::{self, Ports};
 use crate::failure::{During, Exit, Failure};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::task;
 use troupe_client::{Admin, Client, ClientConfig, ClientError};
@@ -43,6 +44,8 @@ pub struct Nodes {
     extra: Vec<String>,
     /// By node id - 1. None: it was ended and is not back yet.
     processes: Vec<Option<Server>>,
+    /// Connections for control calls, in the same order.
+    admins: Mutex<[Option<Admin>; NODES as usize]>,
 }
 
 impl Nodes {
@@ -58,6 +61,7 @@ impl Nodes {
                 ports: ports::plan(NODES, any, None)?,
                 extra: extra.to_owned(),
                 processes: Vec::new(),
+                admins: Mutex::default(),
             };
             // At the same time: none serves before most of them are there.
             let starting: Vec<_> = nodes.ids().map(|node| nodes.spawn(node)).collect();
@@ -102,7 +106,8 @@ impl Nodes {
         ]);
         settings.extend(self.extra.iter().cloned());
         let dir = self.dir.join(format!("node-{node}"));
-        task::spawn_blocking(move || Server::start_with(&dir, &settings))
+        // Nodes that miss each other warn of it, and here they are made to.
+        task::spawn_blocking(move || Server::start_with(&dir, &settings, "error"))
     }
 
     /// The gRPC addresses, for clients.
@@ -110,12 +115,23 @@ impl Nodes {
         self.ports.iter().map(|ports| ports.grpc.to_string()).collect()
     }
 
-    /// Control calls to one node.
+    /// Control calls to one node. A connection that broke is made anew by the call after.
     pub async fn admin(&self, node: NodeId) -> Result<Admin, ClientError> {
-        let address = self.ports[Nodes::index(node)].grpc.to_string();
+        let place = Nodes::index(node);
+        if let Some(admin) = &self.lock()[place] {
+            return Ok(admin.clone());
+        }
+        let address = self.ports[place].grpc.to_string();
         let config =
             ClientConfig { request_timeout: CONTROL_TIMEOUT, ..ClientConfig::new([address]) };
-        Ok(Client::connect(config).await?.admin())
+        let admin = Client::connect(config).await?.admin();
+        self.lock()[place] = Some(admin.clone());
+        Ok(admin)
+    }
+
+    /// A panic elsewhere has been printed; connections are connections.
+    fn lock(&self) -> MutexGuard<'_, [Option<Admin>; NODES as usize]> {
+        self.admins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn signal(&self, node: NodeId, signal: Signal) -> Result<(), Failure> {

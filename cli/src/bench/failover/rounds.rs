@@ -15,7 +15,7 @@ use troupe_proto::chaos::v1alpha1::KillMode;
 use troupe_proto::ids::NodeId;
 
 /// Between two looks.
-const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 /// How long the cluster may take to be well again.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// A fault begins at a moment drawn from this, so that no heartbeat's rhythm is measured.
@@ -90,8 +90,9 @@ impl Rounds {
         let mut last = String::new();
         while started.elapsed() < PATIENCE {
             match self.look(topic).await {
-                Ok(partitions) if partitions.iter().all(is_well) => return Ok(partitions),
-                Ok(partitions) => {
+                Ok(Some(partitions)) if partitions.iter().all(is_well) => return Ok(partitions),
+                Ok(None) => "the nodes do not agree".clone_into(&mut last),
+                Ok(Some(partitions)) => {
                     let ill = partitions.iter().filter(|partition| !is_well(partition)).count();
                     last = format!("{ill} of {} partitions are not well", partitions.len());
                 }
@@ -103,10 +104,19 @@ impl Rounds {
         Err(Failure::new(Exit::Failed, what, last))
     }
 
-    /// The partitions as they are; has leaders elected where the first replica could lead and does not.
-    async fn look(&self, topic: &str) -> Result<Vec<PartitionState>, ClientError> {
-        let admin = self.admin(None).await?;
-        let partitions = admin.list_partitions(Some(topic), PartitionFilter::Unspecified).await?;
+    /// The partitions as every node sees them; has leaders elected where the first replica could lead and does
+    /// not. A node that was away knows at first only what was so before: alone it is not believed.
+    async fn look(&self, topic: &str) -> Result<Option<Vec<PartitionState>>, ClientError> {
+        let mut seen = Vec::new();
+        for node in self.nodes.ids() {
+            let admin = self.nodes.admin(node).await?;
+            let listed = admin.list_partitions(Some(topic), PartitionFilter::Unspecified).await;
+            seen.push(listed?);
+        }
+        let partitions = seen.swap_remove(0);
+        if seen.iter().any(|other| *other != partitions) {
+            return Ok(None);
+        }
         let wanting = partitions.iter().filter(|partition| {
             let first = partition.replicas.first();
             first.is_some_and(|first| partition.in_sync_replicas.contains(first))
@@ -115,9 +125,10 @@ impl Rounds {
         let wanting: Vec<i32> = wanting.map(|partition| partition.partition).collect();
         if !wanting.is_empty() {
             let named = TopicPartitions { topic: topic.to_owned(), partitions: wanting };
+            let admin = self.admin(None).await?;
             admin.elect_leaders(ElectionType::Preferred, vec![named]).await?;
         }
-        Ok(partitions)
+        Ok(Some(partitions))
     }
 
     /// Waits until all is well, does it, waits until it is over, and brings back who went.
