@@ -9,6 +9,7 @@ mod reconcile;
 mod running;
 mod session;
 mod sockets;
+mod twin;
 
 use crate::NodeConfig;
 use std::net::SocketAddr;

@@ -7,7 +7,7 @@ use super::controllers::{ControlThread, Controllers};
 use super::reconcile::{Reconciler, retire};
 use super::session::Session;
 use super::sockets::Sockets;
-use super::{Addresses, Ending, Progress, StartError};
+use super::{Addresses, Ending, Progress, StartError, twin};
 use crate::context::{Context, ProducerIds};
 use crate::control::{Control, Identity};
 use crate::metrics::NodeMetrics;
@@ -199,8 +199,11 @@ impl Parts {
 
     /// Becomes a part of the cluster, and serves.
     async fn join(&mut self) -> Result<(), StartError> {
-        self.controllers.await_cluster().await?;
         let context = Arc::clone(&self.context);
+        tokio::select! {
+            known = self.controllers.await_cluster() => known?,
+            error = twin::meet(&context) => return Err(StartError::Register(error)),
+        }
         if !context.config.is_broker() {
             let images = context.image.clone();
             return self.serve_http(images).await;
