@@ -179,7 +179,8 @@ impl AppendError {
         match self {
             Self::NotLeader => ErrorCode::NotLeader,
             Self::FencedLeaderEpoch { .. } => ErrorCode::FencedLeaderEpoch,
-            Self::UnknownLeaderEpoch { .. } | Self::Offline => ErrorCode::LeaderNotAvailable,
+            Self::UnknownLeaderEpoch { .. } => ErrorCode::UnknownLeaderEpoch,
+            Self::Offline => ErrorCode::LeaderNotAvailable,
             Self::NotEnoughReplicas { .. } => ErrorCode::NotEnoughReplicas,
             Self::NotEnoughReplicasAfterAppend { .. } => ErrorCode::NotEnoughReplicasAfterAppend,
             Self::RecordTooLarge { .. } => ErrorCode::RecordTooLarge,
