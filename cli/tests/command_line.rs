@@ -209,3 +209,25 @@ fn files_that_are_no_log_are_told_apart_from_files_that_are_missing() {
     assert_eq!(ran.code, 1, "{ran:?}");
     assert!(ran.err.contains("no batch at byte 0"), "{}", ran.err);
 }
+
+#[test]
+fn a_data_directory_is_formatted_for_one_node_of_one_cluster() {
+    let dir = tempfile::tempdir().unwrap();
+    let log_dir = format!("log.dir={}", dir.path().display());
+    let id = run(&["storage", "random-uuid"]).ok().text().trim().to_owned();
+    let format = |id: &str, more: &[&str]| {
+        run(&[&["storage", "format", "--cluster-id", id, "--set", &log_dir], more].concat())
+    };
+    assert!(format(&id, &[]).ok().text().starts_with("formatted "));
+    let again = format(&id, &[]);
+    assert_eq!(again.code, 4, "{again:?}");
+    assert!(again.err.contains("--ignore-formatted"), "{}", again.err);
+    format(&id, &["--ignore-formatted"]).ok();
+    for foreign in [format("other", &["--ignore-formatted"]), format(&id, &["--set", "node.id=2"])]
+    {
+        assert_eq!(foreign.code, 4, "{foreign:?}");
+        assert!(foreign.err.contains(&format!("node 1 of cluster {id}")), "{}", foreign.err);
+    }
+    let differs = format(&id, &["--set", "cluster.id=other"]);
+    assert!(differs.err.contains("the configuration says cluster.id=other"), "{}", differs.err);
+}

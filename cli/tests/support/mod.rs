@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_troupe"));
@@ -71,30 +71,49 @@ pub fn run_with(arguments: &[&str], input: &[u8]) -> Ran {
     output.into()
 }
 
-/// A node of `troupe dev` on free ports.
+/// A node of `troupe dev` on free ports, or several.
 pub struct Dev {
     child: Child,
+    stdout: BufReader<ChildStdout>,
+    /// Of several nodes, all of them with commas between.
     pub server: String,
 }
 
 impl Dev {
     pub fn start(data_dir: &Path) -> Dev {
-        let data_dir = data_dir.display().to_string();
+        Dev::start_nodes(data_dir, 1)
+    }
+
+    pub fn start_nodes(data_dir: &Path, nodes: u16) -> Dev {
+        let (data_dir, nodes) = (data_dir.display().to_string(), nodes.to_string());
         let mut child = command(&["dev", "-o", "json", "--data-dir", &data_dir])
-            .args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+            .args(["--listen", "127.0.0.1:0", "--nodes", &nodes])
             // An actor that is killed by a panic shall not fill the test's output.
             .env("RUST_BACKTRACE", "0")
             .env("TROUPE_LOG", "error")
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("the binary runs");
+        let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+        let mut dev = Dev { child, stdout, server: String::new() };
+        let ready = dev.line();
+        ready["grpc"].as_str().expect("an address").clone_into(&mut dev.server);
+        dev
+    }
+
+    /// The next thing it says.
+    fn line(&mut self) -> serde_json::Value {
         let mut line = String::new();
-        let stdout = child.stdout.take().expect("it is piped");
-        BufReader::new(stdout).read_line(&mut line).expect("it says where it listens");
-        let ready: serde_json::Value = serde_json::from_str(&line).expect("one line of JSON");
-        let server = ready["grpc"].as_str().expect("an address").to_owned();
-        Dev { child, server }
+        self.stdout.read_line(&mut line).expect("it says something");
+        serde_json::from_str(&line).expect("one line of JSON")
+    }
+
+    /// Types a command about a node, and waits for what becomes of the node.
+    pub fn tell(&mut self, command: &str) -> String {
+        let stdin = self.child.stdin.as_mut().expect("it is piped");
+        stdin.write_all(format!("{command}\n").as_bytes()).expect("it reads what is typed");
+        self.line()["state"].as_str().expect("a state").to_owned()
     }
 
     /// Runs a client command against this node.
