@@ -22,8 +22,10 @@ use crate::time::Time;
 use troupe_proto::batch::BatchHeader;
 use troupe_proto::ids::{LeaderEpoch, NodeId, Offset};
 
-/// How long a follower waits before it opens a broken stream again.
-const REOPEN_MS: u64 = 100;
+/// How long a follower waits before it opens a broken stream again: at first hardly, since a new leader may
+/// hear of its leadership a moment after its followers; then twice as long each time, up to the second.
+const FIRST_REOPEN_MS: u64 = 2;
+const LAST_REOPEN_MS: u64 = 100;
 
 #[derive(Clone, Debug)]
 pub(super) struct Following {
@@ -31,6 +33,8 @@ pub(super) struct Following {
     stream: Stream,
     /// Where the leader's log starts, as far as the actor was told (R26).
     leader_log_start: Offset,
+    /// How long to wait after the next failure.
+    reopen_ms: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +60,12 @@ impl Following {
 impl Replica {
     pub(super) fn start_following(&mut self, now: Time, state: FollowerState, out: &mut Effects) {
         let stream = Stream::Closed { reopen_at: now };
-        self.duty = Duty::Following(Following { state, stream, leader_log_start: Offset::ZERO });
+        self.duty = Duty::Following(Following {
+            state,
+            stream,
+            leader_log_start: Offset::ZERO,
+            reopen_ms: FIRST_REOPEN_MS,
+        });
         if self.bugs.has(Bug::TruncateByHighWatermark) && self.high_watermark < self.log_end {
             self.cut(ReplicationEffect::Truncate { to: self.high_watermark }, out);
             return;
@@ -130,6 +139,7 @@ impl Replica {
             && following.stream == Stream::Opening(session)
         {
             following.stream = Stream::Streaming(session, nothing);
+            following.reopen_ms = FIRST_REOPEN_MS;
         }
         self.follow_ends(leader, out);
         self.progress(now, out);
@@ -233,7 +243,8 @@ impl Replica {
         if let Some(following) = self.following_mut()
             && following.session() == Some(session)
         {
-            following.stream = Stream::Closed { reopen_at: now.plus(REOPEN_MS) };
+            following.stream = Stream::Closed { reopen_at: now.plus(following.reopen_ms) };
+            following.reopen_ms = (2 * following.reopen_ms).min(LAST_REOPEN_MS);
         }
     }
 
