@@ -233,8 +233,11 @@ impl Sender {
         if let Some(active) = self.active.get_mut(&queue.number) {
             active.unknown_since = None;
         }
-        queue.with(|queue| queue.stands_in(leader.topic_id));
-        match queue.with(|queue| queue.in_flight(now, leader.leadership)) {
+        let in_flight = queue.with(|queue| {
+            queue.stands_in(leader.topic_id);
+            queue.in_flight(now, leader.leadership)
+        });
+        match in_flight {
             InFlight::Fine => {}
             InFlight::Until(at) => return Some(at),
             InFlight::Outdated(id) => self.call_back(queue, id, now),

@@ -81,7 +81,7 @@ impl State {
         self.offset += 1;
     }
 
-    /// R1.
+    /// R1. This client always says which leader it means.
     pub fn check_leader(
         &self,
         node: usize,
@@ -96,11 +96,12 @@ impl State {
                 None => refusal,
             })
         };
-        match (leader == Some(node), expected.map(|expected| expected.cmp(&epoch))) {
-            (false, _) => refuse(ErrorCode::NotLeader),
-            (_, Some(Ordering::Less)) => refuse(ErrorCode::FencedLeaderEpoch),
-            (_, Some(Ordering::Greater)) => refuse(ErrorCode::UnknownLeaderEpoch),
-            (true, Some(Ordering::Equal) | None) => Ok(()),
+        let Some(expected) = expected else { return refuse(ErrorCode::InvalidRequest) };
+        match expected.cmp(&epoch) {
+            _ if leader != Some(node) => refuse(ErrorCode::NotLeader),
+            Ordering::Less => refuse(ErrorCode::FencedLeaderEpoch),
+            Ordering::Greater => refuse(ErrorCode::UnknownLeaderEpoch),
+            Ordering::Equal => Ok(()),
         }
     }
 
