@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::watch;
 use tonic::transport::server::TcpIncoming;
 use troupe_controller::{
@@ -19,10 +21,20 @@ use troupe_proto::ids::NodeId;
 const PATIENCE: Duration = Duration::from_secs(60);
 pub const CLUSTER: &str = "cluster";
 
-/// A wire that can be cut.
+/// What a wire carries.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Carries {
+    requests: bool,
+    answers: bool,
+}
+
+const ALL: Carries = Carries { requests: true, answers: true };
+const NOTHING: Carries = Carries { requests: false, answers: false };
+
+/// A wire that can be cut, or that loses what it should carry in one direction.
 struct Wire {
     address: SocketAddr,
-    whole: watch::Sender<bool>,
+    carries: watch::Sender<Carries>,
 }
 
 impl Wire {
@@ -30,23 +42,37 @@ impl Wire {
         let listener = bind();
         let address = listener.local_addr().unwrap();
         let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-        let (whole, state) = watch::channel(true);
+        let (carries, state) = watch::channel(ALL);
         actix_rt::spawn(async move {
-            while let Ok((mut near, _)) = listener.accept().await {
+            while let Ok((near, _)) = listener.accept().await {
                 let mut state = state.clone();
-                if !*state.borrow() {
+                if *state.borrow() == NOTHING {
                     continue;
                 }
                 actix_rt::spawn(async move {
-                    let Ok(mut far) = TcpStream::connect(target).await else { return };
+                    let Ok(far) = TcpStream::connect(target).await else { return };
+                    let (mut hears, mut speaks) = near.into_split();
+                    let (mut answers, mut asked) = far.into_split();
+                    let (there, back) = (state.clone(), state.clone());
                     tokio::select! {
-                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
-                        _ = state.wait_for(|whole| !whole) => {}
+                        () = carry(&mut hears, &mut asked, || there.borrow().requests) => {}
+                        () = carry(&mut answers, &mut speaks, || back.borrow().answers) => {}
+                        _ = state.wait_for(|carries| *carries == NOTHING) => {}
                     }
                 });
             }
         });
-        Wire { address, whole }
+        Wire { address, carries }
+    }
+}
+
+/// Until one end is gone. What is lost is taken as if it had arrived.
+async fn carry(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, carries: impl Fn() -> bool) {
+    let mut bytes = vec![0; 64 << 10];
+    while let Ok(read @ 1..) = from.read(&mut bytes).await {
+        if carries() && to.write_all(&bytes[..read]).await.is_err() {
+            return;
+        }
     }
 }
 
@@ -138,7 +164,18 @@ impl Lab {
     pub fn connect(&self, id: i32, whole: bool) {
         let of = |(from, to): &(i32, i32)| *from == id || *to == id;
         for (_, wire) in self.wires.iter().filter(|(ends, _)| of(ends)) {
-            wire.whole.send_replace(whole);
+            wire.carries.send_replace(if whole { ALL } else { NOTHING });
+        }
+    }
+
+    /// This one is heard, and hears nobody.
+    pub fn deafen(&self, id: i32) {
+        for ((from, to), wire) in &self.wires {
+            if *from == id {
+                wire.carries.send_replace(Carries { answers: false, ..ALL });
+            } else if *to == id {
+                wire.carries.send_replace(Carries { requests: false, ..ALL });
+            }
         }
     }
 

@@ -108,6 +108,23 @@ async fn a_leader_that_nobody_answers_knows_that_it_leads_nobody_and_leads_again
     lab.stop_all().await;
 }
 
+/// The others hear its heartbeats, and would wait for it forever.
+#[actix::test]
+async fn a_leader_that_hears_nobody_makes_room_for_another() {
+    let lab = Lab::started().await;
+    lab.create(names("before", 1)).await;
+    let old = lab.leader().await;
+    lab.deafen(old);
+    let next = lab.leader_among(|id| id != old).await;
+    lab.create_among(names("after", 1), |id| id != old).await;
+    let mut leadership = lab.handle(old).leadership();
+    drop(within(leadership.wait_for(|leadership| !leadership.here)).await.unwrap());
+    lab.connect(old, true);
+    assert_ne!(next, old);
+    assert_eq!(lab.agreed().await.topic_count(), 2);
+    lab.stop_all().await;
+}
+
 #[actix::test]
 async fn a_leader_that_stops_in_good_order_has_another_take_over() {
     let mut lab = Lab::started().await;
