@@ -265,6 +265,15 @@ impl Cluster {
         }
     }
 
+    /// Starts a node that cannot be one of this cluster, and waits until it ends by itself: at once, or when the
+    /// others have told it why.
+    pub async fn start_in_vain(&mut self, id: i32) -> Exit {
+        match self.try_restart(&[id]).await {
+            Err(exit) => exit,
+            Ok(()) => self.take(id).ended_by_itself().await,
+        }
+    }
+
     /// Starts a node and kills it `after` a while, wherever it is in its start by then.
     pub async fn start_and_kill(&mut self, id: i32, after: Duration) {
         let starting = self.member_mut(id).spawn();

@@ -161,13 +161,19 @@ impl Process {
         self.ended().await
     }
 
+    /// Waits for a process that nobody has asked to end.
+    pub(crate) async fn ended_by_itself(self) -> Exit {
+        let said = self.stderr.clone();
+        Exit { status: self.ended().await, stderr: said.whole() }
+    }
+
     /// `SIGTERM`. A second one ends the process at once.
     pub(crate) fn ask_to_stop(&self) {
         signal(&self.child, libc::SIGTERM);
     }
 
     pub(crate) async fn ended(mut self) -> ExitStatus {
-        eventually("SIGTERM ends the process", async || {
+        eventually("the process ends", async || {
             self.child.try_wait().expect("a child can be waited for")
         })
         .await

@@ -70,6 +70,13 @@ impl PartitionHistory {
         self.producers.iter().map(|(_, history)| history)
     }
 
+    /// Records of durable producers that were not acknowledged in the end: none, unless something stood in the
+    /// way for as long as they try.
+    pub fn undelivered(&self) -> usize {
+        let durable = self.producers.iter().filter(|(promise, _)| *promise == Promise::Durable);
+        durable.map(|(_, history)| history.sent() - history.acknowledged()).sum()
+    }
+
     /// Offsets at which readers saw something.
     pub fn seen(&self) -> usize {
         self.seen.len()
@@ -183,6 +190,7 @@ mod tests {
         }
         assert_eq!(history().seen(), 3);
         assert_eq!(history().producers().map(History::refused).sum::<usize>(), 1);
+        assert_eq!(history().undelivered(), 1);
     }
 
     /// A checker that finds nothing checks nothing.

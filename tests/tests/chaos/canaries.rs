@@ -51,7 +51,6 @@ fn largest(finished: &Finished) -> (&Place, &PartitionHistory) {
 
 /// A producer that sends again what may have arrived, and is not idempotent: leaders that die must show.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "nodes do not form clusters yet"]
 async fn without_idempotence_dead_leaders_leave_duplicates() {
     const KILLS: usize = 8;
     let seed = seed();
@@ -88,7 +87,6 @@ async fn leader_of(cluster: &Cluster, topic: &str, partition: i32) -> i32 {
 /// Acknowledged by a leader alone, and counted as if it were everywhere: what its death takes along must be
 /// called lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "nodes do not form clusters yet"]
 async fn what_only_the_leader_had_is_called_lost() {
     const TOPIC: &str = "careless";
     let configs = [("min.insync.replicas", "1"), ("unclean.leader.election.enable", "true")];

@@ -63,7 +63,6 @@ fn senders() -> Vec<Sender> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "nodes do not form clusters yet"]
 async fn a_short_schedule_leaves_nothing_wrong() {
     let seed = seed();
     let (verdict, faults, finished) = run(seed, Duration::from_secs(12), &senders()).await;

@@ -33,6 +33,13 @@ impl Verdict {
             verdict.acknowledged += sum(History::acknowledged);
             verdict.refused += sum(History::refused);
             verdict.seen += history.seen();
+            if history.undelivered() > 0 {
+                let (topic, partition) = place;
+                let count = history.undelivered();
+                verdict
+                    .wrong
+                    .push(format!("{topic}-{partition}: {count} durable records undelivered"));
+            }
             let anomalies = history.judge(&finished.stored[place]);
             if !anomalies.is_empty() {
                 verdict.partitions.insert(place.clone(), anomalies);

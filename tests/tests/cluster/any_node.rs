@@ -33,7 +33,6 @@ async fn known_everywhere(servers: &[Server], topic: &str) {
 
 /// K1, K11.
 #[tokio::test]
-#[ignore = "nodes do not form clusters yet"]
 async fn every_node_draws_the_same_picture() {
     let cluster = Cluster::shared().await;
     let mut pictures = Vec::new();
@@ -54,7 +53,6 @@ async fn every_node_draws_the_same_picture() {
 
 /// Records go to the leaders of all partitions, whichever node takes them, and come back through any.
 #[tokio::test]
-#[ignore = "nodes do not form clusters yet"]
 async fn publish_and_tail_work_through_every_node() {
     const PARTITIONS: i32 = 3;
     let cluster = Cluster::shared().await;
@@ -85,7 +83,6 @@ async fn publish_and_tail_work_through_every_node() {
 
 /// K7: changes are the active controller's, and every node passes them on.
 #[tokio::test]
-#[ignore = "nodes do not form clusters yet"]
 async fn topics_are_changed_through_every_node() {
     let cluster = Cluster::shared().await;
     let servers = servers(&cluster).await;
@@ -120,7 +117,6 @@ async fn topics_are_changed_through_every_node() {
 
 /// K23, I1.
 #[tokio::test]
-#[ignore = "nodes do not form clusters yet"]
 async fn producer_ids_are_unique_over_all_nodes() {
     let cluster = Cluster::shared().await;
     let mut ids = BTreeSet::new();
@@ -133,7 +129,6 @@ async fn producer_ids_are_unique_over_all_nodes() {
 }
 
 #[tokio::test]
-#[ignore = "nodes do not form clusters yet"]
 async fn every_node_pushes_changes_of_metadata() {
     let cluster = Cluster::shared().await;
     let servers = servers(&cluster).await;

@@ -37,7 +37,6 @@ fn one(batch: RecordBatch, leader_epoch: Option<u32>) -> PartitionProduce {
 /// R12, R13, R17, I10, K20: the next replica in order leads; it has every record and knows its producers; who
 /// comes back follows, until the preferred leader is elected.
 #[tokio::test]
-#[ignore = "nodes do not form clusters yet"]
 async fn the_next_replica_takes_over_with_all_that_was_acknowledged() {
     const BATCHES: u32 = 5;
     let mut cluster = Cluster::start(&[]).await;
@@ -91,7 +90,6 @@ async fn the_next_replica_takes_over_with_all_that_was_acknowledged() {
 
 /// K17, K18: a stop moves the leaderships first; nobody is asked to lead without being there.
 #[tokio::test]
-#[ignore = "nodes do not form clusters yet"]
 async fn a_stop_moves_leaderships_before_it_ends() {
     let mut cluster = Cluster::start(&[]).await;
     topic_on(&cluster, TOPIC, &[1, 2, 3], &[]).await;
@@ -119,7 +117,6 @@ async fn a_stop_moves_leaderships_before_it_ends() {
 
 /// P14, P16: acks=all is everybody in sync; one that stands still is waited for until it is out.
 #[tokio::test]
-#[ignore = "nodes do not form clusters yet"]
 async fn acks_all_waits_for_every_replica_that_is_in_sync() {
     let mut cluster = Cluster::start(&[]).await;
     topic_on(&cluster, TOPIC, &[1, 2, 3], &[]).await;
@@ -145,7 +142,6 @@ async fn acks_all_waits_for_every_replica_that_is_in_sync() {
 
 /// P15: with too few in sync nothing is written; acks=1 does not mind.
 #[tokio::test]
-#[ignore = "nodes do not form clusters yet"]
 async fn too_few_in_sync_replicas_refuse_acks_all() {
     let mut cluster = Cluster::start(&[]).await;
     topic_on(&cluster, TOPIC, &[1, 2, 3], &[]).await;
@@ -169,7 +165,6 @@ async fn too_few_in_sync_replicas_refuse_acks_all() {
 
 /// K15, K16: a leader that stood still for too long leads no more, and says so.
 #[tokio::test]
-#[ignore = "nodes do not form clusters yet"]
 async fn a_leader_that_was_fenced_acknowledges_nothing() {
     let mut cluster = Cluster::start(&[]).await;
     topic_on(&cluster, TOPIC, &[1, 2, 3], &[]).await;

@@ -69,7 +69,6 @@ async fn refused_session(
 
 /// K12, K21.
 #[tokio::test]
-#[ignore = "nodes do not form clusters yet"]
 async fn whoever_is_old_or_foreign_is_refused_in_every_call() {
     let cluster = Cluster::shared().await;
     let picture = cluster.healed().await;
@@ -89,7 +88,6 @@ async fn whoever_is_old_or_foreign_is_refused_in_every_call() {
 
 /// K7: the others say who is the controller.
 #[tokio::test]
-#[ignore = "nodes do not form clusters yet"]
 async fn standbys_name_the_active_controller() {
     let cluster = Cluster::shared().await;
     let picture = cluster.healed().await;
@@ -107,7 +105,6 @@ async fn standbys_name_the_active_controller() {
 
 /// K12: one id, one broker.
 #[tokio::test]
-#[ignore = "nodes do not form clusters yet"]
 async fn a_second_broker_of_one_id_is_refused() {
     let cluster = Cluster::shared().await;
     let picture = cluster.healed().await;
@@ -131,7 +128,6 @@ async fn a_second_broker_of_one_id_is_refused() {
 
 /// R9: epochs that are old, replicas that are none.
 #[tokio::test]
-#[ignore = "nodes do not form clusters yet"]
 async fn changes_of_an_isr_are_checked_one_by_one() {
     let cluster = Cluster::shared().await;
     let topic = cluster.server(1).await.new_name("isr");
@@ -218,7 +214,6 @@ async fn first_refusal(
 
 /// R1, R9, K21: a follower that is old, foreign or mistaken.
 #[tokio::test]
-#[ignore = "nodes do not form clusters yet"]
 async fn followers_that_cannot_be_are_refused() {
     let cluster = Cluster::shared().await;
     let topic = cluster.server(1).await.new_name("followed");

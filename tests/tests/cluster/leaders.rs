@@ -6,7 +6,7 @@ use troupe_proto::log::v1::{
 };
 use troupe_proto::v1::ErrorReason::*;
 use troupe_proto::v1::{Acks, ErrorDetail};
-use troupe_tests::{Cluster, Sample, batch_of, partition_of};
+use troupe_tests::{Cluster, Sample, Server, batch_of, eventually_or_why, partition_of};
 
 /// P21: who leads, where, in which epoch.
 #[track_caller]
@@ -19,14 +19,23 @@ fn assert_hint(detail: &Option<ErrorDetail>, cluster: &Cluster, leader: i32) {
     assert!(detail.surely_not_done && detail.retriable && detail.refresh_metadata, "{detail:?}");
 }
 
+/// Waits until the node has taken up that it leads.
+async fn led(server: &Server, topic: &str) {
+    eventually_or_why("the leader leads", async || {
+        let result = server.produce(topic, 0, batch_of(&[Sample::of("first", 1)]), Acks::All).await;
+        result.error.map_or(Ok(()), |error| Err(format!("{error:?}")))
+    })
+    .await;
+}
+
 /// R1, P21.
 #[tokio::test]
-#[ignore = "nodes do not form clusters yet"]
 async fn only_the_leader_serves_and_the_others_say_who_it_is() {
     const LEADER: i32 = 2;
     let cluster = Cluster::shared().await;
     let topic = cluster.server(1).await.new_name("led");
     topic_on(&cluster, &topic, &[LEADER, 3], &[]).await;
+    led(&cluster.server(LEADER).await, &topic).await;
     // One follower, and one node without a replica.
     for node in cluster.ids() {
         let server = cluster.server(node).await;
@@ -58,12 +67,12 @@ async fn only_the_leader_serves_and_the_others_say_who_it_is() {
 
 /// R1: a client that knows of a newer leader than the broker itself is told to come again.
 #[tokio::test]
-#[ignore = "nodes do not form clusters yet"]
 async fn an_epoch_that_is_not_known_yet_is_refused() {
     let cluster = Cluster::shared().await;
     let topic = cluster.server(1).await.new_name("epoch");
     topic_on(&cluster, &topic, &[1, 2, 3], &[]).await;
     let server = cluster.server(1).await;
+    led(&server, &topic).await;
     let produce = async |leader_epoch| {
         let one = PartitionProduce {
             partition: Some(partition_of(&topic, 0)),

@@ -8,7 +8,6 @@ use troupe_tests::Cluster;
 
 /// R28, R31, R32: leaders are spread, and whoever is there is in sync before anything was written.
 #[tokio::test]
-#[ignore = "nodes do not form clusters yet"]
 async fn a_new_topic_is_spread_over_all_nodes_and_in_sync() {
     const PARTITIONS: i32 = 6;
     let cluster = Cluster::shared().await;
@@ -29,7 +28,6 @@ async fn a_new_topic_is_spread_over_all_nodes_and_in_sync() {
 }
 
 #[tokio::test]
-#[ignore = "nodes do not form clusters yet"]
 async fn replicas_may_be_chosen() {
     let cluster = Cluster::shared().await;
     let name = cluster.server(1).await.new_name("chosen");
@@ -41,7 +39,6 @@ async fn replicas_may_be_chosen() {
 }
 
 #[tokio::test]
-#[ignore = "nodes do not form clusters yet"]
 async fn what_cannot_be_placed_is_refused() {
     let cluster = Cluster::shared().await;
     for node in cluster.ids() {
