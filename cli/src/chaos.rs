@@ -20,10 +20,11 @@ use troupe_proto::chaos::v1alpha1::{Fault as WireFault, InjectFaultRequest, Kill
 #[command(after_help = "Examples:\n  \
     troupe chaos kill '*/partition/orders/*' --every 2s --time-limit 1m\n  \
     troupe chaos kill,panic,pause '*' --count 100 --every 200ms --seed 42\n  \
-    troupe chaos pause 'node/1/controller' --for 5s\n  \
+    troupe chaos kill 'node/*/controller'\n  \
+    troupe chaos pause '*/partition/orders/0' --for 5s\n  \
     troupe chaos drop-replies '*/partition/orders/0' --for 10s --probability 0.1\n\
-    `troupe actor tree` shows the addresses. The nodes must have been started with chaos.enable=true, as by\n\
-    `troupe dev`.")]
+    `troupe actor tree` shows the addresses: of partitions, controllers and replication streams, of which the\n\
+    last two can only be killed. The nodes must have been started with chaos.enable=true, as by `troupe dev`.")]
 pub struct Chaos {
     /// What to do; with several, each time one of them is drawn
     #[arg(value_enum, value_name = "FAULT", value_delimiter = ',', required = true)]
@@ -88,7 +89,8 @@ pub async fn run(global: &Global, chaos: Chaos) -> Result<(), Failure> {
     let seed = chaos.seed.unwrap_or_else(rand::random);
     let mut draw = Draw::new(seed, &chaos.pattern);
     let mut report = Report::new(seed, &chaos.pattern);
-    let targets = targets(&client, &draw).await.during(|| "cannot list the actors".to_owned())?;
+    let targets =
+        targets(&client, &chaos, &draw).await.during(|| "cannot list the actors".to_owned())?;
     if targets.is_empty() {
         let cause = format!("no actor that can fail has an address like `{}`", chaos.pattern);
         return Err(Failure::new(Exit::NotFound, "", cause)
@@ -121,9 +123,10 @@ async fn inject_all(
         }
         let begun = Instant::now();
         // Anew each time: leaders move, nodes come and go.
-        let targets = targets(client, draw).await.unwrap_or_default();
-        if let Some((fault, address)) = draw.one(&chaos.faults, &targets) {
-            let seed = draw.seed_of_fault();
+        let targets = targets(client, chaos, draw).await.unwrap_or_default();
+        let drawn = draw.one(&chaos.faults, &targets);
+        let seed = draw.seed_of_fault();
+        if let Some((fault, address)) = drawn {
             let injected = inject(client, chaos, fault, &address, seed).await;
             if global.progress() {
                 eprintln!("{:>8}  {injected}", show_duration(started.elapsed()));
@@ -137,14 +140,29 @@ async fn inject_all(
     Ok(())
 }
 
-/// The addresses that match, of actors that can fail.
-async fn targets(client: &Client, draw: &Draw) -> Result<Vec<String>, ClientError> {
+/// An actor that matches.
+struct Target {
+    address: String,
+    partition: bool,
+}
+
+impl Target {
+    /// Every actor can die; partitions alone can be made to misbehave.
+    fn suffers(&self, fault: Fault) -> bool {
+        self.partition || matches!(fault, Fault::Kill | Fault::Panic)
+    }
+}
+
+/// Those that match and can suffer one of the faults.
+async fn targets(client: &Client, chaos: &Chaos, draw: &Draw) -> Result<Vec<Target>, ClientError> {
     let actors = of_all_nodes(client, "").await?;
-    let can_fail = actors.into_iter().filter(|actor| {
+    let matching = actors.into_iter().filter(|actor| {
         // Nodes and supervisors are what brings the others back.
         !matches!(actor.kind.as_str(), "node" | "supervisor") && draw.matches(&actor.address)
     });
-    Ok(can_fail.map(|actor| actor.address).collect())
+    let targets = matching
+        .map(|actor| Target { partition: actor.kind == "partition", address: actor.address });
+    Ok(targets.filter(|target| chaos.faults.iter().any(|fault| target.suffers(*fault))).collect())
 }
 
 /// Returns when the actor serves again.

@@ -1,6 +1,6 @@
 //! Which fault hits whom: nothing but the seed and the actors that are there decide.
 
-use super::Fault;
+use super::{Fault, Target};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -14,13 +14,14 @@ impl Draw {
         Draw { random: StdRng::seed_from_u64(seed), pattern: pattern.chars().collect() }
     }
 
-    /// One of the faults for one of the addresses. None: there is nobody.
-    pub fn one(&mut self, faults: &[Fault], addresses: &[String]) -> Option<(Fault, String)> {
-        // Both are drawn always, so that one missing address does not change all that follows.
+    /// One of the faults, for one of those that can suffer it. None: there is nobody.
+    pub fn one(&mut self, faults: &[Fault], targets: &[Target]) -> Option<(Fault, String)> {
+        // Both are drawn always, so that one missing actor does not change all that follows.
         let fault = self.random.random::<u32>() as usize;
-        let address = self.random.random::<u32>() as usize;
+        let target = self.random.random::<u32>() as usize;
         let fault = *faults.get(fault.checked_rem(faults.len())?)?;
-        Some((fault, addresses.get(address.checked_rem(addresses.len())?)?.clone()))
+        let able: Vec<&Target> = targets.iter().filter(|target| target.suffers(fault)).collect();
+        Some((fault, able.get(target.checked_rem(able.len())?)?.address.clone()))
     }
 
     /// For the node that carries out the fault.
@@ -84,14 +85,17 @@ mod tests {
 
     #[test]
     fn the_same_seed_draws_the_same() {
-        let addresses: Vec<String> = (0..10).map(|number| number.to_string()).collect();
+        let target = |number: i32| Target { address: number.to_string(), partition: number > 5 };
+        let targets: Vec<Target> = (0..10).map(target).collect();
         let faults = [Fault::Kill, Fault::Pause];
         let run = |seed| {
             let mut draw = Draw::new(seed, "*");
-            (0..20).map(|_| draw.one(&faults, &addresses)).collect::<Vec<_>>()
+            (0..20).map(|_| draw.one(&faults, &targets)).collect::<Vec<_>>()
         };
         assert_eq!(run(7), run(7));
         assert_ne!(run(7), run(8));
+        let paused = run(7).into_iter().flatten().filter(|(fault, _)| *fault == Fault::Pause);
+        assert!(paused.into_iter().all(|(_, address)| address.parse::<i32>().unwrap() > 5));
         assert_eq!(Draw::new(7, "*").one(&faults, &[]), None);
     }
 }

@@ -97,7 +97,8 @@ impl Report {
         match last {
             None => Ok(()),
             Some(error) => {
-                let cause = format!("{failed} faults failed, the last one with: {error}");
+                let all = self.faults.len();
+                let cause = format!("{failed} of {all} faults failed, the last one with: {error}");
                 Err(Failure::new(Exit::Failed, "", cause))
             }
         }
