@@ -245,8 +245,12 @@ async fn keep(context: Arc<Context>, state: Arc<State>) {
             learn(&context, candidate, &error);
             if matches!(error.code, ErrorCode::StaleBrokerEpoch | ErrorCode::BrokerNotRegistered) {
                 tracing::warn!(%error, "registering anew");
-                if let Err(error) = register(&context, &state, None).await {
-                    tracing::error!(%error, "this broker cannot be registered any more");
+                match register(&context, &state, None).await {
+                    // Leaders know this broker by its epoch.
+                    Ok(_) => context.replicators.iter().for_each(|replicator| replicator.renew()),
+                    Err(error) => {
+                        tracing::error!(%error, "this broker cannot be registered any more");
+                    }
                 }
             }
         }

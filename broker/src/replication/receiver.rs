@@ -181,6 +181,11 @@ impl Replicator {
         standing.inspect(|stream| stream.killed.cancel()).is_some()
     }
 
+    /// Every stream breaks and is opened again, under the broker epoch of then.
+    pub fn renew(&self) {
+        self.lock().streams.values().for_each(|stream| stream.killed.cancel());
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a fixture that cannot be set up fails its test")]
 
 mod any_node;
+mod roles;
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
@@ -31,12 +32,21 @@ fn free_address() -> SocketAddr {
 
 impl Cluster {
     async fn start(count: i32) -> Cluster {
+        let both: Vec<_> = (1..=count).map(|id| (id, "broker,controller")).collect();
+        Self::start_as(&both).await
+    }
+
+    /// Nodes with their roles.
+    async fn start_as(nodes: &[(i32, &str)]) -> Cluster {
         let directory = tempfile::tempdir().unwrap();
-        let controls: Vec<_> = (1..=count).map(|id| (id, free_address())).collect();
+        let controllers = nodes.iter().filter(|(_, roles)| roles.contains("controller"));
+        let controls: BTreeMap<_, _> = controllers.map(|(id, _)| (*id, free_address())).collect();
         let voters: Vec<_> = controls.iter().map(|(id, at)| format!("{id}@{at}")).collect();
         let mut configs = BTreeMap::new();
-        for (id, control) in &controls {
+        for (id, roles) in nodes {
+            let control = controls.get(id).copied().unwrap_or_else(free_address);
             let set = [
+                format!("process.roles={roles}"),
                 format!("node.id={id}"),
                 "cluster.id=test".to_owned(),
                 format!("controller.quorum.voters={}", voters.join(",")),
@@ -52,8 +62,8 @@ impl Cluster {
             configs.insert(*id, NodeConfig::load(None, [], &set).unwrap());
         }
         let mut cluster = Cluster { nodes: BTreeMap::new(), configs, _directory: directory };
-        for id in 1..=count {
-            cluster.start_node(id).await;
+        for (id, _) in nodes {
+            cluster.start_node(*id).await;
         }
         for node in cluster.nodes.values() {
             node.ready().await.unwrap();
