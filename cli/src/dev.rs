@@ -148,7 +148,7 @@ fn tell(output: &Output, cluster: &Cluster, data: &Data, started: Instant) -> Re
          {nodes}  data    {} ({})\n\n\
          Type next, in another terminal:\n\n  \
          troupe topic create orders -p 6{server}\n  \
-         seq 1000000 | troupe produce orders{server}\n  \
+         seq 1000000 | troupe produce orders --rate 20k{server}\n  \
          troupe partition list orders --watch{server}    # in a third one, to see what happens next\n  \
          troupe actor kill --leader orders:0{server}\n  \
          troupe node drain 3{server}\n  \

@@ -6,6 +6,7 @@
 
 mod deliveries;
 mod input;
+mod pace;
 mod report;
 mod settings;
 mod template;
@@ -13,10 +14,12 @@ mod template;
 use crate::failure::{During, Exit, Failure};
 use crate::format::{HeaderRef, Input};
 use crate::global::Global;
+use crate::quantity::parse_count;
 use crate::timestamp;
 use clap::Args;
 use deliveries::Deliveries;
 use input::{Block, Blocks};
+use pace::Pace;
 use report::Report;
 pub use settings::Settings;
 use std::path::PathBuf;
@@ -32,6 +35,7 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 #[command(after_help = "Examples:\n  \
     echo 'hello, world' | troupe produce greetings\n  \
     troupe produce logs access.log error.log --compression zstd\n  \
+    troupe produce logs access.log --rate 1000\n  \
     troupe produce users -K : < users.txt                 # key:value lines\n  \
     troupe produce users -f '%k\\t%v\\n' < users.tsv        # the same with a format\n  \
     troupe produce frames -f '%V{big32}%v' < frames.bin   # records with their length in front\n  \
@@ -61,6 +65,9 @@ pub struct Produce {
     /// A key or value that reads so is null
     #[arg(long, value_name = "TEXT")]
     null_marker: Option<String>,
+    /// Records per second [default: as many as go]
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    rate: Option<u64>,
     #[command(flatten)]
     settings: Settings,
 }
@@ -82,6 +89,7 @@ pub async fn run(global: &Global, produce: Produce) -> Result<(), Failure> {
         deliveries: Deliveries::default(),
         blocks,
         pending: Vec::new(),
+        pace: produce.rate.filter(|rate| *rate > 0).map(Pace::new),
     };
     let mut interrupted = false;
     let pumped = tokio::select! {
@@ -134,6 +142,7 @@ struct Pump {
     blocks: Blocks,
     /// The record that the last block began.
     pending: Vec<u8>,
+    pace: Option<Pace>,
 }
 
 impl Pump {
@@ -243,7 +252,15 @@ impl Pump {
         Ok(())
     }
 
-    async fn send(&mut self, line: &Line<'_>, now: i64) {
+    async fn send(&mut self, line: &Line<'_>, mut now: i64) {
+        if let Some(pause) = self.pace.as_mut().and_then(Pace::next) {
+            self.deliveries.settle_ready();
+            self.report.progress(&self.deliveries);
+            tokio::time::sleep(pause).await;
+        }
+        if self.pace.is_some() {
+            now = timestamp::now_ms();
+        }
         let template = &self.template;
         let mut headers = Vec::new();
         if !(template.headers.is_empty() && line.headers.is_empty()) {
