@@ -135,7 +135,6 @@ fn tell(output: &Output, cluster: &Cluster, data: &Data, started: Instant) -> Re
         });
         return output.print(&format!("{line}\n"));
     }
-    let server = server_flag(&servers[0]);
     let mut nodes = String::new();
     for node in cluster.describe() {
         nodes += &format!(
@@ -147,20 +146,25 @@ fn tell(output: &Output, cluster: &Cluster, data: &Data, started: Instant) -> Re
         "troupe dev is ready: {} nodes ({}); Ctrl-C stops them\n\n\
          {nodes}  data    {} ({})\n\n\
          Type next, in another terminal:\n\n  \
-         troupe topic create orders -p 6{server}\n  \
-         seq 1000000 | troupe produce orders --rate 20k{server}\n  \
-         troupe partition list orders --watch{server}    # in a third one, to see what happens next\n  \
-         troupe actor kill --leader orders:0{server}\n  \
-         troupe node drain 3{server}\n  \
-         troupe consume orders --from-beginning --until-end{server} | wc -l\n\n\
-         Type here:\n\n  \
+         export TROUPE_SERVER={}\n  \
+         troupe topic create orders -p 6\n  \
+         seq 1000000 | troupe produce orders --rate 20k\n\n\
+         In a third one, with the same TROUPE_SERVER, while that goes on:\n\n  \
+         troupe partition list orders --watch\n  \
+         troupe actor kill --leader orders:0\n  \
+         troupe node drain 3\n  \
+         troupe node resume 3\n\n\
+         Here:\n\n  \
          kill 2     node 2 is gone, as with kill -9\n  \
          start 2    it comes back\n  \
-         help       the rest\n\n",
+         help       the rest\n\n\
+         And in the end, to see that nothing is missing:\n\n  \
+         troupe consume orders --from-beginning --until-end | wc -l\n\n",
         servers.len(),
         show_duration(started.elapsed()),
         data.dir.display(),
         data.fate,
+        servers.join(","),
     ))
 }
 

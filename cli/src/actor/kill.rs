@@ -78,10 +78,20 @@ async fn kill_address(
     mode: Mode,
 ) -> Result<(), Failure> {
     let what = || format!("cannot kill {address}");
-    let admin = match node_of(address) {
-        Some(node) => client.admin_of(node).await.during(what)?,
-        None => client.admin(),
+    let Some(node) = node_of(address) else {
+        return Err(Failure::new(
+            Exit::NotFound,
+            what(),
+            "an address begins with `node/`, and its number",
+        )
+        .with_hint("`troupe actor tree` shows the addresses"));
     };
+    let cluster = client.describe_cluster().await.during(what)?;
+    if !cluster.nodes.iter().any(|known| known.node_id == node.0) {
+        return Err(Failure::new(Exit::NotFound, what(), format!("there is no node {node}"))
+            .with_hint("`troupe node list` shows the nodes"));
+    }
+    let admin = client.admin_of(node).await.during(what)?;
     let answer = admin.kill_actor(address, mode.into()).await.during(what)?;
     let view = json!({
         "address": address, "recoveryMicros": answer.recovery_micros, "restarts": answer.restarts,
@@ -118,6 +128,11 @@ async fn kill_leader(
 ) -> Result<(), Failure> {
     let Partition { topic, number } = partition;
     let what = || format!("cannot kill the leader of {topic}:{number}");
+    let there = client.topic(topic).await.during(what)?.partitions.len();
+    if *number as usize >= there {
+        let cause = format!("there is no partition {number}; the topic has 0 to {}", there - 1);
+        return Err(Failure::new(Exit::NotFound, what(), cause));
+    }
     let before = leader(client, partition).await.during(what)?.ok_or_else(|| {
         Failure::new(Exit::Failed, what(), "nobody leads it")
             .with_hint(format!("`troupe partition list {topic}` shows who is in sync"))

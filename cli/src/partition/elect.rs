@@ -128,6 +128,10 @@ async fn ask(client: &Client, wanted: &[TopicPartitions]) -> Result<(), Failure>
     confirm(what, &question, "`troupe partition elect --unclean --yes ..`")
 }
 
+fn number_if(told: bool, number: impl ToString) -> String {
+    if told { number.to_string() } else { String::new() }
+}
+
 fn table(results: &[ResultView]) -> Table {
     let mut table = Table::new(&[
         text("TOPIC"),
@@ -140,9 +144,10 @@ fn table(results: &[ResultView]) -> Table {
     for result in results {
         table.row(vec![
             result.topic.clone(),
-            result.partition.to_string(),
-            result.leader_id.map_or_else(|| "none".to_owned(), |id| id.to_string()),
-            result.leader_epoch.to_string(),
+            // A topic that is not there has no partitions.
+            number_if(result.partition >= 0, result.partition),
+            result.leader_id.map_or_else(String::new, |id| id.to_string()),
+            number_if(result.leader_id.is_some(), result.leader_epoch),
             result.outcome.to_owned(),
             result.message.clone(),
         ]);
