@@ -43,7 +43,8 @@ impl From<Error> for Status {
 
 impl From<Status> for Error {
     /// What a failed call means. Without our own detail (a broken connection, a proxy's answer) the
-    /// outcome is unknown, unless the code itself says that nothing was tried.
+    /// outcome is unknown, unless the code itself says that nothing was tried. The code of a connection that
+    /// broke is made up here, and says nothing: HTTP/2's "calm down" would be RESOURCE_EXHAUSTED.
     fn from(status: Status) -> Self {
         if let Ok(details) = tonic_types::pb::Status::decode(status.details()) {
             let detail = details.details.iter().find(|any| any.type_url == DETAIL_TYPE);
@@ -51,7 +52,9 @@ impl From<Status> for Error {
                 return detail.into();
             }
         }
+        let broken = std::error::Error::source(&status).is_some();
         let code = match status.code() {
+            _ if broken => ErrorCode::OutcomeUnknown,
             Code::InvalidArgument | Code::OutOfRange | Code::Unimplemented => {
                 ErrorCode::InvalidRequest
             }
@@ -73,5 +76,22 @@ impl From<Status> for Error {
             error.facts.extend(info.metadata);
         }
         error
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+    use std::sync::Arc;
+
+    /// A peer that resets a connection with ENHANCE_YOUR_CALM may have done what was asked.
+    #[test]
+    fn a_connection_that_broke_tells_no_outcome() {
+        let answered = Status::resource_exhausted("slower");
+        assert_eq!(Error::from(answered.clone()).code, ErrorCode::Throttled);
+        let mut broken = answered;
+        broken.set_source(Arc::new(io::Error::from(io::ErrorKind::ConnectionReset)));
+        assert_eq!(Error::from(broken).code, ErrorCode::OutcomeUnknown);
     }
 }
