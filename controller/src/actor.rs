@@ -203,7 +203,7 @@ impl ControllerActor {
         match (&mut self.state, result) {
             (State::CatchingUp { barrier }, Ok(())) if *barrier == number => self.activate(ctx),
             (State::CatchingUp { barrier }, Err(error)) if *barrier == number => {
-                tracing::warn!(%error, "could not catch up with the metadata log");
+                tracing::debug!(%error, "could not catch up with the metadata log");
                 // A leader that nobody follows knows no other to send its callers to.
                 let Leadership { leader, here, .. } = *self.log.leadership().borrow();
                 self.state = State::Standby { leader: leader.filter(|_| !here) };
