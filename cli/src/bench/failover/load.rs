@@ -91,6 +91,11 @@ impl Load {
         lock(&self.partitions[partition]).acks.last().map(|ack| ack.at)
     }
 
+    /// Whether every partition has had an acknowledgement since then.
+    pub fn flows_since(&self, moment: Instant) -> bool {
+        (0..self.partitions.len()).all(|partition| self.last_ack(partition) > Some(moment))
+    }
+
     /// Stops sending, waits until everything is answered, and gives what came of it, by partition.
     pub async fn finish(self) -> Result<Vec<Sent>, ClientError> {
         self.stop.store(true, Ordering::Relaxed);

@@ -1,4 +1,5 @@
-//! One fault after the other; each begins when all replicas are in sync and every leader is the preferred one.
+//! One fault after the other; each begins when all replicas are in sync, every leader is the preferred one and
+//! every partition takes records.
 
 use super::Kind;
 use super::load::Load;
@@ -140,6 +141,7 @@ impl Rounds {
         load: &Load,
     ) -> Result<Fault, Failure> {
         let (partitions, controller) = self.all_well(topic).await?;
+        self.wait_until_flowing(load).await?;
         sleep(Duration::from_millis(rand::random_range(0..LARGEST_DELAY_MS))).await;
         if kind == Kind::Controller {
             return self.lose_controller(topic, &partitions, controller, round).await;
@@ -185,6 +187,20 @@ impl Rounds {
             }
             sleep(LOOK_INTERVAL).await;
         }
+    }
+
+    /// Until the producer has got over the fault before, on every partition.
+    async fn wait_until_flowing(&self, load: &Load) -> Result<(), Failure> {
+        let well_since = Instant::now();
+        while !load.flows_since(well_since) {
+            if well_since.elapsed() > PATIENCE {
+                let what = format!("the cluster has been well for {PATIENCE:?}");
+                let cause = "there is a partition on which nothing is acknowledged";
+                return Err(Failure::new(Exit::Failed, what, cause));
+            }
+            sleep(LOOK_INTERVAL).await;
+        }
+        Ok(())
     }
 
     /// Gives the moment before it.
