@@ -77,6 +77,10 @@ impl History {
         self.outcomes.values().filter(|outcome| **outcome == Outcome::Refused).count()
     }
 
+    fn has_answer(&self, place: usize) -> bool {
+        self.outcomes.get(&place).is_some_and(|outcome| *outcome != Outcome::Unknown)
+    }
+
     /// Compares with everything that the partition holds, from its first record to its last.
     pub fn judge(&self, stored: &[Stored]) -> Anomalies {
         let places = self.places();

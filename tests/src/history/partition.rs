@@ -12,6 +12,9 @@ pub enum Promise {
     Durable,
     /// acks=1: it may be lost with the leader. It may not come twice, elsewhere or in another order.
     LeaderOnly,
+    /// acks=all, and each record is sent after the answer to the one before, by way of whichever node: what was
+    /// acknowledged stays, but a record without an answer may come after later ones.
+    OneByOne,
 }
 
 /// See the module. Values are unique over all producers.
@@ -101,8 +104,10 @@ impl PartitionHistory {
         }
         let judged = self.producers.iter().zip(own).map(|((promise, history), own)| {
             let mut anomalies = history.judge_own(&own);
-            if *promise == Promise::LeaderOnly {
-                anomalies.lost.clear();
+            match promise {
+                Promise::Durable => {}
+                Promise::LeaderOnly => anomalies.lost.clear(),
+                Promise::OneByOne => anomalies.reordered.retain(|place| history.has_answer(*place)),
             }
             anomalies
         });
@@ -191,6 +196,25 @@ mod tests {
         assert_eq!(history().seen(), 3);
         assert_eq!(history().producers().map(History::refused).sum::<usize>(), 1);
         assert_eq!(history().undelivered(), 1);
+    }
+
+    #[test]
+    fn a_record_without_an_answer_may_come_late() {
+        let judge = |promise, answered: &[(usize, u64)]| {
+            let mut history = PartitionHistory::default();
+            let producer = history.add_producer(promise);
+            for value in ["a", "b", "c"] {
+                history.sending(producer, value.into());
+            }
+            for &(place, offset) in answered {
+                history.answered(producer, place, Outcome::Acknowledged(offset));
+            }
+            let stored = [(0, b"b".to_vec()), (1, b"a".to_vec()), (2, b"c".to_vec())];
+            history.judge(&stored).producers[0].reordered.clone()
+        };
+        assert_eq!(judge(Promise::Durable, &[(1, 0), (2, 2)]), [0]);
+        assert!(judge(Promise::OneByOne, &[(1, 0), (2, 2)]).is_empty());
+        assert_eq!(judge(Promise::OneByOne, &[(0, 1), (1, 0), (2, 2)]), [0]);
     }
 
     /// A checker that finds nothing checks nothing.

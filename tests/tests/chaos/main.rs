@@ -55,10 +55,10 @@ async fn run(seed: u64, length: Duration, senders: &[Sender]) -> (Verdict, Fault
     (verdict, faults, finished)
 }
 
-/// Three that are sure of what they are told, one that is not.
+/// Three that are sure of what they are told, one that is not, and one without an SDK.
 fn senders() -> Vec<Sender> {
     let mut senders = vec![Sender::durable(); 3];
-    senders.push(Sender::leader_only());
+    senders.extend([Sender::leader_only(), Sender::thin()]);
     senders
 }
 
