@@ -2,6 +2,7 @@
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use std::cmp::Ordering;
 use std::sync::OnceLock;
 use std::time::Duration;
 use troupe_proto::error::Error;
@@ -27,11 +28,22 @@ pub struct NodeMetrics {
     flush_seconds: Histogram,
     produce_seconds: Histogram,
     pub actor_restarts: Counter,
+    isr_shrinks: Counter,
+    isr_expands: Counter,
     pub topics: Gauge,
+    /// Replicas of this node.
     pub partitions: Gauge,
+    pub led_partitions: Gauge,
+    /// Without a leader that serves.
     pub offline_partitions: Gauge,
+    /// Of those led here.
     pub under_replicated_partitions: Gauge,
+    /// Of those led here: acks=all is refused.
+    pub under_min_isr_partitions: Gauge,
+    /// Records that the slowest follower of a partition led here has not been sent.
+    pub replication_lag: Gauge,
     pub active_controller: Gauge,
+    pub fenced_brokers: Gauge,
 }
 
 impl NodeMetrics {
@@ -43,13 +55,19 @@ impl NodeMetrics {
             flush_seconds: histogram!("troupe_log_flush_seconds", "node" => label()),
             produce_seconds: histogram!("troupe_produce_seconds", "node" => label()),
             actor_restarts: counter!("troupe_actor_restarts_total", "node" => label()),
+            isr_shrinks: counter!("troupe_isr_shrinks_total", "node" => label()),
+            isr_expands: counter!("troupe_isr_expands_total", "node" => label()),
             topics: gauge!("troupe_topics", "node" => label()),
             partitions: gauge!("troupe_partitions", "node" => label()),
+            led_partitions: gauge!("troupe_led_partitions", "node" => label()),
             offline_partitions: gauge!("troupe_offline_partitions", "node" => label()),
             under_replicated_partitions: gauge!(
                 "troupe_under_replicated_partitions", "node" => label()
             ),
+            under_min_isr_partitions: gauge!("troupe_under_min_isr_partitions", "node" => label()),
+            replication_lag: gauge!("troupe_replication_lag_records", "node" => label()),
             active_controller: gauge!("troupe_active_controller", "node" => label()),
+            fenced_brokers: gauge!("troupe_fenced_brokers", "node" => label()),
             node,
         }
     }
@@ -68,6 +86,15 @@ impl NodeMetrics {
             produce_seconds: self.produce_seconds.clone(),
             node: self.node.clone(),
             topic,
+        }
+    }
+
+    /// The ISR of a partition led here was changed, by so many members.
+    pub fn isr_changed(&self, before: usize, after: usize) {
+        match after.cmp(&before) {
+            Ordering::Less => self.isr_shrinks.increment(1),
+            Ordering::Greater => self.isr_expands.increment(1),
+            Ordering::Equal => {}
         }
     }
 

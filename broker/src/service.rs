@@ -20,6 +20,7 @@ pub use event_bus::EventBus;
 pub use health::health;
 pub use log::LogService;
 pub use metadata::Metadata;
+pub use partitions::{is_under_min_isr, is_under_replicated};
 pub use topics::Topics;
 
 use troupe_proto::error::{Error, ErrorCode};

@@ -44,6 +44,8 @@ pub struct Board {
     leading: AtomicU64,
     /// Whether the replica serves clients.
     leads: AtomicBool,
+    /// Records that the slowest follower has not been sent; of a leader.
+    lag: AtomicU64,
     /// Rung when the high watermark advances, or the state or the role changes.
     bell: Notify,
 }
@@ -65,6 +67,7 @@ impl Board {
             used: AtomicBool::new(false),
             leading: AtomicU64::new(0),
             leads: AtomicBool::new(false),
+            lag: AtomicU64::new(0),
             bell: Notify::new(),
         }
     }
@@ -161,6 +164,15 @@ impl Board {
     pub fn take_leading(&self) -> Option<LeaderEpoch> {
         let told = self.leading.swap(0, Ordering::AcqRel);
         told.checked_sub(1).and_then(|epoch| u32::try_from(epoch).ok()).map(LeaderEpoch)
+    }
+
+    /// Records that the slowest follower had not been sent when one reported last.
+    pub fn lag(&self) -> u64 {
+        self.lag.load(Ordering::Relaxed)
+    }
+
+    pub fn publish_lag(&self, lag: u64) {
+        self.lag.store(lag, Ordering::Relaxed);
     }
 
     pub fn set_dirty(&self) {

@@ -93,6 +93,7 @@ impl Handler<FollowerReport> for PartitionActor {
         let session = stream.session;
         let mut effects = Effects::new();
         self.replica.on_follower_end(now(), node, session, end, &mut effects);
+        self.board.publish_lag(self.followers.lag(self.replica.log_end()));
         self.perform(effects, ctx);
     }
 }
@@ -117,6 +118,7 @@ impl Handler<IsrAnswer> for PartitionActor {
         let after = self.replica.isr().map_or(0, <[NodeId]>::len);
         if before != after && after > 0 {
             tracing::info!(partition = %self.board, before, after, "the ISR changed");
+            self.shared.metrics.isr_changed(before, after);
         }
         self.perform(effects, ctx);
     }

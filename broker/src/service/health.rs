@@ -1,10 +1,14 @@
-//! `grpc.health.v1`: `live` as long as the process answers, `ready` while the cluster counts on this broker.
+//! `grpc.health.v1`: `live` as long as the process answers, `ready` while the cluster counts on this broker, or
+//! while a node without partitions knows who decides.
 
 use crate::context::Context;
 use std::sync::Arc;
+use tokio::sync::watch::{self, error::RecvError};
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::server::HealthReporter;
+use troupe_controller::ControllerHandle;
+use troupe_controller::metadata_log::Leadership;
 
 /// The health service. `ready` follows the image: registered, not fenced, not on its way out.
 pub async fn health(context: &Arc<Context>) -> HealthServer<impl Health + use<>> {
@@ -16,9 +20,13 @@ pub async fn health(context: &Arc<Context>) -> HealthServer<impl Health + use<>>
 }
 
 fn is_ready(context: &Context) -> bool {
-    let image = context.image.borrow();
-    image.broker(context.node_id).is_some_and(|broker| broker.is_active())
-        && !context.shutdown.is_cancelled()
+    let counted_on = if context.config.is_broker() {
+        let image = context.image.borrow();
+        image.broker(context.node_id).is_some_and(|broker| broker.is_active())
+    } else {
+        context.control.controller_id().is_some()
+    };
+    counted_on && !context.shutdown.is_cancelled()
 }
 
 async fn set_ready(reporter: &HealthReporter, ready: bool) {
@@ -28,9 +36,11 @@ async fn set_ready(reporter: &HealthReporter, ready: bool) {
 
 async fn follow(context: Arc<Context>, reporter: HealthReporter) {
     let mut images = context.image.clone();
+    let mut leadership = context.control.local().map(ControllerHandle::leadership);
     let mut told = None;
     loop {
         images.mark_unchanged();
+        leadership.iter_mut().for_each(watch::Receiver::mark_unchanged);
         let ready = is_ready(&context);
         if told != Some(ready) {
             set_ready(&reporter, ready).await;
@@ -38,8 +48,17 @@ async fn follow(context: Arc<Context>, reporter: HealthReporter) {
         }
         tokio::select! {
             changed = images.changed() => if changed.is_err() { break },
+            changed = news(&mut leadership) => if changed.is_err() { break },
             () = context.shutdown.cancelled() => break,
         }
     }
     set_ready(&reporter, false).await;
+}
+
+/// Another controller is active.
+async fn news(leadership: &mut Option<watch::Receiver<Leadership>>) -> Result<(), RecvError> {
+    match leadership {
+        Some(leadership) => leadership.changed().await,
+        None => std::future::pending().await,
+    }
 }

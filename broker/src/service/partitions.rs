@@ -9,12 +9,12 @@ use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{NodeId, PartitionId, PartitionKey};
 
 /// Whether some replica is not in sync.
-pub(crate) fn is_under_replicated(partition: &Partition) -> bool {
+pub fn is_under_replicated(partition: &Partition) -> bool {
     partition.isr.len() < partition.replicas.len()
 }
 
 /// Whether fewer are in sync than acks=all asks for.
-pub(crate) fn is_under_min_isr(topic: &Topic, partition: &Partition) -> bool {
+pub fn is_under_min_isr(topic: &Topic, partition: &Partition) -> bool {
     let min_isr = topic.config.min_insync_replicas as usize;
     partition.isr.len() < min_isr.min(partition.replicas.len())
 }
