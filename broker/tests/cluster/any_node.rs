@@ -33,7 +33,7 @@ fn record(value: &str, partition: i32) -> Record {
 }
 
 impl Cluster {
-    async fn create(&self, through: i32, topic: &str, partitions: i32) -> Result<(), Error> {
+    pub(super) async fn create(&self, through: i32, topic: &str, partitions: i32) -> Result<(), Error> {
         let request = CreateTopicRequest {
             name: topic.to_owned(),
             partitions: Some(partitions),
