@@ -14,6 +14,8 @@ mod verdict;
 mod workload;
 
 use nemesis::{Faults, torment};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use schedule::Schedule;
 use std::time::Duration;
 use troupe_tests::{Cluster, seed};
@@ -32,27 +34,33 @@ async fn run(seed: u64, length: Duration, senders: &[Sender]) -> (Verdict, Fault
     let workload = Workload::start(&cluster, &TOPICS, PARTITIONS, senders, seed).await;
     workload.progress(200).await;
     let faults = torment(&mut cluster, Schedule::new(seed), length, LEAST_FAULTS).await;
-    cluster.healed().await;
-    workload.progress(200).await;
-    let finished = workload.finish(&cluster, seed as usize).await;
-    cluster.healed().await;
-    let mut verdict = Verdict::of(&finished);
-    verdict.add_faults(&faults);
-    for status in cluster.stop().await {
-        if !status.success() {
-            verdict.wrong.push(format!("a node ended with {status} at the last SIGTERM"));
-        }
-    }
-    verdict.compare_replicas(&cluster, &finished);
     let kinds: Vec<_> =
         faults.installed.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
     println!("seed {seed}: {} faults: {}", faults.count(), kinds.join(", "));
     faults.skipped.iter().for_each(|skipped| println!("seed {seed}: skipped {skipped}"));
+    let (mut verdict, finished) = conclude(&mut cluster, workload, seed).await;
+    verdict.add_faults(&faults);
     println!("seed {seed}: {verdict}");
     if !verdict.is_clean() {
         println!("{}", cluster.said());
     }
     (verdict, faults, finished)
+}
+
+/// When all nodes run again: it goes on, then it ends, and everything is looked at.
+async fn conclude(cluster: &mut Cluster, workload: Workload, seed: u64) -> (Verdict, Finished) {
+    cluster.healed().await;
+    workload.progress(200).await;
+    let finished = workload.finish(cluster, seed as usize).await;
+    cluster.healed().await;
+    let mut verdict = Verdict::of(&finished);
+    for status in cluster.stop().await {
+        if !status.success() {
+            verdict.wrong.push(format!("a node ended with {status} at the last SIGTERM"));
+        }
+    }
+    verdict.compare_replicas(cluster, &finished);
+    (verdict, finished)
 }
 
 /// Three that are sure of what they are told, one that is not, and one without an SDK.
@@ -71,6 +79,26 @@ async fn a_short_schedule_leaves_nothing_wrong() {
     assert!(faults.installed.len() >= 3, "seed {seed}: faults of one kind show little: {faults:?}");
     assert!(verdict.compared > 0 && verdict.seen > 0, "seed {seed}: {verdict}");
     canaries::every_damage_is_noticed(&finished);
+}
+
+/// More than a cluster of three is there for: nobody serves, and nothing is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_death_of_all_nodes_at_once_loses_nothing() {
+    const DEATHS: usize = 3;
+    let seed = seed();
+    let mut chance = StdRng::seed_from_u64(seed);
+    let mut cluster = Cluster::start(&[]).await;
+    let workload = Workload::start(&cluster, &TOPICS, PARTITIONS, &senders(), seed).await;
+    for _ in 0..DEATHS {
+        workload.progress(chance.random_range(100..1_000)).await;
+        for node in cluster.ids() {
+            cluster.kill(node);
+        }
+        cluster.heal().await;
+    }
+    let (verdict, _) = conclude(&mut cluster, workload, seed).await;
+    println!("seed {seed}: {verdict}");
+    assert!(verdict.is_clean(), "seed {seed}: {verdict}");
 }
 
 fn from_environment(name: &str, default: u64) -> u64 {
