@@ -347,6 +347,12 @@ impl Cluster {
         .await
     }
 
+    /// How often the nodes, in all their lives, have said something.
+    pub fn times_said(&self, what: &str) -> usize {
+        let lives = self.members.iter().flat_map(|member| &member.said);
+        lives.map(|said| said.so_far().matches(what).count()).sum()
+    }
+
     /// The last lines that each life of each node wrote.
     pub fn said(&self) -> String {
         const LINES: usize = 40;

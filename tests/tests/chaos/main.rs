@@ -52,8 +52,9 @@ async fn conclude(cluster: &mut Cluster, workload: Workload, seed: u64) -> (Verd
     cluster.healed().await;
     workload.progress(200).await;
     let finished = workload.finish(cluster, seed as usize).await;
-    cluster.healed().await;
+    let picture = cluster.healed().await;
     let mut verdict = Verdict::of(&finished);
+    verdict.add_events(cluster, &picture);
     for status in cluster.stop().await {
         if !status.success() {
             verdict.wrong.push(format!("a node ended with {status} at the last SIGTERM"));
@@ -116,6 +117,7 @@ async fn long_schedules_leave_nothing_wrong() {
     let length = Duration::from_secs(from_environment("TROUPE_CHAOS_SECONDS", 60));
     let first = from_environment("TROUPE_CHAOS_SEED", seed());
     let (mut failed, mut acknowledged, mut installed) = (Vec::new(), 0, 0);
+    let (mut elections, mut truncations) = (0, 0);
     for seed in first..first + schedules {
         let (verdict, faults, _) = run(seed, length, &senders()).await;
         if !verdict.is_clean() || faults.count() < LEAST_FAULTS {
@@ -123,7 +125,13 @@ async fn long_schedules_leave_nothing_wrong() {
         }
         acknowledged += verdict.acknowledged;
         installed += faults.count();
+        elections += verdict.elections;
+        truncations += verdict.truncations;
     }
-    println!("{schedules} schedules, {installed} faults, {acknowledged} records acknowledged");
+    println!(
+        "{schedules} schedules, {installed} faults, {elections} elections, {truncations} truncations, \
+         {acknowledged} records acknowledged"
+    );
     assert!(failed.is_empty(), "schedules {failed:?} of {schedules} left something wrong");
+    assert!(elections > 0 && truncations > 0, "nothing had to be survived");
 }

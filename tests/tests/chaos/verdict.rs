@@ -6,7 +6,7 @@ use crate::workload::{Finished, Place};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
-use troupe_tests::{Cluster, History, PartitionAnomalies, ReplicaLog};
+use troupe_tests::{Cluster, History, PartitionAnomalies, Picture, ReplicaLog};
 
 /// Figures and findings of one schedule.
 #[derive(Debug, Default)]
@@ -15,6 +15,10 @@ pub struct Verdict {
     pub acknowledged: usize,
     pub refused: usize,
     pub seen: usize,
+    /// Leaders that were elected, after the first ones.
+    pub elections: u32,
+    /// Times that a replica cut off what its leader did not have.
+    pub truncations: usize,
     /// Bytes of all partitions that were compared between replicas.
     pub compared: usize,
     /// By partition: what the producers' and readers' notes say of what is stored.
@@ -46,6 +50,12 @@ impl Verdict {
             }
         }
         verdict
+    }
+
+    /// What there was to survive.
+    pub fn add_events(&mut self, cluster: &Cluster, picture: &Picture) {
+        self.elections = picture.partitions.iter().map(|partition| partition.leader_epoch).sum();
+        self.truncations = cluster.times_said("cut its log");
     }
 
     /// What a fault brought to light.
@@ -104,7 +114,8 @@ impl fmt::Display for Verdict {
         let Verdict { sent, acknowledged, refused, seen, compared, .. } = self;
         let unknown = sent - acknowledged - refused;
         write!(f, "{sent} records sent: {acknowledged} acknowledged, {refused} surely failed, ")?;
-        write!(f, "{unknown} unknown; {seen} seen by readers; {compared} bytes compared; ")?;
+        write!(f, "{unknown} unknown; {seen} seen by readers; {} elections, ", self.elections)?;
+        write!(f, "{} truncations; {compared} bytes compared; ", self.truncations)?;
         if self.is_clean() {
             return f.write_str("nothing is wrong");
         }
