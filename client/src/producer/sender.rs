@@ -429,8 +429,10 @@ impl Sender {
         let Some(stream) = self.close_stream(endpoint) else { return };
         self.client.connections.lost(endpoint, Purpose::Produce);
         let error = stream_broke(error);
-        if !stream.unanswered.is_empty() {
-            tracing::info!(%endpoint, batches = stream.unanswered.len(), %error, "a produce stream broke");
+        let batches = stream.unanswered.len();
+        // A node that is down is tried again and again; that it went was told once.
+        if batches > 0 && !matches!(error, ClientError::CannotConnect { .. }) {
+            tracing::info!(%endpoint, batches, %error, "a produce stream broke");
         }
         for Unanswered { queue, batch, sent_to, .. } in stream.unanswered.into_values() {
             self.fail(&queue, batch, sent_to, error.clone());
