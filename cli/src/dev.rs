@@ -110,6 +110,14 @@ fn several(global: &Global, dev: &Dev, data: &Data) -> Result<(), Failure> {
     let output = global.output();
     let mut foreground = Foreground::new()?;
     let mut cluster = Cluster::start(dev, &data.dir)?;
+    match foreground.wait(cluster.all_active()) {
+        Some(active) => active.during(|| "cannot tell whether all nodes take part".to_owned())?,
+        None => {
+            foreground.hurry();
+            cluster.stop();
+            return Ok(());
+        }
+    }
     tell(&output, &cluster, data, started)?;
     command::listen(cluster.inbox());
     while let Some(event) = foreground.wait(cluster.next()) {
