@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
+use troupe_proto::admin::v1::PartitionState;
 use troupe_proto::chaos::v1alpha1::chaos_service_client::ChaosServiceClient;
 use troupe_proto::chaos::v1alpha1::{Actor, KillActorRequest, KillMode, ListActorsRequest};
 use troupe_tests::{Cluster, Picture};
@@ -108,7 +109,7 @@ async fn begin(cluster: &mut Cluster, node: i32, fault: &Fault, faults: &mut Fau
             cluster.pause(node).await;
             faults.installed(fault);
         }
-        Fault::KillLeader { .. } | Fault::KillController { .. } => {
+        Fault::KillLeader { .. } | Fault::KillFollower { .. } | Fault::KillController { .. } => {
             unreachable!("an actor's death does not last")
         }
     }
@@ -138,7 +139,7 @@ async fn target(cluster: &Cluster, fault: &Fault) -> Option<i32> {
             let live = cluster.live();
             (!live.is_empty()).then(|| live[place % live.len()])
         }
-        Target::LeaderOf(place) => leader(cluster, place).await.map(|(node, ..)| node),
+        Target::LeaderOf(place) => replica(cluster, place, leader_of).await.map(|(node, _)| node),
         Target::ActiveController => controller(cluster).await,
     }
 }
@@ -163,24 +164,41 @@ async fn controller(cluster: &Cluster) -> Option<i32> {
     ask(cluster, |picture| live.contains(&picture.controller).then_some(picture.controller)).await
 }
 
-/// Who leads a partition and lives: node, topic, partition.
-async fn leader(cluster: &Cluster, place: usize) -> Option<(i32, String, i32)> {
+/// A replica of a partition that chance named, on a node that lives: the node, and the end of its actor's
+/// address.
+async fn replica(
+    cluster: &Cluster,
+    place: usize,
+    choose: impl Fn(&PartitionState, &[i32]) -> Option<i32>,
+) -> Option<(i32, String)> {
     let live = cluster.live();
     ask(cluster, |picture| {
         let one = picture.partitions.get(place % picture.partitions.len().max(1))?;
-        let node = one.leader_id.filter(|node| live.contains(node))?;
-        Some((node, one.topic.clone(), one.partition))
+        let node = choose(one, &live)?;
+        Some((node, format!("/partition/{}/{}", one.topic, one.partition)))
     })
     .await
+}
+
+fn leader_of(partition: &PartitionState, live: &[i32]) -> Option<i32> {
+    partition.leader_id.filter(|node| live.contains(node))
+}
+
+fn follower_of(partition: &PartitionState, live: &[i32], place: usize) -> Option<i32> {
+    let follows = |node: &&i32| Some(**node) != partition.leader_id && live.contains(node);
+    let followers: Vec<&i32> = partition.replicas.iter().filter(follows).collect();
+    (!followers.is_empty()).then(|| *followers[place % followers.len()])
 }
 
 /// Its supervisor must have built the actor once more than before.
 async fn kill_actor(cluster: &Cluster, fault: &Fault, faults: &mut Faults, say: &impl Fn(String)) {
     let (found, mode) = match fault {
         Fault::KillLeader { partition, mode } => {
-            let found = leader(cluster, *partition).await;
-            let of = |(node, topic, partition)| (node, format!("/partition/{topic}/{partition}"));
-            (found.map(of), *mode)
+            (replica(cluster, *partition, leader_of).await, *mode)
+        }
+        Fault::KillFollower { partition, place, mode } => {
+            let choose = |one: &PartitionState, live: &[i32]| follower_of(one, live, *place);
+            (replica(cluster, *partition, choose).await, *mode)
         }
         Fault::KillController { mode } => {
             (controller(cluster).await.map(|node| (node, "/controller".to_owned())), *mode)

@@ -11,7 +11,7 @@ use std::time::Duration;
 use troupe_proto::chaos::v1alpha1::KillMode;
 
 /// Kinds of faults.
-pub const KINDS: usize = 6;
+pub const KINDS: usize = 7;
 /// A panic counts against an actor: three in a minute take it out of service for a person to look at.
 const MOST_PANICS: usize = 2;
 
@@ -37,6 +37,8 @@ pub enum Fault {
     Pause { target: Target, held: Duration },
     /// The actor of a partition's leader, on the node that has it.
     KillLeader { partition: usize, mode: KillMode },
+    /// The actor of one of its followers, by its place among those that live.
+    KillFollower { partition: usize, place: usize, mode: KillMode },
     /// The actor of the active controller.
     KillController { mode: KillMode },
 }
@@ -99,10 +101,26 @@ impl Schedule {
     fn actor(&mut self) -> Fault {
         match self.chance.random_range(0..3) {
             0 => Fault::KillController { mode: self.mode() },
-            _ => {
-                let partition = self.chance.random_range(0..100);
-                Fault::KillLeader { partition, mode: self.mode() }
-            }
+            1 => self.follower(),
+            _ => self.leader(),
+        }
+    }
+
+    fn leader(&mut self) -> Fault {
+        let partition = self.chance.random_range(0..100);
+        Fault::KillLeader { partition, mode: self.mode() }
+    }
+
+    fn follower(&mut self) -> Fault {
+        let (partition, place) = (self.chance.random_range(0..100), self.chance.random_range(0..2));
+        Fault::KillFollower { partition, place, mode: self.mode() }
+    }
+
+    /// Half of the faults come while the cluster still mends what the one before has done.
+    fn gap(&mut self) -> Duration {
+        match self.chance.random_range(0..2) {
+            0 => self.millis(0, 50),
+            _ => self.millis(100, 2_000),
         }
     }
 
@@ -116,10 +134,8 @@ impl Schedule {
             1 => self.kill(Target::ActiveController),
             2 => Fault::Terminate { target: self.node(), down: self.away() },
             3 => Fault::Pause { target: self.node(), held: self.away() },
-            4 => {
-                let partition = self.chance.random_range(0..100);
-                Fault::KillLeader { partition, mode: self.mode() }
-            }
+            4 => self.leader(),
+            5 => self.follower(),
             _ => Fault::KillController { mode: self.mode() },
         }
     }
@@ -129,7 +145,7 @@ impl Iterator for Schedule {
     type Item = Step;
 
     fn next(&mut self) -> Option<Step> {
-        let gap = self.millis(100, 2_000);
+        let gap = self.gap();
         let fault = self.fault();
         let meanwhile =
             (fault.lasts().is_some() && self.chance.random_range(0..3) == 0).then(|| self.actor());
@@ -143,7 +159,9 @@ impl Fault {
         match self {
             Fault::Kill { down, .. } | Fault::Terminate { down, .. } => Some(*down),
             Fault::Pause { held, .. } => Some(*held),
-            Fault::KillLeader { .. } | Fault::KillController { .. } => None,
+            Fault::KillLeader { .. }
+            | Fault::KillFollower { .. }
+            | Fault::KillController { .. } => None,
         }
     }
 
@@ -154,6 +172,7 @@ impl Fault {
             Fault::Terminate { .. } => "SIGTERM",
             Fault::Pause { .. } => "SIGSTOP",
             Fault::KillLeader { .. } => "leader actor",
+            Fault::KillFollower { .. } => "follower actor",
             Fault::KillController { .. } => "controller actor",
         }
     }
@@ -170,7 +189,9 @@ impl fmt::Display for Fault {
             Fault::Terminate { down: time, .. } | Fault::Pause { held: time, .. } => {
                 write!(f, " for {time:?}")
             }
-            Fault::KillLeader { mode, .. } | Fault::KillController { mode } => {
+            Fault::KillLeader { mode, .. }
+            | Fault::KillFollower { mode, .. }
+            | Fault::KillController { mode } => {
                 write!(f, " ({})", mode.as_str_name())
             }
         }
@@ -221,10 +242,11 @@ mod tests {
             let steps = Schedule::new(seed).take(100);
             let faults = steps.flat_map(|step| [Some(step.fault), step.meanwhile]).flatten();
             let panics = faults.filter(|fault| {
-                use Fault::{KillController, KillLeader};
+                use Fault::{KillController, KillFollower, KillLeader};
                 matches!(
                     fault,
                     KillLeader { mode: KillMode::Panic, .. }
+                        | KillFollower { mode: KillMode::Panic, .. }
                         | KillController { mode: KillMode::Panic }
                 )
             });
