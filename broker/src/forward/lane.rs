@@ -22,7 +22,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::LeaderEpoch;
 use troupe_proto::v1::Acks;
@@ -34,6 +34,8 @@ const WINDOW: usize = 64;
 const PATIENCE: Duration = Duration::from_millis(200);
 /// How much later than its deadline an answer may come: the leader has a clock of its own.
 const GRACE: Duration = Duration::from_secs(1);
+/// How long a leader may take to answer after another one leads: one that hangs never will.
+const FORMER_GRACE: Duration = Duration::from_secs(1);
 
 /// A batch for a [`Lane`].
 pub struct Entry {
@@ -62,6 +64,8 @@ pub struct Lane {
     sent: VecDeque<Sent>,
     /// To whom the sent ones were sent.
     sent_to: Led,
+    /// When it was seen that somebody else leads since.
+    led_elsewhere: Option<Instant>,
     /// In which a batch was accepted last.
     accepted_epoch: Option<LeaderEpoch>,
     /// Nothing is sent until then, or until somebody else leads. Only while nothing is sent.
@@ -90,6 +94,7 @@ impl Lane {
             waiting: VecDeque::new(),
             sent: VecDeque::new(),
             sent_to: None,
+            led_elsewhere: None,
             accepted_epoch: None,
             pause: None,
             backoff: Backoff::new(),
@@ -187,7 +192,7 @@ impl Lane {
         }
         match self.target.way(&self.context) {
             Ok(way) => {
-                self.sent_to = led;
+                (self.sent_to, self.led_elsewhere) = (led, None);
                 Some(way)
             }
             Err(error) if error.code == ErrorCode::LeaderNotAvailable => {
@@ -307,10 +312,19 @@ impl Lane {
     async fn refusal(&mut self, at: usize) -> Option<Error> {
         let Sent { entry, outcome } = self.sent.get_mut(at)?;
         if let Outcome::Awaited(awaited) = outcome {
-            let known = match timeout_at(entry.deadline + GRACE, awaited).await {
-                Ok(Ok(known)) => known,
-                Ok(Err(_)) => Err(Error::new(ErrorCode::OutcomeUnknown, "the node is stopping")),
-                Err(_) => {
+            let led_elsewhere = async {
+                if self.led_elsewhere.is_none() {
+                    self.target.moves(&self.context, self.sent_to).await;
+                    self.led_elsewhere = Some(Instant::now());
+                }
+                sleep_until(self.led_elsewhere.unwrap_or_else(Instant::now) + FORMER_GRACE).await;
+            };
+            let unknown = |message: &str| Err(Error::new(ErrorCode::OutcomeUnknown, message));
+            let known = tokio::select! {
+                biased;
+                known = awaited => known.unwrap_or_else(|_| unknown("the node is stopping")),
+                () = led_elsewhere => unknown("the leader was replaced before it answered"),
+                () = sleep_until(entry.deadline + GRACE) => {
                     let message = "the partition's leader did not answer in time";
                     Err(Error::new(ErrorCode::RequestTimedOut, message))
                 }

@@ -1,7 +1,7 @@
 //! Offsets of a partition, from whoever leads it.
 
 use super::Backoff;
-use super::way::{Target, Way};
+use super::way::{Target, Way, no_leader};
 use crate::context::{Context, LeaderAt};
 use crate::partition::{FoundOffset, OffsetQuery};
 use crate::peers::{Purpose, failure};
@@ -25,6 +25,13 @@ pub async fn find_offset(
             match target.way(context)? {
                 Way::Here(handle) => handle.find_offset(at).await,
                 Way::There(leader) => ask(context, target, &leader, at).await,
+            }
+        };
+        let asked = async {
+            tokio::select! {
+                answer = asked => answer,
+                // One that hangs is not waited for.
+                () = target.moves(context, led) => Err(no_leader("the leader was replaced")),
             }
         };
         let error = match timeout_at(deadline, asked).await {

@@ -96,12 +96,19 @@ impl Target {
         }
     }
 
-    /// Returns when somebody else leads than did, and at `until` at the latest. May be dropped at any time.
-    pub(super) async fn news(&self, context: &Context, before: Led, until: Instant) {
+    /// Returns when somebody else leads than did, or in another epoch. May be dropped at any time.
+    pub(super) async fn moves(&self, context: &Context, before: Led) {
         let mut images = context.image.clone();
+        if images.wait_for(|image| self.led(image) != before).await.is_err() {
+            // Nobody writes images any more: there is no news.
+            std::future::pending().await
+        }
+    }
+
+    /// The same, and at `until` at the latest.
+    pub(super) async fn news(&self, context: &Context, before: Led, until: Instant) {
         tokio::select! {
-            // Fails only if nobody writes images any more.
-            _ = images.wait_for(|image| self.led(image) != before) => {}
+            () = self.moves(context, before) => {}
             () = sleep_until(until) => {}
             () = context.shutdown.cancelled() => {}
         }

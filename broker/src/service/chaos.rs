@@ -73,13 +73,13 @@ impl Chaos {
             ..Default::default()
         };
         let root = self.root();
-        let mut actors = vec![
-            plain(root.clone(), "node", self.context.endpoint.clone()),
-            pb::Actor {
+        let mut actors = vec![plain(root.clone(), "node", self.context.endpoint.clone())];
+        if self.context.control.local().is_some() {
+            actors.push(pb::Actor {
                 restarts: i32::try_from(self.restarts()).unwrap_or(i32::MAX),
                 ..plain(format!("{root}/controller"), "controller", String::new())
-            },
-        ];
+            });
+        }
         let shards = self.context.supervisors.len();
         actors.extend(
             (0..shards)

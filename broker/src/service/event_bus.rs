@@ -25,6 +25,8 @@ const REQUESTS_TOGETHER: usize = 256;
 const GROUPS_UNANSWERED: usize = 64;
 /// How long this node may take to learn of a topic that is there.
 const NEWS_PATIENCE: Duration = Duration::from_secs(5);
+/// How much longer than others this node may take to learn of a topic that was created through one of them.
+const NEWS_LAG: Duration = Duration::from_millis(250);
 
 pub struct EventBus {
     context: Arc<Context>,
@@ -58,15 +60,21 @@ async fn find_topic(context: &Context, name: &str) -> Result<Arc<TopicEntry>, Er
     known_topic(context, name).await
 }
 
-/// The topic of that name, if this node knows of it.
+/// The topic of that name, if this node knows of it, or is about to.
 async fn known_topic(context: &Context, name: &str) -> Result<Arc<TopicEntry>, Error> {
-    match context.registry.topic(name) {
-        Err(_) if context.image.borrow().topic(name).is_some() => {
-            context.caught_up().await;
-            context.registry.topic(name)
-        }
-        found => found,
+    let unknown = match context.registry.topic(name) {
+        Err(unknown) => unknown,
+        found => return found,
+    };
+    let mut images = context.image.clone();
+    let alone = images.borrow().brokers().nth(1).is_none();
+    let patience = if alone { Duration::ZERO } else { NEWS_LAG };
+    let heard = images.wait_for(|image| image.topic(name).is_some());
+    if tokio::time::timeout(patience, heard).await.is_err() {
+        return Err(unknown);
     }
+    context.caught_up().await;
+    context.registry.topic(name)
 }
 
 type Out = mpsc::Sender<Result<pb::PublishStreamResponse, Status>>;

@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tonic::Status;
+use troupe_machines::cluster::ClusterImage;
 use troupe_proto::batch::chunks;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, Offset};
@@ -32,6 +33,8 @@ const DEFAULT_ANSWER_BYTES: usize = (4 << 20) - (64 << 10);
 /// One turn of the partition's actor reads as much as this many answers hold: the actor may live on another
 /// shard, and a turn there costs a wake-up.
 const ANSWERS_PER_READ: usize = 4;
+/// How often a replica is asked that has not heard yet that it does not lead.
+const NEWS_INTERVAL: Duration = Duration::from_millis(20);
 /// Slices that wait for the client; each refers to the page cache and costs next to nothing.
 const SLICES_AHEAD: usize = 4;
 
@@ -79,7 +82,7 @@ pub(super) async fn fetch(
                     let next = read.next;
                     // What the limits cut off is there already: only an end is worth waiting at.
                     if next >= read.high_watermark {
-                        waits.push(async move { handle.readable(next).await });
+                        waits.push(worth_reading(context, handle, next));
                     }
                     answer.push(pushed(position.partition.clone(), read));
                 }
@@ -114,6 +117,27 @@ async fn read_at(
     let read = handle.read(start_of(position)?, limit, epoch).await?;
     page_cache::make_resident(&read.bytes).await;
     Ok((handle, read))
+}
+
+/// Returns when there is something to read, or somebody else leads, of which a reader at the end of a partition
+/// would otherwise not hear.
+async fn worth_reading(context: &Context, handle: Arc<PartitionHandle>, next: Offset) {
+    let (key, mut images) = (handle.key(), context.image.clone());
+    let led_here = |image: &ClusterImage| {
+        image.partition(&key).is_none_or(|partition| partition.leader == Some(context.node_id))
+    };
+    let led_elsewhere = async {
+        if images.wait_for(|image| !led_here(image)).await.is_err() {
+            // Nobody writes images any more: there is no news.
+            std::future::pending::<()>().await;
+        }
+        // The replica hears of it at about the same time; until then it finds nothing to read.
+        tokio::time::sleep(NEWS_INTERVAL).await;
+    };
+    tokio::select! {
+        () = handle.readable(next) => {}
+        () = led_elsewhere => {}
+    }
 }
 
 /// An answer and, apart from it, the batches that go out as they lie.
@@ -304,9 +328,10 @@ impl Pusher {
         if !position.told_caught_up {
             return self.read(name);
         }
-        let (handle, next) = (Arc::clone(&position.handle), position.next);
+        let (context, handle) = (Arc::clone(&self.context), Arc::clone(&position.handle));
+        let next = position.next;
         let readable = async move {
-            handle.readable(next).await;
+            worth_reading(&context, handle, next).await;
             Step::Readable
         };
         self.wait(name, readable);

@@ -86,7 +86,12 @@ async fn a_stream_between_nodes_that_is_killed_comes_back() {
     let leader = state.leader_id.unwrap();
     let follower = leader % 3 + 1;
     let address = format!("node/{follower}/shard/0/replication/{leader}");
-    assert_eq!(cluster.actors(follower, "replication").await, [address.as_str()]);
+    let standing = async {
+        while !cluster.actors(follower, "replication").await.contains(&address) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, standing).await.unwrap();
     let mut client = ChaosServiceClient::new(cluster.channel(follower).await);
     let kill = KillActorRequest { address: address.clone(), ..Default::default() };
     timeout(PATIENCE, client.kill_actor(kill)).await.unwrap().unwrap();
