@@ -105,12 +105,14 @@ impl<D: Disk> Log<D> {
         Ok(headers)
     }
 
-    /// Offsets never overlap; gaps are what compaction leaves.
+    /// Offsets never overlap; gaps are what compaction leaves. Epochs do not go back from batch to batch; one
+    /// that was assigned and got none does not count, since another leader may never have heard of it.
     fn check_next(&self, header: &BatchHeader, end: Offset) -> Result<(), LogError> {
         if header.base_offset < end {
             return Err(LogError::NotNext { expected: end, given: header.base_offset });
         }
-        match self.epochs.latest() {
+        let last = self.end.0.checked_sub(1).map(Offset);
+        match last.and_then(|last| self.epochs.at(last)) {
             Some(latest) if header.leader_epoch < latest => {
                 Err(LogError::EpochWentBack { latest, given: header.leader_epoch })
             }

@@ -23,10 +23,17 @@ impl Epochs {
         self.entries.last().map(|(epoch, _)| *epoch)
     }
 
-    /// From `start` on, batches are of `epoch`. Entries that this contradicts go. True if anything changed.
+    /// From `start` on, batches are of `epoch`. Entries that this contradicts go; among them a newer epoch
+    /// that never got a batch. True if anything changed.
     pub(crate) fn assign(&mut self, epoch: LeaderEpoch, start: Offset) -> bool {
         if self.latest() == Some(epoch) {
             return false;
+        }
+        while self.entries.last().is_some_and(|(_, other_start)| *other_start >= start) {
+            self.entries.pop();
+        }
+        if self.latest() == Some(epoch) {
+            return true;
         }
         self.entries.retain(|(other, other_start)| *other < epoch && *other_start < start);
         self.entries.push((epoch, start));
@@ -97,6 +104,15 @@ mod tests {
         let mut epochs = epochs(&[(0, 0), (3, 10)]);
         assert!(epochs.assign(LeaderEpoch(4), Offset(10)));
         assert_eq!(epochs.entries(), [(LeaderEpoch(0), Offset(0)), (LeaderEpoch(4), Offset(10))]);
+    }
+
+    /// Who led for a moment and wrote nothing follows a leader that still has batches of the epoch before.
+    #[test]
+    fn an_epoch_that_goes_on_behind_one_without_records_keeps_its_start() {
+        let mut some = epochs(&[(0, 0), (4, 5), (5, 10)]);
+        assert!(some.assign(LeaderEpoch(4), Offset(10)));
+        assert_eq!(some, epochs(&[(0, 0), (4, 5)]));
+        assert!(!some.assign(LeaderEpoch(4), Offset(11)));
     }
 
     #[test]

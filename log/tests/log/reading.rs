@@ -201,6 +201,23 @@ fn frames_from_a_leader_are_appended_byte_for_byte_or_not_at_all() {
     assert_eq!(open(&disk, small()).0.log_end(), Offset(32));
 }
 
+/// A leads in epoch 2 and writes nothing; then B leads, with batches of epoch 1 that A never got.
+#[test]
+fn who_led_without_writing_takes_over_older_epochs_batches() {
+    let disk = memory();
+    let (mut log, _) = open(&disk, small());
+    log.append_frames(frames(0, 1, 3).concat().into(), NOW).unwrap();
+    log.assign_epoch(LeaderEpoch(2), Offset(3));
+    log.checkpoint(Offset(0)).unwrap();
+    log.append_frames(frames(3, 1, 2).concat().into(), NOW).unwrap();
+    assert_eq!(log.end_offset_for_epoch(LeaderEpoch(2)), Some((LeaderEpoch(1), Offset(5))));
+    assert_eq!(log.epoch_at(Offset(0)), Some(LeaderEpoch(1)));
+    log.append_frames(frames(5, 3, 1).concat().into(), NOW).unwrap();
+    assert_eq!(log.end_offset_for_epoch(LeaderEpoch(2)), Some((LeaderEpoch(1), Offset(5))));
+    log.close_clean(Offset(0)).unwrap();
+    assert_eq!(open(&disk, small()).0.latest_epoch(), Some(LeaderEpoch(3)));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
