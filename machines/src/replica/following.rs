@@ -135,11 +135,16 @@ impl Replica {
             }
         }
         let nothing = ReplicaEnd::default();
-        if let Some(following) = self.following_mut()
-            && following.stream == Stream::Opening(session)
-        {
-            following.stream = Stream::Streaming(session, nothing);
-            following.reopen_ms = FIRST_REOPEN_MS;
+        if let Some(following) = self.following_mut() {
+            let accepted = following.stream == Stream::Opening(session);
+            if accepted {
+                following.stream = Stream::Streaming(session, nothing);
+            }
+            // Only what comes after that proves that the stream is worth opening at once when it breaks: a
+            // leader may accept, and have batches that it cannot read or that cannot be taken.
+            if !accepted || !batches.is_empty() {
+                following.reopen_ms = FIRST_REOPEN_MS;
+            }
         }
         self.follow_ends(leader, out);
         self.progress(now, out);

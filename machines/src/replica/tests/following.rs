@@ -265,6 +265,27 @@ fn what_was_flushed_before_the_leader_accepted_is_reported_then() {
     assert_eq!(reported(&out), Some((3, 3)));
 }
 
+/// A leader whose next batch is broken accepts every stream: it is not asked five hundred times a second.
+#[test]
+fn a_stream_that_brings_nothing_is_opened_less_and_less_often() {
+    let mut replica = from_disk(0, 0);
+    let (mut now, mut waits, mut session) = (NOW, Vec::new(), opened(&follow(&mut replica, 0)));
+    for _ in 0..8 {
+        replica.on_replicated(now, session, &[], ends(0, 0), &mut Effects::new());
+        replica.on_stream_closed(now, session, &mut Effects::new());
+        let next = replica.next_tick().unwrap();
+        waits.push(next.0 - now.0);
+        let mut out = Effects::new();
+        replica.on_tick(next, &mut out);
+        (now, session) = (next, opened(&out));
+    }
+    assert_eq!(waits, [2, 4, 8, 16, 32, 64, 100, 100]);
+    replica.on_replicated(now, session, &[], ends(0, 0), &mut Effects::new());
+    take(&mut replica, session, batch(0, 3, 0), ends(0, 0));
+    replica.on_stream_closed(now, session, &mut Effects::new());
+    assert_eq!(replica.next_tick(), Some(now.plus(2)), "this one brought something");
+}
+
 /// R1: news comes late and in any order.
 #[test]
 fn news_of_an_older_leader_epoch_changes_nothing() {
