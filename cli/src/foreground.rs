@@ -37,13 +37,23 @@ impl Foreground {
     /// Stops the node at SIGTERM or SIGINT; a second one ends the process at once.
     pub fn run(mut self, node: Node) -> Result<(), Failure> {
         if self.wait(node.failed()).is_some() {
-            let cause = "the node stopped by itself; what it said before tells why";
-            return Err(Failure::new(Exit::Failed, "", cause));
+            return Err(match self.wait(node.ready()) {
+                Some(Err(error)) => Failure::new(Exit::Failed, "the node cannot go on", error),
+                Some(Ok(())) | None => {
+                    let cause = "the node stopped by itself; what it said before tells why";
+                    Failure::new(Exit::Failed, "", cause)
+                }
+            });
         }
+        self.end(node);
+        Ok(())
+    }
+
+    /// Stops the node, as a signal has asked for; another one ends the process at once.
+    pub fn end(self, node: Node) {
         self.hurry();
         tracing::info!("stopping");
         node.stop();
-        Ok(())
     }
 
     /// From now on, a signal ends the process at once.

@@ -55,16 +55,34 @@ pub fn serve(global: &Global, serve: Serve) -> Result<(), Failure> {
         return help_config(&output);
     }
     let config = serve.sources.load()?;
-    let foreground = Foreground::new()?;
+    let mut foreground = Foreground::new()?;
     let data_dir = config.log_dir.clone();
+    let alone = config.controller_voters.trim().is_empty();
     let started = Instant::now();
     let node = start(config)?;
     announce(&output, &node, &data_dir, || {
-        let took = show_duration(started.elapsed());
+        let state = match alone {
+            true => format!("ready in {}", show_duration(started.elapsed())),
+            false => "waiting for the cluster".to_owned(),
+        };
         let (grpc, http) = (node.grpc_addr(), node.http_addr());
         let data = data_dir.display();
-        format!("troupe serves gRPC on {grpc}, HTTP on {http}, data in {data} (ready in {took})\n")
+        format!("troupe serves gRPC on {grpc}, HTTP on {http}, data in {data} ({state})\n")
     })?;
+    if !alone {
+        match foreground.wait(node.ready()) {
+            Some(Ok(())) if !output.format.is_json() => {
+                let took = show_duration(started.elapsed());
+                output.print(&format!("the cluster has taken this node in (after {took})\n"))?;
+            }
+            // What failed ends the node, and is told then.
+            Some(_) => {}
+            None => {
+                foreground.end(node);
+                return Ok(());
+            }
+        }
+    }
     foreground.run(node)
 }
 
