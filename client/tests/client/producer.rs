@@ -92,7 +92,7 @@ fn deliveries_resolve_when_the_runtime_is_shut_down() {
 async fn a_topic_that_comes_back_with_fewer_partitions_is_used_as_it_is_now() {
     let (cluster, client) = Cluster::with_topic(16).await;
     let keyless = || ProducerRecord::new("t").value("x");
-    let config = ProducerConfig { max_block: Duration::from_millis(50), ..Default::default() };
+    let config = ProducerConfig { max_block: Duration::from_secs(1), ..Default::default() };
     let producer = loop {
         let producer = client.producer(config.clone()).await.unwrap();
         let sticky = producer.send(keyless()).await.unwrap().await.unwrap().partition;
@@ -218,7 +218,7 @@ async fn a_full_buffer_holds_senders_back_in_order_of_arrival() {
     cluster.stall(true);
     let config = ProducerConfig {
         buffer_memory: 64 << 10,
-        max_block: Duration::from_millis(200),
+        max_block: Duration::from_secs(1),
         ..eager()
     };
     let producer = client.producer(config).await.unwrap();
@@ -374,7 +374,7 @@ async fn a_producer_that_is_dropped_sends_what_it_has() {
 #[tokio::test]
 async fn a_topic_that_nobody_knows_is_waited_for_then_refused() {
     let (cluster, client) = Cluster::with_topic(1).await;
-    let config = ProducerConfig { max_block: Duration::from_millis(500), ..eager() };
+    let config = ProducerConfig { max_block: Duration::from_secs(1), ..eager() };
     let producer = client.producer(config).await.unwrap();
     let error = producer.send(ProducerRecord::new("u").value("v")).await.map(drop).unwrap_err();
     assert_eq!(error.reason(), ErrorCode::UnknownTopic);
@@ -393,7 +393,7 @@ async fn a_topic_that_nobody_knows_is_waited_for_then_refused() {
 #[tokio::test]
 async fn an_explicit_partition_that_does_not_exist_is_waited_for() {
     let (cluster, client) = Cluster::with_topic(1).await;
-    let config = ProducerConfig { max_block: Duration::from_millis(500), ..eager() };
+    let config = ProducerConfig { max_block: Duration::from_secs(1), ..eager() };
     let producer = client.producer(config).await.unwrap();
     let error = producer.send(record(0).partition(1)).await.map(drop).unwrap_err();
     assert!(matches!(error, ClientError::UnknownPartition { count: 1, .. }), "{error}");
