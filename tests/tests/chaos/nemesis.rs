@@ -212,6 +212,9 @@ async fn kill_actor(cluster: &Cluster, fault: &Fault, faults: &mut Faults, say: 
     say(format!("node {node}: {fault} {suffix}"));
     match kill_and_wait(cluster, node, &suffix, mode).await {
         Ok((before, after)) if after > before => faults.installed(fault),
+        Ok((before, after)) if after == before => {
+            faults.skipped.push(format!("{fault} on node {node}: it is being rebuilt already"));
+        }
         Ok((before, after)) => {
             faults.wrong.push(format!("{fault} on node {node}: {before} restarts, then {after}"));
         }
