@@ -216,11 +216,8 @@ async fn callbacks_run_in_send_order() {
 async fn a_full_buffer_holds_senders_back_in_order_of_arrival() {
     let (cluster, client) = Cluster::with_topic(1).await;
     cluster.stall(true);
-    let config = ProducerConfig {
-        buffer_memory: 64 << 10,
-        max_block: Duration::from_secs(1),
-        ..eager()
-    };
+    let config =
+        ProducerConfig { buffer_memory: 64 << 10, max_block: Duration::from_secs(1), ..eager() };
     let producer = client.producer(config).await.unwrap();
     let large = |n: u32| record(n).value(vec![n as u8; 20_000]);
     let mut deliveries = Vec::new();
