@@ -354,13 +354,14 @@ impl SessionActor {
                 let probed = async move { probe::is_refused(&endpoint, patience).await };
                 ctx.spawn(probed.into_actor(self).map(move |refused, actor, ctx| {
                     let State::Active(_, roster) = &mut actor.state else { return };
-                    if refused {
-                        let now = Instant::now();
-                        roster.refused(now, node_id, last);
-                        let image = actor.controller.image().borrow().clone();
-                        let step = roster.run_one(now, &image, node_id);
-                        actor.take(step, ctx);
+                    let now = Instant::now();
+                    if !refused {
+                        return roster.not_refused(now, node_id, last);
                     }
+                    roster.refused(now, node_id, last);
+                    let image = actor.controller.image().borrow().clone();
+                    let step = roster.run_one(now, &image, node_id);
+                    actor.take(step, ctx);
                 }));
             }
         }

@@ -19,6 +19,8 @@ use troupe_proto::ids::{BrokerEpoch, MetadataOffset, NodeId};
 pub(super) const RUN_INTERVAL: Duration = Duration::from_millis(50);
 /// If it comes later than this, the process was not running, and heard nobody.
 const PAUSE: Duration = Duration::from_millis(250);
+/// Between two probes of a broker that is not heard.
+const PROBE_AGAIN: Duration = Duration::from_millis(50);
 /// After a take-over brokers have this long to connect before they are probed.
 const PROBE_AFTER: Duration = Duration::from_millis(200);
 /// Before a step that failed is taken again.
@@ -134,6 +136,17 @@ impl Roster {
             && presence.last_session == last
         {
             presence.deadline = now;
+        }
+    }
+
+    /// Something listened at the broker's endpoint, or nothing was proved: it may be a process that dies just
+    /// now, so it is probed again.
+    pub fn not_refused(&mut self, now: Instant, node_id: NodeId, last: Option<SessionId>) {
+        if let Some(presence) = self.brokers.get_mut(&node_id)
+            && presence.session.is_none()
+            && presence.last_session == last
+        {
+            presence.probe_at = Some(now + PROBE_AGAIN);
         }
     }
 

@@ -158,6 +158,22 @@ fn a_refused_probe_fences_unless_somebody_has_connected_meanwhile() {
     assert_eq!(play.roster.run_one(play.now, &play.image, NodeId(0)), Some(play.fence(0)));
 }
 
+/// A process that is dying may still listen when it is first probed.
+#[test]
+fn a_broker_that_is_not_heard_is_probed_until_its_time_is_up() {
+    let mut play = Play::with(1);
+    play.open(0, 1);
+    play.pass(0);
+    play.roster.broke(play.now, NodeId(0), SESSION);
+    let probe = || Step::Probe(NodeId(0), Some(SESSION), "node0:9092".into());
+    assert_eq!(play.pass(0), [probe()]);
+    play.roster.not_refused(play.now, NodeId(0), Some(SESSION));
+    assert_eq!(play.pass(100), [probe()]);
+    play.roster.not_refused(play.now, NodeId(0), Some(SESSION));
+    play.open(0, 2);
+    assert_eq!(play.pass(900), []);
+}
+
 /// A new controller has heard nobody: all have their time, and those that do not connect are probed once.
 #[test]
 fn a_take_over_gives_everybody_a_session_timeout() {
