@@ -4,6 +4,7 @@
 
 mod any_node;
 mod bad_input;
+mod drain;
 mod failover;
 mod internal;
 mod leaders;
