@@ -2,9 +2,9 @@
 
 use crate::partition::{PartitionHandle, PushOn};
 use bytes::Bytes;
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 use troupe_machines::replica::{Divergence, LeaderEnds};
 use troupe_proto::error::{Error, ErrorCode};
@@ -33,9 +33,17 @@ pub(super) struct SharedStream {
     pushes: mpsc::UnboundedSender<Push>,
     /// Bytes granted and not pushed. Below zero by at most one push.
     credit: AtomicI64,
-    /// Partitions that have more, in the order in which they ran out of credit.
-    starved: Mutex<VecDeque<Arc<PartitionHandle>>>,
+    starved: Mutex<Starved>,
     closed: AtomicBool,
+}
+
+/// Partitions that have more than there is credit for. Who has waited longest is told first; each stands here
+/// once, however often it asks.
+#[derive(Default)]
+struct Starved {
+    /// By the turn that each drew when it first found no credit. It keeps it until it has pushed something.
+    by_turn: BTreeMap<u64, Arc<PartitionHandle>>,
+    next_turn: u64,
 }
 
 impl SharedStream {
@@ -58,8 +66,8 @@ impl SharedStream {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         let before = self.credit.fetch_add(bytes, Ordering::AcqRel);
         if before.saturating_add(bytes) > 0 {
-            let starved = std::mem::take(&mut *self.lock_starved());
-            for handle in starved {
+            let starved = std::mem::take(&mut self.lock_starved().by_turn);
+            for handle in starved.into_values() {
                 handle.command(PushOn);
             }
         }
@@ -73,10 +81,10 @@ impl SharedStream {
     /// The stream has ended: whatever is pushed goes nowhere.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        self.lock_starved().clear();
+        self.lock_starved().by_turn.clear();
     }
 
-    fn lock_starved(&self) -> std::sync::MutexGuard<'_, VecDeque<Arc<PartitionHandle>>> {
+    fn lock_starved(&self) -> MutexGuard<'_, Starved> {
         self.starved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -95,6 +103,8 @@ pub struct FollowerSink {
     stream: Arc<SharedStream>,
     channel: u32,
     handle: Arc<PartitionHandle>,
+    /// Among those without credit.
+    turn: Option<u64>,
     ended: bool,
 }
 
@@ -104,7 +114,7 @@ impl FollowerSink {
         channel: u32,
         handle: Arc<PartitionHandle>,
     ) -> Self {
-        Self { stream, channel, handle, ended: false }
+        Self { stream, channel, handle, turn: None, ended: false }
     }
 
     pub fn name(&self) -> ChannelName {
@@ -112,13 +122,16 @@ impl FollowerSink {
     }
 
     /// The follower's log is the beginning of the leader's: batches will follow.
-    pub fn accept(&self, ends: LeaderEnds) {
+    pub fn accept(&mut self, ends: LeaderEnds) {
         self.push(ends, Vec::new());
     }
 
     /// Whole batches in pieces, or none: the leader's ends alone.
-    pub fn push(&self, ends: LeaderEnds, pieces: Vec<Bytes>) {
+    pub fn push(&mut self, ends: LeaderEnds, pieces: Vec<Bytes>) {
         let len: usize = pieces.iter().map(Bytes::len).sum();
+        if len > 0 {
+            self.turn = None;
+        }
         let len = i64::try_from(len).unwrap_or(i64::MAX);
         self.stream.credit.fetch_sub(len, Ordering::AcqRel);
         self.stream.send(Push::Slice { channel: self.channel, ends, pieces });
@@ -130,14 +143,18 @@ impl FollowerSink {
     }
 
     /// The same; if it has none, the actor gets [`PushOn`] as soon as there is some.
-    pub fn may_push(&self) -> bool {
+    pub fn may_push(&mut self) -> bool {
         if self.ended || self.stream.closed.load(Ordering::Acquire) {
             return false;
         }
         if self.stream.has_credit() {
             return true;
         }
-        self.stream.lock_starved().push_back(Arc::clone(&self.handle));
+        let mut starved = self.stream.lock_starved();
+        let turn = *self.turn.get_or_insert(starved.next_turn);
+        starved.next_turn = starved.next_turn.max(turn + 1);
+        starved.by_turn.insert(turn, Arc::clone(&self.handle));
+        drop(starved);
         // It may have come before that; then the message comes for nothing.
         self.stream.has_credit()
     }
@@ -173,5 +190,49 @@ impl Drop for FollowerSink {
     fn drop(&mut self) {
         let message = "the leader replica has stopped";
         self.end(Refusal::Error(Error::new(ErrorCode::LeaderNotAvailable, message).into()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::NodeMetrics;
+    use crate::partition::Board;
+    use troupe_proto::ids::{PartitionId, PartitionKey, TopicId};
+
+    const ENDS: LeaderEnds = LeaderEnds { high_watermark: Offset(0), log_start: Offset(0) };
+
+    fn sink(stream: &Arc<SharedStream>, channel: u32) -> FollowerSink {
+        let topic_id = TopicId(uuid::Uuid::from_u128(1));
+        let key = PartitionKey { topic_id, partition: PartitionId(channel) };
+        let metrics = Arc::new(NodeMetrics::new(1).topic("t"));
+        let handle = Arc::new(PartitionHandle::new(Board::new(key, "t".into(), metrics), 0));
+        FollowerSink::new(Arc::clone(stream), channel, handle)
+    }
+
+    fn starved(stream: &SharedStream) -> Vec<u32> {
+        let starved = stream.lock_starved();
+        starved.by_turn.values().map(|handle| handle.key().partition.0).collect()
+    }
+
+    /// Or a follower that hangs would cost memory for every append, and then as many messages.
+    #[test]
+    fn a_partition_without_credit_waits_once_and_behind_those_that_have_waited_longer() {
+        let (pushes, _pushed) = mpsc::unbounded_channel();
+        let stream = Arc::new(SharedStream::new(1, pushes));
+        let (mut first, mut second) = (sink(&stream, 1), sink(&stream, 2));
+        for _ in 0..1_000 {
+            assert!(!first.may_push() && !second.may_push());
+        }
+        assert_eq!(starved(&stream), [1, 2]);
+        stream.grant(10);
+        assert_eq!(starved(&stream), [0; 0]);
+        assert!(first.may_push());
+        first.push(ENDS, vec![Bytes::from_static(&[0; 10])]);
+        assert!(!first.may_push() && !second.may_push());
+        assert_eq!(starved(&stream), [2, 1], "the second has got nothing yet");
+        second.push(ENDS, Vec::new());
+        assert!(!second.may_push());
+        assert_eq!(starved(&stream), [2, 1], "ends alone are no turn");
     }
 }
