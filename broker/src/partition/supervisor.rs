@@ -147,9 +147,23 @@ impl Supervisor {
                 child.handle.tell(Rest);
             }
         }
+        self.children.values().for_each(|child| self.pass_on(child));
         self.quiet = if used { 0 } else { self.quiet.saturating_add(1) };
         if self.quiet == GIVE_BACK_AFTER {
             self.shared.flusher.submit(allocator::give_back);
+        }
+    }
+
+    /// A replica that is offline does not notice that it was made the leader: another one is asked for, if any
+    /// is in sync. Else the controller could only name this one again.
+    fn pass_on(&self, child: &Child) {
+        let (state, node_id) = (&child.setup.state, self.shared.node_id);
+        let in_its_place = |node: &NodeId| *node != node_id && state.eligible.contains_key(node);
+        if child.handle.board.state() == ActorState::Offline
+            && state.leader == Some(node_id)
+            && state.isr.iter().any(in_its_place)
+        {
+            self.shared.wishes.elect_another(child.handle.key(), state.leader_epoch);
         }
     }
 
@@ -251,6 +265,7 @@ impl Handler<LogOpened> for Supervisor {
             Err(error) => {
                 tracing::error!(partition = %child.handle.board, %error, "the log cannot be opened");
                 child.handle.uninstall(ActorState::Offline, Some(error));
+                self.pass_on(child);
             }
         }
     }
@@ -264,6 +279,7 @@ impl Handler<Down> for Supervisor {
         if child.generation != down.generation {
             return;
         }
+        self.shared.replicator.abandon(down.key);
         child.handle.board.count_restart();
         self.shared.metrics.actor_restarts.increment(1);
         // Another replica leads before this one is rebuilt.
@@ -312,6 +328,9 @@ impl Handler<UpdatePartition> for Supervisor {
         child.setup.state = Arc::clone(&update.state);
         // An actor that is being built just now takes its setup from here.
         child.handle.command(Update { config: update.config, state: update.state });
+        if let Some(child) = self.children.get(&update.key) {
+            self.pass_on(child);
+        }
     }
 }
 
@@ -320,7 +339,8 @@ impl Handler<RetirePartition> for Supervisor {
 
     fn handle(&mut self, retire: RetirePartition, _: &mut Self::Context) {
         let Some(mut child) = self.children.remove(&retire.key) else { return };
-        let RetirePartition { delete, done, .. } = retire;
+        let RetirePartition { key, delete, done } = retire;
+        let replicator = Arc::clone(&self.shared.replicator);
         let (closed, closing) = oneshot::channel();
         let running = child.handle.board.state() == ActorState::Running;
         // Without an actor nothing is open, but its log may be about to be.
@@ -334,6 +354,7 @@ impl Handler<RetirePartition> for Supervisor {
                 child.handle.uninstall(ActorState::Retired, None);
                 child.handle.board.retire(delete);
             }
+            replicator.abandon(key);
             if let Some(recovered) = child.recovered.take() {
                 // Nothing is ever sent: it closes.
                 let _ = recovered.await;

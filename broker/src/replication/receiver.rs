@@ -152,6 +152,13 @@ impl Replicator {
         }
     }
 
+    /// The replica that followed is gone: the next one names its sessions anew, and must not be taken for it.
+    pub fn abandon(&self, key: PartitionKey) {
+        if let Some(followed) = self.lock().followed.remove(&key) {
+            followed.stream.forget(followed.channel);
+        }
+    }
+
     /// How far the replica has got.
     pub fn report(&self, key: PartitionKey, session: Session, end: ReplicaEnd) {
         let state = self.lock();
@@ -256,23 +263,30 @@ impl LeaderStream {
     }
 
     fn report(&self, channel: u32, end: ReplicaEnd) {
-        self.lock().ends.insert(channel, end);
-        self.more.notify_one();
+        let mut said = self.lock();
+        if said.listeners.contains_key(&channel) {
+            said.ends.insert(channel, end);
+            self.more.notify_one();
+        }
     }
 
     /// Small grants wait until they are worth a message.
     fn give_back(&self, bytes: u64) {
         let mut said = self.lock();
         said.credit += bytes;
-        if said.credit >= self.credit_bytes / 4 {
+        if said.credit >= self.worth_granting() {
             self.more.notify_one();
         }
+    }
+
+    fn worth_granting(&self) -> u64 {
+        (self.credit_bytes / 4).max(1)
     }
 
     /// What is to be said now, if anything.
     fn next_request(&self) -> Option<pb::ReplicatePartitionsRequest> {
         let mut said = self.lock();
-        let grants = said.credit >= self.credit_bytes / 4;
+        let grants = said.credit >= self.worth_granting();
         if said.open.is_empty() && said.close.is_empty() && said.ends.is_empty() && !grants {
             return None;
         }
@@ -418,8 +432,13 @@ impl LeaderStream {
 
     /// The leader has closed the channel.
     fn refused(&self, channel: u32, refusal: Refusal) {
-        let Some(Listener { handle, session }) = self.lock().listeners.remove(&channel) else {
-            return;
+        let Listener { handle, session } = {
+            let mut said = self.lock();
+            let Some(listener) = said.listeners.remove(&channel) else { return };
+            said.ends.remove(&channel);
+            // The other end forgets it too, with whatever is said next.
+            said.close.push(channel);
+            listener
         };
         let says = match refusal {
             Refusal::Divergence(divergence) => LeaderSays::Diverging(Divergence {
