@@ -34,6 +34,15 @@ pub enum StartError {
         metadata = metadata.display()
     )]
     ForeignPartitions { metadata: PathBuf, count: usize },
+    #[error(
+        "the cluster's metadata is new: this broker was registered at {before} before, and at {current} now, but \
+         {count} partitions of then are in its data directory; restore the metadata, or move the partitions away"
+    )]
+    NewMetadata {
+        count: usize,
+        before: troupe_proto::ids::BrokerEpoch,
+        current: troupe_proto::ids::BrokerEpoch,
+    },
     #[error("controller.quorum.voters: {0}")]
     Voters(#[from] troupe_controller::VotersError),
     #[error(

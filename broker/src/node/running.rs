@@ -11,7 +11,7 @@ use super::{Addresses, Ending, Progress, StartError, twin};
 use crate::context::{Context, ProducerIds};
 use crate::control::{Control, Identity};
 use crate::metrics::NodeMetrics;
-use crate::partition::{Flusher, Shared, Supervisor};
+use crate::partition::{ActorState, Flusher, Shared, Supervisor};
 use crate::pulse::Pulse;
 use crate::registry::Registry;
 use crate::replication::Replicator;
@@ -322,10 +322,13 @@ impl Parts {
             .values()
             .flat_map(|topic| topic.replicas().cloned())
             .collect();
+        let offline = handles.iter().any(|handle| handle.board.state() == ActorState::Offline);
         let closed = tokio::time::timeout(patience, retire(&context, &handles, false)).await;
+        // Of a log that is not whole nobody may believe that it holds what was acknowledged.
+        let whole = !offline && !handles.iter().any(|handle| handle.board.flushes.has_failed());
         match (closed, &self.session) {
-            (Ok(()), Some(session)) => session.note_clean_stop(&context, &self.directory),
-            (Ok(()), None) => {}
+            (Ok(()), Some(session)) if whole => session.note_clean_stop(&context, &self.directory),
+            (Ok(()), _) => {}
             (Err(_), _) => tracing::warn!(
                 "some partitions did not close in time; they are recovered at the next start"
             ),

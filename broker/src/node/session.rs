@@ -9,7 +9,7 @@ use super::{Addresses, StartError};
 use crate::context::Context;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -34,6 +34,8 @@ const PAST_LIFE: Duration = Duration::from_secs(5);
 const UNHEARD: Duration = Duration::from_secs(3);
 /// Where a clean stop is noted: the broker epoch that ended in it.
 const CLEAN_STOP: &str = "clean-shutdown";
+/// Where the broker epoch of the last start is noted.
+const LAST_EPOCH: &str = "broker-epoch";
 
 /// Shared between the node and its session's task.
 pub(super) struct Session {
@@ -51,6 +53,8 @@ struct State {
     /// When a controller was last heard.
     heard: watch::Sender<Instant>,
     pushed: Option<watch::Sender<Arc<ClusterImage>>>,
+    /// What was pushed does not fit: the next session asks for everything.
+    from_nothing: AtomicBool,
     heartbeat_ms: AtomicU32,
 }
 
@@ -72,13 +76,16 @@ impl Session {
             may_stop: watch::Sender::new(false),
             heard: watch::Sender::new(Instant::now()),
             pushed: pushed.filter(|_| !own_controller),
+            from_nothing: AtomicBool::new(false),
             heartbeat_ms: AtomicU32::new(
                 u32::try_from(context.config.heartbeat_interval.0).unwrap_or(u32::MAX),
             ),
         });
-        let stopped_cleanly = take_clean_stop(directory.path());
+        let stopped_cleanly = clean_stop(directory.path());
         let registered =
             register(context, &state, stopped_cleanly).await.map_err(StartError::Register)?;
+        check_metadata(context, directory)?;
+        forget_clean_stop(directory.path());
         let kept = Arc::clone(&state);
         let keeping = Arc::clone(context);
         thread.spawn(async move { keep(keeping, kept).await });
@@ -146,13 +153,34 @@ fn clean_stop_path(directory: &Path) -> PathBuf {
     directory.join(CLEAN_STOP)
 }
 
-/// A note counts once.
-fn take_clean_stop(directory: &Path) -> Option<u64> {
-    let path = clean_stop_path(directory);
-    let text = std::fs::read_to_string(&path).ok()?;
-    // If it cannot be removed, it must not count either.
-    std::fs::remove_file(&path).ok()?;
+/// As noted by the past life. Only the controller can tell whether that was the last one: then the epoch is the
+/// one that it knows.
+fn clean_stop(directory: &Path) -> Option<u64> {
+    let text = std::fs::read_to_string(clean_stop_path(directory)).ok()?;
     text.trim().parse().ok()
+}
+
+/// Once this life is registered. Whoever is told to stop before that has changed nothing, and stopped cleanly.
+fn forget_clean_stop(directory: &Path) {
+    // If it cannot be removed, it names an epoch that is over.
+    let _ = std::fs::remove_file(clean_stop_path(directory));
+}
+
+/// Topics that the metadata does not have count as deleted, and so would all partitions here if the metadata was
+/// lost and begun anew. Broker epochs are its offsets: they never go back in the same metadata.
+fn check_metadata(context: &Context, directory: &DataDirectory) -> Result<(), StartError> {
+    let path = directory.path().join(LAST_EPOCH);
+    let current = context.control.identity().broker_epoch;
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    let before = text.trim().parse().ok().map(BrokerEpoch);
+    let count = directory.partitions()?.len();
+    if let Some(before) = before.filter(|before| current < *before && count > 0) {
+        return Err(StartError::NewMetadata { count, before, current });
+    }
+    if let Err(error) = std::fs::write(&path, format!("{current}\n")) {
+        tracing::warn!(%error, "the broker epoch could not be noted");
+    }
+    Ok(())
 }
 
 fn client(channel: Channel) -> ControllerServiceClient<Channel> {
@@ -278,9 +306,11 @@ async fn hold(context: &Context, state: &State, controller: NodeId) -> Result<()
         message(applied.0)
     };
     let failed = |_| Error::new(ErrorCode::NotController, "the session broke");
-    // Pushed metadata goes on from what is here.
+    // Pushed metadata goes on from what is here. It counts as a heartbeat too: who is not ready names nothing.
+    let goes_on = *state.ready.borrow() && !state.from_nothing.load(Ordering::Relaxed);
     let first = match &state.pushed {
-        Some(pushed) => message(pushed.borrow().next_offset().0),
+        Some(pushed) if goes_on => message(pushed.borrow().next_offset().0),
+        Some(_) => message(0),
         None => heartbeat(),
     };
     sender.send(first).await.map_err(failed)?;
@@ -335,13 +365,13 @@ fn take_answer(
     answer: pb::BrokerSessionResponse,
 ) -> Result<(), Error> {
     if let (Some(delta), Some(pushed)) = (answer.metadata, &state.pushed) {
-        let mut image = ClusterImage::clone(&pushed.borrow());
-        image.apply_delta(&Delta::from(delta)).map_err(|error| {
-            // From nothing, next time.
-            pushed.send_replace(Arc::new(ClusterImage::default()));
-            Error::new(ErrorCode::Internal, error.to_string())
-        })?;
-        pushed.send_replace(Arc::new(image));
+        let taken = take_delta(pushed, &Delta::from(delta));
+        if taken.is_err() != state.from_nothing.swap(taken.is_err(), Ordering::Relaxed)
+            && let Err(error) = &taken
+        {
+            tracing::error!(%error, "the metadata that was pushed is not taken");
+        }
+        taken?;
     }
     state.heard.send_replace(Instant::now());
     let knows_all = context.image.borrow().next_offset().0 >= answer.metadata_offset;
@@ -354,8 +384,47 @@ fn take_answer(
     Ok(())
 }
 
+/// All of it or nothing. Never a step back: what is not in the metadata is deleted here.
+fn take_delta(pushed: &watch::Sender<Arc<ClusterImage>>, delta: &Delta) -> Result<(), Error> {
+    let mut image = ClusterImage::clone(&pushed.borrow());
+    let before = image.next_offset();
+    image.apply_delta(delta).map_err(|error| Error::new(ErrorCode::Internal, error.to_string()))?;
+    let after = image.next_offset();
+    if after < before {
+        let message = format!(
+            "the controller's metadata ends at {after}, and this broker knows it up to {before}: it was lost \
+             and begun anew"
+        );
+        return Err(Error::new(ErrorCode::Internal, message));
+    }
+    pushed.send_replace(Arc::new(image));
+    Ok(())
+}
+
 impl From<Status> for StartError {
     fn from(status: Status) -> Self {
         StartError::Register(status.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noop(since: u64, next: u64) -> Delta {
+        let records = Vec::new();
+        Delta::from(pb::MetadataDelta { since_offset: since, next_offset: next, records })
+    }
+
+    /// Of an image without them, the reconciler deletes all topics.
+    #[test]
+    fn pushed_metadata_that_does_not_fit_leaves_what_is_here() {
+        let pushed = watch::Sender::new(Arc::new(ClusterImage::default()));
+        take_delta(&pushed, &noop(0, 7)).unwrap();
+        assert!(take_delta(&pushed, &noop(9, 12)).is_err(), "a gap");
+        assert!(take_delta(&pushed, &noop(0, 3)).is_err(), "begun anew");
+        assert_eq!(pushed.borrow().next_offset(), MetadataOffset(7));
+        take_delta(&pushed, &noop(7, 8)).unwrap();
+        assert_eq!(pushed.borrow().next_offset(), MetadataOffset(8));
     }
 }

@@ -139,6 +139,7 @@ impl PartitionActor {
             && let Err(error) = log.close_clean(high_watermark)
         {
             tracing::warn!(partition = %self.board, %error, "not closed cleanly");
+            self.board.flushes.note_failure();
         }
         self.board.retire(delete);
         let _ = done.send(());
