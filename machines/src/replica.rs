@@ -28,7 +28,10 @@ mod following;
 mod isr;
 mod leading;
 mod parked;
+#[cfg(not(feature = "planted-bugs"))]
 mod planted;
+#[cfg(feature = "planted-bugs")]
+pub mod planted;
 mod producers;
 mod replication;
 #[cfg(test)]

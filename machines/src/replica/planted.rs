@@ -1,9 +1,9 @@
-//! Classic bugs that a test can put back, to show that the simulation finds them. A build without tests has
-//! none of them, and no switch.
+//! Classic bugs that a test can put back, to show that a simulation finds them. Only tests and the feature
+//! `planted-bugs` have the switch; every other build has none of them.
 
 /// One of reliability.md §10.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Bug {
+pub enum Bug {
     /// 1: a follower reports as flushed what it has only appended.
     AcknowledgeBeforeFlush,
     /// 2: a replica that begins to follow cuts its log to its own high watermark.
@@ -20,11 +20,11 @@ pub(super) enum Bug {
     ServeAfterEpochEnded,
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "planted-bugs"))]
 #[derive(Clone, Debug)]
 pub(super) struct Bugs(pub Option<Bug>);
 
-#[cfg(test)]
+#[cfg(any(test, feature = "planted-bugs"))]
 impl Bugs {
     pub(super) const NONE: Bugs = Bugs(None);
 
@@ -33,11 +33,19 @@ impl Bugs {
     }
 }
 
-#[cfg(not(test))]
+#[cfg(any(test, feature = "planted-bugs"))]
+impl super::Replica {
+    /// This replica has the bug from now on.
+    pub fn plant(&mut self, bug: Bug) {
+        self.bugs = Bugs(Some(bug));
+    }
+}
+
+#[cfg(not(any(test, feature = "planted-bugs")))]
 #[derive(Clone, Debug)]
 pub(super) struct Bugs;
 
-#[cfg(not(test))]
+#[cfg(not(any(test, feature = "planted-bugs")))]
 impl Bugs {
     pub(super) const NONE: Bugs = Bugs;
 

@@ -6,7 +6,6 @@ use super::controller::Request;
 use super::invariants;
 use super::network::{Link, Peer, ToLeader};
 use super::world::World;
-use crate::replica::planted::Bugs;
 use crate::time::Time;
 use troupe_proto::ids::{Offset, PartitionId, PartitionKey, TopicId};
 
@@ -129,7 +128,9 @@ impl World {
         let key = PartitionKey { topic_id, partition: PartitionId(0) };
         let state = &mut self.nodes[node];
         let mut replica = Replica::new(key, state.id, self.config.clone());
-        replica.bugs = Bugs(self.bug);
+        if let Some(bug) = self.bug {
+            replica.plant(bug);
+        }
         let ends = LogEnds {
             log_start: state.log.start,
             high_watermark: state.high_watermark_checkpoint,

@@ -1,0 +1,135 @@
+//! When the invariants are looked at: after every event of a replica, at appends, answers and elections.
+
+use crate::broker::Asker;
+use crate::invariants;
+use crate::storage::headers_of;
+use crate::violation::{Checked, Violation};
+use crate::world::{At, World};
+use troupe_log::disk::FaultDisk;
+use troupe_machines::config::FlushPolicy;
+use troupe_machines::replica::Appended;
+use troupe_proto::batch::BatchHeader;
+use troupe_proto::ids::{LeaderEpoch, NodeId, Offset};
+
+impl World {
+    /// A leader has appended.
+    pub fn appended(&mut self, at: At, header: &BatchHeader) -> Checked {
+        let Some(id) = self.see_host(at).map(|host| host.id) else { return Ok(()) };
+        let facts = [
+            at.0 as u64,
+            at.1.partition.0.into(),
+            header.base_offset.0,
+            header.leader_epoch.0.into(),
+        ];
+        self.trace.note(self.now, "append", facts);
+        let Some(ledger) = self.ledgers.get_mut(&at.1) else { return Ok(()) };
+        invariants::one_leader_per_epoch(&mut ledger.leaders, header.leader_epoch, id)
+    }
+
+    /// A leader answers that it is done.
+    pub fn acknowledged(&mut self, at: At, asker: &Asker, appended: &Appended) -> Checked {
+        let Some(host) = self.see_host(at) else { return Ok(()) };
+        let (told, leads_in) = (host.watched.told_epoch, host.replica.leader_epoch());
+        invariants::fenced_leaders_acknowledge_nothing(told, leads_in)?;
+        if !asker.acks_all {
+            return Ok(());
+        }
+        self.counts.acknowledged += 1;
+        let base = appended.base_offset;
+        self.trace.note(self.now, "acknowledge", [at.0 as u64, asker.value, base.0, 0]);
+        // the high watermark has passed it: what is visible is noted before it is compared
+        self.check_host(at)?;
+        let strict = !self.settings.unclean;
+        let Some(ledger) = self.ledgers.get_mut(&at.1) else { return Ok(()) };
+        if strict && base >= ledger.deleted_before {
+            invariants::acknowledged_is_committed(ledger, asker.value, base)?;
+        }
+        ledger.acknowledged.insert(asker.value, base);
+        Ok(())
+    }
+
+    /// What a replica knows and shows after an event.
+    pub fn check_host(&mut self, at: At) -> Checked {
+        let strict = !self.settings.unclean;
+        if self.is_gone(at) {
+            return Ok(());
+        }
+        let Some(host) = self.host(at) else { return Ok(()) };
+        invariants::offsets_only_grow(host)?;
+        let epoch = host.replica.leader_epoch();
+        invariants::epochs_only_grow(host.watched.leader_epoch, epoch)?;
+        host.watched.leader_epoch = host.watched.leader_epoch.max(epoch);
+        let visible = host.replica.high_watermark();
+        let from = host.watched.compared.max(host.log.log_start());
+        if from >= visible || host.offline {
+            return Ok(());
+        }
+        let mut shown = Vec::new();
+        host.log
+            .replay(from, |header| {
+                if header.end_offset() <= visible {
+                    shown.push(*header);
+                }
+            })
+            .map_err(|error| Violation::new("I16 a log can be read", error.to_string()))?;
+        host.watched.compared = shown.last().map_or(from, BatchHeader::end_offset);
+        let mut is_new = false;
+        let now = self.now;
+        let Some(ledger) = self.ledgers.get_mut(&at.1) else { return Ok(()) };
+        for header in &shown {
+            if strict && header.base_offset < ledger.end() {
+                is_new |= !invariants::committed_never_changes(ledger, header)?;
+            } else {
+                is_new = true;
+                ledger.commit(header, now, strict)?;
+            }
+        }
+        let facts = [at.0 as u64, at.1.partition.0.into(), visible.0, u64::from(is_new)];
+        self.trace.note(now, "high watermark", facts);
+        if is_new && strict { self.check_in_sync(at, visible) } else { Ok(()) }
+    }
+
+    /// I8, with the ISR as it is committed, whoever knows of it.
+    fn check_in_sync(&mut self, at: At, visible: Offset) -> Checked {
+        let Some(partition) = self.truth.partition(&at.1) else { return Ok(()) };
+        for node in &partition.isr {
+            let site = self.site_of(*node);
+            if !self.sites[site].wiped {
+                let end = self.counted_end((site, at.1));
+                invariants::in_sync_replica_has(visible, *node, end)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Its machine has crashed in the middle of the event, and will be buried behind it.
+    fn is_gone(&self, at: At) -> bool {
+        self.sites[at.0].disks.get(&at.1).is_some_and(FaultDisk::has_crashed)
+    }
+
+    /// Whatever comes, a replica has everything below.
+    fn counted_end(&self, at: At) -> Offset {
+        let durable = self.settings.flush_policy == FlushPolicy::Commit;
+        match (self.see_host(at), self.sites[at.0].remains.get(&at.1)) {
+            (Some(host), _) if durable => host.watched.durable.max(host.log.flushed_end()),
+            (Some(host), _) => host.log.log_end(),
+            (None, Some(remains)) if durable => remains.durable,
+            (None, Some(remains)) => remains.end,
+            (None, None) => Offset::ZERO,
+        }
+    }
+
+    /// I1, when it matters most: whoever begins to lead has what was committed.
+    pub fn check_new_leader(&mut self, at: At, epoch: LeaderEpoch) -> Checked {
+        if self.settings.unclean || self.is_gone(at) {
+            return Ok(());
+        }
+        let (Some(host), Some(ledger)) = (self.see_host(at), self.ledgers.get(&at.1)) else {
+            return Ok(());
+        };
+        let headers = headers_of(&host.log)?;
+        let start = host.log.log_start().max(ledger.deleted_before);
+        let _: (NodeId, LeaderEpoch) = (NodeId(at.0 as i32 + 1), epoch);
+        invariants::leader_has_what_is_committed(ledger, start, &headers)
+    }
+}

@@ -1,0 +1,130 @@
+//! A consumer of every partition in turn. Whatever it is given has to be what was committed, in order,
+//! without a gap but for what was deleted.
+
+use crate::invariants;
+use crate::settings::HostBug;
+use crate::violation::{Checked, ensure};
+use crate::world::{At, Event, World};
+use bytes::Bytes;
+use troupe_log::LogError;
+use troupe_machines::replica::Role;
+use troupe_proto::ids::{Offset, PartitionKey};
+
+pub struct Consumer {
+    pub site: usize,
+    positions: Vec<Offset>,
+    leaders: Vec<usize>,
+    /// Which partition, and the attempt that may be answered.
+    turn: usize,
+    attempt: u64,
+}
+
+#[derive(Clone, Debug)]
+pub enum Fetched {
+    Batches(Bytes),
+    /// Nothing there below this offset any more.
+    BelowStart(Offset),
+    Failed,
+}
+
+impl Consumer {
+    pub fn new(site: usize, partitions: u32) -> Consumer {
+        let partitions = partitions as usize;
+        Consumer {
+            site,
+            positions: vec![Offset::ZERO; partitions],
+            leaders: vec![0; partitions],
+            turn: 0,
+            attempt: 0,
+        }
+    }
+}
+
+impl World {
+    pub fn consumer_tick(&mut self, consumer: usize) {
+        let (attempt, wait) = (self.take_id(), self.whim.between(30, 150));
+        let site = self.consumers[consumer].site;
+        self.schedule(site, wait, Event::ConsumerTick { consumer });
+        let state = &mut self.consumers[consumer];
+        state.turn = (state.turn + 1) % state.positions.len();
+        state.attempt = attempt;
+        let (turn, leader, from) =
+            (state.turn, state.leaders[state.turn], state.positions[state.turn]);
+        let key = self.key(turn as u32);
+        self.send(site, leader, Event::Fetch { consumer, attempt, key, from });
+    }
+
+    /// A fetch arrives at a broker.
+    pub fn fetch(&mut self, at: At, consumer: usize, attempt: u64, from: Offset) -> Checked {
+        let most = self.whim.between(1, 3_000) as usize;
+        let reads_on = self.settings.has_host_bug(HostBug::ReadAboveHighWatermark);
+        let result = match self.see_host(at) {
+            Some(host) if host.replica.role() == Role::Leader => {
+                let end = if reads_on { host.log.log_end() } else { host.replica.high_watermark() };
+                match host.log.read(from, end, most) {
+                    Ok(slice) => Fetched::Batches(slice.bytes),
+                    Err(LogError::OffsetOutOfRange { earliest, .. }) if from < earliest => {
+                        Fetched::BelowStart(earliest)
+                    }
+                    Err(_) => Fetched::Failed,
+                }
+            }
+            _ => Fetched::Failed,
+        };
+        let to = self.consumers[consumer].site;
+        self.send(at.0, to, Event::Fetched { consumer, attempt, result });
+        Ok(())
+    }
+
+    pub fn fetched(&mut self, consumer: usize, attempt: u64, result: Fetched) -> Checked {
+        if self.consumers[consumer].attempt != attempt {
+            return Ok(());
+        }
+        let turn = self.consumers[consumer].turn;
+        let key = self.key(turn as u32);
+        match result {
+            Fetched::Batches(bytes) if bytes.is_empty() => self.look_again(consumer, turn),
+            Fetched::Batches(bytes) => {
+                let from = self.consumers[consumer].positions[turn];
+                let end = self.check_read(&key, from, bytes)?;
+                self.consumers[consumer].positions[turn] = end;
+            }
+            Fetched::BelowStart(start) => {
+                let deleted = self.ledgers.get(&key).map_or(Offset::ZERO, |it| it.deleted_before);
+                ensure(start <= deleted || self.settings.unclean, "I1 nothing else is deleted", || {
+                    format!("{key} starts at {start}, deleted before {deleted}")
+                })?;
+                self.consumers[consumer].positions[turn] = start;
+            }
+            Fetched::Failed => self.look_again(consumer, turn),
+        }
+        Ok(())
+    }
+
+    fn look_again(&mut self, consumer: usize, turn: usize) {
+        if self.whim.one_in(2) {
+            let (site, key) = (self.consumers[consumer].site, self.key(turn as u32));
+            let leader = self.guess_leader(site, &key);
+            self.consumers[consumer].leaders[turn] = leader;
+        }
+    }
+
+    /// I16, I6, I2: intact, committed, what everybody else saw there; and nothing left out.
+    fn check_read(&mut self, key: &PartitionKey, from: Offset, bytes: Bytes) -> Checked<Offset> {
+        let mut position = from;
+        for header in invariants::checksums_hold(key, bytes)? {
+            if !self.settings.unclean {
+                let first = header.base_offset;
+                ensure(first <= position, "no record is skipped", || {
+                    format!("{first} where {position} was next")
+                })?;
+                if let Some(ledger) = self.ledgers.get(key) {
+                    invariants::only_committed_is_read(ledger, &header)?;
+                }
+            }
+            position = header.end_offset();
+            self.counts.consumed_batches += 1;
+        }
+        Ok(position)
+    }
+}

@@ -1,0 +1,74 @@
+//! How often each kind of fault was really injected, and each turn of events that the runs are for.
+
+macro_rules! counts {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// Only what has really happened counts: a crash of a process that is down is none.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Counts { $($(#[$doc])* pub $name: u64),* }
+
+        impl Counts {
+            pub fn add(&mut self, other: &Counts) { $(self.$name += other.$name;)* }
+
+            pub fn table(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name)),*]
+            }
+        }
+    };
+}
+
+counts! {
+    // faults
+    process_kills,
+    power_losses,
+    power_losses_of_all,
+    crashes_within_io,
+    crashes_within_recovery,
+    lost_tails,
+    clean_stops,
+    wiped_disks,
+    pauses,
+    clock_jumps,
+    replica_kills,
+    fsync_errors,
+    lost_pages,
+    write_errors,
+    full_disks,
+    slow_disks,
+    isolations,
+    one_way_cuts,
+    bridges,
+    lost_messages,
+    broken_streams,
+    slow_networks,
+    lost_answers,
+    repeated_answers,
+    late_answers,
+    repeated_produce_requests,
+    controller_elections,
+    lost_metadata_entries,
+    fenced_brokers,
+    preferred_elections,
+    unclean_elections,
+    // turns of events
+    leader_changes,
+    leaders_with_records_in_flight,
+    isr_expansions,
+    isr_shrinks,
+    stale_alters,
+    fenced_alters,
+    ineligible_alters,
+    elections_needed,
+    truncations,
+    resets,
+    deletions,
+    rolls,
+    snapshots_restored,
+    metadata_snapshots,
+    recoveries,
+    acknowledged,
+    duplicates,
+    duplicates_after_failover,
+    refused_appends,
+    unknown_outcomes,
+    consumed_batches,
+}

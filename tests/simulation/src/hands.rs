@@ -1,0 +1,348 @@
+//! The hands of a replica: what its actor does with what the machine asks for.
+
+use crate::broker::{Flush, Host};
+use crate::clients::Produced;
+use crate::invariants;
+use crate::settings::HostBug;
+use crate::violation::{Checked, Violation};
+use crate::world::{At, Event, World};
+use prost::Message;
+use troupe_log::{Log, LogError};
+use troupe_log::disk::FaultDisk;
+use troupe_machines::replica::{Effect, Effects, Replica, ReplicationEffect};
+use troupe_machines::time::Time;
+use troupe_proto::ids::{LeaderEpoch, Offset};
+use troupe_proto::log::v1::ProducerSnapshot;
+
+impl World {
+    /// An event for this life of the replica; for a later one it is nothing.
+    pub fn drive_host(
+        &mut self,
+        at: At,
+        host: u64,
+        event: impl FnOnce(&mut Replica, Time, &mut Effects),
+    ) -> Checked {
+        if self.see_host(at).is_some_and(|known| known.id == host) {
+            self.drive(at, event)?;
+        }
+        Ok(())
+    }
+
+    /// An event for the machine; then all that comes of it.
+    pub fn drive(
+        &mut self,
+        at: At,
+        event: impl FnOnce(&mut Replica, Time, &mut Effects),
+    ) -> Checked {
+        self.step(at, event)?;
+        self.settle_host(at)
+    }
+
+    /// The same without looking at what came of it.
+    pub fn step(
+        &mut self,
+        at: At,
+        event: impl FnOnce(&mut Replica, Time, &mut Effects),
+    ) -> Checked {
+        let now = self.steady(at.0);
+        let mut out = Effects::new();
+        let Some(host) = self.host(at) else { return Ok(()) };
+        event(&mut host.replica, now, &mut out);
+        self.perform(at, out)
+    }
+
+    /// After a change: the timer, what followers get, and what has to hold.
+    pub fn settle_host(&mut self, at: At) -> Checked {
+        let (now, key) = (self.steady(at.0), at.1);
+        let Some(host) = self.host(at) else { return Ok(()) };
+        let id = host.id;
+        if let Some(next) = host.replica.next_tick()
+            && host.alarm.is_none_or(|alarm| alarm > next)
+        {
+            host.alarm = Some(next);
+            let wait = next.0.saturating_sub(now.0).max(1);
+            self.schedule(at.0, wait, Event::Alarm { key, host: id });
+        }
+        self.check_host(at)?;
+        self.pump_streams_of(at)
+    }
+
+    pub fn alarm(&mut self, at: At, id: u64) -> Checked {
+        let now = self.steady(at.0);
+        let Some(host) = self.host(at).filter(|host| host.id == id) else { return Ok(()) };
+        if host.alarm.is_none_or(|alarm| alarm > now) {
+            return Ok(());
+        }
+        host.alarm = None;
+        self.drive(at, |replica, now, out| replica.on_tick(now, out))
+    }
+
+    pub fn perform(&mut self, at: At, effects: Effects) -> Checked {
+        for effect in effects {
+            match effect {
+                Effect::Answer { token, result } => {
+                    let Some(host) = self.host(at) else { continue };
+                    let Some(asker) = host.waiting.remove(&token) else { continue };
+                    let answer = match result {
+                        Ok(appended) => {
+                            self.acknowledged(at, &asker, &appended)?;
+                            Produced::Ok(appended.base_offset)
+                        }
+                        Err(error) => self.failed(error.code()),
+                    };
+                    self.answer_producer(at.0, asker.producer, asker.attempt, answer);
+                }
+                Effect::Flush => self.start_flush(at)?,
+                // compared when all is settled
+                Effect::HighWatermark(_) => {}
+                Effect::LeaderEpochStarted { leader_epoch, start_offset } => {
+                    self.epoch_started(at, leader_epoch, start_offset)?;
+                }
+                Effect::Replication(effect) => self.replicate(at, effect)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn epoch_started(&mut self, at: At, epoch: LeaderEpoch, start: Offset) -> Checked {
+        self.trace.note(
+            self.now,
+            "leads",
+            [at.0 as u64, at.1.partition.0.into(), epoch.0.into(), start.0],
+        );
+        let Some(host) = self.host(at) else { return Ok(()) };
+        host.log.assign_epoch(epoch, start);
+        let in_flight = host.replica.high_watermark() < host.replica.log_end();
+        self.counts.leaders_with_records_in_flight += u64::from(in_flight);
+        self.check_new_leader(at, epoch)
+    }
+
+    fn replicate(&mut self, at: At, effect: ReplicationEffect) -> Checked {
+        let Some(host) = self.host(at) else { return Ok(()) };
+        let id = host.id;
+        match effect {
+            ReplicationEffect::AlterPartition(request) => self.ask_for_isr(at, id, request),
+            ReplicationEffect::ElectionNeeded { leader_epoch } => {
+                self.counts.elections_needed += 1;
+                if let Some(broker) = &mut self.sites[at.0].broker {
+                    broker.dead.insert(at.1, leader_epoch);
+                }
+            }
+            ReplicationEffect::Open { leader, session } => self.open_stream(at, leader, session),
+            ReplicationEffect::Close { session } => {
+                if let Some(stream) = host.streams.remove(&session) {
+                    let delivers = self.net.one_in(2);
+                    self.break_stream(stream, delivers, false);
+                }
+            }
+            ReplicationEffect::ReportEnd { session, end } => {
+                if let Some(stream) = host.streams.get(&session).copied() {
+                    self.send_up(stream, crate::streams::ToLeader::Report(end));
+                }
+            }
+            ReplicationEffect::Truncate { to } => self.truncate(at, to)?,
+            ReplicationEffect::ResetTo { offset } => self.reset(at, offset)?,
+            ReplicationEffect::DeleteBefore { offset } => self.delete_before(at, offset)?,
+        }
+        Ok(())
+    }
+
+    fn truncate(&mut self, at: At, to: Offset) -> Checked {
+        self.counts.truncations += 1;
+        let (site, partition) = (at.0 as u64, at.1.partition.0.into());
+        self.trace.note(self.now, "truncate", [site, partition, to.0, 0]);
+        let keeps = self.settings.has_host_bug(HostBug::KeepProducersAfterTruncation);
+        let strict = !self.settings.unclean;
+        let now = self.steady(at.0);
+        let Some(host) = self.host(at) else { return Ok(()) };
+        let high_watermark = host.replica.high_watermark();
+        if strict {
+            invariants::truncation_stays_above(high_watermark, to)?;
+        }
+        host.watched.durable = host.watched.durable.min(to);
+        let cut = host.log.truncate_to(to, high_watermark).and_then(|end| {
+            let found = host.log.newest_producer_snapshot()?;
+            Ok((end, found))
+        });
+        let (end, found) = match cut {
+            Ok(cut) => cut,
+            Err(error) => return self.storage_failed(at, &error),
+        };
+        host.watched.cut(end);
+        let snapshot = found.and_then(|(offset, bytes)| {
+            Some((offset, ProducerSnapshot::decode(bytes).ok()?))
+        });
+        if keeps {
+            let kept = host.replica.snapshot();
+            host.replica.on_truncated(end, Some(&kept));
+        } else {
+            let from = replay_from(&host.log, snapshot.as_ref().map(|(offset, _)| *offset));
+            host.replica.on_truncated(end, snapshot.as_ref().map(|(_, snapshot)| snapshot));
+            let Host { log, replica, .. } = host;
+            if let Err(error) = log.replay(from, |header| replica.on_recovered_batch(now, header)) {
+                return self.storage_failed(at, &error);
+            }
+        }
+        self.step(at, |replica, now, out| replica.continue_following(now, out))
+    }
+
+    fn reset(&mut self, at: At, offset: Offset) -> Checked {
+        self.counts.resets += 1;
+        let (site, partition) = (at.0 as u64, at.1.partition.0.into());
+        self.trace.note(self.now, "reset", [site, partition, offset.0, 0]);
+        let strict = !self.settings.unclean;
+        let Some(host) = self.host(at) else { return Ok(()) };
+        if strict {
+            invariants::truncation_stays_above(host.replica.high_watermark(), offset)?;
+        }
+        host.watched.durable = Offset::ZERO;
+        if let Err(error) = host.log.truncate_fully_and_start_at(offset) {
+            return self.storage_failed(at, &error);
+        }
+        host.watched.written.clear();
+        host.watched.compared = offset;
+        host.watched.high_watermark = offset;
+        host.watched.log_start = offset;
+        self.step(at, |replica, now, out| {
+            replica.on_reset(offset);
+            replica.continue_following(now, out);
+        })
+    }
+
+    /// R26, or on request: nothing below is readable any more.
+    pub fn delete_before(&mut self, at: At, offset: Offset) -> Checked {
+        let (site, partition) = (at.0 as u64, at.1.partition.0.into());
+        self.trace.note(self.now, "delete", [site, partition, offset.0, 0]);
+        let Some(host) = self.host(at) else { return Ok(()) };
+        match host.log.set_log_start(offset) {
+            Ok(removals) => host.removals.extend(removals),
+            Err(error) => return self.append_failed(at, &error),
+        }
+        self.log_start_moved(at)
+    }
+
+    /// The log starts later now: the machine hears of it, and producers outlast what is gone.
+    pub fn log_start_moved(&mut self, at: At) -> Checked {
+        let Some(host) = self.host(at) else { return Ok(()) };
+        let start = host.log.log_start();
+        host.replica.on_log_start(start);
+        host.watched.durable = host.watched.durable.max(host.log.flushed_end());
+        let snapshot = host.log.producer_snapshots().last().copied();
+        if snapshot.is_none_or(|offset| offset < start) {
+            let (end, content) = (host.replica.log_end(), host.replica.snapshot().encode_to_vec());
+            // without it, recovery goes back to the one before
+            let _ = host.log.write_producer_snapshot(end, &content);
+        }
+        if !host.removals.is_empty() {
+            let (id, key) = (host.id, at.1);
+            let wait = self.disk.between(1, 2_000);
+            self.schedule(at.0, wait, Event::RunRemovals { key, host: id });
+        }
+        Ok(())
+    }
+
+    pub fn run_removals(&mut self, at: At, id: u64) {
+        let Some(host) = self.host(at).filter(|host| host.id == id) else { return };
+        for removal in std::mem::take(&mut host.removals) {
+            // what stays is a leftover for the next open
+            let _ = removal.run();
+        }
+    }
+
+    /// The state before the batch that opened the segment at `offset`.
+    pub fn snapshot_producers(&mut self, at: At, offset: Offset) {
+        self.counts.rolls += 1;
+        let Some(host) = self.host(at) else { return };
+        let content = host.replica.snapshot().encode_to_vec();
+        // without it, recovery goes back to the one before
+        let _ = host.log.write_producer_snapshot(offset, &content);
+    }
+
+    pub fn start_flush(&mut self, at: At) -> Checked {
+        let (lies, early) =
+            (self.settings.has_host_bug(HostBug::AnswerBeforeFlush), self.disk.one_in(2));
+        let wait = self.flush_wait(at.0);
+        let key = at.1;
+        let Some(host) = self.host(at) else { return Ok(()) };
+        if host.flush.is_some() {
+            return Ok(());
+        }
+        let id = host.id;
+        let Some(ticket) = host.log.begin_flush() else {
+            let end = host.log.flushed_end();
+            return self.step(at, |replica, now, out| replica.on_flushed(now, end, out));
+        };
+        host.flush = Some(if early { Flush::Done(ticket.run()) } else { Flush::Due(ticket) });
+        self.schedule(at.0, wait, Event::FlushDone { key, host: id });
+        if lies {
+            let end = self.host(at).map_or(Offset::ZERO, |host| host.log.log_end());
+            return self.step(at, |replica, now, out| replica.on_flushed(now, end, out));
+        }
+        Ok(())
+    }
+
+    fn flush_wait(&mut self, site: usize) -> u64 {
+        if self.now < self.sites[site].slow_disk_until {
+            return self.disk.between(300, 1_500);
+        }
+        if self.disk.one_in(30) { self.disk.between(10, 100) } else { self.disk.between(1, 6) }
+    }
+
+    pub fn flush_done(&mut self, at: At, id: u64) -> Checked {
+        let tries_again = self.settings.has_host_bug(HostBug::RetryFailedFlush);
+        let Some(host) = self.host(at).filter(|host| host.id == id) else { return Ok(()) };
+        let result = match host.flush.take() {
+            Some(Flush::Done(result)) => result,
+            Some(Flush::Due(ticket)) => ticket.run(),
+            None => return Ok(()),
+        };
+        match result {
+            Ok(done) => {
+                let end = host.log.complete_flush(done);
+                host.watched.durable = host.watched.durable.max(end);
+                self.drive(at, |replica, now, out| replica.on_flushed(now, end, out))
+            }
+            Err(_) if tries_again => {
+                let end = host.log.log_end();
+                self.drive(at, |replica, now, out| replica.on_flushed(now, end, out))
+            }
+            Err(error) => self.storage_failed(at, &error),
+        }
+    }
+
+    /// A follower or leader could not write. What is in the log is as it was, unless the log is poisoned.
+    pub fn append_failed(&mut self, at: At, error: &LogError) -> Checked {
+        let poisoned = self.host(at).is_some_and(|host| host.log.is_poisoned());
+        if poisoned { self.storage_failed(at, error) } else { Ok(()) }
+    }
+
+    /// The disk failed: nothing is tried again on this log.
+    pub fn storage_failed(&mut self, at: At, error: &LogError) -> Checked {
+        let Some(host) = self.host(at) else { return Ok(()) };
+        if std::mem::replace(&mut host.offline, true) {
+            return Ok(());
+        }
+        self.trace.note(self.now, "offline", [at.0 as u64, at.1.partition.0.into(), 0, 0]);
+        self.step(at, |replica, _, out| replica.on_storage_failure(out))?;
+        match error {
+            LogError::DiskFull { .. } | LogError::Io { .. } | LogError::Poisoned { .. } => {}
+            other => return Err(Violation::new("a log fails only with its disk", other.to_string())),
+        }
+        let wait = self.disk.between(20, 600);
+        self.schedule(at.0, wait, Event::Rebuild { key: at.1 });
+        Ok(())
+    }
+}
+
+/// Where a replay on top of a snapshot begins.
+pub fn replay_from(log: &Log<FaultDisk>, snapshot: Option<Offset>) -> Offset {
+    snapshot.map_or(log.log_start(), |offset| offset.max(log.log_start()))
+}
+
+impl crate::broker::Watched {
+    fn cut(&mut self, end: Offset) {
+        self.written.retain(|batch| batch.end_offset() <= end);
+        self.compared = self.compared.min(end);
+        self.high_watermark = self.high_watermark.min(end);
+    }
+}

@@ -1,0 +1,20 @@
+//! I2: below a high watermark an offset holds the same bytes, on any replica, ever. And the second half of
+//! I6: readers are given nothing else.
+
+use crate::ledger::Ledger;
+use crate::violation::{Checked, ensure};
+use troupe_proto::batch::BatchHeader;
+
+/// True if it was committed before.
+pub fn committed_never_changes(ledger: &Ledger, header: &BatchHeader) -> Checked<bool> {
+    let Some(known) = ledger.committed.get(&header.base_offset) else { return Ok(false) };
+    ensure(known.header == *header, "I2 committed never changes", || {
+        format!("{header:?} was {:?}", known.header)
+    })?;
+    Ok(true)
+}
+
+pub fn only_committed_is_read(ledger: &Ledger, header: &BatchHeader) -> Checked {
+    let known = committed_never_changes(ledger, header)?;
+    ensure(known, "I6 only what is committed is read", || format!("{header:?}"))
+}

@@ -1,0 +1,55 @@
+//! I18: recovery yields a beginning of what was written that has all that was flushed, all of it durable;
+//! recovering again changes nothing.
+
+use crate::storage::{Remains, headers_of};
+use crate::violation::{Checked, Violation, ensure};
+use std::path::PathBuf;
+use troupe_log::disk::{FaultDisk, Loss, MemDisk};
+use troupe_log::{Log, LogConfig};
+use troupe_proto::batch::BatchHeader;
+
+pub fn recovery_is_a_prefix(
+    remains: &Remains,
+    log: &Log<FaultDisk>,
+    headers: &[BatchHeader],
+) -> Checked {
+    ensure(log.log_end() >= remains.durable, "I18 what was flushed survives", || {
+        format!("the log ends at {}, flushed up to {}", log.log_end(), remains.durable)
+    })?;
+    let mut written = remains.written.iter().peekable();
+    for header in headers {
+        while written.next_if(|known| known.base_offset < header.base_offset).is_some() {}
+        let known = written.peek().filter(|known| known.base_offset == header.base_offset);
+        let same = known.is_some_and(|known| *known == header)
+            || known.is_none() && remains.attempted.contains(header);
+        ensure(same, "I18 a beginning of what was written", || format!("{header:?} was {known:?}"))?;
+    }
+    Ok(())
+}
+
+/// `before` is the disk as recovery found it; of what recovery has left, nothing may need another sync.
+pub fn recovery_is_idempotent(
+    before: &MemDisk,
+    log: &Log<FaultDisk>,
+    headers: &[BatchHeader],
+    config: &LogConfig,
+    now_ms: i64,
+) -> Checked {
+    let open = |memory: MemDisk| {
+        let disk = FaultDisk::new(memory);
+        let opened = Log::open(disk.clone(), PathBuf::from("/p"), log.key(), *config, now_ms);
+        opened
+            .map(|(log, _)| (log, disk))
+            .map_err(|error| Violation::new("I18 recovery is idempotent", error.to_string()))
+    };
+    let (first, disk) = open(before.clone())?;
+    let (second, _) = open(disk.memory().crash(Loss::Unsynced))?;
+    for again in [&first, &second] {
+        let same = headers_of(again)? == headers
+            && (again.log_start(), again.log_end()) == (log.log_start(), log.log_end());
+        ensure(same, "I18 recovery is idempotent", || {
+            format!("{} to {} again", again.log_start(), again.log_end())
+        })?;
+    }
+    Ok(())
+}

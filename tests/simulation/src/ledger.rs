@@ -1,0 +1,101 @@
+//! Everything that was ever visible or promised in a partition, as nobody in the simulation can see it.
+
+use crate::clients::Outcome;
+use crate::invariants;
+use crate::violation::Checked;
+use std::collections::BTreeMap;
+use troupe_proto::batch::BatchHeader;
+use troupe_proto::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence};
+
+#[derive(Debug, Default)]
+pub struct Ledger {
+    /// Batches below some replica's high watermark, by base offset, and when they were first.
+    pub committed: BTreeMap<Offset, Committed>,
+    /// Where each value that was acknowledged with acks all stands.
+    pub acknowledged: BTreeMap<u64, Offset>,
+    /// Which replica appended in an epoch.
+    pub leaders: BTreeMap<LeaderEpoch, u64>,
+    next_sequences: BTreeMap<(ProducerId, ProducerEpoch), Sequence>,
+    /// By what tells batches apart: checksum and length of the payload.
+    values: BTreeMap<(u32, u32), u64>,
+    placed: BTreeMap<u64, Offset>,
+    outcomes: BTreeMap<u64, Outcome>,
+    /// Records below were deleted, by request or by age.
+    pub deleted_before: Offset,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Committed {
+    pub header: BatchHeader,
+    pub since: u64,
+    pub value: Option<u64>,
+}
+
+impl Ledger {
+    pub fn end(&self) -> Offset {
+        self.committed.last_key_value().map_or(Offset::ZERO, |(_, last)| last.header.end_offset())
+    }
+
+    pub fn produced(&mut self, value: u64, header: &BatchHeader) {
+        self.values.insert((header.payload_crc, header.payload_len), value);
+        self.outcomes.insert(value, Outcome::Open);
+    }
+
+    pub fn concluded(&mut self, value: u64, outcome: Outcome) {
+        self.outcomes.insert(value, outcome);
+    }
+
+    pub fn value_of(&self, header: &BatchHeader) -> Option<u64> {
+        self.values.get(&(header.payload_crc, header.payload_len)).copied()
+    }
+
+    /// Of what is committed, the first that its producer has not heard of, or that is younger than this.
+    pub fn first_unsettled(&self, since: u64) -> Offset {
+        let unsettled = |committed: &&Committed| {
+            let outcome = committed.value.and_then(|value| self.outcomes.get(&value));
+            committed.since > since || outcome == Some(&Outcome::Open)
+        };
+        let first = self.committed.values().find(unsettled);
+        first.map_or(self.end(), |committed| committed.header.base_offset)
+    }
+
+    /// A batch is below a high watermark for the first time. Without `strict` committed records may have been
+    /// lost before.
+    pub fn commit(&mut self, header: &BatchHeader, now: u64, strict: bool) -> Checked {
+        let (base, value) = (header.base_offset, self.value_of(header));
+        if strict {
+            invariants::no_gap(self.end(), header)?;
+            self.check_sequence(header)?;
+        }
+        if let Some(value) = value {
+            let before = self.placed.insert(value, base);
+            if strict {
+                invariants::value_stands_once(value, before, base)?;
+            }
+            invariants::failed_is_not_there(value, self.has_failed(value), true)?;
+        }
+        self.committed.insert(base, Committed { header: *header, since: now, value });
+        Ok(())
+    }
+
+    fn has_failed(&self, value: u64) -> bool {
+        self.outcomes.get(&value) == Some(&Outcome::Failed)
+    }
+
+    fn check_sequence(&mut self, header: &BatchHeader) -> Checked {
+        let Some(stamp) = header.producer else { return Ok(()) };
+        let next = self.next_sequences.entry((stamp.id, stamp.epoch)).or_default();
+        invariants::sequence_goes_on(*next, stamp.base_sequence, header)?;
+        *next = stamp.base_sequence.plus(header.record_count);
+        Ok(())
+    }
+
+    /// What producers were told is true to the end.
+    pub fn check_outcomes(&self) -> Checked {
+        for value in self.outcomes.keys() {
+            let is_there = self.placed.contains_key(value);
+            invariants::failed_is_not_there(*value, self.has_failed(*value), is_there)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,37 @@
+//! A cluster in one thread and from one seed: the machines and the log as they are, on faulty disks in
+//! memory, and everything that can go wrong between and under them.
+//!
+//! - `world`: the state of everything and the order of events. `runner`: many seeds over threads.
+//! - `network`, `streams`: what is sent, and what becomes of it. `nemesis`: what breaks, `healing`: and then.
+//! - `quorum`, `control`: the metadata log as a replicated log, and the controllers that decide on it.
+//! - `broker`, `hands`, `storage`: what a node does around its replicas. `clients`: who uses it all.
+//! - `ledger`, `truth`: what was promised and decided, as nobody in the run can see it; `checks` and
+//!   `invariants`, one promise a file, compare.
+//!
+//! First faults, then healing: nothing promised is lost, and all becomes well. The same seed gives the same
+//! run, byte for byte. More runs: `TROUPE_SIMULATION_SEEDS=20000 TROUPE_SIMULATION_FIRST=0 cargo test
+//! --release -p troupe-simulation no_schedule`. Nothing here is part of any build but that of its tests.
+#![cfg(test)]
+
+mod broker;
+mod chance;
+mod checks;
+mod clients;
+mod control;
+mod counts;
+mod hands;
+mod healing;
+mod invariants;
+mod ledger;
+mod nemesis;
+mod network;
+mod quorum;
+mod runner;
+mod settings;
+mod storage;
+mod streams;
+mod tests;
+mod trace;
+mod truth;
+mod violation;
+mod world;

@@ -1,0 +1,123 @@
+//! Runs of seeds, over threads; each run in one.
+
+use crate::chance::Chance;
+use crate::counts::Counts;
+use crate::settings::{Bug, Settings};
+use crate::violation::{Checked, Violation};
+use crate::world::World;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// A run that ended well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finished {
+    pub hash: u64,
+    pub events: u64,
+    pub simulated_ms: u64,
+    pub counts: Counts,
+}
+
+/// A run that did not.
+#[derive(Clone, Debug)]
+pub struct Failed {
+    pub seed: u64,
+    pub why: String,
+    /// The last events.
+    pub tail: String,
+}
+
+pub fn run(seed: u64, bug: Option<Bug>) -> Result<Finished, Failed> {
+    let mut chance = Chance::new(seed);
+    let settings = Settings::draw(&mut chance, bug);
+    let mut world = World::new(seed, settings, chance);
+    let ended = catch_unwind(AssertUnwindSafe(|| -> Checked {
+        world.run_until(world.settings.safety_ms)?;
+        world.heal()
+    }));
+    let why = match ended {
+        Ok(Ok(())) => {
+            return Ok(Finished {
+                hash: world.trace.hash(),
+                events: world.trace.events(),
+                simulated_ms: world.now,
+                counts: world.counts,
+            });
+        }
+        Ok(Err(violation)) => violation.to_string(),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            Violation::new("an assertion", text.unwrap_or_default()).to_string()
+        }
+    };
+    let tail = format!("{:?}\n{}", world.settings, world.trace.tail());
+    Err(Failed { seed, why, tail })
+}
+
+/// What came of many runs.
+#[derive(Debug, Default)]
+pub struct Sweep {
+    pub runs: u64,
+    pub events: u64,
+    pub simulated_ms: u64,
+    pub counts: Counts,
+    /// By seed; nothing new is begun after the first.
+    pub failed: Vec<Failed>,
+}
+
+/// Runs `count` seeds from `first` on, until one fails.
+pub fn sweep(first: u64, count: u64, bug: Option<Bug>) -> Sweep {
+    quiet_panics();
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let (next, stop) = (AtomicU64::new(first), AtomicBool::new(false));
+    let sweep = Mutex::new(Sweep::default());
+    let work = || {
+        while !stop.load(Ordering::Relaxed) {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= first + count {
+                break;
+            }
+            let result = run(seed, bug);
+            let mut sweep = sweep.lock().expect("nobody panics while it is held");
+            match result {
+                Ok(finished) => {
+                    sweep.runs += 1;
+                    sweep.events += finished.events;
+                    sweep.simulated_ms += finished.simulated_ms;
+                    sweep.counts.add(&finished.counts);
+                }
+                Err(failed) => {
+                    let goes_on = std::env::var_os("TROUPE_SIMULATION_KEEP_GOING").is_some();
+                    stop.store(!goes_on, Ordering::Relaxed);
+                    sweep.failed.push(failed);
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            let thread = std::thread::Builder::new().name(SIMULATED.to_owned());
+            thread.spawn_scoped(scope, work).expect("a thread can be made");
+        }
+    });
+    let mut sweep = sweep.into_inner().expect("nobody panics while it is held");
+    sweep.failed.sort_by_key(|failed| failed.seed);
+    sweep
+}
+
+const SIMULATED: &str = "simulated";
+
+/// An assertion that a run fails is its result, and nothing to print when it happens.
+fn quiet_panics() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let simulated = std::thread::current().name() == Some(SIMULATED);
+            if !simulated || std::env::var_os("TROUPE_SIMULATION_PANICS").is_some() {
+                usual(info);
+            }
+        }));
+    });
+}

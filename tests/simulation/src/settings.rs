@@ -1,0 +1,181 @@
+//! What differs from run to run: sizes, the topic's configuration, and which faults there are.
+
+use crate::chance::Chance;
+use std::collections::BTreeMap;
+use troupe_log::LogConfig;
+use troupe_machines::config::{FlushPolicy, TopicConfig};
+use troupe_machines::replica::ReplicaConfig;
+use troupe_machines::replica::planted::Bug as MachineBug;
+
+/// A classic bug that is put back, in the machine or in what carries out its decisions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    Machine(MachineBug),
+    Host(HostBug),
+}
+
+/// Bugs of the one who carries out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostBug {
+    /// §10, 1: a flush counts as done when it is asked for.
+    AnswerBeforeFlush,
+    /// §10, 1: a failed flush is tried again, and counts when it succeeds.
+    RetryFailedFlush,
+    /// §10, 6: after a truncation the producers stay as they were.
+    KeepProducersAfterTruncation,
+    /// §10, 6: a snapshot of the producers in the middle of a slice, before its batches count.
+    SnapshotBeforeSlice,
+    /// §10, 8: a restarted broker goes by metadata from before its registration.
+    ServeOldMetadata,
+    /// §10, 9: reads up to the end of the log.
+    ReadAboveHighWatermark,
+    /// §10, 2: a follower that diverges says that it does not know the epoch of its last batch.
+    ForgetLastEpoch,
+}
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub bug: Option<Bug>,
+    pub brokers: usize,
+    /// Voters share the brokers' processes, or have their own.
+    pub combined: bool,
+    pub partitions: u32,
+    pub min_insync_replicas: u32,
+    pub flush_policy: FlushPolicy,
+    pub log_append_time: bool,
+    /// Elections may lose records: only then nothing is said about what was acknowledged.
+    pub unclean: bool,
+    pub segment_bytes: u64,
+    pub index_interval_bytes: u32,
+    pub lag_ms: u64,
+    pub producers: usize,
+    pub consumers: usize,
+    /// When the faults end.
+    pub safety_ms: u64,
+    /// Time between two faults, on average.
+    pub fault_interval_ms: u64,
+    pub faults: Vec<Fault>,
+}
+
+/// What may go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    Kill,
+    PowerLoss,
+    PowerLossOfAll,
+    CrashWithinIo,
+    CleanStop,
+    Wipe,
+    Pause,
+    ClockJump,
+    KillReplica,
+    FsyncError,
+    WriteError,
+    FullDisk,
+    SlowDisk,
+    Isolate,
+    OneWay,
+    Bridge,
+    Loss,
+    BreakStreams,
+    SlowNetwork,
+    ElectController,
+    PreferredElection,
+    UncleanElection,
+    DeleteRecords,
+    Retention,
+}
+
+impl Fault {
+    pub const ALL: [Fault; 24] = [
+        Fault::Kill,
+        Fault::PowerLoss,
+        Fault::PowerLossOfAll,
+        Fault::CrashWithinIo,
+        Fault::CleanStop,
+        Fault::Wipe,
+        Fault::Pause,
+        Fault::ClockJump,
+        Fault::KillReplica,
+        Fault::FsyncError,
+        Fault::WriteError,
+        Fault::FullDisk,
+        Fault::SlowDisk,
+        Fault::Isolate,
+        Fault::OneWay,
+        Fault::Bridge,
+        Fault::Loss,
+        Fault::BreakStreams,
+        Fault::SlowNetwork,
+        Fault::ElectController,
+        Fault::PreferredElection,
+        Fault::UncleanElection,
+        Fault::DeleteRecords,
+        Fault::Retention,
+    ];
+}
+
+impl Settings {
+    pub fn draw(chance: &mut Chance, bug: Option<Bug>) -> Settings {
+        let flush_policy = if chance.one_in(5) { FlushPolicy::Os } else { FlushPolicy::Commit };
+        let all_kinds = chance.one_in(3);
+        let faults = Fault::ALL.into_iter().filter(|_| all_kinds || chance.one_in(2)).collect();
+        Settings {
+            bug,
+            brokers: if chance.one_in(4) { 4 } else { 3 },
+            combined: chance.one_in(2),
+            partitions: chance.between(1, 2) as u32,
+            min_insync_replicas: if chance.one_in(3) { 1 } else { 2 },
+            flush_policy,
+            log_append_time: chance.one_in(4),
+            unclean: chance.one_in(10) && bug.is_none(),
+            segment_bytes: chance.between(600, 3_000),
+            index_interval_bytes: chance.between(100, 500) as u32,
+            lag_ms: chance.between(600, 2_000),
+            producers: chance.between(2, 3) as usize,
+            consumers: 1,
+            safety_ms: chance.between(6_000, 14_000),
+            fault_interval_ms: chance.between(100, 900),
+            faults,
+        }
+    }
+
+    /// As an operator would write them.
+    pub fn topic_overrides(&self) -> BTreeMap<String, String> {
+        let policy = match self.flush_policy {
+            FlushPolicy::Commit => "commit",
+            FlushPolicy::Os => "os",
+        };
+        let time = if self.log_append_time { "LogAppendTime" } else { "CreateTime" };
+        [
+            ("min.insync.replicas", self.min_insync_replicas.to_string()),
+            ("flush.policy", policy.to_owned()),
+            ("message.timestamp.type", time.to_owned()),
+            ("unclean.leader.election.enable", self.unclean.to_string()),
+        ]
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect()
+    }
+
+    pub fn replica_config(&self, topic: &TopicConfig) -> ReplicaConfig {
+        let expiration = ReplicaConfig::PRODUCER_ID_EXPIRATION_MS;
+        ReplicaConfig {
+            replica_lag_time_max_ms: self.lag_ms,
+            ..ReplicaConfig::from_topic(topic, expiration)
+        }
+    }
+
+    /// Small segments, so that there are many.
+    pub fn log_config(&self) -> LogConfig {
+        LogConfig {
+            segment_bytes: self.segment_bytes,
+            index_interval_bytes: self.index_interval_bytes,
+            ..LogConfig::default()
+        }
+    }
+
+    pub fn has_host_bug(&self, bug: HostBug) -> bool {
+        self.bug == Some(Bug::Host(bug))
+    }
+}

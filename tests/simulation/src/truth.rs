@@ -1,0 +1,96 @@
+//! What the metadata log says, as nobody in the simulation can see it: everything that any voter has applied.
+
+use crate::counts::Counts;
+use crate::invariants;
+use crate::violation::{Checked, Violation, ensure};
+use std::collections::BTreeMap;
+use troupe_machines::cluster::{ClusterImage, ClusterSnapshot, Partition};
+use troupe_proto::ids::{MetadataOffset, PartitionKey};
+use troupe_proto::internal::v1::MetadataRecord;
+
+/// Metadata on its way to a broker.
+#[derive(Clone, Debug)]
+pub enum News {
+    Records { from: MetadataOffset, records: Vec<MetadataRecord> },
+    Snapshot(ClusterSnapshot),
+}
+
+#[derive(Debug, Default)]
+pub struct Truth {
+    records: Vec<MetadataRecord>,
+    /// After each decision.
+    images: BTreeMap<MetadataOffset, ClusterImage>,
+    newest: ClusterImage,
+}
+
+impl Truth {
+    pub fn image(&self) -> &ClusterImage {
+        &self.newest
+    }
+
+    pub fn end(&self) -> MetadataOffset {
+        self.newest.next_offset()
+    }
+
+    pub fn partition(&self, key: &PartitionKey) -> Option<&Partition> {
+        self.newest.partition(key)
+    }
+
+    pub fn records(&self, from: MetadataOffset, end: MetadataOffset) -> Vec<MetadataRecord> {
+        let (from, end) = (from.0 as usize, end.0 as usize);
+        if from >= end { Vec::new() } else { self.records[from..end].to_vec() }
+    }
+
+    /// A voter has applied a decision. I22: all apply the same ones, and what was applied once stays.
+    pub fn applied(
+        &mut self,
+        base: MetadataOffset,
+        records: &[MetadataRecord],
+        counts: &mut Counts,
+    ) -> Checked {
+        const I22: &str = "I22 metadata is one log";
+        let end = self.end();
+        ensure(base <= end, I22, || format!("applied {base} where {end} was next"))?;
+        let from = base.0 as usize;
+        if base < end {
+            let known = self.records.get(from..from + records.len());
+            return invariants::records_are_the_same(base, known, records);
+        }
+        let before = self.newest.clone();
+        let replayed = self.newest.replay_all(records);
+        replayed.map_err(|error| Violation::new(I22, error.to_string()))?;
+        self.records.extend_from_slice(records);
+        self.images.insert(self.end(), self.newest.clone());
+        self.count_changes(&before, counts);
+        Ok(())
+    }
+
+    /// I22: what a broker knows was the picture once.
+    pub fn check_image(&self, image: &ClusterImage) -> Checked {
+        let offset = image.next_offset();
+        if offset == MetadataOffset(0) {
+            return Ok(());
+        }
+        invariants::image_is_a_prefix(self.images.get(&offset), image)
+    }
+
+    fn count_changes(&self, before: &ClusterImage, counts: &mut Counts) {
+        for topic in self.newest.topics() {
+            for (partition, after) in (0..).zip(&topic.partitions) {
+                let key = topic.key(troupe_proto::ids::PartitionId(partition));
+                let Some(before) = before.partition(&key) else { continue };
+                let elected = after.leader_epoch != before.leader_epoch && after.leader.is_some();
+                counts.leader_changes += u64::from(elected);
+                counts.unclean_elections +=
+                    u64::from(elected && after.recovering && !before.recovering);
+                counts.isr_expansions += u64::from(after.isr.len() > before.isr.len());
+                counts.isr_shrinks += u64::from(after.isr.len() < before.isr.len());
+            }
+        }
+        for broker in self.newest.brokers().filter(|broker| broker.fenced) {
+            let known = before.broker(broker.node_id);
+            let newly = known.is_some_and(|known| !known.fenced && known.epoch == broker.epoch);
+            counts.fenced_brokers += u64::from(newly);
+        }
+    }
+}
