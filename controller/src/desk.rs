@@ -60,6 +60,7 @@ impl ControllerDesk {
         let arrival = Arrival {
             predecessor_alive: self.keeper.is_alive(node_id).await?,
             stopped_cleanly: request.stopped_cleanly.map(BrokerEpoch),
+            holds_nothing: request.holds_nothing,
         };
         let request = RegisterBroker {
             node_id,

@@ -128,6 +128,8 @@ pub struct Arrival {
     pub predecessor_alive: bool,
     /// The broker epoch that ended in a clean stop, as the broker found it on its disk.
     pub stopped_cleanly: Option<BrokerEpoch>,
+    /// There is no partition on its disk: whatever it had before is lost.
+    pub holds_nothing: bool,
 }
 
 /// R9: a leader's wish for another ISR. What is committed counts; the wish does not.

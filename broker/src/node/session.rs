@@ -37,6 +37,13 @@ const CLEAN_STOP: &str = "clean-shutdown";
 /// Where the broker epoch of the last start is noted.
 const LAST_EPOCH: &str = "broker-epoch";
 
+/// What a broker's disk says of its past when it starts.
+#[derive(Clone, Copy)]
+struct Found {
+    stopped_cleanly: Option<u64>,
+    holds_nothing: bool,
+}
+
 /// Shared between the node and its session's task.
 pub(super) struct Session {
     state: Arc<State>,
@@ -81,9 +88,11 @@ impl Session {
                 u32::try_from(context.config.heartbeat_interval.0).unwrap_or(u32::MAX),
             ),
         });
-        let stopped_cleanly = clean_stop(directory.path());
-        let registered =
-            register(context, &state, stopped_cleanly).await.map_err(StartError::Register)?;
+        let found = Found {
+            stopped_cleanly: clean_stop(directory.path()),
+            holds_nothing: directory.partitions()?.is_empty(),
+        };
+        let registered = register(context, &state, found).await.map_err(StartError::Register)?;
         check_metadata(context, directory)?;
         forget_clean_stop(directory.path());
         let kept = Arc::clone(&state);
@@ -211,7 +220,7 @@ fn learn(context: &Context, asked: NodeId, error: &Error) {
 async fn register(
     context: &Context,
     state: &State,
-    stopped_cleanly: Option<u64>,
+    found: Found,
 ) -> Result<MetadataOffset, Error> {
     let begun = Instant::now();
     loop {
@@ -226,7 +235,8 @@ async fn register(
                 endpoint: context.endpoint.clone(),
                 http_endpoint: state.http_endpoint.clone(),
                 rack: context.config.rack.clone(),
-                stopped_cleanly,
+                stopped_cleanly: found.stopped_cleanly,
+                holds_nothing: found.holds_nothing,
             };
             let mut client = client(context.control.channel(candidate)?);
             let call = client.register_broker(request);

@@ -69,7 +69,8 @@ impl ClusterImage {
     /// again is answered with the epoch it has.
     ///
     /// After an unclean stop it has lost what it had not flushed. Where everything committed was flushed
-    /// first (`flush.policy=commit`) it remains eligible; elsewhere it does not (R16).
+    /// first (`flush.policy=commit`) it remains eligible; elsewhere it does not (R16). With an empty disk it
+    /// is eligible nowhere.
     pub fn enroll_broker(
         &self,
         request: &RegisterBroker,
@@ -100,7 +101,8 @@ impl ClusterImage {
             wrap(Record::BrokerFencing(fencing_record(&broker))),
         ];
         records.extend(self.change_partitions(|partition, topic| {
-            let lost = !clean && topic.config.flush_policy != FlushPolicy::Commit;
+            let unflushed = !clean && topic.config.flush_policy != FlushPolicy::Commit;
+            let lost = unflushed || arrival.holds_nothing;
             self.depart(partition, topic, node_id, lost)
         }));
         Ok(Decision { records, answer: epoch })

@@ -157,7 +157,7 @@ fn wishes_of_one_request_are_decided_one_after_the_other() {
 #[test]
 fn a_broker_enrols_fenced_and_two_alive_with_one_id_are_one_too_many() {
     let (mut image, _) = placed(&[&[0, 1]], &[]);
-    let alive = Arrival { predecessor_alive: true, stopped_cleanly: None };
+    let alive = Arrival { predecessor_alive: true, ..Arrival::default() };
     let twin = image.enroll_broker(&registration(0, 2), alive).unwrap_err();
     assert_eq!(twin.code(), ErrorCode::DuplicateBroker);
     let same = image.enroll_broker(&registration(0, 1), alive).unwrap();
@@ -184,13 +184,34 @@ fn after_an_unclean_stop_only_flushed_replicas_are_eligible() {
         fence(&mut image, 0);
         assert_eq!((partition(&image, 0).leader, &partition(&image, 0).isr), (None, &vec![]));
         let stopped_cleanly = clean.then(|| epoch(&image, 0));
-        let arrival = Arrival { predecessor_alive: false, stopped_cleanly };
+        let arrival = Arrival { stopped_cleanly, ..Arrival::default() };
         let decision = image.enroll_broker(&registration(0, 2), arrival);
         apply(&mut image, decision);
         unfence(&mut image, 0);
         let back = partition(&image, 0);
         assert_eq!((back.leader, back.recovering), (Some(NodeId(0)), recovering), "{policy}");
     }
+}
+
+/// R16, KIP-966: found by the simulation, whose wiped brokers led and had everybody else cut off.
+#[test]
+fn who_comes_back_with_an_empty_disk_is_not_eligible() {
+    let (mut image, _) = placed(&[&[0, 1, 2]], &[("min.insync.replicas", "2")]);
+    for node in [2, 0, 1] {
+        fence(&mut image, node);
+    }
+    assert_eq!(partition(&image, 0).elr, nodes(&[0, 1]));
+    let arrival = Arrival { holds_nothing: true, ..Arrival::default() };
+    let decision = image.enroll_broker(&registration(0, 2), arrival);
+    apply(&mut image, decision);
+    assert_eq!(partition(&image, 0).elr, nodes(&[1]));
+    unfence(&mut image, 0);
+    assert_eq!(partition(&image, 0).leader, None, "1 has what 0 has lost");
+    unfence(&mut image, 1);
+    assert_eq!(
+        (partition(&image, 0).leader, partition(&image, 0).recovering),
+        (Some(NodeId(1)), false)
+    );
 }
 
 /// R15: nobody joins a leader that may lack records before it says that it copes.
