@@ -5,13 +5,14 @@
 
 use crate::control::{Answer, Request};
 use crate::settings::HostBug;
-use crate::storage::End;
+use crate::storage::{End, PLACE};
 use crate::streams::StreamId;
 use crate::truth::News;
 use crate::violation::{Checked, Violation};
 use crate::world::{At, Event, VOTERS, World};
 use std::collections::BTreeMap;
-use troupe_log::disk::FaultDisk;
+use std::path::Path;
+use troupe_log::disk::{Disk, FaultDisk};
 use troupe_log::{FlushDone, FlushTicket, Log, LogError, Removal};
 use troupe_machines::cluster::{ClusterImage, RegisterBroker};
 use troupe_machines::replica::{
@@ -135,7 +136,7 @@ impl World {
         let wait = TICK_MS - 20 + self.net.below(40);
         self.schedule(site, wait, Event::BrokerTick);
         let stopped_cleanly = self.sites[site].clean_stop;
-        let disk_lost = self.sites[site].wiped;
+        let holds_nothing = self.holds_nothing(site);
         let now = self.now;
         let Some(broker) = &mut self.sites[site].broker else { return Ok(()) };
         let node = broker.node;
@@ -149,7 +150,7 @@ impl World {
                     http_endpoint: String::new(),
                     rack: None,
                 };
-                let request = Request::Register { broker, stopped_cleanly, disk_lost };
+                let request = Request::Register { broker, stopped_cleanly, holds_nothing };
                 self.ask(site, Waiting::Register, request);
             }
             return Ok(());
@@ -177,6 +178,12 @@ impl World {
         }
     }
 
+    /// No partition is on its disk.
+    fn holds_nothing(&self, site: usize) -> bool {
+        let is_there = |disk: &FaultDisk| matches!(disk.list(Path::new(PLACE)), Ok(Some(_)));
+        !self.sites[site].disks.values().any(is_there)
+    }
+
     fn report_dead(&mut self, site: usize) {
         let Some(broker) = &mut self.sites[site].broker else { return };
         let (node, image) = (broker.node, &broker.image);
@@ -185,8 +192,7 @@ impl World {
             partition.is_some_and(|known| known.leader_epoch <= *epoch)
         });
         let Some(epoch) = broker.epoch else { return };
-        if broker.dead.is_empty()
-            || broker.waits_for(|waiting| matches!(waiting, Waiting::Report))
+        if broker.dead.is_empty() || broker.waits_for(|waiting| matches!(waiting, Waiting::Report))
         {
             return;
         }
@@ -302,7 +308,8 @@ impl World {
                     return Ok(());
                 }
                 let replayed = broker.image.replay_all(&records[skip..]);
-                replayed.map_err(|error| Violation::new("I22 records replay", error.to_string()))?;
+                replayed
+                    .map_err(|error| Violation::new("I22 records replay", error.to_string()))?;
             }
             News::Snapshot(snapshot) => {
                 if snapshot.next_offset <= known {

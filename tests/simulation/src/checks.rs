@@ -9,7 +9,7 @@ use troupe_log::disk::FaultDisk;
 use troupe_machines::config::FlushPolicy;
 use troupe_machines::replica::Appended;
 use troupe_proto::batch::BatchHeader;
-use troupe_proto::ids::{LeaderEpoch, NodeId, Offset};
+use troupe_proto::ids::{LeaderEpoch, Offset};
 
 impl World {
     /// A leader has appended.
@@ -51,9 +51,7 @@ impl World {
     /// What a replica knows and shows after an event.
     pub fn check_host(&mut self, at: At) -> Checked {
         let strict = !self.settings.unclean;
-        if self.is_gone(at) {
-            return Ok(());
-        }
+        let is_gone = self.is_gone(at);
         let Some(host) = self.host(at) else { return Ok(()) };
         invariants::offsets_only_grow(host)?;
         let epoch = host.replica.leader_epoch();
@@ -65,13 +63,17 @@ impl World {
             return Ok(());
         }
         let mut shown = Vec::new();
-        host.log
-            .replay(from, |header| {
-                if header.end_offset() <= visible {
-                    shown.push(*header);
-                }
-            })
-            .map_err(|error| Violation::new("I16 a log can be read", error.to_string()))?;
+        let mut show = |header: &BatchHeader| {
+            if header.end_offset() <= visible && header.end_offset() > from {
+                shown.push(*header);
+            }
+        };
+        if is_gone {
+            host.watched.written.iter().for_each(show);
+        } else {
+            let read = host.log.replay(from, &mut show);
+            read.map_err(|error| Violation::new("I16 a log can be read", error.to_string()))?;
+        }
         host.watched.compared = shown.last().map_or(from, BatchHeader::end_offset);
         let mut is_new = false;
         let now = self.now;
@@ -121,7 +123,9 @@ impl World {
 
     /// I1, when it matters most: whoever begins to lead has what was committed.
     pub fn check_new_leader(&mut self, at: At, epoch: LeaderEpoch) -> Checked {
-        if self.settings.unclean || self.is_gone(at) {
+        // who hears late that it was elected may lack what others have committed since
+        let newest = self.truth.partition(&at.1).map(|partition| partition.leader_epoch);
+        if self.settings.unclean || self.is_gone(at) || newest != Some(epoch) {
             return Ok(());
         }
         let (Some(host), Some(ledger)) = (self.see_host(at), self.ledgers.get(&at.1)) else {
@@ -129,7 +133,6 @@ impl World {
         };
         let headers = headers_of(&host.log)?;
         let start = host.log.log_start().max(ledger.deleted_before);
-        let _: (NodeId, LeaderEpoch) = (NodeId(at.0 as i32 + 1), epoch);
         invariants::leader_has_what_is_committed(ledger, start, &headers)
     }
 }

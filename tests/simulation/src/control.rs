@@ -7,8 +7,7 @@ use crate::violation::{Checked, Violation};
 use crate::world::{Event, TOPIC, World};
 use std::collections::{BTreeMap, VecDeque};
 use troupe_machines::cluster::{
-    self, Arrival, ClusterError, ClusterImage, ClusterPolicy, CreateTopic, Decision,
-    RegisterBroker,
+    self, Arrival, ClusterError, ClusterImage, ClusterPolicy, CreateTopic, Decision, RegisterBroker,
 };
 use troupe_machines::replica::{AlterPartition, AlterPartitionError, CommittedIsr};
 use troupe_proto::ids::{
@@ -23,11 +22,32 @@ const MOST_RECORDS: u64 = 30;
 /// What a broker asks the active controller for.
 #[derive(Clone, Debug)]
 pub enum Request {
-    Register { broker: RegisterBroker, stopped_cleanly: Option<BrokerEpoch>, disk_lost: bool },
-    Heartbeat { node: NodeId, epoch: BrokerEpoch, applied: MetadataOffset },
-    Alter { node: NodeId, epoch: BrokerEpoch, key: PartitionKey, host: u64, request: AlterPartition },
-    Report { node: NodeId, epoch: BrokerEpoch, dead: Vec<(PartitionKey, LeaderEpoch)> },
-    Shutdown { node: NodeId, epoch: BrokerEpoch },
+    Register {
+        broker: RegisterBroker,
+        stopped_cleanly: Option<BrokerEpoch>,
+        holds_nothing: bool,
+    },
+    Heartbeat {
+        node: NodeId,
+        epoch: BrokerEpoch,
+        applied: MetadataOffset,
+    },
+    Alter {
+        node: NodeId,
+        epoch: BrokerEpoch,
+        key: PartitionKey,
+        host: u64,
+        request: AlterPartition,
+    },
+    Report {
+        node: NodeId,
+        epoch: BrokerEpoch,
+        dead: Vec<(PartitionKey, LeaderEpoch)>,
+    },
+    Shutdown {
+        node: NodeId,
+        epoch: BrokerEpoch,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -46,7 +66,9 @@ pub enum Answer {
     StaleEpoch,
     /// Not now.
     Refused,
-    NotController { active: Option<usize> },
+    NotController {
+        active: Option<usize>,
+    },
 }
 
 #[derive(Debug)]
@@ -249,7 +271,10 @@ impl World {
     ) -> Checked {
         let Some(tip) = self.tip(site) else {
             let active = self.sites[site].voter.as_ref().and_then(|voter| voter.leader);
-            self.reply(site, Reply { to: from, life, id, answer: Answer::NotController { active } });
+            self.reply(
+                site,
+                Reply { to: from, life, id, answer: Answer::NotController { active } },
+            );
             return Ok(());
         };
         let refuse = |error: &ClusterError| match error {
@@ -260,13 +285,12 @@ impl World {
         };
         let now = self.now;
         let refused = match request {
-            Request::Register { broker, stopped_cleanly, disk_lost } => {
+            Request::Register { broker, stopped_cleanly, holds_nothing } => {
                 let node = broker.node_id;
                 let heard = self.sites[site].active.as_mut().map(|active| &mut active.heard);
                 let last = heard.as_ref().and_then(|heard| heard.get(&node).copied());
                 let predecessor_alive = last.is_some_and(|last| now < last + SESSION_TIMEOUT_MS);
-                let arrival = Arrival { predecessor_alive, stopped_cleanly };
-                let _ = disk_lost;
+                let arrival = Arrival { predecessor_alive, stopped_cleanly, holds_nothing };
                 match tip.enroll_broker(&broker, arrival) {
                     Ok(decision) => {
                         heard.map(|heard| heard.insert(node, now));
@@ -356,7 +380,9 @@ impl World {
             active.heard.insert(node, self.now);
         }
         let caught_up = applied.0 > epoch.0;
-        if broker.fenced && caught_up && !broker.shutting_down
+        if broker.fenced
+            && caught_up
+            && !broker.shutting_down
             && let Ok(decision) = tip.unfence_broker(node, epoch)
         {
             self.trace.note(self.now, "unfence", [node.0 as u64, 0, 0, 0]);
@@ -454,7 +480,10 @@ fn alter_request(key: PartitionKey, request: &AlterPartition) -> cluster::AlterP
         leader_epoch: request.leader_epoch,
         partition_epoch: request.partition_epoch,
         isr: isr
-            .map(|member| cluster::IsrMember { node: member.node, broker_epoch: member.broker_epoch })
+            .map(|member| cluster::IsrMember {
+                node: member.node,
+                broker_epoch: member.broker_epoch,
+            })
             .collect(),
         // there are no transactions to recover
         recovered: true,

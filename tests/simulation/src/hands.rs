@@ -7,8 +7,8 @@ use crate::settings::HostBug;
 use crate::violation::{Checked, Violation};
 use crate::world::{At, Event, World};
 use prost::Message;
-use troupe_log::{Log, LogError};
 use troupe_log::disk::FaultDisk;
+use troupe_log::{Log, LogError};
 use troupe_machines::replica::{Effect, Effects, Replica, ReplicationEffect};
 use troupe_machines::time::Time;
 use troupe_proto::ids::{LeaderEpoch, Offset};
@@ -169,9 +169,8 @@ impl World {
             Err(error) => return self.storage_failed(at, &error),
         };
         host.watched.cut(end);
-        let snapshot = found.and_then(|(offset, bytes)| {
-            Some((offset, ProducerSnapshot::decode(bytes).ok()?))
-        });
+        let snapshot =
+            found.and_then(|(offset, bytes)| Some((offset, ProducerSnapshot::decode(bytes).ok()?)));
         if keeps {
             let kept = host.replica.snapshot();
             host.replica.on_truncated(end, Some(&kept));
@@ -214,11 +213,19 @@ impl World {
         let (site, partition) = (at.0 as u64, at.1.partition.0.into());
         self.trace.note(self.now, "delete", [site, partition, offset.0, 0]);
         let Some(host) = self.host(at) else { return Ok(()) };
-        match host.log.set_log_start(offset) {
-            Ok(removals) => host.removals.extend(removals),
-            Err(error) => return self.append_failed(at, &error),
+        let failed = match host.log.set_log_start(offset) {
+            Ok(removals) => {
+                host.removals.extend(removals);
+                None
+            }
+            Err(error) => Some(error),
+        };
+        // also after an error: what was deleted before it stays deleted
+        self.log_start_moved(at)?;
+        match failed {
+            Some(error) => self.append_failed(at, &error),
+            None => Ok(()),
         }
-        self.log_start_moved(at)
     }
 
     /// The log starts later now: the machine hears of it, and producers outlast what is gone.
@@ -326,7 +333,9 @@ impl World {
         self.step(at, |replica, _, out| replica.on_storage_failure(out))?;
         match error {
             LogError::DiskFull { .. } | LogError::Io { .. } | LogError::Poisoned { .. } => {}
-            other => return Err(Violation::new("a log fails only with its disk", other.to_string())),
+            other => {
+                return Err(Violation::new("a log fails only with its disk", other.to_string()));
+            }
         }
         let wait = self.disk.between(20, 600);
         self.schedule(at.0, wait, Event::Rebuild { key: at.1 });

@@ -75,7 +75,10 @@ impl World {
         in_sync.sort();
         replicas.sort();
         if in_sync != replicas || partition.leader.is_none() {
-            return Err(format!("{key}: {partition:?}"));
+            let here = |at: &At| (at.0, self.see_host(*at).map(|host| &host.replica));
+            let replicas: Vec<_> = self.replicas_of(key);
+            let replicas: Vec<_> = replicas.iter().map(here).collect();
+            return Err(format!("{key}: {partition:?}, {replicas:?}"));
         }
         let mut ends = BTreeMap::new();
         let mut starts = BTreeMap::new();
@@ -137,8 +140,8 @@ impl World {
         let (mut bytes, mut next) = (BytesMut::new(), from);
         while next < host.log.log_end() {
             let slice = host.log.read(next, host.log.log_end(), 1 << 20);
-            let slice =
-                slice.map_err(|error| Violation::new("I16 a log can be read", error.to_string()))?;
+            let slice = slice
+                .map_err(|error| Violation::new("I16 a log can be read", error.to_string()))?;
             invariants::checksums_hold(&at.1, slice.bytes.clone())?;
             bytes.extend_from_slice(&slice.bytes);
             next = slice.end;

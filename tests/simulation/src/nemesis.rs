@@ -4,7 +4,7 @@ use crate::settings::Fault;
 use crate::storage::End;
 use crate::violation::Checked;
 use crate::world::{At, Event, World};
-use troupe_log::disk::{FaultDisk, Fault as DiskFault, MemDisk, Operation};
+use troupe_log::disk::{Fault as DiskFault, FaultDisk, MemDisk, Operation};
 use troupe_machines::cluster::Election;
 use troupe_machines::config::FlushPolicy;
 use troupe_machines::replica::Role;
@@ -49,8 +49,8 @@ impl World {
                 if self.fate.one_in(3) {
                     self.counts.power_losses_of_all += 1;
                     for site in 0..self.sites.len() {
-                        let is_client = self.sites[site].node.is_none()
-                            && self.sites[site].voter.is_none();
+                        let is_client =
+                            self.sites[site].node.is_none() && self.sites[site].voter.is_none();
                         if !is_client {
                             self.crash(site, End::PowerLost);
                         }
@@ -258,7 +258,10 @@ impl World {
         }
         if fault == Fault::DeleteRecords {
             if host.replica.role() == Role::Leader {
-                let offset = start.plus(1 + self.fate.below(limit.0 - start.0));
+                // where a batch begins: a log that starts within one cannot be followed yet
+                let batches = ledger.committed.range(start.plus(1)..=limit);
+                let bases: Vec<_> = batches.map(|(base, _)| *base).collect();
+                let Some(offset) = self.fate.pick(&bases) else { return Ok(()) };
                 self.counts.deletions += 1;
                 self.note_deletion(at, offset);
                 self.delete_before(at, offset)?;
@@ -273,14 +276,20 @@ impl World {
         }
         self.counts.deletions += 1;
         self.note_deletion(at, segments[expired - 1].end);
+        let mut failed = None;
         for _ in 0..expired {
             let Some(host) = self.host(at) else { return Ok(()) };
             match host.log.remove_oldest() {
                 Ok(removal) => host.removals.extend(removal),
-                Err(error) => return self.append_failed(at, &error),
+                Err(error) => failed = Some(error),
             }
         }
+        // also after an error: what was deleted before it stays deleted
         self.log_start_moved(at)?;
+        match failed {
+            Some(error) => self.append_failed(at, &error)?,
+            None => {}
+        }
         self.settle_host(at)
     }
 

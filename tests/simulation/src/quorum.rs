@@ -25,11 +25,26 @@ pub struct Entry {
 
 #[derive(Clone, Debug)]
 pub enum Message {
-    Vote { term: u64, last: (u64, usize) },
-    Voted { term: u64, granted: bool },
-    Append { term: u64, previous: (u64, usize), entries: Vec<Entry>, commit: usize },
+    Vote {
+        term: u64,
+        last: (u64, usize),
+    },
+    Voted {
+        term: u64,
+        granted: bool,
+    },
+    Append {
+        term: u64,
+        previous: (u64, usize),
+        entries: Vec<Entry>,
+        commit: usize,
+    },
     /// `matched`: entries that both have; after a refusal, where the leader may try next.
-    Appended { term: u64, accepted: bool, matched: usize },
+    Appended {
+        term: u64,
+        accepted: bool,
+        matched: usize,
+    },
 }
 
 /// Who gets what.
@@ -38,9 +53,14 @@ pub type Mail = Vec<(usize, Message)>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Role {
     Follower,
-    Candidate { votes: Vec<usize> },
+    Candidate {
+        votes: Vec<usize>,
+    },
     /// By peer: the next entry to send, and how many are known to be there.
-    Leader { next: Vec<usize>, matched: Vec<usize> },
+    Leader {
+        next: Vec<usize>,
+        matched: Vec<usize>,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -206,12 +226,7 @@ impl Voter {
         }
     }
 
-    fn take(
-        &mut self,
-        (term, len): (u64, usize),
-        entries: Vec<Entry>,
-        commit: usize,
-    ) -> Message {
+    fn take(&mut self, (term, len): (u64, usize), entries: Vec<Entry>, commit: usize) -> Message {
         if self.log.len() < len || self.term_before(len) != term {
             let matched = self.log.len().min(len.saturating_sub(1));
             return Message::Appended { term: self.term, accepted: false, matched };
@@ -289,7 +304,8 @@ mod tests {
 
     /// Everything is delivered at once.
     fn deliver(voters: &mut [Voter], from: usize, mail: Mail) {
-        let mut waiting: Vec<_> = mail.into_iter().map(|(to, message)| (from, to, message)).collect();
+        let mut waiting: Vec<_> =
+            mail.into_iter().map(|(to, message)| (from, to, message)).collect();
         while !waiting.is_empty() {
             let (from, to, message) = waiting.remove(0);
             let mut out = Mail::new();

@@ -27,6 +27,8 @@ pub enum HostBug {
     SnapshotBeforeSlice,
     /// §10, 8: a restarted broker goes by metadata from before its registration.
     ServeOldMetadata,
+    /// §10, 8: a rebuilt replica leads on in the epoch in which it failed.
+    LeadAgainInOldEpoch,
     /// §10, 9: reads up to the end of the log.
     ReadAboveHighWatermark,
     /// §10, 2: a follower that diverges says that it does not know the epoch of its last batch.

@@ -5,7 +5,7 @@
 use crate::broker::{Host, Watched};
 use crate::hands::replay_from;
 use crate::invariants;
-use crate::settings::Bug;
+use crate::settings::{Bug, HostBug};
 use crate::violation::{Checked, Violation};
 use crate::world::{At, Event, World};
 use prost::Message;
@@ -18,6 +18,9 @@ use troupe_machines::replica::{LogEnds, Replica};
 use troupe_proto::batch::BatchHeader;
 use troupe_proto::ids::{BrokerEpoch, Offset, PartitionKey};
 use troupe_proto::log::v1::ProducerSnapshot;
+
+/// Where each replica's log is on its disk.
+pub const PLACE: &str = "/p";
 
 /// What a replica had written when it ended.
 #[derive(Clone, Debug, Default)]
@@ -214,12 +217,13 @@ impl World {
     /// From the disk, as a broker does it: recovery, then what the machine must know of the past.
     pub fn open_host(&mut self, at: At) -> Checked {
         let (site, key) = at;
-        let disk = self.sites[site].disks.entry(key).or_insert_with(|| FaultDisk::new(MemDisk::new()));
+        let disk =
+            self.sites[site].disks.entry(key).or_insert_with(|| FaultDisk::new(MemDisk::new()));
         let disk = disk.clone();
         self.crash_within_recovery(&disk);
         let before = self.disk.one_in(4).then(|| disk.memory().snapshot());
         let (config, wall) = (self.settings.log_config(), self.wall(site).as_timestamp());
-        let opened = Log::open(disk.clone(), PathBuf::from("/p"), key, config, wall);
+        let opened = Log::open(disk.clone(), PathBuf::from(PLACE), key, config, wall);
         let (log, recovery) = match opened {
             Ok(opened) => opened,
             Err(_) if disk.has_crashed() => {
@@ -256,12 +260,7 @@ impl World {
     }
 
     /// I18: what was flushed is there, and nothing that was not written.
-    fn check_recovery(
-        &mut self,
-        at: At,
-        log: &Log<FaultDisk>,
-        headers: &[BatchHeader],
-    ) -> Checked {
+    fn check_recovery(&mut self, at: At, log: &Log<FaultDisk>, headers: &[BatchHeader]) -> Checked {
         let Some(remains) = self.sites[at.0].remains.get(&at.1) else { return Ok(()) };
         self.counts.lost_tails += u64::from(log.log_end() < remains.end);
         invariants::recovery_is_a_prefix(remains, log, headers)
@@ -299,6 +298,11 @@ impl World {
         log.replay(from, |header| replica.on_recovered_batch(now, header))
             .map_err(|error| Violation::new("I18 a log replays", error.to_string()))?;
         replica.restore_leader_epoch(log.latest_epoch());
+        // what an earlier life here was told of, it may have led in, and its disk may have lost that
+        let told = broker.and_then(|broker| broker.told.get(&key).copied());
+        if !self.settings.has_host_bug(HostBug::LeadAgainInOldEpoch) {
+            replica.restore_leader_epoch(told);
+        }
         let watched = Watched {
             log_start: log.log_start(),
             durable: log.flushed_end(),

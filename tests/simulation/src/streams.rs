@@ -64,8 +64,7 @@ impl World {
         let epoch = broker.epoch.unwrap_or_default();
         let Some(host) = broker.hosts.get_mut(&at.1) else { return };
         let Some(position) = host.replica.position(last_epoch(host)) else { return };
-        let position =
-            if forgets { Position { last_epoch: None, ..position } } else { position };
+        let position = if forgets { Position { last_epoch: None, ..position } } else { position };
         host.streams.insert(session, id);
         let stream = Stream {
             key: at.1,
@@ -93,7 +92,9 @@ impl World {
 
     pub fn send_up(&mut self, id: StreamId, message: ToLeader) {
         let delay = self.delay();
-        let Some(stream) = self.streams.get_mut(&id).filter(|stream| !stream.broken) else { return };
+        let Some(stream) = self.streams.get_mut(&id).filter(|stream| !stream.broken) else {
+            return;
+        };
         if self.network.is_cut(stream.follower, stream.leader) {
             self.break_stream(id, true, false);
             return;
@@ -105,7 +106,9 @@ impl World {
 
     fn send_down(&mut self, id: StreamId, message: ToFollower) {
         let delay = self.delay();
-        let Some(stream) = self.streams.get_mut(&id).filter(|stream| !stream.broken) else { return };
+        let Some(stream) = self.streams.get_mut(&id).filter(|stream| !stream.broken) else {
+            return;
+        };
         if self.network.is_cut(stream.leader, stream.follower) {
             self.break_stream(id, true, false);
             return;
@@ -119,7 +122,9 @@ impl World {
     /// connection was reset, or when they miss each other.
     pub fn break_stream(&mut self, id: StreamId, delivers: bool, reset: bool) {
         let wait = if reset { self.delay() } else { self.net.between(200, 1_500) };
-        let Some(stream) = self.streams.get_mut(&id).filter(|stream| !stream.broken) else { return };
+        let Some(stream) = self.streams.get_mut(&id).filter(|stream| !stream.broken) else {
+            return;
+        };
         self.counts.broken_streams += 1;
         stream.broken = true;
         stream.dropped = !delivers;
@@ -128,7 +133,11 @@ impl World {
         let up = stream.up_at.max(self.now + wait) - self.now;
         let down = stream.down_at.max(self.now + wait) - self.now;
         self.schedule(leader, up, Event::ToLeader { stream: id, message: ToLeader::Closed });
-        self.schedule(follower, down, Event::ToFollower { stream: id, message: ToFollower::Closed });
+        self.schedule(
+            follower,
+            down,
+            Event::ToFollower { stream: id, message: ToFollower::Closed },
+        );
     }
 
     pub fn break_streams_of_host(&mut self, host: u64, reset: bool) {
@@ -228,9 +237,9 @@ impl World {
             return Ok(());
         }
         let id = host.id;
-        for stream in self.streams_where(|stream| {
-            stream.leader_host.is_some_and(|(leader, _)| leader == id)
-        }) {
+        for stream in
+            self.streams_where(|stream| stream.leader_host.is_some_and(|(leader, _)| leader == id))
+        {
             self.pump(stream)?;
         }
         Ok(())
@@ -376,9 +385,9 @@ impl World {
     ) -> Checked {
         let Some(host) = self.host(at) else { return Ok(()) };
         let end = host.log.log_end();
-        let stand = headers.iter().filter(|header| {
-            header.base_offset >= before && header.end_offset() <= end
-        });
+        let stand = headers
+            .iter()
+            .filter(|header| header.base_offset >= before && header.end_offset() <= end);
         let stand: Vec<_> = stand.copied().collect();
         host.watched.written.extend(&stand);
         host.watched.attempted = headers.to_vec();

@@ -1,6 +1,8 @@
 //! The runs that every test of the workspace makes, and the proof that they would find something.
 
 use crate::runner::{Sweep, run, sweep};
+use crate::settings::{Bug, HostBug};
+use troupe_machines::replica::planted::Bug as MachineBug;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|number| number.parse().ok())
@@ -26,7 +28,12 @@ fn no_schedule_of_faults_breaks_a_promise() {
     let count = number("TROUPE_SIMULATION_SEEDS").unwrap_or(500);
     let first = number("TROUPE_SIMULATION_FIRST").unwrap_or(0);
     let sweep = sweep(first, count, None);
-    println!("{} runs, {} events, {} simulated s", sweep.runs, sweep.events, sweep.simulated_ms / 1000);
+    println!(
+        "{} runs, {} events, {} simulated s",
+        sweep.runs,
+        sweep.events,
+        sweep.simulated_ms / 1000
+    );
     for (what, times) in sweep.counts.table() {
         println!("{times:>12} {what}");
     }
@@ -43,4 +50,40 @@ fn the_same_seed_gives_the_same_run() {
         let (one, other) = (run(seed, None), run(seed, None));
         assert_eq!(format!("{one:?}"), format!("{other:?}"), "seed {seed}");
     }
+}
+
+/// How many seeds it takes until the bug shows, as a broken invariant or a failed assertion.
+fn find(bug: Bug, within: u64) {
+    let sweep = sweep(0, within, Some(bug));
+    let failed =
+        sweep.failed.first().unwrap_or_else(|| panic!("{bug:?} is not found in {within} seeds"));
+    println!("{bug:?}: seed {} of {} tried: {}", failed.seed, sweep.runs + 1, failed.why);
+}
+
+macro_rules! found {
+    ($($name:ident: $bug:expr, within $seeds:literal;)*) => {
+        $(#[test] fn $name() { find($bug, $seeds); })*
+    };
+}
+
+// reliability.md §10: a simulation that finds nothing proves nothing.
+found! {
+    an_acknowledgement_before_the_flush_is_found:
+        Bug::Machine(MachineBug::AcknowledgeBeforeFlush), within 300;
+    a_truncation_by_high_watermark_is_found:
+        Bug::Machine(MachineBug::TruncateByHighWatermark), within 300;
+    a_follower_that_joins_too_early_is_found: Bug::Machine(MachineBug::JoinTooEarly), within 300;
+    forgotten_producers_are_found: Bug::Machine(MachineBug::ForgetProducers), within 300;
+    an_ignored_expansion_is_found: Bug::Machine(MachineBug::IgnorePendingExpansion), within 3000;
+    a_forgotten_request_is_found: Bug::Machine(MachineBug::ForgetStaleRequest), within 3000;
+    a_leader_of_the_past_is_found: Bug::Machine(MachineBug::ServeAfterEpochEnded), within 300;
+    an_answer_before_the_flush_is_found: Bug::Host(HostBug::AnswerBeforeFlush), within 300;
+    a_failed_flush_that_is_tried_again_is_found: Bug::Host(HostBug::RetryFailedFlush), within 300;
+    producers_kept_over_a_truncation_are_found:
+        Bug::Host(HostBug::KeepProducersAfterTruncation), within 1000;
+    a_snapshot_of_half_a_slice_is_found: Bug::Host(HostBug::SnapshotBeforeSlice), within 3000;
+    metadata_of_an_earlier_life_is_found: Bug::Host(HostBug::ServeOldMetadata), within 3000;
+    an_epoch_led_twice_is_found: Bug::Host(HostBug::LeadAgainInOldEpoch), within 3000;
+    reads_above_the_high_watermark_are_found: Bug::Host(HostBug::ReadAboveHighWatermark), within 300;
+    a_forgotten_last_epoch_is_found: Bug::Host(HostBug::ForgetLastEpoch), within 1000;
 }

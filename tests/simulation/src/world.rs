@@ -320,7 +320,9 @@ impl World {
         match event {
             Event::VoterTick => self.voter_tick(site)?,
             Event::Raft { from, message } => self.raft_message(site, from, message)?,
-            Event::Refused { node, incarnation } => self.connection_refused(site, node, incarnation)?,
+            Event::Refused { node, incarnation } => {
+                self.connection_refused(site, node, incarnation)?
+            }
             Event::ToController { from, life, id, request } => {
                 self.serve_request(site, from, life, id, request)?;
             }

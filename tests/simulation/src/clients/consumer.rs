@@ -91,9 +91,11 @@ impl World {
             }
             Fetched::BelowStart(start) => {
                 let deleted = self.ledgers.get(&key).map_or(Offset::ZERO, |it| it.deleted_before);
-                ensure(start <= deleted || self.settings.unclean, "I1 nothing else is deleted", || {
-                    format!("{key} starts at {start}, deleted before {deleted}")
-                })?;
+                ensure(
+                    start <= deleted || self.settings.unclean,
+                    "I1 nothing else is deleted",
+                    || format!("{key} starts at {start}, deleted before {deleted}"),
+                )?;
                 self.consumers[consumer].positions[turn] = start;
             }
             Fetched::Failed => self.look_again(consumer, turn),

@@ -7,9 +7,7 @@ use crate::world::{At, Event, World};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use troupe_machines::replica::{Acks, AppendDecision, AppendFacts, Effects, Origin};
-use troupe_proto::batch::{
-    BatchHeader, Compression, ProducerStamp, RecordSetBuilder,
-};
+use troupe_proto::batch::{BatchHeader, Compression, ProducerStamp, RecordSetBuilder};
 use troupe_proto::error::ErrorCode;
 use troupe_proto::ids::{Offset, PartitionKey, ProducerEpoch, ProducerId, Sequence};
 use troupe_proto::rope::Rope;
@@ -243,12 +241,8 @@ impl World {
         };
         let token = troupe_machines::replica::Token(self.take_id());
         let deadline = steady.plus(self.whim.between(300, 3_000));
-        let asker = Asker {
-            producer,
-            attempt,
-            value: request.value,
-            acks_all: request.acks == Acks::All,
-        };
+        let asker =
+            Asker { producer, attempt, value: request.value, acks_all: request.acks == Acks::All };
         let Some(host) = self.host(at) else { return Ok(()) };
         host.waiting.insert(token, asker);
         let mut out = Effects::new();

@@ -1,7 +1,7 @@
 //! I18: recovery yields a beginning of what was written that has all that was flushed, all of it durable;
 //! recovering again changes nothing.
 
-use crate::storage::{Remains, headers_of};
+use crate::storage::{PLACE, Remains, headers_of};
 use crate::violation::{Checked, Violation, ensure};
 use std::path::PathBuf;
 use troupe_log::disk::{FaultDisk, Loss, MemDisk};
@@ -22,7 +22,9 @@ pub fn recovery_is_a_prefix(
         let known = written.peek().filter(|known| known.base_offset == header.base_offset);
         let same = known.is_some_and(|known| *known == header)
             || known.is_none() && remains.attempted.contains(header);
-        ensure(same, "I18 a beginning of what was written", || format!("{header:?} was {known:?}"))?;
+        ensure(same, "I18 a beginning of what was written", || {
+            format!("{header:?} was {known:?}")
+        })?;
     }
     Ok(())
 }
@@ -37,7 +39,7 @@ pub fn recovery_is_idempotent(
 ) -> Checked {
     let open = |memory: MemDisk| {
         let disk = FaultDisk::new(memory);
-        let opened = Log::open(disk.clone(), PathBuf::from("/p"), log.key(), *config, now_ms);
+        let opened = Log::open(disk.clone(), PathBuf::from(PLACE), log.key(), *config, now_ms);
         opened
             .map(|(log, _)| (log, disk))
             .map_err(|error| Violation::new("I18 recovery is idempotent", error.to_string()))
