@@ -223,7 +223,7 @@ impl World {
         // also after an error: what was deleted before it stays deleted
         self.log_start_moved(at)?;
         match failed {
-            Some(error) => self.append_failed(at, &error),
+            Some(error) => self.storage_failed(at, &error),
             None => Ok(()),
         }
     }

@@ -286,9 +286,8 @@ impl World {
         }
         // also after an error: what was deleted before it stays deleted
         self.log_start_moved(at)?;
-        match failed {
-            Some(error) => self.append_failed(at, &error)?,
-            None => {}
+        if let Some(error) = failed {
+            self.append_failed(at, &error)?;
         }
         self.settle_host(at)
     }

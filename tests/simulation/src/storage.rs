@@ -238,15 +238,32 @@ impl World {
             Err(error) => return Err(Violation::new("I18 a log opens", error.to_string())),
         };
         self.counts.recoveries += u64::from(!recovery.clean);
-        let headers = headers_of(&log)?;
-        self.check_recovery(at, &log, &headers)?;
-        if let Some(before) = before {
-            invariants::recovery_is_idempotent(&before, &log, &headers, &config, wall)?;
+        let host = self.recovered(at, log, &recovery, before);
+        if disk.has_crashed() {
+            self.counts.crashes_within_recovery += 1;
+            return Ok(());
         }
-        let host = self.make_host(at, log, &recovery, headers)?;
+        let host = host?;
         let Some(broker) = &mut self.sites[site].broker else { return Ok(()) };
         broker.hosts.insert(key, host);
         self.tell_state(at)
+    }
+
+    /// What recovery has made of the disk that was like `before`, and the replica on it.
+    fn recovered(
+        &mut self,
+        at: At,
+        log: Log<FaultDisk>,
+        recovery: &Recovery,
+        before: Option<MemDisk>,
+    ) -> Checked<Host> {
+        let headers = headers_of(&log)?;
+        self.check_recovery(at, &log, &headers)?;
+        if let Some(before) = before {
+            let (config, wall) = (self.settings.log_config(), self.wall(at.0).as_timestamp());
+            invariants::recovery_is_idempotent(&before, &log, &headers, &config, wall)?;
+        }
+        self.make_host(at, log, recovery, headers)
     }
 
     fn crash_within_recovery(&mut self, disk: &FaultDisk) {

@@ -69,21 +69,25 @@ macro_rules! found {
 // reliability.md §10: a simulation that finds nothing proves nothing.
 found! {
     an_acknowledgement_before_the_flush_is_found:
-        Bug::Machine(MachineBug::AcknowledgeBeforeFlush), within 300;
+        Bug::Machine(MachineBug::AcknowledgeBeforeFlush), within 200;
     a_truncation_by_high_watermark_is_found:
-        Bug::Machine(MachineBug::TruncateByHighWatermark), within 300;
-    a_follower_that_joins_too_early_is_found: Bug::Machine(MachineBug::JoinTooEarly), within 300;
-    forgotten_producers_are_found: Bug::Machine(MachineBug::ForgetProducers), within 300;
-    an_ignored_expansion_is_found: Bug::Machine(MachineBug::IgnorePendingExpansion), within 3000;
-    a_forgotten_request_is_found: Bug::Machine(MachineBug::ForgetStaleRequest), within 3000;
-    a_leader_of_the_past_is_found: Bug::Machine(MachineBug::ServeAfterEpochEnded), within 300;
-    an_answer_before_the_flush_is_found: Bug::Host(HostBug::AnswerBeforeFlush), within 300;
-    a_failed_flush_that_is_tried_again_is_found: Bug::Host(HostBug::RetryFailedFlush), within 300;
+        Bug::Machine(MachineBug::TruncateByHighWatermark), within 200;
+    a_follower_that_joins_too_early_is_found: Bug::Machine(MachineBug::JoinTooEarly), within 500;
+    forgotten_producers_are_found: Bug::Machine(MachineBug::ForgetProducers), within 200;
+    a_leader_of_the_past_is_found: Bug::Machine(MachineBug::ServeAfterEpochEnded), within 200;
+    an_answer_before_the_flush_is_found: Bug::Host(HostBug::AnswerBeforeFlush), within 200;
+    a_failed_flush_that_is_tried_again_is_found: Bug::Host(HostBug::RetryFailedFlush), within 200;
     producers_kept_over_a_truncation_are_found:
-        Bug::Host(HostBug::KeepProducersAfterTruncation), within 1000;
-    a_snapshot_of_half_a_slice_is_found: Bug::Host(HostBug::SnapshotBeforeSlice), within 3000;
-    metadata_of_an_earlier_life_is_found: Bug::Host(HostBug::ServeOldMetadata), within 3000;
-    an_epoch_led_twice_is_found: Bug::Host(HostBug::LeadAgainInOldEpoch), within 3000;
-    reads_above_the_high_watermark_are_found: Bug::Host(HostBug::ReadAboveHighWatermark), within 300;
-    a_forgotten_last_epoch_is_found: Bug::Host(HostBug::ForgetLastEpoch), within 1000;
+        Bug::Host(HostBug::KeepProducersAfterTruncation), within 500;
+    reads_above_the_high_watermark_are_found: Bug::Host(HostBug::ReadAboveHighWatermark), within 200;
+    a_forgotten_last_epoch_is_found: Bug::Host(HostBug::ForgetLastEpoch), within 200;
+}
+
+// Those take a while.
+found! {
+    an_ignored_expansion_is_found: Bug::Machine(MachineBug::IgnorePendingExpansion), within 20000;
+    a_forgotten_request_is_found: Bug::Machine(MachineBug::ForgetStaleRequest), within 20000;
+    a_snapshot_of_half_a_slice_is_found: Bug::Host(HostBug::SnapshotBeforeSlice), within 20000;
+    metadata_of_an_earlier_life_is_found: Bug::Host(HostBug::ServeOldMetadata), within 20000;
+    an_epoch_led_twice_is_found: Bug::Host(HostBug::LeadAgainInOldEpoch), within 20000;
 }

@@ -23,6 +23,7 @@ pub struct Producer {
 }
 
 /// What a producer has to do with one partition.
+#[derive(Debug)]
 pub struct Lane {
     partition: u32,
     stamp: Option<ProducerStamp>,
@@ -40,6 +41,7 @@ pub struct Lane {
     pub probed: bool,
 }
 
+#[derive(Debug)]
 pub struct Batch {
     pub value: u64,
     header: BatchHeader,
