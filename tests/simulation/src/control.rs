@@ -2,6 +2,7 @@
 //! answers when it is committed, keeps the brokers' sessions, and tells them what is new.
 
 use crate::quorum::{Mail, Message};
+use crate::settings::HostBug;
 use crate::truth::News;
 use crate::violation::{Checked, Violation};
 use crate::world::{Event, TOPIC, World};
@@ -340,8 +341,13 @@ impl World {
                 Err(error) => refuse(&error),
             },
         };
-        self.reply(site, Reply { to: from, life, id, answer: refused });
-        Ok(())
+        if self.settings.has_host_bug(HostBug::RefuseByWhatIsProposed) {
+            self.reply(site, Reply { to: from, life, id, answer: refused });
+            return Ok(());
+        }
+        // a refusal rests on what was proposed before, and that may come to nothing
+        let refusal = Decision { records: Vec::new(), answer: () };
+        self.settle(site, refusal, |()| Some((from, life, id, refused)))
     }
 
     fn alter_error(&mut self, error: &ClusterError) -> AlterPartitionError {

@@ -29,6 +29,8 @@ pub enum HostBug {
     ServeOldMetadata,
     /// §10, 8: a rebuilt replica leads on in the epoch in which it failed.
     LeadAgainInOldEpoch,
+    /// §10, 8: a controller refuses at once, by what it has proposed and nobody has committed.
+    RefuseByWhatIsProposed,
     /// §10, 9: reads up to the end of the log.
     ReadAboveHighWatermark,
     /// §10, 2: a follower that diverges says that it does not know the epoch of its last batch.
