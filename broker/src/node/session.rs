@@ -38,7 +38,7 @@ const CLEAN_STOP: &str = "clean-shutdown";
 const LAST_EPOCH: &str = "broker-epoch";
 
 /// What a broker's disk says of its past when it starts.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Found {
     stopped_cleanly: Option<u64>,
     holds_nothing: bool,
@@ -283,7 +283,7 @@ async fn keep(context: Arc<Context>, state: Arc<State>) {
             learn(&context, candidate, &error);
             if matches!(error.code, ErrorCode::StaleBrokerEpoch | ErrorCode::BrokerNotRegistered) {
                 tracing::warn!(%error, "registering anew");
-                match register(&context, &state, None).await {
+                match register(&context, &state, Found::default()).await {
                     // Leaders know this broker by its epoch.
                     Ok(_) => context.replicators.iter().for_each(|replicator| replicator.renew()),
                     Err(error) => {
