@@ -2,6 +2,7 @@
 //!
 //! - [`produce`], [`consume`], [`e2e`]: one figure each, against any node.
 //! - [`failover`]: how long faults are felt, on three nodes of its own.
+//! - [`replication`]: how fast followers get what a leader has, and what waiting for them costs.
 //! - [`limits`]: all figures against what the machine itself can do, raw and broker in turns.
 //! - [`payload`] is made before the clock runs; [`load`] is the loop that is timed; [`latency`] keeps every
 //!   percentile; [`scratch`] makes topics and removes them again.
@@ -13,9 +14,11 @@ mod failover;
 pub mod latency;
 mod limits;
 mod load;
+mod median;
 mod payload;
 mod produce;
 mod raw;
+mod replication;
 mod scratch;
 mod server;
 
@@ -48,6 +51,11 @@ pub enum BenchCommand {
         troupe bench failover --kind kill,kill-both --rounds 10\n  \
         troupe bench failover --kind stop --set broker.session.timeout.ms=1s -o json")]
     Failover(failover::BenchFailover),
+    /// How fast a follower catches up, and what acks=all costs, on three nodes of its own
+    #[command(after_help = "Examples:\n  \
+        troupe bench replication\n  \
+        troupe bench replication --rounds 7 --bytes 2GiB --dir /var/tmp -o json")]
+    Replication(replication::BenchReplication),
     /// Everything, as a share of what this machine's network stack and disk can do
     #[command(after_help = "Examples:\n  \
         troupe bench limits\n  \
@@ -102,6 +110,7 @@ pub fn run(global: &Global, command: BenchCommand) -> Result<(), Failure> {
         BenchCommand::Consume(bench) => block_on(consume::run(global, bench)),
         BenchCommand::E2e(bench) => block_on(e2e::run(global, bench)),
         BenchCommand::Failover(bench) => block_on(failover::run(global, bench)),
+        BenchCommand::Replication(bench) => block_on(replication::run(global, bench)),
         BenchCommand::Limits(bench) => block_on(limits::run(global, bench)),
         BenchCommand::RawReceiver(receiver) => raw::receive(&receiver),
     }

@@ -45,6 +45,7 @@ const COMMANDS: &[&[&str]] = &[
     &["bench", "e2e"],
     &["bench", "limits"],
     &["bench", "failover"],
+    &["bench", "replication"],
     &["completion"],
     &["version"],
 ];
@@ -99,6 +100,7 @@ fn wrong_usage_is_exit_code_2() {
         &["storage", "format", "--cluster-id", "two words"],
         &["dev", "--nodes", "0"],
         &["bench", "failover", "--server", "127.0.0.1:1"],
+        &["bench", "replication", "--server", "127.0.0.1:1"],
         &["log", "dump"],
         &["bench", "produce", "--size", "big"],
     ] {

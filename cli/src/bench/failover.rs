@@ -7,7 +7,7 @@
 //! next leader wrote: what the old one still acknowledged does not count.
 
 mod load;
-mod nodes;
+pub mod nodes;
 mod report;
 mod rounds;
 mod verify;

@@ -237,7 +237,7 @@ fn workload(bytes: u64, size: u64, partitions: u32, flush_policy: FlushPolicy) -
 }
 
 /// Waits until everything that is dirty on the disk of `path` is written.
-fn sync_file_system(path: &Path) -> std::io::Result<()> {
+pub fn sync_file_system(path: &Path) -> std::io::Result<()> {
     let directory = File::open(path)?;
     // SAFETY: the descriptor is open for as long as the call takes.
     match unsafe { libc::syncfs(directory.as_raw_fd()) } {

@@ -155,14 +155,26 @@ impl Nodes {
         }
     }
 
+    /// The process of a node; none while it is ended.
+    pub fn pid(&self, node: NodeId) -> Option<u32> {
+        self.processes[Nodes::index(node)].as_ref().map(Server::pid)
+    }
+
+    /// Waits for the end of a node that was told to end.
+    pub async fn ended(&mut self, node: NodeId) -> Result<(), Failure> {
+        let what = || format!("node {node} does not end");
+        if let Some(mut process) = self.processes[Nodes::index(node)].take() {
+            let ended = task::spawn_blocking(move || process.ended()).await;
+            ended.map_err(|panic| Failure::new(Exit::Failed, what(), panic))?.during(what)?;
+        }
+        Ok(())
+    }
+
     /// Waits for the end of a node that was told to end, and starts it again on what it left.
     pub async fn restart(&mut self, node: NodeId) -> Result<(), Failure> {
         let what = || format!("cannot start node {node} again");
         let place = Nodes::index(node);
-        if let Some(mut process) = self.processes[place].take() {
-            let ended = task::spawn_blocking(move || process.ended()).await;
-            ended.map_err(|panic| Failure::new(Exit::Failed, what(), panic))?.during(what)?;
-        }
+        self.ended(node).await?;
         let started = self.spawn(node).await;
         let started = started.map_err(|panic| Failure::new(Exit::Failed, what(), panic))?;
         self.processes[place] = Some(started.during(what)?);
