@@ -58,6 +58,17 @@ impl Wishes {
 }
 
 impl WishQueue {
+    /// The elections that are wished for by now.
+    #[cfg(test)]
+    pub fn elections(&mut self) -> Vec<(PartitionKey, LeaderEpoch)> {
+        let wishes = std::iter::from_fn(|| self.0.try_recv().ok());
+        let elections = wishes.filter_map(|wish| match wish {
+            Wish::Election { key, leader_epoch } => Some((key, leader_epoch)),
+            Wish::Isr { .. } => None,
+        });
+        elections.collect()
+    }
+
     /// Until the node stops. Calls of both kinds run beside each other, one of each at a time.
     pub async fn run(mut self, context: Arc<Context>) {
         let (elections, reports) = mpsc::unbounded_channel();

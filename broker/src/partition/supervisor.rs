@@ -25,7 +25,7 @@ use tokio::sync::{Semaphore, oneshot};
 use troupe_machines::config::TopicConfig;
 use troupe_machines::replica::PartitionState;
 use troupe_proto::error::{Error, ErrorCode};
-use troupe_proto::ids::{NodeId, PartitionKey};
+use troupe_proto::ids::{LeaderEpoch, NodeId, PartitionKey};
 
 const PANICS_TOLERATED: usize = 3;
 const PANIC_WINDOW: Duration = Duration::from_secs(60);
@@ -87,6 +87,9 @@ struct Child {
     /// Counts the actors that this partition has had; what an older one tells is not listened to.
     generation: u64,
     panics: Vec<Instant>,
+    /// The last leader epoch in which an actor of it has died. None other leads in it, even if the log does not
+    /// show it: what the dead one knew of the ISR may be newer than the news here.
+    led: Option<LeaderEpoch>,
     /// Checkpoint intervals since it was last used.
     idle: u32,
     /// Closes when the last recovery of its log has ended.
@@ -230,8 +233,9 @@ impl Handler<StartPartition> for Supervisor {
         ctx: &mut Self::Context,
     ) {
         let (key, panics) = (handle.key(), Vec::new());
-        self.children
-            .insert(key, Child { handle, setup, generation: 0, panics, idle: 0, recovered: None });
+        let child =
+            Child { handle, setup, generation: 0, panics, led: None, idle: 0, recovered: None };
+        self.children.insert(key, child);
         self.open(key, ctx);
     }
 }
@@ -245,7 +249,8 @@ impl Handler<LogOpened> for Supervisor {
             return;
         }
         match opened.result {
-            Ok(log) => {
+            Ok(mut log) => {
+                log.replica.restore_leader_epoch(child.led);
                 let me = ctx.address().recipient();
                 let guard = DownGuard::new(me, opened.key, opened.generation);
                 let parts = Parts {
@@ -285,6 +290,7 @@ impl Handler<Down> for Supervisor {
         // Another replica leads before this one is rebuilt.
         if let Some(leader_epoch) = child.handle.board.take_leading() {
             self.shared.wishes.elect_another(down.key, leader_epoch);
+            child.led = child.led.max(Some(leader_epoch));
         }
         if down.panicked {
             let now = Instant::now();

@@ -5,12 +5,13 @@
 use super::*;
 use crate::NodeConfig;
 use crate::metrics::NodeMetrics;
+use crate::wishes::WishQueue;
 use actix::{Actor, Addr, System};
 use std::sync::Arc;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{Semaphore, oneshot};
 use troupe_machines::config::TopicConfig;
-use troupe_machines::replica::PartitionState;
+use troupe_machines::replica::{PartitionState, Role};
 use troupe_proto::batch::{Compression, ProducedBatch, ProducerStamp, RecordSetBuilder, Verified};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{
@@ -30,9 +31,14 @@ struct Shard {
 impl Shard {
     /// On the current thread; recovers `recoveries` logs at a time.
     fn start(recoveries: usize) -> Self {
+        Self::with_wishes(recoveries).0
+    }
+
+    /// The same, and what its replicas want of the controller.
+    fn with_wishes(recoveries: usize) -> (Self, WishQueue) {
         let recoveries = Arc::new(Semaphore::new(recoveries));
         let metrics = Arc::new(NodeMetrics::new(1));
-        let (wishes, _) = crate::wishes::wishes();
+        let (wishes, wish_queue) = crate::wishes::wishes();
         let shared = Shared {
             node_id: NodeId(1),
             recoveries: Arc::clone(&recoveries),
@@ -45,7 +51,7 @@ impl Shard {
         };
         let supervisor = Supervisor::new(shared, &NodeConfig::default());
         let directory = tempfile::tempdir().unwrap();
-        Self { directory, recoveries, metrics, supervisor: supervisor.start() }
+        (Self { directory, recoveries, metrics, supervisor: supervisor.start() }, wish_queue)
     }
 
     fn open(&self, name: &str) -> Arc<PartitionHandle> {
@@ -60,6 +66,20 @@ impl Shard {
         };
         self.supervisor.do_send(StartPartition { handle: Arc::clone(&handle), setup });
         handle
+    }
+
+    /// Node 1 leads; node 2 has the other replica.
+    fn lead(&self, handle: &PartitionHandle, leader_epoch: u32, isr: &[i32]) {
+        let isr: Vec<_> = isr.iter().copied().map(NodeId).collect();
+        let state = PartitionState {
+            leader_epoch: LeaderEpoch(leader_epoch),
+            replicas: vec![NodeId(1), NodeId(2)],
+            eligible: isr.iter().map(|node| (*node, BrokerEpoch(0))).collect(),
+            isr,
+            ..PartitionState::clone(&state())
+        };
+        let (config, state) = (Arc::new(TopicConfig::default()), Arc::new(state));
+        self.supervisor.do_send(UpdatePartition { key: handle.key(), config, state });
     }
 
     fn retire(&self, handle: &PartitionHandle) -> oneshot::Receiver<()> {
@@ -266,5 +286,42 @@ fn a_change_reaches_an_actor_whose_mailbox_is_full() {
         shard.settled().await;
         let error = append(&handle, &[0; 500]).await.unwrap_err();
         assert_eq!(error.code, ErrorCode::RecordTooLarge);
+    });
+}
+
+/// Its disk failed while it followed, or its log cannot be opened: the controller does not know, and names it.
+#[test]
+fn a_replica_that_is_offline_passes_on_what_it_is_made_to_lead() {
+    System::new().block_on(async {
+        let (shard, mut wishes) = Shard::with_wishes(1);
+        std::fs::write(shard.directory.path().join("broken"), "no directory").unwrap();
+        let handle = shard.open("broken");
+        handle.serves(REBUILD_PATIENCE).await.unwrap_err();
+        shard.lead(&handle, 3, &[1]);
+        shard.settled().await;
+        assert_eq!(wishes.elections(), [], "the controller could only name it again");
+        shard.lead(&handle, 4, &[1, 2]);
+        shard.settled().await;
+        assert_eq!(wishes.elections(), [(handle.key(), LeaderEpoch(4))]);
+    });
+}
+
+/// What it knew of the ISR may be newer than what the next actor is built with.
+#[test]
+fn a_leader_that_died_leads_no_more_in_its_epoch_though_it_wrote_nothing() {
+    System::new().block_on(async {
+        let (shard, mut wishes) = Shard::with_wishes(1);
+        let handle = shard.open("idle");
+        shard.lead(&handle, 1, &[1]);
+        shard.settled().await;
+        assert_eq!(handle.describe().await.unwrap().role, Role::Leader);
+        handle.tell(Die::Stop);
+        handle.rebuilt(1, REBUILD_PATIENCE).await.unwrap();
+        assert_eq!(handle.describe().await.unwrap().role, Role::Idle);
+        // Of the death, and of the news that it should lead nevertheless.
+        assert_eq!(wishes.elections(), [(handle.key(), LeaderEpoch(1)); 2]);
+        shard.lead(&handle, 2, &[1]);
+        shard.settled().await;
+        assert_eq!(handle.describe().await.unwrap().role, Role::Leader);
     });
 }
