@@ -332,7 +332,7 @@ impl World {
             return Ok(());
         }
         let node = broker.node;
-        let keys: Vec<_> = crate::control::keys(&broker.image)
+        let keys: Vec<_> = crate::truth::keys(&broker.image)
             .into_iter()
             .filter(|key| {
                 let partition = broker.image.partition(key);

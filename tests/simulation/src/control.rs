@@ -11,9 +11,7 @@ use troupe_machines::cluster::{
     self, Arrival, ClusterError, ClusterImage, ClusterPolicy, CreateTopic, Decision, RegisterBroker,
 };
 use troupe_machines::replica::{AlterPartition, AlterPartitionError, CommittedIsr};
-use troupe_proto::ids::{
-    BrokerEpoch, LeaderEpoch, MetadataOffset, NodeId, PartitionId, PartitionKey,
-};
+use troupe_proto::ids::{BrokerEpoch, LeaderEpoch, MetadataOffset, NodeId, PartitionKey};
 
 const SESSION_TIMEOUT_MS: u64 = 2_000;
 const TICK_MS: u64 = 50;
@@ -494,10 +492,4 @@ fn alter_request(key: PartitionKey, request: &AlterPartition) -> cluster::AlterP
         // there are no transactions to recover
         recovered: true,
     }
-}
-
-/// All partitions of the topic.
-pub fn keys(image: &ClusterImage) -> Vec<PartitionKey> {
-    let Some(topic) = image.topic(TOPIC) else { return Vec::new() };
-    (0..topic.partitions.len() as u32).map(|at| topic.key(PartitionId(at))).collect()
 }

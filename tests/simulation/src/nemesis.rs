@@ -236,7 +236,7 @@ impl World {
     fn elect(&mut self, election: Election) -> Checked {
         let Some(site) = self.active_site() else { return Ok(()) };
         let Some(tip) = self.tip(site) else { return Ok(()) };
-        let decision = tip.elect_leaders(&crate::control::keys(&tip), election);
+        let decision = tip.elect_leaders(&crate::truth::keys(&tip), election);
         if election == Election::Preferred {
             self.counts.preferred_elections += decision.records.len() as u64;
         }

@@ -31,6 +31,8 @@ pub enum HostBug {
     LeadAgainInOldEpoch,
     /// §10, 8: a controller refuses at once, by what it has proposed and nobody has committed.
     RefuseByWhatIsProposed,
+    /// §7, 32: what lasts is measured with a clock that jumps.
+    MeasureByWallClock,
     /// §10, 9: reads up to the end of the log.
     ReadAboveHighWatermark,
     /// §10, 2: a follower that diverges says that it does not know the epoch of its last batch.

@@ -82,6 +82,24 @@ found! {
     a_failed_flush_that_is_tried_again_is_found: Bug::Host(HostBug::RetryFailedFlush), within 200;
     producers_kept_over_a_truncation_are_found:
         Bug::Host(HostBug::KeepProducersAfterTruncation), within 500;
+    a_clock_that_jumps_is_found: Bug::Host(HostBug::MeasureByWallClock), within 200;
     reads_above_the_high_watermark_are_found: Bug::Host(HostBug::ReadAboveHighWatermark), within 200;
     a_forgotten_last_epoch_is_found: Bug::Host(HostBug::ForgetLastEpoch), within 200;
+}
+
+// Found as well, but only after more runs than every test of the workspace can wait for: `--ignored`.
+macro_rules! found_late {
+    ($($name:ident: $bug:expr, within $seeds:literal;)*) => {
+        $(#[test] #[ignore = "takes thousands of runs"] fn $name() { find($bug, $seeds); })*
+    };
+}
+
+found_late! {
+    an_ignored_expansion_is_found: Bug::Machine(MachineBug::IgnorePendingExpansion), within 20000;
+    a_forgotten_request_is_found: Bug::Machine(MachineBug::ForgetStaleRequest), within 20000;
+    a_snapshot_of_half_a_slice_is_found: Bug::Host(HostBug::SnapshotBeforeSlice), within 20000;
+    metadata_of_an_earlier_life_is_found: Bug::Host(HostBug::ServeOldMetadata), within 20000;
+    an_epoch_led_twice_is_found: Bug::Host(HostBug::LeadAgainInOldEpoch), within 20000;
+    a_refusal_by_what_is_proposed_is_found:
+        Bug::Host(HostBug::RefuseByWhatIsProposed), within 20000;
 }

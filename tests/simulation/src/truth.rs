@@ -3,9 +3,10 @@
 use crate::counts::Counts;
 use crate::invariants;
 use crate::violation::{Checked, Violation, ensure};
+use crate::world::TOPIC;
 use std::collections::BTreeMap;
 use troupe_machines::cluster::{ClusterImage, ClusterSnapshot, Partition};
-use troupe_proto::ids::{MetadataOffset, PartitionKey};
+use troupe_proto::ids::{MetadataOffset, PartitionId, PartitionKey};
 use troupe_proto::internal::v1::MetadataRecord;
 
 /// Metadata on its way to a broker.
@@ -77,7 +78,7 @@ impl Truth {
     fn count_changes(&self, before: &ClusterImage, counts: &mut Counts) {
         for topic in self.newest.topics() {
             for (partition, after) in (0..).zip(&topic.partitions) {
-                let key = topic.key(troupe_proto::ids::PartitionId(partition));
+                let key = topic.key(PartitionId(partition));
                 let Some(before) = before.partition(&key) else { continue };
                 let elected = after.leader_epoch != before.leader_epoch && after.leader.is_some();
                 counts.leader_changes += u64::from(elected);
@@ -93,4 +94,10 @@ impl Truth {
             counts.fenced_brokers += u64::from(newly);
         }
     }
+}
+
+/// All partitions of the topic.
+pub fn keys(image: &ClusterImage) -> Vec<PartitionKey> {
+    let Some(topic) = image.topic(TOPIC) else { return Vec::new() };
+    (0..topic.partitions.len() as u32).map(|at| topic.key(PartitionId(at))).collect()
 }

@@ -12,7 +12,7 @@ use crate::ledger::Ledger;
 use crate::nemesis::Undo;
 use crate::network::Network;
 use crate::quorum::{Message, Voter};
-use crate::settings::Settings;
+use crate::settings::{HostBug, Settings};
 use crate::storage::Remains;
 use crate::streams::{Stream, ToFollower, ToLeader};
 use crate::trace::Trace;
@@ -239,6 +239,9 @@ impl World {
 
     /// What a process goes by for how long things last: it starts as the wall clock and never jumps.
     pub fn steady(&self, site: usize) -> Time {
+        if self.settings.has_host_bug(HostBug::MeasureByWallClock) {
+            return self.wall(site);
+        }
         Time(BEGIN_MS.saturating_add(self.now).saturating_add_signed(self.sites[site].boot_skew))
     }
 
