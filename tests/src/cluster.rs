@@ -101,8 +101,8 @@ impl Cluster {
                 format!("http.listener={}", address(ports[3 * index + 2])),
                 format!("default.replication.factor={}", size.min(3)),
                 format!("min.insync.replicas={}", size.min(2)),
-                // Three nodes share the machine with the tests.
-                "shards=1".to_owned(),
+                // Few, because three nodes share the machine with the tests; not the same number everywhere.
+                format!("shards={}", 1 + index % 2),
                 "shutdown.timeout.ms=10000".to_owned(),
             ];
             let settings = own.into_iter().chain(settings.iter().map(|&setting| setting.into()));
