@@ -1,5 +1,5 @@
-//! Connections to other nodes: to each broker one for control calls and one for bulk data, which never
-//! stands in front of a control call.
+//! Connections to other nodes: to each broker one each for control calls, produce streams and fetch streams, so
+//! that none of them stands in front of another.
 //!
 //! Promise: a connection that breaks is made again when it is next used.
 
@@ -24,7 +24,8 @@ const MAX_FRAME_BYTES: u32 = (1 << 20) + (16 << 10);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Purpose {
     Control,
-    Bulk,
+    Produce,
+    Fetch,
 }
 
 /// Connections to the brokers of the cluster, by their endpoints.

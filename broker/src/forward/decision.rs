@@ -8,6 +8,7 @@ use crate::context::Context;
 use crate::control::Route;
 use crate::peers::failure;
 use std::future::Future;
+use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
@@ -20,6 +21,9 @@ use troupe_proto::ids::MetadataOffset;
 const FORWARDED: &str = "troupe-forwarded";
 /// In the answer to such a request: the decision is in the metadata below this offset.
 const METADATA_OFFSET: &str = "troupe-metadata-offset";
+
+/// How long an answer waits for this node to learn what it says.
+const NEWS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Has a request decided by the active controller: by `here` on this node, by `there` on another, which is
 /// the same call once more.
@@ -67,7 +71,8 @@ where
     .await?;
     if let Some(offset) = offset {
         // It is decided, and that is the answer, also if this node learns of it late.
-        let _ = timeout_at(deadline, context.caught_up_to(offset)).await;
+        let patience = deadline.min(Instant::now() + NEWS_PATIENCE);
+        let _ = timeout_at(patience, context.caught_up_to(offset)).await;
     }
     Ok(Response::new(answer))
 }
@@ -128,7 +133,7 @@ mod tests {
 
     #[test]
     fn what_is_forwarded_says_so_and_has_no_more_time_than_the_call() {
-        let deadline = Instant::now() + std::time::Duration::from_secs(3);
+        let deadline = Instant::now() + Duration::from_secs(3);
         let request = forwarding((), deadline);
         assert!(is_forwarded(&request));
         assert!(deadline_of(request.metadata()) <= deadline);

@@ -195,7 +195,7 @@ impl Lane {
                 (self.sent_to, self.led_elsewhere) = (led, None);
                 Some(way)
             }
-            Err(error) if error.code == ErrorCode::LeaderNotAvailable => {
+            Err(error) if self.may_try_again(&error) => {
                 if self.sent.is_empty() {
                     self.sent_to = led;
                     self.pause = Some(Instant::now() + self.backoff.next());
@@ -242,7 +242,7 @@ impl Lane {
                     batch: entry.batch.wire(),
                 };
                 let context = &self.context;
-                let connect = || context.channel_to(&leader.endpoint, Purpose::Bulk);
+                let connect = || context.channel_to(&leader.endpoint, Purpose::Produce);
                 let links = &context.peers.links;
                 links
                     .produce(&leader.endpoint, connect, &self.target.key, request, responder)

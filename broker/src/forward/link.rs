@@ -239,6 +239,8 @@ fn broken(ended: Result<(), Status>) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::peers::lazy_channel;
+    use troupe_proto::ids::{PartitionId, TopicId};
 
     #[test]
     fn only_a_leader_that_stops_in_order_has_surely_not_done_what_it_did_not_answer() {
@@ -247,6 +249,25 @@ mod tests {
         for ended in [Ok(()), Err(Status::unavailable("reset")), Err(Status::cancelled("gone"))] {
             assert!(!broken(ended).surely_not_done());
         }
+    }
+
+    /// Nobody listens, or whoever listens hangs up: nothing of a batch has left.
+    #[tokio::test]
+    async fn what_finds_no_stream_was_surely_not_done() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = listener.local_addr().unwrap().to_string();
+        let hangs_up = tokio::spawn(async move { drop(listener.accept().await) });
+        let links = Links::default();
+        let key = PartitionKey { topic_id: TopicId::random(), partition: PartitionId(0) };
+        for _ in 0..3 {
+            let (responder, answer) = Responder::channel();
+            let connect = || lazy_channel(&endpoint);
+            let request = ProduceStreamRequest::default();
+            links.produce(&endpoint, connect, &key, request, responder).await;
+            let refused = answer.await.unwrap().unwrap_err();
+            assert_eq!(refused.code, ErrorCode::LeaderNotAvailable, "{refused}");
+        }
+        hangs_up.await.unwrap();
     }
 
     #[test]

@@ -3,10 +3,11 @@
 use crate::context::{Context, LeaderAt};
 use crate::grpc::fetch_stream;
 use crate::peers::{Purpose, failure};
-use futures::future::ready;
-use futures::stream::{self, AbortHandle, Stream, StreamExt, TryStreamExt, abortable};
+use futures::stream::{Stream, StreamExt};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::Offset;
 use troupe_proto::log::v1::{FetchPosition, FetchStreamRequest, TopicPartition};
@@ -19,15 +20,20 @@ const GRANT_BYTES: u64 = 1 << 20;
 /// Requests that the connection has not taken yet.
 const REQUESTS: usize = 4096;
 
+/// Answers that the reader has not taken yet; their bytes are bounded by the credit.
+const ANSWERS: usize = 256;
+
+type Answer = Result<FetchStreamResponse, Error>;
+
 /// What came on the stream of that number; none at its end.
-pub(super) type FromPeer = (u64, Option<Result<FetchStreamResponse, Error>>);
+pub(super) type FromPeer = (u64, Option<Answer>);
 
 /// The requests' half of a stream. Dropping it ends the stream.
 pub(super) struct PeerStream {
     pub endpoint: String,
     requests: mpsc::Sender<FetchStreamRequest>,
     taken: u64,
-    answers: AbortHandle,
+    reading: JoinHandle<()>,
 }
 
 impl PeerStream {
@@ -35,20 +41,16 @@ impl PeerStream {
     pub fn open(
         context: &Context,
         leader: &LeaderAt,
-    ) -> Result<
-        (Self, impl Stream<Item = Option<Result<FetchStreamResponse, Error>>> + Send + use<>),
-        Error,
-    > {
-        let channel = context.channel_to(&leader.endpoint, Purpose::Bulk)?;
+    ) -> Result<(Self, impl Stream<Item = Option<Answer>> + Send + use<>), Error> {
+        let channel = context.channel_to(&leader.endpoint, Purpose::Fetch)?;
         let (requests, up) = mpsc::channel(REQUESTS);
-        let answers = stream::once(fetch_stream(channel, ReceiverStream::new(up)))
-            .try_flatten()
-            .map(|answer| answer.map_err(|status| failure(status, ErrorCode::LeaderNotAvailable)));
-        let (answers, abort) = abortable(answers);
+        let (into, answers) = mpsc::channel(ANSWERS);
+        let reading = tokio::spawn(read(channel, up, into));
         let endpoint = leader.endpoint.clone();
-        let mut opened = Self { endpoint, requests, taken: 0, answers: abort };
+        let mut opened = Self { endpoint, requests, taken: 0, reading };
         opened.request(FetchStreamRequest { credit_bytes: CREDIT_BYTES, ..Default::default() });
-        Ok((opened, answers.map(Some).chain(stream::once(ready(None)))))
+        let end = futures::stream::iter([None]);
+        Ok((opened, ReceiverStream::new(answers).map(Some).chain(end)))
     }
 
     /// Has a partition pushed, or moves it. False if the peer takes no requests.
@@ -90,6 +92,29 @@ impl PeerStream {
 
 impl Drop for PeerStream {
     fn drop(&mut self) {
-        self.answers.abort();
+        self.reading.abort();
+    }
+}
+
+/// Takes what comes off the connection at once: a reader that is slow must not fill the window that all streams of
+/// the connection share.
+async fn read(
+    channel: Channel,
+    requests: mpsc::Receiver<FetchStreamRequest>,
+    answers: mpsc::Sender<Answer>,
+) {
+    let failed = |status| Err(failure(status, ErrorCode::LeaderNotAvailable));
+    let mut stream = match fetch_stream(channel, ReceiverStream::new(requests)).await {
+        Ok(stream) => stream,
+        Err(status) => {
+            // Whoever asked may be gone, here and below.
+            let _ = answers.send(failed(status)).await;
+            return;
+        }
+    };
+    while let Some(answer) = stream.next().await {
+        if answers.send(answer.or_else(failed)).await.is_err() {
+            return;
+        }
     }
 }

@@ -68,12 +68,15 @@ impl Target {
     /// Whether a refusal says only that somebody else leads, or will: surely not done, and worth a try where
     /// the newest image says. A node that lags behind may not know of a topic that this one knows.
     pub(super) fn is_led_elsewhere(&self, context: &Context, error: &Error) -> bool {
+        if context.shutdown.is_cancelled() {
+            return false;
+        }
         match error.code {
             ErrorCode::NotLeader
             | ErrorCode::FencedLeaderEpoch
             | ErrorCode::UnknownLeaderEpoch
             | ErrorCode::LeaderNotAvailable
-            | ErrorCode::ShuttingDown => !context.shutdown.is_cancelled(),
+            | ErrorCode::ShuttingDown => true,
             ErrorCode::UnknownTopic | ErrorCode::UnknownPartition | ErrorCode::StaleTopicId => {
                 context.image.borrow().partition(&self.key).is_some()
             }
@@ -84,10 +87,11 @@ impl Target {
     /// The same for what may be done twice, as reading may: also if the way broke, or the leader's disk did
     /// and another may lead.
     pub(super) fn is_readable_elsewhere(&self, context: &Context, error: &Error) -> bool {
+        if context.shutdown.is_cancelled() {
+            return false;
+        }
         match error.code {
-            ErrorCode::OutcomeUnknown | ErrorCode::RequestTimedOut | ErrorCode::Throttled => {
-                !context.shutdown.is_cancelled()
-            }
+            ErrorCode::OutcomeUnknown | ErrorCode::RequestTimedOut | ErrorCode::Throttled => true,
             ErrorCode::StorageFailure => {
                 let image = context.image.borrow();
                 image.partition(&self.key).is_some_and(|partition| partition.replicas.len() > 1)

@@ -169,10 +169,12 @@ impl Replicator {
         }
     }
 
-    /// The streams of now.
+    /// The streams of now. One that is about to break because it was killed is none.
     pub fn streams(&self) -> Vec<StreamView> {
         let state = self.lock();
-        let standing = state.streams.values().filter(|stream| !stream.has_ended());
+        let stands =
+            |stream: &&Arc<LeaderStream>| !(stream.killed.is_cancelled() || stream.has_ended());
+        let standing = state.streams.values().filter(stands);
         standing
             .map(|stream| StreamView {
                 leader: stream.leader,

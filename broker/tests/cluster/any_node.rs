@@ -73,6 +73,18 @@ impl Cluster {
         client.tail(request).await.unwrap().into_inner()
     }
 
+    /// Waits until the node has its replica of the topic's partitions.
+    pub(super) async fn holds(&self, node: i32, topic: &str) {
+        let mut client = ClusterServiceClient::new(self.channel(node).await);
+        let request = ListReplicasRequest { topic: topic.to_owned(), ..Default::default() };
+        let held = async {
+            while client.list_replicas(request.clone()).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(PATIENCE, held).await.unwrap();
+    }
+
     async fn leader_of(&self, through: i32, topic: &str, partition: i32) -> i32 {
         let mut client = ClusterServiceClient::new(self.channel(through).await);
         let request = ListPartitionsRequest { topic: topic.to_owned(), ..Default::default() };
@@ -366,6 +378,8 @@ async fn a_node_that_does_not_lead_says_who_does() {
     cluster.create(1, "t", 1).await.unwrap();
     let leader = cluster.leader_of(1, "t", 0).await;
     let other = leader % 3 + 1;
+    cluster.holds(leader, "t").await;
+    cluster.holds(other, "t").await;
     let refused = super::produce(&cluster, other, b"x").await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::NotLeader);
     let hint = refused.leader.unwrap();
@@ -403,6 +417,7 @@ async fn an_idle_reader_is_told_that_the_leader_moved() {
         credit_bytes: 1 << 20,
         ..Default::default()
     };
+    cluster.holds(leader, "t").await;
     let requests = futures::stream::iter([first]).chain(futures::stream::pending());
     let mut client = LogServiceClient::new(cluster.channel(leader).await);
     let mut answers = client.fetch_stream(requests).await.unwrap().into_inner();

@@ -45,6 +45,7 @@ async fn leaders_survive_faults_and_their_clients_are_told_the_truth() {
     cluster.create(1, "t", 1).await.unwrap();
     let state = cluster.until(1, |state| state.in_sync_replicas.len() == 3).await;
     let leader = state.leader_id.unwrap();
+    cluster.holds(leader, "t").await;
     let address = cluster.actors(leader, "partition").await.pop().unwrap();
     assert_eq!(super::produce(&cluster, leader, b"one").await, Ok(0));
 
@@ -96,6 +97,7 @@ async fn a_stream_between_nodes_that_is_killed_comes_back() {
     let kill = KillActorRequest { address: address.clone(), ..Default::default() };
     timeout(PATIENCE, client.kill_actor(kill)).await.unwrap().unwrap();
     assert_eq!(cluster.actors(follower, "replication").await, [address.as_str()]);
+    cluster.holds(leader, "t").await;
     assert_eq!(super::produce(&cluster, leader, b"one").await, Ok(0));
 }
 
