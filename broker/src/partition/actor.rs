@@ -12,7 +12,7 @@ use super::message::{
     Append, Appended, Describe, Description, Die, FindOffset, Flushed, FoundOffset, OffsetQuery,
     Read, ReadAnswer,
 };
-use super::opening::{Opened, log_config, now, replica_config};
+use super::opening::{Opened, log_config, now, replica_config, wall_clock};
 use super::replication::Followers;
 use super::responder::Responder;
 use super::supervisor::Shared;
@@ -122,7 +122,7 @@ impl Handler<Append> for PartitionActor {
         let acks = Acks::from(acks);
         let facts = facts(&batch, &verified, acks, expected_leader_epoch);
         let deadline = now.plus(timeout_ms.into());
-        match self.replica.decide_append(now, &facts) {
+        match self.replica.decide_append(wall_clock(), &facts) {
             Ok(AppendDecision::Append(header)) => {
                 self.append(now, header, &batch.payload, acks, deadline, responder, ctx);
             }
@@ -312,7 +312,7 @@ impl PartitionActor {
         responder: Responder<Appended>,
         ctx: &mut Context<Self>,
     ) {
-        let appended = match self.log().append(&header, payload, now.as_timestamp()) {
+        let appended = match self.log().append(&header, payload, wall_clock().as_timestamp()) {
             Ok(appended) => appended,
             Err(error) => {
                 responder.answer(Err(error.clone().into()));

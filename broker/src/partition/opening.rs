@@ -4,7 +4,8 @@
 use bytes::Bytes;
 use prost::Message;
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::OnceLock;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use troupe_log::disk::FileDisk;
 use troupe_log::{Log, LogConfig, LogError, Recovery};
 use troupe_machines::config::TopicConfig;
@@ -13,8 +14,16 @@ use troupe_machines::time::Time;
 use troupe_proto::ids::{NodeId, PartitionKey};
 use troupe_proto::log::v1::ProducerSnapshot;
 
-/// The wall clock, as the machines and the log count it.
+/// What machines and deadlines go by: the wall clock of when it was first asked for here, and steady from then
+/// on. Who sets the clock moves timestamps, and nothing that waits.
 pub fn now() -> Time {
+    static BEGIN: OnceLock<(Time, Instant)> = OnceLock::new();
+    let (time, begin) = BEGIN.get_or_init(|| (wall_clock(), Instant::now()));
+    time.plus(u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX))
+}
+
+/// What records' timestamps and the age of segments go by.
+pub fn wall_clock() -> Time {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Time(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
 }
@@ -48,9 +57,8 @@ pub fn open(
     config: &TopicConfig,
     lag_max_ms: u64,
 ) -> Result<Opened, LogError> {
-    let now = now();
-    let (log, recovery) =
-        Log::open(FileDisk::new(), dir, key, log_config(config), now.as_timestamp())?;
+    let (now, wall_ms) = (now(), wall_clock().as_timestamp());
+    let (log, recovery) = Log::open(FileDisk::new(), dir, key, log_config(config), wall_ms)?;
     report(&log, &recovery);
     let mut replica = Replica::new(key, node_id, replica_config(config, lag_max_ms));
     let ends = LogEnds {

@@ -4,7 +4,7 @@ use super::actor::PartitionActor;
 use super::message::{
     CloseFollower, FollowerReport, FromLeader, IsrAnswer, LeaderSays, OpenFollower, PushOn,
 };
-use super::opening::{decode_snapshot, now};
+use super::opening::{decode_snapshot, now, wall_clock};
 use crate::replication::FollowerSink;
 use actix::{AsyncContext, Context, Handler};
 use bytes::Bytes;
@@ -309,7 +309,7 @@ impl PartitionActor {
                 }
             }
             let bytes = slice.len();
-            let appended = match self.log().append_frames(slice, now.as_timestamp()) {
+            let appended = match self.log().append_frames(slice, wall_clock().as_timestamp()) {
                 Ok(appended) => appended,
                 Err(error @ LogError::BadFrames { .. }) => {
                     self.leave_stream(session, &error, effects);

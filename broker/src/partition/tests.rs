@@ -108,7 +108,7 @@ fn state() -> Arc<PartitionState> {
 }
 
 async fn append(handle: &PartitionHandle, value: &[u8]) -> Result<Appended, Error> {
-    append_as(handle, None, now().as_timestamp(), value).await
+    append_as(handle, None, wall_clock().as_timestamp(), value).await
 }
 
 async fn append_as(

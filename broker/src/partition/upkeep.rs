@@ -3,7 +3,7 @@
 
 use super::actor::PartitionActor;
 use super::message::{Checkpoint, EnforceRetention, Rest, Retire, Update};
-use super::opening::{log_config, now, replica_config};
+use super::opening::{log_config, now, replica_config, wall_clock};
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,13 +67,17 @@ impl Handler<EnforceRetention> for PartitionActor {
             retention_ms: self.config.retention_ms,
             retention_bytes: self.config.retention_bytes,
         };
-        let (time, high_watermark) = (now().as_timestamp(), self.replica.high_watermark());
+        let (time, high_watermark) = (wall_clock().as_timestamp(), self.replica.high_watermark());
         match self.log().apply_retention(&policy, time, high_watermark) {
             Ok(removals) if removals.is_empty() => {}
             Ok(removals) => {
                 self.after_removal(removals, ctx);
             }
-            Err(error) => tracing::warn!(partition = %self.board, %error, "retention failed"),
+            Err(error) => {
+                tracing::warn!(partition = %self.board, %error, "retention failed");
+                // What was deleted before it failed stays deleted.
+                self.after_removal(Vec::new(), ctx);
+            }
         }
     }
 }

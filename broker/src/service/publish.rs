@@ -3,7 +3,7 @@
 use super::shutting_down;
 use crate::context::Context;
 use crate::forward::{Batch, Entry, Lane, Target};
-use crate::partition::{Appended, now};
+use crate::partition::{Appended, wall_clock};
 use crate::registry::TopicEntry;
 use futures::future::{join, join_all};
 use std::collections::{BTreeMap, HashMap};
@@ -95,7 +95,7 @@ fn cut(topic: &TopicEntry, records: &[pb::Record]) -> Result<Vec<Cut>, Error> {
         let (key, _) = topic.partition(partition)?;
         Ok::<_, Error>(Target { topic: Arc::clone(&topic.name), key })
     };
-    let clock = now().as_timestamp();
+    let clock = wall_clock().as_timestamp();
     let mut filling: BTreeMap<i32, Filling> = BTreeMap::new();
     let mut cuts = Vec::new();
     for ((index, record), partition) in records.iter().enumerate().zip(partitions) {
