@@ -2,7 +2,7 @@
 //! each peer that leads some of them.
 //!
 //! Promises: of each partition every slice from its position on, in order, across changes of leader; nothing is
-//! read ahead beyond one slice of each partition here and [`CREDIT_BYTES`] of each peer.
+//! read ahead beyond one slice of each partition here and the credit of each peer.
 
 use super::Backoff;
 use super::peer_stream::{FromPeer, PeerStream};
