@@ -235,11 +235,14 @@ impl World {
         self.schedule(site, patience, Event::ControlTimeout { id });
     }
 
-    pub fn ask_for_isr(&mut self, (site, key): At, host: u64, request: AlterPartition) {
-        let Some(broker) = &self.sites[site].broker else { return };
-        let (node, Some(epoch)) = (broker.node, broker.epoch) else { return };
+    pub fn ask_for_isr(&mut self, (site, key): At, host: u64, request: AlterPartition) -> Checked {
+        let Some(broker) = &self.sites[site].broker else { return Ok(()) };
         let waiting = Waiting::Alter { key, host, request: request.clone() };
+        let (node, Some(epoch)) = (broker.node, broker.epoch) else {
+            return self.gave_no_answer(site, waiting);
+        };
         self.ask(site, waiting, Request::Alter { node, epoch, key, host, request });
+        Ok(())
     }
 
     pub fn control_timeout(&mut self, site: usize, id: u64) -> Checked {
@@ -287,10 +290,10 @@ impl World {
                     replica.on_alter_partition_answer(now, &request, result, out);
                 });
             }
-            // somebody else has registered under this id: only ever an earlier life of this one
+            // a controller that is behind may say so too: who registers again gets the epoch it has
             Answer::StaleEpoch => {
-                if broker.epoch.is_some() && waiting.is_some() {
-                    return Err(Violation::new("a broker is known", "its epoch is over"));
+                if waiting.is_some() {
+                    broker.epoch = None;
                 }
             }
             Answer::Reported | Answer::ShuttingDown | Answer::Refused => {}

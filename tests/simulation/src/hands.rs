@@ -121,7 +121,7 @@ impl World {
         let Some(host) = self.host(at) else { return Ok(()) };
         let id = host.id;
         match effect {
-            ReplicationEffect::AlterPartition(request) => self.ask_for_isr(at, id, request),
+            ReplicationEffect::AlterPartition(request) => self.ask_for_isr(at, id, request)?,
             ReplicationEffect::ElectionNeeded { leader_epoch } => {
                 self.counts.elections_needed += 1;
                 if let Some(broker) = &mut self.sites[at.0].broker {
