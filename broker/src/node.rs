@@ -27,7 +27,7 @@ pub enum StartError {
     #[error("cannot listen on {address}: {source}; choose another with {key}")]
     Listen { address: SocketAddr, key: &'static str, source: std::io::Error },
     #[error("the metadata in {path} cannot be opened: {source}", path = path.display())]
-    Controller { path: PathBuf, source: troupe_controller::ControllerStartError },
+    Controller { path: PathBuf, source: Box<troupe_controller::ControllerStartError> },
     #[error(
         "the metadata in {metadata} is new, but {count} partitions of an earlier life stand beside it; \
          restore the metadata, or move the partitions away",
@@ -51,7 +51,7 @@ pub enum StartError {
     )]
     NotFormatted,
     #[error("this node cannot be a part of the quorum: {0}")]
-    Quorum(troupe_controller::ControllerStartError),
+    Quorum(Box<troupe_controller::ControllerStartError>),
     #[error("the node cannot register with the controller: {0}")]
     Register(troupe_proto::error::Error),
     #[error("no thread could be started: {0}")]

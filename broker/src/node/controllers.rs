@@ -18,7 +18,7 @@ use troupe_proto::ids::NodeId;
 
 pub(super) enum Controllers {
     Alone { handle: ControllerHandle },
-    Member { member: QuorumMember, endpoint: ControllerEndpoint, cluster_id: String },
+    Member { member: Box<QuorumMember>, endpoint: ControllerEndpoint, cluster_id: String },
     None { cluster_id: String },
 }
 
@@ -48,7 +48,8 @@ impl Controllers {
             imbalance_percentage: config.leader_imbalance_percentage,
             ..Upkeep::default()
         };
-        let failed = |source| StartError::Controller { path: path.clone(), source };
+        let failed =
+            |source| StartError::Controller { path: path.clone(), source: Box::new(source) };
         if voters.is_empty() {
             controller.cluster_id = Some(config.cluster_id.clone()).filter(|id| !id.is_empty());
             let handle = Controller::start(controller).await.map_err(failed)?;
@@ -62,7 +63,7 @@ impl Controllers {
         controller.cluster_id = Some(cluster_id.clone());
         let member = Controller::join(controller).await.map_err(failed)?;
         let endpoint = member.keep_sessions();
-        Ok(Controllers::Member { member, endpoint, cluster_id })
+        Ok(Controllers::Member { member: Box::new(member), endpoint, cluster_id })
     }
 
     /// No other node decides.
@@ -93,7 +94,7 @@ impl Controllers {
     pub async fn await_cluster(&self) -> Result<(), StartError> {
         match self {
             Controllers::Member { member, .. } => {
-                member.await_cluster().await.map_err(StartError::Quorum)
+                member.await_cluster().await.map_err(|error| StartError::Quorum(Box::new(error)))
             }
             Controllers::Alone { .. } | Controllers::None { .. } => Ok(()),
         }

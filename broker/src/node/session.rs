@@ -217,11 +217,7 @@ fn learn(context: &Context, asked: NodeId, error: &Error) {
 }
 
 /// Until it is registered, or never can be. Returns the metadata offset behind the registration.
-async fn register(
-    context: &Context,
-    state: &State,
-    found: Found,
-) -> Result<MetadataOffset, Error> {
+async fn register(context: &Context, state: &State, found: Found) -> Result<MetadataOffset, Error> {
     let begun = Instant::now();
     loop {
         for candidate in candidates(context) {

@@ -186,8 +186,8 @@ impl Leading {
 
     fn open(&mut self, follower: Follower, open: &pb::OpenChannel) {
         let channel = open.channel;
-        let found = self.find(open).and_then(|handle| {
-            let sink = FollowerSink::new(Arc::clone(&self.stream), channel, Arc::clone(&handle));
+        let found = self.find(open).inspect(|handle| {
+            let sink = FollowerSink::new(Arc::clone(&self.stream), channel, Arc::clone(handle));
             let position = Position {
                 leader_epoch: LeaderEpoch(open.leader_epoch),
                 end: ReplicaEnd {
@@ -198,7 +198,6 @@ impl Leading {
             };
             // Without an actor the sink is dropped, and the follower hears of it.
             handle.command(OpenFollower { follower, position, sink });
-            Ok(handle)
         });
         match found {
             Ok(handle) => {
