@@ -547,7 +547,8 @@ fn decided(image: &ClusterImage, request: &Request, seed: u64) -> Vec<MetadataRe
         }
         Request::Enroll { node, incarnation, alive, clean } => {
             let stopped_cleanly = clean.then(|| epoch(node));
-            let arrival = Arrival { predecessor_alive: alive, stopped_cleanly, ..Arrival::default() };
+            let arrival =
+                Arrival { predecessor_alive: alive, stopped_cleanly, ..Arrival::default() };
             image.enroll_broker(&registration(node, incarnation), arrival).map(|d| d.records)
         }
         Request::BeginShutdown { node } => {
