@@ -4,7 +4,6 @@
 //! another life.
 
 use crate::control::{Answer, Request};
-use crate::settings::HostBug;
 use crate::storage::{End, PLACE};
 use crate::streams::StreamId;
 use crate::truth::News;
@@ -329,9 +328,8 @@ impl World {
 
     /// Tells the replicas here what the controller thinks of them.
     pub fn apply_image(&mut self, site: usize) -> Checked {
-        let serves_old = self.settings.has_host_bug(HostBug::ServeOldMetadata);
         let Some(broker) = &self.sites[site].broker else { return Ok(()) };
-        if !broker.is_current() && !serves_old {
+        if !broker.is_current() {
             return Ok(());
         }
         let node = broker.node;
@@ -353,9 +351,8 @@ impl World {
     }
 
     pub fn tell_state(&mut self, (site, key): At) -> Checked {
-        let serves_old = self.settings.has_host_bug(HostBug::ServeOldMetadata);
         let Some(broker) = &mut self.sites[site].broker else { return Ok(()) };
-        if !broker.is_current() && !serves_old {
+        if !broker.is_current() {
             return Ok(());
         }
         let Some(state) = state_of(&broker.image, &key) else { return Ok(()) };

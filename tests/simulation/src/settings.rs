@@ -23,10 +23,6 @@ pub enum HostBug {
     RetryFailedFlush,
     /// §10, 6: after a truncation the producers stay as they were.
     KeepProducersAfterTruncation,
-    /// §10, 6: a snapshot of the producers in the middle of a slice, before its batches count.
-    SnapshotBeforeSlice,
-    /// §10, 8: a restarted broker goes by metadata from before its registration.
-    ServeOldMetadata,
     /// §10, 8: a rebuilt replica leads on in the epoch in which it failed.
     LeadAgainInOldEpoch,
     /// §10, 8: a controller refuses at once, by what it has proposed and nobody has committed.

@@ -336,7 +336,6 @@ impl World {
         bytes: Bytes,
         ends: LeaderEnds,
     ) -> Checked {
-        let early = self.settings.has_host_bug(HostBug::SnapshotBeforeSlice);
         let wall = self.wall(at.0).as_timestamp();
         let headers: Result<Vec<BatchHeader>, _> =
             Batches::new(bytes.clone()).map(|batch| batch.map(|(header, _)| header)).collect();
@@ -357,14 +356,11 @@ impl World {
             Err(error) => return self.slice_failed(id, at, session, before, &headers, ends, error),
         };
         host.watched.written.extend(&headers);
-        if early && let Some(offset) = appended.rolled {
-            self.snapshot_producers(at, offset);
-        }
         self.step(at, |replica, now, out| {
             replica.on_replicated(now, session, &headers, ends, out);
         })?;
         // only now the machine knows the producers of all batches, so the snapshot is of the log's end
-        if !early && appended.rolled.is_some() {
+        if appended.rolled.is_some() {
             let end = self.host(at).map_or(Offset::ZERO, |host| host.replica.log_end());
             self.snapshot_producers(at, end);
         }

@@ -97,8 +97,6 @@ macro_rules! found_late {
 found_late! {
     an_ignored_expansion_is_found: Bug::Machine(MachineBug::IgnorePendingExpansion), within 20000;
     a_forgotten_request_is_found: Bug::Machine(MachineBug::ForgetStaleRequest), within 20000;
-    a_snapshot_of_half_a_slice_is_found: Bug::Host(HostBug::SnapshotBeforeSlice), within 20000;
-    metadata_of_an_earlier_life_is_found: Bug::Host(HostBug::ServeOldMetadata), within 20000;
     an_epoch_led_twice_is_found: Bug::Host(HostBug::LeadAgainInOldEpoch), within 20000;
     a_refusal_by_what_is_proposed_is_found:
         Bug::Host(HostBug::RefuseByWhatIsProposed), within 20000;
