@@ -13,7 +13,9 @@ use tonic::transport::Channel;
 use troupe_broker::{Node, NodeConfig};
 use troupe_proto::admin::v1::cluster_service_client::ClusterServiceClient;
 use troupe_proto::admin::v1::topic_service_client::TopicServiceClient;
-use troupe_proto::admin::v1::{CreateTopicRequest, ListPartitionsRequest, PartitionState};
+use troupe_proto::admin::v1::{
+    CreateTopicRequest, GetClusterRequest, ListPartitionsRequest, PartitionState,
+};
 use troupe_proto::batch::{Compression, RecordSetBuilder};
 use troupe_proto::error::Error;
 use troupe_proto::log::v1::log_service_client::LogServiceClient;
@@ -69,7 +71,27 @@ impl Cluster {
         for node in cluster.nodes.values() {
             node.ready().await.unwrap();
         }
+        let brokers = || nodes.iter().filter(|(_, roles)| roles.contains("broker"));
+        for (id, _) in brokers() {
+            cluster.until_active(*id, brokers().count()).await;
+        }
         cluster
+    }
+
+    /// Until this node knows of so many brokers that may lead: only those get leaderships of new topics.
+    async fn until_active(&self, through: i32, wanted: usize) {
+        let mut client = ClusterServiceClient::new(self.channel(through).await);
+        let active = async {
+            loop {
+                let answer = client.get_cluster(GetClusterRequest {}).await.unwrap();
+                let nodes = answer.into_inner().nodes;
+                if nodes.iter().filter(|node| !node.fenced).count() == wanted {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), active).await.unwrap();
     }
 
     async fn start_node(&mut self, id: i32) {
