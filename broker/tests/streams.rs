@@ -106,7 +106,7 @@ async fn held_up(pipe: PathBuf) -> std::fs::File {
 
 fn at(topic: &str) -> FetchPosition {
     let partition = TopicPartition { topic: topic.to_owned(), ..Default::default() };
-    FetchPosition { leader_epoch: None, partition: Some(partition), offset: 0, max_bytes: 0 }
+    FetchPosition { partition: Some(partition), ..Default::default() }
 }
 
 fn bases(answer: FetchStreamResponse) -> impl Iterator<Item = u64> {

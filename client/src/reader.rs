@@ -51,6 +51,7 @@ pub struct Reader {
     /// By the streams' numbers. Removing one cancels the call.
     events: StreamMap<u64, Events>,
     next_stream: u64,
+    next_subscription: u64,
     ready: VecDeque<Ready>,
     changes: watch::Receiver<u64>,
     /// What led to an error may be old; and the question whether it is, while it is asked.
@@ -104,6 +105,7 @@ impl Reader {
             streams: Vec::new(),
             events: StreamMap::new(),
             next_stream: 0,
+            next_subscription: 0,
             ready: VecDeque::new(),
             stale: false,
             refresh: None,
@@ -163,18 +165,13 @@ impl Reader {
     /// Goes on from another offset; also with a partition that an error has ended.
     pub fn seek(&mut self, partition: PartitionId, offset: Offset) {
         let Some(tracked) = self.positions.get_mut(partition) else { return };
-        let (end, stream) = (tracked.end, tracked.stream);
+        let end = tracked.end;
+        self.unsubscribe(partition);
         self.positions.insert(partition, offset, end);
         self.ready.retain(|ready| match ready {
             Ready::Batch(batch) => batch.partition != partition,
             Ready::Error(_) | Ready::Credit { .. } => true,
         });
-        // What is under way on the stream would be taken for what comes now, even if it was not wanted any
-        // more: a node goes on until it hears so.
-        if let Some(stream) = stream {
-            drop(self.close(stream));
-            self.positions.leave(stream);
-        }
     }
 
     /// How far each partition has been read.
@@ -243,7 +240,10 @@ impl Reader {
         let number = message.partition.as_ref().and_then(|at| u32::try_from(at.partition).ok());
         let Some(partition) = number.map(PartitionId) else { return };
         let Some(tracked) = self.positions.get_mut(partition) else { return };
-        if tracked.source != Source::Stream(stream) {
+        // A node goes on until it hears that a partition is wanted no more, or from elsewhere: what was under way
+        // then, records or a refusal, is no answer to the last question.
+        if tracked.source != Source::Stream(stream) || tracked.subscription != message.subscription
+        {
             return;
         }
         let high_watermark = Offset::from_wire(message.high_watermark);

@@ -37,6 +37,9 @@ pub struct FetchStreamResponse {
     pub log_start_offset: i64,
     #[prost(message, optional, tag = "4")]
     pub error: Option<ErrorDetail>,
+    /// Of streams only.
+    #[prost(uint64, tag = "5")]
+    pub subscription: u64,
     /// Serialised `RecordBatches`: whole batches as they stand in the file.
     #[prost(bytes = "bytes", tag = "15")]
     pub batches: Bytes,
@@ -108,6 +111,7 @@ mod tests {
             high_watermark: 5,
             log_start_offset: 1,
             error: Some(ErrorDetail { message: "m".into(), ..Default::default() }),
+            subscription: 7,
             batches: Some(batches.clone()),
         };
         let lazy = FetchStreamResponse::decode(&pushed.encode_to_vec()[..]).unwrap();

@@ -22,7 +22,7 @@ use troupe_tests::{
 
 fn at(topic: &str, offset: i64) -> FetchPosition {
     let partition = TopicPartition { topic: topic.to_owned(), ..Default::default() };
-    FetchPosition { leader_epoch: None, partition: Some(partition), offset, max_bytes: 0 }
+    FetchPosition { partition: Some(partition), offset, ..Default::default() }
 }
 
 async fn fetch(server: &Server, topic: &str, offset: i64) -> PartitionFetch {

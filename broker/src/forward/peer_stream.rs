@@ -60,12 +60,14 @@ impl PeerStream {
         offset: Offset,
         max_bytes: usize,
         leader_epoch: Option<u32>,
+        subscription: u64,
     ) -> bool {
         let position = FetchPosition {
             partition: Some(partition),
             offset: offset.to_wire(),
             max_bytes: u32::try_from(max_bytes).unwrap_or(u32::MAX),
             leader_epoch,
+            subscription,
         };
         self.request(FetchStreamRequest { positions: vec![position], ..Default::default() })
     }

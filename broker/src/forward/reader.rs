@@ -59,8 +59,8 @@ enum Place {
     /// Looked for at this time, or when somebody else leads.
     Nowhere(Instant),
     Here(AbortHandle),
-    /// On the stream of that number.
-    There(u64),
+    /// On the stream, by the subscription, of these numbers.
+    There(u64, u64),
 }
 
 type FromHere = (i32, Result<Result<ReadAnswer, Error>, Aborted>);
@@ -75,6 +75,7 @@ pub struct TopicReader {
     /// By number.
     streams: HashMap<u64, PeerStream>,
     next_stream: u64,
+    next_subscription: u64,
 }
 
 impl TopicReader {
@@ -87,6 +88,7 @@ impl TopicReader {
             there: SelectAll::new(),
             streams: HashMap::new(),
             next_stream: 0,
+            next_subscription: 0,
         }
     }
 
@@ -184,7 +186,7 @@ impl TopicReader {
         let Some(position) = self.positions.get_mut(&number) else { return };
         match std::mem::replace(&mut position.place, Place::Nowhere(again)) {
             Place::Here(reading) => reading.abort(),
-            Place::There(stream) => {
+            Place::There(stream, _) => {
                 let named = position.target.named();
                 self.streams.entry(stream).and_modify(|stream| stream.drop_position(named));
                 self.close_unused();
@@ -195,7 +197,7 @@ impl TopicReader {
 
     fn close_unused(&mut self) {
         let used = |number: u64| {
-            let there = |position: &Position| matches!(position.place, Place::There(stream) if stream == number);
+            let there = |position: &Position| matches!(position.place, Place::There(stream, _) if stream == number);
             self.positions.values().any(there)
         };
         self.streams.retain(|number, _| used(*number));
@@ -271,10 +273,12 @@ impl TopicReader {
         else {
             return Ok(());
         };
-        position.place = Place::There(stream);
+        self.next_subscription += 1;
+        let subscription = self.next_subscription;
+        position.place = Place::There(stream, subscription);
         let epoch = position.led.map(|led| led.1.0);
         let named = position.target.named();
-        if open.add_position(named, position.next, READ_BYTES, epoch) {
+        if open.add_position(named, position.next, READ_BYTES, epoch, subscription) {
             return Ok(());
         }
         self.displace(number, no_leader("the stream to the leader takes nothing more"))
@@ -297,8 +301,8 @@ impl TopicReader {
             open.give_back(response.batches.len());
         }
         let number = response.partition.map_or(-1, |partition| partition.partition);
-        let read_there =
-            |position: &&Position| matches!(position.place, Place::There(place) if place == stream);
+        // What was under way when the partition was asked for anew belongs to the question before.
+        let read_there = |position: &&Position| matches!(position.place, Place::There(_, asked) if asked == response.subscription);
         let Some(position) = self.positions.get(&number).filter(read_there) else {
             return Ok(None);
         };
@@ -316,7 +320,7 @@ impl TopicReader {
             .positions
             .iter()
             .filter(
-                |(_, position)| matches!(position.place, Place::There(place) if place == stream),
+                |(_, position)| matches!(position.place, Place::There(place, _) if place == stream),
             )
             .map(|(number, _)| *number)
             .collect();

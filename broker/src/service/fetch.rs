@@ -84,11 +84,11 @@ pub(super) async fn fetch(
                     if next >= read.high_watermark {
                         waits.push(worth_reading(context, handle, next));
                     }
-                    answer.push(pushed(position.partition.clone(), read));
+                    answer.push(pushed(position.partition.clone(), 0, read));
                 }
                 Err(error) => {
                     failed = true;
-                    answer.push(refused(context, position.partition.clone(), error));
+                    answer.push(refused(context, position.partition.clone(), 0, error));
                 }
             }
         }
@@ -146,9 +146,14 @@ fn with_payload(mut answer: wire::PartitionFetch) -> (wire::PartitionFetch, byte
     (answer, batches)
 }
 
-fn pushed(partition: Option<pb::TopicPartition>, read: ReadAnswer) -> wire::PartitionFetch {
+fn pushed(
+    partition: Option<pb::TopicPartition>,
+    subscription: u64,
+    read: ReadAnswer,
+) -> wire::PartitionFetch {
     wire::PartitionFetch {
         partition,
+        subscription,
         high_watermark: read.high_watermark.to_wire(),
         log_start_offset: read.log_start.to_wire(),
         error: None,
@@ -159,9 +164,11 @@ fn pushed(partition: Option<pb::TopicPartition>, read: ReadAnswer) -> wire::Part
 fn refused(
     context: &Context,
     partition: Option<pb::TopicPartition>,
+    subscription: u64,
     error: Error,
 ) -> wire::PartitionFetch {
     wire::PartitionFetch {
+        subscription,
         high_watermark: -1,
         log_start_offset: -1,
         error: Some(context.hinted(error, partition.as_ref()).into()),
@@ -174,6 +181,8 @@ fn refused(
 /// way for the old position is recognised and thrown away.
 struct Position {
     partition: pb::TopicPartition,
+    /// What the client calls it.
+    subscription: u64,
     handle: Arc<PartitionHandle>,
     next: Offset,
     /// That the client knows.
@@ -286,11 +295,13 @@ impl Pusher {
         let name = (partition.topic.clone(), partition.partition);
         let found = self.context.partition(Some(&partition));
         let leader_epoch = position.leader_epoch.map(LeaderEpoch);
+        let subscription = position.subscription;
         match found.and_then(|handle| Ok((handle, start_of(&position)?))) {
             Ok((handle, next)) => {
                 self.generations += 1;
                 let position = Position {
                     partition,
+                    subscription,
                     handle,
                     next,
                     leader_epoch,
@@ -304,7 +315,9 @@ impl Pusher {
                 self.read(&name);
                 Ok(())
             }
-            Err(error) => self.send(refused(&self.context, Some(partition), error)).await,
+            Err(error) => {
+                self.send(refused(&self.context, Some(partition), subscription, error)).await
+            }
         }
     }
 
@@ -399,7 +412,7 @@ impl Pusher {
         if position.generation != generation {
             return Ok(());
         }
-        let partition = Some(position.partition.clone());
+        let (partition, subscription) = (Some(position.partition.clone()), position.subscription);
         match step {
             Step::Readable => {
                 self.read(&name);
@@ -413,11 +426,14 @@ impl Pusher {
                 self.credit -= i64::try_from(read.bytes.len()).unwrap_or(i64::MAX);
                 let max_bytes = position.max_bytes;
                 self.go_on(&name);
-                if tell { self.push(partition, read, max_bytes).await } else { Ok(()) }
+                match tell {
+                    true => self.push(pushed(partition, subscription, read), max_bytes).await,
+                    false => Ok(()),
+                }
             }
             Step::Read { answer: Err(error), .. } => {
                 self.forget(&name);
-                self.send(refused(&self.context, partition, error)).await
+                self.send(refused(&self.context, partition, subscription, error)).await
             }
         }
     }
@@ -425,17 +441,15 @@ impl Pusher {
     /// Sends what was read, in answers of the size that the client asked for.
     async fn push(
         &mut self,
-        partition: Option<pb::TopicPartition>,
-        mut read: ReadAnswer,
+        mut answer: wire::FetchStreamResponse,
         max_bytes: usize,
     ) -> Result<(), Gone> {
-        let bytes = std::mem::take(&mut read.bytes);
+        let bytes = std::mem::take(&mut answer.batches);
         if bytes.is_empty() {
-            return self.send(pushed(partition, read)).await;
+            return self.send(answer).await;
         }
-        for chunk in chunks(bytes, max_bytes) {
-            let read = ReadAnswer { bytes: chunk, ..read.clone() };
-            self.send(pushed(partition.clone(), read)).await?;
+        for batches in chunks(bytes, max_bytes) {
+            self.send(wire::FetchStreamResponse { batches, ..answer.clone() }).await?;
         }
         Ok(())
     }

@@ -114,16 +114,19 @@ impl Reader {
         partitions: &[(PartitionId, LeaderAt)],
         credit: u64,
     ) {
-        let position = |&(partition, ref at): &(PartitionId, LeaderAt)| {
-            let received = self.positions.get(partition)?.received;
-            Some(FetchPosition {
+        let mut positions = Vec::with_capacity(partitions.len());
+        let first = self.next_subscription + 1;
+        for ((partition, at), subscription) in partitions.iter().zip(first..) {
+            let Some(tracked) = self.positions.get(*partition) else { continue };
+            self.next_subscription = subscription;
+            positions.push(FetchPosition {
                 leader_epoch: Some(at.leadership.epoch.0),
-                partition: Some(self.to_wire(partition)),
-                offset: received.to_wire(),
+                partition: Some(self.to_wire(*partition)),
+                offset: tracked.received.to_wire(),
                 max_bytes: self.config.max_partition_bytes,
-            })
-        };
-        let positions = partitions.iter().filter_map(position).collect();
+                subscription,
+            });
+        }
         let open = self.streams.iter_mut().find(|open| open.endpoint == endpoint);
         let stream = match open {
             // If it has ended, it will say so.
@@ -142,9 +145,9 @@ impl Reader {
                 number
             }
         };
-        for (partition, at) in partitions {
+        for ((partition, at), subscription) in partitions.iter().zip(first..) {
             if let Some(tracked) = self.positions.get_mut(*partition) {
-                tracked.asked(at.leadership, stream);
+                tracked.asked(at.leadership, stream, subscription);
             }
         }
     }

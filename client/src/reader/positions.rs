@@ -44,8 +44,8 @@ pub(super) struct Tracked {
     pub end: Option<Offset>,
     pub high_watermark: Option<Offset>,
     pub source: Source,
-    /// The stream it was last asked of, which may still push some of it.
-    pub stream: Option<u64>,
+    /// What answers to the last question carry; others may still be under way.
+    pub subscription: u64,
     /// The leader it was last asked of.
     pub leadership: Option<Leadership>,
     /// When it may be asked of that leader again, and how often that failed.
@@ -70,7 +70,7 @@ impl Positions {
             end,
             high_watermark: None,
             source,
-            stream: None,
+            subscription: 0,
             leadership: None,
             retry_at: None,
             failures: 0,
@@ -115,15 +115,6 @@ impl Positions {
     pub(super) fn next_retry(&self) -> Option<Instant> {
         let idle = self.partitions.values().filter(|tracked| tracked.source == Source::None);
         idle.filter_map(|tracked| tracked.retry_at).min()
-    }
-
-    /// The stream is given up; its partitions may be asked for at once.
-    pub(super) fn leave(&mut self, stream: u64) {
-        for tracked in self.partitions.values_mut() {
-            if tracked.source == Source::Stream(stream) {
-                tracked.source = Source::None;
-            }
-        }
     }
 
     /// The stream broke: its partitions go on elsewhere, behind what was received.
@@ -173,9 +164,9 @@ impl Tracked {
     }
 
     /// It is asked of this leader, on this stream.
-    pub(super) fn asked(&mut self, leadership: Leadership, stream: u64) {
+    pub(super) fn asked(&mut self, leadership: Leadership, stream: u64, subscription: u64) {
         self.source = Source::Stream(stream);
-        self.stream = Some(stream);
+        self.subscription = subscription;
         self.leadership = Some(leadership);
         self.retry_at = None;
     }
@@ -227,7 +218,7 @@ mod tests {
         let mut positions = Positions::default();
         positions.insert(P0, Offset(0), None);
         let tracked = positions.get_mut(P0).unwrap();
-        tracked.asked(leader(1), 1);
+        tracked.asked(leader(1), 1, 1);
         tracked.received(Offset(7));
         let now = Instant::now();
         positions.lose(2, now);
@@ -246,7 +237,7 @@ mod tests {
         for _ in 0..8 {
             let tracked = positions.get_mut(P0).unwrap();
             assert!(tracked.may_ask(leader(1), now));
-            tracked.asked(leader(1), 1);
+            tracked.asked(leader(1), 1, 1);
             tracked.refused(now);
             let again = positions.next_retry().unwrap();
             assert_eq!(again - now, expected);

@@ -234,6 +234,26 @@ async fn a_reader_follows_leaders_that_are_killed_or_moved() {
     }
 }
 
+/// The leader stays and its epoch changes, so that the stream stays too.
+#[tokio::test]
+async fn what_a_leader_was_asked_before_is_no_answer_to_what_it_is_asked_now() {
+    let (cluster, client) = Cluster::of(2, 2).await;
+    fill(&client, 2, 200, 2, Compression::None).await;
+    cluster.state().late_pushes = true;
+    let mut reader = client.reader("t", slowly()).await.unwrap();
+    let mut read = Vec::new();
+    for _ in 0..3 {
+        read.extend(some(&mut reader, 40).await);
+        cluster.elect(0, Some(0));
+    }
+    cluster.elect(1, Some(0));
+    let records = rest(read, reader).await;
+    assert!(cluster.state().late_pushed > 0);
+    for partition in 0..2 {
+        assert_eq!(numbers(&records, partition), (0..200).collect::<Vec<_>>());
+    }
+}
+
 #[tokio::test]
 async fn a_leader_that_does_not_know_the_topic_yet_does_not_end_its_partition() {
     let (cluster, client) = Cluster::of(2, 1).await;

@@ -60,6 +60,11 @@ pub struct State {
     pub break_after: Option<usize>,
     /// No batch is taken from a stream while this is set.
     pub stalled: bool,
+    /// A partition that is asked for again is first answered as it was asked for before: one slice is left out,
+    /// the next one comes, and then the refusal of an epoch that is over.
+    pub late_pushes: bool,
+    /// How often that was.
+    pub late_pushed: usize,
     /// How often somebody asked for metadata.
     pub described: usize,
     /// Nobody pushes metadata.

@@ -123,6 +123,7 @@ impl Node {
         pushes: mpsc::Sender<Result<wire::FetchStreamResponse, Status>>,
     ) {
         let mut positions: HashMap<i32, pb::FetchPosition> = HashMap::new();
+        let mut dropped = HashMap::new();
         // May go below zero: a batch goes whole, and is paid for all the same.
         let (mut credit, mut count) = (0i64, 0);
         loop {
@@ -132,12 +133,16 @@ impl Node {
                     let Ok(Some(request)) = request else { return };
                     credit += request.credit_bytes as i64;
                     self.state().granted += request.credit_bytes;
-                    for dropped in request.drop {
-                        positions.remove(&dropped.partition);
+                    for partition in request.drop.iter().map(|at| at.partition) {
+                        dropped.extend(positions.remove(&partition).map(|at| (partition, at)));
                     }
                     for position in request.positions {
                         let partition = position.partition.as_ref().unwrap().partition;
                         positions.insert(partition, position);
+                        let before = dropped.remove(&partition);
+                        if let Some(before) = before.filter(|_| self.state().late_pushes) {
+                            self.push_late(before, &pushes).await;
+                        }
                     }
                 }
                 () = changed => {}
@@ -162,9 +167,33 @@ impl Node {
                     }
                 }
             }
-            failed.iter().for_each(|partition| {
-                positions.remove(partition);
-            });
+            for partition in failed {
+                dropped.extend(positions.remove(&partition).map(|at| (partition, at)));
+            }
+        }
+    }
+
+    /// What was under way before the client asked anew.
+    async fn push_late(
+        &self,
+        mut asked: pb::FetchPosition,
+        pushes: &mpsc::Sender<Result<wire::FetchStreamResponse, Status>>,
+    ) {
+        let partition = asked.partition.as_ref().unwrap().partition;
+        asked.leader_epoch = Some(self.state().leader(partition).1);
+        // Thrown away by the client while it had nobody to ask.
+        drop(self.read(&mut asked));
+        let mut late: Vec<_> = self.read(&mut asked).into_iter().collect();
+        let refusal = Refusal::new(ErrorCode::FencedLeaderEpoch, "as the test wants");
+        late.push(wire::FetchStreamResponse {
+            partition: asked.partition.clone(),
+            subscription: asked.subscription,
+            error: Some(refusal.into()),
+            ..Default::default()
+        });
+        self.state().late_pushed += 1;
+        for push in late {
+            let _ = pushes.send(Ok(push)).await;
         }
     }
 
@@ -172,8 +201,11 @@ impl Node {
     fn read(&self, position: &mut pb::FetchPosition) -> Option<wire::FetchStreamResponse> {
         let mut state = self.state();
         let at = position.partition.clone().unwrap();
-        let mut push =
-            wire::FetchStreamResponse { partition: Some(at.clone()), ..Default::default() };
+        let mut push = wire::FetchStreamResponse {
+            partition: Some(at.clone()),
+            subscription: position.subscription,
+            ..Default::default()
+        };
         let mut refuse = |refusal: Refusal| {
             push.error = Some(refusal.into());
             Some(push.clone())

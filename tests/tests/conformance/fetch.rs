@@ -13,7 +13,7 @@ use troupe_tests::{PATIENCE, Sample, Server, batch_of, samples};
 
 fn at(topic: &str, offset: i64, max_bytes: u32) -> FetchPosition {
     let partition = TopicPartition { topic: topic.to_owned(), ..Default::default() };
-    FetchPosition { leader_epoch: None, partition: Some(partition), offset, max_bytes }
+    FetchPosition { partition: Some(partition), offset, max_bytes, ..Default::default() }
 }
 
 async fn fetch(server: &Server, position: FetchPosition) -> PartitionFetch {

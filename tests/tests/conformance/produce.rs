@@ -31,6 +31,7 @@ async fn stored(server: &Server, topic: &str) -> Vec<RecordBatch> {
     let request = FetchRequest {
         positions: vec![FetchPosition {
             leader_epoch: None,
+            subscription: 0,
             partition: at(topic, 0),
             offset: 0,
             max_bytes: 3 << 20,
