@@ -45,14 +45,14 @@ impl Storage {
     ) -> io::Result<Storage> {
         std::fs::create_dir_all(dir)?;
         let path = dir.join("raft");
-        let db = sled::Config::new()
-            .path(&path)
-            // Every write that matters is flushed on purpose.
-            .flush_every_ms(None)
-            .cache_capacity(CACHE_BYTES)
-            .mode(sled::Mode::HighThroughput)
-            .open()
-            .map_err(io_error)?;
+        let db = match open_database(&path) {
+            // It had its lock when it found that, so the file is nobody's.
+            Err(sled::Error::Corruption { .. }) if drop_unfinished_snapshots(&path)? => {
+                open_database(&path)
+            }
+            opened => opened,
+        }
+        .map_err(io_error)?;
         let file = File::open(path.join("db"))?;
         for created in [dir, &path] {
             File::open(created)?.sync_all()?;
@@ -82,6 +82,34 @@ impl Storage {
         db.flush().map_err(io_error)?;
         Ok(())
     }
+}
+
+fn open_database(path: &Path) -> sled::Result<sled::Db> {
+    sled::Config::new()
+        .path(path)
+        // Every write that matters is flushed on purpose.
+        .flush_every_ms(None)
+        .cache_capacity(CACHE_BYTES)
+        .mode(sled::Mode::HighThroughput)
+        .open()
+}
+
+/// sled writes a snapshot of its own tables as `snap.N.generating` and renames it when it is whole; but whoever
+/// opens the database takes the file for a snapshot under either name, and a torn one for corruption. What the
+/// snapshot stands for is in the log that it was made from. True: there was one.
+fn drop_unfinished_snapshots(path: &Path) -> io::Result<bool> {
+    let mut found = false;
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            tracing::warn!(%name, "dropping a snapshot that was cut off while it was written");
+            std::fs::remove_file(entry.path())?;
+            found = true;
+        }
+    }
+    Ok(found)
 }
 
 /// Whether a database could not be opened because somebody has it open.
@@ -150,4 +178,39 @@ fn sync(db: &sled::Db, file: &File) -> io::Result<()> {
 
 fn gone() -> io::Error {
     io::Error::other("the metadata log is closed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As a process leaves it that dies while it opens its database.
+    #[test]
+    fn a_snapshot_that_was_cut_off_does_not_keep_the_log_closed() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Storage::open(dir.path()).unwrap();
+        let storage = open();
+        storage.tree("votes").unwrap().insert("mine", "one").unwrap();
+        storage.close().unwrap();
+        for torn in [&b""[..], b"not as long as a checksum covers it", &[0xa5; 4_000]] {
+            let cut = dir.path().join("raft/snap.FFFFFFFFFFFFFFFF.generating");
+            std::fs::write(&cut, torn).unwrap();
+            let storage = open();
+            assert_eq!(storage.tree("votes").unwrap().get("mine").unwrap().unwrap(), b"one");
+            storage.close().unwrap();
+            assert!(!cut.exists());
+        }
+    }
+
+    /// Nothing but an unfinished snapshot is ever thrown away.
+    #[test]
+    fn a_log_that_is_damaged_stays_closed() {
+        let dir = tempfile::tempdir().unwrap();
+        Storage::open(dir.path()).unwrap().close().unwrap();
+        let raft = dir.path().join("raft");
+        let whole = raft.join("snap.FFFFFFFFFFFFFFFF");
+        std::fs::write(&whole, "torn").unwrap();
+        assert!(Storage::open(dir.path()).is_err());
+        assert!(whole.exists());
+    }
 }
