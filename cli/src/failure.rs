@@ -222,7 +222,36 @@ fn hint_for(code: ErrorCode) -> Option<&'static str> {
             "`troupe cluster info` shows whether the nodes answer, `troupe consume` what was written",
         ),
         ErrorCode::CorruptLog => Some("`troupe log verify FILE` on the node finds the place"),
-        ErrorCode::Unspecified
+        ErrorCode::GroupNotFound => Some("`troupe group list` shows the groups"),
+        ErrorCode::GroupNotEmpty => {
+            Some("stop its members first; `troupe group describe NAME --members` shows them")
+        }
+        ErrorCode::GroupSubscribedToTopic => {
+            Some("`troupe group describe NAME --members` shows who subscribes to it")
+        }
+        ErrorCode::UnsupportedAssignor | ErrorCode::InconsistentAssignor => {
+            Some("use range, roundrobin, sticky or cooperative-sticky, the same for all members")
+        }
+        ErrorCode::CoordinatorLoading
+        | ErrorCode::CoordinatorNotAvailable
+        | ErrorCode::NotCoordinator => {
+            Some("wait a moment and try again; `troupe cluster info` shows the nodes")
+        }
+        ErrorCode::NoCommittedOffset => {
+            Some("`troupe group reset NAME --to earliest` (or latest) sets where to begin")
+        }
+        ErrorCode::InvalidGroupId
+        | ErrorCode::UnknownMember
+        | ErrorCode::FencedMemberEpoch
+        | ErrorCode::StaleMemberEpoch
+        | ErrorCode::FencedInstanceId
+        | ErrorCode::GroupMaxSizeReached
+        | ErrorCode::InvalidSessionTimeout
+        | ErrorCode::OffsetMetadataTooLarge
+        | ErrorCode::NotAssigned
+        | ErrorCode::InvalidRegularExpression
+        | ErrorCode::OrderingMismatch
+        | ErrorCode::Unspecified
         | ErrorCode::InvalidPartitions
         | ErrorCode::InvalidReplicaAssignment
         | ErrorCode::InvalidRequest

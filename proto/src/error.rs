@@ -38,7 +38,9 @@ impl ErrorCode {
             Self::UnknownTopic
             | Self::UnknownPartition
             | Self::UnknownActor
-            | Self::BrokerNotRegistered => GrpcCode::NotFound,
+            | Self::BrokerNotRegistered
+            | Self::GroupNotFound
+            | Self::NoCommittedOffset => GrpcCode::NotFound,
             Self::TopicExists | Self::DuplicateBroker => GrpcCode::AlreadyExists,
             Self::InvalidTopic
             | Self::InvalidPartitions
@@ -49,7 +51,12 @@ impl ErrorCode {
             | Self::RecordTooLarge
             | Self::InvalidRecord
             | Self::UnsupportedCompression
-            | Self::InvalidTimestamp => GrpcCode::InvalidArgument,
+            | Self::InvalidTimestamp
+            | Self::InvalidGroupId
+            | Self::UnsupportedAssignor
+            | Self::InvalidSessionTimeout
+            | Self::OffsetMetadataTooLarge
+            | Self::InvalidRegularExpression => GrpcCode::InvalidArgument,
             Self::TopicDeletionDisabled
             | Self::NotLeader
             | Self::FencedLeaderEpoch
@@ -59,18 +66,33 @@ impl ErrorCode {
             | Self::ElectionNotNeeded
             | Self::StaleBrokerEpoch
             | Self::InconsistentClusterId
-            | Self::InconsistentVoterSet => GrpcCode::FailedPrecondition,
+            | Self::InconsistentVoterSet
+            | Self::NotCoordinator
+            | Self::InconsistentAssignor
+            | Self::GroupNotEmpty
+            | Self::GroupSubscribedToTopic
+            | Self::NotAssigned
+            | Self::OrderingMismatch => GrpcCode::FailedPrecondition,
             Self::LeaderNotAvailable
             | Self::NotController
             | Self::NotEnoughReplicas
             | Self::NotEnoughReplicasAfterAppend
             | Self::OutcomeUnknown
             | Self::UnknownLeaderEpoch
-            | Self::ShuttingDown => GrpcCode::Unavailable,
+            | Self::ShuttingDown
+            | Self::CoordinatorLoading
+            | Self::CoordinatorNotAvailable => GrpcCode::Unavailable,
             Self::RequestTimedOut => GrpcCode::DeadlineExceeded,
             Self::OffsetOutOfRange => GrpcCode::OutOfRange,
-            Self::OutOfOrderSequence | Self::ProducerFenced => GrpcCode::Aborted,
-            Self::Throttled | Self::DiskFull => GrpcCode::ResourceExhausted,
+            Self::OutOfOrderSequence
+            | Self::ProducerFenced
+            | Self::UnknownMember
+            | Self::FencedMemberEpoch
+            | Self::StaleMemberEpoch
+            | Self::FencedInstanceId => GrpcCode::Aborted,
+            Self::Throttled | Self::DiskFull | Self::GroupMaxSizeReached => {
+                GrpcCode::ResourceExhausted
+            }
             Self::CorruptBatch | Self::CorruptLog => GrpcCode::DataLoss,
             Self::ChaosDisabled => GrpcCode::PermissionDenied,
             Self::StorageFailure | Self::Internal | Self::Unspecified => GrpcCode::Internal,
@@ -94,6 +116,10 @@ impl ErrorCode {
             | Self::ShuttingDown
             | Self::UnknownLeaderEpoch
             | Self::DuplicateBroker
+            | Self::NotCoordinator
+            | Self::CoordinatorLoading
+            | Self::CoordinatorNotAvailable
+            | Self::StaleMemberEpoch
             | Self::CorruptBatch => true,
             Self::Unspecified
             | Self::UnknownTopic
@@ -124,6 +150,22 @@ impl ErrorCode {
             | Self::BrokerNotRegistered
             | Self::InconsistentClusterId
             | Self::InconsistentVoterSet
+            | Self::GroupNotFound
+            | Self::InvalidGroupId
+            | Self::UnknownMember
+            | Self::FencedMemberEpoch
+            | Self::FencedInstanceId
+            | Self::UnsupportedAssignor
+            | Self::InconsistentAssignor
+            | Self::GroupNotEmpty
+            | Self::GroupSubscribedToTopic
+            | Self::GroupMaxSizeReached
+            | Self::InvalidSessionTimeout
+            | Self::OffsetMetadataTooLarge
+            | Self::NotAssigned
+            | Self::InvalidRegularExpression
+            | Self::OrderingMismatch
+            | Self::NoCommittedOffset
             | Self::Internal => false,
         }
     }
@@ -175,6 +217,26 @@ impl ErrorCode {
             | Self::DuplicateBroker
             | Self::InconsistentClusterId
             | Self::InconsistentVoterSet
+            | Self::GroupNotFound
+            | Self::InvalidGroupId
+            | Self::NotCoordinator
+            | Self::CoordinatorLoading
+            | Self::CoordinatorNotAvailable
+            | Self::UnknownMember
+            | Self::FencedMemberEpoch
+            | Self::StaleMemberEpoch
+            | Self::FencedInstanceId
+            | Self::UnsupportedAssignor
+            | Self::InconsistentAssignor
+            | Self::GroupNotEmpty
+            | Self::GroupSubscribedToTopic
+            | Self::GroupMaxSizeReached
+            | Self::InvalidSessionTimeout
+            | Self::OffsetMetadataTooLarge
+            | Self::NotAssigned
+            | Self::InvalidRegularExpression
+            | Self::OrderingMismatch
+            | Self::NoCommittedOffset
             | Self::UnknownActor => true,
         }
     }
@@ -226,6 +288,26 @@ impl ErrorCode {
             | Self::DuplicateBroker
             | Self::InconsistentClusterId
             | Self::InconsistentVoterSet
+            | Self::GroupNotFound
+            | Self::InvalidGroupId
+            | Self::NotCoordinator
+            | Self::CoordinatorLoading
+            | Self::CoordinatorNotAvailable
+            | Self::UnknownMember
+            | Self::FencedMemberEpoch
+            | Self::StaleMemberEpoch
+            | Self::FencedInstanceId
+            | Self::UnsupportedAssignor
+            | Self::InconsistentAssignor
+            | Self::GroupNotEmpty
+            | Self::GroupSubscribedToTopic
+            | Self::GroupMaxSizeReached
+            | Self::InvalidSessionTimeout
+            | Self::OffsetMetadataTooLarge
+            | Self::NotAssigned
+            | Self::InvalidRegularExpression
+            | Self::OrderingMismatch
+            | Self::NoCommittedOffset
             | Self::Internal => false,
         }
     }

@@ -205,6 +205,29 @@ impl EventBusService for EventBus {
         Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
     }
 
+    type SubscribeStream = BoxStream<'static, Result<pb::SubscribeResponse, Status>>;
+
+    async fn subscribe(
+        &self,
+        _: Request<Streaming<pb::SubscribeRequest>>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
+        Err(Status::unimplemented("not in this build"))
+    }
+
+    async fn pull(
+        &self,
+        _: Request<pb::PullRequest>,
+    ) -> Result<Response<pb::PullResponse>, Status> {
+        Err(Status::unimplemented("not in this build"))
+    }
+
+    async fn settle(
+        &self,
+        _: Request<pb::SettleRequest>,
+    ) -> Result<Response<pb::SettleResponse>, Status> {
+        Err(Status::unimplemented("not in this build"))
+    }
+
     type TailStream = BoxStream<'static, Result<pb::TailResponse, Status>>;
 
     async fn tail(

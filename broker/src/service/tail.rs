@@ -201,6 +201,9 @@ impl Answers {
             topic: self.topic.clone(),
             partition,
             offset: record.offset.to_wire(),
+            // Nobody acknowledges.
+            ack_id: String::new(),
+            attempt: 0,
             record: Some(pb::Record {
                 key: record.key,
                 value: record.value,

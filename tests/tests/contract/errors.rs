@@ -7,7 +7,7 @@ use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::v1::ErrorDetail;
 
 /// Reason; code; whether to retry; whether it surely was not done; whether to refresh metadata.
-const TABLE: [(&str, GrpcCode, bool, bool, bool); 45] = [
+const TABLE: [(&str, GrpcCode, bool, bool, bool); 65] = [
     ("UNSPECIFIED", Internal, false, false, false),
     ("UNKNOWN_TOPIC", NotFound, false, true, true),
     ("UNKNOWN_PARTITION", NotFound, false, true, true),
@@ -53,6 +53,26 @@ const TABLE: [(&str, GrpcCode, bool, bool, bool); 45] = [
     ("CHAOS_DISABLED", PermissionDenied, false, true, false),
     ("UNKNOWN_ACTOR", NotFound, false, true, false),
     ("INTERNAL", Internal, false, false, false),
+    ("GROUP_NOT_FOUND", NotFound, false, true, false),
+    ("INVALID_GROUP_ID", InvalidArgument, false, true, false),
+    ("NOT_COORDINATOR", FailedPrecondition, true, true, false),
+    ("COORDINATOR_LOADING", Unavailable, true, true, false),
+    ("COORDINATOR_NOT_AVAILABLE", Unavailable, true, true, false),
+    ("UNKNOWN_MEMBER", Aborted, false, true, false),
+    ("FENCED_MEMBER_EPOCH", Aborted, false, true, false),
+    ("STALE_MEMBER_EPOCH", Aborted, true, true, false),
+    ("FENCED_INSTANCE_ID", Aborted, false, true, false),
+    ("UNSUPPORTED_ASSIGNOR", InvalidArgument, false, true, false),
+    ("INCONSISTENT_ASSIGNOR", FailedPrecondition, false, true, false),
+    ("GROUP_NOT_EMPTY", FailedPrecondition, false, true, false),
+    ("GROUP_SUBSCRIBED_TO_TOPIC", FailedPrecondition, false, true, false),
+    ("GROUP_MAX_SIZE_REACHED", ResourceExhausted, false, true, false),
+    ("INVALID_SESSION_TIMEOUT", InvalidArgument, false, true, false),
+    ("OFFSET_METADATA_TOO_LARGE", InvalidArgument, false, true, false),
+    ("NOT_ASSIGNED", FailedPrecondition, false, true, false),
+    ("INVALID_REGULAR_EXPRESSION", InvalidArgument, false, true, false),
+    ("ORDERING_MISMATCH", FailedPrecondition, false, true, false),
+    ("NO_COMMITTED_OFFSET", NotFound, false, true, false),
 ];
 
 fn code_of(reason: &str) -> ErrorCode {

@@ -6,6 +6,8 @@ use prost_types::{DescriptorProto, EnumDescriptorProto, FileDescriptorProto, Fil
 use prost_types::{MethodDescriptorProto, ServiceDescriptorProto};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// What one does with a bus of records needs no noun.
+const BUS_VERBS: [&str; 4] = ["Publish", "Subscribe", "Pull", "Settle"];
 /// Verbs that a method may begin with. Names of two words say what is done to what.
 const SHORT_NAMES: [&str; 3] = ["Tail", "Produce", "Fetch"];
 
@@ -142,7 +144,7 @@ fn service_rules(file: &str, item: &ServiceDescriptorProto, found: &mut Vec<Stri
         rule("RPC_REQUEST_STANDARD_NAME", input == format!("{name}Request"), name);
         rule("RPC_RESPONSE_STANDARD_NAME", output == format!("{name}Response"), name);
         let words = name.chars().filter(char::is_ascii_uppercase).count();
-        let short = SHORT_NAMES.contains(&name) || name == "Publish";
+        let short = SHORT_NAMES.contains(&name) || BUS_VERBS.contains(&name);
         rule("RPC_VERB_NOUN", words >= 2 || short, name);
     }
 }
