@@ -5,6 +5,8 @@
 //! A change whose connection breaks is not repeated unless nothing was sent, or twice is as good as once:
 //! its outcome is unknown, and the error says so.
 
+pub(crate) mod groups;
+
 use crate::client::{Inner, MAX_ANSWER};
 use crate::error::ClientError;
 use std::sync::Arc;
