@@ -2,11 +2,9 @@
 //! joined, a response's payload goes out as it lies in memory. Everything else uses tonic's codec.
 
 mod body;
-mod bulk;
 mod message;
 
 pub use body::{Outgoing, ResponseBody, response};
-pub use bulk::{fetch_stream, produce_stream};
 pub use message::{
     Field, MessageReader, Requests, decode, encode, encode_all_with_payload, encode_with_payload,
     encode_with_pieces, fields,

@@ -5,9 +5,12 @@
 //! - [`ids`]: ids, offsets and epochs as types of their own.
 //! - [`error`]: every reason for which Troupe refuses, and the four answers a caller needs.
 //! - [`batch`]: the record-batch codec. A segment file is a serialised [`log::v1::RecordBatches`].
+//! - `bulk`, with feature `grpc`: the calls that carry batches, which come as bytes.
 //! - [`rope`]: bytes as the network made them, never joined.
 
 pub mod batch;
+#[cfg(feature = "grpc")]
+pub mod bulk;
 pub mod error;
 pub mod ids;
 pub mod partitioner;

@@ -3,7 +3,6 @@
 //! Promises: batches of one partition leave in the order in which they came; every batch is answered; one that
 //! surely never reached the peer says so, one whose answer did not come back is `OUTCOME_UNKNOWN`.
 
-use crate::grpc::produce_stream;
 use crate::partition::{Appended, Responder};
 use crate::peers::failure;
 use futures::StreamExt;
@@ -16,6 +15,7 @@ use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
+use troupe_proto::bulk::produce_stream;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{Offset, PartitionKey};
 use troupe_proto::log::v1 as pb;

@@ -1,13 +1,13 @@
 //! A FetchStream to a peer.
 
 use crate::context::{Context, LeaderAt};
-use crate::grpc::fetch_stream;
 use crate::peers::{Purpose, failure};
 use futures::stream::{Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
+use troupe_proto::bulk::fetch_stream;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::Offset;
 use troupe_proto::log::v1::{FetchPosition, FetchStreamRequest, TopicPartition};

@@ -4,24 +4,19 @@ use crate::context::Context;
 use crate::partition::{FromLeader, LeaderSays, PartitionHandle};
 use crate::peers::connect_bulk;
 use futures::{Stream, StreamExt, stream};
-use http::uri::PathAndQuery;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tonic::codec::{BufferSettings, Codec};
-use tonic::{Request, Status, Streaming};
-use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
+use tonic::Status;
 use troupe_machines::replica::{Divergence, LeaderEnds, Position, ReplicaEnd, Session};
+use troupe_proto::bulk::replicate_partitions;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, NodeId, Offset, PartitionKey};
 use troupe_proto::internal::v1 as pb;
 use troupe_proto::internal::v1::replicate_partitions_response::Refusal;
 use troupe_proto::wire::ReplicatePartitionsResponse;
 
-const METHOD: &str = "/troupe.internal.v1.ReplicationService/ReplicatePartitions";
-/// A push holds one batch or about a megabyte of them.
-const MAX_MESSAGE: usize = 300 << 20;
 /// Answers that are handed to the actors together, if they came together.
 const ANSWERS_TOGETHER: usize = 64;
 
@@ -364,15 +359,7 @@ impl LeaderStream {
             credit_bytes: self.credit_bytes,
             ..Default::default()
         };
-        let mut grpc = tonic::client::Grpc::new(channel).max_decoding_message_size(MAX_MESSAGE);
-        let failed = |error: tonic::transport::Error| {
-            Error::new(ErrorCode::LeaderNotAvailable, error.to_string())
-        };
-        grpc.ready().await.map_err(failed)?;
-        let requests = Request::new(self.requests(first));
-        let path = PathAndQuery::from_static(METHOD);
-        let answers: Streaming<ReplicatePartitionsResponse> =
-            grpc.streaming(requests, path, ReplicationCodec).await?.into_inner();
+        let answers = replicate_partitions(channel, self.requests(first)).await?;
         let mut answers = answers.ready_chunks(ANSWERS_TOGETHER);
         while let Some(together) = answers.next().await {
             self.hand_out(together)?;
@@ -469,29 +456,5 @@ impl Gathered {
     fn new(channel: u32) -> Self {
         let zero = LeaderEnds { high_watermark: Offset::ZERO, log_start: Offset::ZERO };
         Self { channel, slices: Vec::new(), ends: zero, bytes: 0 }
-    }
-}
-
-/// prost with larger buffers; batches stay bytes.
-struct ReplicationCodec;
-
-impl Codec for ReplicationCodec {
-    type Encode = pb::ReplicatePartitionsRequest;
-    type Decode = ReplicatePartitionsResponse;
-    type Encoder = ProstEncoder<Self::Encode>;
-    type Decoder = ProstDecoder<Self::Decode>;
-
-    fn encoder(&mut self) -> Self::Encoder {
-        ProstCodec::<Self::Encode, Self::Decode>::raw_encoder(BufferSettings::new(
-            8 << 10,
-            32 << 10,
-        ))
-    }
-
-    fn decoder(&mut self) -> Self::Decoder {
-        ProstCodec::<Self::Encode, Self::Decode>::raw_decoder(BufferSettings::new(
-            8 << 10,
-            256 << 10,
-        ))
     }
 }

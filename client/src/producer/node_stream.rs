@@ -4,7 +4,7 @@
 
 use super::accumulator::PartitionQueue;
 use super::queue::StreamId;
-use crate::bulk::{Event, events, produce_stream};
+use crate::bulk::{Event, events};
 use crate::client::Inner;
 use crate::connection::Purpose;
 use crate::metadata::Leadership;
@@ -14,6 +14,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
+use troupe_proto::bulk::produce_stream;
 use troupe_proto::log::v1::ProduceStreamResponse;
 use troupe_proto::wire::ProduceStreamRequest;
 

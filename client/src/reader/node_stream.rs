@@ -1,12 +1,13 @@
 //! One fetch stream to one node: positions and credit up, batches down.
 
-use crate::bulk::{Event, events, fetch_stream};
+use crate::bulk::{Event, events};
 use crate::client::Inner;
 use crate::connection::Purpose;
 use futures::stream::{BoxStream, StreamExt};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
+use troupe_proto::bulk::fetch_stream;
 use troupe_proto::log::v1::{FetchPosition, FetchStreamRequest, TopicPartition};
 use troupe_proto::wire::FetchStreamResponse;
 

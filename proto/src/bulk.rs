@@ -1,21 +1,26 @@
-//! The two streams that carry batches, towards another node: batches travel as bytes, and nobody decodes them.
+//! The calls that carry batches, made by hand so that prost never decodes a record: batches travel as `bytes`
+//! (see [`crate::wire`]), in messages as large as a batch may be.
 
-use futures::Stream;
-use http::uri::PathAndQuery;
+use crate::internal::v1::ReplicatePartitionsRequest;
+use crate::log::v1::{FetchStreamRequest, ProduceStreamResponse};
+use crate::wire::{FetchStreamResponse, ProduceStreamRequest, ReplicatePartitionsResponse};
 use std::marker::PhantomData;
 use tonic::codec::{BufferSettings, Codec};
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::codegen::tokio_stream::Stream;
 use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
-use troupe_proto::log::v1::{FetchStreamRequest, ProduceStreamResponse};
-use troupe_proto::wire::{FetchStreamResponse, ProduceStreamRequest};
 
 /// No batch is larger than 2^28 bytes; a push holds one batch or about a megabyte of them.
 const MAX_MESSAGE: usize = 300 << 20;
-/// More small messages in a buffer before it is handed to the connection (limits.md, part B).
+/// More small messages in a buffer before it is handed to the connection.
 const BUFFER: (usize, usize) = (8 << 10, 256 << 10);
 
 /// Batches up, answers down.
+///
+/// # Errors
+/// The status of a call that was not taken.
 pub async fn produce_stream(
     channel: Channel,
     requests: impl Stream<Item = ProduceStreamRequest> + Send + 'static,
@@ -24,11 +29,25 @@ pub async fn produce_stream(
 }
 
 /// Positions and credit up, batches down.
+///
+/// # Errors
+/// The status of a call that was not taken.
 pub async fn fetch_stream(
     channel: Channel,
     requests: impl Stream<Item = FetchStreamRequest> + Send + 'static,
 ) -> Result<Streaming<FetchStreamResponse>, Status> {
     open(channel, requests, "/troupe.log.v1.LogService/FetchStream").await
+}
+
+/// A follower's channels and credit up, the leader's batches down.
+///
+/// # Errors
+/// The status of a call that was not taken.
+pub async fn replicate_partitions(
+    channel: Channel,
+    requests: impl Stream<Item = ReplicatePartitionsRequest> + Send + 'static,
+) -> Result<Streaming<ReplicatePartitionsResponse>, Status> {
+    open(channel, requests, "/troupe.internal.v1.ReplicationService/ReplicatePartitions").await
 }
 
 async fn open<Up, Down>(
