@@ -16,6 +16,7 @@ mod config;
 mod context;
 mod control;
 mod forward;
+mod groups;
 mod grpc;
 mod http;
 mod metrics;

@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::replication::ReplicationService;
-use crate::service::{Chaos, Cluster, EventBus, LogService, Metadata, Topics, health};
+use crate::service::{Chaos, Cluster, EventBus, Groups, LogService, Metadata, Topics, health};
 use actix::Arbiter;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
@@ -17,6 +17,7 @@ use troupe_controller::{ControllerEndpoint, RaftEndpoint};
 use troupe_proto::admin::v1::cluster_service_server::ClusterServiceServer;
 use troupe_proto::admin::v1::topic_service_server::TopicServiceServer;
 use troupe_proto::chaos::v1alpha1::chaos_service_server::ChaosServiceServer;
+use troupe_proto::log::v1::group_service_server::GroupServiceServer;
 use troupe_proto::log::v1::metadata_service_server::MetadataServiceServer;
 use troupe_proto::v1::event_bus_service_server::EventBusServiceServer;
 
@@ -145,6 +146,7 @@ async fn routes(context: Arc<Context>) -> Result<Routes, Box<dyn std::error::Err
     admin_routes(&context, &mut routes).await?;
     routes
         .add_service(event_bus)
+        .add_service(GroupServiceServer::new(Groups::new(Arc::clone(&context))))
         .add_service(LogService::new(Arc::clone(&context)))
         .add_service(ReplicationService::new(context));
     Ok(routes.routes())
