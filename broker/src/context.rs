@@ -3,6 +3,7 @@
 use crate::NodeConfig;
 use crate::control::Control;
 use crate::forward::until_active;
+use crate::groups::Coordinators;
 use crate::metrics::NodeMetrics;
 use crate::partition::{PartitionHandle, Supervisor};
 use crate::peers::{Peers, Purpose};
@@ -33,6 +34,8 @@ pub struct Context {
     /// The cluster as of the last committed change.
     pub image: watch::Receiver<Arc<ClusterImage>>,
     pub registry: Registry,
+    /// Of the consumer groups that this node leads the partitions of.
+    pub groups: Coordinators,
     /// By shard.
     pub supervisors: Vec<Addr<Supervisor>>,
     pub metrics: Arc<NodeMetrics>,

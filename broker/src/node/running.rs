@@ -10,6 +10,7 @@ use super::sockets::Sockets;
 use super::{Addresses, Ending, Progress, StartError, twin};
 use crate::context::{Context, ProducerIds};
 use crate::control::{Control, Identity};
+use crate::groups::Coordinators;
 use crate::metrics::NodeMetrics;
 use crate::partition::{ActorState, Flusher, Shared, Supervisor};
 use crate::pulse::Pulse;
@@ -132,6 +133,7 @@ impl Parts {
             config,
             node_id,
             control,
+            groups: Coordinators::new(node_id, image.clone()),
             image,
             registry: Registry::default(),
             supervisors,
