@@ -2,6 +2,7 @@
 //!
 //! - [`replica`]: one replica of one partition. Facts in, effects out.
 //! - [`cluster`]: topics, brokers, leaders, producer ids. Decide with `&self`, change in `replay`.
+//! - [`group`]: members of consumer groups, who reads what, committed offsets.
 //! - [`config`]: what a topic can be told, with defaults and documentation.
 //! - [`time`]: time as an argument.
 //!
@@ -11,5 +12,6 @@
 
 pub mod cluster;
 pub mod config;
+pub mod group;
 pub mod replica;
 pub mod time;
