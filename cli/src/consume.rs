@@ -9,6 +9,7 @@ mod sink;
 use crate::failure::{During, Exit, Failure};
 use crate::format::{Printed, RecordFormat};
 use crate::global::Global;
+use crate::log_files::Decoder;
 use crate::offsets::OffsetRange;
 use crate::output::Format;
 use clap::Args;
@@ -27,6 +28,7 @@ use troupe_proto::ids::PartitionId;
     troupe consume orders --offset @-1h:end        # the last hour\n  \
     troupe consume orders -p 3 --offset 42 -n 1 -f '%v'\n  \
     troupe consume orders -f '%p:%o %k=%v\\n'\n  \
+    troupe consume __consumer_offsets -e --decode offsets | jq .\n  \
     troupe consume orders --until-end -f '%K{big32}%V{big32}%k%v'   # exact bytes, for `produce -f`\n\
     Offsets: start, end, 42, +10, -10, ranges 42:50 :end -5:end, times @2026-01-31T12:00Z @-1h @-2h:-1h.\n\
     Formats: %v value, %k key, %t topic, %p partition, %o offset, %T timestamp in ms, %T{iso}, %h headers,\n\
@@ -55,6 +57,9 @@ pub struct Consume {
     /// What a null key or value is printed as
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     null: String,
+    /// Each record as the JSON of what it says: of `__consumer_offsets`
+    #[arg(long, value_enum, value_name = "KIND", conflicts_with = "format")]
+    decode: Option<Decoder>,
 }
 
 pub async fn run(global: &Global, consume: Consume) -> Result<(), Failure> {
@@ -68,7 +73,7 @@ pub async fn run(global: &Global, consume: Consume) -> Result<(), Failure> {
     };
     let plan = Plan::make(&client, &consume.topic, &consume.partitions, range, consume.until_end);
     let plan = plan.await?;
-    let sink = Sink::new(consume.topic.clone(), look)?;
+    let sink = Sink::new(look)?;
     let mut run = Run { sink, plan, left: consume.max.unwrap_or(u64::MAX), printed: 0 };
     if run.finished() {
         return run.sink.flush();
@@ -100,6 +105,9 @@ fn look(global: &Global, consume: &Consume) -> Result<Look, Failure> {
         Ok(compiled) => Ok(Look::Format(compiled)),
         Err(error) => Err(Failure::usage(format!("-f '{format}': {error}"))),
     };
+    if let Some(decoder) = consume.decode {
+        return Ok(Look::Decoded(decoder));
+    }
     let terminal = std::io::stdout().is_terminal();
     match (&consume.format, global.chosen_format()) {
         (Some(_), Some(Format::Json | Format::Jsonl)) => {

@@ -5,16 +5,20 @@ mod verify;
 
 use crate::failure::{During, Exit, Failure};
 use crate::global::Global;
-use clap::{Args, Subcommand};
+use crate::group_records;
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use troupe_log::dump::FileKind;
+use troupe_proto::batch::RecordRef;
 
 #[derive(Debug, Subcommand)]
 pub enum LogCommand {
     /// Print what is in log, index, snapshot and checkpoint files
     #[command(after_help = "Examples:\n  \
         troupe log dump troupe-data/orders-0/00000000000000000000.log\n  \
-        troupe log dump troupe-data/orders-0 --records -o jsonl | jq .value\n\
+        troupe log dump troupe-data/orders-0 --records -o jsonl | jq .value\n  \
+        troupe log dump troupe-data/__consumer_offsets-12 --decode offsets | jq -c .key.data\n\
         A .log file is also a serialised troupe.log.v1.RecordBatches:\n  \
         protoc --decode troupe.log.v1.RecordBatches record_batch.proto < FILE.log")]
     Dump(Dump),
@@ -30,6 +34,42 @@ pub struct Dump {
     /// Also the records in the batches
     #[arg(long, visible_alias = "print-data-log")]
     records: bool,
+    /// Only the records, each as the JSON of what it says
+    #[arg(long, value_enum, value_name = "KIND", conflicts_with = "records")]
+    decode: Option<Decoder>,
+}
+
+/// What the records of an internal topic are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Decoder {
+    /// Committed offsets and groups, as in `__consumer_offsets`
+    #[value(alias = "groups")]
+    Offsets,
+}
+
+impl Decoder {
+    /// A record as one JSON document.
+    ///
+    /// # Errors
+    /// What is wrong with a record that is of another kind.
+    pub fn decode(self, record: &RecordRef<'_>) -> Result<Value, String> {
+        let decoded = match self {
+            Decoder::Offsets => group_records::decode(record.key, record.value),
+        };
+        decoded.map_err(|cause| {
+            format!("the record at offset {} is none of __consumer_offsets: {cause}", record.offset)
+        })
+    }
+}
+
+impl Dump {
+    fn shown(&self) -> dump::Shown {
+        match (self.decode, self.records) {
+            (Some(decoder), _) => dump::Shown::Decoded(decoder),
+            (None, true) => dump::Shown::BatchesAndRecords,
+            (None, false) => dump::Shown::Batches,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -41,7 +81,7 @@ pub struct Verify {
 
 pub fn run(global: &Global, command: LogCommand) -> Result<(), Failure> {
     match command {
-        LogCommand::Dump(dump) => dump::run(global, &files(&dump.files)?, dump.records),
+        LogCommand::Dump(dump) => dump::run(global, &files(&dump.files)?, dump.shown()),
         LogCommand::Verify(verify) => verify::run(global, &files(&verify.files)?),
     }
 }

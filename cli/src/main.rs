@@ -1,6 +1,7 @@
 //! `troupe`: the node, the client and the tools, in one binary.
 //!
-//! - Grammars: [`mod@format`] (`-f`), [`offsets`] (`--offset`), [`quantity`], [`timestamp`].
+//! - Grammars: [`mod@format`] (`-f`), [`offsets`] (`--offset`), [`quantity`], [`timestamp`]. [`group_records`]
+//!   decodes `__consumer_offsets`.
 //! - Commands: one file each; [`arguments`] is the tree. [`mod@bench`] measures.
 //! - [`output`] and [`failure`]: everything that is printed goes through these two.
 //!
@@ -18,6 +19,7 @@ mod failure;
 mod foreground;
 mod format;
 mod global;
+mod group_records;
 mod log_files;
 mod node;
 mod offsets;

@@ -1,7 +1,8 @@
 //! Where records are printed: a large buffer in front of standard output.
 
-use crate::failure::{During, Failure};
+use crate::failure::{During, Exit, Failure};
 use crate::format::{Printed, RecordFormat};
+use crate::log_files::Decoder;
 use crate::output::visible;
 use crate::timestamp;
 use base64::Engine;
@@ -18,6 +19,8 @@ pub enum Look {
     Format(RecordFormat),
     /// One JSON object per line.
     Json,
+    /// The same, of what the record of an internal topic says.
+    Decoded(Decoder),
     /// For a person: one line per record, control characters made visible.
     Readable {
         wide: bool,
@@ -26,25 +29,29 @@ pub enum Look {
 
 #[derive(Debug)]
 pub struct Sink {
-    topic: String,
     look: Look,
     buffer: Vec<u8>,
     out: File,
 }
 
 impl Sink {
-    pub fn new(topic: String, look: Look) -> Result<Sink, Failure> {
+    pub fn new(look: Look) -> Result<Sink, Failure> {
         // std's handle looks for line ends in all that passes; this one does not.
         let out = std::io::stdout().as_fd().try_clone_to_owned();
         let out = File::from(out.during(|| "cannot open standard output".to_owned())?);
-        Ok(Sink { topic, look, buffer: Vec::with_capacity(2 * BUFFER_BYTES), out })
+        Ok(Sink { look, buffer: Vec::with_capacity(2 * BUFFER_BYTES), out })
     }
 
     #[inline]
     pub fn write(&mut self, printed: &Printed<'_>) -> Result<(), Failure> {
         match &self.look {
             Look::Format(format) => format.write(printed, &mut self.buffer),
-            Look::Json => write_json(&self.topic, printed, &mut self.buffer),
+            Look::Json => write_json(printed, &mut self.buffer),
+            Look::Decoded(decoder) => match decoder.decode(&printed.record) {
+                // Writing to memory cannot fail.
+                Ok(meaning) => drop(writeln!(self.buffer, "{meaning}")),
+                Err(cause) => return Err(Failure::new(Exit::Failed, "cannot decode", cause)),
+            },
             Look::Readable { wide } => write_readable(printed, *wide, &mut self.buffer),
         }
         if self.buffer.len() >= BUFFER_BYTES { self.flush() } else { Ok(()) }
@@ -58,10 +65,10 @@ impl Sink {
 }
 
 /// Text as `value`, other bytes as `valueBase64`; null is `"value": null`.
-fn write_json(topic: &str, printed: &Printed<'_>, out: &mut Vec<u8>) {
+fn write_json(printed: &Printed<'_>, out: &mut Vec<u8>) {
     let record = &printed.record;
     out.extend_from_slice(b"{\"topic\":");
-    json_text(topic, out);
+    json_text(printed.topic, out);
     // Writing to memory cannot fail.
     let _ = write!(
         out,
@@ -156,7 +163,7 @@ mod tests {
 
     #[test]
     fn json_keeps_text_bytes_and_null_apart() {
-        let lines = printed(|record, out| write_json("t", record, out));
+        let lines = printed(write_json);
         let mut lines = lines.lines();
         assert_eq!(
             lines.next().unwrap(),

@@ -1,5 +1,6 @@
 //! `troupe log dump`: a line for each batch, record or entry, as it is read; nothing is kept in memory.
 
+use super::Decoder;
 use crate::failure::{Exit, Failure};
 use crate::global::Global;
 use crate::output::{Format, Output, visible};
@@ -15,12 +16,28 @@ use troupe_proto::log::v1::ProducerSnapshot;
 /// The facts of a line, in order.
 type Facts = Vec<(&'static str, Value)>;
 
-pub fn run(global: &Global, files: &[(PathBuf, FileKind)], records: bool) -> Result<(), Failure> {
-    let mut printer = Printer::new(&global.output());
+/// What is printed of a segment.
+#[derive(Clone, Copy, Debug)]
+pub enum Shown {
+    Batches,
+    BatchesAndRecords,
+    /// The records, and only their meaning; other files than segments have none.
+    Decoded(Decoder),
+}
+
+pub fn run(global: &Global, files: &[(PathBuf, FileKind)], shown: Shown) -> Result<(), Failure> {
+    let mut output = global.output();
+    if matches!(shown, Shown::Decoded(_)) && output.format != Format::Json {
+        output.format = Format::Jsonl;
+    }
+    let mut printer = Printer::new(&output);
     let mut damaged = 0;
     for (path, kind) in files {
+        if matches!(shown, Shown::Decoded(_)) && *kind != FileKind::Log {
+            continue;
+        }
         printer.open(path, *kind)?;
-        if let Err(error) = dump(path, *kind, records, &mut printer) {
+        if let Err(error) = dump(path, *kind, shown, &mut printer) {
             match error {
                 Stop::Printing(failure) => return Err(failure),
                 Stop::Reading(cause) => {
@@ -57,15 +74,15 @@ impl From<LogError> for Stop {
     }
 }
 
-fn dump(path: &Path, kind: FileKind, records: bool, printer: &mut Printer) -> Result<(), Stop> {
+fn dump(path: &Path, kind: FileKind, shown: Shown, printer: &mut Printer) -> Result<(), Stop> {
     match kind {
         FileKind::Log => {
             for batch in LogFile::open(path)? {
                 let batch = batch.map_err(|error| Stop::Reading(error.to_string()))?;
-                printer.line(batch_facts(&batch))?;
-                if records {
-                    dump_records(&batch, printer)?;
+                if !matches!(shown, Shown::Decoded(_)) {
+                    printer.line(batch_facts(&batch))?;
                 }
+                dump_records(&batch, shown, printer)?;
             }
         }
         FileKind::OffsetIndex => {
@@ -122,13 +139,20 @@ fn batch_facts(batch: &DumpedBatch) -> Facts {
     facts
 }
 
-fn dump_records(batch: &DumpedBatch, printer: &mut Printer) -> Result<(), Stop> {
+fn dump_records(batch: &DumpedBatch, shown: Shown, printer: &mut Printer) -> Result<(), Stop> {
+    if matches!(shown, Shown::Batches) {
+        return Ok(());
+    }
     let unreadable = |error: BatchError| {
         Stop::Reading(format!("the records of the batch at byte {}: {error}", batch.position))
     };
     let records = RecordSet::decode(&batch.header, batch.payload.clone(), Limits::default());
     for (record, index) in records.map_err(unreadable)?.iter().zip(0..) {
         let record = record.map_err(unreadable)?;
+        if let Shown::Decoded(decoder) = shown {
+            printer.entry(&decoder.decode(&record).map_err(Stop::Reading)?)?;
+            continue;
+        }
         let sequence = batch.header.producer.map(|stamp| stamp.base_sequence.plus(index).0);
         printer.record(&record, sequence)?;
     }
@@ -226,15 +250,18 @@ impl Printer {
     }
 
     fn object(&mut self, facts: Facts) -> Result<(), Failure> {
-        let first = self.lines == 0;
-        self.lines += 1;
         let object: Map<String, Value> =
             facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        self.entry(&Value::Object(object))
+    }
+
+    /// A document of its own.
+    fn entry(&mut self, entry: &Value) -> Result<(), Failure> {
+        let first = self.lines == 0;
+        self.lines += 1;
         match self.format {
-            Format::Json => {
-                self.put(&format!("{}\n{}", if first { "" } else { "," }, json!(object)))
-            }
-            _ => self.put(&format!("{}\n", json!(object))),
+            Format::Json => self.put(&format!("{}\n{entry}", if first { "" } else { "," })),
+            _ => self.put(&format!("{entry}\n")),
         }
     }
 
