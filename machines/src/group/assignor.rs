@@ -1,6 +1,7 @@
 //! Which member of a group reads which partition, by Kafka's four rules (semantics G22–G25).
 //!
-//! By subject: `range`, `round_robin`, `sticky` (equal subscriptions), `sticky_general` (different ones).
+//! By subject: `range`, `round_robin`, `sticky` (equal subscriptions), `sticky_general` (different ones),
+//! and what all of them start from: `subscriptions`.
 //!
 //! Promises: every partition of a topic that a member subscribes to goes to exactly one member, and to one
 //! that subscribes to it. The same members and partitions give the same assignment, in whatever order the
@@ -8,12 +9,19 @@
 //! Never here: who may hold a partition now; a target says only who shall.
 
 mod range;
+mod round_robin;
+mod sticky;
+mod sticky_general;
+mod subscriptions;
+#[cfg(test)]
+mod tests;
 
 use crate::group::GroupPartition;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use subscriptions::Subscriptions;
 use thiserror::Error;
 
 /// What each member is given, by member id.
@@ -92,11 +100,13 @@ pub fn assign(
     members.sort_by_key(|member| {
         (member.instance_id.is_none(), member.instance_id.as_ref(), &member.member_id)
     });
-    match assignor {
-        Assignor::Range | Assignor::RoundRobin | Assignor::Sticky | Assignor::CooperativeSticky => {
-            range::assign(&members, partitions)
-        }
-    }
+    let subscriptions = Subscriptions::new(&members, partitions);
+    let given = match assignor {
+        Assignor::Range => range::share_out(&subscriptions),
+        Assignor::RoundRobin => round_robin::share_out(&subscriptions),
+        Assignor::Sticky | Assignor::CooperativeSticky => sticky::share_out(&subscriptions),
+    };
+    subscriptions.assignment(given)
 }
 
 /// What may be given out of `target` now: without the partitions that another member still owns (G25).

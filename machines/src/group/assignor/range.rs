@@ -1,30 +1,19 @@
 //! G22: each topic by itself, in contiguous ranges.
 
-use super::{Assignment, AssignorMember};
-use crate::group::GroupPartition;
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use troupe_proto::ids::PartitionId;
+use super::subscriptions::{Slot, Subscriptions};
 
-/// `members` in their order.
-pub fn assign(members: &[&AssignorMember], partitions: &BTreeMap<Arc<str>, u32>) -> Assignment {
-    let mut assignment: Assignment =
-        members.iter().map(|member| (member.member_id.clone(), BTreeSet::new())).collect();
-    for (topic, count) in partitions {
-        let subscribers: Vec<_> =
-            members.iter().filter(|member| member.topics.contains(topic)).collect();
-        let Some(each) = count.checked_div(subscribers.len() as u32) else { continue };
-        let one_more = count % subscribers.len() as u32;
-        let mut start = 0;
-        for (member, place) in subscribers.into_iter().zip(0..) {
-            let end = start + each + u32::from(place < one_more);
-            let given = (start..end).map(|number| GroupPartition {
-                topic: topic.clone(),
-                partition: PartitionId(number),
-            });
-            assignment.entry(member.member_id.clone()).or_default().extend(given);
-            start = end;
+/// What each member gets, by its place.
+pub fn share_out(subscriptions: &Subscriptions<'_>) -> Vec<Vec<Slot>> {
+    let mut given = vec![Vec::new(); subscriptions.members()];
+    for (topic, of) in subscriptions.topics.iter().enumerate() {
+        let each = of.partitions as usize / of.subscribers.len();
+        let one_more = of.partitions as usize % of.subscribers.len();
+        let mut numbers = 0..of.partitions;
+        for (nth, member) in of.subscribers.iter().enumerate() {
+            let count = each + usize::from(nth < one_more);
+            let range = numbers.by_ref().take(count).map(|number| Slot { topic, number });
+            given[*member].extend(range);
         }
     }
-    assignment
+    given
 }
