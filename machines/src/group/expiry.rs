@@ -1,0 +1,135 @@
+//! What time does, and what topics do that come and go: members that are away or slow leave, offsets that
+//! nobody needs any more go, and so do groups without anything (G13, G18, G26, G27).
+
+use super::rebalance::{Turn, compute};
+use super::records::offset_key;
+use super::state::{Committed, Group};
+use super::{Change, Decision, GroupError, GroupPartition, Groups};
+use crate::time::Time;
+use std::sync::Arc;
+use troupe_proto::log::v1 as pb;
+use troupe_proto::log::v1::group_record_key::Of as Key;
+
+/// How often expired offsets are looked for (G27).
+pub(super) const SWEEP_INTERVAL_MS: u64 = 600_000;
+
+impl Groups {
+    /// Topics have come, grown or gone: new targets where that changes something. The offsets of topics
+    /// that are gone, and of those that were made again under the same name, are deleted.
+    pub fn catalog_changed(&mut self, now: Time) -> Decision<()> {
+        let mut decision = Decision::default();
+        let Some(catalog) = self.catalog.clone() else { return decision };
+        let names: Vec<_> = self.groups.keys().cloned().collect();
+        for name in names {
+            let Some(group) = self.groups.get(&name) else { continue };
+            if !self.is_affected(group) {
+                continue;
+            }
+            let is_gone = |(partition, it): &(&GroupPartition, &Committed)| {
+                let topic = catalog.topics.get(&partition.topic);
+                topic.is_none_or(|topic| topic.id != it.topic_id)
+            };
+            let gone = group.offsets.iter().filter(is_gone);
+            let gone = gone.map(|(partition, _)| Change::remove(&name, offset_key(partition)));
+            decision.changes.extend(gone);
+            let targets = compute(&group.membership, &catalog);
+            let changes = group.membership.members.iter().any(|(member_id, member)| {
+                member.target.epoch == 0
+                    || targets.get(member_id) != Some(&member.target.partitions)
+            });
+            if changes {
+                let mut draft = self.draft(now, &name);
+                draft.retarget(targets);
+                draft.reconcile(&mut self.connections, Turn::Nobody);
+                merge(&mut decision, draft.decision);
+            }
+        }
+        self.changed_topics = Some(Default::default());
+        decision
+    }
+
+    /// Members that were away for longer than their session lasts, or have not applied what they were told
+    /// within their rebalance timeout, are out. Now and then offsets and groups expire.
+    pub fn on_time(&mut self, now: Time) -> Decision<()> {
+        let mut decision = Decision::default();
+        for (group, members) in self.connections.overdue(now) {
+            for member_id in &members {
+                if let Some(session) = self.connections.link(&group, member_id).session {
+                    let error = self.too_slow(&group, member_id);
+                    decision.ended.push((session, error));
+                }
+            }
+            merge(&mut decision, self.remove_members(now, &group, &members));
+        }
+        if self.next_sweep.is_some_and(|at| at <= now) {
+            self.next_sweep = Some(now.plus(SWEEP_INTERVAL_MS));
+            decision.changes.extend(self.sweep(now));
+        }
+        decision
+    }
+
+    /// When [`Groups::on_time`] has something to do; calling it earlier does no harm.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let sweep = self.next_sweep.filter(|_| !self.groups.is_empty());
+        self.connections.next_deadline().into_iter().chain(sweep).min()
+    }
+
+    /// Whether topics have changed that the group reads or has offsets of.
+    fn is_affected(&self, group: &Group) -> bool {
+        let Some(changed) = &self.changed_topics else { return true };
+        let has_offsets =
+            |topic: &Arc<str>| group.offsets.keys().any(|partition| partition.topic == *topic);
+        changed.iter().any(|topic| self.is_subscribed(group, topic) || has_offsets(topic))
+    }
+
+    fn too_slow(&self, group: &Arc<str>, member_id: &Arc<str>) -> GroupError {
+        let known = self.groups.get(group).and_then(|it| it.membership.members.get(member_id));
+        GroupError::RebalanceTimedOut {
+            member_id: member_id.to_string(),
+            timeout_ms: known.map_or(0, |member| member.info.rebalance_timeout_ms),
+        }
+    }
+
+    /// G27.
+    fn sweep(&self, now: Time) -> Vec<Change> {
+        let mut changes = Vec::new();
+        // Members that leave in the same decision are still there for this one: their offsets stay.
+        for (name, group) in &self.groups {
+            let is_expired = |(partition, it): &(&GroupPartition, &Committed)| {
+                self.expires_at(group, partition, it).is_some_and(|at| at <= now)
+            };
+            let expired: Vec<_> = group.offsets.iter().filter(is_expired).collect();
+            let nothing_left = expired.len() == group.offsets.len();
+            let offsets = expired.into_iter().map(|(partition, _)| offset_key(partition));
+            changes.extend(offsets.map(|key| Change::remove(name, key)));
+            let membership = &group.membership;
+            if nothing_left && membership.members.is_empty() && membership.header.is_some() {
+                changes.push(Change::remove(name, Key::Group(pb::GroupKey {})));
+            }
+        }
+        changes
+    }
+
+    /// `None`: a member reads the topic. What was committed after the last member left, by a reset, counts
+    /// from then.
+    fn expires_at(
+        &self,
+        group: &Group,
+        partition: &GroupPartition,
+        committed: &Committed,
+    ) -> Option<Time> {
+        if self.is_subscribed(group, &partition.topic) {
+            return None;
+        }
+        let committed_at = Time(u64::try_from(committed.commit_timestamp_ms).unwrap_or(0));
+        let empty_since = group.membership.header.as_ref().and_then(|header| header.empty_since);
+        let since = empty_since.map_or(committed_at, |at| at.max(committed_at));
+        Some(since.plus(self.settings.retention_ms))
+    }
+}
+
+fn merge(into: &mut Decision<()>, more: Decision<()>) {
+    into.changes.extend(more.changes);
+    into.pushes.extend(more.pushes);
+    into.ended.extend(more.ended);
+}

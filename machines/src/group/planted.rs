@@ -1,0 +1,50 @@
+//! Classic bugs that a test can put back, to show that a simulation finds them. Only tests and the feature
+//! `planted-bugs` have the switch; every other build has none of them.
+
+/// What goes wrong with groups in the field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// I13: a partition is given to its next member before the one that has it has said that it stopped.
+    /// Both read it, and both commit it.
+    GrantBeforeRelease,
+    /// I12, I13: a commit is taken from whoever sends it: epochs, ownership, even membership do not count.
+    /// What a member commits that was expelled long ago moves the offset back.
+    CommitByStaleMember,
+    /// I14: what a member commits while it gives a partition up is taken for the last record that it has
+    /// processed, not for the next one to read (C16). The next member begins one record too far on.
+    SkipAtHandOver,
+}
+
+#[cfg(any(test, feature = "planted-bugs"))]
+#[derive(Clone, Debug)]
+pub(super) struct Bugs(pub Option<Bug>);
+
+#[cfg(any(test, feature = "planted-bugs"))]
+impl Bugs {
+    pub(super) const NONE: Bugs = Bugs(None);
+
+    pub(super) fn has(&self, bug: Bug) -> bool {
+        self.0 == Some(bug)
+    }
+}
+
+#[cfg(any(test, feature = "planted-bugs"))]
+impl super::Groups {
+    /// These groups have the bug from now on.
+    pub fn plant(&mut self, bug: Bug) {
+        self.bugs = Bugs(Some(bug));
+    }
+}
+
+#[cfg(not(any(test, feature = "planted-bugs")))]
+#[derive(Clone, Debug)]
+pub(super) struct Bugs;
+
+#[cfg(not(any(test, feature = "planted-bugs")))]
+impl Bugs {
+    pub(super) const NONE: Bugs = Bugs;
+
+    pub(super) const fn has(&self, _: Bug) -> bool {
+        false
+    }
+}
