@@ -243,6 +243,39 @@ fn sticky_rather_moves_on_what_is_newly_given_g24() {
 }
 
 #[test]
+fn sticky_keeps_the_lowest_partitions_of_all_topics_g24() {
+    let members = [owning("C0", "t0 t1", "t0p0 t0p1 t1p0 t1p1", 1), member("C1", "t0 t1")];
+    let given = assign(Assignor::Sticky, &members, &topics(&[("t0", 2), ("t1", 2)]));
+    assert_eq!(given, plan(&[("C0", "t0p0 t1p0"), ("C1", "t0p1 t1p1")]));
+}
+
+#[test]
+fn sticky_moves_topics_with_fewest_subscribers_first_then_by_name_g24() {
+    let members = [
+        owning("C0", "b z", "bp0 zp0", 1),
+        owning("C1", "b z", "", 1),
+        owning("C2", "b", "bp1", 1),
+    ];
+    let given = assign(Assignor::Sticky, &members, &topics(&[("b", 2), ("z", 1)]));
+    assert_eq!(given, plan(&[("C0", "bp0"), ("C1", "zp0"), ("C2", "bp1")]));
+    let members =
+        [owning("C0", "b z", "bp0 zp0", 1), owning("C1", "b z", "", 1), member("C2", "c")];
+    let given = assign(Assignor::Sticky, &members, &topics(&[("b", 1), ("c", 1), ("z", 1)]));
+    assert_eq!(given, plan(&[("C0", "zp0"), ("C1", "bp0"), ("C2", "cp0")]));
+}
+
+#[test]
+fn topics_without_partitions_make_subscriptions_no_different_g24() {
+    let members = [
+        owning("C1", "t empty", "tp0 tp1 tp4 tp6", 2),
+        owning("C2", "t nowhere", "tp2 tp3 tp5", 2),
+        member("C3", "t"),
+    ];
+    let given = assign(Assignor::Sticky, &members, &topics(&[("empty", 0), ("t", 7)]));
+    assert_eq!(given, plan(&[("C1", "tp0 tp1 tp4"), ("C2", "tp2 tp3"), ("C3", "tp5 tp6")]));
+}
+
+#[test]
 fn members_with_an_instance_id_come_first_in_its_order_g22_g23_g24() {
     let fixed = |id: &str, instance: &str| AssignorMember {
         instance_id: Some(instance.into()),
