@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use troupe_controller::{Voter, VotersError};
 use troupe_machines::config::nearest;
-pub use value::{Bytes, Millis, Setting};
+pub use value::{Bytes, Millis, Minutes, Setting};
 
 /// Declares the fields, their keys, defaults and documentation once.
 macro_rules! settings {
@@ -107,6 +107,22 @@ settings! {
     leader_imbalance_interval: Millis = Millis(300_000), "leader.imbalance.check.interval.ms";
     /// How many percent of the leaderships a broker is preferred for may be elsewhere.
     leader_imbalance_percentage: u32 = 10, "leader.imbalance.per.broker.percentage";
+    /// Partitions of `__consumer_offsets`, which is created with the first group: coordinators of groups.
+    offsets_topic_partitions: u32 = 50, "offsets.topic.num.partitions";
+    /// Replicas of `__consumer_offsets`; as many as there are brokers, if those are fewer when it is created.
+    offsets_topic_replication_factor: u32 = 3, "offsets.topic.replication.factor";
+    /// segment.bytes of `__consumer_offsets`.
+    offsets_topic_segment_bytes: Bytes = Bytes(100 << 20), "offsets.topic.segment.bytes";
+    /// How long committed offsets are kept that no group uses any more; a number alone is of minutes.
+    offsets_retention: Minutes = Minutes(10_080), "offsets.retention.minutes";
+    /// Largest metadata beside a committed offset.
+    offset_metadata_max_bytes: Bytes = Bytes(4096), "offset.metadata.max.bytes";
+    /// Most members of one group.
+    group_max_size: u32 = 2_147_483_647, "group.max.size";
+    /// Shortest time after which a member that is away loses its partitions.
+    group_min_session_timeout: Millis = Millis(100), "group.min.session.timeout.ms";
+    /// Longest time after which a member that is away loses its partitions.
+    group_max_session_timeout: Millis = Millis(1_800_000), "group.max.session.timeout.ms";
     /// Whether actors may be killed through the chaos service.
     chaos_enable: bool = false, "chaos.enable";
 }
@@ -169,15 +185,31 @@ impl NodeConfig {
             faults.push(format!("node.id: {} is negative", self.node_id));
         }
         self.check_cluster(faults);
+        self.check_groups(faults);
         for (key, value) in [
             ("num.partitions", self.num_partitions as usize),
             ("default.replication.factor", self.default_replication_factor as usize),
             ("min.insync.replicas", self.min_insync_replicas as usize),
             ("flush.threads", self.flush_threads),
+            ("offsets.topic.num.partitions", self.offsets_topic_partitions as usize),
+            ("offsets.topic.replication.factor", self.offsets_topic_replication_factor as usize),
+            ("group.max.size", self.group_max_size as usize),
         ] {
             if value == 0 {
                 faults.push(format!("{key}: 0 is too small, at least 1 is needed"));
             }
+        }
+    }
+
+    fn check_groups(&self, faults: &mut Vec<String>) {
+        let (min, max) = (self.group_min_session_timeout.0, self.group_max_session_timeout.0);
+        if min > max {
+            faults.push(format!(
+                "group.min.session.timeout.ms: {min} is more than group.max.session.timeout.ms of {max}"
+            ));
+        }
+        if max > u32::MAX.into() {
+            faults.push(format!("group.max.session.timeout.ms: {max} is more than {}", u32::MAX));
         }
     }
 

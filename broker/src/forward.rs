@@ -24,12 +24,12 @@ mod reader;
 mod way;
 
 pub use batch::Batch;
-pub use decision::{decide, until_active};
+pub use decision::{FORWARDED, decide, forwarding, is_forwarded, until_active};
 pub use lane::{Entry, Lane};
 pub use link::Links;
 pub use offsets::find_offset;
 pub use reader::{Slice, TopicReader};
-pub use way::Target;
+pub use way::{Target, hears};
 
 use std::time::Duration;
 use tokio::time::Instant;
@@ -71,15 +71,15 @@ fn shutting_down() -> Error {
 }
 
 /// Waits that get longer.
-struct Backoff(Duration);
+pub struct Backoff(Duration);
 
 impl Backoff {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self(FIRST_BACKOFF)
     }
 
     /// The next wait, a little different each time, so that not all who wait come back together.
-    fn next(&mut self) -> Duration {
+    pub fn next(&mut self) -> Duration {
         let wait = self.0.mul_f64(rand::random_range(0.75..1.25));
         self.0 = (self.0 * 2).min(MAX_BACKOFF);
         wait

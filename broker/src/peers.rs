@@ -26,6 +26,9 @@ pub enum Purpose {
     Control,
     Produce,
     Fetch,
+    /// One of several for memberships of groups: each is a stream as long as it lasts, and a connection carries
+    /// only so many.
+    Members(u8),
 }
 
 /// Connections to the brokers of the cluster, by their endpoints.

@@ -23,7 +23,7 @@ pub use health::health;
 pub use log::LogService;
 pub use metadata::Metadata;
 pub use partitions::{is_under_min_isr, is_under_replicated};
-pub use topics::Topics;
+pub use topics::{Topics, create as create_topic};
 
 use troupe_proto::error::{Error, ErrorCode};
 

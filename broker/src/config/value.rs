@@ -25,6 +25,18 @@ impl Millis {
     }
 }
 
+/// A long duration: `10080` (minutes), `90m`, `7d`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Minutes(pub u64);
+
+impl Minutes {
+    pub fn as_millis(self) -> u64 {
+        self.0.saturating_mul(MINUTE_MS)
+    }
+}
+
+const MINUTE_MS: u64 = 60_000;
+
 macro_rules! parsed_by_std {
     ($($type:ty: $what:literal),+) => {
         $(impl Setting for $type {
@@ -84,5 +96,37 @@ impl Setting for Millis {
 
     fn show(&self) -> String {
         self.0.to_string()
+    }
+}
+
+impl Setting for Minutes {
+    fn parse(text: &str) -> Result<Self, String> {
+        if let Ok(minutes) = text.trim().parse() {
+            return Ok(Minutes(minutes));
+        }
+        let millis = parse_millis(text).map_err(|error| error.to_string())?;
+        match millis % MINUTE_MS {
+            0 => Ok(Minutes(millis / MINUTE_MS)),
+            _ => Err(format!("`{text}` is not a number of whole minutes")),
+        }
+    }
+
+    fn show(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn minutes_are_a_number_alone_or_a_duration() {
+        assert_eq!(Minutes::parse("10080"), Ok(Minutes(10_080)));
+        assert_eq!(Minutes::parse("7d"), Ok(Minutes(10_080)));
+        assert_eq!(Minutes::parse("2h").map(Minutes::as_millis), Ok(7_200_000));
+        for wrong in ["90s", "", "soon", "-1"] {
+            assert!(Minutes::parse(wrong).is_err(), "{wrong}");
+        }
     }
 }

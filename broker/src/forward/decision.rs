@@ -18,7 +18,7 @@ use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::MetadataOffset;
 
 /// In a request: another node forwarded it, and it goes no further.
-const FORWARDED: &str = "troupe-forwarded";
+pub const FORWARDED: &str = "troupe-forwarded";
 /// In the answer to such a request: the decision is in the metadata below this offset.
 const METADATA_OFFSET: &str = "troupe-metadata-offset";
 
@@ -108,11 +108,13 @@ fn is_not_yet(error: &Error) -> bool {
     matches!(error.code, ErrorCode::NotController | ErrorCode::ShuttingDown)
 }
 
-fn is_forwarded<T>(request: &Request<T>) -> bool {
+/// Whether another node sent this call here.
+pub fn is_forwarded<T>(request: &Request<T>) -> bool {
     request.metadata().contains_key(FORWARDED)
 }
 
-fn forwarding<T>(message: T, deadline: Instant) -> Request<T> {
+/// The same call, to be answered where it arrives, by `deadline`.
+pub fn forwarding<T>(message: T, deadline: Instant) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert(FORWARDED, tonic::metadata::MetadataValue::from_static("1"));
     request.set_timeout(deadline.saturating_duration_since(Instant::now()));

@@ -3,11 +3,15 @@
 use crate::context::{Context, LeaderAt};
 use crate::partition::PartitionHandle;
 use std::sync::Arc;
-use tokio::time::{Instant, sleep_until};
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until, timeout};
 use troupe_machines::cluster::ClusterImage;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, NodeId, PartitionKey};
 use troupe_proto::log::v1::TopicPartition;
+
+/// How much longer than others this node may take to learn of a topic that was created through one of them.
+const NEWS_LAG: Duration = Duration::from_millis(250);
 
 /// A partition, whoever leads it.
 #[derive(Clone, Debug)]
@@ -17,7 +21,7 @@ pub struct Target {
 }
 
 /// Who leads, in which epoch; none: there is no such partition.
-pub(super) type Led = Option<(Option<NodeId>, LeaderEpoch)>;
+pub type Led = Option<(Option<NodeId>, LeaderEpoch)>;
 
 /// The way to a partition's leader.
 pub(super) enum Way {
@@ -26,7 +30,7 @@ pub(super) enum Way {
 }
 
 impl Target {
-    pub(super) fn led(&self, image: &ClusterImage) -> Led {
+    pub fn led(&self, image: &ClusterImage) -> Led {
         image.partition(&self.key).map(|partition| (partition.leader, partition.leader_epoch))
     }
 
@@ -101,7 +105,7 @@ impl Target {
     }
 
     /// Returns when somebody else leads than did, or in another epoch. May be dropped at any time.
-    pub(super) async fn moves(&self, context: &Context, before: Led) {
+    pub async fn moves(&self, context: &Context, before: Led) {
         let mut images = context.image.clone();
         if images.wait_for(|image| self.led(image) != before).await.is_err() {
             // Nobody writes images any more: there is no news.
@@ -110,13 +114,22 @@ impl Target {
     }
 
     /// The same, and at `until` at the latest.
-    pub(super) async fn news(&self, context: &Context, before: Led, until: Instant) {
+    pub async fn news(&self, context: &Context, before: Led, until: Instant) {
         tokio::select! {
             () = self.moves(context, before) => {}
             () = sleep_until(until) => {}
             () = context.shutdown.cancelled() => {}
         }
     }
+}
+
+/// Whether this node's picture of the cluster is as wanted, or is about to be: it may lag a little behind that of
+/// the node through which a topic was created.
+pub async fn hears(context: &Context, wanted: impl Fn(&ClusterImage) -> bool) -> bool {
+    let mut images = context.image.clone();
+    let alone = images.borrow().brokers().nth(1).is_none();
+    let patience = if alone { Duration::ZERO } else { NEWS_LAG };
+    timeout(patience, images.wait_for(|image| wanted(image))).await.is_ok_and(|heard| heard.is_ok())
 }
 
 pub(super) fn no_leader(message: &str) -> Error {

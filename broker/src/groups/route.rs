@@ -1,63 +1,241 @@
 //! The way to a group's coordinator, wherever it is.
+//!
+//! ```text
+//!  Subscribe, GroupService ─► ask ─┬─► CoordinatorHandle       this node leads the group's partition
+//!                                  └─► GroupService of the node that does: the same call once more
+//! ```
+//!
+//! Promises: who asks sees a coordinator that moves, loads or is to be created as latency, within the time that
+//! the call has; a call is forwarded once only; what may have been done is tried again only where that does no
+//! harm.
+//! Never here: what a coordinator answers.
 
-use crate::context::Context;
-use futures::stream::BoxStream;
+use super::coordinators::OFFSETS_TOPIC;
+use super::create;
+use super::handle::CoordinatorHandle;
+use crate::context::{Context, LeaderAt};
+use crate::forward::{Backoff, Target, deadline_of, hears, is_forwarded};
+use crate::peers::Purpose;
+use std::future::Future;
 use std::sync::Arc;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
+use tonic::Request;
+use tonic::transport::Channel;
+use troupe_machines::group::coordinator_partition;
 use troupe_proto::error::{Error, ErrorCode};
-use troupe_proto::log::v1 as pb;
+use troupe_proto::log::v1::group_service_client::GroupServiceClient;
 
-/// A membership of a group, through its coordinator. `host`: the address that the member came from.
-///
-/// # Errors
-/// Those of `GroupService.RunMember`, before anything of the membership came to be.
-pub async fn run_member(
-    context: &Arc<Context>,
-    host: String,
-    requests: BoxStream<'static, pb::RunMemberRequest>,
-) -> Result<BoxStream<'static, Result<pb::RunMemberResponse, Error>>, Error> {
-    let _ = (context, host, requests);
-    Err(no_coordinator())
+/// How long a call may take, and where it comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    pub deadline: Instant,
+    /// Another node sent it here: it goes no further.
+    pub forwarded: bool,
 }
 
-/// Commits offsets; answered when they are on every in-sync replica.
-///
-/// # Errors
-/// `OUTCOME_UNKNOWN` if they may be committed: to commit the same again does no harm.
-pub async fn commit_offsets(
-    context: &Arc<Context>,
-    request: pb::CommitOffsetsRequest,
-    deadline: Instant,
-) -> Result<pb::CommitOffsetsResponse, Error> {
-    let _ = (context, request, deadline);
-    Err(no_coordinator())
+impl Call {
+    /// One of this node itself.
+    pub fn until(deadline: Instant) -> Self {
+        Self { deadline, forwarded: false }
+    }
+
+    /// One that came in.
+    pub fn of<T>(request: &Request<T>) -> Self {
+        let deadline = deadline_of(request.metadata());
+        Self { deadline, forwarded: is_forwarded(request) }
+    }
 }
 
-/// What is committed. An unknown group has no offsets.
-pub async fn fetch_offsets(
-    context: &Arc<Context>,
-    request: pb::FetchOffsetsRequest,
-    deadline: Instant,
-) -> Result<pb::FetchOffsetsResponse, Error> {
-    let _ = (context, request, deadline);
-    Err(no_coordinator())
+/// What is to be asked of a group's coordinator.
+pub(super) struct Question<'a> {
+    pub group: &'a str,
+    pub call: Call,
+    /// It does no harm if it is done twice.
+    pub may_repeat: bool,
+    /// `__consumer_offsets` is created for it.
+    pub creates: bool,
 }
 
 /// Whether a refusal says only that the coordinator is elsewhere, will be, or could not be reached: worth
 /// another try, by a member with its id and epoch.
-#[allow(dead_code, reason = "subscriptions ask by it")]
 pub fn is_elsewhere_for_now(error: &Error) -> bool {
+    is_surely_elsewhere(error) || is_way_broken(error)
+}
+
+fn is_surely_elsewhere(error: &Error) -> bool {
     matches!(
         error.code,
         ErrorCode::NotCoordinator
             | ErrorCode::CoordinatorLoading
             | ErrorCode::CoordinatorNotAvailable
-            | ErrorCode::OutcomeUnknown
             | ErrorCode::ShuttingDown
     )
 }
 
-fn no_coordinator() -> Error {
+fn is_way_broken(error: &Error) -> bool {
+    matches!(error.code, ErrorCode::OutcomeUnknown | ErrorCode::RequestTimedOut)
+}
+
+/// The partition that a group is kept in, if this node knows of the topic (G1).
+pub(super) fn partition_of(context: &Context, group: &str) -> Option<Target> {
+    let image = context.image.borrow();
+    let topic = image.topic(OFFSETS_TOPIC)?;
+    let count = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
+    let key = topic.key(coordinator_partition(group, count));
+    Some(Target { topic: Arc::clone(&topic.name), key })
+}
+
+/// Whether there may be groups. Before the first one there is no topic, and nobody to ask.
+pub(super) async fn are_there_groups(context: &Context) -> bool {
+    hears(context, |image| image.topic(OFFSETS_TOPIC).is_some()).await
+}
+
+/// # Errors
+/// `INVALID_GROUP_ID`.
+pub(super) fn check_group_id(group: &str) -> Result<(), Error> {
+    if group.is_empty() {
+        return Err(Error::new(ErrorCode::InvalidGroupId, "the request names no group"));
+    }
+    Ok(())
+}
+
+/// Asks a group's coordinator: by `here` if that is on this node, by `there` on another.
+///
+/// # Errors
+/// The coordinator's. `NOT_COORDINATOR`, `COORDINATOR_LOADING`, `COORDINATOR_NOT_AVAILABLE` if there was none in
+/// time; `OUTCOME_UNKNOWN` if it may have been done, and may not be repeated.
+pub(super) async fn ask<Res, Here, There>(
+    context: &Context,
+    question: &Question<'_>,
+    here: impl Fn(Arc<CoordinatorHandle>) -> Here + Send + Sync,
+    there: impl Fn(LeaderAt) -> There + Send + Sync,
+) -> Result<Res, Error>
+where
+    Here: Future<Output = Result<Res, Error>> + Send,
+    There: Future<Output = Result<Res, Error>> + Send,
+{
+    check_group_id(question.group)?;
+    let Call { deadline, forwarded } = question.call;
+    let mut changes = context.groups.changes();
+    let mut backoff = Backoff::new();
+    loop {
+        changes.borrow_and_update();
+        let target = match find_partition(context, question).await {
+            Ok(target) => target,
+            Err(error) if forwarded => return Err(error),
+            Err(error) => {
+                let next = Instant::now() + backoff.next();
+                if next >= deadline || context.shutdown.is_cancelled() {
+                    return Err(error);
+                }
+                tokio::time::sleep_until(next).await;
+                continue;
+            }
+        };
+        let led = target.led(&context.image.borrow());
+        let error = match once(context, question, &target, &here, &there).await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => hinted(context, &target, error),
+        };
+        let again = is_surely_elsewhere(&error) || question.may_repeat && is_way_broken(&error);
+        let next = Instant::now() + backoff.next();
+        if forwarded || !again || next >= deadline || context.shutdown.is_cancelled() {
+            return Err(error);
+        }
+        tokio::select! {
+            () = target.news(context, led, next) => {}
+            Ok(()) = changes.changed() => {}
+        }
+    }
+}
+
+/// # Errors
+/// `COORDINATOR_NOT_AVAILABLE`: there is no topic, and none was to be created or could be.
+async fn find_partition(context: &Context, question: &Question<'_>) -> Result<Target, Error> {
+    if question.creates && !question.call.forwarded {
+        create::offsets_topic(context, question.call.deadline).await?;
+    }
+    partition_of(context, question.group).ok_or_else(no_coordinator)
+}
+
+enum Way {
+    Here(Arc<CoordinatorHandle>),
+    There(LeaderAt),
+}
+
+/// Where the coordinator is, as far as this node knows.
+fn way(context: &Context, target: &Target, forwarded: bool) -> Result<Way, Error> {
+    match context.groups.find(target.key.partition) {
+        Ok(handle) => Ok(Way::Here(handle)),
+        Err(error) if error.code == ErrorCode::NotCoordinator && !forwarded => {
+            let leader = context.leader_of(&target.key);
+            let leader = leader.filter(|leader| leader.node_id != context.node_id);
+            leader.map(Way::There).ok_or_else(no_coordinator)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// One try.
+async fn once<Res, Here, There>(
+    context: &Context,
+    question: &Question<'_>,
+    target: &Target,
+    here: &(impl Fn(Arc<CoordinatorHandle>) -> Here + Send + Sync),
+    there: &(impl Fn(LeaderAt) -> There + Send + Sync),
+) -> Result<Res, Error>
+where
+    Here: Future<Output = Result<Res, Error>> + Send,
+    There: Future<Output = Result<Res, Error>> + Send,
+{
+    let led = target.led(&context.image.borrow());
+    let asked = async {
+        match way(context, target, question.call.forwarded)? {
+            Way::Here(handle) => here(handle).await,
+            Way::There(leader) => tokio::select! {
+                answer = there(leader) => answer,
+                // One that hangs is not waited for.
+                () = target.moves(context, led) => {
+                    let message = "the coordinator was replaced before it answered";
+                    Err(Error::new(ErrorCode::OutcomeUnknown, message))
+                }
+            },
+        }
+    };
+    timeout_at(question.call.deadline, asked).await.unwrap_or_else(|_| {
+        let (code, message) = match question.may_repeat {
+            true => (
+                ErrorCode::CoordinatorNotAvailable,
+                "the coordinator did not answer in time; try again",
+            ),
+            false => (ErrorCode::OutcomeUnknown, "the coordinator did not answer in time"),
+        };
+        Err(Error::new(code, message))
+    })
+}
+
+/// The same error; if it is about where the coordinator is, with a hint.
+pub(super) fn hinted(context: &Context, target: &Target, error: Error) -> Error {
+    match context.leader_of(&target.key) {
+        Some(leader) if error.code == ErrorCode::NotCoordinator && error.leader.is_none() => {
+            error.with_leader_of(leader.node_id.0, leader.endpoint, leader.leader_epoch.0)
+        }
+        _ => error,
+    }
+}
+
+/// A client for the groups of another node.
+pub(super) fn client(
+    context: &Context,
+    leader: &LeaderAt,
+    purpose: Purpose,
+) -> Result<GroupServiceClient<Channel>, Error> {
+    let channel = context.channel_to(&leader.endpoint, purpose)?;
+    let max_answer = context.config.max_request_bytes.0 as usize;
+    Ok(GroupServiceClient::new(channel).max_decoding_message_size(max_answer))
+}
+
+pub(super) fn no_coordinator() -> Error {
     let message = "the group has no coordinator at the moment; try again";
     Error::new(ErrorCode::CoordinatorNotAvailable, message)
 }

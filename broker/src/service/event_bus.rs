@@ -5,7 +5,7 @@ use super::produce::parse_acks;
 use super::publish::{self, Publisher, Submitted, answered};
 use super::{shutting_down, tail, topics};
 use crate::context::Context;
-use crate::forward::deadline_of;
+use crate::forward::{deadline_of, hears};
 use crate::registry::TopicEntry;
 use futures::StreamExt;
 use futures::stream::{BoxStream, FuturesOrdered};
@@ -25,8 +25,6 @@ const REQUESTS_TOGETHER: usize = 256;
 const GROUPS_UNANSWERED: usize = 64;
 /// How long this node may take to learn of a topic that is there.
 const NEWS_PATIENCE: Duration = Duration::from_secs(5);
-/// How much longer than others this node may take to learn of a topic that was created through one of them.
-const NEWS_LAG: Duration = Duration::from_millis(250);
 
 pub struct EventBus {
     context: Arc<Context>,
@@ -66,11 +64,7 @@ async fn known_topic(context: &Context, name: &str) -> Result<Arc<TopicEntry>, E
         Err(unknown) => unknown,
         found => return found,
     };
-    let mut images = context.image.clone();
-    let alone = images.borrow().brokers().nth(1).is_none();
-    let patience = if alone { Duration::ZERO } else { NEWS_LAG };
-    let heard = images.wait_for(|image| image.topic(name).is_some());
-    if tokio::time::timeout(patience, heard).await.is_err() {
+    if !hears(context, |image| image.topic(name).is_some()).await {
         return Err(unknown);
     }
     context.caught_up().await;

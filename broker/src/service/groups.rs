@@ -1,10 +1,10 @@
-//! `troupe.log.v1.GroupService`: thin over `crate::groups`, which finds the coordinator.
+//! `troupe.log.v1.GroupService`: thin over [`crate::groups`], which finds the coordinator.
 
+use super::{Page, shutting_down};
 use crate::context::Context;
-use crate::forward::deadline_of;
-use crate::groups;
+use crate::groups::{self, Call, FORWARDED_FOR};
 use futures::StreamExt;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
 use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
 use troupe_proto::log::v1 as pb;
@@ -20,18 +20,24 @@ impl Groups {
     }
 }
 
-/// The address that a call came from; empty if it cannot be told.
-fn host_of<T>(request: &Request<T>) -> String {
-    request.remote_addr().map(|address| address.ip().to_string()).unwrap_or_default()
+/// The address that a member came from; empty if it cannot be told.
+fn host_of<T>(request: &Request<T>, call: Call) -> String {
+    let told = request.metadata().get(FORWARDED_FOR).filter(|_| call.forwarded);
+    match told.and_then(|host| host.to_str().ok()) {
+        Some(host) => host.to_owned(),
+        None => request.remote_addr().map(|address| address.ip().to_string()).unwrap_or_default(),
+    }
 }
 
 #[tonic::async_trait]
 impl GroupService for Groups {
     async fn find_coordinator(
         &self,
-        _: Request<pb::FindCoordinatorRequest>,
+        request: Request<pb::FindCoordinatorRequest>,
     ) -> Result<Response<pb::FindCoordinatorResponse>, Status> {
-        Err(Status::unimplemented("not in this build"))
+        let Call { deadline, .. } = Call::of(&request);
+        let group = request.into_inner().group_id;
+        Ok(Response::new(groups::find_coordinator(&self.context, &group, deadline).await?))
     }
 
     type RunMemberStream = BoxStream<'static, Result<pb::RunMemberResponse, Status>>;
@@ -40,12 +46,22 @@ impl GroupService for Groups {
         &self,
         request: Request<Streaming<pb::RunMemberRequest>>,
     ) -> Result<Response<Self::RunMemberStream>, Status> {
-        let host = host_of(&request);
+        let call = Call::of(&request);
+        let host = host_of(&request, call);
         // A stream that breaks ends: the member may come back.
-        let requests =
-            request.into_inner().take_while(|request| std::future::ready(request.is_ok()));
-        let requests = requests.filter_map(|request| std::future::ready(request.ok())).boxed();
-        let answers = groups::run_member(&self.context, host, requests).await?;
+        let requests = request.into_inner();
+        let requests = requests.scan((), |(), request| std::future::ready(request.ok())).boxed();
+        let joining = groups::run(&self.context, host, requests, call.forwarded);
+        let shutdown = self.context.shutdown.clone();
+        let answers = tokio::select! {
+            answers = joining => answers?,
+            () = shutdown.cancelled() => return Err(shutting_down().into()),
+        };
+        let stopped = shutdown.clone();
+        let last =
+            stream::once(async move { stopped.is_cancelled().then(|| Err(shutting_down())) });
+        let answers = answers.take_until(shutdown.cancelled_owned()).map(Some).chain(last);
+        let answers = answers.filter_map(std::future::ready);
         Ok(Response::new(answers.map(|answer| answer.map_err(Status::from)).boxed()))
     }
 
@@ -53,52 +69,73 @@ impl GroupService for Groups {
         &self,
         request: Request<pb::CommitOffsetsRequest>,
     ) -> Result<Response<pb::CommitOffsetsResponse>, Status> {
-        let deadline = deadline_of(request.metadata());
-        let answer = groups::commit_offsets(&self.context, request.into_inner(), deadline).await?;
-        Ok(Response::new(answer))
+        let call = Call::of(&request);
+        Ok(Response::new(groups::commit(&self.context, request.into_inner(), call).await?))
     }
 
     async fn fetch_offsets(
         &self,
         request: Request<pb::FetchOffsetsRequest>,
     ) -> Result<Response<pb::FetchOffsetsResponse>, Status> {
-        let deadline = deadline_of(request.metadata());
-        let answer = groups::fetch_offsets(&self.context, request.into_inner(), deadline).await?;
-        Ok(Response::new(answer))
+        let call = Call::of(&request);
+        Ok(Response::new(groups::fetch(&self.context, request.into_inner(), call).await?))
     }
 
     async fn list_groups(
         &self,
-        _: Request<pb::ListGroupsRequest>,
+        request: Request<pb::ListGroupsRequest>,
     ) -> Result<Response<pb::ListGroupsResponse>, Status> {
-        Err(Status::unimplemented("not in this build"))
+        let call = Call::of(&request);
+        let request = request.into_inner();
+        let page = Page::new(request.page_size, &request.page_token)?;
+        let mut listed = match call.forwarded {
+            true => groups::list_here(&self.context).await?,
+            false => groups::list(&self.context, call.deadline).await?,
+        };
+        let groups = std::mem::take(&mut listed.groups).into_values();
+        let wanted = |group: &pb::GroupListing| {
+            request.states.is_empty() || request.states.contains(&group.state)
+        };
+        let (groups, next_page_token) =
+            page.cut(groups.filter(wanted), |group| group.group_id.clone());
+        let mut answer = Response::new(pb::ListGroupsResponse { groups, next_page_token });
+        if call.forwarded {
+            listed.tell(answer.metadata_mut());
+        }
+        Ok(answer)
     }
 
     async fn describe_group(
         &self,
-        _: Request<pb::DescribeGroupRequest>,
+        request: Request<pb::DescribeGroupRequest>,
     ) -> Result<Response<pb::DescribeGroupResponse>, Status> {
-        Err(Status::unimplemented("not in this build"))
+        let call = Call::of(&request);
+        let group = request.into_inner().group_id;
+        Ok(Response::new(groups::describe(&self.context, &group, call).await?))
     }
 
     async fn delete_group(
         &self,
-        _: Request<pb::DeleteGroupRequest>,
+        request: Request<pb::DeleteGroupRequest>,
     ) -> Result<Response<pb::DeleteGroupResponse>, Status> {
-        Err(Status::unimplemented("not in this build"))
+        let call = Call::of(&request);
+        groups::delete(&self.context, &request.into_inner().group_id, call).await?;
+        Ok(Response::new(pb::DeleteGroupResponse {}))
     }
 
     async fn delete_group_offsets(
         &self,
-        _: Request<pb::DeleteGroupOffsetsRequest>,
+        request: Request<pb::DeleteGroupOffsetsRequest>,
     ) -> Result<Response<pb::DeleteGroupOffsetsResponse>, Status> {
-        Err(Status::unimplemented("not in this build"))
+        let call = Call::of(&request);
+        Ok(Response::new(groups::delete_offsets(&self.context, request.into_inner(), call).await?))
     }
 
     async fn reset_group_offsets(
         &self,
-        _: Request<pb::ResetGroupOffsetsRequest>,
+        request: Request<pb::ResetGroupOffsetsRequest>,
     ) -> Result<Response<pb::ResetGroupOffsetsResponse>, Status> {
-        Err(Status::unimplemented("not in this build"))
+        let Call { deadline, .. } = Call::of(&request);
+        Ok(Response::new(groups::reset(&self.context, request.into_inner(), deadline).await?))
     }
 }

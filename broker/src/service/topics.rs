@@ -73,7 +73,7 @@ fn whole(topic: &Topic) -> Option<pb::Topic> {
 }
 
 /// Creates a topic, wherever that is decided.
-pub(super) async fn create(
+pub async fn create(
     context: &Context,
     request: Request<pb::CreateTopicRequest>,
 ) -> Result<Response<pb::CreateTopicResponse>, Status> {

@@ -1,0 +1,137 @@
+//! What administrators ask a group's coordinator, through any node.
+
+use super::create;
+use super::offsets::answered;
+use super::route::{
+    Call, Question, are_there_groups, ask, check_group_id, client, no_coordinator, partition_of,
+};
+use crate::context::Context;
+use crate::forward::{Backoff, forwarding};
+use crate::peers::Purpose;
+use tokio::time::Instant;
+use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::log::v1 as pb;
+
+/// Where a group's coordinator is; waited for while there is none.
+///
+/// # Errors
+/// `INVALID_GROUP_ID`; `COORDINATOR_NOT_AVAILABLE` if there was none in time.
+pub async fn find_coordinator(
+    context: &Context,
+    group: &str,
+    deadline: Instant,
+) -> Result<pb::FindCoordinatorResponse, Error> {
+    check_group_id(group)?;
+    let mut backoff = Backoff::new();
+    loop {
+        let created = create::offsets_topic(context, deadline).await;
+        let target = partition_of(context, group);
+        let led = target.as_ref().and_then(|target| target.led(&context.image.borrow()));
+        let leader = target.as_ref().and_then(|target| context.leader_of(&target.key));
+        if let (Some(target), Some(leader)) = (&target, leader) {
+            return Ok(pb::FindCoordinatorResponse {
+                partition: target.number(),
+                node_id: leader.node_id.0,
+                endpoint: leader.endpoint,
+            });
+        }
+        let next = Instant::now() + backoff.next();
+        if next >= deadline || context.shutdown.is_cancelled() {
+            return Err(created.err().unwrap_or_else(no_coordinator));
+        }
+        match target {
+            Some(target) => target.news(context, led, next).await,
+            None => tokio::time::sleep_until(next).await,
+        }
+    }
+}
+
+/// # Errors
+/// `GROUP_NOT_FOUND`.
+pub async fn describe(
+    context: &Context,
+    group: &str,
+    call: Call,
+) -> Result<pb::DescribeGroupResponse, Error> {
+    check_exists(context, group, call).await?;
+    let question = Question { group, call, may_repeat: true, creates: false };
+    ask(
+        context,
+        &question,
+        |handle| async move {
+            Ok(pb::DescribeGroupResponse {
+                coordinator_id: context.node_id.0,
+                coordinator_endpoint: context.endpoint.clone(),
+                ..handle.describe(group.to_owned()).await?
+            })
+        },
+        |leader| {
+            let request = pb::DescribeGroupRequest { group_id: group.to_owned() };
+            let request = forwarding(request, call.deadline);
+            async move {
+                answered(client(context, &leader, Purpose::Control)?.describe_group(request).await)
+            }
+        },
+    )
+    .await
+}
+
+/// # Errors
+/// `GROUP_NOT_FOUND`, `GROUP_NOT_EMPTY`.
+pub async fn delete(context: &Context, group: &str, call: Call) -> Result<(), Error> {
+    check_exists(context, group, call).await?;
+    let question = Question { group, call, may_repeat: false, creates: false };
+    ask(
+        context,
+        &question,
+        |handle| async move { handle.delete(group.to_owned()).await },
+        |leader| {
+            let request = pb::DeleteGroupRequest { group_id: group.to_owned() };
+            let request = forwarding(request, call.deadline);
+            async move {
+                let mut client = client(context, &leader, Purpose::Control)?;
+                answered(client.delete_group(request).await).map(drop)
+            }
+        },
+    )
+    .await
+}
+
+/// # Errors
+/// `GROUP_NOT_FOUND`.
+pub async fn delete_offsets(
+    context: &Context,
+    request: pb::DeleteGroupOffsetsRequest,
+    call: Call,
+) -> Result<pb::DeleteGroupOffsetsResponse, Error> {
+    check_exists(context, &request.group_id, call).await?;
+    // What is deleted twice is deleted.
+    let question = Question { group: &request.group_id, call, may_repeat: true, creates: false };
+    ask(
+        context,
+        &question,
+        |handle| {
+            let request = request.clone();
+            async move { handle.delete_offsets(request).await }
+        },
+        |leader| {
+            let request = forwarding(request.clone(), call.deadline);
+            async move {
+                let mut client = client(context, &leader, Purpose::Control)?;
+                answered(client.delete_group_offsets(request).await)
+            }
+        },
+    )
+    .await
+}
+
+/// # Errors
+/// `GROUP_NOT_FOUND` if there are no groups at all.
+async fn check_exists(context: &Context, group: &str, call: Call) -> Result<(), Error> {
+    check_group_id(group)?;
+    if call.forwarded || are_there_groups(context).await {
+        return Ok(());
+    }
+    let message = format!("group `{group}` does not exist; `troupe group list` shows all");
+    Err(Error::new(ErrorCode::GroupNotFound, message).with("group", group))
+}

@@ -1,0 +1,152 @@
+//! A membership, through whichever node its stream came in.
+
+use super::route::{Call, Question, ask, client, hinted, partition_of};
+use crate::context::Context;
+use crate::forward::FORWARDED;
+use crate::peers::{Purpose, failure};
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt, Stream, StreamExt, future, stream};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{self, Poll};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+use tonic::metadata::MetadataValue;
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::log::v1 as pb;
+use troupe_proto::log::v1::group_service_client::GroupServiceClient;
+
+/// In a membership that another node forwarded: the address that the member came from.
+pub const FORWARDED_FOR: &str = "troupe-forwarded-for";
+
+/// How long a member waits for its group's coordinator.
+const JOIN_PATIENCE: Duration = Duration::from_secs(10);
+/// Connections to one node that memberships are spread over.
+const CONNECTIONS: u8 = 8;
+
+type Requests = BoxStream<'static, pb::RunMemberRequest>;
+type Answers = BoxStream<'static, Result<pb::RunMemberResponse, Error>>;
+
+/// A membership of a group, through its coordinator; answered when the member is in the group. `host`: the
+/// address that the member came from. The member is away when either stream is dropped.
+///
+/// # Errors
+/// Those of `GroupService.RunMember`, before anything of the membership came to be. None waits longer than ten
+/// seconds for a coordinator.
+pub async fn run_member(
+    context: &Arc<Context>,
+    host: String,
+    requests: Requests,
+) -> Result<Answers, Error> {
+    run(context, host, requests, false).await
+}
+
+/// The same; `forwarded`: another node sent it here, and it goes no further.
+pub async fn run(
+    context: &Arc<Context>,
+    host: String,
+    mut requests: Requests,
+    forwarded: bool,
+) -> Result<Answers, Error> {
+    let deadline = Instant::now() + JOIN_PATIENCE;
+    let first = timeout_at(deadline, requests.next()).await.ok().flatten().unwrap_or_default();
+    let group = match &first.start {
+        Some(start) => start.group_id.clone(),
+        None => {
+            let message = "a membership begins with a `start`";
+            return Err(Error::new(ErrorCode::InvalidRequest, message));
+        }
+    };
+    let call = Call { deadline, forwarded };
+    let question = Question { group: &group, call, may_repeat: true, creates: true };
+    let (rest, answers) = ask(
+        context,
+        &question,
+        |handle| {
+            let (rest, requests) = retold(first.clone());
+            let host = host.clone();
+            async move { Ok((rest, handle.run_member(host, requests).await?)) }.boxed()
+        },
+        |leader| {
+            let (rest, requests) = retold(first.clone());
+            let connection = Purpose::Members(rand::random_range(0..CONNECTIONS));
+            let asked =
+                client(context, &leader, connection).map(|client| there(client, &host, requests));
+            async move { Ok((rest, asked?.await?)) }
+        },
+    )
+    .await?;
+    // A coordinator that takes no requests any more ends the answers too.
+    let _ = rest.send(requests);
+    let context = Arc::clone(context);
+    let target = partition_of(&context, &group);
+    let tell = move |answer: Result<_, Error>| match &target {
+        Some(target) => answer.map_err(|error| hinted(&context, target, error)),
+        None => answer,
+    };
+    Ok(answers.map(tell).boxed())
+}
+
+/// The first request, and what follows once it is handed over; a stream that is not handed over ends.
+fn retold(first: pb::RunMemberRequest) -> (oneshot::Sender<Requests>, Requests) {
+    let (give, given) = oneshot::channel::<Requests>();
+    let rest = given.map(|rest| rest.unwrap_or_else(|_| stream::empty().boxed())).flatten_stream();
+    (give, stream::once(future::ready(first)).chain(rest).boxed())
+}
+
+/// The same membership, on another node.
+fn there(
+    mut client: GroupServiceClient<Channel>,
+    host: &str,
+    requests: Requests,
+) -> BoxFuture<'static, Result<Answers, Error>> {
+    let mut request = Request::new(Up(requests));
+    let metadata = request.metadata_mut();
+    metadata.insert(FORWARDED, MetadataValue::from_static("1"));
+    if let Ok(host) = MetadataValue::try_from(host) {
+        metadata.insert(FORWARDED_FOR, host);
+    }
+    Box::pin(async move {
+        let answers = client.run_member(request).await.map_err(failed)?.into_inner();
+        Ok(answers.map(|answer| answer.map_err(failed)).boxed())
+    })
+}
+
+/// Requests under a type of their own: the compiler cannot tell that a call with a boxed stream may change threads.
+struct Up(Requests);
+
+impl Stream for Up {
+    type Item = pb::RunMemberRequest;
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut task::Context<'_>,
+    ) -> Poll<Option<Self::Item>> {
+        self.0.poll_next_unpin(context)
+    }
+}
+
+fn failed(status: Status) -> Error {
+    failure(status, ErrorCode::CoordinatorNotAvailable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_try_that_failed_takes_nothing_of_the_requests() {
+        let leave = pb::RunMemberRequest { leave: true, ..Default::default() };
+        let first = pb::RunMemberRequest { applied: Some(7), ..Default::default() };
+        let (dropped, requests) = retold(first.clone());
+        drop(dropped);
+        assert_eq!(requests.collect::<Vec<_>>().await, [first.clone()]);
+        let (rest, requests) = retold(first.clone());
+        assert!(rest.send(stream::iter([leave.clone()]).boxed()).is_ok());
+        assert_eq!(requests.collect::<Vec<_>>().await, [first, leave]);
+    }
+}

@@ -1,0 +1,185 @@
+//! Committed offsets of a group, through any node.
+
+use super::handle::CoordinatorHandle;
+use super::route::{Call, Question, are_there_groups, ask, check_group_id, client};
+use crate::context::Context;
+use crate::forward::{forwarding, hears};
+use crate::peers::{Purpose, failure};
+use std::sync::Arc;
+use tokio::time::Instant;
+use tonic::{Response, Status};
+use troupe_machines::cluster::{ClusterImage, Topic};
+use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::ids::PartitionId;
+use troupe_proto::log::v1 as pb;
+
+/// Commits offsets; answered when they are on every in-sync replica.
+///
+/// # Errors
+/// `OUTCOME_UNKNOWN` if they may be committed: to commit the same again does no harm.
+pub async fn commit_offsets(
+    context: &Arc<Context>,
+    request: pb::CommitOffsetsRequest,
+    deadline: Instant,
+) -> Result<pb::CommitOffsetsResponse, Error> {
+    commit(context, request, Call::until(deadline)).await
+}
+
+/// What is committed. An unknown group has no offsets.
+///
+/// # Errors
+/// `UNKNOWN_MEMBER`, `STALE_MEMBER_EPOCH`.
+pub async fn fetch_offsets(
+    context: &Arc<Context>,
+    request: pb::FetchOffsetsRequest,
+    deadline: Instant,
+) -> Result<pb::FetchOffsetsResponse, Error> {
+    fetch(context, request, Call::until(deadline)).await
+}
+
+/// [`commit_offsets`], of this node or forwarded.
+pub async fn commit(
+    context: &Context,
+    request: pb::CommitOffsetsRequest,
+    call: Call,
+) -> Result<pb::CommitOffsetsResponse, Error> {
+    let question = Question { group: &request.group_id, call, may_repeat: false, creates: true };
+    let answer = ask(
+        context,
+        &question,
+        |handle| commit_here(context, handle, request.clone()),
+        |leader| {
+            let request = forwarding(request.clone(), call.deadline);
+            async move {
+                answered(client(context, &leader, Purpose::Control)?.commit_offsets(request).await)
+            }
+        },
+    );
+    answer.await.map_err(|error| match error.code {
+        ErrorCode::OutcomeUnknown | ErrorCode::RequestTimedOut => Error {
+            code: ErrorCode::OutcomeUnknown,
+            message: format!(
+                "{}; the offsets may be committed, and to commit them again does no harm",
+                error.message
+            ),
+            ..error
+        },
+        _ => error,
+    })
+}
+
+/// [`fetch_offsets`], of this node or forwarded.
+pub async fn fetch(
+    context: &Context,
+    request: pb::FetchOffsetsRequest,
+    call: Call,
+) -> Result<pb::FetchOffsetsResponse, Error> {
+    check_group_id(&request.group_id)?;
+    if !call.forwarded && !are_there_groups(context).await {
+        if request.member_id.is_empty() {
+            return Ok(pb::FetchOffsetsResponse::default());
+        }
+        let message = format!("group `{}` has no members", request.group_id);
+        return Err(Error::new(ErrorCode::UnknownMember, message));
+    }
+    let question = Question { group: &request.group_id, call, may_repeat: true, creates: false };
+    ask(
+        context,
+        &question,
+        |handle| {
+            let request = request.clone();
+            async move { handle.fetch(request).await }
+        },
+        |leader| {
+            let request = forwarding(request.clone(), call.deadline);
+            async move {
+                answered(client(context, &leader, Purpose::Control)?.fetch_offsets(request).await)
+            }
+        },
+    )
+    .await
+}
+
+/// What another node said.
+pub(super) fn answered<T>(outcome: Result<Response<T>, Status>) -> Result<T, Error> {
+    outcome
+        .map(Response::into_inner)
+        .map_err(|status| failure(status, ErrorCode::CoordinatorNotAvailable))
+}
+
+/// Commits what is of partitions that there are; the rest is refused, each for itself.
+async fn commit_here(
+    context: &Context,
+    handle: Arc<CoordinatorHandle>,
+    mut request: pb::CommitOffsetsRequest,
+) -> Result<pb::CommitOffsetsResponse, Error> {
+    let commits = std::mem::take(&mut request.commits);
+    // Topics that are new to the cluster may be newer to this node. If not, the check tells.
+    let _ = hears(context, |image| {
+        let mut named = commits.iter().filter_map(|commit| commit.partition.as_ref());
+        named.all(|named| image.topic(&named.topic).is_some())
+    })
+    .await;
+    let image = context.image.borrow().clone();
+    let mut results = Vec::with_capacity(commits.len());
+    for commit in commits {
+        let partition = commit.partition.clone();
+        let error = match stamped(&image, commit) {
+            Ok(commit) => {
+                request.commits.push(commit);
+                None
+            }
+            Err(error) => Some(error.into()),
+        };
+        results.push(pb::PartitionCommitResult { partition, error });
+    }
+    if request.commits.is_empty() {
+        return Ok(pb::CommitOffsetsResponse { results });
+    }
+    let mut committed = handle.commit(request).await?.results.into_iter();
+    for result in results.iter_mut().filter(|result| result.error.is_none()) {
+        result.error = committed.next().and_then(|committed| committed.error);
+    }
+    Ok(pb::CommitOffsetsResponse { results })
+}
+
+/// A commit with the id of its topic.
+///
+/// # Errors
+/// `UNKNOWN_TOPIC`, also for one that was deleted and made again; `UNKNOWN_PARTITION`.
+fn stamped(
+    image: &ClusterImage,
+    mut commit: pb::PartitionCommit,
+) -> Result<pb::PartitionCommit, Error> {
+    let named = commit
+        .partition
+        .as_mut()
+        .ok_or_else(|| Error::new(ErrorCode::InvalidRequest, "the commit names no partition"))?;
+    let unknown = |message: String| Error::new(ErrorCode::UnknownTopic, message);
+    let topic = image
+        .topic(&named.topic)
+        .ok_or_else(|| unknown(format!("topic `{}` does not exist", named.topic)))?;
+    if !named.topic_id.is_empty() && named.topic_id != topic.id.as_bytes()[..] {
+        let message = format!("topic `{}` was deleted and made again", named.topic);
+        return Err(unknown(message));
+    }
+    check_partition(topic, named.partition)?;
+    named.topic_id = topic.id.to_wire();
+    Ok(commit)
+}
+
+/// # Errors
+/// `UNKNOWN_PARTITION`.
+pub(super) fn check_partition(topic: &Topic, partition: i32) -> Result<PartitionId, Error> {
+    let count = topic.partitions.len();
+    match u32::try_from(partition) {
+        Ok(number) if (number as usize) < count => Ok(number.into()),
+        _ => {
+            let message = format!(
+                "topic `{}` has no partition {partition}; it has {count}, numbered from 0",
+                topic.name
+            );
+            Err(Error::new(ErrorCode::UnknownPartition, message).with("partitions", count))
+        }
+    }
+}
