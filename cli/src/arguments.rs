@@ -2,7 +2,7 @@
 
 use crate::global::Global;
 use crate::{
-    actor, bench, chaos, cluster, consume, dev, log_files, node, partition, produce, serve,
+    actor, bench, chaos, cluster, consume, dev, group, log_files, node, partition, produce, serve,
     storage, topic,
 };
 use clap::{Parser, Subcommand};
@@ -33,6 +33,9 @@ pub enum Command {
     Produce(produce::Produce),
     /// Read records of a topic
     Consume(consume::Consume),
+    /// Consumer groups: how far they are, who is in them, and moving what they have committed
+    #[command(subcommand)]
+    Group(group::GroupCommand),
     /// What the cluster consists of
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),

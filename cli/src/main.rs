@@ -19,6 +19,7 @@ mod failure;
 mod foreground;
 mod format;
 mod global;
+mod group;
 mod group_records;
 mod log_files;
 mod node;
@@ -31,6 +32,7 @@ mod serve;
 mod storage;
 mod timestamp;
 mod topic;
+mod watch;
 
 use arguments::{Arguments, Command};
 use clap::{CommandFactory, Parser};
@@ -60,6 +62,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Topic(command) => block_on(topic::run(&global, command)),
         Command::Produce(produce) => block_on(produce::run(&global, produce)),
         Command::Consume(consume) => block_on(consume::run(&global, consume)),
+        Command::Group(command) => block_on(group::run(&global, command)),
         Command::Cluster(command) => block_on(cluster::run(&global, command)),
         Command::Partition(command) => block_on(partition::run(&global, command)),
         Command::Node(command) => block_on(node::run(&global, command)),

@@ -18,6 +18,13 @@ const COMMANDS: &[&[&str]] = &[
     &["topic", "delete"],
     &["produce"],
     &["consume"],
+    &["group"],
+    &["group", "list"],
+    &["group", "describe"],
+    &["group", "members"],
+    &["group", "lag"],
+    &["group", "reset"],
+    &["group", "delete"],
     &["cluster"],
     &["cluster", "info"],
     &["partition"],
@@ -83,6 +90,20 @@ fn wrong_usage_is_exit_code_2() {
         &["consume", "t", "--offset", "5", "--from-beginning"],
         &["consume", "t", "-f", "%q"],
         &["consume", "t", "-f", "%v", "-o", "json"],
+        &["consume", "t", "-f", "%v", "--decode", "offsets"],
+        &["log", "dump", "x", "--decode", "poems"],
+        &["group", "list", "--state", "asleep"],
+        &["group", "list", "--interval", "1s"],
+        &["group", "describe"],
+        &["group", "describe", "g", "--all"],
+        &["group", "describe", "g", "--members", "--state"],
+        &["group", "reset", "g"],
+        &["group", "reset", "g", "--to", "@noon"],
+        &["group", "reset", "g", "--to", "42"],
+        &["group", "reset", "g", "--to", "latest", "--topics", "orders:x"],
+        &["group", "delete"],
+        &["group", "delete", "g", "--offsets"],
+        &["group", "delete", "g", "--topic", "t"],
         &["topic", "list", "-o", "yaml"],
         &["serve", "--set", "listner=127.0.0.1:0"],
         &["partition", "list", "--offline", "--under-replicated"],
@@ -119,6 +140,12 @@ fn a_faulty_format_says_what_would_do() {
     assert!(ran.err.contains("put a literal between %k and %v"), "{}", ran.err);
     let ran = run(&["consume", "t", "--offset", "yesterday"]);
     assert!(ran.err.contains("@2026-01-31"), "{}", ran.err);
+    let ran = run(&["group", "reset", "g", "--to", "@noon"]);
+    assert!(
+        ran.err.contains("`@noon` is no time; use earliest, latest, @2026-01-31"),
+        "{}",
+        ran.err
+    );
 }
 
 #[test]
@@ -129,6 +156,9 @@ fn without_a_node_every_client_command_says_how_to_get_one() {
         &["topic", "delete", "t", "--yes"],
         &["produce", "t"],
         &["consume", "t"],
+        &["group", "list"],
+        &["group", "describe", "g"],
+        &["group", "reset", "g", "--to", "latest", "--yes"],
         &["cluster", "info"],
         &["actor", "tree"],
         &["bench", "produce"],

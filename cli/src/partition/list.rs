@@ -6,15 +6,13 @@ use crate::global::Global;
 use crate::output::{Format, Output};
 use crate::quantity::parse_duration;
 use crate::timestamp;
+use crate::watch::CLEAR;
 use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use troupe_client::{Client, ClientError};
 use troupe_proto::admin::v1::PartitionFilter;
-
-/// Home, and clear to the end of the screen.
-const CLEAR: &str = "\x1b[H\x1b[J";
 
 #[derive(Debug, Args)]
 pub struct List {
