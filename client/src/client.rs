@@ -3,6 +3,7 @@
 use crate::admin::Admin;
 use crate::config::ClientConfig;
 use crate::connection::{Connections, Purpose};
+use crate::consumer::{Consumer, ConsumerConfig};
 use crate::error::ClientError;
 use crate::metadata::{Metadata, Picture, TopicMetadata};
 use crate::producer::{Producer, ProducerConfig};
@@ -126,6 +127,14 @@ impl Client {
     /// [`ClientError::Config`] if settings do not go together.
     pub async fn producer(&self, config: ProducerConfig) -> Result<Producer, ClientError> {
         Producer::start(self.inner.clone(), config)
+    }
+
+    /// A consumer: a member of a group, or on its own. It joins and reads when it is polled.
+    ///
+    /// # Errors
+    /// [`ClientError::Config`] if settings do not go together.
+    pub fn consumer(&self, config: ConsumerConfig) -> Result<Consumer, ClientError> {
+        Consumer::new(self.inner.clone(), config)
     }
 
     /// A reader of a topic's partitions, without a group.

@@ -4,6 +4,7 @@
 //! The broker's own refusals pass through unchanged as [`ClientError::Refused`]; the other variants are
 //! the client's.
 
+use crate::topic_partition::TopicPartition;
 use std::io;
 use std::time::Duration;
 use thiserror::Error;
@@ -56,6 +57,18 @@ pub enum ClientError {
     /// A batch could not be built.
     #[error("{0}")]
     Batch(BatchError),
+    /// What was asked for does not go with what the consumer is doing (C2, C8), or has been.
+    #[error("{what}")]
+    IllegalState { what: String },
+    /// C7. Nothing is committed for these, and `auto_offset_reset` is none: seek.
+    #[error("no offset is committed for {}, and auto_offset_reset is none", names(partitions))]
+    NoOffset { partitions: Vec<TopicPartition> },
+    /// C19. The position stays at the record; seek past it to go on.
+    #[error("{topic} partition {partition} at offset {offset}: cannot be deserialised: {what}")]
+    Deserialization { topic: String, partition: PartitionId, offset: Offset, what: String },
+    /// C21. The call was interrupted from elsewhere.
+    #[error("woken up")]
+    Wakeup,
     /// An answer that no broker of this contract gives.
     #[error("{server} does not speak the protocol: {what}")]
     Protocol { server: String, what: String },
@@ -92,6 +105,10 @@ impl ClientError {
             Self::Closed { sent: false } => ErrorCode::ShuttingDown,
             Self::Corrupt { .. } => ErrorCode::CorruptLog,
             Self::Batch(cause) => cause.code(),
+            Self::IllegalState { .. } => ErrorCode::InvalidRequest,
+            Self::NoOffset { .. } => ErrorCode::NoCommittedOffset,
+            Self::Deserialization { .. } => ErrorCode::InvalidRecord,
+            Self::Wakeup => ErrorCode::Unspecified,
             Self::Protocol { .. } => ErrorCode::Internal,
         }
     }
@@ -103,6 +120,7 @@ impl ClientError {
             Self::CannotConnect { .. }
             | Self::UnknownPartition { .. }
             | Self::BufferExhausted { .. }
+            | Self::Wakeup
             | Self::DeliveryTimeout { .. } => true,
             Self::Config(_)
             | Self::Partitioner { .. }
@@ -110,6 +128,9 @@ impl ClientError {
             | Self::Closed { .. }
             | Self::Corrupt { .. }
             | Self::Batch(_)
+            | Self::IllegalState { .. }
+            | Self::NoOffset { .. }
+            | Self::Deserialization { .. }
             | Self::Protocol { .. } => false,
         }
     }
@@ -127,6 +148,10 @@ impl ClientError {
             | Self::RecordTooLarge { .. }
             | Self::BufferExhausted { .. }
             | Self::Corrupt { .. }
+            | Self::IllegalState { .. }
+            | Self::NoOffset { .. }
+            | Self::Deserialization { .. }
+            | Self::Wakeup
             | Self::Batch(_) => true,
         }
     }
@@ -176,6 +201,11 @@ impl From<Status> for ClientError {
         }
         Self::Refused(refusal)
     }
+}
+
+fn names(partitions: &[TopicPartition]) -> String {
+    let names: Vec<_> = partitions.iter().map(ToString::to_string).collect();
+    names.join(", ")
 }
 
 /// The connection failed, as opposed to a server that answered with an error.

@@ -2,6 +2,7 @@
 //!
 //! - [`Client`]: connections and the picture of the cluster; [`Admin`]: topics, replicas, actors.
 //! - [`producer`]: batching, idempotent, back-pressured.
+//! - [`consumer`]: a member of a group, with committed offsets; or on its own.
 //! - [`reader`]: the records of a topic's partitions, pushed as fast as they are taken.
 //!
 //! Names, defaults and behaviours are Kafka's where Kafka has them.
@@ -11,16 +12,24 @@ mod bulk;
 mod client;
 mod config;
 mod connection;
+pub mod consumer;
 mod error;
+mod fetcher;
 mod metadata;
 mod offsets;
 pub mod producer;
 pub mod reader;
+mod topic_partition;
 mod watch;
 
 pub use admin::Admin;
 pub use client::Client;
 pub use config::ClientConfig;
+pub use consumer::{
+    Assignor, AutoOffsetReset, Consumer, ConsumerConfig, ConsumerInterceptor, ConsumerMetrics,
+    ConsumerRecords, Deserializer, IsolationLevel, OffsetAndMetadata, OffsetAndTimestamp,
+    Rebalance, RebalanceListener, TypedConsumer, TypedRecord, WakeupHandle,
+};
 pub use error::{ClientError, ConfigError};
 pub use metadata::{PartitionLeader, TopicMetadata};
 pub use offsets::{ListedOffset, OffsetSpec};
@@ -29,3 +38,4 @@ pub use producer::{
     ProducerRecord, Record, RecordMetadata, TopicProducer, TrySendError,
 };
 pub use reader::{ConsumerRecord, FetchedBatch, Partitions, Position, Reader, ReaderConfig, Start};
+pub use topic_partition::TopicPartition;

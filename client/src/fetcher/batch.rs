@@ -1,10 +1,11 @@
 //! What was read: batches, and the records in them.
 
 use crate::error::ClientError;
+use crate::topic_partition::TopicPartition;
 use bytes::Bytes;
 use std::sync::Arc;
 use troupe_proto::batch::{BatchHeader, RecordRef, RecordSet};
-use troupe_proto::ids::{Offset, PartitionId};
+use troupe_proto::ids::{LeaderEpoch, Offset, PartitionId};
 
 /// A batch as it was appended, unpacked, its checksum checked.
 #[derive(Clone, Debug)]
@@ -15,13 +16,14 @@ pub struct FetchedBatch {
     pub high_watermark: Offset,
     pub(super) topic: Arc<str>,
     /// Records before this one were not asked for: a batch comes whole.
-    pub(super) wanted: Offset,
+    pub(crate) wanted: Offset,
     pub(super) records: RecordSet,
 }
 
 /// A record on its own. Key and value are slices of the batch, which they keep alive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsumerRecord {
+    pub topic: Arc<str>,
     pub partition: PartitionId,
     pub offset: Offset,
     /// Milliseconds since 1970.
@@ -31,11 +33,27 @@ pub struct ConsumerRecord {
     /// None is a tombstone; empty is an empty value.
     pub value: Option<Bytes>,
     pub headers: Vec<(String, Option<Bytes>)>,
+    /// Of the leader that took the record.
+    pub leader_epoch: LeaderEpoch,
+}
+
+impl ConsumerRecord {
+    pub fn topic_partition(&self) -> TopicPartition {
+        TopicPartition { topic: self.topic.clone(), partition: self.partition }
+    }
 }
 
 impl FetchedBatch {
     pub fn topic(&self) -> &str {
         &self.topic
+    }
+
+    pub fn topic_partition(&self) -> TopicPartition {
+        TopicPartition { topic: self.topic.clone(), partition: self.partition }
+    }
+
+    pub(crate) fn is_of(&self, at: &TopicPartition) -> bool {
+        self.partition == at.partition && self.topic == at.topic
     }
 
     /// Bytes that it takes in the log.
@@ -59,12 +77,14 @@ impl FetchedBatch {
         self.records.records().filter_map(move |record| match record {
             Ok(record) if record.offset < this.wanted => None,
             Ok(record) => Some(Ok(ConsumerRecord {
+                topic: this.topic.clone(),
                 partition: this.partition,
                 offset: record.offset,
                 timestamp_ms: record.timestamp_ms,
                 key: record.key,
                 value: record.value,
                 headers: record.headers,
+                leader_epoch: this.header.leader_epoch,
             })),
             Err(cause) => Some(Err(this.corrupt(cause))),
         })

@@ -1,29 +1,19 @@
 //! How far each partition has been read, and where it ends. Pure.
 //!
 //! ```text
-//! yielded (next) <= received <= end, if the reader stops at the end
+//! yielded (next) <= received <= end, if it stops at the end
 //! ```
 
 use crate::metadata::{Leadership, UNKNOWN_TOPIC_PATIENCE};
-use std::collections::BTreeMap;
+use crate::topic_partition::TopicPartition;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use tokio::time::{Duration, Instant};
-use troupe_proto::ids::{Offset, PartitionId};
-
-/// How far a partition has been read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Position {
-    pub partition: PartitionId,
-    /// Offset of the next record that will be handed out.
-    pub next: Offset,
-    /// As a node said last.
-    pub high_watermark: Option<Offset>,
-    /// Where reading stops, with `until_end`.
-    pub end: Option<Offset>,
-}
+use troupe_proto::ids::{Offset, TopicId};
 
 /// Where a partition's records come from at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub(crate) enum Source {
     /// From no stream; one has to be found.
     None,
     Stream(u64),
@@ -37,13 +27,16 @@ const BACKOFF: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Tracked {
+pub(crate) struct Tracked {
+    pub topic_id: TopicId,
     pub next: Offset,
     /// Behind the last record that was received.
     pub received: Offset,
     pub end: Option<Offset>,
     pub high_watermark: Option<Offset>,
     pub source: Source,
+    /// Nobody wants it for now.
+    pub paused: bool,
     /// What answers to the last question carry; others may still be under way.
     pub subscription: u64,
     /// The leader it was last asked of.
@@ -57,34 +50,46 @@ pub(super) struct Tracked {
 
 #[derive(Debug, Default)]
 pub(super) struct Positions {
-    partitions: BTreeMap<PartitionId, Tracked>,
+    partitions: BTreeMap<TopicPartition, Tracked>,
 }
 
 impl Positions {
-    pub(super) fn insert(&mut self, partition: PartitionId, start: Offset, end: Option<Offset>) {
+    pub(super) fn insert(
+        &mut self,
+        at: TopicPartition,
+        topic_id: TopicId,
+        start: Offset,
+        end: Option<Offset>,
+    ) {
         let over = end.is_some_and(|end| start >= end);
         let source = if over { Source::Over } else { Source::None };
         let tracked = Tracked {
+            topic_id,
             next: start,
             received: start,
             end,
             high_watermark: None,
             source,
+            paused: false,
             subscription: 0,
             leadership: None,
             retry_at: None,
             failures: 0,
             unknown_since: None,
         };
-        self.partitions.insert(partition, tracked);
+        self.partitions.insert(at, tracked);
     }
 
-    pub(super) fn get_mut(&mut self, partition: PartitionId) -> Option<&mut Tracked> {
-        self.partitions.get_mut(&partition)
+    pub(super) fn remove(&mut self, at: &TopicPartition) {
+        self.partitions.remove(at);
     }
 
-    pub(super) fn get(&self, partition: PartitionId) -> Option<&Tracked> {
-        self.partitions.get(&partition)
+    pub(super) fn get_mut(&mut self, at: &TopicPartition) -> Option<&mut Tracked> {
+        self.partitions.get_mut(at)
+    }
+
+    pub(super) fn get(&self, at: &TopicPartition) -> Option<&Tracked> {
+        self.partitions.get(at)
     }
 
     /// Nothing more will come.
@@ -93,17 +98,16 @@ impl Positions {
     }
 
     /// Partitions that need a stream.
-    pub(super) fn without_source(&self) -> Vec<PartitionId> {
-        let partitions = self.partitions.iter();
-        let idle = partitions.filter(|(_, tracked)| tracked.source == Source::None);
-        idle.map(|(&partition, _)| partition).collect()
+    pub(super) fn without_source(&self) -> Vec<TopicPartition> {
+        let idle = self.partitions.iter().filter(|(_, tracked)| tracked.is_idle());
+        idle.map(|(at, _)| at.clone()).collect()
     }
 
     /// Those that a stream serves, and the leader that it is to.
-    pub(super) fn with_source(&self) -> Vec<(PartitionId, Option<Leadership>)> {
+    pub(super) fn with_source(&self) -> Vec<(TopicPartition, TopicId, Option<Leadership>)> {
         let partitions = self.partitions.iter();
         let served = partitions.filter(|(_, tracked)| matches!(tracked.source, Source::Stream(_)));
-        served.map(|(&partition, tracked)| (partition, tracked.leadership)).collect()
+        served.map(|(at, tracked)| (at.clone(), tracked.topic_id, tracked.leadership)).collect()
     }
 
     /// No partition comes from this stream.
@@ -113,33 +117,33 @@ impl Positions {
 
     /// The first time at which a partition without a stream may be asked for again.
     pub(super) fn next_retry(&self) -> Option<Instant> {
-        let idle = self.partitions.values().filter(|tracked| tracked.source == Source::None);
+        let idle = self.partitions.values().filter(|tracked| tracked.is_idle());
         idle.filter_map(|tracked| tracked.retry_at).min()
     }
 
-    /// The stream broke: its partitions go on elsewhere, behind what was received.
-    pub(super) fn lose(&mut self, stream: u64, now: Instant) {
-        for tracked in self.partitions.values_mut() {
+    /// The stream broke: its partitions go on elsewhere, behind what was received. These are their topics.
+    pub(super) fn lose(&mut self, stream: u64, now: Instant) -> BTreeSet<Arc<str>> {
+        let mut topics = BTreeSet::new();
+        for (at, tracked) in &mut self.partitions {
             if tracked.source == Source::Stream(stream) {
                 tracked.refused(now);
+                topics.insert(at.topic.clone());
             }
         }
+        topics
     }
 
-    pub(super) fn all(&self) -> Vec<Position> {
-        let partitions = self.partitions.iter();
-        partitions
-            .map(|(&partition, tracked)| Position {
-                partition,
-                next: tracked.next,
-                high_watermark: tracked.high_watermark,
-                end: tracked.end,
-            })
-            .collect()
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&TopicPartition, &Tracked)> {
+        self.partitions.iter()
     }
 }
 
 impl Tracked {
+    /// It needs a stream.
+    fn is_idle(&self) -> bool {
+        self.source == Source::None && !self.paused
+    }
+
     /// It is not served there, for now.
     pub(super) fn refused(&mut self, now: Instant) {
         self.source = Source::None;
@@ -193,21 +197,27 @@ mod tests {
     use super::*;
     use troupe_proto::ids::{LeaderEpoch, NodeId};
 
-    const P0: PartitionId = PartitionId(0);
-    const P1: PartitionId = PartitionId(1);
+    fn p(partition: u32) -> TopicPartition {
+        TopicPartition::new("t", partition)
+    }
+
+    fn insert(positions: &mut Positions, partition: u32, start: u64, end: Option<u64>) {
+        let id = TopicId::random();
+        positions.insert(p(partition), id, Offset(start), end.map(Offset));
+    }
 
     fn leader(epoch: u32) -> Leadership {
         Leadership { node: NodeId(1), epoch: LeaderEpoch(epoch) }
     }
 
     #[test]
-    fn a_reader_that_stops_at_the_end_is_over_when_every_partition_is() {
+    fn who_stops_at_the_end_is_over_when_every_partition_is() {
         let mut positions = Positions::default();
-        positions.insert(P0, Offset(5), Some(Offset(5)));
-        positions.insert(P1, Offset(0), Some(Offset(10)));
-        assert_eq!(positions.without_source(), [P1]);
+        insert(&mut positions, 0, 5, Some(5));
+        insert(&mut positions, 1, 0, Some(10));
+        assert_eq!(positions.without_source(), [p(1)]);
         assert!(!positions.is_over());
-        let tracked = positions.get_mut(P1).unwrap();
+        let tracked = positions.get_mut(&p(1)).unwrap();
         assert!(!tracked.received(Offset(9)));
         assert!(tracked.received(Offset(10)));
         assert!(positions.is_over());
@@ -216,37 +226,37 @@ mod tests {
     #[test]
     fn after_a_break_reading_goes_on_behind_what_was_received() {
         let mut positions = Positions::default();
-        positions.insert(P0, Offset(0), None);
-        let tracked = positions.get_mut(P0).unwrap();
+        insert(&mut positions, 0, 0, None);
+        let tracked = positions.get_mut(&p(0)).unwrap();
         tracked.asked(leader(1), 1, 1);
         tracked.received(Offset(7));
         let now = Instant::now();
-        positions.lose(2, now);
+        assert!(positions.lose(2, now).is_empty());
         assert!(positions.without_source().is_empty());
-        positions.lose(1, now);
-        assert_eq!(positions.without_source(), [P0]);
-        assert_eq!(positions.get(P0).unwrap().received, Offset(7));
+        assert_eq!(positions.lose(1, now), BTreeSet::from(["t".into()]));
+        assert_eq!(positions.without_source(), [p(0)]);
+        assert_eq!(positions.get(&p(0)).unwrap().received, Offset(7));
     }
 
     #[test]
     fn a_leader_that_refused_is_asked_again_later_and_another_one_at_once() {
         let mut positions = Positions::default();
-        positions.insert(P0, Offset(0), None);
+        insert(&mut positions, 0, 0, None);
         let now = Instant::now();
         let mut expected = BACKOFF;
         for _ in 0..8 {
-            let tracked = positions.get_mut(P0).unwrap();
+            let tracked = positions.get_mut(&p(0)).unwrap();
             assert!(tracked.may_ask(leader(1), now));
             tracked.asked(leader(1), 1, 1);
             tracked.refused(now);
             let again = positions.next_retry().unwrap();
             assert_eq!(again - now, expected);
-            let tracked = positions.get_mut(P0).unwrap();
+            let tracked = positions.get_mut(&p(0)).unwrap();
             assert!(!tracked.may_ask(leader(1), now));
             tracked.retry_at = Some(now);
             expected = (expected * 2).min(BACKOFF_MAX);
         }
-        let tracked = positions.get_mut(P0).unwrap();
+        let tracked = positions.get_mut(&p(0)).unwrap();
         tracked.refused(now);
         assert!(tracked.may_ask(leader(2), now));
     }
@@ -255,8 +265,8 @@ mod tests {
     #[test]
     fn a_topic_is_believed_to_be_gone_only_after_a_while() {
         let mut positions = Positions::default();
-        positions.insert(P0, Offset(0), None);
-        let tracked = positions.get_mut(P0).unwrap();
+        insert(&mut positions, 0, 0, None);
+        let tracked = positions.get_mut(&p(0)).unwrap();
         let now = Instant::now();
         assert!(!tracked.unknown(now));
         assert!(!tracked.unknown(now + UNKNOWN_TOPIC_PATIENCE / 2));
@@ -264,5 +274,16 @@ mod tests {
         let later = now + UNKNOWN_TOPIC_PATIENCE;
         assert!(!tracked.unknown(later));
         assert!(tracked.unknown(later + UNKNOWN_TOPIC_PATIENCE));
+    }
+
+    #[test]
+    fn a_partition_that_is_paused_wants_no_stream() {
+        let mut positions = Positions::default();
+        insert(&mut positions, 0, 0, None);
+        positions.get_mut(&p(0)).unwrap().paused = true;
+        assert!(positions.without_source().is_empty());
+        assert!(!positions.is_over());
+        positions.get_mut(&p(0)).unwrap().paused = false;
+        assert_eq!(positions.without_source(), [p(0)]);
     }
 }

@@ -1,0 +1,282 @@
+//! Commits, one after another on a task of their own.
+//!
+//! Promises: they reach the coordinator in the order in which they were asked for, and their callbacks run in
+//! that order; one that is waited for comes after all that were not (C15). What a member that is no more
+//! wanted to commit is refused, and never sent in the name of its successor (C18).
+//! Never here: which offsets.
+
+use super::assigned::{OffsetAndMetadata, Offsets};
+use super::coordinator::{Backoff, Coordinator};
+use super::interceptor::Interceptors;
+use crate::admin::groups::groups;
+use crate::error::ClientError;
+use crate::topic_partition::TopicPartition;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Duration, Instant, sleep};
+use troupe_proto::error::{Error as Refusal, ErrorCode};
+use troupe_proto::log::v1 as wire;
+
+/// In whose name is committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Identity {
+    /// Of somebody who is no member, of a group that has none.
+    Nobody,
+    Member {
+        id: Arc<str>,
+        epoch: u32,
+    },
+    /// Of a member that is none any more, or not yet.
+    Gone,
+}
+
+impl Identity {
+    fn is_same(&self, other: &Identity) -> bool {
+        match (self, other) {
+            (Self::Nobody, Self::Nobody) => true,
+            (Self::Member { id, .. }, Self::Member { id: other, .. }) => id == other,
+            _ => false,
+        }
+    }
+}
+
+pub(super) type Callback = Box<dyn FnOnce(Result<(), ClientError>) + Send>;
+
+struct Commit {
+    offsets: Offsets,
+    identity: Identity,
+    /// Tried again until then. None: one attempt.
+    until: Option<Instant>,
+    done: Callback,
+}
+
+/// What the task and the consumer share.
+#[derive(Default)]
+pub(super) struct Outcomes {
+    /// Committed since the consumer looked last.
+    committed: Mutex<Offsets>,
+    pub commits: AtomicU64,
+    pub failures: AtomicU64,
+}
+
+/// The consumer's side.
+pub(super) struct Commits {
+    queue: mpsc::UnboundedSender<Commit>,
+    pub identity: Arc<Mutex<Identity>>,
+    pub outcomes: Arc<Outcomes>,
+}
+
+impl Commits {
+    pub(super) fn start(
+        coordinator: Arc<Coordinator>,
+        interceptors: Interceptors,
+        request_timeout: Duration,
+    ) -> Self {
+        let (queue, waiting) = mpsc::unbounded_channel();
+        let identity = Arc::new(Mutex::new(Identity::Nobody));
+        let outcomes = Arc::new(Outcomes::default());
+        let worker = Worker {
+            coordinator,
+            interceptors,
+            request_timeout,
+            identity: identity.clone(),
+            outcomes: outcomes.clone(),
+        };
+        tokio::spawn(worker.run(waiting));
+        Self { queue, identity, outcomes }
+    }
+
+    /// One attempt; the callback runs when it is answered.
+    pub(super) fn asynchronous(&self, offsets: Offsets, done: Callback) {
+        self.send(offsets, None, done);
+    }
+
+    /// Tried until the deadline; resolves when it is answered, behind all that were asked for before.
+    pub(super) async fn synchronous(
+        &self,
+        offsets: Offsets,
+        deadline: Instant,
+    ) -> Result<(), ClientError> {
+        let (answer, answered) = oneshot::channel();
+        self.send(offsets, Some(deadline), Box::new(|result| drop(answer.send(result))));
+        answered.await.unwrap_or(Err(ClientError::Closed { sent: true }))
+    }
+
+    /// What was committed since this was asked last.
+    pub(super) fn take_committed(&self) -> Offsets {
+        std::mem::take(&mut self.outcomes.committed.lock())
+    }
+
+    fn send(&self, offsets: Offsets, until: Option<Instant>, done: Callback) {
+        let identity = self.identity.lock().clone();
+        if let Err(refused) = self.queue.send(Commit { offsets, identity, until, done }) {
+            (refused.0.done)(Err(ClientError::Closed { sent: false }));
+        }
+    }
+}
+
+struct Worker {
+    coordinator: Arc<Coordinator>,
+    interceptors: Interceptors,
+    request_timeout: Duration,
+    identity: Arc<Mutex<Identity>>,
+    outcomes: Arc<Outcomes>,
+}
+
+impl Worker {
+    async fn run(self, mut waiting: mpsc::UnboundedReceiver<Commit>) {
+        while let Some(commit) = waiting.recv().await {
+            let Commit { offsets, identity, until, done } = commit;
+            if offsets.is_empty() {
+                done(Ok(()));
+                continue;
+            }
+            let result = self.commit(&offsets, &identity, until).await;
+            let counter = match &result {
+                Ok(()) => &self.outcomes.commits,
+                Err(_) => &self.outcomes.failures,
+            };
+            counter.fetch_add(1, Ordering::Relaxed);
+            if result.is_ok() {
+                self.interceptors.on_commit(&offsets);
+                self.outcomes.committed.lock().extend(offsets);
+            }
+            done(result);
+        }
+    }
+
+    async fn commit(
+        &self,
+        offsets: &Offsets,
+        identity: &Identity,
+        until: Option<Instant>,
+    ) -> Result<(), ClientError> {
+        let deadline = until.unwrap_or_else(|| Instant::now() + self.request_timeout);
+        let mut open = offsets.clone();
+        let mut backoff = Backoff::default();
+        loop {
+            let error = match self.attempt(&open, identity, deadline).await {
+                Ok(results) => match sort_out(&mut open, results) {
+                    None => return Ok(()),
+                    Some(error) => error,
+                },
+                Err(error) => error,
+            };
+            self.coordinator.note(&error);
+            let pause = backoff.next();
+            let again = until.is_some() && Instant::now() + pause < deadline;
+            if !error.is_retriable() || !again {
+                return Err(error);
+            }
+            sleep(pause).await;
+        }
+    }
+
+    async fn attempt(
+        &self,
+        offsets: &Offsets,
+        identity: &Identity,
+        deadline: Instant,
+    ) -> Result<Vec<wire::PartitionCommitResult>, ClientError> {
+        let current = self.identity.lock().clone();
+        let (member_id, member_epoch) = match current {
+            Identity::Nobody if identity.is_same(&current) => (String::new(), 0),
+            Identity::Member { ref id, epoch } if identity.is_same(&current) => {
+                (id.to_string(), epoch)
+            }
+            _ => return Err(gone()),
+        };
+        let request = wire::CommitOffsetsRequest {
+            group_id: self.coordinator.group_id.clone(),
+            member_id,
+            member_epoch,
+            commits: offsets.iter().map(|(at, offset)| to_wire(at, offset)).collect(),
+        };
+        let call = self.coordinator.call_once(deadline, |channel| {
+            let request = request.clone();
+            async move { groups(channel).commit_offsets(request).await }
+        });
+        Ok(call.await?.results)
+    }
+}
+
+fn gone() -> ClientError {
+    ClientError::Refused(Refusal::new(
+        ErrorCode::UnknownMember,
+        "the commit failed: this consumer is not a member of the group; its partitions may be another's",
+    ))
+}
+
+fn to_wire(at: &TopicPartition, offset: &OffsetAndMetadata) -> wire::PartitionCommit {
+    wire::PartitionCommit {
+        partition: Some(wire::TopicPartition {
+            topic: at.topic.to_string(),
+            partition: at.partition.0 as i32,
+            ..Default::default()
+        }),
+        offset: Some(wire::OffsetAndMetadata {
+            offset: offset.offset.to_wire(),
+            leader_epoch: offset.leader_epoch.map(|epoch| epoch.0),
+            metadata: offset.metadata.clone(),
+        }),
+    }
+}
+
+/// Leaves open what was not done, and says why: an error that lasts before one that a moment mends.
+fn sort_out(open: &mut Offsets, results: Vec<wire::PartitionCommitResult>) -> Option<ClientError> {
+    let mut refused = BTreeMap::new();
+    for ((at, _), result) in open.iter().zip(results) {
+        if let Some(detail) = result.error {
+            let refusal = Refusal::from(detail);
+            let refusal = refusal.with("topic", &at.topic).with("partition", at.partition);
+            refused.insert(at.clone(), refusal);
+        }
+    }
+    open.retain(|at, _| refused.contains_key(at));
+    let lasting = refused.values().find(|refusal| !refusal.is_retriable());
+    lasting.or_else(|| refused.values().next()).cloned().map(ClientError::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn result(code: Option<ErrorCode>) -> wire::PartitionCommitResult {
+        let error = code.map(|code| Refusal::new(code, "as the test wants").into());
+        wire::PartitionCommitResult { partition: None, error }
+    }
+
+    fn offsets(count: u32) -> Offsets {
+        let partitions = (0..count).map(|n| TopicPartition::new("t", n));
+        partitions.map(|at| (at, OffsetAndMetadata::new(7))).collect()
+    }
+
+    /// C15: only what was refused is asked for again, and what lasts ends it.
+    #[test]
+    fn what_is_committed_is_not_committed_again() {
+        let mut open = offsets(3);
+        let loading = Some(ErrorCode::CoordinatorLoading);
+        let error = sort_out(&mut open, vec![result(None), result(loading), result(None)]);
+        assert!(error.unwrap().is_retriable());
+        assert_eq!(open.keys().collect::<Vec<_>>(), [&TopicPartition::new("t", 1)]);
+        assert_eq!(sort_out(&mut open, vec![result(None)]), None);
+        let mut open = offsets(2);
+        let lasting = Some(ErrorCode::NotAssigned);
+        let error = sort_out(&mut open, vec![result(loading), result(lasting)]).unwrap();
+        assert_eq!(error.reason(), ErrorCode::NotAssigned);
+    }
+
+    /// C18.
+    #[test]
+    fn nobody_commits_in_the_name_of_another_member() {
+        let member = |id: &str, epoch| Identity::Member { id: id.into(), epoch };
+        assert!(member("a", 1).is_same(&member("a", 2)));
+        assert!(!member("a", 1).is_same(&member("b", 1)));
+        assert!(!member("a", 1).is_same(&Identity::Gone));
+        assert!(!Identity::Gone.is_same(&Identity::Gone));
+        assert!(Identity::Nobody.is_same(&Identity::Nobody));
+    }
+}

@@ -1,0 +1,239 @@
+//! Where to begin: what is committed, or what the policy says (C7). Runs beside the reading.
+
+use super::assigned::{OffsetAndMetadata, Offsets, Place};
+use super::config::AutoOffsetReset;
+use super::coordinator::Coordinator;
+use crate::admin::groups::groups;
+use crate::client::Inner;
+use crate::error::ClientError;
+use crate::offsets::OffsetSpec;
+use crate::topic_partition::TopicPartition;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::time::Instant;
+use troupe_proto::ids::{LeaderEpoch, Offset, PartitionId, TopicId};
+use troupe_proto::log::v1 as wire;
+
+/// What was asked about a partition, and what came out.
+pub(super) struct Resolved {
+    pub at: TopicPartition,
+    pub asked: Place,
+    pub outcome: Result<Found, ClientError>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    pub topic_id: TopicId,
+    /// None: nothing is committed, and the policy is none.
+    pub offset: Option<Offset>,
+    pub committed: Option<OffsetAndMetadata>,
+}
+
+/// What it takes to look.
+#[derive(Clone)]
+pub(super) struct Resolver {
+    pub client: Arc<Inner>,
+    /// None: without a group nothing is committed.
+    pub coordinator: Option<Arc<Coordinator>>,
+    pub policy: AutoOffsetReset,
+    pub patience: Duration,
+}
+
+impl Resolver {
+    /// Finds the places of these partitions, each for itself.
+    pub(super) async fn resolve(
+        self,
+        asked: Vec<(TopicPartition, Place, Option<TopicId>)>,
+    ) -> Vec<Resolved> {
+        let deadline = Instant::now() + self.patience;
+        let at_committed = asked.iter().filter(|(_, place, _)| *place == Place::Committed);
+        let names: Vec<_> = at_committed.map(|(at, ..)| at.clone()).collect();
+        let committed = self.committed(&names, deadline).await;
+        let mut open: BTreeMap<(Arc<str>, Spec), Vec<usize>> = BTreeMap::new();
+        let mut resolved = Vec::with_capacity(asked.len());
+        for (at, place, topic_id) in asked {
+            let outcome = match self.topic_id(&at, topic_id).await {
+                Ok(topic_id) => self.known(&at, place, topic_id, &committed),
+                Err(error) => Err(error),
+            };
+            if matches!(&outcome, Ok(found) if found.offset.is_none())
+                && let Some(spec) = Spec::of(place, self.policy)
+            {
+                open.entry((at.topic.clone(), spec)).or_default().push(resolved.len());
+            }
+            resolved.push(Resolved { at, asked: place, outcome });
+        }
+        for ((topic, spec), places) in open {
+            let partitions: Vec<_> =
+                places.iter().map(|&place| resolved[place].at.partition).collect();
+            let listed = self.list(&topic, spec, &partitions).await;
+            for (number, place) in places.into_iter().enumerate() {
+                match (&listed, &mut resolved[place].outcome) {
+                    (Ok(offsets), Ok(found)) => found.offset = offsets.get(number).copied(),
+                    (Err(error), outcome) => *outcome = Err(error.clone()),
+                    (Ok(_), Err(_)) => {}
+                }
+            }
+        }
+        resolved
+    }
+
+    /// What the group has committed for these partitions; asked until the deadline.
+    pub(super) async fn committed(
+        &self,
+        partitions: &[TopicPartition],
+        deadline: Instant,
+    ) -> Result<Offsets, ClientError> {
+        let Some(coordinator) = self.coordinator.as_ref().filter(|_| !partitions.is_empty()) else {
+            return Ok(Offsets::new());
+        };
+        let mut topics: BTreeMap<&Arc<str>, Vec<i32>> = BTreeMap::new();
+        for at in partitions {
+            topics.entry(&at.topic).or_default().push(at.partition.0 as i32);
+        }
+        let partitions = topics.into_iter().map(|(topic, partitions)| wire::TopicPartitions {
+            topic: topic.to_string(),
+            partitions,
+            ..Default::default()
+        });
+        let request = wire::FetchOffsetsRequest {
+            group_id: coordinator.group_id.clone(),
+            partitions: partitions.collect(),
+            ..Default::default()
+        };
+        let answer = coordinator
+            .call(deadline, |channel| {
+                let request = request.clone();
+                async move { groups(channel).fetch_offsets(request).await }
+            })
+            .await?;
+        Ok(answer.offsets.into_iter().filter_map(read).collect())
+    }
+
+    fn known(
+        &self,
+        at: &TopicPartition,
+        place: Place,
+        topic_id: TopicId,
+        committed: &Result<Offsets, ClientError>,
+    ) -> Result<Found, ClientError> {
+        let mut found = Found { topic_id, offset: place.offset(), committed: None };
+        if place == Place::Committed {
+            let committed = committed.as_ref().map_err(Clone::clone)?.get(at).cloned();
+            found.offset = committed.as_ref().map(|committed| committed.offset);
+            found.committed = committed;
+        }
+        Ok(found)
+    }
+
+    /// The topic has to be known here, whoever named its id.
+    async fn topic_id(
+        &self,
+        at: &TopicPartition,
+        given: Option<TopicId>,
+    ) -> Result<TopicId, ClientError> {
+        let known = self.client.metadata.topic_of_any_age(&at.topic);
+        let fits = |topic: &crate::metadata::TopicMetadata| {
+            given.is_none_or(|given| given == topic.topic_id)
+                && topic.partitions.len() > at.partition.0 as usize
+        };
+        let topic = match known.filter(|topic| fits(topic)) {
+            Some(topic) => topic,
+            None => self.client.find_topic(&at.topic).await?,
+        };
+        if topic.partitions.len() <= at.partition.0 as usize {
+            return Err(ClientError::UnknownPartition {
+                topic: at.topic.to_string(),
+                partition: at.partition,
+                count: topic.partitions.len() as u32,
+                waited: Duration::ZERO,
+            });
+        }
+        Ok(given.unwrap_or(topic.topic_id))
+    }
+
+    async fn list(
+        &self,
+        topic: &str,
+        spec: Spec,
+        partitions: &[PartitionId],
+    ) -> Result<Vec<Offset>, ClientError> {
+        let list = async |spec| {
+            let queries: Vec<_> = partitions.iter().map(|&partition| (partition, spec)).collect();
+            self.client.list_offsets(topic, &queries).await
+        };
+        let listed = match spec {
+            Spec::Beginning => list(OffsetSpec::Earliest).await?,
+            Spec::End => list(OffsetSpec::Latest).await?,
+            Spec::Since(duration) => list(OffsetSpec::Timestamp(ago(duration))).await?,
+        };
+        if listed.iter().all(|listed| listed.offset.is_some()) {
+            return Ok(listed.into_iter().filter_map(|listed| listed.offset).collect());
+        }
+        // No record is that young.
+        let ends = list(OffsetSpec::Latest).await?;
+        let offsets = listed.iter().zip(ends).map(|(listed, end)| listed.offset.or(end.offset));
+        Ok(offsets.map(|offset| offset.unwrap_or(Offset::ZERO)).collect())
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Spec {
+    Beginning,
+    End,
+    Since(Duration),
+}
+
+impl Spec {
+    /// None: nothing says where.
+    fn of(place: Place, policy: AutoOffsetReset) -> Option<Spec> {
+        match place {
+            Place::Beginning => Some(Self::Beginning),
+            Place::End => Some(Self::End),
+            Place::At(_) => None,
+            Place::Committed | Place::Reset => match policy {
+                AutoOffsetReset::Latest => Some(Self::End),
+                AutoOffsetReset::Earliest => Some(Self::Beginning),
+                AutoOffsetReset::ByDuration(duration) => Some(Self::Since(duration)),
+                AutoOffsetReset::None => None,
+            },
+        }
+    }
+}
+
+/// Milliseconds since 1970 then.
+fn ago(duration: Duration) -> i64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    now.saturating_sub(duration).as_millis().try_into().unwrap_or(i64::MAX)
+}
+
+fn read(committed: wire::CommittedOffset) -> Option<(TopicPartition, OffsetAndMetadata)> {
+    let (at, offset) = (committed.partition?, committed.offset?);
+    let at = TopicPartition::new(at.topic, u32::try_from(at.partition).ok()?);
+    let metadata = OffsetAndMetadata {
+        offset: Offset::from_wire(offset.offset)?,
+        leader_epoch: offset.leader_epoch.map(LeaderEpoch),
+        metadata: offset.metadata,
+    };
+    Some((at, metadata))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// C7.
+    #[test]
+    fn the_policy_says_where_only_if_nobody_else_does() {
+        use AutoOffsetReset::{ByDuration, Earliest, Latest, None as Never};
+        let hour = Duration::from_secs(3600);
+        assert_eq!(Spec::of(Place::Committed, Latest), Some(Spec::End));
+        assert_eq!(Spec::of(Place::Reset, Earliest), Some(Spec::Beginning));
+        assert_eq!(Spec::of(Place::Committed, ByDuration(hour)), Some(Spec::Since(hour)));
+        assert_eq!(Spec::of(Place::Committed, Never), None);
+        assert_eq!(Spec::of(Place::End, Earliest), Some(Spec::End));
+        assert_eq!(Spec::of(Place::Beginning, Never), Some(Spec::Beginning));
+        assert_eq!(Spec::of(Place::At(Offset(3)), Earliest), None);
+    }
+}
