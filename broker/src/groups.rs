@@ -1,18 +1,28 @@
 //! Consumer groups: how everything on a node asks a group's coordinator.
 
+mod actor;
 mod admin;
 mod coordinators;
 mod create;
+mod follow;
 mod handle;
+mod lead;
 mod listing;
+mod loading;
+mod member;
 mod membership;
+mod message;
 mod offsets;
+mod outbox;
+mod requests;
 mod reset;
 mod route;
 mod settings;
 
 pub use admin::{delete, delete_offsets, describe, find_coordinator};
-pub use coordinators::Coordinators;
+pub use coordinators::{Coordinators, OFFSETS_TOPIC};
+pub use follow::follow;
+pub use handle::{CoordinatorHandle, State};
 pub use listing::{here as list_here, list};
 #[allow(unused_imports, reason = "subscriptions ask by them")]
 pub use membership::run_member;
@@ -24,5 +34,3 @@ pub use reset::reset;
 pub use route::Call;
 #[allow(unused_imports, reason = "subscriptions ask by it")]
 pub use route::is_elsewhere_for_now;
-#[allow(unused_imports, reason = "coordinators take them")]
-pub use settings::settings;

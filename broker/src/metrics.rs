@@ -44,6 +44,16 @@ pub struct NodeMetrics {
     pub replication_lag: Gauge,
     pub active_controller: Gauge,
     pub fenced_brokers: Gauge,
+    /// Consumer groups that this node coordinates.
+    pub groups: Gauge,
+    /// Of those groups.
+    pub group_members: Gauge,
+    /// Assignments that members were told.
+    pub group_rebalances: Counter,
+    /// Offsets of one partition each.
+    pub offset_commits: Counter,
+    /// From a leadership of a partition of groups until its coordinator serves.
+    pub group_load_seconds: Histogram,
 }
 
 impl NodeMetrics {
@@ -68,6 +78,11 @@ impl NodeMetrics {
             replication_lag: gauge!("troupe_replication_lag_records", "node" => label()),
             active_controller: gauge!("troupe_active_controller", "node" => label()),
             fenced_brokers: gauge!("troupe_fenced_brokers", "node" => label()),
+            groups: gauge!("troupe_groups", "node" => label()),
+            group_members: gauge!("troupe_group_members", "node" => label()),
+            group_rebalances: counter!("troupe_group_rebalances_total", "node" => label()),
+            offset_commits: counter!("troupe_offset_commits_total", "node" => label()),
+            group_load_seconds: histogram!("troupe_group_load_seconds", "node" => label()),
             node,
         }
     }

@@ -25,7 +25,7 @@ pub use message::{
     Appended, CloseFollower, Die, FollowerReport, FoundOffset, FromLeader, IsrAnswer, LeaderSays,
     OffsetQuery, OpenFollower, PushOn, ReadAnswer,
 };
-pub use opening::wall_clock;
+pub use opening::{now, wall_clock};
 pub use responder::Responder;
 pub use supervisor::{
     PartitionSetup, RetirePartition, Revive, Shared, StartPartition, Supervisor, UpdatePartition,

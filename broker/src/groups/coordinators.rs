@@ -6,25 +6,32 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::watch;
 use troupe_machines::cluster::ClusterImage;
+use troupe_machines::group::Catalog;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{NodeId, PartitionId};
 
 /// The topic that groups are remembered in.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
+pub(super) type Led = BTreeMap<PartitionId, Arc<CoordinatorHandle>>;
+
 /// Which coordinators there are. Written by the task that follows the cluster's image, read by every request
 /// without a lock.
 pub struct Coordinators {
     node_id: NodeId,
     image: watch::Receiver<Arc<ClusterImage>>,
-    led: ArcSwap<BTreeMap<PartitionId, Arc<CoordinatorHandle>>>,
+    led: ArcSwap<Led>,
     changes: watch::Sender<u64>,
+    /// The topics of the cluster, as all coordinators see them.
+    catalog: watch::Sender<Arc<Catalog>>,
 }
 
 impl Coordinators {
     /// None yet.
     pub fn new(node_id: NodeId, image: watch::Receiver<Arc<ClusterImage>>) -> Self {
-        Self { node_id, image, led: ArcSwap::default(), changes: watch::Sender::new(0) }
+        let catalog = watch::Sender::new(Arc::new(Catalog::default()));
+        let changes = watch::Sender::new(0);
+        Self { node_id, image, led: ArcSwap::default(), changes, catalog }
     }
 
     /// The coordinator of a partition of `__consumer_offsets`, if it serves here and now.
@@ -53,6 +60,11 @@ impl Coordinators {
         Err(Error::new(code, message))
     }
 
+    /// Those of this node, in whatever state, by partition.
+    pub fn led(&self) -> Vec<Arc<CoordinatorHandle>> {
+        self.led.load().values().cloned().collect()
+    }
+
     /// Those that serve here and now, by partition.
     pub fn all(&self) -> Vec<Arc<CoordinatorHandle>> {
         let led = self.led.load();
@@ -62,5 +74,26 @@ impl Coordinators {
     /// Ticks when a coordinator starts, has loaded its log, or goes.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    pub(super) fn replace(&self, led: Led) {
+        self.led.store(Arc::new(led));
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    pub(super) fn ticker(&self) -> watch::Sender<u64> {
+        self.changes.clone()
+    }
+
+    pub(super) fn catalog(&self) -> watch::Receiver<Arc<Catalog>> {
+        self.catalog.subscribe()
+    }
+
+    pub(super) fn catalog_now(&self) -> Arc<Catalog> {
+        Arc::clone(&self.catalog.borrow())
+    }
+
+    pub(super) fn set_catalog(&self, catalog: Arc<Catalog>) {
+        self.catalog.send_replace(catalog);
     }
 }

@@ -10,7 +10,7 @@ use super::sockets::Sockets;
 use super::{Addresses, Ending, Progress, StartError, twin};
 use crate::context::{Context, ProducerIds};
 use crate::control::{Control, Identity};
-use crate::groups::Coordinators;
+use crate::groups::{self, Coordinators};
 use crate::metrics::NodeMetrics;
 use crate::partition::{ActorState, Flusher, Shared, Supervisor};
 use crate::pulse::Pulse;
@@ -243,6 +243,8 @@ impl Parts {
             session.ready_when_recovered(&context);
         }
         actix_rt::spawn(reconciler.run(images));
+        let shards = self.shards.iter().map(Arbiter::handle).collect();
+        actix_rt::spawn(groups::follow(context, shards));
         Ok(())
     }
 

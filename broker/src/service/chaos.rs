@@ -2,6 +2,7 @@
 
 use super::Page;
 use crate::context::Context;
+use crate::groups::{self, CoordinatorHandle, OFFSETS_TOPIC};
 use crate::partition::{ActorState, Die, Fault, PartitionHandle, Revive};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,6 +24,7 @@ const STREAM_INTERVAL: Duration = Duration::from_millis(5);
 enum Named {
     Controller,
     Partition(Arc<PartitionHandle>),
+    Coordinator(Arc<CoordinatorHandle>),
     /// What a shard follows of a node.
     Replication {
         shard: usize,
@@ -46,6 +48,28 @@ impl Chaos {
     fn address(&self, handle: &PartitionHandle) -> String {
         let (shard, topic, partition) = (handle.shard, handle.topic(), handle.key().partition);
         format!("{}/shard/{shard}/partition/{topic}/{partition}", self.root())
+    }
+
+    fn coordinator_address(&self, handle: &CoordinatorHandle) -> String {
+        let (shard, partition) = (handle.shard(), handle.partition());
+        format!("{}/shard/{shard}/group-coordinator/{OFFSETS_TOPIC}/{partition}", self.root())
+    }
+
+    fn coordinator(&self, handle: &CoordinatorHandle) -> pb::Actor {
+        let (groups, members) = handle.census();
+        pb::Actor {
+            address: self.coordinator_address(handle),
+            kind: "group-coordinator".to_owned(),
+            state: match handle.state() {
+                groups::State::Serving(_) => pb::ActorState::Running,
+                groups::State::Loading => pb::ActorState::Restarting,
+                groups::State::Unavailable(_) | groups::State::Gone => pb::ActorState::Offline,
+            }
+            .into(),
+            mailbox_depth: handle.mailbox_depth(),
+            restarts: i32::try_from(handle.restarts()).unwrap_or(i32::MAX),
+            detail: format!("{groups} groups, {members} members"),
+        }
     }
 
     fn restarts(&self) -> u32 {
@@ -100,6 +124,8 @@ impl Chaos {
                 detail: format!("high watermark {}", handle.board.high_watermark()),
             }
         }));
+        let coordinators = self.context.groups.led();
+        actors.extend(coordinators.iter().map(|handle| self.coordinator(handle)));
         for (shard, replicator) in self.context.replicators.iter().enumerate() {
             actors.extend(replicator.streams().into_iter().map(|stream| {
                 let address = format!("{root}/shard/{shard}/replication/{}", stream.leader);
@@ -123,6 +149,12 @@ impl Chaos {
             self.partitions().into_iter().find(|handle| self.address(handle) == address)
         {
             return Ok(Named::Partition(handle));
+        }
+        let mut coordinators = self.context.groups.led().into_iter();
+        if let Some(handle) =
+            coordinators.find(|handle| self.coordinator_address(handle) == address)
+        {
+            return Ok(Named::Coordinator(handle));
         }
         self.replication(address).ok_or_else(|| {
             let message = format!(
@@ -251,6 +283,9 @@ impl ChaosService for Chaos {
         let restarts = match self.find(&request.address)? {
             Named::Controller => self.kill_controller(mode).await?,
             Named::Partition(handle) => self.kill_partition(&handle, mode).await?,
+            Named::Coordinator(handle) => {
+                handle.kill(mode == pb::KillMode::Panic, RECOVERY_PATIENCE).await?
+            }
             Named::Replication { shard, leader } => self.kill_replication(shard, leader).await?,
         };
         Ok(Response::new(pb::KillActorResponse {
@@ -265,8 +300,7 @@ impl ChaosService for Chaos {
     ) -> Result<Response<pb::InjectFaultResponse>, Status> {
         let request = request.into_inner();
         let Named::Partition(handle) = self.find(&request.address)? else {
-            let message =
-                "partitions alone suffer faults; the controller and streams can be killed";
+            let message = "partitions alone suffer faults; the controller, coordinators and streams can be killed";
             return Err(Error::new(ErrorCode::InvalidRequest, message).into());
         };
         let (fault, duration) = fault(&request)?;

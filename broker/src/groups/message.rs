@@ -1,0 +1,99 @@
+//! What a coordinator's actor is asked and told.
+
+use super::member::MemberSink;
+use actix::Message;
+use tokio::sync::oneshot;
+use troupe_machines::group::SessionId;
+use troupe_proto::error::Error;
+use troupe_proto::log::v1 as pb;
+
+/// Messages that may wait for one coordinator.
+pub const MAILBOX_CAPACITY: usize = 16 << 10;
+
+/// Where an answer goes.
+pub type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// Somebody wants to be a member. Answered through the sink.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Join {
+    pub session: SessionId,
+    /// What it is called if it has no id yet.
+    pub new_member_id: String,
+    pub host: String,
+    pub start: pb::MemberStart,
+    pub sink: MemberSink,
+}
+
+/// What a member says after its start.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Say {
+    pub session: SessionId,
+    pub request: pb::RunMemberRequest,
+}
+
+/// A member's stream is over.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Disconnected(pub SessionId);
+
+/// Commit offsets. Answered when they are on every in-sync replica.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Commit {
+    pub request: pb::CommitOffsetsRequest,
+    pub reply: Reply<pb::CommitOffsetsResponse>,
+}
+
+/// Tell what is committed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Fetch {
+    pub request: pb::FetchOffsetsRequest,
+    pub reply: Reply<pb::FetchOffsetsResponse>,
+}
+
+/// Tell which groups there are.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct List {
+    pub reply: Reply<Vec<pb::GroupListing>>,
+}
+
+/// Tell all about a group.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Describe {
+    pub group: String,
+    pub reply: Reply<pb::DescribeGroupResponse>,
+}
+
+/// Delete a group.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Delete {
+    pub group: String,
+    pub reply: Reply<()>,
+}
+
+/// Delete committed offsets.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct DeleteOffsets {
+    pub request: pb::DeleteGroupOffsetsRequest,
+    pub reply: Reply<pb::DeleteGroupOffsetsResponse>,
+}
+
+/// This node does not lead the partition in that epoch any more.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Resign;
+
+/// Die without a goodbye.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub enum Die {
+    Stop,
+    Panic,
+}
