@@ -25,11 +25,24 @@ pub use metadata::Metadata;
 pub use partitions::{is_under_min_isr, is_under_replicated};
 pub use topics::{Topics, create as create_topic};
 
+use troupe_machines::cluster::INTERNAL_TOPICS;
 use troupe_proto::error::{Error, ErrorCode};
 
 /// What long streams are ended with when the node stops.
 fn shutting_down() -> Error {
     Error::new(ErrorCode::ShuttingDown, "the node is stopping; connect to another or try again")
+}
+
+/// What clients may not write to: the node alone keeps its topics.
+///
+/// # Errors
+/// `INVALID_TOPIC`.
+fn check_writable(topic: &str) -> Result<(), Error> {
+    if !INTERNAL_TOPICS.contains(&topic) {
+        return Ok(());
+    }
+    let message = format!("topic `{topic}` is internal: it can be read, and only brokers write to it");
+    Err(Error::new(ErrorCode::InvalidTopic, message).with("topic", topic))
 }
 
 /// Page size and token of a listing.

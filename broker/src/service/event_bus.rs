@@ -3,7 +3,7 @@
 
 use super::produce::parse_acks;
 use super::publish::{self, Publisher, Submitted, answered};
-use super::{shutting_down, tail, topics};
+use super::{check_writable, shutting_down, tail, topics};
 use crate::context::Context;
 use crate::forward::{deadline_of, hears};
 use crate::registry::TopicEntry;
@@ -38,6 +38,7 @@ impl EventBus {
 
 /// The topic of that name, created if that is allowed.
 async fn find_topic(context: &Context, name: &str) -> Result<Arc<TopicEntry>, Error> {
+    check_writable(name)?;
     let unknown = match known_topic(context, name).await {
         Err(unknown) if context.config.auto_create_topics && !name.is_empty() => unknown,
         found => return found,

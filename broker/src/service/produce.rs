@@ -1,6 +1,6 @@
 //! Produce and ProduceStream: find the batch in the request, check it, hand it to its partition.
 
-use super::shutting_down;
+use super::{check_writable, shutting_down};
 use crate::context::Context;
 use crate::grpc::{Field, Outgoing, Requests, ResponseBody, encode, fields};
 use crate::partition::{AppendRequest, Appended, CROWD_PATIENCE, PartitionHandle, Responder};
@@ -85,6 +85,7 @@ fn checked(
     if context.shutdown.is_cancelled() {
         return Err(shutting_down());
     }
+    check_writable(partition.map_or("", |named| &named.topic))?;
     let handle = context.partition(partition)?;
     let acks = parse_acks(acks)?;
     let invalid =
