@@ -1,0 +1,186 @@
+//! C16, C18, G19, G28, G29.
+
+use super::*;
+
+/// Outsiders commit only for groups without members (G29).
+#[test]
+fn commits_without_a_member_id_need_an_empty_group() {
+    let mut coordinator = Coordinator::new(&[("t", 1, 2)]);
+    assert_eq!(coordinator.commit("", 0, "t", 0, 5), None);
+    assert_eq!(coordinator.groups.list()[0].state(), pb::GroupState::Empty);
+    assert_eq!(coordinator.groups.list()[0].assignor, "");
+    let a = coordinator.settle("a", start());
+    assert_eq!(coordinator.commit("", 0, "t", 0, 6), Some(ErrorCode::GroupNotEmpty));
+    coordinator.leave(a);
+    assert_eq!(coordinator.commit("", 0, "t", 1, 7), None);
+    assert_eq!(coordinator.committed(), ["t0@5", "t1@7"]);
+    coordinator.fail_over();
+    assert_eq!(coordinator.committed(), ["t0@5", "t1@7"]);
+}
+
+/// C16.
+#[test]
+fn commits_are_checked() {
+    let mut coordinator = Coordinator::new(&[("t", 1, 2)]);
+    assert_eq!(coordinator.commit("", 0, "t", 0, -1), Some(ErrorCode::InvalidRequest));
+    assert_eq!(coordinator.commit("", 0, "u", 0, 0), Some(ErrorCode::UnknownTopic));
+    assert_eq!(coordinator.commit("", 0, "t", 2, 0), Some(ErrorCode::UnknownPartition));
+    assert_eq!(coordinator.commit("", 0, "t", -1, 0), Some(ErrorCode::UnknownPartition));
+    assert!(coordinator.log.is_empty());
+    let partition = |topic_id| pb::TopicPartition { topic: "t".to_owned(), partition: 0, topic_id };
+    let commit = |metadata: usize, topic_id| pb::PartitionCommit {
+        partition: Some(partition(topic_id)),
+        offset: Some(pb::OffsetAndMetadata {
+            offset: 3,
+            leader_epoch: Some(4),
+            metadata: "x".repeat(metadata),
+        }),
+    };
+    let request = pb::CommitOffsetsRequest {
+        group_id: "g".to_owned(),
+        commits: vec![
+            commit(4097, id(1).to_wire()),
+            commit(4096, id(1).to_wire()),
+            commit(0, id(2).to_wire()),
+            pb::PartitionCommit::default(),
+        ],
+        ..pb::CommitOffsetsRequest::default()
+    };
+    let decision = coordinator.groups.commit(coordinator.now, request);
+    let (answer, _) = coordinator.run(decision);
+    let reasons: Vec<_> = answer
+        .results
+        .iter()
+        .map(|result| result.error.as_ref().map(ErrorDetail::reason))
+        .collect();
+    let expected = [
+        Some(ErrorCode::OffsetMetadataTooLarge),
+        None,
+        Some(ErrorCode::UnknownTopic),
+        Some(ErrorCode::InvalidRequest),
+    ];
+    assert_eq!(reasons, expected);
+    let request =
+        pb::FetchOffsetsRequest { group_id: "g".to_owned(), ..pb::FetchOffsetsRequest::default() };
+    let found = &coordinator.groups.fetch_offsets(&request).unwrap().offsets[0];
+    let offset = found.offset.as_ref().unwrap();
+    assert_eq!((offset.offset, offset.leader_epoch, offset.metadata.len()), (3, Some(4), 4096));
+    assert_eq!(found.commit_timestamp_ms, coordinator.now.as_timestamp());
+}
+
+/// C18, G19: epochs from the one in which the member got the partition up to its own.
+#[test]
+fn members_commit_what_they_hold() {
+    let mut coordinator = Coordinator::new(&[("t", 1, 2)]);
+    let a = coordinator.settle("a", start());
+    assert_eq!(coordinator.commit("a", 1, "t", 1, 10), None);
+    assert_eq!(coordinator.commit("a", 2, "t", 1, 11), Some(ErrorCode::StaleMemberEpoch));
+    assert_eq!(coordinator.commit("a", 0, "t", 1, 11), Some(ErrorCode::StaleMemberEpoch));
+    assert_eq!(coordinator.commit("b", 1, "t", 1, 11), Some(ErrorCode::UnknownMember));
+    let (b, _) = coordinator.join("b");
+    coordinator.apply(b);
+    // a gives up t1: until it has said so, it is its own to commit.
+    assert_eq!(coordinator.commit("a", 1, "t", 1, 20), None);
+    assert_eq!(coordinator.commit("b", 2, "t", 1, 5), Some(ErrorCode::NotAssigned));
+    coordinator.apply(a);
+    assert_eq!(coordinator.commit("a", 1, "t", 1, 21), Some(ErrorCode::NotAssigned));
+    assert_eq!(coordinator.commit("b", 2, "t", 1, 22), None);
+    assert_eq!(coordinator.commit("b", 1, "t", 1, 23), Some(ErrorCode::StaleMemberEpoch));
+    // A newer epoch does not take away what an older one gave (KIP-1251).
+    assert_eq!(coordinator.member("a").member_epoch, 2);
+    assert_eq!(coordinator.commit("a", 1, "t", 0, 24), None);
+    assert_eq!(coordinator.commit("a", 2, "t", 0, 25), None);
+    assert_eq!(coordinator.committed(), ["t0@25", "t1@22"]);
+}
+
+/// What the planted bugs do: a commit goes back, a record is skipped.
+#[test]
+fn planted_bugs_move_offsets() {
+    let mut coordinator = Coordinator::new(&[("t", 1, 2)]);
+    let a = coordinator.settle("a", start());
+    coordinator.settle("b", start());
+    coordinator.leave(a);
+    coordinator.groups.plant(Bug::CommitByStaleMember);
+    assert_eq!(coordinator.commit("a", 1, "t", 0, 3), None);
+    assert_eq!(coordinator.committed(), ["t0@3"]);
+
+    let mut coordinator = Coordinator::new(&[("t", 1, 2)]);
+    coordinator.settle("a", start());
+    coordinator.join("b");
+    coordinator.groups.plant(Bug::SkipAtHandOver);
+    assert_eq!(coordinator.commit("a", 1, "t", 0, 3), None);
+    assert_eq!(coordinator.commit("a", 1, "t", 1, 3), None);
+    assert_eq!(coordinator.committed(), ["t0@3", "t1@4"]);
+}
+
+/// G19.
+#[test]
+fn members_fetch_in_their_epoch() {
+    let mut coordinator = Coordinator::new(&[("t", 1, 2)]);
+    coordinator.settle("a", start());
+    coordinator.commit("a", 1, "t", 1, 10);
+    let ask = |member: &str, member_epoch, partitions: &[i32]| pb::FetchOffsetsRequest {
+        group_id: "g".to_owned(),
+        member_id: member.to_owned(),
+        member_epoch,
+        partitions: vec![pb::TopicPartitions {
+            topic: "t".to_owned(),
+            partitions: partitions.to_vec(),
+            ..pb::TopicPartitions::default()
+        }],
+    };
+    let groups = &coordinator.groups;
+    assert_eq!(groups.fetch_offsets(&ask("a", 1, &[0, 1])).unwrap().offsets.len(), 1);
+    assert_eq!(groups.fetch_offsets(&ask("a", 1, &[0])).unwrap().offsets.len(), 0);
+    let refused = groups.fetch_offsets(&ask("a", 2, &[1])).unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::StaleMemberEpoch);
+    let refused = groups.fetch_offsets(&ask("b", 2, &[1])).unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::UnknownMember);
+    let unknown = pb::FetchOffsetsRequest { group_id: "h".to_owned(), ..ask("", 0, &[1]) };
+    assert_eq!(groups.fetch_offsets(&unknown), Ok(pb::FetchOffsetsResponse::default()));
+}
+
+/// G28.
+#[test]
+fn groups_are_deleted_when_they_are_empty() {
+    let mut coordinator = Coordinator::new(&[("t", 1, 2)]);
+    let refused = coordinator.groups.delete_group(coordinator.now, "g").unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::GroupNotFound);
+    let a = coordinator.settle("a", start());
+    coordinator.commit("a", 1, "t", 0, 1);
+    let refused = coordinator.groups.delete_group(coordinator.now, "g").unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::GroupNotEmpty);
+    coordinator.leave(a);
+    let decision = coordinator.groups.delete_group(coordinator.now, "g").unwrap();
+    coordinator.run(decision);
+    assert_eq!(coordinator.groups.list(), []);
+    assert_eq!(coordinator.groups.describe("g").unwrap_err().code(), ErrorCode::GroupNotFound);
+    coordinator.fail_over();
+    assert_eq!(coordinator.groups.list(), []);
+}
+
+/// G28: offsets of a topic that a member reads stay.
+#[test]
+fn offsets_are_deleted_when_nobody_reads_the_topic() {
+    let mut coordinator = Coordinator::new(&[("t", 1, 2), ("u", 2, 1)]);
+    coordinator.commit("", 0, "t", 0, 1);
+    coordinator.commit("", 0, "u", 0, 2);
+    coordinator.settle("a", start());
+    let ask = |group: &str| {
+        let of = |topic: &str| pb::TopicPartitions {
+            topic: topic.to_owned(),
+            partitions: vec![0],
+            ..pb::TopicPartitions::default()
+        };
+        let partitions = vec![of("t"), of("u"), of("none")];
+        pb::DeleteGroupOffsetsRequest { group_id: group.to_owned(), partitions }
+    };
+    let refused = coordinator.groups.delete_offsets(coordinator.now, ask("h")).unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::GroupNotFound);
+    let decision = coordinator.groups.delete_offsets(coordinator.now, ask("g")).unwrap();
+    let (answer, _) = coordinator.run(decision);
+    let reasons: Vec<_> =
+        answer.results.iter().map(|it| it.error.as_ref().map(ErrorDetail::reason)).collect();
+    assert_eq!(reasons, [Some(ErrorCode::GroupSubscribedToTopic), None, None]);
+    assert_eq!(coordinator.committed(), ["t0@1"]);
+}
