@@ -1,0 +1,7 @@
+//! What a group's coordinator promises, whatever becomes of its actor, its log and its node; seen from outside.
+
+#![allow(clippy::unwrap_used, reason = "a fixture that cannot be set up fails its test")]
+
+mod failures;
+mod fixture;
+mod members;
