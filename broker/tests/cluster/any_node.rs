@@ -30,7 +30,7 @@ use troupe_proto::v1::{
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn record(value: &str, partition: i32) -> Record {
+pub(super) fn record(value: &str, partition: i32) -> Record {
     let value = Some(value.to_owned().into());
     Record { value, partition: Some(partition), ..Default::default() }
 }
@@ -51,7 +51,7 @@ impl Cluster {
         Ok(client.create_topic(request).await.map(drop)?)
     }
 
-    async fn publish(
+    pub(super) async fn publish(
         &self,
         through: i32,
         topic: &str,
@@ -62,7 +62,7 @@ impl Cluster {
         Ok(client.publish(request).await?.into_inner().results)
     }
 
-    async fn tail(&self, through: i32, topic: &str, until_end: bool) -> Streaming<TailResponse> {
+    pub(super) async fn tail(&self, through: i32, topic: &str, until_end: bool) -> Streaming<TailResponse> {
         let request = TailRequest {
             topic: topic.to_owned(),
             start: Some(StartPosition { at: Some(At::Earliest(true)) }),
@@ -98,12 +98,12 @@ impl Cluster {
         }
     }
 
-    async fn stop_node(&mut self, id: i32) {
+    pub(super) async fn stop_node(&mut self, id: i32) {
         let node = self.nodes.remove(&id).unwrap();
         tokio::task::spawn_blocking(|| node.stop()).await.unwrap();
     }
 
-    async fn kill_node(&mut self, id: i32) {
+    pub(super) async fn kill_node(&mut self, id: i32) {
         let node = self.nodes.remove(&id).unwrap();
         tokio::task::spawn_blocking(|| node.kill()).await.unwrap();
     }

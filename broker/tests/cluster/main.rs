@@ -4,6 +4,7 @@
 
 mod any_node;
 mod faults;
+mod groups;
 mod roles;
 
 use std::collections::BTreeMap;
@@ -60,6 +61,8 @@ impl Cluster {
                 "default.replication.factor=3".to_owned(),
                 "min.insync.replicas=2".to_owned(),
                 "chaos.enable=true".to_owned(),
+                "offsets.topic.num.partitions=5".to_owned(),
+                "group.max.size=3".to_owned(),
                 "shards=1".to_owned(),
             ];
             configs.insert(*id, NodeConfig::load(None, [], &set).unwrap());
@@ -138,7 +141,16 @@ fn batch(value: &[u8]) -> RecordBatch {
 }
 
 async fn produce(cluster: &Cluster, leader: i32, value: &[u8]) -> Result<i64, Error> {
-    let partition = TopicPartition { topic: "t".into(), ..Default::default() };
+    produce_to(cluster, leader, "t", value).await
+}
+
+async fn produce_to(
+    cluster: &Cluster,
+    leader: i32,
+    topic: &str,
+    value: &[u8],
+) -> Result<i64, Error> {
+    let partition = TopicPartition { topic: topic.to_owned(), ..Default::default() };
     let request = ProduceRequest {
         partitions: vec![PartitionProduce {
             partition: Some(partition),
