@@ -10,6 +10,7 @@ use crate::peers::{Peers, Purpose};
 use crate::pulse::Pulse;
 use crate::registry::Registry;
 use crate::replication::Replicator;
+use crate::service::Subscriptions;
 use actix::Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -44,6 +45,8 @@ pub struct Context {
     pub peers: Peers,
     /// By shard: the streams from the leaders of what is followed here.
     pub replicators: Vec<Arc<Replicator>>,
+    /// Group members that this node delivers to.
+    pub subscriptions: Subscriptions,
     /// Whether this process may promise anything.
     pub pulse: Arc<Pulse>,
     /// Cancelled when the node begins to stop.

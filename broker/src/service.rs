@@ -3,6 +3,7 @@
 
 mod chaos;
 mod cluster;
+mod delivery;
 mod event_bus;
 mod fetch;
 mod groups;
@@ -12,6 +13,7 @@ mod metadata;
 mod partitions;
 mod produce;
 mod publish;
+mod subscription;
 mod tail;
 mod topics;
 
@@ -23,6 +25,7 @@ pub use health::health;
 pub use log::LogService;
 pub use metadata::Metadata;
 pub use partitions::{is_under_min_isr, is_under_replicated};
+pub use subscription::Subscriptions;
 pub use topics::{Topics, create as create_topic};
 
 use troupe_machines::cluster::INTERNAL_TOPICS;

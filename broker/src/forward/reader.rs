@@ -1,8 +1,9 @@
-//! Reads partitions of one topic on, wherever they are led: here through handles, elsewhere by one FetchStream to
-//! each peer that leads some of them.
+//! Reads partitions on, wherever they are led: here through handles, elsewhere by one FetchStream to each peer that
+//! leads some of them.
 //!
 //! Promises: of each partition every slice from its position on, in order, across changes of leader; nothing is
-//! read ahead beyond one slice of each partition here and the credit of each peer.
+//! read ahead beyond one slice of each partition here and the credit of each peer; of a partition that was removed,
+//! or added again elsewhere, nothing comes that was under way before.
 
 use super::Backoff;
 use super::peer_stream::{FromPeer, PeerStream};
@@ -14,7 +15,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::{AbortHandle, Aborted, BoxFuture, FutureExt, abortable};
 use futures::stream::{BoxStream, FuturesUnordered, SelectAll};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -22,7 +23,8 @@ use tokio::time::{Instant, sleep_until};
 use troupe_machines::cluster::ClusterImage;
 use troupe_proto::batch::Batches;
 use troupe_proto::error::{Error, ErrorCode};
-use troupe_proto::ids::{LeaderEpoch, Offset};
+use troupe_proto::ids::{LeaderEpoch, Offset, PartitionId, PartitionKey, TopicId};
+use troupe_proto::log::v1::TopicPartition;
 use troupe_proto::wire::FetchStreamResponse;
 
 const READ_BYTES: usize = 1 << 20;
@@ -63,19 +65,28 @@ enum Place {
     There(u64, u64),
 }
 
-type FromHere = (i32, Result<Result<ReadAnswer, Error>, Aborted>);
+type FromHere = (PartitionKey, Result<Result<ReadAnswer, Error>, Aborted>);
 
-/// A reader of some partitions, by their numbers.
+/// Why reading ended.
+pub struct Failed {
+    /// What is not read any more; none: nothing is.
+    pub target: Option<Target>,
+    pub error: Error,
+}
+
+/// A reader of some partitions.
 pub struct TopicReader {
     context: Arc<Context>,
     images: watch::Receiver<Arc<ClusterImage>>,
-    positions: BTreeMap<i32, Position>,
+    positions: HashMap<PartitionKey, Position>,
     here: FuturesUnordered<BoxFuture<'static, FromHere>>,
     there: SelectAll<BoxStream<'static, FromPeer>>,
     /// By number.
     streams: HashMap<u64, PeerStream>,
     next_stream: u64,
     next_subscription: u64,
+    /// Not told yet.
+    failed: Vec<Failed>,
 }
 
 impl TopicReader {
@@ -83,30 +94,47 @@ impl TopicReader {
         Self {
             images: context.image.clone(),
             context,
-            positions: BTreeMap::new(),
+            positions: HashMap::new(),
             here: FuturesUnordered::new(),
             there: SelectAll::new(),
             streams: HashMap::new(),
             next_stream: 0,
             next_subscription: 0,
+            failed: Vec::new(),
         }
     }
 
-    /// Reads a partition from `next` on, up to `end` if there is one.
+    /// Whether nothing is left to read or to tell.
+    pub fn is_empty(&self) -> bool {
+        self.positions.is_empty() && self.failed.is_empty()
+    }
+
+    /// Reads a partition from `next` on, up to `end` if there is one; one that is read already is moved.
     pub fn add(&mut self, target: Target, next: Offset, end: Option<Offset>) {
+        self.remove(&target.key);
         if end.is_some_and(|end| next >= end) {
             return;
         }
-        let (number, place) = (target.number(), Place::Nowhere(Instant::now()));
+        let (key, place) = (target.key, Place::Nowhere(Instant::now()));
         let (led, lost, backoff) = (None, None, Backoff::new());
-        self.positions.insert(number, Position { target, next, end, place, led, lost, backoff });
+        self.positions.insert(key, Position { target, next, end, place, led, lost, backoff });
+    }
+
+    /// Reads a partition no more.
+    pub fn remove(&mut self, key: &PartitionKey) {
+        self.leave(*key, Instant::now());
+        self.positions.remove(key);
+        self.close_unused();
     }
 
     /// The next slice of any partition; none when all have been read to their ends.
     ///
     /// # Errors
-    /// What a leader refused, or why no leader has been found for [`PATIENCE`]. Reading is over then.
-    pub async fn next(&mut self) -> Result<Option<Slice>, Error> {
+    /// What a leader refused, or why no leader has been found for [`PATIENCE`]: that partition is not read any more.
+    pub async fn next(&mut self) -> Result<Option<Slice>, Failed> {
+        if let Some(failed) = self.failed.pop() {
+            return Err(failed);
+        }
         loop {
             let retry = self.find_places()?;
             if self.positions.is_empty() {
@@ -119,11 +147,14 @@ impl TopicReader {
                 }
             };
             let slice = tokio::select! {
-                Some((number, Ok(read))) = self.here.next() => self.on_read(number, read)?,
+                Some((key, read)) = self.here.next() => match read {
+                    Ok(read) => self.on_read(key, read)?,
+                    Err(Aborted) => None,
+                },
                 Some((stream, response)) = self.there.next() => self.on_response(stream, response)?,
                 changed = self.images.changed() => {
                     if changed.is_err() {
-                        return Err(super::shutting_down());
+                        return Err(Failed { target: None, error: super::shutting_down() });
                     }
                     self.follow_leaders();
                     None
@@ -137,29 +168,29 @@ impl TopicReader {
     }
 
     /// Has every partition read from its leader; returns when to look again for those that have none.
-    fn find_places(&mut self) -> Result<Option<Instant>, Error> {
+    fn find_places(&mut self) -> Result<Option<Instant>, Failed> {
         let now = Instant::now();
         let lost = |position: &Position| matches!(position.place, Place::Nowhere(_));
-        let numbers: Vec<i32> = self
+        let keys: Vec<PartitionKey> = self
             .positions
             .iter()
             .filter(|(_, position)| lost(position))
-            .map(|(number, _)| *number)
+            .map(|(key, _)| *key)
             .collect();
         let mut retry: Option<Instant> = None;
-        for number in numbers {
-            let Some(position) = self.positions.get_mut(&number) else { continue };
+        for key in keys {
+            let Some(position) = self.positions.get_mut(&key) else { continue };
             let led = position.target.led(&self.images.borrow());
             let due =
                 led != position.led || matches!(position.place, Place::Nowhere(at) if at <= now);
             position.led = led;
             match position.target.way(&self.context) {
-                Ok(Way::Here(handle)) if due => self.read_here(number, handle),
-                Ok(Way::There(leader)) if due => self.read_there(number, &leader)?,
+                Ok(Way::Here(handle)) if due => self.read_here(key, handle),
+                Ok(Way::There(leader)) if due => self.read_there(key, &leader)?,
                 Ok(_) => {}
-                Err(error) => self.displace(number, error)?,
+                Err(error) => self.displace(key, error)?,
             }
-            let place = self.positions.get(&number).map(|position| &position.place);
+            let place = self.positions.get(&key).map(|position| &position.place);
             if let Some(Place::Nowhere(at)) = place {
                 retry = Some(retry.map_or(*at, |retry| retry.min(*at)));
             }
@@ -170,20 +201,20 @@ impl TopicReader {
     /// Partitions that somebody else leads now are read there.
     fn follow_leaders(&mut self) {
         let image = self.images.borrow_and_update().clone();
-        let moved: Vec<i32> = self
+        let moved: Vec<PartitionKey> = self
             .positions
             .iter()
             .filter(|(_, position)| position.target.led(&image) != position.led)
-            .map(|(number, _)| *number)
+            .map(|(key, _)| *key)
             .collect();
-        for number in moved {
-            self.leave(number, Instant::now());
+        for key in moved {
+            self.leave(key, Instant::now());
         }
     }
 
     /// Reads no more where the partition was read, and somewhere else not before `again`.
-    fn leave(&mut self, number: i32, again: Instant) {
-        let Some(position) = self.positions.get_mut(&number) else { return };
+    fn leave(&mut self, key: PartitionKey, again: Instant) {
+        let Some(position) = self.positions.get_mut(&key) else { return };
         match std::mem::replace(&mut position.place, Place::Nowhere(again)) {
             Place::Here(reading) => reading.abort(),
             Place::There(stream, _) => {
@@ -204,55 +235,67 @@ impl TopicReader {
     }
 
     /// A partition could not be read where it was: it is looked for again, if that may help.
-    fn displace(&mut self, number: i32, error: Error) -> Result<(), Error> {
-        let Some(position) = self.positions.get_mut(&number) else { return Ok(()) };
+    fn displace(&mut self, key: PartitionKey, error: Error) -> Result<(), Failed> {
+        let Some(position) = self.positions.get_mut(&key) else { return Ok(()) };
         if !position.target.is_readable_elsewhere(&self.context, &error) {
-            return Err(error);
+            return Err(self.fail(key, error));
         }
         let now = Instant::now();
         let (since, _) = position.lost.get_or_insert_with(|| (now, error.clone()));
         if now.duration_since(*since) >= PATIENCE {
-            return Err(self.context.redirect(error, &position.target.key));
+            let error = self.context.redirect(error, &key);
+            return Err(self.fail(key, error));
         }
         let again = match position.place {
             Place::Nowhere(at) if at > now => at,
             _ => now + position.backoff.next(),
         };
-        self.leave(number, again);
+        self.leave(key, again);
         Ok(())
     }
 
-    fn read_here(&mut self, number: i32, handle: Arc<PartitionHandle>) {
-        let Some(position) = self.positions.get_mut(&number) else { return };
+    /// Gives a partition up.
+    fn fail(&mut self, key: PartitionKey, error: Error) -> Failed {
+        let target = self.positions.get(&key).map(|position| position.target.clone());
+        self.remove(&key);
+        Failed { target, error }
+    }
+
+    fn read_here(&mut self, key: PartitionKey, handle: Arc<PartitionHandle>) {
+        let Some(position) = self.positions.get_mut(&key) else { return };
         let answered = position.lost.is_none() && matches!(position.place, Place::Here(_));
         let (next, epoch) = (position.next, position.led.map(|led| led.1));
         let (reading, abort) = abortable(read(handle, next, epoch, answered));
         position.place = Place::Here(abort);
-        self.here.push(reading.map(move |read| (number, read)).boxed());
+        self.here.push(reading.map(move |read| (key, read)).boxed());
     }
 
     fn on_read(
         &mut self,
-        number: i32,
+        key: PartitionKey,
         read: Result<ReadAnswer, Error>,
-    ) -> Result<Option<Slice>, Error> {
+    ) -> Result<Option<Slice>, Failed> {
         let read = match read {
             Ok(read) => read,
-            Err(error) => return self.displace(number, error).map(|()| None),
+            Err(error) => return self.displace(key, error).map(|()| None),
         };
-        let slice = self.take(number, read.bytes, read.next, read.high_watermark);
+        let slice = self.take(key, read.bytes, read.next, read.high_watermark);
         // On from there, if that is not the end.
-        if let Some(position) = self.positions.get(&number) {
+        if let Some(position) = self.positions.get(&key) {
             match position.target.way(&self.context) {
-                Ok(Way::Here(handle)) => self.read_here(number, handle),
-                Ok(Way::There(_)) => self.leave(number, Instant::now()),
-                Err(error) => self.displace(number, error)?,
+                Ok(Way::Here(handle)) => self.read_here(key, handle),
+                Ok(Way::There(_)) => self.leave(key, Instant::now()),
+                Err(error) => {
+                    if let Err(failed) = self.displace(key, error) {
+                        self.failed.push(failed);
+                    }
+                }
             }
         }
         Ok(slice)
     }
 
-    fn read_there(&mut self, number: i32, leader: &LeaderAt) -> Result<(), Error> {
+    fn read_there(&mut self, key: PartitionKey, leader: &LeaderAt) -> Result<(), Failed> {
         let open = self.streams.iter().find(|(_, stream)| stream.endpoint == leader.endpoint);
         let stream = match open {
             Some((stream, _)) => *stream,
@@ -260,7 +303,7 @@ impl TopicReader {
                 self.next_stream += 1;
                 let (stream, answers) = match PeerStream::open(&self.context, leader) {
                     Ok(opened) => opened,
-                    Err(error) => return self.displace(number, error),
+                    Err(error) => return self.displace(key, error),
                 };
                 let name = self.next_stream;
                 self.there.push(answers.map(move |answer| (name, answer)).boxed());
@@ -269,7 +312,7 @@ impl TopicReader {
             }
         };
         let (Some(position), Some(open)) =
-            (self.positions.get_mut(&number), self.streams.get_mut(&stream))
+            (self.positions.get_mut(&key), self.streams.get_mut(&stream))
         else {
             return Ok(());
         };
@@ -281,14 +324,14 @@ impl TopicReader {
         if open.add_position(named, position.next, READ_BYTES, epoch, subscription) {
             return Ok(());
         }
-        self.displace(number, no_leader("the stream to the leader takes nothing more"))
+        self.displace(key, no_leader("the stream to the leader takes nothing more"))
     }
 
     fn on_response(
         &mut self,
         stream: u64,
         response: Option<Result<FetchStreamResponse, Error>>,
-    ) -> Result<Option<Slice>, Error> {
+    ) -> Result<Option<Slice>, Failed> {
         let response = match response {
             Some(Ok(response)) => response,
             Some(Err(error)) => return self.on_broken(stream, error).map(|()| None),
@@ -300,49 +343,56 @@ impl TopicReader {
         if let Some(open) = self.streams.get_mut(&stream) {
             open.give_back(response.batches.len());
         }
-        let number = response.partition.map_or(-1, |partition| partition.partition);
+        let Some(key) = response.partition.as_ref().and_then(key_of) else { return Ok(None) };
         // What was under way when the partition was asked for anew belongs to the question before.
         let read_there = |position: &&Position| matches!(position.place, Place::There(_, asked) if asked == response.subscription);
-        let Some(position) = self.positions.get(&number).filter(read_there) else {
+        let Some(position) = self.positions.get(&key).filter(read_there) else {
             return Ok(None);
         };
         if let Some(detail) = response.error {
-            return self.displace(number, detail.into()).map(|()| None);
+            return self.displace(key, detail.into()).map(|()| None);
         }
-        let next = end_of(&response.batches, position.next)?;
+        let next = match end_of(&response.batches, position.next) {
+            Ok(next) => next,
+            Err(error) => return Err(self.fail(key, error)),
+        };
         let high_watermark = Offset::from_wire(response.high_watermark).unwrap_or_default();
-        Ok(self.take(number, response.batches, next, high_watermark))
+        Ok(self.take(key, response.batches, next, high_watermark))
     }
 
-    fn on_broken(&mut self, stream: u64, error: Error) -> Result<(), Error> {
+    fn on_broken(&mut self, stream: u64, error: Error) -> Result<(), Failed> {
         self.streams.remove(&stream);
-        let lost: Vec<i32> = self
+        let lost: Vec<PartitionKey> = self
             .positions
             .iter()
             .filter(
                 |(_, position)| matches!(position.place, Place::There(place, _) if place == stream),
             )
-            .map(|(number, _)| *number)
+            .map(|(key, _)| *key)
             .collect();
-        lost.into_iter().try_for_each(|number| self.displace(number, error.clone()))
+        for key in lost {
+            if let Err(failed) = self.displace(key, error.clone()) {
+                self.failed.push(failed);
+            }
+        }
+        self.failed.pop().map_or(Ok(()), Err)
     }
 
     /// The partition was answered for; what came is handed on, unless it is nothing.
     fn take(
         &mut self,
-        number: i32,
+        key: PartitionKey,
         bytes: Bytes,
         next: Offset,
         high_watermark: Offset,
     ) -> Option<Slice> {
-        let position = self.positions.get_mut(&number)?;
+        let position = self.positions.get_mut(&key)?;
         (position.lost, position.backoff) = (None, Backoff::new());
         let from = position.next;
         position.next = next.max(from);
         let (target, next, end) = (position.target.clone(), position.next, position.end);
         if end.is_some_and(|end| next >= end) {
-            self.leave(number, Instant::now());
-            self.positions.remove(&number);
+            self.remove(&key);
         }
         (!bytes.is_empty()).then_some(Slice { target, from, end, bytes, next, high_watermark })
     }
@@ -366,6 +416,12 @@ async fn read(
         page_cache::make_resident(&read.bytes).await;
         return Ok(read);
     }
+}
+
+/// The partition that an answer is about.
+fn key_of(named: &TopicPartition) -> Option<PartitionKey> {
+    let topic_id = TopicId::from_wire(&named.topic_id)?;
+    Some(PartitionKey { topic_id, partition: PartitionId(u32::try_from(named.partition).ok()?) })
 }
 
 /// Where the last of these batches ends.

@@ -141,6 +141,7 @@ impl Parts {
             metrics,
             producer_ids: ProducerIds::default(),
             peers: Default::default(),
+            subscriptions: Default::default(),
             pulse,
             shutdown: CancellationToken::new(),
             gone: CancellationToken::new(),

@@ -3,7 +3,7 @@
 
 use super::produce::parse_acks;
 use super::publish::{self, Publisher, Submitted, answered};
-use super::{check_writable, shutting_down, tail, topics};
+use super::{check_writable, shutting_down, subscription, tail, topics};
 use crate::context::Context;
 use crate::forward::{deadline_of, hears};
 use crate::registry::TopicEntry;
@@ -37,7 +37,7 @@ impl EventBus {
 }
 
 /// The topic of that name, created if that is allowed.
-async fn find_topic(context: &Context, name: &str) -> Result<Arc<TopicEntry>, Error> {
+pub(super) async fn find_topic(context: &Context, name: &str) -> Result<Arc<TopicEntry>, Error> {
     check_writable(name)?;
     let unknown = match known_topic(context, name).await {
         Err(unknown) if context.config.auto_create_topics && !name.is_empty() => unknown,
@@ -60,7 +60,7 @@ async fn find_topic(context: &Context, name: &str) -> Result<Arc<TopicEntry>, Er
 }
 
 /// The topic of that name, if this node knows of it, or is about to.
-async fn known_topic(context: &Context, name: &str) -> Result<Arc<TopicEntry>, Error> {
+pub(super) async fn known_topic(context: &Context, name: &str) -> Result<Arc<TopicEntry>, Error> {
     let unknown = match context.registry.topic(name) {
         Err(unknown) => unknown,
         found => return found,
@@ -204,23 +204,23 @@ impl EventBusService for EventBus {
 
     async fn subscribe(
         &self,
-        _: Request<Streaming<pb::SubscribeRequest>>,
+        request: Request<Streaming<pb::SubscribeRequest>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        Err(Status::unimplemented("not in this build"))
+        Ok(Response::new(subscription::subscribe(&self.context, request)))
     }
 
     async fn pull(
         &self,
-        _: Request<pb::PullRequest>,
+        request: Request<pb::PullRequest>,
     ) -> Result<Response<pb::PullResponse>, Status> {
-        Err(Status::unimplemented("not in this build"))
+        Ok(Response::new(subscription::pull(&self.context, request).await?))
     }
 
     async fn settle(
         &self,
-        _: Request<pb::SettleRequest>,
+        request: Request<pb::SettleRequest>,
     ) -> Result<Response<pb::SettleResponse>, Status> {
-        Err(Status::unimplemented("not in this build"))
+        Ok(Response::new(subscription::settle(&self.context, request).await?))
     }
 
     type TailStream = BoxStream<'static, Result<pb::TailResponse, Status>>;

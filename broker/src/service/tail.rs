@@ -1,5 +1,6 @@
 //! Tail: records of one topic, without a group, merged from its partitions as they come, wherever they are led.
 
+use super::delivery::{self, SliceRecords};
 use super::shutting_down;
 use crate::context::Context;
 use crate::forward::{Slice, Target, TopicReader, find_offset};
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::Status;
-use troupe_proto::batch::{Batches, Limits, RecordSet};
+use troupe_proto::batch::Record;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::Offset;
 use troupe_proto::v1 as pb;
@@ -140,7 +141,7 @@ pub(super) async fn run(
     }
     loop {
         let slice = tokio::select! {
-            slice = reader.next() => slice,
+            slice = reader.next() => slice.map_err(|failed| failed.error),
             () = out.closed() => return,
             () = context.shutdown.cancelled() => Err(shutting_down()),
         };
@@ -169,49 +170,21 @@ pub(super) async fn run(
 impl Answers {
     async fn add(&mut self, slice: Slice) -> Result<(), Done> {
         let partition = slice.target.number();
-        for batch in Batches::verified(slice.bytes, slice.target.key) {
-            let records = batch.and_then(|(header, payload)| {
-                RecordSet::decode(&header, payload, Limits::default())
-            });
-            let records = match records {
-                Ok(records) => records,
-                Err(error) => return self.corrupt(error).await,
-            };
-            for record in records.records() {
-                let record = match record {
-                    Ok(record) => record,
-                    Err(error) => return self.corrupt(error).await,
-                };
-                if record.offset < slice.from || slice.end.is_some_and(|end| record.offset >= end) {
-                    continue;
+        for record in SliceRecords::new(slice) {
+            match record {
+                Ok(record) => self.push(partition, record).await?,
+                Err(error) => {
+                    // The stream is over either way.
+                    let _ = self.out.send(Err(error.into())).await;
+                    return Err(Done);
                 }
-                self.push(partition, record).await?;
             }
         }
         self.flush(false).await
     }
 
-    async fn push(
-        &mut self,
-        partition: i32,
-        record: troupe_proto::batch::Record,
-    ) -> Result<(), Done> {
-        let headers = record.headers.into_iter().map(|(key, value)| pb::Header { key, value });
-        let delivery = pb::Delivery {
-            topic: self.topic.clone(),
-            partition,
-            offset: record.offset.to_wire(),
-            // Nobody acknowledges.
-            ack_id: String::new(),
-            attempt: 0,
-            record: Some(pb::Record {
-                key: record.key,
-                value: record.value,
-                headers: headers.collect(),
-                timestamp_ms: Some(record.timestamp_ms),
-                partition: None,
-            }),
-        };
+    async fn push(&mut self, partition: i32, record: Record) -> Result<(), Done> {
+        let delivery = delivery::delivery(self.topic.clone(), partition, record);
         let len = prost::Message::encoded_len(&delivery);
         if self.bytes > 0 && self.bytes + len > ANSWER_BYTES {
             self.flush(false).await?;
@@ -239,12 +212,5 @@ impl Answers {
         self.bytes = 0;
         let deliveries = std::mem::take(&mut self.filling);
         self.out.send(Ok(pb::TailResponse { deliveries, caught_up })).await.map_err(|_| Done)
-    }
-
-    async fn corrupt(&mut self, error: troupe_proto::batch::BatchError) -> Result<(), Done> {
-        let error = Error::new(ErrorCode::CorruptLog, format!("stored data is damaged: {error}"));
-        // The stream is over either way.
-        let _ = self.out.send(Err(error.into())).await;
-        Err(Done)
     }
 }

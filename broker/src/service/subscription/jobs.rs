@@ -1,0 +1,183 @@
+//! What a session waits for beside its records: offsets to begin at, commits, settlements elsewhere.
+
+use super::ack_id::AckId;
+use super::ledger::Action;
+use super::options::Start;
+use super::settle::settle_all;
+use crate::context::Context;
+use crate::forward::{Target, find_offset};
+use crate::groups;
+use crate::partition::OffsetQuery;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::ids::{Offset, PartitionKey};
+use troupe_proto::log::v1 as log;
+use troupe_proto::v1 as pb;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+const RETRY: Duration = Duration::from_millis(200);
+
+/// What came of a job.
+pub(super) enum Job {
+    /// What is committed of these partitions, which were assigned at that time.
+    Fetched {
+        targets: Vec<Target>,
+        assigned: u64,
+        offsets: HashMap<PartitionKey, Offset>,
+    },
+    /// A partition that was assigned at that time can be read from `start` on. None: it is gone.
+    Begun {
+        target: Target,
+        assigned: u64,
+        begun: Option<Begun>,
+    },
+    /// A partition may be readable again.
+    Rested(PartitionKey),
+    /// What the member of that id and epoch asked to commit, and the answer.
+    Committed {
+        member: (String, u32),
+        asked: Vec<(PartitionKey, Offset)>,
+        outcome: Result<log::CommitOffsetsResponse, Error>,
+    },
+    Settled(Vec<pb::SettleResult>),
+}
+
+pub(super) struct Begun {
+    pub start: Offset,
+    pub committed: Option<Offset>,
+    pub latest: Offset,
+}
+
+/// As the group's protocol names them.
+pub(super) fn named<'a>(
+    targets: impl IntoIterator<Item = &'a Target>,
+) -> Vec<log::TopicPartitions> {
+    let mut topics: BTreeMap<(&str, _), Vec<i32>> = BTreeMap::new();
+    for target in targets {
+        topics.entry((&target.topic, target.key.topic_id)).or_default().push(target.number());
+    }
+    topics
+        .into_iter()
+        .map(|((topic, id), partitions)| log::TopicPartitions {
+            topic: topic.to_owned(),
+            topic_id: id.to_wire(),
+            partitions,
+        })
+        .collect()
+}
+
+/// Asks until there is an answer.
+pub(super) async fn fetch(
+    context: Arc<Context>,
+    group: String,
+    targets: Vec<Target>,
+    assigned: u64,
+) -> Job {
+    let request = log::FetchOffsetsRequest {
+        group_id: group,
+        partitions: named(&targets),
+        ..Default::default()
+    };
+    let answer = loop {
+        let deadline = Instant::now() + PATIENCE;
+        match groups::fetch_offsets(&context, request.clone(), deadline).await {
+            Ok(answer) => break answer,
+            Err(error) => tracing::debug!(%error, "committed offsets could not be fetched yet"),
+        }
+        sleep(RETRY).await;
+    };
+    let known: HashMap<(&str, i32), PartitionKey> =
+        targets.iter().map(|target| ((&*target.topic, target.number()), target.key)).collect();
+    let offsets = answer.offsets.iter().filter_map(|committed| {
+        let partition = committed.partition.as_ref()?;
+        let key = known.get(&(partition.topic.as_str(), partition.partition))?;
+        Some((*key, Offset::from_wire(committed.offset.as_ref()?.offset)?))
+    });
+    let offsets = offsets.collect();
+    Job::Fetched { targets, assigned, offsets }
+}
+
+/// Where a partition is begun: at what is committed, or where the options say (C7).
+pub(super) async fn begin(
+    context: Arc<Context>,
+    target: Target,
+    assigned: u64,
+    committed: Option<Offset>,
+    otherwise: Start,
+) -> Job {
+    let begun = loop {
+        match find_start(&context, &target, committed, otherwise).await {
+            Ok(begun) => break Some(begun),
+            Err(error) if error.code == ErrorCode::UnknownTopic => break None,
+            Err(error) => tracing::debug!(%error, "a partition cannot be begun yet"),
+        }
+        sleep(RETRY).await;
+    };
+    Job::Begun { target, assigned, begun }
+}
+
+async fn find_start(
+    context: &Context,
+    target: &Target,
+    committed: Option<Offset>,
+    otherwise: Start,
+) -> Result<Begun, Error> {
+    let deadline = Instant::now() + PATIENCE;
+    let at = async |at| Ok::<_, Error>(find_offset(context, target, at, deadline).await?.offset);
+    let latest = at(OffsetQuery::Latest).await?.unwrap_or_default();
+    let start = match (committed, otherwise) {
+        (Some(committed), _) => committed,
+        (None, Start::Latest) => latest,
+        (None, Start::Earliest) => at(OffsetQuery::Earliest).await?.unwrap_or_default(),
+        (None, Start::TimestampMs(time)) => {
+            at(OffsetQuery::Timestamp(time)).await?.unwrap_or(latest)
+        }
+    };
+    Ok(Begun { start, committed, latest })
+}
+
+pub(super) async fn rest(key: PartitionKey) -> Job {
+    sleep(RETRY * 5).await;
+    Job::Rested(key)
+}
+
+pub(super) async fn commit(
+    context: Arc<Context>,
+    group: String,
+    member: (String, u32),
+    offsets: Vec<(Target, Offset)>,
+) -> Job {
+    let commits = offsets.iter().map(|(target, offset)| log::PartitionCommit {
+        partition: Some(log::TopicPartition {
+            topic: target.topic.to_string(),
+            partition: target.number(),
+            topic_id: target.key.topic_id.to_wire(),
+        }),
+        offset: Some(log::OffsetAndMetadata { offset: offset.to_wire(), ..Default::default() }),
+    });
+    let request = log::CommitOffsetsRequest {
+        group_id: group,
+        member_id: member.0.clone(),
+        member_epoch: member.1,
+        commits: commits.collect(),
+    };
+    let outcome = groups::commit_offsets(&context, request, Instant::now() + PATIENCE).await;
+    let asked = offsets.into_iter().map(|(target, offset)| (target.key, offset)).collect();
+    Job::Committed { member, asked, outcome }
+}
+
+/// Ids that other sessions gave out.
+pub(super) async fn settle_elsewhere(
+    context: Arc<Context>,
+    settlements: Vec<(AckId, Action)>,
+) -> Job {
+    let texts: Vec<String> = settlements.iter().map(|(id, _)| id.to_text()).collect();
+    let outcomes = settle_all(&context, settlements, false).await;
+    let results = texts.into_iter().zip(outcomes);
+    let results =
+        results.map(|(ack_id, outcome)| pb::SettleResult { ack_id, outcome: outcome.into() });
+    Job::Settled(results.collect())
+}

@@ -1,0 +1,184 @@
+//! The session's place in its group: one member, over as many streams as it takes.
+
+use crate::context::Context;
+use crate::groups;
+use futures::channel::mpsc;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::log::v1 as log;
+
+/// How long a member that lost its stream looks for its coordinator.
+const PATIENCE: Duration = Duration::from_secs(60);
+const RETRY: Duration = Duration::from_millis(200);
+/// How long leaving may take.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+type Answers = BoxStream<'static, Result<log::RunMemberResponse, Error>>;
+type Requests = mpsc::UnboundedSender<log::RunMemberRequest>;
+
+enum Link {
+    Opening(BoxFuture<'static, Result<(Requests, Answers), Error>>),
+    Open(Requests, Answers),
+    Closed,
+}
+
+/// What happened to the member.
+pub(super) enum Event {
+    /// The epoch may be another. With an assignment: what it shall hold, and the number of that.
+    Told(Option<(u64, Vec<log::TopicPartitions>)>),
+    /// The stream broke. The member comes back, if it is told to.
+    Broken,
+    /// What it held may be somebody else's now. It joins anew, if it is told to.
+    Expelled,
+    /// It cannot be a member.
+    Refused(Error),
+}
+
+pub(super) struct Membership {
+    context: Arc<Context>,
+    host: String,
+    start: log::MemberStart,
+    link: Link,
+    member_id: String,
+    epoch: u32,
+    /// The group has taken the member in, once at least.
+    was_member: bool,
+    broken_since: Option<Instant>,
+}
+
+impl Membership {
+    /// Joins as a new member.
+    pub fn new(context: &Arc<Context>, host: String, start: log::MemberStart) -> Membership {
+        let mut membership = Membership {
+            context: Arc::clone(context),
+            host,
+            start,
+            link: Link::Closed,
+            member_id: String::new(),
+            epoch: 0,
+            was_member: false,
+            broken_since: None,
+        };
+        membership.open(Vec::new(), Duration::ZERO);
+        membership
+    }
+
+    pub fn member_id(&self) -> &str {
+        &self.member_id
+    }
+
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// Joins anew, holding nothing.
+    pub fn join(&mut self) {
+        (self.member_id, self.epoch) = (String::new(), 0);
+        self.open(Vec::new(), RETRY);
+    }
+
+    /// Comes back after a broken stream, with what the member holds.
+    pub fn resume(&mut self, owned: Vec<log::TopicPartitions>) {
+        let owned = if self.member_id.is_empty() { Vec::new() } else { owned };
+        self.open(owned, RETRY);
+    }
+
+    fn open(&mut self, owned: Vec<log::TopicPartitions>, wait: Duration) {
+        let start = log::MemberStart {
+            member_id: self.member_id.clone(),
+            member_epoch: self.epoch,
+            owned,
+            ..self.start.clone()
+        };
+        let (context, host) = (Arc::clone(&self.context), self.host.clone());
+        let opening = async move {
+            sleep(wait).await;
+            let (requests, stream) = mpsc::unbounded();
+            let first = log::RunMemberRequest { start: Some(start), ..Default::default() };
+            // It is taken: the other end is here.
+            let _ = requests.unbounded_send(first);
+            let answers = groups::run_member(&context, host, stream.boxed()).await?;
+            Ok((requests, answers))
+        };
+        self.link = Link::Opening(opening.boxed());
+    }
+
+    /// What happens next. May be dropped at any time.
+    pub async fn next(&mut self) -> Event {
+        loop {
+            let answer = match &mut self.link {
+                Link::Opening(opening) => match opening.await {
+                    Ok((requests, answers)) => {
+                        self.link = Link::Open(requests, answers);
+                        continue;
+                    }
+                    Err(error) => Some(Err(error)),
+                },
+                Link::Open(_, answers) => answers.next().await,
+                Link::Closed => std::future::pending().await,
+            };
+            match answer {
+                Some(Ok(response)) => return self.on_response(response),
+                Some(Err(error)) => return self.on_error(error),
+                None => {
+                    let message = "the group's coordinator ended the membership's stream";
+                    return self.on_error(Error::new(ErrorCode::CoordinatorNotAvailable, message));
+                }
+            }
+        }
+    }
+
+    fn on_response(&mut self, response: log::RunMemberResponse) -> Event {
+        (self.was_member, self.broken_since) = (true, None);
+        if !response.member_id.is_empty() {
+            self.member_id = response.member_id;
+        }
+        self.epoch = response.member_epoch;
+        Event::Told(response.assignment.map(|told| (told.number, told.partitions)))
+    }
+
+    fn on_error(&mut self, error: Error) -> Event {
+        self.link = Link::Closed;
+        match error.code {
+            ErrorCode::UnknownMember | ErrorCode::FencedMemberEpoch => Event::Expelled,
+            _ if !self.was_member || !groups::is_elsewhere_for_now(&error) => Event::Refused(error),
+            _ => {
+                let now = Instant::now();
+                let since = *self.broken_since.get_or_insert(now);
+                if now.duration_since(since) < PATIENCE {
+                    Event::Broken
+                } else {
+                    Event::Refused(error)
+                }
+            }
+        }
+    }
+
+    /// The member holds exactly what the assignment of that number said.
+    pub fn applied(&self, number: u64) {
+        self.tell(log::RunMemberRequest { applied: Some(number), ..Default::default() });
+    }
+
+    fn tell(&self, request: log::RunMemberRequest) {
+        if let Link::Open(requests, _) = &self.link {
+            // What a stream that has ended does not take, the next assignment makes good.
+            let _ = requests.unbounded_send(request);
+        }
+    }
+
+    /// Goes for good.
+    pub async fn leave(mut self) {
+        self.tell(log::RunMemberRequest { leave: true, ..Default::default() });
+        if let Link::Open(requests, answers) = &mut self.link {
+            requests.close_channel();
+            let gone = async { while let Some(Ok(_)) = answers.next().await {} };
+            // Whoever does not hear it finds out by himself.
+            let _ = tokio::time::timeout(GOODBYE, gone).await;
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Pull: a session that is held in the node between calls, together for all callers with the same options.
+
+use super::options::parse_duration;
+use super::session::Session;
+use super::sessions::{Draw, Inbound, Inbox};
+use crate::context::Context;
+use crate::service::shutting_down;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep_until};
+use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::v1 as pb;
+
+const DEFAULT_RECORDS: usize = 100;
+const DEFAULT_WAIT: Duration = Duration::from_secs(5);
+const MAX_WAIT: Duration = Duration::from_secs(60);
+/// How long a session is held for the next call.
+const DEFAULT_GRACE: Duration = Duration::from_secs(30);
+/// Sessions that end just when they are asked.
+const TRIES: usize = 3;
+
+pub(super) async fn pull(
+    context: &Arc<Context>,
+    host: String,
+    request: pb::PullRequest,
+) -> Result<pb::PullResponse, Error> {
+    let (max_records, max_wait) = (max_records(&request)?, max_wait(&request)?);
+    let until = Instant::now() + max_wait;
+    let asked = request.options.ok_or_else(|| {
+        let message = "the request has no `options`: they name the topics and the group";
+        Error::new(ErrorCode::InvalidRequest, message)
+    })?;
+    let key = prost::Message::encode_to_vec(&asked);
+    for _ in 0..TRIES {
+        let inbox = match context.subscriptions.pull_of(&key) {
+            Some(inbox) => inbox,
+            None => begin(context, host.clone(), key.clone(), asked.clone()).await?,
+        };
+        let (reply, deliveries) = oneshot::channel();
+        // A session that ends takes nothing, and drops what it has not answered.
+        let _ = inbox.send(Inbound::Draw(Draw { max_records, until, reply })).await;
+        if let Ok(drawn) = deliveries.await {
+            return Ok(pb::PullResponse { deliveries: drawn? });
+        }
+        if context.shutdown.is_cancelled() {
+            break;
+        }
+    }
+    Err(shutting_down())
+}
+
+fn max_records(request: &pb::PullRequest) -> Result<usize, Error> {
+    match usize::try_from(request.max_records) {
+        Ok(0) => Ok(DEFAULT_RECORDS),
+        Ok(records) => Ok(records),
+        Err(_) => {
+            let message = format!("max_records {} is negative", request.max_records);
+            Err(Error::new(ErrorCode::InvalidRequest, message))
+        }
+    }
+}
+
+fn max_wait(request: &pb::PullRequest) -> Result<Duration, Error> {
+    let wait = parse_duration("max_wait", request.max_wait)?.unwrap_or(DEFAULT_WAIT);
+    if wait > MAX_WAIT {
+        let message = "max_wait is more than 60 s; call again instead";
+        return Err(Error::new(ErrorCode::InvalidRequest, message));
+    }
+    Ok(wait)
+}
+
+/// The session for these options, which begins now if nobody else was faster.
+async fn begin(
+    context: &Arc<Context>,
+    host: String,
+    key: Vec<u8>,
+    asked: pb::SubscriptionOptions,
+) -> Result<Inbox, Error> {
+    let mut options = super::checked(context, asked).await?;
+    // The node is there between calls: only the session itself comes and goes.
+    let grace = options.grace.take().unwrap_or(DEFAULT_GRACE);
+    let (session, inbox) = Session::new(context, host, options);
+    if let Some(held) = context.subscriptions.hold_pull(&key, &inbox) {
+        return Ok(held);
+    }
+    let held = Held { context: Arc::clone(context), key, inbox: inbox.clone(), grace };
+    tokio::spawn(held.run(session));
+    Ok(inbox)
+}
+
+struct Held {
+    context: Arc<Context>,
+    key: Vec<u8>,
+    inbox: Inbox,
+    grace: Duration,
+}
+
+impl Held {
+    async fn run(self, mut session: Session) {
+        let error = self.serve(&mut session).await;
+        self.context.subscriptions.drop_pull(&self.key, &self.inbox);
+        if let Some(error) = error {
+            for draw in session.draws.drain(..) {
+                // Whoever asked may be gone.
+                let _ = draw.reply.send(Err(error.clone()));
+            }
+        }
+        let leaves = session.options().member_name.is_empty();
+        session.finish(leaves).await;
+    }
+
+    /// Until nobody calls any more, or there can be no more deliveries.
+    async fn serve(&self, session: &mut Session) -> Option<Error> {
+        let mut idle_since = Instant::now();
+        loop {
+            session.tend();
+            if let Err(error) = session.serve_draws() {
+                return Some(error);
+            }
+            // Nobody hears of anything but records.
+            session.news = Default::default();
+            let now = Instant::now();
+            if !session.draws.is_empty() {
+                idle_since = now;
+            }
+            let first_draw = session.draws.iter().map(|draw| draw.until).min();
+            let idle_until = idle_since.max(session.last_settled) + self.grace;
+            if session.draws.is_empty() && idle_until <= now {
+                return None;
+            }
+            let wake = first_draw.unwrap_or(idle_until);
+            tokio::select! {
+                worked = session.work() => {
+                    if let Err(error) = worked {
+                        return Some(error);
+                    }
+                }
+                () = sleep_until(wake) => {}
+                () = self.context.shutdown.cancelled() => return Some(shutting_down()),
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Settlements find the session that gave the id out, on whichever node it is.
+
+use super::ack_id::AckId;
+use super::ledger::Action;
+use super::options::{EXTENSION, parse_action};
+use super::sessions::{Inbound, Place};
+use crate::context::Context;
+use crate::forward::{forwarding, is_forwarded};
+use crate::peers::Purpose;
+use futures::future::join_all;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tonic::Request;
+use troupe_proto::error::Error;
+use troupe_proto::ids::NodeId;
+use troupe_proto::v1 as pb;
+use troupe_proto::v1::SettleOutcome;
+use troupe_proto::v1::event_bus_service_client::EventBusServiceClient;
+
+/// What another node may take for its part.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Every id gets its result, in the order of the request.
+///
+/// # Errors
+/// `INVALID_REQUEST`: a settlement says nothing. Nothing is settled then.
+pub(super) async fn settle(
+    context: &Arc<Context>,
+    request: Request<pb::SettleRequest>,
+) -> Result<pb::SettleResponse, Error> {
+    let forwarded = is_forwarded(&request);
+    let request = request.into_inner();
+    let mut texts = Vec::with_capacity(request.ack_ids.len() + request.settlements.len());
+    let mut actions = Vec::with_capacity(texts.capacity());
+    for ack_id in request.ack_ids {
+        texts.push(ack_id);
+        actions.push(Action::Ack);
+    }
+    for settlement in request.settlements {
+        actions.push(parse_action(&settlement, EXTENSION)?);
+        texts.push(settlement.ack_id);
+    }
+    let ids: Vec<Option<AckId>> = texts.iter().map(|text| text.parse().ok()).collect();
+    let known = ids.iter().zip(actions).filter_map(|(id, action)| Some(((*id)?, action))).collect();
+    let mut outcomes = settle_all(context, known, forwarded).await.into_iter();
+    let results = texts.into_iter().zip(ids).map(|(ack_id, id)| {
+        let outcome = id.and_then(|_| outcomes.next()).unwrap_or(SettleOutcome::UnknownId);
+        pb::SettleResult { ack_id, outcome: outcome.into() }
+    });
+    Ok(pb::SettleResponse { results: results.collect() })
+}
+
+/// The outcomes, in the order of the ids.
+pub(super) async fn settle_all(
+    context: &Arc<Context>,
+    settlements: Vec<(AckId, Action)>,
+    forwarded: bool,
+) -> Vec<SettleOutcome> {
+    let mut outcomes = vec![SettleOutcome::UnknownId; settlements.len()];
+    // By session here, by node elsewhere.
+    let mut parts: BTreeMap<(NodeId, u64), Vec<usize>> = BTreeMap::new();
+    for (at, (id, _)) in settlements.iter().enumerate() {
+        let session = if id.node == context.node_id { id.session.0 } else { 0 };
+        parts.entry((id.node, session)).or_default().push(at);
+    }
+    let settled = join_all(parts.into_iter().map(async |((node, _), places)| {
+        let part: Vec<_> = places.iter().map(|at| settlements[*at]).collect();
+        let count = part.len();
+        let outcomes = match (node == context.node_id, forwarded) {
+            (true, _) => settle_here(context, part).await,
+            (false, false) => settle_there(context, node, part).await,
+            // Whoever forwarded it took this node for another.
+            (false, true) => vec![SettleOutcome::UnknownId; count],
+        };
+        (places, outcomes)
+    }));
+    for (places, part) in settled.await {
+        for (at, outcome) in places.into_iter().zip(part) {
+            outcomes[at] = outcome;
+        }
+    }
+    outcomes
+}
+
+/// Ids of one session of this node.
+async fn settle_here(
+    context: &Arc<Context>,
+    settlements: Vec<(AckId, Action)>,
+) -> Vec<SettleOutcome> {
+    let count = settlements.len();
+    let Some((first, _)) = settlements.first() else { return Vec::new() };
+    let lost = match context.subscriptions.place_of(first.session) {
+        Place::Live(inbox) => {
+            let (reply, outcomes) = oneshot::channel();
+            // A session that has ended takes nothing, and does not answer.
+            let _ = inbox.send(Inbound::Settle { settlements, reply }).await;
+            match outcomes.await {
+                Ok(outcomes) => return outcomes,
+                Err(_) => SettleOutcome::LeaseLost,
+            }
+        }
+        Place::Ended => SettleOutcome::LeaseLost,
+        Place::Unknown => SettleOutcome::UnknownId,
+    };
+    vec![lost; count]
+}
+
+/// Ids of one other node. One that cannot be asked has ended its sessions, or will: its records are delivered again.
+async fn settle_there(
+    context: &Arc<Context>,
+    node: NodeId,
+    settlements: Vec<(AckId, Action)>,
+) -> Vec<SettleOutcome> {
+    let count = settlements.len();
+    let endpoint = context.image.borrow().broker(node).map(|broker| broker.endpoint.clone());
+    let Some(endpoint) = endpoint else { return vec![SettleOutcome::UnknownId; count] };
+    let asked = async {
+        let channel = context.channel_to(&endpoint, Purpose::Control)?;
+        let request = pb::SettleRequest {
+            ack_ids: Vec::new(),
+            settlements: settlements.into_iter().map(on_the_wire).collect(),
+        };
+        let request = forwarding(request, Instant::now() + PATIENCE);
+        let answer = EventBusServiceClient::new(channel).settle(request).await?;
+        Ok::<_, Error>(answer.into_inner().results)
+    };
+    match asked.await {
+        Ok(results) if results.len() == count => {
+            results.iter().map(pb::SettleResult::outcome).collect()
+        }
+        Ok(_) => vec![SettleOutcome::UnknownId; count],
+        Err(error) => {
+            tracing::debug!(%error, %node, "settlements did not reach their node");
+            vec![SettleOutcome::LeaseLost; count]
+        }
+    }
+}
+
+fn on_the_wire((id, action): (AckId, Action)) -> pb::Settlement {
+    use pb::settlement::Action as Wire;
+    // A day at most, by then.
+    let duration = |time: Duration| prost_types::Duration::try_from(time).ok();
+    let action = match action {
+        Action::Ack => Wire::Ack(pb::Ack {}),
+        Action::Nack(delay) => Wire::Nack(pb::Nack { delay: duration(delay) }),
+        Action::Extend(by) => Wire::Extend(pb::Extend { by: duration(by) }),
+    };
+    pb::Settlement { ack_id: id.to_text(), action: Some(action) }
+}
