@@ -204,7 +204,8 @@ impl Groups {
         Ok(())
     }
 
-    /// The log has been replayed: every member counts as disconnected since now.
+    /// The log has been replayed: every member counts as disconnected since now. Then
+    /// [`Groups::catalog_changed`] does what a failed coordinator did not come to.
     pub fn loaded(&mut self, now: Time) {
         self.live = true;
         self.connections = Connections::starting_at(now);

@@ -7,6 +7,7 @@ use super::state::{Committed, Group};
 use super::{Change, Decision, GroupError, GroupPartition, Groups};
 use crate::time::Time;
 use std::sync::Arc;
+use troupe_proto::ids::PartitionId;
 use troupe_proto::log::v1 as pb;
 use troupe_proto::log::v1::group_record_key::Of as Key;
 
@@ -77,8 +78,12 @@ impl Groups {
     /// Whether topics have changed that the group reads or has offsets of.
     fn is_affected(&self, group: &Group) -> bool {
         let Some(changed) = &self.changed_topics else { return true };
-        let has_offsets =
-            |topic: &Arc<str>| group.offsets.keys().any(|partition| partition.topic == *topic);
+        let has_offsets = |topic: &Arc<str>| {
+            let (topic, partition) = (Arc::clone(topic), PartitionId(0));
+            let first = GroupPartition { topic, partition };
+            let next = group.offsets.range(&first..).next();
+            next.is_some_and(|(partition, _)| partition.topic == first.topic)
+        };
         changed.iter().any(|topic| self.is_subscribed(group, topic) || has_offsets(topic))
     }
 
@@ -96,7 +101,7 @@ impl Groups {
         // Members that leave in the same decision are still there for this one: their offsets stay.
         for (name, group) in &self.groups {
             let is_expired = |(partition, it): &(&GroupPartition, &Committed)| {
-                self.expires_at(group, partition, it).is_some_and(|at| at <= now)
+                self.expires_at(group, it) <= now && !self.is_subscribed(group, &partition.topic)
             };
             let expired: Vec<_> = group.offsets.iter().filter(is_expired).collect();
             let nothing_left = expired.len() == group.offsets.len();
@@ -110,21 +115,13 @@ impl Groups {
         changes
     }
 
-    /// `None`: a member reads the topic. What was committed after the last member left, by a reset, counts
-    /// from then.
-    fn expires_at(
-        &self,
-        group: &Group,
-        partition: &GroupPartition,
-        committed: &Committed,
-    ) -> Option<Time> {
-        if self.is_subscribed(group, &partition.topic) {
-            return None;
-        }
+    /// When nobody needs the offset any more, unless a member reads the topic. What was committed after the
+    /// last member left, by a reset, counts from then.
+    fn expires_at(&self, group: &Group, committed: &Committed) -> Time {
         let committed_at = Time(u64::try_from(committed.commit_timestamp_ms).unwrap_or(0));
         let empty_since = group.membership.header.as_ref().and_then(|header| header.empty_since);
         let since = empty_since.map_or(committed_at, |at| at.max(committed_at));
-        Some(since.plus(self.settings.retention_ms))
+        since.plus(self.settings.retention_ms)
     }
 }
 

@@ -192,13 +192,24 @@ impl Groups {
         check_epoch(&member, start)?;
         let assignor = choose_assignor(&draft.membership, Some(&member_id), &start.assignor)?;
         let said = self.info(host, start)?;
-        let unsaid = start.subscription.is_none();
+        let known = &member.info;
+        // What it leaves out is as it was. What it is called, it is called for life.
         let info = Info {
-            // What it is called, it is called for life.
-            instance_id: member.info.instance_id.clone(),
-            client_id: member.info.client_id.clone(),
-            subscription: if unsaid { member.info.subscription.clone() } else { said.subscription },
-            ..said
+            instance_id: known.instance_id.clone(),
+            client_id: known.client_id.clone(),
+            host: said.host,
+            subscription: match start.subscription {
+                Some(_) => said.subscription,
+                None => known.subscription.clone(),
+            },
+            session_timeout_ms: match start.session_timeout_ms {
+                0 => known.session_timeout_ms,
+                _ => said.session_timeout_ms,
+            },
+            rebalance_timeout_ms: match start.rebalance_timeout_ms {
+                0 => known.rebalance_timeout_ms,
+                _ => said.rebalance_timeout_ms,
+            },
         };
         let wants_other = info.subscription != member.info.subscription
             || draft.membership.assignor() != Some(assignor);

@@ -179,6 +179,7 @@ impl Coordinator {
         assert_eq!(groups.groups, self.groups.groups, "a replay comes to the same");
         groups.set_catalog(catalog);
         groups.loaded(self.now);
+        groups.bugs = self.groups.bugs.clone();
         self.groups = groups;
         let decision = self.groups.catalog_changed(self.now);
         assert_eq!(decision, Decision::default(), "nothing was left undone");

@@ -211,6 +211,22 @@ fn a_successor_need_not_give_up_what_it_never_had() {
     coordinator.fail_over();
 }
 
+/// What a member leaves out when it comes back is as it was.
+#[test]
+fn a_static_member_comes_back_by_its_id() {
+    let mut coordinator = Coordinator::new(&[("t", 1, 1)]);
+    let a = coordinator.settle("a-1", static_start("a"));
+    let logged = coordinator.log.len();
+    coordinator.groups.disconnected(coordinator.now, a);
+    let (a, pushes) = coordinator.join_as("unused", back("a-1", 1, &[0])).unwrap();
+    assert_eq!(told(&pushes[0]), (1, all(&["t0"])));
+    assert_eq!(coordinator.log.len(), logged);
+    coordinator.apply(a);
+    coordinator.groups.disconnected(coordinator.now, a);
+    coordinator.pass(44_999);
+    assert_eq!(coordinator.state(), pb::GroupState::Stable);
+}
+
 /// G13: a static member that stays away leaves after all.
 #[test]
 fn a_static_member_leaves_after_its_session() {
