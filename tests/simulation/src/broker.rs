@@ -77,7 +77,8 @@ pub enum Flush {
 /// Who waits for an append.
 #[derive(Clone, Copy, Debug)]
 pub struct Asker {
-    pub producer: usize,
+    /// `None`: the coordinator of groups.
+    pub producer: Option<usize>,
     pub attempt: u64,
     pub value: u64,
     pub acks_all: bool,

@@ -75,7 +75,7 @@ impl World {
             read.map_err(|error| Violation::new("I16 a log can be read", error.to_string()))?;
         }
         host.watched.compared = shown.last().map_or(from, BatchHeader::end_offset);
-        let mut is_new = false;
+        let (mut is_new, mut newly) = (false, Vec::new());
         let now = self.now;
         let Some(ledger) = self.ledgers.get_mut(&at.1) else { return Ok(()) };
         for header in &shown {
@@ -84,10 +84,14 @@ impl World {
             } else {
                 is_new = true;
                 ledger.commit(header, now, strict)?;
+                newly.extend(ledger.value_of(header));
             }
         }
         let facts = [at.0 as u64, at.1.partition.0.into(), visible.0, u64::from(is_new)];
         self.trace.note(now, "high watermark", facts);
+        for value in newly {
+            self.group_batch_committed(at.1, value)?;
+        }
         if is_new && strict { self.check_in_sync(at, visible) } else { Ok(()) }
     }
 

@@ -14,7 +14,7 @@ use troupe_proto::ids::PartitionKey;
 
 impl World {
     /// Whom a client asks for a partition: the leader as some broker knows it that can be reached, or anyone.
-    fn guess_leader(&mut self, from: usize, key: &PartitionKey) -> usize {
+    pub fn guess_leader(&mut self, from: usize, key: &PartitionKey) -> usize {
         let broker = self.whim.index(self.settings.brokers);
         let reachable = !self.network.is_cut(from, broker)
             && !self.network.is_cut(broker, from)

@@ -1,13 +1,13 @@
 //! How often each kind of fault was really injected, and each turn of events that the runs are for.
 
 macro_rules! counts {
-    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+    ($what:ident: $($(#[$doc:meta])* $name:ident),* $(,)?) => {
         /// Only what has really happened counts: a crash of a process that is down is none.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
-        pub struct Counts { $($(#[$doc])* pub $name: u64),* }
+        pub struct $what { $($(#[$doc])* pub $name: u64),* }
 
-        impl Counts {
-            pub fn add(&mut self, other: &Counts) { $(self.$name += other.$name;)* }
+        impl $what {
+            pub fn add(&mut self, other: &$what) { $(self.$name += other.$name;)* }
 
             pub fn table(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($name), self.$name)),*]
@@ -16,7 +16,7 @@ macro_rules! counts {
     };
 }
 
-counts! {
+counts! { Counts:
     // faults
     process_kills,
     power_losses,
@@ -71,4 +71,47 @@ counts! {
     refused_appends,
     unknown_outcomes,
     consumed_batches,
+}
+
+counts! { GroupCounts:
+    // faults
+    killed_members,
+    zombies,
+    slow_members,
+    twins,
+    broken_streams,
+    swallowed_answers,
+    commits_that_come_late,
+    coordinators_killed,
+    subscription_changes,
+    topics_created,
+    topics_deleted,
+    partitions_added,
+    // turns of events
+    coordinators_loaded,
+    coordinators_ended,
+    refused_appends,
+    failed_appends,
+    unknown_commits,
+    joined,
+    resumed,
+    resumed_with_changes,
+    left,
+    disconnected,
+    time_outs,
+    pushes,
+    holdings_changed,
+    commits,
+    offsets_committed,
+    offsets_deleted,
+    resets,
+    late_commits_of_owners,
+    lost_memberships,
+    // refusals
+    unknown_members,
+    fenced_members,
+    stale_members,
+    not_assigned,
+    fenced_instances,
+    refused_resets,
 }

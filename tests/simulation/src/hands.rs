@@ -90,7 +90,12 @@ impl World {
                         }
                         Err(error) => self.failed(error.code()),
                     };
-                    self.answer_producer(at.0, asker.producer, asker.attempt, answer);
+                    match asker.producer {
+                        Some(producer) => {
+                            self.answer_producer(at.0, producer, asker.attempt, answer);
+                        }
+                        None => self.batch_answered(at, &asker, answer),
+                    }
                 }
                 Effect::Flush => self.start_flush(at)?,
                 // compared when all is settled

@@ -21,6 +21,7 @@ impl World {
         self.network.cuts.clear();
         self.network.loss = 0;
         self.network.slow_ms = 0;
+        self.heal_groups();
         for site in 0..self.sites.len() {
             self.sites[site].slow_disk_until = 0;
             for disk in self.sites[site].disks.values() {
@@ -63,7 +64,8 @@ impl World {
             }
         }
         let keys: Vec<_> = self.ledgers.keys().copied().collect();
-        keys.iter().try_for_each(|key| self.is_partition_well(key))
+        keys.iter().try_for_each(|key| self.is_partition_well(key))?;
+        self.groups_are_well()
     }
 
     fn is_partition_well(&self, key: &PartitionKey) -> Result<(), String> {

@@ -5,12 +5,13 @@
 //! - `network`, `streams`: what is sent, and what becomes of it. `nemesis`: what breaks, `healing`: and then.
 //! - `quorum`, `control`: the metadata log as a replicated log, and the controllers that decide on it.
 //! - `broker`, `hands`, `storage`: what a node does around its replicas. `clients`: who uses it all.
+//! - `groups`: members of consumer groups and their coordinators, in runs of their own.
 //! - `ledger`, `truth`: what was promised and decided, as nobody in the run can see it; `checks` and
 //!   `invariants`, one promise a file, compare.
 //!
 //! First faults, then healing: nothing promised is lost, and all becomes well. The same seed gives the same
 //! run, byte for byte. More runs: `TROUPE_SIMULATION_SEEDS=20000 TROUPE_SIMULATION_FIRST=0 cargo test
-//! --release -p troupe-simulation no_schedule`. Nothing here is part of any build but that of its tests.
+//! --release -p troupe-simulation no_schedule`, and `no_storm` for groups. Nothing here is part of any build but that of its tests.
 #![cfg(test)]
 
 mod broker;
@@ -19,6 +20,7 @@ mod checks;
 mod clients;
 mod control;
 mod counts;
+mod groups;
 mod hands;
 mod healing;
 mod invariants;

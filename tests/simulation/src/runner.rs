@@ -1,7 +1,7 @@
 //! Runs of seeds, over threads; each run in one.
 
 use crate::chance::Chance;
-use crate::counts::Counts;
+use crate::counts::{Counts, GroupCounts};
 use crate::settings::{Bug, Settings};
 use crate::violation::{Checked, Violation};
 use crate::world::World;
@@ -16,6 +16,14 @@ pub struct Finished {
     pub events: u64,
     pub simulated_ms: u64,
     pub counts: Counts,
+    pub group_counts: GroupCounts,
+}
+
+/// Which world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Replicas,
+    Groups,
 }
 
 /// A run that did not.
@@ -27,9 +35,12 @@ pub struct Failed {
     pub tail: String,
 }
 
-pub fn run(seed: u64, bug: Option<Bug>) -> Result<Finished, Failed> {
+pub fn run(kind: Kind, seed: u64, bug: Option<Bug>) -> Result<Finished, Failed> {
     let mut chance = Chance::new(seed);
-    let settings = Settings::draw(&mut chance, bug);
+    let settings = match kind {
+        Kind::Replicas => Settings::draw(&mut chance, bug),
+        Kind::Groups => Settings::draw_groups(&mut chance, bug),
+    };
     let mut world = World::new(seed, settings, chance);
     let ended = catch_unwind(AssertUnwindSafe(|| -> Checked {
         world.run_until(world.settings.safety_ms)?;
@@ -42,6 +53,7 @@ pub fn run(seed: u64, bug: Option<Bug>) -> Result<Finished, Failed> {
                 events: world.trace.events(),
                 simulated_ms: world.now,
                 counts: world.counts,
+                group_counts: world.group_counts,
             });
         }
         Ok(Err(violation)) => violation.to_string(),
@@ -62,12 +74,13 @@ pub struct Sweep {
     pub events: u64,
     pub simulated_ms: u64,
     pub counts: Counts,
+    pub group_counts: GroupCounts,
     /// By seed; nothing new is begun after the first.
     pub failed: Vec<Failed>,
 }
 
 /// Runs `count` seeds from `first` on, until one fails.
-pub fn sweep(first: u64, count: u64, bug: Option<Bug>) -> Sweep {
+pub fn sweep(kind: Kind, first: u64, count: u64, bug: Option<Bug>) -> Sweep {
     quiet_panics();
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let (next, stop) = (AtomicU64::new(first), AtomicBool::new(false));
@@ -78,7 +91,7 @@ pub fn sweep(first: u64, count: u64, bug: Option<Bug>) -> Sweep {
             if seed >= first + count {
                 break;
             }
-            let result = run(seed, bug);
+            let result = run(kind, seed, bug);
             let mut sweep = sweep.lock().expect("nobody panics while it is held");
             match result {
                 Ok(finished) => {
@@ -86,6 +99,7 @@ pub fn sweep(first: u64, count: u64, bug: Option<Bug>) -> Sweep {
                     sweep.events += finished.events;
                     sweep.simulated_ms += finished.simulated_ms;
                     sweep.counts.add(&finished.counts);
+                    sweep.group_counts.add(&finished.group_counts);
                 }
                 Err(failed) => {
                     let goes_on = std::env::var_os("TROUPE_SIMULATION_KEEP_GOING").is_some();

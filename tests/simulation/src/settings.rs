@@ -1,9 +1,11 @@
 //! What differs from run to run: sizes, the topic's configuration, and which faults there are.
 
 use crate::chance::Chance;
+use crate::groups::{GroupHostBug, GroupSettings};
 use std::collections::BTreeMap;
 use troupe_log::LogConfig;
 use troupe_machines::config::{FlushPolicy, TopicConfig};
+use troupe_machines::group::planted::Bug as GroupBug;
 use troupe_machines::replica::ReplicaConfig;
 use troupe_machines::replica::planted::Bug as MachineBug;
 
@@ -12,6 +14,9 @@ use troupe_machines::replica::planted::Bug as MachineBug;
 pub enum Bug {
     Machine(MachineBug),
     Host(HostBug),
+    /// In the machine of groups, and in what carries that one out.
+    Group(GroupBug),
+    GroupHost(GroupHostBug),
 }
 
 /// Bugs of the one who carries out.
@@ -57,6 +62,8 @@ pub struct Settings {
     /// Time between two faults, on average.
     pub fault_interval_ms: u64,
     pub faults: Vec<Fault>,
+    /// The runs with consumer groups.
+    pub groups: Option<GroupSettings>,
 }
 
 /// What may go wrong.
@@ -139,6 +146,7 @@ impl Settings {
             safety_ms: chance.between(6_000, 14_000),
             fault_interval_ms: chance.between(100, 900),
             faults,
+            groups: None,
         }
     }
 

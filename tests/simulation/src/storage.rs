@@ -75,6 +75,7 @@ impl World {
         for key in keys {
             self.drop_host((site, key), end == End::Killed);
         }
+        self.end_group_processes(site, end == End::Killed);
         self.sites[site].broker = None;
         self.sites[site].active = None;
         self.end_process(site);

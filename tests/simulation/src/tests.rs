@@ -1,14 +1,14 @@
 //! The runs that every test of the workspace makes, and the proof that they would find something.
 
-use crate::runner::{Sweep, run, sweep};
+use crate::runner::{Kind, Sweep, run, sweep};
 use crate::settings::{Bug, HostBug};
 use troupe_machines::replica::planted::Bug as MachineBug;
 
-fn number(name: &str) -> Option<u64> {
+pub fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|number| number.parse().ok())
 }
 
-fn assert_none_failed(sweep: &Sweep) {
+pub fn assert_none_failed(sweep: &Sweep, test: &str) {
     for failed in &sweep.failed {
         println!("seed {}: {}", failed.seed, failed.why);
     }
@@ -16,7 +16,7 @@ fn assert_none_failed(sweep: &Sweep) {
         println!("{}", failed.tail);
         panic!(
             "seed {seed}: {why}\nagain: TROUPE_SIMULATION_FIRST={seed} TROUPE_SIMULATION_SEEDS=1 \
-             cargo test -p troupe-simulation no_schedule",
+             cargo test -p troupe-simulation {test}",
             seed = failed.seed,
             why = failed.why
         );
@@ -27,7 +27,7 @@ fn assert_none_failed(sweep: &Sweep) {
 fn no_schedule_of_faults_breaks_a_promise() {
     let count = number("TROUPE_SIMULATION_SEEDS").unwrap_or(500);
     let first = number("TROUPE_SIMULATION_FIRST").unwrap_or(0);
-    let sweep = sweep(first, count, None);
+    let sweep = sweep(Kind::Replicas, first, count, None);
     println!(
         "{} runs, {} events, {} simulated s",
         sweep.runs,
@@ -37,7 +37,7 @@ fn no_schedule_of_faults_breaks_a_promise() {
     for (what, times) in sweep.counts.table() {
         println!("{times:>12} {what}");
     }
-    assert_none_failed(&sweep);
+    assert_none_failed(&sweep, "no_schedule");
     if count >= 500 {
         // refusals of members that have just gone need thousands of runs
         let table = sweep.counts.table().into_iter();
@@ -50,14 +50,14 @@ fn no_schedule_of_faults_breaks_a_promise() {
 #[test]
 fn the_same_seed_gives_the_same_run() {
     for seed in 0..10 {
-        let (one, other) = (run(seed, None), run(seed, None));
+        let (one, other) = (run(Kind::Replicas, seed, None), run(Kind::Replicas, seed, None));
         assert_eq!(format!("{one:?}"), format!("{other:?}"), "seed {seed}");
     }
 }
 
 /// How many seeds it takes until the bug shows, as a broken invariant or a failed assertion.
-fn find(bug: Bug, within: u64) {
-    let sweep = sweep(0, within, Some(bug));
+pub fn find(kind: Kind, bug: Bug, within: u64) {
+    let sweep = sweep(kind, 0, within, Some(bug));
     let failed =
         sweep.failed.first().unwrap_or_else(|| panic!("{bug:?} is not found in {within} seeds"));
     println!("{bug:?}: seed {} of {} tried: {}", failed.seed, sweep.runs + 1, failed.why);
@@ -65,7 +65,7 @@ fn find(bug: Bug, within: u64) {
 
 macro_rules! found {
     ($($name:ident: $bug:expr, within $seeds:literal;)*) => {
-        $(#[test] fn $name() { find($bug, $seeds); })*
+        $(#[test] fn $name() { find(Kind::Replicas, $bug, $seeds); })*
     };
 }
 
@@ -90,7 +90,7 @@ found! {
 // Found as well, but only after more runs than every test of the workspace can wait for: `--ignored`.
 macro_rules! found_late {
     ($($name:ident: $bug:expr, within $seeds:literal;)*) => {
-        $(#[test] #[ignore = "takes thousands of runs"] fn $name() { find($bug, $seeds); })*
+        $(#[test] #[ignore = "takes thousands of runs"] fn $name() { find(Kind::Replicas, $bug, $seeds); })*
     };
 }
 

@@ -7,7 +7,8 @@ use crate::broker::{Broker, Host};
 use crate::chance::Chance;
 use crate::clients::{Consumer, Producer};
 use crate::control::{Active, Answer, Request};
-use crate::counts::Counts;
+use crate::counts::{Counts, GroupCounts};
+use crate::groups::{GroupEvent, GroupWorld};
 use crate::ledger::Ledger;
 use crate::nemesis::Undo;
 use crate::network::Network;
@@ -55,6 +56,7 @@ pub enum Event {
     ConsumerTick { consumer: usize },
     Fetch { consumer: usize, attempt: u64, key: PartitionKey, from: troupe_proto::ids::Offset },
     Fetched { consumer: usize, attempt: u64, result: crate::clients::Fetched },
+    Groups(GroupEvent),
     Nemesis,
     Undo(Undo),
 }
@@ -107,9 +109,11 @@ pub struct World {
     pub ledgers: BTreeMap<PartitionKey, Ledger>,
     pub producers: Vec<Producer>,
     pub consumers: Vec<Consumer>,
+    pub groups: GroupWorld,
     /// Faults have ended.
     pub healing: bool,
     pub counts: Counts,
+    pub group_counts: GroupCounts,
     pub trace: Trace,
 }
 
@@ -133,8 +137,10 @@ impl World {
             ledgers: BTreeMap::new(),
             producers: Vec::new(),
             consumers: Vec::new(),
+            groups: GroupWorld::default(),
             healing: false,
             counts: Counts::default(),
+            group_counts: GroupCounts::default(),
             trace: Trace::new(),
             settings,
         };
@@ -165,6 +171,7 @@ impl World {
             self.consumers.push(Consumer::new(site, self.settings.partitions));
             self.schedule(site, 1_000 + consumer as u64, Event::ConsumerTick { consumer });
         }
+        self.build_groups();
         for site in 0..self.sites.len() {
             self.start_processes(site);
         }
@@ -175,7 +182,7 @@ impl World {
         self.schedule_free(2_000, Event::Nemesis);
     }
 
-    fn add_site(&mut self, node: Option<NodeId>) -> usize {
+    pub fn add_site(&mut self, node: Option<NodeId>) -> usize {
         self.sites.push(Site {
             up: true,
             life: 1,
@@ -207,6 +214,7 @@ impl World {
             let wait = 1 + self.net.below(50);
             self.schedule(site, wait, Event::VoterTick);
         }
+        self.start_group_processes(site);
     }
 
     pub fn key(&self, partition: u32) -> PartitionKey {
@@ -355,6 +363,7 @@ impl World {
             Event::Fetched { consumer, attempt, result } => {
                 self.fetched(consumer, attempt, result)?;
             }
+            Event::Groups(event) => self.group_event(site, event)?,
             Event::Nemesis => self.nemesis()?,
             Event::Undo(undo) => self.undo(undo)?,
         }

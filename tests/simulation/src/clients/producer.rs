@@ -243,8 +243,12 @@ impl World {
         };
         let token = troupe_machines::replica::Token(self.take_id());
         let deadline = steady.plus(self.whim.between(300, 3_000));
-        let asker =
-            Asker { producer, attempt, value: request.value, acks_all: request.acks == Acks::All };
+        let asker = Asker {
+            producer: Some(producer),
+            attempt,
+            value: request.value,
+            acks_all: request.acks == Acks::All,
+        };
         let Some(host) = self.host(at) else { return Ok(()) };
         host.waiting.insert(token, asker);
         let mut out = Effects::new();
