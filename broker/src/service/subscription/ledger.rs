@@ -304,6 +304,8 @@ impl Ledger {
             self.entries.pop_front();
         }
         self.prefix = self.entries.front().map_or(self.frontier, |entry| entry.offset);
+        // What was delivered again, and acknowledged before it was read over, needs no reading.
+        self.cursor = self.cursor.max(self.prefix);
         if self.entries.is_empty() {
             self.next_expiry = None;
             // What a burst needed is not kept.
