@@ -3,6 +3,7 @@
 //! Records are printed from where the batch stands in memory, into one large buffer that is written when
 //! it is full or when nothing more is there at the moment.
 
+mod group;
 mod plan;
 mod sink;
 
@@ -13,11 +14,14 @@ use crate::log_files::Decoder;
 use crate::offsets::OffsetRange;
 use crate::output::Format;
 use clap::Args;
-use futures::FutureExt;
+use futures::stream::{SelectAll, StreamExt};
+use futures::{FutureExt, Stream};
+use group::Membership;
 use plan::Plan;
 use sink::{Look, Sink};
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use troupe_client::{FetchedBatch, Partitions, Reader, ReaderConfig, Start};
+use troupe_client::{ClientError, FetchedBatch, Partitions, ReaderConfig, Start};
 use troupe_proto::ids::PartitionId;
 
 #[derive(Debug, Args)]
@@ -28,6 +32,8 @@ use troupe_proto::ids::PartitionId;
     troupe consume orders --offset @-1h:end        # the last hour\n  \
     troupe consume orders -p 3 --offset 42 -n 1 -f '%v'\n  \
     troupe consume orders -f '%p:%o %k=%v\\n'\n  \
+    troupe consume orders payments -g billing --from-beginning --show-assignment\n  \
+    troupe consume --pattern 'orders-.*' -g audit --commit before\n  \
     troupe consume __consumer_offsets -e --decode offsets | jq .\n  \
     troupe consume orders --until-end -f '%K{big32}%V{big32}%k%v'   # exact bytes, for `produce -f`\n\
     Offsets: start, end, 42, +10, -10, ranges 42:50 :end -5:end, times @2026-01-31T12:00Z @-1h @-2h:-1h.\n\
@@ -35,7 +41,9 @@ use troupe_proto::ids::PartitionId;
     %h{%k=%v;} each header, %e leader epoch, %i count, %s or %V size, %K key size, %H number of headers;\n\
     {hex}, {base64}, {json} behind bytes, {big32}, {hex64}, … behind numbers; \\n \\t \\r \\0 \\xHH %%.")]
 pub struct Consume {
-    topic: String,
+    /// Topics
+    #[arg(value_name = "TOPIC", required_unless_present = "pattern")]
+    topics: Vec<String>,
     /// From the first record on [default: from now on]
     #[arg(short = 'b', long, conflicts_with = "offset")]
     from_beginning: bool,
@@ -60,36 +68,39 @@ pub struct Consume {
     /// Each record as the JSON of what it says: of `__consumer_offsets`
     #[arg(long, value_enum, value_name = "KIND", conflicts_with = "format")]
     decode: Option<Decoder>,
+    #[command(flatten)]
+    membership: Membership,
 }
 
 pub async fn run(global: &Global, consume: Consume) -> Result<(), Failure> {
     let look = look(global, &consume)?;
     let client = global.connect().await?;
-    let what = || format!("cannot consume {}", consume.topic);
+    if let Some(group) = &consume.membership.group {
+        return group::run(global, &client, &consume, group, Sink::new(look)?).await;
+    }
     let range = match (consume.offset, consume.from_beginning || consume.until_end) {
         (Some(range), _) => range,
         (None, true) => OffsetRange::FROM_START,
         (None, false) => OffsetRange::FROM_END,
     };
-    let plan = Plan::make(&client, &consume.topic, &consume.partitions, range, consume.until_end);
-    let plan = plan.await?;
+    let mut plans = BTreeMap::new();
+    for topic in &consume.topics {
+        let plan = Plan::make(&client, topic, &consume.partitions, range, consume.until_end);
+        plans.insert(topic.clone(), plan.await?);
+    }
     let sink = Sink::new(look)?;
-    let mut run = Run { sink, plan, left: consume.max.unwrap_or(u64::MAX), printed: 0 };
+    let mut run = Run { sink, plans, left: consume.max.unwrap_or(u64::MAX), printed: 0 };
     if run.finished() {
         return run.sink.flush();
     }
-    let follows_all = consume.partitions.is_empty() && run.plan.endless();
-    let config = ReaderConfig {
-        partitions: match follows_all {
-            true => Partitions::All,
-            false => Partitions::Only(run.plan.starts.keys().copied().collect()),
-        },
-        start: Start::Each(run.plan.starts.clone()),
-        ..ReaderConfig::default()
-    };
-    let mut reader = client.reader(&consume.topic, config).await.during(what)?;
+    let mut batches = SelectAll::new();
+    for (topic, plan) in run.plans.iter().filter(|(_, plan)| !plan.finished()) {
+        let reader = client.reader(topic, reader_config(&consume, plan)).await;
+        batches.push(reader.during(|| format!("cannot consume {topic}"))?.batches());
+    }
+    let named = consume.topics.join(", ");
     let outcome = tokio::select! {
-        outcome = run.read(&mut reader, &consume.topic) => outcome,
+        outcome = run.read(&mut batches, &named) => outcome,
         _ = tokio::signal::ctrl_c() => Ok(()),
     };
     let flushed = run.sink.flush();
@@ -97,6 +108,18 @@ pub async fn run(global: &Global, consume: Consume) -> Result<(), Failure> {
         eprintln!("{} records", run.printed);
     }
     outcome.and(flushed)
+}
+
+fn reader_config(consume: &Consume, plan: &Plan) -> ReaderConfig {
+    let follows_all = consume.partitions.is_empty() && plan.endless();
+    ReaderConfig {
+        partitions: match follows_all {
+            true => Partitions::All,
+            false => Partitions::Only(plan.starts.keys().copied().collect()),
+        },
+        start: Start::Each(plan.starts.clone()),
+        ..ReaderConfig::default()
+    }
 }
 
 fn look(global: &Global, consume: &Consume) -> Result<Look, Failure> {
@@ -124,7 +147,8 @@ fn look(global: &Global, consume: &Consume) -> Result<Look, Failure> {
 
 struct Run {
     sink: Sink,
-    plan: Plan,
+    /// By topic.
+    plans: BTreeMap<String, Plan>,
     /// How many records may still be printed.
     left: u64,
     printed: u64,
@@ -132,32 +156,38 @@ struct Run {
 
 impl Run {
     fn finished(&self) -> bool {
-        self.left == 0 || self.plan.finished()
+        self.left == 0 || self.plans.values().all(Plan::finished)
     }
 
     /// Until everything that was asked for is printed.
-    async fn read(&mut self, reader: &mut Reader, topic: &str) -> Result<(), Failure> {
+    async fn read<B>(&mut self, batches: &mut B, topics: &str) -> Result<(), Failure>
+    where
+        B: Stream<Item = Result<FetchedBatch, ClientError>> + Unpin,
+    {
         while !self.finished() {
-            let next = match reader.next_batch().now_or_never() {
+            let next = match batches.next().now_or_never() {
                 Some(next) => next,
                 None => {
                     // Nothing is there at the moment: whoever reads our output shall see what was.
                     self.sink.flush()?;
-                    reader.next_batch().await
+                    batches.next().await
                 }
             };
             let Some(batch) = next else {
                 return Err(Failure::new(Exit::Failed, "", "the stream ended before its time"));
             };
-            let batch = batch.during(|| format!("cannot consume {topic}"))?;
-            self.print(&batch, topic)?;
-            self.plan.read(batch.partition, batch.header.end_offset());
+            let batch = batch.during(|| format!("cannot consume {topics}"))?;
+            self.print(&batch)?;
+            if let Some(plan) = self.plans.get_mut(batch.topic()) {
+                plan.read(batch.partition, batch.header.end_offset());
+            }
         }
         Ok(())
     }
 
-    fn print(&mut self, batch: &FetchedBatch, topic: &str) -> Result<(), Failure> {
-        let until = self.plan.until(batch.partition);
+    fn print(&mut self, batch: &FetchedBatch) -> Result<(), Failure> {
+        let topic = batch.topic();
+        let until = self.plans.get(topic).and_then(|plan| plan.until(batch.partition));
         let PartitionId(partition) = batch.partition;
         for record in batch.iter() {
             let record = record.during(|| format!("cannot consume {topic}"))?;

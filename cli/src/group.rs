@@ -18,6 +18,7 @@ mod state;
 use crate::failure::Failure;
 use crate::global::Global;
 use clap::Subcommand;
+pub use members::assignment;
 use troupe_proto::log::v1::GroupState;
 
 #[derive(Debug, Subcommand)]

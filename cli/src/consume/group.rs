@@ -1,0 +1,428 @@
+//! `consume -g`: as a member of a group.
+//!
+//! Promises: with `--commit after` nothing is committed that is not written out; what is written out is committed
+//! before its partition is given up, and at the end. The end is orderly on SIGINT and SIGTERM: what is printed is
+//! committed, and the group is left.
+
+use super::Consume;
+use super::sink::Sink;
+use crate::failure::{During, Exit, Failure};
+use crate::format::Printed;
+use crate::global::Global;
+use crate::output::Format;
+use clap::{Args, ValueEnum};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use troupe_client::{
+    Assignor, AutoOffsetReset, Client, ClientError, Consumer, ConsumerConfig, FetchedBatch,
+    OffsetAndMetadata, Rebalance, RebalanceListener, TopicPartition,
+};
+use troupe_proto::ids::{Offset, PartitionId};
+
+/// How long nothing may come before it is looked whether something else has changed.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// Between two commits while records come without a pause.
+const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+/// For the last commit and for leaving.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "As a member of a group")]
+pub struct Membership {
+    /// The group that shares the topics' partitions among its members
+    #[arg(short, long, conflicts_with_all = ["offset", "partitions"])]
+    pub group: Option<String>,
+    /// Every topic whose whole name matches, also those that come later
+    #[arg(long, value_name = "REGEX", requires = "group", conflicts_with = "topics")]
+    pub pattern: Option<String>,
+    /// When the group's position is committed [default: after]
+    #[arg(long, value_enum, requires = "group")]
+    commit: Option<Commit>,
+    /// range, roundrobin, sticky or cooperative-sticky [default: the group's]
+    #[arg(long, requires = "group")]
+    assignor: Option<Assignor>,
+    /// A name under which this member comes back and keeps what it had (static membership)
+    #[arg(long, value_name = "NAME", requires = "group")]
+    member_name: Option<String>,
+    /// The beginning of the member's id
+    #[arg(long, requires = "group", default_value = "troupe-consume", value_name = "ID")]
+    client_id: String,
+    /// Where to begin if nothing is committed [default: latest]
+    #[arg(long, value_enum, requires = "group", conflicts_with = "from_beginning")]
+    offset_reset: Option<OffsetReset>,
+    /// Tell on standard error what the group assigns, whenever that changes
+    #[arg(long, requires = "group")]
+    show_assignment: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Commit {
+    /// What was printed: a crash may repeat records, and loses none
+    #[default]
+    After,
+    /// What is about to be printed: a crash may lose records, and repeats none
+    Before,
+    /// Never
+    None,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum OffsetReset {
+    /// With the first record that is still kept
+    Earliest,
+    /// Behind what is there now
+    Latest,
+    /// Nowhere: it is an error
+    None,
+}
+
+impl Consume {
+    fn consumer_config(&self, group: &str) -> ConsumerConfig {
+        let membership = &self.membership;
+        let auto_offset_reset = match membership.offset_reset {
+            Some(OffsetReset::Earliest) => AutoOffsetReset::Earliest,
+            Some(OffsetReset::Latest) => AutoOffsetReset::Latest,
+            Some(OffsetReset::None) => AutoOffsetReset::None,
+            None if self.from_beginning || self.until_end => AutoOffsetReset::Earliest,
+            None => AutoOffsetReset::Latest,
+        };
+        ConsumerConfig {
+            client_id: membership.client_id.clone(),
+            group_instance_id: membership.member_name.clone(),
+            assignor: membership.assignor,
+            auto_offset_reset,
+            enable_auto_commit: false,
+            ..ConsumerConfig::new(group)
+        }
+    }
+}
+
+type Offsets = BTreeMap<TopicPartition, OffsetAndMetadata>;
+
+/// What is printed, and how far that has come: shared with the listener, which commits before it gives up.
+struct Printing {
+    sink: Sink,
+    /// Printed, and not committed yet.
+    uncommitted: Offsets,
+}
+
+impl Printing {
+    /// What can be committed: it is written out.
+    fn take(&mut self) -> Result<Offsets, Failure> {
+        self.sink.flush()?;
+        Ok(std::mem::take(&mut self.uncommitted))
+    }
+}
+
+#[derive(Clone)]
+struct Shared(Arc<Mutex<Printing>>);
+
+impl Shared {
+    /// Who panicked while printing has told it, and ends the process.
+    fn lock(&self) -> MutexGuard<'_, Printing> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl RebalanceListener for Shared {
+    fn on_partitions_revoked<'a>(
+        &'a mut self,
+        mut consumer: Rebalance<'a>,
+        _partitions: &'a [TopicPartition],
+    ) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let offsets = match self.lock().take() {
+                Ok(offsets) => offsets,
+                // It is told when the next record is printed.
+                Err(_) => return,
+            };
+            if !offsets.is_empty()
+                && let Err(error) = consumer.commit_sync_offsets(offsets).await
+            {
+                eprintln!("note: not committed before partitions were given up: {error}");
+            }
+        })
+    }
+
+    fn on_partitions_lost<'a>(&'a mut self, partitions: &'a [TopicPartition]) -> BoxFuture<'a, ()> {
+        for partition in partitions {
+            self.lock().uncommitted.remove(partition);
+        }
+        eprintln!("note: lost {}: what was printed last may be printed again", names(partitions));
+        Box::pin(std::future::ready(()))
+    }
+}
+
+pub async fn run(
+    global: &Global,
+    client: &Client,
+    consume: &Consume,
+    group: &str,
+    sink: Sink,
+) -> Result<(), Failure> {
+    let what = || format!("cannot consume as a member of group {group}");
+    let commit = consume.membership.commit.unwrap_or_default();
+    let mut consumer = client.consumer(consume.consumer_config(group)).during(what)?;
+    let shared = Shared(Arc::new(Mutex::new(Printing { sink, uncommitted: Offsets::new() })));
+    consumer.set_rebalance_listener(shared.clone());
+    match &consume.membership.pattern {
+        Some(pattern) => consumer.subscribe_pattern(pattern).during(what)?,
+        None => consumer.subscribe(consume.topics.clone()).during(what)?,
+    }
+    let mut run = Run {
+        shared,
+        commit,
+        client: client.clone(),
+        group: group.to_owned(),
+        left: consume.max.unwrap_or(u64::MAX),
+        printed: 0,
+        committed_at: Instant::now(),
+        ends: consume.until_end.then(BTreeMap::new),
+        shown: consume.membership.show_assignment.then_some(None),
+        json: global.chosen_format().is_some_and(Format::is_json),
+    };
+    let mut stop = stop_signal()?;
+    let outcome = run.read(&mut consumer, &mut stop).await;
+    // Whatever ended it, what is printed counts.
+    let flushed = run.shared.lock().take();
+    let committed = match flushed {
+        Ok(offsets) if offsets.is_empty() => Ok(()),
+        Ok(offsets) => consumer.commit_sync_offsets(offsets).await.during(what),
+        Err(failure) => Err(failure),
+    };
+    let closed = consumer.close(CLOSE_PATIENCE).await.during(what);
+    if global.progress() && std::io::stdout().is_terminal() {
+        eprintln!("{} records", run.printed);
+    }
+    outcome.and(committed).and(closed)
+}
+
+/// Becomes true at SIGINT or SIGTERM; another one ends the process at once.
+fn stop_signal() -> Result<watch::Receiver<bool>, Failure> {
+    let what = || "cannot wait for signals".to_owned();
+    let mut interrupt = signal(SignalKind::interrupt()).during(what)?;
+    let mut terminate = signal(SignalKind::terminate()).during(what)?;
+    let (sender, receiver) = watch::channel(false);
+    tokio::spawn(async move {
+        either(&mut interrupt, &mut terminate).await;
+        // Nobody looks any more: it is ending anyway.
+        let _ = sender.send(true);
+        either(&mut interrupt, &mut terminate).await;
+        std::process::exit(Exit::Interrupted as i32);
+    });
+    Ok(receiver)
+}
+
+async fn either(one: &mut Signal, other: &mut Signal) {
+    tokio::select! {
+        _ = one.recv() => {}
+        _ = other.recv() => {}
+    }
+}
+
+struct Run {
+    shared: Shared,
+    commit: Commit,
+    client: Client,
+    group: String,
+    /// How many records may still be printed.
+    left: u64,
+    printed: u64,
+    committed_at: Instant,
+    /// Where each partition ended when it was assigned. None: it goes on for ever.
+    ends: Option<BTreeMap<TopicPartition, Offset>>,
+    /// The assignment that was shown last. None: none is shown.
+    shown: Option<Option<Vec<TopicPartition>>>,
+    json: bool,
+}
+
+impl Run {
+    /// Until everything that was asked for is printed, or somebody stops it.
+    async fn read(
+        &mut self,
+        consumer: &mut Consumer,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<(), Failure> {
+        let what = self.what();
+        while self.left > 0 && !*stop.borrow() {
+            let mut next = consumer.next_batch().now_or_never();
+            if next.is_none() {
+                // Nothing is there at the moment: whoever reads our output shall see what was.
+                self.shared.lock().sink.flush()?;
+                self.commit_printed(consumer)?;
+                if self.at_end(consumer).await.during(|| what.clone())? {
+                    return Ok(());
+                }
+                next = tokio::select! {
+                    next = consumer.next_batch() => Some(next),
+                    () = tokio::time::sleep(LOOK_INTERVAL) => None,
+                    _ = stop.changed() => None,
+                };
+            }
+            self.show_assignment(consumer).await;
+            if let Some(batch) = next {
+                let batch = batch.during(|| what.clone())?;
+                self.take(consumer, &batch).await?;
+            }
+            if self.committed_at.elapsed() >= COMMIT_INTERVAL {
+                self.commit_printed(consumer)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn what(&self) -> String {
+        format!("cannot consume as a member of group {}", self.group)
+    }
+
+    async fn take(&mut self, consumer: &mut Consumer, batch: &FetchedBatch) -> Result<(), Failure> {
+        let what = || format!("cannot consume as a member of group {}", self.group);
+        let mut end = batch.header.end_offset();
+        if self.left < u64::from(batch.header.record_count) {
+            let last = usize::try_from(self.left - 1).unwrap_or(usize::MAX);
+            if let Some(last) = batch.iter().nth(last) {
+                end = Offset(last.during(what)?.offset.0 + 1);
+            }
+        }
+        let position = OffsetAndMetadata {
+            leader_epoch: Some(batch.header.leader_epoch),
+            ..OffsetAndMetadata::new(end)
+        };
+        let at = batch.topic_partition();
+        if self.commit == Commit::Before {
+            let committed = consumer.commit_sync_offsets([(at.clone(), position.clone())]).await;
+            committed.during(what)?;
+        }
+        let mut printing = self.shared.lock();
+        let PartitionId(partition) = batch.partition;
+        for record in batch.iter() {
+            let record = record.during(what)?;
+            if record.offset >= end {
+                break;
+            }
+            self.left -= 1;
+            self.printed += 1;
+            let (topic, header, count) = (batch.topic(), &batch.header, self.printed);
+            printing.sink.write(&Printed { topic, partition, header, record, count })?;
+        }
+        if self.commit == Commit::After {
+            printing.uncommitted.insert(at, position);
+        }
+        Ok(())
+    }
+
+    /// In the background; what could not be committed is tried again with what comes next.
+    fn commit_printed(&mut self, consumer: &mut Consumer) -> Result<(), Failure> {
+        self.committed_at = Instant::now();
+        let offsets = self.shared.lock().take()?;
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let (shared, kept) = (self.shared.clone(), offsets.clone());
+        let done = move |committed: Result<(), ClientError>| {
+            if committed.is_err() {
+                let mut printing = shared.lock();
+                for (at, position) in kept {
+                    printing.uncommitted.entry(at).or_insert(position);
+                }
+            }
+        };
+        consumer.commit_async_offsets(offsets, done).during(|| self.what())
+    }
+
+    /// Whether everything that is assigned has been read up to where it ended when it was assigned.
+    async fn at_end(&mut self, consumer: &mut Consumer) -> Result<bool, ClientError> {
+        let Some(ends) = &mut self.ends else { return Ok(false) };
+        let assigned = consumer.assignment();
+        if assigned.is_empty() {
+            return Ok(false);
+        }
+        let new: Vec<TopicPartition> =
+            assigned.iter().filter(|at| !ends.contains_key(at)).cloned().collect();
+        if !new.is_empty() {
+            ends.extend(consumer.end_offsets(&new).await?);
+        }
+        for at in &assigned {
+            if consumer.position(at).await? < ends[at] {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Tells the assignment if it is another one.
+    async fn show_assignment(&mut self, consumer: &Consumer) {
+        let Some(shown) = &mut self.shown else { return };
+        let assigned = consumer.assignment();
+        let Some(member_id) = consumer.member_id() else { return };
+        if shown.as_ref() == Some(&assigned) {
+            return;
+        }
+        let described = self.client.admin().describe_group(&self.group).await.ok();
+        let members = described.iter().flat_map(|group| &group.members);
+        let epoch = members
+            .filter(|member| member.member_id == member_id)
+            .map(|member| member.member_epoch)
+            .next();
+        eprintln!("{}", assignment_line(&member_id, epoch, &assigned, self.json));
+        *shown = Some(assigned);
+    }
+}
+
+fn by_topic(partitions: &[TopicPartition]) -> BTreeMap<String, Vec<i32>> {
+    let mut topics: BTreeMap<String, Vec<i32>> = BTreeMap::new();
+    for at in partitions {
+        let number = i32::try_from(at.partition.0).unwrap_or(i32::MAX);
+        topics.entry(at.topic.to_string()).or_default().push(number);
+    }
+    topics
+}
+
+fn names(partitions: &[TopicPartition]) -> String {
+    crate::group::assignment(&by_topic(partitions))
+}
+
+fn assignment_line(
+    member_id: &str,
+    epoch: Option<u32>,
+    partitions: &[TopicPartition],
+    as_json: bool,
+) -> String {
+    if as_json {
+        let assignment = json!({
+            "memberId": member_id, "memberEpoch": epoch, "partitions": by_topic(partitions),
+        });
+        return json!({ "assignment": assignment }).to_string();
+    }
+    let epoch = epoch.map_or_else(|| "-".to_owned(), |epoch| epoch.to_string());
+    let names = names(partitions);
+    let names = if names.is_empty() { "nothing" } else { names.as_str() };
+    format!("assigned: {names}  epoch {epoch}  member {member_id}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_assignment_is_one_line() {
+        let partitions =
+            [("b", 1), ("a", 0), ("a", 2)].map(|(topic, at)| TopicPartition::new(topic, at));
+        assert_eq!(
+            assignment_line("c-1", Some(3), &partitions, false),
+            "assigned: a(0,2),b(1)  epoch 3  member c-1"
+        );
+        assert_eq!(
+            assignment_line("c-1", None, &partitions, true),
+            r#"{"assignment":{"memberId":"c-1","memberEpoch":null,"partitions":{"a":[0,2],"b":[1]}}}"#
+        );
+        assert!(assignment_line("c-1", Some(4), &[], false).starts_with("assigned: nothing"));
+    }
+}
