@@ -78,7 +78,8 @@ fn a_member_comes_back_without_a_rebalance() {
         (1, &[0, 1, 2][..], true),
         (2, &[2][..], true),
         (3, &[0][..], true),
-        (0, &[7][..], true),
+        (2, &[7][..], true),
+        (0, &[][..], true),
     ] {
         coordinator.groups.disconnected(coordinator.now, a);
         match coordinator.join_as("unused", back("a", epoch, owned)) {

@@ -55,6 +55,25 @@ fn an_added_member_gets_what_another_has_given_up() {
     coordinator.fail_over();
 }
 
+/// Only members whose target changes are recorded anew, and only those hear of it.
+#[test]
+fn who_is_not_concerned_is_not_bothered() {
+    let mut coordinator = Coordinator::new(&[("t", 1, 2), ("u", 2, 1)]);
+    coordinator.settle("a", start());
+    let logged = coordinator.log.len();
+    let other = pb::MemberStart { subscription: Some(subscription(&["u"])), ..start() };
+    let (b, pushes) = coordinator.join_as("b", other).unwrap();
+    assert_eq!(pushes.iter().map(|push| push.session).collect::<Vec<_>>(), [b]);
+    let about_a = records::member_key("a");
+    for change in &coordinator.log[logged..] {
+        let key = change.key.of.as_ref().unwrap();
+        assert!(![Key::Target(about_a.clone()), Key::Current(about_a.clone())].contains(key));
+    }
+    coordinator.apply(b);
+    assert_eq!(coordinator.state(), pb::GroupState::Stable);
+    assert_eq!(coordinator.member("a").member_epoch, 1);
+}
+
 /// What was told before it was heard is not told again, and an old number says nothing.
 #[test]
 fn one_assignment_is_outstanding_at_a_time() {
@@ -159,11 +178,17 @@ fn topics_change_targets() {
 /// G15, C2: a pattern is of whole names, matches what comes later, and no internal topic.
 #[test]
 fn patterns_match_whole_names() {
-    let topics = [("orders", 1, 1), ("orders-eu", 2, 1), ("__orders", 3, 1), ("my-orders", 4, 1)];
+    let topics = [
+        ("orders", 1, 1),
+        ("orders-eu", 2, 1),
+        ("__orders", 3, 1),
+        ("my-orders", 4, 1),
+        ("orders2", 6, 1),
+    ];
     let mut coordinator = Coordinator::new(&topics);
     let reads = |subscription| pb::MemberStart { subscription: Some(subscription), ..start() };
     let (a, pushes) = coordinator.join_as("a", reads(pattern("orders.*|.*"))).unwrap();
-    assert_eq!(told(&pushes[0]).1, all(&["my-orders0", "orders0", "orders-eu0"]));
+    assert_eq!(told(&pushes[0]).1, all(&["my-orders0", "orders0", "orders-eu0", "orders20"]));
     coordinator.leave(a);
     let (a, pushes) = coordinator.join_as("a", reads(pattern("orders|orders-.*"))).unwrap();
     assert_eq!(told(&pushes[0]).1, all(&["orders0", "orders-eu0"]));
