@@ -34,7 +34,7 @@ const APPEND_TIMEOUT_MS: u32 = 5_000;
 const OUTBOX_BYTES: usize = 8 << 20;
 /// How soon a deadline that has passed is looked at again.
 const OVERDUE: u64 = 50;
-/// How often groups and members are counted, if there was a change.
+/// How soon after a change groups and members are counted.
 const CENSUS: Duration = Duration::from_secs(1);
 
 pub struct CoordinatorActor {
@@ -83,7 +83,6 @@ impl Actor for CoordinatorActor {
         let log = Arc::clone(&self.handle.log);
         let deposed = async move { deposed(&log).await };
         ctx.spawn(deposed.into_actor(self).map(|(), actor, ctx| actor.resign(ctx)));
-        ctx.run_interval(CENSUS, |actor, _| actor.census.take(&actor.groups));
         self.census.take(&self.groups);
     }
 }
@@ -217,7 +216,9 @@ impl CoordinatorActor {
         for change in &changes {
             self.groups.replay(change).expect("the machine replays what it has decided itself");
         }
-        self.census.is_due |= !changes.is_empty();
+        if !changes.is_empty() && !std::mem::replace(&mut self.census.is_due, true) {
+            ctx.run_later(CENSUS, |actor, _| actor.census.take(&actor.groups));
+        }
         let outcome = Outcome { answer, pushes, ended, farewell };
         if let Some(outcome) = self.outbox.push(&records, outcome) {
             self.tell(outcome);
@@ -375,6 +376,7 @@ impl CoordinatorActor {
 /// What this coordinator adds to the node's counts.
 struct Census {
     handle: Arc<CoordinatorHandle>,
+    /// There was a change, and the timer runs.
     is_due: bool,
     groups: f64,
     members: f64,
@@ -382,13 +384,11 @@ struct Census {
 
 impl Census {
     fn new(handle: Arc<CoordinatorHandle>) -> Self {
-        Self { handle, is_due: true, groups: 0.0, members: 0.0 }
+        Self { handle, is_due: false, groups: 0.0, members: 0.0 }
     }
 
     fn take(&mut self, groups: &Groups) {
-        if !std::mem::take(&mut self.is_due) {
-            return;
-        }
+        self.is_due = false;
         let listed = groups.list();
         let members = listed.iter().map(|group| f64::from(group.member_count)).sum::<f64>();
         self.count(listed.len() as f64, members);

@@ -65,12 +65,6 @@ impl Coordinators {
         self.led.load().values().cloned().collect()
     }
 
-    /// Those that serve here and now, by partition.
-    pub fn all(&self) -> Vec<Arc<CoordinatorHandle>> {
-        let led = self.led.load();
-        led.values().filter(|handle| handle.check_serves().is_ok()).cloned().collect()
-    }
-
     /// Ticks when a coordinator starts, has loaded its log, or goes.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()

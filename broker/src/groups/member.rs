@@ -223,6 +223,16 @@ mod tests {
         assert_eq!(stream.begin().await.err().unwrap().code, ErrorCode::InvalidGroupId);
     }
 
+    /// Beside what the machine knows of it and what its connection takes.
+    #[test]
+    fn an_idle_member_costs_less_than_two_kilobytes() {
+        fn size_of_future<A, B, C, D, F>(_: impl FnOnce(A, B, C, D) -> F) -> usize {
+            size_of::<F>()
+        }
+        let (task, slot) = (size_of_future(run), size_of::<Slot>());
+        assert!(task + slot <= 2_048, "task {task} bytes, slot {slot} bytes");
+    }
+
     #[tokio::test]
     async fn a_reader_that_goes_is_noticed() {
         let (stream, _sink) = MemberStream::open();

@@ -219,7 +219,8 @@ mod tests {
 
     fn asked() -> (Outcome, Receiver<Result<(), Error>>) {
         let (sender, answer) = channel();
-        let tell: Answer = Box::new(move |result| sender.send(result).unwrap());
+        // Not every test listens.
+        let tell: Answer = Box::new(move |result| drop(sender.send(result)));
         (Outcome { answer: Some(tell), ..Default::default() }, answer)
     }
 
