@@ -92,6 +92,7 @@ counts! { GroupCounts:
     coordinators_ended,
     refused_appends,
     failed_appends,
+    decisions_in_parts,
     unknown_commits,
     joined,
     resumed,

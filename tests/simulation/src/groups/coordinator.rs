@@ -37,8 +37,8 @@ pub struct Coordinator {
 }
 
 struct Parked {
-    /// The append that has to be committed; `None`: it is, or there is none.
-    waits_for: Option<u64>,
+    /// The appends that have to be committed still.
+    waits_for: BTreeSet<u64>,
     outputs: Vec<Output>,
 }
 
@@ -205,9 +205,7 @@ impl World {
         answer: impl FnOnce(T) -> Option<Output>,
     ) -> Checked {
         let early = self.settings.has_group_bug(GroupHostBug::AnswerBeforeCommitted);
-        let attempt = self.take_id();
-        let Some(coordinator) = self.groups.coordinators.get_mut(&at) else { return Ok(()) };
-        let Some(groups) = coordinator.groups.as_mut() else { return Ok(()) };
+        let Some(groups) = self.machine(at) else { return Ok(()) };
         for change in &decision.changes {
             let replayed = groups.replay(change);
             replayed.map_err(|error| Violation::new("a decision replays", error.to_string()))?;
@@ -215,10 +213,15 @@ impl World {
         let mut outputs: Vec<Output> = decision.pushes.into_iter().map(Output::Push).collect();
         outputs.extend(decision.ended.into_iter().map(|(session, why)| Output::End(session, why)));
         outputs.extend(answer(decision.answer));
-        let waits_for = (!decision.changes.is_empty() && !early).then_some(attempt);
+        let parts = self.split(decision.changes);
+        let batches: Vec<(u64, Batch)> = parts
+            .into_iter()
+            .map(|changes| (self.take_id(), Batch { changes, committer: committer.clone() }))
+            .collect();
+        let waits_for = batches.iter().map(|(attempt, _)| *attempt).filter(|_| !early).collect();
+        let Some(coordinator) = self.groups.coordinators.get_mut(&at) else { return Ok(()) };
         coordinator.parked.push_back(Parked { waits_for, outputs });
-        if !decision.changes.is_empty() {
-            let batch = Batch { changes: decision.changes, committer };
+        for (attempt, batch) in batches {
             if !self.append_batch(at, attempt, batch)? {
                 self.group_counts.refused_appends += 1;
                 self.end_coordinator(at);
@@ -227,6 +230,19 @@ impl World {
         }
         self.give_out(at);
         Ok(())
+    }
+
+    /// What is decided together may be appended in parts, and a crash may come between them.
+    fn split(&mut self, mut changes: Vec<Change>) -> Vec<Vec<Change>> {
+        if changes.is_empty() {
+            return Vec::new();
+        }
+        if changes.len() == 1 || !self.net.one_in(4) {
+            return vec![changes];
+        }
+        self.group_counts.decisions_in_parts += 1;
+        let rest = changes.split_off(1 + self.net.index(changes.len() - 1));
+        vec![changes, rest]
     }
 
     /// False: it was refused.
@@ -310,11 +326,10 @@ impl World {
         }
         let Some(coordinator) = self.groups.coordinators.get_mut(&at) else { return };
         let mut parked = coordinator.parked.iter_mut();
-        let Some(waiting) = parked.find(|parked| parked.waits_for == Some(asker.attempt)) else {
-            return;
-        };
+        let waiting = parked.find(|parked| parked.waits_for.contains(&asker.attempt));
+        let Some(waiting) = waiting else { return };
         if outcome == Outcome::Ok {
-            waiting.waits_for = None;
+            waiting.waits_for.remove(&asker.attempt);
             self.give_out(at);
         } else {
             self.group_counts.failed_appends += 1;
@@ -326,7 +341,7 @@ impl World {
     fn give_out(&mut self, at: At) {
         loop {
             let Some(coordinator) = self.groups.coordinators.get_mut(&at) else { return };
-            if coordinator.parked.front().is_none_or(|parked| parked.waits_for.is_some()) {
+            if coordinator.parked.front().is_none_or(|parked| !parked.waits_for.is_empty()) {
                 return;
             }
             let Some(parked) = coordinator.parked.pop_front() else { return };

@@ -3,6 +3,7 @@
 use super::storm::GroupFault;
 use crate::chance::Chance;
 use crate::settings::{Bug, Fault, Settings};
+use troupe_machines::group::planted::Bug as GroupBug;
 
 /// Bugs of the one who carries out what the machine of groups decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,12 @@ impl Settings {
             fault_interval_ms: chance.between(100, 800),
             faults,
         });
+        if let (Some(Bug::Group(GroupBug::CommitByStaleMember)), Some(groups)) =
+            (bug, &mut settings.groups)
+        {
+            // that bug takes these as well, and is to be found by what members commit
+            groups.faults.retain(|fault| *fault != GroupFault::Reset);
+        }
         let loses = [Fault::UncleanElection, Fault::DeleteRecords, Fault::Retention];
         settings.faults.retain(|fault| !loses.contains(fault));
         settings.unclean = false;
