@@ -24,13 +24,7 @@ pub use coordinators::{Coordinators, OFFSETS_TOPIC};
 pub use follow::follow;
 pub use handle::{CoordinatorHandle, State};
 pub use listing::{here as list_here, list};
-#[allow(unused_imports, reason = "subscriptions ask by them")]
-pub use membership::run_member;
-pub use membership::{FORWARDED_FOR, run};
-pub use offsets::{commit, fetch};
-#[allow(unused_imports, reason = "subscriptions ask by them")]
-pub use offsets::{commit_offsets, fetch_offsets};
+pub use membership::{FORWARDED_FOR, run, run_member};
+pub use offsets::{commit, commit_offsets, fetch, fetch_offsets};
 pub use reset::reset;
-pub use route::Call;
-#[allow(unused_imports, reason = "subscriptions ask by it")]
-pub use route::is_elsewhere_for_now;
+pub use route::{Call, is_elsewhere_for_now};

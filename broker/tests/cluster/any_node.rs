@@ -62,7 +62,12 @@ impl Cluster {
         Ok(client.publish(request).await?.into_inner().results)
     }
 
-    pub(super) async fn tail(&self, through: i32, topic: &str, until_end: bool) -> Streaming<TailResponse> {
+    pub(super) async fn tail(
+        &self,
+        through: i32,
+        topic: &str,
+        until_end: bool,
+    ) -> Streaming<TailResponse> {
         let request = TailRequest {
             topic: topic.to_owned(),
             start: Some(StartPosition { at: Some(At::Earliest(true)) }),
