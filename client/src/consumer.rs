@@ -152,6 +152,11 @@ impl WakeupHandle {
         self.inner.notify.notify_one();
     }
 
+    #[inline]
+    fn is_woken(&self) -> bool {
+        self.inner.woken.load(Ordering::Relaxed)
+    }
+
     fn take(&self) -> bool {
         self.inner.woken.swap(false, Ordering::AcqRel)
     }
@@ -392,4 +397,28 @@ fn mixed() -> ClientError {
 
 fn not_assigned(at: &TopicPartition) -> ClientError {
     ClientError::IllegalState { what: format!("partition {at} is not assigned to this consumer") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_send<T: Send>(_: &T) {}
+
+    /// Applications spawn tasks with consumers in them.
+    #[test]
+    fn calls_may_move_between_threads() {
+        fn check(mut consumer: Consumer) {
+            is_send(&consumer);
+            is_send(&async move {
+                drop(consumer.poll(Duration::ZERO).await);
+                drop(consumer.next().await);
+                drop(consumer.next_batch().await);
+                drop(consumer.commit_sync().await);
+                drop(consumer.committed(&[]).await);
+                drop(consumer.close(Duration::ZERO).await);
+            });
+        }
+        let _ = check;
+    }
 }

@@ -154,7 +154,13 @@ impl Consumer {
         membership.is_some_and(|membership| !membership.events.is_empty())
             || self.assignment.is_some()
             || self.lost.is_some()
-            || self.wakeup.inner.woken.load(std::sync::atomic::Ordering::Relaxed)
+            || self.wakeup.is_woken()
+            || self.commit_is_due()
+    }
+
+    #[inline]
+    fn commit_is_due(&self) -> bool {
+        self.config.auto_commits() && Instant::now() >= self.next_auto_commit
     }
 
     /// Takes records from the cursor, and says how many bytes its batch has.
@@ -284,7 +290,7 @@ impl Consumer {
             return Err(fatal.clone());
         }
         self.join();
-        if self.config.auto_commits() && Instant::now() >= self.next_auto_commit {
+        if self.commit_is_due() {
             self.settle();
             self.auto_commit_now();
         }
@@ -375,8 +381,8 @@ impl Consumer {
 
     /// Begins with the partitions whose places were found.
     pub(super) fn on_resolved(&mut self, resolved: Vec<Resolved>) -> Result<(), ClientError> {
-        let mut nowhere = Vec::new();
-        let mut failed = None;
+        let (mut nowhere, mut failed) = (Vec::new(), None);
+        let given = matches!(self.mode, Mode::Group(_));
         for Resolved { at, asked, outcome } in resolved {
             let Some(held) = self.assigned.partitions.get_mut(&at) else { continue };
             // Moved meanwhile: asked anew.
@@ -400,7 +406,11 @@ impl Consumer {
                     }
                     None => nowhere.push(at),
                 },
-                Err(error) if error.is_retriable() => {
+                // What the group gives is there, if not yet for every node; or it is taken away again.
+                Err(error)
+                    if error.is_retriable()
+                        || (given && error.reason() == ErrorCode::UnknownTopic) =>
+                {
                     tracing::debug!(partition = %at, %error, "looking for a place to begin");
                     self.resolve_after = Some(Instant::now() + RESOLVE_PAUSE);
                 }

@@ -5,7 +5,7 @@
 //! (C20). What stays is not touched. A call that is dropped half-way is taken up by the next one, from the
 //! beginning. Never here: when that is.
 
-use super::assigned::{Held, OffsetAndMetadata, Place};
+use super::assigned::{Change, Held, OffsetAndMetadata, Place};
 use super::commits::Identity;
 use super::membership::{Assignment, Event, Membership};
 use super::{Consumer, Mode};
@@ -190,6 +190,8 @@ impl Consumer {
     async fn reassign(&mut self, assignment: Assignment) {
         self.settle();
         let change = self.assigned.change_to(&assignment.partitions);
+        // After a broken stream the coordinator says again what is known.
+        let is_news = change != Change::default();
         if !change.revoked.is_empty() {
             let deadline = Instant::now() + self.config.default_api_timeout;
             if self.config.auto_commits()
@@ -217,7 +219,7 @@ impl Consumer {
             membership.applied(assignment);
         }
         self.assignment = None;
-        self.metrics.rebalances += 1;
+        self.metrics.rebalances += u64::from(is_news);
     }
 
     pub(super) async fn tell_revoked(&mut self, partitions: &[TopicPartition]) {

@@ -1,6 +1,7 @@
 //! A cluster of fake nodes in this process: the log and metadata services over memory, with faults that a
 //! test asks for. Batches pass as opaque bytes, as in a real node.
 
+use crate::fake_group::FakeGroup;
 use crate::fake_log::FakeLog;
 use crate::fake_node::Node;
 use crate::gate::Gate;
@@ -18,6 +19,7 @@ use troupe_client::{Client, ClientConfig};
 use troupe_proto::error::{Error as Refusal, ErrorCode};
 use troupe_proto::ids::TopicId;
 use troupe_proto::log::v1 as pb;
+use troupe_proto::log::v1::group_service_server::GroupServiceServer;
 use troupe_proto::log::v1::metadata_service_server::MetadataServiceServer;
 
 /// What happens to the next batch that arrives.
@@ -124,6 +126,8 @@ pub struct Cluster {
     changed: Arc<Notify>,
     nodes: Vec<JoinHandle<()>>,
     pub gates: Vec<Gate>,
+    /// The coordinator of every group.
+    pub group: FakeGroup,
 }
 
 impl Drop for Cluster {
@@ -135,8 +139,10 @@ impl Drop for Cluster {
 impl Cluster {
     pub async fn start(nodes: usize) -> Cluster {
         let state = State { max_batch: usize::MAX, ..State::default() };
+        let state = Arc::new(Mutex::new(state));
         let mut cluster = Cluster {
-            state: Arc::new(Mutex::new(state)),
+            group: FakeGroup::new(state.clone()),
+            state,
             changed: Arc::default(),
             nodes: Vec::new(),
             gates: Vec::new(),
@@ -149,6 +155,7 @@ impl Cluster {
             let node = Node::new(number, cluster.state.clone(), cluster.changed.clone());
             let server = tonic::transport::Server::builder()
                 .add_service(MetadataServiceServer::new(node.clone()))
+                .add_service(GroupServiceServer::new(cluster.group.clone()))
                 .add_service(node);
             cluster.nodes.push(tokio::spawn(async move {
                 server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();

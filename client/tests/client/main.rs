@@ -2,10 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in test functions only")]
 
+mod consumer;
 mod failover;
 mod fake;
+mod fake_group;
 mod fake_log;
 mod fake_node;
 mod gate;
+mod membership;
 mod producer;
 mod reader;
