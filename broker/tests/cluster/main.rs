@@ -6,6 +6,7 @@ mod any_node;
 mod faults;
 mod groups;
 mod roles;
+mod subscribe;
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
