@@ -2,6 +2,7 @@
 //!
 //! - [`produce`], [`consume`], [`e2e`]: one figure each, against any node.
 //! - [`failover`]: how long faults are felt, on three nodes of its own.
+//! - [`group`]: how long groups take to settle, and to get over the loss of their coordinator.
 //! - [`replication`]: how fast followers get what a leader has, and what waiting for them costs.
 //! - [`limits`]: all figures against what the machine itself can do, raw and broker in turns.
 //! - [`payload`] is made before the clock runs; [`load`] is the loop that is timed; [`latency`] keeps every
@@ -11,6 +12,7 @@ mod consume;
 mod cpu;
 mod e2e;
 mod failover;
+mod group;
 pub mod latency;
 mod limits;
 mod load;
@@ -40,7 +42,8 @@ pub enum BenchCommand {
     /// Read records as fast as possible
     #[command(after_help = "Examples:\n  \
         troupe bench consume --size 100 --records 10M\n  \
-        troupe bench consume orders             # what is in the topic already")]
+        troupe bench consume orders             # what is in the topic already\n  \
+        troupe bench consume --group --rounds 5 # beside a group of one, in turns")]
     Consume(consume::BenchConsume),
     /// Time from send to receipt
     #[command(after_help = "Example:\n  troupe bench e2e --rate 1000 --duration 20s")]
@@ -51,6 +54,12 @@ pub enum BenchCommand {
         troupe bench failover --kind kill,kill-both --rounds 10\n  \
         troupe bench failover --kind stop --set broker.session.timeout.ms=1s -o json")]
     Failover(failover::BenchFailover),
+    /// How long groups take to settle, and how long the loss of their coordinator is felt
+    #[command(after_help = "Examples:\n  \
+        troupe bench group\n  \
+        troupe bench group --members 20 --partitions 200 --failovers 0\n  \
+        troupe bench group --nodes -o json      # on three nodes of its own, which are killed too")]
+    Group(group::BenchGroup),
     /// How fast a follower catches up, and what acks=all costs, on three nodes of its own
     #[command(after_help = "Examples:\n  \
         troupe bench replication\n  \
@@ -110,6 +119,7 @@ pub fn run(global: &Global, command: BenchCommand) -> Result<(), Failure> {
         BenchCommand::Consume(bench) => block_on(consume::run(global, bench)),
         BenchCommand::E2e(bench) => block_on(e2e::run(global, bench)),
         BenchCommand::Failover(bench) => block_on(failover::run(global, bench)),
+        BenchCommand::Group(bench) => block_on(group::run(global, bench)),
         BenchCommand::Replication(bench) => block_on(replication::run(global, bench)),
         BenchCommand::Limits(bench) => block_on(limits::run(global, bench)),
         BenchCommand::RawReceiver(receiver) => raw::receive(&receiver),

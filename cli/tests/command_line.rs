@@ -52,6 +52,7 @@ const COMMANDS: &[&[&str]] = &[
     &["bench", "e2e"],
     &["bench", "limits"],
     &["bench", "failover"],
+    &["bench", "group"],
     &["bench", "replication"],
     &["completion"],
     &["version"],
@@ -129,6 +130,8 @@ fn wrong_usage_is_exit_code_2() {
         &["dev", "--nodes", "0"],
         &["bench", "failover", "--server", "127.0.0.1:1"],
         &["bench", "replication", "--server", "127.0.0.1:1"],
+        &["bench", "group", "--nodes", "--server", "127.0.0.1:1"],
+        &["bench", "group", "--members", "10", "--partitions", "9"],
         &["log", "dump"],
         &["bench", "produce", "--size", "big"],
     ] {

@@ -1,14 +1,23 @@
 //! `troupe bench consume` (A24): every record is walked and its checksum verified, as by any consumer.
 
+use super::median::median;
 use super::scratch::with_topic;
 use super::{Throughput, Workload, load};
 use crate::failure::{During, Exit, Failure};
 use crate::global::Global;
 use crate::produce::Settings;
 use clap::Args;
+use futures::future::BoxFuture;
 use serde_json::json;
-use std::time::Instant;
-use troupe_client::{Client, OffsetSpec, ReaderConfig};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+use troupe_client::{
+    AutoOffsetReset, Client, ConsumerConfig, OffsetSpec, ReaderConfig, Rebalance,
+    RebalanceListener, TopicPartition,
+};
+
+/// For the last commit and for leaving.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub struct BenchConsume {
@@ -18,12 +27,21 @@ pub struct BenchConsume {
     workload: Workload,
     #[command(flatten)]
     settings: Settings,
+    /// Also as the only member of a group, through the SDK's consumer: in turns, and compared
+    #[arg(long)]
+    group: bool,
+    /// How often both, with --group
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
 }
 
 pub async fn run(global: &Global, bench: BenchConsume) -> Result<(), Failure> {
     let client = global.connect().await?;
     if let Some(topic) = &bench.topic {
         let expected = count(&client, topic).await?;
+        if bench.group {
+            return against_group(global, &bench, &client, topic, expected).await;
+        }
         let throughput = measure(&client, topic, expected).await?;
         return report(global, &bench, &throughput);
     }
@@ -36,9 +54,95 @@ pub async fn run(global: &Global, bench: BenchConsume) -> Result<(), Failure> {
         if let Some(bar) = bar {
             bar.finish_and_clear();
         }
-        measure(&client, topic, workload.records).await
+        if bench.group {
+            let records = workload.records;
+            return against_group(global, &bench, &client, topic, records).await.map(|()| None);
+        }
+        measure(&client, topic, workload.records).await.map(Some)
     });
-    report(global, &bench, &throughput.await?)
+    match throughput.await? {
+        Some(throughput) => report(global, &bench, &throughput),
+        None => Ok(()),
+    }
+}
+
+/// The bare reader and a group of one, in turns.
+async fn against_group(
+    global: &Global,
+    bench: &BenchConsume,
+    client: &Client,
+    topic: &str,
+    expected: u64,
+) -> Result<(), Failure> {
+    let (mut bare, mut grouped) = (Vec::new(), Vec::new());
+    for _ in 0..bench.rounds {
+        bare.push(measure(client, topic, expected).await?);
+        grouped.push(measure_group(client, topic, expected).await?);
+    }
+    let rate = |rounds: &[Throughput]| median(rounds.iter().map(Throughput::records_per_second));
+    let ratio = rate(&grouped) / rate(&bare);
+    let views = |rounds: &[Throughput]| rounds.iter().map(Throughput::view).collect::<Vec<_>>();
+    let view = json!({
+        "benchmark": "consume-group",
+        "settings": { "topic": bench.topic, "rounds": bench.rounds, "records": expected },
+        "result": {
+            "reader": views(&bare),
+            "group": views(&grouped),
+            "readerRecordsPerSecond": rate(&bare).round(),
+            "groupRecordsPerSecond": rate(&grouped).round(),
+            "ratio": super::rounded(ratio),
+        },
+    });
+    global.output().one(&view, || {
+        let mut text = String::new();
+        for (reader, group) in bare.iter().zip(&grouped) {
+            text += &format!("reader   {}\ngroup    {}\n", reader.show(), group.show());
+        }
+        text + &format!("ratio    {:.1} % of the bare reader (medians)\n", ratio * 100.0)
+    })
+}
+
+/// The same records as the only member of a new group, which commits every 5 s as by default. The clock runs
+/// from when it has its partitions: joining a group is what `bench group` measures.
+async fn measure_group(client: &Client, topic: &str, expected: u64) -> Result<Throughput, Failure> {
+    let what = || format!("cannot consume {topic} as a member of a group");
+    let group = format!("troupe-bench-{:016x}", rand::random::<u64>());
+    let config = ConsumerConfig {
+        auto_offset_reset: AutoOffsetReset::Earliest,
+        ..ConsumerConfig::new(&group)
+    };
+    let mut consumer = client.consumer(config).during(what)?;
+    let assigned = Arc::new(OnceLock::new());
+    consumer.set_rebalance_listener(Assigned(assigned.clone()));
+    consumer.subscribe([topic]).during(what)?;
+    let (mut records, mut bytes) = (0, 0);
+    while records < expected {
+        let batch = consumer.next_batch().await.during(what)?;
+        for record in batch.iter() {
+            let record = record.during(what)?;
+            records += 1;
+            bytes += std::hint::black_box(record.value).map_or(0, <[u8]>::len) as u64;
+        }
+    }
+    let began = assigned.get().copied().unwrap_or_else(Instant::now);
+    let elapsed = began.elapsed();
+    consumer.close(CLOSE_PATIENCE).await.during(what)?;
+    client.admin().delete_group(&group).await.during(what)?;
+    Ok(Throughput { records, bytes, elapsed })
+}
+
+/// Notes when the first partitions are there.
+struct Assigned(Arc<OnceLock<Instant>>);
+
+impl RebalanceListener for Assigned {
+    fn on_partitions_assigned<'a>(
+        &'a mut self,
+        _consumer: Rebalance<'a>,
+        _partitions: &'a [TopicPartition],
+    ) -> BoxFuture<'a, ()> {
+        self.0.get_or_init(Instant::now);
+        Box::pin(std::future::ready(()))
+    }
 }
 
 fn report(global: &Global, bench: &BenchConsume, throughput: &Throughput) -> Result<(), Failure> {
