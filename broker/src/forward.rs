@@ -28,7 +28,7 @@ pub use decision::{FORWARDED, decide, forwarding, is_forwarded, until_active};
 pub use lane::{Entry, Lane};
 pub use link::Links;
 pub use offsets::find_offset;
-pub use reader::{Slice, TopicReader};
+pub use reader::{Failed, Slice, TopicReader};
 pub use way::{Target, hears};
 
 use std::time::Duration;

@@ -71,7 +71,7 @@ type FromHere = (PartitionKey, Result<Result<ReadAnswer, Error>, Aborted>);
 pub struct Failed {
     /// What is not read any more; none: nothing is.
     pub target: Option<Target>,
-    pub error: Error,
+    pub error: Box<Error>,
 }
 
 /// A reader of some partitions.
@@ -154,7 +154,7 @@ impl TopicReader {
                 Some((stream, response)) = self.there.next() => self.on_response(stream, response)?,
                 changed = self.images.changed() => {
                     if changed.is_err() {
-                        return Err(Failed { target: None, error: super::shutting_down() });
+                        return Err(Failed { target: None, error: Box::new(super::shutting_down()) });
                     }
                     self.follow_leaders();
                     None
@@ -258,7 +258,7 @@ impl TopicReader {
     fn fail(&mut self, key: PartitionKey, error: Error) -> Failed {
         let target = self.positions.get(&key).map(|position| position.target.clone());
         self.remove(&key);
-        Failed { target, error }
+        Failed { target, error: Box::new(error) }
     }
 
     fn read_here(&mut self, key: PartitionKey, handle: Arc<PartitionHandle>) {

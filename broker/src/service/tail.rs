@@ -141,7 +141,7 @@ pub(super) async fn run(
     }
     loop {
         let slice = tokio::select! {
-            slice = reader.next() => slice.map_err(|failed| failed.error),
+            slice = reader.next() => slice.map_err(|failed| *failed.error),
             () = out.closed() => return,
             () = context.shutdown.cancelled() => Err(shutting_down()),
         };

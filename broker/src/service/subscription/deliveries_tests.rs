@@ -93,7 +93,9 @@ fn a_lease_that_ends_moves_the_reader_back() {
     let (mut deliveries, now) = (deliveries(9, false), Instant::now());
     deliveries.hold(target(0), Offset(0), None, Offset(2));
     deliveries.take_moved(now);
-    (0..3).for_each(|offset| drop(given(&mut deliveries, 0, offset)));
+    for offset in 0..3 {
+        given(&mut deliveries, 0, offset);
+    }
     assert!(deliveries.take_moved(now).is_empty());
     let later = deliveries.next_deadline().unwrap() + Duration::from_secs(1);
     deliveries.expire(later);

@@ -1,7 +1,7 @@
 //! What a session reads: one slice at a time, of all its partitions.
 
 use crate::context::Context;
-use crate::forward::{Slice, Target, TopicReader};
+use crate::forward::{Failed, Slice, Target, TopicReader};
 use crate::service::delivery::SliceRecords;
 use futures::FutureExt;
 use std::sync::Arc;
@@ -33,9 +33,6 @@ pub(super) enum Next<'a> {
     Damaged(Error),
 }
 
-/// Of one partition, or of all, nothing more comes for this reason.
-pub(super) type NotRead = (Option<Target>, Error);
-
 impl Intake {
     pub fn new(context: &Arc<Context>) -> Intake {
         Intake { reader: TopicReader::new(Arc::clone(context)), stock: None }
@@ -61,18 +58,13 @@ impl Intake {
     }
 
     /// Waits until there is something. May be dropped at any time.
-    pub async fn fill(&mut self) -> Result<(), NotRead> {
-        match self.reader.next().await {
-            Ok(slice) => {
-                self.stock = slice.map(Stock::new);
-                Ok(())
-            }
-            Err(failed) => Err((failed.target, failed.error)),
-        }
+    pub async fn fill(&mut self) -> Result<(), Failed> {
+        self.stock = self.reader.next().await?.map(Stock::new);
+        Ok(())
     }
 
     /// Takes what is there already. False: nothing is.
-    pub fn fill_now(&mut self) -> Result<bool, NotRead> {
+    pub fn fill_now(&mut self) -> Result<bool, Failed> {
         if !self.is_waiting() {
             return Ok(false);
         }

@@ -12,13 +12,15 @@ mod draw;
 
 use super::ack_id::AckId;
 use super::deliveries::{Deliveries, Terms};
-use super::intake::{Intake, Next, NotRead, size_of};
+use super::intake::{Intake, Next, size_of};
 use super::jobs::{self, Job};
 use super::ledger::Action;
 use super::membership::{Event, Membership};
 use super::options::{Options, parse_action};
 use super::sessions::{Draw, Inbound, Inbox, Registered};
 use crate::context::Context;
+use crate::forward::Failed;
+use crate::service::shutting_down;
 use assignment::Assignment;
 use commits::Commits;
 use futures::StreamExt;
@@ -64,7 +66,7 @@ pub(super) struct Session {
 
 enum Happened {
     Member(Event),
-    Filled(Result<(), NotRead>),
+    Filled(Result<(), Failed>),
     Job(Job),
     Inbound(Inbound),
     Time,
@@ -145,7 +147,7 @@ impl Session {
         };
         match happened {
             Happened::Member(event) => self.on_member(event),
-            Happened::Filled(filled) => filled.or_else(|not_read| self.on_not_read(not_read)),
+            Happened::Filled(filled) => filled.or_else(|failed| self.on_not_read(failed)),
             Happened::Job(job) => {
                 self.on_job(job);
                 Ok(())
@@ -186,8 +188,10 @@ impl Session {
         }
     }
 
-    fn on_not_read(&mut self, (target, error): NotRead) -> Result<(), Error> {
-        let Some(target) = target else { return Err(error) };
+    fn on_not_read(&mut self, failed: Failed) -> Result<(), Error> {
+        let (error, Some(target)) = (*failed.error, failed.target) else {
+            return Err(shutting_down());
+        };
         match error.code {
             // Everything there was committed may be deleted; or the log was cut.
             ErrorCode::OffsetOutOfRange => {

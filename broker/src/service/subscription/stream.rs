@@ -51,12 +51,11 @@ pub(super) async fn run(
         let (options, rest) = first_request(&context, first).await?;
         let (mut session, _) = Session::new(&context, host, options);
         session.on_request(rest)?;
-        Ok(session)
+        Ok::<_, Status>(session)
     };
     let mut session = match begun.await {
         Ok(session) => session,
         Err(status) => {
-            let _: Status = status;
             // The client may be gone.
             let _ = out.send(Err(status)).await;
             return;

@@ -113,7 +113,7 @@ impl Session {
     fn fill_now(&mut self) -> Result<bool, Error> {
         match self.intake.fill_now() {
             Ok(filled) => Ok(filled),
-            Err(not_read) => self.on_not_read(not_read).map(|()| false),
+            Err(failed) => self.on_not_read(failed).map(|()| false),
         }
     }
 
