@@ -29,7 +29,7 @@ pub use history::{
 };
 pub use local_node::LocalNode;
 pub use patience::{PATIENCE, eventually, eventually_or_why};
-pub use process::{Exit, Process, Serve, binary, clients_directory};
+pub use process::{Exit, Process, Serve, binary, clients_directory, example};
 pub use replicas::ReplicaLog;
 pub use sample::{Sample, samples, seed};
 pub use server::{Server, batch_of, partition_of, reason_of};

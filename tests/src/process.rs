@@ -18,16 +18,25 @@ use tempfile::TempDir;
 ///
 /// `cargo test --workspace` builds it; `cargo test -p troupe-tests` alone does not.
 pub fn binary() -> PathBuf {
+    built("troupe")
+}
+
+/// An example of the SDK, of this build. As [`binary`].
+pub fn example(name: &str) -> PathBuf {
+    built(&format!("examples/{name}"))
+}
+
+fn built(name: &str) -> PathBuf {
     let executable = std::env::current_exe().expect("a test executable has a path");
     let profile = executable.ancestors().nth(2).expect("target/PROFILE/deps/NAME");
-    let binary = profile.join("troupe");
+    let built = profile.join(name);
     assert!(
-        binary.is_file(),
-        "{} is not there: run `cargo build{}` first",
-        binary.display(),
+        built.is_file(),
+        "{} is not there: run `cargo build --workspace --examples --bins{}` first",
+        built.display(),
         if profile.ends_with("release") { " --release" } else { "" }
     );
-    binary
+    built
 }
 
 /// Where the client scripts find their packages and stubs.

@@ -1,6 +1,8 @@
 //! Clients in other languages, against the built binary, from nothing but the contract.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod groups;
+
 use std::path::Path;
 use std::process::{Command, Output};
 use troupe_tests::workspace::root;
@@ -70,7 +72,7 @@ fn assert_ten_lines(output: &Output) {
 
 #[test]
 fn the_scripts_have_ten_lines() {
-    for name in ["ten_lines.py", "ten_lines.js"] {
+    for name in ["ten_lines.py", "ten_lines.js", "ten_lines_group.py", "ten_lines_group.js"] {
         let text = std::fs::read_to_string(script(name)).unwrap();
         assert!(text.lines().count() <= 10, "{name}");
     }
