@@ -154,6 +154,9 @@ impl World {
         };
         let asked = request.partitions.len() as u64;
         let result = groups.fetch_offsets(&request).map_err(|error| Error::from(error).code);
+        if let Err(code) = result {
+            self.count_refusal(code);
+        }
         let found = result.as_ref().map_or(0, |found| found.offsets.len() as u64);
         self.trace.note(self.now, "fetch offsets", [site as u64, member as u64, asked, found]);
         // behind all that is decided and not committed yet

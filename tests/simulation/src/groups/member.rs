@@ -284,11 +284,12 @@ impl World {
         self.schedule(site, patience, Event::Groups(timeout));
     }
 
-    /// Where its stream leads to, or whoever seems to lead.
+    /// Where its stream leads to, or whoever seems to lead: that may be one who led long ago.
     pub fn coordinator_of(&mut self, me: usize) -> usize {
+        let elsewhere = self.whim.one_in(4);
         let member = &self.groups.members[me];
         let stream = member.stream.and_then(|stream| self.groups.streams.get(&stream));
-        if let Some(stream) = stream.filter(|_| member.joined) {
+        if let Some(stream) = stream.filter(|_| member.joined && !elsewhere) {
             return stream.broker;
         }
         let (site, group) = (member.site, member.group.clone());
