@@ -3,7 +3,7 @@
 //! - [`fleet`]: members that only hold what they are given: what is measured is the coordinator.
 //! - [`failover`]: commits without a pause through the SDK, while coordinators are killed.
 //!
-//! A group is settled when all members have the same epoch and hold all partitions between them.
+//! A group is settled when all members are in it and hold all partitions between them, in equal shares.
 
 mod failover;
 mod fleet;

@@ -49,11 +49,13 @@ impl Shared {
     fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.lock();
         change(&mut state);
-        let mut epochs = state.members.values().map(|held| held.epoch);
-        let first = epochs.next().unwrap_or(0);
-        let agreed = first > 0 && epochs.all(|epoch| epoch == first);
-        let held: usize = state.members.values().map(|held| held.partitions).sum();
-        state.settled_at = match agreed && held == self.partitions {
+        let joined = state.members.values().all(|held| held.epoch > 0);
+        let counts = || state.members.values().map(|held| held.partitions);
+        let most = counts().max().unwrap_or(0);
+        let least = counts().min().unwrap_or(0);
+        let all = counts().sum::<usize>() == self.partitions;
+        // Of one topic that all subscribe to, every assignor gives each the same, give or take one.
+        state.settled_at = match joined && all && most - least <= 1 {
             true => state.settled_at.or_else(|| Some(Instant::now())),
             false => None,
         };
