@@ -14,7 +14,7 @@ async fn main() -> Result<(), ClientError> {
         eprintln!("usage: group SERVER TOPIC GROUP");
         std::process::exit(2);
     };
-    let client = Client::connect(ClientConfig::new([server])).await?;
+    let client = Client::connect(ClientConfig::new(server.split(','))).await?;
     let config = ConsumerConfig {
         auto_offset_reset: AutoOffsetReset::Earliest,
         enable_auto_commit: false,

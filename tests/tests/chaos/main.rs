@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod canaries;
+mod groups;
 mod nemesis;
 mod schedule;
 mod verdict;

@@ -211,7 +211,7 @@ pub struct Finished {
 }
 
 /// Each asks another node first.
-async fn client(cluster: &Cluster, number: usize) -> Client {
+pub async fn client(cluster: &Cluster, number: usize) -> Client {
     let mut servers = cluster.addresses();
     let first = number % servers.len();
     servers.rotate_left(first);
