@@ -144,7 +144,7 @@ mod tests {
         let first = pb::RunMemberRequest { applied: Some(7), ..Default::default() };
         let (dropped, requests) = retold(first.clone());
         drop(dropped);
-        assert_eq!(requests.collect::<Vec<_>>().await, [first.clone()]);
+        assert_eq!(requests.collect::<Vec<_>>().await, std::slice::from_ref(&first));
         let (rest, requests) = retold(first.clone());
         assert!(rest.send(stream::iter([leave.clone()]).boxed()).is_ok());
         assert_eq!(requests.collect::<Vec<_>>().await, [first, leave]);
