@@ -219,22 +219,48 @@ impl Fetcher {
                 return None;
             }
             self.mend(Instant::now());
-            if !self.ready.is_empty() {
-                continue;
+            if self.ready.is_empty() {
+                self.happen().await;
             }
-            let mend_at = self.positions.next_retry();
-            let Self { events, refresh, changes, .. } = self;
-            tokio::select! {
-                Some((stream, event)) = events.next() => match event {
-                    Event::Message(message) => self.on_message(stream, message),
-                    Event::Ended(error) => self.on_ended(stream, &error),
-                },
-                () = async { sleep_until(mend_at.expect("only with a time")).await },
-                    if mend_at.is_some() => {}
-                () = async { refresh.as_mut().expect("only if there is one").await },
-                    if refresh.is_some() => self.refresh = None,
-                Ok(()) = changes.changed() => self.follow_leaders(),
-            }
+        }
+    }
+
+    /// Waits until about so many bytes, or an error, can be handed out without waiting. May be dropped;
+    /// nothing is lost.
+    pub(crate) async fn gather(&mut self, bytes: usize) {
+        while !self.has_ready(bytes) {
+            self.mend(Instant::now());
+            self.happen().await;
+        }
+    }
+
+    fn has_ready(&self, bytes: usize) -> bool {
+        let mut ready = 0;
+        self.ready.iter().any(|item| {
+            ready += match item {
+                Ready::Batch(batch) => batch.header.encoded_len(),
+                Ready::Unpacked(batch) => batch.encoded_len(),
+                Ready::Failure(_) => bytes,
+                Ready::Credit { .. } => 0,
+            };
+            ready >= bytes
+        })
+    }
+
+    /// Whatever comes next.
+    async fn happen(&mut self) {
+        let mend_at = self.positions.next_retry();
+        let Self { events, refresh, changes, .. } = self;
+        tokio::select! {
+            Some((stream, event)) = events.next() => match event {
+                Event::Message(message) => self.on_message(stream, message),
+                Event::Ended(error) => self.on_ended(stream, &error),
+            },
+            () = async { sleep_until(mend_at.expect("only with a time")).await },
+                if mend_at.is_some() => {}
+            () = async { refresh.as_mut().expect("only if there is one").await },
+                if refresh.is_some() => self.refresh = None,
+            Ok(()) = changes.changed() => self.follow_leaders(),
         }
     }
 

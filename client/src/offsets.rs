@@ -65,6 +65,17 @@ impl Inner {
         topic: &str,
         queries: &[(PartitionId, OffsetSpec)],
     ) -> Result<Vec<ListedOffset>, ClientError> {
+        let patience = self.connections.config().request_timeout;
+        self.list_each(topic, queries, patience).await?.into_iter().collect()
+    }
+
+    /// The same, each for itself: one that nobody answers for within `patience` keeps no other back.
+    pub(crate) async fn list_each(
+        &self,
+        topic: &str,
+        queries: &[(PartitionId, OffsetSpec)],
+        patience: Duration,
+    ) -> Result<Vec<Result<ListedOffset, ClientError>>, ClientError> {
         let started = Instant::now();
         let deadline = started + self.connections.config().request_timeout;
         let mut answers = vec![None; queries.len()];
@@ -91,10 +102,11 @@ impl Inner {
                 }
             }
             let Some(error) = last_error else {
-                return Ok(answers.into_iter().flatten().collect());
+                return Ok(answers.into_iter().flatten().map(Ok).collect());
             };
-            if Instant::now() + backoff >= deadline {
-                return Err(error);
+            if Instant::now() + backoff >= started + patience {
+                let each = answers.into_iter();
+                return Ok(each.map(|answer| answer.ok_or_else(|| error.clone())).collect());
             }
             // A refusal that named the leader has changed it already.
             if timeout(backoff, changes.changed()).await.is_err() {

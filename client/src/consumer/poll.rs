@@ -31,27 +31,16 @@ impl Consumer {
         let deadline = began.checked_add(timeout);
         let enough_by = began + self.config.fetch_max_wait;
         let mut records = Vec::new();
-        let mut bytes = 0;
-        loop {
-            let wait_until = match records.is_empty() {
-                true => deadline,
-                // There is something: more only if too little, and not for long.
-                false if bytes < self.config.fetch_min_bytes => {
-                    Some(deadline.map_or(enough_by, |deadline| deadline.min(enough_by)))
+        while self.advance(deadline).await? {
+            self.gather(deadline.map_or(enough_by, |deadline| deadline.min(enough_by))).await;
+            // From here on nothing is waited for: what is taken gets out. Errors come with the next call.
+            loop {
+                self.take(&mut records)?;
+                if records.len() >= self.config.max_poll_records || !self.at_once() {
+                    break;
                 }
-                false => Some(began),
-            };
-            let more = match records.is_empty() {
-                true => self.advance(wait_until).await?,
-                // Errors come with the next call; what was taken already has to get out.
-                false if wait_until == Some(began) => self.at_once(),
-                false => self.advance(wait_until).await.unwrap_or(false),
-            };
-            if !more {
-                break;
             }
-            bytes += self.take(&mut records)?;
-            if records.len() >= self.config.max_poll_records {
+            if !records.is_empty() {
                 break;
             }
         }
@@ -163,10 +152,27 @@ impl Consumer {
         self.config.auto_commits() && Instant::now() >= self.next_auto_commit
     }
 
-    /// Takes records from the cursor, and says how many bytes its batch has.
-    fn take(&mut self, records: &mut Vec<ConsumerRecord>) -> Result<usize, ClientError> {
-        let Some(cursor) = &mut self.cursor else { return Ok(0) };
-        let (len, before) = (cursor.header().encoded_len(), records.len());
+    /// Waits for `fetch_min_bytes`, and not for long. Takes nothing: a call that is dropped here has lost
+    /// nothing, and nothing is committed that was not returned (C14).
+    async fn gather(&mut self, until: Instant) {
+        let got = self.cursor.as_ref().map_or(0, |cursor| cursor.header().encoded_len());
+        let missing = self.config.fetch_min_bytes.saturating_sub(got);
+        if missing == 0 {
+            return;
+        }
+        tokio::select! {
+            biased;
+            // For the next call to find.
+            () = self.wakeup.woken() => self.wakeup.wakeup(),
+            () = self.fetcher.gather(missing) => {}
+            () = sleep_until(until) => {}
+        }
+    }
+
+    /// Takes records from the cursor.
+    fn take(&mut self, records: &mut Vec<ConsumerRecord>) -> Result<(), ClientError> {
+        let Some(cursor) = &mut self.cursor else { return Ok(()) };
+        let before = records.len();
         let mut end = None;
         while records.len() < self.config.max_poll_records {
             match cursor.record() {
@@ -189,7 +195,7 @@ impl Consumer {
             }
             Some(_) => self.finish_cursor(),
         }
-        Ok(len)
+        Ok(())
     }
 
     fn finish_cursor(&mut self) {

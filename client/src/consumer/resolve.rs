@@ -15,6 +15,9 @@ use tokio::time::Instant;
 use troupe_proto::ids::{LeaderEpoch, Offset, PartitionId, TopicId};
 use troupe_proto::log::v1 as wire;
 
+/// How long a partition without a leader keeps the others waiting; then it is looked for again.
+const LEADER_PATIENCE: Duration = Duration::from_secs(1);
+
 /// What was asked about a partition, and what came out.
 pub(super) struct Resolved {
     pub at: TopicPartition,
@@ -69,9 +72,14 @@ impl Resolver {
                 places.iter().map(|&place| resolved[place].at.partition).collect();
             let listed = self.list(&topic, spec, &partitions).await;
             for (number, place) in places.into_iter().enumerate() {
-                match (&listed, &mut resolved[place].outcome) {
-                    (Ok(offsets), Ok(found)) => found.offset = offsets.get(number).copied(),
-                    (Err(error), outcome) => *outcome = Err(error.clone()),
+                let offset = match &listed {
+                    Ok(each) => each.get(number).cloned().transpose(),
+                    Err(error) => Err(error.clone()),
+                };
+                let outcome = &mut resolved[place].outcome;
+                match (offset, &mut *outcome) {
+                    (Ok(offset), Ok(found)) => found.offset = offset,
+                    (Err(error), _) => *outcome = Err(error),
                     (Ok(_), Err(_)) => {}
                 }
             }
@@ -158,23 +166,26 @@ impl Resolver {
         topic: &str,
         spec: Spec,
         partitions: &[PartitionId],
-    ) -> Result<Vec<Offset>, ClientError> {
+    ) -> Result<Vec<Result<Offset, ClientError>>, ClientError> {
         let list = async |spec| {
             let queries: Vec<_> = partitions.iter().map(|&partition| (partition, spec)).collect();
-            self.client.list_offsets(topic, &queries).await
+            let listed = self.client.list_each(topic, &queries, LEADER_PATIENCE).await?;
+            let offsets = listed.into_iter().map(|listed| listed.map(|listed| listed.offset));
+            Ok::<Vec<_>, ClientError>(offsets.collect())
         };
-        let listed = match spec {
+        let mut listed = match spec {
             Spec::Beginning => list(OffsetSpec::Earliest).await?,
             Spec::End => list(OffsetSpec::Latest).await?,
             Spec::Since(duration) => list(OffsetSpec::Timestamp(ago(duration))).await?,
         };
-        if listed.iter().all(|listed| listed.offset.is_some()) {
-            return Ok(listed.into_iter().filter_map(|listed| listed.offset).collect());
+        if listed.contains(&Ok(None)) {
+            // No record is that young.
+            let ends = list(OffsetSpec::Latest).await?;
+            let open = listed.iter_mut().zip(ends).filter(|(listed, _)| **listed == Ok(None));
+            open.for_each(|(listed, end)| *listed = end);
         }
-        // No record is that young.
-        let ends = list(OffsetSpec::Latest).await?;
-        let offsets = listed.iter().zip(ends).map(|(listed, end)| listed.offset.or(end.offset));
-        Ok(offsets.map(|offset| offset.unwrap_or(Offset::ZERO)).collect())
+        let offsets = listed.into_iter();
+        Ok(offsets.map(|offset| offset.map(|offset| offset.unwrap_or(Offset::ZERO))).collect())
     }
 }
 

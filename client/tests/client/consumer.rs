@@ -241,6 +241,49 @@ async fn what_cannot_be_deserialised_names_its_place_and_stays() {
     assert_eq!(consumer.next().await.unwrap().value, 8);
 }
 
+/// C14: a call that waits for more has taken nothing yet.
+#[tokio::test]
+async fn a_call_for_more_bytes_that_is_dropped_loses_nothing() {
+    let config = ConsumerConfig {
+        fetch_min_bytes: 1 << 30,
+        fetch_max_wait: LONG,
+        auto_commit_interval: Duration::from_millis(1),
+        ..config()
+    };
+    let (cluster, _client, mut consumer) = assigned(1, config).await;
+    let dropped = tokio::time::timeout(Duration::from_millis(300), consumer.poll(LONG)).await;
+    assert!(dropped.is_err(), "there is not so much");
+    assert_eq!(consumer.position(&p(0)).await.unwrap(), Offset(0));
+    let handle = consumer.wakeup_handle();
+    let (polled, ()) = tokio::join!(consumer.poll(LONG), async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        handle.wakeup();
+    });
+    // What there was; or the call that waited was another one.
+    let mut records: Vec<_> = polled.into_iter().flatten().collect();
+    assert_eq!(consumer.poll(LONG).await.unwrap_err(), ClientError::Wakeup, "it was not lost");
+    assert!(cluster.group.state().committed.get(&0).is_none_or(|&committed| committed == 0));
+    while records.len() < 20 {
+        records.extend(consumer.poll(Duration::from_millis(50)).await.unwrap());
+    }
+    assert_eq!(numbers(&records, 0), (0..20).collect::<Vec<_>>());
+}
+
+/// C7: each partition begins for itself.
+#[tokio::test]
+async fn a_partition_without_a_leader_keeps_no_other_back() {
+    let (cluster, client) = Cluster::with_topic(2).await;
+    fill(&client, 2, 20, 5, Compression::None).await;
+    cluster.elect(1, None);
+    let mut consumer = client.consumer(config()).unwrap();
+    consumer.assign([p(0), p(1)]).unwrap();
+    let records = take(&mut consumer, 20).await;
+    assert_eq!(numbers(&records, 0), (0..20).collect::<Vec<_>>());
+    cluster.elect(1, Some(0));
+    let records = take(&mut consumer, 20).await;
+    assert_eq!(numbers(&records, 1), (0..20).collect::<Vec<_>>());
+}
+
 /// C21.
 #[tokio::test]
 async fn a_call_that_waits_is_woken_once() {
