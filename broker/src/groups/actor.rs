@@ -142,11 +142,12 @@ impl Handler<Disconnected> for CoordinatorActor {
 
     fn handle(&mut self, Disconnected(session): Disconnected, ctx: &mut Context<Self>) {
         self.take_turn(ctx);
+        // Also of one whose stream was ended here: if it is a member still, its time runs from now on.
+        self.groups.disconnected(now(), session);
         if let Some(sink) = self.sessions.remove(&session) {
-            self.groups.disconnected(now(), session);
             sink.end(None);
-            self.set_alarm(ctx);
         }
+        self.set_alarm(ctx);
     }
 }
 
@@ -211,6 +212,7 @@ impl CoordinatorActor {
             if let Some(answer) = answer {
                 answer(Err(error.clone()));
             }
+            self.set_alarm(ctx);
             return Err(error);
         }
         for change in &changes {

@@ -79,6 +79,22 @@ async fn who_is_refused_is_told_why() {
     assert_eq!(refused.code, ErrorCode::UnknownMember);
 }
 
+/// Its stream ends with the refusal, and from then on it is away like any other (G19).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_asks_for_nonsense_does_not_stay_for_ever() {
+    let node = Fixture::start().await;
+    node.create(TOPIC, 4).await;
+    let brief = pb::MemberStart { session_timeout_ms: 300, ..start("nonsense") };
+    let mut confused = node.run_member(brief).await.unwrap();
+    confused.holds(4).await;
+    let subscription = pb::Subscription { pattern: "(".to_owned(), ..Default::default() };
+    let nonsense = pb::RunMemberRequest { subscription: Some(subscription), ..Default::default() };
+    confused.requests.send(nonsense).await.unwrap();
+    assert_eq!(confused.ending().await.code, ErrorCode::InvalidRegularExpression);
+    let mut next = node.run_member(start("nonsense")).await.unwrap();
+    next.holds(4).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn new_partitions_come_to_members_by_themselves() {
     let node = Fixture::start().await;
