@@ -112,9 +112,11 @@ impl CoordinatorHandle {
             name => name,
         };
         let new_member_id = format!("{name}-{}", uuid::Uuid::new_v4());
+        self.check_serves()?;
         let (stream, sink) = MemberStream::open();
-        self.tell(Join { session, new_member_id, host, start, sink }).await?;
-        tokio::spawn(member::run(Arc::clone(self), session, requests, stream.slot()));
+        let join = Join { session, new_member_id, host, start, sink };
+        // On a task of its own: whoever asked may go at any time, and the coordinator has to hear of it.
+        tokio::spawn(member::run(Arc::clone(self), join, requests, stream.slot()));
         stream.begin().await
     }
 

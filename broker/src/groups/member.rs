@@ -8,12 +8,12 @@
 //! is newer takes the place of what was not read. When either stream goes, the coordinator hears of it.
 
 use super::handle::{CoordinatorHandle, not_available};
-use super::message::{Disconnected, Say};
+use super::message::{Disconnected, Join, Say};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
-use troupe_machines::group::{Push, SessionId};
+use troupe_machines::group::Push;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::log::v1 as pb;
 
@@ -151,13 +151,20 @@ impl Drop for MemberStream {
     }
 }
 
-/// Hands on what a member says, until one of the streams is over or the node stops.
+/// Has a member join, and hands on what it says, until one of the streams is over or the node stops. The
+/// coordinator hears of the end of whatever it has heard the beginning of.
 pub async fn run(
     coordinator: Arc<CoordinatorHandle>,
-    session: SessionId,
+    join: Join,
     mut requests: BoxStream<'static, pb::RunMemberRequest>,
     slot: Arc<Slot>,
 ) {
+    let session = join.session;
+    // Not among the states that wait: an idle member does not pay for what it has said once.
+    if Box::pin(coordinator.tell(join)).await.is_err() {
+        // The sink went with it, and has told.
+        return;
+    }
     loop {
         tokio::select! {
             request = requests.next() => match request {
@@ -185,6 +192,7 @@ pub async fn run(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use troupe_machines::group::SessionId;
 
     fn push(member_epoch: u32, number: Option<u64>) -> Push {
         let assignment = number.map(|number| (number, Vec::new()));
