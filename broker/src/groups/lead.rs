@@ -25,6 +25,10 @@ const PANICS_TOLERATED: usize = 3;
 const PANIC_WINDOW: Duration = Duration::from_secs(60);
 /// How soon a log that could not be loaded, or not be written, is looked at again.
 const RETRY: Duration = Duration::from_millis(50);
+/// The longest pause before a log that cannot be written is loaded once more.
+const LONGEST_PAUSE: Duration = Duration::from_millis(1_600);
+/// A coordinator that lasted longer could write, for a while at least.
+const LASTED: Duration = Duration::from_secs(10);
 
 /// How an actor ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +83,12 @@ pub async fn deposed(log: &PartitionHandle) {
     }
 }
 
+/// How long to wait after so many coordinators in a row that could not write. Each one reads the whole log, and
+/// every member comes back to it: a log without enough replicas must not keep the node busy with that.
+fn pause(failures: u32) -> Duration {
+    RETRY.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST_PAUSE)
+}
+
 /// What one coordinator's life depends on.
 pub struct Lead {
     pub context: Arc<Context>,
@@ -107,12 +117,14 @@ impl Lead {
     }
 
     async fn serve(&self) {
-        let mut panics = Vec::new();
+        let (mut panics, mut failures) = (Vec::new(), 0);
         loop {
             self.handle.set_state(State::Loading);
+            let mut served_since = Instant::now();
             let down = match self.load().await {
                 Ok(groups) => {
                     let (guard, down) = DownGuard::new();
+                    served_since = Instant::now();
                     self.handle.set_state(State::Serving(self.start(groups, guard)));
                     // An error: the thread is gone, and the node with it.
                     down.await.unwrap_or(Down::Stopped)
@@ -130,6 +142,14 @@ impl Lead {
                 Err(LoadError::Panicked) => Down::Panicked,
             };
             self.handle.set_state(State::Loading);
+            failures = match down {
+                Down::Failed if served_since.elapsed() < LASTED => failures + 1,
+                Down::Failed => 1,
+                Down::Stopped | Down::Resigned | Down::Panicked => 0,
+            };
+            if failures > 0 {
+                tokio::time::sleep(pause(failures)).await;
+            }
             self.note(down, &mut panics).await;
         }
     }
@@ -165,10 +185,8 @@ impl Lead {
 
     /// What an actor's end means for the next one.
     async fn note(&self, down: Down, panics: &mut Vec<Instant>) {
-        match down {
-            Down::Resigned => return,
-            Down::Failed => tokio::time::sleep(RETRY).await,
-            Down::Stopped | Down::Panicked => {}
+        if down == Down::Resigned {
+            return;
         }
         self.handle.count_restart();
         self.context.metrics.actor_restarts.increment(1);
@@ -193,5 +211,20 @@ impl Lead {
         self.handle.set_state(State::Unavailable(Arc::new(reason)));
         self.handle.revived().await;
         self.handle.count_restart();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_cannot_be_written_is_loaded_less_and_less_often() {
+        assert_eq!(pause(1), RETRY);
+        assert_eq!(pause(2), RETRY * 2);
+        assert_eq!(
+            (pause(6), pause(7), pause(u32::MAX)),
+            (LONGEST_PAUSE, LONGEST_PAUSE, LONGEST_PAUSE)
+        );
     }
 }
