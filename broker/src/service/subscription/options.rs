@@ -9,6 +9,8 @@ use troupe_proto::v1 as pb;
 
 const DEFAULT_PROCESSING: Duration = Duration::from_secs(30 * 60);
 const MAX_PROCESSING: Duration = Duration::from_secs(24 * 60 * 60);
+/// Of sessions that are held between calls. Streams have the group's own limit.
+const MAX_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Where a partition is begun for which nothing is committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +66,7 @@ impl Options {
             start: parse_start(asked.start_position)?,
             window: Window::new(asked.window.as_ref())?,
             max_processing: parse_processing(asked.max_processing_time)?,
-            grace: parse_duration("reconnect_grace", asked.reconnect_grace)?,
+            grace: parse_grace(asked.reconnect_grace)?,
             group: asked.group,
             subscription: log::Subscription { topics: asked.topics, pattern: asked.topic_pattern },
             member_name: asked.member_name,
@@ -109,6 +111,14 @@ fn parse_processing(asked: Option<prost_types::Duration>) -> Result<Duration, Er
     if asked.is_zero() || asked > MAX_PROCESSING {
         let message = "max_processing_time has to be more than 0 and at most 24 hours";
         return Err(invalid(message));
+    }
+    Ok(asked)
+}
+
+fn parse_grace(asked: Option<prost_types::Duration>) -> Result<Option<Duration>, Error> {
+    let asked = parse_duration("reconnect_grace", asked)?;
+    if asked.is_some_and(|grace| grace > MAX_GRACE) {
+        return Err(invalid("reconnect_grace has to be at most 24 hours"));
     }
     Ok(asked)
 }
@@ -195,6 +205,8 @@ mod tests {
             pb::SubscriptionOptions { max_processing_time: seconds(0), ..options() },
             pb::SubscriptionOptions { max_processing_time: seconds(86_401), ..options() },
             pb::SubscriptionOptions { reconnect_grace: seconds(-1), ..options() },
+            pb::SubscriptionOptions { reconnect_grace: seconds(86_401), ..options() },
+            pb::SubscriptionOptions { reconnect_grace: seconds(i64::MAX), ..options() },
         ] {
             assert_eq!(refused(wrong), ErrorCode::InvalidRequest);
         }
