@@ -146,7 +146,7 @@ impl Membership {
         self.link = Link::Closed;
         match error.code {
             ErrorCode::UnknownMember | ErrorCode::FencedMemberEpoch => Event::Expelled,
-            _ if !self.was_member || !groups::is_elsewhere_for_now(&error) => Event::Refused(error),
+            _ if !self.was_member || !is_passing(&error) => Event::Refused(error),
             _ => {
                 let now = Instant::now();
                 let since = *self.broken_since.get_or_insert(now);
@@ -180,5 +180,23 @@ impl Membership {
             // Whoever does not hear it finds out by himself.
             let _ = tokio::time::timeout(GOODBYE, gone).await;
         }
+    }
+}
+
+/// Whether a member that was in the group may come back a little later, as the same.
+fn is_passing(error: &Error) -> bool {
+    error.code == ErrorCode::Throttled || groups::is_elsewhere_for_now(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_coordinator_costs_nobody_the_membership() {
+        for code in [ErrorCode::Throttled, ErrorCode::CoordinatorLoading] {
+            assert!(is_passing(&Error::new(code, "")), "{code:?}");
+        }
+        assert!(!is_passing(&Error::new(ErrorCode::FencedInstanceId, "")));
     }
 }
