@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Duration, Instant, sleep};
+use tokio::time::{Duration, Instant, sleep, timeout_at};
 use troupe_proto::error::{Error as Refusal, ErrorCode};
 use troupe_proto::log::v1 as wire;
 
@@ -102,7 +102,11 @@ impl Commits {
     ) -> Result<(), ClientError> {
         let (answer, answered) = oneshot::channel();
         self.send(offsets, Some(deadline), Box::new(|result| drop(answer.send(result))));
-        answered.await.unwrap_or(Err(ClientError::Closed { sent: true }))
+        match timeout_at(deadline, answered).await {
+            Ok(answered) => answered.unwrap_or(Err(ClientError::Closed { sent: true })),
+            // Earlier commits may take longer than that.
+            Err(_) => Err(late()),
+        }
     }
 
     /// What was committed since this was asked last.
@@ -154,6 +158,10 @@ impl Worker {
         identity: &Identity,
         until: Option<Instant>,
     ) -> Result<(), ClientError> {
+        // Nobody waits for it any more.
+        if until.is_some_and(|until| Instant::now() >= until) {
+            return Err(late());
+        }
         let deadline = until.unwrap_or_else(|| Instant::now() + self.request_timeout);
         let mut open = offsets.clone();
         let mut backoff = Backoff::default();
@@ -203,6 +211,11 @@ impl Worker {
     }
 }
 
+fn late() -> ClientError {
+    let message = "the coordinator did not commit in time";
+    ClientError::Refused(Refusal::new(ErrorCode::RequestTimedOut, message))
+}
+
 fn gone() -> ClientError {
     ClientError::Refused(Refusal::new(
         ErrorCode::UnknownMember,
@@ -228,6 +241,10 @@ fn to_wire(at: &TopicPartition, offset: &OffsetAndMetadata) -> wire::PartitionCo
 /// Leaves open what was not done, and says why: an error that lasts before one that a moment mends.
 fn sort_out(open: &mut Offsets, results: Vec<wire::PartitionCommitResult>) -> Option<ClientError> {
     let mut refused = BTreeMap::new();
+    if results.len() != open.len() {
+        let what = format!("{} answers to {} commits", results.len(), open.len());
+        return Some(ClientError::Protocol { server: "the coordinator".to_owned(), what });
+    }
     for ((at, _), result) in open.iter().zip(results) {
         if let Some(detail) = result.error {
             let refusal = Refusal::from(detail);
@@ -267,6 +284,8 @@ mod tests {
         let lasting = Some(ErrorCode::NotAssigned);
         let error = sort_out(&mut open, vec![result(loading), result(lasting)]).unwrap();
         assert_eq!(error.reason(), ErrorCode::NotAssigned);
+        let error = sort_out(&mut open, vec![result(None)]);
+        assert!(matches!(error, Some(ClientError::Protocol { .. })), "one is not answered");
     }
 
     /// C18.

@@ -146,14 +146,12 @@ impl Membership {
         let _ = self.commands.send(Command::Subscribe(subscription));
     }
 
-    /// Leaves, and waits for the coordinator to know it, until the deadline.
+    /// Leaves, and waits for the coordinator to know it, until the deadline; then it goes on by itself.
     pub(super) async fn leave(self, deadline: Instant) {
-        let Self { commands, events, mut task } = self;
+        let Self { commands, events, task } = self;
         let _ = commands.send(Command::Leave);
         drop(events);
-        if timeout_at(deadline, &mut task).await.is_err() {
-            task.abort();
-        }
+        let _ = timeout_at(deadline, task).await;
     }
 }
 
