@@ -311,30 +311,36 @@ impl Consumer {
     }
 
     async fn end(&mut self, deadline: Instant) -> Result<(), ClientError> {
+        while let Some(event) = self.next_event() {
+            // Why it is no member does not matter any more.
+            let _ = self.on_event(event);
+        }
+        self.take_up_loss().await;
         self.settle();
         let held = self.assigned.names();
         let mut committed = Ok(());
-        // Unless somebody else may have them already.
-        if self.lost.take().is_none() {
-            if self.config.auto_commits() {
-                committed = self.commit_positions(&held, deadline).await;
-            }
-            if matches!(self.mode, Mode::Group(_)) && !held.is_empty() {
-                self.tell_revoked(&held).await;
-            }
+        if self.config.auto_commits() {
+            committed = self.commit_positions(&held, deadline).await;
         }
-        if let Some(group) = &mut self.group {
+        if matches!(self.mode, Mode::Group(_)) && !held.is_empty() {
+            self.tell_revoked(&held).await;
+        }
+        if let Some(group) = &self.group {
             // What was asked for before is done before.
             let _ = group.commits.synchronous(Default::default(), deadline).await;
-            if let Some(membership) = group.membership.take() {
-                membership.leave(deadline).await;
-            }
-            *group.commits.identity.lock() = Identity::Nobody;
         }
+        // From here on nothing is held, even if the call is dropped while it waits.
         held.iter().for_each(|at| self.give_up(at));
         (self.assignment, self.lost) = (None, None);
         self.announce.clear();
         self.mode = Mode::Nobody;
+        if let Some(group) = &mut self.group {
+            *group.commits.identity.lock() = Identity::Nobody;
+            if let Some(membership) = group.membership.take() {
+                membership.leave(deadline).await;
+                *group.commits.identity.lock() = Identity::Nobody;
+            }
+        }
         committed
     }
 
@@ -378,6 +384,10 @@ impl Consumer {
     fn give_up(&mut self, at: &TopicPartition) {
         if self.cursor.as_ref().is_some_and(|cursor| cursor.at == *at) {
             self.cursor = None;
+        }
+        if self.fetcher.get(at).is_none() && self.resolving.take().is_some() {
+            // What is found for it now is old when it comes back.
+            self.unresolved = true;
         }
         self.fetcher.remove(at);
         self.assigned.partitions.remove(at);

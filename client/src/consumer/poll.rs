@@ -11,6 +11,7 @@ use crate::fetcher::{ConsumerRecord, Failure, FetchedBatch};
 use futures::FutureExt;
 use futures::stream::{Stream, unfold};
 use std::future::pending;
+use std::task::Poll;
 use tokio::time::{Duration, Instant, sleep_until};
 use troupe_proto::error::ErrorCode;
 
@@ -301,10 +302,18 @@ impl Consumer {
             self.auto_commit_now();
         }
         self.look_for_places();
+        // Also while there is always something to hand out.
+        while let Some(resolving) = &mut self.resolving
+            && let Poll::Ready(resolved) = futures::poll!(resolving)
+        {
+            self.resolving = None;
+            self.on_resolved(resolved)?;
+            self.look_for_places();
+        }
         Ok(())
     }
 
-    fn next_event(&mut self) -> Option<Event> {
+    pub(super) fn next_event(&mut self) -> Option<Event> {
         let membership = self.group.as_mut()?.membership.as_mut()?;
         membership.events.try_recv().ok()
     }
@@ -340,11 +349,14 @@ impl Consumer {
                 self.unresolved = true;
                 self.fetcher.remove(&at);
             }
-            // The group takes away what is gone.
+            // The group takes away what is gone; until then a node may only lag behind.
             ErrorCode::UnknownTopic | ErrorCode::UnknownPartition | ErrorCode::StaleTopicId
                 if matches!(self.mode, Mode::Group(_)) =>
             {
-                tracing::warn!(partition = %at, %error, "nothing more is read of it");
+                tracing::warn!(partition = %at, %error, "nothing more is read of it for now");
+                self.fetcher.remove(&at);
+                self.unresolved = true;
+                self.resolve_after = Some(Instant::now() + RESOLVE_PAUSE);
             }
             _ => {
                 held.failed = true;

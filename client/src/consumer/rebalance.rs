@@ -167,13 +167,7 @@ impl Consumer {
 
     /// What happened since the last call, in the order in which it has to be seen.
     pub(super) async fn take_up(&mut self) {
-        if let Some(error) = self.lost.clone() {
-            tracing::warn!(group = self.config.group_id, %error, "lost the membership");
-            let held = self.assigned.names();
-            self.lose(&held).await;
-            self.lost = None;
-            self.metrics.losses += 1;
-        }
+        self.take_up_loss().await;
         if let Some(assignment) = self.assignment.clone() {
             self.reassign(assignment).await;
         }
@@ -185,6 +179,16 @@ impl Consumer {
             }
             self.announce.clear();
         }
+    }
+
+    /// Gives up what somebody else may have already.
+    pub(super) async fn take_up_loss(&mut self) {
+        let Some(error) = self.lost.clone() else { return };
+        tracing::warn!(group = self.config.group_id, %error, "lost the membership");
+        let held = self.assigned.names();
+        self.lose(&held).await;
+        self.lost = None;
+        self.metrics.losses += 1;
     }
 
     async fn reassign(&mut self, assignment: Assignment) {

@@ -26,6 +26,10 @@ pub struct Groups {
     pub newcomers: VecDeque<Vec<i32>>,
     /// Commits are refused for these reasons, in turn.
     pub refusals: VecDeque<ErrorCode>,
+    /// Calls about offsets are answered when this ends.
+    pub silent: bool,
+    /// Who leaves is not heard.
+    pub deaf: bool,
     members: BTreeMap<String, Member>,
     joined: usize,
     numbers: u64,
@@ -136,6 +140,24 @@ impl FakeGroup {
         }
     }
 
+    /// Answers calls about offsets late, or those that wait and all that come.
+    pub fn set_silent(&self, silent: bool) {
+        self.state().silent = silent;
+        self.changed.notify_waiters();
+    }
+
+    async fn not_silent(&self) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if !self.state().silent {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     pub async fn until_said(&self, what: &str) {
         self.until(|groups| groups.said.iter().any(|said| said == what)).await;
     }
@@ -177,6 +199,9 @@ impl GroupService for FakeGroup {
                 if let Some(subscription) = request.subscription {
                     this.said(format!("subscribe {:?}", subscription.topics));
                 }
+                if request.leave && this.state().deaf {
+                    std::future::pending::<()>().await;
+                }
                 if request.leave {
                     this.said(format!("leave {id}"));
                     // Its stream ends with the last of these.
@@ -194,6 +219,7 @@ impl GroupService for FakeGroup {
         request: Request<pb::CommitOffsetsRequest>,
     ) -> Answer<pb::CommitOffsetsResponse> {
         let request = request.into_inner();
+        self.not_silent().await;
         let mut groups = self.state();
         let refused = groups.refusals.pop_front();
         let mut results = Vec::new();
@@ -216,10 +242,12 @@ impl GroupService for FakeGroup {
         &self,
         request: Request<pb::FetchOffsetsRequest>,
     ) -> Answer<pb::FetchOffsetsResponse> {
-        let groups = self.state();
+        // What is asked now is answered as of now, however late.
+        let committed = self.state().committed.clone();
+        self.not_silent().await;
         let asked = request.into_inner().partitions.into_iter().flat_map(|topic| topic.partitions);
         let offsets = asked.filter_map(|partition| {
-            let offset = *groups.committed.get(&partition)?;
+            let offset = *committed.get(&partition)?;
             let at = pb::TopicPartition { topic: "t".to_owned(), partition, ..Default::default() };
             let offset = pb::OffsetAndMetadata { offset, ..Default::default() };
             Some(pb::CommittedOffset {

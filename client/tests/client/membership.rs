@@ -228,3 +228,86 @@ async fn a_consumer_that_is_dropped_leaves() {
     drop(consumer);
     cluster.group.until_said("leave m1").await;
 }
+
+/// C15: an earlier commit that nobody answers does not keep a later one for longer than it may take; C21: nor
+/// the end of the consumer.
+#[tokio::test]
+async fn no_commit_takes_longer_than_it_may() {
+    let config = ConsumerConfig { default_api_timeout: Duration::from_millis(300), ..config() };
+    let (cluster, _client, mut consumer) = member(&[0], config).await;
+    take(&mut consumer, 20).await;
+    cluster.group.set_silent(true);
+    consumer.commit_async(|_| ()).unwrap();
+    let committed = tokio::time::timeout(LONG, consumer.commit_sync()).await;
+    assert_eq!(committed.unwrap().unwrap_err().reason(), ErrorCode::RequestTimedOut);
+    let closed = tokio::time::timeout(LONG, consumer.close(Duration::from_millis(300))).await;
+    assert!(closed.unwrap().is_err());
+    cluster.group.until_said("leave m1").await;
+}
+
+/// C7: where the group was when a partition was here before says nothing about where it is now.
+#[tokio::test]
+async fn a_partition_that_comes_back_begins_where_the_group_is_then() {
+    let (cluster, _client, mut consumer) = member(&[0], config()).await;
+    cluster.group.state().committed.insert(0, 5);
+    cluster.group.set_silent(true);
+    while consumer.assignment().is_empty() {
+        consumer.poll(Duration::from_millis(10)).await.unwrap();
+    }
+    // The question is under way; long enough to have been asked.
+    consumer.poll(Duration::from_millis(300)).await.unwrap();
+    cluster.group.assign("m1", &[]);
+    while !consumer.assignment().is_empty() {
+        consumer.poll(Duration::from_millis(10)).await.unwrap();
+    }
+    cluster.group.state().committed.insert(0, 15);
+    cluster.group.assign("m1", &[0]);
+    while consumer.assignment().is_empty() {
+        consumer.poll(Duration::from_millis(10)).await.unwrap();
+    }
+    cluster.group.set_silent(false);
+    assert_eq!(consumer.next().await.unwrap().offset, Offset(15));
+}
+
+/// C20: also who closes is told what is lost, and commits nothing for it.
+#[tokio::test]
+async fn who_was_expelled_meanwhile_closes_without_a_commit() {
+    let (cluster, _client, mut consumer) = member(&[0], config()).await;
+    let notes = Notes::default();
+    consumer.set_rebalance_listener(notes.clone());
+    take(&mut consumer, 20).await;
+    cluster.group.end("m1", refusal(ErrorCode::UnknownMember));
+    while consumer.member_id().is_some() {
+        tokio::task::yield_now().await;
+    }
+    consumer.unsubscribe().await.unwrap();
+    assert_eq!(notes.told(), ["assigned [0]", "lost [0]"]);
+    assert!(cluster.group.state().committed.is_empty());
+}
+
+/// Whoever drops the call has left all the same: what it held may be another's.
+#[tokio::test]
+async fn an_unsubscription_that_is_dropped_holds_nothing() {
+    let (cluster, _client, mut consumer) = member(&[0], config()).await;
+    take(&mut consumer, 20).await;
+    cluster.group.until_said("applied 1").await;
+    cluster.group.state().deaf = true;
+    let dropped = tokio::time::timeout(Duration::from_millis(300), consumer.unsubscribe()).await;
+    assert!(dropped.is_err(), "nobody heard it");
+    assert!(consumer.assignment().is_empty());
+    assert_eq!(consumer.member_id(), None);
+}
+
+/// A node that lags behind for long does not end the reading of what the group gives.
+#[tokio::test]
+async fn what_the_group_gives_is_read_however_late_its_leader_knows_it() {
+    let (cluster, _client, mut consumer) = member(&[0], config()).await;
+    cluster.state().lagging = usize::MAX;
+    while consumer.assignment().is_empty() {
+        consumer.poll(Duration::from_millis(10)).await.unwrap();
+    }
+    // Longer than a topic may be unknown.
+    assert!(consumer.poll(Duration::from_secs(8)).await.unwrap().is_empty());
+    cluster.state().lagging = 0;
+    assert_eq!(numbers(&take(&mut consumer, 20).await, 0), (0..20).collect::<Vec<_>>());
+}
