@@ -119,6 +119,8 @@ settings! {
     offset_metadata_max_bytes: Bytes = Bytes(4096), "offset.metadata.max.bytes";
     /// Most members of one group.
     group_max_size: u32 = 2_147_483_647, "group.max.size";
+    /// How long the first member of a group waits for others before partitions are shared out.
+    group_initial_rebalance_delay: Millis = Millis(0), "group.initial.rebalance.delay.ms";
     /// Shortest time after which a member that is away loses its partitions.
     group_min_session_timeout: Millis = Millis(100), "group.min.session.timeout.ms";
     /// Longest time after which a member that is away loses its partitions.

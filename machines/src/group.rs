@@ -73,6 +73,9 @@ pub struct Settings {
     pub default_static_session_timeout_ms: u32,
     /// Of members that name none.
     pub default_rebalance_timeout_ms: u32,
+    /// `group.initial.rebalance.delay.ms`: how long the first member of a group waits for others, so that
+    /// those that start together are given their partitions once (G6).
+    pub initial_rebalance_delay_ms: u64,
 }
 
 impl Default for Settings {
@@ -86,6 +89,7 @@ impl Default for Settings {
             default_session_timeout_ms: 5_000,
             default_static_session_timeout_ms: 45_000,
             default_rebalance_timeout_ms: 300_000,
+            initial_rebalance_delay_ms: 0,
         }
     }
 }
@@ -164,6 +168,8 @@ pub struct Groups {
     catalog: Option<Arc<Catalog>>,
     groups: BTreeMap<Arc<str>, Group>,
     connections: Connections,
+    /// Groups whose first members have just come: until when more are waited for.
+    forming: BTreeMap<Arc<str>, Time>,
     /// Topics that have changed since targets were computed; `None`: any may have.
     changed_topics: Option<BTreeSet<Arc<str>>>,
     /// The log has been replayed: from here on a record that breaks a promise is refused.
@@ -180,6 +186,7 @@ impl Groups {
             catalog: None,
             groups: BTreeMap::new(),
             connections: Connections::default(),
+            forming: BTreeMap::new(),
             changed_topics: None,
             live: false,
             next_sweep: None,

@@ -12,6 +12,7 @@ pub fn settings(config: &NodeConfig) -> Settings {
         metadata_max_bytes: config.offset_metadata_max_bytes.0 as usize,
         min_session_timeout_ms: millis(config.group_min_session_timeout.0),
         max_session_timeout_ms: millis(config.group_max_session_timeout.0),
+        initial_rebalance_delay_ms: config.group_initial_rebalance_delay.0,
         ..Settings::default()
     }
 }

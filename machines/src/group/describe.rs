@@ -12,7 +12,7 @@ impl Groups {
     pub fn list(&self) -> Vec<pb::GroupListing> {
         let listing = |(name, group): (&Arc<str>, &Group)| pb::GroupListing {
             group_id: name.to_string(),
-            state: state(group).into(),
+            state: state(group, self.forming.contains_key(name)).into(),
             member_count: i32::try_from(group.membership.members.len()).unwrap_or(i32::MAX),
             coordinator_id: 0,
             assignor: assignor(group),
@@ -31,7 +31,7 @@ impl Groups {
         };
         Ok(pb::DescribeGroupResponse {
             group_id: name.to_string(),
-            state: state(group).into(),
+            state: state(group, self.forming.contains_key(name)).into(),
             group_epoch: group.membership.epoch(),
             assignor: assignor(group),
             coordinator_id: 0,
@@ -41,13 +41,13 @@ impl Groups {
     }
 }
 
-/// G20. A target is computed with the change that asks for it, so that a group is assigning only after a
-/// crash in between.
-fn state(group: &Group) -> pb::GroupState {
+/// G20. A target is computed with the change that asks for it, so that a group is assigning only while more
+/// members are waited for, and after a crash in between.
+fn state(group: &Group, forming: bool) -> pb::GroupState {
     let members = &group.membership.members;
     if members.is_empty() {
         pb::GroupState::Empty
-    } else if members.values().any(|member| member.target.epoch == 0) {
+    } else if forming || members.values().any(|member| member.target.epoch == 0) {
         pb::GroupState::Assigning
     } else if members.values().any(|member| is_behind(member)) {
         pb::GroupState::Reconciling

@@ -62,6 +62,12 @@ impl Groups {
             }
             merge(&mut decision, self.remove_members(now, &group, &members));
         }
+        let formed = self.forming.iter().filter(|(_, at)| **at <= now);
+        let formed: Vec<_> = formed.map(|(name, _)| Arc::clone(name)).collect();
+        for name in formed {
+            self.forming.remove(&name);
+            merge(&mut decision, self.share_out(now, &name));
+        }
         if self.next_sweep.is_some_and(|at| at <= now) {
             self.next_sweep = Some(now.plus(SWEEP_INTERVAL_MS));
             decision.changes.extend(self.sweep(now));
@@ -72,7 +78,20 @@ impl Groups {
     /// When [`Groups::on_time`] has something to do; calling it earlier does no harm.
     pub fn next_deadline(&self) -> Option<Time> {
         let sweep = self.next_sweep.filter(|_| !self.groups.is_empty());
-        self.connections.next_deadline().into_iter().chain(sweep).min()
+        let formed = self.forming.values().min().copied();
+        self.connections.next_deadline().into_iter().chain(sweep).chain(formed).min()
+    }
+
+    /// Nobody else is waited for: the members get their partitions.
+    fn share_out(&mut self, now: Time, group: &Arc<str>) -> Decision<()> {
+        let mut draft = self.draft(now, group);
+        if draft.membership.members.is_empty() {
+            return Decision::default();
+        }
+        let assignor = draft.membership.assignor();
+        draft.next_epoch(assignor);
+        draft.reconcile(&mut self.connections, Turn::Nobody);
+        draft.decision
     }
 
     /// Whether topics have changed that the group reads or has offsets of.

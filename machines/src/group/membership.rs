@@ -12,6 +12,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use troupe_proto::log::v1 as pb;
 
+/// Of what a member calls itself.
+const MAX_NAME_BYTES: usize = 1_024;
+
 impl Groups {
     /// A member joins, or comes back: with its member id, or under its instance id. The answer is the push to
     /// the session, always with an assignment. `new_member_id` is nobody's yet; it is used unless the member
@@ -132,8 +135,15 @@ impl Groups {
         if draft.membership.members.len() >= limit {
             return Err(GroupError::GroupMaxSizeReached { limit });
         }
+        let delay = self.settings.initial_rebalance_delay_ms;
+        if draft.membership.members.is_empty() && delay > 0 {
+            self.forming.insert(Arc::clone(&draft.group), draft.now().plus(delay));
+        }
         draft.put_member(&member_id, info);
-        draft.next_epoch(Some(assignor));
+        match self.forming.contains_key(&draft.group) {
+            true => draft.next_epoch_without_targets(assignor, &member_id),
+            false => draft.next_epoch(Some(assignor)),
+        }
         self.connections.connect(&draft.group, &member_id, session);
         draft.reconcile(&mut self.connections, Turn::Joined(&member_id));
         Ok(draft.decision)
@@ -233,6 +243,8 @@ impl Groups {
 
     /// What the member says of itself, with the defaults for what it leaves out.
     fn info(&self, host: &str, start: &pb::MemberStart) -> Result<Info, GroupError> {
+        check_name("client_id", &start.client_id)?;
+        check_name("instance_id", &start.instance_id)?;
         let settings = &self.settings;
         let (min, max) = (settings.min_session_timeout_ms, settings.max_session_timeout_ms);
         let is_static = !start.instance_id.is_empty();
@@ -258,6 +270,15 @@ impl Groups {
             rebalance_timeout_ms,
         })
     }
+}
+
+/// Names are part of every record, answer and error about the member.
+fn check_name(what: &str, name: &str) -> Result<(), GroupError> {
+    if name.len() <= MAX_NAME_BYTES {
+        return Ok(());
+    }
+    let reason = format!("{what} has {} bytes; use {MAX_NAME_BYTES} at most", name.len());
+    Err(GroupError::InvalidRequest { reason })
 }
 
 /// The group's, unless a member comes that is, or will be, alone: that one chooses.

@@ -91,6 +91,17 @@ impl Draft {
         self.put_targets(targets);
     }
 
+    /// The next epoch, in which the member that joins gets nothing yet: more members are waited for.
+    pub fn next_epoch_without_targets(&mut self, assignor: Assignor, member_id: &str) {
+        let epoch = self.membership.epoch() + 1;
+        self.put_header(&Header { epoch, assignor: Some(assignor), empty_since: None });
+        self.put_target(member_id, &Target { epoch, partitions: BTreeMap::new() });
+    }
+
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
     /// G15: topics have changed. Nothing is done where that changes no target.
     pub fn retarget(&mut self, targets: Targets) {
         let epoch = self.membership.epoch() + 1;

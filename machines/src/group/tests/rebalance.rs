@@ -248,3 +248,29 @@ fn a_large_group_takes_one_more() {
     assert_eq!(coordinator.state(), pb::GroupState::Stable);
     assert!(coordinator.held().iter().all(|(_, held)| held.len() == 10));
 }
+
+/// G6, G24: three that start together are given their partitions once, as if nobody had been there before.
+#[test]
+fn who_starts_together_is_waited_for() {
+    let settings = Settings { initial_rebalance_delay_ms: 3_000, ..Settings::default() };
+    let mut coordinator = Coordinator::with(settings, &[("t", 1, 7)]);
+    let sticky = || pb::MemberStart { assignor: "sticky".to_owned(), ..start() };
+    for member in ["c0", "c1", "c2"] {
+        let (session, pushes) = coordinator.join_as(member, sticky()).unwrap();
+        assert_eq!(pushes.len(), 1, "the others are not bothered");
+        assert_eq!(told(&pushes[0]).1, all(&[]));
+        coordinator.apply(session);
+        coordinator.pass(1);
+    }
+    assert_eq!(coordinator.state(), pb::GroupState::Assigning);
+    assert_eq!(coordinator.groups.next_deadline(), Some(Time(1_003_000)));
+    let pushes = coordinator.pass(3_000);
+    let given: Vec<_> = pushes.iter().map(|push| told(push).1).collect();
+    assert_eq!(given, [all(&["t0", "t3", "t6"]), all(&["t1", "t4"]), all(&["t2", "t5"])]);
+    coordinator.apply_all(pushes);
+    assert_eq!(coordinator.state(), pb::GroupState::Stable);
+    // Later ones are not waited for.
+    let (_, pushes) = coordinator.join_as("c3", sticky()).unwrap();
+    assert!(pushes.len() > 1);
+    coordinator.fail_over();
+}
