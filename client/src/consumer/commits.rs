@@ -14,7 +14,7 @@ use crate::topic_partition::TopicPartition;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, Instant, sleep, timeout_at};
 use troupe_proto::error::{Error as Refusal, ErrorCode};
@@ -58,6 +58,8 @@ struct Commit {
 pub(super) struct Outcomes {
     /// Committed since the consumer looked last.
     committed: Mutex<Offsets>,
+    /// An automatic commit is under way.
+    pub automatic: AtomicBool,
     pub commits: AtomicU64,
     pub failures: AtomicU64,
 }

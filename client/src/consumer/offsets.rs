@@ -7,6 +7,7 @@ use crate::offsets::{ListedOffset, OffsetSpec};
 use crate::topic_partition::TopicPartition;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use troupe_proto::error::{Error as Refusal, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, Offset, PartitionId};
@@ -38,13 +39,17 @@ impl Consumer {
             self.unresolved = true;
             self.look_for_places();
             let found = match (&mut self.resolving, self.resolve_after) {
-                (Some(resolving), _) => timeout_at(deadline, resolving).await,
+                (Some(resolving), _) => timeout_at(deadline, resolving).await.ok(),
                 (None, again) => {
-                    sleep_until(again.unwrap_or(deadline).min(deadline)).await;
-                    continue;
+                    let again = again.unwrap_or(deadline);
+                    sleep_until(again.min(deadline)).await;
+                    if again < deadline {
+                        continue;
+                    }
+                    None
                 }
             };
-            let Ok(found) = found else {
+            let Some(found) = found else {
                 let what = format!("the position of {partition} was not found in time");
                 return Err(Refusal::new(ErrorCode::RequestTimedOut, what).into());
             };
@@ -135,8 +140,14 @@ impl Consumer {
         self.note_committed();
         let offsets = self.assigned.uncommitted(None);
         if let Some(group) = self.group.as_ref().filter(|_| !offsets.is_empty()) {
+            // One at a time: where nobody answers, they do not pile up in front of what is waited for.
+            if group.commits.outcomes.automatic.swap(true, Ordering::AcqRel) {
+                return;
+            }
             let group_id = self.config.group_id.clone();
+            let outcomes = group.commits.outcomes.clone();
             let done = move |result: Result<(), ClientError>| {
+                outcomes.automatic.store(false, Ordering::Release);
                 if let Err(error) = result {
                     tracing::warn!(group = group_id, %error, "auto commit; tried again when due");
                 }

@@ -217,6 +217,28 @@ async fn auto_commit_commits_what_was_returned() {
     assert_eq!(cluster.group.state().committed[&0], (first + second) as i64);
 }
 
+/// C14: what nobody answers does not pile up.
+#[tokio::test]
+async fn one_automatic_commit_is_under_way_at_a_time() {
+    let config = ConsumerConfig {
+        auto_commit_interval: Duration::from_millis(1),
+        max_poll_records: 1,
+        ..config()
+    };
+    let (cluster, _client, mut consumer) = assigned(1, config).await;
+    assert_eq!(consumer.poll(LONG).await.unwrap().len(), 1);
+    cluster.group.set_silent(true);
+    for _ in 1..20 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        assert_eq!(take(&mut consumer, 1).await.len(), 1);
+    }
+    cluster.group.set_silent(false);
+    consumer.close(LONG).await.unwrap();
+    let said = cluster.group.state().said.clone();
+    assert_eq!(said.last().map(String::as_str), Some("commit  0@20"));
+    assert!(said.len() <= 3, "{said:?}");
+}
+
 /// C19.
 #[tokio::test]
 async fn what_cannot_be_deserialised_names_its_place_and_stays() {
