@@ -299,7 +299,7 @@ async fn a_partition_without_a_leader_keeps_no_other_back() {
     cluster.elect(1, None);
     let mut consumer = client.consumer(config()).unwrap();
     consumer.assign([p(0), p(1)]).unwrap();
-    let records = take(&mut consumer, 20).await;
+    let records = tokio::time::timeout(LONG, take(&mut consumer, 20)).await.unwrap();
     assert_eq!(numbers(&records, 0), (0..20).collect::<Vec<_>>());
     cluster.elect(1, Some(0));
     let records = take(&mut consumer, 20).await;
