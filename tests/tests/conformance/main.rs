@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod cluster;
+mod consumer;
 mod event_bus;
 mod fetch;
 mod idempotence;
