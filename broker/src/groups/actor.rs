@@ -24,6 +24,7 @@ use tokio_stream::wrappers::WatchStream;
 use troupe_machines::group::{Catalog, Decision, GroupError, Groups, SessionId};
 use troupe_machines::time::Time;
 use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::log::v1 as pb;
 use troupe_proto::v1::Acks;
 
 /// Messages after which the actor lets its shard's other tasks run: a mailbox has no budget of its own.
@@ -32,6 +33,8 @@ const MESSAGES_PER_TURN: u32 = 64;
 const APPEND_TIMEOUT_MS: u32 = 5_000;
 /// Bytes of changes that may wait for the log; then who wants more is told to come later.
 const OUTBOX_BYTES: usize = 8 << 20;
+/// Of a member's record, what all but the host and the subscription may take.
+const MEMBER_BYTES: usize = 4 << 10;
 /// How soon a deadline that has passed is looked at again.
 const OVERDUE: u64 = 50;
 /// How soon after a change groups and members are counted.
@@ -102,7 +105,8 @@ impl Handler<Join> for CoordinatorActor {
     fn handle(&mut self, join: Join, ctx: &mut Context<Self>) {
         self.take_turn(ctx);
         let Join { session, new_member_id, host, start, sink } = join;
-        if let Err(error) = self.check_takes() {
+        let asked = start.subscription.as_ref();
+        if let Err(error) = self.check_takes().and_then(|()| self.check_fits(asked, &host)) {
             return sink.end(Some(error));
         }
         self.sessions.insert(session, sink);
@@ -125,6 +129,9 @@ impl Handler<Say> for CoordinatorActor {
             let _ = self.settle(decision, None, None, ctx);
         }
         if let Some(subscription) = request.subscription {
+            if let Err(error) = self.check_fits(Some(&subscription), "") {
+                return self.expel(session, error, ctx);
+            }
             let decision = self.groups.subscribe(now(), session, subscription);
             self.settle_of(session, decision, ctx);
         }
@@ -186,12 +193,25 @@ impl CoordinatorActor {
             pushes: Vec::new(),
             ended: vec![(session, error)],
         });
-        if let Err(error) = self.settle(decision, None, None, ctx)
-            && let Some(sink) = self.sessions.remove(&session)
-        {
-            self.groups.disconnected(now(), session);
+        if let Err(error) = self.settle(decision, None, None, ctx) {
+            self.expel(session, error, ctx);
+        }
+    }
+
+    /// The stream ends; if it was a member's, that one is away.
+    fn expel(&mut self, session: SessionId, error: Error, ctx: &mut Context<Self>) {
+        self.groups.disconnected(now(), session);
+        if let Some(sink) = self.sessions.remove(&session) {
             sink.end(Some(error));
         }
+        self.set_alarm(ctx);
+    }
+
+    /// Whether a member that says so much of itself can be remembered. It has to be known before the machine
+    /// decides: a decision that cannot be written leaves it believing what never was.
+    fn check_fits(&self, asked: Option<&pb::Subscription>, host: &str) -> Result<(), Error> {
+        let subscription = asked.map_or(0, prost::Message::encoded_len);
+        self.outbox.check_len(subscription + host.len() + MEMBER_BYTES)
     }
 
     /// Replays a decision and writes it; what it says is told when it is committed.

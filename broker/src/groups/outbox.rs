@@ -100,7 +100,11 @@ impl Outbox {
 
     /// The largest record that can be written.
     pub fn check(&self, records: &[Encoded]) -> Result<(), Error> {
-        let largest = records.iter().map(Encoded::len).max().unwrap_or(0);
+        self.check_len(records.iter().map(Encoded::len).max().unwrap_or(0))
+    }
+
+    /// The same, of a record of that many bytes.
+    pub fn check_len(&self, largest: usize) -> Result<(), Error> {
         if largest <= self.limit {
             return Ok(());
         }

@@ -79,6 +79,33 @@ async fn who_is_refused_is_told_why() {
     assert_eq!(refused.code, ErrorCode::UnknownMember);
 }
 
+/// What cannot be remembered changes nothing, not even for the one whose place it wants (G13).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_says_too_much_of_itself_is_refused_and_forgotten() {
+    let node = Fixture::start().await;
+    node.create(TOPIC, 4).await;
+    let named = pb::MemberStart {
+        session_timeout_ms: 300,
+        instance_id: "one".to_owned(),
+        ..start("verbose")
+    };
+    let mut first = node.run_member(named.clone()).await.unwrap();
+    first.holds(4).await;
+    let topics = (0..100_000).map(|number| format!("topic-{number}")).collect();
+    let subscription = Some(pb::Subscription { topics, ..Default::default() });
+    let verbose = pb::MemberStart { subscription, ..named.clone() };
+    let refused = node.run_member(verbose).await.err().unwrap();
+    assert_eq!(refused.code, ErrorCode::RecordTooLarge);
+    let nameless = pb::MemberStart { client_id: "c".repeat(2_000), ..named };
+    let refused = node.run_member(nameless).await.err().unwrap();
+    assert_eq!(refused.code, ErrorCode::InvalidRequest);
+    // It has its place still, and loses it as always.
+    assert_eq!(node.describe("verbose").await.members.len(), 1);
+    drop(first);
+    let mut next = node.run_member(start("verbose")).await.unwrap();
+    next.holds(4).await;
+}
+
 /// Its stream ends with the refusal, and from then on it is away like any other (G19).
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_asks_for_nonsense_does_not_stay_for_ever() {
