@@ -44,7 +44,8 @@ fn check_writable(topic: &str) -> Result<(), Error> {
     if !INTERNAL_TOPICS.contains(&topic) {
         return Ok(());
     }
-    let message = format!("topic `{topic}` is internal: it can be read, and only brokers write to it");
+    let message =
+        format!("topic `{topic}` is internal: it can be read, and only brokers write to it");
     Err(Error::new(ErrorCode::InvalidTopic, message).with("topic", topic))
 }
 
