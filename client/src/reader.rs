@@ -3,7 +3,7 @@
 //! Promises: every record from the start on is handed out once and in the order of its partition, over
 //! broken streams and changes of leader. What cannot be mended (OFFSET_OUT_OF_RANGE, UNKNOWN_TOPIC that
 //! lasts, corrupt data) comes out as an error that ends its partition; the others go on.
-//! Never here: groups, commits; how records come ([`crate::fetcher`]).
+//! Never here: groups, commits; how records come (the fetcher does that).
 
 mod config;
 
