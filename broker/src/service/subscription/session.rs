@@ -223,7 +223,8 @@ impl Session {
             Job::Begun { target, assigned, begun } => self.on_begun(target, assigned, begun),
             Job::Rested(key) => self.deliveries.read_on(&key),
             Job::Committed { member, asked, outcome } => {
-                self.on_committed(&member, &asked, outcome)
+                // The membership's stream says what follows, if it is over.
+                let _ = self.on_committed(&member, &asked, outcome);
             }
             Job::Settled(results) => {
                 for result in results {

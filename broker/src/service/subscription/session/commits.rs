@@ -61,10 +61,10 @@ impl Session {
         member: &(String, u32),
         asked: &[(PartitionKey, Offset)],
         outcome: Result<log::CommitOffsetsResponse, Error>,
-    ) {
+    ) -> Outlook {
         self.commits.under_way = false;
         if member.0 != self.membership.member_id() {
-            return;
+            return Outlook::GoesOn;
         }
         let failed = match outcome {
             Ok(answer) => {
@@ -83,15 +83,17 @@ impl Session {
             }
             Err(error) => Some(error),
         };
-        let Some(error) = failed else { return };
+        let Some(error) = failed else { return Outlook::GoesOn };
+        // There is a newer one already.
+        if error.code == ErrorCode::StaleMemberEpoch && member.1 != self.membership.epoch() {
+            return Outlook::GoesOn;
+        }
+        tracing::debug!(%error, "offsets could not be committed yet");
+        self.commits.not_before = Some(Instant::now() + RETRY);
         match error.code {
-            ErrorCode::UnknownMember | ErrorCode::FencedMemberEpoch => self.on_expelled(),
-            // There is a newer one already.
-            ErrorCode::StaleMemberEpoch if member.1 != self.membership.epoch() => {}
-            _ => {
-                tracing::debug!(%error, "offsets could not be committed yet");
-                self.commits.not_before = Some(Instant::now() + RETRY);
-            }
+            // Whether it may join anew or another has come in its place, its stream is about to say.
+            ErrorCode::UnknownMember | ErrorCode::FencedMemberEpoch => Outlook::Over,
+            _ => Outlook::GoesOn,
         }
     }
 
@@ -118,13 +120,21 @@ impl Session {
             }
             match self.jobs.next().await {
                 Some(Job::Committed { member, asked, outcome }) => {
-                    self.on_committed(&member, &asked, outcome);
+                    if let Outlook::Over = self.on_committed(&member, &asked, outcome) {
+                        return;
+                    }
                 }
                 Some(_) => {}
                 None => return,
             }
         }
     }
+}
+
+/// Whether this member will ever commit again.
+pub(super) enum Outlook {
+    GoesOn,
+    Over,
 }
 
 fn is_gone(code: ErrorCode) -> bool {
