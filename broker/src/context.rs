@@ -6,7 +6,7 @@ use crate::forward::until_active;
 use crate::groups::Coordinators;
 use crate::metrics::NodeMetrics;
 use crate::partition::{PartitionHandle, Supervisor};
-use crate::peers::{Peers, Purpose};
+use crate::peers::{Lease, Peers, Purpose};
 use crate::pulse::Pulse;
 use crate::registry::Registry;
 use crate::replication::Replicator;
@@ -113,12 +113,18 @@ impl Context {
         }
     }
 
-    /// The connection to another broker.
+    /// The connection to another broker, for calls.
     pub fn channel_to(&self, endpoint: &str, purpose: Purpose) -> Result<Channel, Error> {
-        let is_there = |endpoint: &str| {
-            self.image.borrow().brokers().any(|broker| broker.endpoint == endpoint)
-        };
-        self.peers.channel(endpoint, purpose, is_there)
+        self.peers.channel(endpoint, purpose, |endpoint| self.knows(endpoint))
+    }
+
+    /// A connection to another broker, for a stream that lasts.
+    pub fn lease_to(&self, endpoint: &str, purpose: Purpose) -> Result<Lease, Error> {
+        self.peers.lease(endpoint, purpose, |endpoint| self.knows(endpoint))
+    }
+
+    fn knows(&self, endpoint: &str) -> bool {
+        self.image.borrow().brokers().any(|broker| broker.endpoint == endpoint)
     }
 
     /// Waits until the partitions here are in step with the image of now.

@@ -1,12 +1,13 @@
-//! Connections to other nodes: to each broker one each for control calls, produce streams and fetch streams, so
-//! that none of them stands in front of another.
+//! Connections to other nodes: to each broker one each for control calls and produce streams, and as many as it
+//! takes for fetch streams and memberships, so that none of them stands in front of another.
 //!
-//! Promise: a connection that breaks is made again when it is next used.
+//! Promises: a connection that breaks is made again when it is next used; a stream that is there for long never
+//! waits for another one's end.
 
 use crate::forward::Links;
 use std::collections::HashMap;
 use std::error::Error as _;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{ConnectError, Status};
@@ -19,6 +20,9 @@ const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
 /// A batch of 1 MiB in one frame.
 const MAX_FRAME_BYTES: u32 = (1 << 20) + (16 << 10);
+/// Long streams on one connection; a node takes [`MAX_STREAMS_PER_CONNECTION`](crate::server), and those that have
+/// just ended count until it knows.
+const LONG_STREAMS: usize = 512;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,37 +30,79 @@ pub enum Purpose {
     Control,
     Produce,
     Fetch,
-    /// One of several for memberships of groups: each is a stream as long as it lasts, and a connection carries
-    /// only so many.
-    Members(u8),
+    Members,
 }
 
 /// Connections to the brokers of the cluster, by their endpoints.
 #[derive(Default)]
 pub struct Peers {
-    channels: Mutex<HashMap<(String, Purpose), Channel>>,
+    channels: Mutex<HashMap<(String, Purpose), Vec<Lease>>>,
     /// Streams of batches on these connections.
     pub links: Links,
 }
 
+/// A connection with room for a stream, which is kept for it as long as this lives.
+#[derive(Clone)]
+pub struct Lease {
+    pub channel: Channel,
+    places: Arc<()>,
+}
+
+impl Lease {
+    fn to(endpoint: &str) -> Result<Self, Error> {
+        Ok(Self { channel: lazy_channel(endpoint)?, places: Arc::default() })
+    }
+
+    /// Those that were given out and live, when this is not one of them.
+    fn streams(&self) -> usize {
+        Arc::strong_count(&self.places) - 1
+    }
+}
+
 impl Peers {
-    /// The connection to a broker, which is made when it is first used. When a new one is needed, those for
-    /// which `is_there` says no are closed.
+    /// The connection to a broker for calls that are soon over. Connections are made when they are first used; when
+    /// a new one is needed, those for which `is_there` says no are closed.
     pub fn channel(
         &self,
         endpoint: &str,
         purpose: Purpose,
         is_there: impl Fn(&str) -> bool,
     ) -> Result<Channel, Error> {
+        self.find(endpoint, purpose, is_there, |_| true).map(|lease| lease.channel)
+    }
+
+    /// A connection for a stream that is there for long. The same ones as of [`Peers::channel`], and more once they
+    /// are full.
+    pub fn lease(
+        &self,
+        endpoint: &str,
+        purpose: Purpose,
+        is_there: impl Fn(&str) -> bool,
+    ) -> Result<Lease, Error> {
+        self.find(endpoint, purpose, is_there, |lease| lease.streams() < LONG_STREAMS)
+    }
+
+    fn find(
+        &self,
+        endpoint: &str,
+        purpose: Purpose,
+        is_there: impl Fn(&str) -> bool,
+        has_room: impl Fn(&Lease) -> bool,
+    ) -> Result<Lease, Error> {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (endpoint.to_owned(), purpose);
-        if let Some(channel) = channels.get(&key) {
-            return Ok(channel.clone());
+        if let Some(open) = channels.get_mut(&key) {
+            // Those that filled up once and are empty again.
+            let end = open.iter().rposition(|lease| lease.streams() > 0).unwrap_or_default();
+            open.truncate(end + 1);
+            if let Some(lease) = open.iter().find(|lease| has_room(lease)) {
+                return Ok(lease.clone());
+            }
         }
-        let channel = lazy_channel(endpoint)?;
+        let lease = Lease::to(endpoint)?;
         channels.retain(|(endpoint, _), _| is_there(endpoint));
-        channels.insert(key, channel.clone());
-        Ok(channel)
+        channels.entry(key).or_default().push(lease.clone());
+        Ok(lease)
     }
 }
 
@@ -112,4 +158,30 @@ fn endpoint(address: &str) -> Result<Endpoint, Error> {
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_frame_size(MAX_FRAME_BYTES))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn streams_that_last_get_a_new_connection_once_the_others_are_full() {
+        let peers = Peers::default();
+        let lease = || peers.lease("127.0.0.1:1", Purpose::Fetch, |_| true).unwrap();
+        let first = lease();
+        let mut full: Vec<Lease> = (1..LONG_STREAMS).map(|_| lease()).collect();
+        assert!(full.iter().all(|lease| Arc::ptr_eq(&lease.places, &first.places)));
+        let second = lease();
+        assert!(!Arc::ptr_eq(&second.places, &first.places));
+        // A place that has become free is taken first.
+        full.pop();
+        let again = lease();
+        assert!(Arc::ptr_eq(&again.places, &first.places));
+        let connections = || peers.channels.lock().unwrap().values().map(Vec::len).sum::<usize>();
+        assert_eq!(connections(), 2);
+        // An empty one is closed.
+        drop((second, again));
+        lease();
+        assert_eq!(connections(), 1);
+    }
 }

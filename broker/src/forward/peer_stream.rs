@@ -1,12 +1,11 @@
 //! A FetchStream to a peer.
 
 use crate::context::{Context, LeaderAt};
-use crate::peers::{Purpose, failure};
+use crate::peers::{Lease, Purpose, failure};
 use futures::stream::{Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
 use troupe_proto::bulk::fetch_stream;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::Offset;
@@ -42,10 +41,10 @@ impl PeerStream {
         context: &Context,
         leader: &LeaderAt,
     ) -> Result<(Self, impl Stream<Item = Option<Answer>> + Send + use<>), Error> {
-        let channel = context.channel_to(&leader.endpoint, Purpose::Fetch)?;
+        let connection = context.lease_to(&leader.endpoint, Purpose::Fetch)?;
         let (requests, up) = mpsc::channel(REQUESTS);
         let (into, answers) = mpsc::channel(ANSWERS);
-        let reading = tokio::spawn(read(channel, up, into));
+        let reading = tokio::spawn(read(connection, up, into));
         let endpoint = leader.endpoint.clone();
         let mut opened = Self { endpoint, requests, taken: 0, reading };
         opened.request(FetchStreamRequest { credit_bytes: CREDIT_BYTES, ..Default::default() });
@@ -101,19 +100,20 @@ impl Drop for PeerStream {
 /// Takes what comes off the connection at once: a reader that is slow must not fill the window that all streams of
 /// the connection share.
 async fn read(
-    channel: Channel,
+    connection: Lease,
     requests: mpsc::Receiver<FetchStreamRequest>,
     answers: mpsc::Sender<Answer>,
 ) {
     let failed = |status| Err(failure(status, ErrorCode::LeaderNotAvailable));
-    let mut stream = match fetch_stream(channel, ReceiverStream::new(requests)).await {
-        Ok(stream) => stream,
-        Err(status) => {
-            // Whoever asked may be gone, here and below.
-            let _ = answers.send(failed(status)).await;
-            return;
-        }
-    };
+    let mut stream =
+        match fetch_stream(connection.channel.clone(), ReceiverStream::new(requests)).await {
+            Ok(stream) => stream,
+            Err(status) => {
+                // Whoever asked may be gone, here and below.
+                let _ = answers.send(failed(status)).await;
+                return;
+            }
+        };
     while let Some(answer) = stream.next().await {
         if answers.send(answer.or_else(failed)).await.is_err() {
             return;

@@ -1,13 +1,11 @@
 //! What administrators ask a group's coordinator, through any node.
 
 use super::create;
-use super::offsets::answered;
 use super::route::{
-    Call, Question, are_there_groups, ask, check_group_id, client, no_coordinator, partition_of,
+    Call, Question, are_there_groups, ask_with, check_group_id, no_coordinator, partition_of,
 };
 use crate::context::Context;
-use crate::forward::{Backoff, forwarding};
-use crate::peers::Purpose;
+use crate::forward::Backoff;
 use tokio::time::Instant;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::log::v1 as pb;
@@ -55,44 +53,40 @@ pub async fn describe(
 ) -> Result<pb::DescribeGroupResponse, Error> {
     check_exists(context, group, call).await?;
     let question = Question { group, call, may_repeat: true, creates: false };
-    ask(
+    ask_with(
         context,
         &question,
-        |handle| async move {
+        &pb::DescribeGroupRequest { group_id: group.to_owned() },
+        |handle, request| async move {
             Ok(pb::DescribeGroupResponse {
                 coordinator_id: context.node_id.0,
                 coordinator_endpoint: context.endpoint.clone(),
-                ..handle.describe(group.to_owned()).await?
+                ..handle.describe(request.group_id).await?
             })
         },
-        |leader| {
-            let request = pb::DescribeGroupRequest { group_id: group.to_owned() };
-            let request = forwarding(request, call.deadline);
-            async move {
-                answered(client(context, &leader, Purpose::Control)?.describe_group(request).await)
-            }
-        },
+        |mut client, request| async move { client.describe_group(request).await },
     )
     .await
 }
 
 /// # Errors
 /// `GROUP_NOT_FOUND`, `GROUP_NOT_EMPTY`.
-pub async fn delete(context: &Context, group: &str, call: Call) -> Result<(), Error> {
+pub async fn delete(
+    context: &Context,
+    group: &str,
+    call: Call,
+) -> Result<pb::DeleteGroupResponse, Error> {
     check_exists(context, group, call).await?;
     let question = Question { group, call, may_repeat: false, creates: false };
-    ask(
+    ask_with(
         context,
         &question,
-        |handle| async move { handle.delete(group.to_owned()).await },
-        |leader| {
-            let request = pb::DeleteGroupRequest { group_id: group.to_owned() };
-            let request = forwarding(request, call.deadline);
-            async move {
-                let mut client = client(context, &leader, Purpose::Control)?;
-                answered(client.delete_group(request).await).map(drop)
-            }
+        &pb::DeleteGroupRequest { group_id: group.to_owned() },
+        |handle, request| async move {
+            handle.delete(request.group_id).await?;
+            Ok(pb::DeleteGroupResponse::default())
         },
+        |mut client, request| async move { client.delete_group(request).await },
     )
     .await
 }
@@ -107,20 +101,12 @@ pub async fn delete_offsets(
     check_exists(context, &request.group_id, call).await?;
     // What is deleted twice is deleted.
     let question = Question { group: &request.group_id, call, may_repeat: true, creates: false };
-    ask(
+    ask_with(
         context,
         &question,
-        |handle| {
-            let request = request.clone();
-            async move { handle.delete_offsets(request).await }
-        },
-        |leader| {
-            let request = forwarding(request.clone(), call.deadline);
-            async move {
-                let mut client = client(context, &leader, Purpose::Control)?;
-                answered(client.delete_group_offsets(request).await)
-            }
-        },
+        &request,
+        |handle, request| async move { handle.delete_offsets(request).await },
+        |mut client, request| async move { client.delete_group_offsets(request).await },
     )
     .await
 }

@@ -6,7 +6,7 @@ use super::coordinators::OFFSETS_TOPIC;
 use super::route::{are_there_groups, client, is_elsewhere_for_now};
 use crate::context::{Context, LeaderAt};
 use crate::forward::{Backoff, forwarding};
-use crate::peers::{Purpose, failure};
+use crate::peers::failure;
 use futures::future::try_join_all;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -156,7 +156,7 @@ pub async fn here(context: &Context) -> Result<Listed, Error> {
 
 /// Those that another node coordinates.
 async fn there(context: &Context, leader: &LeaderAt, deadline: Instant) -> Result<Listed, Error> {
-    let mut client = client(context, leader, Purpose::Control)?;
+    let mut client = client(context, leader)?;
     let mut listed: Option<Listed> = None;
     let mut page_token = String::new();
     loop {

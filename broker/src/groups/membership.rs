@@ -1,9 +1,9 @@
 //! A membership, through whichever node its stream came in.
 
-use super::route::{Call, Question, ask, client, hinted, partition_of};
+use super::route::{Call, Question, ask, client_on, hinted, partition_of};
 use crate::context::Context;
 use crate::forward::FORWARDED;
-use crate::peers::{Purpose, failure};
+use crate::peers::{Lease, Purpose, failure};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt, future, stream};
@@ -14,19 +14,15 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tonic::metadata::MetadataValue;
-use tonic::transport::Channel;
 use tonic::{Request, Status};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::log::v1 as pb;
-use troupe_proto::log::v1::group_service_client::GroupServiceClient;
 
 /// In a membership that another node forwarded: the address that the member came from.
 pub const FORWARDED_FOR: &str = "troupe-forwarded-for";
 
 /// How long a member waits for its group's coordinator.
 const JOIN_PATIENCE: Duration = Duration::from_secs(10);
-/// Connections to one node that memberships are spread over.
-const CONNECTIONS: u8 = 8;
 
 type Requests = BoxStream<'static, pb::RunMemberRequest>;
 type Answers = BoxStream<'static, Result<pb::RunMemberResponse, Error>>;
@@ -73,9 +69,8 @@ pub async fn run(
         },
         |leader| {
             let (rest, requests) = retold(first.clone());
-            let connection = Purpose::Members(rand::random_range(0..CONNECTIONS));
-            let asked =
-                client(context, &leader, connection).map(|client| there(client, &host, requests));
+            let connection = context.lease_to(&leader.endpoint, Purpose::Members);
+            let asked = connection.map(|connection| there(context, connection, &host, requests));
             async move { Ok((rest, asked?.await?)) }
         },
     )
@@ -100,7 +95,8 @@ fn retold(first: pb::RunMemberRequest) -> (oneshot::Sender<Requests>, Requests) 
 
 /// The same membership, on another node.
 fn there(
-    mut client: GroupServiceClient<Channel>,
+    context: &Context,
+    connection: Lease,
     host: &str,
     requests: Requests,
 ) -> BoxFuture<'static, Result<Answers, Error>> {
@@ -110,9 +106,14 @@ fn there(
     if let Ok(host) = MetadataValue::try_from(host) {
         metadata.insert(FORWARDED_FOR, host);
     }
+    let mut client = client_on(context, connection.channel.clone());
     Box::pin(async move {
         let answers = client.run_member(request).await.map_err(failed)?.into_inner();
-        Ok(answers.map(|answer| answer.map_err(failed)).boxed())
+        let told = move |answer: Result<_, Status>| {
+            let _kept = &connection;
+            answer.map_err(failed)
+        };
+        Ok(answers.map(told).boxed())
     })
 }
 

@@ -1,13 +1,11 @@
 //! Committed offsets of a group, through any node.
 
 use super::handle::CoordinatorHandle;
-use super::route::{Call, Question, are_there_groups, ask, check_group_id, client};
+use super::route::{Call, Question, are_there_groups, ask_with, check_group_id};
 use crate::context::Context;
-use crate::forward::{forwarding, hears};
-use crate::peers::{Purpose, failure};
+use crate::forward::hears;
 use std::sync::Arc;
 use tokio::time::Instant;
-use tonic::{Response, Status};
 use troupe_machines::cluster::{ClusterImage, Topic};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::PartitionId;
@@ -44,16 +42,12 @@ pub async fn commit(
     call: Call,
 ) -> Result<pb::CommitOffsetsResponse, Error> {
     let question = Question { group: &request.group_id, call, may_repeat: false, creates: true };
-    let answer = ask(
+    let answer = ask_with(
         context,
         &question,
-        |handle| commit_here(context, handle, request.clone()),
-        |leader| {
-            let request = forwarding(request.clone(), call.deadline);
-            async move {
-                answered(client(context, &leader, Purpose::Control)?.commit_offsets(request).await)
-            }
-        },
+        &request,
+        |handle, request| commit_here(context, handle, request),
+        |mut client, request| async move { client.commit_offsets(request).await },
     );
     answer.await.map_err(|error| match error.code {
         ErrorCode::OutcomeUnknown | ErrorCode::RequestTimedOut => Error {
@@ -83,28 +77,14 @@ pub async fn fetch(
         return Err(Error::new(ErrorCode::UnknownMember, message));
     }
     let question = Question { group: &request.group_id, call, may_repeat: true, creates: false };
-    ask(
+    ask_with(
         context,
         &question,
-        |handle| {
-            let request = request.clone();
-            async move { handle.fetch(request).await }
-        },
-        |leader| {
-            let request = forwarding(request.clone(), call.deadline);
-            async move {
-                answered(client(context, &leader, Purpose::Control)?.fetch_offsets(request).await)
-            }
-        },
+        &request,
+        |handle, request| async move { handle.fetch(request).await },
+        |mut client, request| async move { client.fetch_offsets(request).await },
     )
     .await
-}
-
-/// What another node said.
-pub(super) fn answered<T>(outcome: Result<Response<T>, Status>) -> Result<T, Error> {
-    outcome
-        .map(Response::into_inner)
-        .map_err(|status| failure(status, ErrorCode::CoordinatorNotAvailable))
 }
 
 /// Commits what is of partitions that there are; the rest is refused, each for itself.

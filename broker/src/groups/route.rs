@@ -14,13 +14,13 @@ use super::coordinators::OFFSETS_TOPIC;
 use super::create;
 use super::handle::CoordinatorHandle;
 use crate::context::{Context, LeaderAt};
-use crate::forward::{Backoff, Target, deadline_of, hears, is_forwarded};
-use crate::peers::Purpose;
+use crate::forward::{Backoff, Target, deadline_of, forwarding, hears, is_forwarded};
+use crate::peers::{Purpose, failure};
 use std::future::Future;
 use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
-use tonic::Request;
 use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
 use troupe_machines::group::coordinator_partition;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::log::v1::group_service_client::GroupServiceClient;
@@ -149,6 +149,41 @@ where
     }
 }
 
+/// The same, for a question that is one request and one answer: by `here` of the coordinator on this node, by
+/// `there` of the client of another.
+///
+/// # Errors
+/// As those of [`ask`].
+pub(super) async fn ask_with<Req, Res, Here, There>(
+    context: &Context,
+    question: &Question<'_>,
+    request: &Req,
+    here: impl Fn(Arc<CoordinatorHandle>, Req) -> Here + Send + Sync,
+    there: impl Fn(GroupServiceClient<Channel>, Request<Req>) -> There + Send + Sync,
+) -> Result<Res, Error>
+where
+    Req: Clone + Send + Sync,
+    Res: Send,
+    Here: Future<Output = Result<Res, Error>> + Send,
+    There: Future<Output = Result<Response<Res>, Status>> + Send,
+{
+    ask(
+        context,
+        question,
+        |handle| here(handle, request.clone()),
+        |leader| {
+            let request = forwarding(request.clone(), question.call.deadline);
+            let asked = client(context, &leader).map(|client| there(client, request));
+            async move {
+                let answer = asked?.await;
+                let failed = |status| failure(status, ErrorCode::CoordinatorNotAvailable);
+                answer.map(Response::into_inner).map_err(failed)
+            }
+        },
+    )
+    .await
+}
+
 /// # Errors
 /// `COORDINATOR_NOT_AVAILABLE`: there is no topic, and none was to be created or could be.
 async fn find_partition(context: &Context, question: &Question<'_>) -> Result<Target, Error> {
@@ -228,11 +263,13 @@ pub(super) fn hinted(context: &Context, target: &Target, error: Error) -> Error 
 pub(super) fn client(
     context: &Context,
     leader: &LeaderAt,
-    purpose: Purpose,
 ) -> Result<GroupServiceClient<Channel>, Error> {
-    let channel = context.channel_to(&leader.endpoint, purpose)?;
+    Ok(client_on(context, context.channel_to(&leader.endpoint, Purpose::Control)?))
+}
+
+pub(super) fn client_on(context: &Context, channel: Channel) -> GroupServiceClient<Channel> {
     let max_answer = context.config.max_request_bytes.0 as usize;
-    Ok(GroupServiceClient::new(channel).max_decoding_message_size(max_answer))
+    GroupServiceClient::new(channel).max_decoding_message_size(max_answer)
 }
 
 pub(super) fn no_coordinator() -> Error {
