@@ -74,17 +74,12 @@ impl Admin {
     /// # Errors
     /// Those of any control call.
     pub async fn list_topics(&self, include_internal: bool) -> Result<Vec<Topic>, ClientError> {
-        let mut found = Vec::new();
-        let mut page_token = String::new();
-        loop {
+        all_pages(|page_token| async move {
             let request = ListTopicsRequest { page_size: 0, page_token, include_internal };
             let page = self.list_topics_page(request).await?;
-            found.extend(page.topics);
-            if page.next_page_token.is_empty() {
-                return Ok(found);
-            }
-            page_token = page.next_page_token;
-        }
+            Ok((page.topics, page.next_page_token))
+        })
+        .await
     }
 
     /// One page of the topics.
@@ -161,27 +156,22 @@ impl Admin {
         topic: Option<&str>,
         filter: PartitionFilter,
     ) -> Result<Vec<PartitionState>, ClientError> {
-        let mut found = Vec::new();
-        let topic = topic.unwrap_or_default().to_owned();
-        let mut page_token = String::new();
-        loop {
+        all_pages(|page_token| async move {
+            let request = ListPartitionsRequest {
+                topic: topic.unwrap_or_default().to_owned(),
+                filter: filter.into(),
+                page_size: 0,
+                page_token,
+            };
             let page = self
                 .call(true, |channel| {
-                    let request = ListPartitionsRequest {
-                        topic: topic.clone(),
-                        filter: filter.into(),
-                        page_size: 0,
-                        page_token: page_token.clone(),
-                    };
+                    let request = request.clone();
                     async move { cluster(channel).list_partitions(request).await }
                 })
                 .await?;
-            found.extend(page.partitions);
-            if page.next_page_token.is_empty() {
-                return Ok(found);
-            }
-            page_token = page.next_page_token;
-        }
+            Ok((page.partitions, page.next_page_token))
+        })
+        .await
     }
 
     /// Elects leaders of these partitions; empty: of all that the election is for. Each succeeds or fails
@@ -244,23 +234,18 @@ impl Admin {
     /// # Errors
     /// UNKNOWN_TOPIC.
     pub async fn list_replicas(&self, topic: Option<&str>) -> Result<Vec<Replica>, ClientError> {
-        let mut found = Vec::new();
-        let topic = topic.unwrap_or_default().to_owned();
-        let mut page_token = String::new();
-        loop {
+        all_pages(|page_token| async move {
+            let topic = topic.unwrap_or_default().to_owned();
+            let request = ListReplicasRequest { topic, page_size: 0, page_token };
             let page = self
                 .call(true, |channel| {
-                    let (topic, page_token) = (topic.clone(), page_token.clone());
-                    let request = ListReplicasRequest { topic, page_size: 0, page_token };
+                    let request = request.clone();
                     async move { cluster(channel).list_replicas(request).await }
                 })
                 .await?;
-            found.extend(page.replicas);
-            if page.next_page_token.is_empty() {
-                return Ok(found);
-            }
-            page_token = page.next_page_token;
-        }
+            Ok((page.replicas, page.next_page_token))
+        })
+        .await
     }
 
     /// The actors of the node that answers whose addresses begin with `prefix`.
@@ -268,22 +253,17 @@ impl Admin {
     /// # Errors
     /// Those of any control call.
     pub async fn list_actors(&self, prefix: &str) -> Result<Vec<Actor>, ClientError> {
-        let mut found = Vec::new();
-        let mut page_token = String::new();
-        loop {
+        all_pages(|page_token| async move {
+            let request = ListActorsRequest { prefix: prefix.to_owned(), page_size: 0, page_token };
             let page = self
                 .call(true, |channel| {
-                    let (prefix, page_token) = (prefix.to_owned(), page_token.clone());
-                    let request = ListActorsRequest { prefix, page_size: 0, page_token };
+                    let request = request.clone();
                     async move { chaos(channel).list_actors(request).await }
                 })
                 .await?;
-            found.extend(page.actors);
-            if page.next_page_token.is_empty() {
-                return Ok(found);
-            }
-            page_token = page.next_page_token;
-        }
+            Ok((page.actors, page.next_page_token))
+        })
+        .await
     }
 
     /// Lets an actor of the node that answers fail for a while, and waits until it serves again.
@@ -342,6 +322,23 @@ impl Admin {
             server: server.to_string(),
             what: "the answer does not hold what was asked for".to_owned(),
         }
+    }
+}
+
+/// What is on all pages of a listing; `page` gets the one with a token, and the next one's.
+async fn all_pages<T, F>(page: impl Fn(String) -> F) -> Result<Vec<T>, ClientError>
+where
+    F: Future<Output = Result<(Vec<T>, String), ClientError>>,
+{
+    let mut found = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let (more, next) = page(page_token).await?;
+        found.extend(more);
+        if next.is_empty() {
+            return Ok(found);
+        }
+        page_token = next;
     }
 }
 

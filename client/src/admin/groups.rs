@@ -4,7 +4,7 @@
 //! Any node takes these calls and asks the group's coordinator. That one is not there for a moment, loads, or
 //! moves, is waited out here, up to the request timeout.
 
-use super::Admin;
+use super::{Admin, all_pages};
 use crate::client::MAX_ANSWER;
 use crate::error::ClientError;
 use tokio::time::{Duration, Instant, sleep};
@@ -48,26 +48,18 @@ impl Admin {
         &self,
         states: &[GroupState],
     ) -> Result<Vec<GroupListing>, ClientError> {
-        let mut found = Vec::new();
-        let mut page_token = String::new();
-        loop {
-            let request = ListGroupsRequest {
-                page_size: 0,
-                page_token,
-                states: states.iter().map(|&state| state.into()).collect(),
-            };
+        all_pages(|page_token| async move {
+            let states = states.iter().map(|&state| state.into()).collect();
+            let request = ListGroupsRequest { page_size: 0, page_token, states };
             let page = self
                 .group_call(true, |channel| {
                     let request = request.clone();
                     async move { groups(channel).list_groups(request).await }
                 })
                 .await?;
-            found.extend(page.groups);
-            if page.next_page_token.is_empty() {
-                return Ok(found);
-            }
-            page_token = page.next_page_token;
-        }
+            Ok((page.groups, page.next_page_token))
+        })
+        .await
     }
 
     /// A group's state and members.
