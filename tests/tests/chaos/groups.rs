@@ -59,7 +59,8 @@ async fn run(run: Run) -> Outcome {
     cluster.healed().await;
     let ledger = Arc::new(Ledger::new(PARTITIONS));
     let stop = Arc::new(AtomicBool::new(false));
-    let feeding = tokio::spawn(feed(workload::client(&cluster, 0).await, rate, Arc::clone(&stop)));
+    let client = workload::client(&cluster, 0).await;
+    let feeding = tokio::spawn(feed(client, rate, Arc::clone(&ledger), Arc::clone(&stop)));
     let mut clients = Vec::new();
     for number in 0..MEMBERS {
         clients.push(workload::client(&cluster, number).await);
@@ -128,20 +129,25 @@ async fn run(run: Run) -> Outcome {
     outcome
 }
 
-/// Sends numbered lines until it is told to stop; where each partition ends.
-async fn feed(client: Client, rate: u64, stop: Arc<AtomicBool>) -> BTreeMap<u32, u64> {
+/// Sends lines until it is told to stop and has sent all of the file, if there is one; where each partition ends.
+async fn feed(
+    client: Client,
+    rate: u64,
+    ledger: Arc<Ledger>,
+    stop: Arc<AtomicBool>,
+) -> BTreeMap<u32, u64> {
     const PACE: Duration = Duration::from_millis(10);
     let config = ProducerConfig { request_timeout: Duration::from_secs(5), ..Default::default() };
     let producer = client.producer(config).await.unwrap();
     let mut ends: BTreeMap<u32, u64> = (0..PARTITIONS).map(|partition| (partition, 0)).collect();
     let began = Instant::now();
     let mut sent = 0;
-    while !stop.load(Ordering::SeqCst) {
+    while !stop.load(Ordering::SeqCst) || sent < ledger.lines.count() {
         let due = (began.elapsed().as_secs_f64() * rate as f64) as u64;
         while sent < due {
             let partition = (sent % u64::from(PARTITIONS)) as u32;
             let end = ends.get_mut(&partition).unwrap();
-            let value = ledger::line(partition, *end);
+            let value = ledger.lines.at(partition, *end);
             *end += 1;
             sent += 1;
             let record = ProducerRecord::new(TOPIC).value(value).partition(partition);
@@ -264,7 +270,8 @@ async fn members_that_take_their_leave_repeat_nothing() {
     assert_eq!(outcome.repeated, 0, "seed {seed}");
 }
 
-/// All run to their end, whatever the others came to. As the long schedules; `TROUPE_CHAOS_RATE` lines a second.
+/// All run to their end, whatever the others came to. As the long schedules; `TROUPE_CHAOS_RATE` lines a
+/// second, of `TROUPE_CHAOS_FILE` if it names a file.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes three quarters of an hour; a short one is tried always"]
 async fn long_group_schedules_leave_nothing_wrong() {

@@ -4,14 +4,43 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 use troupe_tests::eventually;
 
-/// The content of the record at an offset.
-pub fn line(partition: u32, offset: u64) -> String {
-    let padding = "x".repeat((offset % 97) as usize);
-    format!("{partition}/{offset}/{padding}")
+/// What is sent: the lines of a file, dealt to the partitions in turn and once more from its first when it ends, or
+/// padding of many lengths.
+pub struct Lines {
+    partitions: u64,
+    file: Vec<String>,
+}
+
+impl Lines {
+    /// Of the file that `TROUPE_CHAOS_FILE` names, if it names one.
+    pub fn from_environment(partitions: u32) -> Lines {
+        let read = |path| std::fs::read(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+        let content = std::env::var_os("TROUPE_CHAOS_FILE").map(read).unwrap_or_default();
+        let file = String::from_utf8_lossy(&content)
+            .lines()
+            .map(|line| line.trim_end().to_owned())
+            .collect();
+        Lines { partitions: partitions.into(), file }
+    }
+
+    /// Lines of the file; none if there is none.
+    pub fn count(&self) -> u64 {
+        self.file.len() as u64
+    }
+
+    /// The content of the record at an offset.
+    pub fn at(&self, partition: u32, offset: u64) -> String {
+        let number = offset * self.partitions + u64::from(partition);
+        match number.checked_rem(self.count()) {
+            Some(number) => format!("{partition}/{offset}/{}", self.file[number as usize]),
+            None => format!("{partition}/{offset}/{}", "x".repeat((offset % 97) as usize)),
+        }
+    }
 }
 
 /// How often each offset was processed, by partition.
 pub struct Ledger {
+    pub lines: Lines,
     seen: Vec<Mutex<Vec<u32>>>,
     wrong: Mutex<Vec<String>>,
 }
@@ -19,7 +48,7 @@ pub struct Ledger {
 impl Ledger {
     pub fn new(partitions: u32) -> Ledger {
         let seen = (0..partitions).map(|_| Mutex::default()).collect();
-        Ledger { seen, wrong: Mutex::default() }
+        Ledger { lines: Lines::from_environment(partitions), seen, wrong: Mutex::default() }
     }
 
     fn of(&self, partition: u32) -> MutexGuard<'_, Vec<u32>> {
@@ -28,7 +57,7 @@ impl Ledger {
 
     /// A member has processed a record.
     pub fn saw(&self, partition: u32, offset: u64, value: &[u8]) {
-        if value != line(partition, offset).as_bytes() {
+        if value != self.lines.at(partition, offset).as_bytes() {
             self.wrong(format!("partition {partition}: another record at {offset}"));
         }
         let mut seen = self.of(partition);
