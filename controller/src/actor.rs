@@ -7,7 +7,7 @@
 //! waits until the log has applied all it ever will, and takes the committed one.
 //! Never here: a rule about topics or brokers, a file, an `.await`.
 
-use crate::metadata_log::{Leadership, MetadataLog, Proposal, ProposeError};
+use crate::metadata_log::{Base, Leadership, MetadataLog, Proposal, ProposeError};
 use crate::raft::MAX_PROPOSALS;
 use crate::request::{Parked, Request};
 use actix::prelude::*;
@@ -46,9 +46,9 @@ enum State {
     /// Another node decides, or nobody does.
     Standby { leader: Option<NodeId> },
     /// This node decides once all that was proposed before is applied.
-    CatchingUp { barrier: u64 },
+    CatchingUp { barrier: u64, term: u64 },
     /// This node decides, on this picture: the committed one and what is under way.
-    Active { image: ClusterImage },
+    Active { image: ClusterImage, term: u64 },
     /// The log is closed.
     Closed,
 }
@@ -163,7 +163,7 @@ impl ControllerActor {
 
     /// Decides one request, on a picture that has everything before it.
     fn decide(&mut self, request: Request, ctx: &mut Context<Self>) {
-        let State::Active { image } = &mut self.state else {
+        let State::Active { image, term } = &mut self.state else {
             unreachable!("only an active controller decides");
         };
         let (records, parked) = request.decide(image, &self.policy);
@@ -174,9 +174,9 @@ impl ControllerActor {
             }
             return;
         }
-        let base_offset = image.next_offset();
+        let base = Base { term: *term, offset: image.next_offset() };
         image.replay_all(&records).expect("a decision's own records can be replayed");
-        self.propose(Proposal::new(base_offset, records), parked, ctx);
+        self.propose(Proposal::new(base, records), parked, ctx);
     }
 
     fn propose(&mut self, proposal: Proposal, parked: Parked, ctx: &mut Context<Self>) -> u64 {
@@ -201,15 +201,18 @@ impl ControllerActor {
             answer(result.clone().map_err(refusal));
         }
         match (&mut self.state, result) {
-            (State::CatchingUp { barrier }, Ok(())) if *barrier == number => self.activate(ctx),
-            (State::CatchingUp { barrier }, Err(error)) if *barrier == number => {
+            (State::CatchingUp { barrier, term }, Ok(())) if *barrier == number => {
+                let term = *term;
+                self.activate(term, ctx);
+            }
+            (State::CatchingUp { barrier, .. }, Err(error)) if *barrier == number => {
                 tracing::debug!(%error, "could not catch up with the metadata log");
                 // A leader that nobody follows knows no other to send its callers to.
                 let Leadership { leader, here, .. } = *self.log.leadership().borrow();
                 self.state = State::Standby { leader: leader.filter(|_| !here) };
                 ctx.run_later(BARRIER_RETRY, |actor, ctx| actor.catch_up_again(ctx));
             }
-            (State::Active { image }, Ok(())) if self.in_flight.is_empty() => {
+            (State::Active { image, .. }, Ok(())) if self.in_flight.is_empty() => {
                 let committed = self.log.image().borrow().clone();
                 assert!(committed.next_offset() >= image.next_offset(), "all is committed");
                 // The same picture; from now on in the same memory. If there is more in it, another
@@ -227,8 +230,10 @@ impl ControllerActor {
     }
 
     fn catch_up(&mut self, ctx: &mut Context<Self>) {
+        // Before the barrier: if another term has begun when that is applied, what is decided will not be.
+        let term = self.log.leadership().borrow().term;
         let barrier = self.propose(Proposal::barrier(), Box::new(|_| {}), ctx);
-        self.state = State::CatchingUp { barrier };
+        self.state = State::CatchingUp { barrier, term };
     }
 
     fn catch_up_again(&mut self, ctx: &mut Context<Self>) {
@@ -239,10 +244,10 @@ impl ControllerActor {
     }
 
     /// All that was ever proposed is applied, or never will be.
-    fn activate(&mut self, ctx: &mut Context<Self>) {
+    fn activate(&mut self, term: u64, ctx: &mut Context<Self>) {
         let image = ClusterImage::clone(&self.log.image().borrow());
         let new_cluster = image.cluster_id().is_none();
-        self.state = State::Active { image };
+        self.state = State::Active { image, term };
         if new_cluster {
             self.found_cluster(ctx);
         }
@@ -252,11 +257,11 @@ impl ControllerActor {
     }
 
     fn found_cluster(&mut self, ctx: &mut Context<Self>) {
-        let State::Active { image } = &mut self.state else { return };
-        let base_offset = image.next_offset();
+        let State::Active { image, term } = &mut self.state else { return };
+        let base = Base { term: *term, offset: image.next_offset() };
         let founding = image.initialize(&self.new_cluster_id).expect("it has no other id yet");
         image.replay_all(&founding.records).expect("a decision's own records can be replayed");
-        self.propose(Proposal::new(base_offset, founding.records), Box::new(|_| {}), ctx);
+        self.propose(Proposal::new(base, founding.records), Box::new(|_| {}), ctx);
     }
 
     fn stand_by(&mut self, leader: Option<NodeId>) {

@@ -26,9 +26,27 @@ pub struct ControllerConfig {
     pub snapshot_entries: u64,
     /// After this many bytes of decisions, too.
     pub snapshot_bytes: u64,
-    /// How much longer than the disk a flush takes.
     #[cfg(test)]
-    pub flush_delay: Duration,
+    pub flush_delay: FlushDelay,
+}
+
+/// How much longer than the disk a flush takes; may be changed at any time.
+#[cfg(test)]
+#[derive(Clone, Debug, Default)]
+pub struct FlushDelay(std::sync::Arc<std::sync::Mutex<Duration>>);
+
+#[cfg(test)]
+impl FlushDelay {
+    pub fn set(&self, delay: Duration) {
+        *self.0.lock().unwrap() = delay;
+    }
+
+    pub fn wait(&self) {
+        let began = std::time::Instant::now();
+        while began.elapsed() < *self.0.lock().unwrap() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
 }
 
 impl ControllerConfig {
@@ -45,7 +63,7 @@ impl ControllerConfig {
             snapshot_entries: 5_000,
             snapshot_bytes: 2 << 20,
             #[cfg(test)]
-            flush_delay: Duration::ZERO,
+            flush_delay: FlushDelay::default(),
         }
     }
 

@@ -13,22 +13,30 @@ use troupe_proto::internal::v1::{MetadataBatch, MetadataRecord};
 /// One decision on its way into the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proposal {
-    /// Where the decider believes the log ends. If it does not, something was decided meanwhile that this
-    /// decision does not know of, and it is not applied. `None`: a barrier, true anywhere.
-    pub base_offset: Option<MetadataOffset>,
+    /// What it rests on; `None`: a barrier, true anywhere.
+    pub base: Option<Base>,
     /// A `MetadataBatch`.
     pub batch: Bytes,
 }
 
+/// Where the decider believes the log ends, in the term in which it has seen all that was decided before. If one or
+/// the other is not so, something may have been decided meanwhile that the decision does not know of, and it is not
+/// applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Base {
+    pub term: u64,
+    pub offset: MetadataOffset,
+}
+
 impl Proposal {
-    pub fn new(base_offset: MetadataOffset, records: Vec<MetadataRecord>) -> Proposal {
+    pub fn new(base: Base, records: Vec<MetadataRecord>) -> Proposal {
         let batch = MetadataBatch { records }.encode_to_vec().into();
-        Proposal { base_offset: Some(base_offset), batch }
+        Proposal { base: Some(base), batch }
     }
 
     /// Changes nothing; when it is applied, so is all that was proposed before it.
     pub fn barrier() -> Proposal {
-        Proposal { base_offset: None, batch: Bytes::new() }
+        Proposal { base: None, batch: Bytes::new() }
     }
 }
 

@@ -211,8 +211,8 @@ async fn open(config: &ControllerConfig) -> Result<Storage, ControllerStartError
         let open = move || Storage::open(&dir);
         #[cfg(test)]
         let open = {
-            let delay = config.flush_delay;
-            move || Storage::open_slow(&dir, delay)
+            let delay = config.flush_delay.clone();
+            move || Storage::open_slow(&dir, delay.clone())
         };
         let opened = tokio::task::spawn_blocking(open).await;
         let source = match opened.map_err(std::io::Error::other).flatten() {
@@ -234,6 +234,9 @@ fn raft_config(config: &ControllerConfig) -> Result<Arc<Config>, ControllerStart
         heartbeat_interval: milliseconds(config.timings.heartbeat),
         install_snapshot_timeout: milliseconds(SNAPSHOT_PATIENCE),
         enable_pre_vote: Some(true),
+        // A leader's entries reach the others before its own disk: one that was killed may have lost what they have
+        // committed, and would use its numbers again. It has to be elected, which only a log with all of it is.
+        enable_leader_restore: Some(config.is_alone()),
         // A leader that hears nobody, but is heard, makes room for another.
         quorum_loss_probe_interval: Some(2 * milliseconds(config.timings.election_max)),
         snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot_entries),

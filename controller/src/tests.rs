@@ -5,7 +5,7 @@ mod calls;
 mod sessions;
 mod voters;
 
-use crate::metadata_log::{Leadership, MetadataLog, Proposal, ProposeError, Proposed};
+use crate::metadata_log::{Base, Leadership, MetadataLog, Proposal, ProposeError, Proposed};
 use crate::{Controller, ControllerConfig, ControllerHandle, ControllerStartError};
 use futures::future::{BoxFuture, join_all};
 use prost::Message;
@@ -324,7 +324,9 @@ impl ScriptedLog {
 
     fn apply(&self, proposal: &Proposal) -> Result<(), ProposeError> {
         let mut image = ClusterImage::clone(&self.image.borrow());
-        if proposal.base_offset.is_some_and(|base| base != image.next_offset()) {
+        let term = self.leadership.borrow().term;
+        let known = Base { term, offset: image.next_offset() };
+        if proposal.base.is_some_and(|base| base != known) {
             return Err(ProposeError::Superseded);
         }
         let batch = MetadataBatch::decode(proposal.batch.clone()).unwrap();
@@ -447,7 +449,8 @@ async fn a_new_leader_decides_on_what_the_old_one_committed() {
         let id = troupe_proto::ids::TopicId::random();
         let committed = image(&handle);
         let decision = committed.create_topic(&ClusterPolicy::default(), &request, id, 0).unwrap();
-        let proposal = Proposal::new(committed.next_offset(), decision.records);
+        let base = Base { term: 2, offset: committed.next_offset() };
+        let proposal = Proposal::new(base, decision.records);
         log.apply(&proposal).unwrap();
         log.lead(true, 3);
         log.held(2).await;
@@ -457,5 +460,25 @@ async fn a_new_leader_decides_on_what_the_old_one_committed() {
     assert_eq!(lost.unwrap_err().code, ErrorCode::NotController);
     let refused = handle.create_topic(topic("elsewhere")).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::TopicExists);
+    handle.shutdown().await.unwrap();
+}
+
+/// Others may have decided something else of the same length.
+#[actix::test]
+async fn a_decision_of_an_earlier_term_is_not_applied_even_where_it_fits() {
+    let log = ScriptedLog::new();
+    log.lead(true, 1);
+    let handle = on(&log);
+    handle.register_broker(registration(1)).await.unwrap();
+    log.hold();
+    let again = async {
+        log.held(1).await;
+        log.lead(true, 2);
+        log.release(0);
+    };
+    let (lost, ()) = futures::join!(handle.create_topic(topic("orders")), again);
+    assert_eq!(lost.unwrap_err().code, ErrorCode::NotController);
+    assert_eq!(image(&handle).topic_count(), 0);
+    handle.create_topic(topic("orders")).await.unwrap();
     handle.shutdown().await.unwrap();
 }

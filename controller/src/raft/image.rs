@@ -7,6 +7,7 @@ use super::snapshot::{self, Meta};
 use super::storage::Storage;
 use super::types::{Decided, TypeConfig, Verdict};
 use crate::config::ControllerStartError;
+use crate::metadata_log::Base;
 use futures::{Stream, TryStreamExt};
 use openraft::alias::{LogIdOf, SnapshotOf, StoredMembershipOf};
 use openraft::entry::RaftEntry;
@@ -76,12 +77,14 @@ impl ImageMachine {
         self.bytes.clone()
     }
 
-    /// Applies one decision whole, or not at all if it did not know the one before it.
-    fn apply_decided(&mut self, decided: Decided) -> io::Result<Verdict> {
+    /// Applies one decision whole, or not at all if it did not know the one before it. `term`: that it was appended
+    /// in.
+    fn apply_decided(&mut self, decided: Decided, term: u64) -> io::Result<Verdict> {
         self.bytes.add(decided.batch.len());
-        match decided.base_offset {
-            Some(base) if base != self.image.next_offset().0 => return Ok(Verdict::Superseded),
-            Some(_) | None => {}
+        let known = Base { term, offset: self.image.next_offset() };
+        if let Some(base) = decided.base().filter(|base| *base != known) {
+            tracing::warn!(?base, ?known, "a decision is not applied: another was made before it");
+            return Ok(Verdict::Superseded);
         }
         let batch = MetadataBatch::decode(decided.batch).map_err(io::Error::other)?;
         self.image.replay_all(&batch.records).map_err(io::Error::other)?;
@@ -108,7 +111,9 @@ impl RaftStateMachine<TypeConfig> for ImageMachine {
             let log_id = entry.log_id();
             let verdict = match entry.payload {
                 EntryPayload::Blank => Verdict::Applied,
-                EntryPayload::Normal(decided) => self.apply_decided(decided)?,
+                EntryPayload::Normal(decided) => {
+                    self.apply_decided(decided, log_id.committed_leader_id().term)?
+                }
                 EntryPayload::Membership(members) => {
                     self.membership = StoredMembershipOf::<TypeConfig>::new(Some(log_id), members);
                     Verdict::Applied

@@ -32,9 +32,9 @@ impl Storage {
 
     /// On a disk whose flushes take this much longer.
     #[cfg(test)]
-    pub fn open_slow(dir: &Path, delay: std::time::Duration) -> io::Result<Storage> {
+    pub fn open_slow(dir: &Path, delay: crate::config::FlushDelay) -> io::Result<Storage> {
         Self::open_with(dir, move |db, file| {
-            thread::sleep(delay);
+            delay.wait();
             sync(db, file)
         })
     }

@@ -1,6 +1,6 @@
 //! What openraft's types are here.
 
-use crate::metadata_log::Proposal;
+use crate::metadata_log::{Base, Proposal};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -14,18 +14,27 @@ pub(super) type RaftNodeId = u64;
 pub(crate) struct Decided {
     pub base_offset: Option<u64>,
     pub batch: Bytes,
+    /// Of the base; 0 without one.
+    pub term: u64,
+}
+
+impl Decided {
+    pub fn base(&self) -> Option<Base> {
+        let offset = MetadataOffset(self.base_offset?);
+        Some(Base { term: self.term, offset })
+    }
 }
 
 impl From<Proposal> for Decided {
-    fn from(proposal: Proposal) -> Self {
-        let base_offset = proposal.base_offset.map(|MetadataOffset(offset)| offset);
-        Decided { base_offset, batch: proposal.batch }
+    fn from(Proposal { base, batch }: Proposal) -> Self {
+        let base_offset = base.map(|base| base.offset.0);
+        Decided { base_offset, batch, term: base.map_or(0, |base| base.term) }
     }
 }
 
 impl fmt::Display for Decided {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} bytes at {:?}", self.batch.len(), self.base_offset)
+        write!(f, "{} bytes at {:?}", self.batch.len(), self.base())
     }
 }
 

@@ -4,9 +4,11 @@ use super::brokers::{Client, Node, client, is_fenced_at, listen, placed, until_b
 use super::{image, registration, topic};
 use crate::{Controller, ControllerConfig, ControllerHandle, QuorumMember, QuorumTimings, Voter};
 use futures::future::join_all;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::time::Duration;
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use troupe_proto::error::{Error, ErrorCode};
@@ -14,9 +16,35 @@ use troupe_proto::ids::NodeId;
 
 struct Voting {
     member: QuorumMember,
+    config: ControllerConfig,
     address: SocketAddr,
     server: tokio::task::JoinHandle<()>,
-    _dir: TempDir,
+    /// Dropped, it ends the server's connections.
+    serves: oneshot::Sender<()>,
+    dir: TempDir,
+}
+
+impl Voting {
+    async fn start(
+        listener: TcpListener,
+        dir: TempDir,
+        config: ControllerConfig,
+        keeps_sessions: bool,
+    ) -> Voting {
+        let address = listener.local_addr().unwrap();
+        let member = Controller::join(config.clone()).await.unwrap();
+        let sessions = keeps_sessions.then(|| member.keep_sessions().into_service());
+        let router = Server::builder()
+            .add_service(member.endpoint.clone().into_service())
+            .add_optional_service(sessions);
+        let incoming = TcpIncoming::from(tokio::net::TcpListener::from_std(listener).unwrap());
+        let (serves, stopped) = oneshot::channel();
+        let stopped = async move { drop(stopped.await) };
+        let server = actix_rt::spawn(async move {
+            drop(router.serve_with_incoming_shutdown(incoming, stopped).await)
+        });
+        Voting { member, config, address, server, serves, dir }
+    }
 }
 
 /// All three run and know their cluster. Brokers need no sessions unless they are kept.
@@ -31,22 +59,14 @@ async fn quorum(
     };
     let voters: Vec<Voter> = (1..).zip(&listeners).map(voter).collect();
     let mut quorum = Vec::new();
-    for (id, (listener, address)) in (1..).zip(listeners) {
+    for (id, (listener, _)) in (1..).zip(listeners) {
         let dir = tempfile::tempdir().unwrap();
         let config = ControllerConfig {
             cluster_id: Some("cluster".into()),
             voters: voters.clone(),
             ..ControllerConfig::new(NodeId(id), dir.path())
         };
-        let member = Controller::join(change(config)).await.unwrap();
-        let sessions = keeps_sessions.then(|| member.keep_sessions().into_service());
-        let router = Server::builder()
-            .add_service(member.endpoint.clone().into_service())
-            .add_optional_service(sessions);
-        let incoming = TcpIncoming::from(tokio::net::TcpListener::from_std(listener).unwrap());
-        let server =
-            actix_rt::spawn(async move { drop(router.serve_with_incoming(incoming).await) });
-        quorum.push(Voting { member, address, server, _dir: dir });
+        quorum.push(Voting::start(listener, dir, change(config), keeps_sessions).await);
     }
     for voting in &quorum {
         within(voting.member.await_cluster()).await.unwrap();
@@ -88,8 +108,10 @@ async fn active(quorum: &[Voting]) -> (NodeId, ControllerHandle) {
 /// A follower that hears its leader does not mind what the disk is doing.
 #[actix::test]
 async fn a_slow_disk_costs_no_leader_its_place() {
-    let flush_delay = Duration::from_millis(100);
-    let quorum = quorum(false, |config| ControllerConfig { flush_delay, ..config }).await;
+    let quorum = quorum(false, |config| config).await;
+    for voting in &quorum {
+        voting.config.flush_delay.set(Duration::from_millis(100));
+    }
     let (_, leading) = active(&quorum).await;
     leading.register_broker(registration(1)).await.unwrap();
     let before = *leading.leadership().borrow();
@@ -153,4 +175,86 @@ async fn a_controller_that_dies_with_a_broker_is_followed_by_one_that_fences_onl
     assert!(!is_fenced_at(&next, order[1]) && !is_fenced_at(&next, order[2]));
     hearts.into_iter().for_each(|heart| heart.abort());
     stop(quorum).await;
+}
+
+/// I22. A leader's entries may be on the disks of all others before its own. Killed then, and back before anybody
+/// misses it, it does not know what was decided, and must not lead until it does.
+#[actix::test]
+async fn a_leader_that_lost_what_the_others_have_does_not_lead_again_without_it() {
+    let timings = QuorumTimings {
+        election_min: Duration::from_secs(3),
+        election_max: Duration::from_secs(4),
+        ..QuorumTimings::default()
+    };
+    let mut quorum = quorum(false, |config| ControllerConfig { timings, ..config }).await;
+    let (first, leading) = active(&quorum).await;
+    leading.register_broker(registration(1)).await.unwrap();
+    let killed = quorum.remove((first.0 - 1) as usize);
+    killed.config.flush_delay.set(Duration::MAX);
+    leading.create_topic(topic("acknowledged")).await.unwrap();
+    let left = tempfile::tempdir().unwrap();
+    copy(killed.dir.path(), left.path());
+    assert!(!holds(left.path(), b"acknowledged"), "it was not flushed");
+    for other in &quorum {
+        assert!(holds(other.dir.path(), b"acknowledged"), "it was flushed before it was answered");
+    }
+    drop(killed.serves);
+    killed.config.flush_delay.set(Duration::ZERO);
+    killed.member.handle.abandon().await;
+    let config = ControllerConfig { dir: left.path().into(), ..killed.config };
+    let listener = listen_at(killed.address).await;
+    quorum.insert((first.0 - 1) as usize, Voting::start(listener, left, config, false).await);
+    let (_, next) = active(&quorum).await;
+    let refused = next.create_topic(topic("acknowledged")).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::TopicExists);
+    next.create_topic(topic("after")).await.unwrap();
+    let decided = image(&next);
+    for voting in &quorum {
+        let mut images = voting.member.handle.image();
+        within(images.wait_for(|image| image.topic("after").is_some())).await.unwrap();
+        assert_eq!(image(&voting.member.handle), decided);
+    }
+    stop(quorum).await;
+}
+
+async fn listen_at(address: SocketAddr) -> TcpListener {
+    let bound = async {
+        loop {
+            // Until whoever listened there has let go.
+            if let Ok(listener) = TcpListener::bind(address) {
+                return listener;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let listener = within(bound).await;
+    listener.set_nonblocking(true).unwrap();
+    listener
+}
+
+fn files(dir: &Path) -> impl Iterator<Item = std::fs::DirEntry> {
+    std::fs::read_dir(dir).unwrap().map(Result::unwrap)
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in files(from) {
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+/// Whether some file under `dir` holds these bytes.
+fn holds(dir: &Path, bytes: &[u8]) -> bool {
+    files(dir).any(|entry| {
+        let path = entry.path();
+        if path.is_dir() {
+            return holds(&path, bytes);
+        }
+        std::fs::read(path).unwrap().windows(bytes.len()).any(|window| window == bytes)
+    })
 }
