@@ -197,14 +197,14 @@ impl Groups {
     /// Applies the next record of the log: the only way in which hard state changes, live or after a crash.
     /// After an error this state is of no use.
     pub fn replay(&mut self, change: &Change) -> Result<(), ReplayError> {
-        let exclusive = self.is_exclusive();
+        let strict = self.is_strict();
         let name = change.key.group_id.as_str();
         let group = match self.groups.get_mut(name) {
             Some(group) => group,
             None if change.value.is_none() => return Ok(()),
             None => self.groups.entry(name.into()).or_default(),
         };
-        group.replay(change, exclusive)?;
+        group.replay(change, strict)?;
         if group.is_nothing() {
             self.groups.remove(name);
         }
@@ -240,9 +240,10 @@ impl Groups {
         self.catalog = Some(catalog);
     }
 
-    /// Whether a partition that is held twice is an error. In a log that compaction has gone through, one
-    /// record may be missing that gave it up; at the end of it no partition is held twice.
-    fn is_exclusive(&self) -> bool {
+    /// Whether a partition that is held twice, or by nobody known, is an error. In a log that compaction has gone
+    /// through, one record may be missing that gave it up, and the member's own may come later; at the end of it all
+    /// is as it should be.
+    fn is_strict(&self) -> bool {
         self.live && !self.bugs.has(planted::Bug::GrantBeforeRelease)
     }
 

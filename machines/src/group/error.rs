@@ -162,4 +162,7 @@ pub enum ReplayError {
     /// I13: this would be data read twice. Never from a sound machine.
     #[error("{partition} would be held by member '{second}' while member '{first}' holds it")]
     HeldTwice { partition: GroupPartition, first: String, second: String },
+    /// Nobody would ever miss that one. Never from a sound machine.
+    #[error("'{0}' would be given partitions, and is no member")]
+    NotAMember(String),
 }

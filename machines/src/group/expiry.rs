@@ -6,6 +6,7 @@ use super::records::offset_key;
 use super::state::{Committed, Group};
 use super::{Change, Decision, GroupError, GroupPartition, Groups};
 use crate::time::Time;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use troupe_proto::ids::PartitionId;
 use troupe_proto::log::v1 as pb;
@@ -53,6 +54,8 @@ impl Groups {
     /// within their rebalance timeout, are out. Now and then offsets and groups expire.
     pub fn on_time(&mut self, now: Time) -> Decision<()> {
         let mut decision = Decision::default();
+        // Of these the rest of this decision knows only what was before it; and all is shared out.
+        let mut left = BTreeSet::new();
         for (group, members) in self.connections.overdue(now) {
             for member_id in &members {
                 if let Some(session) = self.connections.link(&group, member_id).session {
@@ -61,12 +64,15 @@ impl Groups {
                 }
             }
             merge(&mut decision, self.remove_members(now, &group, &members));
+            left.insert(group);
         }
         let formed = self.forming.iter().filter(|(_, at)| **at <= now);
         let formed: Vec<_> = formed.map(|(name, _)| Arc::clone(name)).collect();
         for name in formed {
             self.forming.remove(&name);
-            merge(&mut decision, self.share_out(now, &name));
+            if !left.contains(&name) {
+                merge(&mut decision, self.share_out(now, &name));
+            }
         }
         if self.next_sweep.is_some_and(|at| at <= now) {
             self.next_sweep = Some(now.plus(SWEEP_INTERVAL_MS));

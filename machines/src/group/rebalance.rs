@@ -32,7 +32,7 @@ pub(super) struct Draft {
     now: Time,
     catalog: Arc<Catalog>,
     /// False only with [`Bug::GrantBeforeRelease`].
-    exclusive: bool,
+    strict: bool,
 }
 
 /// A member that is to be told something now.
@@ -55,7 +55,7 @@ impl Groups {
             decision: Decision::default(),
             now,
             catalog: self.catalog.clone().unwrap_or_default(),
-            exclusive: !self.bugs.has(Bug::GrantBeforeRelease),
+            strict: !self.bugs.has(Bug::GrantBeforeRelease),
         }
     }
 }
@@ -184,7 +184,7 @@ impl Draft {
         let mut assigned = keep;
         for (partition, topic_id) in &target.partitions {
             let holder = self.membership.holders.get(partition);
-            let is_free = holder.is_none_or(|holder| holder == member_id) || !self.exclusive;
+            let is_free = holder.is_none_or(|holder| holder == member_id) || !self.strict;
             if is_free && !assigned.contains_key(partition) {
                 let held = Held { topic_id: *topic_id, epoch: next_epoch };
                 assigned.insert(partition.clone(), held);
@@ -223,7 +223,7 @@ impl Draft {
 
     fn change(&mut self, change: Change) {
         self.membership
-            .replay(&change, self.exclusive)
+            .replay(&change, self.strict)
             .expect("a record made from sound state keeps it sound, and I13 with it");
         self.decision.changes.push(change);
     }

@@ -136,8 +136,8 @@ impl Membership {
         self.members.iter().find(|(_, member)| is(member))
     }
 
-    /// `exclusive`: refuse that a partition is held by two.
-    pub fn replay(&mut self, change: &Change, exclusive: bool) -> Result<(), ReplayError> {
+    /// `strict`: of one that was just decided refuse that a partition is held by two, or by somebody who is no member.
+    pub fn replay(&mut self, change: &Change, strict: bool) -> Result<(), ReplayError> {
         let key = change.key.of.as_ref().ok_or(ReplayError::UnknownKind)?;
         let value = match &change.value {
             Some(value) => Some(value.of.as_ref().ok_or(ReplayError::UnknownKind)?),
@@ -155,7 +155,7 @@ impl Membership {
             }
             (Key::Member(key), None) => {
                 let id = key.member_id.as_str();
-                self.hold(id, Current::default(), exclusive)?;
+                self.hold(id, Current::default(), strict)?;
                 self.members.remove(id);
             }
             (Key::Member(key), Some(Value::Member(value))) => {
@@ -168,19 +168,28 @@ impl Membership {
                 }
             }
             (Key::Target(key), Some(Value::Target(value))) => {
+                self.check_member(&key.member_id, strict)?;
                 self.member(&key.member_id).target = Target::from_record(value)?;
             }
             (Key::Current(key), None) => {
-                self.hold(&key.member_id, Current::default(), exclusive)?;
+                self.hold(&key.member_id, Current::default(), strict)?;
             }
             (Key::Current(key), Some(Value::Current(value))) => {
+                self.check_member(&key.member_id, strict)?;
                 self.member(&key.member_id);
-                self.hold(&key.member_id, Current::from_record(value)?, exclusive)?;
+                self.hold(&key.member_id, Current::from_record(value)?, strict)?;
             }
             (Key::Offset(_), _) => return Err(ReplayError::Malformed("place of an offset")),
             (_, Some(_)) => return Err(ReplayError::Malformed("pair of key and value")),
         }
         Ok(())
+    }
+
+    fn check_member(&self, id: &str, strict: bool) -> Result<(), ReplayError> {
+        match !strict || self.members.contains_key(id) {
+            true => Ok(()),
+            false => Err(ReplayError::NotAMember(id.to_owned())),
+        }
     }
 
     /// As it is, or a new one: in a compacted log the member's own record may come after the others.
@@ -223,9 +232,9 @@ impl Membership {
 }
 
 impl Group {
-    pub fn replay(&mut self, change: &Change, exclusive: bool) -> Result<(), ReplayError> {
+    pub fn replay(&mut self, change: &Change, strict: bool) -> Result<(), ReplayError> {
         let Some(Key::Offset(key)) = &change.key.of else {
-            return self.membership.replay(change, exclusive);
+            return self.membership.replay(change, strict);
         };
         let partition = partition_id(key.partition)?;
         let partition = GroupPartition { topic: key.topic.as_str().into(), partition };

@@ -300,11 +300,13 @@ fn records_that_cannot_be_are_refused() {
     assert_eq!(groups.replay(&mixed), Ok(()));
 }
 
-/// I13, whatever the machine decides: the log of a live coordinator has nobody read a partition twice.
+/// I13, whatever the machine decides: the log of a live coordinator has nobody read a partition twice, and nobody
+/// hold one who is not there.
 #[test]
-fn a_partition_is_not_held_twice() {
+fn a_partition_is_held_by_one_member() {
     let mut coordinator = Coordinator::new(&[("t", 1, 1)]);
     coordinator.settle("a", start());
+    coordinator.settle("b", start());
     let current = pb::CurrentValue {
         epoch: 1,
         assigned: vec![pb::AssignedPartitions {
@@ -314,9 +316,13 @@ fn a_partition_is_not_held_twice() {
         }],
         ..pb::CurrentValue::default()
     };
-    let key = Key::Current(records::member_key("b"));
-    let change = Change::put("g", key, pb::group_record_value::Of::Current(current));
-    let refused = coordinator.groups.replay(&change);
+    let mut hold = |member: &str| {
+        let key = Key::Current(records::member_key(member));
+        let value = pb::group_record_value::Of::Current(current.clone());
+        coordinator.groups.replay(&Change::put("g", key, value))
+    };
+    assert_eq!(hold("nobody"), Err(ReplayError::NotAMember("nobody".to_owned())));
+    let refused = hold("b");
     assert!(matches!(refused, Err(ReplayError::HeldTwice { .. })), "{refused:?}");
 }
 

@@ -274,3 +274,29 @@ fn who_starts_together_is_waited_for() {
     assert!(pushes.len() > 1);
     coordinator.fail_over();
 }
+
+/// One that is away for too long just when the others have been waited for is not given anything.
+#[test]
+fn who_is_out_when_the_group_is_formed_gets_nothing() {
+    let settings = Settings { initial_rebalance_delay_ms: 6_000, ..Settings::default() };
+    for others in [&[][..], &["b", "c"]] {
+        let mut coordinator = Coordinator::with(settings.clone(), &[("t", 1, 4)]);
+        let brief = || pb::MemberStart { session_timeout_ms: 6_000, ..start() };
+        let (lost, _) = coordinator.join_as("a", brief()).unwrap();
+        let mut sessions = Vec::new();
+        for member in others {
+            let (session, _) = coordinator.join_as(member, brief()).unwrap();
+            coordinator.apply(session);
+            sessions.push(session);
+        }
+        coordinator.groups.disconnected(coordinator.now, lost);
+        let pushes = coordinator.pass(6_000);
+        coordinator.apply_all(pushes);
+        let held = coordinator.held();
+        assert!(held.iter().all(|(member, _)| member != "a"), "{held:?}");
+        assert_eq!(held.iter().map(|(_, held)| held.len()).sum::<usize>(), 2 * others.len());
+        let state = if others.is_empty() { pb::GroupState::Empty } else { pb::GroupState::Stable };
+        assert_eq!(coordinator.state(), state);
+        coordinator.fail_over();
+    }
+}

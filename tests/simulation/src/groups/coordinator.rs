@@ -5,7 +5,7 @@
 
 use super::GroupEvent;
 use super::committed::{Batch, Committer};
-use super::settings::GroupHostBug;
+use super::settings::{GroupHostBug, GroupSettings};
 use super::streams::Down;
 use crate::broker::Asker;
 use crate::clients::{Outcome, Produced};
@@ -126,7 +126,9 @@ impl World {
     }
 
     fn load_coordinator(&mut self, at: At) -> Checked {
-        let mut groups = Groups::new(super::settings::machine());
+        let mut groups = Groups::new(
+            self.settings.groups.as_ref().map(GroupSettings::machine).unwrap_or_default(),
+        );
         if let Some(crate::settings::Bug::Group(bug)) = self.settings.bug {
             groups.plant(bug);
         }

@@ -21,13 +21,20 @@ pub struct GroupSettings {
     /// Second processes under the instance id of a member.
     pub twins: usize,
     pub assignor: &'static str,
+    pub initial_rebalance_delay_ms: u64,
     pub fault_interval_ms: u64,
     pub faults: Vec<GroupFault>,
 }
 
-/// Short sessions, so that much happens.
-pub fn machine() -> troupe_machines::group::Settings {
-    troupe_machines::group::Settings { min_session_timeout_ms: 500, ..Default::default() }
+impl GroupSettings {
+    /// Short sessions, so that much happens.
+    pub fn machine(&self) -> troupe_machines::group::Settings {
+        troupe_machines::group::Settings {
+            min_session_timeout_ms: 500,
+            initial_rebalance_delay_ms: self.initial_rebalance_delay_ms,
+            ..Default::default()
+        }
+    }
 }
 
 impl Settings {
@@ -45,6 +52,12 @@ impl Settings {
             assignor: assignors[chance.index(assignors.len())],
             fault_interval_ms: chance.between(100, 800),
             faults,
+            // As long as some sessions last, so that both end at the same time.
+            initial_rebalance_delay_ms: if chance.one_in(3) {
+                chance.between(1, 4) * 500
+            } else {
+                0
+            },
         });
         if let (Some(Bug::Group(GroupBug::CommitByStaleMember)), Some(groups)) =
             (bug, &mut settings.groups)
