@@ -2,6 +2,7 @@
 
 use crate::topic_partition::TopicPartition;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use troupe_proto::ids::{LeaderEpoch, Offset, TopicId};
 use troupe_proto::log::v1 as wire;
 
@@ -75,6 +76,14 @@ impl Held {
 
 pub(super) type Offsets = BTreeMap<TopicPartition, OffsetAndMetadata>;
 
+/// Offsets that shall be committed, and of which topics they are: one that was made again under the same name is
+/// another.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Due {
+    pub offsets: Offsets,
+    pub topic_ids: BTreeMap<Arc<str>, TopicId>,
+}
+
 /// Everything that the consumer holds.
 #[derive(Debug, Default)]
 pub(super) struct Assigned {
@@ -110,6 +119,14 @@ impl Assigned {
             }
         }
         change
+    }
+
+    /// With the topics that are read, as far as they are known.
+    pub(super) fn due(&self, offsets: Offsets) -> Due {
+        let known = self.partitions.iter().filter_map(|(at, held)| Some((at, held.topic_id?)));
+        let of_these = known.filter(|(at, _)| offsets.contains_key(at));
+        let topic_ids = of_these.map(|(at, id)| (Arc::clone(&at.topic), id)).collect();
+        Due { offsets, topic_ids }
     }
 
     /// The positions that are not committed yet, of these partitions or of all (C14).

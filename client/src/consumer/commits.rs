@@ -5,12 +5,11 @@
 //! wanted to commit is refused, and never sent in the name of its successor (C18).
 //! Never here: which offsets.
 
-use super::assigned::{OffsetAndMetadata, Offsets};
+use super::assigned::{Due, Offsets};
 use super::coordinator::{Backoff, Coordinator};
 use super::interceptor::Interceptors;
 use crate::admin::groups::groups;
 use crate::error::ClientError;
-use crate::topic_partition::TopicPartition;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,7 +45,7 @@ impl Identity {
 pub(super) type Callback = Box<dyn FnOnce(Result<(), ClientError>) + Send>;
 
 struct Commit {
-    offsets: Offsets,
+    due: Due,
     identity: Identity,
     /// Tried again until then. None: one attempt.
     until: Option<Instant>,
@@ -92,18 +91,14 @@ impl Commits {
     }
 
     /// One attempt; the callback runs when it is answered.
-    pub(super) fn asynchronous(&self, offsets: Offsets, done: Callback) {
-        self.send(offsets, None, done);
+    pub(super) fn asynchronous(&self, due: Due, done: Callback) {
+        self.send(due, None, done);
     }
 
     /// Tried until the deadline; resolves when it is answered, behind all that were asked for before.
-    pub(super) async fn synchronous(
-        &self,
-        offsets: Offsets,
-        deadline: Instant,
-    ) -> Result<(), ClientError> {
+    pub(super) async fn synchronous(&self, due: Due, deadline: Instant) -> Result<(), ClientError> {
         let (answer, answered) = oneshot::channel();
-        self.send(offsets, Some(deadline), Box::new(|result| drop(answer.send(result))));
+        self.send(due, Some(deadline), Box::new(|result| drop(answer.send(result))));
         match timeout_at(deadline, answered).await {
             Ok(answered) => answered.unwrap_or(Err(ClientError::Closed { sent: true })),
             // Earlier commits may take longer than that.
@@ -116,9 +111,9 @@ impl Commits {
         std::mem::take(&mut self.outcomes.committed.lock())
     }
 
-    fn send(&self, offsets: Offsets, until: Option<Instant>, done: Callback) {
+    fn send(&self, due: Due, until: Option<Instant>, done: Callback) {
         let identity = self.identity.lock().clone();
-        if let Err(refused) = self.queue.send(Commit { offsets, identity, until, done }) {
+        if let Err(refused) = self.queue.send(Commit { due, identity, until, done }) {
             (refused.0.done)(Err(ClientError::Closed { sent: false }));
         }
     }
@@ -135,20 +130,20 @@ struct Worker {
 impl Worker {
     async fn run(self, mut waiting: mpsc::UnboundedReceiver<Commit>) {
         while let Some(commit) = waiting.recv().await {
-            let Commit { offsets, identity, until, done } = commit;
-            if offsets.is_empty() {
+            let Commit { due, identity, until, done } = commit;
+            if due.offsets.is_empty() {
                 done(Ok(()));
                 continue;
             }
-            let result = self.commit(&offsets, &identity, until).await;
+            let result = self.commit(&due, &identity, until).await;
             let counter = match &result {
                 Ok(()) => &self.outcomes.commits,
                 Err(_) => &self.outcomes.failures,
             };
             counter.fetch_add(1, Ordering::Relaxed);
             if result.is_ok() {
-                self.interceptors.on_commit(&offsets);
-                self.outcomes.committed.lock().extend(offsets);
+                self.interceptors.on_commit(&due.offsets);
+                self.outcomes.committed.lock().extend(due.offsets);
             }
             done(result);
         }
@@ -156,7 +151,7 @@ impl Worker {
 
     async fn commit(
         &self,
-        offsets: &Offsets,
+        due: &Due,
         identity: &Identity,
         until: Option<Instant>,
     ) -> Result<(), ClientError> {
@@ -165,11 +160,11 @@ impl Worker {
             return Err(late());
         }
         let deadline = until.unwrap_or_else(|| Instant::now() + self.request_timeout);
-        let mut open = offsets.clone();
+        let mut open = due.clone();
         let mut backoff = Backoff::default();
         loop {
             let error = match self.attempt(&open, identity, deadline).await {
-                Ok(results) => match sort_out(&mut open, results) {
+                Ok(results) => match sort_out(&mut open.offsets, results) {
                     None => return Ok(()),
                     Some(error) => error,
                 },
@@ -187,7 +182,7 @@ impl Worker {
 
     async fn attempt(
         &self,
-        offsets: &Offsets,
+        due: &Due,
         identity: &Identity,
         deadline: Instant,
     ) -> Result<Vec<wire::PartitionCommitResult>, ClientError> {
@@ -203,7 +198,7 @@ impl Worker {
             group_id: self.coordinator.group_id.clone(),
             member_id,
             member_epoch,
-            commits: offsets.iter().map(|(at, offset)| to_wire(at, offset)).collect(),
+            commits: to_wire(due).collect(),
         };
         let call = self.coordinator.call_once(deadline, |channel| {
             let request = request.clone();
@@ -225,19 +220,19 @@ fn gone() -> ClientError {
     ))
 }
 
-fn to_wire(at: &TopicPartition, offset: &OffsetAndMetadata) -> wire::PartitionCommit {
-    wire::PartitionCommit {
+fn to_wire(due: &Due) -> impl Iterator<Item = wire::PartitionCommit> {
+    due.offsets.iter().map(|(at, offset)| wire::PartitionCommit {
         partition: Some(wire::TopicPartition {
             topic: at.topic.to_string(),
+            topic_id: due.topic_ids.get(&at.topic).map(|id| id.to_wire()).unwrap_or_default(),
             partition: at.partition.0 as i32,
-            ..Default::default()
         }),
         offset: Some(wire::OffsetAndMetadata {
             offset: offset.offset.to_wire(),
             leader_epoch: offset.leader_epoch.map(|epoch| epoch.0),
             metadata: offset.metadata.clone(),
         }),
-    }
+    })
 }
 
 /// Leaves open what was not done, and says why: an error that lasts before one that a moment mends.
@@ -261,7 +256,9 @@ fn sort_out(open: &mut Offsets, results: Vec<wire::PartitionCommitResult>) -> Op
 
 #[cfg(test)]
 mod tests {
+    use super::super::assigned::OffsetAndMetadata;
     use super::*;
+    use crate::topic_partition::TopicPartition;
 
     fn result(code: Option<ErrorCode>) -> wire::PartitionCommitResult {
         let error = code.map(|code| Refusal::new(code, "as the test wants").into());

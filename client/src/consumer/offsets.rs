@@ -1,6 +1,6 @@
 //! Positions, what is committed, and where partitions begin and end.
 
-use super::assigned::{OffsetAndMetadata, Offsets};
+use super::assigned::{Due, OffsetAndMetadata};
 use super::{Consumer, no_group, not_assigned};
 use crate::error::ClientError;
 use crate::offsets::{ListedOffset, OffsetSpec};
@@ -97,8 +97,8 @@ impl Consumer {
     ) -> Result<(), ClientError> {
         let Some(group) = &self.group else { return Err(no_group("commit")) };
         let deadline = Instant::now() + self.config.default_api_timeout;
-        let offsets: Offsets = offsets.into_iter().collect();
-        let committed = group.commits.synchronous(offsets, deadline).await;
+        let due = self.assigned.due(offsets.into_iter().collect());
+        let committed = group.commits.synchronous(due, deadline).await;
         self.note_committed();
         committed
     }
@@ -127,7 +127,8 @@ impl Consumer {
         callback: impl FnOnce(Result<(), ClientError>) + Send + 'static,
     ) -> Result<(), ClientError> {
         let Some(group) = &self.group else { return Err(no_group("commit")) };
-        group.commits.asynchronous(offsets.into_iter().collect(), Box::new(callback));
+        let due = self.assigned.due(offsets.into_iter().collect());
+        group.commits.asynchronous(due, Box::new(callback));
         Ok(())
     }
 
@@ -152,7 +153,7 @@ impl Consumer {
                     tracing::warn!(group = group_id, %error, "auto commit; tried again when due");
                 }
             };
-            group.commits.asynchronous(offsets, Box::new(done));
+            group.commits.asynchronous(self.assigned.due(offsets), Box::new(done));
         }
     }
 
@@ -164,13 +165,14 @@ impl Consumer {
     ) -> Result<(), ClientError> {
         let Some(group) = &self.group else { return Ok(()) };
         // What is on its way counts when it has arrived.
-        group.commits.synchronous(Offsets::new(), deadline).await?;
+        group.commits.synchronous(Due::default(), deadline).await?;
         self.note_committed();
         let offsets = self.assigned.uncommitted(Some(partitions));
         let Some(group) = self.group.as_ref().filter(|_| !offsets.is_empty()) else {
             return Ok(());
         };
-        let committed = group.commits.synchronous(offsets, deadline).await;
+        let due = self.assigned.due(offsets);
+        let committed = group.commits.synchronous(due, deadline).await;
         self.note_committed();
         committed
     }

@@ -8,6 +8,7 @@ use troupe_client::{
     AutoOffsetReset, Client, ClientConfig, ClientError, Consumer, ConsumerConfig, ConsumerRecord,
     OffsetAndMetadata, ProducerConfig, ProducerRecord, TopicPartition,
 };
+use troupe_proto::admin::v1::DeleteTopicRequest;
 use troupe_proto::error::ErrorCode;
 use troupe_proto::ids::{Offset, PartitionId};
 use troupe_proto::log::v1::CommitOffsetsRequest;
@@ -191,6 +192,26 @@ async fn what_a_group_has_read_is_told_moved_and_deleted() {
     admin.delete_group(&group).await.unwrap();
     let unknown = admin.describe_group(&group).await.unwrap_err();
     assert_eq!(unknown.reason(), ErrorCode::GroupNotFound, "{unknown}");
+}
+
+/// C16, G27: a place in a topic is none in another that was made under its name.
+#[tokio::test]
+async fn a_place_in_a_topic_that_is_gone_is_not_committed_for_its_successor() {
+    let server = Server::get().await;
+    let client = client(&server).await;
+    let topic = topic(&server, &client, 10).await;
+    let group = format!("{topic}-again");
+    let manual = ConsumerConfig { enable_auto_commit: false, ..earliest(&group) };
+    let mut consumer = client.consumer(manual).unwrap();
+    consumer.assign([at(&topic, 0)]).unwrap();
+    assert_eq!(read(&mut consumer, 10).await.len(), 10);
+    let admin = client.admin();
+    let delete = DeleteTopicRequest { name: topic.clone(), ..Default::default() };
+    admin.delete_topic(delete).await.unwrap();
+    server.create_topic(&topic, 1, &[]).await;
+    let error = consumer.commit_sync().await.unwrap_err();
+    assert_eq!(error.reason(), ErrorCode::UnknownTopic, "{error}");
+    assert_eq!(admin.list_group_offsets(&group, vec![]).await.unwrap(), []);
 }
 
 /// C2: partitions may be read without a group, and then nothing is committed.
