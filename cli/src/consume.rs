@@ -56,7 +56,8 @@ pub struct Consume {
     /// Stop after this many records
     #[arg(short = 'n', long = "num", value_name = "N", visible_alias = "max-messages")]
     max: Option<u64>,
-    /// Stop where the partitions end at this moment; from the beginning unless --offset says otherwise
+    /// Stop where the partitions end at this moment; from the beginning unless --offset says otherwise. A member of
+    /// a group that has no partitions waits until it is given some
     #[arg(short = 'e', long)]
     until_end: bool,
     /// How a record is printed [default: readable on a terminal, else the value and \n]

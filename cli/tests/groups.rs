@@ -56,6 +56,24 @@ fn a_group_goes_on_where_it_stopped() {
     assert_eq!(dev.stop(), 0);
 }
 
+/// C16: of a batch that is not printed whole, what is printed is committed, and the rest comes next.
+#[test]
+fn a_member_that_stops_within_a_batch_has_committed_what_it_printed() {
+    let dir = tempfile::tempdir().unwrap();
+    let dev = Dev::start(dir.path());
+    dev.run(&["topic", "create", "t", "-p", "1"]).ok();
+    let lines: Vec<String> = (0..10).map(|line| line.to_string()).collect();
+    dev.run_with(&["produce", "t"], (lines.join("\n") + "\n").as_bytes()).ok();
+    for (commit, group) in [("after", "a"), ("before", "b")] {
+        let read = |max: &str| consumed(&dev, &["t", "-g", group, "--commit", commit, "-n", max]);
+        for part in [0..4, 4..5, 5..10] {
+            assert_eq!(read(&part.len().to_string()), lines[part], "--commit {commit}");
+        }
+        assert_eq!(rows(dev.run(&["group", "lag", group])), [[group, "Empty", "0", "1", "0", "-"]]);
+    }
+    assert_eq!(dev.stop(), 0);
+}
+
 /// G28, G29, C12: reset with its preview, and deletion.
 #[test]
 fn committed_offsets_are_shown_moved_and_deleted() {

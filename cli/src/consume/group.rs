@@ -1,7 +1,8 @@
 //! `consume -g`: as a member of a group.
 //!
 //! Promises: with `--commit after` nothing is committed that is not written out; what is written out is committed
-//! before its partition is given up, and at the end. The end is orderly on SIGINT and SIGTERM: what is printed is
+//! before its partition is given up, and at the end. The consumer's positions are what is committed: each batch is
+//! printed whole before the next one is asked for, or the position is set back. The end is orderly on SIGINT and SIGTERM: what is printed is
 //! committed, and the group is left.
 
 use super::Consume;
@@ -104,21 +105,12 @@ impl Consume {
     }
 }
 
-type Offsets = BTreeMap<TopicPartition, OffsetAndMetadata>;
-
-/// What is printed, and how far that has come: shared with the listener, which commits before it gives up.
+/// What is printed. Shared with the listener, which commits before partitions are given up.
 struct Printing {
     sink: Sink,
-    /// Printed, and not committed yet.
-    uncommitted: Offsets,
-}
-
-impl Printing {
-    /// What can be committed: it is written out.
-    fn take(&mut self) -> Result<Offsets, Failure> {
-        self.sink.flush()?;
-        Ok(std::mem::take(&mut self.uncommitted))
-    }
+    commit: Commit,
+    /// Something was printed since the last commit, or that one failed.
+    is_due: bool,
 }
 
 #[derive(Clone)]
@@ -138,23 +130,21 @@ impl RebalanceListener for Shared {
         _partitions: &'a [TopicPartition],
     ) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            let offsets = match self.lock().take() {
-                Ok(offsets) => offsets,
-                // It is told when the next record is printed.
-                Err(_) => return,
-            };
-            if !offsets.is_empty()
-                && let Err(error) = consumer.commit_sync_offsets(offsets).await
             {
+                let mut printing = self.lock();
+                // If it cannot be written out, that is told when the next record is printed.
+                if printing.commit != Commit::After || printing.sink.flush().is_err() {
+                    return;
+                }
+            }
+            // Behind every commit that is under way, whatever becomes of those.
+            if let Err(error) = consumer.commit_sync().await {
                 eprintln!("note: not committed before partitions were given up: {error}");
             }
         })
     }
 
     fn on_partitions_lost<'a>(&'a mut self, partitions: &'a [TopicPartition]) -> BoxFuture<'a, ()> {
-        for partition in partitions {
-            self.lock().uncommitted.remove(partition);
-        }
         eprintln!("note: lost {}: what was printed last may be printed again", names(partitions));
         Box::pin(std::future::ready(()))
     }
@@ -170,7 +160,7 @@ pub async fn run(
     let what = || format!("cannot consume as a member of group {group}");
     let commit = consume.membership.commit.unwrap_or_default();
     let mut consumer = client.consumer(consume.consumer_config(group)).during(what)?;
-    let shared = Shared(Arc::new(Mutex::new(Printing { sink, uncommitted: Offsets::new() })));
+    let shared = Shared(Arc::new(Mutex::new(Printing { sink, commit, is_due: false })));
     consumer.set_rebalance_listener(shared.clone());
     match &consume.membership.pattern {
         Some(pattern) => consumer.subscribe_pattern(pattern).during(what)?,
@@ -191,11 +181,15 @@ pub async fn run(
     let mut stop = stop_signal()?;
     let outcome = run.read(&mut consumer, &mut stop).await;
     // Whatever ended it, what is printed counts.
-    let flushed = run.shared.lock().take();
+    let flushed = {
+        let mut printing = run.shared.lock();
+        // It is done here, where a failure is told.
+        printing.commit = Commit::None;
+        printing.sink.flush()
+    };
     let committed = match flushed {
-        Ok(offsets) if offsets.is_empty() => Ok(()),
-        Ok(offsets) => consumer.commit_sync_offsets(offsets).await.during(what),
-        Err(failure) => Err(failure),
+        Ok(()) if commit == Commit::After => consumer.commit_sync().await.during(what),
+        flushed => flushed,
     };
     let closed = consumer.close(CLOSE_PATIENCE).await.during(what);
     if global.progress() && std::io::stdout().is_terminal() {
@@ -283,7 +277,8 @@ impl Run {
     }
 
     async fn take(&mut self, consumer: &mut Consumer, batch: &FetchedBatch) -> Result<(), Failure> {
-        let what = || format!("cannot consume as a member of group {}", self.group);
+        let what = self.what();
+        let what = || what.clone();
         let mut end = batch.header.end_offset();
         if self.left < u64::from(batch.header.record_count) {
             let last = usize::try_from(self.left - 1).unwrap_or(usize::MAX);
@@ -300,41 +295,56 @@ impl Run {
             let committed = consumer.commit_sync_offsets([(at.clone(), position.clone())]).await;
             committed.during(what)?;
         }
-        let mut printing = self.shared.lock();
+        let mut next = batch.position();
+        let printed = self.print(batch, end, &mut next);
+        if next < batch.header.end_offset() {
+            // The rest of the batch is not printed: it shall not be committed as if it were.
+            consumer.seek(&at, next).during(what)?;
+        }
+        printed
+    }
+
+    /// Prints records up to `end`; `next` is behind the last of them.
+    fn print(
+        &mut self,
+        batch: &FetchedBatch,
+        end: Offset,
+        next: &mut Offset,
+    ) -> Result<(), Failure> {
+        let shared = self.shared.clone();
+        let mut printing = shared.lock();
+        printing.is_due = true;
         let PartitionId(partition) = batch.partition;
         for record in batch.iter() {
-            let record = record.during(what)?;
+            let record = record.during(|| self.what())?;
             if record.offset >= end {
                 break;
             }
-            self.left -= 1;
-            self.printed += 1;
-            let (topic, header, count) = (batch.topic(), &batch.header, self.printed);
+            let count = self.printed + 1;
+            let (topic, header, offset) = (batch.topic(), &batch.header, record.offset);
             printing.sink.write(&Printed { topic, partition, header, record, count })?;
+            (self.printed, self.left) = (count, self.left - 1);
+            *next = Offset(offset.0 + 1);
         }
-        if self.commit == Commit::After {
-            printing.uncommitted.insert(at, position);
-        }
+        *next = end;
         Ok(())
     }
 
-    /// In the background; what could not be committed is tried again with what comes next.
+    /// In the background; if that fails, how far it is by then is committed the next time.
     fn commit_printed(&mut self, consumer: &mut Consumer) -> Result<(), Failure> {
         self.committed_at = Instant::now();
-        let offsets = self.shared.lock().take()?;
-        if offsets.is_empty() {
-            return Ok(());
-        }
-        let (shared, kept) = (self.shared.clone(), offsets.clone());
-        let done = move |committed: Result<(), ClientError>| {
-            if committed.is_err() {
-                let mut printing = shared.lock();
-                for (at, position) in kept {
-                    printing.uncommitted.entry(at).or_insert(position);
-                }
+        {
+            let mut printing = self.shared.lock();
+            printing.sink.flush()?;
+            if self.commit != Commit::After || !std::mem::take(&mut printing.is_due) {
+                return Ok(());
             }
+        }
+        let shared = self.shared.clone();
+        let done = move |committed: Result<(), ClientError>| {
+            shared.lock().is_due |= committed.is_err();
         };
-        consumer.commit_async_offsets(offsets, done).during(|| self.what())
+        consumer.commit_async(done).during(|| self.what())
     }
 
     /// Whether everything that is assigned has been read up to where it ended when it was assigned.

@@ -52,6 +52,11 @@ impl FetchedBatch {
         TopicPartition { topic: self.topic.clone(), partition: self.partition }
     }
 
+    /// Where reading goes on: that of the first record that was asked for, or of one before it that is not there.
+    pub fn position(&self) -> Offset {
+        self.wanted.max(self.header.base_offset)
+    }
+
     pub(crate) fn is_of(&self, at: &TopicPartition) -> bool {
         self.partition == at.partition && self.topic == at.topic
     }
