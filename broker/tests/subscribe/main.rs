@@ -6,7 +6,8 @@ mod fixture;
 mod groups;
 mod pulls;
 
-use fixture::{Fixture, ack, nack, options, seconds, value_of, window};
+use fixture::{Fixture, PATIENCE, ack, nack, options, seconds, value_of, window};
+use tokio::time::timeout;
 use troupe_proto::error::ErrorCode;
 use troupe_proto::v1::*;
 
@@ -52,6 +53,28 @@ async fn a_negative_acknowledgement_redelivers_from_that_record() {
     one.ack(&taken[..1]).await;
     one.ack(&again).await;
     node.until_committed("g", &[(0, 4)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_far_too_long_for_an_id_is_echoed_cut() {
+    let node = Fixture::start().await;
+    node.create("t", 1).await;
+    let mut one = node.subscribe(options("t", "g")).await;
+    let junk = "x".repeat(3 << 20);
+    for _ in 0..2 {
+        one.send(SubscribeRequest { ack_ids: vec![junk.clone()], ..Default::default() }).await;
+    }
+    let mut echoed = Vec::new();
+    while echoed.len() < 2 {
+        let answer = timeout(PATIENCE, one.answers.message()).await.expect("nothing came");
+        let results = answer.unwrap().expect("the stream ended").settle_results;
+        assert!(results.iter().all(|result| result.outcome() == SettleOutcome::UnknownId));
+        echoed.extend(results.into_iter().map(|result| result.ack_id));
+    }
+    assert_eq!(echoed, [&junk[..64]; 2]);
+    let request = SettleRequest { ack_ids: vec![junk.clone(); 2], settlements: Vec::new() };
+    let results = node.bus().settle(request).await.unwrap().into_inner().results;
+    assert!(results.iter().all(|result| result.ack_id == junk[..64]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

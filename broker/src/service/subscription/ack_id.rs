@@ -44,6 +44,17 @@ impl AckId {
     }
 }
 
+/// No id is longer as text, and no more than that is echoed of what is none.
+pub(super) const MAX_TEXT: usize = 64;
+
+/// A text that a client sent for an id, as a result names it: what is too long for an id is cut.
+pub(super) fn echo(text: String) -> String {
+    match text.len() {
+        0..=MAX_TEXT => text,
+        _ => text[..text.floor_char_boundary(MAX_TEXT)].to_owned(),
+    }
+}
+
 /// It is no id of ours.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NoAckId;
@@ -52,6 +63,9 @@ impl FromStr for AckId {
     type Err = NoAckId;
 
     fn from_str(text: &str) -> Result<AckId, NoAckId> {
+        if text.len() > MAX_TEXT {
+            return Err(NoAckId);
+        }
         let mut parts = text.split('.');
         let mut number = || {
             let part = parts.next().filter(|part| !part.starts_with('+')).ok_or(NoAckId)?;
@@ -93,6 +107,23 @@ mod tests {
                 prop_assert_eq!(id.to_text().len() <= text.len(), true);
             }
         }
+    }
+
+    #[test]
+    fn the_longest_id_is_echoed_whole_and_nothing_longer_is() {
+        let longest = AckId {
+            node: NodeId(i32::MAX),
+            session: SessionId(u64::MAX),
+            slot: u32::MAX,
+            offset: Offset(u64::MAX),
+            attempt: u32::MAX,
+        };
+        let text = longest.to_text();
+        assert_eq!(echo(text.clone()), text);
+        let zeros = format!("{}{text}", "0".repeat(MAX_TEXT));
+        assert_eq!(zeros.parse::<AckId>(), Err(NoAckId));
+        assert_eq!(echo(zeros), "0".repeat(MAX_TEXT));
+        assert_eq!(echo("\u{20ac}".repeat(1_000_000)), "\u{20ac}".repeat(MAX_TEXT / 3));
     }
 
     #[test]

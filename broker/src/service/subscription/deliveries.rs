@@ -137,6 +137,11 @@ impl Deliveries {
         self.held.get(self.slots.get(key)?)
     }
 
+    /// Nothing of the partition is out.
+    pub fn is_settled(&self, key: &PartitionKey) -> bool {
+        self.get(key).is_none_or(|held| held.ledger.out() == 0)
+    }
+
     pub fn targets(&self) -> impl Iterator<Item = &Target> {
         self.held.values().map(|held| &held.target)
     }

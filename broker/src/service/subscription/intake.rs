@@ -1,4 +1,6 @@
 //! What a session reads: one slice at a time, of all its partitions.
+//!
+//! Damage is next for as long as its slice is in stock: it is not passed, and neither is what is behind it.
 
 use crate::context::Context;
 use crate::forward::{Failed, Slice, Target, TopicReader};
@@ -17,9 +19,10 @@ pub(super) struct Intake {
 /// A slice that is being delivered.
 struct Stock {
     target: Target,
-    records: SliceRecords,
-    /// The next record, if it has been looked at.
-    first: Option<Record>,
+    /// None: the partition could not be read, as `first` says.
+    records: Option<SliceRecords>,
+    /// The next record, or the damage in its place, if it has been looked at. Damage stays.
+    first: Option<Result<Record, Error>>,
     next: Offset,
 }
 
@@ -30,7 +33,8 @@ pub(super) enum Next<'a> {
     Record(&'a Target, &'a Record),
     /// Everything before has been looked at.
     End(PartitionKey, Offset),
-    Damaged(Error),
+    /// Nothing more of the partition can be read.
+    Damaged(PartitionKey, &'a Error),
 }
 
 impl Intake {
@@ -74,24 +78,18 @@ impl Intake {
         }
     }
 
+    /// A partition cannot be read because of damage; nothing may be in stock.
+    pub fn damaged(&mut self, target: Target, error: Error) {
+        self.stock = Some(Stock::damaged(target, error));
+    }
+
     pub fn next(&mut self) -> Next<'_> {
-        let Some(stock) = &mut self.stock else { return Next::Nothing };
-        if stock.first.is_none() {
-            match stock.records.next() {
-                Some(Ok(record)) => stock.first = Some(record),
-                Some(Err(error)) => return Next::Damaged(error),
-                None => {}
-            }
-        }
-        match &stock.first {
-            Some(record) => Next::Record(&stock.target, record),
-            None => Next::End(stock.target.key, stock.next),
-        }
+        self.stock.as_mut().map_or(Next::Nothing, Stock::next)
     }
 
     /// Takes the record that is next.
     pub fn take(&mut self) -> Option<Record> {
-        self.stock.as_mut()?.first.take()
+        self.stock.as_mut()?.take()
     }
 
     /// Takes the end of what was in stock.
@@ -103,7 +101,26 @@ impl Intake {
 impl Stock {
     fn new(slice: Slice) -> Stock {
         let (target, next) = (slice.target.clone(), slice.next);
-        Stock { target, records: SliceRecords::new(slice), first: None, next }
+        Stock { target, records: Some(SliceRecords::new(slice)), first: None, next }
+    }
+
+    fn damaged(target: Target, error: Error) -> Stock {
+        Stock { target, records: None, first: Some(Err(error)), next: Offset::default() }
+    }
+
+    fn next(&mut self) -> Next<'_> {
+        if self.first.is_none() {
+            self.first = self.records.as_mut().and_then(Iterator::next);
+        }
+        match &self.first {
+            Some(Ok(record)) => Next::Record(&self.target, record),
+            Some(Err(error)) => Next::Damaged(self.target.key, error),
+            None => Next::End(self.target.key, self.next),
+        }
+    }
+
+    fn take(&mut self) -> Option<Record> {
+        self.first.take_if(|first| first.is_ok())?.ok()
     }
 }
 
@@ -112,4 +129,77 @@ pub(super) fn size_of(record: &Record) -> usize {
     let len = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, |bytes| bytes.len());
     let headers = record.headers.iter().map(|(key, value)| key.len() + len(value));
     len(&record.key) + len(&record.value) + headers.sum::<usize>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use troupe_proto::batch::{Compression, RecordSetBuilder};
+    use troupe_proto::error::ErrorCode;
+    use troupe_proto::ids::{PartitionId, TopicId};
+
+    fn target() -> Target {
+        let key = PartitionKey {
+            topic_id: TopicId::from_wire(&[7; 16]).unwrap(),
+            partition: PartitionId(0),
+        };
+        Target { topic: "t".into(), key }
+    }
+
+    /// Batches of one record each; of one of them, one bit is another.
+    fn stock(batches: u64, damaged: u64) -> Stock {
+        let mut bytes = Vec::new();
+        for offset in 0..batches {
+            let mut records = RecordSetBuilder::new();
+            records.push(1, None, Some(b"value"), &[]);
+            let mut built = records.finish(Compression::None, None).unwrap();
+            built.header.base_offset = Offset(offset);
+            bytes.extend_from_slice(&built.header.encode(&target().key));
+            bytes.extend_from_slice(&built.payload);
+            if offset == damaged {
+                *bytes.last_mut().unwrap() ^= 1;
+            }
+        }
+        let next = Offset(batches);
+        let bytes = bytes.into();
+        let (target, from, end) = (target(), Offset(0), None);
+        Stock::new(Slice { target, from, end, bytes, next, high_watermark: next })
+    }
+
+    /// The offsets that come, and how it ends: looked at twice, as whoever asks first may not take it.
+    fn walk(stock: &mut Stock) -> (Vec<u64>, Result<Offset, ErrorCode>) {
+        let mut offsets = Vec::new();
+        loop {
+            stock.next();
+            match stock.next() {
+                Next::Record(_, record) => offsets.push(record.offset.0),
+                Next::End(_, next) => return (offsets, Ok(next)),
+                Next::Damaged(_, error) => return (offsets, Err(error.code)),
+                Next::Nothing => panic!("a stock has an end"),
+            }
+            assert!(stock.take().is_some());
+        }
+    }
+
+    #[test]
+    fn damage_stays_next_and_nothing_behind_it_is_passed() {
+        for damaged in 0..3 {
+            let mut stock = stock(3, damaged);
+            let before: Vec<u64> = (0..damaged).collect();
+            assert_eq!(walk(&mut stock), (before, Err(ErrorCode::CorruptLog)));
+            assert!(stock.take().is_none(), "damage cannot be taken");
+            assert_eq!(walk(&mut stock), (Vec::new(), Err(ErrorCode::CorruptLog)));
+        }
+        assert_eq!(walk(&mut stock(3, 3)), (vec![0, 1, 2], Ok(Offset(3))));
+    }
+
+    #[test]
+    fn a_partition_that_cannot_be_read_stays_damaged() {
+        let error = Error::new(ErrorCode::CorruptLog, "stored data is damaged");
+        let mut stock = Stock::damaged(target(), error);
+        for _ in 0..2 {
+            assert_eq!(walk(&mut stock), (Vec::new(), Err(ErrorCode::CorruptLog)));
+            assert!(stock.take().is_none());
+        }
+    }
 }

@@ -10,7 +10,7 @@ mod assignment;
 mod commits;
 mod draw;
 
-use super::ack_id::AckId;
+use super::ack_id::{AckId, echo};
 use super::deliveries::{Deliveries, Terms};
 use super::intake::{Intake, Next, size_of};
 use super::jobs::{self, Job};
@@ -201,7 +201,10 @@ impl Session {
             }
             // The group is about to hear of it.
             ErrorCode::UnknownTopic | ErrorCode::StaleTopicId => Ok(()),
-            ErrorCode::CorruptLog => Err(error),
+            ErrorCode::CorruptLog => {
+                self.intake.damaged(target, error);
+                Ok(())
+            }
             _ => {
                 tracing::debug!(%error, topic = %target.topic, "a partition cannot be read now");
                 self.jobs.push(Box::pin(jobs::rest(target.key)));
@@ -299,7 +302,7 @@ impl Session {
     }
 
     fn tell_outcome(&mut self, ack_id: String, outcome: SettleOutcome) {
-        self.tell_result(pb::SettleResult { ack_id, outcome: outcome.into() });
+        self.tell_result(pb::SettleResult { ack_id: echo(ack_id), outcome: outcome.into() });
     }
 
     /// Every result, or only those that came to nothing.

@@ -1,6 +1,6 @@
 //! Settlements find the session that gave the id out, on whichever node it is.
 
-use super::ack_id::AckId;
+use super::ack_id::{AckId, echo};
 use super::ledger::Action;
 use super::options::{EXTENSION, parse_action};
 use super::sessions::{Inbound, Place};
@@ -48,7 +48,7 @@ pub(super) async fn settle(
     let mut outcomes = settle_all(context, known, forwarded).await.into_iter();
     let results = texts.into_iter().zip(ids).map(|(ack_id, id)| {
         let outcome = id.and_then(|_| outcomes.next()).unwrap_or(SettleOutcome::UnknownId);
-        pb::SettleResult { ack_id, outcome: outcome.into() }
+        pb::SettleResult { ack_id: echo(ack_id), outcome: outcome.into() }
     });
     Ok(pb::SettleResponse { results: results.collect() })
 }

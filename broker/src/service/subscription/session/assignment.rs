@@ -167,10 +167,8 @@ impl Session {
         }
         let given_up = revocation.taken_back && now >= revocation.until + COMMIT_PATIENCE;
         let deliveries = &self.deliveries;
-        let is_done = |key: &PartitionKey| {
-            let settled = deliveries.get(key).is_none_or(|held| held.ledger.out() == 0);
-            settled && deliveries.is_committed(key)
-        };
+        let is_done =
+            |key: &PartitionKey| deliveries.is_settled(key) && deliveries.is_committed(key);
         if !given_up && !revocation.keys.iter().all(is_done) {
             return;
         }

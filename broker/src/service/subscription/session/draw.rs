@@ -1,5 +1,9 @@
 //! Deliveries out of what has been read.
+//!
+//! Damage is said when everything before it has been delivered and settled: the session ends with it, and what was
+//! acknowledged would come to nothing.
 
+use super::super::ack_id::MAX_TEXT;
 use super::super::deliveries::Verdict;
 use super::{News, Next, Session, size_of};
 use crate::service::delivery;
@@ -12,8 +16,8 @@ use troupe_proto::v1 as pb;
 const MESSAGE_BYTES: usize = 1 << 20;
 /// Of a delivery, beside topic and record.
 const OVERHEAD: usize = 96;
-/// Of a result.
-const RESULT_BYTES: usize = 64;
+/// Of a result, with its id at its longest.
+const RESULT_BYTES: usize = MAX_TEXT + 8;
 const RESULTS: usize = MESSAGE_BYTES / RESULT_BYTES / 2;
 
 impl Session {
@@ -25,7 +29,8 @@ impl Session {
                 let size = size_of(record);
                 self.deliveries.has_room(size)
             }
-            Next::End(..) | Next::Damaged(_) => true,
+            Next::End(..) => true,
+            Next::Damaged(key, _) => self.deliveries.is_settled(&key),
         }
     }
 
@@ -42,21 +47,28 @@ impl Session {
         if !self.has_news() && !self.can_deliver() {
             return Ok(None);
         }
+        let count = self.news.results.len().min(RESULTS);
+        let deliveries = match self.draw(usize::MAX, MESSAGE_BYTES - count * RESULT_BYTES) {
+            // The next call fails again: what else there is to say goes first.
+            Err(_) if self.has_news() => Vec::new(),
+            drawn => drawn?,
+        };
         let results = &mut self.news.results;
-        let settle_results: Vec<_> = results.drain(..results.len().min(RESULTS)).collect();
+        let settle_results: Vec<_> = results.drain(..count).collect();
         if results.is_empty() {
             // What a burst needed is not kept.
             *results = VecDeque::new();
         }
         let assignment = self.news.assignment.take();
         let notice = self.news.notices.pop_front();
-        let room = MESSAGE_BYTES - settle_results.len() * RESULT_BYTES;
-        let deliveries = self.draw(usize::MAX, room)?;
         let response = pb::SubscribeResponse { deliveries, settle_results, assignment, notice };
         Ok((response != pb::SubscribeResponse::default()).then_some(response))
     }
 
     /// Takes deliveries, which are out from then on: so many at most, and so many bytes, or one that is larger.
+    ///
+    /// # Errors
+    /// What is stored is damaged. Every later call fails too.
     pub fn draw(
         &mut self,
         max_records: usize,
@@ -81,8 +93,11 @@ impl Session {
                     self.intake.end();
                     continue;
                 }
-                Next::Damaged(error) => {
-                    return if drawn.is_empty() { Err(error) } else { Ok(drawn) };
+                Next::Damaged(key, error) => {
+                    if drawn.is_empty() && self.deliveries.is_settled(&key) {
+                        return Err(error.clone());
+                    }
+                    break;
                 }
             };
             if !drawn.is_empty() && bytes + len > max_bytes {
@@ -113,7 +128,10 @@ impl Session {
     fn fill_now(&mut self) -> Result<bool, Error> {
         match self.intake.fill_now() {
             Ok(filled) => Ok(filled),
-            Err(failed) => self.on_not_read(failed).map(|()| false),
+            Err(failed) => {
+                self.on_not_read(failed)?;
+                Ok(!matches!(self.intake.next(), Next::Nothing))
+            }
         }
     }
 
@@ -146,5 +164,21 @@ impl Session {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::subscription::ack_id::echo;
+    use prost::Message;
+
+    #[test]
+    fn no_result_is_larger_than_it_counts() {
+        let ack_id = echo("x".repeat(3 << 20));
+        let result = pb::SettleResult { ack_id, outcome: pb::SettleOutcome::UnknownId.into() };
+        let response =
+            pb::SubscribeResponse { settle_results: vec![result; RESULTS], ..Default::default() };
+        assert!(response.encoded_len() <= RESULTS * RESULT_BYTES);
     }
 }
