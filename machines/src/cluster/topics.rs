@@ -1,5 +1,6 @@
 //! Decisions about topics (T1–T9, A25).
 
+use super::election::Rules;
 use super::image::{ClusterImage, Partition, Topic, collision_form};
 use super::placement::{Place, place};
 use super::replay::{config_changes, partition_record, topic_records};
@@ -46,7 +47,8 @@ impl ClusterImage {
         Ok(Decision { records, answer: Arc::new(topic) })
     }
 
-    /// Sets and unsets configuration keys, all or nothing (A3). Answers with the topic as it will be.
+    /// Sets and unsets configuration keys, all or nothing (A3). Answers with the topic as it will be. Where another
+    /// `min.insync.replicas` has leaders commit with fewer, who is not in sync is not eligible any more (R16).
     pub fn update_topic(
         &self,
         request: &UpdateTopic,
@@ -55,8 +57,18 @@ impl ClusterImage {
         let (config, overrides) = canonical(&before.overrides, &request.set, &request.unset)?;
         let id = before.id.to_wire();
         let changes = config_changes(&id, &before.overrides, &overrides);
-        let records = changes.into_iter().map(|record| wrap(Record::Config(record))).collect();
-        let answer = Topic { overrides, config: Arc::new(config), ..(**before).clone() };
+        let mut records: Vec<_> =
+            changes.into_iter().map(|record| wrap(Record::Config(record))).collect();
+        let mut answer = Topic { overrides, config: Arc::new(config), ..(**before).clone() };
+        if answer.config.min_insync_replicas != before.config.min_insync_replicas {
+            let active = |node| self.is_active(node);
+            let rules = Rules { unclean: false, ..Rules::of(&answer.config, active) };
+            for (at, partition) in (0..).zip(&mut answer.partitions) {
+                let Some(after) = rules.with(partition) else { continue };
+                records.push(wrap(Record::Partition(partition_record(&id, at, &after))));
+                *partition = after;
+            }
+        }
         Ok(unless(request.validate_only, records, Arc::new(answer)))
     }
 

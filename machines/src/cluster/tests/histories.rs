@@ -83,7 +83,7 @@ fn requests() -> impl Strategy<Value = Request> {
             |(name, partitions, replicas, flush)| Request::Create { name, partitions, replicas, flush }
         ),
         1 => (0..6u8, 0..9i32).prop_map(|(name, total)| Request::Grow { name, total }),
-        2 => (0..6u8, 0..4usize, 0..3u8).prop_map(|(name, key, value)| Request::Update { name, key, value }),
+        2 => (0..6u8, 0..5usize, 0..4u8).prop_map(|(name, key, value)| Request::Update { name, key, value }),
         1 => (0..6u8).prop_map(|name| Request::Delete { name }),
         2 => (0..4i32, 0..3u8).prop_map(|(node, incarnation)| Request::Register { node, incarnation }),
         2 => (0..4i32).prop_map(|node| Request::Fence { node }),
@@ -142,8 +142,15 @@ fn decided(image: &ClusterImage, request: &Request, seed: u64) -> Vec<MetadataRe
             topic_records(image.create_partitions(&request, seed))
         }
         Request::Update { name: n, key, value } => {
-            let key = ["retention.ms", "flush.policy", "unclean.leader.election.enable", "x"][key];
+            let key = [
+                "retention.ms",
+                "flush.policy",
+                "unclean.leader.election.enable",
+                "min.insync.replicas",
+                "x",
+            ][key];
             let values = match key {
+                "min.insync.replicas" => ["1", "2", "3"],
                 "retention.ms" => ["1h", "-1", "0"],
                 "flush.policy" => ["os", "commit", "os"],
                 _ => ["true", "false", "perhaps"],

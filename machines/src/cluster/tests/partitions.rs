@@ -387,3 +387,22 @@ fn epochs_that_go_back_are_found_at_replay() {
         assert!(image.clone().replay_all(&[wrap(Record::Partition(record))]).is_err());
     }
 }
+
+/// R10, R16: from the moment that a leader may commit alone, who is not in sync may lack what is committed.
+#[test]
+fn who_was_eligible_is_not_once_fewer_in_sync_replicas_suffice() {
+    let (mut image, _) = placed(&[&[0, 1]], &[("min.insync.replicas", "2")]);
+    fence(&mut image, 1);
+    assert_eq!(partition(&image, 0).elr, nodes(&[1]));
+    let set = BTreeMap::from([("min.insync.replicas".to_owned(), "1".to_owned())]);
+    let request = UpdateTopic { name: "orders".into(), set, ..Default::default() };
+    let decision = image.update_topic(&request);
+    let answered = apply(&mut image, decision);
+    assert_eq!(partition(&image, 0).elr, []);
+    assert_eq!(image.topic("orders"), Some(&answered));
+    fence(&mut image, 0);
+    unfence(&mut image, 1);
+    assert_eq!(partition(&image, 0).leader, None, "it lacks what 0 committed alone");
+    unfence(&mut image, 0);
+    assert_eq!(partition(&image, 0).leader, Some(NodeId(0)));
+}
