@@ -327,6 +327,12 @@ impl Replica {
         self.high_watermark
     }
 
+    /// Whether the high watermark is the end of what is committed, and not of what this replica had heard of before
+    /// it led: until the in-sync replicas have reported, earlier leaders may have committed more.
+    pub fn knows_what_is_committed(&self) -> bool {
+        self.leadership().is_none_or(|leadership| self.high_watermark >= leadership.epoch_start)
+    }
+
     pub fn flushed_end(&self) -> Offset {
         self.flushed_end
     }

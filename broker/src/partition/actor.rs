@@ -216,6 +216,12 @@ impl Handler<FindOffset> for PartitionActor {
             let _ = reply.send(Err(error));
             return;
         }
+        if at != OffsetQuery::Earliest && !self.replica.knows_what_is_committed() {
+            let message = "the leader is new and does not know yet how far the partition is committed: not enough \
+                           in-sync replicas have told it what they hold; try again";
+            let _ = reply.send(Err(Error::new(ErrorCode::LeaderNotAvailable, message)));
+            return;
+        }
         let end = self.replica.high_watermark();
         let leader_epoch = self.replica.leader_epoch().unwrap_or_default();
         let log = self.log();

@@ -89,7 +89,7 @@ pub struct FindOffset {
     pub reply: oneshot::Sender<Result<FoundOffset, Error>>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OffsetQuery {
     Earliest,
     Latest,

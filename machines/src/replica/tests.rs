@@ -235,6 +235,22 @@ fn the_high_watermark_is_the_least_end_in_the_isr() {
     assert_eq!(base_offset(&out, 1), 0);
 }
 
+/// R5: earlier leaders may have committed all that a new one holds.
+#[test]
+fn a_new_leader_knows_what_is_committed_when_the_in_sync_replicas_have_told_it() {
+    let mut replica = leader();
+    replica.become_leader(NOW, state(1, &[1, 2, 3]), &mut Effects::new());
+    append(&mut replica, &facts(5), 1).unwrap();
+    flush(&mut replica);
+    assert!(replica.knows_what_is_committed(), "there was nothing when it began");
+    replica.become_leader(NOW, state(2, &[1, 2]), &mut Effects::new());
+    for (end, knows) in [(0, false), (3, false), (5, true)] {
+        follower_at(&mut replica, 2, 5, end);
+        assert_eq!(replica.high_watermark(), Offset(end));
+        assert_eq!(replica.knows_what_is_committed(), knows);
+    }
+}
+
 /// R1.
 #[test]
 fn only_the_leader_of_the_epoch_asked_for_appends() {
