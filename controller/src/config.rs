@@ -27,26 +27,7 @@ pub struct ControllerConfig {
     /// After this many bytes of decisions, too.
     pub snapshot_bytes: u64,
     #[cfg(test)]
-    pub flush_delay: FlushDelay,
-}
-
-/// How much longer than the disk a flush takes; may be changed at any time.
-#[cfg(test)]
-#[derive(Clone, Debug, Default)]
-pub struct FlushDelay(std::sync::Arc<std::sync::Mutex<Duration>>);
-
-#[cfg(test)]
-impl FlushDelay {
-    pub fn set(&self, delay: Duration) {
-        *self.0.lock().unwrap() = delay;
-    }
-
-    pub fn wait(&self) {
-        let began = std::time::Instant::now();
-        while began.elapsed() < *self.0.lock().unwrap() {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
+    pub flush_delay: crate::tests::FlushDelay,
 }
 
 impl ControllerConfig {
@@ -63,7 +44,7 @@ impl ControllerConfig {
             snapshot_entries: 5_000,
             snapshot_bytes: 2 << 20,
             #[cfg(test)]
-            flush_delay: FlushDelay::default(),
+            flush_delay: crate::tests::FlushDelay::default(),
         }
     }
 

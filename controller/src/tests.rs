@@ -12,6 +12,7 @@ use prost::Message;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use troupe_machines::cluster::{
     ClusterImage, ClusterPolicy, CreatePartitions, CreateTopic, DeleteTopic, RegisterBroker,
@@ -46,6 +47,23 @@ fn topic(name: &str) -> CreateTopic {
 
 fn image(handle: &ControllerHandle) -> Arc<ClusterImage> {
     handle.image().borrow().clone()
+}
+
+/// How much longer than the disk a flush takes; may be changed at any time.
+#[derive(Clone, Debug, Default)]
+pub struct FlushDelay(Arc<Mutex<Duration>>);
+
+impl FlushDelay {
+    pub fn set(&self, delay: Duration) {
+        *self.0.lock().unwrap() = delay;
+    }
+
+    pub fn wait(&self) {
+        let began = std::time::Instant::now();
+        while began.elapsed() < *self.0.lock().unwrap() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
 }
 
 impl ControllerHandle {

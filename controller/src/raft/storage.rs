@@ -32,7 +32,7 @@ impl Storage {
 
     /// On a disk whose flushes take this much longer.
     #[cfg(test)]
-    pub fn open_slow(dir: &Path, delay: crate::config::FlushDelay) -> io::Result<Storage> {
+    pub fn open_slow(dir: &Path, delay: crate::tests::FlushDelay) -> io::Result<Storage> {
         Self::open_with(dir, move |db, file| {
             delay.wait();
             sync(db, file)
