@@ -19,7 +19,7 @@ use troupe_proto::admin::v1::{
     CreateTopicRequest, GetClusterRequest, ListPartitionsRequest, PartitionState,
 };
 use troupe_proto::batch::{Compression, RecordSetBuilder};
-use troupe_proto::error::Error;
+use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::log::v1::log_service_client::LogServiceClient;
 use troupe_proto::log::v1::{
     FetchPosition, FetchRequest, PartitionProduce, ProduceRequest, RecordBatch, TopicPartition,
@@ -169,7 +169,7 @@ async fn produce_to(
     }
 }
 
-/// The same, as soon as the node has heard that it leads.
+/// The same, as soon as the node has heard of the topic, and that it leads.
 async fn produce_soon(cluster: &Cluster, leader: i32, value: &[u8]) -> i64 {
     const PATIENCE: Duration = Duration::from_secs(60);
     let began = std::time::Instant::now();
@@ -177,7 +177,8 @@ async fn produce_soon(cluster: &Cluster, leader: i32, value: &[u8]) -> i64 {
         match produce(cluster, leader, value).await {
             Ok(offset) => return offset,
             Err(error) => {
-                let waits = error.is_retriable() && error.surely_not_done();
+                let unheard = error.is_retriable() || error.code == ErrorCode::UnknownTopic;
+                let waits = unheard && error.surely_not_done();
                 assert!(waits && began.elapsed() < PATIENCE, "{error}");
             }
         }
