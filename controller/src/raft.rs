@@ -237,6 +237,9 @@ fn raft_config(config: &ControllerConfig) -> Result<Arc<Config>, ControllerStart
         // A leader's entries reach the others before its own disk: one that was killed may have lost what they have
         // committed, and would use its numbers again. It has to be elected, which only a log with all of it is.
         enable_leader_restore: Some(config.is_alone()),
+        // A voter whose disk was replaced is filled again, by the leader that knew its old log too: that would wait
+        // for ever for what is gone. One at a time, as with any quorum: what was on two of three disks is lost.
+        allow_log_reversion: Some(true),
         // A leader that hears nobody, but is heard, makes room for another.
         quorum_loss_probe_interval: Some(2 * milliseconds(config.timings.election_max)),
         snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot_entries),

@@ -45,6 +45,12 @@ impl EntryLog {
         Ok(())
     }
 
+    /// As a purge leaves it that is cut off after its mark.
+    #[cfg(test)]
+    pub fn mark_purged(&self, upto: LogIdOf<TypeConfig>) -> io::Result<()> {
+        self.set_mark(PURGED, &upto)
+    }
+
     /// Of the quorum this log belongs to; `None` if it has never had several voters.
     pub fn identity(&self) -> io::Result<Option<Identity>> {
         self.mark(IDENTITY)
@@ -132,7 +138,11 @@ impl RaftLogStorage<TypeConfig> for EntryLog {
 
     async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
         let last_purged_log_id: Option<LogIdOf<TypeConfig>> = self.mark(PURGED)?;
-        let last_log_id = self.last_log_id()?.or(last_purged_log_id);
+        // A purge that was cut off behind its mark has left entries below it: they are gone all the same.
+        let is_there = |last: &LogIdOf<TypeConfig>| {
+            last_purged_log_id.as_ref().is_none_or(|purged| last.index > purged.index)
+        };
+        let last_log_id = self.last_log_id()?.filter(is_there).or(last_purged_log_id);
         Ok(LogState { last_purged_log_id, last_log_id })
     }
 

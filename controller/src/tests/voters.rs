@@ -217,6 +217,36 @@ async fn a_leader_that_lost_what_the_others_have_does_not_lead_again_without_it(
     stop(quorum).await;
 }
 
+/// A disk is replaced: what was on it comes back from the others, whether or not the leader knew the old one.
+#[actix::test]
+async fn a_voter_whose_disk_was_replaced_is_filled_again() {
+    let mut quorum = quorum(false, |config| config).await;
+    let (first, leading) = active(&quorum).await;
+    leading.register_broker(registration(1)).await.unwrap();
+    for n in 0..10 {
+        leading.create_topic(topic(&format!("topic-{n}"))).await.unwrap();
+    }
+    let place = (first.0 % 3) as usize;
+    let lost = quorum.remove(place);
+    drop(lost.serves);
+    lost.member.handle.abandon().await;
+    let empty = tempfile::tempdir().unwrap();
+    let config = ControllerConfig { dir: empty.path().into(), ..lost.config };
+    let listener = listen_at(lost.address).await;
+    quorum.insert(place, Voting::start(listener, empty, config, false).await);
+    let new = &quorum[place].member;
+    within(new.await_cluster()).await.unwrap();
+    within(new.handle.image().wait_for(|image| image.topic("topic-9").is_some())).await.unwrap();
+    let (_, leading) = active(&quorum).await;
+    leading.create_topic(topic("after")).await.unwrap();
+    within(new.handle.image().wait_for(|image| image.topic("after").is_some())).await.unwrap();
+    assert_eq!(image(&new.handle), image(&leading));
+    for voting in &quorum {
+        assert!(voting.member.handle.leadership().has_changed().is_ok(), "its Raft lives");
+    }
+    stop(quorum).await;
+}
+
 async fn listen_at(address: SocketAddr) -> TcpListener {
     let bound = async {
         loop {
