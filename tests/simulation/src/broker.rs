@@ -28,6 +28,8 @@ pub struct Broker {
     pub node: NodeId,
     pub incarnation: [u8; 16],
     pub epoch: Option<BrokerEpoch>,
+    /// Of the last registration, also while it registers again: in whose name streams are opened.
+    pub last_epoch: BrokerEpoch,
     pub image: ClusterImage,
     /// Whom it takes for the active controller.
     controller: usize,
@@ -109,6 +111,7 @@ impl Broker {
             node,
             incarnation: bytes,
             epoch: None,
+            last_epoch: BrokerEpoch::default(),
             image: ClusterImage::default(),
             controller: incarnation as usize % VOTERS,
             waiting: BTreeMap::new(),
@@ -273,7 +276,7 @@ impl World {
             }
             Answer::Registered(epoch) => {
                 if broker.epoch.is_none() {
-                    broker.epoch = Some(epoch);
+                    (broker.epoch, broker.last_epoch) = (Some(epoch), epoch);
                     self.sites[site].clean_stop = None;
                     return self.apply_image(site);
                 }

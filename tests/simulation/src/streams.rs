@@ -61,7 +61,7 @@ impl World {
         let id = self.take_id();
         let now = self.now;
         let Some(broker) = &mut self.sites[at.0].broker else { return };
-        let epoch = broker.epoch.unwrap_or_default();
+        let epoch = broker.last_epoch;
         let Some(host) = broker.hosts.get_mut(&at.1) else { return };
         let Some(position) = host.replica.position(last_epoch(host)) else { return };
         let position = if forgets { Position { last_epoch: None, ..position } } else { position };
