@@ -28,6 +28,7 @@ mod output;
 mod partition;
 mod produce;
 mod quantity;
+mod readiness;
 mod serve;
 mod storage;
 mod timestamp;

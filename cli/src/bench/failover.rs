@@ -12,6 +12,7 @@ mod report;
 mod rounds;
 mod verify;
 
+use crate::bench::scratch::directory;
 use crate::failure::{During, Exit, Failure};
 use crate::global::Global;
 use crate::quantity::{parse_count, parse_size};
@@ -149,10 +150,7 @@ pub async fn run(global: &Global, bench: BenchFailover) -> Result<(), Failure> {
             kinds.push(kind);
         }
     }
-    let what = || "cannot prepare the measurement".to_owned();
-    let place = bench.dir.clone().unwrap_or_else(std::env::temp_dir);
-    let made =
-        tempfile::Builder::new().prefix("troupe-failover-").tempdir_in(place).during(what)?;
+    let made = directory(bench.dir.as_deref(), "failover")?;
     let nodes = Nodes::start(made.path(), &bench.set).await?;
     let mut rounds = Rounds::new(nodes, global.progress());
     let mut report = Report::default();

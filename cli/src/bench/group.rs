@@ -11,7 +11,7 @@ mod fleet;
 use super::FlushPolicy;
 use super::failover::nodes::Nodes;
 use super::latency::Latencies;
-use super::scratch::with_topic;
+use super::scratch::{directory, with_topic};
 use crate::failure::{During, Exit, Failure};
 use crate::global::Global;
 use clap::Args;
@@ -75,8 +75,7 @@ pub async fn run(global: &Global, bench: BenchGroup) -> Result<(), Failure> {
         return Err(Failure::usage("--nodes starts its own nodes: leave out --server"));
     }
     let what = || "cannot prepare the measurement".to_owned();
-    let place = bench.dir.clone().unwrap_or_else(std::env::temp_dir);
-    let made = tempfile::Builder::new().prefix("troupe-group-").tempdir_in(place).during(what)?;
+    let made = directory(bench.dir.as_deref(), "group")?;
     let mut nodes = Nodes::start(made.path(), &bench.set).await?;
     let client = Client::connect(ClientConfig::new(nodes.servers())).await.during(what)?;
     let outcome = measure(global, &bench, &client, Some(&mut nodes)).await?;

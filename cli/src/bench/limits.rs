@@ -7,7 +7,7 @@
 mod report;
 
 use super::raw::{Mode, Raw};
-use super::scratch::with_topic;
+use super::scratch::{directory, with_topic};
 use super::server::Server;
 use super::{FlushPolicy, Throughput, Workload, consume, cpu, load};
 use crate::failure::{During, Failure};
@@ -49,8 +49,7 @@ const PAGE_CACHE_VOLUMES: u64 = 3;
 
 pub async fn run(global: &Global, bench: BenchLimits) -> Result<(), Failure> {
     let what = || "cannot prepare the measurement".to_owned();
-    let place = bench.dir.clone().unwrap_or_else(std::env::temp_dir);
-    let made = tempfile::Builder::new().prefix("troupe-limits-").tempdir_in(place).during(what)?;
+    let made = directory(bench.dir.as_deref(), "limits")?;
     let raw = Raw::start(made.path()).during(what)?;
     // A node that was named is measured; else one of its own, in another process on the same disk.
     let server = if global.server.is_empty() {

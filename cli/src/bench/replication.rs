@@ -14,6 +14,7 @@ mod report;
 use super::failover::nodes;
 use super::limits::sync_file_system;
 use super::raw::{Mode, Raw};
+use super::scratch::directory;
 use super::{FlushPolicy, Throughput, Workload, load};
 use crate::failure::{During, Exit, Failure};
 use crate::global::Global;
@@ -69,10 +70,7 @@ pub async fn run(global: &Global, bench: BenchReplication) -> Result<(), Failure
         let cause = format!("--bytes is less than one record of {RECORD_BYTES} bytes");
         return Err(Failure::usage(cause));
     }
-    let what = || "cannot prepare the measurement".to_owned();
-    let place = bench.dir.clone().unwrap_or_else(std::env::temp_dir);
-    let made =
-        tempfile::Builder::new().prefix("troupe-replication-").tempdir_in(place).during(what)?;
+    let made = directory(bench.dir.as_deref(), "replication")?;
     let cluster = Cluster::start(made.path(), &bench.set).await?;
     let mut rounds =
         Rounds { cluster, dir: made.path(), bench: &bench, figures: Figures::default() };

@@ -1,10 +1,25 @@
-//! Topics that live as long as a measurement.
+//! Topics and directories that live as long as a measurement.
 
 use super::FlushPolicy;
 use crate::failure::{During, Exit, Failure};
 use crate::topic::pairs;
+use std::path::Path;
+use tempfile::TempDir;
 use troupe_client::Client;
 use troupe_proto::admin::v1::{CreateTopicRequest, DeleteTopicRequest};
+
+/// A directory for the nodes of a measurement that is named so: in `parent`, or where the system keeps such.
+pub fn directory(parent: Option<&Path>, measurement: &str) -> Result<TempDir, Failure> {
+    let place = parent.map_or_else(std::env::temp_dir, Path::to_owned);
+    // It is not made: a name with a mistake in it would have another disk measured.
+    if !place.is_dir() {
+        let cause = format!("--dir: there is no directory {}; make it first", place.display());
+        return Err(Failure::usage(cause));
+    }
+    let prefix = format!("troupe-{measurement}-");
+    let made = tempfile::Builder::new().prefix(&prefix).tempdir_in(&place);
+    made.during(|| format!("cannot make a directory in {}", place.display()))
+}
 
 /// Makes a topic, runs the measurement, and deletes the topic whatever came of it.
 pub async fn with_topic<T>(

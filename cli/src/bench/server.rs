@@ -10,13 +10,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `troupe serve` of this same binary on free ports; returns when it serves.
+    /// Starts `troupe serve` of this same binary on free ports; returns when it serves, being alone.
     pub fn start(dir: &Path) -> io::Result<Server> {
         let listeners = ["listener=127.0.0.1:0", "http.listener=127.0.0.1:0"];
         Server::start_with(dir, &listeners.map(str::to_owned), "warn")
     }
 
-    /// The same with these keys and values set; `log` filters what it says on standard error.
+    /// The same with these keys and values set: one of several nodes listens by then. `log` filters what it
+    /// says on standard error.
     pub fn start_with(dir: &Path, settings: &[String], log: &str) -> io::Result<Server> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["serve", "-o", "json", "--set", &format!("log.dir={}", dir.display())]);

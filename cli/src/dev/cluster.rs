@@ -7,6 +7,7 @@ use super::command::{Command, HELP};
 use super::ports::{self, Ports};
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
+use crate::readiness;
 use crate::serve::{cannot_start, load};
 use futures::FutureExt;
 use futures::future::select_all;
@@ -15,17 +16,14 @@ use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use troupe_broker::{Node, NodeConfig, StartError};
-use troupe_client::{Client, ClientConfig, ClientError};
+use troupe_client::ClientError;
 
 /// What its directories are formatted with: they can be used again.
 pub const CLUSTER_ID: &str = "troupe-dev";
 /// How often other free ports are tried, if somebody else takes those that were found.
 const PORT_ATTEMPTS: usize = 5;
-/// Between two looks at who takes part.
-const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// What happens to the nodes.
 pub enum Event {
@@ -125,17 +123,9 @@ impl Cluster {
         Ok(Ok(cluster))
     }
 
-    /// Until the controller counts on every node: a topic made before that would be led by some of them only.
+    /// Until the controller counts on every node.
     pub async fn all_active(&self) -> Result<(), ClientError> {
-        let client = Client::connect(ClientConfig::new(self.servers())).await?;
-        loop {
-            let nodes = client.admin().get_cluster().await?.nodes;
-            let active = nodes.iter().filter(|node| !node.fenced).count();
-            if active >= self.members.len() {
-                return Ok(());
-            }
-            tokio::time::sleep(LOOK_INTERVAL).await;
-        }
+        readiness::all_active(self.servers(), self.members.len()).await
     }
 
     /// Where commands and other events go.

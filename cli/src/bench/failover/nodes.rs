@@ -3,6 +3,7 @@
 use crate::bench::server::Server;
 use crate::dev::ports::{self, Ports};
 use crate::failure::{During, Exit, Failure};
+use crate::readiness;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,6 +15,8 @@ use troupe_proto::ids::NodeId;
 const NODES: u16 = 3;
 /// How often other free ports are tried, if somebody else takes those that were found.
 const PORT_ATTEMPTS: usize = 5;
+/// How long they may take to become a cluster.
+const START_PATIENCE: Duration = Duration::from_secs(120);
 /// For control calls: some nodes are stopped on purpose, and the next one is asked.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -49,7 +52,7 @@ pub struct Nodes {
 }
 
 impl Nodes {
-    /// Returns when all of them serve.
+    /// Returns when all of them take part in the cluster.
     pub async fn start(dir: &Path, extra: &[String]) -> Result<Nodes, Failure> {
         let what = || "cannot start three nodes".to_owned();
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -74,10 +77,22 @@ impl Nodes {
                 }
             }
             match failed {
-                None => return Ok(nodes),
+                None => {
+                    nodes.all_active().await?;
+                    return Ok(nodes);
+                }
                 Some(error) if attempts == 0 => return Err(error).during(what),
                 Some(_) => {}
             }
+        }
+    }
+
+    async fn all_active(&self) -> Result<(), Failure> {
+        let what = || "cannot tell whether all nodes take part".to_owned();
+        let active = readiness::all_active(self.servers(), self.processes.len());
+        match tokio::time::timeout(START_PATIENCE, active).await {
+            Ok(active) => active.during(what),
+            Err(elapsed) => Err(Failure::new(Exit::Failed, what(), elapsed)),
         }
     }
 
