@@ -56,6 +56,10 @@ pub enum StartError {
     Register(troupe_proto::error::Error),
     #[error("no thread could be started: {0}")]
     Thread(std::io::Error),
+    #[error(
+        "the metadata log has failed: what was said before tells why; the next start recovers it"
+    )]
+    MetadataLog,
     #[error("the node stopped while it was starting")]
     Stopped,
 }

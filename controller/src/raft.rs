@@ -25,7 +25,7 @@ use identity::Identity;
 use image::ImageMachine;
 use network::Peers;
 use openraft::async_runtime::WatchReceiver;
-use openraft::errors::{ClientWriteError, InitializeError, RaftError};
+use openraft::errors::{ClientWriteError, Fatal, InitializeError, RaftError};
 use openraft::impls::BasicNode;
 use openraft::{Config, SnapshotPolicy};
 use std::collections::BTreeMap;
@@ -331,7 +331,7 @@ async fn propose_in_order(raft: Raft, mut waiting: mpsc::Receiver<(Proposal, Rep
 
 /// Tells who leads, and has a snapshot made when `due` says that the log has grown large. A leader that no
 /// majority has answered for as long as the others' patience lasts leads nobody: they have another by now, or
-/// are not there.
+/// are not there. Ends with Raft, and nobody tells of a leader any more.
 async fn follow_metrics(
     raft: Raft,
     tell: watch::Sender<Leadership>,
@@ -342,7 +342,13 @@ async fn follow_metrics(
     loop {
         let (now, look_again) = {
             let metrics = metrics.borrow_watched();
-            let leads = metrics.state.is_leader() && metrics.running_state.is_ok();
+            if let Err(fatal) = &metrics.running_state {
+                if !matches!(fatal, Fatal::Stopped) {
+                    tracing::error!(%fatal, "the metadata log has failed");
+                }
+                break;
+            }
+            let leads = metrics.state.is_leader();
             let acked = metrics.last_quorum_acked.as_ref().filter(|_| leads);
             let left = acked.zip(patience).map(|(acked, patience)| {
                 patience.saturating_sub(openraft::Instant::elapsed(&**acked))

@@ -9,6 +9,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::place::Kind;
 use crate::segment::{Segment, Summary};
 use crate::{Log, LogError};
+use std::sync::Arc;
 use troupe_proto::ids::Offset;
 
 impl<D: Disk> Log<D> {
@@ -60,6 +61,10 @@ impl<D: Disk> Log<D> {
         }
         self.place.sync_dir()?;
         self.cut_file(at, cut, summary, cut.0 < high_watermark)?;
+        let flushing = &mut self.flushing;
+        self.segments[at].persist_indexes(&self.place, false, |path, file| {
+            flushing.owe_file(path, Arc::new(file));
+        })?;
         self.end = cut.0;
         self.epochs_changed |= self.epochs.truncate_from_end(self.end);
         self.write_epochs()?;

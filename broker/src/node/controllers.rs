@@ -100,6 +100,16 @@ impl Controllers {
         }
     }
 
+    /// Resolves when this node's metadata log goes on no more: its disk failed, or what is on it makes no sense.
+    /// A controller without one decides nothing and says so to nobody; another start may mend it.
+    pub fn failed(&self) -> impl Future<Output = ()> + use<> {
+        let leadership = self.handle().map(ControllerHandle::leadership);
+        async move {
+            let Some(mut leadership) = leadership else { return std::future::pending().await };
+            while leadership.changed().await.is_ok() {}
+        }
+    }
+
     pub async fn shutdown(&self) -> Result<(), Error> {
         match self.handle() {
             Some(handle) => handle.shutdown().await,

@@ -176,27 +176,34 @@ impl Parts {
             // Whoever started the node may have given up.
             let _ = started.send(Ok(self.addresses.clone()));
         }
+        let failed = self.controllers.failed();
+        tokio::pin!(failed);
         let joined = tokio::select! {
             joined = self.join() => joined,
+            () = &mut failed => Err(StartError::MetadataLog),
             () = ending.begun() => return,
         };
-        match joined {
+        let error = match joined {
             Ok(()) => {
                 progress.send_replace(Progress::Ready);
-                if let Some(started) = waiting {
+                if let Some(started) = waiting.take() {
                     let _ = started.send(Ok(self.addresses.clone()));
                 }
-                ending.begun().await;
+                tokio::select! {
+                    () = failed => StartError::MetadataLog,
+                    () = ending.begun() => return,
+                }
             }
-            Err(error) => match waiting {
-                Some(started) => {
-                    let _ = started.send(Err(error));
-                }
-                None => {
-                    tracing::error!(%error, "the node cannot go on");
-                    progress.send_replace(Progress::Failed(Arc::new(error)));
-                }
-            },
+            Err(error) => error,
+        };
+        match waiting {
+            Some(started) => {
+                let _ = started.send(Err(error));
+            }
+            None => {
+                tracing::error!(%error, "the node cannot go on");
+                progress.send_replace(Progress::Failed(Arc::new(error)));
+            }
         }
     }
 

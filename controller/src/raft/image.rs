@@ -3,7 +3,7 @@
 //! Promise: the image is published before a proposal is answered, so that whoever got an answer finds what
 //! it says in the image.
 
-use super::snapshot::{self, Meta};
+use super::snapshot::{self, Meta, SnapshotFile};
 use super::storage::Storage;
 use super::types::{Decided, TypeConfig, Verdict};
 use crate::config::ControllerStartError;
@@ -15,7 +15,6 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use prost::Message;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
@@ -27,7 +26,7 @@ pub(super) struct ImageMachine {
     last_applied: Option<LogIdOf<TypeConfig>>,
     membership: StoredMembershipOf<TypeConfig>,
     publish: watch::Sender<Arc<ClusterImage>>,
-    snapshot_path: PathBuf,
+    file: Arc<SnapshotFile>,
     bytes: AppliedBytes,
 }
 
@@ -53,9 +52,10 @@ impl AppliedBytes {
 impl ImageMachine {
     /// The image of the newest snapshot. Raft applies the entries behind it.
     pub fn restore(storage: &Storage) -> Result<ImageMachine, ControllerStartError> {
-        let snapshot_path = storage.snapshot_path();
-        let open = |source| ControllerStartError::Open { dir: snapshot_path.clone(), source };
-        let (meta, image) = match snapshot::load(&snapshot_path).map_err(open)? {
+        let path = storage.snapshot_path();
+        let open = |source| ControllerStartError::Open { dir: path.clone(), source };
+        let (file, newest) = SnapshotFile::open(path.clone()).map_err(open)?;
+        let (meta, image) = match newest {
             Some((meta, bytes)) => (meta, snapshot::decode_image(&bytes).map_err(open)?),
             None => (Meta::default(), ClusterImage::default()),
         };
@@ -64,7 +64,7 @@ impl ImageMachine {
             image,
             last_applied: meta.last_log_id,
             membership: meta.last_membership,
-            snapshot_path,
+            file: Arc::new(file),
             bytes: AppliedBytes::default(),
         })
     }
@@ -131,15 +131,15 @@ impl RaftStateMachine<TypeConfig> for ImageMachine {
         SnapshotMaker {
             image: self.image.clone(),
             meta: Meta { last_log_id: self.last_applied, last_membership: self.membership.clone() },
-            path: self.snapshot_path.clone(),
+            file: Arc::clone(&self.file),
         }
     }
 
     async fn install_snapshot(&mut self, meta: &Meta, bytes: Vec<u8>) -> io::Result<()> {
         let image = snapshot::decode_image(&bytes)?;
-        let (path, meta) = (self.snapshot_path.clone(), meta.clone());
+        let (file, meta) = (Arc::clone(&self.file), meta.clone());
         let saved = meta.clone();
-        blocking(move || snapshot::save(&path, &saved, &bytes)).await?;
+        blocking(move || file.save(&saved, &bytes)).await?;
         self.image = image;
         self.last_applied = meta.last_log_id;
         self.membership = meta.last_membership;
@@ -150,8 +150,8 @@ impl RaftStateMachine<TypeConfig> for ImageMachine {
     async fn get_current_snapshot(
         &mut self,
     ) -> io::Result<Option<SnapshotOf<TypeConfig, Vec<u8>>>> {
-        let path = self.snapshot_path.clone();
-        let loaded = blocking(move || snapshot::load(&path)).await?;
+        let file = Arc::clone(&self.file);
+        let loaded = blocking(move || file.load()).await?;
         Ok(loaded.map(|(meta, snapshot)| SnapshotOf::<TypeConfig, _> { meta, snapshot }))
     }
 }
@@ -160,18 +160,19 @@ impl RaftStateMachine<TypeConfig> for ImageMachine {
 pub(super) struct SnapshotMaker {
     image: ClusterImage,
     meta: Meta,
-    path: PathBuf,
+    file: Arc<SnapshotFile>,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for SnapshotMaker {
     type SnapshotData = Vec<u8>;
 
     async fn build_snapshot(&mut self) -> io::Result<SnapshotOf<TypeConfig, Vec<u8>>> {
-        let (image, meta, path) = (self.image.clone(), self.meta.clone(), self.path.clone());
+        let (image, meta) = (self.image.clone(), self.meta.clone());
+        let file = Arc::clone(&self.file);
         let saved = meta.clone();
         let snapshot = blocking(move || {
             let bytes = snapshot::encode_image(&image)?;
-            snapshot::save(&path, &saved, &bytes)?;
+            file.save(&saved, &bytes)?;
             Ok(bytes)
         });
         Ok(SnapshotOf::<TypeConfig, _> { meta, snapshot: snapshot.await? })

@@ -4,19 +4,21 @@
 //! | "TRPMETA1" | crc32c of the rest: 4 | length of meta: 4 | meta | image |
 //! ```
 //!
-//! Promise: the file is replaced whole; after a crash there is the old one or the new one.
+//! Promises: the file is replaced whole; after a crash there is the old one or the new one. A snapshot is never
+//! replaced by one that goes less far.
 //! It is not in sled, which puts large values into files that it never syncs.
 
 use super::entries::{decode, encode};
 use super::types::TypeConfig;
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, checksum};
-use openraft::alias::SnapshotMetaOf;
+use openraft::alias::{LogIdOf, SnapshotMetaOf};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use troupe_machines::cluster::{ClusterImage, ClusterSnapshot};
 use troupe_proto::ids::MetadataOffset;
 use troupe_proto::internal::v1::MetadataBatch;
@@ -25,6 +27,8 @@ const MAGIC: &[u8; 8] = b"TRPMETA1";
 const HEAD: usize = MAGIC.len() + 8;
 
 pub(super) type Meta = SnapshotMetaOf<TypeConfig>;
+/// Where it belongs, and the image in bytes.
+pub(super) type Snapshot = (Meta, Vec<u8>);
 
 /// An image in bytes: records, gathered by the offset they count for.
 #[derive(Serialize, Deserialize)]
@@ -59,8 +63,40 @@ pub(super) fn decode_image(bytes: &[u8]) -> io::Result<ClusterImage> {
     ClusterImage::from_snapshot(&snapshot).map_err(io::Error::other)
 }
 
-/// Replaces the file. Blocks until it is on disk.
-pub(super) fn save(path: &Path, meta: &Meta, image: &[u8]) -> io::Result<()> {
+/// The file, and how far the snapshot in it goes.
+pub(super) struct SnapshotFile {
+    path: PathBuf,
+    newest: Mutex<Option<LogIdOf<TypeConfig>>>,
+}
+
+impl SnapshotFile {
+    /// The file, and the snapshot in it if there ever was one.
+    pub fn open(path: PathBuf) -> io::Result<(SnapshotFile, Option<Snapshot>)> {
+        let content = read(&path)?;
+        let newest = content.as_ref().and_then(|(meta, _)| meta.last_log_id);
+        Ok((SnapshotFile { path, newest: Mutex::new(newest) }, content))
+    }
+
+    /// Replaces the snapshot, unless it goes further already: one that took its time to be built would undo
+    /// another that has been installed meanwhile, and the entries between them may be gone. Blocks until it is
+    /// on disk.
+    pub fn save(&self, meta: &Meta, image: &[u8]) -> io::Result<()> {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        if *newest > meta.last_log_id {
+            return Ok(());
+        }
+        replace(&self.path, meta, image)?;
+        *newest = meta.last_log_id;
+        Ok(())
+    }
+
+    /// The snapshot, if there ever was one. Blocks.
+    pub fn load(&self) -> io::Result<Option<Snapshot>> {
+        read(&self.path)
+    }
+}
+
+fn replace(path: &Path, meta: &Meta, image: &[u8]) -> io::Result<()> {
     let meta = encode(meta)?;
     let meta_len = u32::try_from(meta.len()).map_err(io::Error::other)?;
     let body = [&meta_len.to_le_bytes()[..], &meta, image].concat();
@@ -76,8 +112,7 @@ pub(super) fn save(path: &Path, meta: &Meta, image: &[u8]) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// The newest snapshot, if there ever was one.
-pub(super) fn load(path: &Path) -> io::Result<Option<(Meta, Vec<u8>)>> {
+fn read(path: &Path) -> io::Result<Option<Snapshot>> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -2,21 +2,23 @@
 
 use super::entries::EntryLog;
 use super::image::ImageMachine;
+use super::snapshot::{self, Meta};
 use super::storage::Storage;
 use super::types::TypeConfig;
-use openraft::StorageError;
 use openraft::alias::EntryOf;
 use openraft::entry::RaftEntry;
-use openraft::storage::{RaftLogReader, RaftLogStorage, RaftLogStorageExt};
+use openraft::storage::{RaftLogReader, RaftLogStorage, RaftLogStorageExt, RaftStateMachine};
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::testing::log_id;
+use openraft::{RaftSnapshotBuilder, StorageError};
 use tempfile::TempDir;
+use troupe_machines::cluster::ClusterImage;
 
 struct Builder;
 
 /// Keeps the directory, and in it everything that is open, until a test is over.
 struct Opened {
-    _storage: Storage,
+    storage: Storage,
     _dir: TempDir,
 }
 
@@ -26,7 +28,7 @@ impl StoreBuilder<TypeConfig, EntryLog, ImageMachine, Opened> for Builder {
         let storage = Storage::open(dir.path()).unwrap();
         let entries = EntryLog::open(&storage).unwrap();
         let machine = ImageMachine::restore(&storage).unwrap();
-        Ok((Opened { _storage: storage, _dir: dir }, entries, machine))
+        Ok((Opened { storage, _dir: dir }, entries, machine))
     }
 }
 
@@ -51,4 +53,22 @@ async fn a_purge_that_was_cut_off_behind_its_mark_has_happened() {
     assert_eq!((state.last_purged_log_id, state.last_log_id), (Some(id(10)), Some(id(11))));
     let read = entries.try_get_log_entries(11..).await.unwrap();
     assert_eq!(read, [blank(11)]);
+}
+
+/// The entries behind the newer one may be purged: with the older one in the file, nobody could tell what they said.
+#[tokio::test]
+async fn a_snapshot_that_took_its_time_does_not_replace_a_newer_one() {
+    let (opened, _, mut machine) = Builder.build().await.unwrap();
+    let image = snapshot::encode_image(&ClusterImage::default()).unwrap();
+    let until =
+        |index| Meta { last_log_id: Some(log_id::<TypeConfig>(1, 0, index)), ..Meta::default() };
+    machine.install_snapshot(&until(2), image.clone()).await.unwrap();
+    let mut slow = machine.get_snapshot_builder().await;
+    machine.install_snapshot(&until(5), image).await.unwrap();
+    let built = slow.build_snapshot().await.unwrap();
+    assert_eq!(built.meta.last_log_id, until(2).last_log_id);
+    let kept = machine.get_current_snapshot().await.unwrap().unwrap();
+    assert_eq!(kept.meta.last_log_id, until(5).last_log_id);
+    let mut again = ImageMachine::restore(&opened.storage).unwrap();
+    assert_eq!(again.applied_state().await.unwrap().0, until(5).last_log_id);
 }

@@ -93,18 +93,9 @@ impl SessionActor {
     }
 }
 
-impl Actor for SessionActor {
-    type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Context<Self>) {
-        ctx.set_mailbox_capacity(1024);
-        ctx.add_stream(WatchStream::new(self.controller.leadership()));
-        ctx.add_stream(WatchStream::new(self.controller.image()));
-    }
-}
-
-impl StreamHandler<Leadership> for SessionActor {
-    fn handle(&mut self, leadership: Leadership, ctx: &mut Context<Self>) {
+impl SessionActor {
+    /// Begins or ends to keep sessions with the leadership of this node; hearing the same again changes nothing.
+    fn follow(&mut self, leadership: Leadership, ctx: &mut Context<Self>) {
         match &self.state {
             State::CatchingUp(term) | State::Active(term, _)
                 if leadership.here && *term == leadership.term => {}
@@ -117,6 +108,22 @@ impl StreamHandler<Leadership> for SessionActor {
                 self.stand_by(leadership.leader, ctx);
             }
         }
+    }
+}
+
+impl Actor for SessionActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.set_mailbox_capacity(1024);
+        ctx.add_stream(WatchStream::new(self.controller.leadership()));
+        ctx.add_stream(WatchStream::new(self.controller.image()));
+    }
+}
+
+impl StreamHandler<Leadership> for SessionActor {
+    fn handle(&mut self, leadership: Leadership, ctx: &mut Context<Self>) {
+        self.follow(leadership, ctx);
     }
 
     /// The log is closed; the supervisor ends this actor.
@@ -144,6 +151,9 @@ impl Handler<Open> for SessionActor {
     type Result = ();
 
     fn handle(&mut self, open: Open, ctx: &mut Context<Self>) {
+        // A broker may have heard of the new leader before this actor has.
+        let leadership = *self.controller.leadership().borrow();
+        self.follow(leadership, ctx);
         match &mut self.state {
             State::Active(..) => self.open(open, ctx),
             State::CatchingUp(_) => self.waiting.push(open),

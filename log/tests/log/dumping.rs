@@ -60,6 +60,27 @@ fn every_file_of_a_log_can_be_read_on_its_own() {
     }
 }
 
+/// Of a segment that was closed and takes appends again, nothing of what was cut stays in the index files, even if
+/// the process ends before anything else is written.
+#[test]
+fn indexes_are_cut_with_their_segment() {
+    let temp = tempfile::tempdir().unwrap();
+    let config = LogConfig { index_interval_bytes: 100, ..small() };
+    let (mut log, _) = Log::open(FileDisk, temp.path().join("t-0"), key(), config, NOW).unwrap();
+    append(&mut log, 0, 1, 50).unwrap();
+    log.roll(NOW).unwrap();
+    for _ in 0..5 {
+        append(&mut log, 0, 2, 50).unwrap();
+    }
+    log.roll(NOW).unwrap();
+    append(&mut log, 0, 1, 50).unwrap();
+    let path = temp.path().join("t-0/00000000000000000001.log");
+    for left in [Offset(5), Offset(1)] {
+        assert_eq!(log.truncate_to(left, left).unwrap(), left);
+        assert_eq!(dump::verify_segment(&path).unwrap().faults, Vec::<String>::new(), "{left}");
+    }
+}
+
 #[test]
 fn every_flipped_bit_is_found() {
     let temp = tempfile::tempdir().unwrap();
