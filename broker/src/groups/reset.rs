@@ -92,7 +92,7 @@ async fn check_empty(context: &Context, group: &str, deadline: Instant) -> Resul
         Ok(described) => {
             let count = described.members.len();
             let message = format!(
-                "group `{group}` has {count} members; its offsets can be moved when they have left"
+                "group `{group}` is not empty (members: {count}); its offsets can be moved when they have left"
             );
             Err(Error::new(ErrorCode::GroupNotEmpty, message).with("members", count))
         }

@@ -278,8 +278,10 @@ impl PartitionHandle {
     /// A new actor takes over.
     pub(super) fn install(&self, addr: Addr<PartitionActor>) {
         self.board.mailbox_emptied();
-        self.actor.store(Some(Arc::new(addr)));
+        // Whoever has its answer finds it running. Who waits for it is woken when it can be sent to.
         self.board.set_state(ActorState::Running, None);
+        self.actor.store(Some(Arc::new(addr)));
+        self.board.ring();
     }
 
     /// The actor is gone, and why, if that is for longer.

@@ -2,8 +2,8 @@
 //!
 //! Promises: with `--commit after` nothing is committed that is not written out; what is written out is committed
 //! before its partition is given up, and at the end. The consumer's positions are what is committed: each batch is
-//! printed whole before the next one is asked for, or the position is set back. The end is orderly on SIGINT and SIGTERM: what is printed is
-//! committed, and the group is left.
+//! printed whole before the next one is asked for, or the position is set back. The end is orderly on SIGINT and
+//! SIGTERM: what is printed is committed, and the group is left.
 
 use super::Consume;
 use super::sink::Sink;

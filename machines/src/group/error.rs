@@ -13,7 +13,9 @@ pub enum GroupError {
     InvalidGroupId { group: String, reason: &'static str },
     #[error("there is no group '{group}'; 'troupe group list' shows those that there are")]
     GroupNotFound { group: String },
-    #[error("group '{group}' has {members} members; stop them first, or commit as one of them")]
+    #[error(
+        "group '{group}' is not empty (members: {members}); stop them first, or commit as one of them"
+    )]
     GroupNotEmpty { group: String, members: usize },
     #[error(
         "'{member_id}' is no member of group '{group}' any more; join again without a member id"
