@@ -12,9 +12,10 @@ use troupe_proto::admin::v1::{CreateTopicRequest, Topic};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::log::v1::log_service_client::LogServiceClient;
 use troupe_proto::log::v1::metadata_service_client::MetadataServiceClient;
+use troupe_proto::log::v1::offset_query::At;
 use troupe_proto::log::v1::{
-    PartitionProduce, PartitionProduceResult, ProduceRequest, RecordBatch, RecordSet,
-    TopicPartition, record_batch,
+    ListOffsetsRequest, OffsetQuery, OffsetResult, PartitionProduce, PartitionProduceResult,
+    ProduceRequest, RecordBatch, RecordSet, TopicPartition, record_batch,
 };
 use troupe_proto::v1::event_bus_service_client::EventBusServiceClient;
 use troupe_proto::v1::{Acks, TailRequest};
@@ -110,7 +111,29 @@ impl Server {
             ..Default::default()
         };
         let created = self.topics().create_topic(request).await.expect("a new topic is created");
-        created.into_inner().topic.expect("the answer has the topic")
+        let topic = created.into_inner().topic.expect("the answer has the topic");
+        self.until_led(&topic).await;
+        topic
+    }
+
+    /// A topic that has been made may have no leaders yet, and a busy machine takes its time: clients that know the
+    /// contract try again, and so does this.
+    async fn until_led(&self, topic: &Topic) {
+        let query = |partition| OffsetQuery {
+            partition: Some(partition_of(&topic.name, partition)),
+            at: Some(At::Latest(true)),
+        };
+        let queries: Vec<_> = (0..).take(topic.partitions.len()).map(query).collect();
+        eventually("every partition has a leader", async || {
+            let request = ListOffsetsRequest { queries: queries.clone() };
+            let results = self.log().list_offsets(request).await.ok()?.into_inner().results;
+            let missing = |result: &OffsetResult| {
+                let error = result.error.as_ref();
+                error.is_some_and(|error| error.reason() == ErrorCode::LeaderNotAvailable)
+            };
+            (!results.iter().any(missing)).then_some(())
+        })
+        .await;
     }
 
     /// Appends one batch by the full API.

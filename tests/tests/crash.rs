@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 use troupe_client::{
     Admin, Client, ClientConfig, Producer, ProducerConfig, ProducerRecord, Reader, ReaderConfig,
 };
@@ -35,6 +36,8 @@ struct Load {
     task: tokio::task::JoinHandle<()>,
     /// Reads along, from the first record on: what was readable once stays so.
     reader: tokio::task::JoinHandle<Vec<(PartitionId, Stored)>>,
+    /// How many records were sent, once no more are.
+    total: watch::Sender<Option<usize>>,
 }
 
 impl Load {
@@ -58,8 +61,9 @@ impl Load {
             Arc::clone(&acknowledged),
             Arc::clone(&histories),
         ));
-        let reader = tokio::spawn(read(reader, Arc::clone(&histories), Arc::clone(&stop)));
-        Load { stop, acknowledged, histories, producer, task, reader }
+        let (total, until) = watch::channel(None);
+        let reader = tokio::spawn(read(reader, until));
+        Load { stop, acknowledged, histories, producer, task, reader, total }
     }
 
     fn acknowledged(&self) -> u64 {
@@ -91,6 +95,8 @@ impl Load {
         self.task.await.unwrap();
         self.producer.flush().await.unwrap();
         self.producer.close(Duration::from_secs(30)).await.unwrap();
+        let sent = self.histories.iter().map(|history| history.lock().unwrap().sent()).sum();
+        self.total.send_replace(Some(sent));
         let read = self.reader.await.unwrap();
         let server = Server::at(server).await;
         let mut verdict = Verdict::default();
@@ -121,19 +127,17 @@ struct Verdict {
     wrong: Vec<String>,
 }
 
-/// Reads until everything that was sent has come, once nothing more is sent.
+/// Reads until everything that was sent has come.
 async fn read(
     mut reader: Reader,
-    histories: Arc<Vec<Mutex<History>>>,
-    stop: Arc<AtomicBool>,
+    mut total: watch::Receiver<Option<usize>>,
 ) -> Vec<(PartitionId, Stored)> {
     let mut read = Vec::new();
-    loop {
-        let sent: usize = histories.iter().map(|history| history.lock().unwrap().sent()).sum();
-        if stop.load(Ordering::SeqCst) && read.len() >= sent {
-            return read;
-        }
-        let next = tokio::time::timeout(PATIENCE, reader.next_batch()).await;
+    while total.borrow_and_update().is_none_or(|sent| read.len() < sent) {
+        let next = tokio::select! {
+            next = tokio::time::timeout(PATIENCE, reader.next_batch()) => next,
+            Ok(()) = total.changed() => continue,
+        };
         let Ok(Some(batch)) = next else { return read };
         for record in batch.expect("a reader mends broken streams by itself").records() {
             let record = record.unwrap();
@@ -141,6 +145,7 @@ async fn read(
             read.push((record.partition, stored));
         }
     }
+    read
 }
 
 async fn send(

@@ -46,7 +46,7 @@ pub struct Board {
     leads: AtomicBool,
     /// Records that the slowest follower has not been sent; of a leader.
     lag: AtomicU64,
-    /// Rung when the high watermark advances, the state or the role changes, or there is an actor.
+    /// Rung when the high watermark advances, or the state or the role changes.
     bell: Notify,
 }
 
@@ -195,11 +195,6 @@ impl Board {
     /// Whether it was used since this was last asked.
     pub fn take_used(&self) -> bool {
         self.used.swap(false, Ordering::Relaxed)
-    }
-
-    /// There is something new to look at.
-    pub fn ring(&self) {
-        self.bell.notify_waiters();
     }
 
     /// The next ring of the bell. Enable it before looking at what it may be rung for.

@@ -140,7 +140,7 @@ impl PartitionHandle {
         self.addr(patience).await.map(drop)
     }
 
-    fn has_actor(&self) -> bool {
+    pub fn has_actor(&self) -> bool {
         self.actor.load().as_ref().is_some_and(|addr| addr.connected())
     }
 
@@ -200,8 +200,12 @@ impl PartitionHandle {
         let (reply, answer) = oneshot::channel();
         self.post(&addr, message(reply))?;
         let answer = answer.await.ok().filter(|_| !self.board.faults.drops_reply());
-        answer.ok_or_else(|| {
-            Error::new(ErrorCode::LeaderNotAvailable, "the partition's actor stopped; try again")
+        answer.ok_or_else(|| match self.board.is_gone() {
+            true => self.gone(),
+            false => {
+                let message = "the partition's actor stopped; try again";
+                Error::new(ErrorCode::LeaderNotAvailable, message)
+            }
         })
     }
 
@@ -278,10 +282,8 @@ impl PartitionHandle {
     /// A new actor takes over.
     pub(super) fn install(&self, addr: Addr<PartitionActor>) {
         self.board.mailbox_emptied();
-        // Whoever has its answer finds it running. Who waits for it is woken when it can be sent to.
-        self.board.set_state(ActorState::Running, None);
         self.actor.store(Some(Arc::new(addr)));
-        self.board.ring();
+        self.board.set_state(ActorState::Running, None);
     }
 
     /// The actor is gone, and why, if that is for longer.

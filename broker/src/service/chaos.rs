@@ -115,6 +115,8 @@ impl Chaos {
                 kind: "partition".to_owned(),
                 state: match handle.board.state() {
                     ActorState::Running => pb::ActorState::Running,
+                    // It can be sent to a moment before the board says so.
+                    ActorState::Restarting if handle.has_actor() => pb::ActorState::Running,
                     ActorState::Restarting => pb::ActorState::Restarting,
                     ActorState::Offline | ActorState::Retired => pb::ActorState::Offline,
                 }

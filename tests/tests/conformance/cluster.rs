@@ -187,8 +187,6 @@ async fn replicas_say_what_they_hold() {
     let topic = server.new_topic(2, &[]).await.name;
     let records: Vec<_> = (0..10).map(|n| Sample::of(vec![n; 100], 1)).collect();
     server.produce(&topic, 1, batch_of(&records), Acks::All).await;
-    // A partition that answers is led: the one that got nothing may still be on its way there.
-    assert_eq!(server.read_all(&topic, 0).await, []);
     let mut admin = ClusterServiceClient::new(server.channel());
     let request = ListReplicasRequest { topic: topic.clone(), ..Default::default() };
     let replicas = admin.list_replicas(request).await.unwrap().into_inner().replicas;
