@@ -195,7 +195,7 @@ impl<D: Disk> Log<D> {
         }
         let path = self.place.file_of(base, Kind::Log);
         let file = self.place.disk.create(&path).map_err(|e| LogError::io("create", &path, e))?;
-        self.flushing.owe_dir(&self.place.dir);
+        self.flushing.owe_name(&self.place.dir);
         if let Some(active) = self.segments.back_mut() {
             let path = active.log_path(&self.place);
             if let Some(file) = active.close() {

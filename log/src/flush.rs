@@ -22,6 +22,10 @@ pub(crate) struct Flushing<D: Disk> {
     /// Closed segments, indexes and checkpoints that no ticket has covered, numbered.
     files: Vec<(u64, PathBuf, Arc<D::File>)>,
     dirs: Vec<(u64, PathBuf)>,
+    /// The number under which the newest segment's name is owed.
+    name_owed: Option<u64>,
+    /// Producer snapshots among the files.
+    snapshots: Vec<(u64, Offset)>,
     next_number: u64,
     /// A ticket from before a truncation proves nothing afterwards.
     generation: u64,
@@ -49,6 +53,8 @@ impl<D: Disk> Flushing<D> {
             point,
             files: Vec::new(),
             dirs: Vec::new(),
+            name_owed: None,
+            snapshots: Vec::new(),
             next_number: 0,
             generation: 0,
             poisoned: Arc::default(),
@@ -68,10 +74,29 @@ impl<D: Disk> Flushing<D> {
         self.next_number += 1;
     }
 
+    pub(crate) fn owe_snapshot(&mut self, offset: Offset, path: PathBuf, file: Arc<D::File>) {
+        self.snapshots.push((self.next_number, offset));
+        self.owe_file(path, file);
+    }
+
+    /// The newest snapshot of those that a ticket has made durable that covers files below this number.
+    fn take_durable_snapshot(&mut self, covers: u64) -> Option<Offset> {
+        let newest = self.snapshots.iter().filter(|(number, _)| *number < covers).map(|it| it.1);
+        let newest = newest.max();
+        self.snapshots.retain(|(number, _)| *number >= covers);
+        newest
+    }
+
     pub(crate) fn owe_dir(&mut self, dir: &Path) {
         self.dirs.retain(|(_, owed)| owed != dir);
         self.dirs.push((self.next_number, dir.to_owned()));
         self.next_number += 1;
+    }
+
+    /// A segment's file was made: its name is owed.
+    pub(crate) fn owe_name(&mut self, dir: &Path) {
+        self.name_owed = Some(self.next_number);
+        self.owe_dir(dir);
     }
 
     /// All is synced up to `point`; tickets on their way count no more.
@@ -80,6 +105,8 @@ impl<D: Disk> Flushing<D> {
         self.generation += 1;
         self.files.clear();
         self.dirs.clear();
+        self.name_owed = None;
+        self.snapshots.clear();
     }
 }
 
@@ -176,6 +203,9 @@ impl<D: Disk> Log<D> {
             flushing.point = done.point;
             flushing.files.retain(|(number, ..)| *number >= done.covers);
             flushing.dirs.retain(|(number, _)| *number >= done.covers);
+            flushing.name_owed = flushing.name_owed.filter(|number| *number >= done.covers);
+            let snapshot = flushing.take_durable_snapshot(done.covers);
+            self.durable_snapshot = snapshot.max(self.durable_snapshot);
         }
         debug_assert!(self.flushed_end() <= self.end, "flushed what was not appended");
         self.flushed_end()
@@ -209,7 +239,7 @@ impl<D: Disk> Log<D> {
     }
 
     /// The checkpoint's file, if it was written.
-    fn write_down(
+    pub(crate) fn write_down(
         &mut self,
         high_watermark: Offset,
         durably: bool,
@@ -221,7 +251,10 @@ impl<D: Disk> Log<D> {
             return Ok(None);
         }
         self.write_epochs()?;
-        let recovery_point = self.recovery_point_at(point)?;
+        // who vouches for a segment of which nothing was flushed yet vouches for its name: nothing would make
+        // that durable after a restart
+        let is_nameless = point.position == 0 && self.flushing.name_owed.is_some();
+        let recovery_point = if is_nameless { None } else { self.recovery_point_at(point)? };
         let file = self.write_checkpoint(high_watermark, recovery_point, durably)?;
         self.presence.checkpoint = moved;
         Ok(Some(file))
@@ -247,6 +280,17 @@ impl<D: Disk> Log<D> {
             synced.map_err(|e| LogError::io("sync directory", dir, e))?;
         }
         self.flushing.restart_at(self.flushing.point);
+        Ok(())
+    }
+
+    /// Syncs the directory's entries, and its own if that is owed; not what stands in the files.
+    pub(crate) fn sync_entries(&mut self) -> Result<(), LogError> {
+        self.flushing.owe_dir(&self.place.dir);
+        for (_, dir) in std::mem::take(&mut self.flushing.dirs) {
+            let synced = self.place.disk.sync_dir(&dir);
+            synced.map_err(|e| LogError::io("sync directory", &dir, e))?;
+        }
+        self.flushing.name_owed = None;
         Ok(())
     }
 

@@ -30,6 +30,8 @@ pub struct Log<D: Disk> {
     pub(crate) epochs_changed: bool,
     /// Offsets of the producer-state snapshots, ascending.
     pub(crate) snapshots: Vec<Offset>,
+    /// The newest of them that is known to be on disk for good.
+    pub(crate) durable_snapshot: Option<Offset>,
     pub(crate) flushing: Flushing<D>,
     pub(crate) presence: Presence,
 }
@@ -124,6 +126,17 @@ impl<D: Disk> Log<D> {
     /// The epoch in which `offset` was written.
     pub fn epoch_at(&self, offset: Offset) -> Option<LeaderEpoch> {
         self.epochs.at(offset)
+    }
+
+    /// Where the owner begins to replay headers on top of a producer snapshot that it has found usable, or
+    /// without one: with all that is there, what was deleted within the first segment included.
+    pub fn replay_from(&self, snapshot: Option<Offset>) -> Offset {
+        snapshot.unwrap_or_else(|| self.oldest())
+    }
+
+    /// The first offset of which something is in the files.
+    pub(crate) fn oldest(&self) -> Offset {
+        self.segments.front().map_or(self.start, |segment| segment.base)
     }
 
     /// Feeds the header of every batch from the one that holds `from` to the end of the log.

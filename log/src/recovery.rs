@@ -15,7 +15,7 @@ use crate::log::Presence;
 use crate::place::{Kind, Place};
 use crate::scan::{Check, Found, Scanner};
 use crate::segment::Segment;
-use crate::{Log, LogConfig, LogError, snapshot};
+use crate::{Log, LogConfig, LogError};
 use bytes::Bytes;
 use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
@@ -33,7 +33,8 @@ pub struct Recovery {
     pub truncated_bytes: u64,
     /// The newest producer snapshot and its offset.
     pub snapshot: Option<(Offset, Bytes)>,
-    /// From here to the log's end the owner has to replay headers on top of the snapshot.
+    /// From here to the log's end the owner has to replay headers on top of the snapshot. It may lie below
+    /// the log's start.
     pub replay_from: Offset,
     /// As it was checkpointed, but within the log (S13).
     pub high_watermark: Option<Offset>,
@@ -138,6 +139,7 @@ impl<D: Disk> Log<D> {
             epochs: found.epochs,
             epochs_changed: false,
             snapshots: found.snapshots,
+            durable_snapshot: None,
             flushing: Flushing::new(FlushPoint::default()),
             presence: Presence { directory: found.has_directory, ..Presence::default() },
         };
@@ -171,9 +173,11 @@ impl<D: Disk> Log<D> {
         }
         let snapshots = self.snapshots.len();
         self.remove_snapshots_above(self.end)?;
-        recovery.snapshot = snapshot::load_newest(&self.place, &mut self.snapshots)?;
-        let base = recovery.snapshot.as_ref().map_or(self.start, |(offset, _)| *offset);
-        recovery.replay_from = base.max(self.start);
+        recovery.snapshot = self.newest_producer_snapshot()?;
+        let snapshot = recovery.snapshot.as_ref().map(|(offset, _)| *offset);
+        // whatever has let it survive until now will do so again, as good as surely
+        self.durable_snapshot = snapshot;
+        recovery.replay_from = self.replay_from(snapshot);
         recovery.high_watermark =
             recovery.high_watermark.map(|offset| offset.clamp(self.start, self.end));
         if !recovery.clean || snapshots != self.snapshots.len() {

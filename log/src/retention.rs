@@ -117,7 +117,7 @@ impl<D: Disk> Log<D> {
     /// next one.
     ///
     /// # Errors
-    /// Errors of the disk; the log is as it was.
+    /// Errors of the disk; the log is as it was, unless it is poisoned.
     pub fn remove_oldest(&mut self) -> Result<Option<Removal<D>>, LogError> {
         self.check_writable()?;
         if self.segments.len() < 2 {
@@ -137,14 +137,19 @@ impl<D: Disk> Log<D> {
         }
         self.segments.pop_front();
         let next = self.segments[0].base;
-        if self.flushing.point.segment == base {
-            // what was not flushed of it is gone too
-            self.flushing.point =
-                FlushPoint { offset: next, segment: next, ..FlushPoint::default() };
-        }
         self.start = self.start.max(next);
         self.epochs_changed |= self.epochs.truncate_from_start(self.start);
         self.write_epochs()?;
+        if self.flushing.point.segment == base {
+            // What was not flushed of it is gone too, and the log counts as flushed up to the next one: that
+            // must be found after a power cut, and not this one again, which ends too early.
+            if let Err(error) = self.sync_entries() {
+                self.flushing.poison();
+                return Err(error);
+            }
+            self.flushing.point =
+                FlushPoint { offset: next, segment: next, ..FlushPoint::default() };
+        }
         Ok(Some(Removal { place: self.place.clone(), names }))
     }
 

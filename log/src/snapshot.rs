@@ -1,12 +1,15 @@
 //! Producer-state snapshots: bytes of the owner's, by the offset up to which they hold.
 //!
 //! A file is a CRC-32C (four bytes, little-endian) and the content, a `troupe.log.v1.ProducerSnapshot`. A
-//! snapshot that is damaged or lost costs a longer replay; one from beyond the log's end never survives.
+//! snapshot that is damaged or lost costs a longer replay, as long as nothing was deleted: what the deleted
+//! batches said of their producers stands in snapshots only, so one from behind them is kept on disk for
+//! good. One from beyond the log's end never survives, and one from before a gap is not used.
 
 use crate::disk::Disk;
-use crate::place::{Kind, Place};
+use crate::place::Kind;
 use crate::{Log, LogError};
 use bytes::Bytes;
+use std::sync::Arc;
 use troupe_proto::ids::Offset;
 
 const CRC_LEN: usize = 4;
@@ -28,26 +31,11 @@ fn seal(content: &[u8]) -> Vec<u8> {
     file
 }
 
-/// The newest usable one of `snapshots`, which ascend; damaged ones are removed from disk and list.
-pub(crate) fn load_newest<D: Disk>(
-    place: &Place<D>,
-    snapshots: &mut Vec<Offset>,
-) -> Result<Option<(Offset, Bytes)>, LogError> {
-    while let Some(offset) = snapshots.last().copied() {
-        let name = Kind::Snapshot.name(offset);
-        if let Some(content) = place.read(&name)?.and_then(unseal) {
-            return Ok(Some((offset, content)));
-        }
-        place.remove(&name)?;
-        snapshots.pop();
-    }
-    Ok(None)
-}
-
 impl<D: Disk> Log<D> {
     /// Keeps what the owner knows of its producers at `offset`: the state that the records before it have
-    /// led to. For when a segment was rolled, at that offset, and before closing. Not synced: should it be
-    /// lost, the owner replays from an older one.
+    /// led to. For when a segment was rolled, at that offset, when something was deleted, and before closing.
+    /// Synced here if only it knows of what was deleted; by the next ticket if it is the first one of the
+    /// segment that takes appends; else not: should it be lost, the owner replays from an older one.
     ///
     /// # Errors
     /// The file cannot be written; older snapshots stay.
@@ -61,23 +49,51 @@ impl<D: Disk> Log<D> {
         if !self.presence.directory {
             return Ok(());
         }
-        self.place.replace(&Kind::Snapshot.name(offset), &seal(content), false)?;
+        let deleted = self.start > Offset::ZERO;
+        let alone = deleted && self.durable_snapshot.is_none_or(|kept| kept < self.start);
+        let newest = self.snapshots.last().copied();
+        let active = self.segments.back().map(|active| active.base);
+        let first = newest.is_none_or(|newest| active.is_some_and(|base| newest < base));
+        let name = Kind::Snapshot.name(offset);
+        let file = self.place.replace(&name, &seal(content), alone)?;
         if let Err(at) = self.snapshots.binary_search(&offset) {
             self.snapshots.insert(at, offset);
         }
-        while self.snapshots.len() > KEPT {
+        if alone {
+            self.place.sync_dir()?;
+            self.durable_snapshot = Some(offset);
+        } else if first {
+            self.flushing.owe_snapshot(offset, self.place.path(&name), Arc::new(file));
+            self.flushing.owe_dir(&self.place.dir);
+        }
+        self.remove_old_snapshots()
+    }
+
+    fn remove_old_snapshots(&mut self) -> Result<(), LogError> {
+        while self.snapshots.len() > KEPT && self.durable_snapshot != Some(self.snapshots[0]) {
             self.place.remove(&Kind::Snapshot.name(self.snapshots[0]))?;
             self.snapshots.remove(0);
         }
         Ok(())
     }
 
-    /// The newest snapshot that can be read, and the offset at which it holds. Damaged ones are removed.
+    /// The newest snapshot that can be used, and the offset at which it holds. Damaged ones are removed. One
+    /// is of no use if batches behind it are deleted: a producer that has sent one of those would be taken to
+    /// be where it was before, and be refused for ever.
     ///
     /// # Errors
     /// The disk's.
     pub fn newest_producer_snapshot(&mut self) -> Result<Option<(Offset, Bytes)>, LogError> {
-        load_newest(&self.place, &mut self.snapshots)
+        let oldest = self.oldest();
+        while let Some(offset) = self.snapshots.last().copied().filter(|offset| *offset >= oldest) {
+            let name = Kind::Snapshot.name(offset);
+            if let Some(content) = self.place.read(&name)?.and_then(unseal) {
+                return Ok(Some((offset, content)));
+            }
+            self.place.remove(&name)?;
+            self.snapshots.pop();
+        }
+        Ok(None)
     }
 
     /// Offsets of the snapshots at hand, ascending.
@@ -91,6 +107,7 @@ impl<D: Disk> Log<D> {
             self.place.remove(&Kind::Snapshot.name(offset))?;
             self.snapshots.pop();
         }
+        self.durable_snapshot = self.durable_snapshot.filter(|offset| *offset <= end);
         Ok(())
     }
 }

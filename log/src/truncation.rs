@@ -6,6 +6,7 @@
 
 use crate::checkpoint;
 use crate::disk::{Disk, DiskFile};
+use crate::flush::FlushPoint;
 use crate::place::Kind;
 use crate::segment::{Segment, Summary};
 use crate::{Log, LogError};
@@ -53,7 +54,7 @@ impl<D: Disk> Log<D> {
         self.segments[at].prepare(&self.place, interval, self.config.segment_bytes())?;
         let summary = self.summary_up_to(&self.segments[at], cut.0)?;
         // first of all, nothing may claim that the tail is known to be good
-        self.lower_recovery_point(cut, at, summary, high_watermark)?;
+        self.lower_recovery_point(cut, at, high_watermark)?;
         self.remove_snapshots_above(cut.0)?;
         while self.segments.len() > at + 1 {
             let last = self.segments.pop_back().expect("there are more than `at + 1`");
@@ -71,6 +72,8 @@ impl<D: Disk> Log<D> {
         self.sync_owed()?;
         let point = self.end_point();
         self.flushing.restart_at(point);
+        // not synced, nor needed: without it, the next open looks through one segment
+        let _without = self.write_down(high_watermark.min(self.end), false);
         Ok(self.end)
     }
 
@@ -79,20 +82,19 @@ impl<D: Disk> Log<D> {
         &mut self,
         cut: (Offset, u64),
         at: usize,
-        summary: Summary,
         high_watermark: Offset,
     ) -> Result<(), LogError> {
         let mut point = self.flushing.point;
         if point.offset >= cut.0 {
-            point.offset = cut.0;
-            point.segment = self.segments[at].base;
-            point.position = cut.1;
-            point.summary = summary;
+            // the beginning of what is cut, so that an interruption leaves something to look through: a log
+            // that seems to end where it should may end so in the page cache only
+            let looked_through = if cut.1 > 0 { at } else { at.saturating_sub(1) };
+            let base = self.segments[looked_through].base;
+            point = FlushPoint { offset: base, segment: base, ..FlushPoint::default() };
         }
         let recovery_point = self.recovery_point_at(point)?;
-        let high_watermark = high_watermark.min(cut.0);
-        self.write_checkpoint(high_watermark, recovery_point, true)?;
-        self.presence.checkpoint = Some((high_watermark, point.offset, point.segment));
+        self.write_checkpoint(high_watermark.min(cut.0), recovery_point, true)?;
+        self.presence.checkpoint = None;
         self.place.sync_dir()
     }
 
@@ -177,6 +179,7 @@ impl<D: Disk> Log<D> {
     }
 
     fn snapshots_gone(&mut self) -> Result<(), LogError> {
+        self.durable_snapshot = None;
         for offset in std::mem::take(&mut self.snapshots) {
             self.place.remove(&Kind::Snapshot.name(offset))?;
         }

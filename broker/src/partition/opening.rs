@@ -69,7 +69,8 @@ pub fn open(
     };
     let snapshot = recovery.snapshot.as_ref().and_then(|(_, bytes)| decode_snapshot(bytes));
     // A snapshot that cannot be read means: as if there were none, from the first batch on.
-    let replay_from = if snapshot.is_some() { recovery.replay_from } else { log.log_start() };
+    let usable = recovery.snapshot.as_ref().filter(|_| snapshot.is_some());
+    let replay_from = log.replay_from(usable.map(|(offset, _)| *offset));
     replica.restore(ends, snapshot.as_ref());
     replica.restore_leader_epoch(log.latest_epoch());
     log.replay(replay_from, |header| replica.on_recovered_batch(now, header))?;

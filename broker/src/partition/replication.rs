@@ -428,10 +428,8 @@ impl PartitionActor {
         let log_end = self.log().truncate_to(to, high_watermark)?;
         let snapshot = self.log().newest_producer_snapshot()?;
         let decoded = snapshot.as_ref().and_then(|(_, bytes)| decode_snapshot(bytes));
-        let replay_from = match (&snapshot, &decoded) {
-            (Some((offset, _)), Some(_)) => *offset,
-            _ => self.log().log_start(),
-        };
+        let usable = snapshot.as_ref().filter(|_| decoded.is_some());
+        let replay_from = self.log().replay_from(usable.map(|(offset, _)| *offset));
         self.replica.on_truncated(log_end, decoded.as_ref());
         let (now, replica) = (now(), &mut self.replica);
         if let Some(log) = &self.log {

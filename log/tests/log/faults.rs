@@ -175,3 +175,66 @@ fn an_unreadable_disk_is_an_error_and_no_empty_log() {
     assert!(troupe_log::Log::open(disk.clone(), dir(), key(), small(), NOW).is_err());
     assert!(disk.list(&dir()).is_ok());
 }
+
+/// Found by the simulation: a segment was begun, nothing could be written to it, and a checkpoint said that
+/// the log was known to be good up to its beginning. Nobody synced the directory after that.
+#[test]
+fn no_checkpoint_vouches_for_a_segment_whose_name_is_not_on_disk() {
+    let disk = faulty();
+    let (mut log, _) = open(&disk, LogConfig::default());
+    disk.fail(Operation::Write, ".log", 0, 1, Fault::Full);
+    append(&mut log, 0, 1, 100).unwrap_err();
+    log.checkpoint(Offset(0)).unwrap();
+    drop(log);
+    let (mut log, _) = open(&disk, LogConfig::default());
+    append(&mut log, 0, 1, 100).unwrap();
+    assert_eq!(log.flush().unwrap(), Offset(1));
+    drop(log);
+    let (log, _) = open(&disk.memory().crash(Loss::Unsynced), LogConfig::default());
+    assert_eq!(log.log_end(), Offset(1));
+}
+
+/// Found by the simulation: a follower that flushes slowly deleted segments that it had not flushed.
+#[test]
+fn what_counts_as_flushed_after_deleting_survives_a_power_cut() {
+    let disk = faulty();
+    let (mut log, _) = open(&disk, small());
+    append(&mut log, 0, 1, 100).unwrap();
+    log.flush().unwrap();
+    while log.segment_count() < 4 {
+        append(&mut log, 0, 1, 100).unwrap();
+    }
+    while log.segment_count() > 1 {
+        // the files are not removed yet, and if they were, that would not be on disk
+        let _later = log.remove_oldest().unwrap();
+        let (start, flushed_end) = (log.log_start(), log.flushed_end());
+        assert!(start <= flushed_end);
+        let (found, _) = open(&disk.memory().crash(Loss::Unsynced), small());
+        assert!(found.log_end() >= flushed_end, "{} of {flushed_end}", found.log_end());
+    }
+}
+
+/// Found by the simulation: the file had been cut, but not on disk, and the next open saw nothing to do.
+#[test]
+fn a_truncation_that_failed_half_way_is_finished_by_the_next_open() {
+    for skip in 0..6 {
+        let disk = faulty();
+        let (mut log, _) = open(&disk, small());
+        while log.segment_count() < 3 {
+            append(&mut log, 0, 1, 100).unwrap();
+        }
+        log.flush().unwrap();
+        let cut = Offset(log.segments().unwrap()[0].end.0 + 1);
+        disk.fail(Operation::Sync, "", skip, 1, Fault::Io);
+        if log.truncate_to(cut, Offset(0)).is_ok() {
+            assert_eq!(log.log_end(), cut);
+        }
+        drop(log);
+        disk.heal();
+        let (log, _) = open(&disk, small());
+        let end = log.log_end();
+        drop(log);
+        let (log, _) = open(&disk.memory().crash(Loss::Unsynced), small());
+        assert_eq!(log.log_end(), end, "{skip}");
+    }
+}

@@ -276,8 +276,12 @@ impl World {
             }
             Answer::Registered(epoch) => {
                 if broker.epoch.is_none() {
-                    (broker.epoch, broker.last_epoch) = (Some(epoch), epoch);
+                    let before = std::mem::replace(&mut broker.last_epoch, epoch);
+                    broker.epoch = Some(epoch);
                     self.sites[site].clean_stop = None;
+                    if before != epoch {
+                        self.renew_streams_of(site);
+                    }
                     return self.apply_image(site);
                 }
             }

@@ -7,8 +7,7 @@ use crate::settings::HostBug;
 use crate::violation::{Checked, Violation};
 use crate::world::{At, Event, World};
 use prost::Message;
-use troupe_log::disk::FaultDisk;
-use troupe_log::{Log, LogError};
+use troupe_log::LogError;
 use troupe_machines::replica::{Effect, Effects, Replica, ReplicationEffect};
 use troupe_machines::time::Time;
 use troupe_proto::ids::{LeaderEpoch, Offset};
@@ -180,7 +179,7 @@ impl World {
             let kept = host.replica.snapshot();
             host.replica.on_truncated(end, Some(&kept));
         } else {
-            let from = replay_from(&host.log, snapshot.as_ref().map(|(offset, _)| *offset));
+            let from = host.log.replay_from(snapshot.as_ref().map(|(offset, _)| *offset));
             host.replica.on_truncated(end, snapshot.as_ref().map(|(_, snapshot)| snapshot));
             let Host { log, replica, .. } = host;
             if let Err(error) = log.replay(from, |header| replica.on_recovered_batch(now, header)) {
@@ -346,11 +345,6 @@ impl World {
         self.schedule(at.0, wait, Event::Rebuild { key: at.1 });
         Ok(())
     }
-}
-
-/// Where a replay on top of a snapshot begins.
-pub fn replay_from(log: &Log<FaultDisk>, snapshot: Option<Offset>) -> Offset {
-    snapshot.map_or(log.log_start(), |offset| offset.max(log.log_start()))
 }
 
 impl crate::broker::Watched {

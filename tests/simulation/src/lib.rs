@@ -29,6 +29,7 @@ mod nemesis;
 mod network;
 mod quorum;
 mod runner;
+mod seeds;
 mod settings;
 mod storage;
 mod streams;

@@ -3,7 +3,6 @@
 //! Each replica has a disk of its own, so that one can fail alone; a power cut takes all of a site's.
 
 use crate::broker::{Host, Watched};
-use crate::hands::replay_from;
 use crate::invariants;
 use crate::settings::{Bug, HostBug};
 use crate::violation::{Checked, Violation};
@@ -25,7 +24,9 @@ pub const PLACE: &str = "/p";
 /// What a replica had written when it ended.
 #[derive(Clone, Debug, Default)]
 pub struct Remains {
+    /// Also what was deleted since: that its segments are gone is not synced, and they may come back.
     pub written: Vec<BatchHeader>,
+    /// What writes that failed have perhaps left, as long as nothing behind it was flushed.
     pub attempted: Vec<BatchHeader>,
     pub durable: Offset,
     pub end: Offset,
@@ -311,7 +312,7 @@ impl World {
             Some((*offset, ProducerSnapshot::decode(bytes.clone()).ok()?))
         });
         self.counts.snapshots_restored += u64::from(snapshot.is_some());
-        let from = replay_from(&log, snapshot.as_ref().map(|(offset, _)| *offset));
+        let from = log.replay_from(snapshot.as_ref().map(|(offset, _)| *offset));
         replica.restore(ends, snapshot.as_ref().map(|(_, snapshot)| snapshot));
         log.replay(from, |header| replica.on_recovered_batch(now, header))
             .map_err(|error| Violation::new("I18 a log replays", error.to_string()))?;
@@ -321,11 +322,20 @@ impl World {
         if !self.settings.has_host_bug(HostBug::LeadAgainInOldEpoch) {
             replica.restore_leader_epoch(told);
         }
+        let (start, end) = (log.log_start(), log.log_end());
+        let (mut written, mut attempted) = (Vec::new(), Vec::new());
+        if let Some(remains) = self.sites[site].remains.get(&key) {
+            let deleted = |batch: &&BatchHeader| batch.end_offset() <= start;
+            written.extend(remains.written.iter().take_while(deleted));
+            attempted.extend(remains.attempted.iter().filter(|batch| batch.base_offset >= end));
+        }
+        written.extend(headers);
         let watched = Watched {
-            log_start: log.log_start(),
+            log_start: start,
             durable: log.flushed_end(),
-            compared: log.log_start(),
-            written: headers,
+            compared: start,
+            written,
+            attempted,
             ..Watched::default()
         };
         let facts = [site as u64, key.partition.0.into(), log.log_start().0, log.log_end().0];

@@ -149,6 +149,13 @@ impl World {
         }
     }
 
+    /// Streams are in the name of a registration: under a new one the node opens all of them again.
+    pub fn renew_streams_of(&mut self, site: usize) {
+        for id in self.streams_where(|stream| stream.follower == site) {
+            self.break_stream(id, false, true);
+        }
+    }
+
     pub fn streams_where(&self, which: impl Fn(&Stream) -> bool) -> Vec<StreamId> {
         let some = self.streams.iter().filter(|(_, stream)| !stream.broken && which(stream));
         some.map(|(id, _)| *id).collect()

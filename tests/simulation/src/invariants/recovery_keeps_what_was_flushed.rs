@@ -21,7 +21,7 @@ pub fn recovery_is_a_prefix(
         while written.next_if(|known| known.base_offset < header.base_offset).is_some() {}
         let known = written.peek().filter(|known| known.base_offset == header.base_offset);
         let same = known.is_some_and(|known| *known == header)
-            || known.is_none() && remains.attempted.contains(header);
+            || header.base_offset >= remains.durable && remains.attempted.contains(header);
         ensure(same, "I18 a beginning of what was written", || {
             format!("{header:?} was {known:?}")
         })?;

@@ -1,0 +1,59 @@
+//! Schedules that broke a promise once, by what was wrong. Where that was the log, a test of its own shows
+//! the cause at closer range.
+
+use crate::runner::{Kind, run};
+
+fn assert_kept(kind: Kind, seeds: &[u64]) {
+    for seed in seeds {
+        if let Err(failed) = run(kind, *seed, None) {
+            panic!("seed {}: {}\n{}", failed.seed, failed.why, failed.tail);
+        }
+    }
+}
+
+/// The simulation was wrong: that a segment was deleted is not synced, and a power cut may bring it back.
+#[test]
+fn deleted_segments_may_come_back_and_are_what_was_written() {
+    let seeds = [
+        70035911, 70043416, 70056868, 70065989, 70067386, 70074491, 70080420, 70093800, 70120904,
+        70121893, 70131592, 70144911, 70164912, 70174930, 70203268, 70208267, 70222292, 70224035,
+        70229425,
+    ];
+    assert_kept(Kind::Replicas, &seeds);
+}
+
+/// The log was wrong: `a_truncation_that_failed_half_way_is_finished_by_the_next_open`.
+#[test]
+fn what_was_cut_off_does_not_come_back() {
+    assert_kept(Kind::Replicas, &[70068657]);
+}
+
+/// The log was wrong: `what_counts_as_flushed_after_deleting_survives_a_power_cut`.
+#[test]
+fn a_follower_that_deletes_what_it_has_not_flushed_keeps_its_end() {
+    assert_kept(Kind::Replicas, &[70100920]);
+}
+
+/// The log was wrong: `no_checkpoint_vouches_for_a_segment_whose_name_is_not_on_disk`.
+#[test]
+fn the_first_segment_survives_a_power_cut_once_it_was_flushed() {
+    assert_kept(Kind::Groups, &[70108759, 70156762]);
+}
+
+/// The log was wrong: `a_snapshot_from_before_deleted_batches_is_not_used`.
+#[test]
+fn producers_whose_batches_were_deleted_are_not_refused_for_ever() {
+    assert_kept(Kind::Replicas, &[70031807, 70043558, 70216677]);
+}
+
+/// The log was wrong: `what_deleted_batches_said_of_producers_survives_a_power_cut`.
+#[test]
+fn producers_whose_batches_were_deleted_are_known_after_a_clean_stop() {
+    assert_kept(Kind::Replicas, &[70235531]);
+}
+
+/// The simulation was wrong: its nodes kept their streams in the name of a registration that was over.
+#[test]
+fn a_node_that_registers_anew_comes_back_into_the_isr() {
+    assert_kept(Kind::Replicas, &[70175688]);
+}
