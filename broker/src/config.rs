@@ -2,6 +2,7 @@
 //!
 //! Keys are Kafka's words with dots. Every fault of every source is collected before anything starts.
 
+mod listeners;
 mod value;
 
 use std::collections::BTreeMap;
@@ -61,7 +62,7 @@ settings! {
     rack: String = String::new(), "broker.rack";
     /// Address of the gRPC listener; port 0 takes a free one.
     listener: SocketAddr = ([127, 0, 0, 1], 7070).into(), "listener";
-    /// host:port that clients are told to use; empty: the listener's address.
+    /// host:port that clients and other nodes are told to use; empty: the listener's address.
     advertised_listener: String = String::new(), "advertised.listener";
     /// Address of the HTTP listener, for `/metrics`.
     http_listener: SocketAddr = ([127, 0, 0, 1], 7071).into(), "http.listener";
@@ -187,6 +188,7 @@ impl NodeConfig {
             faults.push(format!("node.id: {} is negative", self.node_id));
         }
         self.check_cluster(faults);
+        listeners::check(self, faults);
         self.check_groups(faults);
         for (key, value) in [
             ("num.partitions", self.num_partitions as usize),

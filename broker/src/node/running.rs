@@ -7,7 +7,7 @@ use super::controllers::{ControlThread, Controllers};
 use super::reconcile::{Reconciler, retire};
 use super::session::Session;
 use super::sockets::Sockets;
-use super::{Addresses, Ending, Progress, StartError, twin};
+use super::{Addresses, Ending, Progress, StartError, advertised, owner, twin};
 use crate::context::{Context, ProducerIds};
 use crate::control::{Control, Identity};
 use crate::groups::{self, Coordinators};
@@ -83,6 +83,7 @@ struct Parts {
 impl Parts {
     async fn build(config: NodeConfig, directory: DataDirectory) -> Result<Parts, StartError> {
         let directory = Arc::new(directory);
+        owner::check(&config, &directory)?;
         let mut sockets = Sockets::bind(&config)?;
         let node_id = NodeId(config.node_id);
         let controllers = Controllers::start(&config, &directory).await?;
@@ -129,7 +130,7 @@ impl Parts {
         let control = Control::new(controllers.handle().cloned(), voters, identity);
         let addresses = sockets.addresses(&config, cluster_id);
         let context = Arc::new(Context {
-            endpoint: advertised(&config.advertised_listener, addresses.grpc),
+            endpoint: endpoint(&config.advertised_listener, addresses.grpc),
             config,
             node_id,
             control,
@@ -210,6 +211,7 @@ impl Parts {
     /// Becomes a part of the cluster, and serves.
     async fn join(&mut self) -> Result<(), StartError> {
         let context = Arc::clone(&self.context);
+        advertised::tell_doubts(&context);
         tokio::select! {
             known = self.controllers.await_cluster() => known?,
             error = twin::meet(&context) => return Err(StartError::Register(error)),
@@ -247,6 +249,9 @@ impl Parts {
             self.servers = server::serve(&context, listeners, &self.shards);
         }
         self.serve_http(images.clone()).await?;
+        if !context.config.advertised_listener.is_empty() {
+            actix_rt::spawn(advertised::try_out(context.endpoint.clone()));
+        }
         if let Some(session) = &self.session {
             session.ready_when_recovered(&context);
         }
@@ -303,7 +308,7 @@ impl Parts {
 }
 
 /// An unspecified address means all of this machine's; clients are told the loopback one.
-fn advertised(configured: &str, listener: SocketAddr) -> String {
+fn endpoint(configured: &str, listener: SocketAddr) -> String {
     if !configured.is_empty() {
         configured.to_owned()
     } else if listener.ip().is_unspecified() {
