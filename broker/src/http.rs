@@ -1,6 +1,7 @@
 //! The HTTP listener: `/metrics` for Prometheus.
 
 use crate::context::Context;
+use crate::lines;
 use crate::metrics;
 use crate::partition::ActorState;
 use crate::service::{is_under_min_isr, is_under_replicated};
@@ -59,6 +60,7 @@ fn observe(context: &Context) {
     metrics.replication_lag.set(lag as f64);
     metrics.active_controller.set(u32::from(active));
     metrics.fenced_brokers.set(fenced as f64);
+    metrics.log_lines_lost.absolute(lines::lost());
 }
 
 fn render(context: &Context) -> axum::response::Response {

@@ -19,6 +19,7 @@ mod forward;
 mod groups;
 mod grpc;
 mod http;
+pub mod lines;
 mod metrics;
 mod node;
 mod page_cache;

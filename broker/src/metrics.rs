@@ -54,6 +54,8 @@ pub struct NodeMetrics {
     pub offset_commits: Counter,
     /// From a leadership of a partition of groups until its coordinator serves.
     pub group_load_seconds: Histogram,
+    /// Of the whole process, whichever of its nodes had something to say.
+    pub log_lines_lost: Counter,
 }
 
 impl NodeMetrics {
@@ -83,6 +85,7 @@ impl NodeMetrics {
             group_rebalances: counter!("troupe_group_rebalances_total", "node" => label()),
             offset_commits: counter!("troupe_offset_commits_total", "node" => label()),
             group_load_seconds: histogram!("troupe_group_load_seconds", "node" => label()),
+            log_lines_lost: counter!("troupe_log_lines_lost_total"),
             node,
         }
     }

@@ -4,6 +4,7 @@ mod kill;
 
 use crate::failure::{During, Failure};
 use crate::global::Global;
+use crate::notice;
 use crate::output::{Output, Table, number, text};
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -140,7 +141,7 @@ pub async fn of_all_nodes(client: &Client, prefix: &str) -> Result<Vec<Actor>, C
         match listed {
             Ok(listed) => actors.extend(listed),
             Err(error) => {
-                eprintln!("note: node {} does not tell its actors: {error}", node.node_id)
+                notice!("note: node {} does not tell its actors: {error}", node.node_id)
             }
         }
     }

@@ -1,23 +1,79 @@
 //! The command line: the tree of commands. Each command's flags stand in its own file.
 
+use crate::failure::{Exit, Failure};
 use crate::global::Global;
+use crate::streams::{self, notice, write_results};
 use crate::{
     actor, bench, chaos, cluster, consume, dev, group, log_files, node, partition, produce, serve,
     storage, topic,
 };
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, Command as Tree, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
+use std::io::IsTerminal;
 
 /// Troupe: an event bus of actors. One binary: the node, the client, the tools.
 #[derive(Debug, Parser)]
 #[command(name = "troupe", version, max_term_width = 100, disable_help_subcommand = true)]
-#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused.\n\
-    Start here: `troupe dev`, then `troupe topic create hello` in another terminal.")]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused; 129, 130, 141 and \
+    143: ended by SIGHUP,\nSIGINT, SIGPIPE or SIGTERM before it was done.\n\
+    Start here: `troupe dev`, then `troupe topic create hello` in another terminal."
+)]
 pub struct Arguments {
     #[command(flatten)]
     pub global: Global,
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Arguments {
+    /// The tree of commands, as it is parsed.
+    pub fn tree() -> Tree {
+        with_hyphen_values(Arguments::command())
+    }
+
+    /// What was typed. Help is printed here: None.
+    ///
+    /// # Errors
+    /// It makes no sense, which is told here; or help cannot be printed.
+    pub fn read() -> Result<Option<Arguments>, Failure> {
+        let mut tree = Arguments::tree();
+        let parsed = tree.try_get_matches_from_mut(std::env::args_os());
+        let parsed = parsed.and_then(|found| Arguments::from_arg_matches(&found));
+        let error = match parsed {
+            Ok(arguments) => return Ok(Some(arguments)),
+            Err(error) => error.format(&mut tree),
+        };
+        if error.use_stderr() {
+            let text = error.render();
+            let colours = std::io::stderr().is_terminal() && streams::colours();
+            let text = if colours { text.ansi().to_string() } else { text.to_string() };
+            notice(format_args!("{text}"));
+            return Err(Failure::told(Exit::Usage));
+        }
+        let text = error.render();
+        let colours = std::io::stdout().is_terminal() && streams::colours();
+        let text = if colours { text.ansi().to_string() } else { text.to_string() };
+        write_results(text.as_bytes()).map_err(|error| Failure::writing(&error))?;
+        match error.kind() {
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Err(Failure::told(Exit::Usage)),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// `--acks -1`, `-k -x`: the word after an option that has a value is its value, as with getopt. What makes no sense
+/// there is told as such. Words of their own may only be negative numbers: others that begin with a hyphen stand
+/// behind `--`.
+fn with_hyphen_values(tree: Tree) -> Tree {
+    let takes_values = |arg: &Arg| matches!(arg.get_action(), ArgAction::Set | ArgAction::Append);
+    tree.mut_args(|arg| match (takes_values(&arg), arg.is_positional()) {
+        (false, _) => arg,
+        (true, false) => arg.allow_hyphen_values(true),
+        (true, true) => arg.allow_negative_numbers(true),
+    })
+    .mut_subcommands(with_hyphen_values)
 }
 
 #[derive(Debug, Subcommand)]

@@ -27,7 +27,7 @@ mod server;
 use crate::block_on;
 use crate::failure::Failure;
 use crate::global::Global;
-use crate::quantity::{parse_count, parse_size};
+use crate::quantity::{parse_count, parse_size, parse_whole};
 use clap::{Args, Subcommand, ValueEnum};
 use std::time::Duration;
 
@@ -91,7 +91,7 @@ pub struct Workload {
     #[arg(long, value_enum, default_value_t = FlushPolicy::Commit)]
     flush_policy: FlushPolicy,
     /// Seed of the values
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = parse_whole::<u64>)]
     seed: u64,
 }
 

@@ -8,7 +8,9 @@ mod report;
 use crate::actor::{node_of, of_all_nodes};
 use crate::failure::{During, Exit, Failure};
 use crate::global::Global;
-use crate::quantity::{parse_duration, show_duration};
+use crate::notice;
+use crate::quantity::{parse_count, parse_duration, parse_whole, show_duration};
+use crate::signals::Stop;
 use clap::{Args, ValueEnum};
 use draw::Draw;
 use report::{Injected, Report};
@@ -38,13 +40,13 @@ pub struct Chaos {
     #[arg(long, default_value = "1s", value_parser = parse_duration, value_name = "DURATION")]
     every: Duration,
     /// How many faults [default: 1, or as many as fit into the time limit]
-    #[arg(short = 'n', long, value_name = "N")]
+    #[arg(short = 'n', long, value_name = "N", value_parser = parse_count)]
     count: Option<u64>,
     /// No new fault after this time
     #[arg(long, value_parser = parse_duration, value_name = "DURATION")]
     time_limit: Option<Duration>,
     /// What is drawn follows from it [default: a random one, which is printed]
-    #[arg(long)]
+    #[arg(long, value_name = "N", value_parser = parse_whole::<u64>)]
     seed: Option<u64>,
     /// drop-replies: how likely each reply is to be dropped
     #[arg(long, default_value_t = 1.0, value_parser = parse_probability, value_name = "P")]
@@ -97,9 +99,10 @@ pub async fn run(global: &Global, chaos: Chaos) -> Result<(), Failure> {
             .with_hint("`troupe actor tree | cut -f1` shows the addresses"));
     }
     // Not dropped with what it interrupts: the report is worth having, above all then.
-    tokio::select! {
-        outcome = inject_all(global, &client, &chaos, &mut draw, &mut report) => outcome?,
-        _ = tokio::signal::ctrl_c() => {}
+    let mut stop = Stop::new()?;
+    let injected = stop.or(inject_all(global, &client, &chaos, &mut draw, &mut report)).await;
+    if let Ok(outcome) = injected {
+        outcome?;
     }
     report.print(global)
 }
@@ -129,7 +132,7 @@ async fn inject_all(
         if let Some((fault, address)) = drawn {
             let injected = inject(client, chaos, fault, &address, seed).await;
             if global.progress() {
-                eprintln!("{:>8}  {injected}", show_duration(started.elapsed()));
+                notice!("{:>8}  {injected}", show_duration(started.elapsed()));
             }
             report.add(injected);
         }

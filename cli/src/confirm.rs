@@ -13,8 +13,9 @@ pub fn confirm(what: &str, question: &str, instead: &str) -> Result<(), Failure>
         let failure = Failure::new(Exit::Usage, what, "nobody is there to confirm it");
         return Err(failure.with_hint(instead));
     }
-    eprint!("{question} [y/N] ");
-    std::io::stderr().flush().during(|| what.to_owned())?;
+    // Who cannot have seen the question has not answered it.
+    let asked = write!(std::io::stderr(), "{question} [y/N] ");
+    asked.during(|| what.to_owned())?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer).during(|| what.to_owned())?;
     if matches!(answer.trim(), "y" | "Y" | "yes") {

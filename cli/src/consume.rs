@@ -11,8 +11,11 @@ use crate::failure::{During, Exit, Failure};
 use crate::format::{Printed, RecordFormat};
 use crate::global::Global;
 use crate::log_files::Decoder;
+use crate::notice;
 use crate::offsets::OffsetRange;
 use crate::output::Format;
+use crate::quantity::{Given, parse_given};
+use crate::signals::Stop;
 use clap::Args;
 use futures::stream::{SelectAll, StreamExt};
 use futures::{FutureExt, Stream};
@@ -48,14 +51,15 @@ pub struct Consume {
     #[arg(short = 'b', long, conflicts_with = "offset")]
     from_beginning: bool,
     /// Where to begin and, in a range, where to stop
-    #[arg(long, value_name = "OFFSET", allow_hyphen_values = true)]
+    #[arg(long, value_name = "OFFSET")]
     offset: Option<OffsetRange>,
-    /// Only these partitions
-    #[arg(short, long, value_name = "N", value_delimiter = ',')]
-    partitions: Vec<u32>,
-    /// Stop after this many records
+    /// Only these partitions; -1: all
+    #[arg(short, long, value_name = "N", value_delimiter = ',', value_parser = parse_given::<u32>)]
+    partitions: Vec<Given<u32>>,
+    /// Stop after this many records; -1: never
     #[arg(short = 'n', long = "num", value_name = "N", visible_alias = "max-messages")]
-    max: Option<u64>,
+    #[arg(value_parser = parse_given::<u64>)]
+    max: Option<Given<u64>>,
     /// Stop where the partitions end at this moment; from the beginning unless --offset says otherwise. A member of
     /// a group that has no partitions waits until it is given some
     #[arg(short = 'e', long)]
@@ -75,22 +79,24 @@ pub struct Consume {
 
 pub async fn run(global: &Global, consume: Consume) -> Result<(), Failure> {
     let look = look(global, &consume)?;
+    let mut stop = Stop::new()?;
     let client = global.connect().await?;
     if let Some(group) = &consume.membership.group {
-        return group::run(global, &client, &consume, group, Sink::new(look)?).await;
+        return group::run(global, &client, &consume, group, Sink::new(look), stop).await;
     }
     let range = match (consume.offset, consume.from_beginning || consume.until_end) {
         (Some(range), _) => range,
         (None, true) => OffsetRange::FROM_START,
         (None, false) => OffsetRange::FROM_END,
     };
+    let partitions = consume.partitions();
     let mut plans = BTreeMap::new();
     for topic in &consume.topics {
-        let plan = Plan::make(&client, topic, &consume.partitions, range, consume.until_end);
+        let plan = Plan::make(&client, topic, &partitions, range, consume.until_end);
         plans.insert(topic.clone(), plan.await?);
     }
-    let sink = Sink::new(look)?;
-    let mut run = Run { sink, plans, left: consume.max.unwrap_or(u64::MAX), printed: 0 };
+    let sink = Sink::new(look);
+    let mut run = Run { sink, plans, left: consume.most(), printed: 0 };
     if run.finished() {
         return run.sink.flush();
     }
@@ -100,19 +106,39 @@ pub async fn run(global: &Global, consume: Consume) -> Result<(), Failure> {
         batches.push(reader.during(|| format!("cannot consume {topic}"))?.batches());
     }
     let named = consume.topics.join(", ");
-    let outcome = tokio::select! {
-        outcome = run.read(&mut batches, &named) => outcome,
-        _ = tokio::signal::ctrl_c() => Ok(()),
+    let outcome = match stop.or(run.read(&mut batches, &named)).await {
+        Ok(outcome) => outcome,
+        // A signal is how it ends that has no end; what has one is not done.
+        Err(_) if consume.is_endless() && run.plans.values().all(Plan::endless) => Ok(()),
+        Err(signal) => Err(signal.failure()),
     };
     let flushed = run.sink.flush();
     if global.progress() && std::io::stdout().is_terminal() {
-        eprintln!("{} records", run.printed);
+        notice!("{} records", run.printed);
     }
     outcome.and(flushed)
 }
 
+impl Consume {
+    /// None: all of them.
+    fn partitions(&self) -> Vec<u32> {
+        let chosen: Option<Vec<u32>> = self.partitions.iter().map(|given| given.0).collect();
+        chosen.unwrap_or_default()
+    }
+
+    /// How many records may be printed.
+    fn most(&self) -> u64 {
+        self.max.and_then(|max| max.0).unwrap_or(u64::MAX)
+    }
+
+    /// Nothing on the command line says where it ends.
+    fn is_endless(&self) -> bool {
+        self.most() == u64::MAX && !self.until_end
+    }
+}
+
 fn reader_config(consume: &Consume, plan: &Plan) -> ReaderConfig {
-    let follows_all = consume.partitions.is_empty() && plan.endless();
+    let follows_all = consume.partitions().is_empty() && plan.endless();
     ReaderConfig {
         partitions: match follows_all {
             true => Partitions::All,

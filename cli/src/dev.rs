@@ -1,10 +1,11 @@
 //! `troupe dev`: one node or several in one process, to try things out. Everything on, gone when it stops.
 //!
 //! - [`ports`]: where they listen. [`cluster`]: the nodes, and stopping and starting single ones.
-//! - [`command`]: what may be typed while they run.
+//! - [`command`]: what may be typed while they run. [`mod@data`]: where they keep what they have.
 
 mod cluster;
 mod command;
+mod data;
 pub mod ports;
 
 use crate::failure::{During, Failure};
@@ -15,10 +16,10 @@ use crate::quantity::show_duration;
 use crate::serve::{announce, load, start};
 use clap::Args;
 use cluster::Cluster;
+use data::Data;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Instant;
-use tempfile::TempDir;
 
 /// More are no use in one process.
 const MOST_NODES: u16 = 9;
@@ -48,32 +49,18 @@ pub struct Dev {
     set: Vec<String>,
 }
 
-/// Where everything is kept.
-struct Data {
-    dir: PathBuf,
-    /// Removes it when it is dropped, after the nodes have stopped.
-    _temporary: Option<TempDir>,
-    fate: &'static str,
-}
-
-impl Data {
-    fn new(chosen: Option<PathBuf>) -> Result<Data, Failure> {
-        if let Some(dir) = chosen {
-            return Ok(Data { dir, _temporary: None, fate: "kept" });
-        }
-        let made = tempfile::Builder::new().prefix("troupe-dev-").tempdir();
-        let made = made.during(|| "cannot make a temporary directory".to_owned())?;
-        let dir = made.path().to_owned();
-        Ok(Data { dir, _temporary: Some(made), fate: "removed when this stops" })
+pub fn run(global: &Global, dev: Dev) -> Result<(), Failure> {
+    // Before there is anything that a signal could leave behind.
+    let mut foreground = Foreground::new()?;
+    let data = Data::new(dev.data_dir.clone())?;
+    foreground.at_last(data.remover());
+    match dev.nodes {
+        1 => one(global, dev, &data, foreground),
+        _ => several(global, &dev, &data, foreground),
     }
 }
 
-pub fn run(global: &Global, dev: Dev) -> Result<(), Failure> {
-    let data = Data::new(dev.data_dir.clone())?;
-    if dev.nodes == 1 { one(global, dev, &data) } else { several(global, &dev, &data) }
-}
-
-fn one(global: &Global, dev: Dev, data: &Data) -> Result<(), Failure> {
+fn one(global: &Global, dev: Dev, data: &Data, foreground: Foreground) -> Result<(), Failure> {
     let started = Instant::now();
     let http = dev.http.unwrap_or_else(|| ports::above(dev.listen, 1));
     let mut set = vec![
@@ -83,7 +70,6 @@ fn one(global: &Global, dev: Dev, data: &Data) -> Result<(), Failure> {
         format!("log.dir={}", data.dir.display()),
     ];
     set.extend(dev.set);
-    let foreground = Foreground::new()?;
     let node = start(load(None, &set)?)?;
     announce(&global.output(), &node, &data.dir, || {
         let took = show_duration(started.elapsed());
@@ -105,14 +91,18 @@ fn one(global: &Global, dev: Dev, data: &Data) -> Result<(), Failure> {
     foreground.run(node)
 }
 
-fn several(global: &Global, dev: &Dev, data: &Data) -> Result<(), Failure> {
+fn several(
+    global: &Global,
+    dev: &Dev,
+    data: &Data,
+    mut foreground: Foreground,
+) -> Result<(), Failure> {
     let started = Instant::now();
     let output = global.output();
-    let mut foreground = Foreground::new()?;
     let mut cluster = Cluster::start(dev, &data.dir)?;
     match foreground.wait(cluster.all_active()) {
-        Some(active) => active.during(|| "cannot tell whether all nodes take part".to_owned())?,
-        None => {
+        Ok(active) => active.during(|| "cannot tell whether all nodes take part".to_owned())?,
+        Err(_) => {
             foreground.hurry();
             cluster.stop();
             return Ok(());
@@ -120,7 +110,7 @@ fn several(global: &Global, dev: &Dev, data: &Data) -> Result<(), Failure> {
     }
     tell(&output, &cluster, data, started)?;
     command::listen(cluster.inbox());
-    while let Some(event) = foreground.wait(cluster.next()) {
+    while let Ok(event) = foreground.wait(cluster.next()) {
         if cluster.handle(event, &output)?.is_break() {
             break;
         }

@@ -1,6 +1,8 @@
 //! Why a command failed: what was tried, the reason, what to try next, and the exit code that says it.
 
+use crate::notice;
 use crate::output::Format;
+use crate::signals::{self, Signal};
 use std::fmt;
 use std::io;
 use std::process::ExitCode;
@@ -18,12 +20,18 @@ pub enum Exit {
     NotFound = 3,
     /// The broker understood and said no; the same again would be refused again.
     Refused = 4,
-    /// Ctrl-C, as shells count it.
+    /// A signal ended it, as shells count those: here SIGHUP.
+    Hangup = 129,
+    /// SIGINT, Ctrl-C.
     Interrupted = 130,
+    /// Nobody reads the output any more: as if by SIGPIPE, which ends other tools.
+    PipeClosed = 141,
+    /// SIGTERM.
+    Terminated = 143,
 }
 
 /// A failed command.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Failure {
     exit: Exit,
     /// What was tried: `cannot create topic orders`. Empty if the cause says it all.
@@ -31,8 +39,7 @@ pub struct Failure {
     cause: String,
     reason: Option<&'static str>,
     hint: Option<String>,
-    /// Nobody reads our output any more: the end of a pipe, not a failure.
-    reader_gone: bool,
+    is_told: bool,
 }
 
 impl Failure {
@@ -43,8 +50,13 @@ impl Failure {
             cause: cause.to_string(),
             reason: None,
             hint: None,
-            reader_gone: false,
+            is_told: false,
         }
+    }
+
+    /// Everything about it has been said.
+    pub fn told(exit: Exit) -> Failure {
+        Failure { is_told: true, ..Failure::new(exit, "", "") }
     }
 
     pub fn usage(cause: impl fmt::Display) -> Failure {
@@ -81,10 +93,12 @@ impl Failure {
 
     /// A failed write to standard output.
     pub fn writing(error: &io::Error) -> Failure {
-        Failure {
-            reader_gone: error.kind() == io::ErrorKind::BrokenPipe,
-            ..Failure::new(Exit::Failed, "cannot write the output", error)
-        }
+        let exit = match error.kind() {
+            io::ErrorKind::BrokenPipe => Exit::PipeClosed,
+            io::ErrorKind::Interrupted => signals::caught().map_or(Exit::Failed, Signal::exit),
+            _ => Exit::Failed,
+        };
+        Failure::new(exit, "cannot write the output", error)
     }
 
     #[must_use]
@@ -101,17 +115,18 @@ impl Failure {
 
     /// Tells the user, on standard error, and gives the exit code.
     pub fn report(self, format: Format) -> ExitCode {
-        if self.reader_gone {
-            return ExitCode::SUCCESS;
+        // Whoever closed the pipe has had enough, and knows.
+        if self.is_told || self.exit == Exit::PipeClosed {
+            return ExitCode::from(self.exit as u8);
         }
         if format.is_json() {
             let error = serde_json::json!({ "error": {
                 "what": self.what, "cause": self.cause, "reason": self.reason, "hint": self.hint,
                 "exitCode": self.exit as u8,
             }});
-            eprintln!("{error}");
+            notice!("{error}");
         } else {
-            eprintln!("{self}");
+            notice!("{self}");
         }
         ExitCode::from(self.exit as u8)
     }

@@ -1,45 +1,55 @@
 //! What runs until a signal ends it.
 
 use crate::failure::{During, Exit, Failure};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use crate::notice;
+use crate::signals::{Signal, Signals};
+use crate::streams;
 use troupe_broker::Node;
 
-/// Waits for what ends a node. Made before the node is, so that no signal meets the default action.
+/// Waits for what ends a node. Made before the node is, so that no signal meets the default action, and nothing
+/// that is said waits for its reader.
 pub struct Foreground {
     runtime: tokio::runtime::Runtime,
-    terminate: Signal,
-    interrupt: Signal,
+    signals: Signals,
+    /// What must be done even if a second signal leaves no time for anything else.
+    last: Box<dyn FnOnce() + Send>,
 }
 
 impl Foreground {
     pub fn new() -> Result<Foreground, Failure> {
-        let what = || "cannot wait for signals".to_owned();
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().during(what)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.during(|| "cannot wait for signals".to_owned())?;
         let guard = runtime.enter();
-        let terminate = signal(SignalKind::terminate()).during(what)?;
-        let interrupt = signal(SignalKind::interrupt()).during(what)?;
+        let signals = Signals::new()?;
         drop(guard);
-        Ok(Foreground { runtime, terminate, interrupt })
+        streams::never_wait().during(|| "cannot start threads".to_owned())?;
+        Ok(Foreground { runtime, signals, last: Box::new(|| {}) })
     }
 
-    /// What happened first; None: SIGTERM or SIGINT.
-    pub fn wait<T>(&mut self, other: impl Future<Output = T>) -> Option<T> {
+    /// This is done before a second signal ends the process.
+    pub fn at_last(&mut self, last: impl FnOnce() + Send + 'static) {
+        self.last = Box::new(last);
+    }
+
+    /// What happened first.
+    ///
+    /// # Errors
+    /// It was a signal.
+    pub fn wait<T>(&mut self, other: impl Future<Output = T>) -> Result<T, Signal> {
         self.runtime.block_on(async {
             tokio::select! {
-                _ = self.terminate.recv() => None,
-                _ = self.interrupt.recv() => None,
-                outcome = other => Some(outcome),
+                signal = self.signals.next() => Err(signal),
+                outcome = other => Ok(outcome),
             }
         })
     }
 
-    /// Stops the node at SIGTERM or SIGINT; a second one ends the process at once.
+    /// Stops the node at a signal; a second one ends the process at once.
     pub fn run(mut self, node: Node) -> Result<(), Failure> {
-        if self.wait(node.failed()).is_some() {
+        if self.wait(node.failed()).is_ok() {
             return Err(match self.wait(node.ready()) {
-                Some(Err(error)) => Failure::new(Exit::Failed, "the node cannot go on", error),
-                Some(Ok(())) | None => {
+                Ok(Err(error)) => Failure::new(Exit::Failed, "the node cannot go on", error),
+                Ok(Ok(())) | Err(_) => {
                     let cause = "the node stopped by itself; what it said before tells why";
                     Failure::new(Exit::Failed, "", cause)
                 }
@@ -59,9 +69,11 @@ impl Foreground {
     /// From now on, a signal ends the process at once.
     pub fn hurry(mut self) {
         std::thread::spawn(move || {
-            self.wait(std::future::pending::<()>());
-            eprintln!("stopped without waiting; the next start recovers");
-            std::process::exit(Exit::Interrupted as i32);
+            if let Err(signal) = self.wait(std::future::pending::<()>()) {
+                notice!("stopped without waiting; the next start recovers");
+                (self.last)();
+                signal.end_at_once();
+            }
         });
     }
 }

@@ -3,7 +3,8 @@
 //! - Grammars: [`mod@format`] (`-f`), [`offsets`] (`--offset`), [`quantity`], [`timestamp`]. [`group_records`]
 //!   decodes `__consumer_offsets`.
 //! - Commands: one file each; [`arguments`] is the tree. [`mod@bench`] measures.
-//! - [`output`] and [`failure`]: everything that is printed goes through these two.
+//! - [`output`] and [`failure`]: everything that is printed goes through these two, and through [`streams`].
+//! - [`signals`] ask a command to end.
 //!
 //! Promises: results on standard output, the rest on standard error; the exit code tells what happened.
 
@@ -30,15 +31,17 @@ mod produce;
 mod quantity;
 mod readiness;
 mod serve;
+mod signals;
 mod storage;
+mod streams;
 mod timestamp;
 mod topic;
 mod watch;
 
 use arguments::{Arguments, Command};
-use clap::{CommandFactory, Parser};
 use failure::{During, Failure};
 use global::Global;
+use output::Format;
 use std::future::Future;
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -46,10 +49,21 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     troupe_broker::tune_allocator();
-    let arguments = Arguments::parse();
+    let _finish = streams::Finish;
+    let arguments = match Arguments::read() {
+        Ok(Some(arguments)) => arguments,
+        Ok(None) => return checked(Ok(()), Format::Table),
+        Err(failure) => return failure.report(Format::Table),
+    };
     start_tracing(&arguments.command);
     let format = arguments.global.format();
-    match run(arguments) {
+    checked(run(arguments), format)
+}
+
+/// How it ended. Only what is written is done.
+fn checked(outcome: Result<(), Failure>, format: Format) -> ExitCode {
+    let written = || streams::check_results().map_err(|error| Failure::writing(&error));
+    match outcome.and_then(|()| written()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(format),
     }
@@ -96,15 +110,20 @@ fn start_tracing(command: &Command) {
         Command::Serve(_) => "info,openraft=error",
         _ => "warn,openraft=error",
     };
-    let filter = EnvFilter::try_from_env("TROUPE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let asked = std::env::var("TROUPE_LOG").ok().filter(|asked| !asked.trim().is_empty());
+    let filter = EnvFilter::try_new(asked.as_deref().unwrap_or(default)).unwrap_or_else(|error| {
+        notice!("note: TROUPE_LOG cannot be used, it is `{default}` instead: {error}");
+        EnvFilter::new(default)
+    });
+    let colours = std::io::stderr().is_terminal() && streams::colours();
     let events = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours);
-    events.with_writer(std::io::stderr).init();
+    // What cannot be told is not told on standard error either: that is what cannot be written.
+    events.log_internal_errors(false).with_writer(|| streams::Notices).init();
 }
 
 fn completion(global: &Global, shell: clap_complete::Shell) -> Result<(), Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Arguments::command(), "troupe", &mut script);
+    clap_complete::generate(shell, &mut Arguments::tree(), "troupe", &mut script);
     global.output().print(&String::from_utf8_lossy(&script))
 }
 
@@ -120,6 +139,6 @@ mod tests {
 
     #[test]
     fn the_tree_of_commands_is_sound() {
-        Arguments::command().debug_assert();
+        Arguments::tree().debug_assert();
     }
 }

@@ -4,6 +4,7 @@
 //! proto JSON; numbers are numbers, also where proto JSON writes 64 bits as text.
 
 use crate::failure::Failure;
+use crate::streams;
 use clap::ValueEnum;
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
@@ -82,10 +83,9 @@ impl Output {
         table.render(self.terminal, self.format == Format::Wide)
     }
 
-    /// Writes and flushes at once, so that a reader at the end of a pipe sees it now.
+    /// Writes at once, so that a reader at the end of a pipe sees it now.
     pub fn print(&self, text: &str) -> Result<(), Failure> {
-        let mut out = std::io::stdout().lock();
-        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|e| Failure::writing(&e))
+        streams::write_results(text.as_bytes()).map_err(|error| Failure::writing(&error))
     }
 }
 

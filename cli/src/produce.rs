@@ -14,7 +14,8 @@ mod template;
 use crate::failure::{During, Exit, Failure};
 use crate::format::{HeaderRef, Input};
 use crate::global::Global;
-use crate::quantity::parse_count;
+use crate::quantity::{Given, parse_count, parse_given};
+use crate::signals::Signals;
 use crate::timestamp;
 use clap::Args;
 use deliveries::Deliveries;
@@ -56,9 +57,9 @@ pub struct Produce {
     /// A header of every record, `name: value`; may be repeated
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
-    /// The partition of every record [default: by key, or evenly]
-    #[arg(short, long)]
-    partition: Option<u32>,
+    /// The partition of every record [default, as -1: by key, or evenly]
+    #[arg(short, long, value_name = "N", value_parser = parse_given::<u32>)]
+    partition: Option<Given<u32>>,
     /// How input is cut into records [default: lines, without their \n]
     #[arg(short, long)]
     format: Option<String>,
@@ -76,6 +77,7 @@ pub async fn run(global: &Global, produce: Produce) -> Result<(), Failure> {
     let what = || format!("cannot produce to {}", produce.topic);
     // Everything on the command line is checked before the first byte is read.
     let template = Template::new(&produce)?;
+    let mut signals = Signals::new()?;
     let client = global.connect().await?;
     check_partition(&client, &produce).await?;
     let producer = client.producer(produce.settings.config()).await.during(what)?;
@@ -91,18 +93,18 @@ pub async fn run(global: &Global, produce: Produce) -> Result<(), Failure> {
         pending: Vec::new(),
         pace: produce.rate.filter(|rate| *rate > 0).map(Pace::new),
     };
-    let mut interrupted = false;
+    let mut interrupted = None;
     let pumped = tokio::select! {
         pumped = pump.run() => pumped,
-        _ = tokio::signal::ctrl_c() => {
-            interrupted = true;
+        signal = signals.next() => {
+            interrupted = Some(signal);
             Ok(())
         }
     };
     // What was read is delivered or given up, whatever ended the reading.
     tokio::select! {
         () = pump.finish(&producer) => {}
-        _ = tokio::signal::ctrl_c() => interrupted = true,
+        signal = signals.next() => interrupted = Some(signal),
     }
     let Pump { mut report, deliveries, .. } = pump;
     report.finish(global, &deliveries)?;
@@ -111,18 +113,24 @@ pub async fn run(global: &Global, produce: Produce) -> Result<(), Failure> {
         return Err(failure.with_note(&deliveries.show()));
     }
     pumped?;
-    if interrupted {
+    if let Some(signal) = interrupted {
         let note = format!("interrupted; {}", deliveries.show());
-        return Err(Failure::new(Exit::Interrupted, what(), note));
+        return Err(Failure::new(signal.exit(), what(), note));
     }
     Ok(())
+}
+
+impl Produce {
+    fn partition(&self) -> Option<u32> {
+        self.partition.and_then(|given| given.0)
+    }
 }
 
 /// A topic or partition that is not there is told at once, not when a timeout has passed.
 async fn check_partition(client: &Client, produce: &Produce) -> Result<(), Failure> {
     let what = || format!("cannot produce to {}", produce.topic);
     let metadata = client.topic(&produce.topic).await.during(what)?;
-    match produce.partition {
+    match produce.partition() {
         Some(partition) if partition as usize >= metadata.partitions.len() => {
             let count = metadata.partitions.len();
             let cause =

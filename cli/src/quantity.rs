@@ -2,8 +2,34 @@
 
 use std::time::Duration;
 
+/// A whole number from 0 on.
+pub fn parse_whole<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
+    let number = text.trim().parse().ok().and_then(|number: u64| T::try_from(number).ok());
+    number.ok_or_else(|| "it is no whole number from 0 on, or too large".to_owned())
+}
+
+/// A number of an option for which Kafka's tools take -1 as if it had not been given: None.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Given<T>(pub Option<T>);
+
+/// A whole number from 0 on, or -1.
+pub fn parse_given<T: TryFrom<u64>>(text: &str) -> Result<Given<T>, String> {
+    if text.trim() == "-1" {
+        return Ok(Given(None));
+    }
+    match parse_whole(text) {
+        Ok(number) => Ok(Given(Some(number))),
+        Err(_) => {
+            Err("it is neither a whole number from 0 on nor -1, which is the default".to_owned())
+        }
+    }
+}
+
 fn split(text: &str) -> Result<(f64, &str), String> {
     let text = text.trim();
+    if text.starts_with('-') {
+        return Err(format!("`{text}` is negative, or no number"));
+    }
     let end =
         text.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '_')).unwrap_or(text.len());
     let (digits, unit) = text.split_at(end);

@@ -71,13 +71,13 @@ pub fn serve(global: &Global, serve: Serve) -> Result<(), Failure> {
     })?;
     if !alone {
         match foreground.wait(node.ready()) {
-            Some(Ok(())) if !output.format.is_json() => {
+            Ok(Ok(())) if !output.format.is_json() => {
                 let took = show_duration(started.elapsed());
                 output.print(&format!("the cluster has taken this node in (after {took})\n"))?;
             }
             // What failed ends the node, and is told then.
-            Some(_) => {}
-            None => {
+            Ok(_) => {}
+            Err(_) => {
                 foreground.end(node);
                 return Ok(());
             }
@@ -106,7 +106,7 @@ pub fn cannot_start(what: &str, error: StartError) -> Failure {
         StartError::Listen { .. } => Some(
             "another node may be running: choose other ports with --set, or dev's --listen and --http",
         ),
-        _ => None,
+        _ => error.advice(),
     };
     let failure = Failure::new(Exit::Failed, what, error);
     match hint {

@@ -7,6 +7,7 @@ use crate::confirm::confirm;
 use crate::failure::{During, Failure};
 use crate::global::Global;
 use crate::output::{Table, number, text};
+use crate::quantity::{Given, parse_given};
 use clap::{Args, Subcommand};
 use std::collections::BTreeMap;
 use troupe_client::{Client, ClientError};
@@ -46,12 +47,13 @@ pub enum TopicCommand {
 #[derive(Debug, Args)]
 pub struct Create {
     name: String,
-    /// Number of partitions [default: the cluster's num.partitions]
-    #[arg(short, long, value_name = "N")]
-    partitions: Option<i32>,
-    /// Replicas of each partition [default: the cluster's default.replication.factor]
+    /// Number of partitions [default, as -1: the cluster's num.partitions]
+    #[arg(short, long, value_name = "N", value_parser = parse_given::<i32>)]
+    partitions: Option<Given<i32>>,
+    /// Replicas of each partition [default, as -1: the cluster's default.replication.factor]
     #[arg(short, long = "replicas", visible_alias = "replication-factor", value_name = "N")]
-    replicas: Option<i32>,
+    #[arg(value_parser = parse_given::<i32>)]
+    replicas: Option<Given<i32>>,
     /// Which nodes hold which partition: `1:2,2:3` are two partitions with two replicas each
     #[arg(long, value_name = "NODES", value_delimiter = ',', value_parser = parse_assignment)]
     #[arg(conflicts_with_all = ["partitions", "replicas"])]
@@ -152,8 +154,8 @@ async fn run_create(global: &Global, create: Create) -> Result<(), Failure> {
     let Create { name, dry_run, .. } = create;
     let request = CreateTopicRequest {
         name: name.clone(),
-        partitions: create.partitions,
-        replication_factor: create.replicas,
+        partitions: create.partitions.and_then(|given| given.0),
+        replication_factor: create.replicas.and_then(|given| given.0),
         assignments: create.replica_assignment,
         configs: create.configs.into_iter().collect(),
         validate_only: dry_run,

@@ -1,8 +1,10 @@
-//! `--watch`: a view again and again, until Ctrl-C.
+//! `--watch`: a view again and again, until a signal.
 
 use crate::failure::Failure;
+use crate::notice;
 use crate::output::{Format, Output};
 use crate::quantity::parse_duration;
+use crate::signals::Stop;
 use crate::timestamp;
 use clap::Args;
 use serde::Serialize;
@@ -47,17 +49,17 @@ impl Watch {
         if !self.watch {
             return once(&seen?);
         }
-        let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
+        let mut stop = Stop::new()?;
         // The first has to work: what is wrong with it is wrong with the command.
         let mut told = false;
         print(output, &seen?, &text)?;
         loop {
             tokio::select! {
-                _ = &mut interrupted => return Ok(()),
+                _ = stop.wait() => return Ok(()),
                 () = tokio::time::sleep(self.interval) => {}
             }
             seen = tokio::select! {
-                _ = &mut interrupted => return Ok(()),
+                _ = stop.wait() => return Ok(()),
                 seen = ask() => seen,
             };
             match seen {
@@ -67,7 +69,7 @@ impl Watch {
                 }
                 Err(failure) => {
                     if !told {
-                        eprintln!("note: no answer: {failure}");
+                        notice!("note: no answer: {failure}");
                     }
                     told = true;
                 }

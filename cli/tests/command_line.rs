@@ -142,6 +142,63 @@ fn wrong_usage_is_exit_code_2() {
     }
 }
 
+/// As with getopt: the word after an option is its value.
+#[test]
+fn a_value_may_begin_with_a_minus_everywhere() {
+    let server = nowhere();
+    for arguments in [
+        &["produce", "t", "--acks", "-1"][..],
+        &["produce", "t", "-p", "-1"],
+        &["produce", "t", "-k", "-key"],
+        &["produce", "t", "-K", "--"],
+        &["produce", "t", "-H", "-name: -value"],
+        &["produce", "t", "--null-marker", "-"],
+        &["produce", "t", "--acks=-1", "-p-1"],
+        &["consume", "t", "--offset", "-10"],
+        &["consume", "t", "-p", "-1"],
+        &["consume", "t", "-n", "-1"],
+        &["consume", "t", "--max-messages", "-1"],
+        &["consume", "t", "-f", "-%v"],
+        &["consume", "t", "--null", "-"],
+        &["consume", "t", "-g", "-group"],
+        &["topic", "create", "t", "-p", "-1"],
+        &["topic", "create", "t", "--partitions", "-1", "--replication-factor", "-1"],
+        &["topic", "create", "t", "--config", "-x=-1"],
+        &["topic", "create", "--", "-t"],
+        &["group", "reset", "g", "--to", "-5", "--yes"],
+        &["node", "describe", "-1"],
+        &["bench", "produce", "--acks", "-1"],
+    ] {
+        // It goes as far as asking a node.
+        let ran = run_with(&[&["--server", &server][..], arguments].concat(), b"line\n");
+        assert_eq!(ran.code, 1, "{arguments:?}: {ran:?}");
+        assert!(ran.err.contains("cannot connect"), "{arguments:?}: {}", ran.err);
+    }
+}
+
+#[test]
+fn a_value_that_makes_no_sense_is_told_with_its_option() {
+    for (arguments, option, reason) in [
+        (&["topic", "create", "t", "-p", "-2"][..], "--partitions", "nor -1"),
+        (&["topic", "create", "t", "--replicas", "-x"], "--replicas", "nor -1"),
+        (&["produce", "t", "--acks", "-2"], "--acks", "one of all (-1), 1 (leader), 0 (none)"),
+        (&["produce", "t", "-p", "-2"], "--partition", "nor -1"),
+        (&["produce", "t", "--rate", "-1"], "--rate", "negative"),
+        (&["produce", "t", "--linger", "-5ms"], "--linger", "negative"),
+        (&["produce", "t", "--batch-size", "-1"], "--batch-size", "negative"),
+        (&["consume", "t", "-n", "-2"], "--num", "nor -1"),
+        (&["consume", "t", "-n", "--until-end"], "--num", "nor -1"),
+        (&["consume", "t", "-p", "0,-3"], "--partitions", "nor -1"),
+        (&["chaos", "kill", "*", "--count", "-1"], "--count", "negative"),
+        (&["chaos", "kill", "*", "--seed", "-1"], "--seed", "whole number"),
+        (&["bench", "produce", "--seed", "-1"], "--seed", "whole number"),
+    ] {
+        let ran = run(arguments);
+        assert_eq!(ran.code, 2, "{arguments:?}: {ran:?}");
+        assert!(ran.err.contains(option) && ran.err.contains(reason), "{arguments:?}: {}", ran.err);
+    }
+}
+
 #[test]
 fn a_faulty_format_says_what_would_do() {
     let ran = run(&["consume", "t", "-f", "%q"]);

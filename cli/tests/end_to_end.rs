@@ -240,7 +240,7 @@ fn the_tools_look_inside() {
 }
 
 #[test]
-fn a_pipe_that_closes_early_is_no_error() {
+fn a_pipe_that_closes_early_ends_a_consumer_as_it_ends_other_tools() {
     let dir = tempfile::tempdir().unwrap();
     let dev = Dev::start(dir.path());
     dev.run(&["topic", "create", "t"]).ok();
@@ -253,7 +253,7 @@ fn a_pipe_that_closes_early_is_no_error() {
         .unwrap();
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(output.status.code(), Some(141), "{output:?}");
     assert!(output.stderr.is_empty(), "{output:?}");
 }
 

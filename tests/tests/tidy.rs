@@ -263,6 +263,30 @@ fn production_code_has_no_placeholders() {
     assert_none(&violations, "finished, or not in the tree");
 }
 
+/// Those macros panic when their reader has left, and wait when it has stopped: a word that nobody hears would cost an
+/// actor, or the process.
+#[test]
+fn nothing_is_printed_past_the_streams_that_may_fail() {
+    let mut violations = Vec::new();
+    let words = ["println!", "eprintln!", "print!", "eprint!", "stdout()", "stderr()"];
+    // Where they are asked what they are, or written to with an eye on the outcome.
+    let knows = ["cli/src/streams.rs", "cli/src/confirm.rs"];
+    for name in crates().filter(|name| *name != "tests") {
+        let sources = workspace::sources(name).unwrap();
+        let others = sources.into_iter().filter(|source| !knows.contains(&source.path.as_str()));
+        for source in others {
+            for (number, line) in source.code() {
+                let asks = line.contains("stdout().is_terminal()")
+                    || line.contains("stderr().is_terminal()");
+                for word in words.iter().filter(|word| says(line, word) && !asks) {
+                    violations.push(format!("{}:{number}: {word}", source.path));
+                }
+            }
+        }
+    }
+    assert_none(&violations, "results go through cli/src/streams.rs, notices through `notice!`");
+}
+
 #[test]
 fn the_readme_can_be_read_in_one_go() {
     let lines = workspace::read("README.md").unwrap().lines().count();

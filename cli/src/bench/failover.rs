@@ -13,9 +13,10 @@ mod rounds;
 mod verify;
 
 use crate::bench::scratch::directory;
-use crate::failure::{During, Exit, Failure};
+use crate::failure::{During, Failure};
 use crate::global::Global;
 use crate::quantity::{parse_count, parse_size};
+use crate::signals::{Signal, Stop};
 use clap::{Args, ValueEnum};
 use load::Load;
 use nodes::Nodes;
@@ -150,18 +151,15 @@ pub async fn run(global: &Global, bench: BenchFailover) -> Result<(), Failure> {
             kinds.push(kind);
         }
     }
+    // Before there is anything that a signal could leave behind.
+    let mut stop = Stop::new()?;
     let made = directory(bench.dir.as_deref(), "failover")?;
     let nodes = Nodes::start(made.path(), &bench.set).await?;
     let mut rounds = Rounds::new(nodes, global.progress());
     let mut report = Report::default();
     for kind in kinds {
-        let outcome = tokio::select! {
-            outcome = measure(&mut rounds, &bench, kind) => outcome?,
-            _ = tokio::signal::ctrl_c() => {
-                return Err(Failure::new(Exit::Interrupted, "", "interrupted"));
-            }
-        };
-        report.add(outcome);
+        let outcome = stop.or(measure(&mut rounds, &bench, kind)).await;
+        report.add(outcome.map_err(Signal::failure)??);
     }
     report.print(global, &settings(&bench))
 }

@@ -14,6 +14,8 @@ use super::latency::Latencies;
 use super::scratch::{directory, with_topic};
 use crate::failure::{During, Exit, Failure};
 use crate::global::Global;
+use crate::notice;
+use crate::signals::Stop;
 use clap::Args;
 use failover::Fault;
 use fleet::Fleet;
@@ -75,6 +77,8 @@ pub async fn run(global: &Global, bench: BenchGroup) -> Result<(), Failure> {
         return Err(Failure::usage("--nodes starts its own nodes: leave out --server"));
     }
     let what = || "cannot prepare the measurement".to_owned();
+    // Before there is anything that a signal could leave behind.
+    let _stop = Stop::new()?;
     let made = directory(bench.dir.as_deref(), "group")?;
     let mut nodes = Nodes::start(made.path(), &bench.set).await?;
     let client = Client::connect(ClientConfig::new(nodes.servers())).await.during(what)?;
@@ -113,7 +117,7 @@ async fn measure(
 
 fn tell(global: &Global, what: impl FnOnce() -> String) {
     if global.progress() {
-        eprintln!("{}", what());
+        notice!("{}", what());
     }
 }
 

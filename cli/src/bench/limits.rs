@@ -12,8 +12,10 @@ use super::server::Server;
 use super::{FlushPolicy, Throughput, Workload, consume, cpu, load};
 use crate::failure::{During, Failure};
 use crate::global::Global;
+use crate::notice;
 use crate::produce::Settings;
 use crate::quantity::{parse_size, show_size};
+use crate::signals::Stop;
 use clap::Args;
 use report::{Measurement, Operation, RawFigure};
 use std::collections::BTreeMap;
@@ -49,6 +51,8 @@ const PAGE_CACHE_VOLUMES: u64 = 3;
 
 pub async fn run(global: &Global, bench: BenchLimits) -> Result<(), Failure> {
     let what = || "cannot prepare the measurement".to_owned();
+    // Before there is anything that a signal could leave behind.
+    let _stop = Stop::new()?;
     let made = directory(bench.dir.as_deref(), "limits")?;
     let raw = Raw::start(made.path()).during(what)?;
     // A node that was named is measured; else one of its own, in another process on the same disk.
@@ -72,13 +76,13 @@ pub async fn run(global: &Global, bench: BenchLimits) -> Result<(), Failure> {
     };
     let progress = global.progress();
     if progress {
-        eprintln!("warming up");
+        notice!("warming up");
     }
     limits.warm_up(bench.volume).await?;
     for round in 1..=bench.rounds {
         for (size, partitions) in CASES {
             if progress {
-                eprintln!(
+                notice!(
                     "round {round} of {}: {} records, {partitions} partitions",
                     bench.rounds,
                     show_size(size)

@@ -7,6 +7,7 @@
 //! ```
 
 use crate::failure::{During, Failure};
+use crate::streams::write_results;
 use clap::Args;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -55,7 +56,7 @@ pub fn receive(receiver: &RawReceiver) -> Result<(), Failure> {
     let what = || "the raw receiver failed".to_owned();
     let listener = TcpListener::bind("127.0.0.1:0").during(what)?;
     let address = listener.local_addr().during(what)?;
-    println!("{address}");
+    write_results(format!("{address}\n").as_bytes()).during(what)?;
     std::thread::spawn(|| {
         let _ = io::copy(&mut io::stdin(), &mut io::sink());
         std::process::exit(0);

@@ -18,7 +18,9 @@ use super::scratch::directory;
 use super::{FlushPolicy, Throughput, Workload, load};
 use crate::failure::{During, Exit, Failure};
 use crate::global::Global;
+use crate::notice;
 use crate::quantity::{parse_count, parse_size};
+use crate::signals::{Signal, Stop};
 use clap::Args;
 use cluster::Cluster;
 use report::{Bulk, Figures};
@@ -70,16 +72,14 @@ pub async fn run(global: &Global, bench: BenchReplication) -> Result<(), Failure
         let cause = format!("--bytes is less than one record of {RECORD_BYTES} bytes");
         return Err(Failure::usage(cause));
     }
+    // Before there is anything that a signal could leave behind.
+    let mut stop = Stop::new()?;
     let made = directory(bench.dir.as_deref(), "replication")?;
     let cluster = Cluster::start(made.path(), &bench.set).await?;
     let mut rounds =
         Rounds { cluster, dir: made.path(), bench: &bench, figures: Figures::default() };
-    tokio::select! {
-        outcome = rounds.run(global.progress()) => outcome?,
-        _ = tokio::signal::ctrl_c() => {
-            return Err(Failure::new(Exit::Interrupted, "", "interrupted"));
-        }
-    }
+    let outcome = stop.or(rounds.run(global.progress())).await;
+    outcome.map_err(Signal::failure)??;
     rounds.figures.print(global, &settings(&bench))
 }
 
@@ -94,7 +94,7 @@ impl Rounds<'_> {
     async fn run(&mut self, progress: bool) -> Result<(), Failure> {
         let tell = |what: &dyn Fn() -> String| {
             if progress {
-                eprintln!("{}", what());
+                notice!("{}", what());
             }
         };
         tell(&|| "warming up".to_owned());

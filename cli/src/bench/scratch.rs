@@ -1,7 +1,8 @@
 //! Topics and directories that live as long as a measurement.
 
 use super::FlushPolicy;
-use crate::failure::{During, Exit, Failure};
+use crate::failure::{During, Failure};
+use crate::signals::Stop;
 use crate::topic::pairs;
 use std::path::Path;
 use tempfile::TempDir;
@@ -37,9 +38,9 @@ pub async fn with_topic<T>(
     };
     let created = client.admin().create_topic(request).await;
     created.during(|| "cannot create a topic for the benchmark".to_owned())?;
-    let outcome = tokio::select! {
-        outcome = measure(&name) => outcome,
-        _ = tokio::signal::ctrl_c() => Err(Failure::new(Exit::Interrupted, "", "interrupted")),
+    let outcome = match Stop::new()?.or(measure(&name)).await {
+        Ok(outcome) => outcome,
+        Err(signal) => Err(signal.failure()),
     };
     let request = DeleteTopicRequest { name: name.clone(), validate_only: false };
     let deleted = client.admin().delete_topic(request).await;

@@ -2,15 +2,18 @@
 //!
 //! Promises: with `--commit after` nothing is committed that is not written out; what is written out is committed
 //! before its partition is given up, and at the end. The consumer's positions are what is committed: each batch is
-//! printed whole before the next one is asked for, or the position is set back. The end is orderly on SIGINT and
-//! SIGTERM: what is printed is committed, and the group is left.
+//! printed whole before the next one is asked for, or the position is set back. Only where writing has failed are
+//! they ahead: then what was [`Printing::written`] before is committed instead. The end is orderly on a signal:
+//! what is printed is committed, and the group is left.
 
 use super::Consume;
 use super::sink::Sink;
-use crate::failure::{During, Exit, Failure};
+use crate::failure::{During, Failure};
 use crate::format::Printed;
 use crate::global::Global;
+use crate::notice;
 use crate::output::Format;
+use crate::signals::Stop;
 use clap::{Args, ValueEnum};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -19,8 +22,6 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
 use troupe_client::{
     Assignor, AutoOffsetReset, Client, ClientError, Consumer, ConsumerConfig, FetchedBatch,
     OffsetAndMetadata, Rebalance, RebalanceListener, TopicPartition,
@@ -105,12 +106,40 @@ impl Consume {
     }
 }
 
+type Offsets = BTreeMap<TopicPartition, OffsetAndMetadata>;
+
 /// What is printed. Shared with the listener, which commits before partitions are given up.
 struct Printing {
     sink: Sink,
     commit: Commit,
     /// Something was printed since the last commit, or that one failed.
     is_due: bool,
+    /// Behind what was printed and is not surely written.
+    printed: Offsets,
+    /// Behind what surely is written, of partitions that were not given up since.
+    written: Offsets,
+}
+
+impl Printing {
+    fn new(sink: Sink, commit: Commit) -> Printing {
+        let (printed, written) = (Offsets::new(), Offsets::new());
+        Printing { sink, commit, is_due: false, printed, written }
+    }
+
+    /// # Errors
+    /// Not all is written, now or since an earlier call.
+    fn flush(&mut self) -> Result<(), Failure> {
+        self.sink.flush()?;
+        self.written.append(&mut self.printed);
+        Ok(())
+    }
+
+    fn give_up(&mut self, partitions: &[TopicPartition]) {
+        for at in partitions {
+            self.printed.remove(at);
+            self.written.remove(at);
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -127,25 +156,34 @@ impl RebalanceListener for Shared {
     fn on_partitions_revoked<'a>(
         &'a mut self,
         mut consumer: Rebalance<'a>,
-        _partitions: &'a [TopicPartition],
+        partitions: &'a [TopicPartition],
     ) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            {
+            let (commit, failed, written) = {
                 let mut printing = self.lock();
                 // If it cannot be written out, that is told when the next record is printed.
-                if printing.commit != Commit::After || printing.sink.flush().is_err() {
-                    return;
-                }
+                let failed = printing.flush().is_err();
+                let written = printing.written.clone();
+                printing.give_up(partitions);
+                (printing.commit, failed, written)
+            };
+            if commit != Commit::After {
+                return;
             }
             // Behind every commit that is under way, whatever becomes of those.
-            if let Err(error) = consumer.commit_sync().await {
-                eprintln!("note: not committed before partitions were given up: {error}");
+            let committed = match failed {
+                true => consumer.commit_sync_offsets(written).await,
+                false => consumer.commit_sync().await,
+            };
+            if let Err(error) = committed {
+                notice!("note: not committed before partitions were given up: {error}");
             }
         })
     }
 
     fn on_partitions_lost<'a>(&'a mut self, partitions: &'a [TopicPartition]) -> BoxFuture<'a, ()> {
-        eprintln!("note: lost {}: what was printed last may be printed again", names(partitions));
+        self.lock().give_up(partitions);
+        notice!("note: lost {}: what was printed last may be printed again", names(partitions));
         Box::pin(std::future::ready(()))
     }
 }
@@ -156,11 +194,12 @@ pub async fn run(
     consume: &Consume,
     group: &str,
     sink: Sink,
+    mut stop: Stop,
 ) -> Result<(), Failure> {
     let what = || format!("cannot consume as a member of group {group}");
     let commit = consume.membership.commit.unwrap_or_default();
     let mut consumer = client.consumer(consume.consumer_config(group)).during(what)?;
-    let shared = Shared(Arc::new(Mutex::new(Printing { sink, commit, is_due: false })));
+    let shared = Shared(Arc::new(Mutex::new(Printing::new(sink, commit))));
     consumer.set_rebalance_listener(shared.clone());
     match &consume.membership.pattern {
         Some(pattern) => consumer.subscribe_pattern(pattern).during(what)?,
@@ -171,54 +210,36 @@ pub async fn run(
         commit,
         client: client.clone(),
         group: group.to_owned(),
-        left: consume.max.unwrap_or(u64::MAX),
+        left: consume.most(),
         printed: 0,
         committed_at: Instant::now(),
         ends: consume.until_end.then(BTreeMap::new),
         shown: consume.membership.show_assignment.then_some(None),
         json: global.chosen_format().is_some_and(Format::is_json),
     };
-    let mut stop = stop_signal()?;
     let outcome = run.read(&mut consumer, &mut stop).await;
-    // Whatever ended it, what is printed counts.
-    let flushed = {
+    // A signal is how it ends that has no end; what has one is not done.
+    let outcome = outcome.and_then(|done| match stop.signal() {
+        Some(signal) if !done && !consume.is_endless() => Err(signal.failure()),
+        _ => Ok(()),
+    });
+    // Whatever ended it, what is written counts.
+    let (flushed, written) = {
         let mut printing = run.shared.lock();
         // It is done here, where a failure is told.
         printing.commit = Commit::None;
-        printing.sink.flush()
+        (printing.flush(), std::mem::take(&mut printing.written))
     };
-    let committed = match flushed {
-        Ok(()) if commit == Commit::After => consumer.commit_sync().await.during(what),
-        flushed => flushed,
+    let committed = match (commit, &flushed) {
+        (Commit::After, Ok(())) => consumer.commit_sync().await.during(what),
+        (Commit::After, Err(_)) => consumer.commit_sync_offsets(written).await.during(what),
+        (Commit::Before | Commit::None, _) => Ok(()),
     };
     let closed = consumer.close(CLOSE_PATIENCE).await.during(what);
     if global.progress() && std::io::stdout().is_terminal() {
-        eprintln!("{} records", run.printed);
+        notice!("{} records", run.printed);
     }
-    outcome.and(committed).and(closed)
-}
-
-/// Becomes true at SIGINT or SIGTERM; another one ends the process at once.
-fn stop_signal() -> Result<watch::Receiver<bool>, Failure> {
-    let what = || "cannot wait for signals".to_owned();
-    let mut interrupt = signal(SignalKind::interrupt()).during(what)?;
-    let mut terminate = signal(SignalKind::terminate()).during(what)?;
-    let (sender, receiver) = watch::channel(false);
-    tokio::spawn(async move {
-        either(&mut interrupt, &mut terminate).await;
-        // Nobody looks any more: it is ending anyway.
-        let _ = sender.send(true);
-        either(&mut interrupt, &mut terminate).await;
-        std::process::exit(Exit::Interrupted as i32);
-    });
-    Ok(receiver)
-}
-
-async fn either(one: &mut Signal, other: &mut Signal) {
-    tokio::select! {
-        _ = one.recv() => {}
-        _ = other.recv() => {}
-    }
+    outcome.and(flushed).and(committed).and(closed)
 }
 
 struct Run {
@@ -238,26 +259,21 @@ struct Run {
 }
 
 impl Run {
-    /// Until everything that was asked for is printed, or somebody stops it.
-    async fn read(
-        &mut self,
-        consumer: &mut Consumer,
-        stop: &mut watch::Receiver<bool>,
-    ) -> Result<(), Failure> {
+    /// True if everything that was asked for is printed; false if somebody stops it before.
+    async fn read(&mut self, consumer: &mut Consumer, stop: &mut Stop) -> Result<bool, Failure> {
         let what = self.what();
-        while self.left > 0 && !*stop.borrow() {
+        while self.left > 0 && stop.signal().is_none() {
             let mut next = consumer.next_batch().now_or_never();
             if next.is_none() {
                 // Nothing is there at the moment: whoever reads our output shall see what was.
-                self.shared.lock().sink.flush()?;
                 self.commit_printed(consumer)?;
                 if self.at_end(consumer).await.during(|| what.clone())? {
-                    return Ok(());
+                    return Ok(true);
                 }
                 next = tokio::select! {
                     next = consumer.next_batch() => Some(next),
                     () = tokio::time::sleep(LOOK_INTERVAL) => None,
-                    _ = stop.changed() => None,
+                    _ = stop.wait() => None,
                 };
             }
             self.show_assignment(consumer).await;
@@ -269,7 +285,7 @@ impl Run {
                 self.commit_printed(consumer)?;
             }
         }
-        Ok(())
+        Ok(self.left == 0)
     }
 
     fn what(&self) -> String {
@@ -315,6 +331,11 @@ impl Run {
         let mut printing = shared.lock();
         printing.is_due = true;
         let PartitionId(partition) = batch.partition;
+        let at = batch.topic_partition();
+        let position = |offset| OffsetAndMetadata {
+            leader_epoch: Some(batch.header.leader_epoch),
+            ..OffsetAndMetadata::new(offset)
+        };
         for record in batch.iter() {
             let record = record.during(|| self.what())?;
             if record.offset >= end {
@@ -322,11 +343,17 @@ impl Run {
             }
             let count = self.printed + 1;
             let (topic, header, offset) = (batch.topic(), &batch.header, record.offset);
-            printing.sink.write(&Printed { topic, partition, header, record, count })?;
+            let out = printing.sink.write(&Printed { topic, partition, header, record, count })?;
             (self.printed, self.left) = (count, self.left - 1);
             *next = Offset(offset.0 + 1);
+            if out {
+                printing.printed.insert(at.clone(), position(*next));
+                let Printing { printed, written, .. } = &mut *printing;
+                written.append(printed);
+            }
         }
         *next = end;
+        printing.printed.insert(at, position(end));
         Ok(())
     }
 
@@ -335,7 +362,7 @@ impl Run {
         self.committed_at = Instant::now();
         {
             let mut printing = self.shared.lock();
-            printing.sink.flush()?;
+            printing.flush()?;
             if self.commit != Commit::After || !std::mem::take(&mut printing.is_due) {
                 return Ok(());
             }
@@ -381,7 +408,7 @@ impl Run {
             .filter(|member| member.member_id == member_id)
             .map(|member| member.member_epoch)
             .next();
-        eprintln!("{}", assignment_line(&member_id, epoch, &assigned, self.json));
+        notice!("{}", assignment_line(&member_id, epoch, &assigned, self.json));
         *shown = Some(assigned);
     }
 }

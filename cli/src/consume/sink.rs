@@ -1,15 +1,14 @@
 //! Where records are printed: a large buffer in front of standard output.
 
-use crate::failure::{During, Exit, Failure};
+use crate::failure::{Exit, Failure};
 use crate::format::{Printed, RecordFormat};
 use crate::log_files::Decoder;
 use crate::output::visible;
+use crate::streams::write_results;
 use crate::timestamp;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use std::fs::File;
 use std::io::Write;
-use std::os::fd::AsFd;
 
 const BUFFER_BYTES: usize = 256 << 10;
 
@@ -31,19 +30,21 @@ pub enum Look {
 pub struct Sink {
     look: Look,
     buffer: Vec<u8>,
-    out: File,
+    /// Something could not be written: nothing is any more, and what was not is never taken for written.
+    failed: Option<Failure>,
 }
 
 impl Sink {
-    pub fn new(look: Look) -> Result<Sink, Failure> {
-        // std's handle looks for line ends in all that passes; this one does not.
-        let out = std::io::stdout().as_fd().try_clone_to_owned();
-        let out = File::from(out.during(|| "cannot open standard output".to_owned())?);
-        Ok(Sink { look, buffer: Vec::with_capacity(2 * BUFFER_BYTES), out })
+    pub fn new(look: Look) -> Sink {
+        Sink { look, buffer: Vec::with_capacity(2 * BUFFER_BYTES), failed: None }
     }
 
+    /// True if everything so far is written out, this record included; else that waits for [`Sink::flush`].
+    ///
+    /// # Errors
+    /// It cannot be decoded or written out: nor can anything after it.
     #[inline]
-    pub fn write(&mut self, printed: &Printed<'_>) -> Result<(), Failure> {
+    pub fn write(&mut self, printed: &Printed<'_>) -> Result<bool, Failure> {
         match &self.look {
             Look::Format(format) => format.write(printed, &mut self.buffer),
             Look::Json => write_json(printed, &mut self.buffer),
@@ -54,13 +55,23 @@ impl Sink {
             },
             Look::Readable { wide } => write_readable(printed, *wide, &mut self.buffer),
         }
-        if self.buffer.len() >= BUFFER_BYTES { self.flush() } else { Ok(()) }
+        if self.buffer.len() < BUFFER_BYTES {
+            return Ok(false);
+        }
+        self.flush().map(|()| true)
     }
 
+    /// Writes out what was printed.
+    ///
+    /// # Errors
+    /// Some of it is not written, now or since an earlier call.
     pub fn flush(&mut self) -> Result<(), Failure> {
-        let written = self.out.write_all(&self.buffer);
+        if let Some(failure) = &self.failed {
+            return Err(failure.clone());
+        }
+        let written = write_results(&self.buffer);
         self.buffer.clear();
-        written.map_err(|error| Failure::writing(&error))
+        written.map_err(|error| self.failed.insert(Failure::writing(&error)).clone())
     }
 }
 

@@ -6,9 +6,11 @@ use super::Dev;
 use super::command::{Command, HELP};
 use super::ports::{self, Ports};
 use crate::failure::{Exit, Failure};
+use crate::notice;
 use crate::output::Output;
 use crate::readiness;
 use crate::serve::{cannot_start, load};
+use crate::streams;
 use futures::FutureExt;
 use futures::future::select_all;
 use serde::Serialize;
@@ -159,7 +161,7 @@ impl Cluster {
                 }
                 Err(error) => {
                     self.member(id)?.state = State::Stopped;
-                    eprintln!("{}", cannot_start(&format!("node {id} cannot start"), error));
+                    notice!("{}", cannot_start(&format!("node {id} cannot start"), error));
                 }
             },
             Event::Stopped(id) => {
@@ -168,7 +170,7 @@ impl Cluster {
             }
             Event::Failed(id) => {
                 self.member(id)?.state = State::Stopped;
-                eprintln!("node {id} stopped by itself; what it said before tells why");
+                notice!("node {id} stopped by itself; what it said before tells why");
             }
         }
         Ok(ControlFlow::Continue(()))
@@ -185,7 +187,7 @@ impl Cluster {
                 ids.into_iter().try_for_each(|id| self.tell(id, output))
             }
             Ok(Some(Command::Help)) => {
-                eprint!("{HELP}");
+                streams::notice(format_args!("{HELP}"));
                 Ok(())
             }
             Ok(Some(Command::Quit)) => return Ok(ControlFlow::Break(())),
@@ -193,7 +195,7 @@ impl Cluster {
         };
         // A mistake at the keyboard ends nothing.
         if let Err(mistake) = done {
-            eprintln!("{mistake}");
+            notice!("{mistake}");
         }
         Ok(ControlFlow::Continue(()))
     }

@@ -7,7 +7,9 @@ use super::partitions::Chosen;
 use crate::confirm::confirm;
 use crate::failure::{During, Exit, Failure};
 use crate::global::Global;
+use crate::notice;
 use crate::output::{Format, Output, Table, number, text};
+use crate::streams;
 use crate::timestamp;
 use clap::Args;
 use serde::Serialize;
@@ -22,7 +24,7 @@ pub struct Reset {
     #[arg(long, visible_alias = "topic", value_name = "TOPIC[:PARTITION,..],..")]
     topics: Vec<Chosen>,
     /// Where to: earliest, latest, @TIME, -1h, =42, +100 or -100
-    #[arg(long, value_name = "TARGET", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TARGET")]
     to: Target,
     /// Show it, do nothing
     #[arg(long)]
@@ -160,7 +162,7 @@ pub async fn run(global: &Global, reset: Reset) -> Result<(), Failure> {
             return print(global, &preview);
         }
         let seen = Output { format: Format::Table, terminal: true };
-        eprint!("{}", seen.table(&preview.table()));
+        streams::notice(format_args!("{}", seen.table(&preview.table())));
         confirm(
             &what(),
             &format!("Move {}?", preview.summary()),
@@ -179,7 +181,7 @@ fn print(global: &Global, view: &ResetsView) -> Result<(), Failure> {
             .with_hint("name the topics: --topics orders"));
     }
     if output.terminal && !output.format.is_json() {
-        eprintln!("{}{}", if view.dry_run { "would move " } else { "moved " }, view.summary());
+        notice!("{}{}", if view.dry_run { "would move " } else { "moved " }, view.summary());
     }
     match view.failed() {
         0 => Ok(()),

@@ -3,10 +3,12 @@
 use super::Decoder;
 use crate::failure::{Exit, Failure};
 use crate::global::Global;
+use crate::notice;
 use crate::output::{Format, Output, visible};
+use crate::streams::Results;
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
-use std::io::{BufWriter, StdoutLock, Write};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use troupe_log::LogError;
 use troupe_log::dump::{DumpedBatch, FileKind, LogFile};
@@ -42,7 +44,7 @@ pub fn run(global: &Global, files: &[(PathBuf, FileKind)], shown: Shown) -> Resu
                 Stop::Printing(failure) => return Err(failure),
                 Stop::Reading(cause) => {
                     printer.out.flush().map_err(|error| Failure::writing(&error))?;
-                    eprintln!("{}: {cause}", path.display());
+                    notice!("{}: {cause}", path.display());
                     damaged += 1;
                 }
             }
@@ -182,7 +184,7 @@ fn dump_snapshot(path: &Path, printer: &mut Printer) -> Result<(), Stop> {
 
 /// Lines in the format that was asked for. As JSON, all files are one document.
 struct Printer {
-    out: BufWriter<StdoutLock<'static>>,
+    out: BufWriter<Results>,
     format: Format,
     file: String,
     files: u64,
@@ -191,7 +193,7 @@ struct Printer {
 
 impl Printer {
     fn new(output: &Output) -> Printer {
-        let out = BufWriter::with_capacity(256 << 10, std::io::stdout().lock());
+        let out = BufWriter::with_capacity(256 << 10, Results);
         Printer { out, format: output.format, file: String::new(), files: 0, lines: 0 }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::failure::{Exit, Failure};
 use crate::global::Global;
+use crate::notice;
 use crate::output::{Table, number, text};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -40,7 +41,7 @@ pub fn run(global: &Global, files: &[(PathBuf, FileKind)]) -> Result<(), Failure
     global.output().many("files", &verdicts, || table(&verdicts))?;
     for verdict in &verdicts {
         for fault in &verdict.faults {
-            eprintln!("{}: {fault}", verdict.file);
+            notice!("{}: {fault}", verdict.file);
         }
     }
     match verdicts.iter().filter(|verdict| !verdict.ok).count() {

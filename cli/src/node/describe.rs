@@ -3,6 +3,7 @@
 use super::{NodeView, find, table};
 use crate::failure::{During, Failure};
 use crate::global::Global;
+use crate::notice;
 use crate::output::{Output, Table, number, text};
 use crate::quantity::show_size;
 use serde::Serialize;
@@ -99,7 +100,7 @@ async fn held(client: &Client, node: i32) -> BTreeMap<(String, i32), HeldView> {
             replicas.into_iter().map(view).collect()
         }
         Err(error) => {
-            eprintln!("note: node {node} does not tell what it holds: {error}");
+            notice!("note: node {node} does not tell what it holds: {error}");
             BTreeMap::new()
         }
     }

@@ -3,6 +3,7 @@
 use super::find;
 use crate::failure::{During, Exit, Failure};
 use crate::global::Global;
+use crate::notice;
 use crate::quantity::{parse_duration, show_duration};
 use clap::Args;
 use serde_json::json;
@@ -49,7 +50,7 @@ pub async fn run(global: &Global, drain: Drain) -> Result<(), Failure> {
         }
         if global.progress() && left.len() != told {
             told = left.len();
-            eprintln!("node {node} still leads {}", named(&left));
+            notice!("node {node} still leads {}", named(&left));
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
     }

@@ -3,8 +3,10 @@
 use super::view::{PartitionView, summary, table};
 use crate::failure::{During, Failure};
 use crate::global::Global;
+use crate::notice;
 use crate::output::{Format, Output};
 use crate::quantity::parse_duration;
+use crate::signals::Stop;
 use crate::timestamp;
 use crate::watch::CLEAR;
 use clap::Args;
@@ -71,13 +73,15 @@ pub async fn run(global: &Global, list: List) -> Result<(), Failure> {
     // So that other nodes are known when this one goes.
     client.describe_cluster().await.during(what)?;
     let mut watch = Watch { output, known: BTreeMap::new(), unanswered: false };
+    let mut stop = Stop::new()?;
     watch.show(first)?;
     loop {
         tokio::select! {
-            _ = tokio::signal::ctrl_c() => return Ok(()),
+            _ = stop.wait() => return Ok(()),
             () = tokio::time::sleep(list.interval) => {}
         }
-        match list.ask(&client).await {
+        let Ok(answer) = stop.or(list.ask(&client)).await else { return Ok(()) };
+        match answer {
             Ok(partitions) => watch.show(partitions)?,
             Err(error) => watch.note(&error),
         }
@@ -139,7 +143,7 @@ impl Watch {
     /// Nobody answers at the moment, which may be what is being watched.
     fn note(&mut self, error: &ClientError) {
         if !self.unanswered {
-            eprintln!("note: no answer: {error}");
+            notice!("note: no answer: {error}");
         }
         self.unanswered = true;
     }

@@ -3,6 +3,7 @@
 use super::deliveries::Deliveries;
 use crate::failure::Failure;
 use crate::global::Global;
+use crate::notice;
 use crate::quantity::{grouped, show_duration, show_rate, show_size};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::time::Instant;
@@ -57,7 +58,7 @@ impl Report {
         let rate = deliveries.delivered as f64 / elapsed.as_secs_f64();
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
-            eprintln!(
+            notice!(
                 "{} in {} ({} records/s, {} of values)",
                 deliveries.show(),
                 show_duration(elapsed),

@@ -44,7 +44,7 @@ impl Template {
             cut,
             key: produce.key.clone().map(String::into_bytes),
             headers: headers?,
-            partition: produce.partition.map(PartitionId),
+            partition: produce.partition().map(PartitionId),
         })
     }
 }

@@ -4,6 +4,7 @@ use super::get;
 use super::view::{self, ConfigView, LogView, PartitionView, TopicView};
 use crate::failure::{During, Failure};
 use crate::global::Global;
+use crate::notice;
 use crate::output::{Format, Output, Table, number, text};
 use crate::quantity::show_size;
 use std::collections::BTreeSet;
@@ -40,7 +41,7 @@ async fn add_offsets(client: &Client, name: &str, partitions: &mut [PartitionVie
                     }
                 }
             }
-            Err(error) => eprintln!("note: node {leader} does not tell its offsets: {error}"),
+            Err(error) => notice!("note: node {leader} does not tell its offsets: {error}"),
         }
     }
 }

@@ -11,6 +11,13 @@ pub fn command(arguments: &[&str]) -> Command {
     command
 }
 
+/// Sends a signal to a child that has not been waited for.
+pub fn kill(pid: u32, signal: libc::c_int) {
+    let pid = libc::pid_t::try_from(pid).expect("process ids are small");
+    // SAFETY: a system call on two numbers.
+    assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+}
+
 /// What came of a command.
 #[derive(Debug)]
 pub struct Ran {

@@ -5,6 +5,7 @@ use super::Kind;
 use super::load::Load;
 use super::nodes::{Nodes, Signal};
 use crate::failure::{During, Exit, Failure};
+use crate::notice;
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
 use troupe_client::{Admin, ClientError};
@@ -56,7 +57,7 @@ impl Rounds {
 
     pub fn tell(&self, what: impl FnOnce() -> String) {
         if self.progress {
-            eprintln!("{}", what());
+            notice!("{}", what());
         }
     }
 
