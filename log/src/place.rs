@@ -69,7 +69,16 @@ impl Kind {
 
     /// Twenty digits, so that names sort as offsets do (S2).
     pub(crate) fn name(self, base: Offset) -> String {
-        format!("{:020}{}", base.0, self.suffix())
+        // without the machinery of formatting: every access to a file by its name comes by here
+        let (mut digits, mut rest) = ([b'0'; 20], base.0);
+        for digit in digits.iter_mut().rev() {
+            *digit += (rest % 10) as u8;
+            rest /= 10;
+        }
+        let mut name = String::with_capacity(digits.len() + self.suffix().len());
+        name.extend(digits.map(char::from));
+        name.push_str(self.suffix());
+        name
     }
 
     pub(crate) fn parse(name: &str) -> Option<(Offset, Kind)> {

@@ -6,6 +6,7 @@ use super::{Disk, DiskFile, MemDisk};
 use bytes::Bytes;
 use std::io::{self, ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// What the disk is asked to do.
@@ -49,6 +50,8 @@ pub enum Fault {
 pub struct FaultDisk {
     memory: MemDisk,
     script: Arc<Mutex<Script>>,
+    /// Apart from the script, because a simulation asks after every event.
+    crashed: Arc<AtomicBool>,
 }
 
 /// An open file of a [`FaultDisk`].
@@ -65,7 +68,6 @@ struct Script {
     crash_at: Option<(u64, usize)>,
     capacity: Option<u64>,
     changes: u64,
-    crashed: bool,
 }
 
 #[derive(Debug)]
@@ -79,7 +81,7 @@ struct Rule {
 
 impl FaultDisk {
     pub fn new(memory: MemDisk) -> FaultDisk {
-        FaultDisk { memory, script: Arc::default() }
+        FaultDisk { memory, script: Arc::default(), crashed: Arc::default() }
     }
 
     /// What lies under the faults.
@@ -116,7 +118,11 @@ impl FaultDisk {
     }
 
     pub fn has_crashed(&self) -> bool {
-        self.script().crashed
+        self.crashed.load(Ordering::Acquire)
+    }
+
+    fn crash(&self) {
+        self.crashed.store(true, Ordering::Release);
     }
 
     fn script(&self) -> MutexGuard<'_, Script> {
@@ -126,7 +132,7 @@ impl FaultDisk {
     /// The fault that this operation meets, if any.
     fn meet(&self, operation: Operation, path: &Path) -> Option<Fault> {
         let mut script = self.script();
-        if script.crashed {
+        if self.has_crashed() {
             return Some(Fault::Crash(0));
         }
         if operation.changes_something() {
@@ -135,9 +141,12 @@ impl FaultDisk {
             if let Some((at, torn)) = script.crash_at
                 && at == number
             {
-                script.crashed = true;
+                self.crash();
                 return Some(Fault::Crash(torn));
             }
+        }
+        if script.rules.is_empty() {
+            return None;
         }
         let name = path.to_string_lossy();
         let mut rules = script.rules.iter_mut();
@@ -151,7 +160,7 @@ impl FaultDisk {
         rule.times -= 1;
         let fault = rule.fault;
         if matches!(fault, Fault::Crash(_)) {
-            script.crashed = true;
+            self.crash();
         }
         Some(fault)
     }

@@ -6,8 +6,10 @@
 
 use super::{Disk, DiskFile};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind, IoSlice};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -43,20 +45,24 @@ enum Entry {
     File(usize),
 }
 
+/// By whole paths, compared as bytes: that is many times faster than component by component, and simulations
+/// do little else with a disk.
+type Entries = BTreeMap<OsString, Entry>;
+
 #[derive(Clone, Debug, Default)]
 struct State {
-    entries: BTreeMap<PathBuf, Entry>,
-    durable: BTreeMap<PathBuf, Entry>,
-    /// Changes of entries that no `sync_dir` has covered, in order, with their directory.
-    unsynced: Vec<(PathBuf, EntryChange)>,
+    entries: Entries,
+    durable: Entries,
+    /// Changes of entries that no `sync_dir` has covered, in order.
+    unsynced: Vec<EntryChange>,
     inodes: Vec<Inode>,
 }
 
 #[derive(Clone, Debug)]
 enum EntryChange {
-    Add(PathBuf, Entry),
-    Remove(PathBuf),
-    Rename(PathBuf, PathBuf),
+    Add(OsString, Entry),
+    Remove(OsString),
+    Rename(OsString, OsString),
 }
 
 #[derive(Clone, Debug, Default)]
@@ -85,7 +91,13 @@ impl MemDisk {
             Loss::Nothing | Loss::Unsynced => 0,
         });
         let entries = state.surviving_entries(loss, &mut dice);
-        let inodes = state.inodes.iter().map(|inode| inode.survive(loss, &mut dice)).collect();
+        let named: BTreeSet<usize> = entries.values().filter_map(Entry::inode).collect();
+        let survive = |(at, inode): (usize, &Inode)| {
+            let survivor = inode.survive(loss, &mut dice);
+            // nobody can open one without a name any more: it keeps its place, and its part in chance
+            if named.contains(&at) { survivor } else { Inode::default() }
+        };
+        let inodes = state.inodes.iter().enumerate().map(survive).collect();
         let found = State { durable: entries.clone(), entries, unsynced: Vec::new(), inodes };
         MemDisk(Arc::new(Mutex::new(found)))
     }
@@ -99,7 +111,7 @@ impl MemDisk {
     pub fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let state = self.state();
         let files = state.entries.iter().filter_map(|(path, entry)| match entry {
-            Entry::File(inode) => Some((path.clone(), state.inodes[*inode].content.clone())),
+            Entry::File(inode) => Some((PathBuf::from(path), state.inodes[*inode].content.clone())),
             Entry::Directory => None,
         });
         files.collect()
@@ -122,7 +134,7 @@ impl MemDisk {
 
 impl State {
     fn file(&self, path: &Path) -> io::Result<usize> {
-        match self.entries.get(path) {
+        match self.entries.get(path.as_os_str()) {
             Some(Entry::File(inode)) => Ok(*inode),
             Some(Entry::Directory) => Err(ErrorKind::IsADirectory.into()),
             None => Err(ErrorKind::NotFound.into()),
@@ -130,28 +142,25 @@ impl State {
     }
 
     fn is_directory(&self, dir: &Path) -> bool {
-        dir.parent().is_none() || self.entries.get(dir) == Some(&Entry::Directory)
+        let dir = dir.as_os_str();
+        parent(dir).is_none() || self.entries.get(dir) == Some(&Entry::Directory)
     }
 
-    fn parent_of(&self, path: &Path) -> io::Result<PathBuf> {
-        let parent = path.parent().ok_or(ErrorKind::InvalidInput)?;
-        if self.is_directory(parent) {
-            Ok(parent.to_owned())
-        } else {
-            Err(ErrorKind::NotFound.into())
-        }
+    fn check_parent_of(&self, path: &Path) -> io::Result<()> {
+        let parent = parent(path.as_os_str()).ok_or(ErrorKind::InvalidInput)?;
+        if self.is_directory(Path::new(parent)) { Ok(()) } else { Err(ErrorKind::NotFound.into()) }
     }
 
-    fn change(&mut self, dir: PathBuf, change: EntryChange) {
+    fn change(&mut self, change: EntryChange) {
         change.apply(&mut self.entries);
-        self.unsynced.push((dir, change));
+        self.unsynced.push(change);
     }
 
-    fn surviving_entries(&self, loss: Loss, dice: &mut Dice) -> BTreeMap<PathBuf, Entry> {
+    fn surviving_entries(&self, loss: Loss, dice: &mut Dice) -> Entries {
         let mut entries = self.durable.clone();
-        let mut kept: BTreeMap<&Path, usize> = BTreeMap::new();
-        for (dir, _) in &self.unsynced {
-            *kept.entry(dir).or_default() += 1;
+        let mut kept: BTreeMap<&OsStr, usize> = BTreeMap::new();
+        for change in &self.unsynced {
+            *kept.entry(change.dir()).or_default() += 1;
         }
         for count in kept.values_mut() {
             *count = match loss {
@@ -160,18 +169,18 @@ impl State {
                 Loss::Seeded(_) => dice.below(*count as u64 + 1) as usize,
             };
         }
-        for (dir, change) in &self.unsynced {
-            let left = kept.get_mut(dir.as_path()).expect("counted above");
+        for change in &self.unsynced {
+            let left = kept.get_mut(change.dir()).expect("counted above");
             if *left > 0 {
                 *left -= 1;
                 change.apply(&mut entries);
             }
         }
         // what stood in a directory whose own entry is lost is lost with it; parents come first in order
-        let mut found: BTreeMap<PathBuf, Entry> = BTreeMap::new();
+        let mut found = Entries::new();
         for (path, entry) in entries {
-            let parent = path.parent().expect("no entry is the root");
-            if parent.parent().is_none() || found.get(parent) == Some(&Entry::Directory) {
+            let dir = parent(&path).expect("no entry is the root");
+            if parent(dir).is_none() || found.get(dir) == Some(&Entry::Directory) {
                 found.insert(path, entry);
             }
         }
@@ -179,8 +188,35 @@ impl State {
     }
 }
 
+/// As [`Path::parent`], of paths without superfluous separators.
+fn parent(path: &OsStr) -> Option<&OsStr> {
+    let bytes = path.as_bytes();
+    match bytes.iter().rposition(|byte| *byte == b'/') {
+        Some(0) if bytes.len() == 1 => None,
+        Some(0) => Some(OsStr::from_bytes(&bytes[..1])),
+        Some(at) => Some(OsStr::from_bytes(&bytes[..at])),
+        None => (!bytes.is_empty()).then(|| OsStr::new("")),
+    }
+}
+
+impl Entry {
+    fn inode(&self) -> Option<usize> {
+        match self {
+            Entry::Directory => None,
+            Entry::File(inode) => Some(*inode),
+        }
+    }
+}
+
 impl EntryChange {
-    fn apply(&self, entries: &mut BTreeMap<PathBuf, Entry>) {
+    /// Whose entries change.
+    fn dir(&self) -> &OsStr {
+        let (EntryChange::Add(path, _) | EntryChange::Remove(path) | EntryChange::Rename(_, path)) =
+            self;
+        parent(path).expect("no entry is the root")
+    }
+
+    fn apply(&self, entries: &mut Entries) {
         match self {
             EntryChange::Add(path, entry) => {
                 entries.insert(path.clone(), *entry);
@@ -289,10 +325,10 @@ impl Disk for MemDisk {
                 inode
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                let dir = state.parent_of(path)?;
+                state.check_parent_of(path)?;
                 state.inodes.push(Inode::default());
                 let inode = state.inodes.len() - 1;
-                state.change(dir, EntryChange::Add(path.to_owned(), Entry::File(inode)));
+                state.change(EntryChange::Add(path.into(), Entry::File(inode)));
                 inode
             }
             Err(error) => return Err(error),
@@ -320,16 +356,17 @@ impl Disk for MemDisk {
         if !state.is_directory(dir) {
             return Ok(None);
         }
-        let inside = state.entries.keys().filter(|path| path.parent() == Some(dir));
-        let names = inside.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()));
+        let inside = state.entries.keys().filter(|path| parent(path) == Some(dir.as_os_str()));
+        let names =
+            inside.filter_map(|path| Some(Path::new(path).file_name()?.to_str()?.to_owned()));
         Ok(Some(names.collect()))
     }
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.state();
         if !state.is_directory(dir) {
-            let parent = state.parent_of(dir)?;
-            state.change(parent, EntryChange::Add(dir.to_owned(), Entry::Directory));
+            state.check_parent_of(dir)?;
+            state.change(EntryChange::Add(dir.into(), Entry::Directory));
         }
         Ok(())
     }
@@ -337,11 +374,11 @@ impl Disk for MemDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state();
         state.file(from)?;
-        let dir = state.parent_of(to)?;
-        if from.parent() != to.parent() {
+        state.check_parent_of(to)?;
+        if parent(from.as_os_str()) != parent(to.as_os_str()) {
             return Err(ErrorKind::CrossesDevices.into());
         }
-        state.change(dir, EntryChange::Rename(from.to_owned(), to.to_owned()));
+        state.change(EntryChange::Rename(from.into(), to.into()));
         Ok(())
     }
 
@@ -349,8 +386,8 @@ impl Disk for MemDisk {
         let mut state = self.state();
         match state.file(path) {
             Ok(_) => {
-                let dir = state.parent_of(path)?;
-                state.change(dir, EntryChange::Remove(path.to_owned()));
+                state.check_parent_of(path)?;
+                state.change(EntryChange::Remove(path.into()));
                 Ok(())
             }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
@@ -364,11 +401,11 @@ impl Disk for MemDisk {
             return Err(ErrorKind::NotFound.into());
         }
         let unsynced = std::mem::take(&mut state.unsynced);
-        for (changed, change) in unsynced {
-            if changed == dir {
+        for change in unsynced {
+            if change.dir() == dir.as_os_str() {
                 change.apply(&mut state.durable);
             } else {
-                state.unsynced.push((changed, change));
+                state.unsynced.push(change);
             }
         }
         Ok(())
@@ -390,7 +427,8 @@ impl DiskFile for MemFile {
     }
 
     fn write_at(&self, position: u64, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        let bytes: Vec<u8> = pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
+        let mut bytes = Vec::with_capacity(pieces.iter().map(|piece| piece.len()).sum());
+        pieces.iter().for_each(|piece| bytes.extend_from_slice(piece));
         let written = bytes.len();
         let change = ContentChange::Write(position, bytes);
         self.disk.state().inodes[self.inode].change(change);

@@ -139,7 +139,6 @@ impl World {
         let wait = TICK_MS - 20 + self.net.below(40);
         self.schedule(site, wait, Event::BrokerTick);
         let stopped_cleanly = self.sites[site].clean_stop;
-        let holds_nothing = self.holds_nothing(site);
         let now = self.now;
         let Some(broker) = &mut self.sites[site].broker else { return Ok(()) };
         let node = broker.node;
@@ -153,6 +152,7 @@ impl World {
                     http_endpoint: String::new(),
                     rack: None,
                 };
+                let holds_nothing = self.holds_nothing(site);
                 let request = Request::Register { broker, stopped_cleanly, holds_nothing };
                 self.ask(site, Waiting::Register, request);
             }

@@ -4,7 +4,7 @@ use crate::clients::Outcome;
 use crate::invariants;
 use crate::violation::Checked;
 use std::collections::BTreeMap;
-use troupe_proto::batch::BatchHeader;
+use troupe_proto::batch::{BatchHeader, ProducerStamp};
 use troupe_proto::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence};
 
 #[derive(Debug, Default)]
@@ -15,7 +15,8 @@ pub struct Ledger {
     pub acknowledged: BTreeMap<u64, Offset>,
     /// Which replica appended in an epoch.
     pub leaders: BTreeMap<LeaderEpoch, u64>,
-    next_sequences: BTreeMap<(ProducerId, ProducerEpoch), Sequence>,
+    /// Where each producer is, and where its last batch ends.
+    next_sequences: BTreeMap<(ProducerId, ProducerEpoch), (Sequence, Offset)>,
     /// By what tells batches apart: checksum and length of the payload.
     values: BTreeMap<(u32, u32), u64>,
     placed: BTreeMap<u64, Offset>,
@@ -84,10 +85,16 @@ impl Ledger {
 
     fn check_sequence(&mut self, header: &BatchHeader) -> Checked {
         let Some(stamp) = header.producer else { return Ok(()) };
-        let next = self.next_sequences.entry((stamp.id, stamp.epoch)).or_default();
+        let (next, end) = self.next_sequences.entry((stamp.id, stamp.epoch)).or_default();
         invariants::sequence_goes_on(*next, stamp.base_sequence, header)?;
-        *next = stamp.base_sequence.plus(header.record_count);
+        (*next, *end) = (stamp.base_sequence.plus(header.record_count), header.end_offset());
         Ok(())
+    }
+
+    /// I6: all that the producer has sent is deleted, and a replica that begins behind it never hears of it.
+    pub fn may_be_forgotten(&self, stamp: &ProducerStamp) -> bool {
+        let known = self.next_sequences.get(&(stamp.id, stamp.epoch));
+        known.is_some_and(|(_, end)| *end <= self.deleted_before)
     }
 
     /// What producers were told is true to the end.

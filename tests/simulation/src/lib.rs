@@ -1,7 +1,7 @@
 //! A cluster in one thread and from one seed: the machines and the log as they are, on faulty disks in
 //! memory, and everything that can go wrong between and under them.
 //!
-//! - `world`: the state of everything and the order of events. `runner`: many seeds over threads.
+//! - `world`, `queue`: the state of everything and the order of events. `runner`: many seeds over threads.
 //! - `network`, `streams`: what is sent, and what becomes of it. `nemesis`: what breaks, `healing`: and then.
 //! - `quorum`, `control`: the metadata log as a replicated log, and the controllers that decide on it.
 //! - `broker`, `hands`, `storage`: what a node does around its replicas. `clients`: who uses it all.
@@ -10,8 +10,10 @@
 //!   `invariants`, one promise a file, compare.
 //!
 //! First faults, then healing: nothing promised is lost, and all becomes well. The same seed gives the same
-//! run, byte for byte. More runs: `TROUPE_SIMULATION_SEEDS=20000 TROUPE_SIMULATION_FIRST=0 cargo test
-//! --release -p troupe-simulation no_schedule`, and `no_storm` for groups. Nothing here is part of any build but that of its tests.
+//! run, byte for byte. Which seeds, is drawn anew each time, unless it is said: more runs, of these seeds, with
+//! `TROUPE_SIMULATION_SEEDS=20000 TROUPE_SIMULATION_FIRST=0 cargo test --release -p troupe-simulation
+//! no_schedule`, and `no_storm` for groups. Seeds that have found something stay, in `seeds`. Nothing here is
+//! part of any build but that of its tests.
 #![cfg(test)]
 
 mod broker;
@@ -27,6 +29,7 @@ mod invariants;
 mod ledger;
 mod nemesis;
 mod network;
+mod queue;
 mod quorum;
 mod runner;
 mod seeds;

@@ -97,12 +97,14 @@ impl World {
 
     fn crash_disk(&mut self, at: At, end: End) {
         let loss = match end {
-            End::Killed => Loss::Nothing,
-            End::PowerLost if self.disk.one_in(4) => Loss::Unsynced,
-            End::PowerLost => Loss::Seeded(self.disk.next()),
+            // the page cache is the machine's: the next process finds it, and the next power cut takes it
+            End::Killed => None,
+            End::PowerLost if self.disk.one_in(4) => Some(Loss::Unsynced),
+            End::PowerLost => Some(Loss::Seeded(self.disk.next())),
         };
         if let Some(disk) = self.sites[at.0].disks.get_mut(&at.1) {
-            *disk = FaultDisk::new(disk.memory().crash(loss));
+            let memory = disk.memory();
+            *disk = FaultDisk::new(loss.map_or_else(|| memory.clone(), |loss| memory.crash(loss)));
         }
     }
 
@@ -170,14 +172,11 @@ impl World {
         self.start_processes(site);
     }
 
-    /// Disks that were told to crash in the middle of something take their site with them.
-    pub fn crash_where_disks_did(&mut self) -> Checked {
-        for site in 0..self.settings.brokers {
-            let crashed = self.sites[site].disks.values().any(FaultDisk::has_crashed);
-            if crashed {
-                self.counts.crashes_within_io += 1;
-                self.crash(site, End::PowerLost);
-            }
+    /// A disk that was told to crash in the middle of something takes its site with it.
+    pub fn crash_where_disk_did(&mut self, site: usize) -> Checked {
+        if self.sites[site].disks.values().any(FaultDisk::has_crashed) {
+            self.counts.crashes_within_io += 1;
+            self.crash(site, End::PowerLost);
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use crate::groups::{GroupEvent, GroupWorld};
 use crate::ledger::Ledger;
 use crate::nemesis::Undo;
 use crate::network::Network;
+use crate::queue::Queue;
 use crate::quorum::{Message, Voter};
 use crate::settings::{HostBug, Settings};
 use crate::storage::Remains;
@@ -95,8 +96,7 @@ pub struct World {
     pub settings: Settings,
     /// Milliseconds since the run began, as nobody in it knows them.
     pub now: u64,
-    queue: BTreeMap<(u64, u64), Scheduled>,
-    scheduled: u64,
+    queue: Queue<Scheduled>,
     next_id: u64,
     pub net: Chance,
     pub disk: Chance,
@@ -123,8 +123,7 @@ impl World {
             (chance.split(), chance.split(), chance.split(), chance.split());
         let mut world = World {
             now: 0,
-            queue: BTreeMap::new(),
-            scheduled: 0,
+            queue: Queue::default(),
             next_id: 0,
             net,
             disk,
@@ -277,17 +276,20 @@ impl World {
     }
 
     fn push(&mut self, wait: u64, scheduled: Scheduled) {
-        self.scheduled += 1;
-        self.queue.insert((self.now + wait, self.scheduled), scheduled);
+        self.queue.push(self.now + wait, scheduled);
     }
 
     /// Everything up to this time.
     pub fn run_until(&mut self, end: u64) -> Checked {
-        while let Some(entry) = self.queue.first_entry().filter(|entry| entry.key().0 <= end) {
-            let ((at, _), Scheduled { to, event }) = entry.remove_entry();
+        while let Some((at, Scheduled { to, event })) = self.queue.pop_until(end) {
             self.now = at;
             match to {
-                None => self.deliver(0, event)?,
+                None => {
+                    self.deliver(0, event)?;
+                    // what happens to nobody happens to anybody's disk
+                    (0..self.settings.brokers)
+                        .try_for_each(|site| self.crash_where_disk_did(site))?;
+                }
                 Some((site, life)) => {
                     let target = &mut self.sites[site];
                     if !target.up || target.life != life {
@@ -367,6 +369,6 @@ impl World {
             Event::Nemesis => self.nemesis()?,
             Event::Undo(undo) => self.undo(undo)?,
         }
-        self.crash_where_disks_did()
+        self.crash_where_disk_did(site)
     }
 }

@@ -167,12 +167,17 @@ impl World {
         if state.draining && state.in_flight() > 0 {
             return;
         }
+        let key = self.key(state.partition);
+        let ledger = self.ledgers.get(&key);
+        let forgotten = state
+            .stamp
+            .is_some_and(|stamp| ledger.is_some_and(|ledger| ledger.may_be_forgotten(&stamp)));
         self.producers[producer].lanes[lane].draining = false;
         for at in 0..self.producers[producer].lanes[lane].pending.len() {
             let state = &self.producers[producer].lanes[lane];
             // a leader that knows nothing of a producer takes whatever comes first for the beginning
-            let alone = state.began || state.stamp.is_none() || at == 0;
-            if alone && !state.draining && state.pending[at].state == State::Unsent {
+            let in_order = (state.began && !forgotten) || state.stamp.is_none() || at == 0;
+            if in_order && !state.draining && state.pending[at].state == State::Unsent {
                 self.send_batch(producer, lane, at);
             }
         }
