@@ -64,7 +64,7 @@ settings! {
     listener: SocketAddr = ([127, 0, 0, 1], 7070).into(), "listener";
     /// host:port that clients and other nodes are told to use; empty: the listener's address.
     advertised_listener: String = String::new(), "advertised.listener";
-    /// Address of the HTTP listener, for `/metrics`.
+    /// Address of the HTTP listener, for `/metrics`, `/live` and `/ready`.
     http_listener: SocketAddr = ([127, 0, 0, 1], 7071).into(), "http.listener";
     /// Where everything is kept.
     log_dir: PathBuf = PathBuf::from("troupe-data"), "log.dir";

@@ -5,7 +5,7 @@ use crate::control::Control;
 use crate::forward::until_active;
 use crate::groups::Coordinators;
 use crate::metrics::NodeMetrics;
-use crate::partition::{PartitionHandle, Supervisor};
+use crate::partition::{Beat, PartitionHandle, Supervisor};
 use crate::peers::{Lease, Peers, Purpose};
 use crate::pulse::Pulse;
 use crate::registry::Registry;
@@ -39,6 +39,8 @@ pub struct Context {
     pub groups: Coordinators,
     /// By shard.
     pub supervisors: Vec<Addr<Supervisor>>,
+    /// By shard: whether its thread runs.
+    pub beats: Vec<Arc<Beat>>,
     pub metrics: Arc<NodeMetrics>,
     pub producer_ids: ProducerIds,
     /// The way to other brokers.

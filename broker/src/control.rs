@@ -4,6 +4,7 @@
 //! Never here: a decision.
 
 use crate::peers::lazy_channel;
+use crate::word::Word;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::watch;
@@ -51,6 +52,8 @@ pub struct Control {
     heard: watch::Sender<Option<NodeId>>,
     channels: Mutex<HashMap<NodeId, Channel>>,
     identity: watch::Sender<Identity>,
+    /// The last word of the active controller.
+    pub word: Word,
 }
 
 impl Control {
@@ -61,6 +64,7 @@ impl Control {
             heard: watch::Sender::new(None),
             channels: Mutex::default(),
             identity: watch::Sender::new(identity),
+            word: Word::default(),
         }
     }
 

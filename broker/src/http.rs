@@ -1,10 +1,13 @@
-//! The HTTP listener: `/metrics` for Prometheus.
+//! The HTTP listener: `/metrics` for Prometheus; `/live` and `/ready` for whoever starts nodes and sends clients there,
+//! as `grpc.health.v1` says it.
 
+use crate::census::{self, Census};
 use crate::context::Context;
 use crate::lines;
 use crate::metrics;
 use crate::partition::ActorState;
-use crate::service::{is_under_min_isr, is_under_replicated};
+use crate::process;
+use crate::service::{active_controller, is_ready};
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
@@ -17,8 +20,11 @@ use std::sync::Arc;
 pub fn serve(context: &Arc<Context>, listener: TcpListener) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let state = Arc::clone(context);
-    let app = Router::new().route("/metrics", get(move || async move { render(&state) }));
+    let (state, ready) = (Arc::clone(context), Arc::clone(context));
+    let app = Router::new()
+        .route("/metrics", get(move || async move { render(&state) }))
+        .route("/live", get(|| async { "live\n" }))
+        .route("/ready", get(move || async move { readiness(&ready) }));
     let shutdown = context.shutdown.clone();
     tokio::spawn(async move {
         let server = axum::serve(listener, app).with_graceful_shutdown(shutdown.cancelled_owned());
@@ -29,17 +35,33 @@ pub fn serve(context: &Arc<Context>, listener: TcpListener) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether clients should be sent here, and if not, why not.
+fn readiness(context: &Context) -> (StatusCode, String) {
+    if is_ready(context) {
+        return (StatusCode::OK, "ready\n".to_owned());
+    }
+    let why = match context.controller_silence_ms() {
+        _ if context.shutdown.is_cancelled() => "this node is stopping".to_owned(),
+        None => "no active controller has been heard since this node started".to_owned(),
+        Some(silence) if !context.hears_controller() => {
+            format!("no active controller has been heard for {silence} ms")
+        }
+        Some(_) => "the controller does not count on this broker (yet, or any more)".to_owned(),
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n"))
+}
+
 /// What is counted when it is asked for. Sums over all nodes count everything once.
 fn observe(context: &Context) {
     let (topics, image) = (context.registry.topics(), context.image.borrow().clone());
-    let active = context.control.controller_id() == Some(context.node_id);
+    let active = active_controller(context) == Some(context.node_id);
     let (mut led, mut offline, mut under_replicated, mut under_min_isr) = (0, 0, 0, 0);
     for topic in image.topics() {
         for partition in &topic.partitions {
             let here = partition.leader == Some(context.node_id);
             led += u32::from(here);
-            under_replicated += u32::from(here && is_under_replicated(partition));
-            under_min_isr += u32::from(here && is_under_min_isr(topic, partition));
+            under_replicated += u32::from(here && partition.is_under_replicated());
+            under_min_isr += u32::from(here && topic.is_under_min_isr(partition));
             offline += u32::from(active && partition.leader.is_none());
         }
     }
@@ -61,6 +83,43 @@ fn observe(context: &Context) {
     metrics.active_controller.set(u32::from(active));
     metrics.fenced_brokers.set(fenced as f64);
     metrics.log_lines_lost.absolute(lines::lost());
+    observe_distress(context);
+    observe_tables(context);
+}
+
+fn observe_distress(context: &Context) {
+    let (census, metrics) = (Census::take(context), &context.metrics);
+    metrics.offline_replicas.set(census.offline.len() as f64);
+    metrics.stalled_replicas.set(census.still.len() as f64);
+    metrics.oldest_append_wait_seconds.set(census.oldest_wait_ms as f64 / 1e3);
+    metrics.queued_bytes.set(census.queued_bytes as f64);
+    let silence = context.controller_silence_ms();
+    metrics.controller_silence_seconds.set(silence.map_or(f64::INFINITY, |ms| ms as f64 / 1e3));
+    if let Some(free) = census::free_bytes(context) {
+        metrics.disk_free_bytes.set(free as f64);
+    }
+}
+
+/// How much there is of what comes and goes: what only ever grows is a leak.
+fn observe_tables(context: &Context) {
+    let metrics = &context.metrics;
+    let census = context.groups.led();
+    let census = census.iter().map(|coordinator| coordinator.census());
+    let (groups, members) = census.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    metrics.entries("groups", usize::try_from(groups).unwrap_or(usize::MAX));
+    metrics.entries("group_members", usize::try_from(members).unwrap_or(usize::MAX));
+    metrics.entries("peer_connections", context.peers.connections());
+    metrics.entries("peer_streams", context.peers.links.count());
+    let [sessions, pulls] = context.subscriptions.counts();
+    metrics.entries("subscriptions", sessions);
+    metrics.entries("pull_sessions", pulls);
+    let streams = context.replicators.iter().map(|replicator| replicator.streams().len());
+    metrics.entries("replication_streams", streams.sum());
+    if let Some(process) = process::Process::look() {
+        metrics.open_descriptors.set(process.descriptors as f64);
+        metrics.threads.set(process.threads as f64);
+        metrics.resident_bytes.set(process.resident_bytes as f64);
+    }
 }
 
 fn render(context: &Context) -> axum::response::Response {
@@ -69,7 +128,9 @@ fn render(context: &Context) -> axum::response::Response {
         Some(recorder) => {
             recorder.run_upkeep();
             let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
-            (kind, recorder.render()).into_response()
+            let mut text = recorder.render();
+            context.metrics.render_topics(&mut text);
+            (kind, text).into_response()
         }
         None => {
             let text = "another metrics recorder is installed in this process";

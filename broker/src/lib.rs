@@ -12,6 +12,7 @@
 
 mod abort;
 mod allocator;
+mod census;
 mod config;
 mod context;
 mod control;
@@ -20,17 +21,20 @@ mod groups;
 mod grpc;
 mod http;
 pub mod lines;
+mod mailbox;
 mod metrics;
 mod node;
 mod page_cache;
 mod partition;
 mod peers;
+mod process;
 mod pulse;
 mod registry;
 mod replication;
 mod server;
 mod service;
 mod wishes;
+mod word;
 
 pub use allocator::tune_allocator;
 pub use config::{ConfigFaults, NodeConfig};

@@ -1,11 +1,15 @@
 //! What the node counts. Names and labels are Prometheus'; counters are resolved once, not per record.
 
+mod topics;
+
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use std::cmp::Ordering;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use troupe_proto::error::Error;
+use topics::{ByTopic, DiskFull};
+
+pub use topics::TopicMetrics;
 
 /// The process-wide recorder: several nodes in one process share it and differ by label.
 pub fn recorder() -> Option<&'static PrometheusHandle> {
@@ -56,6 +60,24 @@ pub struct NodeMetrics {
     pub group_load_seconds: Histogram,
     /// Of the whole process, whichever of its nodes had something to say.
     pub log_lines_lost: Counter,
+    /// Replicas of this node that were taken offline.
+    pub offline_replicas: Gauge,
+    /// Replicas of this node whose actors handle nothing though something waits, or because of a fault.
+    pub stalled_replicas: Gauge,
+    /// How long the oldest append that waits for its answer has waited, of all replicas.
+    pub oldest_append_wait_seconds: Gauge,
+    /// Bytes of appends that wait for their answers.
+    pub queued_bytes: Gauge,
+    /// How long ago an active controller was heard.
+    pub controller_silence_seconds: Gauge,
+    /// On the file system of the data directory.
+    pub disk_free_bytes: Gauge,
+    pub open_descriptors: Gauge,
+    pub threads: Gauge,
+    pub resident_bytes: Gauge,
+    /// Appends that were refused for want of space.
+    pub disk_full: DiskFull,
+    by_topic: ByTopic,
 }
 
 impl NodeMetrics {
@@ -86,25 +108,45 @@ impl NodeMetrics {
             offset_commits: counter!("troupe_offset_commits_total", "node" => label()),
             group_load_seconds: histogram!("troupe_group_load_seconds", "node" => label()),
             log_lines_lost: counter!("troupe_log_lines_lost_total"),
+            offline_replicas: gauge!("troupe_offline_replicas", "node" => label()),
+            stalled_replicas: gauge!("troupe_stalled_replicas", "node" => label()),
+            oldest_append_wait_seconds: gauge!(
+                "troupe_oldest_append_wait_seconds", "node" => label()
+            ),
+            queued_bytes: gauge!("troupe_queued_bytes", "node" => label()),
+            controller_silence_seconds: gauge!(
+                "troupe_controller_silence_seconds", "node" => label()
+            ),
+            disk_free_bytes: gauge!("troupe_disk_free_bytes", "node" => label()),
+            open_descriptors: gauge!("process_open_fds"),
+            threads: gauge!("process_threads"),
+            resident_bytes: gauge!("process_resident_memory_bytes"),
+            disk_full: DiskFull::default(),
+            by_topic: ByTopic::default(),
             node,
         }
     }
 
-    /// The counters of one topic.
-    pub fn topic(&self, topic: &str) -> TopicMetrics {
-        let (node, topic) = (self.node.as_str(), topic.to_owned());
-        let of = |name: &'static str| counter!(name, "node" => node.to_owned(), "topic" => topic.clone());
-        TopicMetrics {
-            records_in: of("troupe_records_in_total"),
-            batches_in: of("troupe_batches_in_total"),
-            bytes_in: of("troupe_bytes_in_total"),
-            bytes_out: of("troupe_bytes_out_total"),
-            records_replicated: of("troupe_records_replicated_total"),
-            bytes_replicated: of("troupe_bytes_replicated_total"),
-            produce_seconds: self.produce_seconds.clone(),
-            node: self.node.clone(),
-            topic,
-        }
+    /// The counters of one topic: the same ones as long as anybody has them.
+    pub fn topic(&self, topic: &str) -> Arc<TopicMetrics> {
+        self.by_topic.of(topic, self.produce_seconds.clone(), &self.disk_full)
+    }
+
+    /// The counters of all topics that have replicas here, in Prometheus' text.
+    pub fn render_topics(&self, out: &mut String) {
+        self.by_topic.render(&self.node, out);
+    }
+
+    /// A fault was injected on purpose, of this kind.
+    pub fn fault_injected(&self, kind: &'static str) {
+        let node = self.node.clone();
+        counter!("troupe_faults_injected_total", "node" => node, "fault" => kind).increment(1);
+    }
+
+    /// Entries of a table of this node.
+    pub fn entries(&self, of: &'static str, count: usize) {
+        let node = self.node.clone();
+        gauge!("troupe_entries", "node" => node, "of" => of).set(count as f64);
     }
 
     /// The ISR of a partition led here was changed, by so many members.
@@ -119,52 +161,5 @@ impl NodeMetrics {
     /// A flush took this long, waiting for a thread included.
     pub fn flushed(&self, took: Duration) {
         self.flush_seconds.record(took);
-    }
-}
-
-/// The counters of one topic on one node.
-pub struct TopicMetrics {
-    records_in: Counter,
-    batches_in: Counter,
-    bytes_in: Counter,
-    bytes_out: Counter,
-    records_replicated: Counter,
-    bytes_replicated: Counter,
-    produce_seconds: Histogram,
-    node: String,
-    topic: String,
-}
-
-impl TopicMetrics {
-    /// A batch was appended.
-    pub fn appended(&self, records: u32, bytes: usize) {
-        self.records_in.increment(records.into());
-        self.batches_in.increment(1);
-        self.bytes_in.increment(bytes as u64);
-    }
-
-    /// Batches came from the leader.
-    pub fn replicated(&self, records: u32, bytes: usize) {
-        self.records_replicated.increment(records.into());
-        self.bytes_replicated.increment(bytes as u64);
-    }
-
-    /// Batches left for a reader.
-    pub fn bytes_out(&self, bytes: usize) {
-        self.bytes_out.increment(bytes as u64);
-    }
-
-    /// A batch was answered this long after it had been checked.
-    pub fn answered(&self, took: Duration, error: Option<&Error>) {
-        match error {
-            None => self.produce_seconds.record(took),
-            Some(error) => counter!(
-                "troupe_produce_errors_total",
-                "node" => self.node.clone(),
-                "topic" => self.topic.clone(),
-                "reason" => error.code.reason()
-            )
-            .increment(1),
-        }
     }
 }

@@ -2,8 +2,10 @@
 //! actors from disk, again and again; and the handles by which everyone else speaks to them.
 
 mod actor;
+mod beat;
 mod board;
 mod chaos;
+mod condition;
 mod flush_gate;
 mod flusher;
 mod guard;
@@ -16,9 +18,12 @@ mod supervisor;
 #[cfg(test)]
 mod tests;
 mod upkeep;
+mod waits;
 
+pub use beat::Beat;
 pub use board::{ActorState, Board};
-pub use chaos::Fault;
+pub use chaos::{Fault, FaultKind};
+pub use condition::{How, LONG_MS};
 pub use flusher::Flusher;
 pub use handle::{AppendRequest, CROWD_PATIENCE, PartitionHandle, REBUILD_PATIENCE};
 pub use message::{

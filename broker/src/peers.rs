@@ -82,6 +82,12 @@ impl Peers {
         self.find(endpoint, purpose, is_there, |lease| lease.streams() < LONG_STREAMS)
     }
 
+    /// Connections that are kept.
+    pub fn connections(&self) -> usize {
+        let channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        channels.values().map(Vec::len).sum()
+    }
+
     fn find(
         &self,
         endpoint: &str,

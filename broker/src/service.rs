@@ -4,6 +4,7 @@
 mod chaos;
 mod cluster;
 mod delivery;
+mod distress;
 mod event_bus;
 mod fetch;
 mod groups;
@@ -13,6 +14,7 @@ mod metadata;
 mod partitions;
 mod produce;
 mod publish;
+mod replicas;
 mod subscription;
 mod tail;
 mod topics;
@@ -21,10 +23,9 @@ pub use chaos::Chaos;
 pub use cluster::Cluster;
 pub use event_bus::EventBus;
 pub use groups::Groups;
-pub use health::health;
+pub use health::{health, is_ready};
 pub use log::LogService;
-pub use metadata::Metadata;
-pub use partitions::{is_under_min_isr, is_under_replicated};
+pub use metadata::{Metadata, active_controller};
 pub use subscription::Subscriptions;
 pub use topics::{Topics, create as create_topic};
 

@@ -2,14 +2,17 @@
 
 mod kill;
 
+use crate::condition::{self, of_each};
 use crate::failure::{During, Failure};
 use crate::global::Global;
 use crate::notice;
 use crate::output::{Output, Table, number, text};
+use crate::quantity::show_duration;
 use clap::{Args, Subcommand};
 use serde::Serialize;
+use std::time::Duration;
 use troupe_client::{Client, ClientError};
-use troupe_proto::chaos::v1alpha1::{Actor, ActorState};
+use troupe_proto::chaos::v1alpha1::{Actor, ActorState, Fault};
 use troupe_proto::ids::NodeId;
 
 #[derive(Debug, Subcommand)]
@@ -41,6 +44,14 @@ struct ActorView {
     mailbox_depth: i64,
     restarts: i32,
     detail: String,
+    /// How long it has handled nothing though it should have.
+    stands_still_ms: i64,
+    /// How long the oldest that waits for its answer has waited.
+    oldest_wait_ms: i64,
+    queued_bytes: i64,
+    /// The injected fault that it suffers now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<&'static str>,
 }
 
 impl From<Actor> for ActorView {
@@ -50,14 +61,46 @@ impl From<Actor> for ActorView {
                 ActorState::Running => "running",
                 ActorState::Restarting => "restarting",
                 ActorState::Offline => "offline",
+                ActorState::Paused => "paused",
+                ActorState::Stalled => "stalled",
+                ActorState::Waiting => "waiting",
                 ActorState::Unspecified => "unknown",
             },
+            fault: match actor.fault() {
+                Fault::Unspecified => None,
+                Fault::Pause => Some("pause"),
+                Fault::Stall => Some("stall"),
+                Fault::DropReplies => Some("dropReplies"),
+            },
+            stands_still_ms: actor.stands_still_ms,
+            oldest_wait_ms: actor.oldest_wait_ms,
+            queued_bytes: actor.queued_bytes,
             address: actor.address,
             kind: actor.kind,
             mailbox_depth: actor.mailbox_depth,
             restarts: actor.restarts,
             detail: actor.detail,
         }
+    }
+}
+
+impl ActorView {
+    /// What is wrong with it first.
+    fn tell(&self) -> String {
+        let mut told = Vec::new();
+        if self.stands_still_ms > 0 {
+            let still = Duration::from_millis(self.stands_still_ms.unsigned_abs());
+            told.push(format!("has handled nothing for {}", show_duration(still)));
+        }
+        if self.kind == "partition" {
+            told.extend(condition::waits(self.oldest_wait_ms, self.queued_bytes));
+        } else if self.state == "waiting" {
+            let waits = Duration::from_millis(self.oldest_wait_ms.unsigned_abs());
+            told.push(format!("the oldest request waits for {}", show_duration(waits)));
+        }
+        told.extend(self.fault.map(|fault| format!("suffers the fault {fault}")));
+        told.extend(Some(self.detail.clone()).filter(|detail| !detail.is_empty()));
+        told.join("; ")
     }
 }
 
@@ -99,7 +142,7 @@ fn table(output: &Output, actors: &[ActorView]) -> Table {
             actor.state.to_owned(),
             actor.mailbox_depth.to_string(),
             actor.restarts.to_string(),
-            actor.detail.clone(),
+            actor.tell(),
         ]);
     }
     table
@@ -132,17 +175,15 @@ pub fn node_of(address: &str) -> Option<NodeId> {
 /// The actors of all nodes that answer, by address; a note for those that do not.
 pub async fn of_all_nodes(client: &Client, prefix: &str) -> Result<Vec<Actor>, ClientError> {
     let cluster = client.describe_cluster().await?;
+    let nodes = cluster.nodes.iter().filter(|node| !node.fenced).map(|node| node.node_id);
+    let answers = of_each(nodes.collect(), async |node| {
+        client.admin_of(node).await?.list_actors(prefix).await
+    });
     let mut actors = Vec::new();
-    for node in cluster.nodes.iter().filter(|node| !node.fenced) {
-        let listed = match client.admin_of(NodeId(node.node_id)).await {
-            Ok(admin) => admin.list_actors(prefix).await,
-            Err(error) => Err(error),
-        };
-        match listed {
+    for (node, answer) in answers.await {
+        match answer {
             Ok(listed) => actors.extend(listed),
-            Err(error) => {
-                notice!("note: node {} does not tell its actors: {error}", node.node_id)
-            }
+            Err(why) => notice!("note: node {node} does not tell its actors: {why}"),
         }
     }
     let natural = |actor: &Actor| {

@@ -16,8 +16,9 @@ use std::io::IsTerminal;
 #[derive(Debug, Parser)]
 #[command(name = "troupe", version, max_term_width = 100, disable_help_subcommand = true)]
 #[command(
-    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused; 129, 130, 141 and \
-    143: ended by SIGHUP,\nSIGINT, SIGPIPE or SIGTERM before it was done.\n\
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused; of `cluster health` also\n\
+    5 degraded and 6 unhealthy; 129, 130, 141 and 143: ended by SIGHUP, SIGINT, SIGPIPE or SIGTERM before it\n\
+    was done.\n\
     Start here: `troupe dev`, then `troupe topic create hello` in another terminal."
 )]
 pub struct Arguments {

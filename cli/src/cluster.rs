@@ -1,5 +1,8 @@
 //! `troupe cluster`.
 
+mod health;
+
+use crate::as_of::AsOf;
 use crate::failure::{During, Failure};
 use crate::global::Global;
 use crate::node::{NodeView, table};
@@ -10,8 +13,19 @@ use troupe_proto::admin::v1::GetClusterResponse;
 
 #[derive(Debug, Subcommand)]
 pub enum ClusterCommand {
-    /// Nodes, controller and how many partitions are well
+    /// Nodes, controller and how many partitions are well, and as of when that is true
     Info,
+    /// A verdict, what is wrong, and an exit code for scripts
+    #[command(after_help = "Exit codes:\n  \
+        0  healthy\n  \
+        5  degraded: all is served, with less in reserve than there should be (a replica out of sync, a node fenced)\n  \
+        6  unhealthy: something is refused or waits (no active controller, a partition without leader or with too\n     \
+           few in-sync replicas, a full disk)\n  \
+        1  nobody could be asked\n\
+        Every node is asked, and has two seconds. Examples:\n  \
+        troupe cluster health || page-somebody\n  \
+        troupe cluster health -o json | jq -r '.reasons[].message'")]
+    Health,
 }
 
 #[derive(Debug, Serialize)]
@@ -26,6 +40,8 @@ struct ClusterView {
     offline_partition_count: i32,
     under_replicated_partition_count: i32,
     nodes: Vec<NodeView>,
+    /// None: the node is of a version that does not say.
+    as_of: Option<AsOf>,
 }
 
 impl From<GetClusterResponse> for ClusterView {
@@ -44,13 +60,17 @@ impl From<GetClusterResponse> for ClusterView {
             offline_partition_count: cluster.offline_partition_count,
             under_replicated_partition_count: cluster.under_replicated_partition_count,
             nodes,
+            as_of: cluster.as_of.map(AsOf::from),
         }
     }
 }
 
+pub use health::gather;
+
 pub async fn run(global: &Global, command: ClusterCommand) -> Result<(), Failure> {
     match command {
         ClusterCommand::Info => info(global).await,
+        ClusterCommand::Health => health::run(global).await,
     }
 }
 
@@ -59,17 +79,21 @@ async fn info(global: &Global) -> Result<(), Failure> {
     let cluster = client.admin().get_cluster().await;
     let view = ClusterView::from(cluster.during(|| "cannot describe the cluster".to_owned())?);
     let output = global.output();
-    output.one(&view, || render(&output, &view))
+    output.one(&view, || render(&output, &view))?;
+    view.as_of.iter().for_each(AsOf::warn);
+    Ok(())
 }
 
 fn render(output: &Output, view: &ClusterView) -> String {
     let mut out = String::new();
     if output.terminal {
         out += &format!(
-            "cluster {}, version {}, metadata offset {}\n{} topics, {} partitions: {} offline, {} under-replicated\n\n",
+            "cluster {}, version {}\n{}controller: {}\n{} topics, {} partitions: {} offline, {} under-replicated\n\n",
             view.cluster_id,
             view.version,
-            view.metadata_offset,
+            view.as_of.as_ref().map_or_else(String::new, AsOf::line),
+            view.controller_id
+                .map_or_else(|| "none is active".to_owned(), |id| format!("node {id}")),
             view.topic_count,
             view.partition_count,
             view.offline_partition_count,

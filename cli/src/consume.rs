@@ -16,6 +16,7 @@ use crate::offsets::OffsetRange;
 use crate::output::Format;
 use crate::quantity::{Given, parse_given};
 use crate::signals::Stop;
+use crate::waiting::{Pending, Progress};
 use clap::Args;
 use futures::stream::{SelectAll, StreamExt};
 use futures::{FutureExt, Stream};
@@ -96,7 +97,8 @@ pub async fn run(global: &Global, consume: Consume) -> Result<(), Failure> {
         plans.insert(topic.clone(), plan.await?);
     }
     let sink = Sink::new(look);
-    let mut run = Run { sink, plans, left: consume.most(), printed: 0 };
+    let progress = Progress::default();
+    let mut run = Run { sink, plans, left: consume.most(), printed: 0, progress };
     if run.finished() {
         return run.sink.flush();
     }
@@ -106,6 +108,11 @@ pub async fn run(global: &Global, consume: Consume) -> Result<(), Failure> {
         batches.push(reader.during(|| format!("cannot consume {topic}"))?.batches());
     }
     let named = consume.topics.join(", ");
+    let (progress, of) = (run.progress.clone(), named.clone());
+    let _watched = global.waiting().until_progress(move || {
+        let what = format!("records of {of}");
+        Some(Pending { what, progress: progress.get(), may_idle: true })
+    });
     let outcome = match stop.or(run.read(&mut batches, &named)).await {
         Ok(outcome) => outcome,
         // A signal is how it ends that has no end; what has one is not done.
@@ -179,6 +186,7 @@ struct Run {
     /// How many records may still be printed.
     left: u64,
     printed: u64,
+    progress: Progress,
 }
 
 impl Run {
@@ -205,6 +213,7 @@ impl Run {
             };
             let batch = batch.during(|| format!("cannot consume {topics}"))?;
             self.print(&batch)?;
+            self.progress.set(self.printed);
             if let Some(plan) = self.plans.get_mut(batch.topic()) {
                 plan.read(batch.partition, batch.header.end_offset());
             }

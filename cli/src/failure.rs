@@ -20,6 +20,10 @@ pub enum Exit {
     NotFound = 3,
     /// The broker understood and said no; the same again would be refused again.
     Refused = 4,
+    /// `troupe cluster health`: all is served, with less in reserve than there should be.
+    Degraded = 5,
+    /// `troupe cluster health`: something that clients ask for is refused, or waits.
+    Unhealthy = 6,
     /// A signal ended it, as shells count those: here SIGHUP.
     Hangup = 129,
     /// SIGINT, Ctrl-C.
@@ -255,6 +259,10 @@ fn hint_for(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::NoCommittedOffset => {
             Some("`troupe group reset NAME --to earliest` (or latest) sets where to begin")
         }
+        ErrorCode::NodeHoldsReplicas => Some(
+            "start the node again, or delete the topics or give their replicas to other nodes first; \
+             `troupe node describe ID` lists what it holds",
+        ),
         ErrorCode::InvalidGroupId
         | ErrorCode::UnknownMember
         | ErrorCode::FencedMemberEpoch

@@ -2,6 +2,7 @@
 
 use crate::failure::{During, Failure};
 use crate::output::{Format, Output};
+use crate::waiting::Waiting;
 use clap::Args;
 use std::io::IsTerminal;
 use troupe_client::{Client, ClientConfig};
@@ -51,12 +52,21 @@ impl Global {
         !self.no_progress && std::io::stderr().is_terminal()
     }
 
+    fn servers(&self) -> Vec<String> {
+        match self.server.is_empty() {
+            true => vec![DEFAULT_SERVER.to_owned()],
+            false => self.server.clone(),
+        }
+    }
+
+    /// Tells on standard error what a command waits for.
+    pub fn waiting(&self) -> Waiting {
+        Waiting::new(self.servers())
+    }
+
     pub async fn connect(&self) -> Result<Client, Failure> {
-        let config = if self.server.is_empty() {
-            ClientConfig::new([DEFAULT_SERVER])
-        } else {
-            ClientConfig::new(self.server.clone())
-        };
+        let observer = Some(self.waiting().observer());
+        let config = ClientConfig { wait_observer: observer, ..ClientConfig::new(self.servers()) };
         Client::connect(config).await.during(String::new)
     }
 }

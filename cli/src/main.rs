@@ -10,9 +10,11 @@
 
 mod actor;
 mod arguments;
+mod as_of;
 mod bench;
 mod chaos;
 mod cluster;
+mod condition;
 mod confirm;
 mod consume;
 mod dev;
@@ -36,6 +38,7 @@ mod storage;
 mod streams;
 mod timestamp;
 mod topic;
+mod waiting;
 mod watch;
 
 use arguments::{Arguments, Command};

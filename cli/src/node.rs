@@ -4,11 +4,13 @@ mod describe;
 mod drain;
 mod view;
 
+use crate::as_of::{self, AsOf};
 use crate::confirm::confirm;
 use crate::failure::{During, Exit, Failure};
 use crate::global::Global;
 use clap::{Args, Subcommand};
 use troupe_client::Client;
+use troupe_proto::admin::v1::GetClusterResponse;
 use troupe_proto::ids::NodeId;
 pub use view::{NodeView, table};
 
@@ -30,8 +32,11 @@ pub enum NodeCommand {
     #[command(after_help = "Its leaderships come back with the next rebalance, or at once:\n  \
         troupe node resume 2 && troupe partition elect --preferred")]
     Resume(One),
-    /// Forget a node that has stopped for good
-    #[command(after_help = "Its replicas stay assigned to it until they are given to other nodes.")]
+    /// Forget a node that has stopped for good and holds no replicas
+    #[command(
+        after_help = "Refused while replicas are assigned to it: they would be missing for ever.\n  \
+        troupe node describe 3        # what it holds"
+    )]
     Remove(Remove),
 }
 
@@ -64,8 +69,11 @@ pub async fn run(global: &Global, command: NodeCommand) -> Result<(), Failure> {
 
 async fn run_list(global: &Global) -> Result<(), Failure> {
     let client = global.connect().await?;
-    let nodes = nodes(&client).await?;
-    global.output().many("nodes", &nodes, || table(&nodes))
+    let cluster = client.admin().get_cluster().await;
+    let cluster = cluster.during(|| "cannot list the nodes".to_owned())?;
+    let nodes = views(&cluster);
+    let as_of = cluster.as_of.map(AsOf::from);
+    as_of::many(&global.output(), "nodes", &nodes, as_of.as_ref(), || table(&nodes))
 }
 
 async fn run_resume(global: &Global, node: i32) -> Result<(), Failure> {
@@ -97,11 +105,14 @@ async fn run_remove(global: &Global, remove: Remove) -> Result<(), Failure> {
 /// Every node, in the order of their numbers.
 async fn nodes(client: &Client) -> Result<Vec<NodeView>, Failure> {
     let cluster = client.admin().get_cluster().await;
-    let cluster = cluster.during(|| "cannot list the nodes".to_owned())?;
+    Ok(views(&cluster.during(|| "cannot list the nodes".to_owned())?))
+}
+
+fn views(cluster: &GetClusterResponse) -> Vec<NodeView> {
     let mut nodes: Vec<NodeView> =
         cluster.nodes.iter().map(|node| NodeView::new(node, cluster.controller_id)).collect();
     nodes.sort_by_key(|node| node.node_id);
-    Ok(nodes)
+    nodes
 }
 
 async fn find(client: &Client, node: i32) -> Result<NodeView, Failure> {

@@ -62,9 +62,23 @@ impl Output {
         rows: &[T],
         table: impl FnOnce() -> Table,
     ) -> Result<(), Failure> {
+        self.many_with(name, rows, None::<(&str, ())>, table)
+    }
+
+    /// The same with something beside the list, under a key of its own.
+    pub fn many_with<T: Serialize, B: Serialize>(
+        &self,
+        name: &str,
+        rows: &[T],
+        beside: Option<(&str, B)>,
+        table: impl FnOnce() -> Table,
+    ) -> Result<(), Failure> {
         match self.format {
             Format::Json => {
-                let document = serde_json::json!({ name: rows });
+                let mut document = serde_json::json!({ name: rows });
+                if let Some((key, value)) = beside {
+                    document[key] = serde_json::json!(value);
+                }
                 self.print(&(pretty(&document)? + "\n"))
             }
             Format::Jsonl => {

@@ -17,6 +17,7 @@ use crate::global::Global;
 use crate::quantity::{Given, parse_count, parse_given};
 use crate::signals::Signals;
 use crate::timestamp;
+use crate::waiting::Pending;
 use clap::Args;
 use deliveries::Deliveries;
 use input::{Block, Blocks};
@@ -93,6 +94,12 @@ pub async fn run(global: &Global, produce: Produce) -> Result<(), Failure> {
         pending: Vec::new(),
         pace: produce.rate.filter(|rate| *rate > 0).map(Pace::new),
     };
+    let progress = pump.deliveries.progress();
+    let _watched = global.waiting().until_progress(move || {
+        let [sent, answered] = progress.sent_and_answered();
+        let what = format!("{} records to be acknowledged", sent - answered);
+        (sent > answered).then(|| Pending { what, progress: sent + answered, may_idle: false })
+    });
     let mut interrupted = None;
     let pumped = tokio::select! {
         pumped = pump.run() => pumped,

@@ -3,6 +3,7 @@
 mod describe;
 mod view;
 
+use crate::as_of;
 use crate::confirm::confirm;
 use crate::failure::{During, Failure};
 use crate::global::Global;
@@ -180,7 +181,8 @@ async fn run_list(global: &Global, list: List) -> Result<(), Failure> {
     let topics = client.admin().list_topics(list.internal).await;
     let topics = topics.during(|| "cannot list the topics".to_owned())?;
     let views: Vec<TopicView> = topics.iter().map(TopicView::new).collect();
-    global.output().many("topics", &views, || {
+    let as_of = as_of::ask(&client).await?;
+    as_of::many(&global.output(), "topics", &views, as_of.as_ref(), || {
         let columns = [text("NAME"), number("PARTITIONS"), number("REPLICAS"), text("ID").wide()];
         let mut table = Table::new(&columns);
         for view in &views {

@@ -17,9 +17,10 @@ use troupe_proto::admin::v1::topic_service_client::TopicServiceClient;
 use troupe_proto::admin::v1::{
     CreatePartitionsRequest, CreateTopicRequest, DeleteTopicRequest, DrainNodeRequest,
     DrainNodeResponse, ElectLeadersRequest, ElectionResult, ElectionType, GetClusterRequest,
-    GetClusterResponse, GetTopicRequest, ListPartitionsRequest, ListReplicasRequest,
-    ListTopicsRequest, ListTopicsResponse, PartitionFilter, PartitionState, RemoveNodeRequest,
-    Replica, ResumeNodeRequest, Topic, TopicPartitions, UpdateTopicRequest,
+    GetClusterResponse, GetHealthRequest, GetHealthResponse, GetTopicRequest,
+    ListPartitionsRequest, ListReplicasRequest, ListTopicsRequest, ListTopicsResponse,
+    PartitionFilter, PartitionState, RemoveNodeRequest, Replica, ResumeNodeRequest, Topic,
+    TopicPartitions, UpdateTopicRequest,
 };
 use troupe_proto::chaos::v1alpha1::chaos_service_client::ChaosServiceClient;
 use troupe_proto::chaos::v1alpha1::{
@@ -147,6 +148,18 @@ impl Admin {
         .await
     }
 
+    /// What is wrong, as far as the node that answers knows: with the cluster, and with itself.
+    ///
+    /// # Errors
+    /// Those of any control call.
+    pub async fn get_health(&self) -> Result<GetHealthResponse, ClientError> {
+        self.call(
+            true,
+            |channel| async move { cluster(channel).get_health(GetHealthRequest {}).await },
+        )
+        .await
+    }
+
     /// Who leads and who is in sync, of one topic or of all, as the controller has committed it.
     ///
     /// # Errors
@@ -220,7 +233,7 @@ impl Admin {
     /// Forgets a node that has stopped for good.
     ///
     /// # Errors
-    /// BROKER_NOT_REGISTERED, INVALID_REQUEST if it is alive.
+    /// BROKER_NOT_REGISTERED, INVALID_REQUEST if it is alive, NODE_HOLDS_REPLICAS.
     pub async fn remove_node(&self, node: NodeId) -> Result<(), ClientError> {
         let removed = self.call(false, |channel| async move {
             cluster(channel).remove_node(RemoveNodeRequest { node_id: node.0 }).await
@@ -234,9 +247,28 @@ impl Admin {
     /// # Errors
     /// UNKNOWN_TOPIC.
     pub async fn list_replicas(&self, topic: Option<&str>) -> Result<Vec<Replica>, ClientError> {
+        self.list_of_replicas(topic, false).await
+    }
+
+    /// The same without asking the replicas' actors: only how those are, and what waits for them.
+    ///
+    /// # Errors
+    /// UNKNOWN_TOPIC.
+    pub async fn list_replicas_briefly(
+        &self,
+        topic: Option<&str>,
+    ) -> Result<Vec<Replica>, ClientError> {
+        self.list_of_replicas(topic, true).await
+    }
+
+    async fn list_of_replicas(
+        &self,
+        topic: Option<&str>,
+        brief: bool,
+    ) -> Result<Vec<Replica>, ClientError> {
         all_pages(|page_token| async move {
             let topic = topic.unwrap_or_default().to_owned();
-            let request = ListReplicasRequest { topic, page_size: 0, page_token };
+            let request = ListReplicasRequest { topic, page_size: 0, page_token, brief };
             let page = self
                 .call(true, |channel| {
                     let request = request.clone();

@@ -8,6 +8,7 @@ use crate::error::ClientError;
 use crate::metadata::{Metadata, Picture, TopicMetadata};
 use crate::producer::{Producer, ProducerConfig};
 use crate::reader::{Reader, ReaderConfig};
+use crate::wait::observed;
 use crate::watch::Watcher;
 use std::sync::Arc;
 use tokio::time::{Duration, Instant, sleep};
@@ -46,7 +47,9 @@ impl Client {
     /// [`ClientError::CannotConnect`] of the first server if none does.
     pub async fn connect(config: ClientConfig) -> Result<Client, ClientError> {
         let connections = Connections::new(config)?;
-        connections.control().await?;
+        let observer = connections.config().wait_observer.clone();
+        let server = || connections.current_server().to_string();
+        observed(observer.as_ref(), server, connections.control()).await?;
         let inner = Inner { connections, metadata: Metadata::new(), watcher: Watcher::new() };
         Ok(Client { inner: Arc::new(inner) })
     }
@@ -177,8 +180,13 @@ impl Inner {
                 }
             })
             .await?;
-        let DescribeTopicsResponse { topics, unknown_topics: gone, nodes, metadata_offset: offset } =
-            answer;
+        let DescribeTopicsResponse {
+            topics,
+            unknown_topics: gone,
+            nodes,
+            metadata_offset: offset,
+            as_of: _,
+        } = answer;
         if !self.learn(Picture { offset, topics, gone, nodes }) {
             // Whoever asks on an error got no news: this node may lag behind, or be cut off.
             self.connections.pass_over(&self.connections.current_server());

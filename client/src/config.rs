@@ -1,5 +1,6 @@
 //! How a client finds and talks to the cluster.
 
+use crate::wait::WaitObserver;
 use std::time::Duration;
 
 /// Where the cluster is and how long to wait for it.
@@ -18,6 +19,8 @@ pub struct ClientConfig {
     /// The same for the connection that tells of the cluster's changes: who follows a node that has stopped
     /// hears of no new leader until then.
     pub control_keepalive_interval: Duration,
+    /// Is told of connections and control calls that take long.
+    pub wait_observer: Option<WaitObserver>,
 }
 
 impl Default for ClientConfig {
@@ -29,6 +32,7 @@ impl Default for ClientConfig {
             metadata_max_age: Duration::from_secs(300),
             keepalive_interval: Duration::from_secs(10),
             control_keepalive_interval: Duration::from_secs(1),
+            wait_observer: None,
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use crate::config::ClientConfig;
 use crate::error::{ClientError, ConfigError, is_transport_failure, never_left, root_cause};
+use crate::wait::observed;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -178,6 +179,19 @@ impl Connections {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
+        let server = || self.current_server().to_string();
+        let call = self.call_in_turn(repeatable, call);
+        observed(self.config.wait_observer.as_ref(), server, call).await
+    }
+
+    async fn call_in_turn<T, F>(
+        &self,
+        repeatable: bool,
+        call: impl Fn(Channel) -> F,
+    ) -> Result<T, ClientError>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
         let mut attempts = self.open.lock().servers.len() + 1;
         let patience = Instant::now() + CONTROLLER_PATIENCE.min(self.config.request_timeout);
         loop {
@@ -207,7 +221,9 @@ impl Connections {
         server: &Arc<str>,
         call: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<T, ClientError> {
-        match tokio::time::timeout(self.config.request_timeout, call).await {
+        let call = tokio::time::timeout(self.config.request_timeout, call);
+        let observer = self.config.wait_observer.as_ref();
+        match observed(observer, || server.to_string(), call).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => {
                 if is_transport_failure(&status) {

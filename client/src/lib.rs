@@ -20,6 +20,7 @@ mod offsets;
 pub mod producer;
 pub mod reader;
 mod topic_partition;
+mod wait;
 mod watch;
 
 pub use admin::Admin;
@@ -39,3 +40,4 @@ pub use producer::{
 };
 pub use reader::{ConsumerRecord, FetchedBatch, Partitions, Position, Reader, ReaderConfig, Start};
 pub use topic_partition::TopicPartition;
+pub use wait::{Wait, WaitObserver};

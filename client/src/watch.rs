@@ -147,7 +147,7 @@ async fn watch(
 
 /// `whole`: all that was asked for, if this is the first push: what is not in it does not exist.
 fn picture(change: WatchMetadataResponse, whole: Option<Vec<String>>) -> Picture {
-    let WatchMetadataResponse { topics, deleted_topics, nodes, metadata_offset } = change;
+    let WatchMetadataResponse { topics, deleted_topics, nodes, metadata_offset, as_of: _ } = change;
     let mut gone = deleted_topics;
     let missing = whole.into_iter().flatten();
     gone.extend(missing.filter(|name| !topics.iter().any(|topic| topic.name == *name)));

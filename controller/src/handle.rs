@@ -6,10 +6,11 @@ use crate::request::{Request, Responder, outcome_unknown};
 use crate::supervisor::Supervisor;
 use actix::{Actor, Addr, Context, Handler};
 use actix_rt::{Arbiter, ArbiterHandle};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, oneshot, watch};
 use troupe_machines::cluster::{
     AlterPartition, Arrival, ClusterImage, CreatePartitions, CreateTopic, DeleteTopic, Election,
@@ -36,6 +37,31 @@ struct Shared {
     /// Where the controller's actors live; of no use once the arbiter has stopped.
     spawner: ArbiterHandle,
     restarts: Arc<AtomicU32>,
+    /// Requests that are not answered yet, in the order in which they came: since when.
+    asked: std::sync::Mutex<BTreeMap<u64, Instant>>,
+    next_asked: AtomicU64,
+}
+
+/// A request that waits, as long as this is there.
+struct Asked<'a> {
+    shared: &'a Shared,
+    number: u64,
+}
+
+impl Asked<'_> {
+    fn note(shared: &Shared) -> Asked<'_> {
+        let number = shared.next_asked.fetch_add(1, Ordering::Relaxed);
+        let mut asked = shared.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.insert(number, Instant::now());
+        Asked { shared, number }
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        let mut asked = self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.remove(&self.number);
+    }
 }
 
 impl ControllerHandle {
@@ -48,7 +74,8 @@ impl ControllerHandle {
     ) -> ControllerHandle {
         let spawner = arbiter.handle();
         let arbiter = Mutex::new(Some(arbiter));
-        let shared = Shared { address, log, stop, arbiter, spawner, restarts };
+        let (asked, next_asked) = Default::default();
+        let shared = Shared { address, log, stop, arbiter, spawner, restarts, asked, next_asked };
         ControllerHandle { shared: Arc::new(shared) }
     }
 
@@ -188,6 +215,17 @@ impl ControllerHandle {
         self.shared.log.leadership()
     }
 
+    /// When this node has last heard the leader of the quorum that it follows; `None`: never.
+    pub fn leader_heard(&self) -> Option<Instant> {
+        self.shared.log.leader_heard()
+    }
+
+    /// For how long the oldest request that waits for the controller's answer has waited.
+    pub fn oldest_wait(&self) -> Option<Duration> {
+        let asked = self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.values().next().map(Instant::elapsed)
+    }
+
     /// The active controller, as far as this node knows.
     pub fn controller_id(&self) -> Option<NodeId> {
         self.shared.log.leadership().borrow().leader
@@ -263,6 +301,7 @@ impl ControllerHandle {
     async fn ask<T>(&self, request: impl FnOnce(Responder<T>) -> Request) -> Result<T, Error> {
         let (responder, answer) = Responder::new();
         let request = Ask(request(responder));
+        let _asked = Asked::note(&self.shared);
         let asked = async {
             // A mailbox that closes drops the request, whose responder then answers.
             let _ = self.address().await?.send(request).await;

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use prost::Message;
 use std::sync::Arc;
+use std::time::Instant;
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 use troupe_machines::cluster::ClusterImage;
@@ -76,6 +77,11 @@ pub trait MetadataLog: Send + Sync + 'static {
     fn image(&self) -> watch::Receiver<Arc<ClusterImage>>;
 
     fn leadership(&self) -> watch::Receiver<Leadership>;
+
+    /// When a node that follows has last heard the one that leads; `None`: never.
+    fn leader_heard(&self) -> Option<Instant> {
+        None
+    }
 
     /// Stops and closes: afterwards the same directory can be opened again.
     fn shutdown(&self) -> BoxFuture<'_, ()>;

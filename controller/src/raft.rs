@@ -30,7 +30,7 @@ use openraft::impls::BasicNode;
 use openraft::{Config, SnapshotPolicy};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use storage::Storage;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use troupe_machines::cluster::ClusterImage;
@@ -182,6 +182,10 @@ impl MetadataLog for RaftLog {
 
     fn leadership(&self) -> watch::Receiver<Leadership> {
         self.leadership.clone()
+    }
+
+    fn leader_heard(&self) -> Option<Instant> {
+        self.endpoint.heard()
     }
 
     fn shutdown(&self) -> BoxFuture<'_, ()> {

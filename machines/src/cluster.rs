@@ -12,6 +12,7 @@ mod brokers;
 mod delta;
 mod election;
 mod error;
+mod health;
 mod image;
 mod partitions;
 mod placement;
@@ -22,6 +23,7 @@ mod topics;
 
 pub use delta::Delta;
 pub use error::ClusterError;
+pub use health::{Ailment, Finding};
 pub use image::{Broker, ClusterImage, Partition, Topic};
 pub use partitions::PerPartition;
 pub use placement::classic::{Candidate, assign_classic};

@@ -72,6 +72,7 @@ impl ErrorCode {
             | Self::GroupNotEmpty
             | Self::GroupSubscribedToTopic
             | Self::NotAssigned
+            | Self::NodeHoldsReplicas
             | Self::OrderingMismatch => GrpcCode::FailedPrecondition,
             Self::LeaderNotAvailable
             | Self::NotController
@@ -166,6 +167,7 @@ impl ErrorCode {
             | Self::InvalidRegularExpression
             | Self::OrderingMismatch
             | Self::NoCommittedOffset
+            | Self::NodeHoldsReplicas
             | Self::Internal => false,
         }
     }
@@ -237,6 +239,7 @@ impl ErrorCode {
             | Self::InvalidRegularExpression
             | Self::OrderingMismatch
             | Self::NoCommittedOffset
+            | Self::NodeHoldsReplicas
             | Self::UnknownActor => true,
         }
     }
@@ -308,6 +311,7 @@ impl ErrorCode {
             | Self::InvalidRegularExpression
             | Self::OrderingMismatch
             | Self::NoCommittedOffset
+            | Self::NodeHoldsReplicas
             | Self::Internal => false,
         }
     }

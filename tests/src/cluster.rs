@@ -168,6 +168,11 @@ impl Cluster {
         &self.member(id).controller
     }
 
+    /// `host:port` of a node's HTTP listener, while it runs.
+    pub fn http(&self, id: i32) -> &str {
+        self.process(id).http()
+    }
+
     pub fn addresses(&self) -> Vec<String> {
         self.members.iter().map(|member| member.address.clone()).collect()
     }

@@ -7,10 +7,12 @@
 //! - [`History`], [`PartitionHistory`]: what producers were told and readers saw; judge what a log holds in
 //!   the end.
 //! - [`ReplicaLog`]: what a replica has on disk, to be compared byte by byte.
+//! - [`troupe`], [`http_get`]: what people and scripts ask a node with.
 //! - [`eventually`]: waits for a condition, never for time to pass.
 //! - [`workspace`]: the source tree, for the tests that keep it tidy.
 
 mod cluster;
+mod command;
 mod directory;
 mod history;
 mod local_node;
@@ -23,6 +25,7 @@ mod skip;
 pub mod workspace;
 
 pub use cluster::{Cluster, Picture};
+pub use command::{http_get, troupe, troupe_until};
 pub use directory::temporary_directory;
 pub use history::{
     Anomalies, History, Outcome, PartitionAnomalies, PartitionHistory, Promise, Stored,

@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
+use troupe_proto::admin::v1::cluster_service_client::ClusterServiceClient;
 use troupe_proto::admin::v1::topic_service_client::TopicServiceClient;
-use troupe_proto::admin::v1::{CreateTopicRequest, Topic};
+use troupe_proto::admin::v1::{CreateTopicRequest, DeleteTopicRequest, Topic};
+use troupe_proto::chaos::v1alpha1::chaos_service_client::ChaosServiceClient;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::log::v1::log_service_client::LogServiceClient;
 use troupe_proto::log::v1::metadata_service_client::MetadataServiceClient;
@@ -84,6 +86,19 @@ impl Server {
 
     pub fn topics(&self) -> TopicServiceClient<Channel> {
         TopicServiceClient::new(self.channel())
+    }
+
+    pub fn cluster(&self) -> ClusterServiceClient<Channel> {
+        ClusterServiceClient::new(self.channel())
+    }
+
+    pub fn chaos(&self) -> ChaosServiceClient<Channel> {
+        ChaosServiceClient::new(self.channel())
+    }
+
+    pub async fn delete_topic(&self, name: &str) {
+        let request = DeleteTopicRequest { name: name.to_owned(), validate_only: false };
+        self.topics().delete_topic(request).await.expect("the topic is deleted");
     }
 
     /// A name that nobody has used, which begins with `what`.

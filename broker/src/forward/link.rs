@@ -79,6 +79,11 @@ impl Links {
         }
     }
 
+    /// Streams that are open, or were and are still remembered.
+    pub fn count(&self) -> usize {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     fn link(
         &self,
         endpoint: &str,
@@ -92,6 +97,8 @@ impl Links {
         if let Some(link) = links.get(&name).filter(|link| !link.queue.is_closed()) {
             return Ok(link.clone());
         }
+        // Those that were closed because nobody needed them, or whose peer is elsewhere by now.
+        links.retain(|_, link| !link.queue.is_closed());
         let (queue, queued) = mpsc::channel(QUEUE_UNITS);
         let link = Link { queue, budget: Arc::new(Semaphore::new(QUEUE_UNITS)) };
         tokio::spawn(serve(connect()?, queued));

@@ -5,8 +5,9 @@ use super::member::{self, MemberStream};
 use super::message::{
     Commit, Delete, DeleteOffsets, Describe, Die, Fetch, Join, List, MAILBOX_CAPACITY, Reply,
 };
+use crate::mailbox::Mailbox;
 use crate::metrics::NodeMetrics;
-use crate::partition::PartitionHandle;
+use crate::partition::{PartitionHandle, now};
 use crate::pulse::Pulse;
 use actix::dev::ToEnvelope;
 use actix::prelude::SendError;
@@ -15,7 +16,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -57,8 +58,7 @@ pub struct CoordinatorHandle {
     state: watch::Sender<State>,
     next_session: AtomicU64,
     restarts: AtomicU32,
-    /// Messages sent and not handled yet.
-    mailbox_depth: AtomicI64,
+    mailbox: Mailbox,
     groups: AtomicU64,
     members: AtomicU64,
     revive: Notify,
@@ -81,7 +81,7 @@ impl CoordinatorHandle {
             state: watch::Sender::new(State::Loading),
             next_session: AtomicU64::new(1),
             restarts: AtomicU32::new(0),
-            mailbox_depth: AtomicI64::new(0),
+            mailbox: Mailbox::default(),
             groups: AtomicU64::new(0),
             members: AtomicU64::new(0),
             revive: Notify::new(),
@@ -182,7 +182,7 @@ impl CoordinatorHandle {
     {
         let addr = self.addr()?;
         let (reply, answer) = oneshot::channel();
-        self.mailbox_depth.fetch_add(1, Ordering::Relaxed);
+        self.mailbox.sent(now());
         addr.try_send(message(reply)).map_err(|error| {
             self.message_taken();
             match error {
@@ -206,7 +206,7 @@ impl CoordinatorHandle {
         <CoordinatorActor as Actor>::Context: ToEnvelope<CoordinatorActor, M>,
     {
         let addr = self.addr()?;
-        self.mailbox_depth.fetch_add(1, Ordering::Relaxed);
+        self.mailbox.sent(now());
         addr.send(message).await.map_err(|_| {
             self.message_taken();
             not_available()
@@ -261,8 +261,8 @@ impl CoordinatorHandle {
         self.restarts.load(Ordering::Relaxed)
     }
 
-    pub fn mailbox_depth(&self) -> i64 {
-        self.mailbox_depth.load(Ordering::Relaxed).max(0)
+    pub fn mailbox(&self) -> &Mailbox {
+        &self.mailbox
     }
 
     /// Groups and members, as of a moment ago.
@@ -280,11 +280,11 @@ impl CoordinatorHandle {
     }
 
     pub(super) fn message_taken(&self) {
-        self.mailbox_depth.fetch_sub(1, Ordering::Relaxed);
+        self.mailbox.taken(now());
     }
 
     pub(super) fn mailbox_emptied(&self) {
-        self.mailbox_depth.store(0, Ordering::Relaxed);
+        self.mailbox.emptied();
     }
 
     /// Returns when somebody wants a coordinator back that is out of service.
@@ -302,7 +302,7 @@ impl CoordinatorHandle {
         let before = self.restarts();
         let dies = match self.state() {
             State::Serving(addr) => {
-                self.mailbox_depth.fetch_add(1, Ordering::Relaxed);
+                self.mailbox.sent(now());
                 addr.do_send(if panic { Die::Panic } else { Die::Stop });
                 true
             }

@@ -121,8 +121,7 @@ impl Reconciler {
                     Arc::clone(handle)
                 }
                 None => {
-                    let metrics =
-                        metrics.get_or_init(|| Arc::new(self.context.metrics.topic(&topic.name)));
+                    let metrics = metrics.get_or_init(|| self.context.metrics.topic(&topic.name));
                     let board = Board::new(key, Arc::clone(&topic.name), Arc::clone(metrics));
                     self.start(board, topic, state(image, partition))
                 }

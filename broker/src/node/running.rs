@@ -12,7 +12,7 @@ use crate::context::{Context, ProducerIds};
 use crate::control::{Control, Identity};
 use crate::groups::{self, Coordinators};
 use crate::metrics::NodeMetrics;
-use crate::partition::{ActorState, Flusher, Shared, Supervisor};
+use crate::partition::{ActorState, Beat, Flusher, Shared, Supervisor};
 use crate::pulse::Pulse;
 use crate::registry::Registry;
 use crate::replication::Replicator;
@@ -106,10 +106,12 @@ impl Parts {
             .collect::<Result<_, _>>()?;
         let replicators: Vec<_> =
             (0..shard_count).map(|shard| Arc::new(Replicator::new(shard))).collect();
+        let beats: Vec<_> = (0..shard_count).map(|_| Arc::new(Beat::default())).collect();
         let supervisors = shards
             .iter()
             .zip(&replicators)
-            .map(|(shard, replicator)| {
+            .zip(&beats)
+            .map(|((shard, replicator), beat)| {
                 let shared = Shared {
                     node_id,
                     recoveries: Arc::clone(&recoveries),
@@ -118,6 +120,7 @@ impl Parts {
                     wishes: wishes.clone(),
                     replicator: Arc::clone(replicator),
                     pulse: Arc::clone(&pulse),
+                    beat: Arc::clone(beat),
                     lag_max_ms: config.replica_lag_time_max.0,
                 };
                 let supervisor = Supervisor::new(shared, &config);
@@ -138,6 +141,7 @@ impl Parts {
             image,
             registry: Registry::default(),
             supervisors,
+            beats,
             replicators,
             metrics,
             producer_ids: ProducerIds::default(),

@@ -243,6 +243,7 @@ async fn register(context: &Context, state: &State, found: Found) -> Result<Meta
                         context.control.hear(Some(candidate));
                     }
                     context.control.set_broker_epoch(BrokerEpoch(answer.broker_epoch));
+                    context.control.word.note(false);
                     return Ok(MetadataOffset(answer.metadata_offset));
                 }
                 Ok(Err(status)) => Error::from(status),
@@ -381,6 +382,7 @@ fn take_answer(
     }
     state.heard.send_replace(Instant::now());
     let knows_all = context.image.borrow().next_offset().0 >= answer.metadata_offset;
+    context.control.word.note(knows_all);
     if !answer.fenced && knows_all {
         context.pulse.resume();
     }

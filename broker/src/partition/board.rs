@@ -3,11 +3,14 @@
 
 use super::chaos::Faults;
 use super::flush_gate::FlushGate;
+use super::opening::now;
+use super::waits::Waits;
+use crate::mailbox::Mailbox;
 use crate::metrics::TopicMetrics;
 use arc_swap::ArcSwapOption;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use troupe_proto::error::{Error, ErrorCode};
@@ -33,8 +36,9 @@ pub struct Board {
     state: AtomicU8,
     offline_reason: ArcSwapOption<Error>,
     restarts: AtomicU32,
-    /// Messages sent and not handled yet.
-    mailbox_depth: AtomicI64,
+    pub mailbox: Mailbox,
+    /// Appends that are not answered yet.
+    pub waits: Waits,
     high_watermark: AtomicU64,
     /// Something was appended since the last checkpoint.
     dirty: AtomicBool,
@@ -61,7 +65,8 @@ impl Board {
             state: AtomicU8::new(ActorState::Restarting as u8),
             offline_reason: ArcSwapOption::empty(),
             restarts: AtomicU32::new(0),
-            mailbox_depth: AtomicI64::new(0),
+            mailbox: Mailbox::default(),
+            waits: Waits::default(),
             high_watermark: AtomicU64::new(0),
             dirty: AtomicBool::new(false),
             used: AtomicBool::new(false),
@@ -114,22 +119,13 @@ impl Board {
         self.restarts.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub fn mailbox_depth(&self) -> i64 {
-        self.mailbox_depth.load(Ordering::Relaxed).max(0)
-    }
-
     pub fn message_sent(&self) {
-        self.mailbox_depth.fetch_add(1, Ordering::Relaxed);
+        self.mailbox.sent(now());
     }
 
     /// Handled, or refused by the mailbox.
     pub fn message_taken(&self) {
-        self.mailbox_depth.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// A new actor's mailbox is empty.
-    pub fn mailbox_emptied(&self) {
-        self.mailbox_depth.store(0, Ordering::Relaxed);
+        self.mailbox.taken(now());
     }
 
     /// First offset that readers may not see yet, as last told by the actor.

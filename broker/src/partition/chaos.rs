@@ -2,6 +2,7 @@
 
 use super::actor::PartitionActor;
 use super::handle::PartitionHandle;
+use super::opening::now;
 use actix::{AsyncContext, Context, Handler, Message, WrapFuture};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -9,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
+use troupe_machines::time::Time;
 use troupe_proto::error::{Error, ErrorCode};
 
 /// How soon an actor that does not answer is asked again.
@@ -23,6 +25,35 @@ pub enum Fault {
     Stall,
     /// It does what it is asked and answers nobody, with this likelihood for each answer.
     DropReplies { probability: f64, seed: u64 },
+}
+
+/// The same without its particulars.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum FaultKind {
+    Pause = 1,
+    Stall = 2,
+    DropReplies = 3,
+}
+
+impl Fault {
+    pub fn kind(self) -> FaultKind {
+        match self {
+            Fault::Pause => FaultKind::Pause,
+            Fault::Stall => FaultKind::Stall,
+            Fault::DropReplies { .. } => FaultKind::DropReplies,
+        }
+    }
+}
+
+impl FaultKind {
+    /// Whether the actor handles nothing meanwhile.
+    pub fn stands_still(self) -> bool {
+        match self {
+            FaultKind::Pause | FaultKind::Stall => true,
+            FaultKind::DropReplies => false,
+        }
+    }
 }
 
 /// What came of a fault.
@@ -62,6 +93,8 @@ impl Handler<Suffer> for PartitionActor {
 pub struct Faults {
     suffering: AtomicBool,
     dropping: AtomicBool,
+    /// What is suffered, from when until when: also if whoever gave it has gone.
+    current: Mutex<Option<(FaultKind, Time, Time)>>,
     replies: Mutex<Option<Replies>>,
 }
 
@@ -87,6 +120,25 @@ impl Faults {
         }
     }
 
+    /// What the actor suffers now, and since when.
+    pub fn current(&self, now: Time) -> Option<(FaultKind, Time)> {
+        let current = *self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let (kind, since, _) = current.filter(|(_, _, until)| now < *until)?;
+        Some((kind, since))
+    }
+
+    /// The actor that stood still is gone.
+    pub fn end_standstill(&self) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.is_some_and(|(kind, ..)| kind.stands_still()) {
+            *current = None;
+        }
+    }
+
+    fn set_current(&self, current: Option<(FaultKind, Time, Time)>) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = current;
+    }
+
     fn replies(&self) -> MutexGuard<'_, Option<Replies>> {
         self.replies.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -99,7 +151,9 @@ impl Faults {
 
     /// From now on replies are given again; how many were not.
     fn keep_replies(&self) -> u64 {
-        self.dropping.store(false, Ordering::Relaxed);
+        if self.dropping.swap(false, Ordering::Relaxed) {
+            self.set_current(None);
+        }
         self.replies().take().map_or(0, |replies| replies.dropped)
     }
 }
@@ -133,8 +187,14 @@ impl PartitionHandle {
         }
         let _suffering = Suffering(faults);
         let mut dropped_replies = 0;
+        let lasts = || {
+            let now = now();
+            let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+            Some((fault.kind(), now, now.plus(millis)))
+        };
         let ended = match fault {
             Fault::DropReplies { probability, seed } => {
+                faults.set_current(lasts());
                 faults.drop_replies(probability, seed);
                 tokio::time::sleep(duration).await;
                 dropped_replies = faults.keep_replies();
@@ -147,6 +207,7 @@ impl PartitionHandle {
                     let message = "the actor died before the fault began; try again";
                     return Err(Error::new(ErrorCode::LeaderNotAvailable, message));
                 }
+                faults.set_current(lasts());
                 let ended = Instant::now() + duration;
                 tokio::time::sleep(duration).await;
                 ended

@@ -7,6 +7,7 @@ use super::message::{
     Append, Appended, BUDGET_UNIT, Describe, Description, FindOffset, FoundOffset, OffsetQuery,
     QUEUE_BYTES, Read, ReadAnswer,
 };
+use super::opening::now;
 use super::responder::Responder;
 use actix::dev::ToEnvelope;
 use actix::{Addr, Handler, Message};
@@ -65,7 +66,7 @@ impl PartitionHandle {
 
     /// Appends; the responder is answered, always.
     pub async fn append(&self, request: AppendRequest, responder: Responder<Appended>) {
-        let responder = self.timed(responder);
+        let responder = self.timed(responder, request.batch.payload.len() as u64);
         let AppendRequest { batch, verified, acks, timeout_ms, expected_leader_epoch, patience } =
             request;
         let units = batch.payload.len().div_ceil(BUDGET_UNIT).max(1);
@@ -92,10 +93,12 @@ impl PartitionHandle {
         }
     }
 
-    /// The same responder, which also counts what it is answered with.
-    fn timed(&self, responder: Responder<Appended>) -> Responder<Appended> {
+    /// The same responder, which also counts that it waits, and what it is answered with.
+    fn timed(&self, responder: Responder<Appended>, bytes: u64) -> Responder<Appended> {
         let (started, board) = (Instant::now(), Arc::clone(&self.board));
+        let place = board.waits.enter(now(), bytes);
         Responder::new(move |answer| {
+            board.waits.leave(place);
             if board.faults.drops_reply() {
                 // Dropped, it says that nobody knows.
                 return drop(responder);
@@ -281,7 +284,8 @@ impl PartitionHandle {
 
     /// A new actor takes over.
     pub(super) fn install(&self, addr: Addr<PartitionActor>) {
-        self.board.mailbox_emptied();
+        self.board.mailbox.emptied();
+        self.board.faults.end_standstill();
         self.actor.store(Some(Arc::new(addr)));
         self.board.set_state(ActorState::Running, None);
     }

@@ -5,6 +5,7 @@
 //! take the replica offline for a person to look at; an actor that was retired stays away.
 
 use super::actor::{PartitionActor, Parts};
+use super::beat::{self, Beat};
 use super::board::ActorState;
 use super::flusher::Flusher;
 use super::guard::{Down, DownGuard};
@@ -109,6 +110,8 @@ pub struct Shared {
     /// The streams from the leaders of what is followed here.
     pub replicator: Arc<Replicator>,
     pub pulse: Arc<Pulse>,
+    /// Of the shard's thread.
+    pub beat: Arc<Beat>,
     /// `replica.lag.time.max.ms`
     pub lag_max_ms: u64,
 }
@@ -216,6 +219,7 @@ impl Actor for Supervisor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(self.checkpoint_interval, |supervisor, _| supervisor.look_after_all());
+        ctx.run_interval(beat::INTERVAL, |supervisor, _| supervisor.shared.beat.beat());
         ctx.run_interval(self.retention_interval, |supervisor, _| {
             for child in supervisor.children.values() {
                 child.handle.tell(EnforceRetention);

@@ -47,6 +47,7 @@ impl Shard {
             wishes,
             replicator: Arc::new(crate::replication::Replicator::new(0)),
             pulse: Arc::new(crate::pulse::Pulse::unneeded()),
+            beat: Arc::default(),
             lag_max_ms: 30_000,
         };
         let supervisor = Supervisor::new(shared, &NodeConfig::default());
@@ -57,7 +58,7 @@ impl Shard {
     fn open(&self, name: &str) -> Arc<PartitionHandle> {
         let key =
             PartitionKey { topic_id: TopicId(uuid::Uuid::new_v4()), partition: PartitionId(0) };
-        let metrics = Arc::new(self.metrics.topic(name));
+        let metrics = self.metrics.topic(name);
         let handle = Arc::new(PartitionHandle::new(Board::new(key, name.into(), metrics), 0));
         let setup = PartitionSetup {
             dir: self.directory.path().join(name),

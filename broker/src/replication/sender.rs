@@ -205,7 +205,7 @@ mod tests {
     fn sink(stream: &Arc<SharedStream>, channel: u32) -> FollowerSink {
         let topic_id = TopicId(uuid::Uuid::from_u128(1));
         let key = PartitionKey { topic_id, partition: PartitionId(channel) };
-        let metrics = Arc::new(NodeMetrics::new(1).topic("t"));
+        let metrics = NodeMetrics::new(1).topic("t");
         let handle = Arc::new(PartitionHandle::new(Board::new(key, "t".into(), metrics), 0));
         FollowerSink::new(Arc::clone(stream), channel, handle)
     }

@@ -3,7 +3,9 @@
 use super::Page;
 use crate::context::Context;
 use crate::groups::{self, CoordinatorHandle, OFFSETS_TOPIC};
-use crate::partition::{ActorState, Die, Fault, PartitionHandle, Revive};
+use crate::partition::{
+    ActorState, Die, Fault, FaultKind, How, LONG_MS, PartitionHandle, Revive, now,
+};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tonic::{Request, Response, Status};
@@ -57,18 +59,96 @@ impl Chaos {
 
     fn coordinator(&self, handle: &CoordinatorHandle) -> pb::Actor {
         let (groups, members) = handle.census();
+        let still_ms = handle.mailbox().still_ms(now());
         pb::Actor {
             address: self.coordinator_address(handle),
             kind: "group-coordinator".to_owned(),
             state: match handle.state() {
+                groups::State::Serving(_) if still_ms >= LONG_MS => pb::ActorState::Stalled,
                 groups::State::Serving(_) => pb::ActorState::Running,
                 groups::State::Loading => pb::ActorState::Restarting,
                 groups::State::Unavailable(_) | groups::State::Gone => pb::ActorState::Offline,
             }
             .into(),
-            mailbox_depth: handle.mailbox_depth(),
+            mailbox_depth: handle.mailbox().depth(),
             restarts: i32::try_from(handle.restarts()).unwrap_or(i32::MAX),
             detail: format!("{groups} groups, {members} members"),
+            stands_still_ms: wire(still_ms),
+            ..Default::default()
+        }
+    }
+
+    fn partition(&self, handle: &PartitionHandle) -> pb::Actor {
+        let (condition, board) = (handle.condition(), &handle.board);
+        let mut detail = format!("high watermark {}", board.high_watermark());
+        if condition.how == How::Offline
+            && let Some(reason) = board.offline_reason()
+        {
+            detail = reason.to_string();
+        }
+        let fault = condition.fault.map_or(pb::Fault::Unspecified, |fault| match fault {
+            FaultKind::Pause => pb::Fault::Pause,
+            FaultKind::Stall => pb::Fault::Stall,
+            FaultKind::DropReplies => pb::Fault::DropReplies,
+        });
+        pb::Actor {
+            address: self.address(handle),
+            kind: "partition".to_owned(),
+            state: match condition.how {
+                How::Running => pb::ActorState::Running,
+                How::Restarting => pb::ActorState::Restarting,
+                How::Offline => pb::ActorState::Offline,
+                How::Paused => pb::ActorState::Paused,
+                How::Stalled => pb::ActorState::Stalled,
+                How::Waiting => pb::ActorState::Waiting,
+            }
+            .into(),
+            mailbox_depth: board.mailbox.depth(),
+            restarts: i32::try_from(board.restarts()).unwrap_or(i32::MAX),
+            detail,
+            stands_still_ms: wire(condition.still_ms),
+            oldest_wait_ms: wire(condition.oldest_wait_ms),
+            queued_bytes: wire(condition.queued_bytes),
+            fault: fault.into(),
+        }
+    }
+
+    /// Waiting: what it was asked to decide is not decided yet.
+    fn controller_actor(&self, controller: &ControllerHandle, address: String) -> pb::Actor {
+        let oldest = controller.oldest_wait().unwrap_or_default();
+        let waits_ms = u64::try_from(oldest.as_millis()).unwrap_or(u64::MAX);
+        let state = match waits_ms >= LONG_MS {
+            true => pb::ActorState::Waiting,
+            false => pb::ActorState::Running,
+        };
+        let leadership = *controller.leadership().borrow();
+        let detail = match (leadership.here, self.context.hears_controller(), leadership.leader) {
+            (true, ..) => "active".to_owned(),
+            (false, true, Some(leader)) => format!("stands by; node {leader} is active"),
+            (false, _, _) => "stands by; no active controller is heard".to_owned(),
+        };
+        pb::Actor {
+            address,
+            kind: "controller".to_owned(),
+            state: state.into(),
+            restarts: i32::try_from(self.restarts()).unwrap_or(i32::MAX),
+            detail,
+            oldest_wait_ms: wire(waits_ms),
+            ..Default::default()
+        }
+    }
+
+    /// A shard's thread stands still as long as nothing on it runs, its supervisor too.
+    fn supervisor(&self, shard: usize, address: String) -> pb::Actor {
+        let still_ms = self.context.beats[shard].silence_ms(now());
+        let stalled = still_ms >= LONG_MS;
+        let state = if stalled { pb::ActorState::Stalled } else { pb::ActorState::Running };
+        pb::Actor {
+            address,
+            kind: "supervisor".to_owned(),
+            state: state.into(),
+            stands_still_ms: wire(if stalled { still_ms } else { 0 }),
+            ..Default::default()
         }
     }
 
@@ -98,34 +178,12 @@ impl Chaos {
         };
         let root = self.root();
         let mut actors = vec![plain(root.clone(), "node", self.context.endpoint.clone())];
-        if self.context.control.local().is_some() {
-            actors.push(pb::Actor {
-                restarts: i32::try_from(self.restarts()).unwrap_or(i32::MAX),
-                ..plain(format!("{root}/controller"), "controller", String::new())
-            });
+        if let Some(controller) = self.context.control.local() {
+            actors.push(self.controller_actor(controller, format!("{root}/controller")));
         }
-        let shards = self.context.supervisors.len();
-        actors.extend(
-            (0..shards)
-                .map(|shard| plain(format!("{root}/shard/{shard}"), "supervisor", String::new())),
-        );
-        actors.extend(self.partitions().iter().map(|handle| {
-            pb::Actor {
-                address: self.address(handle),
-                kind: "partition".to_owned(),
-                state: match handle.board.state() {
-                    ActorState::Running => pb::ActorState::Running,
-                    // It can be sent to a moment before the board says so.
-                    ActorState::Restarting if handle.has_actor() => pb::ActorState::Running,
-                    ActorState::Restarting => pb::ActorState::Restarting,
-                    ActorState::Offline | ActorState::Retired => pb::ActorState::Offline,
-                }
-                .into(),
-                mailbox_depth: handle.board.mailbox_depth(),
-                restarts: i32::try_from(handle.board.restarts()).unwrap_or(i32::MAX),
-                detail: format!("high watermark {}", handle.board.high_watermark()),
-            }
-        }));
+        let shards = 0..self.context.supervisors.len();
+        actors.extend(shards.map(|shard| self.supervisor(shard, format!("{root}/shard/{shard}"))));
+        actors.extend(self.partitions().iter().map(|handle| self.partition(handle)));
         let coordinators = self.context.groups.led();
         actors.extend(coordinators.iter().map(|handle| self.coordinator(handle)));
         for (shard, replicator) in self.context.replicators.iter().enumerate() {
@@ -258,6 +316,10 @@ fn fault(request: &pb::InjectFaultRequest) -> Result<(Fault, Duration), Error> {
     Ok((fault, Duration::from_millis(request.duration_ms.into())))
 }
 
+fn wire(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
 fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
@@ -282,7 +344,9 @@ impl ChaosService for Chaos {
     ) -> Result<Response<pb::KillActorResponse>, Status> {
         let request = request.into_inner();
         let (started, mode) = (Instant::now(), request.mode());
-        let restarts = match self.find(&request.address)? {
+        let named = self.find(&request.address)?;
+        self.context.metrics.fault_injected("kill");
+        let restarts = match named {
             Named::Controller => self.kill_controller(mode).await?,
             Named::Partition(handle) => self.kill_partition(&handle, mode).await?,
             Named::Coordinator(handle) => {
@@ -306,6 +370,11 @@ impl ChaosService for Chaos {
             return Err(Error::new(ErrorCode::InvalidRequest, message).into());
         };
         let (fault, duration) = fault(&request)?;
+        self.context.metrics.fault_injected(match fault.kind() {
+            FaultKind::Pause => "pause",
+            FaultKind::Stall => "stall",
+            FaultKind::DropReplies => "drop_replies",
+        });
         let survived = handle.suffer(fault, duration, RECOVERY_PATIENCE).await?;
         Ok(Response::new(pb::InjectFaultResponse {
             recovery_micros: micros(survived.recovery),

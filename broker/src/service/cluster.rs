@@ -1,15 +1,15 @@
 //! `troupe.admin.v1.ClusterService`: the cluster as a whole, and what the replicas of this node hold.
 
-use super::{Page, partitions};
+use super::metadata::active_controller;
+use super::{Page, distress, partitions, replicas};
 use crate::context::Context;
-use crate::forward::decide;
-use crate::partition::{ActorState, PartitionHandle};
+use crate::forward::{deadline_of, decide};
+use crate::partition::PartitionHandle;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 use troupe_controller::ControllerHandle;
 use troupe_machines::cluster::ClusterImage;
-use troupe_machines::replica::Role;
 use troupe_proto::admin::v1 as pb;
 use troupe_proto::admin::v1::cluster_service_client::ClusterServiceClient;
 use troupe_proto::admin::v1::cluster_service_server::ClusterService;
@@ -53,11 +53,11 @@ impl ClusterService for Cluster {
         for partition in image.topics().flat_map(|topic| &topic.partitions) {
             count += 1;
             offline += i32::from(partition.leader.is_none());
-            under_replicated += i32::from(partitions::is_under_replicated(partition));
+            under_replicated += i32::from(partition.is_under_replicated());
         }
         Ok(Response::new(pb::GetClusterResponse {
             cluster_id: image.cluster_id().unwrap_or_default().to_owned(),
-            controller_id: self.context.control.controller_id().map_or(-1, |id| id.0),
+            controller_id: active_controller(&self.context).map_or(-1, |id| id.0),
             nodes: nodes.collect(),
             metadata_offset: i64::try_from(image.next_offset().0).unwrap_or(i64::MAX),
             topic_count: i32::try_from(image.topic_count()).unwrap_or(i32::MAX),
@@ -65,13 +65,22 @@ impl ClusterService for Cluster {
             offline_partition_count: offline,
             under_replicated_partition_count: under_replicated,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            as_of: Some(self.context.as_of(&image)),
         }))
+    }
+
+    async fn get_health(
+        &self,
+        _: Request<pb::GetHealthRequest>,
+    ) -> Result<Response<pb::GetHealthResponse>, Status> {
+        Ok(Response::new(distress::health(&self.context)))
     }
 
     async fn list_replicas(
         &self,
         request: Request<pb::ListReplicasRequest>,
     ) -> Result<Response<pb::ListReplicasResponse>, Status> {
+        let answer_by = deadline_of(request.metadata());
         let request = request.into_inner();
         let mut handles: Vec<Arc<PartitionHandle>> = if request.topic.is_empty() {
             let topics = self.context.registry.topics();
@@ -84,10 +93,13 @@ impl ClusterService for Cluster {
         let (handles, next_page_token) = page.cut(handles.into_iter(), |handle| {
             format!("{}\u{0}{:010}", handle.topic(), handle.key().partition.0)
         });
-        let replicas = futures::future::join_all(
-            handles.iter().map(|handle| describe(self.context.node_id, handle)),
-        )
-        .await;
+        let node_id = self.context.node_id;
+        let replicas = if request.brief {
+            handles.iter().map(|handle| replicas::brief(node_id, handle)).collect()
+        } else {
+            let each = handles.iter().map(|handle| replicas::describe(node_id, handle, answer_by));
+            futures::future::join_all(each).await
+        };
         Ok(Response::new(pb::ListReplicasResponse { replicas, next_page_token }))
     }
 
@@ -96,7 +108,9 @@ impl ClusterService for Cluster {
         request: Request<pb::ListPartitionsRequest>,
     ) -> Result<Response<pb::ListPartitionsResponse>, Status> {
         let image = self.context.image.borrow().clone();
-        Ok(Response::new(partitions::list(&image, &request.into_inner())?))
+        let mut listed = partitions::list(&image, &request.into_inner())?;
+        listed.as_of = Some(self.context.as_of(&image));
+        Ok(Response::new(listed))
     }
 
     async fn elect_leaders(
@@ -195,39 +209,4 @@ fn shares(image: &ClusterImage) -> HashMap<NodeId, Share> {
         }
     }
     shares
-}
-
-async fn describe(node_id: NodeId, handle: &PartitionHandle) -> pb::Replica {
-    let mut replica = pb::Replica {
-        node_id: node_id.0,
-        topic: handle.topic().to_owned(),
-        partition: i32::try_from(handle.key().partition.0).unwrap_or(i32::MAX),
-        role: pb::ReplicaRole::Offline.into(),
-        ..Default::default()
-    };
-    if handle.board.state() == ActorState::Offline {
-        replica.offline_reason =
-            handle.board.offline_reason().map(|reason| reason.to_string()).unwrap_or_default();
-        return replica;
-    }
-    match handle.describe().await {
-        Ok(held) => {
-            replica.role = match held.role {
-                Role::Leader => pb::ReplicaRole::Leader,
-                // Nobody leads: it will follow whoever comes.
-                Role::Follower | Role::Idle => pb::ReplicaRole::Follower,
-                Role::Offline => pb::ReplicaRole::Offline,
-            }
-            .into();
-            replica.leader_epoch = held.leader_epoch.0;
-            replica.log_start_offset = held.log_start.to_wire();
-            replica.high_watermark = held.high_watermark.to_wire();
-            replica.flushed_end_offset = held.flushed_end.to_wire();
-            replica.log_end_offset = held.log_end.to_wire();
-            replica.size_bytes = i64::try_from(held.size_bytes).unwrap_or(i64::MAX);
-            replica.segment_count = i32::try_from(held.segment_count).unwrap_or(i32::MAX);
-        }
-        Err(error) => replica.offline_reason = error.to_string(),
-    }
-    replica
 }

@@ -1,14 +1,19 @@
-//! `grpc.health.v1`: `live` as long as the process answers, `ready` while the cluster counts on this broker, or
-//! while a node without partitions knows who decides.
+//! `grpc.health.v1`: `live` as long as the process answers, `ready` while the cluster counts on this broker, and
+//! somebody decides for the cluster: a node that has not heard an active controller for the time of a session may
+//! lead nothing any more, and would be the last to know.
 
 use crate::context::Context;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch::{self, error::RecvError};
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::server::HealthReporter;
 use troupe_controller::ControllerHandle;
 use troupe_controller::metadata_log::Leadership;
+
+/// How soon it is seen that no controller is heard any more.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The health service. `ready` follows the image: registered, not fenced, not on its way out.
 pub async fn health(context: &Arc<Context>) -> HealthServer<impl Health + use<>> {
@@ -19,14 +24,13 @@ pub async fn health(context: &Arc<Context>) -> HealthServer<impl Health + use<>>
     service
 }
 
-fn is_ready(context: &Context) -> bool {
-    let counted_on = if context.config.is_broker() {
+/// Whether clients should be sent here.
+pub fn is_ready(context: &Context) -> bool {
+    let counted_on = !context.config.is_broker() || {
         let image = context.image.borrow();
         image.broker(context.node_id).is_some_and(|broker| broker.is_active())
-    } else {
-        context.control.controller_id().is_some()
     };
-    counted_on && !context.shutdown.is_cancelled()
+    counted_on && context.hears_controller() && !context.shutdown.is_cancelled()
 }
 
 async fn set_ready(reporter: &HealthReporter, ready: bool) {
@@ -49,6 +53,8 @@ async fn follow(context: Arc<Context>, reporter: HealthReporter) {
         tokio::select! {
             changed = images.changed() => if changed.is_err() { break },
             changed = news(&mut leadership) => if changed.is_err() { break },
+            // Silence is no news.
+            () = tokio::time::sleep(LOOK_INTERVAL) => {}
             () = context.shutdown.cancelled() => break,
         }
     }

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use troupe_machines::cluster::{ClusterImage, Topic};
+use troupe_proto::ids::NodeId;
 use troupe_proto::log::v1 as pb;
 use troupe_proto::log::v1::metadata_service_server::MetadataService;
 
@@ -21,8 +22,13 @@ impl Metadata {
     }
 }
 
+/// Who decides, if it has been heard lately: a quorum that is lost leaves everybody believing in the last one.
+pub fn active_controller(context: &Context) -> Option<NodeId> {
+    context.control.controller_id().filter(|_| context.hears_controller())
+}
+
 fn nodes(context: &Context, image: &ClusterImage) -> Vec<pb::Node> {
-    let controller = context.control.controller_id();
+    let controller = active_controller(context);
     let node = |broker: &troupe_machines::cluster::Broker| pb::Node {
         node_id: broker.node_id.0,
         endpoint: broker.endpoint.clone(),
@@ -65,8 +71,9 @@ impl MetadataService for Metadata {
         Ok(Response::new(pb::DescribeClusterResponse {
             cluster_id: image.cluster_id().unwrap_or_default().to_owned(),
             nodes: nodes(&self.context, &image),
-            controller_id: self.context.control.controller_id().map_or(-1, |id| id.0),
+            controller_id: active_controller(&self.context).map_or(-1, |id| id.0),
             metadata_offset: offset(&image),
+            as_of: Some(self.context.as_of(&image)),
         }))
     }
 
@@ -91,6 +98,7 @@ impl MetadataService for Metadata {
             unknown_topics,
             nodes: nodes(&self.context, &image),
             metadata_offset: offset(&image),
+            as_of: Some(self.context.as_of(&image)),
         }))
     }
 
@@ -116,8 +124,11 @@ async fn push_changes(context: Arc<Context>, watched: Vec<String>, changes: Chan
     let mut seen_nodes = None;
     loop {
         let image = images.borrow_and_update().clone();
-        let mut delta =
-            pb::WatchMetadataResponse { metadata_offset: offset(&image), ..Default::default() };
+        let mut delta = pb::WatchMetadataResponse {
+            metadata_offset: offset(&image),
+            as_of: Some(context.as_of(&image)),
+            ..Default::default()
+        };
         let first = seen_nodes.is_none();
         seen.retain(|name, _| {
             let kept = image.topic(name).is_some();

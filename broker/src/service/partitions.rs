@@ -8,17 +8,6 @@ use troupe_proto::admin::v1 as pb;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{NodeId, PartitionId, PartitionKey};
 
-/// Whether some replica is not in sync.
-pub fn is_under_replicated(partition: &Partition) -> bool {
-    partition.isr.len() < partition.replicas.len()
-}
-
-/// Whether fewer are in sync than acks=all asks for.
-pub fn is_under_min_isr(topic: &Topic, partition: &Partition) -> bool {
-    let min_isr = topic.config.min_insync_replicas as usize;
-    partition.isr.len() < min_isr.min(partition.replicas.len())
-}
-
 fn unknown_topic(name: &str) -> Error {
     let message = format!("topic `{name}` does not exist; `troupe topic list` shows all");
     Error::new(ErrorCode::UnknownTopic, message).with("topic", name)
@@ -44,16 +33,20 @@ pub(super) fn list(
         .flat_map(numbered)
         .filter(|(topic, _, partition)| match request.filter() {
             pb::PartitionFilter::Unspecified => true,
-            pb::PartitionFilter::UnderReplicated => is_under_replicated(partition),
+            pb::PartitionFilter::UnderReplicated => partition.is_under_replicated(),
             pb::PartitionFilter::Offline => partition.leader.is_none(),
-            pb::PartitionFilter::UnderMinIsr => is_under_min_isr(topic, partition),
+            pb::PartitionFilter::UnderMinIsr => topic.is_under_min_isr(partition),
             pb::PartitionFilter::NotPreferred => is_led_elsewhere(partition),
         });
     let (page, next_page_token) =
         page.cut(shown, |(topic, number, _)| format!("{}\u{0}{number:010}", topic.name));
     let partitions =
         page.into_iter().map(|(topic, number, partition)| state(topic, number, partition));
-    Ok(pb::ListPartitionsResponse { partitions: partitions.collect(), next_page_token })
+    Ok(pb::ListPartitionsResponse {
+        partitions: partitions.collect(),
+        next_page_token,
+        as_of: None,
+    })
 }
 
 /// Whether somebody else leads than the first replica.

@@ -109,7 +109,8 @@ impl TopicService for Topics {
         request: Request<pb::GetTopicRequest>,
     ) -> Result<Response<pb::GetTopicResponse>, Status> {
         let topic = self.find(&request.into_inner().name)?;
-        Ok(Response::new(pb::GetTopicResponse { topic: whole(&topic) }))
+        let as_of = Some(self.context.as_of(&self.context.image.borrow()));
+        Ok(Response::new(pb::GetTopicResponse { topic: whole(&topic), as_of }))
     }
 
     async fn list_topics(
@@ -122,7 +123,8 @@ impl TopicService for Topics {
         let shown = image.topics().filter(|topic| request.include_internal || !topic.is_internal());
         let (topics, next_page_token) = page.cut(shown, |topic| topic.name.to_string());
         let topics = topics.into_iter().map(|topic| brief(topic)).collect();
-        Ok(Response::new(pb::ListTopicsResponse { topics, next_page_token }))
+        let as_of = Some(self.context.as_of(&image));
+        Ok(Response::new(pb::ListTopicsResponse { topics, next_page_token, as_of }))
     }
 
     async fn update_topic(

@@ -14,6 +14,7 @@ use crate::global::Global;
 use crate::notice;
 use crate::output::Format;
 use crate::signals::Stop;
+use crate::waiting::{Pending, Progress};
 use clap::{Args, ValueEnum};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -212,11 +213,20 @@ pub async fn run(
         group: group.to_owned(),
         left: consume.most(),
         printed: 0,
+        progress: Progress::default(),
         committed_at: Instant::now(),
         ends: consume.until_end.then(BTreeMap::new),
         shown: consume.membership.show_assignment.then_some(None),
         json: global.chosen_format().is_some_and(Format::is_json),
     };
+    let (printed, named) = (run.progress.clone(), group.to_owned());
+    printed.set(1);
+    let _watched = global.waiting().until_progress(move || {
+        // Odd: it has not been given partitions.
+        let (progress, may_idle) = (printed.get(), printed.get() % 2 == 0);
+        let what = if may_idle { "records" } else { "partitions" };
+        Some(Pending { what: format!("{what} of group {named}"), progress, may_idle })
+    });
     let outcome = run.read(&mut consumer, &mut stop).await;
     // A signal is how it ends that has no end; what has one is not done.
     let outcome = outcome.and_then(|done| match stop.signal() {
@@ -250,6 +260,8 @@ struct Run {
     /// How many records may still be printed.
     left: u64,
     printed: u64,
+    /// Twice the printed ones; and one while no partitions are assigned.
+    progress: Progress,
     committed_at: Instant,
     /// Where each partition ended when it was assigned. None: it goes on for ever.
     ends: Option<BTreeMap<TopicPartition, Offset>>,
@@ -277,6 +289,7 @@ impl Run {
                 };
             }
             self.show_assignment(consumer).await;
+            self.progress.set(2 * self.printed + u64::from(consumer.assignment().is_empty()));
             if let Some(batch) = next {
                 let batch = batch.during(|| what.clone())?;
                 self.take(consumer, &batch).await?;

@@ -1,6 +1,8 @@
 //! `troupe node describe`: what the controller says about a node, and what the node says about its replicas.
 
 use super::{NodeView, find, table};
+use crate::as_of::{self, AsOf};
+use crate::condition;
 use crate::failure::{During, Failure};
 use crate::global::Global;
 use crate::notice;
@@ -18,6 +20,7 @@ struct DescribedNode {
     #[serde(flatten)]
     node: NodeView,
     replicas: Vec<ReplicaView>,
+    as_of: Option<AsOf>,
 }
 
 #[derive(Debug, Serialize)]
@@ -36,6 +39,8 @@ struct ReplicaView {
 #[serde(rename_all = "camelCase")]
 struct HeldView {
     role: &'static str,
+    /// How its actor is: `running`, or why not.
+    condition: String,
     leader_epoch: u32,
     log_start_offset: i64,
     high_watermark: i64,
@@ -54,6 +59,7 @@ impl HeldView {
                 ReplicaRole::Offline => "offline",
                 ReplicaRole::Unspecified => "unknown",
             },
+            condition: condition::show(replica),
             leader_epoch: replica.leader_epoch,
             log_start_offset: replica.log_start_offset,
             high_watermark: replica.high_watermark,
@@ -80,9 +86,12 @@ pub async fn run(global: &Global, node: i32) -> Result<(), Failure> {
             topic: partition.topic,
             partition: partition.partition,
         });
-    let described = DescribedNode { node: view, replicas: replicas.collect() };
+    let replicas = replicas.collect();
+    let described = DescribedNode { node: view, replicas, as_of: as_of::ask(&client).await? };
     let output = global.output();
-    output.one(&described, || render(&output, &described))
+    output.one(&described, || render(&output, &described))?;
+    described.as_of.iter().for_each(AsOf::warn);
+    Ok(())
 }
 
 /// What the node has. One that does not answer has told nothing: the rest is worth showing, above all then.
@@ -123,6 +132,7 @@ fn render(output: &Output, described: &DescribedNode) -> String {
         number("LOG END"),
         text("SIZE"),
         text("OFFLINE").wide(),
+        text("CONDITION"),
     ]);
     for replica in &described.replicas {
         let held =
@@ -138,6 +148,7 @@ fn render(output: &Output, described: &DescribedNode) -> String {
             held(|held| held.log_end_offset.to_string()),
             held(|held| show_size(held.size_bytes.unsigned_abs())),
             held(|held| held.offline_reason.clone()),
+            held(|held| held.condition.clone()),
         ]);
     }
     out + &output.table(&table)

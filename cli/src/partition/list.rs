@@ -1,6 +1,8 @@
 //! `troupe partition list`, once or as it changes.
 
-use super::view::{PartitionView, summary, table};
+use super::view::{Distress, PartitionView, summary, table};
+use crate::as_of;
+use crate::condition::distressed;
 use crate::failure::{During, Failure};
 use crate::global::Global;
 use crate::notice;
@@ -11,7 +13,7 @@ use crate::timestamp;
 use crate::watch::CLEAR;
 use clap::Args;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use troupe_client::{Client, ClientError};
 use troupe_proto::admin::v1::PartitionFilter;
@@ -57,8 +59,28 @@ impl List {
     }
 
     async fn ask(&self, client: &Client) -> Result<Vec<PartitionView>, ClientError> {
-        let listed = client.admin().list_partitions(self.topic.as_deref(), self.filter()).await?;
-        Ok(listed.into_iter().map(PartitionView::from).collect())
+        let topic = self.topic.as_deref();
+        let listed = client.admin().list_partitions(topic, self.filter()).await?;
+        let mut views: Vec<_> = listed.into_iter().map(PartitionView::from).collect();
+        // Fenced nodes are not asked: that they are not well is known, and shows in who is in sync.
+        let fenced: BTreeSet<i32> = client
+            .describe_cluster()
+            .await?
+            .nodes
+            .into_iter()
+            .filter_map(|node| node.fenced.then_some(node.node_id))
+            .collect();
+        let nodes = views.iter().flat_map(PartitionView::nodes).copied().collect::<BTreeSet<_>>();
+        let found = distressed(client, topic, &nodes - &fenced).await;
+        for view in &mut views {
+            let key = (view.topic.clone(), view.partition);
+            let known = found.replicas.get(&key).into_iter().flatten().copied();
+            let silent = view.nodes().iter().filter(|node| found.silent.contains_key(node));
+            let all = known.chain(silent.map(|node| (*node, "silent")));
+            let distress = all.map(|(node_id, condition)| Distress { node_id, condition });
+            view.distress = distress.collect();
+        }
+        Ok(views)
     }
 }
 
@@ -68,7 +90,8 @@ pub async fn run(global: &Global, list: List) -> Result<(), Failure> {
     let first = list.ask(&client).await.during(what)?;
     let output = global.output();
     if !list.watch {
-        return output.many("partitions", &first, || table(&first));
+        let as_of = as_of::ask(&client).await?;
+        return as_of::many(&output, "partitions", &first, as_of.as_ref(), || table(&first));
     }
     // So that other nodes are known when this one goes.
     client.describe_cluster().await.during(what)?;

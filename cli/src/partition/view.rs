@@ -17,6 +17,16 @@ pub struct PartitionView {
     in_sync_replicas: Vec<i32>,
     eligible_leader_replicas: Vec<i32>,
     min_in_sync_replicas: u32,
+    /// Replicas whose actors are not well, as their nodes tell.
+    pub distress: Vec<Distress>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Distress {
+    pub node_id: i32,
+    /// `restarting`, `offline`, `paused`, `stalled`, `waiting`; `silent`: the node does not answer.
+    pub condition: &'static str,
 }
 
 impl From<PartitionState> for PartitionView {
@@ -31,11 +41,12 @@ impl From<PartitionState> for PartitionView {
             in_sync_replicas: state.in_sync_replicas,
             eligible_leader_replicas: state.eligible_leader_replicas,
             min_in_sync_replicas: state.min_in_sync_replicas,
+            distress: Vec::new(),
         }
     }
 }
 
-const COLUMNS: [Column; 9] = [
+const COLUMNS: [Column; 10] = [
     text("TOPIC"),
     number("PARTITION"),
     text("LEADER"),
@@ -45,6 +56,7 @@ const COLUMNS: [Column; 9] = [
     text("ELIGIBLE"),
     number("MIN IN SYNC").wide(),
     number("PARTITION EPOCH").wide(),
+    text("DISTRESS"),
 ];
 
 pub fn table(partitions: &[PartitionView]) -> Table {
@@ -56,6 +68,11 @@ pub fn table(partitions: &[PartitionView]) -> Table {
 }
 
 impl PartitionView {
+    /// Every node that has a replica.
+    pub fn nodes(&self) -> &[i32] {
+        &self.replicas
+    }
+
     fn cells(&self) -> Vec<String> {
         vec![
             self.topic.clone(),
@@ -67,6 +84,11 @@ impl PartitionView {
             ids(&self.eligible_leader_replicas),
             self.min_in_sync_replicas.to_string(),
             self.partition_epoch.to_string(),
+            self.distress
+                .iter()
+                .map(|one| format!("{} {}", one.node_id, one.condition))
+                .collect::<Vec<_>>()
+                .join(","),
         ]
     }
 }

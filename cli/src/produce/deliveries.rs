@@ -3,6 +3,8 @@
 use crate::quantity::grouped;
 use futures::FutureExt;
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use troupe_client::{ClientError, Delivery, RecordMetadata};
 
 /// The open deliveries and the counts of the settled ones.
@@ -22,6 +24,23 @@ pub struct Deliveries {
     pub unknown: u64,
     /// The number of the first record that failed, from 1, and why.
     first_failure: Option<(u64, ClientError)>,
+    progress: Progress,
+}
+
+/// How far it is, for whoever looks on.
+#[derive(Clone, Default)]
+pub struct Progress(Arc<[AtomicU64; 2]>);
+
+impl Progress {
+    /// Records that were sent, and those of them that are answered.
+    pub fn sent_and_answered(&self) -> [u64; 2] {
+        self.0.each_ref().map(|count| count.load(Ordering::Relaxed))
+    }
+
+    fn note(&self, sent: u64, answered: u64) {
+        self.0[0].store(sent, Ordering::Relaxed);
+        self.0[1].store(answered, Ordering::Relaxed);
+    }
 }
 
 impl Deliveries {
@@ -34,6 +53,11 @@ impl Deliveries {
                 self.fail(number, error);
             }
         }
+        self.progress.note(self.sent(), self.settled());
+    }
+
+    pub fn progress(&self) -> Progress {
+        self.progress.clone()
     }
 
     pub fn sent(&self) -> u64 {
@@ -87,6 +111,7 @@ impl Deliveries {
             Ok(_) => self.delivered += 1,
             Err(error) => self.fail(self.answered, error),
         }
+        self.progress.note(self.sent(), self.settled());
     }
 
     fn fail(&mut self, number: u64, error: ClientError) {

@@ -2,6 +2,8 @@
 
 use super::get;
 use super::view::{self, ConfigView, LogView, PartitionView, TopicView};
+use crate::as_of::{self, AsOf};
+use crate::condition::{self, of_each};
 use crate::failure::{During, Failure};
 use crate::global::Global;
 use crate::notice;
@@ -9,7 +11,6 @@ use crate::output::{Format, Output, Table, number, text};
 use crate::quantity::show_size;
 use std::collections::BTreeSet;
 use troupe_client::Client;
-use troupe_proto::ids::NodeId;
 
 pub async fn run(global: &Global, name: &str) -> Result<(), Failure> {
     let client = global.connect().await?;
@@ -17,31 +18,40 @@ pub async fn run(global: &Global, name: &str) -> Result<(), Failure> {
     let mut topic_view = TopicView::new(&topic);
     topic_view.configs = Some(view::configs(&topic));
     add_offsets(&client, name, &mut topic_view.partitions).await;
+    topic_view.as_of = as_of::ask(&client).await?;
     let output = global.output();
-    output.one(&topic_view, || render(&output, &topic_view))
+    output.one(&topic_view, || render(&output, &topic_view))?;
+    topic_view.as_of.iter().for_each(AsOf::warn);
+    Ok(())
 }
 
-/// Asks every leader's node. A node that does not answer leaves its partitions without offsets: the rest
-/// of the picture is worth showing, above all then.
+/// Asks every leader's node. A partition that does not answer in time, or whose node does not, is shown without
+/// offsets: the rest of the picture is worth showing, above all then.
 async fn add_offsets(client: &Client, name: &str, partitions: &mut [PartitionView]) {
     let leaders: BTreeSet<i32> = partitions.iter().filter_map(|p| p.leader_id).collect();
-    for leader in leaders {
-        let replicas = match client.admin_of(NodeId(leader)).await {
-            Ok(admin) => admin.list_replicas(Some(name)).await,
-            Err(error) => Err(error),
-        };
-        match replicas {
+    let answers = of_each(leaders, async |leader| {
+        client.admin_of(leader).await?.list_replicas(Some(name)).await
+    });
+    for (leader, answer) in answers.await {
+        let mut led: Vec<_> =
+            partitions.iter_mut().filter(|p| p.leader_id == Some(leader)).collect();
+        match answer {
+            Err(why) => {
+                notice!("note: node {leader} does not tell its offsets: {why}");
+                for partition in led {
+                    partition.condition = format!("no answer: node {leader}: {why}");
+                }
+            }
             Ok(replicas) => {
                 for replica in replicas {
-                    let mut ours = partitions.iter_mut();
-                    let found = ours
-                        .find(|p| p.partition == replica.partition && p.leader_id == Some(leader));
-                    if let Some(partition) = found {
+                    let found = led.iter_mut().find(|p| p.partition == replica.partition);
+                    let Some(partition) = found else { continue };
+                    partition.condition = condition::show(&replica);
+                    if replica.no_answer_reason.is_empty() {
                         partition.log = Some(LogView::new(&replica));
                     }
                 }
             }
-            Err(error) => notice!("note: node {leader} does not tell its offsets: {error}"),
         }
     }
 }
@@ -83,6 +93,7 @@ fn partitions(partitions: &[PartitionView]) -> Table {
         number("LOG END").wide(),
         number("SEGMENTS").wide(),
         text("OFFLINE").wide(),
+        text("CONDITION"),
     ]);
     let ids = |ids: &[i32]| ids.iter().map(i32::to_string).collect::<Vec<_>>().join(",");
     for partition in partitions {
@@ -101,6 +112,7 @@ fn partitions(partitions: &[PartitionView]) -> Table {
             log(|log| log.log_end_offset.to_string()),
             log(|log| log.segment_count.to_string()),
             log(|log| log.offline_reason.clone()),
+            partition.condition.clone(),
         ]);
     }
     table

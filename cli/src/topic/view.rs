@@ -1,5 +1,6 @@
 //! A topic as it is printed; the keys are those of `troupe.admin.v1` in proto JSON.
 
+use crate::as_of::AsOf;
 use serde::Serialize;
 use troupe_proto::admin::v1::{ConfigSource, Replica, Topic};
 use troupe_proto::ids::TopicId;
@@ -16,6 +17,8 @@ pub struct TopicView {
     pub configs: Option<Vec<ConfigView>>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<AsOf>,
 }
 
 #[derive(Debug, Serialize)]
@@ -27,7 +30,10 @@ pub struct PartitionView {
     pub leader_epoch: u32,
     pub replicas: Vec<i32>,
     pub in_sync_replicas: Vec<i32>,
-    /// What the leader's node says about it.
+    /// How the leader's actor is; if it did not answer, or its node did not, that and why.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub condition: String,
+    /// What the leader says about its log. None: it did not answer in time, or nobody leads.
     #[serde(flatten)]
     pub log: Option<LogView>,
 }
@@ -64,6 +70,7 @@ impl TopicView {
             leader_epoch: partition.leader_epoch,
             replicas: partition.replicas.clone(),
             in_sync_replicas: partition.in_sync_replicas.clone(),
+            condition: String::new(),
             log: None,
         });
         TopicView {
@@ -75,6 +82,7 @@ impl TopicView {
             partitions: partitions.collect(),
             configs: None,
             dry_run: false,
+            as_of: None,
         }
     }
 }

@@ -385,6 +385,7 @@ impl Node {
                     deleted_topics: described.unknown_topics,
                     nodes: described.nodes,
                     metadata_offset: described.metadata_offset,
+                    as_of: None,
                 };
                 if pushes.send(Ok(push)).await.is_err() {
                     return;

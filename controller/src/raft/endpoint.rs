@@ -12,10 +12,13 @@ use super::snapshot::Meta;
 use super::types::TypeConfig;
 use bytes::Bytes;
 use openraft::alias::{SnapshotOf, VoteOf};
-use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::internal::v1 as pb;
@@ -31,11 +34,13 @@ pub struct RaftEndpoint {
     /// `None`: this node votes alone, and nobody may call.
     identity: Option<Arc<Identity>>,
     raft: Arc<Mutex<Option<Raft>>>,
+    /// When a leader was last heard, and followed.
+    heard: Arc<Mutex<Option<Instant>>>,
 }
 
 impl RaftEndpoint {
     pub(super) fn new(identity: Option<Arc<Identity>>, raft: Raft) -> RaftEndpoint {
-        RaftEndpoint { identity, raft: Arc::new(Mutex::new(Some(raft))) }
+        RaftEndpoint { identity, raft: Arc::new(Mutex::new(Some(raft))), heard: Arc::default() }
     }
 
     /// To be added to the routes of the listener that the list of voters names.
@@ -43,6 +48,10 @@ impl RaftEndpoint {
         RaftServiceServer::new(self)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    pub(super) fn heard(&self) -> Option<Instant> {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn close(&self) {
@@ -122,7 +131,14 @@ impl RaftService for RaftEndpoint {
         let caller = self.check(caller)?;
         let entries: AppendEntriesRequest<TypeConfig> = parse(&message)?;
         check_vote(&caller, &entries.vote)?;
-        let message = answer(self.raft()?.append_entries(entries).await)?;
+        let answered = self.raft()?.append_entries(entries).await;
+        if answered
+            .as_ref()
+            .is_ok_and(|answer| !matches!(answer, AppendEntriesResponse::HigherVote(_)))
+        {
+            *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
+        let message = answer(answered)?;
         Ok(Response::new(pb::AppendEntriesResponse { message }))
     }
 

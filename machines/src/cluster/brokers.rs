@@ -15,6 +15,10 @@ use troupe_proto::internal::v1::{
     BrokerRemovalRecord, ClusterRecord, MetadataRecord, ProducerIdsRecord,
 };
 
+/// Of the replicas for which a removal is refused, so many are named, in so many bytes: an error travels in headers.
+const NAMED_REPLICAS: usize = 10;
+const NAMED_REPLICAS_BYTES: usize = 600;
+
 impl ClusterImage {
     /// The first decision of a new cluster: its id. Nothing to do in one that has an id.
     pub fn initialize(&self, cluster_id: &str) -> Result<Decision<()>, ClusterError> {
@@ -181,17 +185,29 @@ impl ClusterImage {
         Ok(Decision { records, answer: () })
     }
 
-    /// K22: forgets a broker that has stopped. Its replicas stay assigned to it until they are reassigned.
+    /// K22: forgets a broker that has stopped and holds nothing: a replica of nobody would be missing for ever.
     pub fn unregister_broker(&self, node_id: NodeId) -> Result<Decision<()>, ClusterError> {
         let broker = self.broker(node_id).ok_or(ClusterError::UnknownBroker { node_id })?;
         if !broker.fenced {
             return Err(ClusterError::BrokerAlive { node_id });
         }
+        let held: Vec<String> = self.held_by(node_id).collect();
+        if !held.is_empty() {
+            let (count, first) = (held.len(), first_of(&held));
+            return Err(ClusterError::BrokerHoldsReplicas { node_id, count, first });
+        }
         let removal = BrokerRemovalRecord { node_id: node_id.0, broker_epoch: broker.epoch.0 };
-        let mut records =
-            self.change_partitions(|partition, topic| self.depart(partition, topic, node_id, true));
-        records.push(wrap(Record::BrokerRemoval(removal)));
-        Ok(Decision { records, answer: () })
+        Ok(Decision { records: vec![wrap(Record::BrokerRemoval(removal))], answer: () })
+    }
+
+    /// What is assigned to this broker, as `topic:partition`.
+    fn held_by(&self, node_id: NodeId) -> impl Iterator<Item = String> {
+        self.topics().flat_map(move |topic| {
+            let partitions = (0..).zip(&topic.partitions);
+            partitions
+                .filter(move |(_, partition): &(u32, _)| partition.replicas.contains(&node_id))
+                .map(|(at, _)| format!("{}:{at}", topic.name))
+        })
     }
 
     /// K23: ids that nobody has had before.
@@ -283,6 +299,20 @@ impl ClusterImage {
         }
         records
     }
+}
+
+/// The first of these names, and how many more there are.
+fn first_of(names: &[String]) -> String {
+    let mut text = String::new();
+    for (named, name) in names.iter().enumerate() {
+        let full = text.len() + name.len() > NAMED_REPLICAS_BYTES && named > 0;
+        if full || named == NAMED_REPLICAS {
+            return format!("{text} and {} more", names.len() - named);
+        }
+        text += if named > 0 { ", " } else { "" };
+        text += name;
+    }
+    text
 }
 
 /// As it stands in the image after its registration: fenced.

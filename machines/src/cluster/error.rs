@@ -44,6 +44,8 @@ pub enum ClusterError {
     DuplicateBroker { node_id: NodeId },
     #[error("broker {node_id} is alive; stop it first")]
     BrokerAlive { node_id: NodeId },
+    #[error("broker {node_id} still holds {count} replicas, which nobody would replace: {first}")]
+    BrokerHoldsReplicas { node_id: NodeId, count: usize, first: String },
     #[error("there is no topic with id {topic_id}")]
     UnknownTopicId { topic_id: TopicId },
     #[error("there is no partition {key}")]
@@ -90,6 +92,7 @@ impl ClusterError {
             Self::BrokerAlive { .. } | Self::NotTheLeader { .. } | Self::InvalidIsr { .. } => {
                 ErrorCode::InvalidRequest
             }
+            Self::BrokerHoldsReplicas { .. } => ErrorCode::NodeHoldsReplicas,
             Self::UnknownTopicId { .. } => ErrorCode::UnknownTopic,
             Self::UnknownPartition { .. } => ErrorCode::UnknownPartition,
             Self::EpochFromTheFuture { .. } => ErrorCode::NotController,
@@ -134,6 +137,9 @@ impl From<ClusterError> for WireError {
             | ClusterError::IneligibleReplica { node_id, .. }
             | ClusterError::PreferredNotAvailable { preferred: node_id } => {
                 wire.with("node_id", node_id)
+            }
+            ClusterError::BrokerHoldsReplicas { node_id, count, first } => {
+                wire.with("node_id", node_id).with("replicas", count).with("partitions", first)
             }
             ClusterError::UnknownTopicId { topic_id } => wire.with("topic_id", topic_id),
             ClusterError::UnknownPartition { key }

@@ -2,6 +2,7 @@
 
 mod delta;
 mod failures;
+mod health;
 mod histories;
 mod partitions;
 

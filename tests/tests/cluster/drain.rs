@@ -5,7 +5,7 @@ use troupe_proto::admin::v1::cluster_service_client::ClusterServiceClient;
 use troupe_proto::admin::v1::{DrainNodeRequest, RemoveNodeRequest, ResumeNodeRequest};
 use troupe_proto::log::v1::WatchMetadataRequest;
 use troupe_proto::v1::ErrorReason::*;
-use troupe_tests::{Cluster, eventually_or_why};
+use troupe_tests::{Cluster, eventually_or_why, troupe};
 
 const TOPIC: &str = "drained";
 
@@ -74,4 +74,34 @@ async fn only_a_node_that_has_stopped_is_removed() {
     // It may come back, as a new broker.
     cluster.restart(&[3]).await;
     cluster.healed().await;
+}
+
+/// K22: what a node held would be missing for ever. It is refused with the list, by the controller, and the command
+/// line shows it.
+#[tokio::test]
+async fn a_node_that_holds_replicas_is_not_removed() {
+    let mut cluster = Cluster::start(&[]).await;
+    topic_on(&cluster, "held", &[1, 3], &[]).await;
+    cluster.healed().await;
+    assert!(cluster.terminate(3).await.success());
+    let through = cluster.server(1).await;
+    let refusal = eventually_or_why("the removal is refused for its replicas", async || {
+        let request = RemoveNodeRequest { node_id: 3 };
+        let error = refused(through.cluster().remove_node(request)).await;
+        // The controller may have been on the node that stopped, or think that it is still alive.
+        if error.code == NodeHoldsReplicas { Ok(error) } else { Err(error.to_string()) }
+    })
+    .await;
+    assert_eq!(refusal.facts["replicas"], "1");
+    assert_eq!(refusal.facts["partitions"], "held:0");
+    assert!(refusal.surely_not_done());
+    let command = troupe(cluster.address(1), &["node", "remove", "3", "--yes"]).await;
+    let said = String::from_utf8_lossy(&command.stderr);
+    assert_eq!(command.status.code(), Some(4), "{said}");
+    assert!(said.contains("held:0") && said.contains("NODE_HOLDS_REPLICAS"), "{said}");
+    let picture = cluster.describe().await.unwrap();
+    assert!(picture.node(3).is_some(), "{picture}");
+    // With the topic goes what it held.
+    through.delete_topic("held").await;
+    through.cluster().remove_node(RemoveNodeRequest { node_id: 3 }).await.unwrap();
 }

@@ -7,7 +7,7 @@ use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::v1::ErrorDetail;
 
 /// Reason; code; whether to retry; whether it surely was not done; whether to refresh metadata.
-const TABLE: [(&str, GrpcCode, bool, bool, bool); 65] = [
+const TABLE: [(&str, GrpcCode, bool, bool, bool); 66] = [
     ("UNSPECIFIED", Internal, false, false, false),
     ("UNKNOWN_TOPIC", NotFound, false, true, true),
     ("UNKNOWN_PARTITION", NotFound, false, true, true),
@@ -73,6 +73,7 @@ const TABLE: [(&str, GrpcCode, bool, bool, bool); 65] = [
     ("INVALID_REGULAR_EXPRESSION", InvalidArgument, false, true, false),
     ("ORDERING_MISMATCH", FailedPrecondition, false, true, false),
     ("NO_COMMITTED_OFFSET", NotFound, false, true, false),
+    ("NODE_HOLDS_REPLICAS", FailedPrecondition, false, true, false),
 ];
 
 fn code_of(reason: &str) -> ErrorCode {

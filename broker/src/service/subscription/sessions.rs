@@ -60,6 +60,11 @@ impl Subscriptions {
         }
     }
 
+    /// Sessions that live, and those of them that are held between pulls.
+    pub fn counts(&self) -> [usize; 2] {
+        [locked(&self.live).len(), locked(&self.pulls).len()]
+    }
+
     pub(super) fn pull_of(&self, options: &[u8]) -> Option<Inbox> {
         locked(&self.pulls).get(options).filter(|inbox| !inbox.is_closed()).cloned()
     }

@@ -40,19 +40,19 @@ fn a_delta_has_a_record_for_each_thing_that_changed() {
 /// K12: an epoch is the offset of the registration, wherever the record is read.
 #[test]
 fn brokers_keep_their_epochs() {
-    let mut image = cluster(4);
+    let mut image = cluster(5);
     create(&mut image, &wide("orders", 4), 1);
     let mut follower = ClusterImage::default();
     follower.apply_delta(&image.delta(&follower)).unwrap();
     let before = image.clone();
     let decision = image.enroll_broker(&registration(1, 2), Arrival::default());
     let renewed = apply(&mut image, decision);
-    fence(&mut image, 3);
-    let decision = image.unregister_broker(NodeId(3));
+    fence(&mut image, 4);
+    let decision = image.unregister_broker(NodeId(4));
     apply(&mut image, decision);
     follower.apply_delta(&image.delta(&before)).unwrap();
     assert_eq!(follower, image);
-    assert_eq!((epoch(&follower, 1), follower.broker(NodeId(3))), (renewed, None));
+    assert_eq!((epoch(&follower, 1), follower.broker(NodeId(4))), (renewed, None));
 }
 
 #[test]

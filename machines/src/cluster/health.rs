@@ -1,0 +1,94 @@
+//! What is wrong with the cluster, as far as its picture says.
+//!
+//! Never here: whether the picture is old, and what nodes know of themselves alone.
+
+use super::{ClusterImage, Partition, Topic};
+use troupe_proto::ids::NodeId;
+
+/// Partitions that are named one by one.
+const EXAMPLES: usize = 5;
+
+/// Something that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    pub ailment: Ailment,
+    /// How many partitions or nodes.
+    pub count: usize,
+    /// The first of the partitions, as `topic:partition`.
+    pub examples: Vec<String>,
+    /// The nodes.
+    pub nodes: Vec<NodeId>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ailment {
+    /// Nobody leads: nothing is written or read.
+    OfflinePartitions,
+    /// Fewer are in sync than acks=all asks for.
+    UnderMinIsr,
+    /// Some replica is not in sync.
+    UnderReplicated,
+    FencedNodes,
+    /// Drained, or stopping.
+    DrainingNodes,
+}
+
+impl Partition {
+    /// Whether some replica is not in sync.
+    pub fn is_under_replicated(&self) -> bool {
+        self.isr.len() < self.replicas.len()
+    }
+}
+
+impl Topic {
+    /// Whether fewer are in sync than acks=all asks for.
+    pub fn is_under_min_isr(&self, partition: &Partition) -> bool {
+        let min_isr = self.config.min_insync_replicas as usize;
+        partition.isr.len() < min_isr.min(partition.replicas.len())
+    }
+}
+
+impl ClusterImage {
+    /// All that is wrong, the worst first. A partition counts once for each thing that is wrong with it, except
+    /// that one without a leader has nobody in sync either.
+    pub fn findings(&self) -> Vec<Finding> {
+        let of_partitions = |ailment, is_ill: &dyn Fn(&Topic, &Partition) -> bool| {
+            let mut finding = Finding::new(ailment);
+            for topic in self.topics() {
+                for (number, partition) in (0_u32..).zip(&topic.partitions) {
+                    if is_ill(topic, partition) {
+                        finding.count += 1;
+                        if finding.examples.len() < EXAMPLES {
+                            finding.examples.push(format!("{}:{number}", topic.name));
+                        }
+                    }
+                }
+            }
+            finding
+        };
+        let of_nodes = |ailment, is_ill: &dyn Fn(&super::Broker) -> bool| {
+            let ill = self.brokers().filter(|broker| is_ill(broker));
+            let nodes: Vec<NodeId> = ill.map(|broker| broker.node_id).collect();
+            Finding { count: nodes.len(), nodes, ..Finding::new(ailment) }
+        };
+        let led = |partition: &Partition| partition.leader.is_some();
+        let findings = [
+            of_partitions(Ailment::OfflinePartitions, &|_, partition| !led(partition)),
+            of_partitions(Ailment::UnderMinIsr, &|topic, partition| {
+                led(partition) && topic.is_under_min_isr(partition)
+            }),
+            of_partitions(Ailment::UnderReplicated, &|_, partition| {
+                led(partition) && partition.is_under_replicated()
+            }),
+            of_nodes(Ailment::FencedNodes, &|broker| broker.fenced),
+            of_nodes(Ailment::DrainingNodes, &|broker| !broker.fenced && broker.shutting_down),
+        ];
+        findings.into_iter().filter(|finding| finding.count > 0).collect()
+    }
+}
+
+impl Finding {
+    fn new(ailment: Ailment) -> Finding {
+        Finding { ailment, count: 0, examples: Vec::new(), nodes: Vec::new() }
+    }
+}
