@@ -137,7 +137,7 @@ impl<D: Disk> Log<D> {
             segments: found.segments,
             active_since_ms: now_ms,
             epochs: found.epochs,
-            epochs_changed: false,
+            epochs_changed: found.epochs_changed,
             snapshots: found.snapshots,
             durable_snapshot: None,
             flushing: Flushing::new(FlushPoint::default()),
@@ -202,6 +202,8 @@ struct Recovered<D: Disk> {
     segments: VecDeque<Segment<D>>,
     end: Offset,
     epochs: Epochs,
+    /// Their file says more than is true.
+    epochs_changed: bool,
     snapshots: Vec<Offset>,
     checkpoint: OffsetCheckpoint,
     has_directory: bool,
@@ -217,6 +219,7 @@ impl<D: Disk> Default for Recovered<D> {
             segments: VecDeque::new(),
             end: Offset::ZERO,
             epochs: Epochs::default(),
+            epochs_changed: false,
             snapshots: Vec::new(),
             checkpoint: OffsetCheckpoint::default(),
             has_directory: false,
@@ -305,7 +308,8 @@ impl<D: Disk> Scan<'_, D> {
         let Some(first) = files.first() else { return Ok(()) };
         let begin = point.map_or(first.base, |point| point.offset);
         self.recovered.end = begin;
-        self.recovered.epochs.truncate_from_end(begin);
+        // also in the file, with the next batch: an older epoch may go on where a newer one got no batch
+        self.recovered.epochs_changed = self.recovered.epochs.truncate_from_end(begin);
         for (i, file) in files.iter().enumerate() {
             let is_whole = match point.filter(|_| i == 0) {
                 Some(point) => self.resume(file, point, &files[i + 1..])?,

@@ -131,3 +131,23 @@ fn recovery_does_not_take_another_partitions_batches() {
     let (log, _) = Log::open(disk, dir(), other, small(), NOW).unwrap();
     assert_eq!(log.log_end(), Offset(0));
 }
+
+/// Found by the simulation: a replica led in epoch 1 and wrote nothing, and followed a leader that still had
+/// batches of epoch 0. The file gave those to epoch 1, and the next leader cut them off though they were committed.
+#[test]
+fn an_epoch_that_got_no_batch_is_forgotten_with_the_next_batch_of_an_older_one() {
+    let disk = memory();
+    let (mut log, _) = open(&disk, small());
+    append(&mut log, 0, 2, 10).unwrap();
+    log.flush().unwrap();
+    log.assign_epoch(LeaderEpoch(1), Offset(2));
+    log.close_clean(Offset(2)).unwrap();
+    let (mut log, recovery) = open(&disk, small());
+    assert!(recovery.clean);
+    append(&mut log, 0, 2, 10).unwrap();
+    log.close_clean(Offset(4)).unwrap();
+    let (log, recovery) = open(&disk, small());
+    assert!(recovery.clean);
+    assert_eq!(log.epoch_at(Offset(3)), Some(LeaderEpoch(0)));
+    assert_eq!(log.end_offset_for_epoch(LeaderEpoch(0)), Some((LeaderEpoch(0), Offset(4))));
+}

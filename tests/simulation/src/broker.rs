@@ -234,7 +234,11 @@ impl World {
         broker.waiting.insert(id, waiting);
         let to = broker.controller;
         let to = self.voter_site(to);
-        self.send(site, to, Event::ToController { from: site, life, id, request });
+        self.send(
+            site,
+            to,
+            Event::ToController { from: site, life, id, request: Box::new(request) },
+        );
         self.schedule(site, patience, Event::ControlTimeout { id });
     }
 

@@ -206,11 +206,12 @@ impl World {
         let again = self.net.one_in(16) && matches!(answer, Answer::Altered { .. });
         if again {
             self.counts.repeated_answers += 1;
-            let event = Event::FromController { id, answer: answer.clone() };
+            let event = Event::FromController { id, answer: Box::new(answer.clone()) };
             self.send_life(site, to, life, event);
         }
         let lost = !self.healing && self.net.one_in(40);
-        if lost || !self.send_life(site, to, life, Event::FromController { id, answer }) {
+        let event = Event::FromController { id, answer: Box::new(answer) };
+        if lost || !self.send_life(site, to, life, event) {
             self.counts.lost_answers += 1;
         }
     }

@@ -114,10 +114,10 @@ impl World {
             self.groups.committed.insert(self.key(partition), Committed::default());
         }
         for site in 0..self.settings.brokers {
-            self.schedule(site, 1_000, Event::Groups(GroupEvent::CoordinatorTick));
+            self.schedule(site, 1_000, Event::groups(GroupEvent::CoordinatorTick));
         }
-        self.schedule_free(1_300, Event::Groups(GroupEvent::Grow));
-        self.schedule_free(2_500, Event::Groups(GroupEvent::Storm));
+        self.schedule_free(1_300, Event::groups(GroupEvent::Grow));
+        self.schedule_free(2_500, Event::groups(GroupEvent::Storm));
     }
 
     /// Of which partition of `__consumer_offsets` a group is.
@@ -155,13 +155,13 @@ impl World {
             return;
         }
         if site < self.settings.brokers {
-            self.schedule(site, 20, Event::Groups(GroupEvent::CoordinatorTick));
+            self.schedule(site, 20, Event::groups(GroupEvent::CoordinatorTick));
         }
         let member = self.groups.members.iter().position(|member| member.site == site);
         if let Some(member) = member {
             self.groups.members[member].begin();
             let wait = self.whim.between(1, 100);
-            self.schedule(site, wait, Event::Groups(GroupEvent::MemberTick { member }));
+            self.schedule(site, wait, Event::groups(GroupEvent::MemberTick { member }));
         }
     }
 

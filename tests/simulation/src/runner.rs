@@ -5,6 +5,7 @@ use crate::counts::{Counts, GroupCounts};
 use crate::settings::{Bug, Settings};
 use crate::violation::{Checked, Violation};
 use crate::world::World;
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -102,6 +103,11 @@ pub fn sweep(kind: Kind, first: u64, count: u64, bug: Option<Bug>) -> Sweep {
                     sweep.group_counts.add(&finished.group_counts);
                 }
                 Err(failed) => {
+                    if bug.is_none() {
+                        // at once: a long run that is interrupted has not found it for nothing
+                        let Failed { seed, why, .. } = &failed;
+                        let _ = writeln!(std::io::stderr(), "seed {seed}: {why}");
+                    }
                     let goes_on = std::env::var_os("TROUPE_SIMULATION_KEEP_GOING").is_some();
                     stop.store(!goes_on, Ordering::Relaxed);
                     sweep.failed.push(failed);

@@ -40,6 +40,12 @@ fn the_first_segment_survives_a_power_cut_once_it_was_flushed() {
     assert_kept(Kind::Groups, &[70108759, 70156762]);
 }
 
+/// The log was wrong: `an_epoch_that_got_no_batch_is_forgotten_with_the_next_batch_of_an_older_one`.
+#[test]
+fn what_is_committed_is_not_cut_off_for_an_epoch_without_batches() {
+    assert_kept(Kind::Replicas, &[90018616]);
+}
+
 /// The log was wrong: `a_snapshot_from_before_deleted_batches_is_not_used`.
 #[test]
 fn producers_whose_batches_were_deleted_are_not_refused_for_ever() {

@@ -38,8 +38,8 @@ pub enum Event {
     VoterTick,
     Raft { from: usize, message: Message },
     Refused { node: NodeId, incarnation: [u8; 16] },
-    ToController { from: usize, life: u64, id: u64, request: Request },
-    FromController { id: u64, answer: Answer },
+    ToController { from: usize, life: u64, id: u64, request: Box<Request> },
+    FromController { id: u64, answer: Box<Answer> },
     ControlTimeout { id: u64 },
     News(News),
     BrokerTick,
@@ -57,9 +57,16 @@ pub enum Event {
     ConsumerTick { consumer: usize },
     Fetch { consumer: usize, attempt: u64, key: PartitionKey, from: troupe_proto::ids::Offset },
     Fetched { consumer: usize, attempt: u64, result: crate::clients::Fetched },
-    Groups(GroupEvent),
+    Groups(Box<GroupEvent>),
     Nemesis,
     Undo(Undo),
+}
+
+impl Event {
+    /// The larger kinds are kept apart, so that all the others are moved about in a few words.
+    pub fn groups(event: GroupEvent) -> Event {
+        Event::Groups(Box::new(event))
+    }
 }
 
 #[derive(Debug)]
@@ -337,9 +344,9 @@ impl World {
                 self.connection_refused(site, node, incarnation)?
             }
             Event::ToController { from, life, id, request } => {
-                self.serve_request(site, from, life, id, request)?;
+                self.serve_request(site, from, life, id, *request)?;
             }
-            Event::FromController { id, answer } => self.controller_answered(site, id, answer)?,
+            Event::FromController { id, answer } => self.controller_answered(site, id, *answer)?,
             Event::ControlTimeout { id } => self.control_timeout(site, id)?,
             Event::News(news) => self.news_arrived(site, news)?,
             Event::BrokerTick => self.broker_tick(site)?,
@@ -365,7 +372,7 @@ impl World {
             Event::Fetched { consumer, attempt, result } => {
                 self.fetched(consumer, attempt, result)?;
             }
-            Event::Groups(event) => self.group_event(site, event)?,
+            Event::Groups(event) => self.group_event(site, *event)?,
             Event::Nemesis => self.nemesis()?,
             Event::Undo(undo) => self.undo(undo)?,
         }

@@ -181,7 +181,7 @@ impl World {
         let to = self.groups.members[member].site;
         let swallowed = self.now < self.groups.members[member].deaf_until;
         let event = GroupEvent::Committed { member, attempt, result };
-        if swallowed || !self.send(site, to, Event::Groups(event)) {
+        if swallowed || !self.send(site, to, Event::groups(event)) {
             self.group_counts.swallowed_answers += 1;
         }
     }
@@ -194,7 +194,7 @@ impl World {
         result: Result<pb::FetchOffsetsResponse, ErrorCode>,
     ) {
         let to = self.groups.members[member].site;
-        self.send(site, to, Event::Groups(GroupEvent::Fetched { member, attempt, result }));
+        self.send(site, to, Event::groups(GroupEvent::Fetched { member, attempt, result }));
     }
 
     pub fn count_refusal(&mut self, code: ErrorCode) {

@@ -53,7 +53,7 @@ pub enum Output {
 impl World {
     pub fn coordinator_tick(&mut self, site: usize) -> Checked {
         let wait = self.net.between(30, 90);
-        self.schedule(site, wait, Event::Groups(GroupEvent::CoordinatorTick));
+        self.schedule(site, wait, Event::groups(GroupEvent::CoordinatorTick));
         let Some(broker) = &self.sites[site].broker else { return Ok(()) };
         for key in crate::truth::keys(&broker.image) {
             self.tend_coordinator((site, key))?;

@@ -171,7 +171,7 @@ impl World {
         if self.groups.members[me].stopped {
             return Ok(());
         }
-        self.schedule(site, wait, Event::Groups(GroupEvent::MemberTick { member: me }));
+        self.schedule(site, wait, Event::groups(GroupEvent::MemberTick { member: me }));
         self.keep_stream(me);
         self.say_subscription(me);
         if self.now < self.groups.members[me].slow_until {
@@ -278,10 +278,10 @@ impl World {
         self.groups.members[me].fetch = Some(Sent { attempt, lanes });
         let to = self.coordinator_of(me);
         let call = Box::new(FetchCall { member: me, attempt, request });
-        self.send(site, to, Event::Groups(GroupEvent::Fetch(call)));
+        self.send(site, to, Event::groups(GroupEvent::Fetch(call)));
         let patience = self.whim.between(300, 1_200);
         let timeout = GroupEvent::CallTimeout { member: me, attempt };
-        self.schedule(site, patience, Event::Groups(timeout));
+        self.schedule(site, patience, Event::groups(timeout));
     }
 
     /// Where its stream leads to, or whoever seems to lead: that may be one who led long ago.
@@ -339,12 +339,12 @@ impl World {
             self.group_counts.commits_that_come_late += 1;
             let wait = self.net.between(1, 4_000);
             let late = GroupEvent::Commit(call.clone());
-            self.schedule(to, wait, Event::Groups(late));
+            self.schedule(to, wait, Event::groups(late));
         }
-        self.send(site, to, Event::Groups(GroupEvent::Commit(call)));
+        self.send(site, to, Event::groups(GroupEvent::Commit(call)));
         let patience = self.whim.between(300, 1_500);
         let timeout = GroupEvent::CallTimeout { member: me, attempt };
-        self.schedule(site, patience, Event::Groups(timeout));
+        self.schedule(site, patience, Event::groups(timeout));
     }
 
     /// Says that it holds what it was told to, once it has committed what it gives up, or tried to.

@@ -60,7 +60,7 @@ impl World {
         if self.healing {
             return Ok(());
         }
-        self.schedule_free(GROW_EVERY_MS, Event::Groups(GroupEvent::Grow));
+        self.schedule_free(GROW_EVERY_MS, Event::groups(GroupEvent::Grow));
         for place in self.places() {
             let more = self.whim.below(6);
             *self.groups.reading.ends.entry(place).or_default() += more;

@@ -62,7 +62,7 @@ impl World {
             return Ok(());
         };
         let wait = 1 + self.fate.below(2 * settings.fault_interval_ms);
-        self.schedule_free(wait, Event::Groups(GroupEvent::Storm));
+        self.schedule_free(wait, Event::groups(GroupEvent::Storm));
         let Some(fault) = self.fate.pick(&settings.faults) else { return Ok(()) };
         let me = self.fate.index(self.groups.members.len());
         self.trace.note(self.now, "storm", [fault as u64, me as u64, 0, 0]);

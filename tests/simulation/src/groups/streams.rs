@@ -69,7 +69,7 @@ impl World {
         }
         stream.up_at = stream.up_at.max(now + delay);
         let (life, wait) = (stream.broker_life, stream.up_at - now);
-        let event = Event::Groups(GroupEvent::Up { stream: id, message });
+        let event = Event::groups(GroupEvent::Up { stream: id, message });
         self.schedule_life(to, life, wait, event);
     }
 
@@ -90,7 +90,7 @@ impl World {
         }
         stream.down_at = stream.down_at.max(now + delay);
         let (life, wait) = (stream.member_life, stream.down_at - now);
-        let event = Event::Groups(GroupEvent::Down { stream: id, message });
+        let event = Event::groups(GroupEvent::Down { stream: id, message });
         self.schedule_life(to, life, wait, event);
     }
 
@@ -115,8 +115,8 @@ impl World {
             waits[0].max(behind.0.saturating_sub(now)),
             waits[1].max(behind.1.saturating_sub(now)),
         );
-        let heard_below = Event::Groups(GroupEvent::BrokenBelow { stream: id });
-        let heard_above = Event::Groups(GroupEvent::BrokenAbove { stream: id });
+        let heard_below = Event::groups(GroupEvent::BrokenBelow { stream: id });
+        let heard_above = Event::groups(GroupEvent::BrokenAbove { stream: id });
         self.schedule_life(below.0, below.1, wait.0, heard_below);
         self.schedule_life(above.0, above.1, wait.1, heard_above);
     }
