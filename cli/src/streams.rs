@@ -54,12 +54,21 @@ pub fn never_wait() -> io::Result<()> {
 /// Its disk is full or its reader has left; [`io::ErrorKind::Interrupted`]: it takes nothing, and a signal has
 /// come in the meantime.
 pub fn write_results(bytes: &[u8]) -> io::Result<()> {
+    write_results_counted(bytes, &mut 0)
+}
+
+/// The same; `taken` grows by what was taken, also of what could not be written whole.
+///
+/// # Errors
+/// As [`write_results`].
+pub fn write_results_counted(bytes: &[u8], taken: &mut u64) -> io::Result<()> {
     match QUEUES.get() {
         Some(queues) => {
             queues.results.say(bytes.to_vec());
+            *taken += bytes.len() as u64;
             Ok(())
         }
-        None => write_until_signalled(libc::STDOUT_FILENO, bytes),
+        None => write_until_signalled(libc::STDOUT_FILENO, bytes, taken),
     }
 }
 
@@ -155,7 +164,7 @@ fn tell_panic(panic: &PanicHookInfo<'_>) {
 }
 
 /// A reader that takes nothing must not keep a command that a signal has told to end.
-fn write_until_signalled(descriptor: RawFd, bytes: &[u8]) -> io::Result<()> {
+fn write_until_signalled(descriptor: RawFd, bytes: &[u8], taken: &mut u64) -> io::Result<()> {
     // SAFETY: standard output is open as long as the process is, and not closed here.
     let mut out = ManuallyDrop::new(unsafe { File::from_raw_fd(descriptor) });
     let kind = out.metadata()?.file_type();
@@ -175,7 +184,10 @@ fn write_until_signalled(descriptor: RawFd, bytes: &[u8]) -> io::Result<()> {
         }
         match out.write(next) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => left = &left[written..],
+            Ok(written) => {
+                left = &left[written..];
+                *taken += written as u64;
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),

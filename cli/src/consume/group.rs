@@ -27,7 +27,7 @@ use troupe_client::{
     Assignor, AutoOffsetReset, Client, ClientError, Consumer, ConsumerConfig, FetchedBatch,
     OffsetAndMetadata, Rebalance, RebalanceListener, TopicPartition,
 };
-use troupe_proto::ids::{Offset, PartitionId};
+use troupe_proto::ids::{LeaderEpoch, Offset, PartitionId};
 
 /// How long nothing may come before it is looked whether something else has changed.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -115,31 +115,66 @@ struct Printing {
     commit: Commit,
     /// Something was printed since the last commit, or that one failed.
     is_due: bool,
-    /// Behind what was printed and is not surely written.
-    printed: Offsets,
+    /// What was printed and is not surely written, in order.
+    unsure: Vec<Unsure>,
     /// Behind what surely is written, of partitions that were not given up since.
     written: Offsets,
 }
 
+/// Records of a batch that are printed: where each ends in the output, and what comes behind it.
+struct Unsure {
+    at: TopicPartition,
+    leader_epoch: LeaderEpoch,
+    ends: Vec<(u64, Offset)>,
+}
+
 impl Printing {
     fn new(sink: Sink, commit: Commit) -> Printing {
-        let (printed, written) = (Offsets::new(), Offsets::new());
-        Printing { sink, commit, is_due: false, printed, written }
+        Printing { sink, commit, is_due: false, unsure: Vec::new(), written: Offsets::new() }
     }
 
     /// # Errors
     /// Not all is written, now or since an earlier call.
     fn flush(&mut self) -> Result<(), Failure> {
-        self.sink.flush()?;
-        self.written.append(&mut self.printed);
-        Ok(())
+        let flushed = self.sink.flush();
+        self.settle();
+        flushed
+    }
+
+    /// The next records are of this batch.
+    fn begin(&mut self, batch: &FetchedBatch) {
+        let (at, leader_epoch) = (batch.topic_partition(), batch.header.leader_epoch);
+        self.unsure.push(Unsure { at, leader_epoch, ends: Vec::new() });
+        self.is_due = true;
+    }
+
+    /// Everything before `next` is printed.
+    fn printed(&mut self, next: Offset) {
+        let end = self.sink.printed();
+        if let Some(unsure) = self.unsure.last_mut() {
+            unsure.ends.push((end, next));
+        }
+    }
+
+    /// Keeps how far what was printed is written.
+    fn settle(&mut self) {
+        let sure = self.sink.written();
+        for unsure in &mut self.unsure {
+            let whole = unsure.ends.partition_point(|(end, _)| *end <= sure);
+            if let Some((_, next)) = unsure.ends[..whole].last() {
+                let leader_epoch = Some(unsure.leader_epoch);
+                let position = OffsetAndMetadata { leader_epoch, ..OffsetAndMetadata::new(*next) };
+                self.written.insert(unsure.at.clone(), position);
+            }
+            unsure.ends.clear();
+        }
+        // The last one may go on.
+        self.unsure.drain(..self.unsure.len().saturating_sub(1));
     }
 
     fn give_up(&mut self, partitions: &[TopicPartition]) {
-        for at in partitions {
-            self.printed.remove(at);
-            self.written.remove(at);
-        }
+        self.unsure.retain(|unsure| !partitions.contains(&unsure.at));
+        self.written.retain(|at, _| !partitions.contains(at));
     }
 }
 
@@ -342,13 +377,8 @@ impl Run {
     ) -> Result<(), Failure> {
         let shared = self.shared.clone();
         let mut printing = shared.lock();
-        printing.is_due = true;
+        printing.begin(batch);
         let PartitionId(partition) = batch.partition;
-        let at = batch.topic_partition();
-        let position = |offset| OffsetAndMetadata {
-            leader_epoch: Some(batch.header.leader_epoch),
-            ..OffsetAndMetadata::new(offset)
-        };
         for record in batch.iter() {
             let record = record.during(|| self.what())?;
             if record.offset >= end {
@@ -359,14 +389,13 @@ impl Run {
             let out = printing.sink.write(&Printed { topic, partition, header, record, count })?;
             (self.printed, self.left) = (count, self.left - 1);
             *next = Offset(offset.0 + 1);
+            printing.printed(*next);
             if out {
-                printing.printed.insert(at.clone(), position(*next));
-                let Printing { printed, written, .. } = &mut *printing;
-                written.append(printed);
+                printing.settle();
             }
         }
         *next = end;
-        printing.printed.insert(at, position(end));
+        printing.printed(end);
         Ok(())
     }
 

@@ -4,11 +4,11 @@ use crate::failure::{Exit, Failure};
 use crate::format::{Printed, RecordFormat};
 use crate::log_files::Decoder;
 use crate::output::visible;
-use crate::streams::write_results;
+use crate::streams::write_results_counted;
 use crate::timestamp;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use std::io::Write;
+use std::io::{self, Write};
 
 const BUFFER_BYTES: usize = 256 << 10;
 
@@ -30,13 +30,15 @@ pub enum Look {
 pub struct Sink {
     look: Look,
     buffer: Vec<u8>,
+    /// Bytes that surely are where they belong.
+    written: u64,
     /// Something could not be written: nothing is any more, and what was not is never taken for written.
     failed: Option<Failure>,
 }
 
 impl Sink {
     pub fn new(look: Look) -> Sink {
-        Sink { look, buffer: Vec::with_capacity(2 * BUFFER_BYTES), failed: None }
+        Sink { look, buffer: Vec::with_capacity(2 * BUFFER_BYTES), written: 0, failed: None }
     }
 
     /// True if everything so far is written out, this record included; else that waits for [`Sink::flush`].
@@ -69,9 +71,27 @@ impl Sink {
         if let Some(failure) = &self.failed {
             return Err(failure.clone());
         }
-        let written = write_results(&self.buffer);
+        let mut taken = 0;
+        let outcome = write_results_counted(&self.buffer, &mut taken);
         self.buffer.clear();
-        written.map_err(|error| self.failed.insert(Failure::writing(&error)).clone())
+        let in_a_pipe = |error: &io::Error| {
+            matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::Interrupted)
+        };
+        // What is still in a pipe when its reader leaves, or stops, nobody has got.
+        if !outcome.as_ref().is_err_and(in_a_pipe) {
+            self.written += taken;
+        }
+        outcome.map_err(|error| self.failed.insert(Failure::writing(&error)).clone())
+    }
+
+    /// Bytes that surely are where they belong, of all that were printed.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Bytes that were printed, as long as nothing has failed.
+    pub fn printed(&self) -> u64 {
+        self.written + self.buffer.len() as u64
     }
 }
 
