@@ -25,7 +25,7 @@ mod way;
 
 pub use batch::Batch;
 pub use decision::{FORWARDED, decide, forwarding, is_forwarded, until_active};
-pub use lane::{Entry, Lane};
+pub use lane::{Caller, Entry, Lane};
 pub use link::Links;
 pub use offsets::find_offset;
 pub use reader::{Failed, Slice, TopicReader};
@@ -44,11 +44,18 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Of a call's time, the part that is kept for its answer.
 const ANSWER_SHARE: u32 = 20;
 
+const TIMEOUT: &str = "grpc-timeout";
+
 /// When a call has to be answered.
 pub fn deadline_of(metadata: &MetadataMap) -> Instant {
-    let asked = metadata.get("grpc-timeout").and_then(|value| value.to_str().ok());
+    let asked = metadata.get(TIMEOUT).and_then(|value| value.to_str().ok());
     let timeout = asked.and_then(parse_timeout).unwrap_or(DEFAULT_TIMEOUT).min(DEFAULT_TIMEOUT);
     Instant::now() + (timeout - timeout / ANSWER_SHARE)
+}
+
+/// How long a call's client waits, if it says so.
+pub fn timeout_of(headers: &http::HeaderMap) -> Option<Duration> {
+    headers.get(TIMEOUT)?.to_str().ok().and_then(parse_timeout)
 }
 
 /// `grpc-timeout`: up to eight digits and a unit.

@@ -2,10 +2,14 @@
 //! joined, a response's payload goes out as it lies in memory. Everything else uses tonic's codec.
 
 mod body;
+mod handover;
+mod intake;
 mod message;
 
 pub use body::{Outgoing, ResponseBody, response};
+pub use handover::Handover;
+pub use intake::IntakeLayer;
 pub use message::{
     Field, MessageReader, Requests, decode, encode, encode_all_with_payload, encode_with_payload,
-    encode_with_pieces, fields,
+    encode_with_pieces, fields, mistyped,
 };

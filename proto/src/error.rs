@@ -6,7 +6,7 @@
 #[cfg(feature = "grpc")]
 mod status;
 
-use crate::v1::{ErrorDetail, ErrorReason};
+use crate::v1::{ErrorDetail, ErrorReason, PartitionOutcome};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -91,9 +91,11 @@ impl ErrorCode {
             | Self::FencedMemberEpoch
             | Self::StaleMemberEpoch
             | Self::FencedInstanceId => GrpcCode::Aborted,
-            Self::Throttled | Self::DiskFull | Self::GroupMaxSizeReached => {
-                GrpcCode::ResourceExhausted
-            }
+            Self::Throttled
+            | Self::DiskFull
+            | Self::GroupMaxSizeReached
+            | Self::RequestTooLarge
+            | Self::PartitionLimitReached => GrpcCode::ResourceExhausted,
             Self::CorruptBatch | Self::CorruptLog => GrpcCode::DataLoss,
             Self::ChaosDisabled => GrpcCode::PermissionDenied,
             Self::StorageFailure | Self::Internal | Self::Unspecified => GrpcCode::Internal,
@@ -168,6 +170,8 @@ impl ErrorCode {
             | Self::OrderingMismatch
             | Self::NoCommittedOffset
             | Self::NodeHoldsReplicas
+            | Self::RequestTooLarge
+            | Self::PartitionLimitReached
             | Self::Internal => false,
         }
     }
@@ -240,6 +244,8 @@ impl ErrorCode {
             | Self::OrderingMismatch
             | Self::NoCommittedOffset
             | Self::NodeHoldsReplicas
+            | Self::RequestTooLarge
+            | Self::PartitionLimitReached
             | Self::UnknownActor => true,
         }
     }
@@ -312,6 +318,8 @@ impl ErrorCode {
             | Self::OrderingMismatch
             | Self::NoCommittedOffset
             | Self::NodeHoldsReplicas
+            | Self::RequestTooLarge
+            | Self::PartitionLimitReached
             | Self::Internal => false,
         }
     }
@@ -333,6 +341,17 @@ pub struct Error {
     pub facts: BTreeMap<String, String>,
     /// Who leads instead, if known.
     pub leader: Option<LeaderHint>,
+    /// Of what is not idempotent.
+    pub publication: Option<Box<Publication>>,
+}
+
+/// What more there is to say of records that were published, and may not be published twice.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Publication {
+    /// What became of each partition's, if there are several.
+    pub partitions: Vec<PartitionOutcome>,
+    /// The first request of a stream that is not answered; 0: it was no stream.
+    pub sequence: u64,
 }
 
 /// Where to turn instead.
@@ -347,7 +366,8 @@ pub struct LeaderHint {
 
 impl Error {
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), facts: BTreeMap::new(), leader: None }
+        let message = message.into();
+        Self { code, message, facts: BTreeMap::new(), leader: None, publication: None }
     }
 
     /// The same error with one more fact.
@@ -380,8 +400,16 @@ impl Error {
         error
     }
 
+    /// The same error, of what must not be done twice.
+    #[must_use]
+    pub fn of_publication(mut self, publication: Publication) -> Self {
+        self.publication = Some(Box::new(publication));
+        self
+    }
+
+    /// Whether trying the same again can succeed, and doubles nothing.
     pub fn is_retriable(&self) -> bool {
-        self.code.is_retriable()
+        self.code.is_retriable() && (self.publication.is_none() || self.surely_not_done())
     }
 
     pub fn surely_not_done(&self) -> bool {
@@ -399,6 +427,8 @@ impl std::error::Error for Error {}
 
 impl From<Error> for ErrorDetail {
     fn from(error: Error) -> Self {
+        let retriable = error.is_retriable();
+        let publication = error.publication.map(|publication| *publication).unwrap_or_default();
         let (leader_id, leader_endpoint, leader_epoch) = match error.leader {
             Some(hint) => (Some(hint.node_id), hint.endpoint, hint.leader_epoch),
             None => (None, String::new(), None),
@@ -406,13 +436,15 @@ impl From<Error> for ErrorDetail {
         ErrorDetail {
             reason: error.code.into(),
             message: error.message,
-            retriable: error.code.is_retriable(),
+            retriable,
             surely_not_done: error.code.surely_not_done(),
             refresh_metadata: error.code.refresh_metadata(),
             leader_id,
             leader_endpoint,
             leader_epoch,
             facts: error.facts,
+            partitions: publication.partitions,
+            sequence: publication.sequence,
         }
     }
 }
@@ -423,6 +455,10 @@ impl From<ErrorDetail> for Error {
         let code = detail.reason();
         let (endpoint, leader_epoch) = (detail.leader_endpoint, detail.leader_epoch);
         let leader = detail.leader_id.map(|node_id| LeaderHint { node_id, endpoint, leader_epoch });
-        Error { code, message: detail.message, facts: detail.facts, leader }
+        let (partitions, sequence) = (detail.partitions, detail.sequence);
+        let forbidden = code.is_retriable() && !detail.retriable;
+        let is_publication = forbidden || sequence != 0 || !partitions.is_empty();
+        let publication = is_publication.then(|| Box::new(Publication { partitions, sequence }));
+        Error { code, message: detail.message, facts: detail.facts, leader, publication }
     }
 }

@@ -21,6 +21,8 @@ pub struct ProduceStreamRequest {
     pub partition: Option<TopicPartition>,
     #[prost(uint32, optional, tag = "5")]
     pub leader_epoch: Option<u32>,
+    #[prost(uint64, tag = "6")]
+    pub chain: u64,
     /// A serialised `RecordBatch`.
     #[prost(bytes = "bytes", tag = "15")]
     pub batch: Bytes,
@@ -92,6 +94,7 @@ mod tests {
     fn a_lazy_produce_request_has_the_same_wire_image() {
         let typed = typed::ProduceStreamRequest {
             leader_epoch: Some(7),
+            chain: 5,
             correlation_id: 9,
             acks: 2,
             timeout_ms: 11,

@@ -7,11 +7,18 @@ use prost::Message;
 use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint};
 use prost::encoding::{encoded_len_varint, key_len};
 use tonic::Status;
+use troupe_proto::codec::not_the_message;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::rope::Rope;
 
 /// Flag byte and length.
-const PREFIX_LEN: usize = 5;
+pub(super) const PREFIX_LEN: usize = 5;
+
+pub(super) const NO_MESSAGE: &str = "the request has no message";
+pub(super) const COMPRESSED: &str = "compressed gRPC messages are not accepted: send them as they are, and compress the \
+    batches in them if need be";
+pub(super) const STRANGE_FLAG: &str =
+    "a message begins with neither 0 nor 1: these are no gRPC messages";
 
 /// Reads the messages of a request body one after the other, without joining the frames they came in.
 pub struct MessageReader<B> {
@@ -48,27 +55,29 @@ impl<B: Body<Data = Bytes> + Unpin> MessageReader<B> {
                         self.buffered.push(data);
                     }
                 }
+                // Nobody hears this.
                 Some(Err(_)) => return Err(Status::cancelled("the client went away")),
                 None if self.buffered.is_empty() && self.pending.is_none() => return Ok(None),
-                None => return Err(Status::invalid_argument("the last message is cut short")),
+                None => return Err(invalid("the last message is cut short")),
             }
         }
     }
 
     /// The only message of a unary call.
     pub async fn only<M: Message + Default>(&mut self) -> Result<M, Status> {
-        let message = self
-            .next()
-            .await?
-            .ok_or_else(|| Status::invalid_argument("the request has no message"))?;
-        decode(message)
+        decode(self.first().await?)
+    }
+
+    /// The same, as it came.
+    pub async fn first(&mut self) -> Result<Rope, Status> {
+        self.next().await?.ok_or_else(|| invalid(NO_MESSAGE))
     }
 
     fn read_prefix(&mut self) -> Result<usize, Status> {
-        if self.buffered.get_u8() != 0 {
-            return Err(Status::unimplemented(
-                "compressed gRPC messages are not accepted here; compress the batch instead",
-            ));
+        match self.buffered.get_u8() {
+            0 => {}
+            1 => return Err(Status::unimplemented(COMPRESSED)),
+            _ => return Err(invalid(STRANGE_FLAG)),
         }
         let len = self.buffered.get_u32() as usize;
         if len > self.max_message {
@@ -85,14 +94,25 @@ impl<B: Body<Data = Bytes> + Unpin> MessageReader<B> {
 }
 
 pub fn decode<M: Message + Default>(message: impl Buf) -> Result<M, Status> {
-    M::decode(message)
-        .map_err(|error| Status::invalid_argument(format!("not the message: {error}")))
+    M::decode(message).map_err(|error| not_the_message(&error).into())
+}
+
+/// A call whose bytes are not what gRPC says they are.
+pub(super) fn invalid(message: &str) -> Status {
+    Error::new(ErrorCode::InvalidRequest, message).into()
 }
 
 /// The value of one field of a message.
 pub enum Field {
     Number(u64),
     Bytes(Rope),
+    /// Not used in what is walked.
+    Fixed,
+}
+
+/// A field that is known, and of another type than it is.
+pub fn mistyped(tag: u32) -> Status {
+    invalid(&format!("field {tag} of the request is of another type"))
 }
 
 /// Walks the top-level fields of a message; length-delimited ones come out as ropes, uncopied.
@@ -100,15 +120,19 @@ pub fn fields(
     mut message: Rope,
     mut visit: impl FnMut(u32, Field) -> Result<(), Status>,
 ) -> Result<(), Status> {
-    let malformed = |error: prost::DecodeError| Status::invalid_argument(error.to_string());
-    let short = || Status::invalid_argument("a field is cut short");
+    let malformed = |error: prost::DecodeError| Status::from(not_the_message(&error));
+    let short = || invalid("a field of the request is cut short");
     while message.has_remaining() {
         let (tag, wire_type) = decode_key(&mut message).map_err(malformed)?;
         let field = match wire_type {
             WireType::Varint => Field::Number(decode_varint(&mut message).map_err(malformed)?),
-            WireType::SixtyFourBit => Field::Number(message.try_get_u64_le().map_err(|_| short())?),
+            WireType::SixtyFourBit => {
+                message.try_get_u64_le().map_err(|_| short())?;
+                Field::Fixed
+            }
             WireType::ThirtyTwoBit => {
-                Field::Number(message.try_get_u32_le().map_err(|_| short())?.into())
+                message.try_get_u32_le().map_err(|_| short())?;
+                Field::Fixed
             }
             WireType::LengthDelimited => {
                 let len = decode_varint(&mut message).map_err(malformed)?;
@@ -119,7 +143,7 @@ pub fn fields(
                 Field::Bytes(message.split_to(len))
             }
             WireType::StartGroup | WireType::EndGroup => {
-                return Err(Status::invalid_argument("groups are not used"));
+                return Err(invalid("the request has groups, which are not used"));
             }
         };
         visit(tag, field)?;

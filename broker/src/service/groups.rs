@@ -3,10 +3,12 @@
 use super::{Page, shutting_down};
 use crate::context::Context;
 use crate::groups::{self, Call, FORWARDED_FOR};
-use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use std::sync::Arc;
+use futures::{FutureExt, StreamExt};
+use std::sync::{Arc, OnceLock};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
+use troupe_proto::error::Error;
 use troupe_proto::log::v1 as pb;
 use troupe_proto::log::v1::group_service_server::GroupService;
 
@@ -29,6 +31,24 @@ fn host_of<T>(request: &Request<T>, call: Call) -> String {
     }
 }
 
+/// Why a request of a stream could not be read.
+#[derive(Clone, Default)]
+struct Refusal {
+    reached: CancellationToken,
+    error: Arc<OnceLock<Error>>,
+}
+
+impl Refusal {
+    fn tell(&self, status: Status) {
+        self.error.get_or_init(|| status.into());
+        self.reached.cancel();
+    }
+
+    fn error(&self) -> Option<Error> {
+        self.error.get().cloned()
+    }
+}
+
 #[tonic::async_trait]
 impl GroupService for Groups {
     async fn find_coordinator(
@@ -48,19 +68,34 @@ impl GroupService for Groups {
     ) -> Result<Response<Self::RunMemberStream>, Status> {
         let call = Call::of(&request);
         let host = host_of(&request, call);
-        // A stream that breaks ends: the member may come back.
-        let requests = request.into_inner();
-        let requests = requests.scan((), |(), request| std::future::ready(request.ok())).boxed();
+        // A stream that breaks ends: the member may come back. What cannot be read ends the call, and says why.
+        let refusal = Refusal::default();
+        let refused = refusal.clone();
+        let requests = request.into_inner().scan((), move |(), request| {
+            std::future::ready(request.map_err(|status| refused.tell(status)).ok())
+        });
+        let requests = requests.boxed();
         let joining = groups::run(&self.context, host, requests, call.forwarded);
         let shutdown = self.context.shutdown.clone();
         let answers = tokio::select! {
-            answers = joining => answers?,
+            answers = joining => match refusal.error() {
+                Some(error) => return Err(error.into()),
+                None => answers?,
+            },
             () = shutdown.cancelled() => return Err(shutting_down().into()),
         };
-        let stopped = shutdown.clone();
-        let last =
-            stream::once(async move { stopped.is_cancelled().then(|| Err(shutting_down())) });
-        let answers = answers.take_until(shutdown.cancelled_owned()).map(Some).chain(last);
+        let (stopped, told) = (shutdown.clone(), refusal.clone());
+        let last = stream::once(async move {
+            let stopped = || stopped.is_cancelled().then(shutting_down);
+            told.error().or_else(stopped).map(Err)
+        });
+        let ended = async move {
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = refusal.reached.cancelled() => {}
+            }
+        };
+        let answers = answers.take_until(ended.boxed()).map(Some).chain(last);
         let answers = answers.filter_map(std::future::ready);
         Ok(Response::new(answers.map(|answer| answer.map_err(Status::from)).boxed()))
     }

@@ -137,8 +137,19 @@ impl RecordSetBuilder {
         value: Option<&[u8]>,
         headers: &[(&str, Option<&[u8]>)],
     ) -> usize {
+        self.encoded_len_with(timestamp_ms, key, value, headers.iter().copied())
+    }
+
+    /// As [`RecordSetBuilder::encoded_len_of`], with headers that do not lie in a slice of pairs.
+    pub fn encoded_len_with<'h>(
+        &self,
+        timestamp_ms: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: impl Iterator<Item = (&'h str, Option<&'h [u8]>)>,
+    ) -> usize {
         let (offset_delta, timestamp_delta) = self.next_deltas(timestamp_ms);
-        let body = body_len(offset_delta, timestamp_delta, key, value, headers.iter().copied());
+        let body = body_len(offset_delta, timestamp_delta, key, value, headers);
         1 + varint_len(body as u64) + body
     }
 

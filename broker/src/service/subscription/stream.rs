@@ -157,7 +157,11 @@ fn on_chunk(
     chunk: Vec<Result<pb::SubscribeRequest, Status>>,
 ) -> Result<(), Refused> {
     for request in chunk {
-        let request = request.map_err(|_| Refused::Broken)?;
+        let request = request.map_err(|status| match Error::from(status) {
+            // What cannot be read was refused before it came here.
+            error if error.surely_not_done() => Refused::Wrong(error),
+            _ => Refused::Broken,
+        })?;
         session.on_request(request).map_err(Refused::Wrong)?;
     }
     Ok(())

@@ -1,0 +1,280 @@
+//! What every request passes before a service sees it.
+//!
+//! Promises: bytes that are no gRPC messages, or too large ones, are refused as anything else is, with a reason; a call
+//! whose time is over is answered DEADLINE_EXCEEDED, which says that it may have been done.
+//! Never here: the content of a message. Services that read their requests themselves refuse them themselves.
+
+use super::handover::{Handover, begun_at};
+use super::message::{COMPRESSED, NO_MESSAGE, PREFIX_LEN, STRANGE_FLAG, invalid};
+use crate::forward::timeout_of;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Frame, SizeHint};
+use std::collections::HashSet;
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::LazyLock;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tonic::Status;
+use tonic::body::Body;
+use tower::{Layer, Service};
+use troupe_proto::FILE_DESCRIPTOR_SET;
+use troupe_proto::error::{Error, ErrorCode};
+
+/// What tonic takes where nothing else is set.
+const DEFAULT_MESSAGE: usize = 4 << 20;
+/// Of a call's time, the part by which its end is told earlier: nobody hears what comes later.
+const MARGIN_SHARE: u32 = 40;
+
+/// The unary method that a client's retry policy must not do again once it may be done.
+const NOT_IDEMPOTENT: &str = "/troupe.v1.EventBusService/Publish";
+
+/// Methods whose requests are streams, as their paths.
+static STREAMED: LazyLock<HashSet<String>> = LazyLock::new(|| {
+    let set: prost_types::FileDescriptorSet =
+        prost::Message::decode(FILE_DESCRIPTOR_SET).expect("the build made it");
+    let mut paths = HashSet::new();
+    for file in &set.file {
+        for service in &file.service {
+            for method in service.method.iter().filter(|method| method.client_streaming()) {
+                paths.insert(format!("/{}.{}/{}", file.package(), service.name(), method.name()));
+            }
+        }
+    }
+    paths
+});
+
+/// Puts [`Intake`] before the services of a listener.
+#[derive(Clone)]
+pub struct IntakeLayer {
+    /// `socket.request.max.bytes`: of the event bus.
+    pub max_request: usize,
+}
+
+impl<S> Layer<S> for IntakeLayer {
+    type Service = Intake<S>;
+
+    fn layer(&self, inner: S) -> Intake<S> {
+        Intake { inner, max_request: self.max_request }
+    }
+}
+
+#[derive(Clone)]
+pub struct Intake<S> {
+    inner: S,
+    max_request: usize,
+}
+
+impl<S> Intake<S> {
+    /// Bytes of one message; none where the service itself looks.
+    fn limit(&self, path: &str) -> Option<usize> {
+        let service = path.strip_prefix('/')?.split('/').next()?;
+        match service {
+            "troupe.log.v1.LogService" => None,
+            "troupe.v1.EventBusService" => Some(self.max_request),
+            // Nodes among themselves have limits of their own.
+            _ if service.starts_with("troupe.internal.") => None,
+            _ => Some(DEFAULT_MESSAGE),
+        }
+    }
+}
+
+impl<S> Service<Request<Body>> for Intake<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let timeout = timeout_of(request.headers());
+        let path = request.uri().path();
+        let handover = (path == NOT_IDEMPOTENT).then(Handover::default);
+        let mut request = match self.limit(path) {
+            Some(limit) => {
+                let streamed = STREAMED.contains(path) || path.starts_with("/grpc.reflection.");
+                request.map(|body| Body::new(Checked::new(body, limit, streamed)))
+            }
+            None => request,
+        };
+        if let Some(handover) = &handover {
+            request.extensions_mut().insert(handover.clone());
+        }
+        let answer = self.inner.call(request);
+        let in_time = Box::pin(async move {
+            let Some(timeout) = timeout else { return answer.await };
+            match tokio::time::timeout(timeout - timeout / MARGIN_SHARE, answer).await {
+                Ok(answer) => answer,
+                Err(_) => Ok(too_late(timeout).into_http()),
+            }
+        });
+        match handover {
+            Some(handover) => Box::pin(async move { Ok(begun_at(handover, in_time).await) }),
+            None => in_time,
+        }
+    }
+}
+
+fn too_late(timeout: Duration) -> Status {
+    let message = format!("not answered within the {} ms that the call had", timeout.as_millis());
+    Error::new(ErrorCode::RequestTimedOut, message).into()
+}
+
+/// A request's body, whose messages are looked at from outside.
+struct Checked {
+    body: Body,
+    limit: usize,
+    /// Of the message that comes next.
+    prefix: [u8; PREFIX_LEN],
+    prefix_len: usize,
+    /// Bytes of the message of now that are to come.
+    left: usize,
+    /// A message was there, or none is needed.
+    complete: bool,
+}
+
+impl Checked {
+    fn new(body: Body, limit: usize, streamed: bool) -> Self {
+        Self { body, limit, prefix: [0; PREFIX_LEN], prefix_len: 0, left: 0, complete: streamed }
+    }
+
+    fn look_at(&mut self, mut data: &[u8]) -> Result<(), Status> {
+        while !data.is_empty() {
+            let content = self.left.min(data.len());
+            (self.left, data) = (self.left - content, &data[content..]);
+            let head = (PREFIX_LEN - self.prefix_len).min(data.len());
+            self.prefix[self.prefix_len..self.prefix_len + head].copy_from_slice(&data[..head]);
+            (self.prefix_len, data) = (self.prefix_len + head, &data[head..]);
+            if self.prefix_len == PREFIX_LEN {
+                self.prefix_len = 0;
+                self.begin_message()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_message(&mut self) -> Result<(), Status> {
+        let [flag, len @ ..] = self.prefix;
+        match flag {
+            0 => {}
+            1 => return Err(Status::unimplemented(COMPRESSED)),
+            _ => return Err(invalid(STRANGE_FLAG)),
+        }
+        let (len, limit) = (u32::from_be_bytes(len) as usize, self.limit);
+        if len > limit {
+            let message =
+                format!("a message of {len} bytes is over the limit of {limit}; send less at once");
+            let error = Error::new(ErrorCode::RequestTooLarge, message);
+            return Err(error.with("limit", limit).with("actual", len).into());
+        }
+        (self.left, self.complete) = (len, true);
+        Ok(())
+    }
+
+    fn end(&self) -> Result<(), Status> {
+        match (self.left, self.prefix_len, self.complete) {
+            (0, 0, true) => Ok(()),
+            (0, 0, false) => Err(invalid(NO_MESSAGE)),
+            _ => Err(invalid("the last message is cut short")),
+        }
+    }
+}
+
+impl http_body::Body for Checked {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+            Some(Ok(frame)) => frame,
+            Some(Err(status)) => return Poll::Ready(Some(Err(status))),
+            None => return Poll::Ready(self.end().err().map(Err)),
+        };
+        let looked = match frame.data_ref() {
+            Some(data) => self.look_at(data),
+            None => self.end(),
+        };
+        Poll::Ready(Some(looked.map(|()| frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream() && self.end().is_ok()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::{BodyExt, StreamBody};
+    use tonic::Code;
+
+    async fn read(bytes: &[u8], cut: usize, streamed: bool) -> Result<usize, Code> {
+        let frames: Vec<_> = [&bytes[..cut], &bytes[cut..]]
+            .map(|piece| Ok::<_, Status>(Frame::data(Bytes::copy_from_slice(piece))))
+            .into();
+        let body = Body::new(StreamBody::new(futures::stream::iter(frames)));
+        let read = Checked::new(body, 10, streamed).collect().await;
+        read.map(|all| all.to_bytes().len()).map_err(|status| status.code())
+    }
+
+    #[tokio::test]
+    async fn what_is_no_message_is_refused_wherever_the_frames_are_cut() {
+        let two = b"\0\0\0\0\x03abc\0\0\0\0\0";
+        let too_large = b"\0\0\0\0\x03abc\0\0\0\0\x0b";
+        let invalid = Err(Code::InvalidArgument);
+        for (bytes, streamed, expected) in [
+            (&two[..], false, Ok(two.len())),
+            (&two[..], true, Ok(two.len())),
+            (&too_large[..], true, Err(Code::ResourceExhausted)),
+            (&two[..7], true, invalid),
+            (&two[..9], true, invalid),
+            (b"\x07\0\0\0\0", true, invalid),
+            (b"\x01\0\0\0\0", true, Err(Code::Unimplemented)),
+            (b"", true, Ok(0)),
+            (b"", false, invalid),
+        ] {
+            for cut in 0..=bytes.len() {
+                assert_eq!(read(bytes, cut, streamed).await, expected, "{bytes:?} at {cut}");
+            }
+        }
+    }
+
+    /// tonic itself would say CANCELLED, as if the client had wanted it.
+    #[tokio::test]
+    async fn a_call_whose_time_is_over_is_answered_deadline_exceeded() {
+        let never = tower::service_fn(|_: Request<Body>| async {
+            std::future::pending::<Result<Response<Body>, Infallible>>().await
+        });
+        let mut intake = IntakeLayer { max_request: 1 }.layer(never);
+        for timeout in ["1n", "1u", "900u", "1m", "200m"] {
+            let request = Request::builder().header("grpc-timeout", timeout);
+            let answer = intake.call(request.body(Body::empty()).unwrap()).await.unwrap();
+            let status = Status::from_header_map(answer.headers()).unwrap();
+            assert_eq!(status.code(), Code::DeadlineExceeded, "{timeout}");
+            let error = Error::from(status);
+            assert_eq!(error.code, ErrorCode::RequestTimedOut, "{timeout}");
+            assert!(!error.surely_not_done(), "{timeout}");
+        }
+    }
+
+    #[test]
+    fn streams_are_known_from_the_contract() {
+        assert!(STREAMED.contains("/troupe.v1.EventBusService/PublishStream"));
+        assert!(!STREAMED.contains("/troupe.v1.EventBusService/Publish"));
+    }
+}
