@@ -4,6 +4,7 @@
 mod actor;
 mod beat;
 mod board;
+mod chain;
 mod chaos;
 mod condition;
 mod flush_gate;
@@ -22,6 +23,7 @@ mod waits;
 
 pub use beat::Beat;
 pub use board::{ActorState, Board};
+pub use chain::Chain;
 pub use chaos::{Fault, FaultKind};
 pub use condition::{How, LONG_MS};
 pub use flusher::Flusher;

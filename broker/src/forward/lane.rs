@@ -8,21 +8,24 @@
 //!
 //! Promises: batches are appended in the order in which they came, or not at all; one that was refused because
 //! somebody else leads is tried again while it has time; one that may have been appended never is; after the
-//! first that fails for good, none that waits is sent.
+//! first that fails for good, here or on another lane of the same caller, none that waits is sent, and of those
+//! that were sent none is appended behind one that was not.
 //!
 //! Batches are pipelined under a leader epoch in which one was accepted, and sent one at a time until then. So
 //! a leader that is about to take over does not refuse one and accept the next.
 
+use super::link::Chained;
 use super::way::{Led, Target, Way, no_leader};
 use super::{Backoff, Batch};
 use crate::context::Context;
-use crate::partition::{AppendRequest, Appended, Responder};
+use crate::partition::{AppendRequest, Appended, Chain, Responder};
 use crate::peers::Purpose;
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::LeaderEpoch;
 use troupe_proto::v1::Acks;
@@ -55,11 +58,46 @@ impl Entry {
     }
 }
 
+/// What the lanes of one caller share.
+#[derive(Clone, Default)]
+pub struct Caller {
+    /// One of them has failed: nothing more is sent.
+    halted: CancellationToken,
+    cause: Arc<OnceLock<String>>,
+    /// Something may be done that cannot be taken back.
+    handed_over: CancellationToken,
+}
+
+impl Caller {
+    /// `handed_over` is cancelled as soon as something of what it sends may be appended.
+    pub fn new(handed_over: CancellationToken) -> Self {
+        Self { handed_over, ..Self::default() }
+    }
+
+    /// Nothing more is sent. The first cause counts.
+    pub fn halt(&self, cause: &Error) {
+        self.cause.get_or_init(|| cause.message.clone());
+        self.halted.cancel();
+    }
+
+    fn refusal(&self) -> Option<Error> {
+        let cause = self.cause.get()?;
+        Some(no_leader(&format!("not sent, as something before or beside it failed: {cause}")))
+    }
+
+    fn chain(&self) -> Arc<Chain> {
+        Arc::new(Chain::new(self.handed_over.clone()))
+    }
+}
+
 /// One partition's way.
 pub struct Lane {
     context: Arc<Context>,
     target: Target,
     acks: Acks,
+    caller: Caller,
+    /// What is sent hangs together until it is all taken back.
+    chain: Arc<Chain>,
     waiting: VecDeque<Entry>,
     sent: VecDeque<Sent>,
     /// To whom the sent ones were sent.
@@ -71,8 +109,8 @@ pub struct Lane {
     /// Nothing is sent until then, or until somebody else leads. Only while nothing is sent.
     pause: Option<Instant>,
     backoff: Backoff,
-    /// Set once: nothing is sent after a failure.
-    failure: Option<Error>,
+    /// Nothing is sent after a failure.
+    failed: bool,
 }
 
 struct Sent {
@@ -86,11 +124,13 @@ enum Outcome {
 }
 
 impl Lane {
-    pub fn new(context: Arc<Context>, target: Target, acks: Acks) -> Self {
+    pub fn new(context: Arc<Context>, target: Target, acks: Acks, caller: Caller) -> Self {
         Self {
             context,
             target,
             acks,
+            chain: caller.chain(),
+            caller,
             waiting: VecDeque::new(),
             sent: VecDeque::new(),
             sent_to: None,
@@ -98,7 +138,7 @@ impl Lane {
             accepted_epoch: None,
             pause: None,
             backoff: Backoff::new(),
-            failure: None,
+            failed: false,
         }
     }
 
@@ -115,7 +155,7 @@ impl Lane {
 
     /// Takes what comes, and answers it, until nothing more can come.
     pub async fn serve(mut self, mut entries: mpsc::Receiver<Entry>) {
-        let mut open = true;
+        let (mut open, halted) = (true, self.caller.halted.clone());
         loop {
             while open && self.waiting.len() < WINDOW {
                 match entries.try_recv() {
@@ -138,6 +178,7 @@ impl Lane {
                     Some(entry) => self.push(entry),
                     None => open = false,
                 },
+                () = halted.cancelled(), if !self.waiting.is_empty() => {}
                 () = self.proceed(), if busy => {}
                 else => return,
             }
@@ -151,7 +192,7 @@ impl Lane {
     /// Answers what waits and is not sent any more: behind a failure, or out of time.
     fn give_up(&mut self) {
         let now = Instant::now();
-        if self.failure.is_none()
+        if !self.failed
             && self.waiting.front().is_some_and(|entry| entry.deadline <= now)
             && let Some(entry) = self.waiting.pop_front()
         {
@@ -161,12 +202,7 @@ impl Lane {
             };
             self.fail(entry, error);
         }
-        if let Some(failure) = &self.failure {
-            let behind = Error {
-                code: ErrorCode::LeaderNotAvailable,
-                message: format!("not sent, as one before it failed: {}", failure.message),
-                ..failure.clone()
-            };
+        if let Some(behind) = self.caller.refusal() {
             for entry in self.waiting.drain(..) {
                 entry.answer(Err(behind.clone()));
             }
@@ -174,7 +210,8 @@ impl Lane {
     }
 
     fn fail(&mut self, entry: Entry, error: Error) {
-        self.failure.get_or_insert_with(|| error.clone());
+        self.failed = true;
+        self.caller.halt(&error);
         entry.answer(Err(error));
     }
 
@@ -227,29 +264,46 @@ impl Lane {
                         timeout_ms,
                         expected_leader_epoch: self.sent_to.map(|led| led.1),
                         patience: PATIENCE.min(left),
+                        chain: Some(Arc::clone(&self.chain)),
                     };
                     handle.append(request, responder).await;
                 }
                 Err(error) => responder.answer(Err(Error::new(error.code(), error.to_string()))),
             },
             Way::There(leader) => {
+                if self.may_be_taken() {
+                    self.chain.accept();
+                }
                 let request = ProduceStreamRequest {
                     correlation_id: 0,
                     acks: self.acks.into(),
                     timeout_ms,
                     partition: Some(self.target.named()),
                     leader_epoch: self.sent_to.map(|led| led.1.0),
+                    chain: self.chain.number,
                     batch: entry.batch.wire(),
                 };
                 let context = &self.context;
                 let connect = || context.channel_to(&leader.endpoint, Purpose::Produce);
                 let links = &context.peers.links;
-                links
-                    .produce(&leader.endpoint, connect, &self.target.key, request, responder)
-                    .await;
+                let chained = Chained { chain: Arc::clone(&self.chain), responder };
+                links.produce(&leader.endpoint, connect, &self.target.key, request, chained).await;
             }
         }
         self.sent.push_back(Sent { entry, outcome: Outcome::Awaited(outcome) });
+    }
+
+    /// Whether the leader takes a batch, as far as is known here. It alone knows when it does.
+    fn may_be_taken(&self) -> bool {
+        let image = self.context.image.borrow();
+        let key = &self.target.key;
+        let (Some(topic), Some(partition)) =
+            (image.topic_by_id(key.topic_id), image.partition(key))
+        else {
+            return false;
+        };
+        let least = (topic.config.min_insync_replicas as usize).min(partition.replicas.len());
+        !matches!(self.acks, Acks::All | Acks::Unspecified) || partition.isr.len() >= least
     }
 
     /// Waits for an answer, or for the end of the pause. May be dropped at any time.
@@ -276,6 +330,7 @@ impl Lane {
                 self.waiting.push_front(sent.entry);
             }
             self.accepted_epoch = None;
+            self.chain = self.caller.chain();
             self.pause = Some(Instant::now() + self.backoff.next());
             return;
         }
@@ -293,7 +348,7 @@ impl Lane {
     }
 
     fn may_try_again(&self, error: &Error) -> bool {
-        self.failure.is_none() && self.target.is_led_elsewhere(&self.context, error)
+        !self.failed && self.target.is_led_elsewhere(&self.context, error)
     }
 
     /// Whether none of those that were sent was appended, or may have been. If one was, those before it come

@@ -1,9 +1,10 @@
 //! Pipelined ProduceStreams to peers, pooled: a few to each, and each partition always on the same.
 //!
 //! Promises: batches of one partition leave in the order in which they came; every batch is answered; one that
-//! surely never reached the peer says so, one whose answer did not come back is `OUTCOME_UNKNOWN`.
+//! surely never reached the peer says so, one whose answer did not come back is `OUTCOME_UNKNOWN`; none is sent
+//! behind one of its chain that failed, on whatever stream.
 
-use crate::partition::{Appended, Responder};
+use crate::partition::{Appended, Chain, Responder};
 use crate::peers::failure;
 use futures::StreamExt;
 use std::collections::HashMap;
@@ -45,9 +46,16 @@ struct Link {
     budget: Arc<Semaphore>,
 }
 
+/// Whom to answer about a batch, and which others it hangs together with.
+pub struct Chained {
+    pub chain: Arc<Chain>,
+    pub responder: Responder<Appended>,
+}
+
 /// A batch on its way to the stream.
 struct Queued {
     request: ProduceStreamRequest,
+    chain: Arc<Chain>,
     responder: Responder<Appended>,
     /// Until the batch leaves.
     budget: OwnedSemaphorePermit,
@@ -61,8 +69,9 @@ impl Links {
         connect: impl FnOnce() -> Result<Channel, Error>,
         key: &PartitionKey,
         request: ProduceStreamRequest,
-        responder: Responder<Appended>,
+        Chained { chain, responder }: Chained,
     ) {
+        let responder = responder.of_chain(Some(Arc::clone(&chain)));
         let link = match self.link(endpoint, key, connect) {
             Ok(link) => link,
             Err(error) => return responder.answer(Err(error)),
@@ -70,7 +79,7 @@ impl Links {
         let units = request.batch.len().div_ceil(BUDGET_UNIT).clamp(1, QUEUE_UNITS) as u32;
         match Arc::clone(&link.budget).acquire_many_owned(units).await {
             Ok(budget) => {
-                let queued = Queued { request, responder, budget };
+                let queued = Queued { request, chain, responder, budget };
                 if let Err(mpsc::error::SendError(queued)) = link.queue.send(queued).await {
                     queued.responder.answer(Err(not_sent("the node is stopping")));
                 }
@@ -184,8 +193,12 @@ impl Stream {
                 },
                 // Without room for ever: the connection is gone, and the answers' end says how.
                 Ok(room) = up.reserve(), if self.leaving.is_some() => {
-                    if let Some(queued) = self.leaving.take() {
-                        room.send(self.numbered(queued));
+                    match self.leaving.take() {
+                        Some(queued) if queued.chain.is_broken() => {
+                            queued.responder.answer(Err(not_sent("one before it failed")));
+                        }
+                        Some(queued) => room.send(self.numbered(queued)),
+                        None => {}
                     }
                 }
                 queued = queue.recv(), if self.leaving.is_none() => match queued {
@@ -201,7 +214,7 @@ impl Stream {
     }
 
     fn numbered(&mut self, queued: Queued) -> (ProduceStreamRequest, OwnedSemaphorePermit) {
-        let Queued { mut request, responder, budget } = queued;
+        let Queued { mut request, responder, budget, .. } = queued;
         self.next_correlation_id += 1;
         request.correlation_id = self.next_correlation_id;
         self.unanswered.insert(request.correlation_id, responder);
@@ -270,7 +283,8 @@ mod tests {
             let (responder, answer) = Responder::channel();
             let connect = || lazy_channel(&endpoint);
             let request = ProduceStreamRequest::default();
-            links.produce(&endpoint, connect, &key, request, responder).await;
+            let chained = Chained { chain: Arc::new(Chain::new(Default::default())), responder };
+            links.produce(&endpoint, connect, &key, request, chained).await;
             let refused = answer.await.unwrap().unwrap_err();
             assert_eq!(refused.code, ErrorCode::LeaderNotAvailable, "{refused}");
         }

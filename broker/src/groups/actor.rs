@@ -286,6 +286,7 @@ impl CoordinatorActor {
             }
         };
         let request = AppendRequest {
+            chain: None,
             batch,
             verified,
             acks: Acks::All,

@@ -112,9 +112,21 @@ impl Handler<Append> for PartitionActor {
 
     fn handle(&mut self, message: Append, ctx: &mut Self::Context) {
         self.take_turn(ctx);
-        let Append { batch, verified, acks, timeout_ms, expected_leader_epoch, responder, budget } =
-            message;
+        let Append {
+            batch,
+            verified,
+            acks,
+            timeout_ms,
+            expected_leader_epoch,
+            chain,
+            responder,
+            budget,
+        } = message;
         let now = now();
+        if chain.as_ref().is_some_and(|chain| chain.is_broken()) {
+            let message = "not appended, as one before it was not";
+            return responder.answer(Err(Error::new(ErrorCode::LeaderNotAvailable, message)));
+        }
         if self.state.replicas.len() > 1 && !self.shared.pulse.is_fit() {
             let message = "this node stood still and does not know yet whether it still leads";
             return responder.answer(Err(Error::new(ErrorCode::LeaderNotAvailable, message)));
@@ -124,6 +136,9 @@ impl Handler<Append> for PartitionActor {
         let deadline = now.plus(timeout_ms.into());
         match self.replica.decide_append(wall_clock(), &facts) {
             Ok(AppendDecision::Append(header)) => {
+                if let Some(chain) = chain {
+                    chain.accept();
+                }
                 self.append(now, header, &batch.payload, acks, deadline, responder, ctx);
             }
             Ok(AppendDecision::Duplicate(duplicate)) => {

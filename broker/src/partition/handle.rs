@@ -3,6 +3,7 @@
 
 use super::actor::PartitionActor;
 use super::board::{ActorState, Board};
+use super::chain::Chain;
 use super::message::{
     Append, Appended, BUDGET_UNIT, Describe, Description, FindOffset, FoundOffset, OffsetQuery,
     QUEUE_BYTES, Read, ReadAnswer,
@@ -35,6 +36,8 @@ pub struct AppendRequest {
     pub expected_leader_epoch: Option<LeaderEpoch>,
     /// How long to wait for an actor that is being rebuilt.
     pub patience: Duration,
+    /// It is refused if one before it was not appended.
+    pub chain: Option<Arc<Chain>>,
 }
 
 /// One partition of this node.
@@ -66,9 +69,16 @@ impl PartitionHandle {
 
     /// Appends; the responder is answered, always.
     pub async fn append(&self, request: AppendRequest, responder: Responder<Appended>) {
-        let responder = self.timed(responder, request.batch.payload.len() as u64);
-        let AppendRequest { batch, verified, acks, timeout_ms, expected_leader_epoch, patience } =
-            request;
+        let AppendRequest {
+            batch,
+            verified,
+            acks,
+            timeout_ms,
+            expected_leader_epoch,
+            patience,
+            chain,
+        } = request;
+        let responder = self.timed(responder.of_chain(chain.clone()), batch.payload.len() as u64);
         let units = batch.payload.len().div_ceil(BUDGET_UNIT).max(1);
         let units = units.min(QUEUE_BYTES / BUDGET_UNIT) as u32;
         let budget = match Arc::clone(&self.budget).acquire_many_owned(units).await {
@@ -83,6 +93,7 @@ impl PartitionHandle {
                     acks,
                     timeout_ms,
                     expected_leader_epoch,
+                    chain,
                     responder,
                     budget,
                 };

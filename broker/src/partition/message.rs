@@ -1,5 +1,6 @@
 //! What a partition's actor is asked and told.
 
+use super::chain::Chain;
 use super::responder::Responder;
 use crate::replication::{ChannelName, Credit, FollowerSink};
 use actix::Message;
@@ -34,6 +35,7 @@ pub struct Append {
     pub acks: Acks,
     pub timeout_ms: u32,
     pub expected_leader_epoch: Option<LeaderEpoch>,
+    pub chain: Option<Arc<Chain>>,
     pub responder: Responder<Appended>,
     /// The share of the partition's byte budget that the payload takes until it is written.
     pub budget: OwnedSemaphorePermit,

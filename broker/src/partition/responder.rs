@@ -1,5 +1,7 @@
 //! An answer that is owed. Dropping it answers too: nobody waits for an actor that is gone.
 
+use super::chain::Chain;
+use std::sync::Arc;
 use tokio::sync::oneshot;
 use troupe_proto::error::{Error, ErrorCode};
 
@@ -24,6 +26,21 @@ impl<T> Responder<T> {
         (Self::new(move |answer| drop(sender.send(answer))), receiver)
     }
 
+    /// The same responder, which severs the chain before it answers a failure.
+    #[must_use]
+    pub fn of_chain(self, chain: Option<Arc<Chain>>) -> Self
+    where
+        T: 'static,
+    {
+        let Some(chain) = chain else { return self };
+        Self::new(move |answer| {
+            if answer.is_err() {
+                chain.sever();
+            }
+            self.answer(answer);
+        })
+    }
+
     pub fn answer(mut self, answer: Result<T, Error>) {
         if let Some(send) = self.send.take() {
             send(answer);
@@ -34,7 +51,7 @@ impl<T> Responder<T> {
 impl<T> Drop for Responder<T> {
     fn drop(&mut self) {
         if let Some(send) = self.send.take() {
-            let message = "the partition's actor stopped before it answered; try again";
+            let message = "the partition's actor stopped before it answered: what it was asked may be done, or not";
             send(Err(Error::new(ErrorCode::OutcomeUnknown, message)));
         }
     }

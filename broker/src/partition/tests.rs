@@ -136,8 +136,15 @@ async fn append_as(
     let (acks, timeout_ms, patience) = (Acks::All, 30_000, REBUILD_PATIENCE);
     let (responder, answer) = Responder::channel();
     let expected_leader_epoch = None;
-    let request =
-        AppendRequest { batch, verified, acks, timeout_ms, expected_leader_epoch, patience };
+    let request = AppendRequest {
+        batch,
+        verified,
+        acks,
+        timeout_ms,
+        expected_leader_epoch,
+        patience,
+        chain: None,
+    };
     handle.append(request, responder).await;
     answer.await.unwrap()
 }

@@ -2,13 +2,13 @@
 //! have nothing but generated stubs, and finds the leaders.
 
 use super::produce::parse_acks;
-use super::publish::{self, Publisher, Submitted, answered};
-use super::{check_writable, shutting_down, subscription, tail, topics};
+use super::publish::{self, Call, REQUESTS_TOGETHER, publish_stream};
+use super::{check_writable, subscription, tail, topics};
 use crate::context::Context;
 use crate::forward::{deadline_of, hears};
+use crate::grpc::Handover;
 use crate::registry::TopicEntry;
-use futures::StreamExt;
-use futures::stream::{BoxStream, FuturesOrdered};
+use futures::stream::BoxStream;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -19,10 +19,6 @@ use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::v1 as pb;
 use troupe_proto::v1::event_bus_service_server::EventBusService;
 
-/// Requests of a stream that are joined if they arrived together.
-const REQUESTS_TOGETHER: usize = 256;
-/// Groups of requests of a stream that may be unanswered.
-const GROUPS_UNANSWERED: usize = 64;
 /// How long this node may take to learn of a topic that is there.
 const NEWS_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -40,7 +36,11 @@ impl EventBus {
 pub(super) async fn find_topic(context: &Context, name: &str) -> Result<Arc<TopicEntry>, Error> {
     check_writable(name)?;
     let unknown = match known_topic(context, name).await {
-        Err(unknown) if context.config.auto_create_topics && !name.is_empty() => unknown,
+        Err(unknown)
+            if context.config.auto_create_topics && unknown.code == ErrorCode::UnknownTopic =>
+        {
+            unknown
+        }
         found => return found,
     };
     let creation = CreateTopicRequest { name: name.to_owned(), ..Default::default() };
@@ -54,6 +54,11 @@ pub(super) async fn find_topic(context: &Context, name: &str) -> Result<Arc<Topi
                 return Err(unknown);
             }
         }
+        // Whether there is a topic now is open, and that nothing was published is not.
+        Err(error) if !error.surely_not_done() => {
+            let message = format!("topic `{name}` could not be created in time: {}", error.message);
+            return Err(Error::new(ErrorCode::LeaderNotAvailable, message));
+        }
         Err(error) => return Err(error),
     }
     known_topic(context, name).await
@@ -62,7 +67,7 @@ pub(super) async fn find_topic(context: &Context, name: &str) -> Result<Arc<Topi
 /// The topic of that name, if this node knows of it, or is about to.
 pub(super) async fn known_topic(context: &Context, name: &str) -> Result<Arc<TopicEntry>, Error> {
     let unknown = match context.registry.topic(name) {
-        Err(unknown) => unknown,
+        Err(unknown) if unknown.code == ErrorCode::UnknownTopic => unknown,
         found => return found,
     };
     if !hears(context, |image| image.topic(name).is_some()).await {
@@ -72,106 +77,14 @@ pub(super) async fn known_topic(context: &Context, name: &str) -> Result<Arc<Top
     context.registry.topic(name)
 }
 
-type Out = mpsc::Sender<Result<pb::PublishStreamResponse, Status>>;
-
-/// Requests that arrived together go into the same batches; answers keep the order of the requests.
-async fn publish_stream(
-    context: Arc<Context>,
-    requests: Streaming<pb::PublishStreamRequest>,
-    out: Out,
-) {
-    let mut groups = requests.ready_chunks(REQUESTS_TOGETHER);
-    let mut unanswered = FuturesOrdered::new();
-    let mut publisher: Option<Publisher> = None;
-    let mut open = true;
-    let ended = loop {
-        tokio::select! {
-            group = groups.next(), if open && unanswered.len() < GROUPS_UNANSWERED => {
-                let Some(group) = group else {
-                    open = false;
-                    continue;
-                };
-                match submit_group(&context, &mut publisher, group).await {
-                    Ok((sizes, submitted)) => unanswered.push_back(async move {
-                        (sizes, answered(submitted).await)
-                    }),
-                    Err(status) => break Some(status),
-                }
-            }
-            Some((sizes, answer)) = unanswered.next() => {
-                let mut results = match answer {
-                    Ok(results) => results.into_iter(),
-                    Err(error) => break Some(error.into()),
-                };
-                for size in sizes {
-                    let results = results.by_ref().take(size).collect();
-                    if out.send(Ok(pb::PublishStreamResponse { results })).await.is_err() {
-                        return;
-                    }
-                }
-            }
-            () = context.shutdown.cancelled(), if open => break Some(shutting_down().into()),
-            else => break None,
-        }
-    };
-    // What was handed over before the failure is still owed its answer.
-    while let Some((sizes, Ok(results))) = unanswered.next().await {
-        let mut results = results.into_iter();
-        for size in sizes {
-            let results = results.by_ref().take(size).collect();
-            if out.send(Ok(pb::PublishStreamResponse { results })).await.is_err() {
-                return;
-            }
-        }
-    }
-    if let Some(status) = ended {
-        // The client may be gone.
-        let _ = out.send(Err(status)).await;
-    }
-}
-
-type Group = Vec<Result<pb::PublishStreamRequest, Status>>;
-
-async fn submit_group(
+async fn publish(
     context: &Arc<Context>,
-    publisher: &mut Option<Publisher>,
-    group: Group,
-) -> Result<(Vec<usize>, Submitted), Status> {
-    let (mut sizes, mut records) = (Vec::with_capacity(group.len()), Vec::new());
-    for request in group {
-        let request = request?;
-        match publisher {
-            None => {
-                let topic = find_topic(context, &request.topic).await?;
-                let acks = parse_acks(request.acks)?;
-                *publisher = Some(Publisher::new(Arc::clone(context), topic, acks));
-            }
-            Some(Publisher { topic, .. })
-                if !request.topic.is_empty() && *request.topic != *topic.name =>
-            {
-                let message = format!(
-                    "this stream publishes to `{}`; open another for `{}`",
-                    topic.name, request.topic
-                );
-                return Err(Error::new(ErrorCode::InvalidRequest, message).into());
-            }
-            Some(_) => {}
-        }
-        sizes.push(request.records.len());
-        records.extend(request.records);
-    }
-    let Some(publisher) = publisher else {
-        return Err(
-            Error::new(ErrorCode::InvalidRequest, "the first message names no topic").into()
-        );
-    };
-    // The topic may have got partitions or another configuration. One made anew is another topic.
-    if let Ok(now) = context.registry.topic(&publisher.topic.name)
-        && now.id == publisher.topic.id
-    {
-        publisher.topic = now;
-    }
-    Ok((sizes, publisher.submit(&records).await?))
+    request: pb::PublishRequest,
+    call: Call,
+) -> Result<Vec<pb::RecordResult>, Error> {
+    let acks = parse_acks(request.acks)?;
+    let topic = find_topic(context, &request.topic).await?;
+    publish::publish(context, &topic, acks, &request.records, call).await
 }
 
 #[tonic::async_trait]
@@ -180,12 +93,10 @@ impl EventBusService for EventBus {
         &self,
         request: Request<pb::PublishRequest>,
     ) -> Result<Response<pb::PublishResponse>, Status> {
-        let deadline = deadline_of(request.metadata());
-        let request = request.into_inner();
-        let topic = find_topic(&self.context, &request.topic).await?;
-        let acks = parse_acks(request.acks)?;
-        let results =
-            publish::publish(&self.context, &topic, acks, &request.records, deadline).await?;
+        let handover = request.extensions().get::<Handover>().cloned().unwrap_or_default();
+        let call = Call { deadline: deadline_of(request.metadata()), handed_over: handover.0 };
+        let published = publish(&self.context, request.into_inner(), call).await;
+        let results = published.map_err(publish::refusal)?;
         Ok(Response::new(pb::PublishResponse { results }))
     }
 

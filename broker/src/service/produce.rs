@@ -2,13 +2,18 @@
 
 use super::{check_writable, shutting_down};
 use crate::context::Context;
-use crate::grpc::{Field, Outgoing, Requests, ResponseBody, encode, fields};
-use crate::partition::{AppendRequest, Appended, CROWD_PATIENCE, PartitionHandle, Responder};
+use crate::grpc::{Field, Outgoing, Requests, ResponseBody, encode, fields, mistyped};
+use crate::partition::{
+    AppendRequest, Appended, CROWD_PATIENCE, Chain, PartitionHandle, Responder,
+};
 use prost::Message;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use troupe_proto::batch::{Limits, ProducedBatch};
+use troupe_proto::codec::not_the_message;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, Offset};
 use troupe_proto::log::v1 as pb;
@@ -28,12 +33,13 @@ struct Produced {
     timeout_ms: u32,
     partition: Option<pb::TopicPartition>,
     leader_epoch: Option<u32>,
+    chain: Option<Arc<Chain>>,
     batch: Option<Rope>,
 }
 
 impl Produced {
     /// The fields of a `ProduceStreamRequest`.
-    fn from_stream(message: Rope) -> Result<Self, Status> {
+    fn from_stream(message: Rope, chains: &mut Chains) -> Result<Self, Status> {
         let mut produced = Self::default();
         fields(message, |tag, field| {
             match (tag, field) {
@@ -42,7 +48,9 @@ impl Produced {
                 (3, Field::Number(number)) => produced.timeout_ms = number as u32,
                 (4, Field::Bytes(bytes)) => produced.partition = Some(topic_partition(bytes)?),
                 (5, Field::Number(number)) => produced.leader_epoch = Some(number as u32),
+                (6, Field::Number(number)) => produced.chain = chains.find(number),
                 (15, Field::Bytes(bytes)) => produced.batch = Some(bytes),
+                (1..=6 | 15, _) => return Err(mistyped(tag)),
                 _ => {}
             }
             Ok(())
@@ -62,16 +70,47 @@ impl Produced {
                     timeout_ms: context.request_timeout_ms(self.timeout_ms),
                     expected_leader_epoch: self.leader_epoch.map(LeaderEpoch),
                     patience: CROWD_PATIENCE,
+                    chain: self.chain,
                 };
                 handle.append(request, responder).await;
             }
-            Err(error) => responder.answer(Err(error)),
+            Err(error) => responder.of_chain(self.chain).answer(Err(error)),
         }
     }
 }
 
+/// Chains of a stream that are remembered. What hangs together with something older has long been answered.
+const CHAINS: usize = 8192;
+
+/// What hangs together on one stream, by the numbers that its client chose.
+#[derive(Default)]
+struct Chains {
+    by_number: HashMap<u64, Arc<Chain>>,
+    in_order: VecDeque<u64>,
+}
+
+impl Chains {
+    fn find(&mut self, number: u64) -> Option<Arc<Chain>> {
+        if number == 0 {
+            return None;
+        }
+        if let Some(chain) = self.by_number.get(&number) {
+            return Some(Arc::clone(chain));
+        }
+        if self.in_order.len() == CHAINS
+            && let Some(oldest) = self.in_order.pop_front()
+        {
+            self.by_number.remove(&oldest);
+        }
+        let chain = Arc::new(Chain::new(CancellationToken::new()));
+        self.by_number.insert(number, Arc::clone(&chain));
+        self.in_order.push_back(number);
+        Some(chain)
+    }
+}
+
 fn topic_partition(bytes: Rope) -> Result<pb::TopicPartition, Status> {
-    pb::TopicPartition::decode(bytes).map_err(|error| Status::invalid_argument(error.to_string()))
+    pb::TopicPartition::decode(bytes).map_err(|error| not_the_message(&error).into())
 }
 
 type Checked = (Arc<PartitionHandle>, ProducedBatch, troupe_proto::batch::Verified, Acks);
@@ -107,16 +146,14 @@ pub(super) async fn produce(
     context: &Context,
     requests: &mut Requests,
 ) -> Result<pb::ProduceResponse, Status> {
-    let message = requests
-        .next()
-        .await?
-        .ok_or_else(|| Status::invalid_argument("the request has no message"))?;
+    let message = requests.first().await?;
     let (mut acks, mut timeout_ms, mut entries) = (0, 0, Vec::new());
     fields(message, |tag, field| {
         match (tag, field) {
             (1, Field::Number(number)) => acks = number as i32,
             (2, Field::Number(number)) => timeout_ms = number as u32,
             (3, Field::Bytes(bytes)) => entries.push(bytes),
+            (1..=3, _) => return Err(mistyped(tag)),
             _ => {}
         }
         Ok(())
@@ -129,6 +166,7 @@ pub(super) async fn produce(
                 (1, Field::Bytes(bytes)) => produced.partition = Some(topic_partition(bytes)?),
                 (2, Field::Number(number)) => produced.leader_epoch = Some(number as u32),
                 (15, Field::Bytes(bytes)) => produced.batch = Some(bytes),
+                (1 | 2 | 15, _) => return Err(mistyped(tag)),
                 _ => {}
             }
             Ok(())
@@ -196,6 +234,7 @@ async fn read_batches(
     mut requests: Requests,
     answers: mpsc::Sender<Answer>,
 ) {
+    let mut chains = Chains::default();
     loop {
         // Room for the answer is taken before the request is read: back-pressure on the client.
         let Ok(room) = answers.clone().reserve_owned().await else { return };
@@ -204,15 +243,16 @@ async fn read_batches(
             () = context.shutdown.cancelled() => Err(shutting_down().into()),
             () = answers.closed() => return,
         };
-        let produced =
-            match message.and_then(|message| message.map(Produced::from_stream).transpose()) {
-                Ok(Some(produced)) => produced,
-                Ok(None) => return,
-                Err(status) => {
-                    room.send(Answer::End(status));
-                    return;
-                }
-            };
+        let produced = match message.and_then(|message| {
+            message.map(|message| Produced::from_stream(message, &mut chains)).transpose()
+        }) {
+            Ok(Some(produced)) => produced,
+            Ok(None) => return,
+            Err(status) => {
+                room.send(Answer::End(status));
+                return;
+            }
+        };
         let (correlation_id, partition) = (produced.correlation_id, produced.partition.clone());
         let responder = Responder::new(move |answer| {
             room.send(Answer::Batch { correlation_id, partition, answer });

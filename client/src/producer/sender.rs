@@ -326,6 +326,7 @@ impl Sender {
         };
         self.next_correlation += 1;
         let request = ProduceStreamRequest {
+            chain: 0,
             leader_epoch: Some(leader.leadership.epoch.0),
             correlation_id: self.next_correlation,
             acks: config.acks.to_wire(),
