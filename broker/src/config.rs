@@ -82,6 +82,12 @@ settings! {
     auto_create_topics: bool = false, "auto.create.topics.enable";
     /// Whether topics may be deleted.
     delete_topic: bool = true, "delete.topic.enable";
+    /// Most partitions that one request may create.
+    max_partitions_per_request: u32 = 10_000, "max.partitions.per.request";
+    /// Most replicas on one node; about 5 KB of memory each. The same on every controller.
+    max_partitions_per_node: u32 = 100_000, "max.partitions.per.node";
+    /// Most partitions in the cluster. The same on every controller.
+    max_partitions_per_cluster: u32 = 1_000_000, "max.partitions.per.cluster";
     /// How often segments are checked for what need not be kept any more.
     retention_check_interval: Millis = Millis(300_000), "log.retention.check.interval.ms";
     /// How often high watermarks and recovery points are written down.
@@ -195,6 +201,9 @@ impl NodeConfig {
             ("default.replication.factor", self.default_replication_factor as usize),
             ("min.insync.replicas", self.min_insync_replicas as usize),
             ("flush.threads", self.flush_threads),
+            ("max.partitions.per.request", self.max_partitions_per_request as usize),
+            ("max.partitions.per.node", self.max_partitions_per_node as usize),
+            ("max.partitions.per.cluster", self.max_partitions_per_cluster as usize),
             ("offsets.topic.num.partitions", self.offsets_topic_partitions as usize),
             ("offsets.topic.replication.factor", self.offsets_topic_replication_factor as usize),
             ("group.max.size", self.group_max_size as usize),

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::watch;
-use troupe_machines::cluster::Topic;
+use troupe_machines::cluster::{Topic, check_topic_name};
 use troupe_machines::config::TopicConfig;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{MetadataOffset, PartitionId, PartitionKey, TopicId};
@@ -122,7 +122,11 @@ impl Registry {
     }
 }
 
+/// A name that no topic can have is no reason to wait for news.
 fn unknown_topic(name: &str) -> Error {
+    if let Err(error) = check_topic_name(name) {
+        return error.into();
+    }
     let message = format!("topic `{name}` does not exist; `troupe topic create {name}` makes it");
     Error::new(ErrorCode::UnknownTopic, message).with("topic", name)
 }

@@ -29,7 +29,7 @@ pub use metadata::{Metadata, active_controller};
 pub use subscription::Subscriptions;
 pub use topics::{Topics, create as create_topic};
 
-use troupe_machines::cluster::INTERNAL_TOPICS;
+use troupe_machines::cluster::is_internal_name;
 use troupe_proto::error::{Error, ErrorCode};
 
 /// What long streams are ended with when the node stops.
@@ -42,11 +42,13 @@ fn shutting_down() -> Error {
 /// # Errors
 /// `INVALID_TOPIC`.
 fn check_writable(topic: &str) -> Result<(), Error> {
-    if !INTERNAL_TOPICS.contains(&topic) {
+    if !is_internal_name(topic) {
         return Ok(());
     }
-    let message =
-        format!("topic `{topic}` is internal: it can be read, and only brokers write to it");
+    let message = format!(
+        "topic `{topic}` is the cluster's own, as all are whose names begin with `__`: it can be read, and only \
+         brokers make it and write to it"
+    );
     Err(Error::new(ErrorCode::InvalidTopic, message).with("topic", topic))
 }
 

@@ -203,6 +203,9 @@ fn hint_for(code: ErrorCode) -> Option<&'static str> {
             Some("`troupe topic list` shows what there is, `troupe topic create NAME` makes one")
         }
         ErrorCode::UnknownPartition => Some("`troupe topic describe NAME` shows the partitions"),
+        ErrorCode::PartitionLimitReached => Some(
+            "ask for fewer, or set max.partitions.per.request, per.node or per.cluster on the controllers",
+        ),
         ErrorCode::TopicExists => Some("--if-not-exists is content with a topic that is there"),
         ErrorCode::InvalidTopic => {
             Some("use 1 to 249 characters of a-z, A-Z, 0-9, `.`, `_` and `-`")
@@ -263,7 +266,8 @@ fn hint_for(code: ErrorCode) -> Option<&'static str> {
             "start the node again, or delete the topics or give their replicas to other nodes first; \
              `troupe node describe ID` lists what it holds",
         ),
-        ErrorCode::InvalidGroupId
+        ErrorCode::RequestTooLarge
+        | ErrorCode::InvalidGroupId
         | ErrorCode::UnknownMember
         | ErrorCode::FencedMemberEpoch
         | ErrorCode::StaleMemberEpoch

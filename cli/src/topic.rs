@@ -65,6 +65,12 @@ pub struct Create {
     /// Be content with a topic that is there already, whatever its settings
     #[arg(long)]
     if_not_exists: bool,
+    /// Of the cluster's own, those whose names begin with `__`
+    #[arg(long)]
+    internal: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
     /// Check everything, do nothing
     #[arg(long)]
     dry_run: bool,
@@ -92,6 +98,12 @@ pub struct Alter {
     /// A setting that shall have its default again; may be repeated
     #[arg(long = "unset", value_name = "KEY")]
     unset: Vec<String>,
+    /// Of the cluster's own, those whose names begin with `__`
+    #[arg(long)]
+    internal: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
     /// Check everything, do nothing
     #[arg(long)]
     dry_run: bool,
@@ -103,6 +115,12 @@ pub struct AddPartitions {
     /// The new total
     #[arg(long, value_name = "N")]
     to: i32,
+    /// Also of a topic whose name begins with `__`
+    #[arg(long)]
+    internal: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
     /// Check everything, do nothing
     #[arg(long)]
     dry_run: bool,
@@ -117,10 +135,16 @@ pub struct Delete {
     /// Be content if there is no such topic
     #[arg(long)]
     if_exists: bool,
+    /// Also a topic whose name begins with `__`
+    #[arg(long)]
+    internal: bool,
     /// Check everything, do nothing
     #[arg(long)]
     dry_run: bool,
 }
+
+/// So many partitions are worth a question: they cost memory and files on every node for as long as they are.
+const MANY_PARTITIONS: i32 = 5_000;
 
 fn parse_pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
@@ -153,14 +177,24 @@ pub async fn run(global: &Global, command: TopicCommand) -> Result<(), Failure> 
 async fn run_create(global: &Global, create: Create) -> Result<(), Failure> {
     let client = global.connect().await?;
     let Create { name, dry_run, .. } = create;
+    let what = || format!("cannot create topic {name}");
     let request = CreateTopicRequest {
         name: name.clone(),
         partitions: create.partitions.and_then(|given| given.0),
         replication_factor: create.replicas.and_then(|given| given.0),
         assignments: create.replica_assignment,
         configs: create.configs.into_iter().collect(),
+        internal: create.internal,
         validate_only: dry_run,
     };
+    let asked = create.partitions.unwrap_or_default();
+    if !create.yes && !dry_run && (create.internal || asked > MANY_PARTITIONS) {
+        // What is refused anyway need not be asked about.
+        let checked = CreateTopicRequest { validate_only: true, ..request.clone() };
+        let topic = client.admin().create_topic(checked).await.during(what)?;
+        let question = format!("Create topic {name} with {}?", counts(&topic));
+        confirm(&what(), &question, &format!("`troupe topic create {name} ... --yes`"))?;
+    }
     let (topic, verb) = match client.admin().create_topic(request).await {
         Err(error) if create.if_not_exists && error.reason() == ErrorCode::TopicExists => {
             let topic =
@@ -168,7 +202,7 @@ async fn run_create(global: &Global, create: Create) -> Result<(), Failure> {
             (topic, "there is already")
         }
         answer => {
-            let topic = answer.during(|| format!("cannot create topic {name}"))?;
+            let topic = answer.during(what)?;
             (topic, if dry_run { "would create" } else { "created" })
         }
     };
@@ -199,15 +233,23 @@ async fn run_list(global: &Global, list: List) -> Result<(), Failure> {
 
 async fn run_alter(global: &Global, alter: Alter) -> Result<(), Failure> {
     let client = global.connect().await?;
-    let Alter { name, set, unset, dry_run } = alter;
+    let Alter { name, set, unset, internal, yes, dry_run } = alter;
     let what = || format!("cannot alter topic {name}");
     let before = get(&client, &name).await.during(what)?;
     let keys: Vec<String> =
         set.iter().map(|(key, _)| key.clone()).chain(unset.iter().cloned()).collect();
+    if internal && !yes && !dry_run {
+        confirm(
+            &what(),
+            &format!("Change {} of {name}, which the cluster keeps for itself?", keys.join(", ")),
+            &format!("`troupe topic alter {name} ... --internal --yes`"),
+        )?;
+    }
     let request = UpdateTopicRequest {
         name: name.clone(),
         set_configs: set.into_iter().collect(),
         unset_configs: unset,
+        internal,
         validate_only: dry_run,
     };
     let after = client.admin().update_topic(request).await.during(what)?;
@@ -227,22 +269,31 @@ async fn run_alter(global: &Global, alter: Alter) -> Result<(), Failure> {
 
 async fn run_add_partitions(global: &Global, add: AddPartitions) -> Result<(), Failure> {
     let client = global.connect().await?;
-    let AddPartitions { name, to, dry_run } = add;
+    let AddPartitions { name, to, internal, yes, dry_run } = add;
+    let what = || format!("cannot add partitions to topic {name}");
     let request = CreatePartitionsRequest {
         name: name.clone(),
         total: to,
         assignments: Vec::new(),
+        internal,
         validate_only: dry_run,
     };
-    let answer = client.admin().create_partitions(request).await;
-    let topic = answer.during(|| format!("cannot add partitions to topic {name}"))?;
+    if !yes && !dry_run && (internal || to > MANY_PARTITIONS) {
+        // What is refused anyway need not be asked about.
+        let checked = CreatePartitionsRequest { validate_only: true, ..request.clone() };
+        let topic = client.admin().create_partitions(checked).await.during(what)?;
+        let question = format!("Let topic {name} have {}?", counts(&topic));
+        let instead = format!("`troupe topic add-partitions {name} --to {to} ... --yes`");
+        confirm(&what(), &question, &instead)?;
+    }
+    let topic = client.admin().create_partitions(request).await.during(what)?;
     let verb = if dry_run { "would have" } else { "has now" };
     changed(global, &topic, dry_run, || format!("topic {name} {verb} {}\n", counts(&topic)))
 }
 
 async fn run_delete(global: &Global, delete: Delete) -> Result<(), Failure> {
     let client = global.connect().await?;
-    let Delete { name, yes, if_exists, dry_run } = delete;
+    let Delete { name, yes, if_exists, internal, dry_run } = delete;
     let what = || format!("cannot delete topic {name}");
     let topic = match get(&client, &name).await {
         Err(error) if if_exists && error.reason() == ErrorCode::UnknownTopic => {
@@ -258,7 +309,7 @@ async fn run_delete(global: &Global, delete: Delete) -> Result<(), Failure> {
             &format!("`troupe topic delete {name} --yes`"),
         )?;
     }
-    let request = DeleteTopicRequest { name: name.clone(), validate_only: dry_run };
+    let request = DeleteTopicRequest { name: name.clone(), internal, validate_only: dry_run };
     let topic_id = client.admin().delete_topic(request).await.during(what)?;
     let view = serde_json::json!({
         "name": name, "topicId": topic_id.to_string(), "deleted": !dry_run, "dryRun": dry_run,

@@ -57,7 +57,7 @@ impl Request {
                 responder.park(image.update_topic(&request))
             }
             Request::CreatePartitions(request, responder) => {
-                responder.park(image.create_partitions(&request, random()))
+                responder.park(image.create_partitions(policy, &request, random()))
             }
             Request::DeleteTopic(request, responder) => {
                 responder.park(image.delete_topic(policy, &request))

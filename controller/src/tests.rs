@@ -88,7 +88,7 @@ async fn an_answer_is_in_the_image_already() {
     let grow = CreatePartitions { name: "orders".into(), total: 3, ..CreatePartitions::default() };
     let grown = handle.create_partitions(grow).await.unwrap();
     assert_eq!(image(&handle).topic("orders"), Some(&grown));
-    let delete = DeleteTopic { name: "orders".into(), validate_only: false };
+    let delete = DeleteTopic { name: "orders".into(), validate_only: false, internal: false };
     assert_eq!(handle.delete_topic(delete).await.unwrap(), created.id);
     assert_eq!(image(&handle).topic("orders"), None);
     assert_eq!(handle.controller_id(), Some(NODE));

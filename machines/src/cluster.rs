@@ -14,6 +14,8 @@ mod election;
 mod error;
 mod health;
 mod image;
+mod limits;
+mod names;
 mod partitions;
 mod placement;
 mod replay;
@@ -25,6 +27,8 @@ pub use delta::Delta;
 pub use error::ClusterError;
 pub use health::{Ailment, Finding};
 pub use image::{Broker, ClusterImage, Partition, Topic};
+pub use limits::PartitionLimit;
+pub use names::check_topic_name;
 pub use partitions::PerPartition;
 pub use placement::classic::{Candidate, assign_classic};
 pub use replay::{ClusterSnapshot, Fault, ReplayError};
@@ -41,6 +45,11 @@ pub const MAX_PARTITIONS_PER_TOPIC: u32 = 100_000;
 pub const PRODUCER_ID_BLOCK: u64 = 1000;
 /// Topics that Troupe keeps for itself.
 pub const INTERNAL_TOPICS: [&str; 2] = ["__consumer_offsets", "__transaction_state"];
+
+/// Whether a topic of that name is the cluster's own.
+pub fn is_internal_name(name: &str) -> bool {
+    name.starts_with("__")
+}
 
 /// Records to append, and the answer to give once they are committed.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,6 +70,24 @@ pub struct ClusterPolicy {
     pub min_insync_replicas: u32,
     /// `delete.topic.enable` (T7).
     pub delete_topic_enable: bool,
+    pub partition_limits: PartitionLimits,
+}
+
+/// How many partitions there may be, so that no single request can bring the cluster down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionLimits {
+    /// `max.partitions.per.request`: that one request may create.
+    pub per_request: u32,
+    /// `max.partitions.per.node`: replicas on one node.
+    pub per_node: u32,
+    /// `max.partitions.per.cluster`.
+    pub per_cluster: u32,
+}
+
+impl Default for PartitionLimits {
+    fn default() -> Self {
+        PartitionLimits { per_request: 10_000, per_node: 100_000, per_cluster: 1_000_000 }
+    }
 }
 
 impl Default for ClusterPolicy {
@@ -70,6 +97,7 @@ impl Default for ClusterPolicy {
             default_replication_factor: 1,
             min_insync_replicas: 1,
             delete_topic_enable: true,
+            partition_limits: PartitionLimits::default(),
         }
     }
 }
@@ -84,6 +112,8 @@ pub struct CreateTopic {
     /// Instead of the two above: the replicas of partition 0, 1, 2, …, the preferred leader first.
     pub assignments: Vec<Vec<NodeId>>,
     pub configs: BTreeMap<String, String>,
+    /// The caller knows that the topic is the cluster's own.
+    pub internal: bool,
     pub validate_only: bool,
 }
 
@@ -92,6 +122,8 @@ pub struct UpdateTopic {
     pub name: String,
     pub set: BTreeMap<String, String>,
     pub unset: Vec<String>,
+    /// The caller knows that the topic is the cluster's own.
+    pub internal: bool,
     pub validate_only: bool,
 }
 
@@ -102,12 +134,16 @@ pub struct CreatePartitions {
     pub total: i32,
     /// Replicas of the new partitions only; empty: placed evenly.
     pub assignments: Vec<Vec<NodeId>>,
+    /// The caller knows that the topic is the cluster's own.
+    pub internal: bool,
     pub validate_only: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeleteTopic {
     pub name: String,
+    /// The caller knows that the topic is the cluster's own.
+    pub internal: bool,
     pub validate_only: bool,
 }
 

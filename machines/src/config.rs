@@ -13,6 +13,7 @@ pub use quantity::{QuantityError, parse_bytes, parse_millis};
 pub use suggest::nearest;
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use thiserror::Error;
 use troupe_proto::error::{Error as WireError, ErrorCode};
 
@@ -135,6 +136,17 @@ impl TopicConfig {
     /// Sets one key back to its default.
     pub fn unset(&mut self, key: &str) -> Result<(), ConfigError> {
         self.set(key, keys::find(key)?.default)
+    }
+
+    /// T14: the timestamps that a leader takes whose clock says `now_ms`, if they are the producer's.
+    pub fn timestamps_taken(&self, now_ms: i64) -> RangeInclusive<i64> {
+        match self.timestamp_type {
+            TimestampType::LogAppendTime => i64::MIN..=i64::MAX,
+            TimestampType::CreateTime => {
+                let earliest = now_ms.saturating_sub_unsigned(self.timestamp_before_max_ms);
+                earliest..=now_ms.saturating_add_unsigned(self.timestamp_after_max_ms)
+            }
+        }
     }
 
     /// The value in force, in canonical form; `None` if there is no such key.

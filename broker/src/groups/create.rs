@@ -76,6 +76,7 @@ fn wanted(context: &Context) -> CreateTopicRequest {
         partitions: i32::try_from(config.offsets_topic_partitions).ok(),
         replication_factor: i32::try_from(factor).ok(),
         configs: configs.into_iter().collect(),
+        internal: true,
         ..Default::default()
     }
 }

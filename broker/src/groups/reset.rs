@@ -11,7 +11,7 @@ use pb::reset_group_offsets_request::To;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::time::Instant;
-use troupe_machines::cluster::ClusterImage;
+use troupe_machines::cluster::{ClusterImage, check_topic_name};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::Offset;
 use troupe_proto::log::v1 as pb;
@@ -149,6 +149,9 @@ async fn named(
 }
 
 fn unknown_topic(topic: &str) -> Error {
+    if let Err(error) = check_topic_name(topic) {
+        return error.into();
+    }
     let message = format!("topic `{topic}` does not exist; `troupe topic list` shows all");
     Error::new(ErrorCode::UnknownTopic, message).with("topic", topic)
 }

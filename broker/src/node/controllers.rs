@@ -12,7 +12,7 @@ use troupe_controller::{
     SessionTimings, Upkeep,
 };
 use troupe_log::{DataDirectory, MetaProperties};
-use troupe_machines::cluster::ClusterPolicy;
+use troupe_machines::cluster::{ClusterPolicy, PartitionLimits};
 use troupe_proto::error::Error;
 use troupe_proto::ids::NodeId;
 
@@ -36,6 +36,11 @@ impl Controllers {
             default_replication_factor: config.default_replication_factor,
             min_insync_replicas: config.min_insync_replicas,
             delete_topic_enable: config.delete_topic,
+            partition_limits: PartitionLimits {
+                per_request: config.max_partitions_per_request,
+                per_node: config.max_partitions_per_node,
+                per_cluster: config.max_partitions_per_cluster,
+            },
         };
         controller.sessions = SessionTimings {
             heartbeat: config.heartbeat_interval.duration(),

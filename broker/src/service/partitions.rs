@@ -3,12 +3,15 @@
 use super::Page;
 use std::sync::Arc;
 use troupe_controller::ControllerHandle;
-use troupe_machines::cluster::{ClusterImage, Election, Partition, Topic};
+use troupe_machines::cluster::{ClusterImage, Election, Partition, Topic, check_topic_name};
 use troupe_proto::admin::v1 as pb;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{NodeId, PartitionId, PartitionKey};
 
 fn unknown_topic(name: &str) -> Error {
+    if let Err(error) = check_topic_name(name) {
+        return error.into();
+    }
     let message = format!("topic `{name}` does not exist; `troupe topic list` shows all");
     Error::new(ErrorCode::UnknownTopic, message).with("topic", name)
 }

@@ -1,13 +1,16 @@
 //! `troupe.admin.v1.TopicService`: requests become decisions of the controller, the image becomes answers.
 
-use super::Page;
+use super::{Page, check_writable};
 use crate::context::Context;
-use crate::forward::decide;
+use crate::forward::{decide, is_forwarded};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 use troupe_controller::ControllerHandle;
-use troupe_machines::cluster::{CreatePartitions, CreateTopic, DeleteTopic, Topic, UpdateTopic};
+use troupe_machines::cluster::{
+    CreatePartitions, CreateTopic, DeleteTopic, INTERNAL_TOPICS, Topic, UpdateTopic,
+    check_topic_name,
+};
 use troupe_machines::config;
 use troupe_proto::admin::v1 as pb;
 use troupe_proto::admin::v1::topic_service_client::TopicServiceClient;
@@ -25,6 +28,7 @@ impl Topics {
     }
 
     fn find(&self, name: &str) -> Result<Arc<Topic>, Error> {
+        check_topic_name(name)?;
         self.context.image.borrow().topic(name).cloned().ok_or_else(|| {
             let message = format!("topic `{name}` does not exist; `troupe topic list` shows all");
             Error::new(ErrorCode::UnknownTopic, message).with("topic", name)
@@ -77,6 +81,8 @@ pub async fn create(
     context: &Context,
     request: Request<pb::CreateTopicRequest>,
 ) -> Result<Response<pb::CreateTopicResponse>, Status> {
+    // A node that does not say so yet needs the topics that it keeps.
+    let by_a_node = is_forwarded(&request) && INTERNAL_TOPICS.contains(&&*request.get_ref().name);
     let here = |controller: ControllerHandle, request: pb::CreateTopicRequest| async move {
         let creation = CreateTopic {
             name: request.name,
@@ -84,6 +90,7 @@ pub async fn create(
             replication_factor: request.replication_factor,
             assignments: assignments(request.assignments),
             configs: request.configs.into_iter().collect::<BTreeMap<_, _>>(),
+            internal: request.internal || by_a_node,
             validate_only: request.validate_only,
         };
         let topic = controller.create_topic(creation).await?;
@@ -101,6 +108,10 @@ impl TopicService for Topics {
         &self,
         request: Request<pb::CreateTopicRequest>,
     ) -> Result<Response<pb::CreateTopicResponse>, Status> {
+        let asked = request.get_ref();
+        if !asked.internal && !is_forwarded(&request) {
+            check_writable(&asked.name)?;
+        }
         create(&self.context, request).await
     }
 
@@ -136,6 +147,7 @@ impl TopicService for Topics {
                 name: request.name,
                 set: request.set_configs.into_iter().collect::<BTreeMap<_, _>>(),
                 unset: request.unset_configs,
+                internal: request.internal,
                 validate_only: request.validate_only,
             };
             let topic = controller.update_topic(update).await?;
@@ -156,6 +168,7 @@ impl TopicService for Topics {
                 name: request.name,
                 total: request.total,
                 assignments: assignments(request.assignments),
+                internal: request.internal,
                 validate_only: request.validate_only,
             };
             let topic = controller.create_partitions(creation).await?;
@@ -172,8 +185,9 @@ impl TopicService for Topics {
         request: Request<pb::DeleteTopicRequest>,
     ) -> Result<Response<pb::DeleteTopicResponse>, Status> {
         let here = |controller: ControllerHandle, request: pb::DeleteTopicRequest| async move {
-            let pb::DeleteTopicRequest { name, validate_only } = request;
-            let topic_id = controller.delete_topic(DeleteTopic { name, validate_only }).await?;
+            let pb::DeleteTopicRequest { name, validate_only, internal } = request;
+            let deletion = DeleteTopic { name, internal, validate_only };
+            let topic_id = controller.delete_topic(deletion).await?;
             Ok(pb::DeleteTopicResponse { topic_id: topic_id.to_wire() })
         };
         let there = |channel, request| async move {

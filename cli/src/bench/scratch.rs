@@ -42,7 +42,7 @@ pub async fn with_topic<T>(
         Ok(outcome) => outcome,
         Err(signal) => Err(signal.failure()),
     };
-    let request = DeleteTopicRequest { name: name.clone(), validate_only: false };
+    let request = DeleteTopicRequest { name: name.clone(), validate_only: false, internal: false };
     let deleted = client.admin().delete_topic(request).await;
     let deleted = deleted.during(|| format!("cannot delete the benchmark's topic {name}"));
     // If both failed, the measurement's reason comes first.

@@ -1,5 +1,6 @@
 //! Why the cluster refuses.
 
+use super::PartitionLimit;
 use crate::config::ConfigError;
 use thiserror::Error;
 use troupe_proto::error::{Error as WireError, ErrorCode};
@@ -12,6 +13,8 @@ pub enum ClusterError {
     InvalidTopicName { name: String, reason: &'static str },
     #[error("'{name}' differs from an existing topic only in '.' and '_'")]
     TopicCollides { name: String },
+    #[error("topic '{name}' cannot be changed like that: {reason}")]
+    ClustersOwn { name: String, reason: &'static str },
     #[error("topic '{name}' exists")]
     TopicExists { name: String },
     #[error("there is no topic '{name}'")]
@@ -20,6 +23,8 @@ pub enum ClusterError {
     InvalidPartitions { asked: i32 },
     #[error("{asked} partitions are more than the limit of {limit} per topic")]
     TooManyPartitions { asked: i32, limit: u32 },
+    #[error("{asked} more partitions are over the limit of {limit} for {scope}: {left} are left ({})", .scope.key())]
+    PartitionLimitReached { scope: PartitionLimit, limit: u32, asked: u32, left: u64 },
     #[error("the topic has {current} partitions and can only grow; {asked} are not more")]
     PartitionsNotMore { asked: i32, current: u32 },
     #[error("{asked} is no replication factor; ask for at least 1")]
@@ -73,7 +78,10 @@ pub enum ClusterError {
 impl ClusterError {
     pub const fn code(&self) -> ErrorCode {
         match self {
-            Self::InvalidTopicName { .. } | Self::TopicCollides { .. } => ErrorCode::InvalidTopic,
+            Self::InvalidTopicName { .. }
+            | Self::TopicCollides { .. }
+            | Self::ClustersOwn { .. } => ErrorCode::InvalidTopic,
+            Self::PartitionLimitReached { .. } => ErrorCode::PartitionLimitReached,
             Self::TopicExists { .. } => ErrorCode::TopicExists,
             Self::UnknownTopic { .. } => ErrorCode::UnknownTopic,
             Self::InvalidPartitions { .. }
@@ -114,6 +122,7 @@ impl From<ClusterError> for WireError {
             ClusterError::Config(error) => error.into(),
             ClusterError::InvalidTopicName { name, .. }
             | ClusterError::TopicCollides { name }
+            | ClusterError::ClustersOwn { name, .. }
             | ClusterError::TopicExists { name }
             | ClusterError::UnknownTopic { name } => wire.with("topic", name),
             ClusterError::InvalidPartitions { asked }
@@ -121,6 +130,11 @@ impl From<ClusterError> for WireError {
             ClusterError::TooManyPartitions { asked, limit } => {
                 wire.with("actual", asked).with("limit", limit)
             }
+            ClusterError::PartitionLimitReached { scope, limit, asked, left } => wire
+                .with("key", scope.key())
+                .with("limit", limit)
+                .with("actual", asked)
+                .with("left", left),
             ClusterError::PartitionsNotMore { asked, current } => {
                 wire.with("actual", asked).with("current", current)
             }

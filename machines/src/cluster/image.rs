@@ -1,6 +1,6 @@
 //! The picture of the cluster, immutable for all who read it.
 
-use super::INTERNAL_TOPICS;
+use super::is_internal_name;
 use crate::config::TopicConfig;
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 use std::collections::BTreeMap;
@@ -164,7 +164,7 @@ impl Broker {
 impl Topic {
     /// Whether Troupe keeps this topic for itself.
     pub fn is_internal(&self) -> bool {
-        INTERNAL_TOPICS.contains(&&*self.name)
+        is_internal_name(&self.name)
     }
 
     /// Replicas of the first partition; all have as many unless somebody reassigned them otherwise.

@@ -4,6 +4,7 @@ mod delta;
 mod failures;
 mod health;
 mod histories;
+mod limits;
 mod partitions;
 
 use super::*;
@@ -176,19 +177,22 @@ fn partitions_only_grow() {
     let grow = |total| CreatePartitions { name: "orders".into(), total, ..Default::default() };
     let code = |result: Result<Decision<Arc<Topic>>, ClusterError>| result.unwrap_err().code();
     for total in [-1, 0, 2, 3, 100_001] {
-        let refused = image.create_partitions(&grow(total), 0);
+        let refused = image.create_partitions(&ClusterPolicy::default(), &grow(total), 0);
         assert_eq!(code(refused), ErrorCode::InvalidPartitions, "{total}");
     }
     let lists = CreatePartitions { assignments: vec![vec![NodeId(0)]], ..grow(5) };
-    assert_eq!(code(image.create_partitions(&lists, 0)), ErrorCode::InvalidReplicaAssignment);
+    assert_eq!(
+        code(image.create_partitions(&ClusterPolicy::default(), &lists, 0)),
+        ErrorCode::InvalidReplicaAssignment
+    );
     let before = image.topic("orders").unwrap().clone();
-    let decision = image.create_partitions(&grow(5), 0);
+    let decision = image.create_partitions(&ClusterPolicy::default(), &grow(5), 0);
     let answered = apply(&mut image, decision);
     assert_eq!(image.topic("orders"), Some(&answered));
     assert_eq!(answered.partitions[..3], before.partitions[..]);
     assert_eq!(answered.partitions.len(), 5);
     let lists = CreatePartitions { assignments: vec![vec![NodeId(2)]], ..grow(6) };
-    let decision = image.create_partitions(&lists, 0);
+    let decision = image.create_partitions(&ClusterPolicy::default(), &lists, 0);
     assert_eq!(apply(&mut image, decision).partitions[5].replicas, [NodeId(2)]);
 }
 
@@ -197,7 +201,7 @@ fn partitions_only_grow() {
 fn a_deleted_topic_is_gone_and_its_name_is_free_for_another_id() {
     let mut image = cluster(1);
     create(&mut image, &topic("a.b"), 1);
-    let delete = DeleteTopic { name: "a.b".into(), validate_only: false };
+    let delete = DeleteTopic { name: "a.b".into(), validate_only: false, internal: false };
     let keep = ClusterPolicy { delete_topic_enable: false, ..Default::default() };
     let refused = image.delete_topic(&keep, &delete).unwrap_err();
     assert_eq!(refused.code(), ErrorCode::TopicDeletionDisabled);
@@ -264,8 +268,11 @@ fn validate_only_checks_everything_and_changes_nothing() {
         validate_only: true,
         ..Default::default()
     };
-    assert_eq!(image.create_partitions(&grow, 0).unwrap().records, vec![]);
-    let delete = DeleteTopic { name, validate_only: true };
+    assert_eq!(
+        image.create_partitions(&ClusterPolicy::default(), &grow, 0).unwrap().records,
+        vec![]
+    );
+    let delete = DeleteTopic { name, validate_only: true, internal: false };
     let policy = ClusterPolicy::default();
     assert_eq!(image.delete_topic(&policy, &delete).unwrap().records, vec![]);
 }

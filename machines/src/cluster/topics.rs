@@ -2,6 +2,7 @@
 
 use super::election::Rules;
 use super::image::{ClusterImage, Partition, Topic, collision_form};
+use super::names::{Change, check_owned_key, check_owner, check_topic_name};
 use super::placement::{Place, place};
 use super::replay::{config_changes, partition_record, topic_records};
 use super::{
@@ -25,6 +26,7 @@ impl ClusterImage {
         topic_id: TopicId,
         seed: u64,
     ) -> Result<Decision<Arc<Topic>>, ClusterError> {
+        check_owner(&request.name, request.internal, Change::Create)?;
         self.check_new_name(&request.name)?;
         let mut configs = request.configs.clone();
         if policy.min_insync_replicas > 1 {
@@ -33,6 +35,7 @@ impl ClusterImage {
         }
         let (config, overrides) = canonical(&BTreeMap::new(), &configs, &[])?;
         let assignments = self.assign(policy, request, seed)?;
+        self.check_nodes(&policy.partition_limits, &assignments)?;
         let partitions =
             assignments.into_iter().map(|replicas| self.new_partition(replicas)).collect();
         let topic = Topic {
@@ -54,6 +57,10 @@ impl ClusterImage {
         request: &UpdateTopic,
     ) -> Result<Decision<Arc<Topic>>, ClusterError> {
         let before = self.known_topic(&request.name)?;
+        check_owner(&request.name, request.internal, Change::Configure)?;
+        for key in request.set.keys().chain(&request.unset) {
+            check_owned_key(&request.name, key)?;
+        }
         let (config, overrides) = canonical(&before.overrides, &request.set, &request.unset)?;
         let id = before.id.to_wire();
         let changes = config_changes(&id, &before.overrides, &overrides);
@@ -75,16 +82,19 @@ impl ClusterImage {
     /// T5. Answers with the topic as it will be.
     pub fn create_partitions(
         &self,
+        policy: &ClusterPolicy,
         request: &CreatePartitions,
         seed: u64,
     ) -> Result<Decision<Arc<Topic>>, ClusterError> {
         let before = self.known_topic(&request.name)?;
+        check_owner(&request.name, request.internal, Change::Resize)?;
         let current = before.partitions.len() as u32;
         let total = positive_partitions(request.total)?;
         if total <= current {
             return Err(ClusterError::PartitionsNotMore { asked: request.total, current });
         }
         let added = total - current;
+        self.check_request_size(&policy.partition_limits, added)?;
         let replicas = before.replication_factor() as u32;
         let assignments = if request.assignments.is_empty() {
             self.place_evenly(added, replicas, seed)?
@@ -95,6 +105,7 @@ impl ClusterImage {
             self.check_assignments(&request.assignments, Some(replicas as usize))?;
             request.assignments.clone()
         };
+        self.check_nodes(&policy.partition_limits, &assignments)?;
         let mut answer = (**before).clone();
         let id = before.id.to_wire();
         let mut records = Vec::with_capacity(assignments.len());
@@ -116,32 +127,20 @@ impl ClusterImage {
             return Err(ClusterError::DeletionDisabled);
         }
         let topic = self.known_topic(&request.name)?;
+        check_owner(&request.name, request.internal, Change::Delete)?;
         let removal = TopicRemovalRecord { topic_id: topic.id.to_wire() };
         let records = vec![wrap(Record::TopicRemoval(removal))];
         Ok(unless(request.validate_only, records, topic.id))
     }
 
     fn known_topic(&self, name: &str) -> Result<&Arc<Topic>, ClusterError> {
+        check_topic_name(name)?;
         self.topic(name).ok_or_else(|| ClusterError::UnknownTopic { name: name.to_owned() })
     }
 
     /// T2.
     fn check_new_name(&self, name: &str) -> Result<(), ClusterError> {
-        let invalid =
-            |reason| Err(ClusterError::InvalidTopicName { name: name.to_owned(), reason });
-        if name.is_empty() {
-            return invalid("it is empty");
-        }
-        if name == "." || name == ".." {
-            return invalid("it names a directory");
-        }
-        let allowed = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
-        if !name.bytes().all(allowed) {
-            return invalid("use letters, digits, '.', '_' and '-'");
-        }
-        if name.len() > 249 {
-            return invalid("it is longer than 249 characters");
-        }
+        check_topic_name(name)?;
         if self.topic(name).is_some() {
             return Err(ClusterError::TopicExists { name: name.to_owned() });
         }
@@ -166,7 +165,7 @@ impl ClusterImage {
                 return Err(ClusterError::InvalidAssignment { reason });
             }
             let count = i32::try_from(request.assignments.len()).unwrap_or(i32::MAX);
-            positive_partitions(count)?;
+            self.check_request_size(&policy.partition_limits, positive_partitions(count)?)?;
             self.check_assignments(&request.assignments, None)?;
             return Ok(request.assignments.clone());
         }
@@ -181,6 +180,7 @@ impl ClusterImage {
             Some(asked) => asked.unsigned_abs(),
             None => policy.default_replication_factor,
         };
+        self.check_request_size(&policy.partition_limits, partitions)?;
         self.place_evenly(partitions, replicas, seed)
     }
 

@@ -91,7 +91,8 @@ impl Cluster {
     }
 
     pub async fn delete_topic(&self, name: &str) -> Result<(), Failure> {
-        let request = DeleteTopicRequest { name: name.to_owned(), validate_only: false };
+        let request =
+            DeleteTopicRequest { name: name.to_owned(), validate_only: false, internal: false };
         let deleted = self.client.admin().delete_topic(request).await;
         deleted.map(drop).during(|| format!("cannot delete topic {name}"))
     }

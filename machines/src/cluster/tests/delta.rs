@@ -26,7 +26,7 @@ fn a_delta_has_a_record_for_each_thing_that_changed() {
     assert_eq!(records(&image.delta(&before)), moved + 1);
 
     let before = image.clone();
-    let delete = DeleteTopic { name: "a.b".into(), validate_only: false };
+    let delete = DeleteTopic { name: "a.b".into(), validate_only: false, internal: false };
     let decision = image.delete_topic(&ClusterPolicy::default(), &delete);
     apply(&mut image, decision);
     create(&mut image, &wide("a_b", 1), 3);

@@ -139,7 +139,7 @@ fn decided(image: &ClusterImage, request: &Request, seed: u64) -> Vec<MetadataRe
         }
         Request::Grow { name: n, total } => {
             let request = CreatePartitions { name: name(n), total, ..Default::default() };
-            topic_records(image.create_partitions(&request, seed))
+            topic_records(image.create_partitions(&policy, &request, seed))
         }
         Request::Update { name: n, key, value } => {
             let key = [
@@ -163,7 +163,7 @@ fn decided(image: &ClusterImage, request: &Request, seed: u64) -> Vec<MetadataRe
             topic_records(image.update_topic(&request))
         }
         Request::Delete { name: n } => {
-            let request = DeleteTopic { name: name(n), validate_only: false };
+            let request = DeleteTopic { name: name(n), validate_only: false, internal: false };
             image.delete_topic(&policy, &request).map(|decision| decision.records)
         }
         Request::Register { node, incarnation } => {
