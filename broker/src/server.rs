@@ -1,6 +1,7 @@
 //! The gRPC server: one listener and one HTTP/2 server on each shard, all on the same port.
 
 use crate::context::Context;
+use crate::grpc::IntakeLayer;
 use crate::replication::ReplicationService;
 use crate::service::{Chaos, Cluster, EventBus, Groups, LogService, Metadata, Topics, health};
 use actix::Arbiter;
@@ -102,7 +103,9 @@ pub fn serve_control(
                 let mut routes = Routes::builder();
                 admin_routes(&context, &mut routes).await?;
                 routes.add_service(raft.into_service()).add_service(sessions.into_service());
-                let server = builder().add_routes(routes.routes());
+                let max_request = context.config.max_request_bytes.0 as usize;
+                let server =
+                    builder().layer(IntakeLayer { max_request }).add_routes(routes.routes());
                 server.serve_with_incoming_shutdown(incoming, gone.cancelled_owned()).await?;
                 Ok::<_, Box<dyn std::error::Error>>(())
             };
@@ -130,8 +133,10 @@ async fn serve_shard(
     let incoming =
         TcpIncoming::from(tokio::net::TcpListener::from_std(listener)?).with_nodelay(Some(true));
     let shutdown = context.shutdown.clone();
+    let max_request = context.config.max_request_bytes.0 as usize;
     let routes = routes(context).await?;
     builder()
+        .layer(IntakeLayer { max_request })
         .add_routes(routes)
         .serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned())
         .await?;
@@ -160,10 +165,11 @@ async fn admin_routes(
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(troupe_proto::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // What errors carry: without it nobody could print their details.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     routes
-        .add_service(health(context).await)
+        .add_service(health(context))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
         .add_service(MetadataServiceServer::new(Metadata::new(Arc::clone(context))))
