@@ -31,7 +31,7 @@ async fn fetch(server: &Server, topic: &str, offset: i64) -> PartitionFetch {
 }
 
 fn delete(topic: &str) -> DeleteTopicRequest {
-    DeleteTopicRequest { name: topic.to_owned(), validate_only: false }
+    DeleteTopicRequest { name: topic.to_owned(), validate_only: false, internal: false }
 }
 
 /// S14–S17: whole segments go, the oldest first; what is left is read, what is gone is out of range.

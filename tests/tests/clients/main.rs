@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod groups;
+mod policies;
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -109,7 +109,8 @@ async fn topics_are_changed_through_every_node() {
         let grow = CreatePartitionsRequest { name: topic.clone(), total: 3, ..Default::default() };
         let grown = next.topics().create_partitions(grow).await.unwrap().into_inner();
         assert_eq!(grown.topic.unwrap().partitions.len(), 3);
-        let delete = DeleteTopicRequest { name: topic.clone(), validate_only: false };
+        let delete =
+            DeleteTopicRequest { name: topic.clone(), validate_only: false, internal: false };
         next.topics().delete_topic(delete.clone()).await.unwrap();
         assert_eq!(refused(next.topics().delete_topic(delete)).await.code, UnknownTopic);
     }

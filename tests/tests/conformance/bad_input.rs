@@ -1,15 +1,19 @@
 //! What a node is sent by mistake or by malice: each has its own clear answer, and the node lives on.
 
-use crate::reason;
+use crate::{checked, reason};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
-use tonic::{Code, Request};
+use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
+use troupe_proto::admin::v1::{
+    CreatePartitionsRequest, CreateTopicRequest, DeleteTopicRequest, GetTopicRequest,
+    UpdateTopicRequest,
+};
 use troupe_proto::batch::Compression;
 use troupe_proto::log::v1::{RecordBatch, record_batch};
 use troupe_proto::v1::ErrorReason::*;
-use troupe_proto::v1::{Acks, PublishRequest, PublishResponse};
+use troupe_proto::v1::{Acks, PublishRequest, PublishResponse, PublishStreamRequest, TailRequest};
 use troupe_tests::{Sample, Server, batch_of, samples};
 
 /// The node still does its main job.
@@ -89,34 +93,126 @@ async fn paths_that_nobody_serves_are_unimplemented() {
     assert_alive(&server).await;
 }
 
-/// Bytes that are no message of the method.
-#[tokio::test]
-async fn messages_that_cannot_be_decoded_are_refused() {
-    #[derive(Clone, PartialEq, prost::Message)]
-    struct Strange {
-        #[prost(bytes, repeated, tag = "1")]
-        first: Vec<Vec<u8>>,
-        #[prost(bytes, repeated, tag = "3")]
-        third: Vec<Vec<u8>>,
+/// Every field of the numbers that messages use, of a type that none of them has there.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Strange {
+    #[prost(fixed64, repeated, packed = "false", tag = "1")]
+    first: Vec<u64>,
+    #[prost(bytes, tag = "4095")]
+    padding: Vec<u8>,
+}
+
+/// Calls a method with one message, whatever it takes: how the call ends.
+async fn call(server: &Server, path: &str, message: Strange) -> Option<Status> {
+    let mut grpc = tonic::client::Grpc::new(server.channel());
+    grpc.ready().await.unwrap();
+    let codec: ProstCodec<Strange, Strange> = ProstCodec::default();
+    let path = http::uri::PathAndQuery::try_from(path).unwrap();
+    let requests = Request::new(tokio_stream::once(message));
+    let mut answers = match grpc.streaming(requests, path, codec).await {
+        Ok(answers) => answers.into_inner(),
+        Err(status) => return Some(status),
+    };
+    loop {
+        match answers.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => return None,
+            Err(status) => return Some(status),
+        }
     }
+}
+
+/// Paths of all methods that clients may call, and whether their requests have a first field at all.
+fn methods() -> Vec<(String, bool)> {
+    let set: prost_types::FileDescriptorSet =
+        prost::Message::decode(troupe_proto::FILE_DESCRIPTOR_SET).unwrap();
+    let mut methods = Vec::new();
+    let files = set.file.iter().filter(|file| file.package() != "troupe.internal.v1");
+    for file in files {
+        for service in &file.service {
+            for method in &service.method {
+                let name = method.input_type().rsplit('.').next().unwrap();
+                let input = file.message_type.iter().find(|input| input.name() == name).unwrap();
+                let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
+                methods.push((path, input.field.iter().any(|field| field.number() == 1)));
+            }
+        }
+    }
+    assert!(methods.len() > 40, "{methods:?}");
+    methods
+}
+
+/// Bytes that are no message of the method: of every method of every service, streams too.
+#[tokio::test]
+async fn messages_that_cannot_be_decoded_are_refused_with_a_reason() {
     let server = Server::get().await;
-    let junk = vec![b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff".to_vec()];
-    for path in [
-        "/troupe.v1.EventBusService/Publish",
-        "/troupe.log.v1.LogService/Produce",
-        "/troupe.log.v1.LogService/Fetch",
-        "/troupe.log.v1.LogService/ListOffsets",
-        "/troupe.admin.v1.TopicService/CreateTopic",
-    ] {
-        let mut grpc = tonic::client::Grpc::new(server.channel());
-        grpc.ready().await.unwrap();
-        let codec: ProstCodec<Strange, Strange> = ProstCodec::default();
-        let request = Request::new(Strange { first: junk.clone(), third: junk.clone() });
-        let path = http::uri::PathAndQuery::from_static(path);
-        let status = grpc.unary(request, path.clone(), codec).await.unwrap_err();
-        // tonic's own decoder says Internal, ours InvalidArgument.
-        let is_refusal = matches!(status.code(), Code::InvalidArgument | Code::Internal);
-        assert!(is_refusal, "{path}: {status:?}");
+    for (path, has_fields) in methods() {
+        if !has_fields {
+            continue;
+        }
+        let strange = Strange { first: vec![u64::MAX; 3], ..Default::default() };
+        let status = call(&server, &path, strange).await.expect(&path);
+        assert_eq!(status.code(), Code::InvalidArgument, "{path}: {status:?}");
+        let error = checked(&status);
+        assert_eq!(error.code, InvalidRequest, "{path}: {error}");
+        assert!(error.surely_not_done(), "{path}");
+    }
+    assert_alive(&server).await;
+}
+
+/// The limit of the event bus is `socket.request.max.bytes`, that of small calls 4 MiB.
+#[tokio::test]
+async fn messages_that_are_too_large_are_refused_with_a_reason() {
+    let server = Server::get().await;
+    for (path, _) in methods() {
+        let large = path.contains("EventBus") || path.contains("LogService");
+        let padding = vec![0; if large { 65 << 20 } else { 5 << 20 }];
+        let message = Strange { padding, ..Default::default() };
+        let status = call(&server, &path, message).await.expect(&path);
+        let refused = matches!(status.code(), Code::ResourceExhausted | Code::InvalidArgument);
+        assert!(refused, "{path}: {status:?}");
+        let error = checked(&status);
+        assert!(matches!(error.code, RequestTooLarge | RecordTooLarge), "{path}: {error}");
+        assert!(error.facts.contains_key("limit"), "{path}: {error}");
+    }
+    assert_alive(&server).await;
+}
+
+/// Nothing is waited for, and nothing is looked for.
+#[tokio::test]
+async fn an_impossible_topic_name_is_refused_at_once_wherever_it_is_named() {
+    let server = Server::get().await;
+    let long = "x".repeat(60_000);
+    for name in ["", "..", "no such topic", &long] {
+        let mut topics = server.topics();
+        let topic = name.to_owned();
+        let publish = PublishRequest { topic: topic.clone(), ..Default::default() };
+        let stream = [PublishStreamRequest { topic: topic.clone(), ..Default::default() }];
+        let tail = TailRequest { topic: topic.clone(), ..Default::default() };
+        let get = GetTopicRequest { name: topic.clone() };
+        let create = CreateTopicRequest { name: topic.clone(), ..Default::default() };
+        let update = UpdateTopicRequest { name: topic.clone(), ..Default::default() };
+        let grow = CreatePartitionsRequest { name: topic.clone(), total: 3, ..Default::default() };
+        let delete = DeleteTopicRequest { name: topic.clone(), ..Default::default() };
+        let mut streamed =
+            server.bus().publish_stream(tokio_stream::iter(stream)).await.unwrap().into_inner();
+        for (call, status) in [
+            ("Publish", server.bus().publish(publish).await.unwrap_err()),
+            ("PublishStream", streamed.message().await.unwrap_err()),
+            ("Tail", server.bus().tail(tail).await.unwrap_err()),
+            ("GetTopic", topics.get_topic(get).await.unwrap_err()),
+            ("CreateTopic", topics.create_topic(create).await.unwrap_err()),
+            ("UpdateTopic", topics.update_topic(update).await.unwrap_err()),
+            ("CreatePartitions", topics.create_partitions(grow).await.unwrap_err()),
+            ("DeleteTopic", topics.delete_topic(delete).await.unwrap_err()),
+        ] {
+            let error = checked(&status);
+            let expected = [InvalidTopic, InvalidRequest];
+            assert!(expected.contains(&error.code), "{call} of {name:.20?}: {error}");
+            assert_eq!(status.code(), Code::InvalidArgument, "{call} of {name:.20?}");
+        }
+        let result = server.produce(name, 0, batch_of(&[Sample::of("x", 1)]), Acks::All).await;
+        assert_eq!(reason(&result.error), InvalidTopic, "Produce to {name:.20?}");
     }
     assert_alive(&server).await;
 }

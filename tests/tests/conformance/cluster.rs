@@ -95,7 +95,7 @@ async fn changes_are_pushed_as_they_are_committed() {
     assert_eq!(grown.topics.len(), 1, "other topics were not asked for");
     assert_eq!(grown.topics[0].partitions.len(), 4);
 
-    let delete = DeleteTopicRequest { name: later.clone(), validate_only: false };
+    let delete = DeleteTopicRequest { name: later.clone(), validate_only: false, internal: false };
     server.topics().delete_topic(delete).await.unwrap();
     let deleted = next_change(&mut changes, &later).await;
     assert_eq!(deleted.deleted_topics, [later]);
@@ -113,6 +113,52 @@ async fn health_says_live_and_ready() {
     let request = HealthCheckRequest { service: "no-such-service".to_owned() };
     let code = crate::plainly_refused(health.check(request)).await;
     assert_eq!(code, tonic::Code::NotFound);
+}
+
+/// Go's `healthCheckConfig` and load balancers ask for the service that they want to call.
+#[tokio::test]
+async fn every_public_service_has_a_health_of_its_own() {
+    use troupe_proto::health::v1 as pb;
+    use troupe_proto::health::v1::health_check_response::ServingStatus;
+    let server = Server::get().await;
+    let mut health = pb::health_client::HealthClient::new(server.channel());
+    let listed = health.list(pb::HealthListRequest {}).await.unwrap().into_inner().statuses;
+    let own = SERVICES.iter().filter(|name| !name.contains("reflection"));
+    for name in own.chain(["", "live", "ready"].iter()) {
+        let request = pb::HealthCheckRequest { service: (*name).to_owned() };
+        let checked = health.check(request.clone()).await.unwrap().into_inner();
+        assert_eq!(checked.status(), ServingStatus::Serving, "{name:?}");
+        assert_eq!(listed.get(*name), Some(&checked), "{name:?}");
+        let mut watched = health.watch(request).await.unwrap().into_inner();
+        assert_eq!(watched.message().await.unwrap(), Some(checked), "{name:?}");
+    }
+    assert!(!listed.keys().any(|name| name.contains("internal")), "{listed:?}");
+    // Who watches what is not there yet is told so, and may wait.
+    let request = pb::HealthCheckRequest { service: "no-such-service".to_owned() };
+    let mut watched = health.watch(request).await.unwrap().into_inner();
+    let told = watched.message().await.unwrap().unwrap();
+    assert_eq!(told.status(), ServingStatus::ServiceUnknown);
+}
+
+/// Without them grpcurl prints the details of an error as bytes.
+#[tokio::test]
+async fn reflection_knows_the_types_that_errors_carry() {
+    use pb::server_reflection_request::MessageRequest;
+    use pb::server_reflection_response::MessageResponse;
+    use tonic_reflection::pb::v1 as pb;
+    let server = Server::get().await;
+    let mut client = pb::server_reflection_client::ServerReflectionClient::new(server.channel());
+    let names = ["google.rpc.Status", "google.rpc.ErrorInfo", "troupe.v1.ErrorDetail"];
+    let requests = names.map(|name| pb::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::FileContainingSymbol(name.into())),
+    });
+    let answers = client.server_reflection_info(tokio_stream::iter(requests)).await;
+    let mut answers = answers.unwrap().into_inner();
+    for name in names {
+        let answer = answers.next().await.unwrap().unwrap().message_response.unwrap();
+        assert!(matches!(answer, MessageResponse::FileDescriptorResponse(_)), "{name}: {answer:?}");
+    }
 }
 
 /// The services that a node offers to everybody.

@@ -10,6 +10,7 @@ mod fetch;
 mod idempotence;
 mod list_offsets;
 mod produce;
+mod publishing;
 mod sdk;
 mod topics;
 
@@ -40,6 +41,8 @@ fn checked(status: &Status) -> Error {
 fn said_well(error: &Error) {
     assert!(!error.message.is_empty(), "{error:?}");
     assert!(!error.message.ends_with('.'), "{error}");
+    let advises = error.message.contains("try again");
+    assert!(!advises || error.surely_not_done(), "{error}: whoever does that may do it twice");
     assert_ne!(error.code, ErrorCode::Unspecified, "{error}");
     assert_ne!(error.code, ErrorCode::Internal, "{error}");
 }

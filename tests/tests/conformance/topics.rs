@@ -171,7 +171,8 @@ async fn a_topic_made_again_is_another_topic() {
     let first = server.new_topic(1, &[]).await;
     let batch = batch_of(&[Sample::of("gone", 1)]);
     server.produce(&first.name, 0, batch.clone(), Acks::All).await;
-    let delete = DeleteTopicRequest { name: first.name.clone(), validate_only: false };
+    let delete =
+        DeleteTopicRequest { name: first.name.clone(), validate_only: false, internal: false };
     let deleted = server.topics().delete_topic(delete).await.unwrap().into_inner();
     assert_eq!(deleted.topic_id, first.topic_id);
 
@@ -200,7 +201,11 @@ async fn a_topic_made_again_is_another_topic() {
 async fn a_deleted_topic_is_gone() {
     let server = Server::get().await;
     let topic = server.new_topic(3, &[]).await;
-    let request = |validate_only| DeleteTopicRequest { name: topic.name.clone(), validate_only };
+    let request = |validate_only| DeleteTopicRequest {
+        name: topic.name.clone(),
+        validate_only,
+        internal: false,
+    };
     server.topics().delete_topic(request(true)).await.unwrap();
     assert!(get(&server, &topic.name).await.is_some(), "validate_only deletes nothing");
     server.topics().delete_topic(request(false)).await.unwrap();
@@ -226,6 +231,7 @@ async fn configs_are_set_and_unset_together_or_not_at_all() {
         set_configs: set.iter().map(|&(key, value)| (key.into(), value.into())).collect(),
         unset_configs: unset.iter().map(|&key| key.into()).collect(),
         validate_only,
+        internal: false,
     };
     for wrong in [
         update(&[("no.such.key", "1")], &[], false),

@@ -7,7 +7,7 @@ use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::v1::ErrorDetail;
 
 /// Reason; code; whether to retry; whether it surely was not done; whether to refresh metadata.
-const TABLE: [(&str, GrpcCode, bool, bool, bool); 66] = [
+const TABLE: [(&str, GrpcCode, bool, bool, bool); 68] = [
     ("UNSPECIFIED", Internal, false, false, false),
     ("UNKNOWN_TOPIC", NotFound, false, true, true),
     ("UNKNOWN_PARTITION", NotFound, false, true, true),
@@ -74,7 +74,26 @@ const TABLE: [(&str, GrpcCode, bool, bool, bool); 66] = [
     ("ORDERING_MISMATCH", FailedPrecondition, false, true, false),
     ("NO_COMMITTED_OFFSET", NotFound, false, true, false),
     ("NODE_HOLDS_REPLICAS", FailedPrecondition, false, true, false),
+    ("REQUEST_TOO_LARGE", ResourceExhausted, false, true, false),
+    ("PARTITION_LIMIT_REACHED", ResourceExhausted, false, true, false),
 ];
+
+/// The contract says it where clients' authors look.
+#[test]
+fn beside_each_reason_stands_its_grpc_code() {
+    let path = troupe_tests::workspace::root().join("proto/troupe/v1/errors.proto");
+    let text = std::fs::read_to_string(path).unwrap();
+    for (reason, grpc, ..) in TABLE {
+        let line = text
+            .lines()
+            .map(str::trim)
+            .find(|line| line.starts_with(&format!("ERROR_REASON_{reason} = ")))
+            .unwrap_or_else(|| panic!("{reason} is not in the contract"));
+        let told = line.split("// ").nth(1).unwrap_or_default().replace('_', "");
+        let code = format!("{grpc:?}").to_uppercase();
+        assert_eq!(told, code, "{line}");
+    }
+}
 
 fn code_of(reason: &str) -> ErrorCode {
     ErrorCode::from_str_name(&format!("ERROR_REASON_{reason}")).unwrap()

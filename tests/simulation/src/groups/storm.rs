@@ -223,7 +223,7 @@ impl World {
         let request =
             CreatePartitions { name, total: count as i32 + 1, ..CreatePartitions::default() };
         if count < 6
-            && let Ok(decision) = tip.create_partitions(&request, seed)
+            && let Ok(decision) = tip.create_partitions(&ClusterPolicy::default(), &request, seed)
         {
             self.group_counts.partitions_added += 1;
             return self.decide(site, decision);
