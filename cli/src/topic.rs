@@ -187,13 +187,14 @@ async fn run_create(global: &Global, create: Create) -> Result<(), Failure> {
         internal: create.internal,
         validate_only: dry_run,
     };
-    let asked = create.partitions.unwrap_or_default();
-    if !create.yes && !dry_run && (create.internal || asked > MANY_PARTITIONS) {
+    let many = request.partitions.is_some_and(|asked| asked > MANY_PARTITIONS);
+    if !create.yes && !dry_run && (create.internal || many) {
         // What is refused anyway need not be asked about.
         let checked = CreateTopicRequest { validate_only: true, ..request.clone() };
-        let topic = client.admin().create_topic(checked).await.during(what)?;
-        let question = format!("Create topic {name} with {}?", counts(&topic));
-        confirm(&what(), &question, &format!("`troupe topic create {name} ... --yes`"))?;
+        if let Ok(topic) = client.admin().create_topic(checked).await {
+            let question = format!("Create topic {name} with {}?", counts(&topic));
+            confirm(&what(), &question, &format!("`troupe topic create {name} ... --yes`"))?;
+        }
     }
     let (topic, verb) = match client.admin().create_topic(request).await {
         Err(error) if create.if_not_exists && error.reason() == ErrorCode::TopicExists => {
@@ -281,10 +282,11 @@ async fn run_add_partitions(global: &Global, add: AddPartitions) -> Result<(), F
     if !yes && !dry_run && (internal || to > MANY_PARTITIONS) {
         // What is refused anyway need not be asked about.
         let checked = CreatePartitionsRequest { validate_only: true, ..request.clone() };
-        let topic = client.admin().create_partitions(checked).await.during(what)?;
-        let question = format!("Let topic {name} have {}?", counts(&topic));
-        let instead = format!("`troupe topic add-partitions {name} --to {to} ... --yes`");
-        confirm(&what(), &question, &instead)?;
+        if let Ok(topic) = client.admin().create_partitions(checked).await {
+            let question = format!("Let topic {name} have {}?", counts(&topic));
+            let instead = format!("`troupe topic add-partitions {name} --to {to} ... --yes`");
+            confirm(&what(), &question, &instead)?;
+        }
     }
     let topic = client.admin().create_partitions(request).await.during(what)?;
     let verb = if dry_run { "would have" } else { "has now" };

@@ -222,6 +222,7 @@ fn configs_change_all_together_or_not_at_all() {
         name: "orders".into(),
         set: set.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
         unset: unset.iter().map(|key| key.to_string()).collect(),
+        internal: false,
         validate_only: false,
     };
     for bad in [

@@ -312,6 +312,7 @@ impl Rounds {
                     &(60_000 + self.changes).to_string(),
                 )]),
                 unset_configs: Vec::new(),
+                internal: false,
                 validate_only: false,
             };
             let changed = match self.admin(Some(controller)).await {
