@@ -316,7 +316,7 @@ fn a_broker_that_holds_replicas_is_not_forgotten() {
     let text = refused.to_string();
     assert!(text.contains("holds 12 replicas") && text.contains("orders:9 and 2 more"), "{text}");
     let name = image.topics().next().unwrap().name.to_string();
-    let delete = DeleteTopic { name, validate_only: false };
+    let delete = DeleteTopic { name, validate_only: false, internal: false };
     let decision = image.delete_topic(&ClusterPolicy::default(), &delete);
     apply(&mut image, decision);
     let decision = image.unregister_broker(NodeId(1));
