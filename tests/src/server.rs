@@ -97,7 +97,7 @@ impl Server {
     }
 
     pub async fn delete_topic(&self, name: &str) {
-        let request = DeleteTopicRequest { name: name.to_owned(), validate_only: false };
+        let request = DeleteTopicRequest { name: name.to_owned(), validate_only: false, internal: false };
         self.topics().delete_topic(request).await.expect("the topic is deleted");
     }
 
