@@ -120,6 +120,8 @@ impl Replicator {
         let known = state.streams.get(&leader).filter(|stream| !stream.has_ended()).cloned();
         let stream = known.unwrap_or_else(|| {
             let stream = Arc::new(LeaderStream::new(leader, &context));
+            // Also those to nodes that are there no more.
+            state.streams.retain(|_, known| !known.has_ended());
             state.streams.insert(leader, Arc::clone(&stream));
             tracing::debug!(shard = self.shard, %leader, "a replication stream opens");
             tokio::spawn(Arc::clone(&stream).run(context));

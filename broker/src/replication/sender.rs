@@ -188,6 +188,10 @@ impl FollowerSink {
 
 impl Drop for FollowerSink {
     fn drop(&mut self) {
+        // A follower that grants nothing any more would keep what was deleted long ago.
+        if let Some(turn) = self.turn {
+            self.stream.lock_starved().by_turn.remove(&turn);
+        }
         let message = "the leader replica has stopped";
         self.end(Refusal::Error(Error::new(ErrorCode::LeaderNotAvailable, message).into()));
     }
@@ -234,5 +238,11 @@ mod tests {
         second.push(ENDS, Vec::new());
         assert!(!second.may_push());
         assert_eq!(starved(&stream), [2, 1], "ends alone are no turn");
+        drop(second);
+        assert_eq!(
+            starved(&stream),
+            [1],
+            "who is gone is not kept for a follower that grants nothing"
+        );
     }
 }
