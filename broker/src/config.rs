@@ -94,6 +94,11 @@ settings! {
     checkpoint_interval: Millis = Millis(5_000), "log.checkpoint.interval.ms";
     /// Largest gRPC message that is accepted.
     max_request_bytes: Bytes = Bytes(64 << 20), "socket.request.max.bytes";
+    /// Largest size to which the records of a compressed batch may unpack; larger ones are refused.
+    max_unpacked_batch: Bytes = Bytes(16 << 20), "batch.unpacked.max.bytes";
+    /// Memory in which the node unpacks compressed batches for its readers, all of them together; it always suffices
+    /// for one batch.
+    unpack_memory: Bytes = Bytes(128 << 20), "unpack.memory.bytes";
     /// Longest wait for connections (5 s at most) and then for partitions to finish at a stop.
     shutdown_timeout: Millis = Millis(30_000), "shutdown.timeout.ms";
     /// How often a broker tells the controller that it is alive.
@@ -207,6 +212,7 @@ impl NodeConfig {
             ("offsets.topic.num.partitions", self.offsets_topic_partitions as usize),
             ("offsets.topic.replication.factor", self.offsets_topic_replication_factor as usize),
             ("group.max.size", self.group_max_size as usize),
+            ("batch.unpacked.max.bytes", self.max_unpacked_batch.0 as usize),
         ] {
             if value == 0 {
                 faults.push(format!("{key}: 0 is too small, at least 1 is needed"));

@@ -10,7 +10,7 @@ use crate::peers::{Lease, Peers, Purpose};
 use crate::pulse::Pulse;
 use crate::registry::Registry;
 use crate::replication::Replicator;
-use crate::service::Subscriptions;
+use crate::service::{DeliveryPool, Subscriptions};
 use actix::Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -49,6 +49,8 @@ pub struct Context {
     pub replicators: Vec<Arc<Replicator>>,
     /// Group members that this node delivers to.
     pub subscriptions: Subscriptions,
+    /// What the streams of records share.
+    pub delivery: Arc<DeliveryPool>,
     /// Whether this process may promise anything.
     pub pulse: Arc<Pulse>,
     /// Cancelled when the node begins to stop.

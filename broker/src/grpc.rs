@@ -2,14 +2,20 @@
 //! joined, a response's payload goes out as it lies in memory. Everything else uses tonic's codec.
 
 mod body;
+mod connection;
+mod demand;
 mod handover;
 mod intake;
 mod message;
+mod receipt;
 
 pub use body::{Outgoing, ResponseBody, response};
+pub use connection::{Connection, Watched};
+pub use demand::{DemandBody, DemandSender, Gone};
 pub use handover::Handover;
 pub use intake::IntakeLayer;
 pub use message::{
     Field, MessageReader, Requests, decode, encode, encode_all_with_payload, encode_with_payload,
     encode_with_pieces, fields, mistyped,
 };
+pub use receipt::{ReceiptBody, Unwritten};

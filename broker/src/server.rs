@@ -1,10 +1,13 @@
 //! The gRPC server: one listener and one HTTP/2 server on each shard, all on the same port.
 
 use crate::context::Context;
-use crate::grpc::IntakeLayer;
+use crate::grpc::{IntakeLayer, Watched};
 use crate::replication::ReplicationService;
-use crate::service::{Chaos, Cluster, EventBus, Groups, LogService, Metadata, Topics, health};
+use crate::service::{
+    Chaos, Cluster, EventBus, Groups, LogService, Metadata, ThinService, Topics, health,
+};
 use actix::Arbiter;
+use futures::StreamExt;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -132,6 +135,7 @@ async fn serve_shard(
 ) -> Result<(), Box<dyn std::error::Error>> {
     let incoming =
         TcpIncoming::from(tokio::net::TcpListener::from_std(listener)?).with_nodelay(Some(true));
+    let incoming = incoming.map(|accepted| accepted.map(Watched::new));
     let shutdown = context.shutdown.clone();
     let max_request = context.config.max_request_bytes.0 as usize;
     let routes = routes(context).await?;
@@ -150,7 +154,7 @@ async fn routes(context: Arc<Context>) -> Result<Routes, Box<dyn std::error::Err
     let mut routes = Routes::builder();
     admin_routes(&context, &mut routes).await?;
     routes
-        .add_service(event_bus)
+        .add_service(ThinService::new(Arc::clone(&context), event_bus))
         .add_service(GroupServiceServer::new(Groups::new(Arc::clone(&context))))
         .add_service(LogService::new(Arc::clone(&context)))
         .add_service(ReplicationService::new(context));

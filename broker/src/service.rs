@@ -17,16 +17,19 @@ mod publish;
 mod replicas;
 mod subscription;
 mod tail;
+mod thin;
 mod topics;
 
 pub use chaos::Chaos;
 pub use cluster::Cluster;
+pub use delivery::DeliveryPool;
 pub use event_bus::EventBus;
 pub use groups::Groups;
 pub use health::{health, is_ready};
 pub use log::LogService;
 pub use metadata::{Metadata, active_controller};
 pub use subscription::Subscriptions;
+pub use thin::ThinService;
 pub use topics::{Topics, create as create_topic};
 
 use troupe_machines::cluster::is_internal_name;

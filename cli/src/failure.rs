@@ -268,6 +268,7 @@ fn hint_for(code: ErrorCode) -> Option<&'static str> {
         ),
         ErrorCode::RequestTooLarge
         | ErrorCode::InvalidGroupId
+        | ErrorCode::MessageTooLarge
         | ErrorCode::UnknownMember
         | ErrorCode::FencedMemberEpoch
         | ErrorCode::StaleMemberEpoch

@@ -40,7 +40,7 @@ pub use error::BatchError;
 pub use header::{BatchHeader, ProducerStamp};
 pub use produced::{ProducedBatch, Verified};
 pub use record::{HeaderRefs, RecordRef};
-pub use records::{Record, RecordRefs, RecordSet, Records};
+pub use records::{Record, RecordRefs, RecordSet, RecordWalk, Records};
 
 /// Tag and padded length of a batch in a slice of batches.
 pub const FRAME_LEN: usize = 5;

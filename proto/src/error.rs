@@ -73,7 +73,8 @@ impl ErrorCode {
             | Self::GroupSubscribedToTopic
             | Self::NotAssigned
             | Self::NodeHoldsReplicas
-            | Self::OrderingMismatch => GrpcCode::FailedPrecondition,
+            | Self::OrderingMismatch
+            | Self::MessageTooLarge => GrpcCode::FailedPrecondition,
             Self::LeaderNotAvailable
             | Self::NotController
             | Self::NotEnoughReplicas
@@ -172,6 +173,7 @@ impl ErrorCode {
             | Self::NodeHoldsReplicas
             | Self::RequestTooLarge
             | Self::PartitionLimitReached
+            | Self::MessageTooLarge
             | Self::Internal => false,
         }
     }
@@ -246,6 +248,7 @@ impl ErrorCode {
             | Self::NodeHoldsReplicas
             | Self::RequestTooLarge
             | Self::PartitionLimitReached
+            | Self::MessageTooLarge
             | Self::UnknownActor => true,
         }
     }
@@ -320,6 +323,7 @@ impl ErrorCode {
             | Self::NodeHoldsReplicas
             | Self::RequestTooLarge
             | Self::PartitionLimitReached
+            | Self::MessageTooLarge
             | Self::Internal => false,
         }
     }

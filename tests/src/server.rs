@@ -97,7 +97,8 @@ impl Server {
     }
 
     pub async fn delete_topic(&self, name: &str) {
-        let request = DeleteTopicRequest { name: name.to_owned(), validate_only: false, internal: false };
+        let request =
+            DeleteTopicRequest { name: name.to_owned(), validate_only: false, internal: false };
         self.topics().delete_topic(request).await.expect("the topic is deleted");
     }
 

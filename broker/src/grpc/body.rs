@@ -34,7 +34,7 @@ impl ResponseBody {
     }
 }
 
-fn trailers(status: Option<Status>) -> Frame<Bytes> {
+pub(super) fn trailers(status: Option<Status>) -> Frame<Bytes> {
     let mut headers = HeaderMap::new();
     let complete = match &status {
         Some(status) => status.add_header(&mut headers).is_ok(),
@@ -82,7 +82,9 @@ impl Body for ResponseBody {
 }
 
 /// The response that carries such a body.
-pub fn response(body: ResponseBody) -> http::Response<tonic::body::Body> {
+pub fn response(
+    body: impl Body<Data = Bytes, Error = Status> + Send + 'static,
+) -> http::Response<tonic::body::Body> {
     let mut response = http::Response::new(tonic::body::Body::new(body));
     response
         .headers_mut()

@@ -31,6 +31,9 @@ const MARGIN_SHARE: u32 = 40;
 /// The unary method that a client's retry policy must not do again once it may be done.
 const NOT_IDEMPOTENT: &str = "/troupe.v1.EventBusService/Publish";
 
+/// Methods of the event bus that read their requests themselves, as `LogService` does.
+const READ_BY_HAND: [&str; 3] = ["Subscribe", "Pull", "Tail"];
+
 /// Methods whose requests are streams, as their paths.
 static STREAMED: LazyLock<HashSet<String>> = LazyLock::new(|| {
     let set: prost_types::FileDescriptorSet =
@@ -70,9 +73,10 @@ pub struct Intake<S> {
 impl<S> Intake<S> {
     /// Bytes of one message; none where the service itself looks.
     fn limit(&self, path: &str) -> Option<usize> {
-        let service = path.strip_prefix('/')?.split('/').next()?;
+        let (service, method) = path.strip_prefix('/')?.split_once('/')?;
         match service {
             "troupe.log.v1.LogService" => None,
+            "troupe.v1.EventBusService" if READ_BY_HAND.contains(&method) => None,
             "troupe.v1.EventBusService" => Some(self.max_request),
             // Nodes among themselves have limits of their own.
             _ if service.starts_with("troupe.internal.") => None,

@@ -16,6 +16,7 @@ use crate::partition::{ActorState, Beat, Flusher, Shared, Supervisor};
 use crate::pulse::Pulse;
 use crate::registry::Registry;
 use crate::replication::Replicator;
+use crate::service::DeliveryPool;
 use crate::wishes::{WishQueue, wishes};
 use crate::{NodeConfig, http, server};
 use actix::{Actor, Arbiter, System};
@@ -132,6 +133,7 @@ impl Parts {
         let voters = config.voters().map_err(StartError::Voters)?;
         let control = Control::new(controllers.handle().cloned(), voters, identity);
         let addresses = sockets.addresses(&config, cluster_id);
+        let unpack_memory = usize::try_from(config.unpack_memory.0).unwrap_or(usize::MAX);
         let context = Arc::new(Context {
             endpoint: endpoint(&config.advertised_listener, addresses.grpc),
             config,
@@ -147,6 +149,7 @@ impl Parts {
             producer_ids: ProducerIds::default(),
             peers: Default::default(),
             subscriptions: Default::default(),
+            delivery: Arc::new(DeliveryPool::new(unpack_memory)),
             pulse,
             shutdown: CancellationToken::new(),
             gone: CancellationToken::new(),

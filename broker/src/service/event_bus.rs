@@ -3,7 +3,7 @@
 
 use super::produce::parse_acks;
 use super::publish::{self, Call, REQUESTS_TOGETHER, publish_stream};
-use super::{check_writable, subscription, tail, topics};
+use super::{check_writable, subscription, topics};
 use crate::context::Context;
 use crate::forward::{deadline_of, hears};
 use crate::grpc::Handover;
@@ -115,16 +115,16 @@ impl EventBusService for EventBus {
 
     async fn subscribe(
         &self,
-        request: Request<Streaming<pb::SubscribeRequest>>,
+        _: Request<Streaming<pb::SubscribeRequest>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        Ok(Response::new(subscription::subscribe(&self.context, request)))
+        Err(elsewhere())
     }
 
     async fn pull(
         &self,
-        request: Request<pb::PullRequest>,
+        _: Request<pb::PullRequest>,
     ) -> Result<Response<pb::PullResponse>, Status> {
-        Ok(Response::new(subscription::pull(&self.context, request).await?))
+        Err(elsewhere())
     }
 
     async fn settle(
@@ -138,14 +138,13 @@ impl EventBusService for EventBus {
 
     async fn tail(
         &self,
-        request: Request<pb::TailRequest>,
+        _: Request<pb::TailRequest>,
     ) -> Result<Response<Self::TailStream>, Status> {
-        let deadline = deadline_of(request.metadata());
-        let request = request.into_inner();
-        let topic = known_topic(&self.context, &request.topic).await?;
-        let (out, answers) = mpsc::channel(4);
-        let positions = tail::positions(&self.context, &topic, &request, deadline).await?;
-        tokio::spawn(tail::run(Arc::clone(&self.context), topic, request, positions, out));
-        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+        Err(elsewhere())
     }
+}
+
+/// [`super::ThinService`] stands in front and answers these.
+fn elsewhere() -> Status {
+    Status::unimplemented("this listener does not serve calls that carry deliveries")
 }

@@ -219,6 +219,8 @@ struct Pusher {
     /// Partitions with something to read that wait for credit.
     starved: VecDeque<Name>,
     steps: FuturesUnordered<BoxFuture<'static, Stepped>>,
+    /// Reads that are under way, with the credit that was set aside for them.
+    reads: usize,
 }
 
 pub(super) fn fetch_stream(context: Arc<Context>, requests: Requests) -> ResponseBody {
@@ -231,6 +233,7 @@ pub(super) fn fetch_stream(context: Arc<Context>, requests: Requests) -> Respons
         credit: 0,
         starved: VecDeque::new(),
         steps: FuturesUnordered::new(),
+        reads: 0,
     };
     tokio::spawn(pusher.run(requests));
     body
@@ -250,7 +253,7 @@ impl Pusher {
                         Ok(request) => self.on_request(request).await,
                         Err(status) => self.end(status).await,
                     },
-                    // A client may close its half and go on reading what it has credit for.
+                    // A client may close its half and go on reading what it has credit for. Then the stream ends.
                     Ok(None) => {
                         requests_open = false;
                         Ok(())
@@ -265,10 +268,15 @@ impl Pusher {
                 () = shutdown.cancelled() => self.end(shutting_down().into()).await,
                 () = self.outgoing.closed() => Err(Gone),
             };
-            if step.is_err() {
+            if step.is_err() || !requests_open && self.is_spent() {
                 return;
             }
         }
+    }
+
+    /// Without another grant, nothing can be sent any more.
+    fn is_spent(&self) -> bool {
+        self.positions.is_empty() || self.credit <= 0 && self.reads == 0
     }
 
     async fn end(&mut self, status: Status) -> Result<(), Gone> {
@@ -392,6 +400,7 @@ impl Pusher {
         let limit = wanted.min(usize::try_from(self.credit).unwrap_or(usize::MAX));
         let reserved = i64::try_from(limit).unwrap_or(i64::MAX);
         self.credit -= reserved;
+        self.reads += 1;
         let (next, name, generation) = (position.next, name.clone(), position.generation);
         let leader_epoch = position.leader_epoch;
         let read = async move {
@@ -407,6 +416,7 @@ impl Pusher {
     async fn on_step(&mut self, (name, generation, step): Stepped) -> Result<(), Gone> {
         if let Step::Read { reserved, .. } = &step {
             self.credit = self.credit.saturating_add(*reserved);
+            self.reads -= usize::from(*reserved > 0);
         }
         let Some(position) = self.positions.get_mut(&name) else { return Ok(()) };
         if position.generation != generation {

@@ -3,6 +3,7 @@
 use super::{Page, shutting_down};
 use crate::context::Context;
 use crate::groups::{self, Call, FORWARDED_FOR};
+use crate::grpc::Connection;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
 use std::sync::{Arc, OnceLock};
@@ -27,7 +28,10 @@ fn host_of<T>(request: &Request<T>, call: Call) -> String {
     let told = request.metadata().get(FORWARDED_FOR).filter(|_| call.forwarded);
     match told.and_then(|host| host.to_str().ok()) {
         Some(host) => host.to_owned(),
-        None => request.remote_addr().map(|address| address.ip().to_string()).unwrap_or_default(),
+        None => {
+            let ip = Connection::of(request.extensions()).and_then(Connection::remote_ip);
+            ip.map(|ip| ip.to_string()).unwrap_or_default()
+        }
     }
 }
 

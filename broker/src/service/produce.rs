@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use troupe_proto::batch::{Limits, ProducedBatch};
+use troupe_proto::batch::{BatchError, Limits, ProducedBatch, Verified};
 use troupe_proto::codec::not_the_message;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, Offset};
@@ -24,6 +24,8 @@ use troupe_proto::v1::Acks;
 const MAX_UNANSWERED: usize = 1024;
 /// Answers that are joined into one write.
 const ANSWERS_PER_WRITE: usize = 256;
+/// A batch that unpacks to more is checked on another thread.
+const UNPACKED_AT_ONCE: usize = 1 << 20;
 
 /// One batch on its way to its partition, as it stood in a request.
 #[derive(Default)]
@@ -61,7 +63,7 @@ impl Produced {
     /// Checks the batch and hands it over; the responder is answered in any case.
     async fn submit(self, context: &Context, responder: Responder<Appended>) {
         let batch = self.batch.unwrap_or_default();
-        match checked(context, self.partition.as_ref(), self.acks, batch) {
+        match checked(context, self.partition.as_ref(), self.acks, batch).await {
             Ok((handle, batch, verified, acks)) => {
                 let request = AppendRequest {
                     batch,
@@ -113,9 +115,9 @@ fn topic_partition(bytes: Rope) -> Result<pb::TopicPartition, Status> {
     pb::TopicPartition::decode(bytes).map_err(|error| not_the_message(&error).into())
 }
 
-type Checked = (Arc<PartitionHandle>, ProducedBatch, troupe_proto::batch::Verified, Acks);
+type Checked = (Arc<PartitionHandle>, ProducedBatch, Verified, Acks);
 
-fn checked(
+async fn checked(
     context: &Context,
     partition: Option<&pb::TopicPartition>,
     acks: i32,
@@ -127,11 +129,27 @@ fn checked(
     check_writable(partition.map_or("", |named| &named.topic))?;
     let handle = context.partition(partition)?;
     let acks = parse_acks(acks)?;
-    let invalid =
-        |error: troupe_proto::batch::BatchError| Error::new(error.code(), error.to_string());
-    let batch = ProducedBatch::decode(batch).map_err(invalid)?;
-    let verified = batch.verify(Limits::default()).map_err(invalid)?;
+    let batch = ProducedBatch::decode(batch)?;
+    let verified = verified(context, &batch).await?;
     Ok((handle, batch, verified, acks))
+}
+
+/// Checks a batch: at once, unless it unpacks to so much that others on this thread would wait for it.
+async fn verified(context: &Context, batch: &ProducedBatch) -> Result<Verified, Error> {
+    let limits = |max_bytes| Limits { max_bytes, ..Limits::default() };
+    let most = usize::try_from(context.config.max_unpacked_batch.0).unwrap_or(usize::MAX);
+    let verified = match batch.verify(limits(most.min(UNPACKED_AT_ONCE))) {
+        // Within the limit that holds it may unpack.
+        Err(BatchError::Bomb { .. } | BatchError::BadCompression { .. })
+            if most > UNPACKED_AT_ONCE =>
+        {
+            let batch = batch.clone();
+            let verify = move || batch.verify(limits(most));
+            tokio::task::spawn_blocking(verify).await.map_err(|_| shutting_down())?
+        }
+        verified => verified,
+    };
+    Ok(verified?)
 }
 
 pub(super) fn parse_acks(acks: i32) -> Result<Acks, Error> {

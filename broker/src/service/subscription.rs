@@ -21,6 +21,7 @@ mod ledger;
 mod membership;
 mod options;
 mod pull;
+mod receipts;
 mod session;
 mod sessions;
 mod settle;
@@ -31,27 +32,20 @@ pub use sessions::Subscriptions;
 
 use super::event_bus::{find_topic, known_topic};
 use crate::context::Context;
-use futures::stream::BoxStream;
+use crate::grpc::{Connection, DemandSender, Requests};
 use options::Options;
+use pull::Caller;
+pub(super) use sessions::Answer;
 use std::sync::Arc;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Status, Streaming};
+use tokio::time::Instant;
+use tonic::{Request, Status};
 use troupe_proto::error::Error;
 use troupe_proto::v1 as pb;
 
-/// Messages that the connection has not taken yet.
-const RESPONSES_AHEAD: usize = 2;
-
 /// Opens a session on the stream. What is wrong with it, the stream says.
-pub(super) fn subscribe(
-    context: &Arc<Context>,
-    request: Request<Streaming<pb::SubscribeRequest>>,
-) -> BoxStream<'static, Result<pb::SubscribeResponse, Status>> {
+pub(super) fn subscribe(context: &Arc<Context>, request: Request<Requests>, out: DemandSender) {
     let host = host_of(&request);
-    let (out, responses) = mpsc::channel(RESPONSES_AHEAD);
     tokio::spawn(stream::run(Arc::clone(context), host, request.into_inner(), out));
-    Box::pin(ReceiverStream::new(responses))
 }
 
 /// Deliveries of a session that is held between calls.
@@ -60,9 +54,11 @@ pub(super) fn subscribe(
 /// As for a stream.
 pub(super) async fn pull(
     context: &Arc<Context>,
-    request: Request<pb::PullRequest>,
-) -> Result<pb::PullResponse, Error> {
-    pull::pull(context, host_of(&request), request.into_inner()).await
+    mut request: Request<Requests>,
+) -> Result<Answer, Status> {
+    let caller = Caller::of(&request, Instant::now());
+    let asked = request.get_mut().only().await?;
+    Ok(pull::pull(context, caller, asked).await?)
 }
 
 /// Settles ids, whoever gave them out.
@@ -76,8 +72,9 @@ pub(super) async fn settle(
     settle::settle(context, request).await
 }
 
-fn host_of<T>(request: &Request<T>) -> String {
-    request.remote_addr().map(|address| address.ip().to_string()).unwrap_or_default()
+pub(super) fn host_of<T>(request: &Request<T>) -> String {
+    let connection = Connection::of(request.extensions());
+    connection.and_then(Connection::remote_ip).map(|ip| ip.to_string()).unwrap_or_default()
 }
 
 /// The options, if they make sense and their topics are there.

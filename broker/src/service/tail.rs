@@ -1,27 +1,26 @@
 //! Tail: records of one topic, without a group, merged from its partitions as they come, wherever they are led.
 
-use super::delivery::{self, SliceRecords};
+use super::delivery::{
+    AnswerWriter, At, Choice, Found, Pace, SliceCursor, Step, Takes, delivery_len, too_large,
+};
+use super::event_bus::known_topic;
 use super::shutting_down;
 use crate::context::Context;
-use crate::forward::{Slice, Target, TopicReader, find_offset};
+use crate::forward::{Failed, Slice, Target, TopicReader, deadline_of, find_offset};
+use crate::grpc::{DemandSender, Gone};
 use crate::partition::OffsetQuery;
 use crate::registry::TopicEntry;
 use futures::future::try_join_all;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tonic::Status;
-use troupe_proto::batch::Record;
+use tonic::metadata::MetadataMap;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::Offset;
 use troupe_proto::v1 as pb;
 
-/// Records of one answer; generated clients refuse answers over 4 MiB.
-const ANSWER_BYTES: usize = 1 << 20;
-
 /// Where one partition is read from, and where it ends.
-pub(super) struct Position {
+struct Position {
     target: Target,
     next: Offset,
     end: Option<Offset>,
@@ -29,7 +28,7 @@ pub(super) struct Position {
     behind: bool,
 }
 
-pub(super) async fn positions(
+async fn positions(
     context: &Context,
     topic: &TopicEntry,
     request: &pb::TailRequest,
@@ -97,120 +96,234 @@ impl Find<'_> {
     }
 }
 
-/// The client went away, or has all it asked for.
-struct Done;
-
-type Out = mpsc::Sender<Result<pb::TailResponse, Status>>;
-
-/// Answers under way to one client.
-struct Answers {
-    topic: String,
-    out: Out,
-    filling: Vec<pb::Delivery>,
-    bytes: usize,
+/// What a call asked for, and where that is.
+pub(super) struct Tail {
+    positions: Vec<Position>,
     /// Records that may still be sent.
     left: Option<u64>,
+    takes: Takes,
 }
 
-pub(super) async fn run(
-    context: Arc<Context>,
-    topic: Arc<TopicEntry>,
+/// Finds where to begin.
+///
+/// # Errors
+/// What the call is refused with.
+pub(super) async fn begin(
+    context: &Context,
     request: pb::TailRequest,
-    positions: Vec<Position>,
-    out: Out,
-) {
+    metadata: &MetadataMap,
+) -> Result<Tail, Error> {
+    let deadline = deadline_of(metadata);
+    let takes = Takes::parse(request.max_message_bytes, request.skip_too_large)?;
+    let topic = known_topic(context, &request.topic).await?;
+    let positions = positions(context, &topic, &request, deadline).await?;
     let left = (request.max_records > 0).then_some(request.max_records.unsigned_abs());
-    let mut answers = Answers {
-        topic: topic.name.to_string(),
-        out: out.clone(),
-        filling: Vec::new(),
-        bytes: 0,
-        left,
-    };
-    let mut behind: BTreeSet<i32> = positions
-        .iter()
-        .filter(|position| position.behind)
-        .map(|position| position.target.number())
-        .collect();
-    if behind.is_empty() && answers.caught_up().await.is_err() {
-        return;
-    }
-    let mut reader = TopicReader::new(Arc::clone(&context));
-    for Position { target, next, end, .. } in positions {
-        reader.add(target, next, end);
-    }
-    loop {
-        let slice = tokio::select! {
-            slice = reader.next() => slice.map_err(|failed| *failed.error),
-            () = out.closed() => return,
+    Ok(Tail { positions, left, takes })
+}
+
+impl Tail {
+    pub async fn run(self, context: Arc<Context>, out: DemandSender) {
+        let _open = context.delivery.open();
+        let mut reading = Reading::new(&context, self);
+        let ended = tokio::select! {
+            ended = reading.run(&out) => ended,
             () = context.shutdown.cancelled() => Err(shutting_down()),
+            () = out.closed() => return,
         };
-        let sent = match slice {
-            Ok(Some(slice)) => {
-                let catches_up =
-                    slice.next >= slice.high_watermark && behind.remove(&slice.target.number());
-                match answers.add(slice).await {
-                    Ok(()) if catches_up && behind.is_empty() => answers.caught_up().await,
-                    sent => sent,
+        if let Err(error) = ended {
+            out.end(error.into()).await;
+        }
+    }
+}
+
+/// A slice that is being sent.
+struct Sending {
+    target: Target,
+    cursor: SliceCursor,
+    /// Behind it there is nothing more for now.
+    is_last: bool,
+}
+
+struct Reading {
+    context: Arc<Context>,
+    reader: TopicReader,
+    sending: Option<Sending>,
+    /// Partitions of which there was more when the call began than has been sent.
+    behind: BTreeSet<i32>,
+    left: Option<u64>,
+    takes: Takes,
+    /// The first record that the client does not take, of those at which a partition is read no further.
+    blocked: Option<pb::Notice>,
+}
+
+/// One answer that is being filled.
+struct Draft {
+    writer: AnswerWriter,
+    room: usize,
+    rest: pb::TailResponse,
+}
+
+impl Draft {
+    fn is_empty(&self) -> bool {
+        self.writer.deliveries() == 0 && self.rest == pb::TailResponse::default()
+    }
+}
+
+/// What became of a record.
+enum Sent {
+    Added,
+    /// Not in this answer.
+    Full,
+    TooLarge(pb::Notice),
+}
+
+/// Whether more can follow.
+#[derive(PartialEq, Eq)]
+enum More {
+    Yes,
+    No,
+}
+
+impl Reading {
+    fn new(context: &Arc<Context>, tail: Tail) -> Reading {
+        let mut reader = TopicReader::new(Arc::clone(context));
+        let mut behind = BTreeSet::new();
+        for Position { target, next, end, behind: is_behind } in tail.positions {
+            if is_behind {
+                behind.insert(target.number());
+            }
+            reader.add(target, next, end);
+        }
+        Reading {
+            context: Arc::clone(context),
+            reader,
+            sending: None,
+            behind,
+            left: tail.left,
+            takes: tail.takes,
+            blocked: None,
+        }
+    }
+
+    /// Until the client has all it asked for, or is gone.
+    async fn run(&mut self, out: &DemandSender) -> Result<(), Error> {
+        let mut pace = Pace::new();
+        let mut caught_up = self.behind.is_empty();
+        loop {
+            let Ok(()): Result<(), Gone> = out.wanted().await else { return Ok(()) };
+            let room = pace.allowed(Instant::now(), self.context.delivery.streams());
+            let rest = pb::TailResponse { caught_up, ..Default::default() };
+            let mut draft = Draft { writer: AnswerWriter::new(), room, rest };
+            let filled = match caught_up {
+                true => Ok(More::Yes),
+                false => self.fill(&mut draft).await,
+            };
+            caught_up = false;
+            if let Some(sending) = &mut self.sending {
+                sending.cursor.release();
+            }
+            let more = filled?;
+            if !draft.is_empty() {
+                pace.sent(Instant::now(), draft.writer.len());
+                out.send(draft.writer.finish(&draft.rest));
+            }
+            if more == More::No {
+                return self.blocked.as_ref().map_or(Ok(()), |notice| Err(too_large(notice)));
+            }
+        }
+    }
+
+    /// Adds what there is to one answer; waits for it, if that is nothing.
+    async fn fill(&mut self, draft: &mut Draft) -> Result<More, Error> {
+        loop {
+            let Some(sending) = &mut self.sending else {
+                if !draft.is_empty() {
+                    return Ok(More::Yes);
                 }
+                match self.next_slice().await? {
+                    Some(slice) => self.sending = Some(Sending::new(slice)),
+                    None => return Ok(More::No),
+                }
+                continue;
+            };
+            let (target, takes) = (&sending.target, self.takes);
+            match sending.cursor.visit(&mut |found| draft.add(target, takes, found)) {
+                Step::Seen(Sent::Added) => {
+                    if let Some(left) = &mut self.left {
+                        *left -= 1;
+                        if *left == 0 {
+                            return Ok(More::No);
+                        }
+                    }
+                }
+                Step::Seen(Sent::Full) => return Ok(More::Yes),
+                Step::Seen(Sent::TooLarge(notice)) => {
+                    self.on_too_large(&notice);
+                    draft.rest.notice = Some(notice);
+                    return Ok(More::Yes);
+                }
+                Step::Packed => {
+                    let Some(packed) = sending.cursor.packed() else { continue };
+                    let unpacker = &self.context.delivery.unpacker;
+                    let records = match unpacker.now(&packed) {
+                        Some(records) => records,
+                        // It takes a while: what there is goes first.
+                        None if !draft.is_empty() => return Ok(More::Yes),
+                        None => unpacker.get(packed).await,
+                    };
+                    sending.cursor.unpacked(records);
+                }
+                Step::End => {
+                    let number = sending.target.number();
+                    if sending.is_last && self.behind.remove(&number) {
+                        draft.rest.caught_up = self.behind.is_empty();
+                    }
+                    self.sending = None;
+                }
+                Step::Damaged => match sending.cursor.damage().filter(|_| draft.is_empty()) {
+                    Some(error) => return Err(error.clone()),
+                    None => return Ok(More::Yes),
+                },
             }
-            Ok(None) => Err(Done),
-            Err(error) => {
-                // The stream is over either way.
-                let _ = out.send(Err(error.into())).await;
-                Err(Done)
-            }
-        };
-        if sent.is_err() {
+        }
+    }
+
+    async fn next_slice(&mut self) -> Result<Option<Slice>, Error> {
+        self.reader.next().await.map_err(|failed: Failed| *failed.error)
+    }
+
+    /// The partition is read no further, unless such records are passed over.
+    fn on_too_large(&mut self, notice: &pb::Notice) {
+        if self.takes.skips {
             return;
         }
+        if let Some(sending) = self.sending.take() {
+            self.reader.remove(&sending.target.key);
+        }
+        self.blocked.get_or_insert_with(|| notice.clone());
     }
 }
 
-impl Answers {
-    async fn add(&mut self, slice: Slice) -> Result<(), Done> {
-        let partition = slice.target.number();
-        for record in SliceRecords::new(slice) {
-            match record {
-                Ok(record) => self.push(partition, record).await?,
-                Err(error) => {
-                    // The stream is over either way.
-                    let _ = self.out.send(Err(error.into())).await;
-                    return Err(Done);
-                }
-            }
-        }
-        self.flush(false).await
+impl Sending {
+    fn new(slice: Slice) -> Sending {
+        let is_last = slice.next >= slice.high_watermark;
+        Sending { target: slice.target.clone(), cursor: SliceCursor::new(slice), is_last }
     }
+}
 
-    async fn push(&mut self, partition: i32, record: Record) -> Result<(), Done> {
-        let delivery = delivery::delivery(self.topic.clone(), partition, record);
-        let len = prost::Message::encoded_len(&delivery);
-        if self.bytes > 0 && self.bytes + len > ANSWER_BYTES {
-            self.flush(false).await?;
+impl Draft {
+    fn add(&mut self, target: &Target, takes: Takes, found: &Found<'_>) -> (Choice, Sent) {
+        let at = At { topic: &target.topic, partition: target.number() };
+        let len = delivery_len(at, &found.record);
+        if !takes.fits(len) {
+            let notice = takes.notice(at, found.record.offset.to_wire(), len);
+            let choice = if takes.skips { Choice::Take } else { Choice::Leave };
+            return (choice, Sent::TooLarge(notice));
         }
-        self.bytes += len;
-        self.filling.push(delivery);
-        if let Some(left) = &mut self.left {
-            *left -= 1;
-            if *left == 0 {
-                self.flush(false).await?;
-                return Err(Done);
-            }
+        if self.writer.deliveries() > 0 && self.writer.len() + len > self.room {
+            return (Choice::Leave, Sent::Full);
         }
-        Ok(())
-    }
-
-    async fn caught_up(&mut self) -> Result<(), Done> {
-        self.flush(true).await
-    }
-
-    async fn flush(&mut self, caught_up: bool) -> Result<(), Done> {
-        if self.filling.is_empty() && !caught_up {
-            return Ok(());
-        }
-        self.bytes = 0;
-        let deliveries = std::mem::take(&mut self.filling);
-        self.out.send(Ok(pb::TailResponse { deliveries, caught_up })).await.map_err(|_| Done)
+        self.writer.push(at, found, None, 0);
+        (Choice::Take, Sent::Added)
     }
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a fixture that cannot be set up fails its test")]
 
+mod delivery;
 mod fixture;
 mod groups;
 mod pulls;

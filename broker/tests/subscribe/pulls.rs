@@ -4,7 +4,7 @@ use crate::fixture::{Fixture, ack, nack, options, seconds, value_of};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::v1::*;
 
-async fn pull(node: &Fixture, options: SubscriptionOptions, max_records: i32) -> Vec<Delivery> {
+pub async fn pull(node: &Fixture, options: SubscriptionOptions, max_records: i32) -> Vec<Delivery> {
     let request = PullRequest { options: Some(options), max_records, max_wait: seconds(20) };
     node.bus().pull(request).await.unwrap().into_inner().deliveries
 }

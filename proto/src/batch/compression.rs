@@ -19,6 +19,9 @@ const ZSTD_MIN_WINDOW_LOG: u32 = 23;
 const ZSTD_MAX_WINDOW_LOG: u32 = 27;
 /// What a payload may unpack to whatever its ratio: a few bytes of zeros compress very well.
 const RATIO_FLOOR: usize = 1 << 20;
+/// What is unpacked at a time where nothing is held.
+const PIECE_BYTES: usize = 64 << 10;
+const MIN_PIECE_BYTES: usize = 4 << 10;
 
 /// How a batch's payload is packed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -149,11 +152,66 @@ impl Compression {
                 Err(BatchError::Bomb { limit: limits.max_bytes })
             }
             Self::None => Ok(Bytes::copy_from_slice(bytes)),
-            Self::Gzip => self.read(flate2::bufread::MultiGzDecoder::new(bytes), bytes, limit),
-            Self::Snappy => self.unpack_snappy(bytes, limit),
+            Self::Snappy => self.unpack_snappy(bytes, limit).map(Bytes::from),
+            _ => {
+                let mut out = Vec::with_capacity(limit.min(bytes.len().saturating_mul(4)));
+                let mut bounded = self.decoder(bytes, limits)?.take(limit as u64 + 1);
+                bounded.read_to_end(&mut out).map_err(|error| self.bad(error))?;
+                if out.len() > limit {
+                    return Err(BatchError::Bomb { limit });
+                }
+                Ok(out.into())
+            }
+        }
+    }
+
+    /// As [`Compression::decompress`], piece by piece: what was visited is not held. A snappy block is one piece, as
+    /// its format is not made for streams; how long it unpacks it says itself, and that is checked before.
+    ///
+    /// # Errors
+    /// The same, and what `visit` says.
+    pub fn unpack(
+        self,
+        bytes: &[u8],
+        limits: Limits,
+        mut visit: impl FnMut(&[u8]) -> Result<(), BatchError>,
+    ) -> Result<(), BatchError> {
+        let limit = limits.allowed(bytes.len());
+        match self {
+            Self::None if bytes.len() > limits.max_bytes => {
+                return Err(BatchError::Bomb { limit: limits.max_bytes });
+            }
+            Self::None => return visit(bytes),
+            Self::Snappy => return visit(&self.unpack_snappy(bytes, limit)?),
+            Self::Gzip | Self::Lz4 | Self::Zstd => {}
+        }
+        let mut decoder = self.decoder(bytes, limits)?;
+        let mut piece =
+            vec![0; PIECE_BYTES.min(bytes.len().saturating_mul(4).max(MIN_PIECE_BYTES))];
+        let mut unpacked = 0;
+        loop {
+            let filled = match decoder.read(&mut piece) {
+                Ok(0) => return Ok(()),
+                Ok(filled) => filled,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(self.bad(error)),
+            };
+            unpacked += filled;
+            if unpacked > limit {
+                return Err(BatchError::Bomb { limit });
+            }
+            visit(&piece[..filled])?;
+        }
+    }
+
+    /// Of the codecs that are made for streams.
+    fn decoder(self, bytes: &[u8], limits: Limits) -> Result<Box<dyn Read + '_>, BatchError> {
+        match self {
+            Self::None | Self::Snappy => Ok(Box::new(bytes)),
+            Self::Gzip => Ok(Box::new(flate2::bufread::MultiGzDecoder::new(bytes))),
             Self::Lz4 => {
                 lz4::check_frame(bytes).map_err(|what| self.bad(what))?;
-                self.read(lz4_flex::frame::FrameDecoder::new(bytes), bytes, limit)
+                Ok(Box::new(lz4_flex::frame::FrameDecoder::new(bytes)))
             }
             Self::Zstd => {
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(bytes)
@@ -163,13 +221,13 @@ impl Compression {
                 decoder
                     .window_log_max(window_log.clamp(ZSTD_MIN_WINDOW_LOG, ZSTD_MAX_WINDOW_LOG))
                     .map_err(|error| self.bad(error))?;
-                self.read(decoder, bytes, limit)
+                Ok(Box::new(decoder))
             }
         }
     }
 
     /// A snappy block says how long it unpacks: the claim is checked before anything is allocated.
-    fn unpack_snappy(self, bytes: &[u8], limit: usize) -> Result<Bytes, BatchError> {
+    fn unpack_snappy(self, bytes: &[u8], limit: usize) -> Result<Vec<u8>, BatchError> {
         let len = snap::raw::decompress_len(bytes).map_err(|error| self.bad(error))?;
         if len > limit {
             return Err(BatchError::Bomb { limit });
@@ -179,17 +237,7 @@ impl Compression {
             .decompress(bytes, &mut out)
             .map_err(|error| self.bad(error))?;
         out.truncate(written);
-        Ok(out.into())
-    }
-
-    fn read(self, decoder: impl Read, packed: &[u8], limit: usize) -> Result<Bytes, BatchError> {
-        let mut out = Vec::with_capacity(limit.min(packed.len().saturating_mul(4)));
-        let mut bounded = decoder.take(limit as u64 + 1);
-        bounded.read_to_end(&mut out).map_err(|error| self.bad(error))?;
-        if out.len() > limit {
-            return Err(BatchError::Bomb { limit });
-        }
-        Ok(out.into())
+        Ok(out)
     }
 
     fn bad(self, reason: impl fmt::Display) -> BatchError {

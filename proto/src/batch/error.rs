@@ -24,7 +24,7 @@ pub enum BatchError {
     UnsupportedCompression { id: u32 },
     #[error("the payload is not valid {compression}: {reason}")]
     BadCompression { compression: Compression, reason: String },
-    #[error("the payload unpacks to more than {limit} bytes")]
+    #[error("the payload unpacks to more than {limit} bytes; send it in smaller batches")]
     Bomb { limit: usize },
     #[error("record {index}: {what}")]
     BadRecord { index: u32, what: &'static str },

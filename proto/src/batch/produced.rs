@@ -4,7 +4,7 @@
 //! written anew by the leader, while the payload keeps its bytes and its pieces.
 
 use super::checksum::crc32c_of_rope;
-use super::record::{RawRecord, walk_pieces};
+use super::record::{PieceWalk, RawRecord};
 use super::wire::{Fault, tag_number};
 use super::{Attributes, BatchError, BatchHeader, Compression, Limits, MAX_PAYLOAD, ProducerStamp};
 use crate::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence};
@@ -90,8 +90,9 @@ impl ProducedBatch {
     }
 
     /// Checks that every consumer will be able to read this batch, and that the header tells the truth
-    /// about it. Walks every record; allocates only to unpack, within `limits`, and for records that cross
-    /// from one piece of the rope into the next.
+    /// about it. Walks every record. What is packed is unpacked piece by piece, as far as `limits` allow, and never
+    /// held as a whole (but for snappy, whose blocks know no pieces); records that cross from one piece into the next
+    /// are copied.
     ///
     /// # Errors
     /// The first thing that is wrong.
@@ -111,18 +112,20 @@ impl ProducedBatch {
             return Err(BatchError::BadHeader { what });
         }
         let mut tally = Tally::default();
+        let mut walk = PieceWalk::default();
+        let mut visit = |index: u32, record: RawRecord<'_>| tally.add(self, index, &record);
         match self.attributes.compression() {
             Compression::None => {
-                let pieces = self.payload.pieces().map(|piece| &piece[..]);
-                walk_pieces(pieces, |index, record| tally.add(self, index, &record))?;
+                for piece in self.payload.pieces() {
+                    walk.push(piece, &mut visit)?;
+                }
             }
             compression => {
                 let packed = self.payload.clone().into_bytes();
-                let records = compression.decompress(&packed, limits)?;
-                let pieces = std::iter::once(&records[..]);
-                walk_pieces(pieces, |index, record| tally.add(self, index, &record))?;
+                compression.unpack(&packed, limits, |piece| walk.push(piece, &mut visit))?;
             }
         }
+        walk.finish()?;
         tally.check(self)?;
         Ok(Verified { payload_crc: computed, keyless: tally.keyless })
     }

@@ -168,62 +168,74 @@ fn whole_len(head: usize, len: u64) -> Option<usize> {
     usize::try_from(len).ok()?.checked_add(head)
 }
 
-/// Visits every record of a record set that lies in pieces. Joins nothing: only a record that crosses
-/// from one piece into the next is copied, alone.
-pub(super) fn walk_pieces<'p>(
-    pieces: impl Iterator<Item = &'p [u8]>,
-    mut visit: impl FnMut(u32, RawRecord<'_>) -> Result<(), BatchError>,
-) -> Result<(), BatchError> {
-    let mut crossing = Vec::new();
-    let mut index = 0;
-    for piece in pieces {
-        let mut rest = fill_crossing(&mut crossing, piece, &mut index, &mut visit)?;
+/// A walk through a record set that comes in pieces. Joins nothing: only a record that crosses from one piece into
+/// the next is copied, alone.
+#[derive(Default)]
+pub(super) struct PieceWalk {
+    /// The record that began in an earlier piece.
+    crossing: Vec<u8>,
+    index: u32,
+}
+
+impl PieceWalk {
+    /// Visits every record that ends in this piece.
+    pub(super) fn push(
+        &mut self,
+        piece: &[u8],
+        visit: &mut impl FnMut(u32, RawRecord<'_>) -> Result<(), BatchError>,
+    ) -> Result<(), BatchError> {
+        let mut rest = self.fill_crossing(piece, visit)?;
         while !rest.is_empty() {
-            match split_field(rest).map_err(|fault| bad_record(index, fault))? {
+            match split_field(rest).map_err(|fault| bad_record(self.index, fault))? {
                 Split::Record(body, tail) => {
-                    visit_record(&mut index, body, &mut visit)?;
+                    visit_record(&mut self.index, body, visit)?;
                     rest = tail;
                 }
                 Split::Unknown(tail) => rest = tail,
                 Split::Cut(_) => {
-                    crossing.extend_from_slice(rest);
+                    self.crossing.extend_from_slice(rest);
                     break;
                 }
             }
         }
+        Ok(())
     }
-    if crossing.is_empty() { Ok(()) } else { Err(bad_record(index, Fault::Cut)) }
-}
 
-/// Adds to the record that began in an earlier piece; returns what is left of this one.
-fn fill_crossing<'p>(
-    crossing: &mut Vec<u8>,
-    mut piece: &'p [u8],
-    index: &mut u32,
-    visit: &mut impl FnMut(u32, RawRecord<'_>) -> Result<(), BatchError>,
-) -> Result<&'p [u8], BatchError> {
-    while !crossing.is_empty() {
-        let missing = match split_field(crossing).map_err(|fault| bad_record(*index, fault))? {
-            Split::Record(body, _) => {
-                visit_record(index, body, visit)?;
-                crossing.clear();
-                break;
-            }
-            Split::Unknown(_) => {
-                crossing.clear();
-                break;
-            }
-            Split::Cut(Some(whole)) => whole - crossing.len(),
-            Split::Cut(None) => 1,
-        };
-        if piece.is_empty() {
-            break;
-        }
-        let (more, rest) = piece.split_at(missing.min(piece.len()));
-        crossing.extend_from_slice(more);
-        piece = rest;
+    /// No more pieces come.
+    pub(super) fn finish(self) -> Result<(), BatchError> {
+        if self.crossing.is_empty() { Ok(()) } else { Err(bad_record(self.index, Fault::Cut)) }
     }
-    Ok(piece)
+
+    /// Adds to the record that began in an earlier piece; returns what is left of this one.
+    fn fill_crossing<'p>(
+        &mut self,
+        mut piece: &'p [u8],
+        visit: &mut impl FnMut(u32, RawRecord<'_>) -> Result<(), BatchError>,
+    ) -> Result<&'p [u8], BatchError> {
+        while !self.crossing.is_empty() {
+            let fault = |fault| bad_record(self.index, fault);
+            let missing = match split_field(&self.crossing).map_err(fault)? {
+                Split::Record(body, _) => {
+                    visit_record(&mut self.index, body, visit)?;
+                    self.crossing.clear();
+                    break;
+                }
+                Split::Unknown(_) => {
+                    self.crossing.clear();
+                    break;
+                }
+                Split::Cut(Some(whole)) => whole - self.crossing.len(),
+                Split::Cut(None) => 1,
+            };
+            if piece.is_empty() {
+                break;
+            }
+            let (more, rest) = piece.split_at(missing.min(piece.len()));
+            self.crossing.extend_from_slice(more);
+            piece = rest;
+        }
+        Ok(piece)
+    }
 }
 
 #[inline(always)]

@@ -65,12 +65,12 @@ impl RecordSet {
 
     /// Walks the records without copying or allocating. Ends after the first error.
     pub fn iter(&self) -> RecordRefs<'_> {
-        RecordRefs { payload: &self.payload, walk: Walk::new(&self.header) }
+        RecordRefs { payload: &self.payload, walk: RecordWalk::new(&self.header) }
     }
 
     /// Walks the records as values of their own. Ends after the first error.
     pub fn records(&self) -> Records {
-        Records { payload: self.payload.clone(), walk: Walk::new(&self.header) }
+        Records { payload: self.payload.clone(), walk: RecordWalk::new(&self.header) }
     }
 }
 
@@ -87,7 +87,7 @@ impl<'a> IntoIterator for &'a RecordSet {
 #[derive(Clone, Debug)]
 pub struct RecordRefs<'a> {
     payload: &'a [u8],
-    walk: Walk,
+    walk: RecordWalk,
 }
 
 impl<'a> Iterator for RecordRefs<'a> {
@@ -103,7 +103,7 @@ impl<'a> Iterator for RecordRefs<'a> {
 #[derive(Clone, Debug)]
 pub struct Records {
     payload: Bytes,
-    walk: Walk,
+    walk: RecordWalk,
 }
 
 impl Iterator for Records {
@@ -128,9 +128,10 @@ impl Iterator for Records {
     }
 }
 
-/// Where a walk stands.
+/// Where a walk through the records of one batch stands. It holds no bytes: it goes on whenever the unpacked record set
+/// is at hand.
 #[derive(Clone, Debug)]
-struct Walk {
+pub struct RecordWalk {
     position: usize,
     found: u32,
     declared: u32,
@@ -144,9 +145,10 @@ struct Walk {
     done: bool,
 }
 
-impl Walk {
-    fn new(header: &BatchHeader) -> Walk {
-        Walk {
+impl RecordWalk {
+    /// Before the first record of the batch.
+    pub fn new(header: &BatchHeader) -> RecordWalk {
+        RecordWalk {
             position: 0,
             found: 0,
             declared: header.record_count,
@@ -159,8 +161,9 @@ impl Walk {
         }
     }
 
+    /// The next record of the batch's unpacked payload, which is the same every time. Ends after the first error.
     #[inline]
-    fn next<'a>(&mut self, payload: &'a [u8]) -> Option<Result<RecordRef<'a>, BatchError>> {
+    pub fn next<'a>(&mut self, payload: &'a [u8]) -> Option<Result<RecordRef<'a>, BatchError>> {
         while self.position < payload.len() {
             match split_field(&payload[self.position..]) {
                 Ok(Split::Record(body, rest)) => {

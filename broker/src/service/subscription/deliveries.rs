@@ -133,6 +133,16 @@ impl Deliveries {
         self.moved.extend(self.held.keys());
     }
 
+    /// Takes back everything that is out.
+    pub fn recall_all(&mut self) {
+        let mut all = Released::default();
+        for held in self.held.values_mut() {
+            all.bytes.extend(held.ledger.recall_all().bytes);
+        }
+        self.moved.extend(self.held.keys());
+        self.give_back(all);
+    }
+
     pub fn get(&self, key: &PartitionKey) -> Option<&Held> {
         self.held.get(self.slots.get(key)?)
     }
@@ -210,6 +220,11 @@ impl Deliveries {
         }
     }
 
+    /// A record that was read is out already, or done.
+    pub fn is_passed(&self, key: &PartitionKey, offset: Offset) -> bool {
+        self.get(key).is_some_and(|held| held.ledger.offer(offset) == Offer::Pass)
+    }
+
     /// What a client says of a delivery of this session.
     pub fn settle(&mut self, id: &AckId, action: Action, now: Instant) -> SettleOutcome {
         let Some(held) = self.held.get_mut(&id.slot) else {
@@ -230,7 +245,7 @@ impl Deliveries {
     /// A delivery reached nobody.
     pub fn take_back(&mut self, id: &AckId) {
         if let Some(held) = self.held.get_mut(&id.slot) {
-            let released = held.ledger.recall_one(id.offset);
+            let released = held.ledger.recall_one(id.offset, id.attempt);
             self.moved.insert(id.slot);
             self.give_back(released);
         }

@@ -4,14 +4,15 @@
 
 use crate::context::Context;
 use crate::forward::{Failed, Slice, Target, TopicReader};
-use crate::service::delivery::SliceRecords;
+use crate::service::delivery::{Choice, Found, SliceCursor, Step, Unpacked};
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use std::sync::Arc;
-use troupe_proto::batch::Record;
 use troupe_proto::error::Error;
 use troupe_proto::ids::{Offset, PartitionKey};
 
 pub(super) struct Intake {
+    context: Arc<Context>,
     reader: TopicReader,
     stock: Option<Stock>,
 }
@@ -19,27 +20,47 @@ pub(super) struct Intake {
 /// A slice that is being delivered.
 struct Stock {
     target: Target,
-    /// None: the partition could not be read, as `first` says.
-    records: Option<SliceRecords>,
-    /// The next record, or the damage in its place, if it has been looked at. Damage stays.
-    first: Option<Result<Record, Error>>,
+    content: Content,
     next: Offset,
+    /// The batch that is next, on its way.
+    unpacking: Option<BoxFuture<'static, Unpacked>>,
+}
+
+enum Content {
+    Records(Box<SliceCursor>),
+    /// The partition could not be read.
+    Damage(Error),
 }
 
 /// What is next in stock.
-pub(super) enum Next<'a> {
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next<R> {
     /// Nothing has come.
     Nothing,
-    Record(&'a Target, &'a Record),
+    /// A record.
+    Seen(PartitionKey, R),
+    /// A record of a batch that is being unpacked.
+    Packed,
     /// Everything before has been looked at.
     End(PartitionKey, Offset),
-    /// Nothing more of the partition can be read.
-    Damaged(PartitionKey, &'a Error),
+    /// Nothing more of the partition can be read: see [`Intake::damage`].
+    Damaged(PartitionKey),
+}
+
+/// What can be said of what is next without looking at it.
+pub(super) enum Outlook {
+    Nothing,
+    /// A record, and what it counts in the window, if that is known.
+    Record(Option<usize>),
+    /// That will be looked at when its batch has been unpacked.
+    Unpacking,
+    Damaged(PartitionKey),
 }
 
 impl Intake {
     pub fn new(context: &Arc<Context>) -> Intake {
-        Intake { reader: TopicReader::new(Arc::clone(context)), stock: None }
+        let reader = TopicReader::new(Arc::clone(context));
+        Intake { context: Arc::clone(context), reader, stock: None }
     }
 
     /// Has a partition read from there on, or not at all.
@@ -56,13 +77,28 @@ impl Intake {
         self.reader.remove(key);
     }
 
+    /// What is next is on its way.
+    pub fn is_unpacking(&self) -> bool {
+        self.stock.as_ref().is_some_and(|stock| stock.unpacking.is_some())
+    }
+
     /// Something could come.
     pub fn is_waiting(&self) -> bool {
         self.stock.is_none() && !self.reader.is_empty()
     }
 
-    /// Waits until there is something. May be dropped at any time.
-    pub async fn fill(&mut self) -> Result<(), Failed> {
+    /// Waits until there is something, or what is next has been unpacked. May be dropped at any time.
+    pub async fn go_on(&mut self) -> Result<(), Failed> {
+        match &mut self.stock {
+            Some(stock) => {
+                stock.unpacked().await;
+                Ok(())
+            }
+            None => self.fill().await,
+        }
+    }
+
+    async fn fill(&mut self) -> Result<(), Failed> {
         self.stock = self.reader.next().await?.map(Stock::new);
         Ok(())
     }
@@ -83,13 +119,59 @@ impl Intake {
         self.stock = Some(Stock::damaged(target, error));
     }
 
-    pub fn next(&mut self) -> Next<'_> {
-        self.stock.as_mut().map_or(Next::Nothing, Stock::next)
+    pub fn damage(&self) -> Option<&Error> {
+        match &self.stock.as_ref()?.content {
+            Content::Records(cursor) => cursor.damage(),
+            Content::Damage(error) => Some(error),
+        }
     }
 
-    /// Takes the record that is next.
-    pub fn take(&mut self) -> Option<Record> {
-        self.stock.as_mut()?.take()
+    pub fn outlook(&self) -> Outlook {
+        let Some(stock) = &self.stock else { return Outlook::Nothing };
+        match &stock.content {
+            _ if stock.unpacking.is_some() => Outlook::Unpacking,
+            Content::Records(cursor) if cursor.damage().is_none() => Outlook::Record(cursor.size()),
+            Content::Records(_) | Content::Damage(_) => Outlook::Damaged(stock.target.key),
+        }
+    }
+
+    /// Looks at what is next. What is packed is unpacked, at once or by [`Intake::unpacked`].
+    pub fn visit<R>(
+        &mut self,
+        mut visit: impl FnMut(&Target, &Found<'_>) -> (Choice, R),
+    ) -> Next<R> {
+        let Some(stock) = &mut self.stock else { return Next::Nothing };
+        let Stock { target, content, next, unpacking } = stock;
+        let Content::Records(cursor) = content else { return Next::Damaged(target.key) };
+        if unpacking.is_some() {
+            return Next::Packed;
+        }
+        loop {
+            match cursor.visit(&mut |found| visit(target, found)) {
+                Step::Seen(seen) => return Next::Seen(target.key, seen),
+                Step::End => return Next::End(target.key, *next),
+                Step::Damaged => return Next::Damaged(target.key),
+                Step::Packed => {
+                    let Some(packed) = cursor.packed() else { continue };
+                    match self.context.delivery.unpacker.now(&packed) {
+                        Some(records) => cursor.unpacked(records),
+                        None => {
+                            let context = Arc::clone(&self.context);
+                            let get = async move { context.delivery.unpacker.get(packed).await };
+                            *unpacking = Some(get.boxed());
+                            return Next::Packed;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lets go of what others may want the memory for, until something is looked at again.
+    pub fn release(&mut self) {
+        if let Some(Stock { content: Content::Records(cursor), .. }) = &mut self.stock {
+            cursor.release();
+        }
     }
 
     /// Takes the end of what was in stock.
@@ -101,105 +183,22 @@ impl Intake {
 impl Stock {
     fn new(slice: Slice) -> Stock {
         let (target, next) = (slice.target.clone(), slice.next);
-        Stock { target, records: Some(SliceRecords::new(slice)), first: None, next }
+        let content = Content::Records(Box::new(SliceCursor::new(slice)));
+        Stock { target, content, next, unpacking: None }
     }
 
     fn damaged(target: Target, error: Error) -> Stock {
-        Stock { target, records: None, first: Some(Err(error)), next: Offset::default() }
+        let (content, next) = (Content::Damage(error), Offset::default());
+        Stock { target, content, next, unpacking: None }
     }
 
-    fn next(&mut self) -> Next<'_> {
-        if self.first.is_none() {
-            self.first = self.records.as_mut().and_then(Iterator::next);
-        }
-        match &self.first {
-            Some(Ok(record)) => Next::Record(&self.target, record),
-            Some(Err(error)) => Next::Damaged(self.target.key, error),
-            None => Next::End(self.target.key, self.next),
-        }
-    }
-
-    fn take(&mut self) -> Option<Record> {
-        self.first.take_if(|first| first.is_ok())?.ok()
-    }
-}
-
-/// What a record counts in the window.
-pub(super) fn size_of(record: &Record) -> usize {
-    let len = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, |bytes| bytes.len());
-    let headers = record.headers.iter().map(|(key, value)| key.len() + len(value));
-    len(&record.key) + len(&record.value) + headers.sum::<usize>()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use troupe_proto::batch::{Compression, RecordSetBuilder};
-    use troupe_proto::error::ErrorCode;
-    use troupe_proto::ids::{PartitionId, TopicId};
-
-    fn target() -> Target {
-        let key = PartitionKey {
-            topic_id: TopicId::from_wire(&[7; 16]).unwrap(),
-            partition: PartitionId(0),
-        };
-        Target { topic: "t".into(), key }
-    }
-
-    /// Batches of one record each; of one of them, one bit is another.
-    fn stock(batches: u64, damaged: u64) -> Stock {
-        let mut bytes = Vec::new();
-        for offset in 0..batches {
-            let mut records = RecordSetBuilder::new();
-            records.push(1, None, Some(b"value"), &[]);
-            let mut built = records.finish(Compression::None, None).unwrap();
-            built.header.base_offset = Offset(offset);
-            bytes.extend_from_slice(&built.header.encode(&target().key));
-            bytes.extend_from_slice(&built.payload);
-            if offset == damaged {
-                *bytes.last_mut().unwrap() ^= 1;
-            }
-        }
-        let next = Offset(batches);
-        let bytes = bytes.into();
-        let (target, from, end) = (target(), Offset(0), None);
-        Stock::new(Slice { target, from, end, bytes, next, high_watermark: next })
-    }
-
-    /// The offsets that come, and how it ends: looked at twice, as whoever asks first may not take it.
-    fn walk(stock: &mut Stock) -> (Vec<u64>, Result<Offset, ErrorCode>) {
-        let mut offsets = Vec::new();
-        loop {
-            stock.next();
-            match stock.next() {
-                Next::Record(_, record) => offsets.push(record.offset.0),
-                Next::End(_, next) => return (offsets, Ok(next)),
-                Next::Damaged(_, error) => return (offsets, Err(error.code)),
-                Next::Nothing => panic!("a stock has an end"),
-            }
-            assert!(stock.take().is_some());
-        }
-    }
-
-    #[test]
-    fn damage_stays_next_and_nothing_behind_it_is_passed() {
-        for damaged in 0..3 {
-            let mut stock = stock(3, damaged);
-            let before: Vec<u64> = (0..damaged).collect();
-            assert_eq!(walk(&mut stock), (before, Err(ErrorCode::CorruptLog)));
-            assert!(stock.take().is_none(), "damage cannot be taken");
-            assert_eq!(walk(&mut stock), (Vec::new(), Err(ErrorCode::CorruptLog)));
-        }
-        assert_eq!(walk(&mut stock(3, 3)), (vec![0, 1, 2], Ok(Offset(3))));
-    }
-
-    #[test]
-    fn a_partition_that_cannot_be_read_stays_damaged() {
-        let error = Error::new(ErrorCode::CorruptLog, "stored data is damaged");
-        let mut stock = Stock::damaged(target(), error);
-        for _ in 0..2 {
-            assert_eq!(walk(&mut stock), (Vec::new(), Err(ErrorCode::CorruptLog)));
-            assert!(stock.take().is_none());
+    /// Returns when what is next has been unpacked; never, if it is not being unpacked.
+    async fn unpacked(&mut self) {
+        let Some(under_way) = &mut self.unpacking else { return std::future::pending().await };
+        let records = under_way.await;
+        self.unpacking = None;
+        if let Content::Records(cursor) = &mut self.content {
+            cursor.unpacked(records);
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::ack_id::AckId;
 use super::ledger::Action;
 use super::options::Start;
+use super::receipts::AnswerId;
 use super::settle::settle_all;
 use crate::context::Context;
 use crate::forward::{Target, find_offset};
@@ -11,7 +12,9 @@ use crate::partition::OffsetQuery;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{Offset, PartitionKey};
 use troupe_proto::log::v1 as log;
@@ -43,6 +46,8 @@ pub(super) enum Job {
         outcome: Result<log::CommitOffsetsResponse, Error>,
     },
     Settled(Vec<pb::SettleResult>),
+    /// The answer's connection broke, or nobody cares any more.
+    ConnectionBroke(AnswerId),
 }
 
 pub(super) struct Begun {
@@ -167,6 +172,19 @@ pub(super) async fn commit(
     let outcome = groups::commit_offsets(&context, request, Instant::now() + PATIENCE).await;
     let asked = offsets.into_iter().map(|(target, offset)| (target.key, offset)).collect();
     Job::Committed { member, asked, outcome }
+}
+
+/// Waits until the connection breaks that an answer went out on, as long as the answer is open.
+pub(super) async fn connection_broke(
+    connection: CancellationToken,
+    closed: oneshot::Receiver<()>,
+    answer: AnswerId,
+) -> Job {
+    tokio::select! {
+        () = connection.cancelled() => {}
+        _ = closed => {}
+    }
+    Job::ConnectionBroke(answer)
 }
 
 /// Ids that other sessions gave out.

@@ -263,8 +263,8 @@ impl Ledger {
     }
 
     /// Takes back one delivery, if it is out.
-    pub fn recall_one(&mut self, offset: Offset) -> Released {
-        self.recall(|entry| entry.offset == offset)
+    pub fn recall_one(&mut self, offset: Offset, attempt: u32) -> Released {
+        self.recall(|entry| entry.offset == offset && entry.attempt == attempt)
     }
 
     fn recall(&mut self, is_meant: impl Fn(&Entry) -> bool) -> Released {

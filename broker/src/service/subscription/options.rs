@@ -2,6 +2,7 @@
 
 use super::ledger::Action;
 use super::window::Window;
+use crate::service::delivery::Takes;
 use std::time::Duration;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::log::v1 as log;
@@ -34,6 +35,7 @@ pub(super) struct Options {
     pub confirm: bool,
     pub assignor: String,
     pub client_id: String,
+    pub takes: Takes,
 }
 
 fn invalid(message: impl Into<String>) -> Error {
@@ -67,6 +69,7 @@ impl Options {
             window: Window::new(asked.window.as_ref())?,
             max_processing: parse_processing(asked.max_processing_time)?,
             grace: parse_grace(asked.reconnect_grace)?,
+            takes: Takes::parse(asked.max_message_bytes, asked.skip_too_large)?,
             group: asked.group,
             subscription: log::Subscription { topics: asked.topics, pattern: asked.topic_pattern },
             member_name: asked.member_name,
@@ -207,6 +210,7 @@ mod tests {
             pb::SubscriptionOptions { reconnect_grace: seconds(-1), ..options() },
             pb::SubscriptionOptions { reconnect_grace: seconds(86_401), ..options() },
             pb::SubscriptionOptions { reconnect_grace: seconds(i64::MAX), ..options() },
+            pb::SubscriptionOptions { max_message_bytes: Some(1_000), ..options() },
         ] {
             assert_eq!(refused(wrong), ErrorCode::InvalidRequest);
         }

@@ -2,13 +2,17 @@
 
 use super::options::parse_duration;
 use super::session::Session;
-use super::sessions::{Draw, Inbound, Inbox};
+use super::sessions::{Answer, Draw, Inbound, Inbox};
 use crate::context::Context;
+use crate::forward::timeout_of;
+use crate::grpc::Connection;
 use crate::service::shutting_down;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tonic::Request;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::v1 as pb;
 
@@ -17,16 +21,49 @@ const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 const MAX_WAIT: Duration = Duration::from_secs(60);
 /// How long a session is held for the next call.
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
+/// Of a call's time, the part that is kept for its answer to arrive, within these bounds.
+const ANSWER_SHARE: u32 = 10;
+const MIN_MARGIN: Duration = Duration::from_millis(10);
+const MAX_MARGIN: Duration = Duration::from_millis(500);
 /// Sessions that end just when they are asked.
 const TRIES: usize = 3;
 
+/// What a call says beside its request.
+pub(super) struct Caller {
+    pub host: String,
+    /// When it gives up.
+    deadline: Option<Instant>,
+    /// When it has to be answered, for the answer to arrive before that.
+    answer_by: Option<Instant>,
+    connection: Option<CancellationToken>,
+}
+
+impl Caller {
+    pub fn of<T>(request: &Request<T>, now: Instant) -> Caller {
+        // Longer than any answer takes is long enough.
+        let timeout = timeout_of(request.metadata().as_ref());
+        let timeout = timeout.map(|timeout| timeout.min(2 * MAX_WAIT));
+        let margin = |timeout: Duration| {
+            (timeout / ANSWER_SHARE).clamp(MIN_MARGIN, MAX_MARGIN).min(timeout / 2)
+        };
+        let connection = Connection::of(request.extensions());
+        Caller {
+            host: super::host_of(request),
+            deadline: timeout.map(|timeout| now + timeout),
+            answer_by: timeout.map(|timeout| now + timeout - margin(timeout)),
+            connection: connection.map(|connection| connection.broken().clone()),
+        }
+    }
+}
+
 pub(super) async fn pull(
     context: &Arc<Context>,
-    host: String,
+    caller: Caller,
     request: pb::PullRequest,
-) -> Result<pb::PullResponse, Error> {
+) -> Result<Answer, Error> {
     let (max_records, max_wait) = (max_records(&request)?, max_wait(&request)?);
     let until = Instant::now() + max_wait;
+    let until = caller.answer_by.map_or(until, |by| until.min(by));
     let asked = request.options.ok_or_else(|| {
         let message = "the request has no `options`: they name the topics and the group";
         Error::new(ErrorCode::InvalidRequest, message)
@@ -35,13 +72,22 @@ pub(super) async fn pull(
     for _ in 0..TRIES {
         let inbox = match context.subscriptions.pull_of(&key) {
             Some(inbox) => inbox,
-            None => begin(context, host.clone(), key.clone(), asked.clone()).await?,
+            None => begin(context, caller.host.clone(), key.clone(), asked.clone()).await?,
         };
-        let (reply, deliveries) = oneshot::channel();
+        let (reply, answer) = oneshot::channel();
+        let Caller { deadline, answer_by, connection, .. } = &caller;
+        let draw = Draw {
+            max_records,
+            until,
+            answer_by: *answer_by,
+            deadline: *deadline,
+            connection: connection.clone(),
+            reply,
+        };
         // A session that ends takes nothing, and drops what it has not answered.
-        let _ = inbox.send(Inbound::Draw(Draw { max_records, until, reply })).await;
-        if let Ok(drawn) = deliveries.await {
-            return Ok(pb::PullResponse { deliveries: drawn? });
+        let _ = inbox.send(Inbound::Draw(draw)).await;
+        if let Ok(answer) = answer.await {
+            return answer;
         }
         if context.shutdown.is_cancelled() {
             break;
@@ -118,7 +164,7 @@ impl Held {
             if let Err(error) = session.serve_draws() {
                 return Some(error);
             }
-            // Nobody hears of anything but records.
+            // Nobody hears of anything but records, and of those that are too large.
             session.news = Default::default();
             let now = Instant::now();
             if !session.draws.is_empty() {

@@ -12,11 +12,12 @@ mod draw;
 
 use super::ack_id::{AckId, echo};
 use super::deliveries::{Deliveries, Terms};
-use super::intake::{Intake, Next, size_of};
+use super::intake::{Intake, Next, Outlook};
 use super::jobs::{self, Job};
 use super::ledger::Action;
 use super::membership::{Event, Membership};
 use super::options::{Options, parse_action};
+use super::receipts::{AnswerId, Receipts};
 use super::sessions::{Draw, Inbound, Inbox, Registered};
 use crate::context::Context;
 use crate::forward::Failed;
@@ -26,11 +27,13 @@ use commits::Commits;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::ids::PartitionKey;
 use troupe_proto::v1 as pb;
 use troupe_proto::v1::SettleOutcome;
 
@@ -58,6 +61,11 @@ pub(super) struct Session {
     commits: Commits,
     jobs: FuturesUnordered<BoxFuture<'static, Job>>,
     pub news: News,
+    /// Partitions that stand still at a record that the client does not take.
+    blocked: BTreeMap<PartitionKey, pb::Notice>,
+    /// Answers to single calls that may not have arrived, and those that surely have not. Each is told once.
+    receipts: Receipts,
+    returned: (mpsc::UnboundedSender<AnswerId>, mpsc::UnboundedReceiver<AnswerId>),
     /// Who waits for deliveries, where no stream takes them.
     pub draws: VecDeque<Draw>,
     /// When somebody last settled something through another call.
@@ -69,6 +77,7 @@ enum Happened {
     Filled(Result<(), Failed>),
     Job(Job),
     Inbound(Inbound),
+    Returned(AnswerId),
     Time,
 }
 
@@ -93,6 +102,9 @@ impl Session {
             commits: Commits::default(),
             jobs: FuturesUnordered::new(),
             news: News::default(),
+            blocked: BTreeMap::new(),
+            receipts: Receipts::default(),
+            returned: mpsc::unbounded_channel(),
             draws: VecDeque::new(),
             last_settled: Instant::now(),
         };
@@ -107,6 +119,9 @@ impl Session {
     pub fn tend(&mut self) {
         let now = Instant::now();
         self.deliveries.expire(now);
+        let lost = self.receipts.expired(now);
+        self.take_back(lost);
+        self.blocked.retain(|key, _| self.deliveries.get(key).is_some());
         for target in self.deliveries.take_full_gaps() {
             let message = format!(
                 "partition {} of `{}`: too many records are acknowledged after one that is not; \
@@ -140,9 +155,12 @@ impl Session {
         let reads = self.intake.is_waiting() && self.deliveries.has_room(0);
         let happened = tokio::select! {
             event = self.membership.next() => Happened::Member(event),
-            filled = self.intake.fill(), if reads => Happened::Filled(filled),
+            filled = self.intake.go_on(), if reads || self.intake.is_unpacking() => {
+                Happened::Filled(filled)
+            }
             Some(job) = self.jobs.next(), if !self.jobs.is_empty() => Happened::Job(job),
             Some(inbound) = self.registered.inbox.recv() => Happened::Inbound(inbound),
+            Some(answer) = self.returned.1.recv() => Happened::Returned(answer),
             () = time => Happened::Time,
         };
         match happened {
@@ -156,13 +174,22 @@ impl Session {
                 self.on_inbound(inbound);
                 Ok(())
             }
+            Happened::Returned(answer) => {
+                let lost = self.receipts.lost(answer);
+                self.take_back(lost);
+                Ok(())
+            }
             Happened::Time => Ok(()),
         }
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        let due =
-            [self.deliveries.next_deadline(), self.commit_deadline(), self.assignment.deadline()];
+        let due = [
+            self.deliveries.next_deadline(),
+            self.receipts.next_deadline(),
+            self.commit_deadline(),
+            self.assignment.deadline(),
+        ];
         due.into_iter().flatten().min()
     }
 
@@ -229,6 +256,10 @@ impl Session {
                 // The membership's stream says what follows, if it is over.
                 let _ = self.on_committed(&member, &asked, outcome);
             }
+            Job::ConnectionBroke(answer) => {
+                let lost = self.receipts.lost(answer);
+                self.take_back(lost);
+            }
             Job::Settled(results) => {
                 for result in results {
                     self.tell_result(result);
@@ -242,8 +273,10 @@ impl Session {
             Inbound::Settle { settlements, reply } => {
                 let now = Instant::now();
                 self.last_settled = now;
-                let settle =
-                    |(id, action): &(AckId, Action)| self.deliveries.settle(id, *action, now);
+                let settle = |(id, action): &(AckId, Action)| {
+                    self.receipts.arrived(id);
+                    self.deliveries.settle(id, *action, now)
+                };
                 let outcomes = settlements.iter().map(settle).collect();
                 // Whoever asked may be gone.
                 let _ = reply.send(outcomes);
@@ -313,7 +346,7 @@ impl Session {
     }
 
     pub fn notify(&mut self, kind: pb::NoticeKind, message: String) {
-        let notice = pb::Notice { kind: kind.into(), grace: None, message };
+        let notice = pb::Notice { kind: kind.into(), message, ..Default::default() };
         self.news.notices.push_back(notice);
     }
 
@@ -324,6 +357,19 @@ impl Session {
         if let Some(notice) = self.news.notices.back_mut() {
             notice.grace = prost_types::Duration::try_from(grace).ok();
         }
+    }
+
+    /// Deliveries that reached nobody.
+    fn take_back(&mut self, lost: Vec<AckId>) {
+        for id in &lost {
+            self.deliveries.take_back(id);
+        }
+    }
+
+    /// Nothing goes out any more, and nothing that is out can be settled.
+    pub fn give_up(&mut self) {
+        self.deliveries.close();
+        self.deliveries.recall_all();
     }
 
     /// Nothing goes out any more. What is out may still be settled.

@@ -3,10 +3,13 @@
 use super::ack_id::{AckId, SessionId};
 use super::ledger::Action;
 use crate::context::Context;
+use crate::grpc::Unwritten;
+use bytes::Bytes;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use troupe_proto::error::Error;
 use troupe_proto::v1 as pb;
 
@@ -25,7 +28,19 @@ pub(super) enum Inbound {
 pub(super) struct Draw {
     pub max_records: usize,
     pub until: Instant,
-    pub reply: oneshot::Sender<Result<Vec<pb::Delivery>, Error>>,
+    /// After this nothing is given any more: it would come too late.
+    pub answer_by: Option<Instant>,
+    /// When whoever asked gives up.
+    pub deadline: Option<Instant>,
+    /// Cancelled when the connection breaks that the answer goes out on.
+    pub connection: Option<CancellationToken>,
+    pub reply: oneshot::Sender<Result<Answer, Error>>,
+}
+
+/// One message, and what is told if it is not written.
+pub struct Answer {
+    pub pieces: Vec<Bytes>,
+    pub unwritten: Unwritten,
 }
 
 pub(super) type Inbox = mpsc::Sender<Inbound>;

@@ -82,6 +82,24 @@ proptest! {
     }
 
     #[test]
+    fn pieces_are_together_what_is_unpacked_at_once(bytes in prop::collection::vec(any::<u8>(), 1..3000), repeat in 1..40usize, cut in any::<prop::sample::Index>()) {
+        let bytes = bytes.repeat(repeat);
+        for codec in Compression::ALL {
+            let packed = codec.compress(&bytes).unwrap();
+            for packed in [&packed[..], &packed[..cut.index(packed.len())]] {
+                let mut joined = Vec::new();
+                let unpacked = codec.unpack(packed, SMALL, |piece| {
+                    assert!(piece.len() <= PIECE_BYTES || matches!(codec, Compression::None | Compression::Snappy));
+                    joined.extend_from_slice(piece);
+                    Ok(())
+                });
+                let at_once = codec.decompress(packed, SMALL);
+                prop_assert_eq!(unpacked.map(|()| Bytes::from(joined)), at_once, "{}", codec);
+            }
+        }
+    }
+
+    #[test]
     fn bytes_at_random_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), flips in prop::collection::vec((any::<prop::sample::Index>(), 1..=255u8), 1..4)) {
         for codec in codecs() {
             let _ = codec.decompress(&bytes, SMALL);
