@@ -229,6 +229,9 @@ fn hint_for(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::DiskFull => {
             Some("free space on the node's disk; shorten retention with `troupe topic alter`")
         }
+        ErrorCode::StorageUnavailable => Some(
+            "raise the node's limit of open files (ulimit -n), or close connections; it heals by itself",
+        ),
         ErrorCode::ChaosDisabled => {
             Some("start the node with --set chaos.enable=true, or use `troupe dev`")
         }

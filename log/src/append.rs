@@ -131,6 +131,7 @@ impl<D: Disk> Log<D> {
             return Ok(None);
         }
         self.prepare_active()?;
+        self.seal_active()?;
         self.begin_segment(self.end, now_ms)?;
         Ok(Some(self.end))
     }
@@ -143,6 +144,7 @@ impl<D: Disk> Log<D> {
         }
         self.prepare_active()?;
         if self.must_roll(header, 0, now_ms)? {
+            self.seal_active()?;
             self.begin_segment(self.end, now_ms)?;
             return Ok(Some(self.end));
         }
@@ -183,16 +185,19 @@ impl<D: Disk> Log<D> {
             || header.last_offset().0 - active.base.0 > i32::MAX as u64)
     }
 
+    /// Completes the index files of the segment that is to take no more appends.
+    fn seal_active(&mut self) -> Result<(), LogError> {
+        let Some(active) = self.segments.back_mut() else { return Ok(()) };
+        active.note_largest();
+        let flushing = &mut self.flushing;
+        active.persist_indexes(&self.place, true, |path, file| {
+            flushing.owe_file(path, Arc::new(file));
+        })
+    }
+
     /// Everything that can fail comes first: until the last line the log is as it was.
     pub(crate) fn begin_segment(&mut self, base: Offset, now_ms: i64) -> Result<(), LogError> {
         self.make_directory()?;
-        if let Some(active) = self.segments.back_mut() {
-            active.note_largest();
-            let flushing = &mut self.flushing;
-            active.persist_indexes(&self.place, true, |path, file| {
-                flushing.owe_file(path, Arc::new(file));
-            })?;
-        }
         let path = self.place.file_of(base, Kind::Log);
         let file = self.place.disk.create(&path).map_err(|e| LogError::io("create", &path, e))?;
         self.flushing.owe_name(&self.place.dir);
@@ -221,7 +226,7 @@ impl<D: Disk> Log<D> {
         let file = self.place.replace(checkpoint::METADATA, &content, false)?;
         self.flushing.owe_file(self.place.path(checkpoint::METADATA), Arc::new(file));
         self.presence.directory = true;
-        Ok(())
+        self.keep_damage()
     }
 
     /// Writes whole batches at the end of the last segment, which [`Log::make_room`] has prepared.
@@ -237,13 +242,15 @@ impl<D: Disk> Log<D> {
         let interval = self.config.index_interval_bytes;
         let active = self.segments.back_mut().expect("make_room has seen to it");
         let size = active.size;
+        let path = active.log_path(&self.place);
         let file = active.parts().0;
         if let Err(error) = write_all_at(file.as_ref(), size, pieces) {
             // synced, so that no part of it can come back behind what is written here next
             if file.truncate(size).and_then(|()| file.sync()).is_err() {
                 self.flushing.poison();
+                return Err(LogError::failed_sync("append to", &path, error));
             }
-            return Err(LogError::io("append to", &active.log_path(&self.place), error));
+            return Err(LogError::io("append to", &path, error));
         }
         for header in headers {
             active.note(header, interval);

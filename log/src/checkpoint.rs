@@ -9,6 +9,7 @@
 //! A file whose checksum does not hold is as good as none, so a torn one costs a longer recovery and never
 //! a wrong answer.
 
+use crate::damage::Damage;
 use crate::index::Mark;
 use crate::segment::Summary;
 use std::fmt::Write;
@@ -20,11 +21,14 @@ pub(crate) const OFFSETS: &str = "offset-checkpoint";
 pub(crate) const LOG_START: &str = "log-start-checkpoint";
 /// The leader epochs and their first offsets.
 pub(crate) const EPOCHS: &str = "leader-epoch-checkpoint";
+/// What the replica lacks, as long as it does.
+pub(crate) const DAMAGE: &str = "damage";
 /// The topic's id (S2): a topic made anew under the same name is another one.
 pub(crate) const METADATA: &str = "partition.metadata";
 
 const VERSION: &str = "version 1";
 const CHECKSUM: &str = "crc32c";
+const CLOSED: &str = "closed";
 
 /// The text with its version line and checksum.
 pub(crate) fn seal(lines: &str) -> Vec<u8> {
@@ -71,10 +75,13 @@ pub(crate) struct RecoveryPoint {
 }
 
 /// Content of [`OFFSETS`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct OffsetCheckpoint {
     pub(crate) high_watermark: Option<Offset>,
     pub(crate) recovery_point: Option<RecoveryPoint>,
+    /// Base offsets and sizes of the segments before the one with the recovery point, ascending. Files from
+    /// before there was such a list have none.
+    pub(crate) closed: Vec<(Offset, u64)>,
 }
 
 impl OffsetCheckpoint {
@@ -98,13 +105,21 @@ impl OffsetCheckpoint {
             put("time_entries", Some(point.mark.times.count.into()));
             put("time_entries_crc32c", Some(point.mark.times.crc.into()));
         }
+        for (base, size) in &self.closed {
+            let _infallible = writeln!(lines, "{CLOSED} {base} {size}");
+        }
         seal(&lines)
     }
 
     pub(crate) fn decode(content: &[u8]) -> Option<OffsetCheckpoint> {
         let lines = unseal(content)?;
         let high_watermark = number(lines, "high_watermark").map(Offset);
-        Some(OffsetCheckpoint { high_watermark, recovery_point: decode_recovery_point(lines) })
+        let closed = lines.lines().filter_map(|line| {
+            let (base, size) = line.strip_prefix(CLOSED)?.strip_prefix(' ')?.split_once(' ')?;
+            Some((Offset(base.parse().ok()?), size.parse().ok()?))
+        });
+        let recovery_point = decode_recovery_point(lines);
+        Some(OffsetCheckpoint { high_watermark, recovery_point, closed: closed.collect() })
     }
 }
 
@@ -148,6 +163,17 @@ pub(crate) fn decode_epochs(content: &[u8]) -> Option<Vec<(LeaderEpoch, Offset)>
     unseal(content)?.lines().map(entry).collect()
 }
 
+pub(crate) fn encode_damage(damage: &Damage) -> Vec<u8> {
+    let cause = damage.cause.replace('\n', " ");
+    seal(&format!("complete_below {}\ncause {cause}\n", damage.complete_below))
+}
+
+pub(crate) fn decode_damage(content: &[u8]) -> Option<Damage> {
+    let lines = unseal(content)?;
+    let complete_below = number(lines, "complete_below").map(Offset)?;
+    Some(Damage { cause: field(lines, "cause")?.to_owned(), complete_below })
+}
+
 pub(crate) fn encode_metadata(key: &PartitionKey) -> Vec<u8> {
     seal(&format!("topic_id {}\npartition {}\n", key.topic_id, key.partition))
 }
@@ -186,6 +212,7 @@ mod tests {
             high_watermark in any::<Option<u64>>(),
             point in any::<Option<(u64, u64, u64, u64, u32, u64, u32)>>(),
             summary in summaries(),
+            closed in prop::collection::vec(any::<(u64, u64)>(), 0..5),
         ) {
             let written = OffsetCheckpoint {
                 high_watermark: high_watermark.map(Offset),
@@ -199,6 +226,7 @@ mod tests {
                         times: EntriesMark { count: c, crc: d },
                     },
                 }),
+                closed: closed.into_iter().map(|(base, size)| (Offset(base), size)).collect(),
             };
             prop_assert_eq!(OffsetCheckpoint::decode(&written.encode()), Some(written));
         }
@@ -233,5 +261,7 @@ mod tests {
         let key = PartitionKey { topic_id: TopicId::random(), partition: PartitionId(7) };
         assert_eq!(decode_metadata(&encode_metadata(&key)), Some(key));
         assert_eq!(decode_log_start(&encode_log_start(Offset(12))), Some(Offset(12)));
+        let damage = Damage { cause: "a disk, and a cause".to_owned(), complete_below: Offset(7) };
+        assert_eq!(decode_damage(&encode_damage(&damage)), Some(damage));
     }
 }

@@ -4,7 +4,8 @@
 //! .lock                          held while a node runs
 //! meta.properties                cluster and node that the data belongs to
 //! <topic>-<partition>/           a partition; made at its first append
-//! <topic>-<partition>.<topic id>-delete/    a deleted one, until its files are gone
+//! <topic>-<partition>.<topic id>-delete/    a deleted one, until its files are gone; of a long name the beginning
+//! <name>.aside-<number>          what stood where something else has to stand
 //! ```
 
 use crate::checkpoint;
@@ -16,7 +17,12 @@ use troupe_proto::ids::{NodeId, PartitionId, TopicId};
 
 const LOCK: &str = ".lock";
 const META: &str = "meta.properties";
+const PROBE: &str = ".probe";
 const RETIRED: &str = "-delete";
+const ASIDE: &str = ".aside-";
+/// Of a deleted topic's name: with partition, topic id and suffix it fits into the 255 bytes that file systems
+/// allow. The id tells topics apart.
+const RETIRED_NAME_LEN: usize = 180;
 
 /// Why a data directory cannot be used, and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +86,7 @@ impl DataDirectory {
             });
         }
         let lock_path = path.join(LOCK);
+        set_directory_aside(&lock_path);
         let opened =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&lock_path);
         let lock = opened.map_err(|source| unwritable("open", path.clone(), source))?;
@@ -91,9 +98,13 @@ impl DataDirectory {
             }
         }
         // the lock file may stand there from better days
-        let probe = path.join(".probe");
-        let probed = fs::write(&probe, b"").and_then(|()| fs::remove_file(&probe));
-        probed.map_err(|source| unwritable("write to", path.clone(), source))?;
+        let probe = path.join(PROBE);
+        set_directory_aside(&probe);
+        match fs::write(&probe, b"").and_then(|()| fs::remove_file(&probe)) {
+            // whoever has to make room first has to start first
+            Err(error) if !is_full(&error) => return Err(unwritable("write to", path, error)),
+            _ => {}
+        }
         Ok(DataDirectory { path, _lock: lock })
     }
 
@@ -113,6 +124,9 @@ impl DataDirectory {
                 Some(meta) => Ok(Some(meta)),
                 None => Err(DirectoryError::BadMeta { path }),
             },
+            Err(error) if error.kind() == ErrorKind::IsADirectory => {
+                Err(DirectoryError::BadMeta { path })
+            }
             Err(source) => Err(DirectoryError::Io { action: "read", path, source }),
         }
     }
@@ -129,12 +143,24 @@ impl DataDirectory {
         synced.map_err(|source| DirectoryError::Io { action: "write", path, source })
     }
 
-    /// Takes possession of a new directory; of another one makes sure that it is this node's.
+    /// Takes possession of a new directory; of another one makes sure that it is this node's. A file that does
+    /// not say any more whose it was is set aside: the caller knows, and the directory's lock is its own.
     ///
     /// # Errors
     /// [`DirectoryError::OtherNode`], and as reading and writing.
     pub fn check_meta(&self, meta: &MetaProperties) -> Result<(), DirectoryError> {
-        match self.read_meta()? {
+        let found = match self.read_meta() {
+            Err(DirectoryError::BadMeta { path }) => {
+                set_aside(&path).map_err(|source| DirectoryError::Io {
+                    action: "set aside",
+                    path,
+                    source,
+                })?;
+                None
+            }
+            found => found?,
+        };
+        match found {
             None => self.write_meta(meta),
             Some(found) if found == *meta => Ok(()),
             Some(found) => Err(DirectoryError::OtherNode {
@@ -152,14 +178,16 @@ impl DataDirectory {
         self.path.join(format!("{topic}-{partition}"))
     }
 
-    /// The partitions that have something on disk, in no order.
+    /// The partitions that have something on disk, in no order. Files that are named like one are not among
+    /// them.
     ///
     /// # Errors
     /// The directory cannot be listed.
     pub fn partitions(&self) -> Result<Vec<PartitionDirectory>, DirectoryError> {
         let named = |name: String| {
             let (topic, partition) = parse_partition(&name)?;
-            Some(PartitionDirectory { path: self.path.join(&name), topic, partition })
+            let path = self.path.join(&name);
+            path.is_dir().then_some(PartitionDirectory { path, topic, partition })
         };
         Ok(self.names()?.into_iter().filter_map(named).collect())
     }
@@ -176,7 +204,7 @@ impl DataDirectory {
         topic_id: TopicId,
     ) -> Result<Option<PathBuf>, DirectoryError> {
         let from = self.partition_dir(topic, partition);
-        let to = self.path.join(format!("{topic}-{partition}.{topic_id}{RETIRED}"));
+        let to = self.path.join(retired_name(topic, partition, topic_id));
         match fs::rename(&from, &to) {
             Ok(()) => {
                 let synced = FileDisk.sync_dir(&self.path);
@@ -214,7 +242,12 @@ impl DataDirectory {
                 source: ErrorKind::InvalidInput.into(),
             });
         }
-        match fs::remove_dir_all(path) {
+        let removed = match fs::remove_dir_all(path) {
+            // no directory at all: somebody has put a file in its place
+            Err(error) if error.kind() == ErrorKind::NotADirectory => fs::remove_file(path),
+            removed => removed,
+        };
+        match removed {
             Err(source) if source.kind() != ErrorKind::NotFound => {
                 Err(DirectoryError::Io { action: "delete", path: path.to_owned(), source })
             }
@@ -246,6 +279,37 @@ impl PartitionDirectory {
         let key = content.and_then(|content| checkpoint::decode_metadata(&content));
         Ok(key.map(|key| key.topic_id))
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
+/// Renames what stands at `path` so that something else can; says as what.
+fn set_aside(path: &Path) -> io::Result<PathBuf> {
+    for number in 0.. {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!("{ASIDE}{number}"));
+        let to = PathBuf::from(name);
+        if !to.try_exists()? {
+            fs::rename(path, &to)?;
+            return Ok(to);
+        }
+    }
+    Err(ErrorKind::AlreadyExists.into())
+}
+
+/// Of a file of the node's own whose name a directory has. If that fails, opening the file tells.
+fn set_directory_aside(path: &Path) {
+    if path.is_dir() {
+        let _ = set_aside(path);
+    }
+}
+
+fn retired_name(topic: &str, partition: PartitionId, topic_id: TopicId) -> String {
+    let cut = (0..=RETIRED_NAME_LEN.min(topic.len())).rev().find(|at| topic.is_char_boundary(*at));
+    let beginning = &topic[..cut.unwrap_or_default()];
+    format!("{beginning}-{partition}.{topic_id}{RETIRED}")
 }
 
 fn unwritable(action: &'static str, path: PathBuf, source: io::Error) -> DirectoryError {
@@ -325,6 +389,42 @@ mod tests {
         }
         let error = unwritable("open", "/d".into(), io::Error::from_raw_os_error(libc::EIO));
         assert!(matches!(error, DirectoryError::Io { .. }), "{error}");
+    }
+
+    #[test]
+    fn the_longest_names_are_retired_and_their_leftovers_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDirectory::open(dir.path()).unwrap();
+        for (len, partition) in [(1, 0), (180, 7), (210, 10_000), (249, 0), (249, 99_999)] {
+            let (topic, partition) = ("d".repeat(len), PartitionId(partition));
+            let (one, other) = (TopicId::random(), TopicId::random());
+            for id in [one, other] {
+                fs::create_dir(data.partition_dir(&topic, partition)).unwrap();
+                data.retire(&topic, partition, id).unwrap().unwrap();
+            }
+            assert!(data.partitions().unwrap().is_empty(), "{len} characters");
+            let retired = data.retired().unwrap();
+            assert_eq!(retired.len(), 2, "{len} characters");
+            retired.iter().for_each(|path| data.delete_retired(path).unwrap());
+            assert!(data.retired().unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn what_stands_in_the_way_of_the_nodes_own_files_is_set_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in [LOCK, PROBE, META] {
+            fs::create_dir_all(dir.path().join(name).join("inside")).unwrap();
+        }
+        let data = DataDirectory::open(dir.path()).unwrap();
+        data.check_meta(&meta(1)).unwrap();
+        for damaged in ["", "version 1\n"] {
+            fs::write(data.path().join(META), damaged).unwrap();
+            data.check_meta(&meta(1)).unwrap();
+            assert_eq!(data.read_meta().unwrap(), Some(meta(1)));
+        }
+        assert!(dir.path().join(".lock.aside-0/inside").exists(), "nothing is thrown away");
+        assert!(dir.path().join("meta.properties.aside-2").exists());
     }
 
     #[test]

@@ -46,8 +46,12 @@ pub trait Disk: Clone + Send + Sync + 'static {
     /// Removes a file; fine if it is gone already.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
-    /// Makes the entries of a directory durable.
+    /// Makes the entries of a directory durable. An error that [`is_shortage`] says that the directory could
+    /// not even be opened; any other is as one of [`DiskFile::sync`].
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// When a file was last written to, in milliseconds of the wall clock; `None` on a disk without a clock.
+    fn modified_ms(&self, path: &Path) -> io::Result<Option<i64>>;
 
     /// Writes a small file so that its name shows the old or the new content, never a part, as long as the
     /// machine runs. `durably`: also across a power cut (but for the name: see [`Disk::sync_dir`]).
@@ -55,14 +59,28 @@ pub trait Disk: Clone + Send + Sync + 'static {
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(".tmp");
         let temporary = Path::new(&temporary);
-        let file = self.create(temporary)?;
-        write_all_at(&file, 0, &mut [IoSlice::new(content)])?;
-        if durably {
-            file.sync()?;
+        let replaced = self.create(temporary).and_then(|file| {
+            write_all_at(&file, 0, &mut [IoSlice::new(content)])?;
+            if durably {
+                file.sync()?;
+            }
+            self.rename(temporary, path)?;
+            Ok(file)
+        });
+        if replaced.is_err() {
+            // On a full disk the half of it would take what little room there is; the next one begins anew.
+            let _ = self.remove(temporary);
         }
-        self.rename(temporary, path)?;
-        Ok(file)
+        replaced
     }
+}
+
+/// The system lacks descriptors or memory for the moment: nothing was done, and the same can be tried again.
+pub fn is_shortage(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN | libc::EINTR)
+    )
 }
 
 /// An open file.

@@ -1,5 +1,6 @@
 //! Why a log refuses. Every operation has the same causes, so one enum serves them all.
 
+use crate::disk::is_shortage;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,10 +40,21 @@ pub enum LogError {
 }
 
 impl LogError {
+    /// The machine lacks something for the moment: space, descriptors, memory. What was asked for was not
+    /// done, no byte is in doubt, and the same can be asked for again. An fsync that failed never counts.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::DiskFull { .. } => true,
+            Self::Io { source, .. } => is_shortage(source),
+            _ => false,
+        }
+    }
+
     /// The reason that the caller is told.
-    pub const fn code(&self) -> ErrorCode {
+    pub fn code(&self) -> ErrorCode {
         match self {
             Self::DiskFull { .. } => ErrorCode::DiskFull,
+            Self::Io { source, .. } if is_shortage(source) => ErrorCode::StorageUnavailable,
             Self::Io { .. } | Self::Poisoned { .. } => ErrorCode::StorageFailure,
             Self::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
             Self::CorruptLog { .. } => ErrorCode::CorruptLog,
@@ -61,6 +73,21 @@ impl LogError {
                 LogError::DiskFull { path }
             }
             _ => LogError::Io { action, path, source: Arc::new(source) },
+        }
+    }
+
+    /// Of an fsync: whatever its reason, what was written since the last one may be lost.
+    pub(crate) fn failed_sync(action: &'static str, path: &Path, source: io::Error) -> LogError {
+        let source = Arc::new(io::Error::other(source));
+        LogError::Io { action, path: path.to_owned(), source }
+    }
+
+    /// Of a directory's fsync, for which it has to be opened first: if that alone failed, nothing is lost.
+    pub(crate) fn sync_dir(dir: &Path, source: io::Error) -> LogError {
+        const ACTION: &str = "sync directory";
+        match is_shortage(&source) {
+            true => LogError::io(ACTION, dir, source),
+            false => LogError::failed_sync(ACTION, dir, source),
         }
     }
 }

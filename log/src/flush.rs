@@ -2,10 +2,12 @@
 //!
 //! One ticket covers all that was appended when it was made: the files' content, and the entries of files
 //! and directories that are new. Only its completion moves `flushed_end`. A failed fsync poisons the log:
-//! the kernel may have dropped the pages, so a later success would mean nothing.
+//! the kernel may have dropped the pages, so a later success would mean nothing. That a directory cannot be
+//! opened for its fsync is no failed fsync: the next ticket tries again.
 
 use crate::checkpoint::{self, OffsetCheckpoint, RecoveryPoint};
 use crate::disk::{Disk, DiskFile};
+use crate::log::Checkpointed;
 use crate::segment::Summary;
 use crate::{Log, LogError};
 use std::path::{Path, PathBuf};
@@ -136,10 +138,12 @@ impl<D: Disk> FlushTicket<D> {
     /// Blocks until all is on disk.
     ///
     /// # Errors
-    /// If the disk refuses. The log is poisoned then, whatever becomes of this error.
+    /// If the disk refuses: the log is poisoned then, whatever becomes of this error. Or if a directory could
+    /// not be opened for want of descriptors ([`LogError::is_temporary`]): nothing is lost, and another ticket
+    /// may have more luck.
     pub fn run(self) -> Result<FlushDone, LogError> {
         let result = self.sync_all();
-        if result.is_err() {
+        if result.as_ref().is_err_and(|error| !error.is_temporary()) {
             self.poisoned.store(true, Ordering::Release);
         }
         result.map(|()| self.done)
@@ -151,10 +155,10 @@ impl<D: Disk> FlushTicket<D> {
             return Err(LogError::Poisoned { path });
         }
         for (path, file) in &self.files {
-            file.sync().map_err(|e| LogError::io("sync", path, e))?;
+            file.sync().map_err(|e| LogError::failed_sync("sync", path, e))?;
         }
         for dir in &self.dirs {
-            self.disk.sync_dir(dir).map_err(|e| LogError::io("sync directory", dir, e))?;
+            self.disk.sync_dir(dir).map_err(|e| LogError::sync_dir(dir, e))?;
         }
         Ok(())
     }
@@ -238,6 +242,16 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
+    /// By what a checkpoint is told from the one before.
+    pub(crate) fn checkpointed_at(
+        &self,
+        high_watermark: Offset,
+        point: FlushPoint,
+    ) -> Option<Checkpointed> {
+        let first = self.segments.front().map_or(self.end, |segment| segment.base);
+        Some(Checkpointed { high_watermark, offset: point.offset, segment: point.segment, first })
+    }
+
     /// The checkpoint's file, if it was written.
     pub(crate) fn write_down(
         &mut self,
@@ -246,7 +260,7 @@ impl<D: Disk> Log<D> {
     ) -> Result<Option<D::File>, LogError> {
         self.check_writable()?;
         let point = self.flushing.point;
-        let moved = Some((high_watermark, point.offset, point.segment));
+        let moved = self.checkpointed_at(high_watermark, point);
         if !self.presence.directory || self.presence.checkpoint == moved {
             return Ok(None);
         }
@@ -273,11 +287,11 @@ impl<D: Disk> Log<D> {
     /// Syncs what is owed beside the segments' content, which is synced already.
     pub(crate) fn sync_owed(&mut self) -> Result<(), LogError> {
         for (_, path, file) in &self.flushing.files {
-            file.sync().map_err(|e| LogError::io("sync", path, e))?;
+            file.sync().map_err(|e| LogError::failed_sync("sync", path, e))?;
         }
         for (_, dir) in &self.flushing.dirs {
             let synced = self.place.disk.sync_dir(dir);
-            synced.map_err(|e| LogError::io("sync directory", dir, e))?;
+            synced.map_err(|e| LogError::sync_dir(dir, e))?;
         }
         self.flushing.restart_at(self.flushing.point);
         Ok(())
@@ -288,7 +302,7 @@ impl<D: Disk> Log<D> {
         self.flushing.owe_dir(&self.place.dir);
         for (_, dir) in std::mem::take(&mut self.flushing.dirs) {
             let synced = self.place.disk.sync_dir(&dir);
-            synced.map_err(|e| LogError::io("sync directory", &dir, e))?;
+            synced.map_err(|e| LogError::sync_dir(&dir, e))?;
         }
         self.flushing.name_owed = None;
         Ok(())
@@ -334,8 +348,12 @@ impl<D: Disk> Log<D> {
         recovery_point: Option<RecoveryPoint>,
         durably: bool,
     ) -> Result<D::File, LogError> {
-        let content =
-            OffsetCheckpoint { high_watermark: Some(high_watermark), recovery_point }.encode();
+        let closed = recovery_point.map_or_else(Vec::new, |point| {
+            let closed = self.segments.iter().filter(|segment| segment.base < point.segment);
+            closed.map(|segment| (segment.base, segment.size)).collect()
+        });
+        let high_watermark = Some(high_watermark);
+        let content = OffsetCheckpoint { high_watermark, recovery_point, closed }.encode();
         self.place.replace(checkpoint::OFFSETS, &content, durably)
     }
 

@@ -23,6 +23,7 @@
 mod append;
 mod checkpoint;
 mod config;
+mod damage;
 mod directory;
 pub mod disk;
 pub mod dump;
@@ -42,10 +43,11 @@ mod truncation;
 
 pub use append::Appended;
 pub use config::LogConfig;
+pub use damage::Damage;
 pub use directory::{DataDirectory, DirectoryError, MetaProperties, PartitionDirectory};
 pub use error::LogError;
 pub use flush::{FlushDone, FlushTicket};
 pub use log::Log;
 pub use lookup::{ReadSlice, TimestampHit};
 pub use recovery::Recovery;
-pub use retention::{Removal, RetentionPolicy, SegmentInfo};
+pub use retention::{Removal, Retained, RetentionPolicy, SegmentInfo};

@@ -1,6 +1,7 @@
 //! The log of one partition: what it knows, and the small questions. Each larger task is a module of its
 //! own with its part of `impl Log`.
 
+use crate::damage::Damage;
 use crate::disk::Disk;
 use crate::epochs::Epochs;
 use crate::flush::Flushing;
@@ -34,6 +35,8 @@ pub struct Log<D: Disk> {
     pub(crate) durable_snapshot: Option<Offset>,
     pub(crate) flushing: Flushing<D>,
     pub(crate) presence: Presence,
+    /// What this replica lacks.
+    pub(crate) damage: Option<Damage>,
 }
 
 /// What of the partition stands in the file system.
@@ -41,10 +44,18 @@ pub struct Log<D: Disk> {
 pub(crate) struct Presence {
     /// The directory and the file with its identity.
     pub(crate) directory: bool,
-    /// High watermark, recovery point and its segment of the last checkpoint.
-    pub(crate) checkpoint: Option<(Offset, Offset, Offset)>,
+    pub(crate) checkpoint: Option<Checkpointed>,
     /// The offset in the file of the log's start.
     pub(crate) log_start: Option<Offset>,
+}
+
+/// The last checkpoint: high watermark, recovery point and its segment, and the first segment of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Checkpointed {
+    pub(crate) high_watermark: Offset,
+    pub(crate) offset: Offset,
+    pub(crate) segment: Offset,
+    pub(crate) first: Offset,
 }
 
 impl<D: Disk> Log<D> {

@@ -7,6 +7,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use troupe_proto::ids::Offset;
 
+/// What was set aside is named so.
+const ASIDE: &str = ".aside";
+
+/// Whether a file cannot be read and never will be: something else has its name, or its sectors are gone.
+pub(crate) fn is_unreadable(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::IsADirectory | io::ErrorKind::PermissionDenied)
+        || error.raw_os_error() == Some(libc::EIO)
+}
+
 /// A disk, a partition's directory on it, and how its errors are told.
 #[derive(Clone, Debug)]
 pub(crate) struct Place<D> {
@@ -24,7 +33,7 @@ impl<D: Disk> Place<D> {
     }
 
     pub(crate) fn sync_dir(&self) -> Result<(), LogError> {
-        self.disk.sync_dir(&self.dir).map_err(|e| LogError::io("sync directory", &self.dir, e))
+        self.disk.sync_dir(&self.dir).map_err(|e| LogError::sync_dir(&self.dir, e))
     }
 
     pub(crate) fn remove(&self, name: &str) -> Result<(), LogError> {
@@ -35,6 +44,23 @@ impl<D: Disk> Place<D> {
     pub(crate) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, LogError> {
         let path = self.path(name);
         self.disk.read(&path).map_err(|e| LogError::io("read", &path, e))
+    }
+
+    /// Removes a leftover. What is no file is set aside: then it says so.
+    pub(crate) fn clear(&self, name: &str) -> Result<Option<String>, LogError> {
+        match self.remove(name) {
+            Err(LogError::Io { source, .. }) if is_unreadable(&source) => {
+                self.set_aside(name, &source).map(Some)
+            }
+            removed => removed.map(|()| None),
+        }
+    }
+
+    /// Renames what cannot be used and is not needed, so that it can be made again; says what was done.
+    pub(crate) fn set_aside(&self, name: &str, cause: &io::Error) -> Result<String, LogError> {
+        let (from, to) = (self.path(name), self.path(&format!("{name}{ASIDE}")));
+        self.disk.rename(&from, &to).map_err(|e| LogError::io("set aside", &from, e))?;
+        Ok(format!("{} cannot be read ({cause}) and was set aside", from.display()))
     }
 
     pub(crate) fn replace(

@@ -8,16 +8,19 @@
 //! end, however that came, some fifteen system calls.
 
 use crate::checkpoint::{self, OffsetCheckpoint, RecoveryPoint};
+use crate::damage::{Damage, Evidence, is_torn};
 use crate::disk::{Disk, DiskFile};
 use crate::epochs::Epochs;
 use crate::flush::{FlushPoint, Flushing};
 use crate::log::Presence;
-use crate::place::{Kind, Place};
+use crate::place::{Kind, Place, is_unreadable};
+use crate::retention::DELETED;
 use crate::scan::{Check, Found, Scanner};
 use crate::segment::Segment;
 use crate::{Log, LogConfig, LogError};
 use bytes::Bytes;
 use std::collections::{BTreeSet, VecDeque};
+use std::io;
 use std::path::PathBuf;
 use troupe_proto::batch::BatchHeader;
 use troupe_proto::ids::{Offset, PartitionKey};
@@ -38,6 +41,10 @@ pub struct Recovery {
     pub replay_from: Offset,
     /// As it was checkpointed, but within the log (S13).
     pub high_watermark: Option<Offset>,
+    /// Something was on disk for good and is not, now or when the log was opened before.
+    pub damage: Option<Damage>,
+    /// What else was not as it should be, in words: set aside, or made again from the batches.
+    pub notices: Vec<String>,
 }
 
 /// What stands in the directory.
@@ -53,7 +60,7 @@ struct Listing {
 impl Listing {
     /// Leftovers are of a removal or a replacement that a crash interrupted (S12).
     fn of(names: Vec<String>) -> Listing {
-        const TRANSIENT: [&str; 4] = [".tmp", ".deleted", ".cleaned", ".swap"];
+        const TRANSIENT: [&str; 4] = [".tmp", DELETED, ".cleaned", ".swap"];
         let mut listing = Listing::default();
         for name in names {
             match Kind::parse(&name) {
@@ -77,6 +84,28 @@ impl Listing {
         if self.has(name) { place.read(name) } else { Ok(None) }
     }
 
+    /// A file that costs a longer recovery at most: what cannot be read is set aside.
+    fn read_derived<D: Disk>(
+        &self,
+        place: &Place<D>,
+        name: &str,
+        evidence: &mut Evidence,
+    ) -> Result<Option<Vec<u8>>, LogError> {
+        match self.read(place, name) {
+            Err(LogError::Io { source, .. }) if is_unreadable(&source) => {
+                evidence.notices.push(place.set_aside(name, &source)?);
+                Ok(None)
+            }
+            read => read,
+        }
+    }
+
+    /// Whether retention was removing this segment.
+    fn was_deleted(&self, base: Offset) -> bool {
+        let name = Kind::Log.name(base) + DELETED;
+        self.leftovers.contains(&name)
+    }
+
     /// Indexes whose segment is gone.
     fn orphans(&self) -> impl Iterator<Item = String> {
         let orphans = self.indexes.iter().filter(|(base, _)| !self.logs.contains(base));
@@ -86,9 +115,9 @@ impl Listing {
 
 /// A segment's file as it was found.
 #[derive(Clone, Copy, Debug)]
-struct FoundSegment {
-    base: Offset,
-    size: u64,
+pub(crate) struct FoundSegment {
+    pub(crate) base: Offset,
+    pub(crate) size: u64,
 }
 
 impl<D: Disk> Log<D> {
@@ -110,15 +139,19 @@ impl<D: Disk> Log<D> {
             return Ok(Log::assemble(place, key, config, now_ms, Recovered::default()));
         };
         let listing = Listing::of(names);
-        check_identity(&place, &listing, &key)?;
-        for name in listing.leftovers.iter().cloned().chain(listing.orphans()) {
-            place.remove(&name)?;
+        let mut recovered = Recovered::default();
+        check_identity(&place, &listing, &key, &mut recovered.evidence)?;
+        let leftovers = listing.leftovers.iter().filter(|name| !name.ends_with(DELETED));
+        for name in leftovers.cloned().chain(listing.orphans()) {
+            recovered.evidence.notices.extend(place.clear(&name)?);
         }
-        let recovered = recover(&place, &key, &config, &listing)?;
+        let recovered = recover(&place, &key, &config, &listing, recovered)?;
+        let deleted = listing.leftovers.iter().filter(|name| name.ends_with(DELETED)).cloned();
         let (mut log, recovery) = Log::assemble(place, key, config, now_ms, recovered);
-        let log_start = listing.read(&log.place, checkpoint::LOG_START)?;
+        // what cannot be read was set aside
+        let log_start = log.place.read(checkpoint::LOG_START)?;
         log.presence.log_start = log_start.and_then(|c| checkpoint::decode_log_start(&c));
-        log.settle(recovery)
+        log.settle(recovery, deleted.collect())
     }
 
     fn assemble(
@@ -142,6 +175,7 @@ impl<D: Disk> Log<D> {
             durable_snapshot: None,
             flushing: Flushing::new(FlushPoint::default()),
             presence: Presence { directory: found.has_directory, ..Presence::default() },
+            damage: found.evidence.damage.clone(),
         };
         let point = log.end_point();
         log.flushing.restart_at(point);
@@ -152,16 +186,23 @@ impl<D: Disk> Log<D> {
             snapshot: None,
             replay_from: log.start,
             high_watermark: found.checkpoint.high_watermark,
+            damage: found.evidence.damage,
+            notices: found.evidence.notices,
         };
-        if let Some(point) = found.checkpoint.recovery_point.filter(|_| recovery.clean) {
+        if found.checkpoint.recovery_point.is_some() && recovery.clean {
             let high_watermark = found.checkpoint.high_watermark.unwrap_or(Offset::ZERO);
-            log.presence.checkpoint = Some((high_watermark, point.offset, point.segment));
+            log.presence.checkpoint = log.checkpointed_at(high_watermark, point);
         }
         (log, recovery)
     }
 
-    /// The last part of opening: the log's start, snapshots, and the files that have to follow.
-    fn settle(mut self, mut recovery: Recovery) -> Result<(Log<D>, Recovery), LogError> {
+    /// The last part of opening: the log's start, snapshots, and the files that have to follow. The files of
+    /// segments that retention has `deleted` go when a checkpoint no longer names them, or has no room to.
+    fn settle(
+        mut self,
+        mut recovery: Recovery,
+        deleted: Vec<String>,
+    ) -> Result<(Log<D>, Recovery), LogError> {
         if let Some(start) = self.presence.log_start {
             if start > self.end {
                 // S14
@@ -171,29 +212,51 @@ impl<D: Disk> Log<D> {
             }
             self.start = self.start.max(start);
         }
+        self.epochs_changed |= self.epochs.truncate_from_start(self.start);
         let snapshots = self.snapshots.len();
         self.remove_snapshots_above(self.end)?;
-        recovery.snapshot = self.newest_producer_snapshot()?;
+        recovery.snapshot = self.load_newest_snapshot(&mut recovery.notices)?;
         let snapshot = recovery.snapshot.as_ref().map(|(offset, _)| *offset);
         // whatever has let it survive until now will do so again, as good as surely
         self.durable_snapshot = snapshot;
         recovery.replay_from = self.replay_from(snapshot);
         recovery.high_watermark =
             recovery.high_watermark.map(|offset| offset.clamp(self.start, self.end));
-        if !recovery.clean || snapshots != self.snapshots.len() {
-            self.make_directory()?;
-            self.epochs_changed = true;
-            self.write_epochs()?;
+        if self.presence.directory {
+            self.keep_damage()?;
+        }
+        if !deleted.is_empty() {
+            self.presence.checkpoint = None;
+        }
+        if !recovery.clean || snapshots != self.snapshots.len() || !deleted.is_empty() {
+            match self.write_what_follows(recovery.high_watermark.unwrap_or(self.start)) {
+                // The next opening has as much to do again; a log that has no room for them serves all the same.
+                Err(LogError::DiskFull { .. }) => recovery.notices.push(format!(
+                    "there is no space for the checkpoints of {}",
+                    self.place.dir.display()
+                )),
+                written => written?,
+            }
             self.flushing.owe_dir(&self.place.dir);
             // what was removed must not come back beside what is written next
             self.sync_owed()?;
             if let Some(parent) = self.place.dir.parent() {
                 let synced = self.place.disk.sync_dir(parent);
-                synced.map_err(|e| LogError::io("sync directory", parent, e))?;
+                synced.map_err(|e| LogError::sync_dir(parent, e))?;
             }
-            self.checkpoint(recovery.high_watermark.unwrap_or(self.start))?;
+        }
+        for name in deleted {
+            recovery.notices.extend(self.place.clear(&name)?);
         }
         Ok((self, recovery))
+    }
+
+    fn write_what_follows(&mut self, high_watermark: Offset) -> Result<(), LogError> {
+        self.make_directory()?;
+        self.epochs_changed = true;
+        self.write_epochs()?;
+        self.sync_owed()?;
+        self.checkpoint(high_watermark)
     }
 }
 
@@ -211,6 +274,7 @@ struct Recovered<D: Disk> {
     changed: bool,
     scanned_bytes: u64,
     truncated_bytes: u64,
+    evidence: Evidence,
 }
 
 impl<D: Disk> Default for Recovered<D> {
@@ -226,6 +290,7 @@ impl<D: Disk> Default for Recovered<D> {
             changed: false,
             scanned_bytes: 0,
             truncated_bytes: 0,
+            evidence: Evidence::default(),
         }
     }
 }
@@ -235,8 +300,15 @@ fn check_identity<D: Disk>(
     place: &Place<D>,
     listing: &Listing,
     key: &PartitionKey,
+    evidence: &mut Evidence,
 ) -> Result<(), LogError> {
-    let found = listing.read(place, checkpoint::METADATA)?;
+    let found = match listing.read(place, checkpoint::METADATA) {
+        Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::IsADirectory => {
+            evidence.notices.push(place.set_aside(checkpoint::METADATA, &source)?);
+            None
+        }
+        found => found?,
+    };
     match found.and_then(|content| checkpoint::decode_metadata(&content)) {
         Some(found) if found != *key => Err(LogError::OtherTopic {
             path: place.dir.clone(),
@@ -252,42 +324,73 @@ fn recover<D: Disk>(
     key: &PartitionKey,
     config: &LogConfig,
     listing: &Listing,
+    mut recovered: Recovered<D>,
 ) -> Result<Recovered<D>, LogError> {
-    let mut files = Vec::with_capacity(listing.logs.len());
-    for base in &listing.logs {
-        let path = place.file_of(*base, Kind::Log);
-        let size = place.disk.size(&path).map_err(|e| LogError::io("look at", &path, e))?;
-        files.push(FoundSegment { base: *base, size });
-    }
-    let checkpoint = listing.read(place, checkpoint::OFFSETS)?;
+    let evidence = &mut recovered.evidence;
+    let files = find_segments(place, listing, evidence)?;
+    let checkpoint = listing.read_derived(place, checkpoint::OFFSETS, evidence)?;
     let checkpoint = checkpoint.and_then(|content| OffsetCheckpoint::decode(&content));
     let checkpoint = checkpoint.unwrap_or_default();
-    let epochs = listing.read(place, checkpoint::EPOCHS)?;
+    let epochs = listing.read_derived(place, checkpoint::EPOCHS, evidence)?;
     let epochs = epochs.and_then(|content| checkpoint::decode_epochs(&content));
     let epochs = epochs.and_then(Epochs::from_entries);
+    let log_start = listing.read_derived(place, checkpoint::LOG_START, evidence)?;
+    let log_start = log_start.and_then(|content| checkpoint::decode_log_start(&content));
+    let log_start = log_start.unwrap_or_default();
+    evidence.compare(place, &checkpoint, &files, |base, end| {
+        end <= log_start || listing.was_deleted(base)
+    });
+    if checkpoint.recovery_point.is_some() && epochs.is_none() {
+        let name = place.path(checkpoint::EPOCHS);
+        evidence.notices.push(format!("{} is missing or damaged: made again", name.display()));
+    }
     // the epochs below the recovery point stand in their file only; without it, all batches are looked at
-    let trusted = checkpoint.recovery_point.filter(|_| epochs.is_some());
+    let trusted = checkpoint.recovery_point;
+    let trusted = trusted.filter(|_| epochs.is_some() && evidence.damage.is_none());
     let start = trusted.and_then(|point| {
         let at = files.iter().position(|file| file.base == point.segment)?;
         (point.position <= files[at].size).then_some((at, point))
     });
-    let mut recovered = Recovered {
-        epochs: epochs.unwrap_or_default(),
-        snapshots: listing.snapshots.iter().copied().collect(),
-        checkpoint,
-        // without a segment the rest may not be durable: the first append makes it all anew
-        has_directory: !files.is_empty() && listing.has(checkpoint::METADATA),
-        changed: start.is_none() && !files.is_empty(),
-        ..Recovered::default()
-    };
+    recovered.epochs = epochs.unwrap_or_default();
+    recovered.snapshots = listing.snapshots.iter().copied().collect();
+    // without a segment the rest may not be durable: the first append makes it all anew
+    recovered.has_directory = !files.is_empty() && listing.has(checkpoint::METADATA);
+    recovered.changed = start.is_none() && !files.is_empty();
     let first_scanned = start.map_or(0, |(at, _)| at);
     for (i, file) in files[..first_scanned].iter().enumerate() {
         let end = files[i + 1].base;
         recovered.segments.push_back(Segment::closed(file.base, end, file.size));
     }
-    let mut scan = Scan { place, key, config, recovered: &mut recovered };
+    let vouched_for = checkpoint.recovery_point.map_or(Offset::ZERO, |point| point.offset);
+    recovered.checkpoint = checkpoint;
+    let mut scan = Scan { place, key, config, vouched_for, recovered: &mut recovered };
     scan.run(&files[first_scanned..], start.map(|(_, point)| point))?;
+    let Recovered { evidence, checkpoint, end, .. } = &mut recovered;
+    evidence.compare_end(place, checkpoint, *end, log_start);
+    let kept = listing.read_derived(place, checkpoint::DAMAGE, evidence)?;
+    evidence.recall(place, kept, *end);
     Ok(recovered)
+}
+
+/// What has a segment's name and is no file is set aside: the segment is lost.
+fn find_segments<D: Disk>(
+    place: &Place<D>,
+    listing: &Listing,
+    evidence: &mut Evidence,
+) -> Result<Vec<FoundSegment>, LogError> {
+    let mut files = Vec::with_capacity(listing.logs.len());
+    for base in &listing.logs {
+        let path = place.file_of(*base, Kind::Log);
+        match place.disk.size(&path) {
+            Ok(size) => files.push(FoundSegment { base: *base, size }),
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+                let cause = place.set_aside(&Kind::Log.name(*base), &error)?;
+                evidence.note(*base, cause);
+            }
+            Err(error) => return Err(LogError::io("look at", &path, error)),
+        }
+    }
+    Ok(files)
 }
 
 /// The scan behind the recovery point.
@@ -295,6 +398,8 @@ struct Scan<'a, D: Disk> {
     place: &'a Place<D>,
     key: &'a PartitionKey,
     config: &'a LogConfig,
+    /// Up to here, everything was known to be on disk.
+    vouched_for: Offset,
     recovered: &'a mut Recovered<D>,
 }
 
@@ -313,12 +418,21 @@ impl<D: Disk> Scan<'_, D> {
         for (i, file) in files.iter().enumerate() {
             let is_whole = match point.filter(|_| i == 0) {
                 Some(point) => self.resume(file, point, &files[i + 1..])?,
-                None if file.base != self.recovered.end => {
+                None if file.base > self.recovered.end && file.base > self.vouched_for => {
                     // what stood between is lost
                     self.remove(&files[i..])?;
                     return Ok(());
                 }
+                None if file.base < self.recovered.end => {
+                    self.remove(&files[i..])?;
+                    return Ok(());
+                }
                 None => {
+                    // a segment is missing between two that were flushed: what is left stays readable
+                    self.recovered.end = file.base;
+                    if let Some(before) = self.recovered.segments.back_mut() {
+                        before.end = file.base;
+                    }
                     let segment = Segment::begun(file.base);
                     self.look_through(segment, file, &files[i + 1..])?
                 }
@@ -360,34 +474,54 @@ impl<D: Disk> Scan<'_, D> {
         let handle = segment.file(self.place)?.clone();
         let mut scanner = Scanner::new(handle.as_ref(), segment.size, file.size);
         self.recovered.scanned_bytes += file.size - segment.size;
+        let failed = |e| LogError::io("read", &path, e);
         let is_whole = loop {
             let check = Check::Checksums(Some(*self.key));
-            match scanner.next(check).map_err(|e| LogError::io("read", &path, e))? {
+            match scanner.next(check).map_err(failed)? {
                 Found::Batch(header) if self.fits(&header, segment.end) => {
                     self.recovered.epochs.assign(header.leader_epoch, header.base_offset);
                     segment.note(&header, interval);
                 }
-                Found::Batch(_) | Found::Bad(_) => break false,
+                Found::Bad(bad) => {
+                    let (at, size) = (segment.size, file.size);
+                    if !is_torn(handle.as_ref(), self.key, &bad, at, size).map_err(failed)? {
+                        let cause = format!("{} is damaged at byte {at}: {bad}", path.display());
+                        self.recovered.evidence.note(segment.end, cause);
+                        // kept in mind before what proves it is cut off
+                        self.recovered.evidence.keep(self.place)?;
+                    }
+                    break false;
+                }
+                Found::Batch(_) => break false,
                 Found::End => break true,
             }
         };
+        // what was flushed behind it is good for whoever reads, whatever is missing here
+        let goes_on = later.first().is_some_and(|next| next.base <= self.vouched_for);
         if !is_whole {
             // the later ones first: should this be interrupted, the bad batch is still there to be found
-            self.remove(later)?;
+            if !goes_on {
+                self.remove(later)?;
+            }
             self.recovered.truncated_bytes += file.size - segment.size;
             handle.truncate(segment.size).map_err(|e| LogError::io("truncate", &path, e))?;
         }
         self.recovered.changed = true;
         self.recovered.end = segment.end;
-        handle.sync().map_err(|e| LogError::io("sync", &path, e))?;
-        if is_whole && !later.is_empty() {
+        handle.sync().map_err(|e| LogError::failed_sync("sync", &path, e))?;
+        let is_last = later.is_empty() || !(is_whole || goes_on);
+        if !is_last {
             segment.note_largest();
-            self.sync_indexes(&mut segment)?;
+            match self.sync_indexes(&mut segment) {
+                // made again when they are needed
+                Err(LogError::DiskFull { .. }) => {}
+                synced => synced?,
+            }
         }
         // all of it is in files again; only of the last one appends will want the indexes
-        segment.release(later.is_empty() || !is_whole);
+        segment.release(is_last);
         self.recovered.segments.push_back(segment);
-        Ok(is_whole)
+        Ok(!is_last)
     }
 
     fn fits(&self, header: &BatchHeader, end: Offset) -> bool {
@@ -399,7 +533,7 @@ impl<D: Disk> Scan<'_, D> {
         let mut written = Vec::new();
         segment.persist_indexes(self.place, true, |path, file| written.push((path, file)))?;
         for (path, file) in written {
-            file.sync().map_err(|e| LogError::io("sync", &path, e))?;
+            file.sync().map_err(|e| LogError::failed_sync("sync", &path, e))?;
         }
         Ok(())
     }

@@ -26,6 +26,16 @@ pub struct SegmentInfo {
     pub active: bool,
 }
 
+/// What became of a pass of retention. What was removed is removed, whatever failed afterwards.
+#[must_use]
+pub struct Retained<D: Disk> {
+    pub removals: Vec<Removal<D>>,
+    /// Why it ended early.
+    pub failure: Option<LogError>,
+    /// A segment was judged by its file's time: its records have no timestamps, or impossible ones.
+    pub by_file_time: bool,
+}
+
 /// The files of a segment that is no longer in the log; removing large ones takes a while. Should nobody
 /// run it, the next open does.
 #[must_use]
@@ -47,8 +57,11 @@ impl<D: Disk> Removal<D> {
     }
 }
 
+/// A record that is dated so far ahead of the clock says nothing of its segment's age
+/// (`message.timestamp.after.max.ms`).
+const FUTURE_MS: i64 = 60 * 60 * 1000;
 /// Renamed so until they are removed (S18).
-const DELETED: &str = ".deleted";
+pub(crate) const DELETED: &str = ".deleted";
 
 impl<D: Disk> Log<D> {
     /// All segments, oldest first.
@@ -72,30 +85,60 @@ impl<D: Disk> Log<D> {
 
     /// Deletes what the policy no longer wants kept: the oldest first, up to the first that stays, only
     /// what lies wholly below the high watermark. The active segment too, after rolling an empty one (S17).
-    ///
-    /// # Errors
-    /// Errors of the disk; what was deleted before them stays deleted.
+    /// Nothing is written before something is removed: on a full disk, this is what makes room.
     pub fn apply_retention(
         &mut self,
         policy: &RetentionPolicy,
         now_ms: i64,
         high_watermark: Offset,
-    ) -> Result<Vec<Removal<D>>, LogError> {
-        let mut removals = Vec::new();
-        while let Some(first) = self.segments.front() {
-            if first.is_empty() || first.end > high_watermark || !self.expired(policy, now_ms)? {
-                break;
+    ) -> Retained<D> {
+        let mut retained = Retained { removals: Vec::new(), failure: None, by_file_time: false };
+        loop {
+            match self.retain_one(policy, now_ms, high_watermark, &mut retained.by_file_time) {
+                Ok(Some(removal)) => retained.removals.push(removal),
+                Ok(None) => break,
+                Err(error) => {
+                    retained.failure = Some(error);
+                    break;
+                }
             }
-            if self.segments.len() == 1 {
-                self.roll(now_ms)?;
-            }
-            removals.extend(self.remove_oldest()?);
         }
-        Ok(removals)
+        if !retained.removals.is_empty() {
+            // What the last one vouched for is not there any more. Without room, a later one says so.
+            let _ = self.checkpoint(high_watermark);
+        }
+        retained
+    }
+
+    fn retain_one(
+        &mut self,
+        policy: &RetentionPolicy,
+        now_ms: i64,
+        high_watermark: Offset,
+        by_file_time: &mut bool,
+    ) -> Result<Option<Removal<D>>, LogError> {
+        self.check_writable()?;
+        let Some(first) = self.segments.front() else { return Ok(None) };
+        if first.is_empty()
+            || first.end > high_watermark
+            || !self.expired(policy, now_ms, by_file_time)?
+        {
+            return Ok(None);
+        }
+        if self.segments.len() == 1 {
+            // Rolled without its indexes: it goes at once, and on a full disk there is no room for them.
+            self.begin_segment(self.end, now_ms)?;
+        }
+        self.remove_oldest()
     }
 
     /// Whether the oldest segment may go.
-    fn expired(&self, policy: &RetentionPolicy, now_ms: i64) -> Result<bool, LogError> {
+    fn expired(
+        &self,
+        policy: &RetentionPolicy,
+        now_ms: i64,
+        by_file_time: &mut bool,
+    ) -> Result<bool, LogError> {
         let Some(first) = self.segments.front() else { return Ok(false) };
         if first.end <= self.start {
             return Ok(true);
@@ -106,11 +149,18 @@ impl<D: Disk> Log<D> {
         }
         let Some(retention_ms) = policy.retention_ms else { return Ok(false) };
         let largest = first.summary(&self.place, self.config.index_interval_bytes)?.largest;
-        // without timestamps nobody can say how old it is
-        let Some((largest, _)) = largest.filter(|(timestamp, _)| *timestamp >= 0) else {
-            return Ok(false);
+        let believable = 0..=now_ms.saturating_add(FUTURE_MS);
+        let written = match largest.filter(|(timestamp, _)| believable.contains(timestamp)) {
+            Some((timestamp, _)) => Some(timestamp),
+            None => {
+                *by_file_time = true;
+                let path = first.log_path(&self.place);
+                let modified = self.place.disk.modified_ms(&path);
+                modified.map_err(|e| LogError::io("look at", &path, e))?
+            }
         };
-        Ok(now_ms.saturating_sub(largest) > i64::try_from(retention_ms).unwrap_or(i64::MAX))
+        let limit = i64::try_from(retention_ms).unwrap_or(i64::MAX);
+        Ok(written.is_some_and(|written| now_ms.saturating_sub(written) > limit))
     }
 
     /// Takes the oldest segment out of the log, unless it takes the appends. The log then starts with the
@@ -138,8 +188,8 @@ impl<D: Disk> Log<D> {
         self.segments.pop_front();
         let next = self.segments[0].base;
         self.start = self.start.max(next);
+        // Written down with the next checkpoint or batch: there may be no room for it before this is removed.
         self.epochs_changed |= self.epochs.truncate_from_start(self.start);
-        self.write_epochs()?;
         if self.flushing.point.segment == base {
             // What was not flushed of it is gone too, and the log counts as flushed up to the next one: that
             // must be found after a power cut, and not this one again, which ends too early.
@@ -174,7 +224,12 @@ impl<D: Disk> Log<D> {
         self.write_epochs()?;
         let mut removals = Vec::new();
         while self.segments.len() > 1 && self.segments[0].end <= offset {
-            removals.extend(self.remove_oldest()?);
+            match self.remove_oldest() {
+                Ok(removal) => removals.extend(removal),
+                // The start has moved all the same; retention removes what lies below it.
+                Err(_) if !removals.is_empty() => break,
+                Err(error) => return Err(error),
+            }
         }
         Ok(removals)
     }

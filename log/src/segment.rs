@@ -11,7 +11,7 @@
 use crate::LogError;
 use crate::disk::{Disk, DiskFile, read_exact_at};
 use crate::index::{Indexes, Mark};
-use crate::place::{Kind, Place, map_file, read_or_empty};
+use crate::place::{Kind, Place, is_unreadable, map_file, read_or_empty};
 use crate::scan::{Check, Found, Scanner};
 use bytes::Bytes;
 use std::path::PathBuf;
@@ -261,7 +261,19 @@ impl<D: Disk> Segment<D> {
         Ok(self.indexes.get().expect("just set"))
     }
 
+    /// What cannot be read makes room for an index that can be made again.
     fn load_indexes(&self, place: &Place<D>) -> Result<Option<Indexes>, LogError> {
+        match self.read_indexes(place) {
+            Err(LogError::Io { source, path, .. }) if is_unreadable(&source) => {
+                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                place.set_aside(name, &source)?;
+                self.load_indexes(place)
+            }
+            read => read,
+        }
+    }
+
+    fn read_indexes(&self, place: &Place<D>) -> Result<Option<Indexes>, LogError> {
         let offsets = place.file_of(self.base, Kind::OffsetIndex);
         let times = place.file_of(self.base, Kind::TimeIndex);
         if let Some(mark) = &self.mark {
@@ -286,8 +298,17 @@ impl<D: Disk> Segment<D> {
     ) -> Result<Indexes, LogError> {
         let indexes = self.rebuild_indexes(place, interval)?;
         if self.mark.is_none() {
-            place.replace(&Kind::OffsetIndex.name(self.base), indexes.offsets.bytes(), true)?;
-            place.replace(&Kind::TimeIndex.name(self.base), indexes.times.bytes(), true)?;
+            let files = [
+                (Kind::OffsetIndex, indexes.offsets.bytes()),
+                (Kind::TimeIndex, indexes.times.bytes()),
+            ];
+            for (kind, bytes) in files {
+                match place.replace(&kind.name(self.base), bytes, true) {
+                    // what is in memory serves as well, until it is released
+                    Err(error) if error.is_temporary() => {}
+                    written => drop(written?),
+                }
+            }
         }
         Ok(indexes)
     }

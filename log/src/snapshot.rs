@@ -6,7 +6,7 @@
 //! good. One from beyond the log's end never survives, and one from before a gap is not used.
 
 use crate::disk::Disk;
-use crate::place::Kind;
+use crate::place::{Kind, is_unreadable};
 use crate::{Log, LogError};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -84,13 +84,31 @@ impl<D: Disk> Log<D> {
     /// # Errors
     /// The disk's.
     pub fn newest_producer_snapshot(&mut self) -> Result<Option<(Offset, Bytes)>, LogError> {
+        self.load_newest_snapshot(&mut Vec::new())
+    }
+
+    /// Says what was removed or set aside.
+    pub(crate) fn load_newest_snapshot(
+        &mut self,
+        notices: &mut Vec<String>,
+    ) -> Result<Option<(Offset, Bytes)>, LogError> {
         let oldest = self.oldest();
         while let Some(offset) = self.snapshots.last().copied().filter(|offset| *offset >= oldest) {
             let name = Kind::Snapshot.name(offset);
-            if let Some(content) = self.place.read(&name)?.and_then(unseal) {
-                return Ok(Some((offset, content)));
+            match self.place.read(&name) {
+                Ok(content) => {
+                    if let Some(content) = content.and_then(unseal) {
+                        return Ok(Some((offset, content)));
+                    }
+                    let path = self.place.path(&name);
+                    notices.push(format!("{} is damaged: removed", path.display()));
+                    self.place.remove(&name)?;
+                }
+                Err(LogError::Io { source, .. }) if is_unreadable(&source) => {
+                    notices.push(self.place.set_aside(&name, &source)?);
+                }
+                Err(error) => return Err(error),
             }
-            self.place.remove(&name)?;
             self.snapshots.pop();
         }
         Ok(None)

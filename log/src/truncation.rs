@@ -126,8 +126,8 @@ impl<D: Disk> Log<D> {
             self.segments[at].forget_file();
         } else {
             let file = self.segments[at].file(&self.place)?;
-            let cut = file.truncate(size).and_then(|()| file.sync());
-            cut.map_err(|e| LogError::io("truncate", &path, e))?;
+            file.truncate(size).map_err(|e| LogError::io("truncate", &path, e))?;
+            file.sync().map_err(|e| LogError::failed_sync("truncate", &path, e))?;
         }
         self.segments[at].truncate(end, size, summary);
         Ok(())

@@ -83,6 +83,7 @@ impl ErrorCode {
             | Self::UnknownLeaderEpoch
             | Self::ShuttingDown
             | Self::CoordinatorLoading
+            | Self::StorageUnavailable
             | Self::CoordinatorNotAvailable => GrpcCode::Unavailable,
             Self::RequestTimedOut => GrpcCode::DeadlineExceeded,
             Self::OffsetOutOfRange => GrpcCode::OutOfRange,
@@ -116,6 +117,7 @@ impl ErrorCode {
             | Self::RequestTimedOut
             | Self::Throttled
             | Self::StorageFailure
+            | Self::StorageUnavailable
             | Self::DiskFull
             | Self::ShuttingDown
             | Self::UnknownLeaderEpoch
@@ -213,6 +215,7 @@ impl ErrorCode {
             | Self::ProducerFenced
             | Self::Throttled
             | Self::DiskFull
+            | Self::StorageUnavailable
             | Self::CorruptLog
             | Self::ShuttingDown
             | Self::ChaosDisabled
@@ -263,6 +266,7 @@ impl ErrorCode {
             | Self::FencedLeaderEpoch
             | Self::LeaderNotAvailable
             | Self::StorageFailure
+            | Self::StorageUnavailable
             | Self::DiskFull
             | Self::ShuttingDown
             | Self::StalePartitionEpoch

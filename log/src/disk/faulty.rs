@@ -37,6 +37,8 @@ pub enum Fault {
     Io,
     /// ENOSPC; nothing was done.
     Full,
+    /// EMFILE; nothing was done.
+    Descriptors,
     /// A write of so many bytes at most, without an error: the rest has to be written by another call.
     Short(usize),
     /// So many bytes are written, then EIO.
@@ -178,6 +180,7 @@ impl Fault {
     fn error(self) -> io::Error {
         match self {
             Fault::Full => io::Error::from_raw_os_error(libc::ENOSPC),
+            Fault::Descriptors => io::Error::from_raw_os_error(libc::EMFILE),
             Fault::Io | Fault::TornIo(_) => io::Error::from_raw_os_error(libc::EIO),
             Fault::Short(_) => ErrorKind::Interrupted.into(),
             Fault::Crash(_) => io::Error::other("the machine is gone"),
@@ -234,6 +237,10 @@ impl Disk for FaultDisk {
         self.check(Operation::SyncDir, dir)?;
         self.memory.sync_dir(dir)
     }
+
+    fn modified_ms(&self, path: &Path) -> io::Result<Option<i64>> {
+        self.memory.modified_ms(path)
+    }
 }
 
 impl FaultFile {
@@ -275,7 +282,9 @@ impl DiskFile for FaultFile {
                 self.write_some(position, pieces, torn)?;
                 return Err(fault.error());
             }
-            Some(fault @ (Fault::Io | Fault::Full)) => return Err(fault.error()),
+            Some(fault @ (Fault::Io | Fault::Full | Fault::Descriptors)) => {
+                return Err(fault.error());
+            }
             None => {}
         }
         match self.room(position)? {

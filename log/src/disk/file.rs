@@ -7,6 +7,7 @@ use std::io::{self, ErrorKind, IoSlice, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::UNIX_EPOCH;
 
 /// At most so many pieces go into one `pwritev(2)` (`IOV_MAX` on Linux).
 const MAX_PIECES: usize = 1024;
@@ -51,7 +52,8 @@ impl Disk for FileDisk {
     }
 
     fn size(&self, path: &Path) -> io::Result<u64> {
-        Ok(fs::metadata(path)?.len())
+        let found = fs::metadata(path)?;
+        if found.is_dir() { Err(ErrorKind::IsADirectory.into()) } else { Ok(found.len()) }
     }
 
     fn list(&self, dir: &Path) -> io::Result<Option<Vec<String>>> {
@@ -89,7 +91,14 @@ impl Disk for FileDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        File::open(dir)?.sync_all()
+        // An fsync that fails for want of memory has failed; what stands in the way of opening has not.
+        File::open(dir)?.sync_all().map_err(io::Error::other)
+    }
+
+    fn modified_ms(&self, path: &Path) -> io::Result<Option<i64>> {
+        let modified = fs::metadata(path)?.modified()?;
+        let since_epoch = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(i64::try_from(since_epoch.as_millis()).ok())
     }
 }
 

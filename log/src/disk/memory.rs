@@ -410,6 +410,10 @@ impl Disk for MemDisk {
         }
         Ok(())
     }
+
+    fn modified_ms(&self, _path: &Path) -> io::Result<Option<i64>> {
+        Ok(None)
+    }
 }
 
 impl DiskFile for MemFile {

@@ -4,6 +4,7 @@
 
 mod batches;
 mod crash_sweep;
+mod damage;
 mod dumping;
 mod faults;
 mod model;
@@ -11,3 +12,4 @@ mod opening;
 mod reading;
 mod rolling;
 mod shrinking;
+mod want;

@@ -173,7 +173,7 @@ fn check_retention<D: Disk>(log: &mut Log<D>, policy: &RetentionPolicy, model: &
         left -= segment.size;
         expected = expected.max(segment.end);
     }
-    for removal in log.apply_retention(policy, NOW + 60, model.end).unwrap() {
+    for removal in log.apply_retention(policy, NOW + 60, model.end).removals {
         removal.run().unwrap();
     }
     assert_eq!(log.log_start(), expected, "{policy:?} {before:?}");

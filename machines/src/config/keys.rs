@@ -165,7 +165,8 @@ static KEYS: &[ConfigKey] = &[
         name: "retention.ms",
         default: "604800000",
         documentation: "How old a segment's newest record may become before the segment is deleted; -1: \
-            any age.",
+            any age. Where records have no timestamp, or one from before 1970 or more than an hour ahead, \
+            the time of the segment's file counts instead.",
         read: |c| show_limit(c.retention_ms),
         write: |c, v| put(&mut c.retention_ms, limit(v, |v| millis(v, 0..=I64_MAX))),
     },

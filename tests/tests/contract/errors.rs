@@ -7,7 +7,7 @@ use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::v1::ErrorDetail;
 
 /// Reason; code; whether to retry; whether it surely was not done; whether to refresh metadata.
-const TABLE: [(&str, GrpcCode, bool, bool, bool); 69] = [
+const TABLE: [(&str, GrpcCode, bool, bool, bool); 70] = [
     ("UNSPECIFIED", Internal, false, false, false),
     ("UNKNOWN_TOPIC", NotFound, false, true, true),
     ("UNKNOWN_PARTITION", NotFound, false, true, true),
@@ -77,6 +77,7 @@ const TABLE: [(&str, GrpcCode, bool, bool, bool); 69] = [
     ("REQUEST_TOO_LARGE", ResourceExhausted, false, true, false),
     ("PARTITION_LIMIT_REACHED", ResourceExhausted, false, true, false),
     ("MESSAGE_TOO_LARGE", FailedPrecondition, false, true, false),
+    ("STORAGE_UNAVAILABLE", Unavailable, true, true, true),
 ];
 
 /// The contract says it where clients' authors look.

@@ -1,0 +1,193 @@
+//! What is missing or changed is told from a torn end, and is not forgotten.
+
+use crate::batches::*;
+use std::path::PathBuf;
+use troupe_log::disk::{Disk, FileDisk, Loss, MemDisk};
+use troupe_log::{Log, LogConfig, Recovery};
+use troupe_proto::batch::Batches;
+use troupe_proto::ids::Offset;
+
+/// Segments of some 500 bytes, all flushed and checkpointed but the last batch.
+fn written() -> (MemDisk, Offset) {
+    let disk = memory();
+    let (mut log, _) = open(&disk, small());
+    for _ in 0..20 {
+        append(&mut log, 0, 1, 100).unwrap();
+    }
+    log.flush().unwrap();
+    log.checkpoint(log.log_end()).unwrap();
+    append(&mut log, 0, 1, 100).unwrap();
+    log.flush().unwrap();
+    (disk, log.log_end())
+}
+
+fn segments(disk: &MemDisk) -> Vec<PathBuf> {
+    let files = disk.files().into_keys();
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "log")).collect()
+}
+
+fn reopen(disk: &MemDisk) -> (Log<MemDisk>, Recovery) {
+    open(disk, small())
+}
+
+fn change(disk: &MemDisk, path: &PathBuf, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut content = disk.read(path).unwrap().unwrap();
+    change(&mut content);
+    disk.replace(path, &content, true).unwrap();
+}
+
+#[test]
+fn a_kill_is_no_damage() {
+    let (disk, end) = written();
+    let (log, recovery) = reopen(&disk.crash(Loss::Nothing));
+    assert_eq!((log.log_end(), recovery.damage, recovery.notices), (end, None, Vec::new()));
+}
+
+#[test]
+fn an_end_that_was_cut_short_or_never_written_is_torn_and_no_damage() {
+    let (whole, _) = written();
+    let last = segments(&whole).pop().unwrap();
+    let size = whole.size(&last).unwrap() as usize;
+    for lost in [1, 40, 120] {
+        let disk = whole.snapshot();
+        change(&disk, &last, |content| content.truncate(size - lost));
+        assert_eq!(reopen(&disk).1.damage, None, "{lost} bytes cut short");
+        let disk = whole.snapshot();
+        change(&disk, &last, |content| content[size - lost.max(40)..].fill(0));
+        // a few zeros within a sector are no torn sector
+        let torn = reopen(&disk).1.damage;
+        assert!(torn.is_some(), "a sector is written as a whole: {torn:?}");
+    }
+    let disk = memory();
+    let (mut log, _) = open(&disk, LogConfig::default());
+    append(&mut log, 0, 1, 100).unwrap();
+    append(&mut log, 0, 1, 2000).unwrap();
+    drop(log);
+    let path = segments(&disk).pop().unwrap();
+    change(&disk, &path, |content| content[1024..1536].fill(0));
+    let (log, recovery) = open(&disk, LogConfig::default());
+    assert_eq!((log.log_end(), recovery.damage), (Offset(1), None), "a sector that was not written");
+}
+
+/// Wherever it is in the unsealed tail: also in the last batch, behind which nothing stands.
+#[test]
+fn a_flipped_bit_is_damage_and_no_torn_end() {
+    let (whole, end) = written();
+    let last = segments(&whole).pop().unwrap();
+    let (log, _) = reopen(&whole.snapshot());
+    let size = whole.size(&last).unwrap() as usize;
+    let batch = size - contents(&log, Offset(end.0 - 1)).pop().unwrap().3.len();
+    for at in (batch - 60..size).step_by(7) {
+        let disk = whole.snapshot();
+        change(&disk, &last, |content| content[at] ^= 4);
+        let (log, recovery) = reopen(&disk);
+        let damage = recovery.damage.unwrap();
+        assert_eq!((damage.complete_below, log.log_end()), (Offset(end.0 - 1), Offset(end.0 - 1)));
+        assert!(damage.cause.contains(last.to_str().unwrap()), "{}", damage.cause);
+    }
+}
+
+#[test]
+fn a_segment_that_is_gone_or_shorter_than_it_was_flushed_is_damage() {
+    let (whole, end) = written();
+    // writes a checkpoint that vouches for all of it
+    drop(reopen(&whole));
+    let segments = segments(&whole);
+    assert!(segments.len() > 3);
+    for path in &segments {
+        let disk = whole.snapshot();
+        disk.remove(path).unwrap();
+        let (log, recovery) = reopen(&disk);
+        let damage = recovery.damage.unwrap_or_else(|| panic!("{} is gone", path.display()));
+        assert!(damage.complete_below < end, "{damage:?}");
+        assert!(damage.cause.contains("is gone"), "{}", damage.cause);
+        // what is left can be read
+        assert_eq!(log.log_end() == end, path != segments.last().unwrap());
+        let mut next = log.log_start();
+        while next < log.log_end() {
+            let slice = log.read(next, log.log_end(), 700).unwrap();
+            assert!(Batches::verified(slice.bytes, key()).all(|batch| batch.is_ok()));
+            assert!(slice.end > next, "reading stops at {next}");
+            next = slice.end;
+        }
+        let disk = whole.snapshot();
+        change(&disk, path, |content| content.truncate(content.len() / 3));
+        let (log, recovery) = reopen(&disk);
+        let damage = recovery.damage.unwrap();
+        assert!(damage.cause.contains("were flushed"), "{}", damage.cause);
+        assert_eq!(log.log_end() == end, path != segments.last().unwrap());
+    }
+}
+
+#[test]
+fn what_retention_removed_is_not_missed() {
+    let (disk, end) = written();
+    let (mut log, _) = reopen(&disk);
+    let policy = troupe_log::RetentionPolicy { retention_bytes: Some(900), ..Default::default() };
+    let retained = log.apply_retention(&policy, NOW, end);
+    assert!(retained.failure.is_none() && retained.removals.len() > 1);
+    assert_eq!(reopen(&disk.snapshot()).1.damage, None, "before their files are removed");
+    log.checkpoint(end).unwrap();
+    retained.removals.into_iter().for_each(|removal| removal.run().unwrap());
+    assert_eq!(reopen(&disk.snapshot()).1.damage, None, "and after that");
+}
+
+#[test]
+fn damage_is_kept_in_mind_until_the_replica_was_filled_again() {
+    let (disk, end) = written();
+    let last = segments(&disk).pop().unwrap();
+    change(&disk, &last, |content| *content.last_mut().unwrap() ^= 1);
+    let (log, recovery) = reopen(&disk);
+    let damage = recovery.damage.unwrap();
+    assert_eq!(log.damage(), Some(&damage));
+    drop(log);
+    let disk = disk.crash(Loss::Unsynced);
+    let (mut log, recovery) = reopen(&disk);
+    assert_eq!(recovery.damage, Some(damage));
+    append(&mut log, 0, 1, 100).unwrap();
+    assert_eq!(log.log_end(), end);
+    log.forget_damage().unwrap();
+    log.close_clean(end).unwrap();
+    assert_eq!(reopen(&disk.crash(Loss::Unsynced)).1.damage, None);
+}
+
+/// Each of a partition's files in turn is a directory, or empty.
+#[test]
+fn no_file_that_stands_in_the_way_keeps_a_log_from_opening() {
+    let whole = || {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("topic-3");
+        let (mut log, _) = Log::open(FileDisk, dir.clone(), key(), small(), NOW).unwrap();
+        for _ in 0..20 {
+            append(&mut log, 0, 1, 100).unwrap();
+        }
+        log.write_producer_snapshot(log.log_end(), b"state").unwrap();
+        log.set_log_start(Offset(2)).unwrap().into_iter().for_each(|removal| removal.run().unwrap());
+        log.close_clean(Offset(20)).unwrap();
+        (temp, dir)
+    };
+    let names = |dir: &PathBuf| FileDisk.list(dir).unwrap().unwrap();
+    let (_temp, dir) = whole();
+    for name in names(&dir) {
+        for empty in [false, true] {
+            let (_temp, dir) = whole();
+            let path = dir.join(&name);
+            std::fs::remove_file(&path).unwrap();
+            if empty {
+                std::fs::write(&path, "").unwrap();
+            } else {
+                std::fs::create_dir_all(path.join("inside")).unwrap();
+            }
+            let opened = Log::open(FileDisk, dir.clone(), key(), small(), NOW);
+            let (mut log, recovery) = opened.unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(recovery.damage.is_some(), name.ends_with(".log"), "{name}: {recovery:?}");
+            append(&mut log, 0, 1, 100).unwrap_or_else(|error| panic!("{name}: {error}"));
+            log.read(log.log_start(), log.log_end(), 10_000).unwrap();
+            log.find_by_timestamp(NOW + 9, log.log_end()).unwrap();
+            log.close_clean(Offset(20)).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let opened = Log::open(FileDisk, dir.clone(), key(), small(), NOW);
+            let (log, _) = opened.unwrap_or_else(|error| panic!("{name} again: {error}"));
+            assert!(log.log_end() > Offset(0));
+        }
+    }
+}
