@@ -32,6 +32,14 @@ pub struct NodeMetrics {
     flush_seconds: Histogram,
     produce_seconds: Histogram,
     pub actor_restarts: Counter,
+    /// Logs that lacked something that they had been known to hold, when they were opened.
+    pub log_damages: Counter,
+    /// Files and directories that were set aside, or made again from the records.
+    pub log_notices: Counter,
+    /// Work on a log that was put off for want of descriptors, memory or space.
+    pub storage_waits: Counter,
+    /// Replicas here that lack something that they had acknowledged, and were not filled again yet.
+    pub damaged_replicas: Gauge,
     isr_shrinks: Counter,
     isr_expands: Counter,
     pub topics: Gauge,
@@ -89,6 +97,10 @@ impl NodeMetrics {
             flush_seconds: histogram!("troupe_log_flush_seconds", "node" => label()),
             produce_seconds: histogram!("troupe_produce_seconds", "node" => label()),
             actor_restarts: counter!("troupe_actor_restarts_total", "node" => label()),
+            log_damages: counter!("troupe_log_damages_total", "node" => label()),
+            log_notices: counter!("troupe_log_notices_total", "node" => label()),
+            storage_waits: counter!("troupe_storage_waits_total", "node" => label()),
+            damaged_replicas: gauge!("troupe_damaged_replicas", "node" => label()),
             isr_shrinks: counter!("troupe_isr_shrinks_total", "node" => label()),
             isr_expands: counter!("troupe_isr_expands_total", "node" => label()),
             topics: gauge!("troupe_topics", "node" => label()),

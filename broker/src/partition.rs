@@ -20,6 +20,7 @@ mod supervisor;
 mod tests;
 mod upkeep;
 mod waits;
+mod want;
 
 pub use beat::Beat;
 pub use board::{ActorState, Board};

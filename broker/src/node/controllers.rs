@@ -11,7 +11,7 @@ use troupe_controller::{
     Controller, ControllerConfig, ControllerEndpoint, ControllerHandle, QuorumMember,
     SessionTimings, Upkeep,
 };
-use troupe_log::{DataDirectory, MetaProperties};
+use troupe_log::{DataDirectory, DirectoryError, MetaProperties};
 use troupe_machines::cluster::{ClusterPolicy, PartitionLimits};
 use troupe_proto::error::Error;
 use troupe_proto::ids::NodeId;
@@ -135,7 +135,11 @@ fn formatted(
     directory: &DataDirectory,
     node_id: NodeId,
 ) -> Result<String, StartError> {
-    let found = directory.read_meta()?;
+    let found = match directory.read_meta() {
+        // Written anew below: the configuration says what it should say.
+        Err(DirectoryError::BadMeta { .. }) if !config.cluster_id.is_empty() => None,
+        found => found?,
+    };
     let cluster_id = match (&found, config.cluster_id.is_empty()) {
         (_, false) => config.cluster_id.clone(),
         (Some(meta), true) => meta.cluster_id.clone(),

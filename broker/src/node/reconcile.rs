@@ -180,14 +180,19 @@ impl Reconciler {
         tokio::spawn(delete_later(Arc::clone(&self.directory), retired, delay));
     }
 
-    /// What earlier runs left: directories renamed but not removed, and those of topics that are gone.
+    /// What earlier runs left: directories renamed but not removed, and those of topics that are gone. What
+    /// cannot be read or renamed stays where it is, and keeps nobody from starting.
     pub fn clear_leftovers(&self, image: &ClusterImage) -> Result<(), troupe_log::DirectoryError> {
         for found in self.directory.partitions()? {
-            if let Some(topic_id) = found.topic_id()?
-                && image.topic_by_id(topic_id).is_none()
-            {
+            let retired = found.topic_id().and_then(|topic_id| {
+                let gone = topic_id.filter(|id| image.topic_by_id(*id).is_none());
+                let Some(topic_id) = gone else { return Ok(()) };
                 tracing::warn!(path = %found.path.display(), "its topic was deleted");
-                self.directory.retire(&found.topic, found.partition, topic_id)?;
+                self.directory.retire(&found.topic, found.partition, topic_id).map(drop)
+            });
+            if let Err(error) = retired {
+                self.context.metrics.log_notices.increment(1);
+                tracing::error!(path = %found.path.display(), %error, "left alone; the node starts without it");
             }
         }
         let retired = self.directory.retired()?;

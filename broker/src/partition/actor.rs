@@ -16,6 +16,7 @@ use super::opening::{Opened, log_config, now, replica_config, wall_clock};
 use super::replication::Followers;
 use super::responder::Responder;
 use super::supervisor::Shared;
+use super::want::{WANT_RETRY, Want};
 use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, WrapFuture,
 };
@@ -56,6 +57,7 @@ pub struct PartitionActor {
     /// The timer for the machine's next tick, and when it rings.
     alarm: Option<(Time, SpawnHandle)>,
     turn: u32,
+    pub(super) want: Want,
     /// Last, so that the log is closed before the supervisor hears that the actor is gone.
     pub(super) guard: DownGuard,
 }
@@ -85,6 +87,7 @@ impl PartitionActor {
             shared: parts.shared,
             alarm: None,
             turn: 0,
+            want: Want::default(),
             guard: parts.guard,
         }
     }
@@ -187,6 +190,10 @@ impl Handler<Flushed> for PartitionActor {
                 let mut effects = Effects::new();
                 self.replica.on_flushed(now(), flushed_end, &mut effects);
                 self.perform(effects, ctx);
+            }
+            Err(error) if error.is_temporary() && !self.log().is_poisoned() => {
+                self.put_off(&error);
+                ctx.run_later(WANT_RETRY, |actor, ctx| actor.start_flush(ctx));
             }
             Err(error) => self.go_offline(error, ctx),
         }
@@ -339,10 +346,14 @@ impl PartitionActor {
                 responder.answer(Err(error.clone().into()));
                 if self.log().is_poisoned() {
                     self.go_offline(error, ctx);
+                } else if error.is_temporary() {
+                    self.put_off(&error);
+                    self.pass_on_if_full(&error);
                 }
                 return;
             }
         };
+        self.want.over();
         if let Some(offset) = appended.rolled {
             self.snapshot_producers(offset);
             // The policy `os` asks for no flushes; without this one, recovery would read it all (S10).
@@ -391,7 +402,7 @@ impl PartitionActor {
                     (ctx.address(), Arc::clone(&self.board), Instant::now());
                 self.shared.flusher.submit(move || {
                     let result = ticket.run();
-                    if result.is_err() {
+                    if result.as_ref().is_err_and(|error| !error.is_temporary()) {
                         board.flushes.note_failure();
                     }
                     drop(turn);
@@ -417,10 +428,15 @@ impl PartitionActor {
         }
     }
 
-    /// The disk failed: what is parked is answered, and nothing is tried again on this log.
+    /// The disk failed: what is parked is answered, and nothing is tried again on this log. If the machine only
+    /// lacks something for the moment, another actor opens it anew in a while.
     pub(super) fn go_offline(&mut self, error: LogError, ctx: &mut Context<Self>) {
         tracing::error!(partition = %self.board, %error, "the replica goes offline");
-        self.guard.disarm();
+        if error.is_temporary() {
+            self.guard.note_want(error.clone().into());
+        } else {
+            self.guard.disarm();
+        }
         let mut effects = Effects::new();
         self.replica.on_storage_failure(&mut effects);
         self.perform(effects, ctx);

@@ -48,6 +48,8 @@ pub struct Board {
     leading: AtomicU64,
     /// Whether the replica serves clients.
     leads: AtomicBool,
+    /// The log lacks something that it had acknowledged.
+    damaged: AtomicBool,
     /// Records that the slowest follower has not been sent; of a leader.
     lag: AtomicU64,
     /// Rung when the high watermark advances, or the state or the role changes.
@@ -72,6 +74,7 @@ impl Board {
             used: AtomicBool::new(false),
             leading: AtomicU64::new(0),
             leads: AtomicBool::new(false),
+            damaged: AtomicBool::new(false),
             lag: AtomicU64::new(0),
             bell: Notify::new(),
         }
@@ -141,6 +144,15 @@ impl Board {
     /// Whether the replica leads, as last told by the actor.
     pub fn leads(&self) -> bool {
         self.leads.load(Ordering::Acquire)
+    }
+
+    /// Whether the log lacks something that it had acknowledged.
+    pub fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Acquire)
+    }
+
+    pub fn set_damaged(&self, damaged: bool) {
+        self.damaged.store(damaged, Ordering::Release);
     }
 
     /// Whoever waits for something to read has to hear that there is nobody any more who has it.

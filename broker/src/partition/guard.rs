@@ -1,6 +1,7 @@
 //! How a supervisor hears that an actor is gone: by the drop of a field, which nothing can prevent.
 
 use actix::{Message, Recipient};
+use troupe_proto::error::Error;
 use troupe_proto::ids::PartitionKey;
 
 /// An actor is gone.
@@ -11,6 +12,8 @@ pub struct Down {
     /// Which of the partition's actors.
     pub generation: u64,
     pub panicked: bool,
+    /// It stopped for want of something that the machine may have again soon.
+    pub wanting: Option<Error>,
 }
 
 /// Tells the supervisor that its actor is gone, however it went.
@@ -19,16 +22,22 @@ pub struct DownGuard {
     key: PartitionKey,
     generation: u64,
     armed: bool,
+    wanting: Option<Error>,
 }
 
 impl DownGuard {
     pub fn new(supervisor: Recipient<Down>, key: PartitionKey, generation: u64) -> Self {
-        Self { supervisor, key, generation, armed: true }
+        Self { supervisor, key, generation, armed: true, wanting: None }
     }
 
     /// The actor stops because it was told to: no new one is wanted.
     pub fn disarm(&mut self) {
         self.armed = false;
+    }
+
+    /// The actor stops because it could not do what it had to; a new one may, in a while.
+    pub fn note_want(&mut self, reason: Error) {
+        self.wanting = Some(reason);
     }
 }
 
@@ -39,6 +48,7 @@ impl Drop for DownGuard {
                 key: self.key,
                 generation: self.generation,
                 panicked: std::thread::panicking(),
+                wanting: self.wanting.take(),
             });
         }
     }

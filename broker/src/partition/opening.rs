@@ -48,6 +48,8 @@ pub fn replica_config(config: &TopicConfig, lag_max_ms: u64) -> ReplicaConfig {
 pub struct Opened {
     pub log: Log<FileDisk>,
     pub replica: Replica,
+    /// What was set aside or made again, and has been told.
+    pub notices: u64,
 }
 
 pub fn open(
@@ -74,7 +76,7 @@ pub fn open(
     replica.restore(ends, snapshot.as_ref());
     replica.restore_leader_epoch(log.latest_epoch());
     log.replay(replay_from, |header| replica.on_recovered_batch(now, header))?;
-    Ok(Opened { log, replica })
+    Ok(Opened { log, replica, notices: recovery.notices.len() as u64 })
 }
 
 pub(super) fn decode_snapshot(bytes: &Bytes) -> Option<ProducerSnapshot> {
@@ -84,12 +86,24 @@ pub(super) fn decode_snapshot(bytes: &Bytes) -> Option<ProducerSnapshot> {
 }
 
 fn report(log: &Log<FileDisk>, recovery: &Recovery) {
-    if recovery.truncated_bytes > 0 {
+    for notice in &recovery.notices {
+        tracing::warn!(dir = %log.dir().display(), "{notice}");
+    }
+    if let Some(damage) = &recovery.damage {
+        tracing::error!(
+            dir = %log.dir().display(),
+            complete_below = damage.complete_below.0,
+            truncated_bytes = recovery.truncated_bytes,
+            log_end = log.log_end().0,
+            cause = %damage.cause,
+            "the log is damaged: records that were acknowledged may be missing here"
+        );
+    } else if recovery.truncated_bytes > 0 {
         tracing::warn!(
             dir = %log.dir().display(),
             truncated_bytes = recovery.truncated_bytes,
             log_end = log.log_end().0,
-            "cut off a tail that was never acknowledged"
+            "cut off a torn tail, which was never flushed"
         );
     } else if !recovery.clean {
         tracing::info!(

@@ -315,8 +315,13 @@ impl PartitionActor {
                     self.leave_stream(session, &error, effects);
                     return Ok(());
                 }
+                Err(error) if error.is_temporary() && !self.log().is_poisoned() => {
+                    // Some of the slice may stand in the log; the machine has not heard of it.
+                    return self.fall_behind(session, &error, effects);
+                }
                 Err(error) => return Err(error),
             };
+            self.want.over();
             self.board.set_dirty();
             let records = headers.iter().map(|header| header.record_count).sum();
             self.board.metrics.replicated(records, bytes);
@@ -345,6 +350,25 @@ impl PartitionActor {
             self.snapshot_producers(offset);
         }
         self.replica.on_replicated(now, session, after, ends, effects);
+    }
+
+    /// The machine lacks what it takes to follow: the stream is closed, and opened again in a while. The leader
+    /// goes on without this replica meanwhile.
+    fn fall_behind(
+        &mut self,
+        session: Session,
+        error: &LogError,
+        effects: &mut Effects,
+    ) -> Result<(), LogError> {
+        self.put_off(error);
+        let (end, known) = (self.log().log_end(), self.replica.log_end());
+        if end != known {
+            let high_watermark = self.replica.high_watermark();
+            self.log().truncate_to(known, high_watermark)?;
+        }
+        self.shared.replicator.close(self.board.key, session);
+        self.replica.on_stream_closed(now(), session, effects);
+        Ok(())
     }
 
     fn leave_stream(

@@ -23,6 +23,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, oneshot};
+use troupe_log::LogError;
 use troupe_machines::config::TopicConfig;
 use troupe_machines::replica::PartitionState;
 use troupe_proto::error::{Error, ErrorCode};
@@ -32,6 +33,10 @@ const PANICS_TOLERATED: usize = 3;
 const PANIC_WINDOW: Duration = Duration::from_secs(60);
 /// Checkpoint intervals without use after which a log gives back its descriptors.
 const REST_AFTER: u32 = 12;
+/// A replica that is offline for want of descriptors or space tries again after the first of these, then after
+/// twice as long each time, up to the second.
+const FIRST_REST: Duration = Duration::from_millis(100);
+const LAST_REST: Duration = Duration::from_secs(5);
 /// Checkpoint intervals without use of any partition after which the heap gives back what it kept.
 const GIVE_BACK_AFTER: u32 = 2;
 
@@ -79,7 +84,29 @@ pub struct Revive(pub PartitionKey);
 struct LogOpened {
     key: PartitionKey,
     generation: u64,
-    result: Result<Opened, Error>,
+    result: Result<Opened, OpenFailure>,
+}
+
+/// Why a log could not be opened.
+struct OpenFailure {
+    reason: Error,
+    /// Only for the moment.
+    temporary: bool,
+}
+
+impl From<LogError> for OpenFailure {
+    fn from(error: LogError) -> Self {
+        let temporary = error.is_temporary();
+        Self { reason: error.into(), temporary }
+    }
+}
+
+/// For want of something that the machine may have again: try once more.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct TryAgain {
+    key: PartitionKey,
+    generation: u64,
 }
 
 struct Child {
@@ -95,6 +122,8 @@ struct Child {
     idle: u32,
     /// Closes when the last recovery of its log has ended.
     recovered: Option<oneshot::Receiver<()>>,
+    /// How long it rests after the next try that fails for want of something.
+    rest: Duration,
 }
 
 /// What all partitions of a shard share.
@@ -114,6 +143,18 @@ pub struct Shared {
     pub beat: Arc<Beat>,
     /// `replica.lag.time.max.ms`
     pub lag_max_ms: u64,
+}
+
+impl Shared {
+    /// A replica that lacks what it has acknowledged is no member of anything until it was filled again: the
+    /// controller has to know, unless there is no other replica.
+    fn report_damage(&self, handle: &PartitionHandle, opened: &Opened) {
+        self.metrics.log_notices.increment(opened.notices);
+        if opened.log.damage().is_some() {
+            self.metrics.log_damages.increment(1);
+            handle.board.set_damaged(true);
+        }
+    }
 }
 
 pub struct Supervisor {
@@ -193,7 +234,8 @@ impl Supervisor {
             if board.flushes.has_failed() {
                 let message =
                     "a flush failed; check the disk, then `troupe actor kill` to try again";
-                let result = Err(Error::new(ErrorCode::StorageFailure, message));
+                let reason = Error::new(ErrorCode::StorageFailure, message);
+                let result = Err(OpenFailure { reason, temporary: false });
                 return me.do_send(LogOpened { key, generation, result });
             }
             let Ok(_permit) = recoveries.acquire_owned().await else { return };
@@ -205,10 +247,10 @@ impl Supervisor {
             let result = tokio::task::spawn_blocking(open).await;
             match result {
                 Ok(result) => {
-                    let result = result.map_err(Error::from);
+                    let result = result.map_err(OpenFailure::from);
                     me.do_send(LogOpened { key, generation, result });
                 }
-                Err(_) => me.do_send(Down { key, generation, panicked: true }),
+                Err(_) => me.do_send(Down { key, generation, panicked: true, wanting: None }),
             }
         });
     }
@@ -237,8 +279,16 @@ impl Handler<StartPartition> for Supervisor {
         ctx: &mut Self::Context,
     ) {
         let (key, panics) = (handle.key(), Vec::new());
-        let child =
-            Child { handle, setup, generation: 0, panics, led: None, idle: 0, recovered: None };
+        let child = Child {
+            handle,
+            setup,
+            generation: 0,
+            panics,
+            led: None,
+            idle: 0,
+            recovered: None,
+            rest: FIRST_REST,
+        };
         self.children.insert(key, child);
         self.open(key, ctx);
     }
@@ -248,12 +298,14 @@ impl Handler<LogOpened> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, opened: LogOpened, ctx: &mut Self::Context) {
-        let Some(child) = self.children.get(&opened.key) else { return };
+        let Some(child) = self.children.get_mut(&opened.key) else { return };
         if child.generation != opened.generation {
             return;
         }
         match opened.result {
             Ok(mut log) => {
+                child.rest = FIRST_REST;
+                self.shared.report_damage(&child.handle, &log);
                 log.replica.restore_leader_epoch(child.led);
                 let me = ctx.address().recipient();
                 let guard = DownGuard::new(me, opened.key, opened.generation);
@@ -271,11 +323,43 @@ impl Handler<LogOpened> for Supervisor {
                     PartitionActor::new(parts)
                 }));
             }
-            Err(error) => {
-                tracing::error!(partition = %child.handle.board, %error, "the log cannot be opened");
-                child.handle.uninstall(ActorState::Offline, Some(error));
-                self.pass_on(child);
+            Err(OpenFailure { reason, temporary }) => {
+                tracing::error!(partition = %child.handle.board, error = %reason, "the log cannot be opened");
+                self.take_offline(opened.key, reason, temporary, ctx);
             }
+        }
+    }
+}
+
+impl Supervisor {
+    fn take_offline(
+        &mut self,
+        key: PartitionKey,
+        reason: Error,
+        temporary: bool,
+        ctx: &mut Context<Self>,
+    ) {
+        let Some(child) = self.children.get_mut(&key) else { return };
+        child.handle.uninstall(ActorState::Offline, Some(reason));
+        if temporary {
+            self.shared.metrics.storage_waits.increment(1);
+            let again = TryAgain { key, generation: child.generation };
+            ctx.notify_later(again, child.rest);
+            child.rest = (2 * child.rest).min(LAST_REST);
+        }
+        if let Some(child) = self.children.get(&key) {
+            self.pass_on(child);
+        }
+    }
+}
+
+impl Handler<TryAgain> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, TryAgain { key, generation }: TryAgain, ctx: &mut Self::Context) {
+        let child = self.children.get(&key).filter(|child| child.generation == generation);
+        if child.is_some_and(|child| child.handle.board.state() == ActorState::Offline) {
+            self.open(key, ctx);
         }
     }
 }
@@ -295,6 +379,9 @@ impl Handler<Down> for Supervisor {
         if let Some(leader_epoch) = child.handle.board.take_leading() {
             self.shared.wishes.elect_another(down.key, leader_epoch);
             child.led = child.led.max(Some(leader_epoch));
+        }
+        if let Some(reason) = down.wanting {
+            return self.take_offline(down.key, reason, true, ctx);
         }
         if down.panicked {
             let now = Instant::now();

@@ -68,16 +68,19 @@ impl Handler<EnforceRetention> for PartitionActor {
             retention_bytes: self.config.retention_bytes,
         };
         let (time, high_watermark) = (wall_clock().as_timestamp(), self.replica.high_watermark());
-        match self.log().apply_retention(&policy, time, high_watermark) {
-            Ok(removals) if removals.is_empty() => {}
-            Ok(removals) => {
-                self.after_removal(removals, ctx);
-            }
-            Err(error) => {
-                tracing::warn!(partition = %self.board, %error, "retention failed");
-                // What was deleted before it failed stays deleted.
-                self.after_removal(Vec::new(), ctx);
-            }
+        let retained = self.log().apply_retention(&policy, time, high_watermark);
+        if retained.by_file_time && !std::mem::replace(&mut self.want.told_file_time, true) {
+            tracing::info!(
+                partition = %self.board,
+                "records have no timestamp, or an impossible one: retention.ms goes by the time of their file"
+            );
+        }
+        if !retained.removals.is_empty() || retained.failure.is_some() {
+            // What was deleted before it failed stays deleted.
+            self.after_removal(retained.removals, ctx);
+        }
+        if let Some(error) = retained.failure {
+            tracing::warn!(partition = %self.board, %error, "retention failed");
         }
     }
 }
@@ -91,6 +94,7 @@ impl PartitionActor {
     ) {
         let log_start = self.log().log_start();
         self.replica.on_log_start(log_start);
+        self.board.set_dirty();
         let snapshot = self.log().producer_snapshots().last().copied();
         if snapshot.is_none_or(|offset| offset < log_start) {
             // What recovery would replay on top of an older one is gone.
@@ -99,10 +103,18 @@ impl PartitionActor {
         if removals.is_empty() {
             return;
         }
-        let delay = Duration::from_millis(self.config.file_delete_delay_ms);
+        let delay = match self.want.is_full() {
+            true => Duration::ZERO,
+            false => Duration::from_millis(self.config.file_delete_delay_ms),
+        };
         ctx.run_later(delay, move |actor, _| {
             for removal in removals {
-                actor.shared.flusher.submit(move || drop(removal.run()));
+                let board = Arc::clone(&actor.board);
+                actor.shared.flusher.submit(move || {
+                    if let Err(error) = removal.run() {
+                        tracing::warn!(partition = %board, %error, "left for the next start to remove");
+                    }
+                });
             }
         });
     }
