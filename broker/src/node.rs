@@ -6,6 +6,7 @@
 
 mod advertised;
 mod controllers;
+mod descriptors;
 mod owner;
 mod reconcile;
 mod running;
@@ -147,7 +148,7 @@ impl Node {
     /// Starts a node on threads of its own. A node alone serves when this returns; one of several listens, and
     /// serves when [`Node::ready`] says so: that takes a majority of the controllers.
     pub fn start(config: NodeConfig) -> Result<Node, StartError> {
-        raise_descriptor_limit();
+        descriptors::raise_limit();
         let directory = troupe_log::DataDirectory::open(&config.log_dir)?;
         let ending = Ending::default();
         let (progress_sender, progress) = watch::channel(Progress::Joining);
@@ -237,18 +238,5 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         self.halt();
-    }
-}
-
-/// Every partition in use takes a descriptor, every connection another.
-fn raise_descriptor_limit() {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: both calls read or write the struct that they are given.
-    unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 && limit.rlim_cur < limit.rlim_max
-        {
-            limit.rlim_cur = limit.rlim_max;
-            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
-        }
     }
 }

@@ -31,7 +31,7 @@ pub use flusher::Flusher;
 pub use handle::{AppendRequest, CROWD_PATIENCE, PartitionHandle, REBUILD_PATIENCE};
 pub use message::{
     Appended, CloseFollower, Die, FollowerReport, FoundOffset, FromLeader, IsrAnswer, LeaderSays,
-    OffsetQuery, OpenFollower, PushOn, ReadAnswer,
+    LossKnown, OffsetQuery, OpenFollower, PushOn, ReadAnswer,
 };
 pub use opening::{now, wall_clock};
 pub use responder::Responder;

@@ -2,11 +2,11 @@
 //! in as few calls as it takes.
 //!
 //! Promise: every wish for another ISR is answered to its actor, if only with "unavailable"; a report of a dead
-//! leader is repeated until the controller has it or the epoch is over.
+//! leader is repeated until the controller has it or the epoch is over, one of a damaged log until it has it.
 
 use crate::context::Context;
 use crate::control::Route;
-use crate::partition::{IsrAnswer, PartitionHandle};
+use crate::partition::{IsrAnswer, LossKnown, PartitionHandle};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +36,7 @@ pub struct WishQueue(mpsc::UnboundedReceiver<Wish>);
 enum Wish {
     Isr { handle: Arc<PartitionHandle>, request: AlterPartition },
     Election { key: PartitionKey, leader_epoch: LeaderEpoch },
+    Loss(Arc<PartitionHandle>),
 }
 
 pub fn wishes() -> (Wishes, WishQueue) {
@@ -55,6 +56,11 @@ impl Wishes {
     pub fn elect_another(&self, key: PartitionKey, leader_epoch: LeaderEpoch) {
         let _ = self.queue.send(Wish::Election { key, leader_epoch });
     }
+
+    /// The replica lacks what it had acknowledged. Answered with [`LossKnown`], and on its board.
+    pub fn report_loss(&self, handle: &Arc<PartitionHandle>) {
+        let _ = self.queue.send(Wish::Loss(Arc::clone(handle)));
+    }
 }
 
 impl WishQueue {
@@ -64,7 +70,7 @@ impl WishQueue {
         let wishes = std::iter::from_fn(|| self.0.try_recv().ok());
         let elections = wishes.filter_map(|wish| match wish {
             Wish::Election { key, leader_epoch } => Some((key, leader_epoch)),
-            Wish::Isr { .. } => None,
+            Wish::Isr { .. } | Wish::Loss(_) => None,
         });
         elections.collect()
     }
@@ -73,8 +79,10 @@ impl WishQueue {
     pub async fn run(mut self, context: Arc<Context>) {
         let (elections, reports) = mpsc::unbounded_channel();
         let (isrs, alterations) = mpsc::unbounded_channel();
+        let (losses, lost) = mpsc::unbounded_channel();
         let shutdown = context.gone.clone();
         tokio::spawn(report_all(Arc::clone(&context), reports));
+        tokio::spawn(report_losses(Arc::clone(&context), lost));
         tokio::spawn(alter_all(context, alterations));
         loop {
             let wish = tokio::select! {
@@ -86,6 +94,7 @@ impl WishQueue {
                 Some(Wish::Election { key, leader_epoch }) => {
                     elections.send((key, leader_epoch)).is_ok()
                 }
+                Some(Wish::Loss(handle)) => losses.send(handle).is_ok(),
                 None => false,
             };
             if !sent {
@@ -122,6 +131,7 @@ async fn report_all(
             topic_id: key.topic_id.to_wire(),
             partition: key.partition.0,
             leader_epoch: leader_epoch.0,
+            lost: false,
         });
         let replicas: Vec<_> = replicas.collect();
         match within(report(&context, replicas)).await {
@@ -137,12 +147,51 @@ async fn report_all(
     }
 }
 
+/// Repeated until the controller has them. One partition each time more at most: they are few.
+async fn report_losses(
+    context: Arc<Context>,
+    mut losses: mpsc::UnboundedReceiver<Arc<PartitionHandle>>,
+) {
+    let mut due: Vec<Arc<PartitionHandle>> = Vec::new();
+    loop {
+        if due.is_empty() && losses.recv_many(&mut due, WISHES_TOGETHER).await == 0 {
+            return;
+        }
+        let replicas = due.iter().map(|handle| pb::ReplicaReport {
+            topic_id: handle.key().topic_id.to_wire(),
+            partition: handle.key().partition.0,
+            // Void for a controller that knows of dead leaders only.
+            leader_epoch: 0,
+            lost: true,
+        });
+        let replicas = replicas.collect();
+        match within(report(&context, replicas)).await {
+            Ok(()) => {
+                for handle in due.drain(..) {
+                    handle.command(LossKnown);
+                    handle.board.report_made();
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "damaged replicas could not be reported yet");
+                tokio::select! {
+                    () = tokio::time::sleep(RETRY) => {}
+                    () = context.gone.cancelled() => return,
+                }
+            }
+        }
+    }
+}
+
 async fn report(context: &Context, replicas: Vec<pb::ReplicaReport>) -> Result<(), Error> {
     let identity = context.control.identity();
     match context.control.route()? {
         Route::Here(local) => {
-            let reports: Vec<_> = replicas.iter().filter_map(report_from_wire).collect();
-            local.fail_replicas(identity.node_id, identity.broker_epoch, reports).await
+            let (lost, dead): (Vec<_>, Vec<_>) = replicas.iter().partition(|report| report.lost);
+            let lost = lost.into_iter().filter_map(report_from_wire).map(|(key, _)| key).collect();
+            let dead = dead.into_iter().filter_map(report_from_wire).collect();
+            local.lose_replicas(identity.node_id, identity.broker_epoch, lost).await?;
+            local.fail_replicas(identity.node_id, identity.broker_epoch, dead).await
         }
         Route::There(channel) => {
             let request = pb::ReportReplicasRequest { caller: identity.caller(), replicas };

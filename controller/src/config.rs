@@ -2,6 +2,7 @@
 
 use crate::voters::{Voter, VotersError};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 use troupe_machines::cluster::{ClusterPolicy, ReplayError};
@@ -26,8 +27,32 @@ pub struct ControllerConfig {
     pub snapshot_entries: u64,
     /// After this many bytes of decisions, too.
     pub snapshot_bytes: u64,
+    /// Called before anything is made durable: on a full disk it may make room.
+    pub before_flush: BeforeFlush,
     #[cfg(test)]
     pub flush_delay: crate::tests::FlushDelay,
+}
+
+/// What the owner of the directory does before the metadata log writes.
+#[derive(Clone, Default)]
+pub struct BeforeFlush(Option<Arc<dyn Fn() + Send + Sync>>);
+
+impl BeforeFlush {
+    pub fn new(hook: impl Fn() + Send + Sync + 'static) -> BeforeFlush {
+        BeforeFlush(Some(Arc::new(hook)))
+    }
+
+    pub(crate) fn run(&self) {
+        if let Some(hook) = &self.0 {
+            hook();
+        }
+    }
+}
+
+impl std::fmt::Debug for BeforeFlush {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "a hook" } else { "nothing" })
+    }
 }
 
 impl ControllerConfig {
@@ -43,6 +68,7 @@ impl ControllerConfig {
             policy: ClusterPolicy::default(),
             snapshot_entries: 5_000,
             snapshot_bytes: 2 << 20,
+            before_flush: BeforeFlush::default(),
             #[cfg(test)]
             flush_delay: crate::tests::FlushDelay::default(),
         }

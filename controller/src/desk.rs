@@ -61,6 +61,7 @@ impl ControllerDesk {
             predecessor_alive: self.keeper.is_alive(node_id).await?,
             stopped_cleanly: request.stopped_cleanly.map(BrokerEpoch),
             holds_nothing: request.holds_nothing,
+            silent: self.keeper.silent().await?,
         };
         let request = RegisterBroker {
             node_id,
@@ -105,19 +106,28 @@ impl ControllerDesk {
         Ok(pb::AlterPartitionsResponse { partitions })
     }
 
-    /// Leader replicas that are dead: others lead at once.
+    /// Leader replicas that are dead: others lead at once. Replicas that lack what they had acknowledged.
     pub async fn report_replicas(
         &self,
         request: pb::ReportReplicasRequest,
     ) -> Result<pb::ReportReplicasResponse, Error> {
         let (node_id, epoch) = self.check(request.caller)?;
-        let report = |report: pb::ReplicaReport| {
+        let (mut lost, mut dead) = (Vec::new(), Vec::new());
+        for report in request.replicas {
             let key = key(&report.topic_id, report.partition)?;
-            Ok((key, LeaderEpoch(report.leader_epoch)))
-        };
-        let reports = request.replicas.into_iter().map(report).collect::<Result<_, Error>>()?;
-        let failed = self.controller.fail_replicas(node_id, epoch, reports).await;
-        failed.map_err(|error| self.directory.direct(error))?;
+            match report.lost {
+                true => lost.push(key),
+                false => dead.push((key, LeaderEpoch(report.leader_epoch))),
+            }
+        }
+        if !lost.is_empty() {
+            let told = self.controller.lose_replicas(node_id, epoch, lost).await;
+            told.map_err(|error| self.directory.direct(error))?;
+        }
+        if !dead.is_empty() {
+            let failed = self.controller.fail_replicas(node_id, epoch, dead).await;
+            failed.map_err(|error| self.directory.direct(error))?;
+        }
         Ok(pb::ReportReplicasResponse {})
     }
 

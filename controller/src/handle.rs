@@ -6,7 +6,7 @@ use crate::request::{Request, Responder, outcome_unknown};
 use crate::supervisor::Supervisor;
 use actix::{Actor, Addr, Context, Handler};
 use actix_rt::{Arbiter, ArbiterHandle};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -111,8 +111,14 @@ impl ControllerHandle {
         self.ask(|responder| Request::EnrollBroker(request, arrival, responder)).await
     }
 
-    pub async fn fence_broker(&self, node_id: NodeId, epoch: BrokerEpoch) -> Result<(), Error> {
-        self.ask(|responder| Request::FenceBroker(node_id, epoch, responder)).await
+    /// `silent` are those that are not heard just now.
+    pub async fn fence_broker(
+        &self,
+        node_id: NodeId,
+        epoch: BrokerEpoch,
+        silent: BTreeSet<NodeId>,
+    ) -> Result<(), Error> {
+        self.ask(|responder| Request::FenceBroker(node_id, epoch, silent, responder)).await
     }
 
     pub async fn unfence_broker(&self, node_id: NodeId, epoch: BrokerEpoch) -> Result<(), Error> {
@@ -157,6 +163,21 @@ impl ControllerHandle {
         reports: Vec<(PartitionKey, LeaderEpoch)>,
     ) -> Result<(), Error> {
         self.ask(|responder| Request::FailReplicas(node_id, epoch, reports, responder)).await
+    }
+
+    /// Replicas on this broker that lack what they had acknowledged.
+    pub async fn lose_replicas(
+        &self,
+        node_id: NodeId,
+        epoch: BrokerEpoch,
+        keys: Vec<PartitionKey>,
+    ) -> Result<(), Error> {
+        self.ask(|responder| Request::LoseReplicas(node_id, epoch, keys, responder)).await
+    }
+
+    /// Of how many partitions it is clear that their leader went on without who was in sync before.
+    pub async fn confirm_leaders(&self, silent: BTreeSet<NodeId>) -> Result<usize, Error> {
+        self.ask(|responder| Request::ConfirmLeaders(silent, responder)).await
     }
 
     pub async fn elect_leaders(

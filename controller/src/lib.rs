@@ -32,7 +32,9 @@ mod supervisor;
 mod tests;
 mod voters;
 
-pub use config::{ControllerConfig, ControllerStartError, QuorumTimings, SessionTimings, Upkeep};
+pub use config::{
+    BeforeFlush, ControllerConfig, ControllerStartError, QuorumTimings, SessionTimings, Upkeep,
+};
 pub use desk::ControllerDesk;
 pub use endpoint::{ControllerEndpoint, MAX_MESSAGE_BYTES};
 pub use handle::ControllerHandle;

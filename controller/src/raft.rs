@@ -212,7 +212,10 @@ async fn open(config: &ControllerConfig) -> Result<Storage, ControllerStartError
     loop {
         let dir = config.dir.clone();
         #[cfg(not(test))]
-        let open = move || Storage::open(&dir);
+        let open = {
+            let before_flush = config.before_flush.clone();
+            move || Storage::open(&dir, before_flush.clone())
+        };
         #[cfg(test)]
         let open = {
             let delay = config.flush_delay.clone();

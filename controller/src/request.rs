@@ -1,6 +1,7 @@
 //! What the controller can be asked, and how it answers.
 
 use rand::random;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use troupe_machines::cluster::{
@@ -21,13 +22,15 @@ pub(crate) enum Request {
     DeleteTopic(DeleteTopic, Responder<TopicId>),
     RegisterBroker(RegisterBroker, Responder<BrokerEpoch>),
     EnrollBroker(RegisterBroker, Arrival, Responder<BrokerEpoch>),
-    FenceBroker(NodeId, BrokerEpoch, Responder<()>),
+    FenceBroker(NodeId, BrokerEpoch, BTreeSet<NodeId>, Responder<()>),
     UnfenceBroker(NodeId, BrokerEpoch, Responder<()>),
     BeginShutdown(NodeId, BrokerEpoch, Responder<MetadataOffset>),
     ResumeBroker(NodeId, Responder<()>),
     UnregisterBroker(NodeId, Responder<()>),
     AlterPartitions(NodeId, BrokerEpoch, Vec<AlterPartition>, Responder<PerPartition>),
     FailReplicas(NodeId, BrokerEpoch, Vec<(PartitionKey, LeaderEpoch)>, Responder<()>),
+    LoseReplicas(NodeId, BrokerEpoch, Vec<PartitionKey>, Responder<()>),
+    ConfirmLeaders(BTreeSet<NodeId>, Responder<usize>),
     ElectLeaders(Vec<PartitionKey>, Election, Responder<PerPartition>),
     BalanceLeaders(LeaderBalance, Responder<usize>),
     ElectLeaderless(Responder<usize>),
@@ -68,8 +71,8 @@ impl Request {
             Request::EnrollBroker(request, arrival, responder) => {
                 responder.park(image.enroll_broker(&request, arrival))
             }
-            Request::FenceBroker(node_id, epoch, responder) => {
-                responder.park(image.fence_broker(node_id, epoch))
+            Request::FenceBroker(node_id, epoch, silent, responder) => {
+                responder.park(image.fence_broker(node_id, epoch, Some(&silent)))
             }
             Request::UnfenceBroker(node_id, epoch, responder) => {
                 responder.park(image.unfence_broker(node_id, epoch))
@@ -89,6 +92,12 @@ impl Request {
             Request::FailReplicas(node_id, epoch, reports, responder) => {
                 responder.park(image.fail_replicas(node_id, epoch, &reports))
             }
+            Request::LoseReplicas(node_id, epoch, keys, responder) => {
+                responder.park(image.lose_replicas(node_id, epoch, &keys))
+            }
+            Request::ConfirmLeaders(silent, responder) => {
+                responder.park(Ok(image.confirm_leaders(&silent)))
+            }
             Request::ElectLeaders(keys, election, responder) => {
                 responder.park(Ok(image.elect_leaders(&keys, election)))
             }
@@ -106,15 +115,18 @@ impl Request {
     pub fn refuse(self, error: Error) {
         match self {
             Request::AwaitActive(responder)
-            | Request::FenceBroker(_, _, responder)
+            | Request::FenceBroker(_, _, _, responder)
             | Request::UnfenceBroker(_, _, responder)
             | Request::ResumeBroker(_, responder)
             | Request::FailReplicas(_, _, _, responder)
+            | Request::LoseReplicas(_, _, _, responder)
             | Request::UnregisterBroker(_, responder) => responder.answer(Err(error)),
             Request::BeginShutdown(_, _, responder) => responder.answer(Err(error)),
             Request::AlterPartitions(_, _, _, responder)
             | Request::ElectLeaders(_, _, responder) => responder.answer(Err(error)),
-            Request::BalanceLeaders(_, responder) | Request::ElectLeaderless(responder) => {
+            Request::BalanceLeaders(_, responder)
+            | Request::ConfirmLeaders(_, responder)
+            | Request::ElectLeaderless(responder) => {
                 responder.answer(Err(error));
             }
             Request::CreateTopic(_, responder)

@@ -185,7 +185,7 @@ pub(crate) fn decode_metadata(content: &[u8]) -> Option<PartitionKey> {
 }
 
 /// A topic id as it is displayed: hexadecimal, with hyphens.
-fn decode_topic_id(text: &str) -> Option<TopicId> {
+pub(crate) fn decode_topic_id(text: &str) -> Option<TopicId> {
     let digits: String = text.chars().filter(|c| *c != '-').collect();
     if digits.len() != 32 {
         return None;

@@ -75,12 +75,18 @@ impl Evidence {
             && point.offset > end
         {
             let flushed = point.offset;
-            self.note(end, format!("the log in {dir} ends at {end} and was flushed up to {flushed}"));
+            self.note(
+                end,
+                format!("the log in {dir} ends at {end} and was flushed up to {flushed}"),
+            );
         }
         if let Some(committed) = checkpoint.high_watermark.filter(|offset| *offset > end)
             && log_start <= end
         {
-            self.note(end, format!("the log in {dir} ends at {end} and was committed up to {committed}"));
+            self.note(
+                end,
+                format!("the log in {dir} ends at {end} and was committed up to {committed}"),
+            );
         }
     }
 

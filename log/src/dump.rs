@@ -3,10 +3,13 @@
 //! Takes no part in the log's life: opens files to read, repairs nothing. A damaged file is described as far
 //! as it can be.
 
+use crate::checkpoint::OffsetCheckpoint;
 use crate::disk::{Disk, FileDisk, read_exact_at};
 use crate::index::{OffsetIndex, TimeIndex};
-use crate::place::Kind;
-use crate::{LogError, checkpoint, snapshot};
+use crate::place::{Kind, Place};
+use crate::recovery::FoundSegment;
+use crate::retention::DELETED;
+use crate::{Damage, LogError, checkpoint, damage, snapshot};
 use bytes::Bytes;
 use std::fs::File;
 use std::io;
@@ -33,9 +36,10 @@ impl FileKind {
         let name = path.file_name()?.to_str()?;
         match name {
             checkpoint::EPOCHS => Some(FileKind::Epochs),
-            checkpoint::OFFSETS | checkpoint::LOG_START | checkpoint::METADATA => {
-                Some(FileKind::Checkpoint)
-            }
+            checkpoint::OFFSETS
+            | checkpoint::LOG_START
+            | checkpoint::METADATA
+            | checkpoint::DAMAGE => Some(FileKind::Checkpoint),
             _ => Kind::parse(name).map(|(_, kind)| match kind {
                 Kind::Log => FileKind::Log,
                 Kind::OffsetIndex => FileKind::OffsetIndex,
@@ -195,6 +199,68 @@ pub fn checkpoint_lines(path: &Path) -> Result<Vec<String>, LogError> {
     let lines = checkpoint::unseal(&content);
     let lines = lines.ok_or_else(|| corrupt(path, "the checksum does not match"))?;
     Ok(lines.lines().map(str::to_owned).collect())
+}
+
+/// What one of the small text files says is wrong with its partition: segments and indexes that it knows to be on
+/// disk and that are gone or shorter, damage that was found before.
+///
+/// # Errors
+/// A file or the directory cannot be read, or a checksum does not hold.
+pub fn missing_files(path: &Path) -> Result<Vec<String>, LogError> {
+    let content = read_whole(path)?;
+    let unsound = || corrupt(path, "the checksum does not match");
+    match path.file_name().and_then(|name| name.to_str()) {
+        Some(checkpoint::DAMAGE) => {
+            let damage = checkpoint::decode_damage(&content).ok_or_else(unsound)?;
+            let Damage { cause, complete_below } = damage;
+            Ok(vec![format!("records from {complete_below} on may be missing: {cause}")])
+        }
+        Some(checkpoint::OFFSETS) => {
+            let checkpoint = OffsetCheckpoint::decode(&content).ok_or_else(unsound)?;
+            let dir = path.parent().unwrap_or(Path::new(".")).to_owned();
+            missing_from(&Place { disk: FileDisk, dir }, &checkpoint)
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn missing_from(
+    place: &Place<FileDisk>,
+    checkpoint: &OffsetCheckpoint,
+) -> Result<Vec<String>, LogError> {
+    let names = place.disk.list(&place.dir).map_err(|e| LogError::io("list", &place.dir, e))?;
+    let names = names.unwrap_or_default();
+    let log_start = place.read(checkpoint::LOG_START)?;
+    let log_start = log_start.and_then(|content| checkpoint::decode_log_start(&content));
+    let mut files = Vec::new();
+    for (base, _) in
+        names.iter().filter_map(|name| Kind::parse(name).filter(|(_, kind)| *kind == Kind::Log))
+    {
+        let path = place.file_of(base, Kind::Log);
+        match place.disk.size(&path) {
+            Ok(size) => files.push(FoundSegment { base, size }),
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => {}
+            Err(error) => return Err(LogError::io("look at", &path, error)),
+        }
+    }
+    let was_deleted = |base, end| {
+        let name = Kind::Log.name(base) + DELETED;
+        end <= log_start.unwrap_or_default() || names.contains(&name)
+    };
+    let mut faults: Vec<_> = damage::missing(place, checkpoint, &files, was_deleted)
+        .into_iter()
+        .map(|(_, fault)| fault)
+        .collect();
+    for (base, _) in &checkpoint.closed {
+        let is_there = |kind: Kind| names.contains(&kind.name(*base));
+        for kind in [Kind::OffsetIndex, Kind::TimeIndex] {
+            if is_there(Kind::Log) && !is_there(kind) {
+                let path = place.file_of(*base, kind);
+                faults.push(format!("{} is gone; a node makes it again", path.display()));
+            }
+        }
+    }
+    Ok(faults)
 }
 
 /// What [`verify_segment`] found.

@@ -31,14 +31,17 @@ mod epochs;
 mod error;
 mod flush;
 mod index;
+mod inventory;
 mod log;
 mod lookup;
 mod place;
 mod recovery;
+
 mod retention;
 mod scan;
 mod segment;
 mod snapshot;
+mod space;
 mod truncation;
 
 pub use append::Appended;
@@ -47,7 +50,9 @@ pub use damage::Damage;
 pub use directory::{DataDirectory, DirectoryError, MetaProperties, PartitionDirectory};
 pub use error::LogError;
 pub use flush::{FlushDone, FlushTicket};
+pub use inventory::Inventory;
 pub use log::Log;
 pub use lookup::{ReadSlice, TimestampHit};
 pub use recovery::Recovery;
 pub use retention::{Removal, Retained, RetentionPolicy, SegmentInfo};
+pub use space::Space;

@@ -87,6 +87,11 @@ impl<D: Disk> Log<D> {
         self.key
     }
 
+    /// Whether anything stands on disk.
+    pub fn has_directory(&self) -> bool {
+        self.presence.directory
+    }
+
     /// The partition's directory.
     pub fn dir(&self) -> &Path {
         &self.place.dir

@@ -100,6 +100,16 @@ impl Listing {
         }
     }
 
+    /// Indexes of closed segments that are there themselves.
+    fn missing_indexes(&self, checkpoint: &OffsetCheckpoint) -> Vec<(Offset, Kind)> {
+        let there = checkpoint.closed.iter().filter(|(base, _)| self.logs.contains(base));
+        let wanted = there
+            .flat_map(|(base, _)| [Kind::OffsetIndex, Kind::TimeIndex].map(|kind| (*base, kind)));
+        let found: BTreeSet<String> =
+            self.indexes.iter().map(|(base, kind)| kind.name(*base)).collect();
+        wanted.filter(|(base, kind)| !found.contains(&kind.name(*base))).collect()
+    }
+
     /// Whether retention was removing this segment.
     fn was_deleted(&self, base: Offset) -> bool {
         let name = Kind::Log.name(base) + DELETED;
@@ -340,6 +350,10 @@ fn recover<D: Disk>(
     evidence.compare(place, &checkpoint, &files, |base, end| {
         end <= log_start || listing.was_deleted(base)
     });
+    for (base, kind) in listing.missing_indexes(&checkpoint) {
+        let path = place.file_of(base, kind);
+        evidence.notices.push(format!("{} is missing: made again", path.display()));
+    }
     if checkpoint.recovery_point.is_some() && epochs.is_none() {
         let name = place.path(checkpoint::EPOCHS);
         evidence.notices.push(format!("{} is missing or damaged: made again", name.display()));

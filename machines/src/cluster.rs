@@ -33,7 +33,7 @@ pub use partitions::PerPartition;
 pub use placement::classic::{Candidate, assign_classic};
 pub use replay::{ClusterSnapshot, Fault, ReplayError};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use troupe_proto::ids::{
     BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, PartitionKey, ProducerId,
 };
@@ -160,7 +160,7 @@ pub struct RegisterBroker {
 }
 
 /// What is known of a broker that comes, beside what it says itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Arrival {
     /// Somebody holds a session under the same id.
     pub predecessor_alive: bool,
@@ -168,6 +168,8 @@ pub struct Arrival {
     pub stopped_cleanly: Option<BrokerEpoch>,
     /// There is no partition on its disk: whatever it had before is lost.
     pub holds_nothing: bool,
+    /// Brokers that are not heard just now, or not yet: none of them may have learnt of anything since.
+    pub silent: BTreeSet<NodeId>,
 }
 
 /// R9: a leader's wish for another ISR. What is committed counts; the wish does not.

@@ -8,10 +8,10 @@ use crate::server::{self, Listeners};
 use actix::Arbiter;
 use std::sync::Arc;
 use troupe_controller::{
-    Controller, ControllerConfig, ControllerEndpoint, ControllerHandle, QuorumMember,
+    BeforeFlush, Controller, ControllerConfig, ControllerEndpoint, ControllerHandle, QuorumMember,
     SessionTimings, Upkeep,
 };
-use troupe_log::{DataDirectory, DirectoryError, MetaProperties};
+use troupe_log::{DataDirectory, DirectoryError, MetaProperties, Space};
 use troupe_machines::cluster::{ClusterPolicy, PartitionLimits};
 use troupe_proto::error::Error;
 use troupe_proto::ids::NodeId;
@@ -26,6 +26,7 @@ impl Controllers {
     pub async fn start(
         config: &NodeConfig,
         directory: &DataDirectory,
+        space: &Arc<Space>,
     ) -> Result<Controllers, StartError> {
         let path = config.log_dir.join(METADATA_DIR);
         let voters = config.voters().map_err(StartError::Voters)?;
@@ -42,6 +43,8 @@ impl Controllers {
                 per_cluster: config.max_partitions_per_cluster,
             },
         };
+        let room = Arc::clone(space);
+        controller.before_flush = BeforeFlush::new(move || make_room(&room));
         controller.sessions = SessionTimings {
             heartbeat: config.heartbeat_interval.duration(),
             timeout: config.session_timeout.duration(),
@@ -126,6 +129,16 @@ impl Controllers {
         if let Some(handle) = self.handle() {
             handle.abandon().await;
         }
+    }
+}
+
+/// The metadata log must not fail for want of space: a node starts from it, and by it retention is lowered.
+pub(super) fn make_room(space: &Space) {
+    if space.make_room() {
+        tracing::error!(
+            "the disk is full: what was kept for the metadata log is given to it, and no records are taken until \
+             there is room; free some or lower retention"
+        );
     }
 }
 

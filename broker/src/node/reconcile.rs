@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
-use troupe_log::DataDirectory;
+use troupe_log::{DataDirectory, Inventory};
 use troupe_machines::cluster::{Broker, ClusterImage, Partition, Topic};
 use troupe_machines::replica::PartitionState;
 use troupe_proto::ids::{BrokerEpoch, NodeId, PartitionId};
@@ -21,13 +21,19 @@ use troupe_proto::ids::{BrokerEpoch, NodeId, PartitionId};
 pub(super) struct Reconciler {
     context: Arc<Context>,
     directory: Arc<DataDirectory>,
+    /// Which partitions have a directory.
+    inventory: Arc<Inventory>,
     /// Who may be in sync, as last told.
     eligible: Mutex<BTreeMap<NodeId, BrokerEpoch>>,
 }
 
 impl Reconciler {
-    pub fn new(context: Arc<Context>, directory: Arc<DataDirectory>) -> Self {
-        Self { context, directory, eligible: Mutex::default() }
+    pub fn new(
+        context: Arc<Context>,
+        directory: Arc<DataDirectory>,
+        inventory: Arc<Inventory>,
+    ) -> Self {
+        Self { context, directory, inventory, eligible: Mutex::default() }
     }
 
     /// Follows the image until the node stops.
@@ -170,6 +176,8 @@ impl Reconciler {
         retire(&self.context, &replicas, true).await;
         let mut retired = Vec::new();
         for handle in &replicas {
+            self.inventory
+                .remove(&self.directory.partition_dir(&entry.name, handle.key().partition));
             match self.directory.retire(&entry.name, handle.key().partition, entry.id) {
                 Ok(path) => retired.extend(path),
                 // The next start finds a directory whose topic is gone, and tries again.
@@ -186,7 +194,11 @@ impl Reconciler {
         for found in self.directory.partitions()? {
             let retired = found.topic_id().and_then(|topic_id| {
                 let gone = topic_id.filter(|id| image.topic_by_id(*id).is_none());
-                let Some(topic_id) = gone else { return Ok(()) };
+                let Some(topic_id) = gone else {
+                    topic_id.into_iter().for_each(|id| self.inventory.find(&found.path, id));
+                    return Ok(());
+                };
+                self.inventory.remove(&found.path);
                 tracing::warn!(path = %found.path.display(), "its topic was deleted");
                 self.directory.retire(&found.topic, found.partition, topic_id).map(drop)
             });
@@ -195,6 +207,7 @@ impl Reconciler {
                 tracing::error!(path = %found.path.display(), %error, "left alone; the node starts without it");
             }
         }
+        self.inventory.retain(|topic_id| image.topic_by_id(topic_id).is_some());
         let retired = self.directory.retired()?;
         tokio::spawn(delete_later(Arc::clone(&self.directory), retired, Duration::from_secs(60)));
         Ok(())

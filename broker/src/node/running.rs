@@ -3,7 +3,8 @@
 //! A node alone serves when it has started. One of several has started when its listeners stand: it takes part in
 //! the quorum at once, and serves clients when the cluster has taken it in.
 
-use super::controllers::{ControlThread, Controllers};
+use super::controllers::{ControlThread, Controllers, make_room};
+use super::descriptors;
 use super::reconcile::{Reconciler, retire};
 use super::session::Session;
 use super::sockets::Sockets;
@@ -25,12 +26,14 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use troupe_log::{DataDirectory, MetaProperties};
+use troupe_log::{DataDirectory, Inventory, MetaProperties, Space};
 use troupe_machines::cluster::{ClusterImage, RegisterBroker};
 use troupe_proto::ids::{BrokerEpoch, NodeId};
 
 /// Logs that are recovered at the same time.
 const RECOVERIES: usize = 4;
+/// How often it is looked whether a full disk has room again.
+const LOOK_FOR_SPACE: Duration = Duration::from_secs(1);
 /// Longest wait for connections at a stop. What was asked is answered by then; what keeps a connection open is
 /// a client that does not read, and for that the logs do not wait: whoever stops us may lose patience.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -70,6 +73,8 @@ struct Parts {
     context: Arc<Context>,
     controllers: Controllers,
     directory: Arc<DataDirectory>,
+    inventory: Arc<Inventory>,
+    space: Arc<Space>,
     shards: Vec<Arbiter>,
     servers: Vec<oneshot::Receiver<()>>,
     /// Until they are served.
@@ -87,7 +92,12 @@ impl Parts {
         owner::check(&config, &directory)?;
         let mut sockets = Sockets::bind(&config)?;
         let node_id = NodeId(config.node_id);
-        let controllers = Controllers::start(&config, &directory).await?;
+        let space = Arc::new(Space::open(directory.path()));
+        make_room(&space);
+        if space.is_low() {
+            space.clear_deleted();
+        }
+        let controllers = Controllers::start(&config, &directory, &space).await?;
         let pushed_image = watch::Sender::new(Arc::new(ClusterImage::default()));
         let image =
             controllers.handle().map_or_else(|| pushed_image.subscribe(), |handle| handle.image());
@@ -101,6 +111,7 @@ impl Parts {
         let metrics = Arc::new(NodeMetrics::new(config.node_id));
         let flusher = Flusher::start(config.flush_threads).map_err(StartError::Thread)?;
         let recoveries = Arc::new(Semaphore::new(RECOVERIES));
+        let inventory = Arc::new(Inventory::open(directory.path()));
         let shard_count = if config.is_broker() { config.shard_count() } else { 0 };
         let shards: Vec<Arbiter> = (0..shard_count)
             .map(|_| Arbiter::try_new().map_err(StartError::Thread))
@@ -123,6 +134,8 @@ impl Parts {
                     pulse: Arc::clone(&pulse),
                     beat: Arc::clone(beat),
                     lag_max_ms: config.replica_lag_time_max.0,
+                    inventory: Arc::clone(&inventory),
+                    space: Arc::clone(&space),
                 };
                 let supervisor = Supervisor::new(shared, &config);
                 Supervisor::start_in_arbiter(&shard.handle(), |_| supervisor)
@@ -166,6 +179,8 @@ impl Parts {
             context,
             controllers,
             directory,
+            inventory,
+            space,
             shards,
             servers: Vec::new(),
             sockets: Some(sockets),
@@ -246,10 +261,12 @@ impl Parts {
         }
 
         let mut images = context.image.clone();
-        let reconciler = Reconciler::new(Arc::clone(&context), Arc::clone(&self.directory));
+        let (directory, inventory) = (Arc::clone(&self.directory), Arc::clone(&self.inventory));
+        let reconciler = Reconciler::new(Arc::clone(&context), directory, inventory);
         let first = images.borrow_and_update().clone();
         reconciler.clear_leftovers(&first)?;
         reconciler.apply(&first).await;
+        self.check_descriptors();
         if let Some(sockets) = &mut self.sockets
             && let Some(listeners) = sockets.take_grpc()
         {
@@ -263,6 +280,7 @@ impl Parts {
             session.ready_when_recovered(&context);
         }
         actix_rt::spawn(reconciler.run(images));
+        actix_rt::spawn(watch_space(Arc::clone(&context), Arc::clone(&self.space)));
         let shards = self.shards.iter().map(Arbiter::handle).collect();
         actix_rt::spawn(groups::follow(context, shards));
         Ok(())
@@ -296,6 +314,21 @@ impl Parts {
         Ok(())
     }
 
+    /// Says at the start what would show when all partitions are used at once.
+    fn check_descriptors(&self) {
+        let topics = self.context.registry.topics();
+        let partitions = topics.values().map(|topic| topic.replicas().count()).sum::<usize>();
+        let (needed, limit) = (descriptors::needed_by(partitions), descriptors::limit());
+        if limit < needed {
+            tracing::warn!(
+                limit,
+                needed,
+                "the process may open too few files for its {partitions} partitions: raise the limit (ulimit -n, \
+                 LimitNOFILE); until then work on logs is put off when they run out"
+            );
+        }
+    }
+
     async fn register_alone(&self, cluster_id: &str) -> Result<(), StartError> {
         let context = &self.context;
         let registration = RegisterBroker {
@@ -311,6 +344,21 @@ impl Parts {
             controller.register_broker(registration).await.map_err(StartError::Register)?;
         context.control.set_broker_epoch(broker_epoch);
         Ok(())
+    }
+}
+
+/// Takes records again when there is room, and keeps something for the next time.
+async fn watch_space(context: Arc<Context>, space: Arc<Space>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_FOR_SPACE) => {}
+            () = context.gone.cancelled() => return,
+        }
+        let look = Arc::clone(&space);
+        // Fails only if the runtime is stopping.
+        if let Ok(true) = tokio::task::spawn_blocking(move || look.look()).await {
+            tracing::info!("there is room on the disk again: records are taken");
+        }
     }
 }
 

@@ -116,6 +116,8 @@ impl Session {
                     // An error is an answer too; the board has it.
                     let _ = handle.serves(Duration::from_secs(1)).await;
                 }
+                // And nobody leads by a log that lacks what it had acknowledged.
+                handle.board.reported().await;
             }
             state.ready.send_replace(true);
         });

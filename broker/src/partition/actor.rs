@@ -106,6 +106,7 @@ impl Actor for PartitionActor {
         let state = Arc::clone(&self.state);
         self.replica.on_partition_state(now, &state, &mut effects);
         self.perform(effects, ctx);
+        self.forget_damage_if_filled();
         self.board.publish_high_watermark(self.replica.high_watermark());
     }
 }
@@ -340,7 +341,7 @@ impl PartitionActor {
         responder: Responder<Appended>,
         ctx: &mut Context<Self>,
     ) {
-        let appended = match self.log().append(&header, payload, wall_clock().as_timestamp()) {
+        let appended = match self.try_append(&header, payload) {
             Ok(appended) => appended,
             Err(error) => {
                 responder.answer(Err(error.clone().into()));
@@ -354,6 +355,7 @@ impl PartitionActor {
             }
         };
         self.want.over();
+        self.register_directory();
         if let Some(offset) = appended.rolled {
             self.snapshot_producers(offset);
             // The policy `os` asks for no flushes; without this one, recovery would read it all (S10).

@@ -50,6 +50,8 @@ pub struct Board {
     leads: AtomicBool,
     /// The log lacks something that it had acknowledged.
     damaged: AtomicBool,
+    /// The controller does not know of it yet.
+    owes_report: AtomicBool,
     /// Records that the slowest follower has not been sent; of a leader.
     lag: AtomicU64,
     /// Rung when the high watermark advances, or the state or the role changes.
@@ -75,6 +77,7 @@ impl Board {
             leading: AtomicU64::new(0),
             leads: AtomicBool::new(false),
             damaged: AtomicBool::new(false),
+            owes_report: AtomicBool::new(false),
             lag: AtomicU64::new(0),
             bell: Notify::new(),
         }
@@ -151,8 +154,31 @@ impl Board {
         self.damaged.load(Ordering::Acquire)
     }
 
-    pub fn set_damaged(&self, damaged: bool) {
-        self.damaged.store(damaged, Ordering::Release);
+    /// Whether that is new.
+    pub fn set_damaged(&self, damaged: bool) -> bool {
+        self.damaged.swap(damaged, Ordering::AcqRel) != damaged
+    }
+
+    /// The controller has to know of the damage before this replica may lead.
+    pub fn owe_report(&self) {
+        self.owes_report.store(true, Ordering::Release);
+    }
+
+    pub fn report_made(&self) {
+        self.owes_report.store(false, Ordering::Release);
+        self.bell.notify_waiters();
+    }
+
+    /// Returns when the controller knows of all damage that was found here.
+    pub async fn reported(&self) {
+        loop {
+            let mut bell = std::pin::pin!(self.bell());
+            bell.as_mut().enable();
+            if !self.owes_report.load(Ordering::Acquire) {
+                return;
+            }
+            bell.await;
+        }
     }
 
     /// Whoever waits for something to read has to hear that there is nobody any more who has it.

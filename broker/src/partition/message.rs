@@ -41,6 +41,11 @@ pub struct Append {
     pub budget: OwnedSemaphorePermit,
 }
 
+/// The controller knows that this replica lacks what it had acknowledged.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct LossKnown;
+
 /// The answer to [`Append`].
 #[derive(Clone, Debug)]
 pub struct Appended {

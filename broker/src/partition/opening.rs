@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use troupe_log::disk::FileDisk;
-use troupe_log::{Log, LogConfig, LogError, Recovery};
+use troupe_log::{Damage, Inventory, Log, LogConfig, LogError, Recovery};
 use troupe_machines::config::TopicConfig;
 use troupe_machines::replica::{LogEnds, Replica, ReplicaConfig};
 use troupe_machines::time::Time;
-use troupe_proto::ids::{NodeId, PartitionKey};
+use troupe_proto::ids::{NodeId, Offset, PartitionKey};
 use troupe_proto::log::v1::ProducerSnapshot;
 
 /// What machines and deadlines go by: the wall clock of when it was first asked for here, and steady from then
@@ -58,9 +58,17 @@ pub fn open(
     node_id: NodeId,
     config: &TopicConfig,
     lag_max_ms: u64,
+    inventory: &Inventory,
 ) -> Result<Opened, LogError> {
     let (now, wall_ms) = (now(), wall_clock().as_timestamp());
-    let (log, recovery) = Log::open(FileDisk::new(), dir, key, log_config(config), wall_ms)?;
+    let (mut log, mut recovery) =
+        Log::open(FileDisk::new(), dir, key, log_config(config), wall_ms)?;
+    if !log.has_directory() && inventory.has(log.dir(), key.topic_id) {
+        let cause = format!("the directory {} is gone", log.dir().display());
+        let damage = Damage { cause, complete_below: Offset::ZERO };
+        log.note_damage(damage.clone())?;
+        recovery.damage = Some(damage);
+    }
     report(&log, &recovery);
     let mut replica = Replica::new(key, node_id, replica_config(config, lag_max_ms));
     let ends = LogEnds {

@@ -309,7 +309,7 @@ impl PartitionActor {
                 }
             }
             let bytes = slice.len();
-            let appended = match self.log().append_frames(slice, wall_clock().as_timestamp()) {
+            let appended = match self.try_append_frames(slice) {
                 Ok(appended) => appended,
                 Err(error @ LogError::BadFrames { .. }) => {
                     self.leave_stream(session, &error, effects);
@@ -322,6 +322,7 @@ impl PartitionActor {
                 Err(error) => return Err(error),
             };
             self.want.over();
+            self.register_directory();
             self.board.set_dirty();
             let records = headers.iter().map(|header| header.record_count).sum();
             self.board.metrics.replicated(records, bytes);
@@ -350,6 +351,13 @@ impl PartitionActor {
             self.snapshot_producers(offset);
         }
         self.replica.on_replicated(now, session, after, ends, effects);
+    }
+
+    fn try_append_frames(&mut self, slice: Bytes) -> Result<troupe_log::Appended, LogError> {
+        if self.shared.space.is_low() {
+            return Err(LogError::DiskFull { path: self.log().dir().to_owned() });
+        }
+        self.log().append_frames(slice, wall_clock().as_timestamp())
     }
 
     /// The machine lacks what it takes to follow: the stream is closed, and opened again in a while. The leader
@@ -395,6 +403,14 @@ impl PartitionActor {
             }
             ReplicationEffect::ElectionNeeded { leader_epoch } => {
                 self.shared.wishes.elect_another(self.board.key, leader_epoch);
+            }
+            ReplicationEffect::Open { session, .. } if self.cut_off_gap()? => {
+                let complete =
+                    self.log().damage().map_or(Offset::ZERO, |damage| damage.complete_below);
+                let complete = complete.max(self.log().log_start());
+                self.replica.on_stream_closed(now(), session, &mut effects);
+                let high_watermark = self.replica.high_watermark();
+                self.cut_to(complete, high_watermark)?;
             }
             ReplicationEffect::Open { leader, session } => {
                 let log_end = self.log().log_end();

@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, oneshot};
-use troupe_log::LogError;
+use troupe_log::{Inventory, LogError, Space};
 use troupe_machines::config::TopicConfig;
 use troupe_machines::replica::PartitionState;
 use troupe_proto::error::{Error, ErrorCode};
@@ -143,17 +143,30 @@ pub struct Shared {
     pub beat: Arc<Beat>,
     /// `replica.lag.time.max.ms`
     pub lag_max_ms: u64,
+    /// Which partitions have a directory.
+    pub inventory: Arc<Inventory>,
+    /// Whether the disk has room for records.
+    pub space: Arc<Space>,
 }
 
 impl Shared {
     /// A replica that lacks what it has acknowledged is no member of anything until it was filled again: the
-    /// controller has to know, unless there is no other replica.
-    fn report_damage(&self, handle: &PartitionHandle, opened: &Opened) {
+    /// controller has to know, unless there is no other replica. True: it is to be told, and nobody leads here
+    /// before.
+    fn note_damage(&self, child: &Child, opened: &Opened) -> bool {
         self.metrics.log_notices.increment(opened.notices);
-        if opened.log.damage().is_some() {
-            self.metrics.log_damages.increment(1);
-            handle.board.set_damaged(true);
+        if opened.log.damage().is_none() {
+            return false;
         }
+        self.metrics.log_damages.increment(1);
+        if child.handle.board.set_damaged(true) {
+            self.metrics.damaged_replicas.increment(1);
+        }
+        let reports = child.setup.state.replicas.len() > 1;
+        if reports {
+            child.handle.board.owe_report();
+        }
+        reports
     }
 }
 
@@ -221,6 +234,7 @@ impl Supervisor {
         child.handle.uninstall(ActorState::Restarting, None);
         let (dir, config, generation) =
             (child.setup.dir.clone(), Arc::clone(&child.setup.config), child.generation);
+        let inventory = Arc::clone(&self.shared.inventory);
         let board = Arc::clone(&child.handle.board);
         let (recoveries, node_id, me) =
             (Arc::clone(&self.shared.recoveries), self.shared.node_id, ctx.address());
@@ -242,7 +256,7 @@ impl Supervisor {
             if board.state() == ActorState::Retired {
                 return;
             }
-            let open = move || opening::open(dir, key, node_id, &config, lag_max_ms);
+            let open = move || opening::open(dir, key, node_id, &config, lag_max_ms, &inventory);
             // Fails only if recovery panicked, which is a bug that must not pass for an empty log.
             let result = tokio::task::spawn_blocking(open).await;
             match result {
@@ -305,7 +319,7 @@ impl Handler<LogOpened> for Supervisor {
         match opened.result {
             Ok(mut log) => {
                 child.rest = FIRST_REST;
-                self.shared.report_damage(&child.handle, &log);
+                let reports = self.shared.note_damage(child, &log);
                 log.replica.restore_leader_epoch(child.led);
                 let me = ctx.address().recipient();
                 let guard = DownGuard::new(me, opened.key, opened.generation);
@@ -322,6 +336,10 @@ impl Handler<LogOpened> for Supervisor {
                     ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
                     PartitionActor::new(parts)
                 }));
+                if reports {
+                    // The answer goes to the actor.
+                    self.shared.wishes.report_loss(&child.handle);
+                }
             }
             Err(OpenFailure { reason, temporary }) => {
                 tracing::error!(partition = %child.handle.board, error = %reason, "the log cannot be opened");
@@ -436,6 +454,10 @@ impl Handler<RetirePartition> for Supervisor {
 
     fn handle(&mut self, retire: RetirePartition, _: &mut Self::Context) {
         let Some(mut child) = self.children.remove(&retire.key) else { return };
+        if child.handle.board.set_damaged(false) {
+            self.shared.metrics.damaged_replicas.decrement(1);
+        }
+        child.handle.board.report_made();
         let RetirePartition { key, delete, done } = retire;
         let replicator = Arc::clone(&self.shared.replicator);
         let (closed, closing) = oneshot::channel();

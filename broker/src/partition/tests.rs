@@ -39,6 +39,7 @@ impl Shard {
         let recoveries = Arc::new(Semaphore::new(recoveries));
         let metrics = Arc::new(NodeMetrics::new(1));
         let (wishes, wish_queue) = crate::wishes::wishes();
+        let directory = tempfile::tempdir().unwrap();
         let shared = Shared {
             node_id: NodeId(1),
             recoveries: Arc::clone(&recoveries),
@@ -49,9 +50,10 @@ impl Shard {
             pulse: Arc::new(crate::pulse::Pulse::unneeded()),
             beat: Arc::default(),
             lag_max_ms: 30_000,
+            inventory: Arc::new(troupe_log::Inventory::open(directory.path())),
+            space: Arc::new(troupe_log::Space::open(directory.path())),
         };
         let supervisor = Supervisor::new(shared, &NodeConfig::default());
-        let directory = tempfile::tempdir().unwrap();
         (Self { directory, recoveries, metrics, supervisor: supervisor.start() }, wish_queue)
     }
 

@@ -29,6 +29,7 @@ impl Handler<Update> for PartitionActor {
         self.config = config;
         self.state = state;
         self.perform(effects, ctx);
+        self.forget_damage_if_filled();
     }
 }
 
@@ -81,6 +82,9 @@ impl Handler<EnforceRetention> for PartitionActor {
         }
         if let Some(error) = retained.failure {
             tracing::warn!(partition = %self.board, %error, "retention failed");
+            if self.log().is_poisoned() {
+                self.go_offline(error, ctx);
+            }
         }
     }
 }

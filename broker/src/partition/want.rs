@@ -2,10 +2,17 @@
 //! once, not with every try.
 
 use super::actor::PartitionActor;
+use super::message::LossKnown;
+use super::opening::wall_clock;
+use actix::{Context, Handler};
+use std::sync::Arc;
 use std::time::Duration;
 use troupe_log::LogError;
+use troupe_machines::replica::Role;
+use troupe_proto::batch::BatchHeader;
 use troupe_proto::error::ErrorCode;
-use troupe_proto::ids::LeaderEpoch;
+use troupe_proto::ids::{LeaderEpoch, PartitionEpoch};
+use troupe_proto::rope::Rope;
 
 /// Before work that was put off is tried again.
 pub const WANT_RETRY: Duration = Duration::from_millis(100);
@@ -18,6 +25,12 @@ pub struct Want {
     full: bool,
     /// The epoch in which another leader was asked for.
     passed_on: Option<LeaderEpoch>,
+    /// The inventory knows that the partition has a directory.
+    registered: bool,
+    /// The partition epoch in which the controller heard of the damage.
+    loss_known: Option<PartitionEpoch>,
+    /// What stood behind a gap was dropped.
+    gap_cut: bool,
     /// It was said that segments are judged by their files' time.
     pub told_file_time: bool,
 }
@@ -33,7 +46,78 @@ impl Want {
     }
 }
 
+impl Handler<LossKnown> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: LossKnown, ctx: &mut Context<Self>) {
+        self.take_turn(ctx);
+        self.want.loss_known = Some(self.state.partition_epoch);
+        self.forget_damage_if_filled();
+    }
+}
+
 impl PartitionActor {
+    /// Something was appended, perhaps for the first time.
+    pub(super) fn register_directory(&mut self) {
+        if !std::mem::replace(&mut self.want.registered, true) {
+            let (inventory, topic_id) =
+                (Arc::clone(&self.shared.inventory), self.board.key.topic_id);
+            if let Err(error) = inventory.add(self.log().dir(), topic_id) {
+                // Should it vanish before the next start, nobody would notice.
+                tracing::debug!(partition = %self.board, %error, "its directory was not registered");
+            }
+        }
+    }
+
+    /// Once the controller has heard of it, who is in sync has been filled again; and whoever leads has all that
+    /// there is.
+    pub(super) fn forget_damage_if_filled(&mut self) {
+        if !self.board.is_damaged() {
+            return;
+        }
+        let alone = self.state.replicas.len() == 1;
+        let known = self.want.loss_known.is_some_and(|known| known < self.state.partition_epoch);
+        let in_sync = self.state.isr.contains(&self.shared.node_id);
+        if !(alone && self.replica.role() == Role::Leader || known && in_sync) {
+            return;
+        }
+        match self.log().forget_damage() {
+            Ok(()) => {
+                tracing::info!(partition = %self.board, "filled again, or nobody has more");
+                if self.board.set_damaged(false) {
+                    self.shared.metrics.damaged_replicas.decrement(1);
+                }
+            }
+            Err(error) => tracing::warn!(partition = %self.board, %error, "its damage stays noted"),
+        }
+    }
+
+    /// What this log has behind a gap, a leader sends again: it cannot be filled where it is. Whether it was cut.
+    pub(super) fn cut_off_gap(&mut self) -> Result<bool, LogError> {
+        let complete = self.log().damage().map(|damage| damage.complete_below);
+        let end = self.log().log_end();
+        let Some(complete) = complete.filter(|complete| *complete < end) else { return Ok(false) };
+        if self.want.gap_cut {
+            return Ok(false);
+        }
+        self.want.gap_cut = true;
+        let complete = complete.max(self.log().log_start());
+        tracing::warn!(partition = %self.board, from = complete.0, to = end.0, "drops what lies behind a gap, to be filled again");
+        Ok(true)
+    }
+
+    /// On a disk that is low, what little there is belongs to others.
+    pub(super) fn try_append(
+        &mut self,
+        header: &BatchHeader,
+        payload: &Rope,
+    ) -> Result<troupe_log::Appended, LogError> {
+        if self.shared.space.is_low() {
+            return Err(LogError::DiskFull { path: self.log().dir().to_owned() });
+        }
+        self.log().append(header, payload, wall_clock().as_timestamp())
+    }
+
     pub(super) fn put_off(&mut self, error: &LogError) {
         self.shared.metrics.storage_waits.increment(1);
         self.want.full |= error.code() == ErrorCode::DiskFull;
@@ -47,9 +131,7 @@ impl PartitionActor {
     pub(super) fn pass_on_if_full(&mut self, error: &LogError) {
         let Some(leader_epoch) = self.replica.leader_epoch() else { return };
         let others = self.replica.isr().is_some_and(|isr| isr.len() > 1);
-        if error.code() == ErrorCode::DiskFull
-            && others
-            && self.want.passed_on < Some(leader_epoch)
+        if error.code() == ErrorCode::DiskFull && others && self.want.passed_on < Some(leader_epoch)
         {
             self.want.passed_on = Some(leader_epoch);
             self.shared.wishes.elect_another(self.board.key, leader_epoch);

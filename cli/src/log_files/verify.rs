@@ -8,8 +8,8 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 use troupe_log::LogError;
 use troupe_log::dump::{
-    FileKind, SegmentReport, checkpoint_lines, leader_epochs, offset_index, producer_snapshot,
-    time_index, verify_segment,
+    FileKind, SegmentReport, checkpoint_lines, leader_epochs, missing_files, offset_index,
+    producer_snapshot, time_index, verify_segment,
 };
 
 #[derive(Debug, Serialize)]
@@ -63,13 +63,18 @@ fn verify(path: &Path, kind: FileKind) -> Verdict {
         FileKind::Epochs => count(leader_epochs(path).map(|entries| entries.len())),
         FileKind::Checkpoint => count(checkpoint_lines(path).map(|lines| lines.len())),
     };
+    let elsewhere = match kind {
+        FileKind::Checkpoint => missing_files(path).unwrap_or_default(),
+        _ => Vec::new(),
+    };
     let file = path.display().to_string();
     match found {
         Err(error) => {
             Verdict { file, ok: false, entries: 0, segment: None, faults: vec![error.to_string()] }
         }
         Ok((entries, report)) => {
-            let faults = report.as_ref().map_or_else(Vec::new, |report| report.faults.clone());
+            let mut faults = report.as_ref().map_or_else(Vec::new, |report| report.faults.clone());
+            faults.extend(elsewhere);
             let segment = report.as_ref().map(SegmentView::new);
             Verdict { file, ok: faults.is_empty(), entries, segment, faults }
         }

@@ -5,6 +5,7 @@
 //! the disk's cache, so an fdatasync of its file follows it.
 
 use super::types::TypeConfig;
+use crate::config::BeforeFlush;
 use openraft::storage::IOFlushed;
 use std::fs::File;
 use std::io;
@@ -26,8 +27,12 @@ pub(super) struct Storage {
 }
 
 impl Storage {
-    pub fn open(dir: &Path) -> io::Result<Storage> {
-        Self::open_with(dir, sync)
+    /// Calls `before_flush` each time before it makes something durable.
+    pub fn open(dir: &Path, before_flush: BeforeFlush) -> io::Result<Storage> {
+        Self::open_with(dir, move |db, file| {
+            before_flush.run();
+            sync(db, file)
+        })
     }
 
     /// On a disk whose flushes take this much longer.
@@ -188,7 +193,7 @@ mod tests {
     #[test]
     fn a_snapshot_that_was_cut_off_does_not_keep_the_log_closed() {
         let dir = tempfile::tempdir().unwrap();
-        let open = || Storage::open(dir.path()).unwrap();
+        let open = || Storage::open(dir.path(), BeforeFlush::default()).unwrap();
         let storage = open();
         storage.tree("votes").unwrap().insert("mine", "one").unwrap();
         storage.close().unwrap();
@@ -206,11 +211,11 @@ mod tests {
     #[test]
     fn a_log_that_is_damaged_stays_closed() {
         let dir = tempfile::tempdir().unwrap();
-        Storage::open(dir.path()).unwrap().close().unwrap();
+        Storage::open(dir.path(), BeforeFlush::default()).unwrap().close().unwrap();
         let raft = dir.path().join("raft");
         let whole = raft.join("snap.FFFFFFFFFFFFFFFF");
         std::fs::write(&whole, "torn").unwrap();
-        assert!(Storage::open(dir.path()).is_err());
+        assert!(Storage::open(dir.path(), BeforeFlush::default()).is_err());
         assert!(whole.exists());
     }
 }

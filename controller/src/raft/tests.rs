@@ -25,7 +25,7 @@ struct Opened {
 impl StoreBuilder<TypeConfig, EntryLog, ImageMachine, Opened> for Builder {
     async fn build(&self) -> Result<(Opened, EntryLog, ImageMachine), StorageError<TypeConfig>> {
         let dir = tempfile::tempdir().unwrap();
-        let storage = Storage::open(dir.path()).unwrap();
+        let storage = Storage::open(dir.path(), crate::config::BeforeFlush::default()).unwrap();
         let entries = EntryLog::open(&storage).unwrap();
         let machine = ImageMachine::restore(&storage).unwrap();
         Ok((Opened { storage, _dir: dir }, entries, machine))

@@ -13,7 +13,7 @@ use crate::handle::ControllerHandle;
 use crate::metadata_log::Leadership;
 use crate::voters::Directory;
 use actix::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -222,6 +222,22 @@ impl Handler<IsAlive> for SessionActor {
     }
 }
 
+/// Who is not heard just now.
+#[derive(Debug)]
+pub(super) struct Silent;
+
+impl Message for Silent {
+    type Result = BTreeSet<NodeId>;
+}
+
+impl Handler<Silent> for SessionActor {
+    type Result = MessageResult<Silent>;
+
+    fn handle(&mut self, Silent: Silent, _ctx: &mut Context<Self>) -> MessageResult<Silent> {
+        MessageResult(self.silent())
+    }
+}
+
 impl Handler<Kill> for SessionActor {
     type Result = ();
 
@@ -346,8 +362,10 @@ impl SessionActor {
             None => {}
             Some(Step::Fence(node_id, epoch)) => {
                 tracing::warn!(node = node_id.0, "a broker is not heard any more; fencing it");
-                let done =
-                    async move { controller.fence_broker(node_id, epoch).await.map(|()| None) };
+                let silent = self.silent();
+                let done = async move {
+                    controller.fence_broker(node_id, epoch, silent).await.map(|()| None)
+                };
                 self.carry_out((node_id, epoch), done, ctx);
             }
             Some(Step::Unfence(node_id, epoch)) => {
@@ -396,6 +414,14 @@ impl SessionActor {
                 actor.run(ctx);
             }
         }));
+    }
+
+    /// Nobody, while this controller is not the active one: then it decides nothing either.
+    pub(super) fn silent(&self) -> BTreeSet<NodeId> {
+        match &self.state {
+            State::Active(_, roster) => roster.silent(Instant::now()),
+            State::Standby | State::CatchingUp(_) => BTreeSet::new(),
+        }
     }
 
     fn term(&self) -> Option<u64> {

@@ -1,12 +1,13 @@
 //! How streams, and the node, speak to the session actor.
 
-use super::actor::{Broke, Heard, IsAlive, Open, Session, SessionActor, Settings};
+use super::actor::{Broke, Heard, IsAlive, Open, Session, SessionActor, Settings, Silent};
 use super::roster::{Heartbeat, SessionId};
 use crate::actor::Kill;
 use crate::config::ControllerConfig;
 use crate::handle::ControllerHandle;
 use crate::voters::Directory;
 use actix::Addr;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
 use troupe_proto::error::{Error, ErrorCode};
@@ -66,6 +67,11 @@ impl SessionKeeper {
     /// Whether somebody holds a session under this id, and is heard.
     pub(crate) async fn is_alive(&self, node_id: NodeId) -> Result<bool, Error> {
         self.address().await?.send(IsAlive(node_id)).await.map_err(|_| gone())
+    }
+
+    /// Who counts as active, and is not heard just now or was not heard yet.
+    pub(crate) async fn silent(&self) -> Result<BTreeSet<NodeId>, Error> {
+        self.address().await?.send(Silent).await.map_err(|_| gone())
     }
 
     /// Chaos: drops the actor with all sessions; returns when there is another one.

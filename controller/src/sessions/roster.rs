@@ -10,7 +10,7 @@
 mod tests;
 
 use crate::config::SessionTimings;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use troupe_machines::cluster::{Broker, ClusterImage};
 use troupe_proto::ids::{BrokerEpoch, MetadataOffset, NodeId};
@@ -172,6 +172,17 @@ impl Roster {
     pub fn is_alive(&self, now: Instant, node_id: NodeId) -> bool {
         let presence = self.brokers.get(&node_id);
         presence.is_some_and(|presence| presence.session.is_some() && now < presence.deadline)
+    }
+
+    /// Who has missed two heartbeats, or has no session. They may learn of nothing that is decided now.
+    pub fn silent(&self, now: Instant) -> BTreeSet<NodeId> {
+        let patience = self.timings.timeout.saturating_sub(2 * self.timings.heartbeat);
+        let heard = |presence: &Presence| {
+            presence.session.is_some()
+                && presence.deadline.saturating_duration_since(now) >= patience
+        };
+        let silent = self.brokers.iter().filter(|(_, presence)| !heard(presence));
+        silent.map(|(node_id, _)| *node_id).collect()
     }
 
     /// What is to be done about everybody.

@@ -3,13 +3,20 @@
 use super::actor::SessionActor;
 use crate::config::Upkeep;
 use actix::prelude::*;
+use std::time::Duration;
 use troupe_machines::cluster::LeaderBalance;
+
+/// How often it is looked at whether leaders that were silent are heard.
+const CONFIRM_LEADERS: Duration = Duration::from_secs(2);
 
 impl SessionActor {
     /// Until the timers are cancelled.
     pub(super) fn begin_upkeep(ctx: &mut Context<Self>, upkeep: Upkeep) -> Vec<SpawnHandle> {
         let Upkeep { leader_rebalance, imbalance_check, leaderless_check, .. } = upkeep;
-        let mut timers = vec![ctx.run_interval(leaderless_check, Self::elect_leaderless)];
+        let mut timers = vec![
+            ctx.run_interval(leaderless_check, Self::elect_leaderless),
+            ctx.run_interval(CONFIRM_LEADERS, Self::confirm_leaders),
+        ];
         if leader_rebalance {
             timers.push(ctx.run_interval(imbalance_check, Self::balance_leaders));
         }
@@ -25,6 +32,21 @@ impl SessionActor {
             Ok(0) => {}
             Ok(moved) => tracing::info!(moved, "leaderships went back to where they are preferred"),
             Err(error) => tracing::debug!(%error, "leaders were not balanced"),
+        }));
+    }
+
+    fn confirm_leaders(&mut self, ctx: &mut Context<Self>) {
+        let image = self.controller.image().borrow().clone();
+        let silent = self.silent();
+        if image.confirm_leaders(&silent).records.is_empty() {
+            return;
+        }
+        let controller = self.controller.clone();
+        let confirmed = async move { controller.confirm_leaders(silent).await };
+        ctx.spawn(confirmed.into_actor(self).map(|confirmed, _, _| {
+            if let Err(error) = confirmed {
+                tracing::debug!(%error, "leaders were not confirmed");
+            }
         }));
     }
 

@@ -66,7 +66,11 @@ fn an_end_that_was_cut_short_or_never_written_is_torn_and_no_damage() {
     let path = segments(&disk).pop().unwrap();
     change(&disk, &path, |content| content[1024..1536].fill(0));
     let (log, recovery) = open(&disk, LogConfig::default());
-    assert_eq!((log.log_end(), recovery.damage), (Offset(1), None), "a sector that was not written");
+    assert_eq!(
+        (log.log_end(), recovery.damage),
+        (Offset(1), None),
+        "a sector that was not written"
+    );
 }
 
 /// Wherever it is in the unsealed tail: also in the last batch, behind which nothing stands.
@@ -162,7 +166,10 @@ fn no_file_that_stands_in_the_way_keeps_a_log_from_opening() {
             append(&mut log, 0, 1, 100).unwrap();
         }
         log.write_producer_snapshot(log.log_end(), b"state").unwrap();
-        log.set_log_start(Offset(2)).unwrap().into_iter().for_each(|removal| removal.run().unwrap());
+        log.set_log_start(Offset(2))
+            .unwrap()
+            .into_iter()
+            .for_each(|removal| removal.run().unwrap());
         log.close_clean(Offset(20)).unwrap();
         (temp, dir)
     };

@@ -66,7 +66,11 @@ fn without_descriptors_an_append_is_refused_and_the_log_stays_whole() {
             log.flush().unwrap();
             assert_eq!(contents(&log, Offset(0)).len(), 20);
             let (log, recovery) = open(&disk.memory().crash(Loss::Unsynced), small());
-            assert_eq!((log.log_end(), recovery.damage), (Offset(20), None), "{operation:?} {skip}");
+            assert_eq!(
+                (log.log_end(), recovery.damage),
+                (Offset(20), None),
+                "{operation:?} {skip}"
+            );
         }
     }
 }

@@ -7,6 +7,7 @@ use super::{
     Arrival, ClusterError, Decision, PRODUCER_ID_BLOCK, ProducerIdBlock, RegisterBroker, wrap,
 };
 use crate::config::FlushPolicy;
+use std::collections::BTreeSet;
 use troupe_proto::ids::{
     BrokerEpoch, MetadataOffset, NodeId, PartitionId, PartitionKey, ProducerId,
 };
@@ -107,16 +108,17 @@ impl ClusterImage {
         records.extend(self.change_partitions(|partition, topic| {
             let unflushed = !clean && topic.config.flush_policy != FlushPolicy::Commit;
             let lost = unflushed || arrival.holds_nothing;
-            self.depart(partition, topic, node_id, lost)
+            self.depart(partition, topic, node_id, lost, Some(&arrival.silent))
         }));
         Ok(Decision { records, answer: epoch })
     }
 
-    /// K15, K20: out of every ISR, and leader of nothing.
+    /// K15, K20: out of every ISR, and leader of nothing. Who else is silent just now, if that is known.
     pub fn fence_broker(
         &self,
         node_id: NodeId,
         epoch: BrokerEpoch,
+        silent: Option<&BTreeSet<NodeId>>,
     ) -> Result<Decision<()>, ClusterError> {
         let broker = self.known_broker(node_id, epoch)?;
         if broker.fenced {
@@ -124,11 +126,9 @@ impl ClusterImage {
         }
         let fenced = Broker { fenced: true, ..broker.clone() };
         let mut records = vec![wrap(Record::BrokerFencing(fencing_record(&fenced)))];
-        records.extend(
-            self.change_partitions(|partition, topic| {
-                self.depart(partition, topic, node_id, false)
-            }),
-        );
+        records.extend(self.change_partitions(|partition, topic| {
+            self.depart(partition, topic, node_id, false, silent)
+        }));
         Ok(Decision { records, answer: () })
     }
 
@@ -161,11 +161,9 @@ impl ClusterImage {
         }
         let leaving = Broker { shutting_down: true, ..broker.clone() };
         let mut records = vec![wrap(Record::BrokerFencing(fencing_record(&leaving)))];
-        records.extend(
-            self.change_partitions(|partition, topic| {
-                self.depart(partition, topic, node_id, false)
-            }),
-        );
+        records.extend(self.change_partitions(|partition, topic| {
+            self.depart(partition, topic, node_id, false, None)
+        }));
         let applied = MetadataOffset(self.next_offset().0 + records.len() as u64);
         Ok(Decision { records, answer: applied })
     }
@@ -266,11 +264,12 @@ impl ClusterImage {
         topic: &Topic,
         node_id: NodeId,
         lost: bool,
+        silent: Option<&BTreeSet<NodeId>>,
     ) -> Option<Partition> {
         if !partition.replicas.contains(&node_id) {
             return None;
         }
-        let rules = Rules::of(&topic.config, |node| self.is_active(node));
+        let rules = Rules { silent, ..Rules::of(&topic.config, |node| self.is_active(node)) };
         rules.without(partition, node_id, lost)
     }
 

@@ -2,29 +2,39 @@
 //!
 //! ```text
 //! replicas ⊇ ISR ∪ ELR      ISR ∩ ELR = ∅      leader ∈ ISR      |ISR| ≥ min.insync.replicas ⇒ ELR = ∅
+//! last in sync ∩ (ISR ∪ ELR) = ∅
 //! ```
 //!
 //! The ELR (KIP-966) are replicas that left the ISR while it was, or became, smaller than
 //! `min.insync.replicas`. From then on the high watermark stands still (R3), so they keep every committed
 //! record and may lead without loss once the ISR is empty.
+//!
+//! After a blackout all brokers register again, one after the other, and each leaves the ISR: the last one alone
+//! would be eligible, although nothing can have been committed since the first was gone. So who leaves while the
+//! leader is silent is remembered as *last in sync*, until a leader is heard. If the eligible ones turn out to lack
+//! what they had acknowledged, one of those leads; who lacks something does not, as long as there are any.
 
 use super::image::Partition;
 use crate::config::TopicConfig;
+use std::collections::BTreeSet;
 use troupe_proto::ids::{LeaderEpoch, NodeId, PartitionEpoch};
 
 /// By what a partition is settled anew after something has changed.
-pub(super) struct Rules<F> {
+pub(super) struct Rules<'a, F> {
     pub is_active: F,
+    /// Who is not heard just now; `None`: nobody knows.
+    pub silent: Option<&'a BTreeSet<NodeId>>,
     /// `min.insync.replicas`.
     pub min_isr: u32,
     /// R15: whether a replica may lead that may lack committed records.
     pub unclean: bool,
 }
 
-impl<F: Fn(NodeId) -> bool> Rules<F> {
-    pub fn of(config: &TopicConfig, is_active: F) -> Rules<F> {
+impl<'a, F: Fn(NodeId) -> bool> Rules<'a, F> {
+    pub fn of(config: &TopicConfig, is_active: F) -> Rules<'a, F> {
         Rules {
             is_active,
+            silent: None,
             min_isr: config.min_insync_replicas,
             unclean: config.unclean_leader_election,
         }
@@ -35,7 +45,8 @@ impl<F: Fn(NodeId) -> bool> Rules<F> {
     pub fn without(&self, partition: &Partition, node: NodeId, lost: bool) -> Option<Partition> {
         let isr = partition.isr.iter().copied().filter(|other| *other != node).collect();
         let is_active = |other: NodeId| other != node && (self.is_active)(other);
-        let rules = Rules { is_active, min_isr: self.min_isr, unclean: self.unclean };
+        let Rules { silent, min_isr, unclean, .. } = *self;
+        let rules = Rules { is_active, silent, min_isr, unclean };
         rules.settle(partition, isr, lost.then_some(node))
     }
 
@@ -52,10 +63,16 @@ impl<F: Fn(NodeId) -> bool> Rules<F> {
         lost: Option<NodeId>,
     ) -> Option<Partition> {
         let eligible = self.eligible(before, &isr, lost);
-        let (leader, isr, elected) = self.elect(before, isr, &eligible);
+        let (leader, isr, elected) = self.elect(before, isr, &eligible, lost);
         let elr = match elected {
             Elected::Unclean => Vec::new(),
             Elected::Clean | Elected::Nobody => self.eligible(before, &isr, lost),
+        };
+        let last_in_sync = match elected {
+            Elected::Unclean => Vec::new(),
+            Elected::Clean | Elected::Nobody => self.last_in_sync(before, leader, lost, |node| {
+                isr.contains(&node) || elr.contains(&node)
+            }),
         };
         let last_known_leader =
             if isr.is_empty() { before.leader.or(before.last_known_leader) } else { None };
@@ -70,6 +87,7 @@ impl<F: Fn(NodeId) -> bool> Rules<F> {
             elr,
             leader,
             last_known_leader,
+            last_in_sync,
             recovering,
             leader_epoch: LeaderEpoch(before.leader_epoch.0 + u32::from(new_leader)),
             partition_epoch: PartitionEpoch(before.partition_epoch.0 + 1),
@@ -89,14 +107,37 @@ impl<F: Fn(NodeId) -> bool> Rules<F> {
         before.replicas.iter().copied().filter(|node| had_all(node) && left(node)).collect()
     }
 
+    /// Who leaves while no leader is heard stays known; a leader that is heard goes on without them.
+    fn last_in_sync(
+        &self,
+        before: &Partition,
+        leader: Option<NodeId>,
+        lost: Option<NodeId>,
+        counts_already: impl Fn(NodeId) -> bool,
+    ) -> Vec<NodeId> {
+        let (adds, keeps) = match (self.silent, leader) {
+            (None, _) => (false, true),
+            (Some(silent), Some(leader)) => (silent.contains(&leader), silent.contains(&leader)),
+            (Some(_), None) => (true, true),
+        };
+        let belongs = |node: &NodeId| {
+            let was_known = keeps && before.last_in_sync.contains(node);
+            let leaves = adds && (before.isr.contains(node) || before.elr.contains(node));
+            (was_known || leaves) && Some(*node) != lost && !counts_already(*node)
+        };
+        before.replicas.iter().copied().filter(belongs).collect()
+    }
+
     /// R12: the current leader if it is in sync and active; else the first in replica order that is. With
-    /// nobody in sync: the first of the ELR (R16). With nobody there either: the last known leader, or if
-    /// unclean elections are allowed the first that is active (R15), each alone. Else nobody.
+    /// nobody in sync: the first of the ELR (R16). With nobody there either: the first of those that were in sync
+    /// last; without any, the last known leader. Or if unclean elections are allowed the first that is active
+    /// (R15), each alone. Else nobody.
     fn elect(
         &self,
         before: &Partition,
         isr: Vec<NodeId>,
         eligible: &[NodeId],
+        lost: Option<NodeId>,
     ) -> (Option<NodeId>, Vec<NodeId>, Elected) {
         let first = |may: &dyn Fn(NodeId) -> bool| {
             before.replicas.iter().copied().find(|node| (self.is_active)(*node) && may(*node))
@@ -111,7 +152,15 @@ impl<F: Fn(NodeId) -> bool> Rules<F> {
                 return (Some(leader), vec![leader], Elected::Clean);
             }
             let last = before.leader.or(before.last_known_leader);
+            let others = before.last_in_sync.iter().any(|node| Some(*node) != lost);
+            let was_in_sync = |node| Some(node) != lost && before.last_in_sync.contains(&node);
             if eligible.is_empty()
+                && let Some(leader) = first(&was_in_sync)
+            {
+                return (Some(leader), vec![leader], Elected::Clean);
+            }
+            if eligible.is_empty()
+                && !others
                 && let Some(leader) = first(&|node| Some(node) == last)
             {
                 return (Some(leader), vec![leader], Elected::Unclean);
@@ -167,15 +216,21 @@ mod tests {
             elr: Vec::new(),
             leader: leader.map(NodeId),
             last_known_leader: None,
+            last_in_sync: Vec::new(),
             recovering: false,
             leader_epoch: LeaderEpoch(4),
             partition_epoch: PartitionEpoch(7),
         }
     }
 
-    fn rules(active: &[i32], min_isr: u32, unclean: bool) -> Rules<impl Fn(NodeId) -> bool> {
+    fn rules(
+        active: &[i32],
+        min_isr: u32,
+        unclean: bool,
+    ) -> Rules<'static, impl Fn(NodeId) -> bool> {
         let active = nodes(active);
-        Rules { is_active: move |node| active.contains(&node), min_isr, unclean }
+        let is_active = move |node: NodeId| active.contains(&node);
+        Rules { is_active, silent: None, min_isr, unclean }
     }
 
     const ALL: &[i32] = &[0, 1, 2, 3];
@@ -267,6 +322,45 @@ mod tests {
         let back = rules(&[1, 2], 1, false).with(&lost).unwrap();
         assert_eq!((back.leader, back.isr, back.recovering), (Some(NodeId(1)), nodes(&[1]), true));
         assert_eq!(back.last_known_leader, None);
+    }
+
+    /// All three lose power, and register again one after the other.
+    #[test]
+    fn after_a_blackout_a_damaged_replica_does_not_lead_while_another_that_was_in_sync_lives() {
+        let everybody = ALL.iter().copied().map(NodeId).collect();
+        for order in [[1, 2, 3], [1, 3, 2], [2, 1, 3], [2, 3, 1], [3, 1, 2], [3, 2, 1]] {
+            for damaged in order {
+                let mut state = partition(&[1, 2, 3], &[1, 2, 3], Some(1));
+                for node in order {
+                    let rules = Rules { silent: Some(&everybody), ..rules(ALL, 1, false) };
+                    state = rules.without(&state, NodeId(node), false).unwrap_or(state);
+                }
+                let nobody: &[i32] = &[];
+                state =
+                    rules(nobody, 1, false).without(&state, NodeId(damaged), true).unwrap_or(state);
+                let alone = rules(&[damaged], 1, false).with(&state);
+                assert_eq!(alone.and_then(|after| after.leader), None, "{damaged} of {order:?}");
+                let led = rules(ALL, 1, false).with(&state).unwrap();
+                let leader = led.leader.unwrap();
+                assert_ne!(leader, NodeId(damaged), "{order:?}: {state:?}");
+                assert_eq!((led.isr, led.recovering), (vec![leader], false));
+            }
+        }
+    }
+
+    /// What the leader commits from then on, who is gone does not have.
+    #[test]
+    fn who_left_while_the_leader_was_heard_is_not_last_in_sync() {
+        let silent = [NodeId(1)].into();
+        let before = partition(&[1, 2], &[1, 2], Some(2));
+        let heard = Rules { silent: Some(&silent), ..rules(ALL, 1, false) };
+        let after = heard.without(&before, NodeId(1), false).unwrap();
+        assert!(after.last_in_sync.is_empty());
+        // and alone it leads, whatever it lacks
+        let lost = rules(&[], 1, false).without(&after, NodeId(2), true).unwrap();
+        assert_eq!(rules(&[1], 1, false).with(&lost), None);
+        let led = rules(ALL, 1, false).with(&lost).unwrap();
+        assert_eq!((led.leader, led.recovering), (Some(NodeId(2)), true));
     }
 
     /// R17.

@@ -64,6 +64,9 @@ pub struct Partition {
     pub leader: Option<NodeId>,
     /// Who led last; kept while nobody is in sync.
     pub last_known_leader: Option<NodeId>,
+    /// Who was in sync or eligible when a leader was heard last, and is neither any more: until a leader is heard
+    /// again, nothing is committed without them.
+    pub last_in_sync: Vec<NodeId>,
     /// The leader was elected though it may lack committed records, and has not said yet that it copes (R15).
     pub recovering: bool,
     /// Counts leaders.

@@ -38,7 +38,10 @@ impl ClusterImage {
         }
         let cleared =
             Partition { recovering: before.recovering && !request.recovered, ..before.clone() };
+        // Whoever asks is heard.
+        let silent = BTreeSet::new();
         let rules = Rules::of(&topic.config, |node| self.is_active(node));
+        let rules = Rules { silent: Some(&silent), ..rules };
         let settled = rules.settle(&cleared, isr, None);
         let after = settled.or_else(|| {
             let partition_epoch = PartitionEpoch(before.partition_epoch.0 + 1);
@@ -85,6 +88,48 @@ impl ClusterImage {
             records.extend(changed(&key, before, Some(after)).records);
         }
         Ok(Decision { records, answer: () })
+    }
+
+    /// These replicas on this node lack what they had acknowledged: their logs were found damaged. They are in no
+    /// ISR and ELR until they have been filled again, and lead only where nobody is left who has more (R15).
+    pub fn lose_replicas(
+        &self,
+        node_id: NodeId,
+        epoch: BrokerEpoch,
+        keys: &[PartitionKey],
+    ) -> Result<Decision<()>, ClusterError> {
+        self.known_broker(node_id, epoch)?;
+        let reported: BTreeSet<_> = keys.iter().copied().collect();
+        let mut records = Vec::new();
+        for key in reported {
+            let Ok((topic, before)) = self.known_partition(&key) else { continue };
+            if !before.replicas.contains(&node_id) {
+                continue;
+            }
+            let rules = Rules::of(&topic.config, |node| self.is_active(node));
+            let patient =
+                Rules { unclean: false, ..Rules::of(&topic.config, |node| self.is_active(node)) };
+            let gone = patient.without(before, node_id, true);
+            let back = rules.with(gone.as_ref().unwrap_or(before));
+            records.extend(changed(&key, before, back.or(gone)).records);
+        }
+        Ok(Decision { records, answer: () })
+    }
+
+    /// Of itself from time to time: where the leader is heard, whoever left before is last in sync no more.
+    /// Answers with how many partitions that concerned.
+    pub fn confirm_leaders(&self, silent: &BTreeSet<NodeId>) -> Decision<usize> {
+        let records = self.change_partitions(|partition, _| {
+            let leader = partition.leader.filter(|leader| self.is_active(*leader))?;
+            let outdated = !partition.last_in_sync.is_empty() && !silent.contains(&leader);
+            outdated.then(|| Partition {
+                last_in_sync: Vec::new(),
+                partition_epoch: PartitionEpoch(partition.partition_epoch.0 + 1),
+                ..partition.clone()
+            })
+        });
+        let answer = records.len();
+        Decision { records, answer }
     }
 
     /// An election that an operator asks for.

@@ -162,6 +162,7 @@ impl ClusterImage {
             elr: nodes(&record.eligible_leader_replicas),
             leader: record.leader_id.map(NodeId),
             last_known_leader: record.last_known_leader_id.map(NodeId),
+            last_in_sync: nodes(&record.last_in_sync_replicas),
             recovering: record.leader_recovering,
             leader_epoch: LeaderEpoch(record.leader_epoch),
             partition_epoch: PartitionEpoch(record.partition_epoch),
@@ -279,6 +280,7 @@ pub(super) fn partition_record(
         eligible_leader_replicas: numbers(&partition.elr),
         last_known_leader_id: partition.last_known_leader.map(|node| node.0),
         leader_recovering: partition.recovering,
+        last_in_sync_replicas: numbers(&partition.last_in_sync),
     }
 }
 

@@ -131,7 +131,7 @@ fn a_topic_needs_an_active_broker() {
     );
     let mut image = cluster(1);
     let epoch = image.broker(NodeId(0)).unwrap().epoch;
-    let decision = image.fence_broker(NodeId(0), epoch);
+    let decision = image.fence_broker(NodeId(0), epoch, None);
     apply(&mut image, decision);
     assert_eq!(decide(&image, &topic("orders")), Err(ErrorCode::InvalidReplicationFactor));
 }
@@ -159,7 +159,7 @@ fn a_manual_assignment_is_taken_as_it_is_or_refused() {
     assert_eq!(created.partitions[0].replicas, [NodeId(2), NodeId(0)]);
     assert_eq!(created.partitions[1].leader, Some(NodeId(1)));
     let epoch = image.broker(NodeId(1)).unwrap().epoch;
-    let decision = image.fence_broker(NodeId(1), epoch);
+    let decision = image.fence_broker(NodeId(1), epoch, None);
     apply(&mut image, decision);
     let mut other = assigned(&[&[1, 2]]);
     other.name = "other".into();
@@ -334,7 +334,7 @@ fn fencing_moves_leaderships_and_unfencing_gives_back_what_has_no_leader() {
     create(&mut image, &shared, 1);
     create(&mut image, &alone, 2);
     let epoch = image.broker(NodeId(0)).unwrap().epoch;
-    let decision = image.fence_broker(NodeId(0), epoch);
+    let decision = image.fence_broker(NodeId(0), epoch, None);
     apply(&mut image, decision);
     let leader = |image: &ClusterImage, name: &str| image.topic(name).unwrap().partitions[0].leader;
     assert_eq!(leader(&image, "shared"), Some(NodeId(1)));
@@ -343,7 +343,7 @@ fn fencing_moves_leaderships_and_unfencing_gives_back_what_has_no_leader() {
     apply(&mut image, decision);
     assert_eq!(leader(&image, "shared"), Some(NodeId(1)));
     assert_eq!(leader(&image, "alone"), Some(NodeId(0)));
-    let stale = image.fence_broker(NodeId(0), BrokerEpoch(epoch.0 + 1)).unwrap_err();
+    let stale = image.fence_broker(NodeId(0), BrokerEpoch(epoch.0 + 1), None).unwrap_err();
     assert!(matches!(stale, ClusterError::StaleBrokerEpoch { .. }));
 }
 

@@ -247,6 +247,7 @@ impl ClusterImage {
             elr: Vec::new(),
             leader,
             last_known_leader: None,
+            last_in_sync: Vec::new(),
             recovering: false,
             leader_epoch,
             partition_epoch,

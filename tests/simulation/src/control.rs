@@ -290,7 +290,12 @@ impl World {
                 let heard = self.sites[site].active.as_mut().map(|active| &mut active.heard);
                 let last = heard.as_ref().and_then(|heard| heard.get(&node).copied());
                 let predecessor_alive = last.is_some_and(|last| now < last + SESSION_TIMEOUT_MS);
-                let arrival = Arrival { predecessor_alive, stopped_cleanly, holds_nothing };
+                let arrival = Arrival {
+                    predecessor_alive,
+                    stopped_cleanly,
+                    holds_nothing,
+                    ..Arrival::default()
+                };
                 match tip.enroll_broker(&broker, arrival) {
                     Ok(decision) => {
                         heard.map(|heard| heard.insert(node, now));
@@ -432,7 +437,7 @@ impl World {
 
     fn fence(&mut self, site: usize, node: NodeId, epoch: BrokerEpoch) -> Checked {
         let Some(tip) = self.tip(site) else { return Ok(()) };
-        if let Ok(decision) = tip.fence_broker(node, epoch) {
+        if let Ok(decision) = tip.fence_broker(node, epoch, None) {
             self.trace.note(self.now, "fence", [site as u64, node.0 as u64, 0, 0]);
             self.decide(site, decision)?;
         }

@@ -248,7 +248,7 @@ fn a_broker_may_stop_when_everybody_knows() {
     let knows = Heartbeat { metadata_offset: begun.answer, wants_shutdown: false };
     play.roster.heard(play.now, NodeId(1), SessionId(2), knows);
     assert!(!may_stop(&play), "2 does not know yet");
-    let fenced = play.image.fence_broker(NodeId(2), play.epoch(2)).unwrap();
+    let fenced = play.image.fence_broker(NodeId(2), play.epoch(2), None).unwrap();
     play.image.replay_all(&fenced.records).unwrap();
     assert!(may_stop(&play));
     play.roster.broke(play.now, NodeId(2), SessionId(3));
@@ -266,7 +266,7 @@ fn a_drained_broker_that_was_fenced_waits_for_the_end_of_the_drain() {
     play.open(0, 1);
     let drained = play.image.begin_shutdown(NodeId(0), play.epoch(0)).unwrap();
     play.image.replay_all(&drained.records).unwrap();
-    let fenced = play.image.fence_broker(NodeId(0), play.epoch(0)).unwrap();
+    let fenced = play.image.fence_broker(NodeId(0), play.epoch(0), None).unwrap();
     play.image.replay_all(&fenced.records).unwrap();
     assert_eq!(play.pass(300), []);
     let resumed = play.image.resume_broker(NodeId(0)).unwrap();

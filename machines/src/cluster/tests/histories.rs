@@ -169,7 +169,9 @@ fn decided(image: &ClusterImage, request: &Request, seed: u64) -> Vec<MetadataRe
         Request::Register { node, incarnation } => {
             image.register_broker(&registration(node, incarnation)).map(|d| d.records)
         }
-        Request::Fence { node } => image.fence_broker(NodeId(node), epoch(node)).map(|d| d.records),
+        Request::Fence { node } => {
+            image.fence_broker(NodeId(node), epoch(node), None).map(|d| d.records)
+        }
         Request::Unfence { node } => {
             image.unfence_broker(NodeId(node), epoch(node)).map(|d| d.records)
         }

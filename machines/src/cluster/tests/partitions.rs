@@ -33,7 +33,7 @@ pub(super) fn partition(image: &ClusterImage, at: u32) -> &Partition {
 }
 
 pub(super) fn fence(image: &mut ClusterImage, node: i32) {
-    let decision = image.fence_broker(NodeId(node), epoch(image, node));
+    let decision = image.fence_broker(NodeId(node), epoch(image, node), None);
     apply(image, decision);
 }
 

@@ -1,0 +1,148 @@
+//! A little space that a full disk leaves to what has to be written all the same: the metadata log, which is what
+//! a node starts from, and by which retention is lowered.
+//!
+//! A file of the data directory holds it while nobody needs it, and is removed when there is nothing else left.
+//! From then on the disk is *low*: records are refused, so that they do not take what was meant for others, until
+//! there is room again and the file stands there again.
+
+use crate::disk::Disk;
+use crate::disk::FileDisk;
+use crate::retention::DELETED;
+use std::ffi::CString;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const FILE: &str = ".reserve";
+/// What is kept.
+const RESERVE: u64 = 2 << 20;
+/// With less room than this, what is kept is given away.
+const LOW: u64 = 512 << 10;
+/// With so much more room than what is kept, it is kept again.
+const AMPLE: u64 = 2 << 20;
+
+/// See the module. Serves all threads.
+#[derive(Debug)]
+pub struct Space {
+    dir: PathBuf,
+    low: AtomicBool,
+}
+
+impl Space {
+    /// Of this data directory. Makes what is kept, if there is room for it.
+    pub fn open(dir: &Path) -> Space {
+        let space = Space { dir: dir.to_owned(), low: AtomicBool::new(false) };
+        space.look();
+        space
+    }
+
+    /// What is kept was given away, and there is not much room yet.
+    pub fn is_low(&self) -> bool {
+        self.low.load(Ordering::Relaxed)
+    }
+
+    /// Before something is written that must not fail for want of space. True: what was kept has been given away
+    /// for that just now.
+    pub fn make_room(&self) -> bool {
+        if self.free().is_none_or(|free| free >= LOW) {
+            return false;
+        }
+        self.low.store(true, Ordering::Relaxed);
+        fs::remove_file(self.dir.join(FILE)).is_ok()
+    }
+
+    /// Once in a while: keeps again what was given away, as soon as there is ample room. True: records are taken
+    /// again.
+    pub fn look(&self) -> bool {
+        let path = self.dir.join(FILE);
+        let kept = fs::metadata(&path).is_ok_and(|found| found.len() >= RESERVE);
+        if !kept && (self.free().is_none_or(|free| free < RESERVE + AMPLE) || fill(&path).is_err())
+        {
+            return false;
+        }
+        self.low.swap(false, Ordering::Relaxed)
+    }
+
+    /// For a start without room: empties what retention has deleted already. The names stay: they tell the logs
+    /// that nothing has vanished.
+    pub fn clear_deleted(&self) {
+        for partition in entries(&self.dir) {
+            for file in entries(&partition) {
+                let is_deleted = file.to_str().is_some_and(|name| name.ends_with(DELETED));
+                if is_deleted && let Ok(file) = OpenOptions::new().write(true).open(&file) {
+                    // What cannot be emptied takes its space as before.
+                    let _ = file.set_len(0);
+                }
+            }
+        }
+    }
+
+    /// Bytes that this process may still write; `None` if the file system does not say.
+    fn free(&self) -> Option<u64> {
+        let path = CString::new(self.dir.as_os_str().as_bytes()).ok()?;
+        // SAFETY: all-zero is a value of this struct of numbers.
+        let mut found: libc::statvfs = unsafe { std::mem::zeroed() };
+        // SAFETY: the path is a string that lives across the call, and the struct is ours to write.
+        if unsafe { libc::statvfs(path.as_ptr(), &mut found) } != 0 {
+            return None;
+        }
+        Some(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+}
+
+fn entries(dir: &Path) -> Vec<PathBuf> {
+    let names = FileDisk.list(dir).ok().flatten().unwrap_or_default();
+    names.into_iter().map(|name| dir.join(name)).collect()
+}
+
+/// Takes the space for good, where the file system can promise that.
+fn fill(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+    let len = libc::off_t::try_from(RESERVE).map_err(io::Error::other)?;
+    // SAFETY: the descriptor is open.
+    match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, len) } {
+        0 => Ok(()),
+        error => {
+            drop(file);
+            // Half of it helps nobody.
+            let _ = fs::remove_file(path);
+            Err(io::Error::from_raw_os_error(error))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_stands_there_as_long_as_there_is_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let space = Space::open(dir.path());
+        let kept = || fs::metadata(dir.path().join(FILE)).map(|found| found.len()).ok();
+        assert!(!space.is_low());
+        assert_eq!(kept(), Some(RESERVE));
+        assert!(!space.make_room(), "there is room");
+        // as if it had been given away
+        space.low.store(true, Ordering::Relaxed);
+        fs::remove_file(dir.path().join(FILE)).unwrap();
+        assert!(space.look() && !space.is_low());
+        assert_eq!(kept(), Some(RESERVE));
+    }
+
+    #[test]
+    fn what_retention_deleted_is_emptied_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let partition = dir.path().join("a-0");
+        fs::create_dir(&partition).unwrap();
+        for name in ["0.log", "0.log.deleted"] {
+            fs::write(partition.join(name), "records").unwrap();
+        }
+        Space::open(dir.path()).clear_deleted();
+        assert_eq!(fs::metadata(partition.join("0.log")).unwrap().len(), 7);
+        assert_eq!(fs::metadata(partition.join("0.log.deleted")).unwrap().len(), 0);
+    }
+}
