@@ -4,6 +4,7 @@
 
 mod any_node;
 mod bad_input;
+mod damage;
 mod distress;
 mod drain;
 mod failover;

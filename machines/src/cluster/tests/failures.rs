@@ -10,6 +10,43 @@ fn fail(image: &mut ClusterImage, node: i32, reports: &[(PartitionKey, LeaderEpo
     decision.records.len()
 }
 
+fn lose(image: &mut ClusterImage, node: i32) -> Partition {
+    let decision = image.lose_replicas(NodeId(node), epoch(image, node), &[key(0)]).unwrap();
+    image.replay_all(&decision.records).unwrap();
+    partition(image, 0).clone()
+}
+
+/// R15, R16: whoever has more leads; alone it leads again, and it is known that records may be missing.
+#[test]
+fn a_replica_that_lost_records_is_in_sync_and_eligible_no_more() {
+    let (mut image, _) = placed(&[&[0, 1, 2]], &[("min.insync.replicas", "3")]);
+    let after = lose(&mut image, 1);
+    assert_eq!((after.leader, &after.isr, &after.elr), (Some(NodeId(0)), &nodes(&[0, 2]), &vec![]));
+    let after = lose(&mut image, 0);
+    assert_eq!((after.leader, &after.isr, &after.elr), (Some(NodeId(2)), &nodes(&[2]), &vec![]));
+    let before = after.leader_epoch;
+    let after = lose(&mut image, 2);
+    assert_eq!((after.leader, &after.isr, after.recovering), (Some(NodeId(2)), &nodes(&[2]), true));
+    assert!(after.leader_epoch > before);
+    let code = |node| image.lose_replicas(NodeId(node), BrokerEpoch(0), &[]).unwrap_err().code();
+    assert_eq!(code(1), ErrorCode::StaleBrokerEpoch);
+}
+
+/// A leader that is heard goes on without who has left.
+#[test]
+fn a_leader_that_is_heard_is_confirmed_once() {
+    let (mut image, _) = placed(&[&[0, 1]], &[]);
+    let silent = [NodeId(0), NodeId(1)].into();
+    let decision = image.fence_broker(NodeId(1), epoch(&image, 1), Some(&silent));
+    apply(&mut image, decision);
+    assert_eq!(partition(&image, 0).last_in_sync, nodes(&[1]));
+    assert_eq!(image.confirm_leaders(&silent).answer, 0);
+    let decision = image.confirm_leaders(&[NodeId(1)].into());
+    image.replay_all(&decision.records).unwrap();
+    assert_eq!((decision.answer, &partition(&image, 0).last_in_sync), (1, &vec![]));
+    assert_eq!(image.confirm_leaders(&Default::default()).answer, 0);
+}
+
 /// R12, R13: replica order decides; who died leaves the ISR, and no other partition changes.
 #[test]
 fn a_dead_leader_replica_is_followed_by_the_first_in_sync() {

@@ -241,11 +241,13 @@ fn check(image: &ClusterImage) {
     for topic in image.topics() {
         assert!(!topic.partitions.is_empty());
         for partition in &topic.partitions {
-            let Partition { replicas, isr, elr, leader, last_known_leader, .. } = partition;
+            let Partition { replicas, isr, elr, leader, last_known_leader, last_in_sync, .. } =
+                partition;
             let active = |node: &NodeId| image.is_active(*node);
             assert!(isr.iter().chain(elr).all(|node| replicas.contains(node)));
             assert!(!isr.iter().any(|node| elr.contains(node)), "R16: in sync, or eligible");
             assert!(isr.iter().all(active), "K15: in sync are the active");
+            assert!(!last_in_sync.iter().any(|node| isr.contains(node) || elr.contains(node)));
             let enough = (topic.config.min_insync_replicas as usize).min(replicas.len());
             assert!(isr.len() < enough || elr.is_empty(), "R16");
             match leader {
@@ -255,7 +257,9 @@ fn check(image: &ClusterImage) {
                 }
                 None => {
                     assert!(isr.is_empty() && !elr.iter().any(active), "K16");
-                    assert!(!elr.is_empty() || !last_known_leader.is_some_and(|n| active(&n)));
+                    let waits = !elr.is_empty() || !last_in_sync.is_empty();
+                    assert!(waits || !last_known_leader.is_some_and(|n| active(&n)));
+                    assert!(!elr.is_empty() || !last_in_sync.iter().any(active));
                 }
             }
         }

@@ -2,6 +2,8 @@
 //! should be. Each has its own clear error; what can live on, lives on.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod want;
+
 use std::ffi::CString;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
