@@ -9,7 +9,12 @@ use troupe_proto::ids::NodeId;
 /// The directory belongs to another node or cluster; it holds what this node's roles have no use for.
 pub(super) fn check(config: &NodeConfig, directory: &DataDirectory) -> Result<(), StartError> {
     let node_id = NodeId(config.node_id);
-    if let Some(found) = directory.read_meta()? {
+    let found = match directory.read_meta() {
+        // It does not say any more whose the data is; it is written anew.
+        Err(DirectoryError::BadMeta { .. }) => None,
+        found => found?,
+    };
+    if let Some(found) = found {
         let other_cluster = !config.cluster_id.is_empty() && config.cluster_id != found.cluster_id;
         if found.node_id != node_id || other_cluster {
             let expected_cluster = match other_cluster {

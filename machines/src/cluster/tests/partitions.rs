@@ -160,7 +160,7 @@ fn wishes_of_one_request_are_decided_one_after_the_other() {
 fn a_broker_enrols_fenced_and_two_alive_with_one_id_are_one_too_many() {
     let (mut image, _) = placed(&[&[0, 1]], &[]);
     let alive = Arrival { predecessor_alive: true, ..Arrival::default() };
-    let twin = image.enroll_broker(&registration(0, 2), alive).unwrap_err();
+    let twin = image.enroll_broker(&registration(0, 2), alive.clone()).unwrap_err();
     assert_eq!(twin.code(), ErrorCode::DuplicateBroker);
     let same = image.enroll_broker(&registration(0, 1), alive).unwrap();
     assert_eq!((same.records.len(), same.answer), (0, epoch(&image, 0)));
