@@ -1,7 +1,7 @@
 //! What is missing or changed is told from a torn end, and is not forgotten.
 
 use crate::batches::*;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use troupe_log::disk::{Disk, FileDisk, Loss, MemDisk};
 use troupe_log::{Log, LogConfig, Recovery};
 use troupe_proto::batch::Batches;
@@ -30,7 +30,7 @@ fn reopen(disk: &MemDisk) -> (Log<MemDisk>, Recovery) {
     open(disk, small())
 }
 
-fn change(disk: &MemDisk, path: &PathBuf, change: impl FnOnce(&mut Vec<u8>)) {
+fn change(disk: &MemDisk, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     let mut content = disk.read(path).unwrap().unwrap();
     change(&mut content);
     disk.replace(path, &content, true).unwrap();
@@ -173,7 +173,7 @@ fn no_file_that_stands_in_the_way_keeps_a_log_from_opening() {
         log.close_clean(Offset(20)).unwrap();
         (temp, dir)
     };
-    let names = |dir: &PathBuf| FileDisk.list(dir).unwrap().unwrap();
+    let names = |dir: &Path| FileDisk.list(dir).unwrap().unwrap();
     let (_temp, dir) = whole();
     for name in names(&dir) {
         for empty in [false, true] {

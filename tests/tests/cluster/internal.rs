@@ -180,7 +180,12 @@ async fn changes_of_an_isr_are_checked_one_by_one() {
     let given: Vec<_> = answer.partitions.iter().map(|one| reason(&one.error)).collect();
     assert_eq!(given, expected);
     // A report of an epoch that is over is void.
-    let report = ReplicaReport { topic_id: right.topic_id, partition: 0, leader_epoch: 77 };
+    let report = ReplicaReport {
+        topic_id: right.topic_id,
+        partition: 0,
+        leader_epoch: 77,
+        ..Default::default()
+    };
     let request = ReportReplicasRequest { caller: Some(stranger.caller), replicas: vec![report] };
     // Whether it is refused or passed over, nobody else leads.
     let _ = stranger.stub.report_replicas(request).await;
