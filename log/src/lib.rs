@@ -32,6 +32,7 @@ mod error;
 mod flush;
 mod index;
 mod inventory;
+mod listing;
 mod log;
 mod lookup;
 mod place;

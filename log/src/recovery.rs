@@ -12,14 +12,15 @@ use crate::damage::{Damage, Evidence, is_torn};
 use crate::disk::{Disk, DiskFile};
 use crate::epochs::Epochs;
 use crate::flush::{FlushPoint, Flushing};
+use crate::listing::Listing;
 use crate::log::Presence;
-use crate::place::{Kind, Place, is_unreadable};
+use crate::place::{Kind, Place};
 use crate::retention::DELETED;
 use crate::scan::{Check, Found, Scanner};
 use crate::segment::Segment;
 use crate::{Log, LogConfig, LogError};
 use bytes::Bytes;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use troupe_proto::batch::BatchHeader;
@@ -45,82 +46,6 @@ pub struct Recovery {
     pub damage: Option<Damage>,
     /// What else was not as it should be, in words: set aside, or made again from the batches.
     pub notices: Vec<String>,
-}
-
-/// What stands in the directory.
-#[derive(Default)]
-struct Listing {
-    logs: BTreeSet<Offset>,
-    indexes: Vec<(Offset, Kind)>,
-    snapshots: BTreeSet<Offset>,
-    leftovers: Vec<String>,
-    others: Vec<String>,
-}
-
-impl Listing {
-    /// Leftovers are of a removal or a replacement that a crash interrupted (S12).
-    fn of(names: Vec<String>) -> Listing {
-        const TRANSIENT: [&str; 4] = [".tmp", DELETED, ".cleaned", ".swap"];
-        let mut listing = Listing::default();
-        for name in names {
-            match Kind::parse(&name) {
-                Some((base, Kind::Log)) => drop(listing.logs.insert(base)),
-                Some((offset, Kind::Snapshot)) => drop(listing.snapshots.insert(offset)),
-                Some((base, kind)) => listing.indexes.push((base, kind)),
-                None if TRANSIENT.iter().any(|suffix| name.ends_with(suffix)) => {
-                    listing.leftovers.push(name);
-                }
-                None => listing.others.push(name),
-            }
-        }
-        listing
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.others.iter().any(|other| other == name)
-    }
-
-    fn read<D: Disk>(&self, place: &Place<D>, name: &str) -> Result<Option<Vec<u8>>, LogError> {
-        if self.has(name) { place.read(name) } else { Ok(None) }
-    }
-
-    /// A file that costs a longer recovery at most: what cannot be read is set aside.
-    fn read_derived<D: Disk>(
-        &self,
-        place: &Place<D>,
-        name: &str,
-        evidence: &mut Evidence,
-    ) -> Result<Option<Vec<u8>>, LogError> {
-        match self.read(place, name) {
-            Err(LogError::Io { source, .. }) if is_unreadable(&source) => {
-                evidence.notices.push(place.set_aside(name, &source)?);
-                Ok(None)
-            }
-            read => read,
-        }
-    }
-
-    /// Indexes of closed segments that are there themselves.
-    fn missing_indexes(&self, checkpoint: &OffsetCheckpoint) -> Vec<(Offset, Kind)> {
-        let there = checkpoint.closed.iter().filter(|(base, _)| self.logs.contains(base));
-        let wanted = there
-            .flat_map(|(base, _)| [Kind::OffsetIndex, Kind::TimeIndex].map(|kind| (*base, kind)));
-        let found: BTreeSet<String> =
-            self.indexes.iter().map(|(base, kind)| kind.name(*base)).collect();
-        wanted.filter(|(base, kind)| !found.contains(&kind.name(*base))).collect()
-    }
-
-    /// Whether retention was removing this segment.
-    fn was_deleted(&self, base: Offset) -> bool {
-        let name = Kind::Log.name(base) + DELETED;
-        self.leftovers.contains(&name)
-    }
-
-    /// Indexes whose segment is gone.
-    fn orphans(&self) -> impl Iterator<Item = String> {
-        let orphans = self.indexes.iter().filter(|(base, _)| !self.logs.contains(base));
-        orphans.map(|(base, kind)| kind.name(*base))
-    }
 }
 
 /// A segment's file as it was found.

@@ -354,8 +354,7 @@ impl PartitionActor {
                 return;
             }
         };
-        self.want.over();
-        self.register_directory();
+        self.note_appended();
         if let Some(offset) = appended.rolled {
             self.snapshot_producers(offset);
             // The policy `os` asks for no flushes; without this one, recovery would read it all (S10).
@@ -363,7 +362,6 @@ impl PartitionActor {
                 self.start_flush(ctx);
             }
         }
-        self.board.set_dirty();
         self.board.metrics.appended(header.record_count, header.encoded_len());
         self.push_appended(&header, payload);
         let token = self.park(responder);

@@ -4,7 +4,7 @@ use super::actor::PartitionActor;
 use super::message::{
     CloseFollower, FollowerReport, FromLeader, IsrAnswer, LeaderSays, OpenFollower, PushOn,
 };
-use super::opening::{decode_snapshot, now, wall_clock};
+use super::opening::{decode_snapshot, now};
 use crate::replication::FollowerSink;
 use actix::{AsyncContext, Context, Handler};
 use bytes::Bytes;
@@ -316,14 +316,11 @@ impl PartitionActor {
                     return Ok(());
                 }
                 Err(error) if error.is_temporary() && !self.log().is_poisoned() => {
-                    // Some of the slice may stand in the log; the machine has not heard of it.
                     return self.fall_behind(session, &error, effects);
                 }
                 Err(error) => return Err(error),
             };
-            self.want.over();
-            self.register_directory();
-            self.board.set_dirty();
+            self.note_appended();
             let records = headers.iter().map(|header| header.record_count).sum();
             self.board.metrics.replicated(records, bytes);
             self.replicated(session, &headers, ends, appended.rolled, effects);
@@ -353,32 +350,6 @@ impl PartitionActor {
         self.replica.on_replicated(now, session, after, ends, effects);
     }
 
-    fn try_append_frames(&mut self, slice: Bytes) -> Result<troupe_log::Appended, LogError> {
-        if self.shared.space.is_low() {
-            return Err(LogError::DiskFull { path: self.log().dir().to_owned() });
-        }
-        self.log().append_frames(slice, wall_clock().as_timestamp())
-    }
-
-    /// The machine lacks what it takes to follow: the stream is closed, and opened again in a while. The leader
-    /// goes on without this replica meanwhile.
-    fn fall_behind(
-        &mut self,
-        session: Session,
-        error: &LogError,
-        effects: &mut Effects,
-    ) -> Result<(), LogError> {
-        self.put_off(error);
-        let (end, known) = (self.log().log_end(), self.replica.log_end());
-        if end != known {
-            let high_watermark = self.replica.high_watermark();
-            self.log().truncate_to(known, high_watermark)?;
-        }
-        self.shared.replicator.close(self.board.key, session);
-        self.replica.on_stream_closed(now(), session, effects);
-        Ok(())
-    }
-
     fn leave_stream(
         &mut self,
         session: Session,
@@ -404,13 +375,9 @@ impl PartitionActor {
             ReplicationEffect::ElectionNeeded { leader_epoch } => {
                 self.shared.wishes.elect_another(self.board.key, leader_epoch);
             }
-            ReplicationEffect::Open { session, .. } if self.cut_off_gap()? => {
-                let complete =
-                    self.log().damage().map_or(Offset::ZERO, |damage| damage.complete_below);
-                let complete = complete.max(self.log().log_start());
+            ReplicationEffect::Open { session, .. } if self.has_gap_to_cut() => {
                 self.replica.on_stream_closed(now(), session, &mut effects);
-                let high_watermark = self.replica.high_watermark();
-                self.cut_to(complete, high_watermark)?;
+                self.cut_off_gap()?;
             }
             ReplicationEffect::Open { leader, session } => {
                 let log_end = self.log().log_end();
@@ -464,7 +431,7 @@ impl PartitionActor {
         }
     }
 
-    fn cut_to(&mut self, to: Offset, high_watermark: Offset) -> Result<(), LogError> {
+    pub(super) fn cut_to(&mut self, to: Offset, high_watermark: Offset) -> Result<(), LogError> {
         let log_end = self.log().truncate_to(to, high_watermark)?;
         let snapshot = self.log().newest_producer_snapshot()?;
         let decoded = snapshot.as_ref().and_then(|(_, bytes)| decode_snapshot(bytes));

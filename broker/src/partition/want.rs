@@ -3,12 +3,13 @@
 
 use super::actor::PartitionActor;
 use super::message::LossKnown;
-use super::opening::wall_clock;
+use super::opening::{now, wall_clock};
 use actix::{Context, Handler};
+use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 use troupe_log::LogError;
-use troupe_machines::replica::Role;
+use troupe_machines::replica::{Effects, Role, Session};
 use troupe_proto::batch::BatchHeader;
 use troupe_proto::error::ErrorCode;
 use troupe_proto::ids::{LeaderEpoch, PartitionEpoch};
@@ -58,7 +59,9 @@ impl Handler<LossKnown> for PartitionActor {
 
 impl PartitionActor {
     /// Something was appended, perhaps for the first time.
-    pub(super) fn register_directory(&mut self) {
+    pub(super) fn note_appended(&mut self) {
+        self.want.over();
+        self.board.set_dirty();
         if !std::mem::replace(&mut self.want.registered, true) {
             let (inventory, topic_id) =
                 (Arc::clone(&self.shared.inventory), self.board.key.topic_id);
@@ -92,18 +95,23 @@ impl PartitionActor {
         }
     }
 
-    /// What this log has behind a gap, a leader sends again: it cannot be filled where it is. Whether it was cut.
-    pub(super) fn cut_off_gap(&mut self) -> Result<bool, LogError> {
-        let complete = self.log().damage().map(|damage| damage.complete_below);
+    /// What this log has behind a gap is sent again by a leader: the gap cannot be filled where it is.
+    pub(super) fn has_gap_to_cut(&mut self) -> bool {
         let end = self.log().log_end();
-        let Some(complete) = complete.filter(|complete| *complete < end) else { return Ok(false) };
-        if self.want.gap_cut {
-            return Ok(false);
-        }
+        let gap = self.log().damage().is_some_and(|damage| damage.complete_below < end);
+        gap && !self.want.gap_cut
+    }
+
+    pub(super) fn cut_off_gap(&mut self) -> Result<(), LogError> {
+        let Some(complete) = self.log().damage().map(|damage| damage.complete_below) else {
+            return Ok(());
+        };
         self.want.gap_cut = true;
-        let complete = complete.max(self.log().log_start());
-        tracing::warn!(partition = %self.board, from = complete.0, to = end.0, "drops what lies behind a gap, to be filled again");
-        Ok(true)
+        let (from, to) = (complete.max(self.log().log_start()), self.log().log_end());
+        let board = &self.board;
+        tracing::warn!(partition = %board, %from, %to, "drops what lies behind a gap, to be filled again");
+        let high_watermark = self.replica.high_watermark();
+        self.cut_to(from, high_watermark)
     }
 
     /// On a disk that is low, what little there is belongs to others.
@@ -116,6 +124,36 @@ impl PartitionActor {
             return Err(LogError::DiskFull { path: self.log().dir().to_owned() });
         }
         self.log().append(header, payload, wall_clock().as_timestamp())
+    }
+
+    pub(super) fn try_append_frames(
+        &mut self,
+        slice: Bytes,
+    ) -> Result<troupe_log::Appended, LogError> {
+        if self.shared.space.is_low() {
+            return Err(LogError::DiskFull { path: self.log().dir().to_owned() });
+        }
+        self.log().append_frames(slice, wall_clock().as_timestamp())
+    }
+
+    /// The machine lacks what it takes to follow: the stream is closed, and opened again in a while. The leader
+    /// goes on without this replica meanwhile.
+    pub(super) fn fall_behind(
+        &mut self,
+        session: Session,
+        error: &LogError,
+        effects: &mut Effects,
+    ) -> Result<(), LogError> {
+        self.put_off(error);
+        // Some of the slice may stand in the log, and the machine has not heard of it.
+        let (end, known) = (self.log().log_end(), self.replica.log_end());
+        if end != known {
+            let high_watermark = self.replica.high_watermark();
+            self.log().truncate_to(known, high_watermark)?;
+        }
+        self.shared.replicator.close(self.board.key, session);
+        self.replica.on_stream_closed(now(), session, effects);
+        Ok(())
     }
 
     pub(super) fn put_off(&mut self, error: &LogError) {

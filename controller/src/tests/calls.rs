@@ -106,7 +106,12 @@ async fn isr_changes_and_reports_of_dead_replicas_are_decided() {
     assert_eq!(error(1), Some(ErrorCode::StalePartitionEpoch));
     assert_eq!(error(2), Some(ErrorCode::UnknownPartition));
     assert_eq!((error(3), altered[3].partition_epoch), (None, 2));
-    let dead = pb::ReplicaReport { topic_id: created.id.to_wire(), partition: 0, leader_epoch: 0 };
+    let dead = pb::ReplicaReport {
+        topic_id: created.id.to_wire(),
+        partition: 0,
+        leader_epoch: 0,
+        lost: false,
+    };
     let request = pb::ReportReplicasRequest { caller: leader.caller(), replicas: vec![dead] };
     leader.client.report_replicas(request).await.unwrap();
     let now = image(&lab.handle);
