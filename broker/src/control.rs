@@ -51,6 +51,8 @@ pub struct Control {
     /// Who decides, as a broker without a controller of its own has heard.
     heard: watch::Sender<Option<NodeId>>,
     channels: Mutex<HashMap<NodeId, Channel>>,
+    /// Of sessions, apart: a connection lives on the thread that has made it, and no session shares one with data.
+    sessions: Mutex<HashMap<NodeId, Channel>>,
     identity: watch::Sender<Identity>,
     /// The last word of the active controller.
     pub word: Word,
@@ -63,6 +65,7 @@ impl Control {
             voters,
             heard: watch::Sender::new(None),
             channels: Mutex::default(),
+            sessions: Mutex::default(),
             identity: watch::Sender::new(identity),
             word: Word::default(),
         }
@@ -143,7 +146,20 @@ impl Control {
 
     /// A connection to a voter's controller listener, made when it is first used.
     pub fn channel(&self, node: NodeId) -> Result<Channel, Error> {
-        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        self.find(&self.channels, node)
+    }
+
+    /// The same, for a session; to be asked for on the thread that keeps it.
+    pub fn session_channel(&self, node: NodeId) -> Result<Channel, Error> {
+        self.find(&self.sessions, node)
+    }
+
+    fn find(
+        &self,
+        channels: &Mutex<HashMap<NodeId, Channel>>,
+        node: NodeId,
+    ) -> Result<Channel, Error> {
+        let mut channels = channels.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(channel) = channels.get(&node) {
             return Ok(channel.clone());
         }

@@ -83,6 +83,7 @@ impl ControllerService for ControllerEndpoint {
         &self,
         request: Request<Streaming<pb::BrokerSessionRequest>>,
     ) -> Result<Response<Self::BrokerSessionStream>, Status> {
+        self.keeper.listen_here();
         let mut messages = request.into_inner();
         let first = tokio::time::timeout(self.timings.timeout, messages.message()).await;
         let silent = || Error::new(ErrorCode::InvalidRequest, "a session begins with a message");

@@ -11,6 +11,7 @@
 //! - [`ControllerHandle`] is how everybody else speaks to it; [`ControllerHandle::image`] is what it decided.
 //! - [`ControllerEndpoint`] is the same for brokers elsewhere, by gRPC. It keeps their sessions, and from then
 //!   on brokers that are not heard are fenced ([`SessionKeeper`]).
+//! - [`priority`]: its threads run before those that carry data.
 //! - [`metadata_log`] is the seam: the simulator puts its own log there.
 //!
 //! Promises: an answer is given after what it says is committed, on disk; a decision is applied whole or not
@@ -23,6 +24,7 @@ mod desk;
 mod endpoint;
 mod handle;
 pub mod metadata_log;
+pub mod priority;
 mod raft;
 mod request;
 mod sessions;

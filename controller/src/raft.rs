@@ -17,6 +17,7 @@ mod types;
 
 use crate::config::{ControllerConfig, ControllerStartError};
 use crate::metadata_log::{Leadership, MetadataLog, Proposal, ProposeError, Proposed};
+use crate::priority;
 use actix_rt::Arbiter;
 use entries::EntryLog;
 use futures::StreamExt;
@@ -90,6 +91,7 @@ impl RaftLog {
         let peers = Peers::new(identity.clone(), addresses, config.timings.election_min);
         let refusals = peers.refusals();
         let arbiter = Arbiter::new();
+        arbiter.spawn(async { priority::first() });
         let (done, started) = oneshot::channel();
         let raft_config = raft_config(config)?;
         let voters = voters(id, config);

@@ -12,6 +12,7 @@
 
 mod actor;
 mod keeper;
+mod listening;
 mod probe;
 mod roster;
 mod upkeep;

@@ -5,6 +5,7 @@ use crate::config::{ControllerConfig, ControllerStartError};
 use crate::endpoint::ControllerEndpoint;
 use crate::handle::ControllerHandle;
 use crate::metadata_log::MetadataLog;
+use crate::priority;
 use crate::raft::{RaftEndpoint, RaftLog, Refusals};
 use crate::supervisor::Supervisor;
 use actix_rt::Arbiter;
@@ -66,6 +67,7 @@ impl Controller {
         let (address, addresses) = watch::channel(None);
         let (stop, stopped) = watch::channel(false);
         let arbiter = Arbiter::new();
+        arbiter.spawn(async { priority::first() });
         let restarts = Arc::<AtomicU32>::default();
         let decided_on = log.clone();
         let supervisor = Supervisor {

@@ -9,7 +9,7 @@ use actix::Arbiter;
 use std::sync::Arc;
 use troupe_controller::{
     BeforeFlush, Controller, ControllerConfig, ControllerEndpoint, ControllerHandle, QuorumMember,
-    SessionTimings, Upkeep,
+    SessionTimings, Upkeep, priority,
 };
 use troupe_log::{DataDirectory, DirectoryError, MetaProperties, Space};
 use troupe_machines::cluster::{ClusterPolicy, PartitionLimits};
@@ -175,6 +175,7 @@ impl ControlThread {
         listeners: Option<Listeners>,
     ) -> Result<ControlThread, StartError> {
         let arbiter = Arbiter::try_new().map_err(StartError::Thread)?;
+        arbiter.spawn(async { priority::first() });
         if let (Controllers::Member { member, endpoint, .. }, Some(listeners)) =
             (controllers, listeners)
         {

@@ -32,6 +32,8 @@ const CALL_PATIENCE: Duration = Duration::from_secs(3);
 const PAST_LIFE: Duration = Duration::from_secs(5);
 /// At a stop, a controller that is not heard for so long is not waited for.
 const UNHEARD: Duration = Duration::from_secs(3);
+/// A heartbeat that is later than this says that this thread did not run.
+const BEAT_SLACK: Duration = Duration::from_millis(50);
 /// Where a clean stop is noted: the broker epoch that ended in it.
 const CLEAN_STOP: &str = "clean-shutdown";
 /// Where the broker epoch of the last start is noted.
@@ -323,7 +325,7 @@ async fn hold(context: &Context, state: &State, controller: NodeId) -> Result<()
         None => heartbeat(),
     };
     sender.send(first).await.map_err(failed)?;
-    let mut client = client(context.control.channel(controller)?);
+    let mut client = client(context.control.session_channel(controller)?);
     let call = client.broker_session(ReceiverStream::new(requests));
     let opened = tokio::time::timeout(CALL_PATIENCE, call)
         .await
@@ -338,6 +340,7 @@ async fn hold(context: &Context, state: &State, controller: NodeId) -> Result<()
     let mut news = context.registry.applied();
     let mut silence = Instant::now();
     let silence_limit = context.config.session_timeout.duration();
+    let mut looked = Instant::now();
     loop {
         tokio::select! {
             answer = answers.message() => match answer? {
@@ -348,6 +351,9 @@ async fn hold(context: &Context, state: &State, controller: NodeId) -> Result<()
                 None => return Ok(()),
             },
             _ = beats.tick() => {
+                // What this thread has slept through, nobody was silent in.
+                silence += looked.elapsed().saturating_sub(interval + BEAT_SLACK);
+                looked = Instant::now();
                 if silence.elapsed() > silence_limit {
                     let message = "the controller has fallen silent";
                     return Err(Error::new(ErrorCode::NotController, message));

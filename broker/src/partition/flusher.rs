@@ -7,6 +7,7 @@ use crate::abort::AbortOnPanic;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{io, thread};
+use troupe_controller::priority;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -37,6 +38,7 @@ impl Flusher {
 
 fn run(queue: &Mutex<Receiver<Job>>) {
     let _guard = AbortOnPanic("a flush thread");
+    priority::after_decisions();
     loop {
         // One thread waits for the next job while holding the lock; the others wait for the lock.
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();

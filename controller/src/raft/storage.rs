@@ -6,6 +6,7 @@
 
 use super::types::TypeConfig;
 use crate::config::BeforeFlush;
+use crate::priority;
 use openraft::storage::IOFlushed;
 use std::fs::File;
 use std::io;
@@ -147,6 +148,7 @@ impl Flusher {
     ) -> io::Result<(Flusher, thread::JoinHandle<()>)> {
         let (waiting, queue) = mpsc::sync_channel(MAX_WAITING);
         let thread = thread::Builder::new().name("metadata-flush".to_owned()).spawn(move || {
+            priority::first();
             while let Ok(first) = queue.recv() {
                 let all: Vec<_> = std::iter::once(first).chain(queue.try_iter()).collect();
                 let result = sync().map_err(Arc::new);

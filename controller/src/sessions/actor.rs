@@ -5,6 +5,7 @@
 //! broker has registered anew, when this controller is active no more, or with the actor.
 //! Never here: a rule about silence, a stream.
 
+use super::listening::Listening;
 use super::probe;
 use super::roster::{Heartbeat, RUN_INTERVAL, Roster, SessionId, Step};
 use crate::actor::Kill;
@@ -61,6 +62,8 @@ pub(super) struct SessionActor {
 /// What every actor of one keeper has in common.
 #[derive(Clone)]
 pub(super) struct Settings {
+    /// What the thread has missed that hears the heartbeats.
+    pub listening: Arc<Listening>,
     pub directory: Directory,
     pub timings: SessionTimings,
     pub upkeep: Upkeep,
@@ -318,7 +321,8 @@ impl SessionActor {
     fn run(&mut self, ctx: &mut Context<Self>) {
         let State::Active(_, roster) = &mut self.state else { return };
         let image = self.controller.image().borrow().clone();
-        let steps = roster.run(Instant::now(), &image);
+        let missed = self.settings.listening.missed();
+        let steps = roster.run(Instant::now(), missed, &image);
         steps.into_iter().for_each(|step| self.take(Some(step), ctx));
         let nodes: Vec<NodeId> = self.sessions.keys().copied().collect();
         nodes.into_iter().for_each(|node_id| self.tell(&image, node_id, 0));

@@ -1,6 +1,7 @@
 //! How streams, and the node, speak to the session actor.
 
 use super::actor::{Broke, Heard, IsAlive, Open, Session, SessionActor, Settings, Silent};
+use super::listening::Listening;
 use super::roster::{Heartbeat, SessionId};
 use crate::actor::Kill;
 use crate::config::ControllerConfig;
@@ -18,6 +19,7 @@ use troupe_proto::ids::{BrokerEpoch, NodeId};
 #[derive(Clone)]
 pub struct SessionKeeper {
     address: watch::Receiver<Option<Addr<SessionActor>>>,
+    listening: Arc<Listening>,
 }
 
 impl SessionKeeper {
@@ -27,7 +29,9 @@ impl SessionKeeper {
         directory: &Directory,
         config: &ControllerConfig,
     ) -> SessionKeeper {
+        let listening = Arc::<Listening>::default();
         let settings = Settings {
+            listening: Arc::clone(&listening),
             directory: directory.clone(),
             timings: config.sessions,
             upkeep: config.upkeep,
@@ -36,7 +40,7 @@ impl SessionKeeper {
         let kept = controller.clone();
         let make = move |alive| SessionActor::new(kept.clone(), settings.clone(), alive);
         let address = controller.keep("session keeper", make);
-        SessionKeeper { address }
+        SessionKeeper { address, listening }
     }
 
     /// Fails with `NOT_CONTROLLER`, `STALE_BROKER_EPOCH`, `BROKER_NOT_REGISTERED`, or `SHUTTING_DOWN`.
@@ -49,6 +53,11 @@ impl SessionKeeper {
         // A mailbox that closes drops the reply.
         let _ = self.address().await?.send(Open { broker, heartbeat, reply }).await;
         opened.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Sessions are heard on this thread.
+    pub(crate) fn listen_here(&self) {
+        self.listening.begin();
     }
 
     /// A session that is not known any more is told so by its end.

@@ -2,7 +2,7 @@
 //!
 //! [`Roster`] decides: it is told what was heard and what time it is, and says what to do. Whether something
 //! has been done already, the committed image says; so a step that failed is simply taken again.
-//! Promises: nobody is fenced for a silence that this process slept through; nobody is unfenced who is not
+//! Promises: nobody is fenced for a silence that this process slept through, in one piece or in many; nobody is unfenced who is not
 //! heard, or does not know of its own registration yet.
 //! Never here: a clock, a socket, who may open a session.
 
@@ -17,7 +17,9 @@ use troupe_proto::ids::{BrokerEpoch, MetadataOffset, NodeId};
 
 /// How often [`Roster::run`] is to be called, at least.
 pub(super) const RUN_INTERVAL: Duration = Duration::from_millis(50);
-/// If it comes later than this, the process was not running, and heard nobody.
+/// If it comes later than this, the process was not running meanwhile, and heard nobody.
+const SLACK: Duration = Duration::from_millis(25);
+/// Pauses of this length are worth a word.
 const PAUSE: Duration = Duration::from_millis(250);
 /// Between two probes of a broker that is not heard.
 const PROBE_AGAIN: Duration = Duration::from_millis(50);
@@ -59,6 +61,8 @@ pub(super) struct Roster {
     timings: SessionTimings,
     brokers: BTreeMap<NodeId, Presence>,
     last_run: Instant,
+    /// What those who hear heartbeats for it had missed by then, in all.
+    last_missed: Duration,
 }
 
 struct Presence {
@@ -81,7 +85,7 @@ struct Presence {
 impl Roster {
     /// Of a controller that has just become active: it has heard nobody yet, and holds that against nobody.
     pub fn new(now: Instant, timings: SessionTimings) -> Roster {
-        Roster { timings, brokers: BTreeMap::new(), last_run: now }
+        Roster { timings, brokers: BTreeMap::new(), last_run: now, last_missed: Duration::MAX }
     }
 
     /// A session that begins; it replaces the one that the broker had.
@@ -185,14 +189,19 @@ impl Roster {
         silent.map(|(node_id, _)| *node_id).collect()
     }
 
-    /// What is to be done about everybody.
-    pub fn run(&mut self, now: Instant, image: &ClusterImage) -> Vec<Step> {
-        let late = now.saturating_duration_since(self.last_run + RUN_INTERVAL);
+    /// What is to be done about everybody. `missed`: the time, in all, that those have not been running who hear
+    /// heartbeats for it.
+    pub fn run(&mut self, now: Instant, missed: Duration, image: &ClusterImage) -> Vec<Step> {
+        let own = now.saturating_duration_since(self.last_run + RUN_INTERVAL);
+        let late = own.max(missed.saturating_sub(self.last_missed));
+        self.last_missed = missed;
         if late > PAUSE {
             tracing::warn!(
                 ?late,
                 "this controller did not run for a while; nobody is fenced for that"
             );
+        }
+        if late > SLACK {
             let latest = now + self.timings.timeout;
             for presence in self.brokers.values_mut() {
                 presence.deadline = (presence.deadline + late).min(latest);

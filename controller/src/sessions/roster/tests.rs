@@ -15,6 +15,7 @@ struct Play {
     image: ClusterImage,
     roster: Roster,
     now: Instant,
+    missed: Duration,
 }
 
 impl Play {
@@ -24,7 +25,8 @@ impl Play {
         let founding = image.initialize("cluster").unwrap();
         image.replay_all(&founding.records).unwrap();
         let now = Instant::now();
-        let mut play = Play { image, roster: Roster::new(now, TIMINGS), now };
+        let mut play =
+            Play { image, roster: Roster::new(now, TIMINGS), now, missed: Duration::ZERO };
         for id in 0..brokers {
             play.enroll(id, 1);
             let unfenced = play.image.unfence_broker(NodeId(id), play.epoch(id)).unwrap();
@@ -60,11 +62,11 @@ impl Play {
 
     /// Time passes, and the roster runs as often as it should.
     fn pass(&mut self, milliseconds: u64) -> Vec<Step> {
-        let mut steps = self.roster.run(self.now, &self.image);
+        let mut steps = self.roster.run(self.now, self.missed, &self.image);
         let until = self.now + Duration::from_millis(milliseconds);
         while self.now < until {
             self.now = until.min(self.now + RUN_INTERVAL);
-            steps.extend(self.roster.run(self.now, &self.image));
+            steps.extend(self.roster.run(self.now, self.missed, &self.image));
         }
         steps
     }
@@ -72,7 +74,7 @@ impl Play {
     /// This process stands still.
     fn sleep(&mut self, milliseconds: u64) -> Vec<Step> {
         self.now += Duration::from_millis(milliseconds);
-        self.roster.run(self.now, &self.image)
+        self.roster.run(self.now, self.missed, &self.image)
     }
 
     fn fence(&self, id: i32) -> Step {
@@ -111,6 +113,38 @@ fn nobody_is_fenced_for_a_pause_of_this_process() {
     assert_eq!(play.pass(850), []);
     assert_eq!(play.pass(300), [play.fence(1)], "what it heard before the pause counts");
     assert_eq!(play.pass(1_000), [play.fence(0)]);
+}
+
+/// A machine that is busy stops us for a moment again and again: the same as one pause of that length.
+#[test]
+fn nobody_is_fenced_for_many_short_pauses_of_this_process() {
+    let mut play = Play::with(1);
+    play.open(0, 1);
+    for _ in 0..100 {
+        // Of each 150 ms it has run 50, and what was said meanwhile has not come through.
+        assert_eq!(play.sleep(150), []);
+        if play.roster.brokers[&NodeId(0)].deadline <= play.now + Duration::from_millis(300) {
+            play.roster.heard(play.now, NodeId(0), SESSION, play.knows(0));
+        }
+    }
+    let heard = play.now;
+    play.roster.heard(play.now, NodeId(0), SESSION, play.knows(0));
+    let fenced = (0..1_000).find(|_| play.sleep(150) == [play.fence(0)]);
+    let silence = play.now - heard;
+    assert!(fenced.is_some() && silence >= Duration::from_millis(3 * 1_900), "{silence:?}");
+}
+
+/// Heartbeats come in on another thread than the one that looks at deadlines.
+#[test]
+fn nobody_is_fenced_while_the_thread_that_hears_them_does_not_run() {
+    let mut play = Play::with(1);
+    play.open(0, 1);
+    assert_eq!(play.pass(1_000), []);
+    for _ in 0..100 {
+        play.missed += RUN_INTERVAL;
+        assert_eq!(play.pass(50), []);
+    }
+    assert_eq!(play.pass(1_100), [play.fence(0)], "once it runs, silence is silence");
 }
 
 /// What was heard after a pause, but before the roster knew of it, is not put off twice.
