@@ -99,6 +99,16 @@ settings! {
     /// Memory in which the node unpacks compressed batches for its readers, all of them together; it always suffices
     /// for one batch.
     unpack_memory: Bytes = Bytes(128 << 20), "unpack.memory.bytes";
+    /// Most connections of a listener; fewer, if the process may not open enough files.
+    max_connections: u32 = 10_000, "max.connections.per.node";
+    /// Most connections of a listener from one address (of IPv6, from one network of 64 bits).
+    max_connections_per_ip: u32 = 7_500, "max.connections.per.ip";
+    /// How long a connection may take to say that it speaks HTTP/2, and a call's headers to come as a whole.
+    connection_setup_timeout: Millis = Millis(10_000), "socket.connection.setup.timeout.ms";
+    /// A connection without a call is ended after this time.
+    connections_max_idle: Millis = Millis(600_000), "connections.max.idle.ms";
+    /// A connection is ended whose client has an answer sent to it and takes nothing of it for so long.
+    stream_max_stall: Millis = Millis(1_800_000), "stream.max.stall.ms";
     /// Longest wait for connections (5 s at most) and then for partitions to finish at a stop.
     shutdown_timeout: Millis = Millis(30_000), "shutdown.timeout.ms";
     /// How often a broker tells the controller that it is alive.
@@ -213,6 +223,11 @@ impl NodeConfig {
             ("offsets.topic.replication.factor", self.offsets_topic_replication_factor as usize),
             ("group.max.size", self.group_max_size as usize),
             ("batch.unpacked.max.bytes", self.max_unpacked_batch.0 as usize),
+            ("max.connections.per.node", self.max_connections as usize),
+            ("max.connections.per.ip", self.max_connections_per_ip as usize),
+            ("socket.connection.setup.timeout.ms", self.connection_setup_timeout.0 as usize),
+            ("connections.max.idle.ms", self.connections_max_idle.0 as usize),
+            ("stream.max.stall.ms", self.stream_max_stall.0 as usize),
         ] {
             if value == 0 {
                 faults.push(format!("{key}: 0 is too small, at least 1 is needed"));

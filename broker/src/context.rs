@@ -1,6 +1,7 @@
 //! What every service of a node shares.
 
 use crate::NodeConfig;
+use crate::admission::Admission;
 use crate::control::Control;
 use crate::forward::until_active;
 use crate::groups::Coordinators;
@@ -42,6 +43,8 @@ pub struct Context {
     /// By shard: whether its thread runs.
     pub beats: Vec<Arc<Beat>>,
     pub metrics: Arc<NodeMetrics>,
+    /// What producers may have under way here at once.
+    pub admission: Arc<Admission>,
     pub producer_ids: ProducerIds,
     /// The way to other brokers.
     pub peers: Peers,

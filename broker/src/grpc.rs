@@ -13,7 +13,7 @@ pub use body::{Outgoing, ResponseBody, response};
 pub use connection::{Connection, Watched};
 pub use demand::{DemandBody, DemandSender, Gone};
 pub use handover::Handover;
-pub use intake::IntakeLayer;
+pub use intake::{Intake, IntakeLayer};
 pub use message::{
     Field, MessageReader, Requests, decode, encode, encode_all_with_payload, encode_with_payload,
     encode_with_pieces, fields, mistyped,

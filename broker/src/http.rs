@@ -2,6 +2,7 @@
 //! as `grpc.health.v1` says it.
 
 use crate::census::{self, Census};
+use crate::connections::{Connections, Protocol, accept, serve_http1};
 use crate::context::Context;
 use crate::lines;
 use crate::metrics;
@@ -19,16 +20,16 @@ use std::sync::Arc;
 /// Serves on the current arbiter until the node stops.
 pub fn serve(context: &Arc<Context>, listener: TcpListener) -> io::Result<()> {
     listener.set_nonblocking(true)?;
-    let listener = tokio::net::TcpListener::from_std(listener)?;
     let (state, ready) = (Arc::clone(context), Arc::clone(context));
     let app = Router::new()
         .route("/metrics", get(move || async move { render(&state) }))
         .route("/live", get(|| async { "live\n" }))
         .route("/ready", get(move || async move { readiness(&ready) }));
-    let shutdown = context.shutdown.clone();
+    let (connections, stop) = (Connections::new("http", &context.config), context.shutdown.clone());
+    let stopped = stop.clone();
+    let serve = move |stream, guest| serve_http1(guest, stream, app.clone(), stopped.clone());
     tokio::spawn(async move {
-        let server = axum::serve(listener, app).with_graceful_shutdown(shutdown.cancelled_owned());
-        if let Err(error) = server.await {
+        if let Err(error) = accept(listener, connections, Protocol::Http1, stop, serve).await {
             tracing::error!(%error, "the HTTP listener stopped");
         }
     });
@@ -124,6 +125,7 @@ fn observe_tables(context: &Context) {
 
 fn render(context: &Context) -> axum::response::Response {
     observe(context);
+    context.admission.observe();
     match metrics::recorder() {
         Some(recorder) => {
             recorder.run_upkeep();

@@ -11,9 +11,11 @@
 //! - [`Node`] is the way in: [`Node::start`] with a [`NodeConfig`], then addresses, then [`Node::stop`].
 
 mod abort;
+mod admission;
 mod allocator;
 mod census;
 mod config;
+mod connections;
 mod context;
 mod control;
 mod forward;

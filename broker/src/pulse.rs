@@ -25,7 +25,7 @@ fn origin() -> Instant {
 }
 
 /// `Instant` does not count the time of a suspended machine on every system, but that of a stopped process.
-fn now_ms() -> u64 {
+pub fn now_ms() -> u64 {
     u64::try_from(origin().elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 

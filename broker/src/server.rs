@@ -1,22 +1,21 @@
 //! The gRPC server: one listener and one HTTP/2 server on each shard, all on the same port.
 
+use crate::connections::{Connections, Protocol, accept, serve_http2};
 use crate::context::Context;
-use crate::grpc::{IntakeLayer, Watched};
+use crate::grpc::{Intake, IntakeLayer};
 use crate::replication::ReplicationService;
 use crate::service::{
     Chaos, Cluster, EventBus, Groups, LogService, Metadata, ThinService, Topics, health,
 };
 use actix::Arbiter;
-use futures::StreamExt;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol as IpProtocol, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use tonic::service::{Routes, RoutesBuilder};
-use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
+use tower::Layer;
 use troupe_controller::{ControllerEndpoint, RaftEndpoint};
 use troupe_proto::admin::v1::cluster_service_server::ClusterServiceServer;
 use troupe_proto::admin::v1::topic_service_server::TopicServiceServer;
@@ -25,14 +24,10 @@ use troupe_proto::log::v1::group_service_server::GroupServiceServer;
 use troupe_proto::log::v1::metadata_service_server::MetadataServiceServer;
 use troupe_proto::v1::event_bus_service_server::EventBusServiceServer;
 
-/// The receiver's frame size is what makes large transfers fast: a batch of 1 MiB in one frame.
-const MAX_FRAME_BYTES: u32 = (1 << 20) + (16 << 10);
-const STREAM_WINDOW_BYTES: u32 = 8 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
-const MAX_STREAMS_PER_CONNECTION: u32 = 1024;
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const BACKLOG: i32 = 1024;
+
+/// Why a listener does not serve.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Sockets that share one address; the kernel spreads connections over them.
 pub struct Listeners {
@@ -56,7 +51,7 @@ pub fn listen(address: SocketAddr, count: usize) -> io::Result<Listeners> {
 }
 
 fn bind_shared(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(IpProtocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
@@ -71,12 +66,18 @@ pub fn serve(
     listeners: Listeners,
     shards: &[Arbiter],
 ) -> Vec<oneshot::Receiver<()>> {
+    let connections = Connections::new("grpc", &context.config);
     let mut servers = Vec::with_capacity(shards.len());
     for (listener, shard) in listeners.sockets.into_iter().zip(shards) {
         let (ended, server) = oneshot::channel();
-        let context = Arc::clone(context);
+        let (context, connections) = (Arc::clone(context), Arc::clone(&connections));
         shard.spawn(async move {
-            if let Err(error) = serve_shard(context, listener).await {
+            let stop = context.shutdown.clone();
+            let served = match routes(Arc::clone(&context)).await {
+                Ok(routes) => serve_on(listener, connections, intake(&context, routes), stop).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = served {
                 tracing::error!(%error, "a listener stopped");
             }
             // Nobody waits if the node is gone.
@@ -96,21 +97,17 @@ pub fn serve_control(
     raft: RaftEndpoint,
     sessions: ControllerEndpoint,
 ) {
+    let connections = Connections::new("controller", &context.config);
     for listener in listeners.sockets {
         let (context, raft, sessions) = (Arc::clone(context), raft.clone(), sessions.clone());
+        let connections = Arc::clone(&connections);
         thread.spawn(async move {
             let served = async {
-                let incoming = TcpIncoming::from(tokio::net::TcpListener::from_std(listener)?)
-                    .with_nodelay(Some(true));
-                let gone = context.gone.clone();
                 let mut routes = Routes::builder();
                 admin_routes(&context, &mut routes).await?;
                 routes.add_service(raft.into_service()).add_service(sessions.into_service());
-                let max_request = context.config.max_request_bytes.0 as usize;
-                let server =
-                    builder().layer(IntakeLayer { max_request }).add_routes(routes.routes());
-                server.serve_with_incoming_shutdown(incoming, gone.cancelled_owned()).await?;
-                Ok::<_, Box<dyn std::error::Error>>(())
+                let routes = intake(&context, routes.routes());
+                serve_on(listener, connections, routes, context.gone.clone()).await
             };
             if let Err(error) = served.await {
                 tracing::error!(%error, "the controller listener stopped");
@@ -119,35 +116,25 @@ pub fn serve_control(
     }
 }
 
-fn builder() -> Server {
-    Server::builder()
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_frame_size(MAX_FRAME_BYTES)
-        .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+/// What every call of a listener passes first.
+fn intake(context: &Context, routes: Routes) -> Intake<Routes> {
+    let max_request = context.config.max_request_bytes.0 as usize;
+    IntakeLayer { max_request }.layer(routes.prepare())
 }
 
-async fn serve_shard(
-    context: Arc<Context>,
+async fn serve_on(
     listener: TcpListener,
-) -> Result<(), Box<dyn std::error::Error>> {
-    let incoming =
-        TcpIncoming::from(tokio::net::TcpListener::from_std(listener)?).with_nodelay(Some(true));
-    let incoming = incoming.map(|accepted| accepted.map(Watched::new));
-    let shutdown = context.shutdown.clone();
-    let max_request = context.config.max_request_bytes.0 as usize;
-    let routes = routes(context).await?;
-    builder()
-        .layer(IntakeLayer { max_request })
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned())
-        .await?;
+    connections: Arc<Connections>,
+    routes: Intake<Routes>,
+    stop: CancellationToken,
+) -> Result<(), Failure> {
+    let stopped = stop.clone();
+    let serve = move |stream, guest| serve_http2(guest, stream, routes.clone(), stopped.clone());
+    accept(listener, connections, Protocol::Http2, stop, serve).await?;
     Ok(())
 }
 
-async fn routes(context: Arc<Context>) -> Result<Routes, Box<dyn std::error::Error>> {
+async fn routes(context: Arc<Context>) -> Result<Routes, Failure> {
     let max_request = context.config.max_request_bytes.0 as usize;
     let event_bus = EventBusServiceServer::new(EventBus::new(Arc::clone(&context)))
         .max_decoding_message_size(max_request);
@@ -162,10 +149,7 @@ async fn routes(context: Arc<Context>) -> Result<Routes, Box<dyn std::error::Err
 }
 
 /// What every listener serves.
-async fn admin_routes(
-    context: &Arc<Context>,
-    routes: &mut RoutesBuilder,
-) -> Result<(), Box<dyn std::error::Error>> {
+async fn admin_routes(context: &Arc<Context>, routes: &mut RoutesBuilder) -> Result<(), Failure> {
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(troupe_proto::FILE_DESCRIPTOR_SET)

@@ -295,6 +295,7 @@ fn hint_for(code: ErrorCode) -> Option<&'static str> {
         | ErrorCode::OutOfOrderSequence
         | ErrorCode::ProducerFenced
         | ErrorCode::Throttled
+        | ErrorCode::TooManyConnections
         | ErrorCode::StorageFailure
         | ErrorCode::UnknownLeaderEpoch
         | ErrorCode::StalePartitionEpoch

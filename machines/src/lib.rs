@@ -3,6 +3,8 @@
 //! - [`replica`]: one replica of one partition. Facts in, effects out.
 //! - [`cluster`]: topics, brokers, leaders, producer ids. Decide with `&self`, change in `replay`.
 //! - [`group`]: members of consumer groups, who reads what, committed offsets.
+//! - [`admission`]: which batch may be worked on next, when there are more than the node can carry.
+//! - [`connection`]: who may connect, how long a connection may do nothing, whose turn it is.
 //! - [`config`]: what a topic can be told, with defaults and documentation.
 //! - [`time`]: time as an argument.
 //!
@@ -10,8 +12,10 @@
 //! are arguments and no order depends on a hash, so a whole cluster can be simulated from a seed.
 //! Never here: a file, a socket, a clock, a thread, an actor.
 
+pub mod admission;
 pub mod cluster;
 pub mod config;
+pub mod connection;
 pub mod group;
 pub mod replica;
 pub mod time;

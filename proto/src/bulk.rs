@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use tonic::codec::{BufferSettings, Codec};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::codegen::tokio_stream::Stream;
+use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
@@ -25,7 +26,21 @@ pub async fn produce_stream(
     channel: Channel,
     requests: impl Stream<Item = ProduceStreamRequest> + Send + 'static,
 ) -> Result<Streaming<ProduceStreamResponse>, Status> {
-    open(channel, requests, "/troupe.log.v1.LogService/ProduceStream").await
+    open(channel, Request::new(requests), "/troupe.log.v1.LogService/ProduceStream").await
+}
+
+/// The same for a node that passes on what it has let in itself: a request carries the name `marker`.
+///
+/// # Errors
+/// The status of a call that was not taken.
+pub async fn forward_stream(
+    channel: Channel,
+    requests: impl Stream<Item = ProduceStreamRequest> + Send + 'static,
+    marker: &'static str,
+) -> Result<Streaming<ProduceStreamResponse>, Status> {
+    let mut request = Request::new(requests);
+    request.metadata_mut().insert(marker, MetadataValue::from_static("1"));
+    open(channel, request, "/troupe.log.v1.LogService/ProduceStream").await
 }
 
 /// Positions and credit up, batches down.
@@ -36,7 +51,7 @@ pub async fn fetch_stream(
     channel: Channel,
     requests: impl Stream<Item = FetchStreamRequest> + Send + 'static,
 ) -> Result<Streaming<FetchStreamResponse>, Status> {
-    open(channel, requests, "/troupe.log.v1.LogService/FetchStream").await
+    open(channel, Request::new(requests), "/troupe.log.v1.LogService/FetchStream").await
 }
 
 /// A follower's channels and credit up, the leader's batches down.
@@ -47,12 +62,13 @@ pub async fn replicate_partitions(
     channel: Channel,
     requests: impl Stream<Item = ReplicatePartitionsRequest> + Send + 'static,
 ) -> Result<Streaming<ReplicatePartitionsResponse>, Status> {
-    open(channel, requests, "/troupe.internal.v1.ReplicationService/ReplicatePartitions").await
+    let path = "/troupe.internal.v1.ReplicationService/ReplicatePartitions";
+    open(channel, Request::new(requests), path).await
 }
 
 async fn open<Up, Down>(
     channel: Channel,
-    requests: impl Stream<Item = Up> + Send + 'static,
+    request: Request<impl Stream<Item = Up> + Send + 'static>,
     path: &'static str,
 ) -> Result<Streaming<Down>, Status>
 where
@@ -65,7 +81,7 @@ where
     grpc.ready().await.map_err(|error| Status::from_error(Box::new(error)))?;
     let path = PathAndQuery::from_static(path);
     let codec = BulkCodec::<Up, Down>(PhantomData);
-    Ok(grpc.streaming(Request::new(requests), path, codec).await?.into_inner())
+    Ok(grpc.streaming(request, path, codec).await?.into_inner())
 }
 
 /// [`ProstCodec`] with larger buffers.

@@ -97,7 +97,8 @@ impl ErrorCode {
             | Self::DiskFull
             | Self::GroupMaxSizeReached
             | Self::RequestTooLarge
-            | Self::PartitionLimitReached => GrpcCode::ResourceExhausted,
+            | Self::PartitionLimitReached
+            | Self::TooManyConnections => GrpcCode::ResourceExhausted,
             Self::CorruptBatch | Self::CorruptLog => GrpcCode::DataLoss,
             Self::ChaosDisabled => GrpcCode::PermissionDenied,
             Self::StorageFailure | Self::Internal | Self::Unspecified => GrpcCode::Internal,
@@ -116,6 +117,7 @@ impl ErrorCode {
             | Self::OutcomeUnknown
             | Self::RequestTimedOut
             | Self::Throttled
+            | Self::TooManyConnections
             | Self::StorageFailure
             | Self::StorageUnavailable
             | Self::DiskFull
@@ -214,6 +216,7 @@ impl ErrorCode {
             | Self::OutOfOrderSequence
             | Self::ProducerFenced
             | Self::Throttled
+            | Self::TooManyConnections
             | Self::DiskFull
             | Self::StorageUnavailable
             | Self::CorruptLog
@@ -293,6 +296,7 @@ impl ErrorCode {
             | Self::OutOfOrderSequence
             | Self::ProducerFenced
             | Self::Throttled
+            | Self::TooManyConnections
             | Self::CorruptLog
             | Self::ChaosDisabled
             | Self::UnknownActor

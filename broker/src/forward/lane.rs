@@ -24,8 +24,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
+use troupe_machines::admission::FlowId;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::LeaderEpoch;
 use troupe_proto::v1::Acks;
@@ -93,6 +94,8 @@ impl Caller {
 /// One partition's way.
 pub struct Lane {
     context: Arc<Context>,
+    /// Whose turn it is when there is more than the node can carry.
+    flow: FlowId,
     target: Target,
     acks: Acks,
     caller: Caller,
@@ -126,6 +129,7 @@ enum Outcome {
 impl Lane {
     pub fn new(context: Arc<Context>, target: Target, acks: Acks, caller: Caller) -> Self {
         Self {
+            flow: context.admission.flow(),
             context,
             target,
             acks,
@@ -251,7 +255,13 @@ impl Lane {
     /// Hands the next batch over. From then on it is answered in any case.
     async fn send(&mut self, way: Way) {
         let Some(mut entry) = self.waiting.pop_front() else { return };
+        let turn = self.context.admission.admit(self.flow, entry.batch.len());
+        let Ok(share) = timeout_at(entry.deadline, turn).await else {
+            // Its time is over, and that is answered next.
+            return self.waiting.push_front(entry);
+        };
         let (responder, outcome) = Responder::channel();
+        let responder = responder.holding(share);
         let left = entry.deadline.saturating_duration_since(Instant::now());
         let timeout_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1);
         match way {

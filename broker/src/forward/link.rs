@@ -4,6 +4,7 @@
 //! surely never reached the peer says so, one whose answer did not come back is `OUTCOME_UNKNOWN`; none is sent
 //! behind one of its chain that failed, on whatever stream.
 
+use super::FORWARDED;
 use crate::partition::{Appended, Chain, Responder};
 use crate::peers::failure;
 use futures::StreamExt;
@@ -16,7 +17,7 @@ use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
-use troupe_proto::bulk::produce_stream;
+use troupe_proto::bulk::forward_stream;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{Offset, PartitionKey};
 use troupe_proto::log::v1 as pb;
@@ -154,7 +155,7 @@ impl Stream {
             drop::<OwnedSemaphorePermit>(budget);
             request
         });
-        match produce_stream(channel, requests).await {
+        match forward_stream(channel, requests, FORWARDED).await {
             Ok(answers) => {
                 let error = broken(self.converse(up, answers, queue).await);
                 for (_, responder) in self.unanswered.drain() {

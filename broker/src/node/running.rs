@@ -9,6 +9,7 @@ use super::reconcile::{Reconciler, retire};
 use super::session::Session;
 use super::sockets::Sockets;
 use super::{Addresses, Ending, Progress, StartError, advertised, owner, twin};
+use crate::admission::Admission;
 use crate::context::{Context, ProducerIds};
 use crate::control::{Control, Identity};
 use crate::groups::{self, Coordinators};
@@ -26,6 +27,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use troupe_controller::priority;
 use troupe_log::{DataDirectory, Inventory, MetaProperties, Space};
 use troupe_machines::cluster::{ClusterImage, RegisterBroker};
 use troupe_proto::ids::{BrokerEpoch, NodeId};
@@ -116,6 +118,9 @@ impl Parts {
         let shards: Vec<Arbiter> = (0..shard_count)
             .map(|_| Arbiter::try_new().map_err(StartError::Thread))
             .collect::<Result<_, _>>()?;
+        for shard in &shards {
+            shard.spawn(async { priority::after_decisions() });
+        }
         let replicators: Vec<_> =
             (0..shard_count).map(|shard| Arc::new(Replicator::new(shard))).collect();
         let beats: Vec<_> = (0..shard_count).map(|_| Arc::new(Beat::default())).collect();
@@ -147,7 +152,9 @@ impl Parts {
         let control = Control::new(controllers.handle().cloned(), voters, identity);
         let addresses = sockets.addresses(&config, cluster_id);
         let unpack_memory = usize::try_from(config.unpack_memory.0).unwrap_or(usize::MAX);
+        let admission = Admission::new(config.node_id);
         let context = Arc::new(Context {
+            admission,
             endpoint: endpoint(&config.advertised_listener, addresses.grpc),
             config,
             node_id,

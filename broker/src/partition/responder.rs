@@ -41,6 +41,17 @@ impl<T> Responder<T> {
         })
     }
 
+    /// The same, and `held` is let go when it is answered.
+    pub fn holding(self, held: impl Send + 'static) -> Self
+    where
+        T: 'static,
+    {
+        Self::new(move |answer| {
+            drop(held);
+            self.answer(answer);
+        })
+    }
+
     pub fn answer(mut self, answer: Result<T, Error>) {
         if let Some(send) = self.send.take() {
             send(answer);

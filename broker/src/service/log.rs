@@ -3,6 +3,7 @@
 
 use super::{fetch, produce};
 use crate::context::Context;
+use crate::forward::FORWARDED;
 use crate::grpc::{MessageReader, ResponseBody, encode, response};
 use crate::partition::OffsetQuery;
 use http::{Request, Response};
@@ -33,10 +34,15 @@ impl LogService {
         let context = self.context;
         let max_request = context.config.max_request_bytes.0 as usize;
         let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+        // Another node has let it in, and counts it.
+        let is_forwarded = request.headers().contains_key(FORWARDED);
         let mut requests = MessageReader::new(request.into_body(), max_request);
         match method.as_str() {
             "Produce" => unary(produce::produce(&context, &mut requests).await?),
-            "ProduceStream" => Ok(response(produce::produce_stream(context, requests))),
+            "ProduceStream" => {
+                let flow = (!is_forwarded).then(|| context.admission.flow());
+                Ok(response(produce::produce_stream(context, requests, flow)))
+            }
             "Fetch" => fetch::fetch(&context, requests.only().await?).await.map(response),
             "FetchStream" => Ok(response(fetch::fetch_stream(context, requests))),
             "ListOffsets" => unary(list_offsets(&context, requests.only().await?).await),

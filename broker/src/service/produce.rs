@@ -12,6 +12,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
+use troupe_machines::admission::FlowId;
 use troupe_proto::batch::{BatchError, Limits, ProducedBatch, Verified};
 use troupe_proto::codec::not_the_message;
 use troupe_proto::error::{Error, ErrorCode};
@@ -60,11 +61,18 @@ impl Produced {
         Ok(produced)
     }
 
-    /// Checks the batch and hands it over; the responder is answered in any case.
-    async fn submit(self, context: &Context, responder: Responder<Appended>) {
+    /// Checks the batch and hands it over in its flow's turn; the responder is answered in any case.
+    async fn submit(self, context: &Context, flow: Option<FlowId>, responder: Responder<Appended>) {
         let batch = self.batch.unwrap_or_default();
         match checked(context, self.partition.as_ref(), self.acks, batch).await {
             Ok((handle, batch, verified, acks)) => {
+                let responder = match flow {
+                    Some(flow) => {
+                        let share = context.admission.admit(flow, batch.payload.len()).await;
+                        responder.holding(share)
+                    }
+                    None => responder,
+                };
                 let request = AppendRequest {
                     batch,
                     verified,
@@ -176,6 +184,7 @@ pub(super) async fn produce(
         }
         Ok(())
     })?;
+    let flow = context.admission.flow();
     let mut waiting = Vec::with_capacity(entries.len());
     for entry in entries {
         let mut produced = Produced { acks, timeout_ms, ..Default::default() };
@@ -191,7 +200,7 @@ pub(super) async fn produce(
         })?;
         let partition = produced.partition.clone();
         let (responder, answer) = Responder::channel();
-        produced.submit(context, responder).await;
+        produced.submit(context, Some(flow), responder).await;
         waiting.push((partition, answer));
     }
     let mut results = Vec::with_capacity(waiting.len());
@@ -239,10 +248,14 @@ enum Answer {
 
 /// Pipelined: one task reads and hands over, one writes the answers. The answer channel closes when the
 /// reader has ended and every batch is answered; that ends the call.
-pub(super) fn produce_stream(context: Arc<Context>, requests: Requests) -> ResponseBody {
+pub(super) fn produce_stream(
+    context: Arc<Context>,
+    requests: Requests,
+    flow: Option<FlowId>,
+) -> ResponseBody {
     let (outgoing, body) = ResponseBody::channel(16);
     let (answers, answered) = mpsc::channel(MAX_UNANSWERED);
-    tokio::spawn(read_batches(Arc::clone(&context), requests, answers));
+    tokio::spawn(read_batches(Arc::clone(&context), requests, flow, answers));
     tokio::spawn(write_answers(context, answered, outgoing));
     body
 }
@@ -250,6 +263,7 @@ pub(super) fn produce_stream(context: Arc<Context>, requests: Requests) -> Respo
 async fn read_batches(
     context: Arc<Context>,
     mut requests: Requests,
+    flow: Option<FlowId>,
     answers: mpsc::Sender<Answer>,
 ) {
     let mut chains = Chains::default();
@@ -275,7 +289,7 @@ async fn read_batches(
         let responder = Responder::new(move |answer| {
             room.send(Answer::Batch { correlation_id, partition, answer });
         });
-        produced.submit(&context, responder).await;
+        produced.submit(&context, flow, responder).await;
     }
 }
 

@@ -112,3 +112,18 @@ fn generated_code_reads_the_bytes_of_a_segment_file() {
     let output = python("raw_log.py", &[process.server(), data.to_str().unwrap(), "raw"]);
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "600 records equal");
 }
+
+/// A thousand calls that are given up cost nothing else on their connection.
+#[tokio::test]
+async fn python_keeps_its_stream_when_it_gives_up_other_calls() {
+    if !prepared("python_keeps_its_stream_when_it_gives_up_other_calls", "python") {
+        return;
+    }
+    let (_directory, node) = Process::start_new(&Serve::default());
+    let server = Server::at(node.server()).await;
+    let topic = server.new_topic(1, &[]).await.name;
+    for _ in 0..3 {
+        let output = python("cancelled_calls.py", &[node.server(), &topic]);
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "news", "{}", said(&output));
+    }
+}

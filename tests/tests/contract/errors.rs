@@ -7,7 +7,7 @@ use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::v1::ErrorDetail;
 
 /// Reason; code; whether to retry; whether it surely was not done; whether to refresh metadata.
-const TABLE: [(&str, GrpcCode, bool, bool, bool); 70] = [
+const TABLE: [(&str, GrpcCode, bool, bool, bool); 71] = [
     ("UNSPECIFIED", Internal, false, false, false),
     ("UNKNOWN_TOPIC", NotFound, false, true, true),
     ("UNKNOWN_PARTITION", NotFound, false, true, true),
@@ -78,6 +78,7 @@ const TABLE: [(&str, GrpcCode, bool, bool, bool); 70] = [
     ("PARTITION_LIMIT_REACHED", ResourceExhausted, false, true, false),
     ("MESSAGE_TOO_LARGE", FailedPrecondition, false, true, false),
     ("STORAGE_UNAVAILABLE", Unavailable, true, true, true),
+    ("TOO_MANY_CONNECTIONS", ResourceExhausted, true, true, false),
 ];
 
 /// The contract says it where clients' authors look.

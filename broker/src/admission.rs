@@ -1,0 +1,130 @@
+//! What producers may have under way in this node at once. [`troupe_machines::admission`] decides; here it is waited
+//! for.
+//!
+//! Promise: whoever waits is let in in its turn, or stops waiting; what is let in counts until its [`Share`] is
+//! dropped.
+
+use crate::pulse::now_ms;
+use metrics::{Gauge, gauge};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use troupe_machines::admission::{self, Bounds, FlowId, STUCK_MS, Ticket};
+use troupe_machines::time::Time;
+
+/// Few enough that a disk has them soon, and enough that it is never without work.
+const BOUNDS: Bounds = Bounds { least_bytes: 2 << 20, most_bytes: 64 << 20, target_ms: 40 };
+
+fn now() -> Time {
+    Time(now_ms())
+}
+
+/// Of one node.
+pub struct Admission {
+    state: Mutex<State>,
+    next_flow: AtomicU64,
+    limit: Gauge,
+    under_way: Gauge,
+}
+
+struct State {
+    machine: admission::Admission,
+    waiting: HashMap<Ticket, oneshot::Sender<()>>,
+}
+
+impl Admission {
+    pub fn new(node_id: i32) -> Arc<Admission> {
+        let node = node_id.to_string();
+        let machine = admission::Admission::new(now(), BOUNDS);
+        Arc::new(Admission {
+            state: Mutex::new(State { machine, waiting: HashMap::new() }),
+            next_flow: AtomicU64::new(0),
+            limit: gauge!("troupe_produce_limit_bytes", "node" => node.clone()),
+            under_way: gauge!("troupe_produce_under_way_bytes", "node" => node),
+        })
+    }
+
+    /// Another producer.
+    pub fn flow(&self) -> FlowId {
+        FlowId(self.next_flow.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// As counted now.
+    pub fn observe(&self) {
+        let state = self.lock();
+        self.limit.set(state.machine.limit() as f64);
+        self.under_way.set(state.machine.under_way() as f64);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the flow's turn. May be dropped: then it does not wait any more.
+    pub async fn admit(self: &Arc<Self>, flow: FlowId, bytes: usize) -> Share {
+        let (share, mut admitted) = {
+            let mut state = self.lock();
+            let ticket = state.machine.ask(flow, bytes as u64);
+            let (sender, admitted) = oneshot::channel();
+            state.waiting.insert(ticket, sender);
+            state.wake_admitted();
+            (Share { admission: Arc::clone(self), ticket }, admitted)
+        };
+        // What keeps it waiting may never be answered, and then nobody else looks.
+        while tokio::time::timeout(Duration::from_millis(STUCK_MS), &mut admitted).await.is_err() {
+            self.lock().wake_admitted();
+        }
+        share
+    }
+}
+
+impl State {
+    fn wake_admitted(&mut self) {
+        for ticket in self.machine.admit(now()) {
+            if let Some(waiting) = self.waiting.remove(&ticket) {
+                // It has stopped waiting just now; its share is about to be dropped.
+                let _ = waiting.send(());
+            }
+        }
+    }
+}
+
+/// A batch under way, until this is dropped.
+pub struct Share {
+    admission: Arc<Admission>,
+    ticket: Ticket,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut state = self.admission.lock();
+        state.waiting.remove(&self.ticket);
+        state.machine.leave(now(), self.ticket);
+        state.wake_admitted();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+
+    #[tokio::test]
+    async fn who_stops_waiting_leaves_the_turn_to_the_next() {
+        let admission = Admission::new(1);
+        let all = admission.admit(admission.flow(), 1 << 30).await;
+        let mut second = Box::pin(admission.admit(admission.flow(), 1 << 30));
+        let mut third = Box::pin(admission.admit(admission.flow(), 10));
+        assert!((&mut second).now_or_never().is_none());
+        assert!((&mut third).now_or_never().is_none());
+        drop(second);
+        drop(all);
+        let third = third.await;
+        assert_eq!(admission.lock().machine.under_way(), 10);
+        drop(third);
+        assert_eq!(admission.lock().machine.under_way(), 0);
+        assert!(admission.lock().waiting.is_empty());
+    }
+}

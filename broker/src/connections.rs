@@ -1,0 +1,224 @@
+//! The connections of a listener: who is let in, how long they may do nothing, whose turn it is.
+//!
+//! ```text
+//!  listener ─► accept ─► Guest (a place) ─► http2: GuestIo ─► hyper ─► Front ─► services
+//!                 └────► refusal                 └ Frames, Turns ┘   └ Calls ┘
+//! ```
+//!
+//! Owns the places of the listener, by address, and what is counted about them.
+//! Promises: there are never more connections than the limits; a refused one is told why; one that does nothing
+//! ends; one that does much has its turn as everybody else has.
+//! Never here: what a call asks for. The limits and times are judged by [`troupe_machines::connection`].
+
+mod accept;
+mod calls;
+mod descriptors;
+mod http1;
+mod http2;
+mod io;
+mod refusal;
+
+pub use accept::{Protocol, accept};
+pub use http1::serve as serve_http1;
+pub use http2::serve as serve_http2;
+
+use crate::NodeConfig;
+use crate::pulse::now_ms;
+use metrics::{Counter, Gauge, counter, gauge};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+use troupe_machines::connection::patience::{Cause, Patience};
+use troupe_machines::connection::places::{Admission, Full, Limits, PlaceId, Places};
+use troupe_machines::time::Time;
+use troupe_proto::error::{Error, ErrorCode};
+
+/// An HTTP/2 connection is asked for a sign of life after this silence, and has so long to give one.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What comes on top of both before one is ended that does not even take the end.
+const KEEPALIVE_MARGIN: Duration = Duration::from_secs(5);
+/// Between two lines about refused connections.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The time that judgements are made with.
+fn now() -> Time {
+    Time(now_ms())
+}
+
+/// The connections of one listener, on all of its shards.
+pub struct Connections {
+    pub patience: Patience,
+    listener: &'static str,
+    node: String,
+    limits: Limits,
+    state: Mutex<State>,
+    open: Gauge,
+    refused: Counter,
+}
+
+struct State {
+    places: Places<IpAddr>,
+    /// Those who may have to make room hear it here.
+    cuts: BTreeMap<PlaceId, CancellationToken>,
+    log: RefusalLog,
+}
+
+/// When refusals were last written about, and how many there have been since.
+#[derive(Default)]
+struct RefusalLog {
+    last: Option<Instant>,
+    since: u64,
+}
+
+impl Connections {
+    pub fn new(listener: &'static str, config: &NodeConfig) -> Arc<Connections> {
+        let patience = Patience {
+            setup_ms: config.connection_setup_timeout.0,
+            silent_ms: u64::try_from(
+                (KEEPALIVE_INTERVAL + KEEPALIVE_TIMEOUT + KEEPALIVE_MARGIN).as_millis(),
+            )
+            .unwrap_or(u64::MAX),
+            idle_ms: config.connections_max_idle.0,
+            stall_ms: config.stream_max_stall.0,
+        };
+        let limits = descriptors::limits(config);
+        let node = config.node_id.to_string();
+        let label = || node.clone();
+        let open = gauge!("troupe_connections", "node" => label(), "listener" => listener);
+        open.set(0.0);
+        let refused = counter!(
+            "troupe_connections_refused_total", "node" => label(), "listener" => listener
+        );
+        Arc::new(Connections {
+            patience,
+            listener,
+            limits,
+            state: Mutex::new(State {
+                places: Places::new(limits),
+                cuts: BTreeMap::new(),
+                log: RefusalLog::default(),
+            }),
+            open,
+            refused,
+            node,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for whoever has connected.
+    ///
+    /// # Errors
+    /// `TOO_MANY_CONNECTIONS`, with the limit that is reached.
+    pub fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Guest, Error> {
+        let house = house(address);
+        let mut state = self.lock();
+        let (id, leaves) = match state.places.admit(now(), &house) {
+            Admission::Welcome(id) => (id, None),
+            Admission::Instead(id, leaves) => (id, Some(leaves)),
+            Admission::Refused(full) => return Err(self.refuse(&mut state, house, full)),
+        };
+        if let Some(silent) = leaves.and_then(|leaves| state.cuts.remove(&leaves)) {
+            silent.cancel();
+            self.closed(Cause::Setup);
+        }
+        let cut = CancellationToken::new();
+        state.cuts.insert(id, cut.clone());
+        self.open.set(state.places.taken() as f64);
+        Ok(Guest { connections: Arc::clone(self), id, cut })
+    }
+
+    fn refuse(&self, state: &mut State, address: IpAddr, full: Full) -> Error {
+        self.refused.increment(1);
+        let (key, limit, whose) = match full {
+            Full::Total => ("max.connections.per.node", self.limits.total, String::new()),
+            Full::Address => {
+                ("max.connections.per.ip", self.limits.per_address, format!(" from {address}"))
+            }
+        };
+        let message = format!(
+            "too many connections{whose}: {limit} are open, and {key} allows no more; use one \
+             connection for many calls, close those that are not used, or raise {key} (and the limit of \
+             open files)"
+        );
+        state.log.since += 1;
+        if state.log.last.is_none_or(|last| last.elapsed() >= LOG_INTERVAL) {
+            let refused = std::mem::take(&mut state.log.since);
+            state.log.last = Some(Instant::now());
+            tracing::warn!(listener = self.listener, refused, "{message}");
+        }
+        Error::new(ErrorCode::TooManyConnections, message).with("limit", limit)
+    }
+
+    fn closed(&self, cause: Cause) {
+        counter!(
+            "troupe_connections_closed_total",
+            "node" => self.node.clone(), "listener" => self.listener, "cause" => cause.name()
+        )
+        .increment(1);
+    }
+}
+
+/// Whoever has one IPv6 address has 2^64 of them.
+fn house(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let bits = address.to_bits() >> 64 << 64;
+            IpAddr::V6(Ipv6Addr::from_bits(bits))
+        }
+        address => address,
+    }
+}
+
+/// A connection's place; dropped, it is free.
+pub struct Guest {
+    connections: Arc<Connections>,
+    id: PlaceId,
+    /// Cancelled when it has to make room.
+    cut: CancellationToken,
+}
+
+impl Guest {
+    /// It has said that it speaks our language: it makes room for nobody any more.
+    fn introduce(&self) {
+        let mut state = self.connections.lock();
+        state.places.introduce(self.id);
+        state.cuts.remove(&self.id);
+    }
+
+    fn patience(&self) -> Patience {
+        self.connections.patience
+    }
+
+    /// It was ended, and why.
+    fn closed(&self, cause: Cause) {
+        self.connections.closed(cause);
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let mut state = self.connections.lock();
+        state.places.leave(self.id);
+        state.cuts.remove(&self.id);
+        self.connections.open.set(state.places.taken() as f64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_counts_as_its_house() {
+        let house = |text: &str| house(text.parse().unwrap()).to_string();
+        assert_eq!(house("10.0.0.7"), "10.0.0.7");
+        assert_eq!(house("::ffff:10.0.0.7"), "10.0.0.7");
+        assert_eq!(house("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+    }
+}

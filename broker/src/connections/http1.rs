@@ -1,0 +1,48 @@
+//! One HTTP/1 connection: a few short requests, of whoever watches the node.
+
+use super::Guest;
+use axum::Router;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1::Builder;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::pin::pin;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+use troupe_machines::connection::patience::{Cause, FAREWELL_MS};
+
+/// Serves it to its end. Headers, and the next request, have `setup_ms` to come; nobody stays longer than
+/// `idle_ms`, whether he reads what he has asked for or not.
+pub async fn serve(guest: Guest, stream: TcpStream, app: Router, stop: CancellationToken) {
+    let patience = guest.patience();
+    let guest = &guest;
+    let service = service_fn(|request: Request<Incoming>| {
+        guest.introduce();
+        app.clone().oneshot(request)
+    });
+    let mut connection = pin!(
+        Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(Duration::from_millis(patience.setup_ms.max(1)))
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    let is_late = tokio::select! {
+        ended = connection.as_mut() => {
+            if ended.is_err_and(|error| error.is_timeout()) {
+                guest.closed(Cause::Setup);
+            }
+            return;
+        }
+        () = guest.cut.cancelled() => return,
+        () = stop.cancelled() => false,
+        () = tokio::time::sleep(Duration::from_millis(patience.idle_ms)) => true,
+    };
+    connection.as_mut().graceful_shutdown();
+    let farewell = Duration::from_millis(FAREWELL_MS);
+    if tokio::time::timeout(farewell, connection).await.is_err() && is_late {
+        guest.closed(Cause::Stalled);
+    }
+}

@@ -1,0 +1,374 @@
+//! Which batch may be worked on next, when there are more than the node can carry.
+//!
+//! A node that takes in whatever comes answers everybody late: what waits for its disks and its followers waits
+//! behind everything that came before. So only so many bytes are under way at once; what is over that waits where it
+//! came from, and is let in flow by flow.
+//!
+//! ```text
+//!   flow a  ▇▇▇▇▇ ─┐                       ┌─► answered
+//!   flow b  ▇▇▇   ─┼─► limit: ▇▇▇▇ ────────┤
+//!   flow c  ▁     ─┘   c first: it seldom asks
+//! ```
+//!
+//! - *Whose turn*: weighted fair queueing (Demers, Keshav, Shenker 1989) with equal weights, by bytes. Virtual time goes
+//!   on as if all flows that wait were served at once, each at its share; a batch's tag is when it would be through by
+//!   then; the lowest goes first. A flow that asks for less than its share is always among the next.
+//! - *How much*: the limit follows what the node carries. If even the quickest answer of a while took longer than the
+//!   target, there is a queue that never empties, and the limit falls; if flows had to wait although answers came
+//!   quickly, it grows.
+//! - What is not answered for [`STUCK_MS`] waits for something other than its turn (a follower that is gone, say) and
+//!   no longer counts: it must not keep out what would be answered at once.
+//!
+//! Promises: a flow's batches are let in in their order; each flow gets its share, whatever the others ask for;
+//! there is always one under way if one waits.
+
+use crate::time::Time;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// The least that a batch counts for among flows: small ones cost more than their bytes.
+const LEAST_COST: u64 = 1 << 10;
+/// After this time without an answer something else is the matter.
+pub const STUCK_MS: u64 = 500;
+/// How long the quickest answer is looked for.
+const WINDOW_MS: u64 = 100;
+/// Flows that are remembered although they do not wait, before it is looked which need not be.
+const FLOWS_KEPT: usize = 64;
+
+/// Where the limit may go, and what it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    pub least_bytes: u64,
+    pub most_bytes: u64,
+    /// As long as the quickest answer takes, at most.
+    pub target_ms: u64,
+}
+
+/// Batches that are to be let in in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FlowId(pub u64);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(u64);
+
+/// Among those that wait: by tag.
+type Place = (u64, Ticket);
+
+struct Asked {
+    flow: FlowId,
+    place: Place,
+    bytes: u64,
+    /// Since when it is under way.
+    since: Option<Time>,
+    /// Among the bytes under way.
+    counts: bool,
+}
+
+/// A flow, as long as others have to be served before it may begin anew.
+#[derive(Default)]
+struct Flow {
+    last_tag: u64,
+    waiting: usize,
+}
+
+pub struct Admission {
+    bounds: Bounds,
+    limit: u64,
+    /// Bytes under way.
+    under_way: u64,
+    next_ticket: u64,
+    tickets: BTreeMap<Ticket, Asked>,
+    /// Those under way, as they were let in.
+    by_age: VecDeque<(Time, Ticket)>,
+    waiting: BTreeSet<Place>,
+    virtual_time: u64,
+    /// Empty when nobody waits.
+    flows: BTreeMap<FlowId, Flow>,
+    /// Flows that wait.
+    backlogged: u64,
+    window: Window,
+}
+
+/// What has been seen since the limit was last looked at.
+struct Window {
+    begin: Time,
+    quickest_ms: Option<u64>,
+    somebody_waited: bool,
+}
+
+impl Window {
+    fn new(begin: Time) -> Window {
+        Window { begin, quickest_ms: None, somebody_waited: false }
+    }
+}
+
+impl Admission {
+    pub fn new(now: Time, bounds: Bounds) -> Admission {
+        Admission {
+            bounds,
+            limit: (bounds.most_bytes / 4).max(bounds.least_bytes),
+            under_way: 0,
+            next_ticket: 0,
+            tickets: BTreeMap::new(),
+            by_age: VecDeque::new(),
+            waiting: BTreeSet::new(),
+            virtual_time: 0,
+            flows: BTreeMap::new(),
+            backlogged: 0,
+            window: Window::new(now),
+        }
+    }
+
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    pub fn under_way(&self) -> u64 {
+        self.under_way
+    }
+
+    /// A batch wants in; [`Admission::admit`] says when.
+    pub fn ask(&mut self, flow: FlowId, bytes: u64) -> Ticket {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        let known = self.flows.entry(flow).or_default();
+        known.last_tag = self.virtual_time.max(known.last_tag).saturating_add(cost(bytes));
+        known.waiting += 1;
+        self.backlogged += u64::from(known.waiting == 1);
+        let place = (known.last_tag, ticket);
+        self.tickets.insert(ticket, Asked { flow, place, bytes, since: None, counts: false });
+        self.waiting.insert(place);
+        ticket
+    }
+
+    /// It has been answered, or nobody wants it any more.
+    pub fn leave(&mut self, now: Time, ticket: Ticket) {
+        let Some(asked) = self.tickets.remove(&ticket) else { return };
+        match asked.since {
+            None => {
+                self.waiting.remove(&asked.place);
+                self.waits_no_more(asked.flow);
+                self.forget_flows();
+            }
+            Some(since) if asked.counts => {
+                self.under_way -= asked.bytes;
+                let took = now.0.saturating_sub(since.0);
+                let quickest = self.window.quickest_ms.get_or_insert(took);
+                *quickest = took.min(*quickest);
+            }
+            Some(_) => {}
+        }
+        let waits = |(_, ticket): &(Time, Ticket)| !self.tickets.contains_key(ticket);
+        while self.by_age.front().is_some_and(waits) {
+            self.by_age.pop_front();
+        }
+        self.adjust(now);
+    }
+
+    /// Those that may go on now.
+    pub fn admit(&mut self, now: Time) -> Vec<Ticket> {
+        self.give_up_stuck(now);
+        let mut admitted = Vec::new();
+        while let Some(place @ (_, ticket)) = self.waiting.first().copied() {
+            let asked = self.tickets.get_mut(&ticket).expect("what waits has been asked for");
+            if self.under_way > 0 && self.under_way + asked.bytes > self.limit {
+                self.window.somebody_waited = true;
+                break;
+            }
+            asked.since = Some(now);
+            asked.counts = true;
+            self.under_way += asked.bytes;
+            self.by_age.push_back((now, ticket));
+            self.waiting.remove(&place);
+            let (flow, cost) = (asked.flow, cost(asked.bytes));
+            self.virtual_time += cost / self.backlogged.max(1);
+            self.waits_no_more(flow);
+            admitted.push(ticket);
+        }
+        self.forget_flows();
+        admitted
+    }
+
+    /// One of the flow's batches less.
+    fn waits_no_more(&mut self, flow: FlowId) {
+        if let Some(flow) = self.flows.get_mut(&flow) {
+            flow.waiting -= 1;
+            self.backlogged -= u64::from(flow.waiting == 0);
+        }
+    }
+
+    /// Without anybody who waits, nobody has had more than his share.
+    fn forget_flows(&mut self) {
+        if self.waiting.is_empty() {
+            self.flows.clear();
+            self.virtual_time = 0;
+        } else if self.flows.len() > 2 * self.waiting.len() + FLOWS_KEPT {
+            let now = self.virtual_time;
+            self.flows.retain(|_, flow| flow.waiting > 0 || flow.last_tag > now);
+        }
+    }
+
+    fn give_up_stuck(&mut self, now: Time) {
+        while let Some((since, ticket)) = self.by_age.front().copied() {
+            if now < since.plus(STUCK_MS) {
+                return;
+            }
+            self.by_age.pop_front();
+            if let Some(asked) = self.tickets.get_mut(&ticket).filter(|asked| asked.counts) {
+                asked.counts = false;
+                self.under_way -= asked.bytes;
+            }
+        }
+    }
+
+    fn adjust(&mut self, now: Time) {
+        if now < self.window.begin.plus(WINDOW_MS) {
+            return;
+        }
+        let Window { quickest_ms, somebody_waited, .. } = self.window;
+        self.window = Window::new(now);
+        let Some(quickest) = quickest_ms else { return };
+        if quickest > self.bounds.target_ms {
+            self.limit = (self.limit - self.limit / 8).max(self.bounds.least_bytes);
+        } else if somebody_waited {
+            self.limit = (self.limit + self.limit / 8).min(self.bounds.most_bytes);
+        }
+    }
+}
+
+fn cost(bytes: u64) -> u64 {
+    bytes.max(LEAST_COST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIB: u64 = 1 << 10;
+    const BOUNDS: Bounds = Bounds { least_bytes: 256 * KIB, most_bytes: 4096 * KIB, target_ms: 50 };
+
+    fn admission() -> Admission {
+        Admission::new(Time(0), BOUNDS)
+    }
+
+    /// A node that carries so much, first come, first served, and flows that want more. Returns the bytes that each
+    /// got, and the longest wait of the last one, which asks for little.
+    fn overload(greedy: u64, batch: u64, millis: u64) -> (Vec<u64>, u64) {
+        let (mut admission, carries) = (admission(), 100 * KIB);
+        let (mut served, mut disk) = (vec![0; greedy as usize], VecDeque::new());
+        let mut waiting = vec![0; greedy as usize];
+        let mut asked = BTreeMap::new();
+        let (mut worst, mut budget) = (0, 0);
+        for now in (0..millis).map(Time) {
+            for flow in (0..greedy).map(FlowId) {
+                let mine = &mut waiting[flow.0 as usize];
+                for _ in *mine..5 {
+                    asked.insert(admission.ask(flow, batch), (flow, now));
+                    *mine += 1;
+                }
+            }
+            if now.0 % 20 == 0 {
+                asked.insert(admission.ask(FlowId(greedy), 100), (FlowId(greedy), now));
+            }
+            for ticket in admission.admit(now) {
+                let (flow, _) = asked[&ticket];
+                disk.push_back((ticket, if flow.0 < greedy { batch } else { 100 }));
+            }
+            budget += carries;
+            while disk.front().is_some_and(|(_, bytes)| *bytes <= budget) {
+                let Some((ticket, bytes)) = disk.pop_front() else { break };
+                budget -= bytes;
+                let (flow, since) = asked.remove(&ticket).unwrap();
+                if flow.0 < greedy {
+                    served[flow.0 as usize] += bytes;
+                    waiting[flow.0 as usize] -= 1;
+                } else if now.0 > millis / 2 {
+                    worst = worst.max(now.0 - since.0);
+                }
+                admission.leave(now, ticket);
+            }
+            if disk.is_empty() {
+                budget = 0;
+            }
+        }
+        (served, worst)
+    }
+
+    #[test]
+    fn a_flow_that_asks_for_little_is_answered_soon_however_many_ask_for_much() {
+        for greedy in [1, 4, 24, 200] {
+            let (served, worst) = overload(greedy, 256 * KIB, 4_000);
+            assert!(worst <= 100, "{greedy} greedy flows: {worst} ms");
+            let all: u64 = served.iter().sum();
+            // What the node carries is used.
+            assert!(all >= 4_000 * 90 * KIB, "{all}");
+        }
+    }
+
+    #[test]
+    fn greedy_flows_get_the_same_share() {
+        let (served, _) = overload(10, 256 * KIB, 10_000);
+        let (least, most) = (served.iter().min().unwrap(), served.iter().max().unwrap());
+        assert!(most - least <= 2 * 256 * KIB, "{served:?}");
+    }
+
+    #[test]
+    fn a_flow_of_large_batches_gets_no_more_than_one_of_small_ones() {
+        let mut admission = admission();
+        let mut sizes = BTreeMap::new();
+        for _ in 0..2_000 {
+            sizes.insert(admission.ask(FlowId(1), 256 * KIB), 0);
+        }
+        for _ in 0..40_000 {
+            sizes.insert(admission.ask(FlowId(2), 8 * KIB), 1);
+        }
+        let mut got = [0, 0];
+        for _ in 0..100 {
+            for ticket in admission.admit(Time(1)) {
+                let flow = sizes[&ticket];
+                got[flow] += [256 * KIB, 8 * KIB][flow];
+                admission.leave(Time(1), ticket);
+            }
+        }
+        assert!(got[0].abs_diff(got[1]) <= 600 * KIB, "{got:?}");
+    }
+
+    #[test]
+    fn a_batch_larger_than_the_limit_goes_alone() {
+        let mut admission = admission();
+        let large = admission.ask(FlowId(1), 1 << 30);
+        assert_eq!(admission.admit(Time(0)), [large]);
+        let next = admission.ask(FlowId(2), 1);
+        assert!(admission.admit(Time(0)).is_empty());
+        admission.leave(Time(0), large);
+        assert_eq!(admission.admit(Time(0)), [next]);
+    }
+
+    #[test]
+    fn what_is_never_answered_keeps_nobody_out_for_long() {
+        let mut admission = admission();
+        let stuck = admission.ask(FlowId(1), 1 << 30);
+        assert_eq!(admission.admit(Time(0)), [stuck]);
+        let next = admission.ask(FlowId(2), 1);
+        assert!(admission.admit(Time(STUCK_MS - 1)).is_empty());
+        assert_eq!(admission.admit(Time(STUCK_MS)), [next]);
+        admission.leave(Time(STUCK_MS), stuck);
+        assert_eq!(admission.under_way(), 1);
+    }
+
+    #[test]
+    fn nothing_is_left_of_flows_that_have_ended() {
+        let mut admission = admission();
+        for flow in 0..100 {
+            let tickets: Vec<_> = (0..3).map(|_| admission.ask(FlowId(flow), 1_000)).collect();
+            admission.leave(Time(0), tickets[1]);
+            assert_eq!(admission.admit(Time(0)), [tickets[0], tickets[2]]);
+            admission.leave(Time(0), tickets[0]);
+            admission.leave(Time(0), tickets[2]);
+        }
+        assert!(admission.admit(Time(0)).is_empty());
+        assert_eq!(admission.under_way(), 0);
+        let left = (admission.tickets.len(), admission.by_age.len(), admission.flows.len());
+        assert_eq!(left, (0, 0, 0));
+        assert!(admission.waiting.is_empty() && admission.backlogged == 0);
+    }
+}

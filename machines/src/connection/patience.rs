@@ -1,0 +1,180 @@
+//! How long a connection may keep its place without using it.
+//!
+//! | silence | borne for |
+//! |---|---|
+//! | nothing, half a preface, no SETTINGS; half a block of headers, however it trickles | `setup_ms` |
+//! | not a byte, although it is asked for signs of life | `silent_ms` |
+//! | no call, or half a frame of data | `idle_ms` |
+//! | a call whose answers the peer does not take: its window stays shut | `stall_ms` |
+
+use super::frames::Frames;
+use crate::time::Time;
+
+/// After it was asked to go, a connection has this long to end what it has begun.
+pub const FAREWELL_MS: u64 = 5_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    pub setup_ms: u64,
+    pub silent_ms: u64,
+    pub idle_ms: u64,
+    pub stall_ms: u64,
+}
+
+/// Why a connection ends before its peer ends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// The preface, or headers, did not come as a whole in time.
+    Setup,
+    Silent,
+    Idle,
+    Stalled,
+}
+
+impl Cause {
+    /// As a label of a metric.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Cause::Setup => "setup",
+            Cause::Silent => "silent",
+            Cause::Idle => "idle",
+            Cause::Stalled => "stalled",
+        }
+    }
+}
+
+/// What is known of a connection's calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Calls {
+    pub open: usize,
+    /// When the last one ended.
+    pub last_end: Time,
+    /// Since when the peer has taken nothing of the call that has waited longest.
+    pub blocked_since: Option<Time>,
+    /// When it was asked to go.
+    pub leaving_since: Option<Time>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing is wrong before this time.
+    Stay(Time),
+    /// Ask it to go: nothing of it is under way.
+    AskToGo(Cause),
+    /// End it.
+    Cut(Cause),
+}
+
+impl Patience {
+    pub fn judge(&self, now: Time, frames: &Frames, calls: &Calls) -> Verdict {
+        let mut look_again = now.plus(self.setup_ms.max(1));
+        let mut is_over = |since: Time, limit: u64| {
+            let end = since.plus(limit.max(1));
+            look_again = look_again.min(end.max(now.plus(1)));
+            now >= end
+        };
+        if let Some(since) = frames.unfinished_head_since()
+            && is_over(since, self.setup_ms)
+        {
+            return Verdict::Cut(Cause::Setup);
+        }
+        if frames.is_introduced() && is_over(frames.last_byte(), self.silent_ms) {
+            return Verdict::Cut(Cause::Silent);
+        }
+        if let Some(since) = frames.unfinished_since()
+            && is_over(since, self.idle_ms)
+        {
+            return Verdict::Cut(Cause::Idle);
+        }
+        if let Some(since) = calls.blocked_since
+            && is_over(since, self.stall_ms)
+        {
+            return Verdict::Cut(Cause::Stalled);
+        }
+        if calls.open == 0 {
+            let idle_since = frames.last_frame().max(calls.last_end);
+            match calls.leaving_since {
+                Some(since) if is_over(since, FAREWELL_MS) => return Verdict::Cut(Cause::Idle),
+                Some(_) => {}
+                None if is_over(idle_since, self.idle_ms) => return Verdict::AskToGo(Cause::Idle),
+                None => {}
+            }
+        }
+        Verdict::Stay(look_again)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Patience =
+        Patience { setup_ms: 10, silent_ms: 40, idle_ms: 600, stall_ms: 1_800 };
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+
+    fn introduced(now: Time) -> Frames {
+        let mut frames = Frames::new(now);
+        frames.take(now, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        frames.take(now, &SETTINGS);
+        assert!(frames.is_introduced());
+        frames
+    }
+
+    /// The time at which it does not stay any more, looking whenever the verdict says.
+    fn end(frames: &Frames, calls: &Calls) -> (Time, Verdict) {
+        let mut now = Time(0);
+        loop {
+            match PATIENCE.judge(now, frames, calls) {
+                Verdict::Stay(again) => {
+                    assert!(again > now && again.0 < 100_000);
+                    now = again;
+                }
+                verdict => return (now, verdict),
+            }
+        }
+    }
+
+    #[test]
+    fn every_kind_of_silence_has_an_end() {
+        let nothing = Frames::new(Time(0));
+        assert_eq!(end(&nothing, &Calls::default()), (Time(10), Verdict::Cut(Cause::Setup)));
+
+        let mut half_a_header = introduced(Time(0));
+        half_a_header.take(Time(3), &[0, 0, 9, 1, 4, 0, 0, 0, 1, 0]);
+        let calls = Calls { open: 1, ..Calls::default() };
+        assert_eq!(end(&half_a_header, &calls), (Time(13), Verdict::Cut(Cause::Setup)));
+
+        assert_eq!(end(&introduced(Time(0)), &calls), (Time(40), Verdict::Cut(Cause::Silent)));
+    }
+
+    /// It answers pings, and so it is not silent.
+    fn end_of_a_live_one(calls: impl Fn(Time) -> Calls) -> (Time, Verdict) {
+        let mut frames = introduced(Time(0));
+        for now in (0..10_000).map(Time) {
+            if now.0 % 20 == 0 {
+                frames.take(now, &[0, 0, 8, 6, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+            }
+            let verdict = PATIENCE.judge(now, &frames, &calls(now));
+            if !matches!(verdict, Verdict::Stay(_)) {
+                return (now, verdict);
+            }
+        }
+        (Time(10_000), Verdict::Stay(Time(10_000)))
+    }
+
+    #[test]
+    fn one_without_a_call_is_asked_to_go_and_then_cut() {
+        let calls = Calls { last_end: Time(100), ..Calls::default() };
+        assert_eq!(end_of_a_live_one(|_| calls), (Time(700), Verdict::AskToGo(Cause::Idle)));
+        let left = |_| Calls { leaving_since: Some(Time(700)), ..calls };
+        assert_eq!(end_of_a_live_one(left), (Time(5_700), Verdict::Cut(Cause::Idle)));
+    }
+
+    #[test]
+    fn a_quiet_subscription_stays_and_one_that_takes_nothing_does_not() {
+        let quiet = Calls { open: 1, ..Calls::default() };
+        assert!(matches!(end_of_a_live_one(|_| quiet), (Time(10_000), Verdict::Stay(_))));
+        let shut = Calls { blocked_since: Some(Time(50)), ..quiet };
+        assert_eq!(end_of_a_live_one(|_| shut), (Time(1_850), Verdict::Cut(Cause::Stalled)));
+    }
+}
