@@ -4,6 +4,7 @@
 //! - [`failover`]: how long faults are felt, on three nodes of its own.
 //! - [`group`]: how long groups take to settle, and to get over the loss of their coordinator.
 //! - [`replication`]: how fast followers get what a leader has, and what waiting for them costs.
+//! - [`overload`]: what a small producer feels when others send more than three nodes can carry.
 //! - [`limits`]: all figures against what the machine itself can do, raw and broker in turns.
 //! - [`payload`] is made before the clock runs; [`load`] is the loop that is timed; [`latency`] keeps every
 //!   percentile; [`scratch`] makes topics and removes them again.
@@ -17,6 +18,7 @@ pub mod latency;
 mod limits;
 mod load;
 mod median;
+mod overload;
 mod payload;
 mod produce;
 mod raw;
@@ -65,6 +67,12 @@ pub enum BenchCommand {
         troupe bench replication\n  \
         troupe bench replication --rounds 7 --bytes 2GiB --dir /var/tmp -o json")]
     Replication(replication::BenchReplication),
+    /// What a small producer feels when others send more than three nodes of its own can carry
+    #[command(after_help = "Examples:\n  \
+        troupe bench overload\n  \
+        troupe bench overload --greedy 24 --duration 30s -o json\n  \
+        troupe bench overload --binary path/to/another/troupe   # its nodes, measured the same way")]
+    Overload(overload::BenchOverload),
     /// Everything, as a share of what this machine's network stack and disk can do
     #[command(after_help = "Examples:\n  \
         troupe bench limits\n  \
@@ -121,6 +129,7 @@ pub fn run(global: &Global, command: BenchCommand) -> Result<(), Failure> {
         BenchCommand::Failover(bench) => block_on(failover::run(global, bench)),
         BenchCommand::Group(bench) => block_on(group::run(global, bench)),
         BenchCommand::Replication(bench) => block_on(replication::run(global, bench)),
+        BenchCommand::Overload(bench) => block_on(overload::run(global, bench)),
         BenchCommand::Limits(bench) => block_on(limits::run(global, bench)),
         BenchCommand::RawReceiver(receiver) => raw::receive(&receiver),
     }
