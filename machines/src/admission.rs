@@ -16,8 +16,9 @@
 //! - *How much*: the limit follows what the node carries. If even the quickest answer of a while took longer than the
 //!   target, there is a queue that never empties, and the limit falls; if flows had to wait although answers came
 //!   quickly, it grows.
-//! - What is not answered for [`STUCK_MS`] waits for something other than its turn (a follower that is gone, say) and
-//!   no longer counts: it must not keep out what would be answered at once.
+//! - What is not answered although what came [`STUCK_MS`] later is, waits for something other than its turn (a follower
+//!   that is gone, say) and no longer counts: it must not keep out what would be answered at once. The same if nothing at
+//!   all is answered for [`SILENT_MS`].
 //!
 //! Promises: a flow's batches are let in in their order; each flow gets its share, whatever the others ask for;
 //! there is always one under way if one waits.
@@ -27,10 +28,16 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The least that a batch counts for among flows: small ones cost more than their bytes.
 const LEAST_COST: u64 = 1 << 10;
-/// After this time without an answer something else is the matter.
+/// Who is overtaken by so much does not wait for its turn.
 pub const STUCK_MS: u64 = 500;
+/// After this time without any answer, others are tried.
+pub const SILENT_MS: u64 = 2_000;
 /// How long the quickest answer is looked for.
 const WINDOW_MS: u64 = 100;
+/// A disk that takes long for whatever it is given is no queue: twice the least it takes is borne, within this.
+const SLOW_DISK: u64 = 3;
+/// The least that an answer takes is counted in parts of a millisecond, so that it can be forgotten slowly.
+const PARTS: u64 = 16;
 /// Flows that are remembered although they do not wait, before it is looked which need not be.
 const FLOWS_KEPT: usize = 64;
 
@@ -39,7 +46,7 @@ const FLOWS_KEPT: usize = 64;
 pub struct Bounds {
     pub least_bytes: u64,
     pub most_bytes: u64,
-    /// As long as the quickest answer takes, at most.
+    /// As long as the quickest answer takes, at most; up to [`SLOW_DISK`] times as long where answers are never quicker.
     pub target_ms: u64,
 }
 
@@ -85,6 +92,11 @@ pub struct Admission {
     flows: BTreeMap<FlowId, Flow>,
     /// Flows that wait.
     backlogged: u64,
+    /// When the latest of those was let in that have been answered, and when the last was answered.
+    answered_since: Time,
+    last_answer: Time,
+    /// The least that an answer has taken lately, in [`PARTS`].
+    least_parts: u64,
     window: Window,
 }
 
@@ -105,7 +117,7 @@ impl Admission {
     pub fn new(now: Time, bounds: Bounds) -> Admission {
         Admission {
             bounds,
-            limit: (bounds.most_bytes / 4).max(bounds.least_bytes),
+            limit: (bounds.most_bytes / 16).max(bounds.least_bytes),
             under_way: 0,
             next_ticket: 0,
             tickets: BTreeMap::new(),
@@ -114,6 +126,9 @@ impl Admission {
             virtual_time: 0,
             flows: BTreeMap::new(),
             backlogged: 0,
+            answered_since: now,
+            last_answer: now,
+            least_parts: 0,
             window: Window::new(now),
         }
     }
@@ -149,13 +164,16 @@ impl Admission {
                 self.waits_no_more(asked.flow);
                 self.forget_flows();
             }
-            Some(since) if asked.counts => {
-                self.under_way -= asked.bytes;
+            Some(since) => {
+                if asked.counts {
+                    self.under_way -= asked.bytes;
+                }
+                self.last_answer = now;
+                self.answered_since = self.answered_since.max(since);
                 let took = now.0.saturating_sub(since.0);
                 let quickest = self.window.quickest_ms.get_or_insert(took);
                 *quickest = took.min(*quickest);
             }
-            Some(_) => {}
         }
         let waits = |(_, ticket): &(Time, Ticket)| !self.tickets.contains_key(ticket);
         while self.by_age.front().is_some_and(waits) {
@@ -176,6 +194,9 @@ impl Admission {
             }
             asked.since = Some(now);
             asked.counts = true;
+            if self.under_way == 0 {
+                self.last_answer = now;
+            }
             self.under_way += asked.bytes;
             self.by_age.push_back((now, ticket));
             self.waiting.remove(&place);
@@ -209,7 +230,9 @@ impl Admission {
 
     fn give_up_stuck(&mut self, now: Time) {
         while let Some((since, ticket)) = self.by_age.front().copied() {
-            if now < since.plus(STUCK_MS) {
+            let overtaken = self.answered_since >= since.plus(STUCK_MS);
+            let silent = now >= since.max(self.last_answer).plus(SILENT_MS);
+            if !(overtaken || silent) {
                 return;
             }
             self.by_age.pop_front();
@@ -227,7 +250,12 @@ impl Admission {
         let Window { quickest_ms, somebody_waited, .. } = self.window;
         self.window = Window::new(now);
         let Some(quickest) = quickest_ms else { return };
-        if quickest > self.bounds.target_ms {
+        self.least_parts = (self.least_parts + 1).min(quickest.saturating_mul(PARTS));
+        let target = self.bounds.target_ms;
+        let target = (2 * self.least_parts / PARTS).clamp(target, target * SLOW_DISK);
+        if quickest > 4 * target {
+            self.limit = (self.limit / 2).max(self.bounds.least_bytes);
+        } else if quickest > target {
             self.limit = (self.limit - self.limit / 8).max(self.bounds.least_bytes);
         } else if somebody_waited {
             self.limit = (self.limit + self.limit / 8).min(self.bounds.most_bytes);
@@ -349,10 +377,47 @@ mod tests {
         let stuck = admission.ask(FlowId(1), 1 << 30);
         assert_eq!(admission.admit(Time(0)), [stuck]);
         let next = admission.ask(FlowId(2), 1);
-        assert!(admission.admit(Time(STUCK_MS - 1)).is_empty());
-        assert_eq!(admission.admit(Time(STUCK_MS)), [next]);
-        admission.leave(Time(STUCK_MS), stuck);
+        assert!(admission.admit(Time(SILENT_MS - 1)).is_empty());
+        assert_eq!(admission.admit(Time(SILENT_MS)), [next]);
+        admission.leave(Time(SILENT_MS), stuck);
         assert_eq!(admission.under_way(), 1);
+    }
+
+    #[test]
+    fn who_is_overtaken_by_far_does_not_count_and_who_waits_in_a_long_queue_does() {
+        let mut admission = admission();
+        let limit = admission.limit();
+        let [stuck, queued] = [1, 2].map(|flow| admission.ask(FlowId(flow), limit / 2));
+        assert_eq!(admission.admit(Time(0)), [stuck, queued]);
+        admission.leave(Time(STUCK_MS), queued);
+        let late = admission.ask(FlowId(2), 1);
+        assert_eq!(admission.admit(Time(STUCK_MS)), [late]);
+        assert_eq!(admission.under_way(), limit / 2 + 1, "slow, but in its turn");
+        admission.leave(Time(STUCK_MS + 1), late);
+        admission.admit(Time(STUCK_MS + 1));
+        assert_eq!(admission.under_way(), 0);
+    }
+
+    /// Where a disk takes its time for whatever it is given, less of it does not come back sooner.
+    #[test]
+    fn a_slow_disk_is_no_queue() {
+        let mut admission = admission();
+        let mut under_way = VecDeque::new();
+        for now in (0..60_000).step_by(5).map(Time) {
+            while under_way.front().is_some_and(|(due, _)| *due <= now) {
+                let Some((_, ticket)) = under_way.pop_front() else { break };
+                admission.leave(now, ticket);
+            }
+            while under_way.len() + admission.waiting.len() < 64 {
+                admission.ask(FlowId(1), 64 * KIB);
+                let admitted = admission.admit(now);
+                if admitted.is_empty() {
+                    break;
+                }
+                under_way.extend(admitted.into_iter().map(|ticket| (now.plus(55), ticket)));
+            }
+        }
+        assert!(admission.limit() > 3_000 * KIB, "{}", admission.limit());
     }
 
     #[test]

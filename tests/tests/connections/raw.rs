@@ -156,9 +156,9 @@ impl Raw {
             if self.stream.write_all(&[next]).await.is_err() {
                 return;
             }
-            match timeout(Duration::from_millis(10), self.stream.read(&mut byte)).await {
-                Ok(Ok(0) | Err(_)) => return,
-                Ok(Ok(_)) | Err(_) => {}
+            let pause = Duration::from_millis(10);
+            if let Ok(Ok(0) | Err(_)) = timeout(pause, self.stream.read(&mut byte)).await {
+                return;
             }
         }
         panic!("the node never ended the connection");
