@@ -11,7 +11,7 @@
 //!
 //! Promises: who asks sees a change of leader or controller as latency, and never as an error, within the
 //! time that the request has; the records of one lane keep their order; what may have been done is not tried
-//! again.
+//! again; what is forwarded is carried out in its time, or refused by who would carry it out (`order`).
 //! Never here: a call that another node forwarded, or one of `LogService`. Both are answered where they arrive.
 
 mod batch;
@@ -19,6 +19,7 @@ mod decision;
 mod lane;
 mod link;
 mod offsets;
+mod order;
 mod peer_stream;
 mod reader;
 mod way;
@@ -27,7 +28,8 @@ pub use batch::Batch;
 pub use decision::{FORWARDED, decide, forwarding, is_forwarded, until_active};
 pub use lane::{Caller, Entry, Lane};
 pub use link::Links;
-pub use offsets::find_offset;
+pub use offsets::{find_offset, find_offset_now};
+pub use order::{Clocks, Punctual, Times, is_stale_stamp, meant_epoch, set_meant_epoch, times_of};
 pub use reader::{Failed, Slice, TopicReader};
 pub use way::{Target, hears};
 

@@ -7,6 +7,7 @@ mod board;
 mod chain;
 mod chaos;
 mod condition;
+mod confirm;
 mod flush_gate;
 mod flusher;
 mod guard;

@@ -4,7 +4,7 @@
 //! Promises: a connection that breaks is made again when it is next used; a stream that is there for long never
 //! waits for another one's end.
 
-use crate::forward::Links;
+use crate::forward::{Clocks, Links};
 use std::collections::HashMap;
 use std::error::Error as _;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,6 +39,8 @@ pub struct Peers {
     channels: Mutex<HashMap<(String, Purpose), Vec<Lease>>>,
     /// Streams of batches on these connections.
     pub links: Links,
+    /// What is known of the clocks of other nodes.
+    pub clocks: Clocks,
 }
 
 /// A connection with room for a stream, which is kept for it as long as this lives.

@@ -2,6 +2,7 @@
 
 use crate::connections::{Connections, Protocol, accept, serve_http2};
 use crate::context::Context;
+use crate::forward::Punctual;
 use crate::grpc::{Intake, IntakeLayer};
 use crate::replication::ReplicationService;
 use crate::service::{
@@ -25,6 +26,9 @@ use troupe_proto::log::v1::metadata_service_server::MetadataServiceServer;
 use troupe_proto::v1::event_bus_service_server::EventBusServiceServer;
 
 const BACKLOG: i32 = 1024;
+
+/// What serves a call of any listener.
+pub type Served = Punctual<Intake<Routes>>;
 
 /// Why a listener does not serve.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -117,15 +121,15 @@ pub fn serve_control(
 }
 
 /// What every call of a listener passes first.
-fn intake(context: &Context, routes: Routes) -> Intake<Routes> {
+fn intake(context: &Context, routes: Routes) -> Served {
     let max_request = context.config.max_request_bytes.0 as usize;
-    IntakeLayer { max_request }.layer(routes.prepare())
+    Punctual::new(IntakeLayer { max_request }.layer(routes.prepare()))
 }
 
 async fn serve_on(
     listener: TcpListener,
     connections: Arc<Connections>,
-    routes: Intake<Routes>,
+    routes: Served,
     stop: CancellationToken,
 ) -> Result<(), Failure> {
     let stopped = stop.clone();

@@ -282,6 +282,9 @@ fn hint_for(code: ErrorCode) -> Option<&'static str> {
         | ErrorCode::NotAssigned
         | ErrorCode::InvalidRegularExpression
         | ErrorCode::OrderingMismatch
+        | ErrorCode::CommitSuperseded
+        | ErrorCode::RequestTooLate
+        | ErrorCode::Overtaken
         | ErrorCode::Unspecified
         | ErrorCode::InvalidPartitions
         | ErrorCode::InvalidReplicaAssignment

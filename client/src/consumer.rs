@@ -43,6 +43,7 @@ mod config;
 mod coordinator;
 mod cursor;
 mod interceptor;
+mod lost;
 mod membership;
 mod metrics;
 mod offsets;
@@ -56,6 +57,7 @@ mod typed;
 pub use assigned::OffsetAndMetadata;
 pub use config::{Assignor, AutoOffsetReset, ConsumerConfig, IsolationLevel};
 pub use interceptor::ConsumerInterceptor;
+pub use lost::{LossCause, PositionLost};
 pub use metrics::ConsumerMetrics;
 pub use offsets::OffsetAndTimestamp;
 pub use rebalance::{Rebalance, RebalanceListener};
@@ -72,6 +74,7 @@ use coordinator::Coordinator;
 use cursor::Cursor;
 use futures::future::BoxFuture;
 use interceptor::Interceptors;
+use lost::PositionLostListener;
 use membership::{Activity, Assignment, Membership};
 use rebalance::Listener;
 use resolve::Resolved;
@@ -102,6 +105,7 @@ pub struct Consumer {
     /// Taken up, and the listener does not know it yet.
     announce: Vec<TopicPartition>,
     listener: Option<Listener>,
+    position_lost: Option<PositionLostListener>,
     interceptors: Interceptors,
     /// Some places are not known, or not begun with.
     unresolved: bool,
@@ -199,6 +203,7 @@ impl Consumer {
             lost: None,
             announce: Vec::new(),
             listener: None,
+            position_lost: None,
             interceptors,
             unresolved: false,
             resolving: None,

@@ -28,8 +28,9 @@ pub use client::Client;
 pub use config::ClientConfig;
 pub use consumer::{
     Assignor, AutoOffsetReset, Consumer, ConsumerConfig, ConsumerInterceptor, ConsumerMetrics,
-    ConsumerRecords, Deserializer, IsolationLevel, OffsetAndMetadata, OffsetAndTimestamp,
-    Rebalance, RebalanceListener, TypedConsumer, TypedRecord, WakeupHandle,
+    ConsumerRecords, Deserializer, IsolationLevel, LossCause, OffsetAndMetadata,
+    OffsetAndTimestamp, PositionLost, Rebalance, RebalanceListener, TypedConsumer, TypedRecord,
+    WakeupHandle,
 };
 pub use error::{ClientError, ConfigError};
 pub use metadata::{PartitionLeader, TopicMetadata};

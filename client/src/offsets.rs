@@ -30,6 +30,8 @@ pub enum OffsetSpec {
     Timestamp(i64),
     /// Of the record with the largest timestamp.
     MaxTimestamp,
+    /// Where this leader epoch ends, or else the largest below it that the log has.
+    EndOfEpoch(LeaderEpoch),
 }
 
 /// An answer.
@@ -211,6 +213,7 @@ fn query(topic: &str, partition: PartitionId, spec: OffsetSpec) -> OffsetQuery {
         OffsetSpec::Latest => At::Latest(true),
         OffsetSpec::Timestamp(ms) => At::TimestampMs(ms),
         OffsetSpec::MaxTimestamp => At::MaxTimestamp(true),
+        OffsetSpec::EndOfEpoch(epoch) => At::EndOfEpoch(epoch.0),
     };
     let partition = TopicPartition {
         topic: topic.to_owned(),

@@ -15,7 +15,7 @@
 //! - [`assignor`]: which member shall get which partition.
 //! - By subject: `records` (the log), `state` (what it comes to), `subscription`, `connections` (streams and
 //!   deadlines), `rebalance` (from the target to what each member holds, G14–G20), `membership` (join, come
-//!   back, leave), `offsets`, `expiry` (what time does, G27), `describe`, `planted`.
+//!   back, leave), `offsets`, `order` (of requests about them), `expiry` (what time does, G27), `describe`, `planted`.
 //!
 //! Promises: a partition is held by at most one member, where "held" lasts until the member has said that it
 //! stopped, or is out of the group (I13); the same records give the same state; a refusal changes nothing;
@@ -29,6 +29,8 @@ mod error;
 mod expiry;
 mod membership;
 mod offsets;
+mod order;
+mod pace;
 mod partition;
 #[cfg(not(feature = "planted-bugs"))]
 mod planted;
@@ -42,11 +44,14 @@ mod subscription;
 mod tests;
 
 pub use error::{GroupError, ReplayError};
+pub use order::Scope;
+pub use pace::{commit_interval_ms, next_commit};
 pub use partition::GroupPartition;
 pub use records::Change;
 
 use crate::time::Time;
 use connections::Connections;
+use order::Recent;
 use planted::Bugs;
 use state::Group;
 use std::collections::{BTreeMap, BTreeSet};
@@ -176,6 +181,7 @@ pub struct Groups {
     live: bool,
     /// When expired offsets are looked for next.
     next_sweep: Option<Time>,
+    recent: Recent,
     bugs: Bugs,
 }
 
@@ -190,6 +196,7 @@ impl Groups {
             changed_topics: None,
             live: false,
             next_sweep: None,
+            recent: Recent::default(),
             bugs: Bugs::NONE,
         }
     }

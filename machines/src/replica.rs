@@ -12,8 +12,9 @@
 //! ```
 //!
 //! By subject: `duty` (who leads, and stale news of it), `leading` (followers' streams), `isr` (who is in
-//! sync, by agreement with the controller), `following` (the leader's log, taken over), `decide` (what may
-//! be appended), `commit` (the high watermark, flushes, answers), `producers` (duplicates).
+//! sync, by agreement with the controller), `confirm` (whether it still leads), `following` (the leader's
+//! log, taken over), `decide` (what may be appended), `commit` (the high watermark, flushes, answers),
+//! `producers` (duplicates).
 //!
 //! Promises: a batch's offsets are fixed by [`Replica::decide_append`]; the high watermark moves back only
 //! where a follower's log is cut below it, which takes an unclean election; every parked answer is given
@@ -22,6 +23,7 @@
 
 mod append;
 mod commit;
+mod confirm;
 mod decide;
 mod duty;
 mod following;
@@ -43,6 +45,7 @@ pub use append::{
     Acks, AppendDecision, AppendError, AppendFacts, Appended, Duplicate, Origin, ReplicaConfig,
     Token,
 };
+pub use confirm::ConfirmError;
 pub use replication::{
     AlterPartition, AlterPartitionError, CommittedIsr, Divergence, Follower, FollowerState,
     IsrMember, LeaderEnds, OpenError, Opening, PartitionState, Position, ReplicationEffect,
@@ -63,6 +66,8 @@ use troupe_proto::log::v1::ProducerSnapshot;
 pub enum Effect {
     /// Give the answer that waits under this token.
     Answer { token: Token, result: Result<Appended, AppendError> },
+    /// The answer to [`Replica::confirm`]: this replica led when it was asked, or why nobody knows.
+    Confirmed { token: Token, result: Result<(), ConfirmError> },
     /// Flush the log, then tell [`Replica::on_flushed`]. At most one is under way.
     Flush,
     /// Readers may see records below this offset now.
@@ -258,6 +263,7 @@ impl Replica {
             let result = Err(AppendError::TimedOut { base_offset });
             out.push(Effect::Answer { token: waiting.token, result });
         }
+        self.expire_questions(now, out);
         self.producers.expire(now, self.config.producer_id_expiration_ms);
         self.tick_isr(now, out);
         self.tick_following(now, out);
@@ -267,7 +273,9 @@ impl Replica {
     /// When [`Replica::on_tick`] has something to do next; `None` for an idle replica.
     pub fn next_tick(&self) -> Option<Time> {
         let own = [self.parked.earliest_deadline(), self.producers.next_expiry_check()];
-        own.into_iter().chain([self.next_isr_tick(), self.next_following_tick()]).flatten().min()
+        let others =
+            [self.next_isr_tick(), self.next_following_tick(), self.next_question_deadline()];
+        own.into_iter().chain(others).flatten().min()
     }
 
     /// A follower's log was cut to agree with its leader's (R22). The producers start again from the

@@ -85,14 +85,16 @@ impl ErrorCode {
             | Self::CoordinatorLoading
             | Self::StorageUnavailable
             | Self::CoordinatorNotAvailable => GrpcCode::Unavailable,
-            Self::RequestTimedOut => GrpcCode::DeadlineExceeded,
+            Self::RequestTimedOut | Self::RequestTooLate => GrpcCode::DeadlineExceeded,
             Self::OffsetOutOfRange => GrpcCode::OutOfRange,
             Self::OutOfOrderSequence
             | Self::ProducerFenced
             | Self::UnknownMember
             | Self::FencedMemberEpoch
             | Self::StaleMemberEpoch
-            | Self::FencedInstanceId => GrpcCode::Aborted,
+            | Self::FencedInstanceId
+            | Self::CommitSuperseded
+            | Self::Overtaken => GrpcCode::Aborted,
             Self::Throttled
             | Self::DiskFull
             | Self::GroupMaxSizeReached
@@ -128,6 +130,8 @@ impl ErrorCode {
             | Self::CoordinatorLoading
             | Self::CoordinatorNotAvailable
             | Self::StaleMemberEpoch
+            | Self::RequestTooLate
+            | Self::Overtaken
             | Self::CorruptBatch => true,
             Self::Unspecified
             | Self::UnknownTopic
@@ -178,6 +182,7 @@ impl ErrorCode {
             | Self::RequestTooLarge
             | Self::PartitionLimitReached
             | Self::MessageTooLarge
+            | Self::CommitSuperseded
             | Self::Internal => false,
         }
     }
@@ -255,6 +260,9 @@ impl ErrorCode {
             | Self::RequestTooLarge
             | Self::PartitionLimitReached
             | Self::MessageTooLarge
+            | Self::CommitSuperseded
+            | Self::RequestTooLate
+            | Self::Overtaken
             | Self::UnknownActor => true,
         }
     }
@@ -332,6 +340,9 @@ impl ErrorCode {
             | Self::RequestTooLarge
             | Self::PartitionLimitReached
             | Self::MessageTooLarge
+            | Self::CommitSuperseded
+            | Self::RequestTooLate
+            | Self::Overtaken
             | Self::Internal => false,
         }
     }

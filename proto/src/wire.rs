@@ -68,6 +68,8 @@ pub struct ReplicatePartitionsResponse {
     pub log_start_offset: u64,
     #[prost(oneof = "Refusal", tags = "4, 5, 6")]
     pub refusal: Option<Refusal>,
+    #[prost(uint64, tag = "7")]
+    pub round: u64,
     /// Serialised `RecordBatches`: whole batches as they stand in the file.
     #[prost(bytes = "bytes", tag = "15")]
     pub batches: Bytes,
@@ -145,6 +147,7 @@ mod tests {
                 high_watermark: 5,
                 log_start_offset: 1,
                 refusal,
+                round: 6,
                 batches: Some(typed::RecordBatches { batches: vec![batch()] }),
             };
             let lazy = ReplicatePartitionsResponse::decode(&typed.encode_to_vec()[..]).unwrap();

@@ -4,7 +4,8 @@
 //! none asked for since, means a peer that takes nothing; a body that was asked and has nothing means a quiet one.
 
 use super::now;
-use crate::grpc::{Connection, Intake};
+use crate::grpc::Connection;
+use crate::server::Served;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -18,7 +19,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use tonic::Status;
 use tonic::body::Body;
-use tonic::service::Routes;
 use tower::ServiceExt;
 use troupe_machines::connection::patience;
 use troupe_machines::time::Time;
@@ -132,7 +132,7 @@ impl HttpBody for Answer {
 #[derive(Clone)]
 pub struct Front {
     pub calls: Arc<Calls>,
-    pub routes: Intake<Routes>,
+    pub routes: Served,
     pub peer: Connection,
 }
 

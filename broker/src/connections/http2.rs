@@ -3,7 +3,8 @@
 use super::calls::{Calls, Front};
 use super::io::{GuestIo, Traffic};
 use super::{Guest, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, now};
-use crate::grpc::{Intake, Watched};
+use crate::grpc::Watched;
+use crate::server::Served;
 use hyper::server::conn::http2::Builder;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::future::{Future, poll_fn};
@@ -13,7 +14,6 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
 use tonic::transport::server::Connected;
 use troupe_machines::connection::patience::Verdict;
 use troupe_machines::time::Time;
@@ -30,12 +30,7 @@ const MAX_CANCELLED_UNSEEN: usize = 8 << 10;
 const MAX_BROKEN: usize = 16 << 10;
 
 /// Serves it to its end: its peer's, its own for want of signs of life, or the node's.
-pub async fn serve(
-    guest: Guest,
-    stream: TcpStream,
-    routes: Intake<Routes>,
-    stop: CancellationToken,
-) {
+pub async fn serve(guest: Guest, stream: TcpStream, routes: Served, stop: CancellationToken) {
     let stream = Watched::new(stream);
     let peer = stream.connect_info();
     let (traffic, calls) = (Traffic::new(), Arc::<Calls>::default());

@@ -3,7 +3,7 @@
 //! Promises: a call is forwarded once only; one that surely was not done is tried again while it has time; one
 //! that may have been done is `OUTCOME_UNKNOWN`; when it is answered, this node knows what was decided.
 
-use super::{Backoff, deadline_of};
+use super::{Backoff, deadline_of, is_stale_stamp};
 use crate::context::Context;
 use crate::control::Route;
 use crate::peers::failure;
@@ -42,6 +42,7 @@ where
     There: Future<Output = Result<Response<Res>, Status>> + Send,
 {
     let (deadline, forwarded) = (deadline_of(request.metadata()), is_forwarded(&request));
+    let came = Instant::now();
     let message = request.into_inner();
     if forwarded {
         let controller = context.control.here()?;
@@ -57,13 +58,22 @@ where
                 Ok((answer, Some(offset)))
             }
             Route::There(channel) => {
-                let request = forwarding(message.clone(), deadline);
+                let (clocks, unreachable) = (&context.peers.clocks, ErrorCode::NotController);
+                let node = context.control.controller_id().map_or(-1, |controller| controller.0);
+                let node = format!("controller {node}");
+                let times = (came, deadline);
+                let request =
+                    clocks.stamp((&node, &channel), message.clone(), times, unreachable).await?;
                 match there(channel, request).await {
                     Ok(answer) => {
+                        clocks.note(&node, answer.metadata());
                         let offset = offset_in(answer.metadata());
                         Ok((answer.into_inner(), offset))
                     }
-                    Err(status) => Err(failure(status, ErrorCode::NotController)),
+                    Err(status) => {
+                        clocks.note(&node, status.metadata());
+                        Err(failure(status, unreachable))
+                    }
                 }
             }
         }
@@ -106,6 +116,7 @@ where
 /// There is no active controller, or it is about to be another.
 fn is_not_yet(error: &Error) -> bool {
     matches!(error.code, ErrorCode::NotController | ErrorCode::ShuttingDown)
+        || is_stale_stamp(error)
 }
 
 /// Whether another node sent this call here.

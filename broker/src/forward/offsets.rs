@@ -1,21 +1,50 @@
 //! Offsets of a partition, from whoever leads it.
 
-use super::Backoff;
 use super::way::{Target, Way, no_leader};
+use super::{Backoff, FORWARDED};
 use crate::context::{Context, LeaderAt};
 use crate::partition::{FoundOffset, OffsetQuery};
 use crate::peers::{Purpose, failure};
 use tokio::time::{Instant, timeout_at};
+use tonic::Request;
+use tonic::metadata::MetadataValue;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, Offset};
 use troupe_proto::log::v1 as pb;
 use troupe_proto::log::v1::log_service_client::LogServiceClient;
 
-/// Finds an offset by position or time; asks on while somebody else leads, until `deadline`.
+/// Finds an offset by position or time, as the partition's leader knows it; asks on while somebody else leads,
+/// until `deadline`. Enough to begin to read somewhere.
 pub async fn find_offset(
     context: &Context,
     target: &Target,
     at: OffsetQuery,
+    deadline: Instant,
+) -> Result<FoundOffset, Error> {
+    find(context, target, at, Freshness::AsKnown, deadline).await
+}
+
+/// The same, of now: a leader that may have been replaced does not answer.
+pub async fn find_offset_now(
+    context: &Context,
+    target: &Target,
+    at: OffsetQuery,
+    deadline: Instant,
+) -> Result<FoundOffset, Error> {
+    find(context, target, at, Freshness::Now, deadline).await
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Freshness {
+    AsKnown,
+    Now,
+}
+
+async fn find(
+    context: &Context,
+    target: &Target,
+    at: OffsetQuery,
+    freshness: Freshness,
     deadline: Instant,
 ) -> Result<FoundOffset, Error> {
     let mut backoff = Backoff::new();
@@ -23,8 +52,11 @@ pub async fn find_offset(
         let led = target.led(&context.image.borrow());
         let asked = async {
             match target.way(context)? {
+                Way::Here(handle) if freshness == Freshness::Now => {
+                    handle.find_offset_now(at).await
+                }
                 Way::Here(handle) => handle.find_offset(at).await,
-                Way::There(leader) => ask(context, target, &leader, at).await,
+                Way::There(leader) => ask(context, target, &leader, at, freshness).await,
             }
         };
         let asked = async {
@@ -55,6 +87,7 @@ async fn ask(
     target: &Target,
     leader: &LeaderAt,
     at: OffsetQuery,
+    freshness: Freshness,
 ) -> Result<FoundOffset, Error> {
     use pb::offset_query::At;
     let at = match at {
@@ -62,9 +95,13 @@ async fn ask(
         OffsetQuery::Latest => At::Latest(true),
         OffsetQuery::Timestamp(time) => At::TimestampMs(time),
         OffsetQuery::MaxTimestamp => At::MaxTimestamp(true),
+        OffsetQuery::EndOfEpoch(epoch) => At::EndOfEpoch(epoch.0),
     };
     let query = pb::OffsetQuery { partition: Some(target.named()), at: Some(at) };
-    let request = pb::ListOffsetsRequest { queries: vec![query] };
+    let mut request = Request::new(pb::ListOffsetsRequest { queries: vec![query] });
+    if freshness == Freshness::AsKnown {
+        request.metadata_mut().insert(FORWARDED, MetadataValue::from_static("1"));
+    }
     let channel = context.channel_to(&leader.endpoint, Purpose::Control)?;
     let answer = LogServiceClient::new(channel).list_offsets(request).await;
     let answer = answer.map_err(|status| failure(status, ErrorCode::LeaderNotAvailable))?;

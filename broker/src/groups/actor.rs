@@ -238,6 +238,7 @@ impl CoordinatorActor {
         for change in &changes {
             self.groups.replay(change).expect("the machine replays what it has decided itself");
         }
+        self.groups.note_decided(now(), &changes);
         if !changes.is_empty() && !std::mem::replace(&mut self.census.is_due, true) {
             ctx.run_later(CENSUS, |actor, _| actor.census.take(&actor.groups));
         }

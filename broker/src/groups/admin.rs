@@ -52,7 +52,7 @@ pub async fn describe(
     call: Call,
 ) -> Result<pb::DescribeGroupResponse, Error> {
     check_exists(context, group, call).await?;
-    let question = Question { group, call, may_repeat: true, creates: false };
+    let question = Question { group, call, may_repeat: true, creates: false, changes: false };
     ask_with(
         context,
         &question,
@@ -77,13 +77,13 @@ pub async fn delete(
     call: Call,
 ) -> Result<pb::DeleteGroupResponse, Error> {
     check_exists(context, group, call).await?;
-    let question = Question { group, call, may_repeat: false, creates: false };
+    let question = Question { group, call, may_repeat: false, creates: false, changes: true };
     ask_with(
         context,
         &question,
         &pb::DeleteGroupRequest { group_id: group.to_owned() },
         |handle, request| async move {
-            handle.delete(request.group_id).await?;
+            handle.delete(request.group_id, call.order()).await?;
             Ok(pb::DeleteGroupResponse::default())
         },
         |mut client, request| async move { client.delete_group(request).await },
@@ -100,12 +100,13 @@ pub async fn delete_offsets(
 ) -> Result<pb::DeleteGroupOffsetsResponse, Error> {
     check_exists(context, &request.group_id, call).await?;
     // What is deleted twice is deleted.
-    let question = Question { group: &request.group_id, call, may_repeat: true, creates: false };
+    let group = &request.group_id;
+    let question = Question { group, call, may_repeat: true, creates: false, changes: true };
     ask_with(
         context,
         &question,
         &request,
-        |handle, request| async move { handle.delete_offsets(request).await },
+        |handle, request| async move { handle.delete_offsets(request, call.order()).await },
         |mut client, request| async move { client.delete_group_offsets(request).await },
     )
     .await

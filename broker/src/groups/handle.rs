@@ -3,7 +3,7 @@
 use super::actor::CoordinatorActor;
 use super::member::{self, MemberStream};
 use super::message::{
-    Commit, Delete, DeleteOffsets, Describe, Die, Fetch, Join, List, MAILBOX_CAPACITY, Reply,
+    Commit, Delete, DeleteOffsets, Describe, Die, Fetch, Join, List, MAILBOX_CAPACITY, Order, Reply,
 };
 use crate::mailbox::Mailbox;
 use crate::metrics::NodeMetrics;
@@ -127,8 +127,11 @@ impl CoordinatorHandle {
     pub async fn commit(
         &self,
         request: pb::CommitOffsetsRequest,
+        order: Order,
     ) -> Result<pb::CommitOffsetsResponse, Error> {
-        self.ask(|reply| Commit { request, reply }).await?.unwrap_or_else(|| Err(outcome_unknown()))
+        self.ask(|reply| Commit { request, order, reply })
+            .await?
+            .unwrap_or_else(|| Err(outcome_unknown()))
     }
 
     /// What is committed.
@@ -136,26 +139,27 @@ impl CoordinatorHandle {
         &self,
         request: pb::FetchOffsetsRequest,
     ) -> Result<pb::FetchOffsetsResponse, Error> {
-        self.ask(|reply| Fetch { request, reply }).await?.unwrap_or_else(|| Err(not_available()))
+        self.of_now(self.ask(|reply| Fetch { request, reply })).await
     }
 
     /// The groups of this coordinator, by name.
     pub async fn list(&self) -> Result<Vec<pb::GroupListing>, Error> {
-        self.ask(|reply| List { reply }).await?.unwrap_or_else(|| Err(not_available()))
+        self.of_now(self.ask(|reply| List { reply })).await
     }
 
     /// # Errors
     /// Among others `GROUP_NOT_FOUND`.
     pub async fn describe(&self, group: String) -> Result<pb::DescribeGroupResponse, Error> {
-        self.ask(|reply| Describe { group, reply }).await?.unwrap_or_else(|| Err(not_available()))
+        self.of_now(self.ask(|reply| Describe { group, reply })).await
     }
 
     /// Deletes a group without members, and its offsets.
     ///
     /// # Errors
     /// Among others `GROUP_NOT_FOUND`, `GROUP_NOT_EMPTY`; `OUTCOME_UNKNOWN` as for commits.
-    pub async fn delete(&self, group: String) -> Result<(), Error> {
-        self.ask(|reply| Delete { group, reply }).await?.unwrap_or_else(|| Err(outcome_unknown()))
+    pub async fn delete(&self, group: String, order: Order) -> Result<(), Error> {
+        let answer = self.ask(|reply| Delete { group, order, reply }).await?;
+        answer.unwrap_or_else(|| Err(outcome_unknown()))
     }
 
     /// Deletes committed offsets.
@@ -165,9 +169,23 @@ impl CoordinatorHandle {
     pub async fn delete_offsets(
         &self,
         request: pb::DeleteGroupOffsetsRequest,
+        order: Order,
     ) -> Result<pb::DeleteGroupOffsetsResponse, Error> {
-        let answer = self.ask(|reply| DeleteOffsets { request, reply }).await?;
+        let answer = self.ask(|reply| DeleteOffsets { request, order, reply }).await?;
         answer.unwrap_or_else(|| Err(outcome_unknown()))
+    }
+
+    /// A read, if this node coordinated the groups after the call began: a coordinator that has been replaced, and
+    /// does not know of it, must not tell its past as if it were now. The in-sync replicas of its log say so.
+    async fn of_now<T>(
+        &self,
+        asked: impl Future<Output = Result<Option<Result<T, Error>>, Error>>,
+    ) -> Result<T, Error> {
+        let confirmed = self.log.confirm(Some(self.leader_epoch));
+        let (answer, confirmed) = tokio::join!(asked, confirmed);
+        let answer = answer?.unwrap_or_else(|| Err(not_available()));
+        confirmed.map_err(|error| unconfirmed(&error))?;
+        answer
     }
 
     /// None: the actor died before it answered.
@@ -346,6 +364,15 @@ pub(super) fn not_available() -> Error {
 
 pub(super) fn not_coordinator() -> Error {
     let message = "this node does not coordinate the group any more; ask for its coordinator";
+    Error::new(ErrorCode::NotCoordinator, message)
+}
+
+/// This node may be cut off, and another may coordinate the groups.
+fn unconfirmed(why: &Error) -> Error {
+    let message = format!(
+        "this node cannot tell whether it still coordinates the group, and answers nothing from its past: {}",
+        why.message
+    );
     Error::new(ErrorCode::NotCoordinator, message)
 }
 

@@ -57,8 +57,8 @@ pub async fn run(
             return Err(Error::new(ErrorCode::InvalidRequest, message));
         }
     };
-    let call = Call { deadline, forwarded };
-    let question = Question { group: &group, call, may_repeat: true, creates: true };
+    let call = Call { forwarded, ..Call::until(deadline) };
+    let question = Question { group: &group, call, may_repeat: true, creates: true, changes: true };
     let (rest, answers) = ask(
         context,
         &question,

@@ -3,6 +3,7 @@
 use super::member::MemberSink;
 use actix::Message;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use troupe_machines::group::SessionId;
 use troupe_proto::error::Error;
 use troupe_proto::log::v1 as pb;
@@ -38,11 +39,19 @@ pub struct Say {
 #[rtype(result = "()")]
 pub struct Disconnected(pub SessionId);
 
+/// When a request came, to the first node that took it, and until when it may be carried out.
+#[derive(Clone, Copy, Debug)]
+pub struct Order {
+    pub came: Instant,
+    pub until: Instant,
+}
+
 /// Commit offsets. Answered when they are on every in-sync replica.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Commit {
     pub request: pb::CommitOffsetsRequest,
+    pub order: Order,
     pub reply: Reply<pb::CommitOffsetsResponse>,
 }
 
@@ -74,6 +83,7 @@ pub struct Describe {
 #[rtype(result = "()")]
 pub struct Delete {
     pub group: String,
+    pub order: Order,
     pub reply: Reply<()>,
 }
 
@@ -82,6 +92,7 @@ pub struct Delete {
 #[rtype(result = "()")]
 pub struct DeleteOffsets {
     pub request: pb::DeleteGroupOffsetsRequest,
+    pub order: Order,
     pub reply: Reply<pb::DeleteGroupOffsetsResponse>,
 }
 

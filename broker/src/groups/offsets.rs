@@ -41,12 +41,18 @@ pub async fn commit(
     request: pb::CommitOffsetsRequest,
     call: Call,
 ) -> Result<pb::CommitOffsetsResponse, Error> {
-    let question = Question { group: &request.group_id, call, may_repeat: false, creates: true };
+    let question = Question {
+        group: &request.group_id,
+        call,
+        may_repeat: false,
+        creates: true,
+        changes: true,
+    };
     let answer = ask_with(
         context,
         &question,
         &request,
-        |handle, request| commit_here(context, handle, request),
+        |handle, request| commit_here(context, handle, request, call),
         |mut client, request| async move { client.commit_offsets(request).await },
     );
     answer.await.map_err(|error| match error.code {
@@ -76,7 +82,8 @@ pub async fn fetch(
         let message = format!("group `{}` has no members", request.group_id);
         return Err(Error::new(ErrorCode::UnknownMember, message));
     }
-    let question = Question { group: &request.group_id, call, may_repeat: true, creates: false };
+    let group = &request.group_id;
+    let question = Question { group, call, may_repeat: true, creates: false, changes: false };
     ask_with(
         context,
         &question,
@@ -92,6 +99,7 @@ async fn commit_here(
     context: &Context,
     handle: Arc<CoordinatorHandle>,
     mut request: pb::CommitOffsetsRequest,
+    call: Call,
 ) -> Result<pb::CommitOffsetsResponse, Error> {
     let commits = std::mem::take(&mut request.commits);
     // Topics that are new to the cluster may be newer to this node. If not, the check tells.
@@ -116,7 +124,7 @@ async fn commit_here(
     if request.commits.is_empty() {
         return Ok(pb::CommitOffsetsResponse { results });
     }
-    let mut committed = handle.commit(request).await?.results.into_iter();
+    let mut committed = handle.commit(request, call.order()).await?.results.into_iter();
     for result in results.iter_mut().filter(|result| result.error.is_none()) {
         result.error = committed.next().and_then(|committed| committed.error);
     }

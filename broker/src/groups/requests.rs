@@ -1,12 +1,14 @@
 //! What the coordinator's actor is asked by those who are no member: offsets, and the tools' questions.
 
 use super::actor::CoordinatorActor;
-use super::message::{Commit, Delete, DeleteOffsets, Describe, Fetch, List, Reply};
+use super::message::{Commit, Delete, DeleteOffsets, Describe, Fetch, List, Order, Reply};
 use super::outbox::Answer;
 use crate::partition::now;
 use actix::{Context, Handler};
-use troupe_machines::group::{Decision, GroupError};
-use troupe_proto::error::Error;
+use tokio::time::Instant;
+use troupe_machines::group::{Decision, GroupError, Scope};
+use troupe_machines::time::Time;
+use troupe_proto::error::{Error, ErrorCode};
 
 /// An answer that is owed; it may rest on what is not committed yet.
 fn later<T: Send + 'static>(reply: Reply<T>, answer: Result<T, Error>) -> Answer {
@@ -46,6 +48,19 @@ impl CoordinatorActor {
         }
     }
 
+    /// Whether a change comes in its time, and in its order.
+    fn check_order(&self, order: Order, group: &str, scope: Scope<'_>) -> Result<(), Error> {
+        let now = now();
+        if order.until <= Instant::now() {
+            let message =
+                "the request waited for the coordinator until its time was over; nothing was done";
+            return Err(Error::new(ErrorCode::RequestTooLate, message));
+        }
+        let age = u64::try_from(order.came.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let came = Time(now.0.saturating_sub(age));
+        Ok(self.groups.check_order(now, came, group, scope)?)
+    }
+
     /// Whether the question can be answered now; else it has been, with the reason.
     fn admit<T>(&self, reply: Reply<T>) -> Option<Reply<T>> {
         match self.check_takes() {
@@ -62,9 +77,13 @@ impl CoordinatorActor {
 impl Handler<Commit> for CoordinatorActor {
     type Result = ();
 
-    fn handle(&mut self, Commit { request, reply }: Commit, ctx: &mut Context<Self>) {
+    fn handle(&mut self, Commit { request, order, reply }: Commit, ctx: &mut Context<Self>) {
         self.take_turn(ctx);
         let Some(reply) = self.admit(reply) else { return };
+        let scope = Scope::Commits(&request.commits);
+        if let Err(error) = self.check_order(order, &request.group_id, scope) {
+            return self.answer(reply, Err(error), ctx);
+        }
         let decision = self.groups.commit(now(), request);
         self.handle.metrics.offset_commits.increment(decision.changes.len() as u64);
         self.decide(reply, Ok(decision), ctx);
@@ -114,9 +133,12 @@ impl Handler<Describe> for CoordinatorActor {
 impl Handler<Delete> for CoordinatorActor {
     type Result = ();
 
-    fn handle(&mut self, Delete { group, reply }: Delete, ctx: &mut Context<Self>) {
+    fn handle(&mut self, Delete { group, order, reply }: Delete, ctx: &mut Context<Self>) {
         self.take_turn(ctx);
         let Some(reply) = self.admit(reply) else { return };
+        if let Err(error) = self.check_order(order, &group, Scope::Group) {
+            return self.answer(reply, Err(error), ctx);
+        }
         let decision = self.groups.delete_group(now(), &group);
         self.decide(reply, decision, ctx);
     }
@@ -128,6 +150,10 @@ impl Handler<DeleteOffsets> for CoordinatorActor {
     fn handle(&mut self, message: DeleteOffsets, ctx: &mut Context<Self>) {
         self.take_turn(ctx);
         let Some(reply) = self.admit(message.reply) else { return };
+        let scope = Scope::Partitions(&message.request.partitions);
+        if let Err(error) = self.check_order(message.order, &message.request.group_id, scope) {
+            return self.answer(reply, Err(error), ctx);
+        }
         let decision = self.groups.delete_offsets(now(), message.request);
         self.decide(reply, decision, ctx);
     }

@@ -4,7 +4,7 @@ use super::admin::describe;
 use super::offsets::{check_partition, commit_offsets, fetch_offsets};
 use super::route::{Call, check_group_id};
 use crate::context::Context;
-use crate::forward::{Target, find_offset, hears};
+use crate::forward::{Target, find_offset_now, hears};
 use crate::partition::OffsetQuery;
 use futures::{StreamExt, stream};
 use pb::reset_group_offsets_request::To;
@@ -173,7 +173,7 @@ async fn new_offset(
     deadline: Instant,
 ) -> Result<i64, Error> {
     let find = async |at| {
-        let found = find_offset(context, target, at, deadline).await?;
+        let found = find_offset_now(context, target, at, deadline).await?;
         Ok::<_, Error>(found.offset.map(Offset::to_wire))
     };
     let wanted = match to {

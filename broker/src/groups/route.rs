@@ -13,8 +13,12 @@
 use super::coordinators::OFFSETS_TOPIC;
 use super::create;
 use super::handle::CoordinatorHandle;
+use super::message::Order;
 use crate::context::{Context, LeaderAt};
-use crate::forward::{Backoff, Target, deadline_of, forwarding, hears, is_forwarded};
+use crate::forward::{
+    Backoff, Target, Times, deadline_of, forwarding, hears, is_forwarded, is_stale_stamp,
+    meant_epoch, set_meant_epoch, times_of,
+};
 use crate::peers::{Purpose, failure};
 use std::future::Future;
 use std::sync::Arc;
@@ -31,18 +35,40 @@ pub struct Call {
     pub deadline: Instant,
     /// Another node sent it here: it goes no further.
     pub forwarded: bool,
+    /// When it came, to the first node that took it.
+    pub came: Instant,
+    /// The leader epoch in which who forwarded it took this node for the coordinator.
+    pub(super) meant_epoch: Option<u32>,
 }
 
 impl Call {
     /// One of this node itself.
     pub fn until(deadline: Instant) -> Self {
-        Self { deadline, forwarded: false }
+        Self { deadline, forwarded: false, came: Instant::now(), meant_epoch: None }
     }
 
     /// One that came in.
-    pub fn of<T>(request: &Request<T>) -> Self {
-        let deadline = deadline_of(request.metadata());
-        Self { deadline, forwarded: is_forwarded(request) }
+    ///
+    /// # Errors
+    /// `REQUEST_TOO_LATE`: its time is over.
+    pub fn of<T>(request: &Request<T>) -> Result<Self, Error> {
+        let metadata = request.metadata();
+        let deadline = deadline_of(metadata);
+        if !is_forwarded(request) {
+            return Ok(Self::until(deadline));
+        }
+        let Times { came, until } = times_of(metadata)?;
+        Ok(Self {
+            deadline: until.map_or(deadline, |until| until.min(deadline)),
+            forwarded: true,
+            came,
+            meant_epoch: meant_epoch(metadata),
+        })
+    }
+
+    /// What the coordinator orders it by.
+    pub(super) fn order(self) -> Order {
+        Order { came: self.came, until: self.deadline }
     }
 }
 
@@ -54,6 +80,8 @@ pub(super) struct Question<'a> {
     pub may_repeat: bool,
     /// `__consumer_offsets` is created for it.
     pub creates: bool,
+    /// It is not only a question.
+    pub changes: bool,
 }
 
 /// Whether a refusal says only that the coordinator is elsewhere, will be, or could not be reached: worth
@@ -115,7 +143,7 @@ where
     There: Future<Output = Result<Res, Error>> + Send,
 {
     check_group_id(question.group)?;
-    let Call { deadline, forwarded } = question.call;
+    let Call { deadline, forwarded, .. } = question.call;
     let mut changes = context.groups.changes();
     let mut backoff = Backoff::new();
     loop {
@@ -137,7 +165,9 @@ where
             Ok(answer) => return Ok(answer),
             Err(error) => hinted(context, &target, error),
         };
-        let again = is_surely_elsewhere(&error) || question.may_repeat && is_way_broken(&error);
+        let again = is_surely_elsewhere(&error)
+            || is_stale_stamp(&error)
+            || question.may_repeat && is_way_broken(&error);
         let next = Instant::now() + backoff.next();
         if forwarded || !again || next >= deadline || context.shutdown.is_cancelled() {
             return Err(error);
@@ -172,12 +202,28 @@ where
         question,
         |handle| here(handle, request.clone()),
         |leader| {
-            let request = forwarding(request.clone(), question.call.deadline);
-            let asked = client(context, &leader).map(|client| there(client, request));
+            let (request, there) = (request.clone(), &there);
             async move {
-                let answer = asked?.await;
-                let failed = |status| failure(status, ErrorCode::CoordinatorNotAvailable);
-                answer.map(Response::into_inner).map_err(failed)
+                let Call { came, deadline, .. } = question.call;
+                let (node, clocks) = (&leader.endpoint, &context.peers.clocks);
+                let unreachable = ErrorCode::CoordinatorNotAvailable;
+                let channel = context.channel_to(node, Purpose::Control)?;
+                let client = client_on(context, channel.clone());
+                let mut request = match question.changes {
+                    true => {
+                        clocks
+                            .stamp((node, &channel), request, (came, deadline), unreachable)
+                            .await?
+                    }
+                    false => forwarding(request, deadline),
+                };
+                set_meant_epoch(request.metadata_mut(), leader.leader_epoch.0);
+                let answer = there(client, request).await;
+                match &answer {
+                    Ok(answer) => clocks.note(node, answer.metadata()),
+                    Err(status) => clocks.note(node, status.metadata()),
+                }
+                answer.map(Response::into_inner).map_err(|status| failure(status, unreachable))
             }
         },
     )
@@ -199,10 +245,15 @@ enum Way {
 }
 
 /// Where the coordinator is, as far as this node knows.
-fn way(context: &Context, target: &Target, forwarded: bool) -> Result<Way, Error> {
+fn way(context: &Context, target: &Target, call: Call) -> Result<Way, Error> {
     match context.groups.find(target.key.partition) {
+        // It lay somewhere while others coordinated, who may have been asked for something newer.
+        Ok(handle) if call.meant_epoch.is_some_and(|meant| meant != handle.leader_epoch.0) => {
+            let message = "this node coordinates the group in another leader epoch; ask again";
+            Err(Error::new(ErrorCode::NotCoordinator, message))
+        }
         Ok(handle) => Ok(Way::Here(handle)),
-        Err(error) if error.code == ErrorCode::NotCoordinator && !forwarded => {
+        Err(error) if error.code == ErrorCode::NotCoordinator && !call.forwarded => {
             let leader = context.leader_of(&target.key);
             let leader = leader.filter(|leader| leader.node_id != context.node_id);
             leader.map(Way::There).ok_or_else(no_coordinator)
@@ -225,7 +276,7 @@ where
 {
     let led = target.led(&context.image.borrow());
     let asked = async {
-        match way(context, target, question.call.forwarded)? {
+        match way(context, target, question.call)? {
             Way::Here(handle) => here(handle).await,
             Way::There(leader) => tokio::select! {
                 answer = there(leader) => answer,
@@ -252,6 +303,8 @@ where
 /// The same error; if it is about where the coordinator is, with a hint.
 pub(super) fn hinted(context: &Context, target: &Target, error: Error) -> Error {
     match context.leader_of(&target.key) {
+        // Whoever asked has asked this node.
+        Some(leader) if leader.node_id == context.node_id => error,
         Some(leader) if error.code == ErrorCode::NotCoordinator && error.leader.is_none() => {
             error.with_leader_of(leader.node_id.0, leader.endpoint, leader.leader_epoch.0)
         }

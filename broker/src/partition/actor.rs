@@ -6,6 +6,7 @@
 //! Never here: a lock, an `.await` on the actor, a protocol rule.
 
 use super::board::{ActorState, Board};
+use super::confirm::Questions;
 use super::guard::DownGuard;
 use super::handle::PartitionHandle;
 use super::message::{
@@ -53,6 +54,7 @@ pub struct PartitionActor {
     /// Answers that wait for acks.
     parked: HashMap<Token, Responder<Appended>>,
     next_token: u64,
+    pub(super) questions: Questions,
     pub(super) shared: Shared,
     /// The timer for the machine's next tick, and when it rings.
     alarm: Option<(Time, SpawnHandle)>,
@@ -84,6 +86,7 @@ impl PartitionActor {
             followers: Followers::default(),
             parked: HashMap::new(),
             next_token: 0,
+            questions: Questions::default(),
             shared: parts.shared,
             alarm: None,
             turn: 0,
@@ -239,7 +242,8 @@ impl Handler<FindOffset> for PartitionActor {
             let _ = reply.send(Err(error));
             return;
         }
-        if at != OffsetQuery::Earliest && !self.replica.knows_what_is_committed() {
+        let is_of_the_past = matches!(at, OffsetQuery::Earliest | OffsetQuery::EndOfEpoch(_));
+        if !is_of_the_past && !self.replica.knows_what_is_committed() {
             let message = "the leader is new and does not know yet how far the partition is committed: not enough \
                            in-sync replicas have told it what they hold; try again";
             let _ = reply.send(Err(Error::new(ErrorCode::LeaderNotAvailable, message)));
@@ -255,6 +259,10 @@ impl Handler<FindOffset> for PartitionActor {
             OffsetQuery::Timestamp(time) => {
                 log.find_by_timestamp(time, end).map(|hit| found(hit, leader_epoch))
             }
+            OffsetQuery::EndOfEpoch(epoch) => Ok(match log.end_offset_for_epoch(epoch) {
+                Some((leader_epoch, end)) => FoundOffset { leader_epoch, ..plain(end) },
+                None => FoundOffset { offset: None, timestamp_ms: None, leader_epoch },
+            }),
             OffsetQuery::MaxTimestamp => {
                 log.find_max_timestamp(end).map(|hit| found(hit, leader_epoch))
             }
@@ -314,6 +322,7 @@ impl PartitionActor {
                         responder.answer(result.map(Appended::from).map_err(Error::from));
                     }
                 }
+                Effect::Confirmed { token, result } => self.questions.answer(token, result),
                 Effect::Flush => self.start_flush(ctx),
                 Effect::HighWatermark(offset) => self.board.publish_high_watermark(offset),
                 Effect::LeaderEpochStarted { leader_epoch, start_offset } => {

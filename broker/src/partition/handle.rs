@@ -5,8 +5,8 @@ use super::actor::PartitionActor;
 use super::board::{ActorState, Board};
 use super::chain::Chain;
 use super::message::{
-    Append, Appended, BUDGET_UNIT, Describe, Description, FindOffset, FoundOffset, OffsetQuery,
-    QUEUE_BYTES, Read, ReadAnswer,
+    Append, Appended, BUDGET_UNIT, Confirm, Describe, Description, FindOffset, FoundOffset,
+    OffsetQuery, QUEUE_BYTES, Read, ReadAnswer,
 };
 use super::opening::now;
 use super::responder::Responder;
@@ -181,8 +181,29 @@ impl PartitionHandle {
         })
     }
 
+    /// As far as this replica knows: it may have been replaced without having heard of it.
     pub async fn find_offset(&self, at: OffsetQuery) -> Result<FoundOffset, Error> {
         self.ask(|reply| FindOffset { at, reply }).await?
+    }
+
+    /// Returns when it is known that this replica led, in that epoch, after the call began: whatever it has told
+    /// since is of now. Waits for its in-sync followers.
+    ///
+    /// # Errors
+    /// `NOT_LEADER`, `FENCED_LEADER_EPOCH`; `LEADER_NOT_AVAILABLE` if too few are in sync, or not all of them answer
+    /// in time: this node may be cut off.
+    pub async fn confirm(&self, expected_leader_epoch: Option<LeaderEpoch>) -> Result<(), Error> {
+        self.ask(|reply| Confirm { expected_leader_epoch, reply }).await?
+    }
+
+    /// What [`PartitionHandle::find_offset`] finds, as of now.
+    ///
+    /// # Errors
+    /// Also those of [`PartitionHandle::confirm`].
+    pub async fn find_offset_now(&self, at: OffsetQuery) -> Result<FoundOffset, Error> {
+        let (found, confirmed) = tokio::join!(self.find_offset(at), self.confirm(None));
+        let found = found?;
+        confirmed.map(|()| found)
     }
 
     pub async fn describe(&self) -> Result<Description, Error> {

@@ -104,6 +104,8 @@ pub enum OffsetQuery {
     Timestamp(i64),
     /// The record with the largest timestamp.
     MaxTimestamp,
+    /// Where this leader epoch ends, or else the largest below it that the log has.
+    EndOfEpoch(LeaderEpoch),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -111,6 +113,14 @@ pub struct FoundOffset {
     pub offset: Option<Offset>,
     pub timestamp_ms: Option<i64>,
     pub leader_epoch: LeaderEpoch,
+}
+
+/// Tell whether the replica leads, in that epoch. Answered when its followers have said so.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Confirm {
+    pub expected_leader_epoch: Option<LeaderEpoch>,
+    pub reply: oneshot::Sender<Result<(), Error>>,
 }
 
 /// Tell what the replica holds.
@@ -205,6 +215,8 @@ pub struct FollowerReport {
     pub node: NodeId,
     pub name: ChannelName,
     pub end: ReplicaEnd,
+    /// Of the leader, which this answers; 0: none.
+    pub round: u64,
 }
 
 /// There is credit again, or a turn.
@@ -233,6 +245,8 @@ pub enum LeaderSays {
     Batches {
         slices: Vec<Bytes>,
         ends: LeaderEnds,
+        /// To be answered; 0: none.
+        round: u64,
         credit: Credit,
     },
     Diverging(Divergence),

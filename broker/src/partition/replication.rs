@@ -13,11 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use troupe_log::LogError;
 use troupe_machines::replica::{
-    Effects, LeaderEnds, Opening, ReplicationEffect, Role, Session, SliceError,
+    Effects, LeaderEnds, Opening, ReplicationEffect, Session, SliceError,
 };
 use troupe_proto::batch::{BatchHeader, Batches};
 use troupe_proto::error::{Error, ErrorCode};
-use troupe_proto::ids::{LeaderEpoch, NodeId, Offset};
+use troupe_proto::ids::{NodeId, Offset};
 use troupe_proto::rope::Rope;
 
 /// One push; a batch larger than that goes whole.
@@ -41,6 +41,8 @@ struct FollowerStream {
     /// First offset that was not pushed yet.
     next: Offset,
     told: LeaderEnds,
+    /// The newest round that it was told of.
+    asked: u64,
 }
 
 impl Handler<OpenFollower> for PartitionActor {
@@ -58,7 +60,7 @@ impl Handler<OpenFollower> for PartitionActor {
         match opened {
             Ok(Opening::Stream { session, from, ends }) => {
                 sink.accept(ends);
-                let stream = FollowerStream { session, sink, next: from, told: ends };
+                let stream = FollowerStream { session, sink, next: from, told: ends, asked: 0 };
                 self.followers.streams.insert(node, stream);
             }
             Ok(Opening::Diverging(divergence)) => sink.diverge(divergence),
@@ -88,11 +90,12 @@ impl Handler<FollowerReport> for PartitionActor {
 
     fn handle(&mut self, report: FollowerReport, ctx: &mut Context<Self>) {
         self.take_turn(ctx);
-        let FollowerReport { node, name, end } = report;
+        let FollowerReport { node, name, end, round } = report;
         let Some(stream) = self.followers.of(node, name) else { return };
         let session = stream.session;
         let mut effects = Effects::new();
         self.replica.on_follower_end(now(), node, session, end, &mut effects);
+        self.replica.on_follower_confirmed(node, session, round, &mut effects);
         self.board.publish_lag(self.followers.lag(self.replica.log_end()));
         self.perform(effects, ctx);
     }
@@ -131,13 +134,14 @@ impl Handler<FromLeader> for PartitionActor {
         self.take_turn(ctx);
         let mut effects = Effects::new();
         match says {
-            LeaderSays::Batches { slices, ends, credit } => {
+            LeaderSays::Batches { slices, ends, round, credit } => {
                 let taken = self.take_over(session, slices, ends, &mut effects);
                 drop(credit);
                 if let Err(error) = taken {
                     self.perform(effects, ctx);
                     return self.go_offline(error, ctx);
                 }
+                self.replica.on_asked(session, round, &mut effects);
             }
             LeaderSays::Diverging(divergence) => {
                 let own = divergence
@@ -212,8 +216,14 @@ impl PartitionActor {
         };
         self.followers.streams.retain(ended);
         let (ends, log_end) = (self.leader_ends(), self.replica.log_end());
+        let round = self.replica.round();
         let (mut streams, mut again) = (std::mem::take(&mut self.followers.streams), false);
         for stream in streams.values_mut() {
+            // Not behind batches that wait for credit.
+            if stream.asked < round {
+                stream.sink.ask(ends, round);
+                (stream.asked, stream.told) = (round, ends);
+            }
             let mut budget = PUSH_BYTES_PER_TURN;
             while stream.next < log_end {
                 if !stream.sink.may_push() {
@@ -396,7 +406,10 @@ impl PartitionActor {
                 self.shared.replicator.close(self.board.key, session);
             }
             ReplicationEffect::ReportEnd { session, end } => {
-                self.shared.replicator.report(self.board.key, session, end);
+                self.shared.replicator.report(self.board.key, session, end, 0);
+            }
+            ReplicationEffect::Confirm { session, round, end } => {
+                self.shared.replicator.report(self.board.key, session, end, round);
             }
             ReplicationEffect::Truncate { to } => {
                 self.truncate(to, ctx);
@@ -462,34 +475,6 @@ impl PartitionActor {
         let mut effects = Effects::new();
         self.replica.continue_following(now(), &mut effects);
         self.perform(effects, ctx);
-    }
-
-    /// Whether this node may serve clients of the partition, who expect it to lead in this epoch.
-    pub(super) fn check_leads_in(&self, expected: Option<LeaderEpoch>) -> Result<(), Error> {
-        match self.replica.role() {
-            Role::Leader => match (expected, self.replica.leader_epoch()) {
-                (Some(expected), Some(current)) if expected < current => {
-                    let message =
-                        format!("leader epoch {expected} is over; this node leads in {current}");
-                    Err(Error::new(ErrorCode::FencedLeaderEpoch, message))
-                }
-                (Some(expected), Some(current)) if expected > current => {
-                    let message = format!(
-                        "leader epoch {expected} is not known here yet; this node is at {current}"
-                    );
-                    Err(Error::new(ErrorCode::UnknownLeaderEpoch, message))
-                }
-                _ => Ok(()),
-            },
-            Role::Follower | Role::Idle => {
-                let message = "this node does not lead the partition; refresh metadata";
-                Err(Error::new(ErrorCode::NotLeader, message))
-            }
-            Role::Offline => {
-                let message = "the replica is offline after a disk failure";
-                Err(Error::new(ErrorCode::StorageFailure, message))
-            }
-        }
     }
 }
 

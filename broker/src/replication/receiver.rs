@@ -56,7 +56,8 @@ struct Said {
     listeners: HashMap<u32, Listener>,
     open: Vec<pb::OpenChannel>,
     close: Vec<u32>,
-    ends: BTreeMap<u32, ReplicaEnd>,
+    /// And the newest round that is answered; 0: none.
+    ends: BTreeMap<u32, (ReplicaEnd, u64)>,
     credit: u64,
     ended: bool,
 }
@@ -156,13 +157,13 @@ impl Replicator {
         }
     }
 
-    /// How far the replica has got.
-    pub fn report(&self, key: PartitionKey, session: Session, end: ReplicaEnd) {
+    /// How far the replica has got, and the leader's round that this answers; 0: none.
+    pub fn report(&self, key: PartitionKey, session: Session, end: ReplicaEnd, round: u64) {
         let state = self.lock();
         if let Some(followed) = state.followed.get(&key)
             && followed.session == session
         {
-            followed.stream.report(followed.channel, end);
+            followed.stream.report(followed.channel, end, round);
         }
     }
 
@@ -261,10 +262,11 @@ impl LeaderStream {
         }
     }
 
-    fn report(&self, channel: u32, end: ReplicaEnd) {
+    fn report(&self, channel: u32, end: ReplicaEnd, round: u64) {
         let mut said = self.lock();
         if said.listeners.contains_key(&channel) {
-            said.ends.insert(channel, end);
+            let unsaid = said.ends.get(&channel).map_or(0, |(_, unsaid)| *unsaid);
+            said.ends.insert(channel, (end, round.max(unsaid)));
             self.more.notify_one();
         }
     }
@@ -295,13 +297,15 @@ impl LeaderStream {
             close: std::mem::take(&mut said.close),
             ends: std::mem::take(&mut said.ends)
                 .into_iter()
-                .map(|(channel, end)| pb::FollowerEnd {
+                .map(|(channel, (end, round))| pb::FollowerEnd {
                     channel,
                     log_end_offset: end.log_end.0,
                     flushed_end_offset: end.flushed_end.0,
+                    round,
                 })
                 .collect(),
             credit_bytes: std::mem::take(&mut said.credit),
+            answers_rounds: false,
         })
     }
 
@@ -358,6 +362,7 @@ impl LeaderStream {
                 broker_epoch: identity.broker_epoch.0,
                 leader_id: self.leader.0,
             }),
+            answers_rounds: true,
             credit_bytes: self.credit_bytes,
             ..Default::default()
         };
@@ -390,6 +395,7 @@ impl LeaderStream {
                     }
                     let held = batches.get_or_insert_with(|| Gathered::new(answer.channel));
                     held.bytes += answer.batches.len() as u64;
+                    held.round = held.round.max(answer.round);
                     held.slices.push(answer.batches);
                     held.ends = LeaderEnds {
                         high_watermark: Offset(answer.high_watermark),
@@ -407,7 +413,7 @@ impl LeaderStream {
     }
 
     fn deliver(self: &Arc<Self>, gathered: Option<Gathered>) {
-        let Some(Gathered { channel, slices, ends, bytes }) = gathered else { return };
+        let Some(Gathered { channel, slices, ends, round, bytes }) = gathered else { return };
         let credit = Credit { stream: Arc::downgrade(self), bytes };
         let listener = {
             let said = self.lock();
@@ -416,7 +422,7 @@ impl LeaderStream {
         };
         // Of a channel that was closed something may still be on its way.
         if let Some((handle, session)) = listener {
-            let says = LeaderSays::Batches { slices, ends, credit };
+            let says = LeaderSays::Batches { slices, ends, round, credit };
             handle.command(FromLeader { session, says });
         }
     }
@@ -451,12 +457,13 @@ struct Gathered {
     channel: u32,
     slices: Vec<bytes::Bytes>,
     ends: LeaderEnds,
+    round: u64,
     bytes: u64,
 }
 
 impl Gathered {
     fn new(channel: u32) -> Self {
         let zero = LeaderEnds { high_watermark: Offset::ZERO, log_start: Offset::ZERO };
-        Self { channel, slices: Vec::new(), ends: zero, bytes: 0 }
+        Self { channel, slices: Vec::new(), ends: zero, round: 0, bytes: 0 }
     }
 }

@@ -21,8 +21,8 @@ pub struct ChannelName {
 
 /// What goes out on a stream.
 pub(super) enum Push {
-    /// Batches, or none: the ends alone.
-    Slice { channel: u32, ends: LeaderEnds, pieces: Vec<Bytes> },
+    /// Batches, or none: the ends alone, and perhaps a round.
+    Slice { channel: u32, ends: LeaderEnds, round: u64, pieces: Vec<Bytes> },
     /// The channel is over.
     End { channel: u32, refusal: Refusal },
 }
@@ -134,7 +134,13 @@ impl FollowerSink {
         }
         let len = i64::try_from(len).unwrap_or(i64::MAX);
         self.stream.credit.fetch_sub(len, Ordering::AcqRel);
-        self.stream.send(Push::Slice { channel: self.channel, ends, pieces });
+        self.stream.send(Push::Slice { channel: self.channel, ends, round: 0, pieces });
+    }
+
+    /// Asks the follower whether it still follows.
+    pub fn ask(&mut self, ends: LeaderEnds, round: u64) {
+        let pieces = Vec::new();
+        self.stream.send(Push::Slice { channel: self.channel, ends, round, pieces });
     }
 
     /// Whether the follower has room for a push.

@@ -127,7 +127,10 @@ impl Leading {
     fn on_request(&mut self, request: pb::ReplicatePartitionsRequest) -> Result<(), Status> {
         let follower = match (self.follower, request.follower) {
             (Some(follower), _) => follower,
-            (None, Some(named)) => *self.follower.insert(self.check(&named)?),
+            (None, Some(named)) => {
+                let follower = self.check(&named, request.answers_rounds)?;
+                *self.follower.insert(follower)
+            }
             (None, None) => {
                 let message = "the first message has to say who follows";
                 return Err(Error::new(ErrorCode::InvalidRequest, message).into());
@@ -154,13 +157,14 @@ impl Leading {
                         log_end: Offset(end.log_end_offset),
                         flushed_end: Offset(end.flushed_end_offset),
                     },
+                    round: end.round,
                 });
             }
         }
         Ok(())
     }
 
-    fn check(&self, named: &pb::Follower) -> Result<Follower, Status> {
+    fn check(&self, named: &pb::Follower, answers_rounds: bool) -> Result<Follower, Status> {
         let identity = self.context.control.identity();
         if named.cluster_id != identity.cluster_id {
             let message =
@@ -180,7 +184,7 @@ impl Leading {
                 Err(Error::new(ErrorCode::StaleBrokerEpoch, message).into())
             }
             // One that is not known here yet has registered a moment ago.
-            Some(_) | None => Ok(Follower { node, broker_epoch }),
+            Some(_) | None => Ok(Follower { node, broker_epoch, answers_rounds }),
         }
     }
 
@@ -245,7 +249,7 @@ async fn write(mut pushed: mpsc::UnboundedReceiver<Push>, outgoing: mpsc::Sender
         let mut written = Vec::with_capacity(2 * pushes.len());
         for push in pushes.drain(..) {
             match push {
-                Push::Slice { channel, ends, pieces } => {
+                Push::Slice { channel, ends, round, pieces } => {
                     for piece in &pieces {
                         page_cache::make_resident(piece).await;
                     }
@@ -254,6 +258,7 @@ async fn write(mut pushed: mpsc::UnboundedReceiver<Push>, outgoing: mpsc::Sender
                         high_watermark: ends.high_watermark.0,
                         log_start_offset: ends.log_start.0,
                         refusal: None,
+                        round,
                         batches: Bytes::new(),
                     };
                     encode_with_pieces(&head, BATCHES_TAG, pieces, &mut written);

@@ -141,7 +141,7 @@ impl Takes {
             skipped: self.skips,
         };
         let kind = pb::NoticeKind::RecordTooLarge.into();
-        pb::Notice { kind, grace: None, message, record_too_large: Some(record) }
+        pb::Notice { kind, message, record_too_large: Some(record), ..Default::default() }
     }
 }
 

@@ -59,7 +59,7 @@ impl GroupService for Groups {
         &self,
         request: Request<pb::FindCoordinatorRequest>,
     ) -> Result<Response<pb::FindCoordinatorResponse>, Status> {
-        let Call { deadline, .. } = Call::of(&request);
+        let Call { deadline, .. } = Call::of(&request)?;
         let group = request.into_inner().group_id;
         Ok(Response::new(groups::find_coordinator(&self.context, &group, deadline).await?))
     }
@@ -70,7 +70,7 @@ impl GroupService for Groups {
         &self,
         request: Request<Streaming<pb::RunMemberRequest>>,
     ) -> Result<Response<Self::RunMemberStream>, Status> {
-        let call = Call::of(&request);
+        let call = Call::of(&request)?;
         let host = host_of(&request, call);
         // A stream that breaks ends: the member may come back. What cannot be read ends the call, and says why.
         let refusal = Refusal::default();
@@ -108,7 +108,7 @@ impl GroupService for Groups {
         &self,
         request: Request<pb::CommitOffsetsRequest>,
     ) -> Result<Response<pb::CommitOffsetsResponse>, Status> {
-        let call = Call::of(&request);
+        let call = Call::of(&request)?;
         Ok(Response::new(groups::commit(&self.context, request.into_inner(), call).await?))
     }
 
@@ -116,7 +116,7 @@ impl GroupService for Groups {
         &self,
         request: Request<pb::FetchOffsetsRequest>,
     ) -> Result<Response<pb::FetchOffsetsResponse>, Status> {
-        let call = Call::of(&request);
+        let call = Call::of(&request)?;
         Ok(Response::new(groups::fetch(&self.context, request.into_inner(), call).await?))
     }
 
@@ -124,7 +124,7 @@ impl GroupService for Groups {
         &self,
         request: Request<pb::ListGroupsRequest>,
     ) -> Result<Response<pb::ListGroupsResponse>, Status> {
-        let call = Call::of(&request);
+        let call = Call::of(&request)?;
         let request = request.into_inner();
         let page = Page::new(request.page_size, &request.page_token)?;
         let mut listed = match call.forwarded {
@@ -148,7 +148,7 @@ impl GroupService for Groups {
         &self,
         request: Request<pb::DescribeGroupRequest>,
     ) -> Result<Response<pb::DescribeGroupResponse>, Status> {
-        let call = Call::of(&request);
+        let call = Call::of(&request)?;
         let group = request.into_inner().group_id;
         Ok(Response::new(groups::describe(&self.context, &group, call).await?))
     }
@@ -157,7 +157,7 @@ impl GroupService for Groups {
         &self,
         request: Request<pb::DeleteGroupRequest>,
     ) -> Result<Response<pb::DeleteGroupResponse>, Status> {
-        let call = Call::of(&request);
+        let call = Call::of(&request)?;
         groups::delete(&self.context, &request.into_inner().group_id, call).await?;
         Ok(Response::new(pb::DeleteGroupResponse {}))
     }
@@ -166,7 +166,7 @@ impl GroupService for Groups {
         &self,
         request: Request<pb::DeleteGroupOffsetsRequest>,
     ) -> Result<Response<pb::DeleteGroupOffsetsResponse>, Status> {
-        let call = Call::of(&request);
+        let call = Call::of(&request)?;
         Ok(Response::new(groups::delete_offsets(&self.context, request.into_inner(), call).await?))
     }
 
@@ -174,7 +174,7 @@ impl GroupService for Groups {
         &self,
         request: Request<pb::ResetGroupOffsetsRequest>,
     ) -> Result<Response<pb::ResetGroupOffsetsResponse>, Status> {
-        let Call { deadline, .. } = Call::of(&request);
+        let Call { deadline, .. } = Call::of(&request)?;
         Ok(Response::new(groups::reset(&self.context, request.into_inner(), deadline).await?))
     }
 }

@@ -5,7 +5,8 @@ use super::{fetch, produce};
 use crate::context::Context;
 use crate::forward::FORWARDED;
 use crate::grpc::{MessageReader, ResponseBody, encode, response};
-use crate::partition::OffsetQuery;
+use crate::partition::{FoundOffset, OffsetQuery, wall_clock};
+use futures::{StreamExt, stream};
 use http::{Request, Response};
 use prost::Message;
 use std::convert::Infallible;
@@ -17,8 +18,11 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
 use troupe_proto::error::{Error, ErrorCode};
-use troupe_proto::ids::Offset;
+use troupe_proto::ids::{LeaderEpoch, Offset};
 use troupe_proto::log::v1 as pb;
+
+/// Partitions that are asked at the same time.
+const LOOKUPS: usize = 64;
 
 #[derive(Clone)]
 pub struct LogService {
@@ -45,7 +49,9 @@ impl LogService {
             }
             "Fetch" => fetch::fetch(&context, requests.only().await?).await.map(response),
             "FetchStream" => Ok(response(fetch::fetch_stream(context, requests))),
-            "ListOffsets" => unary(list_offsets(&context, requests.only().await?).await),
+            "ListOffsets" => {
+                unary(list_offsets(&context, requests.only().await?, is_forwarded).await)
+            }
             "InitProducer" => {
                 let _: pb::InitProducerRequest = requests.only().await?;
                 let producer_id = context.producer_ids.next(&context).await?;
@@ -81,47 +87,68 @@ impl tower::Service<Request<Body>> for LogService {
     }
 }
 
+/// `as_known`: what this node knows is enough.
 async fn list_offsets(
     context: &Context,
     request: pb::ListOffsetsRequest,
+    as_known: bool,
 ) -> pb::ListOffsetsResponse {
-    let mut results = Vec::with_capacity(request.queries.len());
-    for query in request.queries {
-        let found = find_offset(context, &query).await;
-        let partition = query.partition;
-        results.push(found.map_or_else(
-            |error| pb::OffsetResult {
-                partition: partition.clone(),
-                offset: -1,
-                timestamp_ms: -1,
-                leader_epoch: 0,
-                error: Some(context.hinted(error, partition.as_ref()).into()),
-            },
-            |found| pb::OffsetResult {
-                partition: partition.clone(),
-                offset: found.offset.map_or(-1, Offset::to_wire),
-                timestamp_ms: found.timestamp_ms.unwrap_or(-1),
-                leader_epoch: found.leader_epoch.0,
-                error: None,
-            },
-        ));
-    }
+    let found = request.queries.into_iter().map(|query| list_offset(context, query, as_known));
+    let results = stream::iter(found).buffered(LOOKUPS).collect().await;
     pb::ListOffsetsResponse { results }
 }
 
+async fn list_offset(
+    context: &Context,
+    query: pb::OffsetQuery,
+    as_known: bool,
+) -> pb::OffsetResult {
+    let as_of_ms = wall_clock().as_timestamp();
+    let found = find_offset(context, &query, as_known).await;
+    let partition = query.partition;
+    match found {
+        Err(error) => pb::OffsetResult {
+            offset: -1,
+            timestamp_ms: -1,
+            error: Some(context.hinted(error, partition.as_ref()).into()),
+            partition,
+            ..Default::default()
+        },
+        Ok((found, of_now)) => pb::OffsetResult {
+            partition,
+            offset: found.offset.map_or(-1, Offset::to_wire),
+            timestamp_ms: found.timestamp_ms.unwrap_or(-1),
+            leader_epoch: found.leader_epoch.0,
+            error: None,
+            as_of_ms: (!of_now).then_some(as_of_ms),
+        },
+    }
+}
+
+/// And whether it is of now.
 async fn find_offset(
     context: &Context,
     query: &pb::OffsetQuery,
-) -> Result<crate::partition::FoundOffset, Error> {
+    as_known: bool,
+) -> Result<(FoundOffset, bool), Error> {
     let at = match query.at {
         Some(pb::offset_query::At::Earliest(_)) => OffsetQuery::Earliest,
         Some(pb::offset_query::At::Latest(_)) => OffsetQuery::Latest,
         Some(pb::offset_query::At::TimestampMs(time)) => OffsetQuery::Timestamp(time),
         Some(pb::offset_query::At::MaxTimestamp(_)) => OffsetQuery::MaxTimestamp,
+        Some(pb::offset_query::At::EndOfEpoch(epoch)) => {
+            OffsetQuery::EndOfEpoch(LeaderEpoch(epoch))
+        }
         None => {
-            let message = "the query says neither earliest, latest, timestamp_ms nor max_timestamp";
+            let message = "the query says neither earliest, latest, timestamp_ms, max_timestamp nor \
+                           end_of_epoch";
             return Err(Error::new(ErrorCode::InvalidRequest, message));
         }
     };
-    context.partition(query.partition.as_ref())?.find_offset(at).await
+    let partition = context.partition(query.partition.as_ref())?;
+    let of_the_past = matches!(at, OffsetQuery::Earliest | OffsetQuery::EndOfEpoch(_));
+    match as_known || of_the_past {
+        true => Ok((partition.find_offset(at).await?, false)),
+        false => Ok((partition.find_offset_now(at).await?, true)),
+    }
 }

@@ -174,7 +174,7 @@ enum Sent {
     Added,
     /// Not in this answer.
     Full,
-    TooLarge(pb::Notice),
+    TooLarge(Box<pb::Notice>),
 }
 
 /// Whether more can follow.
@@ -259,7 +259,7 @@ impl Reading {
                 Step::Seen(Sent::Full) => return Ok(More::Yes),
                 Step::Seen(Sent::TooLarge(notice)) => {
                     self.on_too_large(&notice);
-                    draft.rest.notice = Some(notice);
+                    draft.rest.notice = Some(*notice);
                     return Ok(More::Yes);
                 }
                 Step::Packed => {
@@ -318,7 +318,7 @@ impl Draft {
         if !takes.fits(len) {
             let notice = takes.notice(at, found.record.offset.to_wire(), len);
             let choice = if takes.skips { Choice::Take } else { Choice::Leave };
-            return (choice, Sent::TooLarge(notice));
+            return (choice, Sent::TooLarge(Box::new(notice)));
         }
         if self.writer.deliveries() > 0 && self.writer.len() + len > self.room {
             return (Choice::Leave, Sent::Full);

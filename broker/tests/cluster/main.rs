@@ -5,6 +5,7 @@
 mod any_node;
 mod faults;
 mod groups;
+mod links;
 mod roles;
 mod subscribe;
 
@@ -43,6 +44,11 @@ impl Cluster {
 
     /// Nodes with their roles.
     async fn start_as(nodes: &[(i32, &str)]) -> Cluster {
+        Self::prepare(nodes, |_, _| {}).begin(nodes).await
+    }
+
+    /// The same, not started yet, and with other settings.
+    fn prepare(nodes: &[(i32, &str)], change: impl Fn(i32, &mut NodeConfig)) -> Cluster {
         let directory = tempfile::tempdir().unwrap();
         let controllers = nodes.iter().filter(|(_, roles)| roles.contains("controller"));
         let controls: BTreeMap<_, _> = controllers.map(|(id, _)| (*id, free_address())).collect();
@@ -66,12 +72,18 @@ impl Cluster {
                 "group.max.size=3".to_owned(),
                 "shards=1".to_owned(),
             ];
-            configs.insert(*id, NodeConfig::load(None, [], &set).unwrap());
+            let mut config = NodeConfig::load(None, [], &set).unwrap();
+            change(*id, &mut config);
+            configs.insert(*id, config);
         }
-        let mut cluster = Cluster { nodes: BTreeMap::new(), configs, _directory: directory };
+        Cluster { nodes: BTreeMap::new(), configs, _directory: directory }
+    }
+
+    async fn begin(mut self, nodes: &[(i32, &str)]) -> Cluster {
         for (id, _) in nodes {
-            cluster.start_node(*id).await;
+            self.start_node(*id).await;
         }
+        let cluster = self;
         for node in cluster.nodes.values() {
             node.ready().await.unwrap();
         }

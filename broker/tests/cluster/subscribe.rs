@@ -9,7 +9,10 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use troupe_proto::log::v1::group_service_client::GroupServiceClient;
-use troupe_proto::log::v1::{FetchOffsetsRequest, FindCoordinatorRequest};
+use troupe_proto::log::v1::{
+    CommitOffsetsRequest, FetchOffsetsRequest, FindCoordinatorRequest, OffsetAndMetadata,
+    PartitionCommit, TopicPartition,
+};
 use troupe_proto::v1::event_bus_service_client::EventBusServiceClient;
 use troupe_proto::v1::start_position::At;
 use troupe_proto::v1::{
@@ -129,4 +132,47 @@ async fn ids_are_settled_through_any_node_and_members_outlive_their_coordinator(
         subscriber.ack(deliveries.into_iter().map(|delivery| delivery.ack_id).collect()).await;
     }
     cluster.until_group_is_at(there, &all(2)).await;
+}
+
+/// C13: what an unclean election has put in the place of what a group had read is not passed over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_position_in_a_log_that_was_cut_is_told_and_nothing_is_skipped() {
+    let mut cluster = Cluster::start(3).await;
+    cluster.create(1, "t", 1).await.unwrap();
+    let records = |count| (0..count).map(|_| record("v", 0)).collect::<Vec<_>>();
+    cluster.publish(1, "t", records(10)).await.unwrap();
+    let state = cluster.until(1, |state| state.in_sync_replicas.len() == 3).await;
+    let leader = state.leader_id.unwrap();
+    cluster.kill_node(leader).await;
+    let through = leader % 3 + 1;
+    let led = |state: &troupe_proto::admin::v1::PartitionState| {
+        state.leader_id.is_some_and(|now| now != leader)
+    };
+    cluster.until(through, led).await;
+    cluster.publish(through, "t", records(10)).await.unwrap();
+    // As if five more had been read of the log as it was in the first leader's epoch.
+    let request = CommitOffsetsRequest {
+        group_id: "g".into(),
+        commits: vec![PartitionCommit {
+            partition: Some(TopicPartition { topic: "t".into(), ..Default::default() }),
+            offset: Some(OffsetAndMetadata {
+                offset: 15,
+                leader_epoch: Some(state.leader_epoch),
+                metadata: String::new(),
+            }),
+        }],
+        ..Default::default()
+    };
+    let mut groups = GroupServiceClient::new(cluster.channel(through).await);
+    let answer = groups.commit_offsets(request).await.unwrap().into_inner();
+    assert_eq!(answer.results[0].error, None);
+    let mut subscriber = Subscriber::open(&cluster, through).await;
+    let (mut lost, mut first) = (None, None);
+    while first.is_none() {
+        let message = subscriber.message().await;
+        lost = message.notice.and_then(|notice| notice.position_lost).or(lost);
+        first = message.deliveries.first().map(|delivery| delivery.offset);
+    }
+    let lost = lost.expect("a notice before the first delivery");
+    assert_eq!((lost.position, lost.cut_at, first), (15, Some(10), Some(10)));
 }

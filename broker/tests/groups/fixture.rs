@@ -101,6 +101,7 @@ impl Fixture {
             member_id: member.map(|member| member.id.clone()).unwrap_or_default(),
             member_epoch: member.map(|member| member.epoch).unwrap_or_default(),
             commits: commits.collect(),
+            ..Default::default()
         };
         let answer = soon("a commit", self.groups().commit_offsets(request)).await?.into_inner();
         let result = |result: pb::PartitionCommitResult| match result.error {

@@ -120,6 +120,22 @@ impl Fixture {
         offsets
     }
 
+    /// Commits for partition 0, as somebody who is no member.
+    pub async fn commit(&self, group: &str, topic: &str, offset: i64, leader_epoch: Option<u32>) {
+        use troupe_proto::log::v1::*;
+        let partition = TopicPartition { topic: topic.to_owned(), ..Default::default() };
+        let offset = OffsetAndMetadata { offset, leader_epoch, metadata: String::new() };
+        let commit = PartitionCommit { partition: Some(partition), offset: Some(offset) };
+        let request = CommitOffsetsRequest {
+            group_id: group.to_owned(),
+            commits: vec![commit],
+            ..Default::default()
+        };
+        let mut client = GroupServiceClient::new(self.channel.clone());
+        let answer = client.commit_offsets(request).await.unwrap().into_inner();
+        assert_eq!(answer.results[0].error, None);
+    }
+
     pub async fn until_committed(&self, group: &str, wanted: &[(i32, i64)]) {
         let reached = async {
             while self.committed(group).await != wanted {
@@ -150,6 +166,7 @@ pub struct Subscriber {
     pub results: Vec<SettleOutcome>,
     pub assignments: Vec<Assignment>,
     pub notices: Vec<NoticeKind>,
+    pub lost: Vec<PositionLost>,
     pub largest: usize,
 }
 
@@ -169,6 +186,7 @@ impl Subscriber {
             results: Vec::new(),
             assignments: Vec::new(),
             notices: Vec::new(),
+            lost: Vec::new(),
             largest: 0,
         }
     }
@@ -200,7 +218,8 @@ impl Subscriber {
         self.waiting.extend(answer.deliveries);
         self.results.extend(answer.settle_results.iter().map(SettleResult::outcome));
         self.assignments.extend(answer.assignment);
-        self.notices.extend(answer.notice.map(|notice| notice.kind()));
+        self.notices.extend(answer.notice.iter().map(Notice::kind));
+        self.lost.extend(answer.notice.and_then(|notice| notice.position_lost));
     }
 
     pub async fn next(&mut self) -> Delivery {

@@ -181,3 +181,33 @@ async fn a_node_that_stops_says_so_and_takes_what_is_done() {
     assert_eq!(troupe_proto::error::Error::from(ended).code, ErrorCode::ShuttingDown);
     stopped.await.unwrap();
 }
+
+/// Whatever fails after that, the group goes on behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_settlement_is_confirmed_when_it_is_committed() {
+    let node = Fixture::start().await;
+    node.create("t", 1).await;
+    node.publish("t", 0, 0..30).await;
+    let mut one = node.subscribe(options("t", "g")).await;
+    let taken = one.take(30).await;
+    for (count, piece) in (1..).zip(taken.chunks(3)) {
+        one.ack(piece).await;
+        assert_eq!(one.outcomes(3).await, [SettleOutcome::Accepted; 3]);
+        assert_eq!(node.committed("g").await, [(0, 3 * count)], "at once");
+    }
+}
+
+/// C7: not in silence.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_position_that_the_log_does_not_have_is_told_with_both_bounds() {
+    let node = Fixture::start().await;
+    node.create("t", 1).await;
+    node.publish("t", 0, 0..10).await;
+    node.commit("g", "t", 500, None).await;
+    let mut one = node.subscribe(options("t", "g")).await;
+    one.until_noticed(NoticeKind::PositionLost).await;
+    let lost = one.lost.pop().unwrap();
+    assert_eq!((lost.topic.as_str(), lost.partition, lost.position), ("t", 0, 500));
+    assert_eq!((lost.earliest, lost.latest, lost.cut_at), (0, 10, None));
+    assert_eq!(one.next().await.offset, 0, "as its start position says");
+}

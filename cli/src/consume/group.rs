@@ -31,8 +31,10 @@ use troupe_proto::ids::{LeaderEpoch, Offset, PartitionId};
 
 /// How long nothing may come before it is looked whether something else has changed.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// Between two commits while records come without a pause.
+/// Between two commits, which are a write on every in-sync replica each: also where records come with short pauses.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+/// The same, if nothing has come for a moment.
+const IDLE_COMMIT_INTERVAL: Duration = Duration::from_millis(200);
 /// For the last commit and for leaving.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -45,7 +47,8 @@ pub struct Membership {
     /// Every topic whose whole name matches, also those that come later
     #[arg(long, value_name = "REGEX", requires = "group", conflicts_with = "topics")]
     pub pattern: Option<String>,
-    /// When the group's position is committed [default: after]
+    /// When the group's position is committed: at most every 200 ms, and before partitions are given up and at the
+    /// end; a commit is a write on every in-sync replica [default: after]
     #[arg(long, value_enum, requires = "group")]
     commit: Option<Commit>,
     /// range, roundrobin, sticky or cooperative-sticky [default: the group's]
@@ -237,6 +240,7 @@ pub async fn run(
     let mut consumer = client.consumer(consume.consumer_config(group)).during(what)?;
     let shared = Shared(Arc::new(Mutex::new(Printing::new(sink, commit))));
     consumer.set_rebalance_listener(shared.clone());
+    consumer.set_position_lost_listener(|lost| notice!("note: {lost}"));
     match &consume.membership.pattern {
         Some(pattern) => consumer.subscribe_pattern(pattern).during(what)?,
         None => consumer.subscribe(consume.topics.clone()).during(what)?,
@@ -313,7 +317,11 @@ impl Run {
             let mut next = consumer.next_batch().now_or_never();
             if next.is_none() {
                 // Nothing is there at the moment: whoever reads our output shall see what was.
-                self.commit_printed(consumer)?;
+                if self.committed_at.elapsed() >= IDLE_COMMIT_INTERVAL {
+                    self.commit_printed(consumer)?;
+                } else {
+                    self.shared.lock().flush()?;
+                }
                 if self.at_end(consumer).await.during(|| what.clone())? {
                     return Ok(true);
                 }

@@ -6,6 +6,7 @@ use crate::output::{Output, Table, number, text};
 use crate::timestamp;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use troupe_client::{Client, ClientError, OffsetSpec};
 use troupe_proto::error::ErrorCode;
 use troupe_proto::ids::PartitionId;
@@ -44,6 +45,9 @@ struct OffsetRow {
     commit_timestamp: Option<i64>,
     /// None: it is not there any more, or nobody tells.
     log_end_offset: Option<i64>,
+    /// What is below is deleted. None: as for the end.
+    log_start_offset: Option<i64>,
+    /// Records that are there and not committed for.
     lag: Option<i64>,
     #[serde(flatten)]
     member: Option<Holder>,
@@ -68,17 +72,17 @@ impl Holder {
     }
 }
 
-/// The ends of partitions, asked for once for all groups of a command.
+/// Where partitions begin and end, asked for once for all groups of a command.
 #[derive(Debug, Default)]
-pub struct Ends(BTreeMap<String, BTreeMap<i32, i64>>);
+pub struct Ends(BTreeMap<String, BTreeMap<i32, Range<i64>>>);
 
 impl Ends {
-    /// The end of every partition of a topic. None of a topic that is gone.
+    /// The bounds of every partition of a topic. None of a topic that is gone.
     async fn of(
         &mut self,
         client: &Client,
         topic: &str,
-    ) -> Result<&BTreeMap<i32, i64>, ClientError> {
+    ) -> Result<&BTreeMap<i32, Range<i64>>, ClientError> {
         if !self.0.contains_key(topic) {
             let ends = match ends(client, topic).await {
                 Err(error) if error.reason() == ErrorCode::UnknownTopic => BTreeMap::new(),
@@ -90,16 +94,26 @@ impl Ends {
     }
 }
 
-async fn ends(client: &Client, topic: &str) -> Result<BTreeMap<i32, i64>, ClientError> {
+async fn ends(client: &Client, topic: &str) -> Result<BTreeMap<i32, Range<i64>>, ClientError> {
     let metadata = client.topic(topic).await?;
-    let queries: Vec<(PartitionId, OffsetSpec)> =
-        metadata.partitions.iter().map(|at| (at.partition, OffsetSpec::Latest)).collect();
-    let listed = client.list_offsets(topic, &queries).await?;
-    let end = |listed: &troupe_client::ListedOffset| {
-        let partition = i32::try_from(listed.partition.0).ok()?;
-        Some((partition, listed.offset?.to_wire()))
+    let list = async |spec| {
+        let queries: Vec<(PartitionId, OffsetSpec)> =
+            metadata.partitions.iter().map(|at| (at.partition, spec)).collect();
+        let listed = client.list_offsets(topic, &queries).await?;
+        let offset = |listed: &troupe_client::ListedOffset| {
+            let partition = i32::try_from(listed.partition.0).ok()?;
+            Some((partition, listed.offset?.to_wire()))
+        };
+        Ok::<BTreeMap<i32, i64>, ClientError>(listed.iter().filter_map(offset).collect())
     };
-    Ok(listed.iter().filter_map(end).collect())
+    let ends = list(OffsetSpec::Latest).await?;
+    // Asked second: a beginning that moves on counts nothing that was there at the end.
+    let starts = list(OffsetSpec::Earliest).await?;
+    let bounds = ends.into_iter().map(|(at, end)| {
+        let start = starts.get(&at).copied().unwrap_or_default();
+        (at, start..end)
+    });
+    Ok(bounds.collect())
 }
 
 /// Asks for everything that a group's rows tell.
@@ -116,8 +130,7 @@ pub async fn gather(
     let mut rows = rows(&committed.during(what)?, &group.members);
     for row in rows.values_mut() {
         let ends = ends.of(client, &row.topic).await.during(what)?;
-        row.log_end_offset = ends.get(&row.partition).copied();
-        row.lag = lag(row.current_offset, row.log_end_offset);
+        row.bounds(ends.get(&row.partition));
     }
     Ok(OffsetsView::new(&group.group_id, rows.into_values().collect()))
 }
@@ -156,9 +169,19 @@ fn rows(
     rows
 }
 
-/// A committed offset beyond the end is not behind.
-fn lag(current: Option<i64>, end: Option<i64>) -> Option<i64> {
-    Some(end?.saturating_sub(current?).max(0))
+/// A committed offset beyond the end is not behind; one below the start is as far behind as the start, for what
+/// retention has deleted is not there to be read.
+fn lag(current: Option<i64>, bounds: Option<&Range<i64>>) -> Option<i64> {
+    let Range { start, end } = bounds?;
+    Some(end.saturating_sub(current?.max(*start)).max(0))
+}
+
+impl OffsetRow {
+    fn bounds(&mut self, bounds: Option<&Range<i64>>) {
+        self.log_start_offset = bounds.map(|bounds| bounds.start);
+        self.log_end_offset = bounds.map(|bounds| bounds.end);
+        self.lag = lag(self.current_offset, bounds);
+    }
 }
 
 impl OffsetsView {
@@ -204,6 +227,7 @@ fn table(groups: &[OffsetsView]) -> Table {
         text("CONSUMER-ID"),
         text("HOST"),
         text("CLIENT-ID"),
+        number("LOG-START-OFFSET").wide(),
         number("LEADER-EPOCH").wide(),
         text("COMMITTED").wide(),
         text("METADATA").wide(),
@@ -224,6 +248,7 @@ fn table(groups: &[OffsetsView]) -> Table {
                 member(|holder| &holder.member_id),
                 member(|holder| &holder.host),
                 member(|holder| &holder.client_id),
+                shown(row.log_start_offset),
                 shown(row.leader_epoch.map(i64::from)),
                 row.commit_timestamp.map_or_else(String::new, timestamp::show),
                 row.metadata.clone(),
@@ -300,8 +325,7 @@ mod tests {
         let offsets = [committed("a", 0, 4), committed("a", 1, 12), committed("gone", 0, 7)];
         let mut rows = rows(&offsets, &[member("app-1", "a", &[0, 2])]);
         for row in rows.values_mut().filter(|row| row.topic == "a") {
-            row.log_end_offset = Some(10);
-            row.lag = lag(row.current_offset, row.log_end_offset);
+            row.bounds(Some(&(0..10)));
         }
         OffsetsView::new("g", rows.into_values().collect())
     }
@@ -317,6 +341,16 @@ mod tests {
              g\ta\t2\t-\t10\t-\tapp-1\t10.0.0.7\tapp\n\
              g\tgone\t0\t7\t-\t-\t-\t-\t-\n"
         );
+    }
+
+    /// What was deleted cannot be read any more, and is no work that waits.
+    #[test]
+    fn lag_begins_at_the_log_s_start() {
+        assert_eq!(lag(Some(5), Some(&(40..40))), Some(0));
+        assert_eq!(lag(Some(5), Some(&(40..45))), Some(5));
+        assert_eq!(lag(Some(42), Some(&(40..45))), Some(3));
+        assert_eq!(lag(Some(46), Some(&(40..45))), Some(0));
+        assert_eq!(lag(None, Some(&(40..45))), None);
     }
 
     #[test]

@@ -85,6 +85,8 @@ impl Commits {
             request_timeout,
             identity: identity.clone(),
             outcomes: outcomes.clone(),
+            committer_id: format!("{:016x}", rand::random::<u64>()),
+            last_sequence: AtomicU64::new(0),
         };
         tokio::spawn(worker.run(waiting));
         Self { queue, identity, outcomes }
@@ -125,6 +127,9 @@ struct Worker {
     request_timeout: Duration,
     identity: Arc<Mutex<Identity>>,
     outcomes: Arc<Outcomes>,
+    /// Who numbers commits while it is no member, and the number of the last one.
+    committer_id: String,
+    last_sequence: AtomicU64,
 }
 
 impl Worker {
@@ -199,6 +204,9 @@ impl Worker {
             member_id,
             member_epoch,
             commits: to_wire(due).collect(),
+            // Another one for each try: of those that are still on their way none is taken after this.
+            sequence: self.last_sequence.fetch_add(1, Ordering::Relaxed) + 1,
+            committer_id: self.committer_id.clone(),
         };
         let call = self.coordinator.call_once(deadline, |channel| {
             let request = request.clone();

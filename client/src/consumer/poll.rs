@@ -2,6 +2,7 @@
 
 use super::assigned::Place;
 use super::cursor::Cursor;
+use super::lost::{LossCause, PositionLost};
 use super::membership::Event;
 use super::records::ConsumerRecords;
 use super::resolve::{Resolved, Resolver};
@@ -345,9 +346,13 @@ impl Consumer {
                 if self.config.auto_offset_reset != AutoOffsetReset::None =>
             {
                 tracing::warn!(partition = %at, %error, "the position is gone, begins anew");
+                let position = held.place.offset();
                 held.place = Place::Reset;
                 self.unresolved = true;
                 self.fetcher.remove(&at);
+                if let Some(lost) = PositionLost::read(&at, position, &error) {
+                    self.tell_position_lost(&lost);
+                }
             }
             // The group takes away what is gone; until then a node may only lag behind.
             ErrorCode::UnknownTopic | ErrorCode::UnknownPartition | ErrorCode::StaleTopicId
@@ -399,7 +404,7 @@ impl Consumer {
 
     /// Begins with the partitions whose places were found.
     pub(super) fn on_resolved(&mut self, resolved: Vec<Resolved>) -> Result<(), ClientError> {
-        let (mut nowhere, mut failed) = (Vec::new(), None);
+        let (mut nowhere, mut failed, mut told) = (Vec::new(), None, Vec::new());
         let given = matches!(self.mode, Mode::Group(_));
         for Resolved { at, asked, outcome } in resolved {
             let Some(held) = self.assigned.partitions.get_mut(&at) else { continue };
@@ -410,6 +415,13 @@ impl Consumer {
             match outcome {
                 Ok(found) => match found.offset {
                     Some(offset) => {
+                        let lost = found.cut.map(|end| PositionLost {
+                            partition: at.clone(),
+                            position: found.committed.as_ref().map_or(offset, |it| it.offset),
+                            log_start: None,
+                            log_end: end,
+                            cause: LossCause::Cut,
+                        });
                         held.place = Place::At(offset);
                         held.topic_id = Some(found.topic_id);
                         if let Some(committed) = found.committed {
@@ -421,6 +433,7 @@ impl Consumer {
                         if paused {
                             self.fetcher.pause(&at);
                         }
+                        told.extend(lost);
                     }
                     None => nowhere.push(at),
                 },
@@ -437,6 +450,9 @@ impl Consumer {
                     failed = Some(error);
                 }
             }
+        }
+        for lost in &told {
+            self.tell_position_lost(lost);
         }
         match failed {
             Some(error) => Err(error),

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
+use troupe_proto::error::ErrorCode;
 use troupe_proto::ids::{LeaderEpoch, Offset, PartitionId, TopicId};
 use troupe_proto::log::v1 as wire;
 
@@ -31,6 +32,8 @@ pub(super) struct Found {
     /// None: nothing is committed, and the policy is none.
     pub offset: Option<Offset>,
     pub committed: Option<OffsetAndMetadata>,
+    /// The log parts from what was read below what is committed: here (C13).
+    pub cut: Option<Offset>,
 }
 
 /// What it takes to look.
@@ -67,6 +70,7 @@ impl Resolver {
             }
             resolved.push(Resolved { at, asked: place, outcome });
         }
+        self.compare_epochs(&mut resolved).await;
         for ((topic, spec), places) in open {
             let partitions: Vec<_> =
                 places.iter().map(|&place| resolved[place].at.partition).collect();
@@ -85,6 +89,39 @@ impl Resolver {
             }
         }
         resolved
+    }
+
+    /// C13: a committed offset is a position in a log as it was in the leader epoch that stands beside it. If that
+    /// epoch ends before it now, the log was cut, and what has come in its place would be skipped.
+    async fn compare_epochs(&self, resolved: &mut [Resolved]) {
+        let mut topics: BTreeMap<Arc<str>, Vec<(usize, PartitionId, OffsetSpec)>> = BTreeMap::new();
+        for (number, one) in resolved.iter().enumerate() {
+            let committed = one.outcome.as_ref().ok().and_then(|found| found.committed.as_ref());
+            if let Some(epoch) = committed.and_then(|committed| committed.leader_epoch) {
+                let query = (number, one.at.partition, OffsetSpec::EndOfEpoch(epoch));
+                topics.entry(one.at.topic.clone()).or_default().push(query);
+            }
+        }
+        for (topic, queries) in topics {
+            let asked: Vec<_> = queries.iter().map(|(_, at, spec)| (*at, *spec)).collect();
+            let ends = match self.client.list_each(&topic, &asked, LEADER_PATIENCE).await {
+                Ok(ends) => ends,
+                Err(error) => asked.iter().map(|_| Err(error.clone())).collect(),
+            };
+            for ((number, ..), end) in queries.into_iter().zip(ends) {
+                let outcome = &mut resolved[number].outcome;
+                let Ok(found) = outcome else { continue };
+                match end.map(|end| end.offset) {
+                    Ok(Some(end)) if found.offset.is_some_and(|offset| end < offset) => {
+                        (found.offset, found.cut) = (Some(end), Some(end));
+                    }
+                    Ok(_) => {}
+                    // A node of an earlier version knows no such question.
+                    Err(error) if error.reason() == ErrorCode::InvalidRequest => {}
+                    Err(error) => *outcome = Err(error),
+                }
+            }
+        }
     }
 
     /// What the group has committed for these partitions; asked until the deadline.
@@ -126,7 +163,7 @@ impl Resolver {
         topic_id: TopicId,
         committed: &Result<Offsets, ClientError>,
     ) -> Result<Found, ClientError> {
-        let mut found = Found { topic_id, offset: place.offset(), committed: None };
+        let mut found = Found { topic_id, offset: place.offset(), committed: None, cut: None };
         if place == Place::Committed {
             let committed = committed.as_ref().map_err(Clone::clone)?.get(at).cloned();
             found.offset = committed.as_ref().map(|committed| committed.offset);

@@ -241,7 +241,9 @@ impl Node {
             let offset = match query.at.unwrap() {
                 pb::offset_query::At::Earliest(_) => log.start as i64,
                 pb::offset_query::At::Latest(_) => log.end as i64,
-                pb::offset_query::At::TimestampMs(_) | pb::offset_query::At::MaxTimestamp(_) => -1,
+                pb::offset_query::At::TimestampMs(_)
+                | pb::offset_query::At::MaxTimestamp(_)
+                | pb::offset_query::At::EndOfEpoch(_) => -1,
             };
             pb::OffsetResult { partition: Some(at), offset, timestamp_ms: -1, ..Default::default() }
         });

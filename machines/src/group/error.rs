@@ -63,6 +63,15 @@ pub enum GroupError {
     OffsetMetadataTooLarge { actual: usize, limit: usize },
     #[error("member '{member_id}' does not hold {partition}; commit what it is assigned to only")]
     NotAssigned { member_id: String, partition: GroupPartition },
+    #[error(
+        "commit {asked} of its committer comes after {current}, which stands: nothing is to be done"
+    )]
+    CommitSuperseded { asked: u64, current: u64 },
+    #[error(
+        "another request about the same offsets began later and has been carried out; ask what is committed before \
+         you try again"
+    )]
+    Overtaken,
     #[error("there is no topic '{topic}' with this id; look the topic up again")]
     UnknownTopic { topic: String },
     #[error("topic '{topic}' has {partitions} partitions and no partition {partition}")]
@@ -93,6 +102,8 @@ impl GroupError {
             Self::InvalidSessionTimeout { .. } => ErrorCode::InvalidSessionTimeout,
             Self::OffsetMetadataTooLarge { .. } => ErrorCode::OffsetMetadataTooLarge,
             Self::NotAssigned { .. } => ErrorCode::NotAssigned,
+            Self::CommitSuperseded { .. } => ErrorCode::CommitSuperseded,
+            Self::Overtaken => ErrorCode::Overtaken,
             Self::UnknownTopic { .. } => ErrorCode::UnknownTopic,
             Self::UnknownPartition { .. } => ErrorCode::UnknownPartition,
             Self::InvalidRequest { .. } => ErrorCode::InvalidRequest,
@@ -139,6 +150,9 @@ impl From<GroupError> for WireError {
             GroupError::NotAssigned { member_id, partition } => {
                 wire.with("member_id", member_id).with("partition", partition)
             }
+            GroupError::CommitSuperseded { asked, current } => {
+                wire.with("actual", asked).with("current", current)
+            }
             GroupError::UnknownTopic { topic } => wire.with("topic", topic),
             GroupError::UnknownPartition { topic, partition, partitions } => wire
                 .with("topic", topic)
@@ -148,7 +162,7 @@ impl From<GroupError> for WireError {
             GroupError::GroupSubscribedToTopic { group, topic } => {
                 wire.with("group", group).with("topic", topic)
             }
-            GroupError::InvalidRequest { .. } => wire,
+            GroupError::InvalidRequest { .. } | GroupError::Overtaken => wire,
         }
     }
 }

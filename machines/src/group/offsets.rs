@@ -1,11 +1,13 @@
 //! How far groups have read (G3, C16, C18, G19, G28, G29).
 
 use super::connections::Place;
+use super::order::numbered;
 use super::planted::Bug;
 use super::records::{number_to_wire, offset_key};
 use super::state::{Committed, Group, Member};
 use super::{CatalogTopic, Change, Decision, GroupError, GroupPartition, Groups, check_group_id};
 use crate::time::Time;
+use std::cmp::Ordering;
 use std::sync::Arc;
 use troupe_proto::error::Error as WireError;
 use troupe_proto::ids::{PartitionId, TopicId};
@@ -27,22 +29,24 @@ enum Committer<'a> {
 
 impl Groups {
     /// Each commit is taken or refused by itself. A member commits what it holds, in an epoch in which it has
-    /// held it; what it was told to give up it still holds. Others commit only for groups without members.
+    /// held it; what it was told to give up it still holds. Others commit only for groups without members. Of what a
+    /// committer numbers the largest number stands; the same again is done already.
     pub fn commit(
         &self,
         now: Time,
         request: pb::CommitOffsetsRequest,
     ) -> Decision<pb::CommitOffsetsResponse> {
         let committer = self.committer(&request);
+        let number = numbered(&request);
         let mut changes = Vec::new();
         let mut results = Vec::with_capacity(request.commits.len());
         for commit in &request.commits {
             let change = committer
                 .clone()
-                .and_then(|committer| self.commit_one(now, &request.group_id, committer, commit));
+                .and_then(|it| self.commit_one(now, &request.group_id, it, number, commit));
             let error = match change {
                 Ok(change) => {
-                    changes.push(change);
+                    changes.extend(change);
                     None
                 }
                 Err(error) => Some(WireError::from(error).into()),
@@ -172,8 +176,9 @@ impl Groups {
         now: Time,
         group: &str,
         committer: Committer<'_>,
+        number: Option<(u64, u64)>,
         commit: &pb::PartitionCommit,
-    ) -> Result<Change, GroupError> {
+    ) -> Result<Option<Change>, GroupError> {
         let invalid = |reason: &str| GroupError::InvalidRequest { reason: reason.to_owned() };
         let asked = commit.partition.as_ref().ok_or_else(|| invalid("name a partition"))?;
         let offset = commit.offset.as_ref().ok_or_else(|| invalid("name an offset"))?;
@@ -191,6 +196,8 @@ impl Groups {
             metadata: offset.metadata.clone(),
             commit_timestamp_ms: now.as_timestamp(),
             topic_id: topic_id.to_wire(),
+            committer: number.map_or(0, |(committer, _)| committer),
+            sequence: number.map_or(0, |(_, sequence)| sequence),
         };
         if let Committer::Member { id, epoch, member } = committer {
             let held = member.current.held(&key).filter(|held| held.topic_id == topic_id);
@@ -206,7 +213,30 @@ impl Groups {
                 value.offset += 1;
             }
         }
-        Ok(Change::put(group, offset_key(&key), Value::Offset(value)))
+        if let Some((committer, asked)) = number
+            && let Some(current) = self.number_of(group, &key, topic_id, committer)
+        {
+            match asked.cmp(&current) {
+                Ordering::Less => return Err(GroupError::CommitSuperseded { asked, current }),
+                // It waits for the first one, which may not be on every in-sync replica yet.
+                Ordering::Equal => return Ok(None),
+                Ordering::Greater => {}
+            }
+        }
+        Ok(Some(Change::put(group, offset_key(&key), Value::Offset(value))))
+    }
+
+    /// The number of the commit that stands, if it is that committer's.
+    fn number_of(
+        &self,
+        group: &str,
+        key: &GroupPartition,
+        topic_id: TopicId,
+        committer: u64,
+    ) -> Option<u64> {
+        let standing = self.groups.get(group)?.offsets.get(key)?;
+        let (by, number) = standing.numbered?;
+        (by == committer && standing.topic_id == topic_id).then_some(number)
     }
 
     /// The partition as the catalog has it.

@@ -84,6 +84,8 @@ pub(super) struct Committed {
     pub metadata: String,
     pub commit_timestamp_ms: i64,
     pub topic_id: TopicId,
+    /// Of the commit, if it was numbered: its committer, hashed, and its number.
+    pub numbered: Option<(u64, u64)>,
 }
 
 impl Current {
@@ -249,6 +251,7 @@ impl Group {
                     metadata: value.metadata.clone(),
                     commit_timestamp_ms: value.commit_timestamp_ms,
                     topic_id: topic_id(&value.topic_id)?,
+                    numbered: (value.sequence > 0).then_some((value.committer, value.sequence)),
                 };
                 self.offsets.insert(partition, committed);
             }

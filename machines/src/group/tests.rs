@@ -227,6 +227,7 @@ impl Coordinator {
             member_id: member.to_owned(),
             member_epoch: epoch,
             commits: vec![commit],
+            ..Default::default()
         };
         let decision = self.groups.commit(self.now, request);
         let (answer, _) = self.run(decision);

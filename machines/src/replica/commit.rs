@@ -51,6 +51,7 @@ impl Replica {
             self.raise_high_watermark(end, out);
         }
         self.report_end(out);
+        self.settle_questions(out);
         self.check();
     }
 

@@ -1,6 +1,7 @@
 //! What a replica is for: leading, following, neither. News of it comes from the controller, late and
 //! perhaps in the wrong order, so the leader epoch decides which counts.
 
+use super::confirm::fail_questions;
 use super::following::Following;
 use super::leading::Leadership;
 use super::planted::Bug;
@@ -84,8 +85,9 @@ impl Replica {
     fn start_leading(&mut self, now: Time, leadership: Leadership, out: &mut Effects) {
         let leader_epoch = leadership.state.leader_epoch;
         // Who leads on in a new epoch has lost nothing: what is parked waits on.
-        if self.leadership().is_none() {
-            self.stop_duty(out);
+        match self.leadership_mut() {
+            Some(before) => fail_questions(&mut before.confirmations, out),
+            None => self.stop_duty(out),
         }
         self.newest_epoch = Some(leader_epoch);
         self.duty = Duty::Leading(leadership);
@@ -147,7 +149,10 @@ impl Replica {
     fn stop_duty(&mut self, out: &mut Effects) {
         match std::mem::replace(&mut self.duty, Duty::Idle) {
             Duty::Idle => {}
-            Duty::Leading(_) => self.fail_parked(AppendError::OutcomeUnknown, out),
+            Duty::Leading(mut leadership) => {
+                fail_questions(&mut leadership.confirmations, out);
+                self.fail_parked(AppendError::OutcomeUnknown, out);
+            }
             Duty::Following(following) => {
                 if let Some(session) = following.session() {
                     out.push(Effect::Replication(ReplicationEffect::Close { session }));

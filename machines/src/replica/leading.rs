@@ -1,5 +1,6 @@
 //! A leader and its followers: where each of them is, and whether its log is the beginning of the leader's.
 
+use super::confirm::Confirmations;
 use super::duty::Duty;
 use super::isr::Pending;
 use super::{
@@ -19,6 +20,7 @@ pub(super) struct Leadership {
     pub managed: Option<ManagedIsr>,
     /// The ISR of when the epoch began, and followers that have opened a stream since.
     pub followers: BTreeMap<NodeId, Progress>,
+    pub confirmations: Confirmations,
 }
 
 /// What a leader needs to change the ISR.
@@ -38,6 +40,9 @@ pub(super) struct Progress {
     /// The stream whose reports count. `None`: none is open.
     session: Option<Session>,
     broker_epoch: Option<BrokerEpoch>,
+    /// Of the stream: it answers rounds, and the newest that it has answered.
+    answers_rounds: bool,
+    pub confirmed: u64,
     end: ReplicaEnd,
     /// The last time at which the follower is known to have had all that the leader had (R6).
     last_caught_up: Option<Time>,
@@ -62,7 +67,8 @@ impl Leadership {
             refused_until: None,
             next_check: now,
         });
-        Leadership { state, epoch_start: log_end, managed, followers }
+        let confirmations = Confirmations::default();
+        Leadership { state, epoch_start: log_end, managed, followers, confirmations }
     }
 
     /// The leader epoch, if the controller manages the ISR.
@@ -120,6 +126,8 @@ impl Progress {
         Progress {
             session: None,
             broker_epoch: None,
+            answers_rounds: false,
+            confirmed: 0,
             end: ReplicaEnd::default(),
             last_caught_up,
             mark: (now, leader_end),
@@ -128,6 +136,11 @@ impl Progress {
 
     pub fn broker_epoch(&self) -> Option<BrokerEpoch> {
         self.broker_epoch
+    }
+
+    /// It followed when that round was under way. Who cannot say so, of an earlier version, is believed.
+    pub fn confirms(&self, round: u64) -> bool {
+        self.session.is_some() && (!self.answers_rounds || self.confirmed >= round)
     }
 
     /// R6. Kafka goes by the times of fetches; here a mark is set, and once the follower has passed it, the
@@ -173,6 +186,7 @@ impl Replica {
                 .or_insert_with(|| Progress::new(now, log_end, None));
             progress.session = Some(session);
             progress.broker_epoch = Some(follower.broker_epoch);
+            (progress.answers_rounds, progress.confirmed) = (follower.answers_rounds, 0);
         }
         self.on_follower_end(now, follower.node, session, position.end, out);
         Ok(Opening::Stream { session, from, ends })
@@ -266,6 +280,12 @@ impl Replica {
             Some(_) | None => return,
         }
         self.progress(now, out);
+    }
+
+    /// The follower on the stream that it has in this leader epoch.
+    pub(super) fn progress_of(&mut self, node: NodeId, session: Session) -> Option<&mut Progress> {
+        let progress = self.leadership_mut()?.followers.get_mut(&node);
+        progress.filter(|progress| progress.session == Some(session))
     }
 
     /// Whether this is the stream that the follower has in this leader epoch. Nothing may be pushed on any

@@ -18,6 +18,8 @@ pub enum Bug {
     ForgetStaleRequest,
     /// 8: who led goes on after the news of another leader.
     ServeAfterEpochEnded,
+    /// A leader believes that it leads, and asks nobody.
+    ConfirmAlone,
 }
 
 #[cfg(any(test, feature = "planted-bugs"))]

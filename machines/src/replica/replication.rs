@@ -45,6 +45,8 @@ pub struct Position {
 pub struct Follower {
     pub node: NodeId,
     pub broker_epoch: BrokerEpoch,
+    /// It answers [`super::Replica::round`]s; earlier versions do not.
+    pub answers_rounds: bool,
 }
 
 /// How a leader answers a follower that opens a stream.
@@ -179,6 +181,8 @@ pub enum ReplicationEffect {
     Close { session: Session },
     /// Tell the leader how far this follower is.
     ReportEnd { session: Session, end: ReplicaEnd },
+    /// Tell the leader that this replica still follows it, as it asked in this round, and how far it is.
+    Confirm { session: Session, round: u64, end: ReplicaEnd },
     /// Cut the log, tell [`super::Replica::on_truncated`], replay what it says there, then tell
     /// [`super::Replica::continue_following`].
     Truncate { to: Offset },

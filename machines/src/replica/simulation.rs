@@ -95,6 +95,7 @@ fn every_planted_bug_is_found() {
         Bug::IgnorePendingExpansion,
         Bug::ForgetStaleRequest,
         Bug::ServeAfterEpochEnded,
+        Bug::ConfirmAlone,
     ] {
         let (seeds, how) = seeds_to_find(bug);
         println!("{bug:?}: {seeds} seeds: {how}");

@@ -1,5 +1,6 @@
 //! Rules by name. Here those of a leader's appends and answers; the others by subject.
 
+mod confirm;
 mod following;
 mod idempotence;
 mod isr;
@@ -91,7 +92,8 @@ fn flush(replica: &mut Replica) -> Effects {
 /// A follower opens a stream, or a new one, and is accepted.
 fn follower_at(replica: &mut Replica, node: i32, log_end: u64, flushed_end: u64) -> Effects {
     let mut out = Effects::new();
-    let follower = Follower { node: NodeId(node), broker_epoch: BrokerEpoch(0) };
+    let follower =
+        Follower { node: NodeId(node), broker_epoch: BrokerEpoch(0), answers_rounds: true };
     let leader_epoch = replica.leader_epoch().expect("a leader");
     let end = ReplicaEnd { log_end: Offset(log_end), flushed_end: Offset(flushed_end) };
     let position = Position { leader_epoch, end, last_epoch: Some(leader_epoch) };

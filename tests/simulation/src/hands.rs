@@ -97,8 +97,8 @@ impl World {
                     }
                 }
                 Effect::Flush => self.start_flush(at)?,
-                // compared when all is settled
-                Effect::HighWatermark(_) => {}
+                // compared when all is settled; nobody asks whether a leader leads
+                Effect::HighWatermark(_) | Effect::Confirmed { .. } => {}
                 Effect::LeaderEpochStarted { leader_epoch, start_offset } => {
                     self.epoch_started(at, leader_epoch, start_offset)?;
                 }
@@ -144,6 +144,7 @@ impl World {
                     self.send_up(stream, crate::streams::ToLeader::Report(end));
                 }
             }
+            ReplicationEffect::Confirm { .. } => {}
             ReplicationEffect::Truncate { to } => self.truncate(at, to)?,
             ReplicationEffect::ResetTo { offset } => self.reset(at, offset)?,
             ReplicationEffect::DeleteBefore { offset } => self.delete_before(at, offset)?,

@@ -212,7 +212,7 @@ impl World {
         };
         let host_id = host.id;
         let epoch_end = position.last_epoch.and_then(|epoch| host.log.end_offset_for_epoch(epoch));
-        let follower = Follower { node, broker_epoch };
+        let follower = Follower { node, broker_epoch, answers_rounds: false };
         let mut answer = Err(OpenError::NotLeader);
         self.step(at, |replica, now, out| {
             answer = replica.on_follower_opened(now, follower, position, epoch_end, out);

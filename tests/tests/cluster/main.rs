@@ -11,6 +11,7 @@ mod failover;
 mod internal;
 mod leaders;
 mod placement;
+mod reads;
 
 use std::future::Future;
 use tonic::{Response, Status};

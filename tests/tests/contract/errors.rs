@@ -7,7 +7,7 @@ use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::v1::ErrorDetail;
 
 /// Reason; code; whether to retry; whether it surely was not done; whether to refresh metadata.
-const TABLE: [(&str, GrpcCode, bool, bool, bool); 71] = [
+const TABLE: [(&str, GrpcCode, bool, bool, bool); 74] = [
     ("UNSPECIFIED", Internal, false, false, false),
     ("UNKNOWN_TOPIC", NotFound, false, true, true),
     ("UNKNOWN_PARTITION", NotFound, false, true, true),
@@ -79,6 +79,9 @@ const TABLE: [(&str, GrpcCode, bool, bool, bool); 71] = [
     ("MESSAGE_TOO_LARGE", FailedPrecondition, false, true, false),
     ("STORAGE_UNAVAILABLE", Unavailable, true, true, true),
     ("TOO_MANY_CONNECTIONS", ResourceExhausted, true, true, false),
+    ("COMMIT_SUPERSEDED", Aborted, false, true, false),
+    ("REQUEST_TOO_LATE", DeadlineExceeded, true, true, false),
+    ("OVERTAKEN", Aborted, true, true, false),
 ];
 
 /// The contract says it where clients' authors look.

@@ -49,6 +49,20 @@ pub(super) struct Held {
     told_gap: bool,
 }
 
+/// How far a partition is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    prefix: Offset,
+    committed: Option<Offset>,
+}
+
+impl Place {
+    /// Everything up to this record is settled, and the group does not know it.
+    pub fn waits_for_commit(&self, offset: Offset) -> bool {
+        offset < self.prefix && self.committed.is_none_or(|committed| committed <= offset)
+    }
+}
+
 pub(super) struct Deliveries {
     terms: Terms,
     window: Window,
@@ -145,6 +159,12 @@ impl Deliveries {
 
     pub fn get(&self, key: &PartitionKey) -> Option<&Held> {
         self.held.get(self.slots.get(key)?)
+    }
+
+    /// Of the partition, as it was assigned when this was given out; none if it was given up since.
+    pub fn place(&self, id: &AckId) -> Option<Place> {
+        let held = self.held.get(&id.slot)?;
+        Some(Place { prefix: held.ledger.prefix(), committed: held.committed })
     }
 
     /// Nothing of the partition is out.

@@ -8,13 +8,16 @@ use crate::service::delivery::{Choice, Found, SliceCursor, Step, Unpacked};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::sync::Arc;
+use troupe_proto::batch::Batches;
 use troupe_proto::error::Error;
-use troupe_proto::ids::{Offset, PartitionKey};
+use troupe_proto::ids::{LeaderEpoch, Offset, PartitionKey};
 
 pub(super) struct Intake {
     context: Arc<Context>,
     reader: TopicReader,
     stock: Option<Stock>,
+    /// Of what came, and was not asked for yet.
+    epochs: Vec<(PartitionKey, LeaderEpoch, Offset)>,
 }
 
 /// A slice that is being delivered.
@@ -60,7 +63,7 @@ pub(super) enum Outlook {
 impl Intake {
     pub fn new(context: &Arc<Context>) -> Intake {
         let reader = TopicReader::new(Arc::clone(context));
-        Intake { context: Arc::clone(context), reader, stock: None }
+        Intake { context: Arc::clone(context), reader, stock: None, epochs: Vec::new() }
     }
 
     /// Has a partition read from there on, or not at all.
@@ -99,8 +102,31 @@ impl Intake {
     }
 
     async fn fill(&mut self) -> Result<(), Failed> {
-        self.stock = self.reader.next().await?.map(Stock::new);
+        let slice = self.reader.next().await?;
+        if let Some(slice) = &slice {
+            self.note_epochs(slice);
+        }
+        self.stock = slice.map(Stock::new);
         Ok(())
+    }
+
+    fn note_epochs(&mut self, slice: &Slice) {
+        let key = slice.target.key;
+        // Damage is found when the records are looked at.
+        for (header, _) in Batches::new(slice.bytes.clone()).map_while(Result::ok) {
+            let from = header.base_offset.max(slice.from);
+            let goes_on = self.epochs.last().is_some_and(|(of, epoch, at)| {
+                *of == key && *epoch == header.leader_epoch && *at <= from
+            });
+            if !goes_on {
+                self.epochs.push((key, header.leader_epoch, from));
+            }
+        }
+    }
+
+    /// From where on which leader epoch's batches came, since this was last asked.
+    pub fn take_epochs(&mut self) -> Vec<(PartitionKey, LeaderEpoch, Offset)> {
+        std::mem::take(&mut self.epochs)
     }
 
     /// Takes what is there already. False: nothing is.

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use troupe_proto::error::{Error, ErrorCode};
-use troupe_proto::ids::{Offset, PartitionKey};
+use troupe_proto::ids::{LeaderEpoch, Offset, PartitionKey};
 use troupe_proto::log::v1 as log;
 use troupe_proto::v1 as pb;
 
@@ -29,7 +29,7 @@ pub(super) enum Job {
     Fetched {
         targets: Vec<Target>,
         assigned: u64,
-        offsets: HashMap<PartitionKey, Offset>,
+        offsets: HashMap<PartitionKey, Committed>,
     },
     /// A partition that was assigned at that time can be read from `start` on. None: it is gone.
     Begun {
@@ -54,6 +54,34 @@ pub(super) struct Begun {
     pub start: Offset,
     pub committed: Option<Offset>,
     pub latest: Offset,
+    /// The log was cut below what is committed.
+    pub cut: Option<Lost>,
+}
+
+/// What a group has committed of a partition.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Committed {
+    pub offset: Offset,
+    /// Of the last record before.
+    pub leader_epoch: Option<LeaderEpoch>,
+}
+
+/// A position that the log does not have any more, and what it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lost {
+    pub position: Offset,
+    pub earliest: Offset,
+    pub latest: Offset,
+    pub cut_at: Option<Offset>,
+}
+
+impl Lost {
+    /// What `OFFSET_OUT_OF_RANGE` says of it.
+    pub fn read(error: &Error) -> Option<Lost> {
+        let fact = |name: &str| Some(Offset(error.facts.get(name)?.parse().ok()?));
+        let (position, earliest) = (fact("requested")?, fact("earliest")?);
+        Some(Lost { position, earliest, latest: fact("latest")?, cut_at: None })
+    }
 }
 
 /// As the group's protocol names them.
@@ -99,7 +127,9 @@ pub(super) async fn fetch(
     let offsets = answer.offsets.iter().filter_map(|committed| {
         let partition = committed.partition.as_ref()?;
         let key = known.get(&(partition.topic.as_str(), partition.partition))?;
-        Some((*key, Offset::from_wire(committed.offset.as_ref()?.offset)?))
+        let known = committed.offset.as_ref()?;
+        let leader_epoch = known.leader_epoch.map(LeaderEpoch);
+        Some((*key, Committed { offset: Offset::from_wire(known.offset)?, leader_epoch }))
     });
     let offsets = offsets.collect();
     Job::Fetched { targets, assigned, offsets }
@@ -110,7 +140,7 @@ pub(super) async fn begin(
     context: Arc<Context>,
     target: Target,
     assigned: u64,
-    committed: Option<Offset>,
+    committed: Option<Committed>,
     otherwise: Start,
 ) -> Job {
     let begun = loop {
@@ -127,21 +157,50 @@ pub(super) async fn begin(
 async fn find_start(
     context: &Context,
     target: &Target,
-    committed: Option<Offset>,
+    committed: Option<Committed>,
     otherwise: Start,
 ) -> Result<Begun, Error> {
     let deadline = Instant::now() + PATIENCE;
     let at = async |at| Ok::<_, Error>(find_offset(context, target, at, deadline).await?.offset);
     let latest = at(OffsetQuery::Latest).await?.unwrap_or_default();
+    let cut_at = match committed {
+        Some(committed) => cut_below(context, target, committed, deadline).await?,
+        None => None,
+    };
     let start = match (committed, otherwise) {
-        (Some(committed), _) => committed,
+        (Some(committed), _) => cut_at.unwrap_or(committed.offset),
         (None, Start::Latest) => latest,
         (None, Start::Earliest) => at(OffsetQuery::Earliest).await?.unwrap_or_default(),
         (None, Start::TimestampMs(time)) => {
             at(OffsetQuery::Timestamp(time)).await?.unwrap_or(latest)
         }
     };
-    Ok(Begun { start, committed, latest })
+    let cut = match (committed, cut_at) {
+        (Some(Committed { offset, .. }), Some(_)) => {
+            let earliest = at(OffsetQuery::Earliest).await?.unwrap_or_default();
+            Some(Lost { position: offset, earliest, latest, cut_at })
+        }
+        _ => None,
+    };
+    Ok(Begun { start, committed: committed.map(|committed| committed.offset), latest, cut })
+}
+
+/// C13: a committed offset is a position in the log as it was in the leader epoch that stands beside it. If that
+/// epoch ends before it now, an unclean election has cut the log, and what came in its place would be skipped:
+/// where.
+async fn cut_below(
+    context: &Context,
+    target: &Target,
+    committed: Committed,
+    deadline: Instant,
+) -> Result<Option<Offset>, Error> {
+    let Some(epoch) = committed.leader_epoch else { return Ok(None) };
+    match find_offset(context, target, OffsetQuery::EndOfEpoch(epoch), deadline).await {
+        Ok(found) => Ok(found.offset.filter(|end| *end < committed.offset)),
+        // A leader of an earlier version knows no such question.
+        Err(error) if error.code == ErrorCode::InvalidRequest => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 pub(super) async fn rest(key: PartitionKey) -> Job {
@@ -153,24 +212,29 @@ pub(super) async fn commit(
     context: Arc<Context>,
     group: String,
     member: (String, u32),
-    offsets: Vec<(Target, Offset)>,
+    offsets: Vec<(Target, Offset, Option<LeaderEpoch>)>,
 ) -> Job {
-    let commits = offsets.iter().map(|(target, offset)| log::PartitionCommit {
+    let commits = offsets.iter().map(|(target, offset, epoch)| log::PartitionCommit {
         partition: Some(log::TopicPartition {
             topic: target.topic.to_string(),
             partition: target.number(),
             topic_id: target.key.topic_id.to_wire(),
         }),
-        offset: Some(log::OffsetAndMetadata { offset: offset.to_wire(), ..Default::default() }),
+        offset: Some(log::OffsetAndMetadata {
+            offset: offset.to_wire(),
+            leader_epoch: epoch.map(|epoch| epoch.0),
+            metadata: String::new(),
+        }),
     });
     let request = log::CommitOffsetsRequest {
         group_id: group,
         member_id: member.0.clone(),
         member_epoch: member.1,
         commits: commits.collect(),
+        ..Default::default()
     };
     let outcome = groups::commit_offsets(&context, request, Instant::now() + PATIENCE).await;
-    let asked = offsets.into_iter().map(|(target, offset)| (target.key, offset)).collect();
+    let asked = offsets.into_iter().map(|(target, offset, _)| (target.key, offset)).collect();
     Job::Committed { member, asked, outcome }
 }
 

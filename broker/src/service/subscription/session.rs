@@ -9,11 +9,12 @@
 mod assignment;
 mod commits;
 mod draw;
+mod epochs;
 
 use super::ack_id::{AckId, echo};
 use super::deliveries::{Deliveries, Terms};
 use super::intake::{Intake, Next, Outlook};
-use super::jobs::{self, Job};
+use super::jobs::{self, Job, Lost};
 use super::ledger::Action;
 use super::membership::{Event, Membership};
 use super::options::{Options, parse_action};
@@ -133,6 +134,7 @@ impl Session {
             self.notify(pb::NoticeKind::AckGapFull, message);
         }
         self.start_commit(now);
+        self.confirm_settled();
         self.go_on_revoking(now);
         for (target, at) in self.deliveries.take_moved(now) {
             self.intake.place(target, at);
@@ -222,6 +224,9 @@ impl Session {
         match error.code {
             // Everything there was committed may be deleted; or the log was cut.
             ErrorCode::OffsetOutOfRange => {
+                if let Some(lost) = Lost::read(&error) {
+                    self.tell_position_lost(&target, lost);
+                }
                 self.deliveries.release(&target.key);
                 self.begin(target, None);
                 Ok(())
@@ -287,7 +292,8 @@ impl Session {
 
     /// Whether the client's next request can be dealt with.
     pub fn takes_requests(&self) -> bool {
-        self.news.results.len() < MAX_RESULTS && self.jobs.len() < MAX_JOBS
+        let results = self.news.results.len() + self.commits.confirming();
+        results < MAX_RESULTS && self.jobs.len() < MAX_JOBS
     }
 
     /// # Errors
@@ -299,6 +305,9 @@ impl Session {
         }
         if let Some(window) = &request.window {
             self.deliveries.resize(window)?;
+        }
+        if request.commit_now {
+            self.commits.ask();
         }
         let (now, mut elsewhere) = (Instant::now(), Vec::new());
         for ack_id in request.ack_ids {
@@ -326,7 +335,12 @@ impl Session {
     ) {
         let outcome = match ack_id.parse::<AckId>() {
             Ok(id) if id.session == self.registered.id && id.node == self.context.node_id => {
-                self.deliveries.settle(&id, action, now)
+                let outcome = self.deliveries.settle(&id, action, now);
+                let taken = outcome == SettleOutcome::Accepted && matches!(action, Action::Ack);
+                if taken && self.confirms_later(&id, &ack_id) {
+                    return;
+                }
+                outcome
             }
             Ok(id) => return elsewhere.push((id, action)),
             Err(_) => SettleOutcome::UnknownId,
@@ -379,6 +393,8 @@ impl Session {
 
     /// Nothing is out.
     pub fn is_settled(&self) -> bool {
-        self.deliveries.out() == 0 && self.jobs.len() <= usize::from(self.commits.is_under_way())
+        self.deliveries.out() == 0
+            && self.commits.confirming() == 0
+            && self.jobs.len() <= usize::from(self.commits.is_under_way())
     }
 }

@@ -5,7 +5,7 @@ use super::ledger::Action;
 use super::options::{EXTENSION, parse_action};
 use super::sessions::{Inbound, Place};
 use crate::context::Context;
-use crate::forward::{forwarding, is_forwarded};
+use crate::forward::{is_forwarded, is_stale_stamp};
 use crate::peers::Purpose;
 use futures::future::join_all;
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tonic::Request;
-use troupe_proto::error::Error;
+use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::NodeId;
 use troupe_proto::v1 as pb;
 use troupe_proto::v1::SettleOutcome;
@@ -123,9 +123,22 @@ async fn settle_there(
             ack_ids: Vec::new(),
             settlements: settlements.into_iter().map(on_the_wire).collect(),
         };
-        let request = forwarding(request, Instant::now() + PATIENCE);
-        let answer = EventBusServiceClient::new(channel).settle(request).await?;
-        Ok::<_, Error>(answer.into_inner().results)
+        let (came, clocks) = (Instant::now(), &context.peers.clocks);
+        let times = (came, came + PATIENCE);
+        loop {
+            let (to, unreachable) = ((&*endpoint, &channel), ErrorCode::LeaderNotAvailable);
+            let request = clocks.stamp(to, request.clone(), times, unreachable).await?;
+            let answer = EventBusServiceClient::new(channel.clone()).settle(request).await;
+            match &answer {
+                Ok(answer) => clocks.note(&endpoint, answer.metadata()),
+                Err(status) => clocks.note(&endpoint, status.metadata()),
+            }
+            match answer.map_err(Error::from) {
+                // It brought a newer time.
+                Err(error) if is_stale_stamp(&error) && Instant::now() < times.1 => {}
+                answer => return Ok::<_, Error>(answer?.into_inner().results),
+            }
+        }
     };
     match asked.await {
         Ok(results) if results.len() == count => {

@@ -184,3 +184,62 @@ fn offsets_are_deleted_when_nobody_reads_the_topic() {
     assert_eq!(reasons, [Some(ErrorCode::GroupSubscribedToTopic), None, None]);
     assert_eq!(coordinator.committed(), ["t0@1"]);
 }
+
+fn numbered(sequence: u64, committer: &str, offset: i64) -> pb::CommitOffsetsRequest {
+    let partition = pb::TopicPartition { topic: "t".into(), ..Default::default() };
+    let offset = pb::OffsetAndMetadata { offset, ..Default::default() };
+    let commit = pb::PartitionCommit { partition: Some(partition), offset: Some(offset) };
+    pb::CommitOffsetsRequest {
+        group_id: "g".to_owned(),
+        commits: vec![commit],
+        sequence,
+        committer_id: committer.to_owned(),
+        ..Default::default()
+    }
+}
+
+/// A commit that the network kept is not taken for a newer one, by this coordinator or the next.
+#[test]
+fn of_what_a_committer_numbers_the_largest_number_stands() {
+    let mut coordinator = Coordinator::new(&[("t", 1, 2)]);
+    let mut commit = |request: pb::CommitOffsetsRequest| {
+        let decision = coordinator.groups.commit(coordinator.now, request);
+        let changes = decision.changes.len();
+        let (answer, _) = coordinator.run(decision);
+        (changes, answer.results[0].error.as_ref().map(ErrorDetail::reason))
+    };
+    assert_eq!(commit(numbered(5, "a", 454)), (1, None));
+    assert_eq!(commit(numbered(4, "a", 334)), (0, Some(ErrorCode::CommitSuperseded)));
+    assert_eq!(commit(numbered(5, "a", 454)), (0, None), "the same is done already");
+    assert_eq!(commit(numbered(6, "a", 100)), (1, None), "a newer one may go back");
+    assert_eq!(commit(numbered(1, "b", 200)), (1, None), "each numbers for itself");
+    assert_eq!(commit(numbered(0, "", 300)), (1, None), "not numbered");
+}
+
+/// A request that began before another was decided, and comes after it, may be of the past.
+#[test]
+fn what_began_before_a_newer_commit_comes_too_late() {
+    let mut coordinator = Coordinator::new(&[("t", 1, 2)]);
+    let commits = numbered(0, "", 454);
+    let check = |coordinator: &Coordinator, before: u64, scope: Scope<'_>| {
+        let now = coordinator.now;
+        coordinator.groups.check_order(now, Time(now.0 - before), "g", scope)
+    };
+    let of_commits = Scope::Commits(&commits.commits);
+    assert_eq!(check(&coordinator, 1_000, of_commits), Ok(()));
+    let decision = coordinator.groups.commit(coordinator.now, commits.clone());
+    coordinator.groups.note_decided(coordinator.now, &decision.changes);
+    coordinator.run(decision);
+    coordinator.now = coordinator.now.plus(100);
+    assert_eq!(check(&coordinator, 50, of_commits), Ok(()), "it began later");
+    for scope in [of_commits, Scope::Group] {
+        assert_eq!(check(&coordinator, 200, scope), Err(GroupError::Overtaken), "{scope:?}");
+    }
+    let other =
+        [pb::TopicPartitions { topic: "t".into(), partitions: vec![1], ..Default::default() }];
+    assert_eq!(check(&coordinator, 200, Scope::Partitions(&other)), Ok(()), "of another partition");
+    // What is not remembered any more is refused for that.
+    coordinator.now = coordinator.now.plus(100_000);
+    assert_eq!(check(&coordinator, 1_000, of_commits), Ok(()));
+    assert_eq!(check(&coordinator, 61_000, of_commits), Err(GroupError::Overtaken));
+}

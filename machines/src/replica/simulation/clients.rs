@@ -2,7 +2,7 @@
 //! id writes with acks leader, and never again.
 
 use super::super::{
-    Acks, AppendDecision, AppendError, AppendFacts, Appended, Effects, Origin, Token,
+    Acks, AppendDecision, AppendError, AppendFacts, Appended, ConfirmError, Effects, Origin, Token,
 };
 use super::chance::Violation;
 use super::invariants;
@@ -144,6 +144,43 @@ impl World {
         }
     }
 
+    /// Somebody reads from a node that believes to lead, rightly or not.
+    pub fn ask_a_leader(&mut self) -> Result<(), Violation> {
+        let leaders: Vec<_> = (0..self.nodes.len()).filter(|node| self.leads(*node)).collect();
+        if leaders.is_empty() {
+            return Ok(());
+        }
+        let node = leaders[self.chance.index(leaders.len())];
+        self.next_token += 1;
+        let (token, deadline) = (Token(self.next_token), self.now.plus(2_000));
+        let question = (node, self.nodes[node].life, self.ledger.acknowledged_end);
+        self.questions.insert(token, question);
+        self.drive(node, |replica, _, out| replica.confirm(token, deadline, out))
+    }
+
+    pub fn confirmed(
+        &mut self,
+        node: usize,
+        token: Token,
+        result: Result<(), ConfirmError>,
+    ) -> Result<(), Violation> {
+        let Some((asked, life, acknowledged)) = self.questions.remove(&token) else {
+            let what = format!("{token:?} is answered twice, or was never asked");
+            return Err(Violation::new("every question is answered once", what));
+        };
+        assert_eq!((asked, life), (node, self.nodes[node].life), "another replica answers");
+        match result {
+            Ok(()) => {
+                self.stats.confirmed += 1;
+                invariants::confirmed_reads_are_of_now(&self.nodes[node], acknowledged)
+            }
+            Err(_) => {
+                self.stats.unconfirmed += 1;
+                Ok(())
+            }
+        }
+    }
+
     fn acknowledged(
         &mut self,
         node: usize,
@@ -155,6 +192,8 @@ impl World {
         if acks == Acks::All {
             self.stats.acknowledged += 1;
             self.ledger.acknowledged.push((base, value));
+            let end = Offset(base.0 + 1).max(self.ledger.acknowledged_end);
+            self.ledger.acknowledged_end = end;
             // The high watermark has passed it: what is visible is noted before it is compared.
             self.check_node(node)?;
             invariants::acknowledged_is_committed(&self.ledger, base, value)?;
@@ -164,6 +203,7 @@ impl World {
 
     /// The replica is gone, and with it every answer it owed.
     pub fn forget_answers(&mut self, node: usize) {
+        self.questions.retain(|_, (asked, ..)| *asked != node);
         for client in &mut self.clients {
             let Some(batch) = &mut client.outstanding else { continue };
             if batch.waits_for.is_some_and(|(other, ..)| other == node) {

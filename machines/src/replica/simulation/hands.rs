@@ -27,6 +27,7 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::Answer { token, result } => self.answered(node, token, result)?,
+                Effect::Confirmed { token, result } => self.confirmed(node, token, result)?,
                 Effect::Flush => {
                     assert_eq!(self.nodes[node].flushing, None, "one flush is under way");
                     self.nodes[node].flushing = Some(self.nodes[node].log.end());
@@ -74,6 +75,11 @@ impl World {
             ReplicationEffect::ReportEnd { session, end } => {
                 for link in self.links_of(node, session).filter(|link| !link.broken) {
                     link.to_leader.push_back(ToLeader::Report(end));
+                }
+            }
+            ReplicationEffect::Confirm { session, round, end } => {
+                for link in self.links_of(node, session).filter(|link| !link.broken) {
+                    link.to_leader.push_back(ToLeader::Confirm(end, round));
                 }
             }
             ReplicationEffect::Truncate { to } => self.truncate(node, to)?,

@@ -2,6 +2,7 @@
 
 mod acknowledged_is_durable;
 mod committed_never_changes;
+mod confirmed_reads_are_of_now;
 mod equal_after_healing;
 mod fenced_leaders_acknowledge_nothing;
 mod in_sync_replicas_have_what_is_committed;
@@ -11,6 +12,7 @@ mod one_leader_per_epoch;
 
 pub use acknowledged_is_durable::{acknowledged_is_committed, committed_is_durable};
 pub use committed_never_changes::committed_never_changes;
+pub use confirmed_reads_are_of_now::confirmed_reads_are_of_now;
 pub use equal_after_healing::equal_after_healing;
 pub use fenced_leaders_acknowledge_nothing::fenced_leaders_acknowledge_nothing;
 pub use in_sync_replicas_have_what_is_committed::in_sync_replicas_have_what_is_committed;
@@ -29,6 +31,8 @@ pub struct Ledger {
     pub committed: BTreeMap<Offset, BatchHeader>,
     /// Base offset and content of what was acknowledged with acks all.
     pub acknowledged: Vec<(Offset, u32)>,
+    /// One more than the base offset of the last of them.
+    pub acknowledged_end: Offset,
     pub leaders: BTreeMap<LeaderEpoch, usize>,
     pub sequences: BTreeMap<ProducerId, Sequence>,
     /// Records below were deleted on request.

@@ -26,6 +26,8 @@ pub struct Link {
     /// What the leader pushes next, and the ends it has told.
     pub next: Offset,
     pub told: Option<LeaderEnds>,
+    /// The newest round that it has told.
+    pub asked: u64,
     pub broken: bool,
     pub to_leader: VecDeque<ToLeader>,
     pub to_follower: VecDeque<ToFollower>,
@@ -35,12 +37,14 @@ pub struct Link {
 pub enum ToLeader {
     Open(Position),
     Report(ReplicaEnd),
+    Confirm(ReplicaEnd, u64),
     Closed,
 }
 
 #[derive(Clone, Debug)]
 pub enum ToFollower {
     Slice(Vec<BatchHeader>, LeaderEnds),
+    Asked(u64),
     Diverging(Divergence),
     OutOfRange(Offset, Offset),
     Closed,
@@ -54,6 +58,7 @@ impl Link {
             leader: None,
             next: position.end.log_end,
             told: None,
+            asked: 0,
             broken: false,
             to_leader: [ToLeader::Open(position)].into(),
             to_follower: VecDeque::new(),
@@ -103,6 +108,12 @@ impl World {
             self.links[link].break_off(true);
             return;
         }
+        let round = replica.round();
+        if self.links[link].asked < round {
+            self.links[link].asked = round;
+            self.links[link].to_follower.push_back(ToFollower::Asked(round));
+        }
+        let node = &self.nodes[leader.node];
         let most = 1 + self.chance.index(3);
         let batches: Vec<_> =
             node.log.batches.iter().filter(|b| b.base_offset >= next).take(most).copied().collect();
@@ -129,7 +140,7 @@ impl World {
                 let epoch_end =
                     position.last_epoch.and_then(|epoch| self.nodes[node].log.epoch_end(epoch));
                 let broker_epoch = self.nodes[self.links[link].follower.node].broker_epoch;
-                let follower = Follower { node: follower, broker_epoch };
+                let follower = Follower { node: follower, broker_epoch, answers_rounds: true };
                 let mut answer = Err(OpenError::NotLeader);
                 self.drive(node, |replica, now, out| {
                     answer = replica.on_follower_opened(now, follower, &position, epoch_end, out);
@@ -143,10 +154,16 @@ impl World {
                     replica.on_follower_end(now, follower, leader.session, end, out);
                 })?;
             }
+            (ToLeader::Confirm(end, round), Some(leader)) => {
+                self.drive(node, |replica, now, out| {
+                    replica.on_follower_end(now, follower, leader.session, end, out);
+                    replica.on_follower_confirmed(follower, leader.session, round, out);
+                })?;
+            }
             (ToLeader::Closed, Some(leader)) => self.drive(node, |replica, now, out| {
                 replica.on_follower_closed(now, follower, leader.session, out);
             })?,
-            (ToLeader::Report(_) | ToLeader::Closed, None) => {}
+            (ToLeader::Report(_) | ToLeader::Confirm(..) | ToLeader::Closed, None) => {}
         }
         Ok(())
     }
@@ -197,6 +214,9 @@ impl World {
                     }
                 }
             }
+            ToFollower::Asked(round) => self.drive(node, |replica, _, out| {
+                replica.on_asked(session, round, out);
+            })?,
             ToFollower::Diverging(divergence) => {
                 let epoch = divergence.leader_epoch;
                 let own = epoch.and_then(|epoch| self.nodes[node].log.epoch_end(epoch));

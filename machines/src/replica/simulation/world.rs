@@ -1,6 +1,6 @@
 //! The state of everything, the order of events, and when it is looked at.
 
-use super::super::{PartitionState, Replica, ReplicaConfig, Role};
+use super::super::{PartitionState, Replica, ReplicaConfig, Role, Token};
 use super::chance::{Chance, Stats, Violation};
 use super::clients::{Client, PRODUCERS};
 use super::controller::Controller;
@@ -10,7 +10,7 @@ use super::network::Link;
 use crate::config::{FlushPolicy, TopicConfig};
 use crate::replica::planted::Bug;
 use crate::time::Time;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use troupe_proto::ids::{BrokerEpoch, LeaderEpoch, NodeId, Offset};
 
 /// A process, its disk, and the replica's actor if it lives.
@@ -47,6 +47,8 @@ pub struct World {
     pub controller: Controller,
     pub links: Vec<Link>,
     pub clients: Vec<Client>,
+    /// Asked and not answered yet: by whom, of which life, and what had been acknowledged when it was asked.
+    pub questions: BTreeMap<Token, (usize, u64, Offset)>,
     pub next_value: u32,
     pub next_token: u64,
     pub ledger: Ledger,
@@ -92,6 +94,7 @@ impl World {
             controller: Controller::new(&ids),
             links: Vec::new(),
             clients: vec![Client::default(); PRODUCERS + 1],
+            questions: BTreeMap::new(),
             next_value: 0,
             next_token: 0,
             ledger: Ledger::default(),
@@ -111,7 +114,7 @@ impl World {
             self.fault(node)?;
             return self.check();
         }
-        match self.chance.below(93) {
+        match self.chance.below(96) {
             0..=39 if !self.links.is_empty() => {
                 let link = self.chance.index(self.links.len());
                 if self.chance.one_in(2) {
@@ -136,6 +139,7 @@ impl World {
                 let ms = self.chance.below(if long { 20_000 } else { 60 });
                 self.pass_time(ms)?;
             }
+            93..=95 => self.ask_a_leader()?,
             _ => {}
         }
         self.check()

@@ -11,7 +11,7 @@ fn open_at(replica: &mut Replica, now: Time, node: NodeId, end: u64) -> (Session
     let mut out = Effects::new();
     let end = ReplicaEnd { log_end: Offset(end), flushed_end: Offset(end) };
     let position = Position { leader_epoch: LeaderEpoch(5), end, last_epoch: Some(LeaderEpoch(3)) };
-    let follower = Follower { node, broker_epoch: BrokerEpoch(0) };
+    let follower = Follower { node, broker_epoch: BrokerEpoch(0), answers_rounds: true };
     let epoch_end = Some((LeaderEpoch(3), Offset(10)));
     match replica.on_follower_opened(now, follower, &position, epoch_end, &mut out) {
         Ok(Opening::Stream { session, .. }) => (session, out),

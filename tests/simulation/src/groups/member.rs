@@ -324,6 +324,7 @@ impl World {
             member_id: member.id.clone(),
             member_epoch: member.epoch,
             commits: commits.collect(),
+            ..Default::default()
         };
         let attempt = self.take_id();
         self.groups.members[me].commit = Some(Sent { attempt, lanes });

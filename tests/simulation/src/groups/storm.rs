@@ -168,6 +168,7 @@ impl World {
             member_id: String::new(),
             member_epoch: 0,
             commits: places.iter().map(|place| commit_of(place, 0)).collect(),
+            ..Default::default()
         };
         let attempt = self.take_id();
         if !places.is_empty() {

@@ -1,6 +1,6 @@
 //! What the session shall read: how a partition comes, and how it goes.
 
-use super::super::jobs::{self, Begun};
+use super::super::jobs::{self, Begun, Committed, Lost};
 use super::Session;
 use crate::forward::Target;
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +43,11 @@ impl Assignment {
 
     pub fn starting(&self) -> impl Iterator<Item = &Target> {
         self.starting.values().map(|(target, _)| target)
+    }
+
+    /// Something has to be given up.
+    pub fn is_revoking(&self) -> bool {
+        self.revocation.as_ref().is_some_and(|revocation| !revocation.keys.is_empty())
     }
 
     pub fn deadline(&self) -> Option<Instant> {
@@ -133,14 +138,19 @@ impl Session {
     }
 
     /// Begins a partition that is held already anew, where the options say.
-    pub(super) fn begin(&mut self, target: Target, committed: Option<Offset>) {
+    pub(super) fn begin(&mut self, target: Target, committed: Option<Committed>) {
         self.assignment.assigned += 1;
         let assigned = self.assignment.assigned;
         self.assignment.starting.insert(target.key, (target.clone(), assigned));
         self.find_start(target, assigned, committed);
     }
 
-    pub(super) fn find_start(&mut self, target: Target, assigned: u64, committed: Option<Offset>) {
+    pub(super) fn find_start(
+        &mut self,
+        target: Target,
+        assigned: u64,
+        committed: Option<Committed>,
+    ) {
         let (context, otherwise) = (Arc::clone(&self.context), self.options.start);
         self.jobs.push(Box::pin(jobs::begin(context, target, assigned, committed, otherwise)));
     }
@@ -151,7 +161,10 @@ impl Session {
         }
         self.assignment.starting.remove(&target.key);
         // One that is gone the group is about to hear of.
-        if let Some(Begun { start, committed, latest }) = begun {
+        if let Some(Begun { start, committed, latest, cut }) = begun {
+            if let Some(cut) = cut {
+                self.tell_position_lost(&target, cut);
+            }
             self.deliveries.hold(target, start, committed, latest);
         }
     }
@@ -192,6 +205,33 @@ impl Session {
         self.assignment.revocation = None;
         self.tell_assignment(&BTreeMap::new());
         self.membership.join();
+    }
+
+    /// Told before anything is delivered from where it goes on.
+    pub(super) fn tell_position_lost(&mut self, target: &Target, lost: Lost) {
+        let Lost { position, earliest, latest, cut_at } = lost;
+        let (number, topic) = (target.number(), &target.topic);
+        let message = match cut_at {
+            Some(at) => format!(
+                "the log of partition {number} of `{topic}` was cut below the group's position {position} by an \
+                 unclean election; it goes on at {at}, where what was not delivered begins"
+            ),
+            None => format!(
+                "the group's position {position} in partition {number} of `{topic}` is not there any more: the \
+                 log holds {earliest} to {latest}; it goes on where start_position says"
+            ),
+        };
+        self.notify(pb::NoticeKind::PositionLost, message);
+        if let Some(notice) = self.news.notices.back_mut() {
+            notice.position_lost = Some(pb::PositionLost {
+                topic: topic.to_string(),
+                partition: number,
+                position: position.to_wire(),
+                earliest: earliest.to_wire(),
+                latest: latest.to_wire(),
+                cut_at: cut_at.map(Offset::to_wire),
+            });
+        }
     }
 
     pub(super) fn tell_if_caught_up(&mut self) {

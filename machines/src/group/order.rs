@@ -1,0 +1,139 @@
+//! The order of requests about offsets, whichever way they took.
+//!
+//! What was asked earlier must not be carried out later, or a commit that was given up, and whose connection healed,
+//! would take back a newer one that was acknowledged. Two measures:
+//! - a *sequence*: whoever commits numbers its commits. It stands in the log beside the offset, so it holds whoever
+//!   coordinates, and however long the network keeps a request.
+//! - the *beginning*: when a request came to the first node that took it, in this coordinator's time. One that began
+//!   before another was decided about the same offset, and comes after it, is refused. It lives as long as the
+//!   coordinator: what was sent to another one, or to this node in another leader epoch, is refused for that.
+
+use super::{Change, GroupError, GroupPartition, Groups};
+use crate::time::Time;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use troupe_proto::log::v1 as pb;
+use troupe_proto::log::v1::group_record_key::Of as Key;
+
+/// How long a decision is remembered. No request lasts longer.
+const KEPT_MS: u64 = 60_000;
+/// A beginning is told from the clock of another node: it may seem earlier than it was by as much.
+const SLACK_MS: u64 = 5;
+
+/// A partition of a group, or the whole of it.
+type Place = (Arc<str>, Option<GroupPartition>);
+
+/// When offsets were changed last, in the life of this coordinator.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Recent {
+    changed: BTreeMap<Place, Time>,
+    in_order: VecDeque<(Time, Place)>,
+}
+
+impl Recent {
+    fn note(&mut self, now: Time, place: Place) {
+        self.changed.insert(place.clone(), now);
+        self.in_order.push_back((now, place));
+        while let Some((time, place)) =
+            self.in_order.pop_front_if(|(time, _)| time.plus(KEPT_MS) < now)
+        {
+            if self.changed.get(&place) == Some(&time) {
+                self.changed.remove(&place);
+            }
+        }
+    }
+
+    fn last(&self, group: &str, partition: Option<GroupPartition>) -> Option<Time> {
+        self.changed.get(&(group.into(), partition)).copied()
+    }
+}
+
+/// What a request is about.
+#[derive(Clone, Copy, Debug)]
+pub enum Scope<'a> {
+    Commits(&'a [pb::PartitionCommit]),
+    Partitions(&'a [pb::TopicPartitions]),
+    /// All offsets of the group.
+    Group,
+}
+
+impl Groups {
+    /// Whether a request that began then may still be carried out. Changes nothing.
+    ///
+    /// # Errors
+    /// [`GroupError::Overtaken`].
+    pub fn check_order(
+        &self,
+        now: Time,
+        began: Time,
+        group: &str,
+        scope: Scope<'_>,
+    ) -> Result<(), GroupError> {
+        if began.plus(KEPT_MS) < now {
+            return Err(GroupError::Overtaken);
+        }
+        let place = |topic: &str, partition: i32| {
+            let partition = u32::try_from(partition).ok()?.into();
+            Some(GroupPartition { topic: topic.into(), partition })
+        };
+        let last = |partition| self.recent.last(group, partition);
+        let newest = match scope {
+            Scope::Group => last(None),
+            Scope::Commits(commits) => {
+                let named = commits.iter().filter_map(|commit| commit.partition.as_ref());
+                let places = named.filter_map(|named| place(&named.topic, named.partition));
+                places.filter_map(|partition| last(Some(partition))).max()
+            }
+            Scope::Partitions(topics) => {
+                let places = topics.iter().flat_map(|of_topic| {
+                    let one = |number: &i32| place(&of_topic.topic, *number);
+                    of_topic.partitions.iter().filter_map(one)
+                });
+                places.filter_map(|partition| last(Some(partition))).max()
+            }
+        };
+        match newest.is_some_and(|newest| began.plus(SLACK_MS) < newest) {
+            true => Err(GroupError::Overtaken),
+            false => Ok(()),
+        }
+    }
+
+    /// This was decided now. For [`Groups::check_order`].
+    pub fn note_decided(&mut self, now: Time, changes: &[Change]) {
+        for change in changes {
+            let Some(Key::Offset(key)) = &change.key.of else { continue };
+            let Ok(partition) = super::records::partition_id(key.partition) else { continue };
+            let group: Arc<str> = change.key.group_id.as_str().into();
+            let partition = GroupPartition { topic: key.topic.as_str().into(), partition };
+            self.recent.note(now, (Arc::clone(&group), Some(partition)));
+            self.recent.note(now, (group, None));
+        }
+    }
+}
+
+/// Who numbers a commit, and its number; none if it is not numbered.
+pub(super) fn numbered(request: &pb::CommitOffsetsRequest) -> Option<(u64, u64)> {
+    let name = match request.member_id.as_str() {
+        "" => &request.committer_id,
+        id => id,
+    };
+    (request.sequence > 0).then(|| (fnv_1a(name.as_bytes()), request.sequence))
+}
+
+/// FNV-1a, 64 bits: small, and the same in every version.
+fn fnv_1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fnv_1a;
+
+    #[test]
+    fn the_hash_in_the_log_is_fnv_1a() {
+        assert_eq!(fnv_1a(b""), 0xCBF2_9CE4_8422_2325);
+        assert_eq!(fnv_1a(b"foobar"), 0x8594_4171_F739_67E8);
+    }
+}
