@@ -31,7 +31,8 @@ impl<D: Disk> Log<D> {
         let at = self.segment_of(offset).unwrap_or(0);
         let cut = match self.locate(&self.segments[at], offset)? {
             Some(batch) => (batch.header.base_offset, batch.position),
-            None => (self.segments[at].end, self.segments[at].size),
+            // within a gap behind the segment, if the segment does not end there
+            None => (self.segments[at].end.min(offset), self.segments[at].size),
         };
         if cut.0 <= self.start {
             self.truncate_fully_and_start_at(offset.min(cut.0))?;

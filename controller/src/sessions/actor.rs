@@ -420,11 +420,14 @@ impl SessionActor {
         }));
     }
 
-    /// Nobody, while this controller is not the active one: then it decides nothing either.
+    /// Until this controller keeps sessions, it has heard nobody.
     pub(super) fn silent(&self) -> BTreeSet<NodeId> {
         match &self.state {
             State::Active(_, roster) => roster.silent(Instant::now()),
-            State::Standby | State::CatchingUp(_) => BTreeSet::new(),
+            State::Standby | State::CatchingUp(_) => {
+                let image = self.controller.image().borrow().clone();
+                image.brokers().map(|broker| broker.node_id).collect()
+            }
         }
     }
 

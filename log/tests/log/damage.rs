@@ -114,6 +114,14 @@ fn a_segment_that_is_gone_or_shorter_than_it_was_flushed_is_damage() {
             assert!(slice.end > next, "reading stops at {next}");
             next = slice.end;
         }
+        // and what lies behind the gap can be cut off, to be filled again
+        let mut log = log;
+        if damage.complete_below > log.log_start() {
+            log.truncate_to(damage.complete_below, log.log_end()).unwrap();
+            assert_eq!(log.log_end(), damage.complete_below);
+            append(&mut log, 1, 1, 100).unwrap();
+            assert_eq!(contents(&log, log.log_start()).len() as u64, log.log_end().0);
+        }
         let disk = whole.snapshot();
         change(&disk, path, |content| content.truncate(content.len() / 3));
         let (log, recovery) = reopen(&disk);

@@ -9,7 +9,7 @@ use troupe_tests::{Cluster, Sample, Server, batch_of};
 /// Every record one batch, acknowledged by all.
 async fn append(server: &Server, topic: &str, from: usize, count: usize) {
     for n in from..from + count {
-        let batch = batch_of(&[Sample::of(format!("record {n}"), 1)]);
+        let batch = batch_of(&[Sample::of(format!("record {n:0400}"), 1)]);
         let result = server.produce(topic, 0, batch, Acks::All).await;
         assert_eq!((result.base_offset, result.error), (n as i64, None));
     }
@@ -65,7 +65,7 @@ async fn after_a_blackout_a_flipped_bit_in_an_unsealed_tail_loses_nothing() {
 #[tokio::test]
 async fn a_replica_whose_files_have_vanished_is_filled_again_before_it_counts() {
     let mut cluster = Cluster::start(&["log.checkpoint.interval.ms=100"]).await;
-    topic_on(&cluster, "files", &[1, 2, 3], &[("segment.bytes", "1000")]).await;
+    topic_on(&cluster, "files", &[1, 2, 3], &[("segment.bytes", "4096")]).await;
     partition_where(&cluster, "files", |one| one.in_sync_replicas.len() == 3).await;
     let (led, server) = leader(&cluster, "files").await;
     append(&server, "files", 0, 60).await;

@@ -153,7 +153,9 @@ async fn on_a_full_disk_the_node_starts_and_lower_retention_makes_room() {
     let serve = with("log.retention.check.interval.ms=200");
     let node = Process::start(&data, &serve).unwrap();
     let server = Server::at(node.server()).await;
-    server.create_topic("full", 1, &[("segment.bytes", "2MiB")]).await;
+    // The records here are of 1970.
+    let configs = [("segment.bytes", "2MiB"), ("retention.ms", "-1")];
+    server.create_topic("full", 1, &configs).await;
     let (acknowledged, reason) = append_until_refused(&server, "full").await;
     assert_eq!(reason, ErrorCode::DiskFull);
     // Others take what is left.
