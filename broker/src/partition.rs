@@ -8,6 +8,7 @@ mod chain;
 mod chaos;
 mod condition;
 mod confirm;
+mod finding;
 mod flush_gate;
 mod flusher;
 mod guard;

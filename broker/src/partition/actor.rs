@@ -9,10 +9,7 @@ use super::board::{ActorState, Board};
 use super::confirm::Questions;
 use super::guard::DownGuard;
 use super::handle::PartitionHandle;
-use super::message::{
-    Append, Appended, Describe, Description, Die, FindOffset, Flushed, FoundOffset, OffsetQuery,
-    Read, ReadAnswer,
-};
+use super::message::{Append, Appended, Describe, Description, Die, Flushed, Read, ReadAnswer};
 use super::opening::{Opened, log_config, now, replica_config, wall_clock};
 use super::replication::Followers;
 use super::responder::Responder;
@@ -26,7 +23,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use troupe_log::disk::FileDisk;
-use troupe_log::{Log, LogError, TimestampHit};
+use troupe_log::{Log, LogError};
 use troupe_machines::config::{FlushPolicy, TopicConfig};
 use troupe_machines::replica::{
     Acks, AppendDecision, AppendFacts, Effect, Effects, Origin, PartitionState, Replica, Role,
@@ -230,52 +227,6 @@ impl Handler<Read> for PartitionActor {
         }
         // Whoever asked may be gone.
         let _ = reply.send(answer.map_err(Error::from));
-    }
-}
-
-impl Handler<FindOffset> for PartitionActor {
-    type Result = ();
-
-    fn handle(&mut self, FindOffset { at, reply }: FindOffset, ctx: &mut Self::Context) {
-        self.take_turn(ctx);
-        if let Err(error) = self.check_leads_in(None) {
-            let _ = reply.send(Err(error));
-            return;
-        }
-        let is_of_the_past = matches!(at, OffsetQuery::Earliest | OffsetQuery::EndOfEpoch(_));
-        if !is_of_the_past && !self.replica.knows_what_is_committed() {
-            let message = "the leader is new and does not know yet how far the partition is committed: not enough \
-                           in-sync replicas have told it what they hold; try again";
-            let _ = reply.send(Err(Error::new(ErrorCode::LeaderNotAvailable, message)));
-            return;
-        }
-        let end = self.replica.high_watermark();
-        let leader_epoch = self.replica.leader_epoch().unwrap_or_default();
-        let log = self.log();
-        let plain = |offset| FoundOffset { offset: Some(offset), timestamp_ms: None, leader_epoch };
-        let found = match at {
-            OffsetQuery::Earliest => Ok(plain(log.log_start())),
-            OffsetQuery::Latest => Ok(plain(end)),
-            OffsetQuery::Timestamp(time) => {
-                log.find_by_timestamp(time, end).map(|hit| found(hit, leader_epoch))
-            }
-            OffsetQuery::EndOfEpoch(epoch) => Ok(match log.end_offset_for_epoch(epoch) {
-                Some((leader_epoch, end)) => FoundOffset { leader_epoch, ..plain(end) },
-                None => FoundOffset { offset: None, timestamp_ms: None, leader_epoch },
-            }),
-            OffsetQuery::MaxTimestamp => {
-                log.find_max_timestamp(end).map(|hit| found(hit, leader_epoch))
-            }
-        };
-        let _ = reply.send(found.map_err(Error::from));
-    }
-}
-
-fn found(hit: Option<TimestampHit>, leader_epoch: LeaderEpoch) -> FoundOffset {
-    FoundOffset {
-        offset: hit.as_ref().map(|hit| hit.offset),
-        timestamp_ms: hit.as_ref().map(|hit| hit.timestamp_ms),
-        leader_epoch: hit.map_or(leader_epoch, |hit| hit.leader_epoch),
     }
 }
 
