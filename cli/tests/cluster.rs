@@ -107,7 +107,11 @@ fn a_drained_node_leads_nothing_until_it_is_resumed() {
     assert_eq!(dev.tell("stop 3"), "stopped");
     eventually("it is fenced", || state(&dev, 3).0);
     assert_eq!(leads(&dev, 3), 0);
-    dev.run(&["node", "remove", "3", "--yes"]).ok();
+    // Nobody would replace the replicas that it holds.
+    let held = dev.run(&["node", "remove", "3", "--yes"]);
+    assert!(held.code == 4 && held.err.contains("NODE_HOLDS_REPLICAS"), "{held:?}");
+    dev.run(&["topic", "delete", "orders", "--yes"]).ok();
+    eventually("it holds nothing", || dev.run(&["node", "remove", "3", "--yes"]).code == 0);
     assert_eq!(dev.run(&["node", "describe", "3"]).code, 3);
 }
 

@@ -120,11 +120,13 @@ impl ControllerDesk {
                 false => dead.push((key, LeaderEpoch(report.leader_epoch))),
             }
         }
-        if !lost.is_empty() {
+        let nothing_lost = lost.is_empty();
+        if !nothing_lost {
             let told = self.controller.lose_replicas(node_id, epoch, lost).await;
             told.map_err(|error| self.directory.direct(error))?;
         }
-        if !dead.is_empty() {
+        // Who may report is looked at even if nothing is reported.
+        if nothing_lost || !dead.is_empty() {
             let failed = self.controller.fail_replicas(node_id, epoch, dead).await;
             failed.map_err(|error| self.directory.direct(error))?;
         }

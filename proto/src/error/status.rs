@@ -184,13 +184,13 @@ mod tests {
             let outcome = |partition| PartitionOutcome {
                 partition,
                 reason: ErrorCode::OutcomeUnknown.into(),
-                message: long.clone(),
+                message: letter.repeat(1_000),
                 ..Default::default()
             };
             let mut error = Error::new(ErrorCode::OutcomeUnknown, format!("{long}; do that"))
                 .with_leader_of(1, long.clone(), 3)
                 .of_publication(Publication {
-                    partitions: (0..100_000).map(outcome).collect(),
+                    partitions: (0..1_000).map(outcome).collect(),
                     sequence: u64::MAX,
                 });
             for n in 0..50 {

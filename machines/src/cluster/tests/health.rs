@@ -9,11 +9,11 @@ fn found(image: &ClusterImage) -> Vec<(Ailment, usize)> {
 
 #[test]
 fn every_ailment_is_found_and_counted_and_a_whole_cluster_has_none() {
-    let lists: [&[i32]; 7] = [&[0, 1], &[0, 1], &[0, 1], &[0, 1], &[0, 1], &[0, 1], &[2]];
+    let lists: [&[i32]; 7] = [&[0, 1], &[0, 1], &[0, 1], &[0, 1], &[0, 1], &[0, 1], &[2, 1]];
     let (mut image, _) = placed(&lists, &[("min.insync.replicas", "2")]);
     assert_eq!(found(&image), []);
     fence(&mut image, 1);
-    let short = [(Ailment::UnderMinIsr, 6), (Ailment::UnderReplicated, 6)];
+    let short = [(Ailment::UnderMinIsr, 7), (Ailment::UnderReplicated, 7)];
     assert_eq!(found(&image), [&short[..], &[(Ailment::FencedNodes, 1)]].concat());
     let named = &image.findings()[0].examples;
     assert_eq!(named, &["orders:0", "orders:1", "orders:2", "orders:3", "orders:4"]);
