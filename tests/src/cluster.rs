@@ -6,11 +6,12 @@ mod picture;
 pub use picture::Picture;
 
 use crate::directory::temporary_directory;
+use crate::network::{self, Network};
 use crate::patience::eventually_or_why;
 use crate::process::{Captured, Exit, Process, Serve, Starting};
 use crate::server::Server;
 use std::fs;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -67,11 +68,27 @@ impl Cluster {
 
     /// The same of any number.
     pub async fn of(size: usize, settings: &[&str]) -> Cluster {
+        Cluster::started(|| Cluster::prepare(size, settings)).await
+    }
+
+    /// The same of three, each at its place in a network.
+    pub async fn on(network: &Network, settings: &[&str]) -> Cluster {
+        Cluster::started(|| {
+            let mut cluster = Cluster::prepared(3, settings, network::address);
+            for id in cluster.ids() {
+                cluster.member_mut(id).serve.namespace = Some(network.namespace(id));
+            }
+            cluster
+        })
+        .await
+    }
+
+    async fn started(prepare: impl Fn() -> Cluster) -> Cluster {
         // Another process may take a port between the moment it was found free and the node's start.
         const ATTEMPTS: usize = 5;
         let mut last = None;
         for _ in 0..ATTEMPTS {
-            let mut cluster = Cluster::prepare(size, settings);
+            let mut cluster = prepare();
             match cluster.start_all().await {
                 Ok(()) => {
                     cluster.healed().await;
@@ -86,19 +103,25 @@ impl Cluster {
 
     /// The directories and settings of nodes that do not run yet.
     pub fn prepare(size: usize, settings: &[&str]) -> Cluster {
+        Cluster::prepared(size, settings, |_| Ipv4Addr::LOCALHOST)
+    }
+
+    fn prepared(size: usize, settings: &[&str], host: fn(usize) -> Ipv4Addr) -> Cluster {
         let directory = temporary_directory();
         let id = format!("test-{:08x}", rand::random_range(0..u32::MAX));
         let ports = free_ports(3 * size);
-        let address = |port: u16| format!("127.0.0.1:{port}");
+        let address = |index: usize, which: usize| {
+            format!("{}:{}", host(index + 1), ports[3 * index + which])
+        };
         let voters: Vec<String> =
-            (0..size).map(|index| format!("{}@{}", index + 1, address(ports[3 * index]))).collect();
+            (0..size).map(|index| format!("{}@{}", index + 1, address(index, 0))).collect();
         let members = (0..size).map(|index| {
             let own = [
                 format!("node.id={}", index + 1),
                 format!("cluster.id={id}"),
                 format!("controller.quorum.voters={}", voters.join(",")),
-                format!("controller.listener={}", address(ports[3 * index])),
-                format!("http.listener={}", address(ports[3 * index + 2])),
+                format!("controller.listener={}", address(index, 0)),
+                format!("http.listener={}", address(index, 2)),
                 format!("default.replication.factor={}", size.min(3)),
                 format!("min.insync.replicas={}", size.min(2)),
                 // Few, because three nodes share the machine with the tests; not the same number everywhere.
@@ -106,7 +129,7 @@ impl Cluster {
                 "shutdown.timeout.ms=10000".to_owned(),
             ];
             let settings = own.into_iter().chain(settings.iter().map(|&setting| setting.into()));
-            let listener = address(ports[3 * index + 1]);
+            let listener = address(index, 1);
             Member {
                 serve: Serve {
                     settings: settings.collect(),
@@ -115,7 +138,7 @@ impl Cluster {
                 },
                 data: directory.path().join(format!("node-{}", index + 1)),
                 address: listener,
-                controller: address(ports[3 * index]),
+                controller: address(index, 0),
                 process: None,
                 paused: false,
                 said: Vec::new(),

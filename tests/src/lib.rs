@@ -4,6 +4,7 @@
 //! - [`LocalNode`]: a node in this process, on a directory of its own.
 //! - [`Process`]: the built binary, to be killed and started again.
 //! - [`Cluster`]: several of them that form one.
+//! - [`Network`]: one for such a cluster, in which links can be cut and slowed down.
 //! - [`History`], [`PartitionHistory`]: what producers were told and readers saw; judge what a log holds in
 //!   the end.
 //! - [`ReplicaLog`]: what a replica has on disk, to be compared byte by byte.
@@ -16,6 +17,7 @@ mod command;
 mod directory;
 mod history;
 mod local_node;
+mod network;
 mod patience;
 mod process;
 mod replicas;
@@ -31,6 +33,7 @@ pub use history::{
     Anomalies, History, Outcome, PartitionAnomalies, PartitionHistory, Promise, Stored,
 };
 pub use local_node::LocalNode;
+pub use network::{Link, Network, Place, in_a_namespace};
 pub use patience::{PATIENCE, eventually, eventually_or_why};
 pub use process::{Exit, Process, Serve, binary, clients_directory, example};
 pub use replicas::ReplicaLog;

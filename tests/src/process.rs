@@ -6,6 +6,7 @@
 use crate::directory::{target, temporary_directory};
 use crate::patience::{PATIENCE, eventually};
 use std::io::{BufRead, BufReader, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
@@ -53,6 +54,8 @@ pub struct Serve {
     pub listener: Option<String>,
     /// The largest file that the process may write.
     pub file_size_limit: Option<u64>,
+    /// The network namespace that it lives in, if it is not that of the tests.
+    pub namespace: Option<Arc<OwnedFd>>,
 }
 
 /// How a process ended that did not serve.
@@ -264,10 +267,17 @@ impl Starting {
         command.env("TROUPE_LOG", "info,openraft=error");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let limit = serve.file_size_limit;
+        // `serve` holds it open until after the start.
+        let namespace = serve.namespace.as_ref().map(|namespace| namespace.as_raw_fd());
         // SAFETY: between fork and exec only system calls that are safe there, on values made before.
         unsafe {
             command.pre_exec(move || {
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                if let Some(namespace) = namespace
+                    && libc::setns(namespace, libc::CLONE_NEWNET) != 0
+                {
+                    return Err(io::Error::last_os_error());
+                }
                 if let Some(bytes) = limit {
                     let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
                     libc::setrlimit(libc::RLIMIT_FSIZE, &limit);

@@ -94,7 +94,7 @@ async fn run(run: Run) -> Outcome {
             StdRng::seed_from_u64(seed ^ 1),
             Arc::clone(&turmoil),
         ));
-        let installed = torment(&mut cluster, Schedule::new(seed), length, 3).await;
+        let installed = torment(&mut cluster, None, Schedule::new(seed), length, 3).await;
         println!("seed {seed}: {:?}", installed.installed);
         outcome.faults = installed.count();
         outcome.wrong.extend(installed.wrong);

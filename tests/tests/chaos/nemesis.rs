@@ -1,7 +1,7 @@
 //! Carries out a schedule, and counts what really happened: a process that is dead, one that stands still, an
-//! actor that was built again.
+//! actor that was built again, packets that were lost or late.
 
-use crate::schedule::{Fault, Schedule, Step, Target};
+use crate::schedule::{Direction, Fault, From, Schedule, Step, Target};
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 use troupe_proto::admin::v1::PartitionState;
 use troupe_proto::chaos::v1alpha1::chaos_service_client::ChaosServiceClient;
 use troupe_proto::chaos::v1alpha1::{Actor, KillActorRequest, KillMode, ListActorsRequest};
-use troupe_tests::{Cluster, Picture};
+use troupe_tests::{Cluster, Link, Network, Picture, Place};
 
 /// How long is asked for a target: in the middle of an election there may be none.
 const TARGET_PATIENCE: Duration = Duration::from_secs(10);
@@ -40,6 +40,7 @@ impl Faults {
 /// Carries out steps for `length`, and until there were `least` faults; then every node runs again.
 pub async fn torment(
     cluster: &mut Cluster,
+    network: Option<&Network>,
     schedule: Schedule,
     length: Duration,
     least: usize,
@@ -53,13 +54,19 @@ pub async fn torment(
         if enough || began.elapsed() >= length + MOST {
             break;
         }
-        carry_out(cluster, step, &mut faults, began).await;
+        carry_out(cluster, network, step, &mut faults, began).await;
     }
     cluster.heal().await;
     faults
 }
 
-async fn carry_out(cluster: &mut Cluster, step: Step, faults: &mut Faults, began: Instant) {
+async fn carry_out(
+    cluster: &mut Cluster,
+    network: Option<&Network>,
+    step: Step,
+    faults: &mut Faults,
+    began: Instant,
+) {
     // Chance decides when; nothing is waited for.
     sleep(step.gap).await;
     let say = |what: String| println!("  {:6.2} s {what}", began.elapsed().as_secs_f64());
@@ -71,6 +78,10 @@ async fn carry_out(cluster: &mut Cluster, step: Step, faults: &mut Faults, began
         return;
     };
     say(format!("node {node}: {}", step.fault));
+    match network {
+        Some(network) => hurt(network, node, &step.fault),
+        None => assert!(!step.fault.is_of_links(), "there is no network to be hurt"),
+    }
     begin(cluster, node, &step.fault, faults).await;
     match &step.meanwhile {
         Some(meanwhile) => {
@@ -81,7 +92,15 @@ async fn carry_out(cluster: &mut Cluster, step: Step, faults: &mut Faults, began
         }
         None => sleep(lasts).await,
     }
-    end(cluster, node, &step.fault).await;
+    if step.fault.is_of_links() {
+        let harmed = network.map_or(0, Network::restore);
+        match harmed {
+            0 => faults.skipped.push(format!("{}: nothing went that way", step.fault)),
+            _ => faults.installed(&step.fault),
+        }
+    } else {
+        end(cluster, node, &step.fault).await;
+    }
     say(format!("node {node} is back"));
 }
 
@@ -109,8 +128,40 @@ async fn begin(cluster: &mut Cluster, node: i32, fault: &Fault, faults: &mut Fau
             cluster.pause(node).await;
             faults.installed(fault);
         }
+        // In the network by now; counted when it is known what that did.
+        Fault::Cut { .. } | Fault::Slow { .. } => {}
         Fault::KillLeader { .. } | Fault::KillFollower { .. } | Fault::KillController { .. } => {
             unreachable!("an actor's death does not last")
+        }
+    }
+}
+
+/// Does to the links of a node what a fault of links says; others do nothing.
+fn hurt(network: &Network, node: i32, fault: &Fault) {
+    /// Where clients are.
+    const CLIENTS: Place = 0;
+    let node = node as Place;
+    let nodes = || network.places().filter(|place| *place != node && *place != CLIENTS);
+    let (others, direction, link): (Vec<Place>, _, _) = match *fault {
+        Fault::Cut { from, direction, .. } => {
+            let others = match from {
+                From::Nodes => nodes().collect(),
+                From::All => nodes().chain([CLIENTS]).collect(),
+                From::One(place) => nodes().cycle().skip(place).take(1).collect(),
+            };
+            (others, direction, Link::Cut)
+        }
+        Fault::Slow { delay, bytes_per_second, .. } => {
+            (nodes().collect(), Direction::Both, Link::Slow { delay, bytes_per_second })
+        }
+        _ => return,
+    };
+    for other in others {
+        if direction != Direction::In {
+            network.set(node, other, link);
+        }
+        if direction != Direction::Out {
+            network.set(other, node, link);
         }
     }
 }
@@ -130,7 +181,9 @@ async fn end(cluster: &mut Cluster, node: i32, fault: &Fault) {
 async fn target(cluster: &Cluster, fault: &Fault) -> Option<i32> {
     let (Fault::Kill { target, .. }
     | Fault::Terminate { target, .. }
-    | Fault::Pause { target, .. }) = fault
+    | Fault::Pause { target, .. }
+    | Fault::Cut { target, .. }
+    | Fault::Slow { target, .. }) = fault
     else {
         return None;
     };

@@ -10,8 +10,10 @@ use std::fmt;
 use std::time::Duration;
 use troupe_proto::chaos::v1alpha1::KillMode;
 
-/// Kinds of faults.
+/// Kinds of faults of nodes and actors.
 pub const KINDS: usize = 7;
+/// Kinds of faults of the network between them, where there is one to be hurt.
+pub const NETWORK_KINDS: usize = 4;
 /// A panic counts against an actor: three in a minute take it out of service for a person to look at.
 const MOST_PANICS: usize = 2;
 
@@ -25,8 +27,26 @@ pub enum Target {
     ActiveController,
 }
 
-/// Something that is done to a cluster. Faults of links between nodes will be variants of their own, that last
-/// and end as those of nodes do.
+/// Which way nothing passes any more, as the node sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    Both,
+    In,
+    Out,
+}
+
+/// To whom a node has no connection any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    /// The other nodes; clients still reach it.
+    Nodes,
+    /// Clients too.
+    All,
+    /// One other node, by its place: both still reach the third.
+    One(usize),
+}
+
+/// Something that is done to a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// `kill -9`; started again after `down`, and, if so, killed once more so long into that start.
@@ -35,6 +55,10 @@ pub enum Fault {
     Terminate { target: Target, down: Duration },
     /// `SIGSTOP`, then `SIGCONT`.
     Pause { target: Target, held: Duration },
+    /// Packets of a node are lost, without a word to anybody.
+    Cut { target: Target, from: From, direction: Direction, held: Duration },
+    /// Packets between a node and the others are late, and few a second.
+    Slow { target: Target, delay: Duration, bytes_per_second: u32, held: Duration },
     /// The actor of a partition's leader, on the node that has it.
     KillLeader { partition: usize, mode: KillMode },
     /// The actor of one of its followers, by its place among those that live.
@@ -57,15 +81,25 @@ pub struct Schedule {
     chance: StdRng,
     /// Kinds that are to come before chance decides.
     first: Vec<usize>,
+    kinds: usize,
     panics: usize,
 }
 
 impl Schedule {
     pub fn new(seed: u64) -> Schedule {
+        Schedule::of(seed, KINDS)
+    }
+
+    /// One in which links between nodes fail too.
+    pub fn with_network(seed: u64) -> Schedule {
+        Schedule::of(seed, KINDS + NETWORK_KINDS)
+    }
+
+    fn of(seed: u64, kinds: usize) -> Schedule {
         let mut chance = StdRng::seed_from_u64(seed);
-        let mut first: Vec<usize> = (0..KINDS).collect();
+        let mut first: Vec<usize> = (0..kinds).collect();
         first.shuffle(&mut chance);
-        Schedule { chance, first, panics: 0 }
+        Schedule { chance, first, kinds, panics: 0 }
     }
 
     fn millis(&mut self, least: u64, most: u64) -> Duration {
@@ -116,6 +150,46 @@ impl Schedule {
         Fault::KillFollower { partition, place, mode: self.mode() }
     }
 
+    /// Nothing passes between a node and all others, with or without the clients.
+    fn isolation(&mut self, direction: Direction) -> Fault {
+        let from = match self.chance.random_range(0..3) {
+            0 => From::All,
+            _ => From::Nodes,
+        };
+        self.cut(from, direction)
+    }
+
+    fn cut(&mut self, from: From, direction: Direction) -> Fault {
+        let target = match self.chance.random_range(0..3) {
+            0 => Target::ActiveController,
+            _ => self.node(),
+        };
+        // Longer than a node's absence: what a cut leaves behind has to time out.
+        Fault::Cut { target, from, direction, held: self.millis(200, 8_000) }
+    }
+
+    fn one_way(&mut self) -> Direction {
+        match self.chance.random_range(0..2) {
+            0 => Direction::In,
+            _ => Direction::Out,
+        }
+    }
+
+    fn partial(&mut self) -> Fault {
+        let from = From::One(self.chance.random_range(0..2));
+        let direction = match self.chance.random_range(0..2) {
+            0 => Direction::Both,
+            _ => self.one_way(),
+        };
+        self.cut(from, direction)
+    }
+
+    fn slow(&mut self) -> Fault {
+        let (delay, held) = (self.millis(5, 500), self.millis(500, 8_000));
+        let bytes_per_second = self.chance.random_range(16_000..1_000_000);
+        Fault::Slow { target: self.node(), delay, bytes_per_second, held }
+    }
+
     /// Half of the faults come while the cluster still mends what the one before has done.
     fn gap(&mut self) -> Duration {
         match self.chance.random_range(0..2) {
@@ -125,7 +199,7 @@ impl Schedule {
     }
 
     fn fault(&mut self) -> Fault {
-        let kind = self.first.pop().unwrap_or_else(|| self.chance.random_range(0..KINDS));
+        let kind = self.first.pop().unwrap_or_else(|| self.chance.random_range(0..self.kinds));
         match kind {
             0 => {
                 let target = self.node();
@@ -136,7 +210,14 @@ impl Schedule {
             3 => Fault::Pause { target: self.node(), held: self.away() },
             4 => self.leader(),
             5 => self.follower(),
-            _ => Fault::KillController { mode: self.mode() },
+            6 => Fault::KillController { mode: self.mode() },
+            7 => self.isolation(Direction::Both),
+            8 => {
+                let direction = self.one_way();
+                self.isolation(direction)
+            }
+            9 => self.partial(),
+            _ => self.slow(),
         }
     }
 }
@@ -158,11 +239,18 @@ impl Fault {
     pub fn lasts(&self) -> Option<Duration> {
         match self {
             Fault::Kill { down, .. } | Fault::Terminate { down, .. } => Some(*down),
-            Fault::Pause { held, .. } => Some(*held),
+            Fault::Pause { held, .. } | Fault::Cut { held, .. } | Fault::Slow { held, .. } => {
+                Some(*held)
+            }
             Fault::KillLeader { .. }
             | Fault::KillFollower { .. }
             | Fault::KillController { .. } => None,
         }
+    }
+
+    /// Whether it is done to what lies between nodes.
+    pub fn is_of_links(&self) -> bool {
+        matches!(self, Fault::Cut { .. } | Fault::Slow { .. })
     }
 
     pub fn kind(&self) -> &'static str {
@@ -171,6 +259,10 @@ impl Fault {
             Fault::Kill { .. } => "kill -9",
             Fault::Terminate { .. } => "SIGTERM",
             Fault::Pause { .. } => "SIGSTOP",
+            Fault::Cut { from: From::One(_), .. } => "partial cut",
+            Fault::Cut { direction: Direction::Both, .. } => "cut",
+            Fault::Cut { .. } => "one-way cut",
+            Fault::Slow { .. } => "slow links",
             Fault::KillLeader { .. } => "leader actor",
             Fault::KillFollower { .. } => "follower actor",
             Fault::KillController { .. } => "controller actor",
@@ -188,6 +280,12 @@ impl fmt::Display for Fault {
             }
             Fault::Terminate { down: time, .. } | Fault::Pause { held: time, .. } => {
                 write!(f, " for {time:?}")
+            }
+            Fault::Cut { from, direction, held, .. } => {
+                write!(f, " from {from:?}, {direction:?}, for {held:?}")
+            }
+            Fault::Slow { delay, bytes_per_second, held, .. } => {
+                write!(f, " by {delay:?}, {bytes_per_second} B/s, for {held:?}")
             }
             Fault::KillLeader { mode, .. }
             | Fault::KillFollower { mode, .. }
@@ -216,6 +314,10 @@ mod tests {
             let steps = Schedule::new(seed).take(KINDS);
             let kinds: BTreeSet<&str> = steps.map(|step| step.fault.kind()).collect();
             assert_eq!(kinds.len(), KINDS, "seed {seed}");
+            let all = KINDS + NETWORK_KINDS;
+            let steps = Schedule::with_network(seed).take(all);
+            let kinds: BTreeSet<&str> = steps.map(|step| step.fault.kind()).collect();
+            assert_eq!(kinds.len(), all, "seed {seed}");
         }
     }
 
@@ -225,7 +327,7 @@ mod tests {
     fn faults_are_a_minority_s() {
         const SESSION: Duration = Duration::from_secs(2);
         let (mut short, mut long) = (0, 0);
-        for step in (0..50).flat_map(|seed| Schedule::new(seed).take(50)) {
+        for step in (0..50).flat_map(|seed| Schedule::with_network(seed).take(50)) {
             match step.fault.lasts() {
                 Some(time) if time < SESSION => short += 1,
                 Some(_) => long += 1,

@@ -15,6 +15,9 @@ pub struct Verdict {
     pub acknowledged: usize,
     pub refused: usize,
     pub seen: usize,
+    /// Of offsets: acknowledged, and answered.
+    pub commits: u64,
+    pub reads: u64,
     /// Leaders that were elected, after the first ones.
     pub elections: u32,
     /// Times that a replica cut off what its leader did not have.
@@ -30,7 +33,8 @@ pub struct Verdict {
 impl Verdict {
     /// Of notes and logs alone.
     pub fn of(finished: &Finished) -> Verdict {
-        let mut verdict = Verdict { wrong: finished.readers.clone(), ..Verdict::default() };
+        let mut verdict = Verdict { wrong: finished.wrong.clone(), ..Verdict::default() };
+        (verdict.commits, verdict.reads) = (finished.commits, finished.reads);
         for (place, history) in &finished.histories {
             let sum = |count: fn(&History) -> usize| history.producers().map(count).sum::<usize>();
             verdict.sent += sum(History::sent);
@@ -115,6 +119,7 @@ impl fmt::Display for Verdict {
         let unknown = sent - acknowledged - refused;
         write!(f, "{sent} records sent: {acknowledged} acknowledged, {refused} surely failed, ")?;
         write!(f, "{unknown} unknown; {seen} seen by readers; {} elections, ", self.elections)?;
+        write!(f, "{} commits, {} reads of offsets; ", self.commits, self.reads)?;
         write!(f, "{} truncations; {compared} bytes compared; ", self.truncations)?;
         if self.is_clean() {
             return f.write_str("nothing is wrong");

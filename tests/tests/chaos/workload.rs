@@ -1,20 +1,25 @@
 //! What goes on in a cluster while things are done to it: producers that note every answer, readers that note
 //! everything they see.
 
+mod offsets;
 mod readers;
 mod senders;
+mod thin;
 
+use offsets::Register;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use readers::{Reading, read_whole};
-use senders::{Notes, Sending, Thin};
+use senders::{Notes, Sending};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use thin::Thin;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use troupe_client::{Acks, Client, ClientConfig, ProducerConfig};
+use troupe_proto::log::v1::TopicPartition;
 use troupe_tests::{Cluster, PartitionHistory, Promise, Stored, eventually_or_why};
 
 /// Replicas of each partition.
@@ -32,8 +37,10 @@ pub struct Sender {
 enum Way {
     /// The SDK, which goes to the leaders.
     Sdk(ProducerConfig),
-    /// `Publish`, through one node after the other.
-    Thin,
+    /// `Publish`, through one node after the other; each call to one partition, or to several.
+    Publish { spread: bool },
+    /// `PublishStream`, to several partitions.
+    Stream,
 }
 
 impl Sender {
@@ -56,7 +63,17 @@ impl Sender {
 
     /// Without an SDK, one call after the other.
     pub fn thin() -> Sender {
-        Sender { promise: Promise::OneByOne, way: Way::Thin }
+        Sender { promise: Promise::OneByOne, way: Way::Publish { spread: false } }
+    }
+
+    /// The same, to several partitions in one call.
+    pub fn spread() -> Sender {
+        Sender { promise: Promise::OneByOne, way: Way::Publish { spread: true } }
+    }
+
+    /// Without an SDK, by a stream; what became of what had no answer when it ended is not known.
+    pub fn stream() -> Sender {
+        Sender { promise: Promise::OneByOne, way: Way::Stream }
     }
 }
 
@@ -76,7 +93,12 @@ pub struct Workload {
     stop: Arc<AtomicBool>,
     acknowledged: Arc<AtomicU64>,
     senders: Vec<JoinHandle<()>>,
+    /// Answers to senders that are none.
+    wrong: Arc<Mutex<Vec<String>>>,
     readers: Vec<JoinHandle<Vec<String>>>,
+    registers: Vec<Arc<Register>>,
+    /// Who commits them and reads them.
+    accountants: Vec<JoinHandle<()>>,
     /// Where each partition ends, once that is known: readers stop there.
     ends: watch::Sender<Option<BTreeMap<Place, u64>>>,
 }
@@ -113,7 +135,10 @@ impl Workload {
             stop: Arc::default(),
             acknowledged: Arc::default(),
             senders: Vec::new(),
+            wrong: Arc::default(),
             readers: Vec::new(),
+            registers: Vec::new(),
+            accountants: Vec::new(),
             ends,
         };
         for (number, sender) in senders.iter().enumerate() {
@@ -124,6 +149,7 @@ impl Workload {
                 stop: Arc::clone(&workload.stop),
                 acknowledged: Arc::clone(&workload.acknowledged),
                 sequence: 0,
+                wrong: Arc::clone(&workload.wrong),
             };
             workload.senders.push(match &sender.way {
                 Way::Sdk(config) => {
@@ -132,9 +158,13 @@ impl Workload {
                     let sending = Sending { notes, producer, unanswered: Arc::default() };
                     tokio::spawn(sending.run())
                 }
-                Way::Thin => {
+                Way::Publish { spread } => {
                     let nodes = cluster.ids().map(|id| cluster.channel(id)).collect();
-                    tokio::spawn(Thin { notes, nodes }.run())
+                    tokio::spawn(Thin { notes, nodes }.publish(*spread))
+                }
+                Way::Stream => {
+                    let nodes = cluster.ids().map(|id| cluster.channel(id)).collect();
+                    tokio::spawn(Thin { notes, nodes }.stream())
                 }
             });
         }
@@ -154,7 +184,50 @@ impl Workload {
                 workload.readers.push(tokio::spawn(reading.run()));
             }
         }
+        workload.keep_accounts(cluster, topics, seed);
         workload
+    }
+
+    /// Some groups whose offsets are committed by one and read by two.
+    fn keep_accounts(&mut self, cluster: &Cluster, topics: &[&str], seed: u64) {
+        const GROUPS: u64 = 3;
+        for number in 0..GROUPS {
+            let partition = TopicPartition {
+                topic: topics[0].to_owned(),
+                partition: number as i32,
+                ..TopicPartition::default()
+            };
+            let nodes = cluster.ids().map(|id| cluster.channel(id)).collect();
+            let group = format!("account-{number}");
+            let register = Register::new(group, partition, nodes, Arc::clone(&self.stop));
+            let register = Arc::new(register);
+            let chance = |role: u64| StdRng::seed_from_u64(seed ^ (number * 3 + role + 1) << 48);
+            self.accountants.extend([
+                tokio::spawn(Arc::clone(&register).commit(chance(0))),
+                tokio::spawn(Arc::clone(&register).read(chance(1))),
+                tokio::spawn(Arc::clone(&register).read(chance(2))),
+            ]);
+            self.registers.push(register);
+        }
+    }
+
+    /// What was met in the accounts that must not be; asks each once more in the end.
+    async fn close_accounts(&mut self, seed: u64) -> (u64, u64, Vec<String>) {
+        for accountant in self.accountants.drain(..) {
+            accountant.await.unwrap();
+        }
+        let (mut commits, mut reads, mut wrong) = (0, 0, Vec::new());
+        for register in &self.registers {
+            let mut chance = StdRng::seed_from_u64(seed);
+            eventually_or_why("a node says what is committed", async || {
+                register.read_once(&mut chance).await.then_some(()).ok_or_else(|| "none".to_owned())
+            })
+            .await;
+            commits += register.commits.load(Ordering::SeqCst);
+            reads += register.reads.load(Ordering::SeqCst);
+            wrong.extend(register.wrong());
+        }
+        (commits, reads, wrong)
     }
 
     pub fn acknowledged(&self) -> u64 {
@@ -181,6 +254,8 @@ impl Workload {
         for sender in self.senders.drain(..) {
             sender.await.unwrap();
         }
+        let (commits, reads, mut wrong) = self.close_accounts(first as u64).await;
+        wrong.append(&mut self.wrong.lock().unwrap());
         let client = client(cluster, first).await;
         let mut stored = BTreeMap::new();
         for (topic, partition) in self.histories.keys() {
@@ -190,14 +265,14 @@ impl Workload {
         let end = |records: &Vec<Stored>| records.last().map_or(0, |(offset, _)| offset + 1);
         let ends = stored.iter().map(|(place, records)| (place.clone(), end(records)));
         self.ends.send_replace(Some(ends.collect()));
-        let mut readers = Vec::new();
         for reader in self.readers.drain(..) {
-            readers.extend(reader.await.unwrap());
+            wrong.extend(reader.await.unwrap());
         }
         let histories =
             Arc::try_unwrap(self.histories).unwrap_or_else(|_| panic!("all have ended"));
         let whole = |(place, history): (Place, Mutex<_>)| (place, history.into_inner().unwrap());
-        Finished { histories: histories.into_iter().map(whole).collect(), stored, readers }
+        let histories = histories.into_iter().map(whole).collect();
+        Finished { histories, stored, wrong, commits, reads }
     }
 }
 
@@ -206,8 +281,11 @@ pub struct Finished {
     pub histories: BTreeMap<Place, PartitionHistory>,
     /// What each partition holds: offsets and values.
     pub stored: BTreeMap<Place, Vec<Stored>>,
-    /// What readers met that they must not.
-    pub readers: Vec<String>,
+    /// What readers met that they must not, of records and of committed offsets.
+    pub wrong: Vec<String>,
+    /// Commits of offsets that were acknowledged, and how often they were read.
+    pub commits: u64,
+    pub reads: u64,
 }
 
 /// Each asks another node first.
