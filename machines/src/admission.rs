@@ -46,7 +46,7 @@ const FLOWS_KEPT: usize = 64;
 pub struct Bounds {
     pub least_bytes: u64,
     pub most_bytes: u64,
-    /// As long as the quickest answer takes, at most; up to [`SLOW_DISK`] times as long where answers are never quicker.
+    /// As long as the quickest answer takes, at most; up to `SLOW_DISK` times as long where answers are never quicker.
     pub target_ms: u64,
 }
 

@@ -87,7 +87,10 @@ impl Session {
         match self.intake.outlook() {
             Outlook::Nothing | Outlook::Unpacking => false,
             Outlook::Record(size) => self.deliveries.has_room(size.unwrap_or(0)),
-            Outlook::Damaged(key) => self.deliveries.is_settled(&key),
+            // What ends the stream waits until everything before it is settled, and confirmed if it is to be.
+            Outlook::Damaged(key) => {
+                self.deliveries.is_settled(&key) && self.commits.confirming() == 0
+            }
         }
     }
 
