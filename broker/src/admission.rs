@@ -15,7 +15,7 @@ use troupe_machines::admission::{self, Bounds, FlowId, STUCK_MS, Ticket};
 use troupe_machines::time::Time;
 
 /// Few enough that a disk has them soon, and enough that it is never without work.
-const BOUNDS: Bounds = Bounds { least_bytes: 2 << 20, most_bytes: 64 << 20, target_ms: 40 };
+const BOUNDS: Bounds = Bounds { least_bytes: 512 << 10, most_bytes: 64 << 20, target_ms: 20 };
 
 fn now() -> Time {
     Time(now_ms())

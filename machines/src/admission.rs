@@ -13,9 +13,10 @@
 //! - *Whose turn*: weighted fair queueing (Demers, Keshav, Shenker 1989) with equal weights, by bytes. Virtual time goes
 //!   on as if all flows that wait were served at once, each at its share; a batch's tag is when it would be through by
 //!   then; the lowest goes first. A flow that asks for less than its share is always among the next.
-//! - *How much*: the limit follows what the node carries. If even the quickest answer of a while took longer than the
-//!   target, there is a queue that never empties, and the limit falls; if flows had to wait although answers came
-//!   quickly, it grows.
+//! - *How much*: the limit follows what the node carries. If answers take longer than the target on average, what is under
+//!   way waits in a queue, and the limit falls; if flows had to wait although answers came quickly, it grows. What an
+//!   answer takes without any queue is tried out now and then, as BBR tries out a round trip (Cardwell et al. 2016): for a
+//!   moment, only the least is let in. A disk or a follower that is far away takes that long for whatever it is given.
 //! - What is not answered although what came [`STUCK_MS`] later is, waits for something other than its turn (a follower
 //!   that is gone, say) and no longer counts: it must not keep out what would be answered at once. The same if nothing at
 //!   all is answered for [`SILENT_MS`].
@@ -32,12 +33,12 @@ const LEAST_COST: u64 = 1 << 10;
 pub const STUCK_MS: u64 = 500;
 /// After this time without any answer, others are tried.
 pub const SILENT_MS: u64 = 2_000;
-/// How long the quickest answer is looked for.
+/// Answers are looked at together for so long.
 const WINDOW_MS: u64 = 100;
-/// A disk that takes long for whatever it is given is no queue: twice the least it takes is borne, within this.
-const SLOW_DISK: u64 = 3;
-/// The least that an answer takes is counted in parts of a millisecond, so that it can be forgotten slowly.
-const PARTS: u64 = 16;
+/// How often it is tried out what an answer takes at least, while somebody waits.
+const PROBE_EVERY_MS: u64 = 10_000;
+/// Twice what an answer takes at least is borne, up to so many times the target.
+const FAR: u64 = 16;
 /// Flows that are remembered although they do not wait, before it is looked which need not be.
 const FLOWS_KEPT: usize = 64;
 
@@ -46,7 +47,7 @@ const FLOWS_KEPT: usize = 64;
 pub struct Bounds {
     pub least_bytes: u64,
     pub most_bytes: u64,
-    /// As long as the quickest answer takes, at most; up to `SLOW_DISK` times as long where answers are never quicker.
+    /// What answers take on average, at most; longer where they are never quicker than half of it.
     pub target_ms: u64,
 }
 
@@ -95,21 +96,30 @@ pub struct Admission {
     /// When the latest of those was let in that have been answered, and when the last was answered.
     answered_since: Time,
     last_answer: Time,
-    /// The least that an answer has taken lately, in [`PARTS`].
-    least_parts: u64,
+    /// What an answer takes where nothing waits.
+    least_ms: u64,
     window: Window,
+    probe: Option<Probe>,
+    next_probe: Time,
 }
 
 /// What has been seen since the limit was last looked at.
 struct Window {
     begin: Time,
-    quickest_ms: Option<u64>,
+    answers: u64,
+    took_ms: u64,
     somebody_waited: bool,
+}
+
+/// Since when only the least is let in, and the quickest answer to what was let in since.
+struct Probe {
+    begin: Time,
+    quickest_ms: Option<u64>,
 }
 
 impl Window {
     fn new(begin: Time) -> Window {
-        Window { begin, quickest_ms: None, somebody_waited: false }
+        Window { begin, answers: 0, took_ms: 0, somebody_waited: false }
     }
 }
 
@@ -128,8 +138,10 @@ impl Admission {
             backlogged: 0,
             answered_since: now,
             last_answer: now,
-            least_parts: 0,
+            least_ms: 0,
             window: Window::new(now),
+            probe: None,
+            next_probe: now,
         }
     }
 
@@ -171,8 +183,11 @@ impl Admission {
                 self.last_answer = now;
                 self.answered_since = self.answered_since.max(since);
                 let took = now.0.saturating_sub(since.0);
-                let quickest = self.window.quickest_ms.get_or_insert(took);
-                *quickest = took.min(*quickest);
+                self.window.answers += 1;
+                self.window.took_ms += took;
+                if let Some(probe) = self.probe.as_mut().filter(|probe| since >= probe.begin) {
+                    probe.quickest_ms = Some(probe.quickest_ms.unwrap_or(took).min(took));
+                }
             }
         }
         let waits = |(_, ticket): &(Time, Ticket)| !self.tickets.contains_key(ticket);
@@ -185,10 +200,11 @@ impl Admission {
     /// Those that may go on now.
     pub fn admit(&mut self, now: Time) -> Vec<Ticket> {
         self.give_up_stuck(now);
+        let limit = if self.probe.is_some() { self.bounds.least_bytes } else { self.limit };
         let mut admitted = Vec::new();
         while let Some(place @ (_, ticket)) = self.waiting.first().copied() {
             let asked = self.tickets.get_mut(&ticket).expect("what waits has been asked for");
-            if self.under_way > 0 && self.under_way + asked.bytes > self.limit {
+            if self.under_way > 0 && self.under_way + asked.bytes > limit {
                 self.window.somebody_waited = true;
                 break;
             }
@@ -247,18 +263,35 @@ impl Admission {
         if now < self.window.begin.plus(WINDOW_MS) {
             return;
         }
-        let Window { quickest_ms, somebody_waited, .. } = self.window;
+        let Window { answers, took_ms, somebody_waited, .. } = self.window;
         self.window = Window::new(now);
-        let Some(quickest) = quickest_ms else { return };
-        self.least_parts = (self.least_parts + 1).min(quickest.saturating_mul(PARTS));
+        if self.probe.is_some() {
+            self.end_probe(now);
+            return;
+        }
+        if somebody_waited && now >= self.next_probe {
+            self.probe = Some(Probe { begin: now, quickest_ms: None });
+            return;
+        }
+        let Some(mean) = took_ms.checked_div(answers) else { return };
         let target = self.bounds.target_ms;
-        let target = (2 * self.least_parts / PARTS).clamp(target, target * SLOW_DISK);
-        if quickest > 4 * target {
+        let target = (2 * self.least_ms).clamp(target, target * FAR);
+        if mean > 4 * target {
             self.limit = (self.limit / 2).max(self.bounds.least_bytes);
-        } else if quickest > target {
+        } else if mean > target {
             self.limit = (self.limit - self.limit / 8).max(self.bounds.least_bytes);
         } else if somebody_waited {
             self.limit = (self.limit + self.limit / 8).min(self.bounds.most_bytes);
+        }
+    }
+
+    /// Once something has been answered that was let in since.
+    fn end_probe(&mut self, now: Time) {
+        let quickest = self.probe.as_ref().and_then(|probe| probe.quickest_ms);
+        if let Some(quickest) = quickest {
+            self.least_ms = quickest;
+            self.probe = None;
+            self.next_probe = now.plus(PROBE_EVERY_MS);
         }
     }
 }
@@ -418,6 +451,14 @@ mod tests {
             }
         }
         assert!(admission.limit() > 3_000 * KIB, "{}", admission.limit());
+    }
+
+    /// Or the longer a queue lasts, the longer a queue is borne.
+    #[test]
+    fn a_queue_that_lasts_is_not_taken_for_a_slow_disk() {
+        let (_, soon) = overload(24, 64 * KIB, 4_000);
+        let (_, late) = overload(24, 64 * KIB, 120_000);
+        assert!(late <= soon + 20, "{soon} ms at first, {late} ms in the end");
     }
 
     #[test]
