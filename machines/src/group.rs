@@ -205,6 +205,9 @@ impl Groups {
     /// After an error this state is of no use.
     pub fn replay(&mut self, change: &Change) -> Result<(), ReplayError> {
         let strict = self.is_strict();
+        if !self.live {
+            self.recent.replay(change);
+        }
         let name = change.key.group_id.as_str();
         let group = match self.groups.get_mut(name) {
             Some(group) => group,
@@ -229,6 +232,7 @@ impl Groups {
             }
         }
         self.next_sweep = Some(now.plus(expiry::SWEEP_INTERVAL_MS));
+        self.recent.loaded(now);
     }
 
     /// What topics there are from now on; [`Groups::catalog_changed`] decides what follows. Due once before

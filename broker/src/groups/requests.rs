@@ -80,7 +80,7 @@ impl Handler<Commit> for CoordinatorActor {
     fn handle(&mut self, Commit { request, order, reply }: Commit, ctx: &mut Context<Self>) {
         self.take_turn(ctx);
         let Some(reply) = self.admit(reply) else { return };
-        let scope = Scope::Commits(&request.commits);
+        let scope = Scope::Commits(&request);
         if let Err(error) = self.check_order(order, &request.group_id, scope) {
             return self.answer(reply, Err(error), ctx);
         }

@@ -68,8 +68,8 @@ pub enum GroupError {
     )]
     CommitSuperseded { asked: u64, current: u64 },
     #[error(
-        "another request about the same offsets began later and has been carried out; ask what is committed before \
-         you try again"
+        "another request about the same offsets may have been carried out after this one began; nothing was done; ask \
+         what is committed before you decide what to do"
     )]
     Overtaken,
     #[error("there is no topic '{topic}' with this id; look the topic up again")]

@@ -227,7 +227,7 @@ impl Groups {
     }
 
     /// The number of the commit that stands, if it is that committer's.
-    fn number_of(
+    pub(super) fn number_of(
         &self,
         group: &str,
         key: &GroupPartition,
@@ -240,7 +240,7 @@ impl Groups {
     }
 
     /// The partition as the catalog has it.
-    fn existing(
+    pub(super) fn existing(
         &self,
         asked: &pb::TopicPartition,
     ) -> Result<(GroupPartition, TopicId), GroupError> {

@@ -5,12 +5,13 @@
 //! - a *sequence*: whoever commits numbers its commits. It stands in the log beside the offset, so it holds whoever
 //!   coordinates, and however long the network keeps a request.
 //! - the *beginning*: when a request came to the first node that took it, in this coordinator's time. One that began
-//!   before another was decided about the same offset, and comes after it, is refused. It lives as long as the
-//!   coordinator: what was sent to another one, or to this node in another leader epoch, is refused for that.
+//!   before another was decided about the same offset, and comes after it, is refused. When the log was written that a
+//!   coordinator begins with, it cannot tell: all of it counts as written when it was loaded. Where the number says
+//!   which of two is the newer one, the beginning says nothing.
 
 use super::{Change, GroupError, GroupPartition, Groups};
 use crate::time::Time;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use troupe_proto::log::v1 as pb;
 use troupe_proto::log::v1::group_record_key::Of as Key;
@@ -23,17 +24,41 @@ const SLACK_MS: u64 = 5;
 /// A partition of a group, or the whole of it.
 type Place = (Arc<str>, Option<GroupPartition>);
 
-/// When offsets were changed last, in the life of this coordinator.
+/// When offsets were changed last.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Recent {
     changed: BTreeMap<Place, Time>,
     in_order: VecDeque<(Time, Place)>,
+    /// What the log held then was written before, nobody knows when.
+    loaded: Option<Time>,
+    /// Of what it held, that these offsets were deleted. Those that stand, the groups know.
+    deleted: BTreeSet<Place>,
 }
 
 impl Recent {
+    /// The log is replayed from its beginning.
+    pub(super) fn replay(&mut self, change: &Change) {
+        let Some(place) = place_of(change) else { return };
+        match change.value {
+            None => self.deleted.insert(place),
+            Some(_) => self.deleted.remove(&place),
+        };
+    }
+
+    pub(super) fn loaded(&mut self, now: Time) {
+        self.loaded = Some(now);
+    }
+
     fn note(&mut self, now: Time, place: Place) {
         self.changed.insert(place.clone(), now);
         self.in_order.push_back((now, place));
+    }
+
+    fn forget(&mut self, now: Time) {
+        if self.loaded.is_some_and(|loaded| loaded.plus(KEPT_MS) < now) {
+            self.loaded = None;
+            self.deleted.clear();
+        }
         while let Some((time, place)) =
             self.in_order.pop_front_if(|(time, _)| time.plus(KEPT_MS) < now)
         {
@@ -42,16 +67,19 @@ impl Recent {
             }
         }
     }
+}
 
-    fn last(&self, group: &str, partition: Option<GroupPartition>) -> Option<Time> {
-        self.changed.get(&(group.into(), partition)).copied()
-    }
+fn place_of(change: &Change) -> Option<Place> {
+    let Some(Key::Offset(key)) = &change.key.of else { return None };
+    let partition = super::records::partition_id(key.partition).ok()?;
+    let partition = GroupPartition { topic: key.topic.as_str().into(), partition };
+    Some((change.key.group_id.as_str().into(), Some(partition)))
 }
 
 /// What a request is about.
 #[derive(Clone, Copy, Debug)]
 pub enum Scope<'a> {
-    Commits(&'a [pb::PartitionCommit]),
+    Commits(&'a pb::CommitOffsetsRequest),
     Partitions(&'a [pb::TopicPartitions]),
     /// All offsets of the group.
     Group,
@@ -72,24 +100,21 @@ impl Groups {
         if began.plus(KEPT_MS) < now {
             return Err(GroupError::Overtaken);
         }
-        let place = |topic: &str, partition: i32| {
-            let partition = u32::try_from(partition).ok()?.into();
-            Some(GroupPartition { topic: topic.into(), partition })
-        };
-        let last = |partition| self.recent.last(group, partition);
         let newest = match scope {
-            Scope::Group => last(None),
-            Scope::Commits(commits) => {
-                let named = commits.iter().filter_map(|commit| commit.partition.as_ref());
-                let places = named.filter_map(|named| place(&named.topic, named.partition));
-                places.filter_map(|partition| last(Some(partition))).max()
+            Scope::Group => self.last_change(group, None),
+            Scope::Commits(request) => {
+                let by_beginning =
+                    request.commits.iter().filter(|commit| !self.is_ordered(request, commit));
+                let named = by_beginning.filter_map(|commit| commit.partition.as_ref());
+                let places = named.filter_map(|named| partition(&named.topic, named.partition));
+                places.filter_map(|partition| self.last_change(group, Some(partition))).max()
             }
             Scope::Partitions(topics) => {
                 let places = topics.iter().flat_map(|of_topic| {
-                    let one = |number: &i32| place(&of_topic.topic, *number);
+                    let one = |number: &i32| partition(&of_topic.topic, *number);
                     of_topic.partitions.iter().filter_map(one)
                 });
-                places.filter_map(|partition| last(Some(partition))).max()
+                places.filter_map(|partition| self.last_change(group, Some(partition))).max()
             }
         };
         match newest.is_some_and(|newest| began.plus(SLACK_MS) < newest) {
@@ -100,15 +125,39 @@ impl Groups {
 
     /// This was decided now. For [`Groups::check_order`].
     pub fn note_decided(&mut self, now: Time, changes: &[Change]) {
-        for change in changes {
-            let Some(Key::Offset(key)) = &change.key.of else { continue };
-            let Ok(partition) = super::records::partition_id(key.partition) else { continue };
-            let group: Arc<str> = change.key.group_id.as_str().into();
-            let partition = GroupPartition { topic: key.topic.as_str().into(), partition };
-            self.recent.note(now, (Arc::clone(&group), Some(partition)));
+        self.recent.forget(now);
+        for (group, partition) in changes.iter().filter_map(place_of) {
+            self.recent.note(now, (Arc::clone(&group), partition));
             self.recent.note(now, (group, None));
         }
     }
+
+    /// When that was changed last, or before when. None: never, or so long ago that no request is older.
+    fn last_change(&self, group: &str, partition: Option<GroupPartition>) -> Option<Time> {
+        let place = (Arc::from(group), partition);
+        let changed = self.recent.changed.get(&place).copied();
+        let (_, partition) = &place;
+        let stands = self.groups.get(group).is_some_and(|group| match partition {
+            Some(partition) => group.offsets.contains_key(partition),
+            None => !group.offsets.is_empty(),
+        });
+        let was_there = stands || self.recent.deleted.contains(&place);
+        changed.or(self.recent.loaded.filter(|_| was_there))
+    }
+
+    /// The commit's number says whether it comes after the one that stands.
+    fn is_ordered(&self, request: &pb::CommitOffsetsRequest, commit: &pb::PartitionCommit) -> bool {
+        let Some((committer, _)) = numbered(request) else { return false };
+        let existing = commit.partition.as_ref().and_then(|asked| self.existing(asked).ok());
+        existing.is_some_and(|(key, topic_id)| {
+            self.number_of(&request.group_id, &key, topic_id, committer).is_some()
+        })
+    }
+}
+
+fn partition(topic: &str, partition: i32) -> Option<GroupPartition> {
+    let partition = u32::try_from(partition).ok()?.into();
+    Some(GroupPartition { topic: topic.into(), partition })
 }
 
 /// Who numbers a commit, and its number; none if it is not numbered.

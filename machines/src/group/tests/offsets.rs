@@ -225,7 +225,7 @@ fn what_began_before_a_newer_commit_comes_too_late() {
         let now = coordinator.now;
         coordinator.groups.check_order(now, Time(now.0 - before), "g", scope)
     };
-    let of_commits = Scope::Commits(&commits.commits);
+    let of_commits = Scope::Commits(&commits);
     assert_eq!(check(&coordinator, 1_000, of_commits), Ok(()));
     let decision = coordinator.groups.commit(coordinator.now, commits.clone());
     coordinator.groups.note_decided(coordinator.now, &decision.changes);
@@ -242,4 +242,56 @@ fn what_began_before_a_newer_commit_comes_too_late() {
     coordinator.now = coordinator.now.plus(100_000);
     assert_eq!(check(&coordinator, 1_000, of_commits), Ok(()));
     assert_eq!(check(&coordinator, 61_000, of_commits), Err(GroupError::Overtaken));
+}
+
+/// Another coordinator, or the same one built anew, does not know when what its log holds was decided. A commit that
+/// waited through that on some node, and that its caller gave up, must not stand over one that was acknowledged.
+#[test]
+fn what_began_before_the_coordinator_was_loaded_takes_back_nothing_that_was_there_before() {
+    let mut coordinator = Coordinator::new(&[("t", 1, 4)]);
+    let at = |partition, request: pb::CommitOffsetsRequest| {
+        let mut request = request;
+        request.commits[0].partition.as_mut().unwrap().partition = partition;
+        request
+    };
+    // Partition 0 is committed, 1 committed by number, 2 committed and deleted, 3 was never touched.
+    for request in [numbered(0, "", 454), at(1, numbered(5, "a", 454)), at(2, numbered(0, "", 454))]
+    {
+        let decision = coordinator.groups.commit(coordinator.now, request);
+        coordinator.run(decision);
+    }
+    let deleted =
+        vec![pb::TopicPartitions { topic: "t".into(), partitions: vec![2], ..Default::default() }];
+    let deletion =
+        pb::DeleteGroupOffsetsRequest { group_id: "g".to_owned(), partitions: deleted.clone() };
+    let decision = coordinator.groups.delete_offsets(coordinator.now, deletion).unwrap();
+    coordinator.run(decision);
+    coordinator.fail_over();
+    let loaded = coordinator.now;
+    coordinator.now = loaded.plus(1_000);
+    let check = |coordinator: &Coordinator, began: Time, scope: Scope<'_>| {
+        coordinator.groups.check_order(coordinator.now, began, "g", scope)
+    };
+    let before = Time(loaded.0 - 100);
+    let unnumbered = |partition| at(partition, numbered(0, "", 334));
+    for (request, expected) in [
+        (unnumbered(0), Err(GroupError::Overtaken)),
+        (unnumbered(1), Err(GroupError::Overtaken)),
+        (at(1, numbered(1, "b", 334)), Err(GroupError::Overtaken)),
+        (at(1, numbered(6, "a", 455)), Ok(())),
+        (unnumbered(2), Err(GroupError::Overtaken)),
+        (unnumbered(3), Ok(())),
+    ] {
+        assert_eq!(check(&coordinator, before, Scope::Commits(&request)), expected, "{request:?}");
+        assert_eq!(check(&coordinator, loaded, Scope::Commits(&request)), Ok(()), "{request:?}");
+    }
+    assert_eq!(check(&coordinator, before, Scope::Group), Err(GroupError::Overtaken));
+    let partitions = Scope::Partitions(&deleted);
+    assert_eq!(check(&coordinator, before, partitions), Err(GroupError::Overtaken));
+    // Its own earlier one is refused by its number, not by its beginning.
+    let earlier = at(1, numbered(4, "a", 334));
+    assert_eq!(check(&coordinator, before, Scope::Commits(&earlier)), Ok(()));
+    let decision = coordinator.groups.commit(coordinator.now, earlier);
+    let error = decision.answer.results[0].error.as_ref().map(ErrorDetail::reason);
+    assert_eq!(error, Some(ErrorCode::CommitSuperseded));
 }
