@@ -101,6 +101,13 @@ impl<D: Disk> Flushing<D> {
         self.owe_dir(dir);
     }
 
+    /// A truncation to `end` stopped half way. What lies above may be gone: tickets on their way, though they
+    /// synced it, count no more.
+    pub(crate) fn cut_short(&mut self, end: Offset) {
+        self.generation += 1;
+        self.point.offset = self.point.offset.min(end);
+    }
+
     /// All is synced up to `point`; tickets on their way count no more.
     pub(crate) fn restart_at(&mut self, point: FlushPoint) {
         self.point = point;

@@ -41,6 +41,7 @@ impl<D: Disk> Log<D> {
         let result = self.truncate_within(at, cut, high_watermark);
         if result.is_err() {
             self.flushing.poison();
+            self.flushing.cut_short(cut.0);
         }
         result
     }
@@ -150,6 +151,7 @@ impl<D: Disk> Log<D> {
         let result = self.restart_files_at(offset);
         if result.is_err() {
             self.flushing.poison();
+            self.flushing.cut_short(Offset::ZERO);
         }
         result
     }

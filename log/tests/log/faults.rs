@@ -156,6 +156,21 @@ fn a_ticket_that_a_truncation_overtook_proves_nothing() {
 }
 
 #[test]
+fn a_ticket_that_a_failed_truncation_overtook_proves_nothing() {
+    for to in [0, 3] {
+        let disk = faulty();
+        let (mut log, _) = open(&disk, LogConfig::default());
+        for _ in 0..5 {
+            append(&mut log, 0, 1, 100).unwrap();
+        }
+        let done = log.begin_flush().unwrap().run().unwrap();
+        disk.fail(Operation::SyncDir, "", 0, 1, Fault::Io);
+        log.truncate_to(Offset(to), Offset(0)).unwrap_err();
+        assert_eq!(log.complete_flush(done), Offset(0), "what lies above {to} may be gone");
+    }
+}
+
+#[test]
 fn an_unreadable_disk_is_an_error_and_no_empty_log() {
     let disk = faulty();
     let (mut log, _) = open(&disk, LogConfig::default());

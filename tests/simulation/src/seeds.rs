@@ -63,3 +63,9 @@ fn producers_whose_batches_were_deleted_are_known_after_a_clean_stop() {
 fn a_node_that_registers_anew_comes_back_into_the_isr() {
     assert_kept(Kind::Replicas, &[70175688]);
 }
+
+/// The log was wrong: `a_ticket_that_a_failed_truncation_overtook_proves_nothing`.
+#[test]
+fn a_flush_that_a_failed_truncation_overtook_counts_for_nothing() {
+    assert_kept(Kind::Groups, &[640147978, 640223448]);
+}
