@@ -222,11 +222,12 @@ impl<D: Disk> Log<D> {
         if let Some(parent) = dir.parent() {
             self.flushing.owe_dir(parent);
         }
-        let content = checkpoint::encode_metadata(&self.key);
+        let content = checkpoint::encode_metadata(&self.key, self.place.disk.boot().as_deref());
         let file = self.place.replace(checkpoint::METADATA, &content, false)?;
         self.flushing.owe_file(self.place.path(checkpoint::METADATA), Arc::new(file));
+        self.keep_damage()?;
         self.presence.directory = true;
-        self.keep_damage()
+        Ok(())
     }
 
     /// Writes whole batches at the end of the last segment, which [`Log::make_room`] has prepared.
@@ -247,8 +248,9 @@ impl<D: Disk> Log<D> {
         if let Err(error) = write_all_at(file.as_ref(), size, pieces) {
             // synced, so that no part of it can come back behind what is written here next
             if file.truncate(size).and_then(|()| file.sync()).is_err() {
-                self.flushing.poison();
-                return Err(LogError::failed_sync("append to", &path, error));
+                let error = LogError::failed_sync("append to", &path, error);
+                self.flushing.poison(&error);
+                return Err(error);
             }
             return Err(LogError::io("append to", &path, error));
         }

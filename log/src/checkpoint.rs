@@ -29,6 +29,7 @@ pub(crate) const METADATA: &str = "partition.metadata";
 const VERSION: &str = "version 1";
 const CHECKSUM: &str = "crc32c";
 const CLOSED: &str = "closed";
+const BOOT: &str = "boot";
 
 /// The text with its version line and checksum.
 pub(crate) fn seal(lines: &str) -> Vec<u8> {
@@ -82,6 +83,9 @@ pub(crate) struct OffsetCheckpoint {
     /// Base offsets and sizes of the segments before the one with the recovery point, ascending. Files from
     /// before there was such a list have none.
     pub(crate) closed: Vec<(Offset, u64)>,
+    /// [`crate::disk::Disk::boot`] of when it was written, by a log that was opened in that run: all that was not
+    /// synced then was written in it, or later.
+    pub(crate) boot: Option<String>,
 }
 
 impl OffsetCheckpoint {
@@ -108,6 +112,7 @@ impl OffsetCheckpoint {
         for (base, size) in &self.closed {
             let _infallible = writeln!(lines, "{CLOSED} {base} {size}");
         }
+        put_boot(&mut lines, self.boot.as_deref());
         seal(&lines)
     }
 
@@ -119,7 +124,14 @@ impl OffsetCheckpoint {
             Some((Offset(base.parse().ok()?), size.parse().ok()?))
         });
         let recovery_point = decode_recovery_point(lines);
-        Some(OffsetCheckpoint { high_watermark, recovery_point, closed: closed.collect() })
+        let boot = field(lines, BOOT).map(str::to_owned);
+        Some(OffsetCheckpoint { high_watermark, recovery_point, closed: closed.collect(), boot })
+    }
+}
+
+fn put_boot(lines: &mut String, boot: Option<&str>) {
+    if let Some(boot) = boot {
+        let _infallible = writeln!(lines, "{BOOT} {boot}");
     }
 }
 
@@ -168,14 +180,27 @@ pub(crate) fn encode_damage(damage: &Damage) -> Vec<u8> {
     seal(&format!("complete_below {}\ncause {cause}\n", damage.complete_below))
 }
 
+/// Without content: there was no room to say more than that there is one.
 pub(crate) fn decode_damage(content: &[u8]) -> Option<Damage> {
+    if content.is_empty() {
+        let cause = "a damage that there was no room to describe".to_owned();
+        return Some(Damage { cause, complete_below: Offset::ZERO });
+    }
     let lines = unseal(content)?;
     let complete_below = number(lines, "complete_below").map(Offset)?;
     Some(Damage { cause: field(lines, "cause")?.to_owned(), complete_below })
 }
 
-pub(crate) fn encode_metadata(key: &PartitionKey) -> Vec<u8> {
-    seal(&format!("topic_id {}\npartition {}\n", key.topic_id, key.partition))
+/// `boot`: of when the directory was made.
+pub(crate) fn encode_metadata(key: &PartitionKey, boot: Option<&str>) -> Vec<u8> {
+    let mut lines = format!("topic_id {}\npartition {}\n", key.topic_id, key.partition);
+    put_boot(&mut lines, boot);
+    seal(&lines)
+}
+
+/// See [`encode_metadata`].
+pub(crate) fn decode_boot(content: &[u8]) -> Option<String> {
+    field(unseal(content)?, BOOT).map(str::to_owned)
 }
 
 pub(crate) fn decode_metadata(content: &[u8]) -> Option<PartitionKey> {
@@ -213,6 +238,7 @@ mod tests {
             point in any::<Option<(u64, u64, u64, u64, u32, u64, u32)>>(),
             summary in summaries(),
             closed in prop::collection::vec(any::<(u64, u64)>(), 0..5),
+            boot in prop::option::of("[0-9a-f-]{1,36}"),
         ) {
             let written = OffsetCheckpoint {
                 high_watermark: high_watermark.map(Offset),
@@ -227,6 +253,7 @@ mod tests {
                     },
                 }),
                 closed: closed.into_iter().map(|(base, size)| (Offset(base), size)).collect(),
+                boot,
             };
             prop_assert_eq!(OffsetCheckpoint::decode(&written.encode()), Some(written));
         }
@@ -259,9 +286,14 @@ mod tests {
     #[test]
     fn a_partitions_identity_reads_as_it_was_written() {
         let key = PartitionKey { topic_id: TopicId::random(), partition: PartitionId(7) };
-        assert_eq!(decode_metadata(&encode_metadata(&key)), Some(key));
+        for boot in [None, Some("1f-2e")] {
+            let written = encode_metadata(&key, boot);
+            assert_eq!(decode_metadata(&written), Some(key));
+            assert_eq!(decode_boot(&written).as_deref(), boot);
+        }
         assert_eq!(decode_log_start(&encode_log_start(Offset(12))), Some(Offset(12)));
         let damage = Damage { cause: "a disk, and a cause".to_owned(), complete_below: Offset(7) };
         assert_eq!(decode_damage(&encode_damage(&damage)), Some(damage));
+        assert_eq!(decode_damage(&[]).unwrap().complete_below, Offset::ZERO);
     }
 }

@@ -1,6 +1,7 @@
 //! What was on disk for good, and is not there any more or not as it was.
 //!
-//! A crash may tear the end of a log off: what was being written then was never acknowledged. Everything else
+//! A crash may tear the end of a log off: what was being written then was never acknowledged. A process that dies
+//! leaves it cut short; a machine that dies may also leave sectors empty that were never written. Everything else
 //! that is missing or changed is damage. It is found when a log is opened, told to the owner, and kept in mind
 //! in a file of the partition's directory until the owner says that the replica was filled again: a replica
 //! that lacks what it has acknowledged must not pass for one that has it.
@@ -9,6 +10,7 @@ use crate::checkpoint::{self, OffsetCheckpoint};
 use crate::disk::{Disk, DiskFile, read_exact_at};
 use crate::place::{Kind, Place};
 use crate::recovery::FoundSegment;
+use crate::segment::Segment;
 use crate::{Log, LogError};
 use std::io;
 use troupe_proto::batch::{BatchError, BatchHeader, OVERHEAD};
@@ -91,27 +93,59 @@ impl Evidence {
     }
 
     /// A damage of earlier, which nothing has mended since.
-    pub(crate) fn recall<D: Disk>(
-        &mut self,
-        place: &Place<D>,
-        content: Option<Vec<u8>>,
-        end: Offset,
-    ) {
+    pub(crate) fn recall<D: Disk>(&mut self, place: &Place<D>, content: Option<Vec<u8>>) {
         let Some(content) = content else { return };
         match checkpoint::decode_damage(&content) {
             Some(damage) => self.note(damage.complete_below, damage.cause),
-            None => self.note(end, format!("{} was damaged before", place.dir.display())),
+            // how much is not known any more: any of it may be missing
+            None => {
+                self.note(Offset::ZERO, format!("{} was damaged before", place.dir.display()));
+            }
         }
     }
 
-    /// Keeps the damage in mind. Without room for that it goes on: the owner is told all the same.
+    /// Keeps the damage in mind, before what proves it is changed. Where there is no room to describe it, the
+    /// file's name has to do.
     pub(crate) fn keep<D: Disk>(&self, place: &Place<D>) -> Result<(), LogError> {
         let Some(damage) = &self.damage else { return Ok(()) };
         let content = checkpoint::encode_damage(damage);
-        match place.replace(checkpoint::DAMAGE, &content, true).and_then(|_| place.sync_dir()) {
-            Err(error) if !error.is_temporary() => Err(error),
-            _ => Ok(()),
+        let kept = match place.replace(checkpoint::DAMAGE, &content, true) {
+            Err(LogError::DiskFull { .. }) => place.replace(checkpoint::DAMAGE, &[], true),
+            kept => kept,
+        };
+        kept.and_then(|_| place.sync_dir())
+    }
+
+    /// A checkpoint from before segments were listed in it vouches for those before its own all the same: each
+    /// ends where the next one begins.
+    pub(crate) fn compare_unlisted<D: Disk>(
+        &mut self,
+        place: &Place<D>,
+        interval: u32,
+        checkpoint: &OffsetCheckpoint,
+        files: &[FoundSegment],
+    ) -> Result<(), LogError> {
+        let Some(point) = checkpoint.recovery_point.filter(|_| checkpoint.closed.is_empty()) else {
+            return Ok(());
+        };
+        let vouched_for = files.iter().filter(|file| file.base <= point.segment);
+        for (file, next) in vouched_for.clone().zip(vouched_for.skip(1)) {
+            let segment = Segment::<D>::closed(file.base, next.base, file.size);
+            let last = Offset(next.base.0 - 1);
+            let is_whole = match segment.locate(place, interval, last) {
+                Ok(Some(batch)) => {
+                    batch.header.end_offset() == next.base && batch.end_position() == file.size
+                }
+                Ok(None) | Err(LogError::CorruptLog { .. }) => false,
+                Err(error) => return Err(error),
+            };
+            if !is_whole {
+                let path = segment.log_path(place);
+                let (path, next) = (path.display(), next.base);
+                self.note(next, format!("{path} does not reach up to the next segment, {next}"));
+            }
         }
+        Ok(())
     }
 }
 
@@ -124,17 +158,14 @@ impl<D: Disk> Log<D> {
     /// The owner knows of a damage that the directory does not show: that there is no directory any more.
     ///
     /// # Errors
-    /// It cannot be kept in mind, other than for want of space.
+    /// It cannot be kept in mind.
     pub fn note_damage(&mut self, damage: Damage) -> Result<(), LogError> {
         self.damage = Some(damage);
-        self.keep_damage()
+        if self.presence.directory { self.keep_damage() } else { Ok(()) }
     }
 
-    /// In the directory, if there is one.
+    /// In the directory, which is there.
     pub(crate) fn keep_damage(&self) -> Result<(), LogError> {
-        if !self.presence.directory {
-            return Ok(());
-        }
         Evidence { damage: self.damage.clone(), notices: Vec::new() }.keep(&self.place)
     }
 
@@ -180,13 +211,15 @@ pub(crate) fn missing<D: Disk>(
 }
 
 /// Whether what stands at `position`, which is no good batch, is what a crash leaves of a write that was under
-/// way: cut short, or with sectors that were never written. A good batch behind it says that it was not.
+/// way: cut short, or, if all memory `was_lost` since, with sectors that were never written. A good batch behind it
+/// says that it was not.
 pub(crate) fn is_torn<F: DiskFile>(
     file: &F,
     key: &PartitionKey,
     bad: &BatchError,
     position: u64,
     size: u64,
+    was_lost: bool,
 ) -> io::Result<bool> {
     let mut rest = vec![0; (size - position).min(SEARCHED) as usize];
     read_exact_at(file, position, &mut rest)?;
@@ -194,7 +227,8 @@ pub(crate) fn is_torn<F: DiskFile>(
         .windows(OVERHEAD)
         .skip(1)
         .any(|bytes| BatchHeader::decode_verified(bytes, key).is_ok());
-    Ok(!follows && (*bad == BatchError::Truncated || lacks_sectors(&rest, position)))
+    let is_partial = *bad == BatchError::Truncated || was_lost && lacks_sectors(&rest, position);
+    Ok(!follows && is_partial)
 }
 
 /// Whether a sector, or the part of one, is empty.

@@ -53,6 +53,10 @@ pub trait Disk: Clone + Send + Sync + 'static {
     /// When a file was last written to, in milliseconds of the wall clock; `None` on a disk without a clock.
     fn modified_ms(&self, path: &Path) -> io::Result<Option<i64>>;
 
+    /// Names the run of the machine whose page cache stands before this disk: as long as that lasts, what was
+    /// written is there, synced or not. `None` if nobody can tell.
+    fn boot(&self) -> Option<String>;
+
     /// Writes a small file so that its name shows the old or the new content, never a part, as long as the
     /// machine runs. `durably`: also across a power cut (but for the name: see [`Disk::sync_dir`]).
     fn replace(&self, path: &Path, content: &[u8], durably: bool) -> io::Result<Self::File> {

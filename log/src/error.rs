@@ -20,6 +20,10 @@ pub enum LogError {
     /// new [`crate::Log::open`] reads what is really there.
     #[error("the log {path} is offline since an earlier disk error; restart the replica", path = path.display())]
     Poisoned { path: PathBuf },
+    /// An earlier change was interrupted for want of something: what is in memory is not what is on disk. No
+    /// fsync has failed; a new [`crate::Log::open`] finishes it as soon as there is enough again.
+    #[error("a change of the log {path} was interrupted for want of something; it goes on when the log is opened anew", path = path.display())]
+    Interrupted { path: PathBuf },
     #[error("offset {requested} is outside of the log, which holds {earliest} to {latest}")]
     OffsetOutOfRange { requested: Offset, earliest: Offset, latest: Offset },
     /// What was promised to be there is not.
@@ -41,10 +45,11 @@ pub enum LogError {
 
 impl LogError {
     /// The machine lacks something for the moment: space, descriptors, memory. What was asked for was not
-    /// done, no byte is in doubt, and the same can be asked for again. An fsync that failed never counts.
+    /// done, no byte is in doubt, and the same can be asked for again: of this log, or, if it is poisoned, of
+    /// the next that is opened. An fsync that failed never counts.
     pub fn is_temporary(&self) -> bool {
         match self {
-            Self::DiskFull { .. } => true,
+            Self::DiskFull { .. } | Self::Interrupted { .. } => true,
             Self::Io { source, .. } => is_shortage(source),
             _ => false,
         }
@@ -55,6 +60,7 @@ impl LogError {
         match self {
             Self::DiskFull { .. } => ErrorCode::DiskFull,
             Self::Io { source, .. } if is_shortage(source) => ErrorCode::StorageUnavailable,
+            Self::Interrupted { .. } => ErrorCode::StorageUnavailable,
             Self::Io { .. } | Self::Poisoned { .. } => ErrorCode::StorageFailure,
             Self::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
             Self::CorruptLog { .. } => ErrorCode::CorruptLog,
@@ -103,6 +109,7 @@ impl From<LogError> for Error {
             LogError::DiskFull { .. }
             | LogError::Io { .. }
             | LogError::Poisoned { .. }
+            | LogError::Interrupted { .. }
             | LogError::BadFrames { .. }
             | LogError::NotNext { .. }
             | LogError::EpochWentBack { .. }

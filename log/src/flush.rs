@@ -12,11 +12,39 @@ use crate::segment::Summary;
 use crate::{Log, LogError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use troupe_proto::ids::Offset;
 
 /// A lost checkpoint costs a scan of the whole log: it is worth an fsync only if that would take a while.
 const WORTH_SYNCING_BYTES: u64 = 64 << 20;
+
+/// Why a log takes no more changes. Shared with its tickets.
+#[derive(Debug, Default)]
+pub(crate) struct Poison(AtomicU8);
+
+impl Poison {
+    /// Something was left half done, and no byte is in doubt.
+    const INTERRUPTED: u8 = 1;
+    /// Nobody knows what the disk holds. Stays, whatever else happens.
+    const FAILED: u8 = 2;
+
+    fn add(&self, cause: &LogError) {
+        let kind = if cause.is_temporary() { Self::INTERRUPTED } else { Self::FAILED };
+        self.0.fetch_max(kind, Ordering::AcqRel);
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire) > 0
+    }
+
+    fn check(&self, path: impl FnOnce() -> PathBuf) -> Result<(), LogError> {
+        match self.0.load(Ordering::Acquire) {
+            0 => Ok(()),
+            Self::INTERRUPTED => Err(LogError::Interrupted { path: path() }),
+            _ => Err(LogError::Poisoned { path: path() }),
+        }
+    }
+}
 
 /// How far the log is durable, and what is still to be synced to get further.
 pub(crate) struct Flushing<D: Disk> {
@@ -31,7 +59,7 @@ pub(crate) struct Flushing<D: Disk> {
     next_number: u64,
     /// A ticket from before a truncation proves nothing afterwards.
     generation: u64,
-    poisoned: Arc<AtomicBool>,
+    poison: Arc<Poison>,
 }
 
 /// An end of the log, and where that is in the files.
@@ -59,16 +87,21 @@ impl<D: Disk> Flushing<D> {
             snapshots: Vec::new(),
             next_number: 0,
             generation: 0,
-            poisoned: Arc::default(),
+            poison: Arc::default(),
         }
     }
 
     pub(crate) fn is_poisoned(&self) -> bool {
-        self.poisoned.load(Ordering::Acquire)
+        self.poison.is_set()
     }
 
-    pub(crate) fn poison(&self) {
-        self.poisoned.store(true, Ordering::Release);
+    /// Nothing is changed any more: this error has left memory and disk apart.
+    pub(crate) fn poison(&self, cause: &LogError) {
+        self.poison.add(cause);
+    }
+
+    pub(crate) fn check_writable(&self, dir: &Path) -> Result<(), LogError> {
+        self.poison.check(|| dir.to_owned())
     }
 
     pub(crate) fn owe_file(&mut self, path: PathBuf, file: Arc<D::File>) {
@@ -125,7 +158,7 @@ pub struct FlushTicket<D: Disk> {
     files: Vec<(PathBuf, Arc<D::File>)>,
     dirs: Vec<PathBuf>,
     done: FlushDone,
-    poisoned: Arc<AtomicBool>,
+    poison: Arc<Poison>,
 }
 
 /// Proof of a ticket that was run.
@@ -146,21 +179,21 @@ impl<D: Disk> FlushTicket<D> {
     ///
     /// # Errors
     /// If the disk refuses: the log is poisoned then, whatever becomes of this error. Or if a directory could
-    /// not be opened for want of descriptors ([`LogError::is_temporary`]): nothing is lost, and another ticket
-    /// may have more luck.
+    /// not be opened for want of descriptors, or the log has to be opened anew ([`LogError::is_temporary`]):
+    /// nothing is lost, and another ticket may have more luck.
     pub fn run(self) -> Result<FlushDone, LogError> {
         let result = self.sync_all();
-        if result.as_ref().is_err_and(|error| !error.is_temporary()) {
-            self.poisoned.store(true, Ordering::Release);
+        if let Err(error) = &result
+            && !error.is_temporary()
+        {
+            self.poison.add(error);
         }
         result.map(|()| self.done)
     }
 
     fn sync_all(&self) -> Result<(), LogError> {
-        if self.poisoned.load(Ordering::Acquire) {
-            let path = self.files.first().map_or_else(PathBuf::new, |(path, _)| path.clone());
-            return Err(LogError::Poisoned { path });
-        }
+        self.poison
+            .check(|| self.files.first().map_or_else(PathBuf::new, |(path, _)| path.clone()))?;
         for (path, file) in &self.files {
             file.sync().map_err(|e| LogError::failed_sync("sync", path, e))?;
         }
@@ -201,7 +234,7 @@ impl<D: Disk> Log<D> {
                 generation: flushing.generation,
                 covers: flushing.next_number,
             },
-            poisoned: flushing.poisoned.clone(),
+            poison: flushing.poison.clone(),
         })
     }
 
@@ -350,7 +383,7 @@ impl<D: Disk> Log<D> {
     }
 
     pub(crate) fn write_checkpoint(
-        &self,
+        &mut self,
         high_watermark: Offset,
         recovery_point: Option<RecoveryPoint>,
         durably: bool,
@@ -360,8 +393,13 @@ impl<D: Disk> Log<D> {
             closed.map(|segment| (segment.base, segment.size)).collect()
         });
         let high_watermark = Some(high_watermark);
-        let content = OffsetCheckpoint { high_watermark, recovery_point, closed }.encode();
-        self.place.replace(checkpoint::OFFSETS, &content, durably)
+        let boot = self.place.disk.boot();
+        let content = OffsetCheckpoint { high_watermark, recovery_point, closed, boot }.encode();
+        let file = self.place.replace(checkpoint::OFFSETS, &content, durably)?;
+        for removed in self.deleted.drain(..) {
+            removed.name_no_more(&self.place);
+        }
+        Ok(file)
     }
 
     /// Brings the epochs' file up to date; the next ticket syncs it. Should a crash tear it before that,

@@ -6,10 +6,12 @@ use crate::disk::Disk;
 use crate::epochs::Epochs;
 use crate::flush::Flushing;
 use crate::place::Place;
+use crate::retention::Deleted;
 use crate::segment::Segment;
 use crate::{LogConfig, LogError};
 use std::collections::VecDeque;
 use std::path::Path;
+use std::sync::Arc;
 use troupe_proto::batch::BatchHeader;
 use troupe_proto::ids::{LeaderEpoch, Offset, PartitionKey};
 
@@ -37,6 +39,8 @@ pub struct Log<D: Disk> {
     pub(crate) presence: Presence,
     /// What this replica lacks.
     pub(crate) damage: Option<Damage>,
+    /// Segments that are not in the log any more, and that the last checkpoint may name.
+    pub(crate) deleted: Vec<Arc<Deleted>>,
 }
 
 /// What of the partition stands in the file system.
@@ -92,6 +96,11 @@ impl<D: Disk> Log<D> {
         self.presence.directory
     }
 
+    /// Whether the last checkpoint says what is so no longer, or there is none: it could not be written.
+    pub fn owes_checkpoint(&self) -> bool {
+        self.presence.directory && self.presence.checkpoint.is_none() || !self.deleted.is_empty()
+    }
+
     /// The partition's directory.
     pub fn dir(&self) -> &Path {
         &self.place.dir
@@ -106,7 +115,7 @@ impl<D: Disk> Log<D> {
         self.config = config;
     }
 
-    /// Whether a disk error has put this log offline.
+    /// Whether a disk error has put this log offline, for good or until it is opened anew.
     pub fn is_poisoned(&self) -> bool {
         self.flushing.is_poisoned()
     }
@@ -179,10 +188,7 @@ impl<D: Disk> Log<D> {
     }
 
     pub(crate) fn check_writable(&self) -> Result<(), LogError> {
-        if self.is_poisoned() {
-            return Err(LogError::Poisoned { path: self.place.dir.clone() });
-        }
-        Ok(())
+        self.flushing.check_writable(&self.place.dir)
     }
 
     /// The segment that holds `offset`, or would.

@@ -7,8 +7,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use troupe_proto::ids::Offset;
 
-/// What was set aside is named so.
-const ASIDE: &str = ".aside";
+/// What was set aside is named so, and numbered.
+const ASIDE: &str = ".aside-";
 
 /// Whether a file cannot be read and never will be: something else has its name, or its sectors are gone.
 pub(crate) fn is_unreadable(error: &io::Error) -> bool {
@@ -57,10 +57,24 @@ impl<D: Disk> Place<D> {
     }
 
     /// Renames what cannot be used and is not needed, so that it can be made again; says what was done.
+    /// What was set aside before keeps its own name.
     pub(crate) fn set_aside(&self, name: &str, cause: &io::Error) -> Result<String, LogError> {
-        let (from, to) = (self.path(name), self.path(&format!("{name}{ASIDE}")));
+        let listed = self.disk.list(&self.dir).map_err(|e| LogError::io("list", &self.dir, e))?;
+        let taken = listed.unwrap_or_default();
+        let mut names = (0u64..).map(|number| format!("{name}{ASIDE}{number}"));
+        let free = names.find(|name| !taken.contains(name)).unwrap_or_default();
+        let (from, to) = (self.path(name), self.path(&free));
         self.disk.rename(&from, &to).map_err(|e| LogError::io("set aside", &from, e))?;
         Ok(format!("{} cannot be read ({cause}) and was set aside", from.display()))
+    }
+
+    /// Gives back what a file takes, and keeps its name. Slices of it stay valid. Where there is no room even for
+    /// another file without content, the name goes too.
+    pub(crate) fn empty(&self, name: &str) -> Result<(), LogError> {
+        match self.replace(name, &[], false) {
+            Err(LogError::DiskFull { .. }) => self.remove(name),
+            replaced => replaced.map(drop),
+        }
     }
 
     pub(crate) fn replace(

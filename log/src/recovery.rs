@@ -7,23 +7,24 @@
 //! Cost: a partition that was never written, one failed directory listing; one that was flushed before the
 //! end, however that came, some fifteen system calls.
 
-use crate::checkpoint::{self, OffsetCheckpoint, RecoveryPoint};
-use crate::damage::{Damage, Evidence, is_torn};
-use crate::disk::{Disk, DiskFile};
+mod tail;
+
+use crate::checkpoint::{self, OffsetCheckpoint};
+use crate::damage::{Damage, Evidence};
+use crate::disk::Disk;
 use crate::epochs::Epochs;
 use crate::flush::{FlushPoint, Flushing};
 use crate::listing::Listing;
 use crate::log::Presence;
 use crate::place::{Kind, Place};
-use crate::retention::DELETED;
-use crate::scan::{Check, Found, Scanner};
+use crate::retention::{DELETED, Deleted, is_deleted_segment};
 use crate::segment::Segment;
 use crate::{Log, LogConfig, LogError};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
-use troupe_proto::batch::BatchHeader;
+use tail::Scan;
 use troupe_proto::ids::{Offset, PartitionKey};
 
 /// What opening a log found.
@@ -40,6 +41,8 @@ pub struct Recovery {
     /// From here to the log's end the owner has to replay headers on top of the snapshot. It may lie below
     /// the log's start.
     pub replay_from: Offset,
+    /// The directory was there, and said which partition it is of.
+    pub had_directory: bool,
     /// As it was checkpointed, but within the log (S13).
     pub high_watermark: Option<Offset>,
     /// Something was on disk for good and is not, now or when the log was opened before.
@@ -75,7 +78,7 @@ impl<D: Disk> Log<D> {
         };
         let listing = Listing::of(names);
         let mut recovered = Recovered::default();
-        check_identity(&place, &listing, &key, &mut recovered.evidence)?;
+        recovered.made_in = check_identity(&place, &listing, &key, &mut recovered.evidence)?;
         let leftovers = listing.leftovers.iter().filter(|name| !name.ends_with(DELETED));
         for name in leftovers.cloned().chain(listing.orphans()) {
             recovered.evidence.notices.extend(place.clear(&name)?);
@@ -111,6 +114,7 @@ impl<D: Disk> Log<D> {
             flushing: Flushing::new(FlushPoint::default()),
             presence: Presence { directory: found.has_directory, ..Presence::default() },
             damage: found.evidence.damage.clone(),
+            deleted: Vec::new(),
         };
         let point = log.end_point();
         log.flushing.restart_at(point);
@@ -120,6 +124,7 @@ impl<D: Disk> Log<D> {
             truncated_bytes: found.truncated_bytes,
             snapshot: None,
             replay_from: log.start,
+            had_directory: found.had_directory,
             high_watermark: found.checkpoint.high_watermark,
             damage: found.evidence.damage,
             notices: found.evidence.notices,
@@ -132,11 +137,11 @@ impl<D: Disk> Log<D> {
     }
 
     /// The last part of opening: the log's start, snapshots, and the files that have to follow. The files of
-    /// segments that retention has `deleted` go when a checkpoint no longer names them, or has no room to.
+    /// segments that retention has `deleted` go when a checkpoint no longer names them.
     fn settle(
         mut self,
         mut recovery: Recovery,
-        deleted: Vec<String>,
+        mut deleted: Vec<String>,
     ) -> Result<(Log<D>, Recovery), LogError> {
         if let Some(start) = self.presence.log_start {
             if start > self.end {
@@ -164,13 +169,10 @@ impl<D: Disk> Log<D> {
             self.presence.checkpoint = None;
         }
         if !recovery.clean || snapshots != self.snapshots.len() || !deleted.is_empty() {
-            match self.write_what_follows(recovery.high_watermark.unwrap_or(self.start)) {
-                // The next opening has as much to do again; a log that has no room for them serves all the same.
-                Err(LogError::DiskFull { .. }) => recovery.notices.push(format!(
-                    "there is no space for the checkpoints of {}",
-                    self.place.dir.display()
-                )),
-                written => written?,
+            let high_watermark = recovery.high_watermark.unwrap_or(self.start);
+            if !self.write_if_room(high_watermark, &mut deleted)? {
+                let dir = self.place.dir.display();
+                recovery.notices.push(format!("there is no space for the checkpoints of {dir}"));
             }
             self.flushing.owe_dir(&self.place.dir);
             // what was removed must not come back beside what is written next
@@ -184,6 +186,34 @@ impl<D: Disk> Log<D> {
             recovery.notices.extend(self.place.clear(&name)?);
         }
         Ok((self, recovery))
+    }
+
+    /// False: there is no room for it. The next opening has as much to do again, and a log serves all the same.
+    /// What is deleted has given up its space by then, and its name tells why it is gone.
+    fn write_if_room(
+        &mut self,
+        high_watermark: Offset,
+        deleted: &mut Vec<String>,
+    ) -> Result<bool, LogError> {
+        match self.write_what_follows(high_watermark) {
+            Err(LogError::DiskFull { .. }) => {}
+            written => return written.map(|()| true),
+        }
+        let names = std::mem::take(deleted).into_iter();
+        let (segments, others): (Vec<_>, _) = names.partition(|name| is_deleted_segment(name));
+        *deleted = others;
+        if segments.is_empty() {
+            return Ok(false);
+        }
+        for name in &segments {
+            // what cannot be emptied takes its space as before
+            let _ = self.place.empty(name);
+        }
+        self.deleted = segments.into_iter().map(|name| Deleted::new(name, true)).collect();
+        match self.write_what_follows(high_watermark) {
+            Err(LogError::DiskFull { .. }) => Ok(false),
+            written => written.map(|()| true),
+        }
     }
 
     fn write_what_follows(&mut self, high_watermark: Offset) -> Result<(), LogError> {
@@ -205,6 +235,10 @@ struct Recovered<D: Disk> {
     snapshots: Vec<Offset>,
     checkpoint: OffsetCheckpoint,
     has_directory: bool,
+    /// See [`Recovery::had_directory`].
+    had_directory: bool,
+    /// The run of the machine in which the directory was made.
+    made_in: Option<String>,
     /// Something in the directory is not as it was.
     changed: bool,
     scanned_bytes: u64,
@@ -222,6 +256,8 @@ impl<D: Disk> Default for Recovered<D> {
             snapshots: Vec::new(),
             checkpoint: OffsetCheckpoint::default(),
             has_directory: false,
+            had_directory: false,
+            made_in: None,
             changed: false,
             scanned_bytes: 0,
             truncated_bytes: 0,
@@ -230,13 +266,13 @@ impl<D: Disk> Default for Recovered<D> {
     }
 }
 
-/// A file that is damaged was never synced: it is written anew.
+/// A file that is damaged was never synced: it is written anew. Says in which run of the machine it was made.
 fn check_identity<D: Disk>(
     place: &Place<D>,
     listing: &Listing,
     key: &PartitionKey,
     evidence: &mut Evidence,
-) -> Result<(), LogError> {
+) -> Result<Option<String>, LogError> {
     let found = match listing.read(place, checkpoint::METADATA) {
         Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::IsADirectory => {
             evidence.notices.push(place.set_aside(checkpoint::METADATA, &source)?);
@@ -244,13 +280,14 @@ fn check_identity<D: Disk>(
         }
         found => found?,
     };
+    let made_in = found.as_ref().and_then(|content| checkpoint::decode_boot(content));
     match found.and_then(|content| checkpoint::decode_metadata(&content)) {
         Some(found) if found != *key => Err(LogError::OtherTopic {
             path: place.dir.clone(),
             expected: key.topic_id,
             found: found.topic_id,
         }),
-        _ => Ok(()),
+        _ => Ok(made_in),
     }
 }
 
@@ -275,6 +312,7 @@ fn recover<D: Disk>(
     evidence.compare(place, &checkpoint, &files, |base, end| {
         end <= log_start || listing.was_deleted(base)
     });
+    evidence.compare_unlisted(place, config.index_interval_bytes, &checkpoint, &files)?;
     for (base, kind) in listing.missing_indexes(&checkpoint) {
         let path = place.file_of(base, kind);
         evidence.notices.push(format!("{} is missing: made again", path.display()));
@@ -293,7 +331,8 @@ fn recover<D: Disk>(
     recovered.epochs = epochs.unwrap_or_default();
     recovered.snapshots = listing.snapshots.iter().copied().collect();
     // without a segment the rest may not be durable: the first append makes it all anew
-    recovered.has_directory = !files.is_empty() && listing.has(checkpoint::METADATA);
+    recovered.had_directory = listing.has(checkpoint::METADATA);
+    recovered.has_directory = !files.is_empty() && recovered.had_directory;
     recovered.changed = start.is_none() && !files.is_empty();
     let first_scanned = start.map_or(0, |(at, _)| at);
     for (i, file) in files[..first_scanned].iter().enumerate() {
@@ -301,13 +340,20 @@ fn recover<D: Disk>(
         recovered.segments.push_back(Segment::closed(file.base, end, file.size));
     }
     let vouched_for = checkpoint.recovery_point.map_or(Offset::ZERO, |point| point.offset);
+    // what was not synced was written since the log was opened in this run of the machine, if it was
+    let boot = place.disk.boot().filter(|boot| {
+        [&checkpoint.boot, &recovered.made_in].into_iter().flatten().any(|known| known == boot)
+    });
     recovered.checkpoint = checkpoint;
-    let mut scan = Scan { place, key, config, vouched_for, recovered: &mut recovered };
+    let memory_was_lost = boot.is_none();
+    let recovered_so_far = &mut recovered;
+    let mut scan =
+        Scan { place, key, config, vouched_for, memory_was_lost, recovered: recovered_so_far };
     scan.run(&files[first_scanned..], start.map(|(_, point)| point))?;
     let Recovered { evidence, checkpoint, end, .. } = &mut recovered;
     evidence.compare_end(place, checkpoint, *end, log_start);
     let kept = listing.read_derived(place, checkpoint::DAMAGE, evidence)?;
-    evidence.recall(place, kept, *end);
+    evidence.recall(place, kept);
     Ok(recovered)
 }
 
@@ -330,165 +376,4 @@ fn find_segments<D: Disk>(
         }
     }
     Ok(files)
-}
-
-/// The scan behind the recovery point.
-struct Scan<'a, D: Disk> {
-    place: &'a Place<D>,
-    key: &'a PartitionKey,
-    config: &'a LogConfig,
-    /// Up to here, everything was known to be on disk.
-    vouched_for: Offset,
-    recovered: &'a mut Recovered<D>,
-}
-
-impl<D: Disk> Scan<'_, D> {
-    /// Looks through `files`, from the recovery point on if there is one, which stands in the first.
-    fn run(
-        &mut self,
-        files: &[FoundSegment],
-        point: Option<RecoveryPoint>,
-    ) -> Result<(), LogError> {
-        let Some(first) = files.first() else { return Ok(()) };
-        let begin = point.map_or(first.base, |point| point.offset);
-        self.recovered.end = begin;
-        // also in the file, with the next batch: an older epoch may go on where a newer one got no batch
-        self.recovered.epochs_changed = self.recovered.epochs.truncate_from_end(begin);
-        for (i, file) in files.iter().enumerate() {
-            let is_whole = match point.filter(|_| i == 0) {
-                Some(point) => self.resume(file, point, &files[i + 1..])?,
-                None if file.base > self.recovered.end && file.base > self.vouched_for => {
-                    // what stood between is lost
-                    self.remove(&files[i..])?;
-                    return Ok(());
-                }
-                None if file.base < self.recovered.end => {
-                    self.remove(&files[i..])?;
-                    return Ok(());
-                }
-                None => {
-                    // a segment is missing between two that were flushed: what is left stays readable
-                    self.recovered.end = file.base;
-                    if let Some(before) = self.recovered.segments.back_mut() {
-                        before.end = file.base;
-                    }
-                    let segment = Segment::begun(file.base);
-                    self.look_through(segment, file, &files[i + 1..])?
-                }
-            };
-            if !is_whole {
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-
-    /// The segment with the recovery point: nothing is opened if nothing stands behind it.
-    fn resume(
-        &mut self,
-        file: &FoundSegment,
-        point: RecoveryPoint,
-        later: &[FoundSegment],
-    ) -> Result<bool, LogError> {
-        let segment = Segment::closed(file.base, point.offset, point.position);
-        let segment = segment.with_mark(point.summary, point.mark);
-        if point.position == file.size && later.is_empty() {
-            self.recovered.segments.push_back(segment);
-            return Ok(true);
-        }
-        self.look_through(segment, file, later)
-    }
-
-    /// Takes over what is good behind the segment's end. False if something was not; then that and all
-    /// that is `later` is gone.
-    fn look_through(
-        &mut self,
-        mut segment: Segment<D>,
-        file: &FoundSegment,
-        later: &[FoundSegment],
-    ) -> Result<bool, LogError> {
-        let interval = self.config.index_interval_bytes;
-        segment.prepare(self.place, interval, 0)?;
-        let path = segment.log_path(self.place);
-        let handle = segment.file(self.place)?.clone();
-        let mut scanner = Scanner::new(handle.as_ref(), segment.size, file.size);
-        self.recovered.scanned_bytes += file.size - segment.size;
-        let failed = |e| LogError::io("read", &path, e);
-        let is_whole = loop {
-            let check = Check::Checksums(Some(*self.key));
-            match scanner.next(check).map_err(failed)? {
-                Found::Batch(header) if self.fits(&header, segment.end) => {
-                    self.recovered.epochs.assign(header.leader_epoch, header.base_offset);
-                    segment.note(&header, interval);
-                }
-                Found::Bad(bad) => {
-                    let (at, size) = (segment.size, file.size);
-                    if !is_torn(handle.as_ref(), self.key, &bad, at, size).map_err(failed)? {
-                        let cause = format!("{} is damaged at byte {at}: {bad}", path.display());
-                        self.recovered.evidence.note(segment.end, cause);
-                        // kept in mind before what proves it is cut off
-                        self.recovered.evidence.keep(self.place)?;
-                    }
-                    break false;
-                }
-                Found::Batch(_) => break false,
-                Found::End => break true,
-            }
-        };
-        // what was flushed behind it is good for whoever reads, whatever is missing here
-        let goes_on = later.first().is_some_and(|next| next.base <= self.vouched_for);
-        if !is_whole {
-            // the later ones first: should this be interrupted, the bad batch is still there to be found
-            if !goes_on {
-                self.remove(later)?;
-            }
-            self.recovered.truncated_bytes += file.size - segment.size;
-            handle.truncate(segment.size).map_err(|e| LogError::io("truncate", &path, e))?;
-        }
-        self.recovered.changed = true;
-        self.recovered.end = segment.end;
-        handle.sync().map_err(|e| LogError::failed_sync("sync", &path, e))?;
-        let is_last = later.is_empty() || !(is_whole || goes_on);
-        if !is_last {
-            segment.note_largest();
-            match self.sync_indexes(&mut segment) {
-                // made again when they are needed
-                Err(LogError::DiskFull { .. }) => {}
-                synced => synced?,
-            }
-        }
-        // all of it is in files again; only of the last one appends will want the indexes
-        segment.release(is_last);
-        self.recovered.segments.push_back(segment);
-        Ok(!is_last)
-    }
-
-    fn fits(&self, header: &BatchHeader, end: Offset) -> bool {
-        let latest = self.recovered.epochs.latest();
-        header.base_offset >= end && latest.is_none_or(|latest| header.leader_epoch >= latest)
-    }
-
-    fn sync_indexes(&self, segment: &mut Segment<D>) -> Result<(), LogError> {
-        let mut written = Vec::new();
-        segment.persist_indexes(self.place, true, |path, file| written.push((path, file)))?;
-        for (path, file) in written {
-            file.sync().map_err(|e| LogError::failed_sync("sync", &path, e))?;
-        }
-        Ok(())
-    }
-
-    /// The newest first, so that an interruption leaves no gap.
-    fn remove(&mut self, files: &[FoundSegment]) -> Result<(), LogError> {
-        for file in files.iter().rev() {
-            for kind in [Kind::Log, Kind::OffsetIndex, Kind::TimeIndex] {
-                self.place.remove(&kind.name(file.base))?;
-            }
-            self.recovered.truncated_bytes += file.size;
-            self.recovered.changed = true;
-        }
-        if !files.is_empty() {
-            self.place.sync_dir()?;
-        }
-        Ok(())
-    }
 }

@@ -5,6 +5,8 @@ use crate::flush::FlushPoint;
 use crate::place::{Kind, Place};
 use crate::segment::Segment;
 use crate::{Log, LogError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use troupe_proto::ids::Offset;
 
 /// What `retention.ms` and `retention.bytes` say; `None` is no limit.
@@ -41,19 +43,64 @@ pub struct Retained<D: Disk> {
 #[must_use]
 pub struct Removal<D: Disk> {
     place: Place<D>,
-    names: Vec<String>,
+    segment: Arc<Deleted>,
+    indexes: Vec<String>,
+}
+
+/// A segment that retention has taken out of the log, while the last checkpoint names it. Its file gives its
+/// space back, and its name stays until a newer checkpoint is written: should there be no room for that, the name
+/// tells the next open that the segment was deleted and has not vanished.
+#[derive(Debug)]
+pub(crate) struct Deleted {
+    name: String,
+    named: AtomicBool,
+    emptied: AtomicBool,
+}
+
+impl Deleted {
+    pub(crate) fn new(name: String, emptied: bool) -> Arc<Deleted> {
+        let (named, emptied) = (AtomicBool::new(true), AtomicBool::new(emptied));
+        Arc::new(Deleted { name, named, emptied })
+    }
+
+    /// A checkpoint that does not name the segment was written. What stays now goes with the next open.
+    pub(crate) fn name_no_more<D: Disk>(&self, place: &Place<D>) {
+        self.named.store(false, Ordering::SeqCst);
+        if self.emptied.load(Ordering::SeqCst) {
+            let _ = place.remove(&self.name);
+        }
+    }
+
+    fn remove<D: Disk>(&self, place: &Place<D>) -> Result<(), LogError> {
+        if self.named.load(Ordering::SeqCst) {
+            place.empty(&self.name)?;
+            self.emptied.store(true, Ordering::SeqCst);
+            // asked again: the checkpoint may have come in between
+            if self.named.load(Ordering::SeqCst) {
+                return Ok(());
+            }
+        }
+        place.remove(&self.name)
+    }
+}
+
+/// Whether a name is one of a segment that was deleted, and not of its indexes.
+pub(crate) fn is_deleted_segment(name: &str) -> bool {
+    let kind = name.strip_suffix(DELETED).and_then(Kind::parse);
+    kind.is_some_and(|(_, kind)| kind == Kind::Log)
 }
 
 impl<D: Disk> Removal<D> {
-    /// Removes the files. Slices that readers hold stay valid.
+    /// Removes the files, but for the name of one that the last checkpoint vouches for, which goes with the
+    /// next checkpoint. Slices that readers hold stay valid.
     ///
     /// # Errors
     /// What could not be removed stays as a leftover for the next open.
     pub fn run(self) -> Result<(), LogError> {
-        for name in &self.names {
+        for name in &self.indexes {
             self.place.remove(name)?;
         }
-        Ok(())
+        self.segment.remove(&self.place)
     }
 }
 
@@ -104,7 +151,8 @@ impl<D: Disk> Log<D> {
             }
         }
         if !retained.removals.is_empty() {
-            // What the last one vouched for is not there any more. Without room, a later one says so.
+            // What the last one vouched for is not there any more. Without room, a later one says so, and the
+            // names of the files stay until then.
             let _ = self.checkpoint(high_watermark);
         }
         retained
@@ -174,17 +222,18 @@ impl<D: Disk> Log<D> {
             return Ok(None);
         }
         let base = self.segments[0].base;
-        let mut names = Vec::new();
         // the log itself first: indexes without one are leftovers
-        for kind in [Kind::Log, Kind::OffsetIndex, Kind::TimeIndex] {
+        let segment = Deleted::new(Kind::Log.name(base) + DELETED, false);
+        self.rename_deleted(&Kind::Log.name(base))?;
+        let mut indexes = Vec::new();
+        for kind in [Kind::OffsetIndex, Kind::TimeIndex] {
             let name = kind.name(base);
-            let (from, to) = (self.place.path(&name), self.place.path(&(name.clone() + DELETED)));
-            match self.place.disk.rename(&from, &to) {
-                Ok(()) => names.push(name + DELETED),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(LogError::io("rename", &from, error)),
+            // where that fails, it is a leftover
+            if self.rename_deleted(&name).unwrap_or_default() {
+                indexes.push(name + DELETED);
             }
         }
+        self.deleted.push(Arc::clone(&segment));
         self.segments.pop_front();
         let next = self.segments[0].base;
         self.start = self.start.max(next);
@@ -194,13 +243,23 @@ impl<D: Disk> Log<D> {
             // What was not flushed of it is gone too, and the log counts as flushed up to the next one: that
             // must be found after a power cut, and not this one again, which ends too early.
             if let Err(error) = self.sync_entries() {
-                self.flushing.poison();
+                self.flushing.poison(&error);
                 return Err(error);
             }
             self.flushing.point =
                 FlushPoint { offset: next, segment: next, ..FlushPoint::default() };
         }
-        Ok(Some(Removal { place: self.place.clone(), names }))
+        Ok(Some(Removal { place: self.place.clone(), segment, indexes }))
+    }
+
+    /// False if there is no such file.
+    fn rename_deleted(&self, name: &str) -> Result<bool, LogError> {
+        let (from, to) = (self.place.path(name), self.place.path(&(name.to_owned() + DELETED)));
+        match self.place.disk.rename(&from, &to) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(LogError::io("rename", &from, error)),
+        }
     }
 
     /// S19: nothing below `offset` is readable from now on, durably; segments wholly below it go.

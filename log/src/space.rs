@@ -9,7 +9,7 @@ use crate::disk::Disk;
 use crate::disk::FileDisk;
 use crate::retention::DELETED;
 use std::ffi::CString;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
@@ -59,9 +59,12 @@ impl Space {
     pub fn look(&self) -> bool {
         let path = self.dir.join(FILE);
         let kept = fs::metadata(&path).is_ok_and(|found| found.len() >= RESERVE);
-        if !kept && (self.free().is_none_or(|free| free < RESERVE + AMPLE) || fill(&path).is_err())
-        {
-            return false;
+        if !kept {
+            if self.free().is_none_or(|free| free < RESERVE + AMPLE) {
+                return false;
+            }
+            // With so much room records are taken, even if nothing can be kept for harder times.
+            let _ = fill(&path);
         }
         self.low.swap(false, Ordering::Relaxed)
     }
@@ -103,15 +106,24 @@ fn fill(path: &Path) -> io::Result<()> {
     let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
     let len = libc::off_t::try_from(RESERVE).map_err(io::Error::other)?;
     // SAFETY: the descriptor is open.
-    match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, len) } {
+    let filled = match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, len) } {
         0 => Ok(()),
-        error => {
-            drop(file);
-            // Half of it helps nobody.
-            let _ = fs::remove_file(path);
-            Err(io::Error::from_raw_os_error(error))
-        }
+        libc::EOPNOTSUPP | libc::EINVAL | libc::ENODEV | libc::ENOSYS => write_zeros(&file),
+        error => Err(io::Error::from_raw_os_error(error)),
+    };
+    if filled.is_err() {
+        drop(file);
+        // Half of it helps nobody.
+        let _ = fs::remove_file(path);
     }
+    filled
+}
+
+/// Where the file system promises no space, it has to be taken.
+fn write_zeros(file: &File) -> io::Result<()> {
+    let zeros = vec![0; RESERVE as usize];
+    crate::disk::write_all_at(file, 0, &mut [io::IoSlice::new(&zeros)])?;
+    file.sync_data()
 }
 
 #[cfg(test)]
@@ -131,6 +143,26 @@ mod tests {
         fs::remove_file(dir.path().join(FILE)).unwrap();
         assert!(space.look() && !space.is_low());
         assert_eq!(kept(), Some(RESERVE));
+    }
+
+    #[test]
+    fn records_are_taken_again_where_no_space_can_be_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        // nothing can be kept under this name
+        fs::create_dir(dir.path().join(FILE)).unwrap();
+        let space = Space::open(dir.path());
+        space.low.store(true, Ordering::Relaxed);
+        assert!(space.look() && !space.is_low());
+    }
+
+    #[test]
+    fn space_is_taken_by_writing_where_it_is_not_promised() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        write_zeros(&File::create(&path).unwrap()).unwrap();
+        let found = fs::metadata(&path).unwrap();
+        assert_eq!(found.len(), RESERVE);
+        assert!(std::os::unix::fs::MetadataExt::blocks(&found) * 512 >= RESERVE);
     }
 
     #[test]

@@ -18,7 +18,8 @@ impl<D: Disk> Log<D> {
     /// `offset` if a batch starts there. Slices handed out lie below `high_watermark`.
     ///
     /// # Errors
-    /// Errors of the disk. The log is poisoned then: how much was cut, only opening it anew can tell.
+    /// Errors of the disk. The log is poisoned then: how much was cut, only opening it anew can tell. Was it for
+    /// want of something ([`LogError::is_temporary`]), opening it anew is all that it takes.
     pub fn truncate_to(
         &mut self,
         offset: Offset,
@@ -39,8 +40,8 @@ impl<D: Disk> Log<D> {
             return Ok(self.end);
         }
         let result = self.truncate_within(at, cut, high_watermark);
-        if result.is_err() {
-            self.flushing.poison();
+        if let Err(error) = &result {
+            self.flushing.poison(error);
             self.flushing.cut_short(cut.0);
         }
         result
@@ -149,8 +150,8 @@ impl<D: Disk> Log<D> {
     pub fn truncate_fully_and_start_at(&mut self, offset: Offset) -> Result<(), LogError> {
         self.check_writable()?;
         let result = self.restart_files_at(offset);
-        if result.is_err() {
-            self.flushing.poison();
+        if let Err(error) = &result {
+            self.flushing.poison(error);
             self.flushing.cut_short(Offset::ZERO);
         }
         result
@@ -158,8 +159,9 @@ impl<D: Disk> Log<D> {
 
     fn restart_files_at(&mut self, offset: Offset) -> Result<(), LogError> {
         if self.presence.directory || !self.segments.is_empty() {
-            // nothing is vouched for; a start above the log's end makes an interruption end the same way
-            self.write_checkpoint(offset, None, true)?;
+            // nothing is vouched for, nor committed beyond what is there; a start above the log's end makes an
+            // interruption end the same way
+            self.write_checkpoint(offset.min(self.end), None, true)?;
             self.presence.checkpoint = None;
             self.write_log_start(offset)?;
             self.snapshots_gone()?;

@@ -241,6 +241,10 @@ impl Disk for FaultDisk {
     fn modified_ms(&self, path: &Path) -> io::Result<Option<i64>> {
         self.memory.modified_ms(path)
     }
+
+    fn boot(&self) -> Option<String> {
+        self.memory.boot()
+    }
 }
 
 impl FaultFile {

@@ -7,12 +7,16 @@ use std::io::{self, ErrorKind, IoSlice, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::UNIX_EPOCH;
 
 /// At most so many pieces go into one `pwritev(2)` (`IOV_MAX` on Linux).
 const MAX_PIECES: usize = 1024;
 /// Checkpoints and the like are far smaller, so one read gets them whole.
 const SMALL_FILE: usize = 4096;
+
+/// Another one after each start of the kernel.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The machine's own file system.
 #[derive(Clone, Copy, Debug, Default)]
@@ -99,6 +103,17 @@ impl Disk for FileDisk {
         let modified = fs::metadata(path)?.modified()?;
         let since_epoch = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok(i64::try_from(since_epoch.as_millis()).ok())
+    }
+
+    fn boot(&self) -> Option<String> {
+        static BOOT: OnceLock<Option<String>> = OnceLock::new();
+        BOOT.get_or_init(|| {
+            let id = fs::read_to_string(BOOT_ID).ok()?;
+            let id = id.trim();
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+            (!id.is_empty() && id.chars().all(is_plain)).then(|| id.to_owned())
+        })
+        .clone()
     }
 }
 

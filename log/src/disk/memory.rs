@@ -56,6 +56,8 @@ struct State {
     /// Changes of entries that no `sync_dir` has covered, in order.
     unsynced: Vec<EntryChange>,
     inodes: Vec<Inode>,
+    /// Crashes that may have lost something.
+    boot: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -98,7 +100,9 @@ impl MemDisk {
             if named.contains(&at) { survivor } else { Inode::default() }
         };
         let inodes = state.inodes.iter().enumerate().map(survive).collect();
-        let found = State { durable: entries.clone(), entries, unsynced: Vec::new(), inodes };
+        let boot = state.boot + u64::from(loss != Loss::Nothing);
+        let durable = entries.clone();
+        let found = State { durable, entries, unsynced: Vec::new(), inodes, boot };
         MemDisk(Arc::new(Mutex::new(found)))
     }
 
@@ -413,6 +417,10 @@ impl Disk for MemDisk {
 
     fn modified_ms(&self, _path: &Path) -> io::Result<Option<i64>> {
         Ok(None)
+    }
+
+    fn boot(&self) -> Option<String> {
+        Some(self.state().boot.to_string())
     }
 }
 

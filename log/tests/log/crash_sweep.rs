@@ -191,8 +191,12 @@ fn comparable<D: Disk>(log: &Log<D>) -> Vec<Batch> {
 }
 
 /// Opens what a crash left and holds it against the model.
-fn check(disk: &MemDisk, model: &Model) {
+fn check(disk: &MemDisk, model: &Model, loss: Loss) {
     let (log, recovery) = try_open(disk).unwrap();
+    // a power cut may be: it takes what was committed before it was flushed, and sectors in any order
+    if loss == Loss::Nothing {
+        assert_eq!(recovery.damage, None, "a kill is no damage");
+    }
     let found = comparable(&log);
     let (start, end) = (log.log_start(), log.log_end());
     if model.restarting != Some(start) || !found.is_empty() {
@@ -291,7 +295,7 @@ fn sweep(trace: &[Step], seeds: u64) {
             let seeded = (0..seeds).map(|seed| Loss::Seeded(seed * 7919 + change));
             for loss in losses.chain(seeded) {
                 let caught = std::panic::catch_unwind(|| {
-                    check(&disk.memory().crash(loss), &model);
+                    check(&disk.memory().crash(loss), &model, loss);
                     if torn == 100 && matches!(loss, Loss::Seeded(seed) if seed == change) {
                         check_interrupted(&disk.memory().crash(loss), change);
                     }

@@ -2,7 +2,7 @@
 
 use crate::batches::*;
 use std::path::{Path, PathBuf};
-use troupe_log::disk::{Disk, FileDisk, Loss, MemDisk};
+use troupe_log::disk::{Disk, Fault, FaultDisk, FileDisk, Loss, MemDisk, Operation};
 use troupe_log::{Log, LogConfig, Recovery};
 use troupe_proto::batch::Batches;
 use troupe_proto::ids::Offset;
@@ -62,7 +62,9 @@ fn an_end_that_was_cut_short_or_never_written_is_torn_and_no_damage() {
     let (mut log, _) = open(&disk, LogConfig::default());
     append(&mut log, 0, 1, 100).unwrap();
     append(&mut log, 0, 1, 2000).unwrap();
+    log.flush().unwrap();
     drop(log);
+    let disk = disk.crash(Loss::Unsynced);
     let path = segments(&disk).pop().unwrap();
     change(&disk, &path, |content| content[1024..1536].fill(0));
     let (log, recovery) = open(&disk, LogConfig::default());
@@ -88,6 +90,143 @@ fn a_flipped_bit_is_damage_and_no_torn_end() {
         let damage = recovery.damage.unwrap();
         assert_eq!((damage.complete_below, log.log_end()), (Offset(end.0 - 1), Offset(end.0 - 1)));
         assert!(damage.cause.contains(last.to_str().unwrap()), "{}", damage.cause);
+    }
+}
+
+/// What looks like a sector that was never written is none while the machine has lost nothing.
+#[test]
+fn a_flipped_bit_among_zeros_is_damage_after_a_kill() {
+    for (loss, damaged) in [(Loss::Nothing, true), (Loss::Unsynced, false)] {
+        for checkpoint in [false, true] {
+            let disk = memory();
+            let (mut log, _) = open(&disk, LogConfig::default());
+            append(&mut log, 0, 1, 100).unwrap();
+            log.flush().unwrap();
+            if checkpoint {
+                log.checkpoint(Offset(1)).unwrap();
+                // nothing but the checkpoint tells in which run of the machine the log was opened
+                rewrite(&disk, "partition.metadata", |line| !line.starts_with("boot"));
+            }
+            append_at(&mut log, 0, &[NOW], &[0; 3000]).unwrap();
+            log.flush().unwrap();
+            drop(log);
+            let disk = disk.crash(loss);
+            let path = segments(&disk).pop().unwrap();
+            change(&disk, &path, |content| {
+                let size = content.len();
+                content[size - 2900] ^= 4;
+            });
+            let (log, recovery) = open(&disk, LogConfig::default());
+            assert_eq!(log.log_end(), Offset(1));
+            assert_eq!(recovery.damage.is_some(), damaged, "{loss:?}, {checkpoint}");
+        }
+    }
+}
+
+/// Writes a checkpoint anew with some of its lines.
+fn rewrite(disk: &MemDisk, name: &str, keep: impl Fn(&str) -> bool) {
+    change(disk, &dir().join(name), |content| {
+        let text = String::from_utf8(std::mem::take(content)).unwrap();
+        let lines = text.lines().filter(|line| !line.starts_with("crc32c") && keep(line));
+        let body: String = lines.map(|line| format!("{line}\n")).collect();
+        let crc = crc_fast::crc32_iscsi(body.as_bytes());
+        *content = format!("{body}crc32c {crc:08x}\n").into_bytes();
+    });
+}
+
+#[test]
+fn a_hole_in_what_was_flushed_is_damage_even_if_it_looks_like_a_torn_end() {
+    let (whole, end) = written();
+    drop(reopen(&whole));
+    // as if the machine had been started anew
+    rewrite(&whole, "offset-checkpoint", |line| !line.starts_with("boot"));
+    rewrite(&whole, "partition.metadata", |line| !line.starts_with("boot"));
+    // all batches are looked at
+    whole.remove(&dir().join("leader-epoch-checkpoint")).unwrap();
+    assert_eq!(reopen(&whole.snapshot()).1.damage, None);
+    let segments = segments(&whole);
+    let disk = whole.snapshot();
+    change(&disk, &segments[1], |content| content[512..].fill(0));
+    let (log, recovery) = reopen(&disk);
+    let damage = recovery.damage.unwrap();
+    assert!(damage.cause.contains(segments[1].to_str().unwrap()), "{}", damage.cause);
+    assert!(damage.complete_below > Offset(0) && log.log_end() == end, "{damage:?}");
+    // a segment's content under the name of another
+    let disk = whole.snapshot();
+    let first = disk.read(&segments[0]).unwrap().unwrap();
+    change(&disk, &segments[1], |content| *content = first);
+    assert!(reopen(&disk).1.damage.is_some());
+}
+
+/// Checkpoints of earlier versions do not name the segments that they vouch for.
+#[test]
+fn a_segment_that_is_gone_is_missed_even_if_no_checkpoint_names_it() {
+    let (whole, end) = written();
+    drop(reopen(&whole));
+    rewrite(&whole, "offset-checkpoint", |line| !line.starts_with("closed"));
+    let (log, recovery) = reopen(&whole.snapshot());
+    assert!(recovery.clean && recovery.damage.is_none(), "{recovery:?}");
+    drop(log);
+    let segments = segments(&whole);
+    let middle = &segments[1..segments.len() - 1];
+    for (path, cut) in middle.iter().flat_map(|path| [(path, false), (path, true)]) {
+        let disk = whole.snapshot();
+        if cut {
+            change(&disk, path, |content| content.truncate(content.len() / 3));
+        } else {
+            disk.remove(path).unwrap();
+        }
+        let (log, recovery) = reopen(&disk);
+        let damage = recovery.damage.unwrap_or_else(|| panic!("{}, {cut}", path.display()));
+        assert!(damage.complete_below < end && log.log_end() == end, "{damage:?}");
+        drop(log);
+        let again = reopen(&disk).1.damage;
+        assert_eq!(again.unwrap().complete_below, damage.complete_below, "not forgotten");
+    }
+}
+
+#[test]
+fn damage_is_not_forgotten_for_want_of_room_to_describe_it() {
+    for (fault, opens) in [(Fault::Full, true), (Fault::Descriptors, false)] {
+        let (disk, end) = written();
+        let last = segments(&disk).pop().unwrap();
+        change(&disk, &last, |content| *content.last_mut().unwrap() ^= 1);
+        let disk = FaultDisk::new(disk);
+        match fault {
+            Fault::Full => disk.fail(Operation::Write, "damage.tmp", 0, 9, fault),
+            _ => disk.fail(Operation::Create, "damage.tmp", 0, 9, fault),
+        }
+        let opened = Log::open(disk.clone(), dir(), key(), small(), NOW);
+        assert_eq!(opened.is_ok(), opens, "{fault:?}");
+        match opened {
+            Ok((log, recovery)) => {
+                let damage = recovery.damage.unwrap();
+                assert_eq!((damage.complete_below, log.log_end()), (log.log_end(), log.log_end()));
+            }
+            Err(error) => assert!(error.is_temporary(), "{error}"),
+        }
+        // what was not kept in mind is still there to be found
+        let found = disk.memory().crash(Loss::Nothing);
+        let (log, recovery) = reopen(&found);
+        let below = if opens { Offset(0) } else { Offset(end.0 - 1) };
+        assert_eq!((recovery.damage.unwrap().complete_below, log.log_end().0), (below, end.0 - 1));
+    }
+}
+
+#[test]
+fn what_is_set_aside_again_takes_another_name() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("topic-3");
+    for number in 0..3 {
+        let (mut log, _) = Log::open(FileDisk, dir.clone(), key(), small(), NOW).unwrap();
+        append(&mut log, 0, 1, 100).unwrap();
+        log.close_clean(Offset(0)).unwrap();
+        let path = dir.join("offset-checkpoint");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir_all(path.join("inside")).unwrap();
+        let opened = Log::open(FileDisk, dir.clone(), key(), small(), NOW);
+        assert_eq!(opened.unwrap().0.log_end(), Offset(number + 1));
+        assert!(dir.join(format!("offset-checkpoint.aside-{number}/inside")).exists());
     }
 }
 

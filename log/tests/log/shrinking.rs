@@ -76,6 +76,22 @@ fn nothing_at_or_above_the_high_watermark_is_deleted() {
     assert!(disk.files().keys().all(|path| !path.to_str().unwrap().ends_with(".deleted")));
 }
 
+/// What is empty was not there before, or was emptied: the directory tells.
+#[test]
+fn a_log_that_was_emptied_still_has_its_directory() {
+    let disk = memory();
+    let (mut log, recovery) = open(&disk, small());
+    assert!(!recovery.had_directory);
+    append(&mut log, 0, 1, 100).unwrap();
+    log.truncate_fully_and_start_at(Offset(0)).unwrap();
+    drop(log);
+    let (log, recovery) = open(&disk, small());
+    assert!(recovery.had_directory && log.log_end() == Offset(0));
+    let name = dir().join("partition.metadata");
+    disk.remove(&name).unwrap();
+    assert!(!open(&disk, small()).1.had_directory);
+}
+
 /// S19.
 #[test]
 fn a_moved_log_start_survives_a_power_cut() {

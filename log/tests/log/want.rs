@@ -3,9 +3,9 @@
 use crate::batches::*;
 use std::time::{Duration, SystemTime};
 use troupe_log::disk::{Disk, Fault, FaultDisk, FileDisk, Loss, Operation};
-use troupe_log::{Log, LogConfig, RetentionPolicy};
+use troupe_log::{Log, LogConfig, LogError, RetentionPolicy};
 use troupe_proto::error::ErrorCode;
-use troupe_proto::ids::Offset;
+use troupe_proto::ids::{LeaderEpoch, Offset};
 
 const HOUR: i64 = 3_600_000;
 
@@ -103,6 +103,116 @@ fn on_a_full_disk_retention_removes_before_anything_is_written() {
     log.close_clean(Offset(41)).unwrap();
     let (log, recovery) = open(disk.memory(), small());
     assert_eq!((log.log_start(), log.log_end(), recovery.damage), (Offset(40), Offset(41), None));
+}
+
+/// Also if the process ends right behind it, and starts when there is still no room.
+#[test]
+fn what_a_full_disk_made_retention_remove_is_not_missed() {
+    let disk = faulty();
+    let (mut log, _) = open(&disk, small());
+    for _ in 0..40 {
+        append(&mut log, 0, 1, 100).unwrap();
+    }
+    log.flush().unwrap();
+    log.checkpoint(Offset(40)).unwrap();
+    let full = disk.memory().used();
+    disk.set_capacity(Some(full));
+    let policy = RetentionPolicy { retention_bytes: Some(1500), ..Default::default() };
+    let retained = log.apply_retention(&policy, NOW, Offset(40));
+    assert!(retained.removals.len() > 1 && retained.failure.is_none());
+    assert!(log.owes_checkpoint(), "there was no room for one");
+    retained.removals.into_iter().for_each(|removal| removal.run().unwrap());
+    assert!(disk.memory().used() < full / 2, "{} of {full}", disk.memory().used());
+    let killed = disk.memory().crash(Loss::Nothing);
+    assert_eq!(open(&killed, small()).1.damage, None);
+    let deleted = |disk: &FaultDisk| {
+        let files = disk.memory().files().into_keys();
+        files.filter(|path| path.to_str().unwrap().ends_with(".deleted")).count()
+    };
+    // a start without room, and a kill behind that
+    disk.set_capacity(Some(disk.memory().used()));
+    drop(log);
+    for _ in 0..2 {
+        let (log, recovery) = open(&disk, small());
+        assert_eq!((recovery.damage, log.log_end()), (None, Offset(40)));
+        assert!(log.owes_checkpoint() && deleted(&disk) > 1);
+    }
+    let (mut log, _) = open(&disk, small());
+    disk.heal();
+    log.checkpoint(Offset(40)).unwrap();
+    assert!(!log.owes_checkpoint());
+    assert_eq!(deleted(&disk), 0);
+    assert_eq!(open(&disk, small()).1.damage, None);
+}
+
+/// What a start without room finds deleted gives its space back first.
+#[test]
+fn at_a_start_what_was_deleted_makes_room_for_the_checkpoint() {
+    let disk = faulty();
+    let (mut log, _) = open(&disk, small());
+    for _ in 0..40 {
+        append(&mut log, 0, 1, 100).unwrap();
+    }
+    log.close_clean(Offset(40)).unwrap();
+    let (mut log, _) = open(&disk, small());
+    drop((log.remove_oldest().unwrap(), log));
+    disk.set_capacity(Some(disk.memory().used()));
+    let (log, recovery) = open(&disk, small());
+    assert_eq!((recovery.damage, recovery.notices), (None, Vec::new()));
+    assert!(!log.owes_checkpoint());
+}
+
+#[test]
+fn a_change_that_lacks_something_half_way_is_finished_by_opening_the_log_anew() {
+    for (operation, suffix, fault) in [
+        (Operation::Create, "offset-checkpoint.tmp", Fault::Descriptors),
+        (Operation::Write, "offset-checkpoint.tmp", Fault::Full),
+        (Operation::SyncDir, "topic-3", Fault::Descriptors),
+        (Operation::Create, "leader-epoch-checkpoint.tmp", Fault::Full),
+    ] {
+        let disk = faulty();
+        let (mut log, _) = open(&disk, small());
+        while log.segment_count() < 3 {
+            append(&mut log, 0, 1, 100).unwrap();
+        }
+        log.flush().unwrap();
+        log.assign_epoch(LeaderEpoch(3), log.log_end());
+        append(&mut log, 3, 1, 100).unwrap();
+        let asked_for = log.begin_flush().unwrap();
+        disk.fail(operation, suffix, 0, 1, fault);
+        let error = log.truncate_to(Offset(2), Offset(2)).unwrap_err();
+        assert!(error.is_temporary() && log.is_poisoned(), "{operation:?}: {error}");
+        let refused = [
+            asked_for.run().err(),
+            log.flush().err(),
+            append(&mut log, 3, 1, 100).err(),
+            log.checkpoint(Offset(0)).err(),
+            log.truncate_to(Offset(0), Offset(0)).err(),
+        ];
+        for error in refused.into_iter().map(Option::unwrap) {
+            assert!(matches!(error, LogError::Interrupted { .. }), "{operation:?}: {error}");
+            assert!(error.is_temporary(), "no fsync has failed");
+        }
+        drop(log);
+        let (mut log, recovery) = open(&disk, small());
+        assert_eq!(recovery.damage, None);
+        log.truncate_to(Offset(2), Offset(2)).unwrap();
+        append(&mut log, 4, 1, 100).unwrap();
+        assert_eq!((log.flush().unwrap(), contents(&log, Offset(0)).len()), (Offset(3), 3));
+    }
+}
+
+#[test]
+fn a_failed_fsync_outweighs_a_want() {
+    let disk = faulty();
+    let (mut log, _) = open(&disk, small());
+    append(&mut log, 0, 2, 100).unwrap();
+    append(&mut log, 0, 1, 100).unwrap();
+    let ticket = log.begin_flush().unwrap();
+    disk.fail(Operation::Sync, ".log", 0, 1, Fault::Io);
+    ticket.run().unwrap_err();
+    let error = log.truncate_to(Offset(2), Offset(2)).unwrap_err();
+    assert!(matches!(error, LogError::Poisoned { .. }) && !error.is_temporary(), "{error}");
 }
 
 #[test]

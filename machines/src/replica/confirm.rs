@@ -54,7 +54,7 @@ impl From<ConfirmError> for WireError {
 pub(super) struct Confirmations {
     /// The newest round; 0: there was none. At most one is not answered.
     round: u64,
-    /// In the order in which they came, and so of their rounds.
+    /// In the order in which they came, and so of their rounds and deadlines.
     questions: VecDeque<Question>,
 }
 
@@ -74,13 +74,17 @@ impl Confirmations {
 
 impl Replica {
     /// Whether this replica leads now; answered by [`Effect::Confirmed`] when that is known, at `deadline` at the
-    /// latest.
+    /// latest. All questions are given the same time: none has a deadline before that of an earlier one.
     pub fn confirm(&mut self, token: Token, deadline: Time, out: &mut Effects) {
         let Some(leadership) = self.leadership_mut() else {
             out.push(Effect::Confirmed { token, result: Err(ConfirmError::NotLeader) });
             return;
         };
         let Confirmations { round, questions } = &mut leadership.confirmations;
+        debug_assert!(
+            questions.back().is_none_or(|last| last.deadline <= deadline),
+            "a later question would expire earlier"
+        );
         let under_way = questions.front().is_some_and(|first| first.round == *round);
         if !under_way {
             *round += 1;
@@ -162,14 +166,10 @@ impl Replica {
     pub(super) fn expire_questions(&mut self, now: Time, out: &mut Effects) {
         let Some(leadership) = self.leadership_mut() else { return };
         let questions = &mut leadership.confirmations.questions;
-        questions.retain(|question| {
-            let expired = question.deadline <= now;
-            if expired {
-                let result = Err(ConfirmError::TimedOut);
-                out.push(Effect::Confirmed { token: question.token, result });
-            }
-            !expired
-        });
+        while let Some(question) = questions.pop_front_if(|question| question.deadline <= now) {
+            let result = Err(ConfirmError::TimedOut);
+            out.push(Effect::Confirmed { token: question.token, result });
+        }
         // The round of those who are left has begun, or begins now.
         if let Some(next) = questions.front() {
             leadership.confirmations.round = leadership.confirmations.round.max(next.round);
@@ -178,7 +178,7 @@ impl Replica {
 
     pub(super) fn next_question_deadline(&self) -> Option<Time> {
         let questions = &self.leadership()?.confirmations.questions;
-        questions.iter().map(|question| question.deadline).min()
+        questions.front().map(|question| question.deadline)
     }
 }
 

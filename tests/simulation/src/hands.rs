@@ -337,7 +337,10 @@ impl World {
         self.trace.note(self.now, "offline", [at.0 as u64, at.1.partition.0.into(), 0, 0]);
         self.step(at, |replica, _, out| replica.on_storage_failure(out))?;
         match error {
-            LogError::DiskFull { .. } | LogError::Io { .. } | LogError::Poisoned { .. } => {}
+            LogError::DiskFull { .. }
+            | LogError::Io { .. }
+            | LogError::Poisoned { .. }
+            | LogError::Interrupted { .. } => {}
             other => {
                 return Err(Violation::new("a log fails only with its disk", other.to_string()));
             }
