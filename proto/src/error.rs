@@ -131,7 +131,6 @@ impl ErrorCode {
             | Self::CoordinatorNotAvailable
             | Self::StaleMemberEpoch
             | Self::RequestTooLate
-            | Self::Overtaken
             | Self::CorruptBatch => true,
             Self::Unspecified
             | Self::UnknownTopic
@@ -183,6 +182,7 @@ impl ErrorCode {
             | Self::PartitionLimitReached
             | Self::MessageTooLarge
             | Self::CommitSuperseded
+            | Self::Overtaken
             | Self::Internal => false,
         }
     }

@@ -64,14 +64,15 @@ where
                 let times = (came, deadline);
                 let request =
                     clocks.stamp((&node, &channel), message.clone(), times, unreachable).await?;
+                let sent = Instant::now();
                 match there(channel, request).await {
                     Ok(answer) => {
-                        clocks.note(&node, answer.metadata());
+                        clocks.note(&node, sent, answer.metadata());
                         let offset = offset_in(answer.metadata());
                         Ok((answer.into_inner(), offset))
                     }
                     Err(status) => {
-                        clocks.note(&node, status.metadata());
+                        clocks.note(&node, sent, status.metadata());
                         Err(failure(status, unreachable))
                     }
                 }

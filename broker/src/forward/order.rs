@@ -16,6 +16,10 @@
 //! came. Both times that a request carries are such lower bounds, so it seems older than it is, by the way of that
 //! answer, and is refused too early rather than too late; then the refusal brings the newer time for another try.
 //! Every answer to a forwarded call brings the time.
+//!
+//! The other clock was also read after the question was sent, which bounds it from above. How far the bounds lie apart
+//! goes with the request: of what began at about the same time nobody can say which came first, and so it is allowed
+//! for. The nearer nodes are, the less that is.
 
 use super::FORWARDED;
 use super::forwarding;
@@ -34,6 +38,8 @@ use troupe_proto::health::v1::health_client::HealthClient;
 
 /// In a forwarded request: which process's clock, when it came, until when it may be carried out.
 const ORDER: &str = "troupe-order";
+/// In a forwarded request: by how many microseconds it may have come later than its order says.
+const VAGUENESS: &str = "troupe-order-vagueness";
 /// In the answer to any forwarded request: which process's clock, and what it shows.
 const CLOCK: &str = "troupe-clock";
 /// In a forwarded request: the leader epoch of the partition whose leader is meant.
@@ -43,6 +49,9 @@ const MEANT_EPOCH: &str = "troupe-leader-epoch";
 const DRIFT: u32 = 1_000;
 /// How long a node that tells no time is not asked again: it runs an earlier version.
 const TIMELESS: Duration = Duration::from_secs(10);
+
+/// No more is allowed for: a refusal brings a time by which it can be told better.
+const VAGUEST: Duration = Duration::from_millis(100);
 
 /// What this process's clock shows, in microseconds, and which process it is.
 fn clock_at(at: Instant) -> (u64, u64) {
@@ -64,6 +73,8 @@ fn micros(duration: Duration) -> u64 {
 pub struct Times {
     /// It came to the first node then, or a little later.
     pub came: Instant,
+    /// By so much at most.
+    pub vagueness: Duration,
     /// Its caller waits until then, or a little longer.
     pub until: Option<Instant>,
 }
@@ -76,7 +87,7 @@ pub fn times_of(metadata: &MetadataMap) -> Result<Times, Error> {
     let now = Instant::now();
     let order = metadata.get(ORDER).and_then(|value| value.to_str().ok());
     let Some([process, came, until]) = order.and_then(numbers) else {
-        return Ok(Times { came: now, until: None });
+        return Ok(Times { came: now, vagueness: Duration::ZERO, until: None });
     };
     let (own, clock) = clock_at(now);
     if process != own || until < clock {
@@ -85,7 +96,10 @@ pub fn times_of(metadata: &MetadataMap) -> Result<Times, Error> {
     }
     let age = Duration::from_micros(clock.saturating_sub(came));
     let left = Duration::from_micros(until - clock);
-    Ok(Times { came: now.checked_sub(age).unwrap_or(now), until: Some(now + left) })
+    let vagueness = metadata.get(VAGUENESS).and_then(|value| value.to_str().ok()?.parse().ok());
+    let vagueness = Duration::from_micros(vagueness.unwrap_or(0)).min(VAGUEST);
+    let came = now.checked_sub(age).unwrap_or(now);
+    Ok(Times { came, vagueness, until: Some(now + left) })
 }
 
 /// The leader epoch in which the caller means this node to lead.
@@ -108,25 +122,66 @@ pub struct Clocks(Mutex<HashMap<String, Sample>>);
 
 #[derive(Clone, Copy, Debug)]
 enum Sample {
-    Told {
-        process: u64,
-        theirs: u64,
-        received: Instant,
-    },
+    Told(Told),
     /// It was asked then, and told none.
     Nothing(Instant),
 }
 
-impl Sample {
+/// What is known of another process's clock.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    process: u64,
+    /// It showed at least that then.
+    at_least: (u64, Instant),
+    /// It showed at most that then.
+    at_most: (u64, Instant),
+}
+
+impl Told {
     /// A lower bound of what the clock shows at a time, which may also lie before the sample.
-    fn at(process_theirs: u64, received: Instant, at: Instant) -> u64 {
+    fn lower(&self, at: Instant) -> u64 {
+        let (theirs, received) = self.at_least;
         match at.checked_duration_since(received) {
-            Some(since) => process_theirs.saturating_add(micros(since - since / DRIFT)),
+            Some(since) => theirs.saturating_add(micros(since - since / DRIFT)),
             None => {
                 let before = received - at;
-                process_theirs.saturating_sub(micros(before + before / DRIFT))
+                theirs.saturating_sub(micros(before + before / DRIFT))
             }
         }
+    }
+
+    /// An upper bound of the same.
+    fn upper(&self, at: Instant) -> u64 {
+        let (theirs, sent) = self.at_most;
+        match at.checked_duration_since(sent) {
+            Some(since) => theirs.saturating_add(micros(since + since / DRIFT)),
+            None => {
+                let before = sent - at;
+                theirs.saturating_sub(micros(before - before / DRIFT))
+            }
+        }
+    }
+
+    fn stamp(&self, metadata: &mut MetadataMap, came: Instant, deadline: Instant) {
+        let order = format!("{}.{}.{}", self.process, self.lower(came), self.lower(deadline));
+        if let Ok(value) = MetadataValue::try_from(order) {
+            metadata.insert(ORDER, value);
+            let vagueness = self.upper(came).saturating_sub(self.lower(came));
+            metadata.insert(VAGUENESS, vagueness.into());
+        }
+    }
+
+    /// Of two samples of the same clock, the tighter bounds.
+    fn and(self, known: Told, now: Instant) -> Told {
+        let at_least = match known.lower(now) >= self.lower(now) {
+            true => known.at_least,
+            false => self.at_least,
+        };
+        let at_most = match known.upper(now) <= self.upper(now) {
+            true => known.at_most,
+            false => self.at_most,
+        };
+        Told { at_least, at_most, ..self }
     }
 }
 
@@ -135,24 +190,33 @@ impl Clocks {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(node).copied()
     }
 
-    /// What an answer says of the time of the node that gave it. Of two samples the tighter one stays.
-    pub fn note(&self, node: &str, answer: &MetadataMap) {
+    /// What an answer says of the time of the node that gave it, to what was `sent` then.
+    pub fn note(&self, node: &str, sent: Instant, answer: &MetadataMap) {
         let now = Instant::now();
         let told = answer.get(CLOCK).and_then(|value| value.to_str().ok()).and_then(numbers);
+        let told = told.map(|[process, theirs]| {
+            let (at_least, at_most) = ((theirs, now), (theirs, sent));
+            Told { process, at_least, at_most }
+        });
         let mut clocks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = clocks.get(node).copied();
-        let sample = match (told, known) {
-            (None, Some(Sample::Told { .. })) => return,
+        let sample = match (told, clocks.get(node).copied()) {
+            (None, Some(Sample::Told(_))) => return,
             (None, _) => Sample::Nothing(now),
-            (
-                Some([process, theirs]),
-                Some(Sample::Told { process: known, theirs: t, received }),
-            ) if process == known && Sample::at(t, received, now) >= theirs => {
-                return;
+            (Some(told), Some(Sample::Told(known))) if told.process == known.process => {
+                Sample::Told(told.and(known, now))
             }
-            (Some([process, theirs]), _) => Sample::Told { process, theirs, received: now },
+            (Some(told), _) => Sample::Told(told),
         };
         clocks.insert(node.to_owned(), sample);
+    }
+
+    /// When something came, as a request to that node would say: larger, as soon as it can be told better. None:
+    /// its time is not known.
+    pub fn came(&self, node: &str, came: Instant) -> Option<(u64, u64)> {
+        match self.get(node)? {
+            Sample::Told(told) => Some((told.process, told.lower(came))),
+            Sample::Nothing(_) => None,
+        }
     }
 
     /// A request that changes something on another node: forwarded, with its order and its time. Asks for the time
@@ -168,19 +232,15 @@ impl Clocks {
         unreachable: ErrorCode,
     ) -> Result<Request<T>, Error> {
         let is_known = self.get(node).is_some_and(|sample| match sample {
-            Sample::Told { .. } => true,
+            Sample::Told(_) => true,
             Sample::Nothing(asked) => asked.elapsed() < TIMELESS,
         });
         if !is_known {
             self.ask(node, channel, deadline, unreachable).await?;
         }
         let mut request = forwarding(message, deadline);
-        if let Some(Sample::Told { process, theirs, received }) = self.get(node) {
-            let at = |time| Sample::at(theirs, received, time);
-            let order = format!("{process}.{}.{}", at(came), at(deadline));
-            if let Ok(value) = MetadataValue::try_from(order) {
-                request.metadata_mut().insert(ORDER, value);
-            }
+        if let Some(Sample::Told(told)) = self.get(node) {
+            told.stamp(request.metadata_mut(), came, deadline);
         }
         Ok(request)
     }
@@ -193,13 +253,14 @@ impl Clocks {
         unreachable: ErrorCode,
     ) -> Result<(), Error> {
         let mut client = HealthClient::new(channel.clone());
+        let sent = Instant::now();
         let asked = client.check(forwarding(HealthCheckRequest::default(), deadline));
         let not_done = |message: String| Error::new(unreachable, message);
         match timeout_at(deadline, asked).await {
-            Ok(Ok(answer)) => self.note(node, answer.metadata()),
+            Ok(Ok(answer)) => self.note(node, sent, answer.metadata()),
             // Whatever it says, it says it: its time comes with it.
             Ok(Err(status)) if status.metadata().contains_key(CLOCK) => {
-                self.note(node, status.metadata());
+                self.note(node, sent, status.metadata());
             }
             Ok(Err(status)) => {
                 let error = failure(status, unreachable);
@@ -211,9 +272,9 @@ impl Clocks {
     }
 }
 
-/// Whether a refusal says only that the request seemed to be of the past: it brings the time for another try.
+/// Whether a refusal says only that the request's time seemed to be over: it brings the time for another try.
 pub fn is_stale_stamp(error: &Error) -> bool {
-    matches!(error.code, ErrorCode::RequestTooLate | ErrorCode::Overtaken)
+    error.code == ErrorCode::RequestTooLate
 }
 
 /// The layer in front of all services: what is forwarded and comes too late is refused, and every answer to what is
@@ -280,20 +341,16 @@ mod tests {
     }
 
     fn stamped(clocks: &Clocks, came: Instant, deadline: Instant) -> MetadataMap {
-        let Some(Sample::Told { process, theirs, received }) = clocks.get("n") else {
-            panic!("no time was told")
-        };
-        let at = |time| Sample::at(theirs, received, time);
-        let order = format!("{process}.{}.{}", at(came), at(deadline));
+        let Some(Sample::Told(told)) = clocks.get("n") else { panic!("no time was told") };
         let mut metadata = MetadataMap::new();
-        metadata.insert(ORDER, order.parse().unwrap());
+        told.stamp(&mut metadata, came, deadline);
         metadata
     }
 
     #[test]
     fn a_request_that_was_held_up_beyond_its_time_is_refused_where_it_arrives() {
         let clocks = Clocks::default();
-        clocks.note("n", &answer());
+        clocks.note("n", Instant::now(), &answer());
         let now = Instant::now();
         let late = stamped(&clocks, now, now - Duration::from_millis(1));
         assert_eq!(times_of(&late).unwrap_err().code, ErrorCode::RequestTooLate);
@@ -313,9 +370,30 @@ mod tests {
     fn a_request_never_seems_newer_than_it_is() {
         let clocks = Clocks::default();
         let before = Instant::now();
-        clocks.note("n", &answer());
+        clocks.note("n", Instant::now(), &answer());
         let times = times_of(&stamped(&clocks, before, before + Duration::from_secs(1))).unwrap();
         assert!(times.came <= before + Duration::from_micros(2), "but for rounding");
+    }
+
+    /// As far away as the other node is, so much later may a request have come than its order says; and no more.
+    #[test]
+    fn what_a_round_trip_leaves_open_is_allowed_for() {
+        let clocks = Clocks::default();
+        let came = Instant::now();
+        let answer = answer();
+        std::thread::sleep(Duration::from_millis(30));
+        clocks.note("n", came, &answer);
+        let times = times_of(&stamped(&clocks, came, came + Duration::from_secs(9))).unwrap();
+        assert!(times.came + Duration::from_millis(25) < came, "it seems older than it is");
+        assert!(times.came + times.vagueness >= came);
+        let known = clocks.came("n", came).unwrap();
+        clocks.note("n", Instant::now(), &super::tests::answer());
+        assert!(clocks.came("n", came).unwrap() > known, "a quick answer tells it better");
+        let vague = stamped(&clocks, came, came + Duration::from_secs(9));
+        assert!(times_of(&vague).unwrap().vagueness < times.vagueness);
+        let mut vague = vague;
+        vague.insert(VAGUENESS, u64::MAX.into());
+        assert_eq!(times_of(&vague).unwrap().vagueness, VAGUEST);
     }
 
     #[test]
@@ -323,10 +401,10 @@ mod tests {
         let clocks = Clocks::default();
         let slow = answer();
         std::thread::sleep(Duration::from_millis(20));
-        clocks.note("n", &answer());
+        clocks.note("n", Instant::now(), &answer());
         let at = Instant::now() + Duration::from_secs(1);
         let tight = stamped(&clocks, at, at);
-        clocks.note("n", &slow);
+        clocks.note("n", Instant::now(), &slow);
         assert_eq!(tight.get(ORDER), stamped(&clocks, at, at).get(ORDER));
     }
 }

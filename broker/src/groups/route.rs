@@ -57,11 +57,11 @@ impl Call {
         if !is_forwarded(request) {
             return Ok(Self::until(deadline));
         }
-        let Times { came, until } = times_of(metadata)?;
+        let Times { came, vagueness, until } = times_of(metadata)?;
         Ok(Self {
             deadline: until.map_or(deadline, |until| until.min(deadline)),
             forwarded: true,
-            came,
+            came: (came + vagueness).min(Instant::now()),
             meant_epoch: meant_epoch(metadata),
         })
     }
@@ -202,32 +202,55 @@ where
         question,
         |handle| here(handle, request.clone()),
         |leader| {
-            let (request, there) = (request.clone(), &there);
+            let there = &there;
             async move {
-                let Call { came, deadline, .. } = question.call;
-                let (node, clocks) = (&leader.endpoint, &context.peers.clocks);
-                let unreachable = ErrorCode::CoordinatorNotAvailable;
-                let channel = context.channel_to(node, Purpose::Control)?;
-                let client = client_on(context, channel.clone());
-                let mut request = match question.changes {
-                    true => {
-                        clocks
-                            .stamp((node, &channel), request, (came, deadline), unreachable)
-                            .await?
+                let (node, clocks) = (&*leader.endpoint, &context.peers.clocks);
+                let known = clocks.came(node, question.call.came);
+                match send(context, question, &leader, request.clone(), there).await {
+                    // It seems to be of the past. The refusal may tell better when it came: once more, then, but no
+                    // more often, for what is overtaken stays so.
+                    Err(error)
+                        if error.code == ErrorCode::Overtaken
+                            && clocks.came(node, question.call.came) > known =>
+                    {
+                        send(context, question, &leader, request.clone(), there).await
                     }
-                    false => forwarding(request, deadline),
-                };
-                set_meant_epoch(request.metadata_mut(), leader.leader_epoch.0);
-                let answer = there(client, request).await;
-                match &answer {
-                    Ok(answer) => clocks.note(node, answer.metadata()),
-                    Err(status) => clocks.note(node, status.metadata()),
+                    answer => answer,
                 }
-                answer.map(Response::into_inner).map_err(|status| failure(status, unreachable))
             }
         },
     )
     .await
+}
+
+/// Asks a coordinator on another node.
+async fn send<Req, Res, There>(
+    context: &Context,
+    question: &Question<'_>,
+    leader: &LeaderAt,
+    request: Req,
+    there: &(impl Fn(GroupServiceClient<Channel>, Request<Req>) -> There + Send + Sync),
+) -> Result<Res, Error>
+where
+    There: Future<Output = Result<Response<Res>, Status>> + Send,
+{
+    let Call { came, deadline, .. } = question.call;
+    let (node, clocks) = (&*leader.endpoint, &context.peers.clocks);
+    let unreachable = ErrorCode::CoordinatorNotAvailable;
+    let channel = context.channel_to(node, Purpose::Control)?;
+    let client = client_on(context, channel.clone());
+    let mut request = match question.changes {
+        true => clocks.stamp((node, &channel), request, (came, deadline), unreachable).await?,
+        false => forwarding(request, deadline),
+    };
+    set_meant_epoch(request.metadata_mut(), leader.leader_epoch.0);
+    let sent = Instant::now();
+    let answer = there(client, request).await;
+    match &answer {
+        Ok(answer) => clocks.note(node, sent, answer.metadata()),
+        Err(status) => clocks.note(node, sent, status.metadata()),
+    }
+    answer.map(Response::into_inner).map_err(|status| failure(status, unreachable))
 }
 
 /// # Errors

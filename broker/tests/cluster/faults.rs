@@ -22,7 +22,7 @@ impl Cluster {
     }
 
     /// Addresses of actors of that kind.
-    async fn actors(&self, node: i32, kind: &str) -> Vec<String> {
+    pub(super) async fn actors(&self, node: i32, kind: &str) -> Vec<String> {
         let mut client = ChaosServiceClient::new(self.channel(node).await);
         let actors = client.list_actors(ListActorsRequest::default()).await.unwrap().into_inner();
         let of_kind = actors.actors.into_iter().filter(|actor| actor.kind == kind);

@@ -11,6 +11,8 @@ use tonic::{Request, Streaming};
 use troupe_proto::admin::v1::cluster_service_client::ClusterServiceClient;
 use troupe_proto::admin::v1::topic_service_client::TopicServiceClient;
 use troupe_proto::admin::v1::{GetTopicRequest, ListPartitionsRequest};
+use troupe_proto::chaos::v1alpha1::KillActorRequest;
+use troupe_proto::chaos::v1alpha1::chaos_service_client::ChaosServiceClient;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::log::v1::group_service_client::GroupServiceClient;
 use troupe_proto::log::v1::reset_group_offsets_request::To;
@@ -505,6 +507,43 @@ async fn a_forwarded_commit_is_carried_out_in_its_time_and_in_its_order_or_not_a
     deletion.metadata_mut().insert("troupe-order", order(before, soon).parse().unwrap());
     let refused: Error = client.delete_group(deletion).await.unwrap_err().into();
     assert_eq!(refused.code, ErrorCode::Overtaken);
+
+    // A coordinator that is built anew, in the same epoch, finds in its log what it does not remember to have decided.
+    let of_group = format!("/{}", cluster.coordinator(1, "g").await.partition);
+    let mut actors = cluster.actors(coordinator, "group-coordinator").await.into_iter();
+    let address = actors.find(|address| address.ends_with(&of_group)).unwrap();
+    let mut chaos = ChaosServiceClient::new(cluster.channel(coordinator).await);
+    chaos.kill_actor(KillActorRequest { address, ..Default::default() }).await.unwrap();
+    assert_eq!(cluster.committed(through, "g").await, [(0, 455), (1, 5)]);
+    let overtaken = forward(&mut client, 334, &order(now, soon), epoch).await;
+    assert_eq!(overtaken, Err(ErrorCode::Overtaken));
+    assert_eq!(cluster.committed(through, "g").await, [(0, 455), (1, 5)]);
+}
+
+/// What is overtaken stays so: whoever waits for it hears of it, and is not advised to send it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_was_overtaken_is_refused_at_once_and_for_good() {
+    let (cluster, links) = Cluster::start_behind_links(3).await;
+    cluster.create(1, TOPIC, 1).await.unwrap();
+    let coordinator = cluster.coordinator(1, "g").await.node_id;
+    let held = coordinator % 3 + 1;
+    assert_eq!(cluster.commit(coordinator, commits("g", &[(TOPIC, 0, 1)])).await, [Ok(())]);
+    let known = links[&coordinator].connections();
+    assert_eq!(cluster.commit(held, commits("g", &[(TOPIC, 0, 2)])).await, [Ok(())]);
+    links[&coordinator].hold_from(known);
+    let mut client = cluster.groups(held).await;
+    let mut request = Request::new(commits("g", &[(TOPIC, 0, 334)]));
+    request.set_timeout(4 * PATIENCE);
+    let overtaken = tokio::spawn(async move { client.commit_offsets(request).await });
+    // So much earlier that no distance between nodes explains it.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(cluster.commit(coordinator, commits("g", &[(TOPIC, 0, 454)])).await, [Ok(())]);
+    links[&coordinator].release();
+    let refused = timeout(PATIENCE, overtaken).await.expect("it is tried on and on").unwrap();
+    let refused = Error::from(refused.unwrap_err());
+    assert_eq!(refused.code, ErrorCode::Overtaken);
+    assert!(!refused.code.is_retriable() && refused.surely_not_done(), "{refused}");
+    assert_eq!(cluster.committed(coordinator, "g").await, [(0, 454)]);
 }
 
 /// Whoever numbers its commits is safe from what the network delays before the first node, too.

@@ -81,7 +81,7 @@ const TABLE: [(&str, GrpcCode, bool, bool, bool); 74] = [
     ("TOO_MANY_CONNECTIONS", ResourceExhausted, true, true, false),
     ("COMMIT_SUPERSEDED", Aborted, false, true, false),
     ("REQUEST_TOO_LATE", DeadlineExceeded, true, true, false),
-    ("OVERTAKEN", Aborted, true, true, false),
+    ("OVERTAKEN", Aborted, false, true, false),
 ];
 
 /// The contract says it where clients' authors look.

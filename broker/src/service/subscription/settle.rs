@@ -128,10 +128,11 @@ async fn settle_there(
         loop {
             let (to, unreachable) = ((&*endpoint, &channel), ErrorCode::LeaderNotAvailable);
             let request = clocks.stamp(to, request.clone(), times, unreachable).await?;
+            let sent = Instant::now();
             let answer = EventBusServiceClient::new(channel.clone()).settle(request).await;
             match &answer {
-                Ok(answer) => clocks.note(&endpoint, answer.metadata()),
-                Err(status) => clocks.note(&endpoint, status.metadata()),
+                Ok(answer) => clocks.note(&endpoint, sent, answer.metadata()),
+                Err(status) => clocks.note(&endpoint, sent, status.metadata()),
             }
             match answer.map_err(Error::from) {
                 // It brought a newer time.
