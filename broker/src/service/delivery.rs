@@ -32,7 +32,7 @@ const DEFAULT_MESSAGE_BYTES: usize = 4 << 20;
 /// Messages carry more than records.
 const MIN_MESSAGE_BYTES: usize = 64 << 10;
 /// Of a message, what is kept for all but the records.
-const REST_BYTES: usize = 1 << 10;
+pub const REST_BYTES: usize = 1 << 10;
 /// Once so many streams have ended, their memory is given back.
 const STREAMS_WORTH_TRIMMING: usize = 64;
 const TRIM_DELAY: Duration = Duration::from_secs(1);
@@ -118,6 +118,13 @@ impl Takes {
         bytes + REST_BYTES <= self.message_bytes
     }
 
+    /// What records may take of a message of about `wanted` bytes that says `rest` bytes beside them. Whatever fits
+    /// finds space as soon as there is no more to say than [`REST_BYTES`].
+    pub fn space(&self, wanted: usize, rest: usize) -> Space {
+        let alone = self.message_bytes.saturating_sub(rest);
+        Space { together: wanted.saturating_sub(rest).min(alone), alone }
+    }
+
     /// That a record is too large.
     pub fn notice(&self, at: At<'_>, offset: i64, bytes: usize) -> pb::Notice {
         let needed = bytes + REST_BYTES;
@@ -142,6 +149,25 @@ impl Takes {
         };
         let kind = pb::NoticeKind::RecordTooLarge.into();
         pb::Notice { kind, message, record_too_large: Some(record), ..Default::default() }
+    }
+}
+
+/// What records may take of one message.
+#[derive(Clone, Copy, Debug)]
+pub struct Space {
+    /// Several of them.
+    together: usize,
+    /// Or one that is larger: beyond that the client takes no message.
+    alone: usize,
+}
+
+impl Space {
+    /// Whether another record of that many bytes goes into the message.
+    pub fn takes(&self, message: &AnswerWriter, bytes: usize) -> bool {
+        match message.deliveries() {
+            0 => bytes <= self.alone,
+            _ => message.len() + bytes <= self.together,
+        }
     }
 }
 
@@ -170,6 +196,20 @@ mod tests {
         assert_eq!(default.message_bytes, 4 << 20);
         let refused = Takes::parse(Some(1_000), false).unwrap_err();
         assert_eq!(refused.code, ErrorCode::InvalidRequest);
+    }
+
+    #[test]
+    fn records_and_the_rest_of_a_message_are_no_more_than_the_client_takes() {
+        let (takes, empty) = (Takes::parse(Some(100_000), false).unwrap(), AnswerWriter::new());
+        // However much its pace would allow.
+        let space = takes.space(1 << 20, 3_000);
+        assert!(space.together <= 97_000);
+        assert!(space.takes(&empty, 97_000) && !space.takes(&empty, 97_001));
+        // A slow client gets one record that is larger than its pace, but no more than it takes.
+        let space = takes.space(16 << 10, REST_BYTES);
+        assert!(space.together <= 15 << 10);
+        assert!(takes.fits(98_976) && space.takes(&empty, 98_976));
+        assert!(!takes.space(16 << 10, 200_000).takes(&empty, 1));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Tail: records of one topic, without a group, merged from its partitions as they come, wherever they are led.
 
 use super::delivery::{
-    AnswerWriter, At, Choice, Found, Pace, SliceCursor, Step, Takes, delivery_len, too_large,
+    AnswerWriter, At, Choice, Found, Pace, REST_BYTES, SliceCursor, Space, Step, Takes,
+    delivery_len, too_large,
 };
 use super::event_bus::known_topic;
 use super::shutting_down;
@@ -159,7 +160,7 @@ struct Reading {
 /// One answer that is being filled.
 struct Draft {
     writer: AnswerWriter,
-    room: usize,
+    space: Space,
     rest: pb::TailResponse,
 }
 
@@ -211,9 +212,10 @@ impl Reading {
         let mut caught_up = self.behind.is_empty();
         loop {
             let Ok(()): Result<(), Gone> = out.wanted().await else { return Ok(()) };
-            let room = pace.allowed(Instant::now(), self.context.delivery.streams());
+            let wanted = pace.allowed(Instant::now(), self.context.delivery.streams());
+            let space = self.takes.space(wanted, REST_BYTES);
             let rest = pb::TailResponse { caught_up, ..Default::default() };
-            let mut draft = Draft { writer: AnswerWriter::new(), room, rest };
+            let mut draft = Draft { writer: AnswerWriter::new(), space, rest };
             let filled = match caught_up {
                 true => Ok(More::Yes),
                 false => self.fill(&mut draft).await,
@@ -320,7 +322,7 @@ impl Draft {
             let choice = if takes.skips { Choice::Take } else { Choice::Leave };
             return (choice, Sent::TooLarge(Box::new(notice)));
         }
-        if self.writer.deliveries() > 0 && self.writer.len() + len > self.room {
+        if !self.space.takes(&self.writer, len) {
             return (Choice::Leave, Sent::Full);
         }
         self.writer.push(at, found, None, 0);

@@ -25,7 +25,7 @@ use troupe_proto::v1::event_bus_service_client::EventBusServiceClient;
 use troupe_proto::v1::*;
 
 /// Records of these sizes.
-async fn publish_sized(node: &Fixture, topic: &str, sizes: &[usize]) {
+pub async fn publish_sized(node: &Fixture, topic: &str, sizes: &[usize]) {
     for size in sizes {
         let value = Some(vec![b'v'; *size].into());
         let records = vec![Record { value, ..Default::default() }];

@@ -5,6 +5,7 @@
 mod delivery;
 mod fixture;
 mod groups;
+mod limits;
 mod pulls;
 
 use fixture::{Fixture, PATIENCE, ack, nack, options, seconds, value_of, window};

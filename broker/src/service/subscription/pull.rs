@@ -161,11 +161,10 @@ impl Held {
         let mut idle_since = Instant::now();
         loop {
             session.tend();
+            session.keep_news_for_calls();
             if let Err(error) = session.serve_draws() {
                 return Some(error);
             }
-            // Nobody hears of anything but records, and of those that are too large.
-            session.news = Default::default();
             let now = Instant::now();
             if !session.draws.is_empty() {
                 idle_since = now;

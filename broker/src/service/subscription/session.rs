@@ -66,11 +66,17 @@ pub(super) struct Session {
     blocked: BTreeMap<PartitionKey, pb::Notice>,
     /// Answers to single calls that may not have arrived, and those that surely have not. Each is told once.
     receipts: Receipts,
-    returned: (mpsc::UnboundedSender<AnswerId>, mpsc::UnboundedReceiver<AnswerId>),
+    returned: (mpsc::UnboundedSender<Returned>, mpsc::UnboundedReceiver<Returned>),
     /// Who waits for deliveries, where no stream takes them.
     pub draws: VecDeque<Draw>,
     /// When somebody last settled something through another call.
     pub last_settled: Instant,
+}
+
+/// An answer to a single call that was not written.
+pub(super) struct Returned {
+    answer: Option<AnswerId>,
+    notices: Vec<pb::Notice>,
 }
 
 enum Happened {
@@ -78,7 +84,7 @@ enum Happened {
     Filled(Result<(), Failed>),
     Job(Job),
     Inbound(Inbound),
-    Returned(AnswerId),
+    Returned(Returned),
     Time,
 }
 
@@ -162,7 +168,7 @@ impl Session {
             }
             Some(job) = self.jobs.next(), if !self.jobs.is_empty() => Happened::Job(job),
             Some(inbound) = self.registered.inbox.recv() => Happened::Inbound(inbound),
-            Some(answer) = self.returned.1.recv() => Happened::Returned(answer),
+            Some(returned) = self.returned.1.recv() => Happened::Returned(returned),
             () = time => Happened::Time,
         };
         match happened {
@@ -176,9 +182,8 @@ impl Session {
                 self.on_inbound(inbound);
                 Ok(())
             }
-            Happened::Returned(answer) => {
-                let lost = self.receipts.lost(answer);
-                self.take_back(lost);
+            Happened::Returned(returned) => {
+                self.on_returned(returned);
                 Ok(())
             }
             Happened::Time => Ok(()),

@@ -6,11 +6,14 @@
 use super::super::ack_id::{AckId, MAX_TEXT};
 use super::super::deliveries::{Deliveries, Verdict};
 use super::super::jobs;
+use super::super::receipts::AnswerId;
 use super::super::sessions::{Answer, Draw};
-use super::{News, Next, Outlook, Session};
+use super::{News, Next, Outlook, Returned, Session};
 use crate::forward::Target;
 use crate::grpc::Unwritten;
-use crate::service::delivery::{AnswerWriter, At, Choice, Found, MOST_BYTES, Takes, delivery_len};
+use crate::service::delivery::{
+    AnswerWriter, At, Choice, Found, MOST_BYTES, Space, Takes, delivery_len,
+};
 use bytes::Bytes;
 use prost::Message;
 use std::collections::VecDeque;
@@ -22,15 +25,14 @@ use troupe_proto::v1 as pb;
 
 /// Of a result, with its id at its longest.
 const RESULT_BYTES: usize = MAX_TEXT + 8;
-/// Partitions of which one answer says that they stand still.
+/// Of one answer. So many that wait, and nothing is read on that may need another one.
 const MAX_NOTICES: usize = 16;
 
 /// What an answer may hold.
 #[derive(Clone, Copy)]
-pub(in super::super) struct Room {
-    pub records: usize,
-    /// Or one record that is larger.
-    pub bytes: usize,
+struct Room {
+    records: usize,
+    space: Space,
 }
 
 /// What became of a record.
@@ -51,7 +53,7 @@ struct Draft<'a> {
     writer: &'a mut AnswerWriter,
     takes: Takes,
     auto_ack: bool,
-    room: usize,
+    space: Space,
     now: Instant,
 }
 
@@ -60,12 +62,13 @@ impl Draft<'_> {
         let offset = found.record.offset;
         let at = At { topic: &target.topic, partition: target.number() };
         let len = delivery_len(at, &found.record);
-        if !self.takes.fits(len) && !self.deliveries.is_passed(&target.key, offset) {
+        let is_passed = || self.deliveries.is_passed(&target.key, offset);
+        if !self.takes.fits(len) && !is_passed() {
             let notice = self.takes.notice(at, offset.to_wire(), len);
             let choice = if self.takes.skips { Choice::Take } else { Choice::Leave };
             return (choice, Drawn::TooLarge(offset, notice));
         }
-        if self.writer.deliveries() > 0 && self.writer.len() + len > self.room {
+        if !self.space.takes(self.writer, len) && !is_passed() {
             return (Choice::Leave, Drawn::Full);
         }
         match self.deliveries.offer(&target.key, offset, found.size(), self.now) {
@@ -107,25 +110,35 @@ impl Session {
         if !self.has_news() && !self.can_deliver() {
             return Ok(None);
         }
-        let count = self.news.results.len().min((bytes / RESULT_BYTES / 2).max(1));
+        let takes = self.options.takes;
+        let rest = self.take_rest(bytes.min(takes.message_bytes));
+        let rest_len = rest.encoded_len();
         let mut writer = AnswerWriter::new();
-        let room = Room { records: usize::MAX, bytes: bytes.saturating_sub(count * RESULT_BYTES) };
+        let room = Room { records: usize::MAX, space: takes.space(bytes, rest_len) };
         match self.draw(&mut writer, room) {
             // The next call fails again: what else there is to say goes first.
-            Err(error) if !self.has_news() => return Err(error),
+            Err(error) if rest_len == 0 && !self.has_news() => return Err(error),
             Ok(_) | Err(_) => {}
         }
+        let len = writer.len() + rest_len;
+        Ok((len > 0).then(|| (writer.finish(&rest), len)))
+    }
+
+    /// What the next message of about so many bytes says beside its records: before them, and so a record that does
+    /// not find space beside it waits for the next one.
+    fn take_rest(&mut self, bytes: usize) -> pb::SubscribeResponse {
+        let (assignment, notice) = (self.news.assignment.take(), self.news.notices.pop_front());
+        let least = usize::from(assignment.is_none());
+        let rest = pb::SubscribeResponse { assignment, notice, ..Default::default() };
+        let free = (bytes / 2).saturating_sub(rest.encoded_len());
         let results = &mut self.news.results;
+        let count = results.len().min((free / RESULT_BYTES).max(least));
         let settle_results: Vec<_> = results.drain(..count).collect();
         if results.is_empty() {
             // What a burst needed is not kept.
             *results = VecDeque::new();
         }
-        let (assignment, notice) = (self.news.assignment.take(), self.news.notices.pop_front());
-        let rest =
-            pb::SubscribeResponse { deliveries: Vec::new(), settle_results, assignment, notice };
-        let len = writer.len() + rest.encoded_len();
-        Ok((len > 0).then(|| (writer.finish(&rest), len)))
+        pb::SubscribeResponse { settle_results, ..rest }
     }
 
     /// The message that says only that the stream lives, and how many bytes it has.
@@ -145,13 +158,13 @@ impl Session {
 
     fn draw_all(&mut self, writer: &mut AnswerWriter, room: Room) -> Result<Vec<AckId>, Error> {
         let (mut ids, now) = (Vec::new(), Instant::now());
-        while ids.len() < room.records {
+        while ids.len() < room.records && self.news.notices.len() < MAX_NOTICES {
             let mut draft = Draft {
                 deliveries: &mut self.deliveries,
                 writer: &mut *writer,
                 takes: self.options.takes,
                 auto_ack: self.options.auto_ack,
-                room: room.bytes,
+                space: room.space,
                 now,
             };
             match self.intake.visit(|target, found| draft.consider(target, found)) {
@@ -214,20 +227,29 @@ impl Session {
         // To those whose callers are about to give up, nothing is given any more.
         self.answer_overdue(|draw| draw.answer_by.is_some_and(|by| by <= now));
         while let Some(draw) = self.draws.front()
-            && self.can_deliver()
+            && (self.can_deliver() || !self.news.notices.is_empty())
         {
-            let (records, bytes) =
-                (draw.max_records, MOST_BYTES.min(self.options.takes.message_bytes));
+            let records = draw.max_records;
+            let waiting = self.news.notices.len().min(MAX_NOTICES);
+            let notices: Vec<_> = self.news.notices.drain(..waiting).collect();
+            let rest = pb::PullResponse { deliveries: Vec::new(), notices };
+            let space = self.options.takes.space(MOST_BYTES, rest.encoded_len());
             let mut writer = AnswerWriter::new();
-            let ids = self.draw(&mut writer, Room { records, bytes })?;
-            let notices = std::mem::take(&mut self.news.notices);
-            let told = notices.into_iter().filter(|notice| notice.record_too_large.is_some());
-            let notices: Vec<_> = told.take(MAX_NOTICES).collect();
-            if ids.is_empty() && notices.is_empty() {
-                break;
+            let ids = match self.draw(&mut writer, Room { records, space }) {
+                Ok(ids) => ids,
+                Err(error) if rest.notices.is_empty() => return Err(error),
+                // The next call fails again: what else there is to say goes first.
+                Err(_) => Vec::new(),
+            };
+            if ids.is_empty() && rest.notices.is_empty() {
+                match self.news.notices.is_empty() {
+                    true => break,
+                    // Come up just now.
+                    false => continue,
+                }
             }
             let Some(draw) = self.draws.pop_front() else { break };
-            let answer = self.answer(writer, ids, notices, Some(&draw));
+            let answer = self.answer(writer, ids, rest.notices, Some(&draw));
             // Whoever asked may be gone: then the answer comes back.
             let _ = draw.reply.send(Ok(answer));
         }
@@ -254,21 +276,49 @@ impl Session {
         notices: Vec<pb::Notice>,
         draw: Option<&Draw>,
     ) -> Answer {
-        let pieces = writer.finish(&pb::PullResponse { deliveries: Vec::new(), notices });
-        let Some(draw) = draw.filter(|_| !ids.is_empty() && !self.options.auto_ack) else {
+        let rest = pb::PullResponse { deliveries: Vec::new(), notices };
+        let pieces = writer.finish(&rest);
+        let Some(draw) = draw else { return Answer { pieces, unwritten: Unwritten::default() } };
+        let id =
+            (!ids.is_empty() && !self.options.auto_ack).then(|| self.expect_receipt(ids, draw));
+        if id.is_none() && rest.notices.is_empty() {
             return Answer { pieces, unwritten: Unwritten::default() };
-        };
+        }
+        let back = self.returned.0.clone();
+        let unwritten = Unwritten::new(move || {
+            // The session may have ended, and given everything back.
+            let _ = back.send(Returned { answer: id, notices: rest.notices });
+        });
+        Answer { pieces, unwritten }
+    }
+
+    /// These go out to somebody from whom it is not known yet whether they arrive.
+    fn expect_receipt(&mut self, ids: Vec<AckId>, draw: &Draw) -> AnswerId {
         let (now, lease) = (Instant::now(), self.options.max_processing);
         let (id, closed) = self.receipts.open(ids, now, draw.deadline, lease);
         if let Some(connection) = draw.connection.clone() {
             self.jobs.push(Box::pin(jobs::connection_broke(connection, closed, id)));
         }
-        let returned = self.returned.0.clone();
-        let unwritten = Unwritten::new(move || {
-            // The session may have ended, and given everything back.
-            let _ = returned.send(id);
-        });
-        Answer { pieces, unwritten }
+        id
+    }
+
+    /// An answer reached nobody: what it gave is given again, and what it said is said again.
+    pub(super) fn on_returned(&mut self, Returned { answer, notices }: Returned) {
+        if let Some(answer) = answer {
+            let lost = self.receipts.lost(answer);
+            self.take_back(lost);
+        }
+        for notice in notices.into_iter().rev() {
+            self.news.notices.push_front(notice);
+        }
+    }
+
+    /// Of what is to be told, single calls hear only what they would miss: records that do not come.
+    pub fn keep_news_for_calls(&mut self) {
+        let News { results, assignment, notices } = &mut self.news;
+        (*results, *assignment) = (VecDeque::new(), None);
+        let is_kept = |it: &pb::Notice| it.record_too_large.is_some() || it.position_lost.is_some();
+        notices.retain(is_kept);
     }
 }
 
