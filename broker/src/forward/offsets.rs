@@ -1,7 +1,7 @@
 //! Offsets of a partition, from whoever leads it.
 
 use super::way::{Target, Way, no_leader};
-use super::{Backoff, FORWARDED};
+use super::{Backoff, FORWARDED, set_meant_epoch};
 use crate::context::{Context, LeaderAt};
 use crate::partition::{FoundOffset, OffsetQuery};
 use crate::peers::{Purpose, failure};
@@ -51,11 +51,13 @@ async fn find(
     loop {
         let led = target.led(&context.image.borrow());
         let asked = async {
+            // A leader that has not heard yet that it leads anew would tell what was so before.
+            let epoch = led.map(|(_, epoch)| epoch);
             match target.way(context)? {
                 Way::Here(handle) if freshness == Freshness::Now => {
-                    handle.find_offset_now(at).await
+                    handle.find_offset_now(at, epoch).await
                 }
-                Way::Here(handle) => handle.find_offset(at).await,
+                Way::Here(handle) => handle.find_offset(at, epoch).await,
                 Way::There(leader) => ask(context, target, &leader, at, freshness).await,
             }
         };
@@ -102,6 +104,7 @@ async fn ask(
     if freshness == Freshness::AsKnown {
         request.metadata_mut().insert(FORWARDED, MetadataValue::from_static("1"));
     }
+    set_meant_epoch(request.metadata_mut(), leader.leader_epoch.0);
     let channel = context.channel_to(&leader.endpoint, Purpose::Control)?;
     let answer = LogServiceClient::new(channel).list_offsets(request).await;
     let answer = answer.map_err(|status| failure(status, ErrorCode::LeaderNotAvailable))?;

@@ -103,8 +103,8 @@ pub fn times_of(metadata: &MetadataMap) -> Result<Times, Error> {
 }
 
 /// The leader epoch in which the caller means this node to lead.
-pub fn meant_epoch(metadata: &MetadataMap) -> Option<u32> {
-    metadata.get(MEANT_EPOCH)?.to_str().ok()?.parse().ok()
+pub fn meant_epoch(headers: &http::HeaderMap) -> Option<u32> {
+    headers.get(MEANT_EPOCH)?.to_str().ok()?.parse().ok()
 }
 
 pub fn set_meant_epoch(metadata: &mut MetadataMap, epoch: u32) {

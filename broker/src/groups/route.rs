@@ -62,7 +62,7 @@ impl Call {
             deadline: until.map_or(deadline, |until| until.min(deadline)),
             forwarded: true,
             came: (came + vagueness).min(Instant::now()),
-            meant_epoch: meant_epoch(metadata),
+            meant_epoch: meant_epoch(metadata.as_ref()),
         })
     }
 

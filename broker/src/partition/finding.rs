@@ -10,9 +10,13 @@ use troupe_proto::ids::LeaderEpoch;
 impl Handler<FindOffset> for PartitionActor {
     type Result = ();
 
-    fn handle(&mut self, FindOffset { at, reply }: FindOffset, ctx: &mut Self::Context) {
+    fn handle(
+        &mut self,
+        FindOffset { at, expected_leader_epoch, reply }: FindOffset,
+        ctx: &mut Self::Context,
+    ) {
         self.take_turn(ctx);
-        if let Err(error) = self.check_leads_in(None) {
+        if let Err(error) = self.check_leads_in(expected_leader_epoch) {
             let _ = reply.send(Err(error));
             return;
         }
@@ -41,7 +45,7 @@ impl Handler<FindOffset> for PartitionActor {
                 log.find_max_timestamp(end).map(|hit| found(hit, leader_epoch))
             }
         };
-        let _ = reply.send(found.map_err(Error::from));
+        let _ = reply.send(found.map(|found| (leader_epoch, found)).map_err(Error::from));
     }
 }
 

@@ -182,8 +182,17 @@ impl PartitionHandle {
     }
 
     /// As far as this replica knows: it may have been replaced without having heard of it.
-    pub async fn find_offset(&self, at: OffsetQuery) -> Result<FoundOffset, Error> {
-        self.ask(|reply| FindOffset { at, reply }).await?
+    ///
+    /// # Errors
+    /// `NOT_LEADER`; `FENCED_LEADER_EPOCH`, `UNKNOWN_LEADER_EPOCH` if it does not lead in that epoch.
+    pub async fn find_offset(
+        &self,
+        at: OffsetQuery,
+        expected_leader_epoch: Option<LeaderEpoch>,
+    ) -> Result<FoundOffset, Error> {
+        let (_, found) =
+            self.ask(|reply| FindOffset { at, expected_leader_epoch, reply }).await??;
+        Ok(found)
     }
 
     /// Returns when it is known that this replica led, in that epoch, after the call began: whatever it has told
@@ -200,10 +209,15 @@ impl PartitionHandle {
     ///
     /// # Errors
     /// Also those of [`PartitionHandle::confirm`].
-    pub async fn find_offset_now(&self, at: OffsetQuery) -> Result<FoundOffset, Error> {
-        let (found, confirmed) = tokio::join!(self.find_offset(at), self.confirm(None));
-        let found = found?;
-        confirmed.map(|()| found)
+    pub async fn find_offset_now(
+        &self,
+        at: OffsetQuery,
+        expected_leader_epoch: Option<LeaderEpoch>,
+    ) -> Result<FoundOffset, Error> {
+        let (epoch, found) =
+            self.ask(|reply| FindOffset { at, expected_leader_epoch, reply }).await??;
+        // Of another epoch in which it leads meanwhile, that says nothing of what was found in this one.
+        self.confirm(Some(epoch)).await.map(|()| found)
     }
 
     pub async fn describe(&self) -> Result<Description, Error> {

@@ -88,12 +88,13 @@ pub struct ReadAnswer {
     pub log_start: Offset,
 }
 
-/// Find an offset by position or time.
+/// Find an offset by position or time. The answer says in which leader epoch it was found.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct FindOffset {
     pub at: OffsetQuery,
-    pub reply: oneshot::Sender<Result<FoundOffset, Error>>,
+    pub expected_leader_epoch: Option<LeaderEpoch>,
+    pub reply: oneshot::Sender<Result<(LeaderEpoch, FoundOffset), Error>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

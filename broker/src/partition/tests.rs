@@ -7,6 +7,7 @@ use crate::NodeConfig;
 use crate::metrics::NodeMetrics;
 use crate::wishes::WishQueue;
 use actix::{Actor, Addr, System};
+use futures::FutureExt;
 use std::sync::Arc;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{Semaphore, oneshot};
@@ -333,5 +334,29 @@ fn a_leader_that_died_leads_no_more_in_its_epoch_though_it_wrote_nothing() {
         shard.lead(&handle, 2, &[1]);
         shard.settled().await;
         assert_eq!(handle.describe().await.unwrap().role, Role::Leader);
+    });
+}
+
+/// It may have been cut off in the one in which it looked, and lead anew, with another log, in the one that counts.
+#[test]
+fn what_was_found_in_one_leader_epoch_is_not_confirmed_by_another() {
+    System::new().block_on(async {
+        let shard = Shard::start(1);
+        let handle = shard.open("twice");
+        shard.lead(&handle, 5, &[1]);
+        shard.settled().await;
+        assert!(handle.find_offset_now(OffsetQuery::Latest, None).await.is_ok());
+        let mut finding = Box::pin(handle.find_offset_now(OffsetQuery::Latest, None));
+        assert!((&mut finding).now_or_never().is_none(), "it is asked");
+        shard.lead(&handle, 7, &[1]);
+        shard.settled().await;
+        assert_eq!(finding.await.unwrap_err().code, ErrorCode::FencedLeaderEpoch);
+        let meant = async |epoch| {
+            let found = handle.find_offset(OffsetQuery::Latest, Some(LeaderEpoch(epoch))).await;
+            found.map(drop).map_err(|error| error.code)
+        };
+        assert_eq!(meant(5).await, Err(ErrorCode::FencedLeaderEpoch));
+        assert_eq!(meant(7).await, Ok(()));
+        assert_eq!(meant(8).await, Err(ErrorCode::UnknownLeaderEpoch));
     });
 }

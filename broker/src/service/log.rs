@@ -3,7 +3,7 @@
 
 use super::{fetch, produce};
 use crate::context::Context;
-use crate::forward::FORWARDED;
+use crate::forward::{FORWARDED, meant_epoch};
 use crate::grpc::{MessageReader, ResponseBody, encode, response};
 use crate::partition::{FoundOffset, OffsetQuery, wall_clock};
 use futures::{StreamExt, stream};
@@ -40,6 +40,7 @@ impl LogService {
         let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
         // Another node has let it in, and counts it.
         let is_forwarded = request.headers().contains_key(FORWARDED);
+        let leader_epoch = meant_epoch(request.headers()).map(LeaderEpoch);
         let mut requests = MessageReader::new(request.into_body(), max_request);
         match method.as_str() {
             "Produce" => unary(produce::produce(&context, &mut requests).await?),
@@ -50,7 +51,8 @@ impl LogService {
             "Fetch" => fetch::fetch(&context, requests.only().await?).await.map(response),
             "FetchStream" => Ok(response(fetch::fetch_stream(context, requests))),
             "ListOffsets" => {
-                unary(list_offsets(&context, requests.only().await?, is_forwarded).await)
+                let meant = Meant { as_known: is_forwarded, leader_epoch };
+                unary(list_offsets(&context, requests.only().await?, meant).await)
             }
             "InitProducer" => {
                 let _: pb::InitProducerRequest = requests.only().await?;
@@ -87,24 +89,28 @@ impl tower::Service<Request<Body>> for LogService {
     }
 }
 
-/// `as_known`: what this node knows is enough.
+/// How a question is meant.
+#[derive(Clone, Copy)]
+struct Meant {
+    /// What this node knows is enough.
+    as_known: bool,
+    /// The node that asks takes this one for the leader in that epoch.
+    leader_epoch: Option<LeaderEpoch>,
+}
+
 async fn list_offsets(
     context: &Context,
     request: pb::ListOffsetsRequest,
-    as_known: bool,
+    meant: Meant,
 ) -> pb::ListOffsetsResponse {
-    let found = request.queries.into_iter().map(|query| list_offset(context, query, as_known));
+    let found = request.queries.into_iter().map(|query| list_offset(context, query, meant));
     let results = stream::iter(found).buffered(LOOKUPS).collect().await;
     pb::ListOffsetsResponse { results }
 }
 
-async fn list_offset(
-    context: &Context,
-    query: pb::OffsetQuery,
-    as_known: bool,
-) -> pb::OffsetResult {
+async fn list_offset(context: &Context, query: pb::OffsetQuery, meant: Meant) -> pb::OffsetResult {
     let as_of_ms = wall_clock().as_timestamp();
-    let found = find_offset(context, &query, as_known).await;
+    let found = find_offset(context, &query, meant).await;
     let partition = query.partition;
     match found {
         Err(error) => pb::OffsetResult {
@@ -129,7 +135,7 @@ async fn list_offset(
 async fn find_offset(
     context: &Context,
     query: &pb::OffsetQuery,
-    as_known: bool,
+    meant: Meant,
 ) -> Result<(FoundOffset, bool), Error> {
     let at = match query.at {
         Some(pb::offset_query::At::Earliest(_)) => OffsetQuery::Earliest,
@@ -147,8 +153,9 @@ async fn find_offset(
     };
     let partition = context.partition(query.partition.as_ref())?;
     let of_the_past = matches!(at, OffsetQuery::Earliest | OffsetQuery::EndOfEpoch(_));
-    match as_known || of_the_past {
-        true => Ok((partition.find_offset(at).await?, false)),
-        false => Ok((partition.find_offset_now(at).await?, true)),
+    let expected = meant.leader_epoch;
+    match meant.as_known || of_the_past {
+        true => Ok((partition.find_offset(at, expected).await?, false)),
+        false => Ok((partition.find_offset_now(at, expected).await?, true)),
     }
 }
