@@ -15,6 +15,7 @@
 //! Never here: a call that another node forwarded, or one of `LogService`. Both are answered where they arrive.
 
 mod batch;
+mod cut;
 mod decision;
 mod lane;
 mod link;
@@ -25,12 +26,13 @@ mod reader;
 mod way;
 
 pub use batch::Batch;
+pub use cut::cut_below;
 pub use decision::{FORWARDED, decide, forwarding, is_forwarded, until_active};
 pub use lane::{Caller, Entry, Lane};
 pub use link::Links;
 pub use offsets::{find_offset, find_offset_now};
 pub use order::{Clocks, Punctual, Times, is_stale_stamp, meant_epoch, set_meant_epoch, times_of};
-pub use reader::{Failed, Slice, TopicReader};
+pub use reader::{Failed, Slice, Start, TopicReader};
 pub use way::{Target, hears};
 
 use std::time::Duration;

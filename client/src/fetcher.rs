@@ -6,10 +6,11 @@
 //!
 //! Promises: every record from the start on is handed out once and in the order of its partition, over
 //! broken streams and changes of leader. What cannot be mended (OFFSET_OUT_OF_RANGE, UNKNOWN_TOPIC that
-//! lasts, corrupt data) comes out as an error that ends its partition until it is moved; the others go on.
+//! lasts, corrupt data; a log that was cut below what was read) comes out as an error that ends its partition until it is moved; the others go on.
 //! Never here: which partitions, groups, commits. `leaders` finds the streams.
 
 mod batch;
+mod check;
 mod leaders;
 mod node_stream;
 mod positions;
@@ -24,7 +25,7 @@ use crate::error::ClientError;
 use crate::topic_partition::TopicPartition;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use futures::stream::StreamExt;
+use futures::stream::{FuturesUnordered, StreamExt};
 use node_stream::{Events, NodeStream};
 use positions::{Positions, Source};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -34,7 +35,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_stream::StreamMap;
 use troupe_proto::batch::{BatchHeader, Batches, Limits, RecordSet};
 use troupe_proto::error::{Error as Refusal, ErrorCode};
-use troupe_proto::ids::{Offset, PartitionKey, TopicId};
+use troupe_proto::ids::{LeaderEpoch, Offset, PartitionKey, TopicId};
 use troupe_proto::log::v1 as wire;
 use troupe_proto::wire::FetchStreamResponse;
 
@@ -74,6 +75,8 @@ pub(crate) struct Fetcher {
     /// Topics about which what led to an error may be old; and the question whether it is, while it is asked.
     stale: BTreeSet<Arc<str>>,
     refresh: Option<BoxFuture<'static, ()>>,
+    checks: FuturesUnordered<BoxFuture<'static, check::Checked>>,
+    next_check: u64,
 }
 
 /// Received, not handed out yet.
@@ -124,6 +127,8 @@ impl Fetcher {
             held: BTreeMap::new(),
             stale: BTreeSet::new(),
             refresh: None,
+            checks: FuturesUnordered::new(),
+            next_check: 0,
         }
     }
 
@@ -141,6 +146,13 @@ impl Fetcher {
         self.positions.insert(at.clone(), topic_id, start, end);
         if let Some(tracked) = self.positions.get_mut(at) {
             tracked.paused = paused;
+        }
+    }
+
+    /// What comes before the partition's position was read in that leader epoch, or was there in it.
+    pub(crate) fn was_read_in(&mut self, at: &TopicPartition, epoch: LeaderEpoch) {
+        if let Some(tracked) = self.positions.get_mut(at) {
+            tracked.after = Some(epoch);
         }
     }
 
@@ -250,12 +262,13 @@ impl Fetcher {
     /// Whatever comes next.
     async fn happen(&mut self) {
         let mend_at = self.positions.next_retry();
-        let Self { events, refresh, changes, .. } = self;
+        let Self { events, refresh, changes, checks, .. } = self;
         tokio::select! {
             Some((stream, event)) = events.next() => match event {
                 Event::Message(message) => self.on_message(stream, message),
                 Event::Ended(error) => self.on_ended(stream, &error),
             },
+            Some(checked) = checks.next() => self.on_checked(checked),
             () = async { sleep_until(mend_at.expect("only with a time")).await },
                 if mend_at.is_some() => {}
             () = async { refresh.as_mut().expect("only if there is one").await },
@@ -356,7 +369,7 @@ impl Fetcher {
                     let high_watermark = high_watermark.unwrap_or(header.end_offset());
                     let batch = ReadyBatch { at: at.clone(), header, payload, high_watermark };
                     self.ready.push_back(Ready::Batch(Box::new(batch)));
-                    if tracked.received(header.end_offset()) {
+                    if tracked.received(header.end_offset(), header.leader_epoch) {
                         break;
                     }
                 }

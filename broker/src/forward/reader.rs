@@ -3,7 +3,9 @@
 //!
 //! Promises: of each partition every slice from its position on, in order, across changes of leader; nothing is
 //! read ahead beyond one slice of each partition here and the credit of each peer; of a partition that was removed,
-//! or added again elsewhere, nothing comes that was under way before.
+//! or added again elsewhere, nothing comes that was under way before; no slice from behind a cut in the log.
+
+mod check;
 
 use super::Backoff;
 use super::peer_stream::{FromPeer, PeerStream};
@@ -43,12 +45,30 @@ pub struct Slice {
     pub high_watermark: Offset,
 }
 
+/// Where reading begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Start {
+    pub next: Offset,
+    /// The leader epoch of the record before, if that was read, or a later one in which the log held it.
+    pub after: Option<LeaderEpoch>,
+}
+
+impl From<Offset> for Start {
+    fn from(next: Offset) -> Start {
+        Start { next, after: None }
+    }
+}
+
 /// A partition that is read.
 struct Position {
     target: Target,
     next: Offset,
     /// Read up to here, then no more.
     end: Option<Offset>,
+    /// The leader epoch of the record before `next`, if it is known.
+    after: Option<LeaderEpoch>,
+    /// The leader epoch in which `next` is known to be a position in the log.
+    verified: Option<LeaderEpoch>,
     place: Place,
     /// Who led when the place was found.
     led: Led,
@@ -60,6 +80,8 @@ struct Position {
 enum Place {
     /// Looked for at this time, or when somebody else leads.
     Nowhere(Instant),
+    /// It is not read before it is known to be one.
+    Checking(AbortHandle),
     Here(AbortHandle),
     /// On the stream, by the subscription, of these numbers.
     There(u64, u64),
@@ -79,6 +101,7 @@ pub struct TopicReader {
     context: Arc<Context>,
     images: watch::Receiver<Arc<ClusterImage>>,
     positions: HashMap<PartitionKey, Position>,
+    checks: FuturesUnordered<BoxFuture<'static, check::Checked>>,
     here: FuturesUnordered<BoxFuture<'static, FromHere>>,
     there: SelectAll<BoxStream<'static, FromPeer>>,
     /// By number.
@@ -95,6 +118,7 @@ impl TopicReader {
             images: context.image.clone(),
             context,
             positions: HashMap::new(),
+            checks: FuturesUnordered::new(),
             here: FuturesUnordered::new(),
             there: SelectAll::new(),
             streams: HashMap::new(),
@@ -109,15 +133,27 @@ impl TopicReader {
         self.positions.is_empty() && self.failed.is_empty()
     }
 
-    /// Reads a partition from `next` on, up to `end` if there is one; one that is read already is moved.
-    pub fn add(&mut self, target: Target, next: Offset, end: Option<Offset>) {
+    /// Reads a partition from `start` on, up to `end` if there is one; one that is read already is moved.
+    pub fn add(&mut self, target: Target, start: Start, end: Option<Offset>) {
+        let verified = self.positions.get(&target.key).and_then(|position| position.verified);
         self.remove(&target.key);
+        let Start { next, after } = start;
         if end.is_some_and(|end| next >= end) {
             return;
         }
         let (key, place) = (target.key, Place::Nowhere(Instant::now()));
-        let (led, lost, backoff) = (None, None, Backoff::new());
-        self.positions.insert(key, Position { target, next, end, place, led, lost, backoff });
+        let position = Position {
+            target,
+            next,
+            end,
+            after,
+            verified,
+            place,
+            led: None,
+            lost: None,
+            backoff: Backoff::new(),
+        };
+        self.positions.insert(key, position);
     }
 
     /// Reads a partition no more.
@@ -147,6 +183,12 @@ impl TopicReader {
                 }
             };
             let slice = tokio::select! {
+                Some((key, checked)) = self.checks.next() => {
+                    if let Ok(verdict) = checked {
+                        self.on_checked(key, verdict)?;
+                    }
+                    None
+                }
                 Some((key, read)) = self.here.next() => match read {
                     Ok(read) => self.on_read(key, read)?,
                     Err(Aborted) => None,
@@ -184,7 +226,9 @@ impl TopicReader {
             let due =
                 led != position.led || matches!(position.place, Place::Nowhere(at) if at <= now);
             position.led = led;
+            let doubtful = position.is_doubtful();
             match position.target.way(&self.context) {
+                Ok(_) if due && let Some(after) = doubtful => self.check(key, after),
                 Ok(Way::Here(handle)) if due => self.read_here(key, handle),
                 Ok(Way::There(leader)) if due => self.read_there(key, &leader)?,
                 Ok(_) => {}
@@ -216,7 +260,7 @@ impl TopicReader {
     fn leave(&mut self, key: PartitionKey, again: Instant) {
         let Some(position) = self.positions.get_mut(&key) else { return };
         match std::mem::replace(&mut position.place, Place::Nowhere(again)) {
-            Place::Here(reading) => reading.abort(),
+            Place::Checking(task) | Place::Here(task) => task.abort(),
             Place::There(stream, _) => {
                 let named = position.target.named();
                 self.streams.entry(stream).and_modify(|stream| stream.drop_position(named));
@@ -390,6 +434,10 @@ impl TopicReader {
         (position.lost, position.backoff) = (None, Backoff::new());
         let from = position.next;
         position.next = next.max(from);
+        if let Some(epoch) = last_epoch(&bytes) {
+            position.after = Some(epoch);
+            position.verified = position.led.map(|(_, led)| led);
+        }
         let (target, next, end) = (position.target.clone(), position.next, position.end);
         if end.is_some_and(|end| next >= end) {
             self.remove(&key);
@@ -422,6 +470,12 @@ async fn read(
 fn key_of(named: &TopicPartition) -> Option<PartitionKey> {
     let topic_id = TopicId::from_wire(&named.topic_id)?;
     Some(PartitionKey { topic_id, partition: PartitionId(u32::try_from(named.partition).ok()?) })
+}
+
+/// The leader epoch of the last of these batches.
+fn last_epoch(batches: &Bytes) -> Option<LeaderEpoch> {
+    let batches = Batches::new(batches.clone()).map_while(Result::ok);
+    batches.last().map(|(header, _)| header.leader_epoch)
 }
 
 /// Where the last of these batches ends.

@@ -1,29 +1,29 @@
 //! Tail: records of one topic, without a group, merged from its partitions as they come, wherever they are led.
 
 use super::delivery::{
-    AnswerWriter, At, Choice, Found, Pace, REST_BYTES, SliceCursor, Space, Step, Takes,
+    AnswerWriter, At, Choice, Found, Lost, Pace, REST_BYTES, SliceCursor, Space, Step, Takes,
     delivery_len, too_large,
 };
 use super::event_bus::known_topic;
 use super::shutting_down;
 use crate::context::Context;
-use crate::forward::{Failed, Slice, Target, TopicReader, deadline_of, find_offset};
+use crate::forward::{Failed, Slice, Start, Target, TopicReader, deadline_of, find_offset};
 use crate::grpc::{DemandSender, Gone};
 use crate::partition::OffsetQuery;
 use crate::registry::TopicEntry;
 use futures::future::try_join_all;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 use troupe_proto::error::{Error, ErrorCode};
-use troupe_proto::ids::Offset;
+use troupe_proto::ids::{Offset, PartitionKey};
 use troupe_proto::v1 as pb;
 
 /// Where one partition is read from, and where it ends.
 struct Position {
     target: Target,
-    next: Offset,
+    start: Start,
     end: Option<Offset>,
     /// There was more to read when the call began.
     behind: bool,
@@ -47,10 +47,14 @@ async fn positions(
         let (key, _) = topic.partition(number)?;
         let find =
             Find { context, target: Target { topic: Arc::clone(&topic.name), key }, deadline };
-        let latest = find.at(OffsetQuery::Latest).await?.unwrap_or_default();
+        let found = find_offset(context, &find.target, OffsetQuery::Latest, deadline).await?;
+        let latest = found.offset.unwrap_or_default();
         let next = find.start(request.start.as_ref(), latest).await?;
+        // Nobody has read anything before it; the log ended there in that epoch.
+        let after = (next == latest).then_some(found.leader_epoch);
         let end = request.until_end.then_some(latest);
-        Ok(Position { target: find.target, next, end, behind: next < latest })
+        let start = Start { next, after };
+        Ok(Position { target: find.target, start, end, behind: next < latest })
     });
     try_join_all(positions).await
 }
@@ -151,6 +155,8 @@ struct Reading {
     sending: Option<Sending>,
     /// Partitions of which there was more when the call began than has been sent.
     behind: BTreeSet<i32>,
+    /// Where each partition is read no further, if it is not read on and on.
+    ends: BTreeMap<PartitionKey, Offset>,
     left: Option<u64>,
     takes: Takes,
     /// The first record that the client does not take, of those at which a partition is read no further.
@@ -188,18 +194,20 @@ enum More {
 impl Reading {
     fn new(context: &Arc<Context>, tail: Tail) -> Reading {
         let mut reader = TopicReader::new(Arc::clone(context));
-        let mut behind = BTreeSet::new();
-        for Position { target, next, end, behind: is_behind } in tail.positions {
+        let (mut behind, mut ends) = (BTreeSet::new(), BTreeMap::new());
+        for Position { target, start, end, behind: is_behind } in tail.positions {
             if is_behind {
                 behind.insert(target.number());
             }
-            reader.add(target, next, end);
+            ends.extend(end.map(|end| (target.key, end)));
+            reader.add(target, start, end);
         }
         Reading {
             context: Arc::clone(context),
             reader,
             sending: None,
             behind,
+            ends,
             left: tail.left,
             takes: tail.takes,
             blocked: None,
@@ -242,9 +250,10 @@ impl Reading {
                 if !draft.is_empty() {
                     return Ok(More::Yes);
                 }
-                match self.next_slice().await? {
-                    Some(slice) => self.sending = Some(Sending::new(slice)),
-                    None => return Ok(More::No),
+                match self.reader.next().await {
+                    Ok(Some(slice)) => self.sending = Some(Sending::new(slice)),
+                    Ok(None) => return Ok(More::No),
+                    Err(failed) => draft.rest.notice = Some(self.go_back(failed)?),
                 }
                 continue;
             };
@@ -290,8 +299,19 @@ impl Reading {
         }
     }
 
-    async fn next_slice(&mut self) -> Result<Option<Slice>, Error> {
-        self.reader.next().await.map_err(|failed: Failed| *failed.error)
+    /// If the log was cut below where a partition was read, it is read on from there; that is to be told.
+    ///
+    /// # Errors
+    /// Why else it cannot be read any more.
+    fn go_back(&mut self, failed: Failed) -> Result<pb::Notice, Error> {
+        let lost = Lost::read(&failed.error).and_then(|lost| Some((lost, lost.cut_at?)));
+        let (Some((lost, cut)), Some(target)) = (lost, failed.target) else {
+            return Err(*failed.error);
+        };
+        let notice = lost.notice(&target, "this call's");
+        let end = self.ends.get(&target.key).copied();
+        self.reader.add(target, cut.into(), end);
+        Ok(notice)
     }
 
     /// The partition is read no further, unless such records are passed over.

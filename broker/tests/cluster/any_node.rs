@@ -90,7 +90,7 @@ impl Cluster {
         timeout(PATIENCE, held).await.unwrap();
     }
 
-    async fn leader_of(&self, through: i32, topic: &str, partition: i32) -> i32 {
+    pub(super) async fn leader_of(&self, through: i32, topic: &str, partition: i32) -> i32 {
         let mut client = ClusterServiceClient::new(self.channel(through).await);
         let request = ListPartitionsRequest { topic: topic.to_owned(), ..Default::default() };
         loop {

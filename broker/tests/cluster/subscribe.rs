@@ -8,6 +8,8 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
+use troupe_proto::admin::v1::CreateTopicRequest;
+use troupe_proto::admin::v1::topic_service_client::TopicServiceClient;
 use troupe_proto::log::v1::group_service_client::GroupServiceClient;
 use troupe_proto::log::v1::{
     CommitOffsetsRequest, FetchOffsetsRequest, FindCoordinatorRequest, OffsetAndMetadata,
@@ -175,4 +177,74 @@ async fn a_position_in_a_log_that_was_cut_is_told_and_nothing_is_skipped() {
     }
     let lost = lost.expect("a notice before the first delivery");
     assert_eq!((lost.position, lost.cut_at, first), (15, Some(10), Some(10)));
+}
+
+/// C13, of those who read at that moment: their positions lie behind records that are not there any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_go_on_where_an_unclean_election_has_cut_the_log_and_are_told() {
+    let mut cluster = Cluster::start(3).await;
+    let config = [("min.insync.replicas", "1"), ("unclean.leader.election.enable", "true")];
+    let request = CreateTopicRequest {
+        name: "t".into(),
+        partitions: Some(1),
+        replication_factor: Some(2),
+        configs: config
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into_iter()
+            .collect(),
+        ..Default::default()
+    };
+    let mut topics = TopicServiceClient::new(cluster.channel(1).await);
+    topics.create_topic(request).await.unwrap();
+    let records = |count| (0..count).map(|_| record("v", 0)).collect::<Vec<_>>();
+    let state = cluster.until(1, |state| state.in_sync_replicas.len() == 2).await;
+    let leader = state.leader_id.unwrap();
+    let behind = *state.in_sync_replicas.iter().find(|id| **id != leader).unwrap();
+    let through = 6 - leader - behind;
+    cluster.publish(through, "t", records(50)).await.unwrap();
+    cluster.kill_node(behind).await;
+    cluster.until(through, |state| state.in_sync_replicas == [leader]).await;
+    cluster.publish(through, "t", records(50)).await.unwrap();
+    let mut subscriber = Subscriber::open(&cluster, through).await;
+    let taken = subscriber.take(100).await;
+    let mut tail = cluster.tail(through, "t", false).await;
+    let mut tailed = Vec::new();
+    while tailed.len() < 100 {
+        let answer = timeout(PATIENCE, tail.message()).await.unwrap().unwrap().unwrap();
+        tailed.extend(answer.deliveries.iter().map(|delivery| delivery.offset));
+    }
+
+    // Who comes back knows half of it, and leads: by the time they read on there is something else at their position.
+    cluster.kill_node(leader).await;
+    cluster.start_node(behind).await;
+    let elected = async {
+        while cluster.leader_of(through, "t", 0).await != behind {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, elected).await.unwrap();
+    for _ in 0..3 {
+        cluster.publish(through, "t", records(50)).await.unwrap();
+    }
+    let ids = taken.into_iter().map(|delivery| delivery.ack_id).collect();
+    subscriber.ack(ids).await;
+    let (mut lost, mut offsets) = (None, Vec::new());
+    while offsets.len() < 50 {
+        let message = subscriber.message().await;
+        assert!(offsets.is_empty() || message.notice.is_none(), "it comes before: {message:?}");
+        lost = message.notice.and_then(|notice| notice.position_lost).or(lost);
+        offsets.extend(message.deliveries.iter().map(|delivery| delivery.offset));
+    }
+    let lost = lost.expect("a notice before the first delivery");
+    assert_eq!((lost.position, lost.cut_at), (100, Some(50)));
+    assert_eq!(offsets[..50], (50..100).collect::<Vec<_>>());
+
+    let (mut lost, mut offsets) = (None, Vec::new());
+    while offsets.len() < 150 {
+        let answer = timeout(PATIENCE, tail.message()).await.unwrap().unwrap().unwrap();
+        lost = answer.notice.and_then(|notice| notice.position_lost).or(lost);
+        offsets.extend(answer.deliveries.iter().map(|delivery| delivery.offset));
+    }
+    assert_eq!(lost.map(|lost| (lost.position, lost.cut_at)), Some((100, Some(50))));
+    assert_eq!(offsets, (50..200).collect::<Vec<_>>());
 }

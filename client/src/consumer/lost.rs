@@ -45,6 +45,16 @@ impl PositionLost {
     }
 }
 
+impl PositionLost {
+    /// What a refusal says of a log that was cut below what was read of it.
+    pub(super) fn cut(at: &TopicPartition, error: &ClientError) -> Option<PositionLost> {
+        let ClientError::Refused(refusal) = error else { return None };
+        let cut = refusal.facts.get("cut_at")?.parse().ok().map(Offset)?;
+        let lost = PositionLost::read(at, None, error)?;
+        Some(PositionLost { log_end: cut, cause: LossCause::Cut, ..lost })
+    }
+}
+
 impl fmt::Display for PositionLost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { partition, position, log_start, log_end, cause } = self;

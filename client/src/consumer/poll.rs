@@ -342,6 +342,18 @@ impl Consumer {
         let Failure { at, error } = failure;
         let Some(held) = self.assigned.partitions.get_mut(&at) else { return Ok(()) };
         match error.reason() {
+            ErrorCode::OffsetOutOfRange if let Some(lost) = PositionLost::cut(&at, &error) => {
+                tracing::warn!(partition = %at, %error, "the log was cut, goes on there");
+                let position = held.place.offset().unwrap_or(lost.position);
+                let lost = PositionLost { position, ..lost };
+                // What was received and not handed out is not there any more either.
+                let next = position.min(lost.log_end);
+                (held.place, held.leader_epoch) = (Place::At(next), None);
+                self.fetcher.seek(&at, next);
+                if next < position {
+                    self.tell_position_lost(&lost);
+                }
+            }
             ErrorCode::OffsetOutOfRange
                 if self.config.auto_offset_reset != AutoOffsetReset::None =>
             {
@@ -428,8 +440,12 @@ impl Consumer {
                             held.committed = Some(committed.offset);
                             held.leader_epoch = committed.leader_epoch;
                         }
-                        let paused = held.paused;
+                        let (paused, epoch) = (held.paused, held.leader_epoch);
+                        let is_at_committed = held.committed == Some(offset);
                         self.fetcher.add(&at, found.topic_id, offset, None);
+                        if let Some(epoch) = epoch.filter(|_| is_at_committed) {
+                            self.fetcher.was_read_in(&at, epoch);
+                        }
                         if paused {
                             self.fetcher.pause(&at);
                         }

@@ -51,8 +51,15 @@ impl Fetcher {
             let Some(tracked) = self.positions.get_mut(&at) else { continue };
             match self.client.metadata.leader(&at.topic, at.partition) {
                 Leader::Known(leader) => {
-                    if tracked.may_ask(leader.leadership, now) {
-                        by_leader.entry(leader.endpoint.clone()).or_default().push((at, leader));
+                    let (led, asks) =
+                        (leader.leadership.epoch, tracked.may_ask(leader.leadership, now));
+                    match tracked.is_doubtful(led) {
+                        _ if !asks => {}
+                        Some(after) => self.check(at, after, led),
+                        None => {
+                            let partitions = by_leader.entry(leader.endpoint.clone());
+                            partitions.or_default().push((at, leader));
+                        }
                     }
                 }
                 // Until it is over, or a leader is found.

@@ -9,13 +9,15 @@ use crate::topic_partition::TopicPartition;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::time::{Duration, Instant};
-use troupe_proto::ids::{Offset, TopicId};
+use troupe_proto::ids::{LeaderEpoch, Offset, TopicId};
 
 /// Where a partition's records come from at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     /// From no stream; one has to be found.
     None,
+    /// From no stream before it is known whether the position is one in the leader's log. The check's number.
+    Checked(u64),
     Stream(u64),
     /// The end is reached, or an error was handed out.
     Over,
@@ -33,6 +35,10 @@ pub(crate) struct Tracked {
     /// Behind the last record that was received.
     pub received: Offset,
     pub end: Option<Offset>,
+    /// The leader epoch of the record before `received`, if it is known.
+    pub after: Option<LeaderEpoch>,
+    /// The leader epoch in which `received` is known to be a position in the log.
+    pub verified: Option<LeaderEpoch>,
     pub high_watermark: Option<Offset>,
     pub source: Source,
     /// Nobody wants it for now.
@@ -68,6 +74,8 @@ impl Positions {
             next: start,
             received: start,
             end,
+            after: None,
+            verified: None,
             high_watermark: None,
             source,
             paused: false,
@@ -167,6 +175,11 @@ impl Tracked {
         self.retry_at.is_none_or(|at| at <= now)
     }
 
+    /// What was read before may not be in the log of who leads in this epoch: the epoch of the last of it.
+    pub(super) fn is_doubtful(&self, epoch: LeaderEpoch) -> Option<LeaderEpoch> {
+        self.after.filter(|after| *after != epoch && self.verified != Some(epoch))
+    }
+
     /// It is asked of this leader, on this stream.
     pub(super) fn asked(&mut self, leadership: Leadership, stream: u64, subscription: u64) {
         self.source = Source::Stream(stream);
@@ -182,8 +195,10 @@ impl Tracked {
     }
 
     /// Takes note of what has come. True: the end is received, the partition needs no stream any more.
-    pub(super) fn received(&mut self, end: Offset) -> bool {
+    pub(super) fn received(&mut self, end: Offset, epoch: LeaderEpoch) -> bool {
         self.received = self.received.max(end);
+        self.after = Some(epoch);
+        self.verified = self.leadership.map(|leadership| leadership.epoch);
         let over = self.end.is_some_and(|end| self.received >= end);
         if over {
             self.source = Source::Over;
@@ -195,7 +210,7 @@ impl Tracked {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use troupe_proto::ids::{LeaderEpoch, NodeId};
+    use troupe_proto::ids::NodeId;
 
     fn p(partition: u32) -> TopicPartition {
         TopicPartition::new("t", partition)
@@ -218,8 +233,8 @@ mod tests {
         assert_eq!(positions.without_source(), [p(1)]);
         assert!(!positions.is_over());
         let tracked = positions.get_mut(&p(1)).unwrap();
-        assert!(!tracked.received(Offset(9)));
-        assert!(tracked.received(Offset(10)));
+        assert!(!tracked.received(Offset(9), LeaderEpoch(1)));
+        assert!(tracked.received(Offset(10), LeaderEpoch(1)));
         assert!(positions.is_over());
     }
 
@@ -229,13 +244,28 @@ mod tests {
         insert(&mut positions, 0, 0, None);
         let tracked = positions.get_mut(&p(0)).unwrap();
         tracked.asked(leader(1), 1, 1);
-        tracked.received(Offset(7));
+        tracked.received(Offset(7), LeaderEpoch(1));
         let now = Instant::now();
         assert!(positions.lose(2, now).is_empty());
         assert!(positions.without_source().is_empty());
         assert_eq!(positions.lose(1, now), BTreeSet::from(["t".into()]));
         assert_eq!(positions.without_source(), [p(0)]);
         assert_eq!(positions.get(&p(0)).unwrap().received, Offset(7));
+    }
+
+    /// C13: an unclean election may have put something else where it stands.
+    #[test]
+    fn a_position_is_in_doubt_when_another_epoch_begins_and_nowhere_else() {
+        let mut positions = Positions::default();
+        insert(&mut positions, 0, 0, None);
+        let tracked = positions.get_mut(&p(0)).unwrap();
+        assert_eq!(tracked.is_doubtful(LeaderEpoch(4)), None, "nothing was read");
+        tracked.asked(leader(4), 1, 1);
+        tracked.received(Offset(7), LeaderEpoch(3));
+        assert_eq!(tracked.is_doubtful(LeaderEpoch(4)), None, "it was read of this leader");
+        assert_eq!(tracked.is_doubtful(LeaderEpoch(6)), Some(LeaderEpoch(3)));
+        tracked.verified = Some(LeaderEpoch(6));
+        assert_eq!(tracked.is_doubtful(LeaderEpoch(6)), None);
     }
 
     #[test]

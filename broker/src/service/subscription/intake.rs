@@ -3,7 +3,7 @@
 //! Damage is next for as long as its slice is in stock: it is not passed, and neither is what is behind it.
 
 use crate::context::Context;
-use crate::forward::{Failed, Slice, Target, TopicReader};
+use crate::forward::{Failed, Slice, Start, Target, TopicReader};
 use crate::service::delivery::{Choice, Found, SliceCursor, Step, Unpacked};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -67,7 +67,7 @@ impl Intake {
     }
 
     /// Has a partition read from there on, or not at all.
-    pub fn place(&mut self, target: Target, at: Option<Offset>) {
+    pub fn place(&mut self, target: Target, at: Option<Start>) {
         self.stock.take_if(|stock| stock.target.key == target.key);
         match at {
             Some(at) => self.reader.add(target, at, None),

@@ -2,13 +2,14 @@
 
 use super::ack_id::AckId;
 use super::ledger::Action;
-use super::options::Start;
+use super::options::Start as StartAt;
 use super::receipts::AnswerId;
 use super::settle::settle_all;
 use crate::context::Context;
-use crate::forward::{Target, find_offset};
+use crate::forward::{Start, Target, cut_below, find_offset};
 use crate::groups;
 use crate::partition::OffsetQuery;
+use crate::service::delivery::Lost;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,7 +52,7 @@ pub(super) enum Job {
 }
 
 pub(super) struct Begun {
-    pub start: Offset,
+    pub start: Start,
     pub committed: Option<Offset>,
     pub latest: Offset,
     /// The log was cut below what is committed.
@@ -64,24 +65,6 @@ pub(super) struct Committed {
     pub offset: Offset,
     /// Of the last record before.
     pub leader_epoch: Option<LeaderEpoch>,
-}
-
-/// A position that the log does not have any more, and what it has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Lost {
-    pub position: Offset,
-    pub earliest: Offset,
-    pub latest: Offset,
-    pub cut_at: Option<Offset>,
-}
-
-impl Lost {
-    /// What `OFFSET_OUT_OF_RANGE` says of it.
-    pub fn read(error: &Error) -> Option<Lost> {
-        let fact = |name: &str| Some(Offset(error.facts.get(name)?.parse().ok()?));
-        let (position, earliest) = (fact("requested")?, fact("earliest")?);
-        Some(Lost { position, earliest, latest: fact("latest")?, cut_at: None })
-    }
 }
 
 /// As the group's protocol names them.
@@ -141,7 +124,7 @@ pub(super) async fn begin(
     target: Target,
     assigned: u64,
     committed: Option<Committed>,
-    otherwise: Start,
+    otherwise: StartAt,
 ) -> Job {
     let begun = loop {
         match find_start(&context, &target, committed, otherwise).await {
@@ -158,22 +141,33 @@ async fn find_start(
     context: &Context,
     target: &Target,
     committed: Option<Committed>,
-    otherwise: Start,
+    otherwise: StartAt,
 ) -> Result<Begun, Error> {
     let deadline = Instant::now() + PATIENCE;
-    let at = async |at| Ok::<_, Error>(find_offset(context, target, at, deadline).await?.offset);
-    let latest = at(OffsetQuery::Latest).await?.unwrap_or_default();
+    let find = async |at| find_offset(context, target, at, deadline).await;
+    let at = async |at| Ok::<_, Error>(find(at).await?.offset);
+    let end = find(OffsetQuery::Latest).await?;
+    let latest = end.offset.unwrap_or_default();
     let cut_at = match committed {
-        Some(committed) => cut_below(context, target, committed, deadline).await?,
-        None => None,
+        // C13
+        Some(Committed { offset, leader_epoch: Some(epoch) }) => {
+            cut_below(context, target, (offset, epoch), deadline).await?
+        }
+        _ => None,
     };
-    let start = match (committed, otherwise) {
+    let next = match (committed, otherwise) {
         (Some(committed), _) => cut_at.unwrap_or(committed.offset),
-        (None, Start::Latest) => latest,
-        (None, Start::Earliest) => at(OffsetQuery::Earliest).await?.unwrap_or_default(),
-        (None, Start::TimestampMs(time)) => {
+        (None, StartAt::Latest) => latest,
+        (None, StartAt::Earliest) => at(OffsetQuery::Earliest).await?.unwrap_or_default(),
+        (None, StartAt::TimestampMs(time)) => {
             at(OffsetQuery::Timestamp(time)).await?.unwrap_or(latest)
         }
+    };
+    let after = match committed {
+        Some(committed) if cut_at.is_none() => committed.leader_epoch,
+        // Nobody has read anything before it; the log ended there in that epoch.
+        None if next == latest => Some(end.leader_epoch),
+        _ => None,
     };
     let cut = match (committed, cut_at) {
         (Some(Committed { offset, .. }), Some(_)) => {
@@ -182,25 +176,8 @@ async fn find_start(
         }
         _ => None,
     };
-    Ok(Begun { start, committed: committed.map(|committed| committed.offset), latest, cut })
-}
-
-/// C13: a committed offset is a position in the log as it was in the leader epoch that stands beside it. If that
-/// epoch ends before it now, an unclean election has cut the log, and what came in its place would be skipped:
-/// where.
-async fn cut_below(
-    context: &Context,
-    target: &Target,
-    committed: Committed,
-    deadline: Instant,
-) -> Result<Option<Offset>, Error> {
-    let Some(epoch) = committed.leader_epoch else { return Ok(None) };
-    match find_offset(context, target, OffsetQuery::EndOfEpoch(epoch), deadline).await {
-        Ok(found) => Ok(found.offset.filter(|end| *end < committed.offset)),
-        // A leader of an earlier version knows no such question.
-        Err(error) if error.code == ErrorCode::InvalidRequest => Ok(None),
-        Err(error) => Err(error),
-    }
+    let committed = committed.map(|committed| committed.offset);
+    Ok(Begun { start: Start { next, after }, committed, latest, cut })
 }
 
 pub(super) async fn rest(key: PartitionKey) -> Job {

@@ -14,14 +14,15 @@ mod epochs;
 use super::ack_id::{AckId, echo};
 use super::deliveries::{Deliveries, Terms};
 use super::intake::{Intake, Next, Outlook};
-use super::jobs::{self, Job, Lost};
+use super::jobs::{self, Job};
 use super::ledger::Action;
 use super::membership::{Event, Membership};
 use super::options::{Options, parse_action};
 use super::receipts::{AnswerId, Receipts};
 use super::sessions::{Draw, Inbound, Inbox, Registered};
 use crate::context::Context;
-use crate::forward::Failed;
+use crate::forward::{Failed, Start};
+use crate::service::delivery::Lost;
 use crate::service::shutting_down;
 use assignment::Assignment;
 use commits::Commits;
@@ -142,10 +143,20 @@ impl Session {
         self.start_commit(now);
         self.confirm_settled();
         self.go_on_revoking(now);
-        for (target, at) in self.deliveries.take_moved(now) {
-            self.intake.place(target, at);
-        }
+        self.place_moved(now);
         self.tell_if_caught_up();
+    }
+
+    /// Has read on what is to be read from elsewhere than it was.
+    fn place_moved(&mut self, now: Instant) {
+        let moved = self.deliveries.take_moved(now);
+        if !moved.is_empty() {
+            self.note_epochs();
+        }
+        for (target, next) in moved {
+            let after = next.and_then(|next| self.commits.epochs.at(&target.key, next));
+            self.intake.place(target, next.map(|next| Start { next, after }));
+        }
     }
 
     /// Waits for an event, and deals with it. May be dropped while it waits.
@@ -229,11 +240,7 @@ impl Session {
         match error.code {
             // Everything there was committed may be deleted; or the log was cut.
             ErrorCode::OffsetOutOfRange => {
-                if let Some(lost) = Lost::read(&error) {
-                    self.tell_position_lost(&target, lost);
-                }
-                self.deliveries.release(&target.key);
-                self.begin(target, None);
+                self.on_position_lost(target, Lost::read(&error));
                 Ok(())
             }
             // The group is about to hear of it.

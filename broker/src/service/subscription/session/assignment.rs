@@ -1,8 +1,9 @@
 //! What the session shall read: how a partition comes, and how it goes.
 
-use super::super::jobs::{self, Begun, Committed, Lost};
+use super::super::jobs::{self, Begun, Committed};
 use super::Session;
 use crate::forward::Target;
+use crate::service::delivery::Lost;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -165,7 +166,10 @@ impl Session {
             if let Some(cut) = cut {
                 self.tell_position_lost(&target, cut);
             }
-            self.deliveries.hold(target, start, committed, latest);
+            if let (Some(epoch), Some(before)) = (start.after, start.next.0.checked_sub(1)) {
+                self.commits.epochs.note(target.key, epoch, Offset(before));
+            }
+            self.deliveries.hold(target, start.next, committed, latest);
         }
     }
 
@@ -207,31 +211,26 @@ impl Session {
         self.membership.join();
     }
 
+    /// The log does not hold what comes next: it goes on where the options say; or, if it was cut, at the cut, as far as
+    /// what is settled lies beyond it.
+    pub(super) fn on_position_lost(&mut self, target: Target, lost: Option<Lost>) {
+        let cut = lost.and_then(|lost| Some((lost, lost.cut_at?)));
+        let Some((lost, cut)) = cut else {
+            if let Some(lost) = lost {
+                self.tell_position_lost(&target, lost);
+            }
+            self.deliveries.release(&target.key);
+            return self.begin(target, None);
+        };
+        // What is out was read of a log that is not there any more; what is settled of it, too.
+        if let Some(settled) = self.deliveries.go_back(&target.key, cut, lost.latest) {
+            self.tell_position_lost(&target, Lost { position: settled, ..lost });
+        }
+    }
+
     /// Told before anything is delivered from where it goes on.
     pub(super) fn tell_position_lost(&mut self, target: &Target, lost: Lost) {
-        let Lost { position, earliest, latest, cut_at } = lost;
-        let (number, topic) = (target.number(), &target.topic);
-        let message = match cut_at {
-            Some(at) => format!(
-                "the log of partition {number} of `{topic}` was cut below the group's position {position} by an \
-                 unclean election; it goes on at {at}, where what was not delivered begins"
-            ),
-            None => format!(
-                "the group's position {position} in partition {number} of `{topic}` is not there any more: the \
-                 log holds {earliest} to {latest}; it goes on where start_position says"
-            ),
-        };
-        self.notify(pb::NoticeKind::PositionLost, message);
-        if let Some(notice) = self.news.notices.back_mut() {
-            notice.position_lost = Some(pb::PositionLost {
-                topic: topic.to_string(),
-                partition: number,
-                position: position.to_wire(),
-                earliest: earliest.to_wire(),
-                latest: latest.to_wire(),
-                cut_at: cut_at.map(Offset::to_wire),
-            });
-        }
+        self.news.notices.push_back(lost.notice(target, "the group's"));
     }
 
     pub(super) fn tell_if_caught_up(&mut self) {

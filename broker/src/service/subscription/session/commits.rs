@@ -80,9 +80,7 @@ impl Session {
                 return;
             }
         }
-        for (key, epoch, from) in self.intake.take_epochs() {
-            self.commits.epochs.note(key, epoch, from);
-        }
+        self.note_epochs();
         let deliveries = &self.deliveries;
         self.commits.epochs.forget(|key| deliveries.get(key).is_some());
         let epochs = &mut self.commits.epochs;
@@ -96,6 +94,12 @@ impl Session {
         let (context, group) = (Arc::clone(&self.context), self.options.group.clone());
         let member = (self.membership.member_id().to_owned(), self.membership.epoch());
         self.jobs.push(Box::pin(jobs::commit(context, group, member, moved)));
+    }
+
+    pub(super) fn note_epochs(&mut self) {
+        for (key, epoch, from) in self.intake.take_epochs() {
+            self.commits.epochs.note(key, epoch, from);
+        }
     }
 
     /// When a commit that is due may begin.

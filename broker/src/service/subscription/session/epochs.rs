@@ -27,6 +27,12 @@ impl Epochs {
         begun.front().filter(|(_, at)| *at < end).map(|(epoch, _)| *epoch)
     }
 
+    /// The same, of any position that is not committed yet.
+    pub fn at(&self, key: &PartitionKey, end: Offset) -> Option<LeaderEpoch> {
+        let mut begun = self.0.get(key)?.iter().rev();
+        begun.find(|(_, at)| *at < end).map(|(epoch, _)| *epoch)
+    }
+
     pub fn forget(&mut self, keep: impl Fn(&PartitionKey) -> bool) {
         self.0.retain(|key, _| keep(key));
     }
@@ -48,6 +54,9 @@ mod tests {
         }
         let mut before = |end| epochs.before(&key, Offset(end)).map(|epoch| epoch.0);
         assert_eq!(before(10), None, "nothing before it was read here");
+        assert_eq!(epochs.at(&key, Offset(10)), None);
+        assert_eq!(epochs.at(&key, Offset(31)), Some(LeaderEpoch(5)));
+        let mut before = |end| epochs.before(&key, Offset(end)).map(|epoch| epoch.0);
         assert_eq!(before(30), Some(3));
         assert_eq!(before(31), Some(5));
         assert_eq!(before(99), Some(6));
