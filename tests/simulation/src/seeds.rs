@@ -68,4 +68,5 @@ fn a_node_that_registers_anew_comes_back_into_the_isr() {
 #[test]
 fn a_flush_that_a_failed_truncation_overtook_counts_for_nothing() {
     assert_kept(Kind::Groups, &[640147978, 640223448]);
+    assert_kept(Kind::Replicas, &[730115815]);
 }
