@@ -164,11 +164,26 @@ impl Inner {
         Ok(described)
     }
 
-    /// Asks who leads these topics now. Those that do not exist are forgotten.
+    /// Asks who leads these topics now. Those that do not exist are forgotten. A single one is refused if nothing can
+    /// have its name; among others it counts as one that does not exist.
     pub(crate) async fn refresh(&self, topics: &[String]) -> Result<(), ClientError> {
         if topics.is_empty() {
             return Ok(());
         }
+        match self.refresh_together(topics).await {
+            Err(error) if error.reason() == ErrorCode::InvalidTopic && topics.len() > 1 => {}
+            refreshed => return refreshed,
+        }
+        for topic in topics {
+            match self.refresh_together(std::slice::from_ref(topic)).await {
+                Err(error) if error.reason() == ErrorCode::InvalidTopic => {}
+                refreshed => refreshed?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn refresh_together(&self, topics: &[String]) -> Result<(), ClientError> {
         let answer = self
             .connections
             .call(true, |channel| {

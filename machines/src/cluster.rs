@@ -28,7 +28,7 @@ pub use error::ClusterError;
 pub use health::{Ailment, Finding};
 pub use image::{Broker, ClusterImage, Partition, Topic};
 pub use limits::PartitionLimit;
-pub use names::check_topic_name;
+pub use names::{check_topic_name, check_topic_names};
 pub use partitions::PerPartition;
 pub use placement::classic::{Candidate, assign_classic};
 pub use replay::{ClusterSnapshot, Fault, ReplayError};

@@ -152,7 +152,10 @@ pub fn coordinator_partition(group: &str, partitions: u32) -> PartitionId {
 }
 
 /// What a group may be called.
-fn check_group_id(group: &str) -> Result<(), GroupError> {
+///
+/// # Errors
+/// [`GroupError::InvalidGroupId`].
+pub fn check_group_id(group: &str) -> Result<(), GroupError> {
     let refuse = |reason| Err(GroupError::InvalidGroupId { group: group.to_owned(), reason });
     if group.is_empty() {
         refuse("it is empty")

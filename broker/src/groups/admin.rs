@@ -7,6 +7,7 @@ use super::route::{
 use crate::context::Context;
 use crate::forward::Backoff;
 use tokio::time::Instant;
+use troupe_machines::cluster::check_topic_names;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::log::v1 as pb;
 
@@ -92,12 +93,13 @@ pub async fn delete(
 }
 
 /// # Errors
-/// `GROUP_NOT_FOUND`.
+/// `GROUP_NOT_FOUND`, `INVALID_TOPIC`.
 pub async fn delete_offsets(
     context: &Context,
     request: pb::DeleteGroupOffsetsRequest,
     call: Call,
 ) -> Result<pb::DeleteGroupOffsetsResponse, Error> {
+    check_topic_names(request.partitions.iter().map(|named| &named.topic))?;
     check_exists(context, &request.group_id, call).await?;
     // What is deleted twice is deleted.
     let group = &request.group_id;

@@ -1,6 +1,6 @@
 //! A membership, through whichever node its stream came in.
 
-use super::route::{Call, Question, ask, client_on, hinted, partition_of};
+use super::route::{Call, Question, ask, check_group_id, client_on, hinted, partition_of};
 use crate::context::Context;
 use crate::forward::FORWARDED;
 use crate::peers::{Lease, Purpose, failure};
@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Status};
+use troupe_machines::cluster::check_topic_names;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::log::v1 as pb;
 
@@ -57,6 +58,9 @@ pub async fn run(
             return Err(Error::new(ErrorCode::InvalidRequest, message));
         }
     };
+    check_group_id(&group)?;
+    let asked = first.start.iter().filter_map(|start| start.subscription.as_ref());
+    check_topic_names(asked.flat_map(|asked| &asked.topics))?;
     let call = Call { forwarded, ..Call::until(deadline) };
     let question = Question { group: &group, call, may_repeat: true, creates: true, changes: true };
     let (rest, answers) = ask(

@@ -4,9 +4,10 @@ use super::handle::CoordinatorHandle;
 use super::route::{Call, Question, are_there_groups, ask_with, check_group_id};
 use crate::context::Context;
 use crate::forward::hears;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::time::Instant;
-use troupe_machines::cluster::{ClusterImage, Topic};
+use troupe_machines::cluster::{ClusterImage, Topic, check_topic_name, check_topic_names};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::PartitionId;
 use troupe_proto::log::v1 as pb;
@@ -26,7 +27,7 @@ pub async fn commit_offsets(
 /// What is committed. An unknown group has no offsets.
 ///
 /// # Errors
-/// `UNKNOWN_MEMBER`, `STALE_MEMBER_EPOCH`.
+/// `UNKNOWN_MEMBER`, `STALE_MEMBER_EPOCH`, `INVALID_TOPIC`.
 pub async fn fetch_offsets(
     context: &Arc<Context>,
     request: pb::FetchOffsetsRequest,
@@ -37,6 +38,43 @@ pub async fn fetch_offsets(
 
 /// [`commit_offsets`], of this node or forwarded.
 pub async fn commit(
+    context: &Context,
+    mut request: pb::CommitOffsetsRequest,
+    call: Call,
+) -> Result<pb::CommitOffsetsResponse, Error> {
+    check_group_id(&request.group_id)?;
+    let mut refused = take_impossible(&mut request.commits);
+    if request.commits.is_empty() && !refused.is_empty() {
+        return Ok(pb::CommitOffsetsResponse { results: refused.into_values().collect() });
+    }
+    let mut answer = commit_possible(context, request, call).await?;
+    let mut possible = answer.results.into_iter();
+    let count = possible.len() + refused.len();
+    answer.results =
+        (0..count).filter_map(|place| refused.remove(&place).or_else(|| possible.next())).collect();
+    Ok(answer)
+}
+
+/// Takes out commits of topics that nothing can be, by their places, with their refusals: nobody is asked about them.
+fn take_impossible(
+    commits: &mut Vec<pb::PartitionCommit>,
+) -> BTreeMap<usize, pb::PartitionCommitResult> {
+    let mut refused = BTreeMap::new();
+    for (place, commit) in std::mem::take(commits).into_iter().enumerate() {
+        let named = commit.partition.as_ref();
+        match named.map_or(Ok(()), |named| check_topic_name(&named.topic)) {
+            Ok(()) => commits.push(commit),
+            Err(error) => {
+                let error = Some(Error::from(error).into());
+                let result = pb::PartitionCommitResult { partition: commit.partition, error };
+                refused.insert(place, result);
+            }
+        }
+    }
+    refused
+}
+
+async fn commit_possible(
     context: &Context,
     request: pb::CommitOffsetsRequest,
     call: Call,
@@ -75,6 +113,7 @@ pub async fn fetch(
     call: Call,
 ) -> Result<pb::FetchOffsetsResponse, Error> {
     check_group_id(&request.group_id)?;
+    check_topic_names(request.partitions.iter().map(|named| &named.topic))?;
     if !call.forwarded && !are_there_groups(context).await {
         if request.member_id.is_empty() {
             return Ok(pb::FetchOffsetsResponse::default());

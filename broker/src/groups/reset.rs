@@ -11,7 +11,7 @@ use pb::reset_group_offsets_request::To;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::time::Instant;
-use troupe_machines::cluster::{ClusterImage, check_topic_name};
+use troupe_machines::cluster::{ClusterImage, check_topic_names};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::Offset;
 use troupe_proto::log::v1 as pb;
@@ -26,7 +26,7 @@ type Committed = BTreeMap<(String, i32), i64>;
 /// partition, and the rest is moved.
 ///
 /// # Errors
-/// `INVALID_REQUEST`; `GROUP_NOT_EMPTY`; `UNKNOWN_TOPIC` if all partitions of a topic are meant that there is
+/// `INVALID_REQUEST`; `INVALID_TOPIC`; `GROUP_NOT_EMPTY`; `UNKNOWN_TOPIC` if all partitions of a topic are meant that there is
 /// not.
 pub async fn reset(
     context: &Arc<Context>,
@@ -34,6 +34,7 @@ pub async fn reset(
     deadline: Instant,
 ) -> Result<pb::ResetGroupOffsetsResponse, Error> {
     check_group_id(&request.group_id)?;
+    check_topic_names(request.partitions.iter().map(|named| &named.topic))?;
     let to = checked(request.to)?;
     check_empty(context, &request.group_id, deadline).await?;
     let committed = committed(context, &request.group_id, deadline).await?;
@@ -149,9 +150,6 @@ async fn named(
 }
 
 fn unknown_topic(topic: &str) -> Error {
-    if let Err(error) = check_topic_name(topic) {
-        return error.into();
-    }
     let message = format!("topic `{topic}` does not exist; `troupe topic list` shows all");
     Error::new(ErrorCode::UnknownTopic, message).with("topic", topic)
 }

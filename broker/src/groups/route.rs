@@ -121,10 +121,7 @@ pub(super) async fn are_there_groups(context: &Context) -> bool {
 /// # Errors
 /// `INVALID_GROUP_ID`.
 pub(super) fn check_group_id(group: &str) -> Result<(), Error> {
-    if group.is_empty() {
-        return Err(Error::new(ErrorCode::InvalidGroupId, "the request names no group"));
-    }
-    Ok(())
+    Ok(troupe_machines::group::check_group_id(group)?)
 }
 
 /// Asks a group's coordinator: by `here` if that is on this node, by `there` on another.

@@ -117,13 +117,20 @@ impl ClusterService for Cluster {
         &self,
         request: Request<pb::ElectLeadersRequest>,
     ) -> Result<Response<pb::ElectLeadersResponse>, Status> {
+        let mut request = request;
+        let impossible = partitions::take_impossible(&mut request.get_mut().partitions);
+        if request.get_ref().partitions.is_empty() && !impossible.is_empty() {
+            return Ok(Response::new(pb::ElectLeadersResponse { results: impossible }));
+        }
         let here = |controller: ControllerHandle, request| async move {
             partitions::elect(&controller, request).await
         };
         let there = |channel, request| async move {
             ClusterServiceClient::new(channel).elect_leaders(request).await
         };
-        decide(&self.context, request, here, there).await
+        let mut elected = decide(&self.context, request, here, there).await?;
+        elected.get_mut().results.splice(..0, impossible);
+        Ok(elected)
     }
 
     async fn drain_node(

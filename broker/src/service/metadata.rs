@@ -7,7 +7,8 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
-use troupe_machines::cluster::{ClusterImage, Topic};
+use troupe_machines::cluster::{ClusterImage, Topic, check_topic_names};
+use troupe_proto::error::Error;
 use troupe_proto::ids::NodeId;
 use troupe_proto::log::v1 as pb;
 use troupe_proto::log::v1::metadata_service_server::MetadataService;
@@ -82,6 +83,7 @@ impl MetadataService for Metadata {
         request: Request<pb::DescribeTopicsRequest>,
     ) -> Result<Response<pb::DescribeTopicsResponse>, Status> {
         let names = request.into_inner().topics;
+        check_topic_names(&names).map_err(Error::from)?;
         let image = self.context.image.borrow().clone();
         let (mut topics, mut unknown_topics) = (Vec::new(), Vec::new());
         if names.is_empty() {
@@ -109,6 +111,7 @@ impl MetadataService for Metadata {
         request: Request<pb::WatchMetadataRequest>,
     ) -> Result<Response<Self::WatchMetadataStream>, Status> {
         let watched = request.into_inner().topics;
+        check_topic_names(&watched).map_err(Error::from)?;
         let (sender, receiver) = mpsc::channel(4);
         let context = Arc::clone(&self.context);
         tokio::spawn(push_changes(context, watched, sender));

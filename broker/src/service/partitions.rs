@@ -7,6 +7,7 @@ use troupe_machines::cluster::{ClusterImage, Election, Partition, Topic, check_t
 use troupe_proto::admin::v1 as pb;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{NodeId, PartitionId, PartitionKey};
+use troupe_proto::v1::ErrorDetail;
 
 fn unknown_topic(name: &str) -> Error {
     if let Err(error) = check_topic_name(name) {
@@ -79,6 +80,26 @@ struct Candidate {
     key: PartitionKey,
 }
 
+/// Takes out partitions of topics that nothing can be, with their refusals: no controller is waited for.
+pub(super) fn take_impossible(named: &mut Vec<pb::TopicPartitions>) -> Vec<pb::ElectionResult> {
+    let is_impossible = |named: &mut pb::TopicPartitions| check_topic_name(&named.topic).is_err();
+    named.extract_if(.., is_impossible).flat_map(refusals).collect()
+}
+
+/// What is said of each of the partitions of a topic that is not there.
+fn refusals(named: pb::TopicPartitions) -> Vec<pb::ElectionResult> {
+    let pb::TopicPartitions { topic, partitions } = named;
+    let error: ErrorDetail = unknown_topic(&topic).into();
+    let numbers = if partitions.is_empty() { vec![-1] } else { partitions };
+    let refused = numbers.into_iter().map(|partition| pb::ElectionResult {
+        topic: topic.clone(),
+        partition,
+        error: Some(error.clone()),
+        ..Default::default()
+    });
+    refused.collect()
+}
+
 /// Has leaders elected; each partition succeeds or fails for itself.
 pub(super) async fn elect(
     controller: &ControllerHandle,
@@ -127,26 +148,15 @@ fn named(
     partitions: Vec<pb::TopicPartitions>,
 ) -> (Vec<Candidate>, Vec<pb::ElectionResult>) {
     let (mut candidates, mut refused) = (Vec::new(), Vec::new());
-    for pb::TopicPartitions { topic: name, partitions } in partitions {
-        match image.topic(&name) {
-            Some(topic) if partitions.is_empty() => {
-                candidates
-                    .extend(numbered(topic).map(|(topic, number, _)| candidate(topic, number)));
-            }
-            Some(topic) => {
-                candidates.extend(partitions.into_iter().map(|number| candidate(topic, number)));
-            }
-            None => {
-                let error = Some(unknown_topic(&name).into());
-                let numbers = if partitions.is_empty() { vec![-1] } else { partitions };
-                refused.extend(numbers.into_iter().map(|partition| pb::ElectionResult {
-                    topic: name.clone(),
-                    partition,
-                    error: error.clone(),
-                    ..Default::default()
-                }));
-            }
+    for named in partitions {
+        let Some(topic) = image.topic(&named.topic) else {
+            refused.extend(refusals(named));
+            continue;
+        };
+        if named.partitions.is_empty() {
+            candidates.extend(numbered(topic).map(|(topic, number, _)| candidate(topic, number)));
         }
+        candidates.extend(named.partitions.into_iter().map(|number| candidate(topic, number)));
     }
     (candidates, refused)
 }

@@ -109,6 +109,7 @@ impl TopicService for Topics {
         request: Request<pb::CreateTopicRequest>,
     ) -> Result<Response<pb::CreateTopicResponse>, Status> {
         let asked = request.get_ref();
+        check_topic_name(&asked.name).map_err(Error::from)?;
         if !asked.internal && !is_forwarded(&request) {
             check_writable(&asked.name)?;
         }
@@ -142,6 +143,7 @@ impl TopicService for Topics {
         &self,
         request: Request<pb::UpdateTopicRequest>,
     ) -> Result<Response<pb::UpdateTopicResponse>, Status> {
+        check_topic_name(&request.get_ref().name).map_err(Error::from)?;
         let here = |controller: ControllerHandle, request: pb::UpdateTopicRequest| async move {
             let update = UpdateTopic {
                 name: request.name,
@@ -163,6 +165,7 @@ impl TopicService for Topics {
         &self,
         request: Request<pb::CreatePartitionsRequest>,
     ) -> Result<Response<pb::CreatePartitionsResponse>, Status> {
+        check_topic_name(&request.get_ref().name).map_err(Error::from)?;
         let here = |controller: ControllerHandle, request: pb::CreatePartitionsRequest| async move {
             let creation = CreatePartitions {
                 name: request.name,
@@ -184,6 +187,7 @@ impl TopicService for Topics {
         &self,
         request: Request<pb::DeleteTopicRequest>,
     ) -> Result<Response<pb::DeleteTopicResponse>, Status> {
+        check_topic_name(&request.get_ref().name).map_err(Error::from)?;
         let here = |controller: ControllerHandle, request: pb::DeleteTopicRequest| async move {
             let pb::DeleteTopicRequest { name, validate_only, internal } = request;
             let deletion = DeleteTopic { name, internal, validate_only };

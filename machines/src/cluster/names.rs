@@ -24,6 +24,16 @@ pub fn check_topic_name(name: &str) -> Result<(), ClusterError> {
     Ok(())
 }
 
+/// [`check_topic_name`] of several.
+///
+/// # Errors
+/// Of the first that nothing can have.
+pub fn check_topic_names<'n>(
+    names: impl IntoIterator<Item = &'n String>,
+) -> Result<(), ClusterError> {
+    names.into_iter().try_for_each(|name| check_topic_name(name))
+}
+
 /// What is asked to be done with a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {

@@ -1,6 +1,7 @@
 //! Why a group's coordinator refuses.
 
 use super::GroupPartition;
+use crate::cluster::ClusterError;
 use thiserror::Error;
 use troupe_proto::error::{Error as WireError, ErrorCode};
 
@@ -72,6 +73,8 @@ pub enum GroupError {
          what is committed before you decide what to do"
     )]
     Overtaken,
+    #[error(transparent)]
+    InvalidTopic(#[from] ClusterError),
     #[error("there is no topic '{topic}' with this id; look the topic up again")]
     UnknownTopic { topic: String },
     #[error("topic '{topic}' has {partitions} partitions and no partition {partition}")]
@@ -104,6 +107,7 @@ impl GroupError {
             Self::NotAssigned { .. } => ErrorCode::NotAssigned,
             Self::CommitSuperseded { .. } => ErrorCode::CommitSuperseded,
             Self::Overtaken => ErrorCode::Overtaken,
+            Self::InvalidTopic(_) => ErrorCode::InvalidTopic,
             Self::UnknownTopic { .. } => ErrorCode::UnknownTopic,
             Self::UnknownPartition { .. } => ErrorCode::UnknownPartition,
             Self::InvalidRequest { .. } => ErrorCode::InvalidRequest,
@@ -117,6 +121,7 @@ impl From<GroupError> for WireError {
     fn from(error: GroupError) -> Self {
         let wire = WireError::new(error.code(), error.to_string());
         match error {
+            GroupError::InvalidTopic(error) => error.into(),
             GroupError::InvalidGroupId { group, .. } | GroupError::GroupNotFound { group } => {
                 wire.with("group", group)
             }

@@ -68,7 +68,7 @@ impl Groups {
         subscription: pb::Subscription,
     ) -> Result<Decision<()>, GroupError> {
         let place = self.connections.place(session).cloned().ok_or_else(|| unknown(session))?;
-        let subscription = Subscription::parse(&subscription.topics, &subscription.pattern)?;
+        let subscription = Subscription::asked(&subscription)?;
         let mut draft = self.draft(now, &place.0);
         let member =
             draft.membership.members.get(&place.1).ok_or_else(|| unknown_member(&place))?;
@@ -265,7 +265,7 @@ impl Groups {
             instance_id: is_static.then(|| start.instance_id.as_str().into()),
             client_id: start.client_id.clone(),
             host: host.to_owned(),
-            subscription: Subscription::parse(&subscription.topics, &subscription.pattern)?,
+            subscription: Subscription::asked(&subscription)?,
             session_timeout_ms,
             rebalance_timeout_ms,
         })

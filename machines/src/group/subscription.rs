@@ -1,9 +1,11 @@
 //! What a member wants to read: topics by name, topics by a pattern.
 
 use super::{Catalog, GroupError};
+use crate::cluster::check_topic_names;
 use regex::{Regex, RegexBuilder};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use troupe_proto::log::v1 as pb;
 
 /// A pattern that takes more memory than this is refused.
 const PATTERN_SIZE_LIMIT: usize = 1 << 20;
@@ -28,6 +30,12 @@ impl PartialEq for Pattern {
 }
 
 impl Subscription {
+    /// What a member asks for: topics that come later too, and none that nothing can be.
+    pub fn asked(asked: &pb::Subscription) -> Result<Subscription, GroupError> {
+        check_topic_names(&asked.topics)?;
+        Subscription::parse(&asked.topics, &asked.pattern)
+    }
+
     /// An empty pattern is none.
     pub fn parse(topics: &[String], pattern: &str) -> Result<Subscription, GroupError> {
         let topics = topics.iter().map(|topic| topic.as_str().into()).collect();

@@ -6,14 +6,10 @@ use std::net::TcpStream;
 use std::time::Duration;
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
-use troupe_proto::admin::v1::{
-    CreatePartitionsRequest, CreateTopicRequest, DeleteTopicRequest, GetTopicRequest,
-    UpdateTopicRequest,
-};
 use troupe_proto::batch::Compression;
 use troupe_proto::log::v1::{RecordBatch, record_batch};
 use troupe_proto::v1::ErrorReason::*;
-use troupe_proto::v1::{Acks, PublishRequest, PublishResponse, PublishStreamRequest, TailRequest};
+use troupe_proto::v1::{Acks, PublishRequest, PublishResponse};
 use troupe_tests::{Sample, Server, batch_of, samples};
 
 /// The node still does its main job.
@@ -174,45 +170,6 @@ async fn messages_that_are_too_large_are_refused_with_a_reason() {
         let error = checked(&status);
         assert!(matches!(error.code, RequestTooLarge | RecordTooLarge), "{path}: {error}");
         assert!(error.facts.contains_key("limit"), "{path}: {error}");
-    }
-    assert_alive(&server).await;
-}
-
-/// Nothing is waited for, and nothing is looked for.
-#[tokio::test]
-async fn an_impossible_topic_name_is_refused_at_once_wherever_it_is_named() {
-    let server = Server::get().await;
-    let long = "x".repeat(60_000);
-    for name in ["", "..", "no such topic", &long] {
-        let mut topics = server.topics();
-        let topic = name.to_owned();
-        let publish = PublishRequest { topic: topic.clone(), ..Default::default() };
-        let stream = [PublishStreamRequest { topic: topic.clone(), ..Default::default() }];
-        let tail = TailRequest { topic: topic.clone(), ..Default::default() };
-        let get = GetTopicRequest { name: topic.clone() };
-        let create = CreateTopicRequest { name: topic.clone(), ..Default::default() };
-        let update = UpdateTopicRequest { name: topic.clone(), ..Default::default() };
-        let grow = CreatePartitionsRequest { name: topic.clone(), total: 3, ..Default::default() };
-        let delete = DeleteTopicRequest { name: topic.clone(), ..Default::default() };
-        let mut streamed =
-            server.bus().publish_stream(tokio_stream::iter(stream)).await.unwrap().into_inner();
-        for (call, status) in [
-            ("Publish", server.bus().publish(publish).await.unwrap_err()),
-            ("PublishStream", streamed.message().await.unwrap_err()),
-            ("Tail", server.bus().tail(tail).await.unwrap_err()),
-            ("GetTopic", topics.get_topic(get).await.unwrap_err()),
-            ("CreateTopic", topics.create_topic(create).await.unwrap_err()),
-            ("UpdateTopic", topics.update_topic(update).await.unwrap_err()),
-            ("CreatePartitions", topics.create_partitions(grow).await.unwrap_err()),
-            ("DeleteTopic", topics.delete_topic(delete).await.unwrap_err()),
-        ] {
-            let error = checked(&status);
-            let expected = [InvalidTopic, InvalidRequest];
-            assert!(expected.contains(&error.code), "{call} of {name:.20?}: {error}");
-            assert_eq!(status.code(), Code::InvalidArgument, "{call} of {name:.20?}");
-        }
-        let result = server.produce(name, 0, batch_of(&[Sample::of("x", 1)]), Acks::All).await;
-        assert_eq!(reason(&result.error), InvalidTopic, "Produce to {name:.20?}");
     }
     assert_alive(&server).await;
 }

@@ -9,6 +9,7 @@ mod event_bus;
 mod fetch;
 mod idempotence;
 mod list_offsets;
+mod names;
 mod produce;
 mod publishing;
 mod sdk;

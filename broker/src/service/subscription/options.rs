@@ -4,6 +4,8 @@ use super::ledger::Action;
 use super::window::Window;
 use crate::service::delivery::Takes;
 use std::time::Duration;
+use troupe_machines::cluster::check_topic_names;
+use troupe_machines::group::check_group_id;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::log::v1 as log;
 use troupe_proto::v1 as pb;
@@ -44,12 +46,14 @@ fn invalid(message: impl Into<String>) -> Error {
 
 impl Options {
     /// # Errors
-    /// `INVALID_GROUP_ID`, `INVALID_REQUEST`: what to write instead.
+    /// `INVALID_GROUP_ID`, `INVALID_TOPIC`, `INVALID_REQUEST`: what to write instead.
     pub fn parse(asked: pb::SubscriptionOptions) -> Result<Options, Error> {
         if asked.group.is_empty() {
             let message = "the subscription names no group; without one, use Tail";
             return Err(Error::new(ErrorCode::InvalidGroupId, message));
         }
+        check_group_id(&asked.group)?;
+        check_topic_names(&asked.topics)?;
         match (asked.topics.is_empty(), asked.topic_pattern.is_empty()) {
             (true, true) => {
                 return Err(invalid("the subscription names neither topics nor a topic_pattern"));
