@@ -99,11 +99,13 @@ settings! {
     /// Memory in which the node unpacks compressed batches for its readers, all of them together; it always suffices
     /// for one batch.
     unpack_memory: Bytes = Bytes(128 << 20), "unpack.memory.bytes";
-    /// Most connections of a listener; fewer, if the process may not open enough files.
+    /// Most connections of a listener; fewer, if the process may not open enough files: what the logs of the node's
+    /// partitions need is reserved, and connections get what is left.
     max_connections: u32 = 10_000, "max.connections.per.node";
     /// Most connections of a listener from one address (of IPv6, from one network of 64 bits).
     max_connections_per_ip: u32 = 7_500, "max.connections.per.ip";
-    /// How long a connection may take to say that it speaks HTTP/2, and a call's headers to come as a whole.
+    /// How long a connection may take to say that it speaks HTTP/2, and a call's headers to come as a whole; and how long
+    /// the request of a call that has but one may stand still on its way (streams may be silent).
     connection_setup_timeout: Millis = Millis(10_000), "socket.connection.setup.timeout.ms";
     /// A connection without a call is ended after this time.
     connections_max_idle: Millis = Millis(600_000), "connections.max.idle.ms";

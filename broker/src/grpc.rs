@@ -1,6 +1,7 @@
 //! gRPC frames by hand, for the calls that carry batches: a request is read as a rope that is never
 //! joined, a response's payload goes out as it lies in memory. Everything else uses tonic's codec.
 
+mod arrival;
 mod body;
 mod connection;
 mod demand;

@@ -123,7 +123,8 @@ pub fn serve_control(
 /// What every call of a listener passes first.
 fn intake(context: &Context, routes: Routes) -> Served {
     let max_request = context.config.max_request_bytes.0 as usize;
-    Punctual::new(IntakeLayer { max_request }.layer(routes.prepare()))
+    let arrival_ms = context.config.connection_setup_timeout.0;
+    Punctual::new(IntakeLayer { max_request, arrival_ms }.layer(routes.prepare()))
 }
 
 async fn serve_on(

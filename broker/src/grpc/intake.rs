@@ -1,9 +1,11 @@
 //! What every request passes before a service sees it.
 //!
-//! Promises: bytes that are no gRPC messages, or too large ones, are refused as anything else is, with a reason; a call
-//! whose time is over is answered DEADLINE_EXCEEDED, which says that it may have been done.
+//! Promises: bytes that are no gRPC messages, or too large ones, are refused as anything else is, with a reason; a
+//! single request that does not come is not waited for; a call whose time is over is answered DEADLINE_EXCEEDED, which
+//! says whether it may have been done.
 //! Never here: the content of a message. Services that read their requests themselves refuse them themselves.
 
+use super::arrival::{Arrived, Arriving};
 use super::handover::{Handover, begun_at};
 use super::message::{COMPRESSED, NO_MESSAGE, PREFIX_LEN, STRANGE_FLAG, invalid};
 use crate::forward::timeout_of;
@@ -28,8 +30,10 @@ const DEFAULT_MESSAGE: usize = 4 << 20;
 /// Of a call's time, the part by which its end is told earlier: nobody hears what comes later.
 const MARGIN_SHARE: u32 = 40;
 
-/// The unary method that a client's retry policy must not do again once it may be done.
-const NOT_IDEMPOTENT: &str = "/troupe.v1.EventBusService/Publish";
+/// The unary methods that a client's retry policy must not do again once they may be done. Whether that is so of a
+/// call, its service says: batches of a producer that numbers them are stored once, however often they come.
+const NOT_IDEMPOTENT: [&str; 2] =
+    ["/troupe.v1.EventBusService/Publish", "/troupe.log.v1.LogService/Produce"];
 
 /// Methods of the event bus that read their requests themselves, as `LogService` does.
 const READ_BY_HAND: [&str; 3] = ["Subscribe", "Pull", "Tail"];
@@ -54,13 +58,15 @@ static STREAMED: LazyLock<HashSet<String>> = LazyLock::new(|| {
 pub struct IntakeLayer {
     /// `socket.request.max.bytes`: of the event bus.
     pub max_request: usize,
+    /// `socket.connection.setup.timeout.ms`: so long a single request may stand still on its way.
+    pub arrival_ms: u64,
 }
 
 impl<S> Layer<S> for IntakeLayer {
     type Service = Intake<S>;
 
     fn layer(&self, inner: S) -> Intake<S> {
-        Intake { inner, max_request: self.max_request }
+        Intake { inner, max_request: self.max_request, arrival_ms: self.arrival_ms }
     }
 }
 
@@ -68,6 +74,7 @@ impl<S> Layer<S> for IntakeLayer {
 pub struct Intake<S> {
     inner: S,
     max_request: usize,
+    arrival_ms: u64,
 }
 
 impl<S> Intake<S> {
@@ -82,6 +89,27 @@ impl<S> Intake<S> {
             _ if service.starts_with("troupe.internal.") => None,
             _ => Some(DEFAULT_MESSAGE),
         }
+    }
+
+    /// A request's body with all that is looked at from outside; and whether its message is there, if it is a single
+    /// one.
+    fn watched(&self, path: &str, body: Body) -> (Body, Option<Arrived>) {
+        let streamed = STREAMED.contains(path) || path.starts_with("/grpc.reflection.");
+        let limit = self.limit(path);
+        if streamed {
+            let body = match limit {
+                Some(limit) => Body::new(Checked::new(body, limit, streamed)),
+                None => body,
+            };
+            return (body, None);
+        }
+        let arrived = Arrived::default();
+        let body = Arriving::new(body, self.arrival_ms, arrived.clone());
+        let body = match limit {
+            Some(limit) => Body::new(Checked::new(body, limit, streamed)),
+            None => Body::new(body),
+        };
+        (body, Some(arrived))
     }
 }
 
@@ -101,14 +129,11 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let timeout = timeout_of(request.headers());
         let path = request.uri().path();
-        let handover = (path == NOT_IDEMPOTENT).then(Handover::default);
-        let mut request = match self.limit(path) {
-            Some(limit) => {
-                let streamed = STREAMED.contains(path) || path.starts_with("/grpc.reflection.");
-                request.map(|body| Body::new(Checked::new(body, limit, streamed)))
-            }
-            None => request,
-        };
+        let handover = NOT_IDEMPOTENT.contains(&path).then(Handover::default);
+        let path = path.to_owned();
+        let (parts, body) = request.into_parts();
+        let (body, arrived) = self.watched(&path, body);
+        let mut request = Request::from_parts(parts, body);
         if let Some(handover) = &handover {
             request.extensions_mut().insert(handover.clone());
         }
@@ -117,7 +142,7 @@ where
             let Some(timeout) = timeout else { return answer.await };
             match tokio::time::timeout(timeout - timeout / MARGIN_SHARE, answer).await {
                 Ok(answer) => answer,
-                Err(_) => Ok(too_late(timeout).into_http()),
+                Err(_) => Ok(too_late(timeout, arrived.as_ref()).into_http()),
             }
         });
         match handover {
@@ -127,14 +152,24 @@ where
     }
 }
 
-fn too_late(timeout: Duration) -> Status {
-    let message = format!("not answered within the {} ms that the call had", timeout.as_millis());
-    Error::new(ErrorCode::RequestTimedOut, message).into()
+fn too_late(timeout: Duration, arrived: Option<&Arrived>) -> Status {
+    let (ms, is_there) = (timeout.as_millis(), arrived.is_none_or(Arrived::is_whole));
+    let (code, message) = match is_there {
+        true => {
+            let message = format!("not answered within the {ms} ms that the call had");
+            (ErrorCode::RequestTimedOut, message)
+        }
+        false => {
+            let message = format!("no whole request came within the {ms} ms that the call had");
+            (ErrorCode::RequestTooLate, message)
+        }
+    };
+    Error::new(code, message).into()
 }
 
 /// A request's body, whose messages are looked at from outside.
-struct Checked {
-    body: Body,
+struct Checked<B> {
+    body: B,
     limit: usize,
     /// Of the message that comes next.
     prefix: [u8; PREFIX_LEN],
@@ -145,8 +180,8 @@ struct Checked {
     complete: bool,
 }
 
-impl Checked {
-    fn new(body: Body, limit: usize, streamed: bool) -> Self {
+impl<B> Checked<B> {
+    fn new(body: B, limit: usize, streamed: bool) -> Self {
         Self { body, limit, prefix: [0; PREFIX_LEN], prefix_len: 0, left: 0, complete: streamed }
     }
 
@@ -192,7 +227,7 @@ impl Checked {
     }
 }
 
-impl http_body::Body for Checked {
+impl<B: http_body::Body<Data = Bytes, Error = Status> + Unpin> http_body::Body for Checked<B> {
     type Data = Bytes;
     type Error = Status;
 
@@ -224,7 +259,7 @@ impl http_body::Body for Checked {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http_body_util::{BodyExt, StreamBody};
+    use http_body_util::{BodyExt, Full, StreamBody};
     use tonic::Code;
 
     async fn read(bytes: &[u8], cut: usize, streamed: bool) -> Result<usize, Code> {
@@ -258,21 +293,34 @@ mod tests {
         }
     }
 
+    async fn answered(timeout: &str, body: Body) -> (Code, Error) {
+        let never = tower::service_fn(|request: Request<Body>| async {
+            // The request is read, if it is there, and then nothing comes of it.
+            let _ = request.into_body().collect().await;
+            std::future::pending::<Result<Response<Body>, Infallible>>().await
+        });
+        let mut intake = IntakeLayer { max_request: 1, arrival_ms: 60_000 }.layer(never);
+        let request = Request::builder().header("grpc-timeout", timeout);
+        let answer = intake.call(request.body(body).unwrap()).await.unwrap();
+        let status = Status::from_header_map(answer.headers()).unwrap();
+        (status.code(), Error::from(status))
+    }
+
     /// tonic itself would say CANCELLED, as if the client had wanted it.
     #[tokio::test]
     async fn a_call_whose_time_is_over_is_answered_deadline_exceeded() {
-        let never = tower::service_fn(|_: Request<Body>| async {
-            std::future::pending::<Result<Response<Body>, Infallible>>().await
-        });
-        let mut intake = IntakeLayer { max_request: 1 }.layer(never);
         for timeout in ["1n", "1u", "900u", "1m", "200m"] {
-            let request = Request::builder().header("grpc-timeout", timeout);
-            let answer = intake.call(request.body(Body::empty()).unwrap()).await.unwrap();
-            let status = Status::from_header_map(answer.headers()).unwrap();
-            assert_eq!(status.code(), Code::DeadlineExceeded, "{timeout}");
-            let error = Error::from(status);
+            let whole =
+                || Full::new(Bytes::from_static(b"\0\0\0\0\0")).map_err(|never| match never {});
+            let (code, error) = answered(timeout, Body::new(whole())).await;
+            assert_eq!(code, Code::DeadlineExceeded, "{timeout}");
             assert_eq!(error.code, ErrorCode::RequestTimedOut, "{timeout}");
             assert!(!error.surely_not_done(), "{timeout}");
+            let nothing =
+                StreamBody::new(futures::stream::pending::<Result<Frame<Bytes>, Status>>());
+            let (code, error) = answered(timeout, Body::new(nothing)).await;
+            assert_eq!(code, Code::DeadlineExceeded, "{timeout}");
+            assert!(error.surely_not_done(), "{timeout}: {error}");
         }
     }
 

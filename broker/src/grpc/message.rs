@@ -32,7 +32,7 @@ pub struct MessageReader<B> {
 /// The requests of one call.
 pub type Requests = MessageReader<tonic::body::Body>;
 
-impl<B: Body<Data = Bytes> + Unpin> MessageReader<B> {
+impl<B: Body<Data = Bytes, Error = Status> + Unpin> MessageReader<B> {
     /// `max_message` bounds the bytes of one message.
     pub fn new(body: B, max_message: usize) -> Self {
         Self { body, buffered: Rope::new(), pending: None, max_message }
@@ -55,7 +55,8 @@ impl<B: Body<Data = Bytes> + Unpin> MessageReader<B> {
                         self.buffered.push(data);
                     }
                 }
-                // Nobody hears this.
+                // Ours says why; otherwise nobody hears this.
+                Some(Err(status)) if !status.details().is_empty() => return Err(status),
                 Some(Err(_)) => return Err(Status::cancelled("the client went away")),
                 None if self.buffered.is_empty() && self.pending.is_none() => return Ok(None),
                 None => return Err(invalid("the last message is cut short")),

@@ -6,6 +6,8 @@
 //! | not a byte, although it is asked for signs of life | `silent_ms` |
 //! | no call, or half a frame of data | `idle_ms` |
 //! | a call whose answers the peer does not take: its window stays shut | `stall_ms` |
+//!
+//! A call whose request does not come ends by itself ([`super::arrival`]), and its connection stays.
 
 use super::frames::Frames;
 use crate::time::Time;

@@ -2,6 +2,7 @@
 //! times by configuration; nothing here asserts how long something took.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod half_open;
 mod raw;
 
 use raw::{
