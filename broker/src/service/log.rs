@@ -4,7 +4,7 @@
 use super::{fetch, produce};
 use crate::context::Context;
 use crate::forward::{FORWARDED, meant_epoch};
-use crate::grpc::{MessageReader, ResponseBody, encode, response};
+use crate::grpc::{Handover, MessageReader, ResponseBody, encode, response};
 use crate::partition::{FoundOffset, OffsetQuery, wall_clock};
 use futures::{StreamExt, stream};
 use http::{Request, Response};
@@ -41,9 +41,10 @@ impl LogService {
         // Another node has let it in, and counts it.
         let is_forwarded = request.headers().contains_key(FORWARDED);
         let leader_epoch = meant_epoch(request.headers()).map(LeaderEpoch);
+        let handover = request.extensions().get::<Handover>().cloned().unwrap_or_default();
         let mut requests = MessageReader::new(request.into_body(), max_request);
         match method.as_str() {
-            "Produce" => unary(produce::produce(&context, &mut requests).await?),
+            "Produce" => unary(produce::produce(&context, &mut requests, &handover).await?),
             "ProduceStream" => {
                 let flow = (!is_forwarded).then(|| context.admission.flow());
                 Ok(response(produce::produce_stream(context, requests, flow)))

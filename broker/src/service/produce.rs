@@ -2,7 +2,7 @@
 
 use super::{check_writable, shutting_down};
 use crate::context::Context;
-use crate::grpc::{Field, Outgoing, Requests, ResponseBody, encode, fields, mistyped};
+use crate::grpc::{Field, Handover, Outgoing, Requests, ResponseBody, encode, fields, mistyped};
 use crate::partition::{
     AppendRequest, Appended, CROWD_PATIENCE, Chain, PartitionHandle, Responder,
 };
@@ -15,7 +15,7 @@ use tonic::Status;
 use troupe_machines::admission::FlowId;
 use troupe_proto::batch::{BatchError, Limits, ProducedBatch, Verified};
 use troupe_proto::codec::not_the_message;
-use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::error::{Error, ErrorCode, Publication};
 use troupe_proto::ids::{LeaderEpoch, Offset};
 use troupe_proto::log::v1 as pb;
 use troupe_proto::rope::Rope;
@@ -61,11 +61,24 @@ impl Produced {
         Ok(produced)
     }
 
-    /// Checks the batch and hands it over in its flow's turn; the responder is answered in any case.
-    async fn submit(self, context: &Context, flow: Option<FlowId>, responder: Responder<Appended>) {
+    /// Checks the batch and hands it over in its flow's turn; the responder is answered in any case. `handover`: of a
+    /// call that has no headers yet.
+    async fn submit(
+        self,
+        context: &Context,
+        flow: Option<FlowId>,
+        handover: Option<&Handover>,
+        responder: Responder<Appended>,
+    ) {
         let batch = self.batch.unwrap_or_default();
         match checked(context, self.partition.as_ref(), self.acks, batch).await {
             Ok((handle, batch, verified, acks)) => {
+                let (chain, responder) = match batch.producer {
+                    Some(_) => (self.chain, responder),
+                    None => {
+                        (self.chain.or_else(|| handover.map(of_its_own)), of_no_producer(responder))
+                    }
+                };
                 let responder = match flow {
                     Some(flow) => {
                         let share = context.admission.admit(flow, batch.payload.len()).await;
@@ -80,13 +93,26 @@ impl Produced {
                     timeout_ms: context.request_timeout_ms(self.timeout_ms),
                     expected_leader_epoch: self.leader_epoch.map(LeaderEpoch),
                     patience: CROWD_PATIENCE,
-                    chain: self.chain,
+                    chain,
                 };
                 handle.append(request, responder).await;
             }
             Err(error) => responder.of_chain(self.chain).answer(Err(error)),
         }
     }
+}
+
+/// A batch by itself, whose call has its headers as soon as a leader begins to append it.
+fn of_its_own(handover: &Handover) -> Arc<Chain> {
+    Arc::new(Chain::new(handover.0.clone()))
+}
+
+/// Nothing tells a batch without a producer id from the same batch sent again: where it may be appended, no answer says
+/// that it can be.
+fn of_no_producer(responder: Responder<Appended>) -> Responder<Appended> {
+    Responder::new(move |answer| {
+        responder.answer(answer.map_err(|error| error.of_publication(Publication::default())));
+    })
 }
 
 /// Chains of a stream that are remembered. What hangs together with something older has long been answered.
@@ -171,6 +197,7 @@ pub(super) fn parse_acks(acks: i32) -> Result<Acks, Error> {
 pub(super) async fn produce(
     context: &Context,
     requests: &mut Requests,
+    handover: &Handover,
 ) -> Result<pb::ProduceResponse, Status> {
     let message = requests.first().await?;
     let (mut acks, mut timeout_ms, mut entries) = (0, 0, Vec::new());
@@ -200,7 +227,7 @@ pub(super) async fn produce(
         })?;
         let partition = produced.partition.clone();
         let (responder, answer) = Responder::channel();
-        produced.submit(context, Some(flow), responder).await;
+        produced.submit(context, Some(flow), Some(handover), responder).await;
         waiting.push((partition, answer));
     }
     let mut results = Vec::with_capacity(waiting.len());
@@ -289,7 +316,7 @@ async fn read_batches(
         let responder = Responder::new(move |answer| {
             room.send(Answer::Batch { correlation_id, partition, answer });
         });
-        produced.submit(&context, flow, responder).await;
+        produced.submit(&context, flow, None, responder).await;
     }
 }
 

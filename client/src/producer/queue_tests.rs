@@ -152,7 +152,11 @@ impl Bench {
     }
 
     fn fail(&mut self, sent: &Sent, code: ErrorCode) {
-        let settled = self.queue.failed(sent.id, refused(code), self.failure());
+        self.fail_with(sent, refused(code));
+    }
+
+    fn fail_with(&mut self, sent: &Sent, error: ClientError) {
+        let settled = self.queue.failed(sent.id, error, self.failure());
         self.finish(settled);
     }
 

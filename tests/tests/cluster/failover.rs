@@ -1,7 +1,10 @@
 //! Nodes that die, stop, stand still and come back.
 
 use crate::{elect_preferred, leader, partition_where, reason, topic_on};
-use troupe_proto::log::v1::{InitProducerRequest, PartitionProduce, RecordBatch};
+use tonic_prost::ProstCodec;
+use troupe_proto::log::v1::{
+    InitProducerRequest, PartitionProduce, ProduceRequest, ProduceResponse, RecordBatch,
+};
 use troupe_proto::v1::Acks;
 use troupe_proto::v1::ErrorReason::*;
 use troupe_tests::{Cluster, Sample, Server, batch_of, eventually_or_why, partition_of};
@@ -191,4 +194,45 @@ async fn a_leader_that_was_fenced_acknowledges_nothing() {
     let next = new.produce(TOPIC, 0, producer.batch(1), Acks::All).await;
     assert_eq!((next.error, next.duplicate, next.base_offset), (None, false, 1));
     assert_eq!(new.read_all(TOPIC, 0).await.len(), 2);
+}
+
+/// Whether a call has its response headers before it ends.
+async fn has_headers(server: &Server, topic: &str, batch: RecordBatch) -> bool {
+    let mut grpc = tonic::client::Grpc::new(server.channel());
+    grpc.ready().await.unwrap();
+    let (partition, batch) = (Some(partition_of(topic, 0)), Some(batch));
+    let partitions = vec![PartitionProduce { partition, batch, leader_epoch: None }];
+    let request = ProduceRequest { partitions, ..Default::default() };
+    let path = http::uri::PathAndQuery::from_static("/troupe.log.v1.LogService/Produce");
+    let requests = tonic::Request::new(tokio_stream::once(request));
+    let codec: ProstCodec<ProduceRequest, ProduceResponse> = ProstCodec::default();
+    grpc.streaming(requests, path, codec).await.is_ok()
+}
+
+/// A client's retry policy does a call again whose connection broke before its headers came: for a producer that is
+/// idempotent that is right, and for any other it is twice.
+#[tokio::test]
+async fn a_retry_policy_sends_again_only_what_its_dead_leader_cannot_have_stored_twice() {
+    // The follower stands still, and is waited for.
+    let patient = ["broker.session.timeout.ms=600000", "replica.lag.time.max.ms=600000"];
+    let mut cluster = Cluster::of(3, &patient).await;
+    topic_on(&cluster, "twice", &[1, 2], &[("min.insync.replicas", "2")]).await;
+    partition_where(&cluster, "twice", |one| one.in_sync_replicas.len() == 2).await;
+    let (leader, server) = leader(&cluster, "twice").await;
+    let producer = server.log().init_producer(InitProducerRequest {}).await.unwrap().into_inner();
+    let unstamped = batch_of(&[Sample::of("unstamped", 1)]);
+    let stamped = RecordBatch {
+        producer_id: producer.producer_id,
+        producer_epoch: producer.producer_epoch,
+        ..batch_of(&[Sample::of("stamped", 1)])
+    };
+    cluster.pause(3 - leader).await;
+    let idempotent = {
+        let server = cluster.server(leader).await;
+        tokio::spawn(async move { has_headers(&server, "twice", stamped).await })
+    };
+    assert!(has_headers(&server, "twice", unstamped).await, "it is in the leader's log");
+    assert!(!idempotent.is_finished(), "and nothing is answered yet");
+    cluster.kill(leader);
+    assert!(!idempotent.await.unwrap(), "it can be sent again");
 }

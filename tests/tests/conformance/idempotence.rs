@@ -1,5 +1,6 @@
 //! Idempotent producers over the wire: I1–I6.
 
+use crate::publishing::lose_replies;
 use crate::reason;
 use std::collections::BTreeSet;
 use troupe_proto::log::v1::{InitProducerRequest, PartitionProduceResult, RecordBatch};
@@ -160,4 +161,27 @@ async fn without_a_producer_id_everything_is_new() {
     for offset in 0..3 {
         assert_appended(&producer.send(0, 1).await, offset);
     }
+}
+
+/// What may be stored may be sent again only where it is stored once all the same.
+#[tokio::test]
+async fn an_unknown_outcome_is_retriable_only_of_a_batch_with_a_producer_id() {
+    let producer = Producer::new().await;
+    let server = &producer.server;
+    let ends = lose_replies(server, &producer.topic, 0, 1.0).await;
+    let stamped = producer.send(0, 2).await.error;
+    let unstamped = batch_of(&[Sample::of("unstamped", 5)]);
+    let unstamped = server.produce(&producer.topic, 0, unstamped, Acks::All).await.error;
+    ends.await.unwrap();
+    for (error, retriable) in [(&stamped, true), (&unstamped, false)] {
+        assert_eq!(reason(error), OutcomeUnknown);
+        let error = error.as_ref().unwrap();
+        assert_eq!((error.retriable, error.surely_not_done), (retriable, false), "{error:?}");
+    }
+    assert_duplicate(&producer.send(0, 2).await, 0);
+    assert_eq!(producer.values().await, ["0:0", "0:1", "unstamped"]);
+    // What surely was not done may be sent again by anybody.
+    let nowhere = batch_of(&[Sample::of("nowhere", 5)]);
+    let error = server.produce("no-such-topic", 0, nowhere, Acks::All).await.error;
+    assert_eq!(reason(&error), UnknownTopic);
 }

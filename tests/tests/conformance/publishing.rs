@@ -125,7 +125,7 @@ async fn actor(server: &Server, topic: &str, partition: i32) -> String {
 }
 
 /// From when this returns on, replies of the partition are lost.
-async fn lose_replies(
+pub async fn lose_replies(
     server: &Server,
     topic: &str,
     partition: i32,

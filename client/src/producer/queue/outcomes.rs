@@ -45,7 +45,7 @@ impl Queue {
             }
             self.sequences.refused(stamp, reason == ErrorCode::ProducerFenced);
             self.retry(index, error, failure);
-        } else if error.is_retriable() || is_retried_anyway(reason) {
+        } else if error.is_retriable() || is_retried_anyway(&error) {
             self.retry(index, error, failure);
         } else {
             self.settle(index, Err(error));
@@ -217,9 +217,12 @@ impl Queue {
     }
 }
 
-/// P21: not retriable for a caller who names a topic, but a producer that has written to it asks again.
-fn is_retried_anyway(reason: ErrorCode) -> bool {
-    matches!(reason, ErrorCode::UnknownTopic | ErrorCode::UnknownPartition)
+/// P21: not retriable for a caller who names a topic, but a producer that has written to it asks again. And what may
+/// have been done: whoever wants no idempotence and retries all the same has chosen to store it twice, not never (P24).
+fn is_retried_anyway(error: &ClientError) -> bool {
+    let ClientError::Refused(refusal) = error else { return false };
+    let asks_again = matches!(refusal.code, ErrorCode::UnknownTopic | ErrorCode::UnknownPartition);
+    asks_again || refusal.code.is_retriable()
 }
 
 /// What the records of a broken stream have come to.

@@ -1,9 +1,10 @@
 //! When a batch is tried again, and where.
 
 use super::{Bench, STREAM, leadership, rules};
+use crate::error::ClientError;
 use crate::producer::queue::{Drain, InFlight, StreamId};
 use crate::producer::rules::Rules;
-use troupe_proto::error::ErrorCode;
+use troupe_proto::error::{Error, ErrorCode, Publication};
 
 /// P18.
 #[test]
@@ -138,4 +139,22 @@ fn retries_end_and_the_error_says_that_an_attempt_may_have_arrived() {
     let again = bench.send();
     bench.fail(&again, ErrorCode::NotEnoughReplicas);
     assert_eq!(bench.outcome(0), Some(Err(ErrorCode::OutcomeUnknown)));
+}
+
+/// P24: whoever switches idempotence off and retries has chosen twice over never. The broker advises nobody to.
+#[test]
+fn without_idempotence_an_unknown_outcome_is_tried_again_though_nobody_advises_it() {
+    let mut bench = Bench::new(Rules { idempotent: false, ..rules() });
+    bench.append();
+    bench.close_batch();
+    let sent = bench.send();
+    let error = Error::new(ErrorCode::OutcomeUnknown, "nobody knows");
+    let error = ClientError::Refused(error.of_publication(Publication::default()));
+    assert!(!error.is_retriable());
+    bench.fail_with(&sent, error);
+    bench.later(1000);
+    let again = bench.send();
+    assert_eq!(again.numbers(), [0]);
+    bench.place(&again, 0);
+    assert_eq!(bench.outcome(0), Some(Ok(0)));
 }
