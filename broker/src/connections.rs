@@ -6,13 +6,12 @@
 //! ```
 //!
 //! Owns the places of the listener, by address, and what is counted about them.
-//! Promises: there are never more connections than the limits; a refused one is told why; one that does nothing
-//! ends; one that does much has its turn as everybody else has.
+//! Promises: there are never more connections than the limits, nor than the logs leave descriptors for; a refused one is
+//! told why; one that does nothing ends; one that does much has its turn as everybody else has.
 //! Never here: what a call asks for. The limits and times are judged by [`troupe_machines::connection`].
 
 mod accept;
 mod calls;
-mod descriptors;
 mod http1;
 mod http2;
 mod io;
@@ -22,7 +21,8 @@ pub use accept::{Protocol, accept};
 pub use http1::serve as serve_http1;
 pub use http2::serve as serve_http2;
 
-use crate::NodeConfig;
+use crate::context::Context;
+use crate::descriptors;
 use crate::pulse::now_ms;
 use metrics::{Counter, Gauge, counter, gauge};
 use std::collections::BTreeMap;
@@ -53,7 +53,7 @@ pub struct Connections {
     pub patience: Patience,
     listener: &'static str,
     node: String,
-    limits: Limits,
+    context: Arc<Context>,
     state: Mutex<State>,
     open: Gauge,
     refused: Counter,
@@ -74,7 +74,8 @@ struct RefusalLog {
 }
 
 impl Connections {
-    pub fn new(listener: &'static str, config: &NodeConfig) -> Arc<Connections> {
+    pub fn new(listener: &'static str, context: &Arc<Context>) -> Arc<Connections> {
+        let config = &context.config;
         let patience = Patience {
             setup_ms: config.connection_setup_timeout.0,
             silent_ms: u64::try_from(
@@ -84,7 +85,17 @@ impl Connections {
             idle_ms: config.connections_max_idle.0,
             stall_ms: config.stream_max_stall.0,
         };
-        let limits = descriptors::limits(config);
+        let limits = limits(listener, context);
+        if limits.total < config.max_connections as usize {
+            tracing::warn!(
+                listener,
+                limit = limits.total,
+                "the process may open {} files (ulimit -n), and the logs of its partitions need some: fewer \
+                 connections than max.connections.per.node={}",
+                descriptors::limit(),
+                config.max_connections
+            );
+        }
         let node = config.node_id.to_string();
         let label = || node.clone();
         let open = gauge!("troupe_connections", "node" => label(), "listener" => listener);
@@ -95,7 +106,7 @@ impl Connections {
         Arc::new(Connections {
             patience,
             listener,
-            limits,
+            context: Arc::clone(context),
             state: Mutex::new(State {
                 places: Places::new(limits),
                 cuts: BTreeMap::new(),
@@ -116,8 +127,9 @@ impl Connections {
     /// # Errors
     /// `TOO_MANY_CONNECTIONS`, with the limit that is reached.
     pub fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Guest, Error> {
-        let house = house(address);
+        let (house, limits) = (house(address), limits(self.listener, &self.context));
         let mut state = self.lock();
+        state.places.set_limits(limits);
         let (id, leaves) = match state.places.admit(now(), &house) {
             Admission::Welcome(id) => (id, None),
             Admission::Instead(id, leaves) => (id, Some(leaves)),
@@ -135,10 +147,11 @@ impl Connections {
 
     fn refuse(&self, state: &mut State, address: IpAddr, full: Full) -> Error {
         self.refused.increment(1);
+        let limits = state.places.limits();
         let (key, limit, whose) = match full {
-            Full::Total => ("max.connections.per.node", self.limits.total, String::new()),
+            Full::Total => ("max.connections.per.node", limits.total, String::new()),
             Full::Address => {
-                ("max.connections.per.ip", self.limits.per_address, format!(" from {address}"))
+                ("max.connections.per.ip", limits.per_address, format!(" from {address}"))
             }
         };
         let message = format!(
@@ -162,6 +175,17 @@ impl Connections {
         )
         .increment(1);
     }
+}
+
+/// As many as are configured, or as the logs leave descriptors for.
+fn limits(listener: &str, context: &Context) -> Limits {
+    let configured = Limits {
+        total: context.config.max_connections as usize,
+        per_address: context.config.max_connections_per_ip as usize,
+    };
+    let partitions = context.registry.replica_count();
+    let parts = descriptors::parts_of(listener);
+    descriptors::left_for(parts, configured, descriptors::limit(), partitions)
 }
 
 /// Whoever has one IPv6 address has 2^64 of them.

@@ -18,6 +18,7 @@ mod config;
 mod connections;
 mod context;
 mod control;
+mod descriptors;
 mod forward;
 mod groups;
 mod grpc;

@@ -6,7 +6,6 @@
 
 mod advertised;
 mod controllers;
-mod descriptors;
 mod owner;
 mod reconcile;
 mod running;
@@ -148,7 +147,7 @@ impl Node {
     /// Starts a node on threads of its own. A node alone serves when this returns; one of several listens, and
     /// serves when [`Node::ready`] says so: that takes a majority of the controllers.
     pub fn start(config: NodeConfig) -> Result<Node, StartError> {
-        descriptors::raise_limit();
+        crate::descriptors::raise_limit();
         let directory = troupe_log::DataDirectory::open(&config.log_dir)?;
         let ending = Ending::default();
         let (progress_sender, progress) = watch::channel(Progress::Joining);

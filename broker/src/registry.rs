@@ -5,6 +5,7 @@ use crate::partition::PartitionHandle;
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::watch;
 use troupe_machines::cluster::{Topic, check_topic_name};
 use troupe_machines::config::TopicConfig;
@@ -62,11 +63,14 @@ pub struct Registry {
     topics: ArcSwap<Topics>,
     /// The metadata offset that `topics` reflects.
     applied: watch::Sender<Option<MetadataOffset>>,
+    /// Of this node, in `topics`.
+    replicas: AtomicUsize,
 }
 
 impl Default for Registry {
     fn default() -> Self {
-        Self { topics: ArcSwap::default(), applied: watch::channel(None).0 }
+        let applied = watch::channel(None).0;
+        Self { topics: ArcSwap::default(), applied, replicas: AtomicUsize::new(0) }
     }
 }
 
@@ -98,8 +102,15 @@ impl Registry {
         Ok((key, handle.cloned()))
     }
 
+    /// How many replicas this node has.
+    pub fn replica_count(&self) -> usize {
+        self.replicas.load(Ordering::Relaxed)
+    }
+
     /// Puts a new picture in force.
     pub fn replace(&self, topics: Topics, applied: MetadataOffset) {
+        let replicas = topics.values().map(|topic| topic.replicas().count()).sum();
+        self.replicas.store(replicas, Ordering::Relaxed);
         self.topics.store(Arc::new(topics));
         self.applied.send_replace(Some(applied));
     }

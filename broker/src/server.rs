@@ -70,7 +70,7 @@ pub fn serve(
     listeners: Listeners,
     shards: &[Arbiter],
 ) -> Vec<oneshot::Receiver<()>> {
-    let connections = Connections::new("grpc", &context.config);
+    let connections = Connections::new("grpc", context);
     let mut servers = Vec::with_capacity(shards.len());
     for (listener, shard) in listeners.sockets.into_iter().zip(shards) {
         let (ended, server) = oneshot::channel();
@@ -101,7 +101,7 @@ pub fn serve_control(
     raft: RaftEndpoint,
     sessions: ControllerEndpoint,
 ) {
-    let connections = Connections::new("controller", &context.config);
+    let connections = Connections::new("controller", context);
     for listener in listeners.sockets {
         let (context, raft, sessions) = (Arc::clone(context), raft.clone(), sessions.clone());
         let connections = Arc::clone(&connections);

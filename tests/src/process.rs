@@ -54,6 +54,8 @@ pub struct Serve {
     pub listener: Option<String>,
     /// The largest file that the process may write.
     pub file_size_limit: Option<u64>,
+    /// How many files the process may have open.
+    pub descriptor_limit: Option<u64>,
     /// The network namespace that it lives in, if it is not that of the tests.
     pub namespace: Option<Arc<OwnedFd>>,
 }
@@ -266,7 +268,7 @@ impl Starting {
         // What the quorum's library says at every heartbeat that fails would hide everything else.
         command.env("TROUPE_LOG", "info,openraft=error");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let limit = serve.file_size_limit;
+        let (limit, descriptors) = (serve.file_size_limit, serve.descriptor_limit);
         // `serve` holds it open until after the start.
         let namespace = serve.namespace.as_ref().map(|namespace| namespace.as_raw_fd());
         // SAFETY: between fork and exec only system calls that are safe there, on values made before.
@@ -283,6 +285,10 @@ impl Starting {
                     libc::setrlimit(libc::RLIMIT_FSIZE, &limit);
                     // A write over the limit is an error, not the end of the process.
                     libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+                }
+                if let Some(descriptors) = descriptors {
+                    let limit = libc::rlimit { rlim_cur: descriptors, rlim_max: descriptors };
+                    libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
                 }
                 Ok(())
             });

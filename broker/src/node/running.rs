@@ -4,7 +4,6 @@
 //! the quorum at once, and serves clients when the cluster has taken it in.
 
 use super::controllers::{ControlThread, Controllers, make_room};
-use super::descriptors;
 use super::reconcile::{Reconciler, retire};
 use super::session::Session;
 use super::sockets::Sockets;
@@ -12,6 +11,7 @@ use super::{Addresses, Ending, Progress, StartError, advertised, owner, twin};
 use crate::admission::Admission;
 use crate::context::{Context, ProducerIds};
 use crate::control::{Control, Identity};
+use crate::descriptors;
 use crate::groups::{self, Coordinators};
 use crate::metrics::NodeMetrics;
 use crate::partition::{ActorState, Beat, Flusher, Shared, Supervisor};
@@ -323,15 +323,14 @@ impl Parts {
 
     /// Says at the start what would show when all partitions are used at once.
     fn check_descriptors(&self) {
-        let topics = self.context.registry.topics();
-        let partitions = topics.values().map(|topic| topic.replicas().count()).sum::<usize>();
+        let partitions = self.context.registry.replica_count();
         let (needed, limit) = (descriptors::needed_by(partitions), descriptors::limit());
         if limit < needed {
             tracing::warn!(
                 limit,
                 needed,
                 "the process may open too few files for its {partitions} partitions: raise the limit (ulimit -n, \
-                 LimitNOFILE); until then work on logs is put off when they run out"
+                 LimitNOFILE); until then work on logs is put off when they run out, and hardly any connection is let in"
             );
         }
     }

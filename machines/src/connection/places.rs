@@ -3,7 +3,7 @@
 //! A listener has so many places, and so many of them for one address. Whoever has not introduced itself yet holds
 //! its place by grace: if all are taken, the one that has waited longest without a word makes room for the next, so
 //! that those who say nothing keep nobody out who does.
-//! Promise: there are never more than the limits; nobody who has introduced himself is turned out.
+//! Promise: nobody comes in beyond the limits; nobody who has introduced himself is turned out.
 
 use crate::time::Time;
 use std::collections::BTreeMap;
@@ -53,6 +53,11 @@ pub struct Places<A> {
 impl<A: Ord + Clone> Places<A> {
     pub fn new(limits: Limits) -> Self {
         Self { limits, next: 0, taken: BTreeMap::new(), per_address: BTreeMap::new() }
+    }
+
+    /// From now on. Nobody has to go for it.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
     }
 
     pub fn limits(&self) -> Limits {
@@ -150,6 +155,20 @@ mod tests {
         assert_eq!(places.taken(), 2);
         welcome(&mut places, 0, "c");
         assert_eq!(places.admit(Time(999), &"a"), Admission::Refused(Full::Total));
+    }
+
+    #[test]
+    fn lower_limits_turn_nobody_out_and_let_nobody_in() {
+        let mut places = places(3, 3);
+        let first = welcome(&mut places, 0, "a");
+        let second = welcome(&mut places, 0, "b");
+        places.set_limits(Limits { total: 1, per_address: 1 });
+        assert_eq!(places.admit(Time(999), &"c"), Admission::Refused(Full::Total));
+        assert_eq!(places.taken(), 2);
+        places.leave(first);
+        assert_eq!(places.admit(Time(999), &"c"), Admission::Refused(Full::Total));
+        places.leave(second);
+        welcome(&mut places, 999, "c");
     }
 
     #[test]

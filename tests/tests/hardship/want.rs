@@ -4,8 +4,10 @@ use crate::{Mount, append_until_refused, assert_alive, with};
 use std::fs;
 use std::io::Write;
 use std::path::Path;
-use troupe_proto::admin::v1::{DeleteTopicRequest, UpdateTopicRequest};
-use troupe_proto::error::ErrorCode;
+use tonic::transport::Endpoint;
+use troupe_proto::admin::v1::cluster_service_client::ClusterServiceClient;
+use troupe_proto::admin::v1::{DeleteTopicRequest, GetClusterRequest, UpdateTopicRequest};
+use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::v1::Acks;
 use troupe_tests::{Process, Sample, Serve, Server, batch_of, eventually, skip};
 
@@ -60,6 +62,62 @@ async fn descriptors_that_run_out_for_a_while_take_no_partition_offline_for_good
         .await;
     }
     assert!(!node.stderr().contains("panicked"), "{}", node.stderr());
+}
+
+/// However many come: the logs have their descriptors, and who is not let in is told why.
+#[tokio::test]
+async fn connections_get_the_descriptors_that_the_logs_leave() {
+    const PARTITIONS: i32 = 100;
+    let (_directory, node) = Process::start_new(&Serve::default());
+    let server = Server::at(node.server()).await;
+    server.create_topic("logs", PARTITIONS, &[]).await;
+    // 128 for what else there is, and 64 for connections: of which 48 are clients', and 36 may come from one address.
+    limit_descriptors(node.pid(), Some(128 + PARTITIONS as u64 + 64));
+    let mut open = Vec::new();
+    let refused = loop {
+        let endpoint = Endpoint::from_shared(format!("http://{}", node.server())).unwrap();
+        let channel = endpoint.connect_lazy();
+        let mut stub = ClusterServiceClient::new(channel.clone());
+        match stub.get_cluster(GetClusterRequest {}).await {
+            Ok(_) => open.push(channel),
+            Err(status) => break Error::from(status),
+        }
+        assert!(open.len() < 64, "as many as there are descriptors for");
+    };
+    assert_eq!(refused.code, ErrorCode::TooManyConnections, "{refused}");
+    assert_eq!(refused.facts["limit"], "36");
+    for partition in 0..PARTITIONS {
+        let result = server.produce("logs", partition, one("kept"), Acks::All).await;
+        assert_eq!((result.base_offset, result.error), (0, None), "partition {partition}");
+    }
+    // With more partitions there are fewer connections, and those that are there stay.
+    server.create_topic("more", 40, &[]).await;
+    open.truncate(12);
+    eventually("fewer are let in", async || {
+        let channel = Endpoint::from_shared(format!("http://{}", node.server())).unwrap();
+        let mut stub = ClusterServiceClient::new(channel.connect_lazy());
+        let refused = stub.get_cluster(GetClusterRequest {}).await.err().map(Error::from)?;
+        (refused.facts.get("limit").map(String::as_str) == Some("12")).then_some(())
+    })
+    .await;
+    assert_alive(&server, "logs").await;
+}
+
+/// And whoever comes to look is let in.
+#[tokio::test]
+async fn a_start_with_fewer_descriptors_than_the_partitions_need_says_so() {
+    let (directory, node) = Process::start_new(&Serve::default());
+    Server::at(node.server()).await.create_topic("many", 200, &[]).await;
+    assert!(node.terminate().await.success());
+    let serve = Serve { descriptor_limit: Some(256), ..Serve::default() };
+    let node = Process::start(directory.path(), &serve).unwrap();
+    let server = Server::at(node.server()).await;
+    let result = server.produce("many", 0, one("looked"), Acks::All).await;
+    assert_eq!((result.base_offset, result.error), (0, None));
+    eventually("it says so", async || {
+        node.stderr().contains("too few files for its 200 partitions").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
