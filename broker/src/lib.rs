@@ -36,6 +36,7 @@ mod registry;
 mod replication;
 mod server;
 mod service;
+mod unpacker;
 mod wishes;
 mod word;
 

@@ -32,8 +32,8 @@ pub use condition::{How, LONG_MS};
 pub use flusher::Flusher;
 pub use handle::{AppendRequest, CROWD_PATIENCE, PartitionHandle, REBUILD_PATIENCE};
 pub use message::{
-    Appended, CloseFollower, Die, FollowerReport, FoundOffset, FromLeader, IsrAnswer, LeaderSays,
-    LossKnown, OffsetQuery, OpenFollower, PushOn, ReadAnswer,
+    Appended, CloseFollower, Die, Finding, FollowerReport, FoundOffset, FromLeader, IsrAnswer,
+    LeaderSays, LossKnown, OffsetQuery, OpenFollower, PushOn, ReadAnswer,
 };
 pub use opening::{now, wall_clock};
 pub use responder::Responder;

@@ -53,7 +53,7 @@ pub use error::LogError;
 pub use flush::{FlushDone, FlushTicket};
 pub use inventory::Inventory;
 pub use log::Log;
-pub use lookup::{ReadSlice, TimestampHit};
+pub use lookup::{Candidate, ReadSlice, TimestampHit};
 pub use recovery::Recovery;
 pub use retention::{Removal, Retained, RetentionPolicy, SegmentInfo};
 pub use space::Space;

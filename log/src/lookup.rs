@@ -1,10 +1,16 @@
 //! Reading: a range of whole batches from an offset on, and the offset for a timestamp.
+//!
+//! A lookup by time comes as far as headers tell, and ends at a [`Candidate`]: what unpacking it costs, time and
+//! memory, is spent where whoever looks has them.
 
 use crate::disk::{Disk, is_resident};
 use crate::segment::{Located, Segment};
 use crate::{Log, LogError};
 use bytes::Bytes;
-use troupe_proto::batch::{BatchHeader, Limits, OVERHEAD, RecordSet};
+use std::ops::Range;
+use troupe_proto::batch::{
+    BatchError, BatchHeader, Compression, Limits, OVERHEAD, RecordSet, RecordWalk,
+};
 use troupe_proto::ids::{LeaderEpoch, Offset};
 
 /// Whole batches as they stand in the file: a serialised `RecordBatches`.
@@ -41,6 +47,65 @@ pub struct TimestampHit {
     pub offset: Offset,
     pub timestamp_ms: i64,
     pub leader_epoch: LeaderEpoch,
+}
+
+/// A batch that may hold what is looked for: by its records alone can it be told.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    pub header: BatchHeader,
+    /// As it is stored.
+    pub payload: Bytes,
+    /// What of the log can be read.
+    readable: Range<Offset>,
+    /// Where it stands in its file.
+    position: u64,
+}
+
+impl Candidate {
+    pub fn is_packed(&self) -> bool {
+        self.header.attributes.compression() != Compression::None
+    }
+
+    /// The first readable record that is not older, in the batch's unpacked payload.
+    ///
+    /// # Errors
+    /// Records that are not what the header says.
+    pub fn first_from(
+        &self,
+        records: &[u8],
+        timestamp_ms: i64,
+    ) -> Result<Option<TimestampHit>, BatchError> {
+        let leader_epoch = self.header.leader_epoch;
+        let not_older = |(offset, timestamp): (Offset, i64)| {
+            (timestamp >= timestamp_ms).then_some(TimestampHit {
+                offset,
+                timestamp_ms: timestamp,
+                leader_epoch,
+            })
+        };
+        self.readable(records).find_map(|record| record.map(not_older).transpose()).transpose()
+    }
+
+    /// The largest timestamp of a readable record, in the batch's unpacked payload.
+    ///
+    /// # Errors
+    /// As [`Candidate::first_from`].
+    pub fn largest(&self, records: &[u8]) -> Result<Option<i64>, BatchError> {
+        self.readable(records).try_fold(None, |largest, record| Ok(largest.max(Some(record?.1))))
+    }
+
+    /// Offset and timestamp of every record that can be read.
+    fn readable(&self, records: &[u8]) -> impl Iterator<Item = Result<(Offset, i64), BatchError>> {
+        let mut walk = RecordWalk::new(&self.header);
+        let records = std::iter::from_fn(move || {
+            let record = walk.next(records)?;
+            Some(record.map(|record| (record.offset, record.timestamp_ms)))
+        });
+        records.filter(|record| match record {
+            Ok((offset, _)) => self.readable.contains(offset),
+            Err(_) => true,
+        })
+    }
 }
 
 /// Where a read's bytes come from.
@@ -166,17 +231,19 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    /// S7: the first record below `end` whose timestamp is at least this.
+    /// The first batch from the one that holds `from` on that, by its header, may have a record below `end` whose
+    /// timestamp is at least this (S7). If it has none, ask again from its end on.
     ///
     /// # Errors
     /// Files that cannot be read or are not what they were.
-    pub fn find_by_timestamp(
+    pub fn candidate(
         &self,
         timestamp_ms: i64,
+        from: Offset,
         end: Offset,
-    ) -> Result<Option<TimestampHit>, LogError> {
-        let interval = self.config.index_interval_bytes;
-        for segment in self.segments.iter().filter(|segment| segment.end > self.start) {
+    ) -> Result<Option<Candidate>, LogError> {
+        let (interval, from) = (self.config.index_interval_bytes, from.max(self.start));
+        for segment in self.segments.iter().filter(|segment| segment.end > from) {
             if segment.base >= end {
                 break;
             }
@@ -185,13 +252,10 @@ impl<D: Disk> Log<D> {
                 continue;
             }
             let indexed = segment.indexes(&self.place, interval)?.times.floor(timestamp_ms);
-            let mut next = self.locate(segment, indexed.max(self.start))?;
+            let mut next = self.locate(segment, indexed.max(from))?;
             while let Some(batch) = next.filter(|batch| batch.header.base_offset < end) {
                 if batch.header.max_timestamp >= timestamp_ms {
-                    let found = self.first_record(segment, &batch, timestamp_ms, end)?;
-                    if found.is_some() {
-                        return Ok(found);
-                    }
+                    return self.as_candidate(segment, &batch, end).map(Some);
                 }
                 next = self.batch_behind(segment, &batch)?;
             }
@@ -199,28 +263,99 @@ impl<D: Disk> Log<D> {
         Ok(None)
     }
 
-    /// The first of the records below `end` that have the largest timestamp.
+    /// The largest timestamp below `end` as far as headers tell it, and the batches that can be read only in part: of
+    /// these their records have to be asked.
     ///
     /// # Errors
     /// Files that cannot be read or are not what they were.
-    pub fn find_max_timestamp(&self, end: Offset) -> Result<Option<TimestampHit>, LogError> {
-        let mut largest: Option<i64> = None;
+    pub fn largest_known(&self, end: Offset) -> Result<(Option<i64>, Vec<Candidate>), LogError> {
+        let (mut largest, mut in_part) = (None, Vec::new());
         for segment in self.segments.iter().filter(|segment| segment.end > self.start) {
             if segment.base >= end {
                 break;
             }
-            let summary = segment.summary(&self.place, self.config.index_interval_bytes)?;
-            let whole = segment.base >= self.start && segment.end <= end;
-            if whole {
+            if segment.base >= self.start && segment.end <= end {
+                let summary = segment.summary(&self.place, self.config.index_interval_bytes)?;
                 largest = largest.max(summary.largest.map(|(timestamp, _)| timestamp));
-            } else {
-                largest = largest.max(self.largest_readable(segment, end)?);
+                continue;
             }
+            let mut next = self.locate(segment, self.start)?;
+            while let Some(batch) = next.filter(|batch| batch.header.base_offset < end) {
+                if batch.header.base_offset >= self.start && batch.header.end_offset() <= end {
+                    largest = largest.max(Some(batch.header.max_timestamp));
+                } else {
+                    in_part.push(self.as_candidate(segment, &batch, end)?);
+                }
+                next = self.batch_behind(segment, &batch)?;
+            }
+        }
+        Ok((largest, in_part))
+    }
+
+    /// A slice of the mapping, unless what is behind `end` may still be cut off.
+    fn as_candidate(
+        &self,
+        segment: &Segment<D>,
+        batch: &Located,
+        end: Offset,
+    ) -> Result<Candidate, LogError> {
+        let (from, to) = (batch.position + OVERHEAD as u64, batch.end_position());
+        let payload = match batch.header.end_offset() <= end {
+            true => segment.view(&self.place, from, to)?,
+            false => segment.copy(&self.place, from, to)?,
+        };
+        let (header, position) = (batch.header, batch.position);
+        Ok(Candidate { header, payload, readable: self.start..end, position })
+    }
+
+    /// S7: the first record below `end` whose timestamp is at least this. Unpacks on this thread.
+    ///
+    /// # Errors
+    /// Files that cannot be read or are not what they were.
+    pub fn find_by_timestamp(
+        &self,
+        timestamp_ms: i64,
+        end: Offset,
+    ) -> Result<Option<TimestampHit>, LogError> {
+        let mut from = self.start;
+        while let Some(candidate) = self.candidate(timestamp_ms, from, end)? {
+            let found =
+                self.unpacked(&candidate, |records| candidate.first_from(records, timestamp_ms))?;
+            if found.is_some() {
+                return Ok(found);
+            }
+            from = candidate.header.end_offset();
+        }
+        Ok(None)
+    }
+
+    /// The first of the records below `end` that have the largest timestamp. Unpacks on this thread.
+    ///
+    /// # Errors
+    /// Files that cannot be read or are not what they were.
+    pub fn find_max_timestamp(&self, end: Offset) -> Result<Option<TimestampHit>, LogError> {
+        let (mut largest, in_part) = self.largest_known(end)?;
+        for candidate in &in_part {
+            largest = largest.max(self.unpacked(candidate, |records| candidate.largest(records))?);
         }
         match largest {
             Some(largest) => self.find_by_timestamp(largest, end),
             None => Ok(None),
         }
+    }
+
+    fn unpacked<T>(
+        &self,
+        candidate: &Candidate,
+        look: impl FnOnce(&[u8]) -> Result<T, BatchError>,
+    ) -> Result<T, LogError> {
+        let Candidate { header, payload, .. } = candidate;
+        let records = RecordSet::decode(header, payload.clone(), Limits::default());
+        records.and_then(|records| look(records.payload())).map_err(|error| {
+            let segment = self.segment_of(header.base_offset).and_then(|n| self.segments.get(n));
+            let path = segment.map(|segment| segment.log_path(&self.place)).unwrap_or_default();
+            LogError::CorruptLog { path, position: candidate.position, cause: error.to_string() }
+        })
     }
 
     fn batch_behind(
@@ -233,70 +368,5 @@ impl<D: Disk> Log<D> {
             true => segment.batch_at(&self.place, position).map(Some),
             false => Ok(None),
         }
-    }
-
-    /// The largest timestamp in a segment that is readable in part.
-    fn largest_readable(&self, segment: &Segment<D>, end: Offset) -> Result<Option<i64>, LogError> {
-        let mut largest = None;
-        let mut next = self.locate(segment, self.start)?;
-        while let Some(batch) = next.filter(|batch| batch.header.base_offset < end) {
-            if batch.header.base_offset >= self.start && batch.header.end_offset() <= end {
-                largest = largest.max(Some(batch.header.max_timestamp));
-            } else {
-                self.each_record(segment, &batch, end, |_, timestamp_ms| {
-                    largest = largest.max(Some(timestamp_ms));
-                    true
-                })?;
-            }
-            next = self.batch_behind(segment, &batch)?;
-        }
-        Ok(largest)
-    }
-
-    /// The first readable record of the batch that is not older.
-    fn first_record(
-        &self,
-        segment: &Segment<D>,
-        batch: &Located,
-        timestamp_ms: i64,
-        end: Offset,
-    ) -> Result<Option<TimestampHit>, LogError> {
-        let mut found = None;
-        self.each_record(segment, batch, end, |offset, timestamp| {
-            if timestamp >= timestamp_ms {
-                let leader_epoch = batch.header.leader_epoch;
-                found = Some(TimestampHit { offset, timestamp_ms: timestamp, leader_epoch });
-            }
-            found.is_none()
-        })?;
-        Ok(found)
-    }
-
-    /// Offset and timestamp of every record of the batch that is readable below `end`, until `each` has
-    /// enough. This unpacks the payload.
-    fn each_record(
-        &self,
-        segment: &Segment<D>,
-        batch: &Located,
-        end: Offset,
-        mut each: impl FnMut(Offset, i64) -> bool,
-    ) -> Result<(), LogError> {
-        let from = batch.position + OVERHEAD as u64;
-        let payload = segment.copy(&self.place, from, batch.end_position())?;
-        let corrupt = |cause: String| LogError::CorruptLog {
-            path: segment.log_path(&self.place),
-            position: batch.position,
-            cause,
-        };
-        let records = RecordSet::decode(&batch.header, payload, Limits::default())
-            .map_err(|error| corrupt(error.to_string()))?;
-        for record in records.iter() {
-            let record = record.map_err(|error| corrupt(error.to_string()))?;
-            let is_readable = record.offset >= self.start && record.offset < end;
-            if is_readable && !each(record.offset, record.timestamp_ms) {
-                break;
-            }
-        }
-        Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! Offsets of a partition, from whoever leads it.
 
+use super::lookup::{find_here, find_here_now};
 use super::way::{Target, Way, no_leader};
 use super::{Backoff, FORWARDED, set_meant_epoch};
 use crate::context::{Context, LeaderAt};
@@ -55,9 +56,11 @@ async fn find(
             let epoch = led.map(|(_, epoch)| epoch);
             match target.way(context)? {
                 Way::Here(handle) if freshness == Freshness::Now => {
-                    handle.find_offset_now(at, epoch).await
+                    find_here_now(&context.delivery.unpacker, &handle, at, epoch).await
                 }
-                Way::Here(handle) => handle.find_offset(at, epoch).await,
+                Way::Here(handle) => {
+                    find_here(&context.delivery.unpacker, &handle, at, epoch).await
+                }
                 Way::There(leader) => ask(context, target, &leader, at, freshness).await,
             }
         };

@@ -5,7 +5,7 @@ use super::actor::PartitionActor;
 use super::board::{ActorState, Board};
 use super::chain::Chain;
 use super::message::{
-    Append, Appended, BUDGET_UNIT, Confirm, Describe, Description, FindOffset, FoundOffset,
+    Append, Appended, BUDGET_UNIT, Confirm, Describe, Description, FindOffset, Finding,
     OffsetQuery, QUEUE_BYTES, Read, ReadAnswer,
 };
 use super::opening::now;
@@ -181,18 +181,18 @@ impl PartitionHandle {
         })
     }
 
-    /// As far as this replica knows: it may have been replaced without having heard of it.
+    /// As far as this replica knows: it may have been replaced without having heard of it; and in which leader epoch.
+    /// `from`: of a search by time, what comes before it has been looked at.
     ///
     /// # Errors
     /// `NOT_LEADER`; `FENCED_LEADER_EPOCH`, `UNKNOWN_LEADER_EPOCH` if it does not lead in that epoch.
     pub async fn find_offset(
         &self,
         at: OffsetQuery,
+        from: Offset,
         expected_leader_epoch: Option<LeaderEpoch>,
-    ) -> Result<FoundOffset, Error> {
-        let (_, found) =
-            self.ask(|reply| FindOffset { at, expected_leader_epoch, reply }).await??;
-        Ok(found)
+    ) -> Result<(LeaderEpoch, Finding), Error> {
+        self.ask(|reply| FindOffset { at, from, expected_leader_epoch, reply }).await?
     }
 
     /// Returns when it is known that this replica led, in that epoch, after the call began: whatever it has told
@@ -203,21 +203,6 @@ impl PartitionHandle {
     /// in time: this node may be cut off.
     pub async fn confirm(&self, expected_leader_epoch: Option<LeaderEpoch>) -> Result<(), Error> {
         self.ask(|reply| Confirm { expected_leader_epoch, reply }).await?
-    }
-
-    /// What [`PartitionHandle::find_offset`] finds, as of now.
-    ///
-    /// # Errors
-    /// Also those of [`PartitionHandle::confirm`].
-    pub async fn find_offset_now(
-        &self,
-        at: OffsetQuery,
-        expected_leader_epoch: Option<LeaderEpoch>,
-    ) -> Result<FoundOffset, Error> {
-        let (epoch, found) =
-            self.ask(|reply| FindOffset { at, expected_leader_epoch, reply }).await??;
-        // Of another epoch in which it leads meanwhile, that says nothing of what was found in this one.
-        self.confirm(Some(epoch)).await.map(|()| found)
     }
 
     pub async fn describe(&self) -> Result<Description, Error> {

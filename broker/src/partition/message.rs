@@ -8,6 +8,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use troupe_log::Candidate;
 use troupe_log::{FlushDone, LogError};
 use troupe_machines::config::TopicConfig;
 use troupe_machines::replica::{
@@ -88,13 +89,26 @@ pub struct ReadAnswer {
     pub log_start: Offset,
 }
 
-/// Find an offset by position or time. The answer says in which leader epoch it was found.
+/// Find an offset by position or time, as far as it can be told without unpacking anything. The answer says in which
+/// leader epoch it was found.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct FindOffset {
     pub at: OffsetQuery,
+    /// Of a search by time: what comes before this has been looked at.
+    pub from: Offset,
     pub expected_leader_epoch: Option<LeaderEpoch>,
-    pub reply: oneshot::Sender<Result<(LeaderEpoch, FoundOffset), Error>>,
+    pub reply: oneshot::Sender<Result<(LeaderEpoch, Finding), Error>>,
+}
+
+/// How far the actor has come.
+#[derive(Debug)]
+pub enum Finding {
+    Found(FoundOffset),
+    /// The first record at or after this time may be in this batch; else the search goes on behind it.
+    Candidate(Box<Candidate>, i64),
+    /// The largest timestamp that is known, and the batches whose records have to be asked.
+    Largest(Option<i64>, Vec<Candidate>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +123,7 @@ pub enum OffsetQuery {
     EndOfEpoch(LeaderEpoch),
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FoundOffset {
     pub offset: Option<Offset>,
     pub timestamp_ms: Option<i64>,

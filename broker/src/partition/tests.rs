@@ -4,7 +4,9 @@
 
 use super::*;
 use crate::NodeConfig;
+use crate::forward::{find_here, find_here_now};
 use crate::metrics::NodeMetrics;
+use crate::unpacker::Unpacker;
 use crate::wishes::WishQueue;
 use actix::{Actor, Addr, System};
 use futures::FutureExt;
@@ -121,9 +123,20 @@ async fn append_as(
     timestamp: i64,
     value: &[u8],
 ) -> Result<Appended, Error> {
-    let mut records = RecordSetBuilder::new();
-    records.push(timestamp, None, Some(value), &[]);
-    let built = records.finish(Compression::None, None).unwrap();
+    append_packed(handle, producer, Compression::None, &[(timestamp, value)]).await
+}
+
+async fn append_packed(
+    handle: &PartitionHandle,
+    producer: Option<ProducerStamp>,
+    compression: Compression,
+    records: &[(i64, &[u8])],
+) -> Result<Appended, Error> {
+    let mut set = RecordSetBuilder::new();
+    for (timestamp, value) in records {
+        set.push(*timestamp, None, Some(value), &[]);
+    }
+    let built = set.finish(compression, None).unwrap();
     let header = built.header;
     let batch = ProducedBatch {
         last_offset_delta: header.last_offset_delta,
@@ -341,22 +354,65 @@ fn a_leader_that_died_leads_no_more_in_its_epoch_though_it_wrote_nothing() {
 #[test]
 fn what_was_found_in_one_leader_epoch_is_not_confirmed_by_another() {
     System::new().block_on(async {
-        let shard = Shard::start(1);
+        let (shard, unpacker) = (Shard::start(1), Unpacker::new(0));
         let handle = shard.open("twice");
         shard.lead(&handle, 5, &[1]);
         shard.settled().await;
-        assert!(handle.find_offset_now(OffsetQuery::Latest, None).await.is_ok());
-        let mut finding = Box::pin(handle.find_offset_now(OffsetQuery::Latest, None));
+        assert!(find_here_now(&unpacker, &handle, OffsetQuery::Latest, None).await.is_ok());
+        let mut finding = Box::pin(find_here_now(&unpacker, &handle, OffsetQuery::Latest, None));
         assert!((&mut finding).now_or_never().is_none(), "it is asked");
         shard.lead(&handle, 7, &[1]);
         shard.settled().await;
         assert_eq!(finding.await.unwrap_err().code, ErrorCode::FencedLeaderEpoch);
         let meant = async |epoch| {
-            let found = handle.find_offset(OffsetQuery::Latest, Some(LeaderEpoch(epoch))).await;
+            let found =
+                handle.find_offset(OffsetQuery::Latest, Offset(0), Some(LeaderEpoch(epoch))).await;
             found.map(drop).map_err(|error| error.code)
         };
         assert_eq!(meant(5).await, Err(ErrorCode::FencedLeaderEpoch));
         assert_eq!(meant(7).await, Ok(()));
         assert_eq!(meant(8).await, Err(ErrorCode::UnknownLeaderEpoch));
+    });
+}
+
+/// The shard's thread, on which others wait, is asked for headers alone.
+#[test]
+fn a_lookup_by_time_unpacks_in_the_memory_that_all_readers_share() {
+    const BUDGET: usize = 64 << 20;
+    const PACKED: usize = 4 << 20;
+    System::new().block_on(async {
+        let shard = Shard::start(1);
+        let handle = shard.open("times");
+        for (first, compression, bytes) in
+            [(10, Compression::Lz4, PACKED), (20, Compression::None, 600 << 10)]
+        {
+            let large = vec![0; bytes];
+            let records: [(i64, &[u8]); 3] =
+                [(first, b"first"), (first + 1, &large), (first + 2, b"last")];
+            append_packed(&handle, None, compression, &records).await.unwrap();
+        }
+        let unpacker = Unpacker::new(BUDGET);
+        let at = OffsetQuery::Timestamp(12);
+        let (_, finding) = handle.find_offset(at, Offset(0), None).await.unwrap();
+        assert!(matches!(finding, Finding::Candidate(_, 12)), "{finding:?}");
+        let asked = || find_here(&unpacker, &handle, at, None);
+        for found in futures::future::join_all((0..10).map(|_| asked())).await {
+            assert_eq!(found.unwrap().offset, Some(Offset(2)));
+        }
+        let (unpacked, used) = unpacker.figures();
+        assert_eq!(unpacked, 1, "once for all who ask");
+        assert!(used > PACKED && used <= BUDGET, "{used} bytes");
+        for (at, offset) in [
+            (OffsetQuery::Timestamp(-5), Some(0)),
+            (OffsetQuery::Timestamp(13), Some(3)),
+            (OffsetQuery::Timestamp(22), Some(5)),
+            (OffsetQuery::Timestamp(23), None),
+            (OffsetQuery::MaxTimestamp, Some(5)),
+            (OffsetQuery::Earliest, Some(0)),
+            (OffsetQuery::Latest, Some(6)),
+        ] {
+            let found = find_here(&unpacker, &handle, at, None).await.unwrap();
+            assert_eq!(found.offset, offset.map(Offset), "{at:?}");
+        }
     });
 }

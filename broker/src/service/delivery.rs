@@ -14,15 +14,14 @@ mod answer;
 mod cursor;
 mod lost;
 mod pace;
-mod unpacker;
 
 pub use answer::{AnswerWriter, At, delivery_len};
 pub use cursor::{Choice, Found, SliceCursor, Step};
 pub use lost::Lost;
 pub use pace::{MOST_BYTES, Pace};
-pub use unpacker::{Unpacked, Unpacker};
 
 use crate::allocator;
+use crate::unpacker::Unpacker;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

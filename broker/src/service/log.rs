@@ -3,7 +3,7 @@
 
 use super::{fetch, produce};
 use crate::context::Context;
-use crate::forward::{FORWARDED, meant_epoch};
+use crate::forward::{FORWARDED, find_here, find_here_now, meant_epoch};
 use crate::grpc::{Handover, MessageReader, ResponseBody, encode, response};
 use crate::partition::{FoundOffset, OffsetQuery, wall_clock};
 use futures::{StreamExt, stream};
@@ -153,10 +153,11 @@ async fn find_offset(
         }
     };
     let partition = context.partition(query.partition.as_ref())?;
+    let unpacker = &context.delivery.unpacker;
     let of_the_past = matches!(at, OffsetQuery::Earliest | OffsetQuery::EndOfEpoch(_));
     let expected = meant.leader_epoch;
     match meant.as_known || of_the_past {
-        true => Ok((partition.find_offset(at, expected).await?, false)),
-        false => Ok((partition.find_offset_now(at, expected).await?, true)),
+        true => Ok((find_here(unpacker, &partition, at, expected).await?, false)),
+        false => Ok((find_here_now(unpacker, &partition, at, expected).await?, true)),
     }
 }

@@ -1,10 +1,11 @@
 //! Walks the records of a slice that were asked for, in order.
 //!
-//! A packed batch is walked in memory that all readers share ([`super::Unpacker`]): the cursor says when it needs it,
+//! A packed batch is walked in memory that all readers share ([`crate::unpacker::Unpacker`]): the cursor says when it needs it,
 //! and holds it only as long as it is walked. Where it stands it remembers without.
 //! Damage is next for as long as the cursor lives: it is not passed, and neither is what is behind it.
 
 use crate::forward::Slice;
+use crate::unpacker::Packed;
 use bytes::Bytes;
 use troupe_proto::batch::{
     BatchError, BatchHeader, Batches, Compression, Limits, RecordRef, RecordSet, RecordWalk,
@@ -57,14 +58,6 @@ pub enum Step<R> {
     End,
     /// As [`SliceCursor::damage`] says.
     Damaged,
-}
-
-/// One packed batch.
-#[derive(Clone)]
-pub struct Packed {
-    pub key: PartitionKey,
-    pub header: BatchHeader,
-    pub payload: Bytes,
 }
 
 impl Found<'_> {

@@ -4,7 +4,8 @@
 
 use crate::context::Context;
 use crate::forward::{Failed, Slice, Start, Target, TopicReader};
-use crate::service::delivery::{Choice, Found, SliceCursor, Step, Unpacked};
+use crate::service::delivery::{Choice, Found, SliceCursor, Step};
+use crate::unpacker::Unpacked;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::sync::Arc;

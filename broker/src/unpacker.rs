@@ -10,20 +10,27 @@
 //! meanwhile; together, what is kept, handed out and under way stays within the budget, beside small batches that a
 //! reader unpacks on the spot; whoever waits gets its turn, as nobody holds records while its client does not read.
 
-use super::cursor::Packed;
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::spawn_blocking;
-use troupe_proto::batch::{BatchError, Limits, RecordSet};
+use troupe_proto::batch::{BatchError, BatchHeader, Limits, RecordSet};
 use troupe_proto::ids::{Offset, PartitionKey};
 
 /// Batches that unpack to no more are unpacked on the spot.
 const ON_THE_SPOT_BYTES: usize = 256 << 10;
 /// Threads that unpack at the same time: shards keep the rest of the machine.
 const THREADS: usize = 2;
+
+/// One packed batch.
+#[derive(Clone)]
+pub struct Packed {
+    pub key: PartitionKey,
+    pub header: BatchHeader,
+    pub payload: Bytes,
+}
 
 /// A batch's records, or why there are none.
 pub type Unpacked = Result<Bytes, BatchError>;
@@ -180,7 +187,7 @@ impl Unpacker {
 
     /// Batches that were unpacked so far, and bytes in use.
     #[cfg(test)]
-    fn figures(&self) -> (usize, usize) {
+    pub fn figures(&self) -> (usize, usize) {
         let used = self.shared.budget.used.load(Ordering::Acquire);
         (self.shared.unpacked.load(Ordering::Acquire), used)
     }
@@ -286,19 +293,20 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cursor::tests::{slice_of, target};
     use super::*;
     use futures::future::join_all;
-    use troupe_proto::batch::{Batches, Compression};
+    use troupe_proto::batch::{Compression, RecordSetBuilder};
+    use troupe_proto::ids::{PartitionId, TopicId};
 
     const MIB: usize = 1 << 20;
 
     /// A batch of one record, of so many zeros.
     fn packed(seed: u8, bytes: usize) -> Packed {
-        let record = (Some(vec![seed]), Some(vec![0; bytes]), Vec::new(), 1);
-        let slice = slice_of(&[&[record]], Compression::Lz4);
-        let (header, payload) = Batches::new(slice.bytes).next().unwrap().unwrap();
-        Packed { key: target().key, header, payload }
+        let mut builder = RecordSetBuilder::new();
+        builder.push(1, Some(&[seed]), Some(&vec![0; bytes]), &[]);
+        let built = builder.finish(Compression::Lz4, None).unwrap();
+        let key = PartitionKey { topic_id: TopicId(uuid::Uuid::nil()), partition: PartitionId(0) };
+        Packed { key, header: built.header, payload: built.payload }
     }
 
     #[tokio::test]
