@@ -5,6 +5,7 @@
 //! - [`group`]: members of consumer groups, who reads what, committed offsets.
 //! - [`admission`]: which batch may be worked on next, when there are more than the node can carry.
 //! - [`connection`]: who may connect, how long a connection may do nothing, whose turn it is.
+//! - [`credit`]: how much of a stream may be under way to its reader.
 //! - [`config`]: what a topic can be told, with defaults and documentation.
 //! - [`time`]: time as an argument.
 //!
@@ -16,6 +17,7 @@ pub mod admission;
 pub mod cluster;
 pub mod config;
 pub mod connection;
+pub mod credit;
 pub mod group;
 pub mod replica;
 pub mod time;

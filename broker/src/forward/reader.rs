@@ -8,7 +8,7 @@
 mod check;
 
 use super::Backoff;
-use super::peer_stream::{FromPeer, PeerStream};
+use super::peer_stream::{Came, FromPeer, PeerStream};
 use super::way::{Led, Target, Way, no_leader};
 use crate::context::{Context, LeaderAt};
 use crate::page_cache;
@@ -27,7 +27,6 @@ use troupe_proto::batch::Batches;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, Offset, PartitionId, PartitionKey, TopicId};
 use troupe_proto::log::v1::TopicPartition;
-use troupe_proto::wire::FetchStreamResponse;
 
 const READ_BYTES: usize = 1 << 20;
 /// How long a partition may have no leader that answers, before that is the reader's error.
@@ -193,7 +192,7 @@ impl TopicReader {
                     Ok(read) => self.on_read(key, read)?,
                     Err(Aborted) => None,
                 },
-                Some((stream, response)) = self.there.next() => self.on_response(stream, response)?,
+                Some((stream, came)) = self.there.next() => self.on_response(stream, came)?,
                 changed = self.images.changed() => {
                     if changed.is_err() {
                         return Err(Failed { target: None, error: Box::new(super::shutting_down()) });
@@ -371,21 +370,19 @@ impl TopicReader {
         self.displace(key, no_leader("the stream to the leader takes nothing more"))
     }
 
-    fn on_response(
-        &mut self,
-        stream: u64,
-        response: Option<Result<FetchStreamResponse, Error>>,
-    ) -> Result<Option<Slice>, Failed> {
-        let response = match response {
-            Some(Ok(response)) => response,
-            Some(Err(error)) => return self.on_broken(stream, error).map(|()| None),
+    fn on_response(&mut self, stream: u64, came: Option<Came>) -> Result<Option<Slice>, Failed> {
+        let (response, was_waited_for) = match came {
+            Some(Came { answer: Ok(response), was_waited_for }) => (response, was_waited_for),
+            Some(Came { answer: Err(error), .. }) => {
+                return self.on_broken(stream, error).map(|()| None);
+            }
             None => {
                 let error = no_leader("the leader ended the stream");
                 return self.on_broken(stream, error).map(|()| None);
             }
         };
         if let Some(open) = self.streams.get_mut(&stream) {
-            open.give_back(response.batches.len());
+            open.give_back(response.batches.len(), was_waited_for);
         }
         let Some(key) = response.partition.as_ref().and_then(key_of) else { return Ok(None) };
         // What was under way when the partition was asked for anew belongs to the question before.
