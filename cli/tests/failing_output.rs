@@ -5,12 +5,12 @@
 mod support;
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, PipeReader, Read, Write, pipe};
+use std::io::{PipeReader, Read, Write, pipe};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-use support::{Dev, Ran, command, run, run_with};
+use support::{Dev, Heard, Ran, command, run, run_with, serve};
 
 const LINES: usize = 100_000;
 
@@ -231,6 +231,13 @@ impl Reader {
     }
 }
 
+/// How a node is started.
+#[derive(Clone, Copy)]
+enum Kind {
+    Dev,
+    Serve,
+}
+
 /// A node of which nobody hears anything.
 struct Unheard {
     child: Child,
@@ -240,19 +247,18 @@ struct Unheard {
 }
 
 impl Unheard {
-    fn start(dir: &Path, reader: Reader, arguments: &[&str], settings: &[String]) -> Unheard {
+    fn start(dir: &Path, reader: Reader, kind: Kind, settings: &[String]) -> Unheard {
         // Others may take them before the node does: then it does not start, and the test says so.
         let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let [server, http] = free.map(|port| port.local_addr().unwrap().to_string());
         let ((out, out_reader), (err, err_reader)) = (reader.make(), reader.make());
-        let mut command = command(arguments);
-        match arguments[0] {
-            "dev" => command.args(["--listen", &server, "--http", &http]),
-            _ => command
-                .args(["--set", &format!("listener={server}")])
-                .args(["--set", &format!("http.listener={http}")])
-                .args(["--set", &format!("log.dir={}", dir.display())])
-                .args(["--set", "chaos.enable=true"]),
+        let mut command = match kind {
+            Kind::Dev => command(&["dev", "--listen", &server, "--http", &http]),
+            Kind::Serve => {
+                let mut serve = serve(dir, &server, &http);
+                serve.args(["--set", "chaos.enable=true"]);
+                serve
+            }
         };
         for setting in settings {
             command.args(["--set", setting]);
@@ -322,7 +328,7 @@ const READERS: [Reader; 3] = [Reader::Full, Reader::Gone, Reader::Stopped];
 fn a_node_lives_on_and_ends_well_whoever_reads_its_words() {
     for reader in READERS {
         let dir = tempfile::tempdir().unwrap();
-        let node = Unheard::start(dir.path(), reader, &["serve"], &[]);
+        let node = Unheard::start(dir.path(), reader, Kind::Serve, &[]);
         node.work(reader);
         if reader != Reader::Stopped {
             let metrics = node.metrics();
@@ -346,7 +352,7 @@ fn a_node_of_a_cluster_lives_on_whoever_reads_its_words() {
             format!("controller.quorum.voters=1@{control}"),
             format!("controller.listener={control}"),
         ];
-        let node = Unheard::start(dir.path(), reader, &["serve"], &settings);
+        let node = Unheard::start(dir.path(), reader, Kind::Serve, &settings);
         node.work(reader);
         assert_eq!(node.stop(), Some(0), "{reader:?}");
     }
@@ -356,7 +362,7 @@ fn a_node_of_a_cluster_lives_on_whoever_reads_its_words() {
 fn dev_lives_on_whoever_reads_its_words() {
     for reader in READERS {
         let dir = tempfile::tempdir().unwrap();
-        let node = Unheard::start(dir.path(), reader, &["dev"], &[]);
+        let node = Unheard::start(dir.path(), reader, Kind::Dev, &[]);
         node.work(reader);
         assert_eq!(node.stop(), Some(0), "{reader:?}");
     }
@@ -366,17 +372,8 @@ fn dev_lives_on_whoever_reads_its_words() {
 #[test]
 fn a_node_that_is_heard_says_everything() {
     let dir = tempfile::tempdir().unwrap();
-    let log_dir = format!("log.dir={}", dir.path().display());
-    let mut child = command(&["serve", "-o", "json", "--set", &log_dir])
-        .args(["--set", "listener=127.0.0.1:0", "--set", "http.listener=127.0.0.1:0"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert!(line.contains("\"grpc\""), "{line}");
-    support::kill(child.id(), libc::SIGTERM);
-    let ended = ran(child).ok();
+    let node = Heard::start(dir.path());
+    assert!(node.ready["grpc"].is_string(), "{}", node.ready);
+    let ended = node.end(libc::SIGTERM).ok();
     assert!(ended.err.contains("stopping"), "{}", ended.err);
 }

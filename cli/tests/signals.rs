@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-use support::{Dev, Ran, command, kill, run};
+use support::{Dev, Heard, Ran, command, kill, run};
 
 /// A node, or several, of `troupe dev` without a directory of its own.
 struct Temporary {
@@ -126,16 +126,7 @@ fn a_hangup_that_is_ignored_stays_ignored() {
 fn every_signal_ends_a_node_in_order() {
     for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGTERM] {
         let dir = tempfile::tempdir().unwrap();
-        let log_dir = format!("log.dir={}", dir.path().display());
-        let mut child = command(&["serve", "-o", "json", "--set", &log_dir])
-            .args(["--set", "listener=127.0.0.1:0", "--set", "http.listener=127.0.0.1:0"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut String::new()).unwrap();
-        kill(child.id(), signal);
-        let ended: Ran = child.wait_with_output().unwrap().into();
+        let ended = Heard::start(dir.path()).end(signal);
         assert_eq!(ended.code, 0, "{signal}: {ended:?}");
         assert!(ended.err.contains("stopping"), "{signal}: {ended:?}");
     }

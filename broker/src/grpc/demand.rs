@@ -3,10 +3,9 @@
 //! HTTP/2 asks a body for more when the client's window has room and everything before is under way. So whoever waits
 //! for [`DemandSender::wanted`] holds no answer in advance, however many streams stand still.
 
-use super::body::{Outgoing, trailers};
+use super::body::{Outgoing, ResponseBody};
 use bytes::Bytes;
 use http_body::{Body, Frame};
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,23 +33,16 @@ pub struct DemandSender {
 }
 
 pub struct DemandBody {
-    messages: mpsc::Receiver<Outgoing>,
+    body: ResponseBody,
     demand: Arc<Demand>,
-    pieces: VecDeque<Bytes>,
-    ended: bool,
 }
 
 impl DemandBody {
     pub fn new() -> (DemandSender, DemandBody) {
-        let (sender, messages) = mpsc::channel(CAPACITY);
+        let (messages, body) = ResponseBody::channel(CAPACITY);
         let demand: Arc<Demand> = Arc::default();
-        let body = DemandBody {
-            messages,
-            demand: Arc::clone(&demand),
-            pieces: VecDeque::new(),
-            ended: false,
-        };
-        (DemandSender { messages: sender, demand }, body)
+        let body = DemandBody { body, demand: Arc::clone(&demand) };
+        (DemandSender { messages, demand }, body)
     }
 }
 
@@ -101,32 +93,15 @@ impl Body for DemandBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        loop {
-            if let Some(piece) = self.pieces.pop_front() {
-                return Poll::Ready(Some(Ok(Frame::data(piece))));
-            }
-            if self.ended {
-                return Poll::Ready(None);
-            }
-            match self.messages.poll_recv(context) {
-                Poll::Pending => {
-                    if !self.demand.is_there.swap(true, Ordering::AcqRel) {
-                        self.demand.rung.notify_one();
-                    }
-                    return Poll::Pending;
-                }
-                Poll::Ready(Some(Ok(pieces))) => self.pieces = pieces.into(),
-                Poll::Ready(end) => {
-                    self.ended = true;
-                    let status = end.and_then(Result::err);
-                    return Poll::Ready(Some(Ok(trailers(status))));
-                }
-            }
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if polled.is_pending() && !self.demand.is_there.swap(true, Ordering::AcqRel) {
+            self.demand.rung.notify_one();
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended && self.pieces.is_empty()
+        self.body.is_end_stream()
     }
 }
 

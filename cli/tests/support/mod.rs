@@ -78,6 +78,47 @@ pub fn run_with(arguments: &[&str], input: &[u8]) -> Ran {
     output.into()
 }
 
+/// `troupe serve` at these addresses, with its data in a directory.
+pub fn serve(dir: &Path, server: &str, http: &str) -> Command {
+    let settings = [
+        format!("log.dir={}", dir.display()),
+        format!("listener={server}"),
+        format!("http.listener={http}"),
+    ];
+    let mut command = command(&["serve", "-o", "json"]);
+    command.args(settings.iter().flat_map(|setting| ["--set", setting]));
+    command
+}
+
+/// A node of `troupe serve` on free ports, of which everything is heard.
+pub struct Heard {
+    child: Child,
+    /// What it said when it was ready.
+    pub ready: serde_json::Value,
+}
+
+impl Heard {
+    pub fn start(dir: &Path) -> Heard {
+        let mut child = serve(dir, "127.0.0.1:0", "127.0.0.1:0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        let mut line = String::new();
+        let stdout = child.stdout.as_mut().expect("it is piped");
+        BufReader::new(stdout).read_line(&mut line).expect("it says something");
+        let ready = serde_json::from_str(&line).expect("one line of JSON");
+        Heard { child, ready }
+    }
+
+    /// Sends it a signal; what it said until its end, and how it ended.
+    pub fn end(self, signal: libc::c_int) -> Ran {
+        kill(self.child.id(), signal);
+        self.child.wait_with_output().expect("it ends").into()
+    }
+}
+
 /// A node of `troupe dev` on free ports, or several.
 pub struct Dev {
     child: Child,
