@@ -4,9 +4,11 @@ use crate::context::Context;
 use crate::partition::{How, PartitionHandle, now};
 use std::sync::Arc;
 
+/// With less than this no append is taken: what is left is kept for the metadata log.
+const DISK_FULL_BYTES: u64 = 512 << 10;
 /// Refusals for want of space count for so long: whoever appends tries again sooner.
 const DISK_FULL_MS: u64 = 60_000;
-/// With less than this the next segment does not fit.
+/// With less than this the next segment may not fit. Appends go on until there is next to nothing.
 const DISK_LOW_BYTES: u64 = 64 << 20;
 
 #[derive(Default)]
@@ -14,6 +16,8 @@ pub struct Census {
     pub offline: Vec<Arc<PartitionHandle>>,
     /// Paused or stalled.
     pub still: Vec<Arc<PartitionHandle>>,
+    /// It lacks records that it had acknowledged, however it is otherwise.
+    pub damaged: Vec<Arc<PartitionHandle>>,
     /// An append has waited for long.
     pub waiting: Vec<Arc<PartitionHandle>>,
     pub oldest_wait_ms: u64,
@@ -28,11 +32,14 @@ impl Census {
             let condition = handle.condition();
             census.oldest_wait_ms = census.oldest_wait_ms.max(condition.oldest_wait_ms);
             census.queued_bytes += condition.queued_bytes;
+            if handle.board.is_damaged() {
+                census.damaged.push(Arc::clone(handle));
+            }
             let those = match condition.how {
                 How::Offline => &mut census.offline,
                 How::Paused | How::Stalled => &mut census.still,
                 How::Waiting => &mut census.waiting,
-                How::Running | How::Restarting => continue,
+                How::Running | How::Restarting | How::Damaged => continue,
             };
             those.push(Arc::clone(handle));
         }
@@ -40,14 +47,30 @@ impl Census {
     }
 }
 
-/// What a node without space says of it, if it has none.
-pub fn disk_full(context: &Context) -> Option<String> {
+/// How a node is off for space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    Enough,
+    /// So many bytes are left.
+    Low(u64),
+    /// Appends are, or were a moment ago, refused.
+    None,
+}
+
+pub fn room(context: &Context) -> Room {
     let refused = context.metrics.disk_full.last();
-    if refused.is_some_and(|at| now().0.saturating_sub(at.0) < DISK_FULL_MS) {
-        return Some("appends were refused in the last minute because its disk is full".to_owned());
+    let refuses = refused.is_some_and(|at| now().0.saturating_sub(at.0) < DISK_FULL_MS);
+    room_of(refuses, free_bytes(context))
+}
+
+/// Who does not say what is free has enough, until something is refused.
+fn room_of(refuses: bool, free: Option<u64>) -> Room {
+    match free {
+        _ if refuses => Room::None,
+        Some(free) if free < DISK_FULL_BYTES => Room::None,
+        Some(free) if free < DISK_LOW_BYTES => Room::Low(free),
+        Some(_) | None => Room::Enough,
     }
-    let free = free_bytes(context)?;
-    (free < DISK_LOW_BYTES).then(|| format!("its disk has {} MiB left", free >> 20))
 }
 
 /// Of the file system that the data directory is on, what this process may use. `None`: it does not say.
@@ -64,4 +87,21 @@ pub fn free_bytes(context: &Context) -> Option<u64> {
         found.assume_init()
     };
     Some(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is left still takes records.
+    #[test]
+    fn a_disk_is_full_when_appends_are_refused_and_low_before() {
+        let few = DISK_LOW_BYTES - 1;
+        assert_eq!(room_of(false, Some(few)), Room::Low(few));
+        assert_eq!(room_of(false, Some(DISK_FULL_BYTES - 1)), Room::None, "nobody has tried");
+        assert_eq!(room_of(true, Some(few)), Room::None);
+        assert_eq!(room_of(true, Some(DISK_LOW_BYTES)), Room::None);
+        assert_eq!(room_of(false, Some(DISK_LOW_BYTES)), Room::Enough);
+        assert_eq!(room_of(false, None), Room::Enough);
+    }
 }

@@ -7,14 +7,20 @@ use crate::peers::lazy_channel;
 use crate::word::Word;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::watch;
 use tonic::transport::Channel;
 use troupe_controller::{ControllerHandle, Voter};
 use troupe_machines::cluster::ProducerIdBlock;
 use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::health::v1::HealthCheckRequest;
+use troupe_proto::health::v1::health_client::HealthClient;
 use troupe_proto::ids::{BrokerEpoch, NodeId, ProducerId};
 use troupe_proto::internal::v1 as pb;
 use troupe_proto::internal::v1::controller_service_client::ControllerServiceClient;
+
+/// For the answer of a voter that is asked whether it is there. Whoever asks for that has little patience himself.
+const VOTER_PATIENCE: Duration = Duration::from_millis(750);
 
 /// Where the active controller is.
 #[derive(Clone)]
@@ -170,6 +176,23 @@ impl Control {
         let channel = lazy_channel(&voter.address)?;
         channels.insert(node, channel.clone());
         Ok(channel)
+    }
+
+    /// The other voters that do not answer this node now, whether they are brokers or not.
+    pub async fn silent_voters(&self) -> Vec<NodeId> {
+        let own = self.identity.borrow().node_id;
+        let others = self.voters.iter().map(|voter| voter.node_id).filter(|id| *id != own);
+        let asked =
+            others.map(|voter| async move { (!self.is_there(voter).await).then_some(voter) });
+        futures::future::join_all(asked).await.into_iter().flatten().collect()
+    }
+
+    /// Whether a voter's controller listener answers, whatever.
+    async fn is_there(&self, voter: NodeId) -> bool {
+        let Ok(channel) = self.channel(voter) else { return false };
+        let mut client = HealthClient::new(channel);
+        let asked = client.check(HealthCheckRequest { service: "live".to_owned() });
+        matches!(tokio::time::timeout(VOTER_PATIENCE, asked).await, Ok(Ok(_)))
     }
 
     pub async fn allocate_producer_ids(&self) -> Result<ProducerIdBlock, Error> {

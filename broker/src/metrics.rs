@@ -38,7 +38,7 @@ pub struct NodeMetrics {
     pub log_notices: Counter,
     /// Work on a log that was put off for want of descriptors, memory or space.
     pub storage_waits: Counter,
-    /// Replicas here that lack something that they had acknowledged, and were not filled again yet.
+    /// Replicas here that lack something that they had acknowledged, and were not filled again yet, or never can be.
     pub damaged_replicas: Gauge,
     isr_shrinks: Counter,
     isr_expands: Counter,

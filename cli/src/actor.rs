@@ -63,6 +63,7 @@ impl From<Actor> for ActorView {
                 ActorState::Offline => "offline",
                 ActorState::Paused => "paused",
                 ActorState::Stalled => "stalled",
+                ActorState::Damaged => "damaged",
                 ActorState::Waiting => "waiting",
                 ActorState::Unspecified => "unknown",
             },

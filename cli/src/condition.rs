@@ -19,6 +19,7 @@ pub fn name(condition: ReplicaCondition) -> &'static str {
         ReplicaCondition::Offline => "offline",
         ReplicaCondition::Paused => "paused",
         ReplicaCondition::Stalled => "stalled",
+        ReplicaCondition::Damaged => "damaged",
         ReplicaCondition::Waiting => "waiting",
         ReplicaCondition::Unspecified => "unknown",
     }

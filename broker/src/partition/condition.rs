@@ -18,6 +18,8 @@ pub enum How {
     Paused,
     /// It has handled no message for long, though some wait.
     Stalled,
+    /// It runs, but its log lacks something that it had acknowledged.
+    Damaged,
     /// It runs, but an append has waited for long.
     Waiting,
 }
@@ -49,6 +51,7 @@ impl PartitionHandle {
             // It can be sent to a moment before the board says that it runs.
             ActorState::Restarting if !self.has_actor() => How::Restarting,
             ActorState::Running | ActorState::Restarting if still_ms >= LONG_MS => How::Stalled,
+            ActorState::Running | ActorState::Restarting if board.is_damaged() => How::Damaged,
             ActorState::Running | ActorState::Restarting if oldest_wait_ms >= LONG_MS => {
                 How::Waiting
             }
@@ -59,7 +62,7 @@ impl PartitionHandle {
             still_ms: match how {
                 How::Paused => paused_ms.unwrap_or_default().max(still_ms),
                 How::Stalled => still_ms,
-                How::Running | How::Restarting | How::Offline | How::Waiting => 0,
+                How::Running | How::Restarting | How::Offline | How::Damaged | How::Waiting => 0,
             },
             oldest_wait_ms,
             queued_bytes: board.waits.bytes(),

@@ -30,6 +30,10 @@ pub struct Want {
     registered: bool,
     /// The partition epoch in which the controller heard of the damage.
     loss_known: Option<PartitionEpoch>,
+    /// A leader has sent something since the log was opened.
+    followed: bool,
+    /// What is lacking is lost for good, and that was said.
+    lost: bool,
     /// What stood behind a gap was dropped.
     gap_cut: bool,
     /// It was said that segments are judged by their files' time.
@@ -73,9 +77,10 @@ impl PartitionActor {
     }
 
     /// Once the controller has heard of it, who is in sync has been filled again; and whoever leads has all that
-    /// there is.
+    /// there is. What a leader lacks that nobody has sent anything is lost: then the log is sound as it is, and the
+    /// loss stays on the board for as long as this process lives, because no repair will ever end it.
     pub(super) fn forget_damage_if_filled(&mut self) {
-        if !self.board.is_damaged() {
+        if !self.board.is_damaged() || self.want.lost {
             return;
         }
         let alone = self.state.replicas.len() == 1;
@@ -85,8 +90,12 @@ impl PartitionActor {
             return;
         }
         match self.log().forget_damage() {
+            Ok(()) if self.replica.role() == Role::Leader && !self.want.followed => {
+                self.want.lost = true;
+                tracing::error!(partition = %self.board, "what its log lacks no other replica has: it is lost");
+            }
             Ok(()) => {
-                tracing::info!(partition = %self.board, "filled again, or nobody has more");
+                tracing::info!(partition = %self.board, "filled again");
                 if self.board.set_damaged(false) {
                     self.shared.metrics.damaged_replicas.decrement(1);
                 }
@@ -133,6 +142,7 @@ impl PartitionActor {
         if self.shared.space.is_low() {
             return Err(LogError::DiskFull { path: self.log().dir().to_owned() });
         }
+        self.want.followed = true;
         self.log().append_frames(slice, wall_clock().as_timestamp())
     }
 

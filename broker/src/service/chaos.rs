@@ -86,6 +86,9 @@ impl Chaos {
         {
             detail = reason.to_string();
         }
+        if board.is_damaged() {
+            detail += "; it lacks records that it had acknowledged";
+        }
         let fault = condition.fault.map_or(pb::Fault::Unspecified, |fault| match fault {
             FaultKind::Pause => pb::Fault::Pause,
             FaultKind::Stall => pb::Fault::Stall,
@@ -100,6 +103,7 @@ impl Chaos {
                 How::Offline => pb::ActorState::Offline,
                 How::Paused => pb::ActorState::Paused,
                 How::Stalled => pb::ActorState::Stalled,
+                How::Damaged => pb::ActorState::Damaged,
                 How::Waiting => pb::ActorState::Waiting,
             }
             .into(),

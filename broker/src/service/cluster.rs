@@ -73,7 +73,7 @@ impl ClusterService for Cluster {
         &self,
         _: Request<pb::GetHealthRequest>,
     ) -> Result<Response<pb::GetHealthResponse>, Status> {
-        Ok(Response::new(distress::health(&self.context)))
+        Ok(Response::new(distress::health(&self.context).await))
     }
 
     async fn list_replicas(

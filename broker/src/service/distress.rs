@@ -1,6 +1,6 @@
 //! What is wrong, as far as this node knows: with the cluster as its metadata says, and with itself.
 
-use crate::census::{self, Census};
+use crate::census::{self, Census, Room};
 use crate::context::Context;
 use crate::partition::PartitionHandle;
 use pb::HealthReasonKind as Kind;
@@ -8,13 +8,16 @@ use pb::HealthVerdict as Verdict;
 use std::sync::Arc;
 use troupe_machines::cluster::{Ailment, ClusterImage, Finding};
 use troupe_proto::admin::v1 as pb;
+use troupe_proto::ids::NodeId;
 
 /// Replicas that are named one by one.
 const EXAMPLES: usize = 5;
 
-pub(super) fn health(context: &Context) -> pb::GetHealthResponse {
+pub(super) async fn health(context: &Context) -> pb::GetHealthResponse {
+    let silent = context.control.silent_voters().await;
     let image = context.image.borrow().clone();
     let mut reasons: Vec<_> = of_quorum(context, &image).into_iter().collect();
+    reasons.extend(of_voters(context, &silent));
     reasons.extend(image.findings().into_iter().map(of_cluster));
     reasons.extend(of_node(context, &image));
     let worst = reasons.iter().map(|reason| reason.severity).max();
@@ -52,6 +55,19 @@ fn of_quorum(context: &Context, image: &ClusterImage) -> Option<pb::HealthReason
         return reason(Kind::OldMetadata, Verdict::Degraded, message);
     }
     None
+}
+
+/// A controller that is no broker has nobody else who misses it, until one more is gone.
+fn of_voters(context: &Context, silent: &[NodeId]) -> Option<pb::HealthReason> {
+    let (all, node) = (context.control.voters().len(), context.node_id);
+    (!silent.is_empty()).then(|| pb::HealthReason {
+        kind: Kind::SilentControllers.into(),
+        severity: Verdict::Degraded.into(),
+        message: format!("{} of {all} controllers do not answer node {node}", silent.len()),
+        node_ids: silent.iter().map(|node| node.0).collect(),
+        count: i32::try_from(silent.len()).unwrap_or(i32::MAX),
+        examples: Vec::new(),
+    })
 }
 
 fn of_cluster(finding: Finding) -> pb::HealthReason {
@@ -115,14 +131,26 @@ fn of_node(context: &Context, image: &ClusterImage) -> Vec<pb::HealthReason> {
             false => Verdict::Degraded,
         }
     };
+    let lacks = "lack records that they had acknowledged";
     let replicas = [
         of(Kind::OfflineReplicas, leads(&census.offline), &census.offline, "are offline"),
         of(Kind::StalledReplicas, leads(&census.still), &census.still, "handle no message"),
+        of(Kind::DamagedReplicas, Verdict::Degraded, &census.damaged, lacks),
         of(Kind::WaitingAppends, Verdict::Degraded, &census.waiting, &waits),
     ];
-    let full = census::disk_full(context).map(|why| pb::HealthReason {
+    let full = match census::room(context) {
+        Room::Enough => None,
+        Room::Low(left) => {
+            Some((Verdict::Degraded, format!("its disk has {} MiB left", left >> 20)))
+        }
+        Room::None => {
+            let why = "its disk is full: appends are refused, or were in the last minute";
+            Some((Verdict::Unhealthy, why.to_owned()))
+        }
+    };
+    let full = full.map(|(severity, why)| pb::HealthReason {
         kind: Kind::DiskFull.into(),
-        severity: Verdict::Unhealthy.into(),
+        severity: severity.into(),
         message: format!("node {node}: {why}"),
         node_ids: vec![node.0],
         count: 1,

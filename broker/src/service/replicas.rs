@@ -33,6 +33,7 @@ pub(super) fn brief(node_id: NodeId, handle: &PartitionHandle) -> pb::Replica {
             How::Offline => pb::ReplicaCondition::Offline,
             How::Paused => pb::ReplicaCondition::Paused,
             How::Stalled => pb::ReplicaCondition::Stalled,
+            How::Damaged => pb::ReplicaCondition::Damaged,
             How::Waiting => pb::ReplicaCondition::Waiting,
         }
         .into(),

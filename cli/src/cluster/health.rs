@@ -132,11 +132,23 @@ fn judge(told: Vec<(&ClusterNode, Result<GetHealthResponse, String>)>) -> Health
         }
     }
     reasons.extend(newest_reasons.cloned().map(Reason::from));
+    // Who has no picture at all cannot say that something is served.
+    let unheard = if answers.is_empty() { Verdict::Unhealthy } else { Verdict::Degraded };
+    if told.is_empty() {
+        reasons.push(Reason {
+            kind: "NO_NODES".to_owned(),
+            severity: unheard,
+            message: "no broker is registered: nothing is served".to_owned(),
+            node_ids: Vec::new(),
+            count: 0,
+            examples: Vec::new(),
+        });
+    }
     for (node, answer) in &told {
         if let Err(why) = answer {
             reasons.push(Reason {
                 kind: "NODE_DOES_NOT_ANSWER".to_owned(),
-                severity: Verdict::Degraded,
+                severity: unheard,
                 message: format!("node {} at {} tells nothing: {why}", node.node_id, node.endpoint),
                 node_ids: vec![node.node_id],
                 count: 1,
@@ -162,12 +174,14 @@ fn is_of_node(kind: HealthReasonKind) -> bool {
         | HealthReasonKind::UnderMinIsr
         | HealthReasonKind::UnderReplicated
         | HealthReasonKind::FencedNodes
-        | HealthReasonKind::DrainingNodes => false,
+        | HealthReasonKind::DrainingNodes
+        | HealthReasonKind::SilentControllers => false,
         HealthReasonKind::NoActiveController
         | HealthReasonKind::OldMetadata
         | HealthReasonKind::OfflineReplicas
         | HealthReasonKind::StalledReplicas
         | HealthReasonKind::WaitingAppends
+        | HealthReasonKind::DamagedReplicas
         | HealthReasonKind::DiskFull
         // Of a newer version: it is told, once for each node that tells it.
         | HealthReasonKind::Unspecified => true,
@@ -234,6 +248,18 @@ mod tests {
         let one = node(1);
         let health = judge(vec![(&one, Ok(answer(true, 7, &[])))]);
         assert_eq!((health.verdict, health.reasons.len()), (Verdict::Healthy, 0));
+    }
+
+    #[test]
+    fn a_cluster_of_which_nobody_tells_anything_is_unhealthy() {
+        let (one, two) = (node(1), node(2));
+        let silent = || Err("it does not answer".to_owned());
+        let health = judge(vec![(&one, silent()), (&two, silent())]);
+        let kind = "NODE_DOES_NOT_ANSWER";
+        assert_eq!(kinds(&health), [(kind, Verdict::Unhealthy), (kind, Verdict::Unhealthy)]);
+        assert_eq!(health.verdict, Verdict::Unhealthy);
+        let health = judge(Vec::new());
+        assert_eq!(kinds(&health), [("NO_NODES", Verdict::Unhealthy)], "nobody to ask");
     }
 
     #[test]

@@ -206,6 +206,74 @@ async fn health_tells_a_node_that_is_gone_from_a_partition_that_is() {
     becomes(&cluster, 3, HEALTHY, None).await;
 }
 
+/// It is no broker, so that no list of brokers shows that it is gone; and two of three decide without it.
+#[tokio::test]
+async fn a_controller_that_is_no_broker_is_missed() {
+    let mut cluster = Cluster::prepare(3, &[]);
+    cluster.settings(3).push("process.roles=controller".to_owned());
+    if let Err(exit) = cluster.start_all().await {
+        panic!("the cluster does not start: {}\n{}", exit.status, exit.stderr);
+    }
+    becomes(&cluster, 1, HEALTHY, None).await;
+    cluster.pause(3).await;
+    becomes(&cluster, 1, DEGRADED, Some("SILENT_CONTROLLERS")).await;
+    cluster.resume(3);
+    becomes(&cluster, 2, HEALTHY, None).await;
+    cluster.kill(3);
+    becomes(&cluster, 2, DEGRADED, Some("SILENT_CONTROLLERS")).await;
+}
+
+/// What one replica alone had, and what is filled again: both are seen, the one until it is over.
+#[tokio::test]
+async fn a_damaged_replica_is_seen_by_everybody_who_asks() {
+    let mut cluster = Cluster::start(&[]).await;
+    topic_on(&cluster, "alone", &[2], &[("min.insync.replicas", "1")]).await;
+    topic_on(&cluster, "shared", &[2, 1], &[]).await;
+    cluster.healed().await;
+    let server = cluster.server(2).await;
+    for topic in ["alone", "shared"] {
+        server.produce(topic, 0, batch_of(&[Sample::of("acknowledged", 1)]), Acks::All).await;
+    }
+    drop(server);
+    assert!(cluster.terminate(2).await.success());
+    for topic in ["alone-0", "shared-0"] {
+        std::fs::remove_dir_all(cluster.data(2).join(topic)).unwrap();
+    }
+    cluster.restart(&[2]).await;
+    cluster.healed().await;
+    let through = cluster.address(1);
+    eventually_or_why("what was lost is told, and what was filled again is not", async || {
+        let told = json(&troupe(through, &["cluster", "health", "-o", "json"]).await);
+        let reasons = told["reasons"].as_array().unwrap();
+        let damaged: Vec<_> =
+            reasons.iter().filter(|reason| reason["kind"] == "DAMAGED_REPLICAS").collect();
+        match damaged[..] {
+            [one] if one["examples"] == serde_json::json!(["alone:0"]) && reasons.len() == 1 => {
+                assert_eq!(one["nodeIds"], serde_json::json!([2]));
+                Ok(())
+            }
+            _ => Err(told.to_string()),
+        }
+    })
+    .await;
+    assert_eq!(health(&cluster, 1).await.0, DEGRADED);
+    let listed = json(&troupe(through, &["partition", "list", "-o", "json"]).await);
+    let distress: Vec<_> = listed["partitions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (one["topic"].as_str().unwrap(), one["distress"].as_array().unwrap().clone()))
+        .filter(|(_, distress)| !distress.is_empty())
+        .collect();
+    assert_eq!(
+        distress,
+        [("alone", vec![serde_json::json!({"nodeId": 2, "condition": "damaged"})])]
+    );
+    let tree = text(&troupe(through, &["actor", "tree"]).await.stdout);
+    let line = tree.lines().find(|line| line.contains("/partition/alone/0")).unwrap();
+    assert!(line.contains("damaged\t") && line.contains("lacks records"), "{line}");
+}
+
 /// The address of a partition's actor on a node.
 async fn actor(server: &Server, topic: &str, partition: i32) -> String {
     let end = format!("/partition/{topic}/{partition}");
