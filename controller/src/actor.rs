@@ -28,6 +28,9 @@ const MAX_WAITING: usize = 1024;
 /// Before a barrier that failed is tried again, if nothing else happens.
 const BARRIER_RETRY: Duration = Duration::from_millis(100);
 
+/// Partitions that are named one by one in a line about many.
+const NAMED: usize = 5;
+
 pub(crate) struct ControllerActor {
     log: Arc<dyn MetadataLog>,
     policy: ClusterPolicy,
@@ -175,6 +178,14 @@ impl ControllerActor {
             return;
         }
         let base = Base { term: *term, offset: image.next_offset() };
+        let unclean = image.unclean_elections(&records);
+        if !unclean.is_empty() {
+            let named = unclean[..unclean.len().min(NAMED)].join(", ");
+            tracing::warn!(
+                partitions = unclean.len(),
+                "elects leaders that may lack acknowledged records, because nobody is left who has them all: {named}"
+            );
+        }
         image.replay_all(&records).expect("a decision's own records can be replayed");
         self.propose(Proposal::new(base, records), parked, ctx);
     }

@@ -12,7 +12,10 @@
 //! After a blackout all brokers register again, one after the other, and each leaves the ISR: the last one alone
 //! would be eligible, although nothing can have been committed since the first was gone. So who leaves while the
 //! leader is silent is remembered as *last in sync*, until a leader is heard. If the eligible ones turn out to lack
-//! what they had acknowledged, one of those leads; who lacks something does not, as long as there are any.
+//! what they had acknowledged, one of those leads; who lacks something does not, as long as there are any. But a leader
+//! that was not heard may have heard: of who left, if only its own words were lost, and then it has committed without
+//! them. So whoever leads as last in sync is taken for one that may lack committed records, like any that was not in
+//! sync.
 
 use super::image::Partition;
 use crate::config::TopicConfig;
@@ -130,7 +133,7 @@ impl<'a, F: Fn(NodeId) -> bool> Rules<'a, F> {
 
     /// R12: the current leader if it is in sync and active; else the first in replica order that is. With
     /// nobody in sync: the first of the ELR (R16). With nobody there either: the first of those that were in sync
-    /// last; without any, the last known leader. Or if unclean elections are allowed the first that is active
+    /// last, which may lack what a leader that was not heard has committed since; without any, the last known leader. Or if unclean elections are allowed the first that is active
     /// (R15), each alone. Else nobody.
     fn elect(
         &self,
@@ -157,7 +160,7 @@ impl<'a, F: Fn(NodeId) -> bool> Rules<'a, F> {
             if eligible.is_empty()
                 && let Some(leader) = first(&was_in_sync)
             {
-                return (Some(leader), vec![leader], Elected::Clean);
+                return (Some(leader), vec![leader], Elected::Unclean);
             }
             if eligible.is_empty()
                 && !others
@@ -343,7 +346,7 @@ mod tests {
                 let led = rules(ALL, 1, false).with(&state).unwrap();
                 let leader = led.leader.unwrap();
                 assert_ne!(leader, NodeId(damaged), "{order:?}: {state:?}");
-                assert_eq!((led.isr, led.recovering), (vec![leader], false));
+                assert_eq!((led.isr, led.recovering), (vec![leader], true));
             }
         }
     }

@@ -7,7 +7,7 @@ use super::{AlterPartition, ClusterError, Decision, Election, IsrMember, LeaderB
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use troupe_proto::ids::{
-    BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, PartitionId, PartitionKey,
+    BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, PartitionId, PartitionKey, TopicId,
 };
 use troupe_proto::internal::v1::MetadataRecord;
 use troupe_proto::internal::v1::metadata_record::Record;
@@ -114,6 +114,23 @@ impl ClusterImage {
             records.extend(changed(&key, before, back.or(gone)).records);
         }
         Ok(Decision { records, answer: () })
+    }
+
+    /// Partitions that get a leader by these records, decided on this image, that may lack committed records: as
+    /// `topic:partition`.
+    pub fn unclean_elections(&self, records: &[MetadataRecord]) -> Vec<String> {
+        let elections = records.iter().filter_map(|record| match &record.record {
+            Some(Record::Partition(record)) if record.leader_recovering => Some(record),
+            _ => None,
+        });
+        let named = elections.filter_map(|record| {
+            let topic_id = TopicId::from_wire(&record.topic_id)?;
+            let key = PartitionKey { topic_id, partition: PartitionId(record.partition) };
+            let (topic, before) = self.known_partition(&key).ok()?;
+            let is_new = record.leader_epoch > before.leader_epoch.0;
+            is_new.then(|| format!("{}:{}", topic.name, key.partition))
+        });
+        named.collect()
     }
 
     /// Of itself from time to time: where the leader is heard, whoever left before is last in sync no more.

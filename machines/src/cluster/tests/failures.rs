@@ -47,6 +47,29 @@ fn a_leader_that_is_heard_is_confirmed_once() {
     assert_eq!(image.confirm_leaders(&Default::default()).answer, 0);
 }
 
+/// One way only: what the leader says is lost, and it hears that 1 has left, and commits without it.
+#[test]
+fn who_left_while_the_leader_could_still_hear_leads_as_one_that_may_lack_records() {
+    let (mut image, _) = placed(&[&[0, 1, 2]], &[("min.insync.replicas", "1")]);
+    let silent = [NodeId(0)].into();
+    let decision = image.fence_broker(NodeId(1), epoch(&image, 1), Some(&silent));
+    apply(&mut image, decision);
+    let after = partition(&image, 0);
+    assert_eq!((&after.isr, &after.last_in_sync), (&nodes(&[0, 2]), &nodes(&[1])));
+    unfence(&mut image, 1);
+    // What 0 and 2 have committed is gone with both of them.
+    let after = lose(&mut image, 2);
+    assert_eq!((after.leader, &after.isr), (Some(NodeId(0)), &nodes(&[0])));
+    let before = after.leader_epoch;
+    let decision = image.lose_replicas(NodeId(0), epoch(&image, 0), &[key(0)]).unwrap();
+    assert_eq!(image.unclean_elections(&decision.records), ["orders:0"]);
+    image.replay_all(&decision.records).unwrap();
+    let after = partition(&image, 0);
+    assert_eq!((after.leader, after.recovering), (Some(NodeId(1)), true), "it may lack them");
+    assert!(after.leader_epoch > before && after.last_in_sync.is_empty());
+    assert_eq!(image.unclean_elections(&decision.records), Vec::<String>::new(), "known already");
+}
+
 /// R12, R13: replica order decides; who died leaves the ISR, and no other partition changes.
 #[test]
 fn a_dead_leader_replica_is_followed_by_the_first_in_sync() {
