@@ -100,7 +100,8 @@ settings! {
     /// for one batch.
     unpack_memory: Bytes = Bytes(128 << 20), "unpack.memory.bytes";
     /// Most connections of a listener; fewer, if the process may not open enough files: what the logs of the node's
-    /// partitions need is reserved, and connections get what is left.
+    /// partitions need is reserved, and connections get what is left. An eighth of them (256 at most) are for the cluster's own
+    /// nodes alone.
     max_connections: u32 = 10_000, "max.connections.per.node";
     /// Most connections of a listener from one address (of IPv6, from one network of 64 bits).
     max_connections_per_ip: u32 = 7_500, "max.connections.per.ip";
@@ -109,7 +110,8 @@ settings! {
     connection_setup_timeout: Millis = Millis(10_000), "socket.connection.setup.timeout.ms";
     /// A connection without a call is ended after this time.
     connections_max_idle: Millis = Millis(600_000), "connections.max.idle.ms";
-    /// A connection is ended whose client has an answer sent to it and takes nothing of it for so long.
+    /// A call is ended whose client has an answer sent to it and takes nothing of it for so long; and its connection, if
+    /// that is so of all its calls.
     stream_max_stall: Millis = Millis(1_800_000), "stream.max.stall.ms";
     /// Longest wait for connections (5 s at most) and then for partitions to finish at a stop.
     shutdown_timeout: Millis = Millis(30_000), "shutdown.timeout.ms";

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //!  listener ─► accept ─► Guest (a place) ─► http2: GuestIo ─► hyper ─► Front ─► services
-//!                 └────► refusal                 └ Frames, Turns ┘   └ Calls ┘
+//!                 └────► refusal                 └ Frames, Turns ┘   └ Trial, Calls ┘
 //! ```
 //!
 //! Owns the places of the listener, by address, and what is counted about them.
 //! Promises: there are never more connections than the limits, nor than the logs leave descriptors for; a refused one is
-//! told why; one that does nothing ends; one that does much has its turn as everybody else has.
+//! told why; the cluster's own nodes have places that no client takes; one that does nothing ends; one that does much
+//! has its turn as everybody else has.
 //! Never here: what a call asks for. The limits and times are judged by [`troupe_machines::connection`].
 
 mod accept;
@@ -16,10 +17,12 @@ mod http1;
 mod http2;
 mod io;
 mod refusal;
+mod trial;
 
 pub use accept::{Protocol, accept};
 pub use http1::serve as serve_http1;
 pub use http2::serve as serve_http2;
+pub use trial::NODE_AGENT;
 
 use crate::context::Context;
 use crate::descriptors;
@@ -30,6 +33,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
+use trial::Trial;
 use troupe_machines::connection::patience::{Cause, Patience};
 use troupe_machines::connection::places::{Admission, Full, Limits, PlaceId, Places};
 use troupe_machines::time::Time;
@@ -126,46 +130,71 @@ impl Connections {
     ///
     /// # Errors
     /// `TOO_MANY_CONNECTIONS`, with the limit that is reached.
-    pub fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Guest, Error> {
+    pub fn admit(self: &Arc<Self>, address: IpAddr, protocol: Protocol) -> Result<Guest, Error> {
         let (house, limits) = (house(address), limits(self.listener, &self.context));
         let mut state = self.lock();
         state.places.set_limits(limits);
-        let (id, leaves) = match state.places.admit(now(), &house) {
-            Admission::Welcome(id) => (id, None),
-            Admission::Instead(id, leaves) => (id, Some(leaves)),
-            Admission::Refused(full) => return Err(self.refuse(&mut state, house, full)),
+        let (id, leaves, refusal) = match state.places.admit(now(), &house) {
+            Admission::Welcome(id) => (id, None, None),
+            Admission::Instead(id, leaves) => (id, Some(leaves), None),
+            Admission::Refused(full) => {
+                let refusal = refusal(limits, house, full);
+                let on_trial = match protocol {
+                    Protocol::Http1 => None,
+                    Protocol::Http2 => state.places.try_out(now(), &house),
+                };
+                let Some((id, leaves)) = on_trial else {
+                    drop(state);
+                    self.refused(&refusal);
+                    return Err(refusal);
+                };
+                (id, leaves, Some(refusal))
+            }
         };
-        if let Some(silent) = leaves.and_then(|leaves| state.cuts.remove(&leaves)) {
-            silent.cancel();
-            self.closed(Cause::Setup);
+        if let Some(other) = leaves.and_then(|leaves| state.cuts.remove(&leaves)) {
+            other.cancel();
+            // Who was on trial is refused.
+            if refusal.is_none() {
+                self.closed(Cause::Setup);
+            }
         }
         let cut = CancellationToken::new();
         state.cuts.insert(id, cut.clone());
         self.open.set(state.places.taken() as f64);
-        Ok(Guest { connections: Arc::clone(self), id, cut })
+        let trial = refusal.map(|refusal| Trial::new(Arc::clone(self), id, refusal));
+        Ok(Guest { connections: Arc::clone(self), id, cut, trial })
     }
 
-    fn refuse(&self, state: &mut State, address: IpAddr, full: Full) -> Error {
+    /// Somebody did not come in.
+    fn refused(&self, refusal: &Error) {
         self.refused.increment(1);
-        let limits = state.places.limits();
-        let (key, limit, whose) = match full {
-            Full::Total => ("max.connections.per.node", limits.total, String::new()),
-            Full::Address => {
-                ("max.connections.per.ip", limits.per_address, format!(" from {address}"))
-            }
-        };
-        let message = format!(
-            "too many connections{whose}: {limit} are open, and {key} allows no more; use one \
-             connection for many calls, close those that are not used, or raise {key} (and the limit of \
-             open files)"
-        );
+        let mut state = self.lock();
         state.log.since += 1;
         if state.log.last.is_none_or(|last| last.elapsed() >= LOG_INTERVAL) {
             let refused = std::mem::take(&mut state.log.since);
             state.log.last = Some(Instant::now());
-            tracing::warn!(listener = self.listener, refused, "{message}");
+            tracing::warn!(listener = self.listener, refused, "{}", refusal.message);
         }
-        Error::new(ErrorCode::TooManyConnections, message).with("limit", limit)
+    }
+
+    /// The connection is one of the cluster's own. False: there is no place for it either.
+    fn vouch(&self, id: PlaceId) -> bool {
+        let mut state = self.lock();
+        let stays = state.places.vouch(id);
+        if stays {
+            state.cuts.remove(&id);
+            self.open.set(state.places.taken() as f64);
+        }
+        stays
+    }
+
+    /// Some of a connection's calls were ended.
+    fn calls_ended(&self) {
+        counter!(
+            "troupe_stalled_calls_ended_total",
+            "node" => self.node.clone(), "listener" => self.listener
+        )
+        .increment(1);
     }
 
     fn closed(&self, cause: Cause) {
@@ -188,6 +217,26 @@ fn limits(listener: &str, context: &Context) -> Limits {
     descriptors::left_for(parts, configured, descriptors::limit(), partitions)
 }
 
+/// What somebody is told who does not come in.
+fn refusal(limits: Limits, address: IpAddr, full: Full) -> Error {
+    let (key, limit, whose, kept) = match full {
+        Full::Total => {
+            let kept = limits.kept();
+            let kept = format!(", of which {kept} are kept for the cluster's own nodes");
+            ("max.connections.per.node", limits.total, String::new(), kept)
+        }
+        Full::Address => {
+            let whose = format!(" from {address}");
+            ("max.connections.per.ip", limits.per_address, whose, String::new())
+        }
+    };
+    let message = format!(
+        "too many connections{whose}: {key} allows no more than {limit}{kept}; use one connection for many \
+         calls, close those that are not used, or raise {key} (and the limit of open files)"
+    );
+    Error::new(ErrorCode::TooManyConnections, message).with("limit", limit)
+}
+
 /// Whoever has one IPv6 address has 2^64 of them.
 fn house(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -205,18 +254,33 @@ pub struct Guest {
     id: PlaceId,
     /// Cancelled when it has to make room.
     cut: CancellationToken,
+    /// It has no place yet.
+    trial: Option<Arc<Trial>>,
 }
 
 impl Guest {
     /// It has said that it speaks our language: it makes room for nobody any more.
     fn introduce(&self) {
         let mut state = self.connections.lock();
-        state.places.introduce(self.id);
-        state.cuts.remove(&self.id);
+        if state.places.introduce(self.id) {
+            state.cuts.remove(&self.id);
+        }
+    }
+
+    /// Returns when it is refused; false: it has not even asked for anything.
+    async fn lost(&self) -> bool {
+        match &self.trial {
+            Some(trial) => trial.lost().await,
+            None => std::future::pending().await,
+        }
     }
 
     fn patience(&self) -> Patience {
         self.connections.patience
+    }
+
+    fn calls_ended(&self) {
+        self.connections.calls_ended();
     }
 
     /// It was ended, and why.
@@ -227,6 +291,9 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
+        if let Some(trial) = &self.trial {
+            trial.end();
+        }
         let mut state = self.connections.lock();
         state.places.leave(self.id);
         state.cuts.remove(&self.id);

@@ -4,6 +4,7 @@
 //! Promises: a connection that breaks is made again when it is next used; a stream that is there for long never
 //! waits for another one's end.
 
+use crate::connections::NODE_AGENT;
 use crate::forward::{Clocks, Links};
 use std::collections::HashMap;
 use std::error::Error as _;
@@ -153,10 +154,12 @@ pub async fn connect_bulk(address: &str) -> Result<Channel, Error> {
 }
 
 fn endpoint(address: &str) -> Result<Endpoint, Error> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
-        let message = format!("`{address}` is no address of a node: {error}");
-        Error::new(ErrorCode::InvalidRequest, message)
-    })?;
+    let endpoint = Endpoint::from_shared(format!("http://{address}"));
+    let endpoint =
+        endpoint.and_then(|endpoint| endpoint.user_agent(NODE_AGENT)).map_err(|error| {
+            let message = format!("`{address}` is no address of a node: {error}");
+            Error::new(ErrorCode::InvalidRequest, message)
+        })?;
     Ok(endpoint
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)

@@ -45,11 +45,11 @@ where
             Ok((stream, address)) => {
                 // Answers are small or large, never a trickle worth waiting for.
                 let _ = stream.set_nodelay(true);
-                match connections.admit(address.ip()) {
+                match connections.admit(address.ip(), protocol) {
                     Ok(guest) => {
                         tracker.spawn(serve(stream, guest));
                     }
-                    Err(error) => refusals.refuse(stream, error),
+                    Err(error) => refusals.refuse(stream, &error),
                 }
             }
             // The peer has gone already.

@@ -1,15 +1,17 @@
-//! The calls of a connection: counted while they are open, timed while their answers are not taken.
+//! The calls of a connection: counted while they are open, timed while their answers are not taken, ended one by one.
 //!
 //! An answer's body is asked for its next piece when the peer has room for it. So a piece that was handed out, and
 //! none asked for since, means a peer that takes nothing; a body that was asked and has nothing means a quiet one.
 
 use super::now;
+use super::trial::Trial;
 use crate::grpc::Connection;
 use crate::server::Served;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
+use hyper::rt::Executor;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
@@ -17,6 +19,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use tokio::task::AbortHandle;
 use tonic::Status;
 use tonic::body::Body;
 use tower::ServiceExt;
@@ -33,14 +36,21 @@ pub struct Calls {
 
 struct State {
     next: u64,
-    /// Since when each waits for its peer to take something.
-    open: HashMap<u64, Arc<AtomicU64>>,
+    open: HashMap<u64, Open>,
+    /// The call that has begun, and has no task yet.
+    newborn: Option<u64>,
     last_end: Time,
+}
+
+struct Open {
+    /// Since when it waits for its peer to take something.
+    blocked_since: Arc<AtomicU64>,
+    task: Option<AbortHandle>,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { next: 0, open: HashMap::new(), last_end: now() }
+        Self { next: 0, open: HashMap::new(), newborn: None, last_end: now() }
     }
 }
 
@@ -54,20 +64,62 @@ impl Calls {
         let id = state.next;
         state.next += 1;
         let blocked_since = Arc::new(AtomicU64::new(NOT_BLOCKED));
-        state.open.insert(id, Arc::clone(&blocked_since));
+        let open = Open { blocked_since: Arc::clone(&blocked_since), task: None };
+        state.open.insert(id, open);
+        state.newborn = Some(id);
         Call { calls: Arc::clone(self), id, blocked_since }
     }
 
     /// As they stand now.
     pub fn view(&self, leaving_since: Option<Time>) -> patience::Calls {
         let state = self.lock();
-        let blocked = state.open.values().map(|since| since.load(Ordering::Relaxed)).min();
+        let blocked = || state.open.values().map(Open::blocked_since);
+        let since = |one: Option<u64>| one.filter(|since| *since != NOT_BLOCKED).map(Time);
         patience::Calls {
             open: state.open.len(),
             last_end: state.last_end,
-            blocked_since: blocked.filter(|since| *since != NOT_BLOCKED).map(Time),
+            blocked_since: since(blocked().min()),
+            all_blocked_since: since(blocked().max()),
             leaving_since,
         }
+    }
+
+    /// Ends those whose peer has taken nothing since then. What HTTP/2 holds of them already goes to the peer if it
+    /// ever takes it, and then it hears that they were cancelled.
+    pub fn end_blocked(&self, since: Time) {
+        let state = self.lock();
+        let blocked = state.open.values().filter(|open| open.blocked_since() <= since.0);
+        blocked.filter_map(|open| open.task.as_ref()).for_each(AbortHandle::abort);
+    }
+
+    /// Called right after [`Calls::begin`], by the connection that has made it.
+    fn runs_as(&self, task: AbortHandle) {
+        let mut state = self.lock();
+        if let Some(newborn) = state.newborn.take()
+            && let Some(open) = state.open.get_mut(&newborn)
+        {
+            open.task = Some(task);
+        }
+    }
+}
+
+impl Open {
+    fn blocked_since(&self) -> u64 {
+        self.blocked_since.load(Ordering::Relaxed)
+    }
+}
+
+/// Runs the calls of a connection, each as a task. hyper asks the service for a call's answer and, before anything
+/// else, this for the task that sends it: so it is known which task is whose.
+#[derive(Clone)]
+pub struct CallExecutor(pub Arc<Calls>);
+
+impl<F> Executor<F> for CallExecutor
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, call: F) {
+        self.0.runs_as(tokio::spawn(call).abort_handle());
     }
 }
 
@@ -134,6 +186,8 @@ pub struct Front {
     pub calls: Arc<Calls>,
     pub routes: Served,
     pub peer: Connection,
+    /// Of a connection that is refused, unless it is one of the cluster's own.
+    pub trial: Option<Arc<Trial>>,
 }
 
 impl hyper::service::Service<Request<Incoming>> for Front {
@@ -143,6 +197,10 @@ impl hyper::service::Service<Request<Incoming>> for Front {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let call = self.calls.begin();
+        if let Some(Err(refusal)) = self.trial.as_ref().map(|trial| trial.judge(&request)) {
+            let response: Response<Body> = Status::from(refusal).into_http();
+            return Box::pin(async move { Ok(response.map(|body| Answer { body, call })) });
+        }
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(self.peer.clone());
         let answered = self.routes.clone().oneshot(request);

@@ -1,21 +1,22 @@
 //! One HTTP/2 connection, from its first byte to its last.
 
-use super::calls::{Calls, Front};
+use super::calls::{CallExecutor, Calls, Front};
 use super::io::{GuestIo, Traffic};
 use super::{Guest, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, now};
 use crate::grpc::Watched;
 use crate::server::Served;
 use hyper::server::conn::http2::Builder;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
-use troupe_machines::connection::patience::Verdict;
+use troupe_machines::connection::patience::{Looks, Verdict};
 use troupe_machines::time::Time;
 
 /// The receiver's frame size is what makes large transfers fast: a batch of 1 MiB in one frame.
@@ -26,6 +27,8 @@ const MAX_STREAMS: u32 = 1024;
 /// Calls that were cancelled before they were looked at. What can come in one turn is far less, so this counts
 /// nobody's impatience; what it costs, the turns make the connection itself pay.
 const MAX_CANCELLED_UNSEEN: usize = 8 << 10;
+/// Before it is looked whether calls that were ended have ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Calls, over the life of a connection, whose peer broke the protocol or went on sending after their end.
 const MAX_BROKEN: usize = 16 << 10;
 
@@ -34,27 +37,31 @@ pub async fn serve(guest: Guest, stream: TcpStream, routes: Served, stop: Cancel
     let stream = Watched::new(stream);
     let peer = stream.connect_info();
     let (traffic, calls) = (Traffic::new(), Arc::<Calls>::default());
-    let front = Front { calls: Arc::clone(&calls), routes, peer };
+    let front = Front { calls: Arc::clone(&calls), routes, peer, trial: guest.trial.clone() };
     let io = TokioIo::new(GuestIo::new(stream, Arc::clone(&traffic)));
-    let mut connection = pin!(builder().serve_connection(io, front));
-    let (patience, mut introduced) = (guest.patience(), false);
+    let mut connection = pin!(builder(&calls).serve_connection(io, front));
+    let (patience, mut looks, mut introduced) = (guest.patience(), Looks::default(), false);
     let (mut leaving, mut leaving_since) = (false, None);
     let mut look = pin!(tokio::time::sleep(Duration::ZERO));
     loop {
         let turn = poll_fn(|context| {
-            traffic.begin_turn();
-            let polled = connection.as_mut().poll(context);
-            if polled.is_pending() && traffic.waits_for_its_turn() {
-                // Behind everybody else who wants to run.
-                context.waker().wake_by_ref();
-            }
+            let polled = take_turn(connection.as_mut(), &traffic, context);
             if !introduced && traffic.lock().frames.is_introduced() {
                 introduced = true;
                 guest.introduce();
             }
             polled
         });
+        let goes = async {
+            tokio::select! {
+                // Of one that has said nothing there is nothing to end.
+                () = stop.cancelled() => traffic.lock().frames.is_introduced(),
+                told = guest.lost() => told,
+            }
+        };
         let verdict = tokio::select! {
+            // What has come is read before it is judged what has not.
+            biased;
             ended = turn => {
                 if let Err(error) = ended {
                     tracing::debug!(%error, "a connection ended");
@@ -62,21 +69,26 @@ pub async fn serve(guest: Guest, stream: TcpStream, routes: Served, stop: Cancel
                 return;
             }
             () = guest.cut.cancelled() => return,
-            () = stop.cancelled(), if !leaving => {
-                if !introduced {
-                    // There is nothing to end.
+            politely = goes, if !leaving => {
+                if !politely {
                     return;
                 }
-                leaving = true;
+                (leaving, leaving_since) = (true, Some(now()));
                 connection.as_mut().graceful_shutdown();
                 continue;
             }
             () = look.as_mut() => {
-                patience.judge(now(), &traffic.lock().frames, &calls.view(leaving_since))
+                let calls = calls.view(leaving_since);
+                looks.judge(&patience, now(), &traffic.lock().frames, &calls)
             }
         };
         match verdict {
             Verdict::Stay(until) => look.as_mut().reset(at(until)),
+            Verdict::EndCalls(since) => {
+                guest.calls_ended();
+                calls.end_blocked(since);
+                look.as_mut().reset(Instant::now() + LOOK_AGAIN);
+            }
             Verdict::AskToGo(cause) => {
                 guest.closed(cause);
                 leaving_since = Some(now());
@@ -92,12 +104,26 @@ pub async fn serve(guest: Guest, stream: TcpStream, routes: Served, stop: Cancel
     }
 }
 
+fn take_turn<C: Future>(
+    connection: Pin<&mut C>,
+    traffic: &Traffic,
+    context: &mut Context<'_>,
+) -> Poll<C::Output> {
+    traffic.begin_turn();
+    let polled = connection.poll(context);
+    if polled.is_pending() && traffic.waits_for_its_turn() {
+        // Behind everybody else who wants to run.
+        context.waker().wake_by_ref();
+    }
+    polled
+}
+
 fn at(time: Time) -> Instant {
     Instant::now() + Duration::from_millis(time.0.saturating_sub(now().0))
 }
 
-fn builder() -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
+fn builder(calls: &Arc<Calls>) -> Builder<CallExecutor> {
+    let mut builder = Builder::new(CallExecutor(Arc::clone(calls)));
     builder
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW_BYTES)

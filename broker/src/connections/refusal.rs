@@ -1,22 +1,15 @@
-//! How those are answered who are not let in: in their own protocol, so that their client can show it.
+//! How those are answered who are not even let in to ask: in their own protocol, so that their client can show it.
 
 use super::accept::Protocol;
 use bytes::Bytes;
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use std::convert::Infallible;
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, Semaphore};
-use tonic::Status;
-use tonic::body::Body;
+use tokio::sync::Semaphore;
 use troupe_proto::error::Error;
 
-/// So many are answered at once; the rest get a line, if there is room for it, and are closed.
+/// So many are listened to before they are answered; the rest get a line, if there is room for it, and are closed.
 const AT_ONCE: usize = 64;
 /// How long a client may take to ask what it will be refused.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -32,50 +25,23 @@ impl Refusals {
         Self { protocol, places: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
-    pub fn refuse(&self, stream: TcpStream, error: Error) {
-        match (self.protocol, Arc::clone(&self.places).try_acquire_owned()) {
-            (Protocol::Http2, Ok(place)) => {
-                tokio::spawn(async move {
-                    answer(stream, error).await;
-                    drop(place);
-                });
-            }
-            // What does not fit into the socket's buffer at once is lost: nobody waits for a refusal.
-            (Protocol::Http2, Err(_)) => drop(stream.try_write(&go_away(&error.message))),
-            (Protocol::Http1, place) => {
-                tokio::spawn(async move {
-                    say(stream, &error.message).await;
-                    drop(place);
-                });
+    pub fn refuse(&self, stream: TcpStream, error: &Error) {
+        match self.protocol {
+            Protocol::Http2 => last_words(stream, &go_away(&error.message)),
+            Protocol::Http1 => {
+                let answer = unavailable(&error.message);
+                match Arc::clone(&self.places).try_acquire_owned() {
+                    Ok(place) => {
+                        tokio::spawn(async move {
+                            say(stream, answer).await;
+                            drop(place);
+                        });
+                    }
+                    Err(_) => last_words(stream, answer.as_bytes()),
+                }
             }
         }
     }
-}
-
-/// The first call gets the error, as any call could; then the connection ends.
-async fn answer(stream: TcpStream, error: Error) {
-    let answered = Arc::new(Notify::new());
-    let service = service_fn({
-        let answered = Arc::clone(&answered);
-        move |_: Request<Incoming>| {
-            answered.notify_one();
-            let response: Response<Body> = Status::from(error.clone()).into_http();
-            async move { Ok::<_, Infallible>(response) }
-        }
-    });
-    let connection =
-        http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    let served = async {
-        tokio::select! {
-            _ = connection.as_mut() => return,
-            () = answered.notified() => {}
-        }
-        connection.as_mut().graceful_shutdown();
-        // However it ends, it ends.
-        let _ = connection.await;
-    };
-    let _ = tokio::time::timeout(PATIENCE, served).await;
 }
 
 /// The server's first words, and its last: ENHANCE_YOUR_CALM, with a text that clients show.
@@ -91,12 +57,23 @@ fn go_away(text: &str) -> Bytes {
     Bytes::from([&SETTINGS[..], &head, &last_stream, &code, text].concat())
 }
 
-async fn say(stream: TcpStream, text: &str) {
-    let answer = format!(
+/// What does not fit into the socket's buffer at once is lost: nobody waits for a refusal.
+fn last_words(stream: TcpStream, words: &[u8]) {
+    // Of a stream that has just come, the runtime does not know yet that it can be written to.
+    if let Ok(mut stream) = stream.into_std() {
+        let _ = stream.write(words);
+    }
+}
+
+fn unavailable(text: &str) -> String {
+    format!(
         "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\n\
          content-type: text/plain\r\ncontent-length: {}\r\n\r\n{text}\n",
         text.len() + 1
-    );
+    )
+}
+
+async fn say(stream: TcpStream, answer: String) {
     let said = async {
         // What the client has sent is read first: closed with bytes unread, it would not see the answer.
         let mut asked = [0; 1024];
@@ -113,6 +90,9 @@ async fn say(stream: TcpStream, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+    use troupe_proto::error::ErrorCode;
 
     #[test]
     fn a_farewell_is_two_frames() {
@@ -120,5 +100,25 @@ mod tests {
         assert_eq!(bytes[..9], [0, 0, 0, 4, 0, 0, 0, 0, 0]);
         assert_eq!(bytes[9..18], [0, 0, 10, 7, 0, 0, 0, 0, 0]);
         assert_eq!(bytes[18..], *b"\0\0\0\0\0\0\0\x0bno");
+    }
+
+    /// Each of them would hold a descriptor for as long as it says nothing.
+    #[tokio::test]
+    async fn no_more_than_a_few_refused_clients_are_waited_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let refusals = Refusals::new(Protocol::Http1);
+        let error = Error::new(ErrorCode::TooManyConnections, "too many");
+        let mut clients = Vec::new();
+        for _ in 0..AT_ONCE + 10 {
+            clients.push(TcpStream::connect(address).await.unwrap());
+            refusals.refuse(listener.accept().await.unwrap().0, &error);
+        }
+        assert_eq!(refusals.places.available_permits(), 0);
+        for mut client in clients.split_off(AT_ONCE) {
+            let mut said = String::new();
+            client.read_to_string(&mut said).await.unwrap();
+            assert!(said.starts_with("HTTP/1.1 503") && said.ends_with("too many\n"), "{said}");
+        }
     }
 }

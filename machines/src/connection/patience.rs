@@ -7,13 +7,20 @@
 //! | no call, or half a frame of data | `idle_ms` |
 //! | a call whose answers the peer does not take: its window stays shut | `stall_ms` |
 //!
-//! A call whose request does not come ends by itself ([`super::arrival`]), and its connection stays.
+//! Such a call ends; and its connection, if no other call of it is any better. A call whose request does not come ends
+//! by itself ([`super::arrival`]), and its connection stays.
+//!
+//! Whoever judges late was not running, and has not read what has come meanwhile: his own silence he holds against
+//! nobody.
 
 use super::frames::Frames;
 use crate::time::Time;
 
 /// After it was asked to go, a connection has this long to end what it has begun.
 pub const FAREWELL_MS: u64 = 5_000;
+
+/// Who looks so much later than it is due has not been running; and so much later again it has read what came.
+pub const LATE_MS: u64 = 1_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
@@ -53,6 +60,8 @@ pub struct Calls {
     pub last_end: Time,
     /// Since when the peer has taken nothing of the call that has waited longest.
     pub blocked_since: Option<Time>,
+    /// Since when it has taken nothing of any; none, if one of them does not wait for it.
+    pub all_blocked_since: Option<Time>,
     /// When it was asked to go.
     pub leaving_since: Option<Time>,
 }
@@ -61,6 +70,8 @@ pub struct Calls {
 pub enum Verdict {
     /// Nothing is wrong before this time.
     Stay(Time),
+    /// End those of its calls of which the peer has taken nothing since this time; the others go on.
+    EndCalls(Time),
     /// Ask it to go: nothing of it is under way.
     AskToGo(Cause),
     /// End it.
@@ -88,10 +99,15 @@ impl Patience {
         {
             return Verdict::Cut(Cause::Idle);
         }
-        if let Some(since) = calls.blocked_since
+        if let Some(since) = calls.all_blocked_since
             && is_over(since, self.stall_ms)
         {
             return Verdict::Cut(Cause::Stalled);
+        }
+        if let Some(since) = calls.blocked_since
+            && is_over(since, self.stall_ms)
+        {
+            return Verdict::EndCalls(Time(now.0.saturating_sub(self.stall_ms.max(1))));
         }
         if calls.open == 0 {
             let idle_since = frames.last_frame().max(calls.last_end);
@@ -103,6 +119,33 @@ impl Patience {
             }
         }
         Verdict::Stay(look_again)
+    }
+}
+
+/// The judgements of one connection, one after the other.
+#[derive(Debug, Default)]
+pub struct Looks {
+    /// When the next one is due.
+    due: Option<Time>,
+}
+
+impl Looks {
+    pub fn judge(
+        &mut self,
+        patience: &Patience,
+        now: Time,
+        frames: &Frames,
+        calls: &Calls,
+    ) -> Verdict {
+        let late = self.due.is_some_and(|due| now >= due.plus(LATE_MS));
+        let verdict = match late {
+            true => Verdict::Stay(now.plus(LATE_MS)),
+            false => patience.judge(now, frames, calls),
+        };
+        if let Verdict::Stay(again) = verdict {
+            self.due = Some(again);
+        }
+        verdict
     }
 }
 
@@ -176,7 +219,37 @@ mod tests {
     fn a_quiet_subscription_stays_and_one_that_takes_nothing_does_not() {
         let quiet = Calls { open: 1, ..Calls::default() };
         assert!(matches!(end_of_a_live_one(|_| quiet), (Time(10_000), Verdict::Stay(_))));
-        let shut = Calls { blocked_since: Some(Time(50)), ..quiet };
+        let since = Some(Time(50));
+        let shut = Calls { blocked_since: since, all_blocked_since: since, ..quiet };
         assert_eq!(end_of_a_live_one(|_| shut), (Time(1_850), Verdict::Cut(Cause::Stalled)));
+    }
+
+    /// A client that pauses one of its streams keeps the others.
+    #[test]
+    fn a_call_that_is_not_taken_ends_alone_while_another_one_is() {
+        let since = Some(Time(50));
+        let paused = Calls { open: 2, blocked_since: since, ..Calls::default() };
+        assert_eq!(end_of_a_live_one(|_| paused), (Time(1_850), Verdict::EndCalls(Time(50))));
+        // The other one has begun to wait, and may yet be taken.
+        let other = Calls { all_blocked_since: Some(Time(1_000)), ..paused };
+        assert_eq!(end_of_a_live_one(|_| other), (Time(1_850), Verdict::EndCalls(Time(50))));
+    }
+
+    /// The node was stopped for a minute; what the peer has sent meanwhile is read a moment later.
+    #[test]
+    fn a_pause_of_ones_own_is_held_against_nobody() {
+        let patience = Patience { setup_ms: 10_000, silent_ms: 35_000, ..PATIENCE };
+        let (mut frames, mut looks) = (introduced(Time(0)), Looks::default());
+        let calls = Calls { open: 1, ..Calls::default() };
+        let mut judge = |now, frames: &Frames| looks.judge(&patience, Time(now), frames, &calls);
+        assert_eq!(judge(0, &frames), Verdict::Stay(Time(10_000)));
+        assert_eq!(judge(60_000, &frames), Verdict::Stay(Time(61_000)), "it was not running");
+        frames.take(Time(60_001), &[0, 0, 8, 6, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert!(matches!(judge(61_000, &frames), Verdict::Stay(_)));
+        // Who says nothing then, either, is silent.
+        assert_eq!(judge(80_000, &frames), Verdict::Stay(Time(81_000)));
+        assert_eq!(judge(81_000, &frames), Verdict::Stay(Time(91_000)));
+        assert_eq!(judge(91_000, &frames), Verdict::Stay(Time(95_001)));
+        assert_eq!(judge(95_001, &frames), Verdict::Cut(Cause::Silent));
     }
 }

@@ -3,11 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod half_open;
+mod kept;
 mod raw;
 
 use raw::{
-    END_HEADERS, GOAWAY, HEADERS, PREFACE, RST_STREAM, Raw, call, cancelled, frame, headers,
-    introduction,
+    END_HEADERS, GOAWAY, HEADERS, PREFACE, RST_STREAM, Raw, WINDOW_UPDATE, call, cancelled, frame,
+    headers, introduction,
 };
 use std::net::TcpListener;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -163,6 +164,37 @@ async fn a_window_that_stays_shut_is_not_waited_for_for_ever() {
     }
     assert!(metric(&node.http(), &["troupe_connections_closed_total", "stalled"]).await >= 2.0);
     ask(&node.server()).await.unwrap();
+}
+
+/// A client pauses one of its streams for so long that it is ended, and reads the other.
+#[tokio::test]
+async fn a_stream_that_is_not_taken_ends_alone_while_another_is() {
+    let node = LocalNode::start(&["stream.max.stall.ms=300"]);
+    let server = Server::at(&node.server()).await;
+    let topic = server.new_topic(1, &[]).await.name;
+    let tail = TailRequest { topic: topic.clone(), ..Default::default() };
+    let mut raw = Raw::introduced(&node.server(), Some(0)).await;
+    raw.send(&call(1, TAIL, &tail)).await;
+    raw.send(&call(3, TAIL, &tail)).await;
+    raw.send(&frame(WINDOW_UPDATE, 0, 3, &(1_u32 << 20).to_be_bytes())).await;
+    let mut opened = 0;
+    while opened < 2 {
+        opened += usize::from(raw.next().await.unwrap().kind == HEADERS);
+    }
+    server.produce(&topic, 0, batch_of(&[Sample::of("first", 1)]), Acks::All).await;
+    let (mut read, mut ended) = (false, false);
+    while !(read && ended) {
+        let frame = raw.next().await.expect("the connection stands");
+        assert_ne!(frame.kind, GOAWAY);
+        read |= frame.brings(3, b"first");
+        ended |= (frame.kind, frame.stream) == (RST_STREAM, 1);
+        assert_ne!((frame.kind, frame.stream), (RST_STREAM, 3), "this one is read");
+    }
+    // The other goes on.
+    server.produce(&topic, 0, batch_of(&[Sample::of("second", 1)]), Acks::All).await;
+    while !raw.next().await.expect("the connection stands").brings(3, b"second") {}
+    assert!(metric(&node.http(), &["troupe_stalled_calls_ended_total"]).await >= 1.0);
+    assert!(metric(&node.http(), &["troupe_connections_closed_total", "stalled"]).await < 1.0);
 }
 
 #[tokio::test]
