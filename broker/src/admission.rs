@@ -4,6 +4,7 @@
 //! Promise: whoever waits is let in in its turn, or stops waiting; what is let in counts until its [`Share`] is
 //! dropped.
 
+use crate::grpc::Connection;
 use crate::pulse::now_ms;
 use metrics::{Gauge, gauge};
 use std::collections::HashMap;
@@ -11,8 +12,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 use troupe_machines::admission::{self, Bounds, FlowId, STUCK_MS, Ticket};
 use troupe_machines::time::Time;
+use troupe_proto::error::{Error, ErrorCode};
 
 /// Few enough that a disk has them soon, and enough that it is never without work.
 const BOUNDS: Bounds = Bounds { least_bytes: 512 << 10, most_bytes: 64 << 20, target_ms: 20 };
@@ -21,10 +24,22 @@ fn now() -> Time {
     Time(now_ms())
 }
 
+/// Unlike any other of this process.
+pub fn new_flow() -> FlowId {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    FlowId(NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// What is told of a batch whose turn did not come in time.
+pub fn overloaded() -> Error {
+    let message = "the node is asked to write more than it can carry, and the batch's turn did not come in time; it \
+        was not appended; send less, or wait before it is sent again";
+    Error::new(ErrorCode::Throttled, message)
+}
+
 /// Of one node.
 pub struct Admission {
     state: Mutex<State>,
-    next_flow: AtomicU64,
     limit: Gauge,
     under_way: Gauge,
 }
@@ -40,15 +55,14 @@ impl Admission {
         let machine = admission::Admission::new(now(), BOUNDS);
         Arc::new(Admission {
             state: Mutex::new(State { machine, waiting: HashMap::new() }),
-            next_flow: AtomicU64::new(0),
             limit: gauge!("troupe_produce_limit_bytes", "node" => node.clone()),
             under_way: gauge!("troupe_produce_under_way_bytes", "node" => node),
         })
     }
 
-    /// Another producer.
-    pub fn flow(&self) -> FlowId {
-        FlowId(self.next_flow.fetch_add(1, Ordering::Relaxed))
+    /// Of the connection that a call came on: each has one share, however many streams it opens.
+    pub fn flow_of(&self, extensions: &http::Extensions) -> FlowId {
+        Connection::of(extensions).map_or_else(new_flow, Connection::flow)
     }
 
     /// As counted now.
@@ -77,6 +91,19 @@ impl Admission {
             self.lock().wake_admitted();
         }
         share
+    }
+
+    /// The same, until a deadline.
+    ///
+    /// # Errors
+    /// `THROTTLED`.
+    pub async fn admit_until(
+        self: &Arc<Self>,
+        deadline: Instant,
+        flow: FlowId,
+        bytes: usize,
+    ) -> Result<Share, Error> {
+        timeout_at(deadline, self.admit(flow, bytes)).await.map_err(|_| overloaded())
     }
 }
 
@@ -114,9 +141,9 @@ mod tests {
     #[tokio::test]
     async fn who_stops_waiting_leaves_the_turn_to_the_next() {
         let admission = Admission::new(1);
-        let all = admission.admit(admission.flow(), 1 << 30).await;
-        let mut second = Box::pin(admission.admit(admission.flow(), 1 << 30));
-        let mut third = Box::pin(admission.admit(admission.flow(), 10));
+        let all = admission.admit(new_flow(), 1 << 30).await;
+        let mut second = Box::pin(admission.admit(new_flow(), 1 << 30));
+        let mut third = Box::pin(admission.admit(new_flow(), 10));
         assert!((&mut second).now_or_never().is_none());
         assert!((&mut third).now_or_never().is_none());
         drop(second);
@@ -126,5 +153,18 @@ mod tests {
         drop(third);
         assert_eq!(admission.lock().machine.under_way(), 0);
         assert!(admission.lock().waiting.is_empty());
+    }
+
+    #[tokio::test]
+    async fn whose_turn_does_not_come_in_time_is_told_of_the_overload() {
+        let admission = Admission::new(1);
+        let all = admission.admit(new_flow(), 1 << 30).await;
+        let late = admission.admit_until(Instant::now(), new_flow(), 10).await;
+        let error = late.err().unwrap();
+        assert_eq!(error.code, ErrorCode::Throttled);
+        assert!(error.surely_not_done());
+        assert!(admission.lock().waiting.is_empty());
+        drop(all);
+        assert!(admission.admit_until(Instant::now(), new_flow(), 10).await.is_ok());
     }
 }

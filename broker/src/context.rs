@@ -213,3 +213,38 @@ impl ProducerIds {
         Some(id)
     }
 }
+
+#[cfg(test)]
+impl Context {
+    /// Of a node that serves nothing and knows this of the cluster.
+    pub fn of(node_id: NodeId, image: ClusterImage) -> Arc<Context> {
+        let config = NodeConfig { node_id: node_id.0, ..NodeConfig::default() };
+        let image = watch::Sender::new(Arc::new(image)).subscribe();
+        let identity = crate::control::Identity {
+            cluster_id: "test".to_owned(),
+            node_id,
+            broker_epoch: Default::default(),
+        };
+        Arc::new(Context {
+            admission: Admission::new(node_id.0),
+            endpoint: String::new(),
+            node_id,
+            control: Control::new(None, Vec::new(), identity),
+            groups: Coordinators::new(node_id, image.clone()),
+            image,
+            registry: Registry::default(),
+            supervisors: Vec::new(),
+            beats: Vec::new(),
+            replicators: Vec::new(),
+            metrics: Arc::new(NodeMetrics::new(node_id.0)),
+            producer_ids: ProducerIds::default(),
+            peers: Peers::default(),
+            subscriptions: Subscriptions::default(),
+            delivery: Arc::new(DeliveryPool::new(config.unpack_memory.0 as usize)),
+            pulse: Arc::new(Pulse::unneeded()),
+            shutdown: CancellationToken::new(),
+            gone: CancellationToken::new(),
+            config,
+        })
+    }
+}

@@ -15,6 +15,7 @@
 //! Never here: a call that another node forwarded, or one of `LogService`. Both are answered where they arrive.
 
 mod batch;
+mod caller;
 mod cut;
 mod decision;
 mod lane;
@@ -27,9 +28,10 @@ mod reader;
 mod way;
 
 pub use batch::Batch;
+pub use caller::Caller;
 pub use cut::cut_below;
 pub use decision::{FORWARDED, decide, forwarding, is_forwarded, until_active};
-pub use lane::{Caller, Entry, Lane};
+pub use lane::{Entry, Lane};
 pub use link::Links;
 pub use lookup::{find_here, find_here_now};
 pub use offsets::{find_offset, find_offset_now};
@@ -49,14 +51,52 @@ const MAX_BACKOFF: Duration = Duration::from_millis(250);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Of a call's time, the part that is kept for its answer.
 const ANSWER_SHARE: u32 = 20;
+/// The part that is left when it is answered with what is known then. [`crate::grpc::Intake`] answers a little later,
+/// and knows nothing.
+const LAST_WORD_SHARE: u32 = 30;
+/// How much later than its deadline an answer may come: a leader has a clock of its own.
+const GRACE: Duration = Duration::from_secs(1);
 
 const TIMEOUT: &str = "grpc-timeout";
 
 /// When a call has to be answered.
 pub fn deadline_of(metadata: &MetadataMap) -> Instant {
-    let asked = metadata.get(TIMEOUT).and_then(|value| value.to_str().ok());
-    let timeout = asked.and_then(parse_timeout).unwrap_or(DEFAULT_TIMEOUT).min(DEFAULT_TIMEOUT);
+    deadline_in(metadata.as_ref())
+}
+
+pub fn deadline_in(headers: &http::HeaderMap) -> Instant {
+    let timeout = timeout_of(headers).unwrap_or(DEFAULT_TIMEOUT).min(DEFAULT_TIMEOUT);
     Instant::now() + (timeout - timeout / ANSWER_SHARE)
+}
+
+/// The time that records have on their way.
+#[derive(Clone, Copy, Debug)]
+pub struct Allotted {
+    /// Until then they are sent to whoever leads.
+    pub deadline: Instant,
+    /// Then they are answered, if need be with an outcome that nobody knows.
+    pub answer_by: Instant,
+}
+
+impl Allotted {
+    /// By a call that came then.
+    pub fn by_call(came: Instant, metadata: &MetadataMap) -> Self {
+        let asked = timeout_of(metadata.as_ref());
+        let timeout = asked.unwrap_or(DEFAULT_TIMEOUT).min(DEFAULT_TIMEOUT);
+        let mut allotted = Self::from(came + (timeout - timeout / ANSWER_SHARE));
+        if let Some(last) =
+            asked.and_then(|asked| came.checked_add(asked - asked / LAST_WORD_SHARE))
+        {
+            allotted.answer_by = allotted.answer_by.min(last);
+        }
+        allotted
+    }
+}
+
+impl From<Instant> for Allotted {
+    fn from(deadline: Instant) -> Self {
+        Self { deadline, answer_by: deadline + GRACE }
+    }
 }
 
 /// How long a call's client waits, if it says so.

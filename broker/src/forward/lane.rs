@@ -16,16 +16,18 @@
 
 use super::link::Chained;
 use super::way::{Led, Target, Way, no_leader};
-use super::{Backoff, Batch};
+use super::{Allotted, Backoff, Batch, Caller};
+use crate::admission::{Admission, Share, overloaded};
 use crate::context::Context;
 use crate::partition::{AppendRequest, Appended, Chain, Responder};
 use crate::peers::Purpose;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use std::collections::VecDeque;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout_at};
-use tokio_util::sync::CancellationToken;
 use troupe_machines::admission::FlowId;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::LeaderEpoch;
@@ -36,16 +38,13 @@ use troupe_proto::wire::ProduceStreamRequest;
 const WINDOW: usize = 64;
 /// How long an actor that is being rebuilt is waited for before the image is looked at again.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// How much later than its deadline an answer may come: the leader has a clock of its own.
-const GRACE: Duration = Duration::from_secs(1);
 /// How long a leader may take to answer after another one leads: one that hangs never will.
 const FORMER_GRACE: Duration = Duration::from_secs(1);
 
 /// A batch for a [`Lane`].
 pub struct Entry {
     pub batch: Batch,
-    /// Until then it is tried again.
-    pub deadline: Instant,
+    pub time: Allotted,
     pub answer: oneshot::Sender<Result<Appended, Error>>,
     /// Held until it is answered.
     pub budget: Option<OwnedSemaphorePermit>,
@@ -59,43 +58,9 @@ impl Entry {
     }
 }
 
-/// What the lanes of one caller share.
-#[derive(Clone, Default)]
-pub struct Caller {
-    /// One of them has failed: nothing more is sent.
-    halted: CancellationToken,
-    cause: Arc<OnceLock<String>>,
-    /// Something may be done that cannot be taken back.
-    handed_over: CancellationToken,
-}
-
-impl Caller {
-    /// `handed_over` is cancelled as soon as something of what it sends may be appended.
-    pub fn new(handed_over: CancellationToken) -> Self {
-        Self { handed_over, ..Self::default() }
-    }
-
-    /// Nothing more is sent. The first cause counts.
-    pub fn halt(&self, cause: &Error) {
-        self.cause.get_or_init(|| cause.message.clone());
-        self.halted.cancel();
-    }
-
-    fn refusal(&self) -> Option<Error> {
-        let cause = self.cause.get()?;
-        Some(no_leader(&format!("not sent, as something before or beside it failed: {cause}")))
-    }
-
-    fn chain(&self) -> Arc<Chain> {
-        Arc::new(Chain::new(self.handed_over.clone()))
-    }
-}
-
 /// One partition's way.
 pub struct Lane {
     context: Arc<Context>,
-    /// Whose turn it is when there is more than the node can carry.
-    flow: FlowId,
     target: Target,
     acks: Acks,
     caller: Caller,
@@ -126,10 +91,34 @@ enum Outcome {
     Known(Result<Appended, Error>),
 }
 
+/// The turn of the next batch among all that the node is to carry.
+enum Turn {
+    Awaited(BoxFuture<'static, Share>),
+    Come(Share),
+}
+
+impl Turn {
+    fn ask(admission: &Arc<Admission>, flow: FlowId, bytes: usize) -> Self {
+        let admission = Arc::clone(admission);
+        let mut turn = async move { admission.admit(flow, bytes).await }.boxed();
+        match (&mut turn).now_or_never() {
+            Some(share) => Self::Come(share),
+            None => Self::Awaited(turn),
+        }
+    }
+
+    /// Returns when it has come. May be dropped at any time.
+    async fn comes(turn: &mut Option<Turn>) {
+        if let Some(Self::Awaited(awaited)) = turn {
+            let share = awaited.await;
+            *turn = Some(Self::Come(share));
+        }
+    }
+}
+
 impl Lane {
     pub fn new(context: Arc<Context>, target: Target, acks: Acks, caller: Caller) -> Self {
         Self {
-            flow: context.admission.flow(),
             context,
             target,
             acks,
@@ -159,7 +148,8 @@ impl Lane {
 
     /// Takes what comes, and answers it, until nothing more can come.
     pub async fn serve(mut self, mut entries: mpsc::Receiver<Entry>) {
-        let (mut open, halted) = (true, self.caller.halted.clone());
+        let (mut open, halted) = (true, self.caller.halted().clone());
+        let mut turn = None;
         loop {
             while open && self.waiting.len() < WINDOW {
                 match entries.try_recv() {
@@ -170,38 +160,50 @@ impl Lane {
                     }
                 }
             }
-            self.give_up();
-            // A batch that is being handed over is not left in the middle.
-            if let Some(way) = self.next_way() {
-                self.send(way).await;
-                continue;
-            }
-            let (room, busy) = (self.waiting.len() < WINDOW, !self.is_empty());
+            self.give_up(turn.is_some());
+            // Whatever happened while it waited for its turn has been looked at before it is sent.
+            turn = match self.next_way() {
+                None => None,
+                Some(way) => match turn.take().unwrap_or_else(|| self.ask_for_turn()) {
+                    Turn::Come(share) => {
+                        self.send(way, share).await;
+                        continue;
+                    }
+                    awaited => Some(awaited),
+                },
+            };
+            let until = self.waiting.front().map(|entry| entry.time.deadline);
+            let (room, waits) = (self.waiting.len() < WINDOW, until.is_some());
+            let proceeds = !self.sent.is_empty() || self.pause.is_some();
             tokio::select! {
                 entry = entries.recv(), if open && room => match entry {
                     Some(entry) => self.push(entry),
                     None => open = false,
                 },
-                () = halted.cancelled(), if !self.waiting.is_empty() => {}
-                () = self.proceed(), if busy => {}
+                () = halted.cancelled(), if waits => {}
+                () = sleep_until(until.unwrap_or_else(Instant::now)), if waits => {}
+                () = Turn::comes(&mut turn), if turn.is_some() => {}
+                () = self.proceed(), if proceeds => {}
                 else => return,
             }
         }
     }
 
-    fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.sent.is_empty()
+    fn ask_for_turn(&self) -> Turn {
+        let bytes = self.waiting.front().map_or(0, |entry| entry.batch.len());
+        Turn::ask(&self.context.admission, self.caller.flow, bytes)
     }
 
     /// Answers what waits and is not sent any more: behind a failure, or out of time.
-    fn give_up(&mut self) {
+    fn give_up(&mut self, waits_for_turn: bool) {
         let now = Instant::now();
         if !self.failed
-            && self.waiting.front().is_some_and(|entry| entry.deadline <= now)
+            && self.waiting.front().is_some_and(|entry| entry.time.deadline <= now)
             && let Some(entry) = self.waiting.pop_front()
         {
             let error = match self.target.way(&self.context) {
                 Err(error) => error,
+                Ok(_) if waits_for_turn => overloaded(),
                 Ok(_) => no_leader("the partition's leader took no batch in time; try again"),
             };
             self.fail(entry, error);
@@ -253,16 +255,21 @@ impl Lane {
     }
 
     /// Hands the next batch over. From then on it is answered in any case.
-    async fn send(&mut self, way: Way) {
+    async fn send(&mut self, way: Way, share: Share) {
         let Some(mut entry) = self.waiting.pop_front() else { return };
-        let turn = self.context.admission.admit(self.flow, entry.batch.len());
-        let Ok(share) = timeout_at(entry.deadline, turn).await else {
-            // Its time is over, and that is answered next.
-            return self.waiting.push_front(entry);
-        };
         let (responder, outcome) = Responder::channel();
-        let responder = responder.holding(share);
-        let left = entry.deadline.saturating_duration_since(Instant::now());
+        let answer_by = entry.time.answer_by;
+        let handing_over = self.hand_over(&mut entry, way, responder.holding(share));
+        let outcome = match timeout_at(answer_by, handing_over).await {
+            Ok(()) => Outcome::Awaited(outcome),
+            // What has broken off takes its chain with it: nothing is appended behind it.
+            Err(_) => Outcome::Known(Err(unanswered())),
+        };
+        self.sent.push_back(Sent { entry, outcome });
+    }
+
+    async fn hand_over(&self, entry: &mut Entry, way: Way, responder: Responder<Appended>) {
+        let left = entry.time.deadline.saturating_duration_since(Instant::now());
         let timeout_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1);
         match way {
             Way::Here(handle) => match entry.batch.produced() {
@@ -300,7 +307,6 @@ impl Lane {
                 links.produce(&leader.endpoint, connect, &self.target.key, request, chained).await;
             }
         }
-        self.sent.push_back(Sent { entry, outcome: Outcome::Awaited(outcome) });
     }
 
     /// Whether the leader takes a batch, as far as is known here. It alone knows when it does.
@@ -322,7 +328,7 @@ impl Lane {
             return self.settle().await;
         }
         let Some(until) = self.pause else { return };
-        let until = self.waiting.front().map_or(until, |entry| entry.deadline.min(until));
+        let until = self.waiting.front().map_or(until, |entry| entry.time.deadline.min(until));
         self.target.news(&self.context, self.sent_to, until).await;
         self.pause = None;
     }
@@ -389,10 +395,7 @@ impl Lane {
                 biased;
                 known = awaited => known.unwrap_or_else(|_| unknown("the node is stopping")),
                 () = led_elsewhere => unknown("the leader was replaced before it answered"),
-                () = sleep_until(entry.deadline + GRACE) => {
-                    let message = "the partition's leader did not answer in time";
-                    Err(Error::new(ErrorCode::RequestTimedOut, message))
-                }
+                () = sleep_until(entry.time.answer_by) => Err(unanswered()),
             };
             *outcome = Outcome::Known(known);
         }
@@ -402,3 +405,18 @@ impl Lane {
         }
     }
 }
+
+/// Whoever waited has gone: what is still on its way is not appended, wherever that can be helped.
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.chain.sever();
+    }
+}
+
+fn unanswered() -> Error {
+    Error::new(ErrorCode::RequestTimedOut, "the partition's leader did not answer in time")
+}
+
+#[cfg(test)]
+#[path = "lane_tests.rs"]
+mod tests;

@@ -1,5 +1,6 @@
 //! What a call knows of the connection that it came on: who is at the other end, and whether it broke.
 
+use crate::admission::new_flow;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -8,12 +9,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
+use troupe_machines::admission::FlowId;
 
 /// In the extensions of every request.
 #[derive(Clone, Debug)]
 pub struct Connection {
     remote: Option<SocketAddr>,
     broken: CancellationToken,
+    flow: FlowId,
 }
 
 impl Connection {
@@ -24,6 +27,11 @@ impl Connection {
 
     pub fn remote_ip(&self) -> Option<IpAddr> {
         Some(self.remote?.ip())
+    }
+
+    /// Whose turn it is among all connections, for whatever comes on this one.
+    pub fn flow(&self) -> FlowId {
+        self.flow
     }
 
     /// Cancelled when the connection broke: it was reset, or fell silent. One that the other end closed did not break:
@@ -44,8 +52,11 @@ pub struct Watched {
 
 impl Watched {
     pub fn new(io: TcpStream) -> Watched {
-        let connection =
-            Connection { remote: io.peer_addr().ok(), broken: CancellationToken::new() };
+        let connection = Connection {
+            remote: io.peer_addr().ok(),
+            broken: CancellationToken::new(),
+            flow: new_flow(),
+        };
         Watched { io, connection, is_closed: false, has_failed: false }
     }
 
@@ -130,6 +141,14 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
         (client.unwrap(), Watched::new(accepted.unwrap().0))
+    }
+
+    /// Or whoever opens many streams would have as many shares.
+    #[tokio::test]
+    async fn all_calls_of_a_connection_are_one_flow_and_two_connections_are_two() {
+        let (one, other) = (pair().await.1.connect_info(), pair().await.1.connect_info());
+        assert_eq!(one.flow(), one.clone().flow());
+        assert_ne!(one.flow(), other.flow());
     }
 
     #[tokio::test]

@@ -11,12 +11,24 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 
-/// In a request's extensions: to be cancelled when the call may be done.
-#[derive(Clone, Debug, Default)]
-pub struct Handover(pub CancellationToken);
+/// In a request's extensions.
+#[derive(Clone, Debug)]
+pub struct Handover {
+    /// When the call came.
+    pub came: Instant,
+    /// To be cancelled when it may be done.
+    pub begun: CancellationToken,
+}
+
+impl Default for Handover {
+    fn default() -> Self {
+        Self { came: Instant::now(), begun: CancellationToken::new() }
+    }
+}
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
@@ -24,7 +36,7 @@ type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + 
 pub(super) async fn begun_at(handover: Handover, mut answer: Answer) -> Response<Body> {
     tokio::select! {
         biased;
-        () = handover.0.cancelled() => {}
+        () = handover.begun.cancelled() => {}
         Ok(response) = &mut answer => return response,
     }
     let mut response = Response::new(Body::new(Rest { answer: Some(answer), body: None }));

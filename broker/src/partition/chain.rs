@@ -10,6 +10,8 @@ pub struct Chain {
     /// Unlike that of any other chain of this process; never 0.
     pub number: u64,
     broken: AtomicBool,
+    /// Cancelled when it is broken for what happened beside it.
+    broken_by: Option<CancellationToken>,
     /// Cancelled when a leader has begun to append one of them.
     handed_over: CancellationToken,
 }
@@ -18,7 +20,13 @@ impl Chain {
     pub fn new(handed_over: CancellationToken) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { number, broken: AtomicBool::new(false), handed_over }
+        Self { number, broken: AtomicBool::new(false), broken_by: None, handed_over }
+    }
+
+    /// The same, also broken by something else.
+    #[must_use]
+    pub fn broken_by(self, cause: CancellationToken) -> Self {
+        Self { broken_by: Some(cause), ..self }
     }
 
     /// One of them is being appended: from now on it may be done.
@@ -27,7 +35,8 @@ impl Chain {
     }
 
     pub fn is_broken(&self) -> bool {
-        self.broken.load(Ordering::Acquire)
+        let is_cancelled = |cause: &CancellationToken| cause.is_cancelled();
+        self.broken.load(Ordering::Acquire) || self.broken_by.as_ref().is_some_and(is_cancelled)
     }
 
     pub fn sever(&self) {

@@ -5,13 +5,14 @@ use super::produce::parse_acks;
 use super::publish::{self, Call, REQUESTS_TOGETHER, publish_stream};
 use super::{check_writable, subscription, topics};
 use crate::context::Context;
-use crate::forward::{deadline_of, hears};
+use crate::forward::{Allotted, hears};
 use crate::grpc::Handover;
 use crate::registry::TopicEntry;
 use futures::stream::BoxStream;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::timeout_at;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use troupe_proto::admin::v1::CreateTopicRequest;
@@ -83,7 +84,11 @@ async fn publish(
     call: Call,
 ) -> Result<Vec<pb::RecordResult>, Error> {
     let acks = parse_acks(request.acks)?;
-    let topic = find_topic(context, &request.topic).await?;
+    let found = timeout_at(call.time.deadline, find_topic(context, &request.topic)).await;
+    let topic = found.unwrap_or_else(|_| {
+        let message = format!("topic `{}` was not found in time; nothing was sent", request.topic);
+        Err(Error::new(ErrorCode::LeaderNotAvailable, message))
+    })?;
     publish::publish(context, &topic, acks, &request.records, call).await
 }
 
@@ -93,8 +98,13 @@ impl EventBusService for EventBus {
         &self,
         request: Request<pb::PublishRequest>,
     ) -> Result<Response<pb::PublishResponse>, Status> {
-        let handover = request.extensions().get::<Handover>().cloned().unwrap_or_default();
-        let call = Call { deadline: deadline_of(request.metadata()), handed_over: handover.0 };
+        let Handover { came, begun } =
+            request.extensions().get::<Handover>().cloned().unwrap_or_default();
+        let call = Call {
+            time: Allotted::by_call(came, request.metadata()),
+            handed_over: begun,
+            flow: self.context.admission.flow_of(request.extensions()),
+        };
         let published = publish(&self.context, request.into_inner(), call).await;
         let results = published.map_err(publish::refusal)?;
         Ok(Response::new(pb::PublishResponse { results }))
@@ -107,7 +117,8 @@ impl EventBusService for EventBus {
         request: Request<Streaming<pb::PublishStreamRequest>>,
     ) -> Result<Response<Self::PublishStreamStream>, Status> {
         let (out, answers) = mpsc::channel(REQUESTS_TOGETHER);
-        tokio::spawn(publish_stream(Arc::clone(&self.context), request.into_inner(), out));
+        let flow = self.context.admission.flow_of(request.extensions());
+        tokio::spawn(publish_stream(Arc::clone(&self.context), flow, request.into_inner(), out));
         Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
     }
 

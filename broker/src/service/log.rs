@@ -3,7 +3,7 @@
 
 use super::{fetch, produce};
 use crate::context::Context;
-use crate::forward::{FORWARDED, find_here, find_here_now, meant_epoch};
+use crate::forward::{FORWARDED, deadline_in, find_here, find_here_now, meant_epoch};
 use crate::grpc::{Handover, MessageReader, ResponseBody, encode, response};
 use crate::partition::{FoundOffset, OffsetQuery, wall_clock};
 use futures::{StreamExt, stream};
@@ -42,11 +42,16 @@ impl LogService {
         let is_forwarded = request.headers().contains_key(FORWARDED);
         let leader_epoch = meant_epoch(request.headers()).map(LeaderEpoch);
         let handover = request.extensions().get::<Handover>().cloned().unwrap_or_default();
+        let flow = context.admission.flow_of(request.extensions());
+        let deadline = deadline_in(request.headers());
         let mut requests = MessageReader::new(request.into_body(), max_request);
         match method.as_str() {
-            "Produce" => unary(produce::produce(&context, &mut requests, &handover).await?),
+            "Produce" => {
+                let call = produce::Call { flow, deadline, handover: &handover };
+                unary(produce::produce(&context, call, &mut requests).await?)
+            }
             "ProduceStream" => {
-                let flow = (!is_forwarded).then(|| context.admission.flow());
+                let flow = (!is_forwarded).then_some(flow);
                 Ok(response(produce::produce_stream(context, requests, flow)))
             }
             "Fetch" => fetch::fetch(&context, requests.only().await?).await.map(response),

@@ -1,16 +1,20 @@
 //! Produce and ProduceStream: find the batch in the request, check it, hand it to its partition.
 
+mod chains;
+
 use super::{check_writable, shutting_down};
+use crate::admission::Share;
 use crate::context::Context;
 use crate::grpc::{Field, Handover, Outgoing, Requests, ResponseBody, encode, fields, mistyped};
 use crate::partition::{
     AppendRequest, Appended, CROWD_PATIENCE, Chain, PartitionHandle, Responder,
 };
+use chains::Chains;
 use prost::Message;
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
 use tonic::Status;
 use troupe_machines::admission::FlowId;
 use troupe_proto::batch::{BatchError, Limits, ProducedBatch, Verified};
@@ -61,15 +65,19 @@ impl Produced {
         Ok(produced)
     }
 
-    /// Checks the batch and hands it over in its flow's turn; the responder is answered in any case. `handover`: of a
-    /// call that has no headers yet.
+    /// Checks the batch and hands it over in its flow's turn, if that comes in the batch's time and before `until`;
+    /// the responder is answered in any case. `handover`: of a call that has no headers yet.
     async fn submit(
         self,
         context: &Context,
         flow: Option<FlowId>,
+        until: Option<Instant>,
         handover: Option<&Handover>,
         responder: Responder<Appended>,
     ) {
+        let timeout_ms = context.request_timeout_ms(self.timeout_ms);
+        let deadline = Instant::now() + Duration::from_millis(timeout_ms.into());
+        let deadline = until.map_or(deadline, |until| until.min(deadline));
         let batch = self.batch.unwrap_or_default();
         match checked(context, self.partition.as_ref(), self.acks, batch).await {
             Ok((handle, batch, verified, acks)) => {
@@ -79,18 +87,16 @@ impl Produced {
                         (self.chain.or_else(|| handover.map(of_its_own)), of_no_producer(responder))
                     }
                 };
-                let responder = match flow {
-                    Some(flow) => {
-                        let share = context.admission.admit(flow, batch.payload.len()).await;
-                        responder.holding(share)
-                    }
-                    None => responder,
+                let responder = match turn(context, flow, deadline, batch.payload.len()).await {
+                    Ok(share) => responder.holding(share),
+                    Err(error) => return responder.of_chain(chain).answer(Err(error)),
                 };
+                let left = deadline.saturating_duration_since(Instant::now()).as_millis();
                 let request = AppendRequest {
                     batch,
                     verified,
                     acks,
-                    timeout_ms: context.request_timeout_ms(self.timeout_ms),
+                    timeout_ms: u32::try_from(left).unwrap_or(u32::MAX).max(1),
                     expected_leader_epoch: self.leader_epoch.map(LeaderEpoch),
                     patience: CROWD_PATIENCE,
                     chain,
@@ -115,33 +121,18 @@ fn of_no_producer(responder: Responder<Appended>) -> Responder<Appended> {
     })
 }
 
-/// Chains of a stream that are remembered. What hangs together with something older has long been answered.
-const CHAINS: usize = 8192;
-
-/// What hangs together on one stream, by the numbers that its client chose.
-#[derive(Default)]
-struct Chains {
-    by_number: HashMap<u64, Arc<Chain>>,
-    in_order: VecDeque<u64>,
-}
-
-impl Chains {
-    fn find(&mut self, number: u64) -> Option<Arc<Chain>> {
-        if number == 0 {
-            return None;
-        }
-        if let Some(chain) = self.by_number.get(&number) {
-            return Some(Arc::clone(chain));
-        }
-        if self.in_order.len() == CHAINS
-            && let Some(oldest) = self.in_order.pop_front()
-        {
-            self.by_number.remove(&oldest);
-        }
-        let chain = Arc::new(Chain::new(CancellationToken::new()));
-        self.by_number.insert(number, Arc::clone(&chain));
-        self.in_order.push_back(number);
-        Some(chain)
+/// Waits for a flow's turn; what another node has let in has had it.
+async fn turn(
+    context: &Context,
+    flow: Option<FlowId>,
+    deadline: Instant,
+    bytes: usize,
+) -> Result<Option<Share>, Error> {
+    let Some(flow) = flow else { return Ok(None) };
+    tokio::select! {
+        biased;
+        share = context.admission.admit_until(deadline, flow, bytes) => share.map(Some),
+        () = context.shutdown.cancelled() => Err(shutting_down()),
     }
 }
 
@@ -193,11 +184,18 @@ pub(super) fn parse_acks(acks: i32) -> Result<Acks, Error> {
     })
 }
 
+/// What is known of a unary call beside its request.
+pub(super) struct Call<'a> {
+    pub flow: FlowId,
+    pub deadline: Instant,
+    pub handover: &'a Handover,
+}
+
 /// Several partitions in one call: each succeeds or fails for itself.
 pub(super) async fn produce(
     context: &Context,
+    call: Call<'_>,
     requests: &mut Requests,
-    handover: &Handover,
 ) -> Result<pb::ProduceResponse, Status> {
     let message = requests.first().await?;
     let (mut acks, mut timeout_ms, mut entries) = (0, 0, Vec::new());
@@ -211,7 +209,6 @@ pub(super) async fn produce(
         }
         Ok(())
     })?;
-    let flow = context.admission.flow();
     let mut waiting = Vec::with_capacity(entries.len());
     for entry in entries {
         let mut produced = Produced { acks, timeout_ms, ..Default::default() };
@@ -227,7 +224,9 @@ pub(super) async fn produce(
         })?;
         let partition = produced.partition.clone();
         let (responder, answer) = Responder::channel();
-        produced.submit(context, Some(flow), Some(handover), responder).await;
+        produced
+            .submit(context, Some(call.flow), Some(call.deadline), Some(call.handover), responder)
+            .await;
         waiting.push((partition, answer));
     }
     let mut results = Vec::with_capacity(waiting.len());
@@ -316,7 +315,11 @@ async fn read_batches(
         let responder = Responder::new(move |answer| {
             room.send(Answer::Batch { correlation_id, partition, answer });
         });
-        produced.submit(&context, flow, None, responder).await;
+        tokio::select! {
+            () = produced.submit(&context, flow, None, None, responder) => {}
+            // Nobody hears what becomes of it, and what waits for its turn is not appended.
+            () = answers.closed() => return,
+        }
     }
 }
 
@@ -327,7 +330,15 @@ async fn write_answers(
 ) {
     let mut answers = Vec::with_capacity(ANSWERS_PER_WRITE);
     let mut end = None;
-    while answered.recv_many(&mut answers, ANSWERS_PER_WRITE).await > 0 {
+    loop {
+        let taken = tokio::select! {
+            taken = answered.recv_many(&mut answers, ANSWERS_PER_WRITE) => taken,
+            // The client has gone, and whoever still works for it hears it by this.
+            () = outgoing.closed() => return,
+        };
+        if taken == 0 {
+            break;
+        }
         let mut joined = bytes::BytesMut::new();
         for answer in answers.drain(..) {
             match answer {
@@ -346,5 +357,26 @@ async fn write_answers(
     if let Some(status) = end {
         // The client is gone if this fails.
         let _ = outgoing.send(Err(status)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use troupe_machines::cluster::ClusterImage;
+    use troupe_proto::ids::NodeId;
+
+    /// Or a batch that waits for its turn would be appended for nobody.
+    #[tokio::test]
+    async fn who_waits_for_a_client_that_has_gone_hears_of_it() {
+        let context = Context::of(NodeId(1), ClusterImage::default());
+        let (answers, answered) = mpsc::channel(1);
+        let (outgoing, body) = ResponseBody::channel(1);
+        let writes = tokio::spawn(write_answers(context, answered, outgoing));
+        tokio::task::yield_now().await;
+        assert!(!answers.is_closed());
+        drop(body);
+        answers.closed().await;
+        writes.await.unwrap();
     }
 }

@@ -11,7 +11,7 @@ pub(super) use stream::{REQUESTS_TOGETHER, publish_stream};
 
 use super::shutting_down;
 use crate::context::Context;
-use crate::forward::{Caller, Entry, Lane, Target};
+use crate::forward::{Allotted, Caller, Entry, Lane, Target};
 use crate::partition::Appended;
 use crate::registry::TopicEntry;
 use cut::{Cut, Cutter};
@@ -22,6 +22,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use troupe_machines::admission::FlowId;
 use troupe_proto::error::{Error, ErrorCode, Publication};
 use troupe_proto::v1 as pb;
 
@@ -47,21 +48,18 @@ struct Submitted {
 }
 
 /// A cut as a lane takes it, and as it is waited for.
-fn under_way(
-    cut: Cut,
-    deadline: Instant,
-    budget: Option<OwnedSemaphorePermit>,
-) -> (Entry, Pending) {
+fn under_way(cut: Cut, time: Allotted, budget: Option<OwnedSemaphorePermit>) -> (Entry, Pending) {
     let (answer, answered) = oneshot::channel();
     let partition = cut.target.number();
     let pending = Pending { partition, records: cut.records, answer: answered };
-    (Entry { batch: cut.batch, deadline, answer, budget }, pending)
+    (Entry { batch: cut.batch, time, answer, budget }, pending)
 }
 
-/// When a call has to be answered, and whom to tell when it may be done.
+/// When a call has to be answered, whom to tell when it may be done, and on which connection it came.
 pub(super) struct Call {
-    pub deadline: Instant,
+    pub time: Allotted,
     pub handed_over: CancellationToken,
+    pub flow: FlowId,
 }
 
 /// Publishes the records of one request.
@@ -78,14 +76,14 @@ pub(super) async fn publish(
     let mut cutter = Cutter::new(topic);
     cutter.add(records)?;
     let mut lanes: BTreeMap<i32, Lane> = BTreeMap::new();
-    let caller = Caller::new(call.handed_over);
+    let caller = Caller::new(call.flow, call.handed_over);
     let mut submitted = Submitted { count: cutter.count(), pending: Vec::new() };
     for cut in cutter.finish()? {
         let target = &cut.target;
         let lane = lanes.entry(target.number()).or_insert_with(|| {
             Lane::new(Arc::clone(context), target.clone(), acks, caller.clone())
         });
-        let (entry, pending) = under_way(cut, call.deadline, None);
+        let (entry, pending) = under_way(cut, call.time, None);
         lane.push(entry);
         submitted.pending.push(pending);
     }
@@ -104,9 +102,9 @@ struct Publisher {
 }
 
 impl Publisher {
-    fn new(context: Arc<Context>, topic: Arc<TopicEntry>, acks: pb::Acks) -> Self {
+    fn new(context: Arc<Context>, topic: Arc<TopicEntry>, acks: pb::Acks, caller: Caller) -> Self {
         let budget = Arc::new(Semaphore::new(STREAM_UNITS));
-        Self { context, topic, acks, lanes: HashMap::new(), budget, caller: Caller::default() }
+        Self { context, topic, acks, lanes: HashMap::new(), budget, caller }
     }
 
     /// The topic may have got partitions or another configuration. One made anew is another topic.
@@ -126,7 +124,7 @@ impl Publisher {
             let budget = Arc::clone(&self.budget).acquire_many_owned(units).await.ok();
             let lane = self.lane(&cut.target);
             let deadline = Instant::now() + self.context.request_timeout();
-            let (entry, pending) = under_way(cut, deadline, budget);
+            let (entry, pending) = under_way(cut, deadline.into(), budget);
             // A lane ends only with the node; then nobody answers, and that is the answer.
             let _ = lane.send(entry).await;
             submitted.pending.push(pending);
@@ -143,6 +141,13 @@ impl Publisher {
             entries
         });
         lane.clone()
+    }
+}
+
+/// Nobody hears any more what becomes of it, and its client may send it again elsewhere.
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.caller.halt(&Error::new(ErrorCode::OutcomeUnknown, "the stream has ended"));
     }
 }
 

@@ -314,6 +314,91 @@ async fn a_publish_over_several_partitions_says_what_became_of_each() {
     assert_eq!(values(&server, &topic, 0).await.len(), 2);
 }
 
+/// From when this returns on, the partition's actor handles nothing, for a while.
+async fn pause(server: &Server, topic: &str, partition: i32, duration_ms: u32) -> JoinHandle<()> {
+    let address = actor(server, topic, partition).await;
+    let (channel, prefix) = (server.channel(), address.clone());
+    let fault = InjectFaultRequest {
+        address,
+        fault: Fault::Pause.into(),
+        duration_ms,
+        ..Default::default()
+    };
+    let ends = tokio::spawn(async move {
+        ChaosServiceClient::new(channel).inject_fault(fault).await.unwrap();
+    });
+    eventually("the actor is paused", async || {
+        let mut chaos = ChaosServiceClient::new(server.channel());
+        let request = ListActorsRequest { prefix: prefix.clone(), ..Default::default() };
+        let found = chaos.list_actors(request).await.unwrap().into_inner().actors;
+        found.iter().any(|one| one.state() == ActorState::Paused).then_some(())
+    })
+    .await;
+    ends
+}
+
+/// The call's time is over, and one partition has not answered: it is told so of that one, and what is known of the
+/// other. Nobody does it again.
+#[tokio::test]
+async fn a_publish_whose_time_is_over_says_what_became_of_each_partition() {
+    let server = Server::get().await;
+    for seconds in [2, 5, 10_u32] {
+        let topic = server.new_topic(2, &[]).await.name;
+        let ends = pause(&server, &topic, 1, (seconds + 2) * 1_000).await;
+        let mut request = tonic::Request::new(PublishRequest {
+            topic: topic.clone(),
+            records: vec![record(0, "a"), record(1, "b")],
+            ..Default::default()
+        });
+        request.set_timeout(std::time::Duration::from_secs(seconds.into()));
+        let status = server.bus().publish(request).await.unwrap_err();
+        let said_by_the_node = status.metadata().contains_key("grpc-retry-pushback-ms");
+        ends.await.unwrap();
+        if !said_by_the_node && seconds < 10 {
+            // The client itself has given up, as this machine was too slow to hear the answer before.
+            continue;
+        }
+        let error = checked(&status);
+        assert_eq!(error.code, RequestTimedOut, "{error}");
+        assert!(!error.surely_not_done() && !error.is_retriable(), "{error}");
+        let mut partitions = error.publication.unwrap().partitions;
+        partitions.sort_by_key(|outcome| outcome.partition);
+        let told: Vec<(i32, bool, bool)> =
+            partitions.iter().map(|one| (one.partition, one.done, one.surely_not_done)).collect();
+        assert_eq!(told, [(0, true, false), (1, false, false)]);
+        return;
+    }
+}
+
+/// What waits for the partition when its client leaves would come behind what the client sends by another way.
+#[tokio::test]
+async fn nothing_of_a_stream_is_stored_any_more_when_its_client_has_gone() {
+    let server = Server::get().await;
+    let topic = server.new_topic(1, &[]).await.name;
+    let (sender, receiver) = mpsc::channel(1);
+    let send = async |value: &str| {
+        sender.send(request(&topic, vec![record(0, value)])).await.unwrap();
+    };
+    send("before").await;
+    let call = server.bus().publish_stream(ReceiverStream::new(receiver)).await;
+    let mut stream = call.unwrap().into_inner();
+    assert_eq!(stream.message().await.unwrap().unwrap().sequence, 1);
+    let ends = pause(&server, &topic, 0, 4_000).await;
+    send("held up").await;
+    // It has been read: there is room for one only.
+    send("held up too").await;
+    send("and this").await;
+    drop((stream, sender));
+    let elsewhere = PublishRequest {
+        topic: topic.clone(),
+        records: vec![record(0, "elsewhere")],
+        ..Default::default()
+    };
+    server.bus().publish(elsewhere).await.unwrap();
+    ends.await.unwrap();
+    assert_eq!(values(&server, &topic, 0).await, [&b"before"[..], b"elsewhere"]);
+}
+
 /// Whether response headers came before the call ended, and how it ended.
 async fn headers_of(server: &Server, request: PublishRequest) -> (bool, Option<Status>) {
     let mut grpc = tonic::client::Grpc::new(server.channel());

@@ -6,11 +6,14 @@
 //!                                    └─► the first that fails: nothing more is read, sent or answered;
 //!                                        when all others are settled, one status says what became of them
 //! ```
+//!
+//! A client that has gone is a failure too: it may be sending the same by another way.
 
 use super::cut::Cutter;
 use super::settled::{Remains, Settled};
 use super::{Publisher, answered};
 use crate::context::Context;
+use crate::forward::Caller;
 use crate::service::event_bus::find_topic;
 use crate::service::produce::parse_acks;
 use crate::service::shutting_down;
@@ -21,7 +24,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
+use troupe_machines::admission::FlowId;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::v1 as pb;
 
@@ -59,6 +64,7 @@ struct ClientGone;
 
 struct Stream {
     context: Arc<Context>,
+    flow: FlowId,
     publisher: Option<Publisher>,
     /// Number of the last request that was submitted.
     submitted: u64,
@@ -70,11 +76,12 @@ struct Stream {
 /// Serves one stream to its end.
 pub(in crate::service) async fn publish_stream(
     context: Arc<Context>,
+    flow: FlowId,
     requests: Streaming<pb::PublishStreamRequest>,
     out: Out,
 ) {
     let (unanswered, refusal) = (FuturesOrdered::new(), None);
-    let stream = Stream { context, publisher: None, submitted: 0, unanswered, refusal };
+    let stream = Stream { context, flow, publisher: None, submitted: 0, unanswered, refusal };
     stream.serve(requests, out).await;
 }
 
@@ -85,11 +92,16 @@ impl Stream {
         let mut open = true;
         loop {
             let reads = open && self.refusal.is_none();
+            let waits = reads || !self.unanswered.is_empty();
             tokio::select! {
                 group = groups.next(), if reads && self.unanswered.len() < GROUPS_UNANSWERED => {
-                    match group {
-                        Some(group) => self.submit(group).await,
-                        None => open = false,
+                    let Some(group) = group else {
+                        open = false;
+                        continue;
+                    };
+                    tokio::select! {
+                        () = self.submit(group) => {}
+                        () = out.closed() => return,
                     }
                 }
                 Some(group) = self.unanswered.next() => match answer(group, &out).await {
@@ -97,6 +109,7 @@ impl Stream {
                     Ok(Some(failure)) => return self.fail(failure, out).await,
                     Err(ClientGone) => return,
                 },
+                () = out.closed(), if waits => return,
                 () = shutdown.cancelled(), if reads => {
                     self.refusal = Some((self.submitted + 1, shutting_down()));
                 }
@@ -123,6 +136,9 @@ impl Stream {
             let error = group.into_iter().find_map(Result::err).map(Error::from);
             return self.refusal = error.map(|error| (1, error));
         };
+        if let Some(Err(broken)) = group.iter().find(|request| has_broken(request)) {
+            publisher.caller.halt(&Error::from(broken.clone()));
+        }
         publisher.refresh();
         let topic = Arc::clone(&publisher.topic);
         let mut cutter = Cutter::new(&topic);
@@ -159,7 +175,8 @@ impl Stream {
         }
         let acks = parse_acks(first.acks)?;
         let topic = find_topic(&self.context, &first.topic).await?;
-        self.publisher = Some(Publisher::new(Arc::clone(&self.context), topic, acks));
+        let caller = Caller::new(self.flow, CancellationToken::new());
+        self.publisher = Some(Publisher::new(Arc::clone(&self.context), topic, acks, caller));
         Ok(())
     }
 
@@ -183,6 +200,11 @@ impl Stream {
             let _ = out.send(Err(error.into())).await;
         }
     }
+}
+
+/// Whether the stream broke, with whatever the client sent behind this.
+fn has_broken(request: &Asked) -> bool {
+    request.as_ref().is_err_and(|status| std::error::Error::source(status).is_some())
 }
 
 /// Adds a request behind that of number `last`.

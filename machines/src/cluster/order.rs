@@ -1,0 +1,89 @@
+//! The order of requests about one topic or node, whichever way they took.
+//!
+//! A request that was forwarded may lie in a connection that is cut for longer than its caller waits, and longer than a
+//! later request takes by another way. Carried out then, it would undo what was decided, and acknowledged, since. So
+//! each says when it began, in the controller's time; one that began before the last decision about the same is
+//! refused. It surely was not done: who still waits for it asks again, as of then.
+
+use crate::time::Time;
+use std::collections::{BTreeMap, VecDeque};
+use troupe_proto::ids::NodeId;
+
+/// How long a decision is remembered. No request lasts longer.
+const KEPT_MS: u64 = 60_000;
+
+/// What a request is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    Topic(String),
+    Node(NodeId),
+}
+
+/// When something was decided last, in the life of one active controller.
+#[derive(Clone, Debug, Default)]
+pub struct DecisionOrder {
+    /// Others may have decided before.
+    since: Time,
+    decided: BTreeMap<Subject, Time>,
+    in_order: VecDeque<(Time, Subject)>,
+}
+
+impl DecisionOrder {
+    /// Of a controller that is active from now on.
+    pub fn new(now: Time) -> DecisionOrder {
+        DecisionOrder { since: now, ..DecisionOrder::default() }
+    }
+
+    /// Whether something about the same may have been decided since a request began.
+    pub fn is_overtaken(&self, now: Time, began: Time, subject: &Subject) -> bool {
+        let newest = self.decided.get(subject).copied().unwrap_or_default();
+        began < self.since || began < newest || began.plus(KEPT_MS) < now
+    }
+
+    /// This was decided now.
+    pub fn note(&mut self, now: Time, subject: Subject) {
+        self.decided.insert(subject.clone(), now);
+        self.in_order.push_back((now, subject));
+        while let Some((time, subject)) =
+            self.in_order.pop_front_if(|(time, _)| time.plus(KEPT_MS) < now)
+        {
+            if self.decided.get(&subject) == Some(&time) {
+                self.decided.remove(&subject);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topic(name: &str) -> Subject {
+        Subject::Topic(name.to_owned())
+    }
+
+    #[test]
+    fn what_began_before_the_last_decision_about_the_same_is_overtaken() {
+        let mut order = DecisionOrder::new(Time(1_000));
+        order.note(Time(2_000), topic("a"));
+        let overtaken =
+            |began, subject: &Subject| order.is_overtaken(Time(2_500), Time(began), subject);
+        assert!(overtaken(1_999, &topic("a")));
+        assert!(!overtaken(2_000, &topic("a")));
+        assert!(!overtaken(1_999, &topic("b")));
+        assert!(!overtaken(1_999, &Subject::Node(NodeId(1))));
+        assert!(overtaken(999, &topic("b")), "another controller may have decided");
+    }
+
+    #[test]
+    fn nothing_is_remembered_for_ever_and_nothing_older_is_taken() {
+        let mut order = DecisionOrder::new(Time(0));
+        for second in 0..1_000 {
+            order.note(Time(second * 1_000), topic(&format!("{}", second % 100)));
+        }
+        assert!(order.decided.len() <= 61 && order.in_order.len() <= 61);
+        let now = Time(999_000);
+        assert!(order.is_overtaken(now, Time(999_000 - KEPT_MS - 1), &topic("never")));
+        assert!(!order.is_overtaken(now, Time(999_000 - KEPT_MS), &topic("never")));
+    }
+}
