@@ -7,7 +7,7 @@
 
 use super::arrival::{Arrived, Arriving};
 use super::handover::{Handover, begun_at};
-use super::message::{COMPRESSED, NO_MESSAGE, PREFIX_LEN, STRANGE_FLAG, invalid};
+use super::message::{NO_MESSAGE, PREFIX_LEN, STRANGE_FLAG, compressed, invalid, too_large};
 use crate::forward::timeout_of;
 use bytes::Bytes;
 use http::{Request, Response};
@@ -23,7 +23,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
 use troupe_proto::FILE_DESCRIPTOR_SET;
-use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::error::{Error, ErrorCode, Publication};
 
 /// What tonic takes where nothing else is set.
 const DEFAULT_MESSAGE: usize = 4 << 20;
@@ -129,7 +129,8 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let timeout = timeout_of(request.headers());
         let path = request.uri().path();
-        let handover = NOT_IDEMPOTENT.contains(&path).then(Handover::default);
+        let is_idempotent = !NOT_IDEMPOTENT.contains(&path);
+        let handover = (!is_idempotent).then(Handover::default);
         let path = path.to_owned();
         let (parts, body) = request.into_parts();
         let (body, arrived) = self.watched(&path, body);
@@ -140,9 +141,9 @@ where
         let answer = self.inner.call(request);
         let in_time = Box::pin(async move {
             let Some(timeout) = timeout else { return answer.await };
-            match tokio::time::timeout(timeout - timeout / MARGIN_SHARE, answer).await {
+            match tokio::time::timeout(cut_off_after(timeout), answer).await {
                 Ok(answer) => answer,
-                Err(_) => Ok(too_late(timeout, arrived.as_ref()).into_http()),
+                Err(_) => Ok(too_late(timeout, arrived.as_ref(), is_idempotent).into_http()),
             }
         });
         match handover {
@@ -152,19 +153,23 @@ where
     }
 }
 
-fn too_late(timeout: Duration, arrived: Option<&Arrived>) -> Status {
-    let (ms, is_there) = (timeout.as_millis(), arrived.is_none_or(Arrived::is_whole));
-    let (code, message) = match is_there {
-        true => {
-            let message = format!("not answered within the {ms} ms that the call had");
-            (ErrorCode::RequestTimedOut, message)
-        }
-        false => {
-            let message = format!("no whole request came within the {ms} ms that the call had");
-            (ErrorCode::RequestTooLate, message)
-        }
-    };
-    Error::new(code, message).into()
+/// Of a call's time, what there is until it is answered from here.
+fn cut_off_after(timeout: Duration) -> Duration {
+    timeout - timeout / MARGIN_SHARE
+}
+
+fn too_late(timeout: Duration, arrived: Option<&Arrived>, is_idempotent: bool) -> Status {
+    let ms = timeout.as_millis();
+    if !arrived.is_none_or(Arrived::is_whole) {
+        let message = format!("no whole request came within the {ms} ms that the call had");
+        return Error::new(ErrorCode::RequestTooLate, message).into();
+    }
+    let message = format!("not answered within the {ms} ms that the call had");
+    let error = Error::new(ErrorCode::RequestTimedOut, message);
+    match is_idempotent {
+        true => error.into(),
+        false => error.of_publication(Publication::default()).into(),
+    }
 }
 
 /// A request's body, whose messages are looked at from outside.
@@ -204,15 +209,12 @@ impl<B> Checked<B> {
         let [flag, len @ ..] = self.prefix;
         match flag {
             0 => {}
-            1 => return Err(Status::unimplemented(COMPRESSED)),
+            1 => return Err(compressed()),
             _ => return Err(invalid(STRANGE_FLAG)),
         }
         let (len, limit) = (u32::from_be_bytes(len) as usize, self.limit);
         if len > limit {
-            let message =
-                format!("a message of {len} bytes is over the limit of {limit}; send less at once");
-            let error = Error::new(ErrorCode::RequestTooLarge, message);
-            return Err(error.with("limit", limit).with("actual", len).into());
+            return Err(too_large(len, limit));
         }
         (self.left, self.complete) = (len, true);
         Ok(())
@@ -259,8 +261,11 @@ impl<B: http_body::Body<Data = Bytes, Error = Status> + Unpin> http_body::Body f
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forward::Allotted;
     use http_body_util::{BodyExt, Full, StreamBody};
+    use tokio::time::Instant;
     use tonic::Code;
+    use tonic::metadata::MetadataMap;
 
     async fn read(bytes: &[u8], cut: usize, streamed: bool) -> Result<usize, Code> {
         let frames: Vec<_> = [&bytes[..cut], &bytes[cut..]]
@@ -321,6 +326,38 @@ mod tests {
             let (code, error) = answered(timeout, Body::new(nothing)).await;
             assert_eq!(code, Code::DeadlineExceeded, "{timeout}");
             assert!(error.surely_not_done(), "{timeout}: {error}");
+        }
+    }
+
+    /// Or nobody could say any more what became of the parts.
+    #[test]
+    fn what_is_known_of_a_publish_is_told_before_it_is_cut_off() {
+        let came = Instant::now();
+        for seconds in [1, 5, 10, 30, 31, 60] {
+            let mut metadata = MetadataMap::new();
+            metadata.insert("grpc-timeout", format!("{seconds}S").parse().unwrap());
+            let Allotted { deadline, answer_by } = Allotted::by_call(came, &metadata);
+            let cut_off = came + cut_off_after(Duration::from_secs(seconds));
+            assert!(deadline < answer_by && answer_by < cut_off, "{seconds} s");
+        }
+    }
+
+    /// It may have been done, and who does it again has it twice.
+    #[tokio::test]
+    async fn a_publish_whose_time_is_over_is_not_called_retriable() {
+        let never = tower::service_fn(|_: Request<Body>| async {
+            std::future::pending::<Result<Response<Body>, Infallible>>().await
+        });
+        let mut intake = IntakeLayer { max_request: 1 }.layer(never);
+        for (path, retriable) in
+            [(NOT_IDEMPOTENT, false), ("/troupe.v1.EventBusService/Settle", true)]
+        {
+            let request = Request::builder().uri(path).header("grpc-timeout", "1m");
+            let answer = intake.call(request.body(Body::empty()).unwrap()).await.unwrap();
+            let status = Status::from_header_map(answer.headers()).unwrap();
+            let error = Error::from(status);
+            assert_eq!(error.code, ErrorCode::RequestTimedOut, "{path}");
+            assert_eq!(error.is_retriable(), retriable, "{path}");
         }
     }
 

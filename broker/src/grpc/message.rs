@@ -6,7 +6,7 @@ use http_body_util::BodyExt;
 use prost::Message;
 use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint};
 use prost::encoding::{encoded_len_varint, key_len};
-use tonic::Status;
+use tonic::{Code, Status};
 use troupe_proto::codec::not_the_message;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::rope::Rope;
@@ -15,7 +15,7 @@ use troupe_proto::rope::Rope;
 pub(super) const PREFIX_LEN: usize = 5;
 
 pub(super) const NO_MESSAGE: &str = "the request has no message";
-pub(super) const COMPRESSED: &str = "compressed gRPC messages are not accepted: send them as they are, and compress the \
+const COMPRESSED: &str = "compressed gRPC messages are not accepted: send them as they are, and compress the \
     batches in them if need be";
 pub(super) const STRANGE_FLAG: &str =
     "a message begins with neither 0 nor 1: these are no gRPC messages";
@@ -77,21 +77,35 @@ impl<B: Body<Data = Bytes, Error = Status> + Unpin> MessageReader<B> {
     fn read_prefix(&mut self) -> Result<usize, Status> {
         match self.buffered.get_u8() {
             0 => {}
-            1 => return Err(Status::unimplemented(COMPRESSED)),
+            1 => return Err(compressed()),
             _ => return Err(invalid(STRANGE_FLAG)),
         }
         let len = self.buffered.get_u32() as usize;
         if len > self.max_message {
-            return Err(Error::new(
-                ErrorCode::RecordTooLarge,
-                format!("a message of {len} bytes is over the limit of {}", self.max_message),
-            )
-            .with("limit", self.max_message)
-            .with("actual", len)
-            .into());
+            return Err(too_large(len, self.max_message));
         }
         Ok(len)
     }
+}
+
+/// A message that is not read, as it has more bytes than are taken.
+pub(super) fn too_large(len: usize, limit: usize) -> Status {
+    let message =
+        format!("a message of {len} bytes is over the limit of {limit}; send less at once");
+    Error::new(ErrorCode::RequestTooLarge, message).with("limit", limit).with("actual", len).into()
+}
+
+/// A message that is compressed as a whole: UNIMPLEMENTED, as gRPC has it, and a reason as for any other refusal.
+pub(super) fn compressed() -> Status {
+    let refusal = Status::from(Error::new(ErrorCode::UnsupportedCompression, COMPRESSED));
+    let mut details = tonic_types::pb::Status::decode(refusal.details()).unwrap_or_default();
+    details.code = Code::Unimplemented.into();
+    Status::with_details_and_metadata(
+        Code::Unimplemented,
+        COMPRESSED,
+        details.encode_to_vec().into(),
+        refusal.metadata().clone(),
+    )
 }
 
 pub fn decode<M: Message + Default>(message: impl Buf) -> Result<M, Status> {

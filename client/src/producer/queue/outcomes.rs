@@ -25,7 +25,8 @@ impl Queue {
         let batch = &mut self.batches[index];
         batch.maybe_done |= !error.surely_not_done();
         let reason = error.reason();
-        if reason == ErrorCode::RecordTooLarge
+        // Whether for the topic, or for the node's `socket.request.max.bytes`.
+        if matches!(reason, ErrorCode::RecordTooLarge | ErrorCode::RequestTooLarge)
             && batch.records > 1
             && let Content::Encoded(encoded) = &batch.content
         {
