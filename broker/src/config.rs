@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use troupe_controller::{Voter, VotersError};
 use troupe_machines::config::nearest;
+use troupe_proto::batch::Limits;
 pub use value::{Bytes, Millis, Minutes, Setting};
 
 /// Declares the fields, their keys, defaults and documentation once.
@@ -94,7 +95,7 @@ settings! {
     checkpoint_interval: Millis = Millis(5_000), "log.checkpoint.interval.ms";
     /// Largest gRPC message that is accepted.
     max_request_bytes: Bytes = Bytes(64 << 20), "socket.request.max.bytes";
-    /// Largest size to which the records of a compressed batch may unpack; larger ones are refused.
+    /// Largest size to which the records of a compressed batch may unpack; larger ones are refused. At most 64 MiB.
     max_unpacked_batch: Bytes = Bytes(16 << 20), "batch.unpacked.max.bytes";
     /// Memory in which the node unpacks compressed batches for its readers, all of them together; it always suffices
     /// for one batch.
@@ -215,6 +216,7 @@ impl NodeConfig {
         self.check_cluster(faults);
         listeners::check(self, faults);
         self.check_groups(faults);
+        self.check_unpacking(faults);
         for (key, value) in [
             ("num.partitions", self.num_partitions as usize),
             ("default.replication.factor", self.default_replication_factor as usize),
@@ -236,6 +238,16 @@ impl NodeConfig {
             if value == 0 {
                 faults.push(format!("{key}: 0 is too small, at least 1 is needed"));
             }
+        }
+    }
+
+    /// What is taken from producers has to be given to consumers.
+    fn check_unpacking(&self, faults: &mut Vec<String>) {
+        let (asked, most) = (self.max_unpacked_batch.0, Limits::default().max_bytes as u64);
+        if asked > most {
+            faults.push(format!(
+                "batch.unpacked.max.bytes: {asked} is more than {most}, and no node unpacks more for a consumer"
+            ));
         }
     }
 
@@ -356,6 +368,17 @@ mod tests {
         let text = faults.to_string();
         assert_eq!(faults.0.len(), 4, "{text}");
         assert!(text.contains("did you mean `node.id`?"), "{text}");
+    }
+
+    #[test]
+    fn nothing_is_taken_from_producers_that_no_consumer_could_be_given() {
+        let set = |value: &str| {
+            let setting = format!("batch.unpacked.max.bytes={value}");
+            NodeConfig::load(None, [], &[setting]).map_err(|faults| faults.to_string())
+        };
+        assert!(set("64MiB").is_ok());
+        let refused = set("65MiB").unwrap_err();
+        assert!(refused.contains("batch.unpacked.max.bytes: 68157440 is more than 67108864"));
     }
 
     #[test]

@@ -111,6 +111,29 @@ impl Drop for Share {
     }
 }
 
+/// An entry among what is under way, which goes with whoever is at it.
+struct UnderWay<'a> {
+    shared: &'a Shared,
+    name: Name,
+    stands: bool,
+}
+
+impl UnderWay<'_> {
+    fn leave(&mut self, state: &mut State) {
+        if std::mem::take(&mut self.stands) {
+            state.under_way.remove(&self.name);
+        }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if self.stands {
+            self.leave(&mut self.shared.state());
+        }
+    }
+}
+
 fn name_of(packed: &Packed) -> Name {
     let header = &packed.header;
     (packed.key, header.base_offset, header.payload_crc, header.payload_len)
@@ -174,7 +197,10 @@ impl Unpacker {
     fn under_way(&self, packed: &Packed) -> watch::Receiver<Option<Unpacked>> {
         let name = name_of(packed);
         let mut state = self.shared.state();
-        if let Some(under_way) = state.under_way.get(&name) {
+        // Unless whoever was at it is gone: then nobody will ever tell.
+        if let Some(under_way) = state.under_way.get(&name)
+            && under_way.has_changed().is_ok()
+        {
             return under_way.clone();
         }
         let (told, under_way) = watch::channel(None);
@@ -264,6 +290,7 @@ impl Shared {
         told: watch::Sender<Option<Unpacked>>,
     ) {
         let name = name_of(&packed);
+        let mut entry = UnderWay { shared: &self, name, stands: true };
         // Nobody closes it.
         let _permit = permits.acquire().await;
         let limits = Limits::default();
@@ -272,7 +299,7 @@ impl Shared {
             let mut state = self.state();
             // One receiver is the map's.
             if told.receiver_count() <= 1 {
-                state.under_way.remove(&name);
+                entry.leave(&mut state);
                 return;
             }
         }
@@ -285,7 +312,7 @@ impl Shared {
             // The node is stopping, or the codec panicked; either way nobody gets anything.
             Err(_) => Err(BatchError::Truncated),
         };
-        self.state().under_way.remove(&name);
+        entry.leave(&mut self.state());
         // Those who waited may be gone.
         let _ = told.send(Some(unpacked));
     }
@@ -348,6 +375,28 @@ mod tests {
         let other = unpacker.get(packed(2, 8 * MIB)).await.unwrap();
         drop(other);
         assert_eq!(unpacker.figures(), (2, 0), "what is over the budget is not kept");
+    }
+
+    #[tokio::test]
+    async fn a_batch_is_unpacked_although_whoever_was_at_it_is_gone() {
+        let unpacker = Unpacker::new(64 * MIB);
+        let batch = packed(1, 8 * MIB);
+        let gone = watch::channel(None).1;
+        unpacker.shared.state().under_way.insert(name_of(&batch), gone);
+        assert!(unpacker.get(batch).await.unwrap().len() > 8 * MIB);
+        assert!(unpacker.shared.state().under_way.is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_stops_unpacking_leaves_the_batch_to_the_next() {
+        let unpacker = Unpacker::new(64 * MIB);
+        let (batch, nobody) = (packed(1, 8 * MIB), Arc::new(Semaphore::new(0)));
+        let (told, under_way) = watch::channel(None);
+        unpacker.shared.state().under_way.insert(name_of(&batch), under_way);
+        let task = Arc::clone(&unpacker.shared).unpack(nobody, batch.clone(), told);
+        assert!(futures::FutureExt::now_or_never(task).is_none());
+        assert!(unpacker.shared.state().under_way.is_empty());
+        assert!(unpacker.get(batch).await.is_ok());
     }
 
     #[tokio::test]

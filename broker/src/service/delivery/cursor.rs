@@ -140,8 +140,17 @@ impl SliceCursor {
     }
 
     fn fail<R>(&mut self, error: &BatchError) -> Step<R> {
-        let message = format!("stored data is damaged: {error}");
-        self.damage = Some(Error::new(ErrorCode::CorruptLog, message));
+        self.damage = Some(match error {
+            // It is as it was written, when a node took more than it unpacks for a consumer.
+            BatchError::Bomb { limit } => {
+                let message = format!(
+                    "a stored batch unpacks to more than the {limit} bytes that a node unpacks for a \
+                     consumer; LogService.Fetch gives it as it is stored"
+                );
+                Error::new(ErrorCode::MessageTooLarge, message).with("limit", limit)
+            }
+            error => Error::new(ErrorCode::CorruptLog, format!("stored data is damaged: {error}")),
+        });
         Step::Damaged
     }
 
@@ -337,10 +346,17 @@ pub mod tests {
     }
 
     #[test]
-    fn what_cannot_be_unpacked_is_damage() {
-        let mut cursor = SliceCursor::new(slice_of(&[&numbered(2)], Compression::Zstd));
-        assert_eq!(cursor.visit(&mut |_| (Choice::Take, ())), Step::Packed);
-        cursor.unpacked(Err(BatchError::Bomb { limit: 1 }));
-        assert_eq!(cursor.visit(&mut |_| (Choice::Take, ())), Step::Damaged);
+    fn what_cannot_be_unpacked_is_damage_and_what_is_not_unpacked_is_too_large() {
+        let truncated = BatchError::Truncated;
+        for (error, code) in [
+            (truncated, ErrorCode::CorruptLog),
+            (BatchError::Bomb { limit: 1 }, ErrorCode::MessageTooLarge),
+        ] {
+            let mut cursor = SliceCursor::new(slice_of(&[&numbered(2)], Compression::Zstd));
+            assert_eq!(cursor.visit(&mut |_| (Choice::Take, ())), Step::Packed);
+            cursor.unpacked(Err(error));
+            assert_eq!(cursor.visit(&mut |_| (Choice::Take, ())), Step::Damaged);
+            assert_eq!(cursor.damage().unwrap().code, code);
+        }
     }
 }
