@@ -9,15 +9,16 @@
 
 use crate::metadata_log::{Base, Leadership, MetadataLog, Proposal, ProposeError};
 use crate::raft::MAX_PROPOSALS;
-use crate::request::{Parked, Request};
+use crate::request::{Parked, Request, overtaken};
 use actix::prelude::*;
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio_stream::wrappers::WatchStream;
-use troupe_machines::cluster::{ClusterImage, ClusterPolicy};
+use troupe_machines::cluster::{ClusterImage, ClusterPolicy, DecisionOrder};
+use troupe_machines::time::Time;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::NodeId;
 
@@ -27,6 +28,8 @@ const MAX_IN_FLIGHT: usize = MAX_PROPOSALS - 1;
 const MAX_WAITING: usize = 1024;
 /// Before a barrier that failed is tried again, if nothing else happens.
 const BARRIER_RETRY: Duration = Duration::from_millis(100);
+/// What began before the actor did has a time too.
+const LEAD_MS: u64 = 3_600_000;
 
 /// Partitions that are named one by one in a line about many.
 const NAMED: usize = 5;
@@ -39,8 +42,11 @@ pub(crate) struct ControllerActor {
     state: State,
     /// By the order of proposing: the answers that wait for each.
     in_flight: BTreeMap<u64, Vec<Parked>>,
-    waiting: VecDeque<Request>,
+    waiting: VecDeque<Ask>,
     next_proposal: u64,
+    /// What was decided here lately.
+    order: DecisionOrder,
+    origin: Instant,
     /// Dropped with the actor, however it ends: the supervisor hears it.
     _alive: oneshot::Sender<Infallible>,
 }
@@ -71,6 +77,8 @@ impl ControllerActor {
             in_flight: BTreeMap::new(),
             waiting: VecDeque::new(),
             next_proposal: 0,
+            order: DecisionOrder::default(),
+            origin: Instant::now(),
             _alive: alive,
         }
     }
@@ -97,21 +105,25 @@ impl StreamHandler<Leadership> for ControllerActor {
 
     fn finished(&mut self, _ctx: &mut Context<Self>) {
         self.state = State::Closed;
-        for request in self.waiting.drain(..) {
-            request.refuse(closed());
+        for ask in self.waiting.drain(..) {
+            ask.request.refuse(closed());
         }
     }
 }
 
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Ask(pub Request);
+pub(crate) struct Ask {
+    pub request: Request,
+    /// When it began, if it came from afar: in the meantime something else may have been decided.
+    pub began: Option<Instant>,
+}
 
 impl Handler<Ask> for ControllerActor {
     type Result = ();
 
-    fn handle(&mut self, Ask(request): Ask, ctx: &mut Context<Self>) {
-        self.take(request, ctx);
+    fn handle(&mut self, ask: Ask, ctx: &mut Context<Self>) {
+        self.take(ask, ctx);
     }
 }
 
@@ -143,32 +155,44 @@ impl Handler<Panic> for ControllerActor {
 
 impl ControllerActor {
     /// Decides a request, keeps it until it can, or refuses it.
-    fn take(&mut self, request: Request, ctx: &mut Context<Self>) {
+    fn take(&mut self, ask: Ask, ctx: &mut Context<Self>) {
         match &self.state {
             State::Active { .. } if self.in_flight.len() >= MAX_IN_FLIGHT => {
-                request.refuse(busy());
+                ask.request.refuse(busy());
             }
-            State::Active { .. } => self.decide(request, ctx),
+            State::Active { .. } => self.decide(ask, ctx),
             State::Standby { leader: Some(leader) } => {
-                request.refuse(not_controller(Some(*leader)))
+                ask.request.refuse(not_controller(Some(*leader)))
             }
             State::Standby { leader: None } | State::CatchingUp { .. }
                 if self.waiting.len() >= MAX_WAITING =>
             {
-                request.refuse(busy());
+                ask.request.refuse(busy());
             }
             State::Standby { leader: None } | State::CatchingUp { .. } => {
-                self.waiting.push_back(request);
+                self.waiting.push_back(ask);
             }
-            State::Closed => request.refuse(closed()),
+            State::Closed => ask.request.refuse(closed()),
         }
     }
 
-    /// Decides one request, on a picture that has everything before it.
-    fn decide(&mut self, request: Request, ctx: &mut Context<Self>) {
+    /// On a scale that begins long before this actor.
+    fn time_at(&self, at: Instant) -> Time {
+        let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        let since = millis(at.saturating_duration_since(self.origin));
+        let before = millis(self.origin.saturating_duration_since(at));
+        Time(LEAD_MS.saturating_add(since).saturating_sub(before))
+    }
+
+    /// Decides one request, on a picture that has everything before it. What would change something is refused if
+    /// something about the same was decided since it began.
+    fn decide(&mut self, Ask { request, began }: Ask, ctx: &mut Context<Self>) {
+        let now = self.time_at(Instant::now());
+        let began = began.map(|began| self.time_at(began));
         let State::Active { image, term } = &mut self.state else {
             unreachable!("only an active controller decides");
         };
+        let subject = request.subject();
         let (records, parked) = request.decide(image, &self.policy);
         if records.is_empty() {
             match self.in_flight.last_entry() {
@@ -176,6 +200,12 @@ impl ControllerActor {
                 None => parked(Ok(())),
             }
             return;
+        }
+        if let Some(subject) = subject {
+            if began.is_some_and(|began| self.order.is_overtaken(now, began, &subject)) {
+                return parked(Err(overtaken()));
+            }
+            self.order.note(now, subject);
         }
         let base = Base { term: *term, offset: image.next_offset() };
         let unclean = image.unclean_elections(&records);
@@ -262,8 +292,8 @@ impl ControllerActor {
         if new_cluster {
             self.found_cluster(ctx);
         }
-        for request in std::mem::take(&mut self.waiting) {
-            self.take(request, ctx);
+        for ask in std::mem::take(&mut self.waiting) {
+            self.take(ask, ctx);
         }
     }
 
@@ -278,8 +308,8 @@ impl ControllerActor {
     fn stand_by(&mut self, leader: Option<NodeId>) {
         self.state = State::Standby { leader };
         if leader.is_some() {
-            for request in self.waiting.drain(..) {
-                request.refuse(not_controller(leader));
+            for ask in self.waiting.drain(..) {
+                ask.request.refuse(not_controller(leader));
             }
         }
     }

@@ -27,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub struct ControllerHandle {
     shared: Arc<Shared>,
+    /// When whatever is asked began.
+    began: Option<Instant>,
 }
 
 struct Shared {
@@ -76,7 +78,14 @@ impl ControllerHandle {
         let arbiter = Mutex::new(Some(arbiter));
         let (asked, next_asked) = Default::default();
         let shared = Shared { address, log, stop, arbiter, spawner, restarts, asked, next_asked };
-        ControllerHandle { shared: Arc::new(shared) }
+        ControllerHandle { shared: Arc::new(shared), began: None }
+    }
+
+    /// The same controller, for a request that began then, far from here: it is refused (`OVERTAKEN`) if something
+    /// about the same topic or node was decided since.
+    #[must_use]
+    pub fn since(&self, began: Instant) -> ControllerHandle {
+        ControllerHandle { began: Some(began), ..self.clone() }
     }
 
     /// The topic as it is now, or with `validate_only` as it would be. It is in the image already.
@@ -321,7 +330,7 @@ impl ControllerHandle {
 
     async fn ask<T>(&self, request: impl FnOnce(Responder<T>) -> Request) -> Result<T, Error> {
         let (responder, answer) = Responder::new();
-        let request = Ask(request(responder));
+        let request = Ask { request: request(responder), began: self.began };
         let _asked = Asked::note(&self.shared);
         let asked = async {
             // A mailbox that closes drops the request, whose responder then answers.

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use troupe_machines::cluster::{
     AlterPartition, Arrival, ClusterError, ClusterImage, ClusterPolicy, CreatePartitions,
     CreateTopic, Decision, DeleteTopic, Election, LeaderBalance, PerPartition, ProducerIdBlock,
-    RegisterBroker, Topic, UpdateTopic,
+    RegisterBroker, Subject, Topic, UpdateTopic,
 };
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{BrokerEpoch, LeaderEpoch, MetadataOffset, NodeId, PartitionKey, TopicId};
@@ -41,6 +41,35 @@ pub(crate) enum Request {
 pub(crate) type Parked = Box<dyn FnOnce(Result<(), Error>) + Send>;
 
 impl Request {
+    /// What nothing else may have been decided about since the request began, and what is decided about.
+    pub fn subject(&self) -> Option<Subject> {
+        match self {
+            Request::CreateTopic(CreateTopic { name, .. }, _)
+            | Request::UpdateTopic(UpdateTopic { name, .. }, _)
+            | Request::CreatePartitions(CreatePartitions { name, .. }, _)
+            | Request::DeleteTopic(DeleteTopic { name, .. }, _) => {
+                Some(Subject::Topic(name.clone()))
+            }
+            Request::RegisterBroker(RegisterBroker { node_id, .. }, _)
+            | Request::EnrollBroker(RegisterBroker { node_id, .. }, _, _)
+            | Request::BeginShutdown(node_id, _, _)
+            | Request::ResumeBroker(node_id, _)
+            | Request::UnregisterBroker(node_id, _) => Some(Subject::Node(*node_id)),
+            // Of brokers, fenced by their epochs; or to the same end whenever they are carried out.
+            Request::AwaitActive(_)
+            | Request::FenceBroker(..)
+            | Request::UnfenceBroker(..)
+            | Request::AlterPartitions(..)
+            | Request::FailReplicas(..)
+            | Request::LoseReplicas(..)
+            | Request::ConfirmLeaders(..)
+            | Request::ElectLeaders(..)
+            | Request::BalanceLeaders(..)
+            | Request::ElectLeaderless(_)
+            | Request::AllocateProducerIds(..) => None,
+        }
+    }
+
     /// The records that carry the request out, and the answer for when they are committed. A refusal has
     /// no records, but it waits just the same: it may rest on decisions that are not committed yet.
     pub fn decide(
@@ -178,6 +207,13 @@ impl<T> Drop for Responder<T> {
             let _ = sender.send(Err(outcome_unknown()));
         }
     }
+}
+
+pub(crate) fn overtaken() -> Error {
+    Error::new(
+        ErrorCode::Overtaken,
+        "something about the same was decided after the request began; it was not carried out",
+    )
 }
 
 pub(crate) fn outcome_unknown() -> Error {

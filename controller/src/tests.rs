@@ -12,7 +12,7 @@ use prost::Message;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 use troupe_machines::cluster::{
     ClusterImage, ClusterPolicy, CreatePartitions, CreateTopic, DeleteTopic, RegisterBroker,
@@ -498,5 +498,40 @@ async fn a_decision_of_an_earlier_term_is_not_applied_even_where_it_fits() {
     assert_eq!(lost.unwrap_err().code, ErrorCode::NotController);
     assert_eq!(image(&handle).topic_count(), 0);
     handle.create_topic(topic("orders")).await.unwrap();
+    handle.shutdown().await.unwrap();
+}
+
+/// A change that was held up on its way does not undo what was decided meanwhile; asked again, it is a new one.
+#[actix::test]
+async fn a_request_that_began_before_the_last_decision_about_its_topic_is_overtaken() {
+    let dir = tempfile::tempdir().unwrap();
+    let handle = start(dir.path()).await;
+    handle.register_broker(registration(1)).await.unwrap();
+    handle.create_topic(topic("orders")).await.unwrap();
+    handle.create_topic(topic("other")).await.unwrap();
+    let alter = |name: &str, value: &str| UpdateTopic {
+        name: name.to_owned(),
+        set: [("retention.ms".to_owned(), value.to_owned())].into(),
+        ..UpdateTopic::default()
+    };
+    // Times are told apart by the millisecond.
+    tokio::time::sleep(Duration::from_millis(3)).await;
+    let held_up = handle.since(Instant::now());
+    tokio::time::sleep(Duration::from_millis(3)).await;
+    handle.update_topic(alter("orders", "2h")).await.unwrap();
+    let refused = held_up.update_topic(alter("orders", "1h")).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Overtaken);
+    assert!(refused.surely_not_done());
+    let deletion = |name: &str| DeleteTopic { name: name.to_owned(), ..DeleteTopic::default() };
+    let refused = held_up.delete_topic(deletion("orders")).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Overtaken);
+    assert_eq!(image(&handle).topic("orders").unwrap().overrides["retention.ms"], "7200000");
+    held_up.update_topic(alter("other", "1h")).await.unwrap();
+    let refused = held_up.create_topic(topic("orders")).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::TopicExists, "what changes nothing is answered as ever");
+    handle.since(Instant::now()).update_topic(alter("orders", "1h")).await.unwrap();
+    handle.delete_topic(deletion("other")).await.unwrap();
+    let refused = held_up.create_topic(topic("other")).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Overtaken, "nor does it bring back what was deleted");
     handle.shutdown().await.unwrap();
 }

@@ -1,9 +1,10 @@
 //! The way of a mutation to the active controller, and of its answer back.
 //!
 //! Promises: a call is forwarded once only; one that surely was not done is tried again while it has time; one
-//! that may have been done is `OUTCOME_UNKNOWN`; when it is answered, this node knows what was decided.
+//! that may have been done is `OUTCOME_UNKNOWN`; one that was held up on its way undoes nothing that was decided about
+//! the same meanwhile; when it is answered, this node knows what was decided.
 
-use super::{Backoff, deadline_of, is_stale_stamp};
+use super::{Backoff, Clocks, Times, deadline_of, is_stale_stamp, times_of};
 use crate::context::Context;
 use crate::control::Route;
 use crate::peers::failure;
@@ -43,13 +44,21 @@ where
 {
     let (deadline, forwarded) = (deadline_of(request.metadata()), is_forwarded(&request));
     let came = Instant::now();
-    let message = request.into_inner();
     if forwarded {
         let controller = context.control.here()?;
-        let mut answer = Response::new(here(controller.clone(), message).await?);
+        let asked = match times_of(request.metadata())? {
+            Times { came, vagueness, until: Some(_) } => {
+                controller.since((came + vagueness).min(Instant::now()).into_std())
+            }
+            // Of an earlier version, which does not know what it would be told.
+            Times { until: None, .. } => controller.clone(),
+        };
+        let decided = here(asked, request.into_inner()).await?;
+        let mut answer = Response::new(decided);
         set_offset(answer.metadata_mut(), controller.image().borrow().next_offset());
         return Ok(answer);
     }
+    let message = request.into_inner();
     let (answer, offset) = until_active(context, deadline, || async {
         match context.control.route()? {
             Route::Here(controller) => {
@@ -58,23 +67,20 @@ where
                 Ok((answer, Some(offset)))
             }
             Route::There(channel) => {
-                let (clocks, unreachable) = (&context.peers.clocks, ErrorCode::NotController);
+                let clocks = &context.peers.clocks;
                 let node = context.control.controller_id().map_or(-1, |controller| controller.0);
-                let node = format!("controller {node}");
-                let times = (came, deadline);
-                let request =
-                    clocks.stamp((&node, &channel), message.clone(), times, unreachable).await?;
-                let sent = Instant::now();
-                match there(channel, request).await {
-                    Ok(answer) => {
-                        clocks.note(&node, sent, answer.metadata());
-                        let offset = offset_in(answer.metadata());
-                        Ok((answer.into_inner(), offset))
+                let (node, times) = (format!("controller {node}"), (came, deadline));
+                let known = clocks.came(&node, came);
+                match send(clocks, (&node, &channel), message.clone(), times, &there).await {
+                    // It seems to be of the past. The refusal may tell better when it came: once more, then, but no
+                    // more often, for what is overtaken stays so.
+                    Err(error)
+                        if error.code == ErrorCode::Overtaken
+                            && clocks.came(&node, came) > known =>
+                    {
+                        send(clocks, (&node, &channel), message.clone(), times, &there).await
                     }
-                    Err(status) => {
-                        clocks.note(&node, sent, status.metadata());
-                        Err(failure(status, unreachable))
-                    }
+                    answer => answer,
                 }
             }
         }
@@ -86,6 +92,33 @@ where
         let _ = timeout_at(patience, context.caught_up_to(offset)).await;
     }
     Ok(Response::new(answer))
+}
+
+/// Asks the controller on another node: its answer, and how far this node then has to know.
+async fn send<Req, Res, There>(
+    clocks: &Clocks,
+    (node, channel): (&str, &Channel),
+    message: Req,
+    times: (Instant, Instant),
+    there: &(impl Fn(Channel, Request<Req>) -> There + Send + Sync),
+) -> Result<(Res, Option<MetadataOffset>), Error>
+where
+    There: Future<Output = Result<Response<Res>, Status>> + Send,
+{
+    let unreachable = ErrorCode::NotController;
+    let request = clocks.stamp((node, channel), message, times, unreachable).await?;
+    let sent = Instant::now();
+    match there(channel.clone(), request).await {
+        Ok(answer) => {
+            clocks.note(node, sent, answer.metadata());
+            let offset = offset_in(answer.metadata());
+            Ok((answer.into_inner(), offset))
+        }
+        Err(status) => {
+            clocks.note(node, sent, status.metadata());
+            Err(failure(status, unreachable))
+        }
+    }
 }
 
 /// Tries again as long as no controller is active, and surely nothing was done, until `deadline`.

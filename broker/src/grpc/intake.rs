@@ -345,15 +345,18 @@ mod tests {
     /// It may have been done, and who does it again has it twice.
     #[tokio::test]
     async fn a_publish_whose_time_is_over_is_not_called_retriable() {
-        let never = tower::service_fn(|_: Request<Body>| async {
+        let never = tower::service_fn(|request: Request<Body>| async {
+            request.into_body().collect().await.unwrap();
             std::future::pending::<Result<Response<Body>, Infallible>>().await
         });
-        let mut intake = IntakeLayer { max_request: 1 }.layer(never);
+        let mut intake = IntakeLayer { max_request: 1, arrival_ms: 60_000 }.layer(never);
+        let paths = NOT_IDEMPOTENT.map(|path| (path, false));
         for (path, retriable) in
-            [(NOT_IDEMPOTENT, false), ("/troupe.v1.EventBusService/Settle", true)]
+            paths.into_iter().chain([("/troupe.v1.EventBusService/Settle", true)])
         {
-            let request = Request::builder().uri(path).header("grpc-timeout", "1m");
-            let answer = intake.call(request.body(Body::empty()).unwrap()).await.unwrap();
+            let request = Request::builder().uri(path).header("grpc-timeout", "50m");
+            let message = Body::new(Full::new(Bytes::from_static(&[0; PREFIX_LEN])));
+            let answer = intake.call(request.body(message).unwrap()).await.unwrap();
             let status = Status::from_header_map(answer.headers()).unwrap();
             let error = Error::from(status);
             assert_eq!(error.code, ErrorCode::RequestTimedOut, "{path}");

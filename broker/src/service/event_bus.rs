@@ -56,7 +56,7 @@ pub(super) async fn find_topic(context: &Context, name: &str) -> Result<Arc<Topi
             }
         }
         // Whether there is a topic now is open, and that nothing was published is not.
-        Err(error) if !error.surely_not_done() => {
+        Err(error) if !error.surely_not_done() || error.code == ErrorCode::Overtaken => {
             let message = format!("topic `{name}` could not be created in time: {}", error.message);
             return Err(Error::new(ErrorCode::LeaderNotAvailable, message));
         }

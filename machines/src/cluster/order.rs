@@ -3,7 +3,7 @@
 //! A request that was forwarded may lie in a connection that is cut for longer than its caller waits, and longer than a
 //! later request takes by another way. Carried out then, it would undo what was decided, and acknowledged, since. So
 //! each says when it began, in the controller's time; one that began before the last decision about the same is
-//! refused. It surely was not done: who still waits for it asks again, as of then.
+//! refused, and surely was not done. What another controller has decided in the meantime is not known here.
 
 use crate::time::Time;
 use std::collections::{BTreeMap, VecDeque};
@@ -19,25 +19,18 @@ pub enum Subject {
     Node(NodeId),
 }
 
-/// When something was decided last, in the life of one active controller.
+/// When something was decided last, in the life of one controller.
 #[derive(Clone, Debug, Default)]
 pub struct DecisionOrder {
-    /// Others may have decided before.
-    since: Time,
     decided: BTreeMap<Subject, Time>,
     in_order: VecDeque<(Time, Subject)>,
 }
 
 impl DecisionOrder {
-    /// Of a controller that is active from now on.
-    pub fn new(now: Time) -> DecisionOrder {
-        DecisionOrder { since: now, ..DecisionOrder::default() }
-    }
-
-    /// Whether something about the same may have been decided since a request began.
+    /// Whether something about the same was decided after a request began, or that is not known any more.
     pub fn is_overtaken(&self, now: Time, began: Time, subject: &Subject) -> bool {
         let newest = self.decided.get(subject).copied().unwrap_or_default();
-        began < self.since || began < newest || began.plus(KEPT_MS) < now
+        began < newest || began.plus(KEPT_MS) < now
     }
 
     /// This was decided now.
@@ -64,7 +57,7 @@ mod tests {
 
     #[test]
     fn what_began_before_the_last_decision_about_the_same_is_overtaken() {
-        let mut order = DecisionOrder::new(Time(1_000));
+        let mut order = DecisionOrder::default();
         order.note(Time(2_000), topic("a"));
         let overtaken =
             |began, subject: &Subject| order.is_overtaken(Time(2_500), Time(began), subject);
@@ -72,12 +65,11 @@ mod tests {
         assert!(!overtaken(2_000, &topic("a")));
         assert!(!overtaken(1_999, &topic("b")));
         assert!(!overtaken(1_999, &Subject::Node(NodeId(1))));
-        assert!(overtaken(999, &topic("b")), "another controller may have decided");
     }
 
     #[test]
     fn nothing_is_remembered_for_ever_and_nothing_older_is_taken() {
-        let mut order = DecisionOrder::new(Time(0));
+        let mut order = DecisionOrder::default();
         for second in 0..1_000 {
             order.note(Time(second * 1_000), topic(&format!("{}", second % 100)));
         }
