@@ -92,3 +92,23 @@ impl Consumer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use troupe_proto::error::{Error as Refusal, ErrorCode};
+
+    /// C13.
+    #[test]
+    fn a_log_that_was_cut_is_told_from_one_that_has_lost_its_beginning() {
+        let at = TopicPartition::new("t", 0);
+        let refusal = Refusal::new(ErrorCode::OffsetOutOfRange, "as the test wants")
+            .with("requested", 100)
+            .with("earliest", 0)
+            .with("latest", 200);
+        assert_eq!(PositionLost::cut(&at, &refusal.clone().into()), None);
+        let lost = PositionLost::cut(&at, &refusal.with("cut_at", 50).into()).unwrap();
+        assert_eq!((lost.position, lost.log_end), (Offset(100), Offset(50)));
+        assert_eq!(lost.cause, LossCause::Cut);
+    }
+}
