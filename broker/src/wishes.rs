@@ -11,9 +11,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use troupe_machines::cluster::ClusterImage;
 use troupe_machines::replica::{AlterPartition, AlterPartitionError, CommittedIsr};
 use troupe_proto::error::{Error, ErrorCode};
-use troupe_proto::ids::{LeaderEpoch, NodeId, PartitionEpoch, PartitionKey};
+use troupe_proto::ids::{LeaderEpoch, MetadataOffset, NodeId, PartitionEpoch, PartitionKey};
 use troupe_proto::internal::v1 as pb;
 use troupe_proto::internal::v1::controller_service_client::ControllerServiceClient;
 
@@ -135,7 +136,7 @@ async fn report_all(
         });
         let replicas: Vec<_> = replicas.collect();
         match within(report(&context, replicas)).await {
-            Ok(()) => due.clear(),
+            Ok(_) => due.clear(),
             Err(error) => {
                 tracing::debug!(%error, "dead leader replicas could not be reported yet");
                 tokio::select! {
@@ -166,9 +167,15 @@ async fn report_losses(
         });
         let replicas = replicas.collect();
         match within(report(&context, replicas)).await {
-            Ok(()) => {
+            Ok(known) => {
+                if !has_come(&context, known).await {
+                    return;
+                }
                 for handle in due.drain(..) {
-                    handle.command(LossKnown);
+                    let image = context.image.borrow().clone();
+                    let partition = known.and_then(|_| image.partition(&handle.key()));
+                    let from = partition.map(|partition| partition.partition_epoch);
+                    handle.command(LossKnown { from });
                     handle.board.report_made();
                 }
             }
@@ -183,7 +190,22 @@ async fn report_losses(
     }
 }
 
-async fn report(context: &Context, replicas: Vec<pb::ReplicaReport>) -> Result<(), Error> {
+/// What the controller has decided is in the picture of the cluster here. False: the node has stopped.
+async fn has_come(context: &Context, known: Option<MetadataOffset>) -> bool {
+    let mut images = context.image.clone();
+    let has_it = |image: &Arc<ClusterImage>| known.is_none_or(|known| image.next_offset() >= known);
+    tokio::select! {
+        found = images.wait_for(has_it) => found.is_ok(),
+        () = context.gone.cancelled() => false,
+    }
+}
+
+/// Answers with the metadata offset up to which an image shows what came of it; `None` from a controller that does
+/// not say so.
+async fn report(
+    context: &Context,
+    replicas: Vec<pb::ReplicaReport>,
+) -> Result<Option<MetadataOffset>, Error> {
     let identity = context.control.identity();
     match context.control.route()? {
         Route::Here(local) => {
@@ -191,12 +213,15 @@ async fn report(context: &Context, replicas: Vec<pb::ReplicaReport>) -> Result<(
             let lost = lost.into_iter().filter_map(report_from_wire).map(|(key, _)| key).collect();
             let dead = dead.into_iter().filter_map(report_from_wire).collect();
             local.lose_replicas(identity.node_id, identity.broker_epoch, lost).await?;
-            local.fail_replicas(identity.node_id, identity.broker_epoch, dead).await
+            local.fail_replicas(identity.node_id, identity.broker_epoch, dead).await?;
+            let known = local.image().borrow().next_offset();
+            Ok(Some(known))
         }
         Route::There(channel) => {
             let request = pb::ReportReplicasRequest { caller: identity.caller(), replicas };
-            ControllerServiceClient::new(channel).report_replicas(request).await?;
-            Ok(())
+            let mut controller = ControllerServiceClient::new(channel);
+            let known = controller.report_replicas(request).await?.into_inner().metadata_offset;
+            Ok((known > 0).then_some(MetadataOffset(known)))
         }
     }
 }

@@ -130,7 +130,8 @@ impl ControllerDesk {
             let failed = self.controller.fail_replicas(node_id, epoch, dead).await;
             failed.map_err(|error| self.directory.direct(error))?;
         }
-        Ok(pb::ReportReplicasResponse {})
+        let metadata_offset = self.controller.image().borrow().next_offset().0;
+        Ok(pb::ReportReplicasResponse { metadata_offset })
     }
 
     /// Producer ids that nobody has had before (K23).

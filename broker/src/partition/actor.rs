@@ -103,10 +103,13 @@ impl Actor for PartitionActor {
         self.log().set_config(log_config(&config));
         let lag_max_ms = self.shared.lag_max_ms;
         self.replica.reconfigure(now, replica_config(&config, lag_max_ms), &mut effects);
-        let state = Arc::clone(&self.state);
-        self.replica.on_partition_state(now, &state, &mut effects);
+        self.note_report_owed();
+        self.learn_state(&mut effects);
         self.perform(effects, ctx);
         self.forget_damage_if_filled();
+        if self.log().owes_checkpoint() {
+            self.board.set_dirty();
+        }
         self.board.publish_high_watermark(self.replica.high_watermark());
     }
 }

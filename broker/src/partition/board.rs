@@ -164,6 +164,10 @@ impl Board {
         self.owes_report.store(true, Ordering::Release);
     }
 
+    pub fn owes_report(&self) -> bool {
+        self.owes_report.load(Ordering::Acquire)
+    }
+
     pub fn report_made(&self) {
         self.owes_report.store(false, Ordering::Release);
         self.bell.notify_waiters();
@@ -174,7 +178,7 @@ impl Board {
         loop {
             let mut bell = std::pin::pin!(self.bell());
             bell.as_mut().enable();
-            if !self.owes_report.load(Ordering::Acquire) {
+            if !self.owes_report() {
                 return;
             }
             bell.await;

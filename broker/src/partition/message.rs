@@ -17,7 +17,7 @@ use troupe_machines::replica::{
 };
 use troupe_proto::batch::{ProducedBatch, Verified};
 use troupe_proto::error::Error;
-use troupe_proto::ids::{LeaderEpoch, NodeId, Offset};
+use troupe_proto::ids::{LeaderEpoch, NodeId, Offset, PartitionEpoch};
 use troupe_proto::v1::Acks;
 
 /// Payload bytes that may wait for one partition's actor.
@@ -45,7 +45,11 @@ pub struct Append {
 /// The controller knows that this replica lacks what it had acknowledged.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct LossKnown;
+pub struct LossKnown {
+    /// The first partition epoch that goes by it; `None` if the controller does not say so, as those of earlier
+    /// versions, which do not know what is meant.
+    pub from: Option<PartitionEpoch>,
+}
 
 /// The answer to [`Append`].
 #[derive(Clone, Debug)]

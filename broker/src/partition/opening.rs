@@ -63,7 +63,7 @@ pub fn open(
     let (now, wall_ms) = (now(), wall_clock().as_timestamp());
     let (mut log, mut recovery) =
         Log::open(FileDisk::new(), dir, key, log_config(config), wall_ms)?;
-    if !log.has_directory() && inventory.has(log.dir(), key.topic_id) {
+    if !recovery.had_directory && inventory.has(log.dir(), key.topic_id) {
         let cause = format!("the directory {} is gone", log.dir().display());
         let damage = Damage { cause, complete_below: Offset::ZERO };
         log.note_damage(damage.clone())?;

@@ -445,7 +445,18 @@ impl PartitionActor {
     }
 
     pub(super) fn cut_to(&mut self, to: Offset, high_watermark: Offset) -> Result<(), LogError> {
+        let log_start = self.replica.log_start();
         let log_end = self.log().truncate_to(to, high_watermark)?;
+        if log_end <= log_start {
+            // The cut goes through the first batch, of which the beginning was deleted: nothing is left to read.
+            if log_end < log_start {
+                self.log().truncate_fully_and_start_at(log_start)?;
+            }
+            self.replica.on_reset(log_start);
+            self.board.set_dirty();
+            self.board.publish_high_watermark(log_start);
+            return Ok(());
+        }
         let snapshot = self.log().newest_producer_snapshot()?;
         let decoded = snapshot.as_ref().and_then(|(_, bytes)| decode_snapshot(bytes));
         let usable = snapshot.as_ref().filter(|_| decoded.is_some());
@@ -456,6 +467,7 @@ impl PartitionActor {
             log.replay(replay_from, |header| replica.on_recovered_batch(now, header))?;
         }
         self.board.set_dirty();
+        self.board.publish_high_watermark(self.replica.high_watermark());
         Ok(())
     }
 

@@ -25,9 +25,9 @@ impl Handler<Update> for PartitionActor {
             replica_config(&config, self.shared.lag_max_ms),
             &mut effects,
         );
-        self.replica.on_partition_state(now, &state, &mut effects);
         self.config = config;
         self.state = state;
+        self.learn_state(&mut effects);
         self.perform(effects, ctx);
         self.forget_damage_if_filled();
     }
@@ -159,7 +159,9 @@ impl PartitionActor {
             && let Err(error) = log.close_clean(high_watermark)
         {
             tracing::warn!(partition = %self.board, %error, "not closed cleanly");
-            self.board.flushes.note_failure();
+            if !error.is_temporary() {
+                self.board.flushes.note_failure();
+            }
         }
         self.board.retire(delete);
         let _ = done.send(());

@@ -9,14 +9,59 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 use troupe_log::LogError;
-use troupe_machines::replica::{Effects, Role, Session};
+use troupe_machines::replica::{Effects, PartitionState, Role, Session};
+use troupe_machines::time::Time;
 use troupe_proto::batch::BatchHeader;
 use troupe_proto::error::ErrorCode;
-use troupe_proto::ids::{LeaderEpoch, PartitionEpoch};
+use troupe_proto::ids::{LeaderEpoch, NodeId, PartitionEpoch};
 use troupe_proto::rope::Rope;
 
 /// Before work that was put off is tried again.
 pub const WANT_RETRY: Duration = Duration::from_millis(100);
+/// How often a replica with a full disk asks for another leader at most: the other's may be as full, and each
+/// election is written to disks of which some are full.
+const PASS_ON_EVERY_MS: u64 = 60_000;
+
+/// What the controller knows of damage that was found in the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Report {
+    /// There is nothing to report.
+    #[default]
+    Needless,
+    /// It was sent, or is about to be.
+    Owed,
+    /// From this partition epoch on, what the controller says of the partition goes by it.
+    KnownFrom(PartitionEpoch),
+    /// The controller has answered, and is of a version that may not have understood.
+    Heard,
+}
+
+impl Report {
+    /// Whether a replica with this report outstanding must keep still when it is told of `state`: neither lead, as
+    /// others would cut off what it lacks, nor follow, as it counts for in sync.
+    fn withholds(self, state: &PartitionState, node_id: NodeId) -> bool {
+        match self {
+            Report::Needless => false,
+            Report::Owed => true,
+            Report::KnownFrom(epoch) => state.partition_epoch < epoch,
+            Report::Heard => state.leader == Some(node_id) && has_others(state, node_id),
+        }
+    }
+
+    /// Whether who is in sync by `state` has been filled again, or is the best that there is.
+    fn is_over(self, state: &PartitionState, node_id: NodeId) -> bool {
+        match self {
+            Report::KnownFrom(epoch) => {
+                state.partition_epoch >= epoch && state.isr.contains(&node_id)
+            }
+            Report::Needless | Report::Owed | Report::Heard => false,
+        }
+    }
+}
+
+fn has_others(state: &PartitionState, node_id: NodeId) -> bool {
+    state.isr.iter().any(|node| *node != node_id)
+}
 
 #[derive(Default)]
 pub struct Want {
@@ -24,12 +69,11 @@ pub struct Want {
     told: bool,
     /// The disk is full, as far as is known.
     full: bool,
-    /// The epoch in which another leader was asked for.
-    passed_on: Option<LeaderEpoch>,
+    /// The epoch in which another leader was asked for, and when.
+    passed_on: Option<(LeaderEpoch, Time)>,
     /// The inventory knows that the partition has a directory.
     registered: bool,
-    /// The partition epoch in which the controller heard of the damage.
-    loss_known: Option<PartitionEpoch>,
+    report: Report,
     /// A leader has sent something since the log was opened.
     followed: bool,
     /// What is lacking is lost for good, and that was said.
@@ -49,14 +93,29 @@ impl Want {
     pub fn is_full(&self) -> bool {
         self.full
     }
+
+    /// Whether another leader is to be asked for, who leads in this epoch being full. Once in an epoch, and not
+    /// again and again when leadership comes back.
+    fn passes_on(&mut self, leader_epoch: LeaderEpoch, now: Time) -> bool {
+        let passes = self.passed_on.is_none_or(|(epoch, at)| {
+            epoch < leader_epoch && now.0.saturating_sub(at.0) >= PASS_ON_EVERY_MS
+        });
+        if passes {
+            self.passed_on = Some((leader_epoch, now));
+        }
+        passes
+    }
 }
 
 impl Handler<LossKnown> for PartitionActor {
     type Result = ();
 
-    fn handle(&mut self, _: LossKnown, ctx: &mut Context<Self>) {
+    fn handle(&mut self, LossKnown { from }: LossKnown, ctx: &mut Context<Self>) {
         self.take_turn(ctx);
-        self.want.loss_known = Some(self.state.partition_epoch);
+        self.want.report = from.map_or(Report::Heard, Report::KnownFrom);
+        let mut effects = Effects::new();
+        self.learn_state(&mut effects);
+        self.perform(effects, ctx);
         self.forget_damage_if_filled();
     }
 }
@@ -76,6 +135,24 @@ impl PartitionActor {
         }
     }
 
+    /// Before the machine hears anything of the controller.
+    pub(super) fn note_report_owed(&mut self) {
+        if self.board.owes_report() {
+            self.want.report = Report::Owed;
+        }
+    }
+
+    /// The machine hears what the controller says of the partition, unless that does not go by a damage yet that
+    /// was found here: then the replica keeps still, and somebody else is to lead.
+    pub(super) fn learn_state(&mut self, effects: &mut Effects) {
+        let (state, node_id) = (Arc::clone(&self.state), self.shared.node_id);
+        if !self.want.report.withholds(&state, node_id) {
+            self.replica.on_partition_state(now(), &state, effects);
+        } else if state.leader == Some(node_id) && has_others(&state, node_id) {
+            self.shared.wishes.elect_another(self.board.key, state.leader_epoch);
+        }
+    }
+
     /// Once the controller has heard of it, who is in sync has been filled again; and whoever leads has all that
     /// there is. What a leader lacks that nobody has sent anything is lost: then the log is sound as it is, and the
     /// loss stays on the board for as long as this process lives, because no repair will ever end it.
@@ -84,9 +161,8 @@ impl PartitionActor {
             return;
         }
         let alone = self.state.replicas.len() == 1;
-        let known = self.want.loss_known.is_some_and(|known| known < self.state.partition_epoch);
-        let in_sync = self.state.isr.contains(&self.shared.node_id);
-        if !(alone && self.replica.role() == Role::Leader || known && in_sync) {
+        let is_over = self.want.report.is_over(&self.state, self.shared.node_id);
+        if !(alone && self.replica.role() == Role::Leader || is_over) {
             return;
         }
         match self.log().forget_damage() {
@@ -175,14 +251,75 @@ impl PartitionActor {
     }
 
     /// On a full disk nothing can be appended here until somebody makes room: whoever is in sync on another disk
-    /// had better lead. Asked for once in an epoch.
+    /// had better lead.
     pub(super) fn pass_on_if_full(&mut self, error: &LogError) {
         let Some(leader_epoch) = self.replica.leader_epoch() else { return };
         let others = self.replica.isr().is_some_and(|isr| isr.len() > 1);
-        if error.code() == ErrorCode::DiskFull && others && self.want.passed_on < Some(leader_epoch)
+        if error.code() == ErrorCode::DiskFull && others && self.want.passes_on(leader_epoch, now())
         {
-            self.want.passed_on = Some(leader_epoch);
             self.shared.wishes.elect_another(self.board.key, leader_epoch);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use troupe_proto::ids::BrokerEpoch;
+
+    const ME: NodeId = NodeId(1);
+
+    fn state(partition_epoch: u32, leader: i32, isr: &[i32]) -> PartitionState {
+        let isr: Vec<_> = isr.iter().copied().map(NodeId).collect();
+        PartitionState {
+            leader: Some(NodeId(leader)),
+            leader_epoch: LeaderEpoch(0),
+            partition_epoch: PartitionEpoch(partition_epoch),
+            replicas: [1, 2, 3].map(NodeId).to_vec(),
+            eligible: isr.iter().map(|node| (*node, BrokerEpoch(0))).collect(),
+            isr,
+        }
+    }
+
+    #[test]
+    fn whose_damage_is_not_known_yet_neither_leads_nor_follows() {
+        let (before, after) = (state(6, 1, &[1, 3]), state(7, 3, &[3]));
+        assert!(!Report::Needless.withholds(&before, ME));
+        for told in [&before, &after] {
+            assert!(Report::Owed.withholds(told, ME));
+        }
+        let known = Report::KnownFrom(PartitionEpoch(7));
+        assert!(known.withholds(&before, ME), "the news overtook the state");
+        assert!(!known.withholds(&after, ME));
+        assert!(!known.withholds(&state(8, 1, &[1]), ME), "nobody has more");
+    }
+
+    #[test]
+    fn damage_is_not_forgotten_by_a_state_from_before_it_was_known() {
+        let known = Report::KnownFrom(PartitionEpoch(7));
+        assert!(!known.is_over(&state(6, 3, &[1, 3]), ME));
+        assert!(!known.is_over(&state(7, 3, &[3]), ME));
+        assert!(known.is_over(&state(8, 3, &[1, 3]), ME), "filled again");
+        assert!(known.is_over(&state(7, 1, &[1]), ME), "nobody has more");
+        assert!(!Report::Owed.is_over(&state(8, 3, &[1, 3]), ME));
+    }
+
+    /// A controller of an earlier version leaves it in the ISR.
+    #[test]
+    fn where_the_controller_may_not_have_understood_another_leads_and_damage_stays_noted() {
+        assert!(Report::Heard.withholds(&state(7, 1, &[1, 3]), ME));
+        assert!(!Report::Heard.withholds(&state(7, 1, &[1]), ME));
+        assert!(!Report::Heard.withholds(&state(7, 3, &[1, 3]), ME));
+        assert!(!Report::Heard.is_over(&state(9, 3, &[1, 3]), ME));
+    }
+
+    #[test]
+    fn a_full_leader_asks_for_another_once_in_an_epoch_and_once_in_a_while() {
+        let mut want = Want::default();
+        assert!(want.passes_on(LeaderEpoch(1), Time(0)));
+        assert!(!want.passes_on(LeaderEpoch(1), Time(PASS_ON_EVERY_MS)));
+        assert!(!want.passes_on(LeaderEpoch(3), Time(PASS_ON_EVERY_MS - 1)), "it came back");
+        assert!(want.passes_on(LeaderEpoch(3), Time(PASS_ON_EVERY_MS)));
+        assert!(!want.passes_on(LeaderEpoch(5), Time(PASS_ON_EVERY_MS + 1)));
     }
 }

@@ -113,8 +113,9 @@ async fn isr_changes_and_reports_of_dead_replicas_are_decided() {
         lost: false,
     };
     let request = pb::ReportReplicasRequest { caller: leader.caller(), replicas: vec![dead] };
-    leader.client.report_replicas(request).await.unwrap();
+    let reported = leader.client.report_replicas(request).await.unwrap().into_inner();
     let now = image(&lab.handle);
+    assert_eq!(reported.metadata_offset, now.next_offset().0, "as of which it is known");
     let partition = now.partition(&created.key(PartitionId(0))).unwrap();
     assert_eq!((partition.leader, partition.leader_epoch), (Some(NodeId(8)), LeaderEpoch(1)));
     let request = pb::AllocateProducerIdsRequest { caller: leader.caller() };
