@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a fixture that cannot be set up fails its test")]
 
 mod any_node;
+mod commit_order;
 mod faults;
 mod groups;
 mod links;

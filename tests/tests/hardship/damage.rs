@@ -1,0 +1,180 @@
+//! What is damaged on the disk is not delivered, and nothing is committed that was not read.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+use troupe_proto::error::ErrorCode;
+use troupe_proto::log::v1::FetchOffsetsRequest;
+use troupe_proto::log::v1::group_service_client::GroupServiceClient;
+use troupe_proto::v1::{
+    Acks, Delivery, PullRequest, SettleOutcome, SettleRequest, SettleResult, StartPosition,
+    SubscribeRequest, SubscriptionOptions, TailRequest, start_position,
+};
+use troupe_tests::{PATIENCE, Process, Sample, Serve, Server, batch_of, eventually, reason_of};
+
+/// A topic of three batches of one record; in the middle one a bit has flipped on the disk.
+async fn damaged_topic() -> (tempfile::TempDir, Process, Server, Vec<Sample>) {
+    let (directory, node) = Process::start_new(&Serve::default());
+    let server = Server::at(node.server()).await;
+    server.create_topic("damaged", 1, &[]).await;
+    let records: Vec<_> = (0..3u8).map(|n| Sample::of(vec![n; 1_000], 1)).collect();
+    for record in &records {
+        server.produce("damaged", 0, batch_of(std::slice::from_ref(record)), Acks::All).await;
+    }
+    drop(server);
+    assert!(node.terminate().await.success());
+    let segment = segment_of(directory.path(), "damaged");
+    let mut bytes = fs::read(&segment).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::File::create(&segment).unwrap().write_all(&bytes).unwrap();
+
+    let node = Process::start(directory.path(), &Serve::default()).unwrap();
+    let server = Server::at(node.server()).await;
+    (directory, node, server, records)
+}
+
+fn samples_of(deliveries: &[Delivery]) -> Vec<Sample> {
+    let sample = |one: &Delivery| Sample::from_record(one.record.as_ref().unwrap());
+    deliveries.iter().map(sample).collect()
+}
+
+fn earliest() -> Option<StartPosition> {
+    Some(StartPosition { at: Some(start_position::At::Earliest(true)) })
+}
+
+/// Bits that flipped on the disk are found when they are read, and said, not delivered.
+#[tokio::test]
+async fn damage_on_the_disk_is_never_delivered() {
+    let (_directory, _node, server, records) = damaged_topic().await;
+    let request = TailRequest {
+        topic: "damaged".to_owned(),
+        start: earliest(),
+        until_end: true,
+        ..Default::default()
+    };
+    let mut stream = server.bus().tail(request).await.unwrap().into_inner();
+    let mut delivered = Vec::new();
+    let ended = loop {
+        match stream.message().await {
+            Ok(Some(answer)) => delivered.extend(samples_of(&answer.deliveries)),
+            Ok(None) => break None,
+            Err(status) => break Some(reason_of(&status)),
+        }
+    };
+    assert_eq!(ended, Some(ErrorCode::CorruptLog));
+    assert_eq!(delivered, records[..delivered.len()], "what is delivered is what was sent");
+    assert!(delivered.len() < records.len());
+}
+
+fn group_options(group: &str) -> SubscriptionOptions {
+    SubscriptionOptions {
+        topics: vec!["damaged".to_owned()],
+        group: group.to_owned(),
+        start_position: earliest(),
+        confirm_settlements: true,
+        ..Default::default()
+    }
+}
+
+/// Acknowledges all that comes. Gives what came, the results, and why the stream ended.
+async fn subscribe(server: &Server, options: SubscriptionOptions) -> (Vec<Sample>, usize, Status) {
+    let (requests, stream) = mpsc::channel(16);
+    let start = SubscribeRequest { start: Some(options), ..Default::default() };
+    requests.send(start).await.unwrap();
+    let answers = server.bus().subscribe(ReceiverStream::new(stream)).await.unwrap();
+    let (mut answers, mut delivered, mut accepted) = (answers.into_inner(), Vec::new(), 0);
+    loop {
+        match timeout(PATIENCE, answers.message()).await.expect("nothing came") {
+            Ok(answer) => {
+                let answer = answer.expect("the stream ends with an error");
+                let is_accepted =
+                    |result: &&SettleResult| result.outcome() == SettleOutcome::Accepted;
+                accepted += answer.settle_results.iter().filter(is_accepted).count();
+                delivered.extend(samples_of(&answer.deliveries));
+                let ack_ids: Vec<_> =
+                    answer.deliveries.into_iter().map(|delivery| delivery.ack_id).collect();
+                if !ack_ids.is_empty() {
+                    let request = SubscribeRequest { ack_ids, ..Default::default() };
+                    requests.send(request).await.unwrap();
+                }
+            }
+            Err(status) => return (delivered, accepted, status),
+        }
+    }
+}
+
+/// What the group has committed of the topic's partition.
+async fn committed(server: &Server, group: &str) -> Vec<i64> {
+    let request = FetchOffsetsRequest { group_id: group.to_owned(), ..Default::default() };
+    let mut client = GroupServiceClient::new(server.channel());
+    let answer = client.fetch_offsets(request).await.unwrap().into_inner();
+    answer.offsets.iter().map(|committed| committed.offset.as_ref().unwrap().offset).collect()
+}
+
+/// The stream ends with the damage, when what came before it is settled. Nobody reads over it.
+#[tokio::test]
+async fn a_subscriber_stops_at_damage_and_commits_what_is_before_it() {
+    let (_directory, _node, server, records) = damaged_topic().await;
+    for auto_ack in [false, true] {
+        let group = format!("group-{auto_ack}");
+        let options = SubscriptionOptions { auto_ack, ..group_options(&group) };
+        let (delivered, accepted, ended) = subscribe(&server, options.clone()).await;
+        assert_eq!(reason_of(&ended), ErrorCode::CorruptLog);
+        assert_eq!(delivered, records[..1]);
+        assert_eq!(committed(&server, &group).await, [1]);
+        assert!(auto_ack || accepted == 1, "the result came before the end");
+        // Now with the damage first.
+        for _ in 0..2 {
+            let (delivered, _, ended) = subscribe(&server, options.clone()).await;
+            assert_eq!((reason_of(&ended), delivered), (ErrorCode::CorruptLog, Vec::new()));
+            assert_eq!(committed(&server, &group).await, [1]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_pull_stops_at_damage_and_commits_what_is_before_it() {
+    let (_directory, _node, server, records) = damaged_topic().await;
+    let max_wait = prost_types::Duration { seconds: 20, nanos: 0 };
+    let request = PullRequest {
+        options: Some(group_options("pulls")),
+        max_wait: Some(max_wait),
+        ..Default::default()
+    };
+    let pulled = server.bus().pull(request.clone()).await.unwrap().into_inner().deliveries;
+    assert_eq!(samples_of(&pulled), records[..1]);
+    let ack_ids = pulled.into_iter().map(|delivery| delivery.ack_id).collect();
+    let settled = server.bus().settle(SettleRequest { ack_ids, ..Default::default() }).await;
+    let result = settled.unwrap().into_inner().results.remove(0);
+    assert_eq!(result.outcome(), SettleOutcome::Accepted);
+    for _ in 0..3 {
+        let refused = server.bus().pull(request.clone()).await.unwrap_err();
+        assert_eq!(reason_of(&refused), ErrorCode::CorruptLog);
+    }
+    // The session commits on its way out.
+    eventually("what is before the damage is committed", async || {
+        (committed(&server, "pulls").await == [1]).then_some(())
+    })
+    .await;
+}
+
+fn segment_of(data: &Path, topic: &str) -> PathBuf {
+    fn walk(dir: &Path, topic: &str) -> Option<PathBuf> {
+        for entry in fs::read_dir(dir).ok()?.flatten() {
+            let path = entry.path();
+            let found = if path.is_dir() { walk(&path, topic) } else { None };
+            let is_it = path.extension().is_some_and(|extension| extension == "log")
+                && path.to_string_lossy().contains(topic);
+            if found.is_some() || is_it {
+                return found.or(Some(path));
+            }
+        }
+        None
+    }
+    walk(data, topic).expect("a segment of the topic")
+}
