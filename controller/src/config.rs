@@ -25,7 +25,7 @@ pub struct ControllerConfig {
     pub policy: ClusterPolicy,
     /// After this many decisions a snapshot replaces the log before it (K9).
     pub snapshot_entries: u64,
-    /// After this many bytes of decisions, too.
+    /// After this many bytes of decisions, too; where a snapshot is larger than that, after as many as it has.
     pub snapshot_bytes: u64,
     /// Called before anything is made durable: on a full disk it may make room.
     pub before_flush: BeforeFlush,
@@ -67,7 +67,7 @@ impl ControllerConfig {
             upkeep: Upkeep::default(),
             policy: ClusterPolicy::default(),
             snapshot_entries: 5_000,
-            snapshot_bytes: 2 << 20,
+            snapshot_bytes: 256 << 10,
             before_flush: BeforeFlush::default(),
             #[cfg(test)]
             flush_delay: crate::tests::FlushDelay::default(),

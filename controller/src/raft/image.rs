@@ -30,20 +30,36 @@ pub(super) struct ImageMachine {
     bytes: AppliedBytes,
 }
 
-/// Bytes of decisions applied since a snapshot was last asked for.
+/// What an entry of the log takes beside the decision in it.
+pub(super) const ENTRY_BYTES: u64 = 128;
+
+/// How large the log has grown, and its newest snapshot.
 #[derive(Clone, Default)]
-pub(super) struct AppliedBytes(Arc<AtomicU64>);
+pub(super) struct AppliedBytes(Arc<Sizes>);
+
+#[derive(Default)]
+struct Sizes {
+    /// Of the entries applied since a snapshot was last asked for.
+    applied: AtomicU64,
+    snapshot: AtomicU64,
+}
 
 impl AppliedBytes {
     fn add(&self, bytes: usize) {
-        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.0.applied.fetch_add(bytes as u64 + ENTRY_BYTES, Ordering::Relaxed);
     }
 
-    /// Whether there are more than `limit`; if so, counts from zero again.
+    fn note_snapshot(&self, bytes: usize) {
+        self.0.snapshot.store(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Whether a snapshot is due: the log is larger than `limit`, and than the newest snapshot, as to write that one
+    /// anew costs as much. If so, counts from zero again.
     pub fn take_over(&self, limit: u64) -> bool {
-        let over = self.0.load(Ordering::Relaxed) > limit;
+        let limit = limit.max(self.0.snapshot.load(Ordering::Relaxed));
+        let over = self.0.applied.load(Ordering::Relaxed) > limit;
         if over {
-            self.0.store(0, Ordering::Relaxed);
+            self.0.applied.store(0, Ordering::Relaxed);
         }
         over
     }
@@ -55,8 +71,12 @@ impl ImageMachine {
         let path = storage.snapshot_path();
         let open = |source| ControllerStartError::Open { dir: path.clone(), source };
         let (file, newest) = SnapshotFile::open(path.clone()).map_err(open)?;
+        let sizes = AppliedBytes::default();
         let (meta, image) = match newest {
-            Some((meta, bytes)) => (meta, snapshot::decode_image(&bytes).map_err(open)?),
+            Some((meta, bytes)) => {
+                sizes.note_snapshot(bytes.len());
+                (meta, snapshot::decode_image(&bytes).map_err(open)?)
+            }
             None => (Meta::default(), ClusterImage::default()),
         };
         Ok(ImageMachine {
@@ -65,7 +85,7 @@ impl ImageMachine {
             last_applied: meta.last_log_id,
             membership: meta.last_membership,
             file: Arc::new(file),
-            bytes: AppliedBytes::default(),
+            bytes: sizes,
         })
     }
 
@@ -132,6 +152,7 @@ impl RaftStateMachine<TypeConfig> for ImageMachine {
             image: self.image.clone(),
             meta: Meta { last_log_id: self.last_applied, last_membership: self.membership.clone() },
             file: Arc::clone(&self.file),
+            sizes: self.bytes.clone(),
         }
     }
 
@@ -139,6 +160,7 @@ impl RaftStateMachine<TypeConfig> for ImageMachine {
         let image = snapshot::decode_image(&bytes)?;
         let (file, meta) = (Arc::clone(&self.file), meta.clone());
         let saved = meta.clone();
+        self.bytes.note_snapshot(bytes.len());
         blocking(move || file.save(&saved, &bytes)).await?;
         self.image = image;
         self.last_applied = meta.last_log_id;
@@ -161,6 +183,7 @@ pub(super) struct SnapshotMaker {
     image: ClusterImage,
     meta: Meta,
     file: Arc<SnapshotFile>,
+    sizes: AppliedBytes,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for SnapshotMaker {
@@ -175,7 +198,9 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotMaker {
             file.save(&saved, &bytes)?;
             Ok(bytes)
         });
-        Ok(SnapshotOf::<TypeConfig, _> { meta, snapshot: snapshot.await? })
+        let snapshot = snapshot.await?;
+        self.sizes.note_snapshot(snapshot.len());
+        Ok(SnapshotOf::<TypeConfig, _> { meta, snapshot })
     }
 }
 
@@ -183,4 +208,26 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_grows_to_its_limit_or_to_the_size_of_the_snapshot_it_leads_to() {
+        let sizes = AppliedBytes::default();
+        for _ in 0..10 {
+            sizes.add(0);
+        }
+        assert!(!sizes.take_over(10 * ENTRY_BYTES));
+        sizes.add(0);
+        assert!(sizes.take_over(10 * ENTRY_BYTES), "also of many small decisions");
+        assert!(!sizes.take_over(0), "it is asked for once");
+        sizes.note_snapshot(5_000);
+        sizes.add(4_000);
+        assert!(!sizes.take_over(1_000));
+        sizes.add(1_000);
+        assert!(sizes.take_over(1_000));
+    }
 }

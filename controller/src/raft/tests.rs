@@ -5,6 +5,7 @@ use super::image::ImageMachine;
 use super::snapshot::{self, Meta};
 use super::storage::Storage;
 use super::types::TypeConfig;
+use crate::{Controller, ControllerConfig};
 use openraft::alias::EntryOf;
 use openraft::entry::RaftEntry;
 use openraft::storage::{RaftLogReader, RaftLogStorage, RaftLogStorageExt, RaftStateMachine};
@@ -12,7 +13,8 @@ use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::testing::log_id;
 use openraft::{RaftSnapshotBuilder, StorageError};
 use tempfile::TempDir;
-use troupe_machines::cluster::ClusterImage;
+use troupe_machines::cluster::{ClusterImage, CreateTopic, DeleteTopic, RegisterBroker};
+use troupe_proto::ids::NodeId;
 
 struct Builder;
 
@@ -71,4 +73,46 @@ async fn a_snapshot_that_took_its_time_does_not_replace_a_newer_one() {
     assert_eq!(kept.meta.last_log_id, until(5).last_log_id);
     let mut again = ImageMachine::restore(&opened.storage).unwrap();
     assert_eq!(again.applied_state().await.unwrap().0, until(5).last_log_id);
+}
+
+/// K9: however long it goes on, the log has no more entries than those behind its last snapshot.
+#[actix::test]
+async fn a_log_of_what_comes_and_goes_stays_small() {
+    const LIMIT: u64 = 10_000;
+    let dir = tempfile::tempdir().unwrap();
+    let config = ControllerConfig {
+        snapshot_bytes: LIMIT,
+        snapshot_entries: 1 << 40,
+        ..ControllerConfig::new(NodeId(1), dir.path())
+    };
+    let handle = Controller::start(config).await.unwrap();
+    let broker = RegisterBroker {
+        node_id: NodeId(1),
+        incarnation: [1; 16],
+        endpoint: "localhost:9092".into(),
+        ..RegisterBroker::default()
+    };
+    handle.register_broker(broker).await.unwrap();
+    for number in 0..300 {
+        let name = format!("topic-{number}");
+        let creation = CreateTopic { name: name.clone(), ..CreateTopic::default() };
+        handle.create_topic(creation).await.unwrap();
+        let deletion = DeleteTopic { name, internal: false, validate_only: false };
+        handle.delete_topic(deletion).await.unwrap();
+    }
+    handle.shutdown().await.unwrap();
+    let storage = loop {
+        match Storage::open(dir.path(), crate::config::BeforeFlush::default()) {
+            Ok(storage) => break storage,
+            Err(error) => assert!(super::storage::is_locked(&error), "{error}"),
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    };
+    let state = EntryLog::open(&storage).unwrap().get_log_state().await.unwrap();
+    let (last, purged) =
+        (state.last_log_id.unwrap().index, state.last_purged_log_id.unwrap().index);
+    assert!(last >= 600);
+    // Behind the last snapshot, and what came while that one and the one before it were made.
+    let kept = super::ENTRIES_BEHIND_SNAPSHOT + 3 * LIMIT / super::image::ENTRY_BYTES;
+    assert!(last - purged <= kept, "{} of {last} entries are left", last - purged);
 }
