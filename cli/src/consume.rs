@@ -3,8 +3,10 @@
 //! Records are printed from where the batch stands in memory, into one large buffer that is written when
 //! it is full or when nothing more is there at the moment.
 
+mod ahead;
 mod group;
 mod plan;
+mod printing;
 mod sink;
 
 use crate::failure::{During, Exit, Failure};

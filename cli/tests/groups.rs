@@ -74,6 +74,28 @@ fn a_member_that_stops_within_a_batch_has_committed_what_it_printed() {
     assert_eq!(dev.stop(), 0);
 }
 
+/// A commit is a write on every in-sync replica: not one for each batch, whichever way it is committed.
+#[test]
+fn a_member_commits_for_many_batches_at_once() {
+    const BATCHES: usize = 400;
+    let dir = tempfile::tempdir().unwrap();
+    let dev = Dev::start(dir.path());
+    dev.run(&["topic", "create", "t", "-p", "1"]).ok();
+    let lines: String = (0..BATCHES).map(|line| format!("{line:01000}\n")).collect();
+    dev.run_with(&["produce", "t", "--batch-size", "1k"], lines.as_bytes()).ok();
+    for commit in ["after", "before"] {
+        let group = format!("commits-{commit}");
+        assert_eq!(consumed(&dev, &["t", "-g", &group, "--commit", commit]).len(), BATCHES);
+        let dump = ["consume", "__consumer_offsets", "-e", "--decode", "offsets"];
+        let records = dev.run(&dump).ok();
+        let records = records.text().lines().filter(|line| line.contains(&group)).count();
+        // With the records of its members, and those of what they held.
+        assert!((1..BATCHES / 4).contains(&records), "{records} with --commit {commit}");
+        assert_eq!(rows(dev.run(&["group", "lag", &group]))[0][4], "0");
+    }
+    assert_eq!(dev.stop(), 0);
+}
+
 /// G28, G29, C12: reset with its preview, and deletion.
 #[test]
 fn committed_offsets_are_shown_moved_and_deleted() {

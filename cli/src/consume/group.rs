@@ -7,6 +7,7 @@
 //! what is printed is committed, and the group is left.
 
 use super::Consume;
+use super::printing::{Printing, Shared};
 use super::sink::Sink;
 use crate::failure::{During, Failure};
 use crate::format::Printed;
@@ -17,17 +18,15 @@ use crate::signals::Stop;
 use crate::waiting::{Pending, Progress};
 use clap::{Args, ValueEnum};
 use futures::FutureExt;
-use futures::future::BoxFuture;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use troupe_client::{
     Assignor, AutoOffsetReset, Client, ClientError, Consumer, ConsumerConfig, FetchedBatch,
-    OffsetAndMetadata, Rebalance, RebalanceListener, TopicPartition,
+    OffsetAndMetadata, TopicPartition,
 };
-use troupe_proto::ids::{LeaderEpoch, Offset, PartitionId};
+use troupe_proto::ids::{Offset, PartitionId};
 
 /// How long nothing may come before it is looked whether something else has changed.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -47,8 +46,9 @@ pub struct Membership {
     /// Every topic whose whole name matches, also those that come later
     #[arg(long, value_name = "REGEX", requires = "group", conflicts_with = "topics")]
     pub pattern: Option<String>,
-    /// When the group's position is committed: at most every 200 ms, and before partitions are given up and at the
-    /// end; a commit is a write on every in-sync replica [default: after]
+    /// When the group's position is committed. A commit is a write on every in-sync replica, so they are paced: once a
+    /// second while records come, 200 ms after the last when none do, and at once before partitions are given up and
+    /// at the end; with `before` every 200 ms or 8 MiB, and what comes meanwhile waits for it [default: after]
     #[arg(long, value_enum, requires = "group")]
     commit: Option<Commit>,
     /// range, roundrobin, sticky or cooperative-sticky [default: the group's]
@@ -69,7 +69,7 @@ pub struct Membership {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Commit {
+pub(super) enum Commit {
     /// What was printed: a crash may repeat records, and loses none
     #[default]
     After,
@@ -110,123 +110,6 @@ impl Consume {
     }
 }
 
-type Offsets = BTreeMap<TopicPartition, OffsetAndMetadata>;
-
-/// What is printed. Shared with the listener, which commits before partitions are given up.
-struct Printing {
-    sink: Sink,
-    commit: Commit,
-    /// Something was printed since the last commit, or that one failed.
-    is_due: bool,
-    /// What was printed and is not surely written, in order.
-    unsure: Vec<Unsure>,
-    /// Behind what surely is written, of partitions that were not given up since.
-    written: Offsets,
-}
-
-/// Records of a batch that are printed: where each ends in the output, and what comes behind it.
-struct Unsure {
-    at: TopicPartition,
-    leader_epoch: LeaderEpoch,
-    ends: Vec<(u64, Offset)>,
-}
-
-impl Printing {
-    fn new(sink: Sink, commit: Commit) -> Printing {
-        Printing { sink, commit, is_due: false, unsure: Vec::new(), written: Offsets::new() }
-    }
-
-    /// # Errors
-    /// Not all is written, now or since an earlier call.
-    fn flush(&mut self) -> Result<(), Failure> {
-        let flushed = self.sink.flush();
-        self.settle();
-        flushed
-    }
-
-    /// The next records are of this batch.
-    fn begin(&mut self, batch: &FetchedBatch) {
-        let (at, leader_epoch) = (batch.topic_partition(), batch.header.leader_epoch);
-        self.unsure.push(Unsure { at, leader_epoch, ends: Vec::new() });
-        self.is_due = true;
-    }
-
-    /// Everything before `next` is printed.
-    fn printed(&mut self, next: Offset) {
-        let end = self.sink.printed();
-        if let Some(unsure) = self.unsure.last_mut() {
-            unsure.ends.push((end, next));
-        }
-    }
-
-    /// Keeps how far what was printed is written.
-    fn settle(&mut self) {
-        let sure = self.sink.written();
-        for unsure in &mut self.unsure {
-            let whole = unsure.ends.partition_point(|(end, _)| *end <= sure);
-            if let Some((_, next)) = unsure.ends[..whole].last() {
-                let leader_epoch = Some(unsure.leader_epoch);
-                let position = OffsetAndMetadata { leader_epoch, ..OffsetAndMetadata::new(*next) };
-                self.written.insert(unsure.at.clone(), position);
-            }
-            unsure.ends.clear();
-        }
-        // The last one may go on.
-        self.unsure.drain(..self.unsure.len().saturating_sub(1));
-    }
-
-    fn give_up(&mut self, partitions: &[TopicPartition]) {
-        self.unsure.retain(|unsure| !partitions.contains(&unsure.at));
-        self.written.retain(|at, _| !partitions.contains(at));
-    }
-}
-
-#[derive(Clone)]
-struct Shared(Arc<Mutex<Printing>>);
-
-impl Shared {
-    /// Who panicked while printing has told it, and ends the process.
-    fn lock(&self) -> MutexGuard<'_, Printing> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl RebalanceListener for Shared {
-    fn on_partitions_revoked<'a>(
-        &'a mut self,
-        mut consumer: Rebalance<'a>,
-        partitions: &'a [TopicPartition],
-    ) -> BoxFuture<'a, ()> {
-        Box::pin(async move {
-            let (commit, failed, written) = {
-                let mut printing = self.lock();
-                // If it cannot be written out, that is told when the next record is printed.
-                let failed = printing.flush().is_err();
-                let written = printing.written.clone();
-                printing.give_up(partitions);
-                (printing.commit, failed, written)
-            };
-            if commit != Commit::After {
-                return;
-            }
-            // Behind every commit that is under way, whatever becomes of those.
-            let committed = match failed {
-                true => consumer.commit_sync_offsets(written).await,
-                false => consumer.commit_sync().await,
-            };
-            if let Err(error) = committed {
-                notice!("note: not committed before partitions were given up: {error}");
-            }
-        })
-    }
-
-    fn on_partitions_lost<'a>(&'a mut self, partitions: &'a [TopicPartition]) -> BoxFuture<'a, ()> {
-        self.lock().give_up(partitions);
-        notice!("note: lost {}: what was printed last may be printed again", names(partitions));
-        Box::pin(std::future::ready(()))
-    }
-}
-
 pub async fn run(
     global: &Global,
     client: &Client,
@@ -238,7 +121,7 @@ pub async fn run(
     let what = || format!("cannot consume as a member of group {group}");
     let commit = consume.membership.commit.unwrap_or_default();
     let mut consumer = client.consumer(consume.consumer_config(group)).during(what)?;
-    let shared = Shared(Arc::new(Mutex::new(Printing::new(sink, commit))));
+    let shared = Shared::new(Printing::new(sink, commit));
     consumer.set_rebalance_listener(shared.clone());
     consumer.set_position_lost_listener(|lost| notice!("note: {lost}"));
     match &consume.membership.pattern {
@@ -323,11 +206,13 @@ impl Run {
                     self.shared.lock().flush()?;
                 }
                 if self.at_end(consumer).await.during(|| what.clone())? {
+                    self.print_ahead(consumer).await?;
                     return Ok(true);
                 }
+                let look = self.ahead_waits().map_or(LOOK_INTERVAL, |wait| wait.min(LOOK_INTERVAL));
                 next = tokio::select! {
                     next = consumer.next_batch() => Some(next),
-                    () = tokio::time::sleep(LOOK_INTERVAL) => None,
+                    () = tokio::time::sleep(look) => None,
                     _ = stop.wait() => None,
                 };
             }
@@ -335,7 +220,13 @@ impl Run {
             self.progress.set(2 * self.printed + u64::from(consumer.assignment().is_empty()));
             if let Some(batch) = next {
                 let batch = batch.during(|| what.clone())?;
-                self.take(consumer, &batch).await?;
+                match self.commit {
+                    Commit::Before => self.take_ahead(consumer, batch).await?,
+                    Commit::After | Commit::None => self.take(consumer, &batch)?,
+                }
+            }
+            if self.ahead_waits().is_some_and(|wait| wait.is_zero()) {
+                self.print_ahead(consumer).await?;
             }
             if self.committed_at.elapsed() >= COMMIT_INTERVAL {
                 self.commit_printed(consumer)?;
@@ -348,30 +239,62 @@ impl Run {
         format!("cannot consume as a member of group {}", self.group)
     }
 
-    async fn take(&mut self, consumer: &mut Consumer, batch: &FetchedBatch) -> Result<(), Failure> {
-        let what = self.what();
-        let what = || what.clone();
-        let mut end = batch.header.end_offset();
+    /// What of the batch is still wanted ends here.
+    fn end_of(&self, batch: &FetchedBatch) -> Result<Offset, Failure> {
         if self.left < u64::from(batch.header.record_count) {
-            let last = usize::try_from(self.left - 1).unwrap_or(usize::MAX);
+            let last = usize::try_from(self.left.saturating_sub(1)).unwrap_or(usize::MAX);
             if let Some(last) = batch.iter().nth(last) {
-                end = Offset(last.during(what)?.offset.0 + 1);
+                return Ok(Offset(last.during(|| self.what())?.offset.0 + 1));
             }
         }
+        Ok(batch.header.end_offset())
+    }
+
+    /// To be committed before it is printed: with others, unless it may be the last.
+    async fn take_ahead(
+        &mut self,
+        consumer: &mut Consumer,
+        batch: FetchedBatch,
+    ) -> Result<(), Failure> {
+        let waiting = self.shared.lock().ahead.records();
+        if waiting + u64::from(batch.header.record_count) < self.left {
+            self.shared.lock().ahead.push(batch);
+            return Ok(());
+        }
+        self.print_ahead(consumer).await?;
         let position = OffsetAndMetadata {
             leader_epoch: Some(batch.header.leader_epoch),
-            ..OffsetAndMetadata::new(end)
+            ..OffsetAndMetadata::new(self.end_of(&batch)?)
         };
-        let at = batch.topic_partition();
-        if self.commit == Commit::Before {
-            let committed = consumer.commit_sync_offsets([(at.clone(), position.clone())]).await;
-            committed.during(what)?;
+        let committed = consumer.commit_sync_offsets([(batch.topic_partition(), position)]).await;
+        committed.during(|| self.what())?;
+        self.take(consumer, &batch)
+    }
+
+    /// How long what waits to be committed may still wait; none: nothing does.
+    fn ahead_waits(&self) -> Option<Duration> {
+        let printing = self.shared.lock();
+        (!printing.ahead.is_empty()).then(|| printing.ahead.wait(Instant::now()))
+    }
+
+    /// Commits what waits for it, and prints it.
+    async fn print_ahead(&mut self, consumer: &mut Consumer) -> Result<(), Failure> {
+        let (batches, positions) = self.shared.lock().ahead.take(Instant::now());
+        if batches.is_empty() {
+            return Ok(());
         }
+        consumer.commit_sync_offsets(positions).await.during(|| self.what())?;
+        batches.iter().try_for_each(|batch| self.take(consumer, batch))
+    }
+
+    fn take(&mut self, consumer: &mut Consumer, batch: &FetchedBatch) -> Result<(), Failure> {
+        let end = self.end_of(batch)?;
+        let at = batch.topic_partition();
         let mut next = batch.position();
         let printed = self.print(batch, end, &mut next);
         if next < batch.header.end_offset() {
             // The rest of the batch is not printed: it shall not be committed as if it were.
-            consumer.seek(&at, next).during(what)?;
+            consumer.seek(&at, next).during(|| self.what())?;
         }
         printed
     }
@@ -472,7 +395,7 @@ fn by_topic(partitions: &[TopicPartition]) -> BTreeMap<String, Vec<i32>> {
     topics
 }
 
-fn names(partitions: &[TopicPartition]) -> String {
+pub(super) fn names(partitions: &[TopicPartition]) -> String {
     crate::group::assignment(&by_topic(partitions))
 }
 
