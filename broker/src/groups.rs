@@ -18,6 +18,7 @@ mod requests;
 mod reset;
 mod route;
 mod settings;
+mod together;
 
 pub use admin::{delete, delete_offsets, describe, find_coordinator};
 pub use coordinators::{Coordinators, OFFSETS_TOPIC};
@@ -25,6 +26,7 @@ pub use follow::follow;
 pub use handle::{CoordinatorHandle, State};
 pub use listing::{here as list_here, list};
 pub use membership::{FORWARDED_FOR, run, run_member};
-pub use offsets::{commit, commit_offsets, fetch, fetch_offsets};
+pub use offsets::{commit, commit_of_member, fetch, fetch_offsets};
 pub use reset::reset;
 pub use route::{Call, is_elsewhere_for_now};
+pub use together::commit_together;

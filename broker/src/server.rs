@@ -6,7 +6,7 @@ use crate::forward::Punctual;
 use crate::grpc::{Intake, IntakeLayer};
 use crate::replication::ReplicationService;
 use crate::service::{
-    Chaos, Cluster, EventBus, Groups, LogService, Metadata, ThinService, Topics, health,
+    Chaos, Cluster, Commits, EventBus, Groups, LogService, Metadata, ThinService, Topics, health,
 };
 use actix::Arbiter;
 use socket2::{Domain, Protocol as IpProtocol, Socket, Type};
@@ -21,6 +21,7 @@ use troupe_controller::{ControllerEndpoint, RaftEndpoint};
 use troupe_proto::admin::v1::cluster_service_server::ClusterServiceServer;
 use troupe_proto::admin::v1::topic_service_server::TopicServiceServer;
 use troupe_proto::chaos::v1alpha1::chaos_service_server::ChaosServiceServer;
+use troupe_proto::internal::v1::commit_service_server::CommitServiceServer;
 use troupe_proto::log::v1::group_service_server::GroupServiceServer;
 use troupe_proto::log::v1::metadata_service_server::MetadataServiceServer;
 use troupe_proto::v1::event_bus_service_server::EventBusServiceServer;
@@ -148,6 +149,10 @@ async fn routes(context: Arc<Context>) -> Result<Routes, Failure> {
     routes
         .add_service(ThinService::new(Arc::clone(&context), event_bus))
         .add_service(GroupServiceServer::new(Groups::new(Arc::clone(&context))))
+        .add_service(
+            CommitServiceServer::new(Commits::new(Arc::clone(&context)))
+                .max_decoding_message_size(max_request),
+        )
         .add_service(LogService::new(Arc::clone(&context)))
         .add_service(ReplicationService::new(context));
     Ok(routes.routes())

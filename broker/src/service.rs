@@ -3,6 +3,7 @@
 
 mod chaos;
 mod cluster;
+mod commits;
 mod delivery;
 mod distress;
 mod event_bus;
@@ -22,6 +23,7 @@ mod topics;
 
 pub use chaos::Chaos;
 pub use cluster::Cluster;
+pub use commits::Commits;
 pub use delivery::DeliveryPool;
 pub use event_bus::EventBus;
 pub use groups::Groups;

@@ -45,7 +45,7 @@ mod tests;
 
 pub use error::{GroupError, ReplayError};
 pub use order::Scope;
-pub use pace::{commit_interval_ms, next_commit};
+pub use pace::Pace;
 pub use partition::GroupPartition;
 pub use records::Change;
 

@@ -275,7 +275,7 @@ impl CoordinatorActor {
     }
 
     /// Appends the next batch, unless one is under way.
-    fn append(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn append(&mut self, ctx: &mut Context<Self>) {
         let batch = match self.outbox.take() {
             Some(batch) => batch.and_then(|batch| batch.produced()),
             None => return,

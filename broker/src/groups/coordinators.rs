@@ -1,6 +1,7 @@
 //! The coordinators of this node: one for each partition of `__consumer_offsets` that it leads.
 
 use super::handle::CoordinatorHandle;
+use super::together::Together;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,6 +25,8 @@ pub struct Coordinators {
     changes: watch::Sender<u64>,
     /// The topics of the cluster, as all coordinators see them.
     catalog: watch::Sender<Arc<Catalog>>,
+    /// What members of this node are about to commit, at whichever coordinator.
+    pub(super) together: Together,
 }
 
 impl Coordinators {
@@ -31,7 +34,8 @@ impl Coordinators {
     pub fn new(node_id: NodeId, image: watch::Receiver<Arc<ClusterImage>>) -> Self {
         let catalog = watch::Sender::new(Arc::new(Catalog::default()));
         let changes = watch::Sender::new(0);
-        Self { node_id, image, led: ArcSwap::default(), changes, catalog }
+        let together = Together::default();
+        Self { node_id, image, led: ArcSwap::default(), changes, catalog, together }
     }
 
     /// The coordinator of a partition of `__consumer_offsets`, if it serves here and now.

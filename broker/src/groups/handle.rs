@@ -3,7 +3,8 @@
 use super::actor::CoordinatorActor;
 use super::member::{self, MemberStream};
 use super::message::{
-    Commit, Delete, DeleteOffsets, Describe, Die, Fetch, Join, List, MAILBOX_CAPACITY, Order, Reply,
+    Commit, CommitAll, Delete, DeleteOffsets, Describe, Die, Fetch, Join, List, MAILBOX_CAPACITY,
+    Order, Reply,
 };
 use crate::mailbox::Mailbox;
 use crate::metrics::NodeMetrics;
@@ -120,18 +121,29 @@ impl CoordinatorHandle {
         stream.begin().await
     }
 
-    /// Commits offsets; answered when they are on every in-sync replica.
-    ///
-    /// # Errors
-    /// `OUTCOME_UNKNOWN` if they may be committed, or may be later.
+    /// Commits what several have brought together, each judged by itself. The answers, in their order, come when
+    /// all that were taken are on every in-sync replica: `OUTCOME_UNKNOWN` for those that may be committed, or may
+    /// be later.
     pub async fn commit(
         &self,
-        request: pb::CommitOffsetsRequest,
-        order: Order,
-    ) -> Result<pb::CommitOffsetsResponse, Error> {
-        self.ask(|reply| Commit { request, order, reply })
-            .await?
-            .unwrap_or_else(|| Err(outcome_unknown()))
+        asked: Vec<(pb::CommitOffsetsRequest, Order)>,
+    ) -> Vec<Result<pb::CommitOffsetsResponse, Error>> {
+        let count = asked.len();
+        let (commits, answers): (Vec<_>, Vec<_>) = asked
+            .into_iter()
+            .map(|(request, order)| {
+                let (reply, answer) = oneshot::channel();
+                (Commit { request, order, reply }, answer)
+            })
+            .unzip();
+        if let Err(error) = self.send(CommitAll(commits)) {
+            return vec![Err(error); count];
+        }
+        let answers = futures::future::join_all(answers).await;
+        answers
+            .into_iter()
+            .map(|answer| answer.unwrap_or_else(|_| Err(outcome_unknown())))
+            .collect()
     }
 
     /// What is committed.
@@ -198,10 +210,21 @@ impl CoordinatorHandle {
         CoordinatorActor: Handler<M>,
         <CoordinatorActor as Actor>::Context: ToEnvelope<CoordinatorActor, M>,
     {
-        let addr = self.addr()?;
         let (reply, answer) = oneshot::channel();
+        self.send(message(reply))?;
+        Ok(answer.await.ok())
+    }
+
+    /// Hands a request over, if the mailbox has room.
+    fn send<M>(&self, message: M) -> Result<(), Error>
+    where
+        M: Message<Result = ()> + Send + 'static,
+        CoordinatorActor: Handler<M>,
+        <CoordinatorActor as Actor>::Context: ToEnvelope<CoordinatorActor, M>,
+    {
+        let addr = self.addr()?;
         self.mailbox.sent(now());
-        addr.try_send(message(reply)).map_err(|error| {
+        addr.try_send(message).map_err(|error| {
             self.message_taken();
             match error {
                 SendError::Full(_) => {
@@ -212,8 +235,7 @@ impl CoordinatorHandle {
                 }
                 SendError::Closed(_) => not_available(),
             }
-        })?;
-        Ok(answer.await.ok())
+        })
     }
 
     /// Hands a message over, waiting for room in the mailbox.

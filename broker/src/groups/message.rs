@@ -46,14 +46,17 @@ pub struct Order {
     pub until: Instant,
 }
 
-/// Commit offsets. Answered when they are on every in-sync replica.
-#[derive(Message)]
-#[rtype(result = "()")]
+/// Offsets to commit. Answered when they are on every in-sync replica.
 pub struct Commit {
     pub request: pb::CommitOffsetsRequest,
     pub order: Order,
     pub reply: Reply<pb::CommitOffsetsResponse>,
 }
+
+/// Commit what several have brought together: each is judged by itself, and those that stand are one append.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct CommitAll(pub Vec<Commit>);
 
 /// Tell what is committed.
 #[derive(Message)]

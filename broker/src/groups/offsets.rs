@@ -1,11 +1,16 @@
 //! Committed offsets of a group, through any node.
 
-use super::handle::CoordinatorHandle;
-use super::route::{Call, Question, are_there_groups, ask_with, check_group_id};
+use super::handle::{CoordinatorHandle, outcome_unknown};
+use super::message::Order;
+use super::route::{
+    Call, Question, are_there_groups, ask, ask_with, check_group_id, no_coordinator, partition_of,
+};
+use super::together::Way;
 use crate::context::Context;
 use crate::forward::hears;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 use troupe_machines::cluster::{ClusterImage, Topic, check_topic_name, check_topic_names};
 use troupe_proto::error::{Error, ErrorCode};
@@ -90,10 +95,55 @@ async fn commit_possible(
         context,
         &question,
         &request,
-        |handle, request| commit_here(context, handle, request, call),
+        |handle, request| async move {
+            let mut answers = commit_here(context, &handle, vec![(request, call.order())]).await;
+            answers.pop().unwrap_or_else(|| Err(outcome_unknown()))
+        },
         |mut client, request| async move { client.commit_offsets(request).await },
     );
-    answer.await.map_err(|error| match error.code {
+    answer.await.map_err(harmless)
+}
+
+/// The same for a member of this node: it goes in one call with what others of them commit at the same coordinator,
+/// for whom it waits so long at most.
+///
+/// # Errors
+/// As of [`commit_offsets`].
+pub async fn commit_of_member(
+    context: &Arc<Context>,
+    request: pb::CommitOffsetsRequest,
+    deadline: Instant,
+    gathering: Duration,
+) -> Result<pb::CommitOffsetsResponse, Error> {
+    let call = Call::until(deadline);
+    let question = Question {
+        group: &request.group_id,
+        call,
+        may_repeat: false,
+        creates: true,
+        changes: true,
+    };
+    let request = &request;
+    let together = |way: Way| async move {
+        // The member has nothing else under way, so each try begins anew: whoever coordinates since the last one would
+        // take that one for overtaken by what stands in its log.
+        let order = Order { came: Instant::now(), until: deadline };
+        context.groups.together.commit(context, way, (request.clone(), order), gathering).await
+    };
+    let answer = ask(
+        context,
+        &question,
+        |handle| together(Way::Here(handle)),
+        |leader| async move {
+            let target = partition_of(context, question.group).ok_or_else(no_coordinator)?;
+            together(Way::There(target.key.partition, leader)).await
+        },
+    );
+    answer.await.map_err(harmless)
+}
+
+fn harmless(error: Error) -> Error {
+    match error.code {
         ErrorCode::OutcomeUnknown | ErrorCode::RequestTimedOut => Error {
             code: ErrorCode::OutcomeUnknown,
             message: format!(
@@ -103,7 +153,7 @@ async fn commit_possible(
             ..error
         },
         _ => error,
-    })
+    }
 }
 
 /// [`fetch_offsets`], of this node or forwarded.
@@ -133,25 +183,54 @@ pub async fn fetch(
     .await
 }
 
-/// Commits what is of partitions that there are; the rest is refused, each for itself.
-async fn commit_here(
+/// What came together at a coordinator of this node: the answers, in their order.
+pub(super) async fn commit_here(
     context: &Context,
-    handle: Arc<CoordinatorHandle>,
-    mut request: pb::CommitOffsetsRequest,
-    call: Call,
-) -> Result<pb::CommitOffsetsResponse, Error> {
-    let commits = std::mem::take(&mut request.commits);
+    handle: &CoordinatorHandle,
+    asked: Vec<(pb::CommitOffsetsRequest, Order)>,
+) -> Vec<Result<pb::CommitOffsetsResponse, Error>> {
     // Topics that are new to the cluster may be newer to this node. If not, the check tells.
     let _ = hears(context, |image| {
-        let mut named = commits.iter().filter_map(|commit| commit.partition.as_ref());
+        let commits = asked.iter().flat_map(|(request, _)| &request.commits);
+        let mut named = commits.filter_map(|commit| commit.partition.as_ref());
         named.all(|named| image.topic(&named.topic).is_some())
     })
     .await;
     let image = context.image.borrow().clone();
+    let (mut checked, mut taken) = (Vec::with_capacity(asked.len()), Vec::new());
+    for (mut request, order) in asked {
+        let results = check(&image, &mut request);
+        let is_empty = request.commits.is_empty();
+        if !is_empty {
+            taken.push((request, order));
+        }
+        checked.push((results, is_empty));
+    }
+    let answers = if taken.is_empty() { Vec::new() } else { handle.commit(taken).await };
+    let mut answers = answers.into_iter();
+    let answer = |(mut results, is_empty): (Vec<pb::PartitionCommitResult>, bool)| {
+        if !is_empty {
+            let committed = answers.next().unwrap_or_else(|| Err(outcome_unknown()))?;
+            let mut committed = committed.results.into_iter();
+            for result in results.iter_mut().filter(|result| result.error.is_none()) {
+                result.error = committed.next().and_then(|committed| committed.error);
+            }
+        }
+        Ok(pb::CommitOffsetsResponse { results })
+    };
+    checked.into_iter().map(answer).collect()
+}
+
+/// Leaves what is of partitions that there are; the rest is refused, each for itself.
+fn check(
+    image: &ClusterImage,
+    request: &mut pb::CommitOffsetsRequest,
+) -> Vec<pb::PartitionCommitResult> {
+    let commits = std::mem::take(&mut request.commits);
     let mut results = Vec::with_capacity(commits.len());
     for commit in commits {
         let partition = commit.partition.clone();
-        let error = match stamped(&image, commit) {
+        let error = match stamped(image, commit) {
             Ok(commit) => {
                 request.commits.push(commit);
                 None
@@ -160,14 +239,7 @@ async fn commit_here(
         };
         results.push(pb::PartitionCommitResult { partition, error });
     }
-    if request.commits.is_empty() {
-        return Ok(pb::CommitOffsetsResponse { results });
-    }
-    let mut committed = handle.commit(request, call.order()).await?.results.into_iter();
-    for result in results.iter_mut().filter(|result| result.error.is_none()) {
-        result.error = committed.next().and_then(|committed| committed.error);
-    }
-    Ok(pb::CommitOffsetsResponse { results })
+    results
 }
 
 /// A commit with the id of its topic.

@@ -75,6 +75,8 @@ pub struct Outbox {
     /// All up to this one are in the log.
     committed: u64,
     in_flight: bool,
+    /// More is to come that shall go into the same batch.
+    held: bool,
     parked: VecDeque<Parked>,
     bytes: usize,
 }
@@ -88,9 +90,19 @@ impl Outbox {
             newest: 0,
             committed: 0,
             in_flight: false,
+            held: false,
             parked: VecDeque::new(),
             bytes: 0,
         }
+    }
+
+    /// No batch is taken until [`Outbox::release`].
+    pub fn hold(&mut self) {
+        self.held = true;
+    }
+
+    pub fn release(&mut self) {
+        self.held = false;
     }
 
     /// Bytes that wait to be appended.
@@ -170,7 +182,7 @@ impl Outbox {
 
     /// The next batch to append, if none is under way.
     pub fn take(&mut self) -> Option<Result<Batch, BatchError>> {
-        if self.in_flight {
+        if self.in_flight || self.held {
             return None;
         }
         let Filling { number, records, bytes } = self.filling.pop_front()?;
@@ -263,6 +275,20 @@ mod tests {
         tell(outbox.committed());
         assert_eq!(answers.iter().filter(|answer| answer.try_recv().is_ok()).count(), 4);
         assert_eq!(outbox.bytes(), 0);
+    }
+
+    #[test]
+    fn what_came_together_goes_into_one_batch() {
+        let mut outbox = Outbox::new(1 << 20);
+        outbox.hold();
+        for _ in 0..100 {
+            outbox.push(&records(1, 10), asked().0);
+            assert!(outbox.take().is_none());
+        }
+        outbox.release();
+        assert_eq!(record_count(outbox.take().unwrap().unwrap()), 100);
+        outbox.committed();
+        assert!(outbox.take().is_none());
     }
 
     #[test]

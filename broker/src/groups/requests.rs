@@ -1,7 +1,9 @@
 //! What the coordinator's actor is asked by those who are no member: offsets, and the tools' questions.
 
 use super::actor::CoordinatorActor;
-use super::message::{Commit, Delete, DeleteOffsets, Describe, Fetch, List, Order, Reply};
+use super::message::{
+    Commit, CommitAll, Delete, DeleteOffsets, Describe, Fetch, List, Order, Reply,
+};
 use super::outbox::Answer;
 use crate::partition::now;
 use actix::{Context, Handler};
@@ -74,11 +76,22 @@ impl CoordinatorActor {
     }
 }
 
-impl Handler<Commit> for CoordinatorActor {
+impl Handler<CommitAll> for CoordinatorActor {
     type Result = ();
 
-    fn handle(&mut self, Commit { request, order, reply }: Commit, ctx: &mut Context<Self>) {
+    fn handle(&mut self, CommitAll(commits): CommitAll, ctx: &mut Context<Self>) {
         self.take_turn(ctx);
+        self.outbox.hold();
+        for commit in commits {
+            self.commit(commit, ctx);
+        }
+        self.outbox.release();
+        self.append(ctx);
+    }
+}
+
+impl CoordinatorActor {
+    fn commit(&mut self, Commit { request, order, reply }: Commit, ctx: &mut Context<Self>) {
         let Some(reply) = self.admit(reply) else { return };
         let scope = Scope::Commits(&request);
         if let Err(error) = self.check_order(order, &request.group_id, scope) {

@@ -29,6 +29,9 @@ use troupe_machines::group::coordinator_partition;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::log::v1::group_service_client::GroupServiceClient;
 
+/// What a call is answered with if no connection to the coordinator's node can be made.
+const UNREACHABLE: ErrorCode = ErrorCode::CoordinatorNotAvailable;
+
 /// How long a call may take, and where it comes from.
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
@@ -64,6 +67,23 @@ impl Call {
             came: (came + vagueness).min(Instant::now()),
             meant_epoch: meant_epoch(metadata.as_ref()),
         })
+    }
+
+    /// The same, meant for the coordinator in that leader epoch.
+    pub(super) fn meaning(self, leader_epoch: u32) -> Self {
+        Self { meant_epoch: Some(leader_epoch), ..self }
+    }
+
+    /// Whether the coordinator is the one that is meant.
+    ///
+    /// # Errors
+    /// `NOT_COORDINATOR`: it lay somewhere while others coordinated, who may have been asked for something newer.
+    pub(super) fn check_meant(&self, handle: &CoordinatorHandle) -> Result<(), Error> {
+        if self.meant_epoch.is_none_or(|meant| meant == handle.leader_epoch.0) {
+            return Ok(());
+        }
+        let message = "this node coordinates the group in another leader epoch; ask again";
+        Err(Error::new(ErrorCode::NotCoordinator, message))
     }
 
     /// What the coordinator orders it by.
@@ -231,23 +251,54 @@ async fn send<Req, Res, There>(
 where
     There: Future<Output = Result<Response<Res>, Status>> + Send,
 {
-    let Call { came, deadline, .. } = question.call;
-    let (node, clocks) = (&*leader.endpoint, &context.peers.clocks);
-    let unreachable = ErrorCode::CoordinatorNotAvailable;
+    let order = question.call.order();
+    let ask = |channel, request| there(client_on(context, channel), request);
+    match question.changes {
+        true => call_there(context, leader, request, order, ask).await,
+        false => send_there(context, leader, forwarding(request, order.until), ask).await,
+    }
+}
+
+/// One call that changes something, to the node of a coordinator, with its order and its time.
+///
+/// # Errors
+/// `COORDINATOR_NOT_AVAILABLE` if no connection could be made; what the node answers.
+pub(super) async fn call_there<Req, Res, There>(
+    context: &Context,
+    leader: &LeaderAt,
+    request: Req,
+    Order { came, until }: Order,
+    there: impl FnOnce(Channel, Request<Req>) -> There,
+) -> Result<Res, Error>
+where
+    There: Future<Output = Result<Response<Res>, Status>>,
+{
+    let channel = context.channel_to(&leader.endpoint, Purpose::Control)?;
+    let clocks = &context.peers.clocks;
+    let to = (&*leader.endpoint, &channel);
+    let request = clocks.stamp(to, request, (came, until), UNREACHABLE).await?;
+    send_there(context, leader, request, there).await
+}
+
+async fn send_there<Req, Res, There>(
+    context: &Context,
+    leader: &LeaderAt,
+    mut request: Request<Req>,
+    there: impl FnOnce(Channel, Request<Req>) -> There,
+) -> Result<Res, Error>
+where
+    There: Future<Output = Result<Response<Res>, Status>>,
+{
+    let (node, clocks) = (&leader.endpoint, &context.peers.clocks);
     let channel = context.channel_to(node, Purpose::Control)?;
-    let client = client_on(context, channel.clone());
-    let mut request = match question.changes {
-        true => clocks.stamp((node, &channel), request, (came, deadline), unreachable).await?,
-        false => forwarding(request, deadline),
-    };
     set_meant_epoch(request.metadata_mut(), leader.leader_epoch.0);
     let sent = Instant::now();
-    let answer = there(client, request).await;
+    let answer = there(channel, request).await;
     match &answer {
         Ok(answer) => clocks.note(node, sent, answer.metadata()),
         Err(status) => clocks.note(node, sent, status.metadata()),
     }
-    answer.map(Response::into_inner).map_err(|status| failure(status, unreachable))
+    answer.map(Response::into_inner).map_err(|status| failure(status, UNREACHABLE))
 }
 
 /// # Errors
@@ -267,12 +318,7 @@ enum Way {
 /// Where the coordinator is, as far as this node knows.
 fn way(context: &Context, target: &Target, call: Call) -> Result<Way, Error> {
     match context.groups.find(target.key.partition) {
-        // It lay somewhere while others coordinated, who may have been asked for something newer.
-        Ok(handle) if call.meant_epoch.is_some_and(|meant| meant != handle.leader_epoch.0) => {
-            let message = "this node coordinates the group in another leader epoch; ask again";
-            Err(Error::new(ErrorCode::NotCoordinator, message))
-        }
-        Ok(handle) => Ok(Way::Here(handle)),
+        Ok(handle) => call.check_meant(&handle).map(|()| Way::Here(handle)),
         Err(error) if error.code == ErrorCode::NotCoordinator && !call.forwarded => {
             let leader = context.leader_of(&target.key);
             let leader = leader.filter(|leader| leader.node_id != context.node_id);

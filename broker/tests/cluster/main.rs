@@ -4,6 +4,7 @@
 
 mod any_node;
 mod commit_order;
+mod commits;
 mod faults;
 mod groups;
 mod links;

@@ -5,3 +5,4 @@
 mod failures;
 mod fixture;
 mod members;
+mod together;

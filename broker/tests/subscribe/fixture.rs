@@ -20,7 +20,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Fixture {
     pub channel: Channel,
     pub node: Node,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
+    config: NodeConfig,
 }
 
 pub fn value_of(delivery: &Delivery) -> String {
@@ -53,17 +54,35 @@ pub fn seconds(seconds: i64) -> Option<prost_types::Duration> {
 
 impl Fixture {
     pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// With other settings.
+    pub async fn start_with(change: impl Fn(&mut NodeConfig)) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let config = NodeConfig {
+        let mut config = NodeConfig {
             log_dir: directory.path().join("data"),
             listener: ([127, 0, 0, 1], 0).into(),
             http_listener: ([127, 0, 0, 1], 0).into(),
             ..NodeConfig::default()
         };
-        let node = tokio::task::spawn_blocking(|| Node::start(config)).await.unwrap().unwrap();
+        change(&mut config);
+        Self::start_in(directory, config).await
+    }
+
+    async fn start_in(directory: tempfile::TempDir, config: NodeConfig) -> Self {
+        let asked = config.clone();
+        let node = tokio::task::spawn_blocking(|| Node::start(asked)).await.unwrap().unwrap();
         let endpoint = format!("http://{}", node.grpc_addr());
         let channel = Channel::from_shared(endpoint).unwrap().connect().await.unwrap();
-        Self { channel, node, _directory: directory }
+        Self { channel, node, directory, config }
+    }
+
+    /// The same data, and nothing of what the node had not written.
+    pub async fn kill_and_start(self) -> Self {
+        let Self { node, directory, config, .. } = self;
+        tokio::task::spawn_blocking(|| node.kill()).await.unwrap();
+        Self::start_in(directory, config).await
     }
 
     pub fn bus(&self) -> EventBusServiceClient<Channel> {

@@ -6,7 +6,9 @@ mod delivery;
 mod fixture;
 mod groups;
 mod limits;
+mod pacing;
 mod pulls;
+mod settling;
 
 use fixture::{Fixture, PATIENCE, ack, nack, options, seconds, value_of, window};
 use tokio::time::timeout;

@@ -178,6 +178,11 @@ impl Deliveries {
         Some(Place { prefix: held.ledger.prefix(), committed: held.committed })
     }
 
+    /// Whether this was given out of the partition, as it is assigned now.
+    pub fn is_of(&self, id: &AckId, key: &PartitionKey) -> bool {
+        self.slots.get(key) == Some(&id.slot)
+    }
+
     /// Nothing of the partition is out.
     pub fn is_settled(&self, key: &PartitionKey) -> bool {
         self.get(key).is_none_or(|held| held.ledger.out() == 0)

@@ -4,7 +4,7 @@ use super::ack_id::AckId;
 use super::ledger::Action;
 use super::options::Start as StartAt;
 use super::receipts::AnswerId;
-use super::settle::settle_all;
+use super::settle::{Terms, settle_all};
 use crate::context::Context;
 use crate::forward::{Start, Target, cut_below, find_offset};
 use crate::groups;
@@ -190,6 +190,7 @@ pub(super) async fn commit(
     group: String,
     member: (String, u32),
     offsets: Vec<(Target, Offset, Option<LeaderEpoch>)>,
+    gathering: Duration,
 ) -> Job {
     let commits = offsets.iter().map(|(target, offset, epoch)| log::PartitionCommit {
         partition: Some(log::TopicPartition {
@@ -210,7 +211,8 @@ pub(super) async fn commit(
         commits: commits.collect(),
         ..Default::default()
     };
-    let outcome = groups::commit_offsets(&context, request, Instant::now() + PATIENCE).await;
+    let deadline = Instant::now() + PATIENCE;
+    let outcome = groups::commit_of_member(&context, request, deadline, gathering).await;
     let asked = offsets.into_iter().map(|(target, offset, _)| (target.key, offset)).collect();
     Job::Committed { member, asked, outcome }
 }
@@ -232,9 +234,10 @@ pub(super) async fn connection_broke(
 pub(super) async fn settle_elsewhere(
     context: Arc<Context>,
     settlements: Vec<(AckId, Action)>,
+    confirm: bool,
 ) -> Job {
     let texts: Vec<String> = settlements.iter().map(|(id, _)| id.to_text()).collect();
-    let outcomes = settle_all(&context, settlements, false).await;
+    let outcomes = settle_all(&context, settlements, Terms::of_stream(confirm)).await;
     let results = texts.into_iter().zip(outcomes);
     let results =
         results.map(|(ack_id, outcome)| pb::SettleResult { ack_id, outcome: outcome.into() });

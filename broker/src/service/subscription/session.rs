@@ -8,6 +8,7 @@
 
 mod assignment;
 mod commits;
+mod confirmations;
 mod draw;
 mod epochs;
 
@@ -141,7 +142,7 @@ impl Session {
             self.notify(pb::NoticeKind::AckGapFull, message);
         }
         self.start_commit(now);
-        self.confirm_settled();
+        self.confirm_settled(now);
         self.go_on_revoking(now);
         self.place_moved(now);
         self.tell_if_caught_up();
@@ -206,6 +207,7 @@ impl Session {
             self.deliveries.next_deadline(),
             self.receipts.next_deadline(),
             self.commit_deadline(),
+            self.commits.confirmations.next_deadline(),
             self.assignment.deadline(),
         ];
         due.into_iter().flatten().min()
@@ -287,16 +289,9 @@ impl Session {
 
     fn on_inbound(&mut self, inbound: Inbound) {
         match inbound {
-            Inbound::Settle { settlements, reply } => {
-                let now = Instant::now();
-                self.last_settled = now;
-                let settle = |(id, action): &(AckId, Action)| {
-                    self.receipts.arrived(id);
-                    self.deliveries.settle(id, *action, now)
-                };
-                let outcomes = settlements.iter().map(settle).collect();
-                // Whoever asked may be gone.
-                let _ = reply.send(outcomes);
+            Inbound::Settle(asked) => {
+                self.last_settled = Instant::now();
+                self.settle_for_call(asked, self.last_settled);
             }
             Inbound::Draw(draw) => self.draws.push_back(draw),
         }
@@ -332,8 +327,8 @@ impl Session {
             }
         }
         if !elsewhere.is_empty() {
-            let context = Arc::clone(&self.context);
-            self.jobs.push(Box::pin(jobs::settle_elsewhere(context, elsewhere)));
+            let (context, confirm) = (Arc::clone(&self.context), self.options.confirm);
+            self.jobs.push(Box::pin(jobs::settle_elsewhere(context, elsewhere, confirm)));
         }
         Ok(())
     }

@@ -20,8 +20,16 @@ const MAX_ENDED: usize = 4_096;
 
 /// What others ask of a session.
 pub(super) enum Inbound {
-    Settle { settlements: Vec<(AckId, Action)>, reply: oneshot::Sender<Vec<pb::SettleOutcome>> },
+    Settle(Settlements),
     Draw(Draw),
+}
+
+/// What another call brings.
+pub(super) struct Settlements {
+    pub settlements: Vec<(AckId, Action)>,
+    /// Answered when what is acknowledged is committed, and by then whether it is or not. None: at once.
+    pub confirm: Option<Instant>,
+    pub reply: oneshot::Sender<Vec<pb::SettleOutcome>>,
 }
 
 /// Somebody waits for deliveries, until then.

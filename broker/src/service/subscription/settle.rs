@@ -1,11 +1,14 @@
 //! Settlements find the session that gave the id out, on whichever node it is.
+//!
+//! An acknowledgement is answered when it is committed, as far as it can be. Whether it is may not be known in the time
+//! that the call has: then the answer says just that.
 
 use super::ack_id::{AckId, echo};
 use super::ledger::Action;
 use super::options::{EXTENSION, parse_action};
-use super::sessions::{Inbound, Place};
+use super::sessions::{Inbound, Place, Settlements};
 use crate::context::Context;
-use crate::forward::{is_forwarded, is_stale_stamp};
+use crate::forward::{deadline_of, is_forwarded, is_stale_stamp};
 use crate::peers::Purpose;
 use futures::future::join_all;
 use std::collections::BTreeMap;
@@ -20,8 +23,26 @@ use troupe_proto::v1 as pb;
 use troupe_proto::v1::SettleOutcome;
 use troupe_proto::v1::event_bus_service_client::EventBusServiceClient;
 
-/// What another node may take for its part.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a commit is waited for, if the call has so much time.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How a call wants its answer.
+#[derive(Clone, Copy)]
+pub(super) struct Terms {
+    /// It is answered by then.
+    until: Instant,
+    /// With what is committed.
+    confirm: bool,
+    /// Another node sent it here.
+    forwarded: bool,
+}
+
+impl Terms {
+    /// Of ids that came on the stream of another session.
+    pub fn of_stream(confirm: bool) -> Terms {
+        Terms { until: Instant::now() + PATIENCE, confirm, forwarded: false }
+    }
+}
 
 /// Every id gets its result, in the order of the request.
 ///
@@ -31,7 +52,11 @@ pub(super) async fn settle(
     context: &Arc<Context>,
     request: Request<pb::SettleRequest>,
 ) -> Result<pb::SettleResponse, Error> {
-    let forwarded = is_forwarded(&request);
+    let terms = Terms {
+        until: deadline_of(request.metadata()).min(Instant::now() + PATIENCE),
+        confirm: true,
+        forwarded: is_forwarded(&request),
+    };
     let request = request.into_inner();
     let mut texts = Vec::with_capacity(request.ack_ids.len() + request.settlements.len());
     let mut actions = Vec::with_capacity(texts.capacity());
@@ -45,7 +70,7 @@ pub(super) async fn settle(
     }
     let ids: Vec<Option<AckId>> = texts.iter().map(|text| text.parse().ok()).collect();
     let known = ids.iter().zip(actions).filter_map(|(id, action)| Some(((*id)?, action))).collect();
-    let mut outcomes = settle_all(context, known, forwarded).await.into_iter();
+    let mut outcomes = settle_all(context, known, terms).await.into_iter();
     let results = texts.into_iter().zip(ids).map(|(ack_id, id)| {
         let outcome = id.and_then(|_| outcomes.next()).unwrap_or(SettleOutcome::UnknownId);
         pb::SettleResult { ack_id: echo(ack_id), outcome: outcome.into() }
@@ -57,7 +82,7 @@ pub(super) async fn settle(
 pub(super) async fn settle_all(
     context: &Arc<Context>,
     settlements: Vec<(AckId, Action)>,
-    forwarded: bool,
+    terms: Terms,
 ) -> Vec<SettleOutcome> {
     let mut outcomes = vec![SettleOutcome::UnknownId; settlements.len()];
     // By session here, by node elsewhere.
@@ -69,9 +94,9 @@ pub(super) async fn settle_all(
     let settled = join_all(parts.into_iter().map(async |((node, _), places)| {
         let part: Vec<_> = places.iter().map(|at| settlements[*at]).collect();
         let count = part.len();
-        let outcomes = match (node == context.node_id, forwarded) {
-            (true, _) => settle_here(context, part).await,
-            (false, false) => settle_there(context, node, part).await,
+        let outcomes = match (node == context.node_id, terms.forwarded) {
+            (true, _) => settle_here(context, part, terms).await,
+            (false, false) => settle_there(context, node, part, terms).await,
             // Whoever forwarded it took this node for another.
             (false, true) => vec![SettleOutcome::UnknownId; count],
         };
@@ -89,6 +114,7 @@ pub(super) async fn settle_all(
 async fn settle_here(
     context: &Arc<Context>,
     settlements: Vec<(AckId, Action)>,
+    terms: Terms,
 ) -> Vec<SettleOutcome> {
     let count = settlements.len();
     let Some((first, _)) = settlements.first() else { return Vec::new() };
@@ -96,7 +122,8 @@ async fn settle_here(
         Place::Live(inbox) => {
             let (reply, outcomes) = oneshot::channel();
             // A session that has ended takes nothing, and does not answer.
-            let _ = inbox.send(Inbound::Settle { settlements, reply }).await;
+            let confirm = terms.confirm.then_some(terms.until);
+            let _ = inbox.send(Inbound::Settle(Settlements { settlements, confirm, reply })).await;
             match outcomes.await {
                 Ok(outcomes) => return outcomes,
                 Err(_) => SettleOutcome::LeaseLost,
@@ -113,6 +140,7 @@ async fn settle_there(
     context: &Arc<Context>,
     node: NodeId,
     settlements: Vec<(AckId, Action)>,
+    terms: Terms,
 ) -> Vec<SettleOutcome> {
     let count = settlements.len();
     let endpoint = context.image.borrow().broker(node).map(|broker| broker.endpoint.clone());
@@ -124,7 +152,7 @@ async fn settle_there(
             settlements: settlements.into_iter().map(on_the_wire).collect(),
         };
         let (came, clocks) = (Instant::now(), &context.peers.clocks);
-        let times = (came, came + PATIENCE);
+        let times = (came, terms.until);
         loop {
             let (to, unreachable) = ((&*endpoint, &channel), ErrorCode::LeaderNotAvailable);
             let request = clocks.stamp(to, request.clone(), times, unreachable).await?;
@@ -147,8 +175,12 @@ async fn settle_there(
         }
         Ok(_) => vec![SettleOutcome::UnknownId; count],
         Err(error) => {
-            tracing::debug!(%error, %node, "settlements did not reach their node");
-            vec![SettleOutcome::LeaseLost; count]
+            tracing::debug!(%error, %node, "settlements did not reach their node, or its answer not this one");
+            let lost = match error.surely_not_done() {
+                true => SettleOutcome::LeaseLost,
+                false => SettleOutcome::NotCommitted,
+            };
+            vec![lost; count]
         }
     }
 }

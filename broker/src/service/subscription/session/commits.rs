@@ -1,27 +1,24 @@
 //! What is acknowledged is committed: one commit at a time, of everything that has moved since the last.
 //!
-//! A member alone on its node commits every 20 ms at most, of many each once a second, all at the same moment: see
-//! [`next_commit`]. At once are committed: what has to be given up, what is left at the end, what the client asks for.
+//! A member alone on its node commits every 20 ms at most, of many each once a second, all at the same moment and in one
+//! call: see [`Pace`]. At once are committed: what has to be given up, what is left at the end, what the client asks for.
 //! A settlement that is to be confirmed is confirmed when it is committed.
 
-use super::super::ack_id::AckId;
 use super::super::jobs::{self, Job};
 use super::Session;
+use super::confirmations::Confirmations;
 use super::epochs::Epochs;
 use crate::partition::now as machine_now;
 use futures::StreamExt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout};
-use troupe_machines::group::next_commit;
+use troupe_machines::group::Pace;
 use troupe_machines::time::Time;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{Offset, PartitionKey};
 use troupe_proto::log::v1 as log;
-use troupe_proto::v1::SettleOutcome;
 
-/// Between the beginnings of two commits that somebody waits for.
-const AWAITED_INTERVAL: Duration = Duration::from_millis(20);
 const RETRY: Duration = Duration::from_millis(200);
 /// How long the last commit may take.
 const LAST_PATIENCE: Duration = Duration::from_secs(2);
@@ -30,9 +27,11 @@ const LAST_PATIENCE: Duration = Duration::from_secs(2);
 pub(super) struct Commits {
     under_way: bool,
     /// When the last one began.
-    began: Option<(Instant, Time)>,
+    began: Option<Time>,
     /// When what has moved is committed, if nobody wants it sooner.
     due: Option<Instant>,
+    /// The same, where somebody waits for it.
+    awaited: Option<Instant>,
     /// The last one failed: not before then.
     retry_at: Option<Instant>,
     /// The client asks for it.
@@ -40,8 +39,7 @@ pub(super) struct Commits {
     /// Nothing comes after.
     closing: bool,
     pub epochs: Epochs,
-    /// Settled, not committed yet, and to be confirmed.
-    confirming: Vec<(AckId, String)>,
+    pub confirmations: Confirmations,
 }
 
 impl Commits {
@@ -50,7 +48,7 @@ impl Commits {
     }
 
     pub fn confirming(&self) -> usize {
-        self.confirming.len()
+        self.confirmations.len()
     }
 
     pub fn ask(&mut self) {
@@ -64,21 +62,13 @@ impl Session {
         if self.commits.under_way || self.membership.member_id().is_empty() {
             return;
         }
+        if self.deliveries.uncommitted().next().is_none() {
+            (self.commits.due, self.commits.awaited, self.commits.asked_for) = (None, None, false);
+            return;
+        }
+        self.set_pace(now);
         if self.commit_at(now).is_some_and(|at| at > now) {
             return;
-        }
-        if self.deliveries.uncommitted().next().is_none() {
-            (self.commits.due, self.commits.asked_for) = (None, false);
-            return;
-        }
-        if self.commit_at(now).is_none() {
-            let (last, time) = (self.commits.began.map(|(_, time)| time), machine_now());
-            let at = next_commit(time, last, self.context.subscriptions.counts()[0]);
-            let due = now + Duration::from_millis(at.0.saturating_sub(time.0));
-            self.commits.due = Some(due);
-            if due > now {
-                return;
-            }
         }
         self.note_epochs();
         let deliveries = &self.deliveries;
@@ -89,11 +79,48 @@ impl Session {
             .map(|(target, offset)| (target.clone(), offset, epochs.before(&target.key, offset)))
             .collect();
         self.commits.under_way = true;
-        self.commits.began = Some((now, machine_now()));
-        (self.commits.due, self.commits.asked_for, self.commits.retry_at) = (None, false, None);
+        self.commits.began = Some(machine_now());
+        let gathering = self.gathering();
+        (self.commits.due, self.commits.awaited, self.commits.retry_at) = (None, None, None);
+        self.commits.asked_for = false;
         let (context, group) = (Arc::clone(&self.context), self.options.group.clone());
         let member = (self.membership.member_id().to_owned(), self.membership.epoch());
-        self.jobs.push(Box::pin(jobs::commit(context, group, member, moved)));
+        self.jobs.push(Box::pin(jobs::commit(context, group, member, moved, gathering)));
+    }
+
+    fn pace(&self, awaited: bool) -> Pace {
+        Pace::new(self.context.subscriptions.counts()[0], awaited)
+    }
+
+    /// There is something to commit: when, unless that is known.
+    fn set_pace(&mut self, now: Instant) {
+        let (last, time) = (self.commits.began, machine_now());
+        let at = |pace: Pace| {
+            let wait = pace.next_commit(time, last).0.saturating_sub(time.0);
+            now + Duration::from_millis(wait)
+        };
+        if self.commits.due.is_none() {
+            self.commits.due = Some(at(self.pace(false)));
+        }
+        if self.commits.awaited.is_none() && !self.commits.confirmations.is_empty() {
+            self.commits.awaited = Some(at(self.pace(true)));
+        }
+    }
+
+    /// It does not wait for any moment.
+    fn hurries(&self) -> bool {
+        self.commits.asked_for || self.commits.closing || self.assignment.is_revoking()
+    }
+
+    /// How long the next commit may wait for those of other members.
+    fn gathering(&self) -> Duration {
+        match self.hurries() {
+            true => Duration::ZERO,
+            false => {
+                let awaited = !self.commits.confirmations.is_empty();
+                Duration::from_millis(self.pace(awaited).gathering_ms())
+            }
+        }
     }
 
     pub(super) fn note_epochs(&mut self) {
@@ -110,45 +137,9 @@ impl Session {
 
     /// When it may begin; none: nobody has looked whether there is something to commit.
     fn commit_at(&self, now: Instant) -> Option<Instant> {
-        let Commits { began, due, retry_at, asked_for, closing, confirming, .. } = &self.commits;
-        let awaited = began.map_or(now, |(began, _)| began + AWAITED_INTERVAL);
-        let at = if *asked_for || *closing || self.assignment.is_revoking() {
-            Some(now)
-        } else if confirming.is_empty() {
-            *due
-        } else {
-            Some(due.map_or(awaited, |due| due.min(awaited)))
-        };
+        let Commits { due, awaited, retry_at, .. } = self.commits;
+        let at = if self.hurries() { Some(now) } else { due.into_iter().chain(awaited).min() };
         at.map(|at| retry_at.map_or(at, |retry| retry.max(at)))
-    }
-
-    /// An acknowledgement was taken: whether it is confirmed later, with its commit.
-    pub(super) fn confirms_later(&mut self, id: &AckId, ack_id: &str) -> bool {
-        let later = self.options.confirm
-            && self.deliveries.place(id).is_some_and(|place| place.waits_for_commit(id.offset));
-        if later {
-            self.commits.confirming.push((*id, ack_id.to_owned()));
-        }
-        later
-    }
-
-    /// Confirms what is committed by now. What was given up before that may be delivered again.
-    pub(super) fn confirm_settled(&mut self) {
-        let deliveries = &self.deliveries;
-        let (open, done): (Vec<_>, Vec<_>) = std::mem::take(&mut self.commits.confirming)
-            .into_iter()
-            .map(|(id, text)| (id, text, deliveries.place(&id)))
-            .partition(|(id, _, place)| {
-                place.as_ref().is_some_and(|place| place.waits_for_commit(id.offset))
-            });
-        self.commits.confirming = open.into_iter().map(|(id, text, _)| (id, text)).collect();
-        for (_, text, place) in done {
-            let outcome = match place {
-                Some(_) => SettleOutcome::Accepted,
-                None => SettleOutcome::LeaseLost,
-            };
-            self.tell_outcome(text, outcome);
-        }
     }
 
     pub(super) fn on_committed(
@@ -169,6 +160,7 @@ impl Session {
                         None => self.deliveries.committed(key, *offset),
                         // Nobody can commit it any more.
                         Some(error) if is_gone(error.code) => {
+                            self.refuse_confirmations(key);
                             self.deliveries.committed(key, *offset);
                         }
                         Some(error) => failed = Some(error),
@@ -198,6 +190,7 @@ impl Session {
         self.commits.closing = true;
         // What it takes longer is delivered again.
         let _ = timeout(LAST_PATIENCE, self.commit_everything()).await;
+        self.end_confirmations();
         let Session { membership, .. } = self;
         if leaves {
             membership.leave().await;
@@ -216,7 +209,9 @@ impl Session {
             }
             match self.jobs.next().await {
                 Some(Job::Committed { member, asked, outcome }) => {
-                    if let Outlook::Over = self.on_committed(&member, &asked, outcome) {
+                    let outlook = self.on_committed(&member, &asked, outcome);
+                    self.confirm_settled(Instant::now());
+                    if let Outlook::Over = outlook {
                         return;
                     }
                 }
