@@ -39,6 +39,7 @@ pub async fn decide<Req, Res, Here, There>(
 ) -> Result<Response<Res>, Status>
 where
     Req: Clone + Send + Sync,
+    Res: Send,
     Here: Future<Output = Result<Res, Error>> + Send,
     There: Future<Output = Result<Response<Res>, Status>> + Send,
 {

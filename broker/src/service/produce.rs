@@ -110,7 +110,7 @@ impl Produced {
 
 /// A batch by itself, whose call has its headers as soon as a leader begins to append it.
 fn of_its_own(handover: &Handover) -> Arc<Chain> {
-    Arc::new(Chain::new(handover.0.clone()))
+    Arc::new(Chain::new(handover.begun.clone()))
 }
 
 /// Nothing tells a batch without a producer id from the same batch sent again: where it may be appended, no answer says

@@ -4,6 +4,7 @@
 
 mod any_node;
 mod bad_input;
+mod cut;
 mod damage;
 mod distress;
 mod drain;
