@@ -5,6 +5,7 @@ use bytes::Bytes;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use troupe_proto::error::Error;
@@ -73,15 +74,12 @@ fn unavailable(text: &str) -> String {
     )
 }
 
-async fn say(stream: TcpStream, answer: String) {
+async fn say(mut stream: TcpStream, answer: String) {
     let said = async {
         // What the client has sent is read first: closed with bytes unread, it would not see the answer.
         let mut asked = [0; 1024];
-        if stream.readable().await.is_ok() {
-            let _ = stream.try_read(&mut asked);
-        }
-        if stream.writable().await.is_ok() {
-            let _ = stream.try_write(answer.as_bytes());
+        if stream.read(&mut asked).await.is_ok() {
+            let _ = stream.write_all(answer.as_bytes()).await;
         }
     };
     let _ = tokio::time::timeout(PATIENCE, said).await;
@@ -90,7 +88,6 @@ async fn say(stream: TcpStream, answer: String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::AsyncReadExt;
     use tokio::net::TcpListener;
     use troupe_proto::error::ErrorCode;
 

@@ -240,10 +240,11 @@ impl Node {
             let log = &state.topics[&at.topic].1[at.partition as usize];
             let offset = match query.at.unwrap() {
                 pb::offset_query::At::Earliest(_) => log.start as i64,
-                pb::offset_query::At::Latest(_) => log.end as i64,
-                pb::offset_query::At::TimestampMs(_)
-                | pb::offset_query::At::MaxTimestamp(_)
-                | pb::offset_query::At::EndOfEpoch(_) => -1,
+                // Nothing is ever cut off here, so what was read in any epoch is still there.
+                pb::offset_query::At::Latest(_) | pb::offset_query::At::EndOfEpoch(_) => {
+                    log.end as i64
+                }
+                pb::offset_query::At::TimestampMs(_) | pb::offset_query::At::MaxTimestamp(_) => -1,
             };
             pb::OffsetResult { partition: Some(at), offset, timestamp_ms: -1, ..Default::default() }
         });
