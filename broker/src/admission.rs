@@ -17,8 +17,9 @@ use troupe_machines::admission::{self, Bounds, FlowId, STUCK_MS, Ticket};
 use troupe_machines::time::Time;
 use troupe_proto::error::{Error, ErrorCode};
 
-/// Few enough that a disk has them soon, and enough that it is never without work.
-const BOUNDS: Bounds = Bounds { least_bytes: 512 << 10, most_bytes: 64 << 20, target_ms: 20 };
+/// Few enough that a disk has them soon, and enough that one producer with its five batches of 256 KiB under way never
+/// waits when it is alone.
+const BOUNDS: Bounds = Bounds { least_bytes: 3 << 19, most_bytes: 64 << 20, target_ms: 20 };
 
 fn now() -> Time {
     Time(now_ms())
