@@ -204,7 +204,7 @@ impl Admission {
         let mut admitted = Vec::new();
         while let Some(place @ (_, ticket)) = self.waiting.first().copied() {
             let asked = self.tickets.get_mut(&ticket).expect("what waits has been asked for");
-            if self.under_way > 0 && self.under_way + asked.bytes > limit {
+            if self.under_way > 0 && self.under_way + asked.bytes > room_for(asked.bytes, limit) {
                 self.window.somebody_waited = true;
                 break;
             }
@@ -294,6 +294,11 @@ impl Admission {
             self.next_probe = now.plus(PROBE_EVERY_MS);
         }
     }
+}
+
+/// What is little goes beside what is under way, in its turn: nobody waits longer for that.
+fn room_for(bytes: u64, limit: u64) -> u64 {
+    if bytes <= limit / 64 { limit + limit / 8 } else { limit }
 }
 
 fn cost(bytes: u64) -> u64 {
@@ -402,6 +407,24 @@ mod tests {
         assert!(admission.admit(Time(0)).is_empty());
         admission.leave(Time(0), large);
         assert_eq!(admission.admit(Time(0)), [next]);
+    }
+
+    #[test]
+    fn a_little_batch_does_not_wait_for_room() {
+        let mut admission = admission();
+        let limit = admission.limit();
+        let all = admission.ask(FlowId(1), limit);
+        assert_eq!(admission.admit(Time(0)), [all]);
+        let little = admission.ask(FlowId(2), 100);
+        assert_eq!(admission.admit(Time(0)), [little]);
+        let large = admission.ask(FlowId(3), limit / 2);
+        assert!(admission.admit(Time(0)).is_empty());
+        // nor do many of them take more than a part of it
+        let many = (0..1_000).map(|_| admission.ask(FlowId(2), limit / 64)).collect::<Vec<_>>();
+        let admitted = admission.admit(Time(0)).len();
+        assert!(admitted <= 8 && many.len() > admitted, "{admitted}");
+        admission.leave(Time(0), all);
+        assert!(admission.admit(Time(0)).contains(&large));
     }
 
     #[test]
