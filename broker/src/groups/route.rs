@@ -60,11 +60,11 @@ impl Call {
         if !is_forwarded(request) {
             return Ok(Self::until(deadline));
         }
-        let Times { came, vagueness, until } = times_of(metadata)?;
+        let Times { came, until, .. } = times_of(metadata)?;
         Ok(Self {
             deadline: until.map_or(deadline, |until| until.min(deadline)),
             forwarded: true,
-            came: (came + vagueness).min(Instant::now()),
+            came,
             meant_epoch: meant_epoch(metadata.as_ref()),
         })
     }
