@@ -19,5 +19,6 @@ pub mod config;
 pub mod connection;
 pub mod credit;
 pub mod group;
+mod latest;
 pub mod replica;
 pub mod time;

@@ -5,12 +5,9 @@
 //! each says when it began, in the controller's time; one that began before the last decision about the same is
 //! refused, and surely was not done. What another controller has decided in the meantime is not known here.
 
+use crate::latest::{KEPT_MS, Latest};
 use crate::time::Time;
-use std::collections::{BTreeMap, VecDeque};
 use troupe_proto::ids::NodeId;
-
-/// How long a decision is remembered. No request lasts longer.
-const KEPT_MS: u64 = 60_000;
 
 /// What a request is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,28 +19,19 @@ pub enum Subject {
 /// When something was decided last, in the life of one controller.
 #[derive(Clone, Debug, Default)]
 pub struct DecisionOrder {
-    decided: BTreeMap<Subject, Time>,
-    in_order: VecDeque<(Time, Subject)>,
+    decided: Latest<Subject>,
 }
 
 impl DecisionOrder {
     /// Whether something about the same was decided after a request began, or that is not known any more.
     pub fn is_overtaken(&self, now: Time, began: Time, subject: &Subject) -> bool {
-        let newest = self.decided.get(subject).copied().unwrap_or_default();
+        let newest = self.decided.of(subject).unwrap_or_default();
         began < newest || began.plus(KEPT_MS) < now
     }
 
     /// This was decided now.
     pub fn note(&mut self, now: Time, subject: Subject) {
-        self.decided.insert(subject.clone(), now);
-        self.in_order.push_back((now, subject));
-        while let Some((time, subject)) =
-            self.in_order.pop_front_if(|(time, _)| time.plus(KEPT_MS) < now)
-        {
-            if self.decided.get(&subject) == Some(&time) {
-                self.decided.remove(&subject);
-            }
-        }
+        self.decided.note(now, subject);
     }
 }
 
@@ -73,7 +61,8 @@ mod tests {
         for second in 0..1_000 {
             order.note(Time(second * 1_000), topic(&format!("{}", second % 100)));
         }
-        assert!(order.decided.len() <= 61 && order.in_order.len() <= 61);
+        let (subjects, decisions) = order.decided.remembered();
+        assert!(subjects <= 61 && decisions <= 61);
         let now = Time(999_000);
         assert!(order.is_overtaken(now, Time(999_000 - KEPT_MS - 1), &topic("never")));
         assert!(!order.is_overtaken(now, Time(999_000 - KEPT_MS), &topic("never")));

@@ -10,14 +10,13 @@
 //!   which of two is the newer one, the beginning says nothing.
 
 use super::{Change, GroupError, GroupPartition, Groups};
+use crate::latest::{KEPT_MS, Latest};
 use crate::time::Time;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use troupe_proto::log::v1 as pb;
 use troupe_proto::log::v1::group_record_key::Of as Key;
 
-/// How long a decision is remembered. No request lasts longer.
-const KEPT_MS: u64 = 60_000;
 /// A beginning is told from the clock of another node: it may seem earlier than it was by as much.
 const SLACK_MS: u64 = 5;
 
@@ -27,8 +26,7 @@ type Place = (Arc<str>, Option<GroupPartition>);
 /// When offsets were changed last.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Recent {
-    changed: BTreeMap<Place, Time>,
-    in_order: VecDeque<(Time, Place)>,
+    changed: Latest<Place>,
     /// What the log held then was written before, nobody knows when.
     loaded: Option<Time>,
     /// Of what it held, that these offsets were deleted. Those that stand, the groups know.
@@ -49,22 +47,10 @@ impl Recent {
         self.loaded = Some(now);
     }
 
-    fn note(&mut self, now: Time, place: Place) {
-        self.changed.insert(place.clone(), now);
-        self.in_order.push_back((now, place));
-    }
-
     fn forget(&mut self, now: Time) {
         if self.loaded.is_some_and(|loaded| loaded.plus(KEPT_MS) < now) {
             self.loaded = None;
             self.deleted.clear();
-        }
-        while let Some((time, place)) =
-            self.in_order.pop_front_if(|(time, _)| time.plus(KEPT_MS) < now)
-        {
-            if self.changed.get(&place) == Some(&time) {
-                self.changed.remove(&place);
-            }
         }
     }
 }
@@ -127,15 +113,15 @@ impl Groups {
     pub fn note_decided(&mut self, now: Time, changes: &[Change]) {
         self.recent.forget(now);
         for (group, partition) in changes.iter().filter_map(place_of) {
-            self.recent.note(now, (Arc::clone(&group), partition));
-            self.recent.note(now, (group, None));
+            self.recent.changed.note(now, (Arc::clone(&group), partition));
+            self.recent.changed.note(now, (group, None));
         }
     }
 
     /// When that was changed last, or before when. None: never, or so long ago that no request is older.
     fn last_change(&self, group: &str, partition: Option<GroupPartition>) -> Option<Time> {
         let place = (Arc::from(group), partition);
-        let changed = self.recent.changed.get(&place).copied();
+        let changed = self.recent.changed.of(&place);
         let (_, partition) = &place;
         let stands = self.groups.get(group).is_some_and(|group| match partition {
             Some(partition) => group.offsets.contains_key(partition),
