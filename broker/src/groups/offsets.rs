@@ -79,18 +79,16 @@ fn take_impossible(
     refused
 }
 
+fn committing(group: &str, call: Call) -> Question<'_> {
+    Question { group, call, may_repeat: false, creates: true, changes: true }
+}
+
 async fn commit_possible(
     context: &Context,
     request: pb::CommitOffsetsRequest,
     call: Call,
 ) -> Result<pb::CommitOffsetsResponse, Error> {
-    let question = Question {
-        group: &request.group_id,
-        call,
-        may_repeat: false,
-        creates: true,
-        changes: true,
-    };
+    let question = committing(&request.group_id, call);
     let answer = ask_with(
         context,
         &question,
@@ -116,13 +114,7 @@ pub async fn commit_of_member(
     gathering: Duration,
 ) -> Result<pb::CommitOffsetsResponse, Error> {
     let call = Call::until(deadline);
-    let question = Question {
-        group: &request.group_id,
-        call,
-        may_repeat: false,
-        creates: true,
-        changes: true,
-    };
+    let question = committing(&request.group_id, call);
     let request = &request;
     let together = |way: Way| async move {
         // The member has nothing else under way, so each try begins anew: whoever coordinates since the last one would
