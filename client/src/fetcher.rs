@@ -6,7 +6,8 @@
 //!
 //! Promises: every record from the start on is handed out once and in the order of its partition, over
 //! broken streams and changes of leader. What cannot be mended (OFFSET_OUT_OF_RANGE, UNKNOWN_TOPIC that
-//! lasts, corrupt data; a log that was cut below what was read) comes out as an error that ends its partition until it is moved; the others go on.
+//! lasts, corrupt data; a log that was cut below what was read) comes out as an error that ends its
+//! partition until it is moved; the others go on.
 //! Never here: which partitions, groups, commits. `leaders` finds the streams.
 
 mod batch;

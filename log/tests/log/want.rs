@@ -75,8 +75,8 @@ fn without_descriptors_an_append_is_refused_and_the_log_stays_whole() {
     }
 }
 
-#[test]
-fn on_a_full_disk_retention_removes_before_anything_is_written() {
+/// A log of 40 batches that uses all that the disk has, and how much that is.
+fn on_a_full_disk() -> (FaultDisk, Log<FaultDisk>, u64) {
     let disk = faulty();
     let (mut log, _) = open(&disk, small());
     for _ in 0..40 {
@@ -86,6 +86,12 @@ fn on_a_full_disk_retention_removes_before_anything_is_written() {
     log.checkpoint(Offset(40)).unwrap();
     let full = disk.memory().used();
     disk.set_capacity(Some(full));
+    (disk, log, full)
+}
+
+#[test]
+fn on_a_full_disk_retention_removes_before_anything_is_written() {
+    let (disk, mut log, full) = on_a_full_disk();
     assert_eq!(append(&mut log, 0, 1, 500).unwrap_err().code(), ErrorCode::DiskFull);
     let policy = RetentionPolicy { retention_bytes: Some(1500), ..Default::default() };
     let retained = log.apply_retention(&policy, NOW, Offset(40));
@@ -108,15 +114,7 @@ fn on_a_full_disk_retention_removes_before_anything_is_written() {
 /// Also if the process ends right behind it, and starts when there is still no room.
 #[test]
 fn what_a_full_disk_made_retention_remove_is_not_missed() {
-    let disk = faulty();
-    let (mut log, _) = open(&disk, small());
-    for _ in 0..40 {
-        append(&mut log, 0, 1, 100).unwrap();
-    }
-    log.flush().unwrap();
-    log.checkpoint(Offset(40)).unwrap();
-    let full = disk.memory().used();
-    disk.set_capacity(Some(full));
+    let (disk, mut log, full) = on_a_full_disk();
     let policy = RetentionPolicy { retention_bytes: Some(1500), ..Default::default() };
     let retained = log.apply_retention(&policy, NOW, Offset(40));
     assert!(retained.removals.len() > 1 && retained.failure.is_none());
