@@ -35,7 +35,9 @@ pub use lane::{Entry, Lane};
 pub use link::Links;
 pub use lookup::{find_here, find_here_now};
 pub use offsets::{find_offset, find_offset_now};
-pub use order::{Clocks, Punctual, Times, is_stale_stamp, meant_epoch, set_meant_epoch, times_of};
+pub use order::{
+    Clocks, Punctual, Times, is_stale_stamp, meant_epoch, set_meant_epoch, times_of, told_in_order,
+};
 pub use reader::{Failed, Slice, Start, TopicReader};
 pub use way::{Target, hears};
 

@@ -17,6 +17,8 @@
 //!   way waits in a queue, and the limit falls; if flows had to wait although answers came quickly, it grows. What an
 //!   answer takes without any queue is tried out now and then, as BBR tries out a round trip (Cardwell et al. 2016): for a
 //!   moment, only the least is let in. A disk or a follower that is far away takes that long for whatever it is given.
+//! - *At least*: a flow that is alone keeps as much under way as it needs not to stand still. Where several wait, all of
+//!   them share much less, or each would wait behind what all others need.
 //! - What is not answered although what came [`STUCK_MS`] later is, waits for something other than its turn (a follower
 //!   that is gone, say) and no longer counts: it must not keep out what would be answered at once. The same if nothing at
 //!   all is answered for [`SILENT_MS`].
@@ -45,7 +47,10 @@ const FLOWS_KEPT: usize = 64;
 /// Where the limit may go, and what it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
+    /// The least where several flows wait.
     pub least_bytes: u64,
+    /// The least where one does.
+    pub least_alone_bytes: u64,
     pub most_bytes: u64,
     /// What answers take on average, at most; longer where they are never quicker than half of it.
     pub target_ms: u64,
@@ -108,18 +113,21 @@ struct Window {
     begin: Time,
     answers: u64,
     took_ms: u64,
-    somebody_waited: bool,
+    /// As many flows at once.
+    waited: u64,
 }
 
 /// Since when only the least is let in, and the quickest answer to what was let in since.
 struct Probe {
     begin: Time,
+    /// The least.
+    limit: u64,
     quickest_ms: Option<u64>,
 }
 
 impl Window {
     fn new(begin: Time) -> Window {
-        Window { begin, answers: 0, took_ms: 0, somebody_waited: false }
+        Window { begin, answers: 0, took_ms: 0, waited: 0 }
     }
 }
 
@@ -127,7 +135,7 @@ impl Admission {
     pub fn new(now: Time, bounds: Bounds) -> Admission {
         Admission {
             bounds,
-            limit: (bounds.most_bytes / 16).max(bounds.least_bytes),
+            limit: (bounds.most_bytes / 16).max(bounds.least_alone_bytes),
             under_way: 0,
             next_ticket: 0,
             tickets: BTreeMap::new(),
@@ -200,12 +208,12 @@ impl Admission {
     /// Those that may go on now.
     pub fn admit(&mut self, now: Time) -> Vec<Ticket> {
         self.give_up_stuck(now);
-        let limit = if self.probe.is_some() { self.bounds.least_bytes } else { self.limit };
+        let limit = self.probe.as_ref().map_or(self.limit, |probe| probe.limit);
         let mut admitted = Vec::new();
         while let Some(place @ (_, ticket)) = self.waiting.first().copied() {
             let asked = self.tickets.get_mut(&ticket).expect("what waits has been asked for");
             if self.under_way > 0 && self.under_way + asked.bytes > room_for(asked.bytes, limit) {
-                self.window.somebody_waited = true;
+                self.window.waited = self.window.waited.max(self.backlogged);
                 break;
             }
             asked.since = Some(now);
@@ -263,26 +271,33 @@ impl Admission {
         if now < self.window.begin.plus(WINDOW_MS) {
             return;
         }
-        let Window { answers, took_ms, somebody_waited, .. } = self.window;
+        let Window { answers, took_ms, waited, .. } = self.window;
         self.window = Window::new(now);
         if self.probe.is_some() {
             self.end_probe(now);
             return;
         }
-        if somebody_waited && now >= self.next_probe {
-            self.probe = Some(Probe { begin: now, quickest_ms: None });
+        if waited > 0 && now >= self.next_probe {
+            let limit = self.least_among(waited);
+            self.probe = Some(Probe { begin: now, limit, quickest_ms: None });
             return;
         }
         let Some(mean) = took_ms.checked_div(answers) else { return };
         let target = self.bounds.target_ms;
         let target = (2 * self.least_ms).clamp(target, target * FAR);
         if mean > 4 * target {
-            self.limit = (self.limit / 2).max(self.bounds.least_bytes);
+            self.limit /= 2;
         } else if mean > target {
-            self.limit = (self.limit - self.limit / 8).max(self.bounds.least_bytes);
-        } else if somebody_waited {
-            self.limit = (self.limit + self.limit / 8).min(self.bounds.most_bytes);
+            self.limit -= self.limit / 8;
+        } else if waited > 0 {
+            self.limit += self.limit / 8;
         }
+        self.limit = self.limit.clamp(self.least_among(waited), self.bounds.most_bytes);
+    }
+
+    /// Where so many flows had to wait.
+    fn least_among(&self, waited: u64) -> u64 {
+        if waited > 1 { self.bounds.least_bytes } else { self.bounds.least_alone_bytes }
     }
 
     /// Once something has been answered that was let in since.
@@ -310,7 +325,12 @@ mod tests {
     use super::*;
 
     const KIB: u64 = 1 << 10;
-    const BOUNDS: Bounds = Bounds { least_bytes: 256 * KIB, most_bytes: 4096 * KIB, target_ms: 50 };
+    const BOUNDS: Bounds = Bounds {
+        least_bytes: 256 * KIB,
+        least_alone_bytes: 512 * KIB,
+        most_bytes: 4096 * KIB,
+        target_ms: 50,
+    };
 
     fn admission() -> Admission {
         Admission::new(Time(0), BOUNDS)
@@ -452,6 +472,35 @@ mod tests {
         admission.leave(Time(STUCK_MS + 1), late);
         admission.admit(Time(STUCK_MS + 1));
         assert_eq!(admission.under_way(), 0);
+    }
+
+    /// On a disk that is too slow for any limit.
+    #[test]
+    fn who_is_alone_may_have_more_under_way_than_several_together() {
+        let least_limit = |flows| {
+            let mut least = u64::MAX;
+            let mut admission = admission();
+            let (mut under_way, mut disk_free) = (VecDeque::new(), 0);
+            for now in (0..30_000).map(Time) {
+                while under_way.front().is_some_and(|(due, _)| *due <= now.0) {
+                    let Some((_, ticket)) = under_way.pop_front() else { break };
+                    admission.leave(now, ticket);
+                }
+                while admission.waiting.len() < 8 {
+                    for flow in 0..flows {
+                        admission.ask(FlowId(flow), 64 * KIB);
+                    }
+                }
+                for ticket in admission.admit(now) {
+                    disk_free = now.0.max(disk_free) + 20;
+                    under_way.push_back((disk_free, ticket));
+                }
+                least = least.min(admission.limit());
+            }
+            least
+        };
+        assert_eq!(least_limit(1), BOUNDS.least_alone_bytes);
+        assert!(least_limit(2) < BOUNDS.least_alone_bytes);
     }
 
     /// Where a disk takes its time for whatever it is given, less of it does not come back sooner.

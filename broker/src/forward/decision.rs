@@ -4,7 +4,7 @@
 //! that may have been done is `OUTCOME_UNKNOWN`; one that was held up on its way undoes nothing that was decided about
 //! the same meanwhile; when it is answered, this node knows what was decided.
 
-use super::{Backoff, Clocks, Times, deadline_of, is_stale_stamp, times_of};
+use super::{Backoff, Clocks, Times, deadline_of, is_stale_stamp, times_of, told_in_order};
 use crate::context::Context;
 use crate::control::Route;
 use crate::peers::failure;
@@ -48,9 +48,7 @@ where
     if forwarded {
         let controller = context.control.here()?;
         let asked = match times_of(request.metadata())? {
-            Times { came, vagueness, until: Some(_) } => {
-                controller.since((came + vagueness).min(Instant::now()).into_std())
-            }
+            Times { came, until: Some(_) } => controller.since(came.into_std()),
             // Of an earlier version, which does not know what it would be told.
             Times { until: None, .. } => controller.clone(),
         };
@@ -60,7 +58,7 @@ where
         return Ok(answer);
     }
     let message = request.into_inner();
-    let (answer, offset) = until_active(context, deadline, || async {
+    let decided = until_active(context, deadline, || async {
         match context.control.route()? {
             Route::Here(controller) => {
                 let answer = here(controller.clone(), message.clone()).await?;
@@ -85,8 +83,11 @@ where
                 }
             }
         }
-    })
-    .await?;
+    });
+    let (answer, offset) = match decided.await {
+        Ok(decided) => decided,
+        Err(error) => return Err(told_in_order(came, error).await.into()),
+    };
     if let Some(offset) = offset {
         // It is decided, and that is the answer, also if this node learns of it late.
         let patience = deadline.min(Instant::now() + NEWS_PATIENCE);

@@ -18,8 +18,9 @@
 //! Every answer to a forwarded call brings the time.
 //!
 //! The other clock was also read after the question was sent, which bounds it from above. How far the bounds lie apart
-//! goes with the request, and a little of it may be allowed for: no more than passes before a caller that was told of a
-//! failure has sent the next request, or what failed could be carried out behind it.
+//! goes with the request, and a little of it is allowed for, [`VAGUEST`]: so a request may be taken for that much newer
+//! than it is. What failed and may still be under way must not be taken for newer than what its caller sends next. So no
+//! caller hears of such a failure sooner than that, [`told_in_order`].
 
 use super::FORWARDED;
 use super::forwarding;
@@ -53,6 +54,17 @@ const TIMELESS: Duration = Duration::from_secs(10);
 /// No more is allowed for, however far away the other node is: what seems older than it is is refused, and surely not
 /// done; what seems newer would undo what came after it.
 const VAGUEST: Duration = Duration::from_millis(5);
+/// No request is taken for so much newer than it is: that, and what is lost where times are kept in milliseconds.
+const TELLABLE: Duration = Duration::from_millis(8);
+
+/// The failure of a change that came then, once its caller may hear of it: what it sends then is newer, also where the
+/// change is carried out after all. What surely was not done never will be.
+pub async fn told_in_order(came: Instant, error: Error) -> Error {
+    if !error.surely_not_done() {
+        tokio::time::sleep_until(came + TELLABLE).await;
+    }
+    error
+}
 
 /// What this process's clock shows, in microseconds, and which process it is.
 fn clock_at(at: Instant) -> (u64, u64) {
@@ -72,10 +84,8 @@ fn micros(duration: Duration) -> u64 {
 /// What a request says of its time, read where it arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Times {
-    /// It came to the first node then, or a little later.
+    /// It came to the first node then, or earlier by [`VAGUEST`] at most, or later.
     pub came: Instant,
-    /// By so much at most.
-    pub vagueness: Duration,
     /// Its caller waits until then, or a little longer.
     pub until: Option<Instant>,
 }
@@ -88,7 +98,7 @@ pub fn times_of(metadata: &MetadataMap) -> Result<Times, Error> {
     let now = Instant::now();
     let order = metadata.get(ORDER).and_then(|value| value.to_str().ok());
     let Some([process, came, until]) = order.and_then(numbers) else {
-        return Ok(Times { came: now, vagueness: Duration::ZERO, until: None });
+        return Ok(Times { came: now, until: None });
     };
     let (own, clock) = clock_at(now);
     if process != own || until < clock {
@@ -99,8 +109,8 @@ pub fn times_of(metadata: &MetadataMap) -> Result<Times, Error> {
     let left = Duration::from_micros(until - clock);
     let vagueness = metadata.get(VAGUENESS).and_then(|value| value.to_str().ok()?.parse().ok());
     let vagueness = Duration::from_micros(vagueness.unwrap_or(0)).min(VAGUEST);
-    let came = now.checked_sub(age).unwrap_or(now);
-    Ok(Times { came, vagueness, until: Some(now + left) })
+    let came = now.checked_sub(age).unwrap_or(now) + vagueness;
+    Ok(Times { came: came.min(now), until: Some(now + left) })
 }
 
 /// The leader epoch in which the caller means this node to lead.
@@ -368,12 +378,12 @@ mod tests {
     }
 
     #[test]
-    fn a_request_never_seems_newer_than_it_is() {
+    fn a_request_never_seems_much_newer_than_it_is() {
         let clocks = Clocks::default();
         let before = Instant::now();
         clocks.note("n", Instant::now(), &answer());
         let times = times_of(&stamped(&clocks, before, before + Duration::from_secs(1))).unwrap();
-        assert!(times.came <= before + Duration::from_micros(2), "but for rounding");
+        assert!(times.came <= before + VAGUEST);
     }
 
     /// Where the other node is far away, a request may have come much later than its order says. That is not believed.
@@ -385,16 +395,30 @@ mod tests {
         std::thread::sleep(Duration::from_millis(30));
         clocks.note("n", came, &answer);
         let times = times_of(&stamped(&clocks, came, came + Duration::from_secs(9))).unwrap();
-        assert!(times.came + Duration::from_millis(25) < came, "it seems older than it is");
-        assert_eq!(times.vagueness, VAGUEST);
+        assert!(times.came + Duration::from_millis(20) < came, "it seems older than it is");
         let known = clocks.came("n", came).unwrap();
         clocks.note("n", Instant::now(), &super::tests::answer());
         assert!(clocks.came("n", came).unwrap() > known, "a quick answer tells it better");
-        let vague = stamped(&clocks, came, came + Duration::from_secs(9));
-        assert!(times_of(&vague).unwrap().vagueness <= VAGUEST);
-        let mut vague = vague;
+        let mut vague = stamped(&clocks, came, came + Duration::from_secs(9));
+        assert!(times_of(&vague).unwrap().came <= came + VAGUEST);
         vague.insert(VAGUENESS, u64::MAX.into());
-        assert_eq!(times_of(&vague).unwrap().vagueness, VAGUEST);
+        assert!(times_of(&vague).unwrap().came <= came + VAGUEST);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_is_told_when_what_follows_is_newer_for_certain() {
+        let came = Instant::now();
+        let unknown = || Error::new(ErrorCode::OutcomeUnknown, "");
+        let not_done = Error::new(ErrorCode::NotCoordinator, "");
+        assert_eq!(told_in_order(came, not_done).await.code, ErrorCode::NotCoordinator);
+        assert_eq!(came.elapsed(), Duration::ZERO, "it never will be");
+        assert_eq!(told_in_order(came, unknown()).await.code, ErrorCode::OutcomeUnknown);
+        // Of the first request, its time and that of the decision are cut to milliseconds.
+        let lost = 2 * Duration::from_millis(1);
+        assert!(came.elapsed() > VAGUEST + lost);
+        let late = Instant::now();
+        told_in_order(came, unknown()).await;
+        assert_eq!(late.elapsed(), Duration::ZERO);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::message::Order;
 use crate::context::{Context, LeaderAt};
 use crate::forward::{
     Backoff, Target, Times, deadline_of, forwarding, hears, is_forwarded, is_stale_stamp,
-    meant_epoch, set_meant_epoch, times_of,
+    meant_epoch, set_meant_epoch, times_of, told_in_order,
 };
 use crate::peers::{Purpose, failure};
 use std::future::Future;
@@ -60,7 +60,7 @@ impl Call {
         if !is_forwarded(request) {
             return Ok(Self::until(deadline));
         }
-        let Times { came, until, .. } = times_of(metadata)?;
+        let Times { came, until } = times_of(metadata)?;
         Ok(Self {
             deadline: until.map_or(deadline, |until| until.min(deadline)),
             forwarded: true,
@@ -186,8 +186,14 @@ where
             || is_stale_stamp(&error)
             || question.may_repeat && is_way_broken(&error);
         let next = Instant::now() + backoff.next();
-        if forwarded || !again || next >= deadline || context.shutdown.is_cancelled() {
+        if forwarded {
             return Err(error);
+        }
+        if !again || next >= deadline || context.shutdown.is_cancelled() {
+            return match question.changes {
+                true => Err(told_in_order(question.call.came, error).await),
+                false => Err(error),
+            };
         }
         tokio::select! {
             () = target.news(context, led, next) => {}

@@ -5,7 +5,8 @@
 //! - a *sequence*: whoever commits numbers its commits. It stands in the log beside the offset, so it holds whoever
 //!   coordinates, and however long the network keeps a request.
 //! - the *beginning*: when a request came to the first node that took it, in this coordinator's time. One that began
-//!   before another was decided about the same offset, and comes after it, is refused. When the log was written that a
+//!   before another was decided about the same offset, and comes after it, is refused (so whoever tells it must not tell
+//!   it earlier than it was, or what its caller committed last would refuse it). When the log was written that a
 //!   coordinator begins with, it cannot tell: all of it counts as written when it was loaded. Where the number says
 //!   which of two is the newer one, the beginning says nothing.
 
@@ -16,9 +17,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use troupe_proto::log::v1 as pb;
 use troupe_proto::log::v1::group_record_key::Of as Key;
-
-/// A beginning is told from the clock of another node: it may seem earlier than it was by as much.
-const SLACK_MS: u64 = 5;
 
 /// A partition of a group, or the whole of it.
 type Place = (Arc<str>, Option<GroupPartition>);
@@ -103,7 +101,7 @@ impl Groups {
                 places.filter_map(|partition| self.last_change(group, Some(partition))).max()
             }
         };
-        match newest.is_some_and(|newest| began.plus(SLACK_MS) < newest) {
+        match newest.is_some_and(|newest| began < newest) {
             true => Err(GroupError::Overtaken),
             false => Ok(()),
         }

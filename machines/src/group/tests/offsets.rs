@@ -231,9 +231,12 @@ fn what_began_before_a_newer_commit_comes_too_late() {
     coordinator.groups.note_decided(coordinator.now, &decision.changes);
     coordinator.run(decision);
     coordinator.now = coordinator.now.plus(100);
-    assert_eq!(check(&coordinator, 50, of_commits), Ok(()), "it began later");
+    assert_eq!(check(&coordinator, 100, of_commits), Ok(()), "it began later");
     for scope in [of_commits, Scope::Group] {
-        assert_eq!(check(&coordinator, 200, scope), Err(GroupError::Overtaken), "{scope:?}");
+        for before in [101, 104, 200] {
+            let checked = check(&coordinator, before, scope);
+            assert_eq!(checked, Err(GroupError::Overtaken), "{before}, {scope:?}");
+        }
     }
     let other =
         [pb::TopicPartitions { topic: "t".into(), partitions: vec![1], ..Default::default() }];
