@@ -5,12 +5,11 @@
 //! dropped.
 
 use crate::grpc::Connection;
-use crate::pulse::now_ms;
 use metrics::{Gauge, gauge};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use troupe_machines::admission::{self, Bounds, FlowId, STUCK_MS, Ticket};
@@ -26,8 +25,16 @@ const BOUNDS: Bounds = Bounds {
     target_ms: 20,
 };
 
+/// As the wall clock says when this is first asked; from then on it never goes back.
 fn now() -> Time {
-    Time(now_ms())
+    static BEGAN: OnceLock<(u64, Instant)> = OnceLock::new();
+    let wall_clock = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (then, began) = BEGAN.get_or_init(|| (millis(wall_clock()), Instant::now()));
+    Time(then + millis(began.elapsed()))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Unlike any other of this process.

@@ -17,6 +17,7 @@
 //!   way waits in a queue, and the limit falls; if flows had to wait although answers came quickly, it grows. What an
 //!   answer takes without any queue is tried out now and then, as BBR tries out a round trip (Cardwell et al. 2016): for a
 //!   moment, only the least is let in. A disk or a follower that is far away takes that long for whatever it is given.
+//!   All nodes try that out at the same time, or each would find the queues of the others, and bear more for it.
 //! - *At least*: a flow that is alone keeps as much under way as it needs not to stand still. Where several wait, all of
 //!   them share much less, or each would wait behind what all others need.
 //! - What is not answered although what came [`STUCK_MS`] later is, waits for something other than its turn (a follower
@@ -37,7 +38,7 @@ pub const STUCK_MS: u64 = 500;
 pub const SILENT_MS: u64 = 2_000;
 /// Answers are looked at together for so long.
 const WINDOW_MS: u64 = 100;
-/// How often it is tried out what an answer takes at least, while somebody waits.
+/// How often it is tried out what an answer takes at least, while somebody waits: when the time is a multiple of this.
 const PROBE_EVERY_MS: u64 = 10_000;
 /// Twice what an answer takes at least is borne, up to so many times the target.
 const FAR: u64 = 16;
@@ -123,6 +124,8 @@ struct Probe {
     /// The least.
     limit: u64,
     quickest_ms: Option<u64>,
+    /// In an earlier window.
+    answered: bool,
 }
 
 impl Window {
@@ -132,6 +135,7 @@ impl Window {
 }
 
 impl Admission {
+    /// Of the time it is asked for that that of other nodes is about the same.
     pub fn new(now: Time, bounds: Bounds) -> Admission {
         Admission {
             bounds,
@@ -279,7 +283,7 @@ impl Admission {
         }
         if waited > 0 && now >= self.next_probe {
             let limit = self.least_among(waited);
-            self.probe = Some(Probe { begin: now, limit, quickest_ms: None });
+            self.probe = Some(Probe { begin: now, limit, quickest_ms: None, answered: false });
             return;
         }
         let Some(mean) = took_ms.checked_div(answers) else { return };
@@ -300,13 +304,16 @@ impl Admission {
         if waited > 1 { self.bounds.least_bytes } else { self.bounds.least_alone_bytes }
     }
 
-    /// Once something has been answered that was let in since.
+    /// A window after something has been answered that was let in since: other nodes may need that long to have done
+    /// with their queues.
     fn end_probe(&mut self, now: Time) {
-        let quickest = self.probe.as_ref().and_then(|probe| probe.quickest_ms);
-        if let Some(quickest) = quickest {
+        let Some(probe) = &mut self.probe else { return };
+        if let Some(quickest) = probe.quickest_ms
+            && std::mem::replace(&mut probe.answered, true)
+        {
             self.least_ms = quickest;
             self.probe = None;
-            self.next_probe = now.plus(PROBE_EVERY_MS);
+            self.next_probe = Time((now.0 / PROBE_EVERY_MS + 1) * PROBE_EVERY_MS);
         }
     }
 }
@@ -531,6 +538,42 @@ mod tests {
         let (_, soon) = overload(24, 64 * KIB, 4_000);
         let (_, late) = overload(24, 64 * KIB, 120_000);
         assert!(late <= soon + 20, "{soon} ms at first, {late} ms in the end");
+    }
+
+    /// Each would bear twice what the queues of the others take, and they what its own takes then.
+    #[test]
+    fn nodes_that_share_a_disk_do_not_take_the_queues_of_each_other_for_a_slow_disk() {
+        let (carries, batch) = (100 * KIB, 64 * KIB);
+        let bounds = Bounds { most_bytes: 64 << 20, ..BOUNDS };
+        let mut nodes: Vec<_> = (0..3).map(|_| (Admission::new(Time(0), bounds), 0)).collect();
+        let (mut disk, mut budget) = (VecDeque::new(), 0);
+        let (mut answers, mut took) = (0, 0);
+        for now in (0..120_000).map(Time) {
+            for (number, (admission, asked)) in nodes.iter_mut().enumerate() {
+                let begins = 3_300 * number as u64;
+                while now.0 >= begins && *asked < 400 {
+                    admission.ask(FlowId(*asked % 8), batch);
+                    *asked += 1;
+                }
+                let admitted = admission.admit(now).into_iter();
+                disk.extend(admitted.map(|ticket| (number, ticket, now)));
+            }
+            budget += carries;
+            while budget >= batch {
+                let Some((number, ticket, since)) = disk.pop_front() else { break };
+                budget -= batch;
+                let (admission, asked) = &mut nodes[number];
+                *asked -= 1;
+                admission.leave(now, ticket);
+                if now.0 > 60_000 {
+                    answers += 1;
+                    took += now.0 - since.0;
+                }
+            }
+            budget = if disk.is_empty() { 0 } else { budget };
+        }
+        let mean = took / answers;
+        assert!(mean <= BOUNDS.target_ms, "{mean} ms");
     }
 
     #[test]
