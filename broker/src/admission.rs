@@ -19,7 +19,7 @@ use troupe_proto::error::{Error, ErrorCode};
 /// Few enough that a disk has them soon, and enough that one producer with its five batches of 256 KiB under way never
 /// waits when it is alone.
 const BOUNDS: Bounds = Bounds {
-    least_bytes: 1 << 19,
+    least_bytes: 1 << 18,
     least_alone_bytes: 3 << 19,
     most_bytes: 64 << 20,
     target_ms: 20,

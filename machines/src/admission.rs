@@ -13,11 +13,14 @@
 //! - *Whose turn*: weighted fair queueing (Demers, Keshav, Shenker 1989) with equal weights, by bytes. Virtual time goes
 //!   on as if all flows that wait were served at once, each at its share; a batch's tag is when it would be through by
 //!   then; the lowest goes first. A flow that asks for less than its share is always among the next.
+//!   What is little goes beside what is under way, and while the next waits for room, a little ahead of its turn.
 //! - *How much*: the limit follows what the node carries. If answers take longer than the target on average, what is under
 //!   way waits in a queue, and the limit falls; if flows had to wait although answers came quickly, it grows. What an
 //!   answer takes without any queue is tried out now and then, as BBR tries out a round trip (Cardwell et al. 2016): for a
 //!   moment, only the least is let in. A disk or a follower that is far away takes that long for whatever it is given.
 //!   All nodes try that out at the same time, or each would find the queues of the others, and bear more for it.
+//!   After answers that took far too long the limit is halved, and then grows slowly where several flows wait, as TCP's
+//!   after a loss: what a disk takes in for a while before it stalls is not tried out every second.
 //! - *At least*: a flow that is alone keeps as much under way as it needs not to stand still. Where several wait, all of
 //!   them share much less, or each would wait behind what all others need.
 //! - What is not answered although what came [`STUCK_MS`] later is, waits for something other than its turn (a follower
@@ -32,6 +35,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The least that a batch counts for among flows: small ones cost more than their bytes.
 const LEAST_COST: u64 = 1 << 10;
+/// What goes beside the others.
+const LITTLE: u64 = 4 << 10;
+/// So far ahead of its turn, where the next has no room.
+const LITTLE_AHEAD: u64 = 64 << 10;
 /// Who is overtaken by so much does not wait for its turn.
 pub const STUCK_MS: u64 = 500;
 /// After this time without any answer, others are tried.
@@ -67,6 +74,7 @@ pub struct Ticket(u64);
 /// Among those that wait: by tag.
 type Place = (u64, Ticket);
 
+#[derive(Clone, Copy)]
 struct Asked {
     flow: FlowId,
     place: Place,
@@ -82,11 +90,15 @@ struct Asked {
 struct Flow {
     last_tag: u64,
     waiting: usize,
+    /// Of those, not little.
+    large: usize,
 }
 
 pub struct Admission {
     bounds: Bounds,
     limit: u64,
+    /// Much more was too much, when it was tried last.
+    careful_above: u64,
     /// Bytes under way.
     under_way: u64,
     next_ticket: u64,
@@ -94,6 +106,8 @@ pub struct Admission {
     /// Those under way, as they were let in.
     by_age: VecDeque<(Time, Ticket)>,
     waiting: BTreeSet<Place>,
+    /// Of those, little ones with nothing large of their flow before them.
+    little: BTreeSet<Place>,
     virtual_time: u64,
     /// Empty when nobody waits.
     flows: BTreeMap<FlowId, Flow>,
@@ -140,11 +154,13 @@ impl Admission {
         Admission {
             bounds,
             limit: (bounds.most_bytes / 16).max(bounds.least_alone_bytes),
+            careful_above: u64::MAX,
             under_way: 0,
             next_ticket: 0,
             tickets: BTreeMap::new(),
             by_age: VecDeque::new(),
             waiting: BTreeSet::new(),
+            little: BTreeSet::new(),
             virtual_time: 0,
             flows: BTreeMap::new(),
             backlogged: 0,
@@ -172,10 +188,15 @@ impl Admission {
         let known = self.flows.entry(flow).or_default();
         known.last_tag = self.virtual_time.max(known.last_tag).saturating_add(cost(bytes));
         known.waiting += 1;
+        known.large += usize::from(bytes > LITTLE);
+        let overtakes = known.large == 0;
         self.backlogged += u64::from(known.waiting == 1);
         let place = (known.last_tag, ticket);
         self.tickets.insert(ticket, Asked { flow, place, bytes, since: None, counts: false });
         self.waiting.insert(place);
+        if overtakes {
+            self.little.insert(place);
+        }
         ticket
     }
 
@@ -184,8 +205,7 @@ impl Admission {
         let Some(asked) = self.tickets.remove(&ticket) else { return };
         match asked.since {
             None => {
-                self.waiting.remove(&asked.place);
-                self.waits_no_more(asked.flow);
+                self.waits_no_more(&asked);
                 self.forget_flows();
             }
             Some(since) => {
@@ -214,33 +234,46 @@ impl Admission {
         self.give_up_stuck(now);
         let limit = self.probe.as_ref().map_or(self.limit, |probe| probe.limit);
         let mut admitted = Vec::new();
-        while let Some(place @ (_, ticket)) = self.waiting.first().copied() {
-            let asked = self.tickets.get_mut(&ticket).expect("what waits has been asked for");
-            if self.under_way > 0 && self.under_way + asked.bytes > room_for(asked.bytes, limit) {
-                self.window.waited = self.window.waited.max(self.backlogged);
-                break;
-            }
+        while let Some(ticket) = self.next_within(limit) {
+            let Some(asked) = self.tickets.get_mut(&ticket) else { break };
             asked.since = Some(now);
             asked.counts = true;
+            let asked = *asked;
             if self.under_way == 0 {
                 self.last_answer = now;
             }
             self.under_way += asked.bytes;
             self.by_age.push_back((now, ticket));
-            self.waiting.remove(&place);
-            let (flow, cost) = (asked.flow, cost(asked.bytes));
-            self.virtual_time += cost / self.backlogged.max(1);
-            self.waits_no_more(flow);
+            self.virtual_time += cost(asked.bytes) / self.backlogged.max(1);
+            self.waits_no_more(&asked);
             admitted.push(ticket);
         }
         self.forget_flows();
         admitted
     }
 
-    /// One of the flow's batches less.
-    fn waits_no_more(&mut self, flow: FlowId) {
-        if let Some(flow) = self.flows.get_mut(&flow) {
+    /// Whose turn it is, if there is room; else one for which there is, and which takes nothing from anybody.
+    fn next_within(&mut self, limit: u64) -> Option<Ticket> {
+        let bytes_of = |ticket: &Ticket| self.tickets.get(ticket).map_or(0, |asked| asked.bytes);
+        let (_, next) = self.waiting.first().copied()?;
+        let bytes = bytes_of(&next);
+        if self.under_way == 0 || self.under_way + bytes <= room_for(bytes, limit) {
+            return Some(next);
+        }
+        self.window.waited = self.window.waited.max(self.backlogged);
+        let (tag, little) = self.little.first().copied()?;
+        let bytes = bytes_of(&little);
+        let fits = self.under_way + bytes <= room_for(bytes, limit);
+        (fits && tag <= self.virtual_time + LITTLE_AHEAD).then_some(little)
+    }
+
+    /// One of its flow's batches less.
+    fn waits_no_more(&mut self, asked: &Asked) {
+        self.waiting.remove(&asked.place);
+        self.little.remove(&asked.place);
+        if let Some(flow) = self.flows.get_mut(&asked.flow) {
             flow.waiting -= 1;
+            flow.large -= usize::from(asked.bytes > LITTLE);
             self.backlogged -= u64::from(flow.waiting == 0);
         }
     }
@@ -291,8 +324,11 @@ impl Admission {
         let target = (2 * self.least_ms).clamp(target, target * FAR);
         if mean > 4 * target {
             self.limit /= 2;
+            self.careful_above = self.limit;
         } else if mean > target {
             self.limit -= self.limit / 8;
+        } else if waited > 1 && self.limit >= self.careful_above {
+            self.limit += self.limit / 64;
         } else if waited > 0 {
             self.limit += self.limit / 8;
         }
@@ -318,9 +354,9 @@ impl Admission {
     }
 }
 
-/// What is little goes beside what is under way, in its turn: nobody waits longer for that.
+/// What is little goes beside what is under way: nobody waits longer for that.
 fn room_for(bytes: u64, limit: u64) -> u64 {
-    if bytes <= limit / 64 { limit + limit / 8 } else { limit }
+    if bytes <= LITTLE.max(limit / 64) { limit + limit / 8 } else { limit }
 }
 
 fn cost(bytes: u64) -> u64 {
@@ -452,6 +488,35 @@ mod tests {
         assert!(admitted <= 8 && many.len() > admitted, "{admitted}");
         admission.leave(Time(0), all);
         assert!(admission.admit(Time(0)).contains(&large));
+    }
+
+    /// Or it would wait for the slowest answer before its own.
+    #[test]
+    fn a_little_batch_does_not_wait_behind_one_that_waits_for_room_unless_its_own_flow_sent_it() {
+        let mut admission = admission();
+        let limit = admission.limit();
+        let all = admission.ask(FlowId(1), limit);
+        let large = admission.ask(FlowId(1), 1_000 * LEAST_COST);
+        assert_eq!(admission.admit(Time(0)), [all]);
+        let [own, other, next] = [1, 2, 2].map(|flow| admission.ask(FlowId(flow), 100));
+        assert_eq!(admission.admit(Time(0)), [other, next]);
+        let mut ahead = 0;
+        loop {
+            let ticket = admission.ask(FlowId(3), 1);
+            if admission.admit(Time(0)) != [ticket] {
+                break;
+            }
+            admission.leave(Time(0), ticket);
+            ahead += 1;
+        }
+        // Then as much has been let in of flow 3 as the large one is.
+        assert!((900..1_100).contains(&ahead), "{ahead}");
+        for answered in [all, other, next] {
+            admission.leave(Time(0), answered);
+        }
+        assert_eq!(admission.admit(Time(0)), [large]);
+        admission.leave(Time(0), large);
+        assert!(admission.admit(Time(0)).contains(&own));
     }
 
     #[test]
