@@ -32,7 +32,7 @@ const INSIDE: &str = "TROUPE_TEST_INSIDE";
 pub type Place = usize;
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Network {
     switch: Arc<Switch>,
     /// Of nodes 1, 2, …
@@ -63,6 +63,11 @@ impl Network {
     /// Changes how things go from one place to another.
     pub fn set(&self, from: Place, to: Place, link: Link) {
         self.switch.set(from, to, link);
+    }
+
+    /// How many packets from one place to another were lost or held up, since the beginning.
+    pub fn harmed(&self, from: Place, to: Place) -> u64 {
+        self.switch.harmed_on(from, to)
     }
 
     /// Everything passes again; how many packets were lost or held up since the last time.

@@ -50,6 +50,8 @@ struct Line {
     /// Until then it carries what came before.
     busy_until: Instant,
     held: usize,
+    /// Packets lost or held up, since the beginning.
+    harmed: u64,
 }
 
 /// Ordered by when it is due; what is due together, by when it came.
@@ -64,7 +66,7 @@ struct Late {
 
 impl Switch {
     pub fn start(devices: Vec<File>, addresses: Vec<Ipv4Addr>) -> Arc<Switch> {
-        let open = Line { link: Link::Open, busy_until: Instant::now(), held: 0 };
+        let open = Line { link: Link::Open, busy_until: Instant::now(), held: 0, harmed: 0 };
         let links = vec![vec![open; devices.len()]; devices.len()];
         let state = State { links, late: BinaryHeap::new(), number: 0, harmed: 0 };
         let (state, sooner) = (Mutex::new(state), Condvar::new());
@@ -90,6 +92,11 @@ impl Switch {
         let mut state = self.state();
         state.links.iter_mut().flatten().for_each(|line| line.link = Link::Open);
         std::mem::take(&mut state.harmed)
+    }
+
+    /// Packets of one link, lost or held up since the beginning.
+    pub fn harmed_on(&self, from: usize, to: usize) -> u64 {
+        self.state().links[from][to].harmed
     }
 
     #[cfg(test)]
@@ -118,12 +125,14 @@ impl Switch {
             match line.link {
                 Link::Cut => {
                     state.harmed += 1;
+                    line.harmed += 1;
                     return;
                 }
                 // What was held up goes first.
                 Link::Open if line.held == 0 => {}
                 Link::Open | Link::Slow { .. } => {
                     state.harmed += 1;
+                    line.harmed += 1;
                     if line.held + packet.len() <= QUEUE {
                         let due = line.due(packet.len());
                         line.held += packet.len();

@@ -58,7 +58,7 @@ async fn without_idempotence_dead_leaders_leave_duplicates() {
     let mut chance = StdRng::seed_from_u64(seed);
     let mut cluster = Cluster::start(&[]).await;
     let senders = vec![Sender::forgetful(); 3];
-    let workload = Workload::start(&cluster, &TOPICS, PARTITIONS, &senders, seed).await;
+    let workload = Workload::start(&cluster, &TOPICS, PARTITIONS, &senders, seed, None).await;
     for kill in 0..KILLS {
         workload.progress(100).await;
         // Chance decides where in its work it dies; nothing is waited for.

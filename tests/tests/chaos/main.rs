@@ -41,7 +41,7 @@ async fn run(
         Some(network) => (Cluster::on(network, &[]).await, Schedule::with_network(seed)),
         None => (Cluster::start(&[]).await, Schedule::new(seed)),
     };
-    let workload = Workload::start(&cluster, &TOPICS, PARTITIONS, senders, seed).await;
+    let workload = Workload::start(&cluster, &TOPICS, PARTITIONS, senders, seed, network).await;
     workload.progress(200).await;
     let faults = torment(&mut cluster, network, schedule, length, LEAST_FAULTS).await;
     let kinds: Vec<_> =
@@ -125,7 +125,7 @@ async fn the_death_of_all_nodes_at_once_loses_nothing() {
     let seed = seed();
     let mut chance = StdRng::seed_from_u64(seed);
     let mut cluster = Cluster::start(&[]).await;
-    let workload = Workload::start(&cluster, &TOPICS, PARTITIONS, &senders(), seed).await;
+    let workload = Workload::start(&cluster, &TOPICS, PARTITIONS, &senders(), seed, None).await;
     for _ in 0..DEATHS {
         workload.progress(chance.random_range(100..1_000)).await;
         for node in cluster.ids() {

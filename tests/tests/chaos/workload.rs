@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use troupe_client::{Acks, Client, ClientConfig, ProducerConfig};
 use troupe_proto::log::v1::TopicPartition;
-use troupe_tests::{Cluster, PartitionHistory, Promise, Stored, eventually_or_why};
+use troupe_tests::{Cluster, Network, PartitionHistory, Promise, Stored, eventually_or_why};
 
 /// Replicas of each partition.
 const REPLICATION: i32 = 3;
@@ -111,6 +111,7 @@ impl Workload {
         partitions: u32,
         senders: &[Sender],
         seed: u64,
+        network: Option<&Network>,
     ) -> Workload {
         let server = cluster.server(cluster.healed().await.controller).await;
         let mut histories = BTreeMap::new();
@@ -184,22 +185,29 @@ impl Workload {
                 workload.readers.push(tokio::spawn(reading.run()));
             }
         }
-        workload.keep_accounts(cluster, topics, seed);
+        workload.keep_accounts(cluster, topics, seed, network);
         workload
     }
 
     /// Some groups whose offsets are committed by one and read by two.
-    fn keep_accounts(&mut self, cluster: &Cluster, topics: &[&str], seed: u64) {
-        const GROUPS: u64 = 3;
+    fn keep_accounts(
+        &mut self,
+        cluster: &Cluster,
+        topics: &[&str],
+        seed: u64,
+        network: Option<&Network>,
+    ) {
+        const GROUPS: u64 = 4;
         for number in 0..GROUPS {
             let partition = TopicPartition {
                 topic: topics[0].to_owned(),
-                partition: number as i32,
+                partition: (number % 3) as i32,
                 ..TopicPartition::default()
             };
             let nodes = cluster.ids().map(|id| cluster.channel(id)).collect();
             let group = format!("account-{number}");
-            let register = Register::new(group, partition, nodes, Arc::clone(&self.stop));
+            let (stop, numbered) = (Arc::clone(&self.stop), number % 2 == 1);
+            let register = Register::new(group, partition, nodes, stop, numbered, network.cloned());
             let register = Arc::new(register);
             let chance = |role: u64| StdRng::seed_from_u64(seed ^ (number * 3 + role + 1) << 48);
             self.accountants.extend([
