@@ -22,6 +22,10 @@ use troupe_client::{Acks, Client, ClientConfig, ProducerConfig};
 use troupe_proto::log::v1::TopicPartition;
 use troupe_tests::{Cluster, Network, PartitionHistory, Promise, Stored, eventually_or_why};
 
+/// Addresses of nodes that have links of their own, 10.77.0.x, and states of sockets, as the kernel writes them.
+const NODES: &str = "004D0A:";
+const ESTABLISHED: &str = "01";
+const LISTENING: &str = "0A";
 /// Replicas of each partition.
 const REPLICATION: i32 = 3;
 
@@ -262,6 +266,7 @@ impl Workload {
         for sender in self.senders.drain(..) {
             sender.await.unwrap();
         }
+        nothing_is_on_its_way().await;
         let (commits, reads, mut wrong) = self.close_accounts(first as u64).await;
         wrong.append(&mut self.wrong.lock().unwrap());
         let client = client(cluster, first).await;
@@ -282,6 +287,25 @@ impl Workload {
         let histories = histories.into_iter().map(whole).collect();
         Finished { histories, stored, wrong, commits, reads }
     }
+}
+
+/// What a sender gave up its kernel goes on sending when the link is mended, as long as a whole backoff later, and
+/// then it is stored.
+async fn nothing_is_on_its_way() {
+    eventually_or_why("what was sent has arrived", async || {
+        let sockets = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+        let given_up = sockets.lines().skip(1).filter(|line| {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            let (remote, state, queues) = (fields[2], fields[3], fields[4]);
+            let is_open = matches!(state, ESTABLISHED | LISTENING);
+            remote[2..].starts_with(NODES) && !is_open && !queues.starts_with("00000000:")
+        });
+        match given_up.count() {
+            0 => Ok(()),
+            some => Err(format!("{some} sockets")),
+        }
+    })
+    .await;
 }
 
 /// A workload that is over.
