@@ -1,10 +1,11 @@
-//! Whoever adds an error, a configuration key or a call has several places to go to. The compiler knows some
+//! Whoever adds an error, a configuration key, a call or a metric has several places to go to. The compiler knows some
 //! of them, the contract's and the deployment's tests others; here are those that nothing else would miss.
 //!
 //! What is read here is text and descriptors; nothing is run.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod calls;
+mod metrics;
 mod reasons;
 mod settings;
 
@@ -61,4 +62,8 @@ fn quoted(text: &str) -> BTreeSet<String> {
 
 fn descriptors() -> FileDescriptorSet {
     FileDescriptorSet::decode(troupe_proto::FILE_DESCRIPTOR_SET).unwrap()
+}
+
+fn is_lower_snake(name: &str) -> bool {
+    name.chars().all(|c| c.is_ascii_lowercase() || c == '_')
 }
