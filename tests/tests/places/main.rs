@@ -1,11 +1,12 @@
 //! Whoever adds an error, a configuration key, a call or a metric has several places to go to. The compiler knows some
 //! of them, the contract's and the deployment's tests others; here are those that nothing else would miss.
 //!
-//! What is read here is text and descriptors; nothing is run.
+//! `CONTRIBUTING.md` has the lists. What is read here is text and descriptors; nothing is run.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod calls;
 mod metrics;
+mod page;
 mod reasons;
 mod settings;
 
