@@ -84,6 +84,19 @@ pub fn sources(crate_dir: &str) -> io::Result<Vec<Source>> {
     Ok(sources)
 }
 
+/// Whether the word stands in the text as a whole, not as part of a longer name.
+pub fn says(text: &str, word: &str) -> bool {
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(word).any(|(at, _)| {
+        let before = text[..at].chars().next_back();
+        let after = text[at + word.len()..].chars().next();
+        let (first, last) = (word.chars().next(), word.chars().next_back());
+        let goes_on_before = first.is_some_and(is_name) && before.is_some_and(is_name);
+        let goes_on_after = last.is_some_and(is_name) && after.is_some_and(is_name);
+        !goes_on_before && !goes_on_after
+    })
+}
+
 /// What a file declares by `#[cfg(test)] mod name;`, as paths without `.rs`.
 fn test_modules(path: &str, text: &str) -> Vec<String> {
     let module = path.trim_end_matches(".rs");
@@ -167,5 +180,14 @@ mod tests {
         let source =
             Source { path: String::new(), production: production("//! tokio\nfn a() {}\n") };
         assert_eq!(source.code().collect::<Vec<_>>(), [(2, "fn a() {}")]);
+    }
+
+    #[test]
+    fn words_are_found_whole() {
+        assert!(says("use tokio::x;", "tokio"));
+        assert!(!says("use my_tokio::x;", "tokio"));
+        assert!(!says("operand", "rand"));
+        assert!(says("x.unwrap();", ".unwrap()"));
+        assert!(says("let y = todo!();", "todo!"));
     }
 }

@@ -156,6 +156,17 @@ async fn messages_that_cannot_be_decoded_are_refused_with_a_reason() {
     assert_alive(&server).await;
 }
 
+/// Those whose requests say nothing too; of the others the test above shows it.
+#[tokio::test]
+async fn every_method_of_the_contract_is_served() {
+    let server = Server::get().await;
+    for (path, _) in methods().into_iter().filter(|(_, has_fields)| !has_fields) {
+        let ended = call(&server, &path, Strange::default()).await.map(|status| status.code());
+        let what_to_do = "in broker/src/service, where the service is, and in broker/src/server.rs";
+        assert_ne!(ended, Some(Code::Unimplemented), "serve {path} {what_to_do}");
+    }
+}
+
 /// The limit of the event bus is `socket.request.max.bytes`, that of small calls 4 MiB.
 #[tokio::test]
 async fn messages_that_are_too_large_are_refused_with_a_reason() {
