@@ -10,6 +10,7 @@ use prost::Message;
 use troupe_log::LogError;
 use troupe_machines::replica::{Effect, Effects, Replica, ReplicationEffect};
 use troupe_machines::time::Time;
+use troupe_proto::batch::BatchHeader;
 use troupe_proto::ids::{LeaderEpoch, Offset};
 use troupe_proto::log::v1::ProducerSnapshot;
 
@@ -164,7 +165,11 @@ impl World {
         if strict {
             invariants::truncation_stays_above(high_watermark, to)?;
         }
-        host.watched.durable = host.watched.durable.min(to);
+        // The leader's log may begin within a batch, and the follower parts from it there: the whole batch goes.
+        let within = |header: &&BatchHeader| header.base_offset < to && header.end_offset() > to;
+        let keeps_below =
+            host.watched.written.iter().find(within).map_or(to, |header| header.base_offset);
+        host.watched.durable = host.watched.durable.min(keeps_below);
         let cut = host.log.truncate_to(to, high_watermark).and_then(|end| {
             let found = host.log.newest_producer_snapshot()?;
             Ok((end, found))

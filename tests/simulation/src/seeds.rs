@@ -70,3 +70,9 @@ fn a_flush_that_a_failed_truncation_overtook_counts_for_nothing() {
     assert_kept(Kind::Groups, &[640147978, 640223448]);
     assert_kept(Kind::Replicas, &[730115815]);
 }
+
+/// The simulation was wrong: of a batch that reaches over the offset nothing is kept, also if the truncation fails.
+#[test]
+fn a_truncation_within_a_batch_cuts_all_of_it() {
+    assert_kept(Kind::Replicas, &[1000844692]);
+}
