@@ -6,7 +6,7 @@
 
 use crate::clock::AtomicInstant;
 use actix::prelude::SendError;
-use actix::{Actor, Addr, Context, Handler, MailboxError, Message};
+use actix::{Actor, Addr, Context, Handler, Message};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -76,21 +76,6 @@ impl Mailbox {
             match error {
                 SendError::Full(_) => Refused::Full,
                 SendError::Closed(_) => Refused::Closed,
-            }
-        })
-    }
-
-    /// Sends a message, waiting for room; returns when it is handled.
-    pub async fn send<A, M>(&self, addr: &Addr<A>, message: M) -> Result<M::Result, Refused>
-    where
-        A: Actor<Context = Context<A>> + Handler<M>,
-        M: Message<Result: Send> + Send + Unpin + 'static,
-    {
-        self.sent(Instant::now());
-        addr.send(message).await.map_err(|error| match error {
-            MailboxError::Closed | MailboxError::Timeout => {
-                self.taken(Instant::now());
-                Refused::Closed
             }
         })
     }
@@ -179,7 +164,6 @@ mod tests {
                 tokio::task::yield_now().await;
             }
             assert_eq!(mailbox.try_send(&addr, Die::Stop), Err(Refused::Closed));
-            assert_eq!(mailbox.send(&addr, Die::Stop).await, Err(Refused::Closed));
             assert_eq!(mailbox.depth(), taken);
             mailbox.emptied();
             assert_eq!(mailbox.depth(), 0);
