@@ -119,6 +119,10 @@ impl<A: Actor, C> StateBoard<A, C> {
 
     /// Looks now, and at every ring of the bell, until something is found.
     pub async fn wait_for<T>(&self, mut found: impl FnMut() -> Option<T>) -> T {
+        // Mostly it is there, and nobody needs to be rung for.
+        if let Some(found) = found() {
+            return found;
+        }
         loop {
             let mut bell = pin!(self.bell());
             bell.as_mut().enable();
@@ -131,7 +135,12 @@ impl<A: Actor, C> StateBoard<A, C> {
 
     /// Returns when there is an actor; `None`: it is out of service, or gone.
     pub async fn found(&self) -> Option<Arc<Addr<A>>> {
-        self.wait_for(|| if self.is_gone() { Some(None) } else { self.addr().map(Some) }).await
+        let found = |state: &State<A, C>| match state {
+            State::Running(addr) if addr.connected() => Some(Some(Arc::clone(addr))),
+            State::Running(_) | State::Restarting => None,
+            State::Offline(_) | State::Retired(_) => Some(None),
+        };
+        self.wait_for(|| self.look(found)).await
     }
 
     /// Kills the actor by what `die` sends it, which says whether that was taken; what is out of service is revived.

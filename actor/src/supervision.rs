@@ -63,14 +63,15 @@ pub trait Life {
 type Alive<L> = (Arc<Addr<<L as Life>::Actor>>, oneshot::Receiver<Exit<<L as Life>::Reason>>);
 
 /// Keeps an actor alive until its owner says that it is over, or `over` is; returns when there is no actor any more.
+/// While an actor lives, this takes no more memory than it needs to wait for an end: there may be thousands.
 pub async fn supervise<L: Life>(
-    mut life: L,
+    life: &mut L,
     board: &StateBoard<L::Actor, L::Cause>,
     over: impl Future<Output = ()>,
 ) {
     let mut alive = None;
     tokio::select! {
-        () = live(&mut life, board, &mut alive) => {}
+        () = live(life, board, &mut alive) => {}
         () = over => {}
     }
     if board.retire(None) {
@@ -111,7 +112,7 @@ async fn live<L: Life>(
             }
             Err(next) => next,
         };
-        if !pass(next, life, board).await {
+        if !Box::pin(pass(next, life, board)).await {
             return;
         }
     }

@@ -1,5 +1,6 @@
-//! Partitions: one actor each, which owns the log of one replica; a supervisor per shard that builds
-//! actors from disk, again and again; and the handles by which everyone else speaks to them.
+//! Partitions: one actor each, which owns the log of one replica; a life around each, which builds the actor from
+//! disk, again and again; a supervisor per shard, which begins and ends lives; and the handles by which everyone else
+//! speaks to the actors.
 
 mod actor;
 mod board;

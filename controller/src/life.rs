@@ -34,7 +34,7 @@ pub(crate) fn keep<A: Actor<Context = Context<A>> + Handler<Die>>(
 ) -> Kept<A> {
     let board = Arc::<Board<A>>::default();
     let deaths = RestartWindow::new(TOO_MANY_DEATHS);
-    let life = KeptLife { name, make, board: Arc::clone(&board), deaths };
+    let mut life = KeptLife { name, make, board: Arc::clone(&board), deaths };
     let (ending, end) = oneshot::channel();
     // After a shutdown there is nowhere to be, and it is over before it began.
     arbiter.spawn_fn(move || {
@@ -43,7 +43,7 @@ pub(crate) fn keep<A: Actor<Context = Context<A>> + Handler<Die>>(
             let board = Arc::clone(&life.board);
             // Whoever could say so is gone, or has said so.
             let stopped = async move { drop(stop.wait_for(|stop| *stop).await) };
-            supervise(life, &board, stopped).await;
+            supervise(&mut life, &board, stopped).await;
         });
     });
     Kept { board, end }

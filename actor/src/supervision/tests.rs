@@ -124,7 +124,7 @@ impl House {
     fn start(failures: Vec<Next<&'static str>>) -> Self {
         let (board, living) = (Arc::<Board>::default(), Arc::<AtomicUsize>::default());
         let (story, over) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<Notify>::default());
-        let owner = Owner {
+        let mut owner = Owner {
             board: Arc::clone(&board),
             living: Arc::clone(&living),
             panics: RestartWindow::new(3),
@@ -133,7 +133,7 @@ impl House {
         };
         let life = {
             let (board, over) = (Arc::clone(&board), Arc::clone(&over));
-            actix_rt::spawn(async move { supervise(owner, &board, over.notified()).await })
+            actix_rt::spawn(async move { supervise(&mut owner, &board, over.notified()).await })
         };
         Self { board, living, story, over, life }
     }

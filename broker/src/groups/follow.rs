@@ -128,9 +128,9 @@ impl Follower {
         let arbiter = self.shards.get(log.shard)?.clone();
         let handle = Arc::new(CoordinatorHandle::new(log, term.1, home));
         let (loads, until) = (Arc::clone(&self.loads), over.clone());
-        let life = Lead::new(Arc::clone(context), Arc::clone(&handle), arbiter, loads);
+        let mut life = Lead::new(Arc::clone(context), Arc::clone(&handle), arbiter, loads);
         let led = Arc::clone(&handle);
-        actix_rt::spawn(async move { supervise(life, &led.board, until.cancelled()).await });
+        actix_rt::spawn(async move { supervise(&mut life, &led.board, until.cancelled()).await });
         Some(Running { term, handle, over })
     }
 

@@ -223,3 +223,21 @@ impl Life for PartitionLife {
         self.assignment.handle.board.flushes.forgive();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use troupe_actor::supervise;
+
+    /// Ten thousand of them wait for nothing but an end.
+    #[test]
+    fn the_life_of_an_idle_partition_costs_less_than_half_a_kilobyte() {
+        fn size<F>(_: impl FnOnce(PartitionLife, Arc<PartitionHandle>) -> F) -> usize {
+            size_of::<F>()
+        }
+        let bytes = size(|mut life, handle| async move {
+            supervise(&mut life, &handle.board, std::future::pending()).await;
+        });
+        assert!(bytes < 512, "{bytes} bytes");
+    }
+}

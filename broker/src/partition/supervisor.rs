@@ -168,10 +168,10 @@ impl Handler<StartPartition> for Supervisor {
         let (key, board) = (handle.key(), Arc::clone(&handle.board));
         let (setup, over) = (RefCell::new(setup), Cell::new(false));
         let assignment = Rc::new(Assignment { handle, setup, over });
-        let life = PartitionLife::new(Rc::clone(&assignment), Rc::clone(&self.shared));
+        let mut life = PartitionLife::new(Rc::clone(&assignment), Rc::clone(&self.shared));
         // Over when the life itself says so.
         let life = actix_rt::spawn(async move {
-            supervise(life, &board, std::future::pending()).await;
+            supervise(&mut life, &board, std::future::pending()).await;
         });
         self.children.insert(key, Child { assignment, life, idle: 0 });
     }
