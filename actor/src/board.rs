@@ -77,7 +77,7 @@ impl<A: Actor, C> StateBoard<A, C> {
         self.look(State::kind)
     }
 
-    pub fn state_and_all(&self) -> State<A, C> {
+    pub fn snapshot(&self) -> State<A, C> {
         self.look(State::clone)
     }
 
@@ -147,7 +147,7 @@ impl<A: Actor, C> StateBoard<A, C> {
     /// Returns how many restarts there are when that is done, for [`StateBoard::rebuilt`].
     pub fn kill(&self, die: impl FnOnce(&Addr<A>) -> bool) -> u32 {
         let before = self.restarts();
-        let dies = match self.state_and_all() {
+        let dies = match self.snapshot() {
             State::Running(addr) => die(&addr),
             State::Offline(_) => {
                 self.revive.store(true, Ordering::Release);

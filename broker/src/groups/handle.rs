@@ -226,7 +226,7 @@ impl CoordinatorHandle {
     }
 
     fn addr(&self) -> Result<Addr<CoordinatorActor>, Error> {
-        match self.board.state_and_all() {
+        match self.board.snapshot() {
             State::Running(addr) if addr.connected() => Ok(Addr::clone(&addr)),
             State::Running(_) | State::Restarting => {
                 let message = "the group's coordinator reads its log; try again";
