@@ -26,7 +26,7 @@ pub use trial::NODE_AGENT;
 
 use crate::context::Context;
 use crate::descriptors;
-use crate::pulse::now_ms;
+use crate::partition::now;
 use metrics::{Counter, Gauge, counter, gauge};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -36,7 +36,6 @@ use tokio_util::sync::CancellationToken;
 use trial::Trial;
 use troupe_machines::connection::patience::{Cause, Patience};
 use troupe_machines::connection::places::{Admission, Full, Limits, PlaceId, Places};
-use troupe_machines::time::Time;
 use troupe_proto::error::{Error, ErrorCode};
 
 /// An HTTP/2 connection is asked for a sign of life after this silence, and has so long to give one.
@@ -46,11 +45,6 @@ pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEPALIVE_MARGIN: Duration = Duration::from_secs(5);
 /// Between two lines about refused connections.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
-
-/// The time that judgements are made with.
-fn now() -> Time {
-    Time(now_ms())
-}
 
 /// The connections of one listener, on all of its shards.
 pub struct Connections {

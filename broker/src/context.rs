@@ -6,9 +6,8 @@ use crate::control::Control;
 use crate::forward::until_active;
 use crate::groups::Coordinators;
 use crate::metrics::NodeMetrics;
-use crate::partition::{Beat, PartitionHandle, Supervisor};
+use crate::partition::{PartitionHandle, Supervisor};
 use crate::peers::{Lease, Peers, Purpose};
-use crate::pulse::Pulse;
 use crate::registry::Registry;
 use crate::replication::Replicator;
 use crate::service::{DeliveryPool, Subscriptions};
@@ -19,6 +18,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
+use troupe_actor::StallDetector;
 use troupe_machines::cluster::{ClusterImage, ProducerIdBlock};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, MetadataOffset, NodeId, PartitionKey, ProducerId};
@@ -41,7 +41,7 @@ pub struct Context {
     /// By shard.
     pub supervisors: Vec<Addr<Supervisor>>,
     /// By shard: whether its thread runs.
-    pub beats: Vec<Arc<Beat>>,
+    pub thread_stall_detectors: Vec<Arc<StallDetector>>,
     pub metrics: Arc<NodeMetrics>,
     /// What producers may have under way here at once.
     pub admission: Arc<Admission>,
@@ -55,7 +55,7 @@ pub struct Context {
     /// What the streams of records share.
     pub delivery: Arc<DeliveryPool>,
     /// Whether this process may promise anything.
-    pub pulse: Arc<Pulse>,
+    pub stall_detector: Arc<StallDetector>,
     /// Cancelled when the node begins to stop.
     pub shutdown: CancellationToken,
     /// Cancelled when the node has stopped.
@@ -234,14 +234,14 @@ impl Context {
             image,
             registry: Registry::default(),
             supervisors: Vec::new(),
-            beats: Vec::new(),
+            thread_stall_detectors: Vec::new(),
             replicators: Vec::new(),
             metrics: Arc::new(NodeMetrics::new(node_id.0)),
             producer_ids: ProducerIds::default(),
             peers: Peers::default(),
             subscriptions: Subscriptions::default(),
             delivery: Arc::new(DeliveryPool::new(config.unpack_memory.0 as usize)),
-            pulse: Arc::new(Pulse::unneeded()),
+            stall_detector: Arc::new(StallDetector::unlimited()),
             shutdown: CancellationToken::new(),
             gone: CancellationToken::new(),
             config,

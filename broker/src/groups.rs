@@ -23,7 +23,7 @@ mod together;
 pub use admin::{delete, delete_offsets, describe, find_coordinator};
 pub use coordinators::{Coordinators, OFFSETS_TOPIC};
 pub use follow::follow;
-pub use handle::{CoordinatorHandle, State};
+pub use handle::CoordinatorHandle;
 pub use listing::{here as list_here, list};
 pub use membership::{FORWARDED_FOR, run, run_member};
 pub use offsets::{commit, commit_of_member, fetch, fetch_offsets};

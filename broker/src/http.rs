@@ -6,7 +6,6 @@ use crate::connections::{Connections, Protocol, accept, serve_http1};
 use crate::context::Context;
 use crate::lines;
 use crate::metrics;
-use crate::partition::ActorState;
 use crate::process;
 use crate::service::{active_controller, is_ready};
 use axum::Router;
@@ -16,6 +15,7 @@ use axum::routing::get;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
+use troupe_actor::ActorState;
 
 /// Serves on the current arbiter until the node stops.
 pub fn serve(context: &Arc<Context>, listener: TcpListener) -> io::Result<()> {

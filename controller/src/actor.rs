@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
 use tokio_stream::wrappers::WatchStream;
+use troupe_actor::{Die, Guard};
 use troupe_machines::cluster::{ClusterImage, ClusterPolicy, DecisionOrder};
 use troupe_machines::time::Time;
 use troupe_proto::error::{Error, ErrorCode};
@@ -47,8 +47,7 @@ pub(crate) struct ControllerActor {
     /// What was decided here lately.
     order: DecisionOrder,
     origin: Instant,
-    /// Dropped with the actor, however it ends: the supervisor hears it.
-    _alive: oneshot::Sender<Infallible>,
+    _guard: Guard<Infallible>,
 }
 
 enum State {
@@ -67,7 +66,7 @@ impl ControllerActor {
         log: Arc<dyn MetadataLog>,
         policy: ClusterPolicy,
         new_cluster_id: String,
-        alive: oneshot::Sender<Infallible>,
+        guard: Guard<Infallible>,
     ) -> ControllerActor {
         ControllerActor {
             log,
@@ -79,7 +78,7 @@ impl ControllerActor {
             next_proposal: 0,
             order: DecisionOrder::default(),
             origin: Instant::now(),
-            _alive: alive,
+            _guard: guard,
         }
     }
 }
@@ -127,29 +126,15 @@ impl Handler<Ask> for ControllerActor {
     }
 }
 
-/// Drops the actor and all it holds in memory.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Kill;
-
-impl Handler<Kill> for ControllerActor {
+impl Handler<Die> for ControllerActor {
     type Result = ();
 
-    fn handle(&mut self, Kill: Kill, ctx: &mut Context<Self>) {
-        ctx.terminate();
-    }
-}
-
-/// Dies the other way.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Panic;
-
-impl Handler<Panic> for ControllerActor {
-    type Result = ();
-
-    fn handle(&mut self, Panic: Panic, _ctx: &mut Context<Self>) {
-        panic!("the controller actor was told to panic");
+    /// Drops the actor and all it holds in memory.
+    fn handle(&mut self, die: Die, ctx: &mut Context<Self>) {
+        match die {
+            Die::Stop => ctx.terminate(),
+            Die::Panic => panic!("the controller actor was told to panic"),
+        }
     }
 }
 

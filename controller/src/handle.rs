@@ -1,17 +1,17 @@
 //! How the rest of the node speaks to the controller.
 
-use crate::actor::{Ask, ControllerActor, Kill, Panic};
+use crate::actor::{Ask, ControllerActor};
+use crate::life::{self, Board, Kept};
 use crate::metadata_log::{Leadership, MetadataLog};
 use crate::request::{Request, Responder, outcome_unknown};
-use crate::supervisor::Supervisor;
 use actix::{Actor, Addr, Context, Handler};
 use actix_rt::{Arbiter, ArbiterHandle};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, oneshot, watch};
+use troupe_actor::{Die, Guard, Waits};
 use troupe_machines::cluster::{
     AlterPartition, Arrival, ClusterImage, CreatePartitions, CreateTopic, DeleteTopic, Election,
     LeaderBalance, PerPartition, ProducerIdBlock, RegisterBroker, Topic, UpdateTopic,
@@ -32,52 +32,27 @@ pub struct ControllerHandle {
 }
 
 struct Shared {
-    address: watch::Receiver<Option<Addr<ControllerActor>>>,
+    board: Arc<Board<ControllerActor>>,
     log: Arc<dyn MetadataLog>,
     stop: watch::Sender<bool>,
-    arbiter: Mutex<Option<Arbiter>>,
+    /// And what closes when there is no controller on it any more.
+    arbiter: Mutex<Option<(Arbiter, oneshot::Receiver<Infallible>)>>,
     /// Where the controller's actors live; of no use once the arbiter has stopped.
     spawner: ArbiterHandle,
-    restarts: Arc<AtomicU32>,
-    /// Requests that are not answered yet, in the order in which they came: since when.
-    asked: std::sync::Mutex<BTreeMap<u64, Instant>>,
-    next_asked: AtomicU64,
-}
-
-/// A request that waits, as long as this is there.
-struct Asked<'a> {
-    shared: &'a Shared,
-    number: u64,
-}
-
-impl Asked<'_> {
-    fn note(shared: &Shared) -> Asked<'_> {
-        let number = shared.next_asked.fetch_add(1, Ordering::Relaxed);
-        let mut asked = shared.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        asked.insert(number, Instant::now());
-        Asked { shared, number }
-    }
-}
-
-impl Drop for Asked<'_> {
-    fn drop(&mut self) {
-        let mut asked = self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        asked.remove(&self.number);
-    }
+    /// Requests that are not answered yet.
+    waits: Waits,
 }
 
 impl ControllerHandle {
     pub(crate) fn new(
-        address: watch::Receiver<Option<Addr<ControllerActor>>>,
+        Kept { board, end }: Kept<ControllerActor>,
         log: Arc<dyn MetadataLog>,
         stop: watch::Sender<bool>,
         arbiter: Arbiter,
-        restarts: Arc<AtomicU32>,
     ) -> ControllerHandle {
         let spawner = arbiter.handle();
-        let arbiter = Mutex::new(Some(arbiter));
-        let (asked, next_asked) = Default::default();
-        let shared = Shared { address, log, stop, arbiter, spawner, restarts, asked, next_asked };
+        let arbiter = Mutex::new(Some((arbiter, end)));
+        let shared = Shared { board, log, stop, arbiter, spawner, waits: Waits::default() };
         ControllerHandle { shared: Arc::new(shared), began: None }
     }
 
@@ -221,18 +196,12 @@ impl ControllerHandle {
     }
 
     /// Another actor beside the controller's, kept alive until the controller shuts down.
-    pub(crate) fn keep<A: Actor<Context = Context<A>> + Handler<Kill>>(
+    pub(crate) fn keep<A: Actor<Context = Context<A>> + Handler<Die>>(
         &self,
         name: &'static str,
-        make: impl Fn(oneshot::Sender<Infallible>) -> A + Send + 'static,
-    ) -> watch::Receiver<Option<Addr<A>>> {
-        let (address, addresses) = watch::channel(None);
-        let stop = self.shared.stop.subscribe();
-        let restarts = Arc::default();
-        let make = Box::new(make);
-        // After a shutdown there is nowhere to be: the address is withdrawn before anybody has seen it.
-        self.shared.spawner.spawn(Supervisor { name, make, address, stop, restarts }.run());
-        addresses
+        make: impl Fn(Guard<Infallible>) -> A + Send + 'static,
+    ) -> Arc<Board<A>> {
+        life::keep(&self.shared.spawner, name, make, self.shared.stop.subscribe()).board
     }
 
     /// The committed picture, and every change to it.
@@ -252,8 +221,7 @@ impl ControllerHandle {
 
     /// For how long the oldest request that waits for the controller's answer has waited.
     pub fn oldest_wait(&self) -> Option<Duration> {
-        let asked = self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        asked.values().next().map(Instant::elapsed)
+        self.shared.waits.oldest().map(|since| since.elapsed())
     }
 
     /// The active controller, as far as this node knows.
@@ -263,35 +231,22 @@ impl ControllerHandle {
 
     /// How often the actor was made again.
     pub fn restarts(&self) -> u32 {
-        self.shared.restarts.load(Ordering::Relaxed)
+        self.shared.board.restarts()
     }
 
     /// Chaos: drops the actor with all it holds; returns when its supervisor has made a new one that decides.
     pub async fn kill(&self) -> Result<(), Error> {
-        let mut address = self.shared.address.clone();
-        let actor = self.address().await?;
-        address.mark_unchanged();
-        // An actor that dies of a message cannot answer it.
-        let _ = actor.send(Kill).await;
-        self.await_successor(address).await
+        self.die(Die::Stop).await
     }
 
     /// Chaos: the same by a panic.
     pub async fn panic(&self) -> Result<(), Error> {
-        let mut address = self.shared.address.clone();
-        let actor = self.address().await?;
-        address.mark_unchanged();
-        let _ = actor.send(Panic).await;
-        self.await_successor(address).await
+        self.die(Die::Panic).await
     }
 
-    /// Until the dead actor's address is withdrawn, and another decides.
-    async fn await_successor(
-        &self,
-        mut address: watch::Receiver<Option<Addr<ControllerActor>>>,
-    ) -> Result<(), Error> {
-        // Fails only when the controller is shutting down; the question below then says so.
-        let _ = address.changed().await;
+    async fn die(&self, die: Die) -> Result<(), Error> {
+        life::kill(&self.shared.board, die).await?;
+        // If the controller is shutting down, this says so.
         match self.await_active().await {
             // The new one stands by, as the old one did.
             Err(error) if error.code == ErrorCode::NotController => Ok(()),
@@ -316,10 +271,9 @@ impl ControllerHandle {
     async fn stop_deciding(&self) {
         self.shared.stop.send_replace(true);
         let mut arbiter = self.shared.arbiter.lock().await;
-        if let Some(arbiter) = arbiter.take() {
-            let mut address = self.shared.address.clone();
-            // The supervisor drops its side when the last actor is gone.
-            while address.changed().await.is_ok() {}
+        if let Some((arbiter, end)) = arbiter.take() {
+            // Nothing is ever sent: it closes.
+            let _ = end.await;
             arbiter.stop();
             let joined = tokio::task::spawn_blocking(move || arbiter.join()).await;
             if !matches!(joined, Ok(Ok(()))) {
@@ -331,7 +285,7 @@ impl ControllerHandle {
     async fn ask<T>(&self, request: impl FnOnce(Responder<T>) -> Request) -> Result<T, Error> {
         let (responder, answer) = Responder::new();
         let request = Ask { request: request(responder), began: self.began };
-        let _asked = Asked::note(&self.shared);
+        let _waits = self.shared.waits.hold(Instant::now(), 0);
         let asked = async {
             // A mailbox that closes drops the request, whose responder then answers.
             let _ = self.address().await?.send(request).await;
@@ -347,9 +301,6 @@ impl ControllerHandle {
     }
 
     async fn address(&self) -> Result<Addr<ControllerActor>, Error> {
-        let mut address = self.shared.address.clone();
-        let closed = || Error::new(ErrorCode::ShuttingDown, "the controller is shutting down");
-        let found = address.wait_for(Option::is_some).await.map_err(|_| closed())?;
-        found.clone().ok_or_else(closed)
+        life::address(&self.shared.board).await
     }
 }

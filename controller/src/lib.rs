@@ -23,13 +23,13 @@ mod config;
 mod desk;
 mod endpoint;
 mod handle;
+mod life;
 pub mod metadata_log;
 pub mod priority;
 mod raft;
 mod request;
 mod sessions;
 mod start;
-mod supervisor;
 #[cfg(test)]
 mod tests;
 mod voters;

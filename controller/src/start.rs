@@ -4,13 +4,12 @@ use crate::actor::ControllerActor;
 use crate::config::{ControllerConfig, ControllerStartError};
 use crate::endpoint::ControllerEndpoint;
 use crate::handle::ControllerHandle;
+use crate::life;
 use crate::metadata_log::MetadataLog;
 use crate::priority;
 use crate::raft::{RaftEndpoint, RaftLog, Refusals};
-use crate::supervisor::Supervisor;
 use actix_rt::Arbiter;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use tokio::sync::watch;
 use troupe_machines::cluster::{ClusterImage, ClusterPolicy};
 use troupe_proto::error::Error;
@@ -64,24 +63,16 @@ impl Controller {
         policy: ClusterPolicy,
         new_cluster_id: String,
     ) -> ControllerHandle {
-        let (address, addresses) = watch::channel(None);
         let (stop, stopped) = watch::channel(false);
         let arbiter = Arbiter::new();
         arbiter.spawn(async { priority::first() });
-        let restarts = Arc::<AtomicU32>::default();
         let decided_on = log.clone();
-        let supervisor = Supervisor {
-            name: "controller",
-            make: Box::new(move |alive| {
-                let (log, policy) = (decided_on.clone(), policy.clone());
-                ControllerActor::new(log, policy, new_cluster_id.clone(), alive)
-            }),
-            address,
-            stop: stopped,
-            restarts: restarts.clone(),
+        let make = move |guard| {
+            let (log, policy) = (decided_on.clone(), policy.clone());
+            ControllerActor::new(log, policy, new_cluster_id.clone(), guard)
         };
-        arbiter.spawn(supervisor.run());
-        ControllerHandle::new(addresses, log, stop, arbiter, restarts)
+        let kept = life::keep(&arbiter.handle(), "controller", make, stopped);
+        ControllerHandle::new(kept, log, stop, arbiter)
     }
 
     /// Returns when this controller decides, and the cluster is the one asked for.

@@ -6,12 +6,13 @@ use std::collections::BTreeSet;
 use troupe_tests::workspace::{self, Source, says};
 
 /// Each crate and the crates of the workspace that it may import.
-const IMPORTS: [(&str, &[&str]); 8] = [
+const IMPORTS: [(&str, &[&str]); 9] = [
     ("proto", &[]),
     ("log", &["proto"]),
     ("machines", &["proto"]),
-    ("controller", &["proto", "machines"]),
-    ("broker", &["proto", "machines", "log", "controller"]),
+    ("actor", &[]),
+    ("controller", &["proto", "machines", "actor"]),
+    ("broker", &["proto", "machines", "actor", "log", "controller"]),
     ("client", &["proto"]),
     ("cli", &["client", "broker", "log", "proto"]),
     ("tests", &["proto", "log", "machines", "controller", "broker", "client"]),
@@ -151,6 +152,18 @@ fn the_log_knows_neither_actors_nor_runtimes() {
     assert_none(&violations, rule);
     let words = ["actix", "tokio", "tonic", "async", "SystemTime", "Instant"];
     assert_none(&lines_that_say(&workspace::sources("log").unwrap(), &words), rule);
+}
+
+#[test]
+fn the_floor_of_actors_knows_only_actix_and_tokio() {
+    let rule = "what it is to be an actor knows neither what actors are for nor who asks them";
+    let allowed = ["actix", "actix-rt", "tokio"];
+    let violations: Vec<String> = ["dependencies", "dev-dependencies", "build-dependencies"]
+        .into_iter()
+        .flat_map(|section| dependencies(&manifest("actor"), section))
+        .filter(|name| !allowed.contains(&name.as_str()))
+        .collect();
+    assert_none(&violations, rule);
 }
 
 #[test]

@@ -12,11 +12,12 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
+use troupe_actor::Budget;
 use troupe_proto::bulk::forward_stream;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{Offset, PartitionKey};
@@ -27,9 +28,6 @@ use troupe_proto::wire::ProduceStreamRequest;
 const STREAMS_PER_PEER: u64 = 4;
 /// Bytes of batches that may wait to leave on one stream.
 const QUEUE_BYTES: usize = 32 << 20;
-/// The budget is counted in units, so that small batches are bounded in number too.
-const BUDGET_UNIT: usize = 4 << 10;
-const QUEUE_UNITS: usize = QUEUE_BYTES / BUDGET_UNIT;
 /// Batches that lie ready for the connection.
 const READY: usize = 16;
 /// A stream on which nothing is asked for so long is closed.
@@ -44,7 +42,7 @@ pub struct Links {
 #[derive(Clone)]
 struct Link {
     queue: mpsc::Sender<Queued>,
-    budget: Arc<Semaphore>,
+    budget: Budget,
 }
 
 /// Whom to answer about a batch, and which others it hangs together with.
@@ -77,15 +75,14 @@ impl Links {
             Ok(link) => link,
             Err(error) => return responder.answer(Err(error)),
         };
-        let units = request.batch.len().div_ceil(BUDGET_UNIT).clamp(1, QUEUE_UNITS) as u32;
-        match Arc::clone(&link.budget).acquire_many_owned(units).await {
-            Ok(budget) => {
+        match link.budget.take(request.batch.len()).await {
+            Some(budget) => {
                 let queued = Queued { request, chain, responder, budget };
                 if let Err(mpsc::error::SendError(queued)) = link.queue.send(queued).await {
                     queued.responder.answer(Err(not_sent("the node is stopping")));
                 }
             }
-            Err(_) => responder.answer(Err(not_sent("the node is stopping"))),
+            None => responder.answer(Err(not_sent("the node is stopping"))),
         }
     }
 
@@ -109,8 +106,8 @@ impl Links {
         }
         // Those that were closed because nobody needed them, or whose peer is elsewhere by now.
         links.retain(|_, link| !link.queue.is_closed());
-        let (queue, queued) = mpsc::channel(QUEUE_UNITS);
-        let link = Link { queue, budget: Arc::new(Semaphore::new(QUEUE_UNITS)) };
+        let (queue, queued) = mpsc::channel(QUEUE_BYTES / Budget::UNIT);
+        let link = Link { queue, budget: Budget::new(QUEUE_BYTES) };
         tokio::spawn(serve(connect()?, queued));
         links.insert(name, link.clone());
         Ok(link)

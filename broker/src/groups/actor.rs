@@ -7,9 +7,9 @@
 //! Never here: a lock, an `.await` on the actor, a rule of groups.
 
 use super::handle::{CoordinatorHandle, not_available, not_coordinator};
-use super::lead::{Down, DownGuard, deposed};
+use super::lead::{End, deposed};
 use super::member::MemberSink;
-use super::message::{Die, Disconnected, Join, Resign, Say};
+use super::message::{Disconnected, Join, Resign, Say};
 use super::outbox::{Answer, Encoded, Outbox, Outcome};
 use crate::partition::{AppendRequest, Appended, REBUILD_PATIENCE, Responder, now};
 use actix::{
@@ -18,17 +18,16 @@ use actix::{
 };
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
+use troupe_actor::{Die, Guard, Turns};
 use troupe_machines::group::{Catalog, Decision, GroupError, Groups, SessionId};
 use troupe_machines::time::Time;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::log::v1 as pb;
 use troupe_proto::v1::Acks;
 
-/// Messages after which the actor lets its shard's other tasks run: a mailbox has no budget of its own.
-const MESSAGES_PER_TURN: u32 = 64;
 /// How long an append may take.
 const APPEND_TIMEOUT_MS: u32 = 5_000;
 /// Bytes of changes that may wait for the log; then who wants more is told to come later.
@@ -50,8 +49,8 @@ pub struct CoordinatorActor {
     census: Census,
     /// The timer for the machine's next deadline, and when it rings.
     alarm: Option<(Time, SpawnHandle)>,
-    turn: u32,
-    guard: DownGuard,
+    turns: Turns,
+    guard: Guard<End>,
 }
 
 impl CoordinatorActor {
@@ -60,7 +59,7 @@ impl CoordinatorActor {
         groups: Groups,
         max_record_bytes: u64,
         catalog: watch::Receiver<Arc<Catalog>>,
-        guard: DownGuard,
+        guard: Guard<End>,
     ) -> Self {
         Self {
             census: Census::new(Arc::clone(&handle)),
@@ -70,7 +69,7 @@ impl CoordinatorActor {
             sessions: HashMap::new(),
             catalog,
             alarm: None,
-            turn: 0,
+            turns: Turns::default(),
             guard,
         }
     }
@@ -326,13 +325,13 @@ impl CoordinatorActor {
             ErrorCode::NotLeader | ErrorCode::FencedLeaderEpoch => not_coordinator(),
             _ => not_available(),
         };
-        self.guard.note(Down::Failed);
+        self.guard.note(End::Failed);
         self.end(told, error.surely_not_done(), ctx);
     }
 
     /// Another node coordinates these groups, or this one in another epoch.
     fn resign(&mut self, ctx: &mut Context<Self>) {
-        self.guard.note(Down::Resigned);
+        self.guard.note(End::Resigned);
         self.end(not_coordinator(), false, ctx);
     }
 
@@ -354,7 +353,7 @@ impl CoordinatorActor {
 
     /// Whether there is room for more changes.
     pub(super) fn check_takes(&self) -> Result<(), Error> {
-        if !self.handle.pulse.is_fit() {
+        if !self.handle.stall_detector.is_fit() {
             let message = "this node stood still and does not know yet whether it still leads";
             return Err(Error::new(ErrorCode::CoordinatorNotAvailable, message));
         }
@@ -387,13 +386,8 @@ impl CoordinatorActor {
 
     /// Counts a message.
     pub(super) fn take_turn(&mut self, ctx: &mut Context<Self>) {
-        self.handle.message_taken();
-        self.turn += 1;
-        if self.turn >= MESSAGES_PER_TURN {
-            self.turn = 0;
-            let others_first = tokio::task::yield_now().into_actor(self).map(|(), _, _| ());
-            ctx.wait(others_first);
-        }
+        self.handle.mailbox.taken(Instant::now());
+        self.turns.take(ctx);
     }
 }
 

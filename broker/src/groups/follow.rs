@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use troupe_actor::supervise;
 use troupe_machines::cluster::ClusterImage;
 use troupe_machines::group::{Catalog, CatalogTopic};
 use troupe_proto::ids::{LeaderEpoch, PartitionId, TopicId};
@@ -119,21 +120,17 @@ impl Follower {
             node_id: context.node_id,
             endpoint: context.endpoint.clone(),
             metrics: Arc::clone(&context.metrics),
-            pulse: Arc::clone(&context.pulse),
+            stall_detector: Arc::clone(&context.stall_detector),
             shutdown: context.shutdown.clone(),
             changes: context.groups.ticker(),
         };
         let over = context.gone.child_token();
         let arbiter = self.shards.get(log.shard)?.clone();
         let handle = Arc::new(CoordinatorHandle::new(log, term.1, home));
-        let lead = Lead {
-            context: Arc::clone(context),
-            handle: Arc::clone(&handle),
-            arbiter,
-            loads: Arc::clone(&self.loads),
-            over: over.clone(),
-        };
-        actix_rt::spawn(lead.run());
+        let (loads, until) = (Arc::clone(&self.loads), over.clone());
+        let mut life = Lead::new(Arc::clone(context), Arc::clone(&handle), arbiter, loads);
+        let led = Arc::clone(&handle);
+        actix_rt::spawn(async move { supervise(&mut life, &led.board, until.cancelled()).await });
         Some(Running { term, handle, over })
     }
 

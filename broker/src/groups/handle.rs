@@ -3,39 +3,25 @@
 use super::actor::CoordinatorActor;
 use super::member::{self, MemberStream};
 use super::message::{
-    Commit, CommitAll, Delete, DeleteOffsets, Describe, Die, Fetch, Join, List, MAILBOX_CAPACITY,
-    Order, Reply,
+    Commit, CommitAll, Delete, DeleteOffsets, Describe, Fetch, Join, List, MAILBOX_CAPACITY, Order,
+    Reply,
 };
-use crate::mailbox::Mailbox;
 use crate::metrics::NodeMetrics;
-use crate::partition::{PartitionHandle, now};
-use crate::pulse::Pulse;
-use actix::dev::ToEnvelope;
-use actix::prelude::SendError;
-use actix::{Actor, Addr, Handler, Message};
+use crate::partition::PartitionHandle;
+use actix::{Addr, Handler, Message};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
-use tokio::sync::{Notify, oneshot, watch};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use troupe_actor::{Die, Mailbox, Refused, StallDetector, State, StateBoard};
 use troupe_machines::group::SessionId;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, NodeId, PartitionId};
 use troupe_proto::log::v1 as pb;
-
-/// Whether there is an actor.
-#[derive(Clone)]
-pub enum State {
-    Loading,
-    Serving(Addr<CoordinatorActor>),
-    /// Until somebody looks, or leadership changes.
-    Unavailable(Arc<Error>),
-    /// This node does not lead the partition in that epoch any more.
-    Gone,
-}
 
 /// What a coordinator takes from its node.
 pub struct Home {
@@ -43,7 +29,7 @@ pub struct Home {
     /// host:port that clients are told.
     pub endpoint: String,
     pub metrics: Arc<NodeMetrics>,
-    pub pulse: Arc<Pulse>,
+    pub stall_detector: Arc<StallDetector>,
     /// Cancelled when the node begins to stop.
     pub shutdown: CancellationToken,
     /// Ticked at every change of state.
@@ -56,13 +42,12 @@ pub struct CoordinatorHandle {
     pub(super) log: Arc<PartitionHandle>,
     pub(super) leader_epoch: LeaderEpoch,
     home: Home,
-    state: watch::Sender<State>,
+    /// Where the actor is found. Retired: this node does not lead the partition in that epoch any more.
+    pub board: StateBoard<CoordinatorActor, Error>,
+    pub mailbox: Mailbox,
     next_session: AtomicU64,
-    restarts: AtomicU32,
-    mailbox: Mailbox,
     groups: AtomicU64,
     members: AtomicU64,
-    revive: Notify,
 }
 
 impl std::ops::Deref for CoordinatorHandle {
@@ -79,13 +64,11 @@ impl CoordinatorHandle {
             log,
             leader_epoch,
             home,
-            state: watch::Sender::new(State::Loading),
-            next_session: AtomicU64::new(1),
-            restarts: AtomicU32::new(0),
+            board: StateBoard::default(),
             mailbox: Mailbox::default(),
+            next_session: AtomicU64::new(1),
             groups: AtomicU64::new(0),
             members: AtomicU64::new(0),
-            revive: Notify::new(),
         }
     }
 
@@ -203,16 +186,14 @@ impl CoordinatorHandle {
     /// None: the actor died before it answered.
     async fn ask<M, T>(
         &self,
-        message: impl FnOnce(Reply<T>) -> M,
+        question: impl FnOnce(Reply<T>) -> M,
     ) -> Result<Option<Result<T, Error>>, Error>
     where
         M: Message<Result = ()> + Send + 'static,
         CoordinatorActor: Handler<M>,
-        <CoordinatorActor as Actor>::Context: ToEnvelope<CoordinatorActor, M>,
     {
-        let (reply, answer) = oneshot::channel();
-        self.send(message(reply))?;
-        Ok(answer.await.ok())
+        let addr = self.addr()?;
+        self.mailbox.ask(&addr, question).await.map_err(refusal)
     }
 
     /// Hands a request over, if the mailbox has room.
@@ -220,22 +201,9 @@ impl CoordinatorHandle {
     where
         M: Message<Result = ()> + Send + 'static,
         CoordinatorActor: Handler<M>,
-        <CoordinatorActor as Actor>::Context: ToEnvelope<CoordinatorActor, M>,
     {
         let addr = self.addr()?;
-        self.mailbox.sent(now());
-        addr.try_send(message).map_err(|error| {
-            self.message_taken();
-            match error {
-                SendError::Full(_) => {
-                    let message = format!(
-                        "{MAILBOX_CAPACITY} requests wait for this coordinator; try again later"
-                    );
-                    Error::new(ErrorCode::Throttled, message)
-                }
-                SendError::Closed(_) => not_available(),
-            }
-        })
+        self.mailbox.try_send(&addr, message).map_err(refusal)
     }
 
     /// Hands a message over, waiting for room in the mailbox.
@@ -243,12 +211,11 @@ impl CoordinatorHandle {
     where
         M: Message<Result = ()> + Send + Unpin + 'static,
         CoordinatorActor: Handler<M>,
-        <CoordinatorActor as Actor>::Context: ToEnvelope<CoordinatorActor, M>,
     {
         let addr = self.addr()?;
-        self.mailbox.sent(now());
+        self.mailbox.sent(Instant::now());
         addr.send(message).await.map_err(|_| {
-            self.message_taken();
+            self.mailbox.taken(Instant::now());
             not_available()
         })
     }
@@ -259,32 +226,17 @@ impl CoordinatorHandle {
     }
 
     fn addr(&self) -> Result<Addr<CoordinatorActor>, Error> {
-        match &*self.state.borrow() {
-            State::Serving(addr) if addr.connected() => Ok(addr.clone()),
-            State::Serving(_) | State::Loading => {
+        match self.board.snapshot() {
+            State::Running(addr) if addr.connected() => Ok(Addr::clone(&addr)),
+            State::Running(_) | State::Restarting => {
                 let message = "the group's coordinator reads its log; try again";
                 Err(Error::new(ErrorCode::CoordinatorLoading, message))
             }
-            State::Unavailable(reason) => {
+            State::Offline(reason) => {
                 let code = ErrorCode::CoordinatorNotAvailable;
-                Err(Error { code, ..Error::clone(reason) })
+                Err(Error { code, ..Error::clone(&reason) })
             }
-            State::Gone => Err(not_coordinator()),
-        }
-    }
-
-    pub fn state(&self) -> State {
-        self.state.borrow().clone()
-    }
-
-    pub(super) fn set_state(&self, state: State) {
-        let changed = self.state.send_if_modified(|known| {
-            let again = matches!((&*known, &state), (State::Loading, State::Loading));
-            *known = state;
-            !again
-        });
-        if changed {
-            self.home.changes.send_modify(|count| *count += 1);
+            State::Retired(_) => Err(not_coordinator()),
         }
     }
 }
@@ -294,15 +246,6 @@ impl CoordinatorHandle {
     /// The shard that the actor lives on.
     pub fn shard(&self) -> usize {
         self.log.shard
-    }
-
-    /// How often the actor was built again.
-    pub fn restarts(&self) -> u32 {
-        self.restarts.load(Ordering::Relaxed)
-    }
-
-    pub fn mailbox(&self) -> &Mailbox {
-        &self.mailbox
     }
 
     /// Groups and members, as of a moment ago.
@@ -315,61 +258,38 @@ impl CoordinatorHandle {
         self.members.store(members, Ordering::Relaxed);
     }
 
-    pub(super) fn count_restart(&self) {
-        self.restarts.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn message_taken(&self) {
-        self.mailbox.taken(now());
-    }
-
-    pub(super) fn mailbox_emptied(&self) {
-        self.mailbox.emptied();
-    }
-
-    /// Returns when somebody wants a coordinator back that is out of service.
-    pub(super) async fn revived(&self) {
-        self.revive.notified().await;
-    }
-
     /// Kills the actor, or revives a coordinator that is out of service; returns the number of restarts when
     /// one serves again.
     ///
     /// # Errors
     /// Why none serves, at the latest after `patience`.
-    pub async fn kill(&self, panic: bool, patience: Duration) -> Result<u32, Error> {
-        let mut states = self.state.subscribe();
-        let before = self.restarts();
-        let dies = match self.state() {
-            State::Serving(addr) => {
-                self.mailbox.sent(now());
-                addr.do_send(if panic { Die::Panic } else { Die::Stop });
-                true
-            }
-            State::Unavailable(_) => {
-                self.revive.notify_one();
-                true
-            }
-            // It is being built already.
-            State::Loading => false,
-            State::Gone => return Err(not_coordinator()),
-        };
-        let wanted = before + u32::from(dies);
-        let settled = |state: &State| match state {
-            State::Gone => true,
-            State::Serving(_) | State::Unavailable(_) => self.restarts() >= wanted,
-            State::Loading => false,
-        };
-        let settled = tokio::time::timeout(patience, states.wait_for(settled)).await;
-        match settled.as_ref().map(|state| state.as_deref()) {
-            Ok(Ok(State::Serving(_))) => Ok(self.restarts()),
-            Ok(Ok(State::Unavailable(reason))) => Err(Error::clone(reason)),
-            Ok(_) => Err(not_coordinator()),
+    pub async fn kill(&self, die: Die, patience: Duration) -> Result<u32, Error> {
+        let restarts = self.board.kill(|addr| {
+            self.mailbox.command(addr, die);
+            true
+        });
+        match tokio::time::timeout(patience, self.board.rebuilt(restarts)).await {
+            Ok(Some(restarts)) => Ok(restarts),
+            Ok(None) => Err(match self.board.cause() {
+                Some(reason) => Error::clone(&reason),
+                None => not_coordinator(),
+            }),
             Err(_) => {
                 let message = "the actor was killed and has not come back yet";
                 Err(Error::new(ErrorCode::RequestTimedOut, message))
             }
         }
+    }
+}
+
+fn refusal(refused: Refused) -> Error {
+    match refused {
+        Refused::Full => {
+            let message =
+                format!("{MAILBOX_CAPACITY} requests wait for this coordinator; try again later");
+            Error::new(ErrorCode::Throttled, message)
+        }
+        Refused::Closed => not_available(),
     }
 }
 

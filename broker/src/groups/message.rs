@@ -103,11 +103,3 @@ pub struct DeleteOffsets {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Resign;
-
-/// Die without a goodbye.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub enum Die {
-    Stop,
-    Panic,
-}

@@ -3,7 +3,7 @@
 //! Streams are not here: what they say next, they say when they want to.
 
 use super::message::PREFIX_LEN;
-use crate::pulse::now_ms;
+use crate::partition::now;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use std::pin::Pin;
@@ -14,7 +14,6 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
 use troupe_machines::connection::arrival::Arrival;
-use troupe_machines::time::Time;
 use troupe_proto::error::{Error, ErrorCode};
 
 /// Whether the message of a call is there as a whole: before that, nothing was done.
@@ -54,7 +53,7 @@ impl<B> Arriving<B> {
     }
 
     fn take(&mut self, data: &[u8]) {
-        self.arrival.take(Time(now_ms()), data.len());
+        self.arrival.take(now(), data.len());
         if let Some(rest) = self.prefix.get_mut(self.bytes..) {
             let len = rest.len().min(data.len());
             rest[..len].copy_from_slice(&data[..len]);
@@ -69,7 +68,7 @@ impl<B> Arriving<B> {
 
     /// Ready when it was waited for long enough.
     fn poll_alarm(&mut self, context: &mut Context<'_>) -> Poll<Status> {
-        let now = Time(now_ms());
+        let now = now();
         let until = self.arrival.wait(now);
         let at = Instant::now() + Duration::from_millis(until.0.saturating_sub(now.0));
         let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(at)));

@@ -3,10 +3,10 @@
 use super::{METADATA_DIR, StartError};
 use crate::NodeConfig;
 use crate::context::Context;
-use crate::pulse::BEAT;
 use crate::server::{self, Listeners};
 use actix::Arbiter;
 use std::sync::Arc;
+use std::time::Duration;
 use troupe_controller::{
     BeforeFlush, Controller, ControllerConfig, ControllerEndpoint, ControllerHandle, QuorumMember,
     SessionTimings, Upkeep, priority,
@@ -15,6 +15,9 @@ use troupe_log::{DataDirectory, DirectoryError, MetaProperties, Space};
 use troupe_machines::cluster::{ClusterPolicy, PartitionLimits};
 use troupe_proto::error::Error;
 use troupe_proto::ids::NodeId;
+
+/// How often a node that is one of several says that its process runs.
+const BEAT: Duration = Duration::from_millis(100);
 
 pub(super) enum Controllers {
     Alone { handle: ControllerHandle },
@@ -188,7 +191,7 @@ impl ControlThread {
             beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
             loop {
                 tokio::select! {
-                    _ = beats.tick() => { beating.pulse.beat(); }
+                    _ = beats.tick() => { beating.stall_detector.beat(); }
                     () = beating.gone.cancelled() => return,
                 }
             }

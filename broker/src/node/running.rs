@@ -14,8 +14,7 @@ use crate::control::{Control, Identity};
 use crate::descriptors;
 use crate::groups::{self, Coordinators};
 use crate::metrics::NodeMetrics;
-use crate::partition::{ActorState, Beat, Flusher, Shared, Supervisor};
-use crate::pulse::Pulse;
+use crate::partition::{Flusher, Shared, Supervisor};
 use crate::registry::Registry;
 use crate::replication::Replicator;
 use crate::service::DeliveryPool;
@@ -27,6 +26,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use troupe_actor::{ActorState, StallDetector};
 use troupe_controller::priority;
 use troupe_log::{DataDirectory, Inventory, MetaProperties, Space};
 use troupe_machines::cluster::{ClusterImage, RegisterBroker};
@@ -104,10 +104,10 @@ impl Parts {
         let image =
             controllers.handle().map_or_else(|| pushed_image.subscribe(), |handle| handle.image());
         let cluster_id = controllers.cluster_id();
-        let pulse = Arc::new(match controllers.is_alone() {
-            true => Pulse::unneeded(),
+        let stall_detector = Arc::new(match controllers.is_alone() {
+            true => StallDetector::unlimited(),
             // Nobody is fenced for a shorter silence than twice that.
-            false => Pulse::new(config.session_timeout.duration() / 2),
+            false => StallDetector::new(config.session_timeout.duration() / 2),
         });
         let (wishes, wish_queue) = wishes();
         let metrics = Arc::new(NodeMetrics::new(config.node_id));
@@ -123,12 +123,13 @@ impl Parts {
         }
         let replicators: Vec<_> =
             (0..shard_count).map(|shard| Arc::new(Replicator::new(shard))).collect();
-        let beats: Vec<_> = (0..shard_count).map(|_| Arc::new(Beat::default())).collect();
+        let thread_stall_detectors: Vec<_> =
+            (0..shard_count).map(|_| Arc::new(StallDetector::unlimited())).collect();
         let supervisors = shards
             .iter()
             .zip(&replicators)
-            .zip(&beats)
-            .map(|((shard, replicator), beat)| {
+            .zip(&thread_stall_detectors)
+            .map(|((shard, replicator), detector)| {
                 let shared = Shared {
                     node_id,
                     recoveries: Arc::clone(&recoveries),
@@ -136,14 +137,16 @@ impl Parts {
                     metrics: Arc::clone(&metrics),
                     wishes: wishes.clone(),
                     replicator: Arc::clone(replicator),
-                    pulse: Arc::clone(&pulse),
-                    beat: Arc::clone(beat),
+                    stall_detector: Arc::clone(&stall_detector),
+                    thread_stall_detector: Arc::clone(detector),
                     lag_max_ms: config.replica_lag_time_max.0,
                     inventory: Arc::clone(&inventory),
                     space: Arc::clone(&space),
                 };
-                let supervisor = Supervisor::new(shared, &config);
-                Supervisor::start_in_arbiter(&shard.handle(), |_| supervisor)
+                let config = config.clone();
+                Supervisor::start_in_arbiter(&shard.handle(), move |_| {
+                    Supervisor::new(shared, &config)
+                })
             })
             .collect();
         let identity =
@@ -163,14 +166,14 @@ impl Parts {
             image,
             registry: Registry::default(),
             supervisors,
-            beats,
+            thread_stall_detectors,
             replicators,
             metrics,
             producer_ids: ProducerIds::default(),
             peers: Default::default(),
             subscriptions: Default::default(),
             delivery: Arc::new(DeliveryPool::new(unpack_memory)),
-            pulse,
+            stall_detector,
             shutdown: CancellationToken::new(),
             gone: CancellationToken::new(),
         });

@@ -392,7 +392,7 @@ fn take_answer(
     let knows_all = context.image.borrow().next_offset().0 >= answer.metadata_offset;
     context.control.word.note(knows_all);
     if !answer.fenced && knows_all {
-        context.pulse.resume();
+        context.stall_detector.resume();
     }
     if answer.may_stop && *state.leaving.borrow() {
         state.may_stop.send_replace(true);

@@ -5,23 +5,23 @@
 //! Answers: `Append` is answered when its acks are in, when its time is over, or when the actor stops.
 //! Never here: a lock, an `.await` on the actor, a protocol rule.
 
-use super::board::{ActorState, Board};
+use super::board::Board;
 use super::confirm::Questions;
-use super::guard::DownGuard;
 use super::handle::PartitionHandle;
-use super::message::{Append, Appended, Describe, Description, Die, Flushed, Read, ReadAnswer};
+use super::life::Failure;
+use super::message::{Append, Appended, Describe, Description, Flushed, Read, ReadAnswer};
 use super::opening::{Opened, log_config, now, replica_config, wall_clock};
 use super::replication::Followers;
 use super::responder::Responder;
 use super::supervisor::Shared;
 use super::want::{WANT_RETRY, Want};
-use actix::{
-    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, WrapFuture,
-};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle};
 use prost::Message;
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use troupe_actor::{Die, Guard, Turns};
 use troupe_log::disk::FileDisk;
 use troupe_log::{Log, LogError};
 use troupe_machines::config::{FlushPolicy, TopicConfig};
@@ -34,9 +34,6 @@ use troupe_proto::batch::{BatchHeader, ProducedBatch, Verified};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, Offset};
 use troupe_proto::rope::Rope;
-
-/// Messages after which the actor lets its shard's other tasks run: a mailbox has no budget of its own.
-const MESSAGES_PER_TURN: u32 = 64;
 
 pub struct PartitionActor {
     pub(super) handle: Arc<PartitionHandle>,
@@ -52,13 +49,13 @@ pub struct PartitionActor {
     parked: HashMap<Token, Responder<Appended>>,
     next_token: u64,
     pub(super) questions: Questions,
-    pub(super) shared: Shared,
+    pub(super) shared: Rc<Shared>,
     /// The timer for the machine's next tick, and when it rings.
     alarm: Option<(Time, SpawnHandle)>,
-    turn: u32,
+    turns: Turns,
     pub(super) want: Want,
     /// Last, so that the log is closed before the supervisor hears that the actor is gone.
-    pub(super) guard: DownGuard,
+    guard: Guard<Failure>,
 }
 
 /// What an actor is built from.
@@ -67,8 +64,8 @@ pub struct Parts {
     pub opened: Opened,
     pub config: Arc<TopicConfig>,
     pub state: Arc<PartitionState>,
-    pub shared: Shared,
-    pub guard: DownGuard,
+    pub shared: Rc<Shared>,
+    pub guard: Guard<Failure>,
 }
 
 impl PartitionActor {
@@ -86,7 +83,7 @@ impl PartitionActor {
             questions: Questions::default(),
             shared: parts.shared,
             alarm: None,
-            turn: 0,
+            turns: Turns::default(),
             want: Want::default(),
             guard: parts.guard,
         }
@@ -134,7 +131,7 @@ impl Handler<Append> for PartitionActor {
             let message = "not appended, as one before it was not";
             return responder.answer(Err(Error::new(ErrorCode::LeaderNotAvailable, message)));
         }
-        if self.state.replicas.len() > 1 && !self.shared.pulse.is_fit() {
+        if self.state.replicas.len() > 1 && !self.shared.stall_detector.is_fit() {
             let message = "this node stood still and does not know yet whether it still leads";
             return responder.answer(Err(Error::new(ErrorCode::LeaderNotAvailable, message)));
         }
@@ -395,15 +392,11 @@ impl PartitionActor {
     /// lacks something for the moment, another actor opens it anew in a while.
     pub(super) fn go_offline(&mut self, error: LogError, ctx: &mut Context<Self>) {
         tracing::error!(partition = %self.board, %error, "the replica goes offline");
-        if error.is_temporary() {
-            self.guard.note_want(error.clone().into());
-        } else {
-            self.guard.disarm();
-        }
+        self.guard.note(error.clone().into());
         let mut effects = Effects::new();
         self.replica.on_storage_failure(&mut effects);
         self.perform(effects, ctx);
-        self.board.set_state(ActorState::Offline, Some(error.into()));
+        self.board.set_offline(error.into());
         ctx.stop();
     }
 
@@ -445,16 +438,11 @@ impl PartitionActor {
 
     /// Counts a message from outside.
     pub(super) fn take_turn(&mut self, ctx: &mut Context<Self>) {
-        self.board.message_taken();
+        self.board.mailbox.taken(Instant::now());
         self.take_turn_of_own(ctx);
     }
 
     fn take_turn_of_own(&mut self, ctx: &mut Context<Self>) {
-        self.turn += 1;
-        if self.turn >= MESSAGES_PER_TURN {
-            self.turn = 0;
-            let others_first = tokio::task::yield_now().into_actor(self).map(|(), _, _| ());
-            ctx.wait(others_first);
-        }
+        self.turns.take(ctx);
     }
 }

@@ -1,31 +1,17 @@
 //! What is known of a partition outside of its actor: written by the actor and its supervisor, read by
 //! everyone without asking. It outlives every actor.
 
-use super::chaos::Faults;
+use super::actor::PartitionActor;
 use super::flush_gate::FlushGate;
-use super::opening::now;
-use super::waits::Waits;
-use crate::mailbox::Mailbox;
 use crate::metrics::TopicMetrics;
-use arc_swap::ArcSwapOption;
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use tokio::sync::Notify;
-use tokio::sync::futures::Notified;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+use troupe_actor::{Faults, Mailbox, StateBoard, Waits};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, Offset, PartitionKey};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum ActorState {
-    Restarting = 0,
-    Running = 1,
-    /// Taken offline after repeated panics or a disk error.
-    Offline = 2,
-    /// The partition is gone from this node.
-    Retired = 3,
-}
 
 pub struct Board {
     pub key: PartitionKey,
@@ -33,9 +19,8 @@ pub struct Board {
     pub metrics: Arc<TopicMetrics>,
     pub flushes: FlushGate,
     pub faults: Faults,
-    state: AtomicU8,
-    offline_reason: ArcSwapOption<Error>,
-    restarts: AtomicU32,
+    /// Where the actor is found. Its bell is rung also when the high watermark advances, or the role changes.
+    actor: StateBoard<PartitionActor, Error>,
     pub mailbox: Mailbox,
     /// Appends that are not answered yet.
     pub waits: Waits,
@@ -54,8 +39,14 @@ pub struct Board {
     owes_report: AtomicBool,
     /// Records that the slowest follower has not been sent; of a leader.
     lag: AtomicU64,
-    /// Rung when the high watermark advances, or the state or the role changes.
-    bell: Notify,
+}
+
+impl Deref for Board {
+    type Target = StateBoard<PartitionActor, Error>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.actor
+    }
 }
 
 impl Board {
@@ -66,9 +57,7 @@ impl Board {
             metrics,
             flushes: FlushGate::default(),
             faults: Faults::default(),
-            state: AtomicU8::new(ActorState::Restarting as u8),
-            offline_reason: ArcSwapOption::empty(),
-            restarts: AtomicU32::new(0),
+            actor: StateBoard::default(),
             mailbox: Mailbox::default(),
             waits: Waits::default(),
             high_watermark: AtomicU64::new(0),
@@ -79,59 +68,22 @@ impl Board {
             damaged: AtomicBool::new(false),
             owes_report: AtomicBool::new(false),
             lag: AtomicU64::new(0),
-            bell: Notify::new(),
         }
-    }
-
-    pub fn state(&self) -> ActorState {
-        match self.state.load(Ordering::Acquire) {
-            0 => ActorState::Restarting,
-            1 => ActorState::Running,
-            2 => ActorState::Offline,
-            _ => ActorState::Retired,
-        }
-    }
-
-    /// Offline, or gone from this node.
-    pub fn is_gone(&self) -> bool {
-        matches!(self.state(), ActorState::Offline | ActorState::Retired)
-    }
-
-    pub fn set_state(&self, state: ActorState, reason: Option<Error>) {
-        self.offline_reason.store(reason.map(Arc::new));
-        self.state.store(state as u8, Ordering::Release);
-        self.bell.notify_waiters();
     }
 
     /// Gone from this node; with its topic if `delete`, and then that is what everybody is told.
-    pub fn retire(&self, delete: bool) {
+    pub fn retire_replica(&self, delete: bool) {
         let reason = delete.then(|| {
             let message = format!("topic `{}` was deleted", self.topic);
             Error::new(ErrorCode::UnknownTopic, message).with("topic", &self.topic)
         });
-        self.set_state(ActorState::Retired, reason);
+        self.set_leads(false);
+        self.retire(reason);
     }
 
-    pub fn offline_reason(&self) -> Option<Arc<Error>> {
-        self.offline_reason.load_full()
-    }
-
-    /// How often the supervisor built the actor again.
-    pub fn restarts(&self) -> u32 {
-        self.restarts.load(Ordering::Relaxed)
-    }
-
-    pub fn count_restart(&self) {
-        self.restarts.fetch_add(1, Ordering::Relaxed);
-    }
-
+    /// By the actor itself.
     pub fn message_sent(&self) {
-        self.mailbox.sent(now());
-    }
-
-    /// Handled, or refused by the mailbox.
-    pub fn message_taken(&self) {
-        self.mailbox.taken(now());
+        self.mailbox.sent(Instant::now());
     }
 
     /// First offset that readers may not see yet, as last told by the actor.
@@ -141,7 +93,7 @@ impl Board {
 
     pub fn publish_high_watermark(&self, high_watermark: Offset) {
         self.high_watermark.store(high_watermark.0, Ordering::Release);
-        self.bell.notify_waiters();
+        self.ring();
     }
 
     /// Whether the replica leads, as last told by the actor.
@@ -170,25 +122,18 @@ impl Board {
 
     pub fn report_made(&self) {
         self.owes_report.store(false, Ordering::Release);
-        self.bell.notify_waiters();
+        self.ring();
     }
 
     /// Returns when the controller knows of all damage that was found here.
     pub async fn reported(&self) {
-        loop {
-            let mut bell = std::pin::pin!(self.bell());
-            bell.as_mut().enable();
-            if !self.owes_report() {
-                return;
-            }
-            bell.await;
-        }
+        self.wait_for(|| (!self.owes_report()).then_some(())).await;
     }
 
     /// Whoever waits for something to read has to hear that there is nobody any more who has it.
     pub fn set_leads(&self, leads: bool) {
         if self.leads.swap(leads, Ordering::AcqRel) != leads {
-            self.bell.notify_waiters();
+            self.ring();
         }
     }
 
@@ -233,11 +178,6 @@ impl Board {
     /// Whether it was used since this was last asked.
     pub fn take_used(&self) -> bool {
         self.used.swap(false, Ordering::Relaxed)
-    }
-
-    /// The next ring of the bell. Enable it before looking at what it may be rung for.
-    pub fn bell(&self) -> Notified<'_> {
-        self.bell.notified()
     }
 }
 

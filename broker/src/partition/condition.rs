@@ -1,9 +1,8 @@
 //! How a partition's actor is, as seen from outside: also when it cannot be asked.
 
-use super::board::ActorState;
-use super::chaos::FaultKind;
 use super::handle::PartitionHandle;
-use super::opening::now;
+use std::time::{Duration, Instant};
+use troupe_actor::{ActorState, FaultKind};
 
 /// Who handles nothing for so long, though something waits, stands still; and an append that waits for so long is
 /// worth telling of. In milliseconds.
@@ -38,24 +37,21 @@ pub struct Condition {
 
 impl PartitionHandle {
     pub fn condition(&self) -> Condition {
-        let (board, now) = (&self.board, now());
-        let oldest = board.waits.oldest();
-        let oldest_wait_ms = oldest.map_or(0, |since| now.0.saturating_sub(since.0));
+        let (board, now) = (&self.board, Instant::now());
+        let since_ms = |since| millis(now.saturating_duration_since(since));
+        let oldest_wait_ms = board.waits.oldest().map_or(0, since_ms);
         let fault = board.faults.current(now);
         let paused_ms = fault.filter(|(kind, _)| kind.stands_still());
-        let paused_ms = paused_ms.map(|(_, since)| now.0.saturating_sub(since.0));
-        let still_ms = board.mailbox.still_ms(now);
+        let paused_ms = paused_ms.map(|(_, since)| since_ms(since));
+        let still_ms = millis(board.mailbox.still(now));
         let how = match board.state() {
             ActorState::Offline | ActorState::Retired => How::Offline,
             ActorState::Running if paused_ms.is_some() => How::Paused,
-            // It can be sent to a moment before the board says that it runs.
-            ActorState::Restarting if !self.has_actor() => How::Restarting,
-            ActorState::Running | ActorState::Restarting if still_ms >= LONG_MS => How::Stalled,
-            ActorState::Running | ActorState::Restarting if board.is_damaged() => How::Damaged,
-            ActorState::Running | ActorState::Restarting if oldest_wait_ms >= LONG_MS => {
-                How::Waiting
-            }
-            ActorState::Running | ActorState::Restarting => How::Running,
+            ActorState::Restarting => How::Restarting,
+            ActorState::Running if still_ms >= LONG_MS => How::Stalled,
+            ActorState::Running if board.is_damaged() => How::Damaged,
+            ActorState::Running if oldest_wait_ms >= LONG_MS => How::Waiting,
+            ActorState::Running => How::Running,
         };
         Condition {
             how,
@@ -69,4 +65,8 @@ impl PartitionHandle {
             fault: fault.map(|(kind, _)| kind),
         }
     }
+}
+
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

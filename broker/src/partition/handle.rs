@@ -2,20 +2,18 @@
 //! longer than any one actor lives.
 
 use super::actor::PartitionActor;
-use super::board::{ActorState, Board};
+use super::board::Board;
 use super::chain::Chain;
 use super::message::{
-    Append, Appended, BUDGET_UNIT, Confirm, Describe, Description, FindOffset, Finding,
-    OffsetQuery, QUEUE_BYTES, Read, ReadAnswer,
+    Append, Appended, Confirm, Describe, Description, FindOffset, Finding, OffsetQuery,
+    QUEUE_BYTES, Read, ReadAnswer,
 };
-use super::opening::now;
 use super::responder::Responder;
-use actix::dev::ToEnvelope;
 use actix::{Addr, Handler, Message};
-use arc_swap::ArcSwapOption;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
+use troupe_actor::{Budget, Die, Refused};
 use troupe_proto::batch::{ProducedBatch, Verified};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, Offset, PartitionKey};
@@ -45,18 +43,12 @@ pub struct PartitionHandle {
     pub board: Arc<Board>,
     /// The shard that its actor lives on.
     pub shard: usize,
-    actor: ArcSwapOption<Addr<PartitionActor>>,
-    budget: Arc<Semaphore>,
+    budget: Budget,
 }
 
 impl PartitionHandle {
     pub fn new(board: Board, shard: usize) -> Self {
-        Self {
-            board: Arc::new(board),
-            shard,
-            actor: ArcSwapOption::empty(),
-            budget: Arc::new(Semaphore::new(QUEUE_BYTES / BUDGET_UNIT)),
-        }
+        Self { board: Arc::new(board), shard, budget: Budget::new(QUEUE_BYTES) }
     }
 
     pub fn key(&self) -> PartitionKey {
@@ -79,11 +71,8 @@ impl PartitionHandle {
             chain,
         } = request;
         let responder = self.timed(responder.of_chain(chain.clone()), batch.payload.len() as u64);
-        let units = batch.payload.len().div_ceil(BUDGET_UNIT).max(1);
-        let units = units.min(QUEUE_BYTES / BUDGET_UNIT) as u32;
-        let budget = match Arc::clone(&self.budget).acquire_many_owned(units).await {
-            Ok(budget) => budget,
-            Err(_) => return responder.answer(Err(self.gone())),
+        let Some(budget) = self.budget.take(batch.payload.len()).await else {
+            return responder.answer(Err(self.gone()));
         };
         match self.addr(patience).await {
             Ok(addr) => {
@@ -107,7 +96,7 @@ impl PartitionHandle {
     /// The same responder, which also counts that it waits, and what it is answered with.
     fn timed(&self, responder: Responder<Appended>, bytes: u64) -> Responder<Appended> {
         let (started, board) = (Instant::now(), Arc::clone(&self.board));
-        let place = board.waits.enter(now(), bytes);
+        let place = board.waits.enter(started, bytes);
         Responder::new(move |answer| {
             board.waits.leave(place);
             if board.faults.drops_reply() {
@@ -132,16 +121,11 @@ impl PartitionHandle {
 
     /// Returns when there is something to read at `from`, or an error to be found by reading.
     pub async fn readable(&self, from: Offset) {
-        loop {
-            let rung = self.board.bell();
-            tokio::pin!(rung);
-            rung.as_mut().enable();
+        let readable = || {
             let served = self.board.leads() && !self.board.is_gone();
-            if !served || self.board.high_watermark() > from {
-                return;
-            }
-            rung.await;
-        }
+            (!served || self.board.high_watermark() > from).then_some(())
+        };
+        self.board.wait_for(readable).await;
     }
 
     /// Whether a request would be answered, if only with an error, without waiting for an actor to be built.
@@ -155,30 +139,27 @@ impl PartitionHandle {
     }
 
     pub fn has_actor(&self) -> bool {
-        self.actor.load().as_ref().is_some_and(|addr| addr.connected())
+        self.board.addr().is_some()
+    }
+
+    /// Kills the actor, or revives a replica that is offline; returns the number of restarts when one serves again.
+    ///
+    /// # Errors
+    /// Why none serves, at the latest after `patience`.
+    pub async fn kill(&self, die: Die, patience: Duration) -> Result<u32, Error> {
+        let restarts = self.board.kill(|addr| self.board.mailbox.try_send(addr, die).is_ok());
+        self.rebuilt(restarts, patience).await
     }
 
     /// Returns the number of restarts when it is at least `restarts` and an actor serves.
     pub async fn rebuilt(&self, restarts: u32, patience: Duration) -> Result<u32, Error> {
-        let wait = async {
-            loop {
-                let rung = self.board.bell();
-                tokio::pin!(rung);
-                rung.as_mut().enable();
-                let now = self.board.restarts();
-                match self.board.state() {
-                    ActorState::Running if now >= restarts && self.has_actor() => return Ok(now),
-                    ActorState::Offline | ActorState::Retired if now >= restarts => {
-                        return Err(self.gone());
-                    }
-                    _ => rung.await,
-                }
+        match tokio::time::timeout(patience, self.board.rebuilt(restarts)).await {
+            Ok(rebuilt) => rebuilt.ok_or_else(|| self.gone()),
+            Err(_) => {
+                let message = "the actor was killed and has not come back yet";
+                Err(Error::new(ErrorCode::RequestTimedOut, message))
             }
-        };
-        tokio::time::timeout(patience, wait).await.unwrap_or_else(|_| {
-            let message = "the actor was killed and has not come back yet";
-            Err(Error::new(ErrorCode::RequestTimedOut, message))
-        })
+        }
     }
 
     /// As far as this replica knows: it may have been replaced without having heard of it; and in which leader epoch.
@@ -212,83 +193,48 @@ impl PartitionHandle {
     /// Sends without waiting for an answer; false if there is no actor now.
     pub fn tell<M>(&self, message: M) -> bool
     where
-        M: Message + Send + 'static,
-        M::Result: Send,
+        M: Message<Result: Send> + Send + 'static,
         PartitionActor: Handler<M>,
-        <PartitionActor as actix::Actor>::Context: ToEnvelope<PartitionActor, M>,
     {
-        match self.actor.load_full() {
-            Some(addr) => self.post(&addr, message).is_ok(),
-            None => false,
-        }
+        self.board.addr().is_some_and(|addr| self.post(&addr, message).is_ok())
     }
 
-    async fn ask<M, T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> M) -> Result<T, Error>
+    async fn ask<M, T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> M) -> Result<T, Error>
     where
-        M: Message + Send + 'static,
-        M::Result: Send,
+        M: Message<Result: Send> + Send + 'static,
         PartitionActor: Handler<M>,
-        <PartitionActor as actix::Actor>::Context: ToEnvelope<PartitionActor, M>,
     {
         let addr = self.addr(REBUILD_PATIENCE).await?;
-        let (reply, answer) = oneshot::channel();
-        self.post(&addr, message(reply))?;
-        let answer = answer.await.ok().filter(|_| !self.board.faults.drops_reply());
-        answer.ok_or_else(|| match self.board.is_gone() {
-            true => self.gone(),
-            false => {
-                let message = "the partition's actor stopped; try again";
-                Error::new(ErrorCode::LeaderNotAvailable, message)
+        let answer = self.board.mailbox.ask(&addr, question).await.map_err(refusal)?;
+        answer.filter(|_| !self.board.faults.drops_reply()).ok_or_else(|| {
+            match self.board.is_gone() {
+                true => self.gone(),
+                false => refusal(Refused::Closed),
             }
         })
     }
 
     fn post<M>(&self, addr: &Addr<PartitionActor>, message: M) -> Result<(), Error>
     where
-        M: Message + Send + 'static,
-        M::Result: Send,
+        M: Message<Result: Send> + Send + 'static,
         PartitionActor: Handler<M>,
-        <PartitionActor as actix::Actor>::Context: ToEnvelope<PartitionActor, M>,
     {
-        self.board.message_sent();
-        addr.try_send(message).map_err(|error| {
-            self.board.message_taken();
-            match error {
-                actix::prelude::SendError::Full(_) => {
-                    Error::new(ErrorCode::Throttled, "too many requests wait for this partition")
-                }
-                actix::prelude::SendError::Closed(_) => {
-                    let message = "the partition's actor stopped; try again";
-                    Error::new(ErrorCode::LeaderNotAvailable, message)
-                }
-            }
-        })
+        self.board.mailbox.try_send(addr, message).map_err(refusal)
     }
 
     /// The actor of now; waits while one is being rebuilt.
     async fn addr(&self, patience: Duration) -> Result<Arc<Addr<PartitionActor>>, Error> {
-        let wait = async {
-            loop {
-                let rung = self.board.bell();
-                tokio::pin!(rung);
-                rung.as_mut().enable();
-                if self.board.is_gone() {
-                    return Err(self.gone());
-                }
-                match self.actor.load_full() {
-                    Some(addr) if addr.connected() => return Ok(addr),
-                    _ => rung.await,
-                }
+        match tokio::time::timeout(patience, self.board.found()).await {
+            Ok(found) => found.ok_or_else(|| self.gone()),
+            Err(_) => {
+                let message = "the partition is still being recovered; try again";
+                Err(Error::new(ErrorCode::LeaderNotAvailable, message))
             }
-        };
-        tokio::time::timeout(patience, wait).await.unwrap_or_else(|_| {
-            let message = "the partition is still being recovered; try again";
-            Err(Error::new(ErrorCode::LeaderNotAvailable, message))
-        })
+        }
     }
 
     fn gone(&self) -> Error {
-        match self.board.offline_reason() {
+        match self.board.cause() {
             Some(reason) => Error::clone(&reason),
             None => {
                 let message = "the partition is not on this node any more; refresh metadata";
@@ -296,35 +242,28 @@ impl PartitionHandle {
             }
         }
     }
-}
 
-impl PartitionHandle {
     /// What must not be lost, however many requests wait: the supervisor's own few messages, for which the
     /// mailbox always has room. False if there is no actor now; one that dies first drops the message.
     pub fn command<M>(&self, message: M) -> bool
     where
-        M: Message<Result = ()> + Send + 'static,
+        M: Message<Result: Send> + Send + 'static,
         PartitionActor: Handler<M>,
-        <PartitionActor as actix::Actor>::Context: ToEnvelope<PartitionActor, M>,
     {
-        let Some(addr) = self.actor.load_full() else { return false };
-        self.board.message_sent();
-        addr.do_send(message);
+        let Some(addr) = self.board.addr() else { return false };
+        self.board.mailbox.command(&addr, message);
         true
     }
+}
 
-    /// A new actor takes over.
-    pub(super) fn install(&self, addr: Addr<PartitionActor>) {
-        self.board.mailbox.emptied();
-        self.board.faults.end_standstill();
-        self.actor.store(Some(Arc::new(addr)));
-        self.board.set_state(ActorState::Running, None);
-    }
-
-    /// The actor is gone, and why, if that is for longer.
-    pub(super) fn uninstall(&self, state: ActorState, reason: Option<Error>) {
-        self.actor.store(None);
-        self.board.set_leads(false);
-        self.board.set_state(state, reason);
+fn refusal(refused: Refused) -> Error {
+    match refused {
+        Refused::Full => {
+            Error::new(ErrorCode::Throttled, "too many requests wait for this partition")
+        }
+        Refused::Closed => {
+            let message = "the partition's actor stopped; try again";
+            Error::new(ErrorCode::LeaderNotAvailable, message)
+        }
     }
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use troupe_actor::Budget;
 use troupe_log::Candidate;
 use troupe_log::{FlushDone, LogError};
 use troupe_machines::config::TopicConfig;
@@ -22,10 +23,8 @@ use troupe_proto::v1::Acks;
 
 /// Payload bytes that may wait for one partition's actor.
 pub const QUEUE_BYTES: usize = 64 << 20;
-/// The budget is counted in units, so that small requests are bounded in number too.
-pub const BUDGET_UNIT: usize = 4 << 10;
 /// Messages that may wait: more than the budget lets in, so the mailbox never refuses.
-pub const MAILBOX_CAPACITY: usize = 2 * QUEUE_BYTES / BUDGET_UNIT;
+pub const MAILBOX_CAPACITY: usize = 2 * QUEUE_BYTES / Budget::UNIT;
 
 /// Append one batch. Answered when the acks asked for are in.
 #[derive(Message)]
@@ -200,14 +199,6 @@ pub struct Retire {
     /// The topic was deleted: nothing needs to reach the disk.
     pub delete: bool,
     pub done: oneshot::Sender<()>,
-}
-
-/// Die without a goodbye.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub enum Die {
-    Stop,
-    Panic,
 }
 
 /// A follower wants the leader's log. Answered on the sink.

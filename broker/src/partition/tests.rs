@@ -15,6 +15,7 @@ use futures::FutureExt;
 use std::sync::Arc;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{Semaphore, oneshot};
+use troupe_actor::{ActorState, Die, StallDetector};
 use troupe_machines::config::TopicConfig;
 use troupe_machines::replica::{PartitionState, Role};
 use troupe_proto::batch::{Compression, ProducedBatch, ProducerStamp, RecordSetBuilder, Verified};
@@ -52,8 +53,8 @@ impl Shard {
             metrics: Arc::clone(&metrics),
             wishes,
             replicator: Arc::new(crate::replication::Replicator::new(0)),
-            pulse: Arc::new(crate::pulse::Pulse::unneeded()),
-            beat: Arc::default(),
+            stall_detector: Arc::new(StallDetector::unlimited()),
+            thread_stall_detector: Arc::new(StallDetector::unlimited()),
             lag_max_ms: 30_000,
             inventory: Arc::new(troupe_log::Inventory::open(directory.path())),
             space: Arc::new(troupe_log::Space::open(directory.path())),

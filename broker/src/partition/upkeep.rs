@@ -140,7 +140,6 @@ impl Handler<Retire> for PartitionActor {
 impl PartitionActor {
     /// Whatever is parked is answered, the log is closed, the actor stops.
     fn retire(&mut self, delete: bool, done: oneshot::Sender<()>, ctx: &mut Context<Self>) {
-        self.guard.disarm();
         let mut effects = Effects::new();
         if !delete && let Ok(flushed_end) = self.log().flush() {
             self.replica.on_flushed(now(), flushed_end, &mut effects);
@@ -163,7 +162,7 @@ impl PartitionActor {
                 self.board.flushes.note_failure();
             }
         }
-        self.board.retire(delete);
+        self.board.retire_replica(delete);
         let _ = done.send(());
         ctx.stop();
     }

@@ -2,13 +2,12 @@
 
 use super::Page;
 use crate::context::Context;
-use crate::groups::{self, CoordinatorHandle, OFFSETS_TOPIC};
-use crate::partition::{
-    ActorState, Die, Fault, FaultKind, How, LONG_MS, PartitionHandle, Revive, now,
-};
+use crate::groups::{CoordinatorHandle, OFFSETS_TOPIC};
+use crate::partition::{How, LONG_MS, PartitionHandle, drop_replies, millis};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tonic::{Request, Response, Status};
+use troupe_actor::{ActorState, Address, Die, Fault, FaultKind};
 use troupe_controller::ControllerHandle;
 use troupe_proto::chaos::v1alpha1 as pb;
 use troupe_proto::chaos::v1alpha1::chaos_service_server::ChaosService;
@@ -43,35 +42,39 @@ impl Chaos {
         Self { context }
     }
 
-    fn root(&self) -> String {
-        format!("node/{}", self.context.node_id)
+    fn root(&self) -> Address {
+        Address::root("node", self.context.node_id)
     }
 
-    fn address(&self, handle: &PartitionHandle) -> String {
-        let (shard, topic, partition) = (handle.shard, handle.topic(), handle.key().partition);
-        format!("{}/shard/{shard}/partition/{topic}/{partition}", self.root())
+    fn shard(&self, shard: usize) -> Address {
+        self.root().child("shard", shard)
     }
 
-    fn coordinator_address(&self, handle: &CoordinatorHandle) -> String {
-        let (shard, partition) = (handle.shard(), handle.partition());
-        format!("{}/shard/{shard}/group-coordinator/{OFFSETS_TOPIC}/{partition}", self.root())
+    fn address(&self, handle: &PartitionHandle) -> Address {
+        let name = format!("{}/{}", handle.topic(), handle.key().partition);
+        self.shard(handle.shard).child("partition", name)
+    }
+
+    fn coordinator_address(&self, handle: &CoordinatorHandle) -> Address {
+        let name = format!("{OFFSETS_TOPIC}/{}", handle.partition());
+        self.shard(handle.shard()).child("group-coordinator", name)
     }
 
     fn coordinator(&self, handle: &CoordinatorHandle) -> pb::Actor {
         let (groups, members) = handle.census();
-        let still_ms = handle.mailbox().still_ms(now());
+        let still_ms = millis(handle.mailbox.still(Instant::now()));
         pb::Actor {
-            address: self.coordinator_address(handle),
+            address: self.coordinator_address(handle).into(),
             kind: "group-coordinator".to_owned(),
-            state: match handle.state() {
-                groups::State::Serving(_) if still_ms >= LONG_MS => pb::ActorState::Stalled,
-                groups::State::Serving(_) => pb::ActorState::Running,
-                groups::State::Loading => pb::ActorState::Restarting,
-                groups::State::Unavailable(_) | groups::State::Gone => pb::ActorState::Offline,
+            state: match handle.board.state() {
+                ActorState::Running if still_ms >= LONG_MS => pb::ActorState::Stalled,
+                ActorState::Running => pb::ActorState::Running,
+                ActorState::Restarting => pb::ActorState::Restarting,
+                ActorState::Offline | ActorState::Retired => pb::ActorState::Offline,
             }
             .into(),
-            mailbox_depth: handle.mailbox().depth(),
-            restarts: i32::try_from(handle.restarts()).unwrap_or(i32::MAX),
+            mailbox_depth: handle.mailbox.depth(),
+            restarts: i32::try_from(handle.board.restarts()).unwrap_or(i32::MAX),
             detail: format!("{groups} groups, {members} members"),
             stands_still_ms: wire(still_ms),
             ..Default::default()
@@ -82,7 +85,7 @@ impl Chaos {
         let (condition, board) = (handle.condition(), &handle.board);
         let mut detail = format!("high watermark {}", board.high_watermark());
         if condition.how == How::Offline
-            && let Some(reason) = board.offline_reason()
+            && let Some(reason) = board.cause()
         {
             detail = reason.to_string();
         }
@@ -95,7 +98,7 @@ impl Chaos {
             FaultKind::DropReplies => pb::Fault::DropReplies,
         });
         pb::Actor {
-            address: self.address(handle),
+            address: self.address(handle).into(),
             kind: "partition".to_owned(),
             state: match condition.how {
                 How::Running => pb::ActorState::Running,
@@ -118,9 +121,8 @@ impl Chaos {
     }
 
     /// Waiting: what it was asked to decide is not decided yet.
-    fn controller_actor(&self, controller: &ControllerHandle, address: String) -> pb::Actor {
-        let oldest = controller.oldest_wait().unwrap_or_default();
-        let waits_ms = u64::try_from(oldest.as_millis()).unwrap_or(u64::MAX);
+    fn controller_actor(&self, controller: &ControllerHandle) -> pb::Actor {
+        let waits_ms = millis(controller.oldest_wait().unwrap_or_default());
         let state = match waits_ms >= LONG_MS {
             true => pb::ActorState::Waiting,
             false => pb::ActorState::Running,
@@ -132,7 +134,7 @@ impl Chaos {
             (false, _, _) => "stands by; no active controller is heard".to_owned(),
         };
         pb::Actor {
-            address,
+            address: self.root().only("controller").into(),
             kind: "controller".to_owned(),
             state: state.into(),
             restarts: i32::try_from(self.restarts()).unwrap_or(i32::MAX),
@@ -143,12 +145,13 @@ impl Chaos {
     }
 
     /// A shard's thread stands still as long as nothing on it runs, its supervisor too.
-    fn supervisor(&self, shard: usize, address: String) -> pb::Actor {
-        let still_ms = self.context.beats[shard].silence_ms(now());
+    fn supervisor(&self, shard: usize) -> pb::Actor {
+        let detector = &self.context.thread_stall_detectors[shard];
+        let still_ms = millis(detector.silence(Instant::now()));
         let stalled = still_ms >= LONG_MS;
         let state = if stalled { pb::ActorState::Stalled } else { pb::ActorState::Running };
         pb::Actor {
-            address,
+            address: self.shard(shard).into(),
             kind: "supervisor".to_owned(),
             state: state.into(),
             stands_still_ms: wire(if stalled { still_ms } else { 0 }),
@@ -173,26 +176,25 @@ impl Chaos {
     }
 
     fn actors(&self) -> Vec<pb::Actor> {
-        let plain = |address: String, kind: &str, detail: String| pb::Actor {
-            address,
+        let plain = |address: Address, kind: &str, detail: String| pb::Actor {
+            address: address.into(),
             kind: kind.to_owned(),
             state: pb::ActorState::Running.into(),
             detail,
             ..Default::default()
         };
-        let root = self.root();
-        let mut actors = vec![plain(root.clone(), "node", self.context.endpoint.clone())];
+        let mut actors = vec![plain(self.root(), "node", self.context.endpoint.clone())];
         if let Some(controller) = self.context.control.local() {
-            actors.push(self.controller_actor(controller, format!("{root}/controller")));
+            actors.push(self.controller_actor(controller));
         }
         let shards = 0..self.context.supervisors.len();
-        actors.extend(shards.map(|shard| self.supervisor(shard, format!("{root}/shard/{shard}"))));
+        actors.extend(shards.map(|shard| self.supervisor(shard)));
         actors.extend(self.partitions().iter().map(|handle| self.partition(handle)));
         let coordinators = self.context.groups.led();
         actors.extend(coordinators.iter().map(|handle| self.coordinator(handle)));
         for (shard, replicator) in self.context.replicators.iter().enumerate() {
             actors.extend(replicator.streams().into_iter().map(|stream| {
-                let address = format!("{root}/shard/{shard}/replication/{}", stream.leader);
+                let address = self.shard(shard).child("replication", stream.leader);
                 plain(address, "replication", format!("{} partitions", stream.channels))
             }));
         }
@@ -206,17 +208,17 @@ impl Chaos {
             let message = "this node does not let actors be hurt; start it with chaos.enable=true";
             return Err(Error::new(ErrorCode::ChaosDisabled, message));
         }
-        if address == format!("{}/controller", self.root()) {
+        if self.root().only("controller") == *address {
             return Ok(Named::Controller);
         }
         if let Some(handle) =
-            self.partitions().into_iter().find(|handle| self.address(handle) == address)
+            self.partitions().into_iter().find(|handle| self.address(handle) == *address)
         {
             return Ok(Named::Partition(handle));
         }
         let mut coordinators = self.context.groups.led().into_iter();
         if let Some(handle) =
-            coordinators.find(|handle| self.coordinator_address(handle) == address)
+            coordinators.find(|handle| self.coordinator_address(handle) == *address)
         {
             return Ok(Named::Coordinator(handle));
         }
@@ -229,8 +231,7 @@ impl Chaos {
     }
 
     fn replication(&self, address: &str) -> Option<Named> {
-        let below = address.strip_prefix(&format!("{}/shard/", self.root()))?;
-        let (shard, leader) = below.split_once("/replication/")?;
+        let (shard, leader) = self.root().name_in("shard", address)?.split_once("/replication/")?;
         let (shard, leader) = (shard.parse().ok()?, NodeId(leader.parse().ok()?));
         let replicator = self.context.replicators.get::<usize>(shard)?;
         let standing = replicator.streams();
@@ -238,10 +239,10 @@ impl Chaos {
         named.then_some(Named::Replication { shard, leader })
     }
 
-    async fn kill_controller(&self, mode: pb::KillMode) -> Result<u32, Error> {
-        match mode {
-            pb::KillMode::Panic => self.controller()?.panic().await?,
-            pb::KillMode::Stop | pb::KillMode::Unspecified => self.controller()?.kill().await?,
+    async fn kill_controller(&self, die: Die) -> Result<u32, Error> {
+        match die {
+            Die::Panic => self.controller()?.panic().await?,
+            Die::Stop => self.controller()?.kill().await?,
         }
         Ok(self.restarts())
     }
@@ -274,26 +275,12 @@ impl Chaos {
             image.partition(&handle.key()).is_some_and(|partition| partition.leader == Some(leader))
         })
     }
+}
 
-    /// Kills and waits until the new one serves.
-    async fn kill_partition(
-        &self,
-        handle: &PartitionHandle,
-        mode: pb::KillMode,
-    ) -> Result<u32, Error> {
-        let before = handle.board.restarts();
-        let dies = if handle.board.state() == ActorState::Offline {
-            self.context.supervisors[handle.shard].do_send(Revive(handle.key()));
-            true
-        } else {
-            let death = match mode {
-                pb::KillMode::Panic => Die::Panic,
-                pb::KillMode::Stop | pb::KillMode::Unspecified => Die::Stop,
-            };
-            // Without an actor it is being rebuilt already.
-            handle.tell(death)
-        };
-        handle.rebuilt(before + u32::from(dies), RECOVERY_PATIENCE).await
+fn death(mode: pb::KillMode) -> Die {
+    match mode {
+        pb::KillMode::Panic => Die::Panic,
+        pb::KillMode::Stop | pb::KillMode::Unspecified => Die::Stop,
     }
 }
 
@@ -311,10 +298,9 @@ fn fault(request: &pb::InjectFaultRequest) -> Result<(Fault, Duration), Error> {
     let fault = match request.fault() {
         pb::Fault::Pause => Fault::Pause,
         pb::Fault::Stall => Fault::Stall,
-        pb::Fault::DropReplies => Fault::DropReplies {
-            probability: if probability == 0.0 { 1.0 } else { probability },
-            seed: request.seed,
-        },
+        pb::Fault::DropReplies => {
+            drop_replies(if probability == 0.0 { 1.0 } else { probability }, request.seed)
+        }
         pb::Fault::Unspecified => return Err(invalid("the request names no fault".to_owned())),
     };
     Ok((fault, Duration::from_millis(request.duration_ms.into())))
@@ -347,15 +333,13 @@ impl ChaosService for Chaos {
         request: Request<pb::KillActorRequest>,
     ) -> Result<Response<pb::KillActorResponse>, Status> {
         let request = request.into_inner();
-        let (started, mode) = (Instant::now(), request.mode());
+        let (started, die) = (Instant::now(), death(request.mode()));
         let named = self.find(&request.address)?;
         self.context.metrics.fault_injected("kill");
         let restarts = match named {
-            Named::Controller => self.kill_controller(mode).await?,
-            Named::Partition(handle) => self.kill_partition(&handle, mode).await?,
-            Named::Coordinator(handle) => {
-                handle.kill(mode == pb::KillMode::Panic, RECOVERY_PATIENCE).await?
-            }
+            Named::Controller => self.kill_controller(die).await?,
+            Named::Partition(handle) => handle.kill(die, RECOVERY_PATIENCE).await?,
+            Named::Coordinator(handle) => handle.kill(die, RECOVERY_PATIENCE).await?,
             Named::Replication { shard, leader } => self.kill_replication(shard, leader).await?,
         };
         Ok(Response::new(pb::KillActorResponse {

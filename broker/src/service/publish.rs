@@ -19,18 +19,16 @@ use futures::future::{join, join_all};
 use settled::Settled;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use troupe_actor::Budget;
 use troupe_machines::admission::FlowId;
 use troupe_proto::error::{Error, ErrorCode, Publication};
 use troupe_proto::v1 as pb;
 
 /// Bytes of one stream's batches that may be unanswered.
 const STREAM_BYTES: usize = 32 << 20;
-/// The budget is counted in units, so that small batches are bounded in number too.
-const BUDGET_UNIT: usize = 4 << 10;
-const STREAM_UNITS: usize = STREAM_BYTES / BUDGET_UNIT;
 /// Batches that may wait for a lane to take them.
 const LANE_QUEUE: usize = 16;
 
@@ -97,13 +95,13 @@ struct Publisher {
     topic: Arc<TopicEntry>,
     acks: pb::Acks,
     lanes: HashMap<i32, mpsc::Sender<Entry>>,
-    budget: Arc<Semaphore>,
+    budget: Budget,
     caller: Caller,
 }
 
 impl Publisher {
     fn new(context: Arc<Context>, topic: Arc<TopicEntry>, acks: pb::Acks, caller: Caller) -> Self {
-        let budget = Arc::new(Semaphore::new(STREAM_UNITS));
+        let budget = Budget::new(STREAM_BYTES);
         Self { context, topic, acks, lanes: HashMap::new(), budget, caller }
     }
 
@@ -120,8 +118,7 @@ impl Publisher {
     async fn submit(&mut self, count: usize, cuts: Vec<Cut>) -> Submitted {
         let mut submitted = Submitted { count, pending: Vec::new() };
         for cut in cuts {
-            let units = cut.batch.len().div_ceil(BUDGET_UNIT).clamp(1, STREAM_UNITS) as u32;
-            let budget = Arc::clone(&self.budget).acquire_many_owned(units).await.ok();
+            let budget = self.budget.take(cut.batch.len()).await;
             let lane = self.lane(&cut.target);
             let deadline = Instant::now() + self.context.request_timeout();
             let (entry, pending) = under_way(cut, deadline.into(), budget);

@@ -19,7 +19,7 @@ pub(super) fn brief(node_id: NodeId, handle: &PartitionHandle) -> pb::Replica {
         (false, true) => pb::ReplicaRole::Leader,
         (false, false) => pb::ReplicaRole::Follower,
     };
-    let reason = handle.board.offline_reason().filter(|_| offline);
+    let reason = handle.board.cause().filter(|_| offline);
     pb::Replica {
         node_id: node_id.0,
         topic: handle.topic().to_owned(),

@@ -8,7 +8,6 @@
 use super::listening::Listening;
 use super::probe;
 use super::roster::{Heartbeat, RUN_INTERVAL, Roster, SessionId, Step};
-use crate::actor::Kill;
 use crate::config::{SessionTimings, Upkeep};
 use crate::handle::ControllerHandle;
 use crate::metadata_log::Leadership;
@@ -21,6 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 use tokio_stream::wrappers::WatchStream;
+use troupe_actor::{Die, Guard};
 use troupe_machines::cluster::ClusterImage;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{BrokerEpoch, MetadataOffset, NodeId};
@@ -55,8 +55,7 @@ pub(super) struct SessionActor {
     /// Asked for before it was known who is active.
     waiting: Vec<Open>,
     timers: Vec<SpawnHandle>,
-    /// Dropped with the actor, however it ends: the supervisor hears it.
-    _alive: oneshot::Sender<Infallible>,
+    _guard: Guard<Infallible>,
 }
 
 /// What every actor of one keeper has in common.
@@ -82,7 +81,7 @@ impl SessionActor {
     pub fn new(
         controller: ControllerHandle,
         settings: Settings,
-        alive: oneshot::Sender<Infallible>,
+        guard: Guard<Infallible>,
     ) -> SessionActor {
         SessionActor {
             controller,
@@ -91,7 +90,7 @@ impl SessionActor {
             sessions: BTreeMap::new(),
             waiting: Vec::new(),
             timers: Vec::new(),
-            _alive: alive,
+            _guard: guard,
         }
     }
 }
@@ -241,11 +240,14 @@ impl Handler<Silent> for SessionActor {
     }
 }
 
-impl Handler<Kill> for SessionActor {
+impl Handler<Die> for SessionActor {
     type Result = ();
 
-    fn handle(&mut self, Kill: Kill, ctx: &mut Context<Self>) {
-        ctx.terminate();
+    fn handle(&mut self, die: Die, ctx: &mut Context<Self>) {
+        match die {
+            Die::Stop => ctx.terminate(),
+            Die::Panic => panic!("the session actor was told to panic"),
+        }
     }
 }
 

@@ -3,14 +3,15 @@
 use super::actor::{Broke, Heard, IsAlive, Open, Session, SessionActor, Settings, Silent};
 use super::listening::Listening;
 use super::roster::{Heartbeat, SessionId};
-use crate::actor::Kill;
 use crate::config::ControllerConfig;
 use crate::handle::ControllerHandle;
+use crate::life::{self, Board};
 use crate::voters::Directory;
 use actix::Addr;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
+use troupe_actor::Die;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{BrokerEpoch, NodeId};
 
@@ -18,7 +19,7 @@ use troupe_proto::ids::{BrokerEpoch, NodeId};
 /// controller is the active one; ends with it.
 #[derive(Clone)]
 pub struct SessionKeeper {
-    address: watch::Receiver<Option<Addr<SessionActor>>>,
+    board: Arc<Board<SessionActor>>,
     listening: Arc<Listening>,
 }
 
@@ -38,9 +39,9 @@ impl SessionKeeper {
             session_ids: Arc::default(),
         };
         let kept = controller.clone();
-        let make = move |alive| SessionActor::new(kept.clone(), settings.clone(), alive);
-        let address = controller.keep("session keeper", make);
-        SessionKeeper { address, listening }
+        let make = move |guard| SessionActor::new(kept.clone(), settings.clone(), guard);
+        let board = controller.keep("session keeper", make);
+        SessionKeeper { board, listening }
     }
 
     /// Fails with `NOT_CONTROLLER`, `STALE_BROKER_EPOCH`, `BROKER_NOT_REGISTERED`, or `SHUTTING_DOWN`.
@@ -85,20 +86,13 @@ impl SessionKeeper {
 
     /// Chaos: drops the actor with all sessions; returns when there is another one.
     pub async fn kill(&self) -> Result<(), Error> {
-        let mut address = self.address.clone();
-        let actor = self.address().await?;
-        address.mark_unchanged();
-        let _ = actor.send(Kill).await;
-        // Withdrawn, or the controller is shutting down; the next line then says so.
-        let _ = address.changed().await;
+        life::kill(&self.board, Die::Stop).await?;
+        // If the controller is shutting down, this says so.
         self.address().await.map(drop)
     }
 
     async fn address(&self) -> Result<Addr<SessionActor>, Error> {
-        let mut address = self.address.clone();
-        let closed = || Error::new(ErrorCode::ShuttingDown, "the controller is shutting down");
-        let found = address.wait_for(Option::is_some).await.map_err(|_| closed())?;
-        found.clone().ok_or_else(closed)
+        life::address(&self.board).await
     }
 }
 

@@ -1,0 +1,243 @@
+//! The life of one partition's actor: built from disk, and built again when it has died.
+//!
+//! Promises: a dead actor is replaced by one that knows only what is on disk; three panics in a minute, or a disk
+//! error, take the replica offline for a person to look at; what the machine only lacks for the moment is tried again;
+//! an actor that was retired stays away.
+
+use super::actor::{PartitionActor, Parts};
+use super::handle::PartitionHandle;
+use super::message::MAILBOX_CAPACITY;
+use super::opening::{self, Opened};
+use super::supervisor::{PartitionSetup, Shared};
+use actix::{Actor, Addr};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use troupe_actor::{ActorState, Beginning, Exit, Guard, Life, Next, RestartWindow};
+use troupe_log::LogError;
+use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::ids::{LeaderEpoch, NodeId};
+
+const PANICS_TOLERATED: usize = 3;
+/// A replica that is offline for want of descriptors or space tries again after the first of these, then after
+/// twice as long each time, up to the second.
+const FIRST_REST: Duration = Duration::from_millis(100);
+const LAST_REST: Duration = Duration::from_secs(5);
+
+/// Why a log cannot be opened, or not be written any more.
+pub struct Failure {
+    reason: Error,
+    /// Only for the moment.
+    temporary: bool,
+}
+
+impl From<LogError> for Failure {
+    fn from(error: LogError) -> Self {
+        let temporary = error.is_temporary();
+        Self { reason: error.into(), temporary }
+    }
+}
+
+/// What a shard's supervisor and the life of one of its actors know of each other.
+pub struct Assignment {
+    pub handle: Arc<PartitionHandle>,
+    /// An actor that is being built just now takes it from here.
+    pub setup: RefCell<PartitionSetup>,
+    /// The partition is not wanted here any more.
+    pub over: Cell<bool>,
+}
+
+impl Assignment {
+    /// A replica that is offline does not notice that it was made the leader: another one is asked for, if any
+    /// is in sync. Else the controller could only name this one again.
+    pub fn pass_on(&self, shared: &Shared) {
+        let (state, node_id) = (&self.setup.borrow().state, shared.node_id);
+        let in_its_place = |node: &NodeId| *node != node_id && state.eligible.contains_key(node);
+        if self.handle.board.state() == ActorState::Offline
+            && state.leader == Some(node_id)
+            && state.isr.iter().any(in_its_place)
+        {
+            shared.wishes.elect_another(self.handle.key(), state.leader_epoch);
+        }
+    }
+}
+
+pub struct PartitionLife {
+    assignment: Rc<Assignment>,
+    shared: Rc<Shared>,
+    panics: RestartWindow,
+    /// The last leader epoch in which an actor of it has died. None other leads in it, even if the log does not
+    /// show it: what the dead one knew of the ISR may be newer than the news here.
+    led: Option<LeaderEpoch>,
+    /// How long it rests after the next try that fails for want of something.
+    rest: Duration,
+    /// The controller is to be told of damage as soon as there is an actor, which the answer goes to.
+    reports: bool,
+}
+
+impl PartitionLife {
+    pub fn new(assignment: Rc<Assignment>, shared: Rc<Shared>) -> Self {
+        let panics = RestartWindow::new(PANICS_TOLERATED);
+        Self { assignment, shared, panics, led: None, rest: FIRST_REST, reports: false }
+    }
+
+    /// Opens the log off this thread.
+    async fn open(&mut self, guard: Guard<Failure>) -> Result<Addr<PartitionActor>, Next<Error>> {
+        let (assignment, shared) = (Rc::clone(&self.assignment), Rc::clone(&self.shared));
+        let flushes = &assignment.handle.board.flushes;
+        flushes.idle().await;
+        if flushes.has_failed() {
+            let message = "a flush failed; check the disk, then `troupe actor kill` to try again";
+            let reason = Error::new(ErrorCode::StorageFailure, message);
+            return Err(self.cannot_open(Failure { reason, temporary: false }));
+        }
+        let permit = Arc::clone(&shared.recoveries).acquire_owned().await;
+        let Some(_permit) = permit.ok().filter(|_| !assignment.over.get()) else {
+            return Err(Next::Over);
+        };
+        let PartitionSetup { dir, config, .. } = assignment.setup.borrow().clone();
+        let (key, node_id) = (assignment.handle.key(), shared.node_id);
+        let (lag_max_ms, inventory) = (shared.lag_max_ms, Arc::clone(&shared.inventory));
+        let open = move || opening::open(dir, key, node_id, &config, lag_max_ms, &inventory);
+        // Fails only if recovery panicked, which is a bug that must not pass for an empty log.
+        let opened = match tokio::task::spawn_blocking(open).await {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(error)) => return Err(self.cannot_open(error.into())),
+            Err(_) => return Err(self.ended(Exit::panicked())),
+        };
+        if assignment.over.get() {
+            return Err(Next::Over);
+        }
+        Ok(self.serve(opened, guard))
+    }
+
+    /// From here to where others find the actor nobody else has the thread: no news is lost.
+    fn serve(&mut self, mut opened: Opened, guard: Guard<Failure>) -> Addr<PartitionActor> {
+        self.rest = FIRST_REST;
+        self.reports = self.note_damage(&opened);
+        opened.replica.restore_leader_epoch(self.led);
+        let handle = Arc::clone(&self.assignment.handle);
+        handle.board.mailbox.emptied();
+        handle.board.faults.end_standstill();
+        let PartitionSetup { config, state, .. } = self.assignment.setup.borrow().clone();
+        let parts = Parts { handle, opened, config, state, shared: Rc::clone(&self.shared), guard };
+        // Others send as soon as they see it, which is before it has started.
+        PartitionActor::create(|ctx| {
+            ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
+            PartitionActor::new(parts)
+        })
+    }
+
+    /// A replica that lacks what it has acknowledged is no member of anything until it was filled again: the
+    /// controller has to know, unless there is no other replica. True: it is to be told, and nobody leads here
+    /// before.
+    fn note_damage(&self, opened: &Opened) -> bool {
+        let (metrics, board) = (&self.shared.metrics, &self.assignment.handle.board);
+        metrics.log_notices.increment(opened.notices);
+        if opened.log.damage().is_none() {
+            return false;
+        }
+        metrics.log_damages.increment(1);
+        if board.set_damaged(true) {
+            metrics.damaged_replicas.increment(1);
+        }
+        let reports = self.assignment.setup.borrow().state.replicas.len() > 1;
+        if reports {
+            board.owe_report();
+        }
+        reports
+    }
+
+    fn cannot_open(&mut self, failure: Failure) -> Next<Error> {
+        let partition = &self.assignment.handle.board;
+        tracing::error!(%partition, error = %failure.reason, "the log cannot be opened");
+        self.take_offline(failure)
+    }
+
+    fn take_offline(&mut self, Failure { reason, temporary }: Failure) -> Next<Error> {
+        self.assignment.handle.board.set_offline(reason.clone());
+        let retry = temporary.then_some(self.rest);
+        if temporary {
+            self.shared.metrics.storage_waits.increment(1);
+            self.rest = (2 * self.rest).min(LAST_REST);
+        }
+        self.assignment.pass_on(&self.shared);
+        Next::Offline { cause: reason, retry }
+    }
+}
+
+impl Life for PartitionLife {
+    type Actor = PartitionActor;
+    type Reason = Failure;
+    type Cause = Error;
+
+    fn begin(&mut self, guard: Guard<Failure>) -> Beginning<'_, PartitionActor, Error> {
+        Box::pin(self.open(guard))
+    }
+
+    fn ended(&mut self, Exit { panicked, reason }: Exit<Failure>) -> Next<Error> {
+        if self.assignment.over.get() {
+            return Next::Over;
+        }
+        let handle = Arc::clone(&self.assignment.handle);
+        let (board, key) = (&handle.board, handle.key());
+        board.set_leads(false);
+        let wanting = match reason {
+            // The actor has resigned, and told why.
+            Some(Failure { reason, temporary: false }) => {
+                return Next::Offline { cause: reason, retry: None };
+            }
+            wanting => wanting,
+        };
+        self.shared.replicator.abandon(key);
+        board.count_restart();
+        self.shared.metrics.actor_restarts.increment(1);
+        // Another replica leads before this one is rebuilt.
+        if let Some(leader_epoch) = board.take_leading() {
+            self.shared.wishes.elect_another(key, leader_epoch);
+            self.led = self.led.max(Some(leader_epoch));
+        }
+        if let Some(failure) = wanting {
+            return self.take_offline(failure);
+        }
+        if panicked && self.panics.note(Instant::now()) {
+            tracing::error!(partition = %board, "panicked too often: offline");
+            let message = "the partition's actor panicked three times in a minute; see the \
+                           node's log, then `troupe actor kill` it to try again";
+            let cause = Error::new(ErrorCode::StorageFailure, message);
+            return Next::Offline { cause, retry: None };
+        }
+        tracing::warn!(partition = %board, panicked, "actor died; rebuilding");
+        Next::another()
+    }
+
+    fn entered(&mut self, state: ActorState) {
+        if state == ActorState::Running && std::mem::take(&mut self.reports) {
+            self.shared.wishes.report_loss(&self.assignment.handle);
+        }
+    }
+
+    fn revived(&mut self) {
+        self.panics.clear();
+        self.assignment.handle.board.flushes.forgive();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use troupe_actor::supervise;
+
+    /// Ten thousand of them wait for nothing but an end.
+    #[test]
+    fn the_life_of_an_idle_partition_costs_less_than_half_a_kilobyte() {
+        fn size<F>(_: impl FnOnce(PartitionLife, Arc<PartitionHandle>) -> F) -> usize {
+            size_of::<F>()
+        }
+        let bytes = size(|mut life, handle| async move {
+            supervise(&mut life, &handle.board, std::future::pending()).await;
+        });
+        assert!(bytes < 512, "{bytes} bytes");
+    }
+}
