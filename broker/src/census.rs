@@ -27,7 +27,7 @@ pub struct Census {
 impl Census {
     pub fn take(context: &Context) -> Census {
         let mut census = Census::default();
-        let topics = context.registry.topics();
+        let topics = context.metadata.registry.topics();
         for handle in topics.values().flat_map(|topic| topic.replicas()) {
             let condition = handle.condition();
             census.oldest_wait_ms = census.oldest_wait_ms.max(condition.oldest_wait_ms);

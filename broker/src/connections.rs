@@ -22,7 +22,6 @@ mod trial;
 pub use accept::{Protocol, accept};
 pub use http1::serve as serve_http1;
 pub use http2::serve as serve_http2;
-pub use trial::NODE_AGENT;
 
 use crate::context::Context;
 use crate::descriptors;
@@ -206,7 +205,7 @@ fn limits(listener: &str, context: &Context) -> Limits {
         total: context.config.max_connections as usize,
         per_address: context.config.max_connections_per_ip as usize,
     };
-    let partitions = context.registry.replica_count();
+    let partitions = context.metadata.registry.replica_count();
     let parts = descriptors::parts_of(listener);
     descriptors::left_for(parts, configured, descriptors::limit(), partitions)
 }

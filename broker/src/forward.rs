@@ -1,167 +1,49 @@
 //! Any node answers: what this node cannot do itself goes to the one that can.
 //!
 //! ```text
-//!  Publish ─► Lane (order, new tries) ─┬─► PartitionHandle          the partition is led here
-//!                                      └─► Link ══ ProduceStream    … or by a peer
-//!  Tail ◄─ TopicReader ◄───────────────┬── PartitionHandle
-//!                                      └── FetchStream of a peer
-//!  CreateTopic, … ─► decide ───────────┬─► ControllerHandle         the controller is active here
-//!                                      └─► the same call to the active one
+//!  Publish ─► PartitionSender (order, new tries) ─┬─► PartitionHandle    the partition is led here
+//!                                                 └─► ProduceStreams     … or by a peer
+//!  Tail ◄─ TopicReader ◄──────────────────────────┬── PartitionHandle
+//!                                                 └── FetchStream of a peer
+//!  CreateTopic, … ─► ActiveController::decide ────┬─► ControllerHandle   the controller is active here
+//!                                                 └─► the same call to the active one
 //! ```
 //!
 //! Promises: who asks sees a change of leader or controller as latency, and never as an error, within the
-//! time that the request has; the records of one lane keep their order; what may have been done is not tried
+//! time that the request has; the records of one sender keep their order; what may have been done is not tried
 //! again; what is forwarded is carried out in its time, or refused by who would carry it out (`order`).
 //! Never here: a call that another node forwarded, or one of `LogService`. Both are answered where they arrive.
 
+mod backoff;
 mod batch;
 mod caller;
 mod cut;
 mod decision;
-mod lane;
-mod link;
+mod leaders;
 mod lookup;
+mod mark;
 mod offsets;
 mod order;
+mod partition_sender;
 mod peer_stream;
+mod produce_streams;
 mod reader;
-mod way;
+mod route;
+mod time;
 
+pub use backoff::Backoff;
 pub use batch::Batch;
 pub use caller::Caller;
 pub use cut::cut_below;
-pub use decision::{FORWARDED, decide, forwarding, is_forwarded, until_active};
-pub use lane::{Entry, Lane};
-pub use link::Links;
+pub use decision::{ActiveController, until_active};
+pub use leaders::Leaders;
 pub use lookup::{find_here, find_here_now};
+pub use mark::{FORWARDED, forwarding, is_forwarded};
 pub use offsets::{find_offset, find_offset_now};
 pub use order::{
     Clocks, Punctual, Times, is_stale_stamp, meant_epoch, set_meant_epoch, times_of, told_in_order,
 };
+pub use partition_sender::{Entry, PartitionSender};
 pub use reader::{Failed, Slice, Start, TopicReader};
-pub use way::{Target, hears};
-
-use std::time::Duration;
-use tokio::time::Instant;
-use tonic::metadata::MetadataMap;
-use troupe_proto::error::{Error, ErrorCode};
-
-/// The first wait before something is tried again, if nothing else says that it may go better now.
-const FIRST_BACKOFF: Duration = Duration::from_millis(10);
-const MAX_BACKOFF: Duration = Duration::from_millis(250);
-/// What a call without a deadline gets.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
-/// Of a call's time, the part that is kept for its answer.
-const ANSWER_SHARE: u32 = 20;
-/// The part that is left when it is answered with what is known then. [`crate::grpc::Intake`] answers a little later,
-/// and knows nothing.
-const LAST_WORD_SHARE: u32 = 30;
-/// How much later than its deadline an answer may come: a leader has a clock of its own.
-const GRACE: Duration = Duration::from_secs(1);
-
-const TIMEOUT: &str = "grpc-timeout";
-
-/// When a call has to be answered.
-pub fn deadline_of(metadata: &MetadataMap) -> Instant {
-    deadline_in(metadata.as_ref())
-}
-
-pub fn deadline_in(headers: &http::HeaderMap) -> Instant {
-    let timeout = timeout_of(headers).unwrap_or(DEFAULT_TIMEOUT).min(DEFAULT_TIMEOUT);
-    Instant::now() + (timeout - timeout / ANSWER_SHARE)
-}
-
-/// The time that records have on their way.
-#[derive(Clone, Copy, Debug)]
-pub struct Allotted {
-    /// Until then they are sent to whoever leads.
-    pub deadline: Instant,
-    /// Then they are answered, if need be with an outcome that nobody knows.
-    pub answer_by: Instant,
-}
-
-impl Allotted {
-    /// By a call that came then.
-    pub fn by_call(came: Instant, metadata: &MetadataMap) -> Self {
-        let asked = timeout_of(metadata.as_ref());
-        let timeout = asked.unwrap_or(DEFAULT_TIMEOUT).min(DEFAULT_TIMEOUT);
-        let mut allotted = Self::from(came + (timeout - timeout / ANSWER_SHARE));
-        if let Some(last) =
-            asked.and_then(|asked| came.checked_add(asked - asked / LAST_WORD_SHARE))
-        {
-            allotted.answer_by = allotted.answer_by.min(last);
-        }
-        allotted
-    }
-}
-
-impl From<Instant> for Allotted {
-    fn from(deadline: Instant) -> Self {
-        Self { deadline, answer_by: deadline + GRACE }
-    }
-}
-
-/// How long a call's client waits, if it says so.
-pub fn timeout_of(headers: &http::HeaderMap) -> Option<Duration> {
-    headers.get(TIMEOUT)?.to_str().ok().and_then(parse_timeout)
-}
-
-/// `grpc-timeout`: up to eight digits and a unit.
-fn parse_timeout(text: &str) -> Option<Duration> {
-    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let number: u64 = number.parse().ok()?;
-    match unit {
-        "H" => Some(Duration::from_secs(number.saturating_mul(3600))),
-        "M" => Some(Duration::from_secs(number.saturating_mul(60))),
-        "S" => Some(Duration::from_secs(number)),
-        "m" => Some(Duration::from_millis(number)),
-        "u" => Some(Duration::from_micros(number)),
-        "n" => Some(Duration::from_nanos(number)),
-        _ => None,
-    }
-}
-
-fn shutting_down() -> Error {
-    Error::new(ErrorCode::ShuttingDown, "the node is stopping; connect to another or try again")
-}
-
-/// Waits that get longer.
-pub struct Backoff(Duration);
-
-impl Backoff {
-    pub fn new() -> Self {
-        Self(FIRST_BACKOFF)
-    }
-
-    /// The next wait, a little different each time, so that not all who wait come back together.
-    pub fn next(&mut self) -> Duration {
-        let wait = self.0.mul_f64(rand::random_range(0.75..1.25));
-        self.0 = (self.0 * 2).min(MAX_BACKOFF);
-        wait
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_call_s_time_is_read_in_every_unit() {
-        assert_eq!(parse_timeout("2H"), Some(Duration::from_secs(7200)));
-        assert_eq!(parse_timeout("3M"), Some(Duration::from_secs(180)));
-        assert_eq!(parse_timeout("15S"), Some(Duration::from_secs(15)));
-        assert_eq!(parse_timeout("250m"), Some(Duration::from_millis(250)));
-        assert_eq!(parse_timeout("9u"), Some(Duration::from_micros(9)));
-        assert_eq!(parse_timeout("9n"), Some(Duration::from_nanos(9)));
-        for wrong in ["", "5", "S", "5s", "-1S", "é"] {
-            assert_eq!(parse_timeout(wrong), None, "{wrong}");
-        }
-    }
-
-    #[test]
-    fn waits_get_longer_up_to_a_limit() {
-        let mut backoff = Backoff::new();
-        let waits: Vec<Duration> = (0..20).map(|_| backoff.next()).collect();
-        assert!(waits[0] < waits[4] && waits.iter().all(|wait| *wait < MAX_BACKOFF * 2));
-    }
-}
+pub use route::{Target, hears};
+pub use time::{Allotted, deadline_in, deadline_of, timeout_of};

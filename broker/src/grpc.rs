@@ -2,6 +2,7 @@
 //! joined, a response's payload goes out as it lies in memory. Everything else uses tonic's codec.
 
 mod arrival;
+mod as_of;
 mod body;
 mod connection;
 mod demand;

@@ -41,10 +41,10 @@ fn readiness(context: &Context) -> (StatusCode, String) {
     if is_ready(context) {
         return (StatusCode::OK, "ready\n".to_owned());
     }
-    let why = match context.controller_silence_ms() {
+    let why = match context.controller.silence_ms() {
         _ if context.shutdown.is_cancelled() => "this node is stopping".to_owned(),
         None => "no active controller has been heard since this node started".to_owned(),
-        Some(silence) if !context.hears_controller() => {
+        Some(silence) if !context.controller.hears_controller() => {
             format!("no active controller has been heard for {silence} ms")
         }
         Some(_) => "the controller does not count on this broker (yet, or any more)".to_owned(),
@@ -54,7 +54,7 @@ fn readiness(context: &Context) -> (StatusCode, String) {
 
 /// What is counted when it is asked for. Sums over all nodes count everything once.
 fn observe(context: &Context) {
-    let (topics, image) = (context.registry.topics(), context.image.borrow().clone());
+    let (topics, image) = (context.metadata.registry.topics(), context.metadata.now());
     let active = active_controller(context) == Some(context.node_id);
     let (mut led, mut offline, mut under_replicated, mut under_min_isr) = (0, 0, 0, 0);
     for topic in image.topics() {
@@ -94,7 +94,7 @@ fn observe_distress(context: &Context) {
     metrics.stalled_replicas.set(census.still.len() as f64);
     metrics.oldest_append_wait_seconds.set(census.oldest_wait_ms as f64 / 1e3);
     metrics.queued_bytes.set(census.queued_bytes as f64);
-    let silence = context.controller_silence_ms();
+    let silence = context.controller.silence_ms();
     metrics.controller_silence_seconds.set(silence.map_or(f64::INFINITY, |ms| ms as f64 / 1e3));
     if let Some(free) = census::free_bytes(context) {
         metrics.disk_free_bytes.set(free as f64);
@@ -110,7 +110,7 @@ fn observe_tables(context: &Context) {
     metrics.entries("groups", usize::try_from(groups).unwrap_or(usize::MAX));
     metrics.entries("group_members", usize::try_from(members).unwrap_or(usize::MAX));
     metrics.entries("peer_connections", context.peers.connections());
-    metrics.entries("peer_streams", context.peers.links.count());
+    metrics.entries("peer_streams", context.leaders.produce_streams.count());
     let [sessions, pulls] = context.subscriptions.counts();
     metrics.entries("subscriptions", sessions);
     metrics.entries("pull_sessions", pulls);

@@ -4,15 +4,18 @@
 //! Promises: a connection that breaks is made again when it is next used; a stream that is there for long never
 //! waits for another one's end.
 
-use crate::connections::NODE_AGENT;
-use crate::forward::{Clocks, Links};
 use std::collections::HashMap;
 use std::error::Error as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::watch;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{ConnectError, Status};
+use troupe_machines::cluster::ClusterImage;
 use troupe_proto::error::{Error, ErrorCode};
+
+/// What nodes call themselves to each other.
+pub const NODE_AGENT: &str = "troupe-node";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
@@ -35,13 +38,10 @@ pub enum Purpose {
 }
 
 /// Connections to the brokers of the cluster, by their endpoints.
-#[derive(Default)]
 pub struct Peers {
+    /// Who is there: other connections are closed.
+    image: watch::Receiver<Arc<ClusterImage>>,
     channels: Mutex<HashMap<(String, Purpose), Vec<Lease>>>,
-    /// Streams of batches on these connections.
-    pub links: Links,
-    /// What is known of the clocks of other nodes.
-    pub clocks: Clocks,
 }
 
 /// A connection with room for a stream, which is kept for it as long as this lives.
@@ -63,26 +63,20 @@ impl Lease {
 }
 
 impl Peers {
+    pub fn new(image: watch::Receiver<Arc<ClusterImage>>) -> Self {
+        Self { image, channels: Mutex::default() }
+    }
+
     /// The connection to a broker for calls that are soon over. Connections are made when they are first used; when
-    /// a new one is needed, those for which `is_there` says no are closed.
-    pub fn channel(
-        &self,
-        endpoint: &str,
-        purpose: Purpose,
-        is_there: impl Fn(&str) -> bool,
-    ) -> Result<Channel, Error> {
-        self.find(endpoint, purpose, is_there, |_| true).map(|lease| lease.channel)
+    /// a new one is needed, those to brokers that are there no more are closed.
+    pub fn channel(&self, endpoint: &str, purpose: Purpose) -> Result<Channel, Error> {
+        self.find(endpoint, purpose, |_| true).map(|lease| lease.channel)
     }
 
     /// A connection for a stream that is there for long. The same ones as of [`Peers::channel`], and more once they
     /// are full.
-    pub fn lease(
-        &self,
-        endpoint: &str,
-        purpose: Purpose,
-        is_there: impl Fn(&str) -> bool,
-    ) -> Result<Lease, Error> {
-        self.find(endpoint, purpose, is_there, |lease| lease.streams() < LONG_STREAMS)
+    pub fn lease(&self, endpoint: &str, purpose: Purpose) -> Result<Lease, Error> {
+        self.find(endpoint, purpose, |lease| lease.streams() < LONG_STREAMS)
     }
 
     /// Connections that are kept.
@@ -95,7 +89,6 @@ impl Peers {
         &self,
         endpoint: &str,
         purpose: Purpose,
-        is_there: impl Fn(&str) -> bool,
         has_room: impl Fn(&Lease) -> bool,
     ) -> Result<Lease, Error> {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
@@ -109,6 +102,8 @@ impl Peers {
             }
         }
         let lease = Lease::to(endpoint)?;
+        let image = self.image.borrow().clone();
+        let is_there = |endpoint: &str| image.brokers().any(|broker| broker.endpoint == endpoint);
         channels.retain(|(endpoint, _), _| is_there(endpoint));
         channels.entry(key).or_default().push(lease.clone());
         Ok(lease)
@@ -174,11 +169,21 @@ fn endpoint(address: &str) -> Result<Endpoint, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use troupe_proto::internal::v1::metadata_record::Record;
+    use troupe_proto::internal::v1::{BrokerRecord, MetadataRecord};
 
     #[tokio::test]
     async fn streams_that_last_get_a_new_connection_once_the_others_are_full() {
-        let peers = Peers::default();
-        let lease = || peers.lease("127.0.0.1:1", Purpose::Fetch, |_| true).unwrap();
+        let broker = BrokerRecord {
+            node_id: 2,
+            incarnation_id: vec![1; 16].into(),
+            endpoint: "127.0.0.1:1".to_owned(),
+            ..Default::default()
+        };
+        let mut image = ClusterImage::default();
+        image.replay_all(&[MetadataRecord { record: Some(Record::Broker(broker)) }]).unwrap();
+        let peers = Peers::new(watch::Sender::new(Arc::new(image)).subscribe());
+        let lease = || peers.lease("127.0.0.1:1", Purpose::Fetch).unwrap();
         let first = lease();
         let mut full: Vec<Lease> = (1..LONG_STREAMS).map(|_| lease()).collect();
         assert!(full.iter().all(|lease| Arc::ptr_eq(&lease.places, &first.places)));

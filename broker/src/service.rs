@@ -37,11 +37,6 @@ pub use topics::{Topics, create as create_topic};
 use troupe_machines::cluster::is_internal_name;
 use troupe_proto::error::{Error, ErrorCode};
 
-/// What long streams are ended with when the node stops.
-fn shutting_down() -> Error {
-    Error::new(ErrorCode::ShuttingDown, "the node is stopping; connect to another or try again")
-}
-
 /// What clients may not write to: the node alone keeps its topics.
 ///
 /// # Errors

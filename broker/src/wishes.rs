@@ -5,7 +5,7 @@
 //! leader is repeated until the controller has it or the epoch is over, one of a damaged log until it has it.
 
 use crate::context::Context;
-use crate::control::Route;
+use crate::controller_channel::Route;
 use crate::partition::{IsrAnswer, LossKnown, PartitionHandle};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -120,7 +120,7 @@ async fn report_all(
         }
         due.extend(together.drain(..));
         {
-            let image = context.image.borrow();
+            let image = context.metadata.image.borrow();
             due.retain(|key, epoch| {
                 image.partition(key).is_some_and(|known| known.leader_epoch <= *epoch)
             });
@@ -172,7 +172,7 @@ async fn report_losses(
                     return;
                 }
                 for handle in due.drain(..) {
-                    let image = context.image.borrow().clone();
+                    let image = context.metadata.now();
                     let partition = known.and_then(|_| image.partition(&handle.key()));
                     let from = partition.map(|partition| partition.partition_epoch);
                     handle.command(LossKnown { from });
@@ -192,7 +192,7 @@ async fn report_losses(
 
 /// What the controller has decided is in the picture of the cluster here. False: the node has stopped.
 async fn has_come(context: &Context, known: Option<MetadataOffset>) -> bool {
-    let mut images = context.image.clone();
+    let mut images = context.metadata.image.clone();
     let has_it = |image: &Arc<ClusterImage>| known.is_none_or(|known| image.next_offset() >= known);
     tokio::select! {
         found = images.wait_for(has_it) => found.is_ok(),
@@ -206,8 +206,8 @@ async fn report(
     context: &Context,
     replicas: Vec<pb::ReplicaReport>,
 ) -> Result<Option<MetadataOffset>, Error> {
-    let identity = context.control.identity();
-    match context.control.route()? {
+    let identity = context.controller.identity();
+    match context.controller.route()? {
         Route::Here(local) => {
             let (lost, dead): (Vec<_>, Vec<_>) = replicas.iter().partition(|report| report.lost);
             let lost = lost.into_iter().filter_map(report_from_wire).map(|(key, _)| key).collect();
@@ -279,14 +279,14 @@ async fn alter(
     context: &Context,
     partitions: Vec<pb::AlterPartition>,
 ) -> Result<Vec<pb::AlteredPartition>, Error> {
-    let identity = context.control.identity();
-    match context.control.route()? {
+    let identity = context.controller.identity();
+    match context.controller.route()? {
         // A cluster of one has nobody to be in sync with.
-        Route::Here(_) if context.control.voters().is_empty() => {
+        Route::Here(_) if context.controller.voters().is_empty() => {
             Err(Error::new(ErrorCode::NotController, "a node alone has no ISR to alter"))
         }
         Route::Here(_) => {
-            let channel = context.control.channel(context.node_id)?;
+            let channel = context.controller.channel(context.node_id)?;
             alter_at(channel, identity.caller(), partitions).await
         }
         Route::There(channel) => alter_at(channel, identity.caller(), partitions).await,

@@ -5,6 +5,7 @@
 //! Never here: a defence. Whoever gives himself out for a node gets a node's place.
 
 use super::Connections;
+use crate::peers::NODE_AGENT;
 use http::Request;
 use http::header::USER_AGENT;
 use std::sync::Arc;
@@ -15,8 +16,6 @@ use tokio::time::{Instant, sleep_until};
 use troupe_machines::connection::places::PlaceId;
 use troupe_proto::error::Error;
 
-/// What nodes call themselves to each other.
-pub const NODE_AGENT: &str = "troupe-node";
 /// The services that are there for nodes alone: those that do not call themselves by that name yet are known by them.
 const INTERNAL_PATHS: &str = "/troupe.internal.";
 /// How long a client may take to ask what it will be refused.

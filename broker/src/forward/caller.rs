@@ -1,6 +1,6 @@
-//! What the lanes of one caller share: its turn, and whether something of it has failed.
+//! What the senders of one caller share: its turn, and whether something of it has failed.
 
-use super::way::no_leader;
+use super::route::no_leader;
 use crate::partition::Chain;
 use std::sync::{Arc, OnceLock};
 use tokio_util::sync::CancellationToken;

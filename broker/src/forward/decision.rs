@@ -4,11 +4,15 @@
 //! that may have been done is `OUTCOME_UNKNOWN`; one that was held up on its way undoes nothing that was decided about
 //! the same meanwhile; when it is answered, this node knows what was decided.
 
-use super::{Backoff, Clocks, Times, deadline_of, is_stale_stamp, times_of, told_in_order};
-use crate::context::Context;
-use crate::control::Route;
+use super::backoff::Backoff;
+use super::mark::is_forwarded;
+use super::order::{Clocks, Times, is_stale_stamp, times_of, told_in_order};
+use super::time::deadline_of;
+use crate::controller_channel::{ControllerChannel, Route};
+use crate::metadata_cache::MetadataCache;
 use crate::peers::failure;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use tonic::metadata::MetadataMap;
@@ -18,82 +22,89 @@ use troupe_controller::ControllerHandle;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::MetadataOffset;
 
-/// In a request: another node forwarded it, and it goes no further.
-pub const FORWARDED: &str = "troupe-forwarded";
 /// In the answer to such a request: the decision is in the metadata below this offset.
 const METADATA_OFFSET: &str = "troupe-metadata-offset";
 
 /// How long an answer waits for this node to learn what it says.
 const NEWS_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Has a request decided by the active controller: by `here` on this node, by `there` on another, which is
-/// the same call once more.
-///
-/// # Errors
-/// `NOT_CONTROLLER` if none was active in time; `OUTCOME_UNKNOWN` if the way broke after the request was sent.
-pub async fn decide<Req, Res, Here, There>(
-    context: &Context,
-    request: Request<Req>,
-    here: impl Fn(ControllerHandle, Req) -> Here + Send + Sync,
-    there: impl Fn(Channel, Request<Req>) -> There + Send + Sync,
-) -> Result<Response<Res>, Status>
-where
-    Req: Clone + Send + Sync,
-    Res: Send,
-    Here: Future<Output = Result<Res, Error>> + Send,
-    There: Future<Output = Result<Response<Res>, Status>> + Send,
-{
-    let (deadline, forwarded) = (deadline_of(request.metadata()), is_forwarded(&request));
-    let came = Instant::now();
-    if forwarded {
-        let controller = context.control.here()?;
-        let asked = match times_of(request.metadata())? {
-            Times { came, until: Some(_) } => controller.since(came.into_std()),
-            // Of an earlier version, which does not know what it would be told.
-            Times { until: None, .. } => controller.clone(),
-        };
-        let decided = here(asked, request.into_inner()).await?;
-        let mut answer = Response::new(decided);
-        set_offset(answer.metadata_mut(), controller.image().borrow().next_offset());
-        return Ok(answer);
-    }
-    let message = request.into_inner();
-    let decided = until_active(context, deadline, || async {
-        match context.control.route()? {
-            Route::Here(controller) => {
-                let answer = here(controller.clone(), message.clone()).await?;
-                let offset = controller.image().borrow().next_offset();
-                Ok((answer, Some(offset)))
-            }
-            Route::There(channel) => {
-                let clocks = &context.peers.clocks;
-                let node = context.control.controller_id().map_or(-1, |controller| controller.0);
-                let (node, times) = (format!("controller {node}"), (came, deadline));
-                let known = clocks.came(&node, came);
-                match send(clocks, (&node, &channel), message.clone(), times, &there).await {
-                    // It seems to be of the past. The refusal may tell better when it came: once more, then, but no
-                    // more often, for what is overtaken stays so.
-                    Err(error)
-                        if error.code == ErrorCode::Overtaken
-                            && clocks.came(&node, came) > known =>
-                    {
-                        send(clocks, (&node, &channel), message.clone(), times, &there).await
+/// The cluster's active controller, wherever it is.
+pub struct ActiveController {
+    pub channel: Arc<ControllerChannel>,
+    pub metadata: Arc<MetadataCache>,
+    pub clocks: Arc<Clocks>,
+}
+
+impl ActiveController {
+    /// Has a request decided by the active controller: by `here` on this node, by `there` on another, which is
+    /// the same call once more.
+    ///
+    /// # Errors
+    /// `NOT_CONTROLLER` if none was active in time; `OUTCOME_UNKNOWN` if the way broke after the request was sent.
+    pub async fn decide<Req, Res, Here, There>(
+        &self,
+        request: Request<Req>,
+        here: impl Fn(ControllerHandle, Req) -> Here + Send + Sync,
+        there: impl Fn(Channel, Request<Req>) -> There + Send + Sync,
+    ) -> Result<Response<Res>, Status>
+    where
+        Req: Clone + Send + Sync,
+        Res: Send,
+        Here: Future<Output = Result<Res, Error>> + Send,
+        There: Future<Output = Result<Response<Res>, Status>> + Send,
+    {
+        let (deadline, forwarded) = (deadline_of(request.metadata()), is_forwarded(&request));
+        let came = Instant::now();
+        if forwarded {
+            let controller = self.channel.here()?;
+            let asked = match times_of(request.metadata())? {
+                Times { came, until: Some(_) } => controller.since(came.into_std()),
+                // Of an earlier version, which does not know what it would be told.
+                Times { until: None, .. } => controller.clone(),
+            };
+            let decided = here(asked, request.into_inner()).await?;
+            let mut answer = Response::new(decided);
+            set_offset(answer.metadata_mut(), controller.image().borrow().next_offset());
+            return Ok(answer);
+        }
+        let message = request.into_inner();
+        let decided = until_active(&self.metadata, deadline, || async {
+            match self.channel.route()? {
+                Route::Here(controller) => {
+                    let answer = here(controller.clone(), message.clone()).await?;
+                    let offset = controller.image().borrow().next_offset();
+                    Ok((answer, Some(offset)))
+                }
+                Route::There(channel) => {
+                    let clocks = &self.clocks;
+                    let node = self.channel.controller_id().map_or(-1, |controller| controller.0);
+                    let (node, times) = (format!("controller {node}"), (came, deadline));
+                    let known = clocks.came(&node, came);
+                    match send(clocks, (&node, &channel), message.clone(), times, &there).await {
+                        // It seems to be of the past. The refusal may tell better when it came: once more, then, but no
+                        // more often, for what is overtaken stays so.
+                        Err(error)
+                            if error.code == ErrorCode::Overtaken
+                                && clocks.came(&node, came) > known =>
+                        {
+                            send(clocks, (&node, &channel), message.clone(), times, &there).await
+                        }
+                        answer => answer,
                     }
-                    answer => answer,
                 }
             }
+        });
+        let (answer, offset) = match decided.await {
+            Ok(decided) => decided,
+            Err(error) => return Err(told_in_order(came, error).await.into()),
+        };
+        if let Some(offset) = offset {
+            // It is decided, and that is the answer, also if this node learns of it late.
+            let patience = deadline.min(Instant::now() + NEWS_PATIENCE);
+            let _ = timeout_at(patience, self.metadata.caught_up_to(offset)).await;
         }
-    });
-    let (answer, offset) = match decided.await {
-        Ok(decided) => decided,
-        Err(error) => return Err(told_in_order(came, error).await.into()),
-    };
-    if let Some(offset) = offset {
-        // It is decided, and that is the answer, also if this node learns of it late.
-        let patience = deadline.min(Instant::now() + NEWS_PATIENCE);
-        let _ = timeout_at(patience, context.caught_up_to(offset)).await;
+        Ok(Response::new(answer))
     }
-    Ok(Response::new(answer))
 }
 
 /// Asks the controller on another node: its answer, and how far this node then has to know.
@@ -125,7 +136,7 @@ where
 
 /// Tries again as long as no controller is active, and surely nothing was done, until `deadline`.
 pub async fn until_active<T, Try>(
-    context: &Context,
+    metadata: &MetadataCache,
     deadline: Instant,
     attempt: impl Fn() -> Try + Send + Sync,
 ) -> Result<T, Error>
@@ -139,12 +150,12 @@ where
             outcome => return outcome,
         };
         let next = Instant::now() + backoff.next();
-        if next >= deadline || context.shutdown.is_cancelled() {
+        if next >= deadline || metadata.shutdown.is_cancelled() {
             return Err(error);
         }
         tokio::select! {
             () = tokio::time::sleep_until(next) => {}
-            () = context.shutdown.cancelled() => return Err(error),
+            () = metadata.shutdown.cancelled() => return Err(error),
         }
     }
 }
@@ -153,19 +164,6 @@ where
 fn is_not_yet(error: &Error) -> bool {
     matches!(error.code, ErrorCode::NotController | ErrorCode::ShuttingDown)
         || is_stale_stamp(error)
-}
-
-/// Whether another node sent this call here.
-pub fn is_forwarded<T>(request: &Request<T>) -> bool {
-    request.metadata().contains_key(FORWARDED)
-}
-
-/// The same call, to be answered where it arrives, by `deadline`.
-pub fn forwarding<T>(message: T, deadline: Instant) -> Request<T> {
-    let mut request = Request::new(message);
-    request.metadata_mut().insert(FORWARDED, tonic::metadata::MetadataValue::from_static("1"));
-    request.set_timeout(deadline.saturating_duration_since(Instant::now()));
-    request
 }
 
 fn set_offset(metadata: &mut MetadataMap, offset: MetadataOffset) {
@@ -179,15 +177,6 @@ fn offset_in(metadata: &MetadataMap) -> Option<MetadataOffset> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_forwarded_says_so_and_has_no_more_time_than_the_call() {
-        let deadline = Instant::now() + Duration::from_secs(3);
-        let request = forwarding((), deadline);
-        assert!(is_forwarded(&request));
-        assert!(deadline_of(request.metadata()) <= deadline);
-        assert!(!is_forwarded(&Request::new(())));
-    }
 
     #[test]
     fn an_answer_carries_where_the_decision_stands() {

@@ -1,9 +1,12 @@
 //! Offsets of a partition, from whoever leads it.
 
+use super::backoff::Backoff;
+use super::leaders::Leaders;
 use super::lookup::{find_here, find_here_now};
-use super::way::{Target, Way, no_leader};
-use super::{Backoff, FORWARDED, set_meant_epoch};
-use crate::context::{Context, LeaderAt};
+use super::mark::FORWARDED;
+use super::order::set_meant_epoch;
+use super::route::{Route, Target, no_leader};
+use crate::metadata_cache::LeaderAt;
 use crate::partition::{FoundOffset, OffsetQuery};
 use crate::peers::{Purpose, failure};
 use tokio::time::{Instant, timeout_at};
@@ -17,22 +20,22 @@ use troupe_proto::log::v1::log_service_client::LogServiceClient;
 /// Finds an offset by position or time, as the partition's leader knows it; asks on while somebody else leads,
 /// until `deadline`. Enough to begin to read somewhere.
 pub async fn find_offset(
-    context: &Context,
+    leaders: &Leaders,
     target: &Target,
     at: OffsetQuery,
     deadline: Instant,
 ) -> Result<FoundOffset, Error> {
-    find(context, target, at, Freshness::AsKnown, deadline).await
+    find(leaders, target, at, Freshness::AsKnown, deadline).await
 }
 
 /// The same, of now: a leader that may have been replaced does not answer.
 pub async fn find_offset_now(
-    context: &Context,
+    leaders: &Leaders,
     target: &Target,
     at: OffsetQuery,
     deadline: Instant,
 ) -> Result<FoundOffset, Error> {
-    find(context, target, at, Freshness::Now, deadline).await
+    find(leaders, target, at, Freshness::Now, deadline).await
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,7 +45,7 @@ enum Freshness {
 }
 
 async fn find(
-    context: &Context,
+    leaders: &Leaders,
     target: &Target,
     at: OffsetQuery,
     freshness: Freshness,
@@ -50,29 +53,27 @@ async fn find(
 ) -> Result<FoundOffset, Error> {
     let mut backoff = Backoff::new();
     loop {
-        let led = target.led(&context.image.borrow());
+        let led = target.led(&leaders.metadata.image.borrow());
         let asked = async {
             // A leader that has not heard yet that it leads anew would tell what was so before.
             let epoch = led.map(|(_, epoch)| epoch);
-            match target.way(context)? {
-                Way::Here(handle) if freshness == Freshness::Now => {
-                    find_here_now(&context.delivery.unpacker, &handle, at, epoch).await
+            match target.route(&leaders.metadata)? {
+                Route::Here(handle) if freshness == Freshness::Now => {
+                    find_here_now(&leaders.unpacker, &handle, at, epoch).await
                 }
-                Way::Here(handle) => {
-                    find_here(&context.delivery.unpacker, &handle, at, epoch).await
-                }
-                Way::There(leader) => ask(context, target, &leader, at, freshness).await,
+                Route::Here(handle) => find_here(&leaders.unpacker, &handle, at, epoch).await,
+                Route::There(leader) => ask(leaders, target, &leader, at, freshness).await,
             }
         };
         let asked = async {
             tokio::select! {
                 answer = asked => answer,
                 // One that hangs is not waited for.
-                () = target.moves(context, led) => Err(no_leader("the leader was replaced")),
+                () = target.moves(&leaders.metadata, led) => Err(no_leader("the leader was replaced")),
             }
         };
         let error = match timeout_at(deadline, asked).await {
-            Ok(Err(error)) if target.is_readable_elsewhere(context, &error) => error,
+            Ok(Err(error)) if target.is_readable_elsewhere(&leaders.metadata, &error) => error,
             Ok(outcome) => return outcome,
             Err(_) => {
                 let message = "the partition's leader did not answer in time";
@@ -81,14 +82,14 @@ async fn find(
         };
         let next = Instant::now() + backoff.next();
         if next >= deadline {
-            return Err(context.redirect(error, &target.key));
+            return Err(leaders.metadata.redirect(error, &target.key));
         }
-        target.news(context, led, next).await;
+        target.news(&leaders.metadata, led, next).await;
     }
 }
 
 async fn ask(
-    context: &Context,
+    leaders: &Leaders,
     target: &Target,
     leader: &LeaderAt,
     at: OffsetQuery,
@@ -108,7 +109,7 @@ async fn ask(
         request.metadata_mut().insert(FORWARDED, MetadataValue::from_static("1"));
     }
     set_meant_epoch(request.metadata_mut(), leader.leader_epoch.0);
-    let channel = context.channel_to(&leader.endpoint, Purpose::Control)?;
+    let channel = leaders.peers.channel(&leader.endpoint, Purpose::Control)?;
     let answer = LogServiceClient::new(channel).list_offsets(request).await;
     let answer = answer.map_err(|status| failure(status, ErrorCode::LeaderNotAvailable))?;
     let result = answer.into_inner().results.into_iter().next().unwrap_or_default();

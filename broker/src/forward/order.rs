@@ -22,8 +22,7 @@
 //! than it is. What failed and may still be under way must not be taken for newer than what its caller sends next. So no
 //! caller hears of such a failure sooner than that, [`told_in_order`].
 
-use super::FORWARDED;
-use super::forwarding;
+use super::mark::{FORWARDED, forwarding};
 use crate::peers::failure;
 use http::{HeaderValue, Response};
 use std::collections::HashMap;

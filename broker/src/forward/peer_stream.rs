@@ -9,7 +9,8 @@
 //! ([`Credit`]); of a reader that takes nothing for a while, no more than one answer is held: the rest is let go, the
 //! stream ends, and a reader that goes on opens another where it stands.
 
-use crate::context::{Context, LeaderAt};
+use super::leaders::Leaders;
+use crate::metadata_cache::LeaderAt;
 use crate::peers::{Lease, Purpose, failure};
 use futures::stream::{Stream, StreamExt};
 use std::collections::VecDeque;
@@ -53,10 +54,10 @@ pub(super) struct PeerStream {
 impl PeerStream {
     /// A stream to the peer, and what comes on it; none is the last.
     pub fn open(
-        context: &Context,
+        leaders: &Leaders,
         leader: &LeaderAt,
     ) -> Result<(Self, impl Stream<Item = Option<Came>> + Send + use<>), Error> {
-        let connection = context.lease_to(&leader.endpoint, Purpose::Fetch)?;
+        let connection = leaders.peers.lease(&leader.endpoint, Purpose::Fetch)?;
         let (requests, up) = mpsc::channel(REQUESTS);
         let (into, answers) = mpsc::channel(1);
         let reading = tokio::spawn(read(connection, up, into));
@@ -200,8 +201,8 @@ mod tests {
         held: Arc<AtomicUsize>,
     ) -> impl Stream<Item = Result<FetchStreamResponse, Status>> {
         let mut left = 0;
-        stream::poll_fn(move |context| {
-            while let std::task::Poll::Ready(Some(granted)) = credit.poll_recv(context) {
+        stream::poll_fn(move |leaders| {
+            while let std::task::Poll::Ready(Some(granted)) = credit.poll_recv(leaders) {
                 left += granted;
             }
             if left < ANSWER_BYTES as u64 {

@@ -6,20 +6,27 @@
 //! or added again elsewhere, nothing comes that was under way before; no slice from behind a cut in the log.
 
 mod check;
+mod position;
+mod slice;
 
-use super::Backoff;
+pub use slice::{Failed, Slice, Start};
+
+use super::backoff::Backoff;
+use super::leaders::Leaders;
 use super::peer_stream::{Came, FromPeer, PeerStream};
-use super::way::{Led, Target, Way, no_leader};
-use crate::context::{Context, LeaderAt};
+use super::route::{Route, Target, no_leader};
+use crate::metadata_cache::LeaderAt;
 use crate::page_cache;
 use crate::partition::{PartitionHandle, ReadAnswer};
+use crate::shutdown::shutting_down;
 use bytes::Bytes;
+use check::{Checked, PATIENCE, Verdict};
 use futures::StreamExt;
-use futures::future::{AbortHandle, Aborted, BoxFuture, FutureExt, abortable};
+use futures::future::{Aborted, BoxFuture, FutureExt, abortable};
 use futures::stream::{BoxStream, FuturesUnordered, SelectAll};
+use position::{Place, Position};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use troupe_machines::cluster::ClusterImage;
@@ -29,78 +36,15 @@ use troupe_proto::ids::{LeaderEpoch, Offset, PartitionId, PartitionKey, TopicId}
 use troupe_proto::log::v1::TopicPartition;
 
 const READ_BYTES: usize = 1 << 20;
-/// How long a partition may have no leader that answers, before that is the reader's error.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Whole batches of one partition.
-pub struct Slice {
-    pub target: Target,
-    /// Where the reader was: what comes before in the first batch was asked for by nobody.
-    pub from: Offset,
-    /// Where the reader stops, if it does: what comes after was asked for by nobody either.
-    pub end: Option<Offset>,
-    pub bytes: Bytes,
-    pub next: Offset,
-    pub high_watermark: Offset,
-}
-
-/// Where reading begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Start {
-    pub next: Offset,
-    /// The leader epoch of the record before, if that was read, or a later one in which the log held it.
-    pub after: Option<LeaderEpoch>,
-}
-
-impl From<Offset> for Start {
-    fn from(next: Offset) -> Start {
-        Start { next, after: None }
-    }
-}
-
-/// A partition that is read.
-struct Position {
-    target: Target,
-    next: Offset,
-    /// Read up to here, then no more.
-    end: Option<Offset>,
-    /// The leader epoch of the record before `next`, if it is known.
-    after: Option<LeaderEpoch>,
-    /// The leader epoch in which `next` is known to be a position in the log.
-    verified: Option<LeaderEpoch>,
-    place: Place,
-    /// Who led when the place was found.
-    led: Led,
-    /// Since when nobody has answered for it, and why.
-    lost: Option<(Instant, Error)>,
-    backoff: Backoff,
-}
-
-enum Place {
-    /// Looked for at this time, or when somebody else leads.
-    Nowhere(Instant),
-    /// It is not read before it is known to be one.
-    Checking(AbortHandle),
-    Here(AbortHandle),
-    /// On the stream, by the subscription, of these numbers.
-    There(u64, u64),
-}
 
 type FromHere = (PartitionKey, Result<Result<ReadAnswer, Error>, Aborted>);
 
-/// Why reading ended.
-pub struct Failed {
-    /// What is not read any more; none: nothing is.
-    pub target: Option<Target>,
-    pub error: Box<Error>,
-}
-
 /// A reader of some partitions.
 pub struct TopicReader {
-    context: Arc<Context>,
+    leaders: Arc<Leaders>,
     images: watch::Receiver<Arc<ClusterImage>>,
     positions: HashMap<PartitionKey, Position>,
-    checks: FuturesUnordered<BoxFuture<'static, check::Checked>>,
+    checks: FuturesUnordered<BoxFuture<'static, Checked>>,
     here: FuturesUnordered<BoxFuture<'static, FromHere>>,
     there: SelectAll<BoxStream<'static, FromPeer>>,
     /// By number.
@@ -112,10 +56,10 @@ pub struct TopicReader {
 }
 
 impl TopicReader {
-    pub fn new(context: Arc<Context>) -> Self {
+    pub fn new(leaders: Arc<Leaders>) -> Self {
         Self {
-            images: context.image.clone(),
-            context,
+            images: leaders.metadata.image.clone(),
+            leaders,
             positions: HashMap::new(),
             checks: FuturesUnordered::new(),
             here: FuturesUnordered::new(),
@@ -195,7 +139,7 @@ impl TopicReader {
                 Some((stream, came)) = self.there.next() => self.on_response(stream, came)?,
                 changed = self.images.changed() => {
                     if changed.is_err() {
-                        return Err(Failed { target: None, error: Box::new(super::shutting_down()) });
+                        return Err(Failed { target: None, error: Box::new(shutting_down()) });
                     }
                     self.follow_leaders();
                     None
@@ -226,10 +170,10 @@ impl TopicReader {
                 led != position.led || matches!(position.place, Place::Nowhere(at) if at <= now);
             position.led = led;
             let doubtful = position.is_doubtful();
-            match position.target.way(&self.context) {
+            match position.target.route(&self.leaders.metadata) {
                 Ok(_) if due && let Some(after) = doubtful => self.check(key, after),
-                Ok(Way::Here(handle)) if due => self.read_here(key, handle),
-                Ok(Way::There(leader)) if due => self.read_there(key, &leader)?,
+                Ok(Route::Here(handle)) if due => self.read_here(key, handle),
+                Ok(Route::There(leader)) if due => self.read_there(key, &leader)?,
                 Ok(_) => {}
                 Err(error) => self.displace(key, error)?,
             }
@@ -280,13 +224,13 @@ impl TopicReader {
     /// A partition could not be read where it was: it is looked for again, if that may help.
     fn displace(&mut self, key: PartitionKey, error: Error) -> Result<(), Failed> {
         let Some(position) = self.positions.get_mut(&key) else { return Ok(()) };
-        if !position.target.is_readable_elsewhere(&self.context, &error) {
+        if !position.target.is_readable_elsewhere(&self.leaders.metadata, &error) {
             return Err(self.fail(key, error));
         }
         let now = Instant::now();
         let (since, _) = position.lost.get_or_insert_with(|| (now, error.clone()));
         if now.duration_since(*since) >= PATIENCE {
-            let error = self.context.redirect(error, &key);
+            let error = self.leaders.metadata.redirect(error, &key);
             return Err(self.fail(key, error));
         }
         let again = match position.place {
@@ -302,6 +246,30 @@ impl TopicReader {
         let target = self.positions.get(&key).map(|position| position.target.clone());
         self.remove(&key);
         Failed { target, error: Box::new(error) }
+    }
+
+    fn check(&mut self, key: PartitionKey, after: LeaderEpoch) {
+        let Some(position) = self.positions.get_mut(&key) else { return };
+        let (leaders, target) = (Arc::clone(&self.leaders), position.target.clone());
+        let place = (position.next, after);
+        let (checking, abort) =
+            abortable(async move { check::check(&leaders, &target, place).await });
+        position.place = Place::Checking(abort);
+        self.checks.push(checking.map(move |checked| (key, checked)).boxed());
+    }
+
+    /// What leads to another leader epoch than the one that was asked has it asked anew.
+    fn on_checked(&mut self, key: PartitionKey, verdict: Verdict) -> Result<(), Failed> {
+        let Some(position) = self.positions.get_mut(&key) else { return Ok(()) };
+        match verdict {
+            Ok(None) => {
+                position.verified = position.led.map(|(_, epoch)| epoch);
+                position.place = Place::Nowhere(Instant::now());
+                Ok(())
+            }
+            Ok(Some(cut)) => Err(self.fail(key, cut)),
+            Err(error) => self.displace(key, error),
+        }
     }
 
     fn read_here(&mut self, key: PartitionKey, handle: Arc<PartitionHandle>) {
@@ -325,9 +293,9 @@ impl TopicReader {
         let slice = self.take(key, read.bytes, read.next, read.high_watermark);
         // On from there, if that is not the end.
         if let Some(position) = self.positions.get(&key) {
-            match position.target.way(&self.context) {
-                Ok(Way::Here(handle)) => self.read_here(key, handle),
-                Ok(Way::There(_)) => self.leave(key, Instant::now()),
+            match position.target.route(&self.leaders.metadata) {
+                Ok(Route::Here(handle)) => self.read_here(key, handle),
+                Ok(Route::There(_)) => self.leave(key, Instant::now()),
                 Err(error) => {
                     if let Err(failed) = self.displace(key, error) {
                         self.failed.push(failed);
@@ -344,7 +312,7 @@ impl TopicReader {
             Some((stream, _)) => *stream,
             None => {
                 self.next_stream += 1;
-                let (stream, answers) = match PeerStream::open(&self.context, leader) {
+                let (stream, answers) = match PeerStream::open(&self.leaders, leader) {
                     Ok(opened) => opened,
                     Err(error) => return self.displace(key, error),
                 };

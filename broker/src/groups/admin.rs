@@ -25,8 +25,8 @@ pub async fn find_coordinator(
     loop {
         let created = create::offsets_topic(context, deadline).await;
         let target = partition_of(context, group);
-        let led = target.as_ref().and_then(|target| target.led(&context.image.borrow()));
-        let leader = target.as_ref().and_then(|target| context.leader_of(&target.key));
+        let led = target.as_ref().and_then(|target| target.led(&context.metadata.image.borrow()));
+        let leader = target.as_ref().and_then(|target| context.metadata.leader_of(&target.key));
         if let (Some(target), Some(leader)) = (&target, leader) {
             return Ok(pb::FindCoordinatorResponse {
                 partition: target.number(),
@@ -39,7 +39,7 @@ pub async fn find_coordinator(
             return Err(created.err().unwrap_or_else(no_coordinator));
         }
         match target {
-            Some(target) => target.news(context, led, next).await,
+            Some(target) => target.news(&context.metadata, led, next).await,
             None => tokio::time::sleep_until(next).await,
         }
     }

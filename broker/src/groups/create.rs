@@ -12,7 +12,7 @@ use troupe_proto::error::{Error, ErrorCode};
 
 /// Whether this node knows of the topic.
 pub(super) fn is_there(context: &Context) -> bool {
-    context.image.borrow().topic(OFFSETS_TOPIC).is_some()
+    context.metadata.image.borrow().topic(OFFSETS_TOPIC).is_some()
 }
 
 /// Creates the topic, if nobody else does meanwhile, and waits until this node knows of it (G2).
@@ -34,7 +34,7 @@ pub(super) async fn offsets_topic(context: &Context, deadline: Instant) -> Resul
             return Err(Error::new(ErrorCode::CoordinatorNotAvailable, message));
         }
     }
-    let mut images = context.image.clone();
+    let mut images = context.metadata.image.clone();
     let heard = images.wait_for(|image| image.topic(OFFSETS_TOPIC).is_some());
     match timeout_at(deadline.min(Instant::now() + NEWS_PATIENCE), heard).await {
         Ok(Ok(_)) => Ok(()),
@@ -52,7 +52,7 @@ const NEWS_PATIENCE: Duration = Duration::from_secs(5);
 /// is away for a moment must not cost a replica for ever.
 fn wanted(context: &Context) -> CreateTopicRequest {
     let config = &context.config;
-    let brokers = context.image.borrow().brokers().count().max(1);
+    let brokers = context.metadata.image.borrow().brokers().count().max(1);
     let brokers = u32::try_from(brokers).unwrap_or(u32::MAX);
     let configured = config.offsets_topic_replication_factor;
     let factor = configured.min(brokers);

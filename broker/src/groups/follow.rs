@@ -53,7 +53,7 @@ struct Follower {
 impl Follower {
     async fn run(mut self) {
         let _guard = AbortOnPanic("the keeper of the coordinators");
-        let mut images = self.context.image.clone();
+        let mut images = self.context.metadata.image.clone();
         loop {
             let image = images.borrow_and_update().clone();
             self.take_catalog(&image);
@@ -61,7 +61,7 @@ impl Follower {
             self.end_others(&wanted);
             tokio::select! {
                 // What is led here is known by its handle a little later.
-                () = self.context.registry.reached(image.next_offset()) => self.start(&wanted),
+                () = self.context.metadata.registry.reached(image.next_offset()) => self.start(&wanted),
                 changed = images.changed() => if changed.is_err() { return } else { continue },
             }
             if images.changed().await.is_err() {
@@ -111,7 +111,7 @@ impl Follower {
 
     fn lead(&self, number: PartitionId, term: Term) -> Option<Running> {
         let context = &self.context;
-        let topic = context.registry.topic(OFFSETS_TOPIC).ok()?;
+        let topic = context.metadata.registry.topic(OFFSETS_TOPIC).ok()?;
         let log = Arc::clone(topic.partitions.get(number.0 as usize)?.as_ref()?);
         if log.key().topic_id != term.0 {
             return None;

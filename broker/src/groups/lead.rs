@@ -97,7 +97,7 @@ impl Lead {
 
     fn max_record_bytes(&self) -> u64 {
         // Without the topic it is about to be over.
-        self.context.registry.topic(OFFSETS_TOPIC).map_or(0, |topic| {
+        self.context.metadata.registry.topic(OFFSETS_TOPIC).map_or(0, |topic| {
             let config = topic.config();
             config.max_message_bytes.min(config.segment_bytes)
         })

@@ -4,8 +4,9 @@
 
 use super::coordinators::OFFSETS_TOPIC;
 use super::route::{are_there_groups, client, is_elsewhere_for_now};
-use crate::context::{Context, LeaderAt};
+use crate::context::Context;
 use crate::forward::{Backoff, forwarding};
+use crate::metadata_cache::LeaderAt;
 use crate::peers::failure;
 use futures::future::try_join_all;
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,7 +57,7 @@ pub async fn list(context: &Context, deadline: Instant) -> Result<Listed, Error>
         return Ok(Listed::default());
     }
     let mut changes = context.groups.changes();
-    let mut images = context.image.clone();
+    let mut images = context.metadata.image.clone();
     let mut backoff = Backoff::new();
     loop {
         changes.borrow_and_update();
@@ -79,13 +80,13 @@ pub async fn list(context: &Context, deadline: Instant) -> Result<Listed, Error>
 
 /// Asks every coordinator once.
 async fn all(context: &Context, deadline: Instant) -> Result<Listed, Error> {
-    let image = context.image.borrow().clone();
+    let image = context.metadata.now();
     let Some(topic) = image.topic(OFFSETS_TOPIC) else { return Ok(Listed::default()) };
     let mut leaders = BTreeMap::new();
     let mut missing: BTreeSet<PartitionId> =
         (0..).map(PartitionId).take(topic.partitions.len()).collect();
     for partition in &missing {
-        let leader = context.leader_of(&topic.key(*partition)).ok_or_else(|| {
+        let leader = context.metadata.leader_of(&topic.key(*partition)).ok_or_else(|| {
             let message =
                 format!("nobody leads partition {partition} of `{OFFSETS_TOPIC}`; try again");
             Error::new(ErrorCode::CoordinatorNotAvailable, message).with("partition", partition)
@@ -137,7 +138,7 @@ fn named(error: Error, leader: &LeaderAt) -> Error {
 /// # Errors
 /// `COORDINATOR_LOADING` if some of them are not known yet.
 pub async fn here(context: &Context) -> Result<Listed, Error> {
-    let image = context.image.borrow().clone();
+    let image = context.metadata.now();
     let Some(topic) = image.topic(OFFSETS_TOPIC) else { return Ok(Listed::default()) };
     let mut listed = Listed::default();
     for (number, partition) in (0..).zip(&topic.partitions) {

@@ -73,7 +73,7 @@ pub async fn run(
         },
         |leader| {
             let (rest, requests) = retold(first.clone());
-            let connection = context.lease_to(&leader.endpoint, Purpose::Members);
+            let connection = context.peers.lease(&leader.endpoint, Purpose::Members);
             let asked = connection.map(|connection| there(context, connection, &host, requests));
             async move { Ok((rest, asked?.await?)) }
         },

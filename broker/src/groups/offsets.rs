@@ -182,13 +182,13 @@ pub(super) async fn commit_here(
     asked: Vec<(pb::CommitOffsetsRequest, Order)>,
 ) -> Vec<Result<pb::CommitOffsetsResponse, Error>> {
     // Topics that are new to the cluster may be newer to this node. If not, the check tells.
-    let _ = hears(context, |image| {
+    let _ = hears(&context.metadata, |image| {
         let commits = asked.iter().flat_map(|(request, _)| &request.commits);
         let mut named = commits.filter_map(|commit| commit.partition.as_ref());
         named.all(|named| image.topic(&named.topic).is_some())
     })
     .await;
-    let image = context.image.borrow().clone();
+    let image = context.metadata.now();
     let (mut checked, mut taken) = (Vec::with_capacity(asked.len()), Vec::new());
     for (mut request, order) in asked {
         let results = check(&image, &mut request);

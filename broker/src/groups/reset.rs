@@ -39,7 +39,7 @@ pub async fn reset(
     check_empty(context, &request.group_id, deadline).await?;
     let committed = committed(context, &request.group_id, deadline).await?;
     let named = named(context, request.partitions, &committed).await?;
-    let image = context.image.borrow().clone();
+    let image = context.metadata.now();
     let found = named.into_iter().map(|(topic, partition)| {
         let old = committed.get(&(topic.clone(), partition)).copied();
         let target = target(&image, &topic, partition);
@@ -131,8 +131,8 @@ async fn named(
     let are_there =
         |image: &ClusterImage| partitions.iter().all(|named| image.topic(&named.topic).is_some());
     // If not, the check tells.
-    let _ = hears(context, are_there).await;
-    let image = context.image.borrow().clone();
+    let _ = hears(&context.metadata, are_there).await;
+    let image = context.metadata.now();
     let mut all = Vec::new();
     for topic in partitions {
         if topic.partitions.is_empty() {
@@ -171,7 +171,7 @@ async fn new_offset(
     deadline: Instant,
 ) -> Result<i64, Error> {
     let find = async |at| {
-        let found = find_offset_now(context, target, at, deadline).await?;
+        let found = find_offset_now(&context.leaders, target, at, deadline).await?;
         Ok::<_, Error>(found.offset.map(Offset::to_wire))
     };
     let wanted = match to {

@@ -14,11 +14,12 @@ use super::coordinators::OFFSETS_TOPIC;
 use super::create;
 use super::handle::CoordinatorHandle;
 use super::message::Order;
-use crate::context::{Context, LeaderAt};
+use crate::context::Context;
 use crate::forward::{
     Backoff, Target, Times, deadline_of, forwarding, hears, is_forwarded, is_stale_stamp,
     meant_epoch, set_meant_epoch, times_of, told_in_order,
 };
+use crate::metadata_cache::LeaderAt;
 use crate::peers::{Purpose, failure};
 use std::future::Future;
 use std::sync::Arc;
@@ -126,7 +127,7 @@ fn is_way_broken(error: &Error) -> bool {
 
 /// The partition that a group is kept in, if this node knows of the topic (G1).
 pub(super) fn partition_of(context: &Context, group: &str) -> Option<Target> {
-    let image = context.image.borrow();
+    let image = context.metadata.image.borrow();
     let topic = image.topic(OFFSETS_TOPIC)?;
     let count = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
     let key = topic.key(coordinator_partition(group, count));
@@ -135,7 +136,7 @@ pub(super) fn partition_of(context: &Context, group: &str) -> Option<Target> {
 
 /// Whether there may be groups. Before the first one there is no topic, and nobody to ask.
 pub(super) async fn are_there_groups(context: &Context) -> bool {
-    hears(context, |image| image.topic(OFFSETS_TOPIC).is_some()).await
+    hears(&context.metadata, |image| image.topic(OFFSETS_TOPIC).is_some()).await
 }
 
 /// # Errors
@@ -177,7 +178,7 @@ where
                 continue;
             }
         };
-        let led = target.led(&context.image.borrow());
+        let led = target.led(&context.metadata.image.borrow());
         let error = match once(context, question, &target, &here, &there).await {
             Ok(answer) => return Ok(answer),
             Err(error) => hinted(context, &target, error),
@@ -196,7 +197,7 @@ where
             };
         }
         tokio::select! {
-            () = target.news(context, led, next) => {}
+            () = target.news(&context.metadata, led, next) => {}
             Ok(()) = changes.changed() => {}
         }
     }
@@ -227,7 +228,7 @@ where
         |leader| {
             let there = &there;
             async move {
-                let (node, clocks) = (&*leader.endpoint, &context.peers.clocks);
+                let (node, clocks) = (&*leader.endpoint, &context.clocks);
                 let known = clocks.came(node, question.call.came);
                 match send(context, question, &leader, request.clone(), there).await {
                     // It seems to be of the past. The refusal may tell better when it came: once more, then, but no
@@ -279,8 +280,8 @@ pub(super) async fn call_there<Req, Res, There>(
 where
     There: Future<Output = Result<Response<Res>, Status>>,
 {
-    let channel = context.channel_to(&leader.endpoint, Purpose::Control)?;
-    let clocks = &context.peers.clocks;
+    let channel = context.peers.channel(&leader.endpoint, Purpose::Control)?;
+    let clocks = &context.clocks;
     let to = (&*leader.endpoint, &channel);
     let request = clocks.stamp(to, request, (came, until), UNREACHABLE).await?;
     send_there(context, leader, request, there).await
@@ -295,8 +296,8 @@ async fn send_there<Req, Res, There>(
 where
     There: Future<Output = Result<Response<Res>, Status>>,
 {
-    let (node, clocks) = (&leader.endpoint, &context.peers.clocks);
-    let channel = context.channel_to(node, Purpose::Control)?;
+    let (node, clocks) = (&leader.endpoint, &context.clocks);
+    let channel = context.peers.channel(node, Purpose::Control)?;
     set_meant_epoch(request.metadata_mut(), leader.leader_epoch.0);
     let sent = Instant::now();
     let answer = there(channel, request).await;
@@ -326,7 +327,7 @@ fn way(context: &Context, target: &Target, call: Call) -> Result<Way, Error> {
     match context.groups.find(target.key.partition) {
         Ok(handle) => call.check_meant(&handle).map(|()| Way::Here(handle)),
         Err(error) if error.code == ErrorCode::NotCoordinator && !call.forwarded => {
-            let leader = context.leader_of(&target.key);
+            let leader = context.metadata.leader_of(&target.key);
             let leader = leader.filter(|leader| leader.node_id != context.node_id);
             leader.map(Way::There).ok_or_else(no_coordinator)
         }
@@ -346,14 +347,14 @@ where
     Here: Future<Output = Result<Res, Error>> + Send,
     There: Future<Output = Result<Res, Error>> + Send,
 {
-    let led = target.led(&context.image.borrow());
+    let led = target.led(&context.metadata.image.borrow());
     let asked = async {
         match way(context, target, question.call)? {
             Way::Here(handle) => here(handle).await,
             Way::There(leader) => tokio::select! {
                 answer = there(leader) => answer,
                 // One that hangs is not waited for.
-                () = target.moves(context, led) => {
+                () = target.moves(&context.metadata, led) => {
                     let message = "the coordinator was replaced before it answered";
                     Err(Error::new(ErrorCode::OutcomeUnknown, message))
                 }
@@ -374,7 +375,7 @@ where
 
 /// The same error; if it is about where the coordinator is, with a hint.
 pub(super) fn hinted(context: &Context, target: &Target, error: Error) -> Error {
-    match context.leader_of(&target.key) {
+    match context.metadata.leader_of(&target.key) {
         // Whoever asked has asked this node.
         Some(leader) if leader.node_id == context.node_id => error,
         Some(leader) if error.code == ErrorCode::NotCoordinator && error.leader.is_none() => {
@@ -389,7 +390,7 @@ pub(super) fn client(
     context: &Context,
     leader: &LeaderAt,
 ) -> Result<GroupServiceClient<Channel>, Error> {
-    Ok(client_on(context, context.channel_to(&leader.endpoint, Purpose::Control)?))
+    Ok(client_on(context, context.peers.channel(&leader.endpoint, Purpose::Control)?))
 }
 
 pub(super) fn client_on(context: &Context, channel: Channel) -> GroupServiceClient<Channel> {

@@ -18,7 +18,8 @@ use super::handle::{CoordinatorHandle, outcome_unknown};
 use super::message::{Commit, Order};
 use super::offsets::commit_here;
 use super::route::{Call, call_there, check_group_id, client_on, partition_of};
-use crate::context::{Context, LeaderAt};
+use crate::context::Context;
+use crate::metadata_cache::LeaderAt;
 use futures::future::join_all;
 use prost::Message;
 use std::collections::BTreeMap;
@@ -143,7 +144,7 @@ impl Together {
 }
 
 fn epoch_of(context: &Context, node: NodeId) -> Option<BrokerEpoch> {
-    context.image.borrow().broker(node).map(|broker| broker.epoch)
+    context.metadata.image.borrow().broker(node).map(|broker| broker.epoch)
 }
 
 async fn leave(context: Arc<Context>, way: Way, leaves: Arc<Notify>, patience: Duration) {

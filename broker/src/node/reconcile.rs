@@ -52,7 +52,7 @@ impl Reconciler {
     /// One image. What is deleted goes before anything is started: a topic made again under the same name
     /// uses the same directories.
     pub async fn apply(&self, image: &ClusterImage) {
-        let registry = &self.context.registry;
+        let registry = &self.context.metadata.registry;
         let mut topics = Topics::clone(&registry.topics());
         let gone: Vec<Arc<TopicEntry>> = topics
             .values()

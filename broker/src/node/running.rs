@@ -9,15 +9,18 @@ use super::session::Session;
 use super::sockets::Sockets;
 use super::{Addresses, Ending, Progress, StartError, advertised, owner, twin};
 use crate::admission::Admission;
-use crate::context::{Context, ProducerIds};
-use crate::control::{Control, Identity};
+use crate::context::Context;
+use crate::controller_channel::{ControllerChannel, Identity};
 use crate::descriptors;
+use crate::forward::{ActiveController, Clocks, Leaders};
 use crate::groups::{self, Coordinators};
+use crate::metadata_cache::MetadataCache;
 use crate::metrics::NodeMetrics;
 use crate::partition::{Flusher, Shared, Supervisor};
+use crate::peers::Peers;
 use crate::registry::Registry;
 use crate::replication::Replicator;
-use crate::service::DeliveryPool;
+use crate::unpacker::Unpacker;
 use crate::wishes::{WishQueue, wishes};
 use crate::{NodeConfig, http, server};
 use actix::{Actor, Arbiter, System};
@@ -152,29 +155,59 @@ impl Parts {
         let identity =
             Identity { cluster_id: cluster_id.clone(), node_id, broker_epoch: BrokerEpoch(0) };
         let voters = config.voters().map_err(StartError::Voters)?;
-        let control = Control::new(controllers.handle().cloned(), voters, identity);
+        let session_timeout_ms = config.session_timeout.0;
+        let controller = Arc::new(ControllerChannel::new(
+            controllers.handle().cloned(),
+            voters,
+            identity,
+            session_timeout_ms,
+        ));
         let addresses = sockets.addresses(&config, cluster_id);
         let unpack_memory = usize::try_from(config.unpack_memory.0).unwrap_or(usize::MAX);
+        let shutdown = CancellationToken::new();
+        let metadata = Arc::new(MetadataCache {
+            node_id,
+            image: image.clone(),
+            registry: Registry::default(),
+            has_replicas: config.is_broker(),
+            shutdown: shutdown.clone(),
+        });
         let admission = Admission::new(config.node_id);
+        let peers = Arc::new(Peers::new(image.clone()));
+        let unpacker = Arc::new(Unpacker::new(unpack_memory));
+        let leaders = Arc::new(Leaders::new(
+            Arc::clone(&metadata),
+            Arc::clone(&peers),
+            Arc::clone(&admission),
+            unpacker,
+        ));
+        let clocks = Arc::new(Clocks::default());
+        let active_controller = Arc::new(ActiveController {
+            channel: Arc::clone(&controller),
+            metadata: Arc::clone(&metadata),
+            clocks: Arc::clone(&clocks),
+        });
         let context = Arc::new(Context {
             admission,
             endpoint: endpoint(&config.advertised_listener, addresses.grpc),
             config,
             node_id,
-            control,
-            groups: Coordinators::new(node_id, image.clone()),
-            image,
-            registry: Registry::default(),
+            controller,
+            active_controller,
+            leaders,
+            clocks,
+            groups: Arc::new(Coordinators::new(node_id, image)),
+            metadata,
             supervisors,
             thread_stall_detectors,
             replicators,
             metrics,
-            producer_ids: ProducerIds::default(),
-            peers: Default::default(),
+            producer_ids: Default::default(),
+            peers,
             subscriptions: Default::default(),
-            delivery: Arc::new(DeliveryPool::new(unpack_memory)),
+            delivery: Default::default(),
             stall_detector,
-            shutdown: CancellationToken::new(),
+            shutdown,
             gone: CancellationToken::new(),
         });
         for replicator in &context.replicators {
@@ -249,14 +282,14 @@ impl Parts {
             error = twin::meet(&context) => return Err(StartError::Register(error)),
         }
         if !context.config.is_broker() {
-            let images = context.image.clone();
+            let images = context.metadata.image.clone();
             return self.serve_http(images).await;
         }
         let cluster_id = self.controllers.cluster_id();
         let meta = MetaProperties { cluster_id: cluster_id.clone(), node_id: context.node_id };
         self.directory.check_meta(&meta)?;
         self.addresses.cluster_id.clone_from(&cluster_id);
-        context.control.set_cluster_id(&cluster_id);
+        context.controller.set_cluster_id(&cluster_id);
         self.check_foreign_partitions()?;
         if self.controllers.is_alone() {
             self.register_alone(&cluster_id).await?;
@@ -270,7 +303,7 @@ impl Parts {
             actix_rt::spawn(queue.run(Arc::clone(&context)));
         }
 
-        let mut images = context.image.clone();
+        let mut images = context.metadata.image.clone();
         let (directory, inventory) = (Arc::clone(&self.directory), Arc::clone(&self.inventory));
         let reconciler = Reconciler::new(Arc::clone(&context), directory, inventory);
         let first = images.borrow_and_update().clone();
@@ -315,7 +348,7 @@ impl Parts {
         if !self.controllers.is_alone() {
             return Ok(());
         }
-        let is_new = self.context.image.borrow().brokers().next().is_none();
+        let is_new = self.context.metadata.image.borrow().brokers().next().is_none();
         let partitions = if is_new { self.directory.partitions()?.len() } else { 0 };
         if partitions > 0 {
             let metadata = self.context.config.log_dir.join(super::METADATA_DIR);
@@ -326,7 +359,7 @@ impl Parts {
 
     /// Says at the start what would show when all partitions are used at once.
     fn check_descriptors(&self) {
-        let partitions = self.context.registry.replica_count();
+        let partitions = self.context.metadata.registry.replica_count();
         let (needed, limit) = (descriptors::needed_by(partitions), descriptors::limit());
         if limit < needed {
             tracing::warn!(
@@ -348,10 +381,10 @@ impl Parts {
             http_endpoint: self.addresses.http.to_string(),
             rack: Some(context.config.rack.clone()),
         };
-        let controller = context.control.here().map_err(StartError::Register)?;
+        let controller = context.controller.here().map_err(StartError::Register)?;
         let broker_epoch =
             controller.register_broker(registration).await.map_err(StartError::Register)?;
-        context.control.set_broker_epoch(broker_epoch);
+        context.controller.set_broker_epoch(broker_epoch);
         Ok(())
     }
 }
@@ -398,6 +431,7 @@ impl Parts {
             tracing::warn!("some connections did not end in time and are cut");
         }
         let handles: Vec<_> = context
+            .metadata
             .registry
             .topics()
             .values()

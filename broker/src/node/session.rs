@@ -76,7 +76,7 @@ impl Session {
         pushed: Option<watch::Sender<Arc<ClusterImage>>>,
         addresses: &Addresses,
     ) -> Result<Session, StartError> {
-        let own_controller = context.control.local().is_some();
+        let own_controller = context.controller.local().is_some();
         let state = Arc::new(State {
             incarnation: *uuid::Uuid::new_v4().as_bytes(),
             http_endpoint: addresses.http.to_string(),
@@ -100,7 +100,7 @@ impl Session {
         let kept = Arc::clone(&state);
         let keeping = Arc::clone(context);
         thread.spawn(async move { keep(keeping, kept).await });
-        let mut images = context.image.clone();
+        let mut images = context.metadata.image.clone();
         let has_it = |image: &Arc<ClusterImage>| image.next_offset() >= registered;
         if images.wait_for(has_it).await.is_err() {
             return Err(StartError::Stopped);
@@ -112,7 +112,7 @@ impl Session {
     pub fn ready_when_recovered(&self, context: &Arc<Context>) {
         let (context, state) = (Arc::clone(context), Arc::clone(&self.state));
         actix_rt::spawn(async move {
-            let topics = context.registry.topics();
+            let topics = context.metadata.registry.topics();
             for handle in topics.values().flat_map(|topic| topic.replicas()) {
                 while !handle.answers_now() {
                     // An error is an answer too; the board has it.
@@ -154,7 +154,7 @@ impl Session {
 
     /// K18.
     pub fn note_clean_stop(&self, context: &Context, directory: &DataDirectory) {
-        let epoch = context.control.identity().broker_epoch;
+        let epoch = context.controller.identity().broker_epoch;
         let path = clean_stop_path(directory.path());
         if let Err(error) = std::fs::write(&path, format!("{epoch}\n")) {
             tracing::warn!(%error, "the clean stop could not be noted");
@@ -183,7 +183,7 @@ fn forget_clean_stop(directory: &Path) {
 /// lost and begun anew. Broker epochs are its offsets: they never go back in the same metadata.
 fn check_metadata(context: &Context, directory: &DataDirectory) -> Result<(), StartError> {
     let path = directory.path().join(LAST_EPOCH);
-    let current = context.control.identity().broker_epoch;
+    let current = context.controller.identity().broker_epoch;
     let text = std::fs::read_to_string(&path).unwrap_or_default();
     let before = text.trim().parse().ok().map(BrokerEpoch);
     let count = directory.partitions()?.len();
@@ -202,20 +202,20 @@ fn client(channel: Channel) -> ControllerServiceClient<Channel> {
 
 /// Whom to ask: the active controller if it is known, else every voter in turn.
 fn candidates(context: &Context) -> Vec<NodeId> {
-    match context.control.controller_id() {
+    match context.controller.controller_id() {
         Some(controller) => vec![controller],
-        None if context.control.local().is_some() => Vec::new(),
-        None => context.control.voters().iter().map(|voter| voter.node_id).collect(),
+        None if context.controller.local().is_some() => Vec::new(),
+        None => context.controller.voters().iter().map(|voter| voter.node_id).collect(),
     }
 }
 
 /// A broker without a controller of its own learns from refusals who decides.
 fn learn(context: &Context, asked: NodeId, error: &Error) {
-    if context.control.local().is_none() {
+    if context.controller.local().is_none() {
         let hinted = error.leader.as_ref().map(|hint| NodeId(hint.node_id));
-        let known = context.control.controller_id();
+        let known = context.controller.controller_id();
         if error.code == ErrorCode::NotController || known == Some(asked) {
-            context.control.hear(hinted.filter(|hinted| *hinted != asked));
+            context.controller.hear(hinted.filter(|hinted| *hinted != asked));
         }
     }
 }
@@ -225,7 +225,7 @@ async fn register(context: &Context, state: &State, found: Found) -> Result<Meta
     let begun = Instant::now();
     loop {
         for candidate in candidates(context) {
-            let mut caller = context.control.identity().caller();
+            let mut caller = context.controller.identity().caller();
             if let Some(caller) = &mut caller {
                 caller.broker_epoch = 0;
             }
@@ -238,16 +238,16 @@ async fn register(context: &Context, state: &State, found: Found) -> Result<Meta
                 stopped_cleanly: found.stopped_cleanly,
                 holds_nothing: found.holds_nothing,
             };
-            let mut client = client(context.control.channel(candidate)?);
+            let mut client = client(context.controller.channel(candidate)?);
             let call = client.register_broker(request);
             let error = match tokio::time::timeout(CALL_PATIENCE, call).await {
                 Ok(Ok(answer)) => {
                     let answer = answer.into_inner();
-                    if context.control.local().is_none() {
-                        context.control.hear(Some(candidate));
+                    if context.controller.local().is_none() {
+                        context.controller.hear(Some(candidate));
                     }
-                    context.control.set_broker_epoch(BrokerEpoch(answer.broker_epoch));
-                    context.control.word.note(false);
+                    context.controller.set_broker_epoch(BrokerEpoch(answer.broker_epoch));
+                    context.controller.heard.note(false);
                     return Ok(MetadataOffset(answer.metadata_offset));
                 }
                 Ok(Err(status)) => Error::from(status),
@@ -304,12 +304,12 @@ async fn keep(context: Arc<Context>, state: Arc<State>) {
 async fn hold(context: &Context, state: &State, controller: NodeId) -> Result<(), Error> {
     let (sender, requests) = mpsc::channel(4);
     let message = |metadata_offset| pb::BrokerSessionRequest {
-        caller: context.control.identity().caller(),
+        caller: context.controller.identity().caller(),
         metadata_offset,
         wants_metadata: state.pushed.is_some(),
         wants_shutdown: *state.leaving.borrow(),
     };
-    let applied = context.registry.applied();
+    let applied = context.metadata.registry.applied();
     let heartbeat = || {
         // Nobody leads before its logs are recovered.
         let ready = *state.ready.borrow();
@@ -325,7 +325,7 @@ async fn hold(context: &Context, state: &State, controller: NodeId) -> Result<()
         None => heartbeat(),
     };
     sender.send(first).await.map_err(failed)?;
-    let mut client = client(context.control.session_channel(controller)?);
+    let mut client = client(context.controller.session_channel(controller)?);
     let call = client.broker_session(ReceiverStream::new(requests));
     let opened = tokio::time::timeout(CALL_PATIENCE, call)
         .await
@@ -337,7 +337,7 @@ async fn hold(context: &Context, state: &State, controller: NodeId) -> Result<()
     let mut beats = tokio::time::interval(interval);
     beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut ready, mut leaving) = (state.ready.subscribe(), state.leaving.subscribe());
-    let mut news = context.registry.applied();
+    let mut news = context.metadata.registry.applied();
     let mut silence = Instant::now();
     let silence_limit = context.config.session_timeout.duration();
     let mut looked = Instant::now();
@@ -358,8 +358,8 @@ async fn hold(context: &Context, state: &State, controller: NodeId) -> Result<()
                     let message = "the controller has fallen silent";
                     return Err(Error::new(ErrorCode::NotController, message));
                 }
-                if context.control.local().is_some()
-                    && context.control.controller_id() != Some(controller)
+                if context.controller.local().is_some()
+                    && context.controller.controller_id() != Some(controller)
                 {
                     let message = "another controller decides";
                     return Err(Error::new(ErrorCode::NotController, message));
@@ -389,8 +389,8 @@ fn take_answer(
         taken?;
     }
     state.heard.send_replace(Instant::now());
-    let knows_all = context.image.borrow().next_offset().0 >= answer.metadata_offset;
-    context.control.word.note(knows_all);
+    let knows_all = context.metadata.image.borrow().next_offset().0 >= answer.metadata_offset;
+    context.controller.heard.note(knows_all);
     if !answer.fenced && knows_all {
         context.stall_detector.resume();
     }

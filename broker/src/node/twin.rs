@@ -36,8 +36,8 @@ pub(super) async fn meet(context: &Context) -> Error {
 /// Where the broker with this id is, if the active controller hears one and it is not here.
 async fn endpoint(context: &Context) -> Option<String> {
     // Also at this node's own address: it may be the other one's.
-    for voter in context.control.voters().iter().map(|voter| voter.node_id) {
-        let Ok(channel) = context.control.channel(voter) else { continue };
+    for voter in context.controller.voters().iter().map(|voter| voter.node_id) {
+        let Ok(channel) = context.controller.channel(voter) else { continue };
         let mut client = ClusterServiceClient::new(channel);
         let asked = timeout(CALL_PATIENCE, client.get_cluster(GetClusterRequest {})).await;
         let Ok(Ok(answer)) = asked else { continue };

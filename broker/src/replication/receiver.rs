@@ -346,7 +346,7 @@ impl LeaderStream {
 
     async fn follow(self: &Arc<Self>, context: &Context) -> Result<(), Error> {
         let endpoint = {
-            let image = context.image.borrow();
+            let image = context.metadata.image.borrow();
             image.broker(self.leader).map(|broker| broker.endpoint.clone())
         };
         let endpoint = endpoint.ok_or_else(|| {
@@ -354,7 +354,7 @@ impl LeaderStream {
             Error::new(ErrorCode::LeaderNotAvailable, message)
         })?;
         let channel = connect_bulk(&endpoint).await?;
-        let identity = context.control.identity();
+        let identity = context.controller.identity();
         let first = pb::ReplicatePartitionsRequest {
             follower: Some(pb::Follower {
                 cluster_id: identity.cluster_id,

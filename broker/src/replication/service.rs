@@ -165,7 +165,7 @@ impl Leading {
     }
 
     fn check(&self, named: &pb::Follower, answers_rounds: bool) -> Result<Follower, Status> {
-        let identity = self.context.control.identity();
+        let identity = self.context.controller.identity();
         if named.cluster_id != identity.cluster_id {
             let message =
                 format!("this is cluster `{}`, not `{}`", identity.cluster_id, named.cluster_id);
@@ -176,7 +176,7 @@ impl Leading {
             return Err(Error::new(ErrorCode::InvalidRequest, message).into());
         }
         let (node, broker_epoch) = (NodeId(named.node_id), BrokerEpoch(named.broker_epoch));
-        let image = self.context.image.borrow();
+        let image = self.context.metadata.image.borrow();
         match image.broker(node) {
             Some(known) if known.epoch > broker_epoch => {
                 let message =
@@ -220,11 +220,12 @@ impl Leading {
         };
         let topic_id = TopicId::from_wire(&open.topic_id).ok_or_else(unknown)?;
         let name = {
-            let image = self.context.image.borrow();
+            let image = self.context.metadata.image.borrow();
             Arc::clone(&image.topic_by_id(topic_id).ok_or_else(unknown)?.name)
         };
         let number = i32::try_from(open.partition).unwrap_or(i32::MAX);
-        let (key, handle) = self.context.registry.partition(&name, &open.topic_id, number)?;
+        let (key, handle) =
+            self.context.metadata.registry.partition(&name, &open.topic_id, number)?;
         debug_assert_eq!(key.partition, PartitionId(open.partition));
         handle.ok_or_else(|| {
             Error::new(ErrorCode::NotLeader, "this node has no replica of the partition")

@@ -128,7 +128,11 @@ impl Chaos {
             false => pb::ActorState::Running,
         };
         let leadership = *controller.leadership().borrow();
-        let detail = match (leadership.here, self.context.hears_controller(), leadership.leader) {
+        let detail = match (
+            leadership.here,
+            self.context.controller.hears_controller(),
+            leadership.leader,
+        ) {
             (true, ..) => "active".to_owned(),
             (false, true, Some(leader)) => format!("stands by; node {leader} is active"),
             (false, _, _) => "stands by; no active controller is heard".to_owned(),
@@ -160,18 +164,18 @@ impl Chaos {
     }
 
     fn restarts(&self) -> u32 {
-        self.context.control.local().map_or(0, |controller| controller.restarts())
+        self.context.controller.local().map_or(0, |controller| controller.restarts())
     }
 
     fn controller(&self) -> Result<&ControllerHandle, Error> {
-        self.context.control.local().ok_or_else(|| {
+        self.context.controller.local().ok_or_else(|| {
             let message = "this node is a broker only: no controller runs here";
             Error::new(ErrorCode::UnknownActor, message)
         })
     }
 
     fn partitions(&self) -> Vec<Arc<PartitionHandle>> {
-        let topics = self.context.registry.topics();
+        let topics = self.context.metadata.registry.topics();
         topics.values().flat_map(|topic| topic.replicas().cloned()).collect()
     }
 
@@ -184,7 +188,7 @@ impl Chaos {
             ..Default::default()
         };
         let mut actors = vec![plain(self.root(), "node", self.context.endpoint.clone())];
-        if let Some(controller) = self.context.control.local() {
+        if let Some(controller) = self.context.controller.local() {
             actors.push(self.controller_actor(controller));
         }
         let shards = 0..self.context.supervisors.len();
@@ -270,7 +274,7 @@ impl Chaos {
 
     /// Whether the shard has something to follow of that node.
     fn follows(&self, shard: usize, leader: NodeId) -> bool {
-        let image = self.context.image.borrow().clone();
+        let image = self.context.metadata.now();
         self.partitions().iter().filter(|handle| handle.shard == shard).any(|handle| {
             image.partition(&handle.key()).is_some_and(|partition| partition.leader == Some(leader))
         })

@@ -3,7 +3,7 @@
 use super::metadata::active_controller;
 use super::{Page, distress, partitions, replicas};
 use crate::context::Context;
-use crate::forward::{deadline_of, decide};
+use crate::forward::deadline_of;
 use crate::partition::PartitionHandle;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ impl ClusterService for Cluster {
         &self,
         _: Request<pb::GetClusterRequest>,
     ) -> Result<Response<pb::GetClusterResponse>, Status> {
-        let image = self.context.image.borrow().clone();
+        let image = self.context.metadata.now();
         let shares = shares(&image);
         let nodes = image.brokers().map(|broker| {
             let share = shares.get(&broker.node_id).copied().unwrap_or_default();
@@ -65,7 +65,7 @@ impl ClusterService for Cluster {
             offline_partition_count: offline,
             under_replicated_partition_count: under_replicated,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            as_of: Some(self.context.as_of(&image)),
+            as_of: Some(self.context.controller.as_of(&image).into()),
         }))
     }
 
@@ -83,10 +83,10 @@ impl ClusterService for Cluster {
         let answer_by = deadline_of(request.metadata());
         let request = request.into_inner();
         let mut handles: Vec<Arc<PartitionHandle>> = if request.topic.is_empty() {
-            let topics = self.context.registry.topics();
+            let topics = self.context.metadata.registry.topics();
             topics.values().flat_map(|topic| topic.replicas().cloned()).collect()
         } else {
-            self.context.registry.topic(&request.topic)?.replicas().cloned().collect()
+            self.context.metadata.registry.topic(&request.topic)?.replicas().cloned().collect()
         };
         handles.sort_by(|a, b| (a.topic(), a.key().partition).cmp(&(b.topic(), b.key().partition)));
         let page = Page::new(request.page_size, &request.page_token)?;
@@ -107,9 +107,9 @@ impl ClusterService for Cluster {
         &self,
         request: Request<pb::ListPartitionsRequest>,
     ) -> Result<Response<pb::ListPartitionsResponse>, Status> {
-        let image = self.context.image.borrow().clone();
+        let image = self.context.metadata.now();
         let mut listed = partitions::list(&image, &request.into_inner())?;
-        listed.as_of = Some(self.context.as_of(&image));
+        listed.as_of = Some(self.context.controller.as_of(&image).into());
         Ok(Response::new(listed))
     }
 
@@ -128,7 +128,7 @@ impl ClusterService for Cluster {
         let there = |channel, request| async move {
             ClusterServiceClient::new(channel).elect_leaders(request).await
         };
-        let mut elected = decide(&self.context, request, here, there).await?;
+        let mut elected = self.context.active_controller.decide(request, here, there).await?;
         elected.get_mut().results.splice(..0, impossible);
         Ok(elected)
     }
@@ -143,7 +143,7 @@ impl ClusterService for Cluster {
         let there = |channel, request| async move {
             ClusterServiceClient::new(channel).drain_node(request).await
         };
-        decide(&self.context, request, here, there).await
+        self.context.active_controller.decide(request, here, there).await
     }
 
     async fn resume_node(
@@ -157,7 +157,7 @@ impl ClusterService for Cluster {
         let there = |channel, request| async move {
             ClusterServiceClient::new(channel).resume_node(request).await
         };
-        decide(&self.context, request, here, there).await
+        self.context.active_controller.decide(request, here, there).await
     }
 
     async fn remove_node(
@@ -171,7 +171,7 @@ impl ClusterService for Cluster {
         let there = |channel, request| async move {
             ClusterServiceClient::new(channel).remove_node(request).await
         };
-        decide(&self.context, request, here, there).await
+        self.context.active_controller.decide(request, here, there).await
     }
 }
 

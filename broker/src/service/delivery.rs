@@ -21,7 +21,6 @@ pub use lost::Lost;
 pub use pace::{MOST_BYTES, Pace};
 
 use crate::allocator;
-use crate::unpacker::Unpacker;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -39,22 +38,13 @@ const STREAMS_WORTH_TRIMMING: usize = 64;
 const TRIM_DELAY: Duration = Duration::from_secs(1);
 
 /// What the streams of a node share.
+#[derive(Default)]
 pub struct DeliveryPool {
-    pub unpacker: Unpacker,
     streams: AtomicUsize,
     ended: AtomicUsize,
 }
 
 impl DeliveryPool {
-    /// With so much memory for unpacked batches.
-    pub fn new(unpack_memory: usize) -> DeliveryPool {
-        DeliveryPool {
-            unpacker: Unpacker::new(unpack_memory),
-            streams: AtomicUsize::new(0),
-            ended: AtomicUsize::new(0),
-        }
-    }
-
     /// Streams that are open.
     pub fn streams(&self) -> usize {
         self.streams.load(Ordering::Relaxed)

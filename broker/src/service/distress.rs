@@ -14,8 +14,8 @@ use troupe_proto::ids::NodeId;
 const EXAMPLES: usize = 5;
 
 pub(super) async fn health(context: &Context) -> pb::GetHealthResponse {
-    let silent = context.control.silent_voters().await;
-    let image = context.image.borrow().clone();
+    let silent = context.controller.silent_voters().await;
+    let image = context.metadata.now();
     let mut reasons: Vec<_> = of_quorum(context, &image).into_iter().collect();
     reasons.extend(of_voters(context, &silent));
     reasons.extend(image.findings().into_iter().map(of_cluster));
@@ -24,13 +24,13 @@ pub(super) async fn health(context: &Context) -> pb::GetHealthResponse {
     pb::GetHealthResponse {
         verdict: worst.unwrap_or(Verdict::Healthy.into()),
         reasons,
-        as_of: Some(context.as_of(&image)),
+        as_of: Some(context.controller.as_of(&image).into()),
     }
 }
 
 /// Whether what follows is of today.
 fn of_quorum(context: &Context, image: &ClusterImage) -> Option<pb::HealthReason> {
-    let (node, as_of) = (context.node_id, context.as_of(image));
+    let (node, as_of) = (context.node_id, context.controller.as_of(image));
     let reason = |kind: Kind, severity: Verdict, message| {
         Some(pb::HealthReason {
             kind: kind.into(),
@@ -43,13 +43,15 @@ fn of_quorum(context: &Context, image: &ClusterImage) -> Option<pb::HealthReason
     };
     if !as_of.controller_active {
         let since = match as_of.controller_silence_ms {
-            ..0 => "since it started".to_owned(),
-            silence => format!("for {}", seconds(silence)),
+            None => "since it started".to_owned(),
+            Some(silence) => format!("for {}", seconds(signed(silence))),
         };
         let message = format!("node {node} has heard no active controller {since}");
         return reason(Kind::NoActiveController, Verdict::Unhealthy, message);
     }
-    let age = crate::partition::now().as_timestamp().saturating_sub(as_of.time_ms);
+    let age = crate::partition::now()
+        .as_timestamp()
+        .saturating_sub(signed(as_of.time.unwrap_or_default().0));
     if age > i64::try_from(context.config.session_timeout.0).unwrap_or(i64::MAX) {
         let message = format!("what node {node} knows of the cluster is {} old", seconds(age));
         return reason(Kind::OldMetadata, Verdict::Degraded, message);
@@ -59,7 +61,7 @@ fn of_quorum(context: &Context, image: &ClusterImage) -> Option<pb::HealthReason
 
 /// A controller that is no broker has nobody else who misses it, until one more is gone.
 fn of_voters(context: &Context, silent: &[NodeId]) -> Option<pb::HealthReason> {
-    let (all, node) = (context.control.voters().len(), context.node_id);
+    let (all, node) = (context.controller.voters().len(), context.node_id);
     (!silent.is_empty()).then(|| pb::HealthReason {
         kind: Kind::SilentControllers.into(),
         severity: Verdict::Degraded.into(),
@@ -157,6 +159,10 @@ fn of_node(context: &Context, image: &ClusterImage) -> Vec<pb::HealthReason> {
         examples: Vec::new(),
     });
     replicas.into_iter().flatten().chain(full).collect()
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn seconds(millis: i64) -> String {

@@ -49,7 +49,7 @@ pub(super) async fn find_topic(context: &Context, name: &str) -> Result<Arc<Topi
         Ok(_) => {}
         // Somebody else was faster, and this node is about to hear of it.
         Err(error) if error.code == ErrorCode::TopicExists => {
-            let mut images = context.image.clone();
+            let mut images = context.metadata.image.clone();
             let heard = images.wait_for(|image| image.topic(name).is_some());
             if tokio::time::timeout(NEWS_PATIENCE, heard).await.is_err() {
                 return Err(unknown);
@@ -67,15 +67,15 @@ pub(super) async fn find_topic(context: &Context, name: &str) -> Result<Arc<Topi
 
 /// The topic of that name, if this node knows of it, or is about to.
 pub(super) async fn known_topic(context: &Context, name: &str) -> Result<Arc<TopicEntry>, Error> {
-    let unknown = match context.registry.topic(name) {
+    let unknown = match context.metadata.registry.topic(name) {
         Err(unknown) if unknown.code == ErrorCode::UnknownTopic => unknown,
         found => return found,
     };
-    if !hears(context, |image| image.topic(name).is_some()).await {
+    if !hears(&context.metadata, |image| image.topic(name).is_some()).await {
         return Err(unknown);
     }
-    context.caught_up().await;
-    context.registry.topic(name)
+    context.metadata.caught_up().await;
+    context.metadata.registry.topic(name)
 }
 
 async fn publish(

@@ -1,12 +1,12 @@
 //! Fetch and FetchStream: slices of segments go out as they lie in the page cache.
 
-use super::shutting_down;
 use crate::context::Context;
 use crate::grpc::{
     Outgoing, Requests, ResponseBody, decode, encode, encode_all_with_payload, encode_with_payload,
 };
 use crate::page_cache;
 use crate::partition::{CROWD_PATIENCE, PartitionHandle, REBUILD_PATIENCE, ReadAnswer};
+use crate::shutdown::shutting_down;
 use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::FuturesUnordered;
@@ -111,7 +111,7 @@ async fn read_at(
     limit: usize,
     patience: Duration,
 ) -> Result<(Arc<PartitionHandle>, ReadAnswer), Error> {
-    let handle = context.partition(position.partition.as_ref())?;
+    let handle = context.metadata.partition(position.partition.as_ref())?;
     handle.serves(patience).await?;
     let epoch = position.leader_epoch.map(LeaderEpoch);
     let read = handle.read(start_of(position)?, limit, epoch).await?;
@@ -122,7 +122,7 @@ async fn read_at(
 /// Returns when there is something to read, or somebody else leads, of which a reader at the end of a partition
 /// would otherwise not hear.
 async fn worth_reading(context: &Context, handle: Arc<PartitionHandle>, next: Offset) {
-    let (key, mut images) = (handle.key(), context.image.clone());
+    let (key, mut images) = (handle.key(), context.metadata.image.clone());
     let led_here = |image: &ClusterImage| {
         image.partition(&key).is_none_or(|partition| partition.leader == Some(context.node_id))
     };
@@ -171,7 +171,7 @@ fn refused(
         subscription,
         high_watermark: -1,
         log_start_offset: -1,
-        error: Some(context.hinted(error, partition.as_ref()).into()),
+        error: Some(context.metadata.hinted(error, partition.as_ref()).into()),
         partition,
         batches: bytes::Bytes::new(),
     }
@@ -301,7 +301,7 @@ impl Pusher {
     async fn add(&mut self, position: pb::FetchPosition) -> Result<(), Gone> {
         let partition = position.partition.clone().unwrap_or_default();
         let name = (partition.topic.clone(), partition.partition);
-        let found = self.context.partition(Some(&partition));
+        let found = self.context.metadata.partition(Some(&partition));
         let leader_epoch = position.leader_epoch.map(LeaderEpoch);
         let subscription = position.subscription;
         match found.and_then(|handle| Ok((handle, start_of(&position)?))) {

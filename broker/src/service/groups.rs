@@ -1,9 +1,10 @@
 //! `troupe.log.v1.GroupService`: thin over [`crate::groups`], which finds the coordinator.
 
-use super::{Page, shutting_down};
+use super::Page;
 use crate::context::Context;
 use crate::groups::{self, Call, FORWARDED_FOR};
 use crate::grpc::Connection;
+use crate::shutdown::shutting_down;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
 use std::sync::{Arc, OnceLock};

@@ -67,15 +67,15 @@ pub fn health(context: &Arc<Context>) -> HealthServer<NodeHealth> {
 /// Whether clients should be sent here.
 pub fn is_ready(context: &Context) -> bool {
     let counted_on = !context.config.is_broker() || {
-        let image = context.image.borrow();
+        let image = context.metadata.image.borrow();
         image.broker(context.node_id).is_some_and(|broker| broker.is_active())
     };
-    counted_on && context.hears_controller() && !context.shutdown.is_cancelled()
+    counted_on && context.controller.hears_controller() && !context.shutdown.is_cancelled()
 }
 
 async fn follow(context: Arc<Context>, told: watch::Sender<bool>) {
-    let mut images = context.image.clone();
-    let mut leadership = context.control.local().map(ControllerHandle::leadership);
+    let mut images = context.metadata.image.clone();
+    let mut leadership = context.controller.local().map(ControllerHandle::leadership);
     loop {
         images.mark_unchanged();
         leadership.iter_mut().for_each(watch::Receiver::mark_unchanged);

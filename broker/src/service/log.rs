@@ -122,7 +122,7 @@ async fn list_offset(context: &Context, query: pb::OffsetQuery, meant: Meant) ->
         Err(error) => pb::OffsetResult {
             offset: -1,
             timestamp_ms: -1,
-            error: Some(context.hinted(error, partition.as_ref()).into()),
+            error: Some(context.metadata.hinted(error, partition.as_ref()).into()),
             partition,
             ..Default::default()
         },
@@ -157,8 +157,8 @@ async fn find_offset(
             return Err(Error::new(ErrorCode::InvalidRequest, message));
         }
     };
-    let partition = context.partition(query.partition.as_ref())?;
-    let unpacker = &context.delivery.unpacker;
+    let partition = context.metadata.partition(query.partition.as_ref())?;
+    let unpacker = &context.leaders.unpacker;
     let of_the_past = matches!(at, OffsetQuery::Earliest | OffsetQuery::EndOfEpoch(_));
     let expected = meant.leader_epoch;
     match meant.as_known || of_the_past {

@@ -25,7 +25,7 @@ impl Metadata {
 
 /// Who decides, if it has been heard lately: a quorum that is lost leaves everybody believing in the last one.
 pub fn active_controller(context: &Context) -> Option<NodeId> {
-    context.control.controller_id().filter(|_| context.hears_controller())
+    context.controller.controller_id().filter(|_| context.controller.hears_controller())
 }
 
 fn nodes(context: &Context, image: &ClusterImage) -> Vec<pb::Node> {
@@ -68,13 +68,13 @@ impl MetadataService for Metadata {
         &self,
         _: Request<pb::DescribeClusterRequest>,
     ) -> Result<Response<pb::DescribeClusterResponse>, Status> {
-        let image = self.context.image.borrow().clone();
+        let image = self.context.metadata.now();
         Ok(Response::new(pb::DescribeClusterResponse {
             cluster_id: image.cluster_id().unwrap_or_default().to_owned(),
             nodes: nodes(&self.context, &image),
             controller_id: active_controller(&self.context).map_or(-1, |id| id.0),
             metadata_offset: offset(&image),
-            as_of: Some(self.context.as_of(&image)),
+            as_of: Some(self.context.controller.as_of(&image).into()),
         }))
     }
 
@@ -84,7 +84,7 @@ impl MetadataService for Metadata {
     ) -> Result<Response<pb::DescribeTopicsResponse>, Status> {
         let names = request.into_inner().topics;
         check_topic_names(&names).map_err(Error::from)?;
-        let image = self.context.image.borrow().clone();
+        let image = self.context.metadata.now();
         let (mut topics, mut unknown_topics) = (Vec::new(), Vec::new());
         if names.is_empty() {
             topics.extend(image.topics().map(|topic| metadata(topic)));
@@ -100,7 +100,7 @@ impl MetadataService for Metadata {
             unknown_topics,
             nodes: nodes(&self.context, &image),
             metadata_offset: offset(&image),
-            as_of: Some(self.context.as_of(&image)),
+            as_of: Some(self.context.controller.as_of(&image).into()),
         }))
     }
 
@@ -122,14 +122,14 @@ impl MetadataService for Metadata {
 type Changes = mpsc::Sender<Result<pb::WatchMetadataResponse, Status>>;
 
 async fn push_changes(context: Arc<Context>, watched: Vec<String>, changes: Changes) {
-    let mut images: watch::Receiver<Arc<ClusterImage>> = context.image.clone();
+    let mut images: watch::Receiver<Arc<ClusterImage>> = context.metadata.image.clone();
     let mut seen: BTreeMap<Arc<str>, Arc<Topic>> = BTreeMap::new();
     let mut seen_nodes = None;
     loop {
         let image = images.borrow_and_update().clone();
         let mut delta = pb::WatchMetadataResponse {
             metadata_offset: offset(&image),
-            as_of: Some(context.as_of(&image)),
+            as_of: Some(context.controller.as_of(&image).into()),
             ..Default::default()
         };
         let first = seen_nodes.is_none();
@@ -163,7 +163,7 @@ async fn push_changes(context: Arc<Context>, watched: Vec<String>, changes: Chan
             () = changes.closed() => return,
             () = context.shutdown.cancelled() => {
                 // The client may be gone already.
-                let _ = changes.send(Err(super::shutting_down().into())).await;
+                let _ = changes.send(Err(crate::shutdown::shutting_down().into())).await;
                 return;
             }
         }

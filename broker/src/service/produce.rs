@@ -2,13 +2,14 @@
 
 mod chains;
 
-use super::{check_writable, shutting_down};
+use super::check_writable;
 use crate::admission::Share;
 use crate::context::Context;
 use crate::grpc::{Field, Handover, Outgoing, Requests, ResponseBody, encode, fields, mistyped};
 use crate::partition::{
     AppendRequest, Appended, CROWD_PATIENCE, Chain, PartitionHandle, Responder,
 };
+use crate::shutdown::shutting_down;
 use chains::Chains;
 use prost::Message;
 use std::sync::Arc;
@@ -152,7 +153,7 @@ async fn checked(
         return Err(shutting_down());
     }
     check_writable(partition.map_or("", |named| &named.topic))?;
-    let handle = context.partition(partition)?;
+    let handle = context.metadata.partition(partition)?;
     let acks = parse_acks(acks)?;
     let batch = ProducedBatch::decode(batch)?;
     let verified = verified(context, &batch).await?;
@@ -256,7 +257,7 @@ fn result(
             log_append_time_ms: -1,
             log_start_offset: -1,
             duplicate: false,
-            error: Some(context.hinted(error, partition.as_ref()).into()),
+            error: Some(context.metadata.hinted(error, partition.as_ref()).into()),
             partition,
         },
     }

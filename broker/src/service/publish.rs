@@ -9,11 +9,11 @@ mod stream;
 
 pub(super) use stream::{REQUESTS_TOGETHER, publish_stream};
 
-use super::shutting_down;
 use crate::context::Context;
-use crate::forward::{Allotted, Caller, Entry, Lane, Target};
+use crate::forward::{Allotted, Caller, Entry, PartitionSender, Target};
 use crate::partition::Appended;
 use crate::registry::TopicEntry;
+use crate::shutdown::shutting_down;
 use cut::{Cut, Cutter};
 use futures::future::{join, join_all};
 use settled::Settled;
@@ -29,8 +29,8 @@ use troupe_proto::v1 as pb;
 
 /// Bytes of one stream's batches that may be unanswered.
 const STREAM_BYTES: usize = 32 << 20;
-/// Batches that may wait for a lane to take them.
-const LANE_QUEUE: usize = 16;
+/// Batches that may wait for a sender to take them.
+const SENDER_QUEUE: usize = 16;
 
 /// A batch under way.
 struct Pending {
@@ -45,7 +45,7 @@ struct Submitted {
     pending: Vec<Pending>,
 }
 
-/// A cut as a lane takes it, and as it is waited for.
+/// A cut as a sender takes it, and as it is waited for.
 fn under_way(cut: Cut, time: Allotted, budget: Option<OwnedSemaphorePermit>) -> (Entry, Pending) {
     let (answer, answered) = oneshot::channel();
     let partition = cut.target.number();
@@ -73,28 +73,28 @@ pub(super) async fn publish(
     }
     let mut cutter = Cutter::new(topic);
     cutter.add(records)?;
-    let mut lanes: BTreeMap<i32, Lane> = BTreeMap::new();
+    let mut senders: BTreeMap<i32, PartitionSender> = BTreeMap::new();
     let caller = Caller::new(call.flow, call.handed_over);
     let mut submitted = Submitted { count: cutter.count(), pending: Vec::new() };
     for cut in cutter.finish()? {
         let target = &cut.target;
-        let lane = lanes.entry(target.number()).or_insert_with(|| {
-            Lane::new(Arc::clone(context), target.clone(), acks, caller.clone())
+        let sender = senders.entry(target.number()).or_insert_with(|| {
+            PartitionSender::new(Arc::clone(&context.leaders), target.clone(), acks, caller.clone())
         });
         let (entry, pending) = under_way(cut, call.time, None);
-        lane.push(entry);
+        sender.push(entry);
         submitted.pending.push(pending);
     }
-    let delivered = join_all(lanes.into_values().map(Lane::run));
+    let delivered = join_all(senders.into_values().map(PartitionSender::run));
     join(delivered, answered(submitted)).await.1.into_answer()
 }
 
-/// Publishes the records of one stream: each partition has its lane.
+/// Publishes the records of one stream: each partition has its sender.
 struct Publisher {
     context: Arc<Context>,
     topic: Arc<TopicEntry>,
     acks: pb::Acks,
-    lanes: HashMap<i32, mpsc::Sender<Entry>>,
+    senders: HashMap<i32, mpsc::Sender<Entry>>,
     budget: Budget,
     caller: Caller,
 }
@@ -102,12 +102,12 @@ struct Publisher {
 impl Publisher {
     fn new(context: Arc<Context>, topic: Arc<TopicEntry>, acks: pb::Acks, caller: Caller) -> Self {
         let budget = Budget::new(STREAM_BYTES);
-        Self { context, topic, acks, lanes: HashMap::new(), budget, caller }
+        Self { context, topic, acks, senders: HashMap::new(), budget, caller }
     }
 
     /// The topic may have got partitions or another configuration. One made anew is another topic.
     fn refresh(&mut self) {
-        if let Ok(now) = self.context.registry.topic(&self.topic.name)
+        if let Ok(now) = self.context.metadata.registry.topic(&self.topic.name)
             && now.id == self.topic.id
         {
             self.topic = now;
@@ -119,25 +119,25 @@ impl Publisher {
         let mut submitted = Submitted { count, pending: Vec::new() };
         for cut in cuts {
             let budget = self.budget.take(cut.batch.len()).await;
-            let lane = self.lane(&cut.target);
+            let sender = self.sender(&cut.target);
             let deadline = Instant::now() + self.context.request_timeout();
             let (entry, pending) = under_way(cut, deadline.into(), budget);
-            // A lane ends only with the node; then nobody answers, and that is the answer.
-            let _ = lane.send(entry).await;
+            // A sender ends only with the node; then nobody answers, and that is the answer.
+            let _ = sender.send(entry).await;
             submitted.pending.push(pending);
         }
         submitted
     }
 
-    fn lane(&mut self, target: &Target) -> mpsc::Sender<Entry> {
-        let lane = self.lanes.entry(target.number()).or_insert_with(|| {
-            let (entries, taken) = mpsc::channel(LANE_QUEUE);
-            let (context, caller) = (Arc::clone(&self.context), self.caller.clone());
-            let lane = Lane::new(context, target.clone(), self.acks, caller);
-            tokio::spawn(lane.serve(taken));
+    fn sender(&mut self, target: &Target) -> mpsc::Sender<Entry> {
+        let sender = self.senders.entry(target.number()).or_insert_with(|| {
+            let (entries, taken) = mpsc::channel(SENDER_QUEUE);
+            let (leaders, caller) = (Arc::clone(&self.context.leaders), self.caller.clone());
+            let sender = PartitionSender::new(leaders, target.clone(), self.acks, caller);
+            tokio::spawn(sender.serve(taken));
             entries
         });
-        lane.clone()
+        sender.clone()
     }
 }
 

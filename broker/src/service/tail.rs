@@ -5,12 +5,12 @@ use super::delivery::{
     delivery_len, too_large,
 };
 use super::event_bus::known_topic;
-use super::shutting_down;
 use crate::context::Context;
 use crate::forward::{Failed, Slice, Start, Target, TopicReader, deadline_of, find_offset};
 use crate::grpc::{DemandSender, Gone};
 use crate::partition::OffsetQuery;
 use crate::registry::TopicEntry;
+use crate::shutdown::shutting_down;
 use futures::future::try_join_all;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -47,7 +47,8 @@ async fn positions(
         let (key, _) = topic.partition(number)?;
         let find =
             Find { context, target: Target { topic: Arc::clone(&topic.name), key }, deadline };
-        let found = find_offset(context, &find.target, OffsetQuery::Latest, deadline).await?;
+        let found =
+            find_offset(&context.leaders, &find.target, OffsetQuery::Latest, deadline).await?;
         let latest = found.offset.unwrap_or_default();
         let next = find.start(request.start.as_ref(), latest).await?;
         // Nobody has read anything before it; the log ended there in that epoch.
@@ -68,7 +69,7 @@ struct Find<'a> {
 
 impl Find<'_> {
     async fn at(&self, at: OffsetQuery) -> Result<Option<Offset>, Error> {
-        Ok(find_offset(self.context, &self.target, at, self.deadline).await?.offset)
+        Ok(find_offset(&self.context.leaders, &self.target, at, self.deadline).await?.offset)
     }
 
     async fn start(
@@ -193,7 +194,7 @@ enum More {
 
 impl Reading {
     fn new(context: &Arc<Context>, tail: Tail) -> Reading {
-        let mut reader = TopicReader::new(Arc::clone(context));
+        let mut reader = TopicReader::new(Arc::clone(&context.leaders));
         let (mut behind, mut ends) = (BTreeSet::new(), BTreeMap::new());
         for Position { target, start, end, behind: is_behind } in tail.positions {
             if is_behind {
@@ -275,7 +276,7 @@ impl Reading {
                 }
                 Step::Packed => {
                     let Some(packed) = sending.cursor.packed() else { continue };
-                    let unpacker = &self.context.delivery.unpacker;
+                    let unpacker = &self.context.leaders.unpacker;
                     let records = match unpacker.now(&packed) {
                         Some(records) => records,
                         // It takes a while: what there is goes first.

@@ -2,7 +2,7 @@
 
 use super::{Page, check_writable};
 use crate::context::Context;
-use crate::forward::{decide, is_forwarded};
+use crate::forward::is_forwarded;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
@@ -29,7 +29,7 @@ impl Topics {
 
     fn find(&self, name: &str) -> Result<Arc<Topic>, Error> {
         check_topic_name(name)?;
-        self.context.image.borrow().topic(name).cloned().ok_or_else(|| {
+        self.context.metadata.image.borrow().topic(name).cloned().ok_or_else(|| {
             let message = format!("topic `{name}` does not exist; `troupe topic list` shows all");
             Error::new(ErrorCode::UnknownTopic, message).with("topic", name)
         })
@@ -99,7 +99,7 @@ pub async fn create(
     let there = |channel, request| async move {
         TopicServiceClient::new(channel).create_topic(request).await
     };
-    decide(context, request, here, there).await
+    context.active_controller.decide(request, here, there).await
 }
 
 #[tonic::async_trait]
@@ -121,7 +121,8 @@ impl TopicService for Topics {
         request: Request<pb::GetTopicRequest>,
     ) -> Result<Response<pb::GetTopicResponse>, Status> {
         let topic = self.find(&request.into_inner().name)?;
-        let as_of = Some(self.context.as_of(&self.context.image.borrow()));
+        let as_of =
+            Some(self.context.controller.as_of(&self.context.metadata.image.borrow()).into());
         Ok(Response::new(pb::GetTopicResponse { topic: whole(&topic), as_of }))
     }
 
@@ -131,11 +132,11 @@ impl TopicService for Topics {
     ) -> Result<Response<pb::ListTopicsResponse>, Status> {
         let request = request.into_inner();
         let page = Page::new(request.page_size, &request.page_token)?;
-        let image = self.context.image.borrow().clone();
+        let image = self.context.metadata.now();
         let shown = image.topics().filter(|topic| request.include_internal || !topic.is_internal());
         let (topics, next_page_token) = page.cut(shown, |topic| topic.name.to_string());
         let topics = topics.into_iter().map(|topic| brief(topic)).collect();
-        let as_of = Some(self.context.as_of(&image));
+        let as_of = Some(self.context.controller.as_of(&image).into());
         Ok(Response::new(pb::ListTopicsResponse { topics, next_page_token, as_of }))
     }
 
@@ -158,7 +159,7 @@ impl TopicService for Topics {
         let there = |channel, request| async move {
             TopicServiceClient::new(channel).update_topic(request).await
         };
-        decide(&self.context, request, here, there).await
+        self.context.active_controller.decide(request, here, there).await
     }
 
     async fn create_partitions(
@@ -180,7 +181,7 @@ impl TopicService for Topics {
         let there = |channel, request| async move {
             TopicServiceClient::new(channel).create_partitions(request).await
         };
-        decide(&self.context, request, here, there).await
+        self.context.active_controller.decide(request, here, there).await
     }
 
     async fn delete_topic(
@@ -197,6 +198,6 @@ impl TopicService for Topics {
         let there = |channel, request| async move {
             TopicServiceClient::new(channel).delete_topic(request).await
         };
-        decide(&self.context, request, here, there).await
+        self.context.active_controller.decide(request, here, there).await
     }
 }

@@ -1,59 +1,30 @@
 //! A position is checked before it is read on in another leader epoch than it was read in: an unclean election may have
 //! put something else there, and that would be skipped without a word (C13).
 
-use super::super::cut::cut_below;
-use super::{Failed, PATIENCE, Place, Position, TopicReader};
-use crate::context::Context;
-use crate::forward::{Target, find_offset};
+use crate::forward::cut::cut_below;
+use crate::forward::leaders::Leaders;
+use crate::forward::offsets::find_offset;
+use crate::forward::route::Target;
 use crate::partition::OffsetQuery;
-use futures::future::{Aborted, FutureExt, abortable};
-use std::sync::Arc;
+use futures::future::Aborted;
+use std::time::Duration;
 use tokio::time::Instant;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, Offset, PartitionKey};
 
+/// How long a partition may have no leader that answers, before that is the reader's error.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Of a position: nothing if it is sound, or why it is not.
-type Verdict = Result<Option<Error>, Error>;
-pub(super) type Checked = (PartitionKey, Result<Verdict, Aborted>);
+pub type Verdict = Result<Option<Error>, Error>;
+pub type Checked = (PartitionKey, Result<Verdict, Aborted>);
 
-impl Position {
-    /// What was read before is not known to be in the log of whoever leads now.
-    pub(super) fn is_doubtful(&self) -> Option<LeaderEpoch> {
-        let (after, (_, led)) = (self.after?, self.led?);
-        (after != led && self.verified != Some(led)).then_some(after)
-    }
-}
-
-impl TopicReader {
-    pub(super) fn check(&mut self, key: PartitionKey, after: LeaderEpoch) {
-        let Some(position) = self.positions.get_mut(&key) else { return };
-        let (context, target) = (Arc::clone(&self.context), position.target.clone());
-        let place = (position.next, after);
-        let (checking, abort) = abortable(async move { check(&context, &target, place).await });
-        position.place = Place::Checking(abort);
-        self.checks.push(checking.map(move |checked| (key, checked)).boxed());
-    }
-
-    /// What leads to another leader epoch than the one that was asked has it asked anew.
-    pub(super) fn on_checked(&mut self, key: PartitionKey, verdict: Verdict) -> Result<(), Failed> {
-        let Some(position) = self.positions.get_mut(&key) else { return Ok(()) };
-        match verdict {
-            Ok(None) => {
-                position.verified = position.led.map(|(_, epoch)| epoch);
-                position.place = Place::Nowhere(Instant::now());
-                Ok(())
-            }
-            Ok(Some(cut)) => Err(self.fail(key, cut)),
-            Err(error) => self.displace(key, error),
-        }
-    }
-}
-
-async fn check(context: &Context, target: &Target, place: (Offset, LeaderEpoch)) -> Verdict {
+/// Whether what was read before this position, by a record of that leader epoch, is still in the log.
+pub async fn check(leaders: &Leaders, target: &Target, place: (Offset, LeaderEpoch)) -> Verdict {
     let deadline = Instant::now() + PATIENCE;
-    let Some(cut) = cut_below(context, target, place, deadline).await? else { return Ok(None) };
+    let Some(cut) = cut_below(leaders, target, place, deadline).await? else { return Ok(None) };
     let at = async |at| {
-        let found = find_offset(context, target, at, deadline).await?;
+        let found = find_offset(leaders, target, at, deadline).await?;
         Ok::<_, Error>(found.offset.unwrap_or_default())
     };
     let (earliest, latest) = (at(OffsetQuery::Earliest).await?, at(OffsetQuery::Latest).await?);

@@ -16,7 +16,7 @@ use crate::context::Context;
 use crate::forward::Caller;
 use crate::service::event_bus::find_topic;
 use crate::service::produce::parse_acks;
-use crate::service::shutting_down;
+use crate::shutdown::shutting_down;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
 use futures::{FutureExt, StreamExt};

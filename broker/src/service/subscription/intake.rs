@@ -63,7 +63,7 @@ pub(super) enum Outlook {
 
 impl Intake {
     pub fn new(context: &Arc<Context>) -> Intake {
-        let reader = TopicReader::new(Arc::clone(context));
+        let reader = TopicReader::new(Arc::clone(&context.leaders));
         Intake { context: Arc::clone(context), reader, stock: None, epochs: Vec::new() }
     }
 
@@ -180,11 +180,11 @@ impl Intake {
                 Step::Damaged => return Next::Damaged(target.key),
                 Step::Packed => {
                     let Some(packed) = cursor.packed() else { continue };
-                    match self.context.delivery.unpacker.now(&packed) {
+                    match self.context.leaders.unpacker.now(&packed) {
                         Some(records) => cursor.unpacked(records),
                         None => {
                             let context = Arc::clone(&self.context);
-                            let get = async move { context.delivery.unpacker.get(packed).await };
+                            let get = async move { context.leaders.unpacker.get(packed).await };
                             *unpacking = Some(get.boxed());
                             return Next::Packed;
                         }

@@ -144,14 +144,14 @@ async fn find_start(
     otherwise: StartAt,
 ) -> Result<Begun, Error> {
     let deadline = Instant::now() + PATIENCE;
-    let find = async |at| find_offset(context, target, at, deadline).await;
+    let find = async |at| find_offset(&context.leaders, target, at, deadline).await;
     let at = async |at| Ok::<_, Error>(find(at).await?.offset);
     let end = find(OffsetQuery::Latest).await?;
     let latest = end.offset.unwrap_or_default();
     let cut_at = match committed {
         // C13
         Some(Committed { offset, leader_epoch: Some(epoch) }) => {
-            cut_below(context, target, (offset, epoch), deadline).await?
+            cut_below(&context.leaders, target, (offset, epoch), deadline).await?
         }
         _ => None,
     };

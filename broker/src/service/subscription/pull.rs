@@ -6,7 +6,7 @@ use super::sessions::{Answer, Draw, Inbound, Inbox};
 use crate::context::Context;
 use crate::forward::timeout_of;
 use crate::grpc::Connection;
-use crate::service::shutting_down;
+use crate::shutdown::shutting_down;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;

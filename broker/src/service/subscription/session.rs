@@ -24,7 +24,7 @@ use super::sessions::{Draw, Inbound, Inbox, Registered};
 use crate::context::Context;
 use crate::forward::{Failed, Start};
 use crate::service::delivery::Lost;
-use crate::service::shutting_down;
+use crate::shutdown::shutting_down;
 use assignment::Assignment;
 use commits::Commits;
 use futures::StreamExt;

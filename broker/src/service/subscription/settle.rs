@@ -143,15 +143,16 @@ async fn settle_there(
     terms: Terms,
 ) -> Vec<SettleOutcome> {
     let count = settlements.len();
-    let endpoint = context.image.borrow().broker(node).map(|broker| broker.endpoint.clone());
+    let endpoint =
+        context.metadata.image.borrow().broker(node).map(|broker| broker.endpoint.clone());
     let Some(endpoint) = endpoint else { return vec![SettleOutcome::UnknownId; count] };
     let asked = async {
-        let channel = context.channel_to(&endpoint, Purpose::Control)?;
+        let channel = context.peers.channel(&endpoint, Purpose::Control)?;
         let request = pb::SettleRequest {
             ack_ids: Vec::new(),
             settlements: settlements.into_iter().map(on_the_wire).collect(),
         };
-        let (came, clocks) = (Instant::now(), &context.peers.clocks);
+        let (came, clocks) = (Instant::now(), &context.clocks);
         let times = (came, terms.until);
         loop {
             let (to, unreachable) = ((&*endpoint, &channel), ErrorCode::LeaderNotAvailable);

@@ -5,7 +5,7 @@ use super::session::Session;
 use crate::context::Context;
 use crate::grpc::{DemandSender, Gone, Requests, decode};
 use crate::service::delivery::Pace;
-use crate::service::shutting_down;
+use crate::shutdown::shutting_down;
 use futures::StreamExt;
 use futures::stream::{self, Stream};
 use std::sync::Arc;

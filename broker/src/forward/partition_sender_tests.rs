@@ -15,7 +15,7 @@ const EVERYTHING: usize = 1 << 30;
 
 /// A caller and its way to a leader that takes connections and says nothing.
 struct Fixture {
-    context: Arc<Context>,
+    leaders: Arc<Leaders>,
     target: Target,
     caller: Caller,
     _silent: TcpListener,
@@ -45,21 +45,21 @@ impl Fixture {
         let all = [Record::Broker(broker), Record::Topic(topic), Record::Partition(partition)];
         let all = all.map(|record| records::MetadataRecord { record: Some(record) });
         image.replay_all(&all).unwrap();
-        let context = Context::of(NodeId(1), image);
+        let leaders = Leaders::of(NodeId(1), image);
         let key = PartitionKey { topic_id, partition: PartitionId(0) };
         let target = Target { topic: "t".into(), key };
         let caller = Caller::new(FlowId(1), CancellationToken::new());
-        Self { context, target, caller, _silent: silent }
+        Self { leaders, target, caller, _silent: silent }
     }
 
-    fn lane(&self) -> Lane {
-        let context = Arc::clone(&self.context);
-        Lane::new(context, self.target.clone(), Acks::All, self.caller.clone())
+    fn sender(&self) -> PartitionSender {
+        let leaders = Arc::clone(&self.leaders);
+        PartitionSender::new(leaders, self.target.clone(), Acks::All, self.caller.clone())
     }
 
     /// Nobody else is let in as long as this is held, and young.
     async fn overload(&self) -> Share {
-        self.context.admission.admit(FlowId(2), EVERYTHING).await
+        self.leaders.admission.admit(FlowId(2), EVERYTHING).await
     }
 }
 
@@ -72,8 +72,8 @@ fn entry(deadline: Instant) -> (Entry, oneshot::Receiver<Result<Appended, Error>
     (Entry { batch, time, answer, budget: None }, answered)
 }
 
-fn started(lane: Lane) -> JoinHandle<()> {
-    tokio::spawn(lane.run())
+fn started(sender: PartitionSender) -> JoinHandle<()> {
+    tokio::spawn(sender.run())
 }
 
 fn appended() -> Appended {
@@ -89,10 +89,10 @@ fn appended() -> Appended {
 async fn a_batch_whose_turn_does_not_come_is_told_of_the_overload() {
     let fixture = Fixture::new().await;
     let _all = fixture.overload().await;
-    let mut lane = fixture.lane();
+    let mut sender = fixture.sender();
     let (entry, answered) = entry(Instant::now() + Duration::from_millis(20));
-    lane.push(entry);
-    lane.run().await;
+    sender.push(entry);
+    sender.run().await;
     let error = answered.await.unwrap().unwrap_err();
     assert_eq!(error.code, ErrorCode::Throttled, "{error}");
     assert!(error.surely_not_done());
@@ -105,37 +105,37 @@ async fn a_batch_whose_turn_does_not_come_is_told_of_the_overload() {
 async fn what_waits_for_its_turn_is_not_sent_once_something_beside_it_failed() {
     let fixture = Fixture::new().await;
     let all = fixture.overload().await;
-    let mut lane = fixture.lane();
+    let mut sender = fixture.sender();
     let (entry, answered) = entry(Instant::now() + LONG);
-    lane.push(entry);
-    let running = started(lane);
+    sender.push(entry);
+    let running = started(sender);
     tokio::task::yield_now().await;
     fixture.caller.halt(&Error::new(ErrorCode::OutcomeUnknown, "why"));
     let error = answered.await.unwrap().unwrap_err();
     assert!(error.surely_not_done() && error.message.ends_with("why"), "{error}");
     running.await.unwrap();
     drop(all);
-    assert_eq!(fixture.context.peers.links.count(), 0, "nothing was sent");
+    assert_eq!(fixture.leaders.produce_streams.count(), 0, "nothing was sent");
 }
 
 #[tokio::test]
 async fn an_answer_is_handed_on_while_the_next_batch_waits_for_its_turn() {
     let fixture = Fixture::new().await;
     let all = fixture.overload().await;
-    let mut lane = fixture.lane();
+    let mut sender = fixture.sender();
     let (first, answered) = entry(Instant::now() + LONG);
     let (next, _waits) = entry(Instant::now() + LONG);
     let (leader, outcome) = oneshot::channel();
-    lane.sent_to = fixture.target.led(&fixture.context.image.borrow());
-    lane.accepted_epoch = Some(EPOCH);
-    lane.sent.push_back(Sent { entry: first, outcome: Outcome::Awaited(outcome) });
-    lane.push(next);
-    let running = started(lane);
+    sender.sent_to = fixture.target.led(&fixture.leaders.metadata.image.borrow());
+    sender.accepted_epoch = Some(EPOCH);
+    sender.sent.push_back(Sent { entry: first, outcome: Outcome::Awaited(outcome) });
+    sender.push(next);
+    let running = started(sender);
     tokio::task::yield_now().await;
     leader.send(Ok(appended())).unwrap();
     let answer = answered.await.unwrap().unwrap();
     assert_eq!(answer.base_offset, Some(Offset(7)));
-    assert_eq!(fixture.context.peers.links.count(), 0, "the next one still waits");
+    assert_eq!(fixture.leaders.produce_streams.count(), 0, "the next one still waits");
     running.abort();
     drop(all);
 }
@@ -143,10 +143,10 @@ async fn an_answer_is_handed_on_while_the_next_batch_waits_for_its_turn() {
 #[tokio::test]
 async fn what_was_sent_is_not_appended_any_more_when_its_caller_has_gone() {
     let fixture = Fixture::new().await;
-    let lane = fixture.lane();
-    let chain = Arc::clone(&lane.chain);
+    let sender = fixture.sender();
+    let chain = Arc::clone(&sender.chain);
     assert!(!chain.is_broken());
-    drop(lane);
+    drop(sender);
     assert!(chain.is_broken());
 }
 
@@ -154,11 +154,11 @@ async fn what_was_sent_is_not_appended_any_more_when_its_caller_has_gone() {
 #[tokio::test]
 async fn a_leader_that_hangs_is_waited_for_no_longer_than_the_call_lasts() {
     let fixture = Fixture::new().await;
-    let mut lane = fixture.lane();
-    let chain = Arc::clone(&lane.chain);
+    let mut sender = fixture.sender();
+    let chain = Arc::clone(&sender.chain);
     let (entry, answered) = entry(Instant::now() + Duration::from_millis(50));
-    lane.push(entry);
-    lane.run().await;
+    sender.push(entry);
+    sender.run().await;
     let error = answered.await.unwrap().unwrap_err();
     assert_eq!(error.code, ErrorCode::RequestTimedOut, "{error}");
     assert!(chain.is_broken());

@@ -8,17 +8,20 @@
 //!
 //! Promises: batches are appended in the order in which they came, or not at all; one that was refused because
 //! somebody else leads is tried again while it has time; one that may have been appended never is; after the
-//! first that fails for good, here or on another lane of the same caller, none that waits is sent, and of those
+//! first that fails for good, here or on another sender of the same caller, none that waits is sent, and of those
 //! that were sent none is appended behind one that was not.
 //!
 //! Batches are pipelined under a leader epoch in which one was accepted, and sent one at a time until then. So
 //! a leader that is about to take over does not refuse one and accept the next.
 
-use super::link::Chained;
-use super::way::{Led, Target, Way, no_leader};
-use super::{Allotted, Backoff, Batch, Caller};
+use super::backoff::Backoff;
+use super::batch::Batch;
+use super::caller::Caller;
+use super::leaders::Leaders;
+use super::produce_streams::Chained;
+use super::route::{Led, Route, Target, no_leader};
+use super::time::Allotted;
 use crate::admission::{Admission, Share, overloaded};
-use crate::context::Context;
 use crate::partition::{AppendRequest, Appended, Chain, Responder};
 use crate::peers::Purpose;
 use futures::FutureExt;
@@ -34,14 +37,14 @@ use troupe_proto::ids::LeaderEpoch;
 use troupe_proto::v1::Acks;
 use troupe_proto::wire::ProduceStreamRequest;
 
-/// Batches of one lane that may be sent and unanswered.
+/// Batches of one sender that may be sent and unanswered.
 const WINDOW: usize = 64;
 /// How long an actor that is being rebuilt is waited for before the image is looked at again.
 const PATIENCE: Duration = Duration::from_millis(200);
 /// How long a leader may take to answer after another one leads: one that hangs never will.
 const FORMER_GRACE: Duration = Duration::from_secs(1);
 
-/// A batch for a [`Lane`].
+/// A batch for a [`PartitionSender`].
 pub struct Entry {
     pub batch: Batch,
     pub time: Allotted,
@@ -58,9 +61,9 @@ impl Entry {
     }
 }
 
-/// One partition's way.
-pub struct Lane {
-    context: Arc<Context>,
+/// One partition of one caller.
+pub struct PartitionSender {
+    leaders: Arc<Leaders>,
     target: Target,
     acks: Acks,
     caller: Caller,
@@ -116,10 +119,10 @@ impl Turn {
     }
 }
 
-impl Lane {
-    pub fn new(context: Arc<Context>, target: Target, acks: Acks, caller: Caller) -> Self {
+impl PartitionSender {
+    pub fn new(leaders: Arc<Leaders>, target: Target, acks: Acks, caller: Caller) -> Self {
         Self {
-            context,
+            leaders,
             target,
             acks,
             chain: caller.chain(),
@@ -162,11 +165,11 @@ impl Lane {
             }
             self.give_up(turn.is_some());
             // Whatever happened while it waited for its turn has been looked at before it is sent.
-            turn = match self.next_way() {
+            turn = match self.next_route() {
                 None => None,
-                Some(way) => match turn.take().unwrap_or_else(|| self.ask_for_turn()) {
+                Some(route) => match turn.take().unwrap_or_else(|| self.ask_for_turn()) {
                     Turn::Come(share) => {
-                        self.send(way, share).await;
+                        self.send(route, share).await;
                         continue;
                     }
                     awaited => Some(awaited),
@@ -191,7 +194,7 @@ impl Lane {
 
     fn ask_for_turn(&self) -> Turn {
         let bytes = self.waiting.front().map_or(0, |entry| entry.batch.len());
-        Turn::ask(&self.context.admission, self.caller.flow, bytes)
+        Turn::ask(&self.leaders.admission, self.caller.flow, bytes)
     }
 
     /// Answers what waits and is not sent any more: behind a failure, or out of time.
@@ -201,7 +204,7 @@ impl Lane {
             && self.waiting.front().is_some_and(|entry| entry.time.deadline <= now)
             && let Some(entry) = self.waiting.pop_front()
         {
-            let error = match self.target.way(&self.context) {
+            let error = match self.target.route(&self.leaders.metadata) {
                 Err(error) => error,
                 Ok(_) if waits_for_turn => overloaded(),
                 Ok(_) => no_leader("the partition's leader took no batch in time; try again"),
@@ -222,21 +225,21 @@ impl Lane {
     }
 
     /// Where the next batch goes, if it may be sent now.
-    fn next_way(&mut self) -> Option<Way> {
+    fn next_route(&mut self) -> Option<Route> {
         if self.waiting.is_empty() || self.sent.len() >= WINDOW || self.pause.is_some() {
             return None;
         }
-        let led = self.target.led(&self.context.image.borrow());
+        let led = self.target.led(&self.leaders.metadata.image.borrow());
         // It may follow those that were sent if they went to the same leader, which takes them.
         let follows =
             self.sent_to == led && led.is_some_and(|led| self.accepted_epoch == Some(led.1));
         if !(self.sent.is_empty() || follows) {
             return None;
         }
-        match self.target.way(&self.context) {
-            Ok(way) => {
+        match self.target.route(&self.leaders.metadata) {
+            Ok(route) => {
                 (self.sent_to, self.led_elsewhere) = (led, None);
-                Some(way)
+                Some(route)
             }
             Err(error) if self.may_try_again(&error) => {
                 if self.sent.is_empty() {
@@ -255,11 +258,11 @@ impl Lane {
     }
 
     /// Hands the next batch over. From then on it is answered in any case.
-    async fn send(&mut self, way: Way, share: Share) {
+    async fn send(&mut self, route: Route, share: Share) {
         let Some(mut entry) = self.waiting.pop_front() else { return };
         let (responder, outcome) = Responder::channel();
         let answer_by = entry.time.answer_by;
-        let handing_over = self.hand_over(&mut entry, way, responder.holding(share));
+        let handing_over = self.hand_over(&mut entry, route, responder.holding(share));
         let outcome = match timeout_at(answer_by, handing_over).await {
             Ok(()) => Outcome::Awaited(outcome),
             // What has broken off takes its chain with it: nothing is appended behind it.
@@ -268,11 +271,11 @@ impl Lane {
         self.sent.push_back(Sent { entry, outcome });
     }
 
-    async fn hand_over(&self, entry: &mut Entry, way: Way, responder: Responder<Appended>) {
+    async fn hand_over(&self, entry: &mut Entry, route: Route, responder: Responder<Appended>) {
         let left = entry.time.deadline.saturating_duration_since(Instant::now());
         let timeout_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1);
-        match way {
-            Way::Here(handle) => match entry.batch.produced() {
+        match route {
+            Route::Here(handle) => match entry.batch.produced() {
                 Ok((batch, verified)) => {
                     let request = AppendRequest {
                         batch,
@@ -287,7 +290,7 @@ impl Lane {
                 }
                 Err(error) => responder.answer(Err(Error::new(error.code(), error.to_string()))),
             },
-            Way::There(leader) => {
+            Route::There(leader) => {
                 if self.may_be_taken() {
                     self.chain.accept();
                 }
@@ -300,18 +303,20 @@ impl Lane {
                     chain: self.chain.number,
                     batch: entry.batch.wire(),
                 };
-                let context = &self.context;
-                let connect = || context.channel_to(&leader.endpoint, Purpose::Produce);
-                let links = &context.peers.links;
+                let leaders = &self.leaders;
+                let connect = || leaders.peers.channel(&leader.endpoint, Purpose::Produce);
+                let streams = &leaders.produce_streams;
                 let chained = Chained { chain: Arc::clone(&self.chain), responder };
-                links.produce(&leader.endpoint, connect, &self.target.key, request, chained).await;
+                streams
+                    .produce(&leader.endpoint, connect, &self.target.key, request, chained)
+                    .await;
             }
         }
     }
 
     /// Whether the leader takes a batch, as far as is known here. It alone knows when it does.
     fn may_be_taken(&self) -> bool {
-        let image = self.context.image.borrow();
+        let image = self.leaders.metadata.image.borrow();
         let key = &self.target.key;
         let (Some(topic), Some(partition)) =
             (image.topic_by_id(key.topic_id), image.partition(key))
@@ -329,7 +334,7 @@ impl Lane {
         }
         let Some(until) = self.pause else { return };
         let until = self.waiting.front().map_or(until, |entry| entry.time.deadline.min(until));
-        self.target.news(&self.context, self.sent_to, until).await;
+        self.target.news(&self.leaders.metadata, self.sent_to, until).await;
         self.pause = None;
     }
 
@@ -364,7 +369,7 @@ impl Lane {
     }
 
     fn may_try_again(&self, error: &Error) -> bool {
-        !self.failed && self.target.is_led_elsewhere(&self.context, error)
+        !self.failed && self.target.is_led_elsewhere(&self.leaders.metadata, error)
     }
 
     /// Whether none of those that were sent was appended, or may have been. If one was, those before it come
@@ -385,7 +390,7 @@ impl Lane {
         if let Outcome::Awaited(awaited) = outcome {
             let led_elsewhere = async {
                 if self.led_elsewhere.is_none() {
-                    self.target.moves(&self.context, self.sent_to).await;
+                    self.target.moves(&self.leaders.metadata, self.sent_to).await;
                     self.led_elsewhere = Some(Instant::now());
                 }
                 sleep_until(self.led_elsewhere.unwrap_or_else(Instant::now) + FORMER_GRACE).await;
@@ -407,7 +412,7 @@ impl Lane {
 }
 
 /// Whoever waited has gone: what is still on its way is not appended, wherever that can be helped.
-impl Drop for Lane {
+impl Drop for PartitionSender {
     fn drop(&mut self) {
         self.chain.sever();
     }
@@ -418,5 +423,5 @@ fn unanswered() -> Error {
 }
 
 #[cfg(test)]
-#[path = "lane_tests.rs"]
+#[path = "partition_sender_tests.rs"]
 mod tests;

@@ -4,7 +4,7 @@
 //! surely never reached the peer says so, one whose answer did not come back is `OUTCOME_UNKNOWN`; none is sent
 //! behind one of its chain that failed, on whatever stream.
 
-use super::FORWARDED;
+use super::mark::FORWARDED;
 use crate::partition::{Appended, Chain, Responder};
 use crate::peers::failure;
 use futures::StreamExt;
@@ -35,12 +35,12 @@ const IDLE: Duration = Duration::from_secs(30);
 
 /// The streams to all peers, by endpoint. They are opened when they are first needed, and again when they end.
 #[derive(Default)]
-pub struct Links {
-    links: Mutex<HashMap<(String, u64), Link>>,
+pub struct ProduceStreams {
+    streams: Mutex<HashMap<(String, u64), ProduceStream>>,
 }
 
 #[derive(Clone)]
-struct Link {
+struct ProduceStream {
     queue: mpsc::Sender<Queued>,
     budget: Budget,
 }
@@ -60,7 +60,7 @@ struct Queued {
     budget: OwnedSemaphorePermit,
 }
 
-impl Links {
+impl ProduceStreams {
     /// Sends a batch; the responder is answered, always. Waits while too much waits already.
     pub async fn produce(
         &self,
@@ -71,14 +71,14 @@ impl Links {
         Chained { chain, responder }: Chained,
     ) {
         let responder = responder.of_chain(Some(Arc::clone(&chain)));
-        let link = match self.link(endpoint, key, connect) {
-            Ok(link) => link,
+        let stream = match self.stream(endpoint, key, connect) {
+            Ok(stream) => stream,
             Err(error) => return responder.answer(Err(error)),
         };
-        match link.budget.take(request.batch.len()).await {
+        match stream.budget.take(request.batch.len()).await {
             Some(budget) => {
                 let queued = Queued { request, chain, responder, budget };
-                if let Err(mpsc::error::SendError(queued)) = link.queue.send(queued).await {
+                if let Err(mpsc::error::SendError(queued)) = stream.queue.send(queued).await {
                     queued.responder.answer(Err(not_sent("the node is stopping")));
                 }
             }
@@ -88,29 +88,29 @@ impl Links {
 
     /// Streams that are open, or were and are still remembered.
     pub fn count(&self) -> usize {
-        self.links.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    fn link(
+    fn stream(
         &self,
         endpoint: &str,
         key: &PartitionKey,
         connect: impl FnOnce() -> Result<Channel, Error>,
-    ) -> Result<Link, Error> {
+    ) -> Result<ProduceStream, Error> {
         let mut hasher = DefaultHasher::new();
         key.hash(&mut hasher);
         let name = (endpoint.to_owned(), hasher.finish() % STREAMS_PER_PEER);
-        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(link) = links.get(&name).filter(|link| !link.queue.is_closed()) {
-            return Ok(link.clone());
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(stream) = streams.get(&name).filter(|stream| !stream.queue.is_closed()) {
+            return Ok(stream.clone());
         }
         // Those that were closed because nobody needed them, or whose peer is elsewhere by now.
-        links.retain(|_, link| !link.queue.is_closed());
+        streams.retain(|_, stream| !stream.queue.is_closed());
         let (queue, queued) = mpsc::channel(QUEUE_BYTES / Budget::UNIT);
-        let link = Link { queue, budget: Budget::new(QUEUE_BYTES) };
+        let stream = ProduceStream { queue, budget: Budget::new(QUEUE_BYTES) };
         tokio::spawn(serve(connect()?, queued));
-        links.insert(name, link.clone());
-        Ok(link)
+        streams.insert(name, stream.clone());
+        Ok(stream)
     }
 }
 
@@ -123,7 +123,7 @@ async fn serve(channel: Channel, mut queue: mpsc::Receiver<Queued>) {
     while let Ok(Some(first)) = timeout(IDLE, queue.recv()).await {
         Stream::new(first).run(channel.clone(), &mut queue).await;
     }
-    // Whoever comes now makes another link; somebody may have come just before.
+    // Whoever comes now makes another stream; somebody may have come just before.
     queue.close();
     while let Some(queued) = queue.recv().await {
         queued.responder.answer(Err(not_sent("it was not needed for long; try again")));
@@ -275,14 +275,14 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = listener.local_addr().unwrap().to_string();
         let hangs_up = tokio::spawn(async move { drop(listener.accept().await) });
-        let links = Links::default();
+        let streams = ProduceStreams::default();
         let key = PartitionKey { topic_id: TopicId::random(), partition: PartitionId(0) };
         for _ in 0..3 {
             let (responder, answer) = Responder::channel();
             let connect = || lazy_channel(&endpoint);
             let request = ProduceStreamRequest::default();
             let chained = Chained { chain: Arc::new(Chain::new(Default::default())), responder };
-            links.produce(&endpoint, connect, &key, request, chained).await;
+            streams.produce(&endpoint, connect, &key, request, chained).await;
             let refused = answer.await.unwrap().unwrap_err();
             assert_eq!(refused.code, ErrorCode::LeaderNotAvailable, "{refused}");
         }

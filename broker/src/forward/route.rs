@@ -1,6 +1,6 @@
 //! Where a partition is led, as far as this node knows, and when it is worth asking again.
 
-use crate::context::{Context, LeaderAt};
+use crate::metadata_cache::{LeaderAt, MetadataCache};
 use crate::partition::PartitionHandle;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,8 +23,8 @@ pub struct Target {
 /// Who leads, in which epoch; none: there is no such partition.
 pub type Led = Option<(Option<NodeId>, LeaderEpoch)>;
 
-/// The way to a partition's leader.
-pub(super) enum Way {
+/// The route to a partition's leader.
+pub(super) enum Route {
     Here(Arc<PartitionHandle>),
     There(LeaderAt),
 }
@@ -36,22 +36,22 @@ impl Target {
 
     /// # Errors
     /// `UNKNOWN_TOPIC` if it is gone; `LEADER_NOT_AVAILABLE` if that may change.
-    pub(super) fn way(&self, context: &Context) -> Result<Way, Error> {
-        let image = context.image.borrow().clone();
+    pub(super) fn route(&self, metadata: &MetadataCache) -> Result<Route, Error> {
+        let image = metadata.now();
         let Some(partition) = image.partition(&self.key) else {
             let message = format!("topic `{}` was deleted", self.topic);
             return Err(Error::new(ErrorCode::UnknownTopic, message).with("topic", &self.topic));
         };
-        if partition.leader != Some(context.node_id) {
-            let leader = context.leader_of(&self.key);
+        if partition.leader != Some(metadata.node_id) {
+            let leader = metadata.leader_of(&self.key);
             let nobody = || no_leader("nobody leads the partition at the moment; try again");
-            return leader.map(Way::There).ok_or_else(nobody);
+            return leader.map(Route::There).ok_or_else(nobody);
         }
-        let topic = context.registry.topic(&self.topic).ok();
+        let topic = metadata.registry.topic(&self.topic).ok();
         let handle = topic.and_then(|topic| {
             topic.partitions.get(self.key.partition.0 as usize).cloned().flatten()
         });
-        let here = handle.filter(|handle| handle.key() == self.key).map(Way::Here);
+        let here = handle.filter(|handle| handle.key() == self.key).map(Route::Here);
         here.ok_or_else(|| no_leader("this node is about to lead the partition; try again"))
     }
 
@@ -71,8 +71,8 @@ impl Target {
 
     /// Whether a refusal says only that somebody else leads, or will: surely not done, and worth a try where
     /// the newest image says. A node that lags behind may not know of a topic that this one knows.
-    pub(super) fn is_led_elsewhere(&self, context: &Context, error: &Error) -> bool {
-        if context.shutdown.is_cancelled() {
+    pub(super) fn is_led_elsewhere(&self, metadata: &MetadataCache, error: &Error) -> bool {
+        if metadata.shutdown.is_cancelled() {
             return false;
         }
         match error.code {
@@ -82,7 +82,7 @@ impl Target {
             | ErrorCode::LeaderNotAvailable
             | ErrorCode::ShuttingDown => true,
             ErrorCode::UnknownTopic | ErrorCode::UnknownPartition | ErrorCode::StaleTopicId => {
-                context.image.borrow().partition(&self.key).is_some()
+                metadata.image.borrow().partition(&self.key).is_some()
             }
             _ => false,
         }
@@ -90,23 +90,23 @@ impl Target {
 
     /// The same for what may be done twice, as reading may: also if the way broke, or the leader's disk did
     /// and another may lead.
-    pub(super) fn is_readable_elsewhere(&self, context: &Context, error: &Error) -> bool {
-        if context.shutdown.is_cancelled() {
+    pub(super) fn is_readable_elsewhere(&self, metadata: &MetadataCache, error: &Error) -> bool {
+        if metadata.shutdown.is_cancelled() {
             return false;
         }
         match error.code {
             ErrorCode::OutcomeUnknown | ErrorCode::RequestTimedOut | ErrorCode::Throttled => true,
             ErrorCode::StorageFailure => {
-                let image = context.image.borrow();
+                let image = metadata.image.borrow();
                 image.partition(&self.key).is_some_and(|partition| partition.replicas.len() > 1)
             }
-            _ => self.is_led_elsewhere(context, error),
+            _ => self.is_led_elsewhere(metadata, error),
         }
     }
 
     /// Returns when somebody else leads than did, or in another epoch. May be dropped at any time.
-    pub async fn moves(&self, context: &Context, before: Led) {
-        let mut images = context.image.clone();
+    pub async fn moves(&self, metadata: &MetadataCache, before: Led) {
+        let mut images = metadata.image.clone();
         if images.wait_for(|image| self.led(image) != before).await.is_err() {
             // Nobody writes images any more: there is no news.
             std::future::pending().await
@@ -114,19 +114,19 @@ impl Target {
     }
 
     /// The same, and at `until` at the latest.
-    pub async fn news(&self, context: &Context, before: Led, until: Instant) {
+    pub async fn news(&self, metadata: &MetadataCache, before: Led, until: Instant) {
         tokio::select! {
-            () = self.moves(context, before) => {}
+            () = self.moves(metadata, before) => {}
             () = sleep_until(until) => {}
-            () = context.shutdown.cancelled() => {}
+            () = metadata.shutdown.cancelled() => {}
         }
     }
 }
 
 /// Whether this node's picture of the cluster is as wanted, or is about to be: it may lag a little behind that of
 /// the node through which a topic was created.
-pub async fn hears(context: &Context, wanted: impl Fn(&ClusterImage) -> bool) -> bool {
-    let mut images = context.image.clone();
+pub async fn hears(metadata: &MetadataCache, wanted: impl Fn(&ClusterImage) -> bool) -> bool {
+    let mut images = metadata.image.clone();
     let alone = images.borrow().brokers().nth(1).is_none();
     let patience = if alone { Duration::ZERO } else { NEWS_LAG };
     timeout(patience, images.wait_for(|image| wanted(image))).await.is_ok_and(|heard| heard.is_ok())

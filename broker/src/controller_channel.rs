@@ -1,21 +1,27 @@
-//! Who decides for the cluster, and the way there: this node's own controller, or a call to another's.
+//! Who decides for the cluster, and the way there: this node's own controller, or a call to another's; and when it was
+//! heard last.
 //!
 //! Promise: whoever asks gets an answer of the active controller, or an error that says whether it was done.
 //! Never here: a decision.
 
+mod heard;
+
+pub use heard::Heard;
+
+use crate::partition::now;
 use crate::peers::lazy_channel;
-use crate::word::Word;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tonic::transport::Channel;
 use troupe_controller::{ControllerHandle, Voter};
-use troupe_machines::cluster::ProducerIdBlock;
+use troupe_machines::cluster::{ClusterImage, ProducerIdBlock};
+use troupe_machines::time::Time;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::health::v1::HealthCheckRequest;
 use troupe_proto::health::v1::health_client::HealthClient;
-use troupe_proto::ids::{BrokerEpoch, NodeId, ProducerId};
+use troupe_proto::ids::{BrokerEpoch, MetadataOffset, NodeId, ProducerId};
 use troupe_proto::internal::v1 as pb;
 use troupe_proto::internal::v1::controller_service_client::ControllerServiceClient;
 
@@ -50,30 +56,50 @@ impl Identity {
 }
 
 /// The way to the active controller.
-pub struct Control {
+pub struct ControllerChannel {
     /// None on a node that is a broker only.
     local: Option<ControllerHandle>,
     voters: Vec<Voter>,
-    /// Who decides, as a broker without a controller of its own has heard.
-    heard: watch::Sender<Option<NodeId>>,
+    /// Who decides, as a broker without a controller of its own was told.
+    told: watch::Sender<Option<NodeId>>,
     channels: Mutex<HashMap<NodeId, Channel>>,
     /// Of sessions, apart: a connection lives on the thread that has made it, and no session shares one with data.
     sessions: Mutex<HashMap<NodeId, Channel>>,
     identity: watch::Sender<Identity>,
-    /// The last word of the active controller.
-    pub word: Word,
+    /// Who is not heard for so long is not there: brokers are held to the same.
+    session_timeout_ms: u64,
+    /// When a controller was heard, for a broker that has none of its own.
+    pub heard: Heard,
 }
 
-impl Control {
-    pub fn new(local: Option<ControllerHandle>, voters: Vec<Voter>, identity: Identity) -> Self {
+/// As of when something is true that a node says of the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AsOf {
+    pub node_id: NodeId,
+    /// The wall clock's. None: it has never been so.
+    pub time: Option<Time>,
+    pub metadata_offset: MetadataOffset,
+    pub controller_active: bool,
+    /// None: no controller has been heard since this node started.
+    pub controller_silence_ms: Option<u64>,
+}
+
+impl ControllerChannel {
+    pub fn new(
+        local: Option<ControllerHandle>,
+        voters: Vec<Voter>,
+        identity: Identity,
+        session_timeout_ms: u64,
+    ) -> Self {
         Self {
             local,
             voters,
-            heard: watch::Sender::new(None),
+            told: watch::Sender::new(None),
             channels: Mutex::default(),
             sessions: Mutex::default(),
             identity: watch::Sender::new(identity),
-            word: Word::default(),
+            session_timeout_ms,
+            heard: Heard::default(),
         }
     }
 
@@ -100,13 +126,13 @@ impl Control {
     pub fn controller_id(&self) -> Option<NodeId> {
         match &self.local {
             Some(local) => local.controller_id(),
-            None => *self.heard.borrow(),
+            None => *self.told.borrow(),
         }
     }
 
     /// Who decides was heard from a voter; for a broker without a controller of its own.
     pub fn hear(&self, controller: Option<NodeId>) {
-        self.heard.send_if_modified(|heard| std::mem::replace(heard, controller) != controller);
+        self.told.send_if_modified(|told| std::mem::replace(told, controller) != controller);
     }
 
     /// Every voter, in the order of the configuration.
@@ -209,5 +235,54 @@ impl Control {
                 Ok(ProducerIdBlock { first: ProducerId(first), len: count })
             }
         }
+    }
+}
+
+/// How long ago a controller was heard.
+impl ControllerChannel {
+    /// How long ago this node has heard an active controller; `None`: never since it started.
+    pub fn silence_ms(&self) -> Option<u64> {
+        self.last_heard().map(|heard| now().0.saturating_sub(heard.0))
+    }
+
+    /// Whether a controller is active, as far as this node knows.
+    pub fn hears_controller(&self) -> bool {
+        self.silence_ms().is_some_and(|silence| silence <= self.session_timeout_ms)
+    }
+
+    /// As of when what this image says of the cluster is true.
+    pub fn as_of(&self, image: &ClusterImage) -> AsOf {
+        let controller_silence_ms = self.silence_ms();
+        let time = match self.decides() {
+            true => Some(now()),
+            // Without a session, the quorum's own log is all there is.
+            false => self.heard.current().or_else(|| self.followed()),
+        };
+        AsOf {
+            node_id: self.identity.borrow().node_id,
+            time,
+            metadata_offset: image.next_offset(),
+            controller_active: self.hears_controller(),
+            controller_silence_ms,
+        }
+    }
+
+    fn last_heard(&self) -> Option<Time> {
+        if self.decides() {
+            return Some(now());
+        }
+        self.heard.last().max(self.followed())
+    }
+
+    /// This node's own controller is the active one, and its quorum has lately said so.
+    fn decides(&self) -> bool {
+        self.local.as_ref().is_some_and(|local| local.leadership().borrow().here)
+    }
+
+    /// When this node's controller has heard the one that it follows.
+    fn followed(&self) -> Option<Time> {
+        let heard = self.local.as_ref()?.leader_heard()?;
+        let ago = u64::try_from(heard.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Some(Time(now().0.saturating_sub(ago)))
     }
 }
