@@ -7,6 +7,7 @@ use crate::forward::{ActiveController, Clocks, Leaders, until_active};
 use crate::groups::Coordinators;
 use crate::metadata_cache::MetadataCache;
 use crate::metrics::NodeMetrics;
+use crate::operations::{TopicLookup, Topics};
 use crate::partition::Supervisor;
 use crate::peers::Peers;
 use crate::replication::Replicator;
@@ -36,6 +37,8 @@ pub struct Context {
     pub metadata: Arc<MetadataCache>,
     pub leaders: Arc<Leaders>,
     pub clocks: Arc<Clocks>,
+    pub topics: Arc<Topics>,
+    pub topic_lookup: Arc<TopicLookup>,
     /// Of the consumer groups that this node leads the partitions of.
     pub groups: Arc<Coordinators>,
     /// By shard.
@@ -124,15 +127,24 @@ impl Context {
         let metadata = Arc::clone(&leaders.metadata);
         let controller = Arc::new(ControllerChannel::new(None, Vec::new(), identity, 2_000));
         let clocks = Arc::new(Clocks::default());
+        let active_controller = Arc::new(ActiveController {
+            channel: Arc::clone(&controller),
+            metadata: Arc::clone(&metadata),
+            clocks: Arc::clone(&clocks),
+        });
+        let topics = Arc::new(Topics::new(Arc::clone(&metadata), Arc::clone(&active_controller)));
+        let topic_lookup = Arc::new(TopicLookup::new(
+            Arc::clone(&metadata),
+            Arc::clone(&active_controller),
+            config.auto_create_topics,
+        ));
         Arc::new(Context {
             admission: Arc::clone(&leaders.admission),
             endpoint: String::new(),
             node_id,
-            active_controller: Arc::new(ActiveController {
-                channel: Arc::clone(&controller),
-                metadata: Arc::clone(&metadata),
-                clocks: Arc::clone(&clocks),
-            }),
+            active_controller,
+            topics,
+            topic_lookup,
             controller,
             groups: Arc::new(Coordinators::new(node_id, metadata.image.clone())),
             peers: Arc::clone(&leaders.peers),

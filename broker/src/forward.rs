@@ -16,7 +16,9 @@
 
 mod backoff;
 mod batch;
+mod call;
 mod caller;
+mod create_topic;
 mod cut;
 mod decision;
 mod leaders;
@@ -28,22 +30,23 @@ mod partition_sender;
 mod peer_stream;
 mod produce_streams;
 mod reader;
+mod relay;
 mod route;
 mod time;
 
 pub use backoff::Backoff;
 pub use batch::Batch;
+pub use call::Call;
 pub use caller::Caller;
 pub use cut::cut_below;
-pub use decision::{ActiveController, until_active};
+pub use decision::{ActiveController, Decided, until_active};
 pub use leaders::Leaders;
 pub use lookup::{find_here, find_here_now};
 pub use mark::{FORWARDED, forwarding, is_forwarded};
 pub use offsets::{find_offset, find_offset_now};
-pub use order::{
-    Clocks, Punctual, Times, is_stale_stamp, meant_epoch, set_meant_epoch, times_of, told_in_order,
-};
+pub use order::{Clocks, Punctual, is_stale_stamp, meant_epoch, set_meant_epoch, told_in_order};
 pub use partition_sender::{Entry, PartitionSender};
 pub use reader::{Failed, Slice, Start, TopicReader};
+pub use relay::Relay;
 pub use route::{Target, hears};
 pub use time::{Allotted, deadline_in, deadline_of, timeout_of};

@@ -28,5 +28,5 @@ pub use listing::{here as list_here, list};
 pub use membership::{FORWARDED_FOR, run, run_member};
 pub use offsets::{commit, commit_of_member, fetch, fetch_offsets};
 pub use reset::reset;
-pub use route::{Call, is_elsewhere_for_now};
+pub use route::is_elsewhere_for_now;
 pub use together::commit_together;

@@ -10,6 +10,7 @@ mod handover;
 mod intake;
 mod message;
 mod receipt;
+mod topic_service;
 
 pub use body::{Outgoing, ResponseBody, response};
 pub use connection::{Connection, Watched};
@@ -21,3 +22,4 @@ pub use message::{
     encode_with_pieces, fields, mistyped,
 };
 pub use receipt::{ReceiptBody, Unwritten};
+pub use topic_service::TopicDoor;

@@ -27,6 +27,7 @@ pub mod lines;
 mod metadata_cache;
 mod metrics;
 mod node;
+mod operations;
 mod page_cache;
 mod partition;
 mod peers;

@@ -3,10 +3,10 @@
 use crate::connections::{Connections, Protocol, accept, serve_http2};
 use crate::context::Context;
 use crate::forward::Punctual;
-use crate::grpc::{Intake, IntakeLayer};
+use crate::grpc::{Intake, IntakeLayer, TopicDoor};
 use crate::replication::ReplicationService;
 use crate::service::{
-    Chaos, Cluster, Commits, EventBus, Groups, LogService, Metadata, ThinService, Topics, health,
+    Chaos, Cluster, Commits, EventBus, Groups, LogService, Metadata, ThinService, health,
 };
 use actix::Arbiter;
 use socket2::{Domain, Protocol as IpProtocol, Socket, Type};
@@ -171,7 +171,7 @@ async fn admin_routes(context: &Arc<Context>, routes: &mut RoutesBuilder) -> Res
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
         .add_service(MetadataServiceServer::new(Metadata::new(Arc::clone(context))))
-        .add_service(TopicServiceServer::new(Topics::new(Arc::clone(context))))
+        .add_service(TopicServiceServer::new(TopicDoor::new(Arc::clone(&context.topics))))
         .add_service(ClusterServiceServer::new(Cluster::new(Arc::clone(context))))
         .add_service(ChaosServiceServer::new(Chaos::new(Arc::clone(context))));
     Ok(())

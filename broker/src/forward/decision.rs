@@ -5,9 +5,9 @@
 //! the same meanwhile; when it is answered, this node knows what was decided.
 
 use super::backoff::Backoff;
-use super::mark::is_forwarded;
-use super::order::{Clocks, Times, is_stale_stamp, times_of, told_in_order};
-use super::time::deadline_of;
+use super::call::Call;
+use super::order::{Clocks, is_stale_stamp, told_in_order};
+use super::relay::Relay;
 use crate::controller_channel::{ControllerChannel, Route};
 use crate::metadata_cache::MetadataCache;
 use crate::peers::failure;
@@ -15,14 +15,14 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
+use tonic::Response;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
-use tonic::{Request, Response, Status};
 use troupe_controller::ControllerHandle;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::MetadataOffset;
 
-/// In the answer to such a request: the decision is in the metadata below this offset.
+/// In the answer to a request that was forwarded: the decision is in the metadata below this offset.
 const METADATA_OFFSET: &str = "troupe-metadata-offset";
 
 /// How long an answer waits for this node to learn what it says.
@@ -35,93 +35,119 @@ pub struct ActiveController {
     pub clocks: Arc<Clocks>,
 }
 
-impl ActiveController {
-    /// Has a request decided by the active controller: by `here` on this node, by `there` on another, which is
-    /// the same call once more.
-    ///
-    /// # Errors
-    /// `NOT_CONTROLLER` if none was active in time; `OUTCOME_UNKNOWN` if the way broke after the request was sent.
-    pub async fn decide<Req, Res, Here, There>(
-        &self,
-        request: Request<Req>,
-        here: impl Fn(ControllerHandle, Req) -> Here + Send + Sync,
-        there: impl Fn(Channel, Request<Req>) -> There + Send + Sync,
-    ) -> Result<Response<Res>, Status>
-    where
-        Req: Clone + Send + Sync,
-        Res: Send,
-        Here: Future<Output = Result<Res, Error>> + Send,
-        There: Future<Output = Result<Response<Res>, Status>> + Send,
-    {
-        let (deadline, forwarded) = (deadline_of(request.metadata()), is_forwarded(&request));
-        let came = Instant::now();
-        if forwarded {
-            let controller = self.channel.here()?;
-            let asked = match times_of(request.metadata())? {
-                Times { came, until: Some(_) } => controller.since(came.into_std()),
-                // Of an earlier version, which does not know what it would be told.
-                Times { until: None, .. } => controller.clone(),
-            };
-            let decided = here(asked, request.into_inner()).await?;
-            let mut answer = Response::new(decided);
-            set_offset(answer.metadata_mut(), controller.image().borrow().next_offset());
-            return Ok(answer);
-        }
-        let message = request.into_inner();
-        let decided = until_active(&self.metadata, deadline, || async {
-            match self.channel.route()? {
-                Route::Here(controller) => {
-                    let answer = here(controller.clone(), message.clone()).await?;
-                    let offset = controller.image().borrow().next_offset();
-                    Ok((answer, Some(offset)))
+/// What was decided: here, or there, in the words of the door that was asked.
+pub enum Decided<T, R> {
+    /// It is in the metadata below this offset.
+    Here(T, MetadataOffset),
+    There(R),
+}
+
+impl<T, R> Decided<T, R> {
+    /// The answer to the call.
+    pub fn respond(self, call: &Call, encode: impl FnOnce(T) -> R) -> Response<R> {
+        match self {
+            Decided::There(answer) => Response::new(answer),
+            Decided::Here(decided, offset) => {
+                let mut answer = Response::new(encode(decided));
+                if call.forwarded {
+                    set_offset(answer.metadata_mut(), offset);
                 }
-                Route::There(channel) => {
-                    let clocks = &self.clocks;
-                    let node = self.channel.controller_id().map_or(-1, |controller| controller.0);
-                    let (node, times) = (format!("controller {node}"), (came, deadline));
-                    let known = clocks.came(&node, came);
-                    match send(clocks, (&node, &channel), message.clone(), times, &there).await {
-                        // It seems to be of the past. The refusal may tell better when it came: once more, then, but no
-                        // more often, for what is overtaken stays so.
-                        Err(error)
-                            if error.code == ErrorCode::Overtaken
-                                && clocks.came(&node, came) > known =>
-                        {
-                            send(clocks, (&node, &channel), message.clone(), times, &there).await
-                        }
-                        answer => answer,
-                    }
-                }
+                answer
             }
-        });
-        let (answer, offset) = match decided.await {
-            Ok(decided) => decided,
-            Err(error) => return Err(told_in_order(came, error).await.into()),
-        };
-        if let Some(offset) = offset {
-            // It is decided, and that is the answer, also if this node learns of it late.
-            let patience = deadline.min(Instant::now() + NEWS_PATIENCE);
-            let _ = timeout_at(patience, self.metadata.caught_up_to(offset)).await;
         }
-        Ok(Response::new(answer))
     }
 }
 
-/// Asks the controller on another node: its answer, and how far this node then has to know.
-async fn send<Req, Res, There>(
+impl ActiveController {
+    /// Has a request decided by the active controller: by `here` on this node, by `relay` on another.
+    ///
+    /// # Errors
+    /// `NOT_CONTROLLER` if none was active in time; `OUTCOME_UNKNOWN` if the way broke after the request was sent.
+    pub async fn decide<T, R, Here>(
+        &self,
+        call: &Call,
+        here: impl Fn(ControllerHandle) -> Here + Send + Sync,
+        relay: &impl Relay<R>,
+    ) -> Result<Decided<T, R>, Error>
+    where
+        Here: Future<Output = Result<T, Error>> + Send,
+        T: Send,
+        R: Send,
+    {
+        if call.forwarded {
+            let controller = self.channel.here()?;
+            let asked = match call.is_ordered {
+                true => controller.since(call.came.into_std()),
+                false => controller.clone(),
+            };
+            let decided = here(asked).await?;
+            return Ok(Decided::Here(decided, next_offset(&controller)));
+        }
+        let decided = until_active(&self.metadata, call.deadline, || async {
+            match self.channel.route()? {
+                Route::Here(controller) => {
+                    let decided = here(controller.clone()).await?;
+                    let offset = next_offset(&controller);
+                    Ok((Decided::Here(decided, offset), Some(offset)))
+                }
+                Route::There(channel) => {
+                    let (answer, offset) = self.ask(channel, call, relay).await?;
+                    Ok((Decided::There(answer), offset))
+                }
+            }
+        });
+        let (decided, offset) = match decided.await {
+            Ok(decided) => decided,
+            Err(error) => return Err(told_in_order(call.came, error).await),
+        };
+        if let Some(offset) = offset {
+            // It is decided, and that is the answer, also if this node learns of it late.
+            let patience = call.deadline.min(Instant::now() + NEWS_PATIENCE);
+            let _ = timeout_at(patience, self.metadata.caught_up_to(offset)).await;
+        }
+        Ok(decided)
+    }
+
+    /// Asks the controller on another node.
+    async fn ask<R: Send>(
+        &self,
+        channel: Channel,
+        call: &Call,
+        relay: &impl Relay<R>,
+    ) -> Result<(R, Option<MetadataOffset>), Error> {
+        let clocks = &self.clocks;
+        let node = self.channel.controller_id().map_or(-1, |controller| controller.0);
+        let node = format!("controller {node}");
+        let known = clocks.came(&node, call.came);
+        match send(clocks, (&node, &channel), call, relay).await {
+            // It seems to be of the past. The refusal may tell better when it came: once more, then, but no
+            // more often, for what is overtaken stays so.
+            Err(error)
+                if error.code == ErrorCode::Overtaken && clocks.came(&node, call.came) > known =>
+            {
+                send(clocks, (&node, &channel), call, relay).await
+            }
+            answer => answer,
+        }
+    }
+}
+
+fn next_offset(controller: &ControllerHandle) -> MetadataOffset {
+    controller.image().borrow().next_offset()
+}
+
+/// The answer of the controller on another node, and how far this node then has to know.
+async fn send<R: Send>(
     clocks: &Clocks,
     (node, channel): (&str, &Channel),
-    message: Req,
-    times: (Instant, Instant),
-    there: &(impl Fn(Channel, Request<Req>) -> There + Send + Sync),
-) -> Result<(Res, Option<MetadataOffset>), Error>
-where
-    There: Future<Output = Result<Response<Res>, Status>> + Send,
-{
+    call: &Call,
+    relay: &impl Relay<R>,
+) -> Result<(R, Option<MetadataOffset>), Error> {
     let unreachable = ErrorCode::NotController;
-    let request = clocks.stamp((node, channel), message, times, unreachable).await?;
+    let times = (call.came, call.deadline);
+    let stamp = clocks.stamp((node, channel), (), times, unreachable).await?;
     let sent = Instant::now();
-    match there(channel.clone(), request).await {
+    match relay.relay(channel.clone(), stamp).await {
         Ok(answer) => {
             clocks.note(node, sent, answer.metadata());
             let offset = offset_in(answer.metadata());

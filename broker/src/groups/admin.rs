@@ -2,10 +2,10 @@
 
 use super::create;
 use super::route::{
-    Call, Question, are_there_groups, ask_with, check_group_id, no_coordinator, partition_of,
+    Question, are_there_groups, ask_with, check_group_id, no_coordinator, order, partition_of,
 };
 use crate::context::Context;
-use crate::forward::Backoff;
+use crate::forward::{Backoff, Call};
 use tokio::time::Instant;
 use troupe_machines::cluster::check_topic_names;
 use troupe_proto::error::{Error, ErrorCode};
@@ -84,7 +84,7 @@ pub async fn delete(
         &question,
         &pb::DeleteGroupRequest { group_id: group.to_owned() },
         |handle, request| async move {
-            handle.delete(request.group_id, call.order()).await?;
+            handle.delete(request.group_id, order(call)).await?;
             Ok(pb::DeleteGroupResponse::default())
         },
         |mut client, request| async move { client.delete_group(request).await },
@@ -108,7 +108,7 @@ pub async fn delete_offsets(
         context,
         &question,
         &request,
-        |handle, request| async move { handle.delete_offsets(request, call.order()).await },
+        |handle, request| async move { handle.delete_offsets(request, order(call)).await },
         |mut client, request| async move { client.delete_group_offsets(request).await },
     )
     .await

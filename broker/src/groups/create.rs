@@ -2,12 +2,11 @@
 
 use super::coordinators::OFFSETS_TOPIC;
 use crate::context::Context;
-use crate::service::create_topic;
-use std::collections::HashMap;
+use crate::forward::Call;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
-use tonic::Request;
-use troupe_proto::admin::v1::CreateTopicRequest;
+use troupe_machines::cluster::CreateTopic;
 use troupe_proto::error::{Error, ErrorCode};
 
 /// Whether this node knows of the topic.
@@ -23,10 +22,11 @@ pub(super) async fn offsets_topic(context: &Context, deadline: Instant) -> Resul
     if is_there(context) {
         return Ok(());
     }
-    let mut request = Request::new(wanted(context));
-    request.set_timeout(deadline.saturating_duration_since(Instant::now()));
-    match create_topic(context, request).await.map_err(Error::from) {
-        Ok(_) => {}
+    let left = deadline.saturating_duration_since(Instant::now());
+    // As much of the time is kept for what follows as a call keeps for its answer.
+    let call = Call::until(deadline - left / 20);
+    match context.active_controller.create_topic(wanted(context), &call).await {
+        Ok(()) => {}
         // Somebody else was faster, or it may still be done.
         Err(error) if error.code == ErrorCode::TopicExists || !error.surely_not_done() => {}
         Err(error) => {
@@ -50,7 +50,7 @@ const NEWS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The topic as this node would have it. Its replicas are as many as configured, or as there are brokers: one that
 /// is away for a moment must not cost a replica for ever.
-fn wanted(context: &Context) -> CreateTopicRequest {
+fn wanted(context: &Context) -> CreateTopic {
     let config = &context.config;
     let brokers = context.metadata.image.borrow().brokers().count().max(1);
     let brokers = u32::try_from(brokers).unwrap_or(u32::MAX);
@@ -64,18 +64,18 @@ fn wanted(context: &Context) -> CreateTopicRequest {
              replica on each of them"
         );
     }
-    let mut configs = HashMap::from([
+    let mut configs = BTreeMap::from([
         ("cleanup.policy".to_owned(), "compact".to_owned()),
         ("segment.bytes".to_owned(), config.offsets_topic_segment_bytes.0.to_string()),
     ]);
     if factor < config.min_insync_replicas {
         configs.insert("min.insync.replicas".to_owned(), factor.to_string());
     }
-    CreateTopicRequest {
+    CreateTopic {
         name: OFFSETS_TOPIC.to_owned(),
         partitions: i32::try_from(config.offsets_topic_partitions).ok(),
         replication_factor: i32::try_from(factor).ok(),
-        configs: configs.into_iter().collect(),
+        configs,
         internal: true,
         ..Default::default()
     }

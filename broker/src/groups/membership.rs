@@ -1,8 +1,8 @@
 //! A membership, through whichever node its stream came in.
 
-use super::route::{Call, Question, ask, check_group_id, client_on, hinted, partition_of};
+use super::route::{Question, ask, check_group_id, client_on, hinted, partition_of};
 use crate::context::Context;
-use crate::forward::FORWARDED;
+use crate::forward::{Call, FORWARDED};
 use crate::peers::{Lease, Purpose, failure};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;

@@ -3,11 +3,11 @@
 use super::handle::{CoordinatorHandle, outcome_unknown};
 use super::message::Order;
 use super::route::{
-    Call, Question, are_there_groups, ask, ask_with, check_group_id, no_coordinator, partition_of,
+    Question, are_there_groups, ask, ask_with, check_group_id, no_coordinator, order, partition_of,
 };
 use super::together::Way;
 use crate::context::Context;
-use crate::forward::hears;
+use crate::forward::{Call, hears};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,7 +94,7 @@ async fn commit_possible(
         &question,
         &request,
         |handle, request| async move {
-            let mut answers = commit_here(context, &handle, vec![(request, call.order())]).await;
+            let mut answers = commit_here(context, &handle, vec![(request, order(call))]).await;
             answers.pop().unwrap_or_else(|| Err(outcome_unknown()))
         },
         |mut client, request| async move { client.commit_offsets(request).await },

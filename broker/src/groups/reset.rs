@@ -2,9 +2,9 @@
 
 use super::admin::describe;
 use super::offsets::{check_partition, commit_offsets, fetch_offsets};
-use super::route::{Call, check_group_id};
+use super::route::check_group_id;
 use crate::context::Context;
-use crate::forward::{Target, find_offset_now, hears};
+use crate::forward::{Call, Target, find_offset_now, hears};
 use crate::partition::OffsetQuery;
 use futures::{StreamExt, stream};
 use pb::reset_group_offsets_request::To;

@@ -16,8 +16,7 @@ use super::handle::CoordinatorHandle;
 use super::message::Order;
 use crate::context::Context;
 use crate::forward::{
-    Backoff, Target, Times, deadline_of, forwarding, hears, is_forwarded, is_stale_stamp,
-    meant_epoch, set_meant_epoch, times_of, told_in_order,
+    Backoff, Call, Target, forwarding, hears, is_stale_stamp, set_meant_epoch, told_in_order,
 };
 use crate::metadata_cache::LeaderAt;
 use crate::peers::{Purpose, failure};
@@ -33,64 +32,21 @@ use troupe_proto::log::v1::group_service_client::GroupServiceClient;
 /// What a call is answered with if no connection to the coordinator's node can be made.
 const UNREACHABLE: ErrorCode = ErrorCode::CoordinatorNotAvailable;
 
-/// How long a call may take, and where it comes from.
-#[derive(Clone, Copy, Debug)]
-pub struct Call {
-    pub deadline: Instant,
-    /// Another node sent it here: it goes no further.
-    pub forwarded: bool,
-    /// When it came, to the first node that took it.
-    pub came: Instant,
-    /// The leader epoch in which who forwarded it took this node for the coordinator.
-    pub(super) meant_epoch: Option<u32>,
+/// Whether the coordinator is the one that is meant.
+///
+/// # Errors
+/// `NOT_COORDINATOR`: it lay somewhere while others coordinated, who may have been asked for something newer.
+pub(super) fn check_meant(call: Call, handle: &CoordinatorHandle) -> Result<(), Error> {
+    if call.meant_epoch.is_none_or(|meant| meant == handle.leader_epoch.0) {
+        return Ok(());
+    }
+    let message = "this node coordinates the group in another leader epoch; ask again";
+    Err(Error::new(ErrorCode::NotCoordinator, message))
 }
 
-impl Call {
-    /// One of this node itself.
-    pub fn until(deadline: Instant) -> Self {
-        Self { deadline, forwarded: false, came: Instant::now(), meant_epoch: None }
-    }
-
-    /// One that came in.
-    ///
-    /// # Errors
-    /// `REQUEST_TOO_LATE`: its time is over.
-    pub fn of<T>(request: &Request<T>) -> Result<Self, Error> {
-        let metadata = request.metadata();
-        let deadline = deadline_of(metadata);
-        if !is_forwarded(request) {
-            return Ok(Self::until(deadline));
-        }
-        let Times { came, until } = times_of(metadata)?;
-        Ok(Self {
-            deadline: until.map_or(deadline, |until| until.min(deadline)),
-            forwarded: true,
-            came,
-            meant_epoch: meant_epoch(metadata.as_ref()),
-        })
-    }
-
-    /// The same, meant for the coordinator in that leader epoch.
-    pub(super) fn meaning(self, leader_epoch: u32) -> Self {
-        Self { meant_epoch: Some(leader_epoch), ..self }
-    }
-
-    /// Whether the coordinator is the one that is meant.
-    ///
-    /// # Errors
-    /// `NOT_COORDINATOR`: it lay somewhere while others coordinated, who may have been asked for something newer.
-    pub(super) fn check_meant(&self, handle: &CoordinatorHandle) -> Result<(), Error> {
-        if self.meant_epoch.is_none_or(|meant| meant == handle.leader_epoch.0) {
-            return Ok(());
-        }
-        let message = "this node coordinates the group in another leader epoch; ask again";
-        Err(Error::new(ErrorCode::NotCoordinator, message))
-    }
-
-    /// What the coordinator orders it by.
-    pub(super) fn order(self) -> Order {
-        Order { came: self.came, until: self.deadline }
-    }
+/// What the coordinator orders a call by.
+pub(super) fn order(call: Call) -> Order {
+    Order { came: call.came, until: call.deadline }
 }
 
 /// What is to be asked of a group's coordinator.
@@ -258,7 +214,7 @@ async fn send<Req, Res, There>(
 where
     There: Future<Output = Result<Response<Res>, Status>> + Send,
 {
-    let order = question.call.order();
+    let order = order(question.call);
     let ask = |channel, request| there(client_on(context, channel), request);
     match question.changes {
         true => call_there(context, leader, request, order, ask).await,
@@ -325,7 +281,7 @@ enum Way {
 /// Where the coordinator is, as far as this node knows.
 fn way(context: &Context, target: &Target, call: Call) -> Result<Way, Error> {
     match context.groups.find(target.key.partition) {
-        Ok(handle) => call.check_meant(&handle).map(|()| Way::Here(handle)),
+        Ok(handle) => check_meant(call, &handle).map(|()| Way::Here(handle)),
         Err(error) if error.code == ErrorCode::NotCoordinator && !call.forwarded => {
             let leader = context.metadata.leader_of(&target.key);
             let leader = leader.filter(|leader| leader.node_id != context.node_id);

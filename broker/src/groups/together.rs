@@ -17,8 +17,9 @@
 use super::handle::{CoordinatorHandle, outcome_unknown};
 use super::message::{Commit, Order};
 use super::offsets::commit_here;
-use super::route::{Call, call_there, check_group_id, client_on, partition_of};
+use super::route::{call_there, check_group_id, check_meant, client_on, partition_of};
 use crate::context::Context;
+use crate::forward::Call;
 use crate::metadata_cache::LeaderAt;
 use futures::future::join_all;
 use prost::Message;
@@ -282,7 +283,7 @@ pub async fn commit_together(
         Error::new(ErrorCode::InvalidRequest, "the partition of the groups is negative")
     })?;
     let handle = context.groups.find(partition)?;
-    call.meaning(request.leader_epoch).check_meant(&handle)?;
+    check_meant(Call { meant_epoch: Some(request.leader_epoch), ..call }, &handle)?;
     let (mut asked, mut refused) = (Vec::with_capacity(request.commits.len()), Vec::new());
     for commit in request.commits {
         let earlier = |at: Instant, us| at.checked_sub(Duration::from_micros(us)).unwrap_or(at);

@@ -16,6 +16,7 @@ use crate::forward::{ActiveController, Clocks, Leaders};
 use crate::groups::{self, Coordinators};
 use crate::metadata_cache::MetadataCache;
 use crate::metrics::NodeMetrics;
+use crate::operations::{TopicLookup, Topics};
 use crate::partition::{Flusher, Shared, Supervisor};
 use crate::peers::Peers;
 use crate::registry::Registry;
@@ -182,6 +183,7 @@ impl Parts {
             unpacker,
         ));
         let clocks = Arc::new(Clocks::default());
+        let creates_topics = config.auto_create_topics;
         let active_controller = Arc::new(ActiveController {
             channel: Arc::clone(&controller),
             metadata: Arc::clone(&metadata),
@@ -193,6 +195,12 @@ impl Parts {
             config,
             node_id,
             controller,
+            topics: Arc::new(Topics::new(Arc::clone(&metadata), Arc::clone(&active_controller))),
+            topic_lookup: Arc::new(TopicLookup::new(
+                Arc::clone(&metadata),
+                Arc::clone(&active_controller),
+                creates_topics,
+            )),
             active_controller,
             leaders,
             clocks,

@@ -1,8 +1,8 @@
 //! `troupe.chaos.v1alpha1.ChaosService`: the node's actors as a tree, how to kill one, and how to hurt one.
 
-use super::Page;
 use crate::context::Context;
 use crate::groups::{CoordinatorHandle, OFFSETS_TOPIC};
+use crate::operations::Page;
 use crate::partition::{How, LONG_MS, PartitionHandle, drop_replies, millis};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -325,7 +325,7 @@ impl ChaosService for Chaos {
         request: Request<pb::ListActorsRequest>,
     ) -> Result<Response<pb::ListActorsResponse>, Status> {
         let request = request.into_inner();
-        let page = Page::new(request.page_size, &request.page_token)?;
+        let page = Page::new(request.page_size, request.page_token.clone())?;
         let wanted =
             self.actors().into_iter().filter(|actor| actor.address.starts_with(&request.prefix));
         let (actors, next_page_token) = page.cut(wanted, |actor| actor.address.clone());

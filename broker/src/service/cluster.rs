@@ -1,12 +1,14 @@
 //! `troupe.admin.v1.ClusterService`: the cluster as a whole, and what the replicas of this node hold.
 
 use super::metadata::active_controller;
-use super::{Page, distress, partitions, replicas};
+use super::{distress, partitions, replicas};
 use crate::context::Context;
-use crate::forward::deadline_of;
+use crate::forward::{Call, deadline_of};
+use crate::operations::Page;
 use crate::partition::PartitionHandle;
 use std::collections::HashMap;
 use std::sync::Arc;
+use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 use troupe_controller::ControllerHandle;
 use troupe_machines::cluster::ClusterImage;
@@ -89,7 +91,7 @@ impl ClusterService for Cluster {
             self.context.metadata.registry.topic(&request.topic)?.replicas().cloned().collect()
         };
         handles.sort_by(|a, b| (a.topic(), a.key().partition).cmp(&(b.topic(), b.key().partition)));
-        let page = Page::new(request.page_size, &request.page_token)?;
+        let page = Page::new(request.page_size, request.page_token.clone())?;
         let (handles, next_page_token) = page.cut(handles.into_iter(), |handle| {
             format!("{}\u{0}{:010}", handle.topic(), handle.key().partition.0)
         });
@@ -122,13 +124,18 @@ impl ClusterService for Cluster {
         if request.get_ref().partitions.is_empty() && !impossible.is_empty() {
             return Ok(Response::new(pb::ElectLeadersResponse { results: impossible }));
         }
-        let here = |controller: ControllerHandle, request| async move {
-            partitions::elect(&controller, request).await
+        let call = Call::of(&request)?;
+        let asked = request.into_inner();
+        let here = |controller: ControllerHandle| {
+            let request = asked.clone();
+            async move { partitions::elect(&controller, request).await }
         };
-        let there = |channel, request| async move {
-            ClusterServiceClient::new(channel).elect_leaders(request).await
+        let there = |channel: Channel, stamp: Request<()>| {
+            let request = stamp.map(|()| asked.clone());
+            async move { ClusterServiceClient::new(channel).elect_leaders(request).await }
         };
-        let mut elected = self.context.active_controller.decide(request, here, there).await?;
+        let elected = self.context.active_controller.decide(&call, here, &there).await?;
+        let mut elected = elected.respond(&call, |elected| elected);
         elected.get_mut().results.splice(..0, impossible);
         Ok(elected)
     }
@@ -137,41 +144,55 @@ impl ClusterService for Cluster {
         &self,
         request: Request<pb::DrainNodeRequest>,
     ) -> Result<Response<pb::DrainNodeResponse>, Status> {
-        let here = |controller: ControllerHandle, request: pb::DrainNodeRequest| async move {
-            drain(&controller, NodeId(request.node_id)).await
+        let call = Call::of(&request)?;
+        let asked = request.into_inner();
+        let node_id = asked.node_id;
+        let here =
+            |controller: ControllerHandle| async move { drain(&controller, NodeId(node_id)).await };
+        let there = |channel: Channel, stamp: Request<()>| {
+            let request = stamp.map(|()| asked);
+            async move { ClusterServiceClient::new(channel).drain_node(request).await }
         };
-        let there = |channel, request| async move {
-            ClusterServiceClient::new(channel).drain_node(request).await
-        };
-        self.context.active_controller.decide(request, here, there).await
+        let decided = self.context.active_controller.decide(&call, here, &there).await?;
+        Ok(decided.respond(&call, |answer| answer))
     }
 
     async fn resume_node(
         &self,
         request: Request<pb::ResumeNodeRequest>,
     ) -> Result<Response<pb::ResumeNodeResponse>, Status> {
-        let here = |controller: ControllerHandle, request: pb::ResumeNodeRequest| async move {
-            controller.resume_broker(NodeId(request.node_id)).await?;
+        let call = Call::of(&request)?;
+        let asked = request.into_inner();
+        let node_id = asked.node_id;
+        let here = |controller: ControllerHandle| async move {
+            controller.resume_broker(NodeId(node_id)).await?;
             Ok(pb::ResumeNodeResponse {})
         };
-        let there = |channel, request| async move {
-            ClusterServiceClient::new(channel).resume_node(request).await
+        let there = |channel: Channel, stamp: Request<()>| {
+            let request = stamp.map(|()| asked);
+            async move { ClusterServiceClient::new(channel).resume_node(request).await }
         };
-        self.context.active_controller.decide(request, here, there).await
+        let decided = self.context.active_controller.decide(&call, here, &there).await?;
+        Ok(decided.respond(&call, |answer| answer))
     }
 
     async fn remove_node(
         &self,
         request: Request<pb::RemoveNodeRequest>,
     ) -> Result<Response<pb::RemoveNodeResponse>, Status> {
-        let here = |controller: ControllerHandle, request: pb::RemoveNodeRequest| async move {
-            controller.unregister_broker(NodeId(request.node_id)).await?;
+        let call = Call::of(&request)?;
+        let asked = request.into_inner();
+        let node_id = asked.node_id;
+        let here = |controller: ControllerHandle| async move {
+            controller.unregister_broker(NodeId(node_id)).await?;
             Ok(pb::RemoveNodeResponse {})
         };
-        let there = |channel, request| async move {
-            ClusterServiceClient::new(channel).remove_node(request).await
+        let there = |channel: Channel, stamp: Request<()>| {
+            let request = stamp.map(|()| asked);
+            async move { ClusterServiceClient::new(channel).remove_node(request).await }
         };
-        self.context.active_controller.decide(request, here, there).await
+        let decided = self.context.active_controller.decide(&call, here, &there).await?;
+        Ok(decided.respond(&call, |answer| answer))
     }
 }
 

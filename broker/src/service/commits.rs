@@ -1,7 +1,8 @@
 //! `troupe.internal.v1.CommitService`: thin over [`crate::groups`].
 
 use crate::context::Context;
-use crate::groups::{self, Call};
+use crate::forward::Call;
+use crate::groups;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 use troupe_proto::internal::v1 as pb;

@@ -3,25 +3,20 @@
 
 use super::produce::parse_acks;
 use super::publish::{self, Call, REQUESTS_TOGETHER, publish_stream};
-use super::{check_writable, subscription, topics};
+use super::subscription;
 use crate::context::Context;
-use crate::forward::{Allotted, hears};
+use crate::forward::Allotted;
 use crate::grpc::Handover;
 use crate::registry::TopicEntry;
 use futures::stream::BoxStream;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::timeout_at;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
-use troupe_proto::admin::v1::CreateTopicRequest;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::v1 as pb;
 use troupe_proto::v1::event_bus_service_server::EventBusService;
-
-/// How long this node may take to learn of a topic that is there.
-const NEWS_PATIENCE: Duration = Duration::from_secs(5);
 
 pub struct EventBus {
     context: Arc<Context>,
@@ -35,47 +30,12 @@ impl EventBus {
 
 /// The topic of that name, created if that is allowed.
 pub(super) async fn find_topic(context: &Context, name: &str) -> Result<Arc<TopicEntry>, Error> {
-    check_writable(name)?;
-    let unknown = match known_topic(context, name).await {
-        Err(unknown)
-            if context.config.auto_create_topics && unknown.code == ErrorCode::UnknownTopic =>
-        {
-            unknown
-        }
-        found => return found,
-    };
-    let creation = CreateTopicRequest { name: name.to_owned(), ..Default::default() };
-    match topics::create(context, Request::new(creation)).await.map_err(Error::from) {
-        Ok(_) => {}
-        // Somebody else was faster, and this node is about to hear of it.
-        Err(error) if error.code == ErrorCode::TopicExists => {
-            let mut images = context.metadata.image.clone();
-            let heard = images.wait_for(|image| image.topic(name).is_some());
-            if tokio::time::timeout(NEWS_PATIENCE, heard).await.is_err() {
-                return Err(unknown);
-            }
-        }
-        // Whether there is a topic now is open, and that nothing was published is not.
-        Err(error) if !error.surely_not_done() || error.code == ErrorCode::Overtaken => {
-            let message = format!("topic `{name}` could not be created in time: {}", error.message);
-            return Err(Error::new(ErrorCode::LeaderNotAvailable, message));
-        }
-        Err(error) => return Err(error),
-    }
-    known_topic(context, name).await
+    context.topic_lookup.find_or_create(name).await
 }
 
 /// The topic of that name, if this node knows of it, or is about to.
 pub(super) async fn known_topic(context: &Context, name: &str) -> Result<Arc<TopicEntry>, Error> {
-    let unknown = match context.metadata.registry.topic(name) {
-        Err(unknown) if unknown.code == ErrorCode::UnknownTopic => unknown,
-        found => return found,
-    };
-    if !hears(&context.metadata, |image| image.topic(name).is_some()).await {
-        return Err(unknown);
-    }
-    context.metadata.caught_up().await;
-    context.metadata.registry.topic(name)
+    context.topic_lookup.find(name).await
 }
 
 async fn publish(

@@ -1,9 +1,10 @@
 //! `troupe.log.v1.GroupService`: thin over [`crate::groups`], which finds the coordinator.
 
-use super::Page;
 use crate::context::Context;
-use crate::groups::{self, Call, FORWARDED_FOR};
+use crate::forward::Call;
+use crate::groups::{self, FORWARDED_FOR};
 use crate::grpc::Connection;
+use crate::operations::Page;
 use crate::shutdown::shutting_down;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
@@ -127,7 +128,7 @@ impl GroupService for Groups {
     ) -> Result<Response<pb::ListGroupsResponse>, Status> {
         let call = Call::of(&request)?;
         let request = request.into_inner();
-        let page = Page::new(request.page_size, &request.page_token)?;
+        let page = Page::new(request.page_size, request.page_token.clone())?;
         let mut listed = match call.forwarded {
             true => groups::list_here(&self.context).await?,
             false => groups::list(&self.context, call.deadline).await?,

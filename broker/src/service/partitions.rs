@@ -1,6 +1,6 @@
 //! The partitions of the cluster as the controller has committed them: who leads, who is in sync, elections.
 
-use super::Page;
+use crate::operations::Page;
 use std::sync::Arc;
 use troupe_controller::ControllerHandle;
 use troupe_machines::cluster::{ClusterImage, Election, Partition, Topic, check_topic_name};
@@ -27,7 +27,7 @@ pub(super) fn list(
     image: &ClusterImage,
     request: &pb::ListPartitionsRequest,
 ) -> Result<pb::ListPartitionsResponse, Error> {
-    let page = Page::new(request.page_size, &request.page_token)?;
+    let page = Page::new(request.page_size, request.page_token.clone())?;
     if !request.topic.is_empty() && image.topic(&request.topic).is_none() {
         return Err(unknown_topic(&request.topic));
     }

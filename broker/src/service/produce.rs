@@ -2,10 +2,10 @@
 
 mod chains;
 
-use super::check_writable;
 use crate::admission::Share;
 use crate::context::Context;
 use crate::grpc::{Field, Handover, Outgoing, Requests, ResponseBody, encode, fields, mistyped};
+use crate::operations::check_writable;
 use crate::partition::{
     AppendRequest, Appended, CROWD_PATIENCE, Chain, PartitionHandle, Responder,
 };

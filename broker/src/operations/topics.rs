@@ -1,0 +1,123 @@
+//! Topics: looked up in this node's image, changed by the active controller.
+
+use super::page::Page;
+use super::topic_lookup::check_writable;
+use crate::controller_channel::AsOf;
+use crate::forward::{ActiveController, Call, Decided, Relay};
+use crate::metadata_cache::MetadataCache;
+use std::sync::Arc;
+use troupe_controller::ControllerHandle;
+use troupe_machines::cluster::{
+    CreatePartitions, CreateTopic, DeleteTopic, INTERNAL_TOPICS, Topic, UpdateTopic,
+    check_topic_name,
+};
+use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::ids::TopicId;
+
+pub struct Topics {
+    metadata: Arc<MetadataCache>,
+    controller: Arc<ActiveController>,
+}
+
+/// One page of topics.
+pub struct ListedTopics {
+    pub topics: Vec<Arc<Topic>>,
+    pub next_page_token: String,
+    pub as_of: AsOf,
+}
+
+impl Topics {
+    pub fn new(metadata: Arc<MetadataCache>, controller: Arc<ActiveController>) -> Self {
+        Self { metadata, controller }
+    }
+
+    /// # Errors
+    /// `UNKNOWN_TOPIC`, `INVALID_TOPIC`.
+    pub fn get(&self, name: &str) -> Result<(Arc<Topic>, AsOf), Error> {
+        check_topic_name(name)?;
+        let image = self.metadata.now();
+        let topic = image.topic(name).cloned().ok_or_else(|| {
+            let message = format!("topic `{name}` does not exist; `troupe topic list` shows all");
+            Error::new(ErrorCode::UnknownTopic, message).with("topic", name)
+        })?;
+        Ok((topic, self.controller.channel.as_of(&image)))
+    }
+
+    /// By name.
+    pub fn list(&self, include_internal: bool, page: &Page) -> ListedTopics {
+        let image = self.metadata.now();
+        let shown = image.topics().filter(|topic| include_internal || !topic.is_internal());
+        let (topics, next_page_token) = page.cut(shown.cloned(), |topic| topic.name.to_string());
+        ListedTopics { topics, next_page_token, as_of: self.controller.channel.as_of(&image) }
+    }
+
+    /// # Errors
+    /// `TOPIC_EXISTS`, `INVALID_TOPIC`, and others of the controller.
+    pub async fn create<R: Send>(
+        &self,
+        call: &Call,
+        mut creation: CreateTopic,
+        relay: &impl Relay<R>,
+    ) -> Result<Decided<Arc<Topic>, R>, Error> {
+        check_topic_name(&creation.name)?;
+        if call.forwarded {
+            // A node that does not say so yet needs the topics that it keeps.
+            creation.internal |= INTERNAL_TOPICS.contains(&&*creation.name);
+        } else if !creation.internal {
+            check_writable(&creation.name)?;
+        }
+        let here = |controller: ControllerHandle| {
+            let creation = creation.clone();
+            async move { controller.create_topic(creation).await }
+        };
+        self.controller.decide(call, here, relay).await
+    }
+
+    /// # Errors
+    /// `UNKNOWN_TOPIC`, `INVALID_CONFIG`, and others of the controller.
+    pub async fn update<R: Send>(
+        &self,
+        call: &Call,
+        update: UpdateTopic,
+        relay: &impl Relay<R>,
+    ) -> Result<Decided<Arc<Topic>, R>, Error> {
+        check_topic_name(&update.name)?;
+        let here = |controller: ControllerHandle| {
+            let update = update.clone();
+            async move { controller.update_topic(update).await }
+        };
+        self.controller.decide(call, here, relay).await
+    }
+
+    /// # Errors
+    /// `UNKNOWN_TOPIC`, and others of the controller.
+    pub async fn create_partitions<R: Send>(
+        &self,
+        call: &Call,
+        creation: CreatePartitions,
+        relay: &impl Relay<R>,
+    ) -> Result<Decided<Arc<Topic>, R>, Error> {
+        check_topic_name(&creation.name)?;
+        let here = |controller: ControllerHandle| {
+            let creation = creation.clone();
+            async move { controller.create_partitions(creation).await }
+        };
+        self.controller.decide(call, here, relay).await
+    }
+
+    /// # Errors
+    /// `UNKNOWN_TOPIC`, and others of the controller.
+    pub async fn delete<R: Send>(
+        &self,
+        call: &Call,
+        deletion: DeleteTopic,
+        relay: &impl Relay<R>,
+    ) -> Result<Decided<TopicId, R>, Error> {
+        check_topic_name(&deletion.name)?;
+        let here = |controller: ControllerHandle| {
+            let deletion = deletion.clone();
+            async move { controller.delete_topic(deletion).await }
+        };
+        self.controller.decide(call, here, relay).await
+    }
+}
