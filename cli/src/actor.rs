@@ -3,7 +3,7 @@
 mod kill;
 
 use crate::condition::{self, of_each};
-use crate::failure::{During, Failure};
+use crate::failure::{Context, Failure};
 use crate::global::Global;
 use crate::notice;
 use crate::output::{Output, Table, number, text};
@@ -115,7 +115,7 @@ pub async fn run(global: &Global, command: ActorCommand) -> Result<(), Failure> 
 async fn run_tree(global: &Global, tree: Tree) -> Result<(), Failure> {
     let client = global.connect().await?;
     let actors = of_all_nodes(&client, &tree.prefix).await;
-    let actors = actors.during(|| "cannot list the actors".to_owned())?;
+    let actors = actors.with_context(|| "cannot list the actors".to_owned())?;
     let actors: Vec<ActorView> = actors.into_iter().map(ActorView::from).collect();
     let output = global.output();
     output.many("actors", &actors, || table(&output, &actors))

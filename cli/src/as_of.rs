@@ -1,6 +1,6 @@
 //! As of when an answer about the cluster is true, and whether anybody decides for it now.
 
-use crate::failure::{During, Failure};
+use crate::failure::{Context, Failure};
 use crate::notice;
 use crate::output::{Output, Table};
 use crate::quantity::show_duration;
@@ -42,7 +42,7 @@ impl From<MetadataAsOf> for AsOf {
 /// It does not answer any more.
 pub async fn ask(client: &Client) -> Result<Option<AsOf>, Failure> {
     let described = client.describe_cluster().await;
-    let described = described.during(|| "cannot ask as of when this is true".to_owned())?;
+    let described = described.with_context(|| "cannot ask as of when this is true".to_owned())?;
     Ok(described.as_of.map(AsOf::from))
 }
 

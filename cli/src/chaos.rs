@@ -6,7 +6,7 @@ mod draw;
 mod report;
 
 use crate::actor::{node_of, of_all_nodes};
-use crate::failure::{During, Exit, Failure};
+use crate::failure::{Context, Exit, Failure};
 use crate::global::Global;
 use crate::notice;
 use crate::quantity::{parse_count, parse_duration, parse_whole, show_duration};
@@ -91,8 +91,9 @@ pub async fn run(global: &Global, chaos: Chaos) -> Result<(), Failure> {
     let seed = chaos.seed.unwrap_or_else(rand::random);
     let mut draw = Draw::new(seed, &chaos.pattern);
     let mut report = Report::new(seed, &chaos.pattern);
-    let targets =
-        targets(&client, &chaos, &draw).await.during(|| "cannot list the actors".to_owned())?;
+    let targets = targets(&client, &chaos, &draw)
+        .await
+        .with_context(|| "cannot list the actors".to_owned())?;
     if targets.is_empty() {
         let cause = format!("no actor that can fail has an address like `{}`", chaos.pattern);
         return Err(Failure::new(Exit::NotFound, "", cause)

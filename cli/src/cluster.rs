@@ -3,7 +3,7 @@
 mod health;
 
 use crate::as_of::AsOf;
-use crate::failure::{During, Failure};
+use crate::failure::{Context, Failure};
 use crate::global::Global;
 use crate::node::{NodeView, table};
 use crate::output::Output;
@@ -77,7 +77,8 @@ pub async fn run(global: &Global, command: ClusterCommand) -> Result<(), Failure
 async fn info(global: &Global) -> Result<(), Failure> {
     let client = global.connect().await?;
     let cluster = client.admin().get_cluster().await;
-    let view = ClusterView::from(cluster.during(|| "cannot describe the cluster".to_owned())?);
+    let view =
+        ClusterView::from(cluster.with_context(|| "cannot describe the cluster".to_owned())?);
     let output = global.output();
     output.one(&view, || render(&output, &view))?;
     view.as_of.iter().for_each(AsOf::warn);

@@ -9,7 +9,7 @@ mod plan;
 mod printing;
 mod sink;
 
-use crate::failure::{During, Exit, Failure};
+use crate::failure::{Context, Exit, Failure};
 use crate::format::{Printed, RecordFormat};
 use crate::global::Global;
 use crate::log_files::Decoder;
@@ -107,7 +107,7 @@ pub async fn run(global: &Global, consume: Consume) -> Result<(), Failure> {
     let mut batches = SelectAll::new();
     for (topic, plan) in run.plans.iter().filter(|(_, plan)| !plan.finished()) {
         let reader = client.reader(topic, reader_config(&consume, plan)).await;
-        batches.push(reader.during(|| format!("cannot consume {topic}"))?.batches());
+        batches.push(reader.with_context(|| format!("cannot consume {topic}"))?.batches());
     }
     let named = consume.topics.join(", ");
     let (progress, of) = (run.progress.clone(), named.clone());
@@ -213,7 +213,7 @@ impl Run {
             let Some(batch) = next else {
                 return Err(Failure::new(Exit::Failed, "", "the stream ended before its time"));
             };
-            let batch = batch.during(|| format!("cannot consume {topics}"))?;
+            let batch = batch.with_context(|| format!("cannot consume {topics}"))?;
             self.print(&batch)?;
             self.progress.set(self.printed);
             if let Some(plan) = self.plans.get_mut(batch.topic()) {
@@ -228,7 +228,7 @@ impl Run {
         let until = self.plans.get(topic).and_then(|plan| plan.until(batch.partition));
         let PartitionId(partition) = batch.partition;
         for record in batch.iter() {
-            let record = record.during(|| format!("cannot consume {topic}"))?;
+            let record = record.with_context(|| format!("cannot consume {topic}"))?;
             if self.left == 0 || until.is_some_and(|until| record.offset >= until) {
                 break;
             }

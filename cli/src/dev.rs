@@ -8,7 +8,7 @@ mod command;
 mod data;
 pub mod ports;
 
-use crate::failure::{During, Failure};
+use crate::failure::{Context, Failure};
 use crate::foreground::Foreground;
 use crate::global::{DEFAULT_SERVER, Global};
 use crate::output::Output;
@@ -101,7 +101,9 @@ fn several(
     let output = global.output();
     let mut cluster = Cluster::start(dev, &data.dir)?;
     match foreground.wait(cluster.all_active()) {
-        Ok(active) => active.during(|| "cannot tell whether all nodes take part".to_owned())?,
+        Ok(active) => {
+            active.with_context(|| "cannot tell whether all nodes take part".to_owned())?
+        }
         Err(_) => {
             foreground.hurry();
             cluster.stop();

@@ -154,18 +154,18 @@ impl fmt::Display for Failure {
 }
 
 /// Says what was tried when it did not work.
-pub trait During<T> {
-    fn during(self, what: impl FnOnce() -> String) -> Result<T, Failure>;
+pub trait Context<T> {
+    fn with_context(self, what: impl FnOnce() -> String) -> Result<T, Failure>;
 }
 
-impl<T> During<T> for Result<T, ClientError> {
-    fn during(self, what: impl FnOnce() -> String) -> Result<T, Failure> {
+impl<T> Context<T> for Result<T, ClientError> {
+    fn with_context(self, what: impl FnOnce() -> String) -> Result<T, Failure> {
         self.map_err(|error| Failure::client(what(), &error))
     }
 }
 
-impl<T> During<T> for io::Result<T> {
-    fn during(self, what: impl FnOnce() -> String) -> Result<T, Failure> {
+impl<T> Context<T> for io::Result<T> {
+    fn with_context(self, what: impl FnOnce() -> String) -> Result<T, Failure> {
         self.map_err(|error| {
             let exit = match error.kind() {
                 io::ErrorKind::NotFound => Exit::NotFound,

@@ -1,6 +1,6 @@
 //! What runs until a signal ends it.
 
-use crate::failure::{During, Exit, Failure};
+use crate::failure::{Context, Exit, Failure};
 use crate::notice;
 use crate::signals::{Signal, Signals};
 use crate::streams;
@@ -18,11 +18,11 @@ pub struct Foreground {
 impl Foreground {
     pub fn new() -> Result<Foreground, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.during(|| "cannot wait for signals".to_owned())?;
+        let runtime = runtime.with_context(|| "cannot wait for signals".to_owned())?;
         let guard = runtime.enter();
         let signals = Signals::new()?;
         drop(guard);
-        streams::never_wait().during(|| "cannot start threads".to_owned())?;
+        streams::never_wait().with_context(|| "cannot start threads".to_owned())?;
         Ok(Foreground { runtime, signals, last: Box::new(|| {}) })
     }
 

@@ -3,7 +3,7 @@
 mod dump;
 mod verify;
 
-use crate::failure::{During, Exit, Failure};
+use crate::failure::{Context, Exit, Failure};
 use crate::global::Global;
 use crate::group_records;
 use clap::{Args, Subcommand, ValueEnum};
@@ -97,8 +97,8 @@ fn files(paths: &[PathBuf]) -> Result<Vec<(PathBuf, FileKind)>, Failure> {
         }
         let what = || format!("cannot list {}", path.display());
         let mut inside = Vec::new();
-        for entry in std::fs::read_dir(path).during(what)? {
-            let path = entry.during(what)?.path();
+        for entry in std::fs::read_dir(path).with_context(what)? {
+            let path = entry.with_context(what)?.path();
             inside.extend(FileKind::of(&path).map(|kind| (path, kind)));
         }
         if inside.is_empty() {

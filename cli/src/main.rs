@@ -42,7 +42,7 @@ mod waiting;
 mod watch;
 
 use arguments::{Arguments, Command};
-use failure::{During, Failure};
+use failure::{Context, Failure};
 use global::Global;
 use output::Format;
 use std::future::Future;
@@ -99,7 +99,7 @@ fn block_on<F: Future<Output = Result<(), Failure>>>(command: F) -> Result<(), F
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .during(|| "cannot start threads".to_owned())?;
+        .with_context(|| "cannot start threads".to_owned())?;
     let result = runtime.block_on(command);
     // A thread may still sit in a read of the terminal; nobody waits for it.
     runtime.shutdown_background();

@@ -6,7 +6,7 @@ mod view;
 
 use crate::as_of::{self, AsOf};
 use crate::confirm::confirm;
-use crate::failure::{During, Exit, Failure};
+use crate::failure::{Context, Exit, Failure};
 use crate::global::Global;
 use clap::{Args, Subcommand};
 use troupe_client::Client;
@@ -70,7 +70,7 @@ pub async fn run(global: &Global, command: NodeCommand) -> Result<(), Failure> {
 async fn run_list(global: &Global) -> Result<(), Failure> {
     let client = global.connect().await?;
     let cluster = client.admin().get_cluster().await;
-    let cluster = cluster.during(|| "cannot list the nodes".to_owned())?;
+    let cluster = cluster.with_context(|| "cannot list the nodes".to_owned())?;
     let nodes = views(&cluster);
     let as_of = cluster.as_of.map(AsOf::from);
     as_of::many(&global.output(), "nodes", &nodes, as_of.as_ref(), || table(&nodes))
@@ -79,7 +79,7 @@ async fn run_list(global: &Global) -> Result<(), Failure> {
 async fn run_resume(global: &Global, node: i32) -> Result<(), Failure> {
     let client = global.connect().await?;
     let resumed = client.admin().resume_node(NodeId(node)).await;
-    resumed.during(|| format!("cannot resume node {node}"))?;
+    resumed.with_context(|| format!("cannot resume node {node}"))?;
     let view = find(&client, node).await?;
     global.output().one(&view, || format!("node {node} is {}\n", view.state()))
 }
@@ -97,7 +97,7 @@ async fn run_remove(global: &Global, remove: Remove) -> Result<(), Failure> {
             &format!("`troupe node remove {node} --yes`"),
         )?;
     }
-    client.admin().remove_node(NodeId(node)).await.during(|| what)?;
+    client.admin().remove_node(NodeId(node)).await.with_context(|| what)?;
     let view = serde_json::json!({ "nodeId": node, "removed": true });
     global.output().one(&view, || format!("removed node {node}\n"))
 }
@@ -105,7 +105,7 @@ async fn run_remove(global: &Global, remove: Remove) -> Result<(), Failure> {
 /// Every node, in the order of their numbers.
 async fn nodes(client: &Client) -> Result<Vec<NodeView>, Failure> {
     let cluster = client.admin().get_cluster().await;
-    Ok(views(&cluster.during(|| "cannot list the nodes".to_owned())?))
+    Ok(views(&cluster.with_context(|| "cannot list the nodes".to_owned())?))
 }
 
 fn views(cluster: &GetClusterResponse) -> Vec<NodeView> {

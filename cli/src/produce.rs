@@ -11,7 +11,7 @@ mod report;
 mod settings;
 mod template;
 
-use crate::failure::{During, Exit, Failure};
+use crate::failure::{Context, Exit, Failure};
 use crate::format::{HeaderRef, Input};
 use crate::global::Global;
 use crate::quantity::{Given, parse_count, parse_given};
@@ -81,8 +81,8 @@ pub async fn run(global: &Global, produce: Produce) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let client = global.connect().await?;
     check_partition(&client, &produce).await?;
-    let producer = client.producer(produce.settings.config()).await.during(what)?;
-    let topic = producer.topic(&produce.topic).await.during(what)?;
+    let producer = client.producer(produce.settings.config()).await.with_context(what)?;
+    let topic = producer.topic(&produce.topic).await.with_context(what)?;
     let blocks = Blocks::read(produce.files).await?;
 
     let mut pump = Pump {
@@ -136,7 +136,7 @@ impl Produce {
 /// A topic or partition that is not there is told at once, not when a timeout has passed.
 async fn check_partition(client: &Client, produce: &Produce) -> Result<(), Failure> {
     let what = || format!("cannot produce to {}", produce.topic);
-    let metadata = client.topic(&produce.topic).await.during(what)?;
+    let metadata = client.topic(&produce.topic).await.with_context(what)?;
     match produce.partition() {
         Some(partition) if partition as usize >= metadata.partitions.len() => {
             let count = metadata.partitions.len();
@@ -169,7 +169,7 @@ impl Pump {
                 biased;
                 block = self.blocks.next() => match block {
                     None => return Ok(()),
-                    Some(block) => self.block(block.during(|| "cannot read the input".to_owned())?).await?,
+                    Some(block) => self.block(block.with_context(|| "cannot read the input".to_owned())?).await?,
                 },
                 // On a slow input, this is how a failure is seen before the next line is typed.
                 () = self.deliveries.settle_one() => {}

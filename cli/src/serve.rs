@@ -1,6 +1,6 @@
 //! `troupe serve`: a node in the foreground, until a signal.
 
-use crate::failure::{During, Exit, Failure};
+use crate::failure::{Context, Exit, Failure};
 use crate::foreground::Foreground;
 use crate::global::Global;
 use crate::output::{Output, Table, text};
@@ -26,7 +26,7 @@ impl Sources {
         let file = match &self.config {
             Some(path) => {
                 let text = std::fs::read_to_string(path);
-                Some(text.during(|| format!("cannot read {}", path.display()))?)
+                Some(text.with_context(|| format!("cannot read {}", path.display()))?)
             }
             None => None,
         };

@@ -3,7 +3,7 @@
 //! Promises: the first one lets the command end in order, and its exit code says which it was, as shells count:
 //! 128 and the signal's number. A second one ends the process at once.
 
-use crate::failure::{During, Exit, Failure};
+use crate::failure::{Context, Exit, Failure};
 use crate::streams;
 use std::sync::OnceLock;
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
@@ -57,7 +57,7 @@ impl Signals {
     /// # Errors
     /// The system does not let it.
     pub fn new() -> Result<Signals, Failure> {
-        let listen = |kind| signal(kind).during(|| "cannot wait for signals".to_owned());
+        let listen = |kind| signal(kind).with_context(|| "cannot wait for signals".to_owned());
         let hangup = match is_ignored(libc::SIGHUP) {
             // By `nohup`: it shall outlive its terminal.
             true => None,

@@ -5,7 +5,7 @@ mod view;
 
 use crate::as_of;
 use crate::confirm::confirm;
-use crate::failure::{During, Failure};
+use crate::failure::{Context, Failure};
 use crate::global::Global;
 use crate::output::{Table, number, text};
 use crate::quantity::{Given, parse_given};
@@ -198,12 +198,13 @@ async fn run_create(global: &Global, create: Create) -> Result<(), Failure> {
     }
     let (topic, verb) = match client.admin().create_topic(request).await {
         Err(error) if create.if_not_exists && error.reason() == ErrorCode::TopicExists => {
-            let topic =
-                get(&client, &name).await.during(|| format!("cannot describe topic {name}"))?;
+            let topic = get(&client, &name)
+                .await
+                .with_context(|| format!("cannot describe topic {name}"))?;
             (topic, "there is already")
         }
         answer => {
-            let topic = answer.during(what)?;
+            let topic = answer.with_context(what)?;
             (topic, if dry_run { "would create" } else { "created" })
         }
     };
@@ -214,7 +215,7 @@ async fn run_create(global: &Global, create: Create) -> Result<(), Failure> {
 async fn run_list(global: &Global, list: List) -> Result<(), Failure> {
     let client = global.connect().await?;
     let topics = client.admin().list_topics(list.internal).await;
-    let topics = topics.during(|| "cannot list the topics".to_owned())?;
+    let topics = topics.with_context(|| "cannot list the topics".to_owned())?;
     let views: Vec<TopicView> = topics.iter().map(TopicView::new).collect();
     let as_of = as_of::ask(&client).await?;
     as_of::many(&global.output(), "topics", &views, as_of.as_ref(), || {
@@ -236,7 +237,7 @@ async fn run_alter(global: &Global, alter: Alter) -> Result<(), Failure> {
     let client = global.connect().await?;
     let Alter { name, set, unset, internal, yes, dry_run } = alter;
     let what = || format!("cannot alter topic {name}");
-    let before = get(&client, &name).await.during(what)?;
+    let before = get(&client, &name).await.with_context(what)?;
     let keys: Vec<String> =
         set.iter().map(|(key, _)| key.clone()).chain(unset.iter().cloned()).collect();
     if internal && !yes && !dry_run {
@@ -253,7 +254,7 @@ async fn run_alter(global: &Global, alter: Alter) -> Result<(), Failure> {
         internal,
         validate_only: dry_run,
     };
-    let after = client.admin().update_topic(request).await.during(what)?;
+    let after = client.admin().update_topic(request).await.with_context(what)?;
     let value = |topic: &Topic, key: &str| {
         let found = topic.configs.iter().find(|config| config.name == key);
         found.map_or_else(|| "?".to_owned(), |config| config.value.clone())
@@ -288,7 +289,7 @@ async fn run_add_partitions(global: &Global, add: AddPartitions) -> Result<(), F
             confirm(&what(), &question, &instead)?;
         }
     }
-    let topic = client.admin().create_partitions(request).await.during(what)?;
+    let topic = client.admin().create_partitions(request).await.with_context(what)?;
     let verb = if dry_run { "would have" } else { "has now" };
     changed(global, &topic, dry_run, || format!("topic {name} {verb} {}\n", counts(&topic)))
 }
@@ -302,7 +303,7 @@ async fn run_delete(global: &Global, delete: Delete) -> Result<(), Failure> {
             let view = serde_json::json!({ "name": name, "deleted": false });
             return global.output().one(&view, || format!("there is no topic {name}\n"));
         }
-        answer => answer.during(what)?,
+        answer => answer.with_context(what)?,
     };
     if !yes && !dry_run {
         confirm(
@@ -312,7 +313,7 @@ async fn run_delete(global: &Global, delete: Delete) -> Result<(), Failure> {
         )?;
     }
     let request = DeleteTopicRequest { name: name.clone(), internal, validate_only: dry_run };
-    let topic_id = client.admin().delete_topic(request).await.during(what)?;
+    let topic_id = client.admin().delete_topic(request).await.with_context(what)?;
     let view = serde_json::json!({
         "name": name, "topicId": topic_id.to_string(), "deleted": !dry_run, "dryRun": dry_run,
     });

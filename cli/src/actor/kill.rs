@@ -1,7 +1,7 @@
 //! `troupe actor kill`: one actor by its address, or whoever leads a partition; with what it cost.
 
 use super::node_of;
-use crate::failure::{During, Exit, Failure};
+use crate::failure::{Context, Exit, Failure};
 use crate::global::Global;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
@@ -86,13 +86,13 @@ async fn kill_address(
         )
         .with_hint("`troupe actor tree` shows the addresses"));
     };
-    let cluster = client.describe_cluster().await.during(what)?;
+    let cluster = client.describe_cluster().await.with_context(what)?;
     if !cluster.nodes.iter().any(|known| known.node_id == node.0) {
         return Err(Failure::new(Exit::NotFound, what(), format!("there is no node {node}"))
             .with_hint("`troupe node list` shows the nodes"));
     }
-    let admin = client.admin_of(node).await.during(what)?;
-    let answer = admin.kill_actor(address, mode.into()).await.during(what)?;
+    let admin = client.admin_of(node).await.with_context(what)?;
+    let answer = admin.kill_actor(address, mode.into()).await.with_context(what)?;
     let view = json!({
         "address": address, "recoveryMicros": answer.recovery_micros, "restarts": answer.restarts,
     });
@@ -128,17 +128,17 @@ async fn kill_leader(
 ) -> Result<(), Failure> {
     let Partition { topic, number } = partition;
     let what = || format!("cannot kill the leader of {topic}:{number}");
-    let there = client.topic(topic).await.during(what)?.partitions.len();
+    let there = client.topic(topic).await.with_context(what)?.partitions.len();
     if *number as usize >= there {
         let cause = format!("there is no partition {number}; the topic has 0 to {}", there - 1);
         return Err(Failure::new(Exit::NotFound, what(), cause));
     }
-    let before = leader(client, partition).await.during(what)?.ok_or_else(|| {
+    let before = leader(client, partition).await.with_context(what)?.ok_or_else(|| {
         Failure::new(Exit::Failed, what(), "nobody leads it")
             .with_hint(format!("`troupe partition list {topic}` shows who is in sync"))
     })?;
-    let admin = client.admin_of(before.node).await.during(what)?;
-    let actors = admin.list_actors(&format!("node/{}/", before.node)).await.during(what)?;
+    let admin = client.admin_of(before.node).await.with_context(what)?;
+    let actors = admin.list_actors(&format!("node/{}/", before.node)).await.with_context(what)?;
     let end = format!("/partition/{topic}/{number}");
     let found = actors.into_iter().find(|actor| actor.address.ends_with(&end));
     let address = found.map(|actor| actor.address).ok_or_else(|| {
@@ -149,10 +149,10 @@ async fn kill_leader(
     let killed = async { admin.kill_actor(&address, mode.into()).await };
     let led = served_anew(client, partition, before, started);
     let (answer, led) = tokio::join!(killed, led);
-    let answer = answer.during(what)?;
-    let (after, took) = match led.during(what)? {
+    let answer = answer.with_context(what)?;
+    let (after, took) = match led.with_context(what)? {
         Some((after, took)) => (Some(after), Some(micros(took))),
-        None => (leader(client, partition).await.during(what)?, None),
+        None => (leader(client, partition).await.with_context(what)?, None),
     };
     let view = json!({
         "address": address,

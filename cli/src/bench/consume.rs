@@ -3,7 +3,7 @@
 use super::median::median;
 use super::scratch::with_topic;
 use super::{Throughput, Workload, load};
-use crate::failure::{During, Exit, Failure};
+use crate::failure::{Context, Exit, Failure};
 use crate::global::Global;
 use crate::produce::Settings;
 use clap::Args;
@@ -114,23 +114,23 @@ async fn measure_group(client: &Client, topic: &str, expected: u64) -> Result<Th
         auto_offset_reset: AutoOffsetReset::Earliest,
         ..ConsumerConfig::new(&group)
     };
-    let mut consumer = client.consumer(config).during(what)?;
+    let mut consumer = client.consumer(config).with_context(what)?;
     let assigned = Arc::new(OnceLock::new());
     consumer.set_rebalance_listener(Assigned(assigned.clone()));
-    consumer.subscribe([topic]).during(what)?;
+    consumer.subscribe([topic]).with_context(what)?;
     let (mut records, mut bytes) = (0, 0);
     while records < expected {
-        let batch = consumer.next_batch().await.during(what)?;
+        let batch = consumer.next_batch().await.with_context(what)?;
         for record in batch.iter() {
-            let record = record.during(what)?;
+            let record = record.with_context(what)?;
             records += 1;
             bytes += std::hint::black_box(record.value).map_or(0, <[u8]>::len) as u64;
         }
     }
     let began = assigned.get().copied().unwrap_or_else(Instant::now);
     let elapsed = began.elapsed();
-    consumer.close(CLOSE_PATIENCE).await.during(what)?;
-    client.admin().delete_group(&group).await.during(what)?;
+    consumer.close(CLOSE_PATIENCE).await.with_context(what)?;
+    client.admin().delete_group(&group).await.with_context(what)?;
     Ok(Throughput { records, bytes, elapsed })
 }
 
@@ -178,11 +178,11 @@ fn report(global: &Global, bench: &BenchConsume, throughput: &Throughput) -> Res
 /// Records in the topic, if none was taken out of the middle.
 async fn count(client: &Client, topic: &str) -> Result<u64, Failure> {
     let what = || format!("cannot consume {topic}");
-    let metadata = client.topic(topic).await.during(what)?;
+    let metadata = client.topic(topic).await.with_context(what)?;
     let mut count = 0;
     for (spec, sign) in [(OffsetSpec::Latest, 1), (OffsetSpec::Earliest, -1)] {
         let queries: Vec<_> = metadata.partitions.iter().map(|p| (p.partition, spec)).collect();
-        for listed in client.list_offsets(topic, &queries).await.during(what)? {
+        for listed in client.list_offsets(topic, &queries).await.with_context(what)? {
             count += sign * listed.offset.map_or(0, |offset| offset.to_wire());
         }
     }
@@ -194,11 +194,11 @@ pub async fn measure(client: &Client, topic: &str, expected: u64) -> Result<Thro
     let what = || format!("cannot consume {topic}");
     let started = Instant::now();
     let config = ReaderConfig { until_end: true, ..ReaderConfig::default() };
-    let mut reader = client.reader(topic, config).await.during(what)?;
+    let mut reader = client.reader(topic, config).await.with_context(what)?;
     let (mut records, mut bytes) = (0, 0);
     while let Some(batch) = reader.next_batch().await {
-        for record in batch.during(what)?.iter() {
-            let record = record.during(what)?;
+        for record in batch.with_context(what)?.iter() {
+            let record = record.with_context(what)?;
             records += 1;
             bytes += std::hint::black_box(record.value).map_or(0, <[u8]>::len) as u64;
         }

@@ -5,7 +5,7 @@ use super::latency::Latencies;
 use super::payload::Payload;
 use super::scratch::with_topic;
 use super::{FlushPolicy, load};
-use crate::failure::{During, Exit, Failure};
+use crate::failure::{Context, Exit, Failure};
 use crate::global::Global;
 use crate::produce::{Settings, send};
 use crate::quantity::{grouped, parse_count, parse_duration, parse_size, show_duration};
@@ -83,11 +83,11 @@ async fn measure(
         rate: bench.rate as f64,
         payload: Payload::new(usize::try_from(bench.size).unwrap_or(0).max(STAMP_BYTES), 1),
     };
-    let reader = open_at_end(client, topic).await.during(what)?;
+    let reader = open_at_end(client, topic).await.with_context(what)?;
     let receiver = sender.receive(reader);
-    let late = sender.send(client, topic, config.clone()).await.during(what)?;
+    let late = sender.send(client, topic, config.clone()).await.with_context(what)?;
     let received = match tokio::time::timeout(PATIENCE, receiver).await {
-        Ok(Ok(received)) => received.during(what)?,
+        Ok(Ok(received)) => received.with_context(what)?,
         Ok(Err(panic)) => return Err(Failure::new(Exit::Failed, what(), panic)),
         Err(_) => {
             let waited = show_duration(PATIENCE);

@@ -13,7 +13,7 @@ mod rounds;
 mod verify;
 
 use crate::bench::scratch::directory;
-use crate::failure::{During, Failure};
+use crate::failure::{Context, Failure};
 use crate::global::Global;
 use crate::quantity::{parse_count, parse_size};
 use crate::signals::{Signal, Stop};
@@ -173,12 +173,13 @@ async fn measure(
     let what = || format!("cannot measure {}", kind.name());
     let topic = format!("failover-{}", kind.name());
     rounds.make_topic(&topic, &kind.assignments(bench.partitions)).await?;
-    let client = Client::connect(ClientConfig::new(rounds.nodes().servers())).await.during(what)?;
+    let client =
+        Client::connect(ClientConfig::new(rounds.nodes().servers())).await.with_context(what)?;
     // So that the first fault finds a client that knows everyone.
-    client.topic(&topic).await.during(what)?;
+    client.topic(&topic).await.with_context(what)?;
     let size = usize::try_from(bench.size).map_err(Failure::usage)?;
     let load = Load::start(&client, &topic, bench.partitions, bench.rate, size).await;
-    let load = load.during(what)?;
+    let load = load.with_context(what)?;
     let mut faults = Vec::new();
     for round in 0..bench.rounds {
         let fault = rounds.run(kind, &topic, round, &load).await?;
@@ -187,8 +188,8 @@ async fn measure(
     }
     // Whatever was in doubt is settled before it is judged.
     rounds.wait_until_well(&topic).await?;
-    let sent = load.finish().await.during(what)?;
-    let stored = verify::read_back(&client, &topic, sent.len()).await.during(what)?;
+    let sent = load.finish().await.with_context(what)?;
+    let stored = verify::read_back(&client, &topic, sent.len()).await.with_context(what)?;
     Ok(Outcome::new(kind, &faults, &sent, &stored))
 }
 

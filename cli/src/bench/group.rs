@@ -12,7 +12,7 @@ use super::FlushPolicy;
 use super::failover::nodes::Nodes;
 use super::latency::Latencies;
 use super::scratch::{directory, with_topic};
-use crate::failure::{During, Exit, Failure};
+use crate::failure::{Context, Exit, Failure};
 use crate::global::Global;
 use crate::notice;
 use crate::signals::Stop;
@@ -81,7 +81,7 @@ pub async fn run(global: &Global, bench: BenchGroup) -> Result<(), Failure> {
     let _stop = Stop::new()?;
     let made = directory(bench.dir.as_deref(), "group")?;
     let mut nodes = Nodes::start(made.path(), &bench.set).await?;
-    let client = Client::connect(ClientConfig::new(nodes.servers())).await.during(what)?;
+    let client = Client::connect(ClientConfig::new(nodes.servers())).await.with_context(what)?;
     let outcome = measure(global, &bench, &client, Some(&mut nodes)).await?;
     report(global, &bench, &outcome)
 }
@@ -151,7 +151,11 @@ async fn settle(
     fleet.join(bench.members).await?;
     outcome.one_more.record(fleet.settled().await?.at - began);
     fleet.end().await;
-    client.admin().delete_group(&group).await.during(|| format!("cannot delete group {group}"))
+    client
+        .admin()
+        .delete_group(&group)
+        .await
+        .with_context(|| format!("cannot delete group {group}"))
 }
 
 fn report(global: &Global, bench: &BenchGroup, outcome: &Outcome) -> Result<(), Failure> {

@@ -10,7 +10,7 @@ use super::raw::{Mode, Raw};
 use super::scratch::{directory, with_topic};
 use super::server::Server;
 use super::{FlushPolicy, Throughput, Workload, consume, cpu, load};
-use crate::failure::{During, Failure};
+use crate::failure::{Context, Failure};
 use crate::global::Global;
 use crate::notice;
 use crate::produce::Settings;
@@ -54,10 +54,10 @@ pub async fn run(global: &Global, bench: BenchLimits) -> Result<(), Failure> {
     // Before there is anything that a signal could leave behind.
     let _stop = Stop::new()?;
     let made = directory(bench.dir.as_deref(), "limits")?;
-    let raw = Raw::start(made.path()).during(what)?;
+    let raw = Raw::start(made.path()).with_context(what)?;
     // A node that was named is measured; else one of its own, in another process on the same disk.
     let server = if global.server.is_empty() {
-        Some(Server::start(&made.path().join("node")).during(what)?)
+        Some(Server::start(&made.path().join("node")).with_context(what)?)
     } else {
         None
     };
@@ -66,7 +66,7 @@ pub async fn run(global: &Global, bench: BenchLimits) -> Result<(), Failure> {
         None => Client::connect(ClientConfig::new(global.server.clone())).await,
     };
     let mut limits = Limits {
-        client: client.during(what)?,
+        client: client.with_context(what)?,
         raw,
         server_pid: server.as_ref().map(Server::pid),
         directory: made.path().to_owned(),
@@ -122,7 +122,7 @@ impl Limits {
     /// before anything counts; otherwise whoever writes first looks slow.
     async fn warm_up(&mut self, volume: u64) -> Result<(), Failure> {
         let what = || "cannot warm up".to_owned();
-        self.raw.measure(Mode::Write, PAGE_CACHE_VOLUMES * volume).during(what)?;
+        self.raw.measure(Mode::Write, PAGE_CACHE_VOLUMES * volume).with_context(what)?;
         for mode in Mode::ALL {
             self.raw(mode, WARM_UP_BYTES)?;
         }
@@ -224,10 +224,10 @@ impl Limits {
     /// A raw measurement, in MB/s.
     fn raw(&mut self, mode: Mode, bytes: u64) -> Result<f64, Failure> {
         let what = || format!("cannot measure {}", mode.name());
-        sync_file_system(&self.directory).during(what)?;
-        let elapsed = self.raw.measure(mode, bytes).during(what)?;
+        sync_file_system(&self.directory).with_context(what)?;
+        let elapsed = self.raw.measure(mode, bytes).with_context(what)?;
         if mode != Mode::Discard {
-            sync_file_system(&self.directory).during(what)?;
+            sync_file_system(&self.directory).with_context(what)?;
         }
         let mb = bytes as f64 / 1e6 / elapsed.as_secs_f64();
         self.raw_figures.entry(mode).or_default().rounds.push(mb);

@@ -3,7 +3,7 @@
 use super::latency::{Collector, Latencies};
 use super::payload::Payload;
 use super::{Throughput, Workload};
-use crate::failure::{During, Exit, Failure};
+use crate::failure::{Context, Exit, Failure};
 use crate::global::Global;
 use crate::produce::send;
 use crate::quantity::{grouped, show_rate};
@@ -44,8 +44,8 @@ pub async fn run(
     let size = usize::try_from(workload.size).map_err(Failure::usage)?;
     let payload = Payload::new(size, workload.seed);
     let acks_none = config.acks == Acks::None;
-    let producer = client.producer(config).await.during(what)?;
-    let handle = producer.topic(topic).await.during(what)?;
+    let producer = client.producer(config).await.with_context(what)?;
+    let handle = producer.topic(topic).await.with_context(what)?;
     let collector = Collector::start();
     let sample_every = (workload.records / SAMPLES).max(1);
 
@@ -75,15 +75,15 @@ pub async fn run(
             // At a rate, from when it was due: a record that a full buffer holds back has waited too.
             let now = Instant::now();
             let sent = due.map_or(now, |due| due.min(now));
-            collector.watch(sent, send(&handle, record).await.during(what)?);
+            collector.watch(sent, send(&handle, record).await.with_context(what)?);
         } else {
-            drop(send(&handle, record).await.during(what)?);
+            drop(send(&handle, record).await.with_context(what)?);
         }
     }
-    producer.flush().await.during(what)?;
+    producer.flush().await.with_context(what)?;
     if acks_none {
         // Nothing is answered, so what counts is that everything left this machine.
-        producer.close(CLOSE_PATIENCE).await.during(what)?;
+        producer.close(CLOSE_PATIENCE).await.with_context(what)?;
     }
     let elapsed = started.elapsed();
     let latencies = collector.finish().await?;
@@ -92,7 +92,7 @@ pub async fn run(
         let cause = format!("{} records were not delivered", grouped(metrics.records_failed));
         return Err(Failure::new(Exit::Failed, what(), cause));
     }
-    producer.close(CLOSE_PATIENCE).await.during(what)?;
+    producer.close(CLOSE_PATIENCE).await.with_context(what)?;
     let (records, bytes) = (workload.records, workload.records * workload.size);
     Ok(Outcome {
         throughput: Throughput { records, bytes, elapsed },

@@ -6,7 +6,7 @@
 use super::latency::Latencies;
 use super::scratch::directory;
 use super::{Workload, load};
-use crate::failure::{During, Exit, Failure};
+use crate::failure::{Context, Exit, Failure};
 use crate::global::Global;
 use crate::quantity::{parse_count, parse_duration, parse_size};
 use clap::Args;
@@ -147,9 +147,9 @@ impl Picture {
         let what = || format!("cannot see how {topic} stands");
         // What a client knows may be old.
         let client = connect(servers).await?;
-        let partitions = client.topic(topic).await.during(what)?.partitions.clone();
+        let partitions = client.topic(topic).await.with_context(what)?.partitions.clone();
         let ends: Vec<_> = partitions.iter().map(|p| (p.partition, OffsetSpec::Latest)).collect();
-        let listed = client.list_offsets(topic, &ends).await.during(what)?;
+        let listed = client.list_offsets(topic, &ends).await.with_context(what)?;
         Ok(Picture {
             at: Instant::now(),
             records: listed.iter().filter_map(|end| end.offset).map(|offset| offset.0).sum(),
@@ -160,7 +160,7 @@ impl Picture {
 
 async fn connect(servers: &str) -> Result<Client, Failure> {
     let config = ClientConfig::new(servers.split(',').map(str::to_owned));
-    Client::connect(config).await.during(|| "cannot reach the nodes".to_owned())
+    Client::connect(config).await.with_context(|| "cannot reach the nodes".to_owned())
 }
 
 pub async fn run(global: &Global, bench: BenchOverload) -> Result<(), Failure> {
@@ -171,10 +171,11 @@ pub async fn run(global: &Global, bench: BenchOverload) -> Result<(), Failure> {
         return Err(Failure::usage("--rate 0 would never send anything"));
     }
     let made = directory(bench.dir.as_deref(), "overload")?;
-    let this = std::env::current_exe().during(|| "cannot find this program".to_owned())?;
+    let this = std::env::current_exe().with_context(|| "cannot find this program".to_owned())?;
     let binary = bench.binary.as_deref().unwrap_or(&this);
     let nodes = Nodes::start(&bench, binary, made.path());
-    let nodes = nodes.during(|| format!("cannot start three nodes of {}", binary.display()))?;
+    let nodes =
+        nodes.with_context(|| format!("cannot start three nodes of {}", binary.display()))?;
     let measured = tokio::select! {
         measured = measure(&nodes, &bench, &this) => measured?,
         _ = tokio::signal::ctrl_c() => {
@@ -234,7 +235,7 @@ async fn measure(nodes: &Nodes, bench: &BenchOverload, this: &Path) -> Result<Me
             ..CreateTopicRequest::default()
         };
         let created = client.admin().create_topic(request).await;
-        created.during(|| format!("cannot create {name}"))?;
+        created.with_context(|| format!("cannot create {name}"))?;
     }
     let mut greedy = Vec::new();
     for _ in 0..bench.greedy {
@@ -243,7 +244,7 @@ async fn measure(nodes: &Nodes, bench: &BenchOverload, this: &Path) -> Result<Me
         command.args(["--size", &bench.greedy_size.to_string(), "--server", &nodes.servers]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let started = command.spawn();
-        greedy.push(Ended(started.during(|| "cannot start a greedy producer".to_owned())?));
+        greedy.push(Ended(started.with_context(|| "cannot start a greedy producer".to_owned())?));
     }
     tokio::time::sleep(bench.warmup).await;
     let before = Picture::of(&nodes.servers, GREEDY).await?;

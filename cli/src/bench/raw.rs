@@ -6,7 +6,7 @@
 //! request: mode (1 byte), total (8 bytes, little endian), the bytes        answer: 1 byte when all is done
 //! ```
 
-use crate::failure::{During, Failure};
+use crate::failure::{Context, Failure};
 use crate::streams::write_results;
 use clap::Args;
 use std::fs::File;
@@ -54,20 +54,20 @@ pub struct RawReceiver {
 /// The receiver's side: serves measurements until its standard input ends, which is when its parent does.
 pub fn receive(receiver: &RawReceiver) -> Result<(), Failure> {
     let what = || "the raw receiver failed".to_owned();
-    let listener = TcpListener::bind("127.0.0.1:0").during(what)?;
-    let address = listener.local_addr().during(what)?;
-    write_results(format!("{address}\n").as_bytes()).during(what)?;
+    let listener = TcpListener::bind("127.0.0.1:0").with_context(what)?;
+    let address = listener.local_addr().with_context(what)?;
+    write_results(format!("{address}\n").as_bytes()).with_context(what)?;
     std::thread::spawn(|| {
         let _ = io::copy(&mut io::stdin(), &mut io::sink());
         std::process::exit(0);
     });
     let mut buffer = vec![0; CHUNK];
     loop {
-        let (stream, _) = listener.accept().during(what)?;
+        let (stream, _) = listener.accept().with_context(what)?;
         let path = receiver.dir.join("raw");
         let served = serve(stream, &path, &mut buffer);
         let _ = std::fs::remove_file(&path);
-        served.during(what)?;
+        served.with_context(what)?;
     }
 }
 

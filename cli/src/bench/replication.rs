@@ -16,7 +16,7 @@ use super::limits::sync_file_system;
 use super::raw::{Mode, Raw};
 use super::scratch::directory;
 use super::{FlushPolicy, Throughput, Workload, load};
-use crate::failure::{During, Exit, Failure};
+use crate::failure::{Context, Exit, Failure};
 use crate::global::Global;
 use crate::notice;
 use crate::quantity::{parse_count, parse_size};
@@ -118,8 +118,8 @@ impl Rounds<'_> {
     /// Memory that a virtual machine has never used costs a fault in its host; see `bench limits`.
     async fn warm_up(&mut self) -> Result<(), Failure> {
         let what = || "cannot warm up".to_owned();
-        let raw = Raw::start(self.dir).during(what)?;
-        raw.measure(Mode::Write, PAGE_CACHE_VOLUMES * self.bench.bytes).during(what)?;
+        let raw = Raw::start(self.dir).with_context(what)?;
+        raw.measure(Mode::Write, PAGE_CACHE_VOLUMES * self.bench.bytes).with_context(what)?;
         drop(raw);
         let workload = workload(WARM_UP_BYTES.min(self.bench.bytes), 1);
         self.produce(&[vec![1, 2, 3]], &workload).await.map(drop)
@@ -173,7 +173,7 @@ impl Rounds<'_> {
     }
 
     fn sync(&self) -> Result<(), Failure> {
-        sync_file_system(self.dir).during(|| "cannot sync the file system".to_owned())
+        sync_file_system(self.dir).with_context(|| "cannot sync the file system".to_owned())
     }
 }
 

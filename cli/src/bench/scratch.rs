@@ -1,7 +1,7 @@
 //! Topics and directories that live as long as a measurement.
 
 use super::FlushPolicy;
-use crate::failure::{During, Failure};
+use crate::failure::{Context, Failure};
 use crate::signals::Stop;
 use crate::topic::pairs;
 use std::path::Path;
@@ -19,7 +19,7 @@ pub fn directory(parent: Option<&Path>, measurement: &str) -> Result<TempDir, Fa
     }
     let prefix = format!("troupe-{measurement}-");
     let made = tempfile::Builder::new().prefix(&prefix).tempdir_in(&place);
-    made.during(|| format!("cannot make a directory in {}", place.display()))
+    made.with_context(|| format!("cannot make a directory in {}", place.display()))
 }
 
 /// Makes a topic, runs the measurement, and deletes the topic whatever came of it.
@@ -37,14 +37,14 @@ pub async fn with_topic<T>(
         ..CreateTopicRequest::default()
     };
     let created = client.admin().create_topic(request).await;
-    created.during(|| "cannot create a topic for the benchmark".to_owned())?;
+    created.with_context(|| "cannot create a topic for the benchmark".to_owned())?;
     let outcome = match Stop::new()?.or(measure(&name)).await {
         Ok(outcome) => outcome,
         Err(signal) => Err(signal.failure()),
     };
     let request = DeleteTopicRequest { name: name.clone(), validate_only: false, internal: false };
     let deleted = client.admin().delete_topic(request).await;
-    let deleted = deleted.during(|| format!("cannot delete the benchmark's topic {name}"));
+    let deleted = deleted.with_context(|| format!("cannot delete the benchmark's topic {name}"));
     // If both failed, the measurement's reason comes first.
     let outcome = outcome?;
     deleted?;

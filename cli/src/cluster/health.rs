@@ -1,7 +1,7 @@
 //! `troupe cluster health`: what every node knows to be wrong, put together to one verdict.
 
 use crate::as_of::AsOf;
-use crate::failure::{During, Exit, Failure};
+use crate::failure::{Context, Exit, Failure};
 use crate::global::Global;
 use crate::output::{Output, Table, text};
 use serde::Serialize;
@@ -80,7 +80,8 @@ impl Health {
 
 pub async fn run(global: &Global) -> Result<(), Failure> {
     let client = global.connect().await?;
-    let health = gather(&client).await.during(|| "cannot ask how the cluster is".to_owned())?;
+    let health =
+        gather(&client).await.with_context(|| "cannot ask how the cluster is".to_owned())?;
     let output = global.output();
     output.one(&health, || render(&output, &health))?;
     match health.verdict {

@@ -9,7 +9,7 @@
 use super::Consume;
 use super::printing::{Printing, Shared};
 use super::sink::Sink;
-use crate::failure::{During, Failure};
+use crate::failure::{Context, Failure};
 use crate::format::Printed;
 use crate::global::Global;
 use crate::notice;
@@ -120,13 +120,13 @@ pub async fn run(
 ) -> Result<(), Failure> {
     let what = || format!("cannot consume as a member of group {group}");
     let commit = consume.membership.commit.unwrap_or_default();
-    let mut consumer = client.consumer(consume.consumer_config(group)).during(what)?;
+    let mut consumer = client.consumer(consume.consumer_config(group)).with_context(what)?;
     let shared = Shared::new(Printing::new(sink, commit));
     consumer.set_rebalance_listener(shared.clone());
     consumer.set_position_lost_listener(|lost| notice!("note: {lost}"));
     match &consume.membership.pattern {
-        Some(pattern) => consumer.subscribe_pattern(pattern).during(what)?,
-        None => consumer.subscribe(consume.topics.clone()).during(what)?,
+        Some(pattern) => consumer.subscribe_pattern(pattern).with_context(what)?,
+        None => consumer.subscribe(consume.topics.clone()).with_context(what)?,
     }
     let mut run = Run {
         shared,
@@ -163,11 +163,11 @@ pub async fn run(
         (printing.flush(), std::mem::take(&mut printing.written))
     };
     let committed = match (commit, &flushed) {
-        (Commit::After, Ok(())) => consumer.commit_sync().await.during(what),
-        (Commit::After, Err(_)) => consumer.commit_sync_offsets(written).await.during(what),
+        (Commit::After, Ok(())) => consumer.commit_sync().await.with_context(what),
+        (Commit::After, Err(_)) => consumer.commit_sync_offsets(written).await.with_context(what),
         (Commit::Before | Commit::None, _) => Ok(()),
     };
-    let closed = consumer.close(CLOSE_PATIENCE).await.during(what);
+    let closed = consumer.close(CLOSE_PATIENCE).await.with_context(what);
     if global.progress() && std::io::stdout().is_terminal() {
         notice!("{} records", run.printed);
     }
@@ -205,7 +205,7 @@ impl Run {
                 } else {
                     self.shared.lock().flush()?;
                 }
-                if self.at_end(consumer).await.during(|| what.clone())? {
+                if self.at_end(consumer).await.with_context(|| what.clone())? {
                     self.print_ahead(consumer).await?;
                     return Ok(true);
                 }
@@ -219,7 +219,7 @@ impl Run {
             self.show_assignment(consumer).await;
             self.progress.set(2 * self.printed + u64::from(consumer.assignment().is_empty()));
             if let Some(batch) = next {
-                let batch = batch.during(|| what.clone())?;
+                let batch = batch.with_context(|| what.clone())?;
                 match self.commit {
                     Commit::Before => self.take_ahead(consumer, batch).await?,
                     Commit::After | Commit::None => self.take(consumer, &batch)?,
@@ -244,7 +244,7 @@ impl Run {
         if self.left < u64::from(batch.header.record_count) {
             let last = usize::try_from(self.left.saturating_sub(1)).unwrap_or(usize::MAX);
             if let Some(last) = batch.iter().nth(last) {
-                return Ok(Offset(last.during(|| self.what())?.offset.0 + 1));
+                return Ok(Offset(last.with_context(|| self.what())?.offset.0 + 1));
             }
         }
         Ok(batch.header.end_offset())
@@ -267,7 +267,7 @@ impl Run {
             ..OffsetAndMetadata::new(self.end_of(&batch)?)
         };
         let committed = consumer.commit_sync_offsets([(batch.topic_partition(), position)]).await;
-        committed.during(|| self.what())?;
+        committed.with_context(|| self.what())?;
         self.take(consumer, &batch)
     }
 
@@ -283,7 +283,7 @@ impl Run {
         if batches.is_empty() {
             return Ok(());
         }
-        consumer.commit_sync_offsets(positions).await.during(|| self.what())?;
+        consumer.commit_sync_offsets(positions).await.with_context(|| self.what())?;
         batches.iter().try_for_each(|batch| self.take(consumer, batch))
     }
 
@@ -294,7 +294,7 @@ impl Run {
         let printed = self.print(batch, end, &mut next);
         if next < batch.header.end_offset() {
             // The rest of the batch is not printed: it shall not be committed as if it were.
-            consumer.seek(&at, next).during(|| self.what())?;
+            consumer.seek(&at, next).with_context(|| self.what())?;
         }
         printed
     }
@@ -311,7 +311,7 @@ impl Run {
         printing.begin(batch);
         let PartitionId(partition) = batch.partition;
         for record in batch.iter() {
-            let record = record.during(|| self.what())?;
+            let record = record.with_context(|| self.what())?;
             if record.offset >= end {
                 break;
             }
@@ -344,7 +344,7 @@ impl Run {
         let done = move |committed: Result<(), ClientError>| {
             shared.lock().is_due |= committed.is_err();
         };
-        consumer.commit_async(done).during(|| self.what())
+        consumer.commit_async(done).with_context(|| self.what())
     }
 
     /// Whether everything that is assigned has been read up to where it ended when it was assigned.

@@ -1,7 +1,7 @@
 //! Where to begin and to stop in each partition: the range of the command line, resolved once against
 //! what the leaders say.
 
-use crate::failure::{During, Exit, Failure};
+use crate::failure::{Context, Exit, Failure};
 use crate::offsets::{Bounds, OffsetRange, Position};
 use crate::timestamp;
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ impl Plan {
         until_end: bool,
     ) -> Result<Plan, Failure> {
         let what = || format!("cannot consume {topic}");
-        let metadata = client.topic(topic).await.during(what)?;
+        let metadata = client.topic(topic).await.with_context(what)?;
         let known: Vec<PartitionId> = metadata.partitions.iter().map(|p| p.partition).collect();
         let chosen: Vec<PartitionId> = match only {
             [] => known.clone(),
@@ -49,7 +49,7 @@ impl Plan {
             chosen.iter().map(|partition| (*partition, Bounds::default())).collect();
         for (spec, put) in questions(range, now_ms) {
             let queries: Vec<_> = chosen.iter().map(|partition| (*partition, spec)).collect();
-            for listed in client.list_offsets(topic, &queries).await.during(what)? {
+            for listed in client.list_offsets(topic, &queries).await.with_context(what)? {
                 if let Some(bounds) = bounds.get_mut(&listed.partition) {
                     put(bounds, listed.offset.map(|offset| offset.0));
                 }

@@ -3,7 +3,7 @@
 //! A temporary one goes at every end that lets something be done; what a `kill -9` left behind goes with the next
 //! start. A lock in it tells those from the ones that are in use: the system lets go of it with the process.
 
-use crate::failure::{During, Failure};
+use crate::failure::{Context, Failure};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -42,8 +42,8 @@ impl Data {
         let place = std::env::temp_dir();
         remove_leftovers(&place);
         let what = || format!("cannot make a temporary directory in {}", place.display());
-        let dir = tempfile::Builder::new().prefix(PREFIX).tempdir_in(&place).during(what)?;
-        let lock = lock_new(dir.path()).during(what)?;
+        let dir = tempfile::Builder::new().prefix(PREFIX).tempdir_in(&place).with_context(what)?;
+        let lock = lock_new(dir.path()).with_context(what)?;
         let path = dir.path().to_owned();
         let temporary = Some(Temporary { dir, _lock: lock });
         Ok(Data { dir: path, temporary, fate: "removed when this stops" })

@@ -1,6 +1,6 @@
 //! Where the nodes of one process listen.
 
-use crate::failure::{During, Failure};
+use crate::failure::{Context, Failure};
 use std::net::{SocketAddr, TcpListener};
 
 /// From one node's ports to the next one's.
@@ -41,8 +41,8 @@ pub fn plan(nodes: u16, grpc: SocketAddr, http: Option<SocketAddr>) -> Result<Ve
             return Ok(address);
         }
         let what = || "cannot find a free port".to_owned();
-        let listener = TcpListener::bind(address).during(what)?;
-        let found = listener.local_addr().during(what)?;
+        let listener = TcpListener::bind(address).with_context(what)?;
+        let found = listener.local_addr().with_context(what)?;
         held.push(listener);
         Ok(found)
     };

@@ -2,7 +2,7 @@
 
 use super::partitions::Chosen;
 use crate::confirm::confirm;
-use crate::failure::{During, Exit, Failure};
+use crate::failure::{Context, Exit, Failure};
 use crate::global::Global;
 use crate::output::{Table, number, text};
 use clap::Args;
@@ -50,7 +50,7 @@ async fn delete_groups(global: &Global, client: &Client, groups: &[String]) -> R
     let mut refused: Option<Failure> = None;
     for group in groups {
         let deleted = client.admin().delete_group(group).await;
-        match deleted.during(|| format!("cannot delete group {group}")) {
+        match deleted.with_context(|| format!("cannot delete group {group}")) {
             Ok(()) => {
                 let view = serde_json::json!({ "groupId": group, "deleted": true });
                 global.output().one(&view, || format!("deleted group {group}\n"))?;
@@ -97,10 +97,11 @@ async fn delete_offsets(global: &Global, client: &Client, delete: &Delete) -> Re
     let mut rows = Vec::new();
     for group in &delete.groups {
         let what = || format!("cannot delete offsets of group {group}");
-        let committed = client.admin().list_group_offsets(group, Vec::new()).await.during(what)?;
+        let committed =
+            client.admin().list_group_offsets(group, Vec::new()).await.with_context(what)?;
         let partitions = spelled_out(Chosen::to_wire(&delete.topics), &committed);
         let results = client.admin().delete_group_offsets(group, partitions).await;
-        let results = results.during(what)?.into_iter();
+        let results = results.with_context(what)?.into_iter();
         rows.extend(results.map(|result| DeletedOffset::new(group, result)));
     }
     global.output().many("offsets", &rows, || table(&rows))?;

@@ -3,7 +3,7 @@
 use super::members::MembersView;
 use super::offsets::{self, Ends, OffsetsView};
 use super::state::StateView;
-use crate::failure::{During, Failure};
+use crate::failure::{Context, Failure};
 use crate::global::Global;
 use crate::output::{Format, Output};
 use crate::watch::Watch;
@@ -151,7 +151,7 @@ pub async fn described(
     let all = groups.is_empty();
     let names: Vec<String> = if all {
         let listed = client.admin().list_groups(&[]).await;
-        let listed = listed.during(|| "cannot list the groups".to_owned())?;
+        let listed = listed.with_context(|| "cannot list the groups".to_owned())?;
         listed.into_iter().map(|listing| listing.group_id).collect()
     } else {
         groups.to_vec()
@@ -161,7 +161,7 @@ pub async fn described(
         match client.admin().describe_group(&name).await {
             // It went between the two questions.
             Err(error) if all && error.reason() == ErrorCode::GroupNotFound => {}
-            answer => found.push(answer.during(|| format!("cannot describe group {name}"))?),
+            answer => found.push(answer.with_context(|| format!("cannot describe group {name}"))?),
         }
     }
     Ok(found)

@@ -1,7 +1,7 @@
 //! `troupe group list`.
 
 use super::state_name;
-use crate::failure::{During, Failure};
+use crate::failure::{Context, Failure};
 use crate::global::Global;
 use crate::output::{Table, number, text};
 use crate::watch::Watch;
@@ -78,7 +78,7 @@ pub async fn run(global: &Global, list: List) -> Result<(), Failure> {
     let output = global.output();
     let ask = async || {
         let listed = client.admin().list_groups(&states).await;
-        let listed = listed.during(|| "cannot list the groups".to_owned())?;
+        let listed = listed.with_context(|| "cannot list the groups".to_owned())?;
         Ok(ListView { groups: listed.into_iter().map(ListingView::from).collect() })
     };
     let once = |view: &ListView| output.many("groups", &view.groups, || table(&view.groups));

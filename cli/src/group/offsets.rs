@@ -1,7 +1,7 @@
 //! What a group has committed and how far that is behind: a row for each partition that has a committed offset
 //! or a member that reads it.
 
-use crate::failure::{During, Failure};
+use crate::failure::{Context, Failure};
 use crate::output::{Output, Table, number, text};
 use crate::timestamp;
 use serde::Serialize;
@@ -127,9 +127,9 @@ pub async fn gather(
 ) -> Result<OffsetsView, Failure> {
     let what = || format!("cannot describe group {}", group.group_id);
     let committed = client.admin().list_group_offsets(&group.group_id, Vec::new()).await;
-    let mut rows = rows(&committed.during(what)?, &group.members);
+    let mut rows = rows(&committed.with_context(what)?, &group.members);
     for row in rows.values_mut() {
-        let ends = ends.of(client, &row.topic).await.during(what)?;
+        let ends = ends.of(client, &row.topic).await.with_context(what)?;
         row.bounds(ends.get(&row.partition));
     }
     Ok(OffsetsView::new(&group.group_id, rows.into_values().collect()))

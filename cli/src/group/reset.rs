@@ -5,7 +5,7 @@ mod target;
 
 use super::partitions::Chosen;
 use crate::confirm::confirm;
-use crate::failure::{During, Exit, Failure};
+use crate::failure::{Context, Exit, Failure};
 use crate::global::Global;
 use crate::notice;
 use crate::output::{Format, Output, Table, number, text};
@@ -150,7 +150,7 @@ pub async fn run(global: &Global, reset: Reset) -> Result<(), Failure> {
     };
     let ask = async |validate_only: bool| {
         let request = ResetGroupOffsetsRequest { validate_only, ..request.clone() };
-        let resets = client.admin().reset_group_offsets(request).await.during(what)?;
+        let resets = client.admin().reset_group_offsets(request).await.with_context(what)?;
         Ok::<_, Failure>(ResetsView::new(group, resets, validate_only))
     };
     if reset.dry_run {

@@ -3,7 +3,7 @@
 use super::{NodeView, find, table};
 use crate::as_of::{self, AsOf};
 use crate::condition;
-use crate::failure::{During, Failure};
+use crate::failure::{Context, Failure};
 use crate::global::Global;
 use crate::notice;
 use crate::output::{Output, Table, number, text};
@@ -77,7 +77,7 @@ pub async fn run(global: &Global, node: i32) -> Result<(), Failure> {
     let assigned = client.admin().list_partitions(None, PartitionFilter::Unspecified).await;
     let mut held = held(&client, node).await;
     let replicas = assigned
-        .during(what)?
+        .with_context(what)?
         .into_iter()
         .filter(|partition| partition.replicas.contains(&node))
         .map(|partition| ReplicaView {

@@ -1,7 +1,7 @@
 //! `troupe node drain`: returns when the node can be stopped without anyone waiting for an election.
 
 use super::find;
-use crate::failure::{During, Exit, Failure};
+use crate::failure::{Context, Exit, Failure};
 use crate::global::Global;
 use crate::notice;
 use crate::quantity::{parse_duration, show_duration};
@@ -33,10 +33,11 @@ pub async fn run(global: &Global, drain: Drain) -> Result<(), Failure> {
     let what = || format!("cannot drain node {node}");
     let started = Instant::now();
     // A change whose answer is lost may be asked for again: a drained node stays drained.
-    let moved = client.admin().drain_node(NodeId(node)).await.during(what)?.moved_leader_count;
+    let moved =
+        client.admin().drain_node(NodeId(node)).await.with_context(what)?.moved_leader_count;
     let mut told = usize::MAX;
     loop {
-        let left = left(&client, node).await.during(what)?;
+        let left = left(&client, node).await.with_context(what)?;
         if left.is_empty() {
             break;
         }

@@ -2,7 +2,7 @@
 
 use super::view::ids;
 use crate::confirm::confirm;
-use crate::failure::{During, Exit, Failure};
+use crate::failure::{Context, Exit, Failure};
 use crate::global::Global;
 use crate::output::{Table, number, text};
 use clap::Args;
@@ -86,7 +86,8 @@ pub async fn run(global: &Global, elect: Elect) -> Result<(), Failure> {
     if elect.unclean && !elect.yes {
         ask(&client, &elect.partitions).await?;
     }
-    let results = client.admin().elect_leaders(election, elect.partitions).await.during(what)?;
+    let results =
+        client.admin().elect_leaders(election, elect.partitions).await.with_context(what)?;
     let results: Vec<ResultView> = results.into_iter().map(ResultView::from).collect();
     global.output().many("results", &results, || table(&results))?;
     match results.iter().filter(|result| result.outcome == "failed").count() {
@@ -103,7 +104,7 @@ pub async fn run(global: &Global, elect: Elect) -> Result<(), Failure> {
 async fn ask(client: &Client, wanted: &[TopicPartitions]) -> Result<(), Failure> {
     let what = "cannot elect unclean leaders";
     let offline = client.admin().list_partitions(None, PartitionFilter::Offline).await;
-    let mut offline = offline.during(|| what.to_owned())?;
+    let mut offline = offline.with_context(|| what.to_owned())?;
     offline.retain(|partition| {
         wanted.is_empty()
             || wanted.iter().any(|named| {

@@ -3,7 +3,7 @@
 use super::view::{Distress, PartitionView, summary, table};
 use crate::as_of;
 use crate::condition::distressed;
-use crate::failure::{During, Failure};
+use crate::failure::{Context, Failure};
 use crate::global::Global;
 use crate::notice;
 use crate::output::{Format, Output};
@@ -87,14 +87,14 @@ impl List {
 pub async fn run(global: &Global, list: List) -> Result<(), Failure> {
     let client = global.connect().await?;
     let what = || "cannot list the partitions".to_owned();
-    let first = list.ask(&client).await.during(what)?;
+    let first = list.ask(&client).await.with_context(what)?;
     let output = global.output();
     if !list.watch {
         let as_of = as_of::ask(&client).await?;
         return as_of::many(&output, "partitions", &first, as_of.as_ref(), || table(&first));
     }
     // So that other nodes are known when this one goes.
-    client.describe_cluster().await.during(what)?;
+    client.describe_cluster().await.with_context(what)?;
     let mut watch = Watch { output, known: BTreeMap::new(), unanswered: false };
     let mut stop = Stop::new()?;
     watch.show(first)?;

@@ -1,7 +1,7 @@
 //! The input in large blocks, read on a thread of its own: reading goes on while records are sent, and a
 //! terminal that nobody types at blocks nothing else.
 
-use crate::failure::{During, Failure};
+use crate::failure::{Context, Failure};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -32,8 +32,8 @@ impl Blocks {
         let mut total = Some(0);
         for path in &paths {
             let what = || format!("cannot read {}", path.display());
-            let file = File::open(path).during(what)?;
-            let metadata = file.metadata().during(what)?;
+            let file = File::open(path).with_context(what)?;
+            let metadata = file.metadata().with_context(what)?;
             if metadata.is_dir() {
                 let cause = io::Error::from(io::ErrorKind::IsADirectory);
                 return Err(Failure::new(crate::failure::Exit::Failed, what(), cause));
@@ -44,7 +44,7 @@ impl Blocks {
         if paths.is_empty() {
             // Not std's handle: its lock and second buffer would cost a copy.
             let stdin = std::os::fd::AsFd::as_fd(&io::stdin()).try_clone_to_owned();
-            let stdin = File::from(stdin.during(|| "cannot read standard input".to_owned())?);
+            let stdin = File::from(stdin.with_context(|| "cannot read standard input".to_owned())?);
             total = stdin.metadata().ok().filter(|m| m.is_file()).map(|m| m.len());
             sources.push(Box::new(stdin));
         }

@@ -4,7 +4,7 @@ use super::get;
 use super::view::{self, ConfigView, LogView, PartitionView, TopicView};
 use crate::as_of::{self, AsOf};
 use crate::condition::{self, of_each};
-use crate::failure::{During, Failure};
+use crate::failure::{Context, Failure};
 use crate::global::Global;
 use crate::notice;
 use crate::output::{Format, Output, Table, number, text};
@@ -14,7 +14,8 @@ use troupe_client::Client;
 
 pub async fn run(global: &Global, name: &str) -> Result<(), Failure> {
     let client = global.connect().await?;
-    let topic = get(&client, name).await.during(|| format!("cannot describe topic {name}"))?;
+    let topic =
+        get(&client, name).await.with_context(|| format!("cannot describe topic {name}"))?;
     let mut topic_view = TopicView::new(&topic);
     topic_view.configs = Some(view::configs(&topic));
     add_offsets(&client, name, &mut topic_view.partitions).await;

@@ -2,7 +2,7 @@
 
 use crate::bench::server::Server;
 use crate::dev::ports::{self, Ports};
-use crate::failure::{During, Exit, Failure};
+use crate::failure::{Context, Exit, Failure};
 use crate::readiness;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -81,7 +81,7 @@ impl Nodes {
                     nodes.all_active().await?;
                     return Ok(nodes);
                 }
-                Some(error) if attempts == 0 => return Err(error).during(what),
+                Some(error) if attempts == 0 => return Err(error).with_context(what),
                 Some(_) => {}
             }
         }
@@ -91,7 +91,7 @@ impl Nodes {
         let what = || "cannot tell whether all nodes take part".to_owned();
         let active = readiness::all_active(self.servers(), self.processes.len());
         match tokio::time::timeout(START_PATIENCE, active).await {
-            Ok(active) => active.during(what),
+            Ok(active) => active.with_context(what),
             Err(elapsed) => Err(Failure::new(Exit::Failed, what(), elapsed)),
         }
     }
@@ -166,7 +166,7 @@ impl Nodes {
         // number is still its.
         match unsafe { libc::kill(pid, number) } {
             0 => Ok(()),
-            _ => Err(std::io::Error::last_os_error()).during(what),
+            _ => Err(std::io::Error::last_os_error()).with_context(what),
         }
     }
 
@@ -180,7 +180,7 @@ impl Nodes {
         let what = || format!("node {node} does not end");
         if let Some(mut process) = self.processes[Nodes::index(node)].take() {
             let ended = task::spawn_blocking(move || process.ended()).await;
-            ended.map_err(|panic| Failure::new(Exit::Failed, what(), panic))?.during(what)?;
+            ended.map_err(|panic| Failure::new(Exit::Failed, what(), panic))?.with_context(what)?;
         }
         Ok(())
     }
@@ -192,7 +192,7 @@ impl Nodes {
         self.ended(node).await?;
         let started = self.spawn(node).await;
         let started = started.map_err(|panic| Failure::new(Exit::Failed, what(), panic))?;
-        self.processes[place] = Some(started.during(what)?);
+        self.processes[place] = Some(started.with_context(what)?);
         Ok(())
     }
 }

@@ -4,7 +4,7 @@
 use super::Kind;
 use super::load::Load;
 use super::nodes::{Nodes, Signal};
-use crate::failure::{During, Exit, Failure};
+use crate::failure::{Context, Exit, Failure};
 use crate::notice;
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
@@ -81,8 +81,8 @@ impl Rounds {
             ..CreateTopicRequest::default()
         };
         let what = || format!("cannot create topic {name}");
-        let admin = self.admin(None).await.during(what)?;
-        admin.create_topic(request).await.during(what)?;
+        let admin = self.admin(None).await.with_context(what)?;
+        admin.create_topic(request).await.with_context(what)?;
         self.wait_until_well(name).await.map(drop)
     }
 
@@ -177,7 +177,13 @@ impl Rounds {
         loop {
             let partitions = self.wait_until_well(topic).await?;
             let what = || "cannot find the active controller".to_owned();
-            let cluster = self.admin(None).await.during(what)?.get_cluster().await.during(what)?;
+            let cluster = self
+                .admin(None)
+                .await
+                .with_context(what)?
+                .get_cluster()
+                .await
+                .with_context(what)?;
             let fenced = cluster.nodes.iter().any(|node| node.fenced || node.shutting_down);
             if cluster.controller_id > 0 && !fenced {
                 return Ok((partitions, NodeId(cluster.controller_id)));
@@ -229,14 +235,14 @@ impl Rounds {
     ) -> Result<Instant, Failure> {
         let PartitionState { topic, partition, .. } = partition;
         let what = || format!("cannot kill the leader of {topic}:{partition}");
-        let admin = self.nodes.admin(leader).await.during(what)?;
-        let actors = admin.list_actors(&format!("node/{leader}/")).await.during(what)?;
+        let admin = self.nodes.admin(leader).await.with_context(what)?;
+        let actors = admin.list_actors(&format!("node/{leader}/")).await.with_context(what)?;
         let end = format!("/partition/{topic}/{partition}");
         let found = actors.into_iter().find(|actor| actor.address.ends_with(&end));
         let actor = found
             .ok_or_else(|| Failure::new(Exit::NotFound, what(), "it has no actor on its node"))?;
         let at = Instant::now();
-        admin.kill_actor(&actor.address, KillMode::Stop).await.during(what)?;
+        admin.kill_actor(&actor.address, KillMode::Stop).await.with_context(what)?;
         Ok(at)
     }
 
@@ -322,7 +328,7 @@ impl Rounds {
             match changed {
                 Ok(_) => break,
                 Err(error) if at.elapsed() > PATIENCE => {
-                    return Err(error).during(|| "metadata cannot be changed".to_owned());
+                    return Err(error).with_context(|| "metadata cannot be changed".to_owned());
                 }
                 Err(_) => sleep(LOOK_INTERVAL).await,
             }

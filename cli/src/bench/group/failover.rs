@@ -2,7 +2,7 @@
 
 use super::new_group;
 use crate::bench::failover::nodes::{Nodes, Signal};
-use crate::failure::{During, Exit, Failure};
+use crate::failure::{Context, Exit, Failure};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
@@ -86,12 +86,12 @@ impl Commits {
 pub async fn lose(client: &Client, topic: &str, fault: Fault<'_>) -> Result<Duration, Failure> {
     let group = new_group();
     let what = || "cannot kill a coordinator".to_owned();
-    let commits = Commits::start(client, &group, topic).await.during(what)?;
-    let coordinator = client.admin().find_coordinator(&group).await.during(what)?;
+    let commits = Commits::start(client, &group, topic).await.with_context(what)?;
+    let coordinator = client.admin().find_coordinator(&group).await.with_context(what)?;
     let at = Instant::now();
     match fault {
         Fault::Actor => {
-            kill_actor(client, &coordinator).await.during(what)?;
+            kill_actor(client, &coordinator).await.with_context(what)?;
             commits.acknowledged_after(Instant::now()).await?;
             sleep(AFTERMATH).await;
         }
@@ -107,7 +107,7 @@ pub async fn lose(client: &Client, topic: &str, fault: Fault<'_>) -> Result<Dura
         }
     }
     let pause = commits.finish(at);
-    client.admin().delete_group(&group).await.during(what)?;
+    client.admin().delete_group(&group).await.with_context(what)?;
     Ok(pause)
 }
 

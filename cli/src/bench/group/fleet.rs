@@ -1,6 +1,6 @@
 //! Members of a group that read nothing: they hold what they are given, and give up at once what they shall.
 
-use crate::failure::{During, Exit, Failure};
+use crate::failure::{Context, Exit, Failure};
 use futures::channel::mpsc;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -102,7 +102,8 @@ impl Fleet {
         partitions: u32,
     ) -> Result<Fleet, Failure> {
         let coordinator = client.admin().find_coordinator(group).await;
-        let coordinator = coordinator.during(|| format!("cannot find who coordinates {group}"))?;
+        let coordinator =
+            coordinator.with_context(|| format!("cannot find who coordinates {group}"))?;
         let shared = Shared {
             partitions: usize::try_from(partitions).map_err(Failure::usage)?,
             state: Mutex::default(),
@@ -125,9 +126,9 @@ impl Fleet {
         let place = usize::try_from(number / MEMBERS_PER_CONNECTION).unwrap_or(usize::MAX);
         while self.connections.len() <= place {
             let config = ClientConfig::new([self.endpoint.clone()]);
-            self.connections.push(Client::connect(config).await.during(what)?);
+            self.connections.push(Client::connect(config).await.with_context(what)?);
         }
-        let channel = self.connections[place].channel().await.during(what)?;
+        let channel = self.connections[place].channel().await.with_context(what)?;
         let start = MemberStart {
             group_id: self.group.clone(),
             client_id: format!("bench-{number:04}"),

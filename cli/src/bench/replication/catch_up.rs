@@ -5,7 +5,7 @@
 use super::RECORD_BYTES;
 use super::cluster::{Cluster, FOLLOWER, LEADER, PATIENCE};
 use crate::bench::{Throughput, cpu};
-use crate::failure::{During, Exit, Failure};
+use crate::failure::{Context, Exit, Failure};
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
 use troupe_client::{Admin, Client, ClientConfig, ClientError};
@@ -35,8 +35,8 @@ struct Sight {
 /// Starts the follower and watches it until it has all. None: it had most of it when it was first seen.
 pub async fn measure(cluster: &mut Cluster, topic: &str) -> Result<Option<CaughtUp>, Failure> {
     let what = || format!("cannot ask for the log ends of {topic}");
-    let leader = cluster.admin(LEADER).await.during(what)?;
-    let all = log_ends(&leader, topic).await.during(what)?;
+    let leader = cluster.admin(LEADER).await.with_context(what)?;
+    let all = log_ends(&leader, topic).await.with_context(what)?;
     let used = |cluster: &Cluster, node| cluster.pid(node).and_then(cpu::of_process);
     let leader_before = used(cluster, LEADER);
     let watching = watch(cluster.follower_address(), topic.to_owned(), all);

@@ -2,7 +2,7 @@
 
 use crate::bench::FlushPolicy;
 use crate::bench::failover::nodes::{Nodes, Signal};
-use crate::failure::{During, Exit, Failure};
+use crate::failure::{Context, Exit, Failure};
 use crate::topic::pairs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -44,7 +44,7 @@ impl Cluster {
         settings.extend(extra.iter().cloned());
         let nodes = Nodes::start(dir, &settings).await?;
         let client = Client::connect(ClientConfig::new(nodes.servers())).await;
-        let client = client.during(|| "cannot reach the nodes".to_owned())?;
+        let client = client.with_context(|| "cannot reach the nodes".to_owned())?;
         Ok(Cluster { nodes, client })
     }
 
@@ -82,7 +82,7 @@ impl Cluster {
             ..CreateTopicRequest::default()
         };
         let created = self.client.admin().create_topic(request).await;
-        created.during(|| format!("cannot create topic {name}"))?;
+        created.with_context(|| format!("cannot create topic {name}"))?;
         let is_there = |partitions: &[PartitionState]| {
             partitions.len() == assignments.len() && partitions.iter().all(is_whole)
         };
@@ -94,7 +94,7 @@ impl Cluster {
         let request =
             DeleteTopicRequest { name: name.to_owned(), validate_only: false, internal: false };
         let deleted = self.client.admin().delete_topic(request).await;
-        deleted.map(drop).during(|| format!("cannot delete topic {name}"))
+        deleted.map(drop).with_context(|| format!("cannot delete topic {name}"))
     }
 
     /// Until every replica of the topic is in sync, as the leader's node knows it from the controller.

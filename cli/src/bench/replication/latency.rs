@@ -6,7 +6,7 @@ use super::{BenchReplication, RECORD_BYTES};
 use crate::bench::FlushPolicy;
 use crate::bench::latency::Latencies;
 use crate::bench::payload::Payload;
-use crate::failure::{During, Failure};
+use crate::failure::{Context, Failure};
 use crate::produce::send;
 use std::time::{Duration, Instant};
 use tokio::time::sleep_until;
@@ -40,12 +40,12 @@ pub async fn measure(
     bench: &BenchReplication,
 ) -> Result<Answers, Failure> {
     let what = || "cannot measure latencies".to_owned();
-    let admin = cluster.admin(LEADER).await.during(what)?;
-    let producer = cluster.client().producer(producer()).await.during(what)?;
+    let admin = cluster.admin(LEADER).await.with_context(what)?;
+    let producer = cluster.client().producer(producer()).await.with_context(what)?;
     let (mut topics, mut handles) = (Vec::new(), Vec::new());
     for nodes in REPLICAS {
         let topic = cluster.make_topic(&[nodes.to_vec()], policy).await?;
-        handles.push(producer.topic(&topic).await.during(what)?);
+        handles.push(producer.topic(&topic).await.with_context(what)?);
         topics.push(topic);
     }
     let payload = Payload::new(usize::try_from(RECORD_BYTES).map_err(Failure::usage)?, 1);
@@ -55,7 +55,7 @@ pub async fn measure(
         let counts = number >= WARM_UP;
         pace.next().await;
         let asked = Instant::now();
-        admin.list_replicas(Some(&topics[0])).await.during(what)?;
+        admin.list_replicas(Some(&topics[0])).await.with_context(what)?;
         if counts {
             answers.call.record(asked.elapsed());
         }
@@ -63,13 +63,13 @@ pub async fn measure(
             pace.next().await;
             let sent = Instant::now();
             let record = Record::value(payload.value(number));
-            send(handle, record).await.during(what)?.await.during(what)?;
+            send(handle, record).await.with_context(what)?.await.with_context(what)?;
             if counts {
                 latencies.record(sent.elapsed());
             }
         }
     }
-    producer.close(CLOSE_PATIENCE).await.during(what)?;
+    producer.close(CLOSE_PATIENCE).await.with_context(what)?;
     for topic in topics {
         cluster.delete_topic(&topic).await?;
     }
