@@ -1,9 +1,9 @@
 //! As of when an answer about the cluster is true, and whether anybody decides for it now.
 
 use crate::failure::{Context, Failure};
-use crate::notice;
 use crate::output::{Output, Table};
 use crate::quantity::show_duration;
+use crate::streams::notice;
 use crate::timestamp;
 use serde::Serialize;
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! Asking before something is destroyed.
 
-use crate::failure::{Context, Exit, Failure};
+use crate::exit::Exit;
+use crate::failure::{Context, Failure};
 use std::io::{BufRead, IsTerminal, Write};
 
 /// Asks the person at the terminal; without one, nothing is destroyed. `instead` is the command that does not

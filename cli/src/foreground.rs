@@ -1,10 +1,14 @@
-//! What runs until a signal ends it.
+//! A node in the foreground: starting it, saying where it listens, and running it until a signal ends it.
 
-use crate::failure::{Context, Exit, Failure};
-use crate::notice;
-use crate::signals::{Signal, Signals};
+use crate::exit::Exit;
+use crate::exit::Signal;
+use crate::failure::{Context, Failure};
+use crate::output::Output;
+use crate::signals::{Signals, end_at_once};
 use crate::streams;
-use troupe_broker::Node;
+use crate::streams::notice;
+use std::path::Path;
+use troupe_broker::{Node, NodeConfig, StartError};
 
 /// Waits for what ends a node. Made before the node is, so that no signal meets the default action, and nothing
 /// that is said waits for its reader.
@@ -72,8 +76,47 @@ impl Foreground {
             if let Err(signal) = self.wait(std::future::pending::<()>()) {
                 notice!("stopped without waiting; the next start recovers");
                 (self.last)();
-                signal.end_at_once();
+                end_at_once(signal);
             }
         });
     }
+}
+
+pub fn start(config: NodeConfig) -> Result<Node, Failure> {
+    Node::start(config).map_err(|error| cannot_start("the node cannot start", error))
+}
+
+/// Why a node did not start, and what to do about it.
+pub fn cannot_start(what: &str, error: StartError) -> Failure {
+    let hint = match &error {
+        StartError::Listen { .. } => Some(
+            "another node may be running: choose other ports with --set, or dev's --listen and --http",
+        ),
+        _ => error.advice(),
+    };
+    let failure = Failure::new(Exit::Failed, what, error);
+    match hint {
+        Some(hint) => failure.with_hint(hint),
+        None => failure,
+    }
+}
+
+/// Says where the node listens: for a program one line of JSON, for a person what `text` says.
+pub fn announce(
+    output: &Output,
+    node: &Node,
+    data_dir: &Path,
+    text: impl FnOnce() -> String,
+) -> Result<(), Failure> {
+    if !output.format.is_json() {
+        return output.print(&text());
+    }
+    let line = serde_json::json!({
+        "grpc": node.grpc_addr().to_string(),
+        "http": node.http_addr().to_string(),
+        "clusterId": node.cluster_id(),
+        "dataDir": data_dir.display().to_string(),
+        "pid": std::process::id(),
+    });
+    output.print(&format!("{line}\n"))
 }

@@ -6,7 +6,7 @@
 //!
 //! Never elsewhere: `println!` and its like, which panic when the reader has left; a test holds it.
 
-use crate::signals;
+use crate::exit;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
@@ -86,13 +86,15 @@ impl Write for Results {
 }
 
 /// One line for people, on standard error: what goes on, or what is worth knowing beside the results.
-#[macro_export]
 macro_rules! notice {
-    ($($text:tt)*) => { $crate::streams::notice(format_args!("{}\n", format_args!($($text)*))) };
+    ($($text:tt)*) => {
+        $crate::streams::write_notice(format_args!("{}\n", format_args!($($text)*)))
+    };
 }
+pub(crate) use notice;
 
-/// As the macro, without an end of line.
-pub fn notice(text: fmt::Arguments<'_>) {
+/// As [`notice!`], without an end of line.
+pub fn write_notice(text: fmt::Arguments<'_>) {
     let text = text.to_string().into_bytes();
     // If nobody hears it: it was a notice.
     let _ = Notices.write_all(&text);
@@ -160,7 +162,7 @@ fn tell_panic(panic: &PanicHookInfo<'_>) {
     if backtrace.status() == std::backtrace::BacktraceStatus::Captured {
         text += &format!("{backtrace}");
     }
-    notice(format_args!("{text}"));
+    write_notice(format_args!("{text}"));
 }
 
 /// A reader that takes nothing must not keep a command that a signal has told to end.
@@ -174,7 +176,7 @@ fn write_until_signalled(descriptor: RawFd, bytes: &[u8], taken: &mut u64) -> io
         let mut next = left;
         if may_block {
             if !is_writable(&out)? {
-                if signals::caught().is_some() {
+                if exit::caught().is_some() {
                     let cause = "nobody takes it, and a signal has told to end";
                     return Err(io::Error::new(io::ErrorKind::Interrupted, cause));
                 }

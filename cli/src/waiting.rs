@@ -3,9 +3,9 @@
 //!
 //! Calls are told of by the client ([`WaitObserver`]); what has no call of its own, by [`Waiting::until_progress`].
 
-use crate::cluster::gather;
-use crate::notice;
+use crate::health::gather;
 use crate::quantity::show_duration;
+use crate::streams::notice;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

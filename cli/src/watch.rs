@@ -1,10 +1,10 @@
 //! `--watch`: a view again and again, until a signal.
 
 use crate::failure::Failure;
-use crate::notice;
 use crate::output::{Format, Output};
 use crate::quantity::parse_duration;
 use crate::signals::Stop;
+use crate::streams::notice;
 use crate::timestamp;
 use clap::Args;
 use serde::Serialize;
