@@ -52,14 +52,16 @@ impl Arguments {
             let colours = std::io::stderr().is_terminal() && streams::colours();
             let text = if colours { text.ansi().to_string() } else { text.to_string() };
             write_notice(format_args!("{text}"));
-            return Err(Failure::told(Exit::Usage));
+            return Err(Failure::silent(Exit::Usage));
         }
         let text = error.render();
         let colours = std::io::stdout().is_terminal() && streams::colours();
         let text = if colours { text.ansi().to_string() } else { text.to_string() };
         write_results(text.as_bytes()).map_err(|error| Failure::writing(&error))?;
         match error.kind() {
-            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Err(Failure::told(Exit::Usage)),
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                Err(Failure::silent(Exit::Usage))
+            }
             _ => Ok(None),
         }
     }

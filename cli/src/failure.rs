@@ -18,7 +18,7 @@ pub struct Failure {
     cause: String,
     reason: Option<&'static str>,
     hint: Option<String>,
-    is_told: bool,
+    is_silent: bool,
 }
 
 impl Failure {
@@ -29,13 +29,13 @@ impl Failure {
             cause: cause.to_string(),
             reason: None,
             hint: None,
-            is_told: false,
+            is_silent: false,
         }
     }
 
     /// Everything about it has been said.
-    pub fn told(exit: Exit) -> Failure {
-        Failure { is_told: true, ..Failure::new(exit, "", "") }
+    pub fn silent(exit: Exit) -> Failure {
+        Failure { is_silent: true, ..Failure::new(exit, "", "") }
     }
 
     pub fn usage(cause: impl fmt::Display) -> Failure {
@@ -104,7 +104,7 @@ impl Failure {
     /// Nothing is to be printed of it.
     pub fn is_silent(&self) -> bool {
         // Whoever closed the pipe has had enough, and knows.
-        self.is_told || self.exit == Exit::PipeClosed
+        self.is_silent || self.exit == Exit::PipeClosed
     }
 
     pub fn view(&self) -> Value {

@@ -10,7 +10,7 @@ use troupe_client::ClientError;
 use troupe_proto::ids::NodeId;
 
 /// How long one node is waited for: the others are worth showing, above all then.
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What each of these nodes answers; those that do not in time, too.
 pub async fn fan_out<T>(
@@ -18,11 +18,11 @@ pub async fn fan_out<T>(
     ask: impl AsyncFn(NodeId) -> Result<T, ClientError>,
 ) -> BTreeMap<i32, Result<T, String>> {
     let asked = nodes.into_iter().map(|node| {
-        let answer = tokio::time::timeout(PATIENCE, ask(NodeId(node)));
+        let answer = tokio::time::timeout(TIMEOUT, ask(NodeId(node)));
         async move {
             let answer = match answer.await {
                 Ok(answer) => answer.map_err(|error| error.to_string()),
-                Err(_) => Err(format!("no answer within {}", show_duration(PATIENCE))),
+                Err(_) => Err(format!("no answer within {}", show_duration(TIMEOUT))),
             };
             (node, answer)
         }

@@ -16,7 +16,7 @@ pub struct Foreground {
     runtime: tokio::runtime::Runtime,
     signals: Signals,
     /// What must be done even if a second signal leaves no time for anything else.
-    last: Box<dyn FnOnce() + Send>,
+    forced_exit: Box<dyn FnOnce() + Send>,
 }
 
 impl Foreground {
@@ -26,13 +26,13 @@ impl Foreground {
         let guard = runtime.enter();
         let signals = Signals::new()?;
         drop(guard);
-        streams::never_wait().with_context(|| "cannot start threads".to_owned())?;
-        Ok(Foreground { runtime, signals, last: Box::new(|| {}) })
+        streams::never_block().with_context(|| "cannot start threads".to_owned())?;
+        Ok(Foreground { runtime, signals, forced_exit: Box::new(|| {}) })
     }
 
     /// This is done before a second signal ends the process.
-    pub fn at_last(&mut self, last: impl FnOnce() + Send + 'static) {
-        self.last = Box::new(last);
+    pub fn on_forced_exit(&mut self, done: impl FnOnce() + Send + 'static) {
+        self.forced_exit = Box::new(done);
     }
 
     /// What happened first.
@@ -59,23 +59,23 @@ impl Foreground {
                 }
             });
         }
-        self.end(node);
+        self.stop(node);
         Ok(())
     }
 
     /// Stops the node, as a signal has asked for; another one ends the process at once.
-    pub fn end(self, node: Node) {
-        self.hurry();
+    pub fn stop(self, node: Node) {
+        self.exit_on_signal();
         tracing::info!("stopping");
         node.stop();
     }
 
     /// From now on, a signal ends the process at once.
-    pub fn hurry(mut self) {
+    pub fn exit_on_signal(mut self) {
         std::thread::spawn(move || {
             if let Err(signal) = self.wait(std::future::pending::<()>()) {
                 notice!("stopped without waiting; the next start recovers");
-                (self.last)();
+                (self.forced_exit)();
                 end_at_once(signal);
             }
         });

@@ -9,7 +9,7 @@ use troupe_proto::admin::v1::{
 };
 
 /// How long one node is waited for.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -82,7 +82,7 @@ impl Health {
 pub async fn gather(client: &Client) -> Result<Health, ClientError> {
     let nodes = client.admin().get_cluster().await?.nodes;
     let asked = nodes.iter().map(|node| async move {
-        let answer = tokio::time::timeout(PATIENCE, async {
+        let answer = tokio::time::timeout(TIMEOUT, async {
             client.admin_at(&node.endpoint).await?.get_health().await
         });
         (node, answer.await.map_err(|_| "it does not answer".to_owned()))

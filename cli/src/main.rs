@@ -63,7 +63,7 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     troupe_broker::tune_allocator();
-    let _finish = streams::Finish;
+    let _finish = streams::FinishGuard;
     let arguments = match Arguments::read() {
         Ok(Some(arguments)) => arguments,
         Ok(None) => return checked(Ok(()), Format::Table),

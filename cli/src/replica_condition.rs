@@ -46,11 +46,15 @@ pub fn waits(oldest_ms: i64, bytes: i64) -> Option<String> {
 }
 
 /// The replicas of these nodes whose actors are not well, by topic and partition: node and condition.
-pub async fn distressed(client: &Client, topic: Option<&str>, nodes: BTreeSet<i32>) -> Distressed {
+pub async fn unhealthy_replicas(
+    client: &Client,
+    topic: Option<&str>,
+    nodes: BTreeSet<i32>,
+) -> UnhealthyReplicas {
     let answers = fan_out(nodes, async |node| {
         client.admin_of(node).await?.list_replicas_briefly(topic).await
     });
-    let mut found = Distressed::default();
+    let mut found = UnhealthyReplicas::default();
     for (node, answer) in answers.await {
         match answer {
             Err(why) => drop(found.silent.insert(node, why)),
@@ -72,7 +76,7 @@ pub async fn distressed(client: &Client, topic: Option<&str>, nodes: BTreeSet<i3
 }
 
 #[derive(Debug, Default)]
-pub struct Distressed {
+pub struct UnhealthyReplicas {
     pub replicas: BTreeMap<(String, i32), Vec<(i32, &'static str)>>,
     /// Nodes that did not answer, and why.
     pub silent: BTreeMap<i32, String>,

@@ -2,7 +2,7 @@
 //!
 //! - Results of a command go to standard output, and what cannot be written there fails the command.
 //! - Notices go to standard error, and nothing depends on them: who does not listen ends nothing.
-//! - A node, whose life must not depend on its readers at all, says both through queues ([`never_wait`]).
+//! - A node, whose life must not depend on its readers at all, says both through queues ([`never_block`]).
 //!
 //! Never elsewhere: `println!` and its like, which panic when the reader has left; a test holds it.
 
@@ -19,11 +19,11 @@ use std::time::Duration;
 use troupe_broker::lines::{self, Lines};
 
 /// A pipe or terminal that says it takes something takes this much without waiting (POSIX's PIPE_BUF).
-const SURE_BYTES: usize = 4096;
+const PIPE_BUF: usize = 4096;
 /// How often it is looked whether a signal came while nobody takes the results.
-const LOOK_MS: libc::c_int = 50;
+const POLL_MS: libc::c_int = 50;
 /// For what was said last, at the end.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 struct Queues {
     results: Lines,
@@ -37,13 +37,13 @@ static QUEUES: OnceLock<Queues> = OnceLock::new();
 ///
 /// # Errors
 /// There are no threads for it.
-pub fn never_wait() -> io::Result<()> {
+pub fn never_block() -> io::Result<()> {
     if QUEUES.get().is_some() {
         return Ok(());
     }
     let queues = Queues { results: Lines::new(io::stdout())?, notices: Lines::new(io::stderr())? };
     if QUEUES.set(queues).is_ok() {
-        std::panic::set_hook(Box::new(tell_panic));
+        std::panic::set_hook(Box::new(report_panic));
     }
     Ok(())
 }
@@ -123,9 +123,9 @@ pub fn colours() -> bool {
 }
 
 /// For the end of the process, whichever way it ends: what was said is written, as far as somebody takes it.
-pub struct Finish;
+pub struct FinishGuard;
 
-impl Drop for Finish {
+impl Drop for FinishGuard {
     fn drop(&mut self) {
         finish();
     }
@@ -133,7 +133,7 @@ impl Drop for Finish {
 
 pub fn finish() {
     if QUEUES.get().is_some() {
-        lines::flush(LAST_WORDS);
+        lines::flush(FLUSH_TIMEOUT);
     }
 }
 
@@ -154,7 +154,7 @@ pub fn check_results() -> io::Result<()> {
 }
 
 /// As the standard library tells a panic, but not waiting for anybody.
-fn tell_panic(panic: &PanicHookInfo<'_>) {
+fn report_panic(panic: &PanicHookInfo<'_>) {
     let thread = std::thread::current();
     let name = thread.name().unwrap_or("<unnamed>");
     let backtrace = std::backtrace::Backtrace::capture();
@@ -182,7 +182,7 @@ fn write_until_signalled(descriptor: RawFd, bytes: &[u8], taken: &mut u64) -> io
                 }
                 continue;
             }
-            next = &left[..left.len().min(SURE_BYTES)];
+            next = &left[..left.len().min(PIPE_BUF)];
         }
         match out.write(next) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -202,7 +202,7 @@ fn write_until_signalled(descriptor: RawFd, bytes: &[u8], taken: &mut u64) -> io
 fn is_writable(out: &File) -> io::Result<bool> {
     let mut poll = libc::pollfd { fd: out.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
     // SAFETY: one struct of ours, for the time of the call.
-    match unsafe { libc::poll(&raw mut poll, 1, LOOK_MS) } {
+    match unsafe { libc::poll(&raw mut poll, 1, POLL_MS) } {
         0 => Ok(false),
         1.. => Ok(true),
         _ => match io::Error::last_os_error() {

@@ -1,10 +1,10 @@
 //! `troupe chaos`: faults drawn from a seed, one after the other, over the actors that match, on all nodes.
 //!
-//! [`draw`] picks, [`report`] counts. What is drawn follows from the seed and from the actors that are there.
+//! [`sampler`] picks, [`report`] counts. What is drawn follows from the seed and from the actors that are there.
 
-mod draw;
 mod fault;
 mod report;
+mod sampler;
 
 use crate::actors::{node_of, of_all_nodes};
 use crate::exit::Exit;
@@ -14,9 +14,9 @@ use crate::quantity::{parse_count, parse_duration, parse_whole, show_duration};
 use crate::signals::Stop;
 use crate::streams::notice;
 use clap::Args;
-use draw::Draw;
 use fault::{Fault, Target};
 use report::{Injected, Report};
+use sampler::Sampler;
 use std::time::{Duration, Instant};
 use troupe_client::{Client, ClientError};
 use troupe_proto::chaos::v1alpha1::{Fault as WireFault, InjectFaultRequest, KillMode};
@@ -66,9 +66,9 @@ fn parse_probability(text: &str) -> Result<f64, String> {
 pub async fn run(global: &Global, chaos: Chaos) -> Result<(), Failure> {
     let client = global.connect().await?;
     let seed = chaos.seed.unwrap_or_else(rand::random);
-    let mut draw = Draw::new(seed, &chaos.pattern);
+    let mut sampler = Sampler::new(seed, &chaos.pattern);
     let mut report = Report::new(seed, &chaos.pattern);
-    let targets = targets(&client, &chaos, &draw)
+    let targets = targets(&client, &chaos, &sampler)
         .await
         .with_context(|| "cannot list the actors".to_owned())?;
     if targets.is_empty() {
@@ -78,7 +78,7 @@ pub async fn run(global: &Global, chaos: Chaos) -> Result<(), Failure> {
     }
     // Not dropped with what it interrupts: the report is worth having, above all then.
     let mut stop = Stop::new()?;
-    let injected = stop.or(inject_all(global, &client, &chaos, &mut draw, &mut report)).await;
+    let injected = stop.or(inject_all(global, &client, &chaos, &mut sampler, &mut report)).await;
     if let Ok(outcome) = injected {
         outcome?;
     }
@@ -89,7 +89,7 @@ async fn inject_all(
     global: &Global,
     client: &Client,
     chaos: &Chaos,
-    draw: &mut Draw,
+    sampler: &mut Sampler,
     report: &mut Report,
 ) -> Result<(), Failure> {
     let started = Instant::now();
@@ -104,9 +104,9 @@ async fn inject_all(
         }
         let begun = Instant::now();
         // Anew each time: leaders move, nodes come and go.
-        let targets = targets(client, chaos, draw).await.unwrap_or_default();
-        let drawn = draw.one(&chaos.faults, &targets);
-        let seed = draw.seed_of_fault();
+        let targets = targets(client, chaos, sampler).await.unwrap_or_default();
+        let drawn = sampler.sample(&chaos.faults, &targets);
+        let seed = sampler.seed_of_fault();
         if let Some((fault, address)) = drawn {
             let injected = inject(client, chaos, fault, &address, seed).await;
             if global.progress() {
@@ -122,15 +122,21 @@ async fn inject_all(
 }
 
 /// Those that match and can suffer one of the faults.
-async fn targets(client: &Client, chaos: &Chaos, draw: &Draw) -> Result<Vec<Target>, ClientError> {
+async fn targets(
+    client: &Client,
+    chaos: &Chaos,
+    sampler: &Sampler,
+) -> Result<Vec<Target>, ClientError> {
     let actors = of_all_nodes(client, "").await?;
     let matching = actors.into_iter().filter(|actor| {
         // Nodes and supervisors are what brings the others back.
-        !matches!(actor.kind.as_str(), "node" | "supervisor") && draw.matches(&actor.address)
+        !matches!(actor.kind.as_str(), "node" | "supervisor") && sampler.matches(&actor.address)
     });
     let targets = matching
         .map(|actor| Target { partition: actor.kind == "partition", address: actor.address });
-    Ok(targets.filter(|target| chaos.faults.iter().any(|fault| target.suffers(*fault))).collect())
+    Ok(targets
+        .filter(|target| chaos.faults.iter().any(|fault| target.can_suffer(*fault)))
+        .collect())
 }
 
 /// Returns when the actor serves again.

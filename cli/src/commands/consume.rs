@@ -3,7 +3,6 @@
 //! Records are printed from where the batch stands in memory, into one large buffer that is written when
 //! it is full or when nothing more is there at the moment.
 
-mod ahead;
 mod arguments;
 mod assignment;
 mod group;
@@ -11,6 +10,7 @@ mod membership;
 mod plan;
 mod printing;
 mod sink;
+mod uncommitted;
 
 use crate::exit::Exit;
 use crate::failure::{Context, Failure};
@@ -25,18 +25,18 @@ pub use arguments::Consume;
 use futures::stream::{SelectAll, StreamExt};
 use futures::{FutureExt, Stream};
 use plan::Plan;
-use sink::{Look, Sink};
+use sink::{RecordStyle, Sink};
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use troupe_client::{ClientError, FetchedBatch, Partitions, ReaderConfig, Start};
 use troupe_proto::ids::PartitionId;
 
 pub async fn run(global: &Global, consume: Consume) -> Result<(), Failure> {
-    let look = look(global, &consume)?;
+    let style = record_style(global, &consume)?;
     let mut stop = Stop::new()?;
     let client = global.connect().await?;
     if let Some(group) = &consume.membership.group {
-        return group::run(global, &client, &consume, group, Sink::new(look), stop).await;
+        return group::run(global, &client, &consume, group, Sink::new(style), stop).await;
     }
     let range = match (consume.offset, consume.from_beginning || consume.until_end) {
         (Some(range), _) => range,
@@ -49,7 +49,7 @@ pub async fn run(global: &Global, consume: Consume) -> Result<(), Failure> {
         let plan = Plan::make(&client, topic, &partitions, range, consume.until_end);
         plans.insert(topic.clone(), plan.await?);
     }
-    let sink = Sink::new(look);
+    let sink = Sink::new(style);
     let progress = Progress::default();
     let mut run = Run { sink, plans, left: consume.most(), printed: 0, progress };
     if run.finished() {
@@ -91,14 +91,14 @@ fn reader_config(consume: &Consume, plan: &Plan) -> ReaderConfig {
     }
 }
 
-fn look(global: &Global, consume: &Consume) -> Result<Look, Failure> {
+fn record_style(global: &Global, consume: &Consume) -> Result<RecordStyle, Failure> {
     let null = consume.null.as_bytes();
     let format = |format: &str| match RecordFormat::parse(format, null) {
-        Ok(compiled) => Ok(Look::Format(compiled)),
+        Ok(compiled) => Ok(RecordStyle::Format(compiled)),
         Err(error) => Err(Failure::usage(format!("-f '{format}': {error}"))),
     };
     if let Some(decoder) = consume.decode {
-        return Ok(Look::Decoded(decoder));
+        return Ok(RecordStyle::Decoded(decoder));
     }
     let terminal = std::io::stdout().is_terminal();
     match (&consume.format, global.chosen_format()) {
@@ -106,10 +106,10 @@ fn look(global: &Global, consume: &Consume) -> Result<Look, Failure> {
             Err(Failure::usage("-f and -o json exclude each other"))
         }
         (Some(text), _) => format(text),
-        (None, Some(Format::Json | Format::Jsonl)) => Ok(Look::Json),
-        (None, Some(Format::Wide)) => Ok(Look::Readable { wide: true }),
-        (None, Some(Format::Table)) => Ok(Look::Readable { wide: false }),
-        (None, None) if terminal => Ok(Look::Readable { wide: false }),
+        (None, Some(Format::Json | Format::Jsonl)) => Ok(RecordStyle::Json),
+        (None, Some(Format::Wide)) => Ok(RecordStyle::Readable { wide: true }),
+        (None, Some(Format::Table)) => Ok(RecordStyle::Readable { wide: false }),
+        (None, None) if terminal => Ok(RecordStyle::Readable { wide: false }),
         (None, None) => format("%v\\n"),
     }
 }

@@ -25,7 +25,7 @@ pub fn run(global: &Global, dev: Dev) -> Result<(), Failure> {
     // Before there is anything that a signal could leave behind.
     let mut foreground = Foreground::new()?;
     let data = Data::new(dev.data_dir.clone())?;
-    foreground.at_last(data.remover());
+    foreground.on_forced_exit(data.remover());
     match dev.nodes {
         1 => one(global, dev, &data, foreground),
         _ => several(global, &dev, &data, foreground),
@@ -77,7 +77,7 @@ fn several(
             active.with_context(|| "cannot tell whether all nodes take part".to_owned())?
         }
         Err(_) => {
-            foreground.hurry();
+            foreground.exit_on_signal();
             cluster.stop();
             return Ok(());
         }
@@ -89,7 +89,7 @@ fn several(
             break;
         }
     }
-    foreground.hurry();
+    foreground.exit_on_signal();
     cluster.stop();
     Ok(())
 }

@@ -5,7 +5,7 @@
 //! - [`offsets_view`], [`members_view`], [`state_view`]: the three views of a group, with Kafka's columns; [`view`] is
 //!   what they have in common.
 //! - [`reset`], [`delete`]: changes to groups that nobody is a member of.
-//! - [`partitions`]: the grammar of `--topics`.
+//! - [`topic_selection`]: the grammar of `--topics`.
 
 mod delete;
 mod describe;
@@ -15,10 +15,10 @@ mod lookup;
 mod members;
 mod members_view;
 mod offsets_view;
-mod partitions;
 mod reset;
 mod show;
 mod state_view;
+mod topic_selection;
 mod view;
 
 use crate::failure::Failure;

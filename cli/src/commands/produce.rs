@@ -25,12 +25,12 @@ use input::{Block, Blocks};
 use pace::Pace;
 use report::Report;
 use std::time::Duration;
-use template::{Cut, Template};
+use template::{Framing, Template};
 use troupe_client::{Client, Producer, Record, TopicProducer};
 use troupe_proto::ids::PartitionId;
 
 /// Everything is answered before the producer is closed.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub async fn run(global: &Global, produce: Produce) -> Result<(), Failure> {
     let what = || format!("cannot produce to {}", produce.topic);
@@ -138,15 +138,15 @@ impl Pump {
         match block {
             Block::Bytes(bytes) => {
                 self.report.bytes_read += bytes.len() as u64;
-                match &self.template.cut {
-                    Cut::Lines => self.lines(pending, &bytes, now).await?,
-                    Cut::Format(_) => self.records(pending, &bytes, false, now).await?,
+                match &self.template.framing {
+                    Framing::Lines => self.lines(pending, &bytes, now).await?,
+                    Framing::Format(_) => self.records(pending, &bytes, false, now).await?,
                 }
             }
             Block::EndOfFile if pending.is_empty() => {}
-            Block::EndOfFile => match &self.template.cut {
-                Cut::Lines => self.send(&Line::value(&pending), now).await,
-                Cut::Format(_) => self.records(pending, &[], true, now).await?,
+            Block::EndOfFile => match &self.template.framing {
+                Framing::Lines => self.send(&Line::value(&pending), now).await,
+                Framing::Format(_) => self.records(pending, &[], true, now).await?,
             },
         }
         Ok(())
@@ -190,7 +190,7 @@ impl Pump {
         pending.extend_from_slice(bytes);
         let mut at = 0;
         while at < pending.len() && !self.deliveries.failed() {
-            let Cut::Format(format) = &self.template.cut else {
+            let Framing::Format(format) = &self.template.framing else {
                 unreachable!("only called for a format");
             };
             match format.read(&pending[at..], last) {
@@ -256,7 +256,7 @@ impl Pump {
         }
         // Without answers, a record counts as delivered when it is handed to the connection: this waits until
         // the connection has sent it.
-        let _ = producer.close(CLOSE_PATIENCE).await;
+        let _ = producer.close(CLOSE_TIMEOUT).await;
     }
 }
 

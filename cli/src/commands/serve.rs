@@ -54,7 +54,7 @@ pub fn serve(global: &Global, serve: Serve) -> Result<(), Failure> {
             // What failed ends the node, and is told then.
             Ok(_) => {}
             Err(_) => {
-                foreground.end(node);
+                foreground.stop(node);
                 return Ok(());
             }
         }

@@ -127,19 +127,19 @@ fn escape(rest: &str) -> Result<(u8, usize), FormatError> {
 
 /// How bytes are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Coding {
+pub enum Encoding {
     Plain,
     Hex,
     Base64,
     Json,
 }
 
-impl Coding {
-    pub fn named(name: &str) -> Option<Coding> {
+impl Encoding {
+    pub fn named(name: &str) -> Option<Encoding> {
         match name {
-            "hex" => Some(Coding::Hex),
-            "base64" => Some(Coding::Base64),
-            "json" => Some(Coding::Json),
+            "hex" => Some(Encoding::Hex),
+            "base64" => Some(Encoding::Base64),
+            "json" => Some(Encoding::Json),
             _ => None,
         }
     }
@@ -147,7 +147,7 @@ impl Coding {
 
 /// How a number is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NumberCoding {
+pub enum NumberEncoding {
     Ascii,
     /// As many hexadecimal digits as the bits need.
     Hex {
@@ -161,21 +161,21 @@ pub enum NumberCoding {
     },
 }
 
-impl NumberCoding {
-    pub fn named(name: &str) -> Option<NumberCoding> {
+impl NumberEncoding {
+    pub fn named(name: &str) -> Option<NumberEncoding> {
         if matches!(name, "ascii" | "number") {
-            return Some(NumberCoding::Ascii);
+            return Some(NumberEncoding::Ascii);
         }
         if name == "byte" {
-            return Some(NumberCoding::Big { bits: 8 });
+            return Some(NumberEncoding::Big { bits: 8 });
         }
         let digits = name.find(|c: char| c.is_ascii_digit())?;
         let (kind, bits) = name.split_at(digits);
         let bits = bits.parse().ok().filter(|bits| matches!(bits, 8 | 16 | 32 | 64))?;
         match kind {
-            "hex" => Some(NumberCoding::Hex { bits }),
-            "big" => Some(NumberCoding::Big { bits }),
-            "little" => Some(NumberCoding::Little { bits }),
+            "hex" => Some(NumberEncoding::Hex { bits }),
+            "big" => Some(NumberEncoding::Big { bits }),
+            "little" => Some(NumberEncoding::Little { bits }),
             _ => None,
         }
     }
@@ -183,14 +183,16 @@ impl NumberCoding {
     /// How many bytes it takes, if that is always the same.
     pub fn width(self) -> Option<usize> {
         match self {
-            NumberCoding::Ascii => None,
-            NumberCoding::Hex { bits } => Some(bits as usize / 4),
-            NumberCoding::Big { bits } | NumberCoding::Little { bits } => Some(bits as usize / 8),
+            NumberEncoding::Ascii => None,
+            NumberEncoding::Hex { bits } => Some(bits as usize / 4),
+            NumberEncoding::Big { bits } | NumberEncoding::Little { bits } => {
+                Some(bits as usize / 8)
+            }
         }
     }
 }
 
-pub const NUMBER_CODINGS: &str = "ascii, hex8 to hex64, big8 to big64, little8 to little64, byte";
+pub const NUMBER_ENCODINGS: &str = "ascii, hex8 to hex64, big8 to big64, little8 to little64, byte";
 
 #[cfg(test)]
 mod tests {

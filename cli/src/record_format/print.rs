@@ -1,6 +1,8 @@
 //! Printing records by a format. A compiled format is a list of pieces; printing allocates nothing.
 
-use super::grammar::{Coding, FormatError, NUMBER_CODINGS, NumberCoding, Token, fault, tokens};
+use super::grammar::{
+    Encoding, FormatError, NUMBER_ENCODINGS, NumberEncoding, Token, fault, tokens,
+};
 use crate::timestamp;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -29,8 +31,8 @@ pub struct RecordFormat {
 #[derive(Clone, Debug)]
 enum Piece {
     Literal(Vec<u8>),
-    Bytes(BytesOf, Coding),
-    Number(NumberOf, NumberCoding),
+    Bytes(BytesOf, Encoding),
+    Number(NumberOf, NumberEncoding),
     Moment,
     /// `k=v,k=v`.
     HeaderList,
@@ -68,15 +70,15 @@ impl RecordFormat {
         for piece in &self.pieces {
             match piece {
                 Piece::Literal(bytes) => out.extend_from_slice(bytes),
-                Piece::Bytes(of, coding) => {
+                Piece::Bytes(of, encoding) => {
                     let bytes = match of {
                         BytesOf::Topic => Some(record.topic.as_bytes()),
                         BytesOf::Key => record.record.key,
                         BytesOf::Value => record.record.value,
                     };
-                    self.write_bytes(bytes, *coding, out);
+                    self.write_bytes(bytes, *encoding, out);
                 }
-                Piece::Number(of, coding) => write_number(number(*of, record), *coding, out),
+                Piece::Number(of, encoding) => write_number(number(*of, record), *encoding, out),
                 Piece::Moment => {
                     out.extend_from_slice(timestamp::show(record.record.timestamp_ms).as_bytes());
                 }
@@ -87,7 +89,7 @@ impl RecordFormat {
                         }
                         out.extend_from_slice(key.as_bytes());
                         out.push(b'=');
-                        self.write_bytes(value, Coding::Plain, out);
+                        self.write_bytes(value, Encoding::Plain, out);
                     }
                 }
                 Piece::Headers(pieces) => {
@@ -103,12 +105,12 @@ impl RecordFormat {
         for piece in pieces {
             match piece {
                 Piece::Literal(bytes) => out.extend_from_slice(bytes),
-                Piece::Bytes(BytesOf::Value, coding) => self.write_bytes(value, *coding, out),
-                Piece::Bytes(_, coding) => self.write_bytes(Some(key.as_bytes()), *coding, out),
-                Piece::Number(NumberOf::ValueLength, coding) => {
-                    write_number(length(value), *coding, out);
+                Piece::Bytes(BytesOf::Value, encoding) => self.write_bytes(value, *encoding, out),
+                Piece::Bytes(_, encoding) => self.write_bytes(Some(key.as_bytes()), *encoding, out),
+                Piece::Number(NumberOf::ValueLength, encoding) => {
+                    write_number(length(value), *encoding, out);
                 }
-                Piece::Number(_, coding) => write_number(key.len() as i64, *coding, out),
+                Piece::Number(_, encoding) => write_number(key.len() as i64, *encoding, out),
                 Piece::Moment | Piece::HeaderList | Piece::Headers(_) => {
                     unreachable!("compile() allows keys, values and their lengths in %h{{}} only")
                 }
@@ -116,17 +118,17 @@ impl RecordFormat {
         }
     }
 
-    fn write_bytes(&self, bytes: Option<&[u8]>, coding: Coding, out: &mut Vec<u8>) {
+    fn write_bytes(&self, bytes: Option<&[u8]>, encoding: Encoding, out: &mut Vec<u8>) {
         let Some(bytes) = bytes else {
-            let null: &[u8] = if coding == Coding::Json { b"null" } else { &self.null };
+            let null: &[u8] = if encoding == Encoding::Json { b"null" } else { &self.null };
             out.extend_from_slice(null);
             return;
         };
-        match coding {
-            Coding::Plain => out.extend_from_slice(bytes),
-            Coding::Hex => bytes.iter().for_each(|byte| write_hex(u64::from(*byte), 2, out)),
-            Coding::Base64 => out.extend_from_slice(STANDARD.encode(bytes).as_bytes()),
-            Coding::Json => {
+        match encoding {
+            Encoding::Plain => out.extend_from_slice(bytes),
+            Encoding::Hex => bytes.iter().for_each(|byte| write_hex(u64::from(*byte), 2, out)),
+            Encoding::Base64 => out.extend_from_slice(STANDARD.encode(bytes).as_bytes()),
+            Encoding::Json => {
                 // Writing text to memory cannot fail.
                 let _ = serde_json::to_writer(&mut *out, &String::from_utf8_lossy(bytes));
             }
@@ -158,17 +160,17 @@ fn number(of: NumberOf, printed: &Printed<'_>) -> i64 {
 }
 
 /// Binary forms keep the low bits: -1 is all ones in every width.
-fn write_number(number: i64, coding: NumberCoding, out: &mut Vec<u8>) {
-    match coding {
-        NumberCoding::Ascii => {
+fn write_number(number: i64, encoding: NumberEncoding, out: &mut Vec<u8>) {
+    match encoding {
+        NumberEncoding::Ascii => {
             // Writing to memory cannot fail.
             let _ = write!(out, "{number}");
         }
-        NumberCoding::Hex { bits } => write_hex(number as u64, bits as usize / 4, out),
-        NumberCoding::Big { bits } => {
+        NumberEncoding::Hex { bits } => write_hex(number as u64, bits as usize / 4, out),
+        NumberEncoding::Big { bits } => {
             out.extend_from_slice(&number.to_be_bytes()[8 - bits as usize / 8..]);
         }
-        NumberCoding::Little { bits } => {
+        NumberEncoding::Little { bits } => {
             out.extend_from_slice(&number.to_le_bytes()[..bits as usize / 8]);
         }
     }
@@ -195,17 +197,17 @@ fn compile_verb(verb: char, modifier: Option<&str>, in_header: bool) -> Result<P
         return fault(format!("`%{verb}` has no meaning in %h{{…}}; use %k, %v, %K and %V there"));
     }
     let bytes = |of| match modifier {
-        None => Ok(Piece::Bytes(of, Coding::Plain)),
-        Some(name) => match Coding::named(name) {
-            Some(coding) => Ok(Piece::Bytes(of, coding)),
+        None => Ok(Piece::Bytes(of, Encoding::Plain)),
+        Some(name) => match Encoding::named(name) {
+            Some(encoding) => Ok(Piece::Bytes(of, encoding)),
             None => fault(format!("`%{verb}{{{name}}}` is unknown; use hex, base64 or json")),
         },
     };
     let number = |of| match modifier {
-        None => Ok(Piece::Number(of, NumberCoding::Ascii)),
-        Some(name) => match NumberCoding::named(name) {
-            Some(coding) => Ok(Piece::Number(of, coding)),
-            None => fault(format!("`%{verb}{{{name}}}` is unknown; use one of {NUMBER_CODINGS}")),
+        None => Ok(Piece::Number(of, NumberEncoding::Ascii)),
+        Some(name) => match NumberEncoding::named(name) {
+            Some(encoding) => Ok(Piece::Number(of, encoding)),
+            None => fault(format!("`%{verb}{{{name}}}` is unknown; use one of {NUMBER_ENCODINGS}")),
         },
     };
     match verb {

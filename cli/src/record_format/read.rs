@@ -4,7 +4,7 @@
 //! must follow the rest of the format. With lengths (`%V{big32}%v`) the input is read field by field.
 
 use super::grammar::{
-    Coding, FormatError, HeaderRef, NUMBER_CODINGS, NumberCoding, Token, fault, tokens,
+    Encoding, FormatError, HeaderRef, NUMBER_ENCODINGS, NumberEncoding, Token, fault, tokens,
 };
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -24,8 +24,8 @@ pub struct InputFormat {
 #[derive(Clone, Debug)]
 enum Step {
     Literal(Vec<u8>),
-    Field(Field, Extent, Coding),
-    Length(Field, NumberCoding),
+    Field(Field, Extent, Encoding),
+    Length(Field, NumberEncoding),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ enum Extent {
     /// To the end of the record.
     End,
     /// As long as its length said.
-    Told,
+    ByLength,
     Exactly(usize),
 }
 
@@ -143,21 +143,21 @@ impl InputFormat {
             let rest = &input[at..];
             at += match step {
                 Step::Literal(bytes) => literal(rest, bytes, complete)?,
-                Step::Length(field, coding) => {
-                    let (number, used) = length(rest, *coding, complete)?;
+                Step::Length(field, encoding) => {
+                    let (number, used) = length(rest, *encoding, complete)?;
                     lengths[usize::from(*field == Field::Value)] = Some(number);
                     used
                 }
-                Step::Field(field, extent, coding) => {
+                Step::Field(field, extent, encoding) => {
                     let told = lengths[usize::from(*field == Field::Value)];
                     let (bytes, used) = match extent {
                         Extent::End if !complete => return Err(Stop::More),
                         Extent::End => (Some(rest), rest.len()),
                         Extent::Exactly(count) => exactly(rest, *count as i64)?,
-                        Extent::Told => exactly(rest, told.unwrap_or(-1))?,
+                        Extent::ByLength => exactly(rest, told.unwrap_or(-1))?,
                         Extent::Literal => self.until_literal(rest, index, complete)?,
                     };
-                    self.put(&mut record, *field, bytes, *coding)?;
+                    self.put(&mut record, *field, bytes, *encoding)?;
                     used
                 }
             };
@@ -189,12 +189,14 @@ impl InputFormat {
         record: &mut InputRecord<'a>,
         field: Field,
         bytes: Option<&'a [u8]>,
-        coding: Coding,
+        encoding: Encoding,
     ) -> Result<(), Stop> {
         let bytes = bytes.filter(|bytes| self.null.as_deref() != Some(*bytes));
         match field {
-            Field::Key => record.key = bytes.map(|bytes| decode(bytes, coding)).transpose()?,
-            Field::Value => record.value = bytes.map(|bytes| decode(bytes, coding)).transpose()?,
+            Field::Key => record.key = bytes.map(|bytes| decode(bytes, encoding)).transpose()?,
+            Field::Value => {
+                record.value = bytes.map(|bytes| decode(bytes, encoding)).transpose()?
+            }
             Field::Partition => record.partition = Some(ascii(bytes, "a partition")?),
             Field::Timestamp => record.timestamp_ms = Some(ascii(bytes, "a timestamp in ms")?),
             Field::Headers => record.headers = headers(bytes.unwrap_or_default())?,
@@ -222,8 +224,8 @@ fn exactly(rest: &[u8], count: i64) -> Result<(Option<&[u8]>, usize), Stop> {
     rest.get(..count).map(|bytes| (Some(bytes), count)).ok_or(Stop::More)
 }
 
-fn length(rest: &[u8], coding: NumberCoding, complete: bool) -> Result<(i64, usize), Stop> {
-    let Some(width) = coding.width() else {
+fn length(rest: &[u8], encoding: NumberEncoding, complete: bool) -> Result<(i64, usize), Stop> {
+    let Some(width) = encoding.width() else {
         let used = rest.iter().take_while(|b| b.is_ascii_digit() || **b == b'-').count();
         if used == rest.len() && !complete {
             return Err(Stop::More);
@@ -231,19 +233,19 @@ fn length(rest: &[u8], coding: NumberCoding, complete: bool) -> Result<(i64, usi
         return Ok((ascii(Some(&rest[..used]), "a length")?, used));
     };
     let bytes = rest.get(..width).ok_or(Stop::More)?;
-    let unsigned = match coding {
-        NumberCoding::Hex { .. } => str::from_utf8(bytes)
+    let unsigned = match encoding {
+        NumberEncoding::Hex { .. } => str::from_utf8(bytes)
             .ok()
             .and_then(|text| u64::from_str_radix(text, 16).ok())
             .ok_or_else(|| Stop::Fault(format!("`{}` is no hexadecimal length", excerpt(bytes))))?,
-        NumberCoding::Little { .. } => {
+        NumberEncoding::Little { .. } => {
             bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
         }
-        NumberCoding::Big { .. } | NumberCoding::Ascii => {
+        NumberEncoding::Big { .. } | NumberEncoding::Ascii => {
             bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
         }
     };
-    let bits = if matches!(coding, NumberCoding::Hex { .. }) { width * 4 } else { width * 8 };
+    let bits = if matches!(encoding, NumberEncoding::Hex { .. }) { width * 4 } else { width * 8 };
     let all_ones = u64::MAX >> (64 - bits);
     match i64::try_from(unsigned) {
         _ if unsigned == all_ones => Ok((-1, width)),
@@ -258,16 +260,16 @@ fn ascii<T: std::str::FromStr>(bytes: Option<&[u8]>, what: &str) -> Result<T, St
     number.ok_or_else(|| Stop::Fault(format!("`{}` is not {what}", excerpt(bytes))))
 }
 
-fn decode(bytes: &[u8], coding: Coding) -> Result<Cow<'_, [u8]>, FormatError> {
-    let decoded = match coding {
-        Coding::Plain => return Ok(Cow::Borrowed(bytes)),
-        Coding::Hex => hex(bytes),
-        Coding::Base64 => STANDARD.decode(bytes).ok(),
-        Coding::Json => serde_json::from_slice::<String>(bytes).ok().map(String::into_bytes),
+fn decode(bytes: &[u8], encoding: Encoding) -> Result<Cow<'_, [u8]>, FormatError> {
+    let decoded = match encoding {
+        Encoding::Plain => return Ok(Cow::Borrowed(bytes)),
+        Encoding::Hex => hex(bytes),
+        Encoding::Base64 => STANDARD.decode(bytes).ok(),
+        Encoding::Json => serde_json::from_slice::<String>(bytes).ok().map(String::into_bytes),
     };
     match decoded {
         Some(decoded) => Ok(Cow::Owned(decoded)),
-        None => fault(format!("`{}` is not valid {coding:?}", excerpt(bytes)).to_lowercase()),
+        None => fault(format!("`{}` is not valid {encoding:?}", excerpt(bytes)).to_lowercase()),
     }
 }
 
@@ -325,10 +327,10 @@ fn compile(tokens: &[Token]) -> Result<Vec<Step>, FormatError> {
             }
         };
         if matches!(verb, 'K' | 'V' | 's' | 'S') {
-            let coding = NumberCoding::named(modifier.unwrap_or("ascii"));
-            match coding {
-                Some(coding) => steps.push(Step::Length(field, coding)),
-                None => return fault(format!("a length is one of {NUMBER_CODINGS}")),
+            let encoding = NumberEncoding::named(modifier.unwrap_or("ascii"));
+            match encoding {
+                Some(encoding) => steps.push(Step::Length(field, encoding)),
+                None => return fault(format!("a length is one of {NUMBER_ENCODINGS}")),
             }
             continue;
         }
@@ -336,7 +338,7 @@ fn compile(tokens: &[Token]) -> Result<Vec<Step>, FormatError> {
         let exact = modifier.and_then(|text| text.parse::<usize>().ok());
         let extent = match (exact, told, tokens.get(index + 1)) {
             (Some(count), ..) => Extent::Exactly(count),
-            (None, true, _) => Extent::Told,
+            (None, true, _) => Extent::ByLength,
             (None, false, Some(Token::Literal(_))) => Extent::Literal,
             (None, false, None) => Extent::End,
             (None, false, Some(Token::Verb(next, _))) => {
@@ -346,11 +348,11 @@ fn compile(tokens: &[Token]) -> Result<Vec<Step>, FormatError> {
                 ));
             }
         };
-        let coding = match modifier {
-            Some(_) if exact.is_some() => Coding::Plain,
-            None => Coding::Plain,
-            Some(name) => match Coding::named(name) {
-                Some(coding) if matches!(field, Field::Key | Field::Value) => coding,
+        let encoding = match modifier {
+            Some(_) if exact.is_some() => Encoding::Plain,
+            None => Encoding::Plain,
+            Some(name) => match Encoding::named(name) {
+                Some(encoding) if matches!(field, Field::Key | Field::Value) => encoding,
                 _ => {
                     return fault(format!(
                         "`%{verb}{{{name}}}` cannot be read; use hex, base64 or json"
@@ -358,7 +360,7 @@ fn compile(tokens: &[Token]) -> Result<Vec<Step>, FormatError> {
                 }
             },
         };
-        steps.push(Step::Field(field, extent, coding));
+        steps.push(Step::Field(field, extent, encoding));
     }
     Ok(steps)
 }

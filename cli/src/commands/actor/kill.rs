@@ -13,9 +13,9 @@ use troupe_proto::chaos::v1alpha1::KillMode;
 use troupe_proto::ids::{LeaderEpoch, NodeId, PartitionId};
 
 /// Between two looks at who leads.
-const LOOK_INTERVAL: Duration = Duration::from_millis(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 /// How long a new leader is waited for, where there is somebody who can be one.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub struct Kill {
@@ -200,7 +200,7 @@ async fn served_anew(
     if before.in_sync < 2 {
         return Ok(None);
     }
-    while started.elapsed() < PATIENCE {
+    while started.elapsed() < TIMEOUT {
         if changed.is_none() {
             changed = leader(client, partition).await?.filter(|now| now.epoch > before.epoch);
         }
@@ -211,7 +211,7 @@ async fn served_anew(
                 return Ok(Some((now, started.elapsed())));
             }
         }
-        tokio::time::sleep(LOOK_INTERVAL).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
     Ok(None)
 }

@@ -20,7 +20,7 @@ use troupe_client::{
 };
 
 /// For the last commit and for leaving.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub struct BenchConsume {
@@ -132,7 +132,7 @@ async fn measure_group(client: &Client, topic: &str, expected: u64) -> Result<Th
     }
     let began = assigned.get().copied().unwrap_or_else(Instant::now);
     let elapsed = began.elapsed();
-    consumer.close(CLOSE_PATIENCE).await.with_context(what)?;
+    consumer.close(CLOSE_TIMEOUT).await.with_context(what)?;
     client.admin().delete_group(&group).await.with_context(what)?;
     Ok(Throughput { records, bytes, elapsed })
 }

@@ -23,7 +23,7 @@ use troupe_client::{
 /// In front of each value: a number that is this run's, and nanoseconds since its start.
 const STAMP_BYTES: usize = 16;
 /// How long after the last send records are waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Args)]
 pub struct BenchE2e {
@@ -88,11 +88,11 @@ async fn measure(
     let reader = open_at_end(client, topic).await.with_context(what)?;
     let receiver = sender.receive(reader);
     let late = sender.send(client, topic, config.clone()).await.with_context(what)?;
-    let received = match tokio::time::timeout(PATIENCE, receiver).await {
+    let received = match tokio::time::timeout(TIMEOUT, receiver).await {
         Ok(Ok(received)) => received.with_context(what)?,
         Ok(Err(panic)) => return Err(Failure::new(Exit::Failed, what(), panic)),
         Err(_) => {
-            let waited = show_duration(PATIENCE);
+            let waited = show_duration(TIMEOUT);
             let cause = format!("not every record arrived within {waited} after the last was sent");
             return Err(Failure::new(Exit::Failed, what(), cause));
         }
@@ -166,7 +166,7 @@ impl Sender {
         let started = Instant::now();
         for number in 0..self.count {
             let due = started + Duration::from_secs_f64(number as f64 / self.rate);
-            load::keep_to(due);
+            load::sleep_until(due);
             if number >= self.warmup {
                 late.record(Instant::now().saturating_duration_since(due));
             }

@@ -1,12 +1,12 @@
 //! `troupe bench group`: how long a group takes to settle, and how long the loss of its coordinator is felt.
 //!
-//! - [`fleet`]: members that only hold what they are given: what is measured is the coordinator.
+//! - [`members`]: members that only hold what they are given: what is measured is the coordinator.
 //! - [`failover`]: commits without a pause through the SDK, while coordinators are killed.
 //!
 //! A group is settled when all members are in it and hold all partitions between them, in equal shares.
 
 mod failover;
-mod fleet;
+mod members;
 
 use super::nodes::Nodes;
 use super::temporary::{directory, random_name, with_topic};
@@ -19,7 +19,7 @@ use crate::signals::Stop;
 use crate::streams::notice;
 use clap::Args;
 use failover::Fault;
-use fleet::Fleet;
+use members::GroupMembers;
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -100,13 +100,13 @@ async fn measure(
             tell(global, || format!("members {}/{}", round + 1, bench.rounds));
         }
         for round in 0..bench.failovers {
-            let pause = failover::lose(client, topic, Fault::Actor).await?;
+            let pause = failover::kill_coordinator(client, topic, Fault::Actor).await?;
             outcome.actor.record(pause);
             tell(global, || format!("actor {}/{}", round + 1, bench.failovers));
         }
         if let Some(nodes) = nodes {
             for round in 0..bench.failovers {
-                let pause = failover::lose(client, topic, Fault::Node(nodes)).await?;
+                let pause = failover::kill_coordinator(client, topic, Fault::Node(nodes)).await?;
                 outcome.node.record(pause);
                 tell(global, || format!("node {}/{}", round + 1, bench.failovers));
             }
@@ -131,23 +131,23 @@ async fn settle(
 ) -> Result<(), Failure> {
     let group = random_name();
     let assignor = bench.assignor.map_or_else(String::new, |assignor| assignor.to_string());
-    let mut fleet = Fleet::new(client, &group, topic, assignor, bench.partitions).await?;
+    let mut members = GroupMembers::new(client, &group, topic, assignor, bench.partitions).await?;
     let began = Instant::now();
     for number in 0..bench.members {
-        fleet.join(number).await?;
+        members.join(number).await?;
     }
-    let settled = fleet.settled().await?;
+    let settled = members.settled().await?;
     outcome.join.record(settled.at - began);
     for changed in settled.members {
         outcome.member.record(changed - began);
     }
     let began = Instant::now();
-    fleet.leave(0);
-    outcome.leave.record(fleet.settled().await?.at - began);
+    members.leave(0);
+    outcome.leave.record(members.settled().await?.at - began);
     let began = Instant::now();
-    fleet.join(bench.members).await?;
-    outcome.one_more.record(fleet.settled().await?.at - began);
-    fleet.end().await;
+    members.join(bench.members).await?;
+    outcome.one_more.record(members.settled().await?.at - began);
+    members.end().await;
     client
         .admin()
         .delete_group(&group)

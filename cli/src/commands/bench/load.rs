@@ -22,7 +22,7 @@ const CLOCK_INTERVAL: u64 = 256;
 /// A shorter pause is not worth a system call; the records of it go out together.
 const SHORTEST_SLEEP: Duration = Duration::from_micros(200);
 /// Everything is answered before the producer is closed.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a run of the loop came to.
 pub struct Outcome {
@@ -57,7 +57,7 @@ pub async fn run(
     for number in 0..workload.records {
         let due = rate.map(|rate| started + Duration::from_secs_f64(number as f64 / rate));
         if let Some(due) = due {
-            keep_to(due);
+            sleep_until(due);
         }
         if number.is_multiple_of(CLOCK_INTERVAL) || rate.is_some() {
             now_ms = timestamp::now_ms();
@@ -86,7 +86,7 @@ pub async fn run(
     producer.flush().await.with_context(what)?;
     if acks_none {
         // Nothing is answered, so what counts is that everything left this machine.
-        producer.close(CLOSE_PATIENCE).await.with_context(what)?;
+        producer.close(CLOSE_TIMEOUT).await.with_context(what)?;
     }
     let elapsed = started.elapsed();
     let latencies = collector.finish().await?;
@@ -95,7 +95,7 @@ pub async fn run(
         let cause = format!("{} records were not delivered", grouped(metrics.records_failed));
         return Err(Failure::new(Exit::Failed, what(), cause));
     }
-    producer.close(CLOSE_PATIENCE).await.with_context(what)?;
+    producer.close(CLOSE_TIMEOUT).await.with_context(what)?;
     let (records, bytes) = (workload.records, workload.records * workload.size);
     Ok(Outcome {
         throughput: Throughput { records, bytes, elapsed },
@@ -106,7 +106,7 @@ pub async fn run(
 }
 
 /// Sleeps until a moment, if it is worth it.
-pub fn keep_to(due: Instant) {
+pub fn sleep_until(due: Instant) {
     let early = due.saturating_duration_since(Instant::now());
     if early >= SHORTEST_SLEEP {
         std::thread::sleep(early);

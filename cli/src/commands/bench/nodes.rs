@@ -17,7 +17,7 @@ const NODES: u16 = 3;
 /// How often other free ports are tried, if somebody else takes those that were found.
 const PORT_ATTEMPTS: usize = 5;
 /// How long they may take to become a cluster.
-const START_PATIENCE: Duration = Duration::from_secs(120);
+const START_TIMEOUT: Duration = Duration::from_secs(120);
 /// For control calls: some nodes are stopped on purpose, and the next one is asked.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -91,7 +91,7 @@ impl Nodes {
     async fn all_active(&self) -> Result<(), Failure> {
         let what = || "cannot tell whether all nodes take part".to_owned();
         let active = readiness::all_active(self.servers(), self.processes.len());
-        match tokio::time::timeout(START_PATIENCE, active).await {
+        match tokio::time::timeout(START_TIMEOUT, active).await {
             Ok(active) => active.with_context(what),
             Err(elapsed) => Err(Failure::new(Exit::Failed, what(), elapsed)),
         }

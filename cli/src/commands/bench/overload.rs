@@ -64,9 +64,9 @@ pub struct BenchOverload {
 }
 
 /// A process that ends with this.
-struct Ended(Child);
+struct ChildGuard(Child);
 
-impl Drop for Ended {
+impl Drop for ChildGuard {
     fn drop(&mut self) {
         // It may have ended by itself.
         let _ = self.0.kill();
@@ -76,13 +76,13 @@ impl Drop for Ended {
 
 /// The nodes, and what they say on standard error.
 struct Nodes {
-    process: Ended,
+    process: ChildGuard,
     servers: String,
-    said: JoinHandle<Said>,
+    said: JoinHandle<LogCounts>,
 }
 
 #[derive(Default)]
-struct Said {
+struct LogCounts {
     fencings: usize,
     pauses: usize,
 }
@@ -106,7 +106,7 @@ impl Nodes {
         }
         command.env("TROUPE_LOG", "warn,openraft=error");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut process = Ended(command.spawn()?);
+        let mut process = ChildGuard(command.spawn()?);
         let no_pipe = || io::Error::other("no pipe");
         let stdout = process.0.stdout.take().ok_or_else(no_pipe)?;
         let stderr = process.0.stderr.take().ok_or_else(no_pipe)?;
@@ -122,14 +122,14 @@ impl Nodes {
         Ok(Nodes { process, servers, said })
     }
 
-    fn end(self) -> Said {
+    fn end(self) -> LogCounts {
         drop(self.process);
         self.said.join().unwrap_or_default()
     }
 }
 
-fn listen(stderr: ChildStderr) -> Said {
-    let mut said = Said::default();
+fn listen(stderr: ChildStderr) -> LogCounts {
+    let mut said = LogCounts::default();
     for line in BufReader::new(stderr).lines().map_while(Result::ok) {
         said.fencings += usize::from(line.contains(FENCES));
         said.pauses += usize::from(line.contains(STOOD_STILL));
@@ -138,21 +138,21 @@ fn listen(stderr: ChildStderr) -> Said {
 }
 
 /// How a topic stands at a moment.
-struct Picture {
+struct Snapshot {
     at: Instant,
     records: u64,
     epochs: u64,
 }
 
-impl Picture {
-    async fn of(servers: &str, topic: &str) -> Result<Picture, Failure> {
+impl Snapshot {
+    async fn of(servers: &str, topic: &str) -> Result<Snapshot, Failure> {
         let what = || format!("cannot see how {topic} stands");
         // What a client knows may be old.
         let client = connect(servers).await?;
         let partitions = client.topic(topic).await.with_context(what)?.partitions.clone();
         let ends: Vec<_> = partitions.iter().map(|p| (p.partition, OffsetSpec::Latest)).collect();
         let listed = client.list_offsets(topic, &ends).await.with_context(what)?;
-        Ok(Picture {
+        Ok(Snapshot {
             at: Instant::now(),
             records: listed.iter().filter_map(|end| end.offset).map(|offset| offset.0).sum(),
             epochs: partitions.iter().map(|p| u64::from(p.leader_epoch.0)).sum(),
@@ -246,10 +246,12 @@ async fn measure(nodes: &Nodes, bench: &BenchOverload, this: &Path) -> Result<Me
         command.args(["--size", &bench.greedy_size.to_string(), "--server", &nodes.servers]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let started = command.spawn();
-        greedy.push(Ended(started.with_context(|| "cannot start a greedy producer".to_owned())?));
+        greedy.push(ChildGuard(
+            started.with_context(|| "cannot start a greedy producer".to_owned())?,
+        ));
     }
     tokio::time::sleep(bench.warmup).await;
-    let before = Picture::of(&nodes.servers, GREEDY).await?;
+    let before = Snapshot::of(&nodes.servers, GREEDY).await?;
     let workload = Workload {
         records: (bench.rate as f64 * bench.duration.as_secs_f64()) as u64,
         size: bench.size,
@@ -259,7 +261,7 @@ async fn measure(nodes: &Nodes, bench: &BenchOverload, this: &Path) -> Result<Me
     };
     let rate = Some(bench.rate as f64);
     let outcome = load::run(&client, SMALL, &workload, settings(), rate, None).await?;
-    let after = Picture::of(&nodes.servers, GREEDY).await?;
+    let after = Snapshot::of(&nodes.servers, GREEDY).await?;
     drop(greedy);
     let bytes = (after.records - before.records) * bench.greedy_size;
     let seconds = (after.at - before.at).as_secs_f64();

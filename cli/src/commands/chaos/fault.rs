@@ -36,7 +36,7 @@ pub struct Target {
 
 impl Target {
     /// Every actor can die; partitions alone can be made to misbehave.
-    pub fn suffers(&self, fault: Fault) -> bool {
+    pub fn can_suffer(&self, fault: Fault) -> bool {
         self.partition || matches!(fault, Fault::Kill | Fault::Panic)
     }
 }

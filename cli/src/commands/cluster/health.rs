@@ -16,8 +16,8 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
     output.one(&health, || render(&output, &health))?;
     match health.verdict {
         Verdict::Healthy => Ok(()),
-        Verdict::Degraded => Err(Failure::told(Exit::Degraded)),
-        Verdict::Unhealthy => Err(Failure::told(Exit::Unhealthy)),
+        Verdict::Degraded => Err(Failure::silent(Exit::Degraded)),
+        Verdict::Unhealthy => Err(Failure::silent(Exit::Unhealthy)),
     }
 }
 

@@ -28,13 +28,13 @@ use troupe_client::{
 use troupe_proto::ids::{Offset, PartitionId};
 
 /// How long nothing may come before it is looked whether something else has changed.
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Between two commits, which are a write on every in-sync replica each: also where records come with short pauses.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 /// The same, if nothing has come for a moment.
 const IDLE_COMMIT_INTERVAL: Duration = Duration::from_millis(200);
 /// For the last commit and for leaving.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub async fn run(
     global: &Global,
@@ -95,7 +95,7 @@ pub async fn run(
         (Commit::After, Err(_)) => consumer.commit_sync_offsets(written).await.with_context(what),
         (Commit::Before | Commit::None, _) => Ok(()),
     };
-    let closed = consumer.close(CLOSE_PATIENCE).await.with_context(what);
+    let closed = consumer.close(CLOSE_TIMEOUT).await.with_context(what);
     if global.progress() && std::io::stdout().is_terminal() {
         notice!("{} records", run.printed);
     }
@@ -134,10 +134,11 @@ impl Run {
                     self.shared.lock().flush()?;
                 }
                 if self.at_end(consumer).await.with_context(|| what.clone())? {
-                    self.print_ahead(consumer).await?;
+                    self.print_uncommitted(consumer).await?;
                     return Ok(true);
                 }
-                let look = self.ahead_waits().map_or(LOOK_INTERVAL, |wait| wait.min(LOOK_INTERVAL));
+                let look =
+                    self.uncommitted_waits().map_or(POLL_INTERVAL, |wait| wait.min(POLL_INTERVAL));
                 next = tokio::select! {
                     next = consumer.next_batch() => Some(next),
                     () = tokio::time::sleep(look) => None,
@@ -149,12 +150,12 @@ impl Run {
             if let Some(batch) = next {
                 let batch = batch.with_context(|| what.clone())?;
                 match self.commit {
-                    Commit::Before => self.take_ahead(consumer, batch).await?,
+                    Commit::Before => self.hold_back(consumer, batch).await?,
                     Commit::After | Commit::None => self.take(consumer, &batch)?,
                 }
             }
-            if self.ahead_waits().is_some_and(|wait| wait.is_zero()) {
-                self.print_ahead(consumer).await?;
+            if self.uncommitted_waits().is_some_and(|wait| wait.is_zero()) {
+                self.print_uncommitted(consumer).await?;
             }
             if self.committed_at.elapsed() >= COMMIT_INTERVAL {
                 self.commit_printed(consumer)?;
@@ -179,17 +180,17 @@ impl Run {
     }
 
     /// To be committed before it is printed: with others, unless it may be the last.
-    async fn take_ahead(
+    async fn hold_back(
         &mut self,
         consumer: &mut Consumer,
         batch: FetchedBatch,
     ) -> Result<(), Failure> {
-        let waiting = self.shared.lock().ahead.records();
+        let waiting = self.shared.lock().uncommitted.records();
         if waiting + u64::from(batch.header.record_count) < self.left {
-            self.shared.lock().ahead.push(batch);
+            self.shared.lock().uncommitted.push(batch);
             return Ok(());
         }
-        self.print_ahead(consumer).await?;
+        self.print_uncommitted(consumer).await?;
         let position = OffsetAndMetadata {
             leader_epoch: Some(batch.header.leader_epoch),
             ..OffsetAndMetadata::new(self.end_of(&batch)?)
@@ -200,14 +201,14 @@ impl Run {
     }
 
     /// How long what waits to be committed may still wait; none: nothing does.
-    fn ahead_waits(&self) -> Option<Duration> {
+    fn uncommitted_waits(&self) -> Option<Duration> {
         let printing = self.shared.lock();
-        (!printing.ahead.is_empty()).then(|| printing.ahead.wait(Instant::now()))
+        (!printing.uncommitted.is_empty()).then(|| printing.uncommitted.wait(Instant::now()))
     }
 
     /// Commits what waits for it, and prints it.
-    async fn print_ahead(&mut self, consumer: &mut Consumer) -> Result<(), Failure> {
-        let (batches, positions) = self.shared.lock().ahead.take(Instant::now());
+    async fn print_uncommitted(&mut self, consumer: &mut Consumer) -> Result<(), Failure> {
+        let (batches, positions) = self.shared.lock().uncommitted.take(Instant::now());
         if batches.is_empty() {
             return Ok(());
         }

@@ -1,9 +1,9 @@
 //! What is printed of a group's records: how far it surely is written, and what is done when partitions are given up.
 
-use super::ahead::Ahead;
 use super::assignment::names;
 use super::membership::Commit;
 use super::sink::Sink;
+use super::uncommitted::Uncommitted;
 use crate::failure::Failure;
 use crate::streams::notice;
 use futures::future::BoxFuture;
@@ -23,15 +23,15 @@ pub(super) struct Printing {
     /// Something was printed since the last commit, or that one failed.
     pub is_due: bool,
     /// What was printed and is not surely written, in order.
-    unsure: Vec<Unsure>,
+    unflushed: Vec<Unflushed>,
     /// Behind what surely is written, of partitions that were not given up since.
     pub written: Offsets,
     /// With [`Commit::Before`]: what waits to be committed, and printed then.
-    pub ahead: Ahead,
+    pub uncommitted: Uncommitted,
 }
 
 /// Records of a batch that are printed: where each ends in the output, and what comes behind it.
-struct Unsure {
+struct Unflushed {
     at: TopicPartition,
     leader_epoch: LeaderEpoch,
     ends: Vec<(u64, Offset)>,
@@ -43,9 +43,9 @@ impl Printing {
             sink,
             commit,
             is_due: false,
-            unsure: Vec::new(),
+            unflushed: Vec::new(),
             written: Offsets::new(),
-            ahead: Ahead::default(),
+            uncommitted: Uncommitted::default(),
         }
     }
 
@@ -60,38 +60,38 @@ impl Printing {
     /// The next records are of this batch.
     pub fn begin(&mut self, batch: &FetchedBatch) {
         let (at, leader_epoch) = (batch.topic_partition(), batch.header.leader_epoch);
-        self.unsure.push(Unsure { at, leader_epoch, ends: Vec::new() });
+        self.unflushed.push(Unflushed { at, leader_epoch, ends: Vec::new() });
         self.is_due = true;
     }
 
     /// Everything before `next` is printed.
     pub fn printed(&mut self, next: Offset) {
         let end = self.sink.printed();
-        if let Some(unsure) = self.unsure.last_mut() {
-            unsure.ends.push((end, next));
+        if let Some(unflushed) = self.unflushed.last_mut() {
+            unflushed.ends.push((end, next));
         }
     }
 
     /// Keeps how far what was printed is written.
     pub fn settle(&mut self) {
         let sure = self.sink.written();
-        for unsure in &mut self.unsure {
-            let whole = unsure.ends.partition_point(|(end, _)| *end <= sure);
-            if let Some((_, next)) = unsure.ends[..whole].last() {
-                let leader_epoch = Some(unsure.leader_epoch);
+        for unflushed in &mut self.unflushed {
+            let whole = unflushed.ends.partition_point(|(end, _)| *end <= sure);
+            if let Some((_, next)) = unflushed.ends[..whole].last() {
+                let leader_epoch = Some(unflushed.leader_epoch);
                 let position = OffsetAndMetadata { leader_epoch, ..OffsetAndMetadata::new(*next) };
-                self.written.insert(unsure.at.clone(), position);
+                self.written.insert(unflushed.at.clone(), position);
             }
-            unsure.ends.clear();
+            unflushed.ends.clear();
         }
         // The last one may go on.
-        self.unsure.drain(..self.unsure.len().saturating_sub(1));
+        self.unflushed.drain(..self.unflushed.len().saturating_sub(1));
     }
 
-    pub fn give_up(&mut self, partitions: &[TopicPartition]) {
-        self.unsure.retain(|unsure| !partitions.contains(&unsure.at));
+    pub fn revoke(&mut self, partitions: &[TopicPartition]) {
+        self.unflushed.retain(|unflushed| !partitions.contains(&unflushed.at));
         self.written.retain(|at, _| !partitions.contains(at));
-        self.ahead.give_up(partitions);
+        self.uncommitted.revoke(partitions);
     }
 }
 
@@ -121,7 +121,7 @@ impl RebalanceListener for Shared {
                 // If it cannot be written out, that is told when the next record is printed.
                 let failed = printing.flush().is_err();
                 let written = printing.written.clone();
-                printing.give_up(partitions);
+                printing.revoke(partitions);
                 (printing.commit, failed, written)
             };
             if commit != Commit::After {
@@ -139,7 +139,7 @@ impl RebalanceListener for Shared {
     }
 
     fn on_partitions_lost<'a>(&'a mut self, partitions: &'a [TopicPartition]) -> BoxFuture<'a, ()> {
-        self.lock().give_up(partitions);
+        self.lock().revoke(partitions);
         notice!("note: lost {}: what was printed last may be printed again", names(partitions));
         Box::pin(std::future::ready(()))
     }

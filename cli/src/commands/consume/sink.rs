@@ -15,7 +15,7 @@ const BUFFER_BYTES: usize = 256 << 10;
 
 /// How a record looks.
 #[derive(Debug)]
-pub enum Look {
+pub enum RecordStyle {
     Format(RecordFormat),
     /// One JSON object per line.
     Json,
@@ -29,7 +29,7 @@ pub enum Look {
 
 #[derive(Debug)]
 pub struct Sink {
-    look: Look,
+    style: RecordStyle,
     buffer: Vec<u8>,
     /// Bytes that surely are where they belong.
     written: u64,
@@ -38,8 +38,8 @@ pub struct Sink {
 }
 
 impl Sink {
-    pub fn new(look: Look) -> Sink {
-        Sink { look, buffer: Vec::with_capacity(2 * BUFFER_BYTES), written: 0, failed: None }
+    pub fn new(style: RecordStyle) -> Sink {
+        Sink { style, buffer: Vec::with_capacity(2 * BUFFER_BYTES), written: 0, failed: None }
     }
 
     /// True if everything so far is written out, this record included; else that waits for [`Sink::flush`].
@@ -48,15 +48,15 @@ impl Sink {
     /// It cannot be decoded or written out: nor can anything after it.
     #[inline]
     pub fn write(&mut self, printed: &Printed<'_>) -> Result<bool, Failure> {
-        match &self.look {
-            Look::Format(format) => format.write(printed, &mut self.buffer),
-            Look::Json => write_json(printed, &mut self.buffer),
-            Look::Decoded(decoder) => match decoder.decode(&printed.record) {
+        match &self.style {
+            RecordStyle::Format(format) => format.write(printed, &mut self.buffer),
+            RecordStyle::Json => write_json(printed, &mut self.buffer),
+            RecordStyle::Decoded(decoder) => match decoder.decode(&printed.record) {
                 // Writing to memory cannot fail.
                 Ok(meaning) => drop(writeln!(self.buffer, "{meaning}")),
                 Err(cause) => return Err(Failure::new(Exit::Failed, "cannot decode", cause)),
             },
-            Look::Readable { wide } => write_readable(printed, *wide, &mut self.buffer),
+            RecordStyle::Readable { wide } => write_readable(printed, *wide, &mut self.buffer),
         }
         if self.buffer.len() < BUFFER_BYTES {
             return Ok(false);

@@ -64,7 +64,7 @@ impl State {
 /// A node as it is told.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Described {
+pub struct NodeStatus {
     pub node_id: i32,
     pub grpc: SocketAddr,
     pub http: SocketAddr,
@@ -146,7 +146,7 @@ impl Cluster {
     /// Says what happened, and does what was typed. Break: everything shall stop.
     pub fn handle(&mut self, event: Event, output: &Output) -> Result<ControlFlow<()>, Failure> {
         match event {
-            Event::Line(line) => return self.obey(&line, output),
+            Event::Line(line) => return self.execute(&line, output),
             Event::Started(id, outcome) => match *outcome {
                 Ok(node) => {
                     self.member(id)?.state = State::Running(node);
@@ -169,7 +169,7 @@ impl Cluster {
         Ok(ControlFlow::Continue(()))
     }
 
-    fn obey(&mut self, line: &str, output: &Output) -> Result<ControlFlow<()>, Failure> {
+    fn execute(&mut self, line: &str, output: &Output) -> Result<ControlFlow<()>, Failure> {
         let done = match Command::parse(line) {
             Ok(None) => Ok(()),
             Ok(Some(Command::Kill(id))) => self.end(id, Node::kill),
@@ -241,7 +241,7 @@ impl Cluster {
         output.print(&format!("node {id} is {}\n", described.state))
     }
 
-    pub fn describe(&self) -> Vec<Described> {
+    pub fn describe(&self) -> Vec<NodeStatus> {
         self.members.iter().map(Member::describe).collect()
     }
 
@@ -275,9 +275,9 @@ impl Member {
         });
     }
 
-    fn describe(&self) -> Described {
+    fn describe(&self) -> NodeStatus {
         let Ports { grpc, http, .. } = self.ports;
-        Described { node_id: self.id, grpc, http, state: self.state.name() }
+        NodeStatus { node_id: self.id, grpc, http, state: self.state.name() }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `troupe group delete`: groups, or what they have committed for some partitions.
 
-use super::partitions::Chosen;
+use super::topic_selection::TopicSelection;
 use crate::confirm::confirm;
 use crate::exit::Exit;
 use crate::failure::{Context, Failure};
@@ -22,7 +22,7 @@ pub struct Delete {
     /// Topics, or some of their partitions
     #[arg(long = "topic", visible_alias = "topics", value_name = "TOPIC[:PARTITION,..],..")]
     #[arg(requires = "offsets")]
-    topics: Vec<Chosen>,
+    topics: Vec<TopicSelection>,
     /// Do not ask
     #[arg(short, long)]
     yes: bool,
@@ -100,7 +100,7 @@ async fn delete_offsets(global: &Global, client: &Client, delete: &Delete) -> Re
         let what = || format!("cannot delete offsets of group {group}");
         let committed =
             client.admin().list_group_offsets(group, Vec::new()).await.with_context(what)?;
-        let partitions = spelled_out(Chosen::to_wire(&delete.topics), &committed);
+        let partitions = expanded(TopicSelection::to_wire(&delete.topics), &committed);
         let results = client.admin().delete_group_offsets(group, partitions).await;
         let results = results.with_context(what)?.into_iter();
         rows.extend(results.map(|result| DeletedOffset::new(group, result)));
@@ -121,10 +121,7 @@ async fn delete_offsets(global: &Global, client: &Client, delete: &Delete) -> Re
 }
 
 /// A topic without partitions stands for those that something is committed for.
-fn spelled_out(
-    topics: Vec<TopicPartitions>,
-    committed: &[CommittedOffset],
-) -> Vec<TopicPartitions> {
+fn expanded(topics: Vec<TopicPartitions>, committed: &[CommittedOffset]) -> Vec<TopicPartitions> {
     let mut spelled = Vec::new();
     for mut topic in topics {
         if topic.partitions.is_empty() {
@@ -169,8 +166,8 @@ mod tests {
             }),
             ..CommittedOffset::default()
         });
-        let chosen = ["a".parse().unwrap(), "b:7,c".parse().unwrap()];
-        let spelled = spelled_out(Chosen::to_wire(&chosen), &committed);
+        let selection = ["a".parse().unwrap(), "b:7,c".parse().unwrap()];
+        let spelled = expanded(TopicSelection::to_wire(&selection), &committed);
         let spelled: Vec<_> =
             spelled.into_iter().map(|topic| (topic.topic, topic.partitions)).collect();
         assert_eq!(spelled, [("a".to_owned(), vec![0, 2]), ("b".to_owned(), vec![7])]);

@@ -1,7 +1,7 @@
 //! `troupe group lag`: one number for each group.
 
 use super::lookup::describe_groups;
-use super::offsets_view::{self, Ends, OffsetsView};
+use super::offsets_view::{self, LogBounds, OffsetsView};
 use super::view::state_name;
 use crate::failure::Failure;
 use crate::global::Global;
@@ -42,7 +42,7 @@ pub async fn run(global: &Global, lag: Lag) -> Result<(), Failure> {
     let client = global.connect().await?;
     let output = global.output();
     let ask = async || {
-        let mut ends = Ends::default();
+        let mut ends = LogBounds::default();
         let mut groups = Vec::new();
         for group in describe_groups(&client, &lag.groups).await? {
             let offsets = offsets_view::gather(&client, &group, &mut ends).await?;

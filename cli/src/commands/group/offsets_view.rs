@@ -51,21 +51,21 @@ struct OffsetRow {
     /// Records that are there and not committed for.
     lag: Option<i64>,
     #[serde(flatten)]
-    member: Option<Holder>,
+    member: Option<Assignee>,
 }
 
 /// Who reads it.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Holder {
+struct Assignee {
     member_id: String,
     host: String,
     client_id: String,
 }
 
-impl Holder {
-    fn new(member: &MemberDescription) -> Holder {
-        Holder {
+impl Assignee {
+    fn new(member: &MemberDescription) -> Assignee {
+        Assignee {
             member_id: member.member_id.clone(),
             host: member.host.clone(),
             client_id: member.client_id.clone(),
@@ -75,9 +75,9 @@ impl Holder {
 
 /// Where partitions begin and end, asked for once for all groups of a command.
 #[derive(Debug, Default)]
-pub struct Ends(BTreeMap<String, BTreeMap<i32, Range<i64>>>);
+pub struct LogBounds(BTreeMap<String, BTreeMap<i32, Range<i64>>>);
 
-impl Ends {
+impl LogBounds {
     /// The bounds of every partition of a topic. None of a topic that is gone.
     async fn of(
         &mut self,
@@ -85,7 +85,7 @@ impl Ends {
         topic: &str,
     ) -> Result<&BTreeMap<i32, Range<i64>>, ClientError> {
         if !self.0.contains_key(topic) {
-            let ends = match ends(client, topic).await {
+            let ends = match log_bounds(client, topic).await {
                 Err(error) if error.reason() == ErrorCode::UnknownTopic => BTreeMap::new(),
                 found => found?,
             };
@@ -95,7 +95,10 @@ impl Ends {
     }
 }
 
-async fn ends(client: &Client, topic: &str) -> Result<BTreeMap<i32, Range<i64>>, ClientError> {
+async fn log_bounds(
+    client: &Client,
+    topic: &str,
+) -> Result<BTreeMap<i32, Range<i64>>, ClientError> {
     let metadata = client.topic(topic).await?;
     let list = async |spec| {
         let queries: Vec<(PartitionId, OffsetSpec)> =
@@ -124,7 +127,7 @@ async fn ends(client: &Client, topic: &str) -> Result<BTreeMap<i32, Range<i64>>,
 pub async fn gather(
     client: &Client,
     group: &DescribeGroupResponse,
-    ends: &mut Ends,
+    ends: &mut LogBounds,
 ) -> Result<OffsetsView, Failure> {
     let what = || format!("cannot describe group {}", group.group_id);
     let committed = client.admin().list_group_offsets(&group.group_id, Vec::new()).await;
@@ -163,7 +166,7 @@ fn rows(
             for &partition in &topic.partitions {
                 let key = (topic.topic.clone(), partition);
                 let held = rows.entry(key).or_insert_with(|| row(&topic.topic, partition));
-                held.member = Some(Holder::new(member));
+                held.member = Some(Assignee::new(member));
             }
         }
     }
@@ -238,8 +241,8 @@ fn table(groups: &[OffsetsView]) -> Table {
     let shown = |number: Option<i64>| number.map_or_else(String::new, |number| number.to_string());
     for group in groups {
         for row in &group.offsets {
-            let member = |show: fn(&Holder) -> &String| {
-                row.member.as_ref().map_or_else(String::new, |holder| show(holder).clone())
+            let member = |show: fn(&Assignee) -> &String| {
+                row.member.as_ref().map_or_else(String::new, |assignee| show(assignee).clone())
             };
             table.row(vec![
                 group.group_id.clone(),
@@ -248,9 +251,9 @@ fn table(groups: &[OffsetsView]) -> Table {
                 shown(row.current_offset),
                 shown(row.log_end_offset),
                 shown(row.lag),
-                member(|holder| &holder.member_id),
-                member(|holder| &holder.host),
-                member(|holder| &holder.client_id),
+                member(|assignee| &assignee.member_id),
+                member(|assignee| &assignee.host),
+                member(|assignee| &assignee.client_id),
                 shown(row.log_start_offset),
                 shown(row.leader_epoch.map(i64::from)),
                 row.commit_timestamp.map_or_else(String::new, timestamp::show),

@@ -3,7 +3,7 @@
 
 mod target;
 
-use super::partitions::Chosen;
+use super::topic_selection::TopicSelection;
 use crate::confirm::confirm;
 use crate::exit::Exit;
 use crate::failure::{Context, Failure};
@@ -23,7 +23,7 @@ pub struct Reset {
     group: String,
     /// Topics, or some of their partitions [default: all that the group has committed]
     #[arg(long, visible_alias = "topic", value_name = "TOPIC[:PARTITION,..],..")]
-    topics: Vec<Chosen>,
+    topics: Vec<TopicSelection>,
     /// Where to: earliest, latest, @TIME, -1h, =42, +100 or -100
     #[arg(long, value_name = "TARGET")]
     to: Target,
@@ -145,7 +145,7 @@ pub async fn run(global: &Global, reset: Reset) -> Result<(), Failure> {
     // Asked for once: what was shown is what is done.
     let request = ResetGroupOffsetsRequest {
         group_id: group.clone(),
-        partitions: Chosen::to_wire(&reset.topics),
+        partitions: TopicSelection::to_wire(&reset.topics),
         to: Some(reset.to.to_wire(timestamp::now_ms())),
         validate_only: true,
     };

@@ -2,7 +2,7 @@
 
 use super::lookup::describe_groups;
 use super::members_view::MembersView;
-use super::offsets_view::{self, Ends, OffsetsView};
+use super::offsets_view::{self, LogBounds, OffsetsView};
 use super::state_view::StateView;
 use super::view::GroupView;
 use crate::failure::Failure;
@@ -94,7 +94,7 @@ async fn show_all<V: GroupView>(
 }
 
 async fn offsets_of(client: &Client, groups: &[String]) -> Result<Vec<OffsetsView>, Failure> {
-    let mut ends = Ends::default();
+    let mut ends = LogBounds::default();
     let mut views = Vec::new();
     for group in describe_groups(client, groups).await? {
         views.push(offsets_view::gather(client, &group, &mut ends).await?);

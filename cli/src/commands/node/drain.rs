@@ -15,7 +15,7 @@ use troupe_proto::admin::v1::{PartitionFilter, PartitionState};
 use troupe_proto::ids::NodeId;
 
 /// Between two looks at what the node still leads.
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Partitions that are named one by one.
 const NAMED: usize = 10;
 
@@ -55,7 +55,7 @@ pub async fn run(global: &Global, drain: Drain) -> Result<(), Failure> {
             told = left.len();
             notice!("node {node} still leads {}", named(&left));
         }
-        tokio::time::sleep(LOOK_INTERVAL).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
     let elapsed = started.elapsed();
     let view = find(&client, node).await?;

@@ -1,12 +1,12 @@
 //! `troupe partition list`, once or as it changes.
 
-use super::view::{Distress, PartitionView, summary, table};
+use super::view::{PartitionView, UnhealthyReplica, summary, table};
 use crate::as_of;
 use crate::failure::{Context, Failure};
 use crate::global::Global;
 use crate::output::{Format, Output};
 use crate::quantity::parse_duration;
-use crate::replica_condition::distressed;
+use crate::replica_condition::unhealthy_replicas;
 use crate::signals::Stop;
 use crate::streams::notice;
 use crate::timestamp;
@@ -71,13 +71,13 @@ impl List {
             .filter_map(|node| node.fenced.then_some(node.node_id))
             .collect();
         let nodes = views.iter().flat_map(PartitionView::nodes).copied().collect::<BTreeSet<_>>();
-        let found = distressed(client, topic, &nodes - &fenced).await;
+        let found = unhealthy_replicas(client, topic, &nodes - &fenced).await;
         for view in &mut views {
             let key = (view.topic.clone(), view.partition);
             let known = found.replicas.get(&key).into_iter().flatten().copied();
             let silent = view.nodes().iter().filter(|node| found.silent.contains_key(node));
             let all = known.chain(silent.map(|node| (*node, "silent")));
-            let distress = all.map(|(node_id, condition)| Distress { node_id, condition });
+            let distress = all.map(|(node_id, condition)| UnhealthyReplica { node_id, condition });
             view.distress = distress.collect();
         }
         Ok(views)

@@ -19,12 +19,12 @@ pub struct PartitionView {
     eligible_leader_replicas: Vec<i32>,
     min_in_sync_replicas: u32,
     /// Replicas whose actors are not well, as their nodes tell.
-    pub distress: Vec<Distress>,
+    pub distress: Vec<UnhealthyReplica>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Distress {
+pub struct UnhealthyReplica {
     pub node_id: i32,
     /// `restarting`, `offline`, `paused`, `stalled`, `waiting`; `silent`: the node does not answer.
     pub condition: &'static str,

@@ -7,13 +7,13 @@ use troupe_proto::ids::PartitionId;
 
 /// What every record has, and how the input is cut.
 pub struct Template {
-    pub cut: Cut,
+    pub framing: Framing,
     pub key: Option<Vec<u8>>,
     pub headers: Vec<(String, Option<Vec<u8>>)>,
     pub partition: Option<PartitionId>,
 }
 
-pub enum Cut {
+pub enum Framing {
     /// At \n and nothing else.
     Lines,
     Format(InputFormat),
@@ -32,16 +32,16 @@ impl Template {
             (None, None) if null.is_some() => Some("%v\\n".to_owned()),
             (None, None) => None,
         };
-        let cut = match format {
-            None => Cut::Lines,
+        let framing = match format {
+            None => Framing::Lines,
             Some(format) => match InputFormat::parse(&format, null) {
-                Ok(format) => Cut::Format(format),
+                Ok(format) => Framing::Format(format),
                 Err(error) => return Err(Failure::usage(format!("-f '{format}': {error}"))),
             },
         };
         let headers: Result<_, _> = produce.headers.iter().map(|text| parse_header(text)).collect();
         Ok(Template {
-            cut,
+            framing,
             key: produce.key.clone().map(String::into_bytes),
             headers: headers?,
             partition: produce.partition().map(PartitionId),

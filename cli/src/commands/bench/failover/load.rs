@@ -11,7 +11,7 @@ use troupe_client::{Client, ClientError, Producer, ProducerConfig, ProducerRecor
 /// In front of each value: its number in its partition.
 pub const NUMBER_BYTES: usize = 8;
 /// How long the last records may take to be answered.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(60);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A record that was acknowledged.
 #[derive(Clone, Copy, Debug)]
@@ -106,7 +106,7 @@ impl Load {
             }
         }
         self.producer.flush().await?;
-        self.producer.close(CLOSE_PATIENCE).await?;
+        self.producer.close(CLOSE_TIMEOUT).await?;
         Ok(self.partitions.iter().map(|sent| std::mem::take(&mut *lock(sent))).collect())
     }
 }

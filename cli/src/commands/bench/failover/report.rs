@@ -3,7 +3,7 @@
 use super::kind::Kind;
 use super::load::{Ack, Sent};
 use super::rounds::Fault;
-use super::verify::{Stored, Wrongs, compare};
+use super::verify::{Anomalies, Stored, compare};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::global::Global;
@@ -58,14 +58,14 @@ pub struct Outcome {
     acknowledged: u64,
     failed: u64,
     last_error: Option<String>,
-    wrongs: Wrongs,
+    anomalies: Anomalies,
 }
 
 impl Outcome {
     pub fn new(kind: Kind, faults: &[Fault], sent: &[Sent], stored: &[Stored]) -> Outcome {
-        let mut wrongs = Wrongs::default();
+        let mut anomalies = Anomalies::default();
         for (sent, stored) in sent.iter().zip(stored) {
-            wrongs.add(compare(sent, stored));
+            anomalies.add(compare(sent, stored));
         }
         let recovery = faults.iter().filter_map(|fault| {
             let (sent, stored) = (&sent[fault.partition], &stored[fault.partition]);
@@ -79,7 +79,7 @@ impl Outcome {
             acknowledged: sent.iter().map(|sent| sent.acks.len() as u64).sum(),
             failed: sent.iter().map(|sent| sent.failed.len() as u64).sum(),
             last_error: sent.iter().find_map(|sent| sent.last_error.clone()),
-            wrongs,
+            anomalies,
         }
     }
 
@@ -91,10 +91,10 @@ impl Outcome {
             "acknowledged": self.acknowledged,
             "failed": self.failed,
             "lastError": self.last_error,
-            "lost": self.wrongs.lost,
-            "duplicated": self.wrongs.duplicated,
-            "reordered": self.wrongs.reordered,
-            "foreign": self.wrongs.foreign,
+            "lost": self.anomalies.lost,
+            "duplicated": self.anomalies.duplicated,
+            "reordered": self.anomalies.reordered,
+            "foreign": self.anomalies.foreign,
         })
     }
 }
@@ -135,12 +135,12 @@ impl Report {
             let table = output.table(&self.table());
             if output.terminal { format!("{table}\n{}", show_settings(settings)) } else { table }
         })?;
-        let mut wrongs = Wrongs::default();
-        self.outcomes.iter().for_each(|outcome| wrongs.add(outcome.wrongs));
-        if wrongs == Wrongs::default() {
+        let mut anomalies = Anomalies::default();
+        self.outcomes.iter().for_each(|outcome| anomalies.add(outcome.anomalies));
+        if anomalies == Anomalies::default() {
             return Ok(());
         }
-        let Wrongs { lost, duplicated, reordered, foreign } = wrongs;
+        let Anomalies { lost, duplicated, reordered, foreign } = anomalies;
         let cause = format!(
             "{lost} acknowledged records are lost, {duplicated} are there twice, {reordered} out of \
              order, {foreign} were never sent"
@@ -164,7 +164,7 @@ impl Report {
             number("TWICE"),
         ]);
         for outcome in &self.outcomes {
-            let Outcome { recovery, pause, wrongs, .. } = outcome;
+            let Outcome { recovery, pause, anomalies, .. } = outcome;
             table.row(vec![
                 outcome.kind.name().to_owned(),
                 recovery.0.len().to_string(),
@@ -176,8 +176,8 @@ impl Report {
                 pause.show(1.0),
                 grouped(outcome.acknowledged),
                 outcome.failed.to_string(),
-                wrongs.lost.to_string(),
-                wrongs.duplicated.to_string(),
+                anomalies.lost.to_string(),
+                anomalies.duplicated.to_string(),
             ]);
         }
         table

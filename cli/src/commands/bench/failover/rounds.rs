@@ -19,9 +19,9 @@ use troupe_proto::chaos::v1alpha1::KillMode;
 use troupe_proto::ids::NodeId;
 
 /// Between two looks.
-const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// How long the cluster may take to be well again.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 /// A fault begins at a moment drawn from this, so that no heartbeat's rhythm is measured.
 const LARGEST_DELAY_MS: u64 = 500;
 /// The load runs on for this long behind a fault, so that what a fault does later is seen too.
@@ -92,7 +92,7 @@ impl Rounds {
     pub async fn wait_until_well(&self, topic: &str) -> Result<Vec<PartitionState>, Failure> {
         let started = Instant::now();
         let mut last = String::new();
-        while started.elapsed() < PATIENCE {
+        while started.elapsed() < TIMEOUT {
             match self.look(topic).await {
                 Ok(Some(partitions)) if partitions.iter().all(is_well) => return Ok(partitions),
                 Ok(None) => "the nodes do not agree".clone_into(&mut last),
@@ -102,9 +102,9 @@ impl Rounds {
                 }
                 Err(error) => last = error.to_string(),
             }
-            sleep(LOOK_INTERVAL).await;
+            sleep(POLL_INTERVAL).await;
         }
-        let what = format!("the cluster is not well after {PATIENCE:?}");
+        let what = format!("the cluster is not well after {TIMEOUT:?}");
         Err(Failure::new(Exit::Failed, what, last))
     }
 
@@ -159,7 +159,7 @@ impl Rounds {
             return Err(Failure::new(Exit::Failed, "", cause));
         };
         let leader = NodeId(partition.leader_id.unwrap_or_default());
-        let at = self.inflict(kind, partition, leader).await?;
+        let at = self.inject(kind, partition, leader).await?;
         let but = (kind != Kind::Actor).then_some(leader);
         let over = self.wait_for_next_leader(topic, partition, load, but).await?;
         sleep(AFTERMATH).await;
@@ -190,11 +190,11 @@ impl Rounds {
             if cluster.controller_id > 0 && !fenced {
                 return Ok((partitions, NodeId(cluster.controller_id)));
             }
-            if started.elapsed() > PATIENCE {
+            if started.elapsed() > TIMEOUT {
                 let cause = "some node is fenced, or nobody is the active controller";
                 return Err(Failure::new(Exit::Failed, what(), cause));
             }
-            sleep(LOOK_INTERVAL).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -202,18 +202,18 @@ impl Rounds {
     async fn wait_until_flowing(&self, load: &Load) -> Result<(), Failure> {
         let well_since = Instant::now();
         while !load.flows_since(well_since) {
-            if well_since.elapsed() > PATIENCE {
-                let what = format!("the cluster has been well for {PATIENCE:?}");
+            if well_since.elapsed() > TIMEOUT {
+                let what = format!("the cluster has been well for {TIMEOUT:?}");
                 let cause = "there is a partition on which nothing is acknowledged";
                 return Err(Failure::new(Exit::Failed, what, cause));
             }
-            sleep(LOOK_INTERVAL).await;
+            sleep(POLL_INTERVAL).await;
         }
         Ok(())
     }
 
     /// Gives the moment before it.
-    async fn inflict(
+    async fn inject(
         &self,
         kind: Kind,
         partition: &PartitionState,
@@ -260,7 +260,7 @@ impl Rounds {
         let number = usize::try_from(before.partition).unwrap_or_default();
         let mut led_since = None;
         let mut admin = None;
-        while started.elapsed() < PATIENCE {
+        while started.elapsed() < TIMEOUT {
             if led_since.is_some_and(|since| load.last_ack(number) > Some(since)) {
                 return Ok(Instant::now());
             }
@@ -285,13 +285,13 @@ impl Rounds {
                     }
                 }
             }
-            sleep(LOOK_INTERVAL).await;
+            sleep(POLL_INTERVAL).await;
         }
         let cause = match led_since {
             Some(_) => "it has a leader, and nothing is acknowledged",
             None => "it has no new leader",
         };
-        let what = format!("{topic}:{number} did not recover within {PATIENCE:?}");
+        let what = format!("{topic}:{number} did not recover within {TIMEOUT:?}");
         Err(Failure::new(Exit::Failed, what, cause))
     }
 
@@ -329,10 +329,10 @@ impl Rounds {
             };
             match changed {
                 Ok(_) => break,
-                Err(error) if at.elapsed() > PATIENCE => {
+                Err(error) if at.elapsed() > TIMEOUT => {
                     return Err(error).with_context(|| "metadata cannot be changed".to_owned());
                 }
-                Err(_) => sleep(LOOK_INTERVAL).await,
+                Err(_) => sleep(POLL_INTERVAL).await,
             }
         }
         let metadata = Some(at.elapsed());

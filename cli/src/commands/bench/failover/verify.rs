@@ -42,7 +42,7 @@ fn number(value: Option<&[u8]>) -> Option<u64> {
 
 /// What is wrong. All zero: nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wrongs {
+pub struct Anomalies {
     /// Acknowledged, and not at the offset that was told.
     pub lost: u64,
     /// There more than once.
@@ -53,8 +53,8 @@ pub struct Wrongs {
     pub foreign: u64,
 }
 
-impl Wrongs {
-    pub fn add(&mut self, other: Wrongs) {
+impl Anomalies {
+    pub fn add(&mut self, other: Anomalies) {
         self.lost += other.lost;
         self.duplicated += other.duplicated;
         self.reordered += other.reordered;
@@ -63,27 +63,27 @@ impl Wrongs {
 }
 
 /// Compares what was acknowledged with what is there. A record whose outcome is unknown may be there or not.
-pub fn compare(sent: &Sent, stored: &Stored) -> Wrongs {
-    let mut wrongs = Wrongs::default();
+pub fn compare(sent: &Sent, stored: &Stored) -> Anomalies {
+    let mut anomalies = Anomalies::default();
     for ack in &sent.acks {
-        wrongs.lost += u64::from(stored.records.get(&ack.offset) != Some(&ack.number));
+        anomalies.lost += u64::from(stored.records.get(&ack.offset) != Some(&ack.number));
     }
     let mut seen = vec![false; usize::try_from(sent.end).unwrap_or(usize::MAX)];
     let mut highest = None;
     for &number in stored.records.values() {
         let Some(seen) = usize::try_from(number).ok().and_then(|number| seen.get_mut(number))
         else {
-            wrongs.foreign += 1;
+            anomalies.foreign += 1;
             continue;
         };
         if std::mem::replace(seen, true) {
-            wrongs.duplicated += 1;
+            anomalies.duplicated += 1;
         } else {
-            wrongs.reordered += u64::from(highest > Some(number));
+            anomalies.reordered += u64::from(highest > Some(number));
         }
         highest = highest.max(Some(number));
     }
-    wrongs
+    anomalies
 }
 
 #[cfg(test)]
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_wrong_is_found() {
-        assert_eq!(compare(&sent(3), &stored(&[0, 1, 2])), Wrongs::default());
+        assert_eq!(compare(&sent(3), &stored(&[0, 1, 2])), Anomalies::default());
         assert_eq!(compare(&sent(3), &stored(&[0, 1])).lost, 1);
         assert_eq!(compare(&sent(3), &stored(&[0, 1, 2, 2])).duplicated, 1);
         assert_eq!(compare(&sent(3), &stored(&[0, 2, 1])).reordered, 1);

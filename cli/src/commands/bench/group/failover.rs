@@ -15,8 +15,8 @@ use troupe_proto::log::v1::FindCoordinatorResponse;
 
 const OFFSETS_TOPIC: &str = "__consumer_offsets";
 /// Between two looks.
-const LOOK_INTERVAL: Duration = Duration::from_millis(10);
-const PATIENCE: Duration = Duration::from_secs(60);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// Commits go on for this long behind a fault, so that what it does later is seen too.
 const AFTERMATH: Duration = Duration::from_millis(500);
 
@@ -40,7 +40,7 @@ impl Commits {
         // Nobody's member: who has the group's name may commit as long as it has no members.
         let mut consumer = client.consumer(ConsumerConfig {
             enable_auto_commit: false,
-            default_api_timeout: PATIENCE,
+            default_api_timeout: TIMEOUT,
             ..ConsumerConfig::new(group)
         })?;
         let at = TopicPartition::new(topic, 0);
@@ -65,11 +65,11 @@ impl Commits {
     /// Until one is acknowledged after this moment.
     async fn acknowledged_after(&self, moment: Instant) -> Result<(), Failure> {
         while self.last() < Some(moment) {
-            if self.task.is_finished() || moment.elapsed() > PATIENCE {
+            if self.task.is_finished() || moment.elapsed() > TIMEOUT {
                 let cause = "nothing is committed any more";
                 return Err(Failure::new(Exit::Failed, "the coordinator did not recover", cause));
             }
-            sleep(LOOK_INTERVAL).await;
+            sleep(POLL_INTERVAL).await;
         }
         Ok(())
     }
@@ -84,7 +84,11 @@ impl Commits {
 }
 
 /// Kills the coordinator of a new group; gives how long nothing was committed.
-pub async fn lose(client: &Client, topic: &str, fault: Fault<'_>) -> Result<Duration, Failure> {
+pub async fn kill_coordinator(
+    client: &Client,
+    topic: &str,
+    fault: Fault<'_>,
+) -> Result<Duration, Failure> {
     let group = random_name();
     let what = || "cannot kill a coordinator".to_owned();
     let commits = Commits::start(client, &group, topic).await.with_context(what)?;
@@ -134,10 +138,10 @@ async fn wait_until_well(client: &Client) -> Result<(), Failure> {
         if listed.is_ok_and(|partitions| partitions.is_empty()) {
             return Ok(());
         }
-        if started.elapsed() > PATIENCE {
+        if started.elapsed() > TIMEOUT {
             let cause = "some replicas are not in sync";
             return Err(Failure::new(Exit::Failed, "the node did not come back", cause));
         }
-        sleep(LOOK_INTERVAL).await;
+        sleep(POLL_INTERVAL).await;
     }
 }

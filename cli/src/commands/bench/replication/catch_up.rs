@@ -2,7 +2,7 @@
 //! for every few milliseconds. The clock starts when the first record has been seen there, so the start of the
 //! process and of its stream do not count; what it had then does not count either.
 
-use super::cluster::{Cluster, FOLLOWER, LEADER, PATIENCE};
+use super::cluster::{Cluster, FOLLOWER, LEADER, TIMEOUT};
 use super::sent::RECORD_BYTES;
 use crate::commands::bench::cpu;
 use crate::commands::bench::throughput::Throughput;
@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use troupe_client::{Admin, Client, ClientConfig, ClientError};
 
 /// Between two looks at the log ends.
-const LOOK_INTERVAL: Duration = Duration::from_millis(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// A follower that has all its leader has.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +29,7 @@ pub struct CaughtUp {
 
 /// Records that the follower had at a moment.
 #[derive(Clone, Copy, Debug)]
-struct Sight {
+struct Sample {
     at: Instant,
     records: u64,
 }
@@ -58,8 +58,8 @@ pub async fn measure(cluster: &mut Cluster, topic: &str) -> Result<Option<Caught
     }))
 }
 
-/// What it got from the first sight to the last; None if that is less than half.
-fn between(first: Sight, last: Sight) -> Option<Throughput> {
+/// What it got from the first sample to the last; None if that is less than half.
+fn between(first: Sample, last: Sample) -> Option<Throughput> {
     let records = last.records - first.records;
     let elapsed = last.at.duration_since(first.at);
     (2 * records >= last.records).then_some(Throughput {
@@ -70,11 +70,11 @@ fn between(first: Sight, last: Sight) -> Option<Throughput> {
 }
 
 /// The first moment when it has something and the first when it has all.
-async fn watch(address: String, topic: String, all: u64) -> Result<(Sight, Sight), Failure> {
+async fn watch(address: String, topic: String, all: u64) -> Result<(Sample, Sample), Failure> {
     let started = Instant::now();
     let mut first = None;
     let mut admin = None;
-    while started.elapsed() < PATIENCE {
+    while started.elapsed() < TIMEOUT {
         if admin.is_none() {
             // Until it listens, it refuses.
             let connected = Client::connect(ClientConfig::new([address.clone()])).await;
@@ -83,22 +83,22 @@ async fn watch(address: String, topic: String, all: u64) -> Result<(Sight, Sight
         if let Some(asked) = &admin {
             match log_ends(asked, &topic).await {
                 Ok(records) => {
-                    let sight = Sight { at: Instant::now(), records };
+                    let sample = Sample { at: Instant::now(), records };
                     if records > 0 {
-                        first = first.or(Some(sight));
+                        first = first.or(Some(sample));
                     }
                     if let Some(first) = first
                         && records >= all
                     {
-                        return Ok((first, sight));
+                        return Ok((first, sample));
                     }
                 }
                 Err(_) => admin = None,
             }
         }
-        sleep(LOOK_INTERVAL).await;
+        sleep(POLL_INTERVAL).await;
     }
-    let what = format!("the follower has not caught up after {PATIENCE:?}");
+    let what = format!("the follower has not caught up after {TIMEOUT:?}");
     Err(Failure::new(Exit::Failed, what, "see what the nodes said above"))
 }
 
@@ -116,11 +116,11 @@ mod tests {
     #[test]
     fn only_what_came_while_the_clock_ran_counts() {
         let at = Instant::now();
-        let first = Sight { at, records: 1_000 };
-        let last = Sight { at: at + Duration::from_secs(2), records: 5_000 };
+        let first = Sample { at, records: 1_000 };
+        let last = Sample { at: at + Duration::from_secs(2), records: 5_000 };
         let throughput = between(first, last).unwrap();
         assert_eq!((throughput.records, throughput.bytes), (4_000, 4_000 * 1024));
         assert_eq!(throughput.elapsed, Duration::from_secs(2));
-        assert!(between(Sight { at, records: 2_501 }, last).is_none());
+        assert!(between(Sample { at, records: 2_501 }, last).is_none());
     }
 }

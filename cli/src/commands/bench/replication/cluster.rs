@@ -24,9 +24,9 @@ pub const FOLLOWER: NodeId = NodeId(2);
 pub const SETTINGS: [&str; 3] = ["shards=0", "min.insync.replicas=1", "chaos.enable=false"];
 
 /// Between two looks at who is in sync.
-const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// How long the cluster may take to get there.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const TIMEOUT: Duration = Duration::from_secs(120);
 
 pub struct Cluster {
     nodes: Nodes,
@@ -129,7 +129,7 @@ impl Cluster {
         reached: impl Fn(&[PartitionState]) -> bool,
     ) -> Result<(), Failure> {
         let started = Instant::now();
-        while started.elapsed() < PATIENCE {
+        while started.elapsed() < TIMEOUT {
             if let Ok(admin) = self.nodes.admin(LEADER).await
                 && let Ok(seen) =
                     admin.list_partitions(Some(topic), PartitionFilter::Unspecified).await
@@ -138,9 +138,9 @@ impl Cluster {
             {
                 return Ok(());
             }
-            sleep(LOOK_INTERVAL).await;
+            sleep(POLL_INTERVAL).await;
         }
-        let what = format!("{topic} is not ready after {PATIENCE:?}");
+        let what = format!("{topic} is not ready after {TIMEOUT:?}");
         Err(Failure::new(Exit::Failed, what, otherwise))
     }
 }

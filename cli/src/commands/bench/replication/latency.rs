@@ -17,7 +17,7 @@ const REPLICAS: [&[i32]; 3] = [&[1], &[1, 2], &[1, 2, 3]];
 /// Of every kind, before it counts.
 const WARM_UP: u64 = 50;
 /// Everything is answered before the producer is closed.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One round.
 #[derive(Default)]
@@ -70,7 +70,7 @@ pub async fn measure(
             }
         }
     }
-    producer.close(CLOSE_PATIENCE).await.with_context(what)?;
+    producer.close(CLOSE_TIMEOUT).await.with_context(what)?;
     for topic in topics {
         cluster.delete_topic(&topic).await?;
     }

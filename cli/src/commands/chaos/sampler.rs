@@ -4,23 +4,23 @@ use super::fault::{Fault, Target};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-pub struct Draw {
+pub struct Sampler {
     random: StdRng,
     pattern: Vec<char>,
 }
 
-impl Draw {
-    pub fn new(seed: u64, pattern: &str) -> Draw {
-        Draw { random: StdRng::seed_from_u64(seed), pattern: pattern.chars().collect() }
+impl Sampler {
+    pub fn new(seed: u64, pattern: &str) -> Sampler {
+        Sampler { random: StdRng::seed_from_u64(seed), pattern: pattern.chars().collect() }
     }
 
     /// One of the faults, for one of those that can suffer it. None: there is nobody.
-    pub fn one(&mut self, faults: &[Fault], targets: &[Target]) -> Option<(Fault, String)> {
+    pub fn sample(&mut self, faults: &[Fault], targets: &[Target]) -> Option<(Fault, String)> {
         // Both are drawn always, so that one missing actor does not change all that follows.
         let fault = self.random.random::<u32>() as usize;
         let target = self.random.random::<u32>() as usize;
         let fault = *faults.get(fault.checked_rem(faults.len())?)?;
-        let able: Vec<&Target> = targets.iter().filter(|target| target.suffers(fault)).collect();
+        let able: Vec<&Target> = targets.iter().filter(|target| target.can_suffer(fault)).collect();
         Some((fault, able.get(target.checked_rem(able.len())?)?.address.clone()))
     }
 
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     fn is_match(pattern: &str, text: &str) -> bool {
-        Draw::new(0, pattern).matches(text)
+        Sampler::new(0, pattern).matches(text)
     }
 
     #[test]
@@ -89,13 +89,13 @@ mod tests {
         let targets: Vec<Target> = (0..10).map(target).collect();
         let faults = [Fault::Kill, Fault::Pause];
         let run = |seed| {
-            let mut draw = Draw::new(seed, "*");
-            (0..20).map(|_| draw.one(&faults, &targets)).collect::<Vec<_>>()
+            let mut sampler = Sampler::new(seed, "*");
+            (0..20).map(|_| sampler.sample(&faults, &targets)).collect::<Vec<_>>()
         };
         assert_eq!(run(7), run(7));
         assert_ne!(run(7), run(8));
         let paused = run(7).into_iter().flatten().filter(|(fault, _)| *fault == Fault::Pause);
         assert!(paused.into_iter().all(|(_, address)| address.parse::<i32>().unwrap() > 5));
-        assert_eq!(Draw::new(7, "*").one(&faults, &[]), None);
+        assert_eq!(Sampler::new(7, "*").sample(&faults, &[]), None);
     }
 }

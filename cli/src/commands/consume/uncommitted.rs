@@ -13,14 +13,14 @@ const MOST_BYTES: usize = 8 << 20;
 
 /// What was read, and is neither committed nor printed.
 #[derive(Default)]
-pub(super) struct Ahead {
+pub(super) struct Uncommitted {
     batches: Vec<FetchedBatch>,
     bytes: usize,
     records: u64,
     committed_at: Option<Instant>,
 }
 
-impl Ahead {
+impl Uncommitted {
     pub fn records(&self) -> u64 {
         self.records
     }
@@ -64,7 +64,7 @@ impl Ahead {
     }
 
     /// These are somebody else's now, who reads them.
-    pub fn give_up(&mut self, partitions: &[TopicPartition]) {
+    pub fn revoke(&mut self, partitions: &[TopicPartition]) {
         self.batches.retain(|batch| !partitions.contains(&batch.topic_partition()));
         self.bytes = self.batches.iter().map(FetchedBatch::encoded_len).sum();
         self.records = self.batches.iter().map(|it| u64::from(it.header.record_count)).sum();

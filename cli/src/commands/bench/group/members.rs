@@ -15,7 +15,7 @@ use troupe_proto::log::v1::{MemberStart, RunMemberRequest, RunMemberResponse, Su
 /// Members that share a connection.
 const MEMBERS_PER_CONNECTION: u32 = 50;
 /// How long a group may take.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 /// While members join, others are moved to and fro: not what is measured here.
 const REBALANCE_TIMEOUT_MS: u32 = 60_000;
 
@@ -84,7 +84,7 @@ struct Member {
     task: JoinHandle<()>,
 }
 
-pub struct Fleet {
+pub struct GroupMembers {
     group: String,
     topic: String,
     assignor: String,
@@ -94,14 +94,14 @@ pub struct Fleet {
     members: BTreeMap<u32, Member>,
 }
 
-impl Fleet {
+impl GroupMembers {
     pub async fn new(
         client: &Client,
         group: &str,
         topic: &str,
         assignor: String,
         partitions: u32,
-    ) -> Result<Fleet, Failure> {
+    ) -> Result<GroupMembers, Failure> {
         let coordinator = client.admin().find_coordinator(group).await;
         let coordinator =
             coordinator.with_context(|| format!("cannot find who coordinates {group}"))?;
@@ -110,7 +110,7 @@ impl Fleet {
             state: Mutex::default(),
             changed: Notify::new(),
         };
-        Ok(Fleet {
+        Ok(GroupMembers {
             group: group.to_owned(),
             topic: topic.to_owned(),
             assignor,
@@ -184,7 +184,7 @@ impl Fleet {
     /// Until everybody has what they shall have.
     pub async fn settled(&self) -> Result<Settled, Failure> {
         let what = || "the group does not settle".to_owned();
-        let waited = tokio::time::timeout(PATIENCE, async {
+        let waited = tokio::time::timeout(TIMEOUT, async {
             loop {
                 let changed = self.shared.changed.notified();
                 {
@@ -204,7 +204,7 @@ impl Fleet {
             let state = self.shared.lock();
             let held: usize = state.members.values().map(|held| held.partitions).sum();
             let cause = format!(
-                "after {PATIENCE:?} its {} members hold {held} of {} partitions",
+                "after {TIMEOUT:?} its {} members hold {held} of {} partitions",
                 state.members.len(),
                 self.shared.partitions
             );
@@ -224,7 +224,7 @@ impl Fleet {
                 tasks.push(member.task);
             }
         }
-        let _ = tokio::time::timeout(PATIENCE, futures::future::join_all(tasks)).await;
+        let _ = tokio::time::timeout(TIMEOUT, futures::future::join_all(tasks)).await;
     }
 }
 
