@@ -80,7 +80,7 @@ impl Waiting {
         WaitObserver::new(move |Wait { server, waited }| {
             let waiting = waiting.clone();
             runtime.spawn(async move {
-                waiting.tell(&format!("{server} to answer"), waited, false).await;
+                waiting.report(&format!("{server} to answer"), waited, false).await;
             });
         })
     }
@@ -103,7 +103,7 @@ impl Waiting {
                 if let Some(Pending { what, may_idle, .. }) = now
                     && since.elapsed() >= FIRST_NOTICE
                 {
-                    waiting.tell(&what, since.elapsed(), may_idle).await;
+                    waiting.report(&what, since.elapsed(), may_idle).await;
                 }
             }
         }))
@@ -111,7 +111,7 @@ impl Waiting {
 
     /// Tells what is waited for and why that takes long. Not all the time, and nothing twice: whoever asks again
     /// and again makes it worse. `may_idle`: that it takes long is worth telling only if something is wrong.
-    async fn tell(&self, what: &str, waited: Duration, may_idle: bool) {
+    async fn report(&self, what: &str, waited: Duration, may_idle: bool) {
         {
             let mut last = self.lock();
             if last.at.is_some_and(|at| at.elapsed() < REPEAT_INTERVAL) {

@@ -85,7 +85,7 @@ impl From<Actor> for ActorView {
 
 impl ActorView {
     /// What is wrong with it first.
-    fn tell(&self) -> String {
+    fn summary(&self) -> String {
         let mut told = Vec::new();
         if self.stands_still_ms > 0 {
             let still = Duration::from_millis(self.stands_still_ms.unsigned_abs());
@@ -141,7 +141,7 @@ fn table(output: &Output, actors: &[ActorView]) -> Table {
             actor.state.to_owned(),
             actor.mailbox_depth.to_string(),
             actor.restarts.to_string(),
-            actor.tell(),
+            actor.summary(),
         ]);
     }
     table

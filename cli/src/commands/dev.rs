@@ -82,7 +82,7 @@ fn several(
             return Ok(());
         }
     }
-    tell(&output, &cluster, data, started)?;
+    announce_cluster(&output, &cluster, data, started)?;
     command::listen(cluster.inbox());
     while let Ok(event) = foreground.wait(cluster.next()) {
         if cluster.handle(event, &output)?.is_break() {
@@ -95,7 +95,12 @@ fn several(
 }
 
 /// Says where the nodes listen and what to try.
-fn tell(output: &Output, cluster: &Cluster, data: &Data, started: Instant) -> Result<(), Failure> {
+fn announce_cluster(
+    output: &Output,
+    cluster: &Cluster,
+    data: &Data,
+    started: Instant,
+) -> Result<(), Failure> {
     let servers = cluster.servers();
     if output.format.is_json() {
         let line = serde_json::json!({

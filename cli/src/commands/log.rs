@@ -39,11 +39,11 @@ pub struct Dump {
 }
 
 impl Dump {
-    fn shown(&self) -> dump::Shown {
+    fn detail(&self) -> dump::Detail {
         match (self.decode, self.records) {
-            (Some(decoder), _) => dump::Shown::Decoded(decoder),
-            (None, true) => dump::Shown::BatchesAndRecords,
-            (None, false) => dump::Shown::Batches,
+            (Some(decoder), _) => dump::Detail::Decoded(decoder),
+            (None, true) => dump::Detail::BatchesAndRecords,
+            (None, false) => dump::Detail::Batches,
         }
     }
 }
@@ -57,7 +57,7 @@ pub struct Verify {
 
 pub fn run(global: &Global, command: LogCommand) -> Result<(), Failure> {
     match command {
-        LogCommand::Dump(dump) => dump::run(global, &files(&dump.files)?, dump.shown()),
+        LogCommand::Dump(dump) => dump::run(global, &files(&dump.files)?, dump.detail()),
         LogCommand::Verify(verify) => verify::run(global, &files(&verify.files)?),
     }
 }

@@ -70,14 +70,14 @@ pub enum Input<'a> {
 }
 
 /// Why a record cannot be read yet, or ever.
-enum Stop {
+enum ReadError {
     More,
     Fault(String),
 }
 
-impl From<FormatError> for Stop {
+impl From<FormatError> for ReadError {
     fn from(error: FormatError) -> Self {
-        Stop::Fault(error.0)
+        ReadError::Fault(error.0)
     }
 }
 
@@ -124,9 +124,9 @@ impl InputFormat {
                 Some(consumed) => Ok(Input::Record(record, consumed)),
                 None => Ok(Input::Record(record, used)),
             },
-            Err(Stop::More) if complete => fault("the input ends in the middle of a record"),
-            Err(Stop::More) => Ok(Input::More),
-            Err(Stop::Fault(text)) => Err(FormatError(text)),
+            Err(ReadError::More) if complete => fault("the input ends in the middle of a record"),
+            Err(ReadError::More) => Ok(Input::More),
+            Err(ReadError::Fault(text)) => Err(FormatError(text)),
         }
     }
 
@@ -135,7 +135,7 @@ impl InputFormat {
         &self,
         input: &'a [u8],
         complete: bool,
-    ) -> Result<(InputRecord<'a>, usize), Stop> {
+    ) -> Result<(InputRecord<'a>, usize), ReadError> {
         let mut record = InputRecord::default();
         let mut lengths = [None::<i64>; 2];
         let mut at = 0;
@@ -151,7 +151,7 @@ impl InputFormat {
                 Step::Field(field, extent, encoding) => {
                     let told = lengths[usize::from(*field == Field::Value)];
                     let (bytes, used) = match extent {
-                        Extent::End if !complete => return Err(Stop::More),
+                        Extent::End if !complete => return Err(ReadError::More),
                         Extent::End => (Some(rest), rest.len()),
                         Extent::Exactly(count) => exactly(rest, *count as i64)?,
                         Extent::ByLength => exactly(rest, told.unwrap_or(-1))?,
@@ -170,7 +170,7 @@ impl InputFormat {
         rest: &'a [u8],
         index: usize,
         complete: bool,
-    ) -> Result<(Option<&'a [u8]>, usize), Stop> {
+    ) -> Result<(Option<&'a [u8]>, usize), ReadError> {
         let Some(Step::Literal(mark)) = self.steps.get(index + 1) else {
             unreachable!("compile() gives this extent only in front of a literal");
         };
@@ -178,9 +178,9 @@ impl InputFormat {
             Some(at) => Ok((Some(&rest[..at]), at)),
             None if complete => {
                 let (mark, rest) = (excerpt(mark), excerpt(rest));
-                Err(Stop::Fault(format!("there is no `{mark}` in `{rest}`")))
+                Err(ReadError::Fault(format!("there is no `{mark}` in `{rest}`")))
             }
-            None => Err(Stop::More),
+            None => Err(ReadError::More),
         }
     }
 
@@ -190,7 +190,7 @@ impl InputFormat {
         field: Field,
         bytes: Option<&'a [u8]>,
         encoding: Encoding,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), ReadError> {
         let bytes = bytes.filter(|bytes| self.null.as_deref() != Some(*bytes));
         match field {
             Field::Key => record.key = bytes.map(|bytes| decode(bytes, encoding)).transpose()?,
@@ -205,39 +205,45 @@ impl InputFormat {
     }
 }
 
-fn literal(rest: &[u8], bytes: &[u8], complete: bool) -> Result<usize, Stop> {
+fn literal(rest: &[u8], bytes: &[u8], complete: bool) -> Result<usize, ReadError> {
     if rest.starts_with(bytes) {
         Ok(bytes.len())
     } else if bytes.starts_with(rest) && !complete {
-        Err(Stop::More)
+        Err(ReadError::More)
     } else {
         let (wanted, found) = (excerpt(bytes), excerpt(rest));
-        Err(Stop::Fault(format!("`{wanted}` was expected where `{found}` stands")))
+        Err(ReadError::Fault(format!("`{wanted}` was expected where `{found}` stands")))
     }
 }
 
 /// -1 is null.
-fn exactly(rest: &[u8], count: i64) -> Result<(Option<&[u8]>, usize), Stop> {
+fn exactly(rest: &[u8], count: i64) -> Result<(Option<&[u8]>, usize), ReadError> {
     let Ok(count) = usize::try_from(count) else {
         return Ok((None, 0));
     };
-    rest.get(..count).map(|bytes| (Some(bytes), count)).ok_or(Stop::More)
+    rest.get(..count).map(|bytes| (Some(bytes), count)).ok_or(ReadError::More)
 }
 
-fn length(rest: &[u8], encoding: NumberEncoding, complete: bool) -> Result<(i64, usize), Stop> {
+fn length(
+    rest: &[u8],
+    encoding: NumberEncoding,
+    complete: bool,
+) -> Result<(i64, usize), ReadError> {
     let Some(width) = encoding.width() else {
         let used = rest.iter().take_while(|b| b.is_ascii_digit() || **b == b'-').count();
         if used == rest.len() && !complete {
-            return Err(Stop::More);
+            return Err(ReadError::More);
         }
         return Ok((ascii(Some(&rest[..used]), "a length")?, used));
     };
-    let bytes = rest.get(..width).ok_or(Stop::More)?;
+    let bytes = rest.get(..width).ok_or(ReadError::More)?;
     let unsigned = match encoding {
         NumberEncoding::Hex { .. } => str::from_utf8(bytes)
             .ok()
             .and_then(|text| u64::from_str_radix(text, 16).ok())
-            .ok_or_else(|| Stop::Fault(format!("`{}` is no hexadecimal length", excerpt(bytes))))?,
+            .ok_or_else(|| {
+                ReadError::Fault(format!("`{}` is no hexadecimal length", excerpt(bytes)))
+            })?,
         NumberEncoding::Little { .. } => {
             bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
         }
@@ -250,14 +256,14 @@ fn length(rest: &[u8], encoding: NumberEncoding, complete: bool) -> Result<(i64,
     match i64::try_from(unsigned) {
         _ if unsigned == all_ones => Ok((-1, width)),
         Ok(number) if number < 1 << 32 => Ok((number, width)),
-        _ => Err(Stop::Fault(format!("a length of {unsigned} cannot be"))),
+        _ => Err(ReadError::Fault(format!("a length of {unsigned} cannot be"))),
     }
 }
 
-fn ascii<T: std::str::FromStr>(bytes: Option<&[u8]>, what: &str) -> Result<T, Stop> {
+fn ascii<T: std::str::FromStr>(bytes: Option<&[u8]>, what: &str) -> Result<T, ReadError> {
     let bytes = bytes.unwrap_or_default();
     let number = str::from_utf8(bytes).ok().and_then(|text| text.trim().parse().ok());
-    number.ok_or_else(|| Stop::Fault(format!("`{}` is not {what}", excerpt(bytes))))
+    number.ok_or_else(|| ReadError::Fault(format!("`{}` is not {what}", excerpt(bytes))))
 }
 
 fn decode(bytes: &[u8], encoding: Encoding) -> Result<Cow<'_, [u8]>, FormatError> {
@@ -284,15 +290,16 @@ fn hex(bytes: &[u8]) -> Option<Vec<u8>> {
         .collect()
 }
 
-fn headers(bytes: &[u8]) -> Result<Vec<HeaderRef<'_>>, Stop> {
+fn headers(bytes: &[u8]) -> Result<Vec<HeaderRef<'_>>, ReadError> {
     let mut out = Vec::new();
     for pair in bytes.split(|byte| *byte == b',').filter(|pair| !pair.is_empty()) {
         let (key, value) = match memchr::memchr(b'=', pair) {
             Some(at) => (&pair[..at], Some(&pair[at + 1..])),
             None => (pair, None),
         };
-        let key = str::from_utf8(key)
-            .map_err(|_| Stop::Fault(format!("the header key `{}` is not UTF-8", excerpt(key))))?;
+        let key = str::from_utf8(key).map_err(|_| {
+            ReadError::Fault(format!("the header key `{}` is not UTF-8", excerpt(key)))
+        })?;
         out.push((key, value));
     }
     Ok(out)

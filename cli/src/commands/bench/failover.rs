@@ -108,7 +108,7 @@ async fn measure(
     let mut faults = Vec::new();
     for round in 0..bench.rounds {
         let fault = rounds.run(kind, &topic, round, &load).await?;
-        rounds.tell(|| format!("{} {}/{}", kind.name(), round + 1, bench.rounds));
+        rounds.report_progress(|| format!("{} {}/{}", kind.name(), round + 1, bench.rounds));
         faults.push(fault);
     }
     // Whatever was in doubt is settled before it is judged.

@@ -97,18 +97,18 @@ async fn measure(
         let mut outcome = Outcome::default();
         for round in 0..bench.rounds {
             settle(bench, client, topic, &mut outcome).await?;
-            tell(global, || format!("members {}/{}", round + 1, bench.rounds));
+            report_progress(global, || format!("members {}/{}", round + 1, bench.rounds));
         }
         for round in 0..bench.failovers {
             let pause = failover::kill_coordinator(client, topic, Fault::Actor).await?;
             outcome.actor.record(pause);
-            tell(global, || format!("actor {}/{}", round + 1, bench.failovers));
+            report_progress(global, || format!("actor {}/{}", round + 1, bench.failovers));
         }
         if let Some(nodes) = nodes {
             for round in 0..bench.failovers {
                 let pause = failover::kill_coordinator(client, topic, Fault::Node(nodes)).await?;
                 outcome.node.record(pause);
-                tell(global, || format!("node {}/{}", round + 1, bench.failovers));
+                report_progress(global, || format!("node {}/{}", round + 1, bench.failovers));
             }
         }
         Ok(outcome)
@@ -116,7 +116,7 @@ async fn measure(
     .await
 }
 
-fn tell(global: &Global, what: impl FnOnce() -> String) {
+fn report_progress(global: &Global, what: impl FnOnce() -> String) {
     if global.progress() {
         notice!("{}", what());
     }

@@ -48,11 +48,11 @@ impl Plan {
         let now_ms = timestamp::now_ms();
         let mut bounds: BTreeMap<PartitionId, Bounds> =
             chosen.iter().map(|partition| (*partition, Bounds::default())).collect();
-        for (spec, put) in questions(range, now_ms) {
+        for (spec, set) in queries(range, now_ms) {
             let queries: Vec<_> = chosen.iter().map(|partition| (*partition, spec)).collect();
             for listed in client.list_offsets(topic, &queries).await.with_context(what)? {
                 if let Some(bounds) = bounds.get_mut(&listed.partition) {
-                    put(bounds, listed.offset.map(|offset| offset.0));
+                    set(bounds, listed.offset.map(|offset| offset.0));
                 }
             }
         }
@@ -98,26 +98,26 @@ impl Plan {
     }
 }
 
-type Put = fn(&mut Bounds, Option<u64>);
+type SetBound = fn(&mut Bounds, Option<u64>);
 
 /// What has to be asked for a range: exact offsets need nothing.
-fn questions(range: OffsetRange, now_ms: i64) -> Vec<(OffsetSpec, Put)> {
-    let mut questions: Vec<(OffsetSpec, Put)> = Vec::new();
+fn queries(range: OffsetRange, now_ms: i64) -> Vec<(OffsetSpec, SetBound)> {
+    let mut queries: Vec<(OffsetSpec, SetBound)> = Vec::new();
     let sides = [Some(range.from), range.until];
     let needed = |wanted: fn(&Position) -> bool| sides.iter().flatten().any(wanted);
     if needed(|p| !matches!(p, Position::Exact(_))) {
-        questions.push((OffsetSpec::Earliest, |b, offset| b.earliest = offset.unwrap_or(0)));
-        questions.push((OffsetSpec::Latest, |b, offset| b.latest = offset.unwrap_or(0)));
+        queries.push((OffsetSpec::Earliest, |b, offset| b.earliest = offset.unwrap_or(0)));
+        queries.push((OffsetSpec::Latest, |b, offset| b.latest = offset.unwrap_or(0)));
     }
     if let Position::At(moment) = range.from {
         let spec = OffsetSpec::Timestamp(moment.timestamp_ms(now_ms));
-        questions.push((spec, |b, offset| b.at_from = offset));
+        queries.push((spec, |b, offset| b.at_from = offset));
     }
     if let Some(Position::At(moment)) = range.until {
         let spec = OffsetSpec::Timestamp(moment.timestamp_ms(now_ms));
-        questions.push((spec, |b, offset| b.at_until = offset));
+        queries.push((spec, |b, offset| b.at_until = offset));
     }
-    questions
+    queries
 }
 
 #[cfg(test)]

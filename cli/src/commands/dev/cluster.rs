@@ -150,7 +150,7 @@ impl Cluster {
             Event::Started(id, outcome) => match *outcome {
                 Ok(node) => {
                     self.member(id)?.state = State::Running(node);
-                    self.tell(id, output)?;
+                    self.print_status(id, output)?;
                 }
                 Err(error) => {
                     self.member(id)?.state = State::Stopped;
@@ -159,7 +159,7 @@ impl Cluster {
             },
             Event::Stopped(id) => {
                 self.member(id)?.state = State::Stopped;
-                self.tell(id, output)?;
+                self.print_status(id, output)?;
             }
             Event::Failed(id) => {
                 self.member(id)?.state = State::Stopped;
@@ -177,7 +177,7 @@ impl Cluster {
             Ok(Some(Command::Start(id))) => self.start_again(id),
             Ok(Some(Command::Nodes)) => {
                 let ids: Vec<i32> = self.members.iter().map(|member| member.id).collect();
-                ids.into_iter().try_for_each(|id| self.tell(id, output))
+                ids.into_iter().try_for_each(|id| self.print_status(id, output))
             }
             Ok(Some(Command::Help)) => {
                 write_notice(format_args!("{HELP}"));
@@ -232,7 +232,7 @@ impl Cluster {
         })
     }
 
-    fn tell(&mut self, id: i32, output: &Output) -> Result<(), Failure> {
+    fn print_status(&mut self, id: i32, output: &Output) -> Result<(), Failure> {
         let described = self.member(id)?.describe();
         let line = Output { format: Format::Jsonl, ..*output };
         if output.format.is_json() {

@@ -21,29 +21,29 @@ type Facts = Vec<(&'static str, Value)>;
 
 /// What is printed of a segment.
 #[derive(Clone, Copy, Debug)]
-pub enum Shown {
+pub enum Detail {
     Batches,
     BatchesAndRecords,
     /// The records, and only their meaning; other files than segments have none.
     Decoded(Decoder),
 }
 
-pub fn run(global: &Global, files: &[(PathBuf, FileKind)], shown: Shown) -> Result<(), Failure> {
+pub fn run(global: &Global, files: &[(PathBuf, FileKind)], detail: Detail) -> Result<(), Failure> {
     let mut output = global.output();
-    if matches!(shown, Shown::Decoded(_)) && output.format != Format::Json {
+    if matches!(detail, Detail::Decoded(_)) && output.format != Format::Json {
         output.format = Format::Jsonl;
     }
     let mut printer = Printer::new(&output);
     let mut damaged = 0;
     for (path, kind) in files {
-        if matches!(shown, Shown::Decoded(_)) && *kind != FileKind::Log {
+        if matches!(detail, Detail::Decoded(_)) && *kind != FileKind::Log {
             continue;
         }
         printer.open(path, *kind)?;
-        if let Err(error) = dump(path, *kind, shown, &mut printer) {
+        if let Err(error) = dump(path, *kind, detail, &mut printer) {
             match error {
-                Stop::Printing(failure) => return Err(failure),
-                Stop::Reading(cause) => {
+                DumpError::Printing(failure) => return Err(failure),
+                DumpError::Reading(cause) => {
                     printer.out.flush().map_err(|error| Failure::writing(&error))?;
                     notice!("{}: {cause}", path.display());
                     damaged += 1;
@@ -59,33 +59,38 @@ pub fn run(global: &Global, files: &[(PathBuf, FileKind)], shown: Shown) -> Resu
     }
 }
 
-enum Stop {
+enum DumpError {
     Printing(Failure),
     /// What is wrong with the file; the others go on.
     Reading(String),
 }
 
-impl From<Failure> for Stop {
+impl From<Failure> for DumpError {
     fn from(failure: Failure) -> Self {
-        Stop::Printing(failure)
+        DumpError::Printing(failure)
     }
 }
 
-impl From<LogError> for Stop {
+impl From<LogError> for DumpError {
     fn from(error: LogError) -> Self {
-        Stop::Reading(error.to_string())
+        DumpError::Reading(error.to_string())
     }
 }
 
-fn dump(path: &Path, kind: FileKind, shown: Shown, printer: &mut Printer) -> Result<(), Stop> {
+fn dump(
+    path: &Path,
+    kind: FileKind,
+    detail: Detail,
+    printer: &mut Printer,
+) -> Result<(), DumpError> {
     match kind {
         FileKind::Log => {
             for batch in LogFile::open(path)? {
-                let batch = batch.map_err(|error| Stop::Reading(error.to_string()))?;
-                if !matches!(shown, Shown::Decoded(_)) {
+                let batch = batch.map_err(|error| DumpError::Reading(error.to_string()))?;
+                if !matches!(detail, Detail::Decoded(_)) {
                     printer.line(batch_facts(&batch))?;
                 }
-                dump_records(&batch, shown, printer)?;
+                dump_records(&batch, detail, printer)?;
             }
         }
         FileKind::OffsetIndex => {
@@ -142,18 +147,22 @@ fn batch_facts(batch: &DumpedBatch) -> Facts {
     facts
 }
 
-fn dump_records(batch: &DumpedBatch, shown: Shown, printer: &mut Printer) -> Result<(), Stop> {
-    if matches!(shown, Shown::Batches) {
+fn dump_records(
+    batch: &DumpedBatch,
+    detail: Detail,
+    printer: &mut Printer,
+) -> Result<(), DumpError> {
+    if matches!(detail, Detail::Batches) {
         return Ok(());
     }
     let unreadable = |error: BatchError| {
-        Stop::Reading(format!("the records of the batch at byte {}: {error}", batch.position))
+        DumpError::Reading(format!("the records of the batch at byte {}: {error}", batch.position))
     };
     let records = RecordSet::decode(&batch.header, batch.payload.clone(), Limits::default());
     for (record, index) in records.map_err(unreadable)?.iter().zip(0..) {
         let record = record.map_err(unreadable)?;
-        if let Shown::Decoded(decoder) = shown {
-            printer.entry(&decoder.decode(&record).map_err(Stop::Reading)?)?;
+        if let Detail::Decoded(decoder) = detail {
+            printer.entry(&decoder.decode(&record).map_err(DumpError::Reading)?)?;
             continue;
         }
         let sequence = batch.header.producer.map(|stamp| stamp.base_sequence.plus(index).0);
@@ -162,10 +171,10 @@ fn dump_records(batch: &DumpedBatch, shown: Shown, printer: &mut Printer) -> Res
     Ok(())
 }
 
-fn dump_snapshot(path: &Path, printer: &mut Printer) -> Result<(), Stop> {
+fn dump_snapshot(path: &Path, printer: &mut Printer) -> Result<(), DumpError> {
     let bytes = troupe_log::dump::producer_snapshot(path)?;
     let snapshot = <ProducerSnapshot as prost::Message>::decode(bytes)
-        .map_err(|error| Stop::Reading(error.to_string()))?;
+        .map_err(|error| DumpError::Reading(error.to_string()))?;
     for producer in snapshot.producers {
         for batch in &producer.batches {
             printer.line(vec![

@@ -57,7 +57,7 @@ impl Rounds {
         &self.nodes
     }
 
-    pub fn tell(&self, what: impl FnOnce() -> String) {
+    pub fn report_progress(&self, what: impl FnOnce() -> String) {
         if self.progress {
             notice!("{}", what());
         }
