@@ -1,12 +1,12 @@
 //! A node in the foreground: starting it, saying where it listens, and running it until a signal ends it.
+//!
+//! Promises: a first signal stops the node in order, a second one ends the process at once.
 
-use crate::exit::Exit;
-use crate::exit::Signal;
+use crate::exit::{Exit, Signal};
 use crate::failure::{Context, Failure};
 use crate::output::Output;
 use crate::signals::{Signals, end_at_once};
-use crate::streams;
-use crate::streams::notice;
+use crate::streams::{self, notice};
 use std::path::Path;
 use troupe_broker::{Node, NodeConfig, StartError};
 

@@ -1,4 +1,5 @@
-//! A node as it is printed; the keys are those of `troupe.admin.v1` in proto JSON.
+//! A node as it is printed, and several where only their numbers are; the keys are those of `troupe.admin.v1` in proto
+//! JSON.
 
 use crate::output::{Table, number, text};
 use serde::Serialize;
