@@ -1,12 +1,13 @@
 //! The command line: the tree of commands. Each command's flags stand in its own file.
 
-use crate::failure::{Exit, Failure};
-use crate::global::Global;
-use crate::streams::{self, notice, write_results};
-use crate::{
-    actor, bench, chaos, cluster, consume, dev, group, log_files, node, partition, produce, serve,
+use crate::commands::{
+    actor, bench, chaos, cluster, consume, dev, group, log, node, partition, produce, serve,
     storage, topic,
 };
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::global::Global;
+use crate::streams::{self, write_notice, write_results};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Command as Tree, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
@@ -50,15 +51,17 @@ impl Arguments {
             let text = error.render();
             let colours = std::io::stderr().is_terminal() && streams::colours();
             let text = if colours { text.ansi().to_string() } else { text.to_string() };
-            notice(format_args!("{text}"));
-            return Err(Failure::told(Exit::Usage));
+            write_notice(format_args!("{text}"));
+            return Err(Failure::silent(Exit::Usage));
         }
         let text = error.render();
         let colours = std::io::stdout().is_terminal() && streams::colours();
         let text = if colours { text.ansi().to_string() } else { text.to_string() };
         write_results(text.as_bytes()).map_err(|error| Failure::writing(&error))?;
         match error.kind() {
-            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Err(Failure::told(Exit::Usage)),
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                Err(Failure::silent(Exit::Usage))
+            }
             _ => Ok(None),
         }
     }
@@ -104,7 +107,7 @@ pub enum Command {
     Node(node::NodeCommand),
     /// Look into the files of a log; needs no running node
     #[command(subcommand)]
-    Log(log_files::LogCommand),
+    Log(log::LogCommand),
     /// The actors of the nodes
     #[command(subcommand)]
     Actor(actor::ActorCommand),

@@ -1,9 +1,9 @@
 //! As of when an answer about the cluster is true, and whether anybody decides for it now.
 
-use crate::failure::{During, Failure};
-use crate::notice;
+use crate::failure::{Context, Failure};
 use crate::output::{Output, Table};
 use crate::quantity::show_duration;
+use crate::streams::notice;
 use crate::timestamp;
 use serde::Serialize;
 use std::time::Duration;
@@ -42,7 +42,7 @@ impl From<MetadataAsOf> for AsOf {
 /// It does not answer any more.
 pub async fn ask(client: &Client) -> Result<Option<AsOf>, Failure> {
     let described = client.describe_cluster().await;
-    let described = described.during(|| "cannot ask as of when this is true".to_owned())?;
+    let described = described.with_context(|| "cannot ask as of when this is true".to_owned())?;
     Ok(described.as_of.map(AsOf::from))
 }
 

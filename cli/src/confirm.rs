@@ -1,6 +1,7 @@
 //! Asking before something is destroyed.
 
-use crate::failure::{During, Exit, Failure};
+use crate::exit::Exit;
+use crate::failure::{Context, Failure};
 use std::io::{BufRead, IsTerminal, Write};
 
 /// Asks the person at the terminal; without one, nothing is destroyed. `instead` is the command that does not
@@ -15,9 +16,9 @@ pub fn confirm(what: &str, question: &str, instead: &str) -> Result<(), Failure>
     }
     // Who cannot have seen the question has not answered it.
     let asked = write!(std::io::stderr(), "{question} [y/N] ");
-    asked.during(|| what.to_owned())?;
+    asked.with_context(|| what.to_owned())?;
     let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer).during(|| what.to_owned())?;
+    std::io::stdin().lock().read_line(&mut answer).with_context(|| what.to_owned())?;
     if matches!(answer.trim(), "y" | "Y" | "yes") {
         Ok(())
     } else {

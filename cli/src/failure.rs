@@ -1,38 +1,13 @@
 //! Why a command failed: what was tried, the reason, what to try next, and the exit code that says it.
+//!
+//! Never here: printing it.
 
-use crate::notice;
-use crate::output::Format;
-use crate::signals::{self, Signal};
+use crate::exit::{self, Exit, Signal};
+use serde_json::{Value, json};
 use std::fmt;
 use std::io;
-use std::process::ExitCode;
 use troupe_client::ClientError;
 use troupe_proto::error::{ErrorCode, GrpcCode};
-
-/// What the exit code tells a script. 0 is success.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Exit {
-    /// It was tried and did not work.
-    Failed = 1,
-    /// The command line makes no sense; clap uses the same number.
-    Usage = 2,
-    NotFound = 3,
-    /// The broker understood and said no; the same again would be refused again.
-    Refused = 4,
-    /// `troupe cluster health`: all is served, with less in reserve than there should be.
-    Degraded = 5,
-    /// `troupe cluster health`: something that clients ask for is refused, or waits.
-    Unhealthy = 6,
-    /// A signal ended it, as shells count those: here SIGHUP.
-    Hangup = 129,
-    /// SIGINT, Ctrl-C.
-    Interrupted = 130,
-    /// Nobody reads the output any more: as if by SIGPIPE, which ends other tools.
-    PipeClosed = 141,
-    /// SIGTERM.
-    Terminated = 143,
-}
 
 /// A failed command.
 #[derive(Clone, Debug)]
@@ -43,7 +18,7 @@ pub struct Failure {
     cause: String,
     reason: Option<&'static str>,
     hint: Option<String>,
-    is_told: bool,
+    is_silent: bool,
 }
 
 impl Failure {
@@ -54,17 +29,22 @@ impl Failure {
             cause: cause.to_string(),
             reason: None,
             hint: None,
-            is_told: false,
+            is_silent: false,
         }
     }
 
     /// Everything about it has been said.
-    pub fn told(exit: Exit) -> Failure {
-        Failure { is_told: true, ..Failure::new(exit, "", "") }
+    pub fn silent(exit: Exit) -> Failure {
+        Failure { is_silent: true, ..Failure::new(exit, "", "") }
     }
 
     pub fn usage(cause: impl fmt::Display) -> Failure {
         Failure::new(Exit::Usage, "", cause)
+    }
+
+    /// Of a command that was not done when a signal told it to end.
+    pub fn interrupted(signal: Signal) -> Failure {
+        Failure::new(signal.exit(), "", "interrupted")
     }
 
     pub fn client(what: impl Into<String>, error: &ClientError) -> Failure {
@@ -99,7 +79,7 @@ impl Failure {
     pub fn writing(error: &io::Error) -> Failure {
         let exit = match error.kind() {
             io::ErrorKind::BrokenPipe => Exit::PipeClosed,
-            io::ErrorKind::Interrupted => signals::caught().map_or(Exit::Failed, Signal::exit),
+            io::ErrorKind::Interrupted => exit::caught().map_or(Exit::Failed, Signal::exit),
             _ => Exit::Failed,
         };
         Failure::new(exit, "cannot write the output", error)
@@ -117,22 +97,21 @@ impl Failure {
         self
     }
 
-    /// Tells the user, on standard error, and gives the exit code.
-    pub fn report(self, format: Format) -> ExitCode {
+    pub fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// Nothing is to be printed of it.
+    pub fn is_silent(&self) -> bool {
         // Whoever closed the pipe has had enough, and knows.
-        if self.is_told || self.exit == Exit::PipeClosed {
-            return ExitCode::from(self.exit as u8);
-        }
-        if format.is_json() {
-            let error = serde_json::json!({ "error": {
-                "what": self.what, "cause": self.cause, "reason": self.reason, "hint": self.hint,
-                "exitCode": self.exit as u8,
-            }});
-            notice!("{error}");
-        } else {
-            notice!("{self}");
-        }
-        ExitCode::from(self.exit as u8)
+        self.is_silent || self.exit == Exit::PipeClosed
+    }
+
+    pub fn view(&self) -> Value {
+        json!({ "error": {
+            "what": self.what, "cause": self.cause, "reason": self.reason, "hint": self.hint,
+            "exitCode": self.exit as u8,
+        }})
     }
 }
 
@@ -154,18 +133,18 @@ impl fmt::Display for Failure {
 }
 
 /// Says what was tried when it did not work.
-pub trait During<T> {
-    fn during(self, what: impl FnOnce() -> String) -> Result<T, Failure>;
+pub trait Context<T> {
+    fn with_context(self, what: impl FnOnce() -> String) -> Result<T, Failure>;
 }
 
-impl<T> During<T> for Result<T, ClientError> {
-    fn during(self, what: impl FnOnce() -> String) -> Result<T, Failure> {
+impl<T> Context<T> for Result<T, ClientError> {
+    fn with_context(self, what: impl FnOnce() -> String) -> Result<T, Failure> {
         self.map_err(|error| Failure::client(what(), &error))
     }
 }
 
-impl<T> During<T> for io::Result<T> {
-    fn during(self, what: impl FnOnce() -> String) -> Result<T, Failure> {
+impl<T> Context<T> for io::Result<T> {
+    fn with_context(self, what: impl FnOnce() -> String) -> Result<T, Failure> {
         self.map_err(|error| {
             let exit = match error.kind() {
                 io::ErrorKind::NotFound => Exit::NotFound,

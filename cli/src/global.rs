@@ -1,6 +1,6 @@
 //! The flags that every command has, and what they mean: where to connect, how to print.
 
-use crate::failure::{During, Failure};
+use crate::failure::{Context, Failure};
 use crate::output::{Format, Output};
 use crate::waiting::Waiting;
 use clap::Args;
@@ -67,6 +67,6 @@ impl Global {
     pub async fn connect(&self) -> Result<Client, Failure> {
         let observer = Some(self.waiting().observer());
         let config = ClientConfig { wait_observer: observer, ..ClientConfig::new(self.servers()) };
-        Client::connect(config).await.during(String::new)
+        Client::connect(config).await.with_context(String::new)
     }
 }

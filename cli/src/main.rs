@@ -1,62 +1,73 @@
 //! `troupe`: the node, the client and the tools, in one binary.
 //!
-//! - Grammars: [`mod@format`] (`-f`), [`offsets`] (`--offset`), [`quantity`], [`timestamp`]. [`group_records`]
-//!   decodes `__consumer_offsets`.
-//! - Commands: one file each; [`arguments`] is the tree. [`mod@bench`] measures.
-//! - [`output`] and [`failure`]: everything that is printed goes through these two, and through [`streams`].
-//! - [`signals`] ask a command to end.
+//! - [`arguments`] is the tree of commands; [`commands`] has a file or folder for each of them. What follows is what they
+//!   share, and knows none of them.
+//! - Connecting: [`global`] options, and [`waiting`] for answers, which asks for the cluster's [`health`]; [`fan_out`] asks
+//!   several nodes. [`runtime`] runs it. [`producer`] sends.
+//! - What there is in a cluster: [`node_view`], [`replica_condition`], [`actors`], [`assignment`]; [`as_of`] when that is
+//!   true.
+//! - A node in this process: [`configuration`], [`ports`], [`foreground`], [`readiness`].
+//! - Values and grammars: [`quantity`], [`timestamp`], [`offset_range`] (`--offset`), [`record_format`] (`-f`); [`decoder`]
+//!   and [`group_records`] tell what stands in internal topics; [`latency`] keeps percentiles.
+//! - Printing: [`output`] and [`failure`], and [`watch`] again and again; all of it goes through [`streams`]. [`confirm`]
+//!   asks.
+//! - Ending: [`signals`] ask a command to end, [`mod@exit`] tells how it did.
 //!
 //! Promises: results on standard output, the rest on standard error; the exit code tells what happened.
 
-mod actor;
+mod actors;
 mod arguments;
 mod as_of;
-mod bench;
-mod chaos;
-mod cluster;
-mod condition;
+mod assignment;
+mod commands;
+mod configuration;
 mod confirm;
-mod consume;
-mod dev;
+mod decoder;
+mod exit;
 mod failure;
+mod fan_out;
 mod foreground;
-mod format;
 mod global;
-mod group;
 mod group_records;
-mod log_files;
-mod node;
-mod offsets;
+mod health;
+mod latency;
+mod node_view;
+mod offset_range;
 mod output;
-mod partition;
-mod produce;
+mod ports;
+mod producer;
 mod quantity;
 mod readiness;
-mod serve;
+mod record_format;
+mod replica_condition;
+mod runtime;
 mod signals;
-mod storage;
 mod streams;
 mod timestamp;
-mod topic;
 mod waiting;
 mod watch;
 
 use arguments::{Arguments, Command};
-use failure::{During, Failure};
+use commands::{
+    actor, bench, chaos, cluster, consume, dev, group, log, node, partition, produce, serve,
+    storage, topic,
+};
+use failure::Failure;
 use global::Global;
-use output::Format;
-use std::future::Future;
+use output::{Format, report};
+use runtime::block_on;
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use streams::notice;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     troupe_broker::tune_allocator();
-    let _finish = streams::Finish;
+    let _finish = streams::FinishGuard;
     let arguments = match Arguments::read() {
         Ok(Some(arguments)) => arguments,
         Ok(None) => return checked(Ok(()), Format::Table),
-        Err(failure) => return failure.report(Format::Table),
+        Err(failure) => return report(&failure, Format::Table),
     };
     start_tracing(&arguments.command);
     let format = arguments.global.format();
@@ -68,7 +79,7 @@ fn checked(outcome: Result<(), Failure>, format: Format) -> ExitCode {
     let written = || streams::check_results().map_err(|error| Failure::writing(&error));
     match outcome.and_then(|()| written()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(format),
+        Err(failure) => report(&failure, format),
     }
 }
 
@@ -84,7 +95,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Cluster(command) => block_on(cluster::run(&global, command)),
         Command::Partition(command) => block_on(partition::run(&global, command)),
         Command::Node(command) => block_on(node::run(&global, command)),
-        Command::Log(command) => log_files::run(&global, command),
+        Command::Log(command) => log::run(&global, command),
         Command::Actor(command) => block_on(actor::run(&global, command)),
         Command::Chaos(chaos) => block_on(chaos::run(&global, chaos)),
         Command::Storage(command) => storage::run(&global, command),
@@ -92,18 +103,6 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Completion { shell } => completion(&global, shell),
         Command::Version => version(&global),
     }
-}
-
-/// Runs a command of the client: the main thread does the command's work, the runtime's the network's.
-fn block_on<F: Future<Output = Result<(), Failure>>>(command: F) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .during(|| "cannot start threads".to_owned())?;
-    let result = runtime.block_on(command);
-    // A thread may still sit in a read of the terminal; nobody waits for it.
-    runtime.shutdown_background();
-    result
 }
 
 /// Events go to standard error, filtered by TROUPE_LOG.

@@ -4,10 +4,11 @@
 //! proto JSON; numbers are numbers, also where proto JSON writes 64 bits as text.
 
 use crate::failure::Failure;
-use crate::streams;
+use crate::streams::{self, notice};
 use clap::ValueEnum;
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -109,6 +110,18 @@ fn pretty<T: Serialize>(view: &T) -> Result<String, Failure> {
 
 fn line<T: Serialize>(view: &T) -> Result<String, Failure> {
     serde_json::to_string(view).map_err(|error| Failure::writing(&error.into()))
+}
+
+/// Tells the user of a failure, on standard error, and gives the exit code.
+pub fn report(failure: &Failure, format: Format) -> ExitCode {
+    if !failure.is_silent() {
+        if format.is_json() {
+            notice!("{}", failure.view());
+        } else {
+            notice!("{failure}");
+        }
+    }
+    ExitCode::from(failure.exit() as u8)
 }
 
 /// A heading and what is special about the column under it.

@@ -136,6 +136,11 @@ pub fn show_duration(span: Duration) -> String {
     }
 }
 
+/// To three decimals.
+pub fn rounded(number: f64) -> f64 {
+    (number * 1e3).round() / 1e3
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

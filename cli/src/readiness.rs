@@ -4,7 +4,7 @@ use std::time::Duration;
 use troupe_client::{Client, ClientConfig, ClientError};
 
 /// Between two looks.
-const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Until the controller counts on `count` brokers: a topic made before that is on some of them only, or refused.
 pub async fn all_active(servers: Vec<String>, count: usize) -> Result<(), ClientError> {
@@ -14,6 +14,6 @@ pub async fn all_active(servers: Vec<String>, count: usize) -> Result<(), Client
         if nodes.iter().filter(|node| !node.fenced).count() >= count {
             return Ok(());
         }
-        tokio::time::sleep(LOOK_INTERVAL).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }

@@ -1,47 +1,19 @@
-//! Signals that ask a command to end: SIGINT, SIGTERM, and SIGHUP unless it was started to ignore that one.
+//! Waiting for the signals that ask a command to end: SIGINT, SIGTERM, and SIGHUP unless it was started to ignore
+//! that one.
 //!
 //! Promises: the first one lets the command end in order, and its exit code says which it was, as shells count:
 //! 128 and the signal's number. A second one ends the process at once.
 
-use crate::failure::{During, Exit, Failure};
+use crate::exit::{self, Signal};
+use crate::failure::{Context, Failure};
 use crate::streams;
-use std::sync::OnceLock;
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 use tokio::sync::watch;
 
-static CAUGHT: OnceLock<Signal> = OnceLock::new();
-
-/// The first that has come, of those that somebody waited for.
-pub fn caught() -> Option<Signal> {
-    CAUGHT.get().copied()
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
-    Hangup,
-    Interrupt,
-    Terminate,
-}
-
-impl Signal {
-    pub fn exit(self) -> Exit {
-        match self {
-            Signal::Hangup => Exit::Hangup,
-            Signal::Interrupt => Exit::Interrupted,
-            Signal::Terminate => Exit::Terminated,
-        }
-    }
-
-    /// What a command fails with that was not done when it was told to end.
-    pub fn failure(self) -> Failure {
-        Failure::new(self.exit(), "", "interrupted")
-    }
-
-    /// Ends the process.
-    pub fn end_at_once(self) -> ! {
-        streams::finish();
-        std::process::exit(self.exit() as i32)
-    }
+/// Ends the process, as a shell counts an end by this signal.
+pub fn end_at_once(signal: Signal) -> ! {
+    streams::finish();
+    std::process::exit(signal.exit() as i32)
 }
 
 /// Those that come from now on.
@@ -57,7 +29,7 @@ impl Signals {
     /// # Errors
     /// The system does not let it.
     pub fn new() -> Result<Signals, Failure> {
-        let listen = |kind| signal(kind).during(|| "cannot wait for signals".to_owned());
+        let listen = |kind| signal(kind).with_context(|| "cannot wait for signals".to_owned());
         let hangup = match is_ignored(libc::SIGHUP) {
             // By `nohup`: it shall outlive its terminal.
             true => None,
@@ -83,8 +55,7 @@ impl Signals {
             _ = self.terminate.recv() => Signal::Terminate,
             _ = hangup => Signal::Hangup,
         };
-        // Later ones hurry the same end.
-        let _ = CAUGHT.set(signal);
+        exit::catch(signal);
         signal
     }
 }
@@ -102,10 +73,10 @@ impl Stop {
     pub fn new() -> Result<Stop, Failure> {
         let mut signals = Signals::new()?;
         // It may have come between two parts of a command.
-        let (sender, receiver) = watch::channel(caught());
+        let (sender, receiver) = watch::channel(exit::caught());
         tokio::spawn(async move {
             sender.send_replace(Some(signals.next().await));
-            signals.next().await.end_at_once();
+            end_at_once(signals.next().await);
         });
         Ok(Stop(receiver))
     }

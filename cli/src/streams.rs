@@ -2,11 +2,11 @@
 //!
 //! - Results of a command go to standard output, and what cannot be written there fails the command.
 //! - Notices go to standard error, and nothing depends on them: who does not listen ends nothing.
-//! - A node, whose life must not depend on its readers at all, says both through queues ([`never_wait`]).
+//! - A node, whose life must not depend on its readers at all, says both through queues ([`never_block`]).
 //!
 //! Never elsewhere: `println!` and its like, which panic when the reader has left; a test holds it.
 
-use crate::signals;
+use crate::exit;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
@@ -19,11 +19,11 @@ use std::time::Duration;
 use troupe_broker::lines::{self, Lines};
 
 /// A pipe or terminal that says it takes something takes this much without waiting (POSIX's PIPE_BUF).
-const SURE_BYTES: usize = 4096;
+const PIPE_BUF: usize = 4096;
 /// How often it is looked whether a signal came while nobody takes the results.
-const LOOK_MS: libc::c_int = 50;
+const POLL_MS: libc::c_int = 50;
 /// For what was said last, at the end.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 struct Queues {
     results: Lines,
@@ -37,13 +37,13 @@ static QUEUES: OnceLock<Queues> = OnceLock::new();
 ///
 /// # Errors
 /// There are no threads for it.
-pub fn never_wait() -> io::Result<()> {
+pub fn never_block() -> io::Result<()> {
     if QUEUES.get().is_some() {
         return Ok(());
     }
     let queues = Queues { results: Lines::new(io::stdout())?, notices: Lines::new(io::stderr())? };
     if QUEUES.set(queues).is_ok() {
-        std::panic::set_hook(Box::new(tell_panic));
+        std::panic::set_hook(Box::new(report_panic));
     }
     Ok(())
 }
@@ -86,13 +86,15 @@ impl Write for Results {
 }
 
 /// One line for people, on standard error: what goes on, or what is worth knowing beside the results.
-#[macro_export]
 macro_rules! notice {
-    ($($text:tt)*) => { $crate::streams::notice(format_args!("{}\n", format_args!($($text)*))) };
+    ($($text:tt)*) => {
+        $crate::streams::write_notice(format_args!("{}\n", format_args!($($text)*)))
+    };
 }
+pub(crate) use notice;
 
-/// As the macro, without an end of line.
-pub fn notice(text: fmt::Arguments<'_>) {
+/// As [`notice!`], without an end of line.
+pub fn write_notice(text: fmt::Arguments<'_>) {
     let text = text.to_string().into_bytes();
     // If nobody hears it: it was a notice.
     let _ = Notices.write_all(&text);
@@ -121,9 +123,9 @@ pub fn colours() -> bool {
 }
 
 /// For the end of the process, whichever way it ends: what was said is written, as far as somebody takes it.
-pub struct Finish;
+pub struct FinishGuard;
 
-impl Drop for Finish {
+impl Drop for FinishGuard {
     fn drop(&mut self) {
         finish();
     }
@@ -131,7 +133,7 @@ impl Drop for Finish {
 
 pub fn finish() {
     if QUEUES.get().is_some() {
-        lines::flush(LAST_WORDS);
+        lines::flush(FLUSH_TIMEOUT);
     }
 }
 
@@ -152,7 +154,7 @@ pub fn check_results() -> io::Result<()> {
 }
 
 /// As the standard library tells a panic, but not waiting for anybody.
-fn tell_panic(panic: &PanicHookInfo<'_>) {
+fn report_panic(panic: &PanicHookInfo<'_>) {
     let thread = std::thread::current();
     let name = thread.name().unwrap_or("<unnamed>");
     let backtrace = std::backtrace::Backtrace::capture();
@@ -160,7 +162,7 @@ fn tell_panic(panic: &PanicHookInfo<'_>) {
     if backtrace.status() == std::backtrace::BacktraceStatus::Captured {
         text += &format!("{backtrace}");
     }
-    notice(format_args!("{text}"));
+    write_notice(format_args!("{text}"));
 }
 
 /// A reader that takes nothing must not keep a command that a signal has told to end.
@@ -174,13 +176,13 @@ fn write_until_signalled(descriptor: RawFd, bytes: &[u8], taken: &mut u64) -> io
         let mut next = left;
         if may_block {
             if !is_writable(&out)? {
-                if signals::caught().is_some() {
+                if exit::caught().is_some() {
                     let cause = "nobody takes it, and a signal has told to end";
                     return Err(io::Error::new(io::ErrorKind::Interrupted, cause));
                 }
                 continue;
             }
-            next = &left[..left.len().min(SURE_BYTES)];
+            next = &left[..left.len().min(PIPE_BUF)];
         }
         match out.write(next) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -200,7 +202,7 @@ fn write_until_signalled(descriptor: RawFd, bytes: &[u8], taken: &mut u64) -> io
 fn is_writable(out: &File) -> io::Result<bool> {
     let mut poll = libc::pollfd { fd: out.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
     // SAFETY: one struct of ours, for the time of the call.
-    match unsafe { libc::poll(&raw mut poll, 1, LOOK_MS) } {
+    match unsafe { libc::poll(&raw mut poll, 1, POLL_MS) } {
         0 => Ok(false),
         1.. => Ok(true),
         _ => match io::Error::last_os_error() {

@@ -3,21 +3,21 @@
 //!
 //! Calls are told of by the client ([`WaitObserver`]); what has no call of its own, by [`Waiting::until_progress`].
 
-use crate::cluster::gather;
-use crate::notice;
+use crate::health::gather;
 use crate::quantity::show_duration;
+use crate::streams::notice;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use troupe_client::{Client, ClientConfig, Wait, WaitObserver};
 
-/// After so long it is told what for, and again after [`AGAIN`] if that has changed.
-const LONG: Duration = Duration::from_secs(2);
-const AGAIN: Duration = Duration::from_secs(10);
-const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// After so long it is told what for, and again after [`REPEAT_INTERVAL`] if that has changed.
+const FIRST_NOTICE: Duration = Duration::from_secs(2);
+const REPEAT_INTERVAL: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// Whoever does not tell in this time why it takes so long is a reason itself.
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 /// Reasons that are told at once.
 const REASONS: usize = 3;
 
@@ -28,9 +28,9 @@ pub struct Waiting {
 }
 
 /// A process is one command: whatever it waits for, it is one person who is told.
-static LOOKED: Mutex<Looked> = Mutex::new(Looked { at: None, told: String::new() });
+static LAST_CHECK: Mutex<LastCheck> = Mutex::new(LastCheck { at: None, told: String::new() });
 
-struct Looked {
+struct LastCheck {
     /// When it was last looked for a reason.
     at: Option<Instant>,
     /// The reason that was told last.
@@ -61,9 +61,9 @@ impl Progress {
 }
 
 /// Somebody looks for progress as long as this lives.
-pub struct Watched(JoinHandle<()>);
+pub struct ProgressWatch(JoinHandle<()>);
 
-impl Drop for Watched {
+impl Drop for ProgressWatch {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -80,7 +80,7 @@ impl Waiting {
         WaitObserver::new(move |Wait { server, waited }| {
             let waiting = waiting.clone();
             runtime.spawn(async move {
-                waiting.tell(&format!("{server} to answer"), waited, false).await;
+                waiting.report(&format!("{server} to answer"), waited, false).await;
             });
         })
     }
@@ -89,21 +89,21 @@ impl Waiting {
     pub fn until_progress(
         &self,
         pending: impl Fn() -> Option<Pending> + Send + 'static,
-    ) -> Watched {
+    ) -> ProgressWatch {
         let waiting = self.clone();
-        Watched(tokio::spawn(async move {
+        ProgressWatch(tokio::spawn(async move {
             let (mut seen, mut since) = (None, Instant::now());
             loop {
-                tokio::time::sleep(LOOK_INTERVAL).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
                 let now = pending();
                 let progress = now.as_ref().map(|now| now.progress);
                 if progress != seen {
                     (seen, since) = (progress, Instant::now());
                 }
                 if let Some(Pending { what, may_idle, .. }) = now
-                    && since.elapsed() >= LONG
+                    && since.elapsed() >= FIRST_NOTICE
                 {
-                    waiting.tell(&what, since.elapsed(), may_idle).await;
+                    waiting.report(&what, since.elapsed(), may_idle).await;
                 }
             }
         }))
@@ -111,37 +111,37 @@ impl Waiting {
 
     /// Tells what is waited for and why that takes long. Not all the time, and nothing twice: whoever asks again
     /// and again makes it worse. `may_idle`: that it takes long is worth telling only if something is wrong.
-    async fn tell(&self, what: &str, waited: Duration, may_idle: bool) {
+    async fn report(&self, what: &str, waited: Duration, may_idle: bool) {
         {
-            let mut looked = self.lock();
-            if looked.at.is_some_and(|at| at.elapsed() < AGAIN) {
+            let mut last = self.lock();
+            if last.at.is_some_and(|at| at.elapsed() < REPEAT_INTERVAL) {
                 return;
             }
-            looked.at = Some(Instant::now());
+            last.at = Some(Instant::now());
         }
         let (is_ill, why) = self.why().await;
-        let mut looked = self.lock();
-        if looked.told == why || (may_idle && !is_ill) {
+        let mut last = self.lock();
+        if last.told == why || (may_idle && !is_ill) {
             return;
         }
         notice!("note: waiting for {what} for {} now: {why}", show_duration(waited));
-        looked.told = why;
+        last.told = why;
     }
 
-    fn lock(&self) -> MutexGuard<'static, Looked> {
-        LOOKED.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'static, LastCheck> {
+        LAST_CHECK.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the cluster says, by connections of its own: those that are waited for may be the reason. And whether
     /// something that clients ask for is refused or waits.
     async fn why(&self) -> (bool, String) {
         let config = ClientConfig {
-            connect_timeout: PATIENCE / 3,
-            request_timeout: PATIENCE / 3,
+            connect_timeout: TIMEOUT / 3,
+            request_timeout: TIMEOUT / 3,
             ..ClientConfig::new(self.servers.clone())
         };
         let asked = async { gather(&Client::connect(config).await?).await };
-        let health = match tokio::time::timeout(PATIENCE, asked).await {
+        let health = match tokio::time::timeout(TIMEOUT, asked).await {
             Err(_) => return (true, format!("{} does not answer", self.servers.join(", "))),
             Ok(Err(error)) => return (true, error.to_string()),
             Ok(Ok(health)) => health,

@@ -1,10 +1,10 @@
 //! `--watch`: a view again and again, until a signal.
 
 use crate::failure::Failure;
-use crate::notice;
 use crate::output::{Format, Output};
 use crate::quantity::parse_duration;
 use crate::signals::Stop;
+use crate::streams::notice;
 use crate::timestamp;
 use clap::Args;
 use serde::Serialize;
@@ -26,7 +26,7 @@ pub struct Watch {
 
 /// A view and when it was so.
 #[derive(Serialize)]
-struct Seen<'a, V> {
+struct Snapshot<'a, V> {
     time: &'a str,
     #[serde(flatten)]
     view: &'a V,
@@ -86,7 +86,7 @@ fn print<V: Serialize>(
     let time = timestamp::show(timestamp::now_ms());
     if output.format.is_json() {
         let line = Output { format: Format::Jsonl, ..*output };
-        return line.one(&Seen { time: &time, view }, String::new);
+        return line.one(&Snapshot { time: &time, view }, String::new);
     }
     let clear = if output.terminal { CLEAR } else { "" };
     output.print(&format!("{clear}{time}\n{}\n", text(view)))

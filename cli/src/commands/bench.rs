@@ -1,0 +1,105 @@
+//! `troupe bench`: what users feel, measured from outside, with the settings in the output.
+//!
+//! - [`produce`], [`consume`], [`e2e`]: one figure each, against any node.
+//! - [`failover`]: how long faults are felt, on three nodes of its own.
+//! - [`group`]: how long groups take to settle, and to get over the loss of their coordinator.
+//! - [`replication`]: how fast followers get what a leader has, and what waiting for them costs.
+//! - [`overload`]: what a small producer feels when others send more than three nodes can carry.
+//! - [`limits`]: all figures against what the machine itself can do, raw and broker in turns.
+//!
+//! No measurement knows another. What they have in common:
+//! - [`workload`] says what is sent; [`payload`] is made before the clock runs; [`load`] and [`reading`] are the loops
+//!   that are timed; [`collector`] waits for answers meanwhile; [`throughput`] is what comes of it.
+//! - [`server`] and [`nodes`] are processes to measure; [`temporary`] makes topics and directories, and removes them.
+//! - [`raw`] is what the machine itself can do; [`cpu`] and [`file_system`] are what the system tells and does.
+
+mod collector;
+mod consume;
+mod cpu;
+mod e2e;
+mod failover;
+mod file_system;
+mod group;
+mod limits;
+mod load;
+mod median;
+mod nodes;
+mod overload;
+mod payload;
+mod produce;
+mod raw;
+mod reading;
+mod replication;
+mod server;
+mod temporary;
+mod throughput;
+mod workload;
+
+use crate::failure::Failure;
+use crate::global::Global;
+use crate::runtime::block_on;
+use clap::Subcommand;
+
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Send records as fast as possible, or at a rate
+    #[command(after_help = "Examples:\n  \
+        troupe bench produce --size 1KiB\n  \
+        troupe bench produce --size 100 --records 10M --partitions 6 --flush-policy os\n  \
+        troupe bench produce --rate 50k --records 500k -o json")]
+    Produce(produce::BenchProduce),
+    /// Read records as fast as possible
+    #[command(after_help = "Examples:\n  \
+        troupe bench consume --size 100 --records 10M\n  \
+        troupe bench consume orders             # what is in the topic already\n  \
+        troupe bench consume --group --rounds 5 # beside a group of one, in turns")]
+    Consume(consume::BenchConsume),
+    /// Time from send to receipt
+    #[command(after_help = "Example:\n  troupe bench e2e --rate 1000 --duration 20s")]
+    E2e(e2e::BenchE2e),
+    /// How long the loss of a leader is felt, on three nodes of its own that are killed
+    #[command(after_help = "Examples:\n  \
+        troupe bench failover\n  \
+        troupe bench failover --kind kill,kill-both --rounds 10\n  \
+        troupe bench failover --kind stop --set broker.session.timeout.ms=1s -o json")]
+    Failover(failover::BenchFailover),
+    /// How long groups take to settle, and how long the loss of their coordinator is felt
+    #[command(after_help = "Examples:\n  \
+        troupe bench group\n  \
+        troupe bench group --members 20 --partitions 200 --failovers 0\n  \
+        troupe bench group --nodes -o json      # on three nodes of its own, which are killed too")]
+    Group(group::BenchGroup),
+    /// How fast a follower catches up, and what acks=all costs, on three nodes of its own
+    #[command(after_help = "Examples:\n  \
+        troupe bench replication\n  \
+        troupe bench replication --rounds 7 --bytes 2GiB --dir /var/tmp -o json")]
+    Replication(replication::BenchReplication),
+    /// What a small producer feels when others send more than three nodes of its own can carry
+    #[command(after_help = "Examples:\n  \
+        troupe bench overload\n  \
+        troupe bench overload --greedy 24 --duration 30s -o json\n  \
+        troupe bench overload --binary path/to/another/troupe   # its nodes, measured the same way")]
+    Overload(overload::BenchOverload),
+    /// Everything, as a share of what this machine's network stack and disk can do
+    #[command(after_help = "Examples:\n  \
+        troupe bench limits\n  \
+        troupe bench limits --rounds 7 --dir /var/tmp -o json > limits.json")]
+    Limits(limits::BenchLimits),
+    /// The other end of the raw measurements of `limits`
+    #[command(hide = true)]
+    RawReceiver(raw::RawReceiver),
+}
+
+pub fn run(global: &Global, command: BenchCommand) -> Result<(), Failure> {
+    match command {
+        BenchCommand::Produce(bench) => block_on(produce::run(global, bench)),
+        BenchCommand::Consume(bench) => block_on(consume::run(global, bench)),
+        BenchCommand::E2e(bench) => block_on(e2e::run(global, bench)),
+        BenchCommand::Failover(bench) => block_on(failover::run(global, bench)),
+        BenchCommand::Group(bench) => block_on(group::run(global, bench)),
+        BenchCommand::Replication(bench) => block_on(replication::run(global, bench)),
+        BenchCommand::Overload(bench) => block_on(overload::run(global, bench)),
+        BenchCommand::Limits(bench) => block_on(limits::run(global, bench)),
+        BenchCommand::RawReceiver(receiver) => raw::receive(&receiver),
+    }
+}

@@ -1,0 +1,13 @@
+//! What happens to the nodes of one process, as the one who looks after them is told.
+
+use troupe_broker::{Node, StartError};
+
+/// What happens to the nodes.
+pub enum Event {
+    /// Somebody typed something.
+    Line(String),
+    Started(i32, Box<Result<Node, StartError>>),
+    Stopped(i32),
+    /// It stopped, and nobody asked it to.
+    Failed(i32),
+}

@@ -1,0 +1,102 @@
+//! `troupe node`: the nodes of the cluster, and taking one out of service and back.
+
+mod describe;
+mod drain;
+mod lookup;
+
+use crate::as_of::{self, AsOf};
+use crate::confirm::confirm;
+use crate::failure::{Context, Failure};
+use crate::global::Global;
+use crate::node_view::table;
+use clap::{Args, Subcommand};
+use lookup::{find, views};
+use troupe_proto::ids::NodeId;
+
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// List the nodes: who is alive, who leads what
+    List,
+    /// Show a node and its replicas, as it tells itself
+    #[command(after_help = "Examples:\n  \
+        troupe node describe 2\n  \
+        troupe node describe 2 -o json | jq '.replicas[] | select(.inSync | not)'")]
+    Describe(One),
+    /// Move a node's leaderships away, and wait until it leads nothing, so that it can be stopped
+    #[command(after_help = "Example:\n  \
+        troupe node drain 2 && systemctl restart troupe && troupe node list\n\
+        A node that was started anew takes part again; one that was not, after `troupe node resume`.")]
+    Drain(drain::Drain),
+    /// End a drain: the node may lead and follow again
+    #[command(after_help = "Its leaderships come back with the next rebalance, or at once:\n  \
+        troupe node resume 2 && troupe partition elect --preferred")]
+    Resume(One),
+    /// Forget a node that has stopped for good and holds no replicas
+    #[command(
+        after_help = "Refused while replicas are assigned to it: they would be missing for ever.\n  \
+        troupe node describe 3        # what it holds"
+    )]
+    Remove(Remove),
+}
+
+#[derive(Debug, Args)]
+pub struct One {
+    /// Number of the node
+    #[arg(value_name = "ID")]
+    node: i32,
+}
+
+#[derive(Debug, Args)]
+pub struct Remove {
+    /// Number of the node
+    #[arg(value_name = "ID")]
+    node: i32,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+}
+
+pub async fn run(global: &Global, command: NodeCommand) -> Result<(), Failure> {
+    match command {
+        NodeCommand::List => run_list(global).await,
+        NodeCommand::Describe(one) => describe::run(global, one.node).await,
+        NodeCommand::Drain(drain) => drain::run(global, drain).await,
+        NodeCommand::Resume(one) => run_resume(global, one.node).await,
+        NodeCommand::Remove(remove) => run_remove(global, remove).await,
+    }
+}
+
+async fn run_list(global: &Global) -> Result<(), Failure> {
+    let client = global.connect().await?;
+    let cluster = client.admin().get_cluster().await;
+    let cluster = cluster.with_context(|| "cannot list the nodes".to_owned())?;
+    let nodes = views(&cluster);
+    let as_of = cluster.as_of.map(AsOf::from);
+    as_of::many(&global.output(), "nodes", &nodes, as_of.as_ref(), || table(&nodes))
+}
+
+async fn run_resume(global: &Global, node: i32) -> Result<(), Failure> {
+    let client = global.connect().await?;
+    let resumed = client.admin().resume_node(NodeId(node)).await;
+    resumed.with_context(|| format!("cannot resume node {node}"))?;
+    let view = find(&client, node).await?;
+    global.output().one(&view, || format!("node {node} is {}\n", view.state()))
+}
+
+async fn run_remove(global: &Global, remove: Remove) -> Result<(), Failure> {
+    let client = global.connect().await?;
+    let node = remove.node;
+    let what = format!("cannot remove node {node}");
+    if !remove.yes {
+        let view = find(&client, node).await?;
+        let replicas = view.replica_count;
+        confirm(
+            &what,
+            &format!("Forget node {node} ({}, {replicas} replicas)?", view.state()),
+            &format!("`troupe node remove {node} --yes`"),
+        )?;
+    }
+    client.admin().remove_node(NodeId(node)).await.with_context(|| what)?;
+    let view = serde_json::json!({ "nodeId": node, "removed": true });
+    global.output().one(&view, || format!("removed node {node}\n"))
+}

@@ -1,0 +1,33 @@
+//! `troupe partition`: who leads, who is in sync, and electing leaders.
+
+mod elect;
+mod list;
+mod view;
+
+use crate::failure::Failure;
+use crate::global::Global;
+use clap::Subcommand;
+
+#[derive(Debug, Subcommand)]
+pub enum PartitionCommand {
+    /// List partitions with their leaders, replicas and epochs, as the controller has committed them
+    #[command(after_help = "Examples:\n  \
+        troupe partition list orders\n  \
+        troupe partition list --under-replicated\n  \
+        troupe partition list orders --watch     # again every second, until Ctrl-C\n  \
+        troupe partition list --watch | tee changes.txt    # in a pipe, a row for each change")]
+    List(list::List),
+    /// Elect leaders
+    #[command(after_help = "Examples:\n  \
+        troupe partition elect --preferred                  # wherever somebody else leads\n  \
+        troupe partition elect --preferred orders payments:0,3\n  \
+        troupe partition elect --unclean orders:3           # may lose acknowledged records")]
+    Elect(elect::Elect),
+}
+
+pub async fn run(global: &Global, command: PartitionCommand) -> Result<(), Failure> {
+    match command {
+        PartitionCommand::List(list) => list::run(global, list).await,
+        PartitionCommand::Elect(elect) => elect::run(global, elect).await,
+    }
+}

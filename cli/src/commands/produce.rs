@@ -1,0 +1,276 @@
+//! `troupe produce`: bytes in, records out, exactly as they came.
+//!
+//! A thread reads blocks, the main thread cuts them into records and hands each to the producer by
+//! reference; nothing is allocated for a record. Deliveries are settled in order, so a failure names the
+//! first record it hit, and how many others surely were not written or may have been.
+
+mod arguments;
+mod deliveries;
+mod input;
+mod pace;
+mod report;
+mod template;
+
+use crate::exit::Exit;
+use crate::failure::{Context, Failure};
+use crate::global::Global;
+use crate::producer::send;
+use crate::record_format::{HeaderRef, Input};
+use crate::signals::Signals;
+use crate::timestamp;
+use crate::waiting::Pending;
+pub use arguments::Produce;
+use deliveries::Deliveries;
+use input::{Block, Blocks};
+use pace::Pace;
+use report::Report;
+use std::time::Duration;
+use template::{Framing, Template};
+use troupe_client::{Client, Producer, Record, TopicProducer};
+use troupe_proto::ids::PartitionId;
+
+/// Everything is answered before the producer is closed.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub async fn run(global: &Global, produce: Produce) -> Result<(), Failure> {
+    let what = || format!("cannot produce to {}", produce.topic);
+    // Everything on the command line is checked before the first byte is read.
+    let template = Template::new(&produce)?;
+    let mut signals = Signals::new()?;
+    let client = global.connect().await?;
+    check_partition(&client, &produce).await?;
+    let producer = client.producer(produce.settings.config()).await.with_context(what)?;
+    let topic = producer.topic(&produce.topic).await.with_context(what)?;
+    let blocks = Blocks::read(produce.files).await?;
+
+    let mut pump = Pump {
+        topic,
+        template,
+        report: Report::new(global, &produce.topic, blocks.total()),
+        deliveries: Deliveries::default(),
+        blocks,
+        pending: Vec::new(),
+        pace: produce.rate.filter(|rate| *rate > 0).map(Pace::new),
+    };
+    let progress = pump.deliveries.progress();
+    let _watched = global.waiting().until_progress(move || {
+        let [sent, answered] = progress.sent_and_answered();
+        let what = format!("{} records to be acknowledged", sent - answered);
+        (sent > answered).then(|| Pending { what, progress: sent + answered, may_idle: false })
+    });
+    let mut interrupted = None;
+    let pumped = tokio::select! {
+        pumped = pump.run() => pumped,
+        signal = signals.next() => {
+            interrupted = Some(signal);
+            Ok(())
+        }
+    };
+    // What was read is delivered or given up, whatever ended the reading.
+    tokio::select! {
+        () = pump.finish(&producer) => {}
+        signal = signals.next() => interrupted = Some(signal),
+    }
+    let Pump { mut report, deliveries, .. } = pump;
+    report.finish(global, &deliveries)?;
+    if let Some((number, error)) = deliveries.first_failure() {
+        let failure = Failure::client(format!("{}: record {number}", what()), error);
+        return Err(failure.with_note(&deliveries.show()));
+    }
+    pumped?;
+    if let Some(signal) = interrupted {
+        let note = format!("interrupted; {}", deliveries.show());
+        return Err(Failure::new(signal.exit(), what(), note));
+    }
+    Ok(())
+}
+
+/// A topic or partition that is not there is told at once, not when a timeout has passed.
+async fn check_partition(client: &Client, produce: &Produce) -> Result<(), Failure> {
+    let what = || format!("cannot produce to {}", produce.topic);
+    let metadata = client.topic(&produce.topic).await.with_context(what)?;
+    match produce.partition() {
+        Some(partition) if partition as usize >= metadata.partitions.len() => {
+            let count = metadata.partitions.len();
+            let cause =
+                format!("there is no partition {partition}; the topic has 0 to {}", count - 1);
+            Err(Failure::new(Exit::NotFound, what(), cause))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Moves records from the input to the producer.
+struct Pump {
+    topic: TopicProducer,
+    template: Template,
+    report: Report,
+    deliveries: Deliveries,
+    blocks: Blocks,
+    /// The record that the last block began.
+    pending: Vec<u8>,
+    pace: Option<Pace>,
+}
+
+impl Pump {
+    /// Until the input ends or a record fails. Dropping the future between two records is fine: what was
+    /// sent is in `deliveries`.
+    async fn run(&mut self) -> Result<(), Failure> {
+        while !self.deliveries.failed() {
+            tokio::select! {
+                biased;
+                block = self.blocks.next() => match block {
+                    None => return Ok(()),
+                    Some(block) => self.block(block.with_context(|| "cannot read the input".to_owned())?).await?,
+                },
+                // On a slow input, this is how a failure is seen before the next line is typed.
+                () = self.deliveries.settle_one() => {}
+            }
+            self.deliveries.settle_ready();
+            self.report.progress(&self.deliveries);
+        }
+        Ok(())
+    }
+
+    async fn block(&mut self, block: Block) -> Result<(), Failure> {
+        let now = timestamp::now_ms();
+        let pending = std::mem::take(&mut self.pending);
+        match block {
+            Block::Bytes(bytes) => {
+                self.report.bytes_read += bytes.len() as u64;
+                match &self.template.framing {
+                    Framing::Lines => self.lines(pending, &bytes, now).await?,
+                    Framing::Format(_) => self.records(pending, &bytes, false, now).await?,
+                }
+            }
+            Block::EndOfFile if pending.is_empty() => {}
+            Block::EndOfFile => match &self.template.framing {
+                Framing::Lines => self.send(&Line::value(&pending), now).await,
+                Framing::Format(_) => self.records(pending, &[], true, now).await?,
+            },
+        }
+        Ok(())
+    }
+
+    async fn lines(&mut self, mut pending: Vec<u8>, bytes: &[u8], now: i64) -> Result<(), Failure> {
+        let mut start = 0;
+        if !pending.is_empty() {
+            let Some(end) = memchr::memchr(b'\n', bytes) else {
+                pending.extend_from_slice(bytes);
+                self.pending = pending;
+                return Ok(());
+            };
+            pending.extend_from_slice(&bytes[..end]);
+            self.send(&Line::value(&pending), now).await;
+            if self.deliveries.failed() {
+                return Ok(());
+            }
+            start = end + 1;
+        }
+        let rest = start;
+        for end in memchr::memchr_iter(b'\n', &bytes[rest..]).map(|at| rest + at) {
+            let line = &bytes[start..end];
+            start = end + 1;
+            self.send(&Line::value(line), now).await;
+            if self.deliveries.failed() {
+                return Ok(());
+            }
+        }
+        self.pending = bytes[start..].to_vec();
+        Ok(())
+    }
+
+    async fn records(
+        &mut self,
+        mut pending: Vec<u8>,
+        bytes: &[u8],
+        last: bool,
+        now: i64,
+    ) -> Result<(), Failure> {
+        pending.extend_from_slice(bytes);
+        let mut at = 0;
+        while at < pending.len() && !self.deliveries.failed() {
+            let Framing::Format(format) = &self.template.framing else {
+                unreachable!("only called for a format");
+            };
+            match format.read(&pending[at..], last) {
+                Ok(Input::Record(record, used)) => {
+                    at += used;
+                    let line = Line {
+                        key: record.key.as_deref(),
+                        value: record.value.as_deref(),
+                        headers: &record.headers,
+                        partition: record.partition.map(PartitionId),
+                        timestamp_ms: record.timestamp_ms,
+                    };
+                    self.send(&line, now).await;
+                }
+                Ok(Input::More) => break,
+                Err(error) => {
+                    let number = self.deliveries.sent() + 1;
+                    let cause = format!("record {number} cannot be read: {error}");
+                    return Err(Failure::new(Exit::Failed, "", cause)
+                        .with_note(&format!("the {} before it were sent", number - 1)));
+                }
+            }
+        }
+        pending.drain(..at);
+        self.pending = pending;
+        Ok(())
+    }
+
+    async fn send(&mut self, line: &Line<'_>, mut now: i64) {
+        if let Some(pause) = self.pace.as_mut().and_then(Pace::next) {
+            self.deliveries.settle_ready();
+            self.report.progress(&self.deliveries);
+            tokio::time::sleep(pause).await;
+        }
+        if self.pace.is_some() {
+            now = timestamp::now_ms();
+        }
+        let template = &self.template;
+        let mut headers = Vec::new();
+        if !(template.headers.is_empty() && line.headers.is_empty()) {
+            headers.extend(template.headers.iter().map(|(k, v)| (k.as_str(), v.as_deref())));
+            headers.extend_from_slice(line.headers);
+        }
+        let record = Record {
+            key: line.key.or(template.key.as_deref()),
+            value: line.value,
+            headers: &headers,
+            partition: line.partition.or(template.partition),
+            timestamp_ms: Some(line.timestamp_ms.unwrap_or(now)),
+        };
+        self.report.value_bytes += line.value.map_or(0, <[u8]>::len) as u64;
+        let sent = send(&self.topic, record).await;
+        self.deliveries.push(sent);
+    }
+
+    /// Waits until every record that was sent is answered.
+    async fn finish(&mut self, producer: &Producer) {
+        // The deliveries say how it went.
+        let _ = producer.flush().await;
+        while self.deliveries.waiting() {
+            self.deliveries.settle_one().await;
+            self.report.progress(&self.deliveries);
+        }
+        // Without answers, a record counts as delivered when it is handed to the connection: this waits until
+        // the connection has sent it.
+        let _ = producer.close(CLOSE_TIMEOUT).await;
+    }
+}
+
+/// What the input says of one record.
+struct Line<'a> {
+    key: Option<&'a [u8]>,
+    value: Option<&'a [u8]>,
+    headers: &'a [HeaderRef<'a>],
+    partition: Option<PartitionId>,
+    timestamp_ms: Option<i64>,
+}
+
+impl<'a> Line<'a> {
+    fn value(value: &'a [u8]) -> Line<'a> {
+        Line { key: None, value: Some(value), headers: &[], partition: None, timestamp_ms: None }
+    }
+}

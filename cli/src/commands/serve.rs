@@ -1,0 +1,80 @@
+//! `troupe serve`: a node in the foreground, until a signal.
+
+use crate::configuration::Sources;
+use crate::failure::Failure;
+use crate::foreground::{Foreground, announce, start};
+use crate::global::Global;
+use crate::output::{Output, Table, text};
+use crate::quantity::show_duration;
+use clap::Args;
+use std::time::Instant;
+use troupe_broker::NodeConfig;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    troupe serve --set log.dir=/var/lib/troupe\n  \
+    troupe serve --config /etc/troupe.toml --set listener=0.0.0.0:7070\n  \
+    troupe serve --config deploy/node-1.toml      # one of a cluster: see `troupe storage --help`\n  \
+    troupe serve --help-config\n\
+    A key comes from, in this order: --set, the environment (TROUPE__LOG__DIR), the file.")]
+pub struct Serve {
+    #[command(flatten)]
+    sources: Sources,
+    /// Print every key with its default and meaning
+    #[arg(long)]
+    help_config: bool,
+}
+
+pub fn serve(global: &Global, serve: Serve) -> Result<(), Failure> {
+    let output = global.output();
+    if serve.help_config {
+        return help_config(&output);
+    }
+    let config = serve.sources.load()?;
+    let mut foreground = Foreground::new()?;
+    let data_dir = config.log_dir.clone();
+    let alone = config.controller_voters.trim().is_empty();
+    let started = Instant::now();
+    let node = start(config)?;
+    announce(&output, &node, &data_dir, || {
+        let state = match alone {
+            true => format!("ready in {}", show_duration(started.elapsed())),
+            false => "waiting for the cluster".to_owned(),
+        };
+        let (grpc, http) = (node.grpc_addr(), node.http_addr());
+        let data = data_dir.display();
+        format!("troupe serves gRPC on {grpc}, HTTP on {http}, data in {data} ({state})\n")
+    })?;
+    if !alone {
+        match foreground.wait(node.ready()) {
+            Ok(Ok(())) if !output.format.is_json() => {
+                let took = show_duration(started.elapsed());
+                output.print(&format!("the cluster has taken this node in (after {took})\n"))?;
+            }
+            // What failed ends the node, and is told then.
+            Ok(_) => {}
+            Err(_) => {
+                foreground.stop(node);
+                return Ok(());
+            }
+        }
+    }
+    foreground.run(node)
+}
+
+fn help_config(output: &Output) -> Result<(), Failure> {
+    let keys = NodeConfig::keys();
+    let views: Vec<_> = keys
+        .iter()
+        .map(|(key, default, doc)| {
+            serde_json::json!({ "name": key, "defaultValue": default, "documentation": doc })
+        })
+        .collect();
+    output.many("keys", &views, || {
+        let mut table = Table::new(&[text("KEY"), text("DEFAULT"), text("MEANING")]);
+        for (key, default, doc) in &keys {
+            table.row(vec![(*key).to_owned(), default.clone(), (*doc).to_owned()]);
+        }
+        table
+    })
+}
