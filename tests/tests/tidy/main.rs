@@ -1,61 +1,21 @@
 //! The rules of the house that a compiler does not hold: who may import whom, what a layer must not see,
 //! how long files are, what they are called. The design's section 1 as tests.
+//!
+//! - [`floors`]: within a crate, names go down only, and nowhere in a circle.
+//! - [`borders`]: what a folder must not name, of other crates or of its own.
+//!
+//! No rule knows an exception. Each of those two files shows that its rules can fail.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod borders;
+mod complaints;
+mod floors;
+mod manifests;
+
+use complaints::{assert_none, lines_that_say};
+use manifests::{IMPORTS, crates, dependencies, manifest};
 use std::collections::BTreeSet;
 use troupe_tests::workspace::{self, Source, says};
-
-/// Each crate and the crates of the workspace that it may import.
-const IMPORTS: [(&str, &[&str]); 9] = [
-    ("proto", &[]),
-    ("log", &["proto"]),
-    ("machines", &["proto"]),
-    ("actor", &[]),
-    ("controller", &["proto", "machines", "actor"]),
-    ("broker", &["proto", "machines", "actor", "log", "controller"]),
-    ("client", &["proto"]),
-    ("cli", &["client", "broker", "log", "proto"]),
-    ("tests", &["proto", "log", "machines", "controller", "broker", "client"]),
-];
-
-fn crates() -> impl Iterator<Item = &'static str> {
-    IMPORTS.iter().map(|(name, _)| *name)
-}
-
-fn manifest(name: &str) -> toml::Table {
-    workspace::read(&format!("{name}/Cargo.toml")).unwrap().parse().unwrap()
-}
-
-/// Names in the given section of a manifest, those for single platforms included.
-fn dependencies(manifest: &toml::Table, section: &str) -> BTreeSet<String> {
-    let of = |table: &toml::Table| -> Vec<String> {
-        let section = table.get(section).and_then(toml::Value::as_table);
-        section.map(|section| section.keys().cloned().collect()).unwrap_or_default()
-    };
-    let platforms = manifest.get("target").and_then(toml::Value::as_table);
-    let of_platforms = platforms.into_iter().flat_map(|table| table.values());
-    of(manifest)
-        .into_iter()
-        .chain(of_platforms.filter_map(toml::Value::as_table).flat_map(of))
-        .collect()
-}
-
-/// Every production line of `sources` in which a word occurs that must not.
-fn lines_that_say(sources: &[Source], words: &[&str]) -> Vec<String> {
-    let mut found = Vec::new();
-    for source in sources {
-        for (number, line) in source.code() {
-            for word in words.iter().filter(|word| says(line, word)) {
-                found.push(format!("{}:{number}: `{word}` in `{}`", source.path, line.trim()));
-            }
-        }
-    }
-    found
-}
-
-fn assert_none(violations: &[String], rule: &str) {
-    assert!(violations.is_empty(), "{rule}:\n  {}", violations.join("\n  "));
-}
 
 #[test]
 fn the_workspace_has_the_crates_of_the_design() {
@@ -152,43 +112,6 @@ fn the_log_knows_neither_actors_nor_runtimes() {
     assert_none(&violations, rule);
     let words = ["actix", "tokio", "tonic", "async", "SystemTime", "Instant"];
     assert_none(&lines_that_say(&workspace::sources("log").unwrap(), &words), rule);
-}
-
-#[test]
-fn the_floor_of_actors_knows_only_actix_and_tokio() {
-    let rule = "what it is to be an actor knows neither what actors are for nor who asks them";
-    let allowed = ["actix", "actix-rt", "tokio"];
-    let violations: Vec<String> = ["dependencies", "dev-dependencies", "build-dependencies"]
-        .into_iter()
-        .flat_map(|section| dependencies(&manifest("actor"), section))
-        .filter(|name| !allowed.contains(&name.as_str()))
-        .collect();
-    assert_none(&violations, rule);
-}
-
-#[test]
-fn services_never_see_a_log() {
-    let sources = part_of_broker("broker/src/service");
-    assert_none(&lines_that_say(&sources, &["troupe_log"]), "services speak to handles");
-}
-
-#[test]
-fn partition_actors_never_see_grpc() {
-    let sources = part_of_broker("broker/src/partition");
-    assert_none(&lines_that_say(&sources, &["tonic", "Status"]), "actors speak our errors");
-}
-
-/// The file of that name and everything in the directory of that name; there must be some.
-fn part_of_broker(path: &str) -> Vec<Source> {
-    let sources: Vec<Source> = workspace::sources("broker")
-        .unwrap()
-        .into_iter()
-        .filter(|source| {
-            source.path == format!("{path}.rs") || source.path.starts_with(&format!("{path}/"))
-        })
-        .collect();
-    assert!(sources.len() > 1, "{path} is not where the rule expects it");
-    sources
 }
 
 #[test]
