@@ -10,6 +10,7 @@ mod handover;
 mod intake;
 mod message;
 mod receipt;
+mod replication_service;
 mod topic_service;
 
 pub use body::{Outgoing, ResponseBody, response};
@@ -19,7 +20,8 @@ pub use handover::Handover;
 pub use intake::{Intake, IntakeLayer};
 pub use message::{
     Field, MessageReader, Requests, decode, encode, encode_all_with_payload, encode_with_payload,
-    encode_with_pieces, fields, mistyped,
+    fields, mistyped,
 };
 pub use receipt::{ReceiptBody, Unwritten};
+pub use replication_service::ReplicationDoor;
 pub use topic_service::TopicDoor;

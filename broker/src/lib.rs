@@ -39,7 +39,6 @@ mod server;
 mod service;
 mod shutdown;
 mod unpacker;
-mod wishes;
 
 pub use allocator::tune_allocator;
 pub use config::{ConfigFaults, NodeConfig};

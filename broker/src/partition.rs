@@ -1,39 +1,59 @@
 //! Partitions: one actor each, which owns the log of one replica; a life around each, which builds the actor from
 //! disk, again and again; a supervisor per shard, which begins and ends lives; and the handles by which everyone else
 //! speaks to the actors.
+//!
+//! ```text
+//! supervisor ─► life ─► handle ─► actor ─► board, messages, what it asks of others
+//! ```
+//!
+//! What a replica asks of other nodes it leaves with [`LeaderStreams`] and [`ControllerRequests`], and is answered by
+//! message. Never here: how it gets there.
 
 mod actor;
+mod assignment;
 mod board;
 mod chain;
 mod chaos;
 mod condition;
 mod confirm;
+mod controller_requests;
+mod damage;
+mod failure;
 mod finding;
 mod flush_gate;
 mod flusher;
+mod follower_sink;
 mod handle;
+mod leader_streams;
 mod life;
-mod message;
+mod messages;
 mod opening;
+mod replica_handle;
 mod replication;
 mod responder;
+mod shared;
+mod storage;
 mod supervisor;
 #[cfg(test)]
 mod tests;
 mod upkeep;
-mod want;
 
-pub use board::Board;
+pub use assignment::PartitionSetup;
 pub use chain::Chain;
 pub use chaos::drop_replies;
 pub use condition::{How, LONG_MS, millis};
+pub use controller_requests::{ControllerRequest, ControllerRequests};
 pub use flusher::Flusher;
-pub use handle::{AppendRequest, CROWD_PATIENCE, PartitionHandle, REBUILD_PATIENCE};
-pub use message::{
-    Appended, CloseFollower, Finding, FollowerReport, FoundOffset, FromLeader, IsrAnswer,
-    LeaderSays, LossKnown, OffsetQuery, OpenFollower, PushOn, ReadAnswer,
+pub use follower_sink::{ChannelName, FollowerSink, Push, PushStream};
+pub use handle::{
+    AppendRequest, CROWD_PATIENCE, PartitionBoard, PartitionHandle, REBUILD_PATIENCE,
 };
+pub use leader_streams::LeaderStreams;
+pub use messages::{
+    Appended, CloseFollower, Credit, CreditSource, Finding, FollowerReport, FoundOffset,
+    FromLeader, IsrAnswer, LeaderSays, LossKnown, OffsetQuery, OpenFollower, ReadAnswer,
+};
+pub use replica_handle::ReplicaHandle;
 pub use responder::Responder;
-pub use supervisor::{
-    PartitionSetup, RetirePartition, Shared, StartPartition, Supervisor, UpdatePartition,
-};
+pub use shared::Shared;
+pub use supervisor::{RetirePartition, StartPartition, Supervisor, UpdatePartition};

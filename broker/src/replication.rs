@@ -6,17 +6,19 @@
 //!          └──────────── FollowerReport ◄─── stream ◄══════════ ends, credit ◄──────────────────┘
 //! ```
 //!
-//! - [`ReplicationService`] is the leader's end of a stream, [`Replicator`] a shard's followers' end.
+//! - [`Leading`] is the leader's end of a stream, [`Replicator`] a shard's followers' end.
 //! - One stream for each pair of a leading node and a follower's shard; a channel for each partition.
+//! - [`AlterPartitionSender`] has the controller decide who is in sync.
 //!
 //! Promises: what is pushed and not yet taken by the follower is bounded in bytes; a stream that ends closes
 //! all its channels on both sides, and the actors hear of it.
-//! Never here: what a follower may have; `troupe_machines::replica` decides that.
+//! Never here: what a follower may have, which `troupe_machines::replica` decides; the frames that a stream is served
+//! in.
 
+mod alter_partition;
+mod leading;
 mod receiver;
-mod sender;
-mod service;
 
-pub use receiver::{Credit, Replicator};
-pub use sender::{ChannelName, FollowerSink};
-pub use service::ReplicationService;
+pub use alter_partition::AlterPartitionSender;
+pub use leading::Leading;
+pub use receiver::Replicator;

@@ -3,8 +3,7 @@
 use crate::connections::{Connections, Protocol, accept, serve_http2};
 use crate::context::Context;
 use crate::forward::Punctual;
-use crate::grpc::{Intake, IntakeLayer, TopicDoor};
-use crate::replication::ReplicationService;
+use crate::grpc::{Intake, IntakeLayer, ReplicationDoor, TopicDoor};
 use crate::service::{
     Chaos, Cluster, Commits, EventBus, Groups, LogService, Metadata, ThinService, health,
 };
@@ -154,7 +153,11 @@ async fn routes(context: Arc<Context>) -> Result<Routes, Failure> {
                 .max_decoding_message_size(max_request),
         )
         .add_service(LogService::new(Arc::clone(&context)))
-        .add_service(ReplicationService::new(context));
+        .add_service(ReplicationDoor::new(
+            Arc::clone(&context.metadata),
+            Arc::clone(&context.controller),
+            max_request,
+        ));
     Ok(routes.routes())
 }
 

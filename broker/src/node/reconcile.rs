@@ -4,7 +4,8 @@
 use crate::abort::AbortOnPanic;
 use crate::context::Context;
 use crate::partition::{
-    Board, PartitionHandle, PartitionSetup, RetirePartition, StartPartition, UpdatePartition,
+    PartitionBoard, PartitionHandle, PartitionSetup, RetirePartition, StartPartition,
+    UpdatePartition,
 };
 use crate::registry::{TopicEntry, Topics};
 use std::cell::OnceCell;
@@ -128,7 +129,8 @@ impl Reconciler {
                 }
                 None => {
                     let metrics = metrics.get_or_init(|| self.context.metrics.topic(&topic.name));
-                    let board = Board::new(key, Arc::clone(&topic.name), Arc::clone(metrics));
+                    let board =
+                        PartitionBoard::new(key, Arc::clone(&topic.name), Arc::clone(metrics));
                     self.start(board, topic, state(image, partition))
                 }
             }));
@@ -143,7 +145,7 @@ impl Reconciler {
 
     fn start(
         &self,
-        board: Board,
+        board: PartitionBoard,
         topic: &Topic,
         state: Arc<PartitionState>,
     ) -> Arc<PartitionHandle> {

@@ -17,17 +17,17 @@ use crate::groups::{self, Coordinators};
 use crate::metadata_cache::MetadataCache;
 use crate::metrics::NodeMetrics;
 use crate::operations::{TopicLookup, Topics};
-use crate::partition::{Flusher, Shared, Supervisor};
+use crate::partition::{ControllerRequest, ControllerRequests, Flusher, Shared, Supervisor};
 use crate::peers::Peers;
 use crate::registry::Registry;
-use crate::replication::Replicator;
+use crate::replication::{AlterPartitionSender, Replicator};
 use crate::unpacker::Unpacker;
-use crate::wishes::{WishQueue, wishes};
 use crate::{NodeConfig, http, server};
 use actix::{Actor, Arbiter, System};
 use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use troupe_actor::{ActorState, StallDetector};
@@ -85,7 +85,8 @@ struct Parts {
     servers: Vec<oneshot::Receiver<()>>,
     /// Until they are served.
     sockets: Option<Sockets>,
-    wishes: Option<WishQueue>,
+    /// Until they are sent.
+    controller_requests: Option<UnboundedReceiver<ControllerRequest>>,
     control_thread: Option<ControlThread>,
     session: Option<Session>,
     /// The image of a broker without a controller of its own; kept open until its session begins.
@@ -113,7 +114,7 @@ impl Parts {
             // Nobody is fenced for a shorter silence than twice that.
             false => StallDetector::new(config.session_timeout.duration() / 2),
         });
-        let (wishes, wish_queue) = wishes();
+        let (controller_requests, requests) = ControllerRequests::channel();
         let metrics = Arc::new(NodeMetrics::new(config.node_id));
         let flusher = Flusher::start(config.flush_threads).map_err(StartError::Thread)?;
         let recoveries = Arc::new(Semaphore::new(RECOVERIES));
@@ -125,8 +126,30 @@ impl Parts {
         for shard in &shards {
             shard.spawn(async { priority::after_decisions() });
         }
+        let identity =
+            Identity { cluster_id: cluster_id.clone(), node_id, broker_epoch: BrokerEpoch(0) };
+        let voters = config.voters().map_err(StartError::Voters)?;
+        let session_timeout_ms = config.session_timeout.0;
+        let controller = Arc::new(ControllerChannel::new(
+            controllers.handle().cloned(),
+            voters,
+            identity,
+            session_timeout_ms,
+        ));
+        let shutdown = CancellationToken::new();
+        let metadata = Arc::new(MetadataCache {
+            node_id,
+            image: image.clone(),
+            registry: Registry::default(),
+            has_replicas: config.is_broker(),
+            shutdown: shutdown.clone(),
+        });
+        let replicator = |shard| {
+            let (metadata, controller) = (Arc::clone(&metadata), Arc::clone(&controller));
+            Replicator::new(shard, metadata, controller, config.replica_fetch_bytes.0)
+        };
         let replicators: Vec<_> =
-            (0..shard_count).map(|shard| Arc::new(Replicator::new(shard))).collect();
+            (0..shard_count).map(|shard| Arc::new(replicator(shard))).collect();
         let thread_stall_detectors: Vec<_> =
             (0..shard_count).map(|_| Arc::new(StallDetector::unlimited())).collect();
         let supervisors = shards
@@ -139,8 +162,8 @@ impl Parts {
                     recoveries: Arc::clone(&recoveries),
                     flusher: flusher.clone(),
                     metrics: Arc::clone(&metrics),
-                    wishes: wishes.clone(),
-                    replicator: Arc::clone(replicator),
+                    controller: controller_requests.clone(),
+                    leader_streams: replicator.clone(),
                     stall_detector: Arc::clone(&stall_detector),
                     thread_stall_detector: Arc::clone(detector),
                     lag_max_ms: config.replica_lag_time_max.0,
@@ -153,26 +176,8 @@ impl Parts {
                 })
             })
             .collect();
-        let identity =
-            Identity { cluster_id: cluster_id.clone(), node_id, broker_epoch: BrokerEpoch(0) };
-        let voters = config.voters().map_err(StartError::Voters)?;
-        let session_timeout_ms = config.session_timeout.0;
-        let controller = Arc::new(ControllerChannel::new(
-            controllers.handle().cloned(),
-            voters,
-            identity,
-            session_timeout_ms,
-        ));
         let addresses = sockets.addresses(&config, cluster_id);
         let unpack_memory = usize::try_from(config.unpack_memory.0).unwrap_or(usize::MAX);
-        let shutdown = CancellationToken::new();
-        let metadata = Arc::new(MetadataCache {
-            node_id,
-            image: image.clone(),
-            registry: Registry::default(),
-            has_replicas: config.is_broker(),
-            shutdown: shutdown.clone(),
-        });
         let admission = Admission::new(config.node_id);
         let peers = Arc::new(Peers::new(image.clone()));
         let unpacker = Arc::new(Unpacker::new(unpack_memory));
@@ -218,9 +223,6 @@ impl Parts {
             shutdown,
             gone: CancellationToken::new(),
         });
-        for replicator in &context.replicators {
-            replicator.attach(&context);
-        }
         let control_thread = match controllers.is_alone() {
             true => None,
             false => Some(ControlThread::start(&context, &controllers, sockets.take_control())?),
@@ -235,7 +237,7 @@ impl Parts {
             shards,
             servers: Vec::new(),
             sockets: Some(sockets),
-            wishes: Some(wish_queue),
+            controller_requests: Some(requests),
             control_thread,
             session: None,
             pushed_image: Some(pushed_image),
@@ -307,8 +309,13 @@ impl Parts {
                 Session::begin(&context, &self.directory, thread, pushed, &self.addresses).await?;
             self.session = Some(session);
         }
-        if let Some(queue) = self.wishes.take() {
-            actix_rt::spawn(queue.run(Arc::clone(&context)));
+        if let Some(requests) = self.controller_requests.take() {
+            let sender = AlterPartitionSender {
+                controller: Arc::clone(&context.controller),
+                metadata: Arc::clone(&context.metadata),
+                gone: context.gone.clone(),
+            };
+            actix_rt::spawn(sender.run(requests));
         }
 
         let mut images = context.metadata.image.clone();

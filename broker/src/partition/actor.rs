@@ -5,19 +5,28 @@
 //! Answers: `Append` is answered when its acks are in, when its time is over, or when the actor stops.
 //! Never here: a lock, an `.await` on the actor, a protocol rule.
 
+mod followers;
+mod questions;
+mod repair;
+mod shortage;
+
+pub use followers::FollowerStream;
+pub use repair::{Report, has_others};
+
 use super::board::Board;
-use super::confirm::Questions;
-use super::handle::PartitionHandle;
-use super::life::Failure;
-use super::message::{Append, Appended, Describe, Description, Flushed, Read, ReadAnswer};
+use super::failure::Failure;
+use super::messages::{Append, Appended, Describe, Description, Flushed, Read, ReadAnswer};
 use super::opening::{Opened, log_config, replica_config};
-use super::replication::Followers;
+use super::replica_handle::ReplicaHandle;
 use super::responder::Responder;
-use super::supervisor::Shared;
-use super::want::{WANT_RETRY, Want};
+use super::shared::Shared;
 use crate::clock::{now, wall_clock};
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle};
+use followers::Followers;
 use prost::Message;
+use questions::Questions;
+use repair::Repair;
+use shortage::{SHORTAGE_RETRY, Shortage};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -37,8 +46,9 @@ use troupe_proto::ids::{LeaderEpoch, Offset};
 use troupe_proto::rope::Rope;
 
 pub struct PartitionActor {
-    pub(super) handle: Arc<PartitionHandle>,
-    pub(super) board: Arc<Board>,
+    /// By which those answer whom it asks.
+    pub(super) handle: Arc<dyn ReplicaHandle>,
+    pub(super) board: Arc<Board<Self>>,
     /// Decides.
     pub(super) replica: Replica,
     /// Remembers. Taken only by `Retire`, which stops the actor.
@@ -54,14 +64,20 @@ pub struct PartitionActor {
     /// The timer for the machine's next tick, and when it rings.
     alarm: Option<(Time, SpawnHandle)>,
     turns: Turns,
-    pub(super) want: Want,
+    pub(super) shortage: Shortage,
+    pub(super) repair: Repair,
+    /// The inventory knows that the partition has a directory.
+    pub(super) is_registered: bool,
+    /// It was said that segments are judged by their files' time.
+    pub(super) file_time_told: bool,
     /// Last, so that the log is closed before the supervisor hears that the actor is gone.
     guard: Guard<Failure>,
 }
 
 /// What an actor is built from.
 pub struct Parts {
-    pub handle: Arc<PartitionHandle>,
+    pub board: Arc<Board<PartitionActor>>,
+    pub handle: Arc<dyn ReplicaHandle>,
     pub opened: Opened,
     pub config: Arc<TopicConfig>,
     pub state: Arc<PartitionState>,
@@ -72,8 +88,8 @@ pub struct Parts {
 impl PartitionActor {
     pub fn new(parts: Parts) -> Self {
         Self {
-            board: Arc::clone(&parts.handle.board),
             handle: parts.handle,
+            board: parts.board,
             replica: parts.opened.replica,
             log: Some(parts.opened.log),
             config: parts.config,
@@ -85,7 +101,10 @@ impl PartitionActor {
             shared: parts.shared,
             alarm: None,
             turns: Turns::default(),
-            want: Want::default(),
+            shortage: Shortage::default(),
+            repair: Repair::default(),
+            is_registered: false,
+            file_time_told: false,
             guard: parts.guard,
         }
     }
@@ -195,7 +214,7 @@ impl Handler<Flushed> for PartitionActor {
             }
             Err(error) if error.is_temporary() && !self.log().is_poisoned() => {
                 self.put_off(&error);
-                ctx.run_later(WANT_RETRY, |actor, ctx| actor.start_flush(ctx));
+                ctx.run_later(SHORTAGE_RETRY, |actor, ctx| actor.start_flush(ctx));
             }
             Err(error) => self.go_offline(error, ctx),
         }

@@ -1,9 +1,9 @@
 //! What is known of a partition outside of its actor: written by the actor and its supervisor, read by
 //! everyone without asking. It outlives every actor.
 
-use super::actor::PartitionActor;
 use super::flush_gate::FlushGate;
 use crate::metrics::TopicMetrics;
+use actix::Actor;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -13,14 +13,15 @@ use troupe_actor::{Faults, Mailbox, StateBoard, Waits};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, Offset, PartitionKey};
 
-pub struct Board {
+/// Of the partition whose actor is an `A`.
+pub struct Board<A: Actor> {
     pub key: PartitionKey,
     pub topic: Arc<str>,
     pub metrics: Arc<TopicMetrics>,
     pub flushes: FlushGate,
     pub faults: Faults,
     /// Where the actor is found. Its bell is rung also when the high watermark advances, or the role changes.
-    actor: StateBoard<PartitionActor, Error>,
+    actor: StateBoard<A, Error>,
     pub mailbox: Mailbox,
     /// Appends that are not answered yet.
     pub waits: Waits,
@@ -41,15 +42,15 @@ pub struct Board {
     lag: AtomicU64,
 }
 
-impl Deref for Board {
-    type Target = StateBoard<PartitionActor, Error>;
+impl<A: Actor> Deref for Board<A> {
+    type Target = StateBoard<A, Error>;
 
     fn deref(&self) -> &Self::Target {
         &self.actor
     }
 }
 
-impl Board {
+impl<A: Actor> Board<A> {
     pub fn new(key: PartitionKey, topic: Arc<str>, metrics: Arc<TopicMetrics>) -> Self {
         Self {
             key,
@@ -181,7 +182,7 @@ impl Board {
     }
 }
 
-impl fmt::Display for Board {
+impl<A: Actor> fmt::Display for Board<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.topic, self.key.partition)
     }

@@ -1,35 +1,15 @@
 //! Whether the replica leads now: the machine asks its followers, and whoever asked waits here.
 
 use super::actor::PartitionActor;
-use super::message::Confirm;
+use super::messages::Confirm;
 use crate::clock::now;
 use actix::{Context, Handler};
-use std::collections::HashMap;
-use tokio::sync::oneshot;
-use troupe_machines::replica::{ConfirmError, Effects, Role, Token};
+use troupe_machines::replica::{Effects, Role};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::LeaderEpoch;
 
 /// How long followers have to answer. One that has died is out of the ISR by then.
 const PATIENCE_MS: u64 = 2_500;
-
-type Reply = oneshot::Sender<Result<(), Error>>;
-
-/// Who waits for it.
-#[derive(Default)]
-pub(super) struct Questions {
-    replies: HashMap<Token, Reply>,
-    next_token: u64,
-}
-
-impl Questions {
-    pub fn answer(&mut self, token: Token, result: Result<(), ConfirmError>) {
-        if let Some(reply) = self.replies.remove(&token) {
-            // Whoever asked may be gone.
-            let _ = reply.send(result.map_err(Error::from));
-        }
-    }
-}
 
 impl Handler<Confirm> for PartitionActor {
     type Result = ();
@@ -45,9 +25,7 @@ impl Handler<Confirm> for PartitionActor {
             let _ = reply.send(Err(error));
             return;
         }
-        self.questions.next_token += 1;
-        let token = Token(self.questions.next_token);
-        self.questions.replies.insert(token, reply);
+        let token = self.questions.park(reply);
         let mut effects = Effects::new();
         self.replica.confirm(token, now().plus(PATIENCE_MS), &mut effects);
         self.perform(effects, ctx);

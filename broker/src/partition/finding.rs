@@ -3,7 +3,7 @@
 //! Never here: a batch is not unpacked on this thread, which others wait for.
 
 use super::actor::PartitionActor;
-use super::message::{FindOffset, Finding, FoundOffset, OffsetQuery};
+use super::messages::{FindOffset, Finding, FoundOffset, OffsetQuery};
 use actix::Handler;
 use troupe_log::LogError;
 use troupe_proto::error::{Error, ErrorCode};

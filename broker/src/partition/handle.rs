@@ -4,12 +4,15 @@
 use super::actor::PartitionActor;
 use super::board::Board;
 use super::chain::Chain;
-use super::message::{
-    Append, Appended, Confirm, Describe, Description, FindOffset, Finding, OffsetQuery,
-    QUEUE_BYTES, Read, ReadAnswer,
+use super::follower_sink::Pusher;
+use super::messages::{
+    Append, Appended, Confirm, Describe, Description, FindOffset, Finding, FromLeader, IsrAnswer,
+    LossKnown, OffsetQuery, PushOn, QUEUE_BYTES, Read, ReadAnswer,
 };
+use super::replica_handle::ReplicaHandle;
 use super::responder::Responder;
 use actix::{Addr, Handler, Message};
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -38,16 +41,18 @@ pub struct AppendRequest {
     pub chain: Option<Arc<Chain>>,
 }
 
+pub type PartitionBoard = Board<PartitionActor>;
+
 /// One partition of this node.
 pub struct PartitionHandle {
-    pub board: Arc<Board>,
+    pub board: Arc<PartitionBoard>,
     /// The shard that its actor lives on.
     pub shard: usize,
     budget: Budget,
 }
 
 impl PartitionHandle {
-    pub fn new(board: Board, shard: usize) -> Self {
+    pub fn new(board: PartitionBoard, shard: usize) -> Self {
         Self { board: Arc::new(board), shard, budget: Budget::new(QUEUE_BYTES) }
     }
 
@@ -253,6 +258,37 @@ impl PartitionHandle {
         let Some(addr) = self.board.addr() else { return false };
         self.board.mailbox.command(&addr, message);
         true
+    }
+}
+
+impl fmt::Display for PartitionHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.board, f)
+    }
+}
+
+impl ReplicaHandle for PartitionHandle {
+    fn key(&self) -> PartitionKey {
+        self.board.key
+    }
+
+    fn hear_leader(&self, message: FromLeader) {
+        self.command(message);
+    }
+
+    fn hear_isr(&self, answer: IsrAnswer) {
+        self.command(answer);
+    }
+
+    fn hear_loss_known(&self, known: LossKnown) {
+        self.command(known);
+        self.board.report_made();
+    }
+}
+
+impl Pusher for PartitionHandle {
+    fn push_on(&self) {
+        self.command(PushOn);
     }
 }
 

@@ -5,63 +5,24 @@
 //! an actor that was retired stays away.
 
 use super::actor::{PartitionActor, Parts};
-use super::handle::PartitionHandle;
-use super::message::MAILBOX_CAPACITY;
+use super::assignment::{Assignment, PartitionSetup};
+use super::failure::Failure;
+use super::messages::MAILBOX_CAPACITY;
 use super::opening::{self, Opened};
-use super::supervisor::{PartitionSetup, Shared};
+use super::shared::Shared;
 use actix::{Actor, Addr};
-use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use troupe_actor::{ActorState, Beginning, Exit, Guard, Life, Next, RestartWindow};
-use troupe_log::LogError;
 use troupe_proto::error::{Error, ErrorCode};
-use troupe_proto::ids::{LeaderEpoch, NodeId};
+use troupe_proto::ids::LeaderEpoch;
 
 const PANICS_TOLERATED: usize = 3;
 /// A replica that is offline for want of descriptors or space tries again after the first of these, then after
 /// twice as long each time, up to the second.
 const FIRST_REST: Duration = Duration::from_millis(100);
 const LAST_REST: Duration = Duration::from_secs(5);
-
-/// Why a log cannot be opened, or not be written any more.
-pub struct Failure {
-    reason: Error,
-    /// Only for the moment.
-    temporary: bool,
-}
-
-impl From<LogError> for Failure {
-    fn from(error: LogError) -> Self {
-        let temporary = error.is_temporary();
-        Self { reason: error.into(), temporary }
-    }
-}
-
-/// What a shard's supervisor and the life of one of its actors know of each other.
-pub struct Assignment {
-    pub handle: Arc<PartitionHandle>,
-    /// An actor that is being built just now takes it from here.
-    pub setup: RefCell<PartitionSetup>,
-    /// The partition is not wanted here any more.
-    pub over: Cell<bool>,
-}
-
-impl Assignment {
-    /// A replica that is offline does not notice that it was made the leader: another one is asked for, if any
-    /// is in sync. Else the controller could only name this one again.
-    pub fn pass_on(&self, shared: &Shared) {
-        let (state, node_id) = (&self.setup.borrow().state, shared.node_id);
-        let in_its_place = |node: &NodeId| *node != node_id && state.eligible.contains_key(node);
-        if self.handle.board.state() == ActorState::Offline
-            && state.leader == Some(node_id)
-            && state.isr.iter().any(in_its_place)
-        {
-            shared.wishes.elect_another(self.handle.key(), state.leader_epoch);
-        }
-    }
-}
 
 pub struct PartitionLife {
     assignment: Rc<Assignment>,
@@ -121,7 +82,8 @@ impl PartitionLife {
         handle.board.mailbox.emptied();
         handle.board.faults.end_standstill();
         let PartitionSetup { config, state, .. } = self.assignment.setup.borrow().clone();
-        let parts = Parts { handle, opened, config, state, shared: Rc::clone(&self.shared), guard };
+        let (board, shared) = (Arc::clone(&handle.board), Rc::clone(&self.shared));
+        let parts = Parts { board, handle, opened, config, state, shared, guard };
         // Others send as soon as they see it, which is before it has started.
         PartitionActor::create(|ctx| {
             ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
@@ -190,12 +152,12 @@ impl Life for PartitionLife {
             }
             wanting => wanting,
         };
-        self.shared.replicator.abandon(key);
+        self.shared.leader_streams.abandon(key);
         board.count_restart();
         self.shared.metrics.actor_restarts.increment(1);
         // Another replica leads before this one is rebuilt.
         if let Some(leader_epoch) = board.take_leading() {
-            self.shared.wishes.elect_another(key, leader_epoch);
+            self.shared.controller.report_failed_leader(key, leader_epoch);
             self.led = self.led.max(Some(leader_epoch));
         }
         if let Some(failure) = wanting {
@@ -214,7 +176,7 @@ impl Life for PartitionLife {
 
     fn entered(&mut self, state: ActorState) {
         if state == ActorState::Running && std::mem::take(&mut self.reports) {
-            self.shared.wishes.report_loss(&self.assignment.handle);
+            self.shared.controller.report_lost_data(self.assignment.handle.clone());
         }
     }
 
@@ -227,6 +189,7 @@ impl Life for PartitionLife {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::partition::PartitionHandle;
     use troupe_actor::supervise;
 
     /// Ten thousand of them wait for nothing but an end.

@@ -1,15 +1,13 @@
 //! The actor's part in replication: as a leader it pushes, as a follower it takes over.
 
-use super::actor::PartitionActor;
-use super::message::{
+use super::actor::{FollowerStream, PartitionActor};
+use super::messages::{
     CloseFollower, FollowerReport, FromLeader, IsrAnswer, LeaderSays, OpenFollower, PushOn,
 };
 use super::opening::decode_snapshot;
 use crate::clock::now;
-use crate::replication::FollowerSink;
 use actix::{AsyncContext, Context, Handler};
 use bytes::Bytes;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use troupe_log::LogError;
@@ -27,24 +25,6 @@ const PUSH_BYTES: usize = 1 << 20;
 const PUSH_BYTES_PER_TURN: usize = 4 << 20;
 /// How long a new high watermark may wait for a batch to travel with.
 const ENDS_DELAY: Duration = Duration::from_millis(50);
-
-/// The followers that have a stream from this leader.
-#[derive(Default)]
-pub(super) struct Followers {
-    streams: BTreeMap<NodeId, FollowerStream>,
-    /// A timer is set that tells them the leader's ends.
-    telling: bool,
-}
-
-struct FollowerStream {
-    session: Session,
-    sink: FollowerSink,
-    /// First offset that was not pushed yet.
-    next: Offset,
-    told: LeaderEnds,
-    /// The newest round that it was told of.
-    asked: u64,
-}
 
 impl Handler<OpenFollower> for PartitionActor {
     type Result = ();
@@ -160,23 +140,6 @@ impl Handler<FromLeader> for PartitionActor {
             }
         }
         self.perform(effects, ctx);
-    }
-}
-
-impl Followers {
-    /// The stream of that name; one that has been replaced has another.
-    fn of(&self, node: NodeId, name: crate::replication::ChannelName) -> Option<&FollowerStream> {
-        self.streams.get(&node).filter(|stream| stream.sink.name() == name)
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.streams.is_empty()
-    }
-
-    /// The lowest offset that some follower has not been sent.
-    pub fn lag(&self, log_end: Offset) -> u64 {
-        let behind = self.streams.values().map(|stream| log_end.0.saturating_sub(stream.next.0));
-        behind.max().unwrap_or_default()
     }
 }
 
@@ -368,7 +331,7 @@ impl PartitionActor {
         effects: &mut Effects,
     ) {
         tracing::warn!(partition = %self.board, %error, "what the leader sent is not taken");
-        self.shared.replicator.close(self.board.key, session);
+        self.shared.leader_streams.close(self.board.key, session);
         self.replica.on_stream_closed(now(), session, effects);
     }
 
@@ -381,10 +344,10 @@ impl PartitionActor {
         let mut effects = Effects::new();
         match effect {
             ReplicationEffect::AlterPartition(request) => {
-                self.shared.wishes.alter_partition(&self.handle, request);
+                self.shared.controller.alter_partition(&self.handle, request);
             }
             ReplicationEffect::ElectionNeeded { leader_epoch } => {
-                self.shared.wishes.elect_another(self.board.key, leader_epoch);
+                self.shared.controller.report_failed_leader(self.board.key, leader_epoch);
             }
             ReplicationEffect::Open { session, .. } if self.has_gap_to_cut() => {
                 self.replica.on_stream_closed(now(), session, &mut effects);
@@ -397,20 +360,20 @@ impl PartitionActor {
                     .flatten();
                 match self.replica.position(last_epoch) {
                     Some(position) => {
-                        let replicator = Arc::clone(&self.shared.replicator);
-                        replicator.open(leader, &self.handle, session, position);
+                        let leader_streams = Arc::clone(&self.shared.leader_streams);
+                        leader_streams.open(leader, &self.handle, session, position);
                     }
                     None => self.replica.on_stream_closed(now(), session, &mut effects),
                 }
             }
             ReplicationEffect::Close { session } => {
-                self.shared.replicator.close(self.board.key, session);
+                self.shared.leader_streams.close(self.board.key, session);
             }
             ReplicationEffect::ReportEnd { session, end } => {
-                self.shared.replicator.report(self.board.key, session, end, 0);
+                self.shared.leader_streams.report(self.board.key, session, end, 0);
             }
             ReplicationEffect::Confirm { session, round, end } => {
-                self.shared.replicator.report(self.board.key, session, end, round);
+                self.shared.leader_streams.report(self.board.key, session, end, round);
             }
             ReplicationEffect::Truncate { to } => {
                 self.truncate(to, ctx);

@@ -4,28 +4,24 @@
 //! Promises: what changes reaches the actor of now, or the one that is being built; a partition counts as retired when
 //! nobody works in its directory any more.
 
-use super::flusher::Flusher;
+use super::assignment::{Assignment, PartitionSetup};
 use super::handle::PartitionHandle;
-use super::life::{Assignment, PartitionLife};
-use super::message::{Checkpoint, EnforceRetention, Rest, Retire, Update};
+use super::life::PartitionLife;
+use super::messages::{Checkpoint, EnforceRetention, Rest, Retire, Update};
+use super::shared::Shared;
 use crate::allocator;
-use crate::metrics::NodeMetrics;
-use crate::replication::Replicator;
-use crate::wishes::Wishes;
 use actix::{Actor, AsyncContext, Context, Handler, Message};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use troupe_actor::{ActorState, StallDetector, supervise};
-use troupe_log::{Inventory, Space};
+use troupe_actor::{ActorState, supervise};
 use troupe_machines::config::TopicConfig;
 use troupe_machines::replica::PartitionState;
-use troupe_proto::ids::{NodeId, PartitionKey};
+use troupe_proto::ids::PartitionKey;
 
 /// How often a shard's thread says that it runs; a silence of twice that is none.
 const BEAT: Duration = Duration::from_millis(250);
@@ -33,14 +29,6 @@ const BEAT: Duration = Duration::from_millis(250);
 const REST_AFTER: u32 = 12;
 /// Checkpoint intervals without use of any partition after which the heap gives back what it kept.
 const GIVE_BACK_AFTER: u32 = 2;
-
-/// What a partition is started with.
-#[derive(Clone)]
-pub struct PartitionSetup {
-    pub dir: PathBuf,
-    pub config: Arc<TopicConfig>,
-    pub state: Arc<PartitionState>,
-}
 
 /// Build the partition's actor.
 #[derive(Message)]
@@ -74,29 +62,6 @@ struct Child {
     life: JoinHandle<()>,
     /// Checkpoint intervals since it was last used.
     idle: u32,
-}
-
-/// What all partitions of a shard share.
-pub struct Shared {
-    pub node_id: NodeId,
-    /// How many logs are recovered at the same time, over all shards.
-    pub recoveries: Arc<Semaphore>,
-    pub flusher: Flusher,
-    pub metrics: Arc<NodeMetrics>,
-    /// What replicas want of the controller.
-    pub wishes: Wishes,
-    /// The streams from the leaders of what is followed here.
-    pub replicator: Arc<Replicator>,
-    /// Of the node's process.
-    pub stall_detector: Arc<StallDetector>,
-    /// Of the shard's thread.
-    pub thread_stall_detector: Arc<StallDetector>,
-    /// `replica.lag.time.max.ms`
-    pub lag_max_ms: u64,
-    /// Which partitions have a directory.
-    pub inventory: Arc<Inventory>,
-    /// Whether the disk has room for records.
-    pub space: Arc<Space>,
 }
 
 pub struct Supervisor {
@@ -204,7 +169,7 @@ impl Handler<RetirePartition> for Supervisor {
             self.shared.metrics.damaged_replicas.decrement(1);
         }
         board.report_made();
-        let replicator = Arc::clone(&self.shared.replicator);
+        let leader_streams = Arc::clone(&self.shared.leader_streams);
         let (closed, closing) = oneshot::channel();
         let running = board.state() == ActorState::Running;
         // Without an actor nothing is open, but its log may be about to be.
@@ -216,7 +181,7 @@ impl Handler<RetirePartition> for Supervisor {
             if closing.await.is_err() {
                 board.retire_replica(delete);
             }
-            replicator.abandon(key);
+            leader_streams.abandon(key);
             // Fails only if it panicked, and then nobody works there either.
             let _ = life.await;
             // Whoever asked may be gone.

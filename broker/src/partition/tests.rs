@@ -10,15 +10,15 @@ use crate::clock::wall_clock;
 use crate::forward::{find_here, find_here_now};
 use crate::metrics::NodeMetrics;
 use crate::unpacker::Unpacker;
-use crate::wishes::WishQueue;
 use actix::{Actor, Addr, System};
 use futures::FutureExt;
 use std::sync::Arc;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{Semaphore, oneshot};
 use troupe_actor::{ActorState, Die, StallDetector};
 use troupe_machines::config::TopicConfig;
-use troupe_machines::replica::{PartitionState, Role};
+use troupe_machines::replica::{PartitionState, Position, ReplicaEnd, Role, Session};
 use troupe_proto::batch::{Compression, ProducedBatch, ProducerStamp, RecordSetBuilder, Verified};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{
@@ -27,6 +27,37 @@ use troupe_proto::ids::{
 };
 use troupe_proto::rope::Rope;
 use troupe_proto::v1::Acks;
+
+/// Of the controller.
+struct Asked(UnboundedReceiver<ControllerRequest>);
+
+impl Asked {
+    /// The elections that are asked for by now.
+    fn elections(&mut self) -> Vec<(PartitionKey, LeaderEpoch)> {
+        let requests = std::iter::from_fn(|| self.0.try_recv().ok());
+        let elections = requests.filter_map(|request| match request {
+            ControllerRequest::FailedLeader { key, leader_epoch } => Some((key, leader_epoch)),
+            ControllerRequest::AlterPartition { .. } | ControllerRequest::LostData(_) => None,
+        });
+        elections.collect()
+    }
+}
+
+/// No leader can be followed.
+struct Unreachable;
+
+impl LeaderStreams for Unreachable {
+    fn open(&self, _: NodeId, replica: &Arc<dyn ReplicaHandle>, session: Session, _: Position) {
+        let error = Error::new(ErrorCode::ShuttingDown, "this node is stopping");
+        replica.hear_leader(FromLeader { session, says: LeaderSays::Closed(error) });
+    }
+
+    fn close(&self, _: PartitionKey, _: Session) {}
+
+    fn abandon(&self, _: PartitionKey) {}
+
+    fn report(&self, _: PartitionKey, _: Session, _: ReplicaEnd, _: u64) {}
+}
 
 struct Shard {
     directory: tempfile::TempDir,
@@ -38,22 +69,22 @@ struct Shard {
 impl Shard {
     /// On the current thread; recovers `recoveries` logs at a time.
     fn start(recoveries: usize) -> Self {
-        Self::with_wishes(recoveries).0
+        Self::with_controller(recoveries).0
     }
 
     /// The same, and what its replicas want of the controller.
-    fn with_wishes(recoveries: usize) -> (Self, WishQueue) {
+    fn with_controller(recoveries: usize) -> (Self, Asked) {
         let recoveries = Arc::new(Semaphore::new(recoveries));
         let metrics = Arc::new(NodeMetrics::new(1));
-        let (wishes, wish_queue) = crate::wishes::wishes();
+        let (controller, requests) = ControllerRequests::channel();
         let directory = tempfile::tempdir().unwrap();
         let shared = Shared {
             node_id: NodeId(1),
             recoveries: Arc::clone(&recoveries),
             flusher: Flusher::start(1).unwrap(),
             metrics: Arc::clone(&metrics),
-            wishes,
-            replicator: Arc::new(crate::replication::Replicator::new(0)),
+            controller,
+            leader_streams: Arc::new(Unreachable),
             stall_detector: Arc::new(StallDetector::unlimited()),
             thread_stall_detector: Arc::new(StallDetector::unlimited()),
             lag_max_ms: 30_000,
@@ -61,7 +92,7 @@ impl Shard {
             space: Arc::new(troupe_log::Space::open(directory.path())),
         };
         let supervisor = Supervisor::new(shared, &NodeConfig::default());
-        (Self { directory, recoveries, metrics, supervisor: supervisor.start() }, wish_queue)
+        (Self { directory, recoveries, metrics, supervisor: supervisor.start() }, Asked(requests))
     }
 
     fn open(&self, name: &str) -> Arc<PartitionHandle> {
@@ -75,7 +106,8 @@ impl Shard {
         state: Arc<PartitionState>,
     ) -> Arc<PartitionHandle> {
         let metrics = self.metrics.topic(name);
-        let handle = Arc::new(PartitionHandle::new(Board::new(key, name.into(), metrics), 0));
+        let handle =
+            Arc::new(PartitionHandle::new(PartitionBoard::new(key, name.into(), metrics), 0));
         let setup = PartitionSetup {
             dir: self.directory.path().join(name),
             config: Arc::new(TopicConfig::default()),
@@ -292,7 +324,7 @@ fn a_new_actor_takes_a_crowd_from_the_first_moment() {
                     while handle.board.state() != ActorState::Running {
                         std::hint::spin_loop();
                     }
-                    (0..200).filter(|_| !handle.tell(message::Checkpoint)).count()
+                    (0..200).filter(|_| !handle.tell(messages::Checkpoint)).count()
                 })
             };
             let refused = tokio::task::spawn_blocking(move || crowd.join().unwrap()).await.unwrap();
@@ -313,7 +345,7 @@ fn producers_are_known_after_retention_took_all_their_records() {
             base_sequence: Sequence(sequence),
         };
         append_as(&handle, Some(stamp(0)), 1_000, b"old").await.unwrap();
-        assert!(handle.tell(message::EnforceRetention));
+        assert!(handle.tell(messages::EnforceRetention));
         assert_eq!(handle.describe().await.unwrap().log_start, Offset(1));
         assert!(handle.tell(Die::Stop));
         handle.rebuilt(1, REBUILD_PATIENCE).await.unwrap();
@@ -333,7 +365,7 @@ fn a_change_reaches_an_actor_whose_mailbox_is_full() {
         let config = TopicConfig { max_message_bytes: 200, ..TopicConfig::default() };
         let (config, state) = (Arc::new(config), state());
         shard.supervisor.do_send(UpdatePartition { key: handle.key(), config, state });
-        while handle.tell(message::Rest) {}
+        while handle.tell(messages::Rest) {}
         shard.settled().await;
         let error = append(&handle, &[0; 500]).await.unwrap_err();
         assert_eq!(error.code, ErrorCode::RecordTooLarge);
@@ -344,16 +376,16 @@ fn a_change_reaches_an_actor_whose_mailbox_is_full() {
 #[test]
 fn a_replica_that_is_offline_passes_on_what_it_is_made_to_lead() {
     System::new().block_on(async {
-        let (shard, mut wishes) = Shard::with_wishes(1);
+        let (shard, mut asked) = Shard::with_controller(1);
         std::fs::write(shard.directory.path().join("broken"), "no directory").unwrap();
         let handle = shard.open("broken");
         handle.serves(REBUILD_PATIENCE).await.unwrap_err();
         shard.lead(&handle, 3, &[1]);
         shard.settled().await;
-        assert_eq!(wishes.elections(), [], "the controller could only name it again");
+        assert_eq!(asked.elections(), [], "the controller could only name it again");
         shard.lead(&handle, 4, &[1, 2]);
         shard.settled().await;
-        assert_eq!(wishes.elections(), [(handle.key(), LeaderEpoch(4))]);
+        assert_eq!(asked.elections(), [(handle.key(), LeaderEpoch(4))]);
     });
 }
 
@@ -361,7 +393,7 @@ fn a_replica_that_is_offline_passes_on_what_it_is_made_to_lead() {
 #[test]
 fn a_leader_that_died_leads_no_more_in_its_epoch_though_it_wrote_nothing() {
     System::new().block_on(async {
-        let (shard, mut wishes) = Shard::with_wishes(1);
+        let (shard, mut asked) = Shard::with_controller(1);
         let handle = shard.open("idle");
         shard.lead(&handle, 1, &[1]);
         shard.settled().await;
@@ -370,7 +402,7 @@ fn a_leader_that_died_leads_no_more_in_its_epoch_though_it_wrote_nothing() {
         handle.rebuilt(1, REBUILD_PATIENCE).await.unwrap();
         assert_eq!(handle.describe().await.unwrap().role, Role::Idle);
         // Of the death, and of the news that it should lead nevertheless.
-        assert_eq!(wishes.elections(), [(handle.key(), LeaderEpoch(1)); 2]);
+        assert_eq!(asked.elections(), [(handle.key(), LeaderEpoch(1)); 2]);
         shard.lead(&handle, 2, &[1]);
         shard.settled().await;
         assert_eq!(handle.describe().await.unwrap().role, Role::Leader);

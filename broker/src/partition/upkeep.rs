@@ -2,7 +2,7 @@
 //! back what nobody uses, delete what need not be kept, and close.
 
 use super::actor::PartitionActor;
-use super::message::{Checkpoint, EnforceRetention, Rest, Retire, Update};
+use super::messages::{Checkpoint, EnforceRetention, Rest, Retire, Update};
 use super::opening::{log_config, replica_config};
 use crate::clock::{now, wall_clock};
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
@@ -71,7 +71,7 @@ impl Handler<EnforceRetention> for PartitionActor {
         };
         let (time, high_watermark) = (wall_clock().as_timestamp(), self.replica.high_watermark());
         let retained = self.log().apply_retention(&policy, time, high_watermark);
-        if retained.by_file_time && !std::mem::replace(&mut self.want.told_file_time, true) {
+        if retained.by_file_time && !std::mem::replace(&mut self.file_time_told, true) {
             tracing::info!(
                 partition = %self.board,
                 "records have no timestamp, or an impossible one: retention.ms goes by the time of their file"
@@ -108,7 +108,7 @@ impl PartitionActor {
         if removals.is_empty() {
             return;
         }
-        let delay = match self.want.is_full() {
+        let delay = match self.shortage.is_full() {
             true => Duration::ZERO,
             false => Duration::from_millis(self.config.file_delete_delay_ms),
         };

@@ -1,11 +1,14 @@
 //! A follower's end: one stream to every node that leads something which a shard of this node follows.
 
-use crate::context::Context;
-use crate::partition::{FromLeader, LeaderSays, PartitionHandle};
+use crate::controller_channel::ControllerChannel;
+use crate::metadata_cache::MetadataCache;
+use crate::partition::{
+    Credit, CreditSource, FromLeader, LeaderSays, LeaderStreams, ReplicaHandle,
+};
 use crate::peers::connect_bulk;
 use futures::{Stream, StreamExt, stream};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -23,7 +26,12 @@ const ANSWERS_TOGETHER: usize = 64;
 /// The streams of one shard, by leading node.
 pub struct Replicator {
     shard: usize,
-    context: OnceLock<Weak<Context>>,
+    /// Where leaders are.
+    metadata: Arc<MetadataCache>,
+    /// Who this node is.
+    controller: Arc<ControllerChannel>,
+    /// What a leader may push ahead on a stream.
+    credit_bytes: u64,
     state: Mutex<State>,
 }
 
@@ -63,22 +71,8 @@ struct Said {
 }
 
 struct Listener {
-    handle: Arc<PartitionHandle>,
+    replica: Arc<dyn ReplicaHandle>,
     session: Session,
-}
-
-/// Bytes on their way to an actor. Dropped, the leader may push as many again.
-pub struct Credit {
-    stream: Weak<LeaderStream>,
-    bytes: u64,
-}
-
-impl Drop for Credit {
-    fn drop(&mut self) {
-        if let Some(stream) = self.stream.upgrade() {
-            stream.give_back(self.bytes);
-        }
-    }
 }
 
 /// A stream, as chaos sees it.
@@ -89,82 +83,14 @@ pub struct StreamView {
 }
 
 impl Replicator {
-    pub fn new(shard: usize) -> Self {
-        Self { shard, context: OnceLock::new(), state: Mutex::default() }
-    }
-
-    /// Before the first partition is started.
-    pub fn attach(&self, context: &Arc<Context>) {
-        // Attached once, by the node.
-        let _ = self.context.set(Arc::downgrade(context));
-    }
-
-    /// Follows a partition from where its log stands. Answers come as [`FromLeader`]; a channel that the
-    /// partition had before is closed. From the shard's own thread.
-    pub fn open(
-        &self,
-        leader: NodeId,
-        handle: &Arc<PartitionHandle>,
-        session: Session,
-        position: Position,
-    ) {
-        let Some(context) = self.context.get().and_then(Weak::upgrade) else {
-            let says = LeaderSays::Closed(stopping());
-            handle.command(FromLeader { session, says });
-            return;
-        };
-        let key = handle.key();
-        let mut state = self.lock();
-        if let Some(before) = state.followed.remove(&key) {
-            before.stream.forget(before.channel);
-        }
-        let known = state.streams.get(&leader).filter(|stream| !stream.has_ended()).cloned();
-        let stream = known.unwrap_or_else(|| {
-            let stream = Arc::new(LeaderStream::new(leader, &context));
-            // Also those to nodes that are there no more.
-            state.streams.retain(|_, known| !known.has_ended());
-            state.streams.insert(leader, Arc::clone(&stream));
-            tracing::debug!(shard = self.shard, %leader, "a replication stream opens");
-            tokio::spawn(Arc::clone(&stream).run(context));
-            stream
-        });
-        match stream.open(handle, session, position) {
-            Some(channel) => {
-                state.followed.insert(key, Followed { stream, session, channel });
-            }
-            // It ended just now; the machine tries again.
-            None => {
-                let says = LeaderSays::Closed(broken());
-                handle.command(FromLeader { session, says });
-            }
-        }
-    }
-
-    /// The replica follows no more in this session.
-    pub fn close(&self, key: PartitionKey, session: Session) {
-        let mut state = self.lock();
-        if state.followed.get(&key).is_some_and(|followed| followed.session == session)
-            && let Some(followed) = state.followed.remove(&key)
-        {
-            followed.stream.forget(followed.channel);
-        }
-    }
-
-    /// The replica that followed is gone: the next one names its sessions anew, and must not be taken for it.
-    pub fn abandon(&self, key: PartitionKey) {
-        if let Some(followed) = self.lock().followed.remove(&key) {
-            followed.stream.forget(followed.channel);
-        }
-    }
-
-    /// How far the replica has got, and the leader's round that this answers; 0: none.
-    pub fn report(&self, key: PartitionKey, session: Session, end: ReplicaEnd, round: u64) {
-        let state = self.lock();
-        if let Some(followed) = state.followed.get(&key)
-            && followed.session == session
-        {
-            followed.stream.report(followed.channel, end, round);
-        }
+    pub fn new(
+        shard: usize,
+        metadata: Arc<MetadataCache>,
+        controller: Arc<ControllerChannel>,
+        credit_bytes: u64,
+    ) -> Self {
+        let credit_bytes = credit_bytes.max(1);
+        Self { shard, metadata, controller, credit_bytes, state: Mutex::default() }
     }
 
     /// The streams of now. One that is about to break because it was killed is none.
@@ -198,6 +124,72 @@ impl Replicator {
     }
 }
 
+impl LeaderStreams for Replicator {
+    fn open(
+        &self,
+        leader: NodeId,
+        replica: &Arc<dyn ReplicaHandle>,
+        session: Session,
+        position: Position,
+    ) {
+        if self.metadata.shutdown.is_cancelled() {
+            let says = LeaderSays::Closed(stopping());
+            return replica.hear_leader(FromLeader { session, says });
+        }
+        let key = replica.key();
+        let mut state = self.lock();
+        if let Some(before) = state.followed.remove(&key) {
+            before.stream.forget(before.channel);
+        }
+        let known = state.streams.get(&leader).filter(|stream| !stream.has_ended()).cloned();
+        let stream = known.unwrap_or_else(|| {
+            let killed = self.metadata.shutdown.child_token();
+            let stream = Arc::new(LeaderStream::new(leader, killed, self.credit_bytes));
+            // Also those to nodes that are there no more.
+            state.streams.retain(|_, known| !known.has_ended());
+            state.streams.insert(leader, Arc::clone(&stream));
+            tracing::debug!(shard = self.shard, %leader, "a replication stream opens");
+            let (metadata, controller) = (Arc::clone(&self.metadata), Arc::clone(&self.controller));
+            tokio::spawn(Arc::clone(&stream).run(metadata, controller));
+            stream
+        });
+        match stream.open(replica, session, position) {
+            Some(channel) => {
+                state.followed.insert(key, Followed { stream, session, channel });
+            }
+            // It ended just now; the machine tries again.
+            None => {
+                let says = LeaderSays::Closed(broken());
+                replica.hear_leader(FromLeader { session, says });
+            }
+        }
+    }
+
+    fn close(&self, key: PartitionKey, session: Session) {
+        let mut state = self.lock();
+        if state.followed.get(&key).is_some_and(|followed| followed.session == session)
+            && let Some(followed) = state.followed.remove(&key)
+        {
+            followed.stream.forget(followed.channel);
+        }
+    }
+
+    fn abandon(&self, key: PartitionKey) {
+        if let Some(followed) = self.lock().followed.remove(&key) {
+            followed.stream.forget(followed.channel);
+        }
+    }
+
+    fn report(&self, key: PartitionKey, session: Session, end: ReplicaEnd, round: u64) {
+        let state = self.lock();
+        if let Some(followed) = state.followed.get(&key)
+            && followed.session == session
+        {
+            followed.stream.report(followed.channel, end, round);
+        }
+    }
+}
+
 fn stopping() -> Error {
     Error::new(ErrorCode::ShuttingDown, "this node is stopping")
 }
@@ -207,14 +199,8 @@ fn broken() -> Error {
 }
 
 impl LeaderStream {
-    fn new(leader: NodeId, context: &Context) -> Self {
-        Self {
-            leader,
-            said: Mutex::default(),
-            more: Notify::new(),
-            killed: context.shutdown.child_token(),
-            credit_bytes: context.config.replica_fetch_bytes.0.max(1),
-        }
+    fn new(leader: NodeId, killed: CancellationToken, credit_bytes: u64) -> Self {
+        Self { leader, said: Mutex::default(), more: Notify::new(), killed, credit_bytes }
     }
 
     fn lock(&self) -> MutexGuard<'_, Said> {
@@ -228,7 +214,7 @@ impl LeaderStream {
     /// The channel's number; `None` if the stream has ended.
     fn open(
         &self,
-        handle: &Arc<PartitionHandle>,
+        replica: &Arc<dyn ReplicaHandle>,
         session: Session,
         position: Position,
     ) -> Option<u32> {
@@ -238,8 +224,8 @@ impl LeaderStream {
         }
         said.next_channel += 1;
         let channel = said.next_channel;
-        said.listeners.insert(channel, Listener { handle: Arc::clone(handle), session });
-        let key = handle.key();
+        said.listeners.insert(channel, Listener { replica: Arc::clone(replica), session });
+        let key = replica.key();
         said.open.push(pb::OpenChannel {
             channel,
             topic_id: key.topic_id.to_wire(),
@@ -267,15 +253,6 @@ impl LeaderStream {
         if said.listeners.contains_key(&channel) {
             let unsaid = said.ends.get(&channel).map_or(0, |(_, unsaid)| *unsaid);
             said.ends.insert(channel, (end, round.max(unsaid)));
-            self.more.notify_one();
-        }
-    }
-
-    /// Small grants wait until they are worth a message.
-    fn give_back(&self, bytes: u64) {
-        let mut said = self.lock();
-        said.credit += bytes;
-        if said.credit >= self.worth_granting() {
             self.more.notify_one();
         }
     }
@@ -325,12 +302,15 @@ impl LeaderStream {
         stream::once(async move { first }).chain(rest)
     }
 
-    async fn run(self: Arc<Self>, context: Arc<Context>) {
+    async fn run(
+        self: Arc<Self>,
+        metadata: Arc<MetadataCache>,
+        controller: Arc<ControllerChannel>,
+    ) {
         let ended = tokio::select! {
-            ended = self.follow(&context) => ended,
+            ended = self.follow(&metadata, &controller) => ended,
             () = self.killed.cancelled() => Err(broken()),
         };
-        drop(context);
         let error = ended.err().unwrap_or_else(broken);
         tracing::debug!(leader = %self.leader, %error, "a replication stream ended");
         let listeners = {
@@ -338,15 +318,19 @@ impl LeaderStream {
             said.ended = true;
             std::mem::take(&mut said.listeners)
         };
-        for Listener { handle, session } in listeners.into_values() {
+        for Listener { replica, session } in listeners.into_values() {
             let says = LeaderSays::Closed(error.clone());
-            handle.command(FromLeader { session, says });
+            replica.hear_leader(FromLeader { session, says });
         }
     }
 
-    async fn follow(self: &Arc<Self>, context: &Context) -> Result<(), Error> {
+    async fn follow(
+        self: &Arc<Self>,
+        metadata: &MetadataCache,
+        controller: &ControllerChannel,
+    ) -> Result<(), Error> {
         let endpoint = {
-            let image = context.metadata.image.borrow();
+            let image = metadata.image.borrow();
             image.broker(self.leader).map(|broker| broker.endpoint.clone())
         };
         let endpoint = endpoint.ok_or_else(|| {
@@ -354,7 +338,7 @@ impl LeaderStream {
             Error::new(ErrorCode::LeaderNotAvailable, message)
         })?;
         let channel = connect_bulk(&endpoint).await?;
-        let identity = context.controller.identity();
+        let identity = controller.identity();
         let first = pb::ReplicatePartitionsRequest {
             follower: Some(pb::Follower {
                 cluster_id: identity.cluster_id,
@@ -414,22 +398,23 @@ impl LeaderStream {
 
     fn deliver(self: &Arc<Self>, gathered: Option<Gathered>) {
         let Some(Gathered { channel, slices, ends, round, bytes }) = gathered else { return };
-        let credit = Credit { stream: Arc::downgrade(self), bytes };
+        let me: Weak<Self> = Arc::downgrade(self);
+        let credit = Credit::new(me, bytes);
         let listener = {
             let said = self.lock();
             let found = said.listeners.get(&channel);
-            found.map(|listener| (Arc::clone(&listener.handle), listener.session))
+            found.map(|listener| (Arc::clone(&listener.replica), listener.session))
         };
         // Of a channel that was closed something may still be on its way.
-        if let Some((handle, session)) = listener {
+        if let Some((replica, session)) = listener {
             let says = LeaderSays::Batches { slices, ends, round, credit };
-            handle.command(FromLeader { session, says });
+            replica.hear_leader(FromLeader { session, says });
         }
     }
 
     /// The leader has closed the channel.
     fn refused(&self, channel: u32, refusal: Refusal) {
-        let Listener { handle, session } = {
+        let Listener { replica, session } = {
             let mut said = self.lock();
             let Some(listener) = said.listeners.remove(&channel) else { return };
             said.ends.remove(&channel);
@@ -448,7 +433,18 @@ impl LeaderStream {
             },
             Refusal::Error(detail) => LeaderSays::Closed(detail.into()),
         };
-        handle.command(FromLeader { session, says });
+        replica.hear_leader(FromLeader { session, says });
+    }
+}
+
+impl CreditSource for LeaderStream {
+    /// Small grants wait until they are worth a message.
+    fn give_back(&self, bytes: u64) {
+        let mut said = self.lock();
+        said.credit += bytes;
+        if said.credit >= self.worth_granting() {
+            self.more.notify_one();
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use troupe_log::{Damage, Log};
 #[test]
 fn a_replica_whose_log_was_found_damaged_does_not_lead_before_the_controller_knows() {
     System::new().block_on(async {
-        let (shard, mut wishes) = Shard::with_wishes(1);
+        let (shard, mut asked) = Shard::with_controller(1);
         let handle = shard.open("flipped");
         shard.lead(&handle, 1, &[1]);
         append(&handle, b"acknowledged").await.unwrap();
@@ -25,7 +25,7 @@ fn a_replica_whose_log_was_found_damaged_does_not_lead_before_the_controller_kno
         let role = async || handle.describe().await.unwrap().role;
         assert_eq!(role().await, Role::Idle);
         let elections = [1, 3].map(|epoch| (handle.key(), LeaderEpoch(epoch)));
-        assert_eq!(wishes.elections(), elections);
+        assert_eq!(asked.elections(), elections);
         handle.command(LossKnown { from: Some(PartitionEpoch(7)) });
         assert_eq!(role().await, Role::Idle, "what is known here is older");
         assert!(handle.board.is_damaged());

@@ -1,24 +1,17 @@
-//! What a partition's actor is asked and told.
+//! What is asked on behalf of clients, and the answers.
 
-use super::chain::Chain;
-use super::responder::Responder;
-use crate::replication::{ChannelName, Credit, FollowerSink};
+use crate::partition::chain::Chain;
+use crate::partition::responder::Responder;
 use actix::Message;
 use bytes::Bytes;
 use std::sync::Arc;
-use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use troupe_actor::Budget;
 use troupe_log::Candidate;
-use troupe_log::{FlushDone, LogError};
-use troupe_machines::config::TopicConfig;
-use troupe_machines::replica::{
-    self, AlterPartition, AlterPartitionError, CommittedIsr, Divergence, Follower, LeaderEnds,
-    PartitionState, Position, ReplicaEnd, Role, Session,
-};
+use troupe_machines::replica::{self, Role};
 use troupe_proto::batch::{ProducedBatch, Verified};
 use troupe_proto::error::Error;
-use troupe_proto::ids::{LeaderEpoch, NodeId, Offset, PartitionEpoch};
+use troupe_proto::ids::{LeaderEpoch, Offset};
 use troupe_proto::v1::Acks;
 
 /// Payload bytes that may wait for one partition's actor.
@@ -39,15 +32,6 @@ pub struct Append {
     pub responder: Responder<Appended>,
     /// The share of the partition's byte budget that the payload takes until it is written.
     pub budget: OwnedSemaphorePermit,
-}
-
-/// The controller knows that this replica lacks what it had acknowledged.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct LossKnown {
-    /// The first partition epoch that goes by it; `None` if the controller does not say so, as those of earlier
-    /// versions, which do not know what is meant.
-    pub from: Option<PartitionEpoch>,
 }
 
 /// The answer to [`Append`].
@@ -159,111 +143,4 @@ pub struct Description {
     pub log_end: Offset,
     pub size_bytes: u64,
     pub segment_count: usize,
-}
-
-/// A flush ended.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Flushed {
-    pub result: Result<FlushDone, LogError>,
-    pub started: Instant,
-}
-
-/// The topic's configuration or the partition's leadership changed.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Update {
-    pub config: Arc<TopicConfig>,
-    pub state: Arc<PartitionState>,
-}
-
-/// Write down how far the log is known to be good.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Checkpoint;
-
-/// Nobody has used the partition for a while: give back descriptors and mappings.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Rest;
-
-/// Delete what need not be kept.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct EnforceRetention;
-
-/// Stop for good: flush and close, or delete.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Retire {
-    /// The topic was deleted: nothing needs to reach the disk.
-    pub delete: bool,
-    pub done: oneshot::Sender<()>,
-}
-
-/// A follower wants the leader's log. Answered on the sink.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct OpenFollower {
-    pub follower: Follower,
-    pub position: Position,
-    pub sink: FollowerSink,
-}
-
-/// A follower's channel is over.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct CloseFollower {
-    pub node: NodeId,
-    pub name: ChannelName,
-}
-
-/// How far a follower has got.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct FollowerReport {
-    pub node: NodeId,
-    pub name: ChannelName,
-    pub end: ReplicaEnd,
-    /// Of the leader, which this answers; 0: none.
-    pub round: u64,
-}
-
-/// There is credit again, or a turn.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct PushOn;
-
-/// What the controller has made of a wish for another ISR.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct IsrAnswer {
-    pub request: AlterPartition,
-    pub result: Result<CommittedIsr, AlterPartitionError>,
-}
-
-/// What came from the leader on a follower's channel.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct FromLeader {
-    pub session: Session,
-    pub says: LeaderSays,
-}
-
-pub enum LeaderSays {
-    /// Whole batches, or none, and the leader's ends.
-    Batches {
-        slices: Vec<Bytes>,
-        ends: LeaderEnds,
-        /// To be answered; 0: none.
-        round: u64,
-        credit: Credit,
-    },
-    Diverging(Divergence),
-    OutOfRange {
-        log_start: Offset,
-        log_end: Offset,
-    },
-    /// The channel is over: refused, or the stream broke.
-    Closed(Error),
 }

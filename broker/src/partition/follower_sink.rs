@@ -1,6 +1,8 @@
 //! The leader's end of a channel: what its actor pushes, and the credit it needs for that.
+//!
+//! Promise: who finds no credit is told when there is some, once, and behind those that have waited longer.
+//! Never here: how what is pushed gets to the follower.
 
-use crate::partition::{PartitionHandle, PushOn};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -20,15 +22,21 @@ pub struct ChannelName {
 }
 
 /// What goes out on a stream.
-pub(super) enum Push {
+pub enum Push {
     /// Batches, or none: the ends alone, and perhaps a round.
     Slice { channel: u32, ends: LeaderEnds, round: u64, pieces: Vec<Bytes> },
     /// The channel is over.
     End { channel: u32, refusal: Refusal },
 }
 
+/// Who pushes, and has more than there is credit for.
+pub trait Pusher: Send + Sync {
+    /// There is credit again.
+    fn push_on(&self);
+}
+
 /// What all channels of a stream to one follower share.
-pub(super) struct SharedStream {
+pub struct PushStream {
     name: u64,
     pushes: mpsc::UnboundedSender<Push>,
     /// Bytes granted and not pushed. Below zero by at most one push.
@@ -42,11 +50,11 @@ pub(super) struct SharedStream {
 #[derive(Default)]
 struct Starved {
     /// By the turn that each drew when it first found no credit. It keeps it until it has pushed something.
-    by_turn: BTreeMap<u64, Arc<PartitionHandle>>,
+    by_turn: BTreeMap<u64, Arc<dyn Pusher>>,
     next_turn: u64,
 }
 
-impl SharedStream {
+impl PushStream {
     pub fn new(name: u64, pushes: mpsc::UnboundedSender<Push>) -> Self {
         Self {
             name,
@@ -67,8 +75,8 @@ impl SharedStream {
         let before = self.credit.fetch_add(bytes, Ordering::AcqRel);
         if before.saturating_add(bytes) > 0 {
             let starved = std::mem::take(&mut self.lock_starved().by_turn);
-            for handle in starved.into_values() {
-                handle.command(PushOn);
+            for pusher in starved.into_values() {
+                pusher.push_on();
             }
         }
     }
@@ -100,21 +108,17 @@ impl SharedStream {
 
 /// What a leader's actor holds of a follower. Dropped, it tells the follower that the channel is over.
 pub struct FollowerSink {
-    stream: Arc<SharedStream>,
+    stream: Arc<PushStream>,
     channel: u32,
-    handle: Arc<PartitionHandle>,
+    pusher: Arc<dyn Pusher>,
     /// Among those without credit.
     turn: Option<u64>,
     ended: bool,
 }
 
 impl FollowerSink {
-    pub(super) fn new(
-        stream: Arc<SharedStream>,
-        channel: u32,
-        handle: Arc<PartitionHandle>,
-    ) -> Self {
-        Self { stream, channel, handle, turn: None, ended: false }
+    pub fn new(stream: Arc<PushStream>, channel: u32, pusher: Arc<dyn Pusher>) -> Self {
+        Self { stream, channel, pusher, turn: None, ended: false }
     }
 
     pub fn name(&self) -> ChannelName {
@@ -148,7 +152,7 @@ impl FollowerSink {
         !self.ended && self.stream.has_credit()
     }
 
-    /// The same; if it has none, the actor gets [`PushOn`] as soon as there is some.
+    /// The same; if it has none, the pusher is told as soon as there is some.
     pub fn may_push(&mut self) -> bool {
         if self.ended || self.stream.closed.load(Ordering::Acquire) {
             return false;
@@ -159,7 +163,7 @@ impl FollowerSink {
         let mut starved = self.stream.lock_starved();
         let turn = *self.turn.get_or_insert(starved.next_turn);
         starved.next_turn = starved.next_turn.max(turn + 1);
-        starved.by_turn.insert(turn, Arc::clone(&self.handle));
+        starved.by_turn.insert(turn, Arc::clone(&self.pusher));
         drop(starved);
         // It may have come before that; then the message comes for nothing.
         self.stream.has_credit()
@@ -206,47 +210,55 @@ impl Drop for FollowerSink {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::NodeMetrics;
-    use crate::partition::Board;
-    use troupe_proto::ids::{PartitionId, PartitionKey, TopicId};
+    use std::sync::mpsc::{Receiver, Sender, channel};
 
     const ENDS: LeaderEnds = LeaderEnds { high_watermark: Offset(0), log_start: Offset(0) };
 
-    fn sink(stream: &Arc<SharedStream>, channel: u32) -> FollowerSink {
-        let topic_id = TopicId(uuid::Uuid::from_u128(1));
-        let key = PartitionKey { topic_id, partition: PartitionId(channel) };
-        let metrics = NodeMetrics::new(1).topic("t");
-        let handle = Arc::new(PartitionHandle::new(Board::new(key, "t".into(), metrics), 0));
-        FollowerSink::new(Arc::clone(stream), channel, handle)
+    struct Partition {
+        channel: u32,
+        told: Sender<u32>,
     }
 
-    fn starved(stream: &SharedStream) -> Vec<u32> {
-        let starved = stream.lock_starved();
-        starved.by_turn.values().map(|handle| handle.key().partition.0).collect()
+    impl Pusher for Partition {
+        fn push_on(&self) {
+            self.told.send(self.channel).unwrap();
+        }
+    }
+
+    fn sink(stream: &Arc<PushStream>, channel: u32, told: &Sender<u32>) -> FollowerSink {
+        let pusher = Partition { channel, told: told.clone() };
+        FollowerSink::new(Arc::clone(stream), channel, Arc::new(pusher))
+    }
+
+    fn starved(stream: &PushStream, heard: &Receiver<u32>) -> Vec<u32> {
+        stream.lock_starved().by_turn.values().for_each(|pusher| pusher.push_on());
+        heard.try_iter().collect()
     }
 
     /// Or a follower that hangs would cost memory for every append, and then as many messages.
     #[test]
     fn a_partition_without_credit_waits_once_and_behind_those_that_have_waited_longer() {
         let (pushes, _pushed) = mpsc::unbounded_channel();
-        let stream = Arc::new(SharedStream::new(1, pushes));
-        let (mut first, mut second) = (sink(&stream, 1), sink(&stream, 2));
+        let stream = Arc::new(PushStream::new(1, pushes));
+        let (told, heard) = channel();
+        let (mut first, mut second) = (sink(&stream, 1, &told), sink(&stream, 2, &told));
         for _ in 0..1_000 {
             assert!(!first.may_push() && !second.may_push());
         }
-        assert_eq!(starved(&stream), [1, 2]);
+        assert_eq!(starved(&stream, &heard), [1, 2]);
         stream.grant(10);
-        assert_eq!(starved(&stream), [0; 0]);
+        assert_eq!(heard.try_iter().collect::<Vec<_>>(), [1, 2], "in turn");
+        assert_eq!(starved(&stream, &heard), [0; 0]);
         assert!(first.may_push());
         first.push(ENDS, vec![Bytes::from_static(&[0; 10])]);
         assert!(!first.may_push() && !second.may_push());
-        assert_eq!(starved(&stream), [2, 1], "the second has got nothing yet");
+        assert_eq!(starved(&stream, &heard), [2, 1], "the second has got nothing yet");
         second.push(ENDS, Vec::new());
         assert!(!second.may_push());
-        assert_eq!(starved(&stream), [2, 1], "ends alone are no turn");
+        assert_eq!(starved(&stream, &heard), [2, 1], "ends alone are no turn");
         drop(second);
         assert_eq!(
-            starved(&stream),
+            starved(&stream, &heard),
             [1],
             "who is gone is not kept for a follower that grants nothing"
         );

@@ -1,0 +1,88 @@
+//! Damage that was found in the log: until the controller knows of it nobody leads here, and a leader fills it again.
+
+use super::actor::{PartitionActor, Report, has_others};
+use super::messages::LossKnown;
+use crate::clock::now;
+use actix::{Context, Handler};
+use std::sync::Arc;
+use troupe_log::LogError;
+use troupe_machines::replica::{Effects, Role};
+
+impl Handler<LossKnown> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, LossKnown { from }: LossKnown, ctx: &mut Context<Self>) {
+        self.take_turn(ctx);
+        self.repair.report = from.map_or(Report::Heard, Report::KnownFrom);
+        let mut effects = Effects::new();
+        self.learn_state(&mut effects);
+        self.perform(effects, ctx);
+        self.forget_damage_if_filled();
+    }
+}
+
+impl PartitionActor {
+    /// Before the machine hears anything of the controller.
+    pub(super) fn note_report_owed(&mut self) {
+        if self.board.owes_report() {
+            self.repair.report = Report::Owed;
+        }
+    }
+
+    /// The machine hears what the controller says of the partition, unless that does not go by a damage yet that
+    /// was found here: then the replica keeps still, and somebody else is to lead.
+    pub(super) fn learn_state(&mut self, effects: &mut Effects) {
+        let (state, node_id) = (Arc::clone(&self.state), self.shared.node_id);
+        if !self.repair.report.withholds(&state, node_id) {
+            self.replica.on_partition_state(now(), &state, effects);
+        } else if state.leader == Some(node_id) && has_others(&state, node_id) {
+            self.shared.controller.report_failed_leader(self.board.key, state.leader_epoch);
+        }
+    }
+
+    /// Once the controller has heard of it, who is in sync has been filled again; and whoever leads has all that
+    /// there is. What a leader lacks that nobody has sent anything is lost: then the log is sound as it is, and the
+    /// loss stays on the board for as long as this process lives, because no repair will ever end it.
+    pub(super) fn forget_damage_if_filled(&mut self) {
+        if !self.board.is_damaged() || self.repair.lost {
+            return;
+        }
+        let alone = self.state.replicas.len() == 1;
+        let is_over = self.repair.report.is_over(&self.state, self.shared.node_id);
+        if !(alone && self.replica.role() == Role::Leader || is_over) {
+            return;
+        }
+        match self.log().forget_damage() {
+            Ok(()) if self.replica.role() == Role::Leader && !self.repair.followed => {
+                self.repair.lost = true;
+                tracing::error!(partition = %self.board, "what its log lacks no other replica has: it is lost");
+            }
+            Ok(()) => {
+                tracing::info!(partition = %self.board, "filled again");
+                if self.board.set_damaged(false) {
+                    self.shared.metrics.damaged_replicas.decrement(1);
+                }
+            }
+            Err(error) => tracing::warn!(partition = %self.board, %error, "its damage stays noted"),
+        }
+    }
+
+    /// What this log has behind a gap is sent again by a leader: the gap cannot be filled where it is.
+    pub(super) fn has_gap_to_cut(&mut self) -> bool {
+        let end = self.log().log_end();
+        let gap = self.log().damage().is_some_and(|damage| damage.complete_below < end);
+        gap && !self.repair.gap_cut
+    }
+
+    pub(super) fn cut_off_gap(&mut self) -> Result<(), LogError> {
+        let Some(complete) = self.log().damage().map(|damage| damage.complete_below) else {
+            return Ok(());
+        };
+        self.repair.gap_cut = true;
+        let (from, to) = (complete.max(self.log().log_start()), self.log().log_end());
+        let board = &self.board;
+        tracing::warn!(partition = %board, %from, %to, "drops what lies behind a gap, to be filled again");
+        let high_watermark = self.replica.high_watermark();
+        self.cut_to(from, high_watermark)
+    }
+}

@@ -1,0 +1,28 @@
+//! What a shard's followers want of their leaders: a channel to each, on which the log is sent from where it ends here.
+//! Carried out in `replication`.
+
+use super::replica_handle::ReplicaHandle;
+use std::sync::Arc;
+use troupe_machines::replica::{Position, ReplicaEnd, Session};
+use troupe_proto::ids::{NodeId, PartitionKey};
+
+pub trait LeaderStreams: Send + Sync {
+    /// Follows a partition from where its log stands. Answers come as [`FromLeader`](super::FromLeader); a channel that
+    /// the partition had before is closed. From the shard's own thread.
+    fn open(
+        &self,
+        leader: NodeId,
+        replica: &Arc<dyn ReplicaHandle>,
+        session: Session,
+        position: Position,
+    );
+
+    /// The replica follows no more in this session.
+    fn close(&self, key: PartitionKey, session: Session);
+
+    /// The replica that followed is gone: the next one names its sessions anew, and must not be taken for it.
+    fn abandon(&self, key: PartitionKey);
+
+    /// How far the replica has got, and the leader's round that this answers; 0: none.
+    fn report(&self, key: PartitionKey, session: Session, end: ReplicaEnd, round: u64);
+}

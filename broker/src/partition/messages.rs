@@ -1,0 +1,16 @@
+//! What a partition's actor is asked and told.
+
+mod client;
+mod controller;
+mod following;
+mod leading;
+mod upkeep;
+
+pub use client::{
+    Append, Appended, Confirm, Describe, Description, FindOffset, Finding, FoundOffset,
+    MAILBOX_CAPACITY, OffsetQuery, QUEUE_BYTES, Read, ReadAnswer,
+};
+pub use controller::{IsrAnswer, LossKnown};
+pub use following::{Credit, CreditSource, FromLeader, LeaderSays};
+pub use leading::{CloseFollower, FollowerReport, OpenFollower, PushOn};
+pub use upkeep::{Checkpoint, EnforceRetention, Flushed, Rest, Retire, Update};

@@ -1,0 +1,60 @@
+//! What a follower's actor hears of its leader.
+
+use actix::Message;
+use bytes::Bytes;
+use std::sync::Weak;
+use troupe_machines::replica::{Divergence, LeaderEnds, Session};
+use troupe_proto::error::Error;
+use troupe_proto::ids::Offset;
+
+/// What came from the leader on a follower's channel.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct FromLeader {
+    pub session: Session,
+    pub says: LeaderSays,
+}
+
+pub enum LeaderSays {
+    /// Whole batches, or none, and the leader's ends.
+    Batches {
+        slices: Vec<Bytes>,
+        ends: LeaderEnds,
+        /// To be answered; 0: none.
+        round: u64,
+        credit: Credit,
+    },
+    Diverging(Divergence),
+    OutOfRange {
+        log_start: Offset,
+        log_end: Offset,
+    },
+    /// The channel is over: refused, or the stream broke.
+    Closed(Error),
+}
+
+/// Bytes on their way to an actor. Dropped, the leader may push as many again.
+pub struct Credit {
+    source: Weak<dyn CreditSource>,
+    bytes: u64,
+}
+
+/// Who grants a leader its credit.
+pub trait CreditSource: Send + Sync {
+    /// So many bytes have been taken.
+    fn give_back(&self, bytes: u64);
+}
+
+impl Credit {
+    pub fn new(source: Weak<dyn CreditSource>, bytes: u64) -> Self {
+        Self { source, bytes }
+    }
+}
+
+impl Drop for Credit {
+    fn drop(&mut self) {
+        if let Some(source) = self.source.upgrade() {
+            source.give_back(self.bytes);
+        }
+    }
+}

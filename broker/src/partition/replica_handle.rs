@@ -1,0 +1,17 @@
+//! A partition as those see it whom its replica has asked for something: whom they answer, whichever actor lives now.
+
+use super::messages::{FromLeader, IsrAnswer, LossKnown};
+use std::fmt;
+use troupe_proto::ids::PartitionKey;
+
+/// Named as its board is. Without an actor, what it is told is lost.
+pub trait ReplicaHandle: fmt::Display + Send + Sync {
+    fn key(&self) -> PartitionKey;
+
+    fn hear_leader(&self, message: FromLeader);
+
+    fn hear_isr(&self, answer: IsrAnswer);
+
+    /// Also on its board.
+    fn hear_loss_known(&self, known: LossKnown);
+}

@@ -1,0 +1,31 @@
+//! What all partitions of a shard share.
+
+use super::controller_requests::ControllerRequests;
+use super::flusher::Flusher;
+use super::leader_streams::LeaderStreams;
+use crate::metrics::NodeMetrics;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use troupe_actor::StallDetector;
+use troupe_log::{Inventory, Space};
+use troupe_proto::ids::NodeId;
+
+pub struct Shared {
+    pub node_id: NodeId,
+    /// How many logs are recovered at the same time, over all shards.
+    pub recoveries: Arc<Semaphore>,
+    pub flusher: Flusher,
+    pub metrics: Arc<NodeMetrics>,
+    pub controller: ControllerRequests,
+    pub leader_streams: Arc<dyn LeaderStreams>,
+    /// Of the node's process.
+    pub stall_detector: Arc<StallDetector>,
+    /// Of the shard's thread.
+    pub thread_stall_detector: Arc<StallDetector>,
+    /// `replica.lag.time.max.ms`
+    pub lag_max_ms: u64,
+    /// Which partitions have a directory.
+    pub inventory: Arc<Inventory>,
+    /// Whether the disk has room for records.
+    pub space: Arc<Space>,
+}

@@ -1,0 +1,91 @@
+//! Writing to the log where the machine may lack what it takes: space, descriptors, memory. Work is put off and tried
+//! again; it is said once, not with every try.
+
+use super::actor::PartitionActor;
+use crate::clock::{now, wall_clock};
+use bytes::Bytes;
+use std::sync::Arc;
+use troupe_log::LogError;
+use troupe_machines::replica::{Effects, Session};
+use troupe_proto::batch::BatchHeader;
+use troupe_proto::error::ErrorCode;
+use troupe_proto::rope::Rope;
+
+impl PartitionActor {
+    /// Something was appended, perhaps for the first time.
+    pub(super) fn note_appended(&mut self) {
+        self.shortage.over();
+        self.board.set_dirty();
+        if !std::mem::replace(&mut self.is_registered, true) {
+            let (inventory, topic_id) =
+                (Arc::clone(&self.shared.inventory), self.board.key.topic_id);
+            if let Err(error) = inventory.add(self.log().dir(), topic_id) {
+                // Should it vanish before the next start, nobody would notice.
+                tracing::debug!(partition = %self.board, %error, "its directory was not registered");
+            }
+        }
+    }
+
+    /// On a disk that is low, what little there is belongs to others.
+    pub(super) fn try_append(
+        &mut self,
+        header: &BatchHeader,
+        payload: &Rope,
+    ) -> Result<troupe_log::Appended, LogError> {
+        if self.shared.space.is_low() {
+            return Err(LogError::DiskFull { path: self.log().dir().to_owned() });
+        }
+        self.log().append(header, payload, wall_clock().as_timestamp())
+    }
+
+    pub(super) fn try_append_frames(
+        &mut self,
+        slice: Bytes,
+    ) -> Result<troupe_log::Appended, LogError> {
+        if self.shared.space.is_low() {
+            return Err(LogError::DiskFull { path: self.log().dir().to_owned() });
+        }
+        self.repair.followed = true;
+        self.log().append_frames(slice, wall_clock().as_timestamp())
+    }
+
+    /// The machine lacks what it takes to follow: the stream is closed, and opened again in a while. The leader
+    /// goes on without this replica meanwhile.
+    pub(super) fn fall_behind(
+        &mut self,
+        session: Session,
+        error: &LogError,
+        effects: &mut Effects,
+    ) -> Result<(), LogError> {
+        self.put_off(error);
+        // Some of the slice may stand in the log, and the machine has not heard of it.
+        let (end, known) = (self.log().log_end(), self.replica.log_end());
+        if end != known {
+            let high_watermark = self.replica.high_watermark();
+            self.log().truncate_to(known, high_watermark)?;
+        }
+        self.shared.leader_streams.close(self.board.key, session);
+        self.replica.on_stream_closed(now(), session, effects);
+        Ok(())
+    }
+
+    pub(super) fn put_off(&mut self, error: &LogError) {
+        self.shared.metrics.storage_waits.increment(1);
+        if self.shortage.note(error.code() == ErrorCode::DiskFull) {
+            tracing::warn!(partition = %self.board, %error, "put off; it is tried again until it can be done");
+        }
+    }
+
+    /// On a full disk nothing can be appended here until somebody makes room: whoever is in sync on another disk
+    /// had better lead.
+    pub(super) fn pass_on_if_full(&mut self, error: &LogError) {
+        let Some(leader_epoch) = self.replica.leader_epoch() else { return };
+        let others = self.replica.isr().is_some_and(|isr| isr.len() > 1);
+        if error.code() == ErrorCode::DiskFull
+            && others
+            && self.shortage.passes_on(leader_epoch, now())
+        {
+            self.shared.controller.report_failed_leader(self.board.key, leader_epoch);
+        }
+    }
+}
