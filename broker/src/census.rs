@@ -1,7 +1,8 @@
 //! How the replicas of this node are, all together: for health and metrics.
 
+use crate::clock::now;
 use crate::context::Context;
-use crate::partition::{How, PartitionHandle, now};
+use crate::partition::{How, PartitionHandle};
 use std::sync::Arc;
 
 /// With less than this no append is taken: what is left is kept for the metadata log.

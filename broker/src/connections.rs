@@ -23,9 +23,9 @@ pub use accept::{Protocol, accept};
 pub use http1::serve as serve_http1;
 pub use http2::serve as serve_http2;
 
+use crate::clock::now;
 use crate::context::Context;
 use crate::descriptors;
-use crate::partition::now;
 use metrics::{Counter, Gauge, counter, gauge};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};

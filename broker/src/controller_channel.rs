@@ -8,7 +8,7 @@ mod heard;
 
 pub use heard::Heard;
 
-use crate::partition::now;
+use crate::clock::now;
 use crate::peers::lazy_channel;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

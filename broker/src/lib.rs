@@ -14,6 +14,7 @@ mod abort;
 mod admission;
 mod allocator;
 mod census;
+mod clock;
 mod config;
 mod connections;
 mod context;

@@ -33,7 +33,6 @@ pub use message::{
     Appended, CloseFollower, Finding, FollowerReport, FoundOffset, FromLeader, IsrAnswer,
     LeaderSays, LossKnown, OffsetQuery, OpenFollower, PushOn, ReadAnswer,
 };
-pub use opening::{now, wall_clock};
 pub use responder::Responder;
 pub use supervisor::{
     PartitionSetup, RetirePartition, Shared, StartPartition, Supervisor, UpdatePartition,

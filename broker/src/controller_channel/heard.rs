@@ -1,6 +1,6 @@
 //! When an active controller was heard last, and so as of when all is true that this node says of the cluster.
 
-use crate::partition::now;
+use crate::clock::now;
 use std::sync::atomic::{AtomicU64, Ordering};
 use troupe_machines::time::Time;
 

@@ -11,7 +11,8 @@ use super::lead::{End, deposed};
 use super::member::MemberSink;
 use super::message::{Disconnected, Join, Resign, Say};
 use super::outbox::{Answer, Encoded, Outbox, Outcome};
-use crate::partition::{AppendRequest, Appended, REBUILD_PATIENCE, Responder, now};
+use crate::clock::now;
+use crate::partition::{AppendRequest, Appended, REBUILD_PATIENCE, Responder};
 use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle,
     StreamHandler, WrapFuture,

@@ -5,8 +5,8 @@
 
 use super::handle::outcome_unknown;
 use super::member::MemberSink;
+use crate::clock::wall_clock;
 use crate::forward::Batch;
-use crate::partition::wall_clock;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use troupe_machines::group::{Change, GroupError, Push, SessionId};

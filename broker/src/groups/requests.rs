@@ -5,7 +5,7 @@ use super::message::{
     Commit, CommitAll, Delete, DeleteOffsets, Describe, Fetch, List, Order, Reply,
 };
 use super::outbox::Answer;
-use crate::partition::now;
+use crate::clock::now;
 use actix::{Context, Handler};
 use tokio::time::Instant;
 use troupe_machines::group::{Decision, GroupError, Scope};

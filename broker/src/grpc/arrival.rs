@@ -3,7 +3,7 @@
 //! Streams are not here: what they say next, they say when they want to.
 
 use super::message::PREFIX_LEN;
-use crate::partition::now;
+use crate::clock::now;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use std::pin::Pin;

@@ -1,6 +1,6 @@
 //! What is counted topic by topic. The exporter keeps a series for ever once it was counted; these go with their topic.
 
-use crate::partition::now;
+use crate::clock::now;
 use metrics::Histogram;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -2,7 +2,7 @@
 
 use super::actor::PartitionActor;
 use super::message::Confirm;
-use super::opening::now;
+use crate::clock::now;
 use actix::{Context, Handler};
 use std::collections::HashMap;
 use tokio::sync::oneshot;

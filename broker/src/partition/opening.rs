@@ -1,32 +1,16 @@
 //! From a directory to a replica that can serve: recovery, then what the machine must know of the past.
 //! Runs on a blocking thread: recovery may have gigabytes to read.
 
+use crate::clock::{now, wall_clock};
 use bytes::Bytes;
 use prost::Message;
 use std::path::PathBuf;
-use std::sync::OnceLock;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use troupe_log::disk::FileDisk;
 use troupe_log::{Damage, Inventory, Log, LogConfig, LogError, Recovery};
 use troupe_machines::config::TopicConfig;
 use troupe_machines::replica::{LogEnds, Replica, ReplicaConfig};
-use troupe_machines::time::Time;
 use troupe_proto::ids::{NodeId, Offset, PartitionKey};
 use troupe_proto::log::v1::ProducerSnapshot;
-
-/// What machines and deadlines go by: the wall clock of when it was first asked for here, and steady from then
-/// on. Who sets the clock moves timestamps, and nothing that waits.
-pub fn now() -> Time {
-    static BEGIN: OnceLock<(Time, Instant)> = OnceLock::new();
-    let (time, begin) = BEGIN.get_or_init(|| (wall_clock(), Instant::now()));
-    time.plus(u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX))
-}
-
-/// What records' timestamps and the age of segments go by.
-pub fn wall_clock() -> Time {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Time(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
-}
 
 pub fn log_config(config: &TopicConfig) -> LogConfig {
     LogConfig {

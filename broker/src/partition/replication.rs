@@ -4,7 +4,8 @@ use super::actor::PartitionActor;
 use super::message::{
     CloseFollower, FollowerReport, FromLeader, IsrAnswer, LeaderSays, OpenFollower, PushOn,
 };
-use super::opening::{decode_snapshot, now};
+use super::opening::decode_snapshot;
+use crate::clock::now;
 use crate::replication::FollowerSink;
 use actix::{AsyncContext, Context, Handler};
 use bytes::Bytes;

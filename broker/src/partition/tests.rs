@@ -6,6 +6,7 @@ mod damage;
 
 use super::*;
 use crate::NodeConfig;
+use crate::clock::wall_clock;
 use crate::forward::{find_here, find_here_now};
 use crate::metrics::NodeMetrics;
 use crate::unpacker::Unpacker;

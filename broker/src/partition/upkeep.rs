@@ -3,7 +3,8 @@
 
 use super::actor::PartitionActor;
 use super::message::{Checkpoint, EnforceRetention, Rest, Retire, Update};
-use super::opening::{log_config, now, replica_config, wall_clock};
+use super::opening::{log_config, replica_config};
+use crate::clock::{now, wall_clock};
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use std::sync::Arc;
 use std::time::Duration;

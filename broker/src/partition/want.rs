@@ -3,7 +3,7 @@
 
 use super::actor::PartitionActor;
 use super::message::LossKnown;
-use super::opening::{now, wall_clock};
+use crate::clock::{now, wall_clock};
 use actix::{Context, Handler};
 use bytes::Bytes;
 use std::sync::Arc;

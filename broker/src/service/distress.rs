@@ -49,9 +49,8 @@ fn of_quorum(context: &Context, image: &ClusterImage) -> Option<pb::HealthReason
         let message = format!("node {node} has heard no active controller {since}");
         return reason(Kind::NoActiveController, Verdict::Unhealthy, message);
     }
-    let age = crate::partition::now()
-        .as_timestamp()
-        .saturating_sub(signed(as_of.time.unwrap_or_default().0));
+    let age =
+        crate::clock::now().as_timestamp().saturating_sub(signed(as_of.time.unwrap_or_default().0));
     if age > i64::try_from(context.config.session_timeout.0).unwrap_or(i64::MAX) {
         let message = format!("what node {node} knows of the cluster is {} old", seconds(age));
         return reason(Kind::OldMetadata, Verdict::Degraded, message);

@@ -2,10 +2,11 @@
 //! nor joined. A plain tower service, mounted beside tonic's own.
 
 use super::{fetch, produce};
+use crate::clock::wall_clock;
 use crate::context::Context;
 use crate::forward::{FORWARDED, deadline_in, find_here, find_here_now, meant_epoch};
 use crate::grpc::{Handover, MessageReader, ResponseBody, encode, response};
-use crate::partition::{FoundOffset, OffsetQuery, wall_clock};
+use crate::partition::{FoundOffset, OffsetQuery};
 use futures::{StreamExt, stream};
 use http::{Request, Response};
 use prost::Message;

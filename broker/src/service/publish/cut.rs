@@ -3,8 +3,8 @@
 //! Promises: a request whose records cannot all be appended is refused before any of them is sent; each batch fits
 //! into the topic's `max.message.bytes` and `segment.bytes`, however many records come together.
 
+use crate::clock::wall_clock;
 use crate::forward::{Batch, Target};
-use crate::partition::wall_clock;
 use crate::registry::TopicEntry;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;

@@ -8,7 +8,7 @@ use super::super::jobs::{self, Job};
 use super::Session;
 use super::confirmations::Confirmations;
 use super::epochs::Epochs;
-use crate::partition::now as machine_now;
+use crate::clock::now as machine_now;
 use futures::StreamExt;
 use std::sync::Arc;
 use std::time::Duration;
