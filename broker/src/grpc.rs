@@ -4,7 +4,6 @@
 mod arrival;
 mod as_of;
 mod body;
-mod connection;
 mod demand;
 mod handover;
 mod intake;
@@ -13,7 +12,6 @@ mod receipt;
 mod topic_service;
 
 pub use body::{Outgoing, ResponseBody, response};
-pub use connection::{Connection, Watched};
 pub use demand::{DemandBody, DemandSender, Gone};
 pub use handover::Handover;
 pub use intake::{Intake, IntakeLayer};

@@ -29,7 +29,7 @@ use troupe_proto::v1::event_bus_service_server::EventBusServiceServer;
 const BACKLOG: i32 = 1024;
 
 /// What serves a call of any listener.
-pub type Served = Punctual<Intake<Routes>>;
+type Served = Punctual<Intake<Routes>>;
 
 /// Why a listener does not serve.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -71,7 +71,7 @@ pub fn serve(
     listeners: Listeners,
     shards: &[Arbiter],
 ) -> Vec<oneshot::Receiver<()>> {
-    let connections = Connections::new("grpc", context);
+    let connections = Connections::new("grpc", &context.config, Arc::clone(&context.metadata));
     let mut servers = Vec::with_capacity(shards.len());
     for (listener, shard) in listeners.sockets.into_iter().zip(shards) {
         let (ended, server) = oneshot::channel();
@@ -102,7 +102,8 @@ pub fn serve_control(
     raft: RaftEndpoint,
     sessions: ControllerEndpoint,
 ) {
-    let connections = Connections::new("controller", context);
+    let connections =
+        Connections::new("controller", &context.config, Arc::clone(&context.metadata));
     for listener in listeners.sockets {
         let (context, raft, sessions) = (Arc::clone(context), raft.clone(), sessions.clone());
         let connections = Arc::clone(&connections);

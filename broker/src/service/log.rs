@@ -3,6 +3,7 @@
 
 use super::{fetch, produce};
 use crate::clock::wall_clock;
+use crate::connections::Connection;
 use crate::context::Context;
 use crate::forward::{FORWARDED, deadline_in, find_here, find_here_now, meant_epoch};
 use crate::grpc::{Handover, MessageReader, ResponseBody, encode, response};
@@ -43,7 +44,7 @@ impl LogService {
         let is_forwarded = request.headers().contains_key(FORWARDED);
         let leader_epoch = meant_epoch(request.headers()).map(LeaderEpoch);
         let handover = request.extensions().get::<Handover>().cloned().unwrap_or_default();
-        let flow = context.admission.flow_of(request.extensions());
+        let flow = Connection::flow_of(request.extensions());
         let deadline = deadline_in(request.headers());
         let mut requests = MessageReader::new(request.into_body(), max_request);
         match method.as_str() {
