@@ -1,23 +1,24 @@
 //! gRPC frames by hand, for the calls that carry batches: a request is read as a rope that is never
 //! joined, a response's payload goes out as it lies in memory. Everything else uses tonic's codec.
 
+mod acks;
 mod arrival;
 mod as_of;
 mod body;
 mod demand;
 mod handover;
 mod intake;
+mod log_service;
 mod message;
 mod receipt;
 mod topic_service;
 
+pub use acks::parse_acks;
 pub use body::{Outgoing, ResponseBody, response};
 pub use demand::{DemandBody, DemandSender, Gone};
 pub use handover::Handover;
 pub use intake::{Intake, IntakeLayer};
-pub use message::{
-    Field, MessageReader, Requests, decode, encode, encode_all_with_payload, encode_with_payload,
-    encode_with_pieces, fields, mistyped,
-};
+pub use log_service::LogDoor;
+pub use message::{MessageReader, Requests, decode, encode, encode_with_pieces};
 pub use receipt::{ReceiptBody, Unwritten};
 pub use topic_service::TopicDoor;

@@ -3,11 +3,9 @@
 use crate::connections::{Connections, Protocol, accept, serve_http2};
 use crate::context::Context;
 use crate::forward::Punctual;
-use crate::grpc::{Intake, IntakeLayer, TopicDoor};
+use crate::grpc::{Intake, IntakeLayer, LogDoor, TopicDoor};
 use crate::replication::ReplicationService;
-use crate::service::{
-    Chaos, Cluster, Commits, EventBus, Groups, LogService, Metadata, ThinService, health,
-};
+use crate::service::{Chaos, Cluster, Commits, EventBus, Groups, Metadata, ThinService, health};
 use actix::Arbiter;
 use socket2::{Domain, Protocol as IpProtocol, Socket, Type};
 use std::io;
@@ -154,7 +152,13 @@ async fn routes(context: Arc<Context>) -> Result<Routes, Failure> {
             CommitServiceServer::new(Commits::new(Arc::clone(&context)))
                 .max_decoding_message_size(max_request),
         )
-        .add_service(LogService::new(Arc::clone(&context)))
+        .add_service(LogDoor::new(
+            Arc::clone(&context.produce),
+            Arc::clone(&context.fetch),
+            Arc::clone(&context.offsets),
+            Arc::clone(&context.producer_ids),
+            max_request,
+        ))
         .add_service(ReplicationService::new(context));
     Ok(routes.routes())
 }

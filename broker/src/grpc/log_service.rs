@@ -1,44 +1,56 @@
-//! `troupe.log.v1.LogService`, by hand: requests and responses that carry batches are neither decoded
-//! nor joined. A plain tower service, mounted beside tonic's own.
+//! `troupe.log.v1.LogService` over [`Produce`], [`Fetch`], [`Offsets`] and [`ProducerIds`], by hand: requests and
+//! responses that carry batches are neither decoded nor joined. A plain tower service, mounted beside tonic's own.
 
-use super::{fetch, produce};
-use crate::clock::wall_clock;
+mod fetch;
+mod offsets;
+mod produce;
+
+use super::body::{ResponseBody, response};
+use super::handover::Handover;
+use super::message::{MessageReader, Requests, encode};
 use crate::connections::Connection;
-use crate::context::Context;
-use crate::forward::{FORWARDED, deadline_in, find_here, find_here_now, meant_epoch};
-use crate::grpc::{Handover, MessageReader, ResponseBody, encode, response};
-use crate::partition::{FoundOffset, OffsetQuery};
-use futures::{StreamExt, stream};
+use crate::forward::{FORWARDED, deadline_in, meant_epoch};
+use crate::operations::{Fetch, Meant, Offsets, Produce, ProduceCall, ProducerIds};
 use http::{Request, Response};
 use prost::Message;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
-use troupe_proto::error::{Error, ErrorCode};
-use troupe_proto::ids::{LeaderEpoch, Offset};
+use troupe_proto::ids::LeaderEpoch;
 use troupe_proto::log::v1 as pb;
 
-/// Partitions that are asked at the same time.
-const LOOKUPS: usize = 64;
-
 #[derive(Clone)]
-pub struct LogService {
-    context: Arc<Context>,
+pub struct LogDoor {
+    operations: Arc<Operations>,
+    /// Bytes of one request.
+    max_request: usize,
 }
 
-impl LogService {
-    pub fn new(context: Arc<Context>) -> Self {
-        Self { context }
+struct Operations {
+    produce: Arc<Produce>,
+    fetch: Arc<Fetch>,
+    offsets: Arc<Offsets>,
+    producer_ids: Arc<ProducerIds>,
+}
+
+impl LogDoor {
+    pub fn new(
+        produce: Arc<Produce>,
+        fetch: Arc<Fetch>,
+        offsets: Arc<Offsets>,
+        producer_ids: Arc<ProducerIds>,
+        max_request: usize,
+    ) -> Self {
+        let operations = Arc::new(Operations { produce, fetch, offsets, producer_ids });
+        Self { operations, max_request }
     }
 
     async fn dispatch(self, request: Request<Body>) -> Result<Response<Body>, Status> {
-        let context = self.context;
-        let max_request = context.config.max_request_bytes.0 as usize;
         let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
         // Another node has let it in, and counts it.
         let is_forwarded = request.headers().contains_key(FORWARDED);
@@ -46,25 +58,37 @@ impl LogService {
         let handover = request.extensions().get::<Handover>().cloned().unwrap_or_default();
         let flow = Connection::flow_of(request.extensions());
         let deadline = deadline_in(request.headers());
-        let mut requests = MessageReader::new(request.into_body(), max_request);
+        let mut requests: Requests = MessageReader::new(request.into_body(), self.max_request);
+        let Operations { produce, fetch, offsets, producer_ids } = &*self.operations;
         match method.as_str() {
             "Produce" => {
-                let call = produce::Call { flow, deadline, handover: &handover };
-                unary(produce::produce(&context, call, &mut requests).await?)
+                let batches = produce::batches(requests.first().await?)?;
+                let call = ProduceCall { flow, deadline, handed_over: &handover.begun };
+                let answered = produce.produce(batches, call).await;
+                unary(produce::produce_response(answered))
             }
             "ProduceStream" => {
                 let flow = (!is_forwarded).then_some(flow);
-                Ok(response(produce::produce_stream(context, requests, flow)))
+                let answers = produce.stream(produce::streamed(requests), flow);
+                Ok(response(produce::written(answers)))
             }
-            "Fetch" => fetch::fetch(&context, requests.only().await?).await.map(response),
-            "FetchStream" => Ok(response(fetch::fetch_stream(context, requests))),
+            "Fetch" => {
+                let request = fetch::fetch_request(requests.only().await?);
+                let fetched = fetch.fetch(request).await?;
+                Ok(response(ResponseBody::once(fetch::pieces(fetched))))
+            }
+            "FetchStream" => {
+                let fetched = fetch.stream(fetch::updates(requests));
+                Ok(response(ResponseBody::of(fetched)))
+            }
             "ListOffsets" => {
+                let queries = offsets::queries(requests.only().await?);
                 let meant = Meant { as_known: is_forwarded, leader_epoch };
-                unary(list_offsets(&context, requests.only().await?, meant).await)
+                unary(offsets::list_offsets_response(offsets.list(queries, meant).await))
             }
             "InitProducer" => {
                 let _: pb::InitProducerRequest = requests.only().await?;
-                let producer_id = context.producer_ids.next(&context).await?;
+                let producer_id = producer_ids.next().await?;
                 unary(pb::InitProducerResponse { producer_id: producer_id.0, producer_epoch: 0 })
             }
             _ => Err(Status::unimplemented(format!("LogService has no method `{method}`"))),
@@ -76,95 +100,21 @@ fn unary(answer: impl Message) -> Result<Response<Body>, Status> {
     Ok(response(ResponseBody::once([encode(&answer)])))
 }
 
-impl NamedService for LogService {
+impl NamedService for LogDoor {
     const NAME: &'static str = "troupe.log.v1.LogService";
 }
 
-impl tower::Service<Request<Body>> for LogService {
+impl tower::Service<Request<Body>> for LogDoor {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> Poll<Result<(), Infallible>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let service = self.clone();
-        Box::pin(
-            async move { Ok(service.dispatch(request).await.unwrap_or_else(Status::into_http)) },
-        )
-    }
-}
-
-/// How a question is meant.
-#[derive(Clone, Copy)]
-struct Meant {
-    /// What this node knows is enough.
-    as_known: bool,
-    /// The node that asks takes this one for the leader in that epoch.
-    leader_epoch: Option<LeaderEpoch>,
-}
-
-async fn list_offsets(
-    context: &Context,
-    request: pb::ListOffsetsRequest,
-    meant: Meant,
-) -> pb::ListOffsetsResponse {
-    let found = request.queries.into_iter().map(|query| list_offset(context, query, meant));
-    let results = stream::iter(found).buffered(LOOKUPS).collect().await;
-    pb::ListOffsetsResponse { results }
-}
-
-async fn list_offset(context: &Context, query: pb::OffsetQuery, meant: Meant) -> pb::OffsetResult {
-    let as_of_ms = wall_clock().as_timestamp();
-    let found = find_offset(context, &query, meant).await;
-    let partition = query.partition;
-    match found {
-        Err(error) => pb::OffsetResult {
-            offset: -1,
-            timestamp_ms: -1,
-            error: Some(context.metadata.hinted(error, partition.as_ref()).into()),
-            partition,
-            ..Default::default()
-        },
-        Ok((found, of_now)) => pb::OffsetResult {
-            partition,
-            offset: found.offset.map_or(-1, Offset::to_wire),
-            timestamp_ms: found.timestamp_ms.unwrap_or(-1),
-            leader_epoch: found.leader_epoch.0,
-            error: None,
-            as_of_ms: (!of_now).then_some(as_of_ms),
-        },
-    }
-}
-
-/// And whether it is of now.
-async fn find_offset(
-    context: &Context,
-    query: &pb::OffsetQuery,
-    meant: Meant,
-) -> Result<(FoundOffset, bool), Error> {
-    let at = match query.at {
-        Some(pb::offset_query::At::Earliest(_)) => OffsetQuery::Earliest,
-        Some(pb::offset_query::At::Latest(_)) => OffsetQuery::Latest,
-        Some(pb::offset_query::At::TimestampMs(time)) => OffsetQuery::Timestamp(time),
-        Some(pb::offset_query::At::MaxTimestamp(_)) => OffsetQuery::MaxTimestamp,
-        Some(pb::offset_query::At::EndOfEpoch(epoch)) => {
-            OffsetQuery::EndOfEpoch(LeaderEpoch(epoch))
-        }
-        None => {
-            let message = "the query says neither earliest, latest, timestamp_ms, max_timestamp nor \
-                           end_of_epoch";
-            return Err(Error::new(ErrorCode::InvalidRequest, message));
-        }
-    };
-    let partition = context.metadata.partition(query.partition.as_ref())?;
-    let unpacker = &context.leaders.unpacker;
-    let of_the_past = matches!(at, OffsetQuery::Earliest | OffsetQuery::EndOfEpoch(_));
-    let expected = meant.leader_epoch;
-    match meant.as_known || of_the_past {
-        true => Ok((find_here(unpacker, &partition, at, expected).await?, false)),
-        false => Ok((find_here_now(unpacker, &partition, at, expected).await?, true)),
+        let door = self.clone();
+        Box::pin(async move { Ok(door.dispatch(request).await.unwrap_or_else(Status::into_http)) })
     }
 }

@@ -1,13 +1,12 @@
 //! `troupe.v1.EventBusService`: records in, records out. The broker does the batch work for clients that
 //! have nothing but generated stubs, and finds the leaders.
 
-use super::produce::parse_acks;
 use super::publish::{self, Call, REQUESTS_TOGETHER, publish_stream};
 use super::subscription;
 use crate::connections::Connection;
 use crate::context::Context;
 use crate::forward::Allotted;
-use crate::grpc::Handover;
+use crate::grpc::{Handover, parse_acks};
 use crate::registry::TopicEntry;
 use futures::stream::BoxStream;
 use std::sync::Arc;

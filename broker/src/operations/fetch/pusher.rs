@@ -1,186 +1,31 @@
-//! Fetch and FetchStream: slices of segments go out as they lie in the page cache.
+//! FetchStream: positions that are read on from, and the credit that it takes.
 
-use crate::context::Context;
-use crate::grpc::{
-    Outgoing, Requests, ResponseBody, decode, encode, encode_all_with_payload, encode_with_payload,
-};
+use super::news::worth_reading;
+use super::position::{FetchPosition, FetchUpdate, Fetched};
+use crate::metadata_cache::MetadataCache;
 use crate::page_cache;
-use crate::partition::{CROWD_PATIENCE, PartitionHandle, REBUILD_PATIENCE, ReadAnswer};
+use crate::partition::{PartitionHandle, REBUILD_PATIENCE, ReadAnswer};
 use crate::shutdown::shutting_down;
-use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::FuturesUnordered;
+use futures::{Stream, StreamExt};
 use std::collections::{HashMap, VecDeque};
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
-use tonic::Status;
-use troupe_machines::cluster::ClusterImage;
 use troupe_proto::batch::chunks;
-use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::error::Error;
 use troupe_proto::ids::{LeaderEpoch, Offset};
-use troupe_proto::log::v1 as pb;
-use troupe_proto::wire;
+use troupe_proto::log::v1::TopicPartition;
 
-/// Field number of the partitions in a unary fetch's answer.
-const PARTITIONS_TAG: u32 = 1;
-/// Field number of the batches in every fetch answer.
-const BATCHES_TAG: u32 = 15;
-const DEFAULT_PARTITION_BYTES: usize = 1 << 20;
-/// Below the 4 MiB that generated clients accept, with room for headers.
-const DEFAULT_ANSWER_BYTES: usize = (4 << 20) - (64 << 10);
 /// One turn of the partition's actor reads as much as this many answers hold: the actor may live on another
 /// shard, and a turn there costs a wake-up.
 const ANSWERS_PER_READ: usize = 4;
-/// How often a replica is asked that has not heard yet that it does not lead.
-const NEWS_INTERVAL: Duration = Duration::from_millis(20);
-/// Slices that wait for the client; each refers to the page cache and costs next to nothing.
-const SLICES_AHEAD: usize = 4;
-
-fn start_of(position: &pb::FetchPosition) -> Result<Offset, Error> {
-    Offset::from_wire(position.offset).ok_or_else(|| {
-        let message = format!(
-            "offset {} is negative; ListOffsets finds the earliest and the latest",
-            position.offset
-        );
-        Error::new(ErrorCode::InvalidRequest, message)
-    })
-}
-
-fn limit_of(max_bytes: u32, default: usize) -> usize {
-    match max_bytes {
-        0 => default,
-        limit => limit as usize,
-    }
-}
-
-/// Unary, with a long poll. Answered when `min_bytes` are there, something failed, or the time is over.
-pub(super) async fn fetch(
-    context: &Context,
-    request: pb::FetchRequest,
-) -> Result<ResponseBody, Status> {
-    let deadline = Instant::now() + Duration::from_millis(request.max_wait_ms.into());
-    let min_bytes = request.min_bytes.max(1) as usize;
-    let patience = if request.positions.len() > 1 { CROWD_PATIENCE } else { REBUILD_PATIENCE };
-    loop {
-        let mut answer = Vec::with_capacity(request.positions.len());
-        let mut left = limit_of(request.max_bytes, DEFAULT_ANSWER_BYTES);
-        let (mut bytes, mut failed, mut waits) = (0, false, FuturesUnordered::new());
-        for position in &request.positions {
-            let limit = limit_of(position.max_bytes, DEFAULT_PARTITION_BYTES);
-            // The first non-empty partition always yields a batch, however large (S29).
-            let limit = if bytes == 0 { limit.min(left).max(1) } else { limit.min(left) };
-            let read = match limit {
-                0 => continue,
-                limit => read_at(context, position, limit, patience).await,
-            };
-            match read {
-                Ok((handle, read)) => {
-                    bytes += read.bytes.len();
-                    left = left.saturating_sub(read.bytes.len());
-                    let next = read.next;
-                    // What the limits cut off is there already: only an end is worth waiting at.
-                    if next >= read.high_watermark {
-                        waits.push(worth_reading(context, handle, next));
-                    }
-                    answer.push(pushed(position.partition.clone(), 0, read));
-                }
-                Err(error) => {
-                    failed = true;
-                    answer.push(refused(context, position.partition.clone(), 0, error));
-                }
-            }
-        }
-        if bytes >= min_bytes || failed || Instant::now() >= deadline || waits.is_empty() {
-            let items = answer.into_iter().map(with_payload).collect();
-            let pieces = encode_all_with_payload(PARTITIONS_TAG, BATCHES_TAG, items);
-            return Ok(ResponseBody::once(pieces));
-        }
-        tokio::select! {
-            _ = waits.next() => {}
-            () = tokio::time::sleep_until(deadline) => {}
-            () = context.shutdown.cancelled() => return Err(shutting_down().into()),
-        }
-    }
-}
-
-async fn read_at(
-    context: &Context,
-    position: &pb::FetchPosition,
-    limit: usize,
-    patience: Duration,
-) -> Result<(Arc<PartitionHandle>, ReadAnswer), Error> {
-    let handle = context.metadata.partition(position.partition.as_ref())?;
-    handle.serves(patience).await?;
-    let epoch = position.leader_epoch.map(LeaderEpoch);
-    let read = handle.read(start_of(position)?, limit, epoch).await?;
-    page_cache::make_resident(&read.bytes).await;
-    Ok((handle, read))
-}
-
-/// Returns when there is something to read, or somebody else leads, of which a reader at the end of a partition
-/// would otherwise not hear.
-async fn worth_reading(context: &Context, handle: Arc<PartitionHandle>, next: Offset) {
-    let (key, mut images) = (handle.key(), context.metadata.image.clone());
-    let led_here = |image: &ClusterImage| {
-        image.partition(&key).is_none_or(|partition| partition.leader == Some(context.node_id))
-    };
-    let led_elsewhere = async {
-        if images.wait_for(|image| !led_here(image)).await.is_err() {
-            // Nobody writes images any more: there is no news.
-            std::future::pending::<()>().await;
-        }
-        // The replica hears of it at about the same time; until then it finds nothing to read.
-        tokio::time::sleep(NEWS_INTERVAL).await;
-    };
-    tokio::select! {
-        () = handle.readable(next) => {}
-        () = led_elsewhere => {}
-    }
-}
-
-/// An answer and, apart from it, the batches that go out as they lie.
-fn with_payload(mut answer: wire::PartitionFetch) -> (wire::PartitionFetch, bytes::Bytes) {
-    let batches = std::mem::take(&mut answer.batches);
-    (answer, batches)
-}
-
-fn pushed(
-    partition: Option<pb::TopicPartition>,
-    subscription: u64,
-    read: ReadAnswer,
-) -> wire::PartitionFetch {
-    wire::PartitionFetch {
-        partition,
-        subscription,
-        high_watermark: read.high_watermark.to_wire(),
-        log_start_offset: read.log_start.to_wire(),
-        error: None,
-        batches: read.bytes,
-    }
-}
-
-fn refused(
-    context: &Context,
-    partition: Option<pb::TopicPartition>,
-    subscription: u64,
-    error: Error,
-) -> wire::PartitionFetch {
-    wire::PartitionFetch {
-        subscription,
-        high_watermark: -1,
-        log_start_offset: -1,
-        error: Some(context.metadata.hinted(error, partition.as_ref()).into()),
-        partition,
-        batches: bytes::Bytes::new(),
-    }
-}
 
 /// One partition of a stream. Removing or moving it bumps the generation, so that a read that is under
 /// way for the old position is recognised and thrown away.
 struct Position {
-    partition: pb::TopicPartition,
+    partition: TopicPartition,
     /// What the client calls it.
     subscription: u64,
     handle: Arc<PartitionHandle>,
@@ -208,9 +53,9 @@ enum Step {
 type Stepped = (Name, u64, Step);
 
 /// The state of one FetchStream: positions, credit, and one wait or read under way per position.
-struct Pusher {
-    context: Arc<Context>,
-    outgoing: mpsc::Sender<Outgoing>,
+pub struct Pusher<E> {
+    metadata: Arc<MetadataCache>,
+    outgoing: mpsc::Sender<Result<Fetched, E>>,
     positions: HashMap<Name, Position>,
     generations: u64,
     /// Bytes granted and neither sent nor set aside. Negative after a batch that was larger than what was
@@ -223,42 +68,38 @@ struct Pusher {
     reads: usize,
 }
 
-pub(super) fn fetch_stream(context: Arc<Context>, requests: Requests) -> ResponseBody {
-    let (outgoing, body) = ResponseBody::channel(SLICES_AHEAD);
-    let pusher = Pusher {
-        context,
-        outgoing,
-        positions: HashMap::new(),
-        generations: 0,
-        credit: 0,
-        starved: VecDeque::new(),
-        steps: FuturesUnordered::new(),
-        reads: 0,
-    };
-    tokio::spawn(pusher.run(requests));
-    body
-}
-
 /// The client went away: nothing is left to do.
 struct Gone;
 
-impl Pusher {
-    async fn run(mut self, mut requests: Requests) {
-        let shutdown = self.context.shutdown.clone();
-        let mut requests_open = true;
+impl<E: From<Error>> Pusher<E> {
+    pub fn new(metadata: Arc<MetadataCache>, outgoing: mpsc::Sender<Result<Fetched, E>>) -> Self {
+        Self {
+            metadata,
+            outgoing,
+            positions: HashMap::new(),
+            generations: 0,
+            credit: 0,
+            starved: VecDeque::new(),
+            steps: FuturesUnordered::new(),
+            reads: 0,
+        }
+    }
+
+    /// Serves one stream to its end.
+    pub async fn run(mut self, updates: impl Stream<Item = Result<FetchUpdate, E>>) {
+        let mut updates = pin!(updates);
+        let shutdown = self.metadata.shutdown.clone();
+        let mut updates_open = true;
         loop {
             let step = tokio::select! {
-                request = requests.next(), if requests_open => match request {
-                    Ok(Some(message)) => match decode(message) {
-                        Ok(request) => self.on_request(request).await,
-                        Err(status) => self.end(status).await,
-                    },
+                update = updates.next(), if updates_open => match update {
+                    Some(Ok(update)) => self.on_update(update).await,
                     // A client may close its half and go on reading what it has credit for. Then the stream ends.
-                    Ok(None) => {
-                        requests_open = false;
+                    None => {
+                        updates_open = false;
                         Ok(())
                     }
-                    Err(status) => self.end(status).await,
+                    Some(Err(end)) => self.end(end).await,
                 },
                 Some(stepped) = self.steps.next() => {
                     let done = self.on_step(stepped).await;
@@ -268,7 +109,7 @@ impl Pusher {
                 () = shutdown.cancelled() => self.end(shutting_down().into()).await,
                 () = self.outgoing.closed() => Err(Gone),
             };
-            if step.is_err() || !requests_open && self.is_spent() {
+            if step.is_err() || !updates_open && self.is_spent() {
                 return;
             }
         }
@@ -279,32 +120,31 @@ impl Pusher {
         self.positions.is_empty() || self.credit <= 0 && self.reads == 0
     }
 
-    async fn end(&mut self, status: Status) -> Result<(), Gone> {
+    async fn end(&mut self, end: E) -> Result<(), Gone> {
         // Either way the stream is over.
-        let _ = self.outgoing.send(Err(status)).await;
+        let _ = self.outgoing.send(Err(end)).await;
         Err(Gone)
     }
 
-    async fn on_request(&mut self, request: pb::FetchStreamRequest) -> Result<(), Gone> {
-        for partition in request.drop {
+    async fn on_update(&mut self, update: FetchUpdate) -> Result<(), Gone> {
+        for partition in update.drop {
             self.forget(&(partition.topic, partition.partition));
         }
-        let granted = i64::try_from(request.credit_bytes).unwrap_or(i64::MAX);
+        let granted = i64::try_from(update.credit_bytes).unwrap_or(i64::MAX);
         self.credit = self.credit.saturating_add(granted);
-        for position in request.positions {
+        for position in update.positions {
             self.add(position).await?;
         }
         self.feed_starved();
         Ok(())
     }
 
-    async fn add(&mut self, position: pb::FetchPosition) -> Result<(), Gone> {
+    async fn add(&mut self, position: FetchPosition) -> Result<(), Gone> {
         let partition = position.partition.clone().unwrap_or_default();
         let name = (partition.topic.clone(), partition.partition);
-        let found = self.context.metadata.partition(Some(&partition));
-        let leader_epoch = position.leader_epoch.map(LeaderEpoch);
+        let found = self.metadata.partition(Some(&partition));
         let subscription = position.subscription;
-        match found.and_then(|handle| Ok((handle, start_of(&position)?))) {
+        match found.and_then(|handle| Ok((handle, position.start()?))) {
             Ok((handle, next)) => {
                 self.generations += 1;
                 let position = Position {
@@ -312,8 +152,8 @@ impl Pusher {
                     subscription,
                     handle,
                     next,
-                    leader_epoch,
-                    max_bytes: limit_of(position.max_bytes, DEFAULT_PARTITION_BYTES),
+                    leader_epoch: position.leader_epoch,
+                    max_bytes: position.limit(),
                     generation: self.generations,
                     told_caught_up: false,
                     waiting: None,
@@ -323,9 +163,7 @@ impl Pusher {
                 self.read(&name);
                 Ok(())
             }
-            Err(error) => {
-                self.send(refused(&self.context, Some(partition), subscription, error)).await
-            }
+            Err(error) => self.refuse(Some(partition), subscription, error).await,
         }
     }
 
@@ -349,10 +187,10 @@ impl Pusher {
         if !position.told_caught_up {
             return self.read(name);
         }
-        let (context, handle) = (Arc::clone(&self.context), Arc::clone(&position.handle));
+        let (metadata, handle) = (Arc::clone(&self.metadata), Arc::clone(&position.handle));
         let next = position.next;
         let readable = async move {
-            worth_reading(&context, handle, next).await;
+            worth_reading(&metadata, handle, next).await;
             Step::Readable
         };
         self.wait(name, readable);
@@ -437,13 +275,13 @@ impl Pusher {
                 let max_bytes = position.max_bytes;
                 self.go_on(&name);
                 match tell {
-                    true => self.push(pushed(partition, subscription, read), max_bytes).await,
+                    true => self.push(partition, subscription, read, max_bytes).await,
                     false => Ok(()),
                 }
             }
             Step::Read { answer: Err(error), .. } => {
                 self.forget(&name);
-                self.send(refused(&self.context, partition, subscription, error)).await
+                self.refuse(partition, subscription, error).await
             }
         }
     }
@@ -451,26 +289,32 @@ impl Pusher {
     /// Sends what was read, in answers of the size that the client asked for.
     async fn push(
         &mut self,
-        mut answer: wire::FetchStreamResponse,
+        partition: Option<TopicPartition>,
+        subscription: u64,
+        mut read: ReadAnswer,
         max_bytes: usize,
     ) -> Result<(), Gone> {
-        let bytes = std::mem::take(&mut answer.batches);
+        let bytes = std::mem::take(&mut read.bytes);
         if bytes.is_empty() {
-            return self.send(answer).await;
+            return self.send(Fetched { partition, subscription, answer: Ok(read) }).await;
         }
-        for batches in chunks(bytes, max_bytes) {
-            self.send(wire::FetchStreamResponse { batches, ..answer.clone() }).await?;
+        for bytes in chunks(bytes, max_bytes) {
+            let (partition, answer) = (partition.clone(), Ok(ReadAnswer { bytes, ..read }));
+            self.send(Fetched { partition, subscription, answer }).await?;
         }
         Ok(())
     }
 
-    async fn send(&mut self, mut answer: wire::FetchStreamResponse) -> Result<(), Gone> {
-        let batches = std::mem::take(&mut answer.batches);
-        let pieces = if batches.is_empty() {
-            vec![encode(&answer)]
-        } else {
-            encode_with_payload(&answer, BATCHES_TAG, batches).into()
-        };
-        self.outgoing.send(Ok(pieces)).await.map_err(|_| Gone)
+    async fn refuse(
+        &mut self,
+        partition: Option<TopicPartition>,
+        subscription: u64,
+        error: Error,
+    ) -> Result<(), Gone> {
+        self.send(Fetched::refused(&self.metadata, partition, subscription, error)).await
+    }
+
+    async fn send(&mut self, fetched: Fetched) -> Result<(), Gone> {
+        self.outgoing.send(Ok(fetched)).await.map_err(|_| Gone)
     }
 }
