@@ -4,7 +4,6 @@
 //! Promise: whoever waits is let in in its turn, or stops waiting; what is let in counts until its [`Share`] is
 //! dropped.
 
-use crate::grpc::Connection;
 use metrics::{Gauge, gauge};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -71,11 +70,6 @@ impl Admission {
             limit: gauge!("troupe_produce_limit_bytes", "node" => node.clone()),
             under_way: gauge!("troupe_produce_under_way_bytes", "node" => node),
         })
-    }
-
-    /// Of the connection that a call came on: each has one share, however many streams it opens.
-    pub fn flow_of(&self, extensions: &http::Extensions) -> FlowId {
-        Connection::of(extensions).map_or_else(new_flow, Connection::flow)
     }
 
     /// As counted now.

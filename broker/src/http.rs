@@ -25,7 +25,8 @@ pub fn serve(context: &Arc<Context>, listener: TcpListener) -> io::Result<()> {
         .route("/metrics", get(move || async move { render(&state) }))
         .route("/live", get(|| async { "live\n" }))
         .route("/ready", get(move || async move { readiness(&ready) }));
-    let (connections, stop) = (Connections::new("http", context), context.shutdown.clone());
+    let connections = Connections::new("http", &context.config, Arc::clone(&context.metadata));
+    let stop = context.shutdown.clone();
     let stopped = stop.clone();
     let serve = move |stream, guest| serve_http1(guest, stream, app.clone(), stopped.clone());
     tokio::spawn(async move {

@@ -6,10 +6,21 @@
 //!
 //! Never here: a frame, a status, a header, a message of a door.
 
+mod fetch;
+mod offsets;
 mod page;
+mod produce;
+mod producer_ids;
 mod topic_lookup;
 mod topics;
 
+pub use fetch::{Fetch, FetchPosition, FetchRequest, FetchUpdate, Fetched};
+pub use offsets::{DatedOffset, Meant, Offsets, PartitionOffset, PartitionQuery};
 pub use page::Page;
-pub use topic_lookup::{TopicLookup, check_writable};
+pub use produce::{
+    Answered, Answers, DEFAULT_REQUEST_TIMEOUT, Produce, ProduceCall, Produced, StreamAnswer,
+    StreamedBatch,
+};
+pub use producer_ids::ProducerIds;
+pub use topic_lookup::TopicLookup;
 pub use topics::Topics;

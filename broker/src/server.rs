@@ -3,10 +3,8 @@
 use crate::connections::{Connections, Protocol, accept, serve_http2};
 use crate::context::Context;
 use crate::forward::Punctual;
-use crate::grpc::{Intake, IntakeLayer, ReplicationDoor, TopicDoor};
-use crate::service::{
-    Chaos, Cluster, Commits, EventBus, Groups, LogService, Metadata, ThinService, health,
-};
+use crate::grpc::{Intake, IntakeLayer, LogDoor, ReplicationDoor, TopicDoor};
+use crate::service::{Chaos, Cluster, Commits, EventBus, Groups, Metadata, ThinService, health};
 use actix::Arbiter;
 use socket2::{Domain, Protocol as IpProtocol, Socket, Type};
 use std::io;
@@ -28,7 +26,7 @@ use troupe_proto::v1::event_bus_service_server::EventBusServiceServer;
 const BACKLOG: i32 = 1024;
 
 /// What serves a call of any listener.
-pub type Served = Punctual<Intake<Routes>>;
+type Served = Punctual<Intake<Routes>>;
 
 /// Why a listener does not serve.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -70,7 +68,7 @@ pub fn serve(
     listeners: Listeners,
     shards: &[Arbiter],
 ) -> Vec<oneshot::Receiver<()>> {
-    let connections = Connections::new("grpc", context);
+    let connections = Connections::new("grpc", &context.config, Arc::clone(&context.metadata));
     let mut servers = Vec::with_capacity(shards.len());
     for (listener, shard) in listeners.sockets.into_iter().zip(shards) {
         let (ended, server) = oneshot::channel();
@@ -101,7 +99,8 @@ pub fn serve_control(
     raft: RaftEndpoint,
     sessions: ControllerEndpoint,
 ) {
-    let connections = Connections::new("controller", context);
+    let connections =
+        Connections::new("controller", &context.config, Arc::clone(&context.metadata));
     for listener in listeners.sockets {
         let (context, raft, sessions) = (Arc::clone(context), raft.clone(), sessions.clone());
         let connections = Arc::clone(&connections);
@@ -152,7 +151,13 @@ async fn routes(context: Arc<Context>) -> Result<Routes, Failure> {
             CommitServiceServer::new(Commits::new(Arc::clone(&context)))
                 .max_decoding_message_size(max_request),
         )
-        .add_service(LogService::new(Arc::clone(&context)))
+        .add_service(LogDoor::new(
+            Arc::clone(&context.produce),
+            Arc::clone(&context.fetch),
+            Arc::clone(&context.offsets),
+            Arc::clone(&context.producer_ids),
+            max_request,
+        ))
         .add_service(ReplicationDoor::new(
             Arc::clone(&context.metadata),
             Arc::clone(&context.controller),

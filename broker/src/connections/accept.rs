@@ -1,7 +1,8 @@
 //! The loop that takes connections in.
 
-use super::refusal::Refusals;
-use super::{Connections, Guest};
+use super::guest::Guest;
+use super::places::Connections;
+use super::refusal::{Protocol, Refusals};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,13 +14,6 @@ use tokio_util::task::TaskTracker;
 /// Before the next attempt, when the process or the system can take none.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
-
-/// How those are answered who are not let in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    Http1,
-    Http2,
-}
 
 /// Serves whoever connects, until `stop`; returns when all connections have ended.
 pub async fn accept<S, F>(
@@ -45,7 +39,7 @@ where
             Ok((stream, address)) => {
                 // Answers are small or large, never a trickle worth waiting for.
                 let _ = stream.set_nodelay(true);
-                match connections.admit(address.ip(), protocol) {
+                match Guest::admit(&connections, address.ip(), protocol) {
                     Ok(guest) => {
                         tracker.spawn(serve(stream, guest));
                     }

@@ -3,10 +3,9 @@
 //! An answer's body is asked for its next piece when the peer has room for it. So a piece that was handed out, and
 //! none asked for since, means a peer that takes nothing; a body that was asked and has nothing means a quiet one.
 
-use super::now;
+use super::connection::Connection;
 use super::trial::Trial;
-use crate::grpc::Connection;
-use crate::server::Served;
+use crate::clock::now;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -22,7 +21,7 @@ use std::task::{Context, Poll};
 use tokio::task::AbortHandle;
 use tonic::Status;
 use tonic::body::Body;
-use tower::ServiceExt;
+use tower::{Service, ServiceExt};
 use troupe_machines::connection::patience;
 use troupe_machines::time::Time;
 
@@ -180,17 +179,34 @@ impl HttpBody for Answer {
     }
 }
 
+/// What serves the calls of a listener.
+pub trait CallService:
+    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<S> CallService for S where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static
+{
+}
+
 /// What every call of a connection comes through.
 #[derive(Clone)]
-pub struct Front {
+pub struct Front<S> {
     pub calls: Arc<Calls>,
-    pub routes: Served,
+    pub routes: S,
     pub peer: Connection,
     /// Of a connection that is refused, unless it is one of the cluster's own.
     pub trial: Option<Arc<Trial>>,
 }
 
-impl hyper::service::Service<Request<Incoming>> for Front {
+impl<S: CallService> hyper::service::Service<Request<Incoming>> for Front<S> {
     type Response = Response<Answer>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Answer>, Infallible>> + Send>>;

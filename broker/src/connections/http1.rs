@@ -1,6 +1,6 @@
 //! One HTTP/1 connection: a few short requests, of whoever watches the node.
 
-use super::Guest;
+use super::guest::Guest;
 use axum::Router;
 use http::Request;
 use hyper::body::Incoming;

@@ -1,10 +1,11 @@
 //! One HTTP/2 connection, from its first byte to its last.
 
-use super::calls::{CallExecutor, Calls, Front};
+use super::calls::{CallExecutor, CallService, Calls, Front};
+use super::connection::Watched;
+use super::guest::Guest;
 use super::io::{GuestIo, Traffic};
-use super::{Guest, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, now};
-use crate::grpc::Watched;
-use crate::server::Served;
+use super::patience::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT};
+use crate::clock::now;
 use hyper::server::conn::http2::Builder;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::future::{Future, poll_fn};
@@ -33,7 +34,12 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 const MAX_BROKEN: usize = 16 << 10;
 
 /// Serves it to its end: its peer's, its own for want of signs of life, or the node's.
-pub async fn serve(guest: Guest, stream: TcpStream, routes: Served, stop: CancellationToken) {
+pub async fn serve(
+    guest: Guest,
+    stream: TcpStream,
+    routes: impl CallService,
+    stop: CancellationToken,
+) {
     let stream = Watched::new(stream);
     let peer = stream.connect_info();
     let (traffic, calls) = (Traffic::new(), Arc::<Calls>::default());

@@ -1,7 +1,7 @@
 //! A connection's bytes: counted as they come, and no more of them in a turn than it allows.
 
-use super::now;
-use crate::grpc::Watched;
+use super::connection::Watched;
+use crate::clock::now;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

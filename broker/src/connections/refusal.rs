@@ -1,6 +1,5 @@
 //! How those are answered who are not even let in to ask: in their own protocol, so that their client can show it.
 
-use super::accept::Protocol;
 use bytes::Bytes;
 use std::io::Write;
 use std::sync::Arc;
@@ -15,6 +14,13 @@ const AT_ONCE: usize = 64;
 /// How long a client may take to ask what it will be refused.
 const PATIENCE: Duration = Duration::from_secs(2);
 const MAX_TEXT: usize = 512;
+
+/// How those are answered who are not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    Http1,
+    Http2,
+}
 
 pub struct Refusals {
     protocol: Protocol,

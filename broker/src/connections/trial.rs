@@ -4,7 +4,7 @@
 //! his own protocol what he is refused for, and soon.
 //! Never here: a defence. Whoever gives himself out for a node gets a node's place.
 
-use super::Connections;
+use super::places::Connections;
 use crate::peers::NODE_AGENT;
 use http::Request;
 use http::header::USER_AGENT;

@@ -12,18 +12,37 @@ use tonic::Status;
 /// What a handler gives its response: the pieces of one message, or the status that ends the call.
 pub type Outgoing = Result<Vec<Bytes>, Status>;
 
+/// One message of an answer, which can be cut into the pieces that go out.
+pub trait IntoPieces {
+    /// Puts them behind `out`.
+    fn into_pieces(self, out: &mut VecDeque<Bytes>);
+}
+
+impl IntoPieces for Vec<Bytes> {
+    fn into_pieces(self, out: &mut VecDeque<Bytes>) {
+        out.extend(self);
+    }
+}
+
 /// Sends what comes from the handler; when the handler drops its end, the call ends with OK.
-pub struct ResponseBody {
-    incoming: mpsc::Receiver<Outgoing>,
+pub struct ResponseBody<M = Vec<Bytes>> {
+    incoming: mpsc::Receiver<Result<M, Status>>,
     pieces: VecDeque<Bytes>,
     ended: bool,
+}
+
+impl<M> ResponseBody<M> {
+    /// Of messages that are cut into pieces when their turn has come.
+    pub fn of(incoming: mpsc::Receiver<Result<M, Status>>) -> Self {
+        Self { incoming, pieces: VecDeque::new(), ended: false }
+    }
 }
 
 impl ResponseBody {
     /// `capacity` messages may wait for the client to take them.
     pub fn channel(capacity: usize) -> (mpsc::Sender<Outgoing>, Self) {
         let (sender, incoming) = mpsc::channel(capacity);
-        (sender, Self { incoming, pieces: VecDeque::new(), ended: false })
+        (sender, Self::of(incoming))
     }
 
     /// A unary answer.
@@ -49,7 +68,7 @@ pub(super) fn trailers(status: Option<Status>) -> Frame<Bytes> {
     Frame::trailers(headers)
 }
 
-impl Body for ResponseBody {
+impl<M: IntoPieces> Body for ResponseBody<M> {
     type Data = Bytes;
     type Error = Status;
 
@@ -66,7 +85,7 @@ impl Body for ResponseBody {
             }
             match self.incoming.poll_recv(context) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Ok(pieces))) => self.pieces.extend(pieces),
+                Poll::Ready(Some(Ok(message))) => message.into_pieces(&mut self.pieces),
                 Poll::Ready(end) => {
                     self.ended = true;
                     let status = end.and_then(Result::err);

@@ -1,11 +1,14 @@
 //! One gRPC message: a flag byte, a big-endian length, a protobuf message.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures::Stream;
 use http_body::Body;
-use http_body_util::BodyExt;
 use prost::Message;
 use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint};
 use prost::encoding::{encoded_len_varint, key_len};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use tonic::{Code, Status};
 use troupe_proto::codec::not_the_message;
 use troupe_proto::error::{Error, ErrorCode};
@@ -40,27 +43,33 @@ impl<B: Body<Data = Bytes, Error = Status> + Unpin> MessageReader<B> {
 
     /// The next message; `None` at the end of the body. May be dropped and called again without loss.
     pub async fn next(&mut self) -> Result<Option<Rope>, Status> {
+        poll_fn(|context| self.poll_message(context)).await
+    }
+
+    fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Rope>, Status>> {
         loop {
             let needed = self.pending.unwrap_or(PREFIX_LEN);
             if self.buffered.len() >= needed {
                 match self.pending.take() {
-                    Some(len) => return Ok(Some(self.buffered.split_to(len))),
+                    Some(len) => return Poll::Ready(Ok(Some(self.buffered.split_to(len)))),
                     None => self.pending = Some(self.read_prefix()?),
                 }
                 continue;
             }
-            match self.body.frame().await {
+            let end = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
                         self.buffered.push(data);
                     }
+                    continue;
                 }
                 // Ours says why; otherwise nobody hears this.
-                Some(Err(status)) if !status.details().is_empty() => return Err(status),
-                Some(Err(_)) => return Err(Status::cancelled("the client went away")),
-                None if self.buffered.is_empty() && self.pending.is_none() => return Ok(None),
-                None => return Err(invalid("the last message is cut short")),
-            }
+                Some(Err(status)) if !status.details().is_empty() => Err(status),
+                Some(Err(_)) => Err(Status::cancelled("the client went away")),
+                None if self.buffered.is_empty() && self.pending.is_none() => Ok(None),
+                None => Err(invalid("the last message is cut short")),
+            };
+            return Poll::Ready(end);
         }
     }
 
@@ -85,6 +94,17 @@ impl<B: Body<Data = Bytes, Error = Status> + Unpin> MessageReader<B> {
             return Err(too_large(len, self.max_message));
         }
         Ok(len)
+    }
+}
+
+impl<B: Body<Data = Bytes, Error = Status> + Unpin> Stream for MessageReader<B> {
+    type Item = Result<Rope, Status>;
+
+    fn poll_next(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Rope, Status>>> {
+        self.get_mut().poll_message(context).map(Result::transpose)
     }
 }
 

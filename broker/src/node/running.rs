@@ -16,7 +16,7 @@ use crate::forward::{ActiveController, Clocks, Leaders};
 use crate::groups::{self, Coordinators};
 use crate::metadata_cache::MetadataCache;
 use crate::metrics::NodeMetrics;
-use crate::operations::{TopicLookup, Topics};
+use crate::operations::{Fetch, Offsets, Produce, ProducerIds, TopicLookup, Topics};
 use crate::partition::{ControllerRequest, ControllerRequests, Flusher, Shared, Supervisor};
 use crate::peers::Peers;
 use crate::registry::Registry;
@@ -188,6 +188,9 @@ impl Parts {
             unpacker,
         ));
         let clocks = Arc::new(Clocks::default());
+        let max_unpacked = usize::try_from(config.max_unpacked_batch.0).unwrap_or(usize::MAX);
+        let produce = Produce::new(Arc::clone(&metadata), Arc::clone(&admission), max_unpacked);
+        let offsets = Offsets::new(Arc::clone(&metadata), Arc::clone(&leaders.unpacker));
         let creates_topics = config.auto_create_topics;
         let active_controller = Arc::new(ActiveController {
             channel: Arc::clone(&controller),
@@ -206,6 +209,10 @@ impl Parts {
                 Arc::clone(&active_controller),
                 creates_topics,
             )),
+            produce: Arc::new(produce),
+            fetch: Arc::new(Fetch::new(Arc::clone(&metadata))),
+            offsets: Arc::new(offsets),
+            producer_ids: Arc::new(ProducerIds::new(Arc::clone(&active_controller))),
             active_controller,
             leaders,
             clocks,
@@ -215,7 +222,6 @@ impl Parts {
             thread_stall_detectors,
             replicators,
             metrics,
-            producer_ids: Default::default(),
             peers,
             subscriptions: Default::default(),
             delivery: Default::default(),

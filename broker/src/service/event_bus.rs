@@ -1,12 +1,12 @@
 //! `troupe.v1.EventBusService`: records in, records out. The broker does the batch work for clients that
 //! have nothing but generated stubs, and finds the leaders.
 
-use super::produce::parse_acks;
 use super::publish::{self, Call, REQUESTS_TOGETHER, publish_stream};
 use super::subscription;
+use crate::connections::Connection;
 use crate::context::Context;
 use crate::forward::Allotted;
-use crate::grpc::Handover;
+use crate::grpc::{Handover, parse_acks};
 use crate::registry::TopicEntry;
 use futures::stream::BoxStream;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ impl EventBusService for EventBus {
         let call = Call {
             time: Allotted::by_call(came, request.metadata()),
             handed_over: begun,
-            flow: self.context.admission.flow_of(request.extensions()),
+            flow: Connection::flow_of(request.extensions()),
         };
         let published = publish(&self.context, request.into_inner(), call).await;
         let results = published.map_err(publish::refusal)?;
@@ -77,7 +77,7 @@ impl EventBusService for EventBus {
         request: Request<Streaming<pb::PublishStreamRequest>>,
     ) -> Result<Response<Self::PublishStreamStream>, Status> {
         let (out, answers) = mpsc::channel(REQUESTS_TOGETHER);
-        let flow = self.context.admission.flow_of(request.extensions());
+        let flow = Connection::flow_of(request.extensions());
         tokio::spawn(publish_stream(Arc::clone(&self.context), flow, request.into_inner(), out));
         Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
     }

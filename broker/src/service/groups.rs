@@ -1,9 +1,9 @@
 //! `troupe.log.v1.GroupService`: thin over [`crate::groups`], which finds the coordinator.
 
+use crate::connections::Connection;
 use crate::context::Context;
 use crate::forward::Call;
 use crate::groups::{self, FORWARDED_FOR};
-use crate::grpc::Connection;
 use crate::operations::Page;
 use crate::shutdown::shutting_down;
 use futures::stream::{self, BoxStream};

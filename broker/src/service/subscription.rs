@@ -31,8 +31,9 @@ mod window;
 pub use sessions::Subscriptions;
 
 use super::event_bus::{find_topic, known_topic};
+use crate::connections::Connection;
 use crate::context::Context;
-use crate::grpc::{Connection, DemandSender, Requests};
+use crate::grpc::{DemandSender, Requests};
 use options::Options;
 use pull::Caller;
 pub(super) use sessions::Answer;

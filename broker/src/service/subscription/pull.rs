@@ -3,9 +3,9 @@
 use super::options::parse_duration;
 use super::session::Session;
 use super::sessions::{Answer, Draw, Inbound, Inbox};
+use crate::connections::Connection;
 use crate::context::Context;
 use crate::forward::timeout_of;
-use crate::grpc::Connection;
 use crate::shutdown::shutting_down;
 use std::sync::Arc;
 use std::time::Duration;

@@ -25,6 +25,11 @@ impl Connection {
         extensions.get()
     }
 
+    /// Of the connection that a call came on: each has one share, however many streams it opens.
+    pub fn flow_of(extensions: &http::Extensions) -> FlowId {
+        Connection::of(extensions).map_or_else(new_flow, Connection::flow)
+    }
+
     pub fn remote_ip(&self) -> Option<IpAddr> {
         Some(self.remote?.ip())
     }

@@ -11,7 +11,7 @@ const REMEMBERED: usize = 8_192;
 /// Promise: a batch is never taken for the first of its number if it is not. Those used last are remembered; of an
 /// older one nobody knows any more whether all before it were appended, and so nothing more of it is.
 #[derive(Default)]
-pub(super) struct Chains {
+pub struct Chains {
     by_number: HashMap<u64, Known>,
     /// Numbers, by when they were last used.
     by_use: BTreeMap<u64, u64>,

@@ -1,0 +1,251 @@
+//! The places of a listener, by address, and what is counted about those who have them or get none.
+
+use super::patience::patience;
+use crate::NodeConfig;
+use crate::clock::now;
+use crate::descriptors;
+use crate::metadata_cache::MetadataCache;
+use metrics::{Counter, Gauge, counter, gauge};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+use troupe_machines::connection::patience::{Cause, Patience};
+use troupe_machines::connection::places::{Admission, Full, Limits, PlaceId, Places};
+use troupe_proto::error::{Error, ErrorCode};
+
+/// Between two lines about refused connections.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The connections of one listener, on all of its shards.
+pub struct Connections {
+    pub patience: Patience,
+    pub listener: &'static str,
+    node: String,
+    /// As they are configured.
+    limits: Limits,
+    /// Whose logs need descriptors too.
+    metadata: Arc<MetadataCache>,
+    state: Mutex<State>,
+    open: Gauge,
+    refused: Counter,
+}
+
+struct State {
+    places: Places<IpAddr>,
+    /// Those who may have to make room hear it here.
+    cuts: BTreeMap<PlaceId, CancellationToken>,
+    log: RefusalLog,
+}
+
+/// When refusals were last written about, and how many there have been since.
+#[derive(Default)]
+struct RefusalLog {
+    last: Option<Instant>,
+    since: u64,
+}
+
+/// What somebody has got who was let in.
+pub struct Place {
+    pub id: PlaceId,
+    /// Cancelled when it has to make room.
+    pub cut: CancellationToken,
+    /// Of one that may ask once.
+    pub refusal: Option<Error>,
+}
+
+impl Connections {
+    pub fn new(
+        listener: &'static str,
+        config: &NodeConfig,
+        metadata: Arc<MetadataCache>,
+    ) -> Arc<Connections> {
+        let configured = Limits {
+            total: config.max_connections as usize,
+            per_address: config.max_connections_per_ip as usize,
+        };
+        let limits = limits(listener, configured, &metadata);
+        if limits.total < configured.total {
+            tracing::warn!(
+                listener,
+                limit = limits.total,
+                "the process may open {} files (ulimit -n), and the logs of its partitions need some: fewer \
+                 connections than max.connections.per.node={}",
+                descriptors::limit(),
+                config.max_connections
+            );
+        }
+        let node = config.node_id.to_string();
+        let label = || node.clone();
+        let open = gauge!("troupe_connections", "node" => label(), "listener" => listener);
+        open.set(0.0);
+        let refused = counter!(
+            "troupe_connections_refused_total", "node" => label(), "listener" => listener
+        );
+        Arc::new(Connections {
+            patience: patience(config),
+            listener,
+            limits: configured,
+            metadata,
+            state: Mutex::new(State {
+                places: Places::new(limits),
+                cuts: BTreeMap::new(),
+                log: RefusalLog::default(),
+            }),
+            open,
+            refused,
+            node,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for whoever has connected; if there is none, one on trial, where that is possible.
+    ///
+    /// # Errors
+    /// `TOO_MANY_CONNECTIONS`, with the limit that is reached.
+    pub fn take_place(&self, address: IpAddr, may_be_tried: bool) -> Result<Place, Error> {
+        let limits = limits(self.listener, self.limits, &self.metadata);
+        let house = house(address);
+        let mut state = self.lock();
+        state.places.set_limits(limits);
+        let (id, leaves, refusal) = match state.places.admit(now(), &house) {
+            Admission::Welcome(id) => (id, None, None),
+            Admission::Instead(id, leaves) => (id, Some(leaves), None),
+            Admission::Refused(full) => {
+                let refusal = refusal(limits, house, full);
+                let on_trial = match may_be_tried {
+                    true => state.places.try_out(now(), &house),
+                    false => None,
+                };
+                let Some((id, leaves)) = on_trial else {
+                    drop(state);
+                    self.refused(&refusal);
+                    return Err(refusal);
+                };
+                (id, leaves, Some(refusal))
+            }
+        };
+        if let Some(other) = leaves.and_then(|leaves| state.cuts.remove(&leaves)) {
+            other.cancel();
+            // Who was on trial is refused.
+            if refusal.is_none() {
+                self.closed(Cause::Setup);
+            }
+        }
+        let cut = CancellationToken::new();
+        state.cuts.insert(id, cut.clone());
+        self.open.set(state.places.taken() as f64);
+        Ok(Place { id, cut, refusal })
+    }
+
+    /// It makes room for nobody any more.
+    pub fn introduce(&self, id: PlaceId) {
+        let mut state = self.lock();
+        if state.places.introduce(id) {
+            state.cuts.remove(&id);
+        }
+    }
+
+    /// Its place is free.
+    pub fn leave(&self, id: PlaceId) {
+        let mut state = self.lock();
+        state.places.leave(id);
+        state.cuts.remove(&id);
+        self.open.set(state.places.taken() as f64);
+    }
+
+    /// Somebody did not come in.
+    pub fn refused(&self, refusal: &Error) {
+        self.refused.increment(1);
+        let mut state = self.lock();
+        state.log.since += 1;
+        if state.log.last.is_none_or(|last| last.elapsed() >= LOG_INTERVAL) {
+            let refused = std::mem::take(&mut state.log.since);
+            state.log.last = Some(Instant::now());
+            tracing::warn!(listener = self.listener, refused, "{}", refusal.message);
+        }
+    }
+
+    /// The connection is one of the cluster's own. False: there is no place for it either.
+    pub fn vouch(&self, id: PlaceId) -> bool {
+        let mut state = self.lock();
+        let stays = state.places.vouch(id);
+        if stays {
+            state.cuts.remove(&id);
+            self.open.set(state.places.taken() as f64);
+        }
+        stays
+    }
+
+    /// Some of a connection's calls were ended.
+    pub fn calls_ended(&self) {
+        counter!(
+            "troupe_stalled_calls_ended_total",
+            "node" => self.node.clone(), "listener" => self.listener
+        )
+        .increment(1);
+    }
+
+    pub fn closed(&self, cause: Cause) {
+        counter!(
+            "troupe_connections_closed_total",
+            "node" => self.node.clone(), "listener" => self.listener, "cause" => cause.name()
+        )
+        .increment(1);
+    }
+}
+
+/// As many as are configured, or as the logs leave descriptors for.
+fn limits(listener: &str, configured: Limits, metadata: &MetadataCache) -> Limits {
+    let partitions = metadata.registry.replica_count();
+    let parts = descriptors::parts_of(listener);
+    descriptors::left_for(parts, configured, descriptors::limit(), partitions)
+}
+
+/// What somebody is told who does not come in.
+fn refusal(limits: Limits, address: IpAddr, full: Full) -> Error {
+    let (key, limit, whose, kept) = match full {
+        Full::Total => {
+            let kept = limits.kept();
+            let kept = format!(", of which {kept} are kept for the cluster's own nodes");
+            ("max.connections.per.node", limits.total, String::new(), kept)
+        }
+        Full::Address => {
+            let whose = format!(" from {address}");
+            ("max.connections.per.ip", limits.per_address, whose, String::new())
+        }
+    };
+    let message = format!(
+        "too many connections{whose}: {key} allows no more than {limit}{kept}; use one connection for many \
+         calls, close those that are not used, or raise {key} (and the limit of open files)"
+    );
+    Error::new(ErrorCode::TooManyConnections, message).with("limit", limit)
+}
+
+/// Whoever has one IPv6 address has 2^64 of them.
+fn house(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let bits = address.to_bits() >> 64 << 64;
+            IpAddr::V6(Ipv6Addr::from_bits(bits))
+        }
+        address => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_counts_as_its_house() {
+        let house = |text: &str| house(text.parse().unwrap()).to_string();
+        assert_eq!(house("10.0.0.7"), "10.0.0.7");
+        assert_eq!(house("::ffff:10.0.0.7"), "10.0.0.7");
+        assert_eq!(house("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+    }
+}
