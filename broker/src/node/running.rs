@@ -7,7 +7,7 @@ use super::controllers::{ControlThread, Controllers, make_room};
 use super::reconcile::{Reconciler, retire};
 use super::session::Session;
 use super::sockets::Sockets;
-use super::{Addresses, Ending, Progress, StartError, advertised, owner, twin};
+use super::{Addresses, Ending, Progress, StartError, advertised, duplicate_broker, owner, space};
 use crate::admission::Admission;
 use crate::context::Context;
 use crate::controller_channel::{ControllerChannel, Identity};
@@ -38,8 +38,6 @@ use troupe_proto::ids::{BrokerEpoch, NodeId};
 
 /// Logs that are recovered at the same time.
 const RECOVERIES: usize = 4;
-/// How often it is looked whether a full disk has room again.
-const LOOK_FOR_SPACE: Duration = Duration::from_secs(1);
 /// Longest wait for connections at a stop. What was asked is answered by then; what keeps a connection open is
 /// a client that does not read, and for that the logs do not wait: whoever stops us may lose patience.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -284,10 +282,12 @@ impl Parts {
     /// Becomes a part of the cluster, and serves.
     async fn join(&mut self) -> Result<(), StartError> {
         let context = Arc::clone(&self.context);
-        advertised::tell_doubts(&context);
+        advertised::tell_doubts(&context.config);
         tokio::select! {
             known = self.controllers.await_cluster() => known?,
-            error = twin::meet(&context) => return Err(StartError::Register(error)),
+            error = duplicate_broker::found(&context.controller, &context.endpoint) => {
+                return Err(StartError::Register(error));
+            }
         }
         if !context.config.is_broker() {
             let images = context.metadata.image.clone();
@@ -331,7 +331,7 @@ impl Parts {
             session.ready_when_recovered(&context);
         }
         actix_rt::spawn(reconciler.run(images));
-        actix_rt::spawn(watch_space(Arc::clone(&context), Arc::clone(&self.space)));
+        actix_rt::spawn(space::watch(Arc::clone(&self.space), context.gone.clone()));
         let shards = self.shards.iter().map(Arbiter::handle).collect();
         actix_rt::spawn(groups::follow(context, shards));
         Ok(())
@@ -394,21 +394,6 @@ impl Parts {
             controller.register_broker(registration).await.map_err(StartError::Register)?;
         context.controller.set_broker_epoch(broker_epoch);
         Ok(())
-    }
-}
-
-/// Takes records again when there is room, and keeps something for the next time.
-async fn watch_space(context: Arc<Context>, space: Arc<Space>) {
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(LOOK_FOR_SPACE) => {}
-            () = context.gone.cancelled() => return,
-        }
-        let look = Arc::clone(&space);
-        // Fails only if the runtime is stopping.
-        if let Ok(true) = tokio::task::spawn_blocking(move || look.look()).await {
-            tracing::info!("there is room on the disk again: records are taken");
-        }
     }
 }
 
