@@ -7,7 +7,9 @@ use crate::forward::{ActiveController, Clocks, Leaders, until_active};
 use crate::groups::Coordinators;
 use crate::metadata_cache::MetadataCache;
 use crate::metrics::NodeMetrics;
-use crate::operations::{TopicLookup, Topics};
+#[cfg(test)]
+use crate::operations::Observed;
+use crate::operations::{Administration, TopicLookup, Topics};
 use crate::partition::Supervisor;
 use crate::peers::Peers;
 use crate::replication::Replicator;
@@ -39,12 +41,11 @@ pub struct Context {
     pub clocks: Arc<Clocks>,
     pub topics: Arc<Topics>,
     pub topic_lookup: Arc<TopicLookup>,
+    pub administration: Administration,
     /// Of the consumer groups that this node leads the partitions of.
     pub groups: Arc<Coordinators>,
     /// By shard.
     pub supervisors: Vec<Addr<Supervisor>>,
-    /// By shard: whether its thread runs.
-    pub thread_stall_detectors: Vec<Arc<StallDetector>>,
     pub metrics: Arc<NodeMetrics>,
     /// What producers may have under way here at once.
     pub admission: Arc<Admission>,
@@ -138,29 +139,44 @@ impl Context {
             Arc::clone(&active_controller),
             config.auto_create_topics,
         ));
+        let groups = Arc::new(Coordinators::new(node_id, metadata.image.clone()));
+        let metrics = Arc::new(NodeMetrics::new(node_id.0));
+        let (subscriptions, gone) = (Arc::default(), CancellationToken::new());
+        let administration = Administration::new(&Observed {
+            config: &config,
+            endpoint: "",
+            controller: &active_controller,
+            leaders: &leaders,
+            coordinators: &groups,
+            subscriptions: &subscriptions,
+            replicators: &[],
+            thread_stall_detectors: &[],
+            metrics: &metrics,
+            gone: &gone,
+        });
         Arc::new(Context {
             admission: Arc::clone(&leaders.admission),
+            administration,
             endpoint: String::new(),
             node_id,
             active_controller,
             topics,
             topic_lookup,
             controller,
-            groups: Arc::new(Coordinators::new(node_id, metadata.image.clone())),
+            groups,
             peers: Arc::clone(&leaders.peers),
             shutdown: metadata.shutdown.clone(),
             metadata,
             leaders,
             clocks,
             supervisors: Vec::new(),
-            thread_stall_detectors: Vec::new(),
             replicators: Vec::new(),
-            metrics: Arc::new(NodeMetrics::new(node_id.0)),
+            metrics,
             producer_ids: Arc::default(),
-            subscriptions: Arc::default(),
+            subscriptions,
             delivery: Arc::new(DeliveryPool::default()),
             stall_detector: Arc::new(StallDetector::unlimited()),
-            gone: CancellationToken::new(),
+            gone,
             config,
         })
     }

@@ -6,10 +6,29 @@
 //!
 //! Never here: a frame, a status, a header, a message of a door.
 
+mod administration;
+mod census;
+mod chaos;
+mod cluster;
+mod disk;
+mod health;
+mod metadata;
+mod observation;
 mod page;
+mod readiness;
 mod topic_lookup;
 mod topics;
 
+pub use administration::{Administration, Observed};
+pub use chaos::{Actor, ActorState, Chaos, FaultRequest};
+pub use cluster::{
+    Cluster, ClusterNode, Drained, ElectionResult, Elections, NamedPartitions, PartitionFilter,
+    PartitionState, Replica, ReplicaQuery, ReplicaRole,
+};
+pub use health::{Health, Reason, ReasonKind, Verdict};
+pub use metadata::{ClusterMetadata, MetadataDelta, Node};
+pub use observation::Observation;
 pub use page::Page;
+pub use readiness::Readiness;
 pub use topic_lookup::{TopicLookup, check_writable};
 pub use topics::Topics;

@@ -26,12 +26,12 @@ mod want;
 pub use board::Board;
 pub use chain::Chain;
 pub use chaos::drop_replies;
-pub use condition::{How, LONG_MS, millis};
+pub use condition::{Condition, How, LONG_MS, millis};
 pub use flusher::Flusher;
 pub use handle::{AppendRequest, CROWD_PATIENCE, PartitionHandle, REBUILD_PATIENCE};
 pub use message::{
-    Appended, CloseFollower, Finding, FollowerReport, FoundOffset, FromLeader, IsrAnswer,
-    LeaderSays, LossKnown, OffsetQuery, OpenFollower, PushOn, ReadAnswer,
+    Appended, CloseFollower, Description, Finding, FollowerReport, FoundOffset, FromLeader,
+    IsrAnswer, LeaderSays, LossKnown, OffsetQuery, OpenFollower, PushOn, ReadAnswer,
 };
 pub use opening::{now, wall_clock};
 pub use responder::Responder;

@@ -9,6 +9,7 @@ use super::session::Session;
 use super::sockets::Sockets;
 use super::{Addresses, Ending, Progress, StartError, advertised, duplicate_broker, owner, space};
 use crate::admission::Admission;
+use crate::connections::Connections;
 use crate::context::Context;
 use crate::controller_channel::{ControllerChannel, Identity};
 use crate::descriptors;
@@ -16,7 +17,7 @@ use crate::forward::{ActiveController, Clocks, Leaders};
 use crate::groups::{self, Coordinators};
 use crate::metadata_cache::MetadataCache;
 use crate::metrics::NodeMetrics;
-use crate::operations::{TopicLookup, Topics};
+use crate::operations::{Administration, Observed, TopicLookup, Topics};
 use crate::partition::{Flusher, Shared, Supervisor};
 use crate::peers::Peers;
 use crate::registry::Registry;
@@ -187,9 +188,25 @@ impl Parts {
             metadata: Arc::clone(&metadata),
             clocks: Arc::clone(&clocks),
         });
+        let endpoint = endpoint(&config.advertised_listener, addresses.grpc);
+        let groups = Arc::new(Coordinators::new(node_id, image));
+        let (subscriptions, gone) = (Arc::default(), CancellationToken::new());
+        let administration = Administration::new(&Observed {
+            config: &config,
+            endpoint: &endpoint,
+            controller: &active_controller,
+            leaders: &leaders,
+            coordinators: &groups,
+            subscriptions: &subscriptions,
+            replicators: &replicators,
+            thread_stall_detectors: &thread_stall_detectors,
+            metrics: &metrics,
+            gone: &gone,
+        });
         let context = Arc::new(Context {
             admission,
-            endpoint: endpoint(&config.advertised_listener, addresses.grpc),
+            administration,
+            endpoint,
             config,
             node_id,
             controller,
@@ -202,19 +219,18 @@ impl Parts {
             active_controller,
             leaders,
             clocks,
-            groups: Arc::new(Coordinators::new(node_id, image)),
+            groups,
             metadata,
             supervisors,
-            thread_stall_detectors,
             replicators,
             metrics,
             producer_ids: Default::default(),
             peers,
-            subscriptions: Default::default(),
+            subscriptions,
             delivery: Default::default(),
             stall_detector,
             shutdown,
-            gone: CancellationToken::new(),
+            gone,
         });
         for replicator in &context.replicators {
             replicator.attach(&context);
@@ -290,8 +306,7 @@ impl Parts {
             }
         }
         if !context.config.is_broker() {
-            let images = context.metadata.image.clone();
-            return self.serve_http(images).await;
+            return self.serve_http();
         }
         let cluster_id = self.controllers.cluster_id();
         let meta = MetaProperties { cluster_id: cluster_id.clone(), node_id: context.node_id };
@@ -323,7 +338,7 @@ impl Parts {
         {
             self.servers = server::serve(&context, listeners, &self.shards);
         }
-        self.serve_http(images.clone()).await?;
+        self.serve_http()?;
         if !context.config.advertised_listener.is_empty() {
             actix_rt::spawn(advertised::try_out(context.endpoint.clone()));
         }
@@ -337,17 +352,17 @@ impl Parts {
         Ok(())
     }
 
-    async fn serve_http(
-        &mut self,
-        _: watch::Receiver<Arc<ClusterImage>>,
-    ) -> Result<(), StartError> {
+    fn serve_http(&mut self) -> Result<(), StartError> {
         let Some(sockets) = self.sockets.take() else { return Ok(()) };
-        let address = self.addresses.http;
-        http::serve(&self.context, sockets.http).map_err(|source| StartError::Listen {
-            address,
-            key: "http.listener",
-            source,
-        })
+        let (address, context) = (self.addresses.http, &self.context);
+        let connections = Connections::new("http", context);
+        let served = http::serve(
+            &context.administration.readiness,
+            &context.administration.observation,
+            (sockets.http, connections),
+            context.shutdown.clone(),
+        );
+        served.map_err(|source| StartError::Listen { address, key: "http.listener", source })
     }
 
     /// Unknown topics' directories are leftovers of deletions, and deleted. Beside lost metadata that would be
