@@ -8,7 +8,8 @@ use crate::groups::Coordinators;
 use crate::metadata_cache::MetadataCache;
 use crate::metrics::NodeMetrics;
 use crate::operations::{
-    DEFAULT_REQUEST_TIMEOUT, Fetch, Offsets, Produce, ProducerIds, TopicLookup, Topics,
+    Administration, DEFAULT_REQUEST_TIMEOUT, Fetch, Offsets, Produce, ProducerIds, TopicLookup,
+    Topics,
 };
 use crate::partition::Supervisor;
 use crate::peers::Peers;
@@ -37,12 +38,11 @@ pub struct Context {
     pub fetch: Arc<Fetch>,
     pub offsets: Arc<Offsets>,
     pub producer_ids: Arc<ProducerIds>,
+    pub administration: Administration,
     /// Of the consumer groups that this node leads the partitions of.
     pub groups: Arc<Coordinators>,
     /// By shard.
     pub supervisors: Vec<Addr<Supervisor>>,
-    /// By shard: whether its thread runs.
-    pub thread_stall_detectors: Vec<Arc<StallDetector>>,
     pub metrics: Arc<NodeMetrics>,
     /// What producers may have under way here at once.
     pub admission: Arc<Admission>,

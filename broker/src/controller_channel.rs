@@ -130,6 +130,11 @@ impl ControllerChannel {
         }
     }
 
+    /// Who decides, if it has been heard lately: a quorum that is lost leaves everybody believing in the last one.
+    pub fn active_controller(&self) -> Option<NodeId> {
+        self.controller_id().filter(|_| self.hears_controller())
+    }
+
     /// Who decides was heard from a voter; for a broker without a controller of its own.
     pub fn hear(&self, controller: Option<NodeId>) {
         self.told.send_if_modified(|told| std::mem::replace(told, controller) != controller);

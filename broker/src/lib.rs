@@ -13,7 +13,6 @@
 mod abort;
 mod admission;
 mod allocator;
-mod census;
 mod clock;
 mod config;
 mod connections;

@@ -7,9 +7,9 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use std::cmp::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use topics::{ByTopic, DiskFull};
+use topics::ByTopic;
 
-pub use topics::TopicMetrics;
+pub use topics::{DiskFull, TopicMetrics};
 
 /// The process-wide recorder: several nodes in one process share it and differ by label.
 pub fn recorder() -> Option<&'static PrometheusHandle> {

@@ -6,12 +6,13 @@
 
 mod advertised;
 mod controllers;
+mod duplicate_broker;
 mod owner;
 mod reconcile;
 mod running;
 mod session;
 mod sockets;
-mod twin;
+mod space;
 
 use crate::NodeConfig;
 use std::net::SocketAddr;

@@ -6,15 +6,33 @@
 //!
 //! Never here: a frame, a status, a header, a message of a door.
 
+mod administration;
+mod census;
+mod chaos;
+mod cluster;
+mod disk;
 mod fetch;
+mod health;
+mod metadata;
+mod observation;
 mod offsets;
 mod page;
 mod produce;
 mod producer_ids;
+mod readiness;
 mod topic_lookup;
 mod topics;
 
+pub use administration::{Administration, Observed};
+pub use chaos::{Actor, ActorState, Chaos, FaultRequest};
+pub use cluster::{
+    Cluster, ClusterNode, Drained, ElectionResult, Elections, NamedPartitions, PartitionFilter,
+    PartitionState, Replica, ReplicaQuery, ReplicaRole,
+};
 pub use fetch::{Fetch, FetchPosition, FetchRequest, FetchUpdate, Fetched};
+pub use health::{Health, Reason, ReasonKind, Verdict};
+pub use metadata::{ClusterMetadata, MetadataDelta, Node};
+pub use observation::Observation;
 pub use offsets::{DatedOffset, Meant, Offsets, PartitionOffset, PartitionQuery};
 pub use page::Page;
 pub use produce::{
@@ -22,5 +40,6 @@ pub use produce::{
     StreamedBatch,
 };
 pub use producer_ids::ProducerIds;
+pub use readiness::Readiness;
 pub use topic_lookup::TopicLookup;
 pub use topics::Topics;

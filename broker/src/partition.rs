@@ -41,7 +41,7 @@ mod upkeep;
 pub use assignment::PartitionSetup;
 pub use chain::Chain;
 pub use chaos::drop_replies;
-pub use condition::{How, LONG_MS, millis};
+pub use condition::{Condition, How, LONG_MS, millis};
 pub use controller_requests::{ControllerRequest, ControllerRequests};
 pub use flusher::Flusher;
 pub use follower_sink::{ChannelName, FollowerSink, Push, PushStream};
@@ -50,8 +50,9 @@ pub use handle::{
 };
 pub use leader_streams::LeaderStreams;
 pub use messages::{
-    Appended, CloseFollower, Credit, CreditSource, Finding, FollowerReport, FoundOffset,
-    FromLeader, IsrAnswer, LeaderSays, LossKnown, OffsetQuery, OpenFollower, ReadAnswer,
+    Appended, CloseFollower, Credit, CreditSource, Description, Finding, FollowerReport,
+    FoundOffset, FromLeader, IsrAnswer, LeaderSays, LossKnown, OffsetQuery, OpenFollower,
+    ReadAnswer,
 };
 pub use replica_handle::ReplicaHandle;
 pub use responder::Responder;

@@ -3,8 +3,11 @@
 use crate::connections::{Connections, Protocol, accept, serve_http2};
 use crate::context::Context;
 use crate::forward::Punctual;
-use crate::grpc::{Intake, IntakeLayer, LogDoor, ReplicationDoor, TopicDoor};
-use crate::service::{Chaos, Cluster, Commits, EventBus, Groups, Metadata, ThinService, health};
+use crate::grpc::{
+    ChaosDoor, ClusterDoor, HealthDoor, Intake, IntakeLayer, LogDoor, MetadataDoor,
+    ReplicationDoor, TopicDoor,
+};
+use crate::service::{Commits, EventBus, Groups, ThinService};
 use actix::Arbiter;
 use socket2::{Domain, Protocol as IpProtocol, Socket, Type};
 use std::io;
@@ -18,6 +21,7 @@ use troupe_controller::{ControllerEndpoint, RaftEndpoint};
 use troupe_proto::admin::v1::cluster_service_server::ClusterServiceServer;
 use troupe_proto::admin::v1::topic_service_server::TopicServiceServer;
 use troupe_proto::chaos::v1alpha1::chaos_service_server::ChaosServiceServer;
+use troupe_proto::health::v1::health_server::HealthServer;
 use troupe_proto::internal::v1::commit_service_server::CommitServiceServer;
 use troupe_proto::log::v1::group_service_server::GroupServiceServer;
 use troupe_proto::log::v1::metadata_service_server::MetadataServiceServer;
@@ -174,13 +178,15 @@ async fn admin_routes(context: &Arc<Context>, routes: &mut RoutesBuilder) -> Res
             // What errors carry: without it nobody could print their details.
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
+    let served = &context.administration;
+    let cluster = ClusterDoor::new(Arc::clone(&served.cluster), Arc::clone(&served.health));
     routes
-        .add_service(health(context))
+        .add_service(HealthServer::new(HealthDoor::new(&served.readiness)))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
-        .add_service(MetadataServiceServer::new(Metadata::new(Arc::clone(context))))
+        .add_service(MetadataServiceServer::new(MetadataDoor::new(Arc::clone(&served.metadata))))
         .add_service(TopicServiceServer::new(TopicDoor::new(Arc::clone(&context.topics))))
-        .add_service(ClusterServiceServer::new(Cluster::new(Arc::clone(context))))
-        .add_service(ChaosServiceServer::new(Chaos::new(Arc::clone(context))));
+        .add_service(ClusterServiceServer::new(cluster))
+        .add_service(ChaosServiceServer::new(ChaosDoor::new(Arc::clone(&served.chaos))));
     Ok(())
 }

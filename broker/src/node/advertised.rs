@@ -1,6 +1,6 @@
 //! The address that others are told, tried out once: whoever is sent there should arrive.
 
-use crate::context::Context;
+use crate::NodeConfig;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -25,8 +25,8 @@ pub(super) async fn try_out(endpoint: String) {
 }
 
 /// Everything about the configuration that works and is most likely not meant.
-pub(super) fn tell_doubts(context: &Context) {
-    for doubt in context.config.doubts() {
+pub(super) fn tell_doubts(config: &NodeConfig) {
+    for doubt in config.doubts() {
         tracing::warn!("{doubt}");
     }
 }

@@ -7,8 +7,9 @@ use super::controllers::{ControlThread, Controllers, make_room};
 use super::reconcile::{Reconciler, retire};
 use super::session::Session;
 use super::sockets::Sockets;
-use super::{Addresses, Ending, Progress, StartError, advertised, owner, twin};
+use super::{Addresses, Ending, Progress, StartError, advertised, duplicate_broker, owner, space};
 use crate::admission::Admission;
+use crate::connections::Connections;
 use crate::context::Context;
 use crate::controller_channel::{ControllerChannel, Identity};
 use crate::descriptors;
@@ -16,7 +17,9 @@ use crate::forward::{ActiveController, Clocks, Leaders};
 use crate::groups::{self, Coordinators};
 use crate::metadata_cache::MetadataCache;
 use crate::metrics::NodeMetrics;
-use crate::operations::{Fetch, Offsets, Produce, ProducerIds, TopicLookup, Topics};
+use crate::operations::{
+    Administration, Fetch, Observed, Offsets, Produce, ProducerIds, TopicLookup, Topics,
+};
 use crate::partition::{ControllerRequest, ControllerRequests, Flusher, Shared, Supervisor};
 use crate::peers::Peers;
 use crate::registry::Registry;
@@ -38,8 +41,6 @@ use troupe_proto::ids::{BrokerEpoch, NodeId};
 
 /// Logs that are recovered at the same time.
 const RECOVERIES: usize = 4;
-/// How often it is looked whether a full disk has room again.
-const LOOK_FOR_SPACE: Duration = Duration::from_secs(1);
 /// Longest wait for connections at a stop. What was asked is answered by then; what keeps a connection open is
 /// a client that does not read, and for that the logs do not wait: whoever stops us may lose patience.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -197,9 +198,25 @@ impl Parts {
             metadata: Arc::clone(&metadata),
             clocks: Arc::clone(&clocks),
         });
+        let endpoint = endpoint(&config.advertised_listener, addresses.grpc);
+        let groups = Arc::new(Coordinators::new(node_id, image));
+        let (subscriptions, gone) = (Arc::default(), CancellationToken::new());
+        let administration = Administration::new(&Observed {
+            config: &config,
+            endpoint: &endpoint,
+            controller: &active_controller,
+            leaders: &leaders,
+            coordinators: &groups,
+            subscriptions: &subscriptions,
+            replicators: &replicators,
+            thread_stall_detectors: &thread_stall_detectors,
+            metrics: &metrics,
+            gone: &gone,
+        });
         let context = Arc::new(Context {
             admission,
-            endpoint: endpoint(&config.advertised_listener, addresses.grpc),
+            administration,
+            endpoint,
             config,
             node_id,
             controller,
@@ -216,18 +233,17 @@ impl Parts {
             active_controller,
             leaders,
             clocks,
-            groups: Arc::new(Coordinators::new(node_id, image)),
+            groups,
             metadata,
             supervisors,
-            thread_stall_detectors,
             replicators,
             metrics,
             peers,
-            subscriptions: Default::default(),
+            subscriptions,
             delivery: Default::default(),
             stall_detector,
             shutdown,
-            gone: CancellationToken::new(),
+            gone,
         });
         let control_thread = match controllers.is_alone() {
             true => None,
@@ -292,14 +308,15 @@ impl Parts {
     /// Becomes a part of the cluster, and serves.
     async fn join(&mut self) -> Result<(), StartError> {
         let context = Arc::clone(&self.context);
-        advertised::tell_doubts(&context);
+        advertised::tell_doubts(&context.config);
         tokio::select! {
             known = self.controllers.await_cluster() => known?,
-            error = twin::meet(&context) => return Err(StartError::Register(error)),
+            error = duplicate_broker::found(&context.controller, &context.endpoint) => {
+                return Err(StartError::Register(error));
+            }
         }
         if !context.config.is_broker() {
-            let images = context.metadata.image.clone();
-            return self.serve_http(images).await;
+            return self.serve_http();
         }
         let cluster_id = self.controllers.cluster_id();
         let meta = MetaProperties { cluster_id: cluster_id.clone(), node_id: context.node_id };
@@ -336,7 +353,7 @@ impl Parts {
         {
             self.servers = server::serve(&context, listeners, &self.shards);
         }
-        self.serve_http(images.clone()).await?;
+        self.serve_http()?;
         if !context.config.advertised_listener.is_empty() {
             actix_rt::spawn(advertised::try_out(context.endpoint.clone()));
         }
@@ -344,23 +361,23 @@ impl Parts {
             session.ready_when_recovered(&context);
         }
         actix_rt::spawn(reconciler.run(images));
-        actix_rt::spawn(watch_space(Arc::clone(&context), Arc::clone(&self.space)));
+        actix_rt::spawn(space::watch(Arc::clone(&self.space), context.gone.clone()));
         let shards = self.shards.iter().map(Arbiter::handle).collect();
         actix_rt::spawn(groups::follow(context, shards));
         Ok(())
     }
 
-    async fn serve_http(
-        &mut self,
-        _: watch::Receiver<Arc<ClusterImage>>,
-    ) -> Result<(), StartError> {
+    fn serve_http(&mut self) -> Result<(), StartError> {
         let Some(sockets) = self.sockets.take() else { return Ok(()) };
-        let address = self.addresses.http;
-        http::serve(&self.context, sockets.http).map_err(|source| StartError::Listen {
-            address,
-            key: "http.listener",
-            source,
-        })
+        let (address, context) = (self.addresses.http, &self.context);
+        let connections = Connections::new("http", &context.config, Arc::clone(&context.metadata));
+        let served = http::serve(
+            &context.administration.readiness,
+            &context.administration.observation,
+            (sockets.http, connections),
+            context.shutdown.clone(),
+        );
+        served.map_err(|source| StartError::Listen { address, key: "http.listener", source })
     }
 
     /// Unknown topics' directories are leftovers of deletions, and deleted. Beside lost metadata that would be
@@ -407,21 +424,6 @@ impl Parts {
             controller.register_broker(registration).await.map_err(StartError::Register)?;
         context.controller.set_broker_epoch(broker_epoch);
         Ok(())
-    }
-}
-
-/// Takes records again when there is room, and keeps something for the next time.
-async fn watch_space(context: Arc<Context>, space: Arc<Space>) {
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(LOOK_FOR_SPACE) => {}
-            () = context.gone.cancelled() => return,
-        }
-        let look = Arc::clone(&space);
-        // Fails only if the runtime is stopping.
-        if let Ok(true) = tokio::task::spawn_blocking(move || look.look()).await {
-            tracing::info!("there is room on the disk again: records are taken");
-        }
     }
 }
 

@@ -1,30 +1,28 @@
 //! `grpc.health.v1`: `live` as long as the process answers; `ready`, and with it every public service by its full
-//! name and the empty one, while the cluster counts on this broker, and somebody decides for the cluster: a node that
-//! has not heard an active controller for the time of a session may lead nothing any more, and would be the last to
-//! know.
+//! name and the empty one, as [`Readiness`] says it.
 
-use crate::context::Context;
+use crate::operations::Readiness;
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
-use troupe_controller::ControllerHandle;
-use troupe_controller::metadata_log::Leadership;
 use troupe_proto::FILE_DESCRIPTOR_SET;
 use troupe_proto::health::v1 as pb;
 use troupe_proto::health::v1::health_check_response::ServingStatus;
-use troupe_proto::health::v1::health_server::{Health, HealthServer};
+use troupe_proto::health::v1::health_server::Health;
 
-/// How soon it is seen that no controller is heard any more.
-const LOOK_INTERVAL: Duration = Duration::from_millis(250);
-
-/// The health service.
-pub struct NodeHealth {
+/// The health service of one listener.
+pub struct HealthDoor {
     /// Whether the node is ready.
     ready: watch::Receiver<bool>,
+}
+
+impl HealthDoor {
+    pub fn new(readiness: &Arc<Readiness>) -> Self {
+        Self { ready: readiness.follow() }
+    }
 }
 
 /// What a name stands for.
@@ -57,53 +55,6 @@ fn public_services() -> Vec<String> {
         .collect()
 }
 
-/// The health service of a listener. `ready` follows the image: registered, not fenced, not on its way out.
-pub fn health(context: &Arc<Context>) -> HealthServer<NodeHealth> {
-    let (told, ready) = watch::channel(is_ready(context));
-    tokio::spawn(follow(Arc::clone(context), told));
-    HealthServer::new(NodeHealth { ready })
-}
-
-/// Whether clients should be sent here.
-pub fn is_ready(context: &Context) -> bool {
-    let counted_on = !context.config.is_broker() || {
-        let image = context.metadata.image.borrow();
-        image.broker(context.node_id).is_some_and(|broker| broker.is_active())
-    };
-    counted_on && context.controller.hears_controller() && !context.shutdown.is_cancelled()
-}
-
-async fn follow(context: Arc<Context>, told: watch::Sender<bool>) {
-    let mut images = context.metadata.image.clone();
-    let mut leadership = context.controller.local().map(ControllerHandle::leadership);
-    loop {
-        images.mark_unchanged();
-        leadership.iter_mut().for_each(watch::Receiver::mark_unchanged);
-        let ready = is_ready(&context);
-        told.send_if_modified(|before| std::mem::replace(before, ready) != ready);
-        tokio::select! {
-            changed = images.changed() => if changed.is_err() { break },
-            changed = news(&mut leadership) => if changed.is_err() { break },
-            // Silence is no news.
-            () = tokio::time::sleep(LOOK_INTERVAL) => {}
-            () = context.shutdown.cancelled() => break,
-        }
-    }
-    told.send_replace(false);
-    // Whoever watches is told until the node is gone.
-    context.gone.cancelled().await;
-}
-
-/// Another controller is active.
-async fn news(
-    leadership: &mut Option<watch::Receiver<Leadership>>,
-) -> Result<(), watch::error::RecvError> {
-    match leadership {
-        Some(leadership) => leadership.changed().await,
-        None => std::future::pending().await,
-    }
-}
-
 fn response(name: Option<Name>, ready: bool) -> pb::HealthCheckResponse {
     let status = match (name, ready) {
         (Some(Name::Live), _) | (Some(Name::Ready), true) => ServingStatus::Serving,
@@ -114,7 +65,7 @@ fn response(name: Option<Name>, ready: bool) -> pb::HealthCheckResponse {
 }
 
 #[tonic::async_trait]
-impl Health for NodeHealth {
+impl Health for HealthDoor {
     async fn check(
         &self,
         request: Request<pb::HealthCheckRequest>,

@@ -1,0 +1,85 @@
+//! What every listener serves, on brokers and on controllers alike: how the cluster and this node are, and what
+//! operators do about it.
+//!
+//! Only wires: each family is given its own handles here, and keeps no more.
+
+use super::chaos::{ActorTree, Chaos};
+use super::cluster::Cluster;
+use super::disk::Disk;
+use super::health::Health;
+use super::metadata::ClusterMetadata;
+use super::observation::Observation;
+use super::readiness::Readiness;
+use crate::NodeConfig;
+use crate::forward::{ActiveController, Leaders};
+use crate::groups::Coordinators;
+use crate::metrics::NodeMetrics;
+use crate::replication::Replicator;
+use crate::service::Subscriptions;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+use troupe_actor::StallDetector;
+
+pub struct Administration {
+    pub cluster: Arc<Cluster>,
+    pub metadata: Arc<ClusterMetadata>,
+    pub health: Arc<Health>,
+    pub readiness: Arc<Readiness>,
+    pub chaos: Arc<Chaos>,
+    pub observation: Arc<Observation>,
+}
+
+/// The parts of a node that are looked at.
+pub struct Observed<'a> {
+    pub config: &'a NodeConfig,
+    /// host:port that clients are told.
+    pub endpoint: &'a str,
+    pub controller: &'a Arc<ActiveController>,
+    pub leaders: &'a Arc<Leaders>,
+    pub coordinators: &'a Arc<Coordinators>,
+    pub subscriptions: &'a Arc<Subscriptions>,
+    /// By shard.
+    pub replicators: &'a [Arc<Replicator>],
+    /// By shard: whether its thread runs.
+    pub thread_stall_detectors: &'a [Arc<StallDetector>],
+    pub metrics: &'a Arc<NodeMetrics>,
+    /// Cancelled when the node has stopped.
+    pub gone: &'a CancellationToken,
+}
+
+impl Administration {
+    pub fn new(observed: &Observed<'_>) -> Self {
+        let Observed { config, controller, metrics, .. } = *observed;
+        let (metadata, channel) = (&observed.leaders.metadata, &controller.channel);
+        let disk = Arc::new(Disk::new(config.log_dir.clone(), metrics.disk_full.clone()));
+        let tree = ActorTree {
+            endpoint: observed.endpoint.to_owned(),
+            metadata: Arc::clone(metadata),
+            controller: Arc::clone(channel),
+            coordinators: Arc::clone(observed.coordinators),
+            thread_stall_detectors: observed.thread_stall_detectors.to_vec(),
+            replicators: observed.replicators.to_vec(),
+        };
+        let observation = Observation {
+            metrics: Arc::clone(metrics),
+            leaders: Arc::clone(observed.leaders),
+            controller: Arc::clone(channel),
+            coordinators: Arc::clone(observed.coordinators),
+            subscriptions: Arc::clone(observed.subscriptions),
+            replicators: observed.replicators.to_vec(),
+            disk: Arc::clone(&disk),
+        };
+        let health =
+            Health::new(Arc::clone(metadata), Arc::clone(channel), disk, config.session_timeout.0);
+        let readiness =
+            Readiness::new(Arc::clone(metadata), Arc::clone(channel), observed.gone.clone());
+        Self {
+            cluster: Arc::new(Cluster::new(Arc::clone(metadata), Arc::clone(controller))),
+            metadata: Arc::new(ClusterMetadata::new(Arc::clone(metadata), Arc::clone(channel))),
+            health: Arc::new(health),
+            readiness: Arc::new(readiness),
+            chaos: Arc::new(Chaos::new(config.chaos_enable, tree, Arc::clone(metrics))),
+            observation: Arc::new(observation),
+        }
+    }
+}

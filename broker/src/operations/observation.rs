@@ -1,0 +1,105 @@
+//! What is counted when it is asked for. Sums over all nodes count everything once.
+
+use super::census::Census;
+use super::disk::Disk;
+use crate::controller_channel::ControllerChannel;
+use crate::forward::Leaders;
+use crate::groups::Coordinators;
+use crate::lines;
+use crate::metrics::NodeMetrics;
+use crate::process::Process;
+use crate::replication::Replicator;
+use crate::service::Subscriptions;
+use std::sync::Arc;
+use troupe_actor::ActorState;
+
+pub struct Observation {
+    pub metrics: Arc<NodeMetrics>,
+    pub leaders: Arc<Leaders>,
+    pub controller: Arc<ControllerChannel>,
+    pub coordinators: Arc<Coordinators>,
+    pub subscriptions: Arc<Subscriptions>,
+    /// By shard.
+    pub replicators: Vec<Arc<Replicator>>,
+    pub disk: Arc<Disk>,
+}
+
+impl Observation {
+    /// The metrics are those of now.
+    pub fn observe(&self) {
+        self.observe_partitions();
+        self.metrics.log_lines_lost.absolute(lines::lost());
+        self.observe_distress();
+        self.observe_tables();
+        self.leaders.admission.observe();
+    }
+
+    fn observe_partitions(&self) {
+        let (metadata, metrics) = (&self.leaders.metadata, &self.metrics);
+        let (topics, image) = (metadata.registry.topics(), metadata.now());
+        let active = self.controller.active_controller() == Some(metadata.node_id);
+        let (mut led, mut offline, mut under_replicated, mut under_min_isr) = (0, 0, 0, 0);
+        for topic in image.topics() {
+            for partition in &topic.partitions {
+                let here = partition.leader == Some(metadata.node_id);
+                led += u32::from(here);
+                under_replicated += u32::from(here && partition.is_under_replicated());
+                under_min_isr += u32::from(here && topic.is_under_min_isr(partition));
+                offline += u32::from(active && partition.leader.is_none());
+            }
+        }
+        let mut lag = 0;
+        for handle in topics.values().flat_map(|topic| topic.replicas()) {
+            let leader = image.partition(&handle.key()).and_then(|partition| partition.leader);
+            if leader == Some(metadata.node_id) {
+                offline += u32::from(handle.board.state() == ActorState::Offline);
+                lag = lag.max(handle.board.lag());
+            }
+        }
+        let fenced =
+            if active { image.brokers().filter(|broker| broker.fenced).count() } else { 0 };
+        metrics.led_partitions.set(led);
+        metrics.offline_partitions.set(offline);
+        metrics.under_replicated_partitions.set(under_replicated);
+        metrics.under_min_isr_partitions.set(under_min_isr);
+        metrics.replication_lag.set(lag as f64);
+        metrics.active_controller.set(u32::from(active));
+        metrics.fenced_brokers.set(fenced as f64);
+    }
+
+    fn observe_distress(&self) {
+        let metrics = &self.metrics;
+        let census = Census::take(&self.leaders.metadata.registry);
+        metrics.offline_replicas.set(census.offline.len() as f64);
+        metrics.stalled_replicas.set(census.still.len() as f64);
+        metrics.oldest_append_wait_seconds.set(census.oldest_wait_ms as f64 / 1e3);
+        metrics.queued_bytes.set(census.queued_bytes as f64);
+        let silence = self.controller.silence_ms();
+        metrics.controller_silence_seconds.set(silence.map_or(f64::INFINITY, |ms| ms as f64 / 1e3));
+        if let Some(free) = self.disk.free_bytes() {
+            metrics.disk_free_bytes.set(free as f64);
+        }
+    }
+
+    /// How much there is of what comes and goes: what only ever grows is a leak.
+    fn observe_tables(&self) {
+        let metrics = &self.metrics;
+        let census = self.coordinators.led();
+        let census = census.iter().map(|coordinator| coordinator.census());
+        let (groups, members) = census.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        metrics.entries("groups", usize::try_from(groups).unwrap_or(usize::MAX));
+        metrics.entries("group_members", usize::try_from(members).unwrap_or(usize::MAX));
+        metrics.entries("peer_connections", self.leaders.peers.connections());
+        metrics.entries("peer_streams", self.leaders.produce_streams.count());
+        let [sessions, pulls] = self.subscriptions.counts();
+        metrics.entries("subscriptions", sessions);
+        metrics.entries("pull_sessions", pulls);
+        let streams = self.replicators.iter().map(|replicator| replicator.streams().len());
+        metrics.entries("replication_streams", streams.sum());
+        if let Some(process) = Process::look() {
+            metrics.open_descriptors.set(process.descriptors as f64);
+            metrics.threads.set(process.threads as f64);
+            metrics.resident_bytes.set(process.resident_bytes as f64);
+        }
+    }
+}
