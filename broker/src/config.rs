@@ -1,17 +1,18 @@
 //! A node's configuration: file < environment (`TROUPE__SECTION__KEY`) < `--set`.
 //!
-//! Keys are Kafka's words with dots. Every fault of every source is collected before anything starts.
+//! Keys are Kafka's words with dots; here is what there is, `load` reads and checks it. Every fault of every source is
+//! collected before anything starts.
 
+mod faults;
 mod listeners;
+mod load;
 mod value;
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+pub use faults::ConfigFaults;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use troupe_controller::{Voter, VotersError};
 use troupe_machines::config::nearest;
-use troupe_proto::batch::Limits;
 pub use value::{Bytes, Millis, Minutes, Setting};
 
 /// Declares the fields, their keys, defaults and documentation once.
@@ -156,149 +157,7 @@ settings! {
     chaos_enable: bool = false, "chaos.enable";
 }
 
-/// All that is wrong with a configuration.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", self.list())]
-pub struct ConfigFaults(pub Vec<String>);
-
-impl ConfigFaults {
-    fn list(&self) -> String {
-        let mut text = String::from("the configuration cannot be used:");
-        for fault in &self.0 {
-            let _ = write!(text, "\n  - {fault}");
-        }
-        text
-    }
-}
-
 impl NodeConfig {
-    /// Reads the sources in order of precedence. `file` is TOML; `environment` all variables;
-    /// `set` the `key=value` pairs of the command line.
-    pub fn load(
-        file: Option<&str>,
-        environment: impl IntoIterator<Item = (String, String)>,
-        set: &[String],
-    ) -> Result<Self, ConfigFaults> {
-        let mut faults = Vec::new();
-        let mut values = BTreeMap::new();
-        match file.map(toml::from_str::<toml::Table>) {
-            Some(Ok(table)) => flatten("", &table, &mut values),
-            Some(Err(error)) => faults.push(format!("the file is not TOML: {error}")),
-            None => {}
-        }
-        for (name, value) in environment {
-            if let Some(key) = name.strip_prefix("TROUPE__") {
-                values.insert(key.replace("__", ".").to_lowercase(), value);
-            }
-        }
-        for pair in set {
-            match pair.split_once('=') {
-                Some((key, value)) => {
-                    values.insert(key.trim().to_owned(), value.trim().to_owned());
-                }
-                None => faults.push(format!("`--set {pair}` is not of the form key=value")),
-            }
-        }
-        let mut config = Self::default();
-        for (key, value) in &values {
-            if let Err(fault) = config.set(key, value) {
-                faults.push(format!("{key}: {fault}"));
-            }
-        }
-        config.check(&mut faults);
-        if faults.is_empty() { Ok(config) } else { Err(ConfigFaults(faults)) }
-    }
-
-    fn check(&self, faults: &mut Vec<String>) {
-        if self.node_id < 0 {
-            faults.push(format!("node.id: {} is negative", self.node_id));
-        }
-        self.check_cluster(faults);
-        listeners::check(self, faults);
-        self.check_groups(faults);
-        self.check_unpacking(faults);
-        for (key, value) in [
-            ("num.partitions", self.num_partitions as usize),
-            ("default.replication.factor", self.default_replication_factor as usize),
-            ("min.insync.replicas", self.min_insync_replicas as usize),
-            ("flush.threads", self.flush_threads),
-            ("max.partitions.per.request", self.max_partitions_per_request as usize),
-            ("max.partitions.per.node", self.max_partitions_per_node as usize),
-            ("max.partitions.per.cluster", self.max_partitions_per_cluster as usize),
-            ("offsets.topic.num.partitions", self.offsets_topic_partitions as usize),
-            ("offsets.topic.replication.factor", self.offsets_topic_replication_factor as usize),
-            ("group.max.size", self.group_max_size as usize),
-            ("batch.unpacked.max.bytes", self.max_unpacked_batch.0 as usize),
-            ("max.connections.per.node", self.max_connections as usize),
-            ("max.connections.per.ip", self.max_connections_per_ip as usize),
-            ("socket.connection.setup.timeout.ms", self.connection_setup_timeout.0 as usize),
-            ("connections.max.idle.ms", self.connections_max_idle.0 as usize),
-            ("stream.max.stall.ms", self.stream_max_stall.0 as usize),
-        ] {
-            if value == 0 {
-                faults.push(format!("{key}: 0 is too small, at least 1 is needed"));
-            }
-        }
-    }
-
-    /// What is taken from producers has to be given to consumers.
-    fn check_unpacking(&self, faults: &mut Vec<String>) {
-        let (asked, most) = (self.max_unpacked_batch.0, Limits::default().max_bytes as u64);
-        if asked > most {
-            faults.push(format!(
-                "batch.unpacked.max.bytes: {asked} is more than {most}, and no node unpacks more for a consumer"
-            ));
-        }
-    }
-
-    fn check_groups(&self, faults: &mut Vec<String>) {
-        let (min, max) = (self.group_min_session_timeout.0, self.group_max_session_timeout.0);
-        if min > max {
-            faults.push(format!(
-                "group.min.session.timeout.ms: {min} is more than group.max.session.timeout.ms of {max}"
-            ));
-        }
-        if max > u32::MAX.into() {
-            faults.push(format!("group.max.session.timeout.ms: {max} is more than {}", u32::MAX));
-        }
-    }
-
-    fn check_cluster(&self, faults: &mut Vec<String>) {
-        let known = |role: &str| matches!(role, "broker" | "controller");
-        if !self.process_roles.split(',').map(str::trim).all(known) {
-            faults.push(format!(
-                "process.roles: `{}` is neither `broker`, `controller` nor `broker,controller`",
-                self.process_roles
-            ));
-        }
-        let voters = match self.voters() {
-            Ok(voters) => voters,
-            Err(error) => return faults.push(format!("controller.quorum.voters: {error}")),
-        };
-        let listed = voters.iter().any(|voter| voter.node_id.0 == self.node_id);
-        if voters.is_empty() && !(self.is_broker() && self.is_controller()) {
-            faults.push(format!(
-                "process.roles: `{}` alone is no cluster; controller.quorum.voters has to name the controllers",
-                self.process_roles
-            ));
-        } else if !voters.is_empty() && listed != self.is_controller() {
-            faults.push(format!(
-                "controller.quorum.voters: `{}` {} node {}, whose process.roles are `{}`",
-                self.controller_voters,
-                if listed { "lists" } else { "does not list" },
-                self.node_id,
-                self.process_roles,
-            ));
-        }
-        if self.heartbeat_interval.0 == 0 || self.session_timeout.0 < 2 * self.heartbeat_interval.0
-        {
-            faults.push(format!(
-                "broker.session.timeout.ms: {} is less than two heartbeats of {} ms",
-                self.session_timeout.0, self.heartbeat_interval.0
-            ));
-        }
-    }
-
     /// The controllers; none: this node alone.
     pub fn voters(&self) -> Result<Vec<Voter>, VotersError> {
         Voter::parse_list(&self.controller_voters)
@@ -323,22 +182,6 @@ impl NodeConfig {
     }
 }
 
-/// Tables become dotted keys, so that `[log] dir = …` and `log.dir = …` are the same.
-fn flatten(prefix: &str, table: &toml::Table, values: &mut BTreeMap<String, String>) {
-    for (name, value) in table {
-        let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-        match value {
-            toml::Value::Table(inner) => flatten(&key, inner, values),
-            toml::Value::String(text) => {
-                values.insert(key, text.clone());
-            }
-            other => {
-                values.insert(key, other.to_string());
-            }
-        }
-    }
-}
-
 fn unknown_key(key: &str) -> String {
     let keys = NodeConfig::keys();
     match nearest(key, keys.iter().map(|(name, ..)| *name)) {
@@ -350,36 +193,6 @@ fn unknown_key(key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn later_sources_win() {
-        let file = "node.id = 3\nlog.dir = \"/a\"\n[num]\npartitions = 4\n";
-        let environment = [("TROUPE__LOG__DIR".to_owned(), "/b".to_owned())];
-        let config = NodeConfig::load(Some(file), environment, &["node.id=5".to_owned()]).unwrap();
-        assert_eq!(config.node_id, 5);
-        assert_eq!(config.log_dir, PathBuf::from("/b"));
-        assert_eq!(config.num_partitions, 4);
-    }
-
-    #[test]
-    fn every_fault_is_told_at_once() {
-        let file = "nod.id = 3\nlistener = \"nowhere\"\nnum.partitions = 0\n";
-        let faults = NodeConfig::load(Some(file), [], &["x".to_owned()]).unwrap_err();
-        let text = faults.to_string();
-        assert_eq!(faults.0.len(), 4, "{text}");
-        assert!(text.contains("did you mean `node.id`?"), "{text}");
-    }
-
-    #[test]
-    fn nothing_is_taken_from_producers_that_no_consumer_could_be_given() {
-        let set = |value: &str| {
-            let setting = format!("batch.unpacked.max.bytes={value}");
-            NodeConfig::load(None, [], &[setting]).map_err(|faults| faults.to_string())
-        };
-        assert!(set("64MiB").is_ok());
-        let refused = set("65MiB").unwrap_err();
-        assert!(refused.contains("batch.unpacked.max.bytes: 68157440 is more than 67108864"));
-    }
 
     #[test]
     fn defaults_show_and_parse() {
