@@ -1,6 +1,6 @@
 //! This node's part in deciding: alone, as one of several voters, or none.
 
-use super::{METADATA_DIR, StartError};
+use super::start_error::StartError;
 use crate::NodeConfig;
 use crate::context::Context;
 use crate::server::{self, Listeners};
@@ -15,6 +15,9 @@ use troupe_log::{DataDirectory, DirectoryError, MetaProperties, Space};
 use troupe_machines::cluster::{ClusterPolicy, PartitionLimits};
 use troupe_proto::error::Error;
 use troupe_proto::ids::NodeId;
+
+/// Where in the data directory the controller keeps its log.
+pub(super) const METADATA_DIR: &str = "metadata";
 
 /// How often a node that is one of several says that its process runs.
 const BEAT: Duration = Duration::from_millis(100);

@@ -1,6 +1,7 @@
 //! Whose data it is: a node that finds another's, or less use for it than it had, says so before it does anything.
 
-use super::{METADATA_DIR, StartError};
+use super::controllers::METADATA_DIR;
+use super::start_error::StartError;
 use crate::NodeConfig;
 use troupe_log::{DataDirectory, DirectoryError};
 use troupe_proto::ids::NodeId;

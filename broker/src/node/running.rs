@@ -3,11 +3,13 @@
 //! A node alone serves when it has started. One of several has started when its listeners stand: it takes part in
 //! the quorum at once, and serves clients when the cluster has taken it in.
 
-use super::controllers::{ControlThread, Controllers, make_room};
+use super::controllers::{ControlThread, Controllers, METADATA_DIR, make_room};
+use super::progress::{Addresses, Ending, Progress};
 use super::reconcile::{Reconciler, retire};
 use super::session::Session;
 use super::sockets::Sockets;
-use super::{Addresses, Ending, Progress, StartError, advertised, duplicate_broker, owner, space};
+use super::start_error::StartError;
+use super::{advertised, duplicate_broker, owner, space};
 use crate::admission::Admission;
 use crate::connections::Connections;
 use crate::context::Context;
@@ -389,7 +391,7 @@ impl Parts {
         let is_new = self.context.metadata.image.borrow().brokers().next().is_none();
         let partitions = if is_new { self.directory.partitions()?.len() } else { 0 };
         if partitions > 0 {
-            let metadata = self.context.config.log_dir.join(super::METADATA_DIR);
+            let metadata = self.context.config.log_dir.join(METADATA_DIR);
             return Err(StartError::ForeignPartitions { metadata, count: partitions });
         }
         Ok(())

@@ -5,7 +5,8 @@
 //! Never here: who leads what; that comes with the metadata.
 
 use super::controllers::ControlThread;
-use super::{Addresses, StartError};
+use super::progress::Addresses;
+use super::start_error::StartError;
 use crate::context::Context;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! What a node listens on.
 
-use super::{Addresses, StartError};
+use super::progress::Addresses;
+use super::start_error::StartError;
 use crate::NodeConfig;
 use crate::server::{self, Listeners};
 use std::net::TcpListener;

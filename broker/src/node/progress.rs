@@ -1,0 +1,38 @@
+//! How far a node is, where it can be reached, and what it is told in the end.
+
+use super::start_error::StartError;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// Where a node that started can be reached.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    pub grpc: SocketAddr,
+    pub http: SocketAddr,
+    pub cluster_id: String,
+}
+
+/// How far a node is.
+#[derive(Clone, Debug)]
+pub enum Progress {
+    Joining,
+    Ready,
+    Failed(Arc<StartError>),
+}
+
+/// What a node is told in the end.
+#[derive(Clone, Debug, Default)]
+pub struct Ending {
+    pub gracefully: CancellationToken,
+    pub at_once: CancellationToken,
+}
+
+impl Ending {
+    pub async fn begun(&self) {
+        tokio::select! {
+            () = self.gracefully.cancelled() => {}
+            () = self.at_once.cancelled() => {}
+        }
+    }
+}
