@@ -56,8 +56,8 @@ pub struct StateBoard<A: Actor, C> {
     restarts: AtomicU32,
     /// Somebody wants back what is out of service.
     revive: AtomicBool,
-    /// Rung when the state changes, and for whatever else its owner rings it.
-    bell: Notify,
+    /// Told when the state changes, and of whatever else its owner tells.
+    changed: Notify,
 }
 
 impl<A: Actor, C> Default for StateBoard<A, C> {
@@ -66,7 +66,7 @@ impl<A: Actor, C> Default for StateBoard<A, C> {
             state: RwLock::new(State::Restarting),
             restarts: AtomicU32::new(0),
             revive: AtomicBool::new(false),
-            bell: Notify::new(),
+            changed: Notify::new(),
         }
     }
 }
@@ -108,28 +108,29 @@ impl<A: Actor, C> StateBoard<A, C> {
         self.restarts.load(Ordering::Relaxed)
     }
 
-    /// The next ring of the bell. Enable it before looking at what it may be rung for.
-    pub fn bell(&self) -> Notified<'_> {
-        self.bell.notified()
+    /// The next notice. Enable it before looking at what it may be about.
+    pub fn notified(&self) -> Notified<'_> {
+        self.changed.notified()
     }
 
-    pub fn ring(&self) {
-        self.bell.notify_waiters();
+    /// Wakes whoever waits for the next notice.
+    pub fn notify(&self) {
+        self.changed.notify_waiters();
     }
 
-    /// Looks now, and at every ring of the bell, until something is found.
+    /// Looks now, and at every notice, until something is found.
     pub async fn wait_for<T>(&self, mut found: impl FnMut() -> Option<T>) -> T {
-        // Mostly it is there, and nobody needs to be rung for.
+        // Mostly it is there, and nobody needs to be woken.
         if let Some(found) = found() {
             return found;
         }
         loop {
-            let mut bell = pin!(self.bell());
-            bell.as_mut().enable();
+            let mut notified = pin!(self.notified());
+            notified.as_mut().enable();
             if let Some(found) = found() {
                 return found;
             }
-            bell.await;
+            notified.await;
         }
     }
 
@@ -151,7 +152,7 @@ impl<A: Actor, C> StateBoard<A, C> {
             State::Running(addr) => die(&addr),
             State::Offline(_) => {
                 self.revive.store(true, Ordering::Release);
-                self.ring();
+                self.notify();
                 true
             }
             // It is being built already, or never will be.
@@ -231,7 +232,7 @@ impl<A: Actor, C> StateBoard<A, C> {
         }
         *state = next;
         drop(state);
-        self.ring();
+        self.notify();
         changes
     }
 }

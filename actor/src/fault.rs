@@ -65,9 +65,9 @@ pub struct Survived {
     pub dropped_replies: u64,
 }
 
-/// Why an actor did not suffer a fault, or not survive it.
+/// Why a fault was not injected, or not survived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotSuffered {
+pub enum NotInjected {
     /// Another fault of this actor has not ended yet.
     Busy,
     /// It died before the fault began.
@@ -79,13 +79,13 @@ pub enum NotSuffered {
 /// Handle nothing for a while.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Suffer {
+pub struct InjectFault {
     duration: Duration,
     stall: bool,
     begun: oneshot::Sender<()>,
 }
 
-impl Suffer {
+impl InjectFault {
     /// What an actor does that is told so.
     pub fn take_place<A: Actor<Context = Context<A>>>(self, ctx: &mut Context<A>) {
         // Whoever asked may be gone; the fault takes place.
@@ -101,7 +101,7 @@ impl Suffer {
 /// The faults of one actor, life after life: one at a time.
 #[derive(Default)]
 pub struct Faults {
-    suffering: AtomicBool,
+    injected: AtomicBool,
     dropping: AtomicBool,
     /// What is suffered, from when until when: also if whoever gave it has gone.
     current: Mutex<Option<(FaultKind, Instant, Instant)>>,
@@ -146,18 +146,18 @@ impl Faults {
 
     /// Gives the actor a fault; returns when it has ended and the actor has answered after it, at the latest `patience`
     /// later. `tell` sends it a message; false: there is no actor.
-    pub async fn suffer(
+    pub async fn inject(
         &self,
         fault: Fault,
         duration: Duration,
-        tell: impl FnOnce(Suffer) -> bool,
+        tell: impl FnOnce(InjectFault) -> bool,
         answered: impl Future<Output = ()>,
         patience: Duration,
-    ) -> Result<Survived, NotSuffered> {
-        if self.suffering.swap(true, Ordering::AcqRel) {
-            return Err(NotSuffered::Busy);
+    ) -> Result<Survived, NotInjected> {
+        if self.injected.swap(true, Ordering::AcqRel) {
+            return Err(NotInjected::Busy);
         }
-        let _suffering = Suffering(self);
+        let _injected = Injected(self);
         let (kind, mut dropped_replies) = (fault.kind(), 0);
         let lasts = || {
             let now = Instant::now();
@@ -173,9 +173,9 @@ impl Faults {
             }
             Fault::Pause | Fault::Stall => {
                 let (begun, begins) = oneshot::channel();
-                let suffer = Suffer { duration, stall: kind == FaultKind::Stall, begun };
-                if !tell(suffer) || begins.await.is_err() {
-                    return Err(NotSuffered::Died);
+                let message = InjectFault { duration, stall: kind == FaultKind::Stall, begun };
+                if !tell(message) || begins.await.is_err() {
+                    return Err(NotInjected::Died);
                 }
                 self.set_current(lasts());
                 let ended = Instant::now() + duration;
@@ -185,7 +185,7 @@ impl Faults {
         };
         match tokio::time::timeout(patience, answered).await {
             Ok(()) => Ok(Survived { recovery: ended.elapsed(), dropped_replies }),
-            Err(_) => Err(NotSuffered::NoAnswer),
+            Err(_) => Err(NotInjected::NoAnswer),
         }
     }
 
@@ -212,12 +212,12 @@ impl Faults {
 }
 
 /// Ends a fault, however whoever gave it goes.
-struct Suffering<'a>(&'a Faults);
+struct Injected<'a>(&'a Faults);
 
-impl Drop for Suffering<'_> {
+impl Drop for Injected<'_> {
     fn drop(&mut self) {
         self.0.keep_replies();
-        self.0.suffering.store(false, Ordering::Release);
+        self.0.injected.store(false, Ordering::Release);
     }
 }
 
@@ -253,7 +253,7 @@ mod tests {
         let told = |_| unreachable!("nobody needs to be told");
         let drops = || Fault::DropReplies(every_third());
         {
-            let suffers = faults.suffer(drops(), LONG, told, ready(()), LONG);
+            let suffers = faults.inject(drops(), LONG, told, ready(()), LONG);
             tokio::select! {
                 biased;
                 _ = suffers => unreachable!("it lasts"),
@@ -262,29 +262,29 @@ mod tests {
             assert!(!faults.drops_reply(), "given up");
         }
         let (first, second) = tokio::join!(
-            faults.suffer(drops(), LONG, told, ready(()), LONG),
-            faults.suffer(drops(), LONG, told, ready(()), LONG),
+            faults.inject(drops(), LONG, told, ready(()), LONG),
+            faults.inject(drops(), LONG, told, ready(()), LONG),
         );
         assert!(first.is_ok());
-        assert_eq!(second.err(), Some(NotSuffered::Busy));
+        assert_eq!(second.err(), Some(NotInjected::Busy));
         assert_eq!(faults.current(Instant::now()), None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_actor_that_is_not_there_or_does_not_come_back_is_told_of() {
         let faults = Faults::default();
-        let died = faults.suffer(Fault::Pause, LONG, |_| false, ready(()), LONG).await;
-        assert_eq!(died.err(), Some(NotSuffered::Died));
-        let begins = |suffer: Suffer| suffer.begun.send(()).is_ok();
-        let silent = faults.suffer(Fault::Stall, LONG, begins, pending(), LONG).await;
-        assert_eq!(silent.err(), Some(NotSuffered::NoAnswer));
+        let died = faults.inject(Fault::Pause, LONG, |_| false, ready(()), LONG).await;
+        assert_eq!(died.err(), Some(NotInjected::Died));
+        let begins = |message: InjectFault| message.begun.send(()).is_ok();
+        let silent = faults.inject(Fault::Stall, LONG, begins, pending(), LONG).await;
+        assert_eq!(silent.err(), Some(NotInjected::NoAnswer));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_fault_is_known_until_it_expires_or_the_actor_is_gone() {
         let faults = Faults::default();
-        let begins = |suffer: Suffer| suffer.begun.send(()).is_ok();
-        let suffers = faults.suffer(Fault::Pause, LONG, begins, ready(()), LONG);
+        let begins = |message: InjectFault| message.begun.send(()).is_ok();
+        let suffers = faults.inject(Fault::Pause, LONG, begins, ready(()), LONG);
         tokio::select! {
             biased;
             _ = suffers => unreachable!("it lasts"),

@@ -13,8 +13,8 @@
 //! - [`Guard`] is an actor's last field: its drop, which nothing can prevent, tells the [`Exit`]. [`RestartWindow`]
 //!   says when an actor has died too often.
 //! - [`StateBoard`] is where everybody finds the actor of now, or learns why there is none.
-//! - [`Mailbox`], [`Budget`] and [`Turns`] bound what waits for an actor, and what it takes at once; [`Waits`] are the
-//!   requests that are not answered yet.
+//! - [`Mailbox`], [`Budget`] and [`Turns`] bound what waits for an actor, and what it takes at once;
+//!   [`InFlightRequests`] counts what is not answered yet.
 //! - [`Fault`] is what an actor can be given and survives, [`Die`] what it does not; [`StallDetector`] says whether a
 //!   thread or a process runs; [`Address`] is an actor's place in the tree.
 //!
@@ -28,21 +28,21 @@ mod budget;
 mod clock;
 mod fault;
 mod guard;
+mod in_flight;
 mod mailbox;
 mod stall;
 mod supervision;
 mod turns;
-mod waits;
 mod window;
 
 pub use address::Address;
 pub use board::{ActorState, State, StateBoard};
 pub use budget::Budget;
-pub use fault::{Die, Fault, FaultKind, Faults, NotSuffered, Suffer, Survived};
+pub use fault::{Die, Fault, FaultKind, Faults, InjectFault, NotInjected, Survived};
 pub use guard::{Exit, Guard};
+pub use in_flight::{InFlightGuard, InFlightId, InFlightRequests};
 pub use mailbox::{Mailbox, Refused};
 pub use stall::StallDetector;
 pub use supervision::{Beginning, Life, Next, supervise};
 pub use turns::Turns;
-pub use waits::{Held, Place, Waits};
 pub use window::RestartWindow;

@@ -1,11 +1,11 @@
-//! The client: connections, the picture of the cluster, and the doors to everything else.
+//! The client: connections, the metadata of the cluster, and the doors to everything else.
 
 use crate::admin::Admin;
 use crate::config::ClientConfig;
 use crate::connection::{Connections, Purpose};
 use crate::consumer::{Consumer, ConsumerConfig};
 use crate::error::ClientError;
-use crate::metadata::{Metadata, Picture, TopicMetadata};
+use crate::metadata::{Metadata, MetadataUpdate, TopicMetadata};
 use crate::producer::{Producer, ProducerConfig};
 use crate::reader::{Reader, ReaderConfig};
 use crate::wait::observed;
@@ -160,7 +160,7 @@ impl Inner {
             })
             .await?;
         let DescribeClusterResponse { metadata_offset: offset, nodes, .. } = described.clone();
-        self.learn(Picture { offset, nodes, ..Picture::default() });
+        self.learn(MetadataUpdate { offset, nodes, ..MetadataUpdate::default() });
         Ok(described)
     }
 
@@ -202,7 +202,7 @@ impl Inner {
             metadata_offset: offset,
             as_of: _,
         } = answer;
-        if !self.learn(Picture { offset, topics, gone, nodes }) {
+        if !self.learn(MetadataUpdate { offset, topics, gone, nodes }) {
             // Whoever asks on an error got no news: this node may lag behind, or be cut off.
             self.connections.pass_over(&self.connections.current_server());
         }
@@ -210,9 +210,9 @@ impl Inner {
     }
 
     /// Takes in what a node told. True: something was news.
-    pub(crate) fn learn(&self, picture: Picture) -> bool {
+    pub(crate) fn learn(&self, update: MetadataUpdate) -> bool {
         let changes = self.metadata.changes();
-        self.metadata.merge(Instant::now(), picture);
+        self.metadata.merge(Instant::now(), update);
         let (alive, fenced) = self.metadata.nodes();
         self.connections.learn(alive, &fenced);
         changes.has_changed().unwrap_or(false)

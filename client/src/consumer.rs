@@ -107,7 +107,7 @@ pub struct Consumer {
     listener: Option<Listener>,
     position_lost: Option<PositionLostListener>,
     interceptors: Interceptors,
-    /// Some places are not known, or not begun with.
+    /// Some positions are not known, or not begun with.
     unresolved: bool,
     resolving: Option<BoxFuture<'static, Vec<Resolved>>>,
     resolve_after: Option<Instant>,

@@ -156,7 +156,7 @@ impl ClientError {
         }
     }
 
-    /// Whether the picture of the cluster that led here is old.
+    /// Whether the metadata of the cluster that led here is old.
     pub(crate) fn refresh_metadata(&self) -> bool {
         match self {
             Self::Refused(refusal) => refusal.code.refresh_metadata(),

@@ -1,6 +1,6 @@
 //! The Rust client of Troupe.
 //!
-//! - [`Client`]: connections and the picture of the cluster; [`Admin`]: topics, replicas, actors.
+//! - [`Client`]: connections and the metadata of the cluster; [`Admin`]: topics, replicas, actors.
 //! - [`producer`]: batching, idempotent, back-pressured.
 //! - [`consumer`]: a member of a group, with committed offsets; or on its own.
 //! - [`reader`]: the records of a topic's partitions, pushed as fast as they are taken.

@@ -1,10 +1,10 @@
 //! Who leads what, as far as this client knows.
 //!
-//! Nodes tell it in pictures, each as of some offset of the metadata log, and in the hints of their refusals;
+//! Nodes tell it in updates, each as of some offset of the metadata log, and in the hints of their refusals;
 //! some lag behind others.
 //! Promises: what is known of a partition's leader never goes back to an older leader epoch (P22). A topic
-//! does not vanish, and one that was deleted does not come back, because an older picture came later.
-//! Never here: the decision when to ask; callers ask on errors, [`crate::watch`] keeps the picture fresh.
+//! does not vanish, and one that was deleted does not come back, because an older update came later.
+//! Never here: the decision when to ask; callers ask on errors, [`crate::watch`] keeps it fresh.
 
 use parking_lot::RwLock;
 use std::collections::{HashMap, HashSet};
@@ -64,14 +64,14 @@ pub(crate) enum Leader {
 /// ago is not known everywhere yet.
 pub(crate) const UNKNOWN_TOPIC_PATIENCE: Duration = Duration::from_secs(5);
 
-/// For so long a picture that is older than one seen before is taken for that of a node that lags behind. If
+/// For so long an update that is older than one seen before is taken for that of a node that lags behind. If
 /// nothing newer comes, it is the cluster that began anew.
 const LAG_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a node told.
 #[derive(Debug, Default)]
-pub(crate) struct Picture {
-    /// Of the metadata log: nothing that comes later in it is in the picture.
+pub(crate) struct MetadataUpdate {
+    /// Of the metadata log: nothing that comes later in it is in the update.
     pub offset: i64,
     pub topics: Vec<wire::TopicMetadata>,
     /// Topics that do not exist.
@@ -80,7 +80,7 @@ pub(crate) struct Picture {
     pub nodes: Vec<wire::Node>,
 }
 
-/// The picture of the cluster.
+/// The metadata of the cluster.
 pub(crate) struct Metadata {
     state: RwLock<State>,
     /// Counts the changes.
@@ -92,21 +92,21 @@ pub(crate) struct Metadata {
 #[derive(Default)]
 struct State {
     topics: HashMap<Arc<str>, Known>,
-    /// Topics that were known and have been deleted: when that was seen, and in a picture of which offset.
+    /// Topics that were known and have been deleted: when that was seen, and in an update of which offset.
     gone: HashMap<Arc<str>, (Instant, i64)>,
     nodes: HashMap<NodeId, Arc<str>>,
     /// Of these, those that the cluster takes for dead.
     fenced: HashSet<NodeId>,
     nodes_offset: i64,
     newest_offset: i64,
-    /// Since when there were only older pictures than the newest.
+    /// Since when there were only older updates than the newest.
     only_older_since: Option<Instant>,
 }
 
 struct Known {
     topic: Arc<TopicMetadata>,
     since: Instant,
-    /// Of the picture that it is from.
+    /// Of the update that it is from.
     offset: i64,
 }
 
@@ -200,17 +200,17 @@ impl Metadata {
     }
 
     /// Takes in what a node told, as far as it is not older than what is known.
-    pub(crate) fn merge(&self, now: Instant, picture: Picture) {
+    pub(crate) fn merge(&self, now: Instant, update: MetadataUpdate) {
         let mut state = self.state.write();
-        state.notice(now, picture.offset);
+        state.notice(now, update.offset);
         let known = state.topics.len();
-        let mut changed = state.take_nodes(picture.offset, picture.nodes);
-        for topic in picture.topics {
-            changed |= state.take_topic(now, picture.offset, topic);
+        let mut changed = state.take_nodes(update.offset, update.nodes);
+        for topic in update.topics {
+            changed |= state.take_topic(now, update.offset, topic);
         }
         let mut came_or_went = state.topics.len() != known;
-        for name in picture.gone {
-            came_or_went |= state.forget_topic(now, picture.offset, &name);
+        for name in update.gone {
+            came_or_went |= state.forget_topic(now, update.offset, &name);
         }
         drop(state);
         if came_or_went {

@@ -1,13 +1,13 @@
-//! Keeps the picture of the cluster fresh: by changes that a node pushes, and by age where none does.
+//! Keeps the metadata of the cluster fresh: by changes that a node pushes, and by age where none does.
 //!
 //! Promises: when the node that pushes is gone, stops, or falls silent, the next one is followed at once:
-//! first its whole picture, then its changes. Ends with the client.
+//! first all its metadata, then its changes. Ends with the client.
 //! Never here: an error that anybody sees; what cannot be had by watching is asked for when it is needed.
 
 use crate::client::{Inner, MAX_ANSWER};
 use crate::connection::Purpose;
 use crate::error::is_transport_failure;
-use crate::metadata::Picture;
+use crate::metadata::MetadataUpdate;
 use parking_lot::Mutex;
 use std::sync::{Arc, Weak};
 use tokio::sync::watch::Receiver;
@@ -137,7 +137,7 @@ async fn watch(
         let Some(inner) = client.upgrade() else { return Ended::Unwanted };
         match change {
             Ok(Some(change)) => {
-                inner.learn(picture(change, whole.take()));
+                inner.learn(update(change, whole.take()));
             }
             Ok(None) => return broke(&inner, None),
             Err(status) => return broke(&inner, Some(status)),
@@ -146,12 +146,12 @@ async fn watch(
 }
 
 /// `whole`: all that was asked for, if this is the first push: what is not in it does not exist.
-fn picture(change: WatchMetadataResponse, whole: Option<Vec<String>>) -> Picture {
+fn update(change: WatchMetadataResponse, whole: Option<Vec<String>>) -> MetadataUpdate {
     let WatchMetadataResponse { topics, deleted_topics, nodes, metadata_offset, as_of: _ } = change;
     let mut gone = deleted_topics;
     let missing = whole.into_iter().flatten();
     gone.extend(missing.filter(|name| !topics.iter().any(|topic| topic.name == *name)));
-    Picture { offset: metadata_offset, topics, gone, nodes }
+    MetadataUpdate { offset: metadata_offset, topics, gone, nodes }
 }
 
 async fn refresh_by_age(client: Weak<Inner>) {

@@ -1,9 +1,9 @@
 //! The controller actor: the one that decides.
 //!
 //! [`ClusterImage`] decides; this file keeps decisions in order, and answers waiting.
-//! Order: one request at a time, each decided on a picture that holds all decided before it, committed or not.
+//! Order: one request at a time, each decided on an image that holds all decided before it, committed or not.
 //! Answers: given when the log has applied the decision, or said that it will not.
-//! If a decision fails, so do those that rest on it: the log refuses them. The actor then drops its picture,
+//! If a decision fails, so do those that rest on it: the log refuses them. The actor then drops its image,
 //! waits until the log has applied all it ever will, and takes the committed one.
 //! Never here: a rule about topics or brokers, a file, an `.await`.
 
@@ -55,7 +55,7 @@ enum State {
     Standby { leader: Option<NodeId> },
     /// This node decides once all that was proposed before is applied.
     CatchingUp { barrier: u64, term: u64 },
-    /// This node decides, on this picture: the committed one and what is under way.
+    /// This node decides, on this image: the committed one and what is under way.
     Active { image: ClusterImage, term: u64 },
     /// The log is closed.
     Closed,
@@ -169,7 +169,7 @@ impl ControllerActor {
         Time(LEAD_MS.saturating_add(since).saturating_sub(before))
     }
 
-    /// Decides one request, on a picture that has everything before it. What would change something is refused if
+    /// Decides one request, on an image that has everything before it. What would change something is refused if
     /// something about the same was decided since it began.
     fn decide(&mut self, Ask { request, began }: Ask, ctx: &mut Context<Self>) {
         let now = self.time_at(Instant::now());
@@ -241,7 +241,7 @@ impl ControllerActor {
             (State::Active { image, .. }, Ok(())) if self.in_flight.is_empty() => {
                 let committed = self.log.image().borrow().clone();
                 assert!(committed.next_offset() >= image.next_offset(), "all is committed");
-                // The same picture; from now on in the same memory. If there is more in it, another
+                // The same image; from now on in the same memory. If there is more in it, another
                 // controller has decided it, and the news that it leads is on its way.
                 if committed.next_offset() == image.next_offset() {
                     *image = (*committed).clone();
@@ -275,19 +275,19 @@ impl ControllerActor {
         let new_cluster = image.cluster_id().is_none();
         self.state = State::Active { image, term };
         if new_cluster {
-            self.found_cluster(ctx);
+            self.bootstrap_cluster(ctx);
         }
         for ask in std::mem::take(&mut self.waiting) {
             self.take(ask, ctx);
         }
     }
 
-    fn found_cluster(&mut self, ctx: &mut Context<Self>) {
+    fn bootstrap_cluster(&mut self, ctx: &mut Context<Self>) {
         let State::Active { image, term } = &mut self.state else { return };
         let base = Base { term: *term, offset: image.next_offset() };
-        let founding = image.initialize(&self.new_cluster_id).expect("it has no other id yet");
-        image.replay_all(&founding.records).expect("a decision's own records can be replayed");
-        self.propose(Proposal::new(base, founding.records), Box::new(|_| {}), ctx);
+        let bootstrap = image.initialize(&self.new_cluster_id).expect("it has no other id yet");
+        image.replay_all(&bootstrap.records).expect("a decision's own records can be replayed");
+        self.propose(Proposal::new(base, bootstrap.records), Box::new(|_| {}), ctx);
     }
 
     fn stand_by(&mut self, leader: Option<NodeId>) {

@@ -1,14 +1,14 @@
 //! The called side of the controller: `troupe.internal.v1.ControllerService`, for the control listener.
 //!
-//! Promises: every call is answered by what [`ControllerDesk`] says; every message of a session is answered;
+//! Promises: every call is answered by what [`ControllerApi`] says; every message of a session is answered;
 //! a session that ends says why; a stream that ends, however it ends, ends its session.
 //! Never here: what silence means ([`crate::sessions`]).
 
+use crate::api::ControllerApi;
 use crate::config::{ControllerConfig, SessionTimings};
-use crate::desk::ControllerDesk;
 use crate::handle::ControllerHandle;
-use crate::sessions::{Heartbeat, SessionId, SessionKeeper, Verdict, gone};
-use crate::voters::Directory;
+use crate::sessions::{BrokerSessions, Heartbeat, SessionId, SessionState, gone};
+use crate::voters::VoterSet;
 use futures::stream::{self, BoxStream, StreamExt};
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -30,8 +30,8 @@ pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
 #[derive(Clone)]
 pub struct ControllerEndpoint {
     controller: ControllerHandle,
-    keeper: SessionKeeper,
-    desk: ControllerDesk,
+    sessions: BrokerSessions,
+    api: ControllerApi,
     timings: SessionTimings,
 }
 
@@ -40,13 +40,13 @@ impl ControllerEndpoint {
         controller: &ControllerHandle,
         config: &ControllerConfig,
     ) -> ControllerEndpoint {
-        let directory = Directory::new(&config.voters);
-        let keeper = SessionKeeper::start(controller, &directory, config);
-        let desk = ControllerDesk::new(controller, &keeper, &directory, config);
+        let voters = VoterSet::new(&config.voters);
+        let sessions = BrokerSessions::start(controller, &voters, config);
+        let api = ControllerApi::new(controller, &sessions, &voters, config);
         ControllerEndpoint {
             controller: controller.clone(),
-            keeper,
-            desk,
+            sessions,
+            api,
             timings: config.sessions,
         }
     }
@@ -59,12 +59,12 @@ impl ControllerEndpoint {
     }
 
     /// The same calls without a connection, for the broker on this node.
-    pub fn desk(&self) -> &ControllerDesk {
-        &self.desk
+    pub fn api(&self) -> &ControllerApi {
+        &self.api
     }
 
-    pub fn keeper(&self) -> &SessionKeeper {
-        &self.keeper
+    pub fn sessions(&self) -> &BrokerSessions {
+        &self.sessions
     }
 }
 
@@ -74,7 +74,7 @@ impl ControllerService for ControllerEndpoint {
         &self,
         request: Request<pb::RegisterBrokerRequest>,
     ) -> Result<Response<pb::RegisterBrokerResponse>, Status> {
-        Ok(Response::new(self.desk.register_broker(request.into_inner()).await?))
+        Ok(Response::new(self.api.register_broker(request.into_inner()).await?))
     }
 
     type BrokerSessionStream = BoxStream<'static, Result<pb::BrokerSessionResponse, Status>>;
@@ -83,29 +83,29 @@ impl ControllerService for ControllerEndpoint {
         &self,
         request: Request<Streaming<pb::BrokerSessionRequest>>,
     ) -> Result<Response<Self::BrokerSessionStream>, Status> {
-        self.keeper.listen_here();
+        self.sessions.listen_here();
         let mut messages = request.into_inner();
         let first = tokio::time::timeout(self.timings.timeout, messages.message()).await;
         let silent = || Error::new(ErrorCode::InvalidRequest, "a session begins with a message");
         let first = first.map_err(|_| silent())??.ok_or_else(silent)?;
-        let broker = self.desk.check(first.caller.clone())?;
-        let session = self.keeper.open(broker, heartbeat(&first)).await?;
-        let (listening, closed) = oneshot::channel();
-        let ears = Ears { keeper: self.keeper.clone(), broker, session: session.id };
-        tokio::spawn(ears.listen(messages, closed));
+        let broker = self.api.check(first.caller.clone())?;
+        let session = self.sessions.open(broker, heartbeat(&first)).await?;
+        let (receiving, closed) = oneshot::channel();
+        let requests = Requests { sessions: self.sessions.clone(), broker, session: session.id };
+        tokio::spawn(requests.listen(messages, closed));
         let known = first.wants_metadata.then(|| self.known_below(first.metadata_offset));
-        let answers = Answers {
-            verdicts: session.verdicts,
+        let responses = Responses {
+            states: session.states,
             images: self.controller.image(),
             known,
             opening: Some(self.timings),
             over: false,
-            _listening: listening,
+            _receiving: receiving,
         };
         Ok(Response::new(
-            stream::unfold(answers, |mut answers| async {
-                let answer = answers.next().await?;
-                Some((answer, answers))
+            stream::unfold(responses, |mut responses| async {
+                let answer = responses.next().await?;
+                Some((answer, responses))
             })
             .boxed(),
         ))
@@ -115,28 +115,28 @@ impl ControllerService for ControllerEndpoint {
         &self,
         request: Request<pb::AlterPartitionsRequest>,
     ) -> Result<Response<pb::AlterPartitionsResponse>, Status> {
-        Ok(Response::new(self.desk.alter_partitions(request.into_inner()).await?))
+        Ok(Response::new(self.api.alter_partitions(request.into_inner()).await?))
     }
 
     async fn report_replicas(
         &self,
         request: Request<pb::ReportReplicasRequest>,
     ) -> Result<Response<pb::ReportReplicasResponse>, Status> {
-        Ok(Response::new(self.desk.report_replicas(request.into_inner()).await?))
+        Ok(Response::new(self.api.report_replicas(request.into_inner()).await?))
     }
 
     async fn allocate_producer_ids(
         &self,
         request: Request<pb::AllocateProducerIdsRequest>,
     ) -> Result<Response<pb::AllocateProducerIdsResponse>, Status> {
-        Ok(Response::new(self.desk.allocate_producer_ids(request.into_inner()).await?))
+        Ok(Response::new(self.api.allocate_producer_ids(request.into_inner()).await?))
     }
 
     async fn begin_shutdown(
         &self,
         request: Request<pb::BeginShutdownRequest>,
     ) -> Result<Response<pb::BeginShutdownResponse>, Status> {
-        Ok(Response::new(self.desk.begin_shutdown(request.into_inner()).await?))
+        Ok(Response::new(self.api.begin_shutdown(request.into_inner()).await?))
     }
 }
 
@@ -157,14 +157,14 @@ fn heartbeat(request: &pb::BrokerSessionRequest) -> Heartbeat {
 }
 
 /// The half of a session that hears.
-struct Ears {
-    keeper: SessionKeeper,
+struct Requests {
+    sessions: BrokerSessions,
     broker: (NodeId, BrokerEpoch),
     session: SessionId,
 }
 
-impl Ears {
-    /// Until the broker's stream ends, or nobody takes the answers any more.
+impl Requests {
+    /// Until the broker's stream ends, or nobody takes the responses any more.
     async fn listen(
         self,
         mut messages: Streaming<pb::BrokerSessionRequest>,
@@ -178,7 +178,7 @@ impl Ears {
             };
             match message {
                 Ok(Some(message)) if self.is_same(&message) => {
-                    self.keeper.heard(node_id, self.session, heartbeat(&message)).await;
+                    self.sessions.heard(node_id, self.session, heartbeat(&message)).await;
                 }
                 Ok(Some(_)) => {
                     tracing::warn!(node = node_id.0, "a session's message from another broker");
@@ -187,7 +187,7 @@ impl Ears {
                 Ok(None) | Err(_) => break,
             }
         }
-        self.keeper.broke(node_id, self.session).await;
+        self.sessions.broke(node_id, self.session).await;
     }
 
     fn is_same(&self, message: &pb::BrokerSessionRequest) -> bool {
@@ -200,8 +200,8 @@ impl Ears {
 
 /// The half of a session that speaks: whenever there is something to say and the broker takes it. What has
 /// gathered meanwhile is said at once.
-struct Answers {
-    verdicts: watch::Receiver<Verdict>,
+struct Responses {
+    states: watch::Receiver<SessionState>,
     images: watch::Receiver<Arc<ClusterImage>>,
     /// The metadata that the broker has; `None`: it has its own.
     known: Option<Arc<ClusterImage>>,
@@ -209,10 +209,10 @@ struct Answers {
     opening: Option<SessionTimings>,
     over: bool,
     /// Dropped with the stream: then nobody needs to listen.
-    _listening: oneshot::Sender<Infallible>,
+    _receiving: oneshot::Sender<Infallible>,
 }
 
-impl Answers {
+impl Responses {
     async fn next(&mut self) -> Option<Result<pb::BrokerSessionResponse, Status>> {
         if self.over {
             return None;
@@ -222,8 +222,8 @@ impl Answers {
             Some(_) => Ok(()),
             None => self.news().await,
         };
-        let verdict = self.verdicts.borrow_and_update().clone();
-        if let Some(error) = verdict.over.or(kept.err()) {
+        let state = self.states.borrow_and_update().clone();
+        if let Some(error) = state.over.or(kept.err()) {
             self.over = true;
             return Some(Err(error.into()));
         }
@@ -231,8 +231,8 @@ impl Answers {
         let metadata_offset = self.images.borrow().next_offset().0;
         let milliseconds = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
         Some(Ok(pb::BrokerSessionResponse {
-            fenced: verdict.fenced,
-            may_stop: verdict.may_stop,
+            fenced: state.fenced,
+            may_stop: state.may_stop,
             metadata_offset,
             metadata: self.delta(),
             heartbeat_interval_ms: opening.map_or(0, |timings| milliseconds(timings.heartbeat)),
@@ -244,11 +244,11 @@ impl Answers {
     async fn news(&mut self) -> Result<(), Error> {
         let changed = if self.known.is_some() {
             tokio::select! {
-                changed = self.verdicts.changed() => changed,
+                changed = self.states.changed() => changed,
                 changed = self.images.changed() => changed,
             }
         } else {
-            self.verdicts.changed().await
+            self.states.changed().await
         };
         changed.map_err(|_| gone())
     }

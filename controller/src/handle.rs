@@ -1,9 +1,9 @@
 //! How the rest of the node speaks to the controller.
 
 use crate::actor::{Ask, ControllerActor};
-use crate::life::{self, Board, Kept};
 use crate::metadata_log::{Leadership, MetadataLog};
 use crate::request::{Request, Responder, outcome_unknown};
+use crate::supervision::{self, Board, Supervised};
 use actix::{Actor, Addr, Context, Handler};
 use actix_rt::{Arbiter, ArbiterHandle};
 use std::collections::BTreeSet;
@@ -11,7 +11,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, oneshot, watch};
-use troupe_actor::{Die, Guard, Waits};
+use troupe_actor::{Die, Guard, InFlightRequests};
 use troupe_machines::cluster::{
     AlterPartition, Arrival, ClusterImage, CreatePartitions, CreateTopic, DeleteTopic, Election,
     LeaderBalance, PerPartition, ProducerIdBlock, RegisterBroker, Topic, UpdateTopic,
@@ -40,19 +40,20 @@ struct Shared {
     /// Where the controller's actors live; of no use once the arbiter has stopped.
     spawner: ArbiterHandle,
     /// Requests that are not answered yet.
-    waits: Waits,
+    in_flight: InFlightRequests,
 }
 
 impl ControllerHandle {
     pub(crate) fn new(
-        Kept { board, end }: Kept<ControllerActor>,
+        Supervised { board, end }: Supervised<ControllerActor>,
         log: Arc<dyn MetadataLog>,
         stop: watch::Sender<bool>,
         arbiter: Arbiter,
     ) -> ControllerHandle {
         let spawner = arbiter.handle();
         let arbiter = Mutex::new(Some((arbiter, end)));
-        let shared = Shared { board, log, stop, arbiter, spawner, waits: Waits::default() };
+        let shared =
+            Shared { board, log, stop, arbiter, spawner, in_flight: InFlightRequests::default() };
         ControllerHandle { shared: Arc::new(shared), began: None }
     }
 
@@ -82,17 +83,20 @@ impl ControllerHandle {
         self.ask(|responder| Request::DeleteTopic(request, responder)).await
     }
 
-    pub async fn register_broker(&self, request: RegisterBroker) -> Result<BrokerEpoch, Error> {
-        self.ask(|responder| Request::RegisterBroker(request, responder)).await
+    pub async fn register_unfenced_broker(
+        &self,
+        request: RegisterBroker,
+    ) -> Result<BrokerEpoch, Error> {
+        self.ask(|responder| Request::RegisterUnfencedBroker(request, responder)).await
     }
 
     /// A broker that begins fenced and will hold a session (K12).
-    pub async fn enroll_broker(
+    pub async fn register_broker(
         &self,
         request: RegisterBroker,
         arrival: Arrival,
     ) -> Result<BrokerEpoch, Error> {
-        self.ask(|responder| Request::EnrollBroker(request, arrival, responder)).await
+        self.ask(|responder| Request::RegisterBroker(request, arrival, responder)).await
     }
 
     /// `silent` are those that are not heard just now.
@@ -195,16 +199,16 @@ impl ControllerHandle {
         self.ask(Request::AwaitActive).await
     }
 
-    /// Another actor beside the controller's, kept alive until the controller shuts down.
-    pub(crate) fn keep<A: Actor<Context = Context<A>> + Handler<Die>>(
+    /// Another actor beside the controller's, supervised until the controller shuts down.
+    pub(crate) fn supervise<A: Actor<Context = Context<A>> + Handler<Die>>(
         &self,
         name: &'static str,
         make: impl Fn(Guard<Infallible>) -> A + Send + 'static,
     ) -> Arc<Board<A>> {
-        life::keep(&self.shared.spawner, name, make, self.shared.stop.subscribe()).board
+        supervision::supervise(&self.shared.spawner, name, make, self.shared.stop.subscribe()).board
     }
 
-    /// The committed picture, and every change to it.
+    /// The committed image, and every change to it.
     pub fn image(&self) -> watch::Receiver<Arc<ClusterImage>> {
         self.shared.log.image()
     }
@@ -221,7 +225,7 @@ impl ControllerHandle {
 
     /// For how long the oldest request that waits for the controller's answer has waited.
     pub fn oldest_wait(&self) -> Option<Duration> {
-        self.shared.waits.oldest().map(|since| since.elapsed())
+        self.shared.in_flight.oldest().map(|since| since.elapsed())
     }
 
     /// The active controller, as far as this node knows.
@@ -245,7 +249,7 @@ impl ControllerHandle {
     }
 
     async fn die(&self, die: Die) -> Result<(), Error> {
-        life::kill(&self.shared.board, die).await?;
+        supervision::kill(&self.shared.board, die).await?;
         // If the controller is shutting down, this says so.
         match self.await_active().await {
             // The new one stands by, as the old one did.
@@ -285,7 +289,7 @@ impl ControllerHandle {
     async fn ask<T>(&self, request: impl FnOnce(Responder<T>) -> Request) -> Result<T, Error> {
         let (responder, answer) = Responder::new();
         let request = Ask { request: request(responder), began: self.began };
-        let _waits = self.shared.waits.hold(Instant::now(), 0);
+        let _in_flight = self.shared.in_flight.hold(Instant::now(), 0);
         let asked = async {
             // A mailbox that closes drops the request, whose responder then answers.
             let _ = self.address().await?.send(request).await;
@@ -301,6 +305,6 @@ impl ControllerHandle {
     }
 
     async fn address(&self) -> Result<Addr<ControllerActor>, Error> {
-        life::address(&self.shared.board).await
+        supervision::address(&self.shared.board).await
     }
 }

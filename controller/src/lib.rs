@@ -10,7 +10,7 @@
 //!   [`Controller::join`] does so among several voters, who reach each other through [`RaftEndpoint`].
 //! - [`ControllerHandle`] is how everybody else speaks to it; [`ControllerHandle::image`] is what it decided.
 //! - [`ControllerEndpoint`] is the same for brokers elsewhere, by gRPC. It keeps their sessions, and from then
-//!   on brokers that are not heard are fenced ([`SessionKeeper`]).
+//!   on brokers that are not heard are fenced ([`BrokerSessions`]).
 //! - [`priority`]: its threads run before those that carry data.
 //! - [`metadata_log`] is the seam: the simulator puts its own log there.
 //!
@@ -19,28 +19,28 @@
 //! Never here: what a request means; that is the machine's.
 
 mod actor;
+mod api;
 mod config;
-mod desk;
 mod endpoint;
 mod handle;
-mod life;
 pub mod metadata_log;
 pub mod priority;
 mod raft;
 mod request;
 mod sessions;
 mod start;
+mod supervision;
 #[cfg(test)]
 mod tests;
 mod voters;
 
+pub use api::ControllerApi;
 pub use config::{
     BeforeFlush, ControllerConfig, ControllerStartError, QuorumTimings, SessionTimings, Upkeep,
 };
-pub use desk::ControllerDesk;
 pub use endpoint::{ControllerEndpoint, MAX_MESSAGE_BYTES};
 pub use handle::ControllerHandle;
 pub use raft::RaftEndpoint;
-pub use sessions::SessionKeeper;
+pub use sessions::BrokerSessions;
 pub use start::{Controller, QuorumMember};
 pub use voters::{Voter, VotersError};

@@ -47,7 +47,7 @@ pub enum ProposeError {
     /// Surely not applied: another node leads.
     #[error("another node leads the metadata quorum")]
     NotLeader { leader: Option<NodeId> },
-    /// Surely not applied: it was decided on a picture that was not the newest.
+    /// Surely not applied: it was decided on an image that was not the newest.
     #[error("something else was decided first")]
     Superseded,
     /// Leadership went, or the log stopped, before it was committed. It may be yet.
@@ -73,7 +73,7 @@ pub trait MetadataLog: Send + Sync + 'static {
     /// Appends behind everything proposed here before, and applies in that order.
     fn propose(&self, proposal: Proposal) -> Proposed;
 
-    /// The committed picture. It holds a proposal before that is answered.
+    /// The committed image. It holds a proposal before that is answered.
     fn image(&self) -> watch::Receiver<Arc<ClusterImage>>;
 
     fn leadership(&self) -> watch::Receiver<Leadership>;

@@ -63,7 +63,7 @@ pub(crate) struct RaftLog {
     endpoint: RaftEndpoint,
     running: Mutex<Option<Running>>,
     /// How long another voter may take to take over.
-    handover: Duration,
+    transfer_timeout: Duration,
 }
 
 /// What has to end before the directory is free again.
@@ -99,7 +99,7 @@ impl RaftLog {
             let started = Raft::new(id, raft_config, peers, entries, machine).await;
             let started = started.map_err(|error| ControllerStartError::Raft(error.to_string()));
             let _ = done.send(match started {
-                Ok(raft) => found_quorum(&raft, voters).await.map(|()| raft),
+                Ok(raft) => bootstrap_quorum(&raft, voters).await.map(|()| raft),
                 Err(error) => Err(error),
             });
         });
@@ -121,8 +121,8 @@ impl RaftLog {
         arbiter.spawn(follow_metrics(raft.clone(), tell, patience, due));
         let endpoint = RaftEndpoint::new(identity, raft.clone());
         let running = Mutex::new(Some(Running { raft, arbiter, storage }));
-        let handover = config.timings.election_min + config.timings.election_max;
-        Ok(RaftLog { proposals, image, leadership, refusals, endpoint, running, handover })
+        let transfer_timeout = config.timings.election_min + config.timings.election_max;
+        Ok(RaftLog { proposals, image, leadership, refusals, endpoint, running, transfer_timeout })
     }
 
     pub fn endpoint(&self) -> RaftEndpoint {
@@ -136,14 +136,14 @@ impl RaftLog {
 
     /// A leader that goes has another voter take over, instead of leaving the others to find out. If nobody
     /// does in time, they will.
-    async fn hand_over(&self, raft: &Raft) {
+    async fn transfer_leadership(&self, raft: &Raft) {
         let Some(successor) = successor(raft) else { return };
         if raft.trigger().transfer_leader(successor).await.is_err() {
             return;
         }
         let mut leadership = self.leadership.clone();
         let gone = leadership.wait_for(|leadership| !leadership.here);
-        if tokio::time::timeout(self.handover, gone).await.is_err() {
+        if tokio::time::timeout(self.transfer_timeout, gone).await.is_err() {
             tracing::warn!(successor, "nobody took over the metadata quorum in time");
         }
     }
@@ -193,7 +193,7 @@ impl MetadataLog for RaftLog {
     fn shutdown(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             if let Some(running) = self.running.lock().await.take() {
-                self.hand_over(&running.raft).await;
+                self.transfer_leadership(&running.raft).await;
                 self.stop(running).await;
             }
         })
@@ -275,7 +275,7 @@ fn voters(id: RaftNodeId, config: &ControllerConfig) -> BTreeMap<RaftNodeId, Bas
 }
 
 /// The first thing in a new log is who votes; every voter writes the same, and one becomes the leader.
-async fn found_quorum(
+async fn bootstrap_quorum(
     raft: &Raft,
     voters: BTreeMap<RaftNodeId, BasicNode>,
 ) -> Result<(), ControllerStartError> {

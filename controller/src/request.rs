@@ -20,8 +20,8 @@ pub(crate) enum Request {
     UpdateTopic(UpdateTopic, Responder<Arc<Topic>>),
     CreatePartitions(CreatePartitions, Responder<Arc<Topic>>),
     DeleteTopic(DeleteTopic, Responder<TopicId>),
-    RegisterBroker(RegisterBroker, Responder<BrokerEpoch>),
-    EnrollBroker(RegisterBroker, Arrival, Responder<BrokerEpoch>),
+    RegisterUnfencedBroker(RegisterBroker, Responder<BrokerEpoch>),
+    RegisterBroker(RegisterBroker, Arrival, Responder<BrokerEpoch>),
     FenceBroker(NodeId, BrokerEpoch, BTreeSet<NodeId>, Responder<()>),
     UnfenceBroker(NodeId, BrokerEpoch, Responder<()>),
     BeginShutdown(NodeId, BrokerEpoch, Responder<MetadataOffset>),
@@ -50,8 +50,8 @@ impl Request {
             | Request::DeleteTopic(DeleteTopic { name, .. }, _) => {
                 Some(Subject::Topic(name.clone()))
             }
-            Request::RegisterBroker(RegisterBroker { node_id, .. }, _)
-            | Request::EnrollBroker(RegisterBroker { node_id, .. }, _, _)
+            Request::RegisterUnfencedBroker(RegisterBroker { node_id, .. }, _)
+            | Request::RegisterBroker(RegisterBroker { node_id, .. }, _, _)
             | Request::BeginShutdown(node_id, _, _)
             | Request::ResumeBroker(node_id, _)
             | Request::UnregisterBroker(node_id, _) => Some(Subject::Node(*node_id)),
@@ -94,11 +94,11 @@ impl Request {
             Request::DeleteTopic(request, responder) => {
                 responder.park(image.delete_topic(policy, &request))
             }
-            Request::RegisterBroker(request, responder) => {
-                responder.park(image.register_broker(&request))
+            Request::RegisterUnfencedBroker(request, responder) => {
+                responder.park(image.register_unfenced_broker(&request))
             }
-            Request::EnrollBroker(request, arrival, responder) => {
-                responder.park(image.enroll_broker(&request, arrival))
+            Request::RegisterBroker(request, arrival, responder) => {
+                responder.park(image.register_broker(&request, arrival))
             }
             Request::FenceBroker(node_id, epoch, silent, responder) => {
                 responder.park(image.fence_broker(node_id, epoch, Some(&silent)))
@@ -162,7 +162,8 @@ impl Request {
             | Request::UpdateTopic(_, responder)
             | Request::CreatePartitions(_, responder) => responder.answer(Err(error)),
             Request::DeleteTopic(_, responder) => responder.answer(Err(error)),
-            Request::RegisterBroker(_, responder) | Request::EnrollBroker(_, _, responder) => {
+            Request::RegisterUnfencedBroker(_, responder)
+            | Request::RegisterBroker(_, _, responder) => {
                 responder.answer(Err(error));
             }
             Request::AllocateProducerIds(_, _, responder) => responder.answer(Err(error)),

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  stream of a broker ──Open, Heard, Broke──► SessionActor ──asks──► ControllerHandle (fence, unfence, …)
-//!         ▲                                   │   Roster decides
-//!         └──── Verdict: fenced, may stop ────┘   probe: does anything listen there?
+//!         ▲                                   │   BrokerHeartbeats decide
+//!         └── SessionState: fenced, may stop ─┘   probe: does anything listen there?
 //! ```
 //!
 //! Owns the sessions with their deadlines, in memory only: an actor that was rebuilt, or a controller that has
@@ -11,13 +11,13 @@
 //! Never here: a broker's records (those are the controller's), a stream ([`crate::endpoint`]).
 
 mod actor;
-mod keeper;
-mod listening;
+mod handle;
+mod heartbeats;
 mod probe;
-mod roster;
+mod stalls;
 mod upkeep;
 
-pub(crate) use actor::Verdict;
-pub use keeper::SessionKeeper;
-pub(crate) use keeper::gone;
-pub(crate) use roster::{Heartbeat, SessionId};
+pub(crate) use actor::SessionState;
+pub use handle::BrokerSessions;
+pub(crate) use handle::gone;
+pub(crate) use heartbeats::{Heartbeat, SessionId};

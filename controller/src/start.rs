@@ -4,10 +4,10 @@ use crate::actor::ControllerActor;
 use crate::config::{ControllerConfig, ControllerStartError};
 use crate::endpoint::ControllerEndpoint;
 use crate::handle::ControllerHandle;
-use crate::life;
 use crate::metadata_log::MetadataLog;
 use crate::priority;
 use crate::raft::{RaftEndpoint, RaftLog, Refusals};
+use crate::supervision;
 use actix_rt::Arbiter;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -71,8 +71,8 @@ impl Controller {
             let (log, policy) = (decided_on.clone(), policy.clone());
             ControllerActor::new(log, policy, new_cluster_id.clone(), guard)
         };
-        let kept = life::keep(&arbiter.handle(), "controller", make, stopped);
-        ControllerHandle::new(kept, log, stop, arbiter)
+        let supervised = supervision::supervise(&arbiter.handle(), "controller", make, stopped);
+        ControllerHandle::new(supervised, log, stop, arbiter)
     }
 
     /// Returns when this controller decides, and the cluster is the one asked for.

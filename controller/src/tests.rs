@@ -78,7 +78,7 @@ impl ControllerHandle {
 async fn an_answer_is_in_the_image_already() {
     let dir = tempfile::tempdir().unwrap();
     let handle = start(dir.path()).await;
-    let epoch = handle.register_broker(registration(1)).await.unwrap();
+    let epoch = handle.register_unfenced_broker(registration(1)).await.unwrap();
     assert_eq!(image(&handle).broker(NODE).unwrap().epoch, epoch);
     let created = handle.create_topic(topic("orders")).await.unwrap();
     assert_eq!(image(&handle).topic("orders"), Some(&created));
@@ -112,7 +112,7 @@ async fn refusals_come_back_as_the_machine_made_them() {
 async fn validate_only_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let handle = start(dir.path()).await;
-    handle.register_broker(registration(1)).await.unwrap();
+    handle.register_unfenced_broker(registration(1)).await.unwrap();
     let before = image(&handle);
     let request = CreateTopic { validate_only: true, ..topic("orders") };
     handle.create_topic(request).await.unwrap();
@@ -130,7 +130,7 @@ async fn everything_is_still_there_after_a_restart() {
         if let Some(expected) = expected.take() {
             assert_eq!(image(&handle), expected);
         }
-        let epoch = handle.register_broker(registration(round)).await.unwrap();
+        let epoch = handle.register_unfenced_broker(registration(round)).await.unwrap();
         for n in 0..5 {
             handle.create_topic(topic(&format!("topic-{round}-{n}"))).await.unwrap();
         }
@@ -148,7 +148,7 @@ async fn a_snapshot_bounds_the_log_and_restores_the_same_image() {
     let dir = tempfile::tempdir().unwrap();
     let small = ControllerConfig { snapshot_entries: 10, ..config(dir.path()) };
     let handle = Controller::start(small.clone()).await.unwrap();
-    handle.register_broker(registration(1)).await.unwrap();
+    handle.register_unfenced_broker(registration(1)).await.unwrap();
     let mut images = handle.image();
     for n in 0..300 {
         handle.create_topic(topic(&format!("topic-{n}"))).await.unwrap();
@@ -171,7 +171,7 @@ async fn a_log_of_many_bytes_is_replaced_by_a_snapshot_too() {
         ..config(dir.path())
     };
     let handle = Controller::start(small.clone()).await.unwrap();
-    handle.register_broker(registration(1)).await.unwrap();
+    handle.register_unfenced_broker(registration(1)).await.unwrap();
     for n in 0.. {
         let request = CreateTopic { partitions: Some(100), ..topic(&format!("topic-{n}")) };
         handle.create_topic(request).await.unwrap();
@@ -203,7 +203,7 @@ async fn a_damaged_snapshot_is_found_before_anything_is_decided_on_it() {
 async fn requests_at_the_same_time_are_decided_one_after_the_other() {
     let dir = tempfile::tempdir().unwrap();
     let handle = start(dir.path()).await;
-    let epoch = handle.register_broker(registration(1)).await.unwrap();
+    let epoch = handle.register_unfenced_broker(registration(1)).await.unwrap();
     let same = join_all((0..20).map(|_| handle.create_topic(topic("orders")))).await;
     assert_eq!(same.iter().filter(|result| result.is_ok()).count(), 1);
     for refused in same.into_iter().filter_map(Result::err) {
@@ -219,7 +219,7 @@ async fn requests_at_the_same_time_are_decided_one_after_the_other() {
 async fn a_killed_actor_is_rebuilt_with_everything_it_ever_answered() {
     let dir = tempfile::tempdir().unwrap();
     let handle = start(dir.path()).await;
-    handle.register_broker(registration(1)).await.unwrap();
+    handle.register_unfenced_broker(registration(1)).await.unwrap();
     for round in 0..3 {
         handle.create_topic(topic(&format!("before-{round}"))).await.unwrap();
         let expected = image(&handle);
@@ -252,7 +252,7 @@ async fn retried(
 async fn every_request_is_answered_whatever_happens_to_the_actor() {
     let dir = tempfile::tempdir().unwrap();
     let handle = start(dir.path()).await;
-    handle.register_broker(registration(1)).await.unwrap();
+    handle.register_unfenced_broker(registration(1)).await.unwrap();
     let names: Vec<_> = (0..200).map(|n| format!("topic-{n}")).collect();
     let creations = join_all(names.iter().map(|name| handle.create_topic(topic(name))));
     let kills = async {
@@ -278,13 +278,13 @@ async fn every_request_is_answered_whatever_happens_to_the_actor() {
 async fn ten_thousand_partitions_are_one_decision() {
     let dir = tempfile::tempdir().unwrap();
     let handle = start(dir.path()).await;
-    handle.register_broker(registration(1)).await.unwrap();
+    handle.register_unfenced_broker(registration(1)).await.unwrap();
     let request = CreateTopic { partitions: Some(10_000), ..topic("wide") };
     assert_eq!(handle.create_topic(request).await.unwrap().partitions.len(), 10_000);
     handle.shutdown().await.unwrap();
     let handle = start(dir.path()).await;
     assert_eq!(image(&handle).topic("wide").unwrap().partitions.len(), 10_000);
-    handle.register_broker(registration(2)).await.unwrap();
+    handle.register_unfenced_broker(registration(2)).await.unwrap();
     let image = image(&handle);
     let partitions = &image.topic("wide").unwrap().partitions;
     assert!(partitions.iter().all(|partition| partition.leader == Some(NODE)));
@@ -315,7 +315,7 @@ async fn another_clusters_directory_is_refused() {
 async fn a_request_that_began_before_the_last_decision_about_its_topic_is_overtaken() {
     let dir = tempfile::tempdir().unwrap();
     let handle = start(dir.path()).await;
-    handle.register_broker(registration(1)).await.unwrap();
+    handle.register_unfenced_broker(registration(1)).await.unwrap();
     handle.create_topic(topic("orders")).await.unwrap();
     handle.create_topic(topic("other")).await.unwrap();
     let alter = |name: &str, value: &str| UpdateTopic {

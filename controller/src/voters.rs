@@ -75,11 +75,11 @@ impl Voter {
 
 /// Where the voters are, for refusals that say whom to ask instead.
 #[derive(Clone)]
-pub(crate) struct Directory(Arc<[Voter]>);
+pub(crate) struct VoterSet(Arc<[Voter]>);
 
-impl Directory {
-    pub fn new(voters: &[Voter]) -> Directory {
-        Directory(voters.into())
+impl VoterSet {
+    pub fn new(voters: &[Voter]) -> VoterSet {
+        VoterSet(voters.into())
     }
 
     /// What a controller that is not active answers.

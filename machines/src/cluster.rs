@@ -1,8 +1,8 @@
 //! The cluster, as a machine that decides and replays: topics, partitions, brokers, producer ids.
 //!
-//! Owns what the metadata log says, as one immutable picture: the [`ClusterImage`]. A decision reads the
+//! Owns what the metadata log says, as one immutable image: the [`ClusterImage`]. A decision reads the
 //! image and gives records and an answer; [`ClusterImage::replay`] alone changes it. So the controller that
-//! decides, a standby, and a node that starts again all come to the same picture.
+//! decides, a standby, and a node that starts again all come to the same image.
 //!
 //! Promises: a decision that is refused gives no records; the same records in the same order give equal
 //! images; a copy of an image costs nothing, however many topics there are.
@@ -26,7 +26,7 @@ mod topics;
 
 pub use delta::Delta;
 pub use error::ClusterError;
-pub use health::{Ailment, Finding};
+pub use health::{Finding, Problem};
 pub use image::{Broker, ClusterImage, Partition, Topic};
 pub use limits::PartitionLimit;
 pub use names::{check_topic_name, check_topic_names};
@@ -174,7 +174,7 @@ pub struct Arrival {
     pub silent: BTreeSet<NodeId>,
 }
 
-/// R9: a leader's wish for another ISR. What is committed counts; the wish does not.
+/// R9: a leader's request for another ISR. What is committed counts; the request does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AlterPartition {
     pub key: PartitionKey,

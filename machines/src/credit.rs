@@ -1,5 +1,5 @@
-//! How much of a stream may be under way to its reader: little for one that does not read, as much as the way needs
-//! for one that reads as fast as it comes.
+//! How much of a stream may be under way to its reader: little for one that does not read, as much as the connection
+//! needs for one that reads as fast as it comes.
 //!
 //! ```text
 //!            taken                 granted
@@ -7,11 +7,11 @@
 //! ```
 //!
 //! The window begins small. It doubles when the reader waited for what it takes and everything that was granted had
-//! been used up: then the way, not the reader, is what holds it up.
+//! been used up: then the connection, not the reader, is what holds it up.
 
 /// Of a reader that has taken nothing yet.
 pub const LEAST_BYTES: u64 = 64 << 10;
-/// Of one for which the way is long.
+/// Of one that is far away.
 pub const MOST_BYTES: u64 = 4 << 20;
 /// Credit is given back in pieces of at least such a part of the window.
 const GRANT_PART: u64 = 4;

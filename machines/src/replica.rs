@@ -1,6 +1,6 @@
 //! One replica of one partition, as a step machine: facts in, effects out.
 //!
-//! Owns what a replica knows beside its log: duty, ISR, offsets, producers, and the answers that wait for
+//! Owns what a replica knows beside its log: role, ISR, offsets, producers, and the answers that wait for
 //! a commit. The actor owns the log, carries out the [`Effect`]s and reports what became of them.
 //!
 //! ```text
@@ -11,7 +11,7 @@
 //!  a leader with flush policy `commit` and itself in the ISR: high_watermark <= flushed_end
 //! ```
 //!
-//! By subject: `duty` (who leads, and stale news of it), `leading` (followers' streams), `isr` (who is in
+//! By subject: `role` (who leads, and stale news of it), `leading` (followers' streams), `isr` (who is in
 //! sync, by agreement with the controller), `confirm` (whether it still leads), `following` (the leader's
 //! log, taken over), `decide` (what may be appended), `commit` (the high watermark, flushes, answers),
 //! `producers` (duplicates).
@@ -25,7 +25,6 @@ mod append;
 mod commit;
 mod confirm;
 mod decide;
-mod duty;
 mod following;
 mod isr;
 mod leading;
@@ -36,6 +35,7 @@ mod planted;
 pub mod planted;
 mod producers;
 mod replication;
+mod role;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
@@ -53,10 +53,10 @@ pub use replication::{
 };
 
 use crate::time::Time;
-use duty::Duty;
 use parked::{Parked, Waiting};
 use planted::Bugs;
 use producers::Producers;
+use role::RoleState;
 use troupe_proto::batch::BatchHeader;
 use troupe_proto::ids::{LeaderEpoch, NodeId, Offset, PartitionKey};
 use troupe_proto::log::v1::ProducerSnapshot;
@@ -121,7 +121,7 @@ pub struct Replica {
     key: PartitionKey,
     node_id: NodeId,
     config: ReplicaConfig,
-    duty: Duty,
+    role: RoleState,
     /// The newest leader epoch that this replica has been told of or has found in its log (R1).
     newest_epoch: Option<LeaderEpoch>,
     /// Names the next stream, of either direction.
@@ -143,7 +143,7 @@ impl Replica {
             key,
             node_id,
             config,
-            duty: Duty::Idle,
+            role: RoleState::Idle,
             newest_epoch: None,
             next_session: 1,
             log_start: Offset::ZERO,
@@ -314,11 +314,11 @@ impl Replica {
     }
 
     pub fn role(&self) -> Role {
-        match self.duty {
-            Duty::Idle => Role::Idle,
-            Duty::Leading(_) => Role::Leader,
-            Duty::Following(_) => Role::Follower,
-            Duty::Offline => Role::Offline,
+        match self.role {
+            RoleState::Idle => Role::Idle,
+            RoleState::Leading(_) => Role::Leader,
+            RoleState::Following(_) => Role::Follower,
+            RoleState::Offline => Role::Offline,
         }
     }
 

@@ -112,7 +112,7 @@ impl Life for Owner {
     }
 }
 
-struct House {
+struct Supervised {
     board: Arc<Board>,
     living: Arc<AtomicUsize>,
     story: Arc<Mutex<Vec<String>>>,
@@ -120,7 +120,7 @@ struct House {
     life: tokio::task::JoinHandle<()>,
 }
 
-impl House {
+impl Supervised {
     fn start(failures: Vec<Next<&'static str>>) -> Self {
         let (board, living) = (Arc::<Board>::default(), Arc::<AtomicUsize>::default());
         let (story, over) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<Notify>::default());
@@ -152,29 +152,29 @@ impl House {
 #[test]
 fn a_dead_actor_is_replaced_however_it_died() {
     System::new().block_on(async {
-        let house = House::start(Vec::new());
-        assert_eq!(house.kill(Die::Stop).await, Some(1));
-        assert_eq!(house.kill(Die::Panic).await, Some(2));
+        let supervised = Supervised::start(Vec::new());
+        assert_eq!(supervised.kill(Die::Stop).await, Some(1));
+        assert_eq!(supervised.kill(Die::Panic).await, Some(2));
         let stopped = format!("{:?}", Exit::<&str>::stopped());
         let panicked = format!("{:?}", Exit::<&str>::panicked());
         let expected =
             ["Running", "Restarting", &stopped, "Running", "Restarting", &panicked, "Running"];
-        assert_eq!(house.story(), expected);
+        assert_eq!(supervised.story(), expected);
     });
 }
 
 #[test]
 fn an_actor_that_panics_three_times_in_a_minute_is_out_of_service_until_somebody_looks() {
     System::new().block_on(async {
-        let house = House::start(Vec::new());
-        assert_eq!(house.kill(Die::Panic).await, Some(1));
-        assert_eq!(house.kill(Die::Panic).await, Some(2));
-        assert_eq!(house.kill(Die::Panic).await, None);
-        assert_eq!(house.board.state(), ActorState::Offline);
-        assert_eq!(house.board.cause().as_deref(), Some(&"panics"));
-        assert!(house.board.found().await.is_none());
-        assert_eq!(house.kill(Die::Stop).await, Some(4), "revived");
-        assert_eq!(house.kill(Die::Panic).await, Some(5), "what was before does not count");
+        let supervised = Supervised::start(Vec::new());
+        assert_eq!(supervised.kill(Die::Panic).await, Some(1));
+        assert_eq!(supervised.kill(Die::Panic).await, Some(2));
+        assert_eq!(supervised.kill(Die::Panic).await, None);
+        assert_eq!(supervised.board.state(), ActorState::Offline);
+        assert_eq!(supervised.board.cause().as_deref(), Some(&"panics"));
+        assert!(supervised.board.found().await.is_none());
+        assert_eq!(supervised.kill(Die::Stop).await, Some(4), "revived");
+        assert_eq!(supervised.kill(Die::Panic).await, Some(5), "what was before does not count");
     });
 }
 
@@ -182,47 +182,47 @@ fn an_actor_that_panics_three_times_in_a_minute_is_out_of_service_until_somebody
 fn what_cannot_begin_is_tried_again_or_waits_for_somebody() {
     System::new().block_on(async {
         let soon = Duration::from_millis(1);
-        let house = House::start(vec![
+        let supervised = Supervised::start(vec![
             Next::Offline { cause: "corrupt", retry: None },
             Next::Offline { cause: "full", retry: Some(soon) },
             Next::Another { after: soon },
         ]);
         let corrupt = || {
-            let cause = house.board.cause();
+            let cause = supervised.board.cause();
             cause.is_some_and(|cause| *cause == "corrupt").then_some(())
         };
-        house.board.wait_for(corrupt).await;
-        assert_eq!(house.board.restarts(), 0);
-        let restarts = house.board.kill(|_| unreachable!("there is no actor"));
-        assert_eq!(house.board.rebuilt(restarts).await, Some(1));
+        supervised.board.wait_for(corrupt).await;
+        assert_eq!(supervised.board.restarts(), 0);
+        let restarts = supervised.board.kill(|_| unreachable!("there is no actor"));
+        assert_eq!(supervised.board.rebuilt(restarts).await, Some(1));
         let offline = ["Offline", "Restarting", "Offline", "Restarting", "Running"];
-        assert_eq!(house.story(), offline);
+        assert_eq!(supervised.story(), offline);
     });
 }
 
 #[test]
 fn an_actor_that_loses_its_duty_for_good_has_no_successor() {
     System::new().block_on(async {
-        let house = House::start(Vec::new());
-        let addr = house.board.found().await.unwrap();
+        let supervised = Supervised::start(Vec::new());
+        let addr = supervised.board.found().await.unwrap();
         addr.do_send(Resign("over"));
-        house.life.await.unwrap();
-        assert_eq!(house.board.state(), ActorState::Retired);
-        assert_eq!(house.board.restarts(), 0);
+        supervised.life.await.unwrap();
+        assert_eq!(supervised.board.state(), ActorState::Retired);
+        assert_eq!(supervised.board.restarts(), 0);
     });
 }
 
 #[test]
 fn when_it_is_over_the_actor_is_dismissed_and_waited_for() {
     System::new().block_on(async {
-        let house = House::start(Vec::new());
-        let addr = house.board.found().await.unwrap();
-        house.over.notify_one();
-        house.life.await.unwrap();
-        assert_eq!(house.living.load(Ordering::SeqCst), 0);
+        let supervised = Supervised::start(Vec::new());
+        let addr = supervised.board.found().await.unwrap();
+        supervised.over.notify_one();
+        supervised.life.await.unwrap();
+        assert_eq!(supervised.living.load(Ordering::SeqCst), 0);
         assert!(!addr.connected());
-        assert_eq!(house.board.state(), ActorState::Retired);
-        let story = house.story.lock().unwrap().clone();
+        assert_eq!(supervised.board.state(), ActorState::Retired);
+        let story = supervised.story.lock().unwrap().clone();
         assert_eq!(story, ["Running", "Retired"], "its end needs no judgement");
     });
 }
@@ -230,10 +230,10 @@ fn when_it_is_over_the_actor_is_dismissed_and_waited_for() {
 #[test]
 fn what_is_out_of_service_ends_when_it_is_retired() {
     System::new().block_on(async {
-        let house = House::start(vec![Next::Offline { cause: "corrupt", retry: None }]);
-        house.board.wait_for(|| house.board.is_gone().then_some(())).await;
-        house.board.retire(Some("deleted"));
-        house.life.await.unwrap();
-        assert_eq!(house.board.cause().as_deref(), Some(&"deleted"));
+        let supervised = Supervised::start(vec![Next::Offline { cause: "corrupt", retry: None }]);
+        supervised.board.wait_for(|| supervised.board.is_gone().then_some(())).await;
+        supervised.board.retire(Some("deleted"));
+        supervised.life.await.unwrap();
+        assert_eq!(supervised.board.cause().as_deref(), Some(&"deleted"));
     });
 }

@@ -25,7 +25,7 @@ impl OffsetAndMetadata {
 
 /// Where a partition stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Position {
     /// Not known yet: what is committed, or what the policy says.
     Committed,
     /// What the policy says: what was there is gone.
@@ -37,7 +37,7 @@ pub(super) enum Place {
     At(Offset),
 }
 
-impl Place {
+impl Position {
     pub(super) fn offset(self) -> Option<Offset> {
         match self {
             Self::At(offset) => Some(offset),
@@ -49,7 +49,7 @@ impl Place {
 /// A partition that the consumer holds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Held {
-    pub place: Place,
+    pub position: Position,
     /// None: not looked up yet.
     pub topic_id: Option<TopicId>,
     /// Of the last record that was returned.
@@ -64,7 +64,7 @@ pub(super) struct Held {
 impl Held {
     pub(super) fn new(topic_id: Option<TopicId>) -> Self {
         Self {
-            place: Place::Committed,
+            position: Position::Committed,
             topic_id,
             leader_epoch: None,
             paused: false,
@@ -143,7 +143,7 @@ impl Assigned {
     /// All positions that are known, as they are committed.
     pub(super) fn positions(&self) -> Offsets {
         let known = self.partitions.iter().filter_map(|(at, held)| {
-            let (offset, leader_epoch) = (held.place.offset()?, held.leader_epoch);
+            let (offset, leader_epoch) = (held.position.offset()?, held.leader_epoch);
             Some((at.clone(), OffsetAndMetadata { offset, leader_epoch, metadata: String::new() }))
         });
         known.collect()
@@ -234,9 +234,9 @@ mod tests {
         let id = TopicId::random();
         let mut assigned = held(&[(0, id), (1, id), (2, id)]);
         for partition in 0..2 {
-            assigned.partitions.get_mut(&p(partition)).unwrap().place = Place::At(Offset(7));
+            assigned.partitions.get_mut(&p(partition)).unwrap().position = Position::At(Offset(7));
         }
-        assert_eq!(assigned.uncommitted(None).len(), 2, "the place of the third is not known");
+        assert_eq!(assigned.uncommitted(None).len(), 2, "the position of the third is not known");
         assigned.note_committed(&BTreeMap::from([(p(0), OffsetAndMetadata::new(7))]));
         assert_eq!(assigned.uncommitted(None).into_keys().collect::<Vec<_>>(), [p(1)]);
         assert!(assigned.uncommitted(Some(&[p(0)])).is_empty());

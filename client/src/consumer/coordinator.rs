@@ -1,4 +1,4 @@
-//! The way to a group's coordinator: where it is, and what to do when it is somewhere else.
+//! The connection to a group's coordinator: where it is, and what to do when it is somewhere else.
 //!
 //! Promise: what a coordinator that moves, loads or is not there refused is asked again of the right one, until
 //! the caller's deadline. Never here: what is asked.

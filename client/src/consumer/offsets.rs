@@ -25,7 +25,7 @@ impl Consumer {
     /// The offset of the next record (C12). Finds out where to begin if nobody has yet.
     ///
     /// # Errors
-    /// [`ClientError::IllegalState`] if the partition is not assigned; what keeps the place from being found
+    /// [`ClientError::IllegalState`] if the partition is not assigned; what keeps it from being found
     /// within `default_api_timeout`.
     pub async fn position(&mut self, partition: &TopicPartition) -> Result<Offset, ClientError> {
         let deadline = Instant::now() + self.config.default_api_timeout;
@@ -33,11 +33,11 @@ impl Consumer {
             self.settle();
             let held = self.assigned.partitions.get(partition);
             let held = held.ok_or_else(|| not_assigned(partition))?;
-            if let Some(offset) = held.place.offset() {
+            if let Some(offset) = held.position.offset() {
                 return Ok(offset);
             }
             self.unresolved = true;
-            self.look_for_places();
+            self.look_for_positions();
             let found = match (&mut self.resolving, self.resolve_after) {
                 (Some(resolving), _) => timeout_at(deadline, resolving).await.ok(),
                 (None, again) => {
@@ -231,8 +231,8 @@ impl Consumer {
     /// yet.
     pub fn current_lag(&self, partition: &TopicPartition) -> Option<u64> {
         let cursor = self.cursor.as_ref().filter(|cursor| cursor.at == *partition);
-        let place = self.assigned.partitions.get(partition)?.place.offset();
-        let next = cursor.map(|cursor| cursor.next).or(place)?;
+        let position = self.assigned.partitions.get(partition)?.position.offset();
+        let next = cursor.map(|cursor| cursor.next).or(position)?;
         let end = self.fetcher.get(partition)?.high_watermark?;
         Some(end.0.saturating_sub(next.0))
     }

@@ -1,6 +1,6 @@
 //! What the application calls for records, and everything that has to happen there.
 
-use super::assigned::Place;
+use super::assigned::Position;
 use super::cursor::Cursor;
 use super::lost::{LossCause, PositionLost};
 use super::membership::Event;
@@ -16,7 +16,7 @@ use std::task::Poll;
 use tokio::time::{Duration, Instant, sleep_until};
 use troupe_proto::error::ErrorCode;
 
-/// Before places that could not be found are looked for again.
+/// Before positions that could not be found are looked for again.
 const RESOLVE_PAUSE: Duration = Duration::from_millis(100);
 
 impl Consumer {
@@ -94,7 +94,7 @@ impl Consumer {
             let Some(cursor) = self.cursor.take() else { continue };
             let (at, header) = (cursor.at.clone(), *cursor.header());
             if let Some(held) = self.assigned.partitions.get_mut(&at) {
-                held.place = Place::At(header.end_offset());
+                held.position = Position::At(header.end_offset());
                 held.leader_epoch = Some(header.leader_epoch);
             }
             self.metrics.records += u64::from(header.record_count);
@@ -302,14 +302,14 @@ impl Consumer {
             self.settle();
             self.auto_commit_now();
         }
-        self.look_for_places();
+        self.look_for_positions();
         // Also while there is always something to hand out.
         while let Some(resolving) = &mut self.resolving
             && let Poll::Ready(resolved) = futures::poll!(resolving)
         {
             self.resolving = None;
             self.on_resolved(resolved)?;
-            self.look_for_places();
+            self.look_for_positions();
         }
         Ok(())
     }
@@ -330,7 +330,7 @@ impl Consumer {
         for (at, held) in &mut self.assigned.partitions {
             if held.failed {
                 held.failed = false;
-                if let Some(offset) = held.place.offset() {
+                if let Some(offset) = held.position.offset() {
                     self.fetcher.seek(at, offset);
                 }
             }
@@ -344,11 +344,11 @@ impl Consumer {
         match error.reason() {
             ErrorCode::OffsetOutOfRange if let Some(lost) = PositionLost::cut(&at, &error) => {
                 tracing::warn!(partition = %at, %error, "the log was cut, goes on there");
-                let position = held.place.offset().unwrap_or(lost.position);
+                let position = held.position.offset().unwrap_or(lost.position);
                 let lost = PositionLost { position, ..lost };
                 // What was received and not handed out is not there any more either.
                 let next = position.min(lost.log_end);
-                (held.place, held.leader_epoch) = (Place::At(next), None);
+                (held.position, held.leader_epoch) = (Position::At(next), None);
                 self.fetcher.seek(&at, next);
                 if next < position {
                     self.tell_position_lost(&lost);
@@ -358,8 +358,8 @@ impl Consumer {
                 if self.config.auto_offset_reset != AutoOffsetReset::None =>
             {
                 tracing::warn!(partition = %at, %error, "the position is gone, begins anew");
-                let position = held.place.offset();
-                held.place = Place::Reset;
+                let position = held.position.offset();
+                held.position = Position::Reset;
                 self.unresolved = true;
                 self.fetcher.remove(&at);
                 if let Some(lost) = PositionLost::read(&at, position, &error) {
@@ -398,7 +398,7 @@ impl Consumer {
     }
 
     /// Begins to find out where to begin.
-    pub(super) fn look_for_places(&mut self) {
+    pub(super) fn look_for_positions(&mut self) {
         let paused = self.resolve_after.is_some_and(|after| after > Instant::now());
         if !self.unresolved || self.resolving.is_some() || paused {
             return;
@@ -407,21 +407,21 @@ impl Consumer {
         let held = self.assigned.partitions.iter();
         let open = held.filter(|(at, _)| self.fetcher.get(at).is_none());
         let asked: Vec<_> =
-            open.map(|(at, held)| (at.clone(), held.place, held.topic_id)).collect();
+            open.map(|(at, held)| (at.clone(), held.position, held.topic_id)).collect();
         self.unresolved = !asked.is_empty();
         if self.unresolved {
             self.resolving = Some(self.resolver().resolve(asked).boxed());
         }
     }
 
-    /// Begins with the partitions whose places were found.
+    /// Begins with the partitions whose positions were found.
     pub(super) fn on_resolved(&mut self, resolved: Vec<Resolved>) -> Result<(), ClientError> {
         let (mut nowhere, mut failed, mut told) = (Vec::new(), None, Vec::new());
         let given = matches!(self.mode, Mode::Group(_));
         for Resolved { at, asked, outcome } in resolved {
             let Some(held) = self.assigned.partitions.get_mut(&at) else { continue };
             // Moved meanwhile: asked anew.
-            if held.place != asked {
+            if held.position != asked {
                 continue;
             }
             match outcome {
@@ -434,7 +434,7 @@ impl Consumer {
                             log_end: end,
                             cause: LossCause::Cut,
                         });
-                        held.place = Place::At(offset);
+                        held.position = Position::At(offset);
                         held.topic_id = Some(found.topic_id);
                         if let Some(committed) = found.committed {
                             held.committed = Some(committed.offset);

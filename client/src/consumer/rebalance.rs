@@ -5,7 +5,7 @@
 //! (C20). What stays is not touched. A call that is dropped half-way is taken up by the next one, from the
 //! beginning. Never here: when that is.
 
-use super::assigned::{Change, Held, OffsetAndMetadata, Place};
+use super::assigned::{Change, Held, OffsetAndMetadata, Position};
 use super::commits::Identity;
 use super::membership::{Assignment, Event, Membership};
 use super::{Consumer, Mode};
@@ -92,7 +92,7 @@ impl Rebalance<'_> {
 
     /// The next offset, if it is known without asking.
     pub fn position(&self, partition: &TopicPartition) -> Option<Offset> {
-        self.consumer.assigned.partitions.get(partition)?.place.offset()
+        self.consumer.assigned.partitions.get(partition)?.position.offset()
     }
 
     /// # Errors
@@ -244,7 +244,7 @@ impl Consumer {
     pub(super) fn settle(&mut self) {
         let Some(cursor) = &self.cursor else { return };
         if let Some(held) = self.assigned.partitions.get_mut(&cursor.at) {
-            held.place = Place::At(cursor.next);
+            held.position = Position::At(cursor.next);
             if !cursor.is_fresh() {
                 held.leader_epoch = Some(cursor.header().leader_epoch);
             }

@@ -1,6 +1,6 @@
 //! Where to begin: what is committed, or what the policy says (C7). Runs beside the reading.
 
-use super::assigned::{OffsetAndMetadata, Offsets, Place};
+use super::assigned::{OffsetAndMetadata, Offsets, Position};
 use super::config::AutoOffsetReset;
 use super::coordinator::Coordinator;
 use crate::admin::groups::groups;
@@ -22,7 +22,7 @@ const LEADER_PATIENCE: Duration = Duration::from_secs(1);
 /// What was asked about a partition, and what came out.
 pub(super) struct Resolved {
     pub at: TopicPartition,
-    pub asked: Place,
+    pub asked: Position,
     pub outcome: Result<Found, ClientError>,
 }
 
@@ -47,28 +47,28 @@ pub(super) struct Resolver {
 }
 
 impl Resolver {
-    /// Finds the places of these partitions, each for itself.
+    /// Finds the positions of these partitions, each for itself.
     pub(super) async fn resolve(
         self,
-        asked: Vec<(TopicPartition, Place, Option<TopicId>)>,
+        asked: Vec<(TopicPartition, Position, Option<TopicId>)>,
     ) -> Vec<Resolved> {
         let deadline = Instant::now() + self.patience;
-        let at_committed = asked.iter().filter(|(_, place, _)| *place == Place::Committed);
+        let at_committed = asked.iter().filter(|(_, position, _)| *position == Position::Committed);
         let names: Vec<_> = at_committed.map(|(at, ..)| at.clone()).collect();
         let committed = self.committed(&names, deadline).await;
         let mut open: BTreeMap<(Arc<str>, Spec), Vec<usize>> = BTreeMap::new();
         let mut resolved = Vec::with_capacity(asked.len());
-        for (at, place, topic_id) in asked {
+        for (at, position, topic_id) in asked {
             let outcome = match self.topic_id(&at, topic_id).await {
-                Ok(topic_id) => self.known(&at, place, topic_id, &committed),
+                Ok(topic_id) => self.known(&at, position, topic_id, &committed),
                 Err(error) => Err(error),
             };
             if matches!(&outcome, Ok(found) if found.offset.is_none())
-                && let Some(spec) = Spec::of(place, self.policy)
+                && let Some(spec) = Spec::of(position, self.policy)
             {
                 open.entry((at.topic.clone(), spec)).or_default().push(resolved.len());
             }
-            resolved.push(Resolved { at, asked: place, outcome });
+            resolved.push(Resolved { at, asked: position, outcome });
         }
         self.compare_epochs(&mut resolved).await;
         for ((topic, spec), places) in open {
@@ -159,12 +159,12 @@ impl Resolver {
     fn known(
         &self,
         at: &TopicPartition,
-        place: Place,
+        position: Position,
         topic_id: TopicId,
         committed: &Result<Offsets, ClientError>,
     ) -> Result<Found, ClientError> {
-        let mut found = Found { topic_id, offset: place.offset(), committed: None, cut: None };
-        if place == Place::Committed {
+        let mut found = Found { topic_id, offset: position.offset(), committed: None, cut: None };
+        if position == Position::Committed {
             let committed = committed.as_ref().map_err(Clone::clone)?.get(at).cloned();
             found.offset = committed.as_ref().map(|committed| committed.offset);
             found.committed = committed;
@@ -235,12 +235,12 @@ enum Spec {
 
 impl Spec {
     /// None: nothing says where.
-    fn of(place: Place, policy: AutoOffsetReset) -> Option<Spec> {
-        match place {
-            Place::Beginning => Some(Self::Beginning),
-            Place::End => Some(Self::End),
-            Place::At(_) => None,
-            Place::Committed | Place::Reset => match policy {
+    fn of(position: Position, policy: AutoOffsetReset) -> Option<Spec> {
+        match position {
+            Position::Beginning => Some(Self::Beginning),
+            Position::End => Some(Self::End),
+            Position::At(_) => None,
+            Position::Committed | Position::Reset => match policy {
                 AutoOffsetReset::Latest => Some(Self::End),
                 AutoOffsetReset::Earliest => Some(Self::Beginning),
                 AutoOffsetReset::ByDuration(duration) => Some(Self::Since(duration)),
@@ -276,12 +276,12 @@ mod tests {
     fn the_policy_says_where_only_if_nobody_else_does() {
         use AutoOffsetReset::{ByDuration, Earliest, Latest, None as Never};
         let hour = Duration::from_secs(3600);
-        assert_eq!(Spec::of(Place::Committed, Latest), Some(Spec::End));
-        assert_eq!(Spec::of(Place::Reset, Earliest), Some(Spec::Beginning));
-        assert_eq!(Spec::of(Place::Committed, ByDuration(hour)), Some(Spec::Since(hour)));
-        assert_eq!(Spec::of(Place::Committed, Never), None);
-        assert_eq!(Spec::of(Place::End, Earliest), Some(Spec::End));
-        assert_eq!(Spec::of(Place::Beginning, Never), Some(Spec::Beginning));
-        assert_eq!(Spec::of(Place::At(Offset(3)), Earliest), None);
+        assert_eq!(Spec::of(Position::Committed, Latest), Some(Spec::End));
+        assert_eq!(Spec::of(Position::Reset, Earliest), Some(Spec::Beginning));
+        assert_eq!(Spec::of(Position::Committed, ByDuration(hour)), Some(Spec::Since(hour)));
+        assert_eq!(Spec::of(Position::Committed, Never), None);
+        assert_eq!(Spec::of(Position::End, Earliest), Some(Spec::End));
+        assert_eq!(Spec::of(Position::Beginning, Never), Some(Spec::Beginning));
+        assert_eq!(Spec::of(Position::At(Offset(3)), Earliest), None);
     }
 }

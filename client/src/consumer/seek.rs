@@ -1,6 +1,6 @@
 //! Where to go on, and what not to hand out for a while.
 
-use super::assigned::Place;
+use super::assigned::Position;
 use super::{Consumer, not_assigned};
 use crate::error::ClientError;
 use crate::topic_partition::TopicPartition;
@@ -12,7 +12,7 @@ impl Consumer {
     /// # Errors
     /// [`ClientError::IllegalState`] if the partition is not assigned.
     pub fn seek(&mut self, partition: &TopicPartition, offset: Offset) -> Result<(), ClientError> {
-        self.go_to(partition, Place::At(offset))
+        self.go_to(partition, Position::At(offset))
     }
 
     /// To the first record that is kept when records are asked for next, of these partitions or, if none is
@@ -21,7 +21,7 @@ impl Consumer {
     /// # Errors
     /// As [`Consumer::seek`].
     pub fn seek_to_beginning(&mut self, partitions: &[TopicPartition]) -> Result<(), ClientError> {
-        self.go_all_to(partitions, Place::Beginning)
+        self.go_all_to(partitions, Position::Beginning)
     }
 
     /// Behind what is there when records are asked for next.
@@ -29,19 +29,23 @@ impl Consumer {
     /// # Errors
     /// As [`Consumer::seek`].
     pub fn seek_to_end(&mut self, partitions: &[TopicPartition]) -> Result<(), ClientError> {
-        self.go_all_to(partitions, Place::End)
+        self.go_all_to(partitions, Position::End)
     }
 
-    fn go_all_to(&mut self, partitions: &[TopicPartition], to: Place) -> Result<(), ClientError> {
+    fn go_all_to(
+        &mut self,
+        partitions: &[TopicPartition],
+        to: Position,
+    ) -> Result<(), ClientError> {
         let all = self.assigned.names();
         let named = if partitions.is_empty() { &all } else { partitions };
         self.check_assigned(named)?;
         named.iter().try_for_each(|at| self.go_to(at, to))
     }
 
-    fn go_to(&mut self, at: &TopicPartition, to: Place) -> Result<(), ClientError> {
+    fn go_to(&mut self, at: &TopicPartition, to: Position) -> Result<(), ClientError> {
         let held = self.assigned.partitions.get_mut(at).ok_or_else(|| not_assigned(at))?;
-        (held.place, held.leader_epoch, held.failed) = (to, None, false);
+        (held.position, held.leader_epoch, held.failed) = (to, None, false);
         if self.cursor.as_ref().is_some_and(|cursor| cursor.at == *at) {
             self.cursor = None;
         }

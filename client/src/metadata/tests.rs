@@ -1,4 +1,4 @@
-//! Pictures and hints of different age.
+//! Updates and hints of different age.
 
 use super::*;
 use bytes::Bytes;
@@ -35,12 +35,12 @@ fn leader(metadata: &Metadata) -> String {
     }
 }
 
-fn picture(offset: i64, topics: Vec<wire::TopicMetadata>) -> Picture {
-    Picture { offset, topics, gone: vec![], nodes: nodes() }
+fn update(offset: i64, topics: Vec<wire::TopicMetadata>) -> MetadataUpdate {
+    MetadataUpdate { offset, topics, gone: vec![], nodes: nodes() }
 }
 
-fn without_orders(offset: i64) -> Picture {
-    Picture { offset, gone: vec!["orders".to_owned()], ..Picture::default() }
+fn without_orders(offset: i64) -> MetadataUpdate {
+    MetadataUpdate { offset, gone: vec!["orders".to_owned()], ..MetadataUpdate::default() }
 }
 
 /// P22.
@@ -49,11 +49,11 @@ fn an_older_leader_epoch_is_ignored() {
     let metadata = Metadata::new();
     let now = Instant::now();
     assert_eq!(leader(&metadata), "UnknownTopic");
-    metadata.merge(now, picture(0, vec![described(1, 4)]));
+    metadata.merge(now, update(0, vec![described(1, 4)]));
     assert_eq!(leader(&metadata), "n1:1");
-    metadata.merge(now, picture(0, vec![described(2, 3)]));
+    metadata.merge(now, update(0, vec![described(2, 3)]));
     assert_eq!(leader(&metadata), "n1:1");
-    metadata.merge(now, picture(0, vec![described(-1, 5)]));
+    metadata.merge(now, update(0, vec![described(-1, 5)]));
     assert_eq!(leader(&metadata), "None");
 }
 
@@ -62,7 +62,7 @@ fn an_older_leader_epoch_is_ignored() {
 fn a_hint_is_used_at_once_unless_it_is_old() {
     let metadata = Metadata::new();
     let now = Instant::now();
-    metadata.merge(now, picture(9, vec![described(1, 4)]));
+    metadata.merge(now, update(9, vec![described(1, 4)]));
     let hint = |node, epoch| {
         let refusal = Refusal::new(ErrorCode::NotLeader, "");
         let refusal = refusal.with_leader_of(node, format!("n{node}:9"), epoch);
@@ -75,14 +75,14 @@ fn a_hint_is_used_at_once_unless_it_is_old() {
     assert!(hint(2, 5));
     assert_eq!(leader(&metadata), "n2:9");
     assert!(hint(2, 6), "the same node, elected again");
-    metadata.merge(now, picture(10, vec![described(1, 5)]));
-    assert_eq!(leader(&metadata), "n2:1", "the picture is newer than the last, not than the hint");
+    metadata.merge(now, update(10, vec![described(1, 5)]));
+    assert_eq!(leader(&metadata), "n2:1", "the update is newer than the last, not than the hint");
 }
 
 #[test]
 fn a_hint_may_say_where_a_leader_is_that_is_known_by_its_number_only() {
     let metadata = Metadata::new();
-    metadata.merge(Instant::now(), picture(1, vec![described(3, 4)]));
+    metadata.merge(Instant::now(), update(1, vec![described(3, 4)]));
     assert_eq!(leader(&metadata), "None");
     let hint = Refusal::new(ErrorCode::NotLeader, "").with_leader_of(3, "n3:1", 4);
     assert!(metadata.take_hint("orders", PartitionId(0), &hint));
@@ -93,17 +93,17 @@ fn a_hint_may_say_where_a_leader_is_that_is_known_by_its_number_only() {
 fn a_node_that_lags_behind_brings_no_deleted_topic_back_and_takes_no_new_one_away() {
     let metadata = Metadata::new();
     let now = Instant::now();
-    metadata.merge(now, picture(10, vec![described(1, 4)]));
+    metadata.merge(now, update(10, vec![described(1, 4)]));
     metadata.merge(now, without_orders(9));
     assert_eq!(leader(&metadata), "n1:1");
     metadata.merge(now, without_orders(12));
     assert_eq!(leader(&metadata), "UnknownTopic");
-    metadata.merge(now, picture(11, vec![described(1, 5)]));
+    metadata.merge(now, update(11, vec![described(1, 5)]));
     assert_eq!(leader(&metadata), "UnknownTopic");
     let again = wire::TopicMetadata { topic_id: [8; 16].to_vec().into(), ..described(2, 0) };
-    metadata.merge(now, picture(13, vec![again]));
+    metadata.merge(now, update(13, vec![again]));
     assert_eq!(leader(&metadata), "n2:1");
-    metadata.merge(now, picture(11, vec![described(1, 5)]));
+    metadata.merge(now, update(11, vec![described(1, 5)]));
     assert_eq!(leader(&metadata), "n2:1");
 }
 
@@ -114,10 +114,10 @@ fn where_a_node_was_before_is_not_believed_again() {
     let at = |endpoint: &str| {
         vec![wire::Node { node_id: 1, endpoint: endpoint.into(), ..Default::default() }]
     };
-    metadata.merge(now, Picture { nodes: at("n1:2"), ..picture(10, vec![described(1, 4)]) });
-    metadata.merge(now, Picture { nodes: at("n1:1"), ..picture(9, vec![]) });
+    metadata.merge(now, MetadataUpdate { nodes: at("n1:2"), ..update(10, vec![described(1, 4)]) });
+    metadata.merge(now, MetadataUpdate { nodes: at("n1:1"), ..update(9, vec![]) });
     assert_eq!(leader(&metadata), "n1:2");
-    metadata.merge(now, Picture { nodes: at("n1:3"), ..picture(11, vec![]) });
+    metadata.merge(now, MetadataUpdate { nodes: at("n1:3"), ..update(11, vec![]) });
     assert_eq!(leader(&metadata), "n1:3");
 }
 
@@ -125,7 +125,7 @@ fn where_a_node_was_before_is_not_believed_again() {
 fn a_cluster_that_began_anew_is_believed_after_a_while() {
     let metadata = Metadata::new();
     let now = Instant::now();
-    metadata.merge(now, picture(100, vec![described(1, 4)]));
+    metadata.merge(now, update(100, vec![described(1, 4)]));
     let later = now + Duration::from_secs(600);
     metadata.merge(later, without_orders(3));
     assert_eq!(leader(&metadata), "n1:1", "the first that is older");
@@ -137,13 +137,13 @@ fn a_cluster_that_began_anew_is_believed_after_a_while() {
 fn only_changes_are_announced() {
     let metadata = Metadata::new();
     let (mut changes, mut names) = (metadata.changes(), metadata.names());
-    metadata.merge(Instant::now(), picture(1, vec![described(1, 4)]));
+    metadata.merge(Instant::now(), update(1, vec![described(1, 4)]));
     assert!(changes.has_changed().unwrap() && names.has_changed().unwrap());
     changes.mark_unchanged();
     names.mark_unchanged();
-    metadata.merge(Instant::now(), picture(2, vec![described(1, 4)]));
+    metadata.merge(Instant::now(), update(2, vec![described(1, 4)]));
     assert!(!changes.has_changed().unwrap());
-    metadata.merge(Instant::now(), picture(3, vec![described(2, 5)]));
+    metadata.merge(Instant::now(), update(3, vec![described(2, 5)]));
     assert!(changes.has_changed().unwrap() && !names.has_changed().unwrap());
     changes.mark_unchanged();
     metadata.merge(Instant::now(), without_orders(4));

@@ -178,7 +178,7 @@ impl RaftStateMachine<TypeConfig> for ImageMachine {
     }
 }
 
-/// The picture as it was, on its way to the file; Raft goes on meanwhile.
+/// The image as it was, on its way to the file; Raft goes on meanwhile.
 pub(super) struct SnapshotMaker {
     image: ClusterImage,
     meta: Meta,

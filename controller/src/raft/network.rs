@@ -101,7 +101,7 @@ impl RaftNetworkFactory<TypeConfig> for Peers {
     }
 }
 
-/// The link to one other voter.
+/// The connection to one other voter.
 pub(super) struct Peer {
     target: RaftNodeId,
     /// `None`: nobody known by that id.

@@ -92,7 +92,7 @@ async fn a_log_of_what_comes_and_goes_stays_small() {
         endpoint: "localhost:9092".into(),
         ..RegisterBroker::default()
     };
-    handle.register_broker(broker).await.unwrap();
+    handle.register_unfenced_broker(broker).await.unwrap();
     for number in 0..300 {
         let name = format!("topic-{number}");
         let creation = CreateTopic { name: name.clone(), ..CreateTopic::default() };

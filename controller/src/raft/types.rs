@@ -38,7 +38,7 @@ impl fmt::Display for Decided {
     }
 }
 
-/// What became of an entry when it was applied. Every node comes to the same verdict.
+/// What became of an entry when it was applied. Every node comes to the same result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Verdict {
     Applied,

@@ -1,17 +1,17 @@
-//! The session actor: carries out what the [`Roster`] decides, and tells sessions how they stand.
+//! The session actor: carries out what the [`BrokerHeartbeats`] decide, and tells sessions how they stand.
 //!
 //! Acts only while this controller is the active one, and has applied everything that was decided before.
 //! Answers: `Open` is answered once it is known whether this controller is active; a session ends when its
 //! broker has registered anew, when this controller is active no more, or with the actor.
 //! Never here: a rule about silence, a stream.
 
-use super::listening::Listening;
+use super::heartbeats::{BrokerHeartbeats, Heartbeat, RUN_INTERVAL, SessionId, Step};
 use super::probe;
-use super::roster::{Heartbeat, RUN_INTERVAL, Roster, SessionId, Step};
+use super::stalls::Stalls;
 use crate::config::{SessionTimings, Upkeep};
 use crate::handle::ControllerHandle;
 use crate::metadata_log::Leadership;
-use crate::voters::Directory;
+use crate::voters::VoterSet;
 use actix::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -32,12 +32,12 @@ const ACTIVATION_RETRY: Duration = Duration::from_millis(100);
 pub(crate) struct Session {
     pub id: SessionId,
     /// Closed: whoever kept the session is gone.
-    pub verdicts: watch::Receiver<Verdict>,
+    pub states: watch::Receiver<SessionState>,
 }
 
 /// How a session stands. Every heartbeat changes it, so that every heartbeat is answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Verdict {
+pub(crate) struct SessionState {
     pub heard: u64,
     pub fenced: bool,
     pub may_stop: bool,
@@ -51,19 +51,19 @@ pub(super) struct SessionActor {
     pub(super) controller: ControllerHandle,
     pub(super) settings: Settings,
     state: State,
-    sessions: BTreeMap<NodeId, (SessionId, watch::Sender<Verdict>)>,
+    sessions: BTreeMap<NodeId, (SessionId, watch::Sender<SessionState>)>,
     /// Asked for before it was known who is active.
     waiting: Vec<Open>,
     timers: Vec<SpawnHandle>,
     _guard: Guard<Infallible>,
 }
 
-/// What every actor of one keeper has in common.
+/// What every actor, life after life, has in common.
 #[derive(Clone)]
 pub(super) struct Settings {
     /// What the thread has missed that hears the heartbeats.
-    pub listening: Arc<Listening>,
-    pub directory: Directory,
+    pub stalls: Arc<Stalls>,
+    pub voters: VoterSet,
     pub timings: SessionTimings,
     pub upkeep: Upkeep,
     /// Go on when the actor is rebuilt: what is left of an old session is not taken for a new one.
@@ -74,7 +74,7 @@ enum State {
     Standby,
     /// This node leads in this term, and has not applied all that was decided before.
     CatchingUp(u64),
-    Active(u64, Roster),
+    Active(u64, BrokerHeartbeats),
 }
 
 impl SessionActor {
@@ -161,7 +161,7 @@ impl Handler<Open> for SessionActor {
             State::CatchingUp(_) => self.waiting.push(open),
             State::Standby => {
                 let leader = self.controller.controller_id();
-                let _ = open.reply.send(Err(self.settings.directory.not_controller(leader)));
+                let _ = open.reply.send(Err(self.settings.voters.not_controller(leader)));
             }
         }
     }
@@ -175,14 +175,14 @@ impl Handler<Heard> for SessionActor {
     type Result = ();
 
     fn handle(&mut self, Heard(node_id, session, heartbeat): Heard, ctx: &mut Context<Self>) {
-        let State::Active(_, roster) = &mut self.state else { return };
+        let State::Active(_, heartbeats) = &mut self.state else { return };
         if self.sessions.get(&node_id).is_none_or(|(id, _)| *id != session) {
             return;
         }
         let now = Instant::now();
-        roster.heard(now, node_id, session, heartbeat);
+        heartbeats.heard(now, node_id, session, heartbeat);
         let image = self.controller.image().borrow().clone();
-        let step = roster.run_one(now, &image, node_id);
+        let step = heartbeats.run_one(now, &image, node_id);
         self.take(step, ctx);
         self.tell(&image, node_id, 1);
     }
@@ -196,14 +196,14 @@ impl Handler<Broke> for SessionActor {
     type Result = ();
 
     fn handle(&mut self, Broke(node_id, session): Broke, ctx: &mut Context<Self>) {
-        let State::Active(_, roster) = &mut self.state else { return };
+        let State::Active(_, heartbeats) = &mut self.state else { return };
         let now = Instant::now();
-        roster.broke(now, node_id, session);
+        heartbeats.broke(now, node_id, session);
         if self.sessions.get(&node_id).is_some_and(|(id, _)| *id == session) {
             self.sessions.remove(&node_id);
         }
         let image = self.controller.image().borrow().clone();
-        let step = roster.run_one(now, &image, node_id);
+        let step = heartbeats.run_one(now, &image, node_id);
         self.take(step, ctx);
     }
 }
@@ -218,7 +218,7 @@ impl Handler<IsAlive> for SessionActor {
 
     fn handle(&mut self, IsAlive(node_id): IsAlive, _ctx: &mut Context<Self>) -> bool {
         match &self.state {
-            State::Active(_, roster) => roster.is_alive(Instant::now(), node_id),
+            State::Active(_, heartbeats) => heartbeats.is_alive(Instant::now(), node_id),
             State::Standby | State::CatchingUp(_) => false,
         }
     }
@@ -258,9 +258,9 @@ impl SessionActor {
         for timer in self.timers.drain(..) {
             ctx.cancel_future(timer);
         }
-        let refusal = self.settings.directory.not_controller(leader);
-        for (_, (_, verdict)) in std::mem::take(&mut self.sessions) {
-            verdict.send_modify(|verdict| verdict.over = Some(refusal.clone()));
+        let refusal = self.settings.voters.not_controller(leader);
+        for (_, (_, state)) in std::mem::take(&mut self.sessions) {
+            state.send_modify(|state| state.over = Some(refusal.clone()));
         }
         for open in self.waiting.drain(..) {
             let _ = open.reply.send(Err(refusal.clone()));
@@ -288,7 +288,7 @@ impl SessionActor {
 
     fn activate(&mut self, term: u64, ctx: &mut Context<Self>) {
         let now = Instant::now();
-        self.state = State::Active(term, Roster::new(now, self.settings.timings));
+        self.state = State::Active(term, BrokerHeartbeats::new(now, self.settings.timings));
         self.run(ctx);
         for open in std::mem::take(&mut self.waiting) {
             self.open(open, ctx);
@@ -301,7 +301,7 @@ impl SessionActor {
     }
 
     fn open(&mut self, Open { broker, heartbeat, reply }: Open, ctx: &mut Context<Self>) {
-        let State::Active(_, roster) = &mut self.state else { return };
+        let State::Active(_, heartbeats) = &mut self.state else { return };
         let (node_id, epoch) = broker;
         let image = self.controller.image().borrow().clone();
         if let Err(refusal) = image.known_broker(node_id, epoch) {
@@ -310,21 +310,21 @@ impl SessionActor {
         }
         let now = Instant::now();
         let id = SessionId(self.settings.session_ids.fetch_add(1, Ordering::Relaxed));
-        roster.open(now, broker, id, heartbeat);
-        let step = roster.run_one(now, &image, node_id);
-        let (tell, verdicts) = watch::channel(Verdict::default());
+        heartbeats.open(now, broker, id, heartbeat);
+        let step = heartbeats.run_one(now, &image, node_id);
+        let (tell, states) = watch::channel(SessionState::default());
         // Who had a session before sees it closed.
         self.sessions.insert(node_id, (id, tell));
         self.take(step, ctx);
         self.tell(&image, node_id, 0);
-        let _ = reply.send(Ok(Session { id, verdicts }));
+        let _ = reply.send(Ok(Session { id, states }));
     }
 
     fn run(&mut self, ctx: &mut Context<Self>) {
-        let State::Active(_, roster) = &mut self.state else { return };
+        let State::Active(_, heartbeats) = &mut self.state else { return };
         let image = self.controller.image().borrow().clone();
-        let missed = self.settings.listening.missed();
-        let steps = roster.run(Instant::now(), missed, &image);
+        let missed = self.settings.stalls.missed();
+        let steps = heartbeats.run(Instant::now(), missed, &image);
         steps.into_iter().for_each(|step| self.take(Some(step), ctx));
         let nodes: Vec<NodeId> = self.sessions.keys().copied().collect();
         nodes.into_iter().for_each(|node_id| self.tell(&image, node_id, 0));
@@ -332,11 +332,11 @@ impl SessionActor {
 
     /// Tells a session how it stands, if that is new, or has been asked.
     fn tell(&mut self, image: &ClusterImage, node_id: NodeId, heard: u64) {
-        let State::Active(_, roster) = &self.state else { return };
-        let Some((session, verdict)) = self.sessions.get(&node_id) else { return };
-        if let Some(standing) = roster.standing(image, node_id, *session) {
-            verdict.send_if_modified(|told| {
-                let now = Verdict {
+        let State::Active(_, heartbeats) = &self.state else { return };
+        let Some((session, state)) = self.sessions.get(&node_id) else { return };
+        if let Some(standing) = heartbeats.standing(image, node_id, *session) {
+            state.send_if_modified(|told| {
+                let now = SessionState {
                     heard: told.heard + heard,
                     fenced: standing.fenced,
                     may_stop: standing.may_stop,
@@ -357,7 +357,7 @@ impl SessionActor {
                 Error::new(ErrorCode::BrokerNotRegistered, message)
             }
         };
-        verdict.send_modify(|verdict| verdict.over = Some(over.with("node_id", node_id)));
+        state.send_modify(|state| state.over = Some(over.with("node_id", node_id)));
         self.sessions.remove(&node_id);
     }
 
@@ -387,14 +387,14 @@ impl SessionActor {
                 let patience = self.settings.timings.timeout;
                 let probed = async move { probe::is_refused(&endpoint, patience).await };
                 ctx.spawn(probed.into_actor(self).map(move |refused, actor, ctx| {
-                    let State::Active(_, roster) = &mut actor.state else { return };
+                    let State::Active(_, heartbeats) = &mut actor.state else { return };
                     let now = Instant::now();
                     if !refused {
-                        return roster.not_refused(now, node_id, last);
+                        return heartbeats.not_refused(now, node_id, last);
                     }
-                    roster.refused(now, node_id, last);
+                    heartbeats.refused(now, node_id, last);
                     let image = actor.controller.image().borrow().clone();
-                    let step = roster.run_one(now, &image, node_id);
+                    let step = heartbeats.run_one(now, &image, node_id);
                     actor.take(step, ctx);
                 }));
             }
@@ -413,10 +413,10 @@ impl SessionActor {
                 tracing::debug!(node = broker.0.0, %error, "a broker's state did not change");
             }
             let same = actor.term() == term;
-            if let State::Active(_, roster) = &mut actor.state
+            if let State::Active(_, heartbeats) = &mut actor.state
                 && same
             {
-                roster.settled(Instant::now(), broker, done.map_err(drop));
+                heartbeats.settled(Instant::now(), broker, done.map_err(drop));
                 actor.run(ctx);
             }
         }));
@@ -425,7 +425,7 @@ impl SessionActor {
     /// Until this controller keeps sessions, it has heard nobody.
     pub(super) fn silent(&self) -> BTreeSet<NodeId> {
         match &self.state {
-            State::Active(_, roster) => roster.silent(Instant::now()),
+            State::Active(_, heartbeats) => heartbeats.silent(Instant::now()),
             State::Standby | State::CatchingUp(_) => {
                 let image = self.controller.image().borrow().clone();
                 image.brokers().map(|broker| broker.node_id).collect()

@@ -85,7 +85,7 @@ async fn isr_changes_and_reports_of_dead_replicas_are_decided() {
     let lab = lab(patient()).await;
     let (mut leader, _other) = (Node::active(&lab, 7).await, Node::active(&lab, 8).await);
     let created = lab.handle.create_topic(placed("orders", &[7, 8])).await.unwrap();
-    let wish = |partition_epoch, members: &[i32]| pb::AlterPartition {
+    let alter = |partition_epoch, members: &[i32]| pb::AlterPartition {
         topic_id: created.id.to_wire(),
         partition: 0,
         leader_epoch: 0,
@@ -96,8 +96,8 @@ async fn isr_changes_and_reports_of_dead_replicas_are_decided() {
             .collect(),
         recovered: true,
     };
-    let elsewhere = pb::AlterPartition { partition: 5, ..wish(0, &[7]) };
-    let partitions = vec![wish(0, &[7]), wish(0, &[7]), elsewhere, wish(1, &[8, 7])];
+    let elsewhere = pb::AlterPartition { partition: 5, ..alter(0, &[7]) };
+    let partitions = vec![alter(0, &[7]), alter(0, &[7]), elsewhere, alter(1, &[8, 7])];
     let request = pb::AlterPartitionsRequest { caller: leader.caller(), partitions };
     let altered = leader.client.alter_partitions(request).await.unwrap().into_inner().partitions;
     assert_eq!((altered[0].partition_epoch, &altered[0].in_sync_replicas), (1, &vec![7]));
@@ -132,13 +132,13 @@ async fn a_broker_may_stop_once_it_leads_nothing_and_everybody_knows() {
     let mut staying = Node::active(&lab, 8).await;
     lab.handle.create_topic(placed("shared", &[7, 8])).await.unwrap();
     lab.handle.create_topic(placed("alone", &[7])).await.unwrap();
-    let wish = pb::BrokerSessionRequest { wants_shutdown: true, ..leaving.heartbeat() };
-    leaving.send(wish.clone()).await;
+    let leaves = pb::BrokerSessionRequest { wants_shutdown: true, ..leaving.heartbeat() };
+    leaving.send(leaves.clone()).await;
     until_broker(&lab.handle, 7, |broker| broker.shutting_down).await;
     let now = image(&lab.handle);
     assert_eq!(now.led_by(NodeId(7)).count(), 0);
     assert!(!is_fenced(&lab, 7), "it is still heard");
-    leaving.send(wish.clone()).await;
+    leaving.send(leaves.clone()).await;
     assert!(!leaving.next().await.unwrap().may_stop, "the other one does not know yet");
     let knows =
         pb::BrokerSessionRequest { metadata_offset: now.next_offset().0, ..staying.heartbeat() };
@@ -158,13 +158,13 @@ async fn the_last_broker_may_stop_too() {
     let lab = lab(patient()).await;
     let mut node = Node::active(&lab, 7).await;
     lab.handle.create_topic(placed("alone", &[7])).await.unwrap();
-    let wish = pb::BrokerSessionRequest { wants_shutdown: true, ..node.heartbeat() };
-    node.send(wish).await;
+    let leaves = pb::BrokerSessionRequest { wants_shutdown: true, ..node.heartbeat() };
+    node.send(leaves).await;
     node.until(|answer| answer.may_stop).await;
     lab.handle.shutdown().await.unwrap();
 }
 
-/// A drain is not the broker's wish: it goes on, and is told nothing about stopping.
+/// The broker did not ask for a drain: it goes on, and is told nothing about stopping.
 #[actix::test]
 async fn a_drained_broker_stays_in_session_and_leads_again_when_it_is_resumed() {
     let lab = lab(patient()).await;

@@ -111,7 +111,7 @@ async fn decisions_that_rest_on_a_lost_one_are_refused_and_the_picture_is_the_co
     let log = ScriptedLog::new();
     log.lead(true, 1);
     let handle = on(&log);
-    handle.register_broker(registration(1)).await.unwrap();
+    handle.register_unfenced_broker(registration(1)).await.unwrap();
     log.hold();
     let release = async {
         log.held(3).await;
@@ -145,7 +145,7 @@ async fn a_standby_refuses_and_names_the_leader() {
     assert_eq!(refused.leader.unwrap().node_id, 2);
     log.lead(true, 2);
     handle.await_active_at_last().await;
-    handle.register_broker(registration(1)).await.unwrap();
+    handle.register_unfenced_broker(registration(1)).await.unwrap();
     handle.shutdown().await.unwrap();
 }
 
@@ -154,7 +154,7 @@ async fn a_new_leader_decides_on_what_the_old_one_committed() {
     let log = ScriptedLog::new();
     log.lead(true, 1);
     let handle = on(&log);
-    handle.register_broker(registration(1)).await.unwrap();
+    handle.register_unfenced_broker(registration(1)).await.unwrap();
     log.hold();
     let other_leader = async {
         log.held(1).await;
@@ -183,7 +183,7 @@ async fn a_decision_of_an_earlier_term_is_not_applied_even_where_it_fits() {
     let log = ScriptedLog::new();
     log.lead(true, 1);
     let handle = on(&log);
-    handle.register_broker(registration(1)).await.unwrap();
+    handle.register_unfenced_broker(registration(1)).await.unwrap();
     log.hold();
     let again = async {
         log.held(1).await;

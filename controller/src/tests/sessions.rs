@@ -40,8 +40,8 @@ async fn two_processes_with_one_id_are_one_too_many_as_long_as_the_first_is_hear
     let lab = lab(patient()).await;
     let mut node = Node::active(&lab, 7).await;
     let mut client = lab.client.clone();
-    let twin = registration(7, 2, "elsewhere:9092".into());
-    let refused = client.register_broker(twin.clone()).await.unwrap_err();
+    let duplicate = registration(7, 2, "elsewhere:9092".into());
+    let refused = client.register_broker(duplicate.clone()).await.unwrap_err();
     assert_eq!(code(refused), ErrorCode::DuplicateBroker);
     let again =
         registration(7, 1, node.listener.as_ref().unwrap().local_addr().unwrap().to_string());
@@ -50,7 +50,7 @@ async fn two_processes_with_one_id_are_one_too_many_as_long_as_the_first_is_hear
     node.listener = None;
     node.hang_up();
     until_fenced(&lab, 7).await;
-    let next = client.register_broker(twin).await.unwrap().into_inner();
+    let next = client.register_broker(duplicate).await.unwrap().into_inner();
     assert!(next.broker_epoch > node.epoch);
     lab.handle.shutdown().await.unwrap();
 }
@@ -132,7 +132,7 @@ async fn a_session_ends_when_its_broker_registers_anew() {
         endpoint: "elsewhere:9092".into(),
         ..Default::default()
     };
-    lab.handle.enroll_broker(request, arrival).await.unwrap();
+    lab.handle.register_broker(request, arrival).await.unwrap();
     assert_eq!(node.end().await.code, ErrorCode::StaleBrokerEpoch);
     assert_eq!(code(node.open().await.unwrap_err()), ErrorCode::StaleBrokerEpoch);
     lab.handle.unregister_broker(NodeId(7)).await.unwrap();
@@ -166,7 +166,7 @@ async fn a_controller_that_takes_over_fences_only_who_is_gone() {
 async fn a_killed_keeper_is_rebuilt_and_brokers_come_back() {
     let lab = lab(patient()).await;
     let mut node = Node::active(&lab, 7).await;
-    lab.endpoint.keeper().kill().await.unwrap();
+    lab.endpoint.sessions().kill().await.unwrap();
     assert_eq!(node.end().await.code, ErrorCode::NotController);
     assert!(!node.open().await.unwrap().fenced);
     node.send(node.heartbeat()).await;
@@ -183,7 +183,7 @@ async fn a_controller_that_stops_ends_its_sessions() {
     let mut node = Node::active(&lab, 7).await;
     lab.handle.shutdown().await.unwrap();
     assert_eq!(node.end().await.code, ErrorCode::NotController);
-    // Its keeper ends a little later than its leadership.
+    // Its sessions end a little later than its leadership.
     let refused = loop {
         match code(node.open().await.unwrap_err()) {
             ErrorCode::NotController => {}
@@ -229,7 +229,7 @@ async fn leaderships_go_back_to_where_they_are_preferred() {
 #[actix::test]
 async fn a_broker_without_a_controller_gets_the_metadata_pushed() {
     let lab = lab(patient()).await;
-    lab.handle.register_broker(super::registration(1)).await.unwrap();
+    lab.handle.register_unfenced_broker(super::registration(1)).await.unwrap();
     lab.handle.create_topic(topic("before")).await.unwrap();
     let mut node = Node::registered(&lab, 7).await;
     let nothing =

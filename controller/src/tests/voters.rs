@@ -113,7 +113,7 @@ async fn a_slow_disk_costs_no_leader_its_place() {
         voting.config.flush_delay.set(Duration::from_millis(100));
     }
     let (_, leading) = active(&quorum).await;
-    leading.register_broker(registration(1)).await.unwrap();
+    leading.register_unfenced_broker(registration(1)).await.unwrap();
     let before = *leading.leadership().borrow();
     for round in 0..10 {
         let requests = (0..20).map(|n| topic(&format!("topic-{round}-{n}")));
@@ -135,7 +135,7 @@ async fn decisions_reach_the_others_at_once() {
     };
     let quorum = quorum(false, |config| ControllerConfig { timings, ..config }).await;
     let (_, leading) = active(&quorum).await;
-    leading.register_broker(registration(1)).await.unwrap();
+    leading.register_unfenced_broker(registration(1)).await.unwrap();
     let decisions = async {
         for n in 0..30 {
             let name = format!("topic-{n}");
@@ -188,7 +188,7 @@ async fn a_leader_that_lost_what_the_others_have_does_not_lead_again_without_it(
     };
     let mut quorum = quorum(false, |config| ControllerConfig { timings, ..config }).await;
     let (first, leading) = active(&quorum).await;
-    leading.register_broker(registration(1)).await.unwrap();
+    leading.register_unfenced_broker(registration(1)).await.unwrap();
     let killed = quorum.remove((first.0 - 1) as usize);
     killed.config.flush_delay.set(Duration::MAX);
     leading.create_topic(topic("acknowledged")).await.unwrap();
@@ -222,7 +222,7 @@ async fn a_leader_that_lost_what_the_others_have_does_not_lead_again_without_it(
 async fn a_voter_whose_disk_was_replaced_is_filled_again() {
     let mut quorum = quorum(false, |config| config).await;
     let (first, leading) = active(&quorum).await;
-    leading.register_broker(registration(1)).await.unwrap();
+    leading.register_unfenced_broker(registration(1)).await.unwrap();
     for n in 0..10 {
         leading.create_topic(topic(&format!("topic-{n}"))).await.unwrap();
     }

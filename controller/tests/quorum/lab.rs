@@ -253,7 +253,7 @@ impl Lab {
         among: impl Fn(i32) -> bool,
     ) {
         let register = |handle: ControllerHandle| async move {
-            let epoch = handle.enroll_broker(registration(), Arrival::default()).await?;
+            let epoch = handle.register_broker(registration(), Arrival::default()).await?;
             handle.unfence_broker(NodeId(1), epoch).await
         };
         self.insist(register, &among).await;

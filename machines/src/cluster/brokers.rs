@@ -39,7 +39,7 @@ impl ClusterImage {
     /// K12, and at once unfenced: the caller serves already. The same incarnation again is answered with
     /// the epoch it has. A new incarnation is a broker that has been away: what it led gets a new leader,
     /// or itself again in a new leader epoch, because its log may have lost what was not flushed.
-    pub fn register_broker(
+    pub fn register_unfenced_broker(
         &self,
         request: &RegisterBroker,
     ) -> Result<Decision<BrokerEpoch>, ClusterError> {
@@ -76,7 +76,7 @@ impl ClusterImage {
     /// After an unclean stop it has lost what it had not flushed. Where everything committed was flushed
     /// first (`flush.policy=commit`) it remains eligible; elsewhere it does not (R16). With an empty disk it
     /// is eligible nowhere.
-    pub fn enroll_broker(
+    pub fn register_broker(
         &self,
         request: &RegisterBroker,
         arrival: Arrival,

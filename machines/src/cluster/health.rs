@@ -1,6 +1,6 @@
-//! What is wrong with the cluster, as far as its picture says.
+//! What is wrong with the cluster, as far as its image says.
 //!
-//! Never here: whether the picture is old, and what nodes know of themselves alone.
+//! Never here: whether the image is old, and what nodes know of themselves alone.
 
 use super::{ClusterImage, Partition, Topic};
 use troupe_proto::ids::NodeId;
@@ -11,7 +11,7 @@ const EXAMPLES: usize = 5;
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    pub ailment: Ailment,
+    pub problem: Problem,
     /// How many partitions or nodes.
     pub count: usize,
     /// The first of the partitions, as `topic:partition`.
@@ -21,7 +21,7 @@ pub struct Finding {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Ailment {
+pub enum Problem {
     /// Nobody leads: nothing is written or read.
     OfflinePartitions,
     /// Fewer are in sync than acks=all asks for.
@@ -52,8 +52,8 @@ impl ClusterImage {
     /// All that is wrong, the worst first. A partition counts once for each thing that is wrong with it, except
     /// that one without a leader has nobody in sync either.
     pub fn findings(&self) -> Vec<Finding> {
-        let of_partitions = |ailment, is_ill: &dyn Fn(&Topic, &Partition) -> bool| {
-            let mut finding = Finding::new(ailment);
+        let of_partitions = |problem, is_ill: &dyn Fn(&Topic, &Partition) -> bool| {
+            let mut finding = Finding::new(problem);
             for topic in self.topics() {
                 for (number, partition) in (0_u32..).zip(&topic.partitions) {
                     if is_ill(topic, partition) {
@@ -66,29 +66,29 @@ impl ClusterImage {
             }
             finding
         };
-        let of_nodes = |ailment, is_ill: &dyn Fn(&super::Broker) -> bool| {
+        let of_nodes = |problem, is_ill: &dyn Fn(&super::Broker) -> bool| {
             let ill = self.brokers().filter(|broker| is_ill(broker));
             let nodes: Vec<NodeId> = ill.map(|broker| broker.node_id).collect();
-            Finding { count: nodes.len(), nodes, ..Finding::new(ailment) }
+            Finding { count: nodes.len(), nodes, ..Finding::new(problem) }
         };
         let led = |partition: &Partition| partition.leader.is_some();
         let findings = [
-            of_partitions(Ailment::OfflinePartitions, &|_, partition| !led(partition)),
-            of_partitions(Ailment::UnderMinIsr, &|topic, partition| {
+            of_partitions(Problem::OfflinePartitions, &|_, partition| !led(partition)),
+            of_partitions(Problem::UnderMinIsr, &|topic, partition| {
                 led(partition) && topic.is_under_min_isr(partition)
             }),
-            of_partitions(Ailment::UnderReplicated, &|_, partition| {
+            of_partitions(Problem::UnderReplicated, &|_, partition| {
                 led(partition) && partition.is_under_replicated()
             }),
-            of_nodes(Ailment::FencedNodes, &|broker| broker.fenced),
-            of_nodes(Ailment::DrainingNodes, &|broker| !broker.fenced && broker.shutting_down),
+            of_nodes(Problem::FencedNodes, &|broker| broker.fenced),
+            of_nodes(Problem::DrainingNodes, &|broker| !broker.fenced && broker.shutting_down),
         ];
         findings.into_iter().filter(|finding| finding.count > 0).collect()
     }
 }
 
 impl Finding {
-    fn new(ailment: Ailment) -> Finding {
-        Finding { ailment, count: 0, examples: Vec::new(), nodes: Vec::new() }
+    fn new(problem: Problem) -> Finding {
+        Finding { problem, count: 0, examples: Vec::new(), nodes: Vec::new() }
     }
 }

@@ -1,4 +1,4 @@
-//! The picture of the cluster, immutable for all who read it.
+//! The image of the cluster, immutable for all who read it.
 
 use super::is_internal_name;
 use crate::config::TopicConfig;

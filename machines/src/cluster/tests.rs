@@ -37,7 +37,7 @@ fn cluster(brokers: i32) -> ClusterImage {
     let decision = image.initialize("cluster");
     apply(&mut image, decision);
     for node in 0..brokers {
-        let decision = image.register_broker(&registration(node, 1));
+        let decision = image.register_unfenced_broker(&registration(node, 1));
         apply(&mut image, decision);
     }
     image
@@ -283,17 +283,17 @@ fn validate_only_checks_everything_and_changes_nothing() {
 fn every_start_of_a_broker_has_an_epoch_of_its_own() {
     let mut image = cluster(1);
     let first = image.broker(NodeId(0)).unwrap().epoch;
-    let same = image.register_broker(&registration(0, 1)).unwrap();
+    let same = image.register_unfenced_broker(&registration(0, 1)).unwrap();
     assert_eq!((same.records.len(), same.answer), (0, first));
     let offset = image.next_offset();
-    let decision = image.register_broker(&registration(0, 2));
+    let decision = image.register_unfenced_broker(&registration(0, 2));
     let second = apply(&mut image, decision);
     assert_eq!(second, BrokerEpoch(offset.0));
     assert_eq!(image.broker(NodeId(0)).unwrap().epoch, second);
     assert!(!image.broker(NodeId(0)).unwrap().fenced);
     let stranger = RegisterBroker { cluster_id: Some("elsewhere".into()), ..registration(1, 1) };
     assert_eq!(
-        image.register_broker(&stranger).unwrap_err().code(),
+        image.register_unfenced_broker(&stranger).unwrap_err().code(),
         ErrorCode::InconsistentClusterId
     );
 }
@@ -303,7 +303,7 @@ fn every_start_of_a_broker_has_an_epoch_of_its_own() {
 fn a_broker_that_starts_again_leads_again_in_a_new_leader_epoch() {
     let mut image = cluster(1);
     let before = create(&mut image, &topic("orders"), 1).partitions[0].clone();
-    let decision = image.register_broker(&registration(0, 2));
+    let decision = image.register_unfenced_broker(&registration(0, 2));
     apply(&mut image, decision);
     let after = &image.topic("orders").unwrap().partitions[0];
     assert_eq!(after.leader, Some(NodeId(0)));
@@ -318,7 +318,7 @@ fn a_restarted_broker_does_not_take_its_leaderships_back() {
     let request =
         CreateTopic { assignments: vec![[0, 1, 2].map(NodeId).to_vec()], ..topic("orders") };
     create(&mut image, &request, 1);
-    let decision = image.register_broker(&registration(0, 2));
+    let decision = image.register_unfenced_broker(&registration(0, 2));
     apply(&mut image, decision);
     let after = &image.topic("orders").unwrap().partitions[0];
     assert_eq!((after.leader, &after.isr[..]), (Some(NodeId(1)), &[NodeId(1), NodeId(2)][..]));

@@ -10,19 +10,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A member of a group: group id, member id.
-pub(super) type Place = (Arc<str>, Arc<str>);
+pub(super) type MemberKey = (Arc<str>, Arc<str>);
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Connections {
-    links: BTreeMap<Place, Link>,
-    sessions: BTreeMap<SessionId, Place>,
-    /// The earliest of each link that has one.
-    deadlines: BTreeSet<(Time, Place)>,
+    members: BTreeMap<MemberKey, Connection>,
+    sessions: BTreeMap<SessionId, MemberKey>,
+    /// The earliest of each connection that has one.
+    deadlines: BTreeSet<(Time, MemberKey)>,
     next_number: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Link {
+pub(super) struct Connection {
     pub session: Option<SessionId>,
     /// When a member that is away leaves the group.
     pub away_until: Option<Time>,
@@ -36,7 +36,7 @@ pub(super) struct Outstanding {
     pub deadline: Time,
 }
 
-impl Link {
+impl Connection {
     fn deadline(&self) -> Option<Time> {
         let slow = self.outstanding.map(|outstanding| outstanding.deadline);
         self.away_until.into_iter().chain(slow).min()
@@ -49,28 +49,28 @@ impl Connections {
         Connections { next_number: now.0, ..Connections::default() }
     }
 
-    pub fn link(&self, group: &Arc<str>, member: &Arc<str>) -> Link {
-        let place = (Arc::clone(group), Arc::clone(member));
-        self.links.get(&place).copied().unwrap_or_default()
+    pub fn connection(&self, group: &Arc<str>, member: &Arc<str>) -> Connection {
+        let key = (Arc::clone(group), Arc::clone(member));
+        self.members.get(&key).copied().unwrap_or_default()
     }
 
-    pub fn place(&self, session: SessionId) -> Option<&Place> {
+    pub fn member_of(&self, session: SessionId) -> Option<&MemberKey> {
         self.sessions.get(&session)
     }
 
     /// The member's stream from now on. Whatever it was told by another, it will be told again.
     pub fn connect(&mut self, group: &Arc<str>, member: &Arc<str>, session: SessionId) {
-        self.change(group, member, |link| {
-            *link = Link { session: Some(session), ..Link::default() }
+        self.change(group, member, |connection| {
+            *connection = Connection { session: Some(session), ..Connection::default() }
         });
         self.sessions.insert(session, (Arc::clone(group), Arc::clone(member)));
     }
 
     /// The member is away, and leaves at `until`.
     pub fn disconnect(&mut self, group: &Arc<str>, member: &Arc<str>, until: Time) {
-        self.change(group, member, |link| {
-            link.session = None;
-            link.away_until = Some(until);
+        self.change(group, member, |connection| {
+            connection.session = None;
+            connection.away_until = Some(until);
         });
     }
 
@@ -78,25 +78,25 @@ impl Connections {
     pub fn tell(&mut self, group: &Arc<str>, member: &Arc<str>, deadline: Time) -> u64 {
         self.next_number += 1;
         let number = self.next_number;
-        self.change(group, member, |link| {
-            link.outstanding = Some(Outstanding { number, deadline })
+        self.change(group, member, |connection| {
+            connection.outstanding = Some(Outstanding { number, deadline })
         });
         number
     }
 
     /// The member has done what it was told.
     pub fn acknowledge(&mut self, group: &Arc<str>, member: &Arc<str>) {
-        self.change(group, member, |link| link.outstanding = None);
+        self.change(group, member, |connection| connection.outstanding = None);
     }
 
     /// The member is out of the group. Its stream, if it has one, has no member any more.
     pub fn remove(&mut self, group: &Arc<str>, member: &Arc<str>) -> Option<SessionId> {
         let mut session = None;
-        self.change(group, member, |link| {
-            session = link.session;
-            *link = Link::default();
+        self.change(group, member, |connection| {
+            session = connection.session;
+            *connection = Connection::default();
         });
-        self.links.remove(&(Arc::clone(group), Arc::clone(member)));
+        self.members.remove(&(Arc::clone(group), Arc::clone(member)));
         session
     }
 
@@ -113,18 +113,23 @@ impl Connections {
         overdue
     }
 
-    fn change(&mut self, group: &Arc<str>, member: &Arc<str>, change: impl FnOnce(&mut Link)) {
-        let place = (Arc::clone(group), Arc::clone(member));
-        let link = self.links.entry(place.clone()).or_default();
-        let before = *link;
-        change(link);
-        let (deadline, session) = (link.deadline(), link.session);
+    fn change(
+        &mut self,
+        group: &Arc<str>,
+        member: &Arc<str>,
+        change: impl FnOnce(&mut Connection),
+    ) {
+        let key = (Arc::clone(group), Arc::clone(member));
+        let connection = self.members.entry(key.clone()).or_default();
+        let before = *connection;
+        change(connection);
+        let (deadline, session) = (connection.deadline(), connection.session);
         if before.deadline() != deadline {
             if let Some(time) = before.deadline() {
-                self.deadlines.remove(&(time, place.clone()));
+                self.deadlines.remove(&(time, key.clone()));
             }
             if let Some(time) = deadline {
-                self.deadlines.insert((time, place));
+                self.deadlines.insert((time, key));
             }
         }
         if before.session != session

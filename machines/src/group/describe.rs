@@ -26,7 +26,7 @@ impl Groups {
         let (name, group) = self.group(group).ok_or_else(|| not_found(group))?;
         let members = group.membership.members.iter();
         let describe = |(id, member): (&Arc<str>, &Arc<Member>)| {
-            let connected = self.connections.link(name, id).session.is_some();
+            let connected = self.connections.connection(name, id).session.is_some();
             describe_member(id, member, connected)
         };
         Ok(pb::DescribeGroupResponse {

@@ -58,7 +58,7 @@ impl Groups {
         let mut left = BTreeSet::new();
         for (group, members) in self.connections.overdue(now) {
             for member_id in &members {
-                if let Some(session) = self.connections.link(&group, member_id).session {
+                if let Some(session) = self.connections.connection(&group, member_id).session {
                     let error = self.too_slow(&group, member_id);
                     decision.ended.push((session, error));
                 }

@@ -47,10 +47,10 @@ impl Groups {
     /// The member holds what the assignment of this number said, and no more: what it gave up goes on to
     /// others. Another number than the one that is outstanding says nothing.
     pub fn applied(&mut self, now: Time, session: SessionId, number: u64) -> Decision<()> {
-        let Some((group, member_id)) = self.connections.place(session).cloned() else {
+        let Some((group, member_id)) = self.connections.member_of(session).cloned() else {
             return Decision::default();
         };
-        let outstanding = self.connections.link(&group, &member_id).outstanding;
+        let outstanding = self.connections.connection(&group, &member_id).outstanding;
         if outstanding.is_none_or(|outstanding| outstanding.number != number) {
             return Decision::default();
         }
@@ -67,16 +67,15 @@ impl Groups {
         session: SessionId,
         subscription: pb::Subscription,
     ) -> Result<Decision<()>, GroupError> {
-        let place = self.connections.place(session).cloned().ok_or_else(|| unknown(session))?;
+        let key = self.connections.member_of(session).cloned().ok_or_else(|| unknown(session))?;
         let subscription = Subscription::asked(&subscription)?;
-        let mut draft = self.draft(now, &place.0);
-        let member =
-            draft.membership.members.get(&place.1).ok_or_else(|| unknown_member(&place))?;
+        let mut draft = self.draft(now, &key.0);
+        let member = draft.membership.members.get(&key.1).ok_or_else(|| unknown_member(&key))?;
         if member.info.subscription == subscription {
             return Ok(Decision::default());
         }
         let info = Info { subscription, ..member.info.clone() };
-        draft.put_member(&place.1, &info);
+        draft.put_member(&key.1, &info);
         let assignor = draft.membership.assignor();
         draft.next_epoch(assignor);
         draft.reconcile(&mut self.connections, Turn::Nobody);
@@ -85,7 +84,7 @@ impl Groups {
 
     /// A dynamic member frees what it holds at once; a static one is only away (G13).
     pub fn leave(&mut self, now: Time, session: SessionId) -> Decision<()> {
-        let Some((group, member_id)) = self.connections.place(session).cloned() else {
+        let Some((group, member_id)) = self.connections.member_of(session).cloned() else {
             return Decision::default();
         };
         let known = self.group(&group).and_then(|(_, it)| it.membership.members.get(&member_id));
@@ -98,7 +97,7 @@ impl Groups {
 
     /// The stream is gone. The member keeps its place until its session times out.
     pub fn disconnected(&mut self, now: Time, session: SessionId) {
-        let Some((group, member_id)) = self.connections.place(session).cloned() else { return };
+        let Some((group, member_id)) = self.connections.member_of(session).cloned() else { return };
         let known = self.group(&group).and_then(|(_, it)| it.membership.members.get(&member_id));
         let timeout = known.map_or(0, |member| member.session_timeout());
         self.connections.disconnect(&group, &member_id, now.plus(timeout));
@@ -229,7 +228,7 @@ impl Groups {
         if wants_other {
             draft.next_epoch(Some(assignor));
         }
-        if let Some(ended) = self.connections.link(&draft.group, &member_id).session {
+        if let Some(ended) = self.connections.connection(&draft.group, &member_id).session {
             let member_id = member_id.to_string();
             draft.decision.ended.push((ended, GroupError::MemberElsewhere { member_id }));
         }

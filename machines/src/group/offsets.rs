@@ -1,6 +1,6 @@
 //! How far groups have read (G3, C16, C18, G19, G28, G29).
 
-use super::connections::Place;
+use super::connections::MemberKey;
 use super::order::numbered;
 use super::planted::Bug;
 use super::records::{number_to_wire, offset_key};
@@ -266,7 +266,7 @@ impl Groups {
     }
 }
 
-pub(super) fn unknown_member((group, member): &Place) -> GroupError {
+pub(super) fn unknown_member((group, member): &MemberKey) -> GroupError {
     GroupError::UnknownMember { group: group.to_string(), member_id: member.to_string() }
 }
 

@@ -19,25 +19,25 @@ use troupe_proto::log::v1 as pb;
 use troupe_proto::log::v1::group_record_key::Of as Key;
 
 /// A partition of a group, or the whole of it.
-type Place = (Arc<str>, Option<GroupPartition>);
+type Subject = (Arc<str>, Option<GroupPartition>);
 
 /// When offsets were changed last.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Recent {
-    changed: Latest<Place>,
+    changed: Latest<Subject>,
     /// What the log held then was written before, nobody knows when.
     loaded: Option<Time>,
     /// Of what it held, that these offsets were deleted. Those that stand, the groups know.
-    deleted: BTreeSet<Place>,
+    deleted: BTreeSet<Subject>,
 }
 
 impl Recent {
     /// The log is replayed from its beginning.
     pub(super) fn replay(&mut self, change: &Change) {
-        let Some(place) = place_of(change) else { return };
+        let Some(subject) = subject_of(change) else { return };
         match change.value {
-            None => self.deleted.insert(place),
-            Some(_) => self.deleted.remove(&place),
+            None => self.deleted.insert(subject),
+            Some(_) => self.deleted.remove(&subject),
         };
     }
 
@@ -53,7 +53,7 @@ impl Recent {
     }
 }
 
-fn place_of(change: &Change) -> Option<Place> {
+fn subject_of(change: &Change) -> Option<Subject> {
     let Some(Key::Offset(key)) = &change.key.of else { return None };
     let partition = super::records::partition_id(key.partition).ok()?;
     let partition = GroupPartition { topic: key.topic.as_str().into(), partition };
@@ -90,15 +90,15 @@ impl Groups {
                 let by_beginning =
                     request.commits.iter().filter(|commit| !self.is_ordered(request, commit));
                 let named = by_beginning.filter_map(|commit| commit.partition.as_ref());
-                let places = named.filter_map(|named| partition(&named.topic, named.partition));
-                places.filter_map(|partition| self.last_change(group, Some(partition))).max()
+                let partitions = named.filter_map(|named| partition(&named.topic, named.partition));
+                partitions.filter_map(|partition| self.last_change(group, Some(partition))).max()
             }
             Scope::Partitions(topics) => {
-                let places = topics.iter().flat_map(|of_topic| {
+                let partitions = topics.iter().flat_map(|of_topic| {
                     let one = |number: &i32| partition(&of_topic.topic, *number);
                     of_topic.partitions.iter().filter_map(one)
                 });
-                places.filter_map(|partition| self.last_change(group, Some(partition))).max()
+                partitions.filter_map(|partition| self.last_change(group, Some(partition))).max()
             }
         };
         match newest.is_some_and(|newest| began < newest) {
@@ -110,7 +110,7 @@ impl Groups {
     /// This was decided now. For [`Groups::check_order`].
     pub fn note_decided(&mut self, now: Time, changes: &[Change]) {
         self.recent.forget(now);
-        for (group, partition) in changes.iter().filter_map(place_of) {
+        for (group, partition) in changes.iter().filter_map(subject_of) {
             self.recent.changed.note(now, (Arc::clone(&group), partition));
             self.recent.changed.note(now, (group, None));
         }
@@ -118,14 +118,14 @@ impl Groups {
 
     /// When that was changed last, or before when. None: never, or so long ago that no request is older.
     fn last_change(&self, group: &str, partition: Option<GroupPartition>) -> Option<Time> {
-        let place = (Arc::from(group), partition);
-        let changed = self.recent.changed.of(&place);
-        let (_, partition) = &place;
+        let subject = (Arc::from(group), partition);
+        let changed = self.recent.changed.of(&subject);
+        let (_, partition) = &subject;
         let stands = self.groups.get(group).is_some_and(|group| match partition {
             Some(partition) => group.offsets.contains_key(partition),
             None => !group.offsets.is_empty(),
         });
-        let was_there = stands || self.recent.deleted.contains(&place);
+        let was_there = stands || self.recent.deleted.contains(&subject);
         changed.or(self.recent.loaded.filter(|_| was_there))
     }
 

@@ -127,7 +127,7 @@ impl Draft {
     /// Tells the member all that it holds.
     pub fn tell(&mut self, connections: &mut Connections, member_id: &Arc<str>) {
         let Some(member) = self.membership.members.get(member_id) else { return };
-        let Some(session) = connections.link(&self.group, member_id).session else { return };
+        let Some(session) = connections.connection(&self.group, member_id).session else { return };
         let deadline = self.now.plus(u64::from(member.info.rebalance_timeout_ms));
         let assigned = &member.current.assigned;
         let assigned = assigned.iter().map(|(partition, held)| (partition, held.topic_id));
@@ -143,11 +143,12 @@ impl Draft {
     /// One member's next step, if there is one that it can be told now.
     fn step(&mut self, connections: &mut Connections, member_id: &Arc<str>, turn: Turn<'_>) {
         let Some(member) = self.membership.members.get(member_id).cloned() else { return };
-        let link = connections.link(&self.group, member_id);
-        let Some(session) = link.session else { return };
+        let connection = connections.connection(&self.group, member_id);
+        let Some(session) = connection.session else { return };
         let joined = matches!(turn, Turn::Joined(joined) if joined == member_id);
         let applied = matches!(turn, Turn::Applied(applied) if applied == member_id);
-        let waits = link.outstanding.is_some() || (!member.current.revoking.is_empty() && !applied);
+        let waits =
+            connection.outstanding.is_some() || (!member.current.revoking.is_empty() && !applied);
         if waits {
             return;
         }

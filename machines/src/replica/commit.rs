@@ -57,8 +57,8 @@ impl Replica {
 
     fn flush_if_needed(&mut self, out: &mut Effects) {
         let unflushed = self.flushed_end < self.log_end;
-        let on_duty = self.leadership().is_some() || self.following().is_some();
-        if on_duty && self.counts_flushed() && unflushed && !self.flush_in_flight {
+        let has_role = self.leadership().is_some() || self.following().is_some();
+        if has_role && self.counts_flushed() && unflushed && !self.flush_in_flight {
             self.flush_in_flight = true;
             out.push(Effect::Flush);
         }

@@ -1,8 +1,8 @@
 //! What to do with a batch that asks to be appended. Reads the replica, changes nothing.
 
-use super::duty::Duty;
 use super::leading::Leadership;
 use super::producers::Verdict;
+use super::role::RoleState;
 use super::{Acks, AppendDecision, AppendError, AppendFacts, Origin, Replica};
 use crate::config::TimestampType;
 use crate::time::Time;
@@ -51,10 +51,10 @@ impl Replica {
     }
 
     fn leading(&self, expected: Option<LeaderEpoch>) -> Result<&Leadership, AppendError> {
-        let leadership = match &self.duty {
-            Duty::Offline => return Err(AppendError::Offline),
-            Duty::Leading(leadership) => leadership,
-            Duty::Idle | Duty::Following(_) => return Err(AppendError::NotLeader),
+        let leadership = match &self.role {
+            RoleState::Offline => return Err(AppendError::Offline),
+            RoleState::Leading(leadership) => leadership,
+            RoleState::Idle | RoleState::Following(_) => return Err(AppendError::NotLeader),
         };
         let current = leadership.state.leader_epoch;
         match expected {

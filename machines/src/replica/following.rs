@@ -5,15 +5,15 @@
 //!  Closed -------> Opening ---------------------------------> Streaming
 //!    ^                |  Diverging, OutOfRange                    |
 //!    |                v                                          |
-//!    |             Cutting -- continue_following --> Opening      |
+//!    |             Truncating -- continue_following --> Opening      |
 //!    +--------------------- the stream closes --------------------+
 //! ```
 //!
 //! Truncation goes by leader epochs (R20–R24), never by the high watermark: a record above the follower's
 //! own high watermark may be committed already, and this follower its last copy.
 
-use super::duty::Duty;
 use super::planted::Bug;
+use super::role::RoleState;
 use super::{
     Divergence, Effect, Effects, FollowerState, LeaderEnds, Position, Replica, ReplicaEnd,
     ReplicationEffect, Session, SliceError,
@@ -44,15 +44,15 @@ enum Stream {
     },
     Opening(Session),
     Streaming(Session, ReplicaEnd),
-    /// The actor is cutting the log.
-    Cutting,
+    /// The actor is truncating the log.
+    Truncating,
 }
 
 impl Following {
     pub fn session(&self) -> Option<Session> {
         match self.stream {
             Stream::Opening(session) | Stream::Streaming(session, _) => Some(session),
-            Stream::Closed { .. } | Stream::Cutting => None,
+            Stream::Closed { .. } | Stream::Truncating => None,
         }
     }
 }
@@ -60,7 +60,7 @@ impl Following {
 impl Replica {
     pub(super) fn start_following(&mut self, now: Time, state: FollowerState, out: &mut Effects) {
         let stream = Stream::Closed { reopen_at: now };
-        self.duty = Duty::Following(Following {
+        self.role = RoleState::Following(Following {
             state,
             stream,
             leader_log_start: Offset::ZERO,
@@ -219,7 +219,7 @@ impl Replica {
 
     fn cut(&mut self, effect: ReplicationEffect, out: &mut Effects) {
         if let Some(following) = self.following_mut() {
-            following.stream = Stream::Cutting;
+            following.stream = Stream::Truncating;
             out.push(Effect::Replication(effect));
         }
     }
@@ -237,7 +237,7 @@ impl Replica {
 
     /// The log is cut as was asked, and its producers are known again.
     pub fn continue_following(&mut self, _now: Time, out: &mut Effects) {
-        if self.following().is_some_and(|following| following.stream == Stream::Cutting) {
+        if self.following().is_some_and(|following| following.stream == Stream::Truncating) {
             self.open(out);
         }
     }
@@ -286,14 +286,14 @@ impl Replica {
     pub(super) fn next_following_tick(&self) -> Option<Time> {
         match self.following()?.stream {
             Stream::Closed { reopen_at } => Some(reopen_at),
-            Stream::Opening(_) | Stream::Streaming(..) | Stream::Cutting => None,
+            Stream::Opening(_) | Stream::Streaming(..) | Stream::Truncating => None,
         }
     }
 
     fn opening(&self) -> Option<Session> {
         match self.following()?.stream {
             Stream::Opening(session) => Some(session),
-            Stream::Closed { .. } | Stream::Streaming(..) | Stream::Cutting => None,
+            Stream::Closed { .. } | Stream::Streaming(..) | Stream::Truncating => None,
         }
     }
 
@@ -303,16 +303,16 @@ impl Replica {
     }
 
     pub(super) fn following(&self) -> Option<&Following> {
-        match &self.duty {
-            Duty::Following(following) => Some(following),
-            Duty::Idle | Duty::Leading(_) | Duty::Offline => None,
+        match &self.role {
+            RoleState::Following(following) => Some(following),
+            RoleState::Idle | RoleState::Leading(_) | RoleState::Offline => None,
         }
     }
 
     fn following_mut(&mut self) -> Option<&mut Following> {
-        match &mut self.duty {
-            Duty::Following(following) => Some(following),
-            Duty::Idle | Duty::Leading(_) | Duty::Offline => None,
+        match &mut self.role {
+            RoleState::Following(following) => Some(following),
+            RoleState::Idle | RoleState::Leading(_) | RoleState::Offline => None,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! A leader and its followers: where each of them is, and whether its log is the beginning of the leader's.
 
 use super::confirm::Confirmations;
-use super::duty::Duty;
 use super::isr::Pending;
+use super::role::RoleState;
 use super::{
     CommittedIsr, Divergence, Effects, Follower, LeaderEnds, LeaderState, OpenError, Opening,
     PartitionState, Position, Replica, ReplicaEnd, Session,
@@ -193,10 +193,10 @@ impl Replica {
     }
 
     fn check_opening(&self, node: NodeId, expected: LeaderEpoch) -> Result<(), OpenError> {
-        let leadership = match &self.duty {
-            Duty::Offline => return Err(OpenError::Offline),
-            Duty::Leading(leadership) => leadership,
-            Duty::Idle | Duty::Following(_) => return Err(OpenError::NotLeader),
+        let leadership = match &self.role {
+            RoleState::Offline => return Err(OpenError::Offline),
+            RoleState::Leading(leadership) => leadership,
+            RoleState::Idle | RoleState::Following(_) => return Err(OpenError::NotLeader),
         };
         let current = leadership.state.leader_epoch;
         if expected < current {

@@ -2,7 +2,7 @@
 //! in one thread and from one seed.
 //!
 //! - `world`: the state of everything, and the order of events, by `chance`.
-//! - `hands`: carrying out what the machines ask for.
+//! - `actions`: carrying out what the machines ask for.
 //! - `faults`: what breaks, and how it is healed.
 //! - `disk`: a log that loses what was not flushed. `network`: streams that break.
 //! - `controller`: R9 and R12, one change after another. `clients`: producers that send until they hear.
@@ -10,12 +10,12 @@
 //!
 //! First faults, then healing: whatever was acknowledged is there, and the replicas become equal.
 
+mod actions;
 mod chance;
 mod clients;
 mod controller;
 mod disk;
 mod faults;
-mod hands;
 mod invariants;
 mod network;
 mod world;

@@ -1,6 +1,6 @@
 //! Deltas say what changed, and nothing else; and no decision costs the square of a topic's partitions.
 
-use super::partitions::{epoch, fence, key, nodes, partition, wish};
+use super::partitions::{epoch, fence, isr_request, key, nodes, partition};
 use super::*;
 use troupe_proto::internal::v1::MetadataDelta;
 
@@ -45,7 +45,7 @@ fn brokers_keep_their_epochs() {
     let mut follower = ClusterImage::default();
     follower.apply_delta(&image.delta(&follower)).unwrap();
     let before = image.clone();
-    let decision = image.enroll_broker(&registration(1, 2), Arrival::default());
+    let decision = image.register_broker(&registration(1, 2), Arrival::default());
     let renewed = apply(&mut image, decision);
     fence(&mut image, 4);
     let decision = image.unregister_broker(NodeId(4));
@@ -74,16 +74,16 @@ fn a_delta_that_does_not_fit_changes_nothing_and_everything_fits_everywhere() {
     assert_eq!(follower, image);
 }
 
-/// 2,000 wishes about 2,000 partitions of one topic: with a copy of the topic for each, they would be four
+/// 2,000 requests about 2,000 partitions of one topic: with a copy of the topic for each, they would be four
 /// million partitions.
 #[test]
 fn a_large_decision_copies_its_topic_once() {
     let mut image = cluster(4);
     let all = vec![nodes(&[0, 1, 2]); 2000];
     create(&mut image, &CreateTopic { assignments: all, ..topic("orders") }, 1);
-    let without_2 = |at: u32| AlterPartition { key: key(at), ..wish(&image, &[0, 1]) };
-    let wishes: Vec<_> = (0..2000).map(without_2).collect();
-    let decision = image.alter_partitions(NodeId(0), epoch(&image, 0), &wishes).unwrap();
+    let without_2 = |at: u32| AlterPartition { key: key(at), ..isr_request(&image, &[0, 1]) };
+    let requests: Vec<_> = (0..2000).map(without_2).collect();
+    let decision = image.alter_partitions(NodeId(0), epoch(&image, 0), &requests).unwrap();
     assert_eq!((decision.records.len(), decision.answer.len()), (2000, 2000));
     let committed = image.clone();
     let mut copies = std::collections::BTreeSet::new();

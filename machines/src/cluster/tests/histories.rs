@@ -167,7 +167,7 @@ fn decided(image: &ClusterImage, request: &Request, seed: u64) -> Vec<MetadataRe
             image.delete_topic(&policy, &request).map(|decision| decision.records)
         }
         Request::Register { node, incarnation } => {
-            image.register_broker(&registration(node, incarnation)).map(|d| d.records)
+            image.register_unfenced_broker(&registration(node, incarnation)).map(|d| d.records)
         }
         Request::Fence { node } => {
             image.fence_broker(NodeId(node), epoch(node), None).map(|d| d.records)
@@ -182,7 +182,7 @@ fn decided(image: &ClusterImage, request: &Request, seed: u64) -> Vec<MetadataRe
             let stopped_cleanly = clean.then(|| epoch(node));
             let arrival =
                 Arrival { predecessor_alive: alive, stopped_cleanly, ..Arrival::default() };
-            image.enroll_broker(&registration(node, incarnation), arrival).map(|d| d.records)
+            image.register_broker(&registration(node, incarnation), arrival).map(|d| d.records)
         }
         Request::BeginShutdown { node } => {
             image.begin_shutdown(NodeId(node), epoch(node)).map(|d| d.records)

@@ -43,7 +43,7 @@ pub(super) fn unfence(image: &mut ClusterImage, node: i32) {
 }
 
 /// What the leader of partition 0 would ask for.
-pub(super) fn wish(image: &ClusterImage, isr: &[i32]) -> AlterPartition {
+pub(super) fn isr_request(image: &ClusterImage, isr: &[i32]) -> AlterPartition {
     let current = partition(image, 0);
     let member = |node: &i32| IsrMember { node: NodeId(*node), broker_epoch: None };
     AlterPartition {
@@ -68,7 +68,7 @@ fn alter(
 #[test]
 fn an_isr_is_what_its_leader_committed_and_the_same_wish_counts_once() {
     let (mut image, _) = placed(&[&[0, 1, 2]], &[]);
-    let request = wish(&image, &[0, 1]);
+    let request = isr_request(&image, &[0, 1]);
     let shrunk = alter(&image, 0, &request).unwrap();
     image.replay_all(&shrunk.records).unwrap();
     assert_eq!(partition(&image, 0), &shrunk.answer);
@@ -76,9 +76,9 @@ fn an_isr_is_what_its_leader_committed_and_the_same_wish_counts_once() {
     assert_eq!(shrunk.answer.partition_epoch, PartitionEpoch(1));
     assert_eq!(shrunk.answer.leader_epoch, LeaderEpoch(0));
     assert_eq!(alter(&image, 0, &request), Err(ErrorCode::StalePartitionEpoch));
-    let grown = alter(&image, 0, &wish(&image, &[0, 1, 2])).unwrap();
+    let grown = alter(&image, 0, &isr_request(&image, &[0, 1, 2])).unwrap();
     assert_eq!(grown.answer.isr, nodes(&[0, 1, 2]));
-    let same = alter(&image, 0, &wish(&image, &[0, 1])).unwrap();
+    let same = alter(&image, 0, &isr_request(&image, &[0, 1])).unwrap();
     assert_eq!(same.records, vec![], "nothing changes");
 }
 
@@ -88,7 +88,7 @@ fn a_wish_is_checked_in_order() {
     let (mut image, _) = placed(&[&[0, 1, 2]], &[]);
     fence(&mut image, 0);
     unfence(&mut image, 0);
-    let good = wish(&image, &[1, 2]);
+    let good = isr_request(&image, &[1, 2]);
     assert_eq!(partition(&image, 0).leader, Some(NodeId(1)));
     let stale = image.alter_partition(NodeId(1), BrokerEpoch(0), &good).unwrap_err();
     assert_eq!(stale.code(), ErrorCode::StaleBrokerEpoch);
@@ -96,7 +96,7 @@ fn a_wish_is_checked_in_order() {
     assert_eq!(unknown.code(), ErrorCode::BrokerNotRegistered);
     let with = |change: &dyn Fn(&mut AlterPartition)| {
         // Everything that is checked later is wrong already.
-        let mut request = wish(&image, &[7]);
+        let mut request = isr_request(&image, &[7]);
         request.partition_epoch = PartitionEpoch(0);
         change(&mut request);
         request
@@ -116,7 +116,11 @@ fn a_wish_is_checked_in_order() {
         assert_eq!(alter(&image, node, &with(change)), Err(code));
     }
     for isr in [&[1, 3][..], &[2], &[], &[1, 1]] {
-        assert_eq!(alter(&image, 1, &wish(&image, isr)), Err(ErrorCode::InvalidRequest), "{isr:?}");
+        assert_eq!(
+            alter(&image, 1, &isr_request(&image, isr)),
+            Err(ErrorCode::InvalidRequest),
+            "{isr:?}"
+        );
     }
 }
 
@@ -126,11 +130,11 @@ fn who_is_not_active_cannot_be_in_sync() {
     let (mut image, _) = placed(&[&[0, 1, 2, 3]], &[]);
     let refused = Err(ErrorCode::IneligibleReplica);
     fence(&mut image, 1);
-    assert_eq!(alter(&image, 0, &wish(&image, &[0, 1])), refused);
+    assert_eq!(alter(&image, 0, &isr_request(&image, &[0, 1])), refused);
     let decision = image.begin_shutdown(NodeId(2), epoch(&image, 2));
     apply(&mut image, decision);
-    assert_eq!(alter(&image, 0, &wish(&image, &[0, 2])), refused);
-    let mut request = wish(&image, &[0, 3]);
+    assert_eq!(alter(&image, 0, &isr_request(&image, &[0, 2])), refused);
+    let mut request = isr_request(&image, &[0, 3]);
     request.isr[1].broker_epoch = Some(BrokerEpoch(0));
     assert_eq!(alter(&image, 0, &request), refused);
     request.isr[1].broker_epoch = Some(epoch(&image, 3));
@@ -138,14 +142,14 @@ fn who_is_not_active_cannot_be_in_sync() {
     // What a release that still forgot brokers with replicas has left in a log.
     let removal = BrokerRemovalRecord { node_id: 1, broker_epoch: epoch(&image, 1).0 };
     image.replay_all(&[wrap(Record::BrokerRemoval(removal))]).unwrap();
-    assert_eq!(alter(&image, 0, &wish(&image, &[0, 1])), refused);
+    assert_eq!(alter(&image, 0, &isr_request(&image, &[0, 1])), refused);
 }
 
-/// Two wishes for one partition in one request: the second meets what the first has made.
+/// Two changes of one partition in one request: the second meets what the first has made.
 #[test]
-fn wishes_of_one_request_are_decided_one_after_the_other() {
+fn changes_of_one_request_are_decided_one_after_the_other() {
     let (image, _) = placed(&[&[0, 1, 2], &[1, 0, 2]], &[]);
-    let request = wish(&image, &[0, 1]);
+    let request = isr_request(&image, &[0, 1]);
     let elsewhere = AlterPartition { key: key(1), ..request.clone() };
     let requests = [request.clone(), elsewhere, request];
     let decision = image.alter_partitions(NodeId(0), epoch(&image, 0), &requests).unwrap();
@@ -160,18 +164,18 @@ fn wishes_of_one_request_are_decided_one_after_the_other() {
 fn a_broker_enrols_fenced_and_two_alive_with_one_id_are_one_too_many() {
     let (mut image, _) = placed(&[&[0, 1]], &[]);
     let alive = Arrival { predecessor_alive: true, ..Arrival::default() };
-    let twin = image.enroll_broker(&registration(0, 2), alive.clone()).unwrap_err();
-    assert_eq!(twin.code(), ErrorCode::DuplicateBroker);
-    let same = image.enroll_broker(&registration(0, 1), alive).unwrap();
+    let duplicate = image.register_broker(&registration(0, 2), alive.clone()).unwrap_err();
+    assert_eq!(duplicate.code(), ErrorCode::DuplicateBroker);
+    let same = image.register_broker(&registration(0, 1), alive).unwrap();
     assert_eq!((same.records.len(), same.answer), (0, epoch(&image, 0)));
     let before = epoch(&image, 0);
-    let decision = image.enroll_broker(&registration(0, 2), Arrival::default());
+    let decision = image.register_broker(&registration(0, 2), Arrival::default());
     assert!(apply(&mut image, decision) > before);
     assert!(image.broker(NodeId(0)).unwrap().fenced);
     let moved = partition(&image, 0);
     assert_eq!((moved.leader, &moved.isr), (Some(NodeId(1)), &nodes(&[1])));
     let stranger = RegisterBroker { cluster_id: Some("elsewhere".into()), ..registration(0, 3) };
-    let refused = image.enroll_broker(&stranger, Arrival::default()).unwrap_err();
+    let refused = image.register_broker(&stranger, Arrival::default()).unwrap_err();
     assert_eq!(refused.code(), ErrorCode::InconsistentClusterId);
 }
 
@@ -187,7 +191,7 @@ fn after_an_unclean_stop_only_flushed_replicas_are_eligible() {
         assert_eq!((partition(&image, 0).leader, &partition(&image, 0).isr), (None, &vec![]));
         let stopped_cleanly = clean.then(|| epoch(&image, 0));
         let arrival = Arrival { stopped_cleanly, ..Arrival::default() };
-        let decision = image.enroll_broker(&registration(0, 2), arrival);
+        let decision = image.register_broker(&registration(0, 2), arrival);
         apply(&mut image, decision);
         unfence(&mut image, 0);
         let back = partition(&image, 0);
@@ -204,7 +208,7 @@ fn who_comes_back_with_an_empty_disk_is_not_eligible() {
     }
     assert_eq!(partition(&image, 0).elr, nodes(&[0, 1]));
     let arrival = Arrival { holds_nothing: true, ..Arrival::default() };
-    let decision = image.enroll_broker(&registration(0, 2), arrival);
+    let decision = image.register_broker(&registration(0, 2), arrival);
     apply(&mut image, decision);
     assert_eq!(partition(&image, 0).elr, nodes(&[1]));
     unfence(&mut image, 0);
@@ -232,12 +236,12 @@ fn an_unclean_leader_recovers_before_others_join() {
     assert_eq!((forced.leader, &forced.isr), (Some(NodeId(1)), &nodes(&[1])));
     assert!(forced.recovering);
     unfence(&mut image, 0);
-    let early = AlterPartition { recovered: false, ..wish(&image, &[1, 0]) };
+    let early = AlterPartition { recovered: false, ..isr_request(&image, &[1, 0]) };
     assert_eq!(alter(&image, 1, &early), Err(ErrorCode::InvalidRequest));
-    let done = alter(&image, 1, &wish(&image, &[1])).unwrap();
+    let done = alter(&image, 1, &isr_request(&image, &[1])).unwrap();
     image.replay_all(&done.records).unwrap();
     assert!(!partition(&image, 0).recovering);
-    let early = AlterPartition { recovered: false, ..wish(&image, &[1, 0]) };
+    let early = AlterPartition { recovered: false, ..isr_request(&image, &[1, 0]) };
     assert!(alter(&image, 1, &early).is_ok());
     let needless = image.elect_leader(&key(0), Election::Unclean).unwrap_err();
     assert_eq!(needless.code(), ErrorCode::ElectionNotNeeded);
@@ -284,7 +288,7 @@ fn a_broker_that_shuts_down_hands_over_what_it_leads_and_gets_nothing_new() {
     fence(&mut image, 0);
     unfence(&mut image, 0);
     assert_eq!(alone(&image), None, "only a new registration brings it back");
-    let decision = image.enroll_broker(&registration(0, 2), Arrival::default());
+    let decision = image.register_broker(&registration(0, 2), Arrival::default());
     apply(&mut image, decision);
     unfence(&mut image, 0);
     assert_eq!(alone(&image), Some(NodeId(0)));

@@ -182,8 +182,8 @@ fn the_newer_of_two_claims_wins_and_twins_lose_both_g24() {
         assert_eq!(given, plan(&[("C0", "tp1 tp2"), ("C1", "tp0 tp3")]));
     }
     // Both claim 1 in one epoch: it is dealt anew, as 0 is.
-    let twins = [owning("C0", "t", "tp1 tp2", 4), owning("C1", "t", "tp1 tp3", 4)];
-    for given in sticky_both_ways(&twins, &[("t", 4)]) {
+    let claimants = [owning("C0", "t", "tp1 tp2", 4), owning("C1", "t", "tp1 tp3", 4)];
+    for given in sticky_both_ways(&claimants, &[("t", 4)]) {
         assert_eq!(given, plan(&[("C0", "tp0 tp2"), ("C1", "tp1 tp3")]));
     }
     // In whatever order a newer and two older claims, or two newer and an older one, come.

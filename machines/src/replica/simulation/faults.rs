@@ -81,9 +81,9 @@ impl World {
         self.nodes[node].flushing = None;
         self.forget_answers(node);
         let delivers = self.chance.one_in(2);
-        for link in &mut self.links {
-            if link.follower.node == node || link.leader_node == node {
-                link.break_off(delivers);
+        for connection in &mut self.connections {
+            if connection.follower.node == node || connection.leader_node == node {
+                connection.break_off(delivers);
             }
         }
     }
@@ -115,13 +115,13 @@ impl World {
     }
 
     fn break_stream(&mut self) {
-        if self.links.is_empty() {
+        if self.connections.is_empty() {
             return;
         }
         self.stats.broken_streams += 1;
-        let link = self.chance.index(self.links.len());
+        let connection = self.chance.index(self.connections.len());
         let delivers = self.chance.one_in(2);
-        self.links[link].break_off(delivers);
+        self.connections[connection].break_off(delivers);
     }
 
     fn checkpoint(&mut self, node: usize) {
@@ -171,15 +171,15 @@ impl World {
             }
         }
         let replicas: Vec<_> = self.nodes.iter().map(|node| &node.replica).collect();
-        let what = format!("{:?}, {replicas:?}, {:?}", self.controller.state, self.links);
+        let what = format!("{:?}, {replicas:?}, {:?}", self.controller.state, self.connections);
         Err(Violation::new("I17 progress", what))
     }
 
     fn healing_round(&mut self) -> Result<(), Violation> {
-        for link in 0..self.links.len() {
-            self.push(link);
-            self.deliver_to_leader(link)?;
-            self.deliver_to_follower(link)?;
+        for connection in 0..self.connections.len() {
+            self.push(connection);
+            self.deliver_to_leader(connection)?;
+            self.deliver_to_follower(connection)?;
         }
         for node in 0..self.nodes.len() {
             self.finish_flush(node)?;

@@ -18,7 +18,7 @@ pub struct Peer {
 }
 
 #[derive(Clone, Debug)]
-pub struct Link {
+pub struct Connection {
     pub follower: Peer,
     pub leader_node: usize,
     /// Once it has accepted.
@@ -50,9 +50,9 @@ pub enum ToFollower {
     Closed,
 }
 
-impl Link {
-    pub fn new(follower: Peer, leader_node: usize, position: Position) -> Link {
-        Link {
+impl Connection {
+    pub fn new(follower: Peer, leader_node: usize, position: Position) -> Connection {
+        Connection {
             follower,
             leader_node,
             leader: None,
@@ -85,71 +85,78 @@ impl Link {
 }
 
 impl World {
-    pub fn links_of(&mut self, node: usize, session: Session) -> impl Iterator<Item = &mut Link> {
+    pub fn connections_of(
+        &mut self,
+        node: usize,
+        session: Session,
+    ) -> impl Iterator<Item = &mut Connection> {
         let life = self.nodes[node].life;
-        self.links.iter_mut().filter(move |link| {
-            let follower = link.follower;
+        self.connections.iter_mut().filter(move |connection| {
+            let follower = connection.follower;
             (follower.node, follower.life, follower.session) == (node, life, session)
         })
     }
 
-    pub fn push(&mut self, link: usize) {
-        let Some(leader) = self.links[link].leader else { return };
+    pub fn push(&mut self, connection: usize) {
+        let Some(leader) = self.connections[connection].leader else { return };
         let node = &self.nodes[leader.node];
-        if self.links[link].broken || node.is_paused || node.life != leader.life {
+        if self.connections[connection].broken || node.is_paused || node.life != leader.life {
             return;
         }
         let Some(replica) = &node.replica else { return };
         let ends =
             LeaderEnds { high_watermark: replica.high_watermark(), log_start: node.log.start };
-        let next = self.links[link].next;
-        let follower = self.nodes[self.links[link].follower.node].id;
+        let next = self.connections[connection].next;
+        let follower = self.nodes[self.connections[connection].follower.node].id;
         if next < node.log.start || !replica.has_stream(follower, leader.session) {
-            self.links[link].break_off(true);
+            self.connections[connection].break_off(true);
             return;
         }
         let round = replica.round();
-        if self.links[link].asked < round {
-            self.links[link].asked = round;
-            self.links[link].to_follower.push_back(ToFollower::Asked(round));
+        if self.connections[connection].asked < round {
+            self.connections[connection].asked = round;
+            self.connections[connection].to_follower.push_back(ToFollower::Asked(round));
         }
         let node = &self.nodes[leader.node];
         let most = 1 + self.chance.index(3);
         let batches: Vec<_> =
             node.log.batches.iter().filter(|b| b.base_offset >= next).take(most).copied().collect();
-        if batches.is_empty() && self.links[link].told == Some(ends) {
+        if batches.is_empty() && self.connections[connection].told == Some(ends) {
             return;
         }
-        let link = &mut self.links[link];
-        link.next = batches.last().map_or(next, |batch| batch.end_offset());
-        link.told = Some(ends);
-        link.to_follower.push_back(ToFollower::Slice(batches, ends));
+        let connection = &mut self.connections[connection];
+        connection.next = batches.last().map_or(next, |batch| batch.end_offset());
+        connection.told = Some(ends);
+        connection.to_follower.push_back(ToFollower::Slice(batches, ends));
     }
 
-    pub fn deliver_to_leader(&mut self, link: usize) -> Result<(), Violation> {
-        let node = self.links[link].leader_node;
+    pub fn deliver_to_leader(&mut self, connection: usize) -> Result<(), Violation> {
+        let node = self.connections[connection].leader_node;
         if self.nodes[node].is_paused {
             return Ok(());
         }
-        let Some(message) = self.links[link].to_leader.pop_front() else { return Ok(()) };
+        let Some(message) = self.connections[connection].to_leader.pop_front() else {
+            return Ok(());
+        };
         let life = self.nodes[node].life;
-        let accepted = self.links[link].leader.filter(|leader| leader.life == life);
-        let follower = self.nodes[self.links[link].follower.node].id;
+        let accepted = self.connections[connection].leader.filter(|leader| leader.life == life);
+        let follower = self.nodes[self.connections[connection].follower.node].id;
         match (message, accepted) {
             (ToLeader::Open(position), _) if self.nodes[node].replica.is_some() => {
                 let epoch_end =
                     position.last_epoch.and_then(|epoch| self.nodes[node].log.epoch_end(epoch));
-                let broker_epoch = self.nodes[self.links[link].follower.node].broker_epoch;
+                let broker_epoch =
+                    self.nodes[self.connections[connection].follower.node].broker_epoch;
                 let follower = Follower { node: follower, broker_epoch, answers_rounds: true };
                 let mut answer = Err(OpenError::NotLeader);
                 self.drive(node, |replica, now, out| {
                     answer = replica.on_follower_opened(now, follower, &position, epoch_end, out);
                 })?;
-                self.answer_opening(link, life, answer);
+                self.answer_opening(connection, life, answer);
             }
-            (ToLeader::Open(_), _) => self.links[link].break_off(false),
+            (ToLeader::Open(_), _) => self.connections[connection].break_off(false),
             (ToLeader::Report(end), Some(leader)) => {
-                self.stats.late_reports += u64::from(self.links[link].broken);
+                self.stats.late_reports += u64::from(self.connections[connection].broken);
                 self.drive(node, |replica, now, out| {
                     replica.on_follower_end(now, follower, leader.session, end, out);
                 })?;
@@ -168,13 +175,13 @@ impl World {
         Ok(())
     }
 
-    fn answer_opening(&mut self, link: usize, life: u64, answer: Result<Opening, OpenError>) {
-        let link = &mut self.links[link];
+    fn answer_opening(&mut self, connection: usize, life: u64, answer: Result<Opening, OpenError>) {
+        let connection = &mut self.connections[connection];
         let message = match answer {
             Ok(Opening::Stream { session, from, ends }) => {
-                link.leader = Some(Peer { node: link.leader_node, life, session });
-                link.next = from;
-                link.told = Some(ends);
+                connection.leader = Some(Peer { node: connection.leader_node, life, session });
+                connection.next = from;
+                connection.told = Some(ends);
                 ToFollower::Slice(Vec::new(), ends)
             }
             Ok(Opening::Diverging(divergence)) => ToFollower::Diverging(divergence),
@@ -183,16 +190,18 @@ impl World {
             }
             Err(_) => ToFollower::Closed,
         };
-        link.broken |= link.leader.is_none();
-        link.to_follower.push_back(message);
+        connection.broken |= connection.leader.is_none();
+        connection.to_follower.push_back(message);
     }
 
-    pub fn deliver_to_follower(&mut self, link: usize) -> Result<(), Violation> {
-        let Peer { node, life, session } = self.links[link].follower;
+    pub fn deliver_to_follower(&mut self, connection: usize) -> Result<(), Violation> {
+        let Peer { node, life, session } = self.connections[connection].follower;
         if self.nodes[node].is_paused {
             return Ok(());
         }
-        let Some(message) = self.links[link].to_follower.pop_front() else { return Ok(()) };
+        let Some(message) = self.connections[connection].to_follower.pop_front() else {
+            return Ok(());
+        };
         if self.nodes[node].life != life || self.nodes[node].replica.is_none() {
             return Ok(());
         }

@@ -6,7 +6,7 @@ use super::clients::{Client, PRODUCERS};
 use super::controller::Controller;
 use super::disk::DiskLog;
 use super::invariants::{self, Ledger};
-use super::network::Link;
+use super::network::Connection;
 use crate::config::{FlushPolicy, TopicConfig};
 use crate::replica::planted::Bug;
 use crate::time::Time;
@@ -45,7 +45,7 @@ pub struct World {
     steps_per_fault: u64,
     pub nodes: Vec<Node>,
     pub controller: Controller,
-    pub links: Vec<Link>,
+    pub connections: Vec<Connection>,
     pub clients: Vec<Client>,
     /// Asked and not answered yet: by whom, of which life, and what had been acknowledged when it was asked.
     pub questions: BTreeMap<Token, (usize, u64, Offset)>,
@@ -92,7 +92,7 @@ impl World {
             steps_per_fault,
             nodes: ids.map(node).into(),
             controller: Controller::new(&ids),
-            links: Vec::new(),
+            connections: Vec::new(),
             clients: vec![Client::default(); PRODUCERS + 1],
             questions: BTreeMap::new(),
             next_value: 0,
@@ -115,17 +115,17 @@ impl World {
             return self.check();
         }
         match self.chance.below(96) {
-            0..=39 if !self.links.is_empty() => {
-                let link = self.chance.index(self.links.len());
+            0..=39 if !self.connections.is_empty() => {
+                let connection = self.chance.index(self.connections.len());
                 if self.chance.one_in(2) {
-                    self.deliver_to_leader(link)?;
+                    self.deliver_to_leader(connection)?;
                 } else {
-                    self.deliver_to_follower(link)?;
+                    self.deliver_to_follower(connection)?;
                 }
             }
-            40..=54 if !self.links.is_empty() => {
-                let link = self.chance.index(self.links.len());
-                self.push(link);
+            40..=54 if !self.connections.is_empty() => {
+                let connection = self.chance.index(self.connections.len());
+                self.push(connection);
             }
             55..=66 => {
                 let client = self.chance.index(self.clients.len());
@@ -147,7 +147,7 @@ impl World {
 
     pub fn check(&mut self) -> Result<(), Violation> {
         self.steps += 1;
-        self.links.retain(|link| !link.is_done());
+        self.connections.retain(|connection| !connection.is_done());
         for node in 0..self.nodes.len() {
             self.check_node(node)?;
         }

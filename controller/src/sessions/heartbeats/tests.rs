@@ -10,10 +10,10 @@ const TIMINGS: SessionTimings = SessionTimings {
 };
 const SESSION: SessionId = SessionId(1);
 
-/// An image, a roster, and a clock that goes when it is told to.
+/// An image, heartbeats, and a clock that goes when it is told to.
 struct Play {
     image: ClusterImage,
-    roster: Roster,
+    heartbeats: BrokerHeartbeats,
     now: Instant,
     missed: Duration,
 }
@@ -22,28 +22,32 @@ impl Play {
     /// Brokers that are registered, and unfenced by somebody else.
     fn with(brokers: i32) -> Play {
         let mut image = ClusterImage::default();
-        let founding = image.initialize("cluster").unwrap();
-        image.replay_all(&founding.records).unwrap();
+        let bootstrap = image.initialize("cluster").unwrap();
+        image.replay_all(&bootstrap.records).unwrap();
         let now = Instant::now();
-        let mut play =
-            Play { image, roster: Roster::new(now, TIMINGS), now, missed: Duration::ZERO };
+        let mut play = Play {
+            image,
+            heartbeats: BrokerHeartbeats::new(now, TIMINGS),
+            now,
+            missed: Duration::ZERO,
+        };
         for id in 0..brokers {
-            play.enroll(id, 1);
+            play.register(id, 1);
             let unfenced = play.image.unfence_broker(NodeId(id), play.epoch(id)).unwrap();
             play.image.replay_all(&unfenced.records).unwrap();
         }
         play
     }
 
-    fn enroll(&mut self, id: i32, incarnation: u8) {
+    fn register(&mut self, id: i32, incarnation: u8) {
         let request = RegisterBroker {
             node_id: NodeId(id),
             incarnation: [incarnation; 16],
             endpoint: format!("node{id}:9092"),
             ..RegisterBroker::default()
         };
-        let enrolled = self.image.enroll_broker(&request, Arrival::default()).unwrap();
-        self.image.replay_all(&enrolled.records).unwrap();
+        let registered = self.image.register_broker(&request, Arrival::default()).unwrap();
+        self.image.replay_all(&registered.records).unwrap();
     }
 
     fn epoch(&self, id: i32) -> BrokerEpoch {
@@ -57,16 +61,16 @@ impl Play {
 
     fn open(&mut self, id: i32, session: u64) {
         let (broker, heartbeat) = ((NodeId(id), self.epoch(id)), self.knows(id));
-        self.roster.open(self.now, broker, SessionId(session), heartbeat);
+        self.heartbeats.open(self.now, broker, SessionId(session), heartbeat);
     }
 
-    /// Time passes, and the roster runs as often as it should.
+    /// Time passes, and the machine runs as often as it should.
     fn pass(&mut self, milliseconds: u64) -> Vec<Step> {
-        let mut steps = self.roster.run(self.now, self.missed, &self.image);
+        let mut steps = self.heartbeats.run(self.now, self.missed, &self.image);
         let until = self.now + Duration::from_millis(milliseconds);
         while self.now < until {
             self.now = until.min(self.now + RUN_INTERVAL);
-            steps.extend(self.roster.run(self.now, self.missed, &self.image));
+            steps.extend(self.heartbeats.run(self.now, self.missed, &self.image));
         }
         steps
     }
@@ -74,7 +78,7 @@ impl Play {
     /// This process stands still.
     fn sleep(&mut self, milliseconds: u64) -> Vec<Step> {
         self.now += Duration::from_millis(milliseconds);
-        self.roster.run(self.now, self.missed, &self.image)
+        self.heartbeats.run(self.now, self.missed, &self.image)
     }
 
     fn fence(&self, id: i32) -> Step {
@@ -82,7 +86,7 @@ impl Play {
     }
 
     fn done(&mut self, id: i32, done: Result<Option<MetadataOffset>, ()>) {
-        self.roster.settled(self.now, (NodeId(id), self.epoch(id)), done);
+        self.heartbeats.settled(self.now, (NodeId(id), self.epoch(id)), done);
     }
 }
 
@@ -92,7 +96,7 @@ fn silence_fences_and_a_heartbeat_puts_it_off() {
     let mut play = Play::with(1);
     play.open(0, 1);
     assert_eq!(play.pass(1950), []);
-    play.roster.heard(play.now, NodeId(0), SESSION, play.knows(0));
+    play.heartbeats.heard(play.now, NodeId(0), SESSION, play.knows(0));
     assert_eq!(play.pass(1950), []);
     assert_eq!(play.pass(5000), [play.fence(0)]);
     play.done(0, Err(()));
@@ -108,7 +112,7 @@ fn nobody_is_fenced_for_a_pause_of_this_process() {
     play.open(1, 2);
     assert_eq!(play.pass(1000), []);
     assert_eq!(play.sleep(60_000), []);
-    play.roster.heard(play.now, NodeId(0), SESSION, play.knows(0));
+    play.heartbeats.heard(play.now, NodeId(0), SESSION, play.knows(0));
     assert_eq!(play.sleep(3_000), []);
     assert_eq!(play.pass(850), []);
     assert_eq!(play.pass(300), [play.fence(1)], "what it heard before the pause counts");
@@ -123,12 +127,12 @@ fn nobody_is_fenced_for_many_short_pauses_of_this_process() {
     for _ in 0..100 {
         // Of each 150 ms it has run 50, and what was said meanwhile has not come through.
         assert_eq!(play.sleep(150), []);
-        if play.roster.brokers[&NodeId(0)].deadline <= play.now + Duration::from_millis(300) {
-            play.roster.heard(play.now, NodeId(0), SESSION, play.knows(0));
+        if play.heartbeats.brokers[&NodeId(0)].deadline <= play.now + Duration::from_millis(300) {
+            play.heartbeats.heard(play.now, NodeId(0), SESSION, play.knows(0));
         }
     }
     let heard = play.now;
-    play.roster.heard(play.now, NodeId(0), SESSION, play.knows(0));
+    play.heartbeats.heard(play.now, NodeId(0), SESSION, play.knows(0));
     let fenced = (0..1_000).find(|_| play.sleep(150) == [play.fence(0)]);
     let silence = play.now - heard;
     assert!(fenced.is_some() && silence >= Duration::from_millis(3 * 1_900), "{silence:?}");
@@ -147,13 +151,13 @@ fn nobody_is_fenced_while_the_thread_that_hears_them_does_not_run() {
     assert_eq!(play.pass(1_100), [play.fence(0)], "once it runs, silence is silence");
 }
 
-/// What was heard after a pause, but before the roster knew of it, is not put off twice.
+/// What was heard after a pause, but before the machine knew of it, is not put off twice.
 #[test]
 fn no_deadline_is_later_than_a_session_timeout_from_now() {
     let mut play = Play::with(1);
     play.open(0, 1);
     play.now += Duration::from_secs(60);
-    play.roster.heard(play.now, NodeId(0), SESSION, play.knows(0));
+    play.heartbeats.heard(play.now, NodeId(0), SESSION, play.knows(0));
     assert_eq!(play.sleep(0), []);
     assert_eq!(play.pass(1950), []);
     assert_eq!(play.pass(50), [play.fence(0)]);
@@ -165,14 +169,14 @@ fn a_broken_stream_has_a_shorter_time() {
     let mut play = Play::with(1);
     play.open(0, 1);
     assert_eq!(play.pass(300), []);
-    play.roster.broke(play.now, NodeId(0), SESSION);
+    play.heartbeats.broke(play.now, NodeId(0), SESSION);
     let probe = Step::Probe(NodeId(0), Some(SESSION), "node0:9092".into());
     assert_eq!(play.pass(950), [probe]);
     play.open(0, 2);
     assert_eq!(play.pass(1950), []);
-    play.roster.broke(play.now, NodeId(0), SESSION);
+    play.heartbeats.broke(play.now, NodeId(0), SESSION);
     assert_eq!(play.pass(0), [], "that was the one before");
-    play.roster.broke(play.now, NodeId(0), SessionId(2));
+    play.heartbeats.broke(play.now, NodeId(0), SessionId(2));
     assert_eq!(play.pass(50).len(), 2, "probed, and its time was up anyway");
 }
 
@@ -181,15 +185,15 @@ fn a_refused_probe_fences_unless_somebody_has_connected_meanwhile() {
     let mut play = Play::with(1);
     play.open(0, 1);
     play.pass(0);
-    play.roster.broke(play.now, NodeId(0), SESSION);
+    play.heartbeats.broke(play.now, NodeId(0), SESSION);
     play.pass(0);
     play.open(0, 2);
-    play.roster.refused(play.now, NodeId(0), Some(SESSION));
+    play.heartbeats.refused(play.now, NodeId(0), Some(SESSION));
     assert_eq!(play.pass(1000), []);
-    play.roster.broke(play.now, NodeId(0), SessionId(2));
+    play.heartbeats.broke(play.now, NodeId(0), SessionId(2));
     play.pass(0);
-    play.roster.refused(play.now, NodeId(0), Some(SessionId(2)));
-    assert_eq!(play.roster.run_one(play.now, &play.image, NodeId(0)), Some(play.fence(0)));
+    play.heartbeats.refused(play.now, NodeId(0), Some(SessionId(2)));
+    assert_eq!(play.heartbeats.run_one(play.now, &play.image, NodeId(0)), Some(play.fence(0)));
 }
 
 /// A process that is dying may still listen when it is first probed.
@@ -198,12 +202,12 @@ fn a_broker_that_is_not_heard_is_probed_until_its_time_is_up() {
     let mut play = Play::with(1);
     play.open(0, 1);
     play.pass(0);
-    play.roster.broke(play.now, NodeId(0), SESSION);
+    play.heartbeats.broke(play.now, NodeId(0), SESSION);
     let probe = || Step::Probe(NodeId(0), Some(SESSION), "node0:9092".into());
     assert_eq!(play.pass(0), [probe()]);
-    play.roster.not_refused(play.now, NodeId(0), Some(SESSION));
+    play.heartbeats.not_refused(play.now, NodeId(0), Some(SESSION));
     assert_eq!(play.pass(100), [probe()]);
-    play.roster.not_refused(play.now, NodeId(0), Some(SESSION));
+    play.heartbeats.not_refused(play.now, NodeId(0), Some(SESSION));
     play.open(0, 2);
     assert_eq!(play.pass(900), []);
 }
@@ -216,11 +220,11 @@ fn a_take_over_gives_everybody_a_session_timeout() {
     assert_eq!(play.pass(150), []);
     let probe = Step::Probe(NodeId(0), None, "node0:9092".into());
     assert_eq!(play.pass(1800), [probe]);
-    play.roster.heard(play.now, NodeId(1), SESSION, play.knows(1));
+    play.heartbeats.heard(play.now, NodeId(1), SESSION, play.knows(1));
     assert_eq!(play.pass(50), [play.fence(0)]);
     let mut play = Play::with(1);
     play.pass(200);
-    play.roster.refused(play.now, NodeId(0), None);
+    play.heartbeats.refused(play.now, NodeId(0), None);
     assert_eq!(play.pass(0), [play.fence(0)], "its process is gone");
 }
 
@@ -228,20 +232,20 @@ fn a_take_over_gives_everybody_a_session_timeout() {
 #[test]
 fn only_who_is_heard_and_knows_of_its_registration_is_unfenced() {
     let mut play = Play::with(0);
-    play.enroll(0, 1);
+    play.register(0, 1);
     assert_eq!(play.pass(5000), [], "not heard");
     let broker = (NodeId(0), play.epoch(0));
     let early = Heartbeat { metadata_offset: MetadataOffset(broker.1.0), wants_shutdown: false };
-    play.roster.open(play.now, broker, SESSION, early);
+    play.heartbeats.open(play.now, broker, SESSION, early);
     assert_eq!(play.pass(300), [], "it does not know yet");
     let leaving = Heartbeat { wants_shutdown: true, ..play.knows(0) };
-    play.roster.heard(play.now, NodeId(0), SESSION, leaving);
+    play.heartbeats.heard(play.now, NodeId(0), SESSION, leaving);
     assert_eq!(play.pass(0), [Step::BeginShutdown(NodeId(0), broker.1)]);
     play.done(0, Err(()));
-    play.roster.heard(play.now, NodeId(0), SESSION, play.knows(0));
+    play.heartbeats.heard(play.now, NodeId(0), SESSION, play.knows(0));
     assert_eq!(play.pass(300), [Step::Unfence(NodeId(0), broker.1)]);
     play.done(0, Err(()));
-    play.roster.broke(play.now, NodeId(0), SESSION);
+    play.heartbeats.broke(play.now, NodeId(0), SESSION);
     assert_eq!(play.pass(300), [], "heard no more");
 }
 
@@ -250,12 +254,12 @@ fn only_who_is_heard_and_knows_of_its_registration_is_unfenced() {
 fn a_broker_that_registers_anew_begins_anew() {
     let mut play = Play::with(1);
     play.open(0, 1);
-    assert!(play.roster.is_alive(play.now, NodeId(0)));
-    assert!(play.roster.standing(&play.image, NodeId(0), SESSION).is_some());
-    play.enroll(0, 2);
-    assert_eq!(play.roster.standing(&play.image, NodeId(0), SESSION), None);
+    assert!(play.heartbeats.is_alive(play.now, NodeId(0)));
+    assert!(play.heartbeats.standing(&play.image, NodeId(0), SESSION).is_some());
+    play.register(0, 2);
+    assert_eq!(play.heartbeats.standing(&play.image, NodeId(0), SESSION), None);
     assert_eq!(play.pass(0), []);
-    assert!(!play.roster.is_alive(play.now, NodeId(0)));
+    assert!(!play.heartbeats.is_alive(play.now, NodeId(0)));
     play.open(0, 2);
     assert_eq!(play.pass(0), [Step::Unfence(NodeId(0), play.epoch(0))]);
 }
@@ -271,21 +275,21 @@ fn a_broker_may_stop_when_everybody_knows() {
     play.image.replay_all(&created.records).unwrap();
     (0..3).for_each(|node| play.open(node, node as u64 + 1));
     let leaving = Heartbeat { wants_shutdown: true, ..play.knows(0) };
-    play.roster.heard(play.now, NodeId(0), SESSION, leaving);
+    play.heartbeats.heard(play.now, NodeId(0), SESSION, leaving);
     assert_eq!(play.pass(0), [Step::BeginShutdown(NodeId(0), play.epoch(0))]);
     let begun = play.image.begin_shutdown(NodeId(0), play.epoch(0)).unwrap();
     play.image.replay_all(&begun.records).unwrap();
     play.done(0, Ok(Some(begun.answer)));
     let may_stop =
-        |play: &Play| play.roster.standing(&play.image, NodeId(0), SESSION).unwrap().may_stop;
+        |play: &Play| play.heartbeats.standing(&play.image, NodeId(0), SESSION).unwrap().may_stop;
     assert!(!may_stop(&play));
     let knows = Heartbeat { metadata_offset: begun.answer, wants_shutdown: false };
-    play.roster.heard(play.now, NodeId(1), SessionId(2), knows);
+    play.heartbeats.heard(play.now, NodeId(1), SessionId(2), knows);
     assert!(!may_stop(&play), "2 does not know yet");
     let fenced = play.image.fence_broker(NodeId(2), play.epoch(2), None).unwrap();
     play.image.replay_all(&fenced.records).unwrap();
     assert!(may_stop(&play));
-    play.roster.broke(play.now, NodeId(2), SessionId(3));
+    play.heartbeats.broke(play.now, NodeId(2), SessionId(3));
     assert_eq!(play.pass(100), [], "begun once");
     let resumed = play.image.resume_broker(NodeId(0)).unwrap();
     play.image.replay_all(&resumed.records).unwrap();

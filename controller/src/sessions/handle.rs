@@ -1,12 +1,12 @@
 //! How streams, and the node, speak to the session actor.
 
 use super::actor::{Broke, Heard, IsAlive, Open, Session, SessionActor, Settings, Silent};
-use super::listening::Listening;
-use super::roster::{Heartbeat, SessionId};
+use super::heartbeats::{Heartbeat, SessionId};
+use super::stalls::Stalls;
 use crate::config::ControllerConfig;
 use crate::handle::ControllerHandle;
-use crate::life::{self, Board};
-use crate::voters::Directory;
+use crate::supervision::{self, Board};
+use crate::voters::VoterSet;
 use actix::Addr;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,33 +15,33 @@ use troupe_actor::Die;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{BrokerEpoch, NodeId};
 
-/// Who keeps the sessions of this controller's brokers, however often it has been rebuilt. Acts only while the
+/// The sessions of this controller's brokers, however often their actor has been rebuilt. Acts only while the
 /// controller is the active one; ends with it.
 #[derive(Clone)]
-pub struct SessionKeeper {
+pub struct BrokerSessions {
     board: Arc<Board<SessionActor>>,
-    listening: Arc<Listening>,
+    stalls: Arc<Stalls>,
 }
 
-impl SessionKeeper {
+impl BrokerSessions {
     /// From now on brokers that are not heard are fenced. To be started once per controller.
     pub(crate) fn start(
         controller: &ControllerHandle,
-        directory: &Directory,
+        voters: &VoterSet,
         config: &ControllerConfig,
-    ) -> SessionKeeper {
-        let listening = Arc::<Listening>::default();
+    ) -> BrokerSessions {
+        let stalls = Arc::<Stalls>::default();
         let settings = Settings {
-            listening: Arc::clone(&listening),
-            directory: directory.clone(),
+            stalls: Arc::clone(&stalls),
+            voters: voters.clone(),
             timings: config.sessions,
             upkeep: config.upkeep,
             session_ids: Arc::default(),
         };
-        let kept = controller.clone();
-        let make = move |guard| SessionActor::new(kept.clone(), settings.clone(), guard);
-        let board = controller.keep("session keeper", make);
-        SessionKeeper { board, listening }
+        let owner = controller.clone();
+        let make = move |guard| SessionActor::new(owner.clone(), settings.clone(), guard);
+        let board = controller.supervise("session keeper", make);
+        BrokerSessions { board, stalls }
     }
 
     /// Fails with `NOT_CONTROLLER`, `STALE_BROKER_EPOCH`, `BROKER_NOT_REGISTERED`, or `SHUTTING_DOWN`.
@@ -58,7 +58,7 @@ impl SessionKeeper {
 
     /// Sessions are heard on this thread.
     pub(crate) fn listen_here(&self) {
-        self.listening.begin();
+        self.stalls.begin();
     }
 
     /// A session that is not known any more is told so by its end.
@@ -86,13 +86,13 @@ impl SessionKeeper {
 
     /// Chaos: drops the actor with all sessions; returns when there is another one.
     pub async fn kill(&self) -> Result<(), Error> {
-        life::kill(&self.board, Die::Stop).await?;
+        supervision::kill(&self.board, Die::Stop).await?;
         // If the controller is shutting down, this says so.
         self.address().await.map(drop)
     }
 
     async fn address(&self) -> Result<Addr<SessionActor>, Error> {
-        life::address(&self.board).await
+        supervision::address(&self.board).await
     }
 }
 

@@ -1,10 +1,10 @@
-//! The hands of the machines: what an actor would do.
+//! Carries out what the machines ask for, as an actor would.
 
 use super::super::{Effect, Effects, LogEnds, Replica, ReplicationEffect, Role};
 use super::chance::Violation;
 use super::controller::Request;
 use super::invariants;
-use super::network::{Link, Peer, ToLeader};
+use super::network::{Connection, Peer, ToLeader};
 use super::world::World;
 use crate::time::Time;
 use troupe_proto::ids::{Offset, PartitionId, PartitionKey, TopicId};
@@ -60,7 +60,7 @@ impl World {
                 let replica = self.nodes[node].replica.as_ref();
                 let position = replica.and_then(|replica| replica.position(last_epoch));
                 let position = position.expect("who opens a stream follows");
-                self.links.push(Link::new(
+                self.connections.push(Connection::new(
                     Peer { node, life, session },
                     leader.0 as usize,
                     position,
@@ -68,18 +68,22 @@ impl World {
             }
             ReplicationEffect::Close { session } => {
                 let delivers = self.chance.one_in(2);
-                for link in self.links_of(node, session) {
-                    link.break_off(delivers);
+                for connection in self.connections_of(node, session) {
+                    connection.break_off(delivers);
                 }
             }
             ReplicationEffect::ReportEnd { session, end } => {
-                for link in self.links_of(node, session).filter(|link| !link.broken) {
-                    link.to_leader.push_back(ToLeader::Report(end));
+                for connection in
+                    self.connections_of(node, session).filter(|connection| !connection.broken)
+                {
+                    connection.to_leader.push_back(ToLeader::Report(end));
                 }
             }
             ReplicationEffect::Confirm { session, round, end } => {
-                for link in self.links_of(node, session).filter(|link| !link.broken) {
-                    link.to_leader.push_back(ToLeader::Confirm(end, round));
+                for connection in
+                    self.connections_of(node, session).filter(|connection| !connection.broken)
+                {
+                    connection.to_leader.push_back(ToLeader::Confirm(end, round));
                 }
             }
             ReplicationEffect::Truncate { to } => self.truncate(node, to)?,

@@ -1,9 +1,9 @@
 //! Whether the thread that hears heartbeats has been running.
 //!
 //! What a broker said in time is heard late by a thread that does not run. So that thread counts the time that it
-//! has missed, and the roster holds it against nobody.
+//! has missed, and nobody is fenced for it.
 
-use super::roster::RUN_INTERVAL;
+use super::heartbeats::RUN_INTERVAL;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const SLACK: Duration = Duration::from_millis(25);
 
 #[derive(Default)]
-pub(crate) struct Listening {
+pub(crate) struct Stalls {
     running: AtomicBool,
     /// When it last looked at the clock, and what it has missed in all: in milliseconds.
     looked: AtomicU64,
@@ -25,7 +25,7 @@ fn now_ms() -> u64 {
     u64::try_from(origin.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-impl Listening {
+impl Stalls {
     /// From now on this thread is the one that listens. Said again, it changes nothing.
     pub fn begin(self: &Arc<Self>) {
         if self.running.swap(true, Ordering::AcqRel) {
@@ -68,7 +68,7 @@ impl Listening {
 }
 
 /// However the task ends, it counts no more.
-struct Running(Arc<Listening>);
+struct Running(Arc<Stalls>);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -82,16 +82,16 @@ mod tests {
 
     #[test]
     fn time_that_was_missed_is_counted_once_and_while_it_is_missed() {
-        let listening = Listening { running: AtomicBool::new(true), ..Listening::default() };
-        let missed = |now| listening.missed_at(now).as_millis();
-        listening.look(50);
-        listening.look(110);
+        let stalls = Stalls { running: AtomicBool::new(true), ..Stalls::default() };
+        let missed = |now| stalls.missed_at(now).as_millis();
+        stalls.look(50);
+        stalls.look(110);
         assert_eq!(missed(160), 0, "late by a hair");
         assert_eq!(missed(460), 300);
-        listening.look(510);
+        stalls.look(510);
         assert_eq!(missed(510), 350);
         assert_eq!(missed(560), 350);
-        listening.running.store(false, Ordering::Release);
+        stalls.running.store(false, Ordering::Release);
         assert_eq!(missed(9_999), 350, "a thread that has ended misses nothing");
     }
 }

@@ -7,8 +7,8 @@
 
 use crate::config::ControllerConfig;
 use crate::handle::ControllerHandle;
-use crate::sessions::SessionKeeper;
-use crate::voters::Directory;
+use crate::sessions::BrokerSessions;
+use crate::voters::VoterSet;
 use bytes::Bytes;
 use troupe_machines::cluster::{AlterPartition, Arrival, IsrMember, Partition, RegisterBroker};
 use troupe_proto::error::{Error, ErrorCode};
@@ -17,29 +17,29 @@ use troupe_proto::ids::{
 };
 use troupe_proto::internal::v1 as pb;
 
-/// Answers brokers, as long as this node's controller is the active one. Clones are the same desk.
+/// Answers brokers, as long as this node's controller is the active one. Clones are the same.
 #[derive(Clone)]
-pub struct ControllerDesk {
+pub struct ControllerApi {
     controller: ControllerHandle,
-    keeper: SessionKeeper,
-    directory: Directory,
+    sessions: BrokerSessions,
+    voters: VoterSet,
     /// `None`: whichever the metadata says.
     cluster_id: Option<String>,
 }
 
 /// Errors of every call: `NOT_CONTROLLER`, `INCONSISTENT_CLUSTER_ID`, `INVALID_REQUEST`, and the controller's
 /// own; after registration also `STALE_BROKER_EPOCH` and `BROKER_NOT_REGISTERED`.
-impl ControllerDesk {
+impl ControllerApi {
     pub(crate) fn new(
         controller: &ControllerHandle,
-        keeper: &SessionKeeper,
-        directory: &Directory,
+        sessions: &BrokerSessions,
+        voters: &VoterSet,
         config: &ControllerConfig,
-    ) -> ControllerDesk {
-        ControllerDesk {
+    ) -> ControllerApi {
+        ControllerApi {
             controller: controller.clone(),
-            keeper: keeper.clone(),
-            directory: directory.clone(),
+            sessions: sessions.clone(),
+            voters: voters.clone(),
             cluster_id: config.cluster_id.clone(),
         }
     }
@@ -58,10 +58,10 @@ impl ControllerDesk {
         let incarnation = request.incarnation_id[..].try_into();
         let incarnation = incarnation.map_err(|_| invalid("an incarnation id has 16 bytes"))?;
         let arrival = Arrival {
-            predecessor_alive: self.keeper.is_alive(node_id).await?,
+            predecessor_alive: self.sessions.is_alive(node_id).await?,
             stopped_cleanly: request.stopped_cleanly.map(BrokerEpoch),
             holds_nothing: request.holds_nothing,
-            silent: self.keeper.silent().await?,
+            silent: self.sessions.silent().await?,
         };
         let request = RegisterBroker {
             node_id,
@@ -71,8 +71,8 @@ impl ControllerDesk {
             http_endpoint: request.http_endpoint,
             rack: Some(request.rack),
         };
-        let enrolled = self.controller.enroll_broker(request, arrival).await;
-        let epoch = enrolled.map_err(|error| self.directory.direct(error))?;
+        let registered = self.controller.register_broker(request, arrival).await;
+        let epoch = registered.map_err(|error| self.voters.direct(error))?;
         let cluster_id = self.controller.image().borrow().cluster_id().map(str::to_owned);
         Ok(pb::RegisterBrokerResponse {
             broker_epoch: epoch.0,
@@ -87,9 +87,10 @@ impl ControllerDesk {
         request: pb::AlterPartitionsRequest,
     ) -> Result<pb::AlterPartitionsResponse, Error> {
         let (node_id, epoch) = self.check(request.caller)?;
-        let wishes: Vec<_> = request.partitions.into_iter().map(wish).collect::<Result<_, _>>()?;
-        let altered = self.controller.alter_partitions(node_id, epoch, wishes).await;
-        let altered = altered.map_err(|error| self.directory.direct(error))?;
+        let requests = request.partitions.into_iter().map(alter_partition);
+        let requests: Vec<_> = requests.collect::<Result<_, _>>()?;
+        let altered = self.controller.alter_partitions(node_id, epoch, requests).await;
+        let altered = altered.map_err(|error| self.voters.direct(error))?;
         let answer = |altered: Result<Partition, _>| match altered {
             Ok(partition) => pb::AlteredPartition {
                 leader_epoch: partition.leader_epoch.0,
@@ -123,12 +124,12 @@ impl ControllerDesk {
         let nothing_lost = lost.is_empty();
         if !nothing_lost {
             let told = self.controller.lose_replicas(node_id, epoch, lost).await;
-            told.map_err(|error| self.directory.direct(error))?;
+            told.map_err(|error| self.voters.direct(error))?;
         }
         // Who may report is looked at even if nothing is reported.
         if nothing_lost || !dead.is_empty() {
             let failed = self.controller.fail_replicas(node_id, epoch, dead).await;
-            failed.map_err(|error| self.directory.direct(error))?;
+            failed.map_err(|error| self.voters.direct(error))?;
         }
         let metadata_offset = self.controller.image().borrow().next_offset().0;
         Ok(pb::ReportReplicasResponse { metadata_offset })
@@ -141,7 +142,7 @@ impl ControllerDesk {
     ) -> Result<pb::AllocateProducerIdsResponse, Error> {
         let (node_id, epoch) = self.check(request.caller)?;
         let block = self.controller.allocate_producer_ids(node_id, epoch).await;
-        let block = block.map_err(|error| self.directory.direct(error))?;
+        let block = block.map_err(|error| self.voters.direct(error))?;
         Ok(pb::AllocateProducerIdsResponse { first: block.first.0, count: block.len })
     }
 
@@ -152,7 +153,7 @@ impl ControllerDesk {
     ) -> Result<pb::BeginShutdownResponse, Error> {
         let (node_id, epoch) = self.check(request.caller)?;
         let begun = self.controller.begin_shutdown(node_id, epoch).await;
-        let offset = begun.map_err(|error| self.directory.direct(error))?;
+        let offset = begun.map_err(|error| self.voters.direct(error))?;
         Ok(pb::BeginShutdownResponse { metadata_offset: offset.0 })
     }
 
@@ -171,7 +172,7 @@ impl ControllerDesk {
         let image = self.controller.image().borrow().clone();
         let actual = self.cluster_id.as_deref().or(image.cluster_id());
         // Of a cluster that is just being founded, nobody can know the id.
-        let Some(actual) = actual else { return Err(self.directory.not_controller(None)) };
+        let Some(actual) = actual else { return Err(self.voters.not_controller(None)) };
         if caller.cluster_id == actual {
             return Ok(());
         }
@@ -183,7 +184,7 @@ impl ControllerDesk {
     /// While it is not known who leads, the caller had better ask another voter than wait here.
     fn check_active(&self) -> Result<(), Error> {
         let leadership = *self.controller.leadership().borrow();
-        if leadership.here { Ok(()) } else { Err(self.directory.not_controller(leadership.leader)) }
+        if leadership.here { Ok(()) } else { Err(self.voters.not_controller(leadership.leader)) }
     }
 }
 
@@ -204,16 +205,16 @@ fn key(topic_id: &Bytes, partition: u32) -> Result<PartitionKey, Error> {
     Ok(PartitionKey { topic_id, partition: PartitionId(partition) })
 }
 
-fn wish(wish: pb::AlterPartition) -> Result<AlterPartition, Error> {
+fn alter_partition(request: pb::AlterPartition) -> Result<AlterPartition, Error> {
     let member = |member: pb::InSyncReplica| IsrMember {
         node: NodeId(member.node_id),
         broker_epoch: member.broker_epoch.map(BrokerEpoch),
     };
     Ok(AlterPartition {
-        key: key(&wish.topic_id, wish.partition)?,
-        leader_epoch: LeaderEpoch(wish.leader_epoch),
-        partition_epoch: PartitionEpoch(wish.partition_epoch),
-        isr: wish.in_sync_replicas.into_iter().map(member).collect(),
-        recovered: wish.recovered,
+        key: key(&request.topic_id, request.partition)?,
+        leader_epoch: LeaderEpoch(request.leader_epoch),
+        partition_epoch: PartitionEpoch(request.partition_epoch),
+        isr: request.in_sync_replicas.into_iter().map(member).collect(),
+        recovered: request.recovered,
     })
 }

@@ -1,6 +1,6 @@
 //! Who is heard, and what follows from it (K12–K17, K20).
 //!
-//! [`Roster`] decides: it is told what was heard and what time it is, and says what to do. Whether something
+//! [`BrokerHeartbeats`] decide: they are told what was heard and what time it is, and say what to do. Whether something
 //! has been done already, the committed image says; so a step that failed is simply taken again.
 //! Promises: nobody is fenced for a silence that this process slept through, in one piece or in many; nobody is unfenced who is not
 //! heard, or does not know of its own registration yet.
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use troupe_machines::cluster::{Broker, ClusterImage};
 use troupe_proto::ids::{BrokerEpoch, MetadataOffset, NodeId};
 
-/// How often [`Roster::run`] is to be called, at least.
+/// How often [`BrokerHeartbeats::run`] is to be called, at least.
 pub(super) const RUN_INTERVAL: Duration = Duration::from_millis(50);
 /// If it comes later than this, the process was not running meanwhile, and heard nobody.
 const SLACK: Duration = Duration::from_millis(25);
@@ -57,7 +57,7 @@ pub(super) struct Standing {
     pub may_stop: bool,
 }
 
-pub(super) struct Roster {
+pub(super) struct BrokerHeartbeats {
     timings: SessionTimings,
     brokers: BTreeMap<NodeId, Presence>,
     last_run: Instant,
@@ -82,10 +82,15 @@ struct Presence {
     rests_until: Instant,
 }
 
-impl Roster {
+impl BrokerHeartbeats {
     /// Of a controller that has just become active: it has heard nobody yet, and holds that against nobody.
-    pub fn new(now: Instant, timings: SessionTimings) -> Roster {
-        Roster { timings, brokers: BTreeMap::new(), last_run: now, last_missed: Duration::MAX }
+    pub fn new(now: Instant, timings: SessionTimings) -> BrokerHeartbeats {
+        BrokerHeartbeats {
+            timings,
+            brokers: BTreeMap::new(),
+            last_run: now,
+            last_missed: Duration::MAX,
+        }
     }
 
     /// A session that begins; it replaces the one that the broker had.

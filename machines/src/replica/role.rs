@@ -13,7 +13,7 @@ use crate::time::Time;
 use troupe_proto::ids::LeaderEpoch;
 
 #[derive(Clone, Debug)]
-pub(super) enum Duty {
+pub(super) enum RoleState {
     Idle,
     Leading(Leadership),
     Following(Following),
@@ -28,8 +28,10 @@ impl Replica {
         if self.ignores(state.leader_epoch) {
             return;
         }
-        match &mut self.duty {
-            Duty::Leading(leadership) if leadership.state.leader_epoch == state.leader_epoch => {
+        match &mut self.role {
+            RoleState::Leading(leadership)
+                if leadership.state.leader_epoch == state.leader_epoch =>
+            {
                 leadership.state = state;
             }
             _ => self.start_leading(now, Leadership::new(now, self.log_end, state, None), out),
@@ -59,8 +61,8 @@ impl Replica {
         if self.ignores(leader_epoch) {
             return;
         }
-        match &mut self.duty {
-            Duty::Leading(leadership) if leadership.state.leader_epoch == leader_epoch => {
+        match &mut self.role {
+            RoleState::Leading(leadership) if leadership.state.leader_epoch == leader_epoch => {
                 leadership.learn(state);
             }
             // A sole replica has no follower that could take a lost end for the log's.
@@ -87,10 +89,10 @@ impl Replica {
         // Who leads on in a new epoch has lost nothing: what is parked waits on.
         match self.leadership_mut() {
             Some(before) => fail_questions(&mut before.confirmations, out),
-            None => self.stop_duty(out),
+            None => self.leave_role(out),
         }
         self.newest_epoch = Some(leader_epoch);
-        self.duty = Duty::Leading(leadership);
+        self.role = RoleState::Leading(leadership);
         self.schedule_isr_check(now);
         let start_offset = self.log_end;
         out.push(Effect::LeaderEpochStarted { leader_epoch, start_offset });
@@ -102,17 +104,17 @@ impl Replica {
         if self.ignores(state.leader_epoch) {
             return;
         }
-        match &self.duty {
+        match &self.role {
             // One leader per epoch: the same epoch is the same news.
-            Duty::Leading(_) | Duty::Following(_)
+            RoleState::Leading(_) | RoleState::Following(_)
                 if self.newest_epoch == Some(state.leader_epoch) =>
             {
                 return;
             }
-            Duty::Leading(_) if self.bugs.has(Bug::ServeAfterEpochEnded) => return,
+            RoleState::Leading(_) if self.bugs.has(Bug::ServeAfterEpochEnded) => return,
             _ => {}
         }
-        self.stop_duty(out);
+        self.leave_role(out);
         self.newest_epoch = Some(state.leader_epoch);
         self.start_following(now, state, out);
         self.check();
@@ -130,7 +132,7 @@ impl Replica {
     /// Stops leading or following, because this node stops or nobody leads: what is parked may still be
     /// committed by the next leader.
     pub fn resign(&mut self, out: &mut Effects) {
-        self.stop_duty(out);
+        self.leave_role(out);
         self.check();
     }
 
@@ -138,46 +140,46 @@ impl Replica {
     pub fn on_storage_failure(&mut self, out: &mut Effects) {
         let leads_in = self.leadership().and_then(Leadership::managed_epoch);
         self.fail_parked(AppendError::StorageFailure, out);
-        self.stop_duty(out);
-        self.duty = Duty::Offline;
+        self.leave_role(out);
+        self.role = RoleState::Offline;
         if let Some(leader_epoch) = leads_in {
             out.push(Effect::Replication(ReplicationEffect::ElectionNeeded { leader_epoch }));
         }
         self.check();
     }
 
-    fn stop_duty(&mut self, out: &mut Effects) {
-        match std::mem::replace(&mut self.duty, Duty::Idle) {
-            Duty::Idle => {}
-            Duty::Leading(mut leadership) => {
+    fn leave_role(&mut self, out: &mut Effects) {
+        match std::mem::replace(&mut self.role, RoleState::Idle) {
+            RoleState::Idle => {}
+            RoleState::Leading(mut leadership) => {
                 fail_questions(&mut leadership.confirmations, out);
                 self.fail_parked(AppendError::OutcomeUnknown, out);
             }
-            Duty::Following(following) => {
+            RoleState::Following(following) => {
                 if let Some(session) = following.session() {
                     out.push(Effect::Replication(ReplicationEffect::Close { session }));
                 }
             }
-            Duty::Offline => self.duty = Duty::Offline,
+            RoleState::Offline => self.role = RoleState::Offline,
         }
     }
 
     fn ignores(&self, leader_epoch: LeaderEpoch) -> bool {
-        matches!(self.duty, Duty::Offline)
+        matches!(self.role, RoleState::Offline)
             || self.newest_epoch.is_some_and(|newest| leader_epoch < newest)
     }
 
     pub(super) fn leadership(&self) -> Option<&Leadership> {
-        match &self.duty {
-            Duty::Leading(leadership) => Some(leadership),
-            Duty::Idle | Duty::Following(_) | Duty::Offline => None,
+        match &self.role {
+            RoleState::Leading(leadership) => Some(leadership),
+            RoleState::Idle | RoleState::Following(_) | RoleState::Offline => None,
         }
     }
 
     pub(super) fn leadership_mut(&mut self) -> Option<&mut Leadership> {
-        match &mut self.duty {
-            Duty::Leading(leadership) => Some(leadership),
-            Duty::Idle | Duty::Following(_) | Duty::Offline => None,
+        match &mut self.role {
+            RoleState::Leading(leadership) => Some(leadership),
+            RoleState::Idle | RoleState::Following(_) | RoleState::Offline => None,
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::time::Time;
 const LEAST_BYTES_PER_MS: u64 = 1;
 
 #[derive(Debug)]
-pub struct Arrival {
+pub struct ReadTimeout {
     limit_ms: u64,
     bytes: u64,
     /// Before the wait of now.
@@ -21,9 +21,9 @@ pub struct Arrival {
     waits_since: Option<Time>,
 }
 
-impl Arrival {
-    pub fn new(limit_ms: u64) -> Arrival {
-        Arrival { limit_ms: limit_ms.max(1), bytes: 0, waited_ms: 0, waits_since: None }
+impl ReadTimeout {
+    pub fn new(limit_ms: u64) -> ReadTimeout {
+        ReadTimeout { limit_ms: limit_ms.max(1), bytes: 0, waited_ms: 0, waits_since: None }
     }
 
     /// There is nothing to read: until when more is waited for.
@@ -48,16 +48,16 @@ mod tests {
 
     /// Until when it is waited for, if so many bytes come every so often.
     fn end(bytes: usize, every_ms: u64, size: usize) -> Option<Time> {
-        let (mut arrival, mut came) = (Arrival::new(100), 0);
+        let (mut read_timeout, mut came) = (ReadTimeout::new(100), 0);
         for now in (0..).map(Time) {
             if came >= size {
                 return None;
             }
-            if now >= arrival.wait(now) {
+            if now >= read_timeout.wait(now) {
                 return Some(now);
             }
             if every_ms > 0 && now.0 % every_ms == 0 {
-                arrival.take(now, bytes);
+                read_timeout.take(now, bytes);
                 came += bytes;
             }
         }
@@ -76,17 +76,17 @@ mod tests {
 
     #[test]
     fn what_has_come_fast_buys_no_silence() {
-        let mut arrival = Arrival::new(100);
-        arrival.take(Time(5), 60 << 20);
-        assert_eq!(arrival.wait(Time(7)), Time(107));
-        assert_eq!(arrival.wait(Time(50)), Time(107), "the same wait");
+        let mut read_timeout = ReadTimeout::new(100);
+        read_timeout.take(Time(5), 60 << 20);
+        assert_eq!(read_timeout.wait(Time(7)), Time(107));
+        assert_eq!(read_timeout.wait(Time(50)), Time(107), "the same wait");
     }
 
     #[test]
     fn time_in_which_nobody_reads_does_not_count() {
-        let mut arrival = Arrival::new(100);
-        arrival.wait(Time(0));
-        arrival.take(Time(1), 10);
-        assert_eq!(arrival.wait(Time(100_000)), Time(100_100));
+        let mut read_timeout = ReadTimeout::new(100);
+        read_timeout.wait(Time(0));
+        read_timeout.take(Time(1), 10);
+        assert_eq!(read_timeout.wait(Time(100_000)), Time(100_100));
     }
 }

@@ -1,4 +1,4 @@
-//! How long a connection may keep its place without using it.
+//! How long a connection may keep its slot without using it.
 //!
 //! | silence | borne for |
 //! |---|---|
@@ -8,7 +8,7 @@
 //! | a call whose answers the peer does not take: its window stays shut | `stall_ms` |
 //!
 //! Such a call ends; and its connection, if no other call of it is any better. A call whose request does not come ends
-//! by itself ([`super::arrival`]), and its connection stays.
+//! by itself ([`super::read_timeout`]), and its connection stays.
 //!
 //! Whoever judges late was not running, and has not read what has come meanwhile: his own silence he holds against
 //! nobody.
@@ -17,13 +17,13 @@ use super::frames::Frames;
 use crate::time::Time;
 
 /// After it was asked to go, a connection has this long to end what it has begun.
-pub const FAREWELL_MS: u64 = 5_000;
+pub const CLOSE_GRACE_MS: u64 = 5_000;
 
-/// Who looks so much later than it is due has not been running; and so much later again it has read what came.
+/// Who checks so much later than it is due has not been running; and so much later again it has read what came.
 pub const LATE_MS: u64 = 1_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
+pub struct Timeouts {
     pub setup_ms: u64,
     pub silent_ms: u64,
     pub idle_ms: u64,
@@ -78,7 +78,7 @@ pub enum Verdict {
     Cut(Cause),
 }
 
-impl Patience {
+impl Timeouts {
     pub fn judge(&self, now: Time, frames: &Frames, calls: &Calls) -> Verdict {
         let mut look_again = now.plus(self.setup_ms.max(1));
         let mut is_over = |since: Time, limit: u64| {
@@ -112,7 +112,7 @@ impl Patience {
         if calls.open == 0 {
             let idle_since = frames.last_frame().max(calls.last_end);
             match calls.leaving_since {
-                Some(since) if is_over(since, FAREWELL_MS) => return Verdict::Cut(Cause::Idle),
+                Some(since) if is_over(since, CLOSE_GRACE_MS) => return Verdict::Cut(Cause::Idle),
                 Some(_) => {}
                 None if is_over(idle_since, self.idle_ms) => return Verdict::AskToGo(Cause::Idle),
                 None => {}
@@ -124,15 +124,15 @@ impl Patience {
 
 /// The judgements of one connection, one after the other.
 #[derive(Debug, Default)]
-pub struct Looks {
+pub struct Checks {
     /// When the next one is due.
     due: Option<Time>,
 }
 
-impl Looks {
+impl Checks {
     pub fn judge(
         &mut self,
-        patience: &Patience,
+        timeouts: &Timeouts,
         now: Time,
         frames: &Frames,
         calls: &Calls,
@@ -140,7 +140,7 @@ impl Looks {
         let late = self.due.is_some_and(|due| now >= due.plus(LATE_MS));
         let verdict = match late {
             true => Verdict::Stay(now.plus(LATE_MS)),
-            false => patience.judge(now, frames, calls),
+            false => timeouts.judge(now, frames, calls),
         };
         if let Verdict::Stay(again) = verdict {
             self.due = Some(again);
@@ -153,8 +153,8 @@ impl Looks {
 mod tests {
     use super::*;
 
-    const PATIENCE: Patience =
-        Patience { setup_ms: 10, silent_ms: 40, idle_ms: 600, stall_ms: 1_800 };
+    const TIMEOUTS: Timeouts =
+        Timeouts { setup_ms: 10, silent_ms: 40, idle_ms: 600, stall_ms: 1_800 };
     const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
 
     fn introduced(now: Time) -> Frames {
@@ -169,7 +169,7 @@ mod tests {
     fn end(frames: &Frames, calls: &Calls) -> (Time, Verdict) {
         let mut now = Time(0);
         loop {
-            match PATIENCE.judge(now, frames, calls) {
+            match TIMEOUTS.judge(now, frames, calls) {
                 Verdict::Stay(again) => {
                     assert!(again > now && again.0 < 100_000);
                     now = again;
@@ -199,7 +199,7 @@ mod tests {
             if now.0 % 20 == 0 {
                 frames.take(now, &[0, 0, 8, 6, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
             }
-            let verdict = PATIENCE.judge(now, &frames, &calls(now));
+            let verdict = TIMEOUTS.judge(now, &frames, &calls(now));
             if !matches!(verdict, Verdict::Stay(_)) {
                 return (now, verdict);
             }
@@ -238,10 +238,10 @@ mod tests {
     /// The node was stopped for a minute; what the peer has sent meanwhile is read a moment later.
     #[test]
     fn a_pause_of_ones_own_is_held_against_nobody() {
-        let patience = Patience { setup_ms: 10_000, silent_ms: 35_000, ..PATIENCE };
-        let (mut frames, mut looks) = (introduced(Time(0)), Looks::default());
+        let timeouts = Timeouts { setup_ms: 10_000, silent_ms: 35_000, ..TIMEOUTS };
+        let (mut frames, mut checks) = (introduced(Time(0)), Checks::default());
         let calls = Calls { open: 1, ..Calls::default() };
-        let mut judge = |now, frames: &Frames| looks.judge(&patience, Time(now), frames, &calls);
+        let mut judge = |now, frames: &Frames| checks.judge(&timeouts, Time(now), frames, &calls);
         assert_eq!(judge(0, &frames), Verdict::Stay(Time(10_000)));
         assert_eq!(judge(60_000, &frames), Verdict::Stay(Time(61_000)), "it was not running");
         frames.take(Time(60_001), &[0, 0, 8, 6, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);

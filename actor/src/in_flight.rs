@@ -10,30 +10,31 @@ use std::time::Instant;
 /// Places that are kept while nothing waits.
 const KEPT: usize = 64;
 
-/// A place in the queue of those that wait.
+/// One of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place(u64);
+pub struct InFlightId(u64);
 
-/// A place that is left when this is dropped.
-pub struct Held<'a> {
-    waits: &'a Waits,
-    place: Place,
+/// A request that leaves when this is dropped.
+pub struct InFlightGuard<'a> {
+    requests: &'a InFlightRequests,
+    id: InFlightId,
 }
 
-impl Drop for Held<'_> {
+impl Drop for InFlightGuard<'_> {
     fn drop(&mut self) {
-        self.waits.leave(self.place);
+        self.requests.leave(self.id);
     }
 }
 
+/// All that wait, in the order in which they came.
 #[derive(Default)]
-pub struct Waits(Mutex<Queue>);
+pub struct InFlightRequests(Mutex<Queue>);
 
 #[derive(Default)]
 struct Queue {
     /// The number of the front.
     first: u64,
-    /// In the order in which they came; those in between that have been answered are empty.
+    /// Those in between that have been answered are empty.
     waiting: VecDeque<Option<Waiting>>,
     bytes: u64,
 }
@@ -44,20 +45,20 @@ struct Waiting {
     bytes: u64,
 }
 
-impl Waits {
-    pub fn enter(&self, now: Instant, bytes: u64) -> Place {
+impl InFlightRequests {
+    pub fn enter(&self, now: Instant, bytes: u64) -> InFlightId {
         let mut queue = self.lock();
         queue.bytes += bytes;
         queue.waiting.push_back(Some(Waiting { since: now, bytes }));
-        Place(queue.first + queue.waiting.len() as u64 - 1)
+        InFlightId(queue.first + queue.waiting.len() as u64 - 1)
     }
 
     /// The same, until what it returns is dropped.
-    pub fn hold(&self, now: Instant, bytes: u64) -> Held<'_> {
-        Held { waits: self, place: self.enter(now, bytes) }
+    pub fn hold(&self, now: Instant, bytes: u64) -> InFlightGuard<'_> {
+        InFlightGuard { requests: self, id: self.enter(now, bytes) }
     }
 
-    pub fn leave(&self, Place(number): Place) {
+    pub fn leave(&self, InFlightId(number): InFlightId) {
         let mut queue = self.lock();
         let at = number.checked_sub(queue.first).and_then(|at| usize::try_from(at).ok());
         let left = at.and_then(|at| queue.waiting.get_mut(at)).and_then(Option::take);
@@ -92,29 +93,30 @@ mod tests {
 
     #[test]
     fn the_oldest_is_the_first_that_has_not_left_whatever_the_order() {
-        let (waits, begin) = (Waits::default(), Instant::now());
+        let (requests, begin) = (InFlightRequests::default(), Instant::now());
         let at = |n| begin + Duration::from_millis(n);
-        let places: Vec<Place> = (0..1000).map(|n| waits.enter(at(n), 10)).collect();
-        assert_eq!((waits.oldest(), waits.bytes()), (Some(at(0)), 10_000));
-        waits.leave(places[1]);
-        waits.leave(places[1]);
-        assert_eq!((waits.oldest(), waits.bytes()), (Some(at(0)), 9_990));
-        waits.leave(places[0]);
-        assert_eq!(waits.oldest(), Some(at(2)));
-        for place in places.into_iter().rev() {
-            waits.leave(place);
+        let ids: Vec<InFlightId> = (0..1000).map(|n| requests.enter(at(n), 10)).collect();
+        assert_eq!((requests.oldest(), requests.bytes()), (Some(at(0)), 10_000));
+        requests.leave(ids[1]);
+        requests.leave(ids[1]);
+        assert_eq!((requests.oldest(), requests.bytes()), (Some(at(0)), 9_990));
+        requests.leave(ids[0]);
+        assert_eq!(requests.oldest(), Some(at(2)));
+        for id in ids.into_iter().rev() {
+            requests.leave(id);
         }
-        assert_eq!((waits.oldest(), waits.bytes()), (None, 0));
-        assert!(waits.lock().waiting.capacity() <= 2 * KEPT);
-        let again = waits.enter(at(7), 1);
-        assert_eq!((again, waits.oldest()), (Place(1000), Some(at(7))));
+        assert_eq!((requests.oldest(), requests.bytes()), (None, 0));
+        assert!(requests.lock().waiting.capacity() <= 2 * KEPT);
+        let again = requests.enter(at(7), 1);
+        assert_eq!((again, requests.oldest()), (InFlightId(1000), Some(at(7))));
     }
+
     #[test]
     fn who_holds_a_place_leaves_it_however_it_ends() {
-        let (waits, now) = (Waits::default(), Instant::now());
-        let held = waits.hold(now, 3);
-        assert_eq!((waits.oldest(), waits.bytes()), (Some(now), 3));
+        let (requests, now) = (InFlightRequests::default(), Instant::now());
+        let held = requests.hold(now, 3);
+        assert_eq!((requests.oldest(), requests.bytes()), (Some(now), 3));
         drop(held);
-        assert_eq!((waits.oldest(), waits.bytes()), (None, 0));
+        assert_eq!((requests.oldest(), requests.bytes()), (None, 0));
     }
 }

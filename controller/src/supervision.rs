@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
-use troupe_actor::{Beginning, Die, Exit, Guard, Life, Next, RestartWindow, StateBoard, supervise};
+use troupe_actor::{Beginning, Die, Exit, Guard, Life, Next, RestartWindow, StateBoard};
 use troupe_proto::error::{Error, ErrorCode};
 
 /// An actor that dies so often in a minute waits before it comes back.
@@ -18,23 +18,23 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Where an actor of the controller is found; it is never out of service.
 pub(crate) type Board<A> = StateBoard<A, Infallible>;
 
-/// An actor that is kept alive.
-pub(crate) struct Kept<A: Actor> {
+/// An actor with its supervisor.
+pub(crate) struct Supervised<A: Actor> {
     pub board: Arc<Board<A>>,
     /// Closes when there is no actor any more.
     pub end: oneshot::Receiver<Infallible>,
 }
 
-/// Keeps an actor alive on that arbiter, until told to stop. An actor keeps the guard that it is given until it ends.
-pub(crate) fn keep<A: Actor<Context = Context<A>> + Handler<Die>>(
+/// Supervises an actor on that arbiter, until told to stop. An actor keeps the guard that it is given until it ends.
+pub(crate) fn supervise<A: Actor<Context = Context<A>> + Handler<Die>>(
     arbiter: &ArbiterHandle,
     name: &'static str,
     make: impl Fn(Guard<Infallible>) -> A + Send + 'static,
     mut stop: watch::Receiver<bool>,
-) -> Kept<A> {
+) -> Supervised<A> {
     let board = Arc::<Board<A>>::default();
     let deaths = RestartWindow::new(TOO_MANY_DEATHS);
-    let mut life = KeptLife { name, make, board: Arc::clone(&board), deaths };
+    let mut life = SupervisedLife { name, make, board: Arc::clone(&board), deaths };
     let (ending, end) = oneshot::channel();
     // After a shutdown there is nowhere to be, and it is over before it began.
     arbiter.spawn_fn(move || {
@@ -43,10 +43,10 @@ pub(crate) fn keep<A: Actor<Context = Context<A>> + Handler<Die>>(
             let board = Arc::clone(&life.board);
             // Whoever could say so is gone, or has said so.
             let stopped = async move { drop(stop.wait_for(|stop| *stop).await) };
-            supervise(&mut life, &board, stopped).await;
+            troupe_actor::supervise(&mut life, &board, stopped).await;
         });
     });
-    Kept { board, end }
+    Supervised { board, end }
 }
 
 /// # Errors
@@ -70,14 +70,14 @@ pub(crate) async fn kill<A: Actor<Context = Context<A>> + Handler<Die>>(
     Ok(())
 }
 
-struct KeptLife<A: Actor, F> {
+struct SupervisedLife<A: Actor, F> {
     name: &'static str,
     make: F,
     board: Arc<Board<A>>,
     deaths: RestartWindow,
 }
 
-impl<A, F> Life for KeptLife<A, F>
+impl<A, F> Life for SupervisedLife<A, F>
 where
     A: Actor<Context = Context<A>> + Handler<Die>,
     F: Fn(Guard<Infallible>) -> A,
@@ -104,7 +104,7 @@ where
     }
 }
 
-impl<A: Actor, F> Drop for KeptLife<A, F> {
+impl<A: Actor, F> Drop for SupervisedLife<A, F> {
     /// Also if it never began, or ended with its thread: nobody waits for it.
     fn drop(&mut self) {
         self.board.retire(None);
