@@ -18,9 +18,9 @@ mod guest;
 mod http1;
 mod http2;
 mod io;
-mod patience;
 mod places;
 mod refusal;
+mod timeouts;
 mod trial;
 
 pub use accept::accept;

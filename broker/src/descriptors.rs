@@ -7,7 +7,7 @@
 //! Promise: what the logs need is not given to connections, however many partitions come to be.
 
 use std::io;
-use troupe_machines::connection::places::Limits;
+use troupe_machines::connection::slots::Limits;
 
 /// What a node has open beside logs and connections: listeners, the metadata log, the way to other nodes, pipes, a
 /// runtime for each thread; and what logs open for a moment, to sync a directory or to write an index.

@@ -22,7 +22,7 @@ use tokio::task::AbortHandle;
 use tonic::Status;
 use tonic::body::Body;
 use tower::{Service, ServiceExt};
-use troupe_machines::connection::patience;
+use troupe_machines::connection::timeouts;
 use troupe_machines::time::Time;
 
 /// The answer does not wait for the peer.
@@ -70,11 +70,11 @@ impl Calls {
     }
 
     /// As they stand now.
-    pub fn view(&self, leaving_since: Option<Time>) -> patience::Calls {
+    pub fn view(&self, leaving_since: Option<Time>) -> timeouts::Calls {
         let state = self.lock();
         let blocked = || state.open.values().map(Open::blocked_since);
         let since = |one: Option<u64>| one.filter(|since| *since != NOT_BLOCKED).map(Time);
-        patience::Calls {
+        timeouts::Calls {
             open: state.open.len(),
             last_end: state.last_end,
             blocked_since: since(blocked().min()),

@@ -6,14 +6,14 @@ use super::trial::Trial;
 use std::net::IpAddr;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
-use troupe_machines::connection::patience::{Cause, Patience};
-use troupe_machines::connection::places::PlaceId;
+use troupe_machines::connection::slots::SlotId;
+use troupe_machines::connection::timeouts::{Cause, Timeouts};
 use troupe_proto::error::Error;
 
 /// A connection's place; dropped, it is free.
 pub struct Guest {
     connections: Arc<Connections>,
-    id: PlaceId,
+    id: SlotId,
     /// Cancelled when it has to make room.
     pub cut: CancellationToken,
     /// It has no place yet.
@@ -52,7 +52,7 @@ impl Guest {
         }
     }
 
-    pub fn patience(&self) -> Patience {
+    pub fn patience(&self) -> Timeouts {
         self.connections.patience
     }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
-use troupe_machines::connection::patience::{Cause, FAREWELL_MS};
+use troupe_machines::connection::timeouts::{CLOSE_GRACE_MS, Cause};
 
 /// Serves it to its end. Headers, and the next request, have `setup_ms` to come; nobody stays longer than
 /// `idle_ms`, whether he reads what he has asked for or not.
@@ -41,7 +41,7 @@ pub async fn serve(guest: Guest, stream: TcpStream, app: Router, stop: Cancellat
         () = tokio::time::sleep(Duration::from_millis(patience.idle_ms)) => true,
     };
     connection.as_mut().graceful_shutdown();
-    let farewell = Duration::from_millis(FAREWELL_MS);
+    let farewell = Duration::from_millis(CLOSE_GRACE_MS);
     if tokio::time::timeout(farewell, connection).await.is_err() && is_late {
         guest.closed(Cause::Stalled);
     }

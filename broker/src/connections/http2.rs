@@ -4,7 +4,7 @@ use super::calls::{CallExecutor, CallService, Calls, Front};
 use super::connection::Watched;
 use super::guest::Guest;
 use super::io::{GuestIo, Traffic};
-use super::patience::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT};
+use super::timeouts::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT};
 use crate::clock::now;
 use hyper::server::conn::http2::Builder;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
-use troupe_machines::connection::patience::{Looks, Verdict};
+use troupe_machines::connection::timeouts::{Checks, Verdict};
 use troupe_machines::time::Time;
 
 /// The receiver's frame size is what makes large transfers fast: a batch of 1 MiB in one frame.
@@ -46,7 +46,7 @@ pub async fn serve(
     let front = Front { calls: Arc::clone(&calls), routes, peer, trial: guest.trial.clone() };
     let io = TokioIo::new(GuestIo::new(stream, Arc::clone(&traffic)));
     let mut connection = pin!(builder(&calls).serve_connection(io, front));
-    let (patience, mut looks, mut introduced) = (guest.patience(), Looks::default(), false);
+    let (patience, mut looks, mut introduced) = (guest.patience(), Checks::default(), false);
     let (mut leaving, mut leaving_since) = (false, None);
     let mut look = pin!(tokio::time::sleep(Duration::ZERO));
     loop {

@@ -1,6 +1,6 @@
 //! The places of a listener, by address, and what is counted about those who have them or get none.
 
-use super::patience::patience;
+use super::timeouts::patience;
 use crate::NodeConfig;
 use crate::clock::now;
 use crate::descriptors;
@@ -11,8 +11,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
-use troupe_machines::connection::patience::{Cause, Patience};
-use troupe_machines::connection::places::{Admission, Full, Limits, PlaceId, Places};
+use troupe_machines::connection::slots::{Admission, Full, Limits, SlotId, Slots};
+use troupe_machines::connection::timeouts::{Cause, Timeouts};
 use troupe_proto::error::{Error, ErrorCode};
 
 /// Between two lines about refused connections.
@@ -20,7 +20,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The connections of one listener, on all of its shards.
 pub struct Connections {
-    pub patience: Patience,
+    pub patience: Timeouts,
     pub listener: &'static str,
     node: String,
     /// As they are configured.
@@ -33,9 +33,9 @@ pub struct Connections {
 }
 
 struct State {
-    places: Places<IpAddr>,
+    places: Slots<IpAddr>,
     /// Those who may have to make room hear it here.
-    cuts: BTreeMap<PlaceId, CancellationToken>,
+    cuts: BTreeMap<SlotId, CancellationToken>,
     log: RefusalLog,
 }
 
@@ -48,7 +48,7 @@ struct RefusalLog {
 
 /// What somebody has got who was let in.
 pub struct Place {
-    pub id: PlaceId,
+    pub id: SlotId,
     /// Cancelled when it has to make room.
     pub cut: CancellationToken,
     /// Of one that may ask once.
@@ -89,7 +89,7 @@ impl Connections {
             limits: configured,
             metadata,
             state: Mutex::new(State {
-                places: Places::new(limits),
+                places: Slots::new(limits),
                 cuts: BTreeMap::new(),
                 log: RefusalLog::default(),
             }),
@@ -143,7 +143,7 @@ impl Connections {
     }
 
     /// It makes room for nobody any more.
-    pub fn introduce(&self, id: PlaceId) {
+    pub fn introduce(&self, id: SlotId) {
         let mut state = self.lock();
         if state.places.introduce(id) {
             state.cuts.remove(&id);
@@ -151,7 +151,7 @@ impl Connections {
     }
 
     /// Its place is free.
-    pub fn leave(&self, id: PlaceId) {
+    pub fn leave(&self, id: SlotId) {
         let mut state = self.lock();
         state.places.leave(id);
         state.cuts.remove(&id);
@@ -171,7 +171,7 @@ impl Connections {
     }
 
     /// The connection is one of the cluster's own. False: there is no place for it either.
-    pub fn vouch(&self, id: PlaceId) -> bool {
+    pub fn vouch(&self, id: SlotId) -> bool {
         let mut state = self.lock();
         let stays = state.places.vouch(id);
         if stays {
@@ -210,7 +210,7 @@ fn limits(listener: &str, configured: Limits, metadata: &MetadataCache) -> Limit
 fn refusal(limits: Limits, address: IpAddr, full: Full) -> Error {
     let (key, limit, whose, kept) = match full {
         Full::Total => {
-            let kept = limits.kept();
+            let kept = limits.reserved();
             let kept = format!(", of which {kept} are kept for the cluster's own nodes");
             ("max.connections.per.node", limits.total, String::new(), kept)
         }

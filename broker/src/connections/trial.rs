@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
-use troupe_machines::connection::places::PlaceId;
+use troupe_machines::connection::slots::SlotId;
 use troupe_proto::error::Error;
 
 /// The services that are there for nodes alone: those that do not call themselves by that name yet are known by them.
@@ -27,7 +27,7 @@ const REFUSED: u8 = 2;
 
 pub struct Trial {
     connections: Arc<Connections>,
-    id: PlaceId,
+    id: SlotId,
     refusal: Error,
     until: Instant,
     verdict: AtomicU8,
@@ -35,7 +35,7 @@ pub struct Trial {
 }
 
 impl Trial {
-    pub fn new(connections: Arc<Connections>, id: PlaceId, refusal: Error) -> Arc<Trial> {
+    pub fn new(connections: Arc<Connections>, id: SlotId, refusal: Error) -> Arc<Trial> {
         Arc::new(Trial {
             connections,
             id,

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
-use troupe_machines::connection::arrival::Arrival;
+use troupe_machines::connection::read_timeout::ReadTimeout;
 use troupe_proto::error::{Error, ErrorCode};
 
 /// Whether the message of a call is there as a whole: before that, nothing was done.
@@ -28,7 +28,7 @@ impl Arrived {
 
 pub(super) struct Arriving<B> {
     body: B,
-    arrival: Arrival,
+    arrival: ReadTimeout,
     /// Made when it is waited for the first time.
     alarm: Option<Pin<Box<Sleep>>>,
     limit_ms: u64,
@@ -42,7 +42,7 @@ impl<B> Arriving<B> {
     pub fn new(body: B, limit_ms: u64, arrived: Arrived) -> Self {
         Arriving {
             body,
-            arrival: Arrival::new(limit_ms),
+            arrival: ReadTimeout::new(limit_ms),
             alarm: None,
             limit_ms,
             prefix: [0; PREFIX_LEN],

@@ -422,8 +422,10 @@ impl Parts {
             rack: Some(context.config.rack.clone()),
         };
         let controller = context.controller.here().map_err(StartError::Register)?;
-        let broker_epoch =
-            controller.register_broker(registration).await.map_err(StartError::Register)?;
+        let broker_epoch = controller
+            .register_unfenced_broker(registration)
+            .await
+            .map_err(StartError::Register)?;
         context.controller.set_broker_epoch(broker_epoch);
         Ok(())
     }

@@ -7,7 +7,7 @@ use crate::controller_channel::{AsOf, ControllerChannel};
 use crate::metadata_cache::MetadataCache;
 use crate::partition::PartitionHandle;
 use std::sync::Arc;
-use troupe_machines::cluster::{Ailment, ClusterImage, Finding};
+use troupe_machines::cluster::{ClusterImage, Finding, Problem};
 use troupe_proto::ids::NodeId;
 
 /// Replicas that are named one by one.
@@ -204,26 +204,26 @@ fn of_replicas(
 }
 
 fn of_cluster(finding: Finding) -> Reason {
-    let (kind, severity, what) = match finding.ailment {
-        Ailment::OfflinePartitions => {
+    let (kind, severity, what) = match finding.problem {
+        Problem::OfflinePartitions => {
             (ReasonKind::OfflinePartitions, Verdict::Unhealthy, "partitions have no leader")
         }
-        Ailment::UnderMinIsr => (
+        Problem::UnderMinIsr => (
             ReasonKind::UnderMinIsr,
             Verdict::Unhealthy,
             "partitions have fewer replicas in sync than min.insync.replicas: acks=all is refused",
         ),
-        Ailment::UnderReplicated => (
+        Problem::UnderReplicated => (
             ReasonKind::UnderReplicated,
             Verdict::Degraded,
             "partitions have a replica that is not in sync",
         ),
-        Ailment::FencedNodes => (
+        Problem::FencedNodes => (
             ReasonKind::FencedNodes,
             Verdict::Degraded,
             "nodes are not heard by the controller (fenced)",
         ),
-        Ailment::DrainingNodes => {
+        Problem::DrainingNodes => {
             (ReasonKind::DrainingNodes, Verdict::Degraded, "nodes are drained, or stopping")
         }
     };

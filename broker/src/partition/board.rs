@@ -9,7 +9,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
-use troupe_actor::{Faults, Mailbox, StateBoard, Waits};
+use troupe_actor::{Faults, InFlightRequests, Mailbox, StateBoard};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, Offset, PartitionKey};
 
@@ -20,11 +20,11 @@ pub struct Board<A: Actor> {
     pub metrics: Arc<TopicMetrics>,
     pub flushes: FlushGate,
     pub faults: Faults,
-    /// Where the actor is found. Its bell is rung also when the high watermark advances, or the role changes.
+    /// Where the actor is found. It tells also when the high watermark advances, or the role changes.
     actor: StateBoard<A, Error>,
     pub mailbox: Mailbox,
     /// Appends that are not answered yet.
-    pub waits: Waits,
+    pub waits: InFlightRequests,
     high_watermark: AtomicU64,
     /// Something was appended since the last checkpoint.
     dirty: AtomicBool,
@@ -60,7 +60,7 @@ impl<A: Actor> Board<A> {
             faults: Faults::default(),
             actor: StateBoard::default(),
             mailbox: Mailbox::default(),
-            waits: Waits::default(),
+            waits: InFlightRequests::default(),
             high_watermark: AtomicU64::new(0),
             dirty: AtomicBool::new(false),
             used: AtomicBool::new(false),
@@ -94,7 +94,7 @@ impl<A: Actor> Board<A> {
 
     pub fn publish_high_watermark(&self, high_watermark: Offset) {
         self.high_watermark.store(high_watermark.0, Ordering::Release);
-        self.ring();
+        self.notify();
     }
 
     /// Whether the replica leads, as last told by the actor.
@@ -123,7 +123,7 @@ impl<A: Actor> Board<A> {
 
     pub fn report_made(&self) {
         self.owes_report.store(false, Ordering::Release);
-        self.ring();
+        self.notify();
     }
 
     /// Returns when the controller knows of all damage that was found here.
@@ -134,7 +134,7 @@ impl<A: Actor> Board<A> {
     /// Whoever waits for something to read has to hear that there is nobody any more who has it.
     pub fn set_leads(&self, leads: bool) {
         if self.leads.swap(leads, Ordering::AcqRel) != leads {
-            self.ring();
+            self.notify();
         }
     }
 

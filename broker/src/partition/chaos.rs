@@ -6,7 +6,7 @@ use actix::{Context, Handler};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::time::Duration;
-use troupe_actor::{Fault, NotSuffered, Suffer, Survived};
+use troupe_actor::{Fault, InjectFault, NotInjected, Survived};
 use troupe_proto::error::{Error, ErrorCode};
 
 /// How soon an actor that does not answer is asked again.
@@ -18,10 +18,10 @@ pub fn drop_replies(probability: f64, seed: u64) -> Fault {
     Fault::DropReplies(Box::new(move || random.random_bool(probability)))
 }
 
-impl Handler<Suffer> for PartitionActor {
+impl Handler<InjectFault> for PartitionActor {
     type Result = ();
 
-    fn handle(&mut self, suffer: Suffer, ctx: &mut Context<Self>) {
+    fn handle(&mut self, suffer: InjectFault, ctx: &mut Context<Self>) {
         self.take_turn(ctx);
         suffer.take_place(ctx);
     }
@@ -46,17 +46,17 @@ impl PartitionHandle {
             }
         };
         let tell = |suffer| self.tell(suffer);
-        let suffered = self.board.faults.suffer(fault, duration, tell, answered, patience).await;
+        let suffered = self.board.faults.inject(fault, duration, tell, answered, patience).await;
         suffered.map_err(|reason| {
             let (code, message) = match reason {
-                NotSuffered::Busy => {
+                NotInjected::Busy => {
                     (ErrorCode::InvalidRequest, "another fault of this actor has not ended yet")
                 }
-                NotSuffered::Died => (
+                NotInjected::Died => (
                     ErrorCode::LeaderNotAvailable,
                     "the actor died before the fault began; try again",
                 ),
-                NotSuffered::NoAnswer => (
+                NotInjected::NoAnswer => (
                     ErrorCode::RequestTimedOut,
                     "the fault has ended, but the actor has handled no message since",
                 ),

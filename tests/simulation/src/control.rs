@@ -298,7 +298,7 @@ impl World {
                     holds_nothing,
                     ..Arrival::default()
                 };
-                match tip.enroll_broker(&broker, arrival) {
+                match tip.register_broker(&broker, arrival) {
                     Ok(decision) => {
                         heard.map(|heard| heard.insert(node, now));
                         self.trace.note(now, "register", [site as u64, node.0 as u64, 0, 0]);
