@@ -4,10 +4,12 @@ use crate::NodeConfig;
 use crate::admission::Admission;
 use crate::controller_channel::ControllerChannel;
 use crate::forward::{ActiveController, Clocks, Leaders, until_active};
-use crate::groups::Coordinators;
+use crate::group::GroupCoordinators;
+#[cfg(test)]
+use crate::group::group_route;
 use crate::metadata_cache::MetadataCache;
 use crate::metrics::NodeMetrics;
-use crate::operations::{TopicLookup, Topics};
+use crate::operations::{Groups, TopicLookup, Topics};
 use crate::partition::Supervisor;
 use crate::peers::Peers;
 use crate::replication::Replicator;
@@ -40,7 +42,8 @@ pub struct Context {
     pub topics: Arc<Topics>,
     pub topic_lookup: Arc<TopicLookup>,
     /// Of the consumer groups that this node leads the partitions of.
-    pub groups: Arc<Coordinators>,
+    pub groups: Arc<GroupCoordinators>,
+    pub group_operations: Arc<Groups>,
     /// By shard.
     pub supervisors: Vec<Addr<Supervisor>>,
     /// By shard: whether its thread runs.
@@ -138,6 +141,9 @@ impl Context {
             Arc::clone(&active_controller),
             config.auto_create_topics,
         ));
+        let groups = Arc::new(GroupCoordinators::new(Arc::clone(&metadata)));
+        let route = group_route(&config, &groups, &active_controller, &leaders.peers);
+        let group_operations = Arc::new(Groups::new(route, Arc::clone(&leaders)));
         Arc::new(Context {
             admission: Arc::clone(&leaders.admission),
             endpoint: String::new(),
@@ -146,7 +152,8 @@ impl Context {
             topics,
             topic_lookup,
             controller,
-            groups: Arc::new(Coordinators::new(node_id, metadata.image.clone())),
+            groups,
+            group_operations,
             peers: Arc::clone(&leaders.peers),
             shutdown: metadata.shutdown.clone(),
             metadata,

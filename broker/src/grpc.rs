@@ -4,8 +4,10 @@
 mod arrival;
 mod as_of;
 mod body;
+mod commit_service;
 mod connection;
 mod demand;
+mod group_service;
 mod handover;
 mod intake;
 mod message;
@@ -13,8 +15,10 @@ mod receipt;
 mod topic_service;
 
 pub use body::{Outgoing, ResponseBody, response};
+pub use commit_service::CommitDoor;
 pub use connection::{Connection, Watched};
 pub use demand::{DemandBody, DemandSender, Gone};
+pub use group_service::GroupDoor;
 pub use handover::Handover;
 pub use intake::{Intake, IntakeLayer};
 pub use message::{

@@ -104,9 +104,9 @@ fn observe_distress(context: &Context) {
 /// How much there is of what comes and goes: what only ever grows is a leak.
 fn observe_tables(context: &Context) {
     let metrics = &context.metrics;
-    let census = context.groups.led();
-    let census = census.iter().map(|coordinator| coordinator.census());
-    let (groups, members) = census.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    let counts = context.groups.led();
+    let counts = counts.iter().map(|coordinator| coordinator.shared.counts());
+    let (groups, members) = counts.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
     metrics.entries("groups", usize::try_from(groups).unwrap_or(usize::MAX));
     metrics.entries("group_members", usize::try_from(members).unwrap_or(usize::MAX));
     metrics.entries("peer_connections", context.peers.connections());

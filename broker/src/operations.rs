@@ -6,10 +6,12 @@
 //!
 //! Never here: a frame, a status, a header, a message of a door.
 
+mod groups;
 mod page;
 mod topic_lookup;
 mod topics;
 
+pub use groups::{Groups, OffsetReset, ResetOffsets, ResetTo};
 pub use page::Page;
 pub use topic_lookup::{TopicLookup, check_writable};
 pub use topics::Topics;

@@ -3,11 +3,9 @@
 use crate::connections::{Connections, Protocol, accept, serve_http2};
 use crate::context::Context;
 use crate::forward::Punctual;
-use crate::grpc::{Intake, IntakeLayer, TopicDoor};
+use crate::grpc::{CommitDoor, GroupDoor, Intake, IntakeLayer, TopicDoor};
 use crate::replication::ReplicationService;
-use crate::service::{
-    Chaos, Cluster, Commits, EventBus, Groups, LogService, Metadata, ThinService, health,
-};
+use crate::service::{Chaos, Cluster, EventBus, LogService, Metadata, ThinService, health};
 use actix::Arbiter;
 use socket2::{Domain, Protocol as IpProtocol, Socket, Type};
 use std::io;
@@ -148,9 +146,12 @@ async fn routes(context: Arc<Context>) -> Result<Routes, Failure> {
     admin_routes(&context, &mut routes).await?;
     routes
         .add_service(ThinService::new(Arc::clone(&context), event_bus))
-        .add_service(GroupServiceServer::new(Groups::new(Arc::clone(&context))))
+        .add_service(GroupServiceServer::new(GroupDoor::new(
+            Arc::clone(&context.group_operations),
+            context.shutdown.clone(),
+        )))
         .add_service(
-            CommitServiceServer::new(Commits::new(Arc::clone(&context)))
+            CommitServiceServer::new(CommitDoor::new(Arc::clone(&context.group_operations)))
                 .max_decoding_message_size(max_request),
         )
         .add_service(LogService::new(Arc::clone(&context)))

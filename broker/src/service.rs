@@ -3,12 +3,10 @@
 
 mod chaos;
 mod cluster;
-mod commits;
 mod delivery;
 mod distress;
 mod event_bus;
 mod fetch;
-mod groups;
 mod health;
 mod log;
 mod metadata;
@@ -22,10 +20,8 @@ mod thin;
 
 pub use chaos::Chaos;
 pub use cluster::Cluster;
-pub use commits::Commits;
 pub use delivery::DeliveryPool;
 pub use event_bus::EventBus;
-pub use groups::Groups;
 pub use health::{health, is_ready};
 pub use log::LogService;
 pub use metadata::{Metadata, active_controller};

@@ -11,12 +11,13 @@ use super::{Addresses, Ending, Progress, StartError, advertised, owner, twin};
 use crate::admission::Admission;
 use crate::context::Context;
 use crate::controller_channel::{ControllerChannel, Identity};
+use crate::coordinator;
 use crate::descriptors;
 use crate::forward::{ActiveController, Clocks, Leaders};
-use crate::groups::{self, Coordinators};
+use crate::group::{self, GroupCoordinators, group_route};
 use crate::metadata_cache::MetadataCache;
 use crate::metrics::NodeMetrics;
-use crate::operations::{TopicLookup, Topics};
+use crate::operations::{Groups, TopicLookup, Topics};
 use crate::partition::{Flusher, Shared, Supervisor};
 use crate::peers::Peers;
 use crate::registry::Registry;
@@ -189,6 +190,9 @@ impl Parts {
             metadata: Arc::clone(&metadata),
             clocks: Arc::clone(&clocks),
         });
+        let groups = Arc::new(GroupCoordinators::new(Arc::clone(&metadata)));
+        let route = group_route(&config, &groups, &active_controller, &peers);
+        let group_operations = Arc::new(Groups::new(route, Arc::clone(&leaders)));
         let context = Arc::new(Context {
             admission,
             endpoint: endpoint(&config.advertised_listener, addresses.grpc),
@@ -204,7 +208,8 @@ impl Parts {
             active_controller,
             leaders,
             clocks,
-            groups: Arc::new(Coordinators::new(node_id, image)),
+            groups,
+            group_operations,
             metadata,
             supervisors,
             thread_stall_detectors,
@@ -333,7 +338,15 @@ impl Parts {
         actix_rt::spawn(reconciler.run(images));
         actix_rt::spawn(watch_space(Arc::clone(&context), Arc::clone(&self.space)));
         let shards = self.shards.iter().map(Arbiter::handle).collect();
-        actix_rt::spawn(groups::follow(context, shards));
+        let node = coordinator::Node {
+            metadata: Arc::clone(&context.metadata),
+            endpoint: context.endpoint.clone(),
+            metrics: Arc::clone(&context.metrics),
+            stall_detector: Arc::clone(&context.stall_detector),
+            gone: context.gone.clone(),
+        };
+        let (groups, settings) = (Arc::clone(&context.groups), group::settings(&context.config));
+        actix_rt::spawn(coordinator::follow(node, groups, settings, shards));
         Ok(())
     }
 

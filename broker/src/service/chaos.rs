@@ -1,7 +1,7 @@
 //! `troupe.chaos.v1alpha1.ChaosService`: the node's actors as a tree, how to kill one, and how to hurt one.
 
 use crate::context::Context;
-use crate::groups::{CoordinatorHandle, OFFSETS_TOPIC};
+use crate::group::{GroupHandle, OFFSETS_TOPIC};
 use crate::operations::Page;
 use crate::partition::{How, LONG_MS, PartitionHandle, drop_replies, millis};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ const STREAM_INTERVAL: Duration = Duration::from_millis(5);
 enum Named {
     Controller,
     Partition(Arc<PartitionHandle>),
-    Coordinator(Arc<CoordinatorHandle>),
+    Coordinator(Arc<GroupHandle>),
     /// What a shard follows of a node.
     Replication {
         shard: usize,
@@ -55,13 +55,13 @@ impl Chaos {
         self.shard(handle.shard).child("partition", name)
     }
 
-    fn coordinator_address(&self, handle: &CoordinatorHandle) -> Address {
+    fn coordinator_address(&self, handle: &GroupHandle) -> Address {
         let name = format!("{OFFSETS_TOPIC}/{}", handle.partition());
         self.shard(handle.shard()).child("group-coordinator", name)
     }
 
-    fn coordinator(&self, handle: &CoordinatorHandle) -> pb::Actor {
-        let (groups, members) = handle.census();
+    fn coordinator(&self, handle: &GroupHandle) -> pb::Actor {
+        let (groups, members) = handle.shared.counts();
         let still_ms = millis(handle.mailbox.still(Instant::now()));
         pb::Actor {
             address: self.coordinator_address(handle).into(),

@@ -1,0 +1,13 @@
+//! Consumer groups, through any node: who coordinates them, who is a member, what they have committed.
+//!
+//! Never here: what a coordinator decides, and where it is.
+
+mod administration;
+mod commit_together;
+mod handles;
+mod listing;
+mod offsets;
+mod reset;
+
+pub use handles::Groups;
+pub use reset::{OffsetReset, ResetOffsets, ResetTo};
