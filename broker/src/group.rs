@@ -15,7 +15,6 @@
 //! Never here: a rule of groups; what is checked before a group is asked.
 
 mod batching;
-mod client;
 mod commit;
 mod handle;
 mod joining;

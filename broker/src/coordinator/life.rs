@@ -26,7 +26,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(1_600);
 const LASTED: Duration = Duration::from_secs(10);
 
 /// How long to wait after so many coordinators in a row that could not write. Each one reads the whole log, and
-/// every member comes back to it: a log without enough replicas must not keep the node busy with that.
+/// all who are connected come back to it: a log without enough replicas must not keep the node busy with that.
 fn pause(failures: u32) -> Duration {
     RETRY.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST_PAUSE)
 }

@@ -39,7 +39,7 @@ pub fn outcome_unknown() -> Error {
 }
 
 /// Whether a refusal says only that the coordinator is elsewhere, will be, or could not be reached: worth
-/// another try, by a member with its id and epoch.
+/// another try, of what may be done twice.
 pub fn is_elsewhere_for_now(error: &Error) -> bool {
     is_surely_elsewhere(error) || is_route_broken(error)
 }

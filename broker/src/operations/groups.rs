@@ -3,11 +3,10 @@
 //! Never here: what a coordinator decides, and where it is.
 
 mod administration;
-mod commit_together;
-mod handles;
+mod coordinator;
 mod listing;
 mod offsets;
 mod reset;
 
-pub use handles::Groups;
+pub use coordinator::Groups;
 pub use reset::{OffsetReset, ResetOffsets, ResetTo};
