@@ -4,12 +4,12 @@ use crate::NodeConfig;
 use crate::admission::Admission;
 use crate::controller_channel::ControllerChannel;
 use crate::forward::{ActiveController, Clocks, Leaders};
-use crate::groups::Coordinators;
+use crate::group::GroupCoordinators;
 use crate::metadata_cache::MetadataCache;
 use crate::metrics::NodeMetrics;
 use crate::operations::{
-    Administration, DEFAULT_REQUEST_TIMEOUT, Fetch, Offsets, Produce, ProducerIds, TopicLookup,
-    Topics,
+    Administration, DEFAULT_REQUEST_TIMEOUT, Fetch, Groups, Offsets, Produce, ProducerIds,
+    TopicLookup, Topics,
 };
 use crate::partition::Supervisor;
 use crate::peers::Peers;
@@ -40,7 +40,8 @@ pub struct Context {
     pub producer_ids: Arc<ProducerIds>,
     pub administration: Administration,
     /// Of the consumer groups that this node leads the partitions of.
-    pub groups: Arc<Coordinators>,
+    pub groups: Arc<GroupCoordinators>,
+    pub group_operations: Arc<Groups>,
     /// By shard.
     pub supervisors: Vec<Addr<Supervisor>>,
     pub metrics: Arc<NodeMetrics>,

@@ -48,5 +48,5 @@ pub use order::{Clocks, Punctual, is_stale_stamp, meant_epoch, set_meant_epoch, 
 pub use partition_sender::{Entry, PartitionSender};
 pub use reader::{Failed, Slice, Start, TopicReader};
 pub use relay::Relay;
-pub use route::{Target, hears};
+pub use route::{Led, Target, hears};
 pub use time::{Allotted, deadline_in, deadline_of, timeout_of};

@@ -12,6 +12,7 @@ mod chaos;
 mod cluster;
 mod disk;
 mod fetch;
+mod groups;
 mod health;
 mod metadata;
 mod observation;
@@ -30,6 +31,7 @@ pub use cluster::{
     PartitionState, Replica, ReplicaQuery, ReplicaRole,
 };
 pub use fetch::{Fetch, FetchPosition, FetchRequest, FetchUpdate, Fetched};
+pub use groups::{Groups, OffsetReset, ResetOffsets, ResetTo};
 pub use health::{Health, Reason, ReasonKind, Verdict};
 pub use metadata::{ClusterMetadata, MetadataDelta, Node};
 pub use observation::Observation;

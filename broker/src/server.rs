@@ -4,10 +4,10 @@ use crate::connections::{Connections, Protocol, accept, serve_http2};
 use crate::context::Context;
 use crate::forward::Punctual;
 use crate::grpc::{
-    ChaosDoor, ClusterDoor, HealthDoor, Intake, IntakeLayer, LogDoor, MetadataDoor,
-    ReplicationDoor, TopicDoor,
+    ChaosDoor, ClusterDoor, CommitDoor, GroupDoor, HealthDoor, Intake, IntakeLayer, LogDoor,
+    MetadataDoor, ReplicationDoor, TopicDoor,
 };
-use crate::service::{Commits, EventBus, Groups, ThinService};
+use crate::service::{EventBus, ThinService};
 use actix::Arbiter;
 use socket2::{Domain, Protocol as IpProtocol, Socket, Type};
 use std::io;
@@ -150,9 +150,12 @@ async fn routes(context: Arc<Context>) -> Result<Routes, Failure> {
     admin_routes(&context, &mut routes).await?;
     routes
         .add_service(ThinService::new(Arc::clone(&context), event_bus))
-        .add_service(GroupServiceServer::new(Groups::new(Arc::clone(&context))))
+        .add_service(GroupServiceServer::new(GroupDoor::new(
+            Arc::clone(&context.group_operations),
+            context.shutdown.clone(),
+        )))
         .add_service(
-            CommitServiceServer::new(Commits::new(Arc::clone(&context)))
+            CommitServiceServer::new(CommitDoor::new(Arc::clone(&context.group_operations)))
                 .max_decoding_message_size(max_request),
         )
         .add_service(LogDoor::new(

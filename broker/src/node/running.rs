@@ -14,13 +14,14 @@ use crate::admission::Admission;
 use crate::connections::Connections;
 use crate::context::Context;
 use crate::controller_channel::{ControllerChannel, Identity};
+use crate::coordinator;
 use crate::descriptors;
 use crate::forward::{ActiveController, Clocks, Leaders};
-use crate::groups::{self, Coordinators};
+use crate::group::{self, GroupCoordinators, group_route};
 use crate::metadata_cache::MetadataCache;
 use crate::metrics::NodeMetrics;
 use crate::operations::{
-    Administration, Fetch, Observed, Offsets, Produce, ProducerIds, TopicLookup, Topics,
+    Administration, Fetch, Groups, Observed, Offsets, Produce, ProducerIds, TopicLookup, Topics,
 };
 use crate::partition::{ControllerRequest, ControllerRequests, Flusher, Shared, Supervisor};
 use crate::peers::Peers;
@@ -201,7 +202,9 @@ impl Parts {
             clocks: Arc::clone(&clocks),
         });
         let endpoint = endpoint(&config.advertised_listener, addresses.grpc);
-        let groups = Arc::new(Coordinators::new(node_id, image));
+        let groups = Arc::new(GroupCoordinators::new(Arc::clone(&metadata)));
+        let route = group_route(&config, &groups, &active_controller, &peers);
+        let group_operations = Arc::new(Groups::new(route, Arc::clone(&leaders)));
         let (subscriptions, gone) = (Arc::default(), CancellationToken::new());
         let administration = Administration::new(&Observed {
             config: &config,
@@ -236,6 +239,7 @@ impl Parts {
             leaders,
             clocks,
             groups,
+            group_operations,
             metadata,
             supervisors,
             replicators,
@@ -365,7 +369,15 @@ impl Parts {
         actix_rt::spawn(reconciler.run(images));
         actix_rt::spawn(space::watch(Arc::clone(&self.space), context.gone.clone()));
         let shards = self.shards.iter().map(Arbiter::handle).collect();
-        actix_rt::spawn(groups::follow(context, shards));
+        let node = coordinator::Node {
+            metadata: Arc::clone(&context.metadata),
+            endpoint: context.endpoint.clone(),
+            metrics: Arc::clone(&context.metrics),
+            stall_detector: Arc::clone(&context.stall_detector),
+            gone: context.gone.clone(),
+        };
+        let (groups, settings) = (Arc::clone(&context.groups), group::settings(&context.config));
+        actix_rt::spawn(coordinator::follow(node, groups, settings, shards));
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use super::observation::Observation;
 use super::readiness::Readiness;
 use crate::NodeConfig;
 use crate::forward::{ActiveController, Leaders};
-use crate::groups::Coordinators;
+use crate::group::GroupCoordinators;
 use crate::metrics::NodeMetrics;
 use crate::replication::Replicator;
 use crate::service::Subscriptions;
@@ -36,7 +36,7 @@ pub struct Observed<'a> {
     pub endpoint: &'a str,
     pub controller: &'a Arc<ActiveController>,
     pub leaders: &'a Arc<Leaders>,
-    pub coordinators: &'a Arc<Coordinators>,
+    pub coordinators: &'a Arc<GroupCoordinators>,
     pub subscriptions: &'a Arc<Subscriptions>,
     /// By shard.
     pub replicators: &'a [Arc<Replicator>],

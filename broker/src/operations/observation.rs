@@ -4,7 +4,7 @@ use super::census::Census;
 use super::disk::Disk;
 use crate::controller_channel::ControllerChannel;
 use crate::forward::Leaders;
-use crate::groups::Coordinators;
+use crate::group::GroupCoordinators;
 use crate::lines;
 use crate::metrics::NodeMetrics;
 use crate::process::Process;
@@ -17,7 +17,7 @@ pub struct Observation {
     pub metrics: Arc<NodeMetrics>,
     pub leaders: Arc<Leaders>,
     pub controller: Arc<ControllerChannel>,
-    pub coordinators: Arc<Coordinators>,
+    pub coordinators: Arc<GroupCoordinators>,
     pub subscriptions: Arc<Subscriptions>,
     /// By shard.
     pub replicators: Vec<Arc<Replicator>>,
@@ -85,7 +85,7 @@ impl Observation {
     fn observe_tables(&self) {
         let metrics = &self.metrics;
         let census = self.coordinators.led();
-        let census = census.iter().map(|coordinator| coordinator.census());
+        let census = census.iter().map(|coordinator| coordinator.shared.counts());
         let (groups, members) = census.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
         metrics.entries("groups", usize::try_from(groups).unwrap_or(usize::MAX));
         metrics.entries("group_members", usize::try_from(members).unwrap_or(usize::MAX));

@@ -2,7 +2,7 @@
 
 use super::actor::{Actor, ActorState};
 use crate::controller_channel::ControllerChannel;
-use crate::groups::{CoordinatorHandle, Coordinators, OFFSETS_TOPIC};
+use crate::group::{GroupCoordinators, GroupHandle, OFFSETS_TOPIC};
 use crate::metadata_cache::MetadataCache;
 use crate::partition::{How, LONG_MS, PartitionHandle, millis};
 use crate::replication::Replicator;
@@ -17,7 +17,7 @@ pub struct ActorTree {
     pub endpoint: String,
     pub metadata: Arc<MetadataCache>,
     pub controller: Arc<ControllerChannel>,
-    pub coordinators: Arc<Coordinators>,
+    pub coordinators: Arc<GroupCoordinators>,
     /// By shard: whether its thread runs.
     pub thread_stall_detectors: Vec<Arc<StallDetector>>,
     /// By shard: the streams from the leaders of what is followed here.
@@ -28,7 +28,7 @@ pub struct ActorTree {
 pub(super) enum Named {
     Controller,
     Partition(Arc<PartitionHandle>),
-    Coordinator(Arc<CoordinatorHandle>),
+    Coordinator(Arc<GroupHandle>),
     /// What a shard follows of a node.
     Replication {
         shard: usize,
@@ -114,7 +114,7 @@ impl ActorTree {
         self.shard(handle.shard).child("partition", name)
     }
 
-    fn coordinator_address(&self, handle: &CoordinatorHandle) -> Address {
+    fn coordinator_address(&self, handle: &GroupHandle) -> Address {
         let name = format!("{OFFSETS_TOPIC}/{}", handle.partition());
         self.shard(handle.shard()).child("group-coordinator", name)
     }
@@ -187,8 +187,8 @@ impl ActorTree {
         }
     }
 
-    fn describe_coordinator(&self, handle: &CoordinatorHandle) -> Actor {
-        let (groups, members) = handle.census();
+    fn describe_coordinator(&self, handle: &GroupHandle) -> Actor {
+        let (groups, members) = handle.shared.counts();
         let still_ms = millis(handle.mailbox.still(Instant::now()));
         Actor {
             state: match handle.board.state() {

@@ -6,8 +6,7 @@ use super::options::Start as StartAt;
 use super::receipts::AnswerId;
 use super::settle::{Terms, settle_all};
 use crate::context::Context;
-use crate::forward::{Start, Target, cut_below, find_offset};
-use crate::groups;
+use crate::forward::{Call, Start, Target, cut_below, find_offset};
 use crate::partition::OffsetQuery;
 use crate::service::delivery::Lost;
 use std::collections::{BTreeMap, HashMap};
@@ -99,7 +98,7 @@ pub(super) async fn fetch(
     };
     let answer = loop {
         let deadline = Instant::now() + PATIENCE;
-        match groups::fetch_offsets(&context, request.clone(), deadline).await {
+        match context.group_operations.fetch(&request, Call::until(deadline)).await {
             Ok(answer) => break answer,
             Err(error) => tracing::debug!(%error, "committed offsets could not be fetched yet"),
         }
@@ -212,7 +211,7 @@ pub(super) async fn commit(
         ..Default::default()
     };
     let deadline = Instant::now() + PATIENCE;
-    let outcome = groups::commit_of_member(&context, request, deadline, gathering).await;
+    let outcome = context.group_operations.commit_of_member(request, deadline, gathering).await;
     let asked = offsets.into_iter().map(|(target, offset, _)| (target.key, offset)).collect();
     Job::Committed { member, asked, outcome }
 }

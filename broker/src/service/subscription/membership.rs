@@ -1,7 +1,7 @@
 //! The session's place in its group: one member, over as many streams as it takes.
 
 use crate::context::Context;
-use crate::groups;
+use crate::coordinator::is_elsewhere_for_now;
 use futures::channel::mpsc;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -102,7 +102,7 @@ impl Membership {
             let first = log::RunMemberRequest { start: Some(start), ..Default::default() };
             // It is taken: the other end is here.
             let _ = requests.unbounded_send(first);
-            let answers = groups::run_member(&context, host, stream.boxed()).await?;
+            let answers = context.group_operations.run_member(host, stream.boxed(), false).await?;
             Ok((requests, answers))
         };
         self.link = Link::Opening(opening.boxed());
@@ -185,7 +185,7 @@ impl Membership {
 
 /// Whether a member that was in the group may come back a little later, as the same.
 fn is_passing(error: &Error) -> bool {
-    error.code == ErrorCode::Throttled || groups::is_elsewhere_for_now(error)
+    error.code == ErrorCode::Throttled || is_elsewhere_for_now(error)
 }
 
 #[cfg(test)]

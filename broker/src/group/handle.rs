@@ -1,0 +1,76 @@
+//! What a coordinator of groups is asked by those who are no member.
+
+use super::kind::GroupHandle;
+use super::message::{Commit, CommitAll, Delete, DeleteOffsets, Describe, Fetch, List};
+use crate::coordinator::{Order, outcome_unknown};
+use tokio::sync::oneshot;
+use troupe_proto::error::Error;
+use troupe_proto::log::v1 as pb;
+
+impl GroupHandle {
+    /// Commits what several have brought together, each judged by itself. The answers, in their order, come when
+    /// all that were taken are on every in-sync replica: `OUTCOME_UNKNOWN` for those that may be committed, or may
+    /// be later.
+    pub async fn commit(
+        &self,
+        asked: Vec<(pb::CommitOffsetsRequest, Order)>,
+    ) -> Vec<Result<pb::CommitOffsetsResponse, Error>> {
+        let count = asked.len();
+        let (commits, answers): (Vec<_>, Vec<_>) = asked
+            .into_iter()
+            .map(|(request, order)| {
+                let (reply, answer) = oneshot::channel();
+                (Commit { request, order, reply }, answer)
+            })
+            .unzip();
+        if let Err(error) = self.send(CommitAll(commits)) {
+            return vec![Err(error); count];
+        }
+        let answers = futures::future::join_all(answers).await;
+        answers
+            .into_iter()
+            .map(|answer| answer.unwrap_or_else(|_| Err(outcome_unknown())))
+            .collect()
+    }
+
+    /// What is committed.
+    pub async fn fetch(
+        &self,
+        request: pb::FetchOffsetsRequest,
+    ) -> Result<pb::FetchOffsetsResponse, Error> {
+        self.of_now(self.ask(|reply| Fetch { request, reply })).await
+    }
+
+    /// The groups of this coordinator, by name.
+    pub async fn list(&self) -> Result<Vec<pb::GroupListing>, Error> {
+        self.of_now(self.ask(|reply| List { reply })).await
+    }
+
+    /// # Errors
+    /// Among others `GROUP_NOT_FOUND`.
+    pub async fn describe(&self, group: String) -> Result<pb::DescribeGroupResponse, Error> {
+        self.of_now(self.ask(|reply| Describe { group, reply })).await
+    }
+
+    /// Deletes a group without members, and its offsets.
+    ///
+    /// # Errors
+    /// Among others `GROUP_NOT_FOUND`, `GROUP_NOT_EMPTY`; `OUTCOME_UNKNOWN` as for commits.
+    pub async fn delete(&self, group: String, order: Order) -> Result<(), Error> {
+        let answer = self.ask(|reply| Delete { group, order, reply }).await?;
+        answer.unwrap_or_else(|| Err(outcome_unknown()))
+    }
+
+    /// Deletes committed offsets.
+    ///
+    /// # Errors
+    /// Among others `GROUP_NOT_FOUND`; `OUTCOME_UNKNOWN` as for commits.
+    pub async fn delete_offsets(
+        &self,
+        request: pb::DeleteGroupOffsetsRequest,
+        order: Order,
+    ) -> Result<pb::DeleteGroupOffsetsResponse, Error> {
+        let answer = self.ask(|reply| DeleteOffsets { request, order, reply }).await?;
+        answer.unwrap_or_else(|| Err(outcome_unknown()))
+    }
+}

@@ -1,0 +1,85 @@
+//! What a coordinator of groups is asked and told.
+
+use super::member_stream::MemberSink;
+use crate::coordinator::{Order, Reply};
+use actix::Message;
+use troupe_machines::group::SessionId;
+use troupe_proto::log::v1 as pb;
+
+/// Somebody wants to be a member. Answered through the sink.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Join {
+    pub session: SessionId,
+    /// What it is called if it has no id yet.
+    pub new_member_id: String,
+    pub host: String,
+    pub start: pb::MemberStart,
+    pub sink: MemberSink,
+}
+
+/// What a member says after its start.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct UpdateMember {
+    pub session: SessionId,
+    pub request: pb::RunMemberRequest,
+}
+
+/// A member's stream is over.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Disconnected(pub SessionId);
+
+/// Offsets to commit. Answered when they are on every in-sync replica.
+pub struct Commit {
+    pub request: pb::CommitOffsetsRequest,
+    pub order: Order,
+    pub reply: Reply<pb::CommitOffsetsResponse>,
+}
+
+/// Commit what several have brought together: each is judged by itself, and those that stand are one append.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct CommitAll(pub Vec<Commit>);
+
+/// Tell what is committed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Fetch {
+    pub request: pb::FetchOffsetsRequest,
+    pub reply: Reply<pb::FetchOffsetsResponse>,
+}
+
+/// Tell which groups there are.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct List {
+    pub reply: Reply<Vec<pb::GroupListing>>,
+}
+
+/// Tell all about a group.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Describe {
+    pub group: String,
+    pub reply: Reply<pb::DescribeGroupResponse>,
+}
+
+/// Delete a group.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Delete {
+    pub group: String,
+    pub order: Order,
+    pub reply: Reply<()>,
+}
+
+/// Delete committed offsets.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct DeleteOffsets {
+    pub request: pb::DeleteGroupOffsetsRequest,
+    pub order: Order,
+    pub reply: Reply<pb::DeleteGroupOffsetsResponse>,
+}

@@ -1,0 +1,51 @@
+//! What a node's configuration says about groups.
+
+use super::kind::{GroupCoordinators, GroupRoute};
+use super::machine::OFFSETS_TOPIC;
+use crate::NodeConfig;
+use crate::coordinator::{InternalTopic, PeerCalls};
+use crate::forward::ActiveController;
+use crate::peers::Peers;
+use std::sync::Arc;
+use troupe_machines::group::Settings;
+
+/// As coordinators take it.
+pub fn settings(config: &NodeConfig) -> Settings {
+    let millis = |millis: u64| u32::try_from(millis).unwrap_or(u32::MAX);
+    Settings {
+        max_members: config.group_max_size as usize,
+        retention_ms: config.offsets_retention.as_millis(),
+        metadata_max_bytes: config.offset_metadata_max_bytes.0 as usize,
+        min_session_timeout_ms: millis(config.group_min_session_timeout.0),
+        max_session_timeout_ms: millis(config.group_max_session_timeout.0),
+        initial_rebalance_delay_ms: config.group_initial_rebalance_delay.0,
+        ..Settings::default()
+    }
+}
+
+/// To all groups of the cluster.
+pub fn group_route(
+    config: &NodeConfig,
+    coordinators: &Arc<GroupCoordinators>,
+    controller: &Arc<ActiveController>,
+    peers: &Arc<Peers>,
+) -> GroupRoute {
+    GroupRoute {
+        coordinators: Arc::clone(coordinators),
+        calls: PeerCalls {
+            peers: Arc::clone(peers),
+            clocks: Arc::clone(&controller.clocks),
+            max_answer_bytes: config.max_request_bytes.0 as usize,
+        },
+        metadata: Arc::clone(&controller.metadata),
+        controller: Arc::clone(controller),
+        topic: InternalTopic {
+            name: OFFSETS_TOPIC,
+            partitions: config.offsets_topic_partitions,
+            replication_factor: config.offsets_topic_replication_factor,
+            replication_factor_key: "offsets.topic.replication.factor",
+            segment_bytes: config.offsets_topic_segment_bytes.0,
+            min_insync_replicas: config.min_insync_replicas,
+        },
+    }
+}
