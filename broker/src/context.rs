@@ -5,13 +5,15 @@ use crate::admission::Admission;
 use crate::controller_channel::ControllerChannel;
 use crate::forward::{ActiveController, Clocks, Leaders, until_active};
 use crate::groups::Coordinators;
+use crate::grpc::AnswerWriter;
 use crate::metadata_cache::MetadataCache;
 use crate::metrics::NodeMetrics;
-use crate::operations::{TopicLookup, Topics};
+use crate::operations::{
+    DeliveryPool, Publish, Pulls, Sessions, Settle, Tail, TopicLookup, Topics,
+};
 use crate::partition::Supervisor;
 use crate::peers::Peers;
 use crate::replication::Replicator;
-use crate::service::{DeliveryPool, Subscriptions};
 use actix::Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -39,6 +41,7 @@ pub struct Context {
     pub clocks: Arc<Clocks>,
     pub topics: Arc<Topics>,
     pub topic_lookup: Arc<TopicLookup>,
+    pub publish: Arc<Publish>,
     /// Of the consumer groups that this node leads the partitions of.
     pub groups: Arc<Coordinators>,
     /// By shard.
@@ -54,7 +57,11 @@ pub struct Context {
     /// By shard: the streams from the leaders of what is followed here.
     pub replicators: Vec<Arc<Replicator>>,
     /// Group members that this node delivers to.
-    pub subscriptions: Arc<Subscriptions>,
+    pub sessions: Arc<Sessions>,
+    /// Those of them that are held between calls.
+    pub pulls: Arc<Pulls<AnswerWriter>>,
+    pub settle: Arc<Settle>,
+    pub tail: Arc<Tail>,
     /// What the streams of records share.
     pub delivery: Arc<DeliveryPool>,
     /// Whether this process may promise anything.
@@ -138,12 +145,25 @@ impl Context {
             Arc::clone(&active_controller),
             config.auto_create_topics,
         ));
+        let (sessions, delivery) = (Arc::<Sessions>::default(), Arc::<DeliveryPool>::default());
         Arc::new(Context {
             admission: Arc::clone(&leaders.admission),
             endpoint: String::new(),
             node_id,
             active_controller,
             topics,
+            settle: Arc::new(Settle::new(
+                Arc::clone(&metadata),
+                Arc::clone(&sessions),
+                Arc::clone(&leaders.peers),
+                Arc::clone(&clocks),
+            )),
+            tail: Arc::new(Tail::new(
+                Arc::clone(&leaders),
+                Arc::clone(&topic_lookup),
+                Arc::clone(&delivery),
+            )),
+            publish: Arc::new(Publish::new(Arc::clone(&leaders), Arc::clone(&topic_lookup))),
             topic_lookup,
             controller,
             groups: Arc::new(Coordinators::new(node_id, metadata.image.clone())),
@@ -157,8 +177,9 @@ impl Context {
             replicators: Vec::new(),
             metrics: Arc::new(NodeMetrics::new(node_id.0)),
             producer_ids: Arc::default(),
-            subscriptions: Arc::default(),
-            delivery: Arc::new(DeliveryPool::default()),
+            pulls: Arc::default(),
+            sessions,
+            delivery,
             stall_detector: Arc::new(StallDetector::unlimited()),
             gone: CancellationToken::new(),
             config,

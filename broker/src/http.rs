@@ -111,9 +111,8 @@ fn observe_tables(context: &Context) {
     metrics.entries("group_members", usize::try_from(members).unwrap_or(usize::MAX));
     metrics.entries("peer_connections", context.peers.connections());
     metrics.entries("peer_streams", context.leaders.produce_streams.count());
-    let [sessions, pulls] = context.subscriptions.counts();
-    metrics.entries("subscriptions", sessions);
-    metrics.entries("pull_sessions", pulls);
+    metrics.entries("subscriptions", context.sessions.count());
+    metrics.entries("pull_sessions", context.pulls.count());
     let streams = context.replicators.iter().map(|replicator| replicator.streams().len());
     metrics.entries("replication_streams", streams.sum());
     if let Some(process) = process::Process::look() {

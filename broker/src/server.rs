@@ -3,11 +3,10 @@
 use crate::connections::{Connections, Protocol, accept, serve_http2};
 use crate::context::Context;
 use crate::forward::Punctual;
-use crate::grpc::{Intake, IntakeLayer, TopicDoor};
+use crate::grpc::{DeliveryDoor, EventBusDoor, Intake, IntakeLayer, TopicDoor};
+use crate::operations::{Coordination, Handles, Subscriptions};
 use crate::replication::ReplicationService;
-use crate::service::{
-    Chaos, Cluster, Commits, EventBus, Groups, LogService, Metadata, ThinService, health,
-};
+use crate::service::{Chaos, Cluster, Commits, Groups, LogService, Metadata, health};
 use actix::Arbiter;
 use socket2::{Domain, Protocol as IpProtocol, Socket, Type};
 use std::io;
@@ -142,12 +141,34 @@ async fn serve_on(
 
 async fn routes(context: Arc<Context>) -> Result<Routes, Failure> {
     let max_request = context.config.max_request_bytes.0 as usize;
-    let event_bus = EventBusServiceServer::new(EventBus::new(Arc::clone(&context)))
-        .max_decoding_message_size(max_request);
+    let event_bus = EventBusServiceServer::new(EventBusDoor::new(
+        Arc::clone(&context.publish),
+        Arc::clone(&context.settle),
+        Arc::clone(&context.admission),
+    ))
+    .max_decoding_message_size(max_request);
+    let subscriptions = Subscriptions::new(
+        Handles {
+            leaders: Arc::clone(&context.leaders),
+            topic_lookup: Arc::clone(&context.topic_lookup),
+            delivery: Arc::clone(&context.delivery),
+            sessions: Arc::clone(&context.sessions),
+            settle: Arc::clone(&context.settle),
+            coordination: Coordination::new(Arc::clone(&context)),
+        },
+        Arc::clone(&context.pulls),
+    );
+    let deliveries = DeliveryDoor::new(
+        Arc::clone(&context.tail),
+        Arc::new(subscriptions),
+        max_request,
+        context.shutdown.clone(),
+        event_bus,
+    );
     let mut routes = Routes::builder();
     admin_routes(&context, &mut routes).await?;
     routes
-        .add_service(ThinService::new(Arc::clone(&context), event_bus))
+        .add_service(deliveries)
         .add_service(GroupServiceServer::new(Groups::new(Arc::clone(&context))))
         .add_service(
             CommitServiceServer::new(Commits::new(Arc::clone(&context)))

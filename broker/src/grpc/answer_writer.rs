@@ -1,18 +1,17 @@
-//! Answers that carry deliveries, encoded straight from the records of a batch.
+//! Answers that carry deliveries ([`Deliveries`]), encoded straight from the records of a batch.
 //!
 //! Subscribe, Pull and Tail have deliveries as field 1 of their answers; what else an answer says goes behind. Small
 //! values are copied once, into the message; large ones that lie in a file or among the node's recent batches go out
 //! as they lie.
 
-use super::cursor::Found;
+use super::message::PREFIX_LEN;
+use crate::operations::{At, Deliveries, Found};
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 use std::fmt::{self, Write as _};
 use troupe_proto::batch::RecordRef;
 
-/// Flag byte and length.
-const PREFIX_LEN: usize = 5;
 /// Field number of the deliveries, in every answer that has some.
 const DELIVERIES: u32 = 1;
 /// Values from this size on are not copied.
@@ -21,13 +20,6 @@ const SLICED_BYTES: usize = 16 << 10;
 const TAG_LEN: usize = 1;
 /// Of a delivery, what is not known before it is decided, at its longest: its id, and which attempt it is.
 const UNDECIDED_LEN: usize = TAG_LEN + 1 + 64 + TAG_LEN + 5;
-
-/// Where a record stands.
-#[derive(Clone, Copy)]
-pub struct At<'a> {
-    pub topic: &'a str,
-    pub partition: i32,
-}
 
 /// An answer that is being filled.
 pub struct AnswerWriter {
@@ -39,24 +31,24 @@ pub struct AnswerWriter {
     ack_id: String,
 }
 
-impl AnswerWriter {
-    pub fn new() -> AnswerWriter {
+impl Default for AnswerWriter {
+    fn default() -> AnswerWriter {
         let mut filling = BytesMut::new();
         filling.put_bytes(0, PREFIX_LEN);
         AnswerWriter { done: Vec::new(), filling, len: 0, deliveries: 0, ack_id: String::new() }
     }
+}
 
-    /// Bytes of the message so far.
-    pub fn len(&self) -> usize {
+impl Deliveries for AnswerWriter {
+    fn bytes(&self) -> usize {
         self.len
     }
 
-    pub fn deliveries(&self) -> usize {
+    fn count(&self) -> usize {
         self.deliveries
     }
 
-    /// Adds a delivery. Without an id nobody acknowledges it.
-    pub fn push(
+    fn push(
         &mut self,
         at: At<'_>,
         found: &Found<'_>,
@@ -87,6 +79,12 @@ impl AnswerWriter {
         self.len += field_len(len);
     }
 
+    fn bytes_of(at: At<'_>, record: &RecordRef<'_>) -> usize {
+        field_len(head_len(at, record) + field_len(record_len(record)) + UNDECIDED_LEN)
+    }
+}
+
+impl AnswerWriter {
     fn put_record(&mut self, found: &Found<'_>) {
         let record = &found.record;
         if let Some(key) = record.key {
@@ -129,11 +127,6 @@ impl AnswerWriter {
     }
 }
 
-/// What a record makes an answer longer by, at most.
-pub fn delivery_len(at: At<'_>, record: &RecordRef<'_>) -> usize {
-    field_len(head_len(at, record) + field_len(record_len(record)) + UNDECIDED_LEN)
-}
-
 fn head_len(at: At<'_>, record: &RecordRef<'_>) -> usize {
     text_len(at.topic) + int_len(at.partition.into()) + int_len(record.offset.to_wire())
 }
@@ -150,16 +143,16 @@ fn header_len(key: &str, value: Option<&[u8]>) -> usize {
 }
 
 /// A field of that many bytes, with its tag and length.
-fn field_len(len: usize) -> usize {
+pub(super) fn field_len(len: usize) -> usize {
     TAG_LEN + encoded_len_varint(len as u64) + len
 }
 
 /// Protobuf leaves out what is empty or zero.
-fn text_len(text: &str) -> usize {
+pub(super) fn text_len(text: &str) -> usize {
     if text.is_empty() { 0 } else { field_len(text.len()) }
 }
 
-fn int_len(number: i64) -> usize {
+pub(super) fn int_len(number: i64) -> usize {
     if number == 0 { 0 } else { TAG_LEN + encoded_len_varint(number as u64) }
 }
 
@@ -188,12 +181,26 @@ fn put_int(tag: u32, number: i64, out: &mut BytesMut) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cursor::tests::{cursor_of, plain, walk};
     use super::*;
+    use crate::operations::cursors::{cursor_of, walk};
     use proptest::prelude::*;
     use troupe_proto::v1 as pb;
 
     type Given = (Option<Vec<u8>>, Option<Vec<u8>>, Vec<(String, Option<Vec<u8>>)>, i64);
+
+    fn plain(record: &RecordRef<'_>) -> pb::Record {
+        let own = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
+        let headers = record
+            .headers()
+            .map(|(key, value)| pb::Header { key: key.to_owned(), value: value.map(own) });
+        pb::Record {
+            key: record.key.map(own),
+            value: record.value.map(own),
+            headers: headers.collect(),
+            timestamp_ms: Some(record.timestamp_ms),
+            partition: None,
+        }
+    }
 
     fn records() -> impl Strategy<Value = Vec<Given>> {
         let bytes = || prop::option::of(prop::collection::vec(any::<u8>(), 0..200));
@@ -212,10 +219,10 @@ mod tests {
             ids in any::<bool>(), attempt in 0..3u32,
         ) {
             let mut cursor = cursor_of(&records);
-            let (mut writer, mut bound) = (AnswerWriter::new(), 0);
+            let (mut writer, mut bound) = (AnswerWriter::default(), 0);
             let at = At { topic: &topic, partition };
             let expected: Vec<pb::Delivery> = walk(&mut cursor, |found| {
-                bound += delivery_len(at, &found.record);
+                bound += AnswerWriter::bytes_of(at, &found.record);
                 let id = found.record.offset;
                 let id: Option<&dyn fmt::Display> = if ids { Some(&id) } else { None };
                 writer.push(at, found, id, attempt);
@@ -229,7 +236,7 @@ mod tests {
                 }
             });
             prop_assert_eq!(expected.len(), records.len());
-            prop_assert!(writer.len() <= bound);
+            prop_assert!(writer.bytes() <= bound);
             let notice = pb::Notice { message: "n".into(), ..Default::default() };
             let rest = pb::SubscribeResponse { notice: Some(notice), ..Default::default() };
             let whole = pb::SubscribeResponse { deliveries: expected, ..rest.clone() };

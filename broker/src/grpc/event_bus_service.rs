@@ -1,73 +1,106 @@
-//! `troupe.v1.EventBusService`: records in, records out. The broker does the batch work for clients that
-//! have nothing but generated stubs, and finds the leaders.
+//! `troupe.v1.EventBusService` over [`Publish`] and [`Settle`]. The calls that carry deliveries are answered before they
+//! come here.
 
-use super::produce::parse_acks;
-use super::publish::{self, Call, REQUESTS_TOGETHER, publish_stream};
-use super::subscription;
-use crate::context::Context;
-use crate::forward::Allotted;
-use crate::grpc::Handover;
-use crate::registry::TopicEntry;
+use super::acks::parse_acks;
+use super::event_bus_messages::{settle_request, settle_results};
+use super::handover::Handover;
+use crate::admission::Admission;
+use crate::forward::{Allotted, deadline_of, is_forwarded};
+use crate::operations::{
+    Interruption, Publish, PublishCall, PublishRequest, PublishStreamRequest,
+    PublishStreamResponse, REQUESTS_TOGETHER, Record, RecordResult, Settle,
+};
+use futures::StreamExt;
 use futures::stream::BoxStream;
 use std::sync::Arc;
 use tokio::sync::mpsc;
-use tokio::time::timeout_at;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
-use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::error::Error;
+use troupe_proto::ids::Offset;
 use troupe_proto::v1 as pb;
 use troupe_proto::v1::event_bus_service_server::EventBusService;
 
-pub struct EventBus {
-    context: Arc<Context>,
+pub struct EventBusDoor {
+    publish: Arc<Publish>,
+    settle: Arc<Settle>,
+    admission: Arc<Admission>,
 }
 
-impl EventBus {
-    pub fn new(context: Arc<Context>) -> Self {
-        Self { context }
+impl EventBusDoor {
+    pub fn new(publish: Arc<Publish>, settle: Arc<Settle>, admission: Arc<Admission>) -> Self {
+        Self { publish, settle, admission }
     }
 }
 
-/// The topic of that name, created if that is allowed.
-pub(super) async fn find_topic(context: &Context, name: &str) -> Result<Arc<TopicEntry>, Error> {
-    context.topic_lookup.find_or_create(name).await
+impl Record for pb::Record {
+    fn key(&self) -> Option<&[u8]> {
+        self.key.as_deref()
+    }
+
+    fn value(&self) -> Option<&[u8]> {
+        self.value.as_deref()
+    }
+
+    fn headers(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> + Clone {
+        self.headers.iter().map(|header| (header.key.as_str(), header.value.as_deref()))
+    }
+
+    fn timestamp_ms(&self) -> Option<i64> {
+        self.timestamp_ms
+    }
+
+    fn partition(&self) -> Option<i32> {
+        self.partition
+    }
 }
 
-/// The topic of that name, if this node knows of it, or is about to.
-pub(super) async fn known_topic(context: &Context, name: &str) -> Result<Arc<TopicEntry>, Error> {
-    context.topic_lookup.find(name).await
+fn results(results: Vec<RecordResult>) -> Vec<pb::RecordResult> {
+    let results = results.into_iter().map(|result| pb::RecordResult {
+        partition: result.partition,
+        offset: result.offset.map_or(-1, Offset::to_wire),
+        timestamp_ms: result.timestamp_ms,
+    });
+    results.collect()
 }
 
-async fn publish(
-    context: &Arc<Context>,
-    request: pb::PublishRequest,
-    call: Call,
-) -> Result<Vec<pb::RecordResult>, Error> {
-    let acks = parse_acks(request.acks)?;
-    let found = timeout_at(call.time.deadline, find_topic(context, &request.topic)).await;
-    let topic = found.unwrap_or_else(|_| {
-        let message = format!("topic `{}` was not found in time; nothing was sent", request.topic);
-        Err(Error::new(ErrorCode::LeaderNotAvailable, message))
-    })?;
-    publish::publish(context, &topic, acks, &request.records, call).await
+/// One request of a stream.
+fn asked(
+    request: Result<pb::PublishStreamRequest, Status>,
+) -> Result<PublishStreamRequest<pb::Record>, Interruption> {
+    let pb::PublishStreamRequest { topic, acks, records, sequence } =
+        request.map_err(|status| match std::error::Error::source(&status) {
+            Some(_) => Interruption::Broken(status.into()),
+            None => Interruption::Refused(status.into()),
+        })?;
+    Ok(PublishStreamRequest { topic, acks: parse_acks(acks), records, sequence })
+}
+
+/// One answer of a stream, or its end.
+fn answer(
+    answer: Result<PublishStreamResponse, Error>,
+) -> Result<pb::PublishStreamResponse, Status> {
+    let answer = answer?;
+    Ok(pb::PublishStreamResponse { results: results(answer.results), sequence: answer.sequence })
 }
 
 #[tonic::async_trait]
-impl EventBusService for EventBus {
+impl EventBusService for EventBusDoor {
     async fn publish(
         &self,
         request: Request<pb::PublishRequest>,
     ) -> Result<Response<pb::PublishResponse>, Status> {
         let Handover { came, begun } =
             request.extensions().get::<Handover>().cloned().unwrap_or_default();
-        let call = Call {
+        let call = PublishCall {
             time: Allotted::by_call(came, request.metadata()),
             handed_over: begun,
-            flow: self.context.admission.flow_of(request.extensions()),
+            flow: self.admission.flow_of(request.extensions()),
         };
-        let published = publish(&self.context, request.into_inner(), call).await;
-        let results = published.map_err(publish::refusal)?;
-        Ok(Response::new(pb::PublishResponse { results }))
+        let pb::PublishRequest { topic, records, acks } = request.into_inner();
+        let request = PublishRequest { topic, records, acks: parse_acks(acks)? };
+        let published = self.publish.publish(request, call).await?;
+        Ok(Response::new(pb::PublishResponse { results: results(published) }))
     }
 
     type PublishStreamStream = BoxStream<'static, Result<pb::PublishStreamResponse, Status>>;
@@ -77,9 +110,10 @@ impl EventBusService for EventBus {
         request: Request<Streaming<pb::PublishStreamRequest>>,
     ) -> Result<Response<Self::PublishStreamStream>, Status> {
         let (out, answers) = mpsc::channel(REQUESTS_TOGETHER);
-        let flow = self.context.admission.flow_of(request.extensions());
-        tokio::spawn(publish_stream(Arc::clone(&self.context), flow, request.into_inner(), out));
-        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+        let flow = self.admission.flow_of(request.extensions());
+        let (publish, requests) = (Arc::clone(&self.publish), request.into_inner().map(asked));
+        tokio::spawn(async move { publish.publish_stream(flow, requests, out).await });
+        Ok(Response::new(ReceiverStream::new(answers).map(answer).boxed()))
     }
 
     type SubscribeStream = BoxStream<'static, Result<pb::SubscribeResponse, Status>>;
@@ -102,7 +136,10 @@ impl EventBusService for EventBus {
         &self,
         request: Request<pb::SettleRequest>,
     ) -> Result<Response<pb::SettleResponse>, Status> {
-        Ok(Response::new(subscription::settle(&self.context, request).await?))
+        let (deadline, forwarded) = (deadline_of(request.metadata()), is_forwarded(&request));
+        let asked = settle_request(request.into_inner());
+        let settled = self.settle.settle(asked, deadline, forwarded).await?;
+        Ok(Response::new(pb::SettleResponse { results: settle_results(settled) }))
     }
 
     type TailStream = BoxStream<'static, Result<pb::TailResponse, Status>>;
@@ -115,7 +152,7 @@ impl EventBusService for EventBus {
     }
 }
 
-/// [`super::ThinService`] stands in front and answers these.
+/// [`super::DeliveryDoor`] stands in front and answers these.
 fn elsewhere() -> Status {
     Status::unimplemented("this listener does not serve calls that carry deliveries")
 }

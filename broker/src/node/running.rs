@@ -16,7 +16,7 @@ use crate::forward::{ActiveController, Clocks, Leaders};
 use crate::groups::{self, Coordinators};
 use crate::metadata_cache::MetadataCache;
 use crate::metrics::NodeMetrics;
-use crate::operations::{TopicLookup, Topics};
+use crate::operations::{DeliveryPool, Publish, Sessions, Settle, Tail, TopicLookup, Topics};
 use crate::partition::{Flusher, Shared, Supervisor};
 use crate::peers::Peers;
 use crate::registry::Registry;
@@ -189,6 +189,12 @@ impl Parts {
             metadata: Arc::clone(&metadata),
             clocks: Arc::clone(&clocks),
         });
+        let topic_lookup = Arc::new(TopicLookup::new(
+            Arc::clone(&metadata),
+            Arc::clone(&active_controller),
+            creates_topics,
+        ));
+        let (sessions, delivery) = (Arc::<Sessions>::default(), Arc::<DeliveryPool>::default());
         let context = Arc::new(Context {
             admission,
             endpoint: endpoint(&config.advertised_listener, addresses.grpc),
@@ -196,11 +202,19 @@ impl Parts {
             node_id,
             controller,
             topics: Arc::new(Topics::new(Arc::clone(&metadata), Arc::clone(&active_controller))),
-            topic_lookup: Arc::new(TopicLookup::new(
+            settle: Arc::new(Settle::new(
                 Arc::clone(&metadata),
-                Arc::clone(&active_controller),
-                creates_topics,
+                Arc::clone(&sessions),
+                Arc::clone(&peers),
+                Arc::clone(&clocks),
             )),
+            tail: Arc::new(Tail::new(
+                Arc::clone(&leaders),
+                Arc::clone(&topic_lookup),
+                Arc::clone(&delivery),
+            )),
+            publish: Arc::new(Publish::new(Arc::clone(&leaders), Arc::clone(&topic_lookup))),
+            topic_lookup,
             active_controller,
             leaders,
             clocks,
@@ -212,8 +226,9 @@ impl Parts {
             metrics,
             producer_ids: Default::default(),
             peers,
-            subscriptions: Default::default(),
-            delivery: Default::default(),
+            pulls: Default::default(),
+            sessions,
+            delivery,
             stall_detector,
             shutdown,
             gone: CancellationToken::new(),

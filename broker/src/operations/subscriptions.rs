@@ -1,7 +1,7 @@
 //! Reading as a member of a group, for clients that have nothing but generated stubs.
 //!
 //! ```text
-//!  Subscribe ══ stream ─┐            ┌─ Membership ══ the group's coordinator
+//!  Subscribe ══ stream ─┐            ┌─ Membership ─ Coordination ══ the group's coordinator
 //!  Pull ─── pull ───────┼─► Session ─┼─ Intake ◄── TopicReader ◄── leaders
 //!  Settle ─ settle ─────┘            └─ Deliveries: a Ledger for each partition, and the Window
 //! ```
@@ -14,77 +14,80 @@
 //! Never here: who is assigned what (the group's coordinator), or where a partition is led.
 
 mod ack_id;
+mod coordination;
 mod deliveries;
+mod handles;
 mod intake;
 mod jobs;
 mod ledger;
 mod membership;
 mod options;
 mod pull;
+mod pulls;
 mod receipts;
+mod request;
+mod response;
 mod session;
 mod sessions;
 mod settle;
 mod stream;
+mod unwritten;
 mod window;
 
-pub use sessions::Subscriptions;
+#[cfg(test)]
+pub use ack_id::echo;
+pub use coordination::Coordination;
+pub use handles::Handles;
+pub use pull::PullCaller;
+pub use pulls::{PullAnswer, Pulls};
+pub use request::{
+    PullRequest, SettleRequest, Settlement, SettlementAction, SubscribeRequest,
+    SubscriptionOptions, WindowBounds,
+};
+pub use response::{Assignment, PullRest, SettleResult, SubscribeRest};
+#[cfg(test)]
+pub use session::RESULT_BYTES;
+pub use sessions::Sessions;
+pub use settle::Settle;
+pub use stream::Subscription;
+pub use unwritten::Unwritten;
 
-use super::event_bus::{find_topic, known_topic};
-use crate::context::Context;
-use crate::grpc::{Connection, DemandSender, Requests};
-use options::Options;
-use pull::Caller;
-pub(super) use sessions::Answer;
+use super::delivery::Beside;
 use std::sync::Arc;
-use tokio::time::Instant;
-use tonic::{Request, Status};
 use troupe_proto::error::Error;
-use troupe_proto::v1 as pb;
 
-/// Opens a session on the stream. What is wrong with it, the stream says.
-pub(super) fn subscribe(context: &Arc<Context>, request: Request<Requests>, out: DemandSender) {
-    let host = host_of(&request);
-    tokio::spawn(stream::run(Arc::clone(context), host, request.into_inner(), out));
+/// `D`: how deliveries go out to who asks in single calls.
+pub struct Subscriptions<D> {
+    handles: Arc<Handles>,
+    pulls: Arc<Pulls<D>>,
 }
 
-/// Deliveries of a session that is held between calls.
-///
-/// # Errors
-/// As for a stream.
-pub(super) async fn pull(
-    context: &Arc<Context>,
-    mut request: Request<Requests>,
-) -> Result<Answer, Status> {
-    let caller = Caller::of(&request, Instant::now());
-    let asked = request.get_mut().only().await?;
-    Ok(pull::pull(context, caller, asked).await?)
-}
-
-/// Settles ids, whoever gave them out.
-///
-/// # Errors
-/// `INVALID_REQUEST`.
-pub(super) async fn settle(
-    context: &Arc<Context>,
-    request: Request<pb::SettleRequest>,
-) -> Result<pb::SettleResponse, Error> {
-    settle::settle(context, request).await
-}
-
-pub(super) fn host_of<T>(request: &Request<T>) -> String {
-    let connection = Connection::of(request.extensions());
-    connection.and_then(Connection::remote_ip).map(|ip| ip.to_string()).unwrap_or_default()
-}
-
-/// The options, if they make sense and their topics are there.
-async fn checked(context: &Context, asked: pb::SubscriptionOptions) -> Result<Options, Error> {
-    let options = Options::parse(asked)?;
-    for topic in &options.subscription.topics {
-        // One that may not be written may be read.
-        if known_topic(context, topic).await.is_err() {
-            find_topic(context, topic).await?;
-        }
+impl<D: Beside<PullRest>> Subscriptions<D> {
+    pub fn new(handles: Handles, pulls: Arc<Pulls<D>>) -> Self {
+        Self { handles: Arc::new(handles), pulls }
     }
-    Ok(options)
+
+    /// Opens a session on a stream, by its first message. `host`: the address that it came from.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub async fn subscribe(
+        &self,
+        host: String,
+        first: SubscribeRequest,
+    ) -> Result<Subscription, Error> {
+        Subscription::begin(&self.handles, host, first).await
+    }
+
+    /// Deliveries of a session that is held between calls.
+    ///
+    /// # Errors
+    /// As for a stream.
+    pub async fn pull(
+        &self,
+        caller: PullCaller,
+        request: PullRequest,
+    ) -> Result<PullAnswer<D>, Error> {
+        pull::pull(&self.handles, &self.pulls, caller, request).await
+    }
 }

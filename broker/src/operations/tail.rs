@@ -1,143 +1,100 @@
 //! Tail: records of one topic, without a group, merged from its partitions as they come, wherever they are led.
 
+mod positions;
+
 use super::delivery::{
-    AnswerWriter, At, Choice, Found, Lost, Pace, REST_BYTES, SliceCursor, Space, Step, Takes,
-    delivery_len, too_large,
+    At, Choice, Deliveries, DeliveryPool, Found, Gone, Lost, Notice, Pace, REST_BYTES, Reader,
+    SliceCursor, Space, Step, Takes, too_large,
 };
-use super::event_bus::known_topic;
-use crate::context::Context;
-use crate::forward::{Failed, Slice, Start, Target, TopicReader, deadline_of, find_offset};
-use crate::grpc::{DemandSender, Gone};
-use crate::partition::OffsetQuery;
-use crate::registry::TopicEntry;
+use super::start_position::StartPosition;
+use super::topic_lookup::TopicLookup;
+use crate::forward::{Failed, Leaders, Slice, Target, TopicReader};
 use crate::shutdown::shutting_down;
-use futures::future::try_join_all;
+use positions::{Asked, Position, positions};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::time::Instant;
-use tonic::metadata::MetadataMap;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{Offset, PartitionKey};
-use troupe_proto::v1 as pb;
 
-/// Where one partition is read from, and where it ends.
-struct Position {
-    target: Target,
-    start: Start,
-    end: Option<Offset>,
-    /// There was more to read when the call began.
-    behind: bool,
+pub struct Tail {
+    leaders: Arc<Leaders>,
+    topic_lookup: Arc<TopicLookup>,
+    delivery: Arc<DeliveryPool>,
 }
 
-async fn positions(
-    context: &Context,
-    topic: &TopicEntry,
-    request: &pb::TailRequest,
-    deadline: Instant,
-) -> Result<Vec<Position>, Error> {
-    if request.max_records < 0 {
-        let message = format!("max_records {} is negative", request.max_records);
-        return Err(Error::new(ErrorCode::InvalidRequest, message));
-    }
-    let numbers = match request.partition {
-        Some(partition) => vec![partition],
-        None => (0..).take(topic.partitions.len()).collect(),
-    };
-    let positions = numbers.into_iter().map(async |number| {
-        let (key, _) = topic.partition(number)?;
-        let find =
-            Find { context, target: Target { topic: Arc::clone(&topic.name), key }, deadline };
-        let found =
-            find_offset(&context.leaders, &find.target, OffsetQuery::Latest, deadline).await?;
-        let latest = found.offset.unwrap_or_default();
-        let next = find.start(request.start.as_ref(), latest).await?;
-        // Nobody has read anything before it; the log ended there in that epoch.
-        let after = (next == latest).then_some(found.leader_epoch);
-        let end = request.until_end.then_some(latest);
-        let start = Start { next, after };
-        Ok(Position { target: find.target, start, end, behind: next < latest })
-    });
-    try_join_all(positions).await
+pub struct TailRequest {
+    pub topic: String,
+    /// None: all of them.
+    pub partition: Option<i32>,
+    /// None: from the latest record on.
+    pub start: Option<StartPosition>,
+    /// 0: no limit.
+    pub max_records: i64,
+    pub until_end: bool,
+    pub max_message_bytes: Option<u32>,
+    pub skip_too_large: bool,
 }
 
-/// Offsets of one partition.
-struct Find<'a> {
-    context: &'a Context,
-    target: Target,
-    deadline: Instant,
-}
-
-impl Find<'_> {
-    async fn at(&self, at: OffsetQuery) -> Result<Option<Offset>, Error> {
-        Ok(find_offset(&self.context.leaders, &self.target, at, self.deadline).await?.offset)
-    }
-
-    async fn start(
-        &self,
-        position: Option<&pb::StartPosition>,
-        latest: Offset,
-    ) -> Result<Offset, Error> {
-        use pb::start_position::At;
-        match position.and_then(|position| position.at.as_ref()) {
-            None | Some(At::Latest(_)) => Ok(latest),
-            Some(At::Earliest(_)) => Ok(self.at(OffsetQuery::Earliest).await?.unwrap_or_default()),
-            Some(At::TimestampMs(time)) => {
-                Ok(self.at(OffsetQuery::Timestamp(*time)).await?.unwrap_or(latest))
-            }
-            Some(At::Offset(offset)) => {
-                let earliest = self.at(OffsetQuery::Earliest).await?.unwrap_or_default();
-                Offset::from_wire(*offset)
-                    .filter(|offset| (earliest..=latest).contains(offset))
-                    .ok_or_else(|| {
-                        let message = format!(
-                            "offset {offset} is not in partition {}: it holds {earliest} to {latest}",
-                            self.target.number()
-                        );
-                        Error::new(ErrorCode::OffsetOutOfRange, message)
-                            .with("earliest", earliest)
-                            .with("latest", latest)
-                    })
-            }
-        }
-    }
+/// What an answer says beside its records.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TailRest {
+    pub caught_up: bool,
+    pub notice: Option<Notice>,
 }
 
 /// What a call asked for, and where that is.
-pub(super) struct Tail {
+pub struct Tailing {
+    leaders: Arc<Leaders>,
+    delivery: Arc<DeliveryPool>,
     positions: Vec<Position>,
     /// Records that may still be sent.
     left: Option<u64>,
     takes: Takes,
 }
 
-/// Finds where to begin.
-///
-/// # Errors
-/// What the call is refused with.
-pub(super) async fn begin(
-    context: &Context,
-    request: pb::TailRequest,
-    metadata: &MetadataMap,
-) -> Result<Tail, Error> {
-    let deadline = deadline_of(metadata);
-    let takes = Takes::parse(request.max_message_bytes, request.skip_too_large)?;
-    let topic = known_topic(context, &request.topic).await?;
-    let positions = positions(context, &topic, &request, deadline).await?;
-    let left = (request.max_records > 0).then_some(request.max_records.unsigned_abs());
-    Ok(Tail { positions, left, takes })
+impl Tail {
+    pub fn new(
+        leaders: Arc<Leaders>,
+        topic_lookup: Arc<TopicLookup>,
+        delivery: Arc<DeliveryPool>,
+    ) -> Self {
+        Self { leaders, topic_lookup, delivery }
+    }
+
+    /// Finds where to begin.
+    ///
+    /// # Errors
+    /// What the call is refused with.
+    pub async fn begin(&self, request: TailRequest, deadline: Instant) -> Result<Tailing, Error> {
+        let takes = Takes::parse(request.max_message_bytes, request.skip_too_large)?;
+        let topic = self.topic_lookup.find(&request.topic).await?;
+        if request.max_records < 0 {
+            let message = format!("max_records {} is negative", request.max_records);
+            return Err(Error::new(ErrorCode::InvalidRequest, message));
+        }
+        let TailRequest { partition, start, until_end, .. } = request;
+        let asked = Asked { partition, start, until_end };
+        let positions = positions(&self.leaders, &topic, asked, deadline).await?;
+        let left = (request.max_records > 0).then_some(request.max_records.unsigned_abs());
+        let (leaders, delivery) = (Arc::clone(&self.leaders), Arc::clone(&self.delivery));
+        Ok(Tailing { leaders, delivery, positions, left, takes })
+    }
 }
 
-impl Tail {
-    pub async fn run(self, context: Arc<Context>, out: DemandSender) {
-        let _open = context.delivery.open();
-        let mut reading = Reading::new(&context, self);
-        let ended = tokio::select! {
-            ended = reading.run(&out) => ended,
-            () = context.shutdown.cancelled() => Err(shutting_down()),
-            () = out.closed() => return,
-        };
-        if let Err(error) = ended {
-            out.end(error.into()).await;
+impl Tailing {
+    /// Until the client has all it asked for, or is gone.
+    ///
+    /// # Errors
+    /// Why there is no more.
+    pub async fn run(self, out: &impl Reader<TailRest>) -> Result<(), Error> {
+        let shutdown = self.leaders.metadata.shutdown.clone();
+        let _open = self.delivery.open();
+        let mut reading = Reading::new(self);
+        tokio::select! {
+            ended = reading.run(out) => ended,
+            () = shutdown.cancelled() => Err(shutting_down()),
+            () = out.closed() => Ok(()),
         }
     }
 }
@@ -151,7 +108,8 @@ struct Sending {
 }
 
 struct Reading {
-    context: Arc<Context>,
+    leaders: Arc<Leaders>,
+    delivery: Arc<DeliveryPool>,
     reader: TopicReader,
     sending: Option<Sending>,
     /// Partitions of which there was more when the call began than has been sent.
@@ -161,19 +119,19 @@ struct Reading {
     left: Option<u64>,
     takes: Takes,
     /// The first record that the client does not take, of those at which a partition is read no further.
-    blocked: Option<pb::Notice>,
+    blocked: Option<Notice>,
 }
 
 /// One answer that is being filled.
-struct Draft {
-    writer: AnswerWriter,
+struct Draft<D> {
+    deliveries: D,
     space: Space,
-    rest: pb::TailResponse,
+    rest: TailRest,
 }
 
-impl Draft {
+impl<D: Deliveries> Draft<D> {
     fn is_empty(&self) -> bool {
-        self.writer.deliveries() == 0 && self.rest == pb::TailResponse::default()
+        self.deliveries.count() == 0 && self.rest == TailRest::default()
     }
 }
 
@@ -182,7 +140,7 @@ enum Sent {
     Added,
     /// Not in this answer.
     Full,
-    TooLarge(Box<pb::Notice>),
+    TooLarge(Box<Notice>),
 }
 
 /// Whether more can follow.
@@ -193,8 +151,8 @@ enum More {
 }
 
 impl Reading {
-    fn new(context: &Arc<Context>, tail: Tail) -> Reading {
-        let mut reader = TopicReader::new(Arc::clone(&context.leaders));
+    fn new(tail: Tailing) -> Reading {
+        let mut reader = TopicReader::new(Arc::clone(&tail.leaders));
         let (mut behind, mut ends) = (BTreeSet::new(), BTreeMap::new());
         for Position { target, start, end, behind: is_behind } in tail.positions {
             if is_behind {
@@ -204,7 +162,8 @@ impl Reading {
             reader.add(target, start, end);
         }
         Reading {
-            context: Arc::clone(context),
+            leaders: tail.leaders,
+            delivery: tail.delivery,
             reader,
             sending: None,
             behind,
@@ -215,16 +174,15 @@ impl Reading {
         }
     }
 
-    /// Until the client has all it asked for, or is gone.
-    async fn run(&mut self, out: &DemandSender) -> Result<(), Error> {
+    async fn run<R: Reader<TailRest>>(&mut self, out: &R) -> Result<(), Error> {
         let mut pace = Pace::new();
         let mut caught_up = self.behind.is_empty();
         loop {
             let Ok(()): Result<(), Gone> = out.wanted().await else { return Ok(()) };
-            let wanted = pace.allowed(Instant::now(), self.context.delivery.streams());
+            let wanted = pace.allowed(Instant::now(), self.delivery.streams());
             let space = self.takes.space(wanted, REST_BYTES);
-            let rest = pb::TailResponse { caught_up, ..Default::default() };
-            let mut draft = Draft { writer: AnswerWriter::new(), space, rest };
+            let rest = TailRest { caught_up, notice: None };
+            let mut draft = Draft { deliveries: R::Deliveries::default(), space, rest };
             let filled = match caught_up {
                 true => Ok(More::Yes),
                 false => self.fill(&mut draft).await,
@@ -235,8 +193,8 @@ impl Reading {
             }
             let more = filled?;
             if !draft.is_empty() {
-                pace.sent(Instant::now(), draft.writer.len());
-                out.send(draft.writer.finish(&draft.rest));
+                pace.sent(Instant::now(), draft.deliveries.bytes());
+                out.send(draft.deliveries, draft.rest);
             }
             if more == More::No {
                 return self.blocked.as_ref().map_or(Ok(()), |notice| Err(too_large(notice)));
@@ -245,7 +203,7 @@ impl Reading {
     }
 
     /// Adds what there is to one answer; waits for it, if that is nothing.
-    async fn fill(&mut self, draft: &mut Draft) -> Result<More, Error> {
+    async fn fill<D: Deliveries>(&mut self, draft: &mut Draft<D>) -> Result<More, Error> {
         loop {
             let Some(sending) = &mut self.sending else {
                 if !draft.is_empty() {
@@ -276,7 +234,7 @@ impl Reading {
                 }
                 Step::Packed => {
                     let Some(packed) = sending.cursor.packed() else { continue };
-                    let unpacker = &self.context.leaders.unpacker;
+                    let unpacker = &self.leaders.unpacker;
                     let records = match unpacker.now(&packed) {
                         Some(records) => records,
                         // It takes a while: what there is goes first.
@@ -304,7 +262,7 @@ impl Reading {
     ///
     /// # Errors
     /// Why else it cannot be read any more.
-    fn go_back(&mut self, failed: Failed) -> Result<pb::Notice, Error> {
+    fn go_back(&mut self, failed: Failed) -> Result<Notice, Error> {
         let lost = Lost::read(&failed.error).and_then(|lost| Some((lost, lost.cut_at?)));
         let (Some((lost, cut)), Some(target)) = (lost, failed.target) else {
             return Err(*failed.error);
@@ -316,7 +274,7 @@ impl Reading {
     }
 
     /// The partition is read no further, unless such records are passed over.
-    fn on_too_large(&mut self, notice: &pb::Notice) {
+    fn on_too_large(&mut self, notice: &Notice) {
         if self.takes.skips {
             return;
         }
@@ -334,19 +292,19 @@ impl Sending {
     }
 }
 
-impl Draft {
+impl<D: Deliveries> Draft<D> {
     fn add(&mut self, target: &Target, takes: Takes, found: &Found<'_>) -> (Choice, Sent) {
         let at = At { topic: &target.topic, partition: target.number() };
-        let len = delivery_len(at, &found.record);
+        let len = D::bytes_of(at, &found.record);
         if !takes.fits(len) {
-            let notice = takes.notice(at, found.record.offset.to_wire(), len);
+            let notice = takes.notice(at, found.record.offset, len);
             let choice = if takes.skips { Choice::Take } else { Choice::Leave };
             return (choice, Sent::TooLarge(Box::new(notice)));
         }
-        if !self.space.takes(&self.writer, len) {
+        if !self.space.takes(&self.deliveries, len) {
             return (Choice::Leave, Sent::Full);
         }
-        self.writer.push(at, found, None, 0);
+        self.deliveries.push(at, found, None, 0);
         (Choice::Take, Sent::Added)
     }
 }

@@ -198,7 +198,6 @@ pub mod tests {
     use crate::forward::Target;
     use troupe_proto::batch::RecordSetBuilder;
     use troupe_proto::ids::{PartitionId, TopicId};
-    use troupe_proto::v1 as pb;
 
     type Given = (Option<Vec<u8>>, Option<Vec<u8>>, Vec<(String, Option<Vec<u8>>)>, i64);
 
@@ -231,20 +230,6 @@ pub mod tests {
 
     pub fn cursor_of(records: &[Given]) -> SliceCursor {
         SliceCursor::new(slice_of(&[records], Compression::None))
-    }
-
-    pub fn plain(record: &RecordRef<'_>) -> pb::Record {
-        let own = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
-        let headers = record
-            .headers()
-            .map(|(key, value)| pb::Header { key: key.to_owned(), value: value.map(own) });
-        pb::Record {
-            key: record.key.map(own),
-            value: record.value.map(own),
-            headers: headers.collect(),
-            timestamp_ms: Some(record.timestamp_ms),
-            partition: None,
-        }
     }
 
     /// Takes every record; what is packed is unpacked where it is needed.

@@ -1,9 +1,9 @@
 //! Positions that the log does not have any more.
 
+use super::notice::{Notice, NoticeKind, PositionLost};
 use crate::forward::Target;
 use troupe_proto::error::Error;
 use troupe_proto::ids::Offset;
-use troupe_proto::v1 as pb;
 
 /// A position that the log does not have any more, and what it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ impl Lost {
     }
 
     /// That it is lost. `whose`: `the group's`, or nobody's in particular.
-    pub fn notice(&self, target: &Target, whose: &str) -> pb::Notice {
+    pub fn notice(&self, target: &Target, whose: &str) -> Notice {
         let Lost { position, earliest, latest, cut_at } = *self;
         let (number, topic) = (target.number(), &target.topic);
         let message = match cut_at {
@@ -37,19 +37,14 @@ impl Lost {
                  log holds {earliest} to {latest}; it goes on where start_position says"
             ),
         };
-        let position_lost = pb::PositionLost {
+        let lost = PositionLost {
             topic: topic.to_string(),
             partition: number,
-            position: position.to_wire(),
-            earliest: earliest.to_wire(),
-            latest: latest.to_wire(),
-            cut_at: cut_at.map(Offset::to_wire),
+            position,
+            earliest,
+            latest,
+            cut_at,
         };
-        pb::Notice {
-            kind: pb::NoticeKind::PositionLost.into(),
-            message,
-            position_lost: Some(position_lost),
-            ..Default::default()
-        }
+        Notice { kind: NoticeKind::PositionLost(lost), message }
     }
 }

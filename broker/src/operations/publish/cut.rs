@@ -1,8 +1,9 @@
-//! Records of thin clients become batches that their topic takes.
+//! Records become batches that their topic takes.
 //!
 //! Promises: a request whose records cannot all be appended is refused before any of them is sent; each batch fits
 //! into the topic's `max.message.bytes` and `segment.bytes`, however many records come together.
 
+use super::record::Record;
 use crate::forward::{Batch, Target};
 use crate::partition::wall_clock;
 use crate::registry::TopicEntry;
@@ -12,21 +13,20 @@ use std::sync::Arc;
 use troupe_proto::batch::{Compression, OVERHEAD, RecordSetBuilder};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::partitioner::partition_of_key;
-use troupe_proto::v1 as pb;
 
 /// Records of one partition are cut into batches of about this size, or less if the topic takes less.
 const BATCH_BYTES: usize = 512 << 10;
 
 /// A batch to be sent, and which records it holds, in order, with their timestamps. Records are counted over all
 /// requests that were joined.
-pub(super) struct Cut {
+pub struct Cut {
     pub target: Target,
     pub batch: Batch,
     pub records: Vec<(usize, i64)>,
 }
 
 /// Takes requests, gives batches.
-pub(super) struct Cutter<'t> {
+pub struct Cutter<'t> {
     topic: &'t TopicEntry,
     partition_count: u32,
     /// For records without a key.
@@ -70,10 +70,10 @@ impl Filling {
         Self { keyless: false, builder: RecordSetBuilder::new(), records: Vec::new() }
     }
 
-    fn push(&mut self, index: usize, record: &pb::Record, timestamp: i64) {
-        self.keyless |= record.key.is_none();
-        let (key, value) = (record.key.as_deref(), record.value.as_deref());
-        self.builder.push_with(timestamp, key, value, headers(record));
+    fn push(&mut self, index: usize, record: &impl Record, timestamp: i64) {
+        let (key, value) = (record.key(), record.value());
+        self.keyless |= key.is_none();
+        self.builder.push_with(timestamp, key, value, record.headers());
         self.records.push((index, timestamp));
     }
 
@@ -86,14 +86,9 @@ impl Filling {
     }
 }
 
-fn headers(record: &pb::Record) -> impl Iterator<Item = (&str, Option<&[u8]>)> + Clone {
-    record.headers.iter().map(|header| (header.key.as_str(), header.value.as_deref()))
-}
-
 /// Bytes by which the record makes a batch longer.
-fn len_in(builder: &RecordSetBuilder, record: &pb::Record, timestamp: i64) -> usize {
-    let (key, value) = (record.key.as_deref(), record.value.as_deref());
-    builder.encoded_len_with(timestamp, key, value, headers(record))
+fn len_in(builder: &RecordSetBuilder, record: &impl Record, timestamp: i64) -> usize {
+    builder.encoded_len_with(timestamp, record.key(), record.value(), record.headers())
 }
 
 impl<'t> Cutter<'t> {
@@ -118,7 +113,7 @@ impl<'t> Cutter<'t> {
     ///
     /// # Errors
     /// Why one of them cannot be appended.
-    pub fn add(&mut self, records: &[pb::Record]) -> Result<(), Error> {
+    pub fn add(&mut self, records: &[impl Record]) -> Result<(), Error> {
         let places =
             records.iter().map(|record| self.place(record)).collect::<Result<Vec<i32>, Error>>()?;
         for (record, partition) in records.iter().zip(places) {
@@ -128,9 +123,9 @@ impl<'t> Cutter<'t> {
     }
 
     /// The partition of a record that can be appended.
-    fn place(&self, record: &pb::Record) -> Result<i32, Error> {
+    fn place(&self, record: &impl Record) -> Result<i32, Error> {
         self.check(record)?;
-        match (record.partition, &record.key) {
+        match (record.partition(), record.key()) {
             (Some(partition), _) => self.topic.partition(partition).map(|_| partition),
             (None, Some(key)) => {
                 Ok(i32::try_from(partition_of_key(key, self.partition_count).0).unwrap_or(0))
@@ -139,8 +134,8 @@ impl<'t> Cutter<'t> {
         }
     }
 
-    fn check(&self, record: &pb::Record) -> Result<(), Error> {
-        let timestamp = record.timestamp_ms.unwrap_or(self.clock);
+    fn check(&self, record: &impl Record) -> Result<(), Error> {
+        let timestamp = record.timestamp_ms().unwrap_or(self.clock);
         let actual = OVERHEAD + len_in(&RecordSetBuilder::new(), record, timestamp);
         let Limit { bytes: limit, key } = self.limit;
         if actual > limit {
@@ -150,13 +145,13 @@ impl<'t> Cutter<'t> {
                 .with("limit", limit)
                 .with("actual", actual));
         }
-        if self.topic.config().cleanup.compact && record.key.is_none() {
+        if self.topic.config().cleanup.compact && record.key().is_none() {
             let message =
                 format!("topic `{}` is compacted: every record needs a key", self.topic.name);
             return Err(Error::new(ErrorCode::InvalidRecord, message));
         }
         // The leader's clock decides in the end.
-        if record.timestamp_ms.is_some() && !self.timestamps.contains(&timestamp) {
+        if record.timestamp_ms().is_some() && !self.timestamps.contains(&timestamp) {
             let (earliest, latest) = (self.timestamps.start(), self.timestamps.end());
             let message = format!("timestamp {timestamp} is not between {earliest} and {latest}");
             return Err(Error::new(ErrorCode::InvalidTimestamp, message)
@@ -167,8 +162,8 @@ impl<'t> Cutter<'t> {
         Ok(())
     }
 
-    fn push(&mut self, record: &pb::Record, partition: i32) -> Result<(), Error> {
-        let timestamp = record.timestamp_ms.unwrap_or(self.clock);
+    fn push(&mut self, record: &impl Record, partition: i32) -> Result<(), Error> {
+        let timestamp = record.timestamp_ms().unwrap_or(self.clock);
         let room = BATCH_BYTES.min(self.limit.bytes.saturating_sub(OVERHEAD));
         let batch = self.filling.entry(partition).or_insert_with(Filling::new);
         let builder = &batch.builder;

@@ -1,12 +1,10 @@
 //! What became of records that were handed over: results, or one failure that says no more than is so.
 
-use super::Pending;
+use super::record::RecordResult;
 use crate::partition::Appended;
 use std::collections::BTreeMap;
 use std::ops::Range;
-use troupe_proto::error::{Error, ErrorCode, Publication};
-use troupe_proto::ids::Offset;
-use troupe_proto::v1 as pb;
+use troupe_proto::error::{Error, ErrorCode, PartitionOutcome, Publication};
 
 /// A batch, and what became of it.
 struct Batch {
@@ -24,9 +22,9 @@ impl Batch {
 }
 
 /// Records that were submitted together.
-pub(super) struct Settled {
+pub struct Settled {
     /// By index; none for those that failed.
-    results: Vec<Option<pb::RecordResult>>,
+    results: Vec<Option<RecordResult>>,
     batches: Vec<Batch>,
 }
 
@@ -35,24 +33,28 @@ impl Settled {
         Self { results: vec![None; count], batches: Vec::new() }
     }
 
-    pub fn take(&mut self, pending: Pending, answer: Result<Appended, Error>) {
-        let partition = pending.partition;
+    /// A batch of a partition is answered that holds these records, in order: their indexes and timestamps.
+    pub fn take(
+        &mut self,
+        partition: i32,
+        records: Vec<(usize, i64)>,
+        answer: Result<Appended, Error>,
+    ) {
         let outcome = answer.map(|appended| {
-            for ((index, timestamp), delta) in pending.records.iter().zip(0..) {
-                let offset = appended.base_offset.map(|base| base.plus(delta));
-                self.results[*index] = Some(pb::RecordResult {
+            for ((index, timestamp), delta) in records.iter().zip(0..) {
+                self.results[*index] = Some(RecordResult {
                     partition,
-                    offset: offset.map_or(-1, Offset::to_wire),
+                    offset: appended.base_offset.map(|base| base.plus(delta)),
                     timestamp_ms: appended.log_append_time_ms.unwrap_or(*timestamp),
                 });
             }
         });
-        let records = pending.records.into_iter().map(|(index, _)| index).collect();
+        let records = records.into_iter().map(|(index, _)| index).collect();
         self.batches.push(Batch { partition, records, outcome });
     }
 
     /// The results of these records; none if one of them has none.
-    pub fn results_of(&mut self, records: Range<usize>) -> Option<Vec<pb::RecordResult>> {
+    pub fn results_of(&mut self, records: Range<usize>) -> Option<Vec<RecordResult>> {
         let results = self.results.get_mut(records)?;
         if results.iter().any(Option::is_none) {
             return None;
@@ -61,7 +63,7 @@ impl Settled {
     }
 
     /// All results, or the failure of the whole.
-    pub fn into_answer(self) -> Result<Vec<pb::RecordResult>, Error> {
+    pub fn into_answer(self) -> Result<Vec<RecordResult>, Error> {
         let mut remains = Remains::default();
         remains.add(&self, 0);
         match remains.into_error(0) {
@@ -73,7 +75,7 @@ impl Settled {
 
 /// What is not answered, by partition, and the failure that is to be told of it.
 #[derive(Default)]
-pub(super) struct Remains {
+pub struct Remains {
     partitions: BTreeMap<i32, Part>,
     cause: Option<Error>,
     /// Of what nobody has heard.
@@ -159,13 +161,13 @@ impl Remains {
 }
 
 impl Part {
-    fn outcome(&self, partition: i32) -> pb::PartitionOutcome {
+    fn outcome(&self, partition: i32) -> PartitionOutcome {
         let (reason, message) = match &self.failure {
             Some(failure) => (failure.code, failure.message.clone()),
             None => (ErrorCode::Unspecified, String::new()),
         };
         let refused = self.failure.as_ref().is_some_and(Error::surely_not_done);
-        pb::PartitionOutcome {
+        PartitionOutcome {
             partition,
             done: self.failure.is_none(),
             reason: reason.into(),
@@ -178,11 +180,10 @@ impl Part {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::sync::oneshot;
+    use troupe_proto::ids::Offset;
 
     fn batch(settled: &mut Settled, partition: i32, at: &[usize], code: Option<ErrorCode>) {
         let records = at.iter().map(|index| (*index, 7)).collect();
-        let answer = oneshot::channel().1;
         let outcome = match code {
             Some(code) => Err(Error::new(code, "why")),
             None => Ok(Appended {
@@ -192,7 +193,7 @@ mod tests {
                 duplicate: false,
             }),
         };
-        settled.take(Pending { partition, records, answer }, outcome);
+        settled.take(partition, records, outcome);
     }
 
     /// Partition 0, then partition 1; what the whole is called, and whether it surely was not done.

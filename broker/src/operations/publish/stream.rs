@@ -10,12 +10,13 @@
 //! A client that has gone is a failure too: it may be sending the same by another way.
 
 use super::cut::Cutter;
+use super::publisher::Publisher;
+use super::record::{Record, RecordResult};
 use super::settled::{Remains, Settled};
-use super::{Publisher, answered};
-use crate::context::Context;
-use crate::forward::Caller;
-use crate::service::event_bus::find_topic;
-use crate::service::produce::parse_acks;
+use super::submitted::answered;
+use crate::forward::{Caller, Leaders};
+use crate::operations::interruption::Interruption;
+use crate::operations::topic_lookup::TopicLookup;
 use crate::shutdown::shutting_down;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
@@ -25,21 +26,36 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, Streaming};
 use troupe_machines::admission::FlowId;
 use troupe_proto::error::{Error, ErrorCode};
-use troupe_proto::v1 as pb;
+use troupe_proto::v1::Acks;
 
 /// Requests of a stream that are joined if they arrived together.
-pub(in crate::service) const REQUESTS_TOGETHER: usize = 256;
+pub const REQUESTS_TOGETHER: usize = 256;
 /// Groups of requests of a stream that may be unanswered.
 const GROUPS_UNANSWERED: usize = 64;
 
 /// How long a failure waits to learn what became of what was under way beside it.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
-type Out = mpsc::Sender<Result<pb::PublishStreamResponse, Status>>;
-type Asked = Result<pb::PublishStreamRequest, Status>;
+pub struct PublishStreamRequest<R> {
+    /// Of the first request; later ones may leave it empty.
+    pub topic: String,
+    /// As the first request says.
+    pub acks: Result<Acks, Error>,
+    pub records: Vec<R>,
+    /// 0: one more than the one before.
+    pub sequence: u64,
+}
+
+pub struct PublishStreamResponse {
+    /// One for each record of the request of that number.
+    pub results: Vec<RecordResult>,
+    pub sequence: u64,
+}
+
+type Out = mpsc::Sender<Result<PublishStreamResponse, Error>>;
+type Asked<R> = Result<PublishStreamRequest<R>, Interruption>;
 
 /// A request under way.
 struct Numbered {
@@ -62,8 +78,9 @@ struct Failure {
 
 struct ClientGone;
 
-struct Stream {
-    context: Arc<Context>,
+pub struct Stream {
+    leaders: Arc<Leaders>,
+    topic_lookup: Arc<TopicLookup>,
     flow: FlowId,
     publisher: Option<Publisher>,
     /// Number of the last request that was submitted.
@@ -73,22 +90,20 @@ struct Stream {
     refusal: Option<(u64, Error)>,
 }
 
-/// Serves one stream to its end.
-pub(in crate::service) async fn publish_stream(
-    context: Arc<Context>,
-    flow: FlowId,
-    requests: Streaming<pb::PublishStreamRequest>,
-    out: Out,
-) {
-    let (unanswered, refusal) = (FuturesOrdered::new(), None);
-    let stream = Stream { context, flow, publisher: None, submitted: 0, unanswered, refusal };
-    stream.serve(requests, out).await;
-}
-
 impl Stream {
-    async fn serve(mut self, requests: Streaming<pb::PublishStreamRequest>, out: Out) {
+    pub fn new(leaders: Arc<Leaders>, topic_lookup: Arc<TopicLookup>, flow: FlowId) -> Self {
+        let (unanswered, refusal) = (FuturesOrdered::new(), None);
+        Self { leaders, topic_lookup, flow, publisher: None, submitted: 0, unanswered, refusal }
+    }
+
+    /// To its end.
+    pub async fn serve<R: Record + Send + Sync>(
+        mut self,
+        requests: impl futures::Stream<Item = Asked<R>> + Send + Unpin,
+        out: Out,
+    ) {
         let mut groups = requests.ready_chunks(REQUESTS_TOGETHER);
-        let shutdown = self.context.shutdown.clone();
+        let shutdown = self.leaders.metadata.shutdown.clone();
         let mut open = true;
         loop {
             let reads = open && self.refusal.is_none();
@@ -125,7 +140,7 @@ impl Stream {
     }
 
     /// Hands a group over, up to the first request that cannot be.
-    async fn submit(&mut self, group: Vec<Asked>) {
+    async fn submit<R: Record + Send + Sync>(&mut self, group: Vec<Asked<R>>) {
         if let (None, Some(Ok(first))) = (&self.publisher, group.first())
             && let Err(error) = self.begin(first).await
         {
@@ -136,11 +151,10 @@ impl Stream {
             let error = group.into_iter().find_map(Result::err).map(Error::from);
             return self.refusal = error.map(|error| (1, error));
         };
-        if let Some(Err(broken)) = group.iter().find(|request| has_broken(request)) {
-            publisher.caller.halt(&Error::from(broken.clone()));
+        if let Some(broken) = group.iter().find_map(broken) {
+            publisher.halt(broken);
         }
-        publisher.refresh();
-        let topic = Arc::clone(&publisher.topic);
+        let topic = publisher.topic();
         let mut cutter = Cutter::new(&topic);
         let (mut requests, mut last, mut refusal) = (Vec::new(), self.submitted, None);
         for request in group {
@@ -168,15 +182,15 @@ impl Stream {
     }
 
     /// The first message says to which topic everything goes.
-    async fn begin(&mut self, first: &pb::PublishStreamRequest) -> Result<(), Error> {
+    async fn begin<R: Sync>(&mut self, first: &PublishStreamRequest<R>) -> Result<(), Error> {
         if first.topic.is_empty() {
             let message = "the first message names no topic";
             return Err(Error::new(ErrorCode::InvalidRequest, message));
         }
-        let acks = parse_acks(first.acks)?;
-        let topic = find_topic(&self.context, &first.topic).await?;
+        let acks = first.acks.clone()?;
+        let topic = self.topic_lookup.find_or_create(&first.topic).await?;
         let caller = Caller::new(self.flow, CancellationToken::new());
-        self.publisher = Some(Publisher::new(Arc::clone(&self.context), topic, acks, caller));
+        self.publisher = Some(Publisher::new(Arc::clone(&self.leaders), topic, acks, caller));
         Ok(())
     }
 
@@ -184,7 +198,7 @@ impl Stream {
     async fn fail(mut self, failure: Failure, out: Out) {
         let Failure { sequence, mut remains } = failure;
         if let (Some(publisher), Some(cause)) = (&self.publisher, remains.cause()) {
-            publisher.caller.halt(cause);
+            publisher.halt(cause);
         }
         let settle = async {
             while let Some(group) = self.unanswered.next().await {
@@ -197,20 +211,27 @@ impl Stream {
         }
         if let Some(error) = remains.into_error(sequence) {
             // The client may be gone.
-            let _ = out.send(Err(error.into())).await;
+            let _ = out.send(Err(error)).await;
         }
     }
 }
 
-/// Whether the stream broke, with whatever the client sent behind this.
-fn has_broken(request: &Asked) -> bool {
-    request.as_ref().is_err_and(|status| std::error::Error::source(status).is_some())
+/// Why the stream broke, with whatever the client sent behind this.
+fn broken<R>(request: &Asked<R>) -> Option<&Error> {
+    match request {
+        Err(Interruption::Broken(error)) => Some(error),
+        Ok(_) | Err(Interruption::Refused(_)) => None,
+    }
 }
 
 /// Adds a request behind that of number `last`.
-fn add(request: Asked, last: u64, cutter: &mut Cutter<'_>) -> Result<Numbered, (u64, Error)> {
+fn add<R: Record>(
+    request: Asked<R>,
+    last: u64,
+    cutter: &mut Cutter<'_>,
+) -> Result<Numbered, (u64, Error)> {
     let next = last + 1;
-    let request = request.map_err(|status| (next, status.into()))?;
+    let request = request.map_err(|interruption| (next, interruption.into()))?;
     let invalid = |message| (next, Error::new(ErrorCode::InvalidRequest, message));
     let sequence = match request.sequence {
         0 => next,
@@ -241,7 +262,7 @@ async fn answer(group: Group, out: &Out) -> Result<Option<Failure>, ClientGone> 
             remains.add(&settled, first);
             return Ok(Some(Failure { sequence, remains }));
         };
-        let response = pb::PublishStreamResponse { results, sequence };
+        let response = PublishStreamResponse { results, sequence };
         out.send(Ok(response)).await.map_err(|_| ClientGone)?;
         first += count;
     }

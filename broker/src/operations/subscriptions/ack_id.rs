@@ -7,11 +7,11 @@ use troupe_proto::ids::{NodeId, Offset};
 
 /// A session in its node. Drawn at random: an id that a node gave out before it started anew must not fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct SessionId(pub u64);
+pub struct SessionId(pub u64);
 
 /// One delivery of one record. As text: five hexadecimal numbers with dots between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct AckId {
+pub struct AckId {
     pub node: NodeId,
     pub session: SessionId,
     /// One assignment of one partition in the session.
@@ -45,10 +45,10 @@ impl AckId {
 }
 
 /// No id is longer as text, and no more than that is echoed of what is none.
-pub(super) const MAX_TEXT: usize = 64;
+pub const MAX_TEXT: usize = 64;
 
 /// A text that a client sent for an id, as a result names it: what is too long for an id is cut.
-pub(super) fn echo(text: String) -> String {
+pub fn echo(text: String) -> String {
     match text.len() {
         0..=MAX_TEXT => text,
         _ => text[..text.floor_char_boundary(MAX_TEXT)].to_owned(),
@@ -57,7 +57,7 @@ pub(super) fn echo(text: String) -> String {
 
 /// It is no id of ours.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct NoAckId;
+pub struct NoAckId;
 
 impl FromStr for AckId {
     type Err = NoAckId;

@@ -3,19 +3,18 @@
 //! Pure: time is an argument. Never here: the log, the group, the stream.
 
 use super::ack_id::{AckId, SessionId};
-use super::ledger::{Action, Ledger, Offer, Released};
+use super::ledger::{Ledger, Offer, Released};
+use super::request::WindowBounds;
 use super::window::Window;
-use crate::forward::Target;
+use crate::forward::{SettleAction, SettleOutcome, Target};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 use tokio::time::Instant;
 use troupe_proto::error::Error;
 use troupe_proto::ids::{NodeId, Offset, PartitionKey};
-use troupe_proto::v1 as pb;
-use troupe_proto::v1::SettleOutcome;
 
 /// How records are given out.
-pub(super) struct Terms {
+pub struct Terms {
     pub node: NodeId,
     pub session: SessionId,
     pub max_processing: Duration,
@@ -25,7 +24,7 @@ pub(super) struct Terms {
 
 /// What becomes of a record that was read.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub enum Verdict {
     /// It goes out, under this id.
     Deliver(AckId),
     /// Nobody needs it.
@@ -37,7 +36,7 @@ pub(super) enum Verdict {
 }
 
 /// A partition of the session.
-pub(super) struct Held {
+pub struct Held {
     pub target: Target,
     pub ledger: Ledger,
     /// What the group knows of.
@@ -51,7 +50,7 @@ pub(super) struct Held {
 
 /// How far a partition is.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub struct Place {
     prefix: Offset,
     committed: Option<Offset>,
 }
@@ -63,7 +62,7 @@ impl Place {
     }
 }
 
-pub(super) struct Deliveries {
+pub struct Deliveries {
     terms: Terms,
     window: Window,
     held: BTreeMap<u32, Held>,
@@ -196,8 +195,8 @@ impl Deliveries {
     ///
     /// # Errors
     /// `INVALID_REQUEST` for negative bounds.
-    pub fn resize(&mut self, window: &pb::Window) -> Result<(), Error> {
-        self.window.resize(window)
+    pub fn resize(&mut self, bounds: WindowBounds) -> Result<(), Error> {
+        self.window.resize(bounds)
     }
 
     /// Records that are out.
@@ -243,7 +242,7 @@ impl Deliveries {
             held.catch_up();
         }
         if auto_ack {
-            self.settle(&id, Action::Ack, now);
+            self.settle(&id, SettleAction::Ack, now);
         }
         Verdict::Deliver(id)
     }
@@ -262,7 +261,7 @@ impl Deliveries {
     }
 
     /// What a client says of a delivery of this session.
-    pub fn settle(&mut self, id: &AckId, action: Action, now: Instant) -> SettleOutcome {
+    pub fn settle(&mut self, id: &AckId, action: SettleAction, now: Instant) -> SettleOutcome {
         let Some(held) = self.held.get_mut(&id.slot) else {
             // The partition was given up since, or there never was such an assignment.
             let was_given = (1..self.next_slot).contains(&id.slot);
@@ -270,7 +269,8 @@ impl Deliveries {
         };
         let was_open = held.ledger.is_open(now);
         let (outcome, released) = held.ledger.settle(id.offset, id.attempt, action, now);
-        let recalled = matches!(action, Action::Nack(_)) && outcome == SettleOutcome::Accepted;
+        let recalled =
+            matches!(action, SettleAction::Nack(_)) && outcome == SettleOutcome::Accepted;
         if recalled || held.ledger.is_open(now) != was_open {
             self.moved.insert(id.slot);
         }

@@ -18,8 +18,8 @@ fn deliveries(max_records: i32, auto_ack: bool) -> Deliveries {
         max_processing: Duration::from_secs(60),
         auto_ack,
     };
-    let window = pb::Window { max_records: Some(max_records), max_bytes: Some(1_000) };
-    Deliveries::new(terms, Window::new(Some(&window)).unwrap())
+    let bounds = WindowBounds { max_records: Some(max_records), max_bytes: Some(1_000) };
+    Deliveries::new(terms, Window::new(Some(bounds)).unwrap())
 }
 
 fn given(deliveries: &mut Deliveries, partition: u32, offset: u64) -> AckId {
@@ -38,7 +38,7 @@ fn the_window_is_one_for_all_partitions() {
     let first = given(&mut deliveries, 0, 0);
     given(&mut deliveries, 1, 0);
     assert_eq!(deliveries.offer(&key(1), Offset(1), 10, now), Verdict::Wait);
-    assert_eq!(deliveries.settle(&first, Action::Ack, now), SettleOutcome::Accepted);
+    assert_eq!(deliveries.settle(&first, SettleAction::Ack, now), SettleOutcome::Accepted);
     given(&mut deliveries, 1, 1);
 }
 
@@ -52,14 +52,14 @@ fn a_partition_that_is_given_up_gives_its_room_back_and_loses_its_ids() {
     assert_eq!(deliveries.take_moved(now).pop().unwrap().1, None);
     deliveries.release(&key(0));
     assert_eq!(deliveries.out(), 0);
-    assert_eq!(deliveries.settle(&id, Action::Ack, now), SettleOutcome::LeaseLost);
+    assert_eq!(deliveries.settle(&id, SettleAction::Ack, now), SettleOutcome::LeaseLost);
     // Assigned again, its old ids do not fit.
     deliveries.hold(target(0), Offset(0), None, Offset(5));
     let again = given(&mut deliveries, 0, 0);
-    assert_eq!(deliveries.settle(&id, Action::Ack, now), SettleOutcome::LeaseLost);
-    assert_eq!(deliveries.settle(&again, Action::Ack, now), SettleOutcome::Accepted);
+    assert_eq!(deliveries.settle(&id, SettleAction::Ack, now), SettleOutcome::LeaseLost);
+    assert_eq!(deliveries.settle(&again, SettleAction::Ack, now), SettleOutcome::Accepted);
     let never = AckId { slot: 77, ..again };
-    assert_eq!(deliveries.settle(&never, Action::Ack, now), SettleOutcome::UnknownId);
+    assert_eq!(deliveries.settle(&never, SettleAction::Ack, now), SettleOutcome::UnknownId);
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn the_start_is_committed_too_and_nothing_twice() {
     assert_eq!(deliveries.uncommitted().count(), 0);
     let id = given(&mut deliveries, 0, 3);
     assert!(deliveries.is_committed(&key(0)));
-    deliveries.settle(&id, Action::Ack, now);
+    deliveries.settle(&id, SettleAction::Ack, now);
     assert!(!deliveries.is_committed(&key(0)));
 }
 
@@ -84,7 +84,7 @@ fn what_is_sent_is_acknowledged_if_that_was_asked() {
     let id = given(&mut deliveries, 0, 0);
     given(&mut deliveries, 0, 1);
     assert_eq!((deliveries.out(), deliveries.is_caught_up()), (0, true));
-    assert_eq!(deliveries.settle(&id, Action::Ack, now), SettleOutcome::Accepted);
+    assert_eq!(deliveries.settle(&id, SettleAction::Ack, now), SettleOutcome::Accepted);
     assert_eq!(deliveries.uncommitted().next().unwrap().1, Offset(2));
 }
 
@@ -114,12 +114,12 @@ proptest! {
             match (what % 8, id) {
                 (0, _) => deliveries.hold(target(u32::from(pick % 3)), Offset(0), None, Offset(9)),
                 (1, _) if pick % 5 == 0 => deliveries.release(&key),
-                (2, Some(id)) => drop(deliveries.settle(&id, Action::Nack(Duration::ZERO), now)),
+                (2, Some(id)) => drop(deliveries.settle(&id, SettleAction::Nack(Duration::ZERO), now)),
                 (3, _) => {
                     now += Duration::from_secs(u64::from(pick));
                     deliveries.expire(now);
                 }
-                (4 | 5, Some(id)) => drop(deliveries.settle(&id, Action::Ack, now)),
+                (4 | 5, Some(id)) => drop(deliveries.settle(&id, SettleAction::Ack, now)),
                 _ => {
                     if let Some(cursor) = deliveries.get(&key).map(|held| held.ledger.cursor())
                         && let Verdict::Deliver(id) = deliveries.offer(&key, cursor, 10, now)
@@ -143,11 +143,11 @@ fn a_partition_goes_back_to_where_its_log_was_cut_and_no_further() {
         deliveries.hold(target(0), Offset(0), Some(Offset(0)), Offset(9));
         let ids: Vec<_> = (0..8).map(|offset| given(&mut deliveries, 0, offset)).collect();
         for id in &ids[..4] {
-            deliveries.settle(id, Action::Ack, now);
+            deliveries.settle(id, SettleAction::Ack, now);
         }
         assert_eq!(deliveries.go_back(&key(0), Offset(cut), Offset(9)), told, "{cut}");
         assert_eq!(deliveries.out(), 0, "what was out of it is lost");
-        assert_eq!(deliveries.settle(&ids[5], Action::Ack, now), SettleOutcome::LeaseLost);
+        assert_eq!(deliveries.settle(&ids[5], SettleAction::Ack, now), SettleOutcome::LeaseLost);
         let (_, at) = deliveries.take_moved(now).pop().unwrap();
         assert_eq!(at, Some(Offset(goes_on)), "{cut}");
         assert_eq!(given(&mut deliveries, 0, goes_on).attempt, 1);

@@ -2,9 +2,8 @@
 //!
 //! Damage is next for as long as its slice is in stock: it is not passed, and neither is what is behind it.
 
-use crate::context::Context;
-use crate::forward::{Failed, Slice, Start, Target, TopicReader};
-use crate::service::delivery::{Choice, Found, SliceCursor, Step};
+use crate::forward::{Failed, Leaders, Slice, Start, Target, TopicReader};
+use crate::operations::delivery::{Choice, Found, SliceCursor, Step};
 use crate::unpacker::Unpacked;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -13,8 +12,8 @@ use troupe_proto::batch::Batches;
 use troupe_proto::error::Error;
 use troupe_proto::ids::{LeaderEpoch, Offset, PartitionKey};
 
-pub(super) struct Intake {
-    context: Arc<Context>,
+pub struct Intake {
+    leaders: Arc<Leaders>,
     reader: TopicReader,
     stock: Option<Stock>,
     /// Of what came, and was not asked for yet.
@@ -38,7 +37,7 @@ enum Content {
 
 /// What is next in stock.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next<R> {
+pub enum Next<R> {
     /// Nothing has come.
     Nothing,
     /// A record.
@@ -52,7 +51,7 @@ pub(super) enum Next<R> {
 }
 
 /// What can be said of what is next without looking at it.
-pub(super) enum Outlook {
+pub enum Outlook {
     Nothing,
     /// A record, and what it counts in the window, if that is known.
     Record(Option<usize>),
@@ -62,9 +61,9 @@ pub(super) enum Outlook {
 }
 
 impl Intake {
-    pub fn new(context: &Arc<Context>) -> Intake {
-        let reader = TopicReader::new(Arc::clone(&context.leaders));
-        Intake { context: Arc::clone(context), reader, stock: None, epochs: Vec::new() }
+    pub fn new(leaders: Arc<Leaders>) -> Intake {
+        let reader = TopicReader::new(Arc::clone(&leaders));
+        Intake { leaders, reader, stock: None, epochs: Vec::new() }
     }
 
     /// Has a partition read from there on, or not at all.
@@ -180,11 +179,11 @@ impl Intake {
                 Step::Damaged => return Next::Damaged(target.key),
                 Step::Packed => {
                     let Some(packed) = cursor.packed() else { continue };
-                    match self.context.leaders.unpacker.now(&packed) {
+                    match self.leaders.unpacker.now(&packed) {
                         Some(records) => cursor.unpacked(records),
                         None => {
-                            let context = Arc::clone(&self.context);
-                            let get = async move { context.leaders.unpacker.get(packed).await };
+                            let unpacker = Arc::clone(&self.leaders.unpacker);
+                            let get = async move { unpacker.get(packed).await };
                             *unpacking = Some(get.boxed());
                             return Next::Packed;
                         }

@@ -10,30 +10,19 @@
 //! `prefix <= frontier`, `prefix <= cursor <= frontier`; what is recalled is at the cursor or after it. The prefix is
 //! what is committed, and only grows. A record that was acknowledged is never delivered again here.
 
+use crate::forward::{SettleAction, SettleOutcome};
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
 use tokio::time::Instant;
 use troupe_proto::ids::Offset;
-use troupe_proto::v1::SettleOutcome;
 
 /// Records that may be acknowledged while one before them is not.
-pub(super) const MAX_ACKED_BEYOND: usize = 10_000;
+pub const MAX_ACKED_BEYOND: usize = 10_000;
 /// Records that took more than one delivery and are done, of which is remembered which delivery counted.
 const MAX_REPEATED: usize = 1_000;
 
-/// What a client says of a delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Action {
-    Ack,
-    /// Delivered again after this long.
-    Nack(Duration),
-    /// The lease ends this much from now.
-    Extend(Duration),
-}
-
 /// What becomes of a record that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Offer {
+pub enum Offer {
     /// To be delivered; that many times with this one.
     Deliver(u32),
     /// It is out already, or done.
@@ -58,7 +47,7 @@ struct Entry {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Ledger {
+pub struct Ledger {
     start: Offset,
     prefix: Offset,
     cursor: Offset,
@@ -76,7 +65,7 @@ pub(super) struct Ledger {
 
 /// What came back to the window.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Released {
+pub struct Released {
     /// The sizes of the records that are not out any more.
     pub bytes: Vec<usize>,
 }
@@ -196,7 +185,7 @@ impl Ledger {
         &mut self,
         offset: Offset,
         attempt: u32,
-        action: Action,
+        action: SettleAction,
         now: Instant,
     ) -> (SettleOutcome, Released) {
         let none = Released::default();
@@ -211,7 +200,7 @@ impl Ledger {
             return (outcome, none);
         }
         match (entry.state, action) {
-            (State::Out(_), Action::Ack) => {
+            (State::Out(_), SettleAction::Ack) => {
                 entry.state = State::Acked;
                 let bytes = vec![entry.bytes];
                 self.out -= 1;
@@ -219,28 +208,28 @@ impl Ledger {
                 self.close_prefix();
                 (SettleOutcome::Accepted, Released { bytes })
             }
-            (State::Out(_), Action::Extend(by)) => {
+            (State::Out(_), SettleAction::Extend(by)) => {
                 let until = now + by;
                 entry.state = State::Out(until);
                 self.expire_by(until);
                 (SettleOutcome::Accepted, none)
             }
-            (State::Out(_), Action::Nack(delay)) => {
+            (State::Out(_), SettleAction::Nack(delay)) => {
                 let released = self.recall(|entry| entry.offset >= offset);
                 self.held_until = (!delay.is_zero()).then_some(now + delay).max(self.held_until);
                 (SettleOutcome::Accepted, released)
             }
             // Said twice.
-            (State::Acked, Action::Ack) => (SettleOutcome::Accepted, none),
+            (State::Acked, SettleAction::Ack) => (SettleOutcome::Accepted, none),
             (State::Acked | State::Recalled, _) => (SettleOutcome::LeaseLost, none),
         }
     }
 
-    fn settled_before(&self, offset: Offset, attempt: u32, action: Action) -> SettleOutcome {
+    fn settled_before(&self, offset: Offset, attempt: u32, action: SettleAction) -> SettleOutcome {
         let was_here = (self.start..self.prefix).contains(&offset) && attempt > 0;
         let counted = self.repeated.get(&offset).copied().unwrap_or(1);
         match action {
-            Action::Ack if was_here && attempt == counted => SettleOutcome::Accepted,
+            SettleAction::Ack if was_here && attempt == counted => SettleOutcome::Accepted,
             _ if was_here && attempt <= counted => SettleOutcome::LeaseLost,
             _ => SettleOutcome::UnknownId,
         }

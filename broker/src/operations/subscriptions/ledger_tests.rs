@@ -1,6 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 const LEASE: Duration = Duration::from_secs(60);
 
@@ -12,11 +13,11 @@ fn delivered(ledger: &mut Ledger, offsets: std::ops::Range<u64>, now: Instant) {
 }
 
 fn ack(ledger: &mut Ledger, offset: u64, attempt: u32) -> SettleOutcome {
-    ledger.settle(Offset(offset), attempt, Action::Ack, Instant::now()).0
+    ledger.settle(Offset(offset), attempt, SettleAction::Ack, Instant::now()).0
 }
 
 fn nack(ledger: &mut Ledger, offset: u64, now: Instant, delay: Duration) -> SettleOutcome {
-    ledger.settle(Offset(offset), 1, Action::Nack(delay), now).0
+    ledger.settle(Offset(offset), 1, SettleAction::Nack(delay), now).0
 }
 
 #[test]
@@ -40,7 +41,7 @@ fn a_nack_recalls_what_was_delivered_after_it_too() {
     let (mut ledger, now) = (Ledger::new(Offset(0)), Instant::now());
     delivered(&mut ledger, 0..5, now);
     assert_eq!(ack(&mut ledger, 3, 1), SettleOutcome::Accepted);
-    let (outcome, released) = ledger.settle(Offset(1), 1, Action::Nack(Duration::ZERO), now);
+    let (outcome, released) = ledger.settle(Offset(1), 1, SettleAction::Nack(Duration::ZERO), now);
     assert_eq!((outcome, released.bytes.len()), (SettleOutcome::Accepted, 3));
     assert_eq!((ledger.cursor(), ledger.out()), (Offset(1), 1));
     for offset in [1, 2, 4] {
@@ -77,9 +78,9 @@ fn a_nack_with_a_delay_holds_the_partition_up() {
 fn a_lease_that_ends_costs_its_record_alone() {
     let (mut ledger, now) = (Ledger::new(Offset(0)), Instant::now());
     delivered(&mut ledger, 0..3, now);
-    let more = ledger.settle(Offset(0), 1, Action::Extend(LEASE * 3), now);
+    let more = ledger.settle(Offset(0), 1, SettleAction::Extend(LEASE * 3), now);
     assert_eq!(more.0, SettleOutcome::Accepted);
-    ledger.settle(Offset(2), 1, Action::Extend(LEASE * 2), now);
+    ledger.settle(Offset(2), 1, SettleAction::Extend(LEASE * 2), now);
     assert_eq!(ledger.expire(now + LEASE / 2), Released::default());
     assert_eq!(ledger.expire(now + LEASE).bytes, [10]);
     assert_eq!(ledger.offer(Offset(1)), Offer::Deliver(2));
@@ -171,7 +172,7 @@ impl World {
         }
     }
 
-    fn settle(&mut self, pick: u8, action: Action) {
+    fn settle(&mut self, pick: u8, action: SettleAction) {
         let Some(&(offset, attempt)) = self.given.get(pick as usize % self.given.len().max(1))
         else {
             return;
@@ -181,7 +182,7 @@ impl World {
         if attempt < newest {
             assert_eq!(outcome, SettleOutcome::LeaseLost);
         }
-        if action == Action::Ack && outcome == SettleOutcome::Accepted {
+        if action == SettleAction::Ack && outcome == SettleOutcome::Accepted {
             self.acked.insert(offset);
         }
     }
@@ -213,9 +214,9 @@ proptest! {
             let before = world.ledger.prefix();
             match step {
                 Step::Read(count) => world.read(count),
-                Step::Ack(pick) => world.settle(pick, Action::Ack),
-                Step::Nack(pick) => world.settle(pick, Action::Nack(Duration::ZERO)),
-                Step::Extend(pick) => world.settle(pick, Action::Extend(LEASE)),
+                Step::Ack(pick) => world.settle(pick, SettleAction::Ack),
+                Step::Nack(pick) => world.settle(pick, SettleAction::Nack(Duration::ZERO)),
+                Step::Extend(pick) => world.settle(pick, SettleAction::Extend(LEASE)),
                 Step::Pass(seconds) => {
                     world.now += Duration::from_secs(seconds.into());
                     world.ledger.expire(world.now);
@@ -229,7 +230,7 @@ proptest! {
             for pick in 0..world.given.len() {
                 let (offset, attempt) = world.given[pick];
                 let (outcome, _) =
-                    world.ledger.settle(Offset(offset), attempt, Action::Ack, world.now);
+                    world.ledger.settle(Offset(offset), attempt, SettleAction::Ack, world.now);
                 if outcome == SettleOutcome::Accepted {
                     world.acked.insert(offset);
                 }

@@ -1,16 +1,14 @@
 //! The session's place in its group: one member, over as many streams as it takes.
 
-use crate::context::Context;
-use crate::groups;
+use super::coordination::{Coordination, Said, Told, is_elsewhere_for_now};
 use futures::channel::mpsc;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use troupe_proto::error::{Error, ErrorCode};
-use troupe_proto::log::v1 as log;
+use troupe_proto::log::v1::{MemberStart, TopicPartitions};
 
 /// How long a member that lost its stream looks for its coordinator.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -18,8 +16,8 @@ const RETRY: Duration = Duration::from_millis(200);
 /// How long leaving may take.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-type Answers = BoxStream<'static, Result<log::RunMemberResponse, Error>>;
-type Requests = mpsc::UnboundedSender<log::RunMemberRequest>;
+type Answers = BoxStream<'static, Result<Told, Error>>;
+type Requests = mpsc::UnboundedSender<Said>;
 
 enum Link {
     Opening(BoxFuture<'static, Result<(Requests, Answers), Error>>),
@@ -28,9 +26,9 @@ enum Link {
 }
 
 /// What happened to the member.
-pub(super) enum Event {
+pub enum Event {
     /// The epoch may be another. With an assignment: what it shall hold, and the number of that.
-    Told(Option<(u64, Vec<log::TopicPartitions>)>),
+    Told(Option<(u64, Vec<TopicPartitions>)>),
     /// The stream broke. The member comes back, if it is told to.
     Broken,
     /// What it held may be somebody else's now. It joins anew, if it is told to.
@@ -39,10 +37,10 @@ pub(super) enum Event {
     Refused(Error),
 }
 
-pub(super) struct Membership {
-    context: Arc<Context>,
+pub struct Membership {
+    coordination: Coordination,
     host: String,
-    start: log::MemberStart,
+    start: MemberStart,
     link: Link,
     member_id: String,
     epoch: u32,
@@ -53,9 +51,9 @@ pub(super) struct Membership {
 
 impl Membership {
     /// Joins as a new member.
-    pub fn new(context: &Arc<Context>, host: String, start: log::MemberStart) -> Membership {
+    pub fn new(coordination: Coordination, host: String, start: MemberStart) -> Membership {
         let mut membership = Membership {
-            context: Arc::clone(context),
+            coordination,
             host,
             start,
             link: Link::Closed,
@@ -83,26 +81,25 @@ impl Membership {
     }
 
     /// Comes back after a broken stream, with what the member holds.
-    pub fn resume(&mut self, owned: Vec<log::TopicPartitions>) {
+    pub fn resume(&mut self, owned: Vec<TopicPartitions>) {
         let owned = if self.member_id.is_empty() { Vec::new() } else { owned };
         self.open(owned, RETRY);
     }
 
-    fn open(&mut self, owned: Vec<log::TopicPartitions>, wait: Duration) {
-        let start = log::MemberStart {
+    fn open(&mut self, owned: Vec<TopicPartitions>, wait: Duration) {
+        let start = MemberStart {
             member_id: self.member_id.clone(),
             member_epoch: self.epoch,
             owned,
             ..self.start.clone()
         };
-        let (context, host) = (Arc::clone(&self.context), self.host.clone());
+        let (coordination, host) = (self.coordination.clone(), self.host.clone());
         let opening = async move {
             sleep(wait).await;
             let (requests, stream) = mpsc::unbounded();
-            let first = log::RunMemberRequest { start: Some(start), ..Default::default() };
             // It is taken: the other end is here.
-            let _ = requests.unbounded_send(first);
-            let answers = groups::run_member(&context, host, stream.boxed()).await?;
+            let _ = requests.unbounded_send(Said::Start(start));
+            let answers = coordination.run_member(host, stream.boxed()).await?;
             Ok((requests, answers))
         };
         self.link = Link::Opening(opening.boxed());
@@ -123,7 +120,7 @@ impl Membership {
                 Link::Closed => std::future::pending().await,
             };
             match answer {
-                Some(Ok(response)) => return self.on_response(response),
+                Some(Ok(told)) => return self.on_told(told),
                 Some(Err(error)) => return self.on_error(error),
                 None => {
                     let message = "the group's coordinator ended the membership's stream";
@@ -133,13 +130,13 @@ impl Membership {
         }
     }
 
-    fn on_response(&mut self, response: log::RunMemberResponse) -> Event {
+    fn on_told(&mut self, told: Told) -> Event {
         (self.was_member, self.broken_since) = (true, None);
-        if !response.member_id.is_empty() {
-            self.member_id = response.member_id;
+        if !told.member_id.is_empty() {
+            self.member_id = told.member_id;
         }
-        self.epoch = response.member_epoch;
-        Event::Told(response.assignment.map(|told| (told.number, told.partitions)))
+        self.epoch = told.member_epoch;
+        Event::Told(told.assignment)
     }
 
     fn on_error(&mut self, error: Error) -> Event {
@@ -161,19 +158,19 @@ impl Membership {
 
     /// The member holds exactly what the assignment of that number said.
     pub fn applied(&self, number: u64) {
-        self.tell(log::RunMemberRequest { applied: Some(number), ..Default::default() });
+        self.tell(Said::Applied(number));
     }
 
-    fn tell(&self, request: log::RunMemberRequest) {
+    fn tell(&self, said: Said) {
         if let Link::Open(requests, _) = &self.link {
             // What a stream that has ended does not take, the next assignment makes good.
-            let _ = requests.unbounded_send(request);
+            let _ = requests.unbounded_send(said);
         }
     }
 
     /// Goes for good.
     pub async fn leave(mut self) {
-        self.tell(log::RunMemberRequest { leave: true, ..Default::default() });
+        self.tell(Said::Leave);
         if let Link::Open(requests, answers) = &mut self.link {
             requests.close_channel();
             let gone = async { while let Some(Ok(_)) = answers.next().await {} };
@@ -185,7 +182,7 @@ impl Membership {
 
 /// Whether a member that was in the group may come back a little later, as the same.
 fn is_passing(error: &Error) -> bool {
-    error.code == ErrorCode::Throttled || groups::is_elsewhere_for_now(error)
+    error.code == ErrorCode::Throttled || is_elsewhere_for_now(error)
 }
 
 #[cfg(test)]

@@ -1,14 +1,16 @@
 //! What a subscriber asks for, checked.
 
-use super::ledger::Action;
+use super::request::{SettlementAction, SubscriptionOptions};
 use super::window::Window;
-use crate::service::delivery::Takes;
+use crate::forward::SettleAction;
+use crate::operations::delivery::Takes;
+use crate::operations::start_position::StartPosition;
+use crate::operations::topic_lookup::TopicLookup;
 use std::time::Duration;
 use troupe_machines::cluster::check_topic_names;
 use troupe_machines::group::check_group_id;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::log::v1 as log;
-use troupe_proto::v1 as pb;
 
 const DEFAULT_PROCESSING: Duration = Duration::from_secs(30 * 60);
 const MAX_PROCESSING: Duration = Duration::from_secs(24 * 60 * 60);
@@ -17,14 +19,14 @@ const MAX_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Where a partition is begun for which nothing is committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Start {
+pub enum Start {
     Earliest,
     Latest,
     TimestampMs(i64),
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Options {
+pub struct Options {
     pub group: String,
     pub subscription: log::Subscription,
     pub start: Start,
@@ -47,7 +49,7 @@ fn invalid(message: impl Into<String>) -> Error {
 impl Options {
     /// # Errors
     /// `INVALID_GROUP_ID`, `INVALID_TOPIC`, `INVALID_REQUEST`: what to write instead.
-    pub fn parse(asked: pb::SubscriptionOptions) -> Result<Options, Error> {
+    fn parse(asked: SubscriptionOptions) -> Result<Options, Error> {
         if asked.group.is_empty() {
             let message = "the subscription names no group; without one, use Tail";
             return Err(Error::new(ErrorCode::InvalidGroupId, message));
@@ -63,14 +65,9 @@ impl Options {
             }
             _ => {}
         }
-        if pb::Ordering::try_from(asked.ordering).is_err() {
-            let message =
-                format!("ordering {} is not known here; use ORDERING_PARTITION", asked.ordering);
-            return Err(invalid(message));
-        }
         Ok(Options {
             start: parse_start(asked.start_position)?,
-            window: Window::new(asked.window.as_ref())?,
+            window: Window::new(asked.window)?,
             max_processing: parse_processing(asked.max_processing_time)?,
             grace: parse_grace(asked.reconnect_grace)?,
             takes: Takes::parse(asked.max_message_bytes, asked.skip_too_large)?,
@@ -82,6 +79,24 @@ impl Options {
             assignor: asked.assignor,
             client_id: asked.client_id,
         })
+    }
+
+    /// The same, once their topics are there.
+    ///
+    /// # Errors
+    /// Also those of [`TopicLookup::find_or_create`].
+    pub async fn check(
+        asked: SubscriptionOptions,
+        topic_lookup: &TopicLookup,
+    ) -> Result<Options, Error> {
+        let options = Options::parse(asked)?;
+        for topic in &options.subscription.topics {
+            // One that may not be written may be read.
+            if topic_lookup.find(topic).await.is_err() {
+                topic_lookup.find_or_create(topic).await?;
+            }
+        }
+        Ok(options)
     }
 
     /// A new member of the group.
@@ -100,21 +115,20 @@ impl Options {
     }
 }
 
-fn parse_start(asked: Option<pb::StartPosition>) -> Result<Start, Error> {
-    use pb::start_position::At;
-    match asked.and_then(|start| start.at) {
-        None | Some(At::Latest(_)) => Ok(Start::Latest),
-        Some(At::Earliest(_)) => Ok(Start::Earliest),
-        Some(At::TimestampMs(time)) => Ok(Start::TimestampMs(time)),
-        Some(At::Offset(offset)) => Err(invalid(format!(
+fn parse_start(asked: Option<StartPosition>) -> Result<Start, Error> {
+    match asked {
+        None | Some(StartPosition::Latest) => Ok(Start::Latest),
+        Some(StartPosition::Earliest) => Ok(Start::Earliest),
+        Some(StartPosition::TimestampMs(time)) => Ok(Start::TimestampMs(time)),
+        Some(StartPosition::Offset(offset)) => Err(invalid(format!(
             "start_position offset {offset} is not for groups: a group goes on where it has \
              committed; use earliest, latest or timestamp_ms, or reset the group's offsets"
         ))),
     }
 }
 
-fn parse_processing(asked: Option<prost_types::Duration>) -> Result<Duration, Error> {
-    let asked = parse_duration("max_processing_time", asked)?.unwrap_or(DEFAULT_PROCESSING);
+fn parse_processing(asked: Option<Duration>) -> Result<Duration, Error> {
+    let asked = asked.unwrap_or(DEFAULT_PROCESSING);
     if asked.is_zero() || asked > MAX_PROCESSING {
         let message = "max_processing_time has to be more than 0 and at most 24 hours";
         return Err(invalid(message));
@@ -122,69 +136,44 @@ fn parse_processing(asked: Option<prost_types::Duration>) -> Result<Duration, Er
     Ok(asked)
 }
 
-fn parse_grace(asked: Option<prost_types::Duration>) -> Result<Option<Duration>, Error> {
-    let asked = parse_duration("reconnect_grace", asked)?;
+fn parse_grace(asked: Option<Duration>) -> Result<Option<Duration>, Error> {
     if asked.is_some_and(|grace| grace > MAX_GRACE) {
         return Err(invalid("reconnect_grace has to be at most 24 hours"));
     }
     Ok(asked)
 }
 
-/// # Errors
-/// `INVALID_REQUEST` if it is negative.
-pub(super) fn parse_duration(
-    name: &str,
-    asked: Option<prost_types::Duration>,
-) -> Result<Option<Duration>, Error> {
-    asked
-        .map(Duration::try_from)
-        .transpose()
-        .map_err(|_| invalid(format!("{name} is negative or no duration")))
-}
-
 /// What a settlement says.
 ///
 /// # Errors
-/// `INVALID_REQUEST` if it says nothing.
-pub(super) fn parse_action(
-    settlement: &pb::Settlement,
+/// Why it says nothing.
+pub fn parse_action(
+    action: Result<SettlementAction, Box<Error>>,
     max_processing: Duration,
-) -> Result<Action, Error> {
-    use pb::settlement::Action as Asked;
-    match &settlement.action {
-        Some(Asked::Ack(_)) => Ok(Action::Ack),
-        Some(Asked::Nack(nack)) => {
-            let delay = parse_duration("nack.delay", nack.delay)?.unwrap_or_default();
-            Ok(Action::Nack(delay.min(MAX_PROCESSING)))
+) -> Result<SettleAction, Error> {
+    Ok(match action.map_err(|error| *error)? {
+        SettlementAction::Ack => SettleAction::Ack,
+        SettlementAction::Nack { delay } => {
+            SettleAction::Nack(delay.unwrap_or_default().min(MAX_PROCESSING))
         }
-        Some(Asked::Extend(extend)) => {
-            let by = parse_duration("extend.by", extend.by)?.unwrap_or(max_processing);
-            Ok(Action::Extend(by.min(MAX_PROCESSING)))
+        SettlementAction::Extend { by } => {
+            SettleAction::Extend(by.unwrap_or(max_processing).min(MAX_PROCESSING))
         }
-        None => {
-            let message =
-                format!("settlement of `{}` says neither ack, nack nor extend", settlement.ack_id);
-            Err(invalid(message))
-        }
-    }
+    })
 }
 
 /// What `extend` without a time means where the session's own is not known.
-pub(super) const EXTENSION: Duration = DEFAULT_PROCESSING;
+pub const EXTENSION: Duration = DEFAULT_PROCESSING;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn options() -> pb::SubscriptionOptions {
-        pb::SubscriptionOptions {
-            topics: vec!["t".into()],
-            group: "g".into(),
-            ..Default::default()
-        }
+    fn options() -> SubscriptionOptions {
+        SubscriptionOptions { topics: vec!["t".into()], group: "g".into(), ..Default::default() }
     }
 
-    fn refused(asked: pb::SubscriptionOptions) -> ErrorCode {
+    fn refused(asked: SubscriptionOptions) -> ErrorCode {
         Options::parse(asked).unwrap_err().code
     }
 
@@ -197,24 +186,21 @@ mod tests {
 
     #[test]
     fn bad_options_are_refused() {
-        use pb::start_position::At;
-        let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
         assert_eq!(
-            refused(pb::SubscriptionOptions { group: String::new(), ..options() }),
+            refused(SubscriptionOptions { group: String::new(), ..options() }),
             ErrorCode::InvalidGroupId
         );
-        let start = Some(pb::StartPosition { at: Some(At::Offset(3)) });
+        let start_position = Some(StartPosition::Offset(3));
         for wrong in [
-            pb::SubscriptionOptions { topics: vec![], ..options() },
-            pb::SubscriptionOptions { topic_pattern: "t.*".into(), ..options() },
-            pb::SubscriptionOptions { ordering: 2, ..options() },
-            pb::SubscriptionOptions { start_position: start, ..options() },
-            pb::SubscriptionOptions { max_processing_time: seconds(0), ..options() },
-            pb::SubscriptionOptions { max_processing_time: seconds(86_401), ..options() },
-            pb::SubscriptionOptions { reconnect_grace: seconds(-1), ..options() },
-            pb::SubscriptionOptions { reconnect_grace: seconds(86_401), ..options() },
-            pb::SubscriptionOptions { reconnect_grace: seconds(i64::MAX), ..options() },
-            pb::SubscriptionOptions { max_message_bytes: Some(1_000), ..options() },
+            SubscriptionOptions { topics: vec![], ..options() },
+            SubscriptionOptions { topic_pattern: "t.*".into(), ..options() },
+            SubscriptionOptions { start_position, ..options() },
+            SubscriptionOptions { max_processing_time: seconds(0), ..options() },
+            SubscriptionOptions { max_processing_time: seconds(86_401), ..options() },
+            SubscriptionOptions { reconnect_grace: seconds(86_401), ..options() },
+            SubscriptionOptions { reconnect_grace: seconds(i64::MAX as u64), ..options() },
+            SubscriptionOptions { max_message_bytes: Some(1_000), ..options() },
         ] {
             assert_eq!(refused(wrong), ErrorCode::InvalidRequest);
         }
@@ -222,21 +208,17 @@ mod tests {
 
     #[test]
     fn a_settlement_says_what_to_do() {
-        use pb::settlement::Action as Asked;
-        let of = |action| {
-            let settlement = pb::Settlement { ack_id: String::new(), action };
-            parse_action(&settlement, Duration::from_secs(9)).ok()
-        };
-        let days = Some(prost_types::Duration { seconds: 1 << 40, nanos: 0 });
-        assert_eq!(of(Some(Asked::Ack(pb::Ack {}))), Some(Action::Ack));
+        let of = |action| parse_action(action, Duration::from_secs(9)).ok();
+        let days = Some(Duration::from_secs(1 << 40));
+        assert_eq!(of(Ok(SettlementAction::Ack)), Some(SettleAction::Ack));
         assert_eq!(
-            of(Some(Asked::Nack(pb::Nack { delay: None }))),
-            Some(Action::Nack(Duration::ZERO))
+            of(Ok(SettlementAction::Nack { delay: None })),
+            Some(SettleAction::Nack(Duration::ZERO))
         );
-        let unset = Some(Asked::Extend(pb::Extend { by: None }));
-        assert_eq!(of(unset), Some(Action::Extend(Duration::from_secs(9))));
-        let long = Some(Asked::Extend(pb::Extend { by: days }));
-        assert_eq!(of(long), Some(Action::Extend(MAX_PROCESSING)));
-        assert_eq!(of(None), None);
+        let unset = Ok(SettlementAction::Extend { by: None });
+        assert_eq!(of(unset), Some(SettleAction::Extend(Duration::from_secs(9))));
+        let long = Ok(SettlementAction::Extend { by: days });
+        assert_eq!(of(long), Some(SettleAction::Extend(MAX_PROCESSING)));
+        assert_eq!(of(Err(Box::new(invalid("nothing")))), None);
     }
 }

@@ -1,20 +1,20 @@
 //! Pull: a session that is held in the node between calls, together for all callers with the same options.
 
-use super::options::parse_duration;
+use super::handles::Handles;
+use super::options::Options;
+use super::pulls::{Draw, DrawInbox, PullAnswer, Pulls};
+use super::request::{PullRequest, SubscriptionOptions};
+use super::response::PullRest;
 use super::session::Session;
-use super::sessions::{Answer, Draw, Inbound, Inbox};
-use crate::context::Context;
-use crate::forward::timeout_of;
-use crate::grpc::Connection;
+use crate::operations::delivery::Beside;
 use crate::shutdown::shutting_down;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tonic::Request;
 use troupe_proto::error::{Error, ErrorCode};
-use troupe_proto::v1 as pb;
 
 const DEFAULT_RECORDS: usize = 100;
 const DEFAULT_WAIT: Duration = Duration::from_secs(5);
@@ -25,42 +25,55 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 const ANSWER_SHARE: u32 = 10;
 const MIN_MARGIN: Duration = Duration::from_millis(10);
 const MAX_MARGIN: Duration = Duration::from_millis(500);
+/// Calls that a session has not taken yet.
+const INBOX: usize = 16;
 /// Sessions that end just when they are asked.
 const TRIES: usize = 3;
 
-/// What a call says beside its request.
-pub(super) struct Caller {
+/// What is known of a call beside its request.
+pub struct PullCaller {
+    /// The address that it came from.
     pub host: String,
     /// When it gives up.
     deadline: Option<Instant>,
     /// When it has to be answered, for the answer to arrive before that.
     answer_by: Option<Instant>,
+    /// Cancelled when the connection breaks that it came on.
     connection: Option<CancellationToken>,
 }
 
-impl Caller {
-    pub fn of<T>(request: &Request<T>, now: Instant) -> Caller {
+impl PullCaller {
+    /// One that came at `now`, and waits for so long.
+    pub fn new(
+        host: String,
+        connection: Option<CancellationToken>,
+        timeout: Option<Duration>,
+        now: Instant,
+    ) -> Self {
         // Longer than any answer takes is long enough.
-        let timeout = timeout_of(request.metadata().as_ref());
         let timeout = timeout.map(|timeout| timeout.min(2 * MAX_WAIT));
         let margin = |timeout: Duration| {
             (timeout / ANSWER_SHARE).clamp(MIN_MARGIN, MAX_MARGIN).min(timeout / 2)
         };
-        let connection = Connection::of(request.extensions());
-        Caller {
-            host: super::host_of(request),
+        Self {
+            host,
             deadline: timeout.map(|timeout| now + timeout),
             answer_by: timeout.map(|timeout| now + timeout - margin(timeout)),
-            connection: connection.map(|connection| connection.broken().clone()),
+            connection,
         }
     }
 }
 
-pub(super) async fn pull(
-    context: &Arc<Context>,
-    caller: Caller,
-    request: pb::PullRequest,
-) -> Result<Answer, Error> {
+/// Deliveries of a session that is held between calls.
+///
+/// # Errors
+/// As for a stream.
+pub async fn pull<D: Beside<PullRest>>(
+    handles: &Arc<Handles>,
+    pulls: &Arc<Pulls<D>>,
+    caller: PullCaller,
+    request: PullRequest,
+) -> Result<PullAnswer<D>, Error> {
     let (max_records, max_wait) = (max_records(&request)?, max_wait(&request)?);
     let until = Instant::now() + max_wait;
     let until = caller.answer_by.map_or(until, |by| until.min(by));
@@ -68,14 +81,13 @@ pub(super) async fn pull(
         let message = "the request has no `options`: they name the topics and the group";
         Error::new(ErrorCode::InvalidRequest, message)
     })?;
-    let key = prost::Message::encode_to_vec(&asked);
     for _ in 0..TRIES {
-        let inbox = match context.subscriptions.pull_of(&key) {
+        let inbox = match pulls.get(&asked) {
             Some(inbox) => inbox,
-            None => begin(context, caller.host.clone(), key.clone(), asked.clone()).await?,
+            None => begin(handles, pulls, caller.host.clone(), asked.clone()).await?,
         };
         let (reply, answer) = oneshot::channel();
-        let Caller { deadline, answer_by, connection, .. } = &caller;
+        let PullCaller { deadline, answer_by, connection, .. } = &caller;
         let draw = Draw {
             max_records,
             until,
@@ -85,18 +97,18 @@ pub(super) async fn pull(
             reply,
         };
         // A session that ends takes nothing, and drops what it has not answered.
-        let _ = inbox.send(Inbound::Draw(draw)).await;
+        let _ = inbox.send(draw).await;
         if let Ok(answer) = answer.await {
             return answer;
         }
-        if context.shutdown.is_cancelled() {
+        if handles.shutdown().is_cancelled() {
             break;
         }
     }
     Err(shutting_down())
 }
 
-fn max_records(request: &pb::PullRequest) -> Result<usize, Error> {
+fn max_records(request: &PullRequest) -> Result<usize, Error> {
     match usize::try_from(request.max_records) {
         Ok(0) => Ok(DEFAULT_RECORDS),
         Ok(records) => Ok(records),
@@ -107,8 +119,8 @@ fn max_records(request: &pb::PullRequest) -> Result<usize, Error> {
     }
 }
 
-fn max_wait(request: &pb::PullRequest) -> Result<Duration, Error> {
-    let wait = parse_duration("max_wait", request.max_wait)?.unwrap_or(DEFAULT_WAIT);
+fn max_wait(request: &PullRequest) -> Result<Duration, Error> {
+    let wait = request.max_wait.unwrap_or(DEFAULT_WAIT);
     if wait > MAX_WAIT {
         let message = "max_wait is more than 60 s; call again instead";
         return Err(Error::new(ErrorCode::InvalidRequest, message));
@@ -117,37 +129,50 @@ fn max_wait(request: &pb::PullRequest) -> Result<Duration, Error> {
 }
 
 /// The session for these options, which begins now if nobody else was faster.
-async fn begin(
-    context: &Arc<Context>,
+async fn begin<D: Beside<PullRest>>(
+    handles: &Arc<Handles>,
+    pulls: &Arc<Pulls<D>>,
     host: String,
-    key: Vec<u8>,
-    asked: pb::SubscriptionOptions,
-) -> Result<Inbox, Error> {
-    let mut options = super::checked(context, asked).await?;
+    asked: SubscriptionOptions,
+) -> Result<DrawInbox<D>, Error> {
+    let mut options = Options::check(asked.clone(), &handles.topic_lookup).await?;
     // The node is there between calls: only the session itself comes and goes.
     let grace = options.grace.take().unwrap_or(DEFAULT_GRACE);
-    let (session, inbox) = Session::new(context, host, options);
-    if let Some(held) = context.subscriptions.hold_pull(&key, &inbox) {
+    let (inbox, taken) = mpsc::channel(INBOX);
+    if let Some(held) = pulls.hold(&asked, &inbox) {
         return Ok(held);
     }
-    let held = Held { context: Arc::clone(context), key, inbox: inbox.clone(), grace };
+    let session = Session::new(handles, host, options);
+    let held = Held {
+        handles: Arc::clone(handles),
+        pulls: Arc::clone(pulls),
+        asked,
+        inbox: inbox.clone(),
+        taken,
+        draws: VecDeque::new(),
+        grace,
+    };
     tokio::spawn(held.run(session));
     Ok(inbox)
 }
 
-struct Held {
-    context: Arc<Context>,
-    key: Vec<u8>,
-    inbox: Inbox,
+struct Held<D> {
+    handles: Arc<Handles>,
+    pulls: Arc<Pulls<D>>,
+    asked: SubscriptionOptions,
+    inbox: DrawInbox<D>,
+    taken: mpsc::Receiver<Draw<D>>,
+    /// Who waits for deliveries.
+    draws: VecDeque<Draw<D>>,
     grace: Duration,
 }
 
-impl Held {
-    async fn run(self, mut session: Session) {
+impl<D: Beside<PullRest>> Held<D> {
+    async fn run(mut self, mut session: Session) {
         let error = self.serve(&mut session).await;
-        self.context.subscriptions.drop_pull(&self.key, &self.inbox);
+        self.pulls.let_go(&self.asked, &self.inbox);
         if let Some(error) = error {
-            for draw in session.draws.drain(..) {
+            for draw in self.draws.drain(..) {
                 // Whoever asked may be gone.
                 let _ = draw.reply.send(Err(error.clone()));
             }
@@ -157,21 +182,21 @@ impl Held {
     }
 
     /// Until nobody calls any more, or there can be no more deliveries.
-    async fn serve(&self, session: &mut Session) -> Option<Error> {
+    async fn serve(&mut self, session: &mut Session) -> Option<Error> {
         let mut idle_since = Instant::now();
         loop {
             session.tend();
             session.keep_news_for_calls();
-            if let Err(error) = session.serve_draws() {
+            if let Err(error) = session.serve_draws(&mut self.draws) {
                 return Some(error);
             }
             let now = Instant::now();
-            if !session.draws.is_empty() {
+            if !self.draws.is_empty() {
                 idle_since = now;
             }
-            let first_draw = session.draws.iter().map(|draw| draw.until).min();
+            let first_draw = self.draws.iter().map(|draw| draw.until).min();
             let idle_until = idle_since.max(session.last_settled) + self.grace;
-            if session.draws.is_empty() && idle_until <= now {
+            if self.draws.is_empty() && idle_until <= now {
                 return None;
             }
             let wake = first_draw.unwrap_or(idle_until);
@@ -181,8 +206,9 @@ impl Held {
                         return Some(error);
                     }
                 }
+                Some(draw) = self.taken.recv() => self.draws.push_back(draw),
                 () = sleep_until(wake) => {}
-                () = self.context.shutdown.cancelled() => return Some(shutting_down()),
+                () = self.handles.shutdown().cancelled() => return Some(shutting_down()),
             }
         }
     }

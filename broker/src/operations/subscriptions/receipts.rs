@@ -19,10 +19,10 @@ const FIRST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// An answer of one session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct AnswerId(u64);
+pub struct AnswerId(u64);
 
 #[derive(Default)]
-pub(super) struct Receipts {
+pub struct Receipts {
     open: BTreeMap<AnswerId, Open>,
     of: HashMap<(u32, Offset, u32), AnswerId>,
     next: u64,

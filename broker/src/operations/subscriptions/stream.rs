@@ -1,27 +1,24 @@
 //! A session that delivers on a stream: the stream is the membership.
 
+use super::handles::Handles;
 use super::options::Options;
+use super::request::SubscribeRequest;
+use super::response::SubscribeRest;
 use super::session::Session;
-use crate::context::Context;
-use crate::grpc::{DemandSender, Gone, Requests, decode};
-use crate::service::delivery::Pace;
+use crate::operations::delivery::{Gone, OpenStream, Pace, Reader};
+use crate::operations::interruption::Interruption;
 use crate::shutdown::shutting_down;
-use futures::StreamExt;
-use futures::stream::{self, Stream};
+use futures::{Stream, StreamExt};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep_until, timeout};
-use tonic::Status;
+use tokio::time::{Instant, sleep_until};
 use troupe_proto::error::{Error, ErrorCode};
-use troupe_proto::v1 as pb;
 
 /// A client that hears nothing for longer may take the stream for dead.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How long a node that stops takes acknowledgements; how long a client that has closed its half may take to read what
 /// became of its last ones.
 const DRAIN: Duration = Duration::from_secs(2);
-/// How long a client may take to read why its stream ends.
-const LAST_WORD: Duration = Duration::from_millis(500);
 /// Requests that are dealt with together if they arrived together.
 const REQUESTS_TOGETHER: usize = 64;
 
@@ -59,74 +56,63 @@ impl Ending {
     }
 }
 
-type Asked = Result<pb::SubscribeRequest, Status>;
+type Asked = Result<SubscribeRequest, Interruption>;
 
-/// The client's half, as messages.
-fn messages(requests: Requests) -> impl Stream<Item = Asked> + Send + Unpin {
-    let next = |mut requests: Requests| async move {
-        let message = requests.next().await.transpose()?;
-        Some((message.and_then(decode), requests))
-    };
-    Box::pin(stream::unfold(requests, next))
+/// A member of a group, from the first message of its stream on.
+pub struct Subscription {
+    handles: Arc<Handles>,
+    session: Session,
+    _open: OpenStream,
 }
 
-pub(super) async fn run(
-    context: Arc<Context>,
-    host: String,
-    requests: Requests,
-    out: DemandSender,
-) {
-    let mut requests = messages(requests);
-    let first = tokio::select! {
-        first = requests.next() => first,
-        () = context.shutdown.cancelled() => Some(Err(shutting_down().into())),
-        () = out.closed() => None,
-    };
-    let Some(first) = first else { return };
-    let _open = context.delivery.open();
-    let begun = async {
-        let first = first?;
-        let (options, rest) = first_request(&context, first).await?;
-        let (mut session, _) = Session::new(&context, host, options);
-        session.on_request(rest)?;
-        Ok::<_, Status>(session)
-    };
-    let mut session = match begun.await {
-        Ok(session) => session,
-        Err(status) => return out.end(status).await,
-    };
-    let ended = serve(&context, &mut session, requests, &out).await;
-    let is_static = !session.options().member_name.is_empty();
-    let (leaves, error) = match ended {
-        Ended::Gone { cleanly } => (cleanly && !is_static, None),
-        Ended::HalfClosed => (!is_static, None),
-        Ended::Drained => (!is_static, Some(shutting_down())),
-        Ended::Failed(error) => (!is_static, Some(error)),
-    };
-    session.finish(leaves).await;
-    if let Some(error) = error {
-        // The client may be gone, or not read.
-        let _ = timeout(LAST_WORD, out.end(error.into())).await;
+impl Subscription {
+    /// By its first message. `host`: the address that it came from.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub async fn begin(
+        handles: &Arc<Handles>,
+        host: String,
+        mut first: SubscribeRequest,
+    ) -> Result<Self, Error> {
+        let open = handles.delivery.open();
+        let Some(start) = first.start.take() else {
+            let message = "the first message has no `start`: it names the topics and the group";
+            return Err(Error::new(ErrorCode::InvalidRequest, message));
+        };
+        let options = Options::check(start, &handles.topic_lookup).await?;
+        let mut session = Session::new(handles, host, options);
+        session.on_request(first)?;
+        Ok(Self { handles: Arc::clone(handles), session, _open: open })
+    }
+
+    /// Until the stream ends, and the group knows of it.
+    ///
+    /// # Errors
+    /// Why it ended.
+    pub async fn run(
+        mut self,
+        requests: impl Stream<Item = Asked> + Send + Unpin,
+        out: &impl Reader<SubscribeRest>,
+    ) -> Result<(), Error> {
+        let ended = serve(&self.handles, &mut self.session, requests, out).await;
+        let is_static = !self.session.options().member_name.is_empty();
+        let (leaves, outcome) = match ended {
+            Ended::Gone { cleanly } => (cleanly && !is_static, Ok(())),
+            Ended::HalfClosed => (!is_static, Ok(())),
+            Ended::Drained => (!is_static, Err(shutting_down())),
+            Ended::Failed(error) => (!is_static, Err(error)),
+        };
+        self.session.finish(leaves).await;
+        outcome
     }
 }
 
-/// The options of the first message, and what else it says.
-async fn first_request(
-    context: &Context,
-    mut first: pb::SubscribeRequest,
-) -> Result<(Options, pb::SubscribeRequest), Error> {
-    let Some(start) = first.start.take() else {
-        let message = "the first message has no `start`: it names the topics and the group";
-        return Err(Error::new(ErrorCode::InvalidRequest, message));
-    };
-    Ok((super::checked(context, start).await?, first))
-}
-
-async fn serve(
-    context: &Context,
+async fn serve<R: Reader<SubscribeRest>>(
+    handles: &Handles,
     session: &mut Session,
-    requests: impl Stream<Item = Asked> + Unpin,
-    out: &DemandSender,
+    requests: impl Stream<Item = Asked> + Send + Unpin,
+    out: &R,
 ) -> Ended {
     let mut requests = requests.ready_chunks(REQUESTS_TOGETHER);
     let (mut open, mut ending, mut pace) = (true, None::<Ending>, Pace::new());
@@ -161,12 +147,13 @@ async fn serve(
             wanted = out.wanted(), if speaks => match wanted {
                 Err(Gone) => return Ended::Gone { cleanly: !open },
                 Ok(()) => {
-                    let bytes = pace.allowed(now, context.delivery.streams());
-                    match session.respond(bytes) {
+                    let bytes = pace.allowed(now, handles.delivery.streams());
+                    match session.respond::<R::Deliveries>(bytes) {
                         Ok(None) if heartbeat > now => Ok(()),
                         Ok(answer) => {
-                            let (pieces, len) = answer.unwrap_or_else(Session::still_there);
-                            out.send(pieces);
+                            // With nothing to say: still there.
+                            let (deliveries, rest, len) = answer.unwrap_or_default();
+                            out.send(deliveries, rest);
                             pace.sent(now, len);
                             heartbeat = now + HEARTBEAT;
                             Ok(())
@@ -177,7 +164,7 @@ async fn serve(
             },
             () = out.closed() => return Ended::Gone { cleanly: !open },
             () = sleep_until(heartbeat), if !speaks => Ok(()),
-            () = context.shutdown.cancelled(), if ending.is_none() => {
+            () = handles.shutdown().cancelled(), if ending.is_none() => {
                 ending = Some(Ending::Stops(now + DRAIN));
                 session.close();
                 session.announce_drain(DRAIN);
@@ -209,10 +196,9 @@ enum Refused {
 
 fn on_chunk(session: &mut Session, chunk: Vec<Asked>) -> Result<(), Refused> {
     for request in chunk {
-        let request = request.map_err(|status| match Error::from(status) {
-            // What cannot be read was refused before it came here.
-            error if error.surely_not_done() => Refused::Wrong(error),
-            _ => Refused::Broken,
+        let request = request.map_err(|interruption| match interruption {
+            Interruption::Refused(error) => Refused::Wrong(error),
+            Interruption::Broken(_) => Refused::Broken,
         })?;
         session.on_request(request).map_err(Refused::Wrong)?;
     }

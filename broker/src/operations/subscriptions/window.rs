@@ -1,14 +1,14 @@
 //! What may be delivered and not acknowledged.
 
+use super::request::WindowBounds;
 use troupe_proto::error::{Error, ErrorCode};
-use troupe_proto::v1 as pb;
 
 const DEFAULT_RECORDS: usize = 100;
 const DEFAULT_BYTES: usize = 1 << 20;
 
 /// Room for deliveries, and how much of it is taken.
 #[derive(Clone, Debug)]
-pub(super) struct Window {
+pub struct Window {
     max_records: usize,
     max_bytes: usize,
     records: usize,
@@ -18,9 +18,9 @@ pub(super) struct Window {
 impl Window {
     /// # Errors
     /// `INVALID_REQUEST` for negative bounds.
-    pub fn new(asked: Option<&pb::Window>) -> Result<Window, Error> {
+    pub fn new(asked: Option<WindowBounds>) -> Result<Window, Error> {
         let mut window = Window { max_records: 0, max_bytes: 0, records: 0, bytes: 0 };
-        window.resize(asked.unwrap_or(&pb::Window::default()))?;
+        window.resize(asked.unwrap_or_default())?;
         Ok(window)
     }
 
@@ -28,7 +28,7 @@ impl Window {
     ///
     /// # Errors
     /// `INVALID_REQUEST` for negative bounds.
-    pub fn resize(&mut self, asked: &pb::Window) -> Result<(), Error> {
+    pub fn resize(&mut self, asked: WindowBounds) -> Result<(), Error> {
         let bound = |name: &str, asked: Option<i64>, default: usize| match asked {
             None => Ok(default),
             Some(bound) => usize::try_from(bound).map_err(|_| {
@@ -72,8 +72,8 @@ mod tests {
     use super::*;
 
     fn window(max_records: i32, max_bytes: i64) -> Window {
-        let asked = pb::Window { max_records: Some(max_records), max_bytes: Some(max_bytes) };
-        Window::new(Some(&asked)).unwrap()
+        let asked = WindowBounds { max_records: Some(max_records), max_bytes: Some(max_bytes) };
+        Window::new(Some(asked)).unwrap()
     }
 
     #[test]
@@ -94,7 +94,7 @@ mod tests {
         window.take(1);
         assert!(!window.has_room(1 << 30));
         window.give_back(1);
-        window.resize(&pb::Window { max_records: Some(0), max_bytes: None }).unwrap();
+        window.resize(WindowBounds { max_records: Some(0), max_bytes: None }).unwrap();
         assert!(!window.has_room(0));
     }
 
@@ -104,7 +104,7 @@ mod tests {
         assert!(window.has_room(1 << 20));
         (0..100).for_each(|_| window.take(1));
         assert!(!window.has_room(1));
-        let negative = pb::Window { max_records: Some(-1), max_bytes: None };
-        assert_eq!(Window::new(Some(&negative)).unwrap_err().code, ErrorCode::InvalidRequest);
+        let negative = WindowBounds { max_records: Some(-1), max_bytes: None };
+        assert_eq!(Window::new(Some(negative)).unwrap_err().code, ErrorCode::InvalidRequest);
     }
 }

@@ -1,18 +1,12 @@
-//! Who is to be told that what was acknowledged is committed: on the stream, or as the answer of a call.
+//! Who is to be told that what was acknowledged is committed, and has not been yet.
 //!
-//! Promises: ACCEPTED is said when the group knows of it, or where it cannot, as a record before is not acknowledged;
-//! what came to nothing is said too; a call is answered in its time, whatever becomes of the commit.
+//! Promise: a call is answered when its last result is decided, or in its time.
 
-use super::super::ack_id::AckId;
-use super::super::deliveries::Deliveries;
-use super::super::ledger::Action;
-use super::super::sessions::Settlements;
-use super::Session;
+use crate::forward::SettleOutcome;
+use crate::operations::subscriptions::ack_id::AckId;
 use std::collections::BTreeMap;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use troupe_proto::ids::PartitionKey;
-use troupe_proto::v1::SettleOutcome;
 
 /// Settled, not committed yet, and to be confirmed.
 struct Open {
@@ -27,23 +21,23 @@ enum To {
     Call { number: u64, at: usize },
 }
 
-struct Call {
-    outcomes: Vec<SettleOutcome>,
+pub struct Call {
+    pub outcomes: Vec<SettleOutcome>,
     /// Results that are open.
-    open: usize,
-    until: Instant,
-    reply: oneshot::Sender<Vec<SettleOutcome>>,
+    pub open: usize,
+    pub until: Instant,
+    pub reply: oneshot::Sender<Vec<SettleOutcome>>,
 }
 
 impl Call {
-    fn answer(self) {
+    pub fn answer(self) {
         // Whoever asked may be gone.
         let _ = self.reply.send(self.outcomes);
     }
 }
 
 #[derive(Default)]
-pub(super) struct Confirmations {
+pub struct Confirmations {
     open: Vec<Open>,
     calls: BTreeMap<u64, Call>,
     next_call: u64,
@@ -52,6 +46,20 @@ pub(super) struct Confirmations {
 impl Confirmations {
     pub fn len(&self) -> usize {
         self.open.len()
+    }
+
+    /// Of a stream, under that text.
+    pub fn add(&mut self, id: AckId, text: String) {
+        self.open.push(Open { id, to: To::Stream(text) });
+    }
+
+    /// Of a call: these of its results are open.
+    pub fn add_call(&mut self, call: Call, open: Vec<(AckId, usize)>) {
+        let number = self.next_call;
+        self.next_call += 1;
+        self.calls.insert(number, call);
+        let open = open.into_iter().map(|(id, at)| Open { id, to: To::Call { number, at } });
+        self.open.extend(open);
     }
 
     pub fn is_empty(&self) -> bool {
@@ -65,7 +73,7 @@ impl Confirmations {
 
     /// Takes out what is decided, with what is to be told on the stream; the calls whose last result it was are
     /// answered.
-    fn close(
+    pub fn close(
         &mut self,
         decide: impl Fn(&AckId) -> Option<SettleOutcome>,
     ) -> Vec<(String, SettleOutcome)> {
@@ -94,7 +102,7 @@ impl Confirmations {
     }
 
     /// Answers the calls whose time is over: what is open of them is not committed, as far as is known.
-    fn expire(&mut self, is_over: impl Fn(Instant) -> bool) {
+    pub fn expire(&mut self, is_over: impl Fn(Instant) -> bool) {
         let over =
             self.calls.extract_if(.., |_, call| is_over(call.until) || call.reply.is_closed());
         let mut over: BTreeMap<u64, Call> = over.collect();
@@ -111,80 +119,5 @@ impl Confirmations {
             _ => true,
         });
         over.into_values().for_each(Call::answer);
-    }
-}
-
-/// Everything up to the record is settled, and the group does not know it yet.
-fn waits(deliveries: &Deliveries, id: &AckId) -> bool {
-    deliveries.place(id).is_some_and(|place| place.waits_for_commit(id.offset))
-}
-
-impl Session {
-    /// An acknowledgement was taken: whether it is confirmed later, with its commit.
-    pub(super) fn confirms_later(&mut self, id: &AckId, ack_id: &str) -> bool {
-        let later = self.options.confirm && waits(&self.deliveries, id);
-        if later {
-            let to = To::Stream(ack_id.to_owned());
-            self.commits.confirmations.open.push(Open { id: *id, to });
-        }
-        later
-    }
-
-    /// Settles what another call brings. It is answered when what it acknowledges is committed, if it is to be.
-    pub(super) fn settle_for_call(&mut self, asked: Settlements, now: Instant) {
-        let Settlements { settlements, confirm, reply } = asked;
-        let (mut outcomes, mut open) = (Vec::with_capacity(settlements.len()), Vec::new());
-        for (id, action) in settlements {
-            self.receipts.arrived(&id);
-            let outcome = self.deliveries.settle(&id, action, now);
-            let is_taken = outcome == SettleOutcome::Accepted && action == Action::Ack;
-            if confirm.is_some() && is_taken && waits(&self.deliveries, &id) {
-                open.push((id, outcomes.len()));
-            }
-            outcomes.push(outcome);
-        }
-        let until = confirm.unwrap_or(now);
-        let call = Call { outcomes, open: open.len(), until, reply };
-        if open.is_empty() {
-            return call.answer();
-        }
-        let confirmations = &mut self.commits.confirmations;
-        let number = confirmations.next_call;
-        confirmations.next_call += 1;
-        confirmations.calls.insert(number, call);
-        let open = open.into_iter().map(|(id, at)| Open { id, to: To::Call { number, at } });
-        confirmations.open.extend(open);
-    }
-
-    /// Confirms what is committed by now. What was given up before that may be delivered again.
-    pub(super) fn confirm_settled(&mut self, now: Instant) {
-        let deliveries = &self.deliveries;
-        let told = self.commits.confirmations.close(|id| match deliveries.place(id) {
-            Some(place) if place.waits_for_commit(id.offset) => None,
-            Some(_) => Some(SettleOutcome::Accepted),
-            None => Some(SettleOutcome::LeaseLost),
-        });
-        self.tell_outcomes(told);
-        self.commits.confirmations.expire(|until| until <= now);
-    }
-
-    /// What waits for a commit of this partition waits in vain: it is another's, or gone.
-    pub(super) fn refuse_confirmations(&mut self, key: &PartitionKey) {
-        let deliveries = &self.deliveries;
-        let is_lost = |id: &AckId| deliveries.is_of(id, key) && waits(deliveries, id);
-        let told =
-            self.commits.confirmations.close(|id| is_lost(id).then_some(SettleOutcome::LeaseLost));
-        self.tell_outcomes(told);
-    }
-
-    /// Nothing is committed any more: whoever still waits is told so.
-    pub(super) fn end_confirmations(&mut self) {
-        self.commits.confirmations.expire(|_| true);
-    }
-
-    fn tell_outcomes(&mut self, told: Vec<(String, SettleOutcome)>) {
-        for (text, outcome) in told {
-            self.tell_outcome(text, outcome);
-        }
     }
 }

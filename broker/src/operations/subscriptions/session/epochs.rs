@@ -5,7 +5,7 @@ use troupe_proto::ids::{LeaderEpoch, Offset, PartitionKey};
 
 /// Where each epoch began among the batches that were read, by partition.
 #[derive(Default)]
-pub(super) struct Epochs(HashMap<PartitionKey, VecDeque<(LeaderEpoch, Offset)>>);
+pub struct Epochs(HashMap<PartitionKey, VecDeque<(LeaderEpoch, Offset)>>);
 
 impl Epochs {
     /// Batches from `from` on are of this epoch. Reading may have begun anew there.
