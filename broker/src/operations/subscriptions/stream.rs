@@ -61,7 +61,8 @@ type Asked = Result<SubscribeRequest, Interruption>;
 /// A member of a group, from the first message of its stream on.
 pub struct Subscription {
     handles: Arc<Handles>,
-    session: Session,
+    /// Not among what the stream's task moves from one state to the next.
+    session: Box<Session>,
     _open: OpenStream,
 }
 
@@ -81,7 +82,7 @@ impl Subscription {
             return Err(Error::new(ErrorCode::InvalidRequest, message));
         };
         let options = Options::check(start, &handles.topic_lookup).await?;
-        let mut session = Session::new(handles, host, options);
+        let mut session = Box::new(Session::new(handles, host, options));
         session.on_request(first)?;
         Ok(Self { handles: Arc::clone(handles), session, _open: open })
     }
