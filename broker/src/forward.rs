@@ -32,6 +32,7 @@ mod produce_streams;
 mod reader;
 mod relay;
 mod route;
+mod settlements;
 mod time;
 
 pub use backoff::Backoff;
@@ -49,4 +50,5 @@ pub use partition_sender::{Entry, PartitionSender};
 pub use reader::{Failed, Slice, Start, TopicReader};
 pub use relay::Relay;
 pub use route::{Led, Target, hears};
+pub use settlements::{SettleAction, SettleOutcome, settle_there};
 pub use time::{Allotted, deadline_in, deadline_of, timeout_of};

@@ -2,13 +2,18 @@
 //! joined, a response's payload goes out as it lies in memory. Everything else uses tonic's codec.
 
 mod acks;
+mod answer_writer;
+mod answers;
 mod arrival;
 mod as_of;
 mod body;
 mod chaos_service;
 mod cluster_service;
 mod commit_service;
+mod delivery_service;
 mod demand;
+mod event_bus_messages;
+mod event_bus_service;
 mod group_service;
 mod handover;
 mod health_service;
@@ -18,21 +23,8 @@ mod message;
 mod metadata_service;
 mod receipt;
 mod replication_service;
+mod routes;
 mod topic_service;
 
-pub use acks::parse_acks;
-pub use body::response;
-pub use chaos_service::ChaosDoor;
-pub use cluster_service::ClusterDoor;
-pub use commit_service::CommitDoor;
-pub use demand::{DemandBody, DemandSender, Gone};
-pub use group_service::GroupDoor;
-pub use handover::Handover;
-pub use health_service::HealthDoor;
 pub use intake::{Intake, IntakeLayer};
-pub use log_service::LogDoor;
-pub use message::{MessageReader, Requests, decode};
-pub use metadata_service::MetadataDoor;
-pub use receipt::{ReceiptBody, Unwritten};
-pub use replication_service::ReplicationDoor;
-pub use topic_service::TopicDoor;
+pub use routes::{AdminServices, BrokerServices, ControllerServices};

@@ -16,7 +16,6 @@ mod allocator;
 mod clock;
 mod config;
 mod connections;
-mod context;
 mod controller_channel;
 mod coordinator;
 mod descriptors;
@@ -36,7 +35,6 @@ mod process;
 mod registry;
 mod replication;
 mod server;
-mod service;
 mod shutdown;
 mod unpacker;
 

@@ -7,6 +7,7 @@
 mod advertised;
 mod controllers;
 mod duplicate_broker;
+mod handles;
 mod launch;
 mod owner;
 mod progress;
@@ -16,6 +17,7 @@ mod session;
 mod sockets;
 mod space;
 mod start_error;
+mod wiring;
 
 pub use launch::Node;
 pub use start_error::StartError;

@@ -10,17 +10,23 @@ mod administration;
 mod census;
 mod chaos;
 mod cluster;
+mod delivery;
 mod disk;
 mod fetch;
 mod groups;
 mod health;
+mod interruption;
 mod metadata;
 mod observation;
 mod offsets;
 mod page;
 mod produce;
 mod producer_ids;
+mod publish;
 mod readiness;
+mod start_position;
+mod subscriptions;
+mod tail;
 mod topic_lookup;
 mod topics;
 
@@ -30,18 +36,32 @@ pub use cluster::{
     Cluster, ClusterNode, Drained, ElectionResult, Elections, NamedPartitions, PartitionFilter,
     PartitionState, Replica, ReplicaQuery, ReplicaRole,
 };
+#[cfg(test)]
+pub use delivery::cursors;
+pub use delivery::{At, Beside, Deliveries, DeliveryPool, Found, Gone, Notice, NoticeKind, Reader};
 pub use fetch::{Fetch, FetchPosition, FetchRequest, FetchUpdate, Fetched};
 pub use groups::{Groups, OffsetReset, ResetOffsets, ResetTo};
 pub use health::{Health, Reason, ReasonKind, Verdict};
+pub use interruption::Interruption;
 pub use metadata::{ClusterMetadata, MetadataDelta, Node};
 pub use observation::Observation;
 pub use offsets::{DatedOffset, Meant, Offsets, PartitionOffset, PartitionQuery};
 pub use page::Page;
-pub use produce::{
-    Answered, Answers, DEFAULT_REQUEST_TIMEOUT, Produce, ProduceCall, Produced, StreamAnswer,
-    StreamedBatch,
-};
+pub use produce::{Answered, Answers, Produce, ProduceCall, Produced, StreamAnswer, StreamedBatch};
 pub use producer_ids::ProducerIds;
+pub use publish::{
+    Publish, PublishCall, PublishRequest, PublishStreamRequest, PublishStreamResponse,
+    REQUESTS_TOGETHER, Record, RecordResult,
+};
 pub use readiness::Readiness;
+pub use start_position::StartPosition;
+pub use subscriptions::{
+    Assignment, Coordination, Handles as SubscriptionHandles, PullCaller, PullRequest, PullRest,
+    Pulls, Sessions, Settle, SettleRequest, SettleResult, Settlement, SettlementAction,
+    SubscribeRequest, SubscribeRest, SubscriptionOptions, Subscriptions, Unwritten, WindowBounds,
+};
+#[cfg(test)]
+pub use subscriptions::{RESULT_BYTES, echo};
+pub use tail::{Tail, TailRequest, TailRest};
 pub use topic_lookup::TopicLookup;
 pub use topics::Topics;

@@ -1,13 +1,8 @@
 //! The gRPC server: one listener and one HTTP/2 server on each shard, all on the same port.
 
 use crate::connections::{Connections, Protocol, accept, serve_http2};
-use crate::context::Context;
 use crate::forward::Punctual;
-use crate::grpc::{
-    ChaosDoor, ClusterDoor, CommitDoor, GroupDoor, HealthDoor, Intake, IntakeLayer, LogDoor,
-    MetadataDoor, ReplicationDoor, TopicDoor,
-};
-use crate::service::{EventBus, ThinService};
+use crate::grpc::{BrokerServices, ControllerServices, Intake, IntakeLayer};
 use actix::Arbiter;
 use socket2::{Domain, Protocol as IpProtocol, Socket, Type};
 use std::io;
@@ -15,17 +10,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use tonic::service::{Routes, RoutesBuilder};
+use tonic::service::Routes;
 use tower::Layer;
-use troupe_controller::{ControllerEndpoint, RaftEndpoint};
-use troupe_proto::admin::v1::cluster_service_server::ClusterServiceServer;
-use troupe_proto::admin::v1::topic_service_server::TopicServiceServer;
-use troupe_proto::chaos::v1alpha1::chaos_service_server::ChaosServiceServer;
-use troupe_proto::health::v1::health_server::HealthServer;
-use troupe_proto::internal::v1::commit_service_server::CommitServiceServer;
-use troupe_proto::log::v1::group_service_server::GroupServiceServer;
-use troupe_proto::log::v1::metadata_service_server::MetadataServiceServer;
-use troupe_proto::v1::event_bus_service_server::EventBusServiceServer;
 
 const BACKLOG: i32 = 1024;
 
@@ -66,22 +52,24 @@ fn bind_shared(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Serves on every shard; each receiver resolves when its shard's connections have ended.
+/// Serves a broker's services on every shard, until `stop`; each receiver resolves when its shard's connections have
+/// ended.
 pub fn serve(
-    context: &Arc<Context>,
+    services: &BrokerServices,
+    connections: &Arc<Connections>,
     listeners: Listeners,
     shards: &[Arbiter],
+    (intake, stop): (IntakeLayer, CancellationToken),
 ) -> Vec<oneshot::Receiver<()>> {
-    let connections = Connections::new("grpc", &context.config, Arc::clone(&context.metadata));
     let mut servers = Vec::with_capacity(shards.len());
     for (listener, shard) in listeners.sockets.into_iter().zip(shards) {
         let (ended, server) = oneshot::channel();
-        let (context, connections) = (Arc::clone(context), Arc::clone(&connections));
+        let (services, connections) = (services.clone(), Arc::clone(connections));
+        let stop = stop.clone();
         shard.spawn(async move {
-            let stop = context.shutdown.clone();
-            let served = match routes(Arc::clone(&context)).await {
-                Ok(routes) => serve_on(listener, connections, intake(&context, routes), stop).await,
-                Err(error) => Err(error),
+            let served = match services.routes() {
+                Ok(routes) => serve_on(listener, connections, layered(intake, routes), stop).await,
+                Err(error) => Err(error.into()),
             };
             if let Err(error) = served {
                 tracing::error!(%error, "a listener stopped");
@@ -94,29 +82,23 @@ pub fn serve(
     servers
 }
 
-/// Serves the controller listener on a thread of its own: the quorum, sessions, and what is forwarded here to be
-/// decided.
+/// Serves a controller's services on a thread of its own, until `stop`.
 pub fn serve_control(
-    context: &Arc<Context>,
+    services: &ControllerServices,
+    connections: &Arc<Connections>,
     listeners: Listeners,
     thread: &Arbiter,
-    raft: RaftEndpoint,
-    sessions: ControllerEndpoint,
+    (intake, stop): (IntakeLayer, CancellationToken),
 ) {
-    let connections =
-        Connections::new("controller", &context.config, Arc::clone(&context.metadata));
     for listener in listeners.sockets {
-        let (context, raft, sessions) = (Arc::clone(context), raft.clone(), sessions.clone());
-        let connections = Arc::clone(&connections);
+        let (services, connections) = (services.clone(), Arc::clone(connections));
+        let stop = stop.clone();
         thread.spawn(async move {
-            let served = async {
-                let mut routes = Routes::builder();
-                admin_routes(&context, &mut routes).await?;
-                routes.add_service(raft.into_service()).add_service(sessions.into_service());
-                let routes = intake(&context, routes.routes());
-                serve_on(listener, connections, routes, context.gone.clone()).await
+            let served = match services.routes() {
+                Ok(routes) => serve_on(listener, connections, layered(intake, routes), stop).await,
+                Err(error) => Err(error.into()),
             };
-            if let Err(error) = served.await {
+            if let Err(error) = served {
                 tracing::error!(%error, "the controller listener stopped");
             }
         });
@@ -124,10 +106,8 @@ pub fn serve_control(
 }
 
 /// What every call of a listener passes first.
-fn intake(context: &Context, routes: Routes) -> Served {
-    let max_request = context.config.max_request_bytes.0 as usize;
-    let arrival_ms = context.config.connection_setup_timeout.0;
-    Punctual::new(IntakeLayer { max_request, arrival_ms }.layer(routes.prepare()))
+fn layered(intake: IntakeLayer, routes: Routes) -> Served {
+    Punctual::new(intake.layer(routes.prepare()))
 }
 
 async fn serve_on(
@@ -139,57 +119,5 @@ async fn serve_on(
     let stopped = stop.clone();
     let serve = move |stream, guest| serve_http2(guest, stream, routes.clone(), stopped.clone());
     accept(listener, connections, Protocol::Http2, stop, serve).await?;
-    Ok(())
-}
-
-async fn routes(context: Arc<Context>) -> Result<Routes, Failure> {
-    let max_request = context.config.max_request_bytes.0 as usize;
-    let event_bus = EventBusServiceServer::new(EventBus::new(Arc::clone(&context)))
-        .max_decoding_message_size(max_request);
-    let mut routes = Routes::builder();
-    admin_routes(&context, &mut routes).await?;
-    routes
-        .add_service(ThinService::new(Arc::clone(&context), event_bus))
-        .add_service(GroupServiceServer::new(GroupDoor::new(
-            Arc::clone(&context.group_operations),
-            context.shutdown.clone(),
-        )))
-        .add_service(
-            CommitServiceServer::new(CommitDoor::new(Arc::clone(&context.group_operations)))
-                .max_decoding_message_size(max_request),
-        )
-        .add_service(LogDoor::new(
-            Arc::clone(&context.produce),
-            Arc::clone(&context.fetch),
-            Arc::clone(&context.offsets),
-            Arc::clone(&context.producer_ids),
-            max_request,
-        ))
-        .add_service(ReplicationDoor::new(
-            Arc::clone(&context.metadata),
-            Arc::clone(&context.controller),
-            max_request,
-        ));
-    Ok(routes.routes())
-}
-
-/// What every listener serves.
-async fn admin_routes(context: &Arc<Context>, routes: &mut RoutesBuilder) -> Result<(), Failure> {
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(troupe_proto::FILE_DESCRIPTOR_SET)
-            // What errors carry: without it nobody could print their details.
-            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-    };
-    let served = &context.administration;
-    let cluster = ClusterDoor::new(Arc::clone(&served.cluster), Arc::clone(&served.health));
-    routes
-        .add_service(HealthServer::new(HealthDoor::new(&served.readiness)))
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?)
-        .add_service(MetadataServiceServer::new(MetadataDoor::new(Arc::clone(&served.metadata))))
-        .add_service(TopicServiceServer::new(TopicDoor::new(Arc::clone(&context.topics))))
-        .add_service(ClusterServiceServer::new(cluster))
-        .add_service(ChaosServiceServer::new(ChaosDoor::new(Arc::clone(&served.chaos))));
     Ok(())
 }

@@ -6,9 +6,12 @@
 #[cfg(feature = "grpc")]
 mod status;
 
-use crate::v1::{ErrorDetail, ErrorReason, PartitionOutcome};
+use crate::v1::{ErrorDetail, ErrorReason};
 use std::collections::BTreeMap;
 use std::fmt;
+
+/// What became of one partition of a publication. The same message as on the wire.
+pub use crate::v1::PartitionOutcome;
 
 /// Why Troupe refused, or what became of a request. The same enum as on the wire.
 pub type ErrorCode = ErrorReason;

@@ -4,6 +4,7 @@
 //! for [`DemandSender::wanted`] holds no answer in advance, however many streams stand still.
 
 use super::body::{Outgoing, ResponseBody};
+use crate::operations::Gone;
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use std::pin::Pin;
@@ -21,10 +22,6 @@ struct Demand {
     is_there: AtomicBool,
     rung: Notify,
 }
-
-/// Nobody reads any more.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Gone;
 
 /// What fills the body. Dropped, it ends the call with OK.
 pub struct DemandSender {

@@ -54,7 +54,7 @@ static STREAMED: LazyLock<HashSet<String>> = LazyLock::new(|| {
 });
 
 /// Puts [`Intake`] before the services of a listener.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub struct IntakeLayer {
     /// `socket.request.max.bytes`: of the event bus.
     pub max_request: usize,

@@ -1,6 +1,7 @@
 //! The answer of a single call that tells when it ends unwritten.
 
 use super::body::trailers;
+use crate::operations::Unwritten;
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use std::collections::VecDeque;
@@ -11,28 +12,6 @@ use tonic::Status;
 /// HTTP/2 takes a frame as soon as the client has room for a part of it. The smaller, the less is taken for written
 /// that is not.
 const FRAME_BYTES: usize = 16 << 10;
-
-/// Runs, when it is dropped, unless what it goes with was written. The default runs nothing.
-#[derive(Default)]
-pub struct Unwritten(Option<Box<dyn FnOnce() + Send>>);
-
-impl Unwritten {
-    pub fn new(told: impl FnOnce() + Send + 'static) -> Unwritten {
-        Unwritten(Some(Box::new(told)))
-    }
-
-    fn written(&mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Unwritten {
-    fn drop(&mut self) {
-        if let Some(told) = self.0.take() {
-            told();
-        }
-    }
-}
 
 /// Sends one message. Written is what HTTP/2 has taken to the end, with the trailers behind it: then no cancelled call
 /// and no client that refuses the message can be told from one that got it.

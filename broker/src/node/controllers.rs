@@ -1,8 +1,10 @@
 //! This node's part in deciding: alone, as one of several voters, or none.
 
+use super::handles::Handles;
 use super::start_error::StartError;
 use crate::NodeConfig;
-use crate::context::Context;
+use crate::connections::Connections;
+use crate::grpc::ControllerServices;
 use crate::server::{self, Listeners};
 use actix::Arbiter;
 use std::sync::Arc;
@@ -176,7 +178,7 @@ pub(super) struct ControlThread {
 impl ControlThread {
     /// Serves the controller listener, if there is one.
     pub fn start(
-        context: &Arc<Context>,
+        handles: &Arc<Handles>,
         controllers: &Controllers,
         listeners: Option<Listeners>,
     ) -> Result<ControlThread, StartError> {
@@ -185,10 +187,17 @@ impl ControlThread {
         if let (Controllers::Member { member, endpoint, .. }, Some(listeners)) =
             (controllers, listeners)
         {
-            let (raft, sessions) = (member.endpoint.clone(), endpoint.clone());
-            server::serve_control(context, listeners, &arbiter, raft, sessions);
+            let services = ControllerServices {
+                admin: handles.services.admin.clone(),
+                raft: member.endpoint.clone(),
+                sessions: endpoint.clone(),
+            };
+            let connections =
+                Connections::new("controller", &handles.config, Arc::clone(&handles.metadata));
+            let terms = (handles.intake(), handles.gone.clone());
+            server::serve_control(&services, &connections, listeners, &arbiter, terms);
         }
-        let beating = Arc::clone(context);
+        let beating = Arc::clone(handles);
         arbiter.spawn(async move {
             let mut beats = tokio::time::interval(BEAT);
             beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);

@@ -1,8 +1,8 @@
 //! Keeps the partitions of this node in step with the cluster's image: starts what is assigned here,
 //! tells what changed, retires and deletes what is gone.
 
+use super::handles::Handles;
 use crate::abort::AbortOnPanic;
-use crate::context::Context;
 use crate::partition::{
     PartitionBoard, PartitionHandle, PartitionSetup, RetirePartition, StartPartition,
     UpdatePartition,
@@ -20,7 +20,7 @@ use troupe_machines::replica::PartitionState;
 use troupe_proto::ids::{BrokerEpoch, NodeId, PartitionId};
 
 pub(super) struct Reconciler {
-    context: Arc<Context>,
+    handles: Arc<Handles>,
     directory: Arc<DataDirectory>,
     /// Which partitions have a directory.
     inventory: Arc<Inventory>,
@@ -30,11 +30,11 @@ pub(super) struct Reconciler {
 
 impl Reconciler {
     pub fn new(
-        context: Arc<Context>,
+        handles: Arc<Handles>,
         directory: Arc<DataDirectory>,
         inventory: Arc<Inventory>,
     ) -> Self {
-        Self { context, directory, inventory, eligible: Mutex::default() }
+        Self { handles, directory, inventory, eligible: Mutex::default() }
     }
 
     /// Follows the image until the node stops.
@@ -43,7 +43,7 @@ impl Reconciler {
         loop {
             tokio::select! {
                 changed = images.changed() => if changed.is_err() { return },
-                () = self.context.shutdown.cancelled() => return,
+                () = self.handles.shutdown.cancelled() => return,
             }
             let image = images.borrow_and_update().clone();
             self.apply(&image).await;
@@ -53,7 +53,7 @@ impl Reconciler {
     /// One image. What is deleted goes before anything is started: a topic made again under the same name
     /// uses the same directories.
     pub async fn apply(&self, image: &ClusterImage) {
-        let registry = &self.context.metadata.registry;
+        let registry = &self.handles.metadata.registry;
         let mut topics = Topics::clone(&registry.topics());
         let gone: Vec<Arc<TopicEntry>> = topics
             .values()
@@ -80,8 +80,8 @@ impl Reconciler {
             }
         }
         let partitions = topics.values().map(|topic| topic.replicas().count()).sum::<usize>();
-        self.context.metrics.topics.set(topics.len() as f64);
-        self.context.metrics.partitions.set(partitions as f64);
+        self.handles.metrics.topics.set(topics.len() as f64);
+        self.handles.metrics.partitions.set(partitions as f64);
         registry.replace(topics, image.next_offset());
     }
 
@@ -111,7 +111,7 @@ impl Reconciler {
         let config_changed =
             known.is_none_or(|known| !Arc::ptr_eq(&known.described.config, &topic.config));
         for (partition, number) in topic.partitions.iter().zip(0..) {
-            if !partition.replicas.contains(&self.context.node_id) {
+            if !partition.replicas.contains(&self.handles.node_id) {
                 partitions.push(None);
                 continue;
             }
@@ -128,7 +128,7 @@ impl Reconciler {
                     Arc::clone(handle)
                 }
                 None => {
-                    let metrics = metrics.get_or_init(|| self.context.metrics.topic(&topic.name));
+                    let metrics = metrics.get_or_init(|| self.handles.metrics.topic(&topic.name));
                     let board =
                         PartitionBoard::new(key, Arc::clone(&topic.name), Arc::clone(metrics));
                     self.start(board, topic, state(image, partition))
@@ -152,7 +152,7 @@ impl Reconciler {
         let key = board.key;
         // Spreads the partitions of one topic, and the first partitions of many topics.
         let spread = key.topic_id.0.as_u128() as usize;
-        let shard = spread.wrapping_add(key.partition.0 as usize) % self.context.supervisors.len();
+        let shard = spread.wrapping_add(key.partition.0 as usize) % self.handles.supervisors.len();
         let handle = Arc::new(PartitionHandle::new(board, shard));
         let setup = PartitionSetup {
             dir: self.directory.partition_dir(&topic.name, key.partition),
@@ -160,13 +160,13 @@ impl Reconciler {
             state,
         };
         // One message for each partition, from the loop that alone starts them.
-        self.context.supervisors[shard]
+        self.handles.supervisors[shard]
             .do_send(StartPartition { handle: Arc::clone(&handle), setup });
         handle
     }
 
     fn tell(&self, handle: &PartitionHandle, topic: &Topic, state: Arc<PartitionState>) {
-        self.context.supervisors[handle.shard].do_send(UpdatePartition {
+        self.handles.supervisors[handle.shard].do_send(UpdatePartition {
             key: handle.key(),
             config: Arc::clone(&topic.config),
             state,
@@ -175,7 +175,7 @@ impl Reconciler {
 
     async fn delete(&self, entry: &TopicEntry) {
         let replicas: Vec<_> = entry.replicas().cloned().collect();
-        retire(&self.context, &replicas, true).await;
+        retire(&self.handles, &replicas, true).await;
         let mut retired = Vec::new();
         for handle in &replicas {
             self.inventory
@@ -205,7 +205,7 @@ impl Reconciler {
                 self.directory.retire(&found.topic, found.partition, topic_id).map(drop)
             });
             if let Err(error) = retired {
-                self.context.metrics.log_notices.increment(1);
+                self.handles.metrics.log_notices.increment(1);
                 tracing::error!(path = %found.path.display(), %error, "left alone; the node starts without it");
             }
         }
@@ -247,12 +247,12 @@ async fn delete_later(directory: Arc<DataDirectory>, paths: Vec<PathBuf>, delay:
 }
 
 /// Stops the actors of these partitions; returns when their logs are closed.
-pub(super) async fn retire(context: &Context, handles: &[Arc<PartitionHandle>], delete: bool) {
-    let mut waiting = Vec::with_capacity(handles.len());
-    for handle in handles {
+pub(super) async fn retire(handles: &Handles, replicas: &[Arc<PartitionHandle>], delete: bool) {
+    let mut waiting = Vec::with_capacity(replicas.len());
+    for handle in replicas {
         let (done, retired) = oneshot::channel();
         let message = RetirePartition { key: handle.key(), delete, done };
-        context.supervisors[handle.shard].do_send(message);
+        handles.supervisors[handle.shard].do_send(message);
         waiting.push(retired);
     }
     for retired in waiting {

@@ -4,46 +4,29 @@
 //! the quorum at once, and serves clients when the cluster has taken it in.
 
 use super::controllers::{ControlThread, Controllers, METADATA_DIR, make_room};
+use super::handles::Handles;
 use super::progress::{Addresses, Ending, Progress};
 use super::reconcile::{Reconciler, retire};
 use super::session::Session;
 use super::sockets::Sockets;
 use super::start_error::StartError;
+use super::wiring::{Ground, Wired};
 use super::{advertised, duplicate_broker, owner, space};
-use crate::admission::Admission;
 use crate::connections::Connections;
-use crate::context::Context;
-use crate::controller_channel::{ControllerChannel, Identity};
-use crate::coordinator;
-use crate::descriptors;
-use crate::forward::{ActiveController, Clocks, Leaders};
-use crate::group::{self, GroupCoordinators, group_route};
-use crate::metadata_cache::MetadataCache;
-use crate::metrics::NodeMetrics;
-use crate::operations::{
-    Administration, Fetch, Groups, Observed, Offsets, Produce, ProducerIds, TopicLookup, Topics,
-};
-use crate::partition::{ControllerRequest, ControllerRequests, Flusher, Shared, Supervisor};
-use crate::peers::Peers;
-use crate::registry::Registry;
-use crate::replication::{AlterPartitionSender, Replicator};
-use crate::unpacker::Unpacker;
-use crate::{NodeConfig, http, server};
-use actix::{Actor, Arbiter, System};
+use crate::grpc::AdminServices;
+use crate::partition::ControllerRequest;
+use crate::replication::AlterPartitionSender;
+use crate::{NodeConfig, coordinator, descriptors, group, http, server};
+use actix::{Arbiter, System};
 use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::{Semaphore, oneshot, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{oneshot, watch};
 use troupe_actor::{ActorState, StallDetector};
-use troupe_controller::priority;
 use troupe_log::{DataDirectory, Inventory, MetaProperties, Space};
 use troupe_machines::cluster::{ClusterImage, RegisterBroker};
-use troupe_proto::ids::{BrokerEpoch, NodeId};
 
-/// Logs that are recovered at the same time.
-const RECOVERIES: usize = 4;
 /// Longest wait for connections at a stop. What was asked is answered by then; what keeps a connection open is
 /// a client that does not read, and for that the logs do not wait: whoever stops us may lose patience.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -80,7 +63,7 @@ pub(super) fn run(
 /// Everything that a node consists of.
 struct Parts {
     addresses: Addresses,
-    context: Arc<Context>,
+    handles: Arc<Handles>,
     controllers: Controllers,
     directory: Arc<DataDirectory>,
     inventory: Arc<Inventory>,
@@ -102,7 +85,6 @@ impl Parts {
         let directory = Arc::new(directory);
         owner::check(&config, &directory)?;
         let mut sockets = Sockets::bind(&config)?;
-        let node_id = NodeId(config.node_id);
         let space = Arc::new(Space::open(directory.path()));
         make_room(&space);
         if space.is_low() {
@@ -112,152 +94,32 @@ impl Parts {
         let pushed_image = watch::Sender::new(Arc::new(ClusterImage::default()));
         let image =
             controllers.handle().map_or_else(|| pushed_image.subscribe(), |handle| handle.image());
-        let cluster_id = controllers.cluster_id();
         let stall_detector = Arc::new(match controllers.is_alone() {
             true => StallDetector::unlimited(),
             // Nobody is fenced for a shorter silence than twice that.
             false => StallDetector::new(config.session_timeout.duration() / 2),
         });
-        let (controller_requests, requests) = ControllerRequests::channel();
-        let metrics = Arc::new(NodeMetrics::new(config.node_id));
-        let flusher = Flusher::start(config.flush_threads).map_err(StartError::Thread)?;
-        let recoveries = Arc::new(Semaphore::new(RECOVERIES));
         let inventory = Arc::new(Inventory::open(directory.path()));
-        let shard_count = if config.is_broker() { config.shard_count() } else { 0 };
-        let shards: Vec<Arbiter> = (0..shard_count)
-            .map(|_| Arbiter::try_new().map_err(StartError::Thread))
-            .collect::<Result<_, _>>()?;
-        for shard in &shards {
-            shard.spawn(async { priority::after_decisions() });
-        }
-        let identity =
-            Identity { cluster_id: cluster_id.clone(), node_id, broker_epoch: BrokerEpoch(0) };
-        let voters = config.voters().map_err(StartError::Voters)?;
-        let session_timeout_ms = config.session_timeout.0;
-        let controller = Arc::new(ControllerChannel::new(
-            controllers.handle().cloned(),
-            voters,
-            identity,
-            session_timeout_ms,
-        ));
-        let shutdown = CancellationToken::new();
-        let metadata = Arc::new(MetadataCache {
-            node_id,
-            image: image.clone(),
-            registry: Registry::default(),
-            has_replicas: config.is_broker(),
-            shutdown: shutdown.clone(),
-        });
-        let replicator = |shard| {
-            let (metadata, controller) = (Arc::clone(&metadata), Arc::clone(&controller));
-            Replicator::new(shard, metadata, controller, config.replica_fetch_bytes.0)
-        };
-        let replicators: Vec<_> =
-            (0..shard_count).map(|shard| Arc::new(replicator(shard))).collect();
-        let thread_stall_detectors: Vec<_> =
-            (0..shard_count).map(|_| Arc::new(StallDetector::unlimited())).collect();
-        let supervisors = shards
-            .iter()
-            .zip(&replicators)
-            .zip(&thread_stall_detectors)
-            .map(|((shard, replicator), detector)| {
-                let shared = Shared {
-                    node_id,
-                    recoveries: Arc::clone(&recoveries),
-                    flusher: flusher.clone(),
-                    metrics: Arc::clone(&metrics),
-                    controller: controller_requests.clone(),
-                    leader_streams: replicator.clone(),
-                    stall_detector: Arc::clone(&stall_detector),
-                    thread_stall_detector: Arc::clone(detector),
-                    lag_max_ms: config.replica_lag_time_max.0,
-                    inventory: Arc::clone(&inventory),
-                    space: Arc::clone(&space),
-                };
-                let config = config.clone();
-                Supervisor::start_in_arbiter(&shard.handle(), move |_| {
-                    Supervisor::new(shared, &config)
-                })
-            })
-            .collect();
-        let addresses = sockets.addresses(&config, cluster_id);
-        let unpack_memory = usize::try_from(config.unpack_memory.0).unwrap_or(usize::MAX);
-        let admission = Admission::new(config.node_id);
-        let peers = Arc::new(Peers::new(image.clone()));
-        let unpacker = Arc::new(Unpacker::new(unpack_memory));
-        let leaders = Arc::new(Leaders::new(
-            Arc::clone(&metadata),
-            Arc::clone(&peers),
-            Arc::clone(&admission),
-            unpacker,
-        ));
-        let clocks = Arc::new(Clocks::default());
-        let max_unpacked = usize::try_from(config.max_unpacked_batch.0).unwrap_or(usize::MAX);
-        let produce = Produce::new(Arc::clone(&metadata), Arc::clone(&admission), max_unpacked);
-        let offsets = Offsets::new(Arc::clone(&metadata), Arc::clone(&leaders.unpacker));
-        let creates_topics = config.auto_create_topics;
-        let active_controller = Arc::new(ActiveController {
-            channel: Arc::clone(&controller),
-            metadata: Arc::clone(&metadata),
-            clocks: Arc::clone(&clocks),
-        });
-        let endpoint = endpoint(&config.advertised_listener, addresses.grpc);
-        let groups = Arc::new(GroupCoordinators::new(Arc::clone(&metadata)));
-        let route = group_route(&config, &groups, &active_controller, &peers);
-        let group_operations = Arc::new(Groups::new(route, Arc::clone(&leaders)));
-        let (subscriptions, gone) = (Arc::default(), CancellationToken::new());
-        let administration = Administration::new(&Observed {
-            config: &config,
-            endpoint: &endpoint,
-            controller: &active_controller,
-            leaders: &leaders,
-            coordinators: &groups,
-            subscriptions: &subscriptions,
-            replicators: &replicators,
-            thread_stall_detectors: &thread_stall_detectors,
-            metrics: &metrics,
-            gone: &gone,
-        });
-        let context = Arc::new(Context {
-            admission,
-            administration,
-            endpoint,
+        let cluster_id = controllers.cluster_id();
+        let addresses = sockets.addresses(&config, cluster_id.clone());
+        let ground = Ground {
+            cluster_id,
+            endpoint: endpoint(&config.advertised_listener, addresses.grpc),
             config,
-            node_id,
-            controller,
-            topics: Arc::new(Topics::new(Arc::clone(&metadata), Arc::clone(&active_controller))),
-            topic_lookup: Arc::new(TopicLookup::new(
-                Arc::clone(&metadata),
-                Arc::clone(&active_controller),
-                creates_topics,
-            )),
-            produce: Arc::new(produce),
-            fetch: Arc::new(Fetch::new(Arc::clone(&metadata))),
-            offsets: Arc::new(offsets),
-            producer_ids: Arc::new(ProducerIds::new(Arc::clone(&active_controller))),
-            active_controller,
-            leaders,
-            clocks,
-            groups,
-            group_operations,
-            metadata,
-            supervisors,
-            replicators,
-            metrics,
-            peers,
-            subscriptions,
-            delivery: Default::default(),
+            controller: controllers.handle().cloned(),
+            image,
             stall_detector,
-            shutdown,
-            gone,
-        });
+            inventory: Arc::clone(&inventory),
+            space: Arc::clone(&space),
+        };
+        let Wired { handles, shards, controller_requests } = ground.build()?;
         let control_thread = match controllers.is_alone() {
             true => None,
-            false => Some(ControlThread::start(&context, &controllers, sockets.take_control())?),
+            false => Some(ControlThread::start(&handles, &controllers, sockets.take_control())?),
         };
         Ok(Parts {
             addresses,
-            context,
+            handles,
             controllers,
             directory,
             inventory,
@@ -265,7 +127,7 @@ impl Parts {
             shards,
             servers: Vec::new(),
             sockets: Some(sockets),
-            controller_requests: Some(requests),
+            controller_requests: Some(controller_requests),
             control_thread,
             session: None,
             pushed_image: Some(pushed_image),
@@ -313,43 +175,43 @@ impl Parts {
 
     /// Becomes a part of the cluster, and serves.
     async fn join(&mut self) -> Result<(), StartError> {
-        let context = Arc::clone(&self.context);
-        advertised::tell_doubts(&context.config);
+        let handles = Arc::clone(&self.handles);
+        advertised::tell_doubts(&handles.config);
         tokio::select! {
             known = self.controllers.await_cluster() => known?,
-            error = duplicate_broker::found(&context.controller, &context.endpoint) => {
+            error = duplicate_broker::found(&handles.controller, &handles.endpoint) => {
                 return Err(StartError::Register(error));
             }
         }
-        if !context.config.is_broker() {
+        if !handles.config.is_broker() {
             return self.serve_http();
         }
         let cluster_id = self.controllers.cluster_id();
-        let meta = MetaProperties { cluster_id: cluster_id.clone(), node_id: context.node_id };
+        let meta = MetaProperties { cluster_id: cluster_id.clone(), node_id: handles.node_id };
         self.directory.check_meta(&meta)?;
         self.addresses.cluster_id.clone_from(&cluster_id);
-        context.controller.set_cluster_id(&cluster_id);
+        handles.controller.set_cluster_id(&cluster_id);
         self.check_foreign_partitions()?;
         if self.controllers.is_alone() {
             self.register_alone(&cluster_id).await?;
         } else if let Some(thread) = &self.control_thread {
             let pushed = self.pushed_image.take();
             let session =
-                Session::begin(&context, &self.directory, thread, pushed, &self.addresses).await?;
+                Session::begin(&handles, &self.directory, thread, pushed, &self.addresses).await?;
             self.session = Some(session);
         }
         if let Some(requests) = self.controller_requests.take() {
             let sender = AlterPartitionSender {
-                controller: Arc::clone(&context.controller),
-                metadata: Arc::clone(&context.metadata),
-                gone: context.gone.clone(),
+                controller: Arc::clone(&handles.controller),
+                metadata: Arc::clone(&handles.metadata),
+                gone: handles.gone.clone(),
             };
             actix_rt::spawn(sender.run(requests));
         }
 
-        let mut images = context.metadata.image.clone();
+        let mut images = handles.metadata.image.clone();
         let (directory, inventory) = (Arc::clone(&self.directory), Arc::clone(&self.inventory));
-        let reconciler = Reconciler::new(Arc::clone(&context), directory, inventory);
+        let reconciler = Reconciler::new(Arc::clone(&handles), directory, inventory);
         let first = images.borrow_and_update().clone();
         reconciler.clear_leftovers(&first)?;
         reconciler.apply(&first).await;
@@ -357,39 +219,45 @@ impl Parts {
         if let Some(sockets) = &mut self.sockets
             && let Some(listeners) = sockets.take_grpc()
         {
-            self.servers = server::serve(&context, listeners, &self.shards);
+            let connections =
+                Connections::new("grpc", &handles.config, Arc::clone(&handles.metadata));
+            let terms = (handles.intake(), handles.shutdown.clone());
+            self.servers =
+                server::serve(&handles.services, &connections, listeners, &self.shards, terms);
         }
         self.serve_http()?;
-        if !context.config.advertised_listener.is_empty() {
-            actix_rt::spawn(advertised::try_out(context.endpoint.clone()));
+        if !handles.config.advertised_listener.is_empty() {
+            actix_rt::spawn(advertised::try_out(handles.endpoint.clone()));
         }
         if let Some(session) = &self.session {
-            session.ready_when_recovered(&context);
+            session.ready_when_recovered(&handles);
         }
         actix_rt::spawn(reconciler.run(images));
-        actix_rt::spawn(space::watch(Arc::clone(&self.space), context.gone.clone()));
+        actix_rt::spawn(space::watch(Arc::clone(&self.space), handles.gone.clone()));
         let shards = self.shards.iter().map(Arbiter::handle).collect();
         let node = coordinator::Node {
-            metadata: Arc::clone(&context.metadata),
-            endpoint: context.endpoint.clone(),
-            metrics: Arc::clone(&context.metrics),
-            stall_detector: Arc::clone(&context.stall_detector),
-            gone: context.gone.clone(),
+            metadata: Arc::clone(&handles.metadata),
+            endpoint: handles.endpoint.clone(),
+            metrics: Arc::clone(&handles.metrics),
+            stall_detector: Arc::clone(&handles.stall_detector),
+            gone: handles.gone.clone(),
         };
-        let (groups, settings) = (Arc::clone(&context.groups), group::settings(&context.config));
-        actix_rt::spawn(coordinator::follow(node, groups, settings, shards));
+        let (coordinators, settings) =
+            (Arc::clone(&handles.coordinators), group::settings(&handles.config));
+        actix_rt::spawn(coordinator::follow(node, coordinators, settings, shards));
         Ok(())
     }
 
     fn serve_http(&mut self) -> Result<(), StartError> {
         let Some(sockets) = self.sockets.take() else { return Ok(()) };
-        let (address, context) = (self.addresses.http, &self.context);
-        let connections = Connections::new("http", &context.config, Arc::clone(&context.metadata));
+        let (address, handles) = (self.addresses.http, &self.handles);
+        let connections = Connections::new("http", &handles.config, Arc::clone(&handles.metadata));
+        let AdminServices(administration) = &handles.services.admin;
         let served = http::serve(
-            &context.administration.readiness,
-            &context.administration.observation,
+            &administration.readiness,
+            &administration.observation,
             (sockets.http, connections),
-            context.shutdown.clone(),
+            handles.shutdown.clone(),
         );
         served.map_err(|source| StartError::Listen { address, key: "http.listener", source })
     }
@@ -400,10 +268,10 @@ impl Parts {
         if !self.controllers.is_alone() {
             return Ok(());
         }
-        let is_new = self.context.metadata.image.borrow().brokers().next().is_none();
+        let is_new = self.handles.metadata.image.borrow().brokers().next().is_none();
         let partitions = if is_new { self.directory.partitions()?.len() } else { 0 };
         if partitions > 0 {
-            let metadata = self.context.config.log_dir.join(METADATA_DIR);
+            let metadata = self.handles.config.log_dir.join(METADATA_DIR);
             return Err(StartError::ForeignPartitions { metadata, count: partitions });
         }
         Ok(())
@@ -411,7 +279,7 @@ impl Parts {
 
     /// Says at the start what would show when all partitions are used at once.
     fn check_descriptors(&self) {
-        let partitions = self.context.metadata.registry.replica_count();
+        let partitions = self.handles.metadata.registry.replica_count();
         let (needed, limit) = (descriptors::needed_by(partitions), descriptors::limit());
         if limit < needed {
             tracing::warn!(
@@ -424,21 +292,21 @@ impl Parts {
     }
 
     async fn register_alone(&self, cluster_id: &str) -> Result<(), StartError> {
-        let context = &self.context;
+        let handles = &self.handles;
         let registration = RegisterBroker {
-            node_id: context.node_id,
+            node_id: handles.node_id,
             incarnation: *uuid::Uuid::new_v4().as_bytes(),
             cluster_id: Some(cluster_id.to_owned()),
-            endpoint: context.endpoint.clone(),
+            endpoint: handles.endpoint.clone(),
             http_endpoint: self.addresses.http.to_string(),
-            rack: Some(context.config.rack.clone()),
+            rack: Some(handles.config.rack.clone()),
         };
-        let controller = context.controller.here().map_err(StartError::Register)?;
+        let controller = handles.controller.here().map_err(StartError::Register)?;
         let broker_epoch = controller
             .register_unfenced_broker(registration)
             .await
             .map_err(StartError::Register)?;
-        context.controller.set_broker_epoch(broker_epoch);
+        handles.controller.set_broker_epoch(broker_epoch);
         Ok(())
     }
 }
@@ -458,30 +326,30 @@ impl Parts {
     /// Others take over what is led here, streams are ended, then logs closed, then the controller, then the
     /// threads.
     async fn stop(mut self) {
-        let context = Arc::clone(&self.context);
+        let handles = Arc::clone(&self.handles);
         if let Some(session) = &self.session {
-            let patience = context.config.controlled_shutdown_timeout.duration();
+            let patience = handles.config.controlled_shutdown_timeout.duration();
             session.leave(patience).await;
         }
-        context.shutdown.cancel();
-        let patience = context.config.shutdown_timeout.duration();
+        handles.shutdown.cancel();
+        let patience = handles.config.shutdown_timeout.duration();
         let drained = futures::future::join_all(std::mem::take(&mut self.servers));
         if tokio::time::timeout(patience.min(DRAIN), drained).await.is_err() {
             tracing::warn!("some connections did not end in time and are cut");
         }
-        let handles: Vec<_> = context
+        let replicas: Vec<_> = handles
             .metadata
             .registry
             .topics()
             .values()
             .flat_map(|topic| topic.replicas().cloned())
             .collect();
-        let offline = handles.iter().any(|handle| handle.board.state() == ActorState::Offline);
-        let closed = tokio::time::timeout(patience, retire(&context, &handles, false)).await;
+        let offline = replicas.iter().any(|handle| handle.board.state() == ActorState::Offline);
+        let closed = tokio::time::timeout(patience, retire(&handles, &replicas, false)).await;
         // Of a log that is not whole nobody may believe that it holds what was acknowledged.
-        let whole = !offline && !handles.iter().any(|handle| handle.board.flushes.has_failed());
+        let whole = !offline && !replicas.iter().any(|handle| handle.board.flushes.has_failed());
         match (closed, &self.session) {
-            (Ok(()), Some(session)) if whole => session.note_clean_stop(&context, &self.directory),
+            (Ok(()), Some(session)) if whole => session.note_clean_stop(&handles, &self.directory),
             (Ok(()), _) => {}
             (Err(_), _) => tracing::warn!(
                 "some partitions did not close in time; they are recovered at the next start"
@@ -495,7 +363,7 @@ impl Parts {
 
     /// Without a goodbye, as if the process had been killed; except that the directory can be opened again.
     async fn abandon(self) {
-        self.context.gone.cancel();
+        self.handles.gone.cancel();
         for shard in &self.shards {
             shard.stop();
         }
@@ -507,7 +375,7 @@ impl Parts {
     }
 
     fn end_threads(self) {
-        self.context.gone.cancel();
+        self.handles.gone.cancel();
         for shard in &self.shards {
             shard.stop();
         }

@@ -5,9 +5,9 @@
 //! Never here: who leads what; that comes with the metadata.
 
 use super::controllers::ControlThread;
+use super::handles::Handles;
 use super::progress::Addresses;
 use super::start_error::StartError;
-use crate::context::Context;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -71,13 +71,13 @@ struct State {
 impl Session {
     /// Registers, and keeps a session from now on; returns when the metadata here holds the registration.
     pub async fn begin(
-        context: &Arc<Context>,
+        handles: &Arc<Handles>,
         directory: &DataDirectory,
         thread: &ControlThread,
         pushed: Option<watch::Sender<Arc<ClusterImage>>>,
         addresses: &Addresses,
     ) -> Result<Session, StartError> {
-        let own_controller = context.controller.local().is_some();
+        let own_controller = handles.controller.local().is_some();
         let state = Arc::new(State {
             incarnation: *uuid::Uuid::new_v4().as_bytes(),
             http_endpoint: addresses.http.to_string(),
@@ -88,20 +88,20 @@ impl Session {
             pushed: pushed.filter(|_| !own_controller),
             from_nothing: AtomicBool::new(false),
             heartbeat_ms: AtomicU32::new(
-                u32::try_from(context.config.heartbeat_interval.0).unwrap_or(u32::MAX),
+                u32::try_from(handles.config.heartbeat_interval.0).unwrap_or(u32::MAX),
             ),
         });
         let found = Found {
             stopped_cleanly: clean_stop(directory.path()),
             holds_nothing: directory.partitions()?.is_empty(),
         };
-        let registered = register(context, &state, found).await.map_err(StartError::Register)?;
-        check_metadata(context, directory)?;
+        let registered = register(handles, &state, found).await.map_err(StartError::Register)?;
+        check_metadata(handles, directory)?;
         forget_clean_stop(directory.path());
         let kept = Arc::clone(&state);
-        let keeping = Arc::clone(context);
+        let keeping = Arc::clone(handles);
         thread.spawn(async move { keep(keeping, kept).await });
-        let mut images = context.metadata.image.clone();
+        let mut images = handles.metadata.image.clone();
         let has_it = |image: &Arc<ClusterImage>| image.next_offset() >= registered;
         if images.wait_for(has_it).await.is_err() {
             return Err(StartError::Stopped);
@@ -110,10 +110,10 @@ impl Session {
     }
 
     /// The broker may lead as soon as all its logs are open, or known to be broken.
-    pub fn ready_when_recovered(&self, context: &Arc<Context>) {
-        let (context, state) = (Arc::clone(context), Arc::clone(&self.state));
+    pub fn ready_when_recovered(&self, handles: &Arc<Handles>) {
+        let (handles, state) = (Arc::clone(handles), Arc::clone(&self.state));
         actix_rt::spawn(async move {
-            let topics = context.metadata.registry.topics();
+            let topics = handles.metadata.registry.topics();
             for handle in topics.values().flat_map(|topic| topic.replicas()) {
                 while !handle.answers_now() {
                     // An error is an answer too; the board has it.
@@ -154,8 +154,8 @@ impl Session {
     }
 
     /// K18.
-    pub fn note_clean_stop(&self, context: &Context, directory: &DataDirectory) {
-        let epoch = context.controller.identity().broker_epoch;
+    pub fn note_clean_stop(&self, handles: &Handles, directory: &DataDirectory) {
+        let epoch = handles.controller.identity().broker_epoch;
         let path = clean_stop_path(directory.path());
         if let Err(error) = std::fs::write(&path, format!("{epoch}\n")) {
             tracing::warn!(%error, "the clean stop could not be noted");
@@ -182,9 +182,9 @@ fn forget_clean_stop(directory: &Path) {
 
 /// Topics that the metadata does not have count as deleted, and so would all partitions here if the metadata was
 /// lost and begun anew. Broker epochs are its offsets: they never go back in the same metadata.
-fn check_metadata(context: &Context, directory: &DataDirectory) -> Result<(), StartError> {
+fn check_metadata(handles: &Handles, directory: &DataDirectory) -> Result<(), StartError> {
     let path = directory.path().join(LAST_EPOCH);
-    let current = context.controller.identity().broker_epoch;
+    let current = handles.controller.identity().broker_epoch;
     let text = std::fs::read_to_string(&path).unwrap_or_default();
     let before = text.trim().parse().ok().map(BrokerEpoch);
     let count = directory.partitions()?.len();
@@ -202,59 +202,59 @@ fn client(channel: Channel) -> ControllerServiceClient<Channel> {
 }
 
 /// Whom to ask: the active controller if it is known, else every voter in turn.
-fn candidates(context: &Context) -> Vec<NodeId> {
-    match context.controller.controller_id() {
+fn candidates(handles: &Handles) -> Vec<NodeId> {
+    match handles.controller.controller_id() {
         Some(controller) => vec![controller],
-        None if context.controller.local().is_some() => Vec::new(),
-        None => context.controller.voters().iter().map(|voter| voter.node_id).collect(),
+        None if handles.controller.local().is_some() => Vec::new(),
+        None => handles.controller.voters().iter().map(|voter| voter.node_id).collect(),
     }
 }
 
 /// A broker without a controller of its own learns from refusals who decides.
-fn learn(context: &Context, asked: NodeId, error: &Error) {
-    if context.controller.local().is_none() {
+fn learn(handles: &Handles, asked: NodeId, error: &Error) {
+    if handles.controller.local().is_none() {
         let hinted = error.leader.as_ref().map(|hint| NodeId(hint.node_id));
-        let known = context.controller.controller_id();
+        let known = handles.controller.controller_id();
         if error.code == ErrorCode::NotController || known == Some(asked) {
-            context.controller.hear(hinted.filter(|hinted| *hinted != asked));
+            handles.controller.hear(hinted.filter(|hinted| *hinted != asked));
         }
     }
 }
 
 /// Until it is registered, or never can be. Returns the metadata offset behind the registration.
-async fn register(context: &Context, state: &State, found: Found) -> Result<MetadataOffset, Error> {
+async fn register(handles: &Handles, state: &State, found: Found) -> Result<MetadataOffset, Error> {
     let begun = Instant::now();
     loop {
-        for candidate in candidates(context) {
-            let mut caller = context.controller.identity().caller();
+        for candidate in candidates(handles) {
+            let mut caller = handles.controller.identity().caller();
             if let Some(caller) = &mut caller {
                 caller.broker_epoch = 0;
             }
             let request = pb::RegisterBrokerRequest {
                 caller,
                 incarnation_id: bytes::Bytes::copy_from_slice(&state.incarnation),
-                endpoint: context.endpoint.clone(),
+                endpoint: handles.endpoint.clone(),
                 http_endpoint: state.http_endpoint.clone(),
-                rack: context.config.rack.clone(),
+                rack: handles.config.rack.clone(),
                 stopped_cleanly: found.stopped_cleanly,
                 holds_nothing: found.holds_nothing,
             };
-            let mut client = client(context.controller.channel(candidate)?);
+            let mut client = client(handles.controller.channel(candidate)?);
             let call = client.register_broker(request);
             let error = match tokio::time::timeout(CALL_PATIENCE, call).await {
                 Ok(Ok(answer)) => {
                     let answer = answer.into_inner();
-                    if context.controller.local().is_none() {
-                        context.controller.hear(Some(candidate));
+                    if handles.controller.local().is_none() {
+                        handles.controller.hear(Some(candidate));
                     }
-                    context.controller.set_broker_epoch(BrokerEpoch(answer.broker_epoch));
-                    context.controller.heard.note(false);
+                    handles.controller.set_broker_epoch(BrokerEpoch(answer.broker_epoch));
+                    handles.controller.heard.note(false);
                     return Ok(MetadataOffset(answer.metadata_offset));
                 }
                 Ok(Err(status)) => Error::from(status),
                 Err(_) => Error::new(ErrorCode::RequestTimedOut, "no answer in time"),
             };
-            learn(context, candidate, &error);
+            learn(handles, candidate, &error);
             match error.code {
                 ErrorCode::InconsistentClusterId | ErrorCode::InvalidRequest => return Err(error),
                 ErrorCode::DuplicateBroker if begun.elapsed() > PAST_LIFE => return Err(error),
@@ -263,7 +263,7 @@ async fn register(context: &Context, state: &State, found: Found) -> Result<Meta
         }
         tokio::select! {
             () = tokio::time::sleep(RETRY) => {}
-            () = context.gone.cancelled() => {
+            () = handles.gone.cancelled() => {
                 return Err(Error::new(ErrorCode::ShuttingDown, "the node stops"));
             }
         }
@@ -271,23 +271,23 @@ async fn register(context: &Context, state: &State, found: Found) -> Result<Meta
 }
 
 /// One session after the other, until the node is gone.
-async fn keep(context: Arc<Context>, state: Arc<State>) {
+async fn keep(handles: Arc<Handles>, state: Arc<State>) {
     loop {
-        for candidate in candidates(&context) {
+        for candidate in candidates(&handles) {
             let ended = tokio::select! {
-                ended = hold(&context, &state, candidate) => ended,
-                () = context.gone.cancelled() => return,
+                ended = hold(&handles, &state, candidate) => ended,
+                () = handles.gone.cancelled() => return,
             };
             let error = ended.err().unwrap_or_else(|| {
                 Error::new(ErrorCode::NotController, "the controller ended the session")
             });
             tracing::debug!(%candidate, %error, "no session");
-            learn(&context, candidate, &error);
+            learn(&handles, candidate, &error);
             if matches!(error.code, ErrorCode::StaleBrokerEpoch | ErrorCode::BrokerNotRegistered) {
                 tracing::warn!(%error, "registering anew");
-                match register(&context, &state, Found::default()).await {
+                match register(&handles, &state, Found::default()).await {
                     // Leaders know this broker by its epoch.
-                    Ok(_) => context.replicators.iter().for_each(|replicator| replicator.renew()),
+                    Ok(_) => handles.replicators.iter().for_each(|replicator| replicator.renew()),
                     Err(error) => {
                         tracing::error!(%error, "this broker cannot be registered any more");
                     }
@@ -296,21 +296,21 @@ async fn keep(context: Arc<Context>, state: Arc<State>) {
         }
         tokio::select! {
             () = tokio::time::sleep(RETRY) => {}
-            () = context.gone.cancelled() => return,
+            () = handles.gone.cancelled() => return,
         }
     }
 }
 
 /// A session, as long as it lasts.
-async fn hold(context: &Context, state: &State, controller: NodeId) -> Result<(), Error> {
+async fn hold(handles: &Handles, state: &State, controller: NodeId) -> Result<(), Error> {
     let (sender, requests) = mpsc::channel(4);
     let message = |metadata_offset| pb::BrokerSessionRequest {
-        caller: context.controller.identity().caller(),
+        caller: handles.controller.identity().caller(),
         metadata_offset,
         wants_metadata: state.pushed.is_some(),
         wants_shutdown: *state.leaving.borrow(),
     };
-    let applied = context.metadata.registry.applied();
+    let applied = handles.metadata.registry.applied();
     let heartbeat = || {
         // Nobody leads before its logs are recovered.
         let ready = *state.ready.borrow();
@@ -326,7 +326,7 @@ async fn hold(context: &Context, state: &State, controller: NodeId) -> Result<()
         None => heartbeat(),
     };
     sender.send(first).await.map_err(failed)?;
-    let mut client = client(context.controller.session_channel(controller)?);
+    let mut client = client(handles.controller.session_channel(controller)?);
     let call = client.broker_session(ReceiverStream::new(requests));
     let opened = tokio::time::timeout(CALL_PATIENCE, call)
         .await
@@ -338,16 +338,16 @@ async fn hold(context: &Context, state: &State, controller: NodeId) -> Result<()
     let mut beats = tokio::time::interval(interval);
     beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut ready, mut leaving) = (state.ready.subscribe(), state.leaving.subscribe());
-    let mut news = context.metadata.registry.applied();
+    let mut news = handles.metadata.registry.applied();
     let mut silence = Instant::now();
-    let silence_limit = context.config.session_timeout.duration();
+    let silence_limit = handles.config.session_timeout.duration();
     let mut looked = Instant::now();
     loop {
         tokio::select! {
             answer = answers.message() => match answer? {
                 Some(answer) => {
                     silence = Instant::now();
-                    take_answer(context, state, answer)?;
+                    take_answer(handles, state, answer)?;
                 }
                 None => return Ok(()),
             },
@@ -359,8 +359,8 @@ async fn hold(context: &Context, state: &State, controller: NodeId) -> Result<()
                     let message = "the controller has fallen silent";
                     return Err(Error::new(ErrorCode::NotController, message));
                 }
-                if context.controller.local().is_some()
-                    && context.controller.controller_id() != Some(controller)
+                if handles.controller.local().is_some()
+                    && handles.controller.controller_id() != Some(controller)
                 {
                     let message = "another controller decides";
                     return Err(Error::new(ErrorCode::NotController, message));
@@ -376,7 +376,7 @@ async fn hold(context: &Context, state: &State, controller: NodeId) -> Result<()
 }
 
 fn take_answer(
-    context: &Context,
+    handles: &Handles,
     state: &State,
     answer: pb::BrokerSessionResponse,
 ) -> Result<(), Error> {
@@ -390,10 +390,10 @@ fn take_answer(
         taken?;
     }
     state.heard.send_replace(Instant::now());
-    let knows_all = context.metadata.image.borrow().next_offset().0 >= answer.metadata_offset;
-    context.controller.heard.note(knows_all);
+    let knows_all = handles.metadata.image.borrow().next_offset().0 >= answer.metadata_offset;
+    handles.controller.heard.note(knows_all);
     if !answer.fenced && knows_all {
-        context.stall_detector.resume();
+        handles.stall_detector.resume();
     }
     if answer.may_stop && *state.leaving.borrow() {
         state.may_stop.send_replace(true);

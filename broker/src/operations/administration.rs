@@ -8,19 +8,22 @@ use super::cluster::Cluster;
 use super::disk::Disk;
 use super::health::Health;
 use super::metadata::ClusterMetadata;
-use super::observation::Observation;
+use super::observation::{Observation, PullSessions};
 use super::readiness::Readiness;
+use super::subscriptions::Sessions;
+use super::topics::Topics;
 use crate::NodeConfig;
 use crate::forward::{ActiveController, Leaders};
 use crate::group::GroupCoordinators;
 use crate::metrics::NodeMetrics;
 use crate::replication::Replicator;
-use crate::service::Subscriptions;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use troupe_actor::StallDetector;
 
+#[derive(Clone)]
 pub struct Administration {
+    pub topics: Arc<Topics>,
     pub cluster: Arc<Cluster>,
     pub metadata: Arc<ClusterMetadata>,
     pub health: Arc<Health>,
@@ -37,7 +40,9 @@ pub struct Observed<'a> {
     pub controller: &'a Arc<ActiveController>,
     pub leaders: &'a Arc<Leaders>,
     pub coordinators: &'a Arc<GroupCoordinators>,
-    pub subscriptions: &'a Arc<Subscriptions>,
+    pub sessions: &'a Arc<Sessions>,
+    /// How many sessions are held between calls.
+    pub pull_sessions: PullSessions,
     /// By shard.
     pub replicators: &'a [Arc<Replicator>],
     /// By shard: whether its thread runs.
@@ -65,7 +70,8 @@ impl Administration {
             leaders: Arc::clone(observed.leaders),
             controller: Arc::clone(channel),
             coordinators: Arc::clone(observed.coordinators),
-            subscriptions: Arc::clone(observed.subscriptions),
+            sessions: Arc::clone(observed.sessions),
+            pull_sessions: Arc::clone(&observed.pull_sessions),
             replicators: observed.replicators.to_vec(),
             disk: Arc::clone(&disk),
         };
@@ -74,6 +80,7 @@ impl Administration {
         let readiness =
             Readiness::new(Arc::clone(metadata), Arc::clone(channel), observed.gone.clone());
         Self {
+            topics: Arc::new(Topics::new(Arc::clone(metadata), Arc::clone(controller))),
             cluster: Arc::new(Cluster::new(Arc::clone(metadata), Arc::clone(controller))),
             metadata: Arc::new(ClusterMetadata::new(Arc::clone(metadata), Arc::clone(channel))),
             health: Arc::new(health),

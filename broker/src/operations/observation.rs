@@ -2,6 +2,7 @@
 
 use super::census::Census;
 use super::disk::Disk;
+use super::subscriptions::Sessions;
 use crate::controller_channel::ControllerChannel;
 use crate::forward::Leaders;
 use crate::group::GroupCoordinators;
@@ -9,16 +10,19 @@ use crate::lines;
 use crate::metrics::NodeMetrics;
 use crate::process::Process;
 use crate::replication::Replicator;
-use crate::service::Subscriptions;
 use std::sync::Arc;
 use troupe_actor::ActorState;
+
+/// Counts the sessions that are held between calls.
+pub type PullSessions = Arc<dyn Fn() -> usize + Send + Sync>;
 
 pub struct Observation {
     pub metrics: Arc<NodeMetrics>,
     pub leaders: Arc<Leaders>,
     pub controller: Arc<ControllerChannel>,
     pub coordinators: Arc<GroupCoordinators>,
-    pub subscriptions: Arc<Subscriptions>,
+    pub sessions: Arc<Sessions>,
+    pub pull_sessions: PullSessions,
     /// By shard.
     pub replicators: Vec<Arc<Replicator>>,
     pub disk: Arc<Disk>,
@@ -91,9 +95,8 @@ impl Observation {
         metrics.entries("group_members", usize::try_from(members).unwrap_or(usize::MAX));
         metrics.entries("peer_connections", self.leaders.peers.connections());
         metrics.entries("peer_streams", self.leaders.produce_streams.count());
-        let [sessions, pulls] = self.subscriptions.counts();
-        metrics.entries("subscriptions", sessions);
-        metrics.entries("pull_sessions", pulls);
+        metrics.entries("subscriptions", self.sessions.count());
+        metrics.entries("pull_sessions", (self.pull_sessions)());
         let streams = self.replicators.iter().map(|replicator| replicator.streams().len());
         metrics.entries("replication_streams", streams.sum());
         if let Some(process) = Process::look() {

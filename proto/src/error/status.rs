@@ -3,8 +3,8 @@
 //! Promises: a status fits into the metadata that any client takes, however long the names in it are; one that
 //! may have been done forbids its client's retry policy to do it again.
 
-use super::{Error, ErrorCode};
-use crate::v1::{ErrorDetail, PartitionOutcome};
+use super::{Error, ErrorCode, PartitionOutcome};
+use crate::v1::ErrorDetail;
 use prost::Message;
 use std::collections::{BTreeMap, HashMap};
 use tonic::metadata::{MetadataMap, MetadataValue};

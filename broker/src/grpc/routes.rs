@@ -1,0 +1,142 @@
+//! Which services a listener has.
+
+use super::answer_writer::AnswerWriter;
+use super::chaos_service::ChaosDoor;
+use super::cluster_service::ClusterDoor;
+use super::commit_service::CommitDoor;
+use super::delivery_service::DeliveryDoor;
+use super::event_bus_service::EventBusDoor;
+use super::group_service::GroupDoor;
+use super::health_service::HealthDoor;
+use super::log_service::LogDoor;
+use super::metadata_service::MetadataDoor;
+use super::replication_service::ReplicationDoor;
+use super::topic_service::TopicDoor;
+use crate::controller_channel::ControllerChannel;
+use crate::metadata_cache::MetadataCache;
+use crate::operations::{
+    Administration, Fetch, Groups, Offsets, Produce, ProducerIds, Publish, Settle, Subscriptions,
+    Tail,
+};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+use tonic::service::{Routes, RoutesBuilder};
+use troupe_controller::{ControllerEndpoint, RaftEndpoint};
+use troupe_proto::admin::v1::cluster_service_server::ClusterServiceServer;
+use troupe_proto::admin::v1::topic_service_server::TopicServiceServer;
+use troupe_proto::chaos::v1alpha1::chaos_service_server::ChaosServiceServer;
+use troupe_proto::health::v1::health_server::HealthServer;
+use troupe_proto::internal::v1::commit_service_server::CommitServiceServer;
+use troupe_proto::log::v1::group_service_server::GroupServiceServer;
+use troupe_proto::log::v1::metadata_service_server::MetadataServiceServer;
+use troupe_proto::v1::event_bus_service_server::EventBusServiceServer;
+
+/// Why there are no services: what reflection would tell does not hang together.
+type Inconsistent = tonic_reflection::server::Error;
+
+/// What every listener serves.
+#[derive(Clone)]
+pub struct AdminServices(pub Administration);
+
+impl AdminServices {
+    fn add_to(&self, routes: &mut RoutesBuilder) -> Result<(), Inconsistent> {
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(troupe_proto::FILE_DESCRIPTOR_SET)
+                // What errors carry: without it nobody could print their details.
+                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+        };
+        let Administration { topics, cluster, metadata, health, readiness, chaos, .. } = &self.0;
+        let cluster = ClusterDoor::new(Arc::clone(cluster), Arc::clone(health));
+        routes
+            .add_service(HealthServer::new(HealthDoor::new(readiness)))
+            .add_service(reflection().build_v1()?)
+            .add_service(reflection().build_v1alpha()?)
+            .add_service(MetadataServiceServer::new(MetadataDoor::new(Arc::clone(metadata))))
+            .add_service(TopicServiceServer::new(TopicDoor::new(Arc::clone(topics))))
+            .add_service(ClusterServiceServer::new(cluster))
+            .add_service(ChaosServiceServer::new(ChaosDoor::new(Arc::clone(chaos))));
+        Ok(())
+    }
+}
+
+/// What the listener of a controller serves: the quorum, sessions, and what is forwarded there to be decided.
+#[derive(Clone)]
+pub struct ControllerServices {
+    pub admin: AdminServices,
+    pub raft: RaftEndpoint,
+    pub sessions: ControllerEndpoint,
+}
+
+impl ControllerServices {
+    /// To be called where they are served.
+    pub fn routes(&self) -> Result<Routes, Inconsistent> {
+        let mut routes = Routes::builder();
+        self.admin.add_to(&mut routes)?;
+        routes
+            .add_service(self.raft.clone().into_service())
+            .add_service(self.sessions.clone().into_service());
+        Ok(routes.routes())
+    }
+}
+
+/// What the listener of a broker serves.
+#[derive(Clone)]
+pub struct BrokerServices {
+    pub admin: AdminServices,
+    pub metadata: Arc<MetadataCache>,
+    pub controller: Arc<ControllerChannel>,
+    pub produce: Arc<Produce>,
+    pub fetch: Arc<Fetch>,
+    pub offsets: Arc<Offsets>,
+    pub producer_ids: Arc<ProducerIds>,
+    pub groups: Arc<Groups>,
+    pub publish: Arc<Publish>,
+    pub tail: Arc<Tail>,
+    pub settle: Arc<Settle>,
+    pub subscriptions: Arc<Subscriptions<AnswerWriter>>,
+    /// Largest message that is taken.
+    pub max_request: usize,
+    /// Cancelled when the node begins to stop.
+    pub shutdown: CancellationToken,
+}
+
+impl BrokerServices {
+    /// To be called where they are served.
+    pub fn routes(&self) -> Result<Routes, Inconsistent> {
+        let max_request = self.max_request;
+        let event_bus = EventBusServiceServer::new(EventBusDoor::new(
+            Arc::clone(&self.publish),
+            Arc::clone(&self.settle),
+        ))
+        .max_decoding_message_size(max_request);
+        let deliveries = DeliveryDoor::new(
+            Arc::clone(&self.tail),
+            Arc::clone(&self.subscriptions),
+            max_request,
+            self.shutdown.clone(),
+            event_bus,
+        );
+        let groups = GroupDoor::new(Arc::clone(&self.groups), self.shutdown.clone());
+        let commits = CommitServiceServer::new(CommitDoor::new(Arc::clone(&self.groups)))
+            .max_decoding_message_size(max_request);
+        let log = LogDoor::new(
+            Arc::clone(&self.produce),
+            Arc::clone(&self.fetch),
+            Arc::clone(&self.offsets),
+            Arc::clone(&self.producer_ids),
+            max_request,
+        );
+        let (metadata, controller) = (Arc::clone(&self.metadata), Arc::clone(&self.controller));
+        let replication = ReplicationDoor::new(metadata, controller, max_request);
+        let mut routes = Routes::builder();
+        self.admin.add_to(&mut routes)?;
+        routes
+            .add_service(deliveries)
+            .add_service(GroupServiceServer::new(groups))
+            .add_service(commits)
+            .add_service(log)
+            .add_service(replication);
+        Ok(routes.routes())
+    }
+}

@@ -1,0 +1,232 @@
+//! Builds the parts of a node, from the ground up, and hands each what it names.
+
+use super::handles::Handles;
+use super::start_error::StartError;
+use crate::NodeConfig;
+use crate::admission::Admission;
+use crate::controller_channel::{ControllerChannel, Identity};
+use crate::forward::{ActiveController, Clocks, Leaders};
+use crate::group::{GroupCoordinators, group_route};
+use crate::grpc::{AdminServices, BrokerServices};
+use crate::metadata_cache::MetadataCache;
+use crate::metrics::NodeMetrics;
+use crate::operations::{
+    Administration, Coordination, DeliveryPool, Fetch, Groups, Observed, Offsets, Produce,
+    ProducerIds, Publish, Pulls, Sessions, Settle, SubscriptionHandles, Subscriptions, Tail,
+    TopicLookup,
+};
+use crate::partition::{ControllerRequest, ControllerRequests, Flusher, Shared, Supervisor};
+use crate::peers::Peers;
+use crate::registry::Registry;
+use crate::replication::Replicator;
+use crate::unpacker::Unpacker;
+use actix::{Actor, Addr, Arbiter};
+use std::sync::Arc;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use troupe_actor::StallDetector;
+use troupe_controller::{ControllerHandle, priority};
+use troupe_log::{Inventory, Space};
+use troupe_machines::cluster::ClusterImage;
+use troupe_proto::ids::{BrokerEpoch, NodeId};
+
+/// Logs that are recovered at the same time.
+const RECOVERIES: usize = 4;
+
+/// What a node stands on.
+pub(super) struct Ground {
+    pub config: NodeConfig,
+    pub cluster_id: String,
+    /// host:port that clients are told.
+    pub endpoint: String,
+    /// This node's own controller.
+    pub controller: Option<ControllerHandle>,
+    pub image: watch::Receiver<Arc<ClusterImage>>,
+    pub stall_detector: Arc<StallDetector>,
+    pub inventory: Arc<Inventory>,
+    pub space: Arc<Space>,
+}
+
+pub(super) struct Wired {
+    pub handles: Arc<Handles>,
+    pub shards: Vec<Arbiter>,
+    /// Until they are sent.
+    pub controller_requests: UnboundedReceiver<ControllerRequest>,
+}
+
+impl Ground {
+    pub fn build(self) -> Result<Wired, StartError> {
+        let (shutdown, gone) = (CancellationToken::new(), CancellationToken::new());
+        let shards = self.shards()?;
+        let controller = Arc::new(self.controller_channel()?);
+        let metadata = Arc::new(MetadataCache {
+            node_id: self.node_id(),
+            image: self.image.clone(),
+            registry: Registry::default(),
+            has_replicas: self.config.is_broker(),
+            shutdown: shutdown.clone(),
+        });
+        let metrics = Arc::new(NodeMetrics::new(self.config.node_id));
+        let fetch_bytes = self.config.replica_fetch_bytes.0;
+        let replicator = |shard| {
+            Replicator::new(shard, Arc::clone(&metadata), Arc::clone(&controller), fetch_bytes)
+        };
+        let replicators: Vec<_> =
+            (0..shards.len()).map(|shard| Arc::new(replicator(shard))).collect();
+        let stall_detectors: Vec<_> =
+            shards.iter().map(|_| Arc::new(StallDetector::unlimited())).collect();
+        let (requests, controller_requests) = ControllerRequests::channel();
+        let supervisors =
+            self.supervisors(&shards, (&replicators, &stall_detectors), &metrics, &requests)?;
+
+        let leaders = self.leaders(&metadata);
+        let active_controller = Arc::new(ActiveController {
+            channel: Arc::clone(&controller),
+            metadata: Arc::clone(&metadata),
+            clocks: Arc::new(Clocks::default()),
+        });
+        let coordinators = Arc::new(GroupCoordinators::new(Arc::clone(&metadata)));
+        let (sessions, pulls) = (Arc::<Sessions>::default(), Arc::<Pulls<_>>::default());
+        let counted = Arc::clone(&pulls);
+        let administration = Administration::new(&Observed {
+            config: &self.config,
+            endpoint: &self.endpoint,
+            controller: &active_controller,
+            leaders: &leaders,
+            coordinators: &coordinators,
+            sessions: &sessions,
+            pull_sessions: Arc::new(move || counted.count()),
+            replicators: &replicators,
+            thread_stall_detectors: &stall_detectors,
+            metrics: &metrics,
+            gone: &gone,
+        });
+        let route = group_route(&self.config, &coordinators, &active_controller, &leaders.peers);
+        let groups = Arc::new(Groups::new(route, Arc::clone(&leaders)));
+        let topic_lookup = Arc::new(TopicLookup::new(
+            Arc::clone(&metadata),
+            Arc::clone(&active_controller),
+            self.config.auto_create_topics,
+        ));
+        let delivery = Arc::<DeliveryPool>::default();
+        let settle = Arc::new(Settle::new(
+            Arc::clone(&metadata),
+            Arc::clone(&sessions),
+            Arc::clone(&leaders.peers),
+            Arc::clone(&active_controller.clocks),
+        ));
+        let subscriptions = SubscriptionHandles {
+            leaders: Arc::clone(&leaders),
+            topic_lookup: Arc::clone(&topic_lookup),
+            delivery: Arc::clone(&delivery),
+            sessions,
+            settle: Arc::clone(&settle),
+            coordination: Coordination::new(Arc::clone(&groups)),
+        };
+        let max_unpacked = bytes(self.config.max_unpacked_batch.0);
+        let services = BrokerServices {
+            admin: AdminServices(administration),
+            metadata: Arc::clone(&metadata),
+            controller: Arc::clone(&controller),
+            produce: Arc::new(Produce::new(
+                Arc::clone(&metadata),
+                Arc::clone(&leaders.admission),
+                max_unpacked,
+            )),
+            fetch: Arc::new(Fetch::new(Arc::clone(&metadata))),
+            offsets: Arc::new(Offsets::new(Arc::clone(&metadata), Arc::clone(&leaders.unpacker))),
+            producer_ids: Arc::new(ProducerIds::new(active_controller)),
+            groups,
+            publish: Arc::new(Publish::new(Arc::clone(&leaders), Arc::clone(&topic_lookup))),
+            tail: Arc::new(Tail::new(leaders, topic_lookup, delivery)),
+            settle,
+            subscriptions: Arc::new(Subscriptions::new(subscriptions, pulls)),
+            max_request: bytes(self.config.max_request_bytes.0),
+            shutdown: shutdown.clone(),
+        };
+        let handles = Handles {
+            node_id: self.node_id(),
+            endpoint: self.endpoint,
+            controller,
+            metadata,
+            coordinators,
+            supervisors,
+            replicators,
+            metrics,
+            services,
+            stall_detector: self.stall_detector,
+            shutdown,
+            gone,
+            config: self.config,
+        };
+        Ok(Wired { handles: Arc::new(handles), shards, controller_requests })
+    }
+
+    fn node_id(&self) -> NodeId {
+        NodeId(self.config.node_id)
+    }
+
+    /// The threads that own partitions and connections.
+    fn shards(&self) -> Result<Vec<Arbiter>, StartError> {
+        let count = if self.config.is_broker() { self.config.shard_count() } else { 0 };
+        let shards: Vec<Arbiter> = (0..count)
+            .map(|_| Arbiter::try_new().map_err(StartError::Thread))
+            .collect::<Result<_, _>>()?;
+        for shard in &shards {
+            shard.spawn(async { priority::after_decisions() });
+        }
+        Ok(shards)
+    }
+
+    fn controller_channel(&self) -> Result<ControllerChannel, StartError> {
+        let (cluster_id, node_id) = (self.cluster_id.clone(), self.node_id());
+        let identity = Identity { cluster_id, node_id, broker_epoch: BrokerEpoch(0) };
+        let voters = self.config.voters().map_err(StartError::Voters)?;
+        let session_timeout_ms = self.config.session_timeout.0;
+        let own = self.controller.clone();
+        Ok(ControllerChannel::new(own, voters, identity, session_timeout_ms))
+    }
+
+    fn supervisors(
+        &self,
+        shards: &[Arbiter],
+        (replicators, stall_detectors): (&[Arc<Replicator>], &[Arc<StallDetector>]),
+        metrics: &Arc<NodeMetrics>,
+        requests: &ControllerRequests,
+    ) -> Result<Vec<Addr<Supervisor>>, StartError> {
+        let flusher = Flusher::start(self.config.flush_threads).map_err(StartError::Thread)?;
+        let recoveries = Arc::new(Semaphore::new(RECOVERIES));
+        let each = shards.iter().zip(replicators).zip(stall_detectors);
+        let supervisors = each.map(|((shard, replicator), detector)| {
+            let shared = Shared {
+                node_id: self.node_id(),
+                recoveries: Arc::clone(&recoveries),
+                flusher: flusher.clone(),
+                metrics: Arc::clone(metrics),
+                controller: requests.clone(),
+                leader_streams: replicator.clone(),
+                stall_detector: Arc::clone(&self.stall_detector),
+                thread_stall_detector: Arc::clone(detector),
+                lag_max_ms: self.config.replica_lag_time_max.0,
+                inventory: Arc::clone(&self.inventory),
+                space: Arc::clone(&self.space),
+            };
+            let config = self.config.clone();
+            Supervisor::start_in_arbiter(&shard.handle(), move |_| Supervisor::new(shared, &config))
+        });
+        Ok(supervisors.collect())
+    }
+
+    /// The way to partitions, wherever they are led.
+    fn leaders(&self, metadata: &Arc<MetadataCache>) -> Arc<Leaders> {
+        let peers = Arc::new(Peers::new(self.image.clone()));
+        let unpacker = Arc::new(Unpacker::new(bytes(self.config.unpack_memory.0)));
+        let admission = Admission::new(self.config.node_id);
+        Arc::new(Leaders::new(Arc::clone(metadata), peers, admission, unpacker))
+    }
+}
+
+fn bytes(configured: u64) -> usize {
+    usize::try_from(configured).unwrap_or(usize::MAX)
+}
