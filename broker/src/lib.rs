@@ -1,13 +1,16 @@
 //! The node: partitions as actors on shards, gRPC services in front of them, a controller beside them.
 //!
 //! ```text
-//! connection ─► gRPC service ─► PartitionHandle ─► PartitionActor ─► Replica (decides), Log (remembers)
-//!                     ▲                                   │
-//!                 Registry ◄── node: reconciles with the cluster's image ◄── controller
+//!  connections ─► grpc, http (doors) ─► operations ─► PartitionHandle ─► PartitionActor ─► Replica (decides)
+//!                                           │                                    └──────► Log (remembers)
+//!                                           ├──► forward: the leader of a partition, the active controller
+//!                                           └──► group over coordinator: an internal topic's partition, and a machine
 //! ```
 //!
 //! - A *shard* is an arbiter: one thread with its own listener, its connections and its partitions.
-//! - Services never see a log; actors never see tonic. Handles stand between, bounded in bytes.
+//! - A door decodes, calls an operation and encodes. Operations never see a frame, actors never see tonic. Handles stand
+//!   between, bounded in bytes.
+//! - Whoever names something stands above it: `tests/tests/tidy/floors.rs` has the floors. `node` alone wires.
 //! - [`Node`] is the way in: [`Node::start`] with a [`NodeConfig`], then addresses, then [`Node::stop`].
 
 mod abort;

@@ -24,9 +24,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 use troupe_actor::{Die, Guard, Turns};
+use troupe_machines::replica::Acks;
 use troupe_machines::time::Time;
 use troupe_proto::error::{Error, ErrorCode};
-use troupe_proto::v1::Acks;
 
 /// How long an append may take.
 const APPEND_TIMEOUT_MS: u32 = 5_000;

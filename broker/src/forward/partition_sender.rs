@@ -32,9 +32,10 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use troupe_machines::admission::FlowId;
+use troupe_machines::replica::Acks;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::LeaderEpoch;
-use troupe_proto::v1::Acks;
+use troupe_proto::v1 as pb;
 use troupe_proto::wire::ProduceStreamRequest;
 
 /// Batches of one sender that may be sent and unanswered.
@@ -296,7 +297,7 @@ impl PartitionSender {
                 }
                 let request = ProduceStreamRequest {
                     correlation_id: 0,
-                    acks: self.acks.into(),
+                    acks: pb::Acks::from(self.acks).into(),
                     timeout_ms,
                     partition: Some(self.target.named()),
                     leader_epoch: self.sent_to.map(|led| led.1.0),
@@ -324,7 +325,7 @@ impl PartitionSender {
             return false;
         };
         let least = (topic.config.min_insync_replicas as usize).min(partition.replicas.len());
-        !matches!(self.acks, Acks::All | Acks::Unspecified) || partition.isr.len() >= least
+        self.acks != Acks::All || partition.isr.len() >= least
     }
 
     /// Waits for an answer, or for the end of the pause. May be dropped at any time.

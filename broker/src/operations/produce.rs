@@ -22,12 +22,12 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use troupe_machines::admission::FlowId;
+use troupe_machines::replica::Acks;
 use troupe_proto::batch::{BatchError, Limits, ProducedBatch, Verified};
 use troupe_proto::error::{Error, Publication};
 use troupe_proto::ids::LeaderEpoch;
 use troupe_proto::log::v1::TopicPartition;
 use troupe_proto::rope::Rope;
-use troupe_proto::v1::Acks;
 
 /// `request.timeout.ms` of a producer that names none.
 pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);

@@ -28,8 +28,8 @@ use tokio::sync::mpsc;
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use troupe_machines::admission::FlowId;
+use troupe_machines::replica::Acks;
 use troupe_proto::error::{Error, ErrorCode, Publication};
-use troupe_proto::v1::Acks;
 
 pub struct Publish {
     leaders: Arc<Leaders>,

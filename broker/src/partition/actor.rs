@@ -155,7 +155,6 @@ impl Handler<Append> for PartitionActor {
             let message = "this node stood still and does not know yet whether it still leads";
             return responder.answer(Err(Error::new(ErrorCode::LeaderNotAvailable, message)));
         }
-        let acks = Acks::from(acks);
         let facts = facts(&batch, &verified, acks, expected_leader_epoch);
         let deadline = now.plus(timeout_ms.into());
         match self.replica.decide_append(wall_clock(), &facts) {

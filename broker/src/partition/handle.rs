@@ -17,10 +17,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use troupe_actor::{Budget, Die, Refused};
+use troupe_machines::replica::Acks;
 use troupe_proto::batch::{ProducedBatch, Verified};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, Offset, PartitionKey};
-use troupe_proto::v1::Acks;
 
 /// How long a request waits for an actor that is being rebuilt, if nothing waits behind it.
 pub const REBUILD_PATIENCE: Duration = Duration::from_secs(10);

@@ -18,6 +18,7 @@ use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{Semaphore, oneshot};
 use troupe_actor::{ActorState, Die, StallDetector};
 use troupe_machines::config::TopicConfig;
+use troupe_machines::replica::Acks;
 use troupe_machines::replica::{PartitionState, Position, ReplicaEnd, Role, Session};
 use troupe_proto::batch::{Compression, ProducedBatch, ProducerStamp, RecordSetBuilder, Verified};
 use troupe_proto::error::{Error, ErrorCode};
@@ -26,7 +27,6 @@ use troupe_proto::ids::{
     ProducerEpoch, ProducerId, Sequence, TopicId,
 };
 use troupe_proto::rope::Rope;
-use troupe_proto::v1::Acks;
 
 /// Of the controller.
 struct Asked(UnboundedReceiver<ControllerRequest>);

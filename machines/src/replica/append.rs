@@ -31,6 +31,16 @@ impl From<troupe_proto::v1::Acks> for Acks {
     }
 }
 
+impl From<Acks> for troupe_proto::v1::Acks {
+    fn from(acks: Acks) -> Self {
+        match acks {
+            Acks::None => troupe_proto::v1::Acks::None,
+            Acks::Leader => troupe_proto::v1::Acks::Leader,
+            Acks::All => troupe_proto::v1::Acks::All,
+        }
+    }
+}
+
 /// Who appends: only Troupe itself may write markers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {

@@ -162,7 +162,8 @@ async fn every_method_of_the_contract_is_served() {
     let server = Server::get().await;
     for (path, _) in methods().into_iter().filter(|(_, has_fields)| !has_fields) {
         let ended = call(&server, &path, Strange::default()).await.map(|status| status.code());
-        let what_to_do = "in broker/src/service, where the service is, and in broker/src/server.rs";
+        let what_to_do =
+            "in broker/src/grpc, where the service is, and in broker/src/grpc/routes.rs";
         assert_ne!(ended, Some(Code::Unimplemented), "serve {path} {what_to_do}");
     }
 }

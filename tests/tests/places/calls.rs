@@ -126,7 +126,8 @@ fn of_every_single_call_it_is_said_whether_it_may_be_done_twice() {
 #[test]
 fn what_is_read_by_hand_is_known_where_requests_come_in() {
     let known = quoted(&between("broker/src/grpc/intake.rs", "\nconst READ_BY_HAND: ", ";\n"));
-    let served = between("broker/src/grpc/delivery_service.rs", "    fn of(path: &str)", "_ => None");
+    let served =
+        between("broker/src/grpc/delivery_service.rs", "    fn of(path: &str)", "_ => None");
     let served =
         quoted(&served).into_iter().filter_map(|path| path.strip_prefix('/').map(str::to_owned));
     assert_eq!(

@@ -12,8 +12,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use troupe_actor::Budget;
+use troupe_machines::replica::Acks;
 use troupe_proto::error::{Error, ErrorCode};
-use troupe_proto::v1::Acks;
 
 /// Bytes of one stream's batches that may be unanswered.
 const STREAM_BYTES: usize = 32 << 20;

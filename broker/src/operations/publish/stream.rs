@@ -27,8 +27,8 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use troupe_machines::admission::FlowId;
+use troupe_machines::replica::Acks;
 use troupe_proto::error::{Error, ErrorCode};
-use troupe_proto::v1::Acks;
 
 /// Requests of a stream that are joined if they arrived together.
 pub const REQUESTS_TOGETHER: usize = 256;

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use troupe_actor::Budget;
 use troupe_log::Candidate;
+use troupe_machines::replica::Acks;
 use troupe_machines::replica::{self, Role};
 use troupe_proto::batch::{ProducedBatch, Verified};
 use troupe_proto::error::Error;
 use troupe_proto::ids::{LeaderEpoch, Offset};
-use troupe_proto::v1::Acks;
 
 /// Payload bytes that may wait for one partition's actor.
 pub const QUEUE_BYTES: usize = 64 << 20;
