@@ -9,6 +9,7 @@ mod metrics;
 mod page;
 mod reasons;
 mod settings;
+mod ways;
 
 use prost::Message;
 use prost_types::FileDescriptorSet;
