@@ -4,7 +4,8 @@
 //! Each family is given the handles that it names when the node is wired, and knows no others: actors through their
 //! handles, the cache of metadata, the way to leaders, coordinators and the active controller.
 //!
-//! Never here: a frame, a status, a header, a message of a door.
+//! Never here: a frame, a status, a header, a message of a door. What the log and the machines speak themselves is plain
+//! here too: of `troupe.log.v1` the names of partitions, and of groups their members, offsets and descriptions.
 
 mod administration;
 mod census;
@@ -24,6 +25,7 @@ mod produce;
 mod producer_ids;
 mod publish;
 mod readiness;
+mod serving;
 mod start_position;
 mod subscriptions;
 mod tail;
@@ -54,6 +56,7 @@ pub use publish::{
     REQUESTS_TOGETHER, Record, RecordResult,
 };
 pub use readiness::Readiness;
+pub use serving::Operations;
 pub use start_position::StartPosition;
 pub use subscriptions::{
     Assignment, Coordination, Handles as SubscriptionHandles, PullCaller, PullRequest, PullRest,

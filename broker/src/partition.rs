@@ -25,6 +25,7 @@ mod flusher;
 mod follower_sink;
 mod handle;
 mod leader_streams;
+mod leadership;
 mod life;
 mod messages;
 mod opening;

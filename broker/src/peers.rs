@@ -24,7 +24,7 @@ const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
 /// A batch of 1 MiB in one frame.
 const MAX_FRAME_BYTES: u32 = (1 << 20) + (16 << 10);
-/// Long streams on one connection; a node takes [`MAX_STREAMS_PER_CONNECTION`](crate::server), and those that have
+/// Long streams on one connection; a node takes somewhat more, and those that have
 /// just ended count until it knows.
 const LONG_STREAMS: usize = 512;
 

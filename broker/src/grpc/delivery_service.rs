@@ -14,7 +14,7 @@ use crate::connections::Connection;
 use crate::forward::{deadline_of, timeout_of};
 use crate::operations::{Interruption, PullCaller, SubscribeRequest, Subscriptions, Tail};
 use crate::shutdown::shutting_down;
-use futures::stream::{self, Stream, StreamExt};
+use futures::stream::{Stream, StreamExt};
 use http::Response;
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -149,11 +149,7 @@ type Message = Result<pb::SubscribeRequest, Status>;
 
 /// The client's half, as messages.
 fn messages(requests: Requests) -> impl Stream<Item = Message> + Send + Unpin {
-    let next = |mut requests: Requests| async move {
-        let message = requests.next().await.transpose()?;
-        Some((message.and_then(decode), requests))
-    };
-    Box::pin(stream::unfold(requests, next))
+    requests.map(|message| message.and_then(decode))
 }
 
 /// A message behind the first.

@@ -97,7 +97,7 @@ impl EventBusService for EventBusDoor {
             flow: Connection::flow_of(request.extensions()),
         };
         let pb::PublishRequest { topic, records, acks } = request.into_inner();
-        let request = PublishRequest { topic, records, acks: parse_acks(acks)? };
+        let request = PublishRequest { topic, records, acks: parse_acks(acks) };
         let published = self.publish.publish(request, call).await?;
         Ok(Response::new(pb::PublishResponse { results: results(published) }))
     }

@@ -14,10 +14,7 @@ use super::replication_service::ReplicationDoor;
 use super::topic_service::TopicDoor;
 use crate::controller_channel::ControllerChannel;
 use crate::metadata_cache::MetadataCache;
-use crate::operations::{
-    Administration, Fetch, Groups, Offsets, Produce, ProducerIds, Publish, Settle, Subscriptions,
-    Tail,
-};
+use crate::operations::{Administration, Operations, Subscriptions};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tonic::service::{Routes, RoutesBuilder};
@@ -86,14 +83,7 @@ pub struct BrokerServices {
     pub admin: AdminServices,
     pub metadata: Arc<MetadataCache>,
     pub controller: Arc<ControllerChannel>,
-    pub produce: Arc<Produce>,
-    pub fetch: Arc<Fetch>,
-    pub offsets: Arc<Offsets>,
-    pub producer_ids: Arc<ProducerIds>,
-    pub groups: Arc<Groups>,
-    pub publish: Arc<Publish>,
-    pub tail: Arc<Tail>,
-    pub settle: Arc<Settle>,
+    pub operations: Operations,
     pub subscriptions: Arc<Subscriptions<AnswerWriter>>,
     /// Largest message that is taken.
     pub max_request: usize,
@@ -105,26 +95,27 @@ impl BrokerServices {
     /// To be called where they are served.
     pub fn routes(&self) -> Result<Routes, Inconsistent> {
         let max_request = self.max_request;
+        let asked = &self.operations;
         let event_bus = EventBusServiceServer::new(EventBusDoor::new(
-            Arc::clone(&self.publish),
-            Arc::clone(&self.settle),
+            Arc::clone(&asked.publish),
+            Arc::clone(&asked.settle),
         ))
         .max_decoding_message_size(max_request);
         let deliveries = DeliveryDoor::new(
-            Arc::clone(&self.tail),
+            Arc::clone(&asked.tail),
             Arc::clone(&self.subscriptions),
             max_request,
             self.shutdown.clone(),
             event_bus,
         );
-        let groups = GroupDoor::new(Arc::clone(&self.groups), self.shutdown.clone());
-        let commits = CommitServiceServer::new(CommitDoor::new(Arc::clone(&self.groups)))
+        let groups = GroupDoor::new(Arc::clone(&asked.groups), self.shutdown.clone());
+        let commits = CommitServiceServer::new(CommitDoor::new(Arc::clone(&asked.groups)))
             .max_decoding_message_size(max_request);
         let log = LogDoor::new(
-            Arc::clone(&self.produce),
-            Arc::clone(&self.fetch),
-            Arc::clone(&self.offsets),
-            Arc::clone(&self.producer_ids),
+            Arc::clone(&asked.produce),
+            Arc::clone(&asked.fetch),
+            Arc::clone(&asked.offsets),
+            Arc::clone(&asked.producer_ids),
             max_request,
         );
         let (metadata, controller) = (Arc::clone(&self.metadata), Arc::clone(&self.controller));

@@ -11,9 +11,9 @@ use crate::grpc::{AdminServices, BrokerServices};
 use crate::metadata_cache::MetadataCache;
 use crate::metrics::NodeMetrics;
 use crate::operations::{
-    Administration, Coordination, DeliveryPool, Fetch, Groups, Observed, Offsets, Produce,
-    ProducerIds, Publish, Pulls, Sessions, Settle, SubscriptionHandles, Subscriptions, Tail,
-    TopicLookup,
+    Administration, Coordination, DeliveryPool, Fetch, Groups, Observed, Offsets, Operations,
+    Produce, ProducerIds, Publish, Pulls, Sessions, Settle, SubscriptionHandles, Subscriptions,
+    Tail, TopicLookup,
 };
 use crate::partition::{ControllerRequest, ControllerRequests, Flusher, Shared, Supervisor};
 use crate::peers::Peers;
@@ -125,10 +125,7 @@ impl Ground {
             coordination: Coordination::new(Arc::clone(&groups)),
         };
         let max_unpacked = bytes(self.config.max_unpacked_batch.0);
-        let services = BrokerServices {
-            admin: AdminServices(administration),
-            metadata: Arc::clone(&metadata),
-            controller: Arc::clone(&controller),
+        let operations = Operations {
             produce: Arc::new(Produce::new(
                 Arc::clone(&metadata),
                 Arc::clone(&leaders.admission),
@@ -141,6 +138,12 @@ impl Ground {
             publish: Arc::new(Publish::new(Arc::clone(&leaders), Arc::clone(&topic_lookup))),
             tail: Arc::new(Tail::new(leaders, topic_lookup, delivery)),
             settle,
+        };
+        let services = BrokerServices {
+            admin: AdminServices(administration),
+            metadata: Arc::clone(&metadata),
+            controller: Arc::clone(&controller),
+            operations,
             subscriptions: Arc::new(Subscriptions::new(subscriptions, pulls)),
             max_request: bytes(self.config.max_request_bytes.0),
             shutdown: shutdown.clone(),

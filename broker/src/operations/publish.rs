@@ -39,7 +39,8 @@ pub struct Publish {
 pub struct PublishRequest<R> {
     pub topic: String,
     pub records: Vec<R>,
-    pub acks: Acks,
+    /// Or why they cannot be told.
+    pub acks: Result<Acks, Error>,
 }
 
 /// When a call has to be answered, whom to tell when it may be done, and on which connection it came.
@@ -64,8 +65,9 @@ impl Publish {
         call: PublishCall,
     ) -> Result<Vec<RecordResult>, Error> {
         let published = async {
+            let acks = request.acks?;
             let topic = self.topic(&request.topic, &call.time).await?;
-            self.publish_to(&topic, request.acks, &request.records, call).await
+            self.publish_to(&topic, acks, &request.records, call).await
         };
         published.await.map_err(refusal)
     }

@@ -1,10 +1,8 @@
 //! Damage that was found in the log: until the controller knows of it nobody leads here, and a leader fills it again.
 
-use super::actor::{PartitionActor, Report, has_others};
+use super::actor::{PartitionActor, Report};
 use super::messages::LossKnown;
-use crate::clock::now;
 use actix::{Context, Handler};
-use std::sync::Arc;
 use troupe_log::LogError;
 use troupe_machines::replica::{Effects, Role};
 
@@ -26,17 +24,6 @@ impl PartitionActor {
     pub(super) fn note_report_owed(&mut self) {
         if self.board.owes_report() {
             self.repair.report = Report::Owed;
-        }
-    }
-
-    /// The machine hears what the controller says of the partition, unless that does not go by a damage yet that
-    /// was found here: then the replica keeps still, and somebody else is to lead.
-    pub(super) fn learn_state(&mut self, effects: &mut Effects) {
-        let (state, node_id) = (Arc::clone(&self.state), self.shared.node_id);
-        if !self.repair.report.withholds(&state, node_id) {
-            self.replica.on_partition_state(now(), &state, effects);
-        } else if state.leader == Some(node_id) && has_others(&state, node_id) {
-            self.shared.controller.report_failed_leader(self.board.key, state.leader_epoch);
         }
     }
 

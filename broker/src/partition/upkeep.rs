@@ -1,9 +1,8 @@
-//! What a partition's actor does beside serving: follow its configuration, shorten the next recovery, give
+//! What a partition's actor does beside serving: shorten the next recovery, give
 //! back what nobody uses, delete what need not be kept, and close.
 
 use super::actor::PartitionActor;
-use super::messages::{Checkpoint, EnforceRetention, Rest, Retire, Update};
-use super::opening::{log_config, replica_config};
+use super::messages::{Checkpoint, EnforceRetention, Rest, Retire};
 use crate::clock::{now, wall_clock};
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use std::sync::Arc;
@@ -12,27 +11,6 @@ use tokio::sync::oneshot;
 use troupe_log::disk::FileDisk;
 use troupe_log::{Removal, RetentionPolicy};
 use troupe_machines::replica::Effects;
-
-impl Handler<Update> for PartitionActor {
-    type Result = ();
-
-    fn handle(&mut self, Update { config, state }: Update, ctx: &mut <Self as Actor>::Context) {
-        self.take_turn(ctx);
-        let mut effects = Effects::new();
-        let now = now();
-        self.log().set_config(log_config(&config));
-        self.replica.reconfigure(
-            now,
-            replica_config(&config, self.shared.lag_max_ms),
-            &mut effects,
-        );
-        self.config = config;
-        self.state = state;
-        self.learn_state(&mut effects);
-        self.perform(effects, ctx);
-        self.forget_damage_if_filled();
-    }
-}
 
 impl Handler<Checkpoint> for PartitionActor {
     type Result = ();

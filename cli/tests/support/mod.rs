@@ -2,12 +2,21 @@
 #![allow(dead_code)] // Each test file uses a part of it.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_troupe"));
     command.args(arguments).env_remove("TROUPE_SERVER").env_remove("TROUPE_LOG");
+    // By `nohup` the tests ignore it, and so would the child.
+    let hear_hangups = || {
+        // SAFETY: a system call on two numbers, which may be made between fork and exec.
+        unsafe { libc::signal(libc::SIGHUP, libc::SIG_DFL) };
+        Ok(())
+    };
+    // SAFETY: it does nothing but that.
+    unsafe { command.pre_exec(hear_hangups) };
     command
 }
 

@@ -187,6 +187,8 @@ impl<D: Beside<PullRest>> Held<D> {
         loop {
             session.tend();
             session.keep_news_for_calls();
+            // Whoever settles and asks for more, one right after the other, is served in that order.
+            session.settle_waiting();
             if let Err(error) = session.serve_draws(&mut self.draws) {
                 return Some(error);
             }

@@ -99,8 +99,7 @@ impl Session {
                 Ok(())
             }
             Happened::Settlements(asked) => {
-                self.last_settled = Instant::now();
-                self.settle_for_call(asked, self.last_settled);
+                self.on_settlements(asked);
                 Ok(())
             }
             Happened::Returned(returned) => {
@@ -108,6 +107,13 @@ impl Session {
                 Ok(())
             }
             Happened::Time => Ok(()),
+        }
+    }
+
+    /// Settles what single calls have brought by now.
+    pub fn settle_waiting(&mut self) {
+        while let Ok(asked) = self.registered.inbox.try_recv() {
+            self.on_settlements(asked);
         }
     }
 
@@ -120,6 +126,11 @@ impl Session {
             self.assignment.deadline(),
         ];
         due.into_iter().flatten().min()
+    }
+
+    fn on_settlements(&mut self, asked: Settlements) {
+        self.last_settled = Instant::now();
+        self.settle_for_call(asked, self.last_settled);
     }
 
     fn on_member(&mut self, event: Event) -> Result<(), Error> {
