@@ -1,6 +1,8 @@
 //! What producers may have under way in this node at once. [`troupe_machines::admission`] decides; here it is waited
 //! for.
 //!
+//! No key sets it: what a node carries it finds out, within [`BOUNDS`].
+//!
 //! Promise: whoever waits is let in in its turn, or stops waiting; what is let in counts until its [`Share`] is
 //! dropped.
 

@@ -58,11 +58,6 @@ impl ControllerEndpoint {
             .max_encoding_message_size(MAX_MESSAGE_BYTES)
     }
 
-    /// The same calls without a connection, for the broker on this node.
-    pub fn api(&self) -> &ControllerApi {
-        &self.api
-    }
-
     pub fn sessions(&self) -> &BrokerSessions {
         &self.sessions
     }

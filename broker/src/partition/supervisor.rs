@@ -2,7 +2,7 @@
 //! looks after all of them now and then.
 //!
 //! Promises: what changes reaches the actor of now, or the one that is being built; a partition counts as retired when
-//! nobody works in its directory any more.
+//! nobody works in its directory any more. What follows the end of an actor is said in `life`.
 
 use super::assignment::{Assignment, PartitionSetup};
 use super::handle::PartitionHandle;

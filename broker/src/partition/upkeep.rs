@@ -41,6 +41,7 @@ impl Handler<EnforceRetention> for PartitionActor {
     fn handle(&mut self, _: EnforceRetention, ctx: &mut <Self as Actor>::Context) {
         self.take_turn(ctx);
         if !self.config.cleanup.delete {
+            // A topic that is only compacted keeps all: compaction is not there yet.
             return;
         }
         let policy = RetentionPolicy {
