@@ -1,5 +1,4 @@
-//! What brokers ask of the controller, in the wire's terms: the same for those that call by gRPC and for the
-//! one on this node.
+//! What brokers ask of the controller by gRPC, in the wire's terms.
 //!
 //! Promises: nothing is asked of a controller that is not active, and the refusal says who is, as far as this
 //! node knows; no broker of another cluster gets further than its first call.
