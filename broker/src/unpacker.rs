@@ -350,6 +350,7 @@ mod tests {
         assert_eq!(unpacker.figures().0, 2);
     }
 
+    /// The budget is `unpack.memory.bytes`.
     #[tokio::test]
     async fn all_together_stay_within_the_budget_and_everybody_gets_a_turn() {
         let unpacker = Unpacker::new(20 * MIB);
