@@ -17,7 +17,7 @@
 //! `producers` (duplicates).
 //!
 //! Promises: a batch's offsets are fixed by [`Replica::decide_append`]; the high watermark moves back only
-//! where a follower's log is cut below it, which takes an unclean election; every parked answer is given
+//! where a follower's log is truncated below it, which takes an unclean election; every parked answer is given
 //! exactly once, those of one partition in offset order.
 //! Never here: I/O, a clock, the bytes of a record.
 
@@ -278,7 +278,7 @@ impl Replica {
         own.into_iter().chain(others).flatten().min()
     }
 
-    /// A follower's log was cut to agree with its leader's (R22). The producers start again from the
+    /// A follower's log was truncated to agree with its leader's (R22). The producers start again from the
     /// newest snapshot that is left; [`Replica::on_recovered_batch`] brings the batches behind it, and
     /// [`Replica::continue_following`] ends it.
     pub fn on_truncated(&mut self, log_end: Offset, snapshot: Option<&ProducerSnapshot>) {

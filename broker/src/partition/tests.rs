@@ -240,7 +240,7 @@ fn a_change_that_comes_while_the_log_is_recovered_is_in_force_afterwards() {
     });
 }
 
-/// A topic of the same name uses the same directory: whoever still recovers there would cut what it writes.
+/// A topic of the same name uses the same directory: whoever still recovers there would truncate what it writes.
 #[cfg(unix)]
 #[test]
 fn a_partition_counts_as_retired_only_when_nobody_recovers_its_log() {

@@ -147,7 +147,7 @@ impl AlterPartitionSender {
         }
     }
 
-    /// What the controller has decided is in the picture of the cluster here. False: the node has stopped.
+    /// What the controller has decided is in the image of the cluster here. False: the node has stopped.
     async fn has_come(&self, known: Option<MetadataOffset>) -> bool {
         let mut images = self.metadata.image.clone();
         let has_it =

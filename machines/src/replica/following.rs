@@ -1,4 +1,4 @@
-//! A follower: it takes over its leader's log, batch for batch, and cuts off what its leader does not have.
+//! A follower: it takes over its leader's log, batch for batch, and truncates what its leader does not have.
 //!
 //! ```text
 //!           Open                       a slice, perhaps empty
@@ -67,7 +67,7 @@ impl Replica {
             reopen_ms: FIRST_REOPEN_MS,
         });
         if self.bugs.has(Bug::TruncateByHighWatermark) && self.high_watermark < self.log_end {
-            self.cut(ReplicationEffect::Truncate { to: self.high_watermark }, out);
+            self.begin_truncating(ReplicationEffect::Truncate { to: self.high_watermark }, out);
             return;
         }
         self.open(out);
@@ -166,7 +166,7 @@ impl Replica {
 
     /// R22: the leader's log and this one part at `divergence` or before. `own_epoch_end` is what this log
     /// says of `divergence.leader_epoch`: the largest epoch not above it, and where that ends; `None` if it
-    /// has none. Cut there and asked again, until both agree.
+    /// has none. Truncated there and asked again, until both agree.
     pub fn on_diverged(
         &mut self,
         now: Time,
@@ -184,7 +184,7 @@ impl Replica {
             (Some(_), None) => self.log_start,
             (None, _) => divergence.end_offset,
         };
-        self.cut_and_reopen(now, session, to, out);
+        self.truncate_and_reopen(now, session, to, out);
     }
 
     /// R25. `log_start` and `log_end` are the leader's.
@@ -197,27 +197,27 @@ impl Replica {
         out: &mut Effects,
     ) {
         if self.opening() == Some(session) && log_start > self.log_end {
-            self.cut(ReplicationEffect::ResetTo { offset: log_start }, out);
+            self.begin_truncating(ReplicationEffect::ResetTo { offset: log_start }, out);
         } else {
-            self.cut_and_reopen(now, session, log_end, out);
+            self.truncate_and_reopen(now, session, log_end, out);
         }
     }
 
-    fn cut_and_reopen(&mut self, now: Time, session: Session, to: Offset, out: &mut Effects) {
+    fn truncate_and_reopen(&mut self, now: Time, session: Session, to: Offset, out: &mut Effects) {
         if self.opening() != Some(session) {
             return;
         }
         if to < self.log_start {
-            self.cut(ReplicationEffect::ResetTo { offset: to }, out);
+            self.begin_truncating(ReplicationEffect::ResetTo { offset: to }, out);
         } else if to < self.log_end {
-            self.cut(ReplicationEffect::Truncate { to }, out);
+            self.begin_truncating(ReplicationEffect::Truncate { to }, out);
         } else {
-            // Nothing to cut, so the leader must have changed its mind: ask again, in a while.
+            // Nothing to truncate, so the leader must have changed its mind: ask again, in a while.
             self.on_stream_closed(now, session, out);
         }
     }
 
-    fn cut(&mut self, effect: ReplicationEffect, out: &mut Effects) {
+    fn begin_truncating(&mut self, effect: ReplicationEffect, out: &mut Effects) {
         if let Some(following) = self.following_mut() {
             following.stream = Stream::Truncating;
             out.push(Effect::Replication(effect));
@@ -235,7 +235,7 @@ impl Replica {
         self.check();
     }
 
-    /// The log is cut as was asked, and its producers are known again.
+    /// The log is truncated as was asked, and its producers are known again.
     pub fn continue_following(&mut self, _now: Time, out: &mut Effects) {
         if self.following().is_some_and(|following| following.stream == Stream::Truncating) {
             self.open(out);

@@ -54,7 +54,7 @@ pub struct Follower {
 pub enum Opening {
     /// The follower's log is the beginning of the leader's. Batches from `from` on are pushed.
     Stream { session: Session, from: Offset, ends: LeaderEnds },
-    /// It is not (R21). The follower cuts its log and opens again.
+    /// It is not (R21). The follower truncates its log and opens again.
     Diverging(Divergence),
     /// It ends outside of the leader's (R25).
     OutOfRange { log_start: Offset, log_end: Offset },

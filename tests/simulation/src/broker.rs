@@ -95,7 +95,7 @@ pub struct Watched {
     pub high_watermark: Offset,
     /// Batches below have been compared with what was committed.
     pub compared: Offset,
-    /// What was appended, as long as it was not cut off.
+    /// What was appended, as long as it was not truncated.
     pub written: Vec<BatchHeader>,
     /// What an append that failed was to write: a crash in the middle of it may have kept it.
     pub attempted: Vec<BatchHeader>,
