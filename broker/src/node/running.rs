@@ -15,7 +15,7 @@ use super::{advertised, duplicate_broker, owner, space};
 use crate::connections::Connections;
 use crate::grpc::AdminServices;
 use crate::partition::ControllerRequest;
-use crate::replication::AlterPartitionSender;
+use crate::replication::ControllerRequestSender;
 use crate::{NodeConfig, coordinator, descriptors, group, http, server};
 use actix::{Arbiter, System};
 use std::net::SocketAddr;
@@ -201,7 +201,7 @@ impl Parts {
             self.session = Some(session);
         }
         if let Some(requests) = self.controller_requests.take() {
-            let sender = AlterPartitionSender {
+            let sender = ControllerRequestSender {
                 controller: Arc::clone(&handles.controller),
                 metadata: Arc::clone(&handles.metadata),
                 gone: handles.gone.clone(),
