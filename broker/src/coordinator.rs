@@ -40,7 +40,7 @@ pub use follow::follow;
 pub use handle::CoordinatorHandle;
 pub use home::Node;
 pub use machine::{Audience, Decided, Machine};
-pub use message::{Order, Reply};
+pub use message::{Reply, RequestTime};
 pub use record::Record;
 pub use refusal::{is_elsewhere_for_now, no_coordinator, not_available, outcome_unknown};
 pub use route::{Question, Route, check_meant};
