@@ -1,8 +1,8 @@
 //! Consumer groups: what differs for them among coordinators.
 //!
 //! ```text
-//!  a member ─► membership ─► GroupHandle ─► session ─► GroupActor (joining) ─► Groups (decides)
-//!                  └─► the same membership, on another node      └─► Members ─► the members' streams
+//!  a member ─► membership ─► GroupHandle ─► member_session ─► GroupActor (joining) ─► Groups (decides)
+//!                  └─► the same membership, on another node             └─► Members ─► the members' streams
 //!  a commit ─► CommitBatches ─┬─► GroupHandle ─► GroupActor (requests)
 //!                             └─► one call to another node
 //! ```
@@ -21,13 +21,13 @@ mod joining;
 mod kind;
 mod listed;
 mod machine;
+mod member_session;
 mod member_stream;
 mod members;
 mod membership;
 mod message;
 mod questions;
 mod requests;
-mod session;
 mod settings;
 
 pub use batching::CommitBatches;

@@ -8,7 +8,7 @@
 //!
 //! - [`Leading`] is the leader's end of a stream, [`Replicator`] a shard's followers' end.
 //! - One stream for each pair of a leading node and a follower's shard; a channel for each partition.
-//! - [`ControllerRequestSender`] has the controller decide who is in sync, and tells it of failed leaders and lost data.
+//! - [`ControllerRequestSender`] has the controller decide who is in sync, and reports failed leaders and lost data.
 //!
 //! Promises: what is pushed and not yet taken by the follower is bounded in bytes; a stream that ends closes
 //! all its channels on both sides, and the actors hear of it.

@@ -47,9 +47,9 @@ pub use append::{
 };
 pub use confirm::ConfirmError;
 pub use replication::{
-    AlterPartition, AlterPartitionError, CommittedIsr, Divergence, Follower, FollowerState,
-    IsrMember, LeaderEnds, OpenError, Opening, PartitionState, Position, ReplicationEffect,
-    Session, SliceError,
+    AlterPartition, AlterPartitionError, CommittedIsr, Divergence, FollowSession, Follower,
+    FollowerState, IsrMember, LeaderEnds, OpenError, Opening, PartitionState, Position,
+    ReplicationEffect, SliceError,
 };
 
 use crate::time::Time;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use troupe_log::LogError;
 use troupe_machines::replica::{
-    Effects, LeaderEnds, Opening, ReplicationEffect, Session, SliceError,
+    Effects, FollowSession, LeaderEnds, Opening, ReplicationEffect, SliceError,
 };
 use troupe_proto::batch::{BatchHeader, Batches};
 use troupe_proto::error::{Error, ErrorCode};
@@ -260,7 +260,7 @@ impl PartitionActor {
     /// Appends what the leader sent. An error is the disk's: the replica goes offline.
     fn take_over(
         &mut self,
-        session: Session,
+        session: FollowSession,
         slices: Vec<Bytes>,
         ends: LeaderEnds,
         effects: &mut Effects,
@@ -306,7 +306,7 @@ impl PartitionActor {
     /// A snapshot of the producers belongs before the batch that opened a segment.
     fn replicated(
         &mut self,
-        session: Session,
+        session: FollowSession,
         headers: &[BatchHeader],
         ends: LeaderEnds,
         rolled: Option<Offset>,
@@ -326,7 +326,7 @@ impl PartitionActor {
 
     fn leave_stream(
         &mut self,
-        session: Session,
+        session: FollowSession,
         error: &dyn std::fmt::Display,
         effects: &mut Effects,
     ) {

@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, oneshot};
 use troupe_actor::{ActorState, Die, StallDetector};
 use troupe_machines::config::TopicConfig;
 use troupe_machines::replica::Acks;
-use troupe_machines::replica::{PartitionState, Position, ReplicaEnd, Role, Session};
+use troupe_machines::replica::{FollowSession, PartitionState, Position, ReplicaEnd, Role};
 use troupe_proto::batch::{Compression, ProducedBatch, ProducerStamp, RecordSetBuilder, Verified};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{
@@ -47,16 +47,22 @@ impl Asked {
 struct Unreachable;
 
 impl LeaderStreams for Unreachable {
-    fn open(&self, _: NodeId, replica: &Arc<dyn ReplicaHandle>, session: Session, _: Position) {
+    fn open(
+        &self,
+        _: NodeId,
+        replica: &Arc<dyn ReplicaHandle>,
+        session: FollowSession,
+        _: Position,
+    ) {
         let error = Error::new(ErrorCode::ShuttingDown, "this node is stopping");
         replica.hear_leader(FromLeader { session, says: LeaderSays::Closed(error) });
     }
 
-    fn close(&self, _: PartitionKey, _: Session) {}
+    fn close(&self, _: PartitionKey, _: FollowSession) {}
 
     fn abandon(&self, _: PartitionKey) {}
 
-    fn report(&self, _: PartitionKey, _: Session, _: ReplicaEnd, _: u64) {}
+    fn report(&self, _: PartitionKey, _: FollowSession, _: ReplicaEnd, _: u64) {}
 }
 
 struct Shard {

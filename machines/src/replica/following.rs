@@ -15,8 +15,8 @@
 use super::planted::Bug;
 use super::role::RoleState;
 use super::{
-    Divergence, Effect, Effects, FollowerState, LeaderEnds, Position, Replica, ReplicaEnd,
-    ReplicationEffect, Session, SliceError,
+    Divergence, Effect, Effects, FollowSession, FollowerState, LeaderEnds, Position, Replica,
+    ReplicaEnd, ReplicationEffect, SliceError,
 };
 use crate::time::Time;
 use troupe_proto::batch::BatchHeader;
@@ -42,14 +42,14 @@ enum Stream {
     Closed {
         reopen_at: Time,
     },
-    Opening(Session),
-    Streaming(Session, ReplicaEnd),
+    Opening(FollowSession),
+    Streaming(FollowSession, ReplicaEnd),
     /// The actor is truncating the log.
     Truncating,
 }
 
 impl Following {
-    pub fn session(&self) -> Option<Session> {
+    pub fn session(&self) -> Option<FollowSession> {
         match self.stream {
             Stream::Opening(session) | Stream::Streaming(session, _) => Some(session),
             Stream::Closed { .. } | Stream::Truncating => None,
@@ -90,7 +90,11 @@ impl Replica {
     ///
     /// # Errors
     /// Nothing of the slice is appended then.
-    pub fn check_slice(&self, session: Session, batches: &[BatchHeader]) -> Result<(), SliceError> {
+    pub fn check_slice(
+        &self,
+        session: FollowSession,
+        batches: &[BatchHeader],
+    ) -> Result<(), SliceError> {
         let following = self
             .following()
             .filter(|following| following.session() == Some(session))
@@ -118,7 +122,7 @@ impl Replica {
     pub fn on_replicated(
         &mut self,
         now: Time,
-        session: Session,
+        session: FollowSession,
         batches: &[BatchHeader],
         leader: LeaderEnds,
         out: &mut Effects,
@@ -170,7 +174,7 @@ impl Replica {
     pub fn on_diverged(
         &mut self,
         now: Time,
-        session: Session,
+        session: FollowSession,
         divergence: Divergence,
         own_epoch_end: Option<(LeaderEpoch, Offset)>,
         out: &mut Effects,
@@ -191,7 +195,7 @@ impl Replica {
     pub fn on_out_of_range(
         &mut self,
         now: Time,
-        session: Session,
+        session: FollowSession,
         log_start: Offset,
         log_end: Offset,
         out: &mut Effects,
@@ -203,7 +207,13 @@ impl Replica {
         }
     }
 
-    fn truncate_and_reopen(&mut self, now: Time, session: Session, to: Offset, out: &mut Effects) {
+    fn truncate_and_reopen(
+        &mut self,
+        now: Time,
+        session: FollowSession,
+        to: Offset,
+        out: &mut Effects,
+    ) {
         if self.opening() != Some(session) {
             return;
         }
@@ -244,7 +254,7 @@ impl Replica {
 
     /// The stream broke, or the leader gave none; the actor has closed it. Opened again after a while, or at
     /// once when there is another leader.
-    pub fn on_stream_closed(&mut self, now: Time, session: Session, _out: &mut Effects) {
+    pub fn on_stream_closed(&mut self, now: Time, session: FollowSession, _out: &mut Effects) {
         if let Some(following) = self.following_mut()
             && following.session() == Some(session)
         {
@@ -290,7 +300,7 @@ impl Replica {
         }
     }
 
-    fn opening(&self) -> Option<Session> {
+    fn opening(&self) -> Option<FollowSession> {
         match self.following()?.stream {
             Stream::Opening(session) => Some(session),
             Stream::Closed { .. } | Stream::Streaming(..) | Stream::Truncating => None,

@@ -44,7 +44,7 @@ fn follow(replica: &mut Replica, epoch: u32) -> Effects {
     out
 }
 
-fn opened(effects: &Effects) -> Session {
+fn opened(effects: &Effects) -> FollowSession {
     let open = effects.iter().find_map(|effect| match effect {
         Effect::Replication(ReplicationEffect::Open { leader: LEADER, session }) => Some(*session),
         _ => None,
@@ -53,7 +53,7 @@ fn opened(effects: &Effects) -> Session {
 }
 
 /// A follower of epoch 0 whose stream is accepted.
-fn streaming(replica: &mut Replica) -> Session {
+fn streaming(replica: &mut Replica) -> FollowSession {
     let session = opened(&follow(replica, 0));
     replica.on_replicated(NOW, session, &[], ends(0, 0), &mut Effects::new());
     session
@@ -61,7 +61,7 @@ fn streaming(replica: &mut Replica) -> Session {
 
 fn take(
     replica: &mut Replica,
-    session: Session,
+    session: FollowSession,
     batch: BatchHeader,
     leader: LeaderEnds,
 ) -> Effects {

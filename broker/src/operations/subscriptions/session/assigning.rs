@@ -164,8 +164,8 @@ impl Session {
         self.membership.join();
     }
 
-    /// The log does not hold what comes next: it goes on where the options say; or, if it was truncated, there, as far as
-    /// what is settled lies beyond it.
+    /// The log does not hold what comes next: it goes on where the options say; or, if it was truncated, from there, as
+    /// far as what is settled lies beyond it.
     pub(super) fn on_position_lost(&mut self, target: Target, lost: Option<Lost>) {
         let truncated = lost.and_then(|lost| Some((lost, lost.cut_at?)));
         let Some((lost, divergence)) = truncated else {
