@@ -16,9 +16,9 @@
 //! in.
 
 mod controller_request_sender;
+mod following;
 mod leading;
-mod receiver;
 
 pub use controller_request_sender::ControllerRequestSender;
+pub use following::Replicator;
 pub use leading::Leading;
-pub use receiver::Replicator;

@@ -13,7 +13,7 @@
 //!
 //! By subject: `role` (who leads, and stale news of it), `leading` (followers' streams), `isr` (who is in
 //! sync, by agreement with the controller), `confirm` (whether it still leads), `following` (the leader's
-//! log, taken over), `decide` (what may be appended), `commit` (the high watermark, flushes, answers),
+//! log, taken over), `append_decision` (what may be appended), `commit` (the high watermark, flushes, answers),
 //! `producers` (duplicates).
 //!
 //! Promises: a batch's offsets are fixed by [`Replica::decide_append`]; the high watermark moves back only
@@ -21,10 +21,10 @@
 //! exactly once, those of one partition in offset order.
 //! Never here: I/O, a clock, the bytes of a record.
 
-mod append;
+mod append_decision;
+mod append_types;
 mod commit;
 mod confirm;
-mod decide;
 mod following;
 mod isr;
 mod leading;
@@ -34,19 +34,19 @@ mod planted;
 #[cfg(feature = "planted-bugs")]
 pub mod planted;
 mod producers;
-mod replication;
+mod replication_types;
 mod role;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;
 
-pub use append::{
+pub use append_types::{
     Acks, AppendDecision, AppendError, AppendFacts, Appended, Duplicate, Origin, ReplicaConfig,
     Token,
 };
 pub use confirm::ConfirmError;
-pub use replication::{
+pub use replication_types::{
     AlterPartition, AlterPartitionError, CommittedIsr, Divergence, FollowSession, Follower,
     FollowerState, IsrMember, LeaderEnds, OpenError, Opening, PartitionState, Position,
     ReplicationEffect, SliceError,

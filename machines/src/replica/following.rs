@@ -4,8 +4,8 @@
 //!           Open                       a slice, perhaps empty
 //!  Closed -------> Opening ---------------------------------> Streaming
 //!    ^                |  Diverging, OutOfRange                    |
-//!    |                v                                          |
-//!    |             Truncating -- continue_following --> Opening      |
+//!    |                v                                           |
+//!    |             Truncating -- continue_following --> Opening   |
 //!    +--------------------- the stream closes --------------------+
 //! ```
 //!

@@ -1,4 +1,4 @@
-//! The words of replication: what leaders, followers and the controller tell each other about a partition.
+//! The types of replication: what leaders, followers and the controller tell each other about a partition.
 
 use super::ReplicaEnd;
 use std::collections::BTreeMap;
@@ -183,7 +183,7 @@ pub enum ReplicationEffect {
     ReportEnd { session: FollowSession, end: ReplicaEnd },
     /// Tell the leader that this replica still follows it, as it asked in this round, and how far it is.
     Confirm { session: FollowSession, round: u64, end: ReplicaEnd },
-    /// Cut the log, tell [`super::Replica::on_truncated`], replay what it says there, then tell
+    /// Truncate the log, tell [`super::Replica::on_truncated`], replay what it says there, then tell
     /// [`super::Replica::continue_following`].
     Truncate { to: Offset },
     /// Drop the whole log, start it again at `offset`, tell [`super::Replica::on_reset`], then
