@@ -14,11 +14,11 @@
 //! Promise: a member's stream ends, or it is told what its group has committed.
 //! Never here: a rule of groups; what is checked before a group is asked.
 
+mod aliases;
 mod batching;
 mod commit;
 mod handle;
 mod joining;
-mod kind;
 mod listed;
 mod machine;
 mod member_session;
@@ -30,9 +30,9 @@ mod questions;
 mod requests;
 mod settings;
 
+pub use aliases::{GroupCoordinators, GroupHandle, GroupRoute};
 pub use batching::CommitBatches;
 pub use commit::{check_partition, commit_here};
-pub use kind::{GroupCoordinators, GroupHandle, GroupRoute};
 pub use listed::{Listed, list_there, tell_coordinated};
 pub use machine::OFFSETS_TOPIC;
 pub use membership::{Answers, FORWARDED_FOR, Requests, run_member};

@@ -14,8 +14,8 @@
 //! commit is sent by itself, and so are later ones until that node has started anew.
 //! Never here: whether a commit stands, and where the coordinator is.
 
+use super::aliases::{GroupHandle, GroupRoute};
 use super::commit::commit_here;
-use super::kind::{GroupHandle, GroupRoute};
 use super::message::Commit;
 use super::questions::committing;
 use crate::coordinator::{RequestTime, no_coordinator, outcome_unknown};

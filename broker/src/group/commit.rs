@@ -1,6 +1,6 @@
 //! Commits at a coordinator of this node, once it is known that their partitions are there.
 
-use super::kind::GroupHandle;
+use super::aliases::GroupHandle;
 use crate::coordinator::{RequestTime, outcome_unknown};
 use crate::forward::hears;
 use crate::metadata_cache::MetadataCache;

@@ -1,6 +1,6 @@
 //! What a coordinator of groups is asked by those who are no member.
 
-use super::kind::GroupHandle;
+use super::aliases::GroupHandle;
 use super::message::{Commit, CommitAll, Delete, DeleteOffsets, Describe, Fetch, List};
 use crate::coordinator::{RequestTime, outcome_unknown};
 use tokio::sync::oneshot;

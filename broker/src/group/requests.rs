@@ -1,6 +1,6 @@
 //! What the coordinator's actor is asked by those who are no member: offsets, and the tools' questions.
 
-use super::kind::GroupActor;
+use super::aliases::GroupActor;
 use super::message::{Commit, CommitAll, Delete, DeleteOffsets, Describe, Fetch, List};
 use crate::clock::now;
 use crate::coordinator::{Decided, RequestTime};

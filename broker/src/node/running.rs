@@ -245,7 +245,7 @@ impl Parts {
         };
         let (coordinators, settings) =
             (Arc::clone(&handles.coordinators), group::settings(&handles.config));
-        actix_rt::spawn(coordinator::follow(node, coordinators, settings, shards));
+        actix_rt::spawn(coordinator::reconcile(node, coordinators, settings, shards));
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! Committed offsets of a group.
 
-use super::coordinator::Groups;
+use super::coordination::Groups;
 use crate::coordinator::{RequestTime, check_meant, outcome_unknown};
 use crate::forward::Call;
 use crate::group::commit_here;
