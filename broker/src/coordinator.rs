@@ -7,8 +7,8 @@
 //!
 //! - [`Machine`] is all that differs between what is coordinated: what it decides, and what it writes. A kind of
 //!   coordinator is a machine, the messages that its actor handles, and the calls of its protocol.
-//! - [`reconcile`] keeps one coordinator for each partition that this node leads, for each leader epoch a new one: loaded
-//!   from the log, served by an actor, loaded again when that has died.
+//! - [`reconcile`] keeps one coordinator for each partition that this node leads, for each leader epoch a new one:
+//!   loaded from the log, served by an actor, loaded again when that has died.
 //! - [`Route`] finds the coordinator of a key wherever it is, and has the topic created when it is first needed.
 //!
 //! Promises: what is told rests on what is committed; a coordinator knows nothing that is not in its log; one that was

@@ -14,7 +14,7 @@
 //! By subject: `role` (who leads, and stale news of it), `leading` (followers' streams), `isr` (who is in
 //! sync, by agreement with the controller), `confirm` (whether it still leads), `following` (the leader's
 //! log, taken over), `append_decision` (what may be appended), `commit` (the high watermark, flushes, answers),
-//! `producers` (duplicates).
+//! `producers` (duplicates). Their types: `append_types`, `replication_types`.
 //!
 //! Promises: a batch's offsets are fixed by [`Replica::decide_append`]; the high watermark moves back only
 //! where a follower's log is truncated below it, which takes an unclean election; every parked answer is given
