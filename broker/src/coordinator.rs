@@ -7,8 +7,8 @@
 //!
 //! - [`Machine`] is all that differs between what is coordinated: what it decides, and what it writes. A kind of
 //!   coordinator is a machine, the messages that its actor handles, and the calls of its protocol.
-//! - [`follow`] keeps one coordinator for each partition that this node leads, for each leader epoch a new one: loaded
-//!   from the log, served by an actor, loaded again when that has died.
+//! - [`reconcile`] keeps one coordinator for each partition that this node leads, for each leader epoch a new one:
+//!   loaded from the log, served by an actor, loaded again when that has died.
 //! - [`Route`] finds the coordinator of a key wherever it is, and has the topic created when it is first needed.
 //!
 //! Promises: what is told rests on what is committed; a coordinator knows nothing that is not in its log; one that was
@@ -20,7 +20,6 @@ mod answer;
 mod calls;
 mod coordinators;
 mod create;
-mod follow;
 mod handle;
 mod home;
 mod life;
@@ -28,6 +27,7 @@ mod loading;
 mod machine;
 mod message;
 mod outbox;
+mod reconcile;
 mod record;
 mod refusal;
 mod route;
@@ -36,11 +36,11 @@ pub use actor::CoordinatorActor;
 pub use calls::PeerCalls;
 pub use coordinators::Coordinators;
 pub use create::InternalTopic;
-pub use follow::follow;
 pub use handle::CoordinatorHandle;
 pub use home::Node;
 pub use machine::{Audience, Decided, Machine};
-pub use message::{Order, Reply};
+pub use message::{Reply, RequestTime};
+pub use reconcile::reconcile;
 pub use record::Record;
 pub use refusal::{is_elsewhere_for_now, no_coordinator, not_available, outcome_unknown};
 pub use route::{Question, Route, check_meant};

@@ -1,8 +1,8 @@
 //! Consumer groups: what differs for them among coordinators.
 //!
 //! ```text
-//!  a member ─► membership ─► GroupHandle ─► session ─► GroupActor (joining) ─► Groups (decides)
-//!                  └─► the same membership, on another node      └─► Members ─► the members' streams
+//!  a member ─► membership ─► GroupHandle ─► member_session ─► GroupActor (joining) ─► Groups (decides)
+//!                  └─► the same membership, on another node             └─► Members ─► the members' streams
 //!  a commit ─► CommitBatches ─┬─► GroupHandle ─► GroupActor (requests)
 //!                             └─► one call to another node
 //! ```
@@ -14,25 +14,25 @@
 //! Promise: a member's stream ends, or it is told what its group has committed.
 //! Never here: a rule of groups; what is checked before a group is asked.
 
+mod aliases;
 mod batching;
 mod commit;
 mod handle;
 mod joining;
-mod kind;
 mod listed;
 mod machine;
+mod member_session;
 mod member_stream;
 mod members;
 mod membership;
 mod message;
 mod questions;
 mod requests;
-mod session;
 mod settings;
 
+pub use aliases::{GroupCoordinators, GroupHandle, GroupRoute};
 pub use batching::CommitBatches;
 pub use commit::{check_partition, commit_here};
-pub use kind::{GroupCoordinators, GroupHandle, GroupRoute};
 pub use listed::{Listed, list_there, tell_coordinated};
 pub use machine::OFFSETS_TOPIC;
 pub use membership::{Answers, FORWARDED_FOR, Requests, run_member};

@@ -27,7 +27,7 @@ pub fn serve(
         .route("/live", get(|| async { "live\n" }))
         .route("/ready", get(move || async move { ready(&readiness) }));
     let stopped = stop.clone();
-    let serve = move |stream, guest| serve_http1(guest, stream, app.clone(), stopped.clone());
+    let serve = move |stream, slot| serve_http1(slot, stream, app.clone(), stopped.clone());
     tokio::spawn(async move {
         if let Err(error) = accept(listener, connections, Protocol::Http1, stop, serve).await {
             tracing::error!(%error, "the HTTP listener stopped");

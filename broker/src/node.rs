@@ -5,6 +5,7 @@
 //! long streams are ended, what was appended is flushed and answered, logs are closed cleanly.
 
 mod advertised;
+mod broker_session;
 mod controllers;
 mod duplicate_broker;
 mod handles;
@@ -13,7 +14,6 @@ mod owner;
 mod progress;
 mod reconcile;
 mod running;
-mod session;
 mod sockets;
 mod space;
 mod start_error;

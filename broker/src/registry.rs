@@ -107,7 +107,7 @@ impl Registry {
         self.replicas.load(Ordering::Relaxed)
     }
 
-    /// Puts a new picture in force.
+    /// Puts the topics of a new image in force.
     pub fn replace(&self, topics: Topics, applied: MetadataOffset) {
         let replicas = topics.values().map(|topic| topic.replicas().count()).sum();
         self.replicas.store(replicas, Ordering::Relaxed);
@@ -120,12 +120,12 @@ impl Registry {
         self.topics.store(Arc::new(topics));
     }
 
-    /// The metadata offset that the picture reflects, and every change of it.
+    /// The metadata offset that the image reflects, and every change of it.
     pub fn applied(&self) -> watch::Receiver<Option<MetadataOffset>> {
         self.applied.subscribe()
     }
 
-    /// Waits until the picture reflects the metadata log up to `offset`.
+    /// Waits until the image reflects the metadata log up to `offset`.
     pub async fn reached(&self, offset: MetadataOffset) {
         let mut applied = self.applied.subscribe();
         // Fails only if the registry is gone, and it is borrowed here.

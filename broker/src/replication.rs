@@ -8,17 +8,17 @@
 //!
 //! - [`Leading`] is the leader's end of a stream, [`Replicator`] a shard's followers' end.
 //! - One stream for each pair of a leading node and a follower's shard; a channel for each partition.
-//! - [`AlterPartitionSender`] has the controller decide who is in sync.
+//! - [`ControllerRequestSender`] has the controller decide who is in sync, and reports failed leaders and lost data.
 //!
 //! Promises: what is pushed and not yet taken by the follower is bounded in bytes; a stream that ends closes
 //! all its channels on both sides, and the actors hear of it.
 //! Never here: what a follower may have, which `troupe_machines::replica` decides; the frames that a stream is served
 //! in.
 
-mod alter_partition;
+mod controller_request_sender;
+mod following;
 mod leading;
-mod receiver;
 
-pub use alter_partition::AlterPartitionSender;
+pub use controller_request_sender::ControllerRequestSender;
+pub use following::Replicator;
 pub use leading::Leading;
-pub use receiver::Replicator;

@@ -117,7 +117,7 @@ async fn serve_on(
     stop: CancellationToken,
 ) -> Result<(), Failure> {
     let stopped = stop.clone();
-    let serve = move |stream, guest| serve_http2(guest, stream, routes.clone(), stopped.clone());
+    let serve = move |stream, slot| serve_http2(slot, stream, routes.clone(), stopped.clone());
     accept(listener, connections, Protocol::Http2, stop, serve).await?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Which threads run first when there are more than processors: those that decide and those that are listened for,
 //! before those that carry data.
 //!
-//! Supervised apart by the system's scheduler: heartbeats, votes and sessions take little time, but have to have it at
+//! Kept apart by the system's scheduler: heartbeats, votes and sessions take little time, but have to have it at
 //! once, and data takes all that there is. Where a process may not raise a thread (that takes CAP_SYS_NICE, or
 //! RLIMIT_NICE), the threads with data are lowered instead: among themselves and beside other processes they are a
 //! little slower then.

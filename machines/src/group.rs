@@ -29,7 +29,7 @@ mod error;
 mod expiry;
 mod membership;
 mod offsets;
-mod order;
+mod overtaken;
 mod pace;
 mod partition;
 #[cfg(not(feature = "planted-bugs"))]
@@ -44,14 +44,14 @@ mod subscription;
 mod tests;
 
 pub use error::{GroupError, ReplayError};
-pub use order::Scope;
+pub use overtaken::Scope;
 pub use pace::Pace;
 pub use partition::GroupPartition;
 pub use records::Change;
 
 use crate::time::Time;
 use connections::Connections;
-use order::Recent;
+use overtaken::Recent;
 use planted::Bugs;
 use state::Group;
 use std::collections::{BTreeMap, BTreeSet};

@@ -13,18 +13,18 @@
 //!
 //! By subject: `role` (who leads, and stale news of it), `leading` (followers' streams), `isr` (who is in
 //! sync, by agreement with the controller), `confirm` (whether it still leads), `following` (the leader's
-//! log, taken over), `decide` (what may be appended), `commit` (the high watermark, flushes, answers),
-//! `producers` (duplicates).
+//! log, taken over), `append_decision` (what may be appended), `commit` (the high watermark, flushes, answers),
+//! `producers` (duplicates). Their types: `append_types`, `replication_types`.
 //!
 //! Promises: a batch's offsets are fixed by [`Replica::decide_append`]; the high watermark moves back only
-//! where a follower's log is cut below it, which takes an unclean election; every parked answer is given
+//! where a follower's log is truncated below it, which takes an unclean election; every parked answer is given
 //! exactly once, those of one partition in offset order.
 //! Never here: I/O, a clock, the bytes of a record.
 
-mod append;
+mod append_decision;
+mod append_types;
 mod commit;
 mod confirm;
-mod decide;
 mod following;
 mod isr;
 mod leading;
@@ -34,22 +34,22 @@ mod planted;
 #[cfg(feature = "planted-bugs")]
 pub mod planted;
 mod producers;
-mod replication;
+mod replication_types;
 mod role;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;
 
-pub use append::{
+pub use append_types::{
     Acks, AppendDecision, AppendError, AppendFacts, Appended, Duplicate, Origin, ReplicaConfig,
     Token,
 };
 pub use confirm::ConfirmError;
-pub use replication::{
-    AlterPartition, AlterPartitionError, CommittedIsr, Divergence, Follower, FollowerState,
-    IsrMember, LeaderEnds, OpenError, Opening, PartitionState, Position, ReplicationEffect,
-    Session, SliceError,
+pub use replication_types::{
+    AlterPartition, AlterPartitionError, CommittedIsr, Divergence, FollowSession, Follower,
+    FollowerState, IsrMember, LeaderEnds, OpenError, Opening, PartitionState, Position,
+    ReplicationEffect, SliceError,
 };
 
 use crate::time::Time;
@@ -278,7 +278,7 @@ impl Replica {
         own.into_iter().chain(others).flatten().min()
     }
 
-    /// A follower's log was cut to agree with its leader's (R22). The producers start again from the
+    /// A follower's log was truncated to agree with its leader's (R22). The producers start again from the
     /// newest snapshot that is left; [`Replica::on_recovered_batch`] brings the batches behind it, and
     /// [`Replica::continue_following`] ends it.
     pub fn on_truncated(&mut self, log_end: Offset, snapshot: Option<&ProducerSnapshot>) {

@@ -1,8 +1,8 @@
 //! The loop that takes connections in.
 
-use super::guest::Guest;
-use super::places::Connections;
 use super::refusal::{Protocol, Refusals};
+use super::slot_guard::SlotGuard;
+use super::slots::Connections;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ pub async fn accept<S, F>(
     serve: S,
 ) -> io::Result<()>
 where
-    S: Fn(TcpStream, Guest) -> F,
+    S: Fn(TcpStream, SlotGuard) -> F,
     F: Future<Output = ()> + Send + 'static,
 {
     let listener = TcpListener::from_std(listener)?;
@@ -39,9 +39,9 @@ where
             Ok((stream, address)) => {
                 // Answers are small or large, never a trickle worth waiting for.
                 let _ = stream.set_nodelay(true);
-                match Guest::admit(&connections, address.ip(), protocol) {
-                    Ok(guest) => {
-                        tracker.spawn(serve(stream, guest));
+                match SlotGuard::admit(&connections, address.ip(), protocol) {
+                    Ok(slot) => {
+                        tracker.spawn(serve(stream, slot));
                     }
                     Err(error) => refusals.refuse(stream, &error),
                 }

@@ -1,6 +1,6 @@
 //! One HTTP/1 connection: a few short requests, of whoever watches the node.
 
-use super::guest::Guest;
+use super::slot_guard::SlotGuard;
 use axum::Router;
 use http::Request;
 use hyper::body::Incoming;
@@ -16,33 +16,33 @@ use troupe_machines::connection::timeouts::{CLOSE_GRACE_MS, Cause};
 
 /// Serves it to its end. Headers, and the next request, have `setup_ms` to come; nobody stays longer than
 /// `idle_ms`, whether he reads what he has asked for or not.
-pub async fn serve(guest: Guest, stream: TcpStream, app: Router, stop: CancellationToken) {
-    let patience = guest.patience();
-    let guest = &guest;
+pub async fn serve(slot: SlotGuard, stream: TcpStream, app: Router, stop: CancellationToken) {
+    let timeouts = slot.timeouts();
+    let slot = &slot;
     let service = service_fn(|request: Request<Incoming>| {
-        guest.introduce();
+        slot.introduce();
         app.clone().oneshot(request)
     });
     let mut connection = pin!(
         Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(Duration::from_millis(patience.setup_ms.max(1)))
+            .header_read_timeout(Duration::from_millis(timeouts.setup_ms.max(1)))
             .serve_connection(TokioIo::new(stream), service)
     );
     let is_late = tokio::select! {
         ended = connection.as_mut() => {
             if ended.is_err_and(|error| error.is_timeout()) {
-                guest.closed(Cause::Setup);
+                slot.closed(Cause::Setup);
             }
             return;
         }
-        () = guest.cut.cancelled() => return,
+        () = slot.cut.cancelled() => return,
         () = stop.cancelled() => false,
-        () = tokio::time::sleep(Duration::from_millis(patience.idle_ms)) => true,
+        () = tokio::time::sleep(Duration::from_millis(timeouts.idle_ms)) => true,
     };
     connection.as_mut().graceful_shutdown();
     let farewell = Duration::from_millis(CLOSE_GRACE_MS);
     if tokio::time::timeout(farewell, connection).await.is_err() && is_late {
-        guest.closed(Cause::Stalled);
+        slot.closed(Cause::Stalled);
     }
 }

@@ -2,8 +2,8 @@
 
 use super::calls::{CallExecutor, CallService, Calls, Front};
 use super::connection::Watched;
-use super::guest::Guest;
-use super::io::{GuestIo, Traffic};
+use super::io::{ConnectionIo, Traffic};
+use super::slot_guard::SlotGuard;
 use super::timeouts::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT};
 use crate::clock::now;
 use hyper::server::conn::http2::Builder;
@@ -35,7 +35,7 @@ const MAX_BROKEN: usize = 16 << 10;
 
 /// Serves it to its end: its peer's, its own for want of signs of life, or the node's.
 pub async fn serve(
-    guest: Guest,
+    slot: SlotGuard,
     stream: TcpStream,
     routes: impl CallService,
     stop: CancellationToken,
@@ -43,10 +43,10 @@ pub async fn serve(
     let stream = Watched::new(stream);
     let peer = stream.connect_info();
     let (traffic, calls) = (Traffic::new(), Arc::<Calls>::default());
-    let front = Front { calls: Arc::clone(&calls), routes, peer, trial: guest.trial.clone() };
-    let io = TokioIo::new(GuestIo::new(stream, Arc::clone(&traffic)));
+    let front = Front { calls: Arc::clone(&calls), routes, peer, trial: slot.trial.clone() };
+    let io = TokioIo::new(ConnectionIo::new(stream, Arc::clone(&traffic)));
     let mut connection = pin!(builder(&calls).serve_connection(io, front));
-    let (patience, mut looks, mut introduced) = (guest.patience(), Checks::default(), false);
+    let (timeouts, mut looks, mut introduced) = (slot.timeouts(), Checks::default(), false);
     let (mut leaving, mut leaving_since) = (false, None);
     let mut look = pin!(tokio::time::sleep(Duration::ZERO));
     loop {
@@ -54,7 +54,7 @@ pub async fn serve(
             let polled = take_turn(connection.as_mut(), &traffic, context);
             if !introduced && traffic.lock().frames.is_introduced() {
                 introduced = true;
-                guest.introduce();
+                slot.introduce();
             }
             polled
         });
@@ -62,7 +62,7 @@ pub async fn serve(
             tokio::select! {
                 // Of one that has said nothing there is nothing to end.
                 () = stop.cancelled() => traffic.lock().frames.is_introduced(),
-                told = guest.lost() => told,
+                told = slot.lost() => told,
             }
         };
         let verdict = tokio::select! {
@@ -74,7 +74,7 @@ pub async fn serve(
                 }
                 return;
             }
-            () = guest.cut.cancelled() => return,
+            () = slot.cut.cancelled() => return,
             politely = goes, if !leaving => {
                 if !politely {
                     return;
@@ -85,24 +85,24 @@ pub async fn serve(
             }
             () = look.as_mut() => {
                 let calls = calls.view(leaving_since);
-                looks.judge(&patience, now(), &traffic.lock().frames, &calls)
+                looks.judge(&timeouts, now(), &traffic.lock().frames, &calls)
             }
         };
         match verdict {
             Verdict::Stay(until) => look.as_mut().reset(at(until)),
             Verdict::EndCalls(since) => {
-                guest.calls_ended();
+                slot.calls_ended();
                 calls.end_blocked(since);
                 look.as_mut().reset(Instant::now() + LOOK_AGAIN);
             }
             Verdict::AskToGo(cause) => {
-                guest.closed(cause);
+                slot.closed(cause);
                 leaving_since = Some(now());
                 connection.as_mut().graceful_shutdown();
             }
             Verdict::Cut(cause) => {
                 if leaving_since.is_none() {
-                    guest.closed(cause);
+                    slot.closed(cause);
                 }
                 return;
             }

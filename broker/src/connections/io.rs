@@ -47,18 +47,18 @@ impl Traffic {
     }
 }
 
-pub struct GuestIo {
+pub struct ConnectionIo {
     stream: Watched,
     traffic: Arc<Traffic>,
 }
 
-impl GuestIo {
-    pub fn new(stream: Watched, traffic: Arc<Traffic>) -> GuestIo {
-        GuestIo { stream, traffic }
+impl ConnectionIo {
+    pub fn new(stream: Watched, traffic: Arc<Traffic>) -> ConnectionIo {
+        ConnectionIo { stream, traffic }
     }
 }
 
-impl AsyncRead for GuestIo {
+impl AsyncRead for ConnectionIo {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -89,7 +89,7 @@ impl AsyncRead for GuestIo {
     }
 }
 
-impl AsyncWrite for GuestIo {
+impl AsyncWrite for ConnectionIo {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -12,7 +12,7 @@ use troupe_proto::error::Error;
 /// So many are listened to before they are answered; the rest get a line, if there is room for it, and are closed.
 const AT_ONCE: usize = 64;
 /// How long a client may take to ask what it will be refused.
-const PATIENCE: Duration = Duration::from_secs(2);
+const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_TEXT: usize = 512;
 
 /// How those are answered who are not let in.
@@ -24,12 +24,12 @@ pub enum Protocol {
 
 pub struct Refusals {
     protocol: Protocol,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 impl Refusals {
     pub fn new(protocol: Protocol) -> Self {
-        Self { protocol, places: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self { protocol, permits: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
     pub fn refuse(&self, stream: TcpStream, error: &Error) {
@@ -37,11 +37,11 @@ impl Refusals {
             Protocol::Http2 => last_words(stream, &go_away(&error.message)),
             Protocol::Http1 => {
                 let answer = unavailable(&error.message);
-                match Arc::clone(&self.places).try_acquire_owned() {
-                    Ok(place) => {
+                match Arc::clone(&self.permits).try_acquire_owned() {
+                    Ok(permit) => {
                         tokio::spawn(async move {
                             say(stream, answer).await;
-                            drop(place);
+                            drop(permit);
                         });
                     }
                     Err(_) => last_words(stream, answer.as_bytes()),
@@ -88,7 +88,7 @@ async fn say(mut stream: TcpStream, answer: String) {
             let _ = stream.write_all(answer.as_bytes()).await;
         }
     };
-    let _ = tokio::time::timeout(PATIENCE, said).await;
+    let _ = tokio::time::timeout(ASK_TIMEOUT, said).await;
 }
 
 #[cfg(test)]
@@ -117,7 +117,7 @@ mod tests {
             clients.push(TcpStream::connect(address).await.unwrap());
             refusals.refuse(listener.accept().await.unwrap().0, &error);
         }
-        assert_eq!(refusals.places.available_permits(), 0);
+        assert_eq!(refusals.permits.available_permits(), 0);
         for mut client in clients.split_off(AT_ONCE) {
             let mut said = String::new();
             client.read_to_string(&mut said).await.unwrap();

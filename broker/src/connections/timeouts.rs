@@ -10,7 +10,7 @@ pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What comes on top of both before one is ended that does not even take the end.
 const KEEPALIVE_MARGIN: Duration = Duration::from_secs(5);
 
-pub fn patience(config: &NodeConfig) -> Timeouts {
+pub fn timeouts_of(config: &NodeConfig) -> Timeouts {
     let silent = KEEPALIVE_INTERVAL + KEEPALIVE_TIMEOUT + KEEPALIVE_MARGIN;
     Timeouts {
         setup_ms: config.connection_setup_timeout.0,

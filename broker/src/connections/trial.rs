@@ -1,10 +1,11 @@
-//! A connection beyond the limits: it may ask once, and shows by that whether it is one of the cluster's own.
+//! A connection on trial: it is beyond the limits, may ask once, and shows by that whether it is one of the cluster's
+//! own. On probation, so to speak: it holds no slot until then.
 //!
-//! Promises: a node of the cluster comes in as long as there are places that are kept for nodes; anybody else hears in
+//! Promises: a node of the cluster comes in as long as there are slots that are kept for nodes; anybody else hears in
 //! his own protocol what he is refused for, and soon.
-//! Never here: a defence. Whoever gives himself out for a node gets a node's place.
+//! Never here: a defence. Whoever gives himself out for a node gets a node's slot.
 
-use super::places::Connections;
+use super::slots::Connections;
 use crate::peers::NODE_AGENT;
 use http::Request;
 use http::header::USER_AGENT;
@@ -19,7 +20,7 @@ use troupe_proto::error::Error;
 /// The services that are there for nodes alone: those that do not call themselves by that name yet are known by them.
 const INTERNAL_PATHS: &str = "/troupe.internal.";
 /// How long a client may take to ask what it will be refused.
-const PATIENCE: Duration = Duration::from_secs(2);
+const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 
 const UNDECIDED: u8 = 0;
 const PASSED: u8 = 1;
@@ -40,7 +41,7 @@ impl Trial {
             connections,
             id,
             refusal,
-            until: Instant::now() + PATIENCE,
+            until: Instant::now() + ASK_TIMEOUT,
             verdict: AtomicU8::new(UNDECIDED),
             refused: Notify::new(),
         })

@@ -3,7 +3,7 @@
 //! Promise: what changes something carries its order and its time, so that whoever carries it out can refuse it.
 //! Never here: which node that is, and another try elsewhere.
 
-use super::message::Order;
+use super::message::RequestTime;
 use crate::forward::{Clocks, forwarding, set_meant_epoch};
 use crate::metadata_cache::LeaderAt;
 use crate::peers::{Peers, Purpose, failure};
@@ -50,7 +50,7 @@ impl PeerCalls {
         &self,
         leader: &LeaderAt,
         request: Req,
-        Order { came, until }: Order,
+        RequestTime { came, until }: RequestTime,
         there: impl FnOnce(Channel, Request<Req>) -> There,
     ) -> Result<Res, Error>
     where

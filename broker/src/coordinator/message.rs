@@ -20,18 +20,18 @@ pub struct Resign;
 
 /// When a request came, to the first node that took it, and until when it may be carried out.
 #[derive(Clone, Copy, Debug)]
-pub struct Order {
+pub struct RequestTime {
     pub came: Instant,
     pub until: Instant,
 }
 
-impl From<Call> for Order {
+impl From<Call> for RequestTime {
     fn from(call: Call) -> Self {
         Self { came: call.came, until: call.deadline }
     }
 }
 
-impl Order {
+impl RequestTime {
     /// When it came, in the time in which it is `now`.
     ///
     /// # Errors

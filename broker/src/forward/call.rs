@@ -1,7 +1,7 @@
 //! How long a call may take, and where it comes from.
 
 use super::mark::is_forwarded;
-use super::order::{Times, meant_epoch, times_of};
+use super::request_time::{Times, meant_epoch, times_of};
 use super::time::deadline_of;
 use tokio::time::Instant;
 use tonic::Request;

@@ -6,8 +6,8 @@
 
 use super::backoff::Backoff;
 use super::call::Call;
-use super::order::{Clocks, is_stale_stamp, told_in_order};
 use super::relay::Relay;
+use super::request_time::{Clocks, is_stale_stamp, told_in_order};
 use crate::controller_channel::{ControllerChannel, Route};
 use crate::metadata_cache::MetadataCache;
 use crate::peers::failure;

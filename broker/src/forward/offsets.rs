@@ -4,7 +4,7 @@ use super::backoff::Backoff;
 use super::leaders::Leaders;
 use super::lookup::{find_here, find_here_now};
 use super::mark::FORWARDED;
-use super::order::set_meant_epoch;
+use super::request_time::set_meant_epoch;
 use super::route::{Route, Target, no_leader};
 use crate::metadata_cache::LeaderAt;
 use crate::partition::{FoundOffset, OffsetQuery};

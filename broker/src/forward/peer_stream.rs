@@ -201,8 +201,8 @@ mod tests {
         held: Arc<AtomicUsize>,
     ) -> impl Stream<Item = Result<FetchStreamResponse, Status>> {
         let mut left = 0;
-        stream::poll_fn(move |leaders| {
-            while let std::task::Poll::Ready(Some(granted)) = credit.poll_recv(leaders) {
+        stream::poll_fn(move |context| {
+            while let std::task::Poll::Ready(Some(granted)) = credit.poll_recv(context) {
                 left += granted;
             }
             if left < ANSWER_BYTES as u64 {

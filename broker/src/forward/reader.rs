@@ -3,7 +3,7 @@
 //!
 //! Promises: of each partition every slice from its position on, in order, across changes of leader; nothing is
 //! read ahead beyond one slice of each partition here and the credit of each peer; of a partition that was removed,
-//! or added again elsewhere, nothing comes that was under way before; no slice from behind a cut in the log.
+//! or added again elsewhere, nothing comes that was under way before; no slice from behind a truncation.
 
 mod check;
 mod position;
@@ -267,7 +267,7 @@ impl TopicReader {
                 position.place = Place::Nowhere(Instant::now());
                 Ok(())
             }
-            Ok(Some(cut)) => Err(self.fail(key, cut)),
+            Ok(Some(error)) => Err(self.fail(key, error)),
             Err(error) => self.displace(key, error),
         }
     }

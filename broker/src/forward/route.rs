@@ -123,7 +123,7 @@ impl Target {
     }
 }
 
-/// Whether this node's picture of the cluster is as wanted, or is about to be: it may lag a little behind that of
+/// Whether this node's image of the cluster is as wanted, or is about to be: it may lag a little behind that of
 /// the node through which a topic was created.
 pub async fn hears(metadata: &MetadataCache, wanted: impl Fn(&ClusterImage) -> bool) -> bool {
     let mut images = metadata.image.clone();

@@ -1,6 +1,6 @@
 //! Settlements on their way to the node that gave the deliveries out, and their outcomes back.
 
-use super::order::{Clocks, is_stale_stamp};
+use super::request_time::{Clocks, is_stale_stamp};
 use crate::peers::{Peers, Purpose};
 use std::time::Duration;
 use tokio::time::Instant;

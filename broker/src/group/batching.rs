@@ -14,11 +14,11 @@
 //! commit is sent by itself, and so are later ones until that node has started anew.
 //! Never here: whether a commit stands, and where the coordinator is.
 
+use super::aliases::{GroupHandle, GroupRoute};
 use super::commit::commit_here;
-use super::kind::{GroupHandle, GroupRoute};
 use super::message::Commit;
 use super::questions::committing;
-use crate::coordinator::{Order, no_coordinator, outcome_unknown};
+use crate::coordinator::{RequestTime, no_coordinator, outcome_unknown};
 use crate::forward::Call;
 use crate::metadata_cache::LeaderAt;
 use futures::future::join_all;
@@ -42,7 +42,7 @@ const CALL_COMMITS: usize = 500;
 const CALL_BYTES: usize = 1 << 20;
 
 type Answer = Result<log::CommitOffsetsResponse, Error>;
-type Asked = (log::CommitOffsetsRequest, Order);
+type Asked = (log::CommitOffsetsRequest, RequestTime);
 
 /// Where a coordinator is.
 #[derive(Clone)]
@@ -116,9 +116,9 @@ impl CommitBatches {
         let join = |to: Destination| async move {
             // The member has nothing else under way, so each try begins anew: whoever coordinates since the last one
             // would take that one for overtaken by what stands in its log.
-            let order = Order { came: Instant::now(), until: deadline };
+            let time = RequestTime { came: Instant::now(), until: deadline };
             let (reply, answer) = oneshot::channel();
-            self.join(to, Commit { request: request.clone(), order, reply }, linger);
+            self.join(to, Commit { request: request.clone(), time, reply }, linger);
             // Who carries it always answers, unless the node is gone.
             answer.await.unwrap_or_else(|_| Err(outcome_unknown()))
         };
@@ -164,7 +164,7 @@ impl CommitBatches {
     async fn carry(&self, to: &Destination, commits: Vec<Commit>) {
         let awaited = commits.into_iter().filter(|commit| !commit.reply.is_closed());
         let (asked, mut replies): (Vec<Asked>, Vec<_>) =
-            awaited.map(|Commit { request, order, reply }| ((request, order), reply)).unzip();
+            awaited.map(|Commit { request, time, reply }| ((request, time), reply)).unzip();
         if asked.is_empty() {
             return;
         }
@@ -201,8 +201,8 @@ impl CommitBatches {
                 Err(error) => return vec![Err(error); asked.len()],
             }
         }
-        let singly = asked.into_iter().map(|(request, order)| {
-            self.route.calls.change(leader, request, order, |channel, request| async move {
+        let singly = asked.into_iter().map(|(request, time)| {
+            self.route.calls.change(leader, request, time, |channel, request| async move {
                 self.route.client(channel).commit_offsets(request).await
             })
         });
@@ -216,24 +216,24 @@ impl CommitBatches {
         leader: &LeaderAt,
         asked: &[Asked],
     ) -> Result<Option<Vec<Answer>>, Error> {
-        let came = asked.iter().map(|(_, order)| order.came).max().unwrap_or_else(Instant::now);
-        let until = asked.iter().map(|(_, order)| order.until).max().unwrap_or_else(Instant::now);
+        let came = asked.iter().map(|(_, time)| time.came).max().unwrap_or_else(Instant::now);
+        let until = asked.iter().map(|(_, time)| time.until).max().unwrap_or_else(Instant::now);
         let earlier = |whole: Instant, own: Instant| {
             u64::try_from(whole.saturating_duration_since(own).as_micros()).unwrap_or(u64::MAX)
         };
-        let commits = asked.iter().map(|(request, order)| pb::MemberCommit {
+        let commits = asked.iter().map(|(request, time)| pb::MemberCommit {
             request: Some(request.clone()),
-            came_earlier_us: earlier(came, order.came),
-            ends_earlier_us: earlier(until, order.until),
+            came_earlier_us: earlier(came, time.came),
+            ends_earlier_us: earlier(until, time.until),
         });
         let request = pb::CommitTogetherRequest {
             partition: i32::try_from(partition.0).unwrap_or(i32::MAX),
             leader_epoch: leader.leader_epoch.0,
             commits: commits.collect(),
         };
-        let order = Order { came, until };
+        let time = RequestTime { came, until };
         let answer =
-            self.route.calls.change(leader, request, order, |channel, request| async move {
+            self.route.calls.change(leader, request, time, |channel, request| async move {
                 match self.route.commit_client(channel).commit_together(request).await {
                     Err(status) if status.code() == Code::Unimplemented => Ok(Response::new(None)),
                     answer => answer.map(|answer| answer.map(Some)),
@@ -295,8 +295,8 @@ mod tests {
     fn commit(group_bytes: usize) -> Commit {
         let request =
             log::CommitOffsetsRequest { group_id: "g".repeat(group_bytes), ..Default::default() };
-        let order = Order { came: Instant::now(), until: Instant::now() };
-        Commit { request, order, reply: oneshot::channel().0 }
+        let time = RequestTime { came: Instant::now(), until: Instant::now() };
+        Commit { request, time, reply: oneshot::channel().0 }
     }
 
     #[test]

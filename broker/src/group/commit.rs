@@ -1,7 +1,7 @@
 //! Commits at a coordinator of this node, once it is known that their partitions are there.
 
-use super::kind::GroupHandle;
-use crate::coordinator::{Order, outcome_unknown};
+use super::aliases::GroupHandle;
+use crate::coordinator::{RequestTime, outcome_unknown};
 use crate::forward::hears;
 use crate::metadata_cache::MetadataCache;
 use troupe_machines::cluster::{ClusterImage, Topic};
@@ -13,7 +13,7 @@ use troupe_proto::log::v1 as pb;
 pub async fn commit_here(
     metadata: &MetadataCache,
     handle: &GroupHandle,
-    asked: Vec<(pb::CommitOffsetsRequest, Order)>,
+    asked: Vec<(pb::CommitOffsetsRequest, RequestTime)>,
 ) -> Vec<Result<pb::CommitOffsetsResponse, Error>> {
     // Topics that are new to the cluster may be newer to this node. If not, the check tells.
     let _ = hears(metadata, |image| {
@@ -24,11 +24,11 @@ pub async fn commit_here(
     .await;
     let image = metadata.now();
     let (mut checked, mut taken) = (Vec::with_capacity(asked.len()), Vec::new());
-    for (mut request, order) in asked {
+    for (mut request, time) in asked {
         let results = check(&image, &mut request);
         let is_empty = request.commits.is_empty();
         if !is_empty {
-            taken.push((request, order));
+            taken.push((request, time));
         }
         checked.push((results, is_empty));
     }

@@ -1,8 +1,8 @@
 //! What a coordinator of groups is asked by those who are no member.
 
-use super::kind::GroupHandle;
+use super::aliases::GroupHandle;
 use super::message::{Commit, CommitAll, Delete, DeleteOffsets, Describe, Fetch, List};
-use crate::coordinator::{Order, outcome_unknown};
+use crate::coordinator::{RequestTime, outcome_unknown};
 use tokio::sync::oneshot;
 use troupe_proto::error::Error;
 use troupe_proto::log::v1 as pb;
@@ -13,14 +13,14 @@ impl GroupHandle {
     /// be later.
     pub async fn commit(
         &self,
-        asked: Vec<(pb::CommitOffsetsRequest, Order)>,
+        asked: Vec<(pb::CommitOffsetsRequest, RequestTime)>,
     ) -> Vec<Result<pb::CommitOffsetsResponse, Error>> {
         let count = asked.len();
         let (commits, answers): (Vec<_>, Vec<_>) = asked
             .into_iter()
-            .map(|(request, order)| {
+            .map(|(request, time)| {
                 let (reply, answer) = oneshot::channel();
-                (Commit { request, order, reply }, answer)
+                (Commit { request, time, reply }, answer)
             })
             .unzip();
         if let Err(error) = self.send(CommitAll(commits)) {
@@ -56,8 +56,8 @@ impl GroupHandle {
     ///
     /// # Errors
     /// Among others `GROUP_NOT_FOUND`, `GROUP_NOT_EMPTY`; `OUTCOME_UNKNOWN` as for commits.
-    pub async fn delete(&self, group: String, order: Order) -> Result<(), Error> {
-        let answer = self.ask(|reply| Delete { group, order, reply }).await?;
+    pub async fn delete(&self, group: String, time: RequestTime) -> Result<(), Error> {
+        let answer = self.ask(|reply| Delete { group, time, reply }).await?;
         answer.unwrap_or_else(|| Err(outcome_unknown()))
     }
 
@@ -68,9 +68,9 @@ impl GroupHandle {
     pub async fn delete_offsets(
         &self,
         request: pb::DeleteGroupOffsetsRequest,
-        order: Order,
+        time: RequestTime,
     ) -> Result<pb::DeleteGroupOffsetsResponse, Error> {
-        let answer = self.ask(|reply| DeleteOffsets { request, order, reply }).await?;
+        let answer = self.ask(|reply| DeleteOffsets { request, time, reply }).await?;
         answer.unwrap_or_else(|| Err(outcome_unknown()))
     }
 }

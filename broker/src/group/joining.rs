@@ -1,6 +1,6 @@
 //! What members ask of their coordinator, and how they are heard to go.
 
-use super::kind::GroupActor;
+use super::aliases::GroupActor;
 use super::message::{Disconnected, Join, UpdateMember};
 use crate::clock::now;
 use crate::coordinator::Decided;

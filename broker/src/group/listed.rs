@@ -1,6 +1,6 @@
 //! The groups that a node coordinates, and of whose partitions: also in what one node tells another.
 
-use super::kind::GroupRoute;
+use super::aliases::GroupRoute;
 use crate::forward::forwarding;
 use crate::metadata_cache::LeaderAt;
 use crate::peers::{Purpose, failure};

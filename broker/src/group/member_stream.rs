@@ -1,7 +1,7 @@
 //! A member's stream: what it is told waits for it to read.
 //!
 //! ```text
-//! requests ─► session ─► GroupActor ─► MemberSink ─► Slot ─► MemberStream ─► answers
+//! requests ─► member_session ─► GroupActor ─► MemberSink ─► Slot ─► MemberStream ─► answers
 //! ```
 //!
 //! Promises: a member that does not read costs one answer of memory, however often it is told something: what

@@ -1,6 +1,6 @@
 //! A membership, through whichever node its stream came in.
 
-use super::kind::GroupRoute;
+use super::aliases::GroupRoute;
 use crate::coordinator::{Machine, Question};
 use crate::forward::{Call, FORWARDED};
 use crate::peers::{Lease, Purpose, failure};

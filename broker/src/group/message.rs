@@ -1,7 +1,7 @@
 //! What a coordinator of groups is asked and told.
 
 use super::member_stream::MemberSink;
-use crate::coordinator::{Order, Reply};
+use crate::coordinator::{Reply, RequestTime};
 use actix::Message;
 use troupe_machines::group::SessionId;
 use troupe_proto::log::v1 as pb;
@@ -34,7 +34,7 @@ pub struct Disconnected(pub SessionId);
 /// Offsets to commit. Answered when they are on every in-sync replica.
 pub struct Commit {
     pub request: pb::CommitOffsetsRequest,
-    pub order: Order,
+    pub time: RequestTime,
     pub reply: Reply<pb::CommitOffsetsResponse>,
 }
 
@@ -71,7 +71,7 @@ pub struct Describe {
 #[rtype(result = "()")]
 pub struct Delete {
     pub group: String,
-    pub order: Order,
+    pub time: RequestTime,
     pub reply: Reply<()>,
 }
 
@@ -80,6 +80,6 @@ pub struct Delete {
 #[rtype(result = "()")]
 pub struct DeleteOffsets {
     pub request: pb::DeleteGroupOffsetsRequest,
-    pub order: Order,
+    pub time: RequestTime,
     pub reply: Reply<pb::DeleteGroupOffsetsResponse>,
 }

@@ -1,7 +1,7 @@
 //! What a group's coordinator is asked, wherever it is: one request and one answer.
 
+use super::aliases::GroupRoute;
 use super::commit::commit_here;
-use super::kind::GroupRoute;
 use crate::coordinator::{Question, outcome_unknown};
 use crate::forward::Call;
 use tonic::transport::Channel;

@@ -1,18 +1,18 @@
 //! What the coordinator's actor is asked by those who are no member: offsets, and the tools' questions.
 
-use super::kind::GroupActor;
+use super::aliases::GroupActor;
 use super::message::{Commit, CommitAll, Delete, DeleteOffsets, Describe, Fetch, List};
 use crate::clock::now;
-use crate::coordinator::{Decided, Order};
+use crate::coordinator::{Decided, RequestTime};
 use actix::{Context, Handler};
 use troupe_machines::group::Scope;
 use troupe_proto::error::Error;
 
 impl GroupActor {
     /// Whether a change comes in its time, and in its order.
-    fn check_order(&self, order: Order, group: &str, scope: Scope<'_>) -> Result<(), Error> {
+    fn check_order(&self, time: RequestTime, group: &str, scope: Scope<'_>) -> Result<(), Error> {
         let now = now();
-        let came = order.came_before(now)?;
+        let came = time.came_before(now)?;
         Ok(self.machine.check_order(now, came, group, scope)?)
     }
 }
@@ -31,10 +31,10 @@ impl Handler<CommitAll> for GroupActor {
 }
 
 impl GroupActor {
-    fn commit(&mut self, Commit { request, order, reply }: Commit, ctx: &mut Context<Self>) {
+    fn commit(&mut self, Commit { request, time, reply }: Commit, ctx: &mut Context<Self>) {
         let Some(reply) = self.admit(reply) else { return };
         let scope = Scope::Commits(&request);
-        if let Err(error) = self.check_order(order, &request.group_id, scope) {
+        if let Err(error) = self.check_order(time, &request.group_id, scope) {
             return self.answer(reply, Err(error), ctx);
         }
         let decision = self.machine.commit(now(), request);
@@ -86,10 +86,10 @@ impl Handler<Describe> for GroupActor {
 impl Handler<Delete> for GroupActor {
     type Result = ();
 
-    fn handle(&mut self, Delete { group, order, reply }: Delete, ctx: &mut Context<Self>) {
+    fn handle(&mut self, Delete { group, time, reply }: Delete, ctx: &mut Context<Self>) {
         self.take_turn(ctx);
         let Some(reply) = self.admit(reply) else { return };
-        if let Err(error) = self.check_order(order, &group, Scope::Group) {
+        if let Err(error) = self.check_order(time, &group, Scope::Group) {
             return self.answer(reply, Err(error), ctx);
         }
         let decision = self.machine.delete_group(now(), &group);
@@ -104,7 +104,7 @@ impl Handler<DeleteOffsets> for GroupActor {
         self.take_turn(ctx);
         let Some(reply) = self.admit(message.reply) else { return };
         let scope = Scope::Partitions(&message.request.partitions);
-        if let Err(error) = self.check_order(message.order, &message.request.group_id, scope) {
+        if let Err(error) = self.check_order(message.time, &message.request.group_id, scope) {
             return self.answer(reply, Err(error), ctx);
         }
         let decision = self.machine.delete_offsets(now(), message.request);

@@ -1,6 +1,6 @@
 //! What a node's configuration says about groups.
 
-use super::kind::{GroupCoordinators, GroupRoute};
+use super::aliases::{GroupCoordinators, GroupRoute};
 use super::machine::OFFSETS_TOPIC;
 use crate::NodeConfig;
 use crate::coordinator::{InternalTopic, PeerCalls};

@@ -1,6 +1,6 @@
 //! `troupe.internal.v1.CommitService` over [`Groups`].
 
-use crate::coordinator::Order;
+use crate::coordinator::RequestTime;
 use crate::forward::Call;
 use crate::operations::Groups;
 use std::sync::Arc;
@@ -36,11 +36,11 @@ impl CommitService for CommitDoor {
         })?;
         let earlier = |at: Instant, us| at.checked_sub(Duration::from_micros(us)).unwrap_or(at);
         let commits = asked.commits.into_iter().map(|commit| {
-            let order = Order {
+            let time = RequestTime {
                 came: earlier(call.came, commit.came_earlier_us),
                 until: earlier(call.deadline, commit.ends_earlier_us),
             };
-            (commit.request.unwrap_or_default(), order)
+            (commit.request.unwrap_or_default(), time)
         });
         let call = Call { meant_epoch: Some(asked.leader_epoch), ..call };
         let answers = self.groups.commit_together(partition, commits.collect(), call).await?;

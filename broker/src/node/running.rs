@@ -3,11 +3,11 @@
 //! A node alone serves when it has started. One of several has started when its listeners stand: it takes part in
 //! the quorum at once, and serves clients when the cluster has taken it in.
 
+use super::broker_session::BrokerSession;
 use super::controllers::{ControlThread, Controllers, METADATA_DIR, make_room};
 use super::handles::Handles;
 use super::progress::{Addresses, Ending, Progress};
 use super::reconcile::{Reconciler, retire};
-use super::session::Session;
 use super::sockets::Sockets;
 use super::start_error::StartError;
 use super::wiring::{Ground, Wired};
@@ -15,7 +15,7 @@ use super::{advertised, duplicate_broker, owner, space};
 use crate::connections::Connections;
 use crate::grpc::AdminServices;
 use crate::partition::ControllerRequest;
-use crate::replication::AlterPartitionSender;
+use crate::replication::ControllerRequestSender;
 use crate::{NodeConfig, coordinator, descriptors, group, http, server};
 use actix::{Arbiter, System};
 use std::net::SocketAddr;
@@ -75,7 +75,7 @@ struct Parts {
     /// Until they are sent.
     controller_requests: Option<UnboundedReceiver<ControllerRequest>>,
     control_thread: Option<ControlThread>,
-    session: Option<Session>,
+    session: Option<BrokerSession>,
     /// The image of a broker without a controller of its own; kept open until its session begins.
     pushed_image: Option<watch::Sender<Arc<ClusterImage>>>,
 }
@@ -197,11 +197,12 @@ impl Parts {
         } else if let Some(thread) = &self.control_thread {
             let pushed = self.pushed_image.take();
             let session =
-                Session::begin(&handles, &self.directory, thread, pushed, &self.addresses).await?;
+                BrokerSession::begin(&handles, &self.directory, thread, pushed, &self.addresses)
+                    .await?;
             self.session = Some(session);
         }
         if let Some(requests) = self.controller_requests.take() {
-            let sender = AlterPartitionSender {
+            let sender = ControllerRequestSender {
                 controller: Arc::clone(&handles.controller),
                 metadata: Arc::clone(&handles.metadata),
                 gone: handles.gone.clone(),
@@ -244,7 +245,7 @@ impl Parts {
         };
         let (coordinators, settings) =
             (Arc::clone(&handles.coordinators), group::settings(&handles.config));
-        actix_rt::spawn(coordinator::follow(node, coordinators, settings, shards));
+        actix_rt::spawn(coordinator::reconcile(node, coordinators, settings, shards));
         Ok(())
     }
 

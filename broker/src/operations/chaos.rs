@@ -97,7 +97,7 @@ impl Chaos {
             FaultKind::Stall => "stall",
             FaultKind::DropReplies => "drop_replies",
         });
-        handle.suffer(fault, duration, RECOVERY_PATIENCE).await
+        handle.inject_fault(fault, duration, RECOVERY_PATIENCE).await
     }
 
     /// Whom a call that does harm is for.

@@ -3,10 +3,10 @@
 //! Never here: what a coordinator decides, and where it is.
 
 mod administration;
-mod coordinator;
+mod coordination;
 mod listing;
 mod offsets;
 mod reset;
 
-pub use coordinator::Groups;
+pub use coordination::Groups;
 pub use reset::{OffsetReset, ResetOffsets, ResetTo};

@@ -97,7 +97,7 @@ impl ClusterMetadata {
         Ok(DescribedTopics { topics, unknown_topics, nodes, as_of })
     }
 
-    /// First the whole picture of the topics asked for, then every change as it is committed; `SHUTTING_DOWN` in the
+    /// First the whole image of the topics asked for, then every change as it is committed; `SHUTTING_DOWN` in the
     /// end. `names` are empty: all topics.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 //! Promises: records of one partition keep their order; after a failure nothing more is sent to any partition; what
 //! is told of the whole is so of every part of it.
 
-mod cut;
+mod batching;
 mod publisher;
 mod record;
 mod settled;
@@ -18,7 +18,7 @@ use super::topic_lookup::TopicLookup;
 use crate::forward::{Allotted, Caller, Leaders, PartitionSender};
 use crate::registry::TopicEntry;
 use crate::shutdown::shutting_down;
-use cut::Cutter;
+use batching::Batcher;
 use futures::Stream;
 use futures::future::{join, join_all};
 use std::collections::BTreeMap;
@@ -90,18 +90,18 @@ impl Publish {
         if self.leaders.metadata.shutdown.is_cancelled() {
             return Err(shutting_down());
         }
-        let mut cutter = Cutter::new(topic);
-        cutter.add(records)?;
+        let mut batcher = Batcher::new(topic);
+        batcher.add(records)?;
         let mut senders: BTreeMap<i32, PartitionSender> = BTreeMap::new();
         let caller = Caller::new(call.flow, call.handed_over);
-        let mut submitted = Submitted { count: cutter.count(), pending: Vec::new() };
-        for cut in cutter.finish()? {
-            let target = &cut.target;
+        let mut submitted = Submitted { count: batcher.count(), pending: Vec::new() };
+        for batched in batcher.finish()? {
+            let target = &batched.target;
             let sender = senders.entry(target.number()).or_insert_with(|| {
                 let leaders = Arc::clone(&self.leaders);
                 PartitionSender::new(leaders, target.clone(), acks, caller.clone())
             });
-            let (entry, pending) = under_way(cut, call.time, None);
+            let (entry, pending) = under_way(batched, call.time, None);
             sender.push(entry);
             submitted.pending.push(pending);
         }

@@ -258,18 +258,18 @@ impl Reading {
         }
     }
 
-    /// If the log was cut below where a partition was read, it is read on from there; that is to be told.
+    /// If the log was truncated below where a partition was read, it is read on from there; that is to be told.
     ///
     /// # Errors
     /// Why else it cannot be read any more.
     fn go_back(&mut self, failed: Failed) -> Result<Notice, Error> {
         let lost = Lost::read(&failed.error).and_then(|lost| Some((lost, lost.cut_at?)));
-        let (Some((lost, cut)), Some(target)) = (lost, failed.target) else {
+        let (Some((lost, divergence)), Some(target)) = (lost, failed.target) else {
             return Err(*failed.error);
         };
         let notice = lost.notice(&target, "this call's");
         let end = self.ends.get(&target.key).copied();
-        self.reader.add(target, cut.into(), end);
+        self.reader.add(target, divergence.into(), end);
         Ok(notice)
     }
 

@@ -255,7 +255,7 @@ impl Handler<Describe> for PartitionActor {
     fn handle(&mut self, Describe { reply }: Describe, ctx: &mut Self::Context) {
         self.take_turn(ctx);
         let (role, leader_epoch, high_watermark) =
-            (self.replica.role(), self.epoch_of_duty(), self.replica.high_watermark());
+            (self.replica.role(), self.epoch_of_role(), self.replica.high_watermark());
         let log = self.log();
         let _ = reply.send(Description {
             role,
@@ -427,7 +427,7 @@ impl PartitionActor {
     }
 
     /// In which the replica leads or follows.
-    fn epoch_of_duty(&self) -> LeaderEpoch {
+    fn epoch_of_role(&self) -> LeaderEpoch {
         let follows = || self.replica.followed().map(|(_, epoch)| epoch);
         self.replica.leader_epoch().or_else(follows).unwrap_or_default()
     }

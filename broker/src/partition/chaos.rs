@@ -21,9 +21,9 @@ pub fn drop_replies(probability: f64, seed: u64) -> Fault {
 impl Handler<InjectFault> for PartitionActor {
     type Result = ();
 
-    fn handle(&mut self, suffer: InjectFault, ctx: &mut Context<Self>) {
+    fn handle(&mut self, inject: InjectFault, ctx: &mut Context<Self>) {
         self.take_turn(ctx);
-        suffer.take_place(ctx);
+        inject.take_place(ctx);
     }
 }
 
@@ -33,7 +33,7 @@ impl PartitionHandle {
     ///
     /// # Errors
     /// `INVALID_REQUEST` while another fault lasts; `LEADER_NOT_AVAILABLE` without an actor.
-    pub async fn suffer(
+    pub async fn inject_fault(
         &self,
         fault: Fault,
         duration: Duration,
@@ -45,9 +45,9 @@ impl PartitionHandle {
                 tokio::time::sleep(RETRY).await;
             }
         };
-        let tell = |suffer| self.tell(suffer);
-        let suffered = self.board.faults.inject(fault, duration, tell, answered, patience).await;
-        suffered.map_err(|reason| {
+        let tell = |inject| self.tell(inject);
+        let survived = self.board.faults.inject(fault, duration, tell, answered, patience).await;
+        survived.map_err(|reason| {
             let (code, message) = match reason {
                 NotInjected::Busy => {
                     (ErrorCode::InvalidRequest, "another fault of this actor has not ended yet")

@@ -31,7 +31,7 @@ pub struct Condition {
     /// For how long the oldest append has waited.
     pub oldest_wait_ms: u64,
     pub queued_bytes: u64,
-    /// That it suffers now.
+    /// The injected one that lasts now.
     pub fault: Option<FaultKind>,
 }
 

@@ -55,21 +55,21 @@ impl PartitionActor {
     }
 
     /// What this log has behind a gap is sent again by a leader: the gap cannot be filled where it is.
-    pub(super) fn has_gap_to_cut(&mut self) -> bool {
+    pub(super) fn has_gap_to_truncate(&mut self) -> bool {
         let end = self.log().log_end();
         let gap = self.log().damage().is_some_and(|damage| damage.complete_below < end);
-        gap && !self.repair.gap_cut
+        gap && !self.repair.gap_truncated
     }
 
-    pub(super) fn cut_off_gap(&mut self) -> Result<(), LogError> {
+    pub(super) fn truncate_gap(&mut self) -> Result<(), LogError> {
         let Some(complete) = self.log().damage().map(|damage| damage.complete_below) else {
             return Ok(());
         };
-        self.repair.gap_cut = true;
+        self.repair.gap_truncated = true;
         let (from, to) = (complete.max(self.log().log_start()), self.log().log_end());
         let board = &self.board;
         tracing::warn!(partition = %board, %from, %to, "drops what lies behind a gap, to be filled again");
         let high_watermark = self.replica.high_watermark();
-        self.cut_to(from, high_watermark)
+        self.truncate_to(from, high_watermark)
     }
 }

@@ -3,7 +3,7 @@
 
 use super::replica_handle::ReplicaHandle;
 use std::sync::Arc;
-use troupe_machines::replica::{Position, ReplicaEnd, Session};
+use troupe_machines::replica::{FollowSession, Position, ReplicaEnd};
 use troupe_proto::ids::{NodeId, PartitionKey};
 
 pub trait LeaderStreams: Send + Sync {
@@ -13,16 +13,16 @@ pub trait LeaderStreams: Send + Sync {
         &self,
         leader: NodeId,
         replica: &Arc<dyn ReplicaHandle>,
-        session: Session,
+        session: FollowSession,
         position: Position,
     );
 
     /// The replica follows no more in this session.
-    fn close(&self, key: PartitionKey, session: Session);
+    fn close(&self, key: PartitionKey, session: FollowSession);
 
     /// The replica that followed is gone: the next one names its sessions anew, and must not be taken for it.
     fn abandon(&self, key: PartitionKey);
 
     /// How far the replica has got, and the leader's round that this answers; 0: none.
-    fn report(&self, key: PartitionKey, session: Session, end: ReplicaEnd, round: u64);
+    fn report(&self, key: PartitionKey, session: FollowSession, end: ReplicaEnd, round: u64);
 }

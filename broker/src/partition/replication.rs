@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use troupe_log::LogError;
 use troupe_machines::replica::{
-    Effects, LeaderEnds, Opening, ReplicationEffect, Session, SliceError,
+    Effects, FollowSession, LeaderEnds, Opening, ReplicationEffect, SliceError,
 };
 use troupe_proto::batch::{BatchHeader, Batches};
 use troupe_proto::error::{Error, ErrorCode};
@@ -260,7 +260,7 @@ impl PartitionActor {
     /// Appends what the leader sent. An error is the disk's: the replica goes offline.
     fn take_over(
         &mut self,
-        session: Session,
+        session: FollowSession,
         slices: Vec<Bytes>,
         ends: LeaderEnds,
         effects: &mut Effects,
@@ -306,7 +306,7 @@ impl PartitionActor {
     /// A snapshot of the producers belongs before the batch that opened a segment.
     fn replicated(
         &mut self,
-        session: Session,
+        session: FollowSession,
         headers: &[BatchHeader],
         ends: LeaderEnds,
         rolled: Option<Offset>,
@@ -326,7 +326,7 @@ impl PartitionActor {
 
     fn leave_stream(
         &mut self,
-        session: Session,
+        session: FollowSession,
         error: &dyn std::fmt::Display,
         effects: &mut Effects,
     ) {
@@ -349,9 +349,9 @@ impl PartitionActor {
             ReplicationEffect::ElectionNeeded { leader_epoch } => {
                 self.shared.controller.report_failed_leader(self.board.key, leader_epoch);
             }
-            ReplicationEffect::Open { session, .. } if self.has_gap_to_cut() => {
+            ReplicationEffect::Open { session, .. } if self.has_gap_to_truncate() => {
                 self.replica.on_stream_closed(now(), session, &mut effects);
-                self.cut_off_gap()?;
+                self.truncate_gap()?;
             }
             ReplicationEffect::Open { leader, session } => {
                 let log_end = self.log().log_end();
@@ -398,7 +398,7 @@ impl PartitionActor {
                 "cuts off records that were committed, after an unclean election"
             );
         }
-        match self.cut_to(to, high_watermark) {
+        match self.truncate_to(to, high_watermark) {
             Ok(()) => {
                 let after = self.log().log_end();
                 tracing::info!(partition = %self.board, from = before.0, to = after.0, "cut its log");
@@ -408,11 +408,15 @@ impl PartitionActor {
         }
     }
 
-    pub(super) fn cut_to(&mut self, to: Offset, high_watermark: Offset) -> Result<(), LogError> {
+    pub(super) fn truncate_to(
+        &mut self,
+        to: Offset,
+        high_watermark: Offset,
+    ) -> Result<(), LogError> {
         let log_start = self.replica.log_start();
         let log_end = self.log().truncate_to(to, high_watermark)?;
         if log_end <= log_start {
-            // The cut goes through the first batch, of which the beginning was deleted: nothing is left to read.
+            // It is truncated within the first batch, of which the beginning was deleted: nothing is left to read.
             if log_end < log_start {
                 self.log().truncate_fully_and_start_at(log_start)?;
             }

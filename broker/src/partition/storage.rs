@@ -6,7 +6,7 @@ use crate::clock::{now, wall_clock};
 use bytes::Bytes;
 use std::sync::Arc;
 use troupe_log::LogError;
-use troupe_machines::replica::{Effects, Session};
+use troupe_machines::replica::{Effects, FollowSession};
 use troupe_proto::batch::BatchHeader;
 use troupe_proto::error::ErrorCode;
 use troupe_proto::rope::Rope;
@@ -53,7 +53,7 @@ impl PartitionActor {
     /// goes on without this replica meanwhile.
     pub(super) fn fall_behind(
         &mut self,
-        session: Session,
+        session: FollowSession,
         error: &LogError,
         effects: &mut Effects,
     ) -> Result<(), LogError> {

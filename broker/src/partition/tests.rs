@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, oneshot};
 use troupe_actor::{ActorState, Die, StallDetector};
 use troupe_machines::config::TopicConfig;
 use troupe_machines::replica::Acks;
-use troupe_machines::replica::{PartitionState, Position, ReplicaEnd, Role, Session};
+use troupe_machines::replica::{FollowSession, PartitionState, Position, ReplicaEnd, Role};
 use troupe_proto::batch::{Compression, ProducedBatch, ProducerStamp, RecordSetBuilder, Verified};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{
@@ -47,16 +47,22 @@ impl Asked {
 struct Unreachable;
 
 impl LeaderStreams for Unreachable {
-    fn open(&self, _: NodeId, replica: &Arc<dyn ReplicaHandle>, session: Session, _: Position) {
+    fn open(
+        &self,
+        _: NodeId,
+        replica: &Arc<dyn ReplicaHandle>,
+        session: FollowSession,
+        _: Position,
+    ) {
         let error = Error::new(ErrorCode::ShuttingDown, "this node is stopping");
         replica.hear_leader(FromLeader { session, says: LeaderSays::Closed(error) });
     }
 
-    fn close(&self, _: PartitionKey, _: Session) {}
+    fn close(&self, _: PartitionKey, _: FollowSession) {}
 
     fn abandon(&self, _: PartitionKey) {}
 
-    fn report(&self, _: PartitionKey, _: Session, _: ReplicaEnd, _: u64) {}
+    fn report(&self, _: PartitionKey, _: FollowSession, _: ReplicaEnd, _: u64) {}
 }
 
 struct Shard {
@@ -240,7 +246,7 @@ fn a_change_that_comes_while_the_log_is_recovered_is_in_force_afterwards() {
     });
 }
 
-/// A topic of the same name uses the same directory: whoever still recovers there would cut what it writes.
+/// A topic of the same name uses the same directory: whoever still recovers there would truncate what it writes.
 #[cfg(unix)]
 #[test]
 fn a_partition_counts_as_retired_only_when_nobody_recovers_its_log() {

@@ -50,8 +50,8 @@ async fn leaders_survive_faults_and_their_clients_are_told_the_truth() {
     assert_eq!(super::produce(&cluster, leader, b"one").await, Ok(0));
 
     for kind in [Fault::Pause, Fault::Stall] {
-        let suffer = cluster.inject(leader, fault(&address, kind, 300));
-        timeout(PATIENCE, suffer).await.unwrap().unwrap();
+        let injected = cluster.inject(leader, fault(&address, kind, 300));
+        timeout(PATIENCE, injected).await.unwrap().unwrap();
     }
     assert_eq!(super::produce(&cluster, leader, b"two").await, Ok(1));
 

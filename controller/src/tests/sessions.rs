@@ -163,7 +163,7 @@ async fn a_controller_that_takes_over_fences_only_who_is_gone() {
 
 /// Kill means forget: everybody has a fresh session.
 #[actix::test]
-async fn a_killed_keeper_is_rebuilt_and_brokers_come_back() {
+async fn a_killed_session_actor_is_rebuilt_and_brokers_come_back() {
     let lab = lab(patient()).await;
     let mut node = Node::active(&lab, 7).await;
     lab.endpoint.sessions().kill().await.unwrap();

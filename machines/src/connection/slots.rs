@@ -46,7 +46,7 @@ impl Limits {
 pub struct SlotId(u64);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
+pub enum SlotDecision {
     Welcome(SlotId),
     /// In the slot of another, which has to be ended.
     Instead(SlotId, SlotId),
@@ -126,18 +126,18 @@ impl<A: Ord + Clone> Slots<A> {
     }
 
     /// Somebody wants to come in.
-    pub fn admit(&mut self, now: Time, address: &A) -> Admission {
+    pub fn admit(&mut self, now: Time, address: &A) -> SlotDecision {
         let of_address = self.addresses.get(address);
         let leaves =
             if of_address.map_or(0, |of_address| of_address.taken) >= self.limits.per_address {
                 match of_address.and_then(|of_address| self.may_go(now, &of_address.silent)) {
                     Some(silent) => Some(silent),
-                    None => return Admission::Refused(Full::Address),
+                    None => return SlotDecision::Refused(Full::Address),
                 }
             } else if self.ordinary >= self.limits.total - self.limits.reserved() {
                 match self.may_go(now, &self.silent) {
                     Some(silent) => Some(silent),
-                    None => return Admission::Refused(Full::Total),
+                    None => return SlotDecision::Refused(Full::Total),
                 }
             } else {
                 None
@@ -152,8 +152,8 @@ impl<A: Ord + Clone> Slots<A> {
         of_address.taken += 1;
         of_address.silent.insert(id);
         match leaves {
-            Some(silent) => Admission::Instead(id, silent),
-            None => Admission::Welcome(id),
+            Some(silent) => SlotDecision::Instead(id, silent),
+            None => SlotDecision::Welcome(id),
         }
     }
 
@@ -244,7 +244,7 @@ mod tests {
 
     fn welcome(slots: &mut Slots<&'static str>, now: u64, address: &'static str) -> SlotId {
         match slots.admit(Time(now), &address) {
-            Admission::Welcome(id) => {
+            SlotDecision::Welcome(id) => {
                 slots.introduce(id);
                 id
             }
@@ -253,18 +253,18 @@ mod tests {
     }
 
     #[test]
-    fn one_address_does_not_take_the_places_of_another() {
+    fn one_address_does_not_take_the_slots_of_another() {
         let mut slots = slots(3, 2);
         let first = welcome(&mut slots, 0, "a");
         welcome(&mut slots, 0, "a");
-        assert_eq!(slots.admit(Time(999), &"a"), Admission::Refused(Full::Address));
+        assert_eq!(slots.admit(Time(999), &"a"), SlotDecision::Refused(Full::Address));
         welcome(&mut slots, 0, "b");
-        assert_eq!(slots.admit(Time(999), &"c"), Admission::Refused(Full::Total));
+        assert_eq!(slots.admit(Time(999), &"c"), SlotDecision::Refused(Full::Total));
         slots.leave(first);
         slots.leave(first);
         assert_eq!(slots.taken(), 2);
         welcome(&mut slots, 0, "c");
-        assert_eq!(slots.admit(Time(999), &"a"), Admission::Refused(Full::Total));
+        assert_eq!(slots.admit(Time(999), &"a"), SlotDecision::Refused(Full::Total));
     }
 
     #[test]
@@ -273,10 +273,10 @@ mod tests {
         let first = welcome(&mut slots, 0, "a");
         let second = welcome(&mut slots, 0, "b");
         slots.set_limits(Limits { total: 1, per_address: 1 });
-        assert_eq!(slots.admit(Time(999), &"c"), Admission::Refused(Full::Total));
+        assert_eq!(slots.admit(Time(999), &"c"), SlotDecision::Refused(Full::Total));
         assert_eq!(slots.taken(), 2);
         slots.leave(first);
-        assert_eq!(slots.admit(Time(999), &"c"), Admission::Refused(Full::Total));
+        assert_eq!(slots.admit(Time(999), &"c"), SlotDecision::Refused(Full::Total));
         slots.leave(second);
         welcome(&mut slots, 999, "c");
     }
@@ -284,18 +284,18 @@ mod tests {
     #[test]
     fn those_who_say_nothing_make_room_for_the_next() {
         let mut slots = slots(2, 2);
-        let Admission::Welcome(silent) = slots.admit(Time(0), &"a") else {
+        let SlotDecision::Welcome(silent) = slots.admit(Time(0), &"a") else {
             panic!("there is room")
         };
         let speaks = welcome(&mut slots, 0, "a");
         // It has just come and may be about to speak.
-        assert_eq!(slots.admit(Time(1), &"a"), Admission::Refused(Full::Address));
-        let Admission::Instead(next, gone) = slots.admit(Time(GRACE_MS), &"a") else {
+        assert_eq!(slots.admit(Time(1), &"a"), SlotDecision::Refused(Full::Address));
+        let SlotDecision::Instead(next, gone) = slots.admit(Time(GRACE_MS), &"a") else {
             panic!("there is one to go")
         };
         assert_eq!((gone, slots.taken()), (silent, 2));
         slots.introduce(next);
-        assert_eq!(slots.admit(Time(9_999), &"a"), Admission::Refused(Full::Address));
+        assert_eq!(slots.admit(Time(9_999), &"a"), SlotDecision::Refused(Full::Address));
         slots.leave(speaks);
         assert_eq!(slots.taken(), 1);
     }
@@ -309,8 +309,8 @@ mod tests {
             welcome(&mut slots, 0, "client");
         }
         welcome(&mut slots, 0, "other");
-        assert_eq!(slots.admit(Time(999), &"node"), Admission::Refused(Full::Total));
-        assert_eq!(slots.admit(Time(999), &"client"), Admission::Refused(Full::Address));
+        assert_eq!(slots.admit(Time(999), &"node"), SlotDecision::Refused(Full::Total));
+        assert_eq!(slots.admit(Time(999), &"client"), SlotDecision::Refused(Full::Address));
         let try_out = |slots: &mut Slots<_>, address| slots.try_out(Time(999), &address).unwrap();
         // One that is refused has no slot, and says nothing for others.
         let (client, _) = try_out(&mut slots, "other");
@@ -331,7 +331,7 @@ mod tests {
         assert!(!slots.vouch(late), "and no more than are reserved");
         slots.leave(own[0]);
         assert!(slots.vouch(late));
-        assert_eq!(slots.admit(Time(9_999), &"other"), Admission::Refused(Full::Total));
+        assert_eq!(slots.admit(Time(9_999), &"other"), SlotDecision::Refused(Full::Total));
     }
 
     #[test]
@@ -381,11 +381,11 @@ mod tests {
         let admit =
             |slots: &mut Slots<Counted>, address| slots.admit(Time(9_999), &Counted(address));
         for _ in 0..10_000 {
-            let Admission::Welcome(id) = admit(&mut slots, 0) else { panic!("there is room") };
+            let SlotDecision::Welcome(id) = admit(&mut slots, 0) else { panic!("there is room") };
             assert!(slots.introduce(id));
         }
         COMPARED.set(0);
-        assert_eq!(admit(&mut slots, 0), Admission::Refused(Full::Address));
+        assert_eq!(admit(&mut slots, 0), SlotDecision::Refused(Full::Address));
         assert!(COMPARED.get() <= 10, "{}", COMPARED.get());
     }
 }

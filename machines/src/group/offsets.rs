@@ -1,7 +1,7 @@
 //! How far groups have read (G3, C16, C18, G19, G28, G29).
 
 use super::connections::MemberKey;
-use super::order::numbered;
+use super::overtaken::numbered;
 use super::planted::Bug;
 use super::records::{number_to_wire, offset_key};
 use super::state::{Committed, Group, Member};

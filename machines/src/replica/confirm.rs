@@ -17,7 +17,7 @@
 //! confirmed, as nothing is committed. An unclean election keeps no promise, and not this one either.
 
 use super::planted::Bug;
-use super::{AppendError, Effect, Effects, Replica, Session, Token};
+use super::{AppendError, Effect, Effects, FollowSession, Replica, Token};
 use crate::time::Time;
 use std::collections::VecDeque;
 use troupe_proto::error::{Error as WireError, ErrorCode};
@@ -103,7 +103,7 @@ impl Replica {
     pub fn on_follower_confirmed(
         &mut self,
         node: NodeId,
-        session: Session,
+        session: FollowSession,
         round: u64,
         out: &mut Effects,
     ) {
@@ -114,7 +114,7 @@ impl Replica {
     }
 
     /// The leader asks whether it is still followed. Nothing is said to one that is not.
-    pub fn on_asked(&mut self, session: Session, round: u64, out: &mut Effects) {
+    pub fn on_asked(&mut self, session: FollowSession, round: u64, out: &mut Effects) {
         let follows = self.following().and_then(super::following::Following::session);
         if follows == Some(session) && round > 0 {
             let end = self.own_end();

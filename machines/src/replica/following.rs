@@ -1,11 +1,11 @@
-//! A follower: it takes over its leader's log, batch for batch, and cuts off what its leader does not have.
+//! A follower: it takes over its leader's log, batch for batch, and truncates what its leader does not have.
 //!
 //! ```text
 //!           Open                       a slice, perhaps empty
 //!  Closed -------> Opening ---------------------------------> Streaming
 //!    ^                |  Diverging, OutOfRange                    |
-//!    |                v                                          |
-//!    |             Truncating -- continue_following --> Opening      |
+//!    |                v                                           |
+//!    |             Truncating -- continue_following --> Opening   |
 //!    +--------------------- the stream closes --------------------+
 //! ```
 //!
@@ -15,8 +15,8 @@
 use super::planted::Bug;
 use super::role::RoleState;
 use super::{
-    Divergence, Effect, Effects, FollowerState, LeaderEnds, Position, Replica, ReplicaEnd,
-    ReplicationEffect, Session, SliceError,
+    Divergence, Effect, Effects, FollowSession, FollowerState, LeaderEnds, Position, Replica,
+    ReplicaEnd, ReplicationEffect, SliceError,
 };
 use crate::time::Time;
 use troupe_proto::batch::BatchHeader;
@@ -42,14 +42,14 @@ enum Stream {
     Closed {
         reopen_at: Time,
     },
-    Opening(Session),
-    Streaming(Session, ReplicaEnd),
+    Opening(FollowSession),
+    Streaming(FollowSession, ReplicaEnd),
     /// The actor is truncating the log.
     Truncating,
 }
 
 impl Following {
-    pub fn session(&self) -> Option<Session> {
+    pub fn session(&self) -> Option<FollowSession> {
         match self.stream {
             Stream::Opening(session) | Stream::Streaming(session, _) => Some(session),
             Stream::Closed { .. } | Stream::Truncating => None,
@@ -67,7 +67,7 @@ impl Replica {
             reopen_ms: FIRST_REOPEN_MS,
         });
         if self.bugs.has(Bug::TruncateByHighWatermark) && self.high_watermark < self.log_end {
-            self.cut(ReplicationEffect::Truncate { to: self.high_watermark }, out);
+            self.begin_truncating(ReplicationEffect::Truncate { to: self.high_watermark }, out);
             return;
         }
         self.open(out);
@@ -90,7 +90,11 @@ impl Replica {
     ///
     /// # Errors
     /// Nothing of the slice is appended then.
-    pub fn check_slice(&self, session: Session, batches: &[BatchHeader]) -> Result<(), SliceError> {
+    pub fn check_slice(
+        &self,
+        session: FollowSession,
+        batches: &[BatchHeader],
+    ) -> Result<(), SliceError> {
         let following = self
             .following()
             .filter(|following| following.session() == Some(session))
@@ -118,7 +122,7 @@ impl Replica {
     pub fn on_replicated(
         &mut self,
         now: Time,
-        session: Session,
+        session: FollowSession,
         batches: &[BatchHeader],
         leader: LeaderEnds,
         out: &mut Effects,
@@ -166,11 +170,11 @@ impl Replica {
 
     /// R22: the leader's log and this one part at `divergence` or before. `own_epoch_end` is what this log
     /// says of `divergence.leader_epoch`: the largest epoch not above it, and where that ends; `None` if it
-    /// has none. Cut there and asked again, until both agree.
+    /// has none. Truncated there and asked again, until both agree.
     pub fn on_diverged(
         &mut self,
         now: Time,
-        session: Session,
+        session: FollowSession,
         divergence: Divergence,
         own_epoch_end: Option<(LeaderEpoch, Offset)>,
         out: &mut Effects,
@@ -184,40 +188,46 @@ impl Replica {
             (Some(_), None) => self.log_start,
             (None, _) => divergence.end_offset,
         };
-        self.cut_and_reopen(now, session, to, out);
+        self.truncate_and_reopen(now, session, to, out);
     }
 
     /// R25. `log_start` and `log_end` are the leader's.
     pub fn on_out_of_range(
         &mut self,
         now: Time,
-        session: Session,
+        session: FollowSession,
         log_start: Offset,
         log_end: Offset,
         out: &mut Effects,
     ) {
         if self.opening() == Some(session) && log_start > self.log_end {
-            self.cut(ReplicationEffect::ResetTo { offset: log_start }, out);
+            self.begin_truncating(ReplicationEffect::ResetTo { offset: log_start }, out);
         } else {
-            self.cut_and_reopen(now, session, log_end, out);
+            self.truncate_and_reopen(now, session, log_end, out);
         }
     }
 
-    fn cut_and_reopen(&mut self, now: Time, session: Session, to: Offset, out: &mut Effects) {
+    fn truncate_and_reopen(
+        &mut self,
+        now: Time,
+        session: FollowSession,
+        to: Offset,
+        out: &mut Effects,
+    ) {
         if self.opening() != Some(session) {
             return;
         }
         if to < self.log_start {
-            self.cut(ReplicationEffect::ResetTo { offset: to }, out);
+            self.begin_truncating(ReplicationEffect::ResetTo { offset: to }, out);
         } else if to < self.log_end {
-            self.cut(ReplicationEffect::Truncate { to }, out);
+            self.begin_truncating(ReplicationEffect::Truncate { to }, out);
         } else {
-            // Nothing to cut, so the leader must have changed its mind: ask again, in a while.
+            // Nothing to truncate, so the leader must have changed its mind: ask again, in a while.
             self.on_stream_closed(now, session, out);
         }
     }
 
-    fn cut(&mut self, effect: ReplicationEffect, out: &mut Effects) {
+    fn begin_truncating(&mut self, effect: ReplicationEffect, out: &mut Effects) {
         if let Some(following) = self.following_mut() {
             following.stream = Stream::Truncating;
             out.push(Effect::Replication(effect));
@@ -235,7 +245,7 @@ impl Replica {
         self.check();
     }
 
-    /// The log is cut as was asked, and its producers are known again.
+    /// The log is truncated as was asked, and its producers are known again.
     pub fn continue_following(&mut self, _now: Time, out: &mut Effects) {
         if self.following().is_some_and(|following| following.stream == Stream::Truncating) {
             self.open(out);
@@ -244,7 +254,7 @@ impl Replica {
 
     /// The stream broke, or the leader gave none; the actor has closed it. Opened again after a while, or at
     /// once when there is another leader.
-    pub fn on_stream_closed(&mut self, now: Time, session: Session, _out: &mut Effects) {
+    pub fn on_stream_closed(&mut self, now: Time, session: FollowSession, _out: &mut Effects) {
         if let Some(following) = self.following_mut()
             && following.session() == Some(session)
         {
@@ -290,7 +300,7 @@ impl Replica {
         }
     }
 
-    fn opening(&self) -> Option<Session> {
+    fn opening(&self) -> Option<FollowSession> {
         match self.following()?.stream {
             Stream::Opening(session) => Some(session),
             Stream::Closed { .. } | Stream::Streaming(..) | Stream::Truncating => None,

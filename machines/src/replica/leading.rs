@@ -4,8 +4,8 @@ use super::confirm::Confirmations;
 use super::isr::Pending;
 use super::role::RoleState;
 use super::{
-    CommittedIsr, Divergence, Effects, Follower, LeaderEnds, LeaderState, OpenError, Opening,
-    PartitionState, Position, Replica, ReplicaEnd, Session,
+    CommittedIsr, Divergence, Effects, FollowSession, Follower, LeaderEnds, LeaderState, OpenError,
+    Opening, PartitionState, Position, Replica, ReplicaEnd,
 };
 use crate::time::Time;
 use std::collections::BTreeMap;
@@ -38,7 +38,7 @@ pub(super) struct ManagedIsr {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Progress {
     /// The stream whose reports count. `None`: none is open.
-    session: Option<Session>,
+    session: Option<FollowSession>,
     broker_epoch: Option<BrokerEpoch>,
     /// Of the stream: it answers rounds, and the newest that it has answered.
     answers_rounds: bool,
@@ -248,7 +248,7 @@ impl Replica {
         &mut self,
         now: Time,
         node: NodeId,
-        session: Session,
+        session: FollowSession,
         end: ReplicaEnd,
         out: &mut Effects,
     ) {
@@ -271,7 +271,7 @@ impl Replica {
         &mut self,
         now: Time,
         node: NodeId,
-        session: Session,
+        session: FollowSession,
         out: &mut Effects,
     ) {
         let Some(leadership) = self.leadership_mut() else { return };
@@ -283,14 +283,18 @@ impl Replica {
     }
 
     /// The follower on the stream that it has in this leader epoch.
-    pub(super) fn progress_of(&mut self, node: NodeId, session: Session) -> Option<&mut Progress> {
+    pub(super) fn progress_of(
+        &mut self,
+        node: NodeId,
+        session: FollowSession,
+    ) -> Option<&mut Progress> {
         let progress = self.leadership_mut()?.followers.get_mut(&node);
         progress.filter(|progress| progress.session == Some(session))
     }
 
     /// Whether this is the stream that the follower has in this leader epoch. Nothing may be pushed on any
     /// other: the follower takes it for the log of the epoch in which it opened.
-    pub fn has_stream(&self, node: NodeId, session: Session) -> bool {
+    pub fn has_stream(&self, node: NodeId, session: FollowSession) -> bool {
         let progress = self.leadership().and_then(|leading| leading.followers.get(&node));
         progress.is_some_and(|progress| progress.session == Some(session))
     }
@@ -316,8 +320,8 @@ impl Replica {
             || progress.last_caught_up.is_some_and(within_lag)
     }
 
-    pub(super) fn take_session(&mut self) -> Session {
+    pub(super) fn take_session(&mut self) -> FollowSession {
         self.next_session += 1;
-        Session(self.next_session - 1)
+        FollowSession(self.next_session - 1)
     }
 }

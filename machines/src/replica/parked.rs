@@ -1,6 +1,6 @@
 //! Answers that wait for an offset to be committed.
 
-use super::append::{Appended, Token};
+use super::append_types::{Appended, Token};
 use crate::time::Time;
 use std::collections::VecDeque;
 use troupe_proto::ids::Offset;

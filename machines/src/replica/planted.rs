@@ -6,7 +6,7 @@
 pub enum Bug {
     /// 1: a follower reports as flushed what it has only appended.
     AcknowledgeBeforeFlush,
-    /// 2: a replica that begins to follow cuts its log to its own high watermark.
+    /// 2: a replica that begins to follow truncates its log to its own high watermark.
     TruncateByHighWatermark,
     /// 11: a follower joins the ISR as soon as its stream is open.
     JoinTooEarly,

@@ -3,7 +3,7 @@
 //! Promise: state depends only on the batches in the log, so every replica that replays the log knows the
 //! same producers; only forgetting depends on time.
 
-use super::append::{AppendError, Duplicate};
+use super::append_types::{AppendError, Duplicate};
 use crate::time::Time;
 use std::collections::{BTreeMap, VecDeque};
 use troupe_proto::batch::{BatchHeader, ProducerStamp};

@@ -15,7 +15,7 @@ use troupe_log::disk::{Disk, FaultDisk};
 use troupe_log::{FlushDone, FlushTicket, Log, LogError, Removal};
 use troupe_machines::cluster::{ClusterImage, RegisterBroker};
 use troupe_machines::replica::{
-    AlterPartition, AlterPartitionError, PartitionState, Replica, Session, Token,
+    AlterPartition, AlterPartitionError, FollowSession, PartitionState, Replica, Token,
 };
 use troupe_machines::time::Time;
 use troupe_proto::batch::BatchHeader;
@@ -64,7 +64,7 @@ pub struct Host {
     pub alarm: Option<Time>,
     pub offline: bool,
     /// Streams to the leader, by the name that the replica gave them.
-    pub streams: BTreeMap<Session, StreamId>,
+    pub streams: BTreeMap<FollowSession, StreamId>,
     pub waiting: BTreeMap<Token, Asker>,
     pub watched: Watched,
 }
@@ -95,7 +95,7 @@ pub struct Watched {
     pub high_watermark: Offset,
     /// Batches below have been compared with what was committed.
     pub compared: Offset,
-    /// What was appended, as long as it was not cut off.
+    /// What was appended, as long as it was not truncated.
     pub written: Vec<BatchHeader>,
     /// What an append that failed was to write: a crash in the middle of it may have kept it.
     pub attempted: Vec<BatchHeader>,

@@ -86,7 +86,7 @@ pub struct Active {
     /// Applied, all that was before is known.
     barrier: usize,
     ready: bool,
-    /// The committed picture and all that is proposed.
+    /// The committed image and all that is proposed.
     tip: ClusterImage,
     /// Until so many entries are applied.
     parked: VecDeque<(usize, Reply)>,
@@ -246,7 +246,7 @@ impl World {
         self.voter_changed(site, mail)
     }
 
-    /// The picture to decide on; `None` if somebody else decides, or this one is not ready yet.
+    /// The image to decide on; `None` if somebody else decides, or this one is not ready yet.
     pub fn tip(&self, site: usize) -> Option<ClusterImage> {
         let active = self.sites[site].active.as_ref().filter(|active| active.ready)?;
         Some(active.tip.clone())

@@ -170,15 +170,15 @@ impl World {
         let keeps_below =
             host.watched.written.iter().find(within).map_or(to, |header| header.base_offset);
         host.watched.durable = host.watched.durable.min(keeps_below);
-        let cut = host.log.truncate_to(to, high_watermark).and_then(|end| {
+        let truncated = host.log.truncate_to(to, high_watermark).and_then(|end| {
             let found = host.log.newest_producer_snapshot()?;
             Ok((end, found))
         });
-        let (end, found) = match cut {
-            Ok(cut) => cut,
+        let (end, found) = match truncated {
+            Ok(done) => done,
             Err(error) => return self.storage_failed(at, &error),
         };
-        host.watched.cut(end);
+        host.watched.truncate(end);
         let snapshot =
             found.and_then(|(offset, bytes)| Some((offset, ProducerSnapshot::decode(bytes).ok()?)));
         if keeps {
@@ -357,7 +357,7 @@ impl World {
 }
 
 impl crate::broker::Watched {
-    fn cut(&mut self, end: Offset) {
+    fn truncate(&mut self, end: Offset) {
         self.written.retain(|batch| batch.end_offset() <= end);
         self.compared = self.compared.min(end);
         self.high_watermark = self.high_watermark.min(end);

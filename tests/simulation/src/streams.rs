@@ -6,8 +6,8 @@ use crate::violation::{Checked, Violation};
 use crate::world::{At, Event, World};
 use bytes::Bytes;
 use troupe_machines::replica::{
-    Divergence, Follower, LeaderEnds, OpenError, Opening, Position, ReplicaEnd, Role, Session,
-    SliceError,
+    Divergence, FollowSession, Follower, LeaderEnds, OpenError, Opening, Position, ReplicaEnd,
+    Role, SliceError,
 };
 use troupe_proto::batch::{BatchHeader, Batches};
 use troupe_proto::ids::{BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionKey};
@@ -22,10 +22,10 @@ pub struct Stream {
     key: PartitionKey,
     follower: usize,
     follower_host: u64,
-    follower_session: Session,
+    follower_session: FollowSession,
     leader: usize,
     /// Once the leader has accepted.
-    leader_host: Option<(u64, Session)>,
+    leader_host: Option<(u64, FollowSession)>,
     next: Offset,
     told: Option<LeaderEnds>,
     in_flight: u32,
@@ -55,7 +55,7 @@ pub enum ToFollower {
 }
 
 impl World {
-    pub fn open_stream(&mut self, at: At, leader: NodeId, session: Session) {
+    pub fn open_stream(&mut self, at: At, leader: NodeId, session: FollowSession) {
         let forgets = self.settings.has_host_bug(HostBug::ForgetLastEpoch);
         let leader = self.site_of(leader);
         let id = self.take_id();
@@ -339,7 +339,7 @@ impl World {
         &mut self,
         id: StreamId,
         at: At,
-        session: Session,
+        session: FollowSession,
         bytes: Bytes,
         ends: LeaderEnds,
     ) -> Checked {
@@ -380,7 +380,7 @@ impl World {
         &mut self,
         id: StreamId,
         at: At,
-        session: Session,
+        session: FollowSession,
         before: Offset,
         headers: &[BatchHeader],
         ends: LeaderEnds,

@@ -66,7 +66,7 @@ impl Truth {
         Ok(())
     }
 
-    /// I22: what a broker knows was the picture once.
+    /// I22: what a broker knows was the image once.
     pub fn check_image(&self, image: &ClusterImage) -> Checked {
         let offset = image.next_offset();
         if offset == MetadataOffset(0) {

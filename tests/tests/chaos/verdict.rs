@@ -20,7 +20,7 @@ pub struct Verdict {
     pub reads: u64,
     /// Leaders that were elected, after the first ones.
     pub elections: u32,
-    /// Times that a replica cut off what its leader did not have.
+    /// Times that a replica truncated what its leader did not have.
     pub truncations: usize,
     /// Bytes of all partitions that were compared between replicas.
     pub compared: usize,

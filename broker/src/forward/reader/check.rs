@@ -1,7 +1,7 @@
 //! A position is checked before it is read on in another leader epoch than it was read in: an unclean election may have
 //! put something else there, and that would be skipped without a word (C13).
 
-use crate::forward::cut::cut_below;
+use crate::forward::divergence::find_divergence;
 use crate::forward::leaders::Leaders;
 use crate::forward::offsets::find_offset;
 use crate::forward::route::Target;
@@ -22,7 +22,9 @@ pub type Checked = (PartitionKey, Result<Verdict, Aborted>);
 /// Whether what was read before this position, by a record of that leader epoch, is still in the log.
 pub async fn check(leaders: &Leaders, target: &Target, place: (Offset, LeaderEpoch)) -> Verdict {
     let deadline = Instant::now() + PATIENCE;
-    let Some(cut) = cut_below(leaders, target, place, deadline).await? else { return Ok(None) };
+    let Some(divergence) = find_divergence(leaders, target, place, deadline).await? else {
+        return Ok(None);
+    };
     let at = async |at| {
         let found = find_offset(leaders, target, at, deadline).await?;
         Ok::<_, Error>(found.offset.unwrap_or_default())
@@ -31,7 +33,7 @@ pub async fn check(leaders: &Leaders, target: &Target, place: (Offset, LeaderEpo
     let (position, _) = place;
     let message = format!(
         "the log of partition {} of `{}` was cut below position {position} by an unclean election: what is there \
-         from {cut} on was not read",
+         from {divergence} on was not read",
         target.number(),
         target.topic
     );
@@ -39,6 +41,6 @@ pub async fn check(leaders: &Leaders, target: &Target, place: (Offset, LeaderEpo
         .with("requested", position)
         .with("earliest", earliest)
         .with("latest", latest)
-        .with("cut_at", cut);
+        .with("cut_at", divergence);
     Ok(Some(error))
 }

@@ -14,7 +14,7 @@ pub struct Actor {
     /// For how long the oldest of what it was asked has waited.
     pub oldest_wait_ms: u64,
     pub queued_bytes: u64,
-    /// That it suffers now.
+    /// The injected one that lasts now.
     pub fault: Option<FaultKind>,
 }
 

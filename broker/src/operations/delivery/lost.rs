@@ -11,7 +11,7 @@ pub struct Lost {
     pub position: Offset,
     pub earliest: Offset,
     pub latest: Offset,
-    /// An unclean election has cut the log there.
+    /// An unclean election has truncated the log there.
     pub cut_at: Option<Offset>,
 }
 

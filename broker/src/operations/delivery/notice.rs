@@ -47,6 +47,6 @@ pub struct PositionLost {
     pub position: Offset,
     pub earliest: Offset,
     pub latest: Offset,
-    /// An unclean election has cut the log there.
+    /// An unclean election has truncated the log there.
     pub cut_at: Option<Offset>,
 }

@@ -1,6 +1,6 @@
 //! What administrators ask a group's coordinator.
 
-use super::coordinator::Groups;
+use super::coordination::Groups;
 use crate::forward::Call;
 use troupe_machines::cluster::check_topic_names;
 use troupe_machines::group::check_group_id;

@@ -3,7 +3,7 @@
 //! Promise: all of them, or an error that says whose are missing; never a silent gap.
 
 use super::super::page::Page;
-use super::coordinator::Groups;
+use super::coordination::Groups;
 use crate::coordinator::is_elsewhere_for_now;
 use crate::forward::{Backoff, Call};
 use crate::group::{Listed, OFFSETS_TOPIC, list_there};

@@ -1,7 +1,7 @@
 //! Committed offsets of a group.
 
-use super::coordinator::Groups;
-use crate::coordinator::{Order, check_meant, outcome_unknown};
+use super::coordination::Groups;
+use crate::coordinator::{RequestTime, check_meant, outcome_unknown};
 use crate::forward::Call;
 use crate::group::commit_here;
 use std::collections::BTreeMap;
@@ -59,16 +59,16 @@ impl Groups {
     pub async fn commit_together(
         &self,
         partition: PartitionId,
-        commits: Vec<(pb::CommitOffsetsRequest, Order)>,
+        commits: Vec<(pb::CommitOffsetsRequest, RequestTime)>,
         call: Call,
     ) -> Result<Vec<Result<pb::CommitOffsetsResponse, Error>>, Error> {
         let handle = self.route.coordinators.find(partition)?;
         check_meant(call, &handle)?;
         let (mut asked, mut refused) = (Vec::with_capacity(commits.len()), Vec::new());
-        for (request, order) in commits {
+        for (request, time) in commits {
             match self.check_place(&request.group_id, partition) {
                 Ok(()) => {
-                    asked.push((request, order));
+                    asked.push((request, time));
                     refused.push(None);
                 }
                 Err(error) => refused.push(Some(error)),

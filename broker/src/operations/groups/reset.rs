@@ -1,6 +1,6 @@
 //! Moving what a group has committed, where it has no members (G29).
 
-use super::coordinator::Groups;
+use super::coordination::Groups;
 use crate::forward::{Call, Target, find_offset_now, hears};
 use crate::group::check_partition;
 use crate::partition::OffsetQuery;

@@ -2,7 +2,7 @@
 //!
 //! Promise: when it is dropped, nothing more of what was submitted is sent.
 
-use super::cut::Cut;
+use super::batching::BatchedRecords;
 use super::submitted::{Submitted, under_way};
 use crate::forward::{Caller, Entry, Leaders, PartitionSender, Target};
 use crate::registry::TopicEntry;
@@ -53,13 +53,13 @@ impl Publisher {
     }
 
     /// Hands batches over; waits while too much of the stream is unanswered.
-    pub async fn submit(&mut self, count: usize, cuts: Vec<Cut>) -> Submitted {
+    pub async fn submit(&mut self, count: usize, batches: Vec<BatchedRecords>) -> Submitted {
         let mut submitted = Submitted { count, pending: Vec::new() };
-        for cut in cuts {
-            let budget = self.budget.take(cut.batch.len()).await;
-            let sender = self.sender(&cut.target);
+        for batched in batches {
+            let budget = self.budget.take(batched.batch.len()).await;
+            let sender = self.sender(&batched.target);
             let deadline = Instant::now() + BATCH_TIMEOUT;
-            let (entry, pending) = under_way(cut, deadline.into(), budget);
+            let (entry, pending) = under_way(batched, deadline.into(), budget);
             // A sender ends only with the node; then nobody answers, and that is the answer.
             let _ = sender.send(entry).await;
             submitted.pending.push(pending);

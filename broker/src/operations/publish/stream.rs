@@ -1,7 +1,7 @@
 //! PublishStream: requests that arrived together go into the same batches, answers keep the order of the requests.
 //!
 //! ```text
-//!   read ──► joined, cut ──► under way, up to 64 groups ──► answered, in order
+//!   read ──► batched ──► under way, up to 64 groups ──► answered, in order
 //!                                    │
 //!                                    └─► the first that fails: nothing more is read, sent or answered;
 //!                                        when all others are settled, one status says what became of them
@@ -9,7 +9,7 @@
 //!
 //! A client that has gone is a failure too: it may be sending the same by another way.
 
-use super::cut::Cutter;
+use super::batching::Batcher;
 use super::publisher::Publisher;
 use super::record::{Record, RecordResult};
 use super::settled::{Remains, Settled};
@@ -155,10 +155,10 @@ impl Stream {
             publisher.halt(broken);
         }
         let topic = publisher.topic();
-        let mut cutter = Cutter::new(&topic);
+        let mut batcher = Batcher::new(&topic);
         let (mut requests, mut last, mut refusal) = (Vec::new(), self.submitted, None);
         for request in group {
-            match add(request, last, &mut cutter) {
+            match add(request, last, &mut batcher) {
                 Ok(request) => {
                     last = request.sequence;
                     requests.push(request);
@@ -169,10 +169,10 @@ impl Stream {
                 }
             }
         }
-        let count = cutter.count();
-        match cutter.finish() {
-            Ok(cuts) => {
-                let submitted = publisher.submit(count, cuts).await;
+        let count = batcher.count();
+        match batcher.finish() {
+            Ok(batches) => {
+                let submitted = publisher.submit(count, batches).await;
                 let settled = async move { Group { requests, settled: answered(submitted).await } };
                 self.unanswered.push_back(settled.boxed());
                 (self.submitted, self.refusal) = (last, refusal);
@@ -228,7 +228,7 @@ fn broken<R>(request: &Asked<R>) -> Option<&Error> {
 fn add<R: Record>(
     request: Asked<R>,
     last: u64,
-    cutter: &mut Cutter<'_>,
+    batcher: &mut Batcher<'_>,
 ) -> Result<Numbered, (u64, Error)> {
     let next = last + 1;
     let request = request.map_err(|interruption| (next, interruption.into()))?;
@@ -242,13 +242,13 @@ fn add<R: Record>(
         }
         sequence => sequence,
     };
-    let topic = cutter.topic_name();
+    let topic = batcher.topic_name();
     if !request.topic.is_empty() && request.topic != topic {
         let asked = &request.topic;
         let message = format!("this stream publishes to `{topic}`; open another for `{asked}`");
         return Err((sequence, Error::new(ErrorCode::InvalidRequest, message)));
     }
-    cutter.add(&request.records).map_err(|error| (sequence, error))?;
+    batcher.add(&request.records).map_err(|error| (sequence, error))?;
     Ok(Numbered { sequence, count: request.records.len() })
 }
 

@@ -1,6 +1,6 @@
 //! Batches that were handed over together, until they are answered.
 
-use super::cut::Cut;
+use super::batching::BatchedRecords;
 use super::settled::Settled;
 use crate::forward::{Allotted, Entry};
 use crate::partition::Appended;
@@ -20,16 +20,16 @@ pub struct Submitted {
     pub pending: Vec<Pending>,
 }
 
-/// A cut as a sender takes it, and as it is waited for.
+/// Batched records as a sender takes them, and as they are waited for.
 pub fn under_way(
-    cut: Cut,
+    batched: BatchedRecords,
     time: Allotted,
     budget: Option<OwnedSemaphorePermit>,
 ) -> (Entry, Pending) {
     let (answer, answered) = oneshot::channel();
-    let partition = cut.target.number();
-    let pending = Pending { partition, records: cut.records, answer: answered };
-    (Entry { batch: cut.batch, time, answer, budget }, pending)
+    let partition = batched.target.number();
+    let pending = Pending { partition, records: batched.records, answer: answered };
+    (Entry { batch: batched.batch, time, answer, budget }, pending)
 }
 
 /// Waits for every batch.

@@ -115,15 +115,20 @@ impl Deliveries {
         }
     }
 
-    /// What was read of the partition from `cut` on is not there any more; it ends at `latest` now. What is out of it is
-    /// lost, and it goes on with what is not settled, at the cut at the latest. Some: where that was, if beyond the cut.
-    pub fn go_back(&mut self, key: &PartitionKey, cut: Offset, latest: Offset) -> Option<Offset> {
+    /// What was read of the partition from `divergence` on is not there any more; it ends at `latest` now. What is out
+    /// of it is lost, and it goes on with what is not settled, there at the latest. Some: where that was, if beyond it.
+    pub fn go_back(
+        &mut self,
+        key: &PartitionKey,
+        divergence: Offset,
+        latest: Offset,
+    ) -> Option<Offset> {
         let held = self.get(key)?;
         let (target, committed, revoked) = (held.target.clone(), held.committed, held.revoked);
         let settled = held.ledger.prefix();
-        self.hold(target, settled.min(cut), committed, latest);
+        self.hold(target, settled.min(divergence), committed, latest);
         self.set_revoked(key, revoked);
-        (settled > cut).then_some(settled)
+        (settled > divergence).then_some(settled)
     }
 
     /// Nothing more of the partition goes out. What is out may be settled.

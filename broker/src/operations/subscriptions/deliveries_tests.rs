@@ -135,21 +135,25 @@ proptest! {
     }
 }
 
-/// C13: nothing behind the cut is passed over, and nothing that is settled before it is repeated.
+/// C13: nothing behind where the log was truncated is passed over, and nothing that is settled before it is repeated.
 #[test]
 fn a_partition_goes_back_to_where_its_log_was_cut_and_no_further() {
-    for (cut, goes_on, told) in [(2, 2, Some(Offset(4))), (4, 4, None), (6, 4, None)] {
+    for (divergence, goes_on, told) in [(2, 2, Some(Offset(4))), (4, 4, None), (6, 4, None)] {
         let (mut deliveries, now) = (deliveries(9, false), Instant::now());
         deliveries.hold(target(0), Offset(0), Some(Offset(0)), Offset(9));
         let ids: Vec<_> = (0..8).map(|offset| given(&mut deliveries, 0, offset)).collect();
         for id in &ids[..4] {
             deliveries.settle(id, SettleAction::Ack, now);
         }
-        assert_eq!(deliveries.go_back(&key(0), Offset(cut), Offset(9)), told, "{cut}");
+        assert_eq!(
+            deliveries.go_back(&key(0), Offset(divergence), Offset(9)),
+            told,
+            "{divergence}"
+        );
         assert_eq!(deliveries.out(), 0, "what was out of it is lost");
         assert_eq!(deliveries.settle(&ids[5], SettleAction::Ack, now), SettleOutcome::LeaseLost);
         let (_, at) = deliveries.take_moved(now).pop().unwrap();
-        assert_eq!(at, Some(Offset(goes_on)), "{cut}");
+        assert_eq!(at, Some(Offset(goes_on)), "{divergence}");
         assert_eq!(given(&mut deliveries, 0, goes_on).attempt, 1);
     }
 }

@@ -6,7 +6,7 @@ use super::options::Start as StartAt;
 use super::receipts::AnswerId;
 use super::response::SettleResult;
 use super::settle::{Settle, Terms};
-use crate::forward::{Leaders, SettleAction, Start, Target, cut_below, find_offset};
+use crate::forward::{Leaders, SettleAction, Start, Target, find_divergence, find_offset};
 use crate::operations::delivery::Lost;
 use crate::partition::OffsetQuery;
 use std::collections::HashMap;
@@ -52,8 +52,8 @@ pub struct Begun {
     pub start: Start,
     pub committed: Option<Offset>,
     pub latest: Offset,
-    /// The log was cut below what is committed.
-    pub cut: Option<Lost>,
+    /// The log was truncated below what is committed.
+    pub lost: Option<Lost>,
 }
 
 /// Asks until there is an answer.
@@ -107,7 +107,7 @@ async fn find_start(
     let cut_at = match committed {
         // C13
         Some(Committed { offset, leader_epoch: Some(epoch) }) => {
-            cut_below(leaders, target, (offset, epoch), deadline).await?
+            find_divergence(leaders, target, (offset, epoch), deadline).await?
         }
         _ => None,
     };
@@ -125,7 +125,7 @@ async fn find_start(
         None if next == latest => Some(end.leader_epoch),
         _ => None,
     };
-    let cut = match (committed, cut_at) {
+    let lost = match (committed, cut_at) {
         (Some(Committed { offset, .. }), Some(_)) => {
             let earliest = at(OffsetQuery::Earliest).await?.unwrap_or_default();
             Some(Lost { position: offset, earliest, latest, cut_at })
@@ -133,7 +133,7 @@ async fn find_start(
         _ => None,
     };
     let committed = committed.map(|committed| committed.offset);
-    Ok(Begun { start: Start { next, after }, committed, latest, cut })
+    Ok(Begun { start: Start { next, after }, committed, latest, lost })
 }
 
 pub async fn rest(key: PartitionKey) -> Job {

@@ -2,7 +2,7 @@
 
 use crate::partition::follower_sink::{ChannelName, FollowerSink};
 use std::collections::BTreeMap;
-use troupe_machines::replica::{LeaderEnds, Session};
+use troupe_machines::replica::{FollowSession, LeaderEnds};
 use troupe_proto::ids::{NodeId, Offset};
 
 #[derive(Default)]
@@ -13,7 +13,7 @@ pub struct Followers {
 }
 
 pub struct FollowerStream {
-    pub session: Session,
+    pub session: FollowSession,
     pub sink: FollowerSink,
     /// First offset that was not pushed yet.
     pub next: Offset,

@@ -19,7 +19,7 @@ pub enum Report {
 
 impl Report {
     /// Whether a replica with this report outstanding must keep still when it is told of `state`: neither lead, as
-    /// others would cut off what it lacks, nor follow, as it counts for in sync.
+    /// others would truncate what it lacks, nor follow, as it counts for in sync.
     pub fn withholds(self, state: &PartitionState, node_id: NodeId) -> bool {
         match self {
             Report::Needless => false,
@@ -52,7 +52,7 @@ pub struct Repair {
     /// What is lacking is lost for good, and that was said.
     pub lost: bool,
     /// What stood behind a gap was dropped.
-    pub gap_cut: bool,
+    pub gap_truncated: bool,
 }
 
 #[cfg(test)]

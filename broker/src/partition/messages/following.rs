@@ -3,7 +3,7 @@
 use actix::Message;
 use bytes::Bytes;
 use std::sync::Weak;
-use troupe_machines::replica::{Divergence, LeaderEnds, Session};
+use troupe_machines::replica::{Divergence, FollowSession, LeaderEnds};
 use troupe_proto::error::Error;
 use troupe_proto::ids::Offset;
 
@@ -11,7 +11,7 @@ use troupe_proto::ids::Offset;
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct FromLeader {
-    pub session: Session,
+    pub session: FollowSession,
     pub says: LeaderSays,
 }
 

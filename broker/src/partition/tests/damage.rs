@@ -4,7 +4,7 @@ use super::*;
 use troupe_log::disk::FileDisk;
 use troupe_log::{Damage, Log};
 
-/// Whoever led by it would have the others cut off what it lacks.
+/// Whoever led by it would have the others truncate what it lacks.
 #[test]
 fn a_replica_whose_log_was_found_damaged_does_not_lead_before_the_controller_knows() {
     System::new().block_on(async {

@@ -1,7 +1,8 @@
 //! Streams between a follower and a leader: in order, each on its own time, and they break.
 
 use super::super::{
-    Divergence, Follower, LeaderEnds, OpenError, Opening, Position, ReplicaEnd, Session, SliceError,
+    Divergence, FollowSession, Follower, LeaderEnds, OpenError, Opening, Position, ReplicaEnd,
+    SliceError,
 };
 use super::chance::Violation;
 use super::world::World;
@@ -14,7 +15,7 @@ use troupe_proto::ids::Offset;
 pub struct Peer {
     pub node: usize,
     pub life: u64,
-    pub session: Session,
+    pub session: FollowSession,
 }
 
 #[derive(Clone, Debug)]
@@ -88,7 +89,7 @@ impl World {
     pub fn connections_of(
         &mut self,
         node: usize,
-        session: Session,
+        session: FollowSession,
     ) -> impl Iterator<Item = &mut Connection> {
         let life = self.nodes[node].life;
         self.connections.iter_mut().filter(move |connection| {

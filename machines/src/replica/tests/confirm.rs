@@ -20,11 +20,11 @@ fn told(effects: &Effects) -> Vec<(u64, Result<(), ConfirmError>)> {
 }
 
 /// The follower's newest stream, as the leader names it.
-fn session_of(replica: &Replica) -> Session {
-    Session(replica.next_session - 1)
+fn session_of(replica: &Replica) -> FollowSession {
+    FollowSession(replica.next_session - 1)
 }
 
-fn answer(replica: &mut Replica, node: i32, session: Session, round: u64) -> Effects {
+fn answer(replica: &mut Replica, node: i32, session: FollowSession, round: u64) -> Effects {
     let mut out = Effects::new();
     replica.on_follower_confirmed(NodeId(node), session, round, &mut out);
     out
@@ -46,7 +46,10 @@ fn a_leader_is_confirmed_when_every_in_sync_follower_has_answered_a_round_that_b
     assert_eq!(told(&answer(&mut replica, 3, sessions[1], first)), [(1, Ok(()))]);
     assert_eq!(replica.round(), first + 1);
     assert!(told(&answer(&mut replica, 3, sessions[1], first + 1)).is_empty());
-    assert!(told(&answer(&mut replica, 2, Session(99), first + 1)).is_empty(), "no such stream");
+    assert!(
+        told(&answer(&mut replica, 2, FollowSession(99), first + 1)).is_empty(),
+        "no such stream"
+    );
     assert_eq!(told(&answer(&mut replica, 2, sessions[0], first + 1)), [(2, Ok(()))]);
 }
 
@@ -108,7 +111,7 @@ fn a_follower_answers_for_the_stream_that_it_has() {
         out.len()
     };
     assert_eq!(asked(&mut replica, session), 1);
-    assert_eq!(asked(&mut replica, Session(99)), 0);
+    assert_eq!(asked(&mut replica, FollowSession(99)), 0);
     replica.on_partition_state(NOW, &partition(5, 1, &[1, 3]), &mut Effects::new());
     assert_eq!(asked(&mut replica, session), 0, "it leads now, and never answers for the past");
 }

@@ -1,4 +1,4 @@
-//! Followers: whom they follow, what they take, what they cut.
+//! Followers: whom they follow, what they take, what they truncate.
 
 use super::*;
 use std::collections::BTreeMap;
@@ -44,7 +44,7 @@ fn follow(replica: &mut Replica, epoch: u32) -> Effects {
     out
 }
 
-fn opened(effects: &Effects) -> Session {
+fn opened(effects: &Effects) -> FollowSession {
     let open = effects.iter().find_map(|effect| match effect {
         Effect::Replication(ReplicationEffect::Open { leader: LEADER, session }) => Some(*session),
         _ => None,
@@ -53,7 +53,7 @@ fn opened(effects: &Effects) -> Session {
 }
 
 /// A follower of epoch 0 whose stream is accepted.
-fn streaming(replica: &mut Replica) -> Session {
+fn streaming(replica: &mut Replica) -> FollowSession {
     let session = opened(&follow(replica, 0));
     replica.on_replicated(NOW, session, &[], ends(0, 0), &mut Effects::new());
     session
@@ -61,7 +61,7 @@ fn streaming(replica: &mut Replica) -> Session {
 
 fn take(
     replica: &mut Replica,
-    session: Session,
+    session: FollowSession,
     batch: BatchHeader,
     leader: LeaderEnds,
 ) -> Effects {
@@ -71,7 +71,7 @@ fn take(
     out
 }
 
-fn is_cut(effects: &Effects) -> bool {
+fn truncates(effects: &Effects) -> bool {
     effects.iter().any(|effect| {
         use ReplicationEffect::{ResetTo, Truncate};
         matches!(effect, Effect::Replication(Truncate { .. } | ResetTo { .. }))
@@ -89,11 +89,11 @@ fn reported(effects: &Effects) -> Option<(u64, u64)> {
 
 /// R20, R23: B has offsets 0 and 1, its high watermark is 1, and it restarts.
 #[test]
-fn a_rebuilt_replica_is_idle_and_never_cuts_to_its_high_watermark() {
+fn a_rebuilt_replica_is_idle_and_never_truncates_to_its_high_watermark() {
     let mut replica = from_disk(1, 2);
     assert_eq!((replica.role(), replica.log_end()), (Role::Idle, Offset(2)));
     let out = follow(&mut replica, 3);
-    assert!(!is_cut(&out));
+    assert!(!truncates(&out));
     opened(&out);
     let position = replica.position(Some(LeaderEpoch(0))).unwrap();
     assert_eq!(position.end.log_end, Offset(2), "it asks for what comes behind all it has");
@@ -118,7 +118,7 @@ fn a_rebuilt_replica_is_idle_and_never_cuts_to_its_high_watermark() {
 
 /// R24: A holds 0..2 of epoch 0, the new leader began epoch 1 at offset 2.
 #[test]
-fn a_returning_leader_cuts_what_the_new_one_never_had() {
+fn a_returning_leader_truncates_what_the_new_one_never_had() {
     let mut replica = from_disk(1, 3);
     let session = opened(&follow(&mut replica, 1));
     let parted = Divergence { leader_epoch: Some(LeaderEpoch(0)), end_offset: Offset(2) };
@@ -163,7 +163,7 @@ fn truncation_is_repeated_until_the_logs_agree() {
 
 /// R22: nothing in common means nothing is kept.
 #[test]
-fn a_log_without_a_common_epoch_is_cut_to_its_start() {
+fn a_log_without_a_common_epoch_is_truncated_to_its_start() {
     let mut replica = from_disk(0, 4);
     let session = opened(&follow(&mut replica, 9));
     let parted = Divergence { leader_epoch: Some(LeaderEpoch(2)), end_offset: Offset(3) };
@@ -174,7 +174,7 @@ fn a_log_without_a_common_epoch_is_cut_to_its_start() {
 
 /// R25.
 #[test]
-fn a_follower_outside_of_its_leaders_log_cuts_resets_or_goes_on() {
+fn a_follower_outside_of_its_leaders_log_truncates_resets_or_goes_on() {
     let out_of_range = |log_start, log_end| {
         let mut replica = from_disk(0, 10);
         let session = opened(&follow(&mut replica, 1));
@@ -338,7 +338,7 @@ fn a_follower_knows_duplicates_when_it_leads() {
     assert_eq!(replica.log_end(), Offset(3));
 }
 
-/// I10, reliability.md §10, 6: producers are cut with the log (KAFKA-12153).
+/// I10, reliability.md §10, 6: producers are truncated with the log (KAFKA-12153).
 #[test]
 fn truncation_on_a_follower_takes_the_producers_back_too() {
     let mut replica = from_disk(0, 0);
@@ -367,7 +367,7 @@ fn truncation_on_a_follower_takes_the_producers_back_too() {
 
 /// R22.
 #[test]
-fn truncation_cuts_every_end_and_the_producers() {
+fn truncation_moves_every_end_and_the_producers() {
     let mut replica = leader();
     for n in 0..4 {
         append(&mut replica, &stamped(9, 0, n, 1), n.into()).unwrap();

@@ -7,7 +7,7 @@ use troupe_proto::ids::PartitionEpoch;
 const LAG: u64 = ReplicaConfig::REPLICA_LAG_TIME_MAX_MS;
 
 /// Opens a stream at `now` for a follower that has epoch 3's records; returns the stream and the effects.
-fn open_at(replica: &mut Replica, now: Time, node: NodeId, end: u64) -> (Session, Effects) {
+fn open_at(replica: &mut Replica, now: Time, node: NodeId, end: u64) -> (FollowSession, Effects) {
     let mut out = Effects::new();
     let end = ReplicaEnd { log_end: Offset(end), flushed_end: Offset(end) };
     let position = Position { leader_epoch: LeaderEpoch(5), end, last_epoch: Some(LeaderEpoch(3)) };
@@ -19,11 +19,16 @@ fn open_at(replica: &mut Replica, now: Time, node: NodeId, end: u64) -> (Session
     }
 }
 
-fn report(replica: &mut Replica, now: Time, session: Session, end: u64) -> Effects {
+fn report(replica: &mut Replica, now: Time, session: FollowSession, end: u64) -> Effects {
     report_ends(replica, now, session, (end, end))
 }
 
-fn report_ends(replica: &mut Replica, now: Time, session: Session, ends: (u64, u64)) -> Effects {
+fn report_ends(
+    replica: &mut Replica,
+    now: Time,
+    session: FollowSession,
+    ends: (u64, u64),
+) -> Effects {
     let mut out = Effects::new();
     let end = ReplicaEnd { log_end: Offset(ends.0), flushed_end: Offset(ends.1) };
     replica.on_follower_end(now, OTHER, session, end, &mut out);

@@ -1,4 +1,4 @@
-//! I22: every voter applies the same decisions, and every broker's picture was the picture once.
+//! I22: every voter applies the same decisions, and every broker's image was the image once.
 
 use crate::violation::{Checked, ensure};
 use troupe_machines::cluster::ClusterImage;

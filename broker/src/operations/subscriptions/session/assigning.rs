@@ -115,9 +115,9 @@ impl Session {
         }
         self.assignment.starting.remove(&target.key);
         // One that is gone the group is about to hear of.
-        if let Some(Begun { start, committed, latest, cut }) = begun {
-            if let Some(cut) = cut {
-                self.tell_position_lost(&target, cut);
+        if let Some(Begun { start, committed, latest, lost }) = begun {
+            if let Some(lost) = lost {
+                self.tell_position_lost(&target, lost);
             }
             if let (Some(epoch), Some(before)) = (start.after, start.next.0.checked_sub(1)) {
                 self.commits.epochs.note(target.key, epoch, Offset(before));
@@ -164,11 +164,11 @@ impl Session {
         self.membership.join();
     }
 
-    /// The log does not hold what comes next: it goes on where the options say; or, if it was cut, at the cut, as far as
-    /// what is settled lies beyond it.
+    /// The log does not hold what comes next: it goes on where the options say; or, if it was truncated, from there, as
+    /// far as what is settled lies beyond it.
     pub(super) fn on_position_lost(&mut self, target: Target, lost: Option<Lost>) {
-        let cut = lost.and_then(|lost| Some((lost, lost.cut_at?)));
-        let Some((lost, cut)) = cut else {
+        let truncated = lost.and_then(|lost| Some((lost, lost.cut_at?)));
+        let Some((lost, divergence)) = truncated else {
             if let Some(lost) = lost {
                 self.tell_position_lost(&target, lost);
             }
@@ -176,7 +176,7 @@ impl Session {
             return self.begin(target, None);
         };
         // What is out was read of a log that is not there any more; what is settled of it, too.
-        if let Some(settled) = self.deliveries.go_back(&target.key, cut, lost.latest) {
+        if let Some(settled) = self.deliveries.go_back(&target.key, divergence, lost.latest) {
             self.tell_position_lost(&target, Lost { position: settled, ..lost });
         }
     }

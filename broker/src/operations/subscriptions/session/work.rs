@@ -159,7 +159,7 @@ impl Session {
             return Err(shutting_down());
         };
         match error.code {
-            // Everything there was committed may be deleted; or the log was cut.
+            // Everything there was committed may be deleted; or the log was truncated.
             ErrorCode::OffsetOutOfRange => {
                 self.on_position_lost(target, Lost::read(&error));
                 Ok(())

@@ -1,4 +1,4 @@
-//! I7: high watermark and log start grow for as long as a replica lives, and the log is never cut below what
+//! I7: high watermark and log start grow for as long as a replica lives, and the log is never truncated below what
 //! was visible.
 
 use super::super::chance::Violation;

@@ -29,14 +29,14 @@ struct Running<M: Machine> {
 }
 
 /// Follows the image until the node is gone.
-pub async fn follow<M: Machine>(
+pub async fn reconcile<M: Machine>(
     node: Node,
     coordinators: Arc<Coordinators<M>>,
     settings: M::Settings,
     shards: Vec<ArbiterHandle>,
 ) {
     let gone = node.gone.clone();
-    let follower = Follower {
+    let reconciler = Reconciler {
         node: Arc::new(node),
         coordinators,
         settings,
@@ -45,12 +45,12 @@ pub async fn follow<M: Machine>(
         shards,
     };
     tokio::select! {
-        () = follower.run() => {}
+        () = reconciler.run() => {}
         () = gone.cancelled() => {}
     }
 }
 
-struct Follower<M: Machine> {
+struct Reconciler<M: Machine> {
     node: Arc<Node>,
     coordinators: Arc<Coordinators<M>>,
     settings: M::Settings,
@@ -59,7 +59,7 @@ struct Follower<M: Machine> {
     shards: Vec<ArbiterHandle>,
 }
 
-impl<M: Machine> Follower<M> {
+impl<M: Machine> Reconciler<M> {
     async fn run(mut self) {
         let _guard = AbortOnPanic("the keeper of the coordinators");
         let node = Arc::clone(&self.node);

@@ -1,6 +1,6 @@
-//! The places of a listener, by address, and what is counted about those who have them or get none.
+//! The slots of a listener, by address, and what is counted about those who have them or get none.
 
-use super::timeouts::patience;
+use super::timeouts::timeouts_of;
 use crate::NodeConfig;
 use crate::clock::now;
 use crate::descriptors;
@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
-use troupe_machines::connection::slots::{Admission, Full, Limits, SlotId, Slots};
+use troupe_machines::connection::slots::{Full, Limits, SlotDecision, SlotId, Slots};
 use troupe_machines::connection::timeouts::{Cause, Timeouts};
 use troupe_proto::error::{Error, ErrorCode};
 
@@ -20,7 +20,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The connections of one listener, on all of its shards.
 pub struct Connections {
-    pub patience: Timeouts,
+    pub timeouts: Timeouts,
     pub listener: &'static str,
     node: String,
     /// As they are configured.
@@ -33,7 +33,7 @@ pub struct Connections {
 }
 
 struct State {
-    places: Slots<IpAddr>,
+    slots: Slots<IpAddr>,
     /// Those who may have to make room hear it here.
     cuts: BTreeMap<SlotId, CancellationToken>,
     log: RefusalLog,
@@ -47,7 +47,7 @@ struct RefusalLog {
 }
 
 /// What somebody has got who was let in.
-pub struct Place {
+pub struct Slot {
     pub id: SlotId,
     /// Cancelled when it has to make room.
     pub cut: CancellationToken,
@@ -84,12 +84,12 @@ impl Connections {
             "troupe_connections_refused_total", "node" => label(), "listener" => listener
         );
         Arc::new(Connections {
-            patience: patience(config),
+            timeouts: timeouts_of(config),
             listener,
             limits: configured,
             metadata,
             state: Mutex::new(State {
-                places: Slots::new(limits),
+                slots: Slots::new(limits),
                 cuts: BTreeMap::new(),
                 log: RefusalLog::default(),
             }),
@@ -103,22 +103,22 @@ impl Connections {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for whoever has connected; if there is none, one on trial, where that is possible.
+    /// A slot for whoever has connected; if there is none, one on trial, where that is possible.
     ///
     /// # Errors
     /// `TOO_MANY_CONNECTIONS`, with the limit that is reached.
-    pub fn take_place(&self, address: IpAddr, may_be_tried: bool) -> Result<Place, Error> {
+    pub fn take_slot(&self, address: IpAddr, may_be_tried: bool) -> Result<Slot, Error> {
         let limits = limits(self.listener, self.limits, &self.metadata);
-        let house = house(address);
+        let prefix = address_prefix(address);
         let mut state = self.lock();
-        state.places.set_limits(limits);
-        let (id, leaves, refusal) = match state.places.admit(now(), &house) {
-            Admission::Welcome(id) => (id, None, None),
-            Admission::Instead(id, leaves) => (id, Some(leaves), None),
-            Admission::Refused(full) => {
-                let refusal = refusal(limits, house, full);
+        state.slots.set_limits(limits);
+        let (id, leaves, refusal) = match state.slots.admit(now(), &prefix) {
+            SlotDecision::Welcome(id) => (id, None, None),
+            SlotDecision::Instead(id, leaves) => (id, Some(leaves), None),
+            SlotDecision::Refused(full) => {
+                let refusal = refusal(limits, prefix, full);
                 let on_trial = match may_be_tried {
-                    true => state.places.try_out(now(), &house),
+                    true => state.slots.try_out(now(), &prefix),
                     false => None,
                 };
                 let Some((id, leaves)) = on_trial else {
@@ -138,24 +138,24 @@ impl Connections {
         }
         let cut = CancellationToken::new();
         state.cuts.insert(id, cut.clone());
-        self.open.set(state.places.taken() as f64);
-        Ok(Place { id, cut, refusal })
+        self.open.set(state.slots.taken() as f64);
+        Ok(Slot { id, cut, refusal })
     }
 
     /// It makes room for nobody any more.
     pub fn introduce(&self, id: SlotId) {
         let mut state = self.lock();
-        if state.places.introduce(id) {
+        if state.slots.introduce(id) {
             state.cuts.remove(&id);
         }
     }
 
-    /// Its place is free.
+    /// Its slot is free.
     pub fn leave(&self, id: SlotId) {
         let mut state = self.lock();
-        state.places.leave(id);
+        state.slots.leave(id);
         state.cuts.remove(&id);
-        self.open.set(state.places.taken() as f64);
+        self.open.set(state.slots.taken() as f64);
     }
 
     /// Somebody did not come in.
@@ -170,13 +170,13 @@ impl Connections {
         }
     }
 
-    /// The connection is one of the cluster's own. False: there is no place for it either.
+    /// The connection is one of the cluster's own. False: there is no slot for it either.
     pub fn vouch(&self, id: SlotId) -> bool {
         let mut state = self.lock();
-        let stays = state.places.vouch(id);
+        let stays = state.slots.vouch(id);
         if stays {
             state.cuts.remove(&id);
-            self.open.set(state.places.taken() as f64);
+            self.open.set(state.slots.taken() as f64);
         }
         stays
     }
@@ -227,7 +227,7 @@ fn refusal(limits: Limits, address: IpAddr, full: Full) -> Error {
 }
 
 /// Whoever has one IPv6 address has 2^64 of them.
-fn house(address: IpAddr) -> IpAddr {
+fn address_prefix(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let bits = address.to_bits() >> 64 << 64;
@@ -242,10 +242,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_counts_as_its_house() {
-        let house = |text: &str| house(text.parse().unwrap()).to_string();
-        assert_eq!(house("10.0.0.7"), "10.0.0.7");
-        assert_eq!(house("::ffff:10.0.0.7"), "10.0.0.7");
-        assert_eq!(house("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+    fn an_address_counts_as_its_prefix() {
+        let prefix = |text: &str| address_prefix(text.parse().unwrap()).to_string();
+        assert_eq!(prefix("10.0.0.7"), "10.0.0.7");
+        assert_eq!(prefix("::ffff:10.0.0.7"), "10.0.0.7");
+        assert_eq!(prefix("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
     }
 }

@@ -1,7 +1,7 @@
-//! Whoever was let in, if only to ask once.
+//! What a connection holds as long as it has its slot, if only to ask once.
 
-use super::places::{Connections, Place};
 use super::refusal::Protocol;
+use super::slots::{Connections, Slot};
 use super::trial::Trial;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,18 +10,18 @@ use troupe_machines::connection::slots::SlotId;
 use troupe_machines::connection::timeouts::{Cause, Timeouts};
 use troupe_proto::error::Error;
 
-/// A connection's place; dropped, it is free.
-pub struct Guest {
+/// A connection's slot: dropped, it is free.
+pub struct SlotGuard {
     connections: Arc<Connections>,
     id: SlotId,
     /// Cancelled when it has to make room.
     pub cut: CancellationToken,
-    /// It has no place yet.
+    /// It has no slot yet.
     pub trial: Option<Arc<Trial>>,
 }
 
-impl Guest {
-    /// A place for whoever has connected.
+impl SlotGuard {
+    /// A slot for whoever has connected.
     ///
     /// # Errors
     /// `TOO_MANY_CONNECTIONS`, with the limit that is reached.
@@ -29,14 +29,14 @@ impl Guest {
         connections: &Arc<Connections>,
         address: IpAddr,
         protocol: Protocol,
-    ) -> Result<Guest, Error> {
+    ) -> Result<SlotGuard, Error> {
         let may_be_tried = match protocol {
             Protocol::Http1 => false,
             Protocol::Http2 => true,
         };
-        let Place { id, cut, refusal } = connections.take_place(address, may_be_tried)?;
+        let Slot { id, cut, refusal } = connections.take_slot(address, may_be_tried)?;
         let trial = refusal.map(|refusal| Trial::new(Arc::clone(connections), id, refusal));
-        Ok(Guest { connections: Arc::clone(connections), id, cut, trial })
+        Ok(SlotGuard { connections: Arc::clone(connections), id, cut, trial })
     }
 
     /// It has said that it speaks our language: it makes room for nobody any more.
@@ -52,8 +52,8 @@ impl Guest {
         }
     }
 
-    pub fn patience(&self) -> Timeouts {
-        self.connections.patience
+    pub fn timeouts(&self) -> Timeouts {
+        self.connections.timeouts
     }
 
     pub fn calls_ended(&self) {
@@ -66,7 +66,7 @@ impl Guest {
     }
 }
 
-impl Drop for Guest {
+impl Drop for SlotGuard {
     fn drop(&mut self) {
         if let Some(trial) = &self.trial {
             trial.end();

@@ -9,8 +9,8 @@ use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, Offset};
 
 /// A position is one in the log as it was in the leader epoch of the record before it. If that epoch ends before it
-/// now, an unclean election has cut the log, and what came in its place would be skipped: where that begins.
-pub async fn cut_below(
+/// now, an unclean election has truncated the log, and what came in its place would be skipped: where that begins.
+pub async fn find_divergence(
     leaders: &Leaders,
     target: &Target,
     (position, after): (Offset, LeaderEpoch),

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use troupe_machines::replica::{Divergence, LeaderEnds, Position, ReplicaEnd, Session};
+use troupe_machines::replica::{Divergence, FollowSession, LeaderEnds, Position, ReplicaEnd};
 use troupe_proto::bulk::replicate_partitions;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, NodeId, Offset, PartitionKey};
@@ -44,7 +44,7 @@ struct State {
 
 struct Followed {
     stream: Arc<LeaderStream>,
-    session: Session,
+    session: FollowSession,
     channel: u32,
 }
 
@@ -72,7 +72,7 @@ struct Said {
 
 struct Listener {
     replica: Arc<dyn ReplicaHandle>,
-    session: Session,
+    session: FollowSession,
 }
 
 /// A stream, as chaos sees it.
@@ -129,7 +129,7 @@ impl LeaderStreams for Replicator {
         &self,
         leader: NodeId,
         replica: &Arc<dyn ReplicaHandle>,
-        session: Session,
+        session: FollowSession,
         position: Position,
     ) {
         if self.metadata.shutdown.is_cancelled() {
@@ -165,7 +165,7 @@ impl LeaderStreams for Replicator {
         }
     }
 
-    fn close(&self, key: PartitionKey, session: Session) {
+    fn close(&self, key: PartitionKey, session: FollowSession) {
         let mut state = self.lock();
         if state.followed.get(&key).is_some_and(|followed| followed.session == session)
             && let Some(followed) = state.followed.remove(&key)
@@ -180,7 +180,7 @@ impl LeaderStreams for Replicator {
         }
     }
 
-    fn report(&self, key: PartitionKey, session: Session, end: ReplicaEnd, round: u64) {
+    fn report(&self, key: PartitionKey, session: FollowSession, end: ReplicaEnd, round: u64) {
         let state = self.lock();
         if let Some(followed) = state.followed.get(&key)
             && followed.session == session
@@ -215,7 +215,7 @@ impl LeaderStream {
     fn open(
         &self,
         replica: &Arc<dyn ReplicaHandle>,
-        session: Session,
+        session: FollowSession,
         position: Position,
     ) -> Option<u32> {
         let mut said = self.lock();

@@ -19,14 +19,14 @@ const BATCH_BYTES: usize = 512 << 10;
 
 /// A batch to be sent, and which records it holds, in order, with their timestamps. Records are counted over all
 /// requests that were joined.
-pub struct Cut {
+pub struct BatchedRecords {
     pub target: Target,
     pub batch: Batch,
     pub records: Vec<(usize, i64)>,
 }
 
 /// Takes requests, gives batches.
-pub struct Cutter<'t> {
+pub struct Batcher<'t> {
     topic: &'t TopicEntry,
     partition_count: u32,
     /// For records without a key.
@@ -35,7 +35,7 @@ pub struct Cutter<'t> {
     timestamps: RangeInclusive<i64>,
     limit: Limit,
     filling: BTreeMap<i32, Filling>,
-    full: Vec<Cut>,
+    full: Vec<BatchedRecords>,
     /// Records so far.
     count: usize,
 }
@@ -77,12 +77,12 @@ impl Filling {
         self.records.push((index, timestamp));
     }
 
-    fn finish(self, target: Target) -> Result<Cut, Error> {
+    fn finish(self, target: Target) -> Result<BatchedRecords, Error> {
         let built = self
             .builder
             .finish(Compression::None, None)
             .map_err(|error| Error::new(error.code(), error.to_string()))?;
-        Ok(Cut { target, batch: Batch::new(built, self.keyless), records: self.records })
+        Ok(BatchedRecords { target, batch: Batch::new(built, self.keyless), records: self.records })
     }
 }
 
@@ -91,7 +91,7 @@ fn len_in(builder: &RecordSetBuilder, record: &impl Record, timestamp: i64) -> u
     builder.encoded_len_with(timestamp, record.key(), record.value(), record.headers())
 }
 
-impl<'t> Cutter<'t> {
+impl<'t> Batcher<'t> {
     pub fn new(topic: &'t TopicEntry) -> Self {
         let partition_count = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
         let unkeyed = rand::random_range(0..partition_count.max(1));
@@ -189,12 +189,12 @@ impl<'t> Cutter<'t> {
     }
 
     /// All batches, in order for each partition.
-    pub fn finish(self) -> Result<Vec<Cut>, Error> {
-        let mut cuts = self.full;
+    pub fn finish(self) -> Result<Vec<BatchedRecords>, Error> {
+        let mut batches = self.full;
         for (partition, batch) in self.filling {
-            cuts.push(batch.finish(target(self.topic, partition)?)?);
+            batches.push(batch.finish(target(self.topic, partition)?)?);
         }
-        Ok(cuts)
+        Ok(batches)
     }
 }
 

@@ -48,7 +48,7 @@ struct Found {
 }
 
 /// Shared between the node and its session's task.
-pub(super) struct Session {
+pub(super) struct BrokerSession {
     state: Arc<State>,
 }
 
@@ -68,7 +68,7 @@ struct State {
     heartbeat_ms: AtomicU32,
 }
 
-impl Session {
+impl BrokerSession {
     /// Registers, and keeps a session from now on; returns when the metadata here holds the registration.
     pub async fn begin(
         handles: &Arc<Handles>,
@@ -76,7 +76,7 @@ impl Session {
         thread: &ControlThread,
         pushed: Option<watch::Sender<Arc<ClusterImage>>>,
         addresses: &Addresses,
-    ) -> Result<Session, StartError> {
+    ) -> Result<BrokerSession, StartError> {
         let own_controller = handles.controller.local().is_some();
         let state = Arc::new(State {
             incarnation: *uuid::Uuid::new_v4().as_bytes(),
@@ -106,7 +106,7 @@ impl Session {
         if images.wait_for(has_it).await.is_err() {
             return Err(StartError::Stopped);
         }
-        Ok(Session { state })
+        Ok(BrokerSession { state })
     }
 
     /// The broker may lead as soon as all its logs are open, or known to be broken.

@@ -1,4 +1,4 @@
-//! The words of replication: what leaders, followers and the controller tell each other about a partition.
+//! The types of replication: what leaders, followers and the controller tell each other about a partition.
 
 use super::ReplicaEnd;
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ pub struct FollowerState {
 /// Names one stream between a follower and a leader, for the replica that gave the name. It outlives neither
 /// the stream nor the replica, so what another life of the replica has sent is never taken for this one's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Session(pub u64);
+pub struct FollowSession(pub u64);
 
 /// Where a follower stands when it opens a stream (R21).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +53,8 @@ pub struct Follower {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opening {
     /// The follower's log is the beginning of the leader's. Batches from `from` on are pushed.
-    Stream { session: Session, from: Offset, ends: LeaderEnds },
-    /// It is not (R21). The follower cuts its log and opens again.
+    Stream { session: FollowSession, from: Offset, ends: LeaderEnds },
+    /// It is not (R21). The follower truncates its log and opens again.
     Diverging(Divergence),
     /// It ends outside of the leader's (R25).
     OutOfRange { log_start: Offset, log_end: Offset },
@@ -176,14 +176,14 @@ pub enum ReplicationEffect {
     /// or it was rebuilt and its log may lack what it wrote in that epoch. Report the replica as dead.
     ElectionNeeded { leader_epoch: LeaderEpoch },
     /// Open a stream to the leader with [`super::Replica::position`].
-    Open { leader: NodeId, session: Session },
+    Open { leader: NodeId, session: FollowSession },
     /// Close the stream, if it is open yet or still.
-    Close { session: Session },
+    Close { session: FollowSession },
     /// Tell the leader how far this follower is.
-    ReportEnd { session: Session, end: ReplicaEnd },
+    ReportEnd { session: FollowSession, end: ReplicaEnd },
     /// Tell the leader that this replica still follows it, as it asked in this round, and how far it is.
-    Confirm { session: Session, round: u64, end: ReplicaEnd },
-    /// Cut the log, tell [`super::Replica::on_truncated`], replay what it says there, then tell
+    Confirm { session: FollowSession, round: u64, end: ReplicaEnd },
+    /// Truncate the log, tell [`super::Replica::on_truncated`], replay what it says there, then tell
     /// [`super::Replica::continue_following`].
     Truncate { to: Offset },
     /// Drop the whole log, start it again at `offset`, tell [`super::Replica::on_reset`], then

@@ -1,4 +1,4 @@
-//! The words of an append: what is asked, what is decided, what is answered, why it is refused.
+//! The types of an append: what is asked, what is decided, what is answered, why it is refused.
 
 use crate::config::{FlushPolicy, TimestampType, TopicConfig};
 use thiserror::Error;

@@ -28,14 +28,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The way to the controller, and what is known of its decisions.
 #[derive(Clone)]
-pub struct AlterPartitionSender {
+pub struct ControllerRequestSender {
     pub controller: Arc<ControllerChannel>,
     pub metadata: Arc<MetadataCache>,
     /// Cancelled when the node has stopped.
     pub gone: CancellationToken,
 }
 
-impl AlterPartitionSender {
+impl ControllerRequestSender {
     /// Until the node stops. Calls of all kinds run beside each other, one of each at a time.
     pub async fn run(self, mut requests: mpsc::UnboundedReceiver<ControllerRequest>) {
         let (failures, failed) = mpsc::unbounded_channel();
@@ -147,7 +147,7 @@ impl AlterPartitionSender {
         }
     }
 
-    /// What the controller has decided is in the picture of the cluster here. False: the node has stopped.
+    /// What the controller has decided is in the image of the cluster here. False: the node has stopped.
     async fn has_come(&self, known: Option<MetadataOffset>) -> bool {
         let mut images = self.metadata.image.clone();
         let has_it =

@@ -2,7 +2,7 @@
 //!
 //! Promise: when either end of the stream goes, the coordinator hears of it.
 
-use super::kind::GroupHandle;
+use super::aliases::GroupHandle;
 use super::member_stream::{MemberStream, Slot};
 use super::message::{Disconnected, Join, UpdateMember};
 use futures::StreamExt;
