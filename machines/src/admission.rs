@@ -254,17 +254,19 @@ impl Admission {
 
     /// Whose turn it is, if there is room; else one for which there is, and which takes nothing from anybody.
     fn next_within(&mut self, limit: u64) -> Option<Ticket> {
-        let bytes_of = |ticket: &Ticket| self.tickets.get(ticket).map_or(0, |asked| asked.bytes);
+        let fits = |ticket: &Ticket| {
+            let bytes = self.tickets.get(ticket).map_or(0, |asked| asked.bytes);
+            self.under_way == 0 || self.under_way + bytes <= room_for(bytes, limit)
+        };
         let (_, next) = self.waiting.first().copied()?;
-        let bytes = bytes_of(&next);
-        if self.under_way == 0 || self.under_way + bytes <= room_for(bytes, limit) {
+        if fits(&next) {
             return Some(next);
         }
+        let little = self.little.first().copied();
+        let little = little.filter(|(tag, _)| *tag <= self.virtual_time + LITTLE_AHEAD);
+        let little = little.map(|(_, ticket)| ticket).filter(fits);
         self.window.waited = self.window.waited.max(self.backlogged);
-        let (tag, little) = self.little.first().copied()?;
-        let bytes = bytes_of(&little);
-        let fits = self.under_way + bytes <= room_for(bytes, limit);
-        (fits && tag <= self.virtual_time + LITTLE_AHEAD).then_some(little)
+        little
     }
 
     /// One of its flow's batches less.

@@ -54,7 +54,7 @@ const TIMELESS: Duration = Duration::from_secs(10);
 /// done; what seems newer would undo what came after it.
 const VAGUEST: Duration = Duration::from_millis(5);
 /// No request is taken for so much newer than it is: that, and what is lost where times are kept in milliseconds.
-const TELLABLE: Duration = Duration::from_millis(8);
+const TELLABLE: Duration = VAGUEST.saturating_add(Duration::from_millis(3));
 
 /// The failure of a change that came then, once its caller may hear of it: what it sends then is newer, also where the
 /// change is carried out after all. What surely was not done never will be.

@@ -2,6 +2,7 @@
 
 use super::Cluster;
 use super::groups::{OFFSETS, TOPIC, commits};
+use super::links::Link;
 use std::time::Duration;
 use tokio::time::timeout;
 use tonic::Request;
@@ -106,6 +107,15 @@ async fn a_forwarded_commit_is_carried_out_in_its_time_and_in_its_order_or_not_a
     assert_eq!(cluster.committed(through, "g").await, [(0, 455), (1, 5)]);
 }
 
+/// From now on, what `held` forwards to the coordinator does not arrive.
+async fn hold_up_commits(cluster: &Cluster, link: &Link, coordinator: i32, held: i32) {
+    // Streams of replication are there; what comes now is the connection by which commits are forwarded.
+    assert_eq!(cluster.commit(coordinator, commits("g", &[(TOPIC, 0, 1)])).await, [Ok(())]);
+    let known = link.connections();
+    assert_eq!(cluster.commit(held, commits("g", &[(TOPIC, 0, 2)])).await, [Ok(())]);
+    link.hold_from(known);
+}
+
 /// What is overtaken stays so: whoever waits for it hears of it, and is not advised to send it again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_was_overtaken_is_refused_at_once_and_for_good() {
@@ -113,10 +123,7 @@ async fn a_commit_that_was_overtaken_is_refused_at_once_and_for_good() {
     cluster.create(1, TOPIC, 1).await.unwrap();
     let coordinator = cluster.coordinator(1, "g").await.node_id;
     let held = coordinator % 3 + 1;
-    assert_eq!(cluster.commit(coordinator, commits("g", &[(TOPIC, 0, 1)])).await, [Ok(())]);
-    let known = links[&coordinator].connections();
-    assert_eq!(cluster.commit(held, commits("g", &[(TOPIC, 0, 2)])).await, [Ok(())]);
-    links[&coordinator].hold_from(known);
+    hold_up_commits(&cluster, &links[&coordinator], coordinator, held).await;
     let mut client = cluster.groups(held).await;
     let mut request = Request::new(commits("g", &[(TOPIC, 0, 334)]));
     request.set_timeout(4 * PATIENCE);
@@ -162,11 +169,7 @@ async fn a_commit_that_was_held_up_between_nodes_never_takes_a_newer_one_back() 
     cluster.create(1, TOPIC, 1).await.unwrap();
     let coordinator = cluster.coordinator(1, "g").await.node_id;
     let (held, free) = (coordinator % 3 + 1, (coordinator + 1) % 3 + 1);
-    // Streams of replication are there; what comes now is the connection by which commits are forwarded.
-    assert_eq!(cluster.commit(coordinator, commits("g", &[(TOPIC, 0, 1)])).await, [Ok(())]);
-    let known = links[&coordinator].connections();
-    assert_eq!(cluster.commit(held, commits("g", &[(TOPIC, 0, 2)])).await, [Ok(())]);
-    links[&coordinator].hold_from(known);
+    hold_up_commits(&cluster, &links[&coordinator], coordinator, held).await;
     let mut client = cluster.groups(held).await;
     let mut request = Request::new(commits("g", &[(TOPIC, 0, 334)]));
     request.set_timeout(Duration::from_millis(300));
