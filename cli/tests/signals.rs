@@ -77,11 +77,13 @@ fn every_signal_ends_dev_in_order_and_takes_its_directory_with_it() {
 /// It ends at once or is just done; either way nothing is left.
 #[test]
 fn a_second_signal_takes_the_directory_along_too() {
-    for (first, second, code) in [
-        (libc::SIGTERM, libc::SIGTERM, 143),
-        (libc::SIGTERM, libc::SIGHUP, 129),
-        (libc::SIGHUP, libc::SIGINT, 130),
+    for (first, second) in [
+        (libc::SIGTERM, libc::SIGTERM),
+        (libc::SIGTERM, libc::SIGHUP),
+        (libc::SIGHUP, libc::SIGINT),
     ] {
+        // Nothing tells a process that was busy which of two came first.
+        let codes = [0, 128 + first, 128 + second].map(Some);
         let place = tempfile::tempdir().unwrap();
         let mut dev = Temporary::start(place.path(), "3");
         run(&["topic", "create", "t", "-p", "20", "--server", dev.server()]).ok();
@@ -90,7 +92,7 @@ fn a_second_signal_takes_the_directory_along_too() {
         std::thread::sleep(Duration::from_millis(5));
         kill(dev.child.id(), second);
         let ended = dev.ended();
-        assert!(ended == Some(code) || ended == Some(0), "{first}, {second}: {ended:?}");
+        assert!(codes.contains(&ended), "{first}, {second}: {ended:?}");
         assert!(is_empty(place.path()), "{first}, {second}: {ended:?}");
     }
 }
