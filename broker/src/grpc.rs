@@ -21,6 +21,7 @@ mod intake;
 mod log_service;
 mod message;
 mod metadata_service;
+mod numbers;
 mod receipt;
 mod replication_service;
 mod routes;

@@ -1,8 +1,8 @@
 //! `troupe.chaos.v1alpha1.ChaosService` over [`Chaos`].
 
+use super::numbers::{int32, int64};
 use crate::operations::{Actor, ActorState, Chaos, FaultRequest, Page};
 use std::sync::Arc;
-use std::time::Duration;
 use tonic::{Request, Response, Status};
 use troupe_actor::{Die, FaultKind};
 use troupe_proto::chaos::v1alpha1 as pb;
@@ -24,7 +24,7 @@ fn actor(actor: Actor) -> pb::Actor {
         kind: actor.kind.to_owned(),
         state: state(actor.state).into(),
         mailbox_depth: actor.mailbox_depth,
-        restarts: restarts(actor.restarts),
+        restarts: int32(actor.restarts),
         detail: actor.detail,
         stands_still_ms: int64(actor.still_ms),
         oldest_wait_ms: int64(actor.oldest_wait_ms),
@@ -70,18 +70,6 @@ fn death(mode: pb::KillMode) -> Die {
     }
 }
 
-fn restarts(count: u32) -> i32 {
-    i32::try_from(count).unwrap_or(i32::MAX)
-}
-
-fn int64(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
-}
-
 #[tonic::async_trait]
 impl ChaosService for ChaosDoor {
     async fn list_actors(
@@ -102,8 +90,8 @@ impl ChaosService for ChaosDoor {
         let request = request.into_inner();
         let killed = self.chaos.kill(&request.address, death(request.mode())).await?;
         Ok(Response::new(pb::KillActorResponse {
-            recovery_micros: micros(killed.recovery),
-            restarts: restarts(killed.restarts),
+            recovery_micros: int64(killed.recovery.as_micros()),
+            restarts: int32(killed.restarts),
         }))
     }
 
@@ -120,7 +108,7 @@ impl ChaosService for ChaosDoor {
         };
         let survived = self.chaos.inject_fault(&request.address, fault).await?;
         Ok(Response::new(pb::InjectFaultResponse {
-            recovery_micros: micros(survived.recovery),
+            recovery_micros: int64(survived.recovery.as_micros()),
             dropped_reply_count: int64(survived.dropped_replies),
         }))
     }

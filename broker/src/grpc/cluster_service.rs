@@ -1,5 +1,6 @@
 //! `troupe.admin.v1.ClusterService` over [`Cluster`] and [`Health`].
 
+use super::numbers::{int32, int64};
 use crate::forward::{Call, deadline_of};
 use crate::operations::{
     Cluster, ClusterNode, Drained, ElectionResult, Elections, Health, NamedPartitions, Page,
@@ -25,14 +26,6 @@ impl ClusterDoor {
     pub fn new(cluster: Arc<Cluster>, health: Arc<Health>) -> Self {
         Self { cluster, health }
     }
-}
-
-fn int32(count: usize) -> i32 {
-    i32::try_from(count).unwrap_or(i32::MAX)
-}
-
-fn int64(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn ids(nodes: &[NodeId]) -> Vec<i32> {
@@ -116,7 +109,7 @@ fn replica(node_id: NodeId, replica: Replica) -> pb::Replica {
     let known = pb::Replica {
         node_id: node_id.0,
         topic: replica.topic,
-        partition: i32::try_from(replica.partition.0).unwrap_or(i32::MAX),
+        partition: int32(replica.partition.0),
         role: role(replica.role).into(),
         high_watermark: replica.high_watermark.to_wire(),
         offline_reason: replica.offline_reason.unwrap_or_default(),

@@ -1,5 +1,6 @@
 //! `troupe.log.v1.GroupService` over [`Groups`].
 
+use super::numbers::int32;
 use crate::connections::Connection;
 use crate::forward::Call;
 use crate::group::{FORWARDED_FOR, tell_coordinated};
@@ -86,7 +87,7 @@ impl GroupService for GroupDoor {
         let group = request.into_inner().group_id;
         let (partition, leader) = self.groups.find_coordinator(&group, deadline).await?;
         Ok(Response::new(pb::FindCoordinatorResponse {
-            partition: i32::try_from(partition.0).unwrap_or(i32::MAX),
+            partition: int32(partition.0),
             node_id: leader.node_id.0,
             endpoint: leader.endpoint,
         }))

@@ -1,5 +1,6 @@
 //! `troupe.log.v1.MetadataService` over [`ClusterMetadata`].
 
+use super::numbers::int64;
 use crate::controller_channel::AsOf;
 use crate::operations::{ClusterMetadata, MetadataDelta, Node};
 use futures::StreamExt;
@@ -32,7 +33,7 @@ fn nodes(nodes: Vec<Node>) -> Vec<pb::Node> {
 }
 
 fn offset(as_of: &AsOf) -> i64 {
-    i64::try_from(as_of.metadata_offset.0).unwrap_or(i64::MAX)
+    int64(as_of.metadata_offset.0)
 }
 
 fn topics(topics: &[Arc<Topic>]) -> Vec<pb::TopicMetadata> {

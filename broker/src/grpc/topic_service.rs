@@ -1,5 +1,6 @@
 //! `troupe.admin.v1.TopicService` over [`Topics`].
 
+use super::numbers::int32;
 use crate::forward::Call;
 use crate::operations::{Page, Topics};
 use std::collections::BTreeMap;
@@ -41,7 +42,7 @@ fn brief(topic: &Topic) -> pb::Topic {
         name: topic.name.to_string(),
         topic_id: topic.id.to_wire(),
         internal: topic.is_internal(),
-        replication_factor: i32::try_from(topic.replication_factor()).unwrap_or(i32::MAX),
+        replication_factor: int32(topic.replication_factor()),
         partitions: partitions.collect(),
         configs: Vec::new(),
     }
