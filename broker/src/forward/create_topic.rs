@@ -2,7 +2,6 @@
 
 use super::call::Call;
 use super::decision::ActiveController;
-use std::collections::BTreeMap;
 use tonic::Request;
 use tonic::transport::Channel;
 use troupe_controller::ControllerHandle;
@@ -38,13 +37,7 @@ fn wire(creation: &CreateTopic) -> CreateTopicRequest {
         partitions: creation.partitions,
         replication_factor: creation.replication_factor,
         assignments: assignments.collect(),
-        configs: creation
-            .configs
-            .clone()
-            .into_iter()
-            .collect::<BTreeMap<_, _>>()
-            .into_iter()
-            .collect(),
+        configs: creation.configs.clone().into_iter().collect(),
         validate_only: creation.validate_only,
         internal: creation.internal,
     }

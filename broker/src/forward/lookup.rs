@@ -2,6 +2,7 @@
 //! is unpacked here, in the memory that all readers of the node share and on none of its shards.
 
 use crate::partition::{Finding, FoundOffset, OffsetQuery, PartitionHandle};
+use crate::shutdown::shutting_down;
 use crate::unpacker::{Packed, Unpacker};
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
@@ -132,9 +133,7 @@ async fn elsewhere_if_large<T: Send + 'static>(
     if bytes <= ON_THE_SPOT_BYTES {
         return Ok(look());
     }
-    spawn_blocking(look).await.map_err(|_| {
-        Error::new(ErrorCode::ShuttingDown, "the node is stopping; connect to another or try again")
-    })
+    spawn_blocking(look).await.map_err(|_| shutting_down())
 }
 
 fn damaged(error: BatchError) -> Error {

@@ -47,7 +47,8 @@ impl Topics {
     pub fn list(&self, include_internal: bool, page: &Page) -> ListedTopics {
         let image = self.metadata.now();
         let shown = image.topics().filter(|topic| include_internal || !topic.is_internal());
-        let (topics, next_page_token) = page.cut(shown.cloned(), |topic| topic.name.to_string());
+        let (topics, next_page_token) = page.cut(shown, |topic| topic.name.to_string());
+        let topics = topics.into_iter().cloned().collect();
         ListedTopics { topics, next_page_token, as_of: self.controller.channel.as_of(&image) }
     }
 

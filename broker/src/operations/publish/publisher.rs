@@ -5,10 +5,10 @@
 use super::batching::BatchedRecords;
 use super::submitted::{Submitted, under_way};
 use crate::forward::{Caller, Entry, Leaders, PartitionSender, Target};
+use crate::operations::produce::DEFAULT_REQUEST_TIMEOUT;
 use crate::registry::TopicEntry;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use troupe_actor::Budget;
@@ -19,8 +19,6 @@ use troupe_proto::error::{Error, ErrorCode};
 const STREAM_BYTES: usize = 32 << 20;
 /// Batches that may wait for a sender to take them.
 const SENDER_QUEUE: usize = 16;
-/// What a batch of a stream gets: as one of a producer that names no `request.timeout.ms`.
-const BATCH_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub struct Publisher {
     leaders: Arc<Leaders>,
@@ -58,7 +56,7 @@ impl Publisher {
         for batched in batches {
             let budget = self.budget.take(batched.batch.len()).await;
             let sender = self.sender(&batched.target);
-            let deadline = Instant::now() + BATCH_TIMEOUT;
+            let deadline = Instant::now() + DEFAULT_REQUEST_TIMEOUT;
             let (entry, pending) = under_way(batched, deadline.into(), budget);
             // A sender ends only with the node; then nobody answers, and that is the answer.
             let _ = sender.send(entry).await;

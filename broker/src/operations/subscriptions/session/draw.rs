@@ -109,8 +109,7 @@ impl Session {
             return Ok(None);
         }
         let takes = self.options.takes;
-        let rest = self.take_rest::<D>(bytes.min(takes.message_bytes));
-        let rest_len = D::bytes_beside(&rest);
+        let (rest, rest_len) = self.take_rest::<D>(bytes.min(takes.message_bytes));
         let mut answer = D::default();
         let room = Room { records: usize::MAX, space: takes.space(bytes, rest_len) };
         match self.draw(&mut answer, room) {
@@ -123,20 +122,23 @@ impl Session {
     }
 
     /// What the next message of about so many bytes says beside its records: before them, and so a record that does
-    /// not find space beside it waits for the next one.
-    fn take_rest<D: Beside<SubscribeRest>>(&mut self, bytes: usize) -> SubscribeRest {
+    /// not find space beside it waits for the next one. And how long that makes it.
+    fn take_rest<D: Beside<SubscribeRest>>(&mut self, bytes: usize) -> (SubscribeRest, usize) {
         let (assignment, notice) = (self.news.assignment.take(), self.news.notices.pop_front());
         let least = usize::from(assignment.is_none());
-        let rest = SubscribeRest { assignment, notice, ..Default::default() };
-        let free = (bytes / 2).saturating_sub(D::bytes_beside(&rest));
+        let told = SubscribeRest { assignment, notice, ..Default::default() };
+        let told_len = D::bytes_beside(&told);
+        let free = (bytes / 2).saturating_sub(told_len);
         let results = &mut self.news.results;
         let count = results.len().min((free / RESULT_BYTES).max(least));
-        let settle_results: Vec<_> = results.drain(..count).collect();
+        let settle_results = results.drain(..count).collect();
         if results.is_empty() {
             // What a burst needed is not kept.
             *results = VecDeque::new();
         }
-        SubscribeRest { settle_results, ..rest }
+        let settled = SubscribeRest { settle_results, ..Default::default() };
+        let len = told_len + D::bytes_beside(&settled);
+        (SubscribeRest { settle_results: settled.settle_results, ..told }, len)
     }
 
     /// Adds deliveries, which are out from then on.
