@@ -40,7 +40,10 @@ pub use config::{
 };
 pub use endpoint::{ControllerEndpoint, MAX_MESSAGE_BYTES};
 pub use handle::ControllerHandle;
-pub use raft::RaftEndpoint;
+pub use raft::{
+    MetadataEntry, MetadataLogContent, MetadataPayload, MetadataPosition, MetadataQuorum,
+    MetadataReadError, MetadataSnapshot, MetadataVote, RaftEndpoint,
+};
 pub use sessions::BrokerSessions;
 pub use start::{Controller, QuorumMember};
 pub use voters::{Voter, VotersError};

@@ -9,6 +9,7 @@ mod entries;
 mod identity;
 mod image;
 mod network;
+mod reading;
 mod snapshot;
 mod storage;
 #[cfg(test)]
@@ -40,6 +41,10 @@ use types::{RaftNodeId, TypeConfig, Verdict};
 
 pub use endpoint::RaftEndpoint;
 pub(crate) use network::Refusals;
+pub use reading::{
+    MetadataEntry, MetadataLogContent, MetadataPayload, MetadataPosition, MetadataQuorum,
+    MetadataReadError, MetadataSnapshot, MetadataVote,
+};
 
 type Raft = openraft::Raft<TypeConfig, ImageMachine>;
 type Reply = oneshot::Sender<Result<(), ProposeError>>;

@@ -61,6 +61,25 @@ impl EntryLog {
         self.flusher.flush().await
     }
 
+    pub fn vote(&self) -> io::Result<Option<VoteOf<TypeConfig>>> {
+        self.mark(VOTE)
+    }
+
+    /// Each entry for itself, in order.
+    pub fn read_each(&self) -> Vec<io::Result<EntryOf<TypeConfig>>> {
+        let mut indexes: Vec<_> = self
+            .entries
+            .iter()
+            .map(|chunk| chunk.map_err(io_error).and_then(|(key, _)| index_of(&key)))
+            .collect();
+        indexes.dedup_by(|a, b| matches!((a, b), (Ok(a), Ok(b)) if a == b));
+        let entry = |index| {
+            let missing = || io::Error::other(format!("entry {index} is not there"));
+            self.read(index..=index)?.pop().ok_or_else(missing)
+        };
+        indexes.into_iter().map(|index| index.and_then(entry)).collect()
+    }
+
     /// Whether nothing was ever written.
     pub fn is_empty(&self) -> io::Result<bool> {
         let purged = self.mark::<LogIdOf<TypeConfig>>(PURGED)?;

@@ -52,6 +52,11 @@ pub(super) fn encode_image(image: &ClusterImage) -> io::Result<Vec<u8>> {
 }
 
 pub(super) fn decode_image(bytes: &[u8]) -> io::Result<ClusterImage> {
+    ClusterImage::from_snapshot(&decode_records(bytes)?).map_err(io::Error::other)
+}
+
+/// What an image is made from.
+pub(super) fn decode_records(bytes: &[u8]) -> io::Result<ClusterSnapshot> {
     let content: Content = decode(bytes)?;
     let mut records = Vec::new();
     for (offset, batch) in content.batches {
@@ -59,8 +64,7 @@ pub(super) fn decode_image(bytes: &[u8]) -> io::Result<ClusterImage> {
         records.extend(batch.records.into_iter().map(|record| (MetadataOffset(offset), record)));
     }
     let next_offset = MetadataOffset(content.next_offset);
-    let snapshot = ClusterSnapshot { next_offset, records };
-    ClusterImage::from_snapshot(&snapshot).map_err(io::Error::other)
+    Ok(ClusterSnapshot { next_offset, records })
 }
 
 /// The file, and how far the snapshot in it goes.
@@ -112,7 +116,7 @@ fn replace(path: &Path, meta: &Meta, image: &[u8]) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-fn read(path: &Path) -> io::Result<Option<Snapshot>> {
+pub(super) fn read(path: &Path) -> io::Result<Option<Snapshot>> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

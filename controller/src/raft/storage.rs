@@ -8,6 +8,7 @@ use super::types::TypeConfig;
 use crate::config::BeforeFlush;
 use crate::priority;
 use openraft::storage::IOFlushed;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -50,7 +51,7 @@ impl Storage {
         sync: impl Fn(&sled::Db, &File) -> io::Result<()> + Send + 'static,
     ) -> io::Result<Storage> {
         std::fs::create_dir_all(dir)?;
-        let path = dir.join("raft");
+        let path = database_path(dir);
         let db = match open_database(&path) {
             // It had its lock when it found that, so the file is nobody's.
             Err(sled::Error::Corruption { .. }) if drop_unfinished_snapshots(&path)? => {
@@ -77,7 +78,7 @@ impl Storage {
     }
 
     pub fn snapshot_path(&self) -> PathBuf {
-        self.dir.join("metadata.snapshot")
+        snapshot_path(&self.dir)
     }
 
     /// Flushes and lets go of the directory. Everybody who had a [`Flusher`] or a tree must be gone.
@@ -88,6 +89,23 @@ impl Storage {
         db.flush().map_err(io_error)?;
         Ok(())
     }
+}
+
+/// Where sled's files are.
+pub(super) fn database_path(dir: &Path) -> PathBuf {
+    dir.join("raft")
+}
+
+pub(super) fn snapshot_path(dir: &Path) -> PathBuf {
+    dir.join("metadata.snapshot")
+}
+
+/// Of what was damaged, and is kept for whoever wants to see it.
+const SET_ASIDE: &str = ".damaged";
+
+/// Whether a file of that name was set aside.
+pub(super) fn is_set_aside(name: &OsStr) -> bool {
+    name.to_string_lossy().contains(SET_ASIDE)
 }
 
 fn open_database(path: &Path) -> sled::Result<sled::Db> {

@@ -5,7 +5,7 @@ use super::image::ImageMachine;
 use super::snapshot::{self, Meta};
 use super::storage::Storage;
 use super::types::TypeConfig;
-use crate::{Controller, ControllerConfig};
+use crate::{Controller, ControllerConfig, MetadataLogContent, MetadataPayload, MetadataReadError};
 use openraft::alias::EntryOf;
 use openraft::entry::RaftEntry;
 use openraft::storage::{RaftLogReader, RaftLogStorage, RaftLogStorageExt, RaftStateMachine};
@@ -15,6 +15,8 @@ use openraft::{RaftSnapshotBuilder, StorageError};
 use tempfile::TempDir;
 use troupe_machines::cluster::{ClusterImage, CreateTopic, DeleteTopic, RegisterBroker};
 use troupe_proto::ids::NodeId;
+use troupe_proto::internal::v1::MetadataRecord;
+use troupe_proto::internal::v1::metadata_record::Record;
 
 struct Builder;
 
@@ -115,4 +117,62 @@ async fn a_log_of_what_comes_and_goes_stays_small() {
     // Behind the last snapshot, and what came while that one and the one before it were made.
     let kept = super::ENTRIES_BEHIND_SNAPSHOT + 3 * LIMIT / super::image::ENTRY_BYTES;
     assert!(last - purged <= kept, "{} of {last} entries are left", last - purged);
+}
+
+/// What a node that stopped has decided is shown, and nothing of it is changed.
+#[actix::test]
+async fn a_metadata_log_is_read_without_being_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let config =
+        ControllerConfig { snapshot_entries: 10, ..ControllerConfig::new(NodeId(1), dir.path()) };
+    let handle = Controller::start(config).await.unwrap();
+    let broker = RegisterBroker {
+        node_id: NodeId(1),
+        incarnation: [1; 16],
+        endpoint: "localhost:9092".into(),
+        ..RegisterBroker::default()
+    };
+    handle.register_unfenced_broker(broker).await.unwrap();
+    for number in 0..30 {
+        let creation = CreateTopic { name: format!("topic-{number}"), ..CreateTopic::default() };
+        handle.create_topic(creation).await.unwrap();
+    }
+    let read = || MetadataLogContent::read(dir.path());
+    assert!(matches!(read(), Err(MetadataReadError::InUse { .. })), "it is left alone");
+    handle.shutdown().await.unwrap();
+    let content = loop {
+        match read() {
+            Err(MetadataReadError::InUse { .. }) => {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+            content => break content.unwrap(),
+        }
+    };
+    let before = files(dir.path());
+    assert_eq!(read().unwrap(), content);
+    assert_eq!(files(dir.path()), before);
+    assert_eq!(content.damage, Vec::<String>::new());
+    assert_eq!(content.vote.map(|vote| (vote.node_id, vote.granted)), Some((NodeId(1), true)));
+    assert_eq!(content.snapshot.as_ref().unwrap().voters, [NodeId(1)]);
+    let is_topic = |record: &MetadataRecord| matches!(record.record, Some(Record::Topic(_)));
+    let decided = content.entries.iter().flat_map(|entry| match &entry.payload {
+        MetadataPayload::Decision { records, .. } => records.clone(),
+        _ => Vec::new(),
+    });
+    assert_eq!(decided.filter(is_topic).count(), 30, "all is in the log that is not purged yet");
+    let indexes = content.entries.iter().map(|entry| entry.position.index);
+    assert!(indexes.clone().zip(indexes.skip(1)).all(|(one, next)| next == one + 1));
+}
+
+fn files(dir: &std::path::Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(files(&path)),
+            false => found.push((path.clone(), std::fs::read(&path).unwrap())),
+        }
+    }
+    found.sort();
+    found
 }
