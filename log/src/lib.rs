@@ -13,7 +13,7 @@
 //! - Appending and rolling: `append`; making it durable: [`FlushTicket`], run on any thread.
 //! - [`Log::open`] recovers: it scans what lies behind the recovery point, cuts at the first bad batch, and
 //!   rebuilds what derives (indexes, leader epochs). Afterwards all that is in the log is durable.
-//! - Reading: [`Log::read`], `find_by_timestamp`. Shrinking: truncation, [`RetentionPolicy`].
+//! - Reading: [`Log::read`], `find_by_timestamp`. Shrinking: truncation, [`RetentionPolicy`], [`Cleaning`].
 //! - [`disk`]: the one door to files: real, in memory, faulty. [`DataDirectory`]: one `log.dirs` entry.
 //! - [`dump`]: what the command line shows of single files.
 //!
@@ -22,6 +22,7 @@
 
 mod append;
 mod checkpoint;
+mod cleaning;
 mod config;
 mod damage;
 mod directory;
@@ -46,6 +47,10 @@ mod space;
 mod truncation;
 
 pub use append::Appended;
+pub use cleaning::{
+    Cleaned, Cleaning, CleaningError, CleaningPolicy, CleaningReport, CleaningRequest,
+    CleaningState, Finished, Full, FullSpeed, OffsetMap, Pace,
+};
 pub use config::LogConfig;
 pub use damage::Damage;
 pub use directory::{DataDirectory, DirectoryError, MetaProperties, PartitionDirectory};

@@ -37,6 +37,8 @@ pub struct Log<D: Disk> {
     pub(crate) durable_snapshot: Option<Offset>,
     pub(crate) flushing: Flushing<D>,
     pub(crate) presence: Presence,
+    /// Compaction has looked at all below; durably known to lie no higher than what it has looked at.
+    pub(crate) cleaned_below: Offset,
     /// What this replica lacks.
     pub(crate) damage: Option<Damage>,
     /// Segments that are not in the log any more, and that the last checkpoint may name.
@@ -128,7 +130,7 @@ impl<D: Disk> Log<D> {
         let mut found = None;
         for segment in &self.segments {
             let summary = segment.summary(&self.place, self.config.index_interval_bytes)?;
-            found = found.max(summary.largest.map(|(timestamp, _)| timestamp));
+            found = found.max(summary.largest_timestamp());
         }
         Ok(found)
     }

@@ -254,7 +254,8 @@ impl<D: Disk> Log<D> {
             let indexed = segment.indexes(&self.place, interval)?.times.floor(timestamp_ms);
             let mut next = self.locate(segment, indexed.max(from))?;
             while let Some(batch) = next.filter(|batch| batch.header.base_offset < end) {
-                if batch.header.max_timestamp >= timestamp_ms {
+                // compaction may have left a batch without records
+                if batch.header.record_count > 0 && batch.header.max_timestamp >= timestamp_ms {
                     return self.as_candidate(segment, &batch, end).map(Some);
                 }
                 next = self.batch_behind(segment, &batch)?;
@@ -276,12 +277,15 @@ impl<D: Disk> Log<D> {
             }
             if segment.base >= self.start && segment.end <= end {
                 let summary = segment.summary(&self.place, self.config.index_interval_bytes)?;
-                largest = largest.max(summary.largest.map(|(timestamp, _)| timestamp));
+                largest = largest.max(summary.largest_timestamp());
                 continue;
             }
             let mut next = self.locate(segment, self.start)?;
             while let Some(batch) = next.filter(|batch| batch.header.base_offset < end) {
-                if batch.header.base_offset >= self.start && batch.header.end_offset() <= end {
+                if batch.header.record_count == 0 {
+                    // no record has its timestamp
+                } else if batch.header.base_offset >= self.start && batch.header.end_offset() <= end
+                {
                     largest = largest.max(Some(batch.header.max_timestamp));
                 } else {
                     in_part.push(self.as_candidate(segment, &batch, end)?);

@@ -113,6 +113,7 @@ impl<D: Disk> Log<D> {
             durable_snapshot: None,
             flushing: Flushing::new(FlushPoint::default()),
             presence: Presence { directory: found.has_directory, ..Presence::default() },
+            cleaned_below: Offset::ZERO,
             damage: found.evidence.damage.clone(),
             deleted: Vec::new(),
         };

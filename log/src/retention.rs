@@ -107,6 +107,12 @@ impl<D: Disk> Removal<D> {
 /// A record that is dated so far ahead of the clock says nothing of its segment's age
 /// (`message.timestamp.after.max.ms`).
 const FUTURE_MS: i64 = 60 * 60 * 1000;
+
+/// A timestamp, unless it says nothing of when a record was written.
+pub(crate) fn believable(timestamp: Option<i64>, now_ms: i64) -> Option<i64> {
+    timestamp.filter(|timestamp| (0..=now_ms.saturating_add(FUTURE_MS)).contains(timestamp))
+}
+
 /// Renamed so until they are removed (S18).
 pub(crate) const DELETED: &str = ".deleted";
 
@@ -123,7 +129,7 @@ impl<D: Disk> Log<D> {
                 base: segment.base,
                 end: segment.end,
                 size: segment.size,
-                largest_timestamp: summary.largest.map(|(timestamp, _)| timestamp),
+                largest_timestamp: summary.largest_timestamp(),
                 active: i + 1 == count,
             })
         };
@@ -196,19 +202,23 @@ impl<D: Disk> Log<D> {
             return Ok(true);
         }
         let Some(retention_ms) = policy.retention_ms else { return Ok(false) };
-        let largest = first.summary(&self.place, self.config.index_interval_bytes)?.largest;
-        let believable = 0..=now_ms.saturating_add(FUTURE_MS);
-        let written = match largest.filter(|(timestamp, _)| believable.contains(timestamp)) {
-            Some((timestamp, _)) => Some(timestamp),
+        let summary = first.summary(&self.place, self.config.index_interval_bytes)?;
+        let written = match believable(summary.largest_timestamp(), now_ms) {
+            Some(timestamp) => Some(timestamp),
             None => {
                 *by_file_time = true;
-                let path = first.log_path(&self.place);
-                let modified = self.place.disk.modified_ms(&path);
-                modified.map_err(|e| LogError::io("look at", &path, e))?
+                self.file_time(first)?
             }
         };
         let limit = i64::try_from(retention_ms).unwrap_or(i64::MAX);
         Ok(written.is_some_and(|written| now_ms.saturating_sub(written) > limit))
+    }
+
+    /// When the segment's file was written to last.
+    pub(crate) fn file_time(&self, segment: &Segment<D>) -> Result<Option<i64>, LogError> {
+        let path = segment.log_path(&self.place);
+        let modified = self.place.disk.modified_ms(&path);
+        modified.map_err(|e| LogError::io("look at", &path, e))
     }
 
     /// Takes the oldest segment out of the log, unless it takes the appends. The log then starts with the

@@ -24,16 +24,32 @@ use troupe_proto::ids::Offset;
 pub(crate) struct Summary {
     /// Largest timestamp of the first batch: by it the segment's age counts.
     pub(crate) first: Option<i64>,
-    /// Largest timestamp, and the last offset of the first batch that has it.
+    /// Largest timestamp of a record, and the last offset of the first batch that has it. Batches without records
+    /// count as [`NO_RECORD`].
     pub(crate) largest: Option<(i64, Offset)>,
+}
+
+/// In place of a timestamp, of a batch that compaction has left without records: a time index has an entry all the
+/// same.
+const NO_RECORD: i64 = i64::MIN;
+
+/// The timestamp under which a batch stands in the time index.
+pub(crate) fn indexed_timestamp(header: &BatchHeader) -> i64 {
+    if header.record_count == 0 { NO_RECORD } else { header.max_timestamp }
 }
 
 impl Summary {
     pub(crate) fn note(&mut self, header: &BatchHeader) {
         self.first.get_or_insert(header.max_timestamp);
-        if self.largest.is_none_or(|(largest, _)| header.max_timestamp > largest) {
-            self.largest = Some((header.max_timestamp, header.last_offset()));
+        let timestamp = indexed_timestamp(header);
+        if self.largest.is_none_or(|(largest, _)| timestamp > largest) {
+            self.largest = Some((timestamp, header.last_offset()));
         }
+    }
+
+    /// Of any record; `None` if there is none.
+    pub(crate) fn largest_timestamp(&self) -> Option<i64> {
+        self.largest.map(|(timestamp, _)| timestamp).filter(|timestamp| *timestamp != NO_RECORD)
     }
 }
 

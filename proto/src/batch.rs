@@ -12,6 +12,7 @@
 //! - [`BatchHeader`]: the canonical header, as it stands in a file; [`Batches`] walks a slice of a file.
 //! - [`ProducedBatch`]: a batch as some producer's protobuf library encoded it, and its validation.
 //! - [`RecordSetBuilder`] makes batches; [`RecordSet`] reads their records, borrowed or owned.
+//! - [`Compactor`]: what compaction leaves of a batch.
 //! - [`Compression`]: the codecs, each with hard limits on what a payload may unpack to.
 //!
 //! Promises: no decoder panics or allocates from a length it was told, whatever the bytes; a batch that
@@ -23,6 +24,7 @@ mod batches;
 mod builder;
 mod checksum;
 mod chunks;
+mod compacted;
 mod compression;
 mod error;
 mod header;
@@ -35,6 +37,7 @@ pub use attributes::Attributes;
 pub use batches::Batches;
 pub use builder::{BuiltBatch, RecordSetBuilder};
 pub use chunks::chunks;
+pub use compacted::{Compactor, Selected};
 pub use compression::{Compression, Limits, UnknownCompression};
 pub use error::BatchError;
 pub use header::{BatchHeader, ProducerStamp};

@@ -6,7 +6,8 @@ const COMPRESSION_MASK: u32 = 0b111;
 const LOG_APPEND_TIME: u32 = 1 << 3;
 const TRANSACTIONAL: u32 = 1 << 4;
 const CONTROL: u32 = 1 << 5;
-const KNOWN: u32 = COMPRESSION_MASK | LOG_APPEND_TIME | TRANSACTIONAL | CONTROL;
+const DELETE_HORIZON: u32 = 1 << 6;
+const KNOWN: u32 = COMPRESSION_MASK | LOG_APPEND_TIME | TRANSACTIONAL | CONTROL | DELETE_HORIZON;
 
 /// The bits of `RecordBatch.attributes`; only known bits are ever set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -51,6 +52,11 @@ impl Attributes {
         self.0 & CONTROL != 0
     }
 
+    /// The batch's `base_timestamp` is when its tombstones may go (S23). Only the cleaner sets it.
+    pub const fn has_delete_horizon(self) -> bool {
+        self.0 & DELETE_HORIZON != 0
+    }
+
     #[must_use]
     pub const fn with_compression(self, compression: Compression) -> Attributes {
         Attributes((self.0 & !COMPRESSION_MASK) | compression.id())
@@ -71,6 +77,11 @@ impl Attributes {
         self.with(CONTROL, set)
     }
 
+    #[must_use]
+    pub const fn with_delete_horizon(self, set: bool) -> Attributes {
+        self.with(DELETE_HORIZON, set)
+    }
+
     const fn with(self, bit: u32, set: bool) -> Attributes {
         Attributes(if set { self.0 | bit } else { self.0 & !bit })
     }
@@ -89,7 +100,8 @@ mod tests {
                         .with_compression(attributes.compression())
                         .with_log_append_time(attributes.is_log_append_time())
                         .with_transactional(attributes.is_transactional())
-                        .with_control(attributes.is_control());
+                        .with_control(attributes.is_control())
+                        .with_delete_horizon(attributes.has_delete_horizon());
                     assert_eq!(rebuilt.bits(), bits);
                 }
                 Err(BatchError::UnsupportedCompression { id }) => {

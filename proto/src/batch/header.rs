@@ -3,7 +3,7 @@
 //! Promise: `decode(encode(header)) == header`, and a prefix that `decode` accepts is exactly what
 //! `encode` makes of the result, so nothing in it can change without a checksum or a check finding it.
 
-use super::checksum::header_crc;
+use super::checksum::{crc32c, header_crc};
 use super::{
     Attributes, BODY_HEADER_LEN, BatchError, Compression, FRAME_LEN, MAX_PAYLOAD, OVERHEAD,
 };
@@ -27,11 +27,14 @@ pub struct BatchHeader {
     pub leader_epoch: LeaderEpoch,
     /// Offset of the last record minus `base_offset`; kept when compaction removes records.
     pub last_offset_delta: u32,
-    /// Milliseconds since 1970 that the records' deltas count from.
+    /// Milliseconds since 1970 that the records' deltas count from. With [`Attributes::has_delete_horizon`] also
+    /// when the batch's tombstones may go.
     pub base_timestamp: i64,
-    /// The largest timestamp in the batch; with log append time, the timestamp of every record.
+    /// The largest timestamp in the batch; with log append time, the timestamp of every record. Of a batch whose
+    /// records compaction has all removed, what it was before.
     pub max_timestamp: i64,
     pub producer: Option<ProducerStamp>,
+    /// None: compaction has removed them all, and kept the batch for its offsets or its producer.
     pub record_count: u32,
     pub attributes: Attributes,
     /// CRC-32C of the payload as it is stored, that is compressed.
@@ -66,6 +69,25 @@ impl BatchHeader {
     /// Offset behind the last record: where the next batch starts.
     pub const fn end_offset(&self) -> Offset {
         self.base_offset.plus(self.last_offset_delta as u64 + 1)
+    }
+
+    /// From when on, in milliseconds since 1970, the tombstones of the batch may go; `None` if no cleaning has seen
+    /// any in it yet.
+    pub const fn delete_horizon_ms(&self) -> Option<i64> {
+        if self.attributes.has_delete_horizon() { Some(self.base_timestamp) } else { None }
+    }
+
+    /// This batch when compaction has removed all of its records: offsets, producer and epoch stay, the payload is
+    /// empty.
+    #[must_use]
+    pub fn emptied(&self) -> BatchHeader {
+        BatchHeader {
+            record_count: 0,
+            attributes: self.attributes.with_compression(Compression::None),
+            payload_crc: crc32c(&[]),
+            payload_len: 0,
+            ..*self
+        }
     }
 
     /// Bytes of the whole batch in a file.

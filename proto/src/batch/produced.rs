@@ -206,6 +206,11 @@ impl Fields {
 
     fn into_batch(self) -> Result<ProducedBatch, BatchError> {
         let attributes = Attributes::from_bits(self.attributes)?;
+        if attributes.has_delete_horizon() {
+            let what =
+                "attribute bit 6, the delete horizon, is set by the cleaner only: send it as zero";
+            return Err(BatchError::BadHeader { what });
+        }
         let payload = match (self.payload, attributes.compression()) {
             (None, _) => return Err(BatchError::Empty),
             (Some(Payload::Plain(payload)), Compression::None) => payload,

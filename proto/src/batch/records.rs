@@ -161,6 +161,11 @@ impl RecordWalk {
         }
     }
 
+    /// Where in the unpacked payload the next record is looked for: behind the last one.
+    pub(super) const fn position(&self) -> usize {
+        self.position
+    }
+
     /// The next record of the batch's unpacked payload, which is the same every time. Ends after the first error.
     #[inline]
     pub fn next<'a>(&mut self, payload: &'a [u8]) -> Option<Result<RecordRef<'a>, BatchError>> {

@@ -64,7 +64,7 @@ fn headers() -> impl Strategy<Value = BatchHeader> {
         producer(),
         any::<prop::sample::Index>(),
         0..5u32,
-        0..8u32,
+        0..16u32,
         any::<u32>(),
         0..1u32 << 28,
     )
@@ -276,4 +276,64 @@ fn the_last_sequence_wraps() {
     };
     assert_eq!(stamp.last_sequence(1), Sequence(Sequence::MODULUS - 2));
     assert_eq!(stamp.last_sequence(4), Sequence(1));
+}
+
+proptest! {
+    /// S22, S23: offsets and timestamps of what stays, also for whoever does not know of delete horizons.
+    #[test]
+    fn what_compaction_leaves_reads_as_it_did(
+        made in batches(),
+        stays in prop::collection::vec(any::<bool>(), 64),
+        horizon in prop::option::of(prop_oneof![any::<i64>(), 0..1i64 << 42]),
+    ) {
+        let mut compactor = troupe_proto::batch::Compactor::default();
+        for (_, built) in made {
+            let header = built.header;
+            let before = RecordSet::decode(&header, built.payload, Limits::default()).unwrap();
+            let all: Vec<Record> = before.records().map(Result::unwrap).collect();
+            let mut answers = stays.iter().cycle();
+            let expected: Vec<Record> =
+                all.iter().filter(|_| *answers.next().unwrap()).cloned().collect();
+            let mut answers = stays.iter().cycle();
+            let selected = compactor
+                .select(&header, before.payload(), |_| *answers.next().unwrap())
+                .unwrap();
+            prop_assert_eq!(selected.kept as usize, expected.len());
+            prop_assert_eq!((selected.kept + selected.gone) as usize, all.len());
+            let tombstones = expected.iter().any(|record| record.value.is_none());
+            prop_assert_eq!(selected.tombstones, tombstones);
+            let (left, payload) =
+                compactor.rewrite(&header, before.payload(), &selected, horizon).unwrap();
+            let payload = Bytes::copy_from_slice(payload);
+            prop_assert_eq!(left.payload_len as usize, payload.len());
+            let encoded = left.encode(&partition_key());
+            prop_assert_eq!(BatchHeader::decode_verified(&encoded, &partition_key()), Ok(left));
+            let typed = [&encoded[..], &payload[..]].concat();
+            typed::RecordBatches::decode(&typed[..]).unwrap();
+            let after = RecordSet::decode(&left, payload, Limits::default()).unwrap();
+            let found: Vec<Record> = after.records().map(Result::unwrap).collect();
+            prop_assert_eq!(&found, &expected);
+            prop_assert_eq!(left.last_offset(), header.last_offset());
+            prop_assert_eq!(left.producer, header.producer);
+            let largest = expected.iter().map(|record| record.timestamp_ms).max();
+            prop_assert_eq!(left.max_timestamp, largest.unwrap_or(header.max_timestamp));
+            if !expected.is_empty() {
+                let compression = header.attributes.compression();
+                prop_assert_eq!(left.attributes.compression(), compression);
+                prop_assert_eq!(left.delete_horizon_ms(), horizon);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_delete_horizon_is_the_cleaners_to_set() {
+    let records = [Plain { timestamp_ms: 3, key: None, value: None, headers: Vec::new() }];
+    let mut built = build(&records, Compression::None, None);
+    built.header.attributes = built.header.attributes.with_delete_horizon(true);
+    assert_eq!(built.header.delete_horizon_ms(), Some(3));
+    let wire = troupe_proto::rope::Rope::from(built.into_wire());
+    let refused = troupe_proto::batch::ProducedBatch::decode(wire).unwrap_err();
+    assert!(matches!(refused, BatchError::BadHeader { .. }), "{refused}");
+    assert!(refused.to_string().contains("bit 6"), "{refused}");
 }

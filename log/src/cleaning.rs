@@ -1,0 +1,121 @@
+//! Compaction (S20–S27): of each key the last value stays, and every record that stays keeps its offset.
+//!
+//! A cleaning has three parts. [`Log::begin_cleaning`] on the owner's thread says which closed segments are looked
+//! at. [`Cleaning::run`] on any thread reads them and writes what is left of them under names of its own. With
+//! [`Log::finish_cleaning`] the owner puts those in their place.
+//!
+//! ```text
+//!  log start         first dirty        mapped end      first uncleanable        log end
+//!      |---- clean --------|---- dirty -----|                   |                   |
+//!      |                   |-- key → offset-|                   |                   |
+//!      |------------ copied, but for ------------|  segments    |-- too young, not committed, active --|
+//! ```
+//!
+//! - `offset_map`: key to last offset, in memory of a given size; full, the pass ends there.
+//! - `pass`: which records stay; `writer`: the segments they go to; `swap`: how those take their place, and how
+//!   opening finishes that.
+//!
+//! Promises: of a key below the mapped end, the record with the largest offset stays, unless it is a tombstone whose
+//! time has come and that every replica has. Each segment ends where the next one begins, so it keeps its last batch,
+//! if need be without records. A batch from which nothing goes is copied byte for byte. What is damaged is never
+//! written anew: the pass ends, and nothing has changed.
+//! Never here: threads, a clock, which log is cleaned when.
+
+mod error;
+mod offset_map;
+mod pass;
+mod state;
+
+pub use error::CleaningError;
+pub use offset_map::{Full, OffsetMap};
+pub use pass::{Cleaned, Cleaning};
+pub use state::CleaningState;
+
+use crate::Removal;
+use crate::disk::Disk;
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use troupe_proto::ids::Offset;
+
+/// What the topic's settings say.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CleaningPolicy {
+    /// `min.compaction.lag.ms`: a segment with a younger record is not cleaned.
+    pub min_lag_ms: u64,
+    /// `max.compaction.lag.ms`: with an older dirty record it is time for a pass, however little is dirty. None: no
+    /// limit.
+    pub max_lag_ms: Option<u64>,
+    /// `min.cleanable.dirty.ratio`: of all that could be cleaned, more than this has to be dirty. From 0 to 1.
+    pub min_dirty_ratio: f64,
+    /// `delete.retention.ms`: how long a tombstone stays after the first pass that has seen it.
+    pub delete_retention_ms: u64,
+}
+
+impl Default for CleaningPolicy {
+    fn default() -> Self {
+        CleaningPolicy {
+            min_lag_ms: 0,
+            max_lag_ms: None,
+            min_dirty_ratio: 0.5,
+            delete_retention_ms: 24 * 60 * 60 * 1000,
+        }
+    }
+}
+
+/// What the owner knows when a pass begins.
+#[derive(Clone, Debug)]
+pub struct CleaningRequest {
+    pub policy: CleaningPolicy,
+    /// The wall clock.
+    pub now_ms: i64,
+    /// Nothing from here on is touched: what is not committed may still change.
+    pub below: Offset,
+    /// Every assigned replica has all of the log below: only there may tombstones go.
+    pub tombstones_below: Offset,
+    /// Base offsets of batches whose headers stay: their producers' sequences are judged by them (S24).
+    pub keep: BTreeSet<Offset>,
+    /// Random, of every pass its own: nobody can choose keys that collide.
+    pub hash_key: [u8; 16],
+}
+
+/// Slows a pass down, or ends it.
+pub trait Pace {
+    /// So many more bytes were read or written. Whoever breaks ends the pass: nothing has changed then.
+    fn moved(&mut self, bytes: u64) -> ControlFlow<()>;
+}
+
+/// As fast as it goes, to the end.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FullSpeed;
+
+impl Pace for FullSpeed {
+    fn moved(&mut self, _: u64) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+}
+
+/// What a pass has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CleaningReport {
+    /// Where it began to map keys, and how far it came: the next one begins there.
+    pub first_dirty: Offset,
+    pub end: Offset,
+    /// All segments that were looked at, before and after.
+    pub bytes_before: u64,
+    pub bytes_after: u64,
+    pub segments_before: usize,
+    pub segments_after: usize,
+    /// Of batches that were looked into.
+    pub records_kept: u64,
+    pub records_gone: u64,
+    /// The map had no room for all keys: there is more to do at once.
+    pub map_was_full: bool,
+}
+
+/// A pass whose result stands in the log.
+#[must_use]
+pub struct Finished<D: Disk> {
+    /// The files that were replaced.
+    pub removals: Vec<Removal<D>>,
+    pub report: CleaningReport,
+}
