@@ -148,6 +148,7 @@ fn heartbeat(request: &pb::BrokerSessionRequest) -> Heartbeat {
     Heartbeat {
         metadata_offset: MetadataOffset(request.metadata_offset),
         wants_shutdown: request.wants_shutdown,
+        log_version: request.log_version,
     }
 }
 

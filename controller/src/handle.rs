@@ -113,6 +113,16 @@ impl ControllerHandle {
         self.ask(|responder| Request::UnfenceBroker(node_id, epoch, responder)).await
     }
 
+    /// What the broker's logs can take, which an earlier controller may not have kept.
+    pub async fn note_log_version(
+        &self,
+        node_id: NodeId,
+        epoch: BrokerEpoch,
+        log_version: u32,
+    ) -> Result<(), Error> {
+        self.ask(|responder| Request::NoteLogVersion(node_id, epoch, log_version, responder)).await
+    }
+
     /// The broker may stop when every active one has applied the metadata before this offset, and it leads
     /// nothing (K17).
     pub async fn begin_shutdown(

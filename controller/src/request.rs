@@ -24,6 +24,7 @@ pub(crate) enum Request {
     RegisterBroker(RegisterBroker, Arrival, Responder<BrokerEpoch>),
     FenceBroker(NodeId, BrokerEpoch, BTreeSet<NodeId>, Responder<()>),
     UnfenceBroker(NodeId, BrokerEpoch, Responder<()>),
+    NoteLogVersion(NodeId, BrokerEpoch, u32, Responder<()>),
     BeginShutdown(NodeId, BrokerEpoch, Responder<MetadataOffset>),
     ResumeBroker(NodeId, Responder<()>),
     UnregisterBroker(NodeId, Responder<()>),
@@ -59,6 +60,7 @@ impl Request {
             Request::AwaitActive(_)
             | Request::FenceBroker(..)
             | Request::UnfenceBroker(..)
+            | Request::NoteLogVersion(..)
             | Request::AlterPartitions(..)
             | Request::FailReplicas(..)
             | Request::LoseReplicas(..)
@@ -106,6 +108,9 @@ impl Request {
             Request::UnfenceBroker(node_id, epoch, responder) => {
                 responder.park(image.unfence_broker(node_id, epoch))
             }
+            Request::NoteLogVersion(node_id, epoch, log_version, responder) => {
+                responder.park(image.note_log_version(node_id, epoch, log_version))
+            }
             Request::BeginShutdown(node_id, epoch, responder) => {
                 responder.park(image.begin_shutdown(node_id, epoch))
             }
@@ -146,6 +151,7 @@ impl Request {
             Request::AwaitActive(responder)
             | Request::FenceBroker(_, _, _, responder)
             | Request::UnfenceBroker(_, _, responder)
+            | Request::NoteLogVersion(_, _, _, responder)
             | Request::ResumeBroker(_, responder)
             | Request::FailReplicas(_, _, _, responder)
             | Request::LoseReplicas(_, _, _, responder)

@@ -149,6 +149,10 @@ pub struct DeleteTopic {
     pub validate_only: bool,
 }
 
+/// What logs of this version can take, their own and from a leader. 1: gaps between batches, records that are missing
+/// in a batch, and a delete horizon, as cleaning leaves them. 0: none of that.
+pub const LOG_VERSION: u32 = 1;
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RegisterBroker {
     pub node_id: NodeId,
@@ -159,6 +163,8 @@ pub struct RegisterBroker {
     pub endpoint: String,
     pub http_endpoint: String,
     pub rack: Option<String>,
+    /// [`LOG_VERSION`] of the broker.
+    pub log_version: u32,
 }
 
 /// What is known of a broker that comes, beside what it says itself.

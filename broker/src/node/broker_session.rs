@@ -19,7 +19,7 @@ use tonic::Status;
 use tonic::transport::Channel;
 use troupe_controller::MAX_MESSAGE_BYTES;
 use troupe_log::DataDirectory;
-use troupe_machines::cluster::{ClusterImage, Delta};
+use troupe_machines::cluster::{ClusterImage, Delta, LOG_VERSION};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{BrokerEpoch, MetadataOffset, NodeId};
 use troupe_proto::internal::v1 as pb;
@@ -238,6 +238,7 @@ async fn register(handles: &Handles, state: &State, found: Found) -> Result<Meta
                 rack: handles.config.rack.clone(),
                 stopped_cleanly: found.stopped_cleanly,
                 holds_nothing: found.holds_nothing,
+                log_version: LOG_VERSION,
             };
             let mut client = client(handles.controller.channel(candidate)?);
             let call = client.register_broker(request);
@@ -309,6 +310,7 @@ async fn hold(handles: &Handles, state: &State, controller: NodeId) -> Result<()
         metadata_offset,
         wants_metadata: state.pushed.is_some(),
         wants_shutdown: *state.leaving.borrow(),
+        log_version: LOG_VERSION,
     };
     let applied = handles.metadata.registry.applied();
     let heartbeat = || {

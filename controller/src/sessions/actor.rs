@@ -379,6 +379,12 @@ impl SessionActor {
                     async move { controller.unfence_broker(node_id, epoch).await.map(|()| None) };
                 self.carry_out((node_id, epoch), done, ctx);
             }
+            Some(Step::NoteLogVersion(node_id, epoch, version)) => {
+                let done = async move {
+                    controller.note_log_version(node_id, epoch, version).await.map(|()| None)
+                };
+                self.carry_out((node_id, epoch), done, ctx);
+            }
             Some(Step::BeginShutdown(node_id, epoch)) => {
                 let done = async move { controller.begin_shutdown(node_id, epoch).await.map(Some) };
                 self.carry_out((node_id, epoch), done, ctx);

@@ -38,6 +38,8 @@ pub(crate) struct Heartbeat {
     /// It has applied the metadata below this offset.
     pub metadata_offset: MetadataOffset,
     pub wants_shutdown: bool,
+    /// What its logs can take.
+    pub log_version: u32,
 }
 
 /// What is to be done about a broker.
@@ -45,6 +47,8 @@ pub(crate) struct Heartbeat {
 pub(super) enum Step {
     Fence(NodeId, BrokerEpoch),
     Unfence(NodeId, BrokerEpoch),
+    /// Whoever let it in did not keep what its logs can take.
+    NoteLogVersion(NodeId, BrokerEpoch, u32),
     BeginShutdown(NodeId, BrokerEpoch),
     /// Find out whether anything listens at the broker's endpoint. The session is the last it had.
     Probe(NodeId, Option<SessionId>, String),
@@ -250,6 +254,8 @@ impl BrokerHeartbeats {
                 Some(Step::BeginShutdown(node_id, epoch))
             } else if heard && broker.fenced && presence.may_be_unfenced(broker) {
                 Some(Step::Unfence(node_id, epoch))
+            } else if heard && presence.heartbeat.log_version > broker.log_version {
+                Some(Step::NoteLogVersion(node_id, epoch, presence.heartbeat.log_version))
             } else {
                 None
             };

@@ -105,8 +105,12 @@ impl ClusterImage {
             if old == Some(new) {
                 continue;
             }
-            let registered =
-                |broker: &Broker| Broker { fenced: true, shutting_down: false, ..broker.clone() };
+            let registered = |broker: &Broker| Broker {
+                fenced: true,
+                shutting_down: false,
+                log_version: 0,
+                ..broker.clone()
+            };
             if old.map(registered) != Some(registered(new)) {
                 let record = wrap(Record::Broker(broker_record(new)));
                 records.0.push((MetadataOffset(new.epoch.0), record));

@@ -34,6 +34,8 @@ pub struct Broker {
     pub endpoint: String,
     pub http_endpoint: String,
     pub rack: Option<String>,
+    /// What its logs can take: its [`super::LOG_VERSION`], or 0 if a controller of an earlier version let it in.
+    pub log_version: u32,
     /// Leads nothing and is in no ISR (K15).
     pub fenced: bool,
     /// On its way out (K17): leads nothing and joins no ISR, but still serves and is heard.

@@ -89,6 +89,7 @@ impl ClusterImage {
                 let broker = broker.ok_or(Fault::UnknownBroker)?;
                 broker.fenced = record.fenced;
                 broker.shutting_down = record.shutting_down;
+                broker.log_version = broker.log_version.max(record.log_version);
                 Ok(())
             }
             Record::BrokerRemoval(record) => {
@@ -118,6 +119,7 @@ impl ClusterImage {
             endpoint: record.endpoint.clone(),
             http_endpoint: record.http_endpoint.clone(),
             rack: (!record.rack.is_empty()).then(|| record.rack.clone()),
+            log_version: record.log_version,
             fenced: true,
             shutting_down: false,
         };
@@ -313,6 +315,7 @@ pub(super) fn broker_record(broker: &Broker) -> BrokerRecord {
         endpoint: broker.endpoint.clone(),
         http_endpoint: broker.http_endpoint.clone(),
         rack: broker.rack.clone().unwrap_or_default(),
+        log_version: broker.log_version,
     }
 }
 
@@ -322,5 +325,6 @@ pub(super) fn fencing_record(broker: &Broker) -> BrokerFencingRecord {
         broker_epoch: broker.epoch.0,
         fenced: broker.fenced,
         shutting_down: broker.shutting_down,
+        log_version: broker.log_version,
     }
 }

@@ -58,6 +58,36 @@ fn create(image: &mut ClusterImage, request: &CreateTopic, n: u8) -> Arc<Topic> 
     apply(image, decision)
 }
 
+/// While one of them cannot take gaps, no log is cleaned; who has been upgraded says so again and again.
+#[test]
+fn what_a_brokers_logs_can_take_is_known_and_survives_whoever_did_not_keep_it() {
+    let mut image = cluster(2);
+    let behind = |image: &ClusterImage| image.behind_log_version(LOG_VERSION).collect::<Vec<_>>();
+    assert_eq!(behind(&image), [NodeId(0), NodeId(1)]);
+    let epoch = image.broker(NodeId(0)).unwrap().epoch;
+    let decision = image.note_log_version(NodeId(0), epoch, LOG_VERSION);
+    apply(&mut image, decision);
+    let known = image.broker(NodeId(0)).unwrap();
+    assert_eq!((known.epoch, known.fenced, known.log_version), (epoch, false, LOG_VERSION));
+    assert_eq!(behind(&image), [NodeId(1)]);
+    let again = image.note_log_version(NodeId(0), epoch, LOG_VERSION).unwrap();
+    assert!(again.records.is_empty());
+    // The next that registers has everybody hear it again, who may have dropped it.
+    let upgraded = RegisterBroker { log_version: LOG_VERSION, ..registration(1, 7) };
+    let decision = image.register_broker(&upgraded, Arrival::default()).unwrap();
+    let mut forgetful = cluster(2);
+    forgetful.next_offset = image.next_offset;
+    forgetful.replay_all(&decision.records).unwrap();
+    assert!(behind(&forgetful).is_empty());
+    image.replay_all(&decision.records).unwrap();
+    assert!(behind(&image).is_empty());
+    let decision = image.register_broker(&registration(1, 8), Arrival::default());
+    apply(&mut image, decision);
+    assert_eq!(behind(&image), [NodeId(1)], "of an earlier version again");
+    let same = ClusterImage::from_snapshot(&image.snapshot()).unwrap();
+    assert_eq!(same, image);
+}
+
 #[test]
 fn a_created_topic_is_in_the_image_as_answered() {
     let mut image = cluster(3);

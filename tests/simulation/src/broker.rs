@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use troupe_log::disk::{Disk, FaultDisk};
 use troupe_log::{FlushDone, FlushTicket, Log, LogError, Removal};
-use troupe_machines::cluster::{ClusterImage, RegisterBroker};
+use troupe_machines::cluster::{ClusterImage, LOG_VERSION, RegisterBroker};
 use troupe_machines::replica::{
     AlterPartition, AlterPartitionError, FollowSession, PartitionState, Replica, Token,
 };
@@ -151,6 +151,7 @@ impl World {
                     endpoint: format!("node{node}:9092"),
                     http_endpoint: String::new(),
                     rack: None,
+                    log_version: LOG_VERSION,
                 };
                 let holds_nothing = self.holds_nothing(site);
                 let request = Request::Register { broker, stopped_cleanly, holds_nothing };

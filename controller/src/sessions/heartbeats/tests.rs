@@ -56,7 +56,7 @@ impl Play {
 
     fn knows(&self, id: i32) -> Heartbeat {
         let metadata_offset = MetadataOffset(self.epoch(id).0 + 1);
-        Heartbeat { metadata_offset, wants_shutdown: false }
+        Heartbeat { metadata_offset, ..Heartbeat::default() }
     }
 
     fn open(&mut self, id: i32, session: u64) {
@@ -229,13 +229,30 @@ fn a_take_over_gives_everybody_a_session_timeout() {
 }
 
 /// K13.
+/// It was let in by a controller of an earlier version, which dropped that.
+#[test]
+fn what_a_brokers_logs_can_take_is_noted_when_it_is_heard() {
+    let mut play = Play::with(3);
+    play.open(0, 1);
+    let says = Heartbeat { log_version: 1, ..play.knows(0) };
+    play.heartbeats.heard(play.now, NodeId(0), SessionId(1), says);
+    let (node_id, epoch) = (NodeId(0), play.epoch(0));
+    assert_eq!(play.pass(0), [Step::NoteLogVersion(node_id, epoch, 1)]);
+    assert_eq!(play.pass(0), [], "it is under way");
+    let noted = play.image.note_log_version(node_id, epoch, 1).unwrap();
+    play.image.replay_all(&noted.records).unwrap();
+    play.heartbeats.settled(play.now, (node_id, epoch), Ok(None));
+    assert_eq!(play.pass(0), []);
+    assert_eq!((play.epoch(0), play.image.behind_log_version(1).count()), (epoch, 2));
+}
+
 #[test]
 fn only_who_is_heard_and_knows_of_its_registration_is_unfenced() {
     let mut play = Play::with(0);
     play.register(0, 1);
     assert_eq!(play.pass(5000), [], "not heard");
     let broker = (NodeId(0), play.epoch(0));
-    let early = Heartbeat { metadata_offset: MetadataOffset(broker.1.0), wants_shutdown: false };
+    let early = Heartbeat { metadata_offset: MetadataOffset(broker.1.0), ..Heartbeat::default() };
     play.heartbeats.open(play.now, broker, SESSION, early);
     assert_eq!(play.pass(300), [], "it does not know yet");
     let leaving = Heartbeat { wants_shutdown: true, ..play.knows(0) };
@@ -283,7 +300,7 @@ fn a_broker_may_stop_when_everybody_knows() {
     let may_stop =
         |play: &Play| play.heartbeats.standing(&play.image, NodeId(0), SESSION).unwrap().may_stop;
     assert!(!may_stop(&play));
-    let knows = Heartbeat { metadata_offset: begun.answer, wants_shutdown: false };
+    let knows = Heartbeat { metadata_offset: begun.answer, ..Heartbeat::default() };
     play.heartbeats.heard(play.now, NodeId(1), SessionId(2), knows);
     assert!(!may_stop(&play), "2 does not know yet");
     let fenced = play.image.fence_broker(NodeId(2), play.epoch(2), None).unwrap();
