@@ -53,7 +53,7 @@ pub use leader_streams::LeaderStreams;
 pub use messages::{
     Appended, CloseFollower, Credit, CreditSource, Description, Finding, FollowerReport,
     FoundOffset, FromLeader, IsrAnswer, LeaderSays, LossKnown, OffsetQuery, OpenFollower,
-    ReadAnswer,
+    ReadAnswer, Slice,
 };
 pub use replica_handle::ReplicaHandle;
 pub use responder::Responder;

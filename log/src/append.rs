@@ -54,7 +54,9 @@ impl<D: Disk> Log<D> {
         Ok(Appended { base: header.base_offset, end: self.end, rolled })
     }
 
-    /// Appends whole batches as a leader sent them, byte for byte, after checking both checksums of each.
+    /// Appends whole batches as a leader sent them, byte for byte, after checking both checksums of each. A log in
+    /// which nothing can be read yet takes for its first batch the one that holds its start: the leader's log may
+    /// begin within a batch. What lies below the start is as good as deleted.
     ///
     /// # Errors
     /// [`LogError::BadFrames`] before anything is written. On errors of the disk the log may have grown by
@@ -63,6 +65,9 @@ impl<D: Disk> Log<D> {
         self.check_writable()?;
         let headers = self.check_frames(&frames)?;
         let base = headers.first().map_or(self.end, |header| header.base_offset);
+        if base < self.end {
+            self.begin_below_start(base)?;
+        }
         let mut rolled = None;
         // the batches from `run` on, `run_len` bytes from `from` on, go out in one write
         let (mut run, mut from, mut run_len) = (0, 0, 0);
@@ -97,7 +102,13 @@ impl<D: Disk> Log<D> {
             if stored != computed {
                 return Err(bad(BatchError::PayloadChecksum { stored, computed }));
             }
-            self.check_next(&header, end)?;
+            let begins = headers.is_empty()
+                && self.start == self.end
+                && header.base_offset < self.end
+                && header.end_offset() > self.end;
+            if !begins {
+                self.check_next(&header, end)?;
+            }
             end = header.end_offset();
             position += header.encoded_len();
             headers.push(header);

@@ -148,8 +148,18 @@ impl<D: Disk> Log<D> {
     /// # Errors
     /// Errors of the disk. The log is poisoned then.
     pub fn truncate_fully_and_start_at(&mut self, offset: Offset) -> Result<(), LogError> {
+        self.restart_at(offset, offset)
+    }
+
+    /// Nothing can be read: the log is begun anew with a segment from `base` on, for a batch that reaches over the
+    /// log's start. Interrupted, it starts where it did, and is empty.
+    pub(crate) fn begin_below_start(&mut self, base: Offset) -> Result<(), LogError> {
+        self.restart_at(base, self.start)
+    }
+
+    fn restart_at(&mut self, base: Offset, start: Offset) -> Result<(), LogError> {
         self.check_writable()?;
-        let result = self.restart_files_at(offset);
+        let result = self.restart_files_at(base, start);
         if let Err(error) = &result {
             self.flushing.poison(error);
             self.flushing.cut_short(Offset::ZERO);
@@ -157,25 +167,25 @@ impl<D: Disk> Log<D> {
         result
     }
 
-    fn restart_files_at(&mut self, offset: Offset) -> Result<(), LogError> {
+    fn restart_files_at(&mut self, base: Offset, start: Offset) -> Result<(), LogError> {
         if self.presence.directory || !self.segments.is_empty() {
             // nothing is vouched for, nor committed beyond what is there; a start above the log's end makes an
             // interruption end the same way
-            self.write_checkpoint(offset.min(self.end), None, true)?;
+            self.write_checkpoint(start.min(self.end), None, true)?;
             self.presence.checkpoint = None;
-            self.write_log_start(offset)?;
+            self.write_log_start(start)?;
             self.snapshots_gone()?;
             while let Some(last) = self.segments.pop_back() {
                 self.remove_files(last.base)?;
             }
             self.place.sync_dir()?;
         }
-        self.start = offset;
-        self.end = offset;
+        self.start = start;
+        self.end = start;
         self.epochs = Default::default();
         self.epochs_changed = true;
-        if offset > Offset::ZERO {
-            self.begin_segment(offset, self.active_since_ms)?;
+        if start > Offset::ZERO {
+            self.begin_segment(base, self.active_since_ms)?;
         }
         self.write_epochs()?;
         self.sync_owed()?;

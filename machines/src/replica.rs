@@ -57,6 +57,7 @@ use parked::{Parked, Waiting};
 use planted::Bugs;
 use producers::Producers;
 use role::RoleState;
+use std::collections::BTreeSet;
 use troupe_proto::batch::BatchHeader;
 use troupe_proto::ids::{LeaderEpoch, NodeId, Offset, PartitionKey};
 use troupe_proto::log::v1::ProducerSnapshot;
@@ -352,6 +353,12 @@ impl Replica {
     /// How many answers wait.
     pub fn parked(&self) -> usize {
         self.parked.len()
+    }
+
+    /// Where the batches begin by which this replica knows its producers. Cleaning keeps at least their headers:
+    /// who replays the log after it knows the same producers (S24).
+    pub fn remembered_batches(&self) -> BTreeSet<Offset> {
+        self.producers.remembered()
     }
 
     pub fn producer_count(&self) -> usize {

@@ -70,6 +70,10 @@ pub struct ReplicatePartitionsResponse {
     pub refusal: Option<Refusal>,
     #[prost(uint64, tag = "7")]
     pub round: u64,
+    #[prost(uint64, optional, tag = "8")]
+    pub read_offset: Option<u64>,
+    #[prost(uint64, tag = "9")]
+    pub everyone_has_offset: u64,
     /// Serialised `RecordBatches`: whole batches as they stand in the file.
     #[prost(bytes = "bytes", tag = "15")]
     pub batches: Bytes,
@@ -148,6 +152,8 @@ mod tests {
                 log_start_offset: 1,
                 refusal,
                 round: 6,
+                read_offset: Some(0),
+                everyone_has_offset: 2,
                 batches: Some(typed::RecordBatches { batches: vec![batch()] }),
             };
             let lazy = ReplicatePartitionsResponse::decode(&typed.encode_to_vec()[..]).unwrap();

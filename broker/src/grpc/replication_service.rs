@@ -127,7 +127,7 @@ async fn write(mut pushed: mpsc::UnboundedReceiver<Push>, outgoing: mpsc::Sender
         let mut written = Vec::with_capacity(2 * pushes.len());
         for push in pushes.drain(..) {
             match push {
-                Push::Slice { channel, ends, round, pieces } => {
+                Push::Slice { channel, ends, round, read_from, pieces } => {
                     for piece in &pieces {
                         page_cache::make_resident(piece).await;
                     }
@@ -137,6 +137,8 @@ async fn write(mut pushed: mpsc::UnboundedReceiver<Push>, outgoing: mpsc::Sender
                         log_start_offset: ends.log_start.0,
                         refusal: None,
                         round,
+                        read_offset: read_from.map(|offset| offset.0),
+                        everyone_has_offset: ends.everyone_has.0,
                         batches: Bytes::new(),
                     };
                     encode_with_pieces(&head, BATCHES_TAG, pieces, &mut written);

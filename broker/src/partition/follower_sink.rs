@@ -23,8 +23,14 @@ pub struct ChannelName {
 
 /// What goes out on a stream.
 pub enum Push {
-    /// Batches, or none: the ends alone, and perhaps a round.
-    Slice { channel: u32, ends: LeaderEnds, round: u64, pieces: Vec<Bytes> },
+    /// Batches, and from where they were read; or none: the ends alone, and perhaps a round.
+    Slice {
+        channel: u32,
+        ends: LeaderEnds,
+        round: u64,
+        read_from: Option<Offset>,
+        pieces: Vec<Bytes>,
+    },
     /// The channel is over.
     End { channel: u32, refusal: Refusal },
 }
@@ -127,24 +133,28 @@ impl FollowerSink {
 
     /// The follower's log is the beginning of the leader's: batches will follow.
     pub fn accept(&mut self, ends: LeaderEnds) {
-        self.push(ends, Vec::new());
+        self.tell(ends);
     }
 
-    /// Whole batches in pieces, or none: the leader's ends alone.
-    pub fn push(&mut self, ends: LeaderEnds, pieces: Vec<Bytes>) {
+    /// Whole batches in pieces, as they were read from that offset on.
+    pub fn push(&mut self, ends: LeaderEnds, read_from: Offset, pieces: Vec<Bytes>) {
         let len: usize = pieces.iter().map(Bytes::len).sum();
-        if len > 0 {
-            self.turn = None;
-        }
+        self.turn = None;
         let len = i64::try_from(len).unwrap_or(i64::MAX);
         self.stream.credit.fetch_sub(len, Ordering::AcqRel);
-        self.stream.send(Push::Slice { channel: self.channel, ends, round: 0, pieces });
+        let (channel, read_from) = (self.channel, Some(read_from));
+        self.stream.send(Push::Slice { channel, ends, round: 0, read_from, pieces });
+    }
+
+    /// The leader's ends alone.
+    pub fn tell(&mut self, ends: LeaderEnds) {
+        self.ask(ends, 0);
     }
 
     /// Asks the follower whether it still follows.
     pub fn ask(&mut self, ends: LeaderEnds, round: u64) {
-        let pieces = Vec::new();
-        self.stream.send(Push::Slice { channel: self.channel, ends, round, pieces });
+        let (channel, pieces) = (self.channel, Vec::new());
+        self.stream.send(Push::Slice { channel, ends, round, read_from: None, pieces });
     }
 
     /// Whether the follower has room for a push.
@@ -212,7 +222,8 @@ mod tests {
     use super::*;
     use std::sync::mpsc::{Receiver, Sender, channel};
 
-    const ENDS: LeaderEnds = LeaderEnds { high_watermark: Offset(0), log_start: Offset(0) };
+    const ENDS: LeaderEnds =
+        LeaderEnds { high_watermark: Offset(0), log_start: Offset(0), everyone_has: Offset(0) };
 
     struct Partition {
         channel: u32,
@@ -250,10 +261,10 @@ mod tests {
         assert_eq!(heard.try_iter().collect::<Vec<_>>(), [1, 2], "in turn");
         assert_eq!(starved(&stream, &heard), [0; 0]);
         assert!(first.may_push());
-        first.push(ENDS, vec![Bytes::from_static(&[0; 10])]);
+        first.push(ENDS, Offset(0), vec![Bytes::from_static(&[0; 10])]);
         assert!(!first.may_push() && !second.may_push());
         assert_eq!(starved(&stream, &heard), [2, 1], "the second has got nothing yet");
-        second.push(ENDS, Vec::new());
+        second.tell(ENDS);
         assert!(!second.may_push());
         assert_eq!(starved(&stream, &heard), [2, 1], "ends alone are no turn");
         drop(second);

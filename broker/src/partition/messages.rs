@@ -11,6 +11,6 @@ pub use client::{
     MAILBOX_CAPACITY, OffsetQuery, QUEUE_BYTES, Read, ReadAnswer,
 };
 pub use controller::{IsrAnswer, LossKnown};
-pub use following::{Credit, CreditSource, FromLeader, LeaderSays};
+pub use following::{Credit, CreditSource, FromLeader, LeaderSays, Slice};
 pub use leading::{CloseFollower, FollowerReport, OpenFollower, PushOn};
 pub use upkeep::{Checkpoint, EnforceRetention, Flushed, Rest, Retire, Update};

@@ -2,7 +2,7 @@
 
 use super::actor::{FollowerStream, PartitionActor};
 use super::messages::{
-    CloseFollower, FollowerReport, FromLeader, IsrAnswer, LeaderSays, OpenFollower, PushOn,
+    CloseFollower, FollowerReport, FromLeader, IsrAnswer, LeaderSays, OpenFollower, PushOn, Slice,
 };
 use super::opening::decode_snapshot;
 use crate::clock::now;
@@ -149,7 +149,7 @@ impl PartitionActor {
         if self.followers.is_empty() {
             return;
         }
-        let ends = self.leader_ends();
+        let ends = self.replica.leader_ends();
         let replica = &self.replica;
         let head = Bytes::copy_from_slice(&header.encode(replica.key()));
         for (node, stream) in &mut self.followers.streams {
@@ -158,7 +158,7 @@ impl PartitionActor {
                 let mut pieces = Vec::with_capacity(1 + payload.pieces().len());
                 pieces.push(head.clone());
                 pieces.extend(payload.pieces().cloned());
-                stream.sink.push(ends, pieces);
+                stream.sink.push(ends, stream.next, pieces);
                 (stream.next, stream.told) = (header.end_offset(), ends);
             }
         }
@@ -179,7 +179,7 @@ impl PartitionActor {
             stands
         };
         self.followers.streams.retain(ended);
-        let (ends, log_end) = (self.leader_ends(), self.replica.log_end());
+        let (ends, log_end) = (self.replica.leader_ends(), self.replica.log_end());
         let round = self.replica.round();
         let (mut streams, mut again) = (std::mem::take(&mut self.followers.streams), false);
         for stream in streams.values_mut() {
@@ -200,7 +200,7 @@ impl PartitionActor {
                 match self.read_for_follower(stream.next, log_end) {
                     Ok((bytes, next)) => {
                         budget = budget.saturating_sub(bytes.len());
-                        stream.sink.push(ends, vec![bytes]);
+                        stream.sink.push(ends, stream.next, vec![bytes]);
                         (stream.next, stream.told) = (next, ends);
                     }
                     Err(error) => {
@@ -230,30 +230,26 @@ impl PartitionActor {
         end: Offset,
     ) -> Result<(Bytes, Offset), LogError> {
         let high_watermark = self.replica.high_watermark();
-        let slice = if from < high_watermark {
-            self.log().read(from, high_watermark, PUSH_BYTES)?
-        } else {
-            self.log().read_copy(from, end, PUSH_BYTES)?
-        };
+        if from < high_watermark {
+            let slice = self.log().read(from, high_watermark, PUSH_BYTES)?;
+            // Nothing: between the two lies a gap, or the batch that holds the offset reaches further.
+            if !slice.is_empty() {
+                return Ok((slice.bytes, slice.end));
+            }
+        }
+        let slice = self.log().read_copy(from, end, PUSH_BYTES)?;
         Ok((slice.bytes, slice.end))
     }
 
     fn tell_ends(&mut self) {
         self.followers.telling = false;
-        let ends = self.leader_ends();
+        let ends = self.replica.leader_ends();
         let replica = &self.replica;
         for (node, stream) in &mut self.followers.streams {
             if stream.told != ends && replica.has_stream(*node, stream.session) {
-                stream.sink.push(ends, Vec::new());
+                stream.sink.tell(ends);
                 stream.told = ends;
             }
-        }
-    }
-
-    fn leader_ends(&self) -> LeaderEnds {
-        LeaderEnds {
-            high_watermark: self.replica.high_watermark(),
-            log_start: self.replica.log_start(),
         }
     }
 
@@ -261,20 +257,23 @@ impl PartitionActor {
     fn take_over(
         &mut self,
         session: FollowSession,
-        slices: Vec<Bytes>,
+        slices: Vec<Slice>,
         ends: LeaderEnds,
         effects: &mut Effects,
     ) -> Result<(), LogError> {
         let now = now();
-        for slice in slices.into_iter().filter(|slice| !slice.is_empty()) {
-            let headers = match headers(&slice) {
+        for Slice { read_from, batches } in slices {
+            if batches.is_empty() {
+                continue;
+            }
+            let headers = match headers(&batches) {
                 Ok(headers) => headers,
                 Err(error) => {
                     self.leave_stream(session, &error, effects);
                     return Ok(());
                 }
             };
-            match self.replica.check_slice(session, &headers) {
+            match self.replica.check_slice(session, read_from, &headers) {
                 Ok(()) => {}
                 Err(SliceError::StaleSession) => return Ok(()),
                 Err(error) => {
@@ -282,10 +281,14 @@ impl PartitionActor {
                     return Ok(());
                 }
             }
-            let bytes = slice.len();
-            let appended = match self.try_append_frames(slice) {
+            let bytes = batches.len();
+            let appended = match self.try_append_frames(batches) {
                 Ok(appended) => appended,
-                Err(error @ LogError::BadFrames { .. }) => {
+                Err(
+                    error @ (LogError::BadFrames { .. }
+                    | LogError::NotNext { .. }
+                    | LogError::EpochWentBack { .. }),
+                ) => {
                     self.leave_stream(session, &error, effects);
                     return Ok(());
                 }
@@ -458,7 +461,7 @@ impl PartitionActor {
     }
 }
 
-fn headers(slice: &Bytes) -> Result<Vec<BatchHeader>, troupe_proto::batch::BatchError> {
-    let batches = Batches::new(slice.clone());
+fn headers(batches: &Bytes) -> Result<Vec<BatchHeader>, troupe_proto::batch::BatchError> {
+    let batches = Batches::new(batches.clone());
     batches.map(|batch| batch.map(|(header, _)| header)).collect()
 }

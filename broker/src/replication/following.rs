@@ -3,7 +3,7 @@
 use crate::controller_channel::ControllerChannel;
 use crate::metadata_cache::MetadataCache;
 use crate::partition::{
-    Credit, CreditSource, FromLeader, LeaderSays, LeaderStreams, ReplicaHandle,
+    Credit, CreditSource, FromLeader, LeaderSays, LeaderStreams, ReplicaHandle, Slice,
 };
 use crate::peers::connect_bulk;
 use futures::{Stream, StreamExt, stream};
@@ -380,10 +380,14 @@ impl LeaderStream {
                     let held = batches.get_or_insert_with(|| Gathered::new(answer.channel));
                     held.bytes += answer.batches.len() as u64;
                     held.round = held.round.max(answer.round);
-                    held.slices.push(answer.batches);
+                    held.slices.push(Slice {
+                        read_from: answer.read_offset.map(Offset),
+                        batches: answer.batches,
+                    });
                     held.ends = LeaderEnds {
                         high_watermark: Offset(answer.high_watermark),
                         log_start: Offset(answer.log_start_offset),
+                        everyone_has: Offset(answer.everyone_has_offset),
                     };
                 }
                 Some(refusal) => {
@@ -451,7 +455,7 @@ impl CreditSource for LeaderStream {
 /// Batches of one channel that came together.
 struct Gathered {
     channel: u32,
-    slices: Vec<bytes::Bytes>,
+    slices: Vec<Slice>,
     ends: LeaderEnds,
     round: u64,
     bytes: u64,
@@ -459,7 +463,6 @@ struct Gathered {
 
 impl Gathered {
     fn new(channel: u32) -> Self {
-        let zero = LeaderEnds { high_watermark: Offset::ZERO, log_start: Offset::ZERO };
-        Self { channel, slices: Vec::new(), ends: zero, round: 0, bytes: 0 }
+        Self { channel, slices: Vec::new(), ends: LeaderEnds::default(), round: 0, bytes: 0 }
     }
 }

@@ -73,6 +73,19 @@ pub fn append_at<D: Disk>(
     log.append(&header, &Rope::from(payload), NOW)
 }
 
+/// A batch as a leader sends it; where it ends, and its payload.
+pub fn frames_at(
+    base: Offset,
+    epoch: u32,
+    timestamps: &[i64],
+    value: &[u8],
+) -> (Bytes, Offset, Bytes) {
+    let (header, payload) = batch(timestamps, value);
+    let header = BatchHeader { base_offset: base, leader_epoch: LeaderEpoch(epoch), ..header };
+    let frames = [&header.encode(&key())[..], &payload[..]].concat();
+    (frames.into(), header.end_offset(), payload)
+}
+
 /// All batches from `from` to the end, each checked against both checksums: (base, end, epoch, payload).
 pub fn contents<D: Disk>(log: &Log<D>, from: Offset) -> Vec<(Offset, Offset, LeaderEpoch, Bytes)> {
     let mut found = Vec::new();

@@ -26,6 +26,8 @@ enum Step {
     RemoveOldest,
     /// So many records behind the end, or before it.
     Restart(i64),
+    /// The first batch of a leader whose log starts within it, so many records below this log's start.
+    AppendReaching(u64, usize),
     CloseAndOpen,
     KillAndOpen,
 }
@@ -170,6 +172,13 @@ fn perform(step: Step, log: &mut Log<FaultDisk>, model: &mut Model) -> Result<()
             log.truncate_fully_and_start_at(at)?;
             let epoch = model.epoch + 1;
             *model = Model { start: at, latest_start: at, flushed: at, epoch, ..Model::default() };
+        }
+        AppendReaching(below, len) => {
+            let base = Offset(log.log_end().0 - below);
+            let timestamps = vec![NOW + base.0 as i64; below as usize + 2];
+            let (frames, end, payload) = frames_at(base, model.epoch, &timestamps, &vec![9; len]);
+            model.batches.push((base, end, LeaderEpoch(model.epoch), payload));
+            log.append_frames(frames, NOW)?;
         }
         CloseAndOpen | KillAndOpen => unreachable!("the caller's"),
     }
@@ -434,6 +443,32 @@ fn starting_over_elsewhere_survives_a_crash_anywhere() {
             Flush,
             Checkpoint,
             Restart(-100),
+            Append(1, 100),
+            CloseAndOpen,
+        ],
+        6,
+    );
+}
+
+#[test]
+fn a_first_batch_that_reaches_below_the_start_survives_a_crash_anywhere() {
+    sweep(
+        &[
+            Append(2, 200),
+            Flush,
+            Restart(10),
+            Checkpoint,
+            AppendReaching(3, 200),
+            Append(2, 200),
+            Flush,
+            Append(2, 200),
+            Restart(20),
+            Flush,
+            Checkpoint,
+            KillAndOpen,
+            AppendReaching(1, 100),
+            Flush,
+            SetLogStart(1),
             Append(1, 100),
             CloseAndOpen,
         ],

@@ -109,6 +109,32 @@ fn a_moved_log_start_survives_a_power_cut() {
     assert!(log.read(Offset(20), Offset(40), 1).is_err());
 }
 
+/// S19, the follower's side: the leader's log starts within a batch.
+#[test]
+fn an_empty_log_takes_the_batch_that_holds_its_start_and_begins_where_it_did() {
+    let disk = memory();
+    let (mut log, _) = open(&disk, small());
+    let frames = |base, count| frames_at(Offset(base), 3, &vec![NOW; count], b"v").0;
+    log.truncate_fully_and_start_at(Offset(12)).unwrap();
+    for (base, count) in [(10, 2), (8, 3), (0, 12)] {
+        let error = log.append_frames(frames(base, count), NOW).unwrap_err();
+        assert!(matches!(error, LogError::NotNext { .. }), "{base} + {count}: {error}");
+    }
+    let appended = log.append_frames(frames(9, 5), NOW).unwrap();
+    assert_eq!((appended.base, appended.end), (Offset(9), Offset(14)));
+    let error = log.append_frames(frames(13, 3), NOW).unwrap_err();
+    assert!(matches!(error, LogError::NotNext { .. }), "only the first: {error}");
+    log.append_frames(frames(14, 2), NOW).unwrap();
+    log.flush().unwrap();
+    for log in [log, open(&disk.crash(Loss::Unsynced), small()).0] {
+        assert_eq!((log.log_start(), log.log_end()), (Offset(12), Offset(16)));
+        let bounds: Vec<_> = contents(&log, Offset(12)).iter().map(|it| (it.0.0, it.1.0)).collect();
+        assert_eq!(bounds, [(9, 14), (14, 16)]);
+        assert!(log.read(Offset(11), Offset(16), 1).is_err(), "what is deleted is not read");
+        assert_eq!(log.end_offset_for_epoch(LeaderEpoch(3)), Some((LeaderEpoch(3), Offset(16))));
+    }
+}
+
 /// R24, the follower's side: the log of an old leader is cut where its epoch ended for all.
 #[test]
 fn a_log_is_cut_where_an_epoch_ended_and_takes_the_new_leaders_batches() {

@@ -50,6 +50,7 @@ impl Replica {
         if let Some(end) = self.committed_end(now) {
             self.raise_high_watermark(end, out);
         }
+        self.note_who_has_what();
         self.report_end(out);
         self.settle_questions(out);
         self.check();

@@ -9,6 +9,10 @@
 //!    +--------------------- the stream closes --------------------+
 //! ```
 //!
+//! The leader's log may have gaps, where cleaning has removed whole batches. So a slice says from where it was
+//! read: a gap behind that is the leader's own, anything else a slice that got lost. A log in which nothing can be
+//! read yet takes for its first batch the one that holds its start: that of the leader may begin within a batch.
+//!
 //! Truncation goes by leader epochs (R20–R24), never by the high watermark: a record above the follower's
 //! own high watermark may be committed already, and this follower its last copy.
 
@@ -33,6 +37,8 @@ pub(super) struct Following {
     stream: Stream,
     /// Where the leader's log starts, as far as the actor was told (R26).
     leader_log_start: Offset,
+    /// What the leader has said of [`Replica::everyone_has`].
+    pub everyone_has: Offset,
     /// How long to wait after the next failure.
     reopen_ms: u64,
 }
@@ -64,6 +70,7 @@ impl Replica {
             state,
             stream,
             leader_log_start: Offset::ZERO,
+            everyone_has: Offset::ZERO,
             reopen_ms: FIRST_REOPEN_MS,
         });
         if self.bugs.has(Bug::TruncateByHighWatermark) && self.high_watermark < self.log_end {
@@ -86,13 +93,16 @@ impl Replica {
     }
 
     /// Whether batches may be appended to this follower's log as they are: those of the stream that is open,
-    /// from where the log ends, in the order of their epochs. Changes nothing.
+    /// read by the leader from where this log ends, in the order of their offsets and epochs. Changes nothing.
+    ///
+    /// `read_from` is the leader's word for that; `None` from one of an earlier version, whose log has no gaps.
     ///
     /// # Errors
     /// Nothing of the slice is appended then.
     pub fn check_slice(
         &self,
         session: FollowSession,
+        read_from: Option<Offset>,
         batches: &[BatchHeader],
     ) -> Result<(), SliceError> {
         let following = self
@@ -101,9 +111,17 @@ impl Replica {
             .ok_or(SliceError::StaleSession)?;
         let current = following.state.leader_epoch;
         let (mut expected, mut previous) = (self.log_end, LeaderEpoch(0));
+        if let Some(given) = read_from.filter(|given| *given != expected) {
+            return Err(SliceError::NotNext { expected, given });
+        }
         for batch in batches {
             let (given, epoch) = (batch.base_offset, batch.leader_epoch);
-            if given != expected {
+            let continues = match read_from {
+                Some(_) => given >= expected,
+                None => given == expected,
+            };
+            let begins = expected == self.log_end && self.begins_with(batch);
+            if !continues && !begins {
                 return Err(SliceError::NotNext { expected, given });
             }
             if epoch < previous {
@@ -115,6 +133,13 @@ impl Replica {
             (expected, previous) = (batch.end_offset(), epoch);
         }
         Ok(())
+    }
+
+    /// Nothing can be read yet, and this batch holds the offset where the log starts.
+    fn begins_with(&self, batch: &BatchHeader) -> bool {
+        self.log_start == self.log_end
+            && batch.base_offset < self.log_end
+            && batch.end_offset() > self.log_end
     }
 
     /// The batches that passed [`Replica::check_slice`] stand in the log. No batches: the leader has accepted
@@ -132,7 +157,8 @@ impl Replica {
             return;
         }
         for batch in batches {
-            assert_eq!(batch.base_offset, self.log_end, "a slice that was not checked");
+            let continues = batch.base_offset >= self.log_end || self.begins_with(batch);
+            assert!(continues, "a slice that was not checked");
             self.log_end = batch.end_offset();
             if !self.bugs.has(Bug::ForgetProducers) {
                 self.producers.record(now, batch);
@@ -157,6 +183,9 @@ impl Replica {
     /// R26, but for the high watermark, which does not move back here either: what was committed once, is.
     fn follow_ends(&mut self, leader: LeaderEnds, out: &mut Effects) {
         self.raise_high_watermark(leader.high_watermark.min(self.log_end), out);
+        if let Some(following) = self.following_mut() {
+            following.everyone_has = following.everyone_has.max(leader.everyone_has);
+        }
         let offset = leader.log_start;
         let deletes = offset > self.log_start && offset <= self.high_watermark;
         if let Some(following) = self.following_mut()

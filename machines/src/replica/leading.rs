@@ -21,6 +21,8 @@ pub(super) struct Leadership {
     /// The ISR of when the epoch began, and followers that have opened a stream since.
     pub followers: BTreeMap<NodeId, Progress>,
     pub confirmations: Confirmations,
+    /// See [`Replica::everyone_has`].
+    pub everyone_has: Offset,
 }
 
 /// What a leader needs to change the ISR.
@@ -68,7 +70,8 @@ impl Leadership {
             next_check: now,
         });
         let confirmations = Confirmations::default();
-        Leadership { state, epoch_start: log_end, managed, followers, confirmations }
+        let everyone_has = Offset::ZERO;
+        Leadership { state, epoch_start: log_end, managed, followers, confirmations, everyone_has }
     }
 
     /// The leader epoch, if the controller manages the ISR.
@@ -177,7 +180,6 @@ impl Replica {
         }
         let session = self.take_session();
         let log_end = self.log_end;
-        let ends = LeaderEnds { high_watermark: self.high_watermark, log_start: self.log_start };
         let from = position.end.log_end;
         if let Some(leadership) = self.leadership_mut() {
             let progress = leadership
@@ -189,7 +191,7 @@ impl Replica {
             (progress.answers_rounds, progress.confirmed) = (follower.answers_rounds, 0);
         }
         self.on_follower_end(now, follower.node, session, position.end, out);
-        Ok(Opening::Stream { session, from, ends })
+        Ok(Opening::Stream { session, from, ends: self.leader_ends() })
     }
 
     fn check_opening(&self, node: NodeId, expected: LeaderEpoch) -> Result<(), OpenError> {
@@ -264,6 +266,40 @@ impl Replica {
         }
         self.expand_isr(now, Some(node), out);
         self.progress(now, out);
+    }
+
+    /// Below this, every assigned replica has told the leader of now, since it leads, that it has all of the log on
+    /// disk, whatever the flush policy: nobody misses a record that is removed there. As far as this replica knows:
+    /// a follower goes by what its leader has said in this epoch; zero: nothing is known. Within a leadership it
+    /// does not go back.
+    pub fn everyone_has(&self) -> Offset {
+        match &self.role {
+            RoleState::Leading(leadership) => leadership.everyone_has,
+            RoleState::Following(following) => following.everyone_has.min(self.flushed_end),
+            RoleState::Idle | RoleState::Offline => Offset::ZERO,
+        }
+    }
+
+    /// Who was never heard in this leader epoch has reported nothing, so its end is zero.
+    pub(super) fn note_who_has_what(&mut self) {
+        let own = self.flushed_end;
+        let node_id = self.node_id;
+        let Some(leadership) = self.leadership_mut() else { return };
+        let flushed = |node: &NodeId| match *node == node_id {
+            true => own,
+            false => leadership.end_of(*node).flushed_end.min(own),
+        };
+        let least = leadership.state.replicas.iter().map(flushed).min().unwrap_or_default();
+        leadership.everyone_has = leadership.everyone_has.max(least);
+    }
+
+    /// What followers are told with every slice.
+    pub fn leader_ends(&self) -> LeaderEnds {
+        LeaderEnds {
+            high_watermark: self.high_watermark,
+            log_start: self.log_start,
+            everyone_has: self.everyone_has(),
+        }
     }
 
     /// The follower's stream broke. In the ISR it still counts; outside of it, nobody waits for it now.

@@ -5,7 +5,7 @@
 
 use super::append_types::{AppendError, Duplicate};
 use crate::time::Time;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use troupe_proto::batch::{BatchHeader, ProducerStamp};
 use troupe_proto::ids::{Offset, ProducerEpoch, ProducerId, Sequence};
 use troupe_proto::log::v1::{ProducedBatch, ProducerEntry, ProducerSnapshot};
@@ -48,6 +48,12 @@ pub(super) struct Producers {
 impl Producers {
     pub fn len(&self) -> usize {
         self.by_id.len()
+    }
+
+    /// The base offsets of the batches by which producers are known.
+    pub fn remembered(&self) -> BTreeSet<Offset> {
+        let batches = self.by_id.values().flat_map(|producer| &producer.batches);
+        batches.map(|batch| batch.base_offset).collect()
     }
 
     pub fn next_expiry_check(&self) -> Option<Time> {

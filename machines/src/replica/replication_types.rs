@@ -71,10 +71,12 @@ pub struct Divergence {
 }
 
 /// What a leader says of its log with every slice, or alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LeaderEnds {
     pub high_watermark: Offset,
     pub log_start: Offset,
+    /// [`super::Replica::everyone_has`]; zero from a leader of an earlier version.
+    pub everyone_has: Offset,
 }
 
 /// Why a leader gives a follower no stream. The follower tries again, or hears of another leader.
@@ -112,7 +114,7 @@ pub enum SliceError {
     #[error("a slice of a stream that is over")]
     StaleSession,
     /// Close the stream and tell [`super::Replica::on_stream_closed`].
-    #[error("a slice begins at offset {given} where the log ends at {expected}")]
+    #[error("what begins at offset {given} does not continue a log that ends at {expected}")]
     NotNext { expected: Offset, given: Offset },
     /// Close the stream and tell [`super::Replica::on_stream_closed`].
     #[error("a batch of leader epoch {given} after one of {previous}")]

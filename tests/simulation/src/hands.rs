@@ -178,6 +178,11 @@ impl World {
             Ok(done) => done,
             Err(error) => return self.storage_failed(at, &error),
         };
+        let start = host.replica.log_start();
+        if end <= start {
+            // within the first batch, of which the beginning was deleted: nothing is left to read
+            return self.start_over(at, start);
+        }
         host.watched.truncate(end);
         let snapshot =
             found.and_then(|(offset, bytes)| Some((offset, ProducerSnapshot::decode(bytes).ok()?)));
@@ -204,6 +209,11 @@ impl World {
         if strict {
             invariants::truncation_stays_above(host.replica.high_watermark(), offset)?;
         }
+        self.start_over(at, offset)
+    }
+
+    fn start_over(&mut self, at: At, offset: Offset) -> Checked {
+        let Some(host) = self.host(at) else { return Ok(()) };
         host.watched.durable = Offset::ZERO;
         if let Err(error) = host.log.truncate_fully_and_start_at(offset) {
             return self.storage_failed(at, &error);

@@ -8,6 +8,7 @@ use troupe_log::disk::{Fault as DiskFault, FaultDisk, MemDisk, Operation};
 use troupe_machines::cluster::Election;
 use troupe_machines::config::FlushPolicy;
 use troupe_machines::replica::Role;
+use troupe_proto::ids::Offset;
 
 /// What ends a fault.
 #[derive(Clone, Copy, Debug)]
@@ -258,10 +259,8 @@ impl World {
         }
         if fault == Fault::DeleteRecords {
             if host.replica.role() == Role::Leader {
-                // where a batch begins: a log that starts within one cannot be followed yet
-                let batches = ledger.committed.range(start.plus(1)..=limit);
-                let bases: Vec<_> = batches.map(|(base, _)| *base).collect();
-                let Some(offset) = self.fate.pick(&bases) else { return Ok(()) };
+                // wherever: a log may start within a batch
+                let offset = Offset(self.fate.between(start.0 + 1, limit.0));
                 self.counts.deletions += 1;
                 self.note_deletion(at, offset);
                 self.delete_before(at, offset)?;
@@ -292,7 +291,7 @@ impl World {
         self.settle_host(at)
     }
 
-    fn note_deletion(&mut self, at: At, offset: troupe_proto::ids::Offset) {
+    fn note_deletion(&mut self, at: At, offset: Offset) {
         if let Some(ledger) = self.ledgers.get_mut(&at.1) {
             ledger.deleted_before = ledger.deleted_before.max(offset);
         }

@@ -48,7 +48,7 @@ pub enum ToLeader {
 #[derive(Clone, Debug)]
 pub enum ToFollower {
     Accepted(LeaderEnds),
-    Slice(Bytes, LeaderEnds),
+    Slice(Offset, Bytes, LeaderEnds),
     Diverging(Divergence),
     OutOfRange(Offset, Offset),
     Closed,
@@ -269,10 +269,7 @@ impl World {
             self.break_stream(id, true, true);
             return Ok(());
         }
-        let ends = LeaderEnds {
-            high_watermark: host.replica.high_watermark(),
-            log_start: host.replica.log_start(),
-        };
+        let ends = host.replica.leader_ends();
         let slice = match host.log.read_copy(next, host.log.log_end(), most) {
             Ok(slice) => slice,
             // the disk does not read: the follower tries again
@@ -288,7 +285,7 @@ impl World {
         stream.next = if slice.is_empty() { next } else { slice.end };
         stream.told = Some(ends);
         stream.in_flight += 1;
-        self.send_down(id, ToFollower::Slice(slice.bytes, ends));
+        self.send_down(id, ToFollower::Slice(next, slice.bytes, ends));
         Ok(())
     }
 
@@ -314,7 +311,9 @@ impl World {
             ToFollower::Accepted(ends) => self.drive(at, |replica, now, out| {
                 replica.on_replicated(now, session, &[], ends, out);
             }),
-            ToFollower::Slice(bytes, ends) => self.take_slice(id, at, session, bytes, ends),
+            ToFollower::Slice(read_from, bytes, ends) => {
+                self.take_slice(id, at, session, read_from, bytes, ends)
+            }
             ToFollower::Diverging(divergence) => {
                 let own = self.see_host(at).and_then(|host| {
                     divergence.leader_epoch.and_then(|epoch| host.log.end_offset_for_epoch(epoch))
@@ -340,6 +339,7 @@ impl World {
         id: StreamId,
         at: At,
         session: FollowSession,
+        read_from: Offset,
         bytes: Bytes,
         ends: LeaderEnds,
     ) -> Checked {
@@ -349,7 +349,7 @@ impl World {
         let headers =
             headers.map_err(|error| Violation::new("I16 slices are whole", error.to_string()))?;
         let Some(host) = self.host(at) else { return Ok(()) };
-        match host.replica.check_slice(session, &headers) {
+        match host.replica.check_slice(session, Some(read_from), &headers) {
             Ok(()) => {}
             Err(SliceError::StaleSession) => return Ok(()),
             Err(error) => {

@@ -15,10 +15,17 @@ pub struct FromLeader {
     pub says: LeaderSays,
 }
 
+/// Whole batches, or none.
+pub struct Slice {
+    /// From where the leader has read them. `None`: it is of a version that does not say.
+    pub read_from: Option<Offset>,
+    pub batches: Bytes,
+}
+
 pub enum LeaderSays {
     /// Whole batches, or none, and the leader's ends.
     Batches {
-        slices: Vec<Bytes>,
+        slices: Vec<Slice>,
         ends: LeaderEnds,
         /// To be answered; 0: none.
         round: u64,

@@ -44,7 +44,7 @@ pub enum ToLeader {
 
 #[derive(Clone, Debug)]
 pub enum ToFollower {
-    Slice(Vec<BatchHeader>, LeaderEnds),
+    Slice(Option<Offset>, Vec<BatchHeader>, LeaderEnds),
     Asked(u64),
     Diverging(Divergence),
     OutOfRange(Offset, Offset),
@@ -105,8 +105,7 @@ impl World {
             return;
         }
         let Some(replica) = &node.replica else { return };
-        let ends =
-            LeaderEnds { high_watermark: replica.high_watermark(), log_start: node.log.start };
+        let ends = replica.leader_ends();
         let next = self.connections[connection].next;
         let follower = self.nodes[self.connections[connection].follower.node].id;
         if next < node.log.start || !replica.has_stream(follower, leader.session) {
@@ -128,7 +127,7 @@ impl World {
         let connection = &mut self.connections[connection];
         connection.next = batches.last().map_or(next, |batch| batch.end_offset());
         connection.told = Some(ends);
-        connection.to_follower.push_back(ToFollower::Slice(batches, ends));
+        connection.to_follower.push_back(ToFollower::Slice(Some(next), batches, ends));
     }
 
     pub fn deliver_to_leader(&mut self, connection: usize) -> Result<(), Violation> {
@@ -183,7 +182,7 @@ impl World {
                 connection.leader = Some(Peer { node: connection.leader_node, life, session });
                 connection.next = from;
                 connection.told = Some(ends);
-                ToFollower::Slice(Vec::new(), ends)
+                ToFollower::Slice(None, Vec::new(), ends)
             }
             Ok(Opening::Diverging(divergence)) => ToFollower::Diverging(divergence),
             Ok(Opening::OutOfRange { log_start, log_end }) => {
@@ -207,9 +206,9 @@ impl World {
             return Ok(());
         }
         match message {
-            ToFollower::Slice(batches, ends) => {
+            ToFollower::Slice(read_from, batches, ends) => {
                 let replica = self.nodes[node].replica.as_ref();
-                match replica.map(|replica| replica.check_slice(session, &batches)) {
+                match replica.map(|replica| replica.check_slice(session, read_from, &batches)) {
                     Some(Ok(())) => {
                         for batch in &batches {
                             self.nodes[node].log.append(*batch);

@@ -21,7 +21,11 @@ pub(super) fn batch(base: u64, count: u32, epoch: u32) -> BatchHeader {
 }
 
 fn ends(high_watermark: u64, log_start: u64) -> LeaderEnds {
-    LeaderEnds { high_watermark: Offset(high_watermark), log_start: Offset(log_start) }
+    LeaderEnds {
+        high_watermark: Offset(high_watermark),
+        log_start: Offset(log_start),
+        everyone_has: Offset::ZERO,
+    }
 }
 
 /// As recovery found it.
@@ -66,7 +70,7 @@ fn take(
     leader: LeaderEnds,
 ) -> Effects {
     let mut out = Effects::new();
-    replica.check_slice(session, &[batch]).unwrap();
+    replica.check_slice(session, Some(replica.log_end()), &[batch]).unwrap();
     replica.on_replicated(NOW, session, &[batch], leader, &mut out);
     out
 }
@@ -222,7 +226,7 @@ fn a_follower_takes_its_leaders_high_watermark_and_log_start_as_far_as_it_has_th
 fn only_the_next_batches_of_the_open_stream_are_taken() {
     let mut replica = from_disk(0, 5);
     let session = opened(&follow(&mut replica, 2));
-    let check = |batches: &[BatchHeader]| replica.check_slice(session, batches);
+    let check = |batches: &[BatchHeader]| replica.check_slice(session, None, batches);
     assert_eq!(check(&[batch(5, 2, 1), batch(7, 1, 2)]), Ok(()));
     for given in [4, 6] {
         let error = SliceError::NotNext { expected: Offset(5), given: Offset(given) };
@@ -236,7 +240,67 @@ fn only_the_next_batches_of_the_open_stream_are_taken() {
     let (current, given) = (LeaderEpoch(2), LeaderEpoch(3));
     assert_eq!(check(&[batch(5, 1, 3)]), Err(SliceError::EpochFromTheFuture { current, given }));
     replica.on_stream_closed(NOW, session, &mut Effects::new());
-    assert_eq!(replica.check_slice(session, &[batch(5, 1, 2)]), Err(SliceError::StaleSession));
+    let late = replica.check_slice(session, None, &[batch(5, 1, 2)]);
+    assert_eq!(late, Err(SliceError::StaleSession));
+}
+
+/// Cleaning leaves gaps (S20); a slice that got lost leaves one too.
+#[test]
+fn a_gap_is_taken_if_the_leader_read_from_where_the_log_ends() {
+    let mut replica = from_disk(0, 5);
+    let session = opened(&follow(&mut replica, 2));
+    let check = |read_from: Option<u64>, batches: &[BatchHeader]| {
+        replica.check_slice(session, read_from.map(Offset), batches)
+    };
+    let slice = [batch(9, 1, 1), batch(20, 3, 2)];
+    assert_eq!(check(Some(5), &slice), Ok(()));
+    let lost = |given| Err(SliceError::NotNext { expected: Offset(5), given: Offset(given) });
+    assert_eq!(check(Some(9), &slice), lost(9), "what came before it got lost");
+    assert_eq!(check(None, &slice), lost(9), "a leader of an earlier version has no gaps");
+    assert_eq!(check(Some(5), &[batch(4, 3, 1)]), lost(4));
+    let back = SliceError::NotNext { expected: Offset(10), given: Offset(9) };
+    assert_eq!(check(Some(5), &[batch(9, 1, 1), batch(9, 3, 2)]), Err(back));
+    let mut out = Effects::new();
+    replica.on_replicated(NOW, session, &slice, ends(23, 0), &mut out);
+    assert_eq!((replica.log_end(), replica.high_watermark()), (Offset(23), Offset(23)));
+    assert_eq!(reported(&out), Some((23, 5)));
+}
+
+/// S19: the leader's log may start within a batch.
+#[test]
+fn a_log_without_records_takes_the_batch_that_holds_its_start() {
+    for read_from in [Some(Offset(8)), None] {
+        let mut replica = Replica::new(key(), SELF, config());
+        replica.on_reset(Offset(8));
+        let session = opened(&follow(&mut replica, 2));
+        let check = |batches: &[BatchHeader]| replica.check_slice(session, read_from, batches);
+        let below = SliceError::NotNext { expected: Offset(8), given: Offset(6) };
+        assert_eq!(check(&[batch(6, 2, 1)]), Err(below), "nothing of it can be read");
+        let slice = [batch(6, 4, 1), batch(10, 1, 1)];
+        assert_eq!(check(&slice), Ok(()));
+        replica.on_replicated(NOW, session, &slice, ends(11, 8), &mut Effects::new());
+        assert_eq!((replica.log_start(), replica.log_end()), (Offset(8), Offset(11)));
+        let overlap = SliceError::NotNext { expected: Offset(11), given: Offset(9) };
+        let again = replica.check_slice(session, read_from.map(|_| Offset(11)), &[batch(9, 4, 1)]);
+        assert_eq!(again, Err(overlap), "only the first");
+    }
+}
+
+/// A tombstone that nobody misses may go; who follows cannot know that by itself.
+#[test]
+fn a_follower_goes_by_what_its_leader_says_everyone_has() {
+    let mut replica = from_disk(0, 5);
+    assert_eq!(replica.everyone_has(), Offset::ZERO);
+    let session = opened(&follow(&mut replica, 2));
+    let told = |offset| LeaderEnds { everyone_has: Offset(offset), ..ends(5, 0) };
+    replica.on_replicated(NOW, session, &[], told(4), &mut Effects::new());
+    assert_eq!(replica.everyone_has(), Offset(4));
+    replica.on_replicated(NOW, session, &[], told(0), &mut Effects::new());
+    assert_eq!(replica.everyone_has(), Offset(4), "it does not go back in an epoch");
+    let mut out = Effects::new();
+    let next = FollowerState { leader: NodeId(3), leader_epoch: LeaderEpoch(3) };
+    replica.become_follower(NOW, next, &mut out);
+    assert_eq!(replica.everyone_has(), Offset::ZERO, "the next leader has not said anything");
 }
 
 /// The design's flush policy `commit`: an end counts as flushed once it is.

@@ -20,6 +20,39 @@ fn a_batch_sent_again_is_answered_with_its_first_offset_and_not_appended() {
     assert_eq!(replica.log_end(), Offset(50));
 }
 
+/// S24: cleaning takes a batch's records, and whoever replays what is left knows the same producers.
+#[test]
+fn the_headers_of_the_remembered_batches_are_all_that_producers_need() {
+    let mut replica = leader();
+    for n in 0..7 {
+        append(&mut replica, &stamped(9, 0, n * 10, 10), n.into()).unwrap();
+        append(&mut replica, &facts(1), 100).unwrap();
+    }
+    flush(&mut replica);
+    let remembered: Vec<_> = replica.remembered_batches().into_iter().map(|it| it.0).collect();
+    assert_eq!(remembered, [22, 33, 44, 55, 66], "the last five, and none without a producer");
+    let mut after = Replica::new(key(), SELF, config());
+    let end = Offset(77);
+    let ends =
+        LogEnds { log_start: Offset::ZERO, high_watermark: end, flushed_end: end, log_end: end };
+    after.restore(ends, None);
+    for (base, sequence) in remembered.into_iter().zip([20, 30, 40, 50, 60]) {
+        let header = BatchHeader {
+            producer: stamped(9, 0, sequence, 1).producer,
+            record_count: 0,
+            ..super::following::batch(base, 10, 0)
+        };
+        after.on_recovered_batch(NOW, &header);
+    }
+    after.become_leader(NOW, state(1, &[1]), &mut Effects::new());
+    for sequence in [20, 40, 60] {
+        let out = append(&mut after, &stamped(9, 0, sequence, 10), 5).unwrap();
+        assert!(answers(&out)[0].1.as_ref().unwrap().duplicate, "{sequence}");
+    }
+    assert!(append(&mut after, &stamped(9, 0, 10, 10), 6).is_err());
+    assert!(append(&mut after, &stamped(9, 0, 70, 10), 7).is_ok());
+}
+
 /// I4 with P14: success means committed, for the second answer too.
 #[test]
 fn a_duplicate_of_an_uncommitted_batch_waits_for_its_commit() {

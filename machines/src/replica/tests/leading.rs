@@ -46,6 +46,35 @@ fn open(
     replica.on_follower_opened(NOW, follower, &position, epoch_end, &mut Effects::new())
 }
 
+/// A tombstone that somebody may not have yet must not go.
+#[test]
+fn everyone_has_is_what_every_assigned_replica_has_on_disk_since_the_leader_leads() {
+    let mut replica = cluster_leader(&[1, 2]);
+    assert_eq!(replica.everyone_has(), Offset::ZERO, "nobody has said anything");
+    follower_at(&mut replica, 2, 10, 8);
+    assert_eq!(replica.everyone_has(), Offset::ZERO, "out of sync, but assigned");
+    follower_at(&mut replica, 3, 7, 6);
+    assert_eq!(replica.everyone_has(), Offset(6));
+    assert_eq!(replica.leader_ends().everyone_has, Offset(6), "its followers are told");
+    follower_at(&mut replica, 3, 10, 10);
+    assert_eq!(replica.everyone_has(), Offset(8));
+    follower_at(&mut replica, 2, 4, 4);
+    assert_eq!(replica.everyone_has(), Offset(8), "it does not go back");
+    replica.on_partition_state(NOW, &partition(6, 1, &[1, 2, 3]), &mut Effects::new());
+    assert_eq!(replica.everyone_has(), Offset::ZERO, "another leadership, and nobody is heard yet");
+    replica.resign(&mut Effects::new());
+    assert_eq!(replica.everyone_has(), Offset::ZERO);
+}
+
+#[test]
+fn of_a_sole_replica_everyone_has_what_it_has_on_disk() {
+    let mut replica = leader();
+    append(&mut replica, &facts(3), 1).unwrap();
+    assert_eq!(replica.everyone_has(), Offset::ZERO);
+    flush(&mut replica);
+    assert_eq!(replica.everyone_has(), Offset(3));
+}
+
 /// R21.
 #[test]
 fn a_follower_with_other_epochs_or_more_of_an_epoch_diverges() {
