@@ -368,8 +368,11 @@ impl Fetcher {
                 Ok((header, _)) if header.end_offset() <= tracked.received => {}
                 Ok((header, payload)) => {
                     let high_watermark = high_watermark.unwrap_or(header.end_offset());
-                    let batch = ReadyBatch { at: at.clone(), header, payload, high_watermark };
-                    self.ready.push_back(Ready::Batch(Box::new(batch)));
+                    // Where reading stops, cleaning may have left a gap.
+                    if tracked.end.is_none_or(|end| header.base_offset < end) {
+                        let batch = ReadyBatch { at: at.clone(), header, payload, high_watermark };
+                        self.ready.push_back(Ready::Batch(Box::new(batch)));
+                    }
                     if tracked.received(header.end_offset(), header.leader_epoch) {
                         break;
                     }

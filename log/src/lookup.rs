@@ -212,6 +212,18 @@ impl<D: Disk> Log<D> {
         segment.locate(&self.place, self.config.index_interval_bytes, target)
     }
 
+    /// The same offset, or if compaction has left a gap there, where the next batch begins: nothing lies between. Also
+    /// the same if that cannot be read.
+    pub fn behind_gap(&self, offset: Offset) -> Offset {
+        let segment = self.segment_of(offset).and_then(|at| self.segments.get(at));
+        let batch =
+            segment.filter(|segment| offset < segment.end).map(|it| self.locate(it, offset));
+        match batch {
+            Some(Ok(Some(batch))) => batch.header.base_offset.max(offset),
+            _ => offset,
+        }
+    }
+
     /// The headers of a segment from the batch that holds `from` on.
     pub(crate) fn each_header(
         &self,

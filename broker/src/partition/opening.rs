@@ -57,7 +57,8 @@ pub fn open(
     let mut replica = Replica::new(key, node_id, replica_config(config, lag_max_ms));
     let ends = LogEnds {
         log_start: log.log_start(),
-        high_watermark: recovery.high_watermark.unwrap_or(log.log_start()),
+        // Of a checkpoint from before a cleaning that has left a gap there: readers would wait within it.
+        high_watermark: log.behind_gap(recovery.high_watermark.unwrap_or(log.log_start())),
         flushed_end: log.flushed_end(),
         log_end: log.log_end(),
     };

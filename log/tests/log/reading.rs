@@ -3,7 +3,7 @@
 use crate::batches::*;
 use proptest::prelude::*;
 use std::path::Path;
-use troupe_log::disk::{Disk, FileDisk};
+use troupe_log::disk::{Disk, FileDisk, Loss};
 use troupe_log::{Log, LogConfig, LogError};
 use troupe_proto::batch::BatchHeader;
 use troupe_proto::ids::{LeaderEpoch, Offset};
@@ -264,5 +264,32 @@ proptest! {
         let _either = append(&mut log, 9, 1, 10);
         let _either = log.truncate_to(Offset(u64::midpoint(start.0, end.0)), start);
         let _either = log.close_clean(end);
+    }
+}
+
+/// As a leader sends them whose log was cleaned.
+#[test]
+fn a_gap_between_batches_is_read_over_and_survives_opening() {
+    let disk = memory();
+    let (mut log, _) = open(&disk, small());
+    append(&mut log, 0, 3, 100).unwrap();
+    for (base, count) in [(7, 2), (9, 1), (30, 4)] {
+        let frames = frames_at(Offset(base), 1, &vec![NOW; count], &[1; 100]).0;
+        log.append_frames(frames, NOW).unwrap();
+    }
+    log.flush().unwrap();
+    for log in [log, open(&disk.crash(Loss::Unsynced), small()).0] {
+        let mut bases = Vec::new();
+        log.replay(Offset(0), |header| bases.push(header.base_offset.0)).unwrap();
+        assert_eq!((bases, log.log_end()), (vec![0, 7, 9, 30], Offset(34)));
+        for (from, first) in [(2, 0), (3, 7), (6, 7), (8, 7), (9, 9), (10, 30), (29, 30), (33, 30)]
+        {
+            let slice = log.read(Offset(from), log.log_end(), 1).unwrap();
+            assert_eq!(slice.first, Offset(first), "from {from}");
+        }
+        assert!(log.read(Offset(12), Offset(20), 1).unwrap().is_empty());
+        for (offset, behind) in [(0, 0), (3, 7), (5, 7), (8, 8), (10, 30), (31, 31), (34, 34)] {
+            assert_eq!(log.behind_gap(Offset(offset)), Offset(behind), "{offset}");
+        }
     }
 }

@@ -303,7 +303,7 @@ impl World {
         }
         let ends = LogEnds {
             log_start: log.log_start(),
-            high_watermark: recovery.high_watermark.unwrap_or(log.log_start()),
+            high_watermark: log.behind_gap(recovery.high_watermark.unwrap_or(log.log_start())),
             flushed_end: log.flushed_end(),
             log_end: log.log_end(),
         };

@@ -196,7 +196,7 @@ fn is_between(offset: Offset, from: Offset, end: Option<Offset>) -> bool {
 pub mod tests {
     use super::*;
     use crate::forward::Target;
-    use troupe_proto::batch::RecordSetBuilder;
+    use troupe_proto::batch::{Compactor, RecordSetBuilder};
     use troupe_proto::ids::{PartitionId, TopicId};
 
     type Given = (Option<Vec<u8>>, Option<Vec<u8>>, Vec<(String, Option<Vec<u8>>)>, i64);
@@ -298,6 +298,38 @@ pub mod tests {
                 assert_eq!(cursor.packed().unwrap().header.base_offset, Offset(3));
             }
             assert_eq!(walk(&mut cursor, |found| found.record.offset.0), [4, 5], "{compression}");
+            assert_eq!(cursor.visit(&mut |_| (Choice::Take, ())), Step::End);
+        }
+    }
+
+    /// What cleaning leaves: gaps between batches, batches without records, and records that are missing in one.
+    #[test]
+    fn a_cleaned_slice_is_walked_with_the_offsets_that_it_has() {
+        let mut compactor = Compactor::default();
+        for compression in Compression::ALL {
+            let mut bytes = Vec::new();
+            for (base, kept) in [(0, [1, 2].as_slice()), (7, &[]), (20, &[0]), (40, &[])] {
+                let mut builder = RecordSetBuilder::new();
+                (0..3).for_each(|n| builder.push(n, Some(b"k"), Some(b"v"), &[]));
+                let built = builder.finish(Compression::None, None).unwrap();
+                let attributes = built.header.attributes.with_compression(compression);
+                let header = BatchHeader { base_offset: Offset(base), attributes, ..built.header };
+                let stays = |record: &RecordRef<'_>| kept.contains(&(record.offset.0 - base));
+                let selected = compactor.select(&header, &built.payload, stays).unwrap();
+                let (left, payload) =
+                    compactor.rewrite(&header, &built.payload, &selected, None).unwrap();
+                bytes.extend_from_slice(&left.encode(&target().key));
+                bytes.extend_from_slice(payload);
+            }
+            let (next, high_watermark, bytes) = (Offset(43), Offset(43), bytes.into());
+            let (from, end) = (Offset(1), None);
+            let slice = Slice { target: target(), from, end, bytes, next, high_watermark };
+            let mut cursor = SliceCursor::new(slice);
+            assert_eq!(
+                walk(&mut cursor, |found| found.record.offset.0),
+                [1, 2, 20],
+                "{compression}"
+            );
             assert_eq!(cursor.visit(&mut |_| (Choice::Take, ())), Step::End);
         }
     }

@@ -36,6 +36,25 @@ fn acks_out_of_order_move_the_prefix_when_the_gap_closes() {
     }
 }
 
+/// Cleaning leaves offsets without a record.
+#[test]
+fn offsets_without_a_record_hold_up_neither_the_prefix_nor_the_cursor() {
+    let (mut ledger, now) = (Ledger::new(Offset(10)), Instant::now());
+    for offset in [12, 20] {
+        delivered(&mut ledger, offset..offset + 1, now);
+    }
+    // A batch without records, or whose last records are missing.
+    ledger.pass(Offset(30));
+    assert_eq!(
+        (ledger.prefix(), ledger.cursor(), ledger.frontier()),
+        (Offset(12), Offset(30), Offset(30))
+    );
+    assert_eq!(ack(&mut ledger, 12, 1), SettleOutcome::Accepted);
+    assert_eq!(ledger.prefix(), Offset(20));
+    assert_eq!(ack(&mut ledger, 20, 1), SettleOutcome::Accepted);
+    assert_eq!((ledger.prefix(), ledger.out()), (Offset(30), 0));
+}
+
 #[test]
 fn a_nack_recalls_what_was_delivered_after_it_too() {
     let (mut ledger, now) = (Ledger::new(Offset(0)), Instant::now());
