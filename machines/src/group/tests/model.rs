@@ -321,6 +321,56 @@ proptest! {
         world.check_settled();
         world.coordinator.fail_over();
     }
+
+    /// S20, S23: whatever of a coordinator's log has been cleaned, and whichever tombstones have gone with that, the
+    /// next coordinator knows the same: members, epochs, who holds what, offsets, and what expires when.
+    #[test]
+    fn a_log_cleaned_at_any_point_comes_to_the_same(
+        steps in steps(),
+        cleaned in any::<prop::sample::Index>(),
+        forgotten in any::<prop::sample::Index>(),
+    ) {
+        let mut world = World::new();
+        steps.iter().for_each(|step| world.step(step));
+        let log = &world.coordinator.log;
+        let cleaned = cleaned.index(log.len() + 1);
+        let forgotten = forgotten.index(cleaned + 1);
+        let of_cleaned = clean(&log[..cleaned], forgotten);
+        let now = world.coordinator.now;
+        let replayed = |log: &mut dyn Iterator<Item = &Change>| {
+            let mut groups = Groups::new(Settings::default());
+            log.for_each(|change| groups.replay(change).unwrap());
+            groups.loaded(now);
+            groups
+        };
+        let whole = replayed(&mut log.iter());
+        let short = replayed(&mut of_cleaned.into_iter().chain(&log[cleaned..]));
+        prop_assert_eq!(&short.groups, &whole.groups);
+        prop_assert_eq!(&whole.groups, &world.coordinator.groups.groups);
+        let mut end = now;
+        let mut both = [whole, short];
+        for groups in &mut both {
+            groups.set_catalog(catalog(topics(0)));
+        }
+        while let Some(next) = both[0].next_deadline().filter(|_| end < now.plus(8 * 86_400_000)) {
+            end = next.max(end.plus(1));
+            let [whole, short] = both.each_mut().map(|groups| {
+                let decision = groups.on_time(end);
+                decision.changes.iter().for_each(|change| groups.replay(change).unwrap());
+                decision.changes
+            });
+            prop_assert_eq!(whole, short);
+            prop_assert_eq!(both[0].next_deadline(), both[1].next_deadline());
+        }
+    }
+}
+
+/// What cleaning leaves of a log: the last record of each key, without the tombstones before `forgotten`.
+fn clean(log: &[Change], forgotten: usize) -> Vec<&Change> {
+    let keys: Vec<_> = log.iter().map(|change| change.key.encode_to_vec()).collect();
+    let is_last = |at: usize| !keys[at + 1..].contains(&keys[at]);
+    let is_kept = |at: &usize| is_last(*at) && (log[*at].value.is_some() || *at >= forgotten);
+    (0..log.len()).filter(is_kept).map(|at| &log[at]).collect()
 }
 
 /// The check of the histories above is one that finds what it is for.
