@@ -92,6 +92,19 @@ settings! {
     max_partitions_per_cluster: u32 = 1_000_000, "max.partitions.per.cluster";
     /// How often segments are checked for what need not be kept any more.
     retention_check_interval: Millis = Millis(300_000), "log.retention.check.interval.ms";
+    /// Whether topics with cleanup.policy compact are compacted. Without it they grow, `__consumer_offsets` too, and
+    /// coordinators take ever longer to load.
+    cleaner_enable: bool = true, "log.cleaner.enable";
+    /// Threads that compact, one log each at a time.
+    cleaner_threads: usize = 1, "log.cleaner.threads";
+    /// Memory in which all of these threads together note which record of a key is its last; 24 bytes a key. A log with
+    /// more keys than that is cleaned in several passes.
+    cleaner_dedupe_buffer: Bytes = Bytes(128 << 20), "log.cleaner.dedupe.buffer.size";
+    /// How long a thread rests when no log has to be cleaned.
+    cleaner_backoff: Millis = Millis(15_000), "log.cleaner.backoff.ms";
+    /// Bytes that all of these threads together read and write in a second; without it, as fast as the disk lets them
+    /// beside all else.
+    cleaner_io_bytes: Bytes = Bytes(i64::MAX as u64), "log.cleaner.io.max.bytes.per.second";
     /// How often high watermarks and recovery points are written down.
     checkpoint_interval: Millis = Millis(5_000), "log.checkpoint.interval.ms";
     /// Largest gRPC message that is accepted.

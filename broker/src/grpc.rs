@@ -8,6 +8,7 @@ mod arrival;
 mod as_of;
 mod body;
 mod chaos_service;
+mod cleaning;
 mod cluster_service;
 mod commit_service;
 mod delivery_service;

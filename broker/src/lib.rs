@@ -16,6 +16,7 @@
 mod abort;
 mod admission;
 mod allocator;
+mod cleaner;
 mod clock;
 mod config;
 mod connections;

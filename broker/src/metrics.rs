@@ -1,5 +1,6 @@
 //! What the node counts. Names and labels are Prometheus'; counters are resolved once, not per record.
 
+mod cleaner;
 mod topics;
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
@@ -9,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use topics::ByTopic;
 
+pub use cleaner::CleanerMetrics;
 pub use topics::{DiskFull, TopicMetrics};
 
 /// The process-wide recorder: several nodes in one process share it and differ by label.
@@ -85,6 +87,7 @@ pub struct NodeMetrics {
     pub resident_bytes: Gauge,
     /// Appends that were refused for want of space.
     pub disk_full: DiskFull,
+    pub cleaner: CleanerMetrics,
     by_topic: ByTopic,
 }
 
@@ -134,6 +137,7 @@ impl NodeMetrics {
             threads: gauge!("process_threads"),
             resident_bytes: gauge!("process_resident_memory_bytes"),
             disk_full: DiskFull::default(),
+            cleaner: CleanerMetrics::new(&node),
             by_topic: ByTopic::default(),
             node,
         }

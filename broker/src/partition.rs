@@ -14,6 +14,8 @@ mod assignment;
 mod board;
 mod chain;
 mod chaos;
+mod cleaning;
+mod cleaning_gate;
 mod condition;
 mod confirm;
 mod controller_requests;
@@ -42,6 +44,7 @@ mod upkeep;
 pub use assignment::PartitionSetup;
 pub use chain::Chain;
 pub use chaos::drop_replies;
+pub use cleaning_gate::CleaningTurn;
 pub use condition::{Condition, How, LONG_MS, millis};
 pub use controller_requests::{ControllerRequest, ControllerRequests};
 pub use flusher::Flusher;
@@ -52,7 +55,7 @@ pub use handle::{
 pub use leader_streams::LeaderStreams;
 pub use messages::{
     Appended, CloseFollower, Credit, CreditSource, Description, Finding, FollowerReport,
-    FoundOffset, FromLeader, IsrAnswer, LeaderSays, LossKnown, OffsetQuery, OpenFollower,
+    FoundOffset, FromLeader, IsrAnswer, LeaderSays, LogLook, LossKnown, OffsetQuery, OpenFollower,
     ReadAnswer, Slice,
 };
 pub use replica_handle::ReplicaHandle;

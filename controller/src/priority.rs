@@ -54,6 +54,19 @@ mod system {
             set(get() + LOWERED);
         }
     }
+
+    /// The least that the system has, for the processor and, where its scheduler knows of that, for the disk.
+    pub fn after_all() {
+        const LEAST: i32 = 19;
+        const WHO_PROCESS: libc::c_int = 1;
+        const CLASS_BEST_EFFORT: libc::c_int = 2;
+        const LEAST_OF_CLASS: libc::c_int = 7;
+        set(LEAST);
+        // Not the idle class: whoever waits for that on a busy disk may wait for ever.
+        let priority = CLASS_BEST_EFFORT << 13 | LEAST_OF_CLASS;
+        // SAFETY: a system call without pointers; 0 is the calling thread. Where it is refused nothing changes.
+        unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, priority) };
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -61,6 +74,8 @@ mod system {
     pub fn first() {}
 
     pub fn after_decisions() {}
+
+    pub fn after_all() {}
 }
 
 /// The calling thread decides, or listens for others: it runs before those that carry data.
@@ -71,6 +86,11 @@ pub fn first() {
 /// The calling thread carries data.
 pub fn after_decisions() {
     system::after_decisions();
+}
+
+/// The calling thread does what can wait: it has what the others leave of the processor, and of the disk.
+pub fn after_all() {
+    system::after_all();
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -94,6 +114,7 @@ mod tests {
         };
         let before = nice();
         assert!(on_a_thread(first) < on_a_thread(after_decisions));
+        assert_eq!(on_a_thread(after_all), 19);
         assert_eq!(nice(), before, "other threads stay as they are");
     }
 }

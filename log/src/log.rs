@@ -85,6 +85,11 @@ impl<D: Disk> Log<D> {
         self.segments.iter().map(|segment| segment.size).sum()
     }
 
+    /// Of the segment that takes the appends.
+    pub fn active_bytes(&self) -> u64 {
+        self.segments.back().map_or(0, |segment| segment.size)
+    }
+
     pub fn segment_count(&self) -> usize {
         self.segments.len()
     }

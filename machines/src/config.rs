@@ -6,10 +6,12 @@
 
 mod keys;
 mod quantity;
+mod ratio;
 mod suggest;
 
 pub use keys::{ConfigKey, keys};
 pub use quantity::{QuantityError, parse_bytes, parse_millis};
+pub use ratio::Ratio;
 pub use suggest::nearest;
 
 use std::collections::BTreeMap;
@@ -44,6 +46,11 @@ pub struct Cleanup {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicConfig {
     pub cleanup: Cleanup,
+    /// How long a tombstone is kept that cleaning has met.
+    pub delete_retention_ms: u64,
+    pub min_cleanable_dirty_ratio: Ratio,
+    pub min_compaction_lag_ms: u64,
+    pub max_compaction_lag_ms: u64,
     pub segment_bytes: u64,
     pub segment_ms: u64,
     pub segment_index_bytes: u32,
@@ -66,6 +73,10 @@ impl Default for TopicConfig {
     fn default() -> Self {
         TopicConfig {
             cleanup: Cleanup { delete: true, compact: false },
+            delete_retention_ms: 86_400_000,
+            min_cleanable_dirty_ratio: Ratio::from_millionths(500_000),
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: i64::MAX as u64,
             segment_bytes: 1 << 30,
             segment_ms: 604_800_000,
             segment_index_bytes: 10 << 20,
@@ -138,6 +149,22 @@ impl TopicConfig {
         self.set(key, keys::find(key)?.default)
     }
 
+    /// What no key can tell by itself: values that make no sense together.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let (min, max) = (self.min_compaction_lag_ms, self.max_compaction_lag_ms);
+        if max < min {
+            return Err(ConfigError::Invalid {
+                key: "max.compaction.lag.ms".to_owned(),
+                value: max.to_string(),
+                reason: format!(
+                    "it is less than min.compaction.lag.ms, which is {min}: records would have to be compacted \
+                     before they may be"
+                ),
+            });
+        }
+        Ok(())
+    }
+
     /// T14: the timestamps that a leader takes whose clock says `now_ms`, if they are the producer's.
     pub fn timestamps_taken(&self, now_ms: i64) -> RangeInclusive<i64> {
         match self.timestamp_type {
@@ -183,6 +210,9 @@ mod tests {
             ("cleanup.policy", "delete, compact", "compact,delete"),
             ("message.timestamp.type", "LogAppendTime", "LogAppendTime"),
             ("unclean.leader.election.enable", "TRUE", "true"),
+            ("min.cleanable.dirty.ratio", "0.250", "0.25"),
+            ("min.cleanable.dirty.ratio", "1", "1"),
+            ("delete.retention.ms", "1d", "86400000"),
         ] {
             config.set(key, written).unwrap();
             assert_eq!(config.get(key).as_deref(), Some(canonical), "{key}={written}");
@@ -218,6 +248,17 @@ mod tests {
     }
 
     #[test]
+    fn lags_that_no_cleaning_can_keep_are_refused() {
+        let mut config = TopicConfig::default();
+        config.set("min.compaction.lag.ms", "1h").unwrap();
+        config.set("max.compaction.lag.ms", "1h").unwrap();
+        assert_eq!(config.check(), Ok(()));
+        config.set("max.compaction.lag.ms", "59m").unwrap();
+        let error = config.check().unwrap_err().to_string();
+        assert!(error.contains("less than min.compaction.lag.ms, which is 3600000"), "{error}");
+    }
+
+    #[test]
     fn bad_values_are_refused_and_change_nothing() {
         let mut config = TopicConfig::default();
         for (key, value) in [
@@ -232,6 +273,12 @@ mod tests {
             ("unclean.leader.election.enable", "yes"),
             ("message.timestamp.type", "now"),
             ("max.message.bytes", "1TiB"),
+            ("min.cleanable.dirty.ratio", "1.5"),
+            ("min.cleanable.dirty.ratio", "-0.1"),
+            ("min.cleanable.dirty.ratio", "NaN"),
+            ("min.compaction.lag.ms", "-1"),
+            ("max.compaction.lag.ms", "0"),
+            ("delete.retention.ms", "-1"),
         ] {
             let error = config.set(key, value).unwrap_err();
             assert!(matches!(error, ConfigError::Invalid { .. }), "{key}={value}: {error}");

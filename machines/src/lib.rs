@@ -4,6 +4,7 @@
 //! - [`cluster`]: topics, brokers, leaders, producer ids. Decide with `&self`, change in `replay`.
 //! - [`group`]: members of consumer groups, who reads what, committed offsets.
 //! - [`admission`]: which batch may be worked on next, when there are more than the node can carry.
+//! - [`cleaning`]: which log is compacted next.
 //! - [`connection`]: who may connect, how long a connection may do nothing, whose turn it is.
 //! - [`credit`]: how much of a stream may be under way to its reader.
 //! - [`config`]: what a topic can be told, with defaults and documentation.
@@ -14,6 +15,7 @@
 //! Never here: a file, a socket, a clock, a thread, an actor.
 
 pub mod admission;
+pub mod cleaning;
 pub mod cluster;
 pub mod config;
 pub mod connection;

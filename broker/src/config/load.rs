@@ -5,6 +5,11 @@ use super::{ConfigFaults, NodeConfig};
 use std::collections::BTreeMap;
 use troupe_proto::batch::Limits;
 
+/// Of one thread of the cleaner: Kafka's bounds.
+const MIN_DEDUPE_BUFFER: u64 = 1 << 20;
+const MAX_DEDUPE_BUFFER: u64 = (1 << 31) - 1;
+const MIN_CLEANER_RATE: u64 = 64 << 10;
+
 impl NodeConfig {
     /// Reads the sources in order of precedence. `file` is TOML; `environment` all variables;
     /// `set` the `key=value` pairs of the command line.
@@ -51,6 +56,7 @@ impl NodeConfig {
         listeners::check(self, faults);
         self.check_groups(faults);
         self.check_unpacking(faults);
+        self.check_cleaner(faults);
         for (key, value) in [
             ("num.partitions", self.num_partitions as usize),
             ("default.replication.factor", self.default_replication_factor as usize),
@@ -67,6 +73,8 @@ impl NodeConfig {
             ("max.connections.per.ip", self.max_connections_per_ip as usize),
             ("socket.connection.setup.timeout.ms", self.connection_setup_timeout.0 as usize),
             ("connections.max.idle.ms", self.connections_max_idle.0 as usize),
+            ("log.cleaner.threads", self.cleaner_threads),
+            ("log.cleaner.backoff.ms", self.cleaner_backoff.0 as usize),
             ("stream.max.stall.ms", self.stream_max_stall.0 as usize),
         ] {
             if value == 0 {
@@ -81,6 +89,29 @@ impl NodeConfig {
         if asked > most {
             faults.push(format!(
                 "batch.unpacked.max.bytes: {asked} is more than {most}, and no node unpacks more for a consumer"
+            ));
+        }
+    }
+
+    /// Less, and a log is hardly ever done; a single file is written in larger pieces.
+    fn check_cleaner(&self, faults: &mut Vec<String>) {
+        let each = self.cleaner_dedupe_buffer.0 / (self.cleaner_threads.max(1) as u64);
+        if each < MIN_DEDUPE_BUFFER {
+            faults.push(format!(
+                "log.cleaner.dedupe.buffer.size: {each} for each of log.cleaner.threads, at least \
+                 {MIN_DEDUPE_BUFFER} are needed"
+            ));
+        }
+        if each > MAX_DEDUPE_BUFFER {
+            faults.push(format!(
+                "log.cleaner.dedupe.buffer.size: {each} for each of log.cleaner.threads, which use at most \
+                 {MAX_DEDUPE_BUFFER}"
+            ));
+        }
+        let rate = self.cleaner_io_bytes.0;
+        if rate < MIN_CLEANER_RATE {
+            faults.push(format!(
+                "log.cleaner.io.max.bytes.per.second: {rate} is too small, at least {MIN_CLEANER_RATE} are needed"
             ));
         }
     }
@@ -172,6 +203,30 @@ mod tests {
         let text = faults.to_string();
         assert_eq!(faults.0.len(), 4, "{text}");
         assert!(text.contains("did you mean `node.id`?"), "{text}");
+    }
+
+    #[test]
+    fn a_cleaner_that_cannot_work_is_refused() {
+        let settings = |set: &[&str]| {
+            let set: Vec<_> = set.iter().map(|&setting| setting.to_owned()).collect();
+            NodeConfig::load(None, [], &set).map_err(|faults| faults.to_string())
+        };
+        assert!(
+            settings(&["log.cleaner.threads=4", "log.cleaner.dedupe.buffer.size=4MiB"]).is_ok()
+        );
+        for (wrong, told) in [
+            (&["log.cleaner.threads=0"][..], "log.cleaner.threads: 0 is too small"),
+            (&["log.cleaner.backoff.ms=0"], "log.cleaner.backoff.ms: 0 is too small"),
+            (
+                &["log.cleaner.threads=5", "log.cleaner.dedupe.buffer.size=4MiB"],
+                "log.cleaner.dedupe.buffer.size: 838860 for each",
+            ),
+            (&["log.cleaner.dedupe.buffer.size=4GiB"], "which use at most 2147483647"),
+            (&["log.cleaner.io.max.bytes.per.second=1"], "at least 65536 are needed"),
+        ] {
+            let refused = settings(wrong).unwrap_err();
+            assert!(refused.contains(told), "{refused}");
+        }
     }
 
     #[test]

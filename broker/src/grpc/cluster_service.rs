@@ -1,5 +1,6 @@
 //! `troupe.admin.v1.ClusterService` over [`Cluster`] and [`Health`].
 
+use super::cleaning::cleaning;
 use super::numbers::{int32, int64};
 use crate::forward::{Call, deadline_of};
 use crate::operations::{
@@ -117,6 +118,7 @@ fn replica(node_id: NodeId, replica: Replica) -> pb::Replica {
         condition: condition(replica.condition.how).into(),
         oldest_append_wait_ms: int64(replica.condition.oldest_wait_ms),
         queued_bytes: int64(replica.condition.queued_bytes),
+        cleaning: replica.cleaning.map(cleaning),
         ..Default::default()
     };
     let Some(held) = replica.held else { return known };

@@ -12,6 +12,7 @@ use super::sockets::Sockets;
 use super::start_error::StartError;
 use super::wiring::{Ground, Wired};
 use super::{advertised, duplicate_broker, owner, space};
+use crate::cleaner::Cleaner;
 use crate::connections::Connections;
 use crate::grpc::AdminServices;
 use crate::partition::ControllerRequest;
@@ -69,6 +70,7 @@ struct Parts {
     inventory: Arc<Inventory>,
     space: Arc<Space>,
     shards: Vec<Arbiter>,
+    cleaner: Cleaner,
     servers: Vec<oneshot::Receiver<()>>,
     /// Until they are served.
     sockets: Option<Sockets>,
@@ -112,7 +114,7 @@ impl Parts {
             inventory: Arc::clone(&inventory),
             space: Arc::clone(&space),
         };
-        let Wired { handles, shards, controller_requests } = ground.build()?;
+        let Wired { handles, shards, cleaner, controller_requests } = ground.build()?;
         let control_thread = match controllers.is_alone() {
             true => None,
             false => Some(ControlThread::start(&handles, &controllers, sockets.take_control())?),
@@ -125,6 +127,7 @@ impl Parts {
             inventory,
             space,
             shards,
+            cleaner,
             servers: Vec::new(),
             sockets: Some(sockets),
             controller_requests: Some(controller_requests),
@@ -329,6 +332,7 @@ impl Parts {
     /// threads.
     async fn stop(mut self) {
         let handles = Arc::clone(&self.handles);
+        self.cleaner.stop();
         if let Some(session) = &self.session {
             let patience = handles.config.controlled_shutdown_timeout.duration();
             session.leave(patience).await;
@@ -366,6 +370,7 @@ impl Parts {
     /// Without a goodbye, as if the process had been killed; except that the directory can be opened again.
     async fn abandon(self) {
         self.handles.gone.cancel();
+        self.cleaner.stop();
         for shard in &self.shards {
             shard.stop();
         }
@@ -378,6 +383,7 @@ impl Parts {
 
     fn end_threads(self) {
         self.handles.gone.cancel();
+        self.cleaner.join();
         for shard in &self.shards {
             shard.stop();
         }

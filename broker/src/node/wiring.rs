@@ -4,6 +4,7 @@ use super::handles::Handles;
 use super::start_error::StartError;
 use crate::NodeConfig;
 use crate::admission::Admission;
+use crate::cleaner::{Cleaner, CleaningTable, not_looked_at};
 use crate::controller_channel::{ControllerChannel, Identity};
 use crate::forward::{ActiveController, Clocks, Leaders};
 use crate::group::{GroupCoordinators, group_route};
@@ -51,6 +52,7 @@ pub(super) struct Ground {
 pub(super) struct Wired {
     pub handles: Arc<Handles>,
     pub shards: Vec<Arbiter>,
+    pub cleaner: Cleaner,
     /// Until they are sent.
     pub controller_requests: UnboundedReceiver<ControllerRequest>,
 }
@@ -89,6 +91,9 @@ impl Ground {
         let coordinators = Arc::new(GroupCoordinators::new(Arc::clone(&metadata)));
         let (sessions, pulls) = (Arc::<Sessions>::default(), Arc::<Pulls<_>>::default());
         let counted = Arc::clone(&pulls);
+        let cleanings = Arc::new(CleaningTable::new(not_looked_at(&self.config)));
+        let cleaner = Cleaner::start(&self.config, &metadata, &metrics, &cleanings);
+        let cleaner = cleaner.map_err(StartError::Thread)?;
         let administration = Administration::new(&Observed {
             config: &self.config,
             endpoint: &self.endpoint,
@@ -100,6 +105,7 @@ impl Ground {
             replicators: &replicators,
             thread_stall_detectors: &stall_detectors,
             metrics: &metrics,
+            cleanings: &cleanings,
             gone: &gone,
         });
         let route = group_route(&self.config, &coordinators, &active_controller, &leaders.peers);
@@ -163,7 +169,7 @@ impl Ground {
             gone,
             config: self.config,
         };
-        Ok(Wired { handles: Arc::new(handles), shards, controller_requests })
+        Ok(Wired { handles: Arc::new(handles), shards, cleaner, controller_requests })
     }
 
     fn node_id(&self) -> NodeId {

@@ -13,6 +13,7 @@ use super::readiness::Readiness;
 use super::subscriptions::Sessions;
 use super::topics::Topics;
 use crate::NodeConfig;
+use crate::cleaner::CleaningTable;
 use crate::forward::{ActiveController, Leaders};
 use crate::group::GroupCoordinators;
 use crate::metrics::NodeMetrics;
@@ -48,6 +49,8 @@ pub struct Observed<'a> {
     /// By shard: whether its thread runs.
     pub thread_stall_detectors: &'a [Arc<StallDetector>],
     pub metrics: &'a Arc<NodeMetrics>,
+    /// How the compaction of this node's replicas stands.
+    pub cleanings: &'a Arc<CleaningTable>,
     /// Cancelled when the node has stopped.
     pub gone: &'a CancellationToken,
 }
@@ -74,14 +77,20 @@ impl Administration {
             pull_sessions: Arc::clone(&observed.pull_sessions),
             replicators: observed.replicators.to_vec(),
             disk: Arc::clone(&disk),
+            cleanings: Arc::clone(observed.cleanings),
         };
+        let cluster = Cluster::new(
+            Arc::clone(metadata),
+            Arc::clone(controller),
+            Arc::clone(observed.cleanings),
+        );
         let health =
             Health::new(Arc::clone(metadata), Arc::clone(channel), disk, config.session_timeout.0);
         let readiness =
             Readiness::new(Arc::clone(metadata), Arc::clone(channel), observed.gone.clone());
         Self {
             topics: Arc::new(Topics::new(Arc::clone(metadata), Arc::clone(controller))),
-            cluster: Arc::new(Cluster::new(Arc::clone(metadata), Arc::clone(controller))),
+            cluster: Arc::new(cluster),
             metadata: Arc::new(ClusterMetadata::new(Arc::clone(metadata), Arc::clone(channel))),
             health: Arc::new(health),
             readiness: Arc::new(readiness),

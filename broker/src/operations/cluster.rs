@@ -12,6 +12,7 @@ pub use partitions::{ListedPartitions, PartitionFilter, PartitionState};
 pub use replicas::{ListedReplicas, Replica, ReplicaQuery, ReplicaRole};
 
 use super::page::Page;
+use crate::cleaner::CleaningTable;
 use crate::forward::{ActiveController, Call, Decided, Relay};
 use crate::metadata_cache::MetadataCache;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use troupe_proto::ids::NodeId;
 pub struct Cluster {
     metadata: Arc<MetadataCache>,
     controller: Arc<ActiveController>,
+    cleanings: Arc<CleaningTable>,
 }
 
 /// What became of a node's leaderships.
@@ -33,8 +35,12 @@ pub struct Drained {
 }
 
 impl Cluster {
-    pub fn new(metadata: Arc<MetadataCache>, controller: Arc<ActiveController>) -> Self {
-        Self { metadata, controller }
+    pub fn new(
+        metadata: Arc<MetadataCache>,
+        controller: Arc<ActiveController>,
+        cleanings: Arc<CleaningTable>,
+    ) -> Self {
+        Self { metadata, controller, cleanings }
     }
 
     pub fn overview(&self) -> ClusterOverview {
@@ -61,7 +67,7 @@ impl Cluster {
     /// # Errors
     /// `UNKNOWN_TOPIC`, `INVALID_TOPIC`; `INVALID_REQUEST` of a page that cannot be.
     pub async fn list_replicas(&self, query: ReplicaQuery) -> Result<ListedReplicas, Error> {
-        replicas::list(&self.metadata, query).await
+        replicas::list(&self.metadata, &self.cleanings, query).await
     }
 
     /// Has leaders elected; each partition succeeds or fails for itself.

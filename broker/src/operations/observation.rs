@@ -3,6 +3,8 @@
 use super::census::Census;
 use super::disk::Disk;
 use super::subscriptions::Sessions;
+use crate::cleaner::CleaningTable;
+use crate::clock::wall_clock;
 use crate::controller_channel::ControllerChannel;
 use crate::forward::Leaders;
 use crate::group::GroupCoordinators;
@@ -26,6 +28,7 @@ pub struct Observation {
     /// By shard.
     pub replicators: Vec<Arc<Replicator>>,
     pub disk: Arc<Disk>,
+    pub cleanings: Arc<CleaningTable>,
 }
 
 impl Observation {
@@ -35,6 +38,7 @@ impl Observation {
         self.metrics.log_lines_lost.absolute(lines::lost());
         self.observe_distress();
         self.observe_tables();
+        self.observe_cleaning();
         self.leaders.admission.observe();
     }
 
@@ -83,6 +87,14 @@ impl Observation {
         if let Some(free) = self.disk.free_bytes() {
             metrics.disk_free_bytes.set(free as f64);
         }
+    }
+
+    fn observe_cleaning(&self) {
+        let (sums, metrics) = (self.cleanings.sums(), &self.metrics.cleaner);
+        metrics.max_dirty_ratio.set(sums.max_dirty_ratio.as_f64());
+        metrics.uncleanable.set(sums.uncleanable as f64);
+        let age_ms = sums.last_ended.map(|ended| wall_clock().0.saturating_sub(ended.0));
+        metrics.seconds_since_last_run.set(age_ms.map_or(-1.0, |ms| ms as f64 / 1e3));
     }
 
     /// How much there is of what comes and goes: what only ever grows is a leak.

@@ -373,7 +373,7 @@ impl PartitionActor {
     }
 
     /// Comes back as [`Flushed`]; if one is under way already, that one does.
-    fn start_flush(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn start_flush(&mut self, ctx: &mut Context<Self>) {
         let Some(turn) = self.board.flushes.enter() else { return };
         match self.log().begin_flush() {
             Some(ticket) => {

@@ -1,6 +1,7 @@
 //! What is known of a partition outside of its actor: written by the actor and its supervisor, read by
 //! everyone without asking. It outlives every actor.
 
+use super::cleaning_gate::CleaningGate;
 use super::flush_gate::FlushGate;
 use crate::metrics::TopicMetrics;
 use actix::Actor;
@@ -19,6 +20,7 @@ pub struct Board<A: Actor> {
     pub topic: Arc<str>,
     pub metrics: Arc<TopicMetrics>,
     pub flushes: FlushGate,
+    pub cleaning: CleaningGate,
     pub faults: Faults,
     /// Where the actor is found. It tells also when the high watermark advances, or the role changes.
     actor: StateBoard<A, Error>,
@@ -57,6 +59,7 @@ impl<A: Actor> Board<A> {
             topic,
             metrics,
             flushes: FlushGate::default(),
+            cleaning: CleaningGate::default(),
             faults: Faults::default(),
             actor: StateBoard::default(),
             mailbox: Mailbox::default(),

@@ -6,8 +6,9 @@ use super::board::Board;
 use super::chain::Chain;
 use super::follower_sink::Pusher;
 use super::messages::{
-    Append, Appended, Confirm, Describe, Description, FindOffset, Finding, FromLeader, IsrAnswer,
-    LossKnown, OffsetQuery, PushOn, QUEUE_BYTES, Read, ReadAnswer,
+    Append, Appended, BeginCleaning, Confirm, Describe, Description, FindOffset, Finding,
+    FinishCleaning, FromLeader, IsrAnswer, LogLook, LookAtLog, LossKnown, OffsetQuery, PushOn,
+    QUEUE_BYTES, Read, ReadAnswer,
 };
 use super::replica_handle::ReplicaHandle;
 use super::responder::Responder;
@@ -17,6 +18,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use troupe_actor::{Budget, Die, Refused};
+use troupe_log::disk::FileDisk;
+use troupe_log::{Cleaned, Cleaning, CleaningReport};
 use troupe_machines::replica::Acks;
 use troupe_proto::batch::{ProducedBatch, Verified};
 use troupe_proto::error::{Error, ErrorCode};
@@ -195,6 +198,36 @@ impl PartitionHandle {
         self.ask(|reply| Describe { reply }).await
     }
 
+    /// How its log stands for compaction; `None` if its topic is not compacted. `is_read_whole`: the topic is the
+    /// cluster's own.
+    ///
+    /// # Errors
+    /// There is no actor now, or the log cannot tell.
+    pub async fn look_at_log(&self, is_read_whole: bool) -> Result<Option<LogLook>, Error> {
+        let look = |reply| LookAtLog { is_read_whole, reply };
+        Ok(self.ask_within(Duration::ZERO, look).await??)
+    }
+
+    /// A plan for a pass over the log; `None` if there is nothing to clean. Whoever asks holds a turn of the gate.
+    ///
+    /// # Errors
+    /// There is no actor now, or the log cannot be cleaned.
+    pub async fn begin_cleaning(&self) -> Result<Option<Cleaning<FileDisk>>, Error> {
+        Ok(self.ask_within(Duration::ZERO, |reply| BeginCleaning { reply }).await??)
+    }
+
+    /// Hands over what a pass has made, still holding the turn. `None`: the log is not what it was, and nothing has
+    /// changed.
+    ///
+    /// # Errors
+    /// The actor is gone, or the files cannot be exchanged.
+    pub async fn finish_cleaning(
+        &self,
+        cleaned: Cleaned<FileDisk>,
+    ) -> Result<Option<CleaningReport>, Error> {
+        Ok(self.ask_within(Duration::ZERO, |reply| FinishCleaning { cleaned, reply }).await??)
+    }
+
     /// Sends without waiting for an answer; false if there is no actor now.
     pub fn tell<M>(&self, message: M) -> bool
     where
@@ -209,7 +242,19 @@ impl PartitionHandle {
         M: Message<Result: Send> + Send + 'static,
         PartitionActor: Handler<M>,
     {
-        let addr = self.addr(REBUILD_PATIENCE).await?;
+        self.ask_within(REBUILD_PATIENCE, question).await
+    }
+
+    async fn ask_within<M, T>(
+        &self,
+        patience: Duration,
+        question: impl FnOnce(oneshot::Sender<T>) -> M,
+    ) -> Result<T, Error>
+    where
+        M: Message<Result: Send> + Send + 'static,
+        PartitionActor: Handler<M>,
+    {
+        let addr = self.addr(patience).await?;
         let answer = self.board.mailbox.ask(&addr, question).await.map_err(refusal)?;
         answer.filter(|_| !self.board.faults.drops_reply()).ok_or_else(|| {
             match self.board.is_gone() {

@@ -48,6 +48,7 @@ impl PartitionLife {
         let (assignment, shared) = (Rc::clone(&self.assignment), Rc::clone(&self.shared));
         let flushes = &assignment.handle.board.flushes;
         flushes.idle().await;
+        assignment.handle.board.cleaning.idle().await;
         if flushes.has_failed() {
             let message = "a flush failed; check the disk, then `troupe actor kill` to try again";
             let reason = Error::new(ErrorCode::StorageFailure, message);
@@ -139,6 +140,7 @@ impl Life for PartitionLife {
     }
 
     fn ended(&mut self, Exit { panicked, reason }: Exit<Failure>) -> Next<Error> {
+        self.assignment.handle.board.cleaning.stop();
         if self.assignment.over.get() {
             return Next::Over;
         }

@@ -1,11 +1,13 @@
 //! What a partition's actor is asked and told.
 
+mod cleaning;
 mod client;
 mod controller;
 mod following;
 mod leading;
 mod upkeep;
 
+pub use cleaning::{BeginCleaning, FinishCleaning, LogLook, LookAtLog};
 pub use client::{
     Append, Appended, Confirm, Describe, Description, FindOffset, Finding, FoundOffset,
     MAILBOX_CAPACITY, OffsetQuery, QUEUE_BYTES, Read, ReadAnswer,

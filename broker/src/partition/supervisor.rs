@@ -176,6 +176,8 @@ impl Handler<RetirePartition> for Supervisor {
         if !(running && assignment.handle.command(Retire { delete, done: closed })) {
             board.retire_replica(delete);
         }
+        // Behind the message: no pass begins after it.
+        board.cleaning.stop();
         actix_rt::spawn(async move {
             // An error: the actor died before it came to that, and nobody builds another.
             if closing.await.is_err() {
@@ -184,6 +186,7 @@ impl Handler<RetirePartition> for Supervisor {
             leader_streams.abandon(key);
             // Fails only if it panicked, and then nobody works there either.
             let _ = life.await;
+            board.cleaning.idle().await;
             // Whoever asked may be gone.
             let _ = done.send(());
         });

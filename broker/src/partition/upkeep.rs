@@ -40,13 +40,12 @@ impl Handler<EnforceRetention> for PartitionActor {
 
     fn handle(&mut self, _: EnforceRetention, ctx: &mut <Self as Actor>::Context) {
         self.take_turn(ctx);
-        if !self.config.cleanup.delete {
-            // A topic that is only compacted keeps all: compaction is not there yet.
-            return;
-        }
+        // A topic that is only compacted keeps all that compaction leaves, whatever its age or size; but nothing below
+        // a log start that was moved (S26).
+        let deletes = self.config.cleanup.delete;
         let policy = RetentionPolicy {
-            retention_ms: self.config.retention_ms,
-            retention_bytes: self.config.retention_bytes,
+            retention_ms: self.config.retention_ms.filter(|_| deletes),
+            retention_bytes: self.config.retention_bytes.filter(|_| deletes),
         };
         let (time, high_watermark) = (wall_clock().as_timestamp(), self.replica.high_watermark());
         let retained = self.log().apply_retention(&policy, time, high_watermark);
@@ -84,6 +83,15 @@ impl PartitionActor {
             // What recovery would replay on top of an older one is gone.
             self.snapshot_producers(self.replica.log_end());
         }
+        self.remove_later(removals, ctx);
+    }
+
+    /// Files that are not part of the log any more, and that readers may still look into.
+    pub(super) fn remove_later(
+        &mut self,
+        removals: Vec<Removal<FileDisk>>,
+        ctx: &mut Context<Self>,
+    ) {
         if removals.is_empty() {
             return;
         }

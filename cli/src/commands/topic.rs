@@ -1,5 +1,6 @@
 //! `troupe topic`: every change shows what became of it, and takes `--dry-run`.
 
+mod cleaning;
 mod describe;
 mod view;
 
@@ -27,9 +28,10 @@ pub enum TopicCommand {
     Create(Create),
     /// List the topics
     List(List),
-    /// Show a topic's partitions, offsets and settings
+    /// Show a topic's partitions, offsets and settings; of one that is compacted, how that stands
     #[command(after_help = "Examples:\n  \
         troupe topic describe orders\n  \
+        troupe topic describe __consumer_offsets -o json | jq '.partitions[].cleaning[]?'\n  \
         troupe topic describe orders -o wide     # every setting and what it means\n  \
         troupe topic describe orders -o json | jq '.partitions[].highWatermark'")]
     Describe(Describe),

@@ -290,5 +290,6 @@ fn canonical(
         let value = config.get(key).expect("a key that could be set can be read");
         overrides.insert(key.clone(), value);
     }
+    config.check()?;
     Ok((config, overrides))
 }

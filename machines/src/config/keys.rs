@@ -1,8 +1,8 @@
 //! The table of a topic's configuration keys.
 
 use super::{
-    Cleanup, ConfigError, FlushPolicy, TimestampType, TopicConfig, parse_bytes, parse_millis,
-    suggest,
+    Cleanup, ConfigError, FlushPolicy, Ratio, TimestampType, TopicConfig, parse_bytes,
+    parse_millis, suggest,
 };
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -27,16 +27,12 @@ const NOT_AVAILABLE: &[&str] = &[
     "compression.gzip.level",
     "compression.lz4.level",
     "compression.zstd.level",
-    "delete.retention.ms",
     "flush.messages",
     "flush.ms",
     "follower.replication.throttled.replicas",
     "leader.replication.throttled.replicas",
     "local.retention.bytes",
     "local.retention.ms",
-    "max.compaction.lag.ms",
-    "min.cleanable.dirty.ratio",
-    "min.compaction.lag.ms",
     "preallocate",
     "remote.storage.enable",
     "segment.jitter.ms",
@@ -63,9 +59,9 @@ static KEYS: &[ConfigKey] = &[
     ConfigKey {
         name: "cleanup.policy",
         default: "delete",
-        documentation: "What happens to old records: delete (by age and size), compact (keep the last \
-            record of each key), or both. With compact every record needs a key; the compaction itself \
-            is not carried out yet.",
+        documentation: "What happens to old records: delete (by age and size), compact (keep at least the \
+            last record of each key), or both. With compact a record needs a key to be accepted; records \
+            without one that were there before go when the log is cleaned.",
         read: |c| show_cleanup(c.cleanup),
         write: |c, v| put(&mut c.cleanup, cleanup(v)),
     },
@@ -78,6 +74,15 @@ static KEYS: &[ConfigKey] = &[
             "producer" => Ok(()),
             _ => Err("only 'producer' is available: set compression on the producer".to_owned()),
         },
+    },
+    ConfigKey {
+        name: "delete.retention.ms",
+        default: "86400000",
+        documentation: "How long a record without value, which deletes its key, is kept after the log was \
+            first cleaned with it: in this time whoever reads from the beginning has to reach the end, or may \
+            miss the deletion. Only with cleanup.policy compact.",
+        read: |c| c.delete_retention_ms.to_string(),
+        write: |c, v| put(&mut c.delete_retention_ms, millis(v, 0..=I64_MAX)),
     },
     ConfigKey {
         name: "file.delete.delay.ms",
@@ -106,6 +111,15 @@ static KEYS: &[ConfigKey] = &[
         documentation: "Bytes of records between two entries of a segment's index.",
         read: |c| c.index_interval_bytes.to_string(),
         write: |c, v| put_u32(&mut c.index_interval_bytes, bytes(v, 0..=i32::MAX as u64)),
+    },
+    ConfigKey {
+        name: "max.compaction.lag.ms",
+        default: "9223372036854775807",
+        documentation: "How long a record may go without being compacted: then its segment is closed, and \
+            the log is cleaned whatever min.cleanable.dirty.ratio says. At least min.compaction.lag.ms. Only \
+            with cleanup.policy compact.",
+        read: |c| c.max_compaction_lag_ms.to_string(),
+        write: |c, v| put(&mut c.max_compaction_lag_ms, millis(v, 1..=I64_MAX)),
     },
     ConfigKey {
         name: "max.message.bytes",
@@ -144,6 +158,23 @@ static KEYS: &[ConfigKey] = &[
             ];
             put(&mut c.timestamp_type, one_of(v, &values))
         },
+    },
+    ConfigKey {
+        name: "min.cleanable.dirty.ratio",
+        default: "0.5",
+        documentation: "How much of a log, in bytes without the segment that takes the appends, has to be \
+            new since it was last cleaned for it to be cleaned again: between 0 (as soon as there is anything) \
+            and 1. Only with cleanup.policy compact.",
+        read: |c| c.min_cleanable_dirty_ratio.to_string(),
+        write: |c, v| put(&mut c.min_cleanable_dirty_ratio, Ratio::parse(v)),
+    },
+    ConfigKey {
+        name: "min.compaction.lag.ms",
+        default: "0",
+        documentation: "How long a record stays as it is before it may be compacted away. Only with \
+            cleanup.policy compact.",
+        read: |c| c.min_compaction_lag_ms.to_string(),
+        write: |c, v| put(&mut c.min_compaction_lag_ms, millis(v, 0..=I64_MAX)),
     },
     ConfigKey {
         name: "min.insync.replicas",

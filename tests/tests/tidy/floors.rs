@@ -21,7 +21,7 @@ const FLOORS: [(&str, Floors); 2] = [
             &["operations"],
             &["group"],
             &["coordinator"],
-            &["connections", "forward", "replication"],
+            &["cleaner", "connections", "forward", "replication"],
             &["metadata_cache"],
             &["registry"],
             &["partition"],

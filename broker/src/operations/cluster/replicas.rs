@@ -1,5 +1,6 @@
 //! What a replica of this node holds, as its actor says; and how the actor is, also if it says nothing.
 
+use crate::cleaner::{CleaningReport, CleaningTable};
 use crate::metadata_cache::MetadataCache;
 use crate::operations::page::Page;
 use crate::partition::{Condition, Description, How, PartitionHandle};
@@ -43,6 +44,8 @@ pub struct Replica {
     pub held: Option<Description>,
     /// Why it says nothing, if it was asked.
     pub no_answer_reason: Option<String>,
+    /// How the compaction of its log stands, if its topic is compacted.
+    pub cleaning: Option<CleaningReport>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +57,7 @@ pub enum ReplicaRole {
 
 pub(super) async fn list(
     metadata: &MetadataCache,
+    cleanings: &CleaningTable,
     query: ReplicaQuery,
 ) -> Result<ListedReplicas, Error> {
     let mut handles: Vec<Arc<PartitionHandle>> = if query.topic.is_empty() {
@@ -67,12 +71,19 @@ pub(super) async fn list(
     let (handles, next_page_token) = page.cut(handles.into_iter(), |handle| {
         format!("{}\u{0}{:010}", handle.topic(), handle.key().partition.0)
     });
-    let replicas = if query.brief {
+    let mut replicas: Vec<_> = if query.brief {
         handles.iter().map(|handle| brief(handle)).collect()
     } else {
         let each = handles.iter().map(|handle| describe(handle, query.answer_by));
         futures::future::join_all(each).await
     };
+    let topics = metadata.registry.topics();
+    for (replica, handle) in replicas.iter_mut().zip(&handles) {
+        let topic =
+            topics.get(replica.topic.as_str()).filter(|topic| topic.id == handle.key().topic_id);
+        let compacts = topic.is_some_and(|topic| topic.config().cleanup.compact);
+        replica.cleaning = compacts.then(|| cleanings.report(handle.key()));
+    }
     Ok(ListedReplicas { node_id: metadata.node_id, replicas, next_page_token })
 }
 
@@ -95,6 +106,7 @@ fn brief(handle: &PartitionHandle) -> Replica {
         offline_reason: reason.map(|reason| reason.to_string()),
         held: None,
         no_answer_reason: None,
+        cleaning: None,
     }
 }
 

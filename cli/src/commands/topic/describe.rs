@@ -1,5 +1,6 @@
 //! `troupe topic describe`: the topic from the controller's image, its offsets from the leaders.
 
+use super::cleaning::{self, CleaningView};
 use super::view::{self, ConfigView, LogView, PartitionView, TopicView};
 use crate::as_of::{self, AsOf};
 use crate::failure::{Context, Failure};
@@ -21,7 +22,8 @@ pub async fn run(global: &Global, name: &str) -> Result<(), Failure> {
         .with_context(|| format!("cannot describe topic {name}"))?;
     let mut topic_view = TopicView::new(&topic);
     topic_view.configs = Some(view::configs(&topic));
-    add_offsets(&client, name, &mut topic_view.partitions).await;
+    let compacted = topic_view.is_compacted();
+    ask_nodes(&client, name, &mut topic_view.partitions, compacted).await;
     topic_view.as_of = as_of::ask(&client).await?;
     let output = global.output();
     output.one(&topic_view, || render(&output, &topic_view))?;
@@ -29,33 +31,46 @@ pub async fn run(global: &Global, name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Asks every leader's node. A partition that does not answer in time, or whose node does not, is shown without
-/// offsets: the rest of the picture is worth showing, above all then.
-async fn add_offsets(client: &Client, name: &str, partitions: &mut [PartitionView]) {
-    let leaders: BTreeSet<i32> = partitions.iter().filter_map(|p| p.leader_id).collect();
-    let answers = fan_out(leaders, async |leader| {
-        client.admin_of(leader).await?.list_replicas(Some(name)).await
-    });
-    for (leader, answer) in answers.await {
-        let mut led: Vec<_> =
-            partitions.iter_mut().filter(|p| p.leader_id == Some(leader)).collect();
-        match answer {
-            Err(why) => {
-                notice!("note: node {leader} does not tell its offsets: {why}");
-                for partition in led {
-                    partition.condition = format!("no answer: node {leader}: {why}");
-                }
+/// Asks every leader's node; of a topic that is compacted, every replica's. A partition that does not answer in time, or
+/// whose node does not, is shown without offsets: the rest of the picture is worth showing, above all then.
+async fn ask_nodes(client: &Client, name: &str, partitions: &mut [PartitionView], compacted: bool) {
+    let mut nodes: BTreeSet<i32> = partitions.iter().filter_map(|p| p.leader_id).collect();
+    if compacted {
+        nodes.extend(partitions.iter().flat_map(|p| &p.replicas));
+    }
+    let answers =
+        fan_out(nodes, async |node| client.admin_of(node).await?.list_replicas(Some(name)).await);
+    for (node, answer) in answers.await {
+        let answer = answer.unwrap_or_else(|why| {
+            let leads = partitions.iter().any(|p| p.leader_id == Some(node));
+            let what = if leads { "offsets" } else { "compaction" };
+            notice!("note: node {node} does not tell its {what}: {why}");
+            no_answer(node, &why, partitions, compacted);
+            Vec::new()
+        });
+        for replica in &answer {
+            let found = partitions.iter_mut().find(|p| p.partition == replica.partition);
+            let Some(partition) = found else { continue };
+            if compacted {
+                let unknown = || CleaningView::unknown(node, "its node does not know of it");
+                partition.cleaning.push(CleaningView::new(replica).unwrap_or_else(unknown));
             }
-            Ok(replicas) => {
-                for replica in replicas {
-                    let found = led.iter_mut().find(|p| p.partition == replica.partition);
-                    let Some(partition) = found else { continue };
-                    partition.condition = replica_condition::show(&replica);
-                    if replica.no_answer_reason.is_empty() {
-                        partition.log = Some(LogView::new(&replica));
-                    }
-                }
+            if partition.leader_id == Some(node) {
+                partition.condition = replica_condition::show(replica);
+                let answered = replica.no_answer_reason.is_empty();
+                partition.log = answered.then(|| LogView::new(replica));
             }
+        }
+    }
+}
+
+fn no_answer(node: i32, why: &str, partitions: &mut [PartitionView], compacted: bool) {
+    for partition in partitions {
+        if partition.leader_id == Some(node) {
+            partition.condition = format!("no answer: node {node}: {why}");
+        }
+        if compacted && partition.replicas.contains(&node) {
+            partition.cleaning.push(CleaningView::unknown(node, &format!("no answer: {why}")));
         }
     }
 }
@@ -74,7 +89,15 @@ fn render(output: &Output, topic: &TopicView) -> String {
         out.push('\n');
     }
     out += &output.table(&partitions(&topic.partitions));
-    if output.format == Format::Wide {
+    let wide = output.format == Format::Wide;
+    if (output.terminal || wide) && topic.partitions.iter().any(|p| !p.cleaning.is_empty()) {
+        if output.terminal {
+            out.push('\n');
+        }
+        let each = topic.partitions.iter().map(|p| (p.partition, p.cleaning.as_slice()));
+        out += &output.table(&cleaning::table(each));
+    }
+    if wide {
         if output.terminal {
             out.push('\n');
         }

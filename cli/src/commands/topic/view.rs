@@ -1,5 +1,6 @@
 //! A topic as it is printed; the keys are those of `troupe.admin.v1` in proto JSON.
 
+use super::cleaning::CleaningView;
 use crate::as_of::AsOf;
 use serde::Serialize;
 use troupe_proto::admin::v1::{ConfigSource, Replica, Topic};
@@ -36,6 +37,9 @@ pub struct PartitionView {
     /// What the leader says about its log. None: it did not answer in time, or nobody leads.
     #[serde(flatten)]
     pub log: Option<LogView>,
+    /// Of every replica, if the topic is compacted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cleaning: Vec<CleaningView>,
 }
 
 #[derive(Debug, Serialize)]
@@ -63,6 +67,13 @@ pub struct ConfigView {
 }
 
 impl TopicView {
+    /// As the controller has it; nodes may not have heard yet.
+    pub fn is_compacted(&self) -> bool {
+        let mut configs = self.configs.iter().flatten();
+        let policy = configs.find(|config| config.name == "cleanup.policy");
+        policy.is_some_and(|policy| policy.value.split(',').any(|it| it == "compact"))
+    }
+
     pub fn new(topic: &Topic) -> TopicView {
         let partitions = topic.partitions.iter().map(|partition| PartitionView {
             partition: partition.partition,
@@ -72,6 +83,7 @@ impl TopicView {
             in_sync_replicas: partition.in_sync_replicas.clone(),
             condition: String::new(),
             log: None,
+            cleaning: Vec::new(),
         });
         TopicView {
             name: topic.name.clone(),

@@ -1,0 +1,296 @@
+//! Which log is compacted next (S21), and when a segment has to be closed so that it can be.
+//!
+//! Owns what became of the last passes. Promises: nothing is cleaned by two at once; what has waited too long comes
+//! before what is dirtiest, and that before what only has tombstones to lose; nothing below its ratio is cleaned; what
+//! could not be cleaned is left in peace for longer each time.
+//! Never here: a clock, a log, a thread.
+
+mod rate;
+
+pub use rate::Rate;
+
+use crate::config::{Ratio, TopicConfig};
+use crate::time::Time;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use troupe_proto::ids::PartitionKey;
+
+/// What the configuration of a topic says about compacting its logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    pub min_dirty_ratio: Ratio,
+    pub max_lag_ms: u64,
+    /// The topic is the cluster's own, and read as a whole by whoever takes over one of its partitions.
+    pub is_read_whole: bool,
+}
+
+impl Rules {
+    pub fn of(config: &TopicConfig, is_read_whole: bool) -> Rules {
+        Rules {
+            min_dirty_ratio: config.min_cleanable_dirty_ratio,
+            max_lag_ms: config.max_compaction_lag_ms,
+            is_read_whole,
+        }
+    }
+}
+
+/// A log as it stands, in bytes of its files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Cleaned before.
+    pub clean_bytes: u64,
+    /// Not cleaned yet, and may be now.
+    pub dirty_bytes: u64,
+    /// In the segment that takes the appends, which is never cleaned.
+    pub active_bytes: u64,
+    /// When the first record came that is not cleaned.
+    pub dirty_since: Option<Time>,
+    /// That one stands in the segment that takes the appends, and has waited for `max.compaction.lag.ms`.
+    pub roll_due: bool,
+    /// Tombstones in what was cleaned before are past their time.
+    pub tombstones_due: bool,
+}
+
+/// A partition read whole is worth cleaning once this much has come: read at 30 MB/s, it takes some 70 ms.
+pub const READ_WHOLE_BYTES: u64 = 2 << 20;
+
+impl Standing {
+    /// How much of what could be cleaned is dirty.
+    pub fn dirty_ratio(&self) -> Ratio {
+        Ratio::of(self.dirty_bytes, self.clean_bytes.saturating_add(self.dirty_bytes))
+    }
+
+    /// Whether the segment that takes the appends has to be closed now: something in it has waited for
+    /// `max.compaction.lag.ms`; or the log is one that is read whole, and this segment alone would make it dirty
+    /// enough, however large segments may become.
+    pub fn must_roll(&self, rules: &Rules) -> bool {
+        let uncleaned = self.dirty_bytes.saturating_add(self.active_bytes);
+        let large = uncleaned >= READ_WHOLE_BYTES.max(self.clean_bytes);
+        self.active_bytes > 0 && (self.roll_due || (rules.is_read_whole && large))
+    }
+
+    fn urgency(&self, rules: &Rules, now: Time) -> Option<Urgency> {
+        let overdue = self.dirty_since.filter(|since| since.plus(rules.max_lag_ms) <= now);
+        let ratio = self.dirty_ratio();
+        if self.dirty_bytes > 0
+            && let Some(since) = overdue
+        {
+            return Some(Urgency::Overdue(Reverse(since)));
+        }
+        if self.dirty_bytes > 0 && ratio > rules.min_dirty_ratio {
+            return Some(Urgency::Dirty(ratio, self.dirty_bytes));
+        }
+        self.tombstones_due.then_some(Urgency::Tombstones(self.clean_bytes))
+    }
+}
+
+/// In order: the last is the most urgent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Urgency {
+    Tombstones(u64),
+    Dirty(Ratio, u64),
+    Overdue(Reverse<Time>),
+}
+
+/// A log that could be cleaned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    pub key: PartitionKey,
+    pub standing: Standing,
+    pub rules: Rules,
+}
+
+/// How a pass ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    Done,
+    /// What it made is of no use: the log became another one meanwhile.
+    Void,
+    /// The log cannot be cleaned as it is.
+    Failed,
+}
+
+/// Doublings of the first rest.
+const MOST_DOUBLINGS: u32 = 8;
+
+/// What the passes of a node come to.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    /// `log.cleaner.backoff.ms`
+    backoff_ms: u64,
+    under_way: BTreeSet<PartitionKey>,
+    resting: BTreeMap<PartitionKey, Rest>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Rest {
+    until: Time,
+    /// Passes without success, one after the other.
+    failures: u32,
+}
+
+impl Schedule {
+    pub fn new(backoff_ms: u64) -> Schedule {
+        Schedule { backoff_ms, under_way: BTreeSet::new(), resting: BTreeMap::new() }
+    }
+
+    /// The log to clean now, if any: it is under way until [`Schedule::ended`].
+    pub fn next(&mut self, now: Time, candidates: &[Candidate]) -> Option<PartitionKey> {
+        let free = candidates.iter().filter(|candidate| self.is_free(now, candidate.key));
+        let urgent = free.filter_map(|Candidate { key, standing, rules }| {
+            standing.urgency(rules, now).map(|urgency| (urgency, Reverse(*key)))
+        });
+        let (_, Reverse(key)) = urgent.max()?;
+        self.under_way.insert(key);
+        Some(key)
+    }
+
+    fn is_free(&self, now: Time, key: PartitionKey) -> bool {
+        !self.under_way.contains(&key) && self.rests_until(key).is_none_or(|until| until <= now)
+    }
+
+    /// Until when it is left in peace.
+    pub fn rests_until(&self, key: PartitionKey) -> Option<Time> {
+        self.resting.get(&key).map(|rest| rest.until)
+    }
+
+    pub fn ended(&mut self, now: Time, key: PartitionKey, how: Ended) {
+        let was_under_way = self.under_way.remove(&key);
+        debug_assert!(was_under_way, "a pass ends that never began");
+        if how == Ended::Done {
+            self.resting.remove(&key);
+            return;
+        }
+        let failures = self.resting.get(&key).map_or(0, |rest| rest.failures);
+        let rest_ms = self.backoff_ms.saturating_mul(1 << failures.min(MOST_DOUBLINGS));
+        let rest = Rest { until: now.plus(rest_ms), failures: failures.saturating_add(1) };
+        self.resting.insert(key, rest);
+    }
+
+    /// Only these are here any more.
+    pub fn forget_others(&mut self, is_here: impl Fn(PartitionKey) -> bool) {
+        self.resting.retain(|key, _| is_here(*key));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use troupe_proto::ids::{PartitionId, TopicId};
+
+    const RULES: Rules = Rules {
+        min_dirty_ratio: Ratio::from_millionths(500_000),
+        max_lag_ms: i64::MAX as u64,
+        is_read_whole: false,
+    };
+    const NOW: Time = Time(1_000_000);
+
+    fn key(number: u32) -> PartitionKey {
+        let topic_id = TopicId::from_wire(&[7; 16]).unwrap();
+        PartitionKey { topic_id, partition: PartitionId(number) }
+    }
+
+    fn log(number: u32, clean_bytes: u64, dirty_bytes: u64) -> Candidate {
+        let dirty_since = Some(Time(NOW.0 - 1_000));
+        let standing = Standing { clean_bytes, dirty_bytes, dirty_since, ..Standing::default() };
+        Candidate { key: key(number), standing, rules: RULES }
+    }
+
+    fn next(candidates: &[Candidate]) -> Option<u32> {
+        Schedule::new(100).next(NOW, candidates).map(|key| key.partition.0)
+    }
+
+    /// S21.
+    #[test]
+    fn the_dirtiest_log_is_cleaned_first_and_none_that_is_not_dirty_enough() {
+        assert_eq!(next(&[log(0, 100, 110), log(1, 10, 90), log(2, 10, 80)]), Some(1));
+        assert_eq!(next(&[log(0, 100, 100), log(1, 100, 0), log(2, 0, 0)]), None);
+        assert_eq!(next(&[log(3, 0, 10), log(4, 0, 20)]), Some(4), "of equals the larger");
+        assert_eq!(next(&[log(6, 0, 10), log(5, 0, 10)]), Some(5));
+    }
+
+    /// S21.
+    #[test]
+    fn what_has_waited_too_long_comes_first_however_clean() {
+        let rules = Rules { max_lag_ms: 1_000, ..RULES };
+        let late = Candidate { rules, ..log(0, 1_000, 1) };
+        let mut later = Candidate { rules, ..log(1, 1_000, 1) };
+        later.standing.dirty_since = Some(Time(NOW.0 - 2_000));
+        assert_eq!(next(&[log(2, 0, 900), late]), Some(0));
+        assert_eq!(next(&[log(2, 0, 900), late, later]), Some(1));
+        let early = Candidate { rules: Rules { max_lag_ms: 1_001, ..RULES }, ..late };
+        assert_eq!(next(&[early]), None);
+    }
+
+    /// S23: also where nothing new comes.
+    #[test]
+    fn tombstones_past_their_time_have_a_log_cleaned_that_nobody_writes_to() {
+        let mut idle = log(0, 100, 0);
+        idle.standing.tombstones_due = true;
+        assert_eq!(next(&[idle]), Some(0));
+        assert_eq!(next(&[idle, log(1, 10, 11)]), Some(1));
+    }
+
+    #[test]
+    fn no_log_is_cleaned_by_two_at_once() {
+        let mut schedule = Schedule::new(100);
+        let logs = [log(0, 0, 10), log(1, 0, 5)];
+        assert_eq!(schedule.next(NOW, &logs), Some(key(0)));
+        assert_eq!(schedule.next(NOW, &logs), Some(key(1)));
+        assert_eq!(schedule.next(NOW, &logs), None);
+        schedule.ended(NOW, key(0), Ended::Done);
+        assert_eq!(schedule.next(NOW, &logs), Some(key(0)));
+    }
+
+    #[test]
+    fn a_log_that_could_not_be_cleaned_rests_longer_each_time_and_holds_no_other_up() {
+        let (mut schedule, mut now) = (Schedule::new(100), NOW);
+        let logs = [log(0, 0, 10), log(1, 0, 5)];
+        for (how, rest) in [(Ended::Void, 100), (Ended::Failed, 200), (Ended::Void, 400)] {
+            assert_eq!(schedule.next(now, &logs), Some(key(0)));
+            schedule.ended(now, key(0), how);
+            assert_eq!(schedule.rests_until(key(0)), Some(now.plus(rest)));
+            assert_eq!(schedule.next(now, &logs), Some(key(1)));
+            schedule.ended(now, key(1), Ended::Done);
+            now = now.plus(rest);
+        }
+        assert_eq!(schedule.next(now, &logs), Some(key(0)));
+        schedule.ended(now, key(0), Ended::Done);
+        assert_eq!(schedule.rests_until(key(0)), None, "a success ends it");
+        for _ in 0..40 {
+            assert_eq!(schedule.next(now, &logs[..1]), Some(key(0)));
+            schedule.ended(now, key(0), Ended::Failed);
+            let until = schedule.rests_until(key(0)).unwrap();
+            assert!(until <= now.plus(100 << MOST_DOUBLINGS), "{until:?}");
+            now = until;
+        }
+        schedule.forget_others(|_| false);
+        assert_eq!(schedule.rests_until(key(0)), None);
+    }
+
+    /// S21.
+    #[test]
+    fn the_longest_lag_has_the_segment_closed_that_takes_the_appends() {
+        let due = Standing { active_bytes: 1, roll_due: true, ..Standing::default() };
+        assert!(due.must_roll(&RULES));
+        assert!(!Standing { roll_due: false, ..due }.must_roll(&RULES));
+        assert!(!Standing { active_bytes: 0, ..due }.must_roll(&RULES), "there is nothing in it");
+    }
+
+    /// Whatever `segment.bytes` says: the time that a coordinator takes to load is bounded by this.
+    #[test]
+    fn what_is_read_whole_has_no_large_segment_that_is_not_cleaned() {
+        let rules = Rules { is_read_whole: true, ..RULES };
+        let active = |clean_bytes, active_bytes| Standing {
+            clean_bytes,
+            active_bytes,
+            ..Standing::default()
+        };
+        assert!(active(0, READ_WHOLE_BYTES).must_roll(&rules));
+        assert!(!active(0, READ_WHOLE_BYTES - 1).must_roll(&rules));
+        assert!(!active(0, READ_WHOLE_BYTES).must_roll(&RULES));
+        let clean = 3 * READ_WHOLE_BYTES;
+        assert!(!active(clean, clean - 1).must_roll(&rules), "as much again may come");
+        assert!(active(clean, clean).must_roll(&rules));
+    }
+}

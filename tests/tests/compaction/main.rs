@@ -1,0 +1,75 @@
+//! Compaction as users see it: the last value of each key, offsets that never change, deletions that go in time, and
+//! what is told of it all. Small segments, and a cleaner that looks often.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod settings;
+mod told;
+
+use std::collections::BTreeMap;
+use troupe_proto::v1::Acks;
+use troupe_tests::{Sample, Server, batch_of};
+
+/// For a node that looks at its logs often.
+const OFTEN: &str = "log.cleaner.backoff.ms=50";
+/// For a topic whose segments are full soon, and that is cleaned as soon as there is anything.
+const EAGER: [(&str, &str); 4] = [
+    ("cleanup.policy", "compact"),
+    ("segment.bytes", "4096"),
+    ("min.cleanable.dirty.ratio", "0"),
+    ("file.delete.delay.ms", "0"),
+];
+
+/// All that was ever appended to a partition, by offset.
+type Appended = BTreeMap<i64, Sample>;
+
+fn keyed(key: &str, value: Option<String>) -> Sample {
+    let key = Some(key.as_bytes().to_vec());
+    Sample { key, value: value.map(String::into_bytes), ..Sample::of("", 1_700_000_000_000) }
+}
+
+/// Appends to partition 0 and notes where it stands.
+async fn append(server: &Server, topic: &str, appended: &mut Appended, records: &[Sample]) {
+    let result = server.produce(topic, 0, batch_of(records), Acks::All).await;
+    assert_eq!(result.error, None);
+    appended.extend((result.base_offset..).zip(records.iter().cloned()));
+}
+
+/// Every key so many times, in batches of ten records.
+async fn overwrite(
+    server: &Server,
+    topic: &str,
+    appended: &mut Appended,
+    keys: usize,
+    times: usize,
+) {
+    for time in 0..times {
+        let records: Vec<_> = (0..keys)
+            .map(|key| keyed(&format!("key-{key}"), Some(format!("{time}-{}", "x".repeat(60)))))
+            .collect();
+        for batch in records.chunks(10) {
+            append(server, topic, appended, batch).await;
+        }
+    }
+}
+
+/// Of each key the offset of its last record.
+fn last_offsets(appended: &Appended) -> BTreeMap<Vec<u8>, i64> {
+    let keyed = appended.iter().filter_map(|(offset, record)| Some((record.key.clone()?, *offset)));
+    keyed.collect()
+}
+
+/// S20: nothing stands elsewhere than where it was appended, and no key has lost its last record. Gives how many
+/// records are left.
+async fn check(server: &Server, topic: &str, appended: &Appended) -> usize {
+    let left = server.read_all(topic, 0).await;
+    assert!(left.is_sorted_by_key(|(offset, _)| *offset), "in order");
+    for (offset, record) in &left {
+        assert_eq!(appended.get(offset), Some(record), "at offset {offset}");
+    }
+    for (key, last) in last_offsets(appended) {
+        let is_left = left.iter().any(|(offset, _)| *offset == last);
+        let is_tombstone = appended[&last].value.is_none();
+        assert!(is_left || is_tombstone, "the last record of {key:?}, at {last}");
+    }
+    left.len()
+}
