@@ -4,17 +4,22 @@
 //! - [`failover`]: how long faults are felt, on three nodes of its own.
 //! - [`group`]: how long groups take to settle, and to get over the loss of their coordinator.
 //! - [`replication`]: how fast followers get what a leader has, and what waiting for them costs.
+//! - [`clean`]: how fast a log is compacted, and what a producer beside it feels of that.
+//! - [`offsets`]: what compaction does for the offsets of groups: their size, and the loss of a coordinator.
 //! - [`overload`]: what a small producer feels when others send more than three nodes can carry.
 //! - [`limits`]: all figures against what the machine itself can do, raw and broker in turns.
 //!
 //! No measurement knows another. What they have in common:
 //! - [`workload`] says what is sent; [`payload`] is made before the clock runs; [`load`] and [`reading`] are the loops
 //!   that are timed; [`collector`] waits for answers meanwhile; [`throughput`] is what comes of it.
+//! - [`coordinator_loss`] is what members feel when a coordinator is killed.
 //! - [`server`] and [`nodes`] are processes to measure; [`temporary`] makes topics and directories, and removes them.
 //! - [`raw`] is what the machine itself can do; [`cpu`] and [`file_system`] are what the system tells and does.
 
+mod clean;
 mod collector;
 mod consume;
+mod coordinator_loss;
 mod cpu;
 mod e2e;
 mod failover;
@@ -24,6 +29,7 @@ mod limits;
 mod load;
 mod median;
 mod nodes;
+mod offsets;
 mod overload;
 mod payload;
 mod produce;
@@ -69,6 +75,17 @@ pub enum BenchCommand {
         troupe bench group --members 20 --partitions 200 --failovers 0\n  \
         troupe bench group --nodes -o json      # on three nodes of its own, which are killed too")]
     Group(group::BenchGroup),
+    /// How fast a log is compacted, and what a producer feels of it, on a node of its own
+    #[command(after_help = "Examples:\n  \
+        troupe bench clean\n  \
+        troupe bench clean --keys 100k --times 20 --size 1KiB --dir /var/tmp -o json\n  \
+        troupe bench clean --set log.cleaner.io.max.bytes.per.second=20MiB")]
+    Clean(clean::BenchClean),
+    /// Size of `__consumer_offsets` and loss of a coordinator, before and after compaction, on three nodes of its own
+    #[command(after_help = "Examples:\n  \
+        troupe bench offsets\n  \
+        troupe bench offsets --groups 100 --commits 1M --rounds 3 -o json")]
+    Offsets(offsets::BenchOffsets),
     /// How fast a follower catches up, and what acks=all costs, on three nodes of its own
     #[command(after_help = "Examples:\n  \
         troupe bench replication\n  \
@@ -98,6 +115,8 @@ pub fn run(global: &Global, command: BenchCommand) -> Result<(), Failure> {
         BenchCommand::Failover(bench) => block_on(failover::run(global, bench)),
         BenchCommand::Group(bench) => block_on(group::run(global, bench)),
         BenchCommand::Replication(bench) => block_on(replication::run(global, bench)),
+        BenchCommand::Clean(bench) => block_on(clean::run(global, bench)),
+        BenchCommand::Offsets(bench) => block_on(offsets::run(global, bench)),
         BenchCommand::Overload(bench) => block_on(overload::run(global, bench)),
         BenchCommand::Limits(bench) => block_on(limits::run(global, bench)),
         BenchCommand::RawReceiver(receiver) => raw::receive(&receiver),

@@ -1,13 +1,13 @@
 //! `troupe bench group`: how long a group takes to settle, and how long the loss of its coordinator is felt.
 //!
 //! - [`members`]: members that only hold what they are given: what is measured is the coordinator.
-//! - [`failover`]: commits without a pause through the SDK, while coordinators are killed.
+//! - `coordinator_loss`: commits without a pause through the SDK, while coordinators are killed.
 //!
 //! A group is settled when all members are in it and hold all partitions between them, in equal shares.
 
-mod failover;
 mod members;
 
+use super::coordinator_loss::{Fault, kill_coordinator};
 use super::nodes::Nodes;
 use super::temporary::{directory, random_name, with_topic};
 use super::workload::FlushPolicy;
@@ -18,7 +18,6 @@ use crate::latency::Latencies;
 use crate::signals::Stop;
 use crate::streams::notice;
 use clap::Args;
-use failover::Fault;
 use members::GroupMembers;
 use serde_json::json;
 use std::path::PathBuf;
@@ -100,13 +99,13 @@ async fn measure(
             report_progress(global, || format!("members {}/{}", round + 1, bench.rounds));
         }
         for round in 0..bench.failovers {
-            let pause = failover::kill_coordinator(client, topic, Fault::Actor).await?;
+            let pause = kill_coordinator(client, topic, Fault::Actor).await?;
             outcome.actor.record(pause);
             report_progress(global, || format!("actor {}/{}", round + 1, bench.failovers));
         }
         if let Some(nodes) = nodes {
             for round in 0..bench.failovers {
-                let pause = failover::kill_coordinator(client, topic, Fault::Node(nodes)).await?;
+                let pause = kill_coordinator(client, topic, Fault::Node(nodes)).await?;
                 outcome.node.record(pause);
                 report_progress(global, || format!("node {}/{}", round + 1, bench.failovers));
             }

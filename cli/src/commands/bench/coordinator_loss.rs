@@ -1,7 +1,7 @@
-//! The longest time without an acknowledged commit, while the coordinator is killed.
+//! The longest time without an acknowledged commit, while the coordinator is killed. For whoever measures groups.
 
-use crate::commands::bench::nodes::{Nodes, Signal};
-use crate::commands::bench::temporary::random_name;
+use super::nodes::{Nodes, Signal};
+use super::temporary::random_name;
 use crate::exit::Exit;
 use crate::failure::{Context, Failure};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -131,7 +131,7 @@ async fn kill_actor(
 }
 
 /// Until every replica is in sync again, so that the next node may go.
-async fn wait_until_well(client: &Client) -> Result<(), Failure> {
+pub async fn wait_until_well(client: &Client) -> Result<(), Failure> {
     let started = Instant::now();
     loop {
         let listed = client.admin().list_partitions(None, PartitionFilter::UnderReplicated).await;

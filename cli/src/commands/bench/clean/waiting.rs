@@ -1,0 +1,63 @@
+//! Until a log is clean, and what the passes over it were.
+
+use crate::exit::Exit;
+use crate::failure::{Context, Failure};
+use std::time::{Duration, Instant};
+use tokio::time::sleep;
+use troupe_client::Client;
+use troupe_proto::admin::v1::{CleaningState, ReplicaCleaning};
+
+/// Between two looks: a pass that is shorter is seen all the same, unless another one follows at once.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+const TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// All passes together.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cleaned {
+    pub passes: i64,
+    pub took: Duration,
+    /// Of the first pass, and of the last one.
+    pub bytes_before: u64,
+    pub bytes_after: u64,
+}
+
+impl Cleaned {
+    fn note(&mut self, cleaning: &ReplicaCleaning) {
+        let Some(pass) = cleaning.last_pass.filter(|_| cleaning.pass_count > self.passes) else {
+            return;
+        };
+        if self.passes == 0 {
+            self.bytes_before = pass.bytes_before.unsigned_abs();
+        }
+        self.passes = cleaning.pass_count;
+        self.took += Duration::from_millis(pass.took_ms.unsigned_abs());
+        self.bytes_after = pass.bytes_after.unsigned_abs();
+    }
+}
+
+/// Returns when there is nothing to clean any more.
+pub async fn until_cleaned(client: Client, topic: &'static str) -> Result<Cleaned, Failure> {
+    let what = || format!("{topic} is not cleaned");
+    let (started, mut cleaned) = (Instant::now(), Cleaned::default());
+    loop {
+        let replicas = client.admin().list_replicas(Some(topic)).await.with_context(what)?;
+        let cleaning = replicas.first().and_then(|replica| replica.cleaning.as_ref());
+        if let Some(cleaning) = cleaning {
+            cleaned.note(cleaning);
+            match cleaning.state() {
+                CleaningState::Idle if cleaned.passes > 0 && cleaning.dirty_ratio == 0.0 => {
+                    return Ok(cleaned);
+                }
+                CleaningState::Uncleanable => {
+                    return Err(Failure::new(Exit::Failed, what(), &cleaning.reason));
+                }
+                _ => {}
+            }
+        }
+        if started.elapsed() > TIMEOUT {
+            let cause = format!("it takes more than {} s", TIMEOUT.as_secs());
+            return Err(Failure::new(Exit::Failed, what(), cause));
+        }
+        sleep(POLL_INTERVAL).await;
+    }
+}
