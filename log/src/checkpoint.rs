@@ -19,6 +19,8 @@ use troupe_proto::ids::{LeaderEpoch, Offset, PartitionId, PartitionKey, TopicId}
 pub(crate) const OFFSETS: &str = "offset-checkpoint";
 /// Where the log starts, if within a segment or before the first: one offset.
 pub(crate) const LOG_START: &str = "log-start-checkpoint";
+/// Up to where compaction has looked at the log: one offset.
+pub(crate) const CLEANER: &str = "cleaner-checkpoint";
 /// The leader epochs and their first offsets.
 pub(crate) const EPOCHS: &str = "leader-epoch-checkpoint";
 /// What the replica lacks, as long as it does.
@@ -159,6 +161,14 @@ pub(crate) fn decode_log_start(content: &[u8]) -> Option<Offset> {
     number(unseal(content)?, "log_start_offset").map(Offset)
 }
 
+pub(crate) fn encode_first_dirty(offset: Offset) -> Vec<u8> {
+    seal(&format!("first_dirty_offset {offset}\n"))
+}
+
+pub(crate) fn decode_first_dirty(content: &[u8]) -> Option<Offset> {
+    number(unseal(content)?, "first_dirty_offset").map(Offset)
+}
+
 pub(crate) fn encode_epochs(entries: &[(LeaderEpoch, Offset)]) -> Vec<u8> {
     let mut lines = String::new();
     for (epoch, start) in entries {
@@ -292,6 +302,7 @@ mod tests {
             assert_eq!(decode_boot(&written).as_deref(), boot);
         }
         assert_eq!(decode_log_start(&encode_log_start(Offset(12))), Some(Offset(12)));
+        assert_eq!(decode_first_dirty(&encode_first_dirty(Offset(9))), Some(Offset(9)));
         let damage = Damage { cause: "a disk, and a cause".to_owned(), complete_below: Offset(7) };
         assert_eq!(decode_damage(&encode_damage(&damage)), Some(damage));
         assert_eq!(decode_damage(&[]).unwrap().complete_below, Offset::ZERO);

@@ -11,9 +11,10 @@
 //!      |------------ copied, but for ------------|  segments    |-- too young, not committed, active --|
 //! ```
 //!
-//! - `offset_map`: key to last offset, in memory of a given size; full, the pass ends there.
-//! - `pass`: which records stay; `writer`: the segments they go to; `swap`: how those take their place, and how
-//!   opening finishes that.
+//! - `state`: how much there is to clean. `offset_map`: key to last offset, in memory of a given size; full, the pass
+//!   ends there.
+//! - `source`: the segments that are read. `pass`: which records stay. `writer`: the segments they go to.
+//! - `swap`: how those take their place, and how opening finishes that. `under_way`: when it is too late for it.
 //!
 //! Promises: of a key below the mapped end, the record with the largest offset stays, unless it is a tombstone whose
 //! time has come and that every replica has. Each segment ends where the next one begins, so it keeps its last batch,
@@ -24,18 +25,28 @@
 mod error;
 mod offset_map;
 mod pass;
+mod source;
 mod state;
+mod swap;
+mod under_way;
+mod writer;
 
 pub use error::CleaningError;
 pub use offset_map::{Full, OffsetMap};
-pub use pass::{Cleaned, Cleaning};
+pub use pass::Cleaning;
 pub use state::CleaningState;
+pub use swap::Cleaned;
+pub(crate) use swap::{SWAP, resume};
+pub(crate) use under_way::UnderWay;
 
 use crate::Removal;
 use crate::disk::Disk;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use troupe_proto::ids::Offset;
+
+/// What a pass writes is named so until it takes its place.
+pub(crate) const CLEANED: &str = ".cleaned";
 
 /// What the topic's settings say.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -4,11 +4,13 @@
 //! as it can be.
 
 use crate::checkpoint::OffsetCheckpoint;
+use crate::cleaning::SWAP;
 use crate::disk::{Disk, FileDisk, read_exact_at};
 use crate::index::{OffsetIndex, TimeIndex};
 use crate::place::{Kind, Place};
 use crate::recovery::FoundSegment;
 use crate::retention::DELETED;
+use crate::segment::indexed_timestamp;
 use crate::{Damage, LogError, checkpoint, damage, snapshot};
 use bytes::Bytes;
 use std::fs::File;
@@ -38,6 +40,8 @@ impl FileKind {
             checkpoint::EPOCHS => Some(FileKind::Epochs),
             checkpoint::OFFSETS
             | checkpoint::LOG_START
+            | checkpoint::CLEANER
+            | SWAP
             | checkpoint::METADATA
             | checkpoint::DAMAGE => Some(FileKind::Checkpoint),
             _ => Kind::parse(name).map(|(_, kind)| match kind {
@@ -337,11 +341,13 @@ impl SegmentReport {
         }
         let first = self.offsets.map_or(header.base_offset, |(first, _)| first);
         self.offsets = Some((first, header.end_offset()));
-        self.largest_timestamp = self.largest_timestamp.max(Some(header.max_timestamp));
+        if header.record_count > 0 {
+            self.largest_timestamp = self.largest_timestamp.max(Some(header.max_timestamp));
+        }
         self.batches += 1;
         self.records += u64::from(header.record_count);
         self.bytes += header.encoded_len() as u64;
-        places.push((position, header.last_offset(), header.max_timestamp));
+        places.push((position, header.last_offset(), indexed_timestamp(header)));
     }
 }
 

@@ -305,10 +305,7 @@ impl<D: Disk> Log<D> {
             return Ok(None);
         }
         self.write_epochs()?;
-        // who vouches for a segment of which nothing was flushed yet vouches for its name: nothing would make
-        // that durable after a restart
-        let is_nameless = point.position == 0 && self.flushing.name_owed.is_some();
-        let recovery_point = if is_nameless { None } else { self.recovery_point_at(point)? };
+        let recovery_point = self.vouched_for()?;
         let file = self.write_checkpoint(high_watermark, recovery_point, durably)?;
         self.presence.checkpoint = moved;
         Ok(Some(file))
@@ -359,6 +356,15 @@ impl<D: Disk> Log<D> {
             position: active.size,
             summary: active.known_summary().unwrap_or_default(),
         }
+    }
+
+    /// Up to where a checkpoint may vouch for the files now.
+    pub(crate) fn vouched_for(&mut self) -> Result<Option<RecoveryPoint>, LogError> {
+        let point = self.flushing.point;
+        // who vouches for a segment of which nothing was flushed yet vouches for its name: nothing would make
+        // that durable after a restart
+        let is_nameless = point.position == 0 && self.flushing.name_owed.is_some();
+        if is_nameless { Ok(None) } else { self.recovery_point_at(point) }
     }
 
     /// What a checkpoint may say about `point`; the indexes up to there are in their files afterwards.

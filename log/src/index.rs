@@ -106,6 +106,13 @@ impl Indexes {
             || self.times.entries.count() + 1 >= limit / TimeIndex::ENTRY
     }
 
+    /// Whether so many more entries fit into both.
+    pub(crate) fn has_room_for(&self, entries: u64, segment_index_bytes: u32) -> bool {
+        let limit = u64::from(segment_index_bytes);
+        (self.offsets.entries.count() as u64 + entries) * OffsetIndex::ENTRY as u64 <= limit
+            && (self.times.entries.count() as u64 + entries) * TimeIndex::ENTRY as u64 <= limit
+    }
+
     /// What a checkpoint may vouch for if it covers the segment up to `end` at `position`.
     pub(crate) fn mark(&self, end: Offset, position: u64) -> Mark {
         Mark { offsets: self.offsets.mark(position), times: self.times.mark(end) }

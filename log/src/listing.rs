@@ -2,6 +2,7 @@
 
 use crate::LogError;
 use crate::checkpoint::OffsetCheckpoint;
+use crate::cleaning::CLEANED;
 use crate::damage::Evidence;
 use crate::disk::Disk;
 use crate::place::{Kind, Place, is_unreadable};
@@ -22,7 +23,7 @@ pub(crate) struct Listing {
 impl Listing {
     /// Leftovers are of a removal or a replacement that a crash interrupted (S12).
     pub(crate) fn of(names: Vec<String>) -> Listing {
-        const TRANSIENT: [&str; 4] = [".tmp", DELETED, ".cleaned", ".swap"];
+        const TRANSIENT: [&str; 4] = [".tmp", DELETED, CLEANED, ".swap"];
         let mut listing = Listing::default();
         for name in names {
             match Kind::parse(&name) {

@@ -1,6 +1,7 @@
 //! The log of one partition: what it knows, and the small questions. Each larger task is a module of its
 //! own with its part of `impl Log`.
 
+use crate::cleaning::UnderWay;
 use crate::damage::Damage;
 use crate::disk::Disk;
 use crate::epochs::Epochs;
@@ -37,8 +38,10 @@ pub struct Log<D: Disk> {
     pub(crate) durable_snapshot: Option<Offset>,
     pub(crate) flushing: Flushing<D>,
     pub(crate) presence: Presence,
-    /// Compaction has looked at all below; durably known to lie no higher than what it has looked at.
+    /// Compaction has looked at all below. On disk it stands no higher.
     pub(crate) cleaned_below: Offset,
+    /// The last pass of compaction that was begun.
+    pub(crate) cleaning: Option<Arc<UnderWay>>,
     /// What this replica lacks.
     pub(crate) damage: Option<Damage>,
     /// Segments that are not in the log any more, and that the last checkpoint may name.

@@ -15,12 +15,13 @@ use troupe_proto::ids::{LeaderEpoch, Offset};
 
 /// Whole batches as they stand in the file: a serialised `RecordBatches`.
 ///
-/// `first <= from < end`, unless it is empty: then `first == end == from`.
+/// `from < end`, and `first <= from` unless compaction has removed what was between. If it is empty,
+/// `first == end == from`.
 #[derive(Clone, Debug)]
 pub struct ReadSlice {
     pub bytes: Bytes,
-    /// Base offset of the first batch, which holds the offset asked for: earlier records are the reader's
-    /// to skip (S29).
+    /// Base offset of the first batch, which holds the offset asked for, or else the next that is there: earlier
+    /// records are the reader's to skip (S29).
     pub first: Offset,
     /// Offset behind the last batch: where the next read starts.
     pub end: Offset,
@@ -187,12 +188,16 @@ impl<D: Disk> Log<D> {
         // the index leaps over what surely fits, so that only the last few kilobytes are walked; one that
         // leads nowhere, or too far, is no loss
         let indexes = segment.indexes(&self.place, self.config.index_interval_bytes)?;
-        let leap = indexes.offsets.furthest(limit, end);
-        if leap > reached.0
-            && let Ok(batch) = segment.batch_at(&self.place, leap)
-            && batch.header.base_offset <= end
-        {
-            reached = (leap, batch.header.base_offset);
+        let mut leap = indexes.offsets.furthest(limit, end);
+        while leap > reached.0 {
+            let Ok(batch) = segment.batch_at(&self.place, leap) else { break };
+            let (to, to_offset) = (batch.end_position(), batch.header.end_offset());
+            // where it does not fit, the entry before leads to one that does
+            if to <= limit && to_offset <= end {
+                reached = (to, to_offset);
+                break;
+            }
+            leap = indexes.offsets.furthest(leap - 1, end);
         }
         while reached.0 < segment.size {
             let batch = segment.batch_at(&self.place, reached.0)?;

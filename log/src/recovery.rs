@@ -10,6 +10,7 @@
 mod tail;
 
 use crate::checkpoint::{self, OffsetCheckpoint};
+use crate::cleaning;
 use crate::damage::{Damage, Evidence};
 use crate::disk::Disk;
 use crate::epochs::Epochs;
@@ -73,9 +74,13 @@ impl<D: Disk> Log<D> {
     ) -> Result<(Log<D>, Recovery), LogError> {
         let place = Place { disk, dir };
         let names = place.disk.list(&place.dir).map_err(|e| LogError::io("list", &place.dir, e))?;
-        let Some(names) = names else {
+        let Some(mut names) = names else {
             return Ok(Log::assemble(place, key, config, now_ms, Recovered::default()));
         };
+        if cleaning::resume(&place, &names)? {
+            let listed = place.disk.list(&place.dir);
+            names = listed.map_err(|e| LogError::io("list", &place.dir, e))?.unwrap_or_default();
+        }
         let listing = Listing::of(names);
         let mut recovered = Recovered::default();
         recovered.made_in = check_identity(&place, &listing, &key, &mut recovered.evidence)?;
@@ -113,7 +118,8 @@ impl<D: Disk> Log<D> {
             durable_snapshot: None,
             flushing: Flushing::new(FlushPoint::default()),
             presence: Presence { directory: found.has_directory, ..Presence::default() },
-            cleaned_below: Offset::ZERO,
+            cleaned_below: found.cleaned_below,
+            cleaning: None,
             damage: found.evidence.damage.clone(),
             deleted: Vec::new(),
         };
@@ -154,6 +160,7 @@ impl<D: Disk> Log<D> {
             self.start = self.start.max(start);
         }
         self.epochs_changed |= self.epochs.truncate_from_start(self.start);
+        self.lower_cleaned_below(self.end)?;
         let snapshots = self.snapshots.len();
         self.remove_snapshots_above(self.end)?;
         recovery.snapshot = self.load_newest_snapshot(&mut recovery.notices)?;
@@ -244,6 +251,8 @@ struct Recovered<D: Disk> {
     changed: bool,
     scanned_bytes: u64,
     truncated_bytes: u64,
+    /// What compaction has looked at, as it was written down.
+    cleaned_below: Offset,
     evidence: Evidence,
 }
 
@@ -262,6 +271,7 @@ impl<D: Disk> Default for Recovered<D> {
             changed: false,
             scanned_bytes: 0,
             truncated_bytes: 0,
+            cleaned_below: Offset::ZERO,
             evidence: Evidence::default(),
         }
     }
@@ -310,6 +320,10 @@ fn recover<D: Disk>(
     let log_start = listing.read_derived(place, checkpoint::LOG_START, evidence)?;
     let log_start = log_start.and_then(|content| checkpoint::decode_log_start(&content));
     let log_start = log_start.unwrap_or_default();
+    let first_dirty = listing.read_derived(place, checkpoint::CLEANER, evidence)?;
+    let first_dirty = first_dirty.and_then(|content| checkpoint::decode_first_dirty(&content));
+    recovered.cleaned_below = first_dirty.unwrap_or_default();
+    let evidence = &mut recovered.evidence;
     evidence.compare(place, &checkpoint, &files, |base, end| {
         end <= log_start || listing.was_deleted(base)
     });

@@ -91,6 +91,13 @@ pub(crate) fn is_deleted_segment(name: &str) -> bool {
 }
 
 impl<D: Disk> Removal<D> {
+    /// Of files that others have taken the place of: no checkpoint names them.
+    pub(crate) fn replaced(place: Place<D>, name: String, indexes: Vec<String>) -> Removal<D> {
+        let segment = Deleted::new(name, false);
+        segment.named.store(false, Ordering::SeqCst);
+        Removal { place, segment, indexes }
+    }
+
     /// Removes the files, but for the name of one that the last checkpoint vouches for, which goes with the
     /// next checkpoint. Slices that readers hold stay valid.
     ///
@@ -231,6 +238,7 @@ impl<D: Disk> Log<D> {
         if self.segments.len() < 2 {
             return Ok(None);
         }
+        self.overtake_cleaning(Offset::ZERO);
         let base = self.segments[0].base;
         // the log itself first: indexes without one are leftovers
         let segment = Deleted::new(Kind::Log.name(base) + DELETED, false);

@@ -79,6 +79,12 @@ impl<'a, F: DiskFile> Scanner<'a, F> {
         Ok(Found::Batch(header))
     }
 
+    /// The batch that [`Scanner::next`] has given last, if it has looked at checksums.
+    pub(crate) fn taken(&self, header: &BatchHeader) -> &[u8] {
+        let end = (self.position - self.buffered_from) as usize;
+        &self.buffer[end - header.encoded_len()..end]
+    }
+
     /// The next `count` bytes, which lie before the end.
     fn bytes(&mut self, count: usize) -> io::Result<&[u8]> {
         let buffered_to = self.buffered_from + self.buffer.len() as u64;

@@ -15,7 +15,7 @@ use troupe_proto::ids::Offset;
 
 impl<D: Disk> Log<D> {
     /// Cuts the batch that holds `offset`, and all behind it; returns the new end of the log, which is
-    /// `offset` if a batch starts there. Slices handed out lie below `high_watermark`.
+    /// `offset` if a batch starts there and ends there, and never more. Slices handed out lie below `high_watermark`.
     ///
     /// # Errors
     /// Errors of the disk. The log is poisoned then: how much was cut, only opening it anew can tell. Was it for
@@ -31,7 +31,14 @@ impl<D: Disk> Log<D> {
         }
         let at = self.segment_of(offset).unwrap_or(0);
         let cut = match self.locate(&self.segments[at], offset)? {
-            Some(batch) => (batch.header.base_offset, batch.position),
+            Some(batch) if batch.header.base_offset < offset => {
+                (batch.header.base_offset, batch.position)
+            }
+            // compaction may have left a gap before the batch
+            Some(batch) => {
+                let end = self.end_before(at, batch.header.base_offset)?;
+                (end.max(self.start.min(offset)), batch.position)
+            }
             // within a gap behind the segment, if the segment does not end there
             None => (self.segments[at].end.min(offset), self.segments[at].size),
         };
@@ -53,6 +60,8 @@ impl<D: Disk> Log<D> {
         cut: (Offset, u64),
         high_watermark: Offset,
     ) -> Result<Offset, LogError> {
+        self.overtake_cleaning(cut.0);
+        self.lower_cleaned_below(cut.0)?;
         let interval = self.config.index_interval_bytes;
         self.segments[at].prepare(&self.place, interval, self.config.segment_bytes())?;
         let summary = self.summary_up_to(&self.segments[at], cut.0)?;
@@ -99,6 +108,20 @@ impl<D: Disk> Log<D> {
         self.write_checkpoint(high_watermark.min(cut.0), recovery_point, true)?;
         self.presence.checkpoint = None;
         self.place.sync_dir()
+    }
+
+    /// Where the batch before the one at `base` ends: a log ends with a batch.
+    fn end_before(&self, at: usize, base: Offset) -> Result<Offset, LogError> {
+        let segment = &self.segments[at];
+        let mut end = segment.base;
+        if segment.base < base {
+            self.each_header(segment, segment.base, &mut |header| {
+                if header.base_offset < base {
+                    end = header.end_offset();
+                }
+            })?;
+        }
+        Ok(end)
     }
 
     /// Timestamps of the segment's batches below `end`.
@@ -168,7 +191,9 @@ impl<D: Disk> Log<D> {
     }
 
     fn restart_files_at(&mut self, base: Offset, start: Offset) -> Result<(), LogError> {
+        self.overtake_cleaning(Offset::ZERO);
         if self.presence.directory || !self.segments.is_empty() {
+            self.lower_cleaned_below(base)?;
             // nothing is vouched for, nor committed beyond what is there; a start above the log's end makes an
             // interruption end the same way
             self.write_checkpoint(start.min(self.end), None, true)?;

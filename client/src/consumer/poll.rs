@@ -97,6 +97,10 @@ impl Consumer {
                 held.position = Position::At(header.end_offset());
                 held.leader_epoch = Some(header.leader_epoch);
             }
+            if header.record_count == 0 {
+                // compaction has left nothing of it but its place
+                continue;
+            }
             self.metrics.records += u64::from(header.record_count);
             self.called();
             return Ok(cursor.into_batch());

@@ -1,62 +1,299 @@
-//! One pass over the closed segments of a log.
+//! One pass over the closed segments of a log: first keys to their last offsets, then a copy of what stays (S22).
+//!
+//! A batch is unpacked to look at its keys, and packed again only if something of it goes.
 
-use super::{CleaningError, CleaningRequest, Finished, OffsetMap, Pace};
+use super::source::{Failure, Source, SourceBatch, Throttle, each_batch};
+use super::swap::{Cleaned, Unfinished};
+use super::writer::{Output, SegmentWriter, Shelf};
+use super::{CleaningError, CleaningReport, CleaningRequest, OffsetMap, Pace, UnderWay};
 use crate::disk::Disk;
-use crate::{Log, LogError};
-use std::marker::PhantomData;
-use troupe_proto::ids::Offset;
+use crate::place::Place;
+use crate::{Log, LogConfig, LogError};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use troupe_proto::batch::{BatchError, BatchHeader, Compactor, RecordRef, RecordWalk};
+use troupe_proto::ids::{Offset, PartitionKey};
+
+/// Passes of this process. A pass that nobody waits for any more may still write: to files of its own.
+static PASSES: AtomicU64 = AtomicU64::new(0);
 
 /// What a pass will do. Goes to the thread that runs it.
 #[must_use]
 pub struct Cleaning<D: Disk> {
-    disk: PhantomData<D>,
+    place: Place<D>,
+    key: PartitionKey,
+    config: LogConfig,
+    pass: u64,
+    first_dirty: Offset,
+    /// From the log's first segment on, as far as it can be cleaned.
+    sources: Vec<Source>,
+    request: CleaningRequest,
+    under_way: Arc<UnderWay>,
 }
 
-/// What a pass has made: files beside the log, which go when this is dropped.
-#[must_use]
-pub struct Cleaned<D: Disk> {
-    disk: PhantomData<D>,
+impl<D: Disk> Log<D> {
+    /// Work for another thread; `None` if there is nothing to clean, or another pass is under way. Cheap, and
+    /// changes no file.
+    ///
+    /// # Errors
+    /// As [`Log::cleaning_state`]; the log is poisoned.
+    pub fn begin_cleaning(
+        &mut self,
+        request: CleaningRequest,
+    ) -> Result<Option<Cleaning<D>>, LogError> {
+        self.check_writable()?;
+        if self.cleaning.as_ref().is_some_and(UnderWay::is_going_on) {
+            return Ok(None);
+        }
+        let first_dirty = self.first_dirty();
+        let count = self.cleanable_segments(&request.policy, request.now_ms, request.below)?;
+        let sources: Vec<Source> = self
+            .segments
+            .range(..count)
+            .map(|segment| Source { base: segment.base, end: segment.end, size: segment.size })
+            .collect();
+        let Some(end) = sources.last().map(|last| last.end).filter(|end| *end > first_dirty) else {
+            return Ok(None);
+        };
+        let under_way = UnderWay::below(end);
+        self.cleaning = Some(Arc::clone(&under_way));
+        Ok(Some(Cleaning {
+            place: self.place.clone(),
+            key: self.key,
+            config: self.config,
+            pass: PASSES.fetch_add(1, Ordering::Relaxed),
+            first_dirty,
+            sources,
+            request,
+            under_way,
+        }))
+    }
 }
 
 impl<D: Disk> Cleaning<D> {
+    /// Where the pass begins to map keys.
+    pub fn first_dirty(&self) -> Offset {
+        self.first_dirty
+    }
+
+    /// Bytes of all segments that it may read, once or twice.
+    pub fn bytes(&self) -> u64 {
+        self.sources.iter().map(|source| source.size).sum()
+    }
+
     /// Reads the segments and writes what is left of them, beside the log. Memory: the map, a batch, and buffers.
     ///
     /// # Errors
     /// Nothing has changed, whatever the reason.
     pub fn run(
         self,
-        _map: &mut OffsetMap,
-        _pace: &mut dyn Pace,
+        map: &mut OffsetMap,
+        pace: &mut dyn Pace,
     ) -> Result<Cleaned<D>, CleaningError> {
-        Err(CleaningError::Overtaken)
+        map.begin(&self.request.hash_key);
+        let mut files = Unfinished::new(self.place.clone());
+        let throttle = Throttle::new(pace, &self.under_way);
+        let made = self.make(map, &throttle, &mut files);
+        let (outputs, report) = match made {
+            // what it read was about to go
+            Err(_) if self.under_way.is_overtaken() => return Err(CleaningError::Overtaken),
+            made => made?,
+        };
+        let Cleaning { mut sources, pass, under_way, .. } = self;
+        sources.truncate(report.segments_before);
+        Ok(Cleaned { sources, outputs, report, pass, files, under_way })
+    }
+
+    fn make(
+        &self,
+        map: &mut OffsetMap,
+        throttle: &Throttle<'_>,
+        files: &mut Unfinished<D>,
+    ) -> Result<(Vec<Output>, CleaningReport), CleaningError> {
+        let end = self.map_keys(map, throttle)?;
+        let sources = &self.sources[..self.sources.partition_point(|source| source.base < end)];
+        let mut copy = Copy {
+            map,
+            end,
+            request: &self.request,
+            compactor: Compactor::default(),
+            unpacked: Vec::new(),
+            kept: 0,
+            gone: 0,
+        };
+        let Cleaning { place, key, config, pass, .. } = self;
+        let shelf = Shelf { place, key, config, pass: *pass, throttle };
+        let mut outputs = Vec::new();
+        let mut writer: Option<SegmentWriter<'_, '_, D>> = None;
+        for (at, source) in sources.iter().enumerate() {
+            match &mut writer {
+                Some(writer) if writer.has_room_for(source) => writer.join(source, files)?,
+                _ => {
+                    let next = SegmentWriter::begin(shelf, at, *source);
+                    if let Some(full) = writer.replace(next) {
+                        outputs.push(full.end(files)?);
+                    }
+                }
+            }
+            let Some(writer) = &mut writer else { continue };
+            each_batch(place, key, source, source.size, throttle, |batch| {
+                copy.batch(batch, writer, files)?;
+                Ok(ControlFlow::Continue(()))
+            })?;
+        }
+        if let Some(last) = writer {
+            outputs.push(last.end(files)?);
+        }
+        place.sync_dir()?;
+        let report = CleaningReport {
+            first_dirty: self.first_dirty,
+            end,
+            bytes_before: sources.iter().map(|source| source.size).sum(),
+            bytes_after: outputs.iter().map(|output| output.size).sum(),
+            segments_before: sources.len(),
+            segments_after: outputs.len(),
+            records_kept: copy.kept,
+            records_gone: copy.gone,
+            map_was_full: self.sources.last().is_some_and(|last| end < last.end),
+        };
+        Ok((outputs, report))
+    }
+
+    /// Where the map ends: of every key below, it knows the last offset.
+    fn map_keys(
+        &self,
+        map: &mut OffsetMap,
+        throttle: &Throttle<'_>,
+    ) -> Result<Offset, CleaningError> {
+        let from = self.first_dirty;
+        let mut end = from;
+        let mut unpacked = Vec::new();
+        for source in self.sources.iter().filter(|source| source.end > from) {
+            let mut full_at = None;
+            each_batch(&self.place, &self.key, source, source.size, throttle, |batch| {
+                if batch.header.end_offset() > from && !stays_as_it_is(&batch.header) {
+                    full_at = map_batch(batch, from, map, &mut unpacked)?;
+                }
+                Ok(match full_at {
+                    Some(_) => ControlFlow::Break(()),
+                    None => ControlFlow::Continue(()),
+                })
+            })?;
+            if let Some(full_at) = full_at {
+                return Ok(full_at);
+            }
+            end = source.end;
+        }
+        Ok(end)
     }
 }
 
-impl<D: Disk> Log<D> {
-    /// Work for another thread; `None` if there is nothing to clean, or another pass is under way. Cheap, and
-    /// touches no file.
-    ///
-    /// # Errors
-    /// As [`Log::cleaning_state`].
-    pub fn begin_cleaning(
-        &mut self,
-        _request: CleaningRequest,
-    ) -> Result<Option<Cleaning<D>>, LogError> {
-        Ok(None)
-    }
+/// Whether a batch is none of compaction's business: a marker of a transaction, or data of which only the marker
+/// says whether it counts. With transactions this is where it is asked which data is aborted, and until when a
+/// marker stays.
+fn stays_as_it_is(header: &BatchHeader) -> bool {
+    header.attributes.is_control() || header.attributes.is_transactional()
+}
 
-    /// Puts what a pass has made in the place of what it was made from, durably. `None`: the log was cut or shortened
-    /// meanwhile, nothing has changed, and the files of the pass are gone.
-    ///
-    /// # Errors
-    /// Errors of the disk. Unless the log is poisoned, nothing has changed; if it is, opening it anew finishes what
-    /// was begun.
-    pub fn finish_cleaning(
-        &mut self,
-        cleaned: Cleaned<D>,
-        _high_watermark: Offset,
-    ) -> Result<Option<Finished<D>>, LogError> {
-        drop(cleaned);
-        Ok(None)
+/// Adds the keys of a batch; where the map was full, if it was.
+fn map_batch(
+    batch: &SourceBatch<'_>,
+    from: Offset,
+    map: &mut OffsetMap,
+    unpacked: &mut Vec<u8>,
+) -> Result<Option<Offset>, BatchError> {
+    if batch.header.record_count == 0 {
+        return Ok(None);
     }
+    let records = batch.records(unpacked)?;
+    let mut walk = RecordWalk::new(&batch.header);
+    while let Some(record) = walk.next(records) {
+        let record = record?;
+        if record.offset < from {
+            continue;
+        }
+        if let Some(key) = record.key
+            && map.insert(key, record.offset).is_err()
+        {
+            return Ok(Some(record.offset));
+        }
+    }
+    Ok(None)
+}
+
+/// Which records stay, and what becomes of their batches.
+struct Copy<'a> {
+    map: &'a OffsetMap,
+    /// Where the map ends.
+    end: Offset,
+    request: &'a CleaningRequest,
+    compactor: Compactor,
+    unpacked: Vec<u8>,
+    kept: u64,
+    gone: u64,
+}
+
+impl Copy<'_> {
+    fn batch<D: Disk>(
+        &mut self,
+        batch: &SourceBatch<'_>,
+        writer: &mut SegmentWriter<'_, '_, D>,
+        files: &mut Unfinished<D>,
+    ) -> Result<(), Failure> {
+        let header = &batch.header;
+        if header.base_offset >= self.end || stays_as_it_is(header) {
+            return writer.keep(header, batch.bytes).map_err(Failure::Other);
+        }
+        // the segment goes on to where the next one begins; a producer is judged by its batches (S24)
+        let needs_header = batch.is_last || self.request.keep.contains(&header.base_offset);
+        if header.record_count == 0 {
+            let done = match needs_header {
+                true => writer.keep(header, batch.bytes),
+                false => writer.leave_out(files),
+            };
+            return done.map_err(Failure::Other);
+        }
+        let records = batch.records(&mut self.unpacked)?;
+        let (map, end, request) = (self.map, self.end, self.request);
+        let horizon = header.delete_horizon_ms();
+        let mut waits = false;
+        let selected = self.compactor.select(header, records, |record| {
+            if record.offset >= end {
+                return true;
+            }
+            let stays = is_last_of_key(map, record) && stays_for_now(request, horizon, record);
+            waits |= stays && record.value.is_none();
+            stays
+        })?;
+        self.kept += u64::from(selected.kept);
+        self.gone += u64::from(selected.gone);
+        let horizon = (waits && horizon.is_none()).then(|| horizon_from(request));
+        if selected.gone == 0 && horizon.is_none() {
+            return writer.keep(header, batch.bytes).map_err(Failure::Other);
+        }
+        if selected.kept == 0 && !needs_header {
+            return writer.leave_out(files).map_err(Failure::Other);
+        }
+        let (left, payload) = self.compactor.rewrite(header, records, &selected, horizon)?;
+        writer.put(&left, payload, files).map_err(Failure::Other)
+    }
+}
+
+/// Nothing newer of its key is known. Without a key, a record is of no use to anybody (S25).
+fn is_last_of_key(map: &OffsetMap, record: &RecordRef<'_>) -> bool {
+    record.key.is_some_and(|key| map.get(key).is_none_or(|last| record.offset >= last))
+}
+
+/// A value stays; a tombstone until its time has come, everywhere (S23).
+fn stays_for_now(request: &CleaningRequest, horizon: Option<i64>, record: &RecordRef<'_>) -> bool {
+    record.value.is_some()
+        || horizon.is_none_or(|horizon| request.now_ms < horizon)
+        || record.offset >= request.tombstones_below
+}
+
+/// Until when a tombstone stays that no pass has seen before.
+fn horizon_from(request: &CleaningRequest) -> i64 {
+    let retention = i64::try_from(request.policy.delete_retention_ms).unwrap_or(i64::MAX);
+    request.now_ms.saturating_add(retention)
 }

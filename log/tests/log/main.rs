@@ -3,6 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in test functions only")]
 
 mod batches;
+mod cleaned;
+mod cleaning;
+mod cleaning_crash;
+mod cleaning_model;
 mod crash_sweep;
 mod damage;
 mod dumping;

@@ -1,0 +1,132 @@
+//! The segments that a pass reads: in order, as files, each batch whole and with both checksums checked.
+
+use super::{CleaningError, Pace, UnderWay};
+use crate::LogError;
+use crate::disk::Disk;
+use crate::place::{Kind, Place};
+use crate::scan::{Check, Found, Scanner};
+use std::cell::RefCell;
+use std::io;
+use std::ops::ControlFlow;
+use troupe_proto::batch::{BatchError, BatchHeader, Compression, Limits, OVERHEAD};
+use troupe_proto::ids::{Offset, PartitionKey};
+
+/// A closed segment as it was when the pass began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Source {
+    pub(crate) base: Offset,
+    pub(crate) end: Offset,
+    pub(crate) size: u64,
+}
+
+/// Asks after every step whether there shall be another.
+pub(super) struct Throttle<'a> {
+    pace: RefCell<&'a mut dyn Pace>,
+    under_way: &'a UnderWay,
+}
+
+impl<'a> Throttle<'a> {
+    pub(super) fn new(pace: &'a mut dyn Pace, under_way: &'a UnderWay) -> Throttle<'a> {
+        Throttle { pace: RefCell::new(pace), under_way }
+    }
+
+    /// So many bytes were read or written.
+    pub(super) fn moved(&self, bytes: u64) -> Result<(), CleaningError> {
+        if self.under_way.is_overtaken() {
+            return Err(CleaningError::Overtaken);
+        }
+        match self.pace.borrow_mut().moved(bytes) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(CleaningError::Aborted),
+        }
+    }
+}
+
+/// Why a batch could not be taken.
+pub(super) enum Failure {
+    /// It is not what was written.
+    Batch(BatchError),
+    Other(CleaningError),
+}
+
+impl From<BatchError> for Failure {
+    fn from(error: BatchError) -> Self {
+        Failure::Batch(error)
+    }
+}
+
+impl From<CleaningError> for Failure {
+    fn from(error: CleaningError) -> Self {
+        Failure::Other(error)
+    }
+}
+
+/// A batch as it stands in its segment.
+pub(super) struct SourceBatch<'a> {
+    pub(super) header: BatchHeader,
+    pub(super) bytes: &'a [u8],
+    /// The segment ends behind it.
+    pub(super) is_last: bool,
+}
+
+impl SourceBatch<'_> {
+    /// The records, unpacked into `buffer` if need be.
+    pub(super) fn records<'b>(&'b self, buffer: &'b mut Vec<u8>) -> Result<&'b [u8], BatchError> {
+        let payload = &self.bytes[OVERHEAD..];
+        match self.header.attributes.compression() {
+            Compression::None => Ok(payload),
+            compression => {
+                buffer.clear();
+                compression.unpack(payload, Limits::default(), |piece| {
+                    buffer.extend_from_slice(piece);
+                    Ok(())
+                })?;
+                Ok(buffer)
+            }
+        }
+    }
+}
+
+/// Hands on the batches of a segment up to the byte `to`, until one breaks.
+pub(super) fn each_batch<D: Disk>(
+    place: &Place<D>,
+    key: &PartitionKey,
+    source: &Source,
+    to: u64,
+    throttle: &Throttle<'_>,
+    mut each: impl FnMut(&SourceBatch<'_>) -> Result<ControlFlow<()>, Failure>,
+) -> Result<(), CleaningError> {
+    let path = place.file_of(source.base, Kind::Log);
+    let file = place.disk.open(&path).map_err(|e| LogError::io("open", &path, e))?;
+    let mut scanner = Scanner::new(&file, 0, to);
+    let mut next = source.base;
+    loop {
+        let position = scanner.position();
+        let damaged =
+            |cause: String| CleaningError::Damaged { path: path.clone(), position, cause };
+        let header = match scanner.next(Check::Checksums(Some(*key))) {
+            Ok(Found::Batch(header)) => header,
+            Ok(Found::End) => return Ok(()),
+            Ok(Found::Bad(error)) => return Err(damaged(error.to_string())),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(damaged(BatchError::Truncated.to_string()));
+            }
+            Err(error) => return Err(LogError::io("read", &path, error).into()),
+        };
+        if header.base_offset < next || header.end_offset() > source.end {
+            let (given, end) = (header.base_offset, header.end_offset());
+            let cause = format!("offsets {given} to {end} where {next} to {} belong", source.end);
+            return Err(damaged(cause));
+        }
+        next = header.end_offset();
+        let bytes = scanner.taken(&header);
+        throttle.moved(bytes.len() as u64)?;
+        let is_last = position + bytes.len() as u64 == source.size;
+        match each(&SourceBatch { header, bytes, is_last }) {
+            Ok(ControlFlow::Continue(())) => {}
+            Ok(ControlFlow::Break(())) => return Ok(()),
+            Err(Failure::Batch(error)) => return Err(damaged(error.to_string())),
+            Err(Failure::Other(error)) => return Err(error),
+        }
+    }
+}
