@@ -3,12 +3,12 @@
 //! - [`arguments`] is the tree of commands; [`commands`] has a file or folder for each of them. What follows is what they
 //!   share, and knows none of them.
 //! - Connecting: [`global`] options, and [`waiting`] for answers, which asks for the cluster's [`health`]; [`fan_out`] asks
-//!   several nodes. [`runtime`] runs it. [`producer`] sends.
+//!   several nodes. [`runtime`] runs it. [`producer`] sends, to a schedule by [`pace`].
 //! - What there is in a cluster: [`node_view`], [`replica_condition`], [`actors`], [`assignment`]; [`as_of`] when that is
 //!   true.
 //! - A node in this process: [`configuration`], [`ports`], [`foreground`], [`readiness`].
 //! - Values and grammars: [`quantity`], [`timestamp`], [`offset_range`] (`--offset`), [`record_format`] (`-f`); [`decoder`]
-//!   and [`group_records`] tell what stands in internal topics; [`latency`] keeps percentiles.
+//!   and [`group_records`] tell what stands in internal topics, [`metadata_records`] what in the metadata log; [`latency`] keeps percentiles.
 //! - Printing: [`output`] and [`failure`], and [`watch`] again and again; all of it goes through [`streams`]. [`confirm`]
 //!   asks.
 //! - Ending: [`signals`] ask a command to end, [`mod@exit`] tells how it did.
@@ -31,9 +31,11 @@ mod global;
 mod group_records;
 mod health;
 mod latency;
+mod metadata_records;
 mod node_view;
 mod offset_range;
 mod output;
+mod pace;
 mod ports;
 mod producer;
 mod quantity;

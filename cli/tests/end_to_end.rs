@@ -221,7 +221,7 @@ fn the_tools_look_inside() {
         .text()
         .lines()
         .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
-        .filter_map(|line| Some(line.get("value")?.as_str()?.to_owned()))
+        .filter_map(|line| Some(line.get("payload")?.as_str()?.to_owned()))
         .collect();
     assert_eq!(values, ["1", "2", "3"]);
     let text = support::run(&["log", "dump", &partition, "--records"]).ok();

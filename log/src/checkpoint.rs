@@ -54,6 +54,11 @@ pub(crate) fn unseal(content: &[u8]) -> Option<&str> {
     body.strip_prefix(VERSION)?.strip_prefix('\n')
 }
 
+/// Whether a line is one of those around the content: version and checksum.
+pub(crate) fn is_frame(line: &str) -> bool {
+    line == VERSION || line.split_once(' ').is_some_and(|(name, _)| name == CHECKSUM)
+}
+
 /// The value of one `name value` line.
 fn field<'a>(lines: &'a str, name: &str) -> Option<&'a str> {
     lines.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))

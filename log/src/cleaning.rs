@@ -36,7 +36,7 @@ pub use offset_map::{Full, OffsetMap};
 pub use pass::Cleaning;
 pub use state::CleaningState;
 pub use swap::Cleaned;
-pub(crate) use swap::{SWAP, resume};
+pub(crate) use swap::{REPLACED, SWAP, resume};
 pub(crate) use under_way::UnderWay;
 
 use crate::Removal;

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use troupe_proto::ids::{NodeId, PartitionId, TopicId};
 
 const LOCK: &str = ".lock";
-const META: &str = "meta.properties";
+pub(crate) const META: &str = "meta.properties";
 const PROBE: &str = ".probe";
 const RETIRED: &str = "-delete";
 const ASIDE: &str = ".aside-";

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use troupe_proto::ids::TopicId;
 
-const FILE: &str = "partition-directories";
+pub(crate) const FILE: &str = "partition-directories";
 
 /// See the module. Serves all threads.
 #[derive(Debug)]
@@ -100,7 +100,7 @@ fn name_of(dir: &Path) -> &str {
     dir.file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }
 
-fn parse(line: &str) -> Option<(bool, TopicId, &str)> {
+pub(crate) fn parse(line: &str) -> Option<(bool, TopicId, &str)> {
     let (sign, rest) = line.split_once(' ')?;
     let (topic_id, name) = rest.split_once(' ')?;
     let topic_id = crate::checkpoint::decode_topic_id(topic_id)?;

@@ -15,7 +15,8 @@
 //!   rebuilds what derives (indexes, leader epochs). Afterwards all that is in the log is durable.
 //! - Reading: [`Log::read`], `find_by_timestamp`. Shrinking: truncation, [`RetentionPolicy`], [`Cleaning`].
 //! - [`disk`]: the one door to files: real, in memory, faulty. [`DataDirectory`]: one `log.dirs` entry.
-//! - [`dump`]: what the command line shows of single files.
+//! - [`dump`]: what the command line shows of single files. [`verify`]: whether they hold what they should, and mending
+//!   them.
 //!
 //! Promises: after any crash the log is a prefix of what was appended and contains all that was flushed. A
 //! failed fsync is never retried: the log is poisoned from then on. No bytes on disk make it panic.
@@ -45,6 +46,7 @@ mod segment;
 mod snapshot;
 mod space;
 mod truncation;
+pub mod verify;
 
 pub use append::Appended;
 pub use cleaning::{

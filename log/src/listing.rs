@@ -10,6 +10,9 @@ use crate::retention::DELETED;
 use std::collections::BTreeSet;
 use troupe_proto::ids::Offset;
 
+/// What a removal or a replacement appends to a file's name.
+pub(crate) const TRANSIENT: [&str; 4] = [".tmp", DELETED, CLEANED, ".swap"];
+
 /// What stands in the directory.
 #[derive(Default)]
 pub(crate) struct Listing {
@@ -23,7 +26,6 @@ pub(crate) struct Listing {
 impl Listing {
     /// Leftovers are of a removal or a replacement that a crash interrupted (S12).
     pub(crate) fn of(names: Vec<String>) -> Listing {
-        const TRANSIENT: [&str; 4] = [".tmp", DELETED, CLEANED, ".swap"];
         let mut listing = Listing::default();
         for name in names {
             match Kind::parse(&name) {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use troupe_proto::ids::Offset;
 
 /// What was set aside is named so, and numbered.
-const ASIDE: &str = ".aside-";
+pub(crate) const ASIDE: &str = ".aside-";
 
 /// Whether a file cannot be read and never will be: something else has its name, or its sectors are gone.
 pub(crate) fn is_unreadable(error: &io::Error) -> bool {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use troupe_proto::ids::Offset;
 
-const CRC_LEN: usize = 4;
+pub(crate) const CRC_LEN: usize = 4;
 /// The newest, and one more should that be damaged.
 const KEPT: usize = 2;
 

@@ -7,13 +7,13 @@
 mod arguments;
 mod deliveries;
 mod input;
-mod pace;
 mod report;
 mod template;
 
 use crate::exit::Exit;
 use crate::failure::{Context, Failure};
 use crate::global::Global;
+use crate::pace::Pace;
 use crate::producer::send;
 use crate::record_format::{HeaderRef, Input};
 use crate::signals::Signals;
@@ -22,7 +22,6 @@ use crate::waiting::Pending;
 pub use arguments::Produce;
 use deliveries::Deliveries;
 use input::{Block, Blocks};
-use pace::Pace;
 use report::Report;
 use std::time::Duration;
 use template::{Framing, Template};

@@ -27,7 +27,7 @@ use troupe_proto::ids::Offset;
 pub(crate) const SWAP: &str = "cleaner-swap";
 /// What was replaced is named so until it is removed; the name of a deleted segment would say that it is missed by
 /// nobody.
-const REPLACED: &str = ".replaced";
+pub(crate) const REPLACED: &str = ".replaced";
 const KINDS: [Kind; 3] = [Kind::Log, Kind::OffsetIndex, Kind::TimeIndex];
 
 /// What a pass has made: files beside the log, which go when this is dropped.

@@ -66,10 +66,10 @@ impl OffsetIndex {
         Some((self.base.plus(u64::from(relative)), position))
     }
 
-    /// All entries, for the dump.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Offset, u32)> {
-        let base = self.base;
-        self.entries.all().iter().map(split).map(move |(o, p)| (base.plus(u64::from(o)), p))
+    /// An entry as it stands in a file: last offset and position of a batch.
+    pub(crate) fn parse(base: Offset, entry: &[u8; Self::ENTRY]) -> (Offset, u32) {
+        let (relative, position) = split(entry);
+        (base.plus(u64::from(relative)), position)
     }
 
     /// The entries of batches that start before `position`.

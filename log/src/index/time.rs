@@ -56,10 +56,10 @@ impl TimeIndex {
         Some((timestamp, self.base.plus(u64::from(relative))))
     }
 
-    /// All entries, for the dump.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (i64, Offset)> {
-        let base = self.base;
-        self.entries.all().iter().map(split).map(move |(t, o)| (t, base.plus(u64::from(o))))
+    /// An entry as it stands in a file: a timestamp, and the last offset of the batch that brought it.
+    pub(crate) fn parse(base: Offset, entry: &[u8; Self::ENTRY]) -> (i64, Offset) {
+        let (timestamp, relative) = split(entry);
+        (timestamp, base.plus(u64::from(relative)))
     }
 
     /// The entries of batches before `end`.

@@ -373,7 +373,7 @@ fn what_readers_hold_stays_as_it_was() {
     let first = log.segments().unwrap()[0];
     let within = headers(&log, Offset(0)).iter().filter(|it| it.base_offset < first.end).count();
     assert_eq!(message.batches.len(), within);
-    let report = dump::verify_segment(&file).unwrap();
+    let report = troupe_log::verify::verify_segment(&file).unwrap();
     assert_eq!((report.faults, report.largest_timestamp), (Vec::new(), first.largest_timestamp));
     assert_eq!(
         dump::FileKind::of(&path.join("cleaner-checkpoint")),

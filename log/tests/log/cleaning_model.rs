@@ -278,7 +278,7 @@ fn check_files(dir: &std::path::Path) {
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         if dump::FileKind::of(&path) == Some(dump::FileKind::Log) {
-            let report = dump::verify_segment(&path).unwrap();
+            let report = troupe_log::verify::verify_segment(&path).unwrap();
             assert_eq!(report.faults, Vec::<String>::new(), "{path:?}");
             let content = std::fs::read(&path).unwrap();
             let message = troupe_proto::log::v1::RecordBatches::decode(&content[..]).unwrap();

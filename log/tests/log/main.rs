@@ -16,4 +16,5 @@ mod opening;
 mod reading;
 mod rolling;
 mod shrinking;
+mod verifying;
 mod want;

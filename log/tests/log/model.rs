@@ -3,7 +3,7 @@
 use crate::batches::*;
 use proptest::prelude::*;
 use troupe_log::disk::{Disk, FileDisk};
-use troupe_log::dump::{self, FileKind};
+use troupe_log::dump::FileKind;
 use troupe_log::{Log, LogConfig, RetentionPolicy};
 use troupe_proto::batch::{BatchHeader, Batches};
 use troupe_proto::ids::{LeaderEpoch, Offset};
@@ -249,7 +249,7 @@ proptest! {
         let Ok(entries) = std::fs::read_dir(&dir) else { return Ok(()) };
         for path in entries.map(|entry| entry.unwrap().path()) {
             if FileKind::of(&path) == Some(FileKind::Log) {
-                let report = dump::verify_segment(&path).unwrap();
+                let report = troupe_log::verify::verify_segment(&path).unwrap();
                 prop_assert_eq!(report.faults, Vec::<String>::new(), "{:?}", path);
             }
         }

@@ -12,7 +12,7 @@ pub const IMPORTS: [(&str, &[&str]); 9] = [
     ("controller", &["proto", "machines", "actor"]),
     ("broker", &["proto", "machines", "actor", "log", "controller"]),
     ("client", &["proto"]),
-    ("cli", &["client", "broker", "log", "proto"]),
+    ("cli", &["client", "broker", "controller", "log", "proto"]),
     ("tests", &["proto", "log", "machines", "controller", "broker", "client"]),
 ];
 
