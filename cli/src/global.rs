@@ -69,4 +69,11 @@ impl Global {
         let config = ClientConfig { wait_observer: observer, ..ClientConfig::new(self.servers()) };
         Client::connect(config).await.with_context(String::new)
     }
+
+    /// Of another cluster than the one that the flags name.
+    pub async fn connect_to(&self, servers: Vec<String>) -> Result<Client, Failure> {
+        let observer = Some(Waiting::new(servers.clone()).observer());
+        let config = ClientConfig { wait_observer: observer, ..ClientConfig::new(servers) };
+        Client::connect(config).await.with_context(String::new)
+    }
 }

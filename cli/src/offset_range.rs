@@ -33,6 +33,16 @@ pub enum Moment {
 }
 
 impl Moment {
+    /// What stands behind the `@`: a timestamp, or `-48h`.
+    pub fn parse(text: &str) -> Option<Moment> {
+        if let Some(span) = text.strip_prefix('-') {
+            let unit = span.chars().last()?;
+            let ms = parse_duration(span).ok().filter(|_| unit.is_alphabetic())?.as_millis();
+            return Some(Moment::BeforeNow { ms: i64::try_from(ms).ok()? });
+        }
+        timestamp::parse(text).map(Moment::Timestamp)
+    }
+
     pub fn timestamp_ms(self, now_ms: i64) -> i64 {
         match self {
             Moment::Timestamp(ms) => ms,
@@ -154,16 +164,10 @@ fn time_range(text: &str) -> Option<OffsetRange> {
 
 fn moment(text: &str) -> Option<Position> {
     match text {
-        "start" => return Some(Position::Start),
-        "end" => return Some(Position::End),
-        _ => {}
+        "start" => Some(Position::Start),
+        "end" => Some(Position::End),
+        _ => Moment::parse(text).map(Position::At),
     }
-    if let Some(span) = text.strip_prefix('-') {
-        let unit = span.chars().last()?;
-        let ms = parse_duration(span).ok().filter(|_| unit.is_alphabetic())?.as_millis();
-        return Some(Position::At(Moment::BeforeNow { ms: i64::try_from(ms).ok()? }));
-    }
-    timestamp::parse(text).map(|ms| Position::At(Moment::Timestamp(ms)))
 }
 
 #[cfg(test)]

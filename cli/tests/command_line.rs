@@ -37,6 +37,8 @@ const COMMANDS: &[&[&str]] = &[
     &["node", "resume"],
     &["node", "remove"],
     &["log"],
+    &["topic", "offsets"],
+    &["topic", "copy"],
     &["log", "dump"],
     &["log", "verify"],
     &["actor"],

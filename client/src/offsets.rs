@@ -58,6 +58,20 @@ impl Client {
         self.topic(topic).await?;
         self.inner.list_offsets(topic, queries).await
     }
+
+    /// The same, each for itself: a partition that nobody answers for within `patience` keeps no other back.
+    ///
+    /// # Errors
+    /// UNKNOWN_TOPIC, UNKNOWN_PARTITION; what is wrong with a partition is in its answer.
+    pub async fn list_offsets_each(
+        &self,
+        topic: &str,
+        queries: &[(PartitionId, OffsetSpec)],
+        patience: Duration,
+    ) -> Result<Vec<Result<ListedOffset, ClientError>>, ClientError> {
+        self.topic(topic).await?;
+        self.inner.list_each(topic, queries, patience).await
+    }
 }
 
 impl Inner {

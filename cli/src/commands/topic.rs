@@ -1,7 +1,10 @@
 //! `troupe topic`: every change shows what became of it, and takes `--dry-run`.
 
 mod cleaning;
+mod copy;
 mod describe;
+mod offsets;
+mod partition_pattern;
 mod view;
 
 use crate::as_of;
@@ -35,6 +38,26 @@ pub enum TopicCommand {
         troupe topic describe orders -o wide     # every setting and what it means\n  \
         troupe topic describe orders -o json | jq '.partitions[].highWatermark'")]
     Describe(Describe),
+    /// Show offsets by position or by time, as kafka-get-offsets does: topic:partition:offset
+    #[command(after_help = "Examples:\n  \
+        troupe topic offsets orders                      # the ends of all partitions\n  \
+        troupe topic offsets orders:0,payments:2-4 --at earliest\n  \
+        troupe topic offsets 'orders.*' --at @2026-01-31 --exclude-internal\n  \
+        troupe topic offsets orders --at max-timestamp -o json | jq '.offsets[].timestamp'\n\
+        Partitions without such a record have no line. One whose leader does not answer is told on standard error, and\n\
+        the exit code is 1.")]
+    Offsets(offsets::Offsets),
+    /// Copy a topic to another cluster or to another name, and go on where an earlier copy stopped
+    #[command(after_help = "Examples:\n  \
+        troupe topic copy orders --to-server standby:7070          # what there is now\n  \
+        troupe topic copy orders orders-backup                     # in the same cluster\n  \
+        troupe topic copy orders --to-server standby:7070 --follow # until it is stopped\n\
+        Keys, values, headers, timestamps, tombstones, partitions and the order in each are kept; offsets are the target's\n\
+        own, and the end of a copy prints how they relate. How far a copy is stands in the target cluster, as committed\n\
+        offsets of a group, and is checked against the records themselves when it goes on: a copy that was stopped in\n\
+        whatever way is continued by the same command, without loss, and without duplicates as long as nobody else\n\
+        writes to the target.")]
+    Copy(copy::Copy),
     /// Change settings
     #[command(after_help = "Examples:\n  \
         troupe topic alter orders --set retention.ms=7d --unset segment.bytes")]
@@ -168,6 +191,8 @@ pub async fn run(global: &Global, command: TopicCommand) -> Result<(), Failure> 
         TopicCommand::Create(create) => run_create(global, create).await,
         TopicCommand::List(list) => run_list(global, list).await,
         TopicCommand::Describe(describe) => describe::run(global, &describe.name).await,
+        TopicCommand::Offsets(offsets) => offsets::run(global, offsets).await,
+        TopicCommand::Copy(copy) => copy::run(global, copy).await,
         TopicCommand::Alter(alter) => run_alter(global, alter).await,
         TopicCommand::AddPartitions(add) => run_add_partitions(global, add).await,
         TopicCommand::Delete(delete) => run_delete(global, delete).await,
