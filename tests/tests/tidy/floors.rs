@@ -43,7 +43,16 @@ const FLOORS: [(&str, Floors); 2] = [
             &["replica_condition"],
             &["decoder", "failure", "fan_out", "latency", "offset_range", "producer"],
             &["record_format", "streams"],
-            &["assignment", "exit", "group_records", "metadata_records", "pace", "quantity", "readiness", "timestamp"],
+            &[
+                "assignment",
+                "exit",
+                "group_records",
+                "metadata_records",
+                "pace",
+                "quantity",
+                "readiness",
+                "timestamp",
+            ],
         ],
     ),
 ];

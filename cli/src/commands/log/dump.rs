@@ -48,8 +48,12 @@ pub fn run(global: &Global, found: &[Found], options: Options) -> Result<(), Fai
     dump.printer.end()?;
     match dump.damaged {
         0 => Ok(()),
-        1 => Err(Failure::new(Exit::Failed, "", "one file is damaged")),
-        count => Err(Failure::new(Exit::Failed, "", format!("{count} files are damaged"))),
+        1 => Err(Failure::new(Exit::Failed, "", "one file is damaged, or cannot be read")),
+        count => Err(Failure::new(
+            Exit::Failed,
+            "",
+            format!("{count} files are damaged, or cannot be read"),
+        )),
     }
 }
 
