@@ -15,6 +15,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tonic::transport::Channel;
+use troupe_controller::metadata_log::MetadataLogHealth;
 use troupe_controller::{ControllerHandle, Voter};
 use troupe_machines::cluster::{ClusterImage, ProducerIdBlock};
 use troupe_machines::time::Time;
@@ -282,6 +283,11 @@ impl ControllerChannel {
     /// This node's own controller is the active one, and its quorum has lately said so.
     fn decides(&self) -> bool {
         self.local.as_ref().is_some_and(|local| local.leadership().borrow().here)
+    }
+
+    /// Whether what this node's controller keeps is whole; `None`: it has no controller.
+    pub fn metadata_health(&self) -> Option<MetadataLogHealth> {
+        Some(self.local.as_ref()?.metadata_health().borrow().clone())
     }
 
     /// When this node's controller has heard the one that it follows.

@@ -80,6 +80,10 @@ pub struct NodeMetrics {
     pub queued_bytes: Gauge,
     /// How long ago an active controller was heard.
     pub controller_silence_seconds: Gauge,
+    /// How often what this node keeps of the metadata log was found damaged.
+    pub metadata_log_damages: Counter,
+    /// 1: this controller lost its log, and votes for nobody until the others have filled it again.
+    pub metadata_log_recovering: Gauge,
     /// On the file system of the data directory.
     pub disk_free_bytes: Gauge,
     pub open_descriptors: Gauge,
@@ -132,6 +136,8 @@ impl NodeMetrics {
             controller_silence_seconds: gauge!(
                 "troupe_controller_silence_seconds", "node" => label()
             ),
+            metadata_log_damages: counter!("troupe_metadata_log_damages_total", "node" => label()),
+            metadata_log_recovering: gauge!("troupe_metadata_log_recovering", "node" => label()),
             disk_free_bytes: gauge!("troupe_disk_free_bytes", "node" => label()),
             open_descriptors: gauge!("process_open_fds"),
             threads: gauge!("process_threads"),

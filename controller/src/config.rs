@@ -29,8 +29,10 @@ pub struct ControllerConfig {
     pub snapshot_bytes: u64,
     /// Called before anything is made durable: on a full disk it may make room.
     pub before_flush: BeforeFlush,
+    /// Between two looks at everything that is kept of the metadata log.
+    pub verify_interval: Duration,
     #[cfg(test)]
-    pub flush_delay: crate::tests::FlushDelay,
+    pub disk: crate::tests::TestDisk,
 }
 
 /// What the owner of the directory does before the metadata log writes.
@@ -69,8 +71,9 @@ impl ControllerConfig {
             snapshot_entries: 5_000,
             snapshot_bytes: 256 << 10,
             before_flush: BeforeFlush::default(),
+            verify_interval: Duration::from_secs(3600),
             #[cfg(test)]
-            flush_delay: crate::tests::FlushDelay::default(),
+            disk: crate::tests::TestDisk::default(),
         }
     }
 
@@ -159,6 +162,12 @@ pub enum ControllerStartError {
     NoClusterId,
     #[error("cannot open the metadata log in {dir}: {source}")]
     Open { dir: PathBuf, source: std::io::Error },
+    #[error(
+        "the metadata log in {dir} is damaged ({what}), and this node decides alone, so nobody else has it. Nothing was \
+         changed. Restore the directory from a backup; without one, what can be read of it is shown by `troupe log \
+         dump`, and the topics of a node whose metadata directory is moved away have to be created anew"
+    )]
+    Damaged { dir: PathBuf, what: String },
     #[error("the metadata log does not make sense: {0}")]
     Replay(#[from] ReplayError),
     #[error("raft did not start: {0}")]

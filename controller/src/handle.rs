@@ -1,7 +1,7 @@
 //! How the rest of the node speaks to the controller.
 
 use crate::actor::{Ask, ControllerActor};
-use crate::metadata_log::{Leadership, MetadataLog};
+use crate::metadata_log::{Leadership, MetadataLog, MetadataLogHealth};
 use crate::request::{Request, Responder, outcome_unknown};
 use crate::supervision::{self, Board, Supervised};
 use actix::{Actor, Addr, Context, Handler};
@@ -231,6 +231,11 @@ impl ControllerHandle {
     /// When this node has last heard the leader of the quorum that it follows; `None`: never.
     pub fn leader_heard(&self) -> Option<Instant> {
         self.shared.log.leader_heard()
+    }
+
+    /// Whether what this node keeps of the metadata log is whole.
+    pub fn metadata_health(&self) -> watch::Receiver<MetadataLogHealth> {
+        self.shared.log.health()
     }
 
     /// For how long the oldest request that waits for the controller's answer has waited.

@@ -68,6 +68,17 @@ pub struct Leadership {
     pub here: bool,
 }
 
+/// What became of what is kept of the log, for whoever watches over it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MetadataLogHealth {
+    /// How often damage was found since the process began.
+    pub damages: u64,
+    /// This voter lost its log, and votes for nobody until it is filled again.
+    pub recovering: bool,
+    /// Why the log does not go on, until it has been opened again.
+    pub failure: Option<String>,
+}
+
 /// A log of decisions that is agreed on.
 pub trait MetadataLog: Send + Sync + 'static {
     /// Appends behind everything proposed here before, and applies in that order.
@@ -81,6 +92,11 @@ pub trait MetadataLog: Send + Sync + 'static {
     /// When a node that follows has last heard the one that leads; `None`: never.
     fn leader_heard(&self) -> Option<Instant> {
         None
+    }
+
+    /// Whether what is kept of it is whole.
+    fn health(&self) -> watch::Receiver<MetadataLogHealth> {
+        watch::Sender::default().subscribe()
     }
 
     /// Stops and closes: afterwards the same directory can be opened again.

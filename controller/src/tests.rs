@@ -50,20 +50,34 @@ fn image(handle: &ControllerHandle) -> Arc<ClusterImage> {
     handle.image().borrow().clone()
 }
 
-/// How much longer than the disk a flush takes; may be changed at any time.
+/// How the disk behaves; may be changed at any time.
 #[derive(Clone, Debug, Default)]
-pub struct FlushDelay(Arc<Mutex<Duration>>);
+pub struct TestDisk(Arc<Mutex<Behaviour>>);
 
-impl FlushDelay {
-    pub fn set(&self, delay: Duration) {
-        *self.0.lock().unwrap() = delay;
+#[derive(Clone, Copy, Debug, Default)]
+struct Behaviour {
+    /// How much longer a flush takes.
+    delay: Duration,
+    /// What a flush fails with.
+    error: Option<std::io::ErrorKind>,
+}
+
+impl TestDisk {
+    pub fn delay(&self, delay: Duration) {
+        self.0.lock().unwrap().delay = delay;
     }
 
-    pub fn wait(&self) {
+    pub fn fail(&self, error: Option<std::io::ErrorKind>) {
+        self.0.lock().unwrap().error = error;
+    }
+
+    pub fn flush(&self) -> std::io::Result<()> {
         let began = std::time::Instant::now();
-        while began.elapsed() < *self.0.lock().unwrap() {
+        let behaviour = || *self.0.lock().unwrap();
+        while began.elapsed() < behaviour().delay {
             std::thread::sleep(Duration::from_millis(1));
         }
+        behaviour().error.map_or(Ok(()), |kind| Err(kind.into()))
     }
 }
 
@@ -186,17 +200,27 @@ async fn a_log_of_many_bytes_is_replaced_by_a_snapshot_too() {
     handle.shutdown().await.unwrap();
 }
 
+/// One whose entries are purged; one that only repeats the log is made again.
 #[actix::test]
 async fn a_damaged_snapshot_is_found_before_anything_is_decided_on_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("metadata.snapshot");
-    let handle = start(dir.path()).await;
+    let small = ControllerConfig { snapshot_entries: 10, ..config(dir.path()) };
+    let handle = Controller::start(small).await.unwrap();
+    handle.register_unfenced_broker(registration(1)).await.unwrap();
+    for n in 0..130 {
+        handle.create_topic(topic(&format!("topic-{n}"))).await.unwrap();
+    }
+    let expected = image(&handle);
     handle.shutdown().await.unwrap();
+    let whole = std::fs::read(&path).unwrap();
     std::fs::write(&path, b"TRPMETA1 and then nothing that makes sense").unwrap();
     let refused = Controller::start(config(dir.path())).await.err();
-    assert!(matches!(refused, Some(ControllerStartError::Open { .. })));
-    std::fs::remove_file(&path).unwrap();
-    start(dir.path()).await.shutdown().await.unwrap();
+    assert!(matches!(refused, Some(ControllerStartError::Damaged { .. })), "{refused:?}");
+    std::fs::write(&path, whole).unwrap();
+    let handle = start(dir.path()).await;
+    assert_eq!(image(&handle), expected);
+    handle.shutdown().await.unwrap();
 }
 
 #[actix::test]

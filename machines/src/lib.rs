@@ -8,6 +8,7 @@
 //! - [`connection`]: who may connect, how long a connection may do nothing, whose turn it is.
 //! - [`credit`]: how much of a stream may be under way to its reader.
 //! - [`config`]: what a topic can be told, with defaults and documentation.
+//! - [`voter_recovery`]: when a controller that lost its log may vote again.
 //! - [`time`]: time as an argument.
 //!
 //! Promise: the same calls in the same order give the same answers and the same state. Time and chance
@@ -24,3 +25,4 @@ pub mod group;
 mod latest;
 pub mod replica;
 pub mod time;
+pub mod voter_recovery;

@@ -84,6 +84,10 @@ impl Observation {
         metrics.queued_bytes.set(census.queued_bytes as f64);
         let silence = self.controller.silence_ms();
         metrics.controller_silence_seconds.set(silence.map_or(f64::INFINITY, |ms| ms as f64 / 1e3));
+        if let Some(health) = self.controller.metadata_health() {
+            metrics.metadata_log_damages.absolute(health.damages);
+            metrics.metadata_log_recovering.set(u32::from(health.recovering));
+        }
         if let Some(free) = self.disk.free_bytes() {
             metrics.disk_free_bytes.set(free as f64);
         }

@@ -1,7 +1,8 @@
 //! The called side of the quorum: `troupe.internal.v1.RaftService`, for the node's control listener.
 //!
 //! Promises: nothing reaches Raft before its caller has proved to be another voter of this cluster; bytes
-//! that make no sense are refused. Once the log is closed, every call is answered SHUTTING_DOWN.
+//! that make no sense are refused. Once the log is closed, and until it is opened again, every call is answered
+//! SHUTTING_DOWN. While this voter recovers, nobody gets its vote.
 //! Never here: what Raft's messages mean.
 
 use super::Raft;
@@ -12,11 +13,13 @@ use super::snapshot::Meta;
 use super::types::TypeConfig;
 use bytes::Bytes;
 use openraft::alias::{SnapshotOf, VoteOf};
+use openraft::async_runtime::WatchReceiver;
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest,
+    AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
@@ -34,13 +37,35 @@ pub struct RaftEndpoint {
     /// `None`: this node votes alone, and nobody may call.
     identity: Option<Arc<Identity>>,
     raft: Arc<Mutex<Option<Raft>>>,
+    /// This voter lost its log, and gives no vote.
+    recovering: Arc<AtomicBool>,
     /// When a leader was last heard, and followed.
     heard: Arc<Mutex<Option<Instant>>>,
 }
 
 impl RaftEndpoint {
-    pub(super) fn new(identity: Option<Arc<Identity>>, raft: Raft) -> RaftEndpoint {
-        RaftEndpoint { identity, raft: Arc::new(Mutex::new(Some(raft))), heard: Arc::default() }
+    pub(super) fn new(identity: Option<Arc<Identity>>) -> RaftEndpoint {
+        RaftEndpoint {
+            identity,
+            raft: Arc::default(),
+            recovering: Arc::default(),
+            heard: Arc::default(),
+        }
+    }
+
+    /// From now on calls reach this Raft. `recovering`: but none gets its vote, until [`RaftEndpoint::vote_again`].
+    pub(super) fn open(&self, raft: Raft, recovering: bool) {
+        let mut open = self.raft.lock().unwrap_or_else(PoisonError::into_inner);
+        self.recovering.store(recovering, Ordering::SeqCst);
+        *open = Some(raft);
+    }
+
+    pub(super) fn vote_again(&self) {
+        self.recovering.store(false, Ordering::SeqCst);
+    }
+
+    fn is_recovering(&self) -> bool {
+        self.recovering.load(Ordering::SeqCst)
     }
 
     /// To be added to the routes of the listener that the list of voters names.
@@ -71,6 +96,11 @@ impl RaftEndpoint {
 
 fn stopped() -> Error {
     Error::new(ErrorCode::ShuttingDown, "this voter is stopping")
+}
+
+/// No vote, and no claim to a log that another would wait for.
+fn refusal(raft: &Raft) -> VoteResponse<TypeConfig> {
+    VoteResponse::new(raft.metrics().borrow_watched().vote, None, false)
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
@@ -150,7 +180,13 @@ impl RaftService for RaftEndpoint {
         let caller = self.check(caller)?;
         let vote: VoteRequest<TypeConfig> = parse(&message)?;
         check_vote(&caller, &vote.vote)?;
-        let message = answer(self.raft()?.vote(vote).await)?;
+        let raft = self.raft()?;
+        let answered = match self.is_recovering() {
+            // Raft is not asked: it would raise its own vote, and follow its leader no more.
+            true => Ok(refusal(&raft)),
+            false => raft.vote(vote).await,
+        };
+        let message = answer(answered)?;
         Ok(Response::new(pb::RequestVoteResponse { message }))
     }
 
@@ -162,7 +198,13 @@ impl RaftService for RaftEndpoint {
         let caller = self.check(caller)?;
         let vote: VoteRequest<TypeConfig> = parse(&message)?;
         check_vote(&caller, &vote.vote)?;
-        let message = answer(self.raft()?.pre_vote(vote).await)?;
+        let raft = self.raft()?;
+        let answered = match (self.is_recovering(), vote.vote.leader_id.term) {
+            // Nobody stands for that one: it is a question, and the answer is how this voter stands.
+            (false, _) | (true, 0) => raft.pre_vote(vote).await,
+            (true, _) => Ok(refusal(&raft)),
+        };
+        let message = answer(answered)?;
         Ok(Response::new(pb::RequestPreVoteResponse { message }))
     }
 
@@ -188,6 +230,10 @@ impl RaftService for RaftEndpoint {
         let caller = self.check(caller)?;
         let transfer: TransferLeaderRequest<TypeConfig> = parse(&message)?;
         check_vote(&caller, transfer.from_leader())?;
+        if self.is_recovering() {
+            let message = "this voter lost its log, and is filled again before it leads";
+            return Err(Error::new(ErrorCode::NotController, message).into());
+        }
         let message = answer(self.raft()?.handle_transfer_leader(transfer).await)?;
         Ok(Response::new(pb::TransferLeadershipResponse { message }))
     }

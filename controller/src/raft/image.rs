@@ -3,10 +3,11 @@
 //! Promise: the image is published before a proposal is answered, so that whoever got an answer finds what
 //! it says in the image.
 
+use super::fault::{Faults, damage, found_in};
+use super::publication::Publication;
 use super::snapshot::{self, Meta, SnapshotFile};
 use super::storage::Storage;
 use super::types::{Decided, TypeConfig, Verdict};
-use crate::config::ControllerStartError;
 use crate::metadata_log::Base;
 use futures::{Stream, TryStreamExt};
 use openraft::alias::{LogIdOf, SnapshotOf, StoredMembershipOf};
@@ -17,7 +18,6 @@ use prost::Message;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::watch;
 use troupe_machines::cluster::ClusterImage;
 use troupe_proto::internal::v1::MetadataBatch;
 
@@ -25,9 +25,10 @@ pub(super) struct ImageMachine {
     image: ClusterImage,
     last_applied: Option<LogIdOf<TypeConfig>>,
     membership: StoredMembershipOf<TypeConfig>,
-    publish: watch::Sender<Arc<ClusterImage>>,
+    publication: Arc<Publication>,
     file: Arc<SnapshotFile>,
     bytes: AppliedBytes,
+    faults: Faults,
 }
 
 /// What an entry of the log takes beside the decision in it.
@@ -67,30 +68,34 @@ impl AppliedBytes {
 
 impl ImageMachine {
     /// The image of the newest snapshot. Raft applies the entries behind it.
-    pub fn restore(storage: &Storage) -> Result<ImageMachine, ControllerStartError> {
-        let path = storage.snapshot_path();
-        let open = |source| ControllerStartError::Open { dir: path.clone(), source };
-        let (file, newest) = SnapshotFile::open(path.clone()).map_err(open)?;
+    ///
+    /// # Errors
+    /// Damage, or the disk's.
+    pub fn restore(storage: &Storage, publication: &Arc<Publication>) -> io::Result<ImageMachine> {
+        let (file, newest) = SnapshotFile::open(storage.snapshot_path())?;
         let sizes = AppliedBytes::default();
         let (meta, image) = match newest {
             Some((meta, bytes)) => {
                 sizes.note_snapshot(bytes.len());
-                (meta, snapshot::decode_image(&bytes).map_err(open)?)
+                (meta, snapshot::decode_image(&bytes).map_err(damage)?)
             }
             None => (Meta::default(), ClusterImage::default()),
         };
+        publication.offer(&image);
         Ok(ImageMachine {
-            publish: watch::Sender::new(Arc::new(image.clone())),
+            publication: Arc::clone(publication),
             image,
             last_applied: meta.last_log_id,
             membership: meta.last_membership,
             file: Arc::new(file),
             bytes: sizes,
+            faults: storage.faults(),
         })
     }
 
-    pub fn watch(&self) -> watch::Receiver<Arc<ClusterImage>> {
-        self.publish.subscribe()
+    /// The last entry that the image holds.
+    pub fn last_applied(&self) -> Option<LogIdOf<TypeConfig>> {
+        self.last_applied
     }
 
     pub fn bytes_since_snapshot(&self) -> AppliedBytes {
@@ -108,8 +113,23 @@ impl ImageMachine {
         }
         let batch = MetadataBatch::decode(decided.batch).map_err(io::Error::other)?;
         self.image.replay_all(&batch.records).map_err(io::Error::other)?;
-        self.publish.send_replace(Arc::new(self.image.clone()));
+        self.publication.offer(&self.image);
         Ok(Verdict::Applied)
+    }
+}
+
+impl ImageMachine {
+    /// What is in memory goes at least as far as the snapshot that is damaged.
+    async fn replace_snapshot(&mut self) -> io::Result<snapshot::Snapshot> {
+        let meta =
+            Meta { last_log_id: self.last_applied, last_membership: self.membership.clone() };
+        let (image, file) = (self.image.clone(), Arc::clone(&self.file));
+        let replaced = blocking(move || {
+            let bytes = snapshot::encode_image(&image)?;
+            file.replace_damaged(&meta, &bytes)?;
+            Ok((meta, bytes))
+        });
+        self.faults.note(replaced.await)
     }
 }
 
@@ -153,6 +173,7 @@ impl RaftStateMachine<TypeConfig> for ImageMachine {
             meta: Meta { last_log_id: self.last_applied, last_membership: self.membership.clone() },
             file: Arc::clone(&self.file),
             sizes: self.bytes.clone(),
+            faults: self.faults.clone(),
         }
     }
 
@@ -161,11 +182,11 @@ impl RaftStateMachine<TypeConfig> for ImageMachine {
         let (file, meta) = (Arc::clone(&self.file), meta.clone());
         let saved = meta.clone();
         self.bytes.note_snapshot(bytes.len());
-        blocking(move || file.save(&saved, &bytes)).await?;
+        self.faults.note(blocking(move || file.save(&saved, &bytes)).await)?;
         self.image = image;
         self.last_applied = meta.last_log_id;
         self.membership = meta.last_membership;
-        self.publish.send_replace(Arc::new(self.image.clone()));
+        self.publication.offer(&self.image);
         Ok(())
     }
 
@@ -173,7 +194,10 @@ impl RaftStateMachine<TypeConfig> for ImageMachine {
         &mut self,
     ) -> io::Result<Option<SnapshotOf<TypeConfig, Vec<u8>>>> {
         let file = Arc::clone(&self.file);
-        let loaded = blocking(move || file.load()).await?;
+        let loaded = match blocking(move || file.load()).await {
+            Err(error) if found_in(&error).is_some() => Some(self.replace_snapshot().await?),
+            loaded => self.faults.note(loaded)?,
+        };
         Ok(loaded.map(|(meta, snapshot)| SnapshotOf::<TypeConfig, _> { meta, snapshot }))
     }
 }
@@ -184,6 +208,7 @@ pub(super) struct SnapshotMaker {
     meta: Meta,
     file: Arc<SnapshotFile>,
     sizes: AppliedBytes,
+    faults: Faults,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for SnapshotMaker {
@@ -198,7 +223,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotMaker {
             file.save(&saved, &bytes)?;
             Ok(bytes)
         });
-        let snapshot = snapshot.await?;
+        let snapshot = self.faults.note(snapshot.await)?;
         self.sizes.note_snapshot(snapshot.len());
         Ok(SnapshotOf::<TypeConfig, _> { meta, snapshot })
     }

@@ -48,6 +48,7 @@ const KEEPALIVE: Duration = Duration::from_secs(2);
 pub(crate) type Refusals = BTreeMap<NodeId, Error>;
 
 /// Makes the links. A node that votes alone has none.
+#[derive(Clone)]
 pub(super) struct Peers {
     identity: Option<Arc<Identity>>,
     addresses: BTreeMap<RaftNodeId, String>,
@@ -62,13 +63,9 @@ impl Peers {
         identity: Option<Arc<Identity>>,
         addresses: BTreeMap<RaftNodeId, String>,
         patience: Duration,
+        refusals: Arc<watch::Sender<Refusals>>,
     ) -> Peers {
-        let refusals = Arc::default();
         Peers { identity, addresses, clients: BTreeMap::new(), patience, refusals }
-    }
-
-    pub fn refusals(&self) -> watch::Receiver<Refusals> {
-        self.refusals.subscribe()
     }
 
     fn client(&mut self, target: RaftNodeId) -> Option<RaftServiceClient<Channel>> {

@@ -9,7 +9,6 @@ use super::entries::EntryLog;
 use super::snapshot;
 use super::storage::{self, Storage};
 use super::types::TypeConfig;
-use crate::config::BeforeFlush;
 use openraft::EntryPayload;
 use openraft::alias::EntryOf;
 use openraft::entry::RaftEntry;
@@ -117,7 +116,7 @@ impl MetadataLogContent {
         let failed = |source| MetadataReadError::Copy { dir: dir.to_owned(), source };
         let copy = tempfile::tempdir().map_err(failed)?;
         let _held = hold(&database, dir)?;
-        copy_all(dir, copy.path()).map_err(failed)?;
+        storage::copy(dir, copy.path()).map_err(failed)?;
         let mut content = MetadataLogContent::default();
         content.read_snapshot(&storage::snapshot_path(copy.path()));
         content.read_database(copy.path());
@@ -139,7 +138,7 @@ impl MetadataLogContent {
     }
 
     fn read_database(&mut self, dir: &Path) {
-        let opened = Storage::open(dir, BeforeFlush::default());
+        let opened = Storage::open(dir, || Ok(()));
         let opened = opened.and_then(|storage| Ok((EntryLog::open(&storage)?, storage)));
         let (entries, storage) = match opened {
             Ok(opened) => opened,
@@ -228,23 +227,4 @@ fn hold(database: &Path, dir: &Path) -> Result<Option<File>, MetadataReadError> 
         Err(TryLockError::WouldBlock) => Err(MetadataReadError::InUse { dir: dir.to_owned() }),
         Err(TryLockError::Error(error)) => Err(failed(error)),
     }
-}
-
-/// The log that is in use, without what was set aside beside it.
-fn copy_all(from: &Path, to: &Path) -> io::Result<()> {
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        if storage::is_set_aside(&entry.file_name()) {
-            continue;
-        }
-        let target = to.join(entry.file_name());
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            std::fs::create_dir(&target)?;
-            copy_all(&entry.path(), &target)?;
-        } else if kind.is_file() {
-            std::fs::copy(entry.path(), &target)?;
-        }
-    }
-    Ok(())
 }

@@ -9,6 +9,8 @@
 //! It is not in sled, which puts large values into files that it never syncs.
 
 use super::entries::{decode, encode};
+use super::fault::damage;
+use super::storage::set_aside;
 use super::types::TypeConfig;
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, checksum};
@@ -98,6 +100,19 @@ impl SnapshotFile {
     pub fn load(&self) -> io::Result<Option<Snapshot>> {
         read(&self.path)
     }
+
+    /// Sets aside what is damaged, and writes another, of an image that goes at least as far. Blocks.
+    pub fn replace_damaged(&self, meta: &Meta, image: &[u8]) -> io::Result<()> {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = set_aside(&self.path)?;
+        tracing::error!(
+            ?kept,
+            "the metadata snapshot was damaged, and is written anew from memory"
+        );
+        replace(&self.path, meta, image)?;
+        *newest = meta.last_log_id;
+        Ok(())
+    }
 }
 
 fn replace(path: &Path, meta: &Meta, image: &[u8]) -> io::Result<()> {
@@ -122,7 +137,7 @@ pub(super) fn read(path: &Path) -> io::Result<Option<Snapshot>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let damaged = || io::Error::new(io::ErrorKind::InvalidData, "the metadata snapshot is damaged");
+    let damaged = || damage("the metadata snapshot is not what was written");
     let rest = bytes.strip_prefix(MAGIC).ok_or_else(damaged)?;
     let (crc, body) = rest.split_first_chunk().ok_or_else(damaged)?;
     if checksum(CrcAlgorithm::Crc32Iscsi, body) as u32 != u32::from_le_bytes(*crc) {
@@ -130,6 +145,6 @@ pub(super) fn read(path: &Path) -> io::Result<Option<Snapshot>> {
     }
     let (meta_len, body) = body.split_first_chunk().ok_or_else(damaged)?;
     let meta_len = u32::from_le_bytes(*meta_len) as usize;
-    let meta = decode(body.get(..meta_len).ok_or_else(damaged)?)?;
+    let meta = decode(body.get(..meta_len).ok_or_else(damaged)?).map_err(damage)?;
     Ok(Some((meta, bytes[HEAD + meta_len..].to_vec())))
 }

@@ -1,16 +1,19 @@
-//! The directory of the metadata log: a sled database, and beside it the newest snapshot.
+//! The directory of the metadata log: a sled database, beside it the newest snapshot, and `quorum-state`.
 //!
 //! Owns the flusher, the one thread that makes things durable. Promise: what [`Flusher`] has acknowledged
-//! survives a power cut. sled's own `flush` on Linux is `sync_file_range`, which knows neither metadata nor
-//! the disk's cache, so an fdatasync of its file follows it.
+//! survives a power cut, and `quorum-state` says so. sled's own `flush` on Linux is `sync_file_range`, which knows
+//! neither metadata nor the disk's cache, so an fdatasync of its file follows it.
 
+use super::conversion;
+use super::fault::{Faults, damage, guarded};
+use super::quorum_state::{self, Found, QuorumState, QuorumStateFile, unsynced};
 use super::types::TypeConfig;
-use crate::config::BeforeFlush;
 use crate::priority;
 use openraft::storage::IOFlushed;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -26,55 +29,87 @@ pub(super) struct Storage {
     db: sled::Db,
     flusher: Flusher,
     thread: thread::JoinHandle<()>,
+    state: Arc<QuorumStateFile>,
+    /// What stood in `quorum-state`.
+    found: Found,
+    faults: Faults,
 }
 
 impl Storage {
-    /// Calls `before_flush` each time before it makes something durable.
-    pub fn open(dir: &Path, before_flush: BeforeFlush) -> io::Result<Storage> {
-        Self::open_with(dir, move |db, file| {
-            before_flush.run();
-            sync(db, file)
-        })
-    }
-
-    /// On a disk whose flushes take this much longer.
-    #[cfg(test)]
-    pub fn open_slow(dir: &Path, delay: crate::tests::FlushDelay) -> io::Result<Storage> {
-        Self::open_with(dir, move |db, file| {
-            delay.wait();
-            sync(db, file)
-        })
-    }
-
-    fn open_with(
+    /// Calls `before_flush` each time before it makes something durable. Blocks.
+    ///
+    /// # Errors
+    /// Damage, or the disk's.
+    pub fn open(
         dir: &Path,
-        sync: impl Fn(&sled::Db, &File) -> io::Result<()> + Send + 'static,
+        before_flush: impl Fn() -> io::Result<()> + Send + 'static,
+    ) -> io::Result<Storage> {
+        Self::open_or_create(dir, before_flush, false)
+    }
+
+    /// Where the database was before nothing is left: a new one, beside the `quorum-state` that is there.
+    pub fn create(
+        dir: &Path,
+        before_flush: impl Fn() -> io::Result<()> + Send + 'static,
+    ) -> io::Result<Storage> {
+        Self::open_or_create(dir, before_flush, true)
+    }
+
+    fn open_or_create(
+        dir: &Path,
+        before_flush: impl Fn() -> io::Result<()> + Send + 'static,
+        create: bool,
     ) -> io::Result<Storage> {
         std::fs::create_dir_all(dir)?;
         let path = database_path(dir);
-        let db = match open_database(&path) {
+        let found = quorum_state::read(dir)?;
+        let opened = match open_database(&path) {
             // It had its lock when it found that, so the file is nobody's.
             Err(sled::Error::Corruption { .. }) if drop_unfinished_snapshots(&path)? => {
                 open_database(&path)
             }
             opened => opened,
-        }
-        .map_err(io_error)?;
+        };
+        let db = opened.map_err(opening_error)?;
         let file = File::open(path.join("db"))?;
         for created in [dir, &path] {
             File::open(created)?.sync_all()?;
         }
-        let flushed = db.clone();
-        let (flusher, thread) = Flusher::start(move || sync(&flushed, &file))?;
-        Ok(Storage { dir: dir.to_owned(), db, flusher, thread })
+        let was_used = !create && (found != Found::Nothing || snapshot_path(dir).exists());
+        conversion::settle(&db, was_used, || sync(&db, &file))?;
+        let state = match &found {
+            Found::State(state) => state.clone(),
+            Found::Nothing | Found::Damaged => QuorumState::default(),
+        };
+        let faults = Faults::default();
+        let state = Arc::new(QuorumStateFile::new(dir, state, faults.clone()));
+        let (flushed, said, noted) = (db.clone(), Arc::clone(&state), faults.clone());
+        let (flusher, thread) = Flusher::start(move || {
+            let wanted = said.wanted();
+            noted.note(before_flush().and_then(|()| sync(&flushed, &file)))?;
+            said.write(&wanted)
+        })?;
+        Ok(Storage { dir: dir.to_owned(), db, flusher, thread, state, found, faults })
     }
 
     pub fn tree(&self, name: &str) -> io::Result<sled::Tree> {
-        self.db.open_tree(name).map_err(io_error)
+        guarded(|| self.db.open_tree(name))
     }
 
     pub fn flusher(&self) -> Flusher {
         self.flusher.clone()
+    }
+
+    pub fn state(&self) -> Arc<QuorumStateFile> {
+        Arc::clone(&self.state)
+    }
+
+    pub fn found(&self) -> &Found {
+        &self.found
+    }
+
+    pub fn faults(&self) -> Faults {
+        self.faults.clone()
     }
 
     pub fn snapshot_path(&self) -> PathBuf {
@@ -86,7 +121,7 @@ impl Storage {
         let Storage { db, flusher, thread, .. } = self;
         drop(flusher);
         thread.join().map_err(|_| io::Error::other("the flusher panicked"))?;
-        db.flush().map_err(io_error)?;
+        guarded(|| db.flush())?;
         Ok(())
     }
 }
@@ -101,21 +136,76 @@ pub(super) fn snapshot_path(dir: &Path) -> PathBuf {
 }
 
 /// Of what was damaged, and is kept for whoever wants to see it.
-const SET_ASIDE: &str = ".damaged";
+const SET_ASIDE: &str = ".damaged-";
 
 /// Whether a file of that name was set aside.
 pub(super) fn is_set_aside(name: &OsStr) -> bool {
     name.to_string_lossy().contains(SET_ASIDE)
 }
 
+/// Gives what is damaged another name, in the same directory, and says which. Blocks until that is durable.
+pub(super) fn set_aside(path: &Path) -> io::Result<Option<PathBuf>> {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return Ok(None) };
+    if !path.exists() {
+        return Ok(None);
+    }
+    let free =
+        (1..).map(|number: u32| dir.join(format!("{}{SET_ASIDE}{number}", name.to_string_lossy())));
+    let target = free.into_iter().find(|target| !target.exists());
+    let target = target.ok_or_else(|| io::Error::other("no name is free"))?;
+    std::fs::rename(path, &target)?;
+    File::open(dir)?.sync_all()?;
+    Ok(Some(target))
+}
+
+/// Copies the log in `from`, without what was set aside beside it, as it is on disk.
+pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        if is_set_aside(&entry.file_name()) {
+            continue;
+        }
+        let target = to.join(entry.file_name());
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            std::fs::create_dir(&target)?;
+            copy(&entry.path(), &target)?;
+        } else if kind.is_file() {
+            drop_cached(&File::open(entry.path())?);
+            std::fs::copy(entry.path(), &target)?;
+        }
+    }
+    Ok(())
+}
+
+/// Asks the system to read the file from the disk the next time. It may decline.
+fn drop_cached(file: &File) {
+    // SAFETY: the descriptor is open for as long as the call takes, and no memory is handed over.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+}
+
 fn open_database(path: &Path) -> sled::Result<sled::Db> {
-    sled::Config::new()
+    let config = sled::Config::new()
         .path(path)
         // Every write that matters is flushed on purpose.
         .flush_every_ms(None)
         .cache_capacity(CACHE_BYTES)
-        .mode(sled::Mode::HighThroughput)
-        .open()
+        .mode(sled::Mode::HighThroughput);
+    // As an error of sled's, so that one match sees all that may be wrong.
+    let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| config.open()));
+    opened.unwrap_or_else(|_| Err(sled::Error::ReportableBug("it panicked when opened".into())))
+}
+
+/// What is no disk's error is the content's: sled reads past the end, or where nothing can be.
+fn opening_error(error: sled::Error) -> io::Error {
+    match error {
+        sled::Error::Io(error) if is_locked(&error) => error,
+        sled::Error::Io(error) => match error.raw_os_error() {
+            None | Some(libc::EINVAL | libc::EFBIG | libc::EOVERFLOW) => damage(error),
+            Some(_) => error,
+        },
+        other => damage(other),
+    }
 }
 
 /// sled writes a snapshot of its own tables as `snap.N.generating` and renames it when it is whole; but whoever
@@ -142,16 +232,11 @@ pub(super) fn is_locked(error: &io::Error) -> bool {
         || error.to_string().contains("could not acquire lock")
 }
 
-pub(super) fn io_error(error: sled::Error) -> io::Error {
-    match error {
-        sled::Error::Io(error) => error,
-        other => io::Error::other(other),
-    }
-}
-
 enum Waiting {
     Raft(IOFlushed<TypeConfig>),
     Task(oneshot::Sender<io::Result<()>>),
+    /// Wants a copy of that directory there, of a moment at which nothing is being flushed.
+    Copy(PathBuf, PathBuf, oneshot::Sender<io::Result<()>>),
 }
 
 /// Asks for durability. All that wait when a flush begins are served by that one: group commit.
@@ -176,6 +261,9 @@ impl Flusher {
                     match waiting {
                         Waiting::Raft(callback) => callback.io_completed(result),
                         Waiting::Task(task) => drop(task.send(result)),
+                        Waiting::Copy(from, to, task) => {
+                            drop(task.send(result.and_then(|()| copy(&from, &to))));
+                        }
                     }
                 }
             }
@@ -194,11 +282,26 @@ impl Flusher {
         self.waiting.send(Waiting::Task(task)).map_err(|_| gone())?;
         flushed.await.map_err(|_| gone())?
     }
+
+    /// Copies a directory, with what was written up to now, when nothing is being flushed.
+    pub async fn copy(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (task, copied) = oneshot::channel();
+        let waiting = Waiting::Copy(from.to_owned(), to.to_owned(), task);
+        self.waiting.send(waiting).map_err(|_| gone())?;
+        copied.await.map_err(|_| gone())?
+    }
+
+    /// As [`Flusher::flush`]. Blocks.
+    pub fn flush_now(&self) -> io::Result<()> {
+        let (task, flushed) = oneshot::channel();
+        self.waiting.send(Waiting::Task(task)).map_err(|_| gone())?;
+        flushed.blocking_recv().map_err(|_| gone())?
+    }
 }
 
 fn sync(db: &sled::Db, file: &File) -> io::Result<()> {
-    db.flush().map_err(io_error)?;
-    file.sync_data()
+    guarded(|| db.flush())?;
+    file.sync_data().map_err(unsynced)
 }
 
 fn gone() -> io::Error {
@@ -213,7 +316,7 @@ mod tests {
     #[test]
     fn a_snapshot_that_was_cut_off_does_not_keep_the_log_closed() {
         let dir = tempfile::tempdir().unwrap();
-        let open = || Storage::open(dir.path(), BeforeFlush::default()).unwrap();
+        let open = || Storage::open(dir.path(), || Ok(())).unwrap();
         let storage = open();
         storage.tree("votes").unwrap().insert("mine", "one").unwrap();
         storage.close().unwrap();
@@ -231,11 +334,11 @@ mod tests {
     #[test]
     fn a_log_that_is_damaged_stays_closed() {
         let dir = tempfile::tempdir().unwrap();
-        Storage::open(dir.path(), BeforeFlush::default()).unwrap().close().unwrap();
+        Storage::open(dir.path(), || Ok(())).unwrap().close().unwrap();
         let raft = dir.path().join("raft");
         let whole = raft.join("snap.FFFFFFFFFFFFFFFF");
         std::fs::write(&whole, "torn").unwrap();
-        assert!(Storage::open(dir.path(), BeforeFlush::default()).is_err());
+        assert!(Storage::open(dir.path(), || Ok(())).is_err());
         assert!(whole.exists());
     }
 }

@@ -1,5 +1,7 @@
 //! openraft's own suite on this storage, and what it cannot know.
 
+mod damage;
+
 use super::entries::EntryLog;
 use super::image::ImageMachine;
 use super::snapshot::{self, Meta};
@@ -12,6 +14,7 @@ use openraft::storage::{RaftLogReader, RaftLogStorage, RaftLogStorageExt, RaftSt
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::testing::log_id;
 use openraft::{RaftSnapshotBuilder, StorageError};
+use std::sync::Arc;
 use tempfile::TempDir;
 use troupe_machines::cluster::{ClusterImage, CreateTopic, DeleteTopic, RegisterBroker};
 use troupe_proto::ids::NodeId;
@@ -29,9 +32,9 @@ struct Opened {
 impl StoreBuilder<TypeConfig, EntryLog, ImageMachine, Opened> for Builder {
     async fn build(&self) -> Result<(Opened, EntryLog, ImageMachine), StorageError<TypeConfig>> {
         let dir = tempfile::tempdir().unwrap();
-        let storage = Storage::open(dir.path(), crate::config::BeforeFlush::default()).unwrap();
+        let storage = Storage::open(dir.path(), || Ok(())).unwrap();
         let entries = EntryLog::open(&storage).unwrap();
-        let machine = ImageMachine::restore(&storage).unwrap();
+        let machine = ImageMachine::restore(&storage, &Arc::default()).unwrap();
         Ok((Opened { storage, _dir: dir }, entries, machine))
     }
 }
@@ -73,7 +76,7 @@ async fn a_snapshot_that_took_its_time_does_not_replace_a_newer_one() {
     assert_eq!(built.meta.last_log_id, until(2).last_log_id);
     let kept = machine.get_current_snapshot().await.unwrap().unwrap();
     assert_eq!(kept.meta.last_log_id, until(5).last_log_id);
-    let mut again = ImageMachine::restore(&opened.storage).unwrap();
+    let mut again = ImageMachine::restore(&opened.storage, &Arc::default()).unwrap();
     assert_eq!(again.applied_state().await.unwrap().0, until(5).last_log_id);
 }
 
@@ -104,7 +107,7 @@ async fn a_log_of_what_comes_and_goes_stays_small() {
     }
     handle.shutdown().await.unwrap();
     let storage = loop {
-        match Storage::open(dir.path(), crate::config::BeforeFlush::default()) {
+        match Storage::open(dir.path(), || Ok(())) {
             Ok(storage) => break storage,
             Err(error) => assert!(super::storage::is_locked(&error), "{error}"),
         }

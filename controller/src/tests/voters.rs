@@ -110,7 +110,7 @@ async fn active(quorum: &[Voting]) -> (NodeId, ControllerHandle) {
 async fn a_slow_disk_costs_no_leader_its_place() {
     let quorum = quorum(false, |config| config).await;
     for voting in &quorum {
-        voting.config.flush_delay.set(Duration::from_millis(100));
+        voting.config.disk.delay(Duration::from_millis(100));
     }
     let (_, leading) = active(&quorum).await;
     leading.register_unfenced_broker(registration(1)).await.unwrap();
@@ -190,7 +190,7 @@ async fn a_leader_that_lost_what_the_others_have_does_not_lead_again_without_it(
     let (first, leading) = active(&quorum).await;
     leading.register_unfenced_broker(registration(1)).await.unwrap();
     let killed = quorum.remove((first.0 - 1) as usize);
-    killed.config.flush_delay.set(Duration::MAX);
+    killed.config.disk.delay(Duration::MAX);
     leading.create_topic(topic("acknowledged")).await.unwrap();
     let left = tempfile::tempdir().unwrap();
     copy(killed.dir.path(), left.path());
@@ -199,7 +199,7 @@ async fn a_leader_that_lost_what_the_others_have_does_not_lead_again_without_it(
         assert!(holds(other.dir.path(), b"acknowledged"), "it was flushed before it was answered");
     }
     drop(killed.serves);
-    killed.config.flush_delay.set(Duration::ZERO);
+    killed.config.disk.delay(Duration::ZERO);
     killed.member.handle.abandon().await;
     let config = ControllerConfig { dir: left.path().into(), ..killed.config };
     let listener = listen_at(killed.address).await;
@@ -287,4 +287,62 @@ fn holds(dir: &Path, bytes: &[u8]) -> bool {
         }
         std::fs::read(path).unwrap().windows(bytes.len()).any(|window| window == bytes)
     })
+}
+
+/// It says so, another leads meanwhile, and it comes back by itself when there is room: with all it had, so that it
+/// need not be filled again.
+#[actix::test]
+async fn a_voter_whose_disk_is_full_steps_down_and_comes_back_when_there_is_room() {
+    let quorum = quorum(false, |config| config).await;
+    let (full, leading) = active(&quorum).await;
+    leading.register_unfenced_broker(registration(1)).await.unwrap();
+    leading.create_topic(topic("before")).await.unwrap();
+    let stopped = &quorum[(full.0 - 1) as usize];
+    stopped.config.disk.fail(Some(std::io::ErrorKind::StorageFull));
+    // What it is asked now it cannot write down.
+    let _ = leading.create_topic(topic("meanwhile")).await;
+    let mut health = stopped.member.handle.metadata_health();
+    let failed = within(health.wait_for(|health| health.failure.is_some())).await.unwrap().clone();
+    assert!(!stopped.member.handle.leadership().borrow().here, "{failed:?}");
+    let others = quorum.iter().filter(|voting| voting.config.node_id != full);
+    let mut leaderships: Vec<_> = others.map(|voting| voting.member.handle.leadership()).collect();
+    let elected = leaderships
+        .iter_mut()
+        .map(|leadership| Box::pin(leadership.wait_for(|leadership| leadership.here)));
+    drop(within(futures::future::select_all(elected)).await);
+    stopped.config.disk.fail(None);
+    let back = within(health.wait_for(|health| health.failure.is_none())).await.unwrap().clone();
+    assert_eq!((back.damages, back.recovering), (0, false), "nothing was damaged");
+    let (_, next) = active(&quorum).await;
+    next.create_topic(topic("after")).await.unwrap();
+    let mut images = stopped.member.handle.image();
+    drop(within(images.wait_for(|image| image.topic("after").is_some())).await.unwrap());
+    assert!(image(&stopped.member.handle).topic("before").is_some());
+    stop(quorum).await;
+}
+
+/// What the kernel could not write it takes for written. Another flush would succeed, and the disk would lack it.
+#[actix::test]
+async fn a_voter_whose_flush_failed_does_not_trust_what_it_has_and_is_filled_again() {
+    let quorum = quorum(false, |config| config).await;
+    let (failing, leading) = active(&quorum).await;
+    leading.register_unfenced_broker(registration(1)).await.unwrap();
+    leading.create_topic(topic("before")).await.unwrap();
+    let stopped = &quorum[(failing.0 - 1) as usize];
+    let mut health = stopped.member.handle.metadata_health();
+    stopped.config.disk.fail(Some(std::io::ErrorKind::Other));
+    let _ = leading.create_topic(topic("meanwhile")).await;
+    drop(within(health.wait_for(|health| health.failure.is_some())).await.unwrap());
+    stopped.config.disk.fail(None);
+    let whole = |health: &crate::metadata_log::MetadataLogHealth| {
+        health.damages == 1 && !health.recovering && health.failure.is_none()
+    };
+    drop(within(health.wait_for(whole)).await.unwrap());
+    assert!(stopped.dir.path().join("raft.damaged-1").exists(), "nothing is deleted");
+    let (_, next) = active(&quorum).await;
+    next.create_topic(topic("after")).await.unwrap();
+    let mut images = stopped.member.handle.image();
+    drop(within(images.wait_for(|image| image.topic("after").is_some())).await.unwrap());
+    assert!(image(&stopped.member.handle).topic("before").is_some());
+    stop(quorum).await;
 }

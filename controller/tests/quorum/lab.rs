@@ -3,6 +3,7 @@
 use futures::future::join_all;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -84,7 +85,7 @@ fn bind() -> TcpListener {
 
 struct Server {
     listener: TcpListener,
-    _dir: TempDir,
+    dir: TempDir,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
 }
 
@@ -97,8 +98,7 @@ pub struct Lab {
 impl Lab {
     /// Wired up; nobody has started.
     pub fn new() -> Lab {
-        let server =
-            |_| Server { listener: bind(), _dir: tempfile::tempdir().unwrap(), stop: None };
+        let server = |_| Server { listener: bind(), dir: tempfile::tempdir().unwrap(), stop: None };
         let servers: BTreeMap<i32, Server> = (1..=3).map(|id| (id, server(id))).collect();
         let mut wires = BTreeMap::new();
         for from in 1..=3 {
@@ -125,6 +125,11 @@ impl Lab {
         self.servers[&id].listener.local_addr().unwrap()
     }
 
+    /// Of its metadata log.
+    pub fn dir(&self, id: i32) -> &Path {
+        self.servers[&id].dir.path()
+    }
+
     pub fn config(&self, id: i32) -> ControllerConfig {
         let voter = |to: i32| {
             let address = self.wires.get(&(id, to)).map_or(self.address(to), |wire| wire.address);
@@ -138,7 +143,7 @@ impl Lab {
                 election_min: Duration::from_millis(500),
                 election_max: Duration::from_millis(1000),
             },
-            ..ControllerConfig::new(NodeId(id), self.servers[&id]._dir.path())
+            ..ControllerConfig::new(NodeId(id), self.servers[&id].dir.path())
         }
     }
 
@@ -290,20 +295,35 @@ impl Lab {
         .await;
     }
 
-    /// Until each of these has applied what the leader has.
+    /// Until each of these has applied all that was decided.
     pub async fn agreed(&self) -> ClusterImage {
-        let leader = self.leader().await;
-        let expected = ClusterImage::clone(&self.handle(leader).image().borrow());
-        join_all(self.members.values().map(|member| async {
-            let mut images = member.handle.image();
-            let caught_up = |image: &std::sync::Arc<ClusterImage>| {
-                image.next_offset() >= expected.next_offset()
-            };
-            let image = within(images.wait_for(caught_up)).await.unwrap();
-            assert_eq!(**image, expected);
-        }))
-        .await;
-        expected
+        within(async {
+            loop {
+                let leader = self.handle(self.leader().await);
+                // One that was elected just now may not have applied yet what others have. It answers when it has.
+                let asked = CreateTopic { validate_only: true, ..topic("nothing") };
+                if leader.create_topic(asked).await.is_err_and(|error| error.is_retriable()) {
+                    continue;
+                }
+                let expected = ClusterImage::clone(&leader.image().borrow());
+                let images = join_all(self.members.values().map(|member| async {
+                    let mut images = member.handle.image();
+                    let caught_up = |image: &std::sync::Arc<ClusterImage>| {
+                        image.next_offset() >= expected.next_offset()
+                    };
+                    images.wait_for(caught_up).await.unwrap().clone()
+                }));
+                let images = images.await;
+                let same = |image: &std::sync::Arc<ClusterImage>| {
+                    image.next_offset() == expected.next_offset()
+                };
+                if images.iter().all(same) {
+                    assert!(images.iter().all(|image| **image == expected));
+                    return expected;
+                }
+            }
+        })
+        .await
     }
 }
 

@@ -1,6 +1,7 @@
 //! Several voters, each with its own log and listener, and wires between them that can be cut (K1–K9).
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod damage;
 mod lab;
 
 use lab::{CLUSTER, Lab, topic, within};
