@@ -1,14 +1,21 @@
 //! From a key to the last offset at which it was seen, in memory of a given size.
 //!
 //! A key is kept as a hash of 128 bits under a random key, so two keys share an entry only with a chance that no
-//! log is long enough to meet. Open addressing, at most nine tenths full; memory that no pass has touched is not
-//! taken from the system.
+//! log is long enough to meet. Open addressing, at most nine tenths full. Only the front part of the memory is in use
+//! until more is needed: the rest is not taken from the system, and few keys lie close together.
 
 use siphasher::sip128::{Hash128, SipHasher13};
 use troupe_proto::ids::Offset;
 
 /// Two halves of a hash, and the offset plus one: zero is an empty slot.
 type Slot = [u64; 3];
+
+/// Slots in use at first.
+const FIRST: usize = 1 << 12;
+/// As soon as half of those in use are taken, so many times as many are.
+const GROWTH: usize = 8;
+/// Slots that are moved at a time.
+const CHUNK: usize = 1 << 15;
 
 /// There is no room for another key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +25,8 @@ pub struct Full;
 #[derive(Debug)]
 pub struct OffsetMap {
     slots: Vec<Slot>,
+    /// How many of them are in use, from the first on.
+    used: usize,
     /// Keys that fit.
     room: usize,
     keys: usize,
@@ -36,6 +45,7 @@ impl OffsetMap {
         let room = (slots * 9 / 10).max(1);
         OffsetMap {
             slots: vec![[0; 3]; slots],
+            used: slots.min(FIRST),
             room,
             keys: 0,
             hasher: SipHasher13::new(),
@@ -59,13 +69,16 @@ impl OffsetMap {
 
     /// Forgets all keys; those of the next pass are hashed under `hash_key`.
     pub fn begin(&mut self, hash_key: &[u8; 16]) {
-        if self.keys > 0 {
+        if self.used > FIRST {
             let slots = self.slots.len();
             // new memory from the system is zero already, and is taken as it is touched
             self.slots = Vec::new();
             self.slots = vec![[0; 3]; slots];
-            self.keys = 0;
+        } else if self.keys > 0 {
+            self.slots[..self.used].fill([0; 3]);
         }
+        self.used = self.slots.len().min(FIRST);
+        self.keys = 0;
         self.hasher = SipHasher13::new_with_key(hash_key);
     }
 
@@ -83,7 +96,24 @@ impl OffsetMap {
             self.keys += 1;
         }
         self.slots[at] = [low, high, offset.0 + 1];
+        if self.keys * 2 > self.used && self.used < self.slots.len() {
+            self.use_more();
+        }
         Ok(())
+    }
+
+    /// A slot's place follows from its hash's size, so slots go to their new places from the front to the back: as much
+    /// memory is given back as is taken.
+    fn use_more(&mut self) {
+        let old: Vec<Box<[Slot]>> = self.slots[..self.used].chunks(CHUNK).map(Box::from).collect();
+        self.slots[..self.used].fill([0; 3]);
+        self.used = (self.used * GROWTH).min(self.slots.len());
+        for chunk in old {
+            for slot in chunk.iter().filter(|slot| slot[2] != 0) {
+                let at = self.find(slot[0], slot[1]);
+                self.slots[at] = *slot;
+            }
+        }
     }
 
     /// Where the key was seen last.
@@ -105,7 +135,7 @@ impl OffsetMap {
 
     /// The key's slot, or the empty one that it would take; there is one, as a tenth of them is always empty.
     fn find(&self, low: u64, high: u64) -> usize {
-        let slots = self.slots.len();
+        let slots = self.used;
         let mut at = ((u128::from(low) * slots as u128) >> 64) as usize;
         loop {
             let slot = &self.slots[at];
@@ -145,6 +175,26 @@ mod tests {
     fn an_entry_takes_a_hash_of_sixteen_bytes_and_an_offset_of_eight() {
         assert_eq!(OffsetMap::ENTRY, 24);
         assert_eq!(OffsetMap::new(24_000).room(), 900);
+    }
+
+    #[test]
+    fn no_key_is_lost_when_more_memory_comes_into_use() {
+        let mut map = OffsetMap::new(200_000 * OffsetMap::ENTRY);
+        for pass in 1..3u8 {
+            map.begin(&[pass; 16]);
+            for key in 0..map.room() as u64 {
+                map.insert(&key.to_le_bytes(), Offset(key)).unwrap();
+                if key.is_power_of_two() {
+                    let found = (0..=key).all(|it| map.get(&it.to_le_bytes()) == Some(Offset(it)));
+                    assert!(found && map.get(&(key + 1).to_le_bytes()).is_none());
+                }
+            }
+            assert_eq!(map.used, 200_000);
+            assert_eq!(map.len(), map.room());
+            for key in 0..map.room() as u64 {
+                assert_eq!(map.get(&key.to_le_bytes()), Some(Offset(key)));
+            }
+        }
     }
 
     proptest! {

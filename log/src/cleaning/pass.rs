@@ -248,11 +248,11 @@ impl Copy<'_> {
         // the segment goes on to where the next one begins; a producer is judged by its batches (S24)
         let needs_header = batch.is_last || self.request.keep.contains(&header.base_offset);
         if header.record_count == 0 {
-            let done = match needs_header {
-                true => writer.keep(header, batch.bytes),
-                false => writer.leave_out(files),
+            // for the sake of a header alone no segment is written again
+            return match needs_header || !writer.is_new() {
+                true => writer.keep(header, batch.bytes).map_err(Failure::Other),
+                false => Ok(()),
             };
-            return done.map_err(Failure::Other);
         }
         let records = batch.records(&mut self.unpacked)?;
         let (map, end, request) = (self.map, self.end, self.request);

@@ -101,6 +101,11 @@ impl<'a, 't, D: Disk> SegmentWriter<'a, 't, D> {
             && self.indexes.has_room_for(entries, config.segment_index_bytes)
     }
 
+    /// Whether it differs from the first source already.
+    pub(super) fn is_new(&self) -> bool {
+        self.output.is_new
+    }
+
     /// The next source's batches follow.
     pub(super) fn join(
         &mut self,

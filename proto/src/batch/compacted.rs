@@ -28,8 +28,6 @@ pub struct Compactor {
 pub struct Selected {
     pub kept: u32,
     pub gone: u32,
-    /// A record without a value is among those that stay.
-    pub tombstones: bool,
     /// Of those that stay.
     max_timestamp: Option<i64>,
 }
@@ -54,7 +52,6 @@ impl Compactor {
             let to = walk.position();
             if stays(&record) {
                 selected.kept += 1;
-                selected.tombstones |= record.value.is_none();
                 selected.max_timestamp = selected.max_timestamp.max(Some(record.timestamp_ms));
                 match self.kept.last_mut() {
                     Some(last) if last.end == from => last.end = to,

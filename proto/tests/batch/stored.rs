@@ -300,8 +300,6 @@ proptest! {
                 .unwrap();
             prop_assert_eq!(selected.kept as usize, expected.len());
             prop_assert_eq!((selected.kept + selected.gone) as usize, all.len());
-            let tombstones = expected.iter().any(|record| record.value.is_none());
-            prop_assert_eq!(selected.tombstones, tombstones);
             let (left, payload) =
                 compactor.rewrite(&header, before.payload(), &selected, horizon).unwrap();
             let payload = Bytes::copy_from_slice(payload);
