@@ -5,6 +5,8 @@
 //!                                                 └─► ProduceStreams     … or by a peer
 //!  Tail ◄─ TopicReader ◄──────────────────────────┬── PartitionHandle
 //!                                                 └── FetchStream of a peer
+//!  DeleteRecords ─────────────────────────────────┬─► PartitionHandle
+//!                                                 └─► the same call to the leader
 //!  CreateTopic, … ─► ActiveController::decide ────┬─► ControllerHandle   the controller is active here
 //!                                                 └─► the same call to the active one
 //! ```
@@ -20,6 +22,7 @@ mod call;
 mod caller;
 mod create_topic;
 mod decision;
+mod deletion;
 mod divergence;
 mod leaders;
 mod lookup;
@@ -40,6 +43,7 @@ pub use batch::Batch;
 pub use call::Call;
 pub use caller::Caller;
 pub use decision::{ActiveController, Decided, until_active};
+pub use deletion::delete_records;
 pub use divergence::find_divergence;
 pub use leaders::Leaders;
 pub use lookup::{find_here, find_here_now};

@@ -25,6 +25,7 @@ mod produce;
 mod producer_ids;
 mod publish;
 mod readiness;
+mod record_deletion;
 mod serving;
 mod start_position;
 mod subscriptions;
@@ -56,6 +57,7 @@ pub use publish::{
     REQUESTS_TOGETHER, Record, RecordResult,
 };
 pub use readiness::Readiness;
+pub use record_deletion::{DeletedRecords, DeletionTerms, PartitionDeletion, RecordDeletion};
 pub use serving::Operations;
 pub use start_position::StartPosition;
 pub use subscriptions::{

@@ -20,6 +20,7 @@ mod condition;
 mod confirm;
 mod controller_requests;
 mod damage;
+mod deletion;
 mod failure;
 mod finding;
 mod flush_gate;
@@ -50,7 +51,8 @@ pub use controller_requests::{ControllerRequest, ControllerRequests};
 pub use flusher::Flusher;
 pub use follower_sink::{ChannelName, FollowerSink, Push, PushStream};
 pub use handle::{
-    AppendRequest, CROWD_PATIENCE, PartitionBoard, PartitionHandle, REBUILD_PATIENCE,
+    AppendRequest, CROWD_PATIENCE, DeletionRequest, PartitionBoard, PartitionHandle,
+    REBUILD_PATIENCE,
 };
 pub use leader_streams::LeaderStreams;
 pub use messages::{

@@ -15,12 +15,12 @@ use tonic::{Response, Status};
 use troupe_proto::admin::v1::cluster_service_client::ClusterServiceClient;
 use troupe_proto::admin::v1::topic_service_client::TopicServiceClient;
 use troupe_proto::admin::v1::{
-    CreatePartitionsRequest, CreateTopicRequest, DeleteTopicRequest, DrainNodeRequest,
-    DrainNodeResponse, ElectLeadersRequest, ElectionResult, ElectionType, GetClusterRequest,
-    GetClusterResponse, GetHealthRequest, GetHealthResponse, GetTopicRequest,
+    CreatePartitionsRequest, CreateTopicRequest, DeleteRecordsRequest, DeleteTopicRequest,
+    DrainNodeRequest, DrainNodeResponse, ElectLeadersRequest, ElectionResult, ElectionType,
+    GetClusterRequest, GetClusterResponse, GetHealthRequest, GetHealthResponse, GetTopicRequest,
     ListPartitionsRequest, ListReplicasRequest, ListTopicsRequest, ListTopicsResponse,
-    PartitionFilter, PartitionState, RemoveNodeRequest, Replica, ResumeNodeRequest, Topic,
-    TopicPartitions, UpdateTopicRequest,
+    PartitionFilter, PartitionState, RecordsDeletionResult, RemoveNodeRequest, Replica,
+    ResumeNodeRequest, Topic, TopicPartitions, UpdateTopicRequest,
 };
 use troupe_proto::chaos::v1alpha1::chaos_service_client::ChaosServiceClient;
 use troupe_proto::chaos::v1alpha1::{
@@ -137,6 +137,25 @@ impl Admin {
             })
             .await?;
         TopicId::from_wire(&answer.topic_id).ok_or_else(|| self.bad_answer())
+    }
+
+    /// Deletes records from the front of partitions, wherever they are led. Each succeeds or fails for itself, in the
+    /// order asked; up to a fixed offset, twice is as good as once.
+    ///
+    /// # Errors
+    /// Those of any control call; those of a partition are in its result.
+    pub async fn delete_records(
+        &self,
+        request: DeleteRecordsRequest,
+    ) -> Result<Vec<RecordsDeletionResult>, ClientError> {
+        let repeatable = request.partitions.iter().all(|deletion| deletion.before_offset >= 0);
+        let answer = self
+            .call(repeatable, |channel| {
+                let request = request.clone();
+                async move { topics(channel).delete_records(request).await }
+            })
+            .await?;
+        Ok(answer.results)
     }
 
     /// # Errors

@@ -280,7 +280,8 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    /// S19: nothing below `offset` is readable from now on, durably; segments wholly below it go.
+    /// S19: nothing below `offset` is readable from now on, durably; segments wholly below it go, but for the one that
+    /// takes the appends.
     ///
     /// # Errors
     /// [`LogError::OffsetOutOfRange`] beyond the log's end; errors of the disk.
@@ -294,18 +295,20 @@ impl<D: Disk> Log<D> {
             return Ok(Vec::new());
         }
         // a start that outlives a power cut must not lie in a log that does not
-        self.flush()?;
+        if offset > self.flushed_end() {
+            self.flush()?;
+        }
         self.write_log_start(offset)?;
         self.start = offset;
+        // From here on the start has moved, whatever fails: this is written down with the next checkpoint or batch, and
+        // what lies below is removed by retention.
         self.epochs_changed |= self.epochs.truncate_from_start(offset);
-        self.write_epochs()?;
         let mut removals = Vec::new();
         while self.segments.len() > 1 && self.segments[0].end <= offset {
             match self.remove_oldest() {
                 Ok(removal) => removals.extend(removal),
-                // The start has moved all the same; retention removes what lies below it.
-                Err(_) if !removals.is_empty() => break,
-                Err(error) => return Err(error),
+                Err(error) if self.is_poisoned() => return Err(error),
+                Err(_) => break,
             }
         }
         Ok(removals)

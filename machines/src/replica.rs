@@ -13,7 +13,7 @@
 //!
 //! By subject: `role` (who leads, and stale news of it), `leading` (followers' streams), `isr` (who is in
 //! sync, by agreement with the controller), `confirm` (whether it still leads), `following` (the leader's
-//! log, taken over), `append_decision` (what may be appended), `commit` (the high watermark, flushes, answers),
+//! log, taken over), `append_decision` (what may be appended), `deletion` (records deleted on request), `commit` (the high watermark, flushes, answers),
 //! `producers` (duplicates). Their types: `append_types`, `replication_types`.
 //!
 //! Promises: a batch's offsets are fixed by [`Replica::decide_append`]; the high watermark moves back only
@@ -25,6 +25,7 @@ mod append_decision;
 mod append_types;
 mod commit;
 mod confirm;
+mod deletion;
 mod following;
 mod isr;
 mod leading;
@@ -46,6 +47,7 @@ pub use append_types::{
     Token,
 };
 pub use confirm::ConfirmError;
+pub use deletion::{DeleteUpTo, DeletionError};
 pub use replication_types::{
     AlterPartition, AlterPartitionError, CommittedIsr, Divergence, FollowSession, Follower,
     FollowerState, IsrMember, LeaderEnds, OpenError, Opening, PartitionState, Position,
@@ -53,6 +55,7 @@ pub use replication_types::{
 };
 
 use crate::time::Time;
+use deletion::Deletion;
 use parked::{Parked, Waiting};
 use planted::Bugs;
 use producers::Producers;
@@ -69,6 +72,9 @@ pub enum Effect {
     Answer { token: Token, result: Result<Appended, AppendError> },
     /// The answer to [`Replica::confirm`]: this replica led when it was asked, or why nobody knows.
     Confirmed { token: Token, result: Result<(), ConfirmError> },
+    /// The answer to [`Replica::delete_records`]: the lowest log start of the in-sync replicas, or why it is not known
+    /// that all of them have deleted the records.
+    Deleted { token: Token, result: Result<Offset, DeletionError> },
     /// Flush the log, then tell [`Replica::on_flushed`]. At most one is under way.
     Flush,
     /// Readers may see records below this offset now.
@@ -105,6 +111,8 @@ pub struct LeaderState {
 pub struct ReplicaEnd {
     pub log_end: Offset,
     pub flushed_end: Offset,
+    /// Where its log starts. None: nothing was heard of it, or it is of an earlier version, which does not say.
+    pub log_start: Option<Offset>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +142,7 @@ pub struct Replica {
     flush_in_flight: bool,
     producers: Producers,
     parked: Parked,
+    deletions: Vec<Deletion>,
     bugs: Bugs,
 }
 
@@ -154,6 +163,7 @@ impl Replica {
             flush_in_flight: false,
             producers: Producers::default(),
             parked: Parked::default(),
+            deletions: Vec::new(),
             bugs: Bugs::NONE,
         }
     }
@@ -249,11 +259,11 @@ impl Replica {
     }
 
     /// Records below `log_start` are gone: retention, or deleted on request. Only committed ones ever are.
-    pub fn on_log_start(&mut self, log_start: Offset) {
+    pub fn on_log_start(&mut self, now: Time, log_start: Offset, out: &mut Effects) {
         assert!(log_start <= self.high_watermark, "only committed records are deleted");
         self.log_start = self.log_start.max(log_start);
         self.flushed_end = self.flushed_end.max(self.log_start);
-        self.check();
+        self.progress(now, out);
     }
 
     /// Gives up on answers whose time has come (P16), forgets silent producers (I9), looks for followers that
@@ -265,6 +275,7 @@ impl Replica {
             out.push(Effect::Answer { token: waiting.token, result });
         }
         self.expire_questions(now, out);
+        self.expire_deletions(now, out);
         self.producers.expire(now, self.config.producer_id_expiration_ms);
         self.tick_isr(now, out);
         self.tick_following(now, out);
@@ -276,7 +287,8 @@ impl Replica {
         let own = [self.parked.earliest_deadline(), self.producers.next_expiry_check()];
         let others =
             [self.next_isr_tick(), self.next_following_tick(), self.next_question_deadline()];
-        own.into_iter().chain(others).flatten().min()
+        let deletions = [self.next_deletion_deadline()];
+        own.into_iter().chain(others).chain(deletions).flatten().min()
     }
 
     /// A follower's log was truncated to agree with its leader's (R22). The producers start again from the

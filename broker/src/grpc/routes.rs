@@ -43,14 +43,24 @@ impl AdminServices {
                 // What errors carry: without it nobody could print their details.
                 .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         };
-        let Administration { topics, cluster, metadata, health, readiness, chaos, .. } = &self.0;
+        let Administration {
+            topics,
+            record_deletion,
+            cluster,
+            metadata,
+            health,
+            readiness,
+            chaos,
+            ..
+        } = &self.0;
+        let topics = TopicDoor::new(Arc::clone(topics), Arc::clone(record_deletion));
         let cluster = ClusterDoor::new(Arc::clone(cluster), Arc::clone(health));
         routes
             .add_service(HealthServer::new(HealthDoor::new(readiness)))
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?)
             .add_service(MetadataServiceServer::new(MetadataDoor::new(Arc::clone(metadata))))
-            .add_service(TopicServiceServer::new(TopicDoor::new(Arc::clone(topics))))
+            .add_service(TopicServiceServer::new(topics))
             .add_service(ClusterServiceServer::new(cluster))
             .add_service(ChaosServiceServer::new(ChaosDoor::new(Arc::clone(chaos))));
         Ok(())

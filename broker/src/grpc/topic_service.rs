@@ -1,8 +1,10 @@
-//! `troupe.admin.v1.TopicService` over [`Topics`].
+//! `troupe.admin.v1.TopicService` over [`Topics`] and [`RecordDeletion`].
 
 use super::numbers::int32;
 use crate::forward::Call;
-use crate::operations::{Page, Topics};
+use crate::operations::{
+    DeletedRecords, DeletionTerms, Page, PartitionDeletion, RecordDeletion, Topics,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tonic::transport::Channel;
@@ -13,15 +15,32 @@ use troupe_proto::admin::v1 as pb;
 use troupe_proto::admin::v1::topic_service_client::TopicServiceClient;
 use troupe_proto::admin::v1::topic_service_server::TopicService;
 use troupe_proto::ids::{NodeId, TopicId};
+use troupe_proto::log::v1::TopicPartition;
 
 pub struct TopicDoor {
     topics: Arc<Topics>,
+    record_deletion: Arc<RecordDeletion>,
 }
 
 impl TopicDoor {
-    pub fn new(topics: Arc<Topics>) -> Self {
-        Self { topics }
+    pub fn new(topics: Arc<Topics>, record_deletion: Arc<RecordDeletion>) -> Self {
+        Self { topics, record_deletion }
     }
+}
+
+fn deletion(asked: pb::RecordsDeletion) -> PartitionDeletion {
+    let pb::RecordsDeletion { topic, partition, topic_id, before_offset } = asked;
+    PartitionDeletion { partition: TopicPartition { topic, partition, topic_id }, before_offset }
+}
+
+fn deletion_result(deleted: DeletedRecords) -> pb::RecordsDeletionResult {
+    let DeletedRecords { partition, low_watermark } = deleted;
+    let TopicPartition { topic, partition, .. } = partition;
+    let (low_watermark, error) = match low_watermark {
+        Ok(offset) => (offset.to_wire(), None),
+        Err(error) => (-1, Some(error.into())),
+    };
+    pb::RecordsDeletionResult { topic, partition, low_watermark, error }
 }
 
 fn assignments(wire: &[pb::ReplicaAssignment]) -> Vec<Vec<NodeId>> {
@@ -172,5 +191,19 @@ impl TopicService for TopicDoor {
         let deleted = self.topics.delete(&call, deletion, &relay).await?;
         let encode = |topic_id: TopicId| pb::DeleteTopicResponse { topic_id: topic_id.to_wire() };
         Ok(deleted.respond(&call, encode))
+    }
+
+    async fn delete_records(
+        &self,
+        request: Request<pb::DeleteRecordsRequest>,
+    ) -> Result<Response<pb::DeleteRecordsResponse>, Status> {
+        let call = Call::of(&request)?;
+        let pb::DeleteRecordsRequest { partitions, timeout_ms, validate_only } =
+            request.into_inner();
+        let deletions = partitions.into_iter().map(deletion).collect();
+        let terms = DeletionTerms { timeout_ms, validate_only };
+        let deleted = self.record_deletion.delete(&call, deletions, terms).await;
+        let results = deleted.into_iter().map(deletion_result).collect();
+        Ok(Response::new(pb::DeleteRecordsResponse { results }))
     }
 }

@@ -10,6 +10,7 @@ use super::health::Health;
 use super::metadata::ClusterMetadata;
 use super::observation::{Observation, PullSessions};
 use super::readiness::Readiness;
+use super::record_deletion::RecordDeletion;
 use super::subscriptions::Sessions;
 use super::topics::Topics;
 use crate::NodeConfig;
@@ -25,6 +26,7 @@ use troupe_actor::StallDetector;
 #[derive(Clone)]
 pub struct Administration {
     pub topics: Arc<Topics>,
+    pub record_deletion: Arc<RecordDeletion>,
     pub cluster: Arc<Cluster>,
     pub metadata: Arc<ClusterMetadata>,
     pub health: Arc<Health>,
@@ -90,6 +92,7 @@ impl Administration {
             Readiness::new(Arc::clone(metadata), Arc::clone(channel), observed.gone.clone());
         Self {
             topics: Arc::new(Topics::new(Arc::clone(metadata), Arc::clone(controller))),
+            record_deletion: Arc::new(RecordDeletion::new(Arc::clone(observed.leaders))),
             cluster: Arc::new(cluster),
             metadata: Arc::new(ClusterMetadata::new(Arc::clone(metadata), Arc::clone(channel))),
             health: Arc::new(health),

@@ -5,6 +5,7 @@
 //! Answers: `Append` is answered when its acks are in, when its time is over, or when the actor stops.
 //! Never here: a lock, an `.await` on the actor, a protocol rule.
 
+mod deletions;
 mod followers;
 mod questions;
 mod repair;
@@ -22,6 +23,7 @@ use super::responder::Responder;
 use super::shared::Shared;
 use crate::clock::{now, wall_clock};
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle};
+use deletions::Deletions;
 use followers::Followers;
 use prost::Message;
 use questions::Questions;
@@ -60,6 +62,7 @@ pub struct PartitionActor {
     parked: HashMap<Token, Responder<Appended>>,
     next_token: u64,
     pub(super) questions: Questions,
+    pub(super) deletions: Deletions,
     pub(super) shared: Rc<Shared>,
     /// The timer for the machine's next tick, and when it rings.
     alarm: Option<(Time, SpawnHandle)>,
@@ -98,6 +101,7 @@ impl PartitionActor {
             parked: HashMap::new(),
             next_token: 0,
             questions: Questions::default(),
+            deletions: Deletions::default(),
             shared: parts.shared,
             alarm: None,
             turns: Turns::default(),
@@ -293,6 +297,7 @@ impl PartitionActor {
                     }
                 }
                 Effect::Confirmed { token, result } => self.questions.answer(token, result),
+                Effect::Deleted { token, result } => self.deletions.answer(token, result),
                 Effect::Flush => self.start_flush(ctx),
                 Effect::HighWatermark(offset) => self.board.publish_high_watermark(offset),
                 Effect::LeaderEpochStarted { leader_epoch, start_offset } => {

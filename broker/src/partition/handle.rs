@@ -6,9 +6,9 @@ use super::board::Board;
 use super::chain::Chain;
 use super::follower_sink::Pusher;
 use super::messages::{
-    Append, Appended, BeginCleaning, Confirm, Describe, Description, FindOffset, Finding,
-    FinishCleaning, FromLeader, IsrAnswer, LogLook, LookAtLog, LossKnown, OffsetQuery, PushOn,
-    QUEUE_BYTES, Read, ReadAnswer,
+    Append, Appended, BeginCleaning, Confirm, DeleteRecords, Describe, Description, FindOffset,
+    Finding, FinishCleaning, FromLeader, IsrAnswer, LogLook, LookAtLog, LossKnown, OffsetQuery,
+    PushOn, QUEUE_BYTES, Read, ReadAnswer,
 };
 use super::replica_handle::ReplicaHandle;
 use super::responder::Responder;
@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use troupe_actor::{Budget, Die, Refused};
 use troupe_log::disk::FileDisk;
 use troupe_log::{Cleaned, Cleaning, CleaningReport};
-use troupe_machines::replica::Acks;
+use troupe_machines::replica::{Acks, DeleteUpTo};
 use troupe_proto::batch::{ProducedBatch, Verified};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, Offset, PartitionKey};
@@ -42,6 +42,16 @@ pub struct AppendRequest {
     pub patience: Duration,
     /// It is refused if one before it was not appended.
     pub chain: Option<Arc<Chain>>,
+}
+
+/// What [`PartitionHandle::delete_records`] is to do.
+#[derive(Clone, Copy, Debug)]
+pub struct DeletionRequest {
+    pub up_to: DeleteUpTo,
+    /// How long in-sync replicas have.
+    pub timeout_ms: u32,
+    /// Only say where the log would start.
+    pub validate_only: bool,
 }
 
 pub type PartitionBoard = Board<PartitionActor>;
@@ -192,6 +202,26 @@ impl PartitionHandle {
     /// in time: this node may be cut off.
     pub async fn confirm(&self, expected_leader_epoch: Option<LeaderEpoch>) -> Result<(), Error> {
         self.ask(|reply| Confirm { expected_leader_epoch, reply }).await?
+    }
+
+    /// Deletes the records below an offset; returns the lowest log start of the in-sync replicas when all of them have.
+    ///
+    /// # Errors
+    /// `NOT_LEADER`, `FENCED_LEADER_EPOCH`, `UNKNOWN_LEADER_EPOCH`, `LEADER_NOT_AVAILABLE`; `OFFSET_OUT_OF_RANGE` above
+    /// the high watermark, with both bounds; `STORAGE_UNAVAILABLE`. Nothing was deleted then. `REQUEST_TIMED_OUT`,
+    /// `OUTCOME_UNKNOWN`, `STORAGE_FAILURE`: some replicas may have, and some not.
+    pub async fn delete_records(
+        &self,
+        request: DeletionRequest,
+        expected_leader_epoch: Option<LeaderEpoch>,
+    ) -> Result<Offset, Error> {
+        let DeletionRequest { up_to, timeout_ms, validate_only } = request;
+        let addr = self.addr(REBUILD_PATIENCE).await?;
+        let (responder, answer) = Responder::channel();
+        let message =
+            DeleteRecords { up_to, timeout_ms, expected_leader_epoch, validate_only, responder };
+        self.post(&addr, message)?;
+        answer.await.unwrap_or_else(|_| Err(self.gone()))
     }
 
     pub async fn describe(&self) -> Result<Description, Error> {

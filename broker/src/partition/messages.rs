@@ -9,8 +9,8 @@ mod upkeep;
 
 pub use cleaning::{BeginCleaning, FinishCleaning, LogLook, LookAtLog};
 pub use client::{
-    Append, Appended, Confirm, Describe, Description, FindOffset, Finding, FoundOffset,
-    MAILBOX_CAPACITY, OffsetQuery, QUEUE_BYTES, Read, ReadAnswer,
+    Append, Appended, Confirm, DeleteRecords, Describe, Description, FindOffset, Finding,
+    FoundOffset, MAILBOX_CAPACITY, OffsetQuery, QUEUE_BYTES, Read, ReadAnswer,
 };
 pub use controller::{IsrAnswer, LossKnown};
 pub use following::{Credit, CreditSource, FromLeader, LeaderSays, Slice};

@@ -385,8 +385,7 @@ impl PartitionActor {
                 self.reset(offset, ctx);
             }
             ReplicationEffect::DeleteBefore { offset } => {
-                let removals = self.log().set_log_start(offset)?;
-                self.after_removal(removals, ctx);
+                return self.delete_before(offset, ctx);
             }
         }
         Ok(effects)

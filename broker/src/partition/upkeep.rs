@@ -76,7 +76,9 @@ impl PartitionActor {
         ctx: &mut Context<Self>,
     ) {
         let log_start = self.log().log_start();
-        self.replica.on_log_start(log_start);
+        let mut effects = Effects::new();
+        self.replica.on_log_start(now(), log_start, &mut effects);
+        self.perform(effects, ctx);
         self.board.set_dirty();
         let snapshot = self.log().producer_snapshots().last().copied();
         if snapshot.is_none_or(|offset| offset < log_start) {

@@ -234,6 +234,7 @@ impl LeaderStream {
             log_end_offset: position.end.log_end.0,
             flushed_end_offset: position.end.flushed_end.0,
             last_epoch: position.last_epoch.map(|epoch| epoch.0),
+            log_start_offset: position.end.log_start.map(|start| start.0),
         });
         self.more.notify_one();
         Some(channel)
@@ -279,6 +280,7 @@ impl LeaderStream {
                     log_end_offset: end.log_end.0,
                     flushed_end_offset: end.flushed_end.0,
                     round,
+                    log_start_offset: end.log_start.map(|start| start.0),
                 })
                 .collect(),
             credit_bytes: std::mem::take(&mut said.credit),

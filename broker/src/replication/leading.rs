@@ -77,6 +77,7 @@ impl Leading {
                     end: ReplicaEnd {
                         log_end: Offset(end.log_end_offset),
                         flushed_end: Offset(end.flushed_end_offset),
+                        log_start: end.log_start_offset.map(Offset),
                     },
                     round: end.round,
                 });
@@ -119,6 +120,7 @@ impl Leading {
                 end: ReplicaEnd {
                     log_end: Offset(open.log_end_offset),
                     flushed_end: Offset(open.flushed_end_offset),
+                    log_start: open.log_start_offset.map(Offset),
                 },
                 last_epoch: open.last_epoch.map(LeaderEpoch),
             };

@@ -53,6 +53,7 @@ impl Replica {
         self.note_who_has_what();
         self.report_end(out);
         self.settle_questions(out);
+        self.settle_deletions(out);
         self.check();
     }
 
@@ -88,7 +89,11 @@ impl Replica {
     }
 
     pub(super) fn own_end(&self) -> ReplicaEnd {
-        ReplicaEnd { log_end: self.log_end, flushed_end: self.flushed_end }
+        ReplicaEnd {
+            log_end: self.log_end,
+            flushed_end: self.flushed_end,
+            log_start: Some(self.log_start),
+        }
     }
 
     /// R3: the end that every replica has which is in sync, or may be by now. It stands still while fewer

@@ -256,6 +256,14 @@ impl Replica {
         }
     }
 
+    /// The actor could not follow the leader's log start: it is to be told again.
+    pub(super) fn forget_leader_log_start(&mut self) {
+        let log_start = self.log_start;
+        if let Some(following) = self.following_mut() {
+            following.leader_log_start = log_start;
+        }
+    }
+
     fn begin_truncating(&mut self, effect: ReplicationEffect, out: &mut Effects) {
         if let Some(following) = self.following_mut() {
             following.stream = Stream::Truncating;

@@ -318,6 +318,16 @@ impl Replica {
         self.progress(now, out);
     }
 
+    /// Where a follower's log starts, if it has said so in this leader epoch.
+    pub(super) fn follower_log_start(&self, node: NodeId) -> Option<Offset> {
+        self.leadership().and_then(|leadership| leadership.end_of(node).log_start)
+    }
+
+    pub(super) fn has_open_stream(&self, node: NodeId) -> bool {
+        let progress = self.leadership().and_then(|leading| leading.followers.get(&node));
+        progress.is_some_and(|progress| progress.session.is_some())
+    }
+
     /// The follower on the stream that it has in this leader epoch.
     pub(super) fn progress_of(
         &mut self,

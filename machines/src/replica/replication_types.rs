@@ -191,7 +191,8 @@ pub enum ReplicationEffect {
     /// Drop the whole log, start it again at `offset`, tell [`super::Replica::on_reset`], then
     /// [`super::Replica::continue_following`].
     ResetTo { offset: Offset },
-    /// The leader's log starts here now (R26): delete records below, then tell
-    /// [`super::Replica::on_log_start`].
+    /// The leader's log starts here now (R26), or this leader was asked to delete so much (S19): delete the records
+    /// below, durably, then tell [`super::Replica::on_log_start`]; if that can't be written now,
+    /// [`super::Replica::on_log_start_kept`].
     DeleteBefore { offset: Offset },
 }

@@ -6,8 +6,8 @@ use super::following::Following;
 use super::leading::Leadership;
 use super::planted::Bug;
 use super::{
-    AppendError, Effect, Effects, FollowerState, LeaderState, PartitionState, Replica,
-    ReplicationEffect,
+    AppendError, DeletionError, Effect, Effects, FollowerState, LeaderState, PartitionState,
+    Replica, ReplicationEffect,
 };
 use crate::time::Time;
 use troupe_proto::ids::LeaderEpoch;
@@ -140,6 +140,7 @@ impl Replica {
     pub fn on_storage_failure(&mut self, out: &mut Effects) {
         let leads_in = self.leadership().and_then(Leadership::managed_epoch);
         self.fail_parked(AppendError::StorageFailure, out);
+        self.fail_deletions(DeletionError::StorageFailure, out);
         self.leave_role(out);
         self.role = RoleState::Offline;
         if let Some(leader_epoch) = leads_in {
@@ -154,6 +155,7 @@ impl Replica {
             RoleState::Leading(mut leadership) => {
                 fail_questions(&mut leadership.confirmations, out);
                 self.fail_parked(AppendError::OutcomeUnknown, out);
+                self.fail_deletions(DeletionError::OutcomeUnknown, out);
             }
             RoleState::Following(following) => {
                 if let Some(session) = following.session() {

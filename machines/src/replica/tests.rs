@@ -1,6 +1,7 @@
 //! Rules by name. Here those of a leader's appends and answers; the others by subject.
 
 mod confirm;
+mod deletion;
 mod following;
 mod idempotence;
 mod isr;
@@ -10,7 +11,7 @@ mod model;
 use super::*;
 use crate::config::{FlushPolicy, TimestampType};
 use troupe_proto::batch::{Attributes, OVERHEAD, ProducerStamp};
-use troupe_proto::error::ErrorCode;
+use troupe_proto::error::{Error as WireError, ErrorCode};
 use troupe_proto::ids::{BrokerEpoch, PartitionId, ProducerEpoch, ProducerId, Sequence, TopicId};
 
 const NOW: Time = Time(1_700_000_000_000);
@@ -95,7 +96,8 @@ fn follower_at(replica: &mut Replica, node: i32, log_end: u64, flushed_end: u64)
     let follower =
         Follower { node: NodeId(node), broker_epoch: BrokerEpoch(0), answers_rounds: true };
     let leader_epoch = replica.leader_epoch().expect("a leader");
-    let end = ReplicaEnd { log_end: Offset(log_end), flushed_end: Offset(flushed_end) };
+    let end =
+        ReplicaEnd { log_end: Offset(log_end), flushed_end: Offset(flushed_end), log_start: None };
     let position = Position { leader_epoch, end, last_epoch: Some(leader_epoch) };
     let epoch_end = Some((leader_epoch, replica.log_end()));
     let opened = replica.on_follower_opened(NOW, follower, &position, epoch_end, &mut out);

@@ -99,7 +99,7 @@ impl World {
                 }
                 Effect::Flush => self.start_flush(at)?,
                 // compared when all is settled; nobody asks whether a leader leads
-                Effect::HighWatermark(_) | Effect::Confirmed { .. } => {}
+                Effect::HighWatermark(_) | Effect::Confirmed { .. } | Effect::Deleted { .. } => {}
                 Effect::LeaderEpochStarted { leader_epoch, start_offset } => {
                     self.epoch_started(at, leader_epoch, start_offset)?;
                 }
@@ -252,8 +252,9 @@ impl World {
     pub fn log_start_moved(&mut self, at: At) -> Checked {
         let Some(host) = self.host(at) else { return Ok(()) };
         let start = host.log.log_start();
-        host.replica.on_log_start(start);
         host.watched.durable = host.watched.durable.max(host.log.flushed_end());
+        self.step(at, |replica, now, out| replica.on_log_start(now, start, out))?;
+        let Some(host) = self.host(at) else { return Ok(()) };
         let snapshot = host.log.producer_snapshots().last().copied();
         if snapshot.is_none_or(|offset| offset < start) {
             let (end, content) = (host.replica.log_end(), host.replica.snapshot().encode_to_vec());

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use troupe_actor::Budget;
 use troupe_log::Candidate;
-use troupe_machines::replica::Acks;
 use troupe_machines::replica::{self, Role};
+use troupe_machines::replica::{Acks, DeleteUpTo};
 use troupe_proto::batch::{ProducedBatch, Verified};
 use troupe_proto::error::Error;
 use troupe_proto::ids::{LeaderEpoch, Offset};
@@ -115,6 +115,19 @@ pub struct FoundOffset {
     pub offset: Option<Offset>,
     pub timestamp_ms: Option<i64>,
     pub leader_epoch: LeaderEpoch,
+}
+
+/// Delete records from the front of the log. Answered with the lowest log start when every in-sync replica has, or
+/// when the time is over.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct DeleteRecords {
+    pub up_to: DeleteUpTo,
+    pub timeout_ms: u32,
+    pub expected_leader_epoch: Option<LeaderEpoch>,
+    /// Only say where the log would start.
+    pub validate_only: bool,
+    pub responder: Responder<Offset>,
 }
 
 /// Tell whether the replica leads, in that epoch. Answered when its followers have said so.

@@ -32,8 +32,8 @@ impl World {
                     assert_eq!(self.nodes[node].flushing, None, "one flush is under way");
                     self.nodes[node].flushing = Some(self.nodes[node].log.end());
                 }
-                // Travels with the next slice.
-                Effect::HighWatermark(_) => {}
+                // The one travels with the next slice; for the other nobody asks.
+                Effect::HighWatermark(_) | Effect::Deleted { .. } => {}
                 Effect::LeaderEpochStarted { leader_epoch, start_offset } => {
                     assert_eq!(start_offset, self.nodes[node].log.end());
                     self.nodes[node].log.assign_epoch(leader_epoch, start_offset);
@@ -100,7 +100,7 @@ impl World {
             }
             ReplicationEffect::DeleteBefore { offset } => {
                 self.nodes[node].log.delete_before(offset);
-                self.drive(node, |replica, _, _| replica.on_log_start(offset))?;
+                self.drive(node, |replica, now, out| replica.on_log_start(now, offset, out))?;
             }
         }
         Ok(())

@@ -147,7 +147,7 @@ impl World {
         let offset = ends[self.chance.index(ends.len())];
         self.ledger.deleted_before = self.ledger.deleted_before.max(offset);
         self.nodes[node].log.delete_before(offset);
-        self.drive(node, |replica, _, _| replica.on_log_start(offset))
+        self.drive(node, |replica, now, out| replica.on_log_start(now, offset, out))
     }
 
     /// Faults end, everybody comes back, and everything that was sent is acknowledged.

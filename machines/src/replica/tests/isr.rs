@@ -9,7 +9,7 @@ const LAG: u64 = ReplicaConfig::REPLICA_LAG_TIME_MAX_MS;
 /// Opens a stream at `now` for a follower that has epoch 3's records; returns the stream and the effects.
 fn open_at(replica: &mut Replica, now: Time, node: NodeId, end: u64) -> (FollowSession, Effects) {
     let mut out = Effects::new();
-    let end = ReplicaEnd { log_end: Offset(end), flushed_end: Offset(end) };
+    let end = ReplicaEnd { log_end: Offset(end), flushed_end: Offset(end), log_start: None };
     let position = Position { leader_epoch: LeaderEpoch(5), end, last_epoch: Some(LeaderEpoch(3)) };
     let follower = Follower { node, broker_epoch: BrokerEpoch(0), answers_rounds: true };
     let epoch_end = Some((LeaderEpoch(3), Offset(10)));
@@ -30,7 +30,7 @@ fn report_ends(
     ends: (u64, u64),
 ) -> Effects {
     let mut out = Effects::new();
-    let end = ReplicaEnd { log_end: Offset(ends.0), flushed_end: Offset(ends.1) };
+    let end = ReplicaEnd { log_end: Offset(ends.0), flushed_end: Offset(ends.1), log_start: None };
     replica.on_follower_end(now, OTHER, session, end, &mut out);
     out
 }

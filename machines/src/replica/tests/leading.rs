@@ -38,7 +38,8 @@ fn open(
     (leader_epoch, log_end, last_epoch): (u32, u64, Option<u32>),
     epoch_end: Option<(u32, u64)>,
 ) -> Result<Opening, OpenError> {
-    let end = ReplicaEnd { log_end: Offset(log_end), flushed_end: Offset(log_end) };
+    let end =
+        ReplicaEnd { log_end: Offset(log_end), flushed_end: Offset(log_end), log_start: None };
     let leader_epoch = LeaderEpoch(leader_epoch);
     let position = Position { leader_epoch, end, last_epoch: last_epoch.map(LeaderEpoch) };
     let follower = Follower { node: OTHER, broker_epoch: BrokerEpoch(0), answers_rounds: true };
@@ -96,7 +97,7 @@ fn a_follower_with_other_epochs_or_more_of_an_epoch_diverges() {
 #[test]
 fn a_follower_outside_of_the_log_is_told_its_range() {
     let mut replica = cluster_leader(&[1]);
-    replica.on_log_start(Offset(4));
+    replica.on_log_start(NOW, Offset(4), &mut Effects::new());
     let (log_start, log_end) = (Offset(4), Offset(10));
     let outside = Ok(Opening::OutOfRange { log_start, log_end });
     assert_eq!(open(&mut replica, (5, 3, Some(3)), Some((3, 10))), outside);
@@ -139,7 +140,7 @@ fn reports_of_a_stream_that_is_over_do_not_count() {
     else {
         panic!("accepted");
     };
-    let end = ReplicaEnd { log_end: Offset(9), flushed_end: Offset(9) };
+    let end = ReplicaEnd { log_end: Offset(9), flushed_end: Offset(9), log_start: None };
     replica.on_follower_end(NOW, OTHER, old, end, &mut Effects::new());
     assert_eq!(replica.high_watermark(), Offset(4));
     replica.on_follower_end(NOW, OTHER, new, end, &mut Effects::new());
@@ -157,7 +158,7 @@ fn a_new_leader_epoch_ends_the_streams_of_the_last() {
     assert!(replica.has_stream(OTHER, session));
     replica.on_partition_state(NOW, &partition(6, 1, &[1, 2]), &mut Effects::new());
     assert!(!replica.has_stream(OTHER, session));
-    let end = ReplicaEnd { log_end: Offset(9), flushed_end: Offset(9) };
+    let end = ReplicaEnd { log_end: Offset(9), flushed_end: Offset(9), log_start: None };
     replica.on_follower_end(NOW, OTHER, session, end, &mut Effects::new());
     assert_eq!(replica.high_watermark(), Offset(4), "nor does it hear them");
 }

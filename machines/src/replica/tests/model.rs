@@ -185,7 +185,12 @@ impl Run {
                 due.sort_unstable();
                 assert_eq!(expired, due);
             }
-            Event::LogStart => self.replica.on_log_start(self.replica.high_watermark()),
+            Event::LogStart => {
+                let (now, log_start) = (self.now, self.replica.high_watermark());
+                let mut out = Effects::new();
+                self.replica.on_log_start(now, log_start, &mut out);
+                self.observe(&out, None);
+            }
         }
         assert_eq!(self.replica.parked(), self.model.waiting.len());
     }
