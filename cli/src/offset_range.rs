@@ -1,4 +1,5 @@
-//! The grammar of `consume --offset`, as in rpk: where to begin and, optionally, where to stop.
+//! The grammar of `consume --offset`, as in rpk: where to begin and, optionally, where to stop; and of one end of it, as
+//! `topic purge --before` takes it.
 //!
 //! ```text
 //! start  end           the first record; the end at this moment
@@ -129,6 +130,35 @@ impl FromStr for OffsetRange {
     }
 }
 
+/// Text that is not one place in a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PositionError(String);
+
+impl fmt::Display for PositionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "`{}` is no offset; use 42, +10, -10, end, latest, start, @2026-01-31, @1790000000000 or @-1h",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for PositionError {}
+
+impl FromStr for Position {
+    type Err = PositionError;
+
+    /// One place: any form of one end of a range.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let place = match text.strip_prefix('@') {
+            Some(time) => moment(time).filter(|place| matches!(place, Position::At(_))),
+            None => position(text),
+        };
+        place.ok_or_else(|| PositionError(text.to_owned()))
+    }
+}
+
 fn position(text: &str) -> Option<Position> {
     match text {
         "start" | "earliest" | "beginning" => return Some(Position::Start),
@@ -213,6 +243,27 @@ mod tests {
     fn anything_else_is_refused() {
         for text in ["", ":", "now", "4x", "--4", "+", "@", "@:", "@noon", "@-5", "1:2:3", "+-1"] {
             assert!(text.parse::<OffsetRange>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn one_place_is_any_end_of_a_range_and_no_range() {
+        for (text, place) in [
+            ("42", Position::Exact(42)),
+            ("+10", Position::AfterStart(10)),
+            ("-10", Position::BeforeEnd(10)),
+            ("end", Position::End),
+            ("latest", Position::End),
+            ("start", Position::Start),
+            ("@2024-02-29T12:34Z", at(1_709_210_040_000)),
+            ("@-1h", Position::At(Moment::BeforeNow { ms: 3_600_000 })),
+        ] {
+            assert_eq!(text.parse(), Ok(place), "{text}");
+        }
+        for text in ["", ":", "42:50", ":end", "@", "@start", "@-5", "@noon", "-1h", "now", "@:-1h"]
+        {
+            let error = text.parse::<Position>().unwrap_err().to_string();
+            assert!(error.starts_with(&format!("`{text}` is no offset; use ")), "{error}");
         }
     }
 

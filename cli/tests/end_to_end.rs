@@ -273,3 +273,51 @@ fn benchmarks_run_and_clean_up_after_themselves() {
     assert_eq!(json["latencyMs"]["samples"], 100);
     assert_eq!(dev.run(&["topic", "list"]).ok().text(), "", "their topics are gone");
 }
+
+#[test]
+fn records_are_purged_after_a_preview_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let dev = Dev::start(dir.path());
+    dev.run(&["topic", "create", "orders", "-p", "2"]).ok();
+    let lines: String = (0..10).map(|number| format!("{number}\n")).collect();
+    for partition in ["0", "1"] {
+        dev.run_with(&["produce", "orders", "-p", partition], lines.as_bytes()).ok();
+    }
+    let purge = |more: &[&str]| dev.run(&[&["topic", "purge"], more].concat());
+    let starts = || {
+        let json = dev.run(&["topic", "describe", "orders", "-o", "json"]).ok().json();
+        [0, 1].map(|n| json["partitions"][n]["logStartOffset"].as_u64().unwrap())
+    };
+    let dry = purge(&["orders", "--before", "4", "--dry-run"]).ok();
+    assert_eq!(dry.text(), "orders\t0\t0\t10\t4\t4\t4\t-\norders\t1\t0\t10\t4\t4\t4\t-\n");
+    let nobody = purge(&["orders", "--before", "4"]);
+    assert_eq!(nobody.code, 2, "{nobody:?}");
+    assert!(nobody.err.contains("--yes"), "{}", nobody.err);
+    for (arguments, code, says) in [
+        (&["orders", "--before", "11", "--yes"][..], 4, "OFFSET_OUT_OF_RANGE"),
+        (&["orders:7", "--before", "4", "--yes"], 3, "there is no partition 7"),
+        (&["nothing", "--before", "4", "--yes"], 3, "UNKNOWN_TOPIC"),
+        (&["orders", "--before", "4:7", "--yes"], 2, "`4:7` is no offset"),
+        (&["orders", "--before", "soon", "--yes"], 2, "`soon` is no offset"),
+        (&["orders:x", "--before", "4", "--yes"], 2, "no partition"),
+        (&["orders", "--yes"], 2, "--before"),
+    ] {
+        let refused = purge(arguments);
+        assert_eq!(refused.code, code, "{refused:?}");
+        assert!(refused.err.contains(says), "{}", refused.err);
+    }
+    assert_eq!(starts(), [0, 0], "nothing is changed");
+
+    let json = purge(&["orders:0", "--before", "4", "--yes", "-o", "json"]).ok().json();
+    assert_eq!((&json["records"], &json["dryRun"]), (&4.into(), &false.into()));
+    assert_eq!(json["partitions"][0]["lowWatermark"], 4);
+    assert_eq!(starts(), [4, 0]);
+    let consumed = dev.run(&["consume", "orders", "-p", "0", "-e"]).ok();
+    assert_eq!(consumed.out, b"4\n5\n6\n7\n8\n9\n");
+    purge(&["orders", "--before", "@2000-01-01", "--yes"]).ok();
+    assert_eq!(starts(), [4, 0], "all are younger");
+    purge(&["orders", "--before", "end", "--yes"]).ok();
+    assert_eq!(starts(), [10, 10]);
+    let internal = purge(&["__consumer_offsets", "--before", "end", "--yes"]);
+    assert!(matches!(internal.code, 3 | 4), "{internal:?}");
+}

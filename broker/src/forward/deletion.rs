@@ -122,6 +122,7 @@ async fn ask(
     }
 }
 
+/// An earlier version has no such call.
 fn refused(status: Status, leader: &LeaderAt) -> Error {
     if status.code() == Code::Unimplemented {
         let node = leader.node_id;
@@ -131,4 +132,21 @@ fn refused(status: Status, leader: &LeaderAt) -> Error {
         return Error::new(ErrorCode::InvalidRequest, message).with("node", node);
     }
     failure(status, ErrorCode::LeaderNotAvailable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use troupe_proto::ids::{LeaderEpoch, NodeId};
+
+    #[test]
+    fn whoever_has_to_be_updated_first_is_named() {
+        let endpoint = "n2:7070".to_owned();
+        let leader = LeaderAt { node_id: NodeId(2), endpoint, leader_epoch: LeaderEpoch(3) };
+        let error = refused(Status::unimplemented("no such method"), &leader);
+        assert!(error.code == ErrorCode::InvalidRequest && error.surely_not_done());
+        assert!(error.message.starts_with("node 2 leads") && error.facts["node"] == "2", "{error}");
+        let answered = Status::from(Error::new(ErrorCode::NotLeader, "another leads"));
+        assert_eq!(refused(answered, &leader).code, ErrorCode::NotLeader);
+    }
 }

@@ -5,7 +5,6 @@
 //! - [`offsets_view`], [`members_view`], [`state_view`]: the three views of a group, with Kafka's columns; [`view`] is
 //!   what they have in common.
 //! - [`reset`], [`delete`]: changes to groups that nobody is a member of.
-//! - [`topic_selection`]: the grammar of `--topics`.
 
 mod delete;
 mod describe;
@@ -18,7 +17,6 @@ mod offsets_view;
 mod reset;
 mod show;
 mod state_view;
-mod topic_selection;
 mod view;
 
 use crate::failure::Failure;

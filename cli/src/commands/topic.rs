@@ -5,6 +5,7 @@ mod copy;
 mod describe;
 mod offsets;
 mod partition_pattern;
+mod purge;
 mod view;
 
 use crate::as_of;
@@ -64,6 +65,15 @@ pub enum TopicCommand {
     Alter(Alter),
     /// Add partitions; keys may go to other partitions afterwards
     AddPartitions(AddPartitions),
+    /// Delete records from the front of partitions; what is behind them keeps its offsets
+    #[command(after_help = "Examples:\n  \
+        troupe topic purge orders --before @-7d        # what is older than a week\n  \
+        troupe topic purge orders:0,2 --before 42      # of two partitions, the offsets below 42\n  \
+        troupe topic purge orders --before end         # all that is there now\n  \
+        troupe topic purge orders --before end --dry-run -o json\n\n\
+        Nothing is deleted if it can't be of one of the partitions. What is deleted is gone for all readers, at once;\n\
+        segments that hold nothing else give their space back, the one that is written to when it is full.")]
+    Purge(purge::Purge),
     /// Delete a topic and all its records
     Delete(Delete),
 }
@@ -195,6 +205,7 @@ pub async fn run(global: &Global, command: TopicCommand) -> Result<(), Failure> 
         TopicCommand::Copy(copy) => copy::run(global, copy).await,
         TopicCommand::Alter(alter) => run_alter(global, alter).await,
         TopicCommand::AddPartitions(add) => run_add_partitions(global, add).await,
+        TopicCommand::Purge(purge) => purge::run(global, purge).await,
         TopicCommand::Delete(delete) => run_delete(global, delete).await,
     }
 }

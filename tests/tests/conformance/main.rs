@@ -5,6 +5,7 @@
 mod bad_input;
 mod cluster;
 mod consumer;
+mod delete_records;
 mod event_bus;
 mod fetch;
 mod idempotence;

@@ -12,6 +12,7 @@ const REPEATABLE: [&str; 32] = [
     "CreateTopic",
     "DeleteGroup",
     "DeleteGroupOffsets",
+    "DeleteRecords",
     "DeleteTopic",
     "DescribeCluster",
     "DescribeGroup",

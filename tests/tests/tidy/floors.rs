@@ -52,6 +52,7 @@ const FLOORS: [(&str, Floors); 2] = [
                 "quantity",
                 "readiness",
                 "timestamp",
+                "topic_selection",
             ],
         ],
     ),

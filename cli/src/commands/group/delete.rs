@@ -1,11 +1,11 @@
 //! `troupe group delete`: groups, or what they have committed for some partitions.
 
-use super::topic_selection::TopicSelection;
 use crate::confirm::confirm;
 use crate::exit::Exit;
 use crate::failure::{Context, Failure};
 use crate::global::Global;
 use crate::output::{Table, number, report, text};
+use crate::topic_selection::TopicSelection;
 use clap::Args;
 use serde::Serialize;
 use troupe_client::Client;

@@ -3,7 +3,6 @@
 
 mod target;
 
-use super::topic_selection::TopicSelection;
 use crate::confirm::confirm;
 use crate::exit::Exit;
 use crate::failure::{Context, Failure};
@@ -11,6 +10,7 @@ use crate::global::Global;
 use crate::output::{Format, Output, Table, number, text};
 use crate::streams::{notice, write_notice};
 use crate::timestamp;
+use crate::topic_selection::TopicSelection;
 use clap::Args;
 use serde::Serialize;
 use target::Target;

@@ -218,7 +218,11 @@ fn follower() -> (Replica, FollowSession) {
 
 fn hears(replica: &mut Replica, session: FollowSession, log_start: u64) -> Effects {
     let mut out = Effects::new();
-    let ends = LeaderEnds { high_watermark: Offset(10), log_start: Offset(log_start) };
+    let ends = LeaderEnds {
+        high_watermark: Offset(10),
+        log_start: Offset(log_start),
+        ..LeaderEnds::default()
+    };
     replica.on_replicated(NOW, session, &[], ends, &mut out);
     out
 }

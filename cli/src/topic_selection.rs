@@ -51,6 +51,11 @@ impl FromStr for TopicSelection {
 }
 
 impl TopicSelection {
+    /// The topics and their partitions; none: all of them are meant.
+    pub fn topics(&self) -> impl Iterator<Item = (&str, &[i32])> {
+        self.0.iter().map(|(topic, partitions)| (&**topic, &**partitions))
+    }
+
     /// All of several arguments, as a request wants them.
     pub fn to_wire(arguments: &[TopicSelection]) -> Vec<TopicPartitions> {
         let all = arguments.iter().flat_map(|selection| &selection.0);
