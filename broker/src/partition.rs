@@ -32,6 +32,7 @@ mod leadership;
 mod life;
 mod messages;
 mod opening;
+mod refusal;
 mod replica_handle;
 mod replication;
 mod responder;

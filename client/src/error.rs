@@ -23,6 +23,10 @@ pub enum ClientError {
     /// The broker's answer, or what became of a call whose connection broke.
     #[error("{0}")]
     Refused(Refusal),
+    /// Nothing is wrong with this record: its batch was refused for others, which have errors of their own. It can be
+    /// sent again.
+    #[error("not appended, as other records of its batch were refused: {0}")]
+    RefusedWithBatch(Refusal),
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// No node answered in time what there is to know about a topic (P2, T21).
@@ -94,7 +98,7 @@ impl ClientError {
     pub fn reason(&self) -> ErrorCode {
         match self {
             Self::CannotConnect { .. } => ErrorCode::LeaderNotAvailable,
-            Self::Refused(refusal) => refusal.code,
+            Self::Refused(refusal) | Self::RefusedWithBatch(refusal) => refusal.code,
             Self::Config(_) => ErrorCode::InvalidConfig,
             Self::UnknownPartition { .. } => ErrorCode::UnknownPartition,
             Self::Partitioner { .. } => ErrorCode::InvalidRequest,
@@ -121,6 +125,7 @@ impl ClientError {
             | Self::UnknownPartition { .. }
             | Self::BufferExhausted { .. }
             | Self::Wakeup
+            | Self::RefusedWithBatch(_)
             | Self::DeliveryTimeout { .. } => true,
             Self::Config(_)
             | Self::Partitioner { .. }
@@ -138,7 +143,7 @@ impl ClientError {
     /// Whether what was asked for surely was not done. False: it may have been, now or later.
     pub fn surely_not_done(&self) -> bool {
         match self {
-            Self::Refused(refusal) => refusal.surely_not_done(),
+            Self::Refused(refusal) | Self::RefusedWithBatch(refusal) => refusal.surely_not_done(),
             Self::DeliveryTimeout { sent, .. } | Self::Closed { sent } => !sent,
             Self::Protocol { .. } => false,
             Self::CannotConnect { .. }
@@ -161,6 +166,25 @@ impl ClientError {
         match self {
             Self::Refused(refusal) => refusal.code.refresh_metadata(),
             other => matches!(other, Self::CannotConnect { .. } | Self::UnknownPartition { .. }),
+        }
+    }
+
+    /// Of a batch's error, what it says of the record at this place of it.
+    pub(crate) fn of_record(self, index: u32) -> ClientError {
+        let Self::Refused(refusal) = self else { return self };
+        let named = refusal.records().iter().find(|record| record.index == index).cloned();
+        // Of many records, the first are named: of those behind nothing is known.
+        let last = refusal.records().last().map(|record| record.index);
+        let is_known = refusal.names_all_records() || last.is_some_and(|last| index < last);
+        match named {
+            Some(record) => {
+                let message = format!("record {index} of its batch: {}", record.message);
+                let code = record.reason();
+                let refusal = refusal.with_records(vec![record]);
+                Self::Refused(Refusal { code, message, ..refusal })
+            }
+            None if is_known => Self::RefusedWithBatch(refusal),
+            None => Self::Refused(refusal),
         }
     }
 
@@ -243,6 +267,7 @@ pub(crate) fn root_cause(error: &dyn std::error::Error) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use troupe_proto::error::RecordError;
 
     #[test]
     fn a_timeout_says_whether_the_record_may_have_arrived() {
@@ -256,6 +281,28 @@ mod tests {
         assert!(error(false).surely_not_done());
         assert!(!error(true).surely_not_done());
         assert!(error(true).to_string().contains("outcome unknown"));
+    }
+
+    /// T15.
+    #[test]
+    fn each_record_of_a_refused_batch_is_told_whether_it_is_at_fault() {
+        let record = |index| RecordError {
+            index,
+            reason: ErrorCode::InvalidTimestamp.into(),
+            message: "out of range".to_owned(),
+        };
+        let batch = Refusal::new(ErrorCode::InvalidTimestamp, "2 of 9");
+        let batch = batch.of_records(vec![record(2), record(5)], 2);
+        let of = |index| ClientError::from(batch.clone()).of_record(index);
+        assert!(matches!(of(5), ClientError::Refused(own) if own.records()[0].index == 5));
+        for innocent in [0, 3, 8] {
+            assert!(matches!(of(innocent), ClientError::RefusedWithBatch(_)), "{innocent}");
+            assert!(of(innocent).is_retriable() && of(innocent).surely_not_done());
+        }
+        let many = batch.clone().of_records(vec![record(2), record(5)], 100);
+        let of = |index| ClientError::from(many.clone()).of_record(index);
+        assert!(matches!(of(3), ClientError::RefusedWithBatch(_)));
+        assert_eq!(of(6), ClientError::Refused(many.clone()), "nobody knows");
     }
 
     #[test]

@@ -10,8 +10,8 @@ use crate::v1::{ErrorDetail, ErrorReason};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// What became of one partition of a publication. The same message as on the wire.
-pub use crate::v1::PartitionOutcome;
+/// What became of one partition of a publication, and what is wrong with one record. The same messages as on the wire.
+pub use crate::v1::{PartitionOutcome, RecordError};
 
 /// Why Troupe refused, or what became of a request. The same enum as on the wire.
 pub type ErrorCode = ErrorReason;
@@ -369,6 +369,8 @@ pub struct Error {
     pub leader: Option<LeaderHint>,
     /// Of what is not idempotent.
     pub publication: Option<Box<Publication>>,
+    /// See [`Error::records`].
+    pub refused: Option<Box<RefusedRecords>>,
 }
 
 /// What more there is to say of records that were published, and may not be published twice.
@@ -379,6 +381,15 @@ pub struct Publication {
     /// The first request of a stream that is not answered; 0: it was no stream.
     pub sequence: u64,
 }
+
+/// Records that something was refused for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedRecords(Vec<RecordError>);
+
+/// Records that are named at most, where a batch or a request is refused for some.
+pub const MAX_RECORDS: usize = 10;
+/// The fact that says how many there are.
+const BAD_RECORDS: &str = "bad_records";
 
 /// Where to turn instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -393,7 +404,14 @@ pub struct LeaderHint {
 impl Error {
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { code, message, facts: BTreeMap::new(), leader: None, publication: None }
+        Self {
+            code,
+            message,
+            facts: BTreeMap::new(),
+            leader: None,
+            publication: None,
+            refused: None,
+        }
     }
 
     /// The same error with one more fact.
@@ -431,6 +449,32 @@ impl Error {
     pub fn of_publication(mut self, publication: Publication) -> Self {
         self.publication = Some(Box::new(publication));
         self
+    }
+
+    /// The same error, for these records among others: no more than [`MAX_RECORDS`] are kept. `count`: how many there
+    /// are.
+    #[must_use]
+    pub fn of_records(self, records: Vec<RecordError>, count: usize) -> Self {
+        self.with(BAD_RECORDS, count).with_records(records)
+    }
+
+    /// The same error, naming these records: no more than [`MAX_RECORDS`].
+    #[must_use]
+    pub fn with_records(self, mut records: Vec<RecordError>) -> Self {
+        records.truncate(MAX_RECORDS);
+        let refused = (!records.is_empty()).then(|| Box::new(RefusedRecords(records)));
+        Self { refused, ..self }
+    }
+
+    /// For which records a batch or a request was refused: the first few, in order.
+    pub fn records(&self) -> &[RecordError] {
+        self.refused.as_ref().map_or(&[], |refused| &refused.0)
+    }
+
+    /// Whether all records that it is for are named.
+    pub fn names_all_records(&self) -> bool {
+        let count = self.facts.get(BAD_RECORDS).and_then(|count| count.parse::<usize>().ok());
+        count.is_some_and(|count| count <= self.records().len())
     }
 
     /// Whether trying the same again can succeed, and doubles nothing.
@@ -471,6 +515,7 @@ impl From<Error> for ErrorDetail {
             facts: error.facts,
             partitions: publication.partitions,
             sequence: publication.sequence,
+            records: error.refused.map(|refused| refused.0).unwrap_or_default(),
         }
     }
 }
@@ -485,6 +530,8 @@ impl From<ErrorDetail> for Error {
         let forbidden = code.is_retriable() && !detail.retriable;
         let is_publication = forbidden || sequence != 0 || !partitions.is_empty();
         let publication = is_publication.then(|| Box::new(Publication { partitions, sequence }));
-        Error { code, message: detail.message, facts: detail.facts, leader, publication }
+        let (message, facts, records) = (detail.message, detail.facts, detail.records);
+        let error = Error { code, message, facts, leader, publication, refused: None };
+        error.with_records(records)
     }
 }

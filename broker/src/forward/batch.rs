@@ -9,6 +9,8 @@ use troupe_proto::rope::Rope;
 pub struct Batch {
     content: Content,
     keyless: bool,
+    /// Of the records.
+    timestamps: (i64, i64),
     payload_crc: u32,
     payload_len: usize,
 }
@@ -24,7 +26,8 @@ impl Batch {
     /// `keyless`: some record has no key.
     pub fn new(built: BuiltBatch, keyless: bool) -> Self {
         let (payload_crc, payload_len) = (built.header.payload_crc, built.payload.len());
-        Self { content: Content::Built(built), keyless, payload_crc, payload_len }
+        let timestamps = (built.min_timestamp, built.header.max_timestamp);
+        Self { content: Content::Built(built), keyless, timestamps, payload_crc, payload_len }
     }
 
     /// Bytes of the payload.
@@ -47,7 +50,9 @@ impl Batch {
             },
             Content::Wire(bytes) => ProducedBatch::decode(Rope::from(bytes.clone()))?,
         };
-        Ok((produced, Verified { payload_crc: self.payload_crc, keyless: self.keyless }))
+        let (min_timestamp, max_timestamp) = self.timestamps;
+        let (payload_crc, keyless) = (self.payload_crc, self.keyless);
+        Ok((produced, Verified { payload_crc, keyless, min_timestamp, max_timestamp }))
     }
 
     /// For a peer.
@@ -71,7 +76,7 @@ mod tests {
     fn a_batch_is_the_same_for_a_peer_and_for_this_node() {
         let mut builder = RecordSetBuilder::new();
         builder.push(5, Some(b"k"), Some(b"v"), &[]);
-        builder.push(7, None, None, &[("h", None)]);
+        builder.push(3, None, None, &[("h", None)]);
         let mut batch = Batch::new(builder.finish(Compression::None, None).unwrap(), true);
         let (built, verified) = batch.produced().unwrap();
         assert_eq!(batch.len(), built.payload.len());

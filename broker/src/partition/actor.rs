@@ -175,9 +175,8 @@ impl Handler<Append> for PartitionActor {
                 self.perform(effects, ctx);
                 self.answer_unpromised(acks, token);
             }
-            Err(error) => responder.answer(Err(error.into())),
+            Err(error) => self.refuse(error, batch, chain, responder, budget),
         }
-        drop(budget);
     }
 }
 
@@ -191,7 +190,8 @@ fn facts(
         producer: batch.producer,
         record_count: batch.record_count,
         base_timestamp: batch.base_timestamp,
-        max_timestamp: batch.max_timestamp,
+        min_timestamp: verified.min_timestamp,
+        max_timestamp: verified.max_timestamp,
         attributes: batch.attributes,
         payload_crc: verified.payload_crc,
         payload_len: u32::try_from(batch.payload.len()).expect("the decoder refuses larger ones"),

@@ -213,7 +213,12 @@ async fn append_packed(
         payload_crc: Some(header.payload_crc),
         payload: Rope::from(built.payload),
     };
-    let verified = Verified { payload_crc: header.payload_crc, keyless: true };
+    let verified = Verified {
+        payload_crc: header.payload_crc,
+        keyless: true,
+        min_timestamp: built.min_timestamp,
+        max_timestamp: header.max_timestamp,
+    };
     let (acks, timeout_ms, patience) = (Acks::All, 30_000, REBUILD_PATIENCE);
     let (responder, answer) = Responder::channel();
     let expected_leader_epoch = None;

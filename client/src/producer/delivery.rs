@@ -102,11 +102,13 @@ impl State {
         timestamp_ms: i64,
     ) -> Option<Result<RecordMetadata, ClientError>> {
         let run = self.settled.iter().find(|run| index < run.end)?;
-        Some(run.outcome.clone().map(|placed| RecordMetadata {
+        let place = index - run.start;
+        let placed = run.outcome.clone().map(|placed| RecordMetadata {
             partition,
-            offset: placed.base_offset.map(|base| base.plus(u64::from(index - run.start))),
+            offset: placed.base_offset.map(|base| base.plus(u64::from(place))),
             timestamp_ms: placed.append_time_ms.unwrap_or(timestamp_ms),
-        }))
+        });
+        Some(placed.map_err(|error| error.of_record(place)))
     }
 }
 

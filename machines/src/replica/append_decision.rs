@@ -102,7 +102,7 @@ impl Replica {
         let earliest = now.saturating_sub_unsigned(self.config.timestamp_before_max_ms);
         let latest = now.saturating_add_unsigned(self.config.timestamp_after_max_ms);
         let outside = |timestamp: &i64| *timestamp < earliest || *timestamp > latest;
-        match [facts.base_timestamp, facts.max_timestamp].into_iter().find(outside) {
+        match [facts.min_timestamp, facts.max_timestamp].into_iter().find(outside) {
             Some(timestamp) => {
                 Err(AppendError::TimestampOutOfRange { timestamp, earliest, latest })
             }

@@ -94,6 +94,8 @@ pub struct AppendFacts {
     pub producer: Option<ProducerStamp>,
     pub record_count: u32,
     pub base_timestamp: i64,
+    /// Of the records, each for itself.
+    pub min_timestamp: i64,
     pub max_timestamp: i64,
     pub attributes: Attributes,
     pub payload_crc: u32,
@@ -206,6 +208,26 @@ impl AppendError {
             Self::OutcomeUnknown => ErrorCode::OutcomeUnknown,
             Self::StorageFailure => ErrorCode::StorageFailure,
         }
+    }
+}
+
+impl AppendError {
+    /// Why a batch was refused for a record of this timestamp, with or without a key; `None` if it was not for this one.
+    pub fn of_record(&self, timestamp: i64, has_key: bool) -> Option<String> {
+        match self {
+            Self::MissingKey if !has_key => Some("no key in a compacted topic".to_owned()),
+            Self::TimestampOutOfRange { earliest, latest, .. }
+                if timestamp < *earliest || timestamp > *latest =>
+            {
+                Some(format!("timestamp {timestamp} is out of range"))
+            }
+            _ => None,
+        }
+    }
+
+    /// It is for some of the batch's records, and not for the batch.
+    pub const fn is_of_records(&self) -> bool {
+        matches!(self, Self::MissingKey | Self::TimestampOutOfRange { .. })
     }
 }
 

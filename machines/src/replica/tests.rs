@@ -49,6 +49,7 @@ fn facts(record_count: u32) -> AppendFacts {
         producer: None,
         record_count,
         base_timestamp: NOW.as_timestamp(),
+        min_timestamp: NOW.as_timestamp(),
         max_timestamp: NOW.as_timestamp(),
         attributes: Attributes::default(),
         payload_crc: 0,
@@ -321,12 +322,14 @@ fn timestamps_outside_of_the_allowed_window_are_refused() {
         ReplicaConfig { timestamp_before_max_ms: 1_000, timestamp_after_max_ms: 2_000, ..config() };
     let replica = leader_with(config);
     let now = NOW.as_timestamp();
-    let between = |base, max| AppendFacts { base_timestamp: base, max_timestamp: max, ..facts(2) };
+    let between = |min, max| AppendFacts { min_timestamp: min, max_timestamp: max, ..facts(2) };
     assert!(replica.decide_append(NOW, &between(now - 1_000, now + 2_000)).is_ok());
     for (base, max) in [(now - 1_001, now), (now, now + 2_001)] {
         let error = replica.decide_append(NOW, &between(base, max)).unwrap_err();
         assert_eq!(error.code(), ErrorCode::InvalidTimestamp);
     }
+    let base = AppendFacts { base_timestamp: 0, ..between(now, now) };
+    assert!(replica.decide_append(NOW, &base).is_ok(), "the base is no record\'s");
     assert!(leader().decide_append(NOW, &between(0, i64::MAX)).is_ok(), "unlimited by default");
 }
 
@@ -338,6 +341,17 @@ fn a_compacted_topic_refuses_records_without_a_key() {
     assert_eq!(append(&mut replica, &keyless, 1), Err(AppendError::MissingKey));
     assert!(append(&mut replica, &facts(1), 1).is_ok());
     assert!(append(&mut leader(), &keyless, 1).is_ok());
+}
+
+/// T15.
+#[test]
+fn a_refusal_says_for_which_records_it_is() {
+    let dated = AppendError::TimestampOutOfRange { timestamp: 9, earliest: 10, latest: 20 };
+    assert!(dated.of_record(9, true).is_some() && dated.of_record(21, false).is_some());
+    assert!(dated.of_record(10, false).is_none() && dated.of_record(20, true).is_none());
+    let keyless = AppendError::MissingKey;
+    assert!(keyless.of_record(0, false).is_some() && keyless.of_record(0, true).is_none());
+    assert!(AppendError::NotLeader.of_record(0, false).is_none());
 }
 
 /// T18.

@@ -25,6 +25,7 @@ pub struct RecordSetBuilder {
     buffer: Vec<u8>,
     count: u32,
     base_timestamp: i64,
+    min_timestamp: i64,
     max_timestamp: i64,
 }
 
@@ -34,6 +35,8 @@ pub struct BuiltBatch {
     /// May be changed before the batch goes out: a producer stamp set late, more attributes.
     pub header: BatchHeader,
     pub payload: Bytes,
+    /// Of the records, each for itself.
+    pub min_timestamp: i64,
     /// Room for the header, then the payload.
     buffer: Bytes,
 }
@@ -41,7 +44,13 @@ pub struct BuiltBatch {
 impl RecordSetBuilder {
     /// Allocates nothing until the first record.
     pub const fn new() -> RecordSetBuilder {
-        RecordSetBuilder { buffer: Vec::new(), count: 0, base_timestamp: 0, max_timestamp: 0 }
+        RecordSetBuilder {
+            buffer: Vec::new(),
+            count: 0,
+            base_timestamp: 0,
+            min_timestamp: 0,
+            max_timestamp: 0,
+        }
     }
 
     /// With room for `payload_len` bytes.
@@ -124,6 +133,8 @@ impl RecordSetBuilder {
             self.put_header(name, value);
         }
         self.base_timestamp = if self.count == 0 { timestamp_ms } else { self.base_timestamp };
+        self.min_timestamp =
+            if self.count == 0 { timestamp_ms } else { self.min_timestamp.min(timestamp_ms) };
         self.max_timestamp =
             if self.count == 0 { timestamp_ms } else { self.max_timestamp.max(timestamp_ms) };
         self.count += 1;
@@ -190,7 +201,7 @@ impl RecordSetBuilder {
             payload_crc: crc32c(&payload),
             payload_len: payload.len() as u32,
         };
-        Ok(BuiltBatch { header, payload, buffer })
+        Ok(BuiltBatch { header, payload, min_timestamp: self.min_timestamp, buffer })
     }
 
     /// Offset delta, and zigzag-coded timestamp delta, of the next record. Timestamps so far apart that
@@ -229,7 +240,7 @@ impl BuiltBatch {
     /// A serialised [`crate::log::v1::RecordBatch`], for the `batch` field of a produce request. Written
     /// in front of the payload where it lies, unless the payload has been cloned.
     pub fn into_wire(self) -> Bytes {
-        let BuiltBatch { header, payload, buffer } = self;
+        let BuiltBatch { header, payload, buffer, .. } = self;
         let own = payload.as_ptr_range() == buffer[FRONT..].as_ptr_range();
         let mut wire = if own {
             drop(payload);

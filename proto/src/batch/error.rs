@@ -1,7 +1,7 @@
 //! Why bytes are no batch, or no batch that Troupe accepts.
 
 use super::Compression;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, RecordError};
 
 /// What is wrong with a batch.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,7 +66,12 @@ impl From<BatchError> for Error {
                 wire.with("actual", bytes).with("limit", limit)
             }
             BatchError::Bomb { limit } => wire.with("limit", limit),
-            BatchError::BadRecord { index, .. } => wire.with("record_index", index),
+            BatchError::BadRecord { index, what } => {
+                let (reason, message) = (wire.code.into(), what.to_owned());
+                let record = RecordError { index, reason, message };
+                // What comes behind it was not looked at.
+                wire.with("record_index", index).with_records(vec![record])
+            }
             BatchError::Truncated
             | BatchError::BadFrame { .. }
             | BatchError::NotCanonical { .. }

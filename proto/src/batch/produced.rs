@@ -31,6 +31,9 @@ pub struct Verified {
     pub payload_crc: u32,
     /// Some record has no key: a compacted topic refuses it (T15).
     pub keyless: bool,
+    /// Of the records, each for itself (T14).
+    pub min_timestamp: i64,
+    pub max_timestamp: i64,
 }
 
 #[derive(Default)]
@@ -112,8 +115,39 @@ impl ProducedBatch {
             return Err(BatchError::BadHeader { what });
         }
         let mut tally = Tally::default();
+        self.walk(limits, |index, record| tally.add(self, index, &record))?;
+        tally.check(self)?;
+        Ok(Verified {
+            payload_crc: computed,
+            keyless: tally.keyless,
+            min_timestamp: tally.min_timestamp,
+            max_timestamp: tally.max_timestamp,
+        })
+    }
+
+    /// Once more through the records of a batch that was verified within these limits: the index of each, its
+    /// timestamp, and whether it has a key. For one that is refused, to say for which of them.
+    ///
+    /// # Errors
+    /// It was not verified, or not within these limits.
+    pub fn each_record(
+        &self,
+        limits: Limits,
+        mut each: impl FnMut(u32, i64, bool),
+    ) -> Result<(), BatchError> {
+        self.walk(limits, |index, record| {
+            each(index, self.timestamp(&record), record.key.is_some());
+            Ok(())
+        })
+    }
+
+    #[inline(always)]
+    fn walk(
+        &self,
+        limits: Limits,
+        mut visit: impl FnMut(u32, RawRecord<'_>) -> Result<(), BatchError>,
+    ) -> Result<(), BatchError> {
         let mut walk = PieceWalk::default();
-        let mut visit = |index: u32, record: RawRecord<'_>| tally.add(self, index, &record);
         match self.attributes.compression() {
             Compression::None => {
                 for piece in self.payload.pieces() {
@@ -125,22 +159,26 @@ impl ProducedBatch {
                 compression.unpack(&packed, limits, |piece| walk.push(piece, &mut visit))?;
             }
         }
-        walk.finish()?;
-        tally.check(self)?;
-        Ok(Verified { payload_crc: computed, keyless: tally.keyless })
+        walk.finish()
+    }
+
+    #[inline(always)]
+    fn timestamp(&self, record: &RawRecord<'_>) -> i64 {
+        self.base_timestamp.wrapping_add(record.timestamp_delta)
     }
 }
 
 /// What has been seen of the records.
 struct Tally {
     count: u32,
-    max_delta_timestamp: i64,
+    min_timestamp: i64,
+    max_timestamp: i64,
     keyless: bool,
 }
 
 impl Default for Tally {
     fn default() -> Self {
-        Tally { count: 0, max_delta_timestamp: i64::MIN, keyless: false }
+        Tally { count: 0, min_timestamp: i64::MAX, max_timestamp: i64::MIN, keyless: false }
     }
 }
 
@@ -155,8 +193,9 @@ impl Tally {
         if record.offset_delta != index {
             return Err(BatchError::BadRecord { index, what: "its offset_delta is not its index" });
         }
-        let timestamp = batch.base_timestamp.wrapping_add(record.timestamp_delta);
-        self.max_delta_timestamp = self.max_delta_timestamp.max(timestamp);
+        let timestamp = batch.timestamp(record);
+        self.min_timestamp = self.min_timestamp.min(timestamp);
+        self.max_timestamp = self.max_timestamp.max(timestamp);
         self.keyless |= record.key.is_none();
         self.count += 1;
         Ok(())
@@ -167,7 +206,7 @@ impl Tally {
             let (declared, found) = (batch.record_count, self.count);
             return Err(BatchError::CountMismatch { declared, found });
         }
-        let (declared, found) = (batch.max_timestamp, self.max_delta_timestamp);
+        let (declared, found) = (batch.max_timestamp, self.max_timestamp);
         if declared != found && !batch.attributes.is_log_append_time() {
             return Err(BatchError::MaxTimestamp { declared, found });
         }

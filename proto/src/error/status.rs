@@ -3,7 +3,7 @@
 //! Promises: a status fits into the metadata that any client takes, however long the names in it are; one that
 //! may have been done forbids its client's retry policy to do it again.
 
-use super::{Error, ErrorCode, PartitionOutcome};
+use super::{Error, ErrorCode, PartitionOutcome, RecordError};
 use crate::v1::ErrorDetail;
 use prost::Message;
 use std::collections::{BTreeMap, HashMap};
@@ -27,6 +27,7 @@ const MAX_FACT: usize = 160;
 const MAX_FACTS: usize = 12;
 const MAX_PARTITIONS: usize = 24;
 const MAX_PARTITION_TEXT: usize = 40;
+const MAX_RECORD_TEXT: usize = 60;
 
 impl From<Error> for Status {
     /// Status code, `google.rpc.ErrorInfo` for any client, `troupe.v1.ErrorDetail` for those who know it.
@@ -87,7 +88,12 @@ fn fitting(mut error: Error) -> Error {
             outcome.message = shortened(message, MAX_PARTITION_TEXT);
         }
     }
-    error
+    let fits = |record: &RecordError| RecordError {
+        message: shortened(record.message.clone(), MAX_RECORD_TEXT),
+        ..*record
+    };
+    let records = error.records().iter().map(fits).collect();
+    error.with_records(records)
 }
 
 /// Beginning and end of a text: what it is about stands at the one, what to do at the other.
@@ -193,6 +199,12 @@ mod tests {
                     partitions: (0..1_000).map(outcome).collect(),
                     sequence: u64::MAX,
                 });
+            let record = |index| RecordError {
+                index,
+                reason: ErrorCode::InvalidRecord.into(),
+                message: letter.repeat(1_000),
+            };
+            error = error.of_records((0..1_000).map(record).collect(), 1_000);
             for n in 0..50 {
                 error = error.with(&format!("{n}{long}"), &long);
             }

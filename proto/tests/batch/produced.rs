@@ -130,6 +130,14 @@ proptest! {
         prop_assert_eq!(produced.payload_crc, with_crc.then_some(batch.payload_crc));
         let verified = produced.verify(Limits::default()).unwrap();
         prop_assert_eq!(verified.keyless, records.iter().any(|record| record.key.is_none()));
+        let times: Vec<i64> = records.iter().map(|record| record.timestamp_ms).collect();
+        prop_assert_eq!(Some(verified.min_timestamp), times.iter().min().copied());
+        prop_assert_eq!(Some(verified.max_timestamp), times.iter().max().copied());
+        let mut again = Vec::new();
+        let each = |index, timestamp, has_key| again.push((index, timestamp, has_key));
+        produced.each_record(Limits::default(), each).unwrap();
+        let expected = (0..).zip(&records).map(|(n, one)| (n, one.timestamp_ms, one.key.is_some()));
+        prop_assert_eq!(again, expected.collect::<Vec<_>>());
         let payload = produced.payload.into_bytes();
         prop_assert_eq!(verified.payload_crc, crc_fast::crc32_iscsi(&payload));
         let content = match batch.payload.unwrap() {

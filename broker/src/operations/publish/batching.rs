@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use troupe_proto::batch::{Compression, OVERHEAD, RecordSetBuilder};
-use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::error::{Error, ErrorCode, MAX_RECORDS, RecordError};
 use troupe_proto::partitioner::partition_of_key;
 
 /// Records of one partition are cut into batches of about this size, or less if the topic takes less.
@@ -112,12 +112,14 @@ impl<'t> Batcher<'t> {
     /// Adds the records of one request: all of them, or none.
     ///
     /// # Errors
-    /// Why one of them cannot be appended.
+    /// Why the first of those that cannot be appended cannot, and which they are.
     pub fn add(&mut self, records: &[impl Record]) -> Result<(), Error> {
-        let places =
-            records.iter().map(|record| self.place(record)).collect::<Result<Vec<i32>, Error>>()?;
+        let places: Vec<_> = records.iter().map(|record| self.place(record)).collect();
+        if places.iter().any(Result::is_err) {
+            return Err(naming_records(places));
+        }
         for (record, partition) in records.iter().zip(places) {
-            self.push(record, partition)?;
+            self.push(record, partition?)?;
         }
         Ok(())
     }
@@ -196,6 +198,22 @@ impl<'t> Batcher<'t> {
         }
         Ok(batches)
     }
+}
+
+/// The first refusal, and for which of the records.
+fn naming_records(places: Vec<Result<i32, Error>>) -> Error {
+    let (mut first, mut records, mut count) = (None, Vec::new(), 0);
+    let refused = (0..).zip(places).filter_map(|(index, place)| Some((index, place.err()?)));
+    for (index, error) in refused {
+        count += 1;
+        if records.len() < MAX_RECORDS {
+            let message = error.message.clone();
+            records.push(RecordError { index, reason: error.code.into(), message });
+        }
+        first.get_or_insert(error);
+    }
+    let unknown = || Error::new(ErrorCode::InvalidRecord, "a record cannot be appended");
+    first.unwrap_or_else(unknown).of_records(records, count)
 }
 
 fn target(topic: &TopicEntry, partition: i32) -> Result<Target, Error> {

@@ -4,7 +4,7 @@ use super::record::RecordResult;
 use crate::partition::Appended;
 use std::collections::BTreeMap;
 use std::ops::Range;
-use troupe_proto::error::{Error, ErrorCode, PartitionOutcome, Publication};
+use troupe_proto::error::{Error, ErrorCode, PartitionOutcome, Publication, RecordError};
 
 /// A batch, and what became of it.
 struct Batch {
@@ -40,6 +40,11 @@ impl Settled {
         records: Vec<(usize, i64)>,
         answer: Result<Appended, Error>,
     ) {
+        let answer = answer.map_err(|error| {
+            with_indexes(error, |index| {
+                records.get(index as usize).and_then(|(index, _)| u32::try_from(*index).ok())
+            })
+        });
         let outcome = answer.map(|appended| {
             for ((index, timestamp), delta) in records.iter().zip(0..) {
                 self.results[*index] = Some(RecordResult {
@@ -108,7 +113,8 @@ impl Remains {
                 }
                 Err(error) => error,
             };
-            self.cause.get_or_insert_with(|| error.clone());
+            let counted = |index: u32| index.checked_sub(u32::try_from(first).ok()?);
+            self.cause.get_or_insert_with(|| with_indexes(error.clone(), counted));
             if part
                 .failure
                 .as_ref()
@@ -158,6 +164,16 @@ impl Remains {
         };
         Some(error.of_publication(Publication { partitions, sequence }))
     }
+}
+
+/// The same error, with other numbers for the records that it names; those that get none are not named.
+fn with_indexes(error: Error, number: impl Fn(u32) -> Option<u32>) -> Error {
+    let named = error
+        .records()
+        .iter()
+        .filter_map(|record| Some(RecordError { index: number(record.index)?, ..record.clone() }));
+    let named = named.collect();
+    error.with_records(named)
 }
 
 impl Part {
@@ -235,6 +251,21 @@ mod tests {
         let outcomes = error.publication.unwrap().partitions;
         assert!(!outcomes[0].done && !outcomes[0].surely_not_done);
         assert!(!outcomes[1].done && outcomes[1].surely_not_done);
+    }
+
+    #[test]
+    fn the_records_of_a_refused_batch_are_named_as_the_request_has_them() {
+        let mut settled = Settled::new(6);
+        batch(&mut settled, 0, &[0, 2], None);
+        let record = |index| RecordError { index, ..RecordError::default() };
+        let refused = Error::new(ErrorCode::InvalidTimestamp, "why");
+        let refused = refused.of_records(vec![record(0), record(2)], 2);
+        settled.take(1, [1, 3, 5].map(|index| (index, 7)).to_vec(), Err(refused));
+        let indexes = |error: Error| error.records().iter().map(|it| it.index).collect::<Vec<_>>();
+        let mut remains = Remains::default();
+        remains.add(&settled, 1);
+        assert_eq!(indexes(remains.into_error(2).unwrap()), [0, 4], "from request 2 on");
+        assert_eq!(indexes(settled.into_answer().unwrap_err()), [1, 5]);
     }
 
     #[test]

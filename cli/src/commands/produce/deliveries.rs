@@ -43,6 +43,11 @@ impl Progress {
     }
 }
 
+/// Nothing is wrong with the record: others of its batch were refused.
+fn is_of_others(error: &ClientError) -> bool {
+    matches!(error, ClientError::RefusedWithBatch(_))
+}
+
 impl Deliveries {
     /// A record was handed over, or refused at once.
     pub fn push(&mut self, sent: Result<Delivery, ClientError>) {
@@ -76,7 +81,8 @@ impl Deliveries {
         self.first_failure.is_some()
     }
 
-    /// The failure of the lowest-numbered record that was seen to fail.
+    /// The failure of the lowest-numbered record that was seen to fail; of one that is itself at fault, if there is
+    /// any.
     pub fn first_failure(&self) -> Option<(u64, &ClientError)> {
         self.first_failure.as_ref().map(|(number, error)| (*number, error))
     }
@@ -120,7 +126,12 @@ impl Deliveries {
         } else {
             self.unknown += 1;
         }
-        if self.first_failure.as_ref().is_none_or(|(first, _)| number < *first) {
+        let told = |first: &(u64, ClientError)| (is_of_others(&first.1), first.0);
+        if self
+            .first_failure
+            .as_ref()
+            .is_none_or(|first| (is_of_others(&error), number) < told(first))
+        {
             self.first_failure = Some((number, error));
         }
     }

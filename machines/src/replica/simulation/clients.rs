@@ -68,6 +68,7 @@ impl World {
             producer: batch.stamp,
             record_count: batch.count,
             base_timestamp: self.now.as_timestamp(),
+            min_timestamp: self.now.as_timestamp(),
             max_timestamp: self.now.as_timestamp(),
             attributes: Attributes::default(),
             payload_crc: batch.value,

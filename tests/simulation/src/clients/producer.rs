@@ -387,6 +387,7 @@ fn facts(request: &ProduceRequest) -> AppendFacts {
         producer: header.producer,
         record_count: header.record_count,
         base_timestamp: header.base_timestamp,
+        min_timestamp: header.base_timestamp,
         max_timestamp: header.max_timestamp,
         attributes: header.attributes,
         payload_crc: header.payload_crc,

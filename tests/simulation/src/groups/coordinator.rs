@@ -273,6 +273,7 @@ impl World {
             producer: None,
             record_count: header.record_count,
             base_timestamp: header.base_timestamp,
+            min_timestamp: header.base_timestamp,
             max_timestamp: header.max_timestamp,
             attributes: header.attributes,
             payload_crc: header.payload_crc,
