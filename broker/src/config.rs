@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use troupe_controller::{Voter, VotersError};
 use troupe_machines::config::nearest;
-pub use value::{Bytes, Millis, Minutes, Setting};
+pub use value::{Bytes, BytesLimit, Hours, KeptFor, Millis, Minutes, Setting, Unset};
 
 /// Declares the fields, their keys, defaults and documentation once.
 macro_rules! settings {
@@ -90,6 +90,17 @@ settings! {
     max_partitions_per_node: u32 = 100_000, "max.partitions.per.node";
     /// Most partitions in the cluster. The same on every controller.
     max_partitions_per_cluster: u32 = 1_000_000, "max.partitions.per.cluster";
+    /// retention.ms of topics that do not set it; a number alone is of hours, -1: for ever. What is said in minutes or
+    /// milliseconds counts before it.
+    retention_hours: KeptFor<Hours> = KeptFor::hours(168), "log.retention.hours";
+    /// The same; a number alone is of minutes. Empty: not set.
+    retention_minutes: Unset<KeptFor<Minutes>> = Unset(None), "log.retention.minutes";
+    /// The same; a number alone is of milliseconds. Counts before the other two. Empty: not set.
+    retention_ms: Unset<KeptFor<Millis>> = Unset(None), "log.retention.ms";
+    /// retention.bytes of topics that do not set it: how large a partition may become; -1: any size.
+    retention_bytes: BytesLimit = BytesLimit(None), "log.retention.bytes";
+    /// How long after the start of the node segments are checked first; after a whole interval, if that is shorter.
+    initial_task_delay: Millis = Millis(30_000), "log.initial.task.delay.ms";
     /// How often segments are checked for what need not be kept any more.
     retention_check_interval: Millis = Millis(300_000), "log.retention.check.interval.ms";
     /// Whether topics with cleanup.policy compact are compacted. Without it they grow, `__consumer_offsets` too, and

@@ -40,6 +40,7 @@ mod registry;
 mod replication;
 mod server;
 mod shutdown;
+mod topic_defaults;
 mod unpacker;
 
 pub use allocator::tune_allocator;

@@ -69,4 +69,4 @@ pub use subscriptions::{
 pub use subscriptions::{RESULT_BYTES, echo};
 pub use tail::{Tail, TailRequest, TailRest};
 pub use topic_lookup::TopicLookup;
-pub use topics::Topics;
+pub use topics::{SettingOrigin, TopicSetting, Topics};

@@ -7,7 +7,7 @@ pub struct LogConfig {
     pub segment_bytes: u64,
     /// `segment.ms`: so much record time, or without timestamps wall time, goes into one segment.
     pub segment_ms: u64,
-    /// Subtracted from `segment_ms`: chosen at random by the owner, so that not all logs roll at once.
+    /// Subtracted from `segment_ms`: the owner gives each log another, so that not all roll at once.
     pub segment_jitter_ms: u64,
     /// `index.interval.bytes`: about one index entry per so many bytes of log.
     pub index_interval_bytes: u32,

@@ -62,5 +62,5 @@ pub use inventory::Inventory;
 pub use log::Log;
 pub use lookup::{Candidate, ReadSlice, TimestampHit};
 pub use recovery::Recovery;
-pub use retention::{Removal, Retained, RetentionPolicy, SegmentInfo};
+pub use retention::{Judged, Removal, Retained, RetentionPolicy, SegmentInfo};
 pub use space::Space;

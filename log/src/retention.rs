@@ -34,8 +34,16 @@ pub struct Retained<D: Disk> {
     pub removals: Vec<Removal<D>>,
     /// Why it ended early.
     pub failure: Option<LogError>,
-    /// A segment was judged by its file's time: its records have no timestamps, or impossible ones.
+    pub judged: Judged,
+}
+
+/// What is unusual about how segments were judged by age.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Judged {
+    /// One by its file's time: its records have no timestamps, or impossible ones.
     pub by_file_time: bool,
+    /// One was deleted that was written to within the time for which records are kept: they came with old dates.
+    pub old_dates: bool,
 }
 
 /// The files of a segment that is no longer in the log; removing large ones takes a while. Should nobody
@@ -152,9 +160,10 @@ impl<D: Disk> Log<D> {
         now_ms: i64,
         high_watermark: Offset,
     ) -> Retained<D> {
-        let mut retained = Retained { removals: Vec::new(), failure: None, by_file_time: false };
+        let judged = Judged::default();
+        let mut retained = Retained { removals: Vec::new(), failure: None, judged };
         loop {
-            match self.retain_one(policy, now_ms, high_watermark, &mut retained.by_file_time) {
+            match self.retain_one(policy, now_ms, high_watermark, &mut retained.judged) {
                 Ok(Some(removal)) => retained.removals.push(removal),
                 Ok(None) => break,
                 Err(error) => {
@@ -176,13 +185,13 @@ impl<D: Disk> Log<D> {
         policy: &RetentionPolicy,
         now_ms: i64,
         high_watermark: Offset,
-        by_file_time: &mut bool,
+        judged: &mut Judged,
     ) -> Result<Option<Removal<D>>, LogError> {
         self.check_writable()?;
         let Some(first) = self.segments.front() else { return Ok(None) };
         if first.is_empty()
             || first.end > high_watermark
-            || !self.expired(policy, now_ms, by_file_time)?
+            || !self.expired(policy, now_ms, judged)?
         {
             return Ok(None);
         }
@@ -198,7 +207,7 @@ impl<D: Disk> Log<D> {
         &self,
         policy: &RetentionPolicy,
         now_ms: i64,
-        by_file_time: &mut bool,
+        judged: &mut Judged,
     ) -> Result<bool, LogError> {
         let Some(first) = self.segments.front() else { return Ok(false) };
         if first.end <= self.start {
@@ -209,16 +218,22 @@ impl<D: Disk> Log<D> {
             return Ok(true);
         }
         let Some(retention_ms) = policy.retention_ms else { return Ok(false) };
-        let summary = first.summary(&self.place, self.config.index_interval_bytes)?;
-        let written = match believable(summary.largest_timestamp(), now_ms) {
-            Some(timestamp) => Some(timestamp),
-            None => {
-                *by_file_time = true;
-                self.file_time(first)?
-            }
-        };
         let limit = i64::try_from(retention_ms).unwrap_or(i64::MAX);
-        Ok(written.is_some_and(|written| now_ms.saturating_sub(written) > limit))
+        let is_old = |written: i64| now_ms.saturating_sub(written) > limit;
+        let summary = first.summary(&self.place, self.config.index_interval_bytes)?;
+        match believable(summary.largest_timestamp(), now_ms) {
+            Some(timestamp) => {
+                let expired = is_old(timestamp);
+                if expired && !self.file_time(first)?.is_some_and(is_old) {
+                    judged.old_dates = true;
+                }
+                Ok(expired)
+            }
+            None => {
+                judged.by_file_time = true;
+                Ok(self.file_time(first)?.is_some_and(is_old))
+            }
+        }
     }
 
     /// When the segment's file was written to last.

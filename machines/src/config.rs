@@ -53,6 +53,8 @@ pub struct TopicConfig {
     pub max_compaction_lag_ms: u64,
     pub segment_bytes: u64,
     pub segment_ms: u64,
+    /// At most so much earlier, each partition for itself.
+    pub segment_jitter_ms: u64,
     pub segment_index_bytes: u32,
     pub index_interval_bytes: u32,
     /// `None`: records are never too old.
@@ -79,6 +81,7 @@ impl Default for TopicConfig {
             max_compaction_lag_ms: i64::MAX as u64,
             segment_bytes: 1 << 30,
             segment_ms: 604_800_000,
+            segment_jitter_ms: 0,
             segment_index_bytes: 10 << 20,
             index_interval_bytes: 4096,
             retention_ms: Some(604_800_000),

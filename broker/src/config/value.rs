@@ -1,5 +1,6 @@
 //! How one value of a configuration is read and shown.
 
+use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -36,6 +37,115 @@ impl Minutes {
 }
 
 const MINUTE_MS: u64 = 60_000;
+const HOUR_MS: u64 = 60 * MINUTE_MS;
+
+/// Hours, as the unit of a [`KeptFor`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hours {}
+
+/// What a number alone is a number of.
+pub trait Unit {
+    const MS: u64;
+    const NAME: &str;
+}
+
+impl Unit for Millis {
+    const MS: u64 = 1;
+    const NAME: &str = "milliseconds";
+}
+
+impl Unit for Minutes {
+    const MS: u64 = MINUTE_MS;
+    const NAME: &str = "minutes";
+}
+
+impl Unit for Hours {
+    const MS: u64 = HOUR_MS;
+    const NAME: &str = "hours";
+}
+
+/// How long something is kept: a number of the unit, a duration, or -1, for ever. Never no time at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeptFor<U> {
+    /// In units.
+    count: Option<u64>,
+    unit: PhantomData<U>,
+}
+
+impl KeptFor<Hours> {
+    pub const fn hours(count: u64) -> Self {
+        Self { count: Some(count), unit: PhantomData }
+    }
+}
+
+impl<U: Unit> KeptFor<U> {
+    /// None: for ever.
+    pub fn millis(self) -> Option<u64> {
+        self.count.map(|count| count.saturating_mul(U::MS))
+    }
+}
+
+impl<U: Unit> Setting for KeptFor<U> {
+    fn parse(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let kept = |count| Self { count, unit: PhantomData };
+        if text == "-1" {
+            return Ok(kept(None));
+        }
+        let count = match text.parse() {
+            Ok(count) => count,
+            Err(_) => {
+                let millis = parse_millis(text).map_err(|error| error.to_string())?;
+                if millis % U::MS != 0 {
+                    return Err(format!("`{text}` is not a number of whole {}", U::NAME));
+                }
+                millis / U::MS
+            }
+        };
+        match count {
+            0 => Err("0 would keep nothing: at least 1 is needed, or -1 for ever".to_owned()),
+            count => Ok(kept(Some(count))),
+        }
+    }
+
+    fn show(&self) -> String {
+        self.count.map_or_else(|| "-1".to_owned(), |count| count.to_string())
+    }
+}
+
+/// A size, or -1: any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BytesLimit(pub Option<u64>);
+
+impl Setting for BytesLimit {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.trim() {
+            "-1" => Ok(Self(None)),
+            text => Bytes::parse(text).map(|bytes| Self(Some(bytes.0))),
+        }
+    }
+
+    fn show(&self) -> String {
+        self.0.map_or_else(|| "-1".to_owned(), |bytes| bytes.to_string())
+    }
+}
+
+/// A value that need not be given: empty, if it is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unset<T>(pub Option<T>);
+
+impl<T: Setting> Setting for Unset<T> {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.trim() {
+            "" => Ok(Self(None)),
+            text => T::parse(text).map(|value| Self(Some(value))),
+        }
+    }
+
+    fn show(&self) -> String {
+        self.0.as_ref().map_or_else(String::new, T::show)
+    }
+}
 
 macro_rules! parsed_by_std {
     ($($type:ty: $what:literal),+) => {
@@ -128,5 +238,21 @@ mod tests {
         for wrong in ["90s", "", "soon", "-1"] {
             assert!(Minutes::parse(wrong).is_err(), "{wrong}");
         }
+    }
+    #[test]
+    fn what_is_kept_for_ever_or_for_a_while_is_told_from_what_is_kept_for_no_time() {
+        let hours = |text| KeptFor::<Hours>::parse(text).map(KeptFor::millis);
+        assert_eq!(hours("168"), Ok(Some(604_800_000)));
+        assert_eq!(hours("7d"), Ok(Some(604_800_000)));
+        assert_eq!(hours("-1"), Ok(None));
+        let millis = |text| KeptFor::<Millis>::parse(text).map(KeptFor::millis);
+        assert_eq!((millis("1500"), millis("2s")), (Ok(Some(1_500)), Ok(Some(2_000))));
+        for wrong in ["0", "90m", "-2", "", "soon"] {
+            assert!(hours(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(Unset::<KeptFor<Minutes>>::parse(" "), Ok(Unset(None)));
+        assert_eq!(BytesLimit::parse("1MiB"), Ok(BytesLimit(Some(1 << 20))));
+        assert_eq!(BytesLimit::parse("-1"), Ok(BytesLimit(None)));
+        assert!(BytesLimit::parse("-2").is_err());
     }
 }

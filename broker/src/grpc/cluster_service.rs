@@ -129,6 +129,7 @@ fn replica(node_id: NodeId, replica: Replica) -> pb::Replica {
         log_end_offset: held.log_end.to_wire(),
         size_bytes: int64(held.size_bytes),
         segment_count: int32(held.segment_count),
+        retention_notice: held.retention_notice,
         ..known
     }
 }

@@ -3,14 +3,14 @@
 use super::numbers::int32;
 use crate::forward::Call;
 use crate::operations::{
-    DeletedRecords, DeletionTerms, Page, PartitionDeletion, RecordDeletion, Topics,
+    DeletedRecords, DeletionTerms, Page, PartitionDeletion, RecordDeletion, SettingOrigin,
+    TopicSetting, Topics,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 use troupe_machines::cluster::{CreatePartitions, CreateTopic, DeleteTopic, Topic, UpdateTopic};
-use troupe_machines::config;
 use troupe_proto::admin::v1 as pb;
 use troupe_proto::admin::v1::topic_service_client::TopicServiceClient;
 use troupe_proto::admin::v1::topic_service_server::TopicService;
@@ -68,13 +68,17 @@ fn brief(topic: &Topic) -> pb::Topic {
 }
 
 /// A topic with every configuration key, the value in force, and where it comes from.
-fn whole(topic: &Topic) -> Option<pb::Topic> {
-    let configs = config::keys().iter().map(|key| {
-        let overridden = topic.overrides.contains_key(key.name);
-        let source = if overridden { pb::ConfigSource::Topic } else { pb::ConfigSource::Default };
+fn whole(topics: &Topics, topic: &Topic) -> Option<pb::Topic> {
+    let configs = topics.settings(topic).into_iter().map(|setting| {
+        let TopicSetting { key, value, origin } = setting;
+        let source = match origin {
+            SettingOrigin::Default => pb::ConfigSource::Default,
+            SettingOrigin::Topic => pb::ConfigSource::Topic,
+            SettingOrigin::Node => pb::ConfigSource::Node,
+        };
         pb::ConfigEntry {
             name: key.name.to_owned(),
-            value: topic.config.get(key.name).unwrap_or_default(),
+            value,
             source: source.into(),
             default_value: key.default.to_string(),
             documentation: key.documentation.to_string(),
@@ -105,7 +109,8 @@ impl TopicService for TopicDoor {
             validate_only: asked.validate_only,
         };
         let created = self.topics.create(&call, creation, &relay).await?;
-        let encode = |topic: Arc<Topic>| pb::CreateTopicResponse { topic: whole(&topic) };
+        let encode =
+            |topic: Arc<Topic>| pb::CreateTopicResponse { topic: whole(&self.topics, &topic) };
         Ok(created.respond(&call, encode))
     }
 
@@ -114,7 +119,7 @@ impl TopicService for TopicDoor {
         request: Request<pb::GetTopicRequest>,
     ) -> Result<Response<pb::GetTopicResponse>, Status> {
         let (topic, as_of) = self.topics.get(&request.into_inner().name)?;
-        let (topic, as_of) = (whole(&topic), Some(as_of.into()));
+        let (topic, as_of) = (whole(&self.topics, &topic), Some(as_of.into()));
         Ok(Response::new(pb::GetTopicResponse { topic, as_of }))
     }
 
@@ -150,7 +155,8 @@ impl TopicService for TopicDoor {
             validate_only: asked.validate_only,
         };
         let updated = self.topics.update(&call, update, &relay).await?;
-        let encode = |topic: Arc<Topic>| pb::UpdateTopicResponse { topic: whole(&topic) };
+        let encode =
+            |topic: Arc<Topic>| pb::UpdateTopicResponse { topic: whole(&self.topics, &topic) };
         Ok(updated.respond(&call, encode))
     }
 
@@ -172,7 +178,8 @@ impl TopicService for TopicDoor {
             validate_only: asked.validate_only,
         };
         let created = self.topics.create_partitions(&call, creation, &relay).await?;
-        let encode = |topic: Arc<Topic>| pb::CreatePartitionsResponse { topic: whole(&topic) };
+        let encode =
+            |topic: Arc<Topic>| pb::CreatePartitionsResponse { topic: whole(&self.topics, &topic) };
         Ok(created.respond(&call, encode))
     }
 

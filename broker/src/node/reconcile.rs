@@ -8,6 +8,7 @@ use crate::partition::{
     UpdatePartition,
 };
 use crate::registry::{TopicEntry, Topics};
+use crate::topic_defaults::TopicDefaults;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,11 +17,14 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use troupe_log::{DataDirectory, Inventory};
 use troupe_machines::cluster::{Broker, ClusterImage, Partition, Topic};
+use troupe_machines::config::TopicConfig;
 use troupe_machines::replica::PartitionState;
 use troupe_proto::ids::{BrokerEpoch, NodeId, PartitionId};
 
 pub(super) struct Reconciler {
     handles: Arc<Handles>,
+    /// What holds for topics that do not say it themselves.
+    defaults: TopicDefaults,
     directory: Arc<DataDirectory>,
     /// Which partitions have a directory.
     inventory: Arc<Inventory>,
@@ -34,7 +38,8 @@ impl Reconciler {
         directory: Arc<DataDirectory>,
         inventory: Arc<Inventory>,
     ) -> Self {
-        Self { handles, directory, inventory, eligible: Mutex::default() }
+        let defaults = TopicDefaults::of(&handles.config);
+        Self { handles, defaults, directory, inventory, eligible: Mutex::default() }
     }
 
     /// Follows the image until the node stops.
@@ -107,7 +112,7 @@ impl Reconciler {
         eligible_changed: bool,
     ) -> TopicEntry {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
-        let metrics = OnceCell::new();
+        let (metrics, config) = (OnceCell::new(), self.defaults.apply(topic));
         let config_changed =
             known.is_none_or(|known| !Arc::ptr_eq(&known.described.config, &topic.config));
         for (partition, number) in topic.partitions.iter().zip(0..) {
@@ -123,7 +128,7 @@ impl Reconciler {
             partitions.push(Some(match handle {
                 Some(handle) => {
                     if eligible_changed || config_changed || before != Some(partition) {
-                        self.tell(handle, topic, state(image, partition));
+                        self.tell(handle, Arc::clone(&config), state(image, partition));
                     }
                     Arc::clone(handle)
                 }
@@ -131,7 +136,12 @@ impl Reconciler {
                     let metrics = metrics.get_or_init(|| self.handles.metrics.topic(&topic.name));
                     let board =
                         PartitionBoard::new(key, Arc::clone(&topic.name), Arc::clone(metrics));
-                    self.start(board, topic, state(image, partition))
+                    let setup = PartitionSetup {
+                        dir: self.directory.partition_dir(&topic.name, key.partition),
+                        config: Arc::clone(&config),
+                        state: state(image, partition),
+                    };
+                    self.start(board, setup)
                 }
             }));
         }
@@ -143,32 +153,22 @@ impl Reconciler {
         }
     }
 
-    fn start(
-        &self,
-        board: PartitionBoard,
-        topic: &Topic,
-        state: Arc<PartitionState>,
-    ) -> Arc<PartitionHandle> {
+    fn start(&self, board: PartitionBoard, setup: PartitionSetup) -> Arc<PartitionHandle> {
         let key = board.key;
         // Spreads the partitions of one topic, and the first partitions of many topics.
         let spread = key.topic_id.0.as_u128() as usize;
         let shard = spread.wrapping_add(key.partition.0 as usize) % self.handles.supervisors.len();
         let handle = Arc::new(PartitionHandle::new(board, shard));
-        let setup = PartitionSetup {
-            dir: self.directory.partition_dir(&topic.name, key.partition),
-            config: Arc::clone(&topic.config),
-            state,
-        };
         // One message for each partition, from the loop that alone starts them.
         self.handles.supervisors[shard]
             .do_send(StartPartition { handle: Arc::clone(&handle), setup });
         handle
     }
 
-    fn tell(&self, handle: &PartitionHandle, topic: &Topic, state: Arc<PartitionState>) {
+    fn tell(&self, handle: &PartitionHandle, config: Arc<TopicConfig>, state: Arc<PartitionState>) {
         self.handles.supervisors[handle.shard].do_send(UpdatePartition {
             key: handle.key(),
-            config: Arc::clone(&topic.config),
+            config,
             state,
         });
     }

@@ -19,6 +19,7 @@ use crate::forward::{ActiveController, Leaders};
 use crate::group::GroupCoordinators;
 use crate::metrics::NodeMetrics;
 use crate::replication::Replicator;
+use crate::topic_defaults::TopicDefaults;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use troupe_actor::StallDetector;
@@ -88,10 +89,12 @@ impl Administration {
         );
         let health =
             Health::new(Arc::clone(metadata), Arc::clone(channel), disk, config.session_timeout.0);
+        let defaults = TopicDefaults::of(config);
+        let topics = Topics::new(Arc::clone(metadata), Arc::clone(controller), defaults);
         let readiness =
             Readiness::new(Arc::clone(metadata), Arc::clone(channel), observed.gone.clone());
         Self {
-            topics: Arc::new(Topics::new(Arc::clone(metadata), Arc::clone(controller))),
+            topics: Arc::new(topics),
             record_deletion: Arc::new(RecordDeletion::new(Arc::clone(observed.leaders))),
             cluster: Arc::new(cluster),
             metadata: Arc::new(ClusterMetadata::new(Arc::clone(metadata), Arc::clone(channel))),

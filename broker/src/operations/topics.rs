@@ -5,18 +5,39 @@ use super::topic_lookup::check_writable;
 use crate::controller_channel::AsOf;
 use crate::forward::{ActiveController, Call, Decided, Relay};
 use crate::metadata_cache::MetadataCache;
+use crate::topic_defaults::TopicDefaults;
 use std::sync::Arc;
 use troupe_controller::ControllerHandle;
 use troupe_machines::cluster::{
     CreatePartitions, CreateTopic, DeleteTopic, INTERNAL_TOPICS, Topic, UpdateTopic,
     check_topic_name,
 };
+use troupe_machines::config::{self, ConfigKey};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::TopicId;
 
 pub struct Topics {
     metadata: Arc<MetadataCache>,
     controller: Arc<ActiveController>,
+    /// What holds on this node for topics that do not say it themselves.
+    defaults: TopicDefaults,
+}
+
+/// A setting of a topic.
+pub struct TopicSetting {
+    pub key: &'static ConfigKey,
+    /// In force.
+    pub value: String,
+    pub origin: SettingOrigin,
+}
+
+/// Who has set it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SettingOrigin {
+    Default,
+    Topic,
+    /// This node's configuration, as the topic says nothing.
+    Node,
 }
 
 /// One page of topics.
@@ -27,8 +48,27 @@ pub struct ListedTopics {
 }
 
 impl Topics {
-    pub fn new(metadata: Arc<MetadataCache>, controller: Arc<ActiveController>) -> Self {
-        Self { metadata, controller }
+    pub fn new(
+        metadata: Arc<MetadataCache>,
+        controller: Arc<ActiveController>,
+        defaults: TopicDefaults,
+    ) -> Self {
+        Self { metadata, controller, defaults }
+    }
+
+    /// The topic's settings as they hold on this node.
+    pub fn settings(&self, topic: &Topic) -> Vec<TopicSetting> {
+        let config = self.defaults.apply(topic);
+        let setting = |key: &'static ConfigKey| TopicSetting {
+            key,
+            value: config.get(key.name).unwrap_or_default(),
+            origin: match topic.overrides.contains_key(key.name) {
+                true => SettingOrigin::Topic,
+                false if self.defaults.is_set(topic, key.name) => SettingOrigin::Node,
+                false => SettingOrigin::Default,
+            },
+        };
+        config::keys().iter().map(setting).collect()
     }
 
     /// # Errors

@@ -35,7 +35,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use troupe_actor::{Die, Guard, Turns};
 use troupe_log::disk::FileDisk;
-use troupe_log::{Log, LogError};
+use troupe_log::{Judged, Log, LogError};
 use troupe_machines::config::{FlushPolicy, TopicConfig};
 use troupe_machines::replica::{
     Acks, AppendDecision, AppendFacts, Effect, Effects, Origin, PartitionState, Replica, Role,
@@ -71,8 +71,8 @@ pub struct PartitionActor {
     pub(super) repair: Repair,
     /// The inventory knows that the partition has a directory.
     pub(super) is_registered: bool,
-    /// It was said that segments are judged by their files' time.
-    pub(super) file_time_told: bool,
+    /// What was unusual about how old segments were found to be, and has been told.
+    pub(super) judged: Judged,
     /// Last, so that the log is closed before the supervisor hears that the actor is gone.
     guard: Guard<Failure>,
 }
@@ -108,7 +108,7 @@ impl PartitionActor {
             shortage: Shortage::default(),
             repair: Repair::default(),
             is_registered: false,
-            file_time_told: false,
+            judged: Judged::default(),
             guard: parts.guard,
         }
     }
@@ -121,7 +121,8 @@ impl Actor for PartitionActor {
         let (now, mut effects) = (now(), Effects::new());
         // The log was opened with the configuration of then, which may have changed meanwhile.
         let config = Arc::clone(&self.config);
-        self.log().set_config(log_config(&config));
+        let key = self.board.key;
+        self.log().set_config(log_config(&config, key));
         let lag_max_ms = self.shared.lag_max_ms;
         self.replica.reconfigure(now, replica_config(&config, lag_max_ms), &mut effects);
         self.note_report_owed();
@@ -260,6 +261,7 @@ impl Handler<Describe> for PartitionActor {
         self.take_turn(ctx);
         let (role, leader_epoch, high_watermark) =
             (self.replica.role(), self.epoch_of_role(), self.replica.high_watermark());
+        let retention_notice = self.retention_notice();
         let log = self.log();
         let _ = reply.send(Description {
             role,
@@ -270,6 +272,7 @@ impl Handler<Describe> for PartitionActor {
             log_end: log.log_end(),
             size_bytes: log.size_bytes(),
             segment_count: log.segment_count(),
+            retention_notice,
         });
     }
 }

@@ -16,7 +16,8 @@ impl Handler<Update> for PartitionActor {
         self.take_turn(ctx);
         let mut effects = Effects::new();
         let now = now();
-        self.log().set_config(log_config(&config));
+        let key = self.board.key;
+        self.log().set_config(log_config(&config, key));
         self.replica.reconfigure(
             now,
             replica_config(&config, self.shared.lag_max_ms),

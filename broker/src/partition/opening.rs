@@ -12,14 +12,25 @@ use troupe_machines::replica::{LogEnds, Replica, ReplicaConfig};
 use troupe_proto::ids::{NodeId, Offset, PartitionKey};
 use troupe_proto::log::v1::ProducerSnapshot;
 
-pub fn log_config(config: &TopicConfig) -> LogConfig {
+/// Odd, with its bits well mixed: neighbouring partitions come to lie far apart.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Of a partition: `segment.jitter.ms` is shared out by name, so that all its replicas roll alike.
+pub fn log_config(config: &TopicConfig, key: PartitionKey) -> LogConfig {
     LogConfig {
         segment_bytes: config.segment_bytes,
         segment_ms: config.segment_ms,
+        segment_jitter_ms: jitter_of(config, key),
         index_interval_bytes: config.index_interval_bytes,
         segment_index_bytes: config.segment_index_bytes,
-        ..LogConfig::default()
     }
+}
+
+/// Less than `segment.ms`, which would close a segment with each record.
+fn jitter_of(config: &TopicConfig, key: PartitionKey) -> u64 {
+    let most = config.segment_jitter_ms.min(config.segment_ms.saturating_sub(1));
+    let drawn = key.topic_id.0.as_u128() as u64 ^ u64::from(key.partition.0).rotate_right(16);
+    drawn.wrapping_mul(SPREAD) % most.saturating_add(1)
 }
 
 /// `lag_max_ms` is `replica.lag.time.max.ms`.
@@ -46,7 +57,7 @@ pub fn open(
 ) -> Result<Opened, LogError> {
     let (now, wall_ms) = (now(), wall_clock().as_timestamp());
     let (mut log, mut recovery) =
-        Log::open(FileDisk::new(), dir, key, log_config(config), wall_ms)?;
+        Log::open(FileDisk::new(), dir, key, log_config(config, key), wall_ms)?;
     if !recovery.had_directory && inventory.has(log.dir(), key.topic_id) {
         let cause = format!("the directory {} is gone", log.dir().display());
         let damage = Damage { cause, complete_below: Offset::ZERO };
@@ -105,5 +116,34 @@ fn report(log: &Log<FileDisk>, recovery: &Recovery) {
             log_end = log.log_end().0,
             "recovered"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use troupe_proto::ids::{PartitionId, TopicId};
+
+    fn jitters(segment_ms: u64, segment_jitter_ms: u64) -> Vec<u64> {
+        let config = TopicConfig { segment_ms, segment_jitter_ms, ..TopicConfig::default() };
+        let topic_id = TopicId::from_wire(&[7; 16]).unwrap();
+        let key = |number| PartitionKey { topic_id, partition: PartitionId(number) };
+        (0..100).map(|number| log_config(&config, key(number)).segment_jitter_ms).collect()
+    }
+
+    #[test]
+    fn each_partition_has_its_own_share_of_the_jitter() {
+        assert_eq!(jitters(604_800_000, 0), [0; 100]);
+        let drawn = jitters(604_800_000, 3_600_000);
+        assert!(drawn.iter().all(|share| *share <= 3_600_000));
+        assert!(drawn.iter().copied().collect::<BTreeSet<_>>().len() > 90, "{drawn:?}");
+        let (early, late) = (drawn.iter().min(), drawn.iter().max());
+        assert!(early < Some(&400_000) && late > Some(&3_200_000), "{drawn:?}");
+    }
+
+    #[test]
+    fn no_jitter_is_as_long_as_a_segment() {
+        assert!(jitters(10, 1_000).iter().all(|share| *share < 10));
     }
 }

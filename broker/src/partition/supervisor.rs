@@ -69,6 +69,8 @@ pub struct Supervisor {
     children: HashMap<PartitionKey, Child>,
     checkpoint_interval: Duration,
     retention_interval: Duration,
+    /// Until retention is looked at first.
+    retention_delay: Duration,
     /// Checkpoint intervals since any partition was used.
     quiet: u32,
 }
@@ -80,7 +82,17 @@ impl Supervisor {
             children: HashMap::new(),
             checkpoint_interval: config.checkpoint_interval.duration(),
             retention_interval: config.retention_check_interval.duration(),
+            retention_delay: config
+                .initial_task_delay
+                .duration()
+                .min(config.retention_check_interval.duration()),
             quiet: 0,
+        }
+    }
+
+    fn enforce_retention(&self) {
+        for child in self.children.values() {
+            child.assignment.handle.tell(EnforceRetention);
         }
     }
 
@@ -118,10 +130,11 @@ impl Actor for Supervisor {
         ctx.run_interval(BEAT, |supervisor, _| {
             supervisor.shared.thread_stall_detector.beat();
         });
-        ctx.run_interval(self.retention_interval, |supervisor, _| {
-            for child in supervisor.children.values() {
-                child.assignment.handle.tell(EnforceRetention);
-            }
+        ctx.run_later(self.retention_delay, |supervisor, ctx| {
+            supervisor.enforce_retention();
+            ctx.run_interval(supervisor.retention_interval, |supervisor, _| {
+                supervisor.enforce_retention();
+            });
         });
     }
 }

@@ -9,8 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use troupe_log::disk::FileDisk;
-use troupe_log::{Removal, RetentionPolicy};
+use troupe_log::{Judged, Removal, RetentionPolicy};
 use troupe_machines::replica::Effects;
+
+const BY_FILE_TIME: &str = "records have no timestamp, one before 1970 or one more than an hour ahead: retention.ms goes \
+                            by the time of their segment's file";
+const OLD_DATES: &str = "records came with dates older than retention.ms and were deleted at the next look: to have such \
+                         records refused, set message.timestamp.before.max.ms";
 
 impl Handler<Checkpoint> for PartitionActor {
     type Result = ();
@@ -49,12 +54,7 @@ impl Handler<EnforceRetention> for PartitionActor {
         };
         let (time, high_watermark) = (wall_clock().as_timestamp(), self.replica.high_watermark());
         let retained = self.log().apply_retention(&policy, time, high_watermark);
-        if retained.by_file_time && !std::mem::replace(&mut self.file_time_told, true) {
-            tracing::info!(
-                partition = %self.board,
-                "records have no timestamp, or an impossible one: retention.ms goes by the time of their file"
-            );
-        }
+        self.note_judged(retained.judged);
         if !retained.removals.is_empty() || retained.failure.is_some() {
             // What was deleted before it failed stays deleted.
             self.after_removal(retained.removals, ctx);
@@ -69,6 +69,30 @@ impl Handler<EnforceRetention> for PartitionActor {
 }
 
 impl PartitionActor {
+    /// Says it once, and keeps it for who asks.
+    fn note_judged(&mut self, judged: Judged) {
+        let told = self.judged;
+        self.judged = Judged {
+            by_file_time: told.by_file_time || judged.by_file_time,
+            old_dates: told.old_dates || judged.old_dates,
+        };
+        if judged.by_file_time && !told.by_file_time {
+            tracing::warn!(partition = %self.board, "{BY_FILE_TIME}");
+        }
+        if judged.old_dates && !told.old_dates {
+            tracing::warn!(partition = %self.board, "{OLD_DATES}");
+        }
+    }
+
+    /// What operators should know of how old records are found to be; empty: nothing.
+    pub(super) fn retention_notice(&self) -> String {
+        let notices =
+            [(self.judged.by_file_time, BY_FILE_TIME), (self.judged.old_dates, OLD_DATES)];
+        let given: Vec<_> =
+            notices.iter().filter(|(is_so, _)| *is_so).map(|(_, text)| *text).collect();
+        given.join("; ")
+    }
+
     /// The log begins later now, and files are left over.
     pub(super) fn after_removal(
         &mut self,

@@ -269,7 +269,10 @@ fn segments_without_believable_timestamps_are_judged_by_their_files_time() {
         }
         let policy = RetentionPolicy { retention_ms: Some(HOUR as u64), ..Default::default() };
         let retained = log.apply_retention(&policy, now, Offset(20));
-        assert!(retained.removals.is_empty() && retained.by_file_time, "{timestamp}: written now");
+        assert!(
+            retained.removals.is_empty() && retained.judged.by_file_time,
+            "{timestamp}: written now"
+        );
         let first = path.join("00000000000000000000.log");
         let first = std::fs::File::options().write(true).open(first).unwrap();
         let modified = SystemTime::now() - Duration::from_secs(2 * 3600);
@@ -277,5 +280,26 @@ fn segments_without_believable_timestamps_are_judged_by_their_files_time() {
         let retained = log.apply_retention(&policy, now, Offset(20));
         assert_eq!(retained.removals.len(), 1, "{timestamp}: written two hours ago");
         assert!(retained.failure.is_none());
+    }
+}
+
+/// Dated 1970, say: they are old when they come, and go at once, but not unnoticed.
+#[test]
+fn records_that_come_with_old_dates_are_deleted_and_told_apart_from_those_that_have_aged() {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let now = i64::try_from(now.as_millis()).unwrap();
+    for (timestamp, age_ms, old_dates) in [(1_000, 0, true), (now - 2 * HOUR, 2 * HOUR, false)] {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("topic-3");
+        let (mut log, _) = Log::open(FileDisk, path.clone(), key(), small(), now).unwrap();
+        append_at(&mut log, 0, &[timestamp], &[7; 100]).unwrap();
+        let first = path.join("00000000000000000000.log");
+        let first = std::fs::File::options().write(true).open(first).unwrap();
+        let age = Duration::from_millis(age_ms.unsigned_abs());
+        first.set_modified(SystemTime::now() - age).unwrap();
+        let policy = RetentionPolicy { retention_ms: Some(HOUR as u64), ..Default::default() };
+        let retained = log.apply_retention(&policy, now, Offset(1));
+        assert_eq!((retained.removals.len(), retained.judged.by_file_time), (1, false));
+        assert_eq!(retained.judged.old_dates, old_dates, "{timestamp}");
     }
 }

@@ -35,7 +35,6 @@ const NOT_AVAILABLE: &[&str] = &[
     "local.retention.ms",
     "preallocate",
     "remote.storage.enable",
-    "segment.jitter.ms",
 ];
 
 pub(super) fn find(name: &str) -> Result<&'static ConfigKey, ConfigError> {
@@ -131,14 +130,19 @@ static KEYS: &[ConfigKey] = &[
     ConfigKey {
         name: "message.timestamp.after.max.ms",
         default: "9223372036854775807",
-        documentation: "How far a record's timestamp may lie ahead of the leader's clock.",
+        documentation: "How far a record's timestamp may lie ahead of the leader's clock; each record of a batch is \
+            looked at, and one that is too far ahead has its batch refused. Unlimited: Kafka 4.0 allows an hour, \
+            because there a record from the future keeps its segment until then. Here retention does not believe \
+            dates of more than an hour ahead (see retention.ms), and who dates records ahead on purpose loses none.",
         read: |c| c.timestamp_after_max_ms.to_string(),
         write: |c, v| put(&mut c.timestamp_after_max_ms, millis(v, 0..=I64_MAX)),
     },
     ConfigKey {
         name: "message.timestamp.before.max.ms",
         default: "9223372036854775807",
-        documentation: "How far a record's timestamp may lie behind the leader's clock.",
+        documentation: "How far a record's timestamp may lie behind the leader's clock; each record of a batch is \
+            looked at, and one that is too old has its batch refused. Set it to retention.ms or less, and no record \
+            is taken that retention would delete at its next look.",
         read: |c| c.timestamp_before_max_ms.to_string(),
         write: |c, v| put(&mut c.timestamp_before_max_ms, millis(v, 0..=I64_MAX)),
     },
@@ -188,7 +192,7 @@ static KEYS: &[ConfigKey] = &[
         name: "retention.bytes",
         default: "-1",
         documentation: "How large a partition may become before its oldest segments are deleted; -1: any \
-            size.",
+            size. A topic that does not set it has the log.retention.bytes of each node.",
         read: |c| show_limit(c.retention_bytes),
         write: |c, v| put(&mut c.retention_bytes, limit(v, |v| bytes(v, 0..=I64_MAX))),
     },
@@ -196,8 +200,11 @@ static KEYS: &[ConfigKey] = &[
         name: "retention.ms",
         default: "604800000",
         documentation: "How old a segment's newest record may become before the segment is deleted; -1: \
-            any age. Where records have no timestamp, or one from before 1970 or more than an hour ahead, \
-            the time of the segment's file counts instead.",
+            any age. A topic that does not set it has the log.retention.ms, .minutes or .hours of each node. \
+            Where records have no timestamp, or one from before 1970 or more than an hour ahead, the time of \
+            the segment's file counts instead (in Kafka, one record dated 2099 keeps its segment until then); \
+            the node says so in its log, once, and `troupe topic describe` does. Records that come with an old \
+            date, such as 1970, are old, and go at the next look, as in Kafka: that too is said.",
         read: |c| show_limit(c.retention_ms),
         write: |c, v| put(&mut c.retention_ms, limit(v, |v| millis(v, 0..=I64_MAX))),
     },
@@ -216,10 +223,19 @@ static KEYS: &[ConfigKey] = &[
         write: |c, v| put_u32(&mut c.segment_index_bytes, bytes(v, 64..=i32::MAX as u64)),
     },
     ConfigKey {
+        name: "segment.jitter.ms",
+        default: "0",
+        documentation: "How much earlier than segment.ms says a segment may be closed: each partition has a share of \
+            it of its own, so that not all that began together are closed together.",
+        read: |c| c.segment_jitter_ms.to_string(),
+        write: |c, v| put(&mut c.segment_jitter_ms, millis(v, 0..=I64_MAX)),
+    },
+    ConfigKey {
         name: "segment.ms",
         default: "604800000",
-        documentation: "A segment whose first record is this old is closed even if it is not full, so that \
-            retention can delete it.",
+        documentation: "A record that is so much younger than the first of its segment begins another, even if that \
+            one is not full, so that retention can delete it. Records without timestamps count as old as they are \
+            here. An idle partition closes nothing; what is old enough in it is deleted all the same.",
         read: |c| c.segment_ms.to_string(),
         write: |c, v| put(&mut c.segment_ms, millis(v, 1..=I64_MAX)),
     },

@@ -25,7 +25,7 @@ const FLOORS: [(&str, Floors); 2] = [
             &["metadata_cache"],
             &["registry"],
             &["partition"],
-            &["abort", "controller_channel", "metrics"],
+            &["abort", "controller_channel", "metrics", "topic_defaults"],
             &["admission", "clock", "config", "peers", "shutdown", "unpacker"],
             &["allocator", "descriptors", "lines", "page_cache", "process"],
         ],

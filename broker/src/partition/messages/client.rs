@@ -156,4 +156,6 @@ pub struct Description {
     pub log_end: Offset,
     pub size_bytes: u64,
     pub segment_count: usize,
+    /// What operators should know of how old records are found to be; empty: nothing.
+    pub retention_notice: String,
 }

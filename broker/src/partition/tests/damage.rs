@@ -45,7 +45,7 @@ fn a_gap_within_the_first_batch_is_cut_off_with_all_of_it() {
         let mut records = RecordSetBuilder::new();
         (0..5).for_each(|n| records.push(n, None, Some(b"value"), &[]));
         let built = records.finish(Compression::None, None).unwrap();
-        let config = opening::log_config(&TopicConfig::default());
+        let config = opening::log_config(&TopicConfig::default(), key);
         let (mut log, _) = Log::open(FileDisk, dir, key, config, 0).unwrap();
         log.append(&built.header, &Rope::from(built.payload), 0).unwrap();
         log.set_log_start(Offset(2)).unwrap();

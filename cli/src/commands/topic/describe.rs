@@ -28,6 +28,13 @@ pub async fn run(global: &Global, name: &str) -> Result<(), Failure> {
     let output = global.output();
     output.one(&topic_view, || render(&output, &topic_view))?;
     topic_view.as_of.iter().for_each(AsOf::warn);
+    for partition in &topic_view.partitions {
+        if let Some(log) = &partition.log
+            && !log.retention_notice.is_empty()
+        {
+            notice!("note: partition {}: {}", partition.partition, log.retention_notice);
+        }
+    }
     Ok(())
 }
 
@@ -80,7 +87,7 @@ fn render(output: &Output, topic: &TopicView) -> String {
     if output.terminal {
         out += &format!("{}  {}\n", topic.name, topic.topic_id);
         let changed: Vec<String> = (topic.configs.iter().flatten())
-            .filter(|config| config.source == "topic")
+            .filter(|config| config.source != "default")
             .map(|config| format!("{}={}", config.name, config.value))
             .collect();
         if !changed.is_empty() {

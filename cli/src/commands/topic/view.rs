@@ -53,6 +53,9 @@ pub struct LogView {
     pub segment_count: i32,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub offline_reason: String,
+    /// What is unusual about how old records were found to be.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub retention_notice: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -60,7 +63,7 @@ pub struct LogView {
 pub struct ConfigView {
     pub name: String,
     pub value: String,
-    /// `topic` or `default`.
+    /// `topic`, `node` or `default`.
     pub source: &'static str,
     pub default_value: String,
     pub documentation: String,
@@ -109,6 +112,7 @@ impl LogView {
             size_bytes: replica.size_bytes,
             segment_count: replica.segment_count,
             offline_reason: replica.offline_reason.clone(),
+            retention_notice: replica.retention_notice.clone(),
         }
     }
 }
@@ -119,6 +123,7 @@ pub fn configs(topic: &Topic) -> Vec<ConfigView> {
         value: config.value.clone(),
         source: match config.source() {
             ConfigSource::Topic => "topic",
+            ConfigSource::Node => "node",
             ConfigSource::Default | ConfigSource::Unspecified => "default",
         },
         default_value: config.default_value.clone(),

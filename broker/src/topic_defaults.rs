@@ -1,0 +1,117 @@
+//! What the node says of topics that do not say it themselves: Kafka's broker synonyms of topic settings.
+//!
+//! Promises: a topic's own setting counts before it; what the node does not set leaves the topic's default.
+//! Never here: settings that the controller writes into a topic when it is created.
+
+use crate::NodeConfig;
+use crate::config::Unset;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use troupe_machines::cluster::Topic;
+use troupe_machines::config::TopicConfig;
+
+/// Settings of topics, by key, in which the node differs from their defaults.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TopicDefaults(BTreeMap<&'static str, String>);
+
+impl TopicDefaults {
+    pub fn of(config: &NodeConfig) -> Self {
+        let limit = |limit: Option<u64>| limit.map_or_else(|| "-1".to_owned(), |it| it.to_string());
+        let all = [
+            ("retention.ms", limit(kept_for_ms(config))),
+            ("retention.bytes", limit(config.retention_bytes.0)),
+        ];
+        let default = TopicConfig::default();
+        let differs = |(key, value): &(&str, String)| default.get(key).as_ref() != Some(value);
+        Self(all.into_iter().filter(differs).collect())
+    }
+
+    /// The topic's settings as they hold on this node.
+    pub fn apply(&self, topic: &Topic) -> Arc<TopicConfig> {
+        let mut config = Arc::clone(&topic.config);
+        for (key, value) in &self.0 {
+            if self.is_set(topic, key) {
+                let set = Arc::make_mut(&mut config).set(key, value);
+                set.expect("a value that the node's configuration takes");
+            }
+        }
+        config
+    }
+
+    /// Whether this setting of the topic is the node's.
+    pub fn is_set(&self, topic: &Topic, key: &str) -> bool {
+        self.0.contains_key(key) && !topic.overrides.contains_key(key)
+    }
+}
+
+/// What holds for topics that do not set retention.ms: the finest unit in which it is said (S15). None: they are kept for
+/// ever.
+fn kept_for_ms(config: &NodeConfig) -> Option<u64> {
+    match (config.retention_ms, config.retention_minutes) {
+        (Unset(Some(millis)), _) => millis.millis(),
+        (Unset(None), Unset(Some(minutes))) => minutes.millis(),
+        (Unset(None), Unset(None)) => config.retention_hours.millis(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use troupe_proto::ids::TopicId;
+
+    fn node(settings: &[&str]) -> TopicDefaults {
+        let settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
+        TopicDefaults::of(&NodeConfig::load(None, [], &settings).unwrap())
+    }
+
+    fn topic(overrides: &[(&str, &str)]) -> Topic {
+        let overrides: BTreeMap<String, String> =
+            overrides.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect();
+        let config = Arc::new(TopicConfig::from_overrides(&overrides).unwrap());
+        let id = TopicId::from_wire(&[7; 16]).unwrap();
+        Topic { id, name: "t".into(), partitions: Vec::new(), overrides, config }
+    }
+
+    /// S15.
+    #[test]
+    fn milliseconds_count_before_minutes_and_these_before_hours() {
+        let hours = "log.retention.hours=2";
+        let minutes = "log.retention.minutes=3";
+        for (settings, kept) in [
+            (&[hours][..], Some(7_200_000)),
+            (&[hours, minutes], Some(180_000)),
+            (&[hours, minutes, "log.retention.ms=4"], Some(4)),
+            (&[hours, minutes, "log.retention.ms=-1"], None),
+            (&["log.retention.minutes=-1"], None),
+            (&[], Some(604_800_000)),
+        ] {
+            let config = node(settings).apply(&topic(&[]));
+            assert_eq!(config.retention_ms, kept, "{settings:?}");
+        }
+    }
+
+    #[test]
+    fn a_topics_own_setting_counts_before_the_nodes() {
+        let node = node(&["log.retention.ms=1000", "log.retention.bytes=5MiB"]);
+        let topic = topic(&[("retention.ms", "604800000")]);
+        let config = node.apply(&topic);
+        assert_eq!(config.retention_ms, Some(604_800_000));
+        assert_eq!(config.retention_bytes, Some(5 << 20));
+        assert!(!node.is_set(&topic, "retention.ms") && node.is_set(&topic, "retention.bytes"));
+    }
+
+    #[test]
+    fn a_node_that_sets_nothing_leaves_the_topics_settings_as_they_are() {
+        let topic = topic(&[]);
+        assert!(Arc::ptr_eq(&node(&[]).apply(&topic), &topic.config));
+        assert!(!node(&["log.retention.hours=168"]).is_set(&topic, "retention.ms"));
+    }
+
+    #[test]
+    fn a_retention_of_no_time_is_refused_and_every_fault_is_told() {
+        let settings = ["log.retention.ms=0", "log.retention.hours=90m", "log.retention.bytes=-2"];
+        let settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
+        let faults = NodeConfig::load(None, [], &settings).unwrap_err();
+        assert_eq!(faults.0.len(), 3, "{faults}");
+    }
+}
