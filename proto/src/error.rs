@@ -3,10 +3,14 @@
 //!
 //! The answers are exhaustive matches without `_`: a new reason does not compile until it has all four.
 
+mod detail;
+mod records;
 #[cfg(feature = "grpc")]
 mod status;
 
-use crate::v1::{ErrorDetail, ErrorReason};
+pub use records::{MAX_RECORDS, RefusedRecords};
+
+use crate::v1::ErrorReason;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -382,15 +386,6 @@ pub struct Publication {
     pub sequence: u64,
 }
 
-/// Records that something was refused for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RefusedRecords(Vec<RecordError>);
-
-/// Records that are named at most, where a batch or a request is refused for some.
-pub const MAX_RECORDS: usize = 10;
-/// The fact that says how many there are.
-const BAD_RECORDS: &str = "bad_records";
-
 /// Where to turn instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaderHint {
@@ -451,32 +446,6 @@ impl Error {
         self
     }
 
-    /// The same error, for these records among others: no more than [`MAX_RECORDS`] are kept. `count`: how many there
-    /// are.
-    #[must_use]
-    pub fn of_records(self, records: Vec<RecordError>, count: usize) -> Self {
-        self.with(BAD_RECORDS, count).with_records(records)
-    }
-
-    /// The same error, naming these records: no more than [`MAX_RECORDS`].
-    #[must_use]
-    pub fn with_records(self, mut records: Vec<RecordError>) -> Self {
-        records.truncate(MAX_RECORDS);
-        let refused = (!records.is_empty()).then(|| Box::new(RefusedRecords(records)));
-        Self { refused, ..self }
-    }
-
-    /// For which records a batch or a request was refused: the first few, in order.
-    pub fn records(&self) -> &[RecordError] {
-        self.refused.as_ref().map_or(&[], |refused| &refused.0)
-    }
-
-    /// Whether all records that it is for are named.
-    pub fn names_all_records(&self) -> bool {
-        let count = self.facts.get(BAD_RECORDS).and_then(|count| count.parse::<usize>().ok());
-        count.is_some_and(|count| count <= self.records().len())
-    }
-
     /// Whether trying the same again can succeed, and doubles nothing.
     pub fn is_retriable(&self) -> bool {
         self.code.is_retriable() && (self.publication.is_none() || self.surely_not_done())
@@ -494,44 +463,3 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
-
-impl From<Error> for ErrorDetail {
-    fn from(error: Error) -> Self {
-        let retriable = error.is_retriable();
-        let publication = error.publication.map(|publication| *publication).unwrap_or_default();
-        let (leader_id, leader_endpoint, leader_epoch) = match error.leader {
-            Some(hint) => (Some(hint.node_id), hint.endpoint, hint.leader_epoch),
-            None => (None, String::new(), None),
-        };
-        ErrorDetail {
-            reason: error.code.into(),
-            message: error.message,
-            retriable,
-            surely_not_done: error.code.surely_not_done(),
-            refresh_metadata: error.code.refresh_metadata(),
-            leader_id,
-            leader_endpoint,
-            leader_epoch,
-            facts: error.facts,
-            partitions: publication.partitions,
-            sequence: publication.sequence,
-            records: error.refused.map(|refused| refused.0).unwrap_or_default(),
-        }
-    }
-}
-
-impl From<ErrorDetail> for Error {
-    /// A reason from a newer broker than this code becomes `Unspecified`: not retried, outcome unknown.
-    fn from(detail: ErrorDetail) -> Self {
-        let code = detail.reason();
-        let (endpoint, leader_epoch) = (detail.leader_endpoint, detail.leader_epoch);
-        let leader = detail.leader_id.map(|node_id| LeaderHint { node_id, endpoint, leader_epoch });
-        let (partitions, sequence) = (detail.partitions, detail.sequence);
-        let forbidden = code.is_retriable() && !detail.retriable;
-        let is_publication = forbidden || sequence != 0 || !partitions.is_empty();
-        let publication = is_publication.then(|| Box::new(Publication { partitions, sequence }));
-        let (message, facts, records) = (detail.message, detail.facts, detail.records);
-        let error = Error { code, message, facts, leader, publication, refused: None };
-        error.with_records(records)
-    }
-}
