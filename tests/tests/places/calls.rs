@@ -6,7 +6,7 @@ use troupe_tests::workspace;
 
 /// Single calls that append no records: done twice, by a client's own retry policy, they do no more than once, or say
 /// that it was done.
-const REPEATABLE: [&str; 32] = [
+const REPEATABLE: [&str; 33] = [
     "CommitOffsets",
     "CreatePartitions",
     "CreateTopic",
