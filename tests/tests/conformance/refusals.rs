@@ -43,7 +43,7 @@ async fn a_batch_with_a_record_out_of_time_is_refused_and_names_it() {
 async fn a_compacted_topic_names_the_records_that_have_no_key() {
     let server = Server::get().await;
     let topic = server.new_topic(1, &[("cleanup.policy", "compact")]).await.name;
-    let record = |n: u8| Sample { key: (n % 4 == 0).then(|| vec![n]), ..Sample::of("x", 1) };
+    let record = |n: u8| Sample { key: n.is_multiple_of(4).then(|| vec![n]), ..Sample::of("x", 1) };
     let records: Vec<_> = (0..40).map(record).collect();
     let result = server.produce(&topic, 0, batch_of(&records), Acks::All).await;
     assert_eq!(reason(&result.error), InvalidRecord);
