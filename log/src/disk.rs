@@ -16,6 +16,7 @@ pub use memory::{Loss, MemDisk};
 
 use bytes::Bytes;
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::path::Path;
 
 /// Files and directories, by path.
@@ -102,6 +103,14 @@ pub trait DiskFile: Send + Sync + 'static {
     /// Content and size are durable afterwards (`fdatasync(2)`). After an error nothing is known of what
     /// was written since the last success, and trying again would lie.
     fn sync(&self) -> io::Result<()>;
+
+    /// Begins to write this range to the disk, and waits until what lies up to `behind` bytes before it is written. Says
+    /// nothing of durability: a later [`DiskFile::sync`] has less to do, and so have those of other files meanwhile. An
+    /// error is as one of [`DiskFile::sync`].
+    fn write_back(&self, range: Range<u64>, behind: u64) -> io::Result<()> {
+        let _ = (range, behind);
+        Ok(())
+    }
 
     /// The file's content in memory without a copy, `len` bytes, which may be more than the file has: later
     /// writes show up in it. Touching what lies beyond the end is fatal. `None` if the disk cannot.

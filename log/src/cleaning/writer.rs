@@ -23,6 +23,9 @@ use troupe_proto::ids::{Offset, PartitionKey};
 
 /// What is smaller is gathered before it is written.
 const BUFFER: usize = 1 << 20;
+/// So much is sent to the disk at a time, and no more than twice that waits for it: gigabytes that one sync has to write
+/// would hold up every flush of a producer's records behind them.
+const PIECE: u64 = 4 << 20;
 
 /// What takes the place of one or several segments.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,8 +71,9 @@ pub(super) struct SegmentWriter<'a, 't, D: Disk> {
     /// None as long as all is as it stands in the first source.
     file: Option<(PathBuf, D::File)>,
     buffer: Vec<u8>,
-    /// Bytes that are in the file.
+    /// Bytes that are in the file, and those of them that are on their way to the disk.
     written: u64,
+    written_back: u64,
 }
 
 impl<'a, 't, D: Disk> SegmentWriter<'a, 't, D> {
@@ -89,6 +93,7 @@ impl<'a, 't, D: Disk> SegmentWriter<'a, 't, D> {
             file: None,
             buffer: Vec::new(),
             written: 0,
+            written_back: 0,
         }
     }
 
@@ -216,6 +221,11 @@ impl<'a, 't, D: Disk> SegmentWriter<'a, 't, D> {
         write_all_at(file, self.written, &mut [IoSlice::new(bytes)])
             .map_err(|e| LogError::io("write", path, e))?;
         self.written += bytes.len() as u64;
+        if self.written - self.written_back >= PIECE {
+            file.write_back(self.written_back..self.written, PIECE)
+                .map_err(|e| LogError::failed_sync("write back", path, e))?;
+            self.written_back = self.written;
+        }
         self.shelf.throttle.moved(bytes.len() as u64)
     }
 }

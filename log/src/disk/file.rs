@@ -4,6 +4,7 @@ use super::{Disk, DiskFile};
 use bytes::Bytes;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice, Read};
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -154,6 +155,33 @@ impl DiskFile for File {
 
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
+    }
+
+    #[cfg(target_os = "linux")]
+    fn write_back(&self, range: Range<u64>, behind: u64) -> io::Result<()> {
+        let begin = libc::SYNC_FILE_RANGE_WRITE;
+        let finish = begin | libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+        let before = range.start.saturating_sub(behind)..range.start;
+        for (range, flags) in [(range, begin), (before, finish)] {
+            let position =
+                libc::off64_t::try_from(range.start).map_err(|_| ErrorKind::FileTooLarge)?;
+            let len = libc::off64_t::try_from(range.end - range.start)
+                .map_err(|_| ErrorKind::FileTooLarge)?;
+            // No length would mean: to the end of the file.
+            if len == 0 {
+                continue;
+            }
+            // SAFETY: the descriptor is open for as long as the call takes.
+            if unsafe { libc::sync_file_range(self.as_raw_fd(), position, len, flags) } == 0 {
+                continue;
+            }
+            let error = io::Error::last_os_error();
+            // Some file systems know no ranges: then the sync has it all to do.
+            if !matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL | libc::ESPIPE)) {
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// Without address space left, or on a file system that maps nothing, the answer is `None`: the reader
