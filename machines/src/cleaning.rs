@@ -1,8 +1,8 @@
 //! Which log is compacted next (S21), and when a segment has to be closed so that it can be.
 //!
 //! Owns what became of the last passes. Promises: nothing is cleaned by two at once; what has waited too long comes
-//! before what is dirtiest, and that before what only has tombstones to lose; nothing below its ratio is cleaned; what
-//! could not be cleaned is left in peace for longer each time.
+//! before what is dirtiest; nothing below its ratio is cleaned otherwise; what could not be cleaned is left in peace for
+//! longer each time.
 //! Never here: a clock, a log, a thread.
 
 mod rate;
@@ -47,8 +47,6 @@ pub struct Standing {
     pub dirty_since: Option<Time>,
     /// That one stands in the segment that takes the appends, and has waited for `max.compaction.lag.ms`.
     pub roll_due: bool,
-    /// Tombstones in what was cleaned before are past their time.
-    pub tombstones_due: bool,
 }
 
 /// A partition read whole is worth cleaning once this much has come: read at 30 MB/s, it takes some 70 ms.
@@ -64,30 +62,28 @@ impl Standing {
     /// `max.compaction.lag.ms`; or the log is one that is read whole, and this segment alone would make it dirty
     /// enough, however large segments may become.
     pub fn must_roll(&self, rules: &Rules) -> bool {
-        let uncleaned = self.dirty_bytes.saturating_add(self.active_bytes);
-        let large = uncleaned >= READ_WHOLE_BYTES.max(self.clean_bytes);
+        // Not with the dirty ones before it: those may have to wait, and then it would be closed at every look.
+        let large = self.active_bytes >= READ_WHOLE_BYTES.max(self.clean_bytes);
         self.active_bytes > 0 && (self.roll_due || (rules.is_read_whole && large))
     }
 
     fn urgency(&self, rules: &Rules, now: Time) -> Option<Urgency> {
+        if self.dirty_bytes == 0 {
+            return None;
+        }
         let overdue = self.dirty_since.filter(|since| since.plus(rules.max_lag_ms) <= now);
         let ratio = self.dirty_ratio();
-        if self.dirty_bytes > 0
-            && let Some(since) = overdue
-        {
-            return Some(Urgency::Overdue(Reverse(since)));
+        match overdue {
+            Some(since) => Some(Urgency::Overdue(Reverse(since))),
+            None if ratio > rules.min_dirty_ratio => Some(Urgency::Dirty(ratio, self.dirty_bytes)),
+            None => None,
         }
-        if self.dirty_bytes > 0 && ratio > rules.min_dirty_ratio {
-            return Some(Urgency::Dirty(ratio, self.dirty_bytes));
-        }
-        self.tombstones_due.then_some(Urgency::Tombstones(self.clean_bytes))
     }
 }
 
 /// In order: the last is the most urgent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Urgency {
-    Tombstones(u64),
     Dirty(Ratio, u64),
     Overdue(Reverse<Time>),
 }
@@ -222,15 +218,6 @@ mod tests {
         assert_eq!(next(&[early]), None);
     }
 
-    /// S23: also where nothing new comes.
-    #[test]
-    fn tombstones_past_their_time_have_a_log_cleaned_that_nobody_writes_to() {
-        let mut idle = log(0, 100, 0);
-        idle.standing.tombstones_due = true;
-        assert_eq!(next(&[idle]), Some(0));
-        assert_eq!(next(&[idle, log(1, 10, 11)]), Some(1));
-    }
-
     #[test]
     fn no_log_is_cleaned_by_two_at_once() {
         let mut schedule = Schedule::new(100);
@@ -292,5 +279,7 @@ mod tests {
         let clean = 3 * READ_WHOLE_BYTES;
         assert!(!active(clean, clean - 1).must_roll(&rules), "as much again may come");
         assert!(active(clean, clean).must_roll(&rules));
+        let waiting = Standing { dirty_bytes: clean, ..active(clean, 1) };
+        assert!(!waiting.must_roll(&rules), "what is closed already is no reason");
     }
 }

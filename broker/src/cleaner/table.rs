@@ -126,7 +126,8 @@ impl CleaningTable {
 
     pub fn sums(&self) -> CleaningSums {
         let entries = self.lock();
-        let uncleanable = |entry: &&Entry| matches!(entry.standing, Standing::Uncleanable(_));
+        // Also while it is tried again.
+        let uncleanable = |entry: &&Entry| entry.failure.is_some();
         let ratios = entries.values().map(|entry| entry.dirty_ratio);
         CleaningSums {
             max_dirty_ratio: ratios.max().unwrap_or(Ratio::from_millionths(0)),
@@ -250,6 +251,7 @@ mod tests {
         assert_eq!(table.sums().uncleanable, 1);
         assert_eq!(table.sums().max_dirty_ratio, Ratio::of(1, 2));
         table.begun(key(1));
+        assert_eq!(table.sums().uncleanable, 1, "it is tried again");
         table.done(key(1), pass(1, 1));
         assert_eq!(table.sums().uncleanable, 0);
         assert!(table.failed(key(1), why()), "it had gone well meanwhile");

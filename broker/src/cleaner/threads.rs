@@ -3,16 +3,16 @@
 
 use super::pacer::Throttle;
 use super::table::CleaningTable;
-use super::work::Work;
+use super::work::{Soon, Work};
 use crate::NodeConfig;
-use crate::clock::now;
 use crate::metadata_cache::MetadataCache;
 use crate::metrics::NodeMetrics;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{io, thread};
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use troupe_controller::priority;
 use troupe_log::OffsetMap;
@@ -98,20 +98,19 @@ impl Worker {
     fn run(mut self) {
         priority::after_all();
         while !self.work.stop.is_cancelled() {
-            let found = self.runtime.block_on(self.work.look());
-            match self.work.choose(&found) {
-                Some((handle, standing)) => {
+            match self.runtime.block_on(self.work.choose()) {
+                Ok((handle, standing)) => {
                     let ended = self.clean(&handle, &standing);
-                    self.work.schedule().ended(now(), handle.key(), ended);
+                    self.runtime.block_on(self.work.ended(handle.key(), ended));
                 }
-                None => self.rest(found.rolled),
+                Err(Soon(soon)) => self.rest(soon),
             }
         }
     }
 
-    fn rest(&self, rolled: bool) {
+    fn rest(&self, soon: bool) {
         let backoff = self.work.backoff;
-        let rest = if rolled { backoff.min(AFTER_ROLL) } else { backoff };
+        let rest = if soon { backoff.min(AFTER_ROLL) } else { backoff };
         let rested = async { tokio::time::sleep(rest).await };
         self.runtime.block_on(self.work.stop.run_until_cancelled(rested));
     }

@@ -7,10 +7,12 @@ use crate::clock::now;
 use crate::metadata_cache::MetadataCache;
 use crate::metrics::NodeMetrics;
 use crate::partition::PartitionHandle;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
-use troupe_machines::cleaning::{Candidate, Schedule, Standing};
+use troupe_machines::cleaning::{Ended, Schedule, Standing};
+use troupe_proto::ids::PartitionKey;
 
 /// What the threads share.
 pub struct Work {
@@ -26,28 +28,30 @@ pub struct Work {
 }
 
 impl Work {
-    pub fn schedule(&self) -> MutexGuard<'_, Schedule> {
-        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Looks at all logs, and tells how they stand.
-    pub async fn look(&self) -> Found {
+    /// Looks at all logs, tells how they stand, and gives the one to clean now, as it stood; or whether it is worth
+    /// while to look again soon.
+    pub async fn choose(&self) -> Result<(Arc<PartitionHandle>, Standing), Soon> {
+        // Held while it looks: no pass ends in between, so that none is begun for what has just been done.
+        let mut schedule = self.schedule.lock().await;
         let found = Found::look(&self.metadata).await;
-        self.table.forget_others(|key| found.handles.contains_key(&key));
+        let is_here = |key| found.handles.contains_key(&key);
+        self.table.forget_others(is_here);
+        schedule.forget_others(is_here);
         for (candidate, waits) in &found.logs {
             let dirty_ratio = candidate.standing.dirty_ratio();
             self.table.looked_at(candidate.key, dirty_ratio, waits.clone());
         }
-        found
+        let candidates = found.candidates();
+        let key = schedule.next(now(), &candidates).ok_or(Soon(found.rolled))?;
+        let standing = candidates.iter().find(|it| it.key == key).map(|it| it.standing);
+        let handle = found.handles.get(&key).map(Arc::clone);
+        handle.zip(standing).ok_or(Soon(false))
     }
 
-    /// The log to clean now, as it stood.
-    pub fn choose(&self, found: &Found) -> Option<(Arc<PartitionHandle>, Standing)> {
-        let (mut schedule, candidates) = (self.schedule(), found.candidates());
-        schedule.forget_others(|key| found.handles.contains_key(&key));
-        let key = schedule.next(now(), &candidates)?;
-        let is_it = |candidate: &&Candidate| candidate.key == key;
-        let standing = candidates.iter().find(is_it).map(|it| it.standing);
-        Some((Arc::clone(found.handles.get(&key)?), standing?))
+    pub async fn ended(&self, key: PartitionKey, how: Ended) {
+        self.schedule.lock().await.ended(now(), key, how);
     }
 }
+
+/// There is nothing to clean now; whether there will be in a moment.
+pub struct Soon(pub bool);

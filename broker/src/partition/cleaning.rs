@@ -133,6 +133,5 @@ fn standing(state: &CleaningState, active_bytes: u64) -> Standing {
         active_bytes,
         dirty_since: since,
         roll_due: state.roll_due,
-        tombstones_due: false,
     }
 }
