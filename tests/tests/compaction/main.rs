@@ -2,12 +2,17 @@
 //! what is told of it all. Small segments, and a cleaner that looks often.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod groups;
+mod killed;
+mod replicas;
 mod settings;
 mod told;
+mod values;
 
 use std::collections::BTreeMap;
+use troupe_proto::admin::v1::{CleaningState, ListReplicasRequest, ReplicaCleaning};
 use troupe_proto::v1::Acks;
-use troupe_tests::{Sample, Server, batch_of};
+use troupe_tests::{Sample, Server, batch_of, eventually_or_why};
 
 /// For a node that looks at its logs often.
 const OFTEN: &str = "log.cleaner.backoff.ms=50";
@@ -72,4 +77,25 @@ async fn check(server: &Server, topic: &str, appended: &Appended) -> usize {
         assert!(is_left || is_tombstone, "the last record of {key:?}, at {last}");
     }
     left.len()
+}
+
+async fn cleaning(server: &Server, topic: &str) -> ReplicaCleaning {
+    let request = ListReplicasRequest { topic: topic.to_owned(), ..Default::default() };
+    let mut listed = server.cluster().list_replicas(request).await.unwrap().into_inner().replicas;
+    assert_eq!(listed.len(), 1, "one partition");
+    listed.remove(0).cleaning.expect("the topic is compacted")
+}
+
+/// Until nothing of the closed segments is dirty, after more than `passes`.
+async fn until_cleaned(server: &Server, topic: &str, passes: i64) -> ReplicaCleaning {
+    eventually_or_why("the log is clean", async || {
+        let cleaning = cleaning(server, topic).await;
+        let clean = cleaning.state() == CleaningState::Idle && cleaning.dirty_ratio == 0.0;
+        if clean && cleaning.pass_count > passes {
+            Ok(cleaning)
+        } else {
+            Err(format!("{cleaning:?}"))
+        }
+    })
+    .await
 }

@@ -6,11 +6,10 @@ use troupe_broker::NodeConfig;
 use troupe_tests::workspace::{self, says};
 
 /// Node settings that no test names. None comes here: name a new one in a test.
-const UNTRIED_SETTINGS: [&str; 5] = [
+const UNTRIED_SETTINGS: [&str; 4] = [
     "flush.threads",
     "leader.imbalance.check.interval.ms",
     "offsets.topic.replication.factor",
-    "offsets.topic.segment.bytes",
     "replica.fetch.response.max.bytes",
 ];
 
