@@ -367,7 +367,7 @@ impl Replica {
         self.parked.len()
     }
 
-    /// Where the batches begin by which this replica knows its producers. Cleaning keeps at least their headers:
+    /// Where the batches begin by which this replica knows its producers, or will if its log is truncated. Cleaning keeps at least their headers:
     /// who replays the log after it knows the same producers (S24).
     pub fn remembered_batches(&self) -> BTreeSet<Offset> {
         self.producers.remembered()

@@ -12,13 +12,15 @@ use troupe_proto::log::v1::{ProducedBatch, ProducerEntry, ProducerSnapshot};
 
 /// How many batches of a producer can be told from new ones (I3); also the most it may have in flight.
 const REMEMBERED_BATCHES: usize = 5;
+/// As many may still be truncated: those before them have to be remembered then, so cleaning must not take them.
+const KEPT_BATCHES: usize = 2 * REMEMBERED_BATCHES;
 /// How often producers are looked through for those to forget (I9).
 const EXPIRY_CHECK_MS: u64 = 600_000;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Producer {
     epoch: ProducerEpoch,
-    /// Oldest first; at most [`REMEMBERED_BATCHES`].
+    /// Oldest first; at most [`KEPT_BATCHES`].
     batches: VecDeque<Remembered>,
     last_append: Time,
 }
@@ -50,7 +52,7 @@ impl Producers {
         self.by_id.len()
     }
 
-    /// The base offsets of the batches by which producers are known.
+    /// The base offsets of the batches by which producers are known, or will be if later ones are truncated.
     pub fn remembered(&self) -> BTreeSet<Offset> {
         let batches = self.by_id.values().flat_map(|producer| &producer.batches);
         batches.map(|batch| batch.base_offset).collect()
@@ -83,7 +85,7 @@ impl Producers {
         }
         let range = (stamp.base_sequence, stamp.last_sequence(record_count));
         let known = |batch: &&Remembered| (batch.first_sequence, batch.last_sequence) == range;
-        if let Some(batch) = producer.batches.iter().rev().find(known) {
+        if let Some(batch) = producer.batches.iter().rev().take(REMEMBERED_BATCHES).find(known) {
             return Ok(Verdict::Duplicate(Duplicate {
                 base_offset: batch.base_offset,
                 end_offset: batch.last_offset.plus(1),
@@ -112,7 +114,7 @@ impl Producers {
             producer.epoch = stamp.epoch;
             producer.batches.clear();
         }
-        if producer.batches.len() == REMEMBERED_BATCHES {
+        if producer.batches.len() == KEPT_BATCHES {
             producer.batches.pop_front();
         }
         producer.last_append = now;
@@ -149,7 +151,7 @@ impl Producers {
         let mut producers = Producers::default();
         for entry in &snapshot.producers {
             let last_append = Time(u64::try_from(entry.last_append_ms).unwrap_or(0));
-            let skip = entry.batches.len().saturating_sub(REMEMBERED_BATCHES);
+            let skip = entry.batches.len().saturating_sub(KEPT_BATCHES);
             producers.by_id.insert(
                 ProducerId(entry.producer_id),
                 Producer {

@@ -24,19 +24,23 @@ fn a_batch_sent_again_is_answered_with_its_first_offset_and_not_appended() {
 #[test]
 fn the_headers_of_the_remembered_batches_are_all_that_producers_need() {
     let mut replica = leader();
-    for n in 0..7 {
+    for n in 0..12 {
         append(&mut replica, &stamped(9, 0, n * 10, 10), n.into()).unwrap();
         append(&mut replica, &facts(1), 100).unwrap();
     }
     flush(&mut replica);
     let remembered: Vec<_> = replica.remembered_batches().into_iter().map(|it| it.0).collect();
-    assert_eq!(remembered, [22, 33, 44, 55, 66], "the last five, and none without a producer");
+    let expected: Vec<_> = (2..12).map(|n| n * 11).collect();
+    assert_eq!(
+        remembered, expected,
+        "none without a producer; five, should the last five be truncated"
+    );
     let mut after = Replica::new(key(), SELF, config());
-    let end = Offset(77);
+    let end = Offset(132);
     let ends =
         LogEnds { log_start: Offset::ZERO, high_watermark: end, flushed_end: end, log_end: end };
     after.restore(ends, None);
-    for (base, sequence) in remembered.into_iter().zip([20, 30, 40, 50, 60]) {
+    for (base, sequence) in remembered.into_iter().zip((2..12).map(|n| n * 10)) {
         let header = BatchHeader {
             producer: stamped(9, 0, sequence, 1).producer,
             record_count: 0,
@@ -45,12 +49,12 @@ fn the_headers_of_the_remembered_batches_are_all_that_producers_need() {
         after.on_recovered_batch(NOW, &header);
     }
     after.become_leader(NOW, state(1, &[1]), &mut Effects::new());
-    for sequence in [20, 40, 60] {
+    for sequence in [70, 90, 110] {
         let out = append(&mut after, &stamped(9, 0, sequence, 10), 5).unwrap();
         assert!(answers(&out)[0].1.as_ref().unwrap().duplicate, "{sequence}");
     }
-    assert!(append(&mut after, &stamped(9, 0, 10, 10), 6).is_err());
-    assert!(append(&mut after, &stamped(9, 0, 70, 10), 7).is_ok());
+    assert!(append(&mut after, &stamped(9, 0, 60, 10), 6).is_err(), "older than five");
+    assert!(append(&mut after, &stamped(9, 0, 120, 10), 7).is_ok());
 }
 
 /// I4 with P14: success means committed, for the second answer too.
