@@ -13,7 +13,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use troupe_proto::batch::{BatchError, BatchHeader, Compactor, RecordRef, RecordWalk};
-use troupe_proto::ids::{Offset, PartitionKey};
+use troupe_proto::ids::{LeaderEpoch, Offset, PartitionKey};
 
 /// Passes of this process. A pass that nobody waits for any more may still write: to files of its own.
 static PASSES: AtomicU64 = AtomicU64::new(0);
@@ -119,6 +119,7 @@ impl<D: Disk> Cleaning<D> {
             request: &self.request,
             compactor: Compactor::default(),
             unpacked: Vec::new(),
+            epoch: None,
             kept: 0,
             gone: 0,
         };
@@ -230,6 +231,8 @@ struct Copy<'a> {
     request: &'a CleaningRequest,
     compactor: Compactor,
     unpacked: Vec<u8>,
+    /// Of the batch before.
+    epoch: Option<LeaderEpoch>,
     kept: u64,
     gone: u64,
 }
@@ -242,11 +245,15 @@ impl Copy<'_> {
         files: &mut Unfinished<D>,
     ) -> Result<(), Failure> {
         let header = &batch.header;
+        // who has only what is left finds by it where the epoch before ended, as everybody else does (R21)
+        let before = self.epoch.replace(header.leader_epoch);
+        let begins_epoch = before.is_some_and(|before| before != header.leader_epoch);
         if header.base_offset >= self.end || stays_as_it_is(header) {
             return writer.keep(header, batch.bytes).map_err(Failure::Other);
         }
         // the segment goes on to where the next one begins; a producer is judged by its batches (S24)
-        let needs_header = batch.is_last || self.request.keep.contains(&header.base_offset);
+        let needs_header =
+            batch.is_last || begins_epoch || self.request.keep.contains(&header.base_offset);
         if header.record_count == 0 {
             // for the sake of a header alone no segment is written again
             return match needs_header || !writer.is_new() {

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use troupe_log::disk::{Disk, FileDisk, Loss};
 use troupe_log::{CleaningError, CleaningPolicy, FullSpeed, Log, LogConfig, OffsetMap, Pace, dump};
 use troupe_proto::batch::Compression;
-use troupe_proto::ids::{Offset, PartitionKey};
+use troupe_proto::ids::{LeaderEpoch, Offset, PartitionKey};
 
 fn values<D: Disk>(log: &Log<D>) -> Vec<(u64, String, Option<String>)> {
     let text = |bytes: &bytes::Bytes| String::from_utf8(bytes.to_vec()).unwrap();
@@ -498,6 +498,27 @@ fn what_is_written_after_a_cut_is_dirty() {
     put(&mut log, "a", None);
     assert_eq!(dirty_from(&log), Offset(4));
     assert_eq!(dirty_from(&open(&disk, small()).0), Offset(4));
+}
+
+/// R21: who gets only what is left has to find where an epoch ended, as those do who had all of it.
+#[test]
+fn the_batch_that_begins_an_epoch_stays_as_a_header() {
+    let disk = memory();
+    let (mut log, _) = open(&disk, LogConfig::default());
+    for n in 0..15 {
+        let pair = (Some("a"), Some("v"), NOW);
+        put_batch(&mut log, n / 5, &[pair], Compression::None, None).unwrap();
+    }
+    close_segments(&mut log);
+    drop(clean(&mut log, request(NOW, Offset(15))).unwrap());
+    let bases: Vec<_> = headers(&log, Offset(0)).iter().map(|it| it.base_offset.0).collect();
+    assert_eq!(bases, [5, 10, 14]);
+    let (mut follower, _) = open(&memory(), LogConfig::default());
+    let all = log.read(Offset(0), log.log_end(), 1 << 20).unwrap();
+    follower.append_frames(all.bytes, NOW).unwrap();
+    for epoch in [1, 2, 7].map(LeaderEpoch) {
+        assert_eq!(follower.end_offset_for_epoch(epoch), log.end_offset_for_epoch(epoch));
+    }
 }
 
 #[test]
