@@ -12,7 +12,7 @@ use crate::world::{At, Event, VOTERS, World};
 use std::collections::BTreeMap;
 use std::path::Path;
 use troupe_log::disk::{Disk, FaultDisk};
-use troupe_log::{FlushDone, FlushTicket, Log, LogError, Removal};
+use troupe_log::{Cleaned, Cleaning, FlushDone, FlushTicket, Log, LogError, Removal};
 use troupe_machines::cluster::{ClusterImage, LOG_VERSION, RegisterBroker};
 use troupe_machines::replica::{
     AlterPartition, AlterPartitionError, FollowSession, PartitionState, Replica, Token,
@@ -61,6 +61,8 @@ pub struct Host {
     pub log: Log<FaultDisk>,
     pub flush: Option<Flush>,
     pub removals: Vec<Removal<FaultDisk>>,
+    /// A cleaning that is under way.
+    pub pass: Option<Pass>,
     pub alarm: Option<Time>,
     pub offline: bool,
     /// Streams to the leader, by the name that the replica gave them.
@@ -74,6 +76,12 @@ pub enum Flush {
     /// The disk has done it; nobody has heard.
     Done(Result<FlushDone, LogError>),
     Due(FlushTicket<FaultDisk>),
+}
+
+/// A cleaning between two of its parts.
+pub enum Pass {
+    Begun(Cleaning<FaultDisk>),
+    Made(Cleaned<FaultDisk>),
 }
 
 /// Who waits for an append.
@@ -168,7 +176,7 @@ impl World {
         self.report_dead(site);
         self.leave_if_asked(site)?;
         self.upkeep(site);
-        Ok(())
+        self.begin_cleanings(site)
     }
 
     /// A checkpoint only shortens the next recovery; without it, more is scanned.

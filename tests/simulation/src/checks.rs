@@ -109,7 +109,7 @@ impl World {
     }
 
     /// Its machine has crashed in the middle of the event, and will be buried behind it.
-    fn is_gone(&self, at: At) -> bool {
+    pub fn is_gone(&self, at: At) -> bool {
         self.sites[at.0].disks.get(&at.1).is_some_and(FaultDisk::has_crashed)
     }
 
@@ -137,6 +137,7 @@ impl World {
         };
         let headers = headers_of(&host.log)?;
         let start = host.log.log_start().max(ledger.deleted_before);
-        invariants::leader_has_what_is_committed(ledger, start, &headers)
+        invariants::leader_has_what_is_committed(ledger, start, &headers)?;
+        self.check_keys(at)
     }
 }

@@ -123,6 +123,8 @@ impl World {
                 let bytes = self.check_replica(at, ledger, from)?;
                 match &first {
                     None => first = Some(bytes),
+                    // each cleans for itself
+                    Some(_) if ledger.compaction.is_some() => {}
                     Some(first) => invariants::replicas_are_equal(first, &bytes)?,
                 }
             }
@@ -138,6 +140,7 @@ impl World {
         if !self.settings.unclean {
             invariants::acknowledged_is_there(ledger, log_start, &headers)?;
             invariants::leader_has_what_is_committed(ledger, log_start, &headers)?;
+            self.check_keys(at)?;
         }
         let (mut bytes, mut next) = (BytesMut::new(), from);
         while next < host.log.log_end() {

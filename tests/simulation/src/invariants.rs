@@ -3,6 +3,7 @@
 mod acknowledged_records_survive;
 mod all_below_was_delivered;
 mod checksums_hold;
+mod cleaning_loses_nothing;
 mod committed_never_changes;
 mod committed_offsets_never_go_back;
 mod fenced_leaders_acknowledge_nothing;
@@ -22,6 +23,10 @@ pub use acknowledged_records_survive::{
 };
 pub use all_below_was_delivered::all_below_was_delivered;
 pub use checksums_hold::checksums_hold;
+pub use cleaning_loses_nothing::{
+    producers_stay_known, the_last_of_each_key_stays, tombstones_stay_their_time,
+    what_is_missing_is_superseded,
+};
 pub use committed_never_changes::{committed_never_changes, only_committed_is_read};
 pub use committed_offsets_never_go_back::{
     committed_offsets_never_go_back, only_empty_groups_are_reset,

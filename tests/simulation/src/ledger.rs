@@ -1,6 +1,7 @@
 //! Everything that was ever visible or promised in a partition, as nobody in the simulation can see it.
 
 use crate::clients::Outcome;
+use crate::compaction::{Compaction, Written};
 use crate::invariants;
 use crate::violation::Checked;
 use std::collections::BTreeMap;
@@ -21,6 +22,10 @@ pub struct Ledger {
     values: BTreeMap<(u32, u32), u64>,
     placed: BTreeMap<u64, Offset>,
     outcomes: BTreeMap<u64, Outcome>,
+    /// Of a topic that is compacted: what stands at each offset that is committed, and where each key was written last.
+    pub compaction: Option<Compaction>,
+    pub records: BTreeMap<Offset, Written>,
+    pub newest: BTreeMap<u64, Offset>,
     /// Records below were deleted, by request or by age.
     pub deleted_before: Offset,
 }
@@ -33,6 +38,10 @@ pub struct Committed {
 }
 
 impl Ledger {
+    pub fn new(compaction: Option<Compaction>) -> Ledger {
+        Ledger { compaction, ..Ledger::default() }
+    }
+
     pub fn end(&self) -> Offset {
         self.committed.last_key_value().map_or(Offset::ZERO, |(_, last)| last.header.end_offset())
     }
@@ -47,7 +56,16 @@ impl Ledger {
     }
 
     pub fn value_of(&self, header: &BatchHeader) -> Option<u64> {
-        self.values.get(&(header.payload_crc, header.payload_len)).copied()
+        let by_payload = self.values.get(&(header.payload_crc, header.payload_len)).copied();
+        let cleaned = by_payload.is_none() && self.compaction.is_some();
+        let committed = self.committed.get(&header.base_offset).filter(|_| cleaned);
+        by_payload.or_else(|| committed?.value)
+    }
+
+    /// When what stands there was visible for the first time.
+    pub fn committed_since(&self, offset: Offset) -> Option<u64> {
+        let (_, committed) = self.committed.range(..=offset).next_back()?;
+        (offset < committed.header.end_offset()).then_some(committed.since)
     }
 
     /// Of what is committed, the first that its producer has not heard of, or that is younger than this.
@@ -76,6 +94,13 @@ impl Ledger {
             invariants::failed_is_not_there(value, self.has_failed(value), true)?;
         }
         self.committed.insert(base, Committed { header: *header, since: now, value });
+        if let (Some(compaction), Some(value)) = (&self.compaction, value) {
+            for number in 0..u64::from(header.record_count) {
+                let (offset, record) = (base.plus(number), compaction.record(value, number));
+                self.records.insert(offset, record);
+                self.newest.insert(record.key, offset);
+            }
+        }
         Ok(())
     }
 

@@ -5,6 +5,7 @@
 //! - `network`, `streams`: what is sent, and what becomes of it. `nemesis`: what breaks, `healing`: and then.
 //! - `quorum`, `control`: the metadata log as a replicated log, and the controllers that decide on it.
 //! - `broker`, `hands`, `storage`: what a node does around its replicas. `clients`: who uses it all.
+//! - `compaction`, `cleaning`: topics of few keys, and what takes the superseded records away.
 //! - `groups`: members of consumer groups and their coordinators, in runs of their own.
 //! - `ledger`, `truth`: what was promised and decided, as nobody in the run can see it; `checks` and
 //!   `invariants`, one promise a file, compare.
@@ -19,7 +20,9 @@
 mod broker;
 mod chance;
 mod checks;
+mod cleaning;
 mod clients;
+mod compaction;
 mod control;
 mod counts;
 mod groups;

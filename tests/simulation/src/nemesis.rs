@@ -268,6 +268,9 @@ impl World {
             }
             return Ok(());
         }
+        if self.settings.compaction.as_ref().is_some_and(|compaction| !compaction.deletes) {
+            return Ok(());
+        }
         let Ok(segments) = host.log.segments() else { return Ok(()) };
         let expired = segments.iter().filter(|it| !it.active && it.end <= limit).count();
         if expired == 0 {

@@ -39,9 +39,23 @@ pub struct Failed {
 pub fn run(kind: Kind, seed: u64, bug: Option<Bug>) -> Result<Finished, Failed> {
     let mut chance = Chance::new(seed);
     let settings = match kind {
-        Kind::Replicas => Settings::draw(&mut chance, bug),
+        Kind::Replicas => Settings::draw(seed, &mut chance, bug),
         Kind::Groups => Settings::draw_groups(&mut chance, bug),
     };
+    run_with(seed, settings, chance)
+}
+
+/// As seeds were run before some of them got a topic that is compacted.
+pub fn run_without_compaction(kind: Kind, seed: u64) -> Result<Finished, Failed> {
+    let mut chance = Chance::new(seed);
+    let settings = match kind {
+        Kind::Replicas => Settings::draw(seed, &mut chance, None),
+        Kind::Groups => Settings::draw_groups(&mut chance, None),
+    };
+    run_with(seed, Settings { compaction: None, ..settings }, chance)
+}
+
+fn run_with(seed: u64, settings: Settings, chance: Chance) -> Result<Finished, Failed> {
     let mut world = World::new(seed, settings, chance);
     let ended = catch_unwind(AssertUnwindSafe(|| -> Checked {
         world.run_until(world.settings.safety_ms)?;

@@ -1,11 +1,11 @@
 //! Schedules that broke a promise once, by what was wrong. Where that was the log, a test of its own shows
 //! the cause at closer range.
 
-use crate::runner::{Kind, run};
+use crate::runner::{Kind, run_without_compaction};
 
 fn assert_kept(kind: Kind, seeds: &[u64]) {
     for seed in seeds {
-        if let Err(failed) = run(kind, *seed, None) {
+        if let Err(failed) = run_without_compaction(kind, *seed) {
             panic!("seed {}: {}\n{}", failed.seed, failed.why, failed.tail);
         }
     }

@@ -1,6 +1,7 @@
 //! What differs from run to run: sizes, the topic's configuration, and which faults there are.
 
 use crate::chance::Chance;
+use crate::compaction::Compaction;
 use crate::groups::{GroupHostBug, GroupSettings};
 use std::collections::BTreeMap;
 use troupe_log::LogConfig;
@@ -38,6 +39,12 @@ pub enum HostBug {
     ReadAboveHighWatermark,
     /// §10, 2: a follower that diverges says that it does not know the epoch of its last batch.
     ForgetLastEpoch,
+    /// S23: a tombstone goes with the first pass that may take it.
+    ForgetDeleteRetention,
+    /// S23: a tombstone goes, whoever has not got it yet.
+    ForgetWhoLacksTombstones,
+    /// S24: nothing is kept for the sake of its producer.
+    ForgetProducersInCleaning,
 }
 
 #[derive(Clone, Debug)]
@@ -62,6 +69,8 @@ pub struct Settings {
     /// Time between two faults, on average.
     pub fault_interval_ms: u64,
     pub faults: Vec<Fault>,
+    /// The topic is compacted.
+    pub compaction: Option<Compaction>,
     /// The runs with consumer groups.
     pub groups: Option<GroupSettings>,
 }
@@ -125,7 +134,7 @@ impl Fault {
 }
 
 impl Settings {
-    pub fn draw(chance: &mut Chance, bug: Option<Bug>) -> Settings {
+    pub fn draw(seed: u64, chance: &mut Chance, bug: Option<Bug>) -> Settings {
         let flush_policy = if chance.one_in(5) { FlushPolicy::Os } else { FlushPolicy::Commit };
         let all_kinds = chance.one_in(3);
         let faults = Fault::ALL.into_iter().filter(|_| all_kinds || chance.one_in(2)).collect();
@@ -146,6 +155,7 @@ impl Settings {
             safety_ms: chance.between(6_000, 14_000),
             fault_interval_ms: chance.between(100, 900),
             faults,
+            compaction: Compaction::draw(seed, bug),
             groups: None,
         }
     }
@@ -156,10 +166,16 @@ impl Settings {
             FlushPolicy::Commit => "commit",
             FlushPolicy::Os => "os",
         };
+        let cleanup = match &self.compaction {
+            None => "delete",
+            Some(Compaction { deletes: false, .. }) => "compact",
+            Some(Compaction { deletes: true, .. }) => "compact,delete",
+        };
         let time = if self.log_append_time { "LogAppendTime" } else { "CreateTime" };
         [
             ("min.insync.replicas", self.min_insync_replicas.to_string()),
             ("flush.policy", policy.to_owned()),
+            ("cleanup.policy", cleanup.to_owned()),
             ("message.timestamp.type", time.to_owned()),
             ("unclean.leader.election.enable", self.unclean.to_string()),
         ]

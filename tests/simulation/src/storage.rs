@@ -111,7 +111,9 @@ impl World {
     /// The replica is gone, with what it held in memory; nobody who waits gets an answer.
     pub fn drop_host(&mut self, at: At, resets_streams: bool) {
         let Some(broker) = &mut self.sites[at.0].broker else { return };
-        let Some(host) = broker.hosts.remove(&at.1) else { return };
+        let Some(mut host) = broker.hosts.remove(&at.1) else { return };
+        // nobody tidies up behind a process that is gone
+        std::mem::forget(host.pass.take());
         self.sites[at.0].remains.insert(at.1, Remains::of(host.watched, &host.log));
         self.break_streams_of_host(host.id, resets_streams);
     }
@@ -345,6 +347,7 @@ impl World {
             log,
             flush: None,
             removals: Vec::new(),
+            pass: None,
             alarm: None,
             offline: false,
             streams: BTreeMap::new(),

@@ -25,7 +25,7 @@ pub fn first_seed(test: &str) -> u64 {
 /// A simulation in which something never happens says nothing about it. Some turns of events come in a few of
 /// a hundred runs only, and have to be there in many.
 pub fn assert_all_happened(table: Vec<(&'static str, u64)>, runs: u64) {
-    const RARE: [&str; 2] = ["ineligible_alters", "resets"];
+    const RARE: [&str; 3] = ["ineligible_alters", "resets", "cleanings_overtaken"];
     let expected = |what: &str| runs >= 10_000 || !RARE.contains(&what);
     let never: Vec<_> =
         table.into_iter().filter(|(what, times)| *times == 0 && expected(what)).collect();
@@ -105,6 +105,12 @@ found! {
     a_clock_that_jumps_is_found: Bug::Host(HostBug::MeasureByWallClock), within 200;
     reads_above_the_high_watermark_are_found: Bug::Host(HostBug::ReadAboveHighWatermark), within 200;
     a_forgotten_last_epoch_is_found: Bug::Host(HostBug::ForgetLastEpoch), within 200;
+    a_tombstone_that_does_not_stay_its_time_is_found:
+        Bug::Host(HostBug::ForgetDeleteRetention), within 100;
+    a_tombstone_that_a_replica_misses_is_found:
+        Bug::Host(HostBug::ForgetWhoLacksTombstones), within 300;
+    a_producer_that_cleaning_forgets_is_found:
+        Bug::Host(HostBug::ForgetProducersInCleaning), within 100;
 }
 
 // Found as well, but only after more runs than every test of the workspace can wait for: `--ignored`.

@@ -47,6 +47,7 @@ pub enum Event {
     FlushDone { key: PartitionKey, host: u64 },
     Rebuild { key: PartitionKey },
     RunRemovals { key: PartitionKey, host: u64 },
+    CleaningDue { key: PartitionKey, host: u64 },
     ToLeader { stream: u64, message: ToLeader },
     ToFollower { stream: u64, message: ToFollower },
     Pump { stream: u64 },
@@ -165,7 +166,8 @@ impl World {
             self.sites[site].voter = Some(Voter::new(at, VOTERS, 0, patience));
         }
         for partition in 0..self.settings.partitions {
-            self.ledgers.insert(self.key(partition), Ledger::default());
+            let ledger = Ledger::new(self.settings.compaction.clone());
+            self.ledgers.insert(self.key(partition), ledger);
         }
         for producer in 0..self.settings.producers {
             let site = self.add_site(None);
@@ -354,6 +356,7 @@ impl World {
             Event::FlushDone { key, host } => self.flush_done((site, key), host)?,
             Event::Rebuild { key } => self.rebuild((site, key))?,
             Event::RunRemovals { key, host } => self.run_removals((site, key), host),
+            Event::CleaningDue { key, host } => self.cleaning_due((site, key), host)?,
             Event::ToLeader { stream, message } => self.at_leader(stream, message)?,
             Event::ToFollower { stream, message } => self.at_follower(stream, message)?,
             Event::Pump { stream } => self.pump(stream)?,

@@ -1,6 +1,7 @@
 //! A consumer of every partition in turn. Whatever it is given has to be what was committed, in order,
 //! without a gap but for what was deleted.
 
+use crate::compaction::records_in;
 use crate::invariants;
 use crate::settings::HostBug;
 use crate::violation::{Checked, ensure};
@@ -114,10 +115,14 @@ impl World {
     /// I16, I6, I2: intact, committed, what everybody else saw there; and nothing left out.
     fn check_read(&mut self, key: &PartitionKey, from: Offset, bytes: Bytes) -> Checked<Offset> {
         let mut position = from;
+        let records = match self.settings.compaction {
+            None => None,
+            Some(_) => Some(records_in(key, bytes.clone())?),
+        };
         for header in invariants::checksums_hold(key, bytes)? {
             if !self.settings.unclean {
                 let first = header.base_offset;
-                ensure(first <= position, "no record is skipped", || {
+                ensure(first <= position || records.is_some(), "no record is skipped", || {
                     format!("{first} where {position} was next")
                 })?;
                 if let Some(ledger) = self.ledgers.get(key) {
@@ -126,6 +131,11 @@ impl World {
             }
             position = header.end_offset();
             self.counts.consumed_batches += 1;
+        }
+        if let (Some(records), Some(ledger)) = (records, self.ledgers.get(key))
+            && !self.settings.unclean
+        {
+            invariants::what_is_missing_is_superseded(ledger, from..position, &records)?;
         }
         Ok(position)
     }

@@ -139,7 +139,16 @@ impl World {
         let mut builder = RecordSetBuilder::new();
         for record in 0..count {
             let text = format!("{value}/{record}/{filler}");
-            builder.push(now, None, Some(text.as_bytes()), &[]);
+            match self.settings.compaction.as_ref().map(|it| it.record(value, record.into())) {
+                None => builder.push(now, None, Some(text.as_bytes()), &[]),
+                // what tells its batch from others goes where it stays
+                Some(written) => builder.push(
+                    now,
+                    Some(written.key().as_bytes()),
+                    (!written.deletes).then_some(b"value".as_slice()),
+                    &[("text", Some(text.as_bytes()))],
+                ),
+            }
         }
         let plain = self.producers[producer].plain;
         let acks = if plain && self.whim.one_in(2) { Acks::Leader } else { Acks::All };
@@ -233,11 +242,12 @@ impl World {
         let at: At = (site, request.key);
         let (steady, wall) = (self.steady(site), self.wall(site));
         let (producer, attempt) = (request.producer, request.attempt);
+        let facts = AppendFacts { keyless: self.settings.compaction.is_none(), ..facts(&request) };
         let Some(host) = self.host(at) else {
             self.answer_producer(site, producer, attempt, Produced::Failed(ErrorCode::NotLeader));
             return Ok(());
         };
-        let decision = match host.replica.decide_append(wall, &facts(&request)) {
+        let decision = match host.replica.decide_append(wall, &facts) {
             Ok(decision) => decision,
             Err(error) => {
                 self.counts.refused_appends += 1;

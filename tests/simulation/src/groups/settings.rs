@@ -40,7 +40,8 @@ impl GroupSettings {
 impl Settings {
     /// A world of groups: no producers but the coordinators, and nothing that may lose what is committed.
     pub fn draw_groups(chance: &mut Chance, bug: Option<Bug>) -> Settings {
-        let mut settings = Settings::draw(chance, bug);
+        let mut settings = Settings::draw(0, chance, bug);
+        settings.compaction = None;
         let all_kinds = chance.one_in(3);
         let faults =
             GroupFault::ALL.into_iter().filter(|_| all_kinds || chance.one_in(2)).collect();

@@ -1,6 +1,7 @@
 //! I18: recovery yields a beginning of what was written that has all that was flushed, all of it durable;
 //! recovering again changes nothing.
 
+use crate::compaction::is_left_of;
 use crate::storage::{PLACE, Remains, headers_of};
 use crate::violation::{Checked, Violation, ensure};
 use std::path::PathBuf;
@@ -20,7 +21,8 @@ pub fn recovery_is_a_prefix(
     for header in headers {
         while written.next_if(|known| known.base_offset < header.base_offset).is_some() {}
         let known = written.peek().filter(|known| known.base_offset == header.base_offset);
-        let same = known.is_some_and(|known| *known == header)
+        // what cleaning has left of it is what was written too
+        let same = known.is_some_and(|known| *known == header || is_left_of(known, header))
             || header.base_offset >= remains.durable && remains.attempted.contains(header);
         ensure(same, "I18 a beginning of what was written", || {
             format!("{header:?} was {known:?}")
