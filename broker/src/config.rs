@@ -116,6 +116,11 @@ settings! {
     /// Bytes that all of these threads together read and write in a second; without it, as fast as the disk lets them
     /// beside all else.
     cleaner_io_bytes: Bytes = Bytes(i64::MAX as u64), "log.cleaner.io.max.bytes.per.second";
+    /// How fast all replicas of the node are looked through for rot on the disk, on a thread of the lowest priority: bytes
+    /// in a second; 0: not at all. What a reader is given is checked besides, always.
+    scrub_bytes_per_second: Bytes = Bytes(10 << 20), "log.scrub.bytes.per.second";
+    /// Soonest from the beginning of one such pass over all replicas to the beginning of the next.
+    scrub_interval: Millis = Millis(86_400_000), "log.scrub.interval.ms";
     /// How often high watermarks and recovery points are written down.
     checkpoint_interval: Millis = Millis(5_000), "log.checkpoint.interval.ms";
     /// Largest gRPC message that is accepted.

@@ -38,6 +38,8 @@ pub struct NodeMetrics {
     pub log_damages: Counter,
     /// Files and directories that were set aside, or made again from the records.
     pub log_notices: Counter,
+    /// Bytes of logs that were looked through for rot.
+    pub scrubbed_bytes: Counter,
     /// Work on a log that was put off for want of descriptors, memory or space.
     pub storage_waits: Counter,
     /// Replicas here that lack something that they had acknowledged, and were not filled again yet, or never can be.
@@ -106,6 +108,7 @@ impl NodeMetrics {
             actor_restarts: counter!("troupe_actor_restarts_total", "node" => label()),
             log_damages: counter!("troupe_log_damages_total", "node" => label()),
             log_notices: counter!("troupe_log_notices_total", "node" => label()),
+            scrubbed_bytes: counter!("troupe_log_scrubbed_bytes_total", "node" => label()),
             storage_waits: counter!("troupe_storage_waits_total", "node" => label()),
             damaged_replicas: gauge!("troupe_damaged_replicas", "node" => label()),
             isr_shrinks: counter!("troupe_isr_shrinks_total", "node" => label()),

@@ -26,6 +26,7 @@ mod producer_ids;
 mod publish;
 mod readiness;
 mod record_deletion;
+mod scrubbing;
 mod serving;
 mod start_position;
 mod subscriptions;
@@ -37,7 +38,7 @@ pub use administration::{Administration, Observed};
 pub use chaos::{Actor, ActorState, Chaos, FaultRequest};
 pub use cluster::{
     Cluster, ClusterNode, Drained, ElectionResult, Elections, NamedPartitions, PartitionFilter,
-    PartitionState, Replica, ReplicaQuery, ReplicaRole,
+    PartitionState, Replica, ReplicaQuery, ReplicaRole, ScrubbedReplica,
 };
 #[cfg(test)]
 pub use delivery::cursors;
@@ -58,6 +59,7 @@ pub use publish::{
 };
 pub use readiness::Readiness;
 pub use record_deletion::{DeletedRecords, DeletionTerms, PartitionDeletion, RecordDeletion};
+pub use scrubbing::Scrubbing;
 pub use serving::Operations;
 pub use start_position::StartPosition;
 pub use subscriptions::{

@@ -1,11 +1,32 @@
 //! Slices of mapped files: a page that is not in memory would block the thread that touches it, and with
 //! it a whole shard. So they are probed, and misses are brought in on a blocking thread.
+//!
+//! What is to leave the node is checked on the same way: every batch, both checksums.
 
 use bytes::Bytes;
+use troupe_log::{BadBatch, check_batches};
+use troupe_proto::ids::{Offset, PartitionKey};
+
+/// So much is checked on the spot: a fraction of a millisecond.
+const ON_THE_SPOT_BYTES: usize = 1 << 20;
+
+/// Whether these batches, the first of which holds `from`, are what was written. Afterwards they can be read without
+/// waiting for the disk, as far as can be told.
+pub async fn check(slice: &Bytes, key: PartitionKey, from: Offset) -> Result<(), BadBatch> {
+    if slice.len() <= ON_THE_SPOT_BYTES && is_resident(slice) {
+        return check_batches(slice, &key, from);
+    }
+    let bytes = slice.clone();
+    match tokio::task::spawn_blocking(move || check_batches(&bytes, &key, from)).await {
+        Ok(checked) => checked,
+        // The runtime is stopping.
+        Err(_) => check_batches(slice, &key, from),
+    }
+}
 
 /// Returns when the slice can be read without waiting for the disk, as far as can be told.
 pub async fn make_resident(slice: &Bytes) {
-    if slice.is_empty() || is_resident(slice) {
+    if is_resident(slice) {
         return;
     }
     let slice = slice.clone();
@@ -20,6 +41,9 @@ fn page_size() -> usize {
 
 /// Whether every page of the slice is in memory. Memory that is no file's is.
 fn is_resident(slice: &[u8]) -> bool {
+    if slice.is_empty() {
+        return true;
+    }
     let page = page_size();
     let start = slice.as_ptr() as usize & !(page - 1);
     let len = slice.as_ptr() as usize + slice.len() - start;

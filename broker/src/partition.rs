@@ -36,7 +36,9 @@ mod refusal;
 mod replica_handle;
 mod replication;
 mod responder;
+mod scrub;
 mod shared;
+mod soundness;
 mod storage;
 mod supervisor;
 #[cfg(test)]
@@ -63,5 +65,6 @@ pub use messages::{
 };
 pub use replica_handle::ReplicaHandle;
 pub use responder::Responder;
+pub use scrub::{ScrubResult, scrub};
 pub use shared::Shared;
 pub use supervisor::{RetirePartition, StartPartition, Supervisor, UpdatePartition};

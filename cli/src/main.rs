@@ -46,6 +46,7 @@ mod runtime;
 mod signals;
 mod streams;
 mod timestamp;
+mod topic_partitions;
 mod topic_selection;
 mod waiting;
 mod watch;

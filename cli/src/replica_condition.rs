@@ -27,6 +27,10 @@ pub fn show(replica: &Replica) -> String {
     if !replica.offline_reason.is_empty() {
         text += &format!(": {}", replica.offline_reason);
     }
+    if let Some(range) = &replica.damaged_offsets {
+        let (from, to) = (range.first_offset, range.end_offset);
+        text += &format!(", damaged from offset {from} to {to}");
+    }
     if let Some(waits) = waits(replica.oldest_append_wait_ms, replica.queued_bytes) {
         text += &format!(", {waits}");
     }

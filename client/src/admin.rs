@@ -11,16 +11,17 @@ use crate::client::{Inner, MAX_ANSWER};
 use crate::error::ClientError;
 use std::sync::Arc;
 use tonic::transport::Channel;
-use tonic::{Response, Status};
+use tonic::{Response, Status, Streaming};
 use troupe_proto::admin::v1::cluster_service_client::ClusterServiceClient;
 use troupe_proto::admin::v1::topic_service_client::TopicServiceClient;
 use troupe_proto::admin::v1::{
     CreatePartitionsRequest, CreateTopicRequest, DeleteRecordsRequest, DeleteTopicRequest,
     DrainNodeRequest, DrainNodeResponse, ElectLeadersRequest, ElectionResult, ElectionType,
     GetClusterRequest, GetClusterResponse, GetHealthRequest, GetHealthResponse, GetTopicRequest,
-    ListPartitionsRequest, ListReplicasRequest, ListTopicsRequest, ListTopicsResponse,
-    PartitionFilter, PartitionState, RecordsDeletionResult, RemoveNodeRequest, Replica,
-    ResumeNodeRequest, Topic, TopicPartitions, UpdateTopicRequest,
+    ListPartitionsRequest, ListReplicasRequest, ListTopicsRequest, ListTopicsResponse, OffsetRange,
+    PartitionFilter, PartitionState, RecordsDeletionResult, RecoverPartitionRequest,
+    RemoveNodeRequest, Replica, ResumeNodeRequest, ScrubReplicasRequest, ScrubReplicasResponse,
+    Topic, TopicPartitions, UpdateTopicRequest,
 };
 use troupe_proto::chaos::v1alpha1::chaos_service_client::ChaosServiceClient;
 use troupe_proto::chaos::v1alpha1::{
@@ -295,6 +296,42 @@ impl Admin {
                 })
                 .await?;
             Ok((page.replicas, page.next_page_token))
+        })
+        .await
+    }
+
+    /// Gives up what is damaged in a partition that the node leads which answers, and of which no other replica is in
+    /// sync: which offsets are lost.
+    ///
+    /// # Errors
+    /// UNKNOWN_TOPIC, UNKNOWN_PARTITION, NOT_LEADER, INVALID_REQUEST.
+    pub async fn recover_partition(
+        &self,
+        topic: &str,
+        partition: i32,
+    ) -> Result<Vec<OffsetRange>, ClientError> {
+        let request = RecoverPartitionRequest { topic: topic.to_owned(), partition };
+        let recovered = self
+            .call(false, |channel| {
+                let request = request.clone();
+                async move { cluster(channel).recover_partition(request).await }
+            })
+            .await?;
+        Ok(recovered.lost_offsets)
+    }
+
+    /// Has replicas of the node that answers looked through, one after the other: an answer for each. Without a topic,
+    /// all; without partitions, all of the topic.
+    ///
+    /// # Errors
+    /// UNKNOWN_TOPIC, UNKNOWN_PARTITION.
+    pub async fn scrub_replicas(
+        &self,
+        request: ScrubReplicasRequest,
+    ) -> Result<Streaming<ScrubReplicasResponse>, ClientError> {
+        self.call(true, |channel| {
+            let request = request.clone();
+            async move { cluster(channel).scrub_replicas(request).await }
         })
         .await
     }

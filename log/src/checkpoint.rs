@@ -47,8 +47,7 @@ pub(crate) fn unseal(content: &[u8]) -> Option<&str> {
     let body_len = text.strip_suffix('\n')?.rfind('\n')? + 1;
     let (body, last) = text.split_at(body_len);
     let stored = last.strip_suffix('\n')?.strip_prefix(CHECKSUM)?.strip_prefix(' ')?;
-    let stored = u32::from_str_radix(stored, 16).ok()?;
-    if crc_fast::crc32_iscsi(body.as_bytes()) != stored {
+    if format!("{:08x}", crc_fast::crc32_iscsi(body.as_bytes())) != stored {
         return None;
     }
     body.strip_prefix(VERSION)?.strip_prefix('\n')
@@ -192,18 +191,23 @@ pub(crate) fn decode_epochs(content: &[u8]) -> Option<Vec<(LeaderEpoch, Offset)>
 
 pub(crate) fn encode_damage(damage: &Damage) -> Vec<u8> {
     let cause = damage.cause.replace('\n', " ");
-    seal(&format!("complete_below {}\ncause {cause}\n", damage.complete_below))
+    let mut lines = format!("complete_below {}\ncause {cause}\n", damage.complete_below);
+    if let Some(resumes_at) = damage.resumes_at {
+        let _infallible = writeln!(lines, "resumes_at {resumes_at}");
+    }
+    seal(&lines)
 }
 
 /// Without content: there was no room to say more than that there is one.
 pub(crate) fn decode_damage(content: &[u8]) -> Option<Damage> {
     if content.is_empty() {
         let cause = "a damage that there was no room to describe".to_owned();
-        return Some(Damage { cause, complete_below: Offset::ZERO });
+        return Some(Damage { cause, complete_below: Offset::ZERO, resumes_at: None });
     }
     let lines = unseal(content)?;
     let complete_below = number(lines, "complete_below").map(Offset)?;
-    Some(Damage { cause: field(lines, "cause")?.to_owned(), complete_below })
+    let resumes_at = number(lines, "resumes_at").map(Offset);
+    Some(Damage { cause: field(lines, "cause")?.to_owned(), complete_below, resumes_at })
 }
 
 /// `boot`: of when the directory was made.
@@ -308,8 +312,11 @@ mod tests {
         }
         assert_eq!(decode_log_start(&encode_log_start(Offset(12))), Some(Offset(12)));
         assert_eq!(decode_first_dirty(&encode_first_dirty(Offset(9))), Some(Offset(9)));
-        let damage = Damage { cause: "a disk, and a cause".to_owned(), complete_below: Offset(7) };
-        assert_eq!(decode_damage(&encode_damage(&damage)), Some(damage));
+        for resumes_at in [None, Some(Offset(9))] {
+            let cause = "a disk, and a cause".to_owned();
+            let damage = Damage { cause, complete_below: Offset(7), resumes_at };
+            assert_eq!(decode_damage(&encode_damage(&damage)), Some(damage));
+        }
         assert_eq!(decode_damage(&[]).unwrap().complete_below, Offset::ZERO);
     }
 }

@@ -30,6 +30,18 @@ pub struct Damage {
     pub cause: String,
     /// All records below are there. Behind, some may be missing.
     pub complete_below: Offset,
+    /// The first offset behind that is known to be there; `None`: nobody has looked. The same as `complete_below`:
+    /// the log's end is missing, and where it ends now it can go on.
+    pub resumes_at: Option<Offset>,
+}
+
+impl Damage {
+    /// In a log that ends at `end`.
+    pub(crate) fn within(self, end: Offset) -> Damage {
+        let lacks_end = self.complete_below >= end;
+        let resumes_at = if lacks_end { Some(self.complete_below) } else { self.resumes_at };
+        Damage { resumes_at, ..self }
+    }
 }
 
 /// What opening a log finds out beside its content.
@@ -44,8 +56,26 @@ impl Evidence {
     /// Of several damages the first one found names the cause, the lowest one the offset.
     pub(crate) fn note(&mut self, complete_below: Offset, cause: impl Into<String>) {
         match &mut self.damage {
-            Some(known) => known.complete_below = known.complete_below.min(complete_below),
-            None => self.damage = Some(Damage { cause: cause.into(), complete_below }),
+            Some(known) if known.complete_below <= complete_below => {}
+            Some(known) => (known.complete_below, known.resumes_at) = (complete_below, None),
+            None => {
+                let cause = cause.into();
+                self.damage = Some(Damage { cause, complete_below, resumes_at: None });
+            }
+        }
+    }
+
+    /// Within a file, what stands for `lost` is no good, and what stands behind it is.
+    pub(crate) fn note_hole(&mut self, lost: std::ops::Range<Offset>, cause: String) {
+        match &mut self.damage {
+            Some(known) if known.complete_below <= lost.start => {}
+            Some(known) => {
+                (known.complete_below, known.resumes_at) = (lost.start, Some(lost.end));
+            }
+            None => {
+                let (complete_below, resumes_at) = (lost.start, Some(lost.end));
+                self.damage = Some(Damage { cause, complete_below, resumes_at });
+            }
         }
     }
 
@@ -96,6 +126,7 @@ impl Evidence {
     pub(crate) fn recall<D: Disk>(&mut self, place: &Place<D>, content: Option<Vec<u8>>) {
         let Some(content) = content else { return };
         match checkpoint::decode_damage(&content) {
+            Some(damage) if self.damage.is_none() => self.damage = Some(damage),
             Some(damage) => self.note(damage.complete_below, damage.cause),
             // how much is not known any more: any of it may be missing
             None => {
@@ -155,13 +186,49 @@ impl<D: Disk> Log<D> {
         self.damage.as_ref()
     }
 
-    /// The owner knows of a damage that the directory does not show: that there is no directory any more.
+    /// The owner knows of a damage that opening did not show: that there is no directory any more, or what was found
+    /// since. Of two that are still in the log the one that begins first is kept.
     ///
     /// # Errors
-    /// It cannot be kept in mind.
+    /// It cannot be kept in mind on the disk.
     pub fn note_damage(&mut self, damage: Damage) -> Result<(), LogError> {
-        self.damage = Some(damage);
+        match (&self.damage, self.damaged_from()) {
+            (Some(known), Some(_)) if known.complete_below <= damage.complete_below => {
+                return Ok(());
+            }
+            _ => self.damage = Some(damage.within(self.end)),
+        }
         if self.presence.directory { self.keep_damage() } else { Ok(()) }
+    }
+
+    /// Where what is damaged begins, if it lies within the log: nothing from there on is handed out.
+    pub fn damaged_from(&self) -> Option<Offset> {
+        let damage = self.damage.as_ref()?;
+        let at = damage.complete_below;
+        let is_within = self.start <= at && at < self.end && damage.resumes_at != Some(at);
+        is_within.then_some(at)
+    }
+
+    /// Up to where whoever begins at `from` may read.
+    pub(crate) fn readable_end(&self, from: Offset) -> Result<Offset, LogError> {
+        match self.damaged_from() {
+            None => Ok(self.end),
+            Some(at) if from < at => Ok(at),
+            Some(at) => {
+                let resumes_at = self.damage.as_ref().and_then(|damage| damage.resumes_at);
+                let dir = self.place.dir.clone();
+                Err(LogError::Damaged { dir, from: at, to: resumes_at.unwrap_or(self.end) })
+            }
+        }
+    }
+
+    /// What was damaged is not in the log any more, if it now ends where that began.
+    pub(crate) fn note_cut(&mut self) -> Result<(), LogError> {
+        let Some(known) = self.damage.take() else { return Ok(()) };
+        let damage = known.clone().within(self.end);
+        let changed = damage != known;
+        self.damage = Some(damage);
+        if changed && self.presence.directory { self.keep_damage() } else { Ok(()) }
     }
 
     /// In the directory, which is there.

@@ -112,6 +112,9 @@ pub trait DiskFile: Send + Sync + 'static {
         Ok(())
     }
 
+    /// What the page cache holds of it is read from the disk anew, as far as nobody uses it. Fine if it is not.
+    fn forget_pages(&self) {}
+
     /// The file's content in memory without a copy, `len` bytes, which may be more than the file has: later
     /// writes show up in it. Touching what lies beyond the end is fatal. `None` if the disk cannot.
     fn map(&self, len: u64) -> io::Result<Option<Bytes>>;

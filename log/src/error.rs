@@ -29,6 +29,9 @@ pub enum LogError {
     /// What was promised to be there is not.
     #[error("{path} is corrupt at byte {position}: {cause}", path = path.display())]
     CorruptLog { path: PathBuf, position: u64, cause: String },
+    /// What is asked for lies behind what is known to be damaged, which no other replica has filled again.
+    #[error("the log {dir} is damaged from offset {from} on, up to {to}; what is below can be read. Another replica in sync fills it again by itself; if there is none, `troupe partition recover` gives up what is damaged and serves the rest", dir = dir.display())]
+    Damaged { dir: PathBuf, from: Offset, to: Offset },
     /// Batches from a leader that are not what a leader sends.
     #[error("the batch at byte {position} is not acceptable: {cause}")]
     BadFrames { position: usize, cause: BatchError },
@@ -63,7 +66,7 @@ impl LogError {
             Self::Interrupted { .. } => ErrorCode::StorageUnavailable,
             Self::Io { .. } | Self::Poisoned { .. } => ErrorCode::StorageFailure,
             Self::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
-            Self::CorruptLog { .. } => ErrorCode::CorruptLog,
+            Self::CorruptLog { .. } | Self::Damaged { .. } => ErrorCode::CorruptLog,
             Self::BadFrames { .. } => ErrorCode::CorruptBatch,
             Self::NotNext { .. } | Self::EpochWentBack { .. } | Self::PayloadLength { .. } => {
                 ErrorCode::Internal
@@ -106,6 +109,7 @@ impl From<LogError> for Error {
                 wire.with("requested", requested).with("earliest", earliest).with("latest", latest)
             }
             LogError::CorruptLog { position, .. } => wire.with("position", position),
+            LogError::Damaged { from, to, .. } => wire.with("lost_from", from).with("lost_to", to),
             LogError::DiskFull { .. }
             | LogError::Io { .. }
             | LogError::Poisoned { .. }

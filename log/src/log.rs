@@ -174,13 +174,14 @@ impl<D: Disk> Log<D> {
         self.segments.front().map_or(self.start, |segment| segment.base)
     }
 
-    /// Feeds the header of every batch from the one that holds `from` to the end of the log.
+    /// Feeds the header of every batch from the one that holds `from` to the end of the log, each checked. Passes over
+    /// what is known to be damaged.
     ///
     /// # Errors
     /// The files cannot be read, or are not what they were.
     pub fn replay(&self, from: Offset, mut each: impl FnMut(&BatchHeader)) -> Result<(), LogError> {
         for segment in self.segments.iter().filter(|segment| segment.end > from) {
-            self.each_header(segment, from, &mut each)?;
+            self.each_sound_header(segment, from, &mut each)?;
         }
         Ok(())
     }

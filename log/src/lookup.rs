@@ -152,7 +152,7 @@ impl<D: Disk> Log<D> {
             let (earliest, latest) = (self.start, self.end);
             return Err(LogError::OffsetOutOfRange { requested: from, earliest, latest });
         }
-        let end = end.min(self.end);
+        let end = end.min(self.readable_end(from)?);
         let first = self.segment_of(from).unwrap_or(0);
         for segment in self.segments.range(first..) {
             if segment.base >= end || from >= end {
@@ -188,19 +188,26 @@ impl<D: Disk> Log<D> {
         // the index leaps over what surely fits, so that only the last few kilobytes are walked; one that
         // leads nowhere, or too far, is no loss
         let indexes = segment.indexes(&self.place, self.config.index_interval_bytes)?;
-        let mut leap = indexes.offsets.furthest(limit, end);
-        while leap > reached.0 {
-            let Ok(batch) = segment.batch_at(&self.place, leap) else { break };
+        let mut entry = indexes.offsets.furthest(limit, end);
+        while let Some((last, leap)) = entry.filter(|(_, leap)| *leap > reached.0) {
+            if !segment.leads_to(&self.place, last, leap)? {
+                break;
+            }
+            let batch = segment.batch_at(&self.place, leap)?;
             let (to, to_offset) = (batch.end_position(), batch.header.end_offset());
             // where it does not fit, the entry before leads to one that does
             if to <= limit && to_offset <= end {
                 reached = (to, to_offset);
                 break;
             }
-            leap = indexes.offsets.furthest(leap - 1, end);
+            entry = indexes.offsets.furthest(leap - 1, end);
         }
-        while reached.0 < segment.size {
-            let batch = segment.batch_at(&self.place, reached.0)?;
+        while reached.0 < segment.size && reached.1 < end {
+            let batch = match segment.batch_at(&self.place, reached.0) {
+                // what is good before it is handed out; the next read says what is wrong
+                Err(LogError::CorruptLog { .. }) => break,
+                found => found?,
+            };
             if batch.end_position() > limit || batch.header.end_offset() > end {
                 break;
             }
@@ -229,25 +236,6 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    /// The headers of a segment from the batch that holds `from` on.
-    pub(crate) fn each_header(
-        &self,
-        segment: &Segment<D>,
-        from: Offset,
-        each: &mut impl FnMut(&BatchHeader),
-    ) -> Result<(), LogError> {
-        let mut next = self.locate(segment, from)?;
-        while let Some(batch) = next {
-            each(&batch.header);
-            let position = batch.end_position();
-            next = match position < segment.size {
-                true => Some(segment.batch_at(&self.place, position)?),
-                false => None,
-            };
-        }
-        Ok(())
-    }
-
     /// The first batch from the one that holds `from` on that, by its header, may have a record below `end` whose
     /// timestamp is at least this (S7). If it has none, ask again from its end on.
     ///
@@ -260,6 +248,7 @@ impl<D: Disk> Log<D> {
         end: Offset,
     ) -> Result<Option<Candidate>, LogError> {
         let (interval, from) = (self.config.index_interval_bytes, from.max(self.start));
+        let end = end.min(self.readable_end(from)?);
         for segment in self.segments.iter().filter(|segment| segment.end > from) {
             if segment.base >= end {
                 break;
@@ -268,7 +257,10 @@ impl<D: Disk> Log<D> {
             if largest.is_none_or(|(largest, _)| largest < timestamp_ms) {
                 continue;
             }
-            let indexed = segment.indexes(&self.place, interval)?.times.floor(timestamp_ms);
+            let indexed = match segment.indexes(&self.place, interval)?.times.floor(timestamp_ms) {
+                Some(entry) if segment.brings(&self.place, interval, entry)? => entry.1,
+                _ => segment.base,
+            };
             let mut next = self.locate(segment, indexed.max(from))?;
             while let Some(batch) = next.filter(|batch| batch.header.base_offset < end) {
                 // compaction may have left a batch without records
@@ -288,6 +280,7 @@ impl<D: Disk> Log<D> {
     /// Files that cannot be read or are not what they were.
     pub fn largest_known(&self, end: Offset) -> Result<(Option<i64>, Vec<Candidate>), LogError> {
         let (mut largest, mut in_part) = (None, Vec::new());
+        let end = end.min(self.readable_end(self.start)?);
         for segment in self.segments.iter().filter(|segment| segment.end > self.start) {
             if segment.base >= end {
                 break;

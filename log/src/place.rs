@@ -5,7 +5,7 @@ use crate::disk::{Disk, DiskFile, read_exact_at};
 use bytes::Bytes;
 use std::io;
 use std::path::{Path, PathBuf};
-use troupe_proto::ids::Offset;
+use troupe_proto::ids::{Offset, PartitionKey};
 
 /// What was set aside is named so, and numbered.
 pub(crate) const ASIDE: &str = ".aside-";
@@ -21,6 +21,8 @@ pub(crate) fn is_unreadable(error: &io::Error) -> bool {
 pub(crate) struct Place<D> {
     pub(crate) disk: D,
     pub(crate) dir: PathBuf,
+    /// Whose batches stand there, if that is known: their headers are believed only if they are sealed for it.
+    pub(crate) key: Option<PartitionKey>,
 }
 
 impl<D: Disk> Place<D> {

@@ -72,7 +72,7 @@ impl<D: Disk> Log<D> {
         config: LogConfig,
         now_ms: i64,
     ) -> Result<(Log<D>, Recovery), LogError> {
-        let place = Place { disk, dir };
+        let place = Place { disk, dir, key: Some(key) };
         let names = place.disk.list(&place.dir).map_err(|e| LogError::io("list", &place.dir, e))?;
         let Some(mut names) = names else {
             return Ok(Log::assemble(place, key, config, now_ms, Recovered::default()));
@@ -104,6 +104,7 @@ impl<D: Disk> Log<D> {
         now_ms: i64,
         found: Recovered<D>,
     ) -> (Log<D>, Recovery) {
+        let damage = found.evidence.damage.map(|damage| damage.within(found.end));
         let mut log = Log {
             place,
             key,
@@ -120,7 +121,7 @@ impl<D: Disk> Log<D> {
             presence: Presence { directory: found.has_directory, ..Presence::default() },
             cleaned_below: found.cleaned_below,
             cleaning: None,
-            damage: found.evidence.damage.clone(),
+            damage: damage.clone(),
             deleted: Vec::new(),
         };
         let point = log.end_point();
@@ -133,7 +134,7 @@ impl<D: Disk> Log<D> {
             replay_from: log.start,
             had_directory: found.had_directory,
             high_watermark: found.checkpoint.high_watermark,
-            damage: found.evidence.damage,
+            damage,
             notices: found.evidence.notices,
         };
         if found.checkpoint.recovery_point.is_some() && recovery.clean {
@@ -170,6 +171,8 @@ impl<D: Disk> Log<D> {
         recovery.replay_from = self.replay_from(snapshot);
         recovery.high_watermark =
             recovery.high_watermark.map(|offset| offset.clamp(self.start, self.end));
+        self.look_again_at_damage()?;
+        recovery.damage = self.damage.clone();
         if self.presence.directory {
             self.keep_damage()?;
         }

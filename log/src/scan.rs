@@ -7,13 +7,15 @@ use troupe_proto::batch::{BatchError, BatchHeader, OVERHEAD};
 use troupe_proto::ids::PartitionKey;
 
 /// Read ahead so much at a time.
-const CHUNK: usize = 256 << 10;
+pub(crate) const CHUNK: usize = 256 << 10;
 
 /// How closely to look.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Check {
     /// The header's form, and that the batch is whole.
     Form,
+    /// Also that the header is one of this partition, as it was written.
+    Headers(PartitionKey),
     /// Both checksums; without a key only the payload's.
     Checksums(Option<PartitionKey>),
 }
@@ -46,6 +48,13 @@ impl<'a, F: DiskFile> Scanner<'a, F> {
         self.position
     }
 
+    /// Goes on at `position`, with what stands there.
+    pub(crate) fn skip_to(&mut self, position: u64) {
+        self.position = position;
+        self.buffer.clear();
+        self.buffered_from = position;
+    }
+
     /// The batch at the position, which moves behind it unless it is bad.
     pub(crate) fn next(&mut self, check: Check) -> io::Result<Found> {
         let left = self.end.saturating_sub(self.position);
@@ -57,7 +66,9 @@ impl<'a, F: DiskFile> Scanner<'a, F> {
         }
         let head = self.bytes(OVERHEAD)?;
         let decoded = match check {
-            Check::Checksums(Some(key)) => BatchHeader::decode_verified(head, &key),
+            Check::Headers(key) | Check::Checksums(Some(key)) => {
+                BatchHeader::decode_verified(head, &key)
+            }
             Check::Checksums(None) | Check::Form => BatchHeader::decode(head).map(|(head, _)| head),
         };
         let header = match decoded {

@@ -8,6 +8,8 @@
 //! 0 ------------------------------- size ~~~~~~~ mapping      bytes; nothing beyond `size` is ever touched
 //! ```
 
+mod truth;
+
 use crate::LogError;
 use crate::disk::{Disk, DiskFile, read_exact_at};
 use crate::index::{Indexes, Mark};
@@ -15,6 +17,7 @@ use crate::place::{Kind, Place, is_unreadable, map_file, read_or_empty};
 use crate::scan::{Check, Found, Scanner};
 use bytes::Bytes;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use troupe_proto::batch::{BatchHeader, OVERHEAD};
 use troupe_proto::ids::Offset;
@@ -65,6 +68,8 @@ pub(crate) struct Segment<D: Disk> {
     file: OnceLock<Arc<D::File>>,
     map: OnceLock<Bytes>,
     indexes: OnceLock<Indexes>,
+    /// An entry of theirs says what is not so: they are to be made again. Until then nobody goes by a wrong one.
+    wrong_index: AtomicBool,
 }
 
 /// Where a batch stands.
@@ -93,6 +98,7 @@ impl<D: Disk> Segment<D> {
             file: OnceLock::new(),
             map: OnceLock::new(),
             indexes: OnceLock::new(),
+            wrong_index: AtomicBool::new(false),
         }
     }
 
@@ -198,15 +204,19 @@ impl<D: Disk> Segment<D> {
         if position + OVERHEAD as u64 > self.size {
             return Err(corrupt("a batch ends too early".into()));
         }
+        let decode = |head: &[u8]| match &place.key {
+            Some(key) => BatchHeader::decode_verified(head, key),
+            None => BatchHeader::decode(head).map(|(header, _)| header),
+        };
         let decoded = match self.map(place)? {
-            Some(map) => BatchHeader::decode(&map[position as usize..][..OVERHEAD]),
+            Some(map) => decode(&map[position as usize..][..OVERHEAD]),
             None => {
                 let mut head = [0; OVERHEAD];
                 self.read_into(place, position, &mut head)?;
-                BatchHeader::decode(&head)
+                decode(&head)
             }
         };
-        let (header, _) = decoded.map_err(|error| corrupt(error.to_string()))?;
+        let header = decoded.map_err(|error| corrupt(error.to_string()))?;
         let located = Located { position, header };
         if located.end_position() > self.size {
             return Err(corrupt("a batch ends too early".into()));
@@ -221,11 +231,12 @@ impl<D: Disk> Segment<D> {
         interval: u32,
         target: Offset,
     ) -> Result<Option<Located>, LogError> {
-        let start = self.indexes(place, interval)?.offsets.floor(target);
-        match self.walk_to(place, start, target) {
-            // an index that leads nowhere or beyond the target is wrong; the log itself may be fine
-            Err(LogError::CorruptLog { .. }) if start > 0 => self.walk_to(place, 0, target),
-            found => found,
+        let entry = self.indexes(place, interval)?.offsets.floor(target);
+        match entry {
+            Some((last, position)) if self.leads_to(place, last, position)? => {
+                self.walk_to(place, position, target)
+            }
+            _ => self.walk_to(place, 0, target),
         }
     }
 
@@ -256,7 +267,10 @@ impl<D: Disk> Segment<D> {
             true => None,
             false => Some(self.batch_at(place, 0)?.header.max_timestamp),
         };
-        let found = Summary { first, largest: indexes.times.last() };
+        let found = match indexes.times.last() {
+            Some(last) if !self.brings(place, interval, last)? => self.summarize(place)?,
+            largest => Summary { first, largest },
+        };
         Ok(*self.summary.get_or_init(|| found))
     }
 
@@ -312,7 +326,7 @@ impl<D: Disk> Segment<D> {
         place: &Place<D>,
         interval: u32,
     ) -> Result<Indexes, LogError> {
-        let indexes = self.rebuild_indexes(place, interval)?;
+        let indexes = self.rebuild_indexes(place, interval, self.size)?;
         if self.mark.is_none() {
             let files = [
                 (Kind::OffsetIndex, indexes.offsets.bytes()),
@@ -329,7 +343,12 @@ impl<D: Disk> Segment<D> {
         Ok(indexes)
     }
 
-    fn rebuild_indexes(&self, place: &Place<D>, interval: u32) -> Result<Indexes, LogError> {
+    fn rebuild_indexes(
+        &self,
+        place: &Place<D>,
+        interval: u32,
+        end: u64,
+    ) -> Result<Indexes, LogError> {
         let path = self.log_path(place);
         let mut indexes = Indexes::empty(self.base);
         let mut summary = Summary::default();
@@ -337,10 +356,13 @@ impl<D: Disk> Segment<D> {
             Some(file) => file.clone(),
             None => self.open(place)?,
         };
-        let mut scanner = Scanner::new(file.as_ref(), 0, self.size);
+        let mut scanner = Scanner::new(file.as_ref(), 0, end);
         loop {
             let position = scanner.position();
-            match scanner.next(Check::Form).map_err(|e| LogError::io("read", &path, e))? {
+            match scanner
+                .next(place.key.map_or(Check::Form, Check::Headers))
+                .map_err(|e| LogError::io("read", &path, e))?
+            {
                 Found::Batch(header) => {
                     summary.note(&header);
                     indexes.note(&header, position, &summary, interval);

@@ -9,6 +9,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::flush::FlushPoint;
 use crate::place::Kind;
 use crate::segment::{Segment, Summary};
+use crate::soundness::Walk;
 use crate::{Log, LogError};
 use std::sync::Arc;
 use troupe_proto::ids::Offset;
@@ -30,17 +31,18 @@ impl<D: Disk> Log<D> {
             return Ok(self.end);
         }
         let at = self.segment_of(offset).unwrap_or(0);
-        let cut = match self.locate(&self.segments[at], offset)? {
-            Some(batch) if batch.header.base_offset < offset => {
+        let cut = match self.walk(&self.segments[at], offset)? {
+            Walk::At(batch) if batch.header.base_offset < offset => {
                 (batch.header.base_offset, batch.position)
             }
             // compaction may have left a gap before the batch
-            Some(batch) => {
-                let end = self.end_before(at, batch.header.base_offset)?;
+            Walk::At(batch) => {
+                let end = self.end_before(at, batch.position)?;
                 (end.max(self.start.min(offset)), batch.position)
             }
+            Walk::Bad { position, expected, .. } => (expected, position),
             // within a gap behind the segment, if the segment does not end there
-            None => (self.segments[at].end.min(offset), self.segments[at].size),
+            Walk::Behind => (self.segments[at].end.min(offset), self.segments[at].size),
         };
         if cut.0 <= self.start {
             self.truncate_fully_and_start_at(offset.min(cut.0))?;
@@ -62,9 +64,8 @@ impl<D: Disk> Log<D> {
     ) -> Result<Offset, LogError> {
         self.overtake_cleaning(cut.0);
         self.lower_cleaned_below(cut.0)?;
-        let interval = self.config.index_interval_bytes;
-        self.segments[at].prepare(&self.place, interval, self.config.segment_bytes())?;
-        let summary = self.summary_up_to(&self.segments[at], cut.0)?;
+        self.prepare_to_cut(at, cut.1)?;
+        let summary = self.summary_up_to(&self.segments[at], cut.1)?;
         // first of all, nothing may claim that the tail is known to be good
         self.lower_recovery_point(cut, at, high_watermark)?;
         self.remove_snapshots_above(cut.0)?;
@@ -79,6 +80,7 @@ impl<D: Disk> Log<D> {
             flushing.owe_file(path, Arc::new(file));
         })?;
         self.end = cut.0;
+        self.note_cut()?;
         self.epochs_changed |= self.epochs.truncate_from_end(self.end);
         self.write_epochs()?;
         self.sync_owed()?;
@@ -87,6 +89,19 @@ impl<D: Disk> Log<D> {
         // not synced, nor needed: without it, the next open looks through one segment
         let _without = self.write_down(high_watermark.min(self.end), false);
         Ok(self.end)
+    }
+
+    /// Where the segment is damaged behind the cut, its indexes cannot be made again from all of it.
+    fn prepare_to_cut(&mut self, at: usize, size: u64) -> Result<(), LogError> {
+        let (interval, map_len) = (self.config.index_interval_bytes, self.config.segment_bytes());
+        let segment = &mut self.segments[at];
+        match segment.prepare(&self.place, interval, map_len) {
+            Err(LogError::CorruptLog { .. }) => {
+                segment.rebuild_below(&self.place, interval, size)?;
+                segment.prepare(&self.place, interval, map_len)
+            }
+            prepared => prepared,
+        }
     }
 
     /// A checkpoint, durable, that vouches for nothing from `cut` on.
@@ -110,29 +125,24 @@ impl<D: Disk> Log<D> {
         self.place.sync_dir()
     }
 
-    /// Where the batch before the one at `base` ends: a log ends with a batch.
-    fn end_before(&self, at: usize, base: Offset) -> Result<Offset, LogError> {
+    /// Where the batch before the one at `position` ends: a log ends with a batch.
+    fn end_before(&self, at: usize, position: u64) -> Result<Offset, LogError> {
         let segment = &self.segments[at];
-        let mut end = segment.base;
-        if segment.base < base {
-            self.each_header(segment, segment.base, &mut |header| {
-                if header.base_offset < base {
-                    end = header.end_offset();
-                }
-            })?;
+        let (mut end, mut next) = (segment.base, 0);
+        while next < position {
+            let batch = segment.batch_at(&self.place, next)?;
+            (end, next) = (batch.header.end_offset(), batch.end_position());
         }
         Ok(end)
     }
 
-    /// Timestamps of the segment's batches below `end`.
-    fn summary_up_to(&self, segment: &Segment<D>, end: Offset) -> Result<Summary, LogError> {
-        let mut summary = Summary::default();
-        if segment.base < end {
-            self.each_header(segment, segment.base, &mut |header| {
-                if header.end_offset() <= end {
-                    summary.note(header);
-                }
-            })?;
+    /// Timestamps of the segment's batches before `size`, which are sound.
+    fn summary_up_to(&self, segment: &Segment<D>, size: u64) -> Result<Summary, LogError> {
+        let (mut summary, mut position) = (Summary::default(), 0);
+        while position < size {
+            let batch = segment.batch_at(&self.place, position)?;
+            summary.note(&batch.header);
+            position = batch.end_position();
         }
         Ok(summary)
     }
@@ -215,7 +225,7 @@ impl<D: Disk> Log<D> {
         self.write_epochs()?;
         self.sync_owed()?;
         self.flushing.restart_at(self.end_point());
-        Ok(())
+        self.note_cut()
     }
 
     fn snapshots_gone(&mut self) -> Result<(), LogError> {

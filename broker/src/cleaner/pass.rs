@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 use troupe_log::disk::FileDisk;
-use troupe_log::{Cleaned, Cleaning, CleaningError, CleaningReport};
+use troupe_log::{Cleaned, Cleaning, CleaningError, CleaningReport, LogError};
 use troupe_machines::cleaning::{Ended, Standing};
 use troupe_proto::error::{Error, ErrorCode};
 
@@ -100,7 +100,7 @@ impl Worker {
         let cleaning =
             cleaning.ok_or_else(|| Failure::Void("there was nothing to clean".to_owned()))?;
         let mut moved = 0;
-        let finished = match self.carry_out(cleaning, &turn, progress, &mut moved) {
+        let finished = match self.carry_out(handle, cleaning, &turn, progress, &mut moved) {
             Ok(cleaned) => self.hand_over(handle, cleaned),
             Err(failure) => Err(failure),
         };
@@ -120,8 +120,21 @@ impl Worker {
         finished.ok_or_else(|| CleaningError::Overtaken.into())
     }
 
+    /// Its replica has to know, and has it filled again where there is another; then it can be cleaned.
+    fn damaged(&self, handle: &PartitionHandle, error: LogError) -> Failure {
+        match self.runtime.block_on(handle.suspect_file(error)) {
+            Ok(Some(told)) if told.code == ErrorCode::CorruptLog => {
+                Failure::Uncleanable(told.to_string())
+            }
+            Ok(Some(told)) => Failure::Void(told.to_string()),
+            Ok(None) => Failure::Void("its files were not what they are now".to_owned()),
+            Err(error) => error.into(),
+        }
+    }
+
     fn carry_out(
         &mut self,
+        handle: &PartitionHandle,
         cleaning: Cleaning<FileDisk>,
         turn: &CleaningTurn,
         progress: Arc<Progress>,
@@ -139,6 +152,10 @@ impl Worker {
         let ran = catch_unwind(AssertUnwindSafe(|| cleaning.run(&mut self.map, &mut pacer)));
         *moved = pacer.moved;
         match ran {
+            Ok(Err(CleaningError::Damaged { path, position, cause })) => {
+                let error = LogError::CorruptLog { path, position, cause };
+                Err(self.damaged(handle, error))
+            }
             Ok(cleaned) => Ok(cleaned?),
             Err(_) => Err(Failure::Uncleanable(
                 "the cleaner panicked at it: see the node's log".to_owned(),

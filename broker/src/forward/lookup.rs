@@ -61,15 +61,18 @@ async fn search(
                 let first = move |candidate: &Candidate, records: &[u8]| {
                     candidate.first_from(records, time)
                 };
-                if let Some(hit) = look_into(unpacker, key, *candidate, first).await? {
+                let at = candidate.header.base_offset;
+                let looked = look_into(unpacker, key, *candidate, first).await;
+                if let Some(hit) = explained(partition, at, looked).await? {
                     return Ok((leader_epoch, found(hit)));
                 }
             }
             Finding::Largest(known, ask) => {
                 let mut largest = known;
                 for candidate in ask {
-                    let asked = look_into(unpacker, key, candidate, Candidate::largest).await?;
-                    largest = largest.max(asked);
+                    let at = candidate.header.base_offset;
+                    let asked = look_into(unpacker, key, candidate, Candidate::largest).await;
+                    largest = largest.max(explained(partition, at, asked).await?);
                 }
                 match largest {
                     Some(largest) => at = OffsetQuery::Timestamp(largest),
@@ -77,6 +80,20 @@ async fn search(
                 }
             }
         }
+    }
+}
+
+/// Of a batch that cannot be read, its replica has to know.
+async fn explained<T>(
+    partition: &PartitionHandle,
+    at: Offset,
+    looked: Result<T, Error>,
+) -> Result<T, Error> {
+    match looked {
+        Err(error) if error.code == ErrorCode::CorruptLog => {
+            Err(partition.suspect(at).await?.unwrap_or(error))
+        }
+        looked => looked,
     }
 }
 

@@ -16,7 +16,6 @@ use super::leaders::Leaders;
 use super::peer_stream::{Came, FromPeer, PeerStream};
 use super::route::{Route, Target, no_leader};
 use crate::metadata_cache::LeaderAt;
-use crate::page_cache;
 use crate::partition::{PartitionHandle, ReadAnswer};
 use crate::shutdown::shutting_down;
 use bytes::Bytes;
@@ -426,7 +425,6 @@ async fn read(
         if answered && read.bytes.is_empty() {
             continue;
         }
-        page_cache::make_resident(&read.bytes).await;
         return Ok(read);
     }
 }

@@ -6,17 +6,21 @@ use crate::forward::{Call, deadline_of};
 use crate::operations::{
     Cluster, ClusterNode, Drained, ElectionResult, Elections, Health, NamedPartitions, Page,
     PartitionFilter, PartitionState, Reason, ReasonKind, Replica, ReplicaQuery, ReplicaRole,
-    Verdict,
+    ScrubbedReplica, Verdict,
 };
 use crate::partition::How;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use std::ops::Range;
 use std::sync::Arc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 use troupe_machines::cluster::Election;
 use troupe_proto::admin::v1 as pb;
 use troupe_proto::admin::v1::cluster_service_client::ClusterServiceClient;
 use troupe_proto::admin::v1::cluster_service_server::ClusterService;
-use troupe_proto::ids::NodeId;
+use troupe_proto::ids::{NodeId, Offset};
 
 pub struct ClusterDoor {
     cluster: Arc<Cluster>,
@@ -130,7 +134,33 @@ fn replica(node_id: NodeId, replica: Replica) -> pb::Replica {
         size_bytes: int64(held.size_bytes),
         segment_count: int32(held.segment_count),
         retention_notice: held.retention_notice,
+        damaged_offsets: held.damaged.map(offset_range),
         ..known
+    }
+}
+
+fn offset_range(range: Range<Offset>) -> pb::OffsetRange {
+    pb::OffsetRange { first_offset: range.start.to_wire(), end_offset: range.end.to_wire() }
+}
+
+fn scrubbed(found: ScrubbedReplica) -> pb::ScrubReplicasResponse {
+    let ScrubbedReplica { topic, partition, result, of } = found;
+    let answer = pb::ScrubReplicasResponse {
+        topic,
+        partition: int32(partition.0),
+        replica_count: int32(of),
+        ..Default::default()
+    };
+    match result {
+        Ok(found) => pb::ScrubReplicasResponse {
+            segment_count: int32(found.segments),
+            batch_count: int64(found.batches),
+            size_bytes: int64(found.bytes),
+            damaged: found.damages > 0,
+            repaired_files: found.mended,
+            ..answer
+        },
+        Err(error) => pb::ScrubReplicasResponse { error: Some(error.into()), ..answer },
     }
 }
 
@@ -324,5 +354,26 @@ impl ClusterService for ClusterDoor {
         };
         let removed = self.cluster.remove_node(&call, NodeId(asked.node_id), &relay).await?;
         Ok(removed.respond(&call, |()| pb::RemoveNodeResponse {}))
+    }
+
+    async fn recover_partition(
+        &self,
+        request: Request<pb::RecoverPartitionRequest>,
+    ) -> Result<Response<pb::RecoverPartitionResponse>, Status> {
+        let pb::RecoverPartitionRequest { topic, partition } = request.into_inner();
+        let lost = self.cluster.recover_partition(&topic, partition).await?;
+        let lost_offsets = lost.into_iter().map(offset_range).collect();
+        Ok(Response::new(pb::RecoverPartitionResponse { lost_offsets }))
+    }
+
+    type ScrubReplicasStream = BoxStream<'static, Result<pb::ScrubReplicasResponse, Status>>;
+
+    async fn scrub_replicas(
+        &self,
+        request: Request<pb::ScrubReplicasRequest>,
+    ) -> Result<Response<Self::ScrubReplicasStream>, Status> {
+        let pb::ScrubReplicasRequest { topic, partitions } = request.into_inner();
+        let found = self.cluster.scrub_replicas(&topic, &partitions)?;
+        Ok(Response::new(ReceiverStream::new(found).map(|one| Ok(scrubbed(one))).boxed()))
     }
 }

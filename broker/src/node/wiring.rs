@@ -13,8 +13,8 @@ use crate::metadata_cache::MetadataCache;
 use crate::metrics::NodeMetrics;
 use crate::operations::{
     Administration, Coordination, DeliveryPool, Fetch, Groups, Observed, Offsets, Operations,
-    Produce, ProducerIds, Publish, Pulls, Sessions, Settle, SubscriptionHandles, Subscriptions,
-    Tail, TopicLookup,
+    Produce, ProducerIds, Publish, Pulls, Scrubbing, Sessions, Settle, SubscriptionHandles,
+    Subscriptions, Tail, TopicLookup,
 };
 use crate::partition::{ControllerRequest, ControllerRequests, Flusher, Shared, Supervisor};
 use crate::peers::Peers;
@@ -145,6 +145,13 @@ impl Ground {
             tail: Arc::new(Tail::new(leaders, topic_lookup, delivery)),
             settle,
         };
+        let scrubbing = Scrubbing {
+            metadata: Arc::clone(&metadata),
+            metrics: Arc::clone(&metrics),
+            bytes_per_second: self.config.scrub_bytes_per_second.0,
+            interval: self.config.scrub_interval.duration(),
+        };
+        tokio::spawn(scrubbing.run());
         let services = BrokerServices {
             admin: AdminServices(administration),
             metadata: Arc::clone(&metadata),

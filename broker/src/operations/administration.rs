@@ -86,6 +86,7 @@ impl Administration {
             Arc::clone(metadata),
             Arc::clone(controller),
             Arc::clone(observed.cleanings),
+            Arc::clone(metrics),
         );
         let health =
             Health::new(Arc::clone(metadata), Arc::clone(channel), disk, config.session_timeout.0);

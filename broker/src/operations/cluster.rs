@@ -12,18 +12,33 @@ pub use partitions::{ListedPartitions, PartitionFilter, PartitionState};
 pub use replicas::{ListedReplicas, Replica, ReplicaQuery, ReplicaRole};
 
 use super::page::Page;
+use super::scrubbing::Scrubbing;
 use crate::cleaner::CleaningTable;
 use crate::forward::{ActiveController, Call, Decided, Relay};
 use crate::metadata_cache::MetadataCache;
+use crate::metrics::NodeMetrics;
+use crate::partition::ScrubResult;
+use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
 use troupe_controller::ControllerHandle;
 use troupe_proto::error::{Error, ErrorCode};
-use troupe_proto::ids::NodeId;
+use troupe_proto::ids::{NodeId, Offset, PartitionId};
 
 pub struct Cluster {
     metadata: Arc<MetadataCache>,
     controller: Arc<ActiveController>,
     cleanings: Arc<CleaningTable>,
+    scrubbing: Arc<Scrubbing>,
+}
+
+/// What was found in a replica, one `of` so many.
+pub struct ScrubbedReplica {
+    pub topic: String,
+    pub partition: PartitionId,
+    pub result: Result<ScrubResult, Error>,
+    pub of: usize,
 }
 
 /// What became of a node's leaderships.
@@ -39,8 +54,59 @@ impl Cluster {
         metadata: Arc<MetadataCache>,
         controller: Arc<ActiveController>,
         cleanings: Arc<CleaningTable>,
+        metrics: Arc<NodeMetrics>,
     ) -> Self {
-        Self { metadata, controller, cleanings }
+        // Only at once, for who asks.
+        let (bytes_per_second, interval) = (0, Duration::MAX);
+        let scrubbing =
+            Scrubbing { metadata: Arc::clone(&metadata), metrics, bytes_per_second, interval };
+        Self { metadata, controller, cleanings, scrubbing: Arc::new(scrubbing) }
+    }
+
+    /// What is damaged in a partition that this node leads, and no other replica has, is given up; says which offsets.
+    ///
+    /// # Errors
+    /// `UNKNOWN_TOPIC`, `INVALID_TOPIC`, `UNKNOWN_PARTITION`, `NOT_LEADER`; `INVALID_REQUEST` if there is nothing to
+    /// give up.
+    pub async fn recover_partition(
+        &self,
+        topic: &str,
+        partition: i32,
+    ) -> Result<Vec<Range<Offset>>, Error> {
+        let topic = self.metadata.registry.topic(topic)?;
+        let Some(handle) = topic.partition(partition)?.1 else {
+            let message = "this node has no replica of the partition; ask its leader";
+            return Err(Error::new(ErrorCode::NotLeader, message));
+        };
+        handle.give_up_damage().await
+    }
+
+    /// Has replicas of this node looked through, one after the other. What was found in each comes when it is done.
+    ///
+    /// # Errors
+    /// `UNKNOWN_TOPIC`, `INVALID_TOPIC`, `UNKNOWN_PARTITION`.
+    pub fn scrub_replicas(
+        &self,
+        topic: &str,
+        partitions: &[i32],
+    ) -> Result<mpsc::Receiver<ScrubbedReplica>, Error> {
+        let mut replicas = self.scrubbing.of(topic, partitions)?;
+        replicas
+            .sort_by(|a, b| (a.topic(), a.key().partition).cmp(&(b.topic(), b.key().partition)));
+        let (found, receiver) = mpsc::channel(1);
+        let scrubbing = Arc::clone(&self.scrubbing);
+        tokio::spawn(async move {
+            let of = replicas.len();
+            for handle in replicas {
+                let result = scrubbing.one(&handle, 0).await;
+                let (topic, partition) = (handle.topic().to_owned(), handle.key().partition);
+                if found.send(ScrubbedReplica { topic, partition, result, of }).await.is_err() {
+                    // Whoever asked is gone.
+                    return;
+                }
+            }
+        });
+        Ok(receiver)
     }
 
     pub fn overview(&self) -> ClusterOverview {

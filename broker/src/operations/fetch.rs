@@ -11,7 +11,6 @@ mod pusher;
 pub use position::{FetchPosition, FetchUpdate, Fetched};
 
 use crate::metadata_cache::MetadataCache;
-use crate::page_cache;
 use crate::partition::{CROWD_PATIENCE, PartitionHandle, REBUILD_PATIENCE, ReadAnswer};
 use crate::shutdown::shutting_down;
 use futures::stream::FuturesUnordered;
@@ -108,7 +107,6 @@ impl Fetch {
         let handle = self.metadata.partition(position.partition.as_ref())?;
         handle.serves(patience).await?;
         let read = handle.read(position.start()?, limit, position.leader_epoch).await?;
-        page_cache::make_resident(&read.bytes).await;
         Ok((handle, read))
     }
 

@@ -250,7 +250,7 @@ impl Handler<Read> for PartitionActor {
             self.board.metrics.bytes_out(answer.bytes.len());
         }
         // Whoever asked may be gone.
-        let _ = reply.send(answer.map_err(Error::from));
+        let _ = reply.send(answer.map_err(|error| self.explain(error.into(), ctx)));
     }
 }
 
@@ -273,6 +273,10 @@ impl Handler<Describe> for PartitionActor {
             size_bytes: log.size_bytes(),
             segment_count: log.segment_count(),
             retention_notice,
+            damaged: log.damaged_from().map(|from| {
+                let resumes_at = log.damage().and_then(|damage| damage.resumes_at);
+                from..resumes_at.unwrap_or(log.log_end())
+            }),
         });
     }
 }
@@ -418,6 +422,11 @@ impl PartitionActor {
     /// The disk failed: what is parked is answered, and nothing is tried again on this log. If the machine only
     /// lacks something for the moment, another actor opens it anew in a while.
     pub(super) fn go_offline(&mut self, error: LogError, ctx: &mut Context<Self>) {
+        if matches!(error, LogError::CorruptLog { .. })
+            && self.examine(error.clone().into(), ctx).is_some()
+        {
+            return;
+        }
         tracing::error!(partition = %self.board, %error, "the replica goes offline");
         self.guard.note(error.clone().into());
         let mut effects = Effects::new();

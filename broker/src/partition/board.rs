@@ -3,13 +3,15 @@
 
 use super::cleaning_gate::CleaningGate;
 use super::flush_gate::FlushGate;
+use super::messages::GivenUp;
 use crate::metrics::TopicMetrics;
 use actix::Actor;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
+use tokio::sync::oneshot;
 use troupe_actor::{Faults, InFlightRequests, Mailbox, StateBoard};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, Offset, PartitionKey};
@@ -40,6 +42,8 @@ pub struct Board<A: Actor> {
     damaged: AtomicBool,
     /// The controller does not know of it yet.
     owes_report: AtomicBool,
+    /// Somebody gives up what is damaged, and waits to hear what that was.
+    giving_up: Mutex<Option<oneshot::Sender<GivenUp>>>,
     /// Records that the slowest follower has not been sent; of a leader.
     lag: AtomicU64,
 }
@@ -71,6 +75,7 @@ impl<A: Actor> Board<A> {
             leads: AtomicBool::new(false),
             damaged: AtomicBool::new(false),
             owes_report: AtomicBool::new(false),
+            giving_up: Mutex::default(),
             lag: AtomicU64::new(0),
         }
     }
@@ -113,6 +118,16 @@ impl<A: Actor> Board<A> {
     /// Whether that is new.
     pub fn set_damaged(&self, damaged: bool) -> bool {
         self.damaged.swap(damaged, Ordering::AcqRel) != damaged
+    }
+
+    /// The next actor is built without what is damaged.
+    pub fn give_up_damage(&self, reply: oneshot::Sender<GivenUp>) {
+        *self.giving_up.lock().unwrap_or_else(PoisonError::into_inner) = Some(reply);
+    }
+
+    /// Whoever gives up what is damaged, once.
+    pub fn take_giving_up(&self) -> Option<oneshot::Sender<GivenUp>> {
+        self.giving_up.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The controller has to know of the damage before this replica may lead.

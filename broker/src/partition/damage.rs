@@ -29,9 +29,11 @@ impl PartitionActor {
 
     /// Once the controller has heard of it, who is in sync has been filled again; and whoever leads has all that
     /// there is. What a leader lacks that nobody has sent anything is lost: then the log is sound as it is, and the
-    /// loss stays on the board for as long as this process lives, because no repair will ever end it.
+    /// loss stays on the board for as long as this process lives, because no repair will ever end it. Unless it lies
+    /// within the log: that is kept until somebody gives it up.
     pub(super) fn forget_damage_if_filled(&mut self) {
-        if !self.board.is_damaged() || self.repair.lost {
+        let leads_by_it = self.replica.role() == Role::Leader && !self.repair.followed;
+        if !self.board.is_damaged() || self.repair.lost && leads_by_it {
             return;
         }
         let alone = self.state.replicas.len() == 1;
@@ -39,8 +41,18 @@ impl PartitionActor {
         if !(alone && self.replica.role() == Role::Leader || is_over) {
             return;
         }
+        if leads_by_it && let Some(from) = self.log().damaged_from() {
+            // Kept in mind: nobody reads over it before somebody has said so.
+            self.repair.lost = true;
+            let to = self.log().damage().and_then(|damage| damage.resumes_at);
+            tracing::error!(
+                partition = %self.board, %from, ?to,
+                "what its log lacks no other replica has: it serves what is below until `troupe partition recover`"
+            );
+            return;
+        }
         match self.log().forget_damage() {
-            Ok(()) if self.replica.role() == Role::Leader && !self.repair.followed => {
+            Ok(()) if leads_by_it => {
                 self.repair.lost = true;
                 tracing::error!(partition = %self.board, "what its log lacks no other replica has: it is lost");
             }
@@ -54,10 +66,16 @@ impl PartitionActor {
         }
     }
 
-    /// What this log has behind a gap is sent again by a leader: the gap cannot be filled where it is.
+    /// What this log has behind a gap is sent again by a leader: the gap cannot be filled where it is. If it is
+    /// compacted, all of it: what it has could lack tombstones that the leader has dropped, since this replica had
+    /// them.
     pub(super) fn has_gap_to_truncate(&mut self) -> bool {
-        let end = self.log().log_end();
-        let gap = self.log().damage().is_some_and(|damage| damage.complete_below < end);
+        let compacts = self.config.cleanup.compact;
+        let (start, end) = (self.log().log_start(), self.log().log_end());
+        let gap = self
+            .log()
+            .damage()
+            .is_some_and(|damage| damage.complete_below < end || compacts && start < end);
         gap && !self.repair.gap_truncated
     }
 
@@ -66,7 +84,8 @@ impl PartitionActor {
             return Ok(());
         };
         self.repair.gap_truncated = true;
-        let (from, to) = (complete.max(self.log().log_start()), self.log().log_end());
+        let (start, to) = (self.log().log_start(), self.log().log_end());
+        let from = if self.config.cleanup.compact { start } else { complete.max(start) };
         let board = &self.board;
         tracing::warn!(partition = %board, %from, %to, "drops what lies behind a gap, to be filled again");
         let high_watermark = self.replica.high_watermark();

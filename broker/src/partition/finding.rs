@@ -20,7 +20,10 @@ impl Handler<FindOffset> for PartitionActor {
         self.take_turn(ctx);
         let leader_epoch = self.replica.leader_epoch().unwrap_or_default();
         let tells = self.check_tells(at, expected_leader_epoch);
-        let found = tells.and_then(|()| Ok((leader_epoch, self.find(at, from)?)));
+        let found = tells.and_then(|()| match self.find(at, from) {
+            Ok(found) => Ok((leader_epoch, found)),
+            Err(error) => Err(self.explain(error.into(), ctx)),
+        });
         // Whoever asked may be gone.
         let _ = reply.send(found);
     }

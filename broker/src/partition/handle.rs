@@ -6,12 +6,15 @@ use super::board::Board;
 use super::chain::Chain;
 use super::follower_sink::Pusher;
 use super::messages::{
-    Append, Appended, BeginCleaning, Confirm, DeleteRecords, Describe, Description, FindOffset,
-    Finding, FinishCleaning, FromLeader, IsrAnswer, LogLook, LookAtLog, LossKnown, OffsetQuery,
-    PushOn, QUEUE_BYTES, Read, ReadAnswer,
+    Append, Appended, BeginCleaning, BeginScrub, Confirm, DeleteRecords, Describe, Description,
+    FindOffset, Finding, FinishCleaning, FromLeader, GiveUpDamage, GivenUp, IsrAnswer, LogLook,
+    LookAtLog, LossKnown, MendFiles, OffsetQuery, PushOn, QUEUE_BYTES, Read, ReadAnswer, Suspect,
+    Suspicion,
 };
 use super::replica_handle::ReplicaHandle;
 use super::responder::Responder;
+use super::soundness::read_again;
+use crate::page_cache;
 use actix::{Addr, Handler, Message};
 use std::fmt;
 use std::sync::Arc;
@@ -19,7 +22,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use troupe_actor::{Budget, Die, Refused};
 use troupe_log::disk::FileDisk;
-use troupe_log::{Cleaned, Cleaning, CleaningReport};
+use troupe_log::{Cleaned, Cleaning, CleaningReport, FileCheck, LogError, Scrub};
 use troupe_machines::replica::{Acks, DeleteUpTo};
 use troupe_proto::batch::{ProducedBatch, Verified};
 use troupe_proto::error::{Error, ErrorCode};
@@ -126,7 +129,7 @@ impl PartitionHandle {
         })
     }
 
-    /// Reads what is there now. A leader of another epoch than the expected one refuses, and so does a
+    /// Reads what is there now, each batch checked: in memory, and not to wait for the disk. A leader of another epoch than the expected one refuses, and so does a
     /// replica that does not lead.
     pub async fn read(
         &self,
@@ -134,7 +137,47 @@ impl PartitionHandle {
         max_bytes: usize,
         expected_leader_epoch: Option<LeaderEpoch>,
     ) -> Result<ReadAnswer, Error> {
-        self.ask(|reply| Read { from, max_bytes, expected_leader_epoch, reply }).await?
+        let read = |reply| Read { from, max_bytes, expected_leader_epoch, reply };
+        let mut answer = self.ask(read).await??;
+        match page_cache::check(&answer.bytes, self.key(), from).await {
+            Ok(()) => Ok(answer),
+            // What is good is handed out; the next read begins with what is not.
+            Err(bad) if bad.position > 0 => {
+                answer.bytes.truncate(bad.position);
+                answer.next = bad.at;
+                Ok(answer)
+            }
+            Err(bad) => Err(self.suspect(bad.at).await?.unwrap_or_else(read_again)),
+        }
+    }
+
+    /// The batch that holds this offset is not what was written, as it was read. What a reader is to be told; nothing
+    /// if it is sound.
+    pub async fn suspect(&self, at: Offset) -> Result<Option<Error>, Error> {
+        self.ask(|reply| Suspect { suspicion: Suspicion::At(at), reply }).await
+    }
+
+    /// The same of a file that could not be read as what was written.
+    pub async fn suspect_file(&self, error: LogError) -> Result<Option<Error>, Error> {
+        self.ask(|reply| Suspect { suspicion: error.into(), reply }).await
+    }
+
+    /// What is damaged, and no other replica has, is given up; says which offsets.
+    ///
+    /// # Errors
+    /// `NOT_LEADER`; `INVALID_REQUEST` if there is nothing to give up.
+    pub async fn give_up_damage(&self) -> GivenUp {
+        self.ask(|reply| GiveUpDamage { reply }).await?
+    }
+
+    /// A pass over all that is flushed.
+    pub async fn begin_scrub(&self) -> Result<Scrub<FileDisk>, Error> {
+        self.ask(|reply| BeginScrub { reply }).await
+    }
+
+    /// The small files are looked at, and the indexes of these segments made again.
+    pub async fn mend_files(&self, wrong_indexes: Vec<Offset>) -> Result<FileCheck, Error> {
+        self.ask(|reply| MendFiles { wrong_indexes, reply }).await?
     }
 
     /// Returns when there is something to read at `from`, or an error to be found by reading.

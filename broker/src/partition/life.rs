@@ -61,7 +61,18 @@ impl PartitionLife {
         let PartitionSetup { dir, config, .. } = assignment.setup.borrow().clone();
         let (key, node_id) = (assignment.handle.key(), shared.node_id);
         let (lag_max_ms, inventory) = (shared.lag_max_ms, Arc::clone(&shared.inventory));
-        let open = move || opening::open(dir, key, node_id, &config, lag_max_ms, &inventory);
+        let giving_up = assignment.handle.board.take_giving_up();
+        if giving_up.is_some() {
+            self.forget_damage();
+        }
+        let open = move || {
+            if let Some(reply) = giving_up {
+                let given_up = opening::give_up_damage(dir.clone(), key, &config);
+                // Whoever asked may be gone.
+                let _ = reply.send(given_up.map_err(Error::from));
+            }
+            opening::open(dir, key, node_id, &config, lag_max_ms, &inventory)
+        };
         // Fails only if recovery panicked, which is a bug that must not pass for an empty log.
         let opened = match tokio::task::spawn_blocking(open).await {
             Ok(Ok(opened)) => opened,
@@ -90,6 +101,13 @@ impl PartitionLife {
             ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
             PartitionActor::new(parts)
         })
+    }
+
+    /// If there still is some, it is found again.
+    fn forget_damage(&self) {
+        if self.assignment.handle.board.set_damaged(false) {
+            self.shared.metrics.damaged_replicas.decrement(1);
+        }
     }
 
     /// A replica that lacks what it has acknowledged is no member of anything until it was filled again: the

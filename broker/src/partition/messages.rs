@@ -5,6 +5,7 @@ mod client;
 mod controller;
 mod following;
 mod leading;
+mod soundness;
 mod upkeep;
 
 pub use cleaning::{BeginCleaning, FinishCleaning, LogLook, LookAtLog};
@@ -15,4 +16,5 @@ pub use client::{
 pub use controller::{IsrAnswer, LossKnown};
 pub use following::{Credit, CreditSource, FromLeader, LeaderSays, Slice};
 pub use leading::{CloseFollower, FollowerReport, OpenFollower, PushOn};
+pub use soundness::{BeginScrub, GiveUpDamage, GivenUp, MendFiles, Suspect, Suspicion};
 pub use upkeep::{Checkpoint, EnforceRetention, Flushed, Rest, Retire, Update};

@@ -4,6 +4,7 @@
 use crate::clock::{now, wall_clock};
 use bytes::Bytes;
 use prost::Message;
+use std::ops::Range;
 use std::path::PathBuf;
 use troupe_log::disk::FileDisk;
 use troupe_log::{Damage, Inventory, Log, LogConfig, LogError, Recovery};
@@ -55,17 +56,51 @@ pub fn open(
     lag_max_ms: u64,
     inventory: &Inventory,
 ) -> Result<Opened, LogError> {
-    let (now, wall_ms) = (now(), wall_clock().as_timestamp());
+    let wall_ms = wall_clock().as_timestamp();
     let (mut log, mut recovery) =
         Log::open(FileDisk::new(), dir, key, log_config(config, key), wall_ms)?;
     if !recovery.had_directory && inventory.has(log.dir(), key.topic_id) {
         let cause = format!("the directory {} is gone", log.dir().display());
-        let damage = Damage { cause, complete_below: Offset::ZERO };
+        let damage = Damage { cause, complete_below: Offset::ZERO, resumes_at: None };
         log.note_damage(damage.clone())?;
         recovery.damage = Some(damage);
     }
     report(&log, &recovery);
-    let mut replica = Replica::new(key, node_id, replica_config(config, lag_max_ms));
+    let replica = loop {
+        let config = replica_config(config, lag_max_ms);
+        match restore(&log, &recovery, Replica::new(key, node_id, config)) {
+            Err(error @ LogError::CorruptLog { .. }) => {
+                // found now; what is sound behind it counts all the same
+                let Some(damage) = log.examine_error(&error)? else { return Err(error) };
+                log.note_damage(damage)?;
+                recovery.damage = log.damage().cloned();
+                report(&log, &recovery);
+            }
+            restored => break restored?,
+        }
+    };
+    Ok(Opened { log, replica, notices: recovery.notices.len() as u64 })
+}
+
+/// Makes the log in `dir` sound without what is damaged; says which offsets that were.
+pub fn give_up_damage(
+    dir: PathBuf,
+    key: PartitionKey,
+    config: &TopicConfig,
+) -> Result<Vec<Range<Offset>>, LogError> {
+    let wall_ms = wall_clock().as_timestamp();
+    let (log, recovery) = Log::open(FileDisk::new(), dir, key, log_config(config, key), wall_ms)?;
+    let high_watermark = recovery.high_watermark.unwrap_or(log.log_start());
+    log.accept_loss(high_watermark)
+}
+
+/// What the machine must know of the past.
+fn restore(
+    log: &Log<FileDisk>,
+    recovery: &Recovery,
+    mut replica: Replica,
+) -> Result<Replica, LogError> {
+    let now = now();
     let ends = LogEnds {
         log_start: log.log_start(),
         // Of a checkpoint from before a cleaning that has left a gap there: readers would wait within it.
@@ -80,7 +115,7 @@ pub fn open(
     replica.restore(ends, snapshot.as_ref());
     replica.restore_leader_epoch(log.latest_epoch());
     log.replay(replay_from, |header| replica.on_recovered_batch(now, header))?;
-    Ok(Opened { log, replica, notices: recovery.notices.len() as u64 })
+    Ok(replica)
 }
 
 pub(super) fn decode_snapshot(bytes: &Bytes) -> Option<ProducerSnapshot> {

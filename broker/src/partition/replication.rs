@@ -3,8 +3,10 @@
 use super::actor::{FollowerStream, PartitionActor};
 use super::messages::{
     CloseFollower, FollowerReport, FromLeader, IsrAnswer, LeaderSays, OpenFollower, PushOn, Slice,
+    Suspicion,
 };
 use super::opening::decode_snapshot;
+use super::soundness::read_again;
 use crate::clock::now;
 use actix::{AsyncContext, Context, Handler};
 use bytes::Bytes;
@@ -182,6 +184,7 @@ impl PartitionActor {
         let (ends, log_end) = (self.replica.leader_ends(), self.replica.log_end());
         let round = self.replica.round();
         let (mut streams, mut again) = (std::mem::take(&mut self.followers.streams), false);
+        let mut suspicion = None;
         for stream in streams.values_mut() {
             // Not behind batches that wait for credit.
             if stream.asked < round {
@@ -203,9 +206,9 @@ impl PartitionActor {
                         stream.sink.push(ends, stream.next, vec![bytes]);
                         (stream.next, stream.told) = (next, ends);
                     }
-                    Err(error) => {
-                        tracing::error!(partition = %self.board, %error, "cannot be replicated");
-                        stream.sink.refuse(error.into());
+                    Err(found) => {
+                        stream.sink.refuse(read_again());
+                        suspicion = Some(found);
                         break;
                     }
                 }
@@ -221,23 +224,29 @@ impl PartitionActor {
             self.followers.telling = true;
             ctx.run_later(ENDS_DELAY, |actor, _| actor.tell_ends());
         }
+        if let Some(told) = suspicion.and_then(|found| self.examine(found, ctx)) {
+            tracing::error!(partition = %self.board, error = %told, "cannot be replicated");
+        }
     }
 
-    /// Below the high watermark nothing can change, and the mapped file is pushed as it lies.
+    /// Below the high watermark nothing can change, and the mapped file is pushed as it lies, once it was checked.
     fn read_for_follower(
         &mut self,
         from: Offset,
         end: Offset,
-    ) -> Result<(Bytes, Offset), LogError> {
+    ) -> Result<(Bytes, Offset), Suspicion> {
         let high_watermark = self.replica.high_watermark();
-        if from < high_watermark {
-            let slice = self.log().read(from, high_watermark, PUSH_BYTES)?;
-            // Nothing: between the two lies a gap, or the batch that holds the offset reaches further.
-            if !slice.is_empty() {
-                return Ok((slice.bytes, slice.end));
-            }
+        let below = from < high_watermark;
+        let mut slice = match below {
+            true => self.log().read(from, high_watermark, PUSH_BYTES)?,
+            false => self.log().read_copy(from, end, PUSH_BYTES)?,
+        };
+        // Nothing: between the two lies a gap, or the batch that holds the offset reaches further.
+        if below && slice.is_empty() {
+            slice = self.log().read_copy(from, end, PUSH_BYTES)?;
         }
-        let slice = self.log().read_copy(from, end, PUSH_BYTES)?;
+        let checked = troupe_log::check_batches(&slice.bytes, self.replica.key(), from);
+        checked.map_err(|bad| Suspicion::At(bad.at))?;
         Ok((slice.bytes, slice.end))
     }
 

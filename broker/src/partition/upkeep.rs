@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use troupe_log::disk::FileDisk;
-use troupe_log::{Judged, Removal, RetentionPolicy};
+use troupe_log::{Judged, LogError, Removal, RetentionPolicy};
 use troupe_machines::replica::Effects;
 
 const BY_FILE_TIME: &str = "records have no timestamp, one before 1970 or one more than an hour ahead: retention.ms goes \
@@ -61,7 +61,7 @@ impl Handler<EnforceRetention> for PartitionActor {
         }
         if let Some(error) = retained.failure {
             tracing::warn!(partition = %self.board, %error, "retention failed");
-            if self.log().is_poisoned() {
+            if self.log().is_poisoned() || matches!(error, LogError::CorruptLog { .. }) {
                 self.go_offline(error, ctx);
             }
         }

@@ -1,13 +1,16 @@
-//! `troupe log`: looks into the files of a node that does not run (S31, S32). Only `verify --fix` changes them.
+//! `troupe log`: looks into the files of a node that does not run (S31, S32), and has running nodes look through theirs.
+//! Of the files of a stopped one only `verify --fix` changes any.
 
 mod dump;
 mod files;
+mod scrub;
 mod verify;
 
 use crate::decoder::Decoder;
 use crate::failure::Failure;
 use crate::global::Global;
 use crate::quantity::parse_size;
+use crate::runtime::block_on;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -33,6 +36,12 @@ pub enum LogCommand {
         torn, and clears away what a change has left. Damaged records it leaves to the node, which is filled again by\n\
         the other replicas; --drop-damaged drops them here, says which, and has the replica remember that it lacks them.")]
     Verify(Verify),
+    /// Have nodes that run look at every batch of their logs, on their disks
+    #[command(after_help = "Examples:\n  \
+        troupe log scrub                    # all replicas of all nodes\n  \
+        troupe log scrub orders:0,3 --node 2\n\
+        What is damaged is filled again from another replica by itself; indexes and checkpoints are made again.")]
+    Scrub(scrub::Scrub),
 }
 
 #[derive(Debug, Args)]
@@ -100,5 +109,6 @@ pub fn run(global: &Global, command: LogCommand) -> Result<(), Failure> {
             verify::fix(global, &files::find(&verify.files)?, verify.drop_damaged)
         }
         LogCommand::Verify(verify) => verify::run(global, &files::find(&verify.files)?),
+        LogCommand::Scrub(scrub) => block_on(scrub::run(global, scrub)),
     }
 }

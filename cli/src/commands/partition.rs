@@ -1,7 +1,8 @@
-//! `troupe partition`: who leads, who is in sync, and electing leaders.
+//! `troupe partition`: who leads, who is in sync, electing leaders, and doing without what is lost.
 
 mod elect;
 mod list;
+mod recover;
 mod view;
 
 use crate::failure::Failure;
@@ -23,11 +24,18 @@ pub enum PartitionCommand {
         troupe partition elect --preferred orders payments:0,3\n  \
         troupe partition elect --unclean orders:3           # may lose acknowledged records")]
     Elect(elect::Elect),
+    /// Give up what is damaged and no other replica has, and serve the rest
+    #[command(after_help = "Example:\n  \
+        troupe partition recover orders:3 --accept-loss\n\
+        Its leader says what is lost: readers pass those offsets, all others are as they were. Where another\n\
+        replica is in sync nothing is lost and nothing has to be done: it is filled again by itself.")]
+    Recover(recover::Recover),
 }
 
 pub async fn run(global: &Global, command: PartitionCommand) -> Result<(), Failure> {
     match command {
         PartitionCommand::List(list) => list::run(global, list).await,
         PartitionCommand::Elect(elect) => elect::run(global, elect).await,
+        PartitionCommand::Recover(recover) => recover::run(global, recover).await,
     }
 }

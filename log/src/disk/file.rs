@@ -184,6 +184,12 @@ impl DiskFile for File {
         Ok(())
     }
 
+    fn forget_pages(&self) {
+        // SAFETY: takes no memory; what it is told is only advice.
+        let _advice =
+            unsafe { libc::posix_fadvise(self.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+    }
+
     /// Without address space left, or on a file system that maps nothing, the answer is `None`: the reader
     /// copies then.
     fn map(&self, len: u64) -> io::Result<Option<Bytes>> {

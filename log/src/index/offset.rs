@@ -42,23 +42,24 @@ impl OffsetIndex {
         self.entries.push(entry);
     }
 
-    /// Where to start scanning for `target`: no batch before this position holds it or a later offset.
-    pub(crate) fn floor(&self, target: Offset) -> u64 {
-        let Some(relative) = target.0.checked_sub(self.base.0) else { return 0 };
+    /// Where to start scanning for `target`, and the last offset of the batch there: no batch before this position
+    /// holds it or a later offset. `None`: at the start of the segment.
+    pub(crate) fn floor(&self, target: Offset) -> Option<(Offset, u64)> {
+        let relative = target.0.checked_sub(self.base.0)?;
         let next =
             self.entries.all().partition_point(|entry| u64::from(split(entry).0) <= relative);
-        self.position_of(next.checked_sub(1))
+        self.entry(next.checked_sub(1))
     }
 
     /// The furthest indexed position, not beyond `limit`, of a batch that ends before `end`: everything
-    /// from the start of the segment up to there lies within both bounds.
-    pub(crate) fn furthest(&self, limit: u64, end: Offset) -> u64 {
-        let Some(relative) = end.0.checked_sub(self.base.0) else { return 0 };
+    /// from the start of the segment up to there lies within both bounds. Beside it the batch's last offset.
+    pub(crate) fn furthest(&self, limit: u64, end: Offset) -> Option<(Offset, u64)> {
+        let relative = end.0.checked_sub(self.base.0)?;
         let next = self.entries.all().partition_point(|entry| {
             let (last, position) = split(entry);
             u64::from(position) <= limit && u64::from(last) < relative
         });
-        self.position_of(next.checked_sub(1))
+        self.entry(next.checked_sub(1))
     }
 
     pub(crate) fn last(&self) -> Option<(Offset, u32)> {
@@ -85,8 +86,9 @@ impl OffsetIndex {
         self.entries.all().partition_point(|entry| u64::from(split(entry).1) < position)
     }
 
-    fn position_of(&self, index: Option<usize>) -> u64 {
-        index.and_then(|index| self.entries.get(index)).map_or(0, |entry| u64::from(split(entry).1))
+    fn entry(&self, index: Option<usize>) -> Option<(Offset, u64)> {
+        let (relative, position) = split(self.entries.get(index?)?);
+        Some((self.base.plus(u64::from(relative)), u64::from(position)))
     }
 }
 
@@ -122,10 +124,10 @@ mod tests {
         let mut index = OffsetIndex::empty(Offset(522));
         index.push(Offset(587), 6410);
         index.push(Offset(639), 13795);
-        assert_eq!(index.floor(Offset(600)), 6410);
-        assert_eq!(index.floor(Offset(586)), 0);
-        assert_eq!(index.floor(Offset(587)), 6410);
-        assert_eq!(index.floor(Offset(700)), 13795);
+        assert_eq!(index.floor(Offset(600)), Some((Offset(587), 6410)));
+        assert_eq!(index.floor(Offset(586)), None);
+        assert_eq!(index.floor(Offset(587)), Some((Offset(587), 6410)));
+        assert_eq!(index.floor(Offset(700)), Some((Offset(639), 13795)));
     }
 
     #[test]
@@ -157,7 +159,7 @@ mod tests {
                 list.push((offset, position));
             }
             let best = |keep: &dyn Fn(u64, u64) -> bool| {
-                list.iter().filter(|(o, p)| keep(*o, *p)).map(|(_, p)| *p).max().unwrap_or(0)
+                list.iter().filter(|(o, p)| keep(*o, *p)).map(|(o, p)| (Offset(*o), *p)).max()
             };
             prop_assert_eq!(index.floor(Offset(target)), best(&|o, _| o <= target));
             prop_assert_eq!(

@@ -44,11 +44,12 @@ impl TimeIndex {
         self.entries.push(entry);
     }
 
-    /// All records before this offset's batch are older than `timestamp`: a scan may begin with it.
-    pub(crate) fn floor(&self, timestamp: i64) -> Offset {
-        let next = self.entries.all().partition_point(|entry| split(entry).0 <= timestamp);
-        let entry = next.checked_sub(1).and_then(|index| self.entries.get(index));
-        entry.map_or(self.base, |entry| self.base.plus(u64::from(split(entry).1)))
+    /// All records before this offset's batch, and those in it too, are older than `timestamp`: a scan may begin with
+    /// it. Beside it the batch's own timestamp. `None`: at the start of the segment.
+    pub(crate) fn floor(&self, timestamp: i64) -> Option<(i64, Offset)> {
+        let next = self.entries.all().partition_point(|entry| split(entry).0 < timestamp);
+        let (found, relative) = split(self.entries.get(next.checked_sub(1)?)?);
+        Some((found, self.base.plus(u64::from(relative))))
     }
 
     pub(crate) fn last(&self) -> Option<(i64, Offset)> {
@@ -123,7 +124,7 @@ mod tests {
                     index.push(timestamp, offset);
                 }
             }
-            let floor = (index.floor(wanted).0 - 7) as usize;
+            let floor = index.floor(wanted).map_or(0, |(_, offset)| (offset.0 - 7) as usize);
             prop_assert!(timestamps[..floor].iter().all(|timestamp| *timestamp < wanted));
             prop_assert_eq!(index.last(), largest);
             let bytes = Bytes::copy_from_slice(index.bytes());

@@ -3,10 +3,11 @@
 use super::{FoundSegment, Recovered};
 use crate::checkpoint::RecoveryPoint;
 use crate::damage::is_torn;
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Disk, DiskFile, read_exact_at};
 use crate::place::{Kind, Place};
 use crate::scan::{Check, Found, Scanner};
-use crate::segment::Segment;
+use crate::segment::{Located, Segment};
+use crate::soundness::next_sound;
 use crate::{LogConfig, LogError};
 use troupe_proto::batch::BatchHeader;
 use troupe_proto::ids::{Offset, PartitionKey};
@@ -108,11 +109,24 @@ impl<D: Disk> Scan<'_, D> {
                     let is_torn = segment.end >= self.vouched_for
                         && is_torn(handle.as_ref(), self.key, &bad, at, size, self.memory_was_lost)
                             .map_err(failed)?;
-                    if !is_torn {
-                        let cause = format!("{} is damaged at byte {at}: {bad}", path.display());
-                        self.note_kept(segment.end, cause)?;
+                    if is_torn {
+                        break false;
                     }
-                    break false;
+                    let cause = format!("{} is damaged at byte {at}: {bad}", path.display());
+                    let behind = match self.was_written(&segment) {
+                        true => self.sound_behind(handle.as_ref(), &segment, size),
+                        false => Ok(None),
+                    };
+                    let Some(behind) = behind.map_err(failed)? else {
+                        self.note_kept(segment.end, cause)?;
+                        break false;
+                    };
+                    // stays in the file: there may be no other copy of what stands behind it
+                    let lost = segment.end..behind.header.base_offset;
+                    self.recovered.evidence.note_hole(lost, cause);
+                    self.recovered.evidence.keep(self.place)?;
+                    segment.size = behind.position;
+                    scanner.skip_to(behind.position);
                 }
                 Found::Batch(header) => {
                     if segment.end < self.vouched_for {
@@ -152,6 +166,26 @@ impl<D: Disk> Scan<'_, D> {
         segment.release(is_last);
         self.recovered.segments.push_back(segment);
         Ok(!is_last)
+    }
+
+    /// Whether what comes next was in its file: it was flushed, or the machine has lost nothing since. Else what stands
+    /// behind it may have come to the disk before it, and the log is to be a prefix of what was appended.
+    fn was_written(&self, segment: &Segment<D>) -> bool {
+        segment.end < self.vouched_for || !self.memory_was_lost
+    }
+
+    /// The next batch behind what is damaged at the segment's end.
+    fn sound_behind(
+        &self,
+        file: &D::File,
+        segment: &Segment<D>,
+        size: u64,
+    ) -> std::io::Result<Option<Located>> {
+        next_sound(self.key, segment.size, size, segment.end, |from, to| {
+            let mut bytes = vec![0; (to - from) as usize];
+            read_exact_at(file, from, &mut bytes)?;
+            Ok(bytes.into())
+        })
     }
 
     /// Kept in mind before what proves it is cut off.

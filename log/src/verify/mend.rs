@@ -46,7 +46,7 @@ pub fn mend(
     drop_damaged: bool,
     now_ms: i64,
 ) -> Result<Mended, MendError> {
-    let place = Place { disk: FileDisk, dir: dir.to_owned() };
+    let place = Place { disk: FileDisk, dir: dir.to_owned(), key: None };
     let mut mended = Mended::default();
     let is_stale =
         |report: &&FileReport| report.is_leftover || report.faults.iter().any(is_mendable);

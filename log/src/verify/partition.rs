@@ -63,7 +63,7 @@ struct Look {
 
 impl Look {
     fn new(dir: &Path) -> Result<Look, LogError> {
-        let place = Place { disk: FileDisk, dir: dir.to_owned() };
+        let place = Place { disk: FileDisk, dir: dir.to_owned(), key: None };
         let names = place.disk.list(dir).map_err(|e| LogError::io("list", dir, e))?;
         let mut names = names.unwrap_or_default();
         names.sort();
@@ -254,7 +254,8 @@ impl Look {
         match name {
             checkpoint::DAMAGE => {
                 let content = self.place.read(checkpoint::DAMAGE)?.unwrap_or_default();
-                if let Some(Damage { cause, complete_below }) = checkpoint::decode_damage(&content)
+                if let Some(Damage { cause, complete_below, .. }) =
+                    checkpoint::decode_damage(&content)
                 {
                     let text = format!("records from {complete_below} on may be missing: {cause}");
                     report.fault(Remedy::None, text);

@@ -244,8 +244,15 @@ fn a_segment_that_is_gone_or_shorter_than_it_was_flushed_is_damage() {
         let damage = recovery.damage.unwrap_or_else(|| panic!("{} is gone", path.display()));
         assert!(damage.complete_below < end, "{damage:?}");
         assert!(damage.cause.contains("is gone"), "{}", damage.cause);
-        // what is left can be read
+        // what is left can be read once somebody has said so
         assert_eq!(log.log_end() == end, path != segments.last().unwrap());
+        let mut log = log;
+        let within = log.log_start()..log.log_end();
+        if within.contains(&damage.complete_below) {
+            log.read(damage.complete_below.max(log.log_start()), end, 700).unwrap_err();
+        }
+        let kept = disk.snapshot();
+        log.forget_damage().unwrap();
         let mut next = log.log_start();
         while next < log.log_end() {
             let slice = log.read(next, log.log_end(), 700).unwrap();
@@ -254,7 +261,7 @@ fn a_segment_that_is_gone_or_shorter_than_it_was_flushed_is_damage() {
             next = slice.end;
         }
         // and what lies behind the gap can be cut off, to be filled again
-        let mut log = log;
+        assert_eq!(reopen(&kept).1.damage.as_ref(), Some(&damage), "it was kept in mind");
         if damage.complete_below > log.log_start() {
             log.truncate_to(damage.complete_below, log.log_end()).unwrap();
             assert_eq!(log.log_end(), damage.complete_below);
@@ -336,6 +343,8 @@ fn no_file_that_stands_in_the_way_keeps_a_log_from_opening() {
             let (mut log, recovery) = opened.unwrap_or_else(|error| panic!("{name}: {error}"));
             assert_eq!(recovery.damage.is_some(), name.ends_with(".log"), "{name}: {recovery:?}");
             append(&mut log, 0, 1, 100).unwrap_or_else(|error| panic!("{name}: {error}"));
+            // what is damaged is read when somebody has said so
+            log.forget_damage().unwrap();
             log.read(log.log_start(), log.log_end(), 10_000).unwrap();
             log.find_by_timestamp(NOW + 9, log.log_end()).unwrap();
             log.close_clean(Offset(20)).unwrap_or_else(|error| panic!("{name}: {error}"));

@@ -15,6 +15,7 @@ mod model;
 mod opening;
 mod reading;
 mod rolling;
+mod rot;
 mod shrinking;
 mod verifying;
 mod want;

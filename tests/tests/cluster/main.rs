@@ -13,6 +13,7 @@ mod internal;
 mod leaders;
 mod placement;
 mod reads;
+mod rot;
 
 use std::future::Future;
 use tonic::{Response, Status};

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
+use troupe_proto::admin::v1::RecoverPartitionRequest;
 use troupe_proto::error::ErrorCode;
 use troupe_proto::log::v1::FetchOffsetsRequest;
 use troupe_proto::log::v1::group_service_client::GroupServiceClient;
@@ -14,7 +15,9 @@ use troupe_proto::v1::{
     Acks, Delivery, PullRequest, SettleOutcome, SettleRequest, SettleResult, StartPosition,
     SubscribeRequest, SubscriptionOptions, TailRequest, start_position,
 };
-use troupe_tests::{PATIENCE, Process, Sample, Serve, Server, batch_of, eventually, reason_of};
+use troupe_tests::{
+    PATIENCE, Process, Sample, Serve, Server, batch_of, eventually, reason_of, troupe,
+};
 
 /// A topic of three batches of one record; in the middle one a bit has flipped on the disk.
 async fn damaged_topic() -> (tempfile::TempDir, Process, Server, Vec<Sample>) {
@@ -161,6 +164,75 @@ async fn a_pull_stops_at_damage_and_commits_what_is_before_it() {
         (committed(&server, "pulls").await == [1]).then_some(())
     })
     .await;
+}
+
+/// What is below the damage is served; the rest when somebody gives up what is lost: all but that, as it was.
+#[tokio::test]
+async fn what_no_other_replica_has_is_passed_by_readers_once_somebody_gives_it_up() {
+    let (directory, node, server, records) = damaged_topic().await;
+    let read =
+        async |server: &Server| {
+            let request = TailRequest {
+                topic: "damaged".to_owned(),
+                start: earliest(),
+                until_end: true,
+                ..Default::default()
+            };
+            let mut stream = server.bus().tail(request).await.unwrap().into_inner();
+            let mut delivered = Vec::new();
+            loop {
+                match stream.message().await {
+                    Ok(Some(answer)) => {
+                        let each = answer.deliveries.iter();
+                        delivered.extend(each.map(|one| {
+                            (one.offset, samples_of(std::slice::from_ref(one)).remove(0))
+                        }));
+                    }
+                    Ok(None) => return (delivered, None),
+                    Err(status) => return (delivered, Some(reason_of(&status))),
+                }
+            }
+        };
+    let below = vec![(0, records[0].clone())];
+    eventually("it is found by whoever reads", async || {
+        (read(&server).await == (below.clone(), Some(ErrorCode::CorruptLog))).then_some(())
+    })
+    .await;
+    // What comes later is taken, and is behind the damage.
+    let later = Sample::of("later", 1);
+    let result = server.produce("damaged", 0, batch_of(std::slice::from_ref(&later)), Acks::All);
+    assert_eq!(result.await.base_offset, 3);
+    let address = node.server().to_owned();
+    let said = |output: std::process::Output| String::from_utf8_lossy(&output.stdout).into_owned();
+    let health = said(troupe(&address, &["cluster", "health", "-o", "json"]).await);
+    assert!(health.contains("DAMAGED_REPLICAS") && health.contains("damaged:0"), "{health}");
+    let described = said(troupe(&address, &["node", "describe", "1"]).await);
+    assert!(described.contains("damaged from offset 1 to 2"), "{described}");
+    let refused = troupe(&address, &["partition", "recover", "damaged:0", "--yes"]).await;
+    assert!(!refused.status.success(), "it is to be said that something is lost");
+    let wrong = troupe(&address, &["partition", "recover", "damaged:7", "--accept-loss", "--yes"]);
+    assert!(!wrong.await.status.success());
+    assert_eq!(read(&server).await, (below, Some(ErrorCode::CorruptLog)), "nothing was given up");
+
+    let accept = ["partition", "recover", "damaged:0", "--accept-loss", "--yes", "-o", "json"];
+    let recovered = troupe(&address, &accept).await;
+    assert!(recovered.status.success(), "{}", String::from_utf8_lossy(&recovered.stderr));
+    let lost: serde_json::Value = serde_json::from_slice(&recovered.stdout).unwrap();
+    assert_eq!(lost["lostOffsets"], serde_json::json!([{"firstOffset": 1, "endOffset": 2}]));
+    let rest = vec![(0, records[0].clone()), (2, records[2].clone()), (3, later)];
+    assert_eq!(read(&server).await, (rest.clone(), None));
+    let again = RecoverPartitionRequest { topic: "damaged".to_owned(), partition: 0 };
+    let refused = server.cluster().recover_partition(again).await.unwrap_err();
+    assert_eq!(reason_of(&refused), ErrorCode::InvalidRequest);
+    drop(server);
+    node.kill();
+    let node = Process::start(directory.path(), &Serve::default()).unwrap();
+    let server = Server::at(node.server()).await;
+    assert_eq!(read(&server).await, (rest, None));
+    let scrubbed = said(troupe(node.server(), &["log", "scrub", "damaged:0", "-o", "json"]).await);
+    let scrubbed: serde_json::Value = serde_json::from_str(&scrubbed).unwrap();
+    assert_eq!(scrubbed["replicas"][0]["outcome"], "sound");
+    assert_eq!(scrubbed["replicas"][0]["batchCount"], 4);
 }
 
 fn segment_of(data: &Path, topic: &str) -> PathBuf {

@@ -6,7 +6,7 @@ use troupe_tests::workspace;
 
 /// Single calls that append no records: done twice, by a client's own retry policy, they do no more than once, or say
 /// that it was done.
-const REPEATABLE: [&str; 33] = [
+const REPEATABLE: [&str; 34] = [
     "CommitOffsets",
     "CreatePartitions",
     "CreateTopic",
@@ -35,6 +35,7 @@ const REPEATABLE: [&str; 33] = [
     "ListReplicas",
     "ListTopics",
     "Pull",
+    "RecoverPartition",
     "RemoveNode",
     "ResetGroupOffsets",
     "ResumeNode",

@@ -41,7 +41,15 @@ const FLOORS: [(&str, Floors); 2] = [
             &["as_of", "foreground", "node_view", "watch"],
             &["actors", "configuration", "confirm", "output", "ports", "runtime", "signals"],
             &["replica_condition"],
-            &["decoder", "failure", "fan_out", "latency", "offset_range", "producer"],
+            &[
+                "decoder",
+                "failure",
+                "fan_out",
+                "latency",
+                "offset_range",
+                "producer",
+                "topic_partitions",
+            ],
             &["record_format", "streams"],
             &[
                 "assignment",

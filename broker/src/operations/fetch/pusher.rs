@@ -3,7 +3,6 @@
 use super::news::worth_reading;
 use super::position::{FetchPosition, FetchUpdate, Fetched};
 use crate::metadata_cache::MetadataCache;
-use crate::page_cache;
 use crate::partition::{PartitionHandle, REBUILD_PATIENCE, ReadAnswer};
 use crate::shutdown::shutting_down;
 use futures::future::{BoxFuture, FutureExt};
@@ -243,9 +242,6 @@ impl<E: From<Error>> Pusher<E> {
         let leader_epoch = position.leader_epoch;
         let read = async move {
             let answer = handle.read(next, limit, leader_epoch).await;
-            if let Ok(read) = &answer {
-                page_cache::make_resident(&read.bytes).await;
-            }
             (name, generation, Step::Read { reserved, answer })
         };
         self.steps.push(read.boxed());

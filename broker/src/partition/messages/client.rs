@@ -4,6 +4,7 @@ use crate::partition::chain::Chain;
 use crate::partition::responder::Responder;
 use actix::Message;
 use bytes::Bytes;
+use std::ops::Range;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use troupe_actor::Budget;
@@ -158,4 +159,6 @@ pub struct Description {
     pub segment_count: usize,
     /// What operators should know of how old records are found to be; empty: nothing.
     pub retention_notice: String,
+    /// What is damaged and lies within the log: nothing is read from its start on.
+    pub damaged: Option<Range<Offset>>,
 }

@@ -50,7 +50,7 @@ fn a_gap_within_the_first_batch_is_cut_off_with_all_of_it() {
         log.append(&built.header, &Rope::from(built.payload), 0).unwrap();
         log.set_log_start(Offset(2)).unwrap();
         let cause = "a test".to_owned();
-        log.note_damage(Damage { cause, complete_below: Offset(3) }).unwrap();
+        log.note_damage(Damage { cause, complete_below: Offset(3), resumes_at: None }).unwrap();
         log.close_clean(Offset(5)).unwrap();
         let followed = PartitionState {
             leader: Some(NodeId(2)),

@@ -6,6 +6,7 @@ use crate::failure::{Context, Failure};
 use crate::global::Global;
 use crate::node_view::ids;
 use crate::output::{Table, number, text};
+use crate::topic_partitions::parse_partitions;
 use clap::Args;
 use serde::Serialize;
 use troupe_client::Client;
@@ -31,19 +32,6 @@ pub struct Elect {
     /// Do not ask
     #[arg(short, long)]
     yes: bool,
-}
-
-/// `orders`, or `orders:0,3`.
-fn parse_partitions(text: &str) -> Result<TopicPartitions, String> {
-    let Some((topic, numbers)) = text.split_once(':') else {
-        return Ok(TopicPartitions { topic: text.to_owned(), partitions: Vec::new() });
-    };
-    let number = |number: &str| match number.parse::<i32>() {
-        Ok(number) if number >= 0 => Ok(number),
-        _ => Err(format!("`{number}` is no partition")),
-    };
-    let partitions = numbers.split(',').map(number).collect::<Result<_, _>>()?;
-    Ok(TopicPartitions { topic: topic.to_owned(), partitions })
 }
 
 #[derive(Debug, Serialize)]
@@ -155,20 +143,4 @@ fn table(results: &[ResultView]) -> Table {
         ]);
     }
     table
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_topic_may_be_followed_by_some_of_its_partitions() {
-        let parsed = |text| parse_partitions(text).map(|named| (named.topic, named.partitions));
-        assert_eq!(parsed("orders"), Ok(("orders".to_owned(), vec![])));
-        assert_eq!(parsed("orders:3"), Ok(("orders".to_owned(), vec![3])));
-        assert_eq!(parsed("orders:0,12"), Ok(("orders".to_owned(), vec![0, 12])));
-        assert!(parsed("orders:").is_err());
-        assert!(parsed("orders:-1").is_err());
-        assert!(parsed("orders:one").is_err());
-    }
 }

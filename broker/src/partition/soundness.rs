@@ -1,0 +1,160 @@
+//! Damage that is found while the replica runs: by whoever reads, by a follower's stream, by a scrub.
+//!
+//! What was read and is not what was written is looked at again, in the file. If it is damaged there, that is kept in
+//! mind on the disk, and the actor ends as one that died: another leads, if any is in sync, and the next actor, which
+//! finds the damage noted, is out of the ISR until it was filled again (`damage`). Where there is no other, it leads
+//! and hands out what is below.
+
+use super::actor::{PartitionActor, has_others};
+use super::messages::{BeginScrub, GiveUpDamage, MendFiles, Suspect, Suspicion};
+use actix::{ActorContext, Context, Handler};
+use troupe_log::{Damage, FileCheck, LogError};
+use troupe_machines::replica::Role;
+use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::ids::Offset;
+
+impl Handler<Suspect> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, Suspect { suspicion, reply }: Suspect, ctx: &mut Context<Self>) {
+        self.take_turn(ctx);
+        let told = self.examine(suspicion, ctx);
+        // Whoever asked may be gone.
+        let _ = reply.send(told);
+    }
+}
+
+impl Handler<BeginScrub> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, BeginScrub { reply }: BeginScrub, ctx: &mut Context<Self>) {
+        self.take_turn(ctx);
+        // Whoever asked may be gone.
+        let _ = reply.send(self.log().begin_scrub());
+    }
+}
+
+impl Handler<MendFiles> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, mend: MendFiles, ctx: &mut Context<Self>) {
+        self.take_turn(ctx);
+        let mended = self.mend_files(&mend.wrong_indexes);
+        let mended = mended.map_err(|error| match self.examine(error.clone().into(), ctx) {
+            Some(told) => told,
+            None => error.into(),
+        });
+        // Whoever asked may be gone.
+        let _ = mend.reply.send(mended);
+    }
+}
+
+impl Handler<GiveUpDamage> for PartitionActor {
+    type Result = ();
+
+    /// By the next actor, which is built without what is damaged.
+    fn handle(&mut self, GiveUpDamage { reply }: GiveUpDamage, ctx: &mut Context<Self>) {
+        self.take_turn(ctx);
+        let refusal = if self.replica.role() != Role::Leader {
+            let message = "the replica does not lead; what it lacks its leader sends it";
+            Some(Error::new(ErrorCode::NotLeader, message))
+        } else if self.replica.isr().is_some_and(|isr| isr.len() > 1) {
+            let message = "other replicas are in sync, and fill again what is damaged: there is nothing to give up";
+            Some(Error::new(ErrorCode::InvalidRequest, message))
+        } else if !self.board.is_damaged() {
+            let message = "the partition is not damaged: there is nothing to give up";
+            Some(Error::new(ErrorCode::InvalidRequest, message))
+        } else {
+            None
+        };
+        match refusal {
+            // Whoever asked may be gone.
+            Some(refusal) => drop(reply.send(Err(refusal))),
+            None => {
+                tracing::warn!(partition = %self.board, "what is damaged is given up, on request");
+                self.board.give_up_damage(reply);
+                ctx.stop();
+            }
+        }
+    }
+}
+
+impl PartitionActor {
+    /// What a reader is to be told of the damage that there is; nothing if all is sound.
+    pub(super) fn examine(
+        &mut self,
+        suspicion: Suspicion,
+        ctx: &mut Context<Self>,
+    ) -> Option<Error> {
+        let found = match &suspicion {
+            Suspicion::At(at) => self.log().examine(*at),
+            Suspicion::Log(error @ LogError::CorruptLog { .. }) => self.log().examine_error(error),
+            Suspicion::Log(error) => return Some(error.clone().into()),
+        };
+        match found {
+            Ok(Some(damage)) => Some(self.found_damaged(damage, ctx)),
+            Ok(None) => {
+                // by a wrong index, or in a file that was another's by then
+                if let Err(error) = self.mend_files(&[]) {
+                    tracing::warn!(partition = %self.board, %error, "its files were not put right");
+                }
+                None
+            }
+            Err(error) => Some(error.into()),
+        }
+    }
+
+    /// The same, of a read: who is told nothing of a damage is to read again.
+    pub(super) fn explain(&mut self, suspicion: Suspicion, ctx: &mut Context<Self>) -> Error {
+        self.examine(suspicion, ctx).unwrap_or_else(read_again)
+    }
+
+    fn found_damaged(&mut self, damage: Damage, ctx: &mut Context<Self>) -> Error {
+        let Damage { cause, complete_below: from, resumes_at } = damage.clone();
+        let to = resumes_at.unwrap_or(self.log().log_end());
+        if self.log().damaged_from().is_some_and(|known| known <= from) {
+            // It is out of the ISR for it, or nobody has more.
+            return LogError::Damaged { dir: self.log().dir().to_owned(), from, to }.into();
+        }
+        tracing::error!(partition = %self.board, %from, %to, cause, "damage was found in the log");
+        if let Err(error) = self.log().note_damage(damage) {
+            // What cannot be kept in mind would be served by the next actor.
+            self.go_offline(error.clone(), ctx);
+            return error.into();
+        }
+        ctx.stop();
+        if has_others(&self.state, self.shared.node_id) {
+            let message = "the log is damaged there, and another replica takes over; try again";
+            return Error::new(ErrorCode::LeaderNotAvailable, message);
+        }
+        LogError::Damaged { dir: self.log().dir().to_owned(), from, to }.into()
+    }
+
+    fn mend_files(&mut self, wrong_indexes: &[Offset]) -> Result<FileCheck, LogError> {
+        let mut rebuilt = self.log().mend_indexes()?;
+        for base in wrong_indexes {
+            rebuilt += u64::from(self.log().rebuild_indexes(*base)?);
+        }
+        let high_watermark = self.replica.high_watermark();
+        let mut check = self.log().check_files(high_watermark)?;
+        if check.lacks_snapshot {
+            self.snapshot_producers(self.replica.log_end());
+        }
+        if rebuilt > 0 {
+            check.mended.push(format!("the indexes of {rebuilt} segments"));
+        }
+        if !check.mended.is_empty() {
+            let mended = check.mended.join(", ");
+            tracing::warn!(partition = %self.board, mended, "files that were damaged are made again");
+            self.shared.metrics.log_notices.increment(check.mended.len() as u64);
+            self.board.set_dirty();
+        }
+        Ok(check)
+    }
+}
+
+/// What was read is not what stands in the file any more.
+pub(super) fn read_again() -> Error {
+    let message = "what was read was not what was written, and now is; try again";
+    Error::new(ErrorCode::LeaderNotAvailable, message)
+}
