@@ -68,8 +68,14 @@ settings! {
     advertised_listener: String = String::new(), "advertised.listener";
     /// Address of the HTTP listener, for `/metrics`, `/live` and `/ready`.
     http_listener: SocketAddr = ([127, 0, 0, 1], 7071).into(), "http.listener";
-    /// Where everything is kept.
+    /// Where everything is kept, if log.dirs is empty.
     log_dir: PathBuf = PathBuf::from("troupe-data"), "log.dir";
+    /// Directories of the partitions, with commas between them, each best on a disk of its own: a new partition goes to
+    /// the one with the fewest, and one that fails takes only its own partitions with it. Empty: log.dir alone.
+    log_dirs: String = String::new(), "log.dirs";
+    /// Where the metadata log and what else is the node's own is kept; empty: in the first directory of log.dirs. The
+    /// node stops if this one fails.
+    metadata_log_dir: String = String::new(), "metadata.log.dir";
     /// Threads that serve connections and own partitions; 0: one for each processor.
     shards: usize = 0, "shards";
     /// Threads that wait for the disk.
@@ -190,6 +196,14 @@ impl NodeConfig {
     /// The controllers; none: this node alone.
     pub fn voters(&self) -> Result<Vec<Voter>, VotersError> {
         Voter::parse_list(&self.controller_voters)
+    }
+
+    /// The directories of its partitions; as in Kafka, `log.dir` counts only where there is no `log.dirs`.
+    pub fn log_directories(&self) -> Vec<PathBuf> {
+        if self.log_dirs.trim().is_empty() {
+            return vec![self.log_dir.clone()];
+        }
+        self.log_dirs.split(',').map(|path| PathBuf::from(path.trim())).collect()
     }
 
     /// Whether this node has partitions.

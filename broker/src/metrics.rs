@@ -86,8 +86,10 @@ pub struct NodeMetrics {
     pub metadata_log_damages: Counter,
     /// 1: this controller lost its log, and votes for nobody until the others have filled it again.
     pub metadata_log_recovering: Gauge,
-    /// On the file system of the data directory.
+    /// On the fullest of the file systems of the log directories.
     pub disk_free_bytes: Gauge,
+    /// Log directories that have failed, or could not be opened.
+    pub offline_log_directories: Gauge,
     pub open_descriptors: Gauge,
     pub threads: Gauge,
     pub resident_bytes: Gauge,
@@ -142,6 +144,9 @@ impl NodeMetrics {
             metadata_log_damages: counter!("troupe_metadata_log_damages_total", "node" => label()),
             metadata_log_recovering: gauge!("troupe_metadata_log_recovering", "node" => label()),
             disk_free_bytes: gauge!("troupe_disk_free_bytes", "node" => label()),
+            offline_log_directories: gauge!(
+                "troupe_offline_log_directories", "node" => label()
+            ),
             open_descriptors: gauge!("process_open_fds"),
             threads: gauge!("process_threads"),
             resident_bytes: gauge!("process_resident_memory_bytes"),

@@ -1,7 +1,7 @@
 //! A node: a controller, shards with their partitions and listeners, and the loop that keeps the
 //! partitions here in step with the cluster's image.
 //!
-//! Owns the threads, the data directory's lock and the order of starting and stopping. Stopping drains:
+//! Owns the threads, the locks of its directories and the order of starting and stopping. Stopping drains:
 //! long streams are ended, what was appended is flushed and answered, logs are closed cleanly.
 
 mod advertised;
@@ -10,6 +10,8 @@ mod controllers;
 mod duplicate_broker;
 mod handles;
 mod launch;
+mod leftovers;
+mod log_directories;
 mod owner;
 mod progress;
 mod reconcile;

@@ -44,6 +44,7 @@ mod supervisor;
 #[cfg(test)]
 mod tests;
 mod upkeep;
+mod volumes;
 
 pub use assignment::PartitionSetup;
 pub use chain::Chain;
@@ -59,12 +60,13 @@ pub use handle::{
 };
 pub use leader_streams::LeaderStreams;
 pub use messages::{
-    Appended, CloseFollower, Credit, CreditSource, Description, Finding, FollowerReport,
-    FoundOffset, FromLeader, IsrAnswer, LeaderSays, LogLook, LossKnown, OffsetQuery, OpenFollower,
-    ReadAnswer, Slice,
+    Appended, CloseFollower, Credit, CreditSource, Description, DirectoryFailed, Finding,
+    FollowerReport, FoundOffset, FromLeader, IsrAnswer, LeaderSays, LogLook, LossKnown,
+    OffsetQuery, OpenFollower, ReadAnswer, Slice,
 };
 pub use replica_handle::ReplicaHandle;
 pub use responder::Responder;
 pub use scrub::{ScrubResult, scrub};
 pub use shared::Shared;
 pub use supervisor::{RetirePartition, StartPartition, Supervisor, UpdatePartition};
+pub use volumes::Volumes;

@@ -168,6 +168,7 @@ fn is_of_node(kind: HealthReasonKind) -> bool {
         | HealthReasonKind::WaitingAppends
         | HealthReasonKind::DamagedReplicas
         | HealthReasonKind::DiskFull
+        | HealthReasonKind::OfflineLogDirectories
         // Of a newer version: it is told, once for each node that tells it.
         | HealthReasonKind::Unspecified => true,
     }

@@ -107,27 +107,33 @@ impl ControllerApi {
         Ok(pb::AlterPartitionsResponse { partitions })
     }
 
-    /// Leader replicas that are dead: others lead at once. Replicas that lack what they had acknowledged.
+    /// Leader replicas that are dead: others lead at once. Replicas that lack what they had acknowledged, and those
+    /// whose disk is away.
     pub async fn report_replicas(
         &self,
         request: pb::ReportReplicasRequest,
     ) -> Result<pb::ReportReplicasResponse, Error> {
         let (node_id, epoch) = self.check(request.caller)?;
-        let (mut lost, mut dead) = (Vec::new(), Vec::new());
+        let (mut lost, mut away, mut dead) = (Vec::new(), Vec::new(), Vec::new());
         for report in request.replicas {
             let key = key(&report.topic_id, report.partition)?;
-            match report.lost {
-                true => lost.push(key),
-                false => dead.push((key, LeaderEpoch(report.leader_epoch))),
+            match (report.lost, report.offline) {
+                (true, _) => lost.push(key),
+                (false, true) => away.push(key),
+                (false, false) => dead.push((key, LeaderEpoch(report.leader_epoch))),
             }
         }
-        let nothing_lost = lost.is_empty();
-        if !nothing_lost {
+        let only_dead = lost.is_empty() && away.is_empty();
+        if !lost.is_empty() {
             let told = self.controller.lose_replicas(node_id, epoch, lost).await;
             told.map_err(|error| self.voters.direct(error))?;
         }
+        if !away.is_empty() {
+            let told = self.controller.withdraw_replicas(node_id, epoch, away).await;
+            told.map_err(|error| self.voters.direct(error))?;
+        }
         // Who may report is looked at even if nothing is reported.
-        if nothing_lost || !dead.is_empty() {
+        if only_dead || !dead.is_empty() {
             let failed = self.controller.fail_replicas(node_id, epoch, dead).await;
             failed.map_err(|error| self.voters.direct(error))?;
         }

@@ -173,6 +173,16 @@ impl ControllerHandle {
         self.ask(|responder| Request::LoseReplicas(node_id, epoch, keys, responder)).await
     }
 
+    /// Replicas on this broker whose disk has failed, or is not there.
+    pub async fn withdraw_replicas(
+        &self,
+        node_id: NodeId,
+        epoch: BrokerEpoch,
+        keys: Vec<PartitionKey>,
+    ) -> Result<(), Error> {
+        self.ask(|responder| Request::WithdrawReplicas(node_id, epoch, keys, responder)).await
+    }
+
     /// Of how many partitions it is clear that their leader went on without who was in sync before.
     pub async fn confirm_leaders(&self, silent: BTreeSet<NodeId>) -> Result<usize, Error> {
         self.ask(|responder| Request::ConfirmLeaders(silent, responder)).await

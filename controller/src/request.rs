@@ -31,6 +31,7 @@ pub(crate) enum Request {
     AlterPartitions(NodeId, BrokerEpoch, Vec<AlterPartition>, Responder<PerPartition>),
     FailReplicas(NodeId, BrokerEpoch, Vec<(PartitionKey, LeaderEpoch)>, Responder<()>),
     LoseReplicas(NodeId, BrokerEpoch, Vec<PartitionKey>, Responder<()>),
+    WithdrawReplicas(NodeId, BrokerEpoch, Vec<PartitionKey>, Responder<()>),
     ConfirmLeaders(BTreeSet<NodeId>, Responder<usize>),
     ElectLeaders(Vec<PartitionKey>, Election, Responder<PerPartition>),
     BalanceLeaders(LeaderBalance, Responder<usize>),
@@ -64,6 +65,7 @@ impl Request {
             | Request::AlterPartitions(..)
             | Request::FailReplicas(..)
             | Request::LoseReplicas(..)
+            | Request::WithdrawReplicas(..)
             | Request::ConfirmLeaders(..)
             | Request::ElectLeaders(..)
             | Request::BalanceLeaders(..)
@@ -129,6 +131,9 @@ impl Request {
             Request::LoseReplicas(node_id, epoch, keys, responder) => {
                 responder.park(image.lose_replicas(node_id, epoch, &keys))
             }
+            Request::WithdrawReplicas(node_id, epoch, keys, responder) => {
+                responder.park(image.withdraw_replicas(node_id, epoch, &keys))
+            }
             Request::ConfirmLeaders(silent, responder) => {
                 responder.park(Ok(image.confirm_leaders(&silent)))
             }
@@ -155,6 +160,7 @@ impl Request {
             | Request::ResumeBroker(_, responder)
             | Request::FailReplicas(_, _, _, responder)
             | Request::LoseReplicas(_, _, _, responder)
+            | Request::WithdrawReplicas(_, _, _, responder)
             | Request::UnregisterBroker(_, responder) => responder.answer(Err(error)),
             Request::BeginShutdown(_, _, responder) => responder.answer(Err(error)),
             Request::AlterPartitions(_, _, _, responder)

@@ -13,7 +13,7 @@ use crate::damage::Damage;
 use crate::index::Mark;
 use crate::segment::Summary;
 use std::fmt::Write;
-use troupe_proto::ids::{LeaderEpoch, Offset, PartitionId, PartitionKey, TopicId};
+use troupe_proto::ids::{DirectoryId, LeaderEpoch, Offset, PartitionId, PartitionKey, TopicId};
 
 /// High watermark and recovery point: [`OffsetCheckpoint`].
 pub(crate) const OFFSETS: &str = "offset-checkpoint";
@@ -235,6 +235,11 @@ pub(crate) fn decode_topic_id(text: &str) -> Option<TopicId> {
         return None;
     }
     TopicId::from_wire(&u128::from_str_radix(&digits, 16).ok()?.to_be_bytes())
+}
+
+/// A directory's id, which is displayed like a topic's.
+pub(crate) fn decode_directory_id(text: &str) -> Option<DirectoryId> {
+    decode_topic_id(text).map(|id| DirectoryId(id.0))
 }
 
 #[cfg(test)]

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! .lock                          held while a node runs
-//! meta.properties                cluster and node that the data belongs to
+//! meta.properties                cluster and node that the data belongs to, and the directory's own id
 //! <topic>-<partition>/           a partition; made at its first append
+//! <topic>-<partition>.<number>-future/    one that is being moved here, until it is complete; of a long name the beginning
 //! <topic>-<partition>.<topic id>-delete/    a deleted one, until its files are gone; of a long name the beginning
 //! <name>.aside-<number>          what stood where something else has to stand
 //! ```
@@ -11,14 +12,17 @@
 use crate::checkpoint;
 use crate::disk::{Disk, FileDisk};
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use troupe_proto::ids::{NodeId, PartitionId, TopicId};
+use std::sync::OnceLock;
+use troupe_proto::ids::{DirectoryId, NodeId, PartitionId, TopicId};
 
 const LOCK: &str = ".lock";
 pub(crate) const META: &str = "meta.properties";
 const PROBE: &str = ".probe";
 const RETIRED: &str = "-delete";
+const FUTURE: &str = "-future";
 const ASIDE: &str = ".aside-";
 /// Of a deleted topic's name: with partition, topic id and suffix it fits into the 255 bytes that file systems
 /// allow. The id tells topics apart.
@@ -41,6 +45,13 @@ pub enum DirectoryError {
         found: NodeId,
         found_cluster: String,
     },
+    #[error(
+        "log.dirs names {inner} twice, or within another of its directories ({outer}); each needs a place of its own",
+        inner = inner.display(), outer = outer.display()
+    )]
+    Nested { outer: PathBuf, inner: PathBuf },
+    #[error("none of log.dirs can be used: {reasons}; mount their disks, or name others")]
+    AllOffline { reasons: String },
     #[error("{path} is damaged; restore it from a backup or write it anew", path = path.display())]
     BadMeta { path: PathBuf },
     #[error("cannot {action} {path}: {source}", path = path.display())]
@@ -67,7 +78,9 @@ pub struct PartitionDirectory {
 #[derive(Debug)]
 pub struct DataDirectory {
     path: PathBuf,
-    _lock: File,
+    lock: File,
+    /// As it says itself, or will.
+    id: OnceLock<DirectoryId>,
 }
 
 impl DataDirectory {
@@ -98,18 +111,56 @@ impl DataDirectory {
             }
         }
         // the lock file may stand there from better days
-        let probe = path.join(PROBE);
-        set_directory_aside(&probe);
-        match fs::write(&probe, b"").and_then(|()| fs::remove_file(&probe)) {
+        set_directory_aside(&path.join(PROBE));
+        let directory = DataDirectory { path, lock, id: OnceLock::new() };
+        match directory.write_probe(false) {
             // whoever has to make room first has to start first
-            Err(error) if !is_full(&error) => return Err(unwritable("write to", path, error)),
+            Err(error) if !is_full(&error) => {
+                return Err(unwritable("write to", directory.path, error));
+            }
             _ => {}
         }
-        Ok(DataDirectory { path, _lock: lock })
+        if let Ok(Some((_, Some(id)))) = directory.read_properties() {
+            directory.adopt(id);
+        }
+        Ok(directory)
     }
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What the directory is known by wherever it is mounted; drawn at random when it is first asked for.
+    pub fn id(&self) -> DirectoryId {
+        *self.id.get_or_init(DirectoryId::random)
+    }
+
+    /// Where the directory does not say any more who it is, it is the one that is remembered under its path.
+    pub(crate) fn adopt(&self, id: DirectoryId) {
+        // Who knows an id already keeps it.
+        let _ = self.id.set(id);
+    }
+
+    /// What has the lock's name is the file that this process has locked: the directory is still where it was.
+    pub(crate) fn is_in_place(&self) -> io::Result<bool> {
+        let (held, found) = (self.lock.metadata()?, fs::metadata(self.path.join(LOCK))?);
+        Ok((held.dev(), held.ino()) == (found.dev(), found.ino()))
+    }
+
+    /// Writes a little and removes it again; `durably`: waits for the disk to have taken it.
+    pub(crate) fn write_probe(&self, durably: bool) -> io::Result<()> {
+        let path = self.path.join(PROBE);
+        let written = File::create(&path).and_then(|mut file| {
+            file.write_all(b"probe")?;
+            if durably { file.sync_all() } else { Ok(()) }
+        });
+        let removed = fs::remove_file(&path);
+        written.and(removed)
+    }
+
+    /// On which file system it is.
+    pub(crate) fn device(&self) -> io::Result<u64> {
+        Ok(self.lock.metadata()?.dev())
     }
 
     /// Whose directory this is; `None` if nobody has said so yet.
@@ -117,6 +168,11 @@ impl DataDirectory {
     /// # Errors
     /// The file is damaged or cannot be read.
     pub fn read_meta(&self) -> Result<Option<MetaProperties>, DirectoryError> {
+        Ok(self.read_properties()?.map(|(meta, _)| meta))
+    }
+
+    /// The same, and the directory's own id; earlier versions gave it none.
+    fn read_properties(&self) -> Result<Option<Properties>, DirectoryError> {
         let path = self.path.join(META);
         match FileDisk.read(&path) {
             Ok(None) => Ok(None),
@@ -137,7 +193,9 @@ impl DataDirectory {
     /// The file cannot be written.
     pub fn write_meta(&self, meta: &MetaProperties) -> Result<(), DirectoryError> {
         let path = self.path.join(META);
-        let lines = format!("cluster.id {}\nnode.id {}\n", meta.cluster_id, meta.node_id);
+        let MetaProperties { cluster_id, node_id } = meta;
+        let id = self.id();
+        let lines = format!("cluster.id {cluster_id}\nnode.id {node_id}\ndirectory.id {id}\n");
         let written = FileDisk.replace(&path, &checkpoint::seal(&lines), true);
         let synced = written.and_then(|_| FileDisk.sync_dir(&self.path));
         synced.map_err(|source| DirectoryError::Io { action: "write", path, source })
@@ -149,7 +207,7 @@ impl DataDirectory {
     /// # Errors
     /// [`DirectoryError::OtherNode`], and as reading and writing.
     pub fn check_meta(&self, meta: &MetaProperties) -> Result<(), DirectoryError> {
-        let found = match self.read_meta() {
+        let found = match self.read_properties() {
             Err(DirectoryError::BadMeta { path }) => {
                 set_aside(&path).map_err(|source| DirectoryError::Io {
                     action: "set aside",
@@ -162,8 +220,9 @@ impl DataDirectory {
         };
         match found {
             None => self.write_meta(meta),
-            Some(found) if found == *meta => Ok(()),
-            Some(found) => Err(DirectoryError::OtherNode {
+            Some((found, Some(_))) if found == *meta => Ok(()),
+            Some((found, None)) if found == *meta => self.write_meta(meta),
+            Some((found, _)) => Err(DirectoryError::OtherNode {
                 path: self.path.clone(),
                 expected: meta.node_id,
                 expected_cluster: meta.cluster_id.clone(),
@@ -220,13 +279,50 @@ impl DataDirectory {
         }
     }
 
-    /// Directories of deleted partitions whose files are still there.
+    /// Directories of deleted partitions whose files are still there, and of moves that never came to their end.
     ///
     /// # Errors
     /// The directory cannot be listed.
     pub fn retired(&self) -> Result<Vec<PathBuf>, DirectoryError> {
         let names = self.names()?.into_iter();
-        Ok(names.filter(|name| is_retired(name)).map(|name| self.path.join(name)).collect())
+        let leftovers = names.filter(|name| is_retired(name) || is_future(name));
+        Ok(leftovers.map(|name| self.path.join(name)).collect())
+    }
+
+    /// Copies that are being built here, of partitions that move.
+    ///
+    /// # Errors
+    /// The directory cannot be listed.
+    pub fn futures(&self) -> Result<Vec<PartitionDirectory>, DirectoryError> {
+        let named = |name: String| {
+            let (partition, _) = name.strip_suffix(FUTURE)?.rsplit_once('.')?;
+            let (topic, partition) = parse_partition(partition)?;
+            Some(PartitionDirectory { path: self.path.join(&name), topic, partition })
+        };
+        Ok(self.names()?.into_iter().filter_map(named).collect())
+    }
+
+    /// Where a partition's log is built that moves here. No other move uses the same.
+    pub fn future_dir(&self, topic: &str, partition: PartitionId) -> PathBuf {
+        let number = DirectoryId::random().0.simple();
+        self.path.join(format!("{}-{partition}.{number}{FUTURE}", beginning_of(topic)))
+    }
+
+    /// What was built there is the partition's log from now on, for good.
+    ///
+    /// # Errors
+    /// It cannot be renamed; something else has its name.
+    pub fn install(
+        &self,
+        future: &Path,
+        topic: &str,
+        partition: PartitionId,
+    ) -> Result<PathBuf, DirectoryError> {
+        let to = self.partition_dir(topic, partition);
+        let renamed = fs::rename(future, &to).and_then(|()| FileDisk.sync_dir(&self.path));
+        let path = future.to_owned();
+        renamed.map_err(|source| DirectoryError::Io { action: "rename", path, source })?;
+        Ok(to)
     }
 
     /// Deletes one of [`DataDirectory::retired`]. May take a while.
@@ -235,7 +331,7 @@ impl DataDirectory {
     /// It is not one of them; it cannot be removed.
     pub fn delete_retired(&self, path: &Path) -> Result<(), DirectoryError> {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if path.parent() != Some(&self.path) || !is_retired(name) {
+        if path.parent() != Some(&self.path) || !(is_retired(name) || is_future(name)) {
             return Err(DirectoryError::Io {
                 action: "delete",
                 path: path.to_owned(),
@@ -307,9 +403,13 @@ fn set_directory_aside(path: &Path) {
 }
 
 fn retired_name(topic: &str, partition: PartitionId, topic_id: TopicId) -> String {
+    format!("{}-{partition}.{topic_id}{RETIRED}", beginning_of(topic))
+}
+
+/// As much of a topic's name as leaves room for what tells such directories apart.
+fn beginning_of(topic: &str) -> &str {
     let cut = (0..=RETIRED_NAME_LEN.min(topic.len())).rev().find(|at| topic.is_char_boundary(*at));
-    let beginning = &topic[..cut.unwrap_or_default()];
-    format!("{beginning}-{partition}.{topic_id}{RETIRED}")
+    &topic[..cut.unwrap_or_default()]
 }
 
 fn unwritable(action: &'static str, path: PathBuf, source: io::Error) -> DirectoryError {
@@ -321,11 +421,15 @@ fn unwritable(action: &'static str, path: PathBuf, source: io::Error) -> Directo
     }
 }
 
-fn decode_meta(content: &[u8]) -> Option<MetaProperties> {
+type Properties = (MetaProperties, Option<DirectoryId>);
+
+fn decode_meta(content: &[u8]) -> Option<Properties> {
     let mut lines = checkpoint::unseal(content)?.lines();
     let cluster_id = lines.next()?.strip_prefix("cluster.id ")?.to_owned();
     let node_id = lines.next()?.strip_prefix("node.id ")?.parse().ok()?;
-    Some(MetaProperties { cluster_id, node_id: NodeId(node_id) })
+    let id = lines.find_map(|line| line.strip_prefix("directory.id "));
+    let id = id.and_then(checkpoint::decode_directory_id);
+    Some((MetaProperties { cluster_id, node_id: NodeId(node_id) }, id))
 }
 
 /// Topic and partition of `<topic>-<partition>`, which is how the number is written and no other way.
@@ -337,7 +441,15 @@ fn parse_partition(name: &str) -> Option<(String, PartitionId)> {
 }
 
 fn is_retired(name: &str) -> bool {
-    name.strip_suffix(RETIRED)
+    is_leftover(name, RETIRED)
+}
+
+fn is_future(name: &str) -> bool {
+    is_leftover(name, FUTURE)
+}
+
+fn is_leftover(name: &str, suffix: &str) -> bool {
+    name.strip_suffix(suffix)
         .and_then(|name| name.rsplit_once('.'))
         .is_some_and(|(partition, _)| parse_partition(partition).is_some())
 }
@@ -369,6 +481,56 @@ mod tests {
         assert!(matches!(data.check_meta(&meta(2)), Err(DirectoryError::OtherNode { .. })));
         fs::write(data.path().join(META), "version 1\n").unwrap();
         assert!(matches!(data.read_meta(), Err(DirectoryError::BadMeta { .. })));
+    }
+
+    #[test]
+    fn a_directory_is_known_by_its_id_wherever_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDirectory::open(&dir.path().join("a")).unwrap();
+        data.check_meta(&meta(1)).unwrap();
+        let id = data.id();
+        drop(data);
+        fs::rename(dir.path().join("a"), dir.path().join("b")).unwrap();
+        assert_eq!(DataDirectory::open(&dir.path().join("b")).unwrap().id(), id);
+        // As an earlier version wrote it.
+        let before = checkpoint::seal("cluster.id c1\nnode.id 1\n");
+        fs::write(dir.path().join("b").join(META), before).unwrap();
+        let data = DataDirectory::open(&dir.path().join("b")).unwrap();
+        data.check_meta(&meta(1)).unwrap();
+        let given = data.id();
+        drop(data);
+        assert_eq!(DataDirectory::open(&dir.path().join("b")).unwrap().id(), given);
+    }
+
+    #[test]
+    fn a_directory_that_is_gone_or_another_is_not_in_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        let data = DataDirectory::open(&path).unwrap();
+        assert!(data.is_in_place().unwrap());
+        fs::rename(&path, dir.path().join("b")).unwrap();
+        assert_eq!(data.is_in_place().unwrap_err().kind(), ErrorKind::NotFound);
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join(LOCK), "").unwrap();
+        assert!(!data.is_in_place().unwrap());
+    }
+
+    #[test]
+    fn a_move_that_never_came_to_its_end_is_a_leftover() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDirectory::open(dir.path()).unwrap();
+        let (abandoned, complete) =
+            (data.future_dir("a", PartitionId(0)), data.future_dir("a", PartitionId(0)));
+        assert_ne!(abandoned, complete);
+        for path in [&abandoned, &complete] {
+            fs::create_dir(path).unwrap();
+        }
+        assert!(data.partitions().unwrap().is_empty());
+        let installed = data.install(&complete, "a", PartitionId(0)).unwrap();
+        assert_eq!(installed, data.partition_dir("a", PartitionId(0)));
+        assert_eq!(data.retired().unwrap(), std::slice::from_ref(&abandoned));
+        data.delete_retired(&abandoned).unwrap();
+        assert_eq!(data.partitions().unwrap().len(), 1);
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub use texts::{
 use crate::cleaning::{REPLACED, SWAP};
 use crate::listing::TRANSIENT;
 use crate::place::{ASIDE, Kind};
-use crate::{LogError, checkpoint, directory, inventory};
+use crate::{LogError, checkpoint, directories, directory, inventory};
 use std::path::{Path, PathBuf};
 use troupe_proto::ids::Offset;
 
@@ -52,7 +52,8 @@ impl FileKind {
             | SWAP
             | checkpoint::METADATA
             | checkpoint::DAMAGE
-            | directory::META => Some(FileKind::Checkpoint),
+            | directory::META
+            | directories::KNOWN => Some(FileKind::Checkpoint),
             inventory::FILE => Some(FileKind::Inventory),
             _ => Kind::parse(name).map(|(_, kind)| match kind {
                 Kind::Log => FileKind::Log,

@@ -24,6 +24,15 @@ pub enum LogError {
     /// fsync has failed; a new [`crate::Log::open`] finishes it as soon as there is enough again.
     #[error("a change of the log {path} was interrupted for want of something; it goes on when the log is opened anew", path = path.display())]
     Interrupted { path: PathBuf },
+    /// The disk that the log is on has failed as a whole, or is not there.
+    #[error("the log directory {path} is offline: {cause}; the node serves its partitions again when it is started with the directory in order", path = path.display())]
+    DirectoryOffline { path: PathBuf, cause: Arc<str> },
+    /// A partition with two logs, of which nobody knows which is the newer one.
+    #[error(
+        "the partition is in several directories of log.dirs ({}), and which one counts is not remembered; move all but the right one away",
+        list(paths)
+    )]
+    FoundTwice { paths: Arc<[PathBuf]> },
     #[error("offset {requested} is outside of the log, which holds {earliest} to {latest}")]
     OffsetOutOfRange { requested: Offset, earliest: Offset, latest: Offset },
     /// What was promised to be there is not.
@@ -64,7 +73,10 @@ impl LogError {
             Self::DiskFull { .. } => ErrorCode::DiskFull,
             Self::Io { source, .. } if is_shortage(source) => ErrorCode::StorageUnavailable,
             Self::Interrupted { .. } => ErrorCode::StorageUnavailable,
-            Self::Io { .. } | Self::Poisoned { .. } => ErrorCode::StorageFailure,
+            Self::Io { .. }
+            | Self::Poisoned { .. }
+            | Self::DirectoryOffline { .. }
+            | Self::FoundTwice { .. } => ErrorCode::StorageFailure,
             Self::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
             Self::CorruptLog { .. } | Self::Damaged { .. } => ErrorCode::CorruptLog,
             Self::BadFrames { .. } => ErrorCode::CorruptBatch,
@@ -101,6 +113,10 @@ impl LogError {
     }
 }
 
+fn list(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
 impl From<LogError> for Error {
     fn from(error: LogError) -> Self {
         let wire = Error::new(error.code(), error.to_string());
@@ -114,6 +130,8 @@ impl From<LogError> for Error {
             | LogError::Io { .. }
             | LogError::Poisoned { .. }
             | LogError::Interrupted { .. }
+            | LogError::DirectoryOffline { .. }
+            | LogError::FoundTwice { .. }
             | LogError::BadFrames { .. }
             | LogError::NotNext { .. }
             | LogError::EpochWentBack { .. }

@@ -14,7 +14,7 @@
 //! - [`Log::open`] recovers: it scans what lies behind the recovery point, cuts at the first bad batch, and
 //!   rebuilds what derives (indexes, leader epochs). Afterwards all that is in the log is durable.
 //! - Reading: [`Log::read`], `find_by_timestamp`. Shrinking: truncation, [`RetentionPolicy`], [`Cleaning`].
-//! - [`disk`]: the one door to files: real, in memory, faulty. [`DataDirectory`]: one `log.dirs` entry.
+//! - [`disk`]: the one door to files: real, in memory, faulty. [`LogDirectories`]: those of `log.dirs`.
 //! - [`dump`]: what the command line shows of single files. [`verify`]: whether they hold what they should, and mending
 //!   them.
 //!
@@ -26,6 +26,7 @@ mod checkpoint;
 mod cleaning;
 mod config;
 mod damage;
+mod directories;
 mod directory;
 pub mod disk;
 pub mod dump;
@@ -36,6 +37,7 @@ mod index;
 mod inventory;
 mod listing;
 mod log;
+mod log_directory;
 mod lookup;
 mod loss;
 mod place;
@@ -58,14 +60,16 @@ pub use cleaning::{
 };
 pub use config::LogConfig;
 pub use damage::Damage;
+pub use directories::{Location, LogDirectories, check_apart};
 pub use directory::{DataDirectory, DirectoryError, MetaProperties, PartitionDirectory};
 pub use error::LogError;
 pub use flush::{FlushDone, FlushTicket};
-pub use inventory::Inventory;
+pub use inventory::{Inventory, Placed};
 pub use log::Log;
+pub use log_directory::{LogDirectory, PartitionSize};
 pub use lookup::{Candidate, ReadSlice, TimestampHit};
 pub use recovery::Recovery;
 pub use retention::{Judged, Removal, Retained, RetentionPolicy, SegmentInfo};
 pub use scrub::{FileCheck, Scrub, Scrubbed, Suspect};
 pub use soundness::{BadBatch, check_batches};
-pub use space::Space;
+pub use space::{Space, Volume};

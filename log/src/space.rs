@@ -71,8 +71,8 @@ impl Space {
 
     /// For a start without room: empties what retention has deleted already. The names stay: they tell the logs
     /// that nothing has vanished.
-    pub fn clear_deleted(&self) {
-        for partition in entries(&self.dir) {
+    pub fn clear_deleted(dir: &Path) {
+        for partition in entries(dir) {
             for file in entries(&partition) {
                 let is_deleted = file.to_str().is_some_and(|name| name.ends_with(DELETED));
                 if is_deleted && let Ok(file) = OpenOptions::new().write(true).open(&file) {
@@ -85,15 +85,33 @@ impl Space {
 
     /// Bytes that this process may still write; `None` if the file system does not say.
     fn free(&self) -> Option<u64> {
-        let path = CString::new(self.dir.as_os_str().as_bytes()).ok()?;
-        // SAFETY: all-zero is a value of this struct of numbers.
-        let mut found: libc::statvfs = unsafe { std::mem::zeroed() };
-        // SAFETY: the path is a string that lives across the call, and the struct is ours to write.
-        if unsafe { libc::statvfs(path.as_ptr(), &mut found) } != 0 {
-            return None;
-        }
-        Some(found.f_bavail.saturating_mul(found.f_frsize))
+        volume_of(&self.dir).map(|volume| volume.usable_bytes)
     }
+}
+
+/// A file system, as it says itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Volume {
+    pub total_bytes: u64,
+    /// What this process may still write.
+    pub usable_bytes: u64,
+    pub read_only: bool,
+}
+
+/// That of a path; `None` if it does not say.
+pub(crate) fn volume_of(path: &Path) -> Option<Volume> {
+    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+    // SAFETY: all-zero is a value of this struct of numbers.
+    let mut found: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the path is a string that lives across the call, and the struct is ours to write.
+    if unsafe { libc::statvfs(path.as_ptr(), &mut found) } != 0 {
+        return None;
+    }
+    Some(Volume {
+        total_bytes: found.f_blocks.saturating_mul(found.f_frsize),
+        usable_bytes: found.f_bavail.saturating_mul(found.f_frsize),
+        read_only: found.f_flag & libc::ST_RDONLY != 0,
+    })
 }
 
 fn entries(dir: &Path) -> Vec<PathBuf> {
@@ -173,7 +191,7 @@ mod tests {
         for name in ["0.log", "0.log.deleted"] {
             fs::write(partition.join(name), "records").unwrap();
         }
-        Space::open(dir.path()).clear_deleted();
+        Space::clear_deleted(dir.path());
         assert_eq!(fs::metadata(partition.join("0.log")).unwrap().len(), 7);
         assert_eq!(fs::metadata(partition.join("0.log.deleted")).unwrap().len(), 0);
     }

@@ -9,6 +9,7 @@
 //! - [`credit`]: how much of a stream may be under way to its reader.
 //! - [`config`]: what a topic can be told, with defaults and documentation.
 //! - [`voter_recovery`]: when a controller that lost its log may vote again.
+//! - [`log_directory`]: into which directory of its node a partition goes.
 //! - [`time`]: time as an argument.
 //!
 //! Promise: the same calls in the same order give the same answers and the same state. Time and chance
@@ -23,6 +24,7 @@ pub mod connection;
 pub mod credit;
 pub mod group;
 mod latest;
+pub mod log_directory;
 pub mod replica;
 pub mod time;
 pub mod voter_recovery;

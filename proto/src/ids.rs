@@ -133,6 +133,23 @@ impl fmt::Display for TopicId {
     }
 }
 
+/// A directory of a node's `log.dirs`, wherever it is mounted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DirectoryId(pub Uuid);
+
+impl DirectoryId {
+    /// A new random id.
+    pub fn random() -> DirectoryId {
+        DirectoryId(Uuid::new_v4())
+    }
+}
+
+impl fmt::Display for DirectoryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// One partition of one topic, by identity. Goes into every header checksum, so that a batch that stands
 /// in the wrong file is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -269,6 +269,11 @@ impl Cluster {
         self.take(id).terminate().await
     }
 
+    /// Waits until a node ends that nobody has asked to.
+    pub async fn ended(&mut self, id: i32) -> Exit {
+        self.take(id).ended_by_itself().await
+    }
+
     /// Starts nodes that do not run, at the same moment: none may serve before a majority is there.
     ///
     /// # Errors

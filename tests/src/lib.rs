@@ -5,6 +5,7 @@
 //! - [`Process`]: the built binary, to be killed and started again.
 //! - [`Cluster`]: several of them that form one.
 //! - [`Network`]: one for such a cluster, in which links can be cut and slowed down.
+//! - [`Mount`]: a file system of its own, which is full, read-only or broken when a test wants it.
 //! - [`History`], [`PartitionHistory`]: what producers were told and readers saw; judge what a log holds in
 //!   the end.
 //! - [`ReplicaLog`]: what a replica has on disk, to be compared byte by byte.
@@ -17,6 +18,7 @@ mod command;
 mod directory;
 mod history;
 mod local_node;
+mod mount;
 mod network;
 mod patience;
 mod process;
@@ -33,6 +35,7 @@ pub use history::{
     Anomalies, History, Outcome, PartitionAnomalies, PartitionHistory, Promise, Stored,
 };
 pub use local_node::LocalNode;
+pub use mount::Mount;
 pub use network::{Link, Network, Place, in_a_namespace};
 pub use patience::{PATIENCE, eventually, eventually_or_why};
 pub use process::{Exit, Process, Serve, binary, clients_directory, example};

@@ -3,6 +3,7 @@
 use super::listeners;
 use super::{ConfigFaults, NodeConfig};
 use std::collections::BTreeMap;
+use troupe_log::check_apart;
 use troupe_proto::batch::Limits;
 
 /// Of one thread of the cleaner: Kafka's bounds.
@@ -57,6 +58,7 @@ impl NodeConfig {
         self.check_groups(faults);
         self.check_unpacking(faults);
         self.check_cleaner(faults);
+        self.check_directories(faults);
         for (key, value) in [
             ("num.partitions", self.num_partitions as usize),
             ("default.replication.factor", self.default_replication_factor as usize),
@@ -80,6 +82,15 @@ impl NodeConfig {
             if value == 0 {
                 faults.push(format!("{key}: 0 is too small, at least 1 is needed"));
             }
+        }
+    }
+
+    fn check_directories(&self, faults: &mut Vec<String>) {
+        let paths = self.log_directories();
+        if paths.iter().any(|path| path.as_os_str().is_empty()) {
+            faults.push(format!("log.dirs: `{}` has an empty path between commas", self.log_dirs));
+        } else if let Err(error) = check_apart(&paths) {
+            faults.push(error.to_string());
         }
     }
 
@@ -174,6 +185,11 @@ fn flatten(prefix: &str, table: &toml::Table, values: &mut BTreeMap<String, Stri
             toml::Value::String(text) => {
                 values.insert(key, text.clone());
             }
+            // A list is as well written as one.
+            toml::Value::Array(items) if items.iter().all(toml::Value::is_str) => {
+                let items: Vec<_> = items.iter().filter_map(toml::Value::as_str).collect();
+                values.insert(key, items.join(","));
+            }
             other => {
                 values.insert(key, other.to_string());
             }
@@ -226,6 +242,30 @@ mod tests {
         ] {
             let refused = settings(wrong).unwrap_err();
             assert!(refused.contains(told), "{refused}");
+        }
+    }
+
+    #[test]
+    fn directories_are_a_list_of_places_apart_and_log_dir_is_its_short_form() {
+        let load = |settings: &[&str]| {
+            let settings: Vec<_> = settings.iter().map(|&setting| setting.to_owned()).collect();
+            NodeConfig::load(None, [], &settings).map_err(|faults| faults.to_string())
+        };
+        let paths = |paths: &[&str]| paths.iter().map(PathBuf::from).collect::<Vec<_>>();
+        let config = load(&["log.dir=/a"]).unwrap();
+        assert_eq!(config.log_directories(), paths(&["/a"]));
+        let config = load(&["log.dir=/a", "log.dirs=/b, /c", "metadata.log.dir=/m"]).unwrap();
+        assert_eq!(config.log_directories(), paths(&["/b", "/c"]), "as in Kafka");
+        assert_eq!(config.metadata_log_dir, "/m");
+        let file = NodeConfig::load(Some("log.dirs = [\"/b\", \"/c\"]\n"), [], &[]).unwrap();
+        assert_eq!(file.log_directories(), paths(&["/b", "/c"]));
+        for (wrong, told) in [
+            ("log.dirs=/b,,/c", "empty path"),
+            ("log.dirs=/b,/b", "/b twice"),
+            ("log.dirs=/b,/b/c", "within another"),
+        ] {
+            let refused = load(&[wrong]).unwrap_err();
+            assert!(refused.contains(told), "{wrong}: {refused}");
         }
     }
 

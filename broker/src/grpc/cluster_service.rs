@@ -76,6 +76,7 @@ fn reason_kind(kind: ReasonKind) -> pb::HealthReasonKind {
         ReasonKind::DamagedReplicas => pb::HealthReasonKind::DamagedReplicas,
         ReasonKind::WaitingAppends => pb::HealthReasonKind::WaitingAppends,
         ReasonKind::DiskFull => pb::HealthReasonKind::DiskFull,
+        ReasonKind::OfflineLogDirectories => pb::HealthReasonKind::OfflineLogDirectories,
     }
 }
 

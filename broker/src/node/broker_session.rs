@@ -18,7 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::transport::Channel;
 use troupe_controller::MAX_MESSAGE_BYTES;
-use troupe_log::DataDirectory;
+use troupe_log::LogDirectories;
 use troupe_machines::cluster::{ClusterImage, Delta, LOG_VERSION};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{BrokerEpoch, MetadataOffset, NodeId};
@@ -72,7 +72,7 @@ impl BrokerSession {
     /// Registers, and keeps a session from now on; returns when the metadata here holds the registration.
     pub async fn begin(
         handles: &Arc<Handles>,
-        directory: &DataDirectory,
+        directories: &LogDirectories,
         thread: &ControlThread,
         pushed: Option<watch::Sender<Arc<ClusterImage>>>,
         addresses: &Addresses,
@@ -92,12 +92,12 @@ impl BrokerSession {
             ),
         });
         let found = Found {
-            stopped_cleanly: clean_stop(directory.path()),
-            holds_nothing: directory.partitions()?.is_empty(),
+            stopped_cleanly: clean_stop(directories.metadata()),
+            holds_nothing: directories.partitions().is_empty() && !directories.any_offline(),
         };
         let registered = register(handles, &state, found).await.map_err(StartError::Register)?;
-        check_metadata(handles, directory)?;
-        forget_clean_stop(directory.path());
+        check_metadata(handles, directories)?;
+        forget_clean_stop(directories.metadata());
         let kept = Arc::clone(&state);
         let keeping = Arc::clone(handles);
         thread.spawn(async move { keep(keeping, kept).await });
@@ -154,9 +154,9 @@ impl BrokerSession {
     }
 
     /// K18.
-    pub fn note_clean_stop(&self, handles: &Handles, directory: &DataDirectory) {
+    pub fn note_clean_stop(&self, handles: &Handles, directories: &LogDirectories) {
         let epoch = handles.controller.identity().broker_epoch;
-        let path = clean_stop_path(directory.path());
+        let path = clean_stop_path(directories.metadata());
         if let Err(error) = std::fs::write(&path, format!("{epoch}\n")) {
             tracing::warn!(%error, "the clean stop could not be noted");
         }
@@ -182,12 +182,12 @@ fn forget_clean_stop(directory: &Path) {
 
 /// Topics that the metadata does not have count as deleted, and so would all partitions here if the metadata was
 /// lost and begun anew. Broker epochs are its offsets: they never go back in the same metadata.
-fn check_metadata(handles: &Handles, directory: &DataDirectory) -> Result<(), StartError> {
-    let path = directory.path().join(LAST_EPOCH);
+fn check_metadata(handles: &Handles, directories: &LogDirectories) -> Result<(), StartError> {
+    let path = directories.metadata().join(LAST_EPOCH);
     let current = handles.controller.identity().broker_epoch;
     let text = std::fs::read_to_string(&path).unwrap_or_default();
     let before = text.trim().parse().ok().map(BrokerEpoch);
-    let count = directory.partitions()?.len();
+    let count = directories.partitions().len();
     if let Some(before) = before.filter(|before| current < *before && count > 0) {
         return Err(StartError::NewMetadata { count, before, current });
     }

@@ -13,7 +13,7 @@ use troupe_controller::{
     BeforeFlush, Controller, ControllerConfig, ControllerEndpoint, ControllerHandle, QuorumMember,
     SessionTimings, Upkeep, priority,
 };
-use troupe_log::{DataDirectory, DirectoryError, MetaProperties, Space};
+use troupe_log::{DirectoryError, LogDirectories, MetaProperties, Space};
 use troupe_machines::cluster::{ClusterPolicy, PartitionLimits};
 use troupe_proto::error::Error;
 use troupe_proto::ids::NodeId;
@@ -33,10 +33,10 @@ pub(super) enum Controllers {
 impl Controllers {
     pub async fn start(
         config: &NodeConfig,
-        directory: &DataDirectory,
+        directories: &LogDirectories,
         space: &Arc<Space>,
     ) -> Result<Controllers, StartError> {
-        let path = config.log_dir.join(METADATA_DIR);
+        let path = directories.metadata().join(METADATA_DIR);
         let voters = config.voters().map_err(StartError::Voters)?;
         let node_id = NodeId(config.node_id);
         let mut controller = ControllerConfig::new(node_id, path.clone());
@@ -71,7 +71,7 @@ impl Controllers {
             let handle = Controller::start(controller).await.map_err(failed)?;
             return Ok(Controllers::Alone { handle });
         }
-        let cluster_id = formatted(config, directory, node_id)?;
+        let cluster_id = formatted(config, directories, node_id)?;
         if !config.is_controller() {
             return Ok(Controllers::None { cluster_id });
         }
@@ -150,23 +150,29 @@ pub(super) fn make_room(space: &Space) {
     }
 }
 
-/// K2: the cluster's id is said once, by whoever formats the directory, or in every node's configuration.
+/// K2: the cluster's id is said once, by whoever formats a directory, or in every node's configuration.
 fn formatted(
     config: &NodeConfig,
-    directory: &DataDirectory,
+    directories: &LogDirectories,
     node_id: NodeId,
 ) -> Result<String, StartError> {
-    let found = match directory.read_meta() {
-        // Written anew below: the configuration says what it should say.
-        Err(DirectoryError::BadMeta { .. }) if !config.cluster_id.is_empty() => None,
-        found => found?,
-    };
+    let mut found = None;
+    for directory in directories.opened() {
+        found = match directory.read_meta() {
+            // Written anew below: the configuration says what it should say.
+            Err(DirectoryError::BadMeta { .. }) if !config.cluster_id.is_empty() => None,
+            found => found?,
+        };
+        if found.is_some() {
+            break;
+        }
+    }
     let cluster_id = match (&found, config.cluster_id.is_empty()) {
         (_, false) => config.cluster_id.clone(),
         (Some(meta), true) => meta.cluster_id.clone(),
         (None, true) => return Err(StartError::NotFormatted),
     };
-    directory.check_meta(&MetaProperties { cluster_id: cluster_id.clone(), node_id })?;
+    directories.take_possession(&MetaProperties { cluster_id: cluster_id.clone(), node_id })?;
     Ok(cluster_id)
 }
 

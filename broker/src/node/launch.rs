@@ -23,7 +23,12 @@ impl Node {
     /// serves when [`Node::ready`] says so: that takes a majority of the controllers.
     pub fn start(config: NodeConfig) -> Result<Node, StartError> {
         crate::descriptors::raise_limit();
-        let directory = troupe_log::DataDirectory::open(&config.log_dir)?;
+        let paths = config.log_directories();
+        let metadata = match config.metadata_log_dir.trim() {
+            "" => paths[0].clone(),
+            path => path.into(),
+        };
+        let directories = troupe_log::LogDirectories::open(&metadata, &paths)?;
         let ending = Ending::default();
         let (progress_sender, progress) = watch::channel(Progress::Joining);
         let (started, outcome) = mpsc::sync_channel(1);
@@ -33,7 +38,7 @@ impl Node {
             std::thread::Builder::new()
                 .name("node".to_owned())
                 .spawn(move || {
-                    running::run(config, directory, ending, started, progress_sender);
+                    running::run(config, directories, ending, started, progress_sender);
                     stopped_sender.send_replace(true);
                 })
                 .map_err(StartError::Thread)?

@@ -2,6 +2,7 @@
 //! tells what changed, retires and deletes what is gone.
 
 use super::handles::Handles;
+use super::{leftovers, log_directories};
 use crate::abort::AbortOnPanic;
 use crate::partition::{
     PartitionBoard, PartitionHandle, PartitionSetup, RetirePartition, StartPartition,
@@ -11,11 +12,10 @@ use crate::registry::{TopicEntry, Topics};
 use crate::topic_defaults::TopicDefaults;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
-use troupe_log::{DataDirectory, Inventory};
+use troupe_log::LogDirectories;
 use troupe_machines::cluster::{Broker, ClusterImage, Partition, Topic};
 use troupe_machines::config::TopicConfig;
 use troupe_machines::replica::PartitionState;
@@ -25,21 +25,15 @@ pub(super) struct Reconciler {
     handles: Arc<Handles>,
     /// What holds for topics that do not say it themselves.
     defaults: TopicDefaults,
-    directory: Arc<DataDirectory>,
-    /// Which partitions have a directory.
-    inventory: Arc<Inventory>,
+    directories: Arc<LogDirectories>,
     /// Who may be in sync, as last told.
     eligible: Mutex<BTreeMap<NodeId, BrokerEpoch>>,
 }
 
 impl Reconciler {
-    pub fn new(
-        handles: Arc<Handles>,
-        directory: Arc<DataDirectory>,
-        inventory: Arc<Inventory>,
-    ) -> Self {
+    pub fn new(handles: Arc<Handles>, directories: Arc<LogDirectories>) -> Self {
         let defaults = TopicDefaults::of(&handles.config);
-        Self { handles, defaults, directory, inventory, eligible: Mutex::default() }
+        Self { handles, defaults, directories, eligible: Mutex::default() }
     }
 
     /// Follows the image until the node stops.
@@ -75,6 +69,10 @@ impl Reconciler {
             }
         }
         let eligible_changed = self.note_eligible(image);
+        let changed = image.topics().filter(|topic| {
+            topics.get(&topic.name).is_none_or(|entry| !Arc::ptr_eq(&entry.described, topic))
+        });
+        log_directories::place(&self.directories, self.handles.node_id, changed);
         for topic in image.topics() {
             match topics.get(&topic.name) {
                 Some(entry) if Arc::ptr_eq(&entry.described, topic) && !eligible_changed => {}
@@ -137,7 +135,6 @@ impl Reconciler {
                     let board =
                         PartitionBoard::new(key, Arc::clone(&topic.name), Arc::clone(metrics));
                     let setup = PartitionSetup {
-                        dir: self.directory.partition_dir(&topic.name, key.partition),
                         config: Arc::clone(&config),
                         state: state(image, partition),
                     };
@@ -176,43 +173,15 @@ impl Reconciler {
     async fn delete(&self, entry: &TopicEntry) {
         let replicas: Vec<_> = entry.replicas().cloned().collect();
         retire(&self.handles, &replicas, true).await;
-        let mut retired = Vec::new();
-        for handle in &replicas {
-            self.inventory
-                .remove(&self.directory.partition_dir(&entry.name, handle.key().partition));
-            match self.directory.retire(&entry.name, handle.key().partition, entry.id) {
-                Ok(path) => retired.extend(path),
-                // The next start finds a directory whose topic is gone, and tries again.
-                Err(error) => tracing::warn!(partition = %handle.board, %error, "not renamed"),
-            }
-        }
+        let retired = leftovers::retire(&self.directories, entry, &replicas);
         let delay = Duration::from_millis(entry.config().file_delete_delay_ms);
-        tokio::spawn(delete_later(Arc::clone(&self.directory), retired, delay));
+        tokio::spawn(leftovers::delete_later(retired, delay));
     }
 
-    /// What earlier runs left: directories renamed but not removed, and those of topics that are gone. What
-    /// cannot be read or renamed stays where it is, and keeps nobody from starting.
-    pub fn clear_leftovers(&self, image: &ClusterImage) -> Result<(), troupe_log::DirectoryError> {
-        for found in self.directory.partitions()? {
-            let retired = found.topic_id().and_then(|topic_id| {
-                let gone = topic_id.filter(|id| image.topic_by_id(*id).is_none());
-                let Some(topic_id) = gone else {
-                    topic_id.into_iter().for_each(|id| self.inventory.find(&found.path, id));
-                    return Ok(());
-                };
-                self.inventory.remove(&found.path);
-                tracing::warn!(path = %found.path.display(), "its topic was deleted");
-                self.directory.retire(&found.topic, found.partition, topic_id).map(drop)
-            });
-            if let Err(error) = retired {
-                self.handles.metrics.log_notices.increment(1);
-                tracing::error!(path = %found.path.display(), %error, "left alone; the node starts without it");
-            }
-        }
-        self.inventory.retain(|topic_id| image.topic_by_id(topic_id).is_some());
-        let retired = self.directory.retired()?;
-        tokio::spawn(delete_later(Arc::clone(&self.directory), retired, Duration::from_secs(60)));
-        Ok(())
+    /// What earlier runs left.
+    pub fn clear_leftovers(&self, image: &ClusterImage) {
+        let notices = leftovers::clear(&self.directories, image);
+        self.handles.metrics.log_notices.increment(notices);
     }
 }
 
@@ -228,22 +197,6 @@ fn state(image: &ClusterImage, partition: &Partition) -> Arc<PartitionState> {
         isr: partition.isr.clone(),
         eligible: partition.replicas.iter().filter_map(active).map(named).collect(),
     })
-}
-
-async fn delete_later(directory: Arc<DataDirectory>, paths: Vec<PathBuf>, delay: Duration) {
-    if paths.is_empty() {
-        return;
-    }
-    tokio::time::sleep(delay).await;
-    let delete = move || {
-        for path in paths {
-            if let Err(error) = directory.delete_retired(&path) {
-                tracing::warn!(path = %path.display(), %error, "not deleted");
-            }
-        }
-    };
-    // Fails only if the runtime is stopping; the next start deletes them.
-    let _ = tokio::task::spawn_blocking(delete).await;
 }
 
 /// Stops the actors of these partitions; returns when their logs are closed.

@@ -11,7 +11,7 @@ use super::reconcile::{Reconciler, retire};
 use super::sockets::Sockets;
 use super::start_error::StartError;
 use super::wiring::{Ground, Wired};
-use super::{advertised, duplicate_broker, owner, space};
+use super::{advertised, duplicate_broker, log_directories, owner, space};
 use crate::cleaner::Cleaner;
 use crate::connections::Connections;
 use crate::grpc::AdminServices;
@@ -25,7 +25,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{oneshot, watch};
 use troupe_actor::{ActorState, StallDetector};
-use troupe_log::{DataDirectory, Inventory, MetaProperties, Space};
+use troupe_log::{LogDirectories, MetaProperties, Space};
 use troupe_machines::cluster::{ClusterImage, LOG_VERSION, RegisterBroker};
 
 /// Longest wait for connections at a stop. What was asked is answered by then; what keeps a connection open is
@@ -37,14 +37,14 @@ type Started = mpsc::SyncSender<Result<Addresses, StartError>>;
 /// Runs the node on this thread until it is told to end.
 pub(super) fn run(
     config: NodeConfig,
-    directory: DataDirectory,
+    directories: LogDirectories,
     ending: Ending,
     started: Started,
     progress: watch::Sender<Progress>,
 ) {
     let system = System::new();
     system.block_on(async move {
-        match Parts::build(config, directory).await {
+        match Parts::build(config, directories).await {
             Ok(mut parts) => {
                 parts.run(&ending, started, &progress).await;
                 if ending.at_once.is_cancelled() {
@@ -66,8 +66,7 @@ struct Parts {
     addresses: Addresses,
     handles: Arc<Handles>,
     controllers: Controllers,
-    directory: Arc<DataDirectory>,
-    inventory: Arc<Inventory>,
+    directories: Arc<LogDirectories>,
     space: Arc<Space>,
     shards: Vec<Arbiter>,
     cleaner: Cleaner,
@@ -83,16 +82,16 @@ struct Parts {
 }
 
 impl Parts {
-    async fn build(config: NodeConfig, directory: DataDirectory) -> Result<Parts, StartError> {
-        let directory = Arc::new(directory);
-        owner::check(&config, &directory)?;
+    async fn build(config: NodeConfig, directories: LogDirectories) -> Result<Parts, StartError> {
+        let directories = Arc::new(directories);
+        owner::check(&config, &directories)?;
         let mut sockets = Sockets::bind(&config)?;
-        let space = Arc::new(Space::open(directory.path()));
+        let space = Arc::new(Space::open(directories.metadata()));
         make_room(&space);
         if space.is_low() {
-            space.clear_deleted();
+            directories.beside_metadata().for_each(Space::clear_deleted);
         }
-        let controllers = Controllers::start(&config, &directory, &space).await?;
+        let controllers = Controllers::start(&config, &directories, &space).await?;
         let pushed_image = watch::Sender::new(Arc::new(ClusterImage::default()));
         let image =
             controllers.handle().map_or_else(|| pushed_image.subscribe(), |handle| handle.image());
@@ -101,7 +100,6 @@ impl Parts {
             // Nobody is fenced for a shorter silence than twice that.
             false => StallDetector::new(config.session_timeout.duration() / 2),
         });
-        let inventory = Arc::new(Inventory::open(directory.path()));
         let cluster_id = controllers.cluster_id();
         let addresses = sockets.addresses(&config, cluster_id.clone());
         let ground = Ground {
@@ -111,7 +109,7 @@ impl Parts {
             controller: controllers.handle().cloned(),
             image,
             stall_detector,
-            inventory: Arc::clone(&inventory),
+            directories: Arc::clone(&directories),
             space: Arc::clone(&space),
         };
         let Wired { handles, shards, cleaner, controller_requests } = ground.build()?;
@@ -123,8 +121,7 @@ impl Parts {
             addresses,
             handles,
             controllers,
-            directory,
-            inventory,
+            directories,
             space,
             shards,
             cleaner,
@@ -145,11 +142,18 @@ impl Parts {
             // Whoever started the node may have given up.
             let _ = started.send(Ok(self.addresses.clone()));
         }
-        let failed = self.controllers.failed();
+        let controllers = self.controllers.failed();
+        let lost = log_directories::lost(Arc::clone(&self.directories));
+        let failed = async {
+            tokio::select! {
+                () = controllers => StartError::MetadataLog,
+                reason = lost => StartError::DirectoriesLost(reason),
+            }
+        };
         tokio::pin!(failed);
         let joined = tokio::select! {
             joined = self.join() => joined,
-            () = &mut failed => Err(StartError::MetadataLog),
+            error = &mut failed => Err(error),
             () = ending.begun() => return,
         };
         let error = match joined {
@@ -159,7 +163,7 @@ impl Parts {
                     let _ = started.send(Ok(self.addresses.clone()));
                 }
                 tokio::select! {
-                    () = failed => StartError::MetadataLog,
+                    error = failed => error,
                     () = ending.begun() => return,
                 }
             }
@@ -191,7 +195,7 @@ impl Parts {
         }
         let cluster_id = self.controllers.cluster_id();
         let meta = MetaProperties { cluster_id: cluster_id.clone(), node_id: handles.node_id };
-        self.directory.check_meta(&meta)?;
+        self.directories.take_possession(&meta)?;
         self.addresses.cluster_id.clone_from(&cluster_id);
         handles.controller.set_cluster_id(&cluster_id);
         self.check_foreign_partitions()?;
@@ -200,7 +204,7 @@ impl Parts {
         } else if let Some(thread) = &self.control_thread {
             let pushed = self.pushed_image.take();
             let session =
-                BrokerSession::begin(&handles, &self.directory, thread, pushed, &self.addresses)
+                BrokerSession::begin(&handles, &self.directories, thread, pushed, &self.addresses)
                     .await?;
             self.session = Some(session);
         }
@@ -214,10 +218,10 @@ impl Parts {
         }
 
         let mut images = handles.metadata.image.clone();
-        let (directory, inventory) = (Arc::clone(&self.directory), Arc::clone(&self.inventory));
-        let reconciler = Reconciler::new(Arc::clone(&handles), directory, inventory);
+        let reconciler = Reconciler::new(Arc::clone(&handles), Arc::clone(&self.directories));
         let first = images.borrow_and_update().clone();
-        reconciler.clear_leftovers(&first)?;
+        reconciler.clear_leftovers(&first);
+        log_directories::watch(&self.directories, &handles);
         reconciler.apply(&first).await;
         self.check_descriptors();
         if let Some(sockets) = &mut self.sockets
@@ -273,9 +277,9 @@ impl Parts {
             return Ok(());
         }
         let is_new = self.handles.metadata.image.borrow().brokers().next().is_none();
-        let partitions = if is_new { self.directory.partitions()?.len() } else { 0 };
+        let partitions = if is_new { self.directories.partitions().len() } else { 0 };
         if partitions > 0 {
-            let metadata = self.handles.config.log_dir.join(METADATA_DIR);
+            let metadata = self.directories.metadata().join(METADATA_DIR);
             return Err(StartError::ForeignPartitions { metadata, count: partitions });
         }
         Ok(())
@@ -355,7 +359,9 @@ impl Parts {
         // Of a log that is not whole nobody may believe that it holds what was acknowledged.
         let whole = !offline && !replicas.iter().any(|handle| handle.board.flushes.has_failed());
         match (closed, &self.session) {
-            (Ok(()), Some(session)) if whole => session.note_clean_stop(&handles, &self.directory),
+            (Ok(()), Some(session)) if whole => {
+                session.note_clean_stop(&handles, &self.directories)
+            }
             (Ok(()), _) => {}
             (Err(_), _) => tracing::warn!(
                 "some partitions did not close in time; they are recovered at the next start"

@@ -41,6 +41,14 @@ pub enum StartError {
         directory = directory.display()
     )]
     FormerBroker { directory: PathBuf, count: usize, roles: String },
+    #[error(
+        "{found} is of this node's own, and stands in another directory than {expected}: it was moved within log.dirs; \
+         set metadata.log.dir to where it is, or move it",
+        found = found.display(), expected = expected.display()
+    )]
+    MetadataElsewhere { found: PathBuf, expected: PathBuf },
+    #[error("{0}; mount it, repair or replace the disk, and start the node again")]
+    DirectoriesLost(String),
     #[error("controller.quorum.voters: {0}")]
     Voters(#[from] troupe_controller::VotersError),
     #[error(

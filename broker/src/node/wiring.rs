@@ -16,7 +16,9 @@ use crate::operations::{
     Produce, ProducerIds, Publish, Pulls, Scrubbing, Sessions, Settle, SubscriptionHandles,
     Subscriptions, Tail, TopicLookup,
 };
-use crate::partition::{ControllerRequest, ControllerRequests, Flusher, Shared, Supervisor};
+use crate::partition::{
+    ControllerRequest, ControllerRequests, Flusher, Shared, Supervisor, Volumes,
+};
 use crate::peers::Peers;
 use crate::registry::Registry;
 use crate::replication::Replicator;
@@ -28,7 +30,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use troupe_actor::StallDetector;
 use troupe_controller::{ControllerHandle, priority};
-use troupe_log::{Inventory, Space};
+use troupe_log::{LogDirectories, Space};
 use troupe_machines::cluster::ClusterImage;
 use troupe_proto::ids::{BrokerEpoch, NodeId};
 
@@ -45,7 +47,7 @@ pub(super) struct Ground {
     pub controller: Option<ControllerHandle>,
     pub image: watch::Receiver<Arc<ClusterImage>>,
     pub stall_detector: Arc<StallDetector>,
-    pub inventory: Arc<Inventory>,
+    pub directories: Arc<LogDirectories>,
     pub space: Arc<Space>,
 }
 
@@ -106,6 +108,7 @@ impl Ground {
             thread_stall_detectors: &stall_detectors,
             metrics: &metrics,
             cleanings: &cleanings,
+            volumes: &Volumes::new(Arc::clone(&self.directories)),
             gone: &gone,
         });
         let route = group_route(&self.config, &coordinators, &active_controller, &leaders.peers);
@@ -225,7 +228,7 @@ impl Ground {
                 stall_detector: Arc::clone(&self.stall_detector),
                 thread_stall_detector: Arc::clone(detector),
                 lag_max_ms: self.config.replica_lag_time_max.0,
-                inventory: Arc::clone(&self.inventory),
+                directories: Arc::clone(&self.directories),
                 space: Arc::clone(&self.space),
             };
             let config = self.config.clone();

@@ -18,6 +18,7 @@ use crate::cleaner::CleaningTable;
 use crate::forward::{ActiveController, Leaders};
 use crate::group::GroupCoordinators;
 use crate::metrics::NodeMetrics;
+use crate::partition::Volumes;
 use crate::replication::Replicator;
 use crate::topic_defaults::TopicDefaults;
 use std::sync::Arc;
@@ -54,6 +55,7 @@ pub struct Observed<'a> {
     pub metrics: &'a Arc<NodeMetrics>,
     /// How the compaction of this node's replicas stands.
     pub cleanings: &'a Arc<CleaningTable>,
+    pub volumes: &'a Volumes,
     /// Cancelled when the node has stopped.
     pub gone: &'a CancellationToken,
 }
@@ -62,7 +64,7 @@ impl Administration {
     pub fn new(observed: &Observed<'_>) -> Self {
         let Observed { config, controller, metrics, .. } = *observed;
         let (metadata, channel) = (&observed.leaders.metadata, &controller.channel);
-        let disk = Arc::new(Disk::new(config.log_dir.clone(), metrics.disk_full.clone()));
+        let disk = Arc::new(Disk::new(observed.volumes.clone(), metrics.disk_full.clone()));
         let tree = ActorTree {
             endpoint: observed.endpoint.to_owned(),
             metadata: Arc::clone(metadata),

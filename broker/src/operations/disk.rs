@@ -1,8 +1,8 @@
-//! The disk that the data directory is on: whether appends are taken, and for how long still.
+//! The disks that the node's directories are on: whether appends are taken, for how long still, and which are away.
 
 use crate::clock::now;
 use crate::metrics::DiskFull;
-use std::path::PathBuf;
+use crate::partition::Volumes;
 
 /// With less than this no append is taken: what is left is kept for the metadata log.
 const DISK_FULL_BYTES: u64 = 512 << 10;
@@ -22,13 +22,13 @@ pub enum Room {
 }
 
 pub struct Disk {
-    data_directory: PathBuf,
+    volumes: Volumes,
     refusals: DiskFull,
 }
 
 impl Disk {
-    pub fn new(data_directory: PathBuf, refusals: DiskFull) -> Self {
-        Self { data_directory, refusals }
+    pub fn new(volumes: Volumes, refusals: DiskFull) -> Self {
+        Self { volumes, refusals }
     }
 
     pub fn room(&self) -> Room {
@@ -37,20 +37,14 @@ impl Disk {
         room_of(refuses, self.free_bytes())
     }
 
-    /// Of its file system, what this process may use. `None`: it does not say.
+    /// What this process may use on the fullest of them. `None`: none says so.
     pub fn free_bytes(&self) -> Option<u64> {
-        use std::os::unix::ffi::OsStrExt;
-        let path = std::ffi::CString::new(self.data_directory.as_os_str().as_bytes()).ok()?;
-        let mut found = std::mem::MaybeUninit::<libc::statvfs>::uninit();
-        // SAFETY: a path that ends with a zero, and room for the answer, which is read only if the call says that it
-        // was written.
-        let found = unsafe {
-            if libc::statvfs(path.as_ptr(), found.as_mut_ptr()) != 0 {
-                return None;
-            }
-            found.assume_init()
-        };
-        Some(found.f_bavail.saturating_mul(found.f_frsize))
+        self.volumes.free_bytes()
+    }
+
+    /// Directories that have failed, or could not be opened: where they are, and why.
+    pub fn offline(&self) -> Vec<String> {
+        self.volumes.offline()
     }
 }
 

@@ -53,6 +53,7 @@ pub enum ReasonKind {
     DamagedReplicas,
     WaitingAppends,
     DiskFull,
+    OfflineLogDirectories,
 }
 
 /// Something that is not as it should be.
@@ -161,7 +162,24 @@ impl Health {
             of(ReasonKind::DamagedReplicas, Verdict::Degraded, &census.damaged, lacks),
             of(ReasonKind::WaitingAppends, Verdict::Degraded, &census.waiting, &waits),
         ];
-        replicas.into_iter().flatten().chain(self.of_disk()).collect()
+        let offline = self.of_directories(leads(&census.offline));
+        replicas.into_iter().flatten().chain(self.of_disk()).chain(offline).collect()
+    }
+
+    fn of_directories(&self, severity: Verdict) -> Option<Reason> {
+        let (node, offline) = (self.metadata.node_id, self.disk.offline());
+        (!offline.is_empty()).then(|| Reason {
+            kind: ReasonKind::OfflineLogDirectories,
+            severity,
+            message: format!(
+                "log directories of node {node} are offline: {}; mount them, repair or replace their disks, and start \
+                 the node again",
+                offline.join(", ")
+            ),
+            nodes: vec![node],
+            count: offline.len(),
+            examples: Vec::new(),
+        })
     }
 
     fn of_disk(&self) -> Option<Reason> {

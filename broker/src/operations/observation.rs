@@ -88,6 +88,7 @@ impl Observation {
             metrics.metadata_log_damages.absolute(health.damages);
             metrics.metadata_log_recovering.set(u32::from(health.recovering));
         }
+        metrics.offline_log_directories.set(self.disk.offline().len() as f64);
         if let Some(free) = self.disk.free_bytes() {
             metrics.disk_free_bytes.set(free as f64);
         }

@@ -35,7 +35,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use troupe_actor::{Die, Guard, Turns};
 use troupe_log::disk::FileDisk;
-use troupe_log::{Judged, Log, LogError};
+use troupe_log::{Judged, Log, LogDirectory, LogError};
 use troupe_machines::config::{FlushPolicy, TopicConfig};
 use troupe_machines::replica::{
     Acks, AppendDecision, AppendFacts, Effect, Effects, Origin, PartitionState, Replica, Role,
@@ -55,6 +55,8 @@ pub struct PartitionActor {
     pub(super) replica: Replica,
     /// Remembers. Taken only by `Retire`, which stops the actor.
     pub(super) log: Option<Log<FileDisk>>,
+    /// The directory that the log is in.
+    pub(super) home: Arc<LogDirectory>,
     pub(super) config: Arc<TopicConfig>,
     pub(super) state: Arc<PartitionState>,
     pub(super) followers: Followers,
@@ -82,6 +84,7 @@ pub struct Parts {
     pub board: Arc<Board<PartitionActor>>,
     pub handle: Arc<dyn ReplicaHandle>,
     pub opened: Opened,
+    pub home: Arc<LogDirectory>,
     pub config: Arc<TopicConfig>,
     pub state: Arc<PartitionState>,
     pub shared: Rc<Shared>,
@@ -95,6 +98,7 @@ impl PartitionActor {
             board: parts.board,
             replica: parts.opened.replica,
             log: Some(parts.opened.log),
+            home: parts.home,
             config: parts.config,
             state: parts.state,
             followers: Followers::default(),
@@ -133,6 +137,7 @@ impl Actor for PartitionActor {
             self.board.set_dirty();
         }
         self.board.publish_high_watermark(self.replica.high_watermark());
+        self.resign_if_disk_failed(ctx);
     }
 }
 
@@ -428,6 +433,9 @@ impl PartitionActor {
             return;
         }
         tracing::error!(partition = %self.board, %error, "the replica goes offline");
+        if !error.is_temporary() {
+            self.home.suspect();
+        }
         self.guard.note(error.clone().into());
         let mut effects = Effects::new();
         self.replica.on_storage_failure(&mut effects);

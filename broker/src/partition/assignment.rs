@@ -3,7 +3,6 @@
 use super::handle::PartitionHandle;
 use super::shared::Shared;
 use std::cell::{Cell, RefCell};
-use std::path::PathBuf;
 use std::sync::Arc;
 use troupe_actor::ActorState;
 use troupe_machines::config::TopicConfig;
@@ -13,7 +12,6 @@ use troupe_proto::ids::NodeId;
 /// What a partition is started with.
 #[derive(Clone)]
 pub struct PartitionSetup {
-    pub dir: PathBuf,
     pub config: Arc<TopicConfig>,
     pub state: Arc<PartitionState>,
 }
@@ -24,6 +22,8 @@ pub struct Assignment {
     pub setup: RefCell<PartitionSetup>,
     /// The partition is not wanted here any more.
     pub over: Cell<bool>,
+    /// The replica is offline because its disk is away.
+    pub away: Cell<bool>,
 }
 
 impl Assignment {
@@ -37,6 +37,28 @@ impl Assignment {
             && state.isr.iter().any(in_its_place)
         {
             shared.controller.report_failed_leader(self.handle.key(), state.leader_epoch);
+        }
+    }
+
+    /// The replica went offline for a person to look at: it is to be in no ISR, so that nobody waits for it. If it is
+    /// the last one, only if its disk is away: else it may be revived and lead again.
+    pub fn report_offline(&self, shared: &Shared, disk_is_away: bool) {
+        self.away.set(disk_is_away);
+        let (state, node_id) = (&self.setup.borrow().state, shared.node_id);
+        let counts = state.isr.contains(&node_id) || state.leader == Some(node_id);
+        let is_last = state.isr.iter().all(|node| *node == node_id);
+        if state.replicas.len() > 1 && counts && (disk_is_away || !is_last) {
+            self.handle.board.owe_offline_report();
+            shared.controller.report_offline(self.handle.clone());
+        }
+    }
+
+    /// Once in a while: whose disk is away, and who was made the leader all the same, as nobody else was there then.
+    /// Not at once: two such replicas of a partition would name each other without end.
+    pub fn remind_if_away(&self, shared: &Shared) {
+        let leads = self.setup.borrow().state.leader == Some(shared.node_id);
+        if self.away.get() && leads && self.handle.board.state() == ActorState::Offline {
+            self.report_offline(shared, true);
         }
     }
 }

@@ -44,6 +44,8 @@ pub struct Board<A: Actor> {
     owes_report: AtomicBool,
     /// Somebody gives up what is damaged, and waits to hear what that was.
     giving_up: Mutex<Option<oneshot::Sender<GivenUp>>>,
+    /// It went offline, and the controller does not know yet.
+    owes_offline_report: AtomicBool,
     /// Records that the slowest follower has not been sent; of a leader.
     lag: AtomicU64,
 }
@@ -76,6 +78,7 @@ impl<A: Actor> Board<A> {
             damaged: AtomicBool::new(false),
             owes_report: AtomicBool::new(false),
             giving_up: Mutex::default(),
+            owes_offline_report: AtomicBool::new(false),
             lag: AtomicU64::new(0),
         }
     }
@@ -144,9 +147,20 @@ impl<A: Actor> Board<A> {
         self.notify();
     }
 
-    /// Returns when the controller knows of all damage that was found here.
+    /// The controller has to know before this node takes part: it counts on the replica.
+    pub fn owe_offline_report(&self) {
+        self.owes_offline_report.store(true, Ordering::Release);
+    }
+
+    pub fn offline_report_made(&self) {
+        self.owes_offline_report.store(false, Ordering::Release);
+        self.notify();
+    }
+
+    /// Returns when the controller knows of all damage that was found here, and of a disk that is away.
     pub async fn reported(&self) {
-        self.wait_for(|| (!self.owes_report()).then_some(())).await;
+        let owes = || self.owes_report() || self.owes_offline_report.load(Ordering::Acquire);
+        self.wait_for(|| (!owes()).then_some(())).await;
     }
 
     /// Whoever waits for something to read has to hear that there is nobody any more who has it.

@@ -1,4 +1,5 @@
-//! What replicas ask of the controller: another ISR, another leader, to know of lost data. Sent in `replication`.
+//! What replicas ask of the controller: another ISR, another leader, to know of lost data and
+//! of disks that are away. Sent in `replication`.
 
 use super::replica_handle::ReplicaHandle;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ pub enum ControllerRequest {
     AlterPartition { replica: Arc<dyn ReplicaHandle>, request: AlterPartition },
     FailedLeader { key: PartitionKey, leader_epoch: LeaderEpoch },
     LostData(Arc<dyn ReplicaHandle>),
+    OfflineReplica(Arc<dyn ReplicaHandle>),
 }
 
 /// Where replicas leave them. A partition has one of each kind at a time, which bounds the queue.
@@ -39,5 +41,10 @@ impl ControllerRequests {
     /// The replica lacks what it had acknowledged. Answered with [`LossKnown`](super::LossKnown), and on its board.
     pub fn report_lost_data(&self, replica: Arc<dyn ReplicaHandle>) {
         let _ = self.queue.send(ControllerRequest::LostData(replica));
+    }
+
+    /// The replica's disk has failed, or is not there. Answered on its board.
+    pub fn report_offline(&self, replica: Arc<dyn ReplicaHandle>) {
+        let _ = self.queue.send(ControllerRequest::OfflineReplica(replica));
     }
 }

@@ -7,11 +7,14 @@ pub struct Failure {
     pub reason: Error,
     /// Only for the moment.
     pub temporary: bool,
+    /// The whole disk has failed, or is not there: nothing but a start of the node brings the replica back.
+    pub disk_is_away: bool,
 }
 
 impl From<LogError> for Failure {
     fn from(error: LogError) -> Self {
         let temporary = error.is_temporary();
-        Self { reason: error.into(), temporary }
+        let disk_is_away = matches!(error, LogError::DirectoryOffline { .. });
+        Self { reason: error.into(), temporary, disk_is_away }
     }
 }

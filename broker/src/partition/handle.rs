@@ -402,6 +402,10 @@ impl ReplicaHandle for PartitionHandle {
         self.command(known);
         self.board.report_made();
     }
+
+    fn hear_offline_known(&self) {
+        self.board.offline_report_made();
+    }
 }
 
 impl Pusher for PartitionHandle {

@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use troupe_actor::{ActorState, Beginning, Exit, Guard, Life, Next, RestartWindow};
+use troupe_log::{Location, LogDirectory};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::LeaderEpoch;
 
@@ -52,50 +53,67 @@ impl PartitionLife {
         if flushes.has_failed() {
             let message = "a flush failed; check the disk, then `troupe actor kill` to try again";
             let reason = Error::new(ErrorCode::StorageFailure, message);
-            return Err(self.cannot_open(Failure { reason, temporary: false }));
+            let failure = Failure { reason, temporary: false, disk_is_away: false };
+            return Err(self.cannot_open(failure));
         }
         let permit = Arc::clone(&shared.recoveries).acquire_owned().await;
         let Some(_permit) = permit.ok().filter(|_| !assignment.over.get()) else {
             return Err(Next::Over);
         };
-        let PartitionSetup { dir, config, .. } = assignment.setup.borrow().clone();
+        let PartitionSetup { config, .. } = assignment.setup.borrow().clone();
         let (key, node_id) = (assignment.handle.key(), shared.node_id);
-        let (lag_max_ms, inventory) = (shared.lag_max_ms, Arc::clone(&shared.inventory));
+        let (lag_max_ms, directories) = (shared.lag_max_ms, Arc::clone(&shared.directories));
+        let topic = assignment.handle.topic();
+        let Location { directory, path } =
+            match directories.locate(topic, key.partition, key.topic_id) {
+                Ok(location) => location,
+                Err(error) => return Err(self.cannot_open(error.into())),
+            };
         let giving_up = assignment.handle.board.take_giving_up();
         if giving_up.is_some() {
             self.forget_damage();
         }
         let open = move || {
             if let Some(reply) = giving_up {
-                let given_up = opening::give_up_damage(dir.clone(), key, &config);
+                let given_up = opening::give_up_damage(path.clone(), key, &config);
                 // Whoever asked may be gone.
                 let _ = reply.send(given_up.map_err(Error::from));
             }
-            opening::open(dir, key, node_id, &config, lag_max_ms, &inventory)
+            opening::open(path, key, node_id, &config, lag_max_ms, &directories.inventory)
         };
         // Fails only if recovery panicked, which is a bug that must not pass for an empty log.
         let opened = match tokio::task::spawn_blocking(open).await {
             Ok(Ok(opened)) => opened,
-            Ok(Err(error)) => return Err(self.cannot_open(error.into())),
+            Ok(Err(error)) => {
+                if !error.is_temporary() {
+                    directory.suspect();
+                }
+                return Err(self.cannot_open(error.into()));
+            }
             Err(_) => return Err(self.ended(Exit::panicked())),
         };
         if assignment.over.get() {
             return Err(Next::Over);
         }
-        Ok(self.serve(opened, guard))
+        Ok(self.serve(opened, directory, guard))
     }
 
     /// From here to where others find the actor nobody else has the thread: no news is lost.
-    fn serve(&mut self, mut opened: Opened, guard: Guard<Failure>) -> Addr<PartitionActor> {
+    fn serve(
+        &mut self,
+        mut opened: Opened,
+        home: Arc<LogDirectory>,
+        guard: Guard<Failure>,
+    ) -> Addr<PartitionActor> {
         self.rest = FIRST_REST;
         self.reports = self.note_damage(&opened);
         opened.replica.restore_leader_epoch(self.led);
         let handle = Arc::clone(&self.assignment.handle);
         handle.board.mailbox.emptied();
         handle.board.faults.end_standstill();
-        let PartitionSetup { config, state, .. } = self.assignment.setup.borrow().clone();
+        let PartitionSetup { config, state } = self.assignment.setup.borrow().clone();
         let (board, shared) = (Arc::clone(&handle.board), Rc::clone(&self.shared));
-        let parts = Parts { board, handle, opened, config, state, shared, guard };
+        let parts = Parts { board, handle, opened, home, config, state, shared, guard };
         // Others send as soon as they see it, which is before it has started.
         PartitionActor::create(|ctx| {
             ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
@@ -136,12 +154,17 @@ impl PartitionLife {
         self.take_offline(failure)
     }
 
-    fn take_offline(&mut self, Failure { reason, temporary }: Failure) -> Next<Error> {
+    fn take_offline(
+        &mut self,
+        Failure { reason, temporary, disk_is_away }: Failure,
+    ) -> Next<Error> {
         self.assignment.handle.board.set_offline(reason.clone());
         let retry = temporary.then_some(self.rest);
         if temporary {
             self.shared.metrics.storage_waits.increment(1);
             self.rest = (2 * self.rest).min(LAST_REST);
+        } else {
+            self.assignment.report_offline(&self.shared, disk_is_away);
         }
         self.assignment.pass_on(&self.shared);
         Next::Offline { cause: reason, retry }
@@ -167,7 +190,8 @@ impl Life for PartitionLife {
         board.set_leads(false);
         let wanting = match reason {
             // The actor has resigned, and told why.
-            Some(Failure { reason, temporary: false }) => {
+            Some(Failure { reason, temporary: false, disk_is_away }) => {
+                self.assignment.report_offline(&self.shared, disk_is_away);
                 return Next::Offline { cause: reason, retry: None };
             }
             wanting => wanting,

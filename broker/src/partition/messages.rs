@@ -17,4 +17,4 @@ pub use controller::{IsrAnswer, LossKnown};
 pub use following::{Credit, CreditSource, FromLeader, LeaderSays, Slice};
 pub use leading::{CloseFollower, FollowerReport, OpenFollower, PushOn};
 pub use soundness::{BeginScrub, GiveUpDamage, GivenUp, MendFiles, Suspect, Suspicion};
-pub use upkeep::{Checkpoint, EnforceRetention, Flushed, Rest, Retire, Update};
+pub use upkeep::{Checkpoint, DirectoryFailed, EnforceRetention, Flushed, Rest, Retire, Update};

@@ -59,7 +59,8 @@ pub fn open(
     let wall_ms = wall_clock().as_timestamp();
     let (mut log, mut recovery) =
         Log::open(FileDisk::new(), dir, key, log_config(config, key), wall_ms)?;
-    if !recovery.had_directory && inventory.has(log.dir(), key.topic_id) {
+    let name = log.dir().file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if !recovery.had_directory && inventory.has(name, key.topic_id) {
         let cause = format!("the directory {} is gone", log.dir().display());
         let damage = Damage { cause, complete_below: Offset::ZERO, resumes_at: None };
         log.note_damage(damage.clone())?;

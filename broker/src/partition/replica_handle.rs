@@ -14,4 +14,7 @@ pub trait ReplicaHandle: fmt::Display + Send + Sync {
 
     /// Also on its board.
     fn hear_loss_known(&self, known: LossKnown);
+
+    /// On its board alone: nobody else is there.
+    fn hear_offline_known(&self);
 }

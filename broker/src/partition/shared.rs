@@ -7,7 +7,7 @@ use crate::metrics::NodeMetrics;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 use troupe_actor::StallDetector;
-use troupe_log::{Inventory, Space};
+use troupe_log::{LogDirectories, Space};
 use troupe_proto::ids::NodeId;
 
 pub struct Shared {
@@ -24,8 +24,8 @@ pub struct Shared {
     pub thread_stall_detector: Arc<StallDetector>,
     /// `replica.lag.time.max.ms`
     pub lag_max_ms: u64,
-    /// Which partitions have a directory.
-    pub inventory: Arc<Inventory>,
+    /// Which partition belongs where.
+    pub directories: Arc<LogDirectories>,
     /// Whether the disk has room for records.
     pub space: Arc<Space>,
 }

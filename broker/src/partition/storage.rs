@@ -17,9 +17,9 @@ impl PartitionActor {
         self.shortage.over();
         self.board.set_dirty();
         if !std::mem::replace(&mut self.is_registered, true) {
-            let (inventory, topic_id) =
-                (Arc::clone(&self.shared.inventory), self.board.key.topic_id);
-            if let Err(error) = inventory.add(self.log().dir(), topic_id) {
+            let (directories, topic_id) =
+                (Arc::clone(&self.shared.directories), self.board.key.topic_id);
+            if let Err(error) = directories.inventory.add(&self.board.to_string(), topic_id) {
                 // Should it vanish before the next start, nobody would notice.
                 tracing::debug!(partition = %self.board, %error, "its directory was not registered");
             }
@@ -32,9 +32,7 @@ impl PartitionActor {
         header: &BatchHeader,
         payload: &Rope,
     ) -> Result<troupe_log::Appended, LogError> {
-        if self.shared.space.is_low() {
-            return Err(LogError::DiskFull { path: self.log().dir().to_owned() });
-        }
+        self.check_room()?;
         self.log().append(header, payload, wall_clock().as_timestamp())
     }
 
@@ -42,11 +40,16 @@ impl PartitionActor {
         &mut self,
         slice: Bytes,
     ) -> Result<troupe_log::Appended, LogError> {
-        if self.shared.space.is_low() {
-            return Err(LogError::DiskFull { path: self.log().dir().to_owned() });
-        }
+        self.check_room()?;
         self.repair.followed = true;
         self.log().append_frames(slice, wall_clock().as_timestamp())
+    }
+
+    fn check_room(&mut self) -> Result<(), LogError> {
+        if self.home.is_beside_metadata() && self.shared.space.is_low() {
+            return Err(LogError::DiskFull { path: self.log().dir().to_owned() });
+        }
+        Ok(())
     }
 
     /// The machine lacks what it takes to follow: the stream is closed, and opened again in a while. The leader

@@ -7,7 +7,7 @@
 use super::assignment::{Assignment, PartitionSetup};
 use super::handle::PartitionHandle;
 use super::life::PartitionLife;
-use super::messages::{Checkpoint, EnforceRetention, Rest, Retire, Update};
+use super::messages::{Checkpoint, DirectoryFailed, EnforceRetention, Rest, Retire, Update};
 use super::shared::Shared;
 use crate::allocator;
 use actix::{Actor, AsyncContext, Context, Handler, Message};
@@ -114,7 +114,10 @@ impl Supervisor {
                 handle.tell(Rest);
             }
         }
-        self.children.values().for_each(|child| child.assignment.pass_on(&self.shared));
+        for Child { assignment, .. } in self.children.values() {
+            assignment.pass_on(&self.shared);
+            assignment.remind_if_away(&self.shared);
+        }
         self.quiet = if used { 0 } else { self.quiet.saturating_add(1) };
         if self.quiet == GIVE_BACK_AFTER {
             self.shared.flusher.submit(allocator::give_back);
@@ -144,8 +147,9 @@ impl Handler<StartPartition> for Supervisor {
 
     fn handle(&mut self, StartPartition { handle, setup }: StartPartition, _: &mut Self::Context) {
         let (key, board) = (handle.key(), Arc::clone(&handle.board));
-        let (setup, over) = (RefCell::new(setup), Cell::new(false));
-        let assignment = Rc::new(Assignment { handle, setup, over });
+        let setup = RefCell::new(setup);
+        let (over, away) = (Cell::new(false), Cell::new(false));
+        let assignment = Rc::new(Assignment { handle, setup, over, away });
         let mut life = PartitionLife::new(Rc::clone(&assignment), Rc::clone(&self.shared));
         // Over when the life itself says so.
         let life = actix_rt::spawn(async move {
@@ -170,6 +174,17 @@ impl Handler<UpdatePartition> for Supervisor {
     }
 }
 
+impl Handler<DirectoryFailed> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, failed: DirectoryFailed, _: &mut Self::Context) {
+        for child in self.children.values() {
+            // Whoever is being built just now looks by itself.
+            child.assignment.handle.command(failed);
+        }
+    }
+}
+
 impl Handler<RetirePartition> for Supervisor {
     type Result = ();
 
@@ -182,6 +197,7 @@ impl Handler<RetirePartition> for Supervisor {
             self.shared.metrics.damaged_replicas.decrement(1);
         }
         board.report_made();
+        board.offline_report_made();
         let leader_streams = Arc::clone(&self.shared.leader_streams);
         let (closed, closing) = oneshot::channel();
         let running = board.state() == ActorState::Running;

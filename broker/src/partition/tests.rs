@@ -37,7 +37,9 @@ impl Asked {
         let requests = std::iter::from_fn(|| self.0.try_recv().ok());
         let elections = requests.filter_map(|request| match request {
             ControllerRequest::FailedLeader { key, leader_epoch } => Some((key, leader_epoch)),
-            ControllerRequest::AlterPartition { .. } | ControllerRequest::LostData(_) => None,
+            ControllerRequest::AlterPartition { .. }
+            | ControllerRequest::LostData(_)
+            | ControllerRequest::OfflineReplica(_) => None,
         });
         elections.collect()
     }
@@ -94,7 +96,7 @@ impl Shard {
             stall_detector: Arc::new(StallDetector::unlimited()),
             thread_stall_detector: Arc::new(StallDetector::unlimited()),
             lag_max_ms: 30_000,
-            inventory: Arc::new(troupe_log::Inventory::open(directory.path())),
+            directories: Arc::new(troupe_log::LogDirectories::single(directory.path()).unwrap()),
             space: Arc::new(troupe_log::Space::open(directory.path())),
         };
         let supervisor = Supervisor::new(shared, &NodeConfig::default());
@@ -114,11 +116,7 @@ impl Shard {
         let metrics = self.metrics.topic(name);
         let handle =
             Arc::new(PartitionHandle::new(PartitionBoard::new(key, name.into(), metrics), 0));
-        let setup = PartitionSetup {
-            dir: self.directory.path().join(name),
-            config: Arc::new(TopicConfig::default()),
-            state,
-        };
+        let setup = PartitionSetup { config: Arc::new(TopicConfig::default()), state };
         self.supervisor.do_send(StartPartition { handle: Arc::clone(&handle), setup });
         handle
     }
@@ -257,7 +255,7 @@ fn a_change_that_comes_while_the_log_is_recovered_is_in_force_afterwards() {
 fn a_partition_counts_as_retired_only_when_nobody_recovers_its_log() {
     System::new().block_on(async {
         let shard = Shard::start(2);
-        let dir = shard.directory.path().join("slow");
+        let dir = shard.directory.path().join("slow-0");
         std::fs::create_dir(&dir).unwrap();
         let pipe = dir.join("partition.metadata");
         let path = std::ffi::CString::new(pipe.to_str().unwrap()).unwrap();
@@ -388,7 +386,7 @@ fn a_change_reaches_an_actor_whose_mailbox_is_full() {
 fn a_replica_that_is_offline_passes_on_what_it_is_made_to_lead() {
     System::new().block_on(async {
         let (shard, mut asked) = Shard::with_controller(1);
-        std::fs::write(shard.directory.path().join("broken"), "no directory").unwrap();
+        std::fs::write(shard.directory.path().join("broken-0"), "no directory").unwrap();
         let handle = shard.open("broken");
         handle.serves(REBUILD_PATIENCE).await.unwrap_err();
         shard.lead(&handle, 3, &[1]);

@@ -2,7 +2,7 @@
 //! back what nobody uses, delete what need not be kept, and close.
 
 use super::actor::PartitionActor;
-use super::messages::{Checkpoint, EnforceRetention, Rest, Retire};
+use super::messages::{Checkpoint, DirectoryFailed, EnforceRetention, Rest, Retire};
 use crate::clock::{now, wall_clock};
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use std::sync::Arc;
@@ -27,6 +27,23 @@ impl Handler<Checkpoint> for PartitionActor {
         // A checkpoint only shortens the next recovery; without it, more is scanned.
         if let Err(error) = self.log().checkpoint(high_watermark) {
             tracing::warn!(partition = %self.board, %error, "no checkpoint was written");
+        }
+    }
+}
+
+impl Handler<DirectoryFailed> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: DirectoryFailed, ctx: &mut <Self as Actor>::Context) {
+        self.take_turn(ctx);
+        self.resign_if_disk_failed(ctx);
+    }
+}
+
+impl PartitionActor {
+    pub(super) fn resign_if_disk_failed(&mut self, ctx: &mut Context<Self>) {
+        if let Err(error) = self.home.check() {
+            self.go_offline(error, ctx);
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What replicas ask of the controller, collected from all shards and sent in as few calls as it takes: AlterPartition
-//! requests, and reports of leader replicas that have failed and of data that was lost.
+//! requests, and reports of leader replicas that have failed, of data that was lost, and of disks that are away.
 //!
 //! Promise: every AlterPartition request is answered to its actor, if only with "unavailable"; a report of a failed
-//! leader is repeated until the controller has it or the epoch is over, one of lost data until it has it.
+//! leader is repeated until the controller has it or the epoch is over, any other until it has it.
 
 use crate::controller_channel::{ControllerChannel, Route};
 use crate::metadata_cache::MetadataCache;
@@ -41,9 +41,11 @@ impl ControllerRequestSender {
         let (failures, failed) = mpsc::unbounded_channel();
         let (isrs, alterations) = mpsc::unbounded_channel();
         let (losses, lost) = mpsc::unbounded_channel();
+        let (departures, offline) = mpsc::unbounded_channel();
         let gone = self.gone.clone();
         tokio::spawn(self.clone().report_failed(failed));
-        tokio::spawn(self.clone().report_lost(lost));
+        tokio::spawn(self.clone().report_state(lost, State::Lost));
+        tokio::spawn(self.clone().report_state(offline, State::Offline));
         tokio::spawn(self.alter_all(alterations));
         loop {
             let request = tokio::select! {
@@ -58,6 +60,9 @@ impl ControllerRequestSender {
                     failures.send((key, leader_epoch)).is_ok()
                 }
                 Some(ControllerRequest::LostData(replica)) => losses.send(replica).is_ok(),
+                Some(ControllerRequest::OfflineReplica(replica)) => {
+                    departures.send(replica).is_ok()
+                }
                 None => false,
             };
             if !sent {
@@ -94,6 +99,7 @@ impl ControllerRequestSender {
                 partition: key.partition.0,
                 leader_epoch: leader_epoch.0,
                 lost: false,
+                offline: false,
             });
             let replicas: Vec<_> = replicas.collect();
             match within(self.report(replicas)).await {
@@ -109,11 +115,15 @@ impl ControllerRequestSender {
         }
     }
 
-    /// Repeated until the controller has them. One partition each time more at most: they are few.
-    async fn report_lost(self, mut losses: mpsc::UnboundedReceiver<Arc<dyn ReplicaHandle>>) {
+    /// Repeated until the controller has them.
+    async fn report_state(
+        self,
+        mut reports: mpsc::UnboundedReceiver<Arc<dyn ReplicaHandle>>,
+        state: State,
+    ) {
         let mut due: Vec<Arc<dyn ReplicaHandle>> = Vec::new();
         loop {
-            if due.is_empty() && losses.recv_many(&mut due, REQUESTS_TOGETHER).await == 0 {
+            if due.is_empty() && reports.recv_many(&mut due, REQUESTS_TOGETHER).await == 0 {
                 return;
             }
             let replicas = due.iter().map(|replica| pb::ReplicaReport {
@@ -121,7 +131,8 @@ impl ControllerRequestSender {
                 partition: replica.key().partition.0,
                 // Void for a controller that knows of dead leaders only.
                 leader_epoch: 0,
-                lost: true,
+                lost: state == State::Lost,
+                offline: state == State::Offline,
             });
             let replicas = replicas.collect();
             match within(self.report(replicas)).await {
@@ -130,6 +141,10 @@ impl ControllerRequestSender {
                         return;
                     }
                     for replica in due.drain(..) {
+                        if state == State::Offline {
+                            replica.hear_offline_known();
+                            continue;
+                        }
                         let image = self.metadata.now();
                         let partition = known.and_then(|_| image.partition(&replica.key()));
                         let from = partition.map(|partition| partition.partition_epoch);
@@ -137,7 +152,7 @@ impl ControllerRequestSender {
                     }
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "damaged replicas could not be reported yet");
+                    tracing::debug!(%error, ?state, "replicas could not be reported yet");
                     tokio::select! {
                         () = tokio::time::sleep(RETRY) => {}
                         () = self.gone.cancelled() => return,
@@ -167,13 +182,18 @@ impl ControllerRequestSender {
         let identity = self.controller.identity();
         match self.controller.route()? {
             Route::Here(local) => {
-                let (lost, dead): (Vec<_>, Vec<_>) =
-                    replicas.iter().partition(|report| report.lost);
-                let lost =
-                    lost.into_iter().filter_map(report_from_wire).map(|(key, _)| key).collect();
-                let dead = dead.into_iter().filter_map(report_from_wire).collect();
-                local.lose_replicas(identity.node_id, identity.broker_epoch, lost).await?;
-                local.fail_replicas(identity.node_id, identity.broker_epoch, dead).await?;
+                let of = |lost, offline| {
+                    let reports = replicas.iter();
+                    let reports =
+                        reports.filter(move |it| (it.lost, it.offline) == (lost, offline));
+                    reports.filter_map(report_from_wire)
+                };
+                let (node_id, epoch) = (identity.node_id, identity.broker_epoch);
+                let lost = of(true, false).map(|(key, _)| key).collect();
+                let offline = of(false, true).map(|(key, _)| key).collect();
+                local.lose_replicas(node_id, epoch, lost).await?;
+                local.withdraw_replicas(node_id, epoch, offline).await?;
+                local.fail_replicas(node_id, epoch, of(false, false).collect()).await?;
                 let known = local.image().borrow().next_offset();
                 Ok(Some(known))
             }
@@ -246,6 +266,13 @@ impl ControllerRequestSender {
             Route::There(channel) => alter_at(channel, identity.caller(), partitions).await,
         }
     }
+}
+
+/// What the controller has to know of a replica, whether it leads or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Lost,
+    Offline,
 }
 
 type Alteration = (Arc<dyn ReplicaHandle>, AlterPartition);

@@ -32,7 +32,10 @@ pub fn serve(global: &Global, serve: Serve) -> Result<(), Failure> {
     }
     let config = serve.sources.load()?;
     let mut foreground = Foreground::new()?;
-    let data_dir = config.log_dir.clone();
+    let data_dir = match config.log_dirs.trim() {
+        "" => config.log_dir.clone(),
+        several => several.into(),
+    };
     let alone = config.controller_voters.trim().is_empty();
     let started = Instant::now();
     let node = start(config)?;

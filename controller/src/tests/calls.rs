@@ -111,6 +111,7 @@ async fn isr_changes_and_reports_of_dead_replicas_are_decided() {
         partition: 0,
         leader_epoch: 0,
         lost: false,
+        offline: false,
     };
     let request = pb::ReportReplicasRequest { caller: leader.caller(), replicas: vec![dead] };
     let reported = leader.client.report_replicas(request).await.unwrap().into_inner();

@@ -4,11 +4,12 @@
 
 use super::corrupt;
 use crate::disk::{Disk, FileDisk};
+use crate::inventory::Line;
 use crate::{LogError, checkpoint, inventory, snapshot};
 use bytes::Bytes;
 use std::io;
 use std::path::Path;
-use troupe_proto::ids::{LeaderEpoch, Offset, TopicId};
+use troupe_proto::ids::{DirectoryId, LeaderEpoch, Offset, TopicId};
 
 /// A `.snapshot` file: a serialised `troupe.log.v1.ProducerSnapshot`.
 ///
@@ -54,6 +55,8 @@ pub struct InventoryLine {
     pub is_there: bool,
     pub topic_id: TopicId,
     pub directory: String,
+    /// Of a line that says where the partition belongs: into which log directory.
+    pub log_directory: Option<DirectoryId>,
 }
 
 /// The lines of a `partition-directories` file, in their order; `Err`: one that says nothing.
@@ -63,13 +66,17 @@ pub struct InventoryLine {
 pub fn inventory_lines(path: &Path) -> Result<Vec<Result<InventoryLine, String>>, LogError> {
     let content = read_whole(path)?;
     let text = String::from_utf8_lossy(&content);
+    let of = |is_there, topic_id, directory: &str, log_directory| {
+        Ok(InventoryLine { is_there, topic_id, directory: directory.to_owned(), log_directory })
+    };
     let line = |line: &str| match inventory::parse(line) {
-        Some((is_there, topic_id, directory)) => {
-            Ok(InventoryLine { is_there, topic_id, directory: directory.to_owned() })
-        }
+        Some(Line::Written(topic_id, directory)) => of(true, topic_id, directory, None),
+        Some(Line::Deleted(topic_id, directory)) => of(false, topic_id, directory, None),
+        Some(Line::Placed(topic_id, directory, id)) => of(true, topic_id, directory, Some(id)),
         None => Err(line.to_owned()),
     };
-    Ok(text.lines().map(line).collect())
+    // An empty one only ends what was torn.
+    Ok(text.lines().filter(|line| !line.is_empty()).map(line).collect())
 }
 
 fn read_whole(path: &Path) -> Result<Bytes, LogError> {

@@ -116,6 +116,28 @@ impl ClusterImage {
         Ok(Decision { records, answer: () })
     }
 
+    /// These replicas on this node are out of reach: the disk they are on has failed, or is not there. They are in no
+    /// ISR and lead nothing until they have caught up again; what they hold still counts as committed (R16).
+    pub fn withdraw_replicas(
+        &self,
+        node_id: NodeId,
+        epoch: BrokerEpoch,
+        keys: &[PartitionKey],
+    ) -> Result<Decision<()>, ClusterError> {
+        self.known_broker(node_id, epoch)?;
+        let reported: BTreeSet<_> = keys.iter().copied().collect();
+        let mut records = Vec::new();
+        for key in reported {
+            let Ok((topic, before)) = self.known_partition(&key) else { continue };
+            if !before.replicas.contains(&node_id) {
+                continue;
+            }
+            let rules = Rules::of(&topic.config, |node| self.is_active(node));
+            records.extend(changed(&key, before, rules.without(before, node_id, false)).records);
+        }
+        Ok(Decision { records, answer: () })
+    }
+
     /// Partitions that get a leader by these records, decided on this image, that may lack committed records: as
     /// `topic:partition`.
     pub fn unclean_elections(&self, records: &[MetadataRecord]) -> Vec<String> {

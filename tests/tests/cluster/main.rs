@@ -6,6 +6,7 @@ mod any_node;
 mod bad_input;
 mod cut;
 mod damage;
+mod directories;
 mod distress;
 mod drain;
 mod failover;

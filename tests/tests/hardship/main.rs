@@ -6,15 +6,9 @@ mod damage;
 mod start;
 mod want;
 
-use std::ffi::CString;
-use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use troupe_proto::error::ErrorCode;
 use troupe_proto::v1::Acks;
-use troupe_tests::{
-    Process, Sample, Serve, Server, batch_of, eventually, skip, temporary_directory,
-};
+use troupe_tests::{Mount, Process, Sample, Serve, Server, batch_of, eventually, skip};
 
 fn with(setting: &str) -> Serve {
     Serve { settings: vec![setting.to_owned()], ..Serve::default() }
@@ -25,55 +19,6 @@ async fn assert_alive(server: &Server, topic: &str) {
     let batch = batch_of(&[Sample::of("alive", 1)]);
     let result = server.produce(topic, 0, batch, Acks::All).await;
     assert_eq!((result.base_offset, result.error), (before, None));
-}
-
-/// A file system of its own.
-struct Mount {
-    directory: tempfile::TempDir,
-}
-
-impl Mount {
-    fn tmpfs(options: &str) -> io::Result<Mount> {
-        let directory = temporary_directory();
-        let c_string = |bytes: &[u8]| CString::new(bytes).expect("no zero inside");
-        let target = c_string(directory.path().as_os_str().as_bytes());
-        let (kind, size) = (c_string(b"tmpfs"), options.trim_end_matches(",ro"));
-        let flags = if options.ends_with(",ro") { libc::MS_RDONLY } else { 0 };
-        let size = c_string(size.as_bytes());
-        // SAFETY: every pointer is to a string that lives across the call.
-        let mounted = unsafe {
-            let (source, kind) = (kind.as_ptr(), kind.as_ptr());
-            libc::mount(source, target.as_ptr(), kind, flags, size.as_ptr().cast())
-        };
-        match mounted {
-            0 => Ok(Mount { directory }),
-            _ => Err(io::Error::last_os_error()),
-        }
-    }
-
-    fn path(&self) -> &Path {
-        self.directory.path()
-    }
-
-    fn resize(&self, options: &str) -> io::Result<()> {
-        let target = CString::new(self.path().as_os_str().as_bytes())?;
-        let options = CString::new(options)?;
-        let none = std::ptr::null();
-        // SAFETY: every pointer is to a string that lives across the call, or is null where that is allowed.
-        let done = unsafe {
-            let (target, options) = (target.as_ptr(), options.as_ptr().cast());
-            libc::mount(none, target, none, libc::MS_REMOUNT, options)
-        };
-        if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let target = CString::new(self.path().as_os_str().as_bytes()).expect("no zero inside");
-        // SAFETY: the pointer is to a string that lives across the call.
-        unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) };
-    }
 }
 
 /// Appends until it is refused. Gives what was acknowledged, and the reason.

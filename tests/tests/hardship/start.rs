@@ -1,9 +1,9 @@
 //! What keeps a node from starting is said, and whose fault it is.
 
-use crate::{Mount, assert_alive, with};
+use crate::{assert_alive, with};
 use std::fs;
 use std::path::{Path, PathBuf};
-use troupe_tests::{Process, Serve, Server, binary, eventually, skip, temporary_directory};
+use troupe_tests::{Mount, Process, Serve, Server, binary, eventually, skip, temporary_directory};
 
 /// What a node says that does not start.
 fn refusal(directory: &Path, serve: &Serve) -> String {

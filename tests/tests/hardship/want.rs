@@ -1,6 +1,6 @@
 //! What a node lacks for a while, and what stands in its way: it heals by itself, and the rest serves.
 
-use crate::{Mount, append_until_refused, assert_alive, with};
+use crate::{append_until_refused, assert_alive, with};
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -9,7 +9,7 @@ use troupe_proto::admin::v1::cluster_service_client::ClusterServiceClient;
 use troupe_proto::admin::v1::{DeleteTopicRequest, GetClusterRequest, UpdateTopicRequest};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::v1::Acks;
-use troupe_tests::{Process, Sample, Serve, Server, batch_of, eventually, skip};
+use troupe_tests::{Mount, Process, Sample, Serve, Server, batch_of, eventually, skip};
 
 /// Sets how many files the process may open; gives the limit before.
 fn limit_descriptors(pid: u32, soft: Option<u64>) -> libc::rlimit {

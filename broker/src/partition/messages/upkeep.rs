@@ -39,6 +39,11 @@ pub struct Rest;
 #[rtype(result = "()")]
 pub struct EnforceRetention;
 
+/// A directory of the node has failed: whoever is in it goes offline.
+#[derive(Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct DirectoryFailed;
+
 /// Stop for good: flush and close, or delete.
 #[derive(Message)]
 #[rtype(result = "()")]

@@ -12,7 +12,7 @@ fn a_replica_whose_log_was_found_damaged_does_not_lead_before_the_controller_kno
         let handle = shard.open("flipped");
         shard.lead(&handle, 1, &[1]);
         append(&handle, b"acknowledged").await.unwrap();
-        let path = shard.directory.path().join("flipped/00000000000000000000.log");
+        let path = shard.directory.path().join("flipped-0/00000000000000000000.log");
         let log = std::fs::File::options().read(true).write(true).open(path).unwrap();
         let last = log.metadata().unwrap().len() - 1;
         std::os::unix::fs::FileExt::write_all_at(&log, b"?", last).unwrap();
@@ -41,7 +41,7 @@ fn a_replica_whose_log_was_found_damaged_does_not_lead_before_the_controller_kno
 fn a_gap_within_the_first_batch_is_cut_off_with_all_of_it() {
     System::new().block_on(async {
         let shard = Shard::start(1);
-        let (key, dir) = (new_key(), shard.directory.path().join("gap"));
+        let (key, dir) = (new_key(), shard.directory.path().join("gap-0"));
         let mut records = RecordSetBuilder::new();
         (0..5).for_each(|n| records.push(n, None, Some(b"value"), &[]));
         let built = records.finish(Compression::None, None).unwrap();
@@ -82,7 +82,7 @@ fn an_empty_log_is_no_lost_directory() {
     let built = records.finish(Compression::None, None).unwrap();
     let mut log = open();
     log.append(&built.header, &Rope::from(built.payload), 0).unwrap();
-    inventory.add(&dir, key.topic_id).unwrap();
+    inventory.add("reset", key.topic_id).unwrap();
     log.truncate_fully_and_start_at(Offset(0)).unwrap();
     drop(log);
     assert_eq!(open().damage(), None);

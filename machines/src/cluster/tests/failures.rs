@@ -32,6 +32,37 @@ fn a_replica_that_lost_records_is_in_sync_and_eligible_no_more() {
     assert_eq!(code(1), ErrorCode::StaleBrokerEpoch);
 }
 
+fn withdraw(image: &mut ClusterImage, node: i32) -> Partition {
+    let decision = image.withdraw_replicas(NodeId(node), epoch(image, node), &[key(0)]).unwrap();
+    image.replay_all(&decision.records).unwrap();
+    partition(image, 0).clone()
+}
+
+/// S1: another leads, and what is on the disk that is away still counts.
+#[test]
+fn a_replica_whose_disk_is_away_leads_nothing_and_stays_eligible() {
+    let (mut image, _) = placed(&[&[0, 1, 2]], &[("min.insync.replicas", "2")]);
+    let after = withdraw(&mut image, 1);
+    assert_eq!((after.leader, &after.isr, &after.elr), (Some(NodeId(0)), &nodes(&[0, 2]), &vec![]));
+    let after = withdraw(&mut image, 0);
+    assert_eq!((after.leader, &after.isr), (Some(NodeId(2)), &nodes(&[2])));
+    assert_eq!(after.elr, nodes(&[0]), "it has all that is committed");
+    let after = withdraw(&mut image, 2);
+    assert_eq!(
+        (after.leader, &after.isr),
+        (Some(NodeId(0)), &nodes(&[0])),
+        "the next report tells"
+    );
+    let after = withdraw(&mut image, 0);
+    assert_eq!((after.leader, &after.elr), (Some(NodeId(2)), &nodes(&[0])));
+    let (mut alone, _) = placed(&[&[0]], &[]);
+    let after = withdraw(&mut alone, 0);
+    assert_eq!((after.leader, &after.isr, &after.elr), (None, &vec![], &nodes(&[0])));
+    let epoch = BrokerEpoch(0);
+    let refused = alone.withdraw_replicas(NodeId(0), epoch, &[key(0)]).unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::StaleBrokerEpoch);
+}
+
 /// A leader that is heard goes on without who has left.
 #[test]
 fn a_leader_that_is_heard_is_confirmed_once() {

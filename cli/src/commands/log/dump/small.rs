@@ -160,11 +160,16 @@ fn inventory(path: &Path, printer: &mut Printer) -> Result<Vec<String>, DumpFail
     let mut faults = Vec::new();
     for line in dump::inventory_lines(path)? {
         match line {
-            Ok(line) => printer.line(vec![
-                fact("directory", line.directory),
-                fact("topicId", line.topic_id.to_string()),
-                fact("deleted", !line.is_there),
-            ])?,
+            Ok(line) => {
+                let mut facts = vec![
+                    fact("directory", line.directory),
+                    fact("topicId", line.topic_id.to_string()),
+                    fact("deleted", !line.is_there),
+                ];
+                let id = line.log_directory.map(|id| fact("logDirectoryId", id.to_string()));
+                facts.extend(id);
+                printer.line(facts)?;
+            }
             Err(line) => {
                 let text = line.escape_debug();
                 faults.push(format!("{}: `{text}` says nothing", path.display()));

@@ -1,0 +1,371 @@
+//! S1: several log directories on a node, of which one fails, at its start or while it runs: only what is in it goes
+//! to others, nobody else notices, and nothing is lost.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use tokio::task::JoinHandle;
+use troupe_proto::admin::v1::cluster_service_client::ClusterServiceClient;
+use troupe_proto::admin::v1::{
+    CreateTopicRequest, GetHealthRequest, HealthReasonKind, PartitionState,
+};
+use troupe_proto::v1::PublishRequest;
+use troupe_proto::v1::event_bus_service_client::EventBusServiceClient;
+use troupe_tests::{Cluster, Mount, Sample, eventually, eventually_or_why, http_get, skip};
+
+const TOPIC: &str = "orders";
+const PARTITIONS: i32 = 6;
+/// The node whose disk fails.
+const FAILING: i32 = 1;
+const OTHERS: [i32; 2] = [2, 3];
+
+/// Three nodes with two directories each; the second one of the failing node is this one.
+struct Disks {
+    cluster: Cluster,
+    second: PathBuf,
+}
+
+impl Disks {
+    async fn start(second: Option<&Path>) -> Disks {
+        let mut cluster = Cluster::prepare(3, &["log.checkpoint.interval.ms=200"]);
+        let mut failing = PathBuf::new();
+        for id in cluster.ids() {
+            let data = cluster.data(id).to_owned();
+            let second = second.filter(|_| id == FAILING).map(|path| path.join("logs"));
+            let second = second.unwrap_or_else(|| data.join("two"));
+            let first = data.join("one");
+            cluster.settings(id).push(format!("log.dirs={},{}", first.display(), second.display()));
+            if id == FAILING {
+                failing = second;
+            }
+        }
+        if let Err(exit) = cluster.start_all().await {
+            panic!("the cluster does not start: {}\n{}", exit.status, exit.stderr);
+        }
+        cluster.healed().await;
+        let disks = Disks { cluster, second: failing };
+        let request = CreateTopicRequest {
+            name: TOPIC.to_owned(),
+            partitions: Some(PARTITIONS),
+            replication_factor: Some(3),
+            ..Default::default()
+        };
+        let controller = disks.cluster.healed().await.controller;
+        let server = disks.cluster.server(controller).await;
+        server.topics().create_topic(request).await.unwrap();
+        disks.cluster.healed().await;
+        disks
+    }
+
+    async fn partitions(&self) -> BTreeMap<i32, PartitionState> {
+        let picture = self.cluster.describe_as(OTHERS[0]).await.unwrap();
+        let ours = picture.partitions.into_iter().filter(|one| one.topic == TOPIC);
+        ours.map(|one| (one.partition, one)).collect()
+    }
+
+    /// Those in the failing directory.
+    fn hit(&self) -> BTreeSet<i32> {
+        let names = fs::read_dir(&self.second).unwrap().map(|entry| entry.unwrap().file_name());
+        let prefix = format!("{TOPIC}-");
+        let number = |name: std::ffi::OsString| name.to_str()?.strip_prefix(&prefix)?.parse().ok();
+        names.filter_map(number).collect()
+    }
+
+    /// Waits until what is in the failing directory is led and in sync elsewhere; all else is as it was before.
+    async fn moved(&self, before: &BTreeMap<i32, PartitionState>, hit: &BTreeSet<i32>) {
+        eventually_or_why("its partitions are led and in sync elsewhere", async || {
+            let now = self.partitions().await;
+            let left = |number: &i32| {
+                let one = &now[number];
+                one.leader_id.is_some_and(|leader| leader != FAILING)
+                    && !one.in_sync_replicas.contains(&FAILING)
+            };
+            match hit.iter().all(left) {
+                true => Ok(()),
+                false => Err(format!("{now:?}\n{}", self.cluster.said())),
+            }
+        })
+        .await;
+        let now = self.partitions().await;
+        for (number, one) in before {
+            if !hit.contains(number) {
+                let seen = |one: &PartitionState| {
+                    (one.leader_id, one.leader_epoch, one.in_sync_replicas.len())
+                };
+                assert_eq!(seen(&now[number]), seen(one), "partition {number} noticed");
+            } else if one.leader_id != Some(FAILING) {
+                assert_eq!(now[number].leader_id, one.leader_id, "partition {number}");
+            }
+        }
+    }
+
+    /// What the node itself, its metrics and the log say.
+    async fn told(&self) {
+        let mut stub = ClusterServiceClient::new(self.cluster.channel(FAILING));
+        let health = stub.get_health(GetHealthRequest {}).await.unwrap().into_inner();
+        let kind = HealthReasonKind::OfflineLogDirectories;
+        let reason = health.reasons.iter().find(|reason| reason.kind() == kind).unwrap();
+        assert!(reason.message.contains(self.second.to_str().unwrap()), "{}", reason.message);
+        let (_, metrics) = http_get(self.cluster.http(FAILING), "/metrics").await;
+        let line = format!("troupe_offline_log_directories{{node=\"{FAILING}\"}} 1");
+        assert!(metrics.contains(&line), "{metrics}");
+        assert_eq!(self.cluster.times_said("a log directory is offline"), 1);
+    }
+
+    /// Everything that was acknowledged is there, at one offset each.
+    async fn nothing_is_lost(&self, load: Load) {
+        let acknowledged = load.stop().await;
+        self.cluster.healed().await;
+        let server = self.cluster.server(OTHERS[1]).await;
+        for partition in 0..PARTITIONS {
+            let stored = server.read_all(TOPIC, partition).await;
+            let stored: BTreeMap<_, _> = stored.into_iter().collect();
+            for (offset, sample) in &acknowledged[&partition] {
+                assert_eq!(stored.get(offset), Some(sample), "partition {partition}");
+            }
+            assert!(!acknowledged[&partition].is_empty(), "partition {partition}");
+        }
+    }
+}
+
+/// By partition: records and where they are.
+type Acknowledged = BTreeMap<i32, Vec<(i64, Sample)>>;
+
+/// Somebody who publishes to every partition, through a node whose disks are in order.
+struct Load {
+    acknowledged: Arc<Mutex<Acknowledged>>,
+    over: Arc<AtomicBool>,
+    task: JoinHandle<()>,
+}
+
+impl Load {
+    fn start(cluster: &Cluster) -> Load {
+        let (acknowledged, over) = (Arc::<Mutex<Acknowledged>>::default(), Arc::default());
+        let (noted, ends) = (Arc::clone(&acknowledged), Arc::<AtomicBool>::clone(&over));
+        let mut bus = EventBusServiceClient::new(cluster.channel(OTHERS[0]));
+        let task = tokio::spawn(async move {
+            for n in 0.. {
+                if ends.load(Ordering::Relaxed) {
+                    return;
+                }
+                let partition = n % PARTITIONS;
+                let sample = Sample::of(format!("record {n}"), 1);
+                let records = vec![sample.to_record(partition)];
+                let request =
+                    PublishRequest { topic: TOPIC.to_owned(), records, ..Default::default() };
+                // Whatever is refused, or not known, was not acknowledged.
+                let Ok(answer) = bus.publish(request).await else { continue };
+                let offset = answer.into_inner().results[0].offset;
+                noted.lock().unwrap().entry(partition).or_default().push((offset, sample));
+            }
+        });
+        Load { acknowledged, over, task }
+    }
+
+    /// Every partition has acknowledged more than it had.
+    async fn goes_on(&self) {
+        let count = || -> Vec<usize> {
+            let acknowledged = self.acknowledged.lock().unwrap();
+            (0..PARTITIONS).map(|one| acknowledged.get(&one).map_or(0, Vec::len)).collect()
+        };
+        let before = count();
+        eventually_or_why("every partition takes records", async || {
+            let now = count();
+            let all = now.iter().zip(&before).all(|(now, before)| now > before);
+            if all { Ok(()) } else { Err(format!("{before:?}, {now:?}")) }
+        })
+        .await;
+    }
+
+    async fn stop(self) -> Acknowledged {
+        self.over.store(true, Ordering::Relaxed);
+        self.task.await.unwrap();
+        std::mem::take(&mut self.acknowledged.lock().unwrap())
+    }
+}
+
+/// The directory fails while the node runs, and is in order when it starts again.
+async fn fails_while_it_runs(disks: &mut Disks, fail: impl FnOnce(), mend: impl FnOnce()) {
+    let load = Load::start(&disks.cluster);
+    load.goes_on().await;
+    let (before, hit) = (disks.partitions().await, disks.hit());
+    assert!(!hit.is_empty() && hit.len() < PARTITIONS as usize, "{hit:?}");
+    fail();
+    disks.moved(&before, &hit).await;
+    load.goes_on().await;
+    disks.told().await;
+    disks.cluster.kill(FAILING);
+    mend();
+    load.goes_on().await;
+    disks.cluster.restart(&[FAILING]).await;
+    disks.cluster.healed().await;
+    load.goes_on().await;
+    disks.nothing_is_lost(load).await;
+}
+
+#[tokio::test]
+async fn new_partitions_go_to_the_directory_with_the_fewest() {
+    let disks = Disks::start(None).await;
+    let load = Load::start(&disks.cluster);
+    load.goes_on().await;
+    load.stop().await;
+    for id in disks.cluster.ids() {
+        for name in ["one", "two"] {
+            let path = disks.cluster.data(id).join(name);
+            let entries = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name());
+            let ours = entries.filter(|name| name.to_string_lossy().starts_with(TOPIC)).count();
+            assert_eq!(ours, PARTITIONS as usize / 2, "{}", path.display());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_directory_that_vanishes_takes_its_own_partitions_and_nothing_acknowledged() {
+    let mut disks = Disks::start(None).await;
+    let (second, away) = (disks.second.clone(), disks.second.with_extension("away"));
+    fails_while_it_runs(
+        &mut disks,
+        || fs::rename(&second, &away).unwrap(),
+        || fs::rename(&away, &second).unwrap(),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_directory_that_becomes_read_only_takes_its_own_partitions_and_nothing_acknowledged() {
+    let mount = match Mount::ext4(256 << 20) {
+        Ok(mount) => mount,
+        Err(error) => {
+            let name = "a_directory_that_becomes_read_only_takes_its_own_partitions_and_nothing_acknowledged";
+            return skip(name, &format!("cannot mount: {error}"));
+        }
+    };
+    let mut disks = Disks::start(Some(mount.path())).await;
+    fails_while_it_runs(
+        &mut disks,
+        || mount.turn_read_only().unwrap(),
+        || mount.mount_again().unwrap(),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_directory_whose_disk_fails_takes_its_own_partitions_and_nothing_acknowledged() {
+    let mount = match Mount::ext4(256 << 20) {
+        Ok(mount) => mount,
+        Err(error) => {
+            let name =
+                "a_directory_whose_disk_fails_takes_its_own_partitions_and_nothing_acknowledged";
+            return skip(name, &format!("cannot mount: {error}"));
+        }
+    };
+    let mut disks = Disks::start(Some(mount.path())).await;
+    fails_while_it_runs(
+        &mut disks,
+        || mount.break_down().unwrap(),
+        || mount.mount_again().unwrap(),
+    )
+    .await;
+}
+
+/// At the start: vanished, and a file in its place. It is not begun anew, and the others are served.
+#[tokio::test]
+async fn a_directory_that_is_away_at_the_start_keeps_its_partitions_until_it_is_back() {
+    let mut disks = Disks::start(None).await;
+    let load = Load::start(&disks.cluster);
+    load.goes_on().await;
+    let hit = disks.hit();
+    let away = disks.second.with_extension("away");
+    for (round, in_its_place) in
+        [None, Some("file"), Some("empty directory")].into_iter().enumerate()
+    {
+        disks.cluster.kill(FAILING);
+        load.goes_on().await;
+        fs::rename(&disks.second, &away).unwrap();
+        match in_its_place {
+            Some("file") => fs::write(&disks.second, "no directory").unwrap(),
+            Some(_) => fs::create_dir(&disks.second).unwrap(),
+            None => {}
+        }
+        disks.cluster.restart(&[FAILING]).await;
+        eventually("the others are in sync again, and these are not", async || {
+            let now = disks.partitions().await;
+            let right = |(number, one): (&i32, &PartitionState)| {
+                one.leader_id.is_some()
+                    && one.in_sync_replicas.contains(&FAILING) != hit.contains(number)
+            };
+            now.iter().all(right).then_some(())
+        })
+        .await;
+        load.goes_on().await;
+        assert_eq!(disks.cluster.times_said("a log directory is offline"), round + 1);
+        disks.cluster.kill(FAILING);
+        match in_its_place {
+            Some("file") => fs::remove_file(&disks.second).unwrap(),
+            Some(_) => fs::remove_dir(&disks.second).unwrap(),
+            None => assert!(!disks.second.exists(), "nobody writes to the place of a mount"),
+        }
+        fs::rename(&away, &disks.second).unwrap();
+        disks.cluster.restart(&[FAILING]).await;
+        disks.cluster.healed().await;
+    }
+    assert_eq!(disks.cluster.times_said("the log is damaged"), 0, "{}", disks.cluster.said());
+    assert_eq!(disks.hit(), hit, "they are where they were");
+    disks.nothing_is_lost(load).await;
+}
+
+/// Without the directory of its metadata a node is none.
+#[tokio::test]
+async fn a_node_that_loses_the_directory_of_its_metadata_stops_and_says_so() {
+    let mut disks = Disks::start(None).await;
+    let first = disks.cluster.data(FAILING).join("one");
+    fs::rename(&first, first.with_extension("away")).unwrap();
+    let exit = disks.cluster.ended(FAILING).await;
+    assert!(!exit.status.success());
+    let said = exit.stderr;
+    assert!(said.contains("the directory of its metadata has failed"), "{said}");
+    assert!(said.contains(first.to_str().unwrap()), "{said}");
+    fs::rename(first.with_extension("away"), &first).unwrap();
+    disks.cluster.restart(&[FAILING]).await;
+    disks.cluster.healed().await;
+}
+
+/// What is gone for good is taken from `log.dirs`, and filled again into what is left.
+#[tokio::test]
+async fn partitions_of_a_directory_that_is_named_no_more_are_filled_again_elsewhere() {
+    let mut disks = Disks::start(None).await;
+    let load = Load::start(&disks.cluster);
+    load.goes_on().await;
+    let hit = disks.hit();
+    disks.cluster.kill(FAILING);
+    fs::remove_dir_all(&disks.second).unwrap();
+    let first = disks.cluster.data(FAILING).join("one");
+    let settings = disks.cluster.settings(FAILING);
+    settings.retain(|setting| !setting.starts_with("log.dirs="));
+    settings.push(format!("log.dirs={}", first.display()));
+    disks.cluster.restart(&[FAILING]).await;
+    disks.cluster.healed().await;
+    for number in hit {
+        assert!(first.join(format!("{TOPIC}-{number}")).is_dir(), "partition {number}");
+    }
+    disks.nothing_is_lost(load).await;
+}
+
+#[tokio::test]
+async fn directories_in_another_order_do_not_begin_a_node_anew() {
+    let mut disks = Disks::start(None).await;
+    disks.cluster.kill(FAILING);
+    let data = disks.cluster.data(FAILING).to_owned();
+    let order = |first: &str, second: &str| {
+        format!("log.dirs={},{}", data.join(first).display(), data.join(second).display())
+    };
+    disks.cluster.settings(FAILING).push(order("two", "one"));
+    let exit = disks.cluster.start_in_vain(FAILING).await;
+    assert!(exit.stderr.contains("metadata.log.dir"), "{}", exit.stderr);
+    let metadata = format!("metadata.log.dir={}", data.join("one").display());
+    disks.cluster.settings(FAILING).push(metadata);
+    disks.cluster.restart(&[FAILING]).await;
+    disks.cluster.healed().await;
+}
