@@ -21,9 +21,15 @@ impl fmt::Display for Damage {
 
 impl std::error::Error for Damage {}
 
+impl Damage {
+    pub fn new(what: impl fmt::Display) -> Damage {
+        Damage(what.to_string())
+    }
+}
+
 /// As an error of input and output.
 pub(super) fn damage(what: impl fmt::Display) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, Damage(what.to_string()))
+    io::Error::new(io::ErrorKind::InvalidData, Damage::new(what))
 }
 
 /// The damage that an error stands for; `None`: something else.

@@ -14,7 +14,7 @@ use super::network::{Peers, Refusals};
 use super::opening::{self, Opened};
 use super::publication::Publication;
 use super::recovery::Recovery;
-use super::storage::Storage;
+use super::storage::{self, Storage};
 use super::types::RaftNodeId;
 use super::verification::Verification;
 use super::{Proposals, Raft, bootstrap_quorum, raft_config, voters};
@@ -104,6 +104,9 @@ impl Lives {
     ) -> Option<Storage> {
         let (mut started, mut distrusted, mut pause) = (Some(started), None, FIRST_PAUSE);
         loop {
+            if started.is_none() && distrusted.is_none() {
+                distrusted = self.missing();
+            }
             let lived = self.live(&mut started, distrusted.take(), &mut ending).await;
             self.endpoint.close();
             self.tell.send_replace(Leadership::default());
@@ -136,6 +139,13 @@ impl Lives {
             }
             pause = (2 * pause).min(LAST_PAUSE);
         }
+    }
+
+    /// An earlier life had a database: without it, this would be the first log of a new voter, which has promised
+    /// nothing.
+    fn missing(&self) -> Option<Damage> {
+        let path = storage::database_path(&self.config.dir);
+        (!path.exists()).then(|| Damage::new(format!("{} is not there any more", path.display())))
     }
 
     /// From opening the log to its end.

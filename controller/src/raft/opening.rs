@@ -205,6 +205,7 @@ fn check(
 /// Sets aside what is there, and begins anew as a voter that recovers. May be cut off at any step and done again.
 fn replace(config: &ControllerConfig, identity: &Identity) -> io::Result<()> {
     let dir = &config.dir;
+    std::fs::create_dir_all(dir)?;
     let found = quorum_state::read(dir)?;
     let before = match &found {
         Found::State(state) => state.clone(),

@@ -4,6 +4,7 @@ use super::nodes::{Nodes, Signal};
 use super::temporary::random_name;
 use crate::exit::Exit;
 use crate::failure::{Context, Failure};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
@@ -32,6 +33,7 @@ pub enum Fault<'a> {
 struct Commits {
     /// When each was acknowledged.
     acknowledged: Arc<Mutex<Vec<Instant>>>,
+    over: Arc<AtomicBool>,
     task: tokio::task::JoinHandle<Result<(), ClientError>>,
 }
 
@@ -48,14 +50,16 @@ impl Commits {
         let nothing = || OffsetAndMetadata::new(Offset::ZERO);
         consumer.commit_sync_offsets([(at.clone(), nothing())]).await?;
         let acknowledged = Arc::new(Mutex::new(vec![Instant::now()]));
-        let told = acknowledged.clone();
+        let (told, over) = (acknowledged.clone(), Arc::new(AtomicBool::new(false)));
+        let ends = over.clone();
         let task = tokio::spawn(async move {
-            loop {
+            while !ends.load(Ordering::Relaxed) {
                 consumer.commit_sync_offsets([(at.clone(), nothing())]).await?;
                 told.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now());
             }
+            Ok(())
         });
-        Ok(Commits { acknowledged, task })
+        Ok(Commits { acknowledged, over, task })
     }
 
     fn last(&self) -> Option<Instant> {
@@ -74,12 +78,18 @@ impl Commits {
         Ok(())
     }
 
-    /// The longest time without an acknowledgement that ended after this moment.
-    fn finish(self, since: Instant) -> Duration {
-        self.task.abort();
+    /// The longest time without an acknowledgement that ended after this moment. No commit is under way then that would
+    /// come between the group and its deletion.
+    async fn finish(self, since: Instant) -> Result<Duration, Failure> {
+        self.over.store(true, Ordering::Relaxed);
+        let failed = |cause| Failure::new(Exit::Failed, "cannot commit offsets", cause);
+        match self.task.await {
+            Ok(committed) => committed.with_context(|| "cannot commit offsets".to_owned())?,
+            Err(panic) => return Err(failed(panic)),
+        }
         let acknowledged = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
         let pauses = acknowledged.windows(2).filter(|pair| pair[1] > since);
-        pauses.map(|pair| pair[1] - pair[0].max(since)).max().unwrap_or_default()
+        Ok(pauses.map(|pair| pair[1] - pair[0].max(since)).max().unwrap_or_default())
     }
 }
 
@@ -111,7 +121,7 @@ pub async fn kill_coordinator(
             wait_until_well(client).await?;
         }
     }
-    let pause = commits.finish(at);
+    let pause = commits.finish(at).await?;
     client.admin().delete_group(&group).await.with_context(what)?;
     Ok(pause)
 }
