@@ -102,7 +102,7 @@ found! {
     a_failed_flush_that_is_tried_again_is_found: Bug::Host(HostBug::RetryFailedFlush), within 200;
     producers_kept_over_a_truncation_are_found:
         Bug::Host(HostBug::KeepProducersAfterTruncation), within 500;
-    a_clock_that_jumps_is_found: Bug::Host(HostBug::MeasureByWallClock), within 200;
+    a_clock_that_jumps_is_found: Bug::Host(HostBug::MeasureByWallClock), within 500;
     reads_above_the_high_watermark_are_found: Bug::Host(HostBug::ReadAboveHighWatermark), within 200;
     a_forgotten_last_epoch_is_found: Bug::Host(HostBug::ForgetLastEpoch), within 200;
     a_tombstone_that_does_not_stay_its_time_is_found:
