@@ -29,14 +29,22 @@ async fn describe_and_metrics_say_what_was_cleaned() {
     let cleaning = until_cleaned(&server, &topic, 0).await;
     let pass = cleaning.last_pass.unwrap();
     assert!(cleaning.saved_bytes > 10_000 && pass.bytes_before >= pass.bytes_after, "{cleaning:?}");
-    let view = &described(&node, &topic).await[0];
-    assert_eq!((view["nodeId"].as_i64(), view["state"].as_str()), (Some(71), Some("idle")));
+    // A thread that looks whether there is anything left has its turn for a moment.
+    let view = eventually_or_why("it is idle", async || {
+        let view = described(&node, &topic).await[0].clone();
+        if view["state"].as_str() == Some("idle") { Ok(view) } else { Err(view.to_string()) }
+    })
+    .await;
+    assert_eq!(view["nodeId"].as_i64(), Some(71));
     assert_eq!(view["passCount"].as_i64(), Some(cleaning.pass_count));
     assert_eq!(view["savedBytes"].as_i64(), Some(cleaning.saved_bytes));
     assert_eq!(view["lastPass"]["bytesAfter"].as_i64(), Some(pass.bytes_after));
-    let wide = troupe(&node.server(), &["topic", "describe", &topic, "-o", "wide"]).await;
-    let wide = String::from_utf8(wide.stdout).unwrap();
-    assert!(wide.contains("idle"), "{wide}");
+    eventually_or_why("the table says so too", async || {
+        let wide = troupe(&node.server(), &["topic", "describe", &topic, "-o", "wide"]).await;
+        let wide = String::from_utf8(wide.stdout).unwrap();
+        if wide.contains("idle") { Ok(()) } else { Err(wide) }
+    })
+    .await;
     assert_eq!(metric(&node, 71, "troupe_cleaner_passes_total").await, cleaning.pass_count as f64);
     assert_eq!(
         metric(&node, 71, "troupe_cleaner_saved_bytes_total").await,
@@ -93,7 +101,8 @@ async fn a_log_that_cannot_be_cleaned_says_why() {
         }
     })
     .await;
-    assert!(cleaning.reason.contains("00000000000000000000.log"), "{}", cleaning.reason);
+    let says_where = cleaning.reason.contains("rotten-0") && cleaning.reason.contains("damaged");
+    assert!(says_where, "{}", cleaning.reason);
     assert_eq!(metric(&node, 73, "troupe_cleaner_uncleanable_partitions").await, 1.0);
 }
 

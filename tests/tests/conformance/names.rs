@@ -138,8 +138,21 @@ async fn refused_topic(server: &Server, path: &str, name: &str) -> Option<ErrorR
             let request = admin::DeleteTopicRequest { name: topic, ..Default::default() };
             whole(server, path, request).await
         }
+        "DeleteRecords" => {
+            let deletion = admin::RecordsDeletion { topic, ..Default::default() };
+            let request =
+                admin::DeleteRecordsRequest { partitions: vec![deletion], ..Default::default() };
+            let detail = |answer: admin::DeleteRecordsResponse| answer.results[0].error.clone();
+            part(server, path, request, detail).await
+        }
         // All topics.
-        "ListReplicas" | "ListPartitions" if name.is_empty() => return None,
+        "ListReplicas" | "ListPartitions" | "ScrubReplicas" if name.is_empty() => return None,
+        "ScrubReplicas" => {
+            whole(server, path, admin::ScrubReplicasRequest { topic, ..Default::default() }).await
+        }
+        "RecoverPartition" => {
+            whole(server, path, admin::RecoverPartitionRequest { topic, partition: 0 }).await
+        }
         "ListReplicas" => {
             whole(server, path, admin::ListReplicasRequest { topic, ..Default::default() }).await
         }
