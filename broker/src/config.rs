@@ -76,6 +76,8 @@ settings! {
     /// Where the metadata log and what else is the node's own is kept; empty: in the first directory of log.dirs. The
     /// node stops if this one fails.
     metadata_log_dir: String = String::new(), "metadata.log.dir";
+    /// Bytes a second that replicas which move between this node's directories are copied with, all of them together.
+    alter_log_dirs_rate: Bytes = Bytes(100 << 20), "replica.alter.log.dirs.io.max.bytes.per.second";
     /// Threads that serve connections and own partitions; 0: one for each processor.
     shards: usize = 0, "shards";
     /// Threads that wait for the disk.

@@ -19,6 +19,7 @@ mod group_service;
 mod handover;
 mod health_service;
 mod intake;
+mod log_dirs;
 mod log_service;
 mod message;
 mod metadata_service;

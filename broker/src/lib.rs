@@ -28,6 +28,7 @@ mod group;
 mod grpc;
 mod http;
 pub mod lines;
+mod log_directories;
 mod metadata_cache;
 mod metrics;
 mod node;

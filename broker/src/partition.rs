@@ -31,6 +31,8 @@ mod leader_streams;
 mod leadership;
 mod life;
 mod messages;
+mod move_state;
+mod moving;
 mod opening;
 mod refusal;
 mod replica_handle;
@@ -60,9 +62,9 @@ pub use handle::{
 };
 pub use leader_streams::LeaderStreams;
 pub use messages::{
-    Appended, CloseFollower, Credit, CreditSource, Description, DirectoryFailed, Finding,
-    FollowerReport, FoundOffset, FromLeader, IsrAnswer, LeaderSays, LogLook, LossKnown,
-    OffsetQuery, OpenFollower, ReadAnswer, Slice,
+    Appended, CloseFollower, Copied, Credit, CreditSource, Description, DirectoryFailed, EndMove,
+    Finding, FollowerReport, FoundOffset, FromLeader, IsrAnswer, LeaderSays, LogLook, LossKnown,
+    OffsetQuery, OpenFollower, Original, Piece, ReadAnswer, Slice,
 };
 pub use replica_handle::ReplicaHandle;
 pub use responder::Responder;

@@ -15,13 +15,14 @@ use tonic::{Response, Status, Streaming};
 use troupe_proto::admin::v1::cluster_service_client::ClusterServiceClient;
 use troupe_proto::admin::v1::topic_service_client::TopicServiceClient;
 use troupe_proto::admin::v1::{
-    CreatePartitionsRequest, CreateTopicRequest, DeleteRecordsRequest, DeleteTopicRequest,
+    AlterReplicaLogDirsRequest, AlteredReplicaLogDir, CreatePartitionsRequest, CreateTopicRequest,
+    DeleteRecordsRequest, DeleteTopicRequest, DescribeLogDirsRequest, DescribeLogDirsResponse,
     DrainNodeRequest, DrainNodeResponse, ElectLeadersRequest, ElectionResult, ElectionType,
     GetClusterRequest, GetClusterResponse, GetHealthRequest, GetHealthResponse, GetTopicRequest,
     ListPartitionsRequest, ListReplicasRequest, ListTopicsRequest, ListTopicsResponse, OffsetRange,
     PartitionFilter, PartitionState, RecordsDeletionResult, RecoverPartitionRequest,
-    RemoveNodeRequest, Replica, ResumeNodeRequest, ScrubReplicasRequest, ScrubReplicasResponse,
-    Topic, TopicPartitions, UpdateTopicRequest,
+    RemoveNodeRequest, Replica, ReplicaLogDir, ResumeNodeRequest, ScrubReplicasRequest,
+    ScrubReplicasResponse, Topic, TopicPartitions, UpdateTopicRequest,
 };
 use troupe_proto::chaos::v1alpha1::chaos_service_client::ChaosServiceClient;
 use troupe_proto::chaos::v1alpha1::{
@@ -334,6 +335,39 @@ impl Admin {
             async move { cluster(channel).scrub_replicas(request).await }
         })
         .await
+    }
+
+    /// The log directories of the node that answers, and what of these partitions is in them; empty: of all.
+    ///
+    /// # Errors
+    /// UNKNOWN_TOPIC, UNKNOWN_PARTITION.
+    pub async fn describe_log_dirs(
+        &self,
+        partitions: Vec<TopicPartitions>,
+    ) -> Result<DescribeLogDirsResponse, ClientError> {
+        self.call(true, |channel| {
+            let request = DescribeLogDirsRequest { partitions: partitions.clone() };
+            async move { cluster(channel).describe_log_dirs(request).await }
+        })
+        .await
+    }
+
+    /// Has replicas of the node that answers moved between its log directories; each is taken or refused for itself.
+    /// Twice is as good as once.
+    ///
+    /// # Errors
+    /// Those of any control call; those of a replica are in its result.
+    pub async fn alter_replica_log_dirs(
+        &self,
+        replicas: Vec<ReplicaLogDir>,
+    ) -> Result<Vec<AlteredReplicaLogDir>, ClientError> {
+        let answer = self
+            .call(true, |channel| {
+                let request = AlterReplicaLogDirsRequest { replicas: replicas.clone() };
+                async move { cluster(channel).alter_replica_log_dirs(request).await }
+            })
+            .await?;
+        Ok(answer.results)
     }
 
     /// The actors of the node that answers whose addresses begin with `prefix`.

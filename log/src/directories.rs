@@ -289,9 +289,9 @@ impl LogDirectories {
         Ok(Location { directory: Arc::clone(directory), path: directory.path().join(name) })
     }
 
-    /// The directory of `log.dirs` with this path, as it is written there or as it is found.
+    /// The directory of `log.dirs` with this path, as it is written there: no disk is asked where a path leads.
     pub fn at(&self, path: &Path) -> Option<&Arc<LogDirectory>> {
-        self.all.iter().find(|directory| is_same(directory.path(), path))
+        self.all.iter().find(|directory| directory.path() == path)
     }
 }
 

@@ -57,8 +57,8 @@ pub(crate) struct Flushing<D: Disk> {
     /// Producer snapshots among the files.
     snapshots: Vec<(u64, Offset)>,
     next_number: u64,
-    /// A ticket from before a truncation proves nothing afterwards.
-    generation: u64,
+    /// A ticket from before a truncation proves nothing afterwards, nor does one from before a move.
+    pub(crate) generation: u64,
     poison: Arc<Poison>,
 }
 

@@ -40,6 +40,7 @@ mod log;
 mod log_directory;
 mod lookup;
 mod loss;
+mod moving;
 mod place;
 mod recovery;
 

@@ -42,6 +42,8 @@ pub struct Log<D: Disk> {
     pub(crate) cleaned_below: Offset,
     /// The last pass of compaction that was begun.
     pub(crate) cleaning: Option<Arc<UnderWay>>,
+    /// How often its end was cut off since it was opened.
+    pub(crate) truncations: u64,
     /// What this replica lacks.
     pub(crate) damage: Option<Damage>,
     /// Segments that are not in the log any more, and that the last checkpoint may name.
@@ -91,6 +93,11 @@ impl<D: Disk> Log<D> {
     /// Of the segment that takes the appends.
     pub fn active_bytes(&self) -> u64 {
         self.segments.back().map_or(0, |segment| segment.size)
+    }
+
+    /// How often its end was cut off since it was opened: what was read before may be of another log.
+    pub fn truncations(&self) -> u64 {
+        self.truncations
     }
 
     pub fn segment_count(&self) -> usize {

@@ -121,6 +121,7 @@ impl<D: Disk> Log<D> {
             presence: Presence { directory: found.has_directory, ..Presence::default() },
             cleaned_below: found.cleaned_below,
             cleaning: None,
+            truncations: 0,
             damage: damage.clone(),
             deleted: Vec::new(),
         };

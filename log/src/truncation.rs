@@ -30,6 +30,7 @@ impl<D: Disk> Log<D> {
         if offset >= self.end {
             return Ok(self.end);
         }
+        self.truncations += 1;
         let at = self.segment_of(offset).unwrap_or(0);
         let cut = match self.walk(&self.segments[at], offset)? {
             Walk::At(batch) if batch.header.base_offset < offset => {
@@ -181,6 +182,7 @@ impl<D: Disk> Log<D> {
     /// # Errors
     /// Errors of the disk. The log is poisoned then.
     pub fn truncate_fully_and_start_at(&mut self, offset: Offset) -> Result<(), LogError> {
+        self.truncations += 1;
         self.restart_at(offset, offset)
     }
 

@@ -92,6 +92,12 @@ impl NodeConfig {
         } else if let Err(error) = check_apart(&paths) {
             faults.push(error.to_string());
         }
+        if self.alter_log_dirs_rate.0 == 0 {
+            faults.push(
+                "replica.alter.log.dirs.io.max.bytes.per.second: 0 is too small, nothing would ever move"
+                    .to_owned(),
+            );
+        }
     }
 
     /// What is taken from producers has to be given to consumers.
@@ -263,6 +269,7 @@ mod tests {
             ("log.dirs=/b,,/c", "empty path"),
             ("log.dirs=/b,/b", "/b twice"),
             ("log.dirs=/b,/b/c", "within another"),
+            ("replica.alter.log.dirs.io.max.bytes.per.second=0", "too small"),
         ] {
             let refused = load(&[wrong]).unwrap_err();
             assert!(refused.contains(told), "{wrong}: {refused}");

@@ -1,8 +1,10 @@
 //! `troupe.admin.v1.ClusterService` over [`Cluster`] and [`Health`].
 
 use super::cleaning::cleaning;
+use super::log_dirs;
 use super::numbers::{int32, int64};
 use crate::forward::{Call, deadline_of};
+use crate::log_directories::LogDirs;
 use crate::operations::{
     Cluster, ClusterNode, Drained, ElectionResult, Elections, Health, NamedPartitions, Page,
     PartitionFilter, PartitionState, Reason, ReasonKind, Replica, ReplicaQuery, ReplicaRole,
@@ -25,11 +27,12 @@ use troupe_proto::ids::{NodeId, Offset};
 pub struct ClusterDoor {
     cluster: Arc<Cluster>,
     health: Arc<Health>,
+    log_dirs: Arc<LogDirs>,
 }
 
 impl ClusterDoor {
-    pub fn new(cluster: Arc<Cluster>, health: Arc<Health>) -> Self {
-        Self { cluster, health }
+    pub fn new(cluster: Arc<Cluster>, health: Arc<Health>, log_dirs: Arc<LogDirs>) -> Self {
+        Self { cluster, health, log_dirs }
     }
 }
 
@@ -376,5 +379,23 @@ impl ClusterService for ClusterDoor {
         let pb::ScrubReplicasRequest { topic, partitions } = request.into_inner();
         let found = self.cluster.scrub_replicas(&topic, &partitions)?;
         Ok(Response::new(ReceiverStream::new(found).map(|one| Ok(scrubbed(one))).boxed()))
+    }
+
+    async fn describe_log_dirs(
+        &self,
+        request: Request<pb::DescribeLogDirsRequest>,
+    ) -> Result<Response<pb::DescribeLogDirsResponse>, Status> {
+        let wanted = log_dirs::wanted(request.into_inner())?;
+        let described = self.log_dirs.describe(wanted).await?;
+        Ok(Response::new(log_dirs::described(described)))
+    }
+
+    async fn alter_replica_log_dirs(
+        &self,
+        request: Request<pb::AlterReplicaLogDirsRequest>,
+    ) -> Result<Response<pb::AlterReplicaLogDirsResponse>, Status> {
+        let replicas = request.into_inner().replicas.into_iter();
+        let results = replicas.map(|replica| log_dirs::altered(&self.log_dirs, replica));
+        Ok(Response::new(pb::AlterReplicaLogDirsResponse { results: results.collect() }))
     }
 }

@@ -49,12 +49,14 @@ impl AdminServices {
             cluster,
             metadata,
             health,
+            log_dirs,
             readiness,
             chaos,
             ..
         } = &self.0;
         let topics = TopicDoor::new(Arc::clone(topics), Arc::clone(record_deletion));
-        let cluster = ClusterDoor::new(Arc::clone(cluster), Arc::clone(health));
+        let cluster =
+            ClusterDoor::new(Arc::clone(cluster), Arc::clone(health), Arc::clone(log_dirs));
         routes
             .add_service(HealthServer::new(HealthDoor::new(readiness)))
             .add_service(reflection().build_v1()?)

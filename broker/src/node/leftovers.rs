@@ -69,7 +69,14 @@ pub(super) fn clear(directories: &LogDirectories, image: &ClusterImage) -> u64 {
         alone += settle(directories, &name, &copies);
     }
     directories.inventory.retain(|topic_id| image.topic_by_id(topic_id).is_some());
-    tokio::spawn(delete_later(retired(directories), DELAY));
+    let (futures, retired): (Vec<_>, Vec<_>) =
+        retired(directories).into_iter().partition(|(directory, path)| {
+            let futures = directory.data().and_then(|data| data.futures().ok());
+            futures.is_some_and(|futures| futures.iter().any(|future| future.path == *path))
+        });
+    // Nobody has anything of those in hand.
+    tokio::spawn(delete_later(futures, Duration::ZERO));
+    tokio::spawn(delete_later(retired, DELAY));
     alone
 }
 

@@ -9,6 +9,7 @@ use crate::controller_channel::{ControllerChannel, Identity};
 use crate::forward::{ActiveController, Clocks, Leaders};
 use crate::group::{GroupCoordinators, group_route};
 use crate::grpc::{AdminServices, BrokerServices};
+use crate::log_directories::{LogDirs, Parts};
 use crate::metadata_cache::MetadataCache;
 use crate::metrics::NodeMetrics;
 use crate::operations::{
@@ -96,6 +97,12 @@ impl Ground {
         let cleanings = Arc::new(CleaningTable::new(not_looked_at(&self.config)));
         let cleaner = Cleaner::start(&self.config, &metadata, &metrics, &cleanings);
         let cleaner = cleaner.map_err(StartError::Thread)?;
+        let log_dirs = Arc::new(LogDirs::new(Parts {
+            metadata: Arc::clone(&metadata),
+            directories: Arc::clone(&self.directories),
+            bytes_per_second: self.config.alter_log_dirs_rate.0,
+            gone: gone.clone(),
+        }));
         let administration = Administration::new(&Observed {
             config: &self.config,
             endpoint: &self.endpoint,
@@ -108,6 +115,7 @@ impl Ground {
             thread_stall_detectors: &stall_detectors,
             metrics: &metrics,
             cleanings: &cleanings,
+            log_dirs: &log_dirs,
             volumes: &Volumes::new(Arc::clone(&self.directories)),
             gone: &gone,
         });

@@ -17,6 +17,7 @@ use crate::NodeConfig;
 use crate::cleaner::CleaningTable;
 use crate::forward::{ActiveController, Leaders};
 use crate::group::GroupCoordinators;
+use crate::log_directories::LogDirs;
 use crate::metrics::NodeMetrics;
 use crate::partition::Volumes;
 use crate::replication::Replicator;
@@ -32,6 +33,7 @@ pub struct Administration {
     pub cluster: Arc<Cluster>,
     pub metadata: Arc<ClusterMetadata>,
     pub health: Arc<Health>,
+    pub log_dirs: Arc<LogDirs>,
     pub readiness: Arc<Readiness>,
     pub chaos: Arc<Chaos>,
     pub observation: Arc<Observation>,
@@ -56,6 +58,7 @@ pub struct Observed<'a> {
     /// How the compaction of this node's replicas stands.
     pub cleanings: &'a Arc<CleaningTable>,
     pub volumes: &'a Volumes,
+    pub log_dirs: &'a Arc<LogDirs>,
     /// Cancelled when the node has stopped.
     pub gone: &'a CancellationToken,
 }
@@ -102,6 +105,7 @@ impl Administration {
             cluster: Arc::new(cluster),
             metadata: Arc::new(ClusterMetadata::new(Arc::clone(metadata), Arc::clone(channel))),
             health: Arc::new(health),
+            log_dirs: Arc::clone(observed.log_dirs),
             readiness: Arc::new(readiness),
             chaos: Arc::new(Chaos::new(config.chaos_enable, tree, Arc::clone(metrics))),
             observation: Arc::new(observation),

@@ -17,6 +17,7 @@ pub use repair::{Report, has_others};
 use super::board::Board;
 use super::failure::Failure;
 use super::messages::{Append, Appended, Describe, Description, Flushed, Read, ReadAnswer};
+use super::move_state::MoveState;
 use super::opening::{Opened, log_config, replica_config};
 use super::replica_handle::ReplicaHandle;
 use super::responder::Responder;
@@ -53,10 +54,11 @@ pub struct PartitionActor {
     pub(super) board: Arc<Board<Self>>,
     /// Decides.
     pub(super) replica: Replica,
-    /// Remembers. Taken only by `Retire`, which stops the actor.
+    /// Remembers. Taken by `Retire`, which stops the actor, and by the end of a move, during which it does nothing.
     pub(super) log: Option<Log<FileDisk>>,
     /// The directory that the log is in.
     pub(super) home: Arc<LogDirectory>,
+    pub(super) moving: MoveState,
     pub(super) config: Arc<TopicConfig>,
     pub(super) state: Arc<PartitionState>,
     pub(super) followers: Followers,
@@ -99,6 +101,7 @@ impl PartitionActor {
             replica: parts.opened.replica,
             log: Some(parts.opened.log),
             home: parts.home,
+            moving: MoveState::default(),
             config: parts.config,
             state: parts.state,
             followers: Followers::default(),
@@ -458,7 +461,7 @@ impl PartitionActor {
     }
 
     pub(super) fn log(&mut self) -> &mut Log<FileDisk> {
-        self.log.as_mut().expect("only Retire takes the log, and it stops the actor")
+        self.log.as_mut().expect("whoever takes the log lets nothing be handled until it is back")
     }
 
     fn set_alarm(&mut self, ctx: &mut Context<Self>) {

@@ -6,10 +6,10 @@ use super::board::Board;
 use super::chain::Chain;
 use super::follower_sink::Pusher;
 use super::messages::{
-    Append, Appended, BeginCleaning, BeginScrub, Confirm, DeleteRecords, Describe, Description,
-    FindOffset, Finding, FinishCleaning, FromLeader, GiveUpDamage, GivenUp, IsrAnswer, LogLook,
-    LookAtLog, LossKnown, MendFiles, OffsetQuery, PushOn, QUEUE_BYTES, Read, ReadAnswer, Suspect,
-    Suspicion,
+    Append, Appended, BeginCleaning, BeginMove, BeginScrub, Confirm, Copied, DeleteRecords,
+    Describe, Description, FindOffset, Finding, FinishCleaning, FinishMove, FromLeader,
+    GiveUpDamage, GivenUp, IsrAnswer, LogLook, LookAtLog, LossKnown, MendFiles, OffsetQuery,
+    Original, Piece, PushOn, QUEUE_BYTES, Read, ReadAnswer, ReadForMove, Suspect, Suspicion,
 };
 use super::replica_handle::ReplicaHandle;
 use super::responder::Responder;
@@ -17,6 +17,7 @@ use super::soundness::read_again;
 use crate::page_cache;
 use actix::{Addr, Handler, Message};
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -299,6 +300,44 @@ impl PartitionHandle {
         cleaned: Cleaned<FileDisk>,
     ) -> Result<Option<CleaningReport>, Error> {
         Ok(self.ask_within(Duration::ZERO, |reply| FinishCleaning { cleaned, reply }).await??)
+    }
+
+    /// From now on, until [`EndMove`](super::EndMove), the log is as it is to be copied.
+    ///
+    /// # Errors
+    /// It cannot be copied as it is.
+    pub async fn begin_move(&self) -> Result<Original, Error> {
+        self.ask(|reply| BeginMove { reply }).await?
+    }
+
+    /// What a copy goes on with, each batch checked.
+    ///
+    /// # Errors
+    /// The log was truncated since; it cannot be read, or is damaged there.
+    pub async fn read_for_move(
+        &self,
+        from: Offset,
+        max_bytes: usize,
+        truncations: u64,
+    ) -> Result<Piece, Error> {
+        let read = |reply| ReadForMove { from, max_bytes, truncations, reply };
+        let piece = self.ask(read).await??;
+        match page_cache::check(&piece.bytes, self.key(), from).await {
+            Ok(()) => Ok(piece),
+            Err(bad) => Err(self.suspect(bad.at).await?.unwrap_or_else(read_again)),
+        }
+    }
+
+    /// The copy is completed and takes the log's place; answers with what is left of that, to be removed.
+    ///
+    /// # Errors
+    /// The log is where it was.
+    pub async fn finish_move(
+        &self,
+        copy: Copied,
+        truncations: u64,
+    ) -> Result<Option<PathBuf>, Error> {
+        self.ask(|reply| FinishMove { copy, truncations, reply }).await?
     }
 
     /// Sends without waiting for an answer; false if there is no actor now.

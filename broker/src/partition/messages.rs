@@ -5,6 +5,7 @@ mod client;
 mod controller;
 mod following;
 mod leading;
+mod moving;
 mod soundness;
 mod upkeep;
 
@@ -16,5 +17,6 @@ pub use client::{
 pub use controller::{IsrAnswer, LossKnown};
 pub use following::{Credit, CreditSource, FromLeader, LeaderSays, Slice};
 pub use leading::{CloseFollower, FollowerReport, OpenFollower, PushOn};
+pub use moving::{BeginMove, Copied, EndMove, FinishMove, Original, Piece, ReadForMove};
 pub use soundness::{BeginScrub, GiveUpDamage, GivenUp, MendFiles, Suspect, Suspicion};
 pub use upkeep::{Checkpoint, DirectoryFailed, EnforceRetention, Flushed, Rest, Retire, Update};

@@ -69,6 +69,7 @@ impl LeaderStreams for Unreachable {
 
 struct Shard {
     directory: tempfile::TempDir,
+    directories: Arc<troupe_log::LogDirectories>,
     recoveries: Arc<Semaphore>,
     metrics: Arc<NodeMetrics>,
     supervisor: Addr<Supervisor>,
@@ -86,6 +87,7 @@ impl Shard {
         let metrics = Arc::new(NodeMetrics::new(1));
         let (controller, requests) = ControllerRequests::channel();
         let directory = tempfile::tempdir().unwrap();
+        let directories = Arc::new(troupe_log::LogDirectories::single(directory.path()).unwrap());
         let shared = Shared {
             node_id: NodeId(1),
             recoveries: Arc::clone(&recoveries),
@@ -96,11 +98,14 @@ impl Shard {
             stall_detector: Arc::new(StallDetector::unlimited()),
             thread_stall_detector: Arc::new(StallDetector::unlimited()),
             lag_max_ms: 30_000,
-            directories: Arc::new(troupe_log::LogDirectories::single(directory.path()).unwrap()),
+            directories: Arc::clone(&directories),
             space: Arc::new(troupe_log::Space::open(directory.path())),
         };
         let supervisor = Supervisor::new(shared, &NodeConfig::default());
-        (Self { directory, recoveries, metrics, supervisor: supervisor.start() }, Asked(requests))
+        (
+            Self { directory, directories, recoveries, metrics, supervisor: supervisor.start() },
+            Asked(requests),
+        )
     }
 
     fn open(&self, name: &str) -> Arc<PartitionHandle> {
@@ -378,6 +383,33 @@ fn a_change_reaches_an_actor_whose_mailbox_is_full() {
         shard.settled().await;
         let error = append(&handle, &[0; 500]).await.unwrap_err();
         assert_eq!(error.code, ErrorCode::RecordTooLarge);
+    });
+}
+
+/// S1: also one that nobody writes to, and one that follows; and no revival helps while the disk is away.
+#[test]
+fn a_replica_whose_directory_has_failed_goes_offline_and_the_controller_is_told() {
+    System::new().block_on(async {
+        let (shard, mut asked) = Shard::with_controller(1);
+        let handle = shard.open("idle");
+        shard.lead(&handle, 1, &[1, 2]);
+        handle.describe().await.unwrap();
+        asked.elections();
+        assert!(shard.directories.all()[0].fail("it burnt".to_owned()));
+        shard.supervisor.do_send(DirectoryFailed);
+        let error = loop {
+            if let Err(error) = handle.describe().await {
+                break error;
+            }
+        };
+        assert_eq!(error.code, ErrorCode::StorageFailure, "{error}");
+        assert!(error.message.contains("it burnt"), "{error}");
+        let mut told = Vec::new();
+        while !matches!(told.last(), Some(ControllerRequest::OfflineReplica(_))) {
+            told.push(asked.0.recv().await.unwrap());
+        }
+        let revived = handle.kill(Die::Stop, REBUILD_PATIENCE).await.unwrap_err();
+        assert!(revived.message.contains("it burnt"), "{revived}");
     });
 }
 

@@ -142,7 +142,12 @@ impl PartitionActor {
             true => Duration::ZERO,
             false => Duration::from_millis(self.config.file_delete_delay_ms),
         };
+        let moves = self.moving.count;
         ctx.run_later(delay, move |actor, _| {
+            if actor.moving.count != moves {
+                // They went with the directory that they were in.
+                return;
+            }
             for removal in removals {
                 let board = Arc::clone(&actor.board);
                 actor.shared.flusher.submit(move || {

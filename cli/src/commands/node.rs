@@ -2,6 +2,7 @@
 
 mod describe;
 mod drain;
+mod logdirs;
 mod lookup;
 
 use crate::as_of::{self, AsOf};
@@ -27,6 +28,13 @@ pub enum NodeCommand {
         troupe node drain 2 && systemctl restart troupe && troupe node list\n\
         A node that was started anew takes part again; one that was not, after `troupe node resume`.")]
     Drain(drain::Drain),
+    /// Show the log directories of the nodes: how each is, how full, and what of each partition is in it
+    #[command(after_help = "Examples:\n  \
+        troupe node logdirs\n  \
+        troupe node logdirs --node 2 orders payments:0,3\n  \
+        troupe node logdirs -o json | jq '.logDirs[] | select(.offline)'\n\
+        Replicas go from one to another by `troupe partition move-dir`.")]
+    Logdirs(logdirs::Logdirs),
     /// End a drain: the node may lead and follow again
     #[command(after_help = "Its leaderships come back with the next rebalance, or at once:\n  \
         troupe node resume 2 && troupe partition elect --preferred")]
@@ -61,6 +69,7 @@ pub async fn run(global: &Global, command: NodeCommand) -> Result<(), Failure> {
         NodeCommand::List => run_list(global).await,
         NodeCommand::Describe(one) => describe::run(global, one.node).await,
         NodeCommand::Drain(drain) => drain::run(global, drain).await,
+        NodeCommand::Logdirs(logdirs) => logdirs::run(global, logdirs).await,
         NodeCommand::Resume(one) => run_resume(global, one.node).await,
         NodeCommand::Remove(remove) => run_remove(global, remove).await,
     }

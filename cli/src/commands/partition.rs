@@ -2,6 +2,7 @@
 
 mod elect;
 mod list;
+mod move_dir;
 mod recover;
 mod view;
 
@@ -30,11 +31,18 @@ pub enum PartitionCommand {
         Its leader says what is lost: readers pass those offsets, all others are as they were. Where another\n\
         replica is in sync nothing is lost and nothing has to be done: it is filled again by itself.")]
     Recover(recover::Recover),
+    /// Move replicas between the log directories of a node, while they serve
+    #[command(after_help = "Examples:\n  \
+        troupe partition move-dir orders:0,3 --node 2 --to /disks/two --wait\n  \
+        troupe node logdirs --node 2      # where they are, and how far a move has come\n\
+        Copied one at a time, with at most replica.alter.log.dirs.io.max.bytes.per.second of the node.")]
+    MoveDir(move_dir::MoveDir),
 }
 
 pub async fn run(global: &Global, command: PartitionCommand) -> Result<(), Failure> {
     match command {
         PartitionCommand::List(list) => list::run(global, list).await,
+        PartitionCommand::MoveDir(move_dir) => move_dir::run(global, move_dir).await,
         PartitionCommand::Elect(elect) => elect::run(global, elect).await,
         PartitionCommand::Recover(recover) => recover::run(global, recover).await,
     }

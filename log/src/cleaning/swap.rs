@@ -324,7 +324,7 @@ impl<D: Disk> Log<D> {
     }
 
     /// What compaction has looked at, durably.
-    fn write_cleaned_below(&mut self, offset: Offset) -> Result<(), LogError> {
+    pub(crate) fn write_cleaned_below(&mut self, offset: Offset) -> Result<(), LogError> {
         let content = checkpoint::encode_first_dirty(offset);
         self.place.replace(checkpoint::CLEANER, &content, true)?;
         self.place.sync_dir()?;

@@ -12,6 +12,7 @@ mod damage;
 mod dumping;
 mod faults;
 mod model;
+mod moving;
 mod opening;
 mod reading;
 mod rolling;

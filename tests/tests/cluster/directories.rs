@@ -9,11 +9,14 @@ use std::sync::{Arc, Mutex};
 use tokio::task::JoinHandle;
 use troupe_proto::admin::v1::cluster_service_client::ClusterServiceClient;
 use troupe_proto::admin::v1::{
-    CreateTopicRequest, GetHealthRequest, HealthReasonKind, PartitionState,
+    AlterReplicaLogDirsRequest, CreateTopicRequest, DescribeLogDirsRequest,
+    DescribeLogDirsResponse, GetHealthRequest, HealthReasonKind, PartitionState, ReplicaLogDir,
+    ReplicaMoveState, TopicPartitions,
 };
+use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::v1::PublishRequest;
 use troupe_proto::v1::event_bus_service_client::EventBusServiceClient;
-use troupe_tests::{Cluster, Mount, Sample, eventually, eventually_or_why, http_get, skip};
+use troupe_tests::{Cluster, Mount, Sample, eventually, eventually_or_why, http_get, skip, troupe};
 
 const TOPIC: &str = "orders";
 const PARTITIONS: i32 = 6;
@@ -29,7 +32,14 @@ struct Disks {
 
 impl Disks {
     async fn start(second: Option<&Path>) -> Disks {
-        let mut cluster = Cluster::prepare(3, &["log.checkpoint.interval.ms=200"]);
+        Disks::start_with(second, &[]).await
+    }
+
+    async fn start_with(second: Option<&Path>, settings: &[&str]) -> Disks {
+        // The samples are of 1970: retention would take them if a test goes on for half a minute.
+        let usual = ["log.checkpoint.interval.ms=200", "log.retention.ms=-1"];
+        let settings = [&usual, settings].concat();
+        let mut cluster = Cluster::prepare(3, &settings);
         let mut failing = PathBuf::new();
         for id in cluster.ids() {
             let data = cluster.data(id).to_owned();
@@ -123,7 +133,9 @@ impl Disks {
             let stored = server.read_all(TOPIC, partition).await;
             let stored: BTreeMap<_, _> = stored.into_iter().collect();
             for (offset, sample) in &acknowledged[&partition] {
-                assert_eq!(stored.get(offset), Some(sample), "partition {partition}");
+                let told =
+                    || format!("partition {partition}, offset {offset}: {:?}", stored.keys());
+                assert_eq!(stored.get(offset), Some(sample), "{}", told());
             }
             assert!(!acknowledged[&partition].is_empty(), "partition {partition}");
         }
@@ -368,4 +380,174 @@ async fn directories_in_another_order_do_not_begin_a_node_anew() {
     disks.cluster.settings(FAILING).push(metadata);
     disks.cluster.restart(&[FAILING]).await;
     disks.cluster.healed().await;
+}
+
+impl Disks {
+    async fn describe(&self, partitions: Vec<TopicPartitions>) -> DescribeLogDirsResponse {
+        let mut stub = ClusterServiceClient::new(self.cluster.channel(FAILING));
+        stub.describe_log_dirs(DescribeLogDirsRequest { partitions }).await.unwrap().into_inner()
+    }
+
+    /// Asks the failing node for one move; why it is not taken.
+    async fn move_to(&self, topic: &str, partition: i32, path: &Path) -> Option<Error> {
+        let path = path.display().to_string();
+        let replicas = vec![ReplicaLogDir { topic: topic.to_owned(), partition, path }];
+        let mut stub = ClusterServiceClient::new(self.cluster.channel(FAILING));
+        let request = AlterReplicaLogDirsRequest { replicas };
+        let answer = stub.alter_replica_log_dirs(request).await.unwrap().into_inner();
+        answer.results[0].error.clone().map(Error::from)
+    }
+
+    /// Where the replica is that serves.
+    async fn place(&self, partition: i32) -> Option<PathBuf> {
+        let described = self.describe(Vec::new()).await;
+        let holds = |path: &&troupe_proto::admin::v1::LogDir| {
+            let replicas = path.replicas.iter();
+            let mut ours = replicas.filter(|it| it.topic == TOPIC && it.partition == partition);
+            ours.any(|replica| !replica.is_future && replica.size_bytes > 0)
+        };
+        described.log_dirs.iter().find(holds).map(|found| PathBuf::from(&found.path))
+    }
+
+    async fn moved_to(&self, partition: i32, path: &Path) {
+        eventually_or_why("the replica is there", async || {
+            let described = self.describe(Vec::new()).await;
+            let there = described.moves.is_empty()
+                && self.place(partition).await.as_deref() == Some(path)
+                && !path.with_file_name("one").join(format!("{TOPIC}-{partition}")).exists();
+            if there { Ok(()) } else { Err(format!("{described:?}")) }
+        })
+        .await;
+    }
+}
+
+/// A leader's and a follower's, at the same time as records come; and it is still there after a restart.
+#[tokio::test]
+async fn a_replica_moves_between_directories_while_it_serves() {
+    let mut disks = Disks::start(None).await;
+    let load = Load::start(&disks.cluster);
+    load.goes_on().await;
+    let (before, hit) = (disks.partitions().await, disks.hit());
+    let all: BTreeSet<i32> = (0..PARTITIONS).collect();
+    let moving: Vec<i32> = all.difference(&hit).copied().collect();
+    let (by_command, others) = moving.split_first().unwrap();
+    for partition in others {
+        assert_eq!(disks.move_to(TOPIC, *partition, &disks.second).await, None);
+    }
+    let (named, node) = (format!("{TOPIC}:{by_command}"), FAILING.to_string());
+    let second = disks.second.to_str().unwrap();
+    let command = ["partition", "move-dir", &named, "--node", &node, "--to", second, "--wait"];
+    let output = troupe(disks.cluster.address(OTHERS[0]), &command).await;
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("moved"), "{output:?}");
+    assert_eq!(disks.place(*by_command).await.as_deref(), Some(&*disks.second), "it has waited");
+    for partition in &moving {
+        disks.moved_to(*partition, &disks.second).await;
+    }
+    load.goes_on().await;
+    let epochs = |partitions: &BTreeMap<i32, PartitionState>| -> Vec<_> {
+        partitions.values().map(|one| (one.leader_id, one.leader_epoch)).collect()
+    };
+    assert_eq!(epochs(&disks.partitions().await), epochs(&before), "nobody noticed");
+    assert_eq!(disks.hit(), all);
+    disks.cluster.kill(FAILING);
+    load.goes_on().await;
+    disks.cluster.restart(&[FAILING]).await;
+    disks.cluster.healed().await;
+    assert_eq!(disks.hit(), all, "and stays there");
+    assert_eq!(disks.cluster.times_said("the log is damaged"), 0, "{}", disks.cluster.said());
+    let output = troupe(disks.cluster.address(OTHERS[0]), &["node", "logdirs", "-o", "json"]).await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains(disks.second.to_str().unwrap()), "{text}");
+    disks.nothing_is_lost(load).await;
+}
+
+/// However far it was, the replica is where it was, and what was copied is gone; then it moves all the same.
+#[tokio::test]
+async fn a_move_that_is_killed_leaves_the_replica_where_it_was() {
+    let slow = "replica.alter.log.dirs.io.max.bytes.per.second=100000";
+    let mut disks = Disks::start_with(None, &[slow]).await;
+    let server = disks.cluster.server(OTHERS[0]).await;
+    let load = Load::start(&disks.cluster);
+    load.goes_on().await;
+    load.stop().await;
+    let partition = (0..PARTITIONS).find(|one| !disks.hit().contains(one)).unwrap();
+    for n in 0..8u8 {
+        let records = vec![Sample::of(vec![n; 500_000], 1).to_record(partition)];
+        let request = PublishRequest { topic: TOPIC.to_owned(), records, ..Default::default() };
+        server.bus().publish(request).await.unwrap();
+    }
+    disks.cluster.healed().await;
+    let stored = server.read_all(TOPIC, partition).await;
+    let first = disks.cluster.data(FAILING).join("one");
+    assert_eq!(disks.place(partition).await, Some(first.clone()));
+    assert_eq!(disks.move_to(TOPIC, partition, &disks.second).await, None);
+    eventually("it is being copied, and how far is told", async || {
+        let described = disks.describe(Vec::new()).await;
+        let copying = described.moves.iter().any(|one| {
+            one.state() == ReplicaMoveState::Copying
+                && one.copied_bytes > 0
+                && one.remaining_bytes > 0
+        });
+        let mut replicas = described.log_dirs.iter().flat_map(|one| &one.replicas);
+        let future = replicas.any(|one| one.is_future && one.size_bytes > 0);
+        (copying && future).then_some(())
+    })
+    .await;
+    let busy = disks.move_to(TOPIC, partition, &first).await.unwrap();
+    assert_eq!(busy.code, ErrorCode::InvalidRequest, "{busy}");
+    disks.cluster.kill(FAILING);
+    let settings = disks.cluster.settings(FAILING);
+    settings.retain(|setting| setting != slow);
+    disks.cluster.restart(&[FAILING]).await;
+    disks.cluster.healed().await;
+    assert_eq!(disks.place(partition).await, Some(first));
+    eventually("what was copied is gone", async || {
+        let names = fs::read_dir(&disks.second).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut futures = names.filter(|name| name.to_string_lossy().ends_with("-future"));
+        futures.next().is_none().then_some(())
+    })
+    .await;
+    assert_eq!(disks.move_to(TOPIC, partition, &disks.second).await, None);
+    disks.moved_to(partition, &disks.second).await;
+    disks.cluster.healed().await;
+    assert_eq!(server.read_all(TOPIC, partition).await, stored);
+}
+
+#[tokio::test]
+async fn a_move_that_makes_no_sense_is_refused_and_changes_nothing() {
+    let disks = Disks::start(None).await;
+    let load = Load::start(&disks.cluster);
+    load.goes_on().await;
+    load.stop().await;
+    let (hit, first) = (disks.hit(), disks.cluster.data(FAILING).join("one"));
+    let (there, here) =
+        (*hit.first().unwrap(), (0..PARTITIONS).find(|one| !hit.contains(one)).unwrap());
+    let elsewhere = Path::new("/nowhere/at/all");
+    for (topic, partition, path, code, told) in [
+        (TOPIC, here, elsewhere, ErrorCode::InvalidRequest, "is not in log.dirs"),
+        (TOPIC, there, &disks.second, ErrorCode::InvalidRequest, "already"),
+        (TOPIC, 99, &disks.second, ErrorCode::UnknownPartition, "no partition 99"),
+        ("nothing", 0, &disks.second, ErrorCode::UnknownTopic, "does not exist"),
+    ] {
+        let error = disks.move_to(topic, partition, path).await.unwrap();
+        assert_eq!(error.code, code, "{error}");
+        assert!(error.message.contains(told), "{error}");
+    }
+    let away = disks.second.with_extension("away");
+    fs::rename(&disks.second, &away).unwrap();
+    eventually("it is offline", async || {
+        disks.describe(Vec::new()).await.log_dirs[1].offline.then_some(())
+    })
+    .await;
+    let error = disks.move_to(TOPIC, here, &disks.second).await.unwrap();
+    assert_eq!(error.code, ErrorCode::StorageFailure, "{error}");
+    let named = TopicPartitions { topic: TOPIC.to_owned(), partitions: vec![here] };
+    let described = disks.describe(vec![named]).await;
+    let [kept, offline] = &described.log_dirs[..] else { panic!("two directories") };
+    assert_eq!(kept.path, first.display().to_string());
+    assert_eq!(kept.replicas.iter().map(|one| one.partition).collect::<Vec<_>>(), [here]);
+    assert!(kept.total_bytes > 0 && kept.usable_bytes > 0 && !kept.directory_id.is_empty());
+    assert!(offline.offline && offline.offline_reason.contains("vanished"), "{offline:?}");
+    assert!(described.moves.is_empty());
 }

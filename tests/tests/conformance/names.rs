@@ -165,6 +165,16 @@ async fn refused_topic(server: &Server, path: &str, name: &str) -> Option<ErrorR
             let detail = |answer: admin::ElectLeadersResponse| answer.results[0].error.clone();
             part(server, path, request, detail).await
         }
+        "DescribeLogDirs" => {
+            let partitions = vec![admin::TopicPartitions { topic, partitions: vec![] }];
+            whole(server, path, admin::DescribeLogDirsRequest { partitions }).await
+        }
+        "AlterReplicaLogDirs" => {
+            let replicas = vec![admin::ReplicaLogDir { topic, ..Default::default() }];
+            let detail =
+                |answer: admin::AlterReplicaLogDirsResponse| answer.results[0].error.clone();
+            part(server, path, admin::AlterReplicaLogDirsRequest { replicas }, detail).await
+        }
         "DescribeTopics" => {
             whole(server, path, log::DescribeTopicsRequest { topics: vec![topic] }).await
         }

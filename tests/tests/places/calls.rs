@@ -6,7 +6,8 @@ use troupe_tests::workspace;
 
 /// Single calls that append no records: done twice, by a client's own retry policy, they do no more than once, or say
 /// that it was done.
-const REPEATABLE: [&str; 34] = [
+const REPEATABLE: [&str; 36] = [
+    "AlterReplicaLogDirs",
     "CommitOffsets",
     "CreatePartitions",
     "CreateTopic",
@@ -16,6 +17,7 @@ const REPEATABLE: [&str; 34] = [
     "DeleteTopic",
     "DescribeCluster",
     "DescribeGroup",
+    "DescribeLogDirs",
     "DescribeTopics",
     "DrainNode",
     "ElectLeaders",

@@ -21,7 +21,7 @@ const FLOORS: [(&str, Floors); 2] = [
             &["operations"],
             &["group"],
             &["coordinator"],
-            &["cleaner", "connections", "forward", "replication"],
+            &["cleaner", "connections", "forward", "log_directories", "replication"],
             &["metadata_cache"],
             &["registry"],
             &["partition"],
