@@ -147,8 +147,8 @@ const KINDS: [Kind; 8] = [
     Kind::Snapshot,
 ];
 
-/// A file of that kind with something in it.
-fn victim(directory: &Path, kind: Kind, dice: &mut StdRng) -> PathBuf {
+/// The files of that kind with something in them.
+fn victims(directory: &Path, kind: Kind) -> Vec<PathBuf> {
     let mut found = match kind {
         Kind::Sealed => {
             let mut logs = files(directory, ".log");
@@ -168,7 +168,13 @@ fn victim(directory: &Path, kind: Kind, dice: &mut StdRng) -> PathBuf {
         let active = files(directory, ".log").pop().unwrap();
         found.retain(|path| path.file_stem() != active.file_stem());
     }
-    found.retain(|path| fs::metadata(path).unwrap().len() > 0);
+    // One that was removed meanwhile is none.
+    found.retain(|path| fs::metadata(path).is_ok_and(|file| file.len() > 0));
+    found
+}
+
+fn victim(directory: &Path, kind: Kind, dice: &mut StdRng) -> PathBuf {
+    let mut found = victims(directory, kind);
     let at = dice.random_range(0..found.len());
     found.swap_remove(at)
 }
@@ -241,6 +247,10 @@ async fn rot_once(cluster: &mut Cluster, when: When, kind: Kind, leads: bool, di
     let node = if leads { leader } else { others[dice.random_range(0..others.len())] };
     let directory = cluster.data(node).join(format!("{TOPIC}-0"));
     let ids: Vec<i32> = cluster.ids().collect();
+    eventually_or_why("there is such a file", async || {
+        (!victims(&directory, kind).is_empty()).then_some(()).ok_or_else(|| format!("{kind:?}"))
+    })
+    .await;
     let before = times_found(cluster);
     let what = match when {
         When::Running => flip(&victim(&directory, kind, dice), dice),

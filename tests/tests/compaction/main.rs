@@ -86,6 +86,17 @@ async fn cleaning(server: &Server, topic: &str) -> ReplicaCleaning {
     listed.remove(0).cleaning.expect("the topic is compacted")
 }
 
+/// Until no more records than these are left, and no pass is under way: what is told of a log is as of the cleaner's last
+/// look, which may have come before the last records.
+async fn until_left(server: &Server, topic: &str, most: usize) -> ReplicaCleaning {
+    eventually_or_why("what was overwritten is gone", async || {
+        let left = server.read_all(topic, 0).await.len();
+        if left <= most { Ok(()) } else { Err(format!("{left} are left")) }
+    })
+    .await;
+    until_cleaned(server, topic, 0).await
+}
+
 /// Until nothing of the closed segments is dirty, after more than `passes`.
 async fn until_cleaned(server: &Server, topic: &str, passes: i64) -> ReplicaCleaning {
     eventually_or_why("the log is clean", async || {
