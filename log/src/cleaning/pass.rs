@@ -275,7 +275,10 @@ impl Copy<'_> {
         })?;
         self.kept += u64::from(selected.kept);
         self.gone += u64::from(selected.gone);
-        let horizon = (waits && horizon.is_none()).then(|| horizon_from(request));
+        // Of a batch that reaches beyond the end, some records were seen by no pass: their time has not begun, and it is
+        // one for all of a batch.
+        let is_dated = waits && horizon.is_none() && header.end_offset() <= end;
+        let horizon = is_dated.then(|| horizon_from(request));
         if selected.gone == 0 && horizon.is_none() {
             return writer.keep(header, batch.bytes).map_err(Failure::Other);
         }

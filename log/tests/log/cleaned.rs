@@ -158,3 +158,16 @@ fn first_at<D: Disk>(log: &Log<D>, all: &[Record], timestamp_ms: i64) -> Option<
     let leader_epoch = batches.first()?.leader_epoch;
     Some(TimestampHit { offset: record.offset, timestamp_ms: record.timestamp_ms, leader_epoch })
 }
+
+/// Offset, key and value of each record.
+pub fn values<D: Disk>(log: &Log<D>) -> Vec<(u64, String, Option<String>)> {
+    let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
+    let found = records(log, log.log_start()).into_iter();
+    found
+        .map(|it| (it.offset.0, it.key.as_ref().map(text).unwrap(), it.value.as_ref().map(text)))
+        .collect()
+}
+
+pub fn value(offset: u64, key: &str, value: &str) -> (u64, String, Option<String>) {
+    (offset, key.to_owned(), Some(value.to_owned()))
+}

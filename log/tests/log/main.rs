@@ -6,6 +6,7 @@ mod batches;
 mod cleaned;
 mod cleaning;
 mod cleaning_crash;
+mod cleaning_meanwhile;
 mod cleaning_model;
 mod crash_sweep;
 mod damage;
