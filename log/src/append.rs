@@ -7,11 +7,12 @@
 use crate::disk::{Disk, DiskFile, write_all_at};
 use crate::place::Kind;
 use crate::segment::Segment;
+use crate::soundness::check_batch;
 use crate::{Log, LogError, checkpoint};
 use bytes::Bytes;
 use std::io::IoSlice;
 use std::sync::Arc;
-use troupe_proto::batch::{BatchError, BatchHeader, OVERHEAD};
+use troupe_proto::batch::BatchHeader;
 use troupe_proto::ids::Offset;
 use troupe_proto::rope::Rope;
 
@@ -95,13 +96,7 @@ impl<D: Disk> Log<D> {
         while position < frames.len() {
             let rest = &frames[position..];
             let bad = |cause| LogError::BadFrames { position, cause };
-            let header = BatchHeader::decode_verified(rest, &self.key).map_err(bad)?;
-            let payload = rest.get(OVERHEAD..header.encoded_len());
-            let payload = payload.ok_or_else(|| bad(BatchError::Truncated))?;
-            let (stored, computed) = (header.payload_crc, crc_fast::crc32_iscsi(payload));
-            if stored != computed {
-                return Err(bad(BatchError::PayloadChecksum { stored, computed }));
-            }
+            let header = check_batch(rest, &self.key).map_err(bad)?;
             let begins = headers.is_empty()
                 && self.start == self.end
                 && header.base_offset < self.end
