@@ -98,22 +98,14 @@ impl ClusterImage {
         epoch: BrokerEpoch,
         keys: &[PartitionKey],
     ) -> Result<Decision<()>, ClusterError> {
-        self.known_broker(node_id, epoch)?;
-        let reported: BTreeSet<_> = keys.iter().copied().collect();
-        let mut records = Vec::new();
-        for key in reported {
-            let Ok((topic, before)) = self.known_partition(&key) else { continue };
-            if !before.replicas.contains(&node_id) {
-                continue;
-            }
+        self.without_replicas(node_id, epoch, keys, |topic, before| {
             let rules = Rules::of(&topic.config, |node| self.is_active(node));
             let patient =
                 Rules { unclean: false, ..Rules::of(&topic.config, |node| self.is_active(node)) };
             let gone = patient.without(before, node_id, true);
             let back = rules.with(gone.as_ref().unwrap_or(before));
-            records.extend(changed(&key, before, back.or(gone)).records);
-        }
-        Ok(Decision { records, answer: () })
+            back.or(gone)
+        })
     }
 
     /// These replicas on this node are out of reach: the disk they are on has failed, or is not there. They are in no
@@ -124,6 +116,20 @@ impl ClusterImage {
         epoch: BrokerEpoch,
         keys: &[PartitionKey],
     ) -> Result<Decision<()>, ClusterError> {
+        self.without_replicas(node_id, epoch, keys, |topic, before| {
+            let rules = Rules::of(&topic.config, |node| self.is_active(node));
+            rules.without(before, node_id, false)
+        })
+    }
+
+    /// Of partitions that have a replica on this node, each once: what becomes of it, if anything.
+    fn without_replicas(
+        &self,
+        node_id: NodeId,
+        epoch: BrokerEpoch,
+        keys: &[PartitionKey],
+        after: impl Fn(&Topic, &Partition) -> Option<Partition>,
+    ) -> Result<Decision<()>, ClusterError> {
         self.known_broker(node_id, epoch)?;
         let reported: BTreeSet<_> = keys.iter().copied().collect();
         let mut records = Vec::new();
@@ -132,8 +138,7 @@ impl ClusterImage {
             if !before.replicas.contains(&node_id) {
                 continue;
             }
-            let rules = Rules::of(&topic.config, |node| self.is_active(node));
-            records.extend(changed(&key, before, rules.without(before, node_id, false)).records);
+            records.extend(changed(&key, before, after(topic, before)).records);
         }
         Ok(Decision { records, answer: () })
     }
