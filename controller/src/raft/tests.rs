@@ -21,6 +21,26 @@ use troupe_proto::ids::NodeId;
 use troupe_proto::internal::v1::MetadataRecord;
 use troupe_proto::internal::v1::metadata_record::Record;
 
+fn a_broker() -> RegisterBroker {
+    RegisterBroker {
+        node_id: NodeId(1),
+        incarnation: [1; 16],
+        endpoint: "localhost:9092".into(),
+        ..RegisterBroker::default()
+    }
+}
+
+/// Threads of sled's own hold a database a little longer than whoever has dropped it.
+async fn when_free<T>(open: impl Fn() -> std::io::Result<T>) -> T {
+    loop {
+        match open() {
+            Err(error) if super::storage::is_locked(&error) => {}
+            opened => return opened.unwrap(),
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
 struct Builder;
 
 /// Keeps the directory, and in it everything that is open, until a test is over.
@@ -91,13 +111,7 @@ async fn a_log_of_what_comes_and_goes_stays_small() {
         ..ControllerConfig::new(NodeId(1), dir.path())
     };
     let handle = Controller::start(config).await.unwrap();
-    let broker = RegisterBroker {
-        node_id: NodeId(1),
-        incarnation: [1; 16],
-        endpoint: "localhost:9092".into(),
-        ..RegisterBroker::default()
-    };
-    handle.register_unfenced_broker(broker).await.unwrap();
+    handle.register_unfenced_broker(a_broker()).await.unwrap();
     for number in 0..300 {
         let name = format!("topic-{number}");
         let creation = CreateTopic { name: name.clone(), ..CreateTopic::default() };
@@ -106,13 +120,7 @@ async fn a_log_of_what_comes_and_goes_stays_small() {
         handle.delete_topic(deletion).await.unwrap();
     }
     handle.shutdown().await.unwrap();
-    let storage = loop {
-        match Storage::open(dir.path(), || Ok(())) {
-            Ok(storage) => break storage,
-            Err(error) => assert!(super::storage::is_locked(&error), "{error}"),
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    };
+    let storage = when_free(|| Storage::open(dir.path(), || Ok(()))).await;
     let state = EntryLog::open(&storage).unwrap().get_log_state().await.unwrap();
     let (last, purged) =
         (state.last_log_id.unwrap().index, state.last_purged_log_id.unwrap().index);
@@ -129,13 +137,7 @@ async fn a_metadata_log_is_read_without_being_touched() {
     let config =
         ControllerConfig { snapshot_entries: 10, ..ControllerConfig::new(NodeId(1), dir.path()) };
     let handle = Controller::start(config).await.unwrap();
-    let broker = RegisterBroker {
-        node_id: NodeId(1),
-        incarnation: [1; 16],
-        endpoint: "localhost:9092".into(),
-        ..RegisterBroker::default()
-    };
-    handle.register_unfenced_broker(broker).await.unwrap();
+    handle.register_unfenced_broker(a_broker()).await.unwrap();
     for number in 0..30 {
         let creation = CreateTopic { name: format!("topic-{number}"), ..CreateTopic::default() };
         handle.create_topic(creation).await.unwrap();

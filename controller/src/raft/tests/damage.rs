@@ -43,15 +43,14 @@ async fn started(dir: &Path) -> Result<crate::ControllerHandle, ControllerStartE
 
 /// A log with a snapshot and entries behind it.
 async fn written(dir: &Path) -> Arc<ClusterImage> {
+    with_topics(dir, 140).await
+}
+
+/// What was decided: a broker, and so many topics.
+async fn with_topics(dir: &Path, topics: u32) -> Arc<ClusterImage> {
     let handle = started(dir).await.unwrap();
-    let broker = RegisterBroker {
-        node_id: NodeId(1),
-        incarnation: [1; 16],
-        endpoint: "localhost:9092".into(),
-        ..RegisterBroker::default()
-    };
-    handle.register_unfenced_broker(broker).await.unwrap();
-    for number in 0..140 {
+    handle.register_unfenced_broker(a_broker()).await.unwrap();
+    for number in 0..topics {
         let creation = CreateTopic { name: format!("topic-{number}"), ..CreateTopic::default() };
         handle.create_topic(creation).await.unwrap();
     }
@@ -124,20 +123,7 @@ async fn a_log_that_lost_its_end_is_not_taken_for_one_that_ended_there() {
 #[actix::test]
 async fn a_damaged_snapshot_is_no_loss_while_the_log_has_all_of_it() {
     let dir = tempfile::tempdir().unwrap();
-    let handle = started(dir.path()).await.unwrap();
-    let broker = RegisterBroker {
-        node_id: NodeId(1),
-        incarnation: [1; 16],
-        endpoint: "localhost:9092".into(),
-        ..RegisterBroker::default()
-    };
-    handle.register_unfenced_broker(broker).await.unwrap();
-    for number in 0..30 {
-        let creation = CreateTopic { name: format!("topic-{number}"), ..CreateTopic::default() };
-        handle.create_topic(creation).await.unwrap();
-    }
-    let image = handle.image().borrow().clone();
-    handle.shutdown().await.unwrap();
+    let image = with_topics(dir.path(), 30).await;
     let path = dir.path().join("metadata.snapshot");
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[40] ^= 1;
@@ -161,16 +147,6 @@ async fn a_snapshot_that_is_damaged_while_the_node_runs_is_written_anew() {
     assert!(snapshot::read(&opened.storage.snapshot_path()).unwrap().is_some());
 }
 
-/// Threads of sled's own hold a database a little longer than whoever has dropped it.
-fn when_free<T>(open: impl Fn() -> std::io::Result<T>) -> T {
-    loop {
-        match open() {
-            Err(error) if crate::raft::storage::is_locked(&error) => std::thread::yield_now(),
-            opened => return opened.unwrap(),
-        }
-    }
-}
-
 /// What the last version left is opened, sealed, and no longer opened by it.
 #[tokio::test]
 async fn a_log_of_the_first_version_is_converted_whole() {
@@ -187,7 +163,7 @@ async fn a_log_of_the_first_version_is_converted_whole() {
     let db = sled::Config::new().path(dir.path().join("raft")).open().unwrap();
     write_old(&db, &vote, &entries).unwrap();
     drop(db);
-    let storage = when_free(|| Storage::open(dir.path(), || Ok(())));
+    let storage = when_free(|| Storage::open(dir.path(), || Ok(()))).await;
     let mut log = EntryLog::open(&storage).unwrap();
     log.verify(None, None).unwrap();
     assert_eq!(log.read_vote().await.unwrap(), Some(vote));
@@ -195,7 +171,7 @@ async fn a_log_of_the_first_version_is_converted_whole() {
     drop(log);
     storage.close().unwrap();
     let config = sled::Config::new().path(dir.path().join("raft"));
-    let db = when_free(|| config.open().map_err(std::io::Error::other));
+    let db = when_free(|| config.open().map_err(std::io::Error::other)).await;
     let old = db.open_tree("raft_marks").unwrap().get("identity").unwrap().unwrap();
     assert!(crate::raft::entries::decode::<crate::raft::identity::Identity>(&old).is_err());
 }
@@ -231,13 +207,7 @@ async fn a_disk_that_is_full_loses_nothing_and_is_used_again_when_there_is_room(
     let at = place.path().to_str().unwrap();
     mount(&["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", at]);
     let handle = started(&place.path().join("metadata")).await.unwrap();
-    let broker = RegisterBroker {
-        node_id: NodeId(1),
-        incarnation: [1; 16],
-        endpoint: "localhost:9092".into(),
-        ..RegisterBroker::default()
-    };
-    handle.register_unfenced_broker(broker).await.unwrap();
+    handle.register_unfenced_broker(a_broker()).await.unwrap();
     let ballast = place.path().join("ballast");
     let mut created = 0;
     let mut health = handle.metadata_health();
