@@ -8,12 +8,11 @@ use std::time::{Duration, Instant};
 use std::{io, thread};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
+use troupe_controller::priority;
 use troupe_log::disk::FileDisk;
 use troupe_log::{LogError, Scrub, Scrubbed};
+use troupe_machines::cleaning::Rate;
 use troupe_proto::error::{Error, ErrorCode};
-
-/// The least of all that the system knows.
-const NICE: i32 = 19;
 
 /// What came of it.
 #[derive(Clone, Debug, Default)]
@@ -85,13 +84,11 @@ fn run(
     bytes_per_second: u64,
     stop: &CancellationToken,
 ) -> Result<Scrubbed, LogError> {
-    // SAFETY: a system call without pointers; of the calling thread, which is what Linux takes the process 0 for.
-    let _as_far_as_allowed = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
-    let (started, mut read) = (Instant::now(), 0u64);
+    priority::after_all();
+    let started = Instant::now();
+    let mut rate = (bytes_per_second > 0).then(|| Rate::new(bytes_per_second));
     scrub.run(|bytes| {
-        read += bytes;
-        let due = read.saturating_mul(1_000).checked_div(bytes_per_second).unwrap_or(0);
-        let ahead = Duration::from_millis(due).saturating_sub(started.elapsed());
+        let ahead = rate.as_mut().map_or(Duration::ZERO, |it| it.take(started.elapsed(), bytes));
         if !ahead.is_zero() && !stop.is_cancelled() {
             thread::sleep(ahead);
         }
