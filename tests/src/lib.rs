@@ -17,6 +17,7 @@ mod cluster;
 mod command;
 mod directory;
 mod history;
+mod idempotent;
 mod local_node;
 mod mount;
 mod network;
@@ -34,6 +35,7 @@ pub use directory::temporary_directory;
 pub use history::{
     Anomalies, History, Outcome, PartitionAnomalies, PartitionHistory, Promise, Stored,
 };
+pub use idempotent::IdempotentProducer;
 pub use local_node::LocalNode;
 pub use mount::Mount;
 pub use network::{Link, Network, Place, in_a_namespace};

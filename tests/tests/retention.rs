@@ -9,12 +9,11 @@ use troupe_proto::admin::v1::{
 };
 use troupe_proto::error::ErrorCode;
 use troupe_proto::log::v1::offset_query::At;
-use troupe_proto::log::v1::{
-    InitProducerRequest, ListOffsetsRequest, OffsetQuery, OffsetResult, RecordBatch,
-};
+use troupe_proto::log::v1::{ListOffsetsRequest, OffsetQuery, OffsetResult};
 use troupe_proto::v1::Acks;
 use troupe_tests::{
-    Cluster, LocalNode, Sample, Server, batch_of, eventually, eventually_or_why, partition_of,
+    Cluster, IdempotentProducer, LocalNode, Sample, Server, batch_of, eventually,
+    eventually_or_why, partition_of,
 };
 
 const TOPIC: &str = "kept";
@@ -134,34 +133,13 @@ async fn records_that_come_with_an_old_date_go_but_not_unnoticed() {
     assert!(notice.contains("message.timestamp.before.max.ms"), "{notice}");
 }
 
-struct Producer {
-    id: u64,
-    epoch: u32,
-}
-
-impl Producer {
-    async fn new(server: &Server) -> Producer {
-        let answer = server.log().init_producer(InitProducerRequest {}).await.unwrap().into_inner();
-        Producer { id: answer.producer_id, epoch: answer.producer_epoch }
-    }
-
-    fn batch(&self, sequence: u32) -> RecordBatch {
-        RecordBatch {
-            producer_id: self.id,
-            producer_epoch: self.epoch,
-            base_sequence: sequence,
-            ..batch_of(&[Sample::of(format!("{sequence}"), 1_000)])
-        }
-    }
-}
-
 /// I10: all that it wrote is deleted, and its node has started anew.
 #[tokio::test]
 async fn a_producer_whose_records_are_all_deleted_goes_on_with_its_sequence() {
     let mut node = LocalNode::start(&["log.retention.check.interval.ms=100"]);
     let server = Server::at(&node.server()).await;
     server.create_topic(TOPIC, 1, &[]).await;
-    let producer = Producer::new(&server).await;
+    let producer = IdempotentProducer::new(&server, 1_000).await;
     for sequence in 0..3 {
         let result = server.produce(TOPIC, 0, producer.batch(sequence), Acks::All).await;
         assert_eq!(result.error, None);

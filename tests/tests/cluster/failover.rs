@@ -7,31 +7,11 @@ use troupe_proto::log::v1::{
 };
 use troupe_proto::v1::Acks;
 use troupe_proto::v1::ErrorReason::*;
-use troupe_tests::{Cluster, Sample, Server, batch_of, eventually_or_why, partition_of};
+use troupe_tests::{
+    Cluster, IdempotentProducer, Sample, Server, batch_of, eventually_or_why, partition_of,
+};
 
 const TOPIC: &str = "failover";
-
-/// An idempotent producer, by hand.
-struct Producer {
-    id: u64,
-    epoch: u32,
-}
-
-impl Producer {
-    async fn new(server: &Server) -> Producer {
-        let answer = server.log().init_producer(InitProducerRequest {}).await.unwrap().into_inner();
-        Producer { id: answer.producer_id, epoch: answer.producer_epoch }
-    }
-
-    fn batch(&self, sequence: u32) -> RecordBatch {
-        RecordBatch {
-            producer_id: self.id,
-            producer_epoch: self.epoch,
-            base_sequence: sequence,
-            ..batch_of(&[Sample::of(format!("{sequence}"), 1)])
-        }
-    }
-}
 
 fn one(batch: RecordBatch, leader_epoch: Option<u32>) -> PartitionProduce {
     PartitionProduce { partition: Some(partition_of(TOPIC, 0)), leader_epoch, batch: Some(batch) }
@@ -47,7 +27,7 @@ async fn the_next_replica_takes_over_with_all_that_was_acknowledged() {
     cluster.healed().await;
     let (first, server) = leader(&cluster, TOPIC).await;
     assert_eq!(first, 2);
-    let producer = Producer::new(&server).await;
+    let producer = IdempotentProducer::new(&server, 1).await;
     for sequence in 0..BATCHES {
         let result = server.produce(TOPIC, 0, producer.batch(sequence), Acks::All).await;
         assert_eq!((result.error, result.base_offset), (None, i64::from(sequence)));
@@ -127,7 +107,7 @@ async fn acks_all_waits_for_every_replica_that_is_in_sync() {
     // The leader leads on, and so does the controller.
     let still = (2..=3).find(|&id| id != controller).unwrap();
     let (_, server) = leader(&cluster, TOPIC).await;
-    let producer = Producer::new(&server).await;
+    let producer = IdempotentProducer::new(&server, 1).await;
     let first = server.produce(TOPIC, 0, producer.batch(0), Acks::All).await;
     assert_eq!(first.error, None);
     cluster.pause(still).await;
@@ -173,7 +153,7 @@ async fn a_leader_that_was_fenced_acknowledges_nothing() {
     topic_on(&cluster, TOPIC, &[1, 2, 3], &[]).await;
     cluster.healed().await;
     let (_, server) = leader(&cluster, TOPIC).await;
-    let producer = Producer::new(&server).await;
+    let producer = IdempotentProducer::new(&server, 1).await;
     assert_eq!(server.produce(TOPIC, 0, producer.batch(0), Acks::All).await.error, None);
     cluster.pause(1).await;
     let led = partition_where(&cluster, TOPIC, |one| one.leader_id.is_some_and(|id| id != 1)).await;
