@@ -8,11 +8,12 @@ use super::messages::{
 use super::opening::decode_snapshot;
 use super::soundness::read_again;
 use crate::clock::now;
-use actix::{AsyncContext, Context, Handler};
+use crate::page_cache;
+use actix::{ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
-use troupe_log::LogError;
+use troupe_log::{LogError, ReadSlice};
 use troupe_machines::replica::{
     Effects, FollowSession, LeaderEnds, Opening, ReplicationEffect, SliceError,
 };
@@ -43,7 +44,7 @@ impl Handler<OpenFollower> for PartitionActor {
         match opened {
             Ok(Opening::Stream { session, from, ends }) => {
                 sink.accept(ends);
-                let stream = FollowerStream { session, sink, next: from, told: ends, asked: 0 };
+                let stream = FollowerStream::new(session, sink, from, ends);
                 self.followers.streams.insert(node, stream);
             }
             Ok(Opening::Diverging(divergence)) => sink.diverge(divergence),
@@ -185,7 +186,7 @@ impl PartitionActor {
         let round = self.replica.round();
         let (mut streams, mut again) = (std::mem::take(&mut self.followers.streams), false);
         let mut suspicion = None;
-        for stream in streams.values_mut() {
+        for (node, stream) in &mut streams {
             // Not behind batches that wait for credit.
             if stream.asked < round {
                 stream.sink.ask(ends, round);
@@ -193,18 +194,28 @@ impl PartitionActor {
             }
             let mut budget = PUSH_BYTES_PER_TURN;
             while stream.next < log_end {
-                if !stream.sink.may_push() {
+                if stream.waits() || !stream.sink.may_push() {
                     break;
                 }
                 if budget == 0 {
                     again = true;
                     break;
                 }
-                match self.read_for_follower(stream.next, log_end) {
-                    Ok((bytes, next)) => {
-                        budget = budget.saturating_sub(bytes.len());
-                        stream.sink.push(ends, stream.next, vec![bytes]);
-                        (stream.next, stream.told) = (next, ends);
+                let read = self.read_for_follower(stream.next, log_end).and_then(|slice| {
+                    if stream.begins_to_wait(slice.is_resident()) {
+                        return Ok((slice, false));
+                    }
+                    self.check_for_follower(&slice, stream.next).map(|()| (slice, true))
+                });
+                match read {
+                    Ok((slice, false)) => {
+                        self.fetch(*node, stream.next, slice.bytes, ctx);
+                        break;
+                    }
+                    Ok((slice, true)) => {
+                        budget = budget.saturating_sub(slice.bytes.len());
+                        stream.sink.push(ends, stream.next, vec![slice.bytes]);
+                        (stream.next, stream.told) = (slice.end, ends);
                     }
                     Err(found) => {
                         stream.sink.refuse(read_again());
@@ -230,24 +241,30 @@ impl PartitionActor {
     }
 
     /// Below the high watermark nothing can change, and the mapped file is pushed as it lies, once it was checked.
-    fn read_for_follower(
-        &mut self,
-        from: Offset,
-        end: Offset,
-    ) -> Result<(Bytes, Offset), Suspicion> {
+    fn read_for_follower(&mut self, from: Offset, end: Offset) -> Result<ReadSlice, Suspicion> {
         let high_watermark = self.replica.high_watermark();
-        let below = from < high_watermark;
-        let mut slice = match below {
-            true => self.log().read(from, high_watermark, PUSH_BYTES)?,
-            false => self.log().read_copy(from, end, PUSH_BYTES)?,
-        };
-        // Nothing: between the two lies a gap, or the batch that holds the offset reaches further.
-        if below && slice.is_empty() {
-            slice = self.log().read_copy(from, end, PUSH_BYTES)?;
+        if from < high_watermark {
+            let slice = self.log().read(from, high_watermark, PUSH_BYTES)?;
+            // Nothing: between the two lies a gap, or the batch that holds the offset reaches further.
+            if !slice.is_empty() {
+                return Ok(slice);
+            }
         }
+        Ok(self.log().read_copy(from, end, PUSH_BYTES)?)
+    }
+
+    fn check_for_follower(&self, slice: &ReadSlice, from: Offset) -> Result<(), Suspicion> {
         let checked = troupe_log::check_batches(&slice.bytes, self.replica.key(), from);
-        checked.map_err(|bad| Suspicion::At(bad.at))?;
-        Ok((slice.bytes, slice.end))
+        checked.map_err(|bad| Suspicion::At(bad.at))
+    }
+
+    /// Whoever checks a page that is not in memory waits for the disk, and the whole shard with it.
+    fn fetch(&self, node: NodeId, from: Offset, bytes: Bytes, ctx: &mut Context<Self>) {
+        let fetched = async move { page_cache::make_resident(&bytes).await };
+        ctx.spawn(fetched.into_actor(self).map(move |(), actor, ctx| {
+            actor.followers.fetched(node, from);
+            actor.push(ctx);
+        }));
     }
 
     fn tell_ends(&mut self) {
