@@ -3,11 +3,14 @@
 //! Keys are Kafka's words with dots; here is what there is, `load` reads and checks it. Every fault of every source is
 //! collected before anything starts.
 
+mod declaration;
 mod faults;
 mod listeners;
 mod load;
 mod value;
 
+use declaration::settings;
+pub use declaration::{NodeKey, UpdateMode};
 pub use faults::ConfigFaults;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,183 +18,150 @@ use troupe_controller::{Voter, VotersError};
 use troupe_machines::config::nearest;
 pub use value::{Bytes, BytesLimit, Hours, KeptFor, Millis, Minutes, Setting, Unset};
 
-/// Declares the fields, their keys, defaults and documentation once.
-macro_rules! settings {
-    ($( $(#[doc = $doc:literal])+ $field:ident: $type:ty = $default:expr, $key:literal; )+) => {
-        /// Everything that can be set for a node.
-        #[derive(Clone, Debug)]
-        pub struct NodeConfig {
-            $( $(#[doc = $doc])+ pub $field: $type, )+
-        }
-
-        impl Default for NodeConfig {
-            fn default() -> Self {
-                Self { $( $field: $default, )+ }
-            }
-        }
-
-        impl NodeConfig {
-            /// Every key, with its default and what it means.
-            pub fn keys() -> Vec<(&'static str, String, &'static str)> {
-                let defaults = Self::default();
-                vec![$( ($key, defaults.$field.show(), concat!($($doc),+).trim()), )+]
-            }
-
-            fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
-                match key {
-                    $( $key => self.$field = Setting::parse(value)?, )+
-                    _ => return Err(unknown_key(key)),
-                }
-                Ok(())
-            }
-        }
-    };
-}
-
 settings! {
     /// Number of this node in the cluster.
-    node_id: i32 = 1, "node.id";
+    node_id: i32 = 1, "node.id", Restart;
     /// `broker`, `controller` or both, separated by a comma. A single node is both.
-    process_roles: String = "broker,controller".to_owned(), "process.roles";
+    process_roles: String = "broker,controller".to_owned(), "process.roles", Restart;
     /// Name of the cluster; empty: as the data directory was formatted, or, for a node alone, drawn at random.
-    cluster_id: String = String::new(), "cluster.id";
+    cluster_id: String = String::new(), "cluster.id", Restart;
     /// All controllers of the cluster, as id@host:port with commas between them; the same on every node.
     /// Empty: this node alone.
-    controller_voters: String = String::new(), "controller.quorum.voters";
+    controller_voters: String = String::new(), "controller.quorum.voters", Restart;
     /// Address of the listener that the list of voters names for this node.
-    controller_listener: SocketAddr = ([127, 0, 0, 1], 7072).into(), "controller.listener";
+    controller_listener: SocketAddr = ([127, 0, 0, 1], 7072).into(), "controller.listener", Restart;
     /// Rack or zone of this node: replicas are spread over racks.
-    rack: String = String::new(), "broker.rack";
+    rack: String = String::new(), "broker.rack", Restart;
     /// Address of the gRPC listener; port 0 takes a free one.
-    listener: SocketAddr = ([127, 0, 0, 1], 7070).into(), "listener";
+    listener: SocketAddr = ([127, 0, 0, 1], 7070).into(), "listener", Restart;
     /// host:port that clients and other nodes are told to use; empty: the listener's address.
-    advertised_listener: String = String::new(), "advertised.listener";
+    advertised_listener: String = String::new(), "advertised.listener", Restart;
     /// Address of the HTTP listener, for `/metrics`, `/live` and `/ready`.
-    http_listener: SocketAddr = ([127, 0, 0, 1], 7071).into(), "http.listener";
+    http_listener: SocketAddr = ([127, 0, 0, 1], 7071).into(), "http.listener", Restart;
     /// Where everything is kept, if log.dirs is empty.
-    log_dir: PathBuf = PathBuf::from("troupe-data"), "log.dir";
+    log_dir: PathBuf = PathBuf::from("troupe-data"), "log.dir", Restart;
     /// Directories of the partitions, with commas between them, each best on a disk of its own: a new partition goes to
     /// the one with the fewest, and one that fails takes only its own partitions with it. Empty: log.dir alone.
-    log_dirs: String = String::new(), "log.dirs";
+    log_dirs: String = String::new(), "log.dirs", Restart;
     /// Where the metadata log and what else is the node's own is kept; empty: in the first directory of log.dirs. The
     /// node stops if this one fails.
-    metadata_log_dir: String = String::new(), "metadata.log.dir";
+    metadata_log_dir: String = String::new(), "metadata.log.dir", Restart;
     /// Bytes a second that replicas which move between this node's directories are copied with, all of them together.
-    alter_log_dirs_rate: Bytes = Bytes(100 << 20), "replica.alter.log.dirs.io.max.bytes.per.second";
+    alter_log_dirs_rate: Bytes = Bytes(100 << 20), "replica.alter.log.dirs.io.max.bytes.per.second", Restart;
     /// Threads that serve connections and own partitions; 0: one for each processor.
-    shards: usize = 0, "shards";
+    shards: usize = 0, "shards", Restart;
     /// Threads that wait for the disk.
-    flush_threads: usize = 4, "flush.threads";
+    flush_threads: usize = 4, "flush.threads", Restart;
     /// Partitions of a topic that is created without a number.
-    num_partitions: u32 = 1, "num.partitions";
+    num_partitions: u32 = 1, "num.partitions", Restart;
     /// Replicas of a topic that is created without a number.
-    default_replication_factor: u32 = 1, "default.replication.factor";
+    default_replication_factor: u32 = 1, "default.replication.factor", Restart;
     /// min.insync.replicas of a topic that is created without it.
-    min_insync_replicas: u32 = 1, "min.insync.replicas";
+    min_insync_replicas: u32 = 1, "min.insync.replicas", Restart;
     /// Whether publishing to an unknown topic creates it.
-    auto_create_topics: bool = false, "auto.create.topics.enable";
+    auto_create_topics: bool = false, "auto.create.topics.enable", Restart;
     /// Whether topics may be deleted.
-    delete_topic: bool = true, "delete.topic.enable";
+    delete_topic: bool = true, "delete.topic.enable", Restart;
     /// Most partitions that one request may create.
-    max_partitions_per_request: u32 = 10_000, "max.partitions.per.request";
+    max_partitions_per_request: u32 = 10_000, "max.partitions.per.request", Restart;
     /// Most replicas on one node; about 5 KB of memory each. The same on every controller.
-    max_partitions_per_node: u32 = 100_000, "max.partitions.per.node";
+    max_partitions_per_node: u32 = 100_000, "max.partitions.per.node", Restart;
     /// Most partitions in the cluster. The same on every controller.
-    max_partitions_per_cluster: u32 = 1_000_000, "max.partitions.per.cluster";
+    max_partitions_per_cluster: u32 = 1_000_000, "max.partitions.per.cluster", Restart;
     /// retention.ms of topics that do not set it; a number alone is of hours, -1: for ever. What is said in minutes or
     /// milliseconds counts before it.
-    retention_hours: KeptFor<Hours> = KeptFor::hours(168), "log.retention.hours";
+    retention_hours: KeptFor<Hours> = KeptFor::hours(168), "log.retention.hours", Restart;
     /// The same; a number alone is of minutes. Empty: not set.
-    retention_minutes: Unset<KeptFor<Minutes>> = Unset(None), "log.retention.minutes";
+    retention_minutes: Unset<KeptFor<Minutes>> = Unset(None), "log.retention.minutes", Restart;
     /// The same; a number alone is of milliseconds. Counts before the other two. Empty: not set.
-    retention_ms: Unset<KeptFor<Millis>> = Unset(None), "log.retention.ms";
+    retention_ms: Unset<KeptFor<Millis>> = Unset(None), "log.retention.ms", Restart;
     /// retention.bytes of topics that do not set it: how large a partition may become; -1: any size.
-    retention_bytes: BytesLimit = BytesLimit(None), "log.retention.bytes";
+    retention_bytes: BytesLimit = BytesLimit(None), "log.retention.bytes", Restart;
     /// How long after the start of the node segments are checked first; after a whole interval, if that is shorter.
-    initial_task_delay: Millis = Millis(30_000), "log.initial.task.delay.ms";
+    initial_task_delay: Millis = Millis(30_000), "log.initial.task.delay.ms", Restart;
     /// How often segments are checked for what need not be kept any more.
-    retention_check_interval: Millis = Millis(300_000), "log.retention.check.interval.ms";
+    retention_check_interval: Millis = Millis(300_000), "log.retention.check.interval.ms", Restart;
     /// Whether topics with cleanup.policy compact are compacted. Without it they grow, `__consumer_offsets` too, and
     /// coordinators take ever longer to load.
-    cleaner_enable: bool = true, "log.cleaner.enable";
+    cleaner_enable: bool = true, "log.cleaner.enable", Restart;
     /// Threads that compact, one log each at a time.
-    cleaner_threads: usize = 1, "log.cleaner.threads";
+    cleaner_threads: usize = 1, "log.cleaner.threads", Restart;
     /// Memory in which all of these threads together note which record of a key is its last; 24 bytes a key. A log with
     /// more keys than that is cleaned in several passes.
-    cleaner_dedupe_buffer: Bytes = Bytes(128 << 20), "log.cleaner.dedupe.buffer.size";
+    cleaner_dedupe_buffer: Bytes = Bytes(128 << 20), "log.cleaner.dedupe.buffer.size", Restart;
     /// How long a thread rests when no log has to be cleaned.
-    cleaner_backoff: Millis = Millis(15_000), "log.cleaner.backoff.ms";
+    cleaner_backoff: Millis = Millis(15_000), "log.cleaner.backoff.ms", Restart;
     /// Bytes that all of these threads together read and write in a second; without it, as fast as the disk lets them
     /// beside all else.
-    cleaner_io_bytes: Bytes = Bytes(i64::MAX as u64), "log.cleaner.io.max.bytes.per.second";
+    cleaner_io_bytes: Bytes = Bytes(i64::MAX as u64), "log.cleaner.io.max.bytes.per.second", Restart;
     /// How fast all replicas of the node are looked through for rot on the disk, on a thread of the lowest priority: bytes
     /// in a second; 0: not at all. What a reader is given is checked besides, always.
-    scrub_bytes_per_second: Bytes = Bytes(10 << 20), "log.scrub.bytes.per.second";
+    scrub_bytes_per_second: Bytes = Bytes(10 << 20), "log.scrub.bytes.per.second", Restart;
     /// Soonest from the beginning of one such pass over all replicas to the beginning of the next.
-    scrub_interval: Millis = Millis(86_400_000), "log.scrub.interval.ms";
+    scrub_interval: Millis = Millis(86_400_000), "log.scrub.interval.ms", Restart;
     /// How often high watermarks and recovery points are written down.
-    checkpoint_interval: Millis = Millis(5_000), "log.checkpoint.interval.ms";
+    checkpoint_interval: Millis = Millis(5_000), "log.checkpoint.interval.ms", Restart;
     /// Largest gRPC message that is accepted.
-    max_request_bytes: Bytes = Bytes(64 << 20), "socket.request.max.bytes";
+    max_request_bytes: Bytes = Bytes(64 << 20), "socket.request.max.bytes", Restart;
     /// Largest size to which the records of a compressed batch may unpack; larger ones are refused. At most 64 MiB.
-    max_unpacked_batch: Bytes = Bytes(16 << 20), "batch.unpacked.max.bytes";
+    max_unpacked_batch: Bytes = Bytes(16 << 20), "batch.unpacked.max.bytes", Restart;
     /// Memory in which the node unpacks compressed batches for its readers, all of them together; it always suffices
     /// for one batch.
-    unpack_memory: Bytes = Bytes(128 << 20), "unpack.memory.bytes";
+    unpack_memory: Bytes = Bytes(128 << 20), "unpack.memory.bytes", Restart;
     /// Most connections of a listener; fewer, if the process may not open enough files: what the logs of the node's
     /// partitions need is reserved, and connections get what is left. An eighth of them (256 at most) are for the cluster's own
     /// nodes alone.
-    max_connections: u32 = 10_000, "max.connections.per.node";
+    max_connections: u32 = 10_000, "max.connections.per.node", Restart;
     /// Most connections of a listener from one address (of IPv6, from one network of 64 bits).
-    max_connections_per_ip: u32 = 7_500, "max.connections.per.ip";
+    max_connections_per_ip: u32 = 7_500, "max.connections.per.ip", Restart;
     /// How long a connection may take to say that it speaks HTTP/2, and a call's headers to come as a whole; and how long
     /// the request of a call that has but one may stand still on its way (streams may be silent).
-    connection_setup_timeout: Millis = Millis(10_000), "socket.connection.setup.timeout.ms";
+    connection_setup_timeout: Millis = Millis(10_000), "socket.connection.setup.timeout.ms", Restart;
     /// A connection without a call is ended after this time.
-    connections_max_idle: Millis = Millis(600_000), "connections.max.idle.ms";
+    connections_max_idle: Millis = Millis(600_000), "connections.max.idle.ms", Restart;
     /// A call is ended whose client has an answer sent to it and takes nothing of it for so long; and its connection, if
     /// that is so of all its calls.
-    stream_max_stall: Millis = Millis(1_800_000), "stream.max.stall.ms";
+    stream_max_stall: Millis = Millis(1_800_000), "stream.max.stall.ms", Restart;
     /// Longest wait for connections (5 s at most) and then for partitions to finish at a stop.
-    shutdown_timeout: Millis = Millis(30_000), "shutdown.timeout.ms";
+    shutdown_timeout: Millis = Millis(30_000), "shutdown.timeout.ms", Restart;
     /// How often a broker tells the controller that it is alive.
-    heartbeat_interval: Millis = Millis(300), "broker.heartbeat.interval.ms";
+    heartbeat_interval: Millis = Millis(300), "broker.heartbeat.interval.ms", Restart;
     /// After this silence a broker is fenced: others lead what it led.
-    session_timeout: Millis = Millis(2_000), "broker.session.timeout.ms";
+    session_timeout: Millis = Millis(2_000), "broker.session.timeout.ms", Restart;
     /// A broker whose session breaks is fenced unless it comes back within this time.
-    reconnect_grace: Millis = Millis(1_000), "broker.reconnect.grace.ms";
+    reconnect_grace: Millis = Millis(1_000), "broker.reconnect.grace.ms", Restart;
     /// Longest wait at a stop for others to take over what this node leads.
-    controlled_shutdown_timeout: Millis = Millis(30_000), "controlled.shutdown.timeout.ms";
+    controlled_shutdown_timeout: Millis = Millis(30_000), "controlled.shutdown.timeout.ms", Restart;
     /// A follower that has not been at its leader's end for so long leaves the ISR.
-    replica_lag_time_max: Millis = Millis(30_000), "replica.lag.time.max.ms";
+    replica_lag_time_max: Millis = Millis(30_000), "replica.lag.time.max.ms", Restart;
     /// Bytes that a leader may push to a shard of a follower before it has taken them.
-    replica_fetch_bytes: Bytes = Bytes(16 << 20), "replica.fetch.response.max.bytes";
+    replica_fetch_bytes: Bytes = Bytes(16 << 20), "replica.fetch.response.max.bytes", Restart;
     /// Whether leaderships go back, from time to time, to where they are preferred.
-    leader_rebalance: bool = true, "auto.leader.rebalance.enable";
+    leader_rebalance: bool = true, "auto.leader.rebalance.enable", Restart;
     /// How often that is looked at.
-    leader_imbalance_interval: Millis = Millis(300_000), "leader.imbalance.check.interval.ms";
+    leader_imbalance_interval: Millis = Millis(300_000), "leader.imbalance.check.interval.ms", Restart;
     /// How many percent of the leaderships a broker is preferred for may be elsewhere.
-    leader_imbalance_percentage: u32 = 10, "leader.imbalance.per.broker.percentage";
+    leader_imbalance_percentage: u32 = 10, "leader.imbalance.per.broker.percentage", Restart;
     /// Partitions of `__consumer_offsets`, which is created with the first group: coordinators of groups.
-    offsets_topic_partitions: u32 = 50, "offsets.topic.num.partitions";
+    offsets_topic_partitions: u32 = 50, "offsets.topic.num.partitions", Restart;
     /// Replicas of `__consumer_offsets`; as many as there are brokers, if those are fewer when it is created.
-    offsets_topic_replication_factor: u32 = 3, "offsets.topic.replication.factor";
+    offsets_topic_replication_factor: u32 = 3, "offsets.topic.replication.factor", Restart;
     /// segment.bytes of `__consumer_offsets`.
-    offsets_topic_segment_bytes: Bytes = Bytes(100 << 20), "offsets.topic.segment.bytes";
+    offsets_topic_segment_bytes: Bytes = Bytes(100 << 20), "offsets.topic.segment.bytes", Restart;
     /// How long committed offsets are kept that no group uses any more; a number alone is of minutes.
-    offsets_retention: Minutes = Minutes(10_080), "offsets.retention.minutes";
+    offsets_retention: Minutes = Minutes(10_080), "offsets.retention.minutes", Restart;
     /// Largest metadata beside a committed offset.
-    offset_metadata_max_bytes: Bytes = Bytes(4096), "offset.metadata.max.bytes";
+    offset_metadata_max_bytes: Bytes = Bytes(4096), "offset.metadata.max.bytes", Restart;
     /// Most members of one group.
-    group_max_size: u32 = 2_147_483_647, "group.max.size";
+    group_max_size: u32 = 2_147_483_647, "group.max.size", Restart;
     /// How long the first member of a group waits for others before partitions are shared out.
-    group_initial_rebalance_delay: Millis = Millis(0), "group.initial.rebalance.delay.ms";
+    group_initial_rebalance_delay: Millis = Millis(0), "group.initial.rebalance.delay.ms", Restart;
     /// Shortest time after which a member that is away loses its partitions.
-    group_min_session_timeout: Millis = Millis(100), "group.min.session.timeout.ms";
+    group_min_session_timeout: Millis = Millis(100), "group.min.session.timeout.ms", Restart;
     /// Longest time after which a member that is away loses its partitions.
-    group_max_session_timeout: Millis = Millis(1_800_000), "group.max.session.timeout.ms";
+    group_max_session_timeout: Millis = Millis(1_800_000), "group.max.session.timeout.ms", Restart;
     /// Whether actors may be killed through the chaos service.
-    chaos_enable: bool = false, "chaos.enable";
+    chaos_enable: bool = false, "chaos.enable", Restart;
 }
 
 impl NodeConfig {
@@ -229,7 +199,7 @@ impl NodeConfig {
 
 fn unknown_key(key: &str) -> String {
     let keys = NodeConfig::keys();
-    match nearest(key, keys.iter().map(|(name, ..)| *name)) {
+    match nearest(key, keys.iter().map(|key| key.name)) {
         Some(near) => format!("unknown key; did you mean `{near}`?"),
         None => "unknown key; `troupe serve --help-config` lists them all".to_owned(),
     }
@@ -242,9 +212,12 @@ mod tests {
     #[test]
     fn defaults_show_and_parse() {
         let mut config = NodeConfig::default();
-        for (key, default, doc) in NodeConfig::keys() {
-            config.set(key, &default).unwrap();
-            assert!(!doc.is_empty(), "{key}");
+        for NodeKey { name, default, documentation, update_mode } in NodeConfig::keys() {
+            config.set(name, &default).unwrap();
+            assert_eq!(config.get(name), Some(default), "{name}");
+            assert_eq!(NodeConfig::update_mode(name), Some(update_mode), "{name}");
+            assert!(!documentation.is_empty(), "{name}");
         }
+        assert_eq!((config.get("no.key"), NodeConfig::update_mode("no.key")), (None, None));
     }
 }

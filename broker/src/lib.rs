@@ -45,5 +45,5 @@ mod topic_defaults;
 mod unpacker;
 
 pub use allocator::tune_allocator;
-pub use config::{ConfigFaults, NodeConfig};
+pub use config::{ConfigFaults, NodeConfig, NodeKey, UpdateMode};
 pub use node::{Node, StartError};

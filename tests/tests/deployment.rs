@@ -18,7 +18,7 @@ fn the_example_configuration_is_every_key_with_its_default() {
     let named: BTreeSet<String> =
         example.lines().filter(|line| !line.starts_with('#')).filter_map(keys).collect();
     let known: BTreeSet<String> =
-        NodeConfig::keys().into_iter().map(|(key, ..)| key.to_owned()).collect();
+        NodeConfig::keys().into_iter().map(|key| key.name.to_owned()).collect();
     assert_eq!(named, known);
 }
 

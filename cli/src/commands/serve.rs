@@ -8,7 +8,7 @@ use crate::output::{Output, Table, text};
 use crate::quantity::show_duration;
 use clap::Args;
 use std::time::Instant;
-use troupe_broker::NodeConfig;
+use troupe_broker::{NodeConfig, UpdateMode};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
@@ -69,14 +69,25 @@ fn help_config(output: &Output) -> Result<(), Failure> {
     let keys = NodeConfig::keys();
     let views: Vec<_> = keys
         .iter()
-        .map(|(key, default, doc)| {
-            serde_json::json!({ "name": key, "defaultValue": default, "documentation": doc })
+        .map(|key| {
+            serde_json::json!({
+                "name": key.name,
+                "defaultValue": key.default,
+                "needsRestart": key.update_mode == UpdateMode::Restart,
+                "documentation": key.documentation,
+            })
         })
         .collect();
     output.many("keys", &views, || {
-        let mut table = Table::new(&[text("KEY"), text("DEFAULT"), text("MEANING")]);
-        for (key, default, doc) in &keys {
-            table.row(vec![(*key).to_owned(), default.clone(), (*doc).to_owned()]);
+        let mut table =
+            Table::new(&[text("KEY"), text("DEFAULT"), text("CHANGE"), text("MEANING")]);
+        for key in &keys {
+            let change = match key.update_mode {
+                UpdateMode::Restart => "restart",
+                UpdateMode::Dynamic => "dynamic",
+            };
+            let cells = [key.name, &key.default, change, key.documentation];
+            table.row(cells.map(str::to_owned).to_vec());
         }
         table
     })

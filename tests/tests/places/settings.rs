@@ -18,11 +18,12 @@ fn settings() -> BTreeMap<String, String> {
     let declared = between("broker/src/config.rs", "\nsettings! {\n", "\n}\n");
     let setting = |line: &str| {
         let (field, rest) = line.trim().split_once(": ")?;
-        let key = rest.strip_suffix("\";")?.rsplit_once('"')?.1;
+        // `field: type = default, "key", Mode;`
+        let key = rest.strip_suffix(';')?.rsplit_once("\", ")?.0.rsplit_once('"')?.1;
         (!field.starts_with("///")).then(|| (key.to_owned(), field.to_owned()))
     };
     let found: BTreeMap<_, _> = declared.lines().filter_map(setting).collect();
-    let known: BTreeSet<_> = NodeConfig::keys().iter().map(|(key, ..)| (*key).to_owned()).collect();
+    let known: BTreeSet<_> = NodeConfig::keys().iter().map(|key| key.name.to_owned()).collect();
     assert_eq!(found.keys().cloned().collect::<BTreeSet<_>>(), known, "one line for each setting");
     found
 }

@@ -119,12 +119,9 @@ async fn measure(
 }
 
 fn settings(bench: &BenchFailover) -> serde_json::Value {
-    let keys = NodeConfig::keys();
-    let default = |key: &str| {
-        let found = keys.iter().find(|(name, ..)| *name == key);
-        found.map(|(_, default, _)| format!("{key}={default}"))
-    };
-    let mut node: Vec<String> = TELLING.iter().filter_map(|key| default(key)).collect();
+    let defaults = NodeConfig::default();
+    let default = |key: &&str| defaults.get(key).map(|default| format!("{key}={default}"));
+    let mut node: Vec<String> = TELLING.iter().filter_map(default).collect();
     node.extend(nodes::SETTINGS.map(str::to_owned));
     node.extend(bench.set.iter().cloned());
     json!({
