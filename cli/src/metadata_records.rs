@@ -102,10 +102,10 @@ mod tests {
         );
         let removal = TopicRemovalRecord { topic_id: id.to_wire() };
         assert!(shown(Record::TopicRemoval(removal)).contains("REMOVE_TOPIC_RECORD"));
-        let cluster = ClusterRecord { cluster_id: "c".to_owned() };
+        let cluster = ClusterRecord { cluster_id: "c".to_owned(), ..ClusterRecord::default() };
         assert_eq!(
             shown(Record::Cluster(cluster)),
-            r#"{"type":"CLUSTER_RECORD","version":0,"data":{"clusterId":"c"}}"#
+            r#"{"type":"CLUSTER_RECORD","version":0,"data":{"clusterId":"c","metadataVersion":0}}"#
         );
         assert!(MetadataRecords::new().unwrap().show(&MetadataRecord { record: None }).is_err());
     }

@@ -70,6 +70,7 @@ impl ControllerApi {
             http_endpoint: request.http_endpoint,
             rack: Some(request.rack),
             log_version: request.log_version,
+            metadata_version: request.metadata_version,
         };
         let registered = self.controller.register_broker(request, arrival).await;
         let epoch = registered.map_err(|error| self.voters.direct(error))?;

@@ -149,6 +149,7 @@ fn heartbeat(request: &pb::BrokerSessionRequest) -> Heartbeat {
         metadata_offset: MetadataOffset(request.metadata_offset),
         wants_shutdown: request.wants_shutdown,
         log_version: request.log_version,
+        metadata_version: request.metadata_version,
     }
 }
 

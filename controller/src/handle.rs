@@ -113,14 +113,15 @@ impl ControllerHandle {
         self.ask(|responder| Request::UnfenceBroker(node_id, epoch, responder)).await
     }
 
-    /// What the broker's logs can take, which an earlier controller may not have kept.
-    pub async fn note_log_version(
+    /// What the broker's logs can take, and which records of the metadata it knows: an earlier controller may not have
+    /// kept them.
+    pub async fn note_versions(
         &self,
         node_id: NodeId,
         epoch: BrokerEpoch,
-        log_version: u32,
+        versions: (u32, u32),
     ) -> Result<(), Error> {
-        self.ask(|responder| Request::NoteLogVersion(node_id, epoch, log_version, responder)).await
+        self.ask(|responder| Request::NoteVersions(node_id, epoch, versions, responder)).await
     }
 
     /// The broker may stop when every active one has applied the metadata before this offset, and it leads

@@ -94,6 +94,11 @@ pub trait MetadataLog: Send + Sync + 'static {
         None
     }
 
+    /// The other voters that do not know records of this version, or have not said so to this node.
+    fn voters_behind(&self, _metadata_version: u32) -> Vec<NodeId> {
+        Vec::new()
+    }
+
     /// Whether what is kept of it is whole.
     fn health(&self) -> watch::Receiver<MetadataLogHealth> {
         watch::Sender::default().subscribe()

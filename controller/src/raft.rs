@@ -42,15 +42,17 @@ use openraft::errors::{InitializeError, RaftError};
 use openraft::impls::BasicNode;
 use openraft::{Config, SnapshotPolicy};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use storage::Storage;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use troupe_machines::cluster::ClusterImage;
+use troupe_proto::ids::NodeId;
 use types::{RaftNodeId, TypeConfig};
 
 pub use endpoint::RaftEndpoint;
 pub(crate) use network::Refusals;
+use network::Versions;
 pub use reading::{
     MetadataEntry, MetadataLogContent, MetadataPayload, MetadataPosition, MetadataQuorum,
     MetadataReadError, MetadataSnapshot, MetadataVote,
@@ -72,6 +74,8 @@ pub(crate) struct RaftLog {
     image: watch::Receiver<Arc<ClusterImage>>,
     leadership: watch::Receiver<Leadership>,
     refusals: watch::Receiver<Refusals>,
+    /// The other voters, and what those that have answered know.
+    others: (Vec<NodeId>, Versions),
     health: watch::Receiver<MetadataLogHealth>,
     endpoint: RaftEndpoint,
     running: Mutex<Option<Running>>,
@@ -109,8 +113,11 @@ impl RaftLog {
             return Err(error);
         }
         let running = Mutex::new(Some(Running { arbiter, end, ended }));
-        let Seen { image, refusals, health, endpoint } = seen;
-        Ok(RaftLog { proposals, image, leadership, refusals, health, endpoint, running })
+        let Seen { image, refusals, versions, health, endpoint } = seen;
+        let voters = config.voters.iter().map(|voter| voter.node_id);
+        let others = voters.filter(|voter| *voter != config.node_id).collect();
+        let others = (others, versions);
+        Ok(RaftLog { proposals, image, leadership, refusals, others, health, endpoint, running })
     }
 
     pub fn endpoint(&self) -> RaftEndpoint {
@@ -163,6 +170,14 @@ impl MetadataLog for RaftLog {
 
     fn leader_heard(&self) -> Option<Instant> {
         self.endpoint.heard()
+    }
+
+    fn voters_behind(&self, metadata_version: u32) -> Vec<NodeId> {
+        let (voters, versions) = &self.others;
+        let versions = versions.lock().unwrap_or_else(PoisonError::into_inner);
+        let behind =
+            |voter: &&NodeId| versions.get(voter).is_none_or(|known| *known < metadata_version);
+        voters.iter().filter(behind).copied().collect()
     }
 
     fn health(&self) -> watch::Receiver<MetadataLogHealth> {

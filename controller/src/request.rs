@@ -24,7 +24,7 @@ pub(crate) enum Request {
     RegisterBroker(RegisterBroker, Arrival, Responder<BrokerEpoch>),
     FenceBroker(NodeId, BrokerEpoch, BTreeSet<NodeId>, Responder<()>),
     UnfenceBroker(NodeId, BrokerEpoch, Responder<()>),
-    NoteLogVersion(NodeId, BrokerEpoch, u32, Responder<()>),
+    NoteVersions(NodeId, BrokerEpoch, (u32, u32), Responder<()>),
     BeginShutdown(NodeId, BrokerEpoch, Responder<MetadataOffset>),
     ResumeBroker(NodeId, Responder<()>),
     UnregisterBroker(NodeId, Responder<()>),
@@ -61,7 +61,7 @@ impl Request {
             Request::AwaitActive(_)
             | Request::FenceBroker(..)
             | Request::UnfenceBroker(..)
-            | Request::NoteLogVersion(..)
+            | Request::NoteVersions(..)
             | Request::AlterPartitions(..)
             | Request::FailReplicas(..)
             | Request::LoseReplicas(..)
@@ -110,8 +110,8 @@ impl Request {
             Request::UnfenceBroker(node_id, epoch, responder) => {
                 responder.park(image.unfence_broker(node_id, epoch))
             }
-            Request::NoteLogVersion(node_id, epoch, log_version, responder) => {
-                responder.park(image.note_log_version(node_id, epoch, log_version))
+            Request::NoteVersions(node_id, epoch, (log, metadata), responder) => {
+                responder.park(image.note_versions(node_id, epoch, log, metadata))
             }
             Request::BeginShutdown(node_id, epoch, responder) => {
                 responder.park(image.begin_shutdown(node_id, epoch))
@@ -156,7 +156,7 @@ impl Request {
             Request::AwaitActive(responder)
             | Request::FenceBroker(_, _, _, responder)
             | Request::UnfenceBroker(_, _, responder)
-            | Request::NoteLogVersion(_, _, _, responder)
+            | Request::NoteVersions(_, _, _, responder)
             | Request::ResumeBroker(_, responder)
             | Request::FailReplicas(_, _, _, responder)
             | Request::LoseReplicas(_, _, _, responder)

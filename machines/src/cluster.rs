@@ -9,6 +9,7 @@
 //! Never here: when a record counts as committed, random numbers (a seed is an argument), new ids.
 
 mod brokers;
+mod configs;
 mod delta;
 mod election;
 mod error;
@@ -23,7 +24,9 @@ mod replay;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod versions;
 
+pub use configs::Overrides;
 pub use delta::Delta;
 pub use error::ClusterError;
 pub use health::{Finding, Problem};
@@ -34,6 +37,7 @@ pub use overtaken::{DecisionOrder, Subject};
 pub use partitions::PerPartition;
 pub use placement::classic::{Candidate, assign_classic};
 pub use replay::{ClusterSnapshot, Fault, ReplayError};
+pub use versions::METADATA_VERSION;
 
 use std::collections::{BTreeMap, BTreeSet};
 use troupe_proto::ids::{
@@ -165,6 +169,8 @@ pub struct RegisterBroker {
     pub rack: Option<String>,
     /// [`LOG_VERSION`] of the broker.
     pub log_version: u32,
+    /// [`METADATA_VERSION`] of the broker.
+    pub metadata_version: u32,
 }
 
 /// What is known of a broker that comes, beside what it says itself.

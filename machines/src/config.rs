@@ -131,7 +131,12 @@ impl From<ConfigError> for WireError {
 impl TopicConfig {
     /// The defaults with these keys set.
     pub fn from_overrides(overrides: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
-        let mut config = TopicConfig::default();
+        TopicConfig::default().overridden(overrides)
+    }
+
+    /// The same with these keys set.
+    pub fn overridden(&self, overrides: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
+        let mut config = self.clone();
         for (key, value) in overrides {
             config.set(key, value)?;
         }
@@ -150,6 +155,12 @@ impl TopicConfig {
     /// Sets one key back to its default.
     pub fn unset(&mut self, key: &str) -> Result<(), ConfigError> {
         self.set(key, keys::find(key)?.default)
+    }
+
+    /// Sets one key to what it is there.
+    pub fn reset(&mut self, key: &str, defaults: &TopicConfig) -> Result<(), ConfigError> {
+        let key = keys::find(key)?;
+        self.set(key.name, &(key.read)(defaults))
     }
 
     /// What no key can tell by itself: values that make no sense together.

@@ -19,7 +19,7 @@ use tonic::Status;
 use tonic::transport::Channel;
 use troupe_controller::MAX_MESSAGE_BYTES;
 use troupe_log::LogDirectories;
-use troupe_machines::cluster::{ClusterImage, Delta, LOG_VERSION};
+use troupe_machines::cluster::{ClusterImage, Delta, LOG_VERSION, METADATA_VERSION};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{BrokerEpoch, MetadataOffset, NodeId};
 use troupe_proto::internal::v1 as pb;
@@ -239,6 +239,7 @@ async fn register(handles: &Handles, state: &State, found: Found) -> Result<Meta
                 stopped_cleanly: found.stopped_cleanly,
                 holds_nothing: found.holds_nothing,
                 log_version: LOG_VERSION,
+                metadata_version: METADATA_VERSION,
             };
             let mut client = client(handles.controller.channel(candidate)?);
             let call = client.register_broker(request);
@@ -311,6 +312,7 @@ async fn hold(handles: &Handles, state: &State, controller: NodeId) -> Result<()
         wants_metadata: state.pushed.is_some(),
         wants_shutdown: *state.leaving.borrow(),
         log_version: LOG_VERSION,
+        metadata_version: METADATA_VERSION,
     };
     let applied = handles.metadata.registry.applied();
     let heartbeat = || {

@@ -26,7 +26,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{oneshot, watch};
 use troupe_actor::{ActorState, StallDetector};
 use troupe_log::{LogDirectories, MetaProperties, Space};
-use troupe_machines::cluster::{ClusterImage, LOG_VERSION, RegisterBroker};
+use troupe_machines::cluster::{ClusterImage, LOG_VERSION, METADATA_VERSION, RegisterBroker};
 
 /// Longest wait for connections at a stop. What was asked is answered by then; what keeps a connection open is
 /// a client that does not read, and for that the logs do not wait: whoever stops us may lose patience.
@@ -309,6 +309,7 @@ impl Parts {
             http_endpoint: self.addresses.http.to_string(),
             rack: Some(handles.config.rack.clone()),
             log_version: LOG_VERSION,
+            metadata_version: METADATA_VERSION,
         };
         let controller = handles.controller.here().map_err(StartError::Register)?;
         let broker_epoch = controller

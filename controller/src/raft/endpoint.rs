@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
+use troupe_machines::cluster::METADATA_VERSION;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::internal::v1 as pb;
 use troupe_proto::internal::v1::install_snapshot_request::Part;
@@ -169,7 +170,7 @@ impl RaftService for RaftEndpoint {
             *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         }
         let message = answer(answered)?;
-        Ok(Response::new(pb::AppendEntriesResponse { message }))
+        Ok(Response::new(pb::AppendEntriesResponse { message, metadata_version: METADATA_VERSION }))
     }
 
     async fn request_vote(

@@ -10,7 +10,7 @@ use super::endpoint::RaftEndpoint;
 use super::fault::{Damage, Fault};
 use super::identity::{self, Identity};
 use super::leading::{follow_metrics, propose_in_order, successor};
-use super::network::{Peers, Refusals};
+use super::network::{Peers, Refusals, Versions};
 use super::opening::{self, Opened};
 use super::publication::Publication;
 use super::recovery::Recovery;
@@ -46,6 +46,7 @@ pub(super) type Started = oneshot::Sender<Result<(), ControllerStartError>>;
 pub(super) struct Seen {
     pub image: watch::Receiver<Arc<ClusterImage>>,
     pub refusals: watch::Receiver<Refusals>,
+    pub versions: Versions,
     pub health: watch::Receiver<MetadataLogHealth>,
     pub endpoint: RaftEndpoint,
 }
@@ -88,6 +89,7 @@ impl Lives {
         let seen = Seen {
             image: publication.watch(),
             refusals: refusals.subscribe(),
+            versions: peers.versions(),
             health: health.subscribe(),
             endpoint: endpoint.clone(),
         };

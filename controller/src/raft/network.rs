@@ -25,7 +25,7 @@ use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tonic::transport::{Channel, Endpoint};
@@ -47,6 +47,9 @@ const KEEPALIVE: Duration = Duration::from_secs(2);
 /// Who refuses to take this node for a voter, and why.
 pub(crate) type Refusals = BTreeMap<NodeId, Error>;
 
+/// Which records of the metadata each voter knows that has answered.
+pub(super) type Versions = Arc<Mutex<BTreeMap<NodeId, u32>>>;
+
 /// Makes the links. A node that votes alone has none.
 #[derive(Clone)]
 pub(super) struct Peers {
@@ -56,6 +59,7 @@ pub(super) struct Peers {
     /// The least that a call may take: a slow disk is no dead node.
     patience: Duration,
     refusals: Arc<watch::Sender<Refusals>>,
+    versions: Versions,
 }
 
 impl Peers {
@@ -65,7 +69,12 @@ impl Peers {
         patience: Duration,
         refusals: Arc<watch::Sender<Refusals>>,
     ) -> Peers {
-        Peers { identity, addresses, clients: BTreeMap::new(), patience, refusals }
+        let (clients, versions) = (BTreeMap::new(), Versions::default());
+        Peers { identity, addresses, clients, patience, refusals, versions }
+    }
+
+    pub fn versions(&self) -> Versions {
+        Arc::clone(&self.versions)
     }
 
     fn client(&mut self, target: RaftNodeId) -> Option<RaftServiceClient<Channel>> {
@@ -94,7 +103,7 @@ impl RaftNetworkFactory<TypeConfig> for Peers {
     async fn new_client(&mut self, target: RaftNodeId, _node: &BasicNode) -> Peer {
         let reach = self.client(target).zip(self.identity.clone());
         let (patience, refusals) = (self.patience, self.refusals.clone());
-        Peer { target, reach, patience, refusals }
+        Peer { target, reach, patience, refusals, versions: self.versions() }
     }
 }
 
@@ -105,6 +114,7 @@ pub(super) struct Peer {
     reach: Option<(RaftServiceClient<Channel>, Arc<Identity>)>,
     patience: Duration,
     refusals: Arc<watch::Sender<Refusals>>,
+    versions: Versions,
 }
 
 fn unreachable(error: impl std::error::Error + 'static) -> Unreachable<TypeConfig> {
@@ -157,6 +167,11 @@ impl Peer {
         });
     }
 
+    fn note_version(&self, version: u32) {
+        let Ok(id) = i32::try_from(self.target).map(NodeId) else { return };
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner).insert(id, version);
+    }
+
     fn deadline(&self, option: &RPCOption) -> Duration {
         option.hard_ttl().max(self.patience)
     }
@@ -199,6 +214,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         let message = message(&request)?;
         let request = pb::AppendEntriesRequest { caller: Some(caller), message };
         let called = self.call(self.deadline(&option), client.append_entries(request)).await?;
+        self.note_version(called.metadata_version);
         Ok(match (answer(&called.message)?, sent) {
             (AppendEntriesResponse::Success, Some(last)) => {
                 AppendEntriesResponse::PartialSuccess(last)

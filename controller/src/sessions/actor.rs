@@ -379,9 +379,10 @@ impl SessionActor {
                     async move { controller.unfence_broker(node_id, epoch).await.map(|()| None) };
                 self.carry_out((node_id, epoch), done, ctx);
             }
-            Some(Step::NoteLogVersion(node_id, epoch, version)) => {
+            Some(Step::NoteVersions(node_id, epoch, heartbeat)) => {
                 let done = async move {
-                    controller.note_log_version(node_id, epoch, version).await.map(|()| None)
+                    let versions = (heartbeat.log_version, heartbeat.metadata_version);
+                    controller.note_versions(node_id, epoch, versions).await.map(|()| None)
                 };
                 self.carry_out((node_id, epoch), done, ctx);
             }

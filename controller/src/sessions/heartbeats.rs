@@ -40,6 +40,8 @@ pub(crate) struct Heartbeat {
     pub wants_shutdown: bool,
     /// What its logs can take.
     pub log_version: u32,
+    /// Which records of the metadata it knows.
+    pub metadata_version: u32,
 }
 
 /// What is to be done about a broker.
@@ -47,8 +49,8 @@ pub(crate) struct Heartbeat {
 pub(super) enum Step {
     Fence(NodeId, BrokerEpoch),
     Unfence(NodeId, BrokerEpoch),
-    /// Whoever let it in did not keep what its logs can take.
-    NoteLogVersion(NodeId, BrokerEpoch, u32),
+    /// Whoever let it in did not keep what its logs can take, or which records it knows.
+    NoteVersions(NodeId, BrokerEpoch, Heartbeat),
     BeginShutdown(NodeId, BrokerEpoch),
     /// Find out whether anything listens at the broker's endpoint. The session is the last it had.
     Probe(NodeId, Option<SessionId>, String),
@@ -254,8 +256,8 @@ impl BrokerHeartbeats {
                 Some(Step::BeginShutdown(node_id, epoch))
             } else if heard && broker.fenced && presence.may_be_unfenced(broker) {
                 Some(Step::Unfence(node_id, epoch))
-            } else if heard && presence.heartbeat.log_version > broker.log_version {
-                Some(Step::NoteLogVersion(node_id, epoch, presence.heartbeat.log_version))
+            } else if heard && presence.says_more_than(broker) {
+                Some(Step::NoteVersions(node_id, epoch, presence.heartbeat))
             } else {
                 None
             };
@@ -327,6 +329,11 @@ impl Presence {
     fn is_to_shut_down(&self, broker: &Broker) -> bool {
         let begun = broker.shutting_down && self.shutdown_offset.is_some();
         self.heartbeat.wants_shutdown && !begun
+    }
+
+    fn says_more_than(&self, broker: &Broker) -> bool {
+        self.heartbeat.log_version > broker.log_version
+            || self.heartbeat.metadata_version > broker.metadata_version
     }
 
     /// K13: it has applied its own registration, and wants to serve.

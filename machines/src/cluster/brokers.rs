@@ -30,7 +30,8 @@ impl ClusterImage {
             }),
             Some(_) => Ok(Decision { records: Vec::new(), answer: () }),
             None => {
-                let record = ClusterRecord { cluster_id: cluster_id.to_owned() };
+                let record =
+                    ClusterRecord { cluster_id: cluster_id.to_owned(), metadata_version: 0 };
                 Ok(Decision { records: vec![wrap(Record::Cluster(record))], answer: () })
             }
         }
@@ -44,6 +45,7 @@ impl ClusterImage {
         request: &RegisterBroker,
     ) -> Result<Decision<BrokerEpoch>, ClusterError> {
         self.check_cluster(request)?;
+        self.check_metadata_version(request)?;
         let node_id = request.node_id;
         let epoch = BrokerEpoch(self.next_offset().0);
         let broker = Broker { fenced: false, ..registered(request, epoch) };
@@ -82,6 +84,7 @@ impl ClusterImage {
         arrival: Arrival,
     ) -> Result<Decision<BrokerEpoch>, ClusterError> {
         self.check_cluster(request)?;
+        self.check_metadata_version(request)?;
         let node_id = request.node_id;
         let known = self.broker(node_id);
         if let Some(known) = known {
@@ -90,6 +93,7 @@ impl ClusterImage {
                 shutting_down: known.shutting_down,
                 // Its heartbeats say it again.
                 log_version: known.log_version,
+                metadata_version: known.metadata_version,
                 ..registered(request, known.epoch)
             };
             if *known == same {
@@ -114,7 +118,7 @@ impl ClusterImage {
         }));
         // A controller that was of an earlier version has not kept it of those that came before.
         let others = self.brokers().filter(|other| other.node_id != node_id);
-        let newer = others.filter(|other| other.log_version > 0);
+        let newer = others.filter(|other| other.log_version > 0 || other.metadata_version > 0);
         records.extend(newer.map(|other| wrap(Record::BrokerFencing(fencing_record(other)))));
         Ok(Decision { records, answer: epoch })
     }
@@ -136,28 +140,6 @@ impl ClusterImage {
             self.depart(partition, topic, node_id, false, silent)
         }));
         Ok(Decision { records, answer: () })
-    }
-
-    /// What a broker's logs can take, if whoever let it in has not kept that. It keeps its epoch.
-    pub fn note_log_version(
-        &self,
-        node_id: NodeId,
-        epoch: BrokerEpoch,
-        log_version: u32,
-    ) -> Result<Decision<()>, ClusterError> {
-        let broker = self.known_broker(node_id, epoch)?;
-        if broker.log_version >= log_version {
-            return Ok(Decision { records: Vec::new(), answer: () });
-        }
-        let noted = Broker { log_version, ..broker.clone() };
-        let records = vec![wrap(Record::BrokerFencing(fencing_record(&noted)))];
-        Ok(Decision { records, answer: () })
-    }
-
-    /// Registered brokers, fenced ones too, whose logs cannot take what those of this version can: for as long as
-    /// there is one, no log is cleaned.
-    pub fn behind_log_version(&self, log_version: u32) -> impl Iterator<Item = NodeId> + '_ {
-        self.brokers().filter(move |broker| broker.log_version < log_version).map(|it| it.node_id)
     }
 
     /// K16: what has no leader, and could have this one, gets it. One that is shutting down stays out.
@@ -352,6 +334,7 @@ fn registered(request: &RegisterBroker, epoch: BrokerEpoch) -> Broker {
         http_endpoint: request.http_endpoint.clone(),
         rack: request.rack.clone().filter(|rack| !rack.is_empty()),
         log_version: request.log_version,
+        metadata_version: request.metadata_version,
         fenced: true,
         shutting_down: false,
     }

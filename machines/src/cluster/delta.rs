@@ -3,14 +3,15 @@
 //! Promise: an image with a delta applied equals the image that the delta was made of. What both images share
 //! in memory is not looked at.
 
+use super::configs::config_changes;
 use super::image::{Broker, ClusterImage, Topic};
 use super::replay::{
-    Fault, ReplayError, broker_record, config_changes, fencing_record, partition_record,
-    topic_records,
+    Fault, ReplayError, broker_record, fencing_record, partition_record, topic_records,
 };
 use super::wrap;
 use std::sync::Arc;
 use troupe_proto::ids::{MetadataOffset, NodeId};
+use troupe_proto::internal::v1::config_resource::Resource;
 use troupe_proto::internal::v1::metadata_record::Record;
 use troupe_proto::internal::v1::{
     BrokerRemovalRecord, ClusterRecord, MetadataDelta, MetadataRecord, OffsetRecord,
@@ -31,12 +32,21 @@ impl ClusterImage {
     /// What makes this image out of an earlier one of the same log. Everything, if the earlier one is empty.
     pub fn delta(&self, since: &ClusterImage) -> Delta {
         let mut records = Records(Vec::new());
-        if let Some(id) = self.cluster_id().filter(|id| since.cluster_id() != Some(id)) {
-            records.push(Record::Cluster(ClusterRecord { cluster_id: id.to_owned() }));
+        let same = since.cluster_id() == self.cluster_id()
+            && since.metadata_version == self.metadata_version;
+        if let Some(id) = self.cluster_id().filter(|_| !same) {
+            let (cluster_id, metadata_version) = (id.to_owned(), self.metadata_version);
+            records.push(Record::Cluster(ClusterRecord { cluster_id, metadata_version }));
         }
         if self.next_producer_id != since.next_producer_id {
             let next_producer_id = self.next_producer_id.0;
             records.push(Record::ProducerIds(ProducerIdsRecord { node_id: -1, next_producer_id }));
+        }
+        // First: topics that come stand on them.
+        if !Arc::ptr_eq(&self.cluster_overrides, &since.cluster_overrides) {
+            let (before, after) = (since.cluster_overrides(), self.cluster_overrides());
+            let changes = config_changes(&Resource::Cluster(true), before, after);
+            changes.into_iter().for_each(|change| records.push(Record::Config(change)));
         }
         self.topic_changes(since, &mut records);
         self.broker_changes(since, &mut records);
@@ -102,20 +112,13 @@ impl ClusterImage {
         }
         for new in self.brokers() {
             let old = since.broker(new.node_id);
-            if old == Some(new) {
-                continue;
+            if old != Some(new) {
+                records.push_broker(old, new);
             }
-            let registered = |broker: &Broker| Broker {
-                fenced: true,
-                shutting_down: false,
-                log_version: 0,
-                ..broker.clone()
-            };
-            if old.map(registered) != Some(registered(new)) {
-                let record = wrap(Record::Broker(broker_record(new)));
-                records.0.push((MetadataOffset(new.epoch.0), record));
-            }
-            records.push(Record::BrokerFencing(fencing_record(new)));
+            let NodeId(node_id) = new.node_id;
+            let own = |image: &'_ ClusterImage| image.broker_overrides(new.node_id).clone();
+            let changes = config_changes(&Resource::NodeId(node_id), &own(since), &own(self));
+            changes.into_iter().for_each(|change| records.push(Record::Config(change)));
         }
     }
 }
@@ -127,9 +130,25 @@ impl Records {
         self.0.push((MetadataOffset(0), wrap(record)));
     }
 
+    fn push_broker(&mut self, old: Option<&Broker>, new: &Broker) {
+        let registered = |broker: &Broker| Broker {
+            fenced: true,
+            shutting_down: false,
+            log_version: 0,
+            metadata_version: 0,
+            ..broker.clone()
+        };
+        if old.map(registered) != Some(registered(new)) {
+            let record = wrap(Record::Broker(broker_record(new)));
+            self.0.push((MetadataOffset(new.epoch.0), record));
+        }
+        self.push(Record::BrokerFencing(fencing_record(new)));
+    }
+
     fn push_topic(&mut self, old: &Topic, new: &Topic) {
         let id = new.id.to_wire();
-        for record in config_changes(&id, &old.overrides, &new.overrides) {
+        let resource = Resource::TopicId(id.clone());
+        for record in config_changes(&resource, &old.overrides, &new.overrides) {
             self.push(Record::Config(record));
         }
         for (at, partition) in (0..).zip(&new.partitions) {

@@ -47,6 +47,15 @@ pub enum ClusterError {
     StaleBrokerEpoch { node_id: NodeId, asked: BrokerEpoch, current: BrokerEpoch },
     #[error("another process runs as broker {node_id}; give this one an id of its own")]
     DuplicateBroker { node_id: NodeId },
+    #[error(
+        "broker {node_id} knows metadata of version {version}, and this cluster has some of version {needed}; start it \
+         with the version of the others"
+    )]
+    BrokerBehind { node_id: NodeId, version: u32, needed: u32 },
+    #[error(
+        "not before every node is known to be of a version that knows it: update and start {}", numbers(.nodes)
+    )]
+    NodesBehind { nodes: Vec<NodeId> },
     #[error("broker {node_id} is alive; stop it first")]
     BrokerAlive { node_id: NodeId },
     #[error("broker {node_id} still holds {count} replicas, which nobody would replace: {first}")]
@@ -97,9 +106,11 @@ impl ClusterError {
             Self::UnknownBroker { .. } => ErrorCode::BrokerNotRegistered,
             Self::StaleBrokerEpoch { .. } => ErrorCode::StaleBrokerEpoch,
             Self::DuplicateBroker { .. } => ErrorCode::DuplicateBroker,
-            Self::BrokerAlive { .. } | Self::NotTheLeader { .. } | Self::InvalidIsr { .. } => {
-                ErrorCode::InvalidRequest
-            }
+            Self::BrokerAlive { .. }
+            | Self::BrokerBehind { .. }
+            | Self::NodesBehind { .. }
+            | Self::NotTheLeader { .. }
+            | Self::InvalidIsr { .. } => ErrorCode::InvalidRequest,
             Self::BrokerHoldsReplicas { .. } => ErrorCode::NodeHoldsReplicas,
             Self::UnknownTopicId { .. } => ErrorCode::UnknownTopic,
             Self::UnknownPartition { .. } => ErrorCode::UnknownPartition,
@@ -113,6 +124,12 @@ impl ClusterError {
             }
         }
     }
+}
+
+/// Nodes as a list; none: the cluster has no id yet.
+fn numbers(nodes: &[NodeId]) -> String {
+    let numbers: Vec<_> = nodes.iter().map(|node| format!("node {node}")).collect();
+    if numbers.is_empty() { "the first node".to_owned() } else { numbers.join(", ") }
 }
 
 impl From<ClusterError> for WireError {
@@ -152,6 +169,10 @@ impl From<ClusterError> for WireError {
             | ClusterError::PreferredNotAvailable { preferred: node_id } => {
                 wire.with("node_id", node_id)
             }
+            ClusterError::BrokerBehind { node_id, version, needed } => {
+                wire.with("node_id", node_id).with("actual", version).with("expected", needed)
+            }
+            ClusterError::NodesBehind { nodes } => wire.with("nodes", numbers(&nodes)),
             ClusterError::BrokerHoldsReplicas { node_id, count, first } => {
                 wire.with("node_id", node_id).with("replicas", count).with("partitions", first)
             }

@@ -1,5 +1,6 @@
 //! The image of the cluster, immutable for all who read it.
 
+use super::configs::Overrides;
 use super::is_internal_name;
 use crate::config::TopicConfig;
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
@@ -16,9 +17,17 @@ use troupe_proto::ids::{
 #[derive(Clone, Debug)]
 pub struct ClusterImage {
     pub(super) cluster_id: Option<Arc<str>>,
+    /// Which records may be in the log.
+    pub(super) metadata_version: u32,
     pub(super) next_offset: MetadataOffset,
     pub(super) next_producer_id: ProducerId,
     pub(super) brokers: RedBlackTreeMapSync<NodeId, Broker>,
+    /// Set for every broker that does not set it.
+    pub(super) cluster_overrides: Arc<Overrides>,
+    /// Set for one broker; of registered ones only, and nothing empty.
+    pub(super) broker_overrides: RedBlackTreeMapSync<NodeId, Arc<Overrides>>,
+    /// What holds for topics that do not set it, as far as the controller decides by it; follows from the cluster's.
+    pub(super) topic_defaults: Arc<TopicConfig>,
     pub(super) topics: RedBlackTreeMapSync<Arc<str>, Arc<Topic>>,
     pub(super) names_by_id: RedBlackTreeMapSync<TopicId, Arc<str>>,
     /// Names with `.` or `_`, as [`collision_form`] makes them: the only ones that can collide (T2).
@@ -36,6 +45,8 @@ pub struct Broker {
     pub rack: Option<String>,
     /// What its logs can take: its [`super::LOG_VERSION`], or 0 if a controller of an earlier version let it in.
     pub log_version: u32,
+    /// Which records it knows: its [`super::METADATA_VERSION`], or 0 as above.
+    pub metadata_version: u32,
     /// Leads nothing and is in no ISR (K15).
     pub fenced: bool,
     /// On its way out (K17): leads nothing and joins no ISR, but still serves and is heard.
@@ -50,7 +61,7 @@ pub struct Topic {
     pub partitions: Vec<Partition>,
     /// What differs from the defaults, in canonical form.
     pub overrides: BTreeMap<String, String>,
-    /// The defaults with the overrides.
+    /// The defaults, the cluster's where the controller decides by it, with the overrides.
     pub config: Arc<TopicConfig>,
 }
 
@@ -81,9 +92,13 @@ impl Default for ClusterImage {
     fn default() -> Self {
         ClusterImage {
             cluster_id: None,
+            metadata_version: 0,
             next_offset: MetadataOffset(0),
             next_producer_id: ProducerId(1),
             brokers: RedBlackTreeMapSync::new_sync(),
+            cluster_overrides: Arc::default(),
+            broker_overrides: RedBlackTreeMapSync::new_sync(),
+            topic_defaults: Arc::default(),
             topics: RedBlackTreeMapSync::new_sync(),
             names_by_id: RedBlackTreeMapSync::new_sync(),
             collision_forms: RedBlackTreeSetSync::new_sync(),
@@ -92,12 +107,15 @@ impl Default for ClusterImage {
 }
 
 impl PartialEq for ClusterImage {
-    /// What the records say; the two indexes follow from the topics.
+    /// What the records say; the two indexes follow from the topics, topics' defaults from the cluster's settings.
     fn eq(&self, other: &Self) -> bool {
         self.cluster_id == other.cluster_id
+            && self.metadata_version == other.metadata_version
             && self.next_offset == other.next_offset
             && self.next_producer_id == other.next_producer_id
             && self.brokers == other.brokers
+            && self.cluster_overrides == other.cluster_overrides
+            && self.broker_overrides == other.broker_overrides
             && self.topics == other.topics
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! Promise: an image restored from a snapshot equals the image that the snapshot was made of (K9).
 
+use super::configs::{Overrides, config_changes};
 use super::image::{Broker, ClusterImage, Partition, Topic, collision_form};
 use super::wrap;
-use crate::config::{ConfigError, TopicConfig};
+use crate::config::ConfigError;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use thiserror::Error;
@@ -14,8 +15,8 @@ use troupe_proto::ids::{
 use troupe_proto::internal::v1::config_resource::Resource;
 use troupe_proto::internal::v1::metadata_record::Record;
 use troupe_proto::internal::v1::{
-    BrokerFencingRecord, BrokerRecord, ClusterRecord, ConfigRecord, ConfigResource, MetadataRecord,
-    PartitionRecord, ProducerIdsRecord, TopicRecord,
+    BrokerFencingRecord, BrokerRecord, ClusterRecord, MetadataRecord, PartitionRecord,
+    ProducerIdsRecord, TopicRecord,
 };
 
 /// A record that cannot be: the metadata log is damaged, or newer software wrote it. Going on would mean
@@ -81,6 +82,7 @@ impl ClusterImage {
         match record.record.as_ref().ok_or(Fault::UnknownKind)? {
             Record::Cluster(record) => {
                 self.cluster_id = Some(record.cluster_id.as_str().into());
+                self.metadata_version = self.metadata_version.max(record.metadata_version);
                 Ok(())
             }
             Record::Broker(record) => self.apply_broker(offset, record),
@@ -90,10 +92,13 @@ impl ClusterImage {
                 broker.fenced = record.fenced;
                 broker.shutting_down = record.shutting_down;
                 broker.log_version = broker.log_version.max(record.log_version);
+                broker.metadata_version = broker.metadata_version.max(record.metadata_version);
                 Ok(())
             }
             Record::BrokerRemoval(record) => {
-                let removed = self.brokers.remove_mut(&NodeId(record.node_id));
+                let node_id = NodeId(record.node_id);
+                self.broker_overrides.remove_mut(&node_id);
+                let removed = self.brokers.remove_mut(&node_id);
                 if removed { Ok(()) } else { Err(Fault::UnknownBroker) }
             }
             Record::Topic(record) => self.apply_topic(record),
@@ -120,6 +125,7 @@ impl ClusterImage {
             http_endpoint: record.http_endpoint.clone(),
             rack: (!record.rack.is_empty()).then(|| record.rack.clone()),
             log_version: record.log_version,
+            metadata_version: record.metadata_version,
             fenced: true,
             shutting_down: false,
         };
@@ -135,7 +141,7 @@ impl ClusterImage {
             name: name.clone(),
             partitions: Vec::new(),
             overrides: BTreeMap::new(),
-            config: Arc::default(),
+            config: Arc::clone(&self.topic_defaults),
         };
         self.topics.insert_mut(name.clone(), Arc::new(topic));
         if let Some(form) = collision_form(&name) {
@@ -187,27 +193,7 @@ impl ClusterImage {
         Ok(())
     }
 
-    fn apply_config(&mut self, record: &ConfigRecord) -> Result<(), Fault> {
-        let resource = record.resource.as_ref().and_then(|resource| resource.resource.as_ref());
-        let Some(Resource::TopicId(id)) = resource else {
-            return Err(Fault::UnknownKind);
-        };
-        let topic = self.topic_mut(id)?;
-        let config: &mut TopicConfig = Arc::make_mut(&mut topic.config);
-        match &record.value {
-            Some(value) => {
-                config.set(&record.key, value)?;
-                topic.overrides.insert(record.key.clone(), value.clone());
-            }
-            None => {
-                config.unset(&record.key)?;
-                topic.overrides.remove(&record.key);
-            }
-        }
-        Ok(())
-    }
-
-    fn topic_mut(&mut self, id: &[u8]) -> Result<&mut Topic, Fault> {
+    pub(super) fn topic_mut(&mut self, id: &[u8]) -> Result<&mut Topic, Fault> {
         let name = self.names_by_id.get(&topic_id(id)?).ok_or(Fault::UnknownTopic)?;
         let topic = self.topics.get_mut(name).ok_or(Fault::UnknownTopic)?;
         Ok(Arc::make_mut(topic))
@@ -218,12 +204,19 @@ impl ClusterImage {
         let mut records = Vec::new();
         let mut push = |record| records.push((MetadataOffset(0), wrap(record)));
         if let Some(id) = &self.cluster_id {
-            push(Record::Cluster(ClusterRecord { cluster_id: id.to_string() }));
+            push(Record::Cluster(ClusterRecord {
+                cluster_id: id.to_string(),
+                metadata_version: self.metadata_version,
+            }));
         }
         push(Record::ProducerIds(ProducerIdsRecord {
             node_id: -1,
             next_producer_id: self.next_producer_id.0,
         }));
+        let nothing = Overrides::new();
+        let settings = |resource, overrides| config_changes(&resource, &nothing, overrides);
+        let cluster = settings(Resource::Cluster(true), self.cluster_overrides());
+        cluster.into_iter().map(Record::Config).for_each(&mut push);
         for topic in self.topics() {
             topic_records(topic).into_iter().for_each(&mut push);
         }
@@ -232,6 +225,10 @@ impl ClusterImage {
             records.push((offset, wrap(Record::Broker(broker_record(broker)))));
             let fencing = fencing_record(broker);
             records.push((offset, wrap(Record::BrokerFencing(fencing))));
+            let own = self.broker_overrides(broker.node_id);
+            let own = settings(Resource::NodeId(broker.node_id.0), own);
+            let own = own.into_iter().map(|record| wrap(Record::Config(record)));
+            records.extend(own.map(|record| (MetadataOffset(0), record)));
         }
         ClusterSnapshot { next_offset: self.next_offset, records }
     }
@@ -247,7 +244,7 @@ impl ClusterImage {
     }
 }
 
-fn topic_id(bytes: &[u8]) -> Result<TopicId, Fault> {
+pub(super) fn topic_id(bytes: &[u8]) -> Result<TopicId, Fault> {
     TopicId::from_wire(bytes).ok_or(Fault::Malformed("topic id"))
 }
 
@@ -256,9 +253,9 @@ pub(super) fn topic_records(topic: &Topic) -> Vec<Record> {
     let topic_id = topic.id.to_wire();
     let name = topic.name.to_string();
     let itself = Record::Topic(TopicRecord { topic_id: topic_id.clone(), name });
-    let configs = topic.overrides.iter().map(|(key, value)| {
-        Record::Config(config_record(&topic_id, key.clone(), Some(value.clone())))
-    });
+    let resource = Resource::TopicId(topic_id.clone());
+    let configs = config_changes(&resource, &Overrides::new(), &topic.overrides);
+    let configs = configs.into_iter().map(Record::Config);
     let partitions = (0..).zip(&topic.partitions);
     let partitions = partitions
         .map(|(at, partition)| Record::Partition(partition_record(&topic_id, at, partition)));
@@ -286,28 +283,6 @@ pub(super) fn partition_record(
     }
 }
 
-/// What makes one set of overrides out of another.
-pub(super) fn config_changes(
-    topic_id: &bytes::Bytes,
-    before: &BTreeMap<String, String>,
-    after: &BTreeMap<String, String>,
-) -> Vec<ConfigRecord> {
-    let set = after
-        .iter()
-        .filter(|(key, value)| before.get(*key) != Some(*value))
-        .map(|(key, value)| config_record(topic_id, key.clone(), Some(value.clone())));
-    let unset = before
-        .keys()
-        .filter(|key| !after.contains_key(*key))
-        .map(|key| config_record(topic_id, key.clone(), None));
-    set.chain(unset).collect()
-}
-
-fn config_record(topic_id: &bytes::Bytes, key: String, value: Option<String>) -> ConfigRecord {
-    let resource = ConfigResource { resource: Some(Resource::TopicId(topic_id.clone())) };
-    ConfigRecord { resource: Some(resource), key, value }
-}
-
 pub(super) fn broker_record(broker: &Broker) -> BrokerRecord {
     BrokerRecord {
         node_id: broker.node_id.0,
@@ -316,6 +291,7 @@ pub(super) fn broker_record(broker: &Broker) -> BrokerRecord {
         http_endpoint: broker.http_endpoint.clone(),
         rack: broker.rack.clone().unwrap_or_default(),
         log_version: broker.log_version,
+        metadata_version: broker.metadata_version,
     }
 }
 
@@ -326,5 +302,6 @@ pub(super) fn fencing_record(broker: &Broker) -> BrokerFencingRecord {
         fenced: broker.fenced,
         shutting_down: broker.shutting_down,
         log_version: broker.log_version,
+        metadata_version: broker.metadata_version,
     }
 }

@@ -1,5 +1,6 @@
 //! Rules by name, and random histories that every replay must agree on.
 
+mod configs;
 mod delta;
 mod failures;
 mod health;
@@ -65,12 +66,12 @@ fn what_a_brokers_logs_can_take_is_known_and_survives_whoever_did_not_keep_it() 
     let behind = |image: &ClusterImage| image.behind_log_version(LOG_VERSION).collect::<Vec<_>>();
     assert_eq!(behind(&image), [NodeId(0), NodeId(1)]);
     let epoch = image.broker(NodeId(0)).unwrap().epoch;
-    let decision = image.note_log_version(NodeId(0), epoch, LOG_VERSION);
+    let decision = image.note_versions(NodeId(0), epoch, LOG_VERSION, 0);
     apply(&mut image, decision);
     let known = image.broker(NodeId(0)).unwrap();
     assert_eq!((known.epoch, known.fenced, known.log_version), (epoch, false, LOG_VERSION));
     assert_eq!(behind(&image), [NodeId(1)]);
-    let again = image.note_log_version(NodeId(0), epoch, LOG_VERSION).unwrap();
+    let again = image.note_versions(NodeId(0), epoch, LOG_VERSION, 0).unwrap();
     assert!(again.records.is_empty());
     // The next that registers has everybody hear it again, who may have dropped it.
     let upgraded = RegisterBroker { log_version: LOG_VERSION, ..registration(1, 7) };

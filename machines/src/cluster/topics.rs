@@ -1,10 +1,11 @@
 //! Decisions about topics (T1–T9, A25).
 
+use super::configs::config_changes;
 use super::election::Rules;
 use super::image::{ClusterImage, Partition, Topic, collision_form};
 use super::names::{Change, check_owned_key, check_owner, check_topic_name};
 use super::placement::{Place, place};
-use super::replay::{config_changes, partition_record, topic_records};
+use super::replay::{partition_record, topic_records};
 use super::{
     ClusterError, ClusterPolicy, CreatePartitions, CreateTopic, Decision, DeleteTopic,
     MAX_PARTITIONS_PER_TOPIC, UpdateTopic, wrap,
@@ -13,6 +14,7 @@ use crate::config::{ConfigError, TopicConfig};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use troupe_proto::ids::{LeaderEpoch, NodeId, PartitionEpoch, TopicId};
+use troupe_proto::internal::v1::config_resource::Resource;
 use troupe_proto::internal::v1::metadata_record::Record;
 use troupe_proto::internal::v1::{MetadataRecord, TopicRemovalRecord};
 
@@ -29,11 +31,13 @@ impl ClusterImage {
         check_owner(&request.name, request.internal, Change::Create)?;
         self.check_new_name(&request.name)?;
         let mut configs = request.configs.clone();
-        if policy.min_insync_replicas > 1 {
+        // What is set for the cluster counts before what its nodes were started with, and topics follow it.
+        let followed = self.cluster_overrides().contains_key("min.insync.replicas");
+        if policy.min_insync_replicas > 1 && !followed {
             let min_isr = || policy.min_insync_replicas.to_string();
             configs.entry("min.insync.replicas".to_owned()).or_insert_with(min_isr);
         }
-        let (config, overrides) = canonical(&BTreeMap::new(), &configs, &[])?;
+        let (config, overrides) = canonical(&self.topic_defaults, &BTreeMap::new(), &configs, &[])?;
         let assignments = self.assign(policy, request, seed)?;
         self.check_nodes(&policy.partition_limits, &assignments)?;
         let partitions =
@@ -61,9 +65,10 @@ impl ClusterImage {
         for key in request.set.keys().chain(&request.unset) {
             check_owned_key(&request.name, key)?;
         }
-        let (config, overrides) = canonical(&before.overrides, &request.set, &request.unset)?;
+        let (config, overrides) =
+            canonical(&self.topic_defaults, &before.overrides, &request.set, &request.unset)?;
         let id = before.id.to_wire();
-        let changes = config_changes(&id, &before.overrides, &overrides);
+        let changes = config_changes(&Resource::TopicId(id.clone()), &before.overrides, &overrides);
         let mut records: Vec<_> =
             changes.into_iter().map(|record| wrap(Record::Config(record))).collect();
         let mut answer = Topic { overrides, config: Arc::new(config), ..(**before).clone() };
@@ -271,14 +276,15 @@ fn positive_partitions(asked: i32) -> Result<u32, ClusterError> {
 
 /// The overrides after a change, in canonical form, and what they make of the defaults.
 fn canonical(
+    defaults: &TopicConfig,
     before: &BTreeMap<String, String>,
     set: &BTreeMap<String, String>,
     unset: &[String],
 ) -> Result<(TopicConfig, BTreeMap<String, String>), ConfigError> {
-    let mut config = TopicConfig::from_overrides(before)?;
+    let mut config = defaults.overridden(before)?;
     let mut overrides = before.clone();
     for key in unset {
-        config.unset(key)?;
+        config.reset(key, defaults)?;
         overrides.remove(key);
         if let Some(value) = set.get(key) {
             let (key, value) = (key.clone(), value.clone());

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use troupe_log::disk::{Disk, FaultDisk};
 use troupe_log::{Cleaned, Cleaning, FlushDone, FlushTicket, Log, LogError, Removal};
-use troupe_machines::cluster::{ClusterImage, LOG_VERSION, RegisterBroker};
+use troupe_machines::cluster::{ClusterImage, LOG_VERSION, METADATA_VERSION, RegisterBroker};
 use troupe_machines::replica::{
     AlterPartition, AlterPartitionError, FollowSession, PartitionState, Replica, Token,
 };
@@ -160,6 +160,7 @@ impl World {
                     http_endpoint: String::new(),
                     rack: None,
                     log_version: LOG_VERSION,
+                    metadata_version: METADATA_VERSION,
                 };
                 let holds_nothing = self.holds_nothing(site);
                 let request = Request::Register { broker, stopped_cleanly, holds_nothing };

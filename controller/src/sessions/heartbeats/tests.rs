@@ -237,9 +237,9 @@ fn what_a_brokers_logs_can_take_is_noted_when_it_is_heard() {
     let says = Heartbeat { log_version: 1, ..play.knows(0) };
     play.heartbeats.heard(play.now, NodeId(0), SessionId(1), says);
     let (node_id, epoch) = (NodeId(0), play.epoch(0));
-    assert_eq!(play.pass(0), [Step::NoteLogVersion(node_id, epoch, 1)]);
+    assert_eq!(play.pass(0), [Step::NoteVersions(node_id, epoch, says)]);
     assert_eq!(play.pass(0), [], "it is under way");
-    let noted = play.image.note_log_version(node_id, epoch, 1).unwrap();
+    let noted = play.image.note_versions(node_id, epoch, 1, 0).unwrap();
     play.image.replay_all(&noted.records).unwrap();
     play.heartbeats.settled(play.now, (node_id, epoch), Ok(None));
     assert_eq!(play.pass(0), []);

@@ -1,0 +1,90 @@
+//! What nodes of different versions can live with: which records they know, and what their logs can take.
+//!
+//! A node that meets a record which it does not know stops rather than forget something. So a record of a new kind goes
+//! into the log only once every voter and every registered broker has said that it knows it; that this was so is a
+//! record too, and from then on nobody is let in who does not.
+//! Never here: how a voter or a broker says it.
+
+use super::image::{Broker, ClusterImage};
+use super::replay::fencing_record;
+use super::{ClusterError, Decision, RegisterBroker, wrap};
+use troupe_proto::ids::{BrokerEpoch, NodeId};
+use troupe_proto::internal::v1::metadata_record::Record;
+use troupe_proto::internal::v1::{ClusterRecord, MetadataRecord};
+
+/// The records that this version knows. 1: settings of brokers and of the whole cluster.
+pub const METADATA_VERSION: u32 = 1;
+
+impl ClusterImage {
+    /// Which records may be in the log: every node knows them.
+    pub fn metadata_version(&self) -> u32 {
+        self.metadata_version
+    }
+
+    /// What has to be decided before a record of that version: nothing, if it was already. `voters_behind` are those
+    /// that do not know it, or have not said so.
+    pub fn require_metadata_version(
+        &self,
+        version: u32,
+        voters_behind: &[NodeId],
+    ) -> Result<Option<MetadataRecord>, ClusterError> {
+        if self.metadata_version >= version {
+            return Ok(None);
+        }
+        let behind = self.brokers().filter(|broker| broker.metadata_version < version);
+        let mut nodes: Vec<_> = behind.map(|broker| broker.node_id).collect();
+        nodes.extend(voters_behind);
+        nodes.sort_unstable();
+        nodes.dedup();
+        match self.cluster_id() {
+            Some(id) if nodes.is_empty() => {
+                let cluster_id = id.to_owned();
+                let raised = ClusterRecord { cluster_id, metadata_version: version };
+                Ok(Some(wrap(Record::Cluster(raised))))
+            }
+            _ => Err(ClusterError::NodesBehind { nodes }),
+        }
+    }
+
+    pub(super) fn check_metadata_version(
+        &self,
+        request: &RegisterBroker,
+    ) -> Result<(), ClusterError> {
+        if request.metadata_version >= self.metadata_version {
+            return Ok(());
+        }
+        let node_id = request.node_id;
+        Err(ClusterError::BrokerBehind {
+            node_id,
+            version: request.metadata_version,
+            needed: self.metadata_version,
+        })
+    }
+
+    /// What a broker knows and its logs can take, if whoever let it in has not kept that. It keeps its epoch.
+    pub fn note_versions(
+        &self,
+        node_id: NodeId,
+        epoch: BrokerEpoch,
+        log_version: u32,
+        metadata_version: u32,
+    ) -> Result<Decision<()>, ClusterError> {
+        let broker = self.known_broker(node_id, epoch)?;
+        let noted = Broker {
+            log_version: broker.log_version.max(log_version),
+            metadata_version: broker.metadata_version.max(metadata_version),
+            ..broker.clone()
+        };
+        if noted == *broker {
+            return Ok(Decision { records: Vec::new(), answer: () });
+        }
+        let records = vec![wrap(Record::BrokerFencing(fencing_record(&noted)))];
+        Ok(Decision { records, answer: () })
+    }
+
+    /// Registered brokers, fenced ones too, whose logs cannot take what those of this version can: for as long as
+    /// there is one, no log is cleaned.
+    pub fn behind_log_version(&self, log_version: u32) -> impl Iterator<Item = NodeId> + '_ {
+        self.brokers().filter(move |broker| broker.log_version < log_version).map(|it| it.node_id)
+    }
+}
