@@ -8,6 +8,7 @@
 //! images; a copy of an image costs nothing, however many topics there are.
 //! Never here: when a record counts as committed, random numbers (a seed is an argument), new ids.
 
+mod balance;
 mod brokers;
 mod configs;
 mod delta;
@@ -21,11 +22,13 @@ mod overtaken;
 mod partitions;
 mod placement;
 mod replay;
+mod retirement;
 #[cfg(test)]
 mod tests;
 mod topics;
 mod versions;
 
+pub use balance::plan::{BrokerLoad, Plan, PlanGoal, PlanRequest, PlannedBroker, PlannedPartition};
 pub use configs::Overrides;
 pub use delta::Delta;
 pub use error::ClusterError;

@@ -48,7 +48,8 @@ impl ClusterImage {
         self.check_metadata_version(request)?;
         let node_id = request.node_id;
         let epoch = BrokerEpoch(self.next_offset().0);
-        let broker = Broker { fenced: false, ..registered(request, epoch) };
+        let retiring = self.is_retiring(node_id);
+        let broker = Broker { fenced: false, retiring, ..registered(request, epoch) };
         if let Some(known) = self.broker(node_id)
             && *known == (Broker { epoch: known.epoch, ..broker.clone() })
         {
@@ -94,6 +95,7 @@ impl ClusterImage {
                 // Its heartbeats say it again.
                 log_version: known.log_version,
                 metadata_version: known.metadata_version,
+                retiring: known.retiring,
                 ..registered(request, known.epoch)
             };
             if *known == same {
@@ -105,7 +107,8 @@ impl ClusterImage {
             }
         }
         let epoch = BrokerEpoch(self.next_offset().0);
-        let broker = registered(request, epoch);
+        let retiring = self.is_retiring(node_id);
+        let broker = Broker { retiring, ..registered(request, epoch) };
         let clean = known.is_none_or(|known| Some(known.epoch) == arrival.stopped_cleanly);
         let mut records = vec![
             wrap(Record::Broker(broker_record(&broker))),
@@ -337,5 +340,6 @@ fn registered(request: &RegisterBroker, epoch: BrokerEpoch) -> Broker {
         metadata_version: request.metadata_version,
         fenced: true,
         shutting_down: false,
+        retiring: false,
     }
 }

@@ -136,6 +136,7 @@ impl Records {
             shutting_down: false,
             log_version: 0,
             metadata_version: 0,
+            retiring: false,
             ..broker.clone()
         };
         if old.map(registered) != Some(registered(new)) {

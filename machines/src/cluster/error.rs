@@ -33,6 +33,21 @@ pub enum ClusterError {
     NotEnoughBrokers { asked: u32, brokers: u32 },
     #[error("no broker is active")]
     NoActiveBroker,
+    #[error(
+        "topic '{name}' has {factor} replicas of a partition, and there are {brokers} brokers for them; lower its \
+         replication factor first: `troupe reassign plan --topics {name} --replication-factor {brokers}`"
+    )]
+    TooFewBrokersFor { name: String, factor: u32, brokers: u32 },
+    #[error("broker {node_id} can take no replicas: {reason}")]
+    CannotTakeReplicas { node_id: NodeId, reason: &'static str },
+    #[error(
+        "brokers {} have no rack, and others do; give them one (broker.rack), or plan without racks \
+         (--disable-rack-aware)",
+        .without.iter().map(NodeId::to_string).collect::<Vec<_>>().join(", ")
+    )]
+    RacksIncomplete { without: Vec<NodeId> },
+    #[error("broker {node_id} is the last one")]
+    LastBroker { node_id: NodeId },
     #[error("the assignment cannot be: {reason}")]
     InvalidAssignment { reason: String },
     #[error(transparent)]
@@ -78,7 +93,9 @@ pub enum ClusterError {
     IneligibleReplica { node_id: NodeId, reason: &'static str },
     #[error("partition {key} has the leader it should have")]
     ElectionNotNeeded { key: PartitionKey },
-    #[error("the preferred leader, broker {preferred}, is not in sync or not active")]
+    #[error(
+        "the preferred leader, broker {preferred}, is not in sync, not active, or being retired"
+    )]
     PreferredNotAvailable { preferred: NodeId },
     #[error("no replica of partition {key} is active")]
     NoActiveReplica { key: PartitionKey },
@@ -98,6 +115,7 @@ impl ClusterError {
             | Self::PartitionsNotMore { .. } => ErrorCode::InvalidPartitions,
             Self::InvalidReplicationFactor { .. }
             | Self::NotEnoughBrokers { .. }
+            | Self::TooFewBrokersFor { .. }
             | Self::NoActiveBroker => ErrorCode::InvalidReplicationFactor,
             Self::InvalidAssignment { .. } => ErrorCode::InvalidReplicaAssignment,
             Self::Config(_) => ErrorCode::InvalidConfig,
@@ -109,6 +127,9 @@ impl ClusterError {
             Self::BrokerAlive { .. }
             | Self::BrokerBehind { .. }
             | Self::NodesBehind { .. }
+            | Self::CannotTakeReplicas { .. }
+            | Self::RacksIncomplete { .. }
+            | Self::LastBroker { .. }
             | Self::NotTheLeader { .. }
             | Self::InvalidIsr { .. } => ErrorCode::InvalidRequest,
             Self::BrokerHoldsReplicas { .. } => ErrorCode::NodeHoldsReplicas,
@@ -155,6 +176,9 @@ impl From<ClusterError> for WireError {
             ClusterError::PartitionsNotMore { asked, current } => {
                 wire.with("actual", asked).with("current", current)
             }
+            ClusterError::TooFewBrokersFor { name, factor, brokers } => {
+                wire.with("topic", name).with("actual", factor).with("brokers", brokers)
+            }
             ClusterError::NotEnoughBrokers { asked, brokers } => {
                 wire.with("actual", asked).with("brokers", brokers)
             }
@@ -164,6 +188,8 @@ impl From<ClusterError> for WireError {
             ClusterError::UnknownBroker { node_id }
             | ClusterError::DuplicateBroker { node_id }
             | ClusterError::BrokerAlive { node_id }
+            | ClusterError::LastBroker { node_id }
+            | ClusterError::CannotTakeReplicas { node_id, .. }
             | ClusterError::NotTheLeader { node_id, .. }
             | ClusterError::IneligibleReplica { node_id, .. }
             | ClusterError::PreferredNotAvailable { preferred: node_id } => {
@@ -193,6 +219,7 @@ impl From<ClusterError> for WireError {
                 .with("current_epoch", current),
             ClusterError::NoActiveBroker
             | ClusterError::InvalidAssignment { .. }
+            | ClusterError::RacksIncomplete { .. }
             | ClusterError::InvalidIsr { .. }
             | ClusterError::DeletionDisabled => wire,
         }

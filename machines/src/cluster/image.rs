@@ -51,6 +51,8 @@ pub struct Broker {
     pub fenced: bool,
     /// On its way out (K17): leads nothing and joins no ISR, but still serves and is heard.
     pub shutting_down: bool,
+    /// Everything is to move off it, and nothing is placed on it, whenever it is started, until it is removed.
+    pub retiring: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,6 +174,10 @@ impl ClusterImage {
         self.brokers.values()
     }
 
+    pub(super) fn is_retiring(&self, node_id: NodeId) -> bool {
+        self.broker(node_id).is_some_and(|broker| broker.retiring)
+    }
+
     pub(super) fn is_active(&self, node_id: NodeId) -> bool {
         self.broker(node_id).is_some_and(Broker::is_active)
     }
@@ -181,6 +187,13 @@ impl Broker {
     /// R12: whether it may lead and be in sync.
     pub fn is_active(&self) -> bool {
         !self.fenced && !self.shutting_down
+    }
+}
+
+impl Partition {
+    /// The replicas that it has, or is about to have.
+    pub fn target_replicas(&self) -> &[NodeId] {
+        &self.replicas
     }
 }
 

@@ -184,8 +184,9 @@ impl ClusterImage {
     ) -> Result<Decision<Partition>, ClusterError> {
         let (topic, before) = self.known_partition(key)?;
         let is_active = |node| self.is_active(node);
+        let stays = |node| self.is_active(node) && !self.is_retiring(node);
         let after = match election {
-            Election::Preferred => prefer(before, is_active)
+            Election::Preferred => prefer(before, stays)
                 .map_err(|preferred| ClusterError::PreferredNotAvailable { preferred })?,
             Election::Unclean if before.leader.is_some() => None,
             Election::Unclean => {
@@ -225,7 +226,8 @@ impl ClusterImage {
         };
         let mut records = self.change_partitions(|partition, _| {
             partition.replicas.first().filter(|node| imbalanced(node))?;
-            prefer(partition, |node| self.is_active(node)).ok().flatten()
+            // What a broker that is being retired would get back, it had to give away again.
+            prefer(partition, |node| self.is_active(node) && !self.is_retiring(node)).ok().flatten()
         });
         records.truncate(balance.max_elections);
         let answer = records.len();

@@ -1,10 +1,16 @@
 //! Where replicas go (R28, R31): racks take turns, brokers within a rack take turns, and after as many
 //! partitions as there are active brokers the order is shuffled, so that the followers of one leader
 //! spread over all others. After Kafka's `StripedReplicaPlacer`.
+//!
+//! Where that leaves brokers uneven, as it does with racks of different sizes and with partitions that are not a multiple
+//! of the brokers, it is levelled: replicas and leaderships of what is placed differ by one at most, as far as the racks
+//! allow, and whoever has less of everything else gets the one more. So many small topics come out even, too.
 
 pub(super) mod classic;
 
-use std::collections::BTreeMap;
+use super::Broker;
+use super::balance::{Held, Layout, Levelling, Load, Role, Site};
+use std::collections::{BTreeMap, BTreeSet};
 use troupe_proto::ids::NodeId;
 
 /// A broker as a place for replicas.
@@ -13,6 +19,17 @@ pub(super) struct Place {
     pub node_id: NodeId,
     pub rack: Option<String>,
     pub fenced: bool,
+    /// What it has already: how much it leads, how many replicas.
+    pub leaders: u64,
+    pub replicas: u64,
+}
+
+impl Place {
+    /// With nothing on it.
+    pub fn of(broker: &Broker) -> Place {
+        let (node_id, rack, fenced) = (broker.node_id, broker.rack.clone(), !broker.is_active());
+        Place { node_id, rack, fenced, leaders: 0, replicas: 0 }
+    }
 }
 
 /// The replicas of `partitions` partitions, the preferred leader first. A fenced broker never comes first
@@ -28,8 +45,42 @@ pub(super) fn place(
 ) -> Vec<Vec<NodeId>> {
     assert!(brokers.iter().any(|broker| !broker.fenced), "somebody has to lead");
     assert!(replicas as usize <= brokers.len(), "one replica per broker at most");
-    let mut racks = Racks::new(brokers, seed);
-    (0..partitions).map(|_| racks.next(replicas as usize)).collect()
+    let used = needed(brokers, replicas as usize);
+    let mut racks = Racks::new(&used, seed);
+    let striped = (0..partitions).map(|_| racks.next(replicas as usize)).collect();
+    level(&used, striped)
+}
+
+/// Without the fenced ones, if the active ones suffice: for every rack one, or a rack for every replica.
+fn needed(brokers: &[Place], replicas: usize) -> Vec<Place> {
+    let active = || brokers.iter().filter(|broker| !broker.fenced);
+    let led: BTreeSet<_> = active().map(|broker| &broker.rack).collect();
+    let all: BTreeSet<_> = brokers.iter().map(|broker| &broker.rack).collect();
+    let suffice = replicas <= led.len() || (led == all && replicas <= active().count());
+    brokers.iter().filter(|broker| !suffice || !broker.fenced).cloned().collect()
+}
+
+/// Moves replicas, and who is preferred, from who has more than it must to who has less.
+fn level(brokers: &[Place], striped: Vec<Vec<NodeId>>) -> Vec<Vec<NodeId>> {
+    let site = |broker: &Place| Site {
+        node_id: broker.node_id,
+        rack: broker.rack.clone(),
+        role: if broker.fenced { Role::Keeps } else { Role::Takes },
+        beside: Load { leaders: broker.leaders, replicas: broker.replicas, bytes: 0 },
+    };
+    let place: BTreeMap<NodeId, usize> =
+        brokers.iter().enumerate().map(|(at, broker)| (broker.node_id, at)).collect();
+    let held = |list: Vec<NodeId>| {
+        let replicas: Vec<usize> = list.iter().map(|node| place[node]).collect();
+        Held { topic: 0, origin: replicas.clone(), factor: replicas.len(), replicas, size: 0 }
+    };
+    let partitions: Vec<Held> = striped.into_iter().map(held).collect();
+    let count = partitions.len();
+    let mut layout = Layout::new(brokers.iter().map(site).collect(), partitions, true);
+    layout.displace_kept();
+    layout.level_replicas(&Levelling::New);
+    layout.level_leaders(&Levelling::New);
+    (0..count).map(|partition| layout.nodes(partition)).collect()
 }
 
 /// A few random numbers from a seed (SplitMix64): chance is an argument here.
@@ -166,7 +217,13 @@ mod tests {
 
     fn brokers(count: i32, racks: i32) -> Vec<Place> {
         let rack = |id| (racks > 1).then(|| format!("r{}", id % racks));
-        let place = |id| Place { node_id: NodeId(id), rack: rack(id), fenced: false };
+        let place = |id| Place {
+            node_id: NodeId(id),
+            rack: rack(id),
+            fenced: false,
+            leaders: 0,
+            replicas: 0,
+        };
         (0..count).map(place).collect()
     }
 

@@ -93,6 +93,7 @@ impl ClusterImage {
                 broker.shutting_down = record.shutting_down;
                 broker.log_version = broker.log_version.max(record.log_version);
                 broker.metadata_version = broker.metadata_version.max(record.metadata_version);
+                broker.retiring = record.retiring.unwrap_or(broker.retiring);
                 Ok(())
             }
             Record::BrokerRemoval(record) => {
@@ -128,6 +129,8 @@ impl ClusterImage {
             metadata_version: record.metadata_version,
             fenced: true,
             shutting_down: false,
+            // Whoever comes back is still to go.
+            retiring: self.brokers.get(&node_id).is_some_and(|known| known.retiring),
         };
         self.brokers.insert_mut(node_id, broker);
         Ok(())
@@ -303,5 +306,6 @@ pub(super) fn fencing_record(broker: &Broker) -> BrokerFencingRecord {
         shutting_down: broker.shutting_down,
         log_version: broker.log_version,
         metadata_version: broker.metadata_version,
+        retiring: Some(broker.retiring),
     }
 }

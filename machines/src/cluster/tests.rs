@@ -14,11 +14,11 @@ use troupe_proto::error::{Error as WireError, ErrorCode};
 use troupe_proto::ids::{BrokerEpoch, LeaderEpoch, MetadataOffset, PartitionId, TopicId};
 use troupe_proto::internal::v1::MetadataDelta;
 
-fn id(n: u8) -> TopicId {
+pub(super) fn id(n: u8) -> TopicId {
     TopicId::from_wire(&[n; 16]).unwrap()
 }
 
-fn apply<T>(image: &mut ClusterImage, decision: Result<Decision<T>, ClusterError>) -> T {
+pub(super) fn apply<T>(image: &mut ClusterImage, decision: Result<Decision<T>, ClusterError>) -> T {
     let decision = decision.unwrap();
     image.replay_all(&decision.records).unwrap();
     decision.answer
@@ -33,7 +33,7 @@ fn registration(node: i32, incarnation: u8) -> RegisterBroker {
     }
 }
 
-fn cluster(brokers: i32) -> ClusterImage {
+pub(super) fn cluster(brokers: i32) -> ClusterImage {
     let mut image = ClusterImage::default();
     let decision = image.initialize("cluster");
     apply(&mut image, decision);
@@ -44,7 +44,7 @@ fn cluster(brokers: i32) -> ClusterImage {
     image
 }
 
-fn topic(name: &str) -> CreateTopic {
+pub(super) fn topic(name: &str) -> CreateTopic {
     CreateTopic { name: name.to_owned(), ..CreateTopic::default() }
 }
 
@@ -54,7 +54,7 @@ fn decide(image: &ClusterImage, request: &CreateTopic) -> Result<Decision<Arc<To
         .map_err(|error| WireError::from(error).code)
 }
 
-fn create(image: &mut ClusterImage, request: &CreateTopic, n: u8) -> Arc<Topic> {
+pub(super) fn create(image: &mut ClusterImage, request: &CreateTopic, n: u8) -> Arc<Topic> {
     let decision = image.create_topic(&ClusterPolicy::default(), request, id(n), 7);
     apply(image, decision)
 }

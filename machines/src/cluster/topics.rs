@@ -196,14 +196,21 @@ impl ClusterImage {
         replicas: u32,
         seed: u64,
     ) -> Result<Vec<Vec<NodeId>>, ClusterError> {
-        let brokers: Vec<_> = self
+        let mut brokers: BTreeMap<NodeId, Place> = self
             .brokers()
-            .map(|broker| Place {
-                node_id: broker.node_id,
-                rack: broker.rack.clone(),
-                fenced: !broker.is_active(),
-            })
+            .filter(|broker| !broker.retiring)
+            .map(|broker| (broker.node_id, Place::of(broker)))
             .collect();
+        for partition in self.topics().flat_map(|topic| &topic.partitions) {
+            let targets = partition.target_replicas();
+            for (at, node) in targets.iter().enumerate() {
+                if let Some(place) = brokers.get_mut(node) {
+                    place.replicas += 1;
+                    place.leaders += u64::from(at == 0);
+                }
+            }
+        }
+        let brokers: Vec<Place> = brokers.into_values().collect();
         if replicas as usize > brokers.len() {
             let brokers = brokers.len() as u32;
             return Err(ClusterError::NotEnoughBrokers { asked: replicas, brokers });
@@ -232,6 +239,9 @@ impl ClusterImage {
                 }
                 if self.broker(*node).is_none() {
                     return refuse(format!("broker {node} in list {at} is not registered"));
+                }
+                if self.is_retiring(*node) {
+                    return refuse(format!("broker {node} in list {at} is being retired"));
                 }
             }
             if !list.iter().any(|node| self.is_active(*node)) {

@@ -12,8 +12,11 @@ use troupe_proto::ids::{BrokerEpoch, NodeId};
 use troupe_proto::internal::v1::metadata_record::Record;
 use troupe_proto::internal::v1::{ClusterRecord, MetadataRecord};
 
-/// The records that this version knows. 1: settings of brokers and of the whole cluster.
-pub const METADATA_VERSION: u32 = 1;
+/// The records that this version knows. 1: settings of brokers and of the whole cluster. 2: brokers that are being
+/// retired.
+pub const METADATA_VERSION: u32 = 2;
+/// From this one on a broker can be marked as being retired.
+pub(super) const RETIREMENT_VERSION: u32 = 2;
 
 impl ClusterImage {
     /// Which records may be in the log: every node knows them.
