@@ -14,6 +14,7 @@
 //! By subject: `role` (who leads, and stale news of it), `leading` (followers' streams), `isr` (who is in
 //! sync, by agreement with the controller), `confirm` (whether it still leads), `following` (the leader's
 //! log, taken over), `append_decision` (what may be appended), `deletion` (records deleted on request), `commit` (the high watermark, flushes, answers),
+//! `reading` (which replica serves a reader),
 //! `producers` (duplicates). Their types: `append_types`, `replication_types`.
 //!
 //! Promises: a batch's offsets are fixed by [`Replica::decide_append`]; the high watermark moves back only
@@ -35,6 +36,7 @@ mod planted;
 #[cfg(feature = "planted-bugs")]
 pub mod planted;
 mod producers;
+mod reading;
 mod replication_types;
 mod role;
 #[cfg(test)]
@@ -48,6 +50,7 @@ pub use append_types::{
 };
 pub use confirm::ConfirmError;
 pub use deletion::{DeleteUpTo, DeletionError};
+pub use reading::{ReadDecision, ReadFacts, Reader, ServeError};
 pub use replication_types::{
     AlterPartition, AlterPartitionError, CommittedIsr, Divergence, FollowSession, Follower,
     FollowerState, IsrMember, LeaderEnds, OpenError, Opening, PartitionState, Position,

@@ -37,6 +37,8 @@ pub(super) struct Following {
     stream: Stream,
     /// Where the leader's log starts, as far as the actor was told (R26).
     leader_log_start: Offset,
+    /// What the leader has said of its high watermark, which may lie beyond the end of this log.
+    pub leader_high_watermark: Offset,
     /// What the leader has said of [`Replica::everyone_has`].
     pub everyone_has: Offset,
     /// How long to wait after the next failure.
@@ -55,6 +57,11 @@ enum Stream {
 }
 
 impl Following {
+    /// The leader has taken this log, as it is, for the beginning of its own.
+    pub fn is_accepted(&self) -> bool {
+        matches!(self.stream, Stream::Streaming(..))
+    }
+
     pub fn session(&self) -> Option<FollowSession> {
         match self.stream {
             Stream::Opening(session) | Stream::Streaming(session, _) => Some(session),
@@ -70,6 +77,7 @@ impl Replica {
             state,
             stream,
             leader_log_start: Offset::ZERO,
+            leader_high_watermark: Offset::ZERO,
             everyone_has: Offset::ZERO,
             reopen_ms: FIRST_REOPEN_MS,
         });
@@ -185,6 +193,7 @@ impl Replica {
         self.raise_high_watermark(leader.high_watermark.min(self.log_end), out);
         if let Some(following) = self.following_mut() {
             following.everyone_has = following.everyone_has.max(leader.everyone_has);
+            following.leader_high_watermark = leader.high_watermark;
         }
         let offset = leader.log_start;
         let deletes = offset > self.log_start && offset <= self.high_watermark;

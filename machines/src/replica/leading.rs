@@ -4,8 +4,8 @@ use super::confirm::Confirmations;
 use super::isr::Pending;
 use super::role::RoleState;
 use super::{
-    CommittedIsr, Divergence, Effects, FollowSession, Follower, LeaderEnds, LeaderState, OpenError,
-    Opening, PartitionState, Position, Replica, ReplicaEnd,
+    AlterPartition, CommittedIsr, Divergence, Effects, FollowSession, Follower, LeaderEnds,
+    LeaderState, OpenError, Opening, PartitionState, Position, Replica, ReplicaEnd,
 };
 use crate::time::Time;
 use std::collections::BTreeMap;
@@ -121,6 +121,20 @@ impl Leadership {
             && progress.session.is_some()
             && progress.broker_epoch.is_some()
             && progress.broker_epoch == managed.eligible.get(&node).copied()
+    }
+}
+
+impl Leadership {
+    /// In the ISR, also in one that is asked for; the controller lets it take part, and its stream is open.
+    pub fn stays_in_sync(&self, node: NodeId) -> bool {
+        let Some(progress) = self.followers.get(&node) else { return false };
+        let managed =
+            |managed: &ManagedIsr| managed.eligible.get(&node) == progress.broker_epoch.as_ref();
+        let stays = |request: &AlterPartition| request.isr.iter().any(|member| member.node == node);
+        self.state.isr.contains(&node)
+            && progress.session.is_some()
+            && self.managed.as_ref().is_none_or(managed)
+            && self.requested().is_none_or(stays)
     }
 }
 

@@ -7,6 +7,7 @@ mod idempotence;
 mod isr;
 mod leading;
 mod model;
+mod reading;
 
 use super::*;
 use crate::config::{FlushPolicy, TimestampType};

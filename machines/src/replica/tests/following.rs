@@ -20,7 +20,7 @@ pub(super) fn batch(base: u64, count: u32, epoch: u32) -> BatchHeader {
     }
 }
 
-fn ends(high_watermark: u64, log_start: u64) -> LeaderEnds {
+pub(super) fn ends(high_watermark: u64, log_start: u64) -> LeaderEnds {
     LeaderEnds {
         high_watermark: Offset(high_watermark),
         log_start: Offset(log_start),
@@ -29,7 +29,7 @@ fn ends(high_watermark: u64, log_start: u64) -> LeaderEnds {
 }
 
 /// As recovery found it.
-fn from_disk(high_watermark: u64, log_end: u64) -> Replica {
+pub(super) fn from_disk(high_watermark: u64, log_end: u64) -> Replica {
     let mut replica = Replica::new(key(), SELF, config());
     let ends = LogEnds {
         log_start: Offset::ZERO,
@@ -41,14 +41,14 @@ fn from_disk(high_watermark: u64, log_end: u64) -> Replica {
     replica
 }
 
-fn follow(replica: &mut Replica, epoch: u32) -> Effects {
+pub(super) fn follow(replica: &mut Replica, epoch: u32) -> Effects {
     let mut out = Effects::new();
     let state = FollowerState { leader: LEADER, leader_epoch: LeaderEpoch(epoch) };
     replica.become_follower(NOW, state, &mut out);
     out
 }
 
-fn opened(effects: &Effects) -> FollowSession {
+pub(super) fn opened(effects: &Effects) -> FollowSession {
     let open = effects.iter().find_map(|effect| match effect {
         Effect::Replication(ReplicationEffect::Open { leader: LEADER, session }) => Some(*session),
         _ => None,
@@ -57,7 +57,7 @@ fn opened(effects: &Effects) -> FollowSession {
 }
 
 /// A follower of epoch 0 whose stream is accepted.
-fn streaming(replica: &mut Replica) -> FollowSession {
+pub(super) fn streaming(replica: &mut Replica) -> FollowSession {
     let session = opened(&follow(replica, 0));
     replica.on_replicated(NOW, session, &[], ends(0, 0), &mut Effects::new());
     session
