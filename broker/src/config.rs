@@ -7,11 +7,13 @@ mod declaration;
 mod faults;
 mod listeners;
 mod load;
+mod selector;
 mod value;
 
 use declaration::settings;
 pub use declaration::{NodeKey, UpdateMode};
 pub use faults::ConfigFaults;
+pub use selector::ReplicaSelector;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use troupe_controller::{Voter, VotersError};
@@ -32,6 +34,10 @@ settings! {
     controller_listener: SocketAddr = ([127, 0, 0, 1], 7072).into(), "controller.listener", Restart;
     /// Rack or zone of this node: replicas are spread over racks.
     rack: String = String::new(), "broker.rack", Restart;
+    /// Whom readers are sent to by the leaders of this node: `leader`, nobody else; `rack-aware`, also
+    /// `org.apache.kafka.common.replica.RackAwareReplicaSelector`: who says in which rack it is (client.rack) reads from an
+    /// in-sync replica there, if there is one. The same on every node.
+    replica_selector: ReplicaSelector = ReplicaSelector::Leader, "replica.selector.class", Restart;
     /// Address of the gRPC listener; port 0 takes a free one.
     listener: SocketAddr = ([127, 0, 0, 1], 7070).into(), "listener", Restart;
     /// host:port that clients and other nodes are told to use; empty: the listener's address.

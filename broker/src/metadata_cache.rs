@@ -9,7 +9,8 @@ use crate::registry::Registry;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use troupe_machines::cluster::ClusterImage;
+use troupe_machines::cluster::{Broker, ClusterImage};
+use troupe_machines::replica::Reader;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, MetadataOffset, NodeId, PartitionKey};
 use troupe_proto::log::v1::TopicPartition;
@@ -21,6 +22,8 @@ pub struct MetadataCache {
     pub registry: Registry,
     /// This node is a broker.
     pub has_replicas: bool,
+    /// Readers that name their rack are sent to replicas there.
+    pub looks_at_racks: bool,
     /// Cancelled when the node begins to stop: then nothing more is waited for.
     pub shutdown: CancellationToken,
 }
@@ -68,6 +71,19 @@ impl MetadataCache {
             endpoint: broker.endpoint.clone(),
             leader_epoch: partition.leader_epoch,
         })
+    }
+
+    /// Who reads a partition, if it says that a follower will do by naming its rack.
+    pub fn reader(&self, key: &PartitionKey, client_rack: Option<&str>) -> Reader {
+        let Some(rack) = client_rack else { return Reader::OfLeader };
+        if !self.looks_at_racks || rack.is_empty() {
+            return Reader::OfAny { nearby: Vec::new() };
+        }
+        let image = self.image.borrow();
+        let replicas = image.partition(key).map_or(&[][..], |partition| &partition.replicas);
+        let near = |broker: &Broker| broker.is_active() && broker.rack.as_deref() == Some(rack);
+        let is_near = |node: &&NodeId| image.broker(**node).is_some_and(near);
+        Reader::OfAny { nearby: replicas.iter().filter(is_near).copied().collect() }
     }
 
     /// The same error; if another leader would help, with a hint where the leader is (P21).
@@ -131,6 +147,7 @@ impl MetadataCache {
             image: watch::Sender::new(Arc::new(image)).subscribe(),
             registry: Registry::default(),
             has_replicas: true,
+            looks_at_racks: false,
             shutdown: CancellationToken::new(),
         })
     }

@@ -34,6 +34,7 @@ mod messages;
 mod move_state;
 mod moving;
 mod opening;
+mod reading;
 mod refusal;
 mod replica_handle;
 mod replication;

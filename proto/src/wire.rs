@@ -42,6 +42,8 @@ pub struct FetchStreamResponse {
     /// Of streams only.
     #[prost(uint64, tag = "5")]
     pub subscription: u64,
+    #[prost(int32, optional, tag = "6")]
+    pub preferred_read_replica: Option<i32>,
     /// Serialised `RecordBatches`: whole batches as they stand in the file.
     #[prost(bytes = "bytes", tag = "15")]
     pub batches: Bytes,
@@ -121,6 +123,7 @@ mod tests {
             log_start_offset: 1,
             error: Some(ErrorDetail { message: "m".into(), ..Default::default() }),
             subscription: 7,
+            preferred_read_replica: Some(0),
             batches: Some(batches.clone()),
         };
         let lazy = FetchStreamResponse::decode(&pushed.encode_to_vec()[..]).unwrap();
@@ -133,6 +136,7 @@ mod tests {
                 high_watermark: 5,
                 log_start_offset: 1,
                 error: None,
+                preferred_read_replica: Some(3),
                 batches: Some(batches),
             }],
         };

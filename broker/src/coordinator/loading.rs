@@ -7,7 +7,7 @@ use super::machine::Machine;
 use crate::partition::{PartitionHandle, REBUILD_PATIENCE};
 use bytes::Bytes;
 use tokio::sync::Semaphore;
-use troupe_machines::replica::Role;
+use troupe_machines::replica::{Reader, Role};
 use troupe_proto::batch::{Batches, Limits, RecordSet};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, Offset, PartitionKey};
@@ -50,12 +50,13 @@ pub async fn load<M: Machine>(
     }
     let (mut next, end) = (found.log_start, found.log_end);
     if let Some(last) = end.0.checked_sub(1).map(Offset) {
-        partition.readable(last).await;
+        partition.readable(last, &Reader::OfLeader).await;
     }
     let _permit = loads.acquire().await;
     let mut machine = M::new(settings);
     while next < end {
-        let answer = partition.read(next, PIECE_BYTES, Some(leader_epoch)).await?;
+        let answer =
+            partition.read(next, PIECE_BYTES, Some(leader_epoch), Reader::OfLeader).await?;
         if answer.bytes.is_empty() {
             let message = "the replica stopped to lead while its log was read";
             return Err(Error::new(ErrorCode::NotLeader, message).into());

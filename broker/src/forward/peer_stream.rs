@@ -83,6 +83,7 @@ impl PeerStream {
             max_bytes: u32::try_from(max_bytes).unwrap_or(u32::MAX),
             leader_epoch,
             subscription,
+            client_rack: None,
         };
         self.request(FetchStreamRequest { positions: vec![position], ..Default::default() })
     }

@@ -29,6 +29,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use troupe_machines::cluster::ClusterImage;
+use troupe_machines::replica::Reader;
 use troupe_proto::batch::Batches;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, Offset, PartitionId, PartitionKey, TopicId};
@@ -419,9 +420,9 @@ async fn read(
 ) -> Result<ReadAnswer, Error> {
     loop {
         if answered {
-            handle.readable(next).await;
+            handle.readable(next, &Reader::OfLeader).await;
         }
-        let read = handle.read(next, READ_BYTES, leader_epoch).await?;
+        let read = handle.read(next, READ_BYTES, leader_epoch, Reader::OfLeader).await?;
         if answered && read.bytes.is_empty() {
             continue;
         }

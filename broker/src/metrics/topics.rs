@@ -1,6 +1,7 @@
 //! What is counted topic by topic. The exporter keeps a series for ever once it was counted; these go with their topic.
 
 use crate::clock::now;
+use bytes::Bytes;
 use metrics::Histogram;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use troupe_machines::time::Time;
+use troupe_proto::batch::Batches;
 use troupe_proto::error::{Error, ErrorCode};
 
 /// The topics that somebody counts for.
@@ -49,13 +51,16 @@ pub struct TopicMetrics {
 }
 
 /// The series of a topic, in the order in which they are counted.
-const SERIES: [&str; 6] = [
+const SERIES: [&str; 9] = [
     "troupe_records_in_total",
     "troupe_batches_in_total",
     "troupe_bytes_in_total",
     "troupe_bytes_out_total",
     "troupe_records_replicated_total",
     "troupe_bytes_replicated_total",
+    "troupe_records_out_total",
+    "troupe_follower_records_out_total",
+    "troupe_follower_bytes_out_total",
 ];
 const RECORDS_IN: usize = 0;
 const BATCHES_IN: usize = 1;
@@ -63,6 +68,9 @@ const BYTES_IN: usize = 2;
 const BYTES_OUT: usize = 3;
 const RECORDS_REPLICATED: usize = 4;
 const BYTES_REPLICATED: usize = 5;
+const RECORDS_OUT: usize = 6;
+const FOLLOWER_RECORDS_OUT: usize = 7;
+const FOLLOWER_BYTES_OUT: usize = 8;
 
 impl TopicMetrics {
     fn add(&self, series: usize, count: u64) {
@@ -82,9 +90,16 @@ impl TopicMetrics {
         self.add(BYTES_REPLICATED, bytes as u64);
     }
 
-    /// Batches left for a reader.
-    pub fn bytes_out(&self, bytes: usize) {
-        self.add(BYTES_OUT, bytes as u64);
+    /// Batches left for a reader, of a replica that leads or follows.
+    pub fn handed_out(&self, batches: &Bytes, by_follower: bool) {
+        let headers = Batches::new(batches.clone()).map_while(Result::ok);
+        let records = headers.map(|(header, _)| u64::from(header.record_count)).sum();
+        self.add(RECORDS_OUT, records);
+        self.add(BYTES_OUT, batches.len() as u64);
+        if by_follower {
+            self.add(FOLLOWER_RECORDS_OUT, records);
+            self.add(FOLLOWER_BYTES_OUT, batches.len() as u64);
+        }
     }
 
     /// A batch was answered this long after it had been checked.

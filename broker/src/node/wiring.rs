@@ -5,6 +5,7 @@ use super::start_error::StartError;
 use crate::NodeConfig;
 use crate::admission::Admission;
 use crate::cleaner::{Cleaner, CleaningTable, not_looked_at};
+use crate::config::ReplicaSelector;
 use crate::controller_channel::{ControllerChannel, Identity};
 use crate::forward::{ActiveController, Clocks, Leaders};
 use crate::group::{GroupCoordinators, group_route};
@@ -26,6 +27,7 @@ use crate::replication::Replicator;
 use crate::unpacker::Unpacker;
 use actix::{Actor, Addr, Arbiter};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -37,6 +39,11 @@ use troupe_proto::ids::{BrokerEpoch, NodeId};
 
 /// Logs that are recovered at the same time.
 const RECOVERIES: usize = 4;
+/// How long a new high watermark may wait for a batch to travel with to the followers. Few wait for it there, for
+/// the next leader knows it soon enough.
+const ENDS_DELAY: Duration = Duration::from_millis(50);
+/// The same, where followers have readers, who see a record only then.
+const ENDS_DELAY_FOR_READERS: Duration = Duration::from_millis(2);
 
 /// What a node stands on.
 pub(super) struct Ground {
@@ -70,6 +77,7 @@ impl Ground {
             image: self.image.clone(),
             registry: Registry::default(),
             has_replicas: self.config.is_broker(),
+            looks_at_racks: self.config.replica_selector == ReplicaSelector::RackAware,
             shutdown: shutdown.clone(),
         });
         let metrics = Arc::new(NodeMetrics::new(self.config.node_id));
@@ -236,6 +244,7 @@ impl Ground {
                 stall_detector: Arc::clone(&self.stall_detector),
                 thread_stall_detector: Arc::clone(detector),
                 lag_max_ms: self.config.replica_lag_time_max.0,
+                ends_delay: ends_delay(self.config.replica_selector),
                 directories: Arc::clone(&self.directories),
                 space: Arc::clone(&self.space),
             };
@@ -251,6 +260,13 @@ impl Ground {
         let unpacker = Arc::new(Unpacker::new(bytes(self.config.unpack_memory.0)));
         let admission = Admission::new(self.config.node_id);
         Arc::new(Leaders::new(Arc::clone(metadata), peers, admission, unpacker))
+    }
+}
+
+fn ends_delay(selector: ReplicaSelector) -> Duration {
+    match selector {
+        ReplicaSelector::Leader => ENDS_DELAY,
+        ReplicaSelector::RackAware => ENDS_DELAY_FOR_READERS,
     }
 }
 

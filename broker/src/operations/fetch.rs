@@ -60,7 +60,7 @@ impl Fetch {
                 0 => DEFAULT_ANSWER_BYTES,
                 limit => limit as usize,
             };
-            let (mut bytes, mut failed, mut waits) = (0, false, FuturesUnordered::new());
+            let (mut bytes, mut told, mut waits) = (0, false, FuturesUnordered::new());
             for position in &request.positions {
                 let limit = position.limit();
                 // The first non-empty partition always yields a batch, however large (S29).
@@ -73,21 +73,24 @@ impl Fetch {
                 match read {
                     Ok((handle, read)) => {
                         bytes += read.bytes.len();
+                        // A client that is to turn elsewhere has nothing to wait for here.
+                        told |= read.preferred_replica.is_some();
                         left = left.saturating_sub(read.bytes.len());
                         let next = read.next;
                         // What the limits cut off is there already: only an end is worth waiting at.
                         if next >= read.high_watermark {
-                            waits.push(worth_reading(&self.metadata, handle, next));
+                            let reader = self.metadata.reader(&handle.key(), position.rack());
+                            waits.push(worth_reading(&self.metadata, handle, next, reader));
                         }
                         answer.push(Fetched { partition, subscription: 0, answer: Ok(read) });
                     }
                     Err(error) => {
-                        failed = true;
+                        told = true;
                         answer.push(Fetched::refused(&self.metadata, partition, 0, error));
                     }
                 }
             }
-            if bytes >= min_bytes || failed || Instant::now() >= deadline || waits.is_empty() {
+            if bytes >= min_bytes || told || Instant::now() >= deadline || waits.is_empty() {
                 return Ok(answer);
             }
             tokio::select! {
@@ -106,7 +109,8 @@ impl Fetch {
     ) -> Result<(Arc<PartitionHandle>, ReadAnswer), Error> {
         let handle = self.metadata.partition(position.partition.as_ref())?;
         handle.serves(patience).await?;
-        let read = handle.read(position.start()?, limit, position.leader_epoch).await?;
+        let reader = self.metadata.reader(&handle.key(), position.rack());
+        let read = handle.read(position.start()?, limit, position.leader_epoch, reader).await?;
         Ok((handle, read))
     }
 

@@ -16,7 +16,7 @@ pub use repair::{Report, has_others};
 
 use super::board::Board;
 use super::failure::Failure;
-use super::messages::{Append, Appended, Describe, Description, Flushed, Read, ReadAnswer};
+use super::messages::{Append, Appended, Describe, Description, Flushed};
 use super::move_state::MoveState;
 use super::opening::{Opened, log_config, replica_config};
 use super::replica_handle::ReplicaHandle;
@@ -233,35 +233,6 @@ impl Handler<Flushed> for PartitionActor {
     }
 }
 
-impl Handler<Read> for PartitionActor {
-    type Result = ();
-
-    fn handle(&mut self, read: Read, ctx: &mut Self::Context) {
-        self.take_turn(ctx);
-        let Read { from, max_bytes, expected_leader_epoch, reply } = read;
-        self.board.set_used();
-        if let Err(error) = self.check_leads_in(expected_leader_epoch) {
-            // Whoever asked may be gone.
-            let _ = reply.send(Err(error));
-            return;
-        }
-        let high_watermark = self.replica.high_watermark();
-        let log = self.log();
-        let answer = log.read(from, high_watermark, max_bytes).map(|slice| ReadAnswer {
-            // At the high watermark there is nothing yet, and the position stays.
-            next: if slice.bytes.is_empty() { from } else { slice.end },
-            bytes: slice.bytes,
-            high_watermark,
-            log_start: log.log_start(),
-        });
-        if let Ok(answer) = &answer {
-            self.board.metrics.bytes_out(answer.bytes.len());
-        }
-        // Whoever asked may be gone.
-        let _ = reply.send(answer.map_err(|error| self.explain(error.into(), ctx)));
-    }
-}
-
 impl Handler<Describe> for PartitionActor {
     type Result = ();
 
@@ -448,8 +419,10 @@ impl PartitionActor {
     }
 
     /// What others find without asking.
-    fn tell_board(&self) {
+    pub(super) fn tell_board(&self) {
         self.board.set_leads(self.replica.role() == Role::Leader);
+        let is_damaged = self.board.is_damaged();
+        self.board.set_follows(self.replica.serves_as_follower(&self.state, is_damaged));
         let replaceable = self.state.replicas.len() > 1;
         self.board.set_leading(self.replica.leader_epoch().filter(|_| replaceable));
     }

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tokio::sync::oneshot;
 use troupe_actor::{Faults, InFlightRequests, Mailbox, StateBoard};
+use troupe_machines::replica::Reader;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, Offset, PartitionKey};
 
@@ -38,6 +39,8 @@ pub struct Board<A: Actor> {
     leading: AtomicU64,
     /// Whether the replica serves clients.
     leads: AtomicBool,
+    /// Whether it serves readers that take a follower.
+    follows: AtomicBool,
     /// The log lacks something that it had acknowledged.
     damaged: AtomicBool,
     /// The controller does not know of it yet.
@@ -75,6 +78,7 @@ impl<A: Actor> Board<A> {
             used: AtomicBool::new(false),
             leading: AtomicU64::new(0),
             leads: AtomicBool::new(false),
+            follows: AtomicBool::new(false),
             damaged: AtomicBool::new(false),
             owes_report: AtomicBool::new(false),
             giving_up: Mutex::default(),
@@ -90,6 +94,7 @@ impl<A: Actor> Board<A> {
             Error::new(ErrorCode::UnknownTopic, message).with("topic", &self.topic)
         });
         self.set_leads(false);
+        self.set_follows(false);
         self.retire(reason);
     }
 
@@ -111,6 +116,11 @@ impl<A: Actor> Board<A> {
     /// Whether the replica leads, as last told by the actor.
     pub fn leads(&self) -> bool {
         self.leads.load(Ordering::Acquire)
+    }
+
+    /// Whether this reader finds here what is committed, as last told by the actor.
+    pub fn serves(&self, reader: &Reader) -> bool {
+        self.leads() || *reader != Reader::OfLeader && self.follows.load(Ordering::Acquire)
     }
 
     /// Whether the log lacks something that it had acknowledged.
@@ -166,6 +176,13 @@ impl<A: Actor> Board<A> {
     /// Whoever waits for something to read has to hear that there is nobody any more who has it.
     pub fn set_leads(&self, leads: bool) {
         if self.leads.swap(leads, Ordering::AcqRel) != leads {
+            self.notify();
+        }
+    }
+
+    /// The same.
+    pub fn set_follows(&self, follows: bool) {
+        if self.follows.swap(follows, Ordering::AcqRel) != follows {
             self.notify();
         }
     }

@@ -4,8 +4,8 @@ use super::actor::PartitionActor;
 use super::messages::Confirm;
 use crate::clock::now;
 use actix::{Context, Handler};
-use troupe_machines::replica::{Effects, Role};
-use troupe_proto::error::{Error, ErrorCode};
+use troupe_machines::replica::Effects;
+use troupe_proto::error::Error;
 use troupe_proto::ids::LeaderEpoch;
 
 /// How long followers have to answer. One that has died is out of the ISR by then.
@@ -35,29 +35,6 @@ impl Handler<Confirm> for PartitionActor {
 impl PartitionActor {
     /// Whether this node may serve clients of the partition, who expect it to lead in this epoch.
     pub(super) fn check_leads_in(&self, expected: Option<LeaderEpoch>) -> Result<(), Error> {
-        match self.replica.role() {
-            Role::Leader => match (expected, self.replica.leader_epoch()) {
-                (Some(expected), Some(current)) if expected < current => {
-                    let message =
-                        format!("leader epoch {expected} is over; this node leads in {current}");
-                    Err(Error::new(ErrorCode::FencedLeaderEpoch, message))
-                }
-                (Some(expected), Some(current)) if expected > current => {
-                    let message = format!(
-                        "leader epoch {expected} is not known here yet; this node is at {current}"
-                    );
-                    Err(Error::new(ErrorCode::UnknownLeaderEpoch, message))
-                }
-                _ => Ok(()),
-            },
-            Role::Follower | Role::Idle => {
-                let message = "this node does not lead the partition; refresh metadata";
-                Err(Error::new(ErrorCode::NotLeader, message))
-            }
-            Role::Offline => {
-                let message = "the replica is offline after a disk failure";
-                Err(Error::new(ErrorCode::StorageFailure, message))
-            }
-        }
+        self.replica.check_leads_in(expected).map_err(Error::from)
     }
 }

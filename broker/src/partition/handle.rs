@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 use troupe_actor::{Budget, Die, Refused};
 use troupe_log::disk::FileDisk;
 use troupe_log::{Cleaned, Cleaning, CleaningReport, FileCheck, LogError, Scrub};
-use troupe_machines::replica::{Acks, DeleteUpTo};
+use troupe_machines::replica::{Acks, DeleteUpTo, Reader};
 use troupe_proto::batch::{ProducedBatch, Verified};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, Offset, PartitionKey};
@@ -130,26 +130,29 @@ impl PartitionHandle {
         })
     }
 
-    /// Reads what is there now, each batch checked: in memory, and not to wait for the disk. A leader of another epoch than the expected one refuses, and so does a
-    /// replica that does not lead.
+    /// Reads what is there now, each batch checked: in memory, and not to wait for the disk. A leader of another epoch
+    /// than the expected one refuses, and so does a replica that does not lead; unless a follower will do for the reader,
+    /// and it is in step with the leader of that epoch.
     pub async fn read(
         &self,
         from: Offset,
         max_bytes: usize,
         expected_leader_epoch: Option<LeaderEpoch>,
+        reader: Reader,
     ) -> Result<ReadAnswer, Error> {
-        let read = |reply| Read { from, max_bytes, expected_leader_epoch, reply };
+        let read = |reply| Read { from, max_bytes, expected_leader_epoch, reader, reply };
         let mut answer = self.ask(read).await??;
         match page_cache::check(&answer.bytes, self.key(), from).await {
-            Ok(()) => Ok(answer),
+            Ok(()) => {}
             // What is good is handed out; the next read begins with what is not.
             Err(bad) if bad.position > 0 => {
                 answer.bytes.truncate(bad.position);
                 answer.next = bad.at;
-                Ok(answer)
             }
-            Err(bad) => Err(self.suspect(bad.at).await?.unwrap_or_else(read_again)),
+            Err(bad) => return Err(self.suspect(bad.at).await?.unwrap_or_else(read_again)),
         }
+        self.board.metrics.handed_out(&answer.bytes, answer.by_follower);
+        Ok(answer)
     }
 
     /// The batch that holds this offset is not what was written, as it was read. What a reader is to be told; nothing
@@ -182,9 +185,9 @@ impl PartitionHandle {
     }
 
     /// Returns when there is something to read at `from`, or an error to be found by reading.
-    pub async fn readable(&self, from: Offset) {
+    pub async fn readable(&self, from: Offset, reader: &Reader) {
         let readable = || {
-            let served = self.board.leads() && !self.board.is_gone();
+            let served = self.board.serves(reader) && !self.board.is_gone();
             (!served || self.board.high_watermark() > from).then_some(())
         };
         self.board.wait_for(readable).await;

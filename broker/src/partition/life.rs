@@ -188,6 +188,7 @@ impl Life for PartitionLife {
         let handle = Arc::clone(&self.assignment.handle);
         let (board, key) = (&handle.board, handle.key());
         board.set_leads(false);
+        board.set_follows(false);
         let wanting = match reason {
             // The actor has resigned, and told why.
             Some(Failure { reason, temporary: false, disk_is_away }) => {

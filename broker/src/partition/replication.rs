@@ -12,7 +12,6 @@ use crate::page_cache;
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use bytes::Bytes;
 use std::sync::Arc;
-use std::time::Duration;
 use troupe_log::{LogError, ReadSlice};
 use troupe_machines::replica::{
     Effects, FollowSession, LeaderEnds, Opening, ReplicationEffect, SliceError,
@@ -26,8 +25,6 @@ use troupe_proto::rope::Rope;
 const PUSH_BYTES: usize = 1 << 20;
 /// Pushed to one follower in one turn of the actor; then others have theirs.
 const PUSH_BYTES_PER_TURN: usize = 4 << 20;
-/// How long a new high watermark may wait for a batch to travel with.
-const ENDS_DELAY: Duration = Duration::from_millis(50);
 
 impl Handler<OpenFollower> for PartitionActor {
     type Result = ();
@@ -233,7 +230,7 @@ impl PartitionActor {
         }
         if untold && !self.followers.telling {
             self.followers.telling = true;
-            ctx.run_later(ENDS_DELAY, |actor, _| actor.tell_ends());
+            ctx.run_later(self.shared.ends_delay, |actor, _| actor.tell_ends());
         }
         if let Some(told) = suspicion.and_then(|found| self.examine(found, ctx)) {
             tracing::error!(partition = %self.board, error = %told, "cannot be replicated");

@@ -5,6 +5,7 @@ use super::flusher::Flusher;
 use super::leader_streams::LeaderStreams;
 use crate::metrics::NodeMetrics;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use troupe_actor::StallDetector;
 use troupe_log::{LogDirectories, Space};
@@ -24,6 +25,8 @@ pub struct Shared {
     pub thread_stall_detector: Arc<StallDetector>,
     /// `replica.lag.time.max.ms`
     pub lag_max_ms: u64,
+    /// How long a new high watermark may wait for a batch to travel with to the followers.
+    pub ends_delay: Duration,
     /// Which partition belongs where.
     pub directories: Arc<LogDirectories>,
     /// Whether the disk has room for records.

@@ -13,13 +13,14 @@ use crate::unpacker::Unpacker;
 use actix::{Actor, Addr, System};
 use futures::FutureExt;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{Semaphore, oneshot};
 use troupe_actor::{ActorState, Die, StallDetector};
 use troupe_machines::config::TopicConfig;
 use troupe_machines::replica::Acks;
-use troupe_machines::replica::{FollowSession, PartitionState, Position, ReplicaEnd, Role};
+use troupe_machines::replica::{FollowSession, PartitionState, Position, Reader, ReplicaEnd, Role};
 use troupe_proto::batch::{Compression, ProducedBatch, ProducerStamp, RecordSetBuilder, Verified};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{
@@ -98,6 +99,7 @@ impl Shard {
             stall_detector: Arc::new(StallDetector::unlimited()),
             thread_stall_detector: Arc::new(StallDetector::unlimited()),
             lag_max_ms: 30_000,
+            ends_delay: Duration::ZERO,
             directories: Arc::clone(&directories),
             space: Arc::new(troupe_log::Space::open(directory.path())),
         };
@@ -304,7 +306,7 @@ fn an_actor_that_dies_before_it_can_retire_leaves_nobody_waiting() {
         // Both stand in its mailbox or it is gone already when the supervisor sends the second.
         handle.tell(Die::Stop);
         retired.await.unwrap();
-        handle.readable(latest).await;
+        handle.readable(latest, &Reader::OfLeader).await;
         assert_eq!(handle.board.state(), ActorState::Retired);
     });
 }

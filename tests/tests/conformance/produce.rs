@@ -30,11 +30,9 @@ fn packed(batch: RecordBatch, compression: Compression) -> RecordBatch {
 async fn stored(server: &Server, topic: &str) -> Vec<RecordBatch> {
     let request = FetchRequest {
         positions: vec![FetchPosition {
-            leader_epoch: None,
-            subscription: 0,
             partition: at(topic, 0),
-            offset: 0,
             max_bytes: 3 << 20,
+            ..Default::default()
         }],
         ..Default::default()
     };

@@ -46,6 +46,7 @@ fn position(position: pb::FetchPosition) -> FetchPosition {
         subscription: position.subscription,
         offset: position.offset,
         leader_epoch: position.leader_epoch.map(LeaderEpoch),
+        client_rack: position.client_rack.map(Into::into),
         max_bytes: position.max_bytes,
     }
 }
@@ -70,17 +71,22 @@ impl IntoPieces for Fetched {
 /// An answer and, apart from it, the batches that go out as they lie.
 fn with_payload(fetched: Fetched) -> (wire::PartitionFetch, Bytes) {
     let Fetched { partition, subscription, answer } = fetched;
-    let (high_watermark, log_start_offset, error, batches) = match answer {
-        Ok(read) => (read.high_watermark.to_wire(), read.log_start.to_wire(), None, read.bytes),
-        Err(error) => (-1, -1, Some(error.into()), Bytes::new()),
-    };
-    let answer = wire::PartitionFetch {
-        partition,
-        subscription,
-        high_watermark,
-        log_start_offset,
-        error,
-        batches: Bytes::new(),
-    };
-    (answer, batches)
+    let named = wire::PartitionFetch { partition, subscription, ..Default::default() };
+    match answer {
+        Ok(read) => {
+            let answer = wire::PartitionFetch {
+                high_watermark: read.high_watermark.to_wire(),
+                log_start_offset: read.log_start.to_wire(),
+                preferred_read_replica: read.preferred_replica.map(|node| node.0),
+                ..named
+            };
+            (answer, read.bytes)
+        }
+        Err(error) => {
+            let error = Some(error.into());
+            let (high_watermark, log_start_offset) = (-1, -1);
+            let answer = wire::PartitionFetch { high_watermark, log_start_offset, error, ..named };
+            (answer, Bytes::new())
+        }
+    }
 }

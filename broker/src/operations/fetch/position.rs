@@ -2,6 +2,7 @@
 
 use crate::metadata_cache::MetadataCache;
 use crate::partition::ReadAnswer;
+use std::sync::Arc;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, Offset};
 use troupe_proto::log::v1::TopicPartition;
@@ -17,6 +18,8 @@ pub struct FetchPosition {
     pub offset: i64,
     /// That the client knows.
     pub leader_epoch: Option<LeaderEpoch>,
+    /// Of the client, if a follower will do for it.
+    pub client_rack: Option<Arc<str>>,
     /// Of one answer. 0: as much as is usual.
     pub max_bytes: u32,
 }
@@ -48,6 +51,10 @@ impl FetchPosition {
             );
             Error::new(ErrorCode::InvalidRequest, message)
         })
+    }
+
+    pub fn rack(&self) -> Option<&str> {
+        self.client_rack.as_deref()
     }
 
     pub fn limit(&self) -> usize {

@@ -12,6 +12,7 @@ use std::collections::{HashMap, VecDeque};
 use std::pin::pin;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
+use troupe_machines::replica::Reader;
 use troupe_proto::batch::chunks;
 use troupe_proto::error::Error;
 use troupe_proto::ids::{LeaderEpoch, Offset};
@@ -31,6 +32,7 @@ struct Position {
     next: Offset,
     /// That the client knows.
     leader_epoch: Option<LeaderEpoch>,
+    client_rack: Option<Arc<str>>,
     max_bytes: usize,
     generation: u64,
     /// The client was told that it has read everything.
@@ -153,6 +155,7 @@ impl<E: From<Error>> Pusher<E> {
                     next,
                     leader_epoch: position.leader_epoch,
                     max_bytes: position.limit(),
+                    client_rack: position.client_rack,
                     generation: self.generations,
                     told_caught_up: false,
                     waiting: None,
@@ -187,9 +190,9 @@ impl<E: From<Error>> Pusher<E> {
             return self.read(name);
         }
         let (metadata, handle) = (Arc::clone(&self.metadata), Arc::clone(&position.handle));
-        let next = position.next;
+        let (next, reader) = (position.next, self.reader(position));
         let readable = async move {
-            worth_reading(&metadata, handle, next).await;
+            worth_reading(&metadata, handle, next, reader).await;
             Step::Readable
         };
         self.wait(name, readable);
@@ -233,18 +236,22 @@ impl<E: From<Error>> Pusher<E> {
             };
             return self.wait(name, rebuilt);
         }
+        let (leader_epoch, reader) = (position.leader_epoch, self.reader(position));
         let wanted = position.max_bytes.saturating_mul(ANSWERS_PER_READ);
         let limit = wanted.min(usize::try_from(self.credit).unwrap_or(usize::MAX));
         let reserved = i64::try_from(limit).unwrap_or(i64::MAX);
         self.credit -= reserved;
         self.reads += 1;
         let (next, name, generation) = (position.next, name.clone(), position.generation);
-        let leader_epoch = position.leader_epoch;
         let read = async move {
-            let answer = handle.read(next, limit, leader_epoch).await;
+            let answer = handle.read(next, limit, leader_epoch, reader).await;
             (name, generation, Step::Read { reserved, answer })
         };
         self.steps.push(read.boxed());
+    }
+
+    fn reader(&self, position: &Position) -> Reader {
+        self.metadata.reader(&position.handle.key(), position.client_rack.as_deref())
     }
 
     async fn on_step(&mut self, (name, generation, step): Stepped) -> Result<(), Gone> {
@@ -261,6 +268,10 @@ impl<E: From<Error>> Pusher<E> {
             Step::Readable => {
                 self.read(&name);
                 Ok(())
+            }
+            Step::Read { answer: Ok(read), .. } if read.preferred_replica.is_some() => {
+                self.forget(&name);
+                self.send(Fetched { partition, subscription, answer: Ok(read) }).await
             }
             Step::Read { answer: Ok(read), .. } => {
                 let tell = !read.bytes.is_empty() || !position.told_caught_up;

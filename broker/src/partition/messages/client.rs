@@ -9,11 +9,11 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use troupe_actor::Budget;
 use troupe_log::Candidate;
-use troupe_machines::replica::{self, Role};
+use troupe_machines::replica::{self, Reader, Role};
 use troupe_machines::replica::{Acks, DeleteUpTo};
 use troupe_proto::batch::{ProducedBatch, Verified};
 use troupe_proto::error::Error;
-use troupe_proto::ids::{LeaderEpoch, Offset};
+use troupe_proto::ids::{LeaderEpoch, NodeId, Offset};
 
 /// Payload bytes that may wait for one partition's actor.
 pub const QUEUE_BYTES: usize = 64 << 20;
@@ -57,13 +57,14 @@ impl From<replica::Appended> for Appended {
     }
 }
 
-/// Read whole batches from `from` up to the high watermark. Answered at once.
+/// Read whole batches from `from` up to the high watermark, of a replica that serves this reader. Answered at once.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Read {
     pub from: Offset,
     pub max_bytes: usize,
     pub expected_leader_epoch: Option<LeaderEpoch>,
+    pub reader: Reader,
     pub reply: oneshot::Sender<Result<ReadAnswer, Error>>,
 }
 
@@ -75,6 +76,10 @@ pub struct ReadAnswer {
     pub next: Offset,
     pub high_watermark: Offset,
     pub log_start: Offset,
+    /// The replica follows.
+    pub by_follower: bool,
+    /// Nothing is handed out, for this replica has it and is nearer.
+    pub preferred_replica: Option<NodeId>,
 }
 
 /// Find an offset by position or time, as far as it can be told without unpacking anything. The answer says in which
