@@ -189,6 +189,7 @@ impl Consumer {
             max_partition_bytes: config.max_partition_fetch_bytes,
             check_crc: config.check_crcs,
             limits: Limits::default(),
+            rack: FetcherConfig::rack(&config.client_rack),
         };
         Ok(Self {
             fetcher: Fetcher::new(client.clone(), settings),

@@ -8,11 +8,12 @@
 //! broken streams and changes of leader. What cannot be mended (OFFSET_OUT_OF_RANGE, UNKNOWN_TOPIC that
 //! lasts, corrupt data; a log that was cut below what was read) comes out as an error that ends its
 //! partition until it is moved; the others go on.
-//! Never here: which partitions, groups, commits. `leaders` finds the streams.
+//! Never here: which partitions, groups, commits. `leaders` finds the streams, `nearby` followers to read from.
 
 mod batch;
 mod check;
 mod leaders;
+mod nearby;
 mod node_stream;
 mod positions;
 
@@ -36,7 +37,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_stream::StreamMap;
 use troupe_proto::batch::{BatchHeader, Batches, Limits, RecordSet};
 use troupe_proto::error::{Error as Refusal, ErrorCode};
-use troupe_proto::ids::{LeaderEpoch, Offset, PartitionKey, TopicId};
+use troupe_proto::ids::{LeaderEpoch, NodeId, Offset, PartitionKey, TopicId};
 use troupe_proto::log::v1 as wire;
 use troupe_proto::wire::FetchStreamResponse;
 
@@ -48,6 +49,15 @@ pub(crate) struct FetcherConfig {
     pub max_partition_bytes: u32,
     pub check_crc: bool,
     pub limits: Limits,
+    /// The client's own, if partitions may be read from followers there.
+    pub rack: Option<Arc<str>>,
+}
+
+impl FetcherConfig {
+    /// A rack without a name is none.
+    pub(crate) fn rack(name: &str) -> Option<Arc<str>> {
+        (!name.is_empty()).then(|| name.into())
+    }
 }
 
 /// What ended a partition, until it is moved.
@@ -357,6 +367,12 @@ impl Fetcher {
             return self.on_refusal(at, Refusal::from(detail));
         }
         tracked.served();
+        if let Some(node) = message.preferred_read_replica {
+            return self.turn_to(&at, NodeId(node));
+        }
+        if !message.batches.is_empty() {
+            tracked.nearby.served();
+        }
         let key = PartitionKey { topic_id: tracked.topic_id, partition: at.partition };
         let batches = match self.config.check_crc {
             true => Batches::verified(message.batches, key),
@@ -377,6 +393,8 @@ impl Fetcher {
                         break;
                     }
                 }
+                // The leader may have what it was.
+                Err(_) if tracked.nearby.is_follower() => return self.leave_follower(&at),
                 Err(cause) => {
                     let (topic, offset) = (at.topic.to_string(), tracked.received);
                     tracked.source = Source::Over;
@@ -401,6 +419,18 @@ impl Fetcher {
     fn on_refusal(&mut self, at: TopicPartition, refusal: Refusal) {
         let Some(tracked) = self.positions.get_mut(&at) else { return };
         let now = Instant::now();
+        if tracked.nearby.is_follower() {
+            // Whatever it says, it is for the leader to say, which is asked now.
+            tracing::debug!(partition = %at, %refusal, "a follower does not serve");
+            tracked.left(now);
+            if self.client.metadata.take_hint(&at.topic, at.partition, &refusal) {
+                return;
+            }
+            if refusal.code.refresh_metadata() {
+                self.stale.insert(at.topic);
+            }
+            return;
+        }
         // It was there when it was added, so its leader may only not know it yet.
         let unknown = matches!(refusal.code, ErrorCode::UnknownTopic | ErrorCode::UnknownPartition);
         let over = if unknown { tracked.unknown(now) } else { !refusal.is_retriable() };

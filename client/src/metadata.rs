@@ -97,6 +97,8 @@ struct State {
     nodes: HashMap<NodeId, Arc<str>>,
     /// Of these, those that the cluster takes for dead.
     fenced: HashSet<NodeId>,
+    /// Of those that have one.
+    racks: HashMap<NodeId, Arc<str>>,
     nodes_offset: i64,
     newest_offset: i64,
     /// Since when there were only older updates than the newest.
@@ -188,6 +190,22 @@ impl Metadata {
         self.state.read().nodes.get(&node).cloned()
     }
 
+    /// Where a follower of the partition is, if it is in sync, alive and in this rack.
+    pub(crate) fn follower(
+        &self,
+        topic: &str,
+        partition: PartitionId,
+        node: NodeId,
+        rack: &str,
+    ) -> Option<Arc<str>> {
+        let state = self.state.read();
+        let partition = state.topics.get(topic)?.topic.partitions.get(partition.0 as usize)?;
+        let counts = partition.in_sync_replicas.contains(&node)
+            && !state.fenced.contains(&node)
+            && state.racks.get(&node).is_some_and(|its| **its == *rack);
+        state.nodes.get(&node).filter(|_| counts).cloned()
+    }
+
     /// Where the nodes are: those that are alive, and those that the cluster takes for dead.
     pub(crate) fn nodes(&self) -> (Vec<Arc<str>>, Vec<Arc<str>>) {
         let state = self.state.read();
@@ -275,7 +293,12 @@ impl State {
         if newer && !nodes.is_empty() {
             self.nodes_offset = offset;
             let fenced = nodes.iter().filter(|node| node.fenced);
-            self.fenced = fenced.map(|node| NodeId(node.node_id)).collect();
+            let fenced = fenced.map(|node| NodeId(node.node_id)).collect();
+            changed |= std::mem::replace(&mut self.fenced, fenced) != self.fenced;
+            let racked = nodes.iter().filter(|node| !node.rack.is_empty());
+            let racks =
+                racked.map(|node| (NodeId(node.node_id), node.rack.as_str().into())).collect();
+            changed |= std::mem::replace(&mut self.racks, racks) != self.racks;
         }
         for node in nodes {
             let (id, endpoint) = (NodeId(node.node_id), node.endpoint);

@@ -63,6 +63,7 @@ impl Reader {
             max_partition_bytes: config.max_partition_bytes,
             check_crc: config.check_crc,
             limits: config.limits,
+            rack: FetcherConfig::rack(&config.client_rack),
         };
         let mut reader = Self {
             changes: client.metadata.changes(),

@@ -87,6 +87,7 @@ fn reader_config(consume: &Consume, plan: &Plan) -> ReaderConfig {
             false => Partitions::Only(plan.starts.keys().copied().collect()),
         },
         start: Start::Each(plan.starts.clone()),
+        client_rack: consume.rack.clone(),
         ..ReaderConfig::default()
     }
 }

@@ -129,6 +129,10 @@ pub struct ConsumerConfig {
     /// Check each batch's header too: that it is whole, and of its partition. The checksum of the payload is
     /// always checked. Default: true.
     pub check_crcs: bool,
+    /// The rack that this consumer is in, as `broker.rack` names it: where leaders look at racks
+    /// (replica.selector.class), it reads from in-sync followers there, for `metadata_max_age` at a time. Default: empty,
+    /// from leaders alone.
+    pub client_rack: String,
     /// How long calls without a time-out of their own try. Default: 60 s.
     pub default_api_timeout: Duration,
     /// Patterns never match internal topics; an explicit name always does. The coordinator applies no other
@@ -155,6 +159,7 @@ impl Default for ConsumerConfig {
             session_timeout: None,
             isolation_level: IsolationLevel::ReadUncommitted,
             check_crcs: true,
+            client_rack: String::new(),
             default_api_timeout: Duration::from_secs(60),
             exclude_internal_topics: true,
         }

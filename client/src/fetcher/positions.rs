@@ -4,6 +4,7 @@
 //! yielded (next) <= received <= end, if it stops at the end
 //! ```
 
+use super::nearby::Nearby;
 use crate::metadata::{Leadership, UNKNOWN_TOPIC_PATIENCE};
 use crate::topic_partition::TopicPartition;
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,6 +51,8 @@ pub(crate) struct Tracked {
     /// When it may be asked of that leader again, and how often that failed.
     pub retry_at: Option<Instant>,
     failures: u32,
+    /// A follower may be read from in the leader's place.
+    pub(super) nearby: Nearby,
     /// Since when leaders say that there is no such topic.
     unknown_since: Option<Instant>,
 }
@@ -83,6 +86,7 @@ impl Positions {
             leadership: None,
             retry_at: None,
             failures: 0,
+            nearby: Nearby::default(),
             unknown_since: None,
         };
         self.partitions.insert(at, tracked);
@@ -123,10 +127,25 @@ impl Positions {
         self.partitions.values().all(|tracked| tracked.source != Source::Stream(stream))
     }
 
-    /// The first time at which a partition without a stream may be asked for again.
+    /// The first time at which a partition without a stream may be asked for again, or one with a stream is better
+    /// asked for elsewhere.
     pub(super) fn next_retry(&self) -> Option<Instant> {
-        let idle = self.partitions.values().filter(|tracked| tracked.is_idle());
-        idle.filter_map(|tracked| tracked.retry_at).min()
+        let at = self.partitions.values().map(|tracked| match tracked.source {
+            Source::Stream(_) => tracked.nearby.review_at(),
+            _ if tracked.is_idle() => tracked.retry_at,
+            Source::None | Source::Checked(_) | Source::Over => None,
+        });
+        at.flatten().min()
+    }
+
+    /// Partitions whose replica has been read from for as long as it may be before the leader is asked again.
+    pub(super) fn to_review(&self, now: Instant) -> Vec<TopicPartition> {
+        let due = |tracked: &Tracked| {
+            matches!(tracked.source, Source::Stream(_))
+                && tracked.nearby.review_at().is_some_and(|at| at <= now)
+        };
+        let due = self.partitions.iter().filter(|(_, tracked)| due(tracked));
+        due.map(|(at, _)| at.clone()).collect()
     }
 
     /// The stream broke: its partitions go on elsewhere, behind what was received. These are their topics.
@@ -134,7 +153,10 @@ impl Positions {
         let mut topics = BTreeSet::new();
         for (at, tracked) in &mut self.partitions {
             if tracked.source == Source::Stream(stream) {
-                tracked.refused(now);
+                match tracked.nearby.is_follower() {
+                    true => tracked.left(now),
+                    false => tracked.refused(now),
+                }
                 topics.insert(at.topic.clone());
             }
         }
@@ -158,6 +180,12 @@ impl Tracked {
         let pause = BACKOFF.saturating_mul(1 << self.failures.min(10)).min(BACKOFF_MAX);
         self.failures += 1;
         self.retry_at = Some(now + pause);
+    }
+
+    /// The follower that it was read from does not serve: the leader is asked, at once.
+    pub(super) fn left(&mut self, now: Instant) {
+        self.source = Source::None;
+        self.nearby.failed(now);
     }
 
     /// The leader does not know the topic. True: that has lasted long enough to be believed.

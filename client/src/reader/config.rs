@@ -46,6 +46,9 @@ pub struct ReaderConfig {
     pub check_crc: bool,
     /// What a compressed batch may unpack to.
     pub limits: Limits,
+    /// The rack that this client is in, as `broker.rack` names it: where leaders look at racks (replica.selector.class),
+    /// it reads from in-sync followers there. Default: empty, from leaders alone.
+    pub client_rack: String,
 }
 
 impl Default for ReaderConfig {
@@ -58,6 +61,7 @@ impl Default for ReaderConfig {
             max_partition_bytes: 1 << 20,
             check_crc: true,
             limits: Limits::default(),
+            client_rack: String::new(),
         }
     }
 }

@@ -10,6 +10,7 @@ mod directories;
 mod distress;
 mod drain;
 mod failover;
+mod followers;
 mod internal;
 mod leaders;
 mod placement;

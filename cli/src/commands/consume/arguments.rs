@@ -43,6 +43,15 @@ pub struct Consume {
     /// a group that has no partitions waits until it is given some
     #[arg(short = 'e', long)]
     pub until_end: bool,
+    /// Read from in-sync followers in this rack, where leaders look at racks (replica.selector.class)
+    #[arg(
+        long,
+        value_name = "RACK",
+        visible_alias = "client-rack",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub rack: String,
     /// How a record is printed [default: readable on a terminal, else the value and \n]
     #[arg(short, long)]
     pub format: Option<String>,

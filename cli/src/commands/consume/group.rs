@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 use troupe_client::{
-    Client, ClientError, Consumer, FetchedBatch, OffsetAndMetadata, TopicPartition,
+    Client, ClientError, Consumer, ConsumerConfig, FetchedBatch, OffsetAndMetadata, TopicPartition,
 };
 use troupe_proto::ids::{Offset, PartitionId};
 
@@ -47,7 +47,10 @@ pub async fn run(
     let what = || format!("cannot consume as a member of group {group}");
     let commit = consume.membership.commit.unwrap_or_default();
     let earliest = consume.from_beginning || consume.until_end;
-    let config = consume.membership.consumer_config(group, earliest);
+    let config = ConsumerConfig {
+        client_rack: consume.rack.clone(),
+        ..consume.membership.consumer_config(group, earliest)
+    };
     let mut consumer = client.consumer(config).with_context(what)?;
     let shared = Shared::new(Printing::new(sink, commit));
     consumer.set_rebalance_listener(shared.clone());
