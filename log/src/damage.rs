@@ -127,6 +127,9 @@ impl Evidence {
         let Some(content) = content else { return };
         match checkpoint::decode_damage(&content) {
             Some(damage) if self.damage.is_none() => self.damage = Some(damage),
+            Some(Damage { cause, complete_below, resumes_at: Some(to) }) if to > complete_below => {
+                self.note_hole(complete_below..to, cause);
+            }
             Some(damage) => self.note(damage.complete_below, damage.cause),
             // how much is not known any more: any of it may be missing
             None => {

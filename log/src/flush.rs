@@ -377,7 +377,12 @@ impl<D: Disk> Log<D> {
         let Some(segment) = segments.find(|segment| segment.base == point.segment) else {
             return Ok(None);
         };
-        let mark = segment.indexes(&self.place, interval)?.mark(point.offset, point.position);
+        let mark = match segment.indexes(&self.place, interval) {
+            Ok(indexes) => indexes.mark(point.offset, point.position),
+            // They have to be made again from what is damaged: nothing is vouched for, and the next opening looks at it.
+            Err(LogError::CorruptLog { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
         segment.persist_indexes(&self.place, false, |_, _| {})?;
         Ok(Some(RecoveryPoint {
             offset: point.offset,

@@ -165,6 +165,23 @@ impl<D: Disk> Log<D> {
         self.epochs.end_offset(epoch, self.end)
     }
 
+    /// The same, for a follower whose log ends at `follower_end`, behind a batch of `epoch`. Where that is within a batch
+    /// here, which stands for several that were given up, the two part before it: nobody takes over half a batch.
+    pub fn end_offset_for_follower(
+        &self,
+        epoch: LeaderEpoch,
+        follower_end: Offset,
+    ) -> Option<(LeaderEpoch, Offset)> {
+        let (epoch, end) = self.end_offset_for_epoch(epoch)?;
+        let segment = self.segment_of(follower_end).and_then(|at| self.segments.get(at));
+        let segment = segment.filter(|_| self.start < follower_end && follower_end < self.end);
+        // what cannot be read is found when it is to be pushed
+        let batch = segment.and_then(|segment| self.locate(segment, follower_end).ok().flatten());
+        let base = batch.map(|batch| batch.header.base_offset);
+        let parts_at = base.filter(|base| *base < follower_end).unwrap_or(end);
+        Some((epoch, end.min(parts_at)))
+    }
+
     /// The epoch in which `offset` was written.
     pub fn epoch_at(&self, offset: Offset) -> Option<LeaderEpoch> {
         self.epochs.at(offset)

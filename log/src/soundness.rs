@@ -126,21 +126,30 @@ impl<D: Disk> Log<D> {
         };
         let mut whole = true;
         for segment in self.segments.iter().filter(|segment| segment.end > at) {
-            let last = Offset(segment.end.0 - 1);
-            let reaches = match self.walk(segment, last)? {
-                Walk::At(batch) => batch.header.end_offset() == segment.end,
-                Walk::Bad { .. } | Walk::Behind => false,
-            };
-            let begins = segment.base > at
-                || match self.walk(segment, at)? {
-                    Walk::At(batch) => batch.header.base_offset <= at,
-                    Walk::Bad { .. } | Walk::Behind => false,
-                };
-            whole &= begins && reaches;
+            whole &= whole && self.is_whole_from(segment, at)?;
         }
         let resumes_at = whole.then_some(known.complete_below);
         self.damage = Some(Damage { resumes_at, ..known });
         Ok(())
+    }
+
+    /// Whether the batches that stand for `at` and what is behind it in the segment are all there, and what was written.
+    fn is_whole_from(&self, segment: &Segment<D>, at: Offset) -> Result<bool, LogError> {
+        let (mut position, mut end) = (0, segment.base);
+        let mut begins = segment.base > at;
+        while position < segment.size {
+            let Ok(header) = self.sound_header(segment, position)? else { return Ok(false) };
+            let to = position + header.encoded_len() as u64;
+            if header.end_offset() > at {
+                let bytes = segment.copy(&self.place, position, to)?;
+                begins |= header.base_offset <= at;
+                if !begins || check_batch(&bytes, &self.key).is_err() {
+                    return Ok(false);
+                }
+            }
+            (position, end) = (to, header.end_offset());
+        }
+        Ok(end == segment.end)
     }
 
     /// What this error of a read is about: the first batch that is damaged in the file that it names.

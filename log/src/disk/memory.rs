@@ -111,6 +111,19 @@ impl MemDisk {
         MemDisk(Arc::new(Mutex::new(self.state().clone())))
     }
 
+    /// Bits of a file that lie on the disk for good turn over, from `position` on those that `mask` has: nobody has
+    /// written anything, and no crash brings back what was there.
+    pub fn decay(&self, path: &Path, position: u64, mask: &[u8]) {
+        let mut state = self.state();
+        let Ok(inode) = state.file(path) else { return };
+        let Inode { content, synced, .. } = &mut state.inodes[inode];
+        for kept in [content, synced] {
+            for (byte, bits) in kept.iter_mut().skip(position as usize).zip(mask) {
+                *byte ^= bits;
+            }
+        }
+    }
+
     /// Every file and its content.
     pub fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let state = self.state();
@@ -511,6 +524,19 @@ mod tests {
         disk.create(Path::new("/d/f")).unwrap().sync().unwrap();
         disk.sync_dir(Path::new("/d")).unwrap();
         assert!(disk.crash(Loss::Unsynced).list(Path::new("/d")).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_decays_on_the_disk_no_crash_brings_back() {
+        let disk = MemDisk::new();
+        let path = Path::new("/f");
+        disk.replace(path, b"abcd", true).unwrap();
+        disk.sync_dir(Path::new("/")).unwrap();
+        disk.decay(path, 1, &[0x20, 0, 0x20, 0xff]);
+        for loss in [Loss::Nothing, Loss::Unsynced] {
+            assert_eq!(disk.crash(loss).read(path).unwrap().unwrap(), b"aBcD");
+        }
+        disk.decay(Path::new("/g"), 0, &[1]);
     }
 
     #[test]

@@ -74,10 +74,19 @@ impl<D: Disk> Scan<'_, D> {
         later: &[FoundSegment],
     ) -> Result<bool, LogError> {
         let segment = Segment::closed(file.base, point.offset, point.position);
-        let segment = segment.with_mark(point.summary, point.mark);
+        let mut segment = segment.with_mark(point.summary, point.mark);
         if point.position == file.size && later.is_empty() {
             self.recovered.segments.push_back(segment);
             return Ok(true);
+        }
+        match segment.prepare(self.place, self.config.index_interval_bytes, 0) {
+            // what was good once is not, and its indexes have to be made again from that: all of it is looked at
+            Err(LogError::CorruptLog { .. }) => {
+                self.recovered.end = file.base;
+                self.recovered.epochs_changed |= self.recovered.epochs.truncate_from_end(file.base);
+                segment = Segment::begun(file.base);
+            }
+            prepared => prepared?,
         }
         self.look_through(segment, file, later)
     }

@@ -354,3 +354,108 @@ fn no_file_that_stands_in_the_way_keeps_a_log_from_opening() {
         }
     }
 }
+
+/// One segment, and an entry of the index for each batch.
+fn indexed() -> LogConfig {
+    LogConfig { index_interval_bytes: 1, ..LogConfig::default() }
+}
+
+/// A log of one segment: six batches that a checkpoint vouches for and one behind it. The header of the second is damaged,
+/// and the indexes are gone, which would have to be made again from it.
+fn damaged_below_its_checkpoint(behind: u32) -> MemDisk {
+    let disk = memory();
+    let (mut log, _) = open(&disk, indexed());
+    for _ in 0..6 {
+        append(&mut log, 0, 1, 100).unwrap();
+    }
+    log.flush().unwrap();
+    log.checkpoint(Offset(5)).unwrap();
+    for _ in 0..behind {
+        append(&mut log, 0, 1, 100).unwrap();
+    }
+    log.flush().unwrap();
+    drop(log);
+    let path = segments(&disk).pop().unwrap();
+    let content = disk.read(&path).unwrap().unwrap();
+    let (first, _) = Batches::new(content.into()).next().unwrap().unwrap();
+    disk.decay(&path, first.encoded_len() as u64 + 3, &[0x10]);
+    for extension in ["index", "timeindex"] {
+        disk.remove(&path.with_extension(extension)).unwrap();
+    }
+    disk
+}
+
+#[test]
+fn a_log_opens_though_what_a_checkpoint_vouches_for_is_damaged_and_its_indexes_are_gone() {
+    let (log, recovery) = open(&damaged_below_its_checkpoint(1), indexed());
+    let damage = recovery.damage.expect("it was looked at");
+    assert_eq!((damage.complete_below, damage.resumes_at), (Offset(1), Some(Offset(2))));
+    assert_eq!(log.log_end(), Offset(7), "what is sound behind it stays");
+}
+
+#[test]
+fn a_checkpoint_vouches_for_nothing_of_which_the_indexes_cannot_be_made_again() {
+    let disk = damaged_below_its_checkpoint(0);
+    let (mut log, recovery) = open(&disk, indexed());
+    assert_eq!(recovery.damage, None, "it is trusted");
+    log.checkpoint(Offset(6)).unwrap();
+    drop(log);
+    let (log, recovery) = open(&disk, indexed());
+    assert_eq!(recovery.damage.map(|damage| damage.complete_below), Some(Offset(1)));
+    assert_eq!(log.log_end(), Offset(6));
+}
+
+/// Of two that stand behind each other the second was found first, and the index leads over both.
+#[test]
+fn a_damage_of_which_nobody_knows_how_far_it_goes_is_not_overlooked_by_the_next_opening() {
+    for unknown_end in [false, true] {
+        let disk = memory();
+        let (mut log, _) = open(&disk, indexed());
+        for _ in 0..9 {
+            append(&mut log, 0, 1, 100).unwrap();
+        }
+        log.flush().unwrap();
+        let path = segments(&disk).pop().unwrap();
+        let content = disk.read(&path).unwrap().unwrap();
+        let len = content.len() as u64 / 9;
+        // the payload of the fourth, the header of the fifth
+        disk.decay(&path, 4 * len - 1, &[1]);
+        disk.decay(&path, 4 * len + 3, &[0x10]);
+        let mut damage = log.examine(Offset(3)).unwrap().expect("it is there");
+        assert_eq!((damage.complete_below, damage.resumes_at), (Offset(3), Some(Offset(5))));
+        if unknown_end {
+            damage.resumes_at = None;
+        }
+        log.note_damage(damage).unwrap();
+        drop(log);
+        let (log, recovery) = open(&disk, LogConfig::default());
+        assert_eq!(recovery.damage.map(|damage| damage.complete_below), Some(Offset(3)));
+        assert_eq!(log.damaged_from(), Some(Offset(3)), "nothing from there on is handed out");
+    }
+}
+
+/// What was given up in one piece was several batches elsewhere.
+#[test]
+fn a_follower_that_ends_within_what_was_given_up_is_told_to_part_before_it() {
+    let (disk, end) = written();
+    let path = segments(&disk).remove(1);
+    let base: u64 = path.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+    let size = disk.size(&path).unwrap() as usize;
+    disk.decay(&path, 0, &vec![0xff; size]);
+    let (mut log, _) = reopen(&disk);
+    if log.damage().is_none() {
+        let damage = log.examine(Offset(base)).unwrap().expect("all of it");
+        log.note_damage(damage).unwrap();
+    }
+    let lost = log.accept_loss(end).unwrap();
+    assert_eq!(lost.len(), 1);
+    let (from, to) = (lost[0].start, lost[0].end);
+    assert!(to.0 - from.0 >= 2, "{lost:?}");
+    let (log, _) = reopen(&disk);
+    let epoch = log.latest_epoch().unwrap();
+    let parts_at = |at: u64| log.end_offset_for_follower(epoch, Offset(at)).unwrap().1;
+    assert_eq!(parts_at(from.0 + 1), from);
+    for whole in [from.0 - 1, from.0, to.0, end.0] {
+        assert_eq!(parts_at(whole), end, "{whole} is the end of a batch, or of the log");
+    }
+}
