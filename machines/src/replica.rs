@@ -15,7 +15,7 @@
 //! sync, by agreement with the controller), `confirm` (whether it still leads), `following` (the leader's
 //! log, taken over), `append_decision` (what may be appended), `deletion` (records deleted on request), `commit` (the high watermark, flushes, answers),
 //! `reading` (which replica serves a reader),
-//! `producers` (duplicates). Their types: `append_types`, `replication_types`.
+//! `producers` (duplicates), `repair` (a damaged log, beside the machine). Their types: `append_types`, `replication_types`.
 //!
 //! Promises: a batch's offsets are fixed by [`Replica::decide_append`]; the high watermark moves back only
 //! where a follower's log is truncated below it, which takes an unclean election; every parked answer is given
@@ -37,6 +37,7 @@ mod planted;
 pub mod planted;
 mod producers;
 mod reading;
+mod repair;
 mod replication_types;
 mod role;
 #[cfg(test)]
@@ -51,6 +52,7 @@ pub use append_types::{
 pub use confirm::ConfirmError;
 pub use deletion::{DeleteUpTo, DeletionError};
 pub use reading::{ReadDecision, ReadFacts, Reader, ServeError};
+pub use repair::{Conclusion, Repair, has_others};
 pub use replication_types::{
     AlterPartition, AlterPartitionError, CommittedIsr, Divergence, FollowSession, Follower,
     FollowerState, IsrMember, LeaderEnds, OpenError, Opening, PartitionState, Position,

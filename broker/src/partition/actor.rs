@@ -8,11 +8,9 @@
 mod deletions;
 mod followers;
 mod questions;
-mod repair;
 mod shortage;
 
 pub use followers::FollowerStream;
-pub use repair::{Report, has_others};
 
 use super::board::Board;
 use super::failure::Failure;
@@ -28,7 +26,6 @@ use deletions::Deletions;
 use followers::Followers;
 use prost::Message;
 use questions::Questions;
-use repair::Repair;
 use shortage::{SHORTAGE_RETRY, Shortage};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -39,8 +36,8 @@ use troupe_log::disk::FileDisk;
 use troupe_log::{Judged, Log, LogDirectory, LogError};
 use troupe_machines::config::{FlushPolicy, TopicConfig};
 use troupe_machines::replica::{
-    Acks, AppendDecision, AppendFacts, Effect, Effects, Origin, PartitionState, Replica, Role,
-    Token,
+    Acks, AppendDecision, AppendFacts, Effect, Effects, Origin, PartitionState, Repair, Replica,
+    Role, Token,
 };
 use troupe_machines::time::Time;
 use troupe_proto::batch::{BatchHeader, ProducedBatch, Verified};

@@ -1,17 +1,19 @@
 //! Damage that was found in the log: until the controller knows of it nobody leads here, and a leader fills it again.
+//! What is to be done about it [`troupe_machines::replica::Repair`] decides.
 
-use super::actor::{PartitionActor, Report};
+use super::actor::PartitionActor;
 use super::messages::LossKnown;
 use actix::{Context, Handler};
 use troupe_log::LogError;
-use troupe_machines::replica::{Effects, Role};
+use troupe_machines::replica::{Conclusion, Effects, Role};
+use troupe_proto::ids::Offset;
 
 impl Handler<LossKnown> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, LossKnown { from }: LossKnown, ctx: &mut Context<Self>) {
         self.take_turn(ctx);
-        self.repair.report = from.map_or(Report::Heard, Report::KnownFrom);
+        self.repair.hear_known(from);
         let mut effects = Effects::new();
         self.learn_state(&mut effects);
         self.perform(effects, ctx);
@@ -23,37 +25,40 @@ impl PartitionActor {
     /// Before the machine hears anything of the controller.
     pub(super) fn note_report_owed(&mut self) {
         if self.board.owes_report() {
-            self.repair.report = Report::Owed;
+            self.repair.owe();
         }
     }
 
-    /// Once the controller has heard of it, who is in sync has been filled again; and whoever leads has all that
-    /// there is. What a leader lacks that nobody has sent anything is lost: then the log is sound as it is, and the
-    /// loss stays on the board for as long as this process lives, because no repair will ever end it. Unless it lies
-    /// within the log: that is kept until somebody gives it up.
+    /// What is lost stays on the board for as long as this process lives, because no repair will ever end it.
     pub(super) fn forget_damage_if_filled(&mut self) {
-        let leads_by_it = self.replica.role() == Role::Leader && !self.repair.followed;
-        if !self.board.is_damaged() || self.repair.lost && leads_by_it {
+        if !self.board.is_damaged() {
             return;
         }
-        let alone = self.state.replicas.len() == 1;
-        let is_over = self.repair.report.is_over(&self.state, self.shared.node_id);
-        if !(alone && self.replica.role() == Role::Leader || is_over) {
-            return;
+        let leads = self.replica.role() == Role::Leader;
+        let damaged_from = self.log().damaged_from();
+        match self.repair.conclude(&self.state, self.shared.node_id, leads, damaged_from) {
+            Conclusion::Keep => {}
+            Conclusion::KeepInMind => {
+                let damage = self.log().damage();
+                let to = damage.and_then(|damage| damage.resumes_at);
+                tracing::error!(
+                    partition = %self.board, from = ?damaged_from, ?to,
+                    "what its log lacks no other replica has: it serves what is below until `troupe partition recover`"
+                );
+            }
+            Conclusion::HandOver => {
+                tracing::warn!(partition = %self.board, "another replica is in sync, and has what is damaged here");
+                self.board.owe_report();
+                self.shared.controller.report_lost_data(self.handle.clone());
+            }
+            Conclusion::Filled => self.forget_damage(false),
+            Conclusion::Lost => self.forget_damage(true),
         }
-        if leads_by_it && let Some(from) = self.log().damaged_from() {
-            // Kept in mind: nobody reads over it before somebody has said so.
-            self.repair.lost = true;
-            let to = self.log().damage().and_then(|damage| damage.resumes_at);
-            tracing::error!(
-                partition = %self.board, %from, ?to,
-                "what its log lacks no other replica has: it serves what is below until `troupe partition recover`"
-            );
-            return;
-        }
+    }
+
+    fn forget_damage(&mut self, is_lost: bool) {
         match self.log().forget_damage() {
-            Ok(()) if leads_by_it => {
-                self.repair.lost = true;
+            Ok(()) if is_lost => {
                 tracing::error!(partition = %self.board, "what its log lacks no other replica has: it is lost");
             }
             Ok(()) => {
@@ -66,27 +71,15 @@ impl PartitionActor {
         }
     }
 
-    /// What this log has behind a gap is sent again by a leader: the gap cannot be filled where it is. If it is
-    /// compacted, all of it: what it has could lack tombstones that the leader has dropped, since this replica had
-    /// them.
-    pub(super) fn has_gap_to_truncate(&mut self) -> bool {
-        let compacts = self.config.cleanup.compact;
-        let (start, end) = (self.log().log_start(), self.log().log_end());
-        let gap = self
-            .log()
-            .damage()
-            .is_some_and(|damage| damage.complete_below < end || compacts && start < end);
-        gap && !self.repair.gap_truncated
+    /// From where on the log is to be dropped before a leader fills it again.
+    pub(super) fn gap_to_drop(&mut self) -> Option<Offset> {
+        let log = self.log().log_start()..self.log().log_end();
+        let complete_below = self.log().damage()?.complete_below;
+        self.repair.drop_behind_gap(complete_below, log, self.config.cleanup.compact)
     }
 
-    pub(super) fn truncate_gap(&mut self) -> Result<(), LogError> {
-        let Some(complete) = self.log().damage().map(|damage| damage.complete_below) else {
-            return Ok(());
-        };
-        self.repair.gap_truncated = true;
-        let (start, to) = (self.log().log_start(), self.log().log_end());
-        let from = if self.config.cleanup.compact { start } else { complete.max(start) };
-        let board = &self.board;
+    pub(super) fn drop_behind_gap(&mut self, from: Offset) -> Result<(), LogError> {
+        let (to, board) = (self.log().log_end(), &self.board);
         tracing::warn!(partition = %board, %from, %to, "drops what lies behind a gap, to be filled again");
         let high_watermark = self.replica.high_watermark();
         self.truncate_to(from, high_watermark)

@@ -1,13 +1,13 @@
 //! What the controller says of the partition: who leads it, in which epoch, who is in sync, and how it is configured.
 //! Every change of leader comes to a replica here.
 
-use super::actor::{PartitionActor, has_others};
+use super::actor::PartitionActor;
 use super::messages::Update;
 use super::opening::{log_config, replica_config};
 use crate::clock::now;
 use actix::{Actor, Handler};
 use std::sync::Arc;
-use troupe_machines::replica::Effects;
+use troupe_machines::replica::{Effects, has_others};
 
 impl Handler<Update> for PartitionActor {
     type Result = ();
@@ -36,7 +36,7 @@ impl PartitionActor {
     /// was found here: then the replica keeps still, and somebody else is to lead.
     pub(super) fn learn_state(&mut self, effects: &mut Effects) {
         let (state, node_id) = (Arc::clone(&self.state), self.shared.node_id);
-        if !self.repair.report.withholds(&state, node_id) {
+        if !self.repair.withholds(&state, node_id) {
             self.replica.on_partition_state(now(), &state, effects);
         } else if state.leader == Some(node_id) && has_others(&state, node_id) {
             self.shared.controller.report_failed_leader(self.board.key, state.leader_epoch);

@@ -33,8 +33,9 @@ impl Handler<OpenFollower> for PartitionActor {
         self.take_turn(ctx);
         let OpenFollower { follower, position, mut sink } = open;
         let node = follower.node;
+        let end = position.end.log_end;
         let epoch_end =
-            position.last_epoch.and_then(|epoch| self.log().end_offset_for_epoch(epoch));
+            position.last_epoch.and_then(|epoch| self.log().end_offset_for_follower(epoch, end));
         let mut effects = Effects::new();
         let opened =
             self.replica.on_follower_opened(now(), follower, &position, epoch_end, &mut effects);
@@ -375,11 +376,12 @@ impl PartitionActor {
             ReplicationEffect::ElectionNeeded { leader_epoch } => {
                 self.shared.controller.report_failed_leader(self.board.key, leader_epoch);
             }
-            ReplicationEffect::Open { session, .. } if self.has_gap_to_truncate() => {
-                self.replica.on_stream_closed(now(), session, &mut effects);
-                self.truncate_gap()?;
-            }
             ReplicationEffect::Open { leader, session } => {
+                if let Some(from) = self.gap_to_drop() {
+                    self.replica.on_stream_closed(now(), session, &mut effects);
+                    self.drop_behind_gap(from)?;
+                    return Ok(effects);
+                }
                 let log_end = self.log().log_end();
                 let last_epoch = (log_end > self.log().log_start())
                     .then(|| self.log().epoch_at(Offset(log_end.0 - 1)))

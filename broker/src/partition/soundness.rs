@@ -5,11 +5,11 @@
 //! finds the damage noted, is out of the ISR until it was filled again (`damage`). Where there is no other, it leads
 //! and hands out what is below.
 
-use super::actor::{PartitionActor, has_others};
+use super::actor::PartitionActor;
 use super::messages::{BeginScrub, GiveUpDamage, MendFiles, Suspect, Suspicion};
 use actix::{ActorContext, Context, Handler};
 use troupe_log::{Damage, FileCheck, LogError};
-use troupe_machines::replica::Role;
+use troupe_machines::replica::{Role, has_others};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::Offset;
 

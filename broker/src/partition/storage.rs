@@ -41,7 +41,7 @@ impl PartitionActor {
         slice: Bytes,
     ) -> Result<troupe_log::Appended, LogError> {
         self.check_room()?;
-        self.repair.followed = true;
+        self.repair.note_followed();
         self.log().append_frames(slice, wall_clock().as_timestamp())
     }
 

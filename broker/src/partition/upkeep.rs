@@ -126,6 +126,7 @@ impl PartitionActor {
             // What recovery would replay on top of an older one is gone.
             self.snapshot_producers(self.replica.log_end());
         }
+        self.forget_damage_if_filled();
         self.remove_later(removals, ctx);
     }
 

@@ -91,7 +91,9 @@ impl ClusterImage {
     }
 
     /// These replicas on this node lack what they had acknowledged: their logs were found damaged. They are in no
-    /// ISR and ELR until they have been filled again, and lead only where nobody is left who has more (R15).
+    /// ISR and ELR until they have been filled again, and lead only where nobody is left who has more (R15). Whoever
+    /// leads does so in a new leader epoch: what it has heard of such a replica, and may be asking for by it just now,
+    /// was before.
     pub fn lose_replicas(
         &self,
         node_id: NodeId,
@@ -104,7 +106,7 @@ impl ClusterImage {
                 Rules { unclean: false, ..Rules::of(&topic.config, |node| self.is_active(node)) };
             let gone = patient.without(before, node_id, true);
             let back = rules.with(gone.as_ref().unwrap_or(before));
-            back.or(gone)
+            Some(in_new_leader_epoch(before, back.or(gone)))
         })
     }
 
@@ -298,6 +300,20 @@ fn lead_again(before: &Partition) -> Partition {
         leader_epoch: LeaderEpoch(before.leader_epoch.0 + 1),
         partition_epoch: PartitionEpoch(before.partition_epoch.0 + 1),
         ..before.clone()
+    }
+}
+
+/// A leader takes a follower for what it was when it opened its stream, and one that has lost something since would come
+/// back into the ISR by that. No stream outlives the leader epoch.
+fn in_new_leader_epoch(before: &Partition, after: Option<Partition>) -> Partition {
+    let after = after.unwrap_or_else(|| before.clone());
+    if after.leader_epoch > before.leader_epoch {
+        return after;
+    }
+    Partition {
+        leader_epoch: LeaderEpoch(before.leader_epoch.0 + 1),
+        partition_epoch: PartitionEpoch(before.partition_epoch.0 + 1),
+        ..after
     }
 }
 

@@ -6,10 +6,12 @@
 //! ```
 //!
 //! Who is out of sync is not waited for: it can't lead before it is in sync again, and follows the leader's start until
-//! then. Promises: never above the high watermark, so that nothing is deleted that could still be lost or changed; who
+//! then. While fewer are in sync than `min.insync.replicas` that is not so: who left may be eligible, and is waited for.
+//! Promises: never above the high watermark, so that nothing is deleted that could still be lost or changed; who
 //! asks for what is deleted already changes nothing; every request is answered once.
 //! Never here: files; and whether the topic may be deleted from.
 
+use super::planted::Bug;
 use super::{Effect, Effects, Replica, ReplicationEffect, Token};
 use crate::time::Time;
 use thiserror::Error;
@@ -47,8 +49,8 @@ pub enum DeletionError {
     )]
     NotWritten,
     #[error(
-        "deleted on the leader, but not on every in-sync replica in time; the lowest log start that is known is \
-         {low_watermark}; the others follow by themselves"
+        "deleted on the leader, but not on every in-sync replica in time, or fewer are in sync than \
+         min.insync.replicas; the lowest log start that is known is {low_watermark}; the others follow by themselves"
     )]
     TimedOut { low_watermark: Offset },
     #[error(
@@ -143,6 +145,11 @@ impl Replica {
         }
         match up_to {
             DeleteUpTo::HighWatermark => Ok(self.high_watermark),
+            DeleteUpTo::Offset(requested)
+                if self.bugs.has(Bug::DeleteAboveHighWatermark) && requested <= self.log_end =>
+            {
+                Ok(requested)
+            }
             DeleteUpTo::Offset(requested) if requested > self.high_watermark => {
                 let (earliest, latest) = (self.log_start, self.high_watermark);
                 Err(DeletionError::OffsetOutOfRange { requested, earliest, latest })
@@ -169,7 +176,16 @@ impl Replica {
             return;
         }
         let low_watermark = self.low_watermark();
-        let (log_start, moved) = (self.log_start, self.moved_log_start());
+        // Who left the ISR then is eligible still, and leads perhaps (R16): it follows before enough are in sync again.
+        let enough = self.leadership().is_none_or(|leadership| {
+            leadership.state.isr.len() as u32 >= self.required_replicas(leadership)
+        });
+        if !enough && !self.bugs.has(Bug::AnswerDeletionAlone) {
+            return;
+        }
+        let alone = self.bugs.has(Bug::AnswerDeletionAlone);
+        let log_start = self.log_start;
+        let moved = if alone { log_start } else { self.moved_log_start() };
         let settled =
             |deletion: &mut Deletion| deletion.before <= log_start && deletion.before <= moved;
         for deletion in self.deletions.extract_if(.., settled) {

@@ -196,7 +196,9 @@ impl Replica {
             following.leader_high_watermark = leader.high_watermark;
         }
         let offset = leader.log_start;
-        let deletes = offset > self.log_start && offset <= self.high_watermark;
+        let deletes = offset > self.log_start
+            && offset <= self.high_watermark
+            && !self.bugs.has(Bug::KeepOldLogStart);
         if let Some(following) = self.following_mut()
             && deletes
             && offset > following.leader_log_start

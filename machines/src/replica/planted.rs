@@ -1,7 +1,7 @@
 //! Classic bugs that a test can put back, to show that a simulation finds them. Only tests and the feature
 //! `planted-bugs` have the switch; every other build has none of them.
 
-/// One of reliability.md §10.
+/// One of reliability.md §10, of a repair, or of deleting records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
     /// 1: a follower reports as flushed what it has only appended.
@@ -20,6 +20,16 @@ pub enum Bug {
     ServeAfterEpochEnded,
     /// A leader believes that it leads, and asks nobody.
     ConfirmAlone,
+    /// A replica whose log was found damaged goes on before the controller knows of it.
+    IgnoreDamage,
+    /// A damaged replica follows on from where its log ends, over the gap within it.
+    FillFromOldEnd,
+    /// Records are deleted on request that are not committed yet.
+    DeleteAboveHighWatermark,
+    /// A deletion is answered once the leader has done it.
+    AnswerDeletionAlone,
+    /// A follower does not move its log's start to that of its leader.
+    KeepOldLogStart,
 }
 
 #[cfg(any(test, feature = "planted-bugs"))]

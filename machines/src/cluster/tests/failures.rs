@@ -1,6 +1,6 @@
 //! Leader replicas that died on a node that lives, and drains that end.
 
-use super::partitions::{epoch, fence, key, nodes, partition, placed, unfence};
+use super::partitions::{epoch, fence, isr_request, key, nodes, partition, placed, unfence};
 use super::*;
 use troupe_proto::ids::{PartitionEpoch, PartitionKey};
 
@@ -30,6 +30,25 @@ fn a_replica_that_lost_records_is_in_sync_and_eligible_no_more() {
     assert!(after.leader_epoch > before);
     let code = |node| image.lose_replicas(NodeId(node), BrokerEpoch(0), &[]).unwrap_err().code();
     assert_eq!(code(1), ErrorCode::StaleBrokerEpoch);
+}
+
+/// A leader has heard of 1 that it is caught up, and asks for it; 1 finds its log damaged before that is decided, or has
+/// been out of the ISR before. What the leader knows of it is of the past in either case.
+#[test]
+fn nobody_comes_back_into_the_isr_by_what_its_leader_heard_before_it_lost_records() {
+    let (mut image, _) = placed(&[&[0, 1, 2]], &[]);
+    for in_sync in [&[0, 2][..], &[0, 1, 2]] {
+        let asked = isr_request(&image, in_sync);
+        let decision = image.alter_partition(NodeId(0), epoch(&image, 0), &asked);
+        apply(&mut image, decision);
+        let asked = isr_request(&image, &[0, 1, 2]);
+        let before = partition(&image, 0).leader_epoch;
+        let after = lose(&mut image, 1);
+        assert_eq!((after.leader, &after.isr), (Some(NodeId(0)), &nodes(&[0, 2])));
+        assert!(after.leader_epoch > before, "no stream of before counts any more");
+        let refused = image.alter_partition(NodeId(0), epoch(&image, 0), &asked).unwrap_err();
+        assert_eq!(refused.code(), ErrorCode::FencedLeaderEpoch);
+    }
 }
 
 fn withdraw(image: &mut ClusterImage, node: i32) -> Partition {

@@ -119,6 +119,24 @@ fn who_has_left_the_isr_is_not_waited_for() {
     assert_eq!(out, deleted(1, Ok(4)));
 }
 
+/// R16: who left then is eligible, and leads perhaps with what was deleted.
+#[test]
+fn nothing_is_answered_while_fewer_are_in_sync_than_have_to_be() {
+    let config = ReplicaConfig { min_insync_replicas: 2, ..config() };
+    let mut replica = leader_of_three();
+    replica.reconfigure(NOW, config, &mut Effects::new());
+    report(&mut replica, 2, Some(0));
+    delete(&mut replica, 1, up_to(4));
+    moved(&mut replica, 4);
+    let in_sync = |isr: &[i32]| LeaderState { isr: state(0, isr).isr, ..state(0, &[1, 2, 3]) };
+    let mut out = Effects::new();
+    replica.become_leader(NOW, in_sync(&[1]), &mut out);
+    assert_eq!(out, vec![], "it is not known whether 2 has deleted");
+    replica.become_leader(NOW, in_sync(&[1, 2]), &mut out);
+    assert_eq!(out, vec![]);
+    assert_eq!(report(&mut replica, 2, Some(4)), deleted(1, Ok(4)));
+}
+
 #[test]
 fn a_follower_of_an_earlier_version_is_believed_while_it_has_a_stream() {
     let mut replica = leader_of_three();
