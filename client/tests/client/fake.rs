@@ -40,6 +40,18 @@ pub enum Fault {
     Move(usize),
 }
 
+/// The rack of the follower that leaders name.
+pub const NEAR: &str = "near";
+
+/// A follower of every partition, alone in its rack.
+#[derive(Clone, Copy, Debug)]
+pub struct Follower {
+    pub node: usize,
+    pub in_sync: bool,
+    /// What it answers to everybody.
+    pub refuses: Option<ErrorCode>,
+}
+
 /// What the nodes share.
 #[derive(Default)]
 pub struct State {
@@ -71,6 +83,10 @@ pub struct State {
     pub described: usize,
     /// Nobody pushes metadata.
     pub mute: bool,
+    /// Leaders name it to who is in its rack; how often they did, and how often it has handed something out.
+    pub follower: Option<Follower>,
+    pub named: usize,
+    pub followed: usize,
     /// So many positions are refused by nodes that do not know the topic yet.
     pub lagging: usize,
 }
@@ -177,6 +193,15 @@ impl Cluster {
         let mut state = self.state();
         state.topics.insert(name.to_owned(), (TopicId::random(), logs));
         state.offset += 1;
+    }
+
+    /// From now on there is this follower; who watches hears of it.
+    pub fn follow(&self, follower: Follower) {
+        let mut state = self.state();
+        state.follower = Some(follower);
+        state.offset += 1;
+        drop(state);
+        self.changed.notify_waiters();
     }
 
     /// From now on; who watches hears of it.

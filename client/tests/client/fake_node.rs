@@ -1,6 +1,6 @@
 //! One node of the fake cluster: the log and metadata services.
 
-use crate::fake::{Answers, Fault, State};
+use crate::fake::{Answers, Fault, NEAR, State};
 use futures::Stream;
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -153,7 +153,7 @@ impl Node {
                     let Some(push) = self.read(position) else { break };
                     credit -= push.batches.len() as i64;
                     self.state().pushed += push.batches.len() as u64;
-                    let over = push.error.is_some();
+                    let over = push.error.is_some() || push.preferred_read_replica.is_some();
                     let _ = pushes.send(Ok(push)).await;
                     count += 1;
                     self.changed.notify_waiters();
@@ -215,8 +215,22 @@ impl Node {
             state.lagging = state.lagging.saturating_sub(1);
             return refuse(Refusal::new(ErrorCode::UnknownTopic, "as the test wants"));
         }
-        if let Err(refusal) = state.check_leader(self.number, at.partition, position.leader_epoch) {
+        let follower = state.follower.filter(|_| position.client_rack.is_some());
+        let here = follower.filter(|follower| follower.node == self.number);
+        let checked = match here {
+            Some(follower) => {
+                follower.refuses.map_or(Ok(()), |code| Err(Refusal::new(code, "as the test wants")))
+            }
+            None => state.check_leader(self.number, at.partition, position.leader_epoch),
+        };
+        if let Err(refusal) = checked {
             return refuse(refusal);
+        }
+        let in_rack = position.client_rack.as_deref() == Some(NEAR);
+        if let Some(follower) = follower.filter(|near| near.in_sync && here.is_none() && in_rack) {
+            state.named += 1;
+            push.preferred_read_replica = Some(follower.node as i32);
+            return Some(push);
         }
         let log = &state.topics[&at.topic].1[at.partition as usize];
         let offset = position.offset as u64;
@@ -230,6 +244,7 @@ impl Node {
         position.offset = next as i64;
         (push.high_watermark, push.log_start_offset) = (log.end as i64, log.start as i64);
         push.batches = batches;
+        state.followed += usize::from(here.is_some());
         Some(push)
     }
 
@@ -413,7 +428,16 @@ impl Node {
             let partitions = (0..logs.len() as i32).map(|partition| {
                 let (leader, leader_epoch) = state.leader(partition);
                 let leader_id = leader.map_or(-1, |leader| leader as i32);
-                pb::PartitionMetadata { partition, leader_id, leader_epoch, ..Default::default() }
+                let follower = state.follower.filter(|follower| follower.in_sync);
+                let in_sync = leader.into_iter().chain(follower.map(|follower| follower.node));
+                let in_sync_replicas = in_sync.map(|node| node as i32).collect();
+                pb::PartitionMetadata {
+                    partition,
+                    leader_id,
+                    leader_epoch,
+                    in_sync_replicas,
+                    ..Default::default()
+                }
             });
             answer.topics.push(pb::TopicMetadata {
                 name,
@@ -425,6 +449,10 @@ impl Node {
         let nodes = (0..).zip(&state.endpoints).map(|(node_id, endpoint)| pb::Node {
             node_id,
             endpoint: endpoint.clone(),
+            rack: match state.follower {
+                Some(follower) if follower.node as i32 == node_id => NEAR.to_owned(),
+                _ => String::new(),
+            },
             ..Default::default()
         });
         answer.nodes = nodes.collect();

@@ -8,6 +8,7 @@ mod fake;
 mod fake_group;
 mod fake_log;
 mod fake_node;
+mod followers;
 mod gate;
 mod membership;
 mod producer;

@@ -37,6 +37,8 @@ pub enum HostBug {
     MeasureByWallClock,
     /// §10, 9: reads up to the end of the log.
     ReadAboveHighWatermark,
+    /// The same of a follower, whose high watermark is behind its leader's.
+    FollowerReadsAboveHighWatermark,
     /// §10, 2: a follower that diverges says that it does not know the epoch of its last batch.
     ForgetLastEpoch,
     /// S23: a tombstone goes with the first pass that may take it.

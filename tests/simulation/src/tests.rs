@@ -104,6 +104,8 @@ found! {
         Bug::Host(HostBug::KeepProducersAfterTruncation), within 500;
     a_clock_that_jumps_is_found: Bug::Host(HostBug::MeasureByWallClock), within 500;
     reads_above_the_high_watermark_are_found: Bug::Host(HostBug::ReadAboveHighWatermark), within 200;
+    reads_of_a_follower_above_its_high_watermark_are_found:
+        Bug::Host(HostBug::FollowerReadsAboveHighWatermark), within 200;
     a_forgotten_last_epoch_is_found: Bug::Host(HostBug::ForgetLastEpoch), within 200;
     a_tombstone_that_does_not_stay_its_time_is_found:
         Bug::Host(HostBug::ForgetDeleteRetention), within 100;

@@ -1,6 +1,7 @@
 //! A consumer of every partition in turn. Whatever it is given has to be what was committed, in order,
 //! without a gap but for what was deleted.
 
+use crate::broker::{Host, state_of};
 use crate::compaction::records_in;
 use crate::invariants;
 use crate::settings::HostBug;
@@ -8,7 +9,7 @@ use crate::violation::{Checked, ensure};
 use crate::world::{At, Event, World};
 use bytes::Bytes;
 use troupe_log::LogError;
-use troupe_machines::replica::Role;
+use troupe_machines::replica::{ReadFacts, Reader, Role};
 use troupe_proto::ids::{Offset, PartitionKey};
 
 pub struct Consumer {
@@ -58,23 +59,48 @@ impl World {
     /// A fetch arrives at a broker.
     pub fn fetch(&mut self, at: At, consumer: usize, attempt: u64, from: Offset) -> Checked {
         let most = self.whim.between(1, 3_000) as usize;
-        let reads_on = self.settings.has_host_bug(HostBug::ReadAboveHighWatermark);
-        let result = match self.see_host(at) {
-            Some(host) if host.replica.role() == Role::Leader => {
+        // Every other one takes a follower as well.
+        let result = match self.serving(at, attempt.is_multiple_of(2), from) {
+            Some((host, role)) => {
+                let reads_on = self.settings.has_host_bug(match role {
+                    Role::Leader => HostBug::ReadAboveHighWatermark,
+                    _ => HostBug::FollowerReadsAboveHighWatermark,
+                });
                 let end = if reads_on { host.log.log_end() } else { host.replica.high_watermark() };
                 match host.log.read(from, end, most) {
                     Ok(slice) => Fetched::Batches(slice.bytes),
-                    Err(LogError::OffsetOutOfRange { earliest, .. }) if from < earliest => {
+                    // A follower's word for that is not the leader's.
+                    Err(LogError::OffsetOutOfRange { earliest, .. })
+                        if from < earliest && role == Role::Leader =>
+                    {
                         Fetched::BelowStart(earliest)
                     }
                     Err(_) => Fetched::Failed,
                 }
             }
-            _ => Fetched::Failed,
+            None => Fetched::Failed,
         };
         let to = self.consumers[consumer].site;
         self.send(at.0, to, Event::Fetched { consumer, attempt, result });
         Ok(())
+    }
+
+    /// The replica there, if it serves a reader who takes a follower or not, and what for.
+    fn serving(&self, at: At, takes_follower: bool, from: Offset) -> Option<(&Host, Role)> {
+        let host = self.see_host(at)?;
+        let image = &self.sites[at.0].broker.as_ref()?.image;
+        let reader = match takes_follower {
+            true => Reader::OfAny { nearby: Vec::new() },
+            false => Reader::OfLeader,
+        };
+        let decided = host.replica.decide_read(&ReadFacts {
+            from,
+            expected_leader_epoch: None,
+            reader: &reader,
+            partition: &state_of(image, &at.1)?,
+            is_damaged: false,
+        });
+        decided.is_ok().then(|| (host, host.replica.role()))
     }
 
     pub fn fetched(&mut self, consumer: usize, attempt: u64, result: Fetched) -> Checked {
