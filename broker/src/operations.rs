@@ -25,6 +25,7 @@ mod produce;
 mod producer_ids;
 mod publish;
 mod readiness;
+mod reassignments;
 mod record_deletion;
 mod scrubbing;
 mod serving;
@@ -58,6 +59,7 @@ pub use publish::{
     REQUESTS_TOGETHER, Record, RecordResult,
 };
 pub use readiness::Readiness;
+pub use reassignments::Reassignments;
 pub use record_deletion::{DeletedRecords, DeletionTerms, PartitionDeletion, RecordDeletion};
 pub use scrubbing::Scrubbing;
 pub use serving::Operations;

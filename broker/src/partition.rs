@@ -65,7 +65,7 @@ pub use leader_streams::LeaderStreams;
 pub use messages::{
     Appended, CloseFollower, Copied, Credit, CreditSource, Description, DirectoryFailed, EndMove,
     Finding, FollowerReport, FoundOffset, FromLeader, IsrAnswer, LeaderSays, LogLook, LossKnown,
-    OffsetQuery, OpenFollower, Original, Piece, ReadAnswer, Slice,
+    OffsetQuery, OpenFollower, Original, Piece, ReadAnswer, Retirement, Slice,
 };
 pub use replica_handle::ReplicaHandle;
 pub use responder::Responder;

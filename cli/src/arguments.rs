@@ -1,8 +1,8 @@
 //! The command line: the tree of commands. Each command's flags stand in its own file.
 
 use crate::commands::{
-    actor, bench, chaos, cluster, consume, dev, group, log, node, partition, produce, serve,
-    storage, topic,
+    actor, bench, chaos, cluster, consume, dev, group, log, node, partition, produce, reassign,
+    serve, storage, topic,
 };
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -102,6 +102,9 @@ pub enum Command {
     /// Who leads which partition, who is in sync, and electing leaders
     #[command(subcommand)]
     Partition(partition::PartitionCommand),
+    /// Give partitions other replicas, while they are served
+    #[command(subcommand)]
+    Reassign(reassign::ReassignCommand),
     /// List and describe nodes, take them out of service and back
     #[command(subcommand)]
     Node(node::NodeCommand),

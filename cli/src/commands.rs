@@ -13,6 +13,7 @@ pub mod log;
 pub mod node;
 pub mod partition;
 pub mod produce;
+pub mod reassign;
 pub mod serve;
 pub mod storage;
 pub mod topic;

@@ -248,7 +248,11 @@ fn hint_for(code: ErrorCode) -> Option<&'static str> {
             "start the node again, or delete the topics or give their replicas to other nodes first; \
              `troupe node describe ID` lists what it holds",
         ),
+        ErrorCode::NoReassignmentInProgress => {
+            Some("`troupe reassign list` shows what is under way")
+        }
         ErrorCode::RequestTooLarge
+        | ErrorCode::NewLeaderElected
         | ErrorCode::InvalidGroupId
         | ErrorCode::MessageTooLarge
         | ErrorCode::UnknownMember

@@ -4,7 +4,7 @@
 //!   share, and knows none of them.
 //! - Connecting: [`global`] options, and [`waiting`] for answers, which asks for the cluster's [`health`]; [`fan_out`] asks
 //!   several nodes. [`runtime`] runs it. [`producer`] sends, to a schedule by [`pace`].
-//! - What there is in a cluster: [`node_view`], [`replica_condition`], [`actors`], [`assignment`]; [`as_of`] when that is
+//! - What there is in a cluster: [`node_view`], [`replica_condition`], [`actors`], [`assignment`], [`reassignment`]; [`as_of`] when that is
 //!   true.
 //! - A node in this process: [`configuration`], [`ports`], [`foreground`], [`readiness`].
 //! - Values and grammars: [`quantity`], [`timestamp`], [`offset_range`] (`--offset`), [`record_format`] (`-f`); [`decoder`]
@@ -40,6 +40,7 @@ mod ports;
 mod producer;
 mod quantity;
 mod readiness;
+mod reassignment;
 mod record_format;
 mod replica_condition;
 mod runtime;
@@ -53,8 +54,8 @@ mod watch;
 
 use arguments::{Arguments, Command};
 use commands::{
-    actor, bench, chaos, cluster, consume, dev, group, log, node, partition, produce, serve,
-    storage, topic,
+    actor, bench, chaos, cluster, consume, dev, group, log, node, partition, produce, reassign,
+    serve, storage, topic,
 };
 use failure::Failure;
 use global::Global;
@@ -98,6 +99,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Group(command) => block_on(group::run(&global, command)),
         Command::Cluster(command) => block_on(cluster::run(&global, command)),
         Command::Partition(command) => block_on(partition::run(&global, command)),
+        Command::Reassign(command) => block_on(reassign::run(&global, command)),
         Command::Node(command) => block_on(node::run(&global, command)),
         Command::Log(command) => log::run(&global, command),
         Command::Actor(command) => block_on(actor::run(&global, command)),

@@ -93,6 +93,12 @@ impl ControllerApi {
         let altered = self.controller.alter_partitions(node_id, epoch, requests).await;
         let altered = altered.map_err(|error| self.voters.direct(error))?;
         let answer = |altered: Result<Partition, _>| match altered {
+            Ok(partition) if partition.leader != Some(node_id) => pb::AlteredPartition {
+                leader_epoch: partition.leader_epoch.0,
+                partition_epoch: partition.partition_epoch.0,
+                error: Some(new_leader_elected(&partition).into()),
+                ..pb::AlteredPartition::default()
+            },
             Ok(partition) => pb::AlteredPartition {
                 leader_epoch: partition.leader_epoch.0,
                 partition_epoch: partition.partition_epoch.0,
@@ -192,6 +198,16 @@ impl ControllerApi {
     fn check_active(&self) -> Result<(), Error> {
         let leadership = *self.controller.leadership().borrow();
         if leadership.here { Ok(()) } else { Err(self.voters.not_controller(leadership.leader)) }
+    }
+}
+
+/// R9: the reassignment that was completed by the request has taken the caller's replica away.
+fn new_leader_elected(partition: &Partition) -> Error {
+    let message = "the replicas were reassigned, and another one leads now";
+    let error = Error::new(ErrorCode::NewLeaderElected, message);
+    match partition.leader {
+        Some(leader) => error.with_leader(leader.0, ""),
+        None => error,
     }
 }
 

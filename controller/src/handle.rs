@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, oneshot, watch};
 use troupe_actor::{Die, Guard, InFlightRequests};
 use troupe_machines::cluster::{
-    AlterPartition, Arrival, ClusterImage, CreatePartitions, CreateTopic, DeleteTopic, Election,
-    LeaderBalance, PerPartition, ProducerIdBlock, RegisterBroker, Topic, UpdateTopic,
+    AlterPartition, AlterPartitionReassignments, Arrival, ClusterImage, CreatePartitions,
+    CreateTopic, DeleteTopic, Election, LeaderBalance, PerPartition, ProducerIdBlock,
+    REASSIGNMENTS, RegisterBroker, Topic, UpdateTopic,
 };
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{BrokerEpoch, LeaderEpoch, MetadataOffset, NodeId, PartitionKey, TopicId};
@@ -195,6 +196,15 @@ impl ControllerHandle {
         election: Election,
     ) -> Result<PerPartition, Error> {
         self.ask(|responder| Request::ElectLeaders(keys, election, responder)).await
+    }
+
+    /// What the replicas of partitions are to be (R34); each partition succeeds or fails for itself.
+    pub async fn alter_partition_reassignments(
+        &self,
+        request: AlterPartitionReassignments,
+    ) -> Result<PerPartition, Error> {
+        let behind = self.shared.log.voters_behind(REASSIGNMENTS);
+        self.ask(|responder| Request::AlterPartitionReassignments(request, behind, responder)).await
     }
 
     /// How many leaderships went back to where they are preferred (R17).

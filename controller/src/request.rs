@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use troupe_machines::cluster::{
-    AlterPartition, Arrival, ClusterError, ClusterImage, ClusterPolicy, CreatePartitions,
-    CreateTopic, Decision, DeleteTopic, Election, LeaderBalance, PerPartition, ProducerIdBlock,
-    RegisterBroker, Subject, Topic, UpdateTopic,
+    AlterPartition, AlterPartitionReassignments, Arrival, ClusterError, ClusterImage,
+    ClusterPolicy, CreatePartitions, CreateTopic, Decision, DeleteTopic, Election, LeaderBalance,
+    PerPartition, ProducerIdBlock, RegisterBroker, Subject, Topic, UpdateTopic,
 };
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{BrokerEpoch, LeaderEpoch, MetadataOffset, NodeId, PartitionKey, TopicId};
@@ -32,6 +32,8 @@ pub(crate) enum Request {
     FailReplicas(NodeId, BrokerEpoch, Vec<(PartitionKey, LeaderEpoch)>, Responder<()>),
     LoseReplicas(NodeId, BrokerEpoch, Vec<PartitionKey>, Responder<()>),
     WithdrawReplicas(NodeId, BrokerEpoch, Vec<PartitionKey>, Responder<()>),
+    /// With the voters that may be too old for it.
+    AlterPartitionReassignments(AlterPartitionReassignments, Vec<NodeId>, Responder<PerPartition>),
     ConfirmLeaders(BTreeSet<NodeId>, Responder<usize>),
     ElectLeaders(Vec<PartitionKey>, Election, Responder<PerPartition>),
     BalanceLeaders(LeaderBalance, Responder<usize>),
@@ -57,6 +59,7 @@ impl Request {
             | Request::BeginShutdown(node_id, _, _)
             | Request::ResumeBroker(node_id, _)
             | Request::UnregisterBroker(node_id, _) => Some(Subject::Node(*node_id)),
+            Request::AlterPartitionReassignments(..) => Some(Subject::Reassignments),
             // Of brokers, fenced by their epochs; or to the same end whenever they are carried out.
             Request::AwaitActive(_)
             | Request::FenceBroker(..)
@@ -134,6 +137,9 @@ impl Request {
             Request::WithdrawReplicas(node_id, epoch, keys, responder) => {
                 responder.park(image.withdraw_replicas(node_id, epoch, &keys))
             }
+            Request::AlterPartitionReassignments(request, behind, responder) => {
+                responder.park(image.alter_partition_reassignments(policy, &request, &behind))
+            }
             Request::ConfirmLeaders(silent, responder) => {
                 responder.park(Ok(image.confirm_leaders(&silent)))
             }
@@ -164,6 +170,7 @@ impl Request {
             | Request::UnregisterBroker(_, responder) => responder.answer(Err(error)),
             Request::BeginShutdown(_, _, responder) => responder.answer(Err(error)),
             Request::AlterPartitions(_, _, _, responder)
+            | Request::AlterPartitionReassignments(_, _, responder)
             | Request::ElectLeaders(_, _, responder) => responder.answer(Err(error)),
             Request::BalanceLeaders(_, responder)
             | Request::ConfirmLeaders(_, responder)

@@ -263,7 +263,12 @@ impl DataDirectory {
         topic_id: TopicId,
     ) -> Result<Option<PathBuf>, DirectoryError> {
         let from = self.partition_dir(topic, partition);
-        let to = self.path.join(retired_name(topic, partition, topic_id));
+        let mut to = self.path.join(retired_name(topic, partition, topic_id));
+        if to.exists() {
+            // An earlier replica of the same partition, whose files are not deleted yet.
+            let number = DirectoryId::random().0.simple();
+            to.set_file_name(format!("{}-{partition}.{number}{RETIRED}", beginning_of(topic)));
+        }
         match fs::rename(&from, &to) {
             Ok(()) => {
                 let synced = FileDisk.sync_dir(&self.path);

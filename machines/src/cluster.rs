@@ -21,6 +21,7 @@ mod names;
 mod overtaken;
 mod partitions;
 mod placement;
+mod reassignment;
 mod replay;
 mod retirement;
 #[cfg(test)]
@@ -40,7 +41,7 @@ pub use overtaken::{DecisionOrder, Subject};
 pub use partitions::PerPartition;
 pub use placement::classic::{Candidate, assign_classic};
 pub use replay::{ClusterSnapshot, Fault, ReplayError};
-pub use versions::METADATA_VERSION;
+pub use versions::{METADATA_VERSION, REASSIGNMENTS};
 
 use std::collections::{BTreeMap, BTreeSet};
 use troupe_proto::ids::{
@@ -187,6 +188,24 @@ pub struct Arrival {
     pub holds_nothing: bool,
     /// Brokers that are not heard just now, or not yet: none of them may have learnt of anything since.
     pub silent: BTreeSet<NodeId>,
+}
+
+/// R34: what the replicas of partitions are to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlterPartitionReassignments {
+    /// Each succeeds or fails for itself.
+    pub partitions: Vec<ReassignPartition>,
+    /// Whether a target may have more or fewer replicas than there are (KIP-860).
+    pub allow_replication_factor_change: bool,
+    pub validate_only: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReassignPartition {
+    pub topic: String,
+    pub partition: i32,
+    /// The preferred leader first. `None`: what is under way is cancelled.
+    pub target: Option<Vec<NodeId>>,
 }
 
 /// R9: a leader's request for another ISR. What is committed counts; the request does not.

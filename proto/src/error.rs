@@ -80,6 +80,8 @@ impl ErrorCode {
             | Self::GroupSubscribedToTopic
             | Self::NotAssigned
             | Self::NodeHoldsReplicas
+            | Self::NoReassignmentInProgress
+            | Self::NewLeaderElected
             | Self::OrderingMismatch
             | Self::MessageTooLarge => GrpcCode::FailedPrecondition,
             Self::LeaderNotAvailable
@@ -185,6 +187,8 @@ impl ErrorCode {
             | Self::OrderingMismatch
             | Self::NoCommittedOffset
             | Self::NodeHoldsReplicas
+            | Self::NoReassignmentInProgress
+            | Self::NewLeaderElected
             | Self::RequestTooLarge
             | Self::PartitionLimitReached
             | Self::MessageTooLarge
@@ -199,6 +203,7 @@ impl ErrorCode {
         match self {
             Self::NotEnoughReplicasAfterAppend
             | Self::OutcomeUnknown
+            | Self::NewLeaderElected
             | Self::RequestTimedOut
             | Self::StorageFailure
             | Self::Internal
@@ -264,6 +269,7 @@ impl ErrorCode {
             | Self::OrderingMismatch
             | Self::NoCommittedOffset
             | Self::NodeHoldsReplicas
+            | Self::NoReassignmentInProgress
             | Self::RequestTooLarge
             | Self::PartitionLimitReached
             | Self::MessageTooLarge
@@ -288,6 +294,7 @@ impl ErrorCode {
             | Self::DiskFull
             | Self::ShuttingDown
             | Self::StalePartitionEpoch
+            | Self::NewLeaderElected
             | Self::OutcomeUnknown => true,
             Self::Unspecified
             | Self::TopicExists
@@ -344,6 +351,7 @@ impl ErrorCode {
             | Self::OrderingMismatch
             | Self::NoCommittedOffset
             | Self::NodeHoldsReplicas
+            | Self::NoReassignmentInProgress
             | Self::RequestTooLarge
             | Self::PartitionLimitReached
             | Self::MessageTooLarge

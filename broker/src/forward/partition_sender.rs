@@ -324,7 +324,7 @@ impl PartitionSender {
         else {
             return false;
         };
-        let least = (topic.config.min_insync_replicas as usize).min(partition.replicas.len());
+        let least = (topic.config.min_insync_replicas as usize).min(partition.least_replicas());
         self.acks != Acks::All || partition.isr.len() >= least
     }
 

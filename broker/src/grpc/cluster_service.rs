@@ -190,6 +190,8 @@ fn partition(state: &PartitionState) -> pb::PartitionState {
         in_sync_replicas: ids(&partition.isr),
         eligible_leader_replicas: ids(&partition.elr),
         min_in_sync_replicas: topic.config.min_insync_replicas,
+        adding_replicas: ids(&partition.adding),
+        removing_replicas: ids(&partition.removing),
     }
 }
 

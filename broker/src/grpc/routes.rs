@@ -10,6 +10,7 @@ use super::group_service::GroupDoor;
 use super::health_service::HealthDoor;
 use super::log_service::LogDoor;
 use super::metadata_service::MetadataDoor;
+use super::reassignment_service::ReassignmentDoor;
 use super::replication_service::ReplicationDoor;
 use super::topic_service::TopicDoor;
 use crate::controller_channel::ControllerChannel;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::{Routes, RoutesBuilder};
 use troupe_controller::{ControllerEndpoint, RaftEndpoint};
 use troupe_proto::admin::v1::cluster_service_server::ClusterServiceServer;
+use troupe_proto::admin::v1::reassignment_service_server::ReassignmentServiceServer;
 use troupe_proto::admin::v1::topic_service_server::TopicServiceServer;
 use troupe_proto::chaos::v1alpha1::chaos_service_server::ChaosServiceServer;
 use troupe_proto::health::v1::health_server::HealthServer;
@@ -47,6 +49,7 @@ impl AdminServices {
             topics,
             record_deletion,
             cluster,
+            reassignments,
             metadata,
             health,
             log_dirs,
@@ -57,6 +60,7 @@ impl AdminServices {
         let topics = TopicDoor::new(Arc::clone(topics), Arc::clone(record_deletion));
         let cluster =
             ClusterDoor::new(Arc::clone(cluster), Arc::clone(health), Arc::clone(log_dirs));
+        let reassignments = ReassignmentDoor(Arc::clone(reassignments));
         routes
             .add_service(HealthServer::new(HealthDoor::new(readiness)))
             .add_service(reflection().build_v1()?)
@@ -64,6 +68,7 @@ impl AdminServices {
             .add_service(MetadataServiceServer::new(MetadataDoor::new(Arc::clone(metadata))))
             .add_service(TopicServiceServer::new(topics))
             .add_service(ClusterServiceServer::new(cluster))
+            .add_service(ReassignmentServiceServer::new(reassignments))
             .add_service(ChaosServiceServer::new(ChaosDoor::new(Arc::clone(chaos))));
         Ok(())
     }

@@ -56,6 +56,8 @@ fn brief(topic: &Topic) -> pb::Topic {
         partition_epoch: partition.partition_epoch.0,
         replicas: partition.replicas.iter().map(|node| node.0).collect(),
         in_sync_replicas: partition.isr.iter().map(|node| node.0).collect(),
+        adding_replicas: partition.adding.iter().map(|node| node.0).collect(),
+        removing_replicas: partition.removing.iter().map(|node| node.0).collect(),
     });
     pb::Topic {
         name: topic.name.to_string(),

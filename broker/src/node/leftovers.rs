@@ -1,5 +1,5 @@
-//! What stands in the directories and belongs to no partition of now: of deleted topics, of moves that were
-//! interrupted. Renamed first, removed after a while.
+//! What stands in the directories and belongs to no replica of now: of deleted topics, of partitions that others have
+//! now, of moves that were interrupted. Renamed first, removed after a while.
 //!
 //! Promise: what cannot be read or renamed stays where it is, and keeps nobody from starting; of a partition that is
 //! there twice, the one that is remembered counts, and where nobody remembers, none is touched.
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use troupe_log::{LogDirectories, LogDirectory, PartitionDirectory};
 use troupe_machines::cluster::ClusterImage;
-use troupe_proto::ids::TopicId;
+use troupe_proto::ids::{NodeId, PartitionKey, TopicId};
 
 /// What earlier runs left is removed after this time.
 const DELAY: Duration = Duration::from_secs(60);
@@ -21,7 +21,7 @@ const DELAY: Duration = Duration::from_secs(60);
 type Retired = (Arc<LogDirectory>, PathBuf);
 type Found = (Arc<LogDirectory>, PartitionDirectory, TopicId);
 
-/// Takes the directories of a topic that was deleted out of the way.
+/// Takes the directories of replicas out of the way that are this node's no more.
 pub(super) fn retire(
     directories: &LogDirectories,
     entry: &TopicEntry,
@@ -44,18 +44,26 @@ pub(super) fn retire(
     retired
 }
 
-/// At the start; says how much was left alone.
-pub(super) fn clear(directories: &LogDirectories, image: &ClusterImage) -> u64 {
+/// At the start, by an image in which this life of the node is registered: what was reassigned while it was away shows in
+/// it, and nothing is assigned to a node anew that is away. Says how much was left alone.
+pub(super) fn clear(directories: &LogDirectories, image: &ClusterImage, node_id: NodeId) -> u64 {
+    let is_here = |found: &PartitionDirectory, topic_id| {
+        let key = PartitionKey { topic_id, partition: found.partition };
+        image.partition(&key).is_some_and(|partition| partition.replicas.contains(&node_id))
+    };
     let (mut alone, mut copies) = (0, BTreeMap::<String, Vec<Found>>::new());
     for (directory, found) in directories.partitions() {
         let name = format!("{}-{}", found.topic, found.partition);
         match found.topic_id() {
-            Ok(Some(id)) if image.topic_by_id(id).is_some() => {
+            Ok(Some(id)) if is_here(&found, id) => {
                 copies.entry(name).or_default().push((directory, found, id));
             }
             Ok(Some(id)) => {
                 directories.inventory.remove(&name);
-                tracing::warn!(path = %found.path.display(), "its topic was deleted");
+                tracing::warn!(
+                    path = %found.path.display(),
+                    "its topic was deleted, or other nodes have the partition now"
+                );
                 alone += u64::from(!set_off(&directory, &found, id));
             }
             Ok(None) => {}

@@ -1,11 +1,11 @@
 //! Keeps the partitions of this node in step with the cluster's image: starts what is assigned here,
-//! tells what changed, retires and deletes what is gone.
+//! tells what changed, retires and deletes what is gone: topics, and replicas that others have now.
 
 use super::handles::Handles;
 use super::{leftovers, log_directories};
 use crate::abort::AbortOnPanic;
 use crate::partition::{
-    PartitionBoard, PartitionHandle, PartitionSetup, RetirePartition, StartPartition,
+    PartitionBoard, PartitionHandle, PartitionSetup, RetirePartition, Retirement, StartPartition,
     UpdatePartition,
 };
 use crate::registry::{TopicEntry, Topics};
@@ -65,7 +65,15 @@ impl Reconciler {
             }
             registry.hide(topics.clone());
             for entry in gone {
-                self.delete(&entry).await;
+                let replicas: Vec<_> = entry.replicas().cloned().collect();
+                self.delete(&entry, replicas, Retirement::TopicDeleted).await;
+            }
+        }
+        let moved = self.forget_reassigned(image, &mut topics);
+        if !moved.is_empty() {
+            registry.hide(topics.clone());
+            for (entry, replicas) in moved {
+                self.delete(&entry, replicas, Retirement::Reassigned).await;
             }
         }
         let eligible_changed = self.note_eligible(image);
@@ -170,9 +178,45 @@ impl Reconciler {
         });
     }
 
-    async fn delete(&self, entry: &TopicEntry) {
-        let replicas: Vec<_> = entry.replicas().cloned().collect();
-        retire(&self.handles, &replicas, true).await;
+    /// Takes the replicas out of `topics` that are this node's no more (R35), each with the entry that it was in.
+    fn forget_reassigned(
+        &self,
+        image: &ClusterImage,
+        topics: &mut Topics,
+    ) -> Vec<(Arc<TopicEntry>, Vec<Arc<PartitionHandle>>)> {
+        let is_elsewhere = |handle: &PartitionHandle| {
+            let partition = image.partition(&handle.key());
+            partition.is_none_or(|partition| !partition.replicas.contains(&self.handles.node_id))
+        };
+        let mut moved = Vec::new();
+        for entry in topics.values_mut() {
+            let changed = image.topic_by_id(entry.id);
+            if changed.is_none_or(|topic| Arc::ptr_eq(topic, &entry.described)) {
+                continue;
+            }
+            let gone = entry.replicas().filter(|handle| is_elsewhere(handle));
+            let gone: Vec<_> = gone.cloned().collect();
+            if gone.is_empty() {
+                continue;
+            }
+            let kept = |handle: &Option<Arc<PartitionHandle>>| {
+                handle.clone().filter(|handle| !is_elsewhere(handle))
+            };
+            let partitions = entry.partitions.iter().map(kept).collect();
+            let (name, described) = (Arc::clone(&entry.name), Arc::clone(&entry.described));
+            let without = TopicEntry { id: entry.id, name, partitions, described };
+            moved.push((std::mem::replace(entry, Arc::new(without)), gone));
+        }
+        moved
+    }
+
+    async fn delete(
+        &self,
+        entry: &TopicEntry,
+        replicas: Vec<Arc<PartitionHandle>>,
+        why: Retirement,
+    ) {
+        retire(&self.handles, &replicas, why).await;
         let retired = leftovers::retire(&self.directories, entry, &replicas);
         let delay = Duration::from_millis(entry.config().file_delete_delay_ms);
         tokio::spawn(leftovers::delete_later(retired, delay));
@@ -180,7 +224,7 @@ impl Reconciler {
 
     /// What earlier runs left.
     pub fn clear_leftovers(&self, image: &ClusterImage) {
-        let notices = leftovers::clear(&self.directories, image);
+        let notices = leftovers::clear(&self.directories, image, self.handles.node_id);
         self.handles.metrics.log_notices.increment(notices);
     }
 }
@@ -195,16 +239,17 @@ fn state(image: &ClusterImage, partition: &Partition) -> Arc<PartitionState> {
         partition_epoch: partition.partition_epoch,
         replicas: partition.replicas.clone(),
         isr: partition.isr.clone(),
+        least_replicas: partition.least_replicas() as u32,
         eligible: partition.replicas.iter().filter_map(active).map(named).collect(),
     })
 }
 
 /// Stops the actors of these partitions; returns when their logs are closed.
-pub(super) async fn retire(handles: &Handles, replicas: &[Arc<PartitionHandle>], delete: bool) {
+pub(super) async fn retire(handles: &Handles, replicas: &[Arc<PartitionHandle>], why: Retirement) {
     let mut waiting = Vec::with_capacity(replicas.len());
     for handle in replicas {
         let (done, retired) = oneshot::channel();
-        let message = RetirePartition { key: handle.key(), delete, done };
+        let message = RetirePartition { key: handle.key(), why, done };
         handles.supervisors[handle.shard].do_send(message);
         waiting.push(retired);
     }

@@ -15,7 +15,7 @@ use super::{advertised, duplicate_broker, log_directories, owner, space};
 use crate::cleaner::Cleaner;
 use crate::connections::Connections;
 use crate::grpc::AdminServices;
-use crate::partition::ControllerRequest;
+use crate::partition::{ControllerRequest, Retirement};
 use crate::replication::ControllerRequestSender;
 use crate::{NodeConfig, coordinator, descriptors, group, http, server};
 use actix::{Arbiter, System};
@@ -356,7 +356,8 @@ impl Parts {
             .flat_map(|topic| topic.replicas().cloned())
             .collect();
         let offline = replicas.iter().any(|handle| handle.board.state() == ActorState::Offline);
-        let closed = tokio::time::timeout(patience, retire(&handles, &replicas, false)).await;
+        let closed =
+            tokio::time::timeout(patience, retire(&handles, &replicas, Retirement::Stopping)).await;
         // Of a log that is not whole nobody may believe that it holds what was acknowledged.
         let whole = !offline && !replicas.iter().any(|handle| handle.board.flushes.has_failed());
         match (closed, &self.session) {

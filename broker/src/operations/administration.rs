@@ -10,6 +10,7 @@ use super::health::Health;
 use super::metadata::ClusterMetadata;
 use super::observation::{Observation, PullSessions};
 use super::readiness::Readiness;
+use super::reassignments::Reassignments;
 use super::record_deletion::RecordDeletion;
 use super::subscriptions::Sessions;
 use super::topics::Topics;
@@ -31,6 +32,7 @@ pub struct Administration {
     pub topics: Arc<Topics>,
     pub record_deletion: Arc<RecordDeletion>,
     pub cluster: Arc<Cluster>,
+    pub reassignments: Arc<Reassignments>,
     pub metadata: Arc<ClusterMetadata>,
     pub health: Arc<Health>,
     pub log_dirs: Arc<LogDirs>,
@@ -93,6 +95,7 @@ impl Administration {
             Arc::clone(observed.cleanings),
             Arc::clone(metrics),
         );
+        let reassignments = Reassignments::new(Arc::clone(metadata), Arc::clone(controller));
         let health =
             Health::new(Arc::clone(metadata), Arc::clone(channel), disk, config.session_timeout.0);
         let defaults = TopicDefaults::of(config);
@@ -103,6 +106,7 @@ impl Administration {
             topics: Arc::new(topics),
             record_deletion: Arc::new(RecordDeletion::new(Arc::clone(observed.leaders))),
             cluster: Arc::new(cluster),
+            reassignments: Arc::new(reassignments),
             metadata: Arc::new(ClusterMetadata::new(Arc::clone(metadata), Arc::clone(channel))),
             health: Arc::new(health),
             log_dirs: Arc::clone(observed.log_dirs),

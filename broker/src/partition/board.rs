@@ -3,7 +3,7 @@
 
 use super::cleaning_gate::CleaningGate;
 use super::flush_gate::FlushGate;
-use super::messages::GivenUp;
+use super::messages::{GivenUp, Retirement};
 use crate::metrics::TopicMetrics;
 use actix::Actor;
 use std::fmt;
@@ -87,12 +87,20 @@ impl<A: Actor> Board<A> {
         }
     }
 
-    /// Gone from this node; with its topic if `delete`, and then that is what everybody is told.
-    pub fn retire_replica(&self, delete: bool) {
-        let reason = delete.then(|| {
-            let message = format!("topic `{}` was deleted", self.topic);
-            Error::new(ErrorCode::UnknownTopic, message).with("topic", &self.topic)
-        });
+    /// Gone from this node; whoever still asks is told why.
+    pub fn retire_replica(&self, why: Retirement) {
+        let reason = match why {
+            Retirement::Stopping => None,
+            Retirement::TopicDeleted => {
+                let message = format!("topic `{}` was deleted", self.topic);
+                Some(Error::new(ErrorCode::UnknownTopic, message).with("topic", &self.topic))
+            }
+            Retirement::Reassigned => {
+                let message =
+                    "this node has no replica of the partition any more; refresh metadata";
+                Some(Error::new(ErrorCode::NotLeader, message))
+            }
+        };
         self.set_leads(false);
         self.set_follows(false);
         self.retire(reason);

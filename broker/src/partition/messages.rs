@@ -19,4 +19,6 @@ pub use following::{Credit, CreditSource, FromLeader, LeaderSays, Slice};
 pub use leading::{CloseFollower, FollowerReport, OpenFollower, PushOn};
 pub use moving::{BeginMove, Copied, EndMove, FinishMove, Original, Piece, ReadForMove};
 pub use soundness::{BeginScrub, GiveUpDamage, GivenUp, MendFiles, Suspect, Suspicion};
-pub use upkeep::{Checkpoint, DirectoryFailed, EnforceRetention, Flushed, Rest, Retire, Update};
+pub use upkeep::{
+    Checkpoint, DirectoryFailed, EnforceRetention, Flushed, Rest, Retire, Retirement, Update,
+};

@@ -7,7 +7,9 @@
 use super::assignment::{Assignment, PartitionSetup};
 use super::handle::PartitionHandle;
 use super::life::PartitionLife;
-use super::messages::{Checkpoint, DirectoryFailed, EnforceRetention, Rest, Retire, Update};
+use super::messages::{
+    Checkpoint, DirectoryFailed, EnforceRetention, Rest, Retire, Retirement, Update,
+};
 use super::shared::Shared;
 use crate::allocator;
 use actix::{Actor, AsyncContext, Context, Handler, Message};
@@ -52,7 +54,7 @@ pub struct UpdatePartition {
 #[rtype(result = "()")]
 pub struct RetirePartition {
     pub key: PartitionKey,
-    pub delete: bool,
+    pub why: Retirement,
     pub done: oneshot::Sender<()>,
 }
 
@@ -189,7 +191,7 @@ impl Handler<RetirePartition> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, retire: RetirePartition, _: &mut Self::Context) {
-        let RetirePartition { key, delete, done } = retire;
+        let RetirePartition { key, why, done } = retire;
         let Some(Child { assignment, life, .. }) = self.children.remove(&key) else { return };
         assignment.over.set(true);
         let board = Arc::clone(&assignment.handle.board);
@@ -202,15 +204,15 @@ impl Handler<RetirePartition> for Supervisor {
         let (closed, closing) = oneshot::channel();
         let running = board.state() == ActorState::Running;
         // Without an actor nothing is open, but its log may be about to be.
-        if !(running && assignment.handle.command(Retire { delete, done: closed })) {
-            board.retire_replica(delete);
+        if !(running && assignment.handle.command(Retire { why, done: closed })) {
+            board.retire_replica(why);
         }
         // Behind the message: no pass begins after it.
         board.cleaning.stop();
         actix_rt::spawn(async move {
             // An error: the actor died before it came to that, and nobody builds another.
             if closing.await.is_err() {
-                board.retire_replica(delete);
+                board.retire_replica(why);
             }
             leader_streams.abandon(key);
             // Fails only if it panicked, and then nobody works there either.

@@ -146,6 +146,7 @@ impl Shard {
             leader_epoch: LeaderEpoch(leader_epoch),
             partition_epoch: PartitionEpoch(partition_epoch),
             replicas: vec![NodeId(1), NodeId(2)],
+            least_replicas: 2,
             eligible: isr.iter().map(|node| (*node, BrokerEpoch(0))).collect(),
             isr,
             ..PartitionState::clone(&state())
@@ -156,7 +157,11 @@ impl Shard {
 
     fn retire(&self, handle: &PartitionHandle) -> oneshot::Receiver<()> {
         let (done, retired) = oneshot::channel();
-        self.supervisor.do_send(RetirePartition { key: handle.key(), delete: true, done });
+        self.supervisor.do_send(RetirePartition {
+            key: handle.key(),
+            why: Retirement::TopicDeleted,
+            done,
+        });
         retired
     }
 
@@ -179,6 +184,7 @@ fn state() -> Arc<PartitionState> {
         partition_epoch: PartitionEpoch(0),
         replicas: vec![NodeId(1)],
         isr: vec![NodeId(1)],
+        least_replicas: 1,
         eligible: [(NodeId(1), BrokerEpoch(0))].into(),
     })
 }

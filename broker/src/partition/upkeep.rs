@@ -2,7 +2,7 @@
 //! back what nobody uses, delete what need not be kept, and close.
 
 use super::actor::PartitionActor;
-use super::messages::{Checkpoint, DirectoryFailed, EnforceRetention, Rest, Retire};
+use super::messages::{Checkpoint, DirectoryFailed, EnforceRetention, Rest, Retire, Retirement};
 use crate::clock::{now, wall_clock};
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use std::sync::Arc;
@@ -166,18 +166,18 @@ impl Handler<Retire> for PartitionActor {
 
     /// The last message. A flush that is under way is waited for: of an error only the first who asks the
     /// disk is told, and that must not be the one whose answer nobody hears any more.
-    fn handle(&mut self, Retire { delete, done }: Retire, ctx: &mut <Self as Actor>::Context) {
+    fn handle(&mut self, Retire { why, done }: Retire, ctx: &mut <Self as Actor>::Context) {
         self.take_turn(ctx);
         let board = Arc::clone(&self.board);
         let idle = async move { board.flushes.idle().await };
-        ctx.wait(idle.into_actor(self).map(move |(), actor, ctx| actor.retire(delete, done, ctx)));
+        ctx.wait(idle.into_actor(self).map(move |(), actor, ctx| actor.retire(why, done, ctx)));
     }
 }
 
 impl PartitionActor {
     /// Whatever is parked is answered, the log is closed, the actor stops.
-    fn retire(&mut self, delete: bool, done: oneshot::Sender<()>, ctx: &mut Context<Self>) {
-        let mut effects = Effects::new();
+    fn retire(&mut self, why: Retirement, done: oneshot::Sender<()>, ctx: &mut Context<Self>) {
+        let (mut effects, delete) = (Effects::new(), why.deletes());
         if !delete && let Ok(flushed_end) = self.log().flush() {
             self.replica.on_flushed(now(), flushed_end, &mut effects);
         }
@@ -199,7 +199,7 @@ impl PartitionActor {
                 self.board.flushes.note_failure();
             }
         }
-        self.board.retire_replica(delete);
+        self.board.retire_replica(why);
         let _ = done.send(());
         ctx.stop();
     }

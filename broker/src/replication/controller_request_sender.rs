@@ -301,7 +301,7 @@ fn committed(answer: pb::AlteredPartition) -> Result<CommittedIsr, AlterPartitio
             isr: answer.in_sync_replicas.into_iter().map(NodeId).collect(),
         }),
         Some(detail) => Err(match Error::from(detail).code {
-            ErrorCode::FencedLeaderEpoch | ErrorCode::NotLeader => {
+            ErrorCode::FencedLeaderEpoch | ErrorCode::NotLeader | ErrorCode::NewLeaderElected => {
                 AlterPartitionError::FencedLeaderEpoch
             }
             ErrorCode::StalePartitionEpoch => AlterPartitionError::StalePartitionEpoch,

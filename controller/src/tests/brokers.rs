@@ -13,7 +13,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Status, Streaming};
-use troupe_machines::cluster::{Broker, ClusterImage, ClusterPolicy, CreateTopic};
+use troupe_machines::cluster::{
+    Broker, ClusterImage, ClusterPolicy, CreateTopic, METADATA_VERSION,
+};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::NodeId;
 use troupe_proto::internal::v1 as pb;
@@ -105,6 +107,7 @@ pub fn registration(id: i32, incarnation: u8, endpoint: String) -> pb::RegisterB
         }),
         incarnation_id: vec![incarnation; 16].into(),
         endpoint,
+        metadata_version: METADATA_VERSION,
         ..pb::RegisterBrokerRequest::default()
     }
 }

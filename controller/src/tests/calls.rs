@@ -4,6 +4,7 @@ use super::brokers::{
     Node, code, is_fenced, lab, patient, placed, registration, until_broker, until_fenced,
 };
 use super::image;
+use troupe_machines::cluster::{AlterPartitionReassignments, ReassignPartition};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, NodeId, PartitionId};
 use troupe_proto::internal::v1 as pb;
@@ -179,5 +180,39 @@ async fn a_drained_broker_stays_in_session_and_leads_again_when_it_is_resumed() 
     assert_eq!((answer.fenced, answer.may_stop), (false, false));
     lab.handle.resume_broker(NodeId(7)).await.unwrap();
     assert_eq!(image(&lab.handle).led_by(NodeId(7)).count(), 1);
+    lab.handle.shutdown().await.unwrap();
+}
+
+/// R9, R34: what completes a reassignment may end the leadership of who asked for it.
+#[actix::test]
+async fn a_leader_that_completes_its_own_removal_hears_who_leads_now() {
+    let lab = lab(patient()).await;
+    let (mut leader, _other) = (Node::active(&lab, 7).await, Node::active(&lab, 8).await);
+    let created = lab.handle.create_topic(placed("orders", &[7])).await.unwrap();
+    let target = Some(vec![NodeId(8)]);
+    let one = ReassignPartition { topic: "orders".into(), partition: 0, target };
+    let request = AlterPartitionReassignments {
+        partitions: vec![one],
+        allow_replication_factor_change: true,
+        validate_only: false,
+    };
+    let begun = lab.handle.alter_partition_reassignments(request).await.unwrap();
+    assert!(begun[0].as_ref().unwrap().is_reassigning());
+    let joins = pb::AlterPartition {
+        topic_id: created.id.to_wire(),
+        partition_epoch: 1,
+        in_sync_replicas: [7, 8]
+            .map(|node_id| pb::InSyncReplica { node_id, ..Default::default() })
+            .to_vec(),
+        recovered: true,
+        ..Default::default()
+    };
+    let request = pb::AlterPartitionsRequest { caller: leader.caller(), partitions: vec![joins] };
+    let altered = leader.client.alter_partitions(request).await.unwrap().into_inner().partitions;
+    let told = altered[0].error.clone().unwrap();
+    assert_eq!((told.reason(), told.leader_id), (ErrorCode::NewLeaderElected, Some(8)));
+    let now = image(&lab.handle);
+    let partition = now.partition(&created.key(PartitionId(0))).unwrap();
+    assert_eq!((&partition.replicas, partition.leader), (&vec![NodeId(8)], Some(NodeId(8))));
     lab.handle.shutdown().await.unwrap();
 }

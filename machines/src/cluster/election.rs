@@ -83,25 +83,23 @@ impl<'a, F: Fn(NodeId) -> bool> Rules<'a, F> {
             Elected::Unclean => true,
             Elected::Clean | Elected::Nobody => before.recovering,
         };
-        let new_leader = leader != before.leader || elected == Elected::Unclean;
         let after = Partition {
-            replicas: before.replicas.clone(),
             isr,
             elr,
             leader,
             last_known_leader,
             last_in_sync,
             recovering,
-            leader_epoch: LeaderEpoch(before.leader_epoch.0 + u32::from(new_leader)),
-            partition_epoch: PartitionEpoch(before.partition_epoch.0 + 1),
+            ..before.clone()
         };
-        let unchanged = Partition { partition_epoch: before.partition_epoch, ..after.clone() };
-        (unchanged != *before).then_some(after)
+        let after = after.with_reassignment_completed(&self.is_active);
+        let again = elected == Elected::Unclean;
+        (again || after != *before).then(|| after.succeeding(before, again))
     }
 
     /// R16: who has every committed record without being in `isr`.
     fn eligible(&self, before: &Partition, isr: &[NodeId], lost: Option<NodeId>) -> Vec<NodeId> {
-        let effective_min = (self.min_isr as usize).clamp(1, before.replicas.len().max(1));
+        let effective_min = (self.min_isr as usize).clamp(1, before.least_replicas().max(1));
         if isr.len() >= effective_min {
             return Vec::new();
         }
@@ -215,6 +213,9 @@ mod tests {
     fn partition(replicas: &[i32], isr: &[i32], leader: Option<i32>) -> Partition {
         Partition {
             replicas: nodes(replicas),
+            adding: Vec::new(),
+            removing: Vec::new(),
+            original: Vec::new(),
             isr: nodes(isr),
             elr: Vec::new(),
             leader: leader.map(NodeId),

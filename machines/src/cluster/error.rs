@@ -99,6 +99,16 @@ pub enum ClusterError {
     PreferredNotAvailable { preferred: NodeId },
     #[error("no replica of partition {key} is active")]
     NoActiveReplica { key: PartitionKey },
+    #[error("topic '{topic}' has no partition {partition}")]
+    NoSuchPartition { topic: String, partition: i32 },
+    #[error(
+        "the replicas of '{topic}' partition {partition} are not being reassigned: there is nothing to cancel"
+    )]
+    NoReassignmentInProgress { topic: String, partition: i32 },
+    #[error(
+        "the replication factor would change from {current} to {asked}, which the request does not allow"
+    )]
+    ReplicationFactorWouldChange { current: u32, asked: u32 },
 }
 
 impl ClusterError {
@@ -118,6 +128,8 @@ impl ClusterError {
             | Self::TooFewBrokersFor { .. }
             | Self::NoActiveBroker => ErrorCode::InvalidReplicationFactor,
             Self::InvalidAssignment { .. } => ErrorCode::InvalidReplicaAssignment,
+            Self::ReplicationFactorWouldChange { .. } => ErrorCode::InvalidReplicationFactor,
+            Self::NoReassignmentInProgress { .. } => ErrorCode::NoReassignmentInProgress,
             Self::Config(_) => ErrorCode::InvalidConfig,
             Self::DeletionDisabled => ErrorCode::TopicDeletionDisabled,
             Self::WrongCluster { .. } => ErrorCode::InconsistentClusterId,
@@ -134,7 +146,9 @@ impl ClusterError {
             | Self::InvalidIsr { .. } => ErrorCode::InvalidRequest,
             Self::BrokerHoldsReplicas { .. } => ErrorCode::NodeHoldsReplicas,
             Self::UnknownTopicId { .. } => ErrorCode::UnknownTopic,
-            Self::UnknownPartition { .. } => ErrorCode::UnknownPartition,
+            Self::UnknownPartition { .. } | Self::NoSuchPartition { .. } => {
+                ErrorCode::UnknownPartition
+            }
             Self::EpochFromTheFuture { .. } => ErrorCode::NotController,
             Self::FencedLeaderEpoch { .. } => ErrorCode::FencedLeaderEpoch,
             Self::StalePartitionEpoch { .. } => ErrorCode::StalePartitionEpoch,
@@ -201,6 +215,13 @@ impl From<ClusterError> for WireError {
             ClusterError::NodesBehind { nodes } => wire.with("nodes", numbers(&nodes)),
             ClusterError::BrokerHoldsReplicas { node_id, count, first } => {
                 wire.with("node_id", node_id).with("replicas", count).with("partitions", first)
+            }
+            ClusterError::NoSuchPartition { topic, partition }
+            | ClusterError::NoReassignmentInProgress { topic, partition } => {
+                wire.with("topic", topic).with("partition", partition)
+            }
+            ClusterError::ReplicationFactorWouldChange { current, asked } => {
+                wire.with("actual", asked).with("current", current)
             }
             ClusterError::UnknownTopicId { topic_id } => wire.with("topic_id", topic_id),
             ClusterError::UnknownPartition { key }

@@ -34,9 +34,9 @@ pub enum Problem {
 }
 
 impl Partition {
-    /// Whether some replica is not in sync.
+    /// Whether fewer are in sync than there are, or are to be (R35), replicas.
     pub fn is_under_replicated(&self) -> bool {
-        self.isr.len() < self.replicas.len()
+        self.isr.len() < self.target().count()
     }
 }
 
@@ -44,7 +44,7 @@ impl Topic {
     /// Whether fewer are in sync than acks=all asks for.
     pub fn is_under_min_isr(&self, partition: &Partition) -> bool {
         let min_isr = self.config.min_insync_replicas as usize;
-        partition.isr.len() < min_isr.min(partition.replicas.len())
+        partition.isr.len() < min_isr.min(partition.least_replicas())
     }
 }
 

@@ -69,8 +69,14 @@ pub struct Topic {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Partition {
-    /// The preferred leader first.
+    /// The preferred leader first. While they are reassigned (R34): those that are to be, then those that are to go.
     pub replicas: Vec<NodeId>,
+    /// Of the replicas, those that were none before the reassignment under way; empty without one.
+    pub adding: Vec<NodeId>,
+    /// Of the replicas, those that are none after it.
+    pub removing: Vec<NodeId>,
+    /// The replicas as they were before it, in their order; empty without one.
+    pub original: Vec<NodeId>,
     /// With the leader; empty if nobody with every committed record is active.
     pub isr: Vec<NodeId>,
     /// Eligible leader replicas (R16): not in sync, but they have every committed record. Empty unless fewer
@@ -205,7 +211,7 @@ impl Topic {
 
     /// Replicas of the first partition; all have as many unless somebody reassigned them otherwise.
     pub fn replication_factor(&self) -> usize {
-        self.partitions.first().map_or(0, |partition| partition.replicas.len())
+        self.partitions.first().map_or(0, |partition| partition.target().count())
     }
 
     pub fn partition(&self, partition: PartitionId) -> Option<&Partition> {

@@ -14,6 +14,8 @@ use troupe_proto::ids::NodeId;
 pub enum Subject {
     Topic(String),
     Node(NodeId),
+    /// Of all partitions: one request may name many.
+    Reassignments,
 }
 
 /// When something was decided last, in the life of one controller.

@@ -249,7 +249,7 @@ impl ClusterImage {
         Decision { records, answer }
     }
 
-    fn known_partition(
+    pub(super) fn known_partition(
         &self,
         key: &PartitionKey,
     ) -> Result<(&Arc<Topic>, &Partition), ClusterError> {
@@ -273,7 +273,7 @@ impl ClusterImage {
         }
     }
 
-    fn one_by_one<T>(
+    pub(super) fn one_by_one<T>(
         &self,
         requests: &[T],
         decide: impl Fn(&ClusterImage, &T) -> Result<Decision<Partition>, ClusterError>,
@@ -357,7 +357,7 @@ fn check_members(current: &Partition, isr: &[NodeId], leader: NodeId) -> Result<
     Ok(())
 }
 
-fn changed(
+pub(super) fn changed(
     key: &PartitionKey,
     before: &Partition,
     after: Option<Partition>,

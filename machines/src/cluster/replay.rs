@@ -169,6 +169,9 @@ impl ClusterImage {
         let nodes = |ids: &[i32]| ids.iter().copied().map(NodeId).collect::<Vec<_>>();
         let partition = Partition {
             replicas: nodes(&record.replicas),
+            adding: nodes(&record.adding_replicas),
+            removing: nodes(&record.removing_replicas),
+            original: nodes(&record.original_replicas),
             isr: nodes(&record.in_sync_replicas),
             elr: nodes(&record.eligible_leader_replicas),
             leader: record.leader_id.map(NodeId),
@@ -283,6 +286,9 @@ pub(super) fn partition_record(
         last_known_leader_id: partition.last_known_leader.map(|node| node.0),
         leader_recovering: partition.recovering,
         last_in_sync_replicas: numbers(&partition.last_in_sync),
+        adding_replicas: numbers(&partition.adding),
+        removing_replicas: numbers(&partition.removing),
+        original_replicas: numbers(&partition.original),
     }
 }
 

@@ -7,6 +7,7 @@ mod health;
 mod histories;
 mod limits;
 mod partitions;
+mod reassignment;
 
 use super::*;
 use std::sync::Arc;

@@ -258,6 +258,9 @@ impl ClusterImage {
         let (leader_epoch, partition_epoch) = (LeaderEpoch(0), PartitionEpoch(0));
         Partition {
             replicas,
+            adding: Vec::new(),
+            removing: Vec::new(),
+            original: Vec::new(),
             isr,
             elr: Vec::new(),
             leader,

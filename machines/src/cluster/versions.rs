@@ -12,10 +12,13 @@ use troupe_proto::ids::{BrokerEpoch, NodeId};
 use troupe_proto::internal::v1::metadata_record::Record;
 use troupe_proto::internal::v1::{ClusterRecord, MetadataRecord};
 
-/// The records that this version knows. 1: settings of brokers and of the whole cluster. 2: brokers that are being
-/// retired.
-pub const METADATA_VERSION: u32 = 2;
-/// From this one on a broker can be marked as being retired.
+/// The records that this version knows. 1: settings of brokers and of the whole cluster. 2: replicas that are
+/// reassigned, and brokers that are being retired.
+pub const METADATA_VERSION: u32 = REASSIGNMENTS;
+/// From this version on nodes know that replicas may be reassigned: an earlier one takes those that are to go for
+/// replicas that stay, and a controller of an earlier one forgets which they are.
+pub const REASSIGNMENTS: u32 = 2;
+/// From this version on nodes know of brokers that are being retired: an earlier one would place replicas on them.
 pub(super) const RETIREMENT_VERSION: u32 = 2;
 
 impl ClusterImage {

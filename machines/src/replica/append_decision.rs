@@ -79,7 +79,9 @@ impl Replica {
     }
 
     pub(super) fn required_replicas(&self, leadership: &Leadership) -> u32 {
-        self.config.min_insync_replicas.min(leadership.state.replicas.len() as u32)
+        let managed = leadership.managed.as_ref();
+        let most = managed.map_or(leadership.state.replicas.len() as u32, |it| it.least_replicas);
+        self.config.min_insync_replicas.min(most)
     }
 
     fn check_content(&self, now: Time, facts: &AppendFacts) -> Result<(), AppendError> {

@@ -192,7 +192,7 @@ impl Replica {
     fn follow_ends(&mut self, leader: LeaderEnds, out: &mut Effects) {
         self.raise_high_watermark(leader.high_watermark.min(self.log_end), out);
         if let Some(following) = self.following_mut() {
-            following.everyone_has = following.everyone_has.max(leader.everyone_has);
+            following.everyone_has = leader.everyone_has;
             following.leader_high_watermark = leader.high_watermark;
         }
         let offset = leader.log_start;

@@ -29,6 +29,8 @@ pub(super) struct Leadership {
 #[derive(Clone, Debug)]
 pub(super) struct ManagedIsr {
     pub partition_epoch: PartitionEpoch,
+    /// See [`PartitionState::least_replicas`].
+    pub least_replicas: u32,
     pub eligible: BTreeMap<NodeId, BrokerEpoch>,
     pub pending: Option<Pending>,
     /// The controller has refused: nobody asks again before this time, or before it says anything new.
@@ -64,6 +66,7 @@ impl Leadership {
         let followers = state.isr.iter().map(in_sync).collect();
         let managed = managed.map(|partition| ManagedIsr {
             partition_epoch: partition.partition_epoch,
+            least_replicas: partition.least_replicas,
             eligible: partition.eligible.clone(),
             pending: None,
             refused_until: None,
@@ -87,12 +90,22 @@ impl Leadership {
         }
         managed.eligible.clone_from(&partition.eligible);
         managed.refused_until = None;
-        self.state.replicas.clone_from(&partition.replicas);
+        managed.least_replicas = partition.least_replicas;
+        self.learn_replicas(&partition.replicas);
         self.adopt(&CommittedIsr {
             leader_epoch: partition.leader_epoch,
             partition_epoch: partition.partition_epoch,
             isr: partition.isr.clone(),
         });
+    }
+
+    /// Who comes has nothing, and who goes is not heard any more (R34).
+    fn learn_replicas(&mut self, replicas: &[NodeId]) {
+        if replicas.iter().any(|node| !self.state.replicas.contains(node)) {
+            self.everyone_has = Offset::ZERO;
+        }
+        self.followers.retain(|node, _| replicas.contains(node));
+        self.state.replicas = replicas.to_vec();
     }
 
     /// A newer partition epoch settles what is pending: either it came of the request, or the controller
@@ -285,7 +298,7 @@ impl Replica {
     /// Below this, every assigned replica has told the leader of now, since it leads, that it has all of the log on
     /// disk, whatever the flush policy: nobody misses a record that is removed there. As far as this replica knows:
     /// a follower goes by what its leader has said in this epoch; zero: nothing is known. Within a leadership it
-    /// does not go back.
+    /// goes back only when a replica is added, which has nothing yet.
     pub fn everyone_has(&self) -> Offset {
         match &self.role {
             RoleState::Leading(leadership) => leadership.everyone_has,

@@ -193,6 +193,7 @@ mod tests {
             leader_epoch: LeaderEpoch(0),
             partition_epoch: PartitionEpoch(partition_epoch),
             replicas: [1, 2, 3].map(NodeId).to_vec(),
+            least_replicas: 3,
             eligible: isr.iter().map(|node| (*node, BrokerEpoch(0))).collect(),
             isr,
         }

@@ -13,6 +13,8 @@ pub struct PartitionState {
     pub partition_epoch: PartitionEpoch,
     pub replicas: Vec<NodeId>,
     pub isr: Vec<NodeId>,
+    /// `min.insync.replicas` asks for so many at most: while replicas are reassigned, the fewer of those before and after.
+    pub least_replicas: u32,
     /// Of the replicas, those that may join the ISR: registered, not fenced, not shutting down. May change
     /// without the partition epoch.
     pub eligible: BTreeMap<NodeId, BrokerEpoch>,

@@ -403,6 +403,7 @@ pub fn state_of(image: &ClusterImage, key: &PartitionKey) -> Option<PartitionSta
         partition_epoch: partition.partition_epoch,
         replicas: partition.replicas.clone(),
         isr: partition.isr.clone(),
+        least_replicas: partition.least_replicas() as u32,
         eligible,
     })
 }

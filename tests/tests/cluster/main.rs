@@ -15,6 +15,7 @@ mod internal;
 mod leaders;
 mod placement;
 mod reads;
+mod reassignment;
 mod rot;
 
 use std::future::Future;

@@ -13,6 +13,7 @@ mod list_offsets;
 mod names;
 mod produce;
 mod publishing;
+mod reassignments;
 mod refusals;
 mod sdk;
 mod topics;

@@ -165,6 +165,22 @@ async fn refused_topic(server: &Server, path: &str, name: &str) -> Option<ErrorR
             let detail = |answer: admin::ElectLeadersResponse| answer.results[0].error.clone();
             part(server, path, request, detail).await
         }
+        "AlterPartitionReassignments" => {
+            let one = admin::ReassignPartition { topic, replicas: vec![1], ..Default::default() };
+            let partitions = vec![one];
+            let request =
+                admin::AlterPartitionReassignmentsRequest { partitions, ..Default::default() };
+            let detail = |answer: admin::AlterPartitionReassignmentsResponse| {
+                answer.results[0].error.clone()
+            };
+            part(server, path, request, detail).await
+        }
+        "ListPartitionReassignments" => {
+            let partitions = vec![admin::TopicPartitions { topic, partitions: vec![] }];
+            let request =
+                admin::ListPartitionReassignmentsRequest { partitions, ..Default::default() };
+            whole(server, path, request).await
+        }
         "DescribeLogDirs" => {
             let partitions = vec![admin::TopicPartitions { topic, partitions: vec![] }];
             whole(server, path, admin::DescribeLogDirsRequest { partitions }).await

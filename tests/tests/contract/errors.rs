@@ -7,7 +7,7 @@ use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::v1::ErrorDetail;
 
 /// Reason; code; whether to retry; whether it surely was not done; whether to refresh metadata.
-const TABLE: [(&str, GrpcCode, bool, bool, bool); 74] = [
+const TABLE: [(&str, GrpcCode, bool, bool, bool); 76] = [
     ("UNSPECIFIED", Internal, false, false, false),
     ("UNKNOWN_TOPIC", NotFound, false, true, true),
     ("UNKNOWN_PARTITION", NotFound, false, true, true),
@@ -74,6 +74,8 @@ const TABLE: [(&str, GrpcCode, bool, bool, bool); 74] = [
     ("ORDERING_MISMATCH", FailedPrecondition, false, true, false),
     ("NO_COMMITTED_OFFSET", NotFound, false, true, false),
     ("NODE_HOLDS_REPLICAS", FailedPrecondition, false, true, false),
+    ("NO_REASSIGNMENT_IN_PROGRESS", FailedPrecondition, false, true, false),
+    ("NEW_LEADER_ELECTED", FailedPrecondition, false, false, true),
     ("REQUEST_TOO_LARGE", ResourceExhausted, false, true, false),
     ("PARTITION_LIMIT_REACHED", ResourceExhausted, false, true, false),
     ("MESSAGE_TOO_LARGE", FailedPrecondition, false, true, false),

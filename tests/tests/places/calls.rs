@@ -6,7 +6,8 @@ use troupe_tests::workspace;
 
 /// Single calls that append no records: done twice, by a client's own retry policy, they do no more than once, or say
 /// that it was done.
-const REPEATABLE: [&str; 36] = [
+const REPEATABLE: [&str; 38] = [
+    "AlterPartitionReassignments",
     "AlterReplicaLogDirs",
     "CommitOffsets",
     "CreatePartitions",
@@ -33,6 +34,7 @@ const REPEATABLE: [&str; 36] = [
     "ListActors",
     "ListGroups",
     "ListOffsets",
+    "ListPartitionReassignments",
     "ListPartitions",
     "ListReplicas",
     "ListTopics",

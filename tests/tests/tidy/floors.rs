@@ -40,7 +40,7 @@ const FLOORS: [(&str, Floors); 2] = [
             &["health"],
             &["as_of", "foreground", "node_view", "watch"],
             &["actors", "configuration", "confirm", "output", "ports", "runtime", "signals"],
-            &["replica_condition"],
+            &["replica_condition", "reassignment"],
             &[
                 "decoder",
                 "failure",

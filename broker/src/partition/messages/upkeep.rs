@@ -44,11 +44,28 @@ pub struct EnforceRetention;
 #[rtype(result = "()")]
 pub struct DirectoryFailed;
 
+/// Why a replica is not wanted on this node any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retirement {
+    /// The node stops; the replica is there again when it has started.
+    Stopping,
+    TopicDeleted,
+    /// Other nodes have the partition now.
+    Reassigned,
+}
+
+impl Retirement {
+    /// Whether nothing of it is kept.
+    pub fn deletes(self) -> bool {
+        self != Retirement::Stopping
+    }
+}
+
 /// Stop for good: flush and close, or delete.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Retire {
-    /// The topic was deleted: nothing needs to reach the disk.
-    pub delete: bool,
+    /// If it is deleted, nothing needs to reach the disk.
+    pub why: Retirement,
     pub done: oneshot::Sender<()>,
 }

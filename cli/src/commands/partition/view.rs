@@ -16,6 +16,8 @@ pub struct PartitionView {
     partition_epoch: u32,
     replicas: Vec<i32>,
     in_sync_replicas: Vec<i32>,
+    adding_replicas: Vec<i32>,
+    removing_replicas: Vec<i32>,
     eligible_leader_replicas: Vec<i32>,
     min_in_sync_replicas: u32,
     /// Replicas whose actors are not well, as their nodes tell.
@@ -40,6 +42,8 @@ impl From<PartitionState> for PartitionView {
             partition_epoch: state.partition_epoch,
             replicas: state.replicas,
             in_sync_replicas: state.in_sync_replicas,
+            adding_replicas: state.adding_replicas,
+            removing_replicas: state.removing_replicas,
             eligible_leader_replicas: state.eligible_leader_replicas,
             min_in_sync_replicas: state.min_in_sync_replicas,
             distress: Vec::new(),
@@ -47,7 +51,7 @@ impl From<PartitionState> for PartitionView {
     }
 }
 
-const COLUMNS: [Column; 10] = [
+const COLUMNS: [Column; 12] = [
     text("TOPIC"),
     number("PARTITION"),
     text("LEADER"),
@@ -55,6 +59,8 @@ const COLUMNS: [Column; 10] = [
     text("REPLICAS"),
     text("IN SYNC"),
     text("ELIGIBLE"),
+    text("ADDING"),
+    text("REMOVING"),
     number("MIN IN SYNC").wide(),
     number("PARTITION EPOCH").wide(),
     text("DISTRESS"),
@@ -69,6 +75,11 @@ pub fn table(partitions: &[PartitionView]) -> Table {
 }
 
 impl PartitionView {
+    /// Fewer are in sync than there are to be replicas.
+    fn is_under_replicated(&self) -> bool {
+        self.in_sync_replicas.len() < self.replicas.len() - self.removing_replicas.len()
+    }
+
     /// Every node that has a replica.
     pub fn nodes(&self) -> &[i32] {
         &self.replicas
@@ -83,6 +94,8 @@ impl PartitionView {
             ids(&self.replicas),
             ids(&self.in_sync_replicas),
             ids(&self.eligible_leader_replicas),
+            ids(&self.adding_replicas),
+            ids(&self.removing_replicas),
             self.min_in_sync_replicas.to_string(),
             self.partition_epoch.to_string(),
             self.distress
@@ -97,8 +110,7 @@ impl PartitionView {
 /// What is well and what is not, in one line.
 pub fn summary(partitions: &[PartitionView]) -> String {
     let offline = partitions.iter().filter(|p| p.leader_id.is_none()).count();
-    let under_replicated =
-        partitions.iter().filter(|p| p.in_sync_replicas.len() < p.replicas.len()).count();
+    let under_replicated = partitions.iter().filter(|p| p.is_under_replicated()).count();
     format!(
         "{} partitions: {offline} offline, {under_replicated} under-replicated",
         partitions.len()

@@ -127,6 +127,8 @@ fn partitions(partitions: &[PartitionView]) -> Table {
         number("LOG END").wide(),
         number("SEGMENTS").wide(),
         text("OFFLINE").wide(),
+        text("ADDING").wide(),
+        text("REMOVING").wide(),
         text("CONDITION"),
     ]);
     let ids = |ids: &[i32]| ids.iter().map(i32::to_string).collect::<Vec<_>>().join(",");
@@ -146,6 +148,8 @@ fn partitions(partitions: &[PartitionView]) -> Table {
             log(|log| log.log_end_offset.to_string()),
             log(|log| log.segment_count.to_string()),
             log(|log| log.offline_reason.clone()),
+            ids(&partition.adding_replicas),
+            ids(&partition.removing_replicas),
             partition.condition.clone(),
         ]);
     }

@@ -31,6 +31,11 @@ pub struct PartitionView {
     pub leader_epoch: u32,
     pub replicas: Vec<i32>,
     pub in_sync_replicas: Vec<i32>,
+    /// While they are reassigned.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub adding_replicas: Vec<i32>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub removing_replicas: Vec<i32>,
     /// How the leader's actor is; if it did not answer, or its node did not, that and why.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub condition: String,
@@ -84,6 +89,8 @@ impl TopicView {
             leader_epoch: partition.leader_epoch,
             replicas: partition.replicas.clone(),
             in_sync_replicas: partition.in_sync_replicas.clone(),
+            adding_replicas: partition.adding_replicas.clone(),
+            removing_replicas: partition.removing_replicas.clone(),
             condition: String::new(),
             log: None,
             cleaning: Vec::new(),

@@ -71,6 +71,13 @@ enum Request {
         partition: u32,
         unclean: bool,
     },
+    /// Other replicas for a partition, those of these nodes that the mask has; none: as before.
+    Reassign {
+        name: u8,
+        partition: u32,
+        order: [i32; 4],
+        count: usize,
+    },
     Balance {
         percentage: u32,
     },
@@ -104,9 +111,20 @@ fn requests() -> impl Strategy<Value = Request> {
         1 => (0..6u8, 0..3u32, any::<bool>()).prop_map(
             |(name, partition, unclean)| Request::Elect { name, partition, unclean }
         ),
+        5 => (0..6u8, 0..3u32, any::<[u8; 4]>(), 0..4usize).prop_map(|(name, partition, keys, count)| {
+            let mut order = [0, 1, 2, 3];
+            order.sort_by_key(|node: &i32| keys[*node as usize]);
+            Request::Reassign { name, partition, order, count }
+        }),
         1 => (0..20u32).prop_map(|percentage| Request::Balance { percentage }),
         1 => Just(Request::ElectLeaderless),
     ]
+}
+
+/// All are of this version.
+fn registration(node: i32, incarnation: u8) -> RegisterBroker {
+    let metadata_version = METADATA_VERSION;
+    RegisterBroker { metadata_version, ..super::registration(node, incarnation) }
 }
 
 fn name(n: u8) -> String {
@@ -204,6 +222,16 @@ fn decided(image: &ClusterImage, request: &Request, seed: u64) -> Vec<MetadataRe
             let election = if unclean { Election::Unclean } else { Election::Preferred };
             image.elect_leader(&topic.key(PartitionId(partition)), election).map(|d| d.records)
         }
+        Request::Reassign { name: n, partition, order, count } => {
+            let target = (count > 0).then(|| order[..count].iter().copied().map(NodeId).collect());
+            let one = ReassignPartition { topic: name(n), partition: partition as i32, target };
+            let request = AlterPartitionReassignments {
+                partitions: vec![one],
+                allow_replication_factor_change: true,
+                validate_only: false,
+            };
+            image.alter_partition_reassignments(&policy, &request, &[]).map(|d| d.records)
+        }
         Request::Balance { percentage } => {
             let balance = LeaderBalance { percentage_per_broker: percentage, max_elections: 3 };
             Ok(image.balance_leaders(balance).records)
@@ -243,12 +271,14 @@ fn check(image: &ClusterImage) {
         for partition in &topic.partitions {
             let Partition { replicas, isr, elr, leader, last_known_leader, last_in_sync, .. } =
                 partition;
+            check_reassignment(partition);
             let active = |node: &NodeId| image.is_active(*node);
             assert!(isr.iter().chain(elr).all(|node| replicas.contains(node)));
             assert!(!isr.iter().any(|node| elr.contains(node)), "R16: in sync, or eligible");
             assert!(isr.iter().all(active), "K15: in sync are the active");
             assert!(!last_in_sync.iter().any(|node| isr.contains(node) || elr.contains(node)));
-            let enough = (topic.config.min_insync_replicas as usize).min(replicas.len());
+            let enough =
+                (topic.config.min_insync_replicas as usize).min(partition.least_replicas());
             assert!(isr.len() < enough || elr.is_empty(), "R16");
             match leader {
                 Some(leader) => {
@@ -266,12 +296,35 @@ fn check(image: &ClusterImage) {
     }
 }
 
+/// R34: what is added and removed is what differs, and nobody waits for what is there.
+fn check_reassignment(partition: &Partition) {
+    let Partition { replicas, adding, removing, original, isr, leader, .. } = partition;
+    let target: Vec<_> = partition.target().collect();
+    assert!(replicas.iter().enumerate().all(|(at, node)| !replicas[..at].contains(node)));
+    assert!(!target.is_empty() && replicas.starts_with(&target), "who is to go comes last");
+    assert!(replicas.ends_with(removing));
+    if !partition.is_reassigning() {
+        assert!(original.is_empty());
+        return;
+    }
+    assert!(original.iter().all(|node| replicas.contains(node)), "it can be given up");
+    let added = target.iter().filter(|node| !original.contains(node));
+    assert!(added.eq(adding), "T without C");
+    let is_complete = target.iter().all(|node| isr.contains(node));
+    assert!(!is_complete || leader.is_none(), "complete as soon as all are in sync");
+}
+
 proptest! {
     #[test]
     fn any_history_replayed_from_scratch_or_from_a_snapshot_gives_the_same_image(
         requests in proptest::collection::vec(requests(), 1..60), cut in 0..60usize
     ) {
         let mut live = cluster(2);
+        for node in [0, 1].map(NodeId) {
+            let epoch = live.broker(node).unwrap().epoch;
+            let noted = live.note_versions(node, epoch, 0, METADATA_VERSION);
+            apply(&mut live, noted);
+        }
         let mut history: Vec<MetadataRecord> = Vec::new();
         let start = live.clone();
         let mut from_snapshot = None;

@@ -38,6 +38,7 @@ impl Controller {
             partition_epoch: PartitionEpoch(0),
             replicas: nodes.to_vec(),
             isr: nodes.to_vec(),
+            least_replicas: nodes.len() as u32,
             eligible: registered.clone(),
         };
         Controller { state, registered, next_broker_epoch: 1, requests: VecDeque::new() }

@@ -112,6 +112,7 @@ fn a_rebuilt_replica_is_idle_and_never_truncates_to_its_high_watermark() {
         partition_epoch: Default::default(),
         replicas: vec![SELF, LEADER],
         isr: vec![SELF],
+        least_replicas: 2,
         eligible: BTreeMap::new(),
     };
     let mut out = Effects::new();
@@ -297,7 +298,8 @@ fn a_follower_goes_by_what_its_leader_says_everyone_has() {
     replica.on_replicated(NOW, session, &[], told(4), &mut Effects::new());
     assert_eq!(replica.everyone_has(), Offset(4));
     replica.on_replicated(NOW, session, &[], told(0), &mut Effects::new());
-    assert_eq!(replica.everyone_has(), Offset(4), "it does not go back in an epoch");
+    assert_eq!(replica.everyone_has(), Offset::ZERO, "a replica was added, which has nothing");
+    replica.on_replicated(NOW, session, &[], told(4), &mut Effects::new());
     let mut out = Effects::new();
     let next = FollowerState { leader: NodeId(3), leader_epoch: LeaderEpoch(3) };
     replica.become_follower(NOW, next, &mut out);

@@ -14,6 +14,7 @@ pub(super) fn partition(epoch: u32, partition_epoch: u32, isr: &[i32]) -> Partit
         partition_epoch: PartitionEpoch(partition_epoch),
         replicas: nodes(&[1, 2, 3]),
         isr: nodes(isr),
+        least_replicas: 3,
         eligible: [1, 2, 3].map(|id| (NodeId(id), BrokerEpoch(0))).into(),
     }
 }

@@ -1,0 +1,48 @@
+//! `troupe reassign`: other replicas for partitions, as kafka-reassign-partitions does it.
+
+mod cancel;
+mod execute;
+mod list;
+mod verify;
+
+use crate::failure::Failure;
+use crate::global::Global;
+use clap::Subcommand;
+
+#[derive(Debug, Subcommand)]
+pub enum ReassignCommand {
+    /// Begin what a plan says, and print what there was before
+    #[command(after_help = "Examples:\n  \
+        troupe reassign execute plan.json > rollback.txt\n  \
+        troupe reassign execute plan.json --wait          # until it is complete\n  \
+        troupe reassign execute - < plan.json             # from standard input\n  \
+        troupe reassign execute plan.json --dry-run       # all checks, nothing done\n\
+        A plan is Kafka's: {\"version\":1,\"partitions\":[{\"topic\":\"orders\",\"partition\":0,\"replicas\":[1,2,3]}]}.\n\
+        The first replica is the preferred leader. Partitions are served all the time: new replicas are filled first,\n\
+        and those that go are dropped, with their data, once all others are in sync.")]
+    Execute(execute::Execute),
+    /// Tell of each partition of a plan whether it is complete; exit code 0 only if all are
+    #[command(after_help = "Example:\n  \
+        until troupe reassign verify plan.json; do sleep 5; done")]
+    Verify(verify::Verify),
+    /// Give up what is under way: the replicas are again as they were before
+    #[command(after_help = "Examples:\n  \
+        troupe reassign cancel plan.json\n  \
+        troupe reassign cancel --all")]
+    Cancel(cancel::Cancel),
+    /// Show what is under way, how far it is, and how long the rest takes
+    #[command(after_help = "Examples:\n  \
+        troupe reassign list\n  \
+        troupe reassign list --watch\n  \
+        troupe reassign list -o json | jq '.reassignments[].bytesLeft'")]
+    List(list::List),
+}
+
+pub async fn run(global: &Global, command: ReassignCommand) -> Result<(), Failure> {
+    match command {
+        ReassignCommand::Execute(execute) => execute::run(global, execute).await,
+        ReassignCommand::Verify(verify) => verify::run(global, verify).await,
+        ReassignCommand::Cancel(cancel) => cancel::run(global, cancel).await,
+        ReassignCommand::List(list) => list::run(global, list).await,
+    }
+}

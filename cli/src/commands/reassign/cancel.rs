@@ -1,0 +1,56 @@
+//! `troupe reassign cancel`: of a plan, or of all, what is under way.
+
+use crate::failure::{Context, Failure};
+use crate::global::Global;
+use crate::reassignment::{self, Plan, name};
+use clap::Args;
+use serde::Serialize;
+use std::collections::BTreeSet;
+use troupe_proto::admin::v1::ReassignPartition;
+
+#[derive(Debug, Args)]
+pub struct Cancel {
+    /// The plan that was executed; `-` reads it from standard input
+    #[arg(value_name = "PLAN", required_unless_present = "all", conflicts_with = "all")]
+    plan: Option<String>,
+    /// All that is under way, whoever began it
+    #[arg(long)]
+    all: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Cancelled {
+    cancelled: Vec<String>,
+}
+
+pub async fn run(global: &Global, cancel: Cancel) -> Result<(), Failure> {
+    let what = "cannot cancel the reassignment";
+    let plan = cancel.plan.as_deref().map(Plan::read).transpose()?;
+    let client = global.connect().await?;
+    let listed = client.admin().list_partition_reassignments(&[]).await;
+    let mut active = listed.with_context(|| what.to_owned())?;
+    if let Some(plan) = &plan {
+        let planned: BTreeSet<_> =
+            plan.partitions.iter().map(|one| (one.topic.as_str(), one.partition)).collect();
+        active.retain(|one| planned.contains(&(one.topic.as_str(), one.partition)));
+    }
+    let cancelled: Vec<String> = active.iter().map(|one| name(&one.topic, one.partition)).collect();
+    if !active.is_empty() {
+        let one = |topic, partition| ReassignPartition {
+            topic,
+            partition,
+            replicas: Vec::new(),
+            cancel: true,
+        };
+        let partitions = active.into_iter().map(|it| one(it.topic, it.partition)).collect();
+        reassignment::alter(&client, what, partitions).await?;
+    }
+    let view = Cancelled { cancelled };
+    global.output().one(&view, || match view.cancelled.is_empty() {
+        true => "None of the specified partition reassignments are active.\n".to_owned(),
+        false => format!(
+            "Successfully cancelled partition reassignments for: {}\n",
+            view.cancelled.join(",")
+        ),
+    })
+}

@@ -1,0 +1,123 @@
+//! `troupe reassign execute`: checked as a whole first, then begun.
+
+use super::verify;
+use crate::exit::Exit;
+use crate::failure::{Context, Failure};
+use crate::global::Global;
+use crate::quantity::{show_duration, show_rate, show_size};
+use crate::reassignment::{self, Plan, Sample, State, name, sample, states};
+use crate::streams::notice;
+use clap::Args;
+use serde::Serialize;
+use std::time::Duration;
+use troupe_client::Client;
+
+/// How often --wait looks.
+const LOOK: Duration = Duration::from_secs(1);
+
+const SAVE_THIS: &str = "Save this to use as the --reassignment-json-file option during rollback: troupe reassign execute FILE";
+const ANOTHER_RUNS: &str = "Cannot execute because there is an existing partition assignment.  Use --additional to override \
+                            this and create a new partition assignment in addition to the existing one";
+
+#[derive(Debug, Args)]
+pub struct Execute {
+    /// The plan; `-` reads it from standard input
+    #[arg(value_name = "PLAN")]
+    plan: String,
+    /// Also if other partitions are being reassigned; those of the plan that are get the new target
+    #[arg(long)]
+    additional: bool,
+    /// Wait until all is complete
+    #[arg(short, long)]
+    wait: bool,
+    /// All checks, nothing done
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Executed {
+    /// What there was before.
+    current_assignment: Plan,
+    /// What was begun, or is complete already.
+    started: Vec<String>,
+    dry_run: bool,
+}
+
+pub async fn run(global: &Global, execute: Execute) -> Result<(), Failure> {
+    let what = "cannot reassign replicas";
+    let plan = Plan::read(&execute.plan)?;
+    let client = global.connect().await?;
+    let targets = reassignment::targets(&plan);
+    reassignment::check(&client, what, targets.clone()).await?;
+    let (_, known) = states(&client, &plan).await.with_context(|| what.to_owned())?;
+    let runs = known
+        .values()
+        .filter(|state| !state.adding_replicas.is_empty() || !state.removing_replicas.is_empty())
+        .count();
+    if runs > 0 && !execute.additional {
+        let hint = "`troupe reassign list` shows what is under way, `troupe reassign cancel --all` ends it";
+        return Err(Failure::new(Exit::Refused, what, ANOTHER_RUNS).with_hint(hint));
+    }
+    let keys = plan.partitions.iter().map(|one| (one.topic.clone(), one.partition));
+    let before: Vec<_> = keys.filter_map(|key| known.get(&key)).collect();
+    let current_assignment = Plan::of_states(before.into_iter());
+    if !execute.dry_run {
+        reassignment::alter(&client, what, targets).await?;
+    }
+    let started = plan.partitions.iter().map(|one| name(&one.topic, one.partition)).collect();
+    let executed = Executed { current_assignment, started, dry_run: execute.dry_run };
+    global.output().one(&executed, || text(&executed))?;
+    if !execute.wait || execute.dry_run {
+        return Ok(());
+    }
+    wait(global, &client, &plan).await?;
+    verify::tell(global, &client, &plan).await
+}
+
+fn text(executed: &Executed) -> String {
+    let Executed { current_assignment, started, dry_run } = executed;
+    let plural = if started.len() == 1 { "" } else { "s" };
+    let begun = match dry_run {
+        true => format!("Would start partition reassignment{plural} for {}", started.join(",")),
+        false => {
+            format!("Successfully started partition reassignment{plural} for {}", started.join(","))
+        }
+    };
+    let current = current_assignment.to_json();
+    format!("Current partition replica assignment\n\n{current}\n\n{SAVE_THIS}\n{begun}\n")
+}
+
+/// Until nothing of the plan is under way. Who does not answer meanwhile is asked again.
+async fn wait(global: &Global, client: &Client, plan: &Plan) -> Result<(), Failure> {
+    let mut earlier: Option<Sample> = None;
+    loop {
+        let asked = states(client, plan).await;
+        if let Ok((states, _)) = &asked
+            && states.iter().all(|one| one.state != State::InProgress)
+        {
+            return Ok(());
+        }
+        if global.progress()
+            && let Ok(now) = sample(client).await
+        {
+            notice!("{}", line(&now, earlier.as_ref()));
+            earlier = Some(now);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn line(now: &Sample, earlier: Option<&Sample>) -> String {
+    let total = now.total(earlier);
+    let (count, left) = (now.reassignments.len(), show_size(total.bytes_left));
+    let mut line = format!("{count} partitions under way, {left} left ({} %)", total.percent());
+    if let Some(rate) = total.bytes_per_second {
+        line += &format!(", {}", show_rate(rate));
+    }
+    if let Some(seconds) = total.seconds_left {
+        line += &format!(", {} to go", show_duration(Duration::from_secs(seconds)));
+    }
+    line
+}
