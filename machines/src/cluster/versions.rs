@@ -39,7 +39,11 @@ impl ClusterImage {
         }
         let behind = self.brokers().filter(|broker| broker.metadata_version < version);
         let mut nodes: Vec<_> = behind.map(|broker| broker.node_id).collect();
-        nodes.extend(voters_behind);
+        // A voter that is away, or that the controller has not heard yet, may be known as a broker.
+        let known = |voter: &&NodeId| {
+            self.broker(**voter).is_some_and(|broker| broker.metadata_version >= version)
+        };
+        nodes.extend(voters_behind.iter().filter(|voter| !known(voter)));
         nodes.sort_unstable();
         nodes.dedup();
         match self.cluster_id() {

@@ -293,6 +293,8 @@ fn no_reassignment_begins_while_a_node_is_too_old_for_it_and_the_refusal_names_i
     apply(&mut image, noted);
     let behind = ClusterError::NodesBehind { nodes: nodes(&[7]) };
     assert_eq!(refused(&image, &[NodeId(7)]), behind);
+    let of_a_dead_node = image.alter_partition_reassignments(&policy, &asked, &[NodeId(3)]);
+    assert!(of_a_dead_node.is_ok(), "what it said as a broker holds for its voter");
     reassign(&mut image, Some(&[0, 3])).unwrap();
     assert_eq!(image.metadata_version(), REASSIGNMENTS, "and none is let in that does not know it");
     assert!(image.register_unfenced_broker(&old).is_err());
