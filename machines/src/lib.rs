@@ -8,6 +8,7 @@
 //! - [`connection`]: who may connect, how long a connection may do nothing, whose turn it is.
 //! - [`credit`]: how much of a stream may be under way to its reader.
 //! - [`config`]: what a topic can be told, with defaults and documentation.
+//! - [`throttle`]: how fast replicas that are added are filled.
 //! - [`voter_recovery`]: when a controller that lost its log may vote again.
 //! - [`log_directory`]: into which directory of its node a partition goes.
 //! - [`time`]: time as an argument.
@@ -26,5 +27,6 @@ pub mod group;
 mod latest;
 pub mod log_directory;
 pub mod replica;
+pub mod throttle;
 pub mod time;
 pub mod voter_recovery;
