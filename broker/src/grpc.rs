@@ -24,6 +24,7 @@ mod log_service;
 mod message;
 mod metadata_service;
 mod numbers;
+mod placement_service;
 mod reassignment_service;
 mod receipt;
 mod replication_service;

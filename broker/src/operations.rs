@@ -21,6 +21,7 @@ mod metadata;
 mod observation;
 mod offsets;
 mod page;
+mod placement;
 mod produce;
 mod producer_ids;
 mod publish;
@@ -52,6 +53,7 @@ pub use metadata::{ClusterMetadata, MetadataDelta, Node};
 pub use observation::Observation;
 pub use offsets::{DatedOffset, Meant, Offsets, PartitionOffset, PartitionQuery};
 pub use page::Page;
+pub use placement::{NamedSize, Placement};
 pub use produce::{Answered, Answers, Produce, ProduceCall, Produced, StreamAnswer, StreamedBatch};
 pub use producer_ids::ProducerIds;
 pub use publish::{

@@ -4,8 +4,8 @@
 //!   share, and knows none of them.
 //! - Connecting: [`global`] options, and [`waiting`] for answers, which asks for the cluster's [`health`]; [`fan_out`] asks
 //!   several nodes. [`runtime`] runs it. [`producer`] sends, to a schedule by [`pace`].
-//! - What there is in a cluster: [`node_view`], [`replica_condition`], [`actors`], [`assignment`], [`reassignment`]; [`as_of`] when that is
-//!   true.
+//! - What there is in a cluster: [`node_view`], [`replica_condition`], [`actors`], [`assignment`], [`reassignment`]; [`as_of`]
+//!   when that is true. [`placement`]: who has what, and had better.
 //! - A node in this process: [`configuration`], [`ports`], [`foreground`], [`readiness`].
 //! - Values and grammars: [`quantity`], [`timestamp`], [`offset_range`] (`--offset`), [`record_format`] (`-f`); [`decoder`]
 //!   and [`group_records`] tell what stands in internal topics, [`metadata_records`] what in the metadata log; [`latency`] keeps percentiles.
@@ -36,6 +36,7 @@ mod node_view;
 mod offset_range;
 mod output;
 mod pace;
+mod placement;
 mod ports;
 mod producer;
 mod quantity;

@@ -14,6 +14,7 @@ pub struct NodeView {
     rack: String,
     pub fenced: bool,
     shutting_down: bool,
+    retiring: bool,
     /// It is the active controller.
     controller: bool,
     pub leader_count: i32,
@@ -31,6 +32,7 @@ impl NodeView {
             rack: node.rack.clone(),
             fenced: node.fenced,
             shutting_down: node.shutting_down,
+            retiring: node.retiring,
             controller: node.node_id == controller_id,
             leader_count: node.leader_count,
             replica_count: node.replica_count,
@@ -39,12 +41,15 @@ impl NodeView {
         }
     }
 
-    /// `active`; `draining`: alive, but leads nothing; `fenced`: not there, as far as the cluster knows.
+    /// `active`; `draining`: alive, but leads nothing; `retiring`: alive, and nothing is placed on it; `fenced`: not
+    /// there, as far as the cluster knows.
     pub fn state(&self) -> &'static str {
         if self.fenced {
             "fenced"
         } else if self.shutting_down {
             "draining"
+        } else if self.retiring {
+            "retiring"
         } else {
             "active"
         }

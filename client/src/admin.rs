@@ -6,6 +6,7 @@
 //! its outcome is unknown, and the error says so.
 
 pub(crate) mod groups;
+mod placement;
 mod reassignments;
 
 use crate::client::{Inner, MAX_ANSWER};

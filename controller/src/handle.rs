@@ -14,8 +14,8 @@ use tokio::sync::{Mutex, oneshot, watch};
 use troupe_actor::{Die, Guard, InFlightRequests};
 use troupe_machines::cluster::{
     AlterPartition, AlterPartitionReassignments, Arrival, ClusterImage, CreatePartitions,
-    CreateTopic, DeleteTopic, Election, LeaderBalance, PerPartition, ProducerIdBlock,
-    REASSIGNMENTS, RegisterBroker, Topic, UpdateTopic,
+    CreateTopic, DeleteTopic, Election, LeaderBalance, METADATA_VERSION, PerPartition,
+    ProducerIdBlock, REASSIGNMENTS, RegisterBroker, Topic, UpdateTopic,
 };
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{BrokerEpoch, LeaderEpoch, MetadataOffset, NodeId, PartitionKey, TopicId};
@@ -138,6 +138,17 @@ impl ControllerHandle {
     /// Ends a drain that [`ControllerHandle::begin_shutdown`] began.
     pub async fn resume_broker(&self, node_id: NodeId) -> Result<(), Error> {
         self.ask(|responder| Request::ResumeBroker(node_id, responder)).await
+    }
+
+    /// Nothing is placed on it any more, and others lead. How many leaderships moved.
+    pub async fn retire_broker(&self, node_id: NodeId) -> Result<usize, Error> {
+        let behind = self.shared.log.voters_behind(METADATA_VERSION);
+        self.ask(|responder| Request::RetireBroker(node_id, behind, responder)).await
+    }
+
+    /// Ends a retirement that [`ControllerHandle::retire_broker`] began.
+    pub async fn keep_broker(&self, node_id: NodeId) -> Result<(), Error> {
+        self.ask(|responder| Request::KeepBroker(node_id, responder)).await
     }
 
     pub async fn unregister_broker(&self, node_id: NodeId) -> Result<(), Error> {

@@ -28,6 +28,9 @@ pub(crate) enum Request {
     BeginShutdown(NodeId, BrokerEpoch, Responder<MetadataOffset>),
     ResumeBroker(NodeId, Responder<()>),
     UnregisterBroker(NodeId, Responder<()>),
+    /// And the voters that do not know what it means.
+    RetireBroker(NodeId, Vec<NodeId>, Responder<usize>),
+    KeepBroker(NodeId, Responder<()>),
     AlterPartitions(NodeId, BrokerEpoch, Vec<AlterPartition>, Responder<PerPartition>),
     FailReplicas(NodeId, BrokerEpoch, Vec<(PartitionKey, LeaderEpoch)>, Responder<()>),
     LoseReplicas(NodeId, BrokerEpoch, Vec<PartitionKey>, Responder<()>),
@@ -58,6 +61,8 @@ impl Request {
             | Request::RegisterBroker(RegisterBroker { node_id, .. }, _, _)
             | Request::BeginShutdown(node_id, _, _)
             | Request::ResumeBroker(node_id, _)
+            | Request::RetireBroker(node_id, _, _)
+            | Request::KeepBroker(node_id, _)
             | Request::UnregisterBroker(node_id, _) => Some(Subject::Node(*node_id)),
             Request::AlterPartitionReassignments(..) => Some(Subject::Reassignments),
             // Of brokers, fenced by their epochs; or to the same end whenever they are carried out.
@@ -125,6 +130,10 @@ impl Request {
             Request::UnregisterBroker(node_id, responder) => {
                 responder.park(image.unregister_broker(node_id))
             }
+            Request::RetireBroker(node_id, voters_behind, responder) => {
+                responder.park(image.retire_broker(node_id, &voters_behind))
+            }
+            Request::KeepBroker(node_id, responder) => responder.park(image.keep_broker(node_id)),
             Request::AlterPartitions(node_id, epoch, requests, responder) => {
                 responder.park(image.alter_partitions(node_id, epoch, &requests))
             }
@@ -164,6 +173,7 @@ impl Request {
             | Request::UnfenceBroker(_, _, responder)
             | Request::NoteVersions(_, _, _, responder)
             | Request::ResumeBroker(_, responder)
+            | Request::KeepBroker(_, responder)
             | Request::FailReplicas(_, _, _, responder)
             | Request::LoseReplicas(_, _, _, responder)
             | Request::WithdrawReplicas(_, _, _, responder)
@@ -173,6 +183,7 @@ impl Request {
             | Request::AlterPartitionReassignments(_, _, responder)
             | Request::ElectLeaders(_, _, responder) => responder.answer(Err(error)),
             Request::BalanceLeaders(_, responder)
+            | Request::RetireBroker(_, _, responder)
             | Request::ConfirmLeaders(_, responder)
             | Request::ElectLeaderless(responder) => {
                 responder.answer(Err(error));

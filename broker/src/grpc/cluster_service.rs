@@ -53,6 +53,7 @@ fn node(node: ClusterNode) -> pb::ClusterNode {
         leader_count: int32(leaders),
         replica_count: int32(replicas),
         in_sync_count: int32(in_sync),
+        retiring: broker.retiring,
     }
 }
 

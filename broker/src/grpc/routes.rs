@@ -10,6 +10,7 @@ use super::group_service::GroupDoor;
 use super::health_service::HealthDoor;
 use super::log_service::LogDoor;
 use super::metadata_service::MetadataDoor;
+use super::placement_service::PlacementDoor;
 use super::reassignment_service::ReassignmentDoor;
 use super::replication_service::ReplicationDoor;
 use super::topic_service::TopicDoor;
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::{Routes, RoutesBuilder};
 use troupe_controller::{ControllerEndpoint, RaftEndpoint};
 use troupe_proto::admin::v1::cluster_service_server::ClusterServiceServer;
+use troupe_proto::admin::v1::placement_service_server::PlacementServiceServer;
 use troupe_proto::admin::v1::reassignment_service_server::ReassignmentServiceServer;
 use troupe_proto::admin::v1::topic_service_server::TopicServiceServer;
 use troupe_proto::chaos::v1alpha1::chaos_service_server::ChaosServiceServer;
@@ -49,6 +51,7 @@ impl AdminServices {
             topics,
             record_deletion,
             cluster,
+            placement,
             reassignments,
             metadata,
             health,
@@ -60,6 +63,7 @@ impl AdminServices {
         let topics = TopicDoor::new(Arc::clone(topics), Arc::clone(record_deletion));
         let cluster =
             ClusterDoor::new(Arc::clone(cluster), Arc::clone(health), Arc::clone(log_dirs));
+        let placement = PlacementDoor(Arc::clone(placement));
         let reassignments = ReassignmentDoor(Arc::clone(reassignments));
         routes
             .add_service(HealthServer::new(HealthDoor::new(readiness)))
@@ -68,6 +72,7 @@ impl AdminServices {
             .add_service(MetadataServiceServer::new(MetadataDoor::new(Arc::clone(metadata))))
             .add_service(TopicServiceServer::new(topics))
             .add_service(ClusterServiceServer::new(cluster))
+            .add_service(PlacementServiceServer::new(placement))
             .add_service(ReassignmentServiceServer::new(reassignments))
             .add_service(ChaosServiceServer::new(ChaosDoor::new(Arc::clone(chaos))));
         Ok(())

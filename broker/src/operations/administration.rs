@@ -9,6 +9,7 @@ use super::disk::Disk;
 use super::health::Health;
 use super::metadata::ClusterMetadata;
 use super::observation::{Observation, PullSessions};
+use super::placement::Placement;
 use super::readiness::Readiness;
 use super::reassignments::Reassignments;
 use super::record_deletion::RecordDeletion;
@@ -32,6 +33,7 @@ pub struct Administration {
     pub topics: Arc<Topics>,
     pub record_deletion: Arc<RecordDeletion>,
     pub cluster: Arc<Cluster>,
+    pub placement: Arc<Placement>,
     pub reassignments: Arc<Reassignments>,
     pub metadata: Arc<ClusterMetadata>,
     pub health: Arc<Health>,
@@ -95,6 +97,7 @@ impl Administration {
             Arc::clone(observed.cleanings),
             Arc::clone(metrics),
         );
+        let placement = Placement::new(Arc::clone(metadata), Arc::clone(controller));
         let reassignments = Reassignments::new(Arc::clone(metadata), Arc::clone(controller));
         let health =
             Health::new(Arc::clone(metadata), Arc::clone(channel), disk, config.session_timeout.0);
@@ -106,6 +109,7 @@ impl Administration {
             topics: Arc::new(topics),
             record_deletion: Arc::new(RecordDeletion::new(Arc::clone(observed.leaders))),
             cluster: Arc::new(cluster),
+            placement: Arc::new(placement),
             reassignments: Arc::new(reassignments),
             metadata: Arc::new(ClusterMetadata::new(Arc::clone(metadata), Arc::clone(channel))),
             health: Arc::new(health),

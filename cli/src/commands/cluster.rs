@@ -1,6 +1,7 @@
 //! `troupe cluster`.
 
 mod health;
+mod rebalance;
 
 use crate::as_of::AsOf;
 use crate::failure::{Context, Failure};
@@ -26,6 +27,13 @@ pub enum ClusterCommand {
         troupe cluster health || page-somebody\n  \
         troupe cluster health -o json | jq -r '.reasons[].message'")]
     Health,
+    /// Make replicas, leaderships and bytes even over the nodes, by the fewest moves
+    #[command(after_help = "Examples:\n  \
+        troupe cluster rebalance                    # what would move, and each node before and after\n  \
+        troupe cluster rebalance --execute --wait\n\
+        Racks come first: a partition's replicas go to as many as there are. Leaderships are evened by the order of\n\
+        replicas, which copies nothing, before data moves; bytes by exchanging replicas, beyond a tenth of a node's share.")]
+    Rebalance(rebalance::Rebalance),
 }
 
 #[derive(Debug, Serialize)]
@@ -69,6 +77,7 @@ pub async fn run(global: &Global, command: ClusterCommand) -> Result<(), Failure
     match command {
         ClusterCommand::Info => info(global).await,
         ClusterCommand::Health => health::run(global).await,
+        ClusterCommand::Rebalance(rebalance) => rebalance::run(global, rebalance).await,
     }
 }
 

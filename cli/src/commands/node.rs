@@ -1,9 +1,11 @@
 //! `troupe node`: the nodes of the cluster, and taking one out of service and back.
 
+mod add;
 mod describe;
 mod drain;
 mod logdirs;
 mod lookup;
+mod retire;
 
 use crate::as_of::{self, AsOf};
 use crate::confirm::confirm;
@@ -35,6 +37,26 @@ pub enum NodeCommand {
         troupe node logdirs -o json | jq '.logDirs[] | select(.offline)'\n\
         Replicas go from one to another by `troupe partition move-dir`.")]
     Logdirs(logdirs::Logdirs),
+    /// Give a node that has come its share of replicas and leaderships, from those that have more
+    #[command(after_help = "Examples:\n  \
+        troupe node add 4 --dry-run      # what would move\n  \
+        troupe node add 4 --wait\n\
+        The node has to run. What a new node holds is nothing; new topics are placed on it by themselves. Step by step:\n  \
+        troupe reassign plan --all-topics --to-nodes 1,2,3,4 -o json > plan.json\n  \
+        troupe reassign execute plan.json --wait && troupe reassign verify plan.json")]
+    Add(add::Add),
+    /// Move everything off a node, and forget it once it has stopped
+    #[command(after_help = "Examples:\n  \
+        troupe node retire 4 --dry-run   # what would move\n  \
+        troupe node retire 4 --wait      # until it is empty, then until it has stopped; then it is removed\n  \
+        troupe node retire 4 --cancel    # it stays\n\
+        Others lead at once, and nothing new is placed on it, also if it is started anew. The same command again goes\n\
+        on where it is. Step by step:\n  \
+        troupe reassign plan --all-topics --exclude-node 4 -o json > plan.json\n  \
+        troupe reassign execute plan.json --wait && troupe reassign verify plan.json\n  \
+        troupe node describe 4           # it holds nothing: stop it\n  \
+        troupe node remove 4")]
+    Retire(retire::Retire),
     /// End a drain: the node may lead and follow again
     #[command(after_help = "Its leaderships come back with the next rebalance, or at once:\n  \
         troupe node resume 2 && troupe partition elect --preferred")]
@@ -70,6 +92,8 @@ pub async fn run(global: &Global, command: NodeCommand) -> Result<(), Failure> {
         NodeCommand::Describe(one) => describe::run(global, one.node).await,
         NodeCommand::Drain(drain) => drain::run(global, drain).await,
         NodeCommand::Logdirs(logdirs) => logdirs::run(global, logdirs).await,
+        NodeCommand::Add(add) => add::run(global, add).await,
+        NodeCommand::Retire(retire) => retire::run(global, retire).await,
         NodeCommand::Resume(one) => run_resume(global, one.node).await,
         NodeCommand::Remove(remove) => run_remove(global, remove).await,
     }

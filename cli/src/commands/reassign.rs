@@ -3,6 +3,7 @@
 mod cancel;
 mod execute;
 mod list;
+mod plan;
 mod verify;
 
 use crate::failure::Failure;
@@ -11,6 +12,15 @@ use clap::Subcommand;
 
 #[derive(Debug, Subcommand)]
 pub enum ReassignCommand {
+    /// Propose other replicas for topics, as kafka-reassign-partitions --generate does; changes nothing
+    #[command(after_help = "Examples:\n  \
+        troupe reassign plan --topics orders,audit --to-nodes 1,2,3,4 -o json > plan.json\n  \
+        troupe reassign plan --all-topics --exclude-node 4 -o json > plan.json\n  \
+        troupe reassign plan --topics orders --replication-factor 3 -o json > plan.json\n  \
+        troupe reassign plan --topics-to-move-json-file topics.json --to-nodes 1,2,3,4 --algorithm kafka\n\
+        Without -o json both assignments are printed, in Kafka's words; with it the proposed one, for `troupe reassign\n\
+        execute`. As little is copied as it takes to be even; Kafka's own algorithm places all anew.")]
+    Plan(plan::Plan),
     /// Begin what a plan says, and print what there was before
     #[command(after_help = "Examples:\n  \
         troupe reassign execute plan.json > rollback.txt\n  \
@@ -40,6 +50,7 @@ pub enum ReassignCommand {
 
 pub async fn run(global: &Global, command: ReassignCommand) -> Result<(), Failure> {
     match command {
+        ReassignCommand::Plan(plan) => plan::run(global, plan).await,
         ReassignCommand::Execute(execute) => execute::run(global, execute).await,
         ReassignCommand::Verify(verify) => verify::run(global, verify).await,
         ReassignCommand::Cancel(cancel) => cancel::run(global, cancel).await,

@@ -199,7 +199,7 @@ impl Broker {
 impl Partition {
     /// The replicas that it has, or is about to have.
     pub fn target_replicas(&self) -> &[NodeId] {
-        &self.replicas
+        &self.replicas[..self.replicas.len() - self.removing.len()]
     }
 }
 

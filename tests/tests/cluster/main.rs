@@ -4,6 +4,7 @@
 
 mod any_node;
 mod bad_input;
+mod balance;
 mod cut;
 mod damage;
 mod directories;

@@ -162,11 +162,12 @@ async fn reflection_knows_the_types_that_errors_carry() {
 }
 
 /// The services that a node offers to everybody.
-const SERVICES: [&str; 10] = [
+const SERVICES: [&str; 11] = [
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
     "troupe.admin.v1.ClusterService",
+    "troupe.admin.v1.PlacementService",
     "troupe.admin.v1.ReassignmentService",
     "troupe.admin.v1.TopicService",
     "troupe.chaos.v1alpha1.ChaosService",

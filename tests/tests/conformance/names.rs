@@ -150,6 +150,11 @@ async fn refused_topic(server: &Server, path: &str, name: &str) -> Option<ErrorR
         "ScrubReplicas" => {
             whole(server, path, admin::ScrubReplicasRequest { topic, ..Default::default() }).await
         }
+        "PlanReassignment" => {
+            let topics = vec![topic];
+            whole(server, path, admin::PlanReassignmentRequest { topics, ..Default::default() })
+                .await
+        }
         "RecoverPartition" => {
             whole(server, path, admin::RecoverPartitionRequest { topic, partition: 0 }).await
         }

@@ -6,7 +6,7 @@ use troupe_tests::workspace;
 
 /// Single calls that append no records: done twice, by a client's own retry policy, they do no more than once, or say
 /// that it was done.
-const REPEATABLE: [&str; 38] = [
+const REPEATABLE: [&str; 40] = [
     "AlterPartitionReassignments",
     "AlterReplicaLogDirs",
     "CommitOffsets",
@@ -38,11 +38,13 @@ const REPEATABLE: [&str; 38] = [
     "ListPartitions",
     "ListReplicas",
     "ListTopics",
+    "PlanReassignment",
     "Pull",
     "RecoverPartition",
     "RemoveNode",
     "ResetGroupOffsets",
     "ResumeNode",
+    "RetireNode",
     "Settle",
     "UpdateTopic",
 ];

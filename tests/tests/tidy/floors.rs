@@ -35,6 +35,7 @@ const FLOORS: [(&str, Floors); 2] = [
         &[
             &["arguments"],
             &["commands"],
+            &["placement"],
             &["global"],
             &["waiting"],
             &["health"],

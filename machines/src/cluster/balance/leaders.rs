@@ -61,6 +61,9 @@ impl Layout {
 
     fn way_to_lead(&self, from: usize, levelling: &Levelling) -> Result<Vec<Step>, Vec<bool>> {
         let ends = |to: usize| self.may_lead_more(from, to, levelling);
+        if !self.takers().any(ends) {
+            return Err(vec![true; self.sites.len()]);
+        }
         shortest_way(self.sites.len(), from, |site, _| self.leads_to(site), ends)
     }
 

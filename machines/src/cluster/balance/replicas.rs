@@ -180,6 +180,10 @@ impl Layout {
             fills && levelling.improves(self.fullness(from), fullness)
         };
         let mut targets: Vec<usize> = self.takers().filter(|site| ends(*site)).collect();
+        if targets.is_empty() {
+            // Whoever has less has nowhere to go either.
+            return Err(vec![true; self.sites.len()]);
+        }
         targets.sort_by_key(|site| (self.fullness(*site), *site));
         for to in targets {
             if let Some(partition) = self.best_to_move(from, to) {
