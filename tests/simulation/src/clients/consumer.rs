@@ -98,7 +98,7 @@ impl World {
             expected_leader_epoch: None,
             reader: &reader,
             partition: &state_of(image, &at.1)?,
-            is_damaged: false,
+            is_damaged: host.log.damage().is_some(),
         });
         decided.is_ok().then(|| (host, host.replica.role()))
     }
