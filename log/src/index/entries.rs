@@ -29,6 +29,8 @@ pub(crate) struct Entries<const N: usize> {
     persisted: usize,
     /// The file may hold more than that, which no longer counts.
     stale: bool,
+    /// What was written last nobody was told to sync.
+    unsynced: bool,
 }
 
 #[derive(Debug)]
@@ -39,14 +41,15 @@ enum Store {
 
 impl<const N: usize> Entries<N> {
     pub(crate) fn empty() -> Self {
-        Entries { bytes: Store::Growing(Vec::new()), persisted: 0, stale: false }
+        Entries { bytes: Store::Growing(Vec::new()), persisted: 0, stale: false, unsynced: false }
     }
 
     /// `None` if the length is no multiple of an entry's.
     pub(crate) fn from_bytes(bytes: Bytes) -> Option<Self> {
         let persisted = bytes.len();
         let is_whole = persisted.is_multiple_of(N);
-        is_whole.then_some(Entries { bytes: Store::Closed(bytes), persisted, stale: false })
+        let bytes = Store::Closed(bytes);
+        is_whole.then_some(Entries { bytes, persisted, stale: false, unsynced: false })
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -102,8 +105,9 @@ impl<const N: usize> Entries<N> {
         EntriesMark { count: count as u64, crc }
     }
 
-    /// Brings the file up to date; it then holds exactly these entries. Not synced. Without entries there
-    /// need be no file until the segment is `closing`.
+    /// Brings the file up to date; it then holds exactly these entries. Not synced: of a segment that is `closing`,
+    /// whoever gets the file is to do that, since nothing vouches for its entries afterwards. Without entries there
+    /// need be no file until then.
     pub(crate) fn persist<D: Disk>(
         &mut self,
         disk: &D,
@@ -112,7 +116,7 @@ impl<const N: usize> Entries<N> {
     ) -> io::Result<Option<D::File>> {
         let bytes = self.bytes();
         let is_current = self.persisted == bytes.len() && !self.stale;
-        if is_current && (!bytes.is_empty() || !closing) {
+        if is_current && (!closing || !bytes.is_empty() && !self.unsynced) {
             return Ok(None);
         }
         let file = if self.persisted == 0 { disk.create(path)? } else { disk.open(path)? };
@@ -123,6 +127,7 @@ impl<const N: usize> Entries<N> {
         }
         self.persisted = bytes.len();
         self.stale = false;
+        self.unsynced = !closing;
         Ok(Some(file))
     }
 }

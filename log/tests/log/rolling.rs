@@ -2,7 +2,7 @@
 
 use crate::batches::*;
 use std::path::Path;
-use troupe_log::disk::{FileDisk, Loss};
+use troupe_log::disk::{FileDisk, Loss, MemDisk};
 use troupe_log::{Log, LogConfig, dump};
 use troupe_proto::ids::Offset;
 
@@ -56,9 +56,31 @@ fn what_a_flush_covers_includes_the_indexes_of_closed_segments() {
         append(&mut log, 0, 1, 100).unwrap();
     }
     log.flush().unwrap();
-    let (now, left) = (disk.files(), disk.crash(Loss::Unsynced).files());
+    let (mut now, left) = (disk.files(), disk.crash(Loss::Unsynced).files());
+    // comes after what it vouches for, and by itself
+    now.remove(&dir().join("flushed-end")).unwrap();
     let is_index = |path: &Path| path.extension().is_some_and(|kind| kind != "log");
     assert!(now.keys().filter(|path| is_index(path)).count() >= 4);
+    assert_eq!(now, left);
+}
+
+/// All of its entries were written by a checkpoint, which nobody synced, and sealing it added none.
+#[test]
+fn what_a_flush_covers_includes_an_index_that_was_complete_before_its_segment_was_closed() {
+    let disk = memory();
+    let (mut log, _) = open(&disk, small());
+    while log.segment_count() < 2 {
+        append(&mut log, 0, 1, 100).unwrap();
+        log.flush().unwrap();
+        log.checkpoint(log.log_end()).unwrap();
+    }
+    let of_the_first = |disk: &MemDisk| {
+        let mut files = disk.files();
+        files.retain(|path, _| path.to_str().unwrap().contains("00000000000000000000."));
+        files
+    };
+    let (now, left) = (of_the_first(&disk), of_the_first(&disk.crash(Loss::Unsynced)));
+    assert_eq!(now.len(), 3);
     assert_eq!(now, left);
 }
 
