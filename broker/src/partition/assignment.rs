@@ -24,6 +24,8 @@ pub struct Assignment {
     pub over: Cell<bool>,
     /// The replica is offline because its disk is away.
     pub away: Cell<bool>,
+    /// It went offline for a person to look at, and no actor has served since.
+    pub out_of_service: Cell<bool>,
 }
 
 impl Assignment {
@@ -44,12 +46,26 @@ impl Assignment {
     /// the last one, only if its disk is away: else it may be revived and lead again.
     pub fn report_offline(&self, shared: &Shared, disk_is_away: bool) {
         self.away.set(disk_is_away);
+        self.out_of_service.set(true);
         let (state, node_id) = (&self.setup.borrow().state, shared.node_id);
         let counts = state.isr.contains(&node_id) || state.leader == Some(node_id);
         let is_last = state.isr.iter().all(|node| *node == node_id);
         if state.replicas.len() > 1 && counts && (disk_is_away || !is_last) {
             self.handle.board.owe_offline_report();
             shared.controller.report_offline(self.handle.clone());
+        }
+    }
+
+    /// It was withdrawn, and is in the ISR again: its leader had not heard yet that nobody follows here any more, or what
+    /// was known here of the ISR was older than that. Acknowledgements wait for it, until it has lagged for too long.
+    pub fn withdraw_again(&self, shared: &Shared) {
+        let (counts, leads) = {
+            let state = &self.setup.borrow().state;
+            (state.isr.contains(&shared.node_id), state.leader == Some(shared.node_id))
+        };
+        let is_out = self.out_of_service.get() && self.handle.board.state() == ActorState::Offline;
+        if is_out && counts && !leads {
+            self.report_offline(shared, self.away.get());
         }
     }
 

@@ -106,6 +106,7 @@ impl PartitionLife {
         guard: Guard<Failure>,
     ) -> Addr<PartitionActor> {
         self.rest = FIRST_REST;
+        self.assignment.out_of_service.set(false);
         self.reports = self.note_damage(&opened);
         opened.replica.restore_leader_epoch(self.led);
         let handle = Arc::clone(&self.assignment.handle);

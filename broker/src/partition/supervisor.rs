@@ -150,8 +150,8 @@ impl Handler<StartPartition> for Supervisor {
     fn handle(&mut self, StartPartition { handle, setup }: StartPartition, _: &mut Self::Context) {
         let (key, board) = (handle.key(), Arc::clone(&handle.board));
         let setup = RefCell::new(setup);
-        let (over, away) = (Cell::new(false), Cell::new(false));
-        let assignment = Rc::new(Assignment { handle, setup, over, away });
+        let (over, away, out_of_service) = (Cell::new(false), Cell::new(false), Cell::new(false));
+        let assignment = Rc::new(Assignment { handle, setup, over, away, out_of_service });
         let mut life = PartitionLife::new(Rc::clone(&assignment), Rc::clone(&self.shared));
         // Over when the life itself says so.
         let life = actix_rt::spawn(async move {
@@ -173,6 +173,7 @@ impl Handler<UpdatePartition> for Supervisor {
         }
         assignment.handle.command(Update { config, state });
         assignment.pass_on(&self.shared);
+        assignment.withdraw_again(&self.shared);
     }
 }
 

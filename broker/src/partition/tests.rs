@@ -141,15 +141,31 @@ impl Shard {
         isr: &[i32],
         partition_epoch: u32,
     ) {
+        self.told(handle, Some(NodeId(1)), leader_epoch, isr, partition_epoch);
+    }
+
+    /// Node 2 leads.
+    fn follow(&self, handle: &PartitionHandle, partition_epoch: u32, isr: &[i32]) {
+        self.told(handle, Some(NodeId(2)), 1, isr, partition_epoch);
+    }
+
+    fn told(
+        &self,
+        handle: &PartitionHandle,
+        leader: Option<NodeId>,
+        leader_epoch: u32,
+        isr: &[i32],
+        partition_epoch: u32,
+    ) {
         let isr: Vec<_> = isr.iter().copied().map(NodeId).collect();
         let state = PartitionState {
+            leader,
             leader_epoch: LeaderEpoch(leader_epoch),
             partition_epoch: PartitionEpoch(partition_epoch),
             replicas: vec![NodeId(1), NodeId(2)],
             least_replicas: 2,
             eligible: isr.iter().map(|node| (*node, BrokerEpoch(0))).collect(),
             isr,
-            ..PartitionState::clone(&state())
         };
         let (config, state) = (Arc::new(TopicConfig::default()), Arc::new(state));
         self.supervisor.do_send(UpdatePartition { key: handle.key(), config, state });
@@ -418,6 +434,26 @@ fn a_replica_whose_directory_has_failed_goes_offline_and_the_controller_is_told(
         }
         let revived = handle.kill(Die::Stop, REBUILD_PATIENCE).await.unwrap_err();
         assert!(revived.message.contains("it burnt"), "{revived}");
+    });
+}
+
+/// Its leader had not heard yet that nobody follows here any more, and took it for one that keeps up.
+#[test]
+fn a_replica_that_is_offline_is_withdrawn_again_whenever_it_is_in_sync_again() {
+    System::new().block_on(async {
+        let (shard, mut asked) = Shard::with_controller(1);
+        std::fs::write(shard.directory.path().join("broken-0"), "no directory").unwrap();
+        let handle = shard.open("broken");
+        handle.serves(REBUILD_PATIENCE).await.unwrap_err();
+        for (partition_epoch, isr, withdrawn) in
+            [(1, &[2, 1][..], 1), (2, &[2][..], 0), (3, &[2, 1][..], 1), (4, &[2, 1][..], 1)]
+        {
+            shard.follow(&handle, partition_epoch, isr);
+            shard.settled().await;
+            let told = std::iter::from_fn(|| asked.0.try_recv().ok());
+            let told = told.filter(|it| matches!(it, ControllerRequest::OfflineReplica(_)));
+            assert_eq!(told.count(), withdrawn, "{partition_epoch}: {isr:?}");
+        }
     });
 }
 
