@@ -8,6 +8,8 @@
 
 mod faulty;
 mod file;
+mod guard;
+mod mapping;
 mod memory;
 
 pub use faulty::{Fault, FaultDisk, Operation};
@@ -116,7 +118,8 @@ pub trait DiskFile: Send + Sync + 'static {
     fn forget_pages(&self) {}
 
     /// The file's content in memory without a copy, `len` bytes, which may be more than the file has: later
-    /// writes show up in it. Touching what lies beyond the end is fatal. `None` if the disk cannot.
+    /// writes show up in it. What lies beyond the end is not to be touched: it is zeros from then on, whatever is
+    /// written there. `None` if the disk cannot.
     fn map(&self, len: u64) -> io::Result<Option<Bytes>>;
 }
 

@@ -172,7 +172,7 @@ impl<D: Disk> Log<D> {
         recovery.replay_from = self.replay_from(snapshot);
         recovery.high_watermark =
             recovery.high_watermark.map(|offset| offset.clamp(self.start, self.end));
-        self.look_again_at_damage()?;
+        self.survey_damage()?;
         recovery.damage = self.damage.clone();
         if self.presence.directory {
             self.keep_damage()?;

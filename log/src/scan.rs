@@ -56,7 +56,17 @@ impl<'a, F: DiskFile> Scanner<'a, F> {
     }
 
     /// The batch at the position, which moves behind it unless it is bad.
+    /// A file that ends before it was said to does so within a batch.
     pub(crate) fn next(&mut self, check: Check) -> io::Result<Found> {
+        match self.look(check) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Ok(Found::Bad(BatchError::Truncated))
+            }
+            found => found,
+        }
+    }
+
+    fn look(&mut self, check: Check) -> io::Result<Found> {
         let left = self.end.saturating_sub(self.position);
         if left == 0 {
             return Ok(Found::End);

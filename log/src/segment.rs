@@ -16,10 +16,11 @@ use crate::index::{Indexes, Mark};
 use crate::place::{Kind, Place, is_unreadable, map_file, read_or_empty};
 use crate::scan::{Check, Found, Scanner};
 use bytes::Bytes;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
-use troupe_proto::batch::{BatchHeader, OVERHEAD};
+use troupe_proto::batch::{BatchError, BatchHeader, OVERHEAD};
 use troupe_proto::ids::Offset;
 
 /// The timestamps of a segment, or of its first part.
@@ -193,8 +194,15 @@ impl<D: Disk> Segment<D> {
             into.copy_from_slice(&map[from as usize..][..into.len()]);
             return Ok(());
         }
-        read_exact_at(self.file(place)?.as_ref(), from, into)
-            .map_err(|e| LogError::io("read", &self.log_path(place), e))
+        let path = || self.log_path(place);
+        read_exact_at(self.file(place)?.as_ref(), from, into).map_err(|error| match error.kind() {
+            // somebody has made it shorter
+            ErrorKind::UnexpectedEof => {
+                let cause = BatchError::Truncated.to_string();
+                LogError::CorruptLog { path: path(), position: from, cause }
+            }
+            _ => LogError::io("read", &path(), error),
+        })
     }
 
     /// The batch that starts at `position`.

@@ -8,6 +8,7 @@
 
 use crate::damage::Damage;
 use crate::disk::Disk;
+use crate::index::Indexes;
 use crate::segment::{Located, Segment};
 use crate::{Log, LogError};
 use bytes::Bytes;
@@ -87,9 +88,17 @@ pub(crate) enum Walk {
     Behind,
 }
 
+/// The first batch of a segment that is not what was written, at an offset or before.
+struct Bad {
+    position: u64,
+    /// All offsets below come before it.
+    below: Offset,
+    cause: BatchError,
+}
+
 impl<D: Disk> Log<D> {
-    /// Looks at the batch that holds `at`, as it stands in the file now: whoever reads has found it changed.
-    /// `None`: it is sound.
+    /// Looks at the batch that holds `at`, as it stands in the file now: whoever reads has found it changed. `None`: it is
+    /// sound. How far the damage goes is for [`Log::survey_damage`], which may take long; this takes as long as a read.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -97,40 +106,59 @@ impl<D: Disk> Log<D> {
         let Some(segment) = self.segment_of(at).and_then(|n| self.segments.get(n)) else {
             return Ok(None);
         };
-        let (position, below, cause) = match self.walk(segment, at)? {
-            Walk::Behind => return Ok(None),
-            Walk::Bad { position, expected, cause } => (position, expected, cause),
-            Walk::At(batch) => {
-                let bytes = segment.copy(&self.place, batch.position, batch.end_position())?;
-                match check_batch(&bytes, &self.key) {
-                    Ok(_) => return Ok(None),
-                    Err(cause) => (batch.position, batch.header.base_offset, cause),
-                }
-            }
-        };
-        let behind = self.sound_behind(segment, position, below.plus(1))?;
-        let path = segment.log_path(&self.place);
-        Ok(Some(Damage {
-            cause: format!("{} is damaged at byte {position}: {cause}", path.display()),
-            complete_below: below.max(self.start),
-            resumes_at: Some(behind.map_or(segment.end, |batch| batch.header.base_offset)),
+        let bad = self.bad_at(segment, at)?;
+        Ok(bad.map(|Bad { position, below, cause }| {
+            let path = segment.log_path(&self.place);
+            let cause = format!("{} is damaged at byte {position}: {cause}", path.display());
+            Damage { cause, complete_below: below.max(self.start), resumes_at: None }
         }))
     }
 
-    /// A damage that was noted and of which nobody knows how far it goes: is there still something wrong in the log? A
-    /// log that was cut there and written to since lacks nothing within.
-    pub(crate) fn look_again_at_damage(&mut self) -> Result<(), LogError> {
+    fn bad_at(&self, segment: &Segment<D>, at: Offset) -> Result<Option<Bad>, LogError> {
+        let batch = match self.walk(segment, at)? {
+            Walk::Behind => return Ok(None),
+            Walk::Bad { position, expected: below, cause } => {
+                return Ok(Some(Bad { position, below, cause }));
+            }
+            Walk::At(batch) => batch,
+        };
+        let cause = match segment.copy(&self.place, batch.position, batch.end_position()) {
+            Ok(bytes) => check_batch(&bytes, &self.key).err(),
+            Err(LogError::CorruptLog { .. }) => Some(BatchError::Truncated),
+            Err(error) => return Err(error),
+        };
+        let (position, below) = (batch.position, batch.header.base_offset);
+        Ok(cause.map(|cause| Bad { position, below, cause }))
+    }
+
+    /// A damage that was noted and of which nobody knows how far it goes: where does the log go on, and is there still
+    /// something wrong in it? One that was cut there and written to since lacks nothing within. Looks through segments:
+    /// not for a thread that others wait for.
+    ///
+    /// # Errors
+    /// The files cannot be read.
+    pub fn survey_damage(&mut self) -> Result<(), LogError> {
         let Some(at) = self.damaged_from() else { return Ok(()) };
         let Some(known) = self.damage.take_if(|damage| damage.resumes_at.is_none()) else {
             return Ok(());
         };
+        let resumes_at = self.resumes_behind(at);
+        self.damage = Some(Damage { resumes_at: resumes_at.clone().unwrap_or_default(), ..known });
+        resumes_at.map(drop)
+    }
+
+    fn resumes_behind(&self, at: Offset) -> Result<Option<Offset>, LogError> {
+        let damaged = self.segment_of(at).and_then(|n| self.segments.get(n));
+        let bad = damaged.map(|segment| self.bad_at(segment, at)).transpose()?.flatten();
+        if let (Some(segment), Some(bad)) = (damaged, bad) {
+            let behind = self.sound_behind(segment, bad.position, bad.below.plus(1))?;
+            return Ok(Some(behind.map_or(segment.end, |batch| batch.header.base_offset)));
+        }
         let mut whole = true;
         for segment in self.segments.iter().filter(|segment| segment.end > at) {
             whole &= whole && self.is_whole_from(segment, at)?;
         }
-        let resumes_at = whole.then_some(known.complete_below);
-        self.damage = Some(Damage { resumes_at, ..known });
-        Ok(())
+        Ok(whole.then_some(at))
     }
 
     /// Whether the batches that stand for `at` and what is behind it in the segment are all there, and what was written.
@@ -141,9 +169,13 @@ impl<D: Disk> Log<D> {
             let Ok(header) = self.sound_header(segment, position)? else { return Ok(false) };
             let to = position + header.encoded_len() as u64;
             if header.end_offset() > at {
-                let bytes = segment.copy(&self.place, position, to)?;
+                let is_sound = match segment.copy(&self.place, position, to) {
+                    Ok(bytes) => check_batch(&bytes, &self.key).is_ok(),
+                    Err(LogError::CorruptLog { .. }) => false,
+                    Err(error) => return Err(error),
+                };
                 begins |= header.base_offset <= at;
-                if !begins || check_batch(&bytes, &self.key).is_err() {
+                if !begins || !is_sound {
                     return Ok(false);
                 }
             }
@@ -152,7 +184,7 @@ impl<D: Disk> Log<D> {
         Ok(end == segment.end)
     }
 
-    /// What this error of a read is about: the first batch that is damaged in the file that it names.
+    /// What this error of a read is about: the batch at the place that it names, or the first damaged one before.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -160,18 +192,20 @@ impl<D: Disk> Log<D> {
         let LogError::CorruptLog { path, position, .. } = error else { return Ok(None) };
         let segment = self.segments.iter().find(|segment| segment.log_path(&self.place) == *path);
         let Some(segment) = segment else { return Ok(None) };
-        let mut at = segment.base;
-        loop {
-            match self.walk(segment, at)? {
-                Walk::At(batch) if batch.position < *position => at = batch.header.end_offset(),
-                _ => return self.examine(at),
-            }
+        let (mut at, mut expected) =
+            self.sound_start(segment, |indexes| indexes.offsets.furthest(*position, segment.end));
+        while at < *position {
+            let Ok(header) = self.sound_header(segment, at)? else { break };
+            at += header.encoded_len() as u64;
+            expected = header.end_offset();
         }
+        self.examine(expected)
     }
 
     /// Goes from sound header to sound header.
     pub(crate) fn walk(&self, segment: &Segment<D>, target: Offset) -> Result<Walk, LogError> {
-        let (mut position, mut expected) = self.sound_start(segment, target);
+        let (mut position, mut expected) =
+            self.sound_start(segment, |indexes| indexes.offsets.floor(target));
         while position < segment.size {
             let header = match self.sound_header(segment, position)? {
                 Ok(header) => header,
@@ -186,11 +220,15 @@ impl<D: Disk> Log<D> {
         Ok(Walk::Behind)
     }
 
-    /// Where the index leads, if that is true.
-    fn sound_start(&self, segment: &Segment<D>, target: Offset) -> (u64, Offset) {
+    /// Where this entry of the index leads, if that is true.
+    fn sound_start(
+        &self,
+        segment: &Segment<D>,
+        entry: impl FnOnce(&Indexes) -> Option<(Offset, u64)>,
+    ) -> (u64, Offset) {
         let start = || {
             let indexes = segment.indexes(&self.place, self.config.index_interval_bytes).ok()?;
-            let (last, position) = indexes.offsets.floor(target)?;
+            let (last, position) = entry(indexes)?;
             let header = self.sound_header(segment, position).ok()?.ok()?;
             (header.last_offset() == last).then_some((position, header.base_offset))
         };
@@ -206,7 +244,10 @@ impl<D: Disk> Log<D> {
         if position + OVERHEAD as u64 > segment.size {
             return Ok(Err(BatchError::Truncated));
         }
-        let head = segment.view(&self.place, position, position + OVERHEAD as u64)?;
+        let head = match segment.view(&self.place, position, position + OVERHEAD as u64) {
+            Err(LogError::CorruptLog { .. }) => return Ok(Err(BatchError::Truncated)),
+            head => head?,
+        };
         let header = BatchHeader::decode_verified(&head, &self.key);
         Ok(header.and_then(|header| {
             let fits = position + header.encoded_len() as u64 <= segment.size;
@@ -221,9 +262,14 @@ impl<D: Disk> Log<D> {
         position: u64,
         at_least: Offset,
     ) -> Result<Option<Located>, LogError> {
-        next_sound(&self.key, position, segment.size, at_least, |from, to| {
+        let behind = next_sound(&self.key, position, segment.size, at_least, |from, to| {
             segment.view(&self.place, from, to)
-        })
+        });
+        match behind {
+            // its file has become shorter
+            Err(LogError::CorruptLog { .. }) => Ok(None),
+            behind => behind,
+        }
     }
 
     /// The headers of a segment from the batch that holds `from` on. In a log that is known to be damaged what is no

@@ -74,6 +74,7 @@ pub fn open(
                 // found now; what is sound behind it counts all the same
                 let Some(damage) = log.examine_error(&error)? else { return Err(error) };
                 log.note_damage(damage)?;
+                log.survey_damage()?;
                 recovery.damage = log.damage().cloned();
                 report(&log, &recovery);
             }

@@ -6,7 +6,6 @@ use crate::disk::Disk;
 use crate::place::{Kind, Place};
 use crate::scan::{Check, Found, Scanner};
 use std::cell::RefCell;
-use std::io;
 use std::ops::ControlFlow;
 use troupe_proto::batch::{BatchError, BatchHeader, Compression, Limits, OVERHEAD};
 use troupe_proto::ids::{Offset, PartitionKey};
@@ -108,9 +107,6 @@ pub(super) fn each_batch<D: Disk>(
             Ok(Found::Batch(header)) => header,
             Ok(Found::End) => return Ok(()),
             Ok(Found::Bad(error)) => return Err(damaged(error.to_string())),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                return Err(damaged(BatchError::Truncated.to_string()));
-            }
             Err(error) => return Err(LogError::io("read", &path, error).into()),
         };
         if header.base_offset < next || header.end_offset() > source.end {

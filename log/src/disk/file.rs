@@ -1,6 +1,6 @@
 //! The real disk: pread, pwritev, fdatasync, mmap.
 
-use super::{Disk, DiskFile};
+use super::{Disk, DiskFile, mapping};
 use bytes::Bytes;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice, Read};
@@ -197,12 +197,8 @@ impl DiskFile for File {
         if len == 0 {
             return Ok(None);
         }
-        // SAFETY: the file is ours alone (the directory is locked). Nothing reads a slice beyond what was
-        // written, and what lies below the high watermark is neither changed nor cut off; deeper
-        // truncations put a new file in place.
-        let mapped = unsafe { memmap2::MmapOptions::new().len(len).map(self) };
-        match mapped {
-            Ok(map) => Ok(Some(Bytes::from_owner(map))),
+        match mapping::map(self, len) {
+            Ok(map) => Ok(Some(map)),
             Err(error) => match error.raw_os_error() {
                 Some(libc::ENOMEM | libc::ENODEV) => Ok(None),
                 _ => Err(error),
