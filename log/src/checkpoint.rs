@@ -21,6 +21,8 @@ pub(crate) const OFFSETS: &str = "offset-checkpoint";
 pub(crate) const LOG_START: &str = "log-start-checkpoint";
 /// Up to where compaction has looked at the log: one offset.
 pub(crate) const CLEANER: &str = "cleaner-checkpoint";
+/// Up to where the log was flushed last: one offset.
+pub(crate) const FLUSHED_END: &str = "flushed-end";
 /// The leader epochs and their first offsets.
 pub(crate) const EPOCHS: &str = "leader-epoch-checkpoint";
 /// What the replica lacks, as long as it does.
@@ -32,6 +34,8 @@ const VERSION: &str = "version 1";
 const CHECKSUM: &str = "crc32c";
 const CLOSED: &str = "closed";
 const BOOT: &str = "boot";
+/// In an [`OffsetCheckpoint`]: whoever wrote it keeps [`FLUSHED_END`] true.
+const KEEPS_FLUSHED_END: &str = "keeps_flushed_end";
 
 /// The text with its version line and checksum.
 pub(crate) fn seal(lines: &str) -> Vec<u8> {
@@ -92,6 +96,9 @@ pub(crate) struct OffsetCheckpoint {
     /// [`crate::disk::Disk::boot`] of when it was written, by a log that was opened in that run: all that was not
     /// synced then was written in it, or later.
     pub(crate) boot: Option<String>,
+    /// Logs of earlier versions were cut off without [`FLUSHED_END`] being lowered: beside what they have written down
+    /// it says nothing.
+    pub(crate) keeps_flushed_end: bool,
 }
 
 impl OffsetCheckpoint {
@@ -119,6 +126,9 @@ impl OffsetCheckpoint {
             let _infallible = writeln!(lines, "{CLOSED} {base} {size}");
         }
         put_boot(&mut lines, self.boot.as_deref());
+        if self.keeps_flushed_end {
+            let _infallible = writeln!(lines, "{KEEPS_FLUSHED_END} 1");
+        }
         seal(&lines)
     }
 
@@ -131,7 +141,9 @@ impl OffsetCheckpoint {
         });
         let recovery_point = decode_recovery_point(lines);
         let boot = field(lines, BOOT).map(str::to_owned);
-        Some(OffsetCheckpoint { high_watermark, recovery_point, closed: closed.collect(), boot })
+        let keeps_flushed_end = number(lines, KEEPS_FLUSHED_END) == Some(1);
+        let closed = closed.collect();
+        Some(OffsetCheckpoint { high_watermark, recovery_point, closed, boot, keeps_flushed_end })
     }
 }
 
@@ -163,6 +175,15 @@ pub(crate) fn encode_log_start(offset: Offset) -> Vec<u8> {
 
 pub(crate) fn decode_log_start(content: &[u8]) -> Option<Offset> {
     number(unseal(content)?, "log_start_offset").map(Offset)
+}
+
+/// Always of the same length.
+pub(crate) fn encode_flushed_end(offset: Offset) -> Vec<u8> {
+    seal(&format!("flushed_end {:020}\n", offset.0))
+}
+
+pub(crate) fn decode_flushed_end(content: &[u8]) -> Option<Offset> {
+    number(unseal(content)?, "flushed_end").map(Offset)
 }
 
 pub(crate) fn encode_first_dirty(offset: Offset) -> Vec<u8> {
@@ -263,6 +284,7 @@ mod tests {
             summary in summaries(),
             closed in prop::collection::vec(any::<(u64, u64)>(), 0..5),
             boot in prop::option::of("[0-9a-f-]{1,36}"),
+            keeps_flushed_end: bool,
         ) {
             let written = OffsetCheckpoint {
                 high_watermark: high_watermark.map(Offset),
@@ -278,6 +300,7 @@ mod tests {
                 }),
                 closed: closed.into_iter().map(|(base, size)| (Offset(base), size)).collect(),
                 boot,
+                keeps_flushed_end,
             };
             prop_assert_eq!(OffsetCheckpoint::decode(&written.encode()), Some(written));
         }
@@ -317,6 +340,10 @@ mod tests {
         }
         assert_eq!(decode_log_start(&encode_log_start(Offset(12))), Some(Offset(12)));
         assert_eq!(decode_first_dirty(&encode_first_dirty(Offset(9))), Some(Offset(9)));
+        for offset in [0, 9, u64::MAX].map(Offset) {
+            assert_eq!(decode_flushed_end(&encode_flushed_end(offset)), Some(offset));
+            assert_eq!(encode_flushed_end(offset).len(), encode_flushed_end(Offset(7)).len());
+        }
         for resumes_at in [None, Some(Offset(9))] {
             let cause = "a disk, and a cause".to_owned();
             let damage = Damage { cause, complete_below: Offset(7), resumes_at };

@@ -99,14 +99,15 @@ impl Evidence {
         &mut self,
         place: &Place<D>,
         checkpoint: &OffsetCheckpoint,
-        end: Offset,
-        log_start: Offset,
+        (end, log_start): (Offset, Offset),
+        flushed_end: Option<Offset>,
     ) {
         let dir = place.dir.display();
-        if let Some(point) = &checkpoint.recovery_point
-            && point.offset > end
+        let vouched_for = checkpoint.recovery_point.map(|point| point.offset);
+        let flushed_end = flushed_end.filter(|_| log_start <= end);
+        if let Some(flushed) = vouched_for.max(flushed_end)
+            && flushed > end
         {
-            let flushed = point.offset;
             self.note(
                 end,
                 format!("the log in {dir} ends at {end} and was flushed up to {flushed}"),

@@ -52,6 +52,7 @@ impl FileKind {
             | SWAP
             | checkpoint::METADATA
             | checkpoint::DAMAGE
+            | checkpoint::FLUSHED_END
             | directory::META
             | directories::KNOWN => Some(FileKind::Checkpoint),
             inventory::FILE => Some(FileKind::Inventory),

@@ -7,7 +7,9 @@
 
 use crate::checkpoint::{self, OffsetCheckpoint, RecoveryPoint};
 use crate::disk::{Disk, DiskFile};
+use crate::flushed_end::FlushedEnd;
 use crate::log::Checkpointed;
+use crate::place::Place;
 use crate::segment::Summary;
 use crate::{Log, LogError};
 use std::path::{Path, PathBuf};
@@ -59,6 +61,7 @@ pub(crate) struct Flushing<D: Disk> {
     next_number: u64,
     /// A ticket from before a truncation proves nothing afterwards, nor does one from before a move.
     pub(crate) generation: u64,
+    pub(crate) flushed_end: Arc<FlushedEnd>,
     poison: Arc<Poison>,
 }
 
@@ -87,6 +90,7 @@ impl<D: Disk> Flushing<D> {
             snapshots: Vec::new(),
             next_number: 0,
             generation: 0,
+            flushed_end: Arc::default(),
             poison: Arc::default(),
         }
     }
@@ -154,10 +158,13 @@ impl<D: Disk> Flushing<D> {
 
 /// Work for another thread: syncs what was appended before it was made.
 pub struct FlushTicket<D: Disk> {
-    disk: D,
+    place: Place<D>,
     files: Vec<(PathBuf, Arc<D::File>)>,
     dirs: Vec<PathBuf>,
     done: FlushDone,
+    flushed_end: Arc<FlushedEnd>,
+    /// See [`FlushedEnd::lowered`].
+    lowered: u64,
     poison: Arc<Poison>,
 }
 
@@ -188,7 +195,10 @@ impl<D: Disk> FlushTicket<D> {
         {
             self.poison.add(error);
         }
-        result.map(|()| self.done)
+        result.map(|()| {
+            self.flushed_end.note(&self.place, self.end(), self.lowered);
+            self.done
+        })
     }
 
     fn sync_all(&self) -> Result<(), LogError> {
@@ -198,7 +208,7 @@ impl<D: Disk> FlushTicket<D> {
             file.sync().map_err(|e| LogError::failed_sync("sync", path, e))?;
         }
         for dir in &self.dirs {
-            self.disk.sync_dir(dir).map_err(|e| LogError::sync_dir(dir, e))?;
+            self.place.disk.sync_dir(dir).map_err(|e| LogError::sync_dir(dir, e))?;
         }
         Ok(())
     }
@@ -226,7 +236,7 @@ impl<D: Disk> Log<D> {
             files.push((active.log_path(&self.place), file.clone()));
         }
         Some(FlushTicket {
-            disk: self.place.disk.clone(),
+            place: self.place.clone(),
             files,
             dirs: flushing.dirs.iter().map(|(_, dir)| dir.clone()).collect(),
             done: FlushDone {
@@ -234,6 +244,8 @@ impl<D: Disk> Log<D> {
                 generation: flushing.generation,
                 covers: flushing.next_number,
             },
+            flushed_end: flushing.flushed_end.clone(),
+            lowered: flushing.flushed_end.lowered(),
             poison: flushing.poison.clone(),
         })
     }
@@ -405,8 +417,10 @@ impl<D: Disk> Log<D> {
         });
         let high_watermark = Some(high_watermark);
         let boot = self.place.disk.boot();
-        let content = OffsetCheckpoint { high_watermark, recovery_point, closed, boot }.encode();
-        let file = self.place.replace(checkpoint::OFFSETS, &content, durably)?;
+        let keeps_flushed_end = true;
+        let checkpoint =
+            OffsetCheckpoint { high_watermark, recovery_point, closed, boot, keeps_flushed_end };
+        let file = self.place.replace(checkpoint::OFFSETS, &checkpoint.encode(), durably)?;
         for removed in self.deleted.drain(..) {
             removed.name_no_more(&self.place);
         }

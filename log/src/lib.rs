@@ -33,6 +33,7 @@ pub mod dump;
 mod epochs;
 mod error;
 mod flush;
+mod flushed_end;
 mod index;
 mod inventory;
 mod listing;

@@ -9,12 +9,13 @@
 
 mod tail;
 
-use crate::checkpoint::{self, OffsetCheckpoint};
+use crate::checkpoint::{self, OffsetCheckpoint, RecoveryPoint};
 use crate::cleaning;
 use crate::damage::{Damage, Evidence};
 use crate::disk::Disk;
 use crate::epochs::Epochs;
 use crate::flush::{FlushPoint, Flushing};
+use crate::flushed_end::FlushedEnd;
 use crate::listing::Listing;
 use crate::log::Presence;
 use crate::place::{Kind, Place};
@@ -25,6 +26,7 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use tail::Scan;
 use troupe_proto::ids::{Offset, PartitionKey};
 
@@ -125,6 +127,7 @@ impl<D: Disk> Log<D> {
             damage: damage.clone(),
             deleted: Vec::new(),
         };
+        log.flushing.flushed_end = Arc::new(FlushedEnd::found(found.flushed_end));
         let point = log.end_point();
         log.flushing.restart_at(point);
         let recovery = Recovery {
@@ -177,6 +180,8 @@ impl<D: Disk> Log<D> {
         if self.presence.directory {
             self.keep_damage()?;
         }
+        // what is missing is kept in mind by now
+        self.flushing.flushed_end.lower(&self.place, self.end)?;
         if !deleted.is_empty() {
             self.presence.checkpoint = None;
         }
@@ -257,6 +262,8 @@ struct Recovered<D: Disk> {
     truncated_bytes: u64,
     /// What compaction has looked at, as it was written down.
     cleaned_below: Offset,
+    /// Up to where the log was flushed last, if that is known.
+    flushed_end: Option<Offset>,
     evidence: Evidence,
 }
 
@@ -276,6 +283,7 @@ impl<D: Disk> Default for Recovered<D> {
             scanned_bytes: 0,
             truncated_bytes: 0,
             cleaned_below: Offset::ZERO,
+            flushed_end: None,
             evidence: Evidence::default(),
         }
     }
@@ -341,12 +349,8 @@ fn recover<D: Disk>(
         evidence.notices.push(format!("{} is missing or damaged: made again", name.display()));
     }
     // the epochs below the recovery point stand in their file only; without it, all batches are looked at
-    let trusted = checkpoint.recovery_point;
-    let trusted = trusted.filter(|_| epochs.is_some() && evidence.damage.is_none());
-    let start = trusted.and_then(|point| {
-        let at = files.iter().position(|file| file.base == point.segment)?;
-        (point.position <= files[at].size).then_some((at, point))
-    });
+    let trusts = epochs.is_some() && evidence.damage.is_none();
+    let start = trusts.then(|| place_of_recovery_point(&checkpoint, &files)).flatten();
     recovered.epochs = epochs.unwrap_or_default();
     recovered.snapshots = listing.snapshots.iter().copied().collect();
     // without a segment the rest may not be durable: the first append makes it all anew
@@ -358,7 +362,10 @@ fn recover<D: Disk>(
         let end = files[i + 1].base;
         recovered.segments.push_back(Segment::closed(file.base, end, file.size));
     }
-    let vouched_for = checkpoint.recovery_point.map_or(Offset::ZERO, |point| point.offset);
+    let flushed_end = read_flushed_end(place, listing, &checkpoint, evidence)?;
+    recovered.flushed_end = flushed_end;
+    let vouched_for = checkpoint.recovery_point.map(|point| point.offset);
+    let vouched_for = vouched_for.max(flushed_end).unwrap_or(Offset::ZERO);
     // what was not synced was written since the log was opened in this run of the machine, if it was
     let boot = place.disk.boot().filter(|boot| {
         [&checkpoint.boot, &recovered.made_in].into_iter().flatten().any(|known| known == boot)
@@ -370,10 +377,43 @@ fn recover<D: Disk>(
         Scan { place, key, config, vouched_for, memory_was_lost, recovered: recovered_so_far };
     scan.run(&files[first_scanned..], start.map(|(_, point)| point))?;
     let Recovered { evidence, checkpoint, end, .. } = &mut recovered;
-    evidence.compare_end(place, checkpoint, *end, log_start);
+    evidence.compare_end(place, checkpoint, (*end, log_start), flushed_end);
     let kept = listing.read_derived(place, checkpoint::DAMAGE, evidence)?;
     evidence.recall(place, kept);
     Ok(recovered)
+}
+
+/// In which file the recovery point stands, if that is as long.
+fn place_of_recovery_point(
+    checkpoint: &OffsetCheckpoint,
+    files: &[FoundSegment],
+) -> Option<(usize, RecoveryPoint)> {
+    let point = checkpoint.recovery_point?;
+    let at = files.iter().position(|file| file.base == point.segment)?;
+    (point.position <= files[at].size).then_some((at, point))
+}
+
+/// One that a log of an earlier version has outlived is not believed, nor left to be.
+fn read_flushed_end<D: Disk>(
+    place: &Place<D>,
+    listing: &Listing,
+    checkpoint: &OffsetCheckpoint,
+    evidence: &mut Evidence,
+) -> Result<Option<Offset>, LogError> {
+    let content = listing.read_derived(place, checkpoint::FLUSHED_END, evidence)?;
+    // without content: it was about to be written for the first time
+    let Some(content) = content.filter(|content| !content.is_empty()) else { return Ok(None) };
+    let found = checkpoint::decode_flushed_end(&content);
+    let is_kept = checkpoint.keeps_flushed_end || !listing.has(checkpoint::OFFSETS);
+    if found.is_some() && is_kept {
+        return Ok(found);
+    }
+    if found.is_none() {
+        let path = place.path(checkpoint::FLUSHED_END);
+        evidence.notices.push(format!("{} is damaged: removed", path.display()));
+    }
+    place.remove(checkpoint::FLUSHED_END)?;
+    Ok(None)
 }
 
 /// What has a segment's name and is no file is set aside: the segment is lost.

@@ -166,6 +166,9 @@ impl<D: Disk> Log<D> {
             self.presence.checkpoint = None;
             self.write_down(high_watermark, true)?;
         }
+        if self.flushing.flushed_end.mend(&place)? {
+            mended(checkpoint::FLUSHED_END);
+        }
         for offset in self.snapshots.clone() {
             let name = Kind::Snapshot.name(offset);
             if place.read(&name)?.and_then(snapshot::unseal).is_none() {

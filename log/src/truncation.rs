@@ -112,6 +112,7 @@ impl<D: Disk> Log<D> {
         at: usize,
         high_watermark: Offset,
     ) -> Result<(), LogError> {
+        self.flushing.flushed_end.lower(&self.place, cut.0)?;
         let mut point = self.flushing.point;
         if point.offset >= cut.0 {
             // the beginning of what is cut, so that an interruption leaves something to look through: a log
@@ -206,6 +207,7 @@ impl<D: Disk> Log<D> {
         self.overtake_cleaning(Offset::ZERO);
         if self.presence.directory || !self.segments.is_empty() {
             self.lower_cleaned_below(base)?;
+            self.flushing.flushed_end.lower(&self.place, Offset::ZERO)?;
             // nothing is vouched for, nor committed beyond what is there; a start above the log's end makes an
             // interruption end the same way
             self.write_checkpoint(start.min(self.end), None, true)?;

@@ -271,7 +271,8 @@ impl<D: Disk> Log<D> {
         }
         let boot = self.place.disk.boot();
         let high_watermark = Some(high_watermark);
-        Ok(OffsetCheckpoint { high_watermark, recovery_point, closed, boot })
+        let keeps_flushed_end = true;
+        Ok(OffsetCheckpoint { high_watermark, recovery_point, closed, boot, keeps_flushed_end })
     }
 
     /// From the first line on, it will be done.

@@ -54,6 +54,8 @@ struct Look {
     checkpoint: OffsetCheckpoint,
     epochs: Option<Epochs>,
     log_start: Offset,
+    /// Up to where the log was flushed last, if that is known.
+    flushed_end: Option<Offset>,
     /// By base offset.
     found: BTreeMap<Offset, SegmentReport>,
     /// The first batch that the file of the leader epochs knows otherwise.
@@ -75,6 +77,10 @@ impl Look {
         let epochs = epochs.and_then(|content| checkpoint::decode_epochs(&content));
         let log_start = place.read(checkpoint::LOG_START)?;
         let log_start = log_start.and_then(|content| checkpoint::decode_log_start(&content));
+        let flushed_end = place.read(checkpoint::FLUSHED_END)?;
+        let flushed_end = flushed_end.and_then(|it| checkpoint::decode_flushed_end(&it));
+        let is_kept = offsets.as_ref().is_none_or(|offsets| offsets.keeps_flushed_end);
+        let flushed_end = flushed_end.filter(|_| is_kept);
         Ok(Look {
             place,
             names,
@@ -82,6 +88,7 @@ impl Look {
             checkpoint: offsets.unwrap_or_default(),
             epochs: epochs.and_then(Epochs::from_entries),
             log_start: log_start.unwrap_or_default(),
+            flushed_end,
             found: BTreeMap::new(),
             epochs_differ: None,
             end: Offset::ZERO,
@@ -103,7 +110,8 @@ impl Look {
 
     /// All below was on disk for good.
     fn vouched_for(&self) -> Offset {
-        self.checkpoint.recovery_point.map_or(Offset::ZERO, |point| point.offset)
+        let point = self.checkpoint.recovery_point.map(|point| point.offset);
+        point.max(self.flushed_end).unwrap_or(Offset::ZERO)
     }
 
     fn segments(&mut self, reports: &mut Vec<FileReport>) -> Result<(), LogError> {
@@ -262,7 +270,10 @@ impl Look {
                 }
             }
             checkpoint::OFFSETS if is_sound => self.vouching(&mut report),
-            checkpoint::OFFSETS | checkpoint::LOG_START | checkpoint::CLEANER => {
+            checkpoint::OFFSETS
+            | checkpoint::LOG_START
+            | checkpoint::CLEANER
+            | checkpoint::FLUSHED_END => {
                 report.faults.iter_mut().for_each(|fault| fault.remedy = Remedy::MakeAgain);
             }
             checkpoint::METADATA => self.identity(&mut report),
@@ -291,7 +302,7 @@ impl Look {
         }
         let end = self.end;
         let is_known = self.found.values().any(|segment| segment.first_bad.is_some());
-        let flushed = self.checkpoint.recovery_point.map(|point| ("flushed", point.offset));
+        let flushed = Some(("flushed", self.vouched_for()));
         let committed = self.checkpoint.high_watermark.map(|offset| ("committed", offset));
         for (what, offset) in flushed.into_iter().chain(committed) {
             if offset > end && !is_known {

@@ -21,7 +21,7 @@ fn written() -> (MemDisk, Offset) {
     (disk, log.log_end())
 }
 
-fn segments(disk: &MemDisk) -> Vec<PathBuf> {
+pub fn segments(disk: &MemDisk) -> Vec<PathBuf> {
     let files = disk.files().into_keys();
     files.filter(|path| path.extension().is_some_and(|extension| extension == "log")).collect()
 }
@@ -30,7 +30,7 @@ fn reopen(disk: &MemDisk) -> (Log<MemDisk>, Recovery) {
     open(disk, small())
 }
 
-fn change(disk: &MemDisk, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+pub fn change(disk: &MemDisk, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     let mut content = disk.read(path).unwrap().unwrap();
     change(&mut content);
     disk.replace(path, &content, true).unwrap();
@@ -46,6 +46,9 @@ fn a_kill_is_no_damage() {
 #[test]
 fn an_end_that_was_cut_short_or_never_written_is_torn_and_no_damage() {
     let (whole, _) = written();
+    let (mut log, _) = reopen(&whole);
+    append(&mut log, 0, 1, 100).unwrap();
+    drop(log);
     let last = segments(&whole).pop().unwrap();
     let size = whole.size(&last).unwrap() as usize;
     for lost in [1, 40, 120] {
@@ -61,6 +64,7 @@ fn an_end_that_was_cut_short_or_never_written_is_torn_and_no_damage() {
     let disk = memory();
     let (mut log, _) = open(&disk, LogConfig::default());
     append(&mut log, 0, 1, 100).unwrap();
+    log.flush().unwrap();
     append(&mut log, 0, 1, 2000).unwrap();
     log.flush().unwrap();
     drop(log);
@@ -124,7 +128,7 @@ fn a_flipped_bit_among_zeros_is_damage_after_a_kill() {
 }
 
 /// Writes a checkpoint anew with some of its lines.
-fn rewrite(disk: &MemDisk, name: &str, keep: impl Fn(&str) -> bool) {
+pub fn rewrite(disk: &MemDisk, name: &str, keep: impl Fn(&str) -> bool) {
     change(disk, &dir().join(name), |content| {
         let text = String::from_utf8(std::mem::take(content)).unwrap();
         let lines = text.lines().filter(|line| !line.starts_with("crc32c") && keep(line));

@@ -19,5 +19,6 @@ mod reading;
 mod rolling;
 mod rot;
 mod shrinking;
+mod tail;
 mod verifying;
 mod want;

@@ -61,6 +61,34 @@ async fn after_a_blackout_a_flipped_bit_in_an_unsealed_tail_loses_nothing() {
     }
 }
 
+/// Nothing is wrong with what is left of the log: it only ends before what was acknowledged.
+#[tokio::test]
+async fn after_a_blackout_a_replica_that_lost_its_acknowledged_end_does_not_lead_by_what_is_left() {
+    let mut cluster = Cluster::start(&["log.checkpoint.interval.ms=1h"]).await;
+    topic_on(&cluster, "ends", &[1, 2, 3], &[("min.insync.replicas", "1")]).await;
+    let ids: Vec<i32> = cluster.ids().collect();
+    let mut written = 0;
+    for (round, &damaged) in ids.iter().enumerate() {
+        partition_where(&cluster, "ends", |one| one.in_sync_replicas.len() == 3).await;
+        let (_, server) = leader(&cluster, "ends").await;
+        append(&server, "ends", written, 10).await;
+        written += 10;
+        drop(server);
+        blackout(&mut cluster).await;
+        let path = last_segment(&cluster.data(damaged).join("ends-0"));
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        // three batches, all of one length, or all but the half of one
+        let batch = file.metadata().unwrap().len() / written as u64;
+        let left = written as u64 * batch - 3 * batch + [0, batch / 2, 0][round];
+        file.set_len(left).unwrap();
+        cluster.restart(&ids).await;
+        partition_where(&cluster, "ends", |one| one.in_sync_replicas.len() == 3).await;
+        let (_, server) = leader(&cluster, "ends").await;
+        assert_eq!(server.read_all("ends", 0).await.len(), written, "node {damaged}");
+        assert_eq!(cluster.times_said("the log is damaged"), round + 1, "{}", cluster.said());
+    }
+}
+
 /// A segment in the middle, and then the whole directory: the replica is filled again, and does not lead before.
 #[tokio::test]
 async fn a_replica_whose_files_have_vanished_is_filled_again_before_it_counts() {
