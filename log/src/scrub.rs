@@ -310,8 +310,8 @@ impl IndexCheck {
     fn note(&mut self, header: &BatchHeader, position: u64) {
         let last = header.last_offset();
         let is_new = self.largest.is_none_or(|largest| header.max_timestamp > largest);
-        if let Some((offset, _)) = self.offsets.next_if(|(_, at)| u64::from(*at) <= position) {
-            self.wrong |= offset != last;
+        if let Some((offset, at)) = self.offsets.next_if(|(_, at)| u64::from(*at) <= position) {
+            self.wrong |= offset != last || u64::from(at) != position;
         }
         self.wrong |= self.offsets.peek().is_some_and(|(_, at)| u64::from(*at) <= position);
         if let Some((time, offset)) = self.times.next_if(|(_, offset)| *offset <= last) {

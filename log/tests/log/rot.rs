@@ -153,6 +153,22 @@ fn a_scrub_finds_a_changed_byte_of_every_segment_and_none_where_there_is_none() 
 }
 
 #[test]
+fn a_scrub_finds_a_changed_bit_anywhere_in_an_index() {
+    let (disk, log) = written();
+    drop(log);
+    for extension in ["index", "timeindex"] {
+        let path = &files(&disk, extension)[1];
+        let base = Offset(path.file_stem().unwrap().to_str().unwrap().parse().unwrap());
+        for at in 0..disk.size(path).unwrap() as usize * 8 {
+            let disk = disk.snapshot();
+            flip(&disk, path, at / 8, 1 << (at % 8));
+            let scrubbed = opened(&disk).begin_scrub().run(|_| true).unwrap();
+            assert_eq!(scrubbed.wrong_indexes, [base], "{extension}, bit {at}");
+        }
+    }
+}
+
+#[test]
 fn a_scrub_that_is_stopped_says_so_and_what_is_removed_meanwhile_is_no_damage() {
     let (disk, log) = written();
     let scrubbed = log.begin_scrub().run(|_| false).unwrap();
