@@ -111,6 +111,7 @@ fn every_file_of_a_data_directory_is_dumped() {
         "partition-directories",
         "t-0/00000000000000000000.log",
         "t-0/00000000000000000000.timeindex",
+        "t-0/flushed-end",
         "t-0/leader-epoch-checkpoint",
         "t-0/offset-checkpoint",
         "t-0/partition.metadata",

@@ -7,6 +7,7 @@
 use super::{partition_where, topic_on};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -133,10 +134,11 @@ enum Kind {
     Checkpoint,
     Epochs,
     Identity,
+    FlushedEnd,
     Snapshot,
 }
 
-const KINDS: [Kind; 8] = [
+const KINDS: [Kind; 9] = [
     Kind::Sealed,
     Kind::Active,
     Kind::Index,
@@ -144,6 +146,7 @@ const KINDS: [Kind; 8] = [
     Kind::Checkpoint,
     Kind::Epochs,
     Kind::Identity,
+    Kind::FlushedEnd,
     Kind::Snapshot,
 ];
 
@@ -161,6 +164,7 @@ fn victims(directory: &Path, kind: Kind) -> Vec<PathBuf> {
         Kind::Checkpoint => files(directory, "/offset-checkpoint"),
         Kind::Epochs => files(directory, "/leader-epoch-checkpoint"),
         Kind::Identity => files(directory, "/partition.metadata"),
+        Kind::FlushedEnd => files(directory, "/flushed-end"),
         Kind::Snapshot => files(directory, ".snapshot"),
     };
     if matches!(kind, Kind::Index | Kind::TimeIndex) {
@@ -229,15 +233,21 @@ async fn whole(cluster: &Cluster) {
     .await;
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum When {
     Running,
     Stopped,
     Blackout,
 }
 
-/// One byte of one file on one node, and all is whole again.
-async fn rot_once(cluster: &mut Cluster, when: When, kind: Kind, leads: bool, dice: &mut StdRng) {
+/// One byte of one file on one node, and all is whole again. False: it was overwritten before anybody has read it.
+async fn rot_once(
+    cluster: &mut Cluster,
+    when: When,
+    kind: Kind,
+    leads: bool,
+    dice: &mut StdRng,
+) -> bool {
     let state = partition_where(cluster, TOPIC, |one| {
         one.leader_id.is_some() && one.in_sync_replicas.len() == 3
     })
@@ -272,11 +282,14 @@ async fn rot_once(cluster: &mut Cluster, when: When, kind: Kind, leads: bool, di
             what
         }
     };
-    eventually_or_why("it is found", async || {
+    let found = eventually_or_why("it is found", async || {
         let answers = scrub(cluster, node).await;
         let told = answers.iter().any(|one| one.damaged || !one.repaired_files.is_empty());
-        if told || times_found(cluster) > before || what.is_overwritten() {
-            return Ok(());
+        if told || times_found(cluster) > before {
+            return Ok(true);
+        }
+        if what.is_overwritten() {
+            return Ok(false);
         }
         Err(format!("{when:?}, {kind:?} of node {node} (leads: {leads}): {what:?}: {answers:?}"))
     })
@@ -290,6 +303,7 @@ async fn rot_once(cluster: &mut Cluster, when: When, kind: Kind, leads: bool, di
         }
     })
     .await;
+    found
 }
 
 async fn rotten_cluster() -> Cluster {
@@ -306,14 +320,17 @@ async fn rot(flips: usize, seed: u64, whens: &[When]) {
     whole(&cluster).await;
     let clients = Clients::start(&cluster).await;
     clients.progress(200).await;
+    let (mut found, mut in_combination) = (0, BTreeMap::<_, usize>::new());
     for n in 0..flips {
         let kind = KINDS[n % KINDS.len()];
         let when = whens[n / KINDS.len() % whens.len()];
-        let leads = dice.random_bool(0.5);
-        rot_once(&mut cluster, when, kind, leads, &mut dice).await;
+        // of an odd number of kinds and times each comes upon both
+        let leads = n % 2 == 0;
+        found += usize::from(rot_once(&mut cluster, when, kind, leads, &mut dice).await);
+        *in_combination.entry((when, leads)).or_default() += 1;
         clients.progress(10).await;
         if (n + 1) % 20 == 0 {
-            eprintln!("{} of {flips} flips found and repaired", n + 1);
+            eprintln!("{} flips: {found} found, the others overwritten by the node", n + 1);
         }
     }
     let all = clients.finish().await;
@@ -323,7 +340,11 @@ async fn rot(flips: usize, seed: u64, whens: &[When]) {
     for (n, (offset, sample)) in read.iter().enumerate() {
         assert_eq!((*offset as usize, number(sample.value.as_deref().unwrap())), (n, n));
     }
-    eprintln!("{flips} flips: all found, {all} records written and read meanwhile");
+    let lost = flips - found;
+    eprintln!(
+        "{flips} flips ({in_combination:?}): {found} found, {lost} overwritten by the node before anybody read them; \
+         {all} records written and read meanwhile"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -350,6 +371,54 @@ async fn a_byte_that_changed_while_a_node_or_all_were_down_is_found_and_repaired
 async fn two_hundred_flips_are_found_and_repaired() {
     rot(200, seed(), &[When::Running, When::Running, When::Stopped, When::Running, When::Blackout])
         .await;
+}
+
+/// As `truncate` does it. Whoever touches a page that is gone would be sent a signal that ends a process.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_made_shorter_while_all_runs_costs_its_replica_and_no_node() {
+    let mut dice = StdRng::seed_from_u64(seed());
+    let cluster = rotten_cluster().await;
+    whole(&cluster).await;
+    let clients = Clients::start(&cluster).await;
+    clients.progress(200).await;
+    for (kind, leads) in [
+        (Kind::Sealed, true),
+        (Kind::Active, true),
+        (Kind::Index, true),
+        (Kind::TimeIndex, false),
+        (Kind::Sealed, false),
+        (Kind::Active, false),
+    ] {
+        let state = partition_where(&cluster, TOPIC, |one| {
+            one.leader_id.is_some() && one.in_sync_replicas.len() == 3
+        })
+        .await;
+        let leader = state.leader_id.unwrap();
+        let other = cluster.ids().find(|id| *id != leader).unwrap();
+        let node = if leads { leader } else { other };
+        // so that all of it is mapped, wherever that is read from
+        cluster.server(leader).await.read_all(TOPIC, 0).await;
+        let directory = cluster.data(node).join(format!("{TOPIC}-0"));
+        let before = times_found(&cluster);
+        let path = victim(&directory, kind, &mut dice);
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        let size = file.metadata().unwrap().len();
+        file.set_len(dice.random_range(0..size)).unwrap();
+        eventually_or_why("it is found", async || {
+            let answers = scrub(&cluster, node).await;
+            let told = answers.iter().any(|one| one.damaged || !one.repaired_files.is_empty());
+            if told || times_found(&cluster) > before {
+                return Ok(());
+            }
+            Err(format!("{kind:?} of node {node} (leads: {leads}): {path:?}: {answers:?}"))
+        })
+        .await;
+        // nobody starts a node again that has ended
+        whole(&cluster).await;
+        clients.progress(10).await;
+    }
+    let all = clients.finish().await;
+    assert_eq!(cluster.server(1).await.read_all(TOPIC, 0).await.len(), all);
 }
 
 /// Nobody reads it, and nobody asks.

@@ -2,6 +2,7 @@
 //! what is told of it all. Small segments, and a cleaner that looks often.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod damaged;
 mod groups;
 mod killed;
 mod replicas;
