@@ -41,6 +41,7 @@ fn damage(directory: &Path) {
 
 /// S23: tombstones have gone by the time that a follower, and then the leader, is damaged.
 #[tokio::test]
+#[ignore = "has not been run on a machine with room for it yet: run it by its name, then take this away"]
 async fn a_damaged_replica_of_a_cleaned_log_is_filled_again_and_deleted_keys_stay_away() {
     let cluster = Cluster::start(&[OFTEN, "log.scrub.bytes.per.second=0"]).await;
     let server = cluster.server(1).await;
