@@ -1,7 +1,8 @@
 //! The threads that wait for the disk, so that no shard does.
 //!
 //! A partition has at most one flush under way (group commit), so the queue is never longer than the
-//! number of partitions.
+//! number of partitions. Files are removed by a thread of their own, after all others: a large one takes tens of
+//! milliseconds, and no flush shall wait behind it.
 
 use crate::abort::AbortOnPanic;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -15,6 +16,7 @@ type Job = Box<dyn FnOnce() + Send>;
 #[derive(Clone)]
 pub struct Flusher {
     jobs: Sender<Job>,
+    removals: Sender<Job>,
 }
 
 impl Flusher {
@@ -24,9 +26,13 @@ impl Flusher {
         let queue = Arc::new(Mutex::new(queue));
         for index in 0..threads {
             let queue = Arc::clone(&queue);
-            thread::Builder::new().name(format!("flush-{index}")).spawn(move || run(&queue))?;
+            let run = move || run(&queue, priority::after_decisions);
+            thread::Builder::new().name(format!("flush-{index}")).spawn(run)?;
         }
-        Ok(Self { jobs })
+        let (removals, queue) = channel::<Job>();
+        let run = move || run(&Mutex::new(queue), priority::after_all);
+        thread::Builder::new().name("remove".to_owned()).spawn(run)?;
+        Ok(Self { jobs, removals })
     }
 
     pub fn submit(&self, job: impl FnOnce() + Send + 'static) {
@@ -34,11 +40,16 @@ impl Flusher {
         // actor hears of as a failed flush.
         let _ = self.jobs.send(Box::new(job));
     }
+
+    /// One after the other, when there is time. What is not done at the end of the process is a leftover.
+    pub fn remove(&self, job: impl FnOnce() + Send + 'static) {
+        let _ = self.removals.send(Box::new(job));
+    }
 }
 
-fn run(queue: &Mutex<Receiver<Job>>) {
+fn run(queue: &Mutex<Receiver<Job>>, take_priority: fn()) {
     let _guard = AbortOnPanic("a flush thread");
-    priority::after_decisions();
+    take_priority();
     loop {
         // One thread waits for the next job while holding the lock; the others wait for the lock.
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();

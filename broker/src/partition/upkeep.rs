@@ -151,7 +151,7 @@ impl PartitionActor {
             }
             for removal in removals {
                 let board = Arc::clone(&actor.board);
-                actor.shared.flusher.submit(move || {
+                actor.shared.flusher.remove(move || {
                     if let Err(error) = removal.run() {
                         tracing::warn!(partition = %board, %error, "left for the next start to remove");
                     }
