@@ -8,8 +8,8 @@
 //!                └──► table: what is told of it
 //! ```
 //!
-//! Promises: never on a shard's thread, and after all others where there is too little processor or disk; at a stop of
-//! the node the threads end at once, and what is half done is void. Whether a record may go the log decides, and what
+//! Promises: never on a shard's thread, and after all others where there is too little processor or disk, as long as that
+//! keeps up with what comes; at a stop of the node the threads end at once, and what is half done is void. Whether a record may go the log decides, and what
 //! becomes of a result the partition's actor.
 
 mod candidates;

@@ -33,6 +33,7 @@ mod life;
 mod messages;
 mod move_state;
 mod moving;
+mod next_look;
 mod opening;
 mod reading;
 mod refusal;

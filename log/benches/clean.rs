@@ -51,6 +51,7 @@ fn measure(keys: u64, compression: Compression) {
     let finished = log.finish_cleaning(cleaned, log.flushed_end()).unwrap().unwrap();
     let took = began.elapsed();
     let report = finished.report;
+    finished.ending.run().unwrap();
     finished.removals.into_iter().for_each(|removal| removal.run().unwrap());
     let per_second = |time: Duration| before as f64 / 1e6 / time.as_secs_f64();
     let mut out = io::stdout().lock();

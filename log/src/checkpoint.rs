@@ -9,6 +9,7 @@
 //! A file whose checksum does not hold is as good as none, so a torn one costs a longer recovery and never
 //! a wrong answer.
 
+use crate::cleaning::Tombstones;
 use crate::damage::Damage;
 use crate::index::Mark;
 use crate::segment::Summary;
@@ -19,7 +20,7 @@ use troupe_proto::ids::{DirectoryId, LeaderEpoch, Offset, PartitionId, Partition
 pub(crate) const OFFSETS: &str = "offset-checkpoint";
 /// Where the log starts, if within a segment or before the first: one offset.
 pub(crate) const LOG_START: &str = "log-start-checkpoint";
-/// Up to where compaction has looked at the log: one offset.
+/// Up to where compaction has looked at the log, and what it has left there: [`CleanerCheckpoint`].
 pub(crate) const CLEANER: &str = "cleaner-checkpoint";
 /// Up to where the log was flushed last: one offset.
 pub(crate) const FLUSHED_END: &str = "flushed-end";
@@ -186,12 +187,31 @@ pub(crate) fn decode_flushed_end(content: &[u8]) -> Option<Offset> {
     number(unseal(content)?, "flushed_end").map(Offset)
 }
 
-pub(crate) fn encode_first_dirty(offset: Offset) -> Vec<u8> {
-    seal(&format!("first_dirty_offset {offset}\n"))
+/// Content of [`CLEANER`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CleanerCheckpoint {
+    pub(crate) first_dirty: Offset,
+    /// Files from before this was written down do not tell.
+    pub(crate) tombstones: Option<Tombstones>,
 }
 
-pub(crate) fn decode_first_dirty(content: &[u8]) -> Option<Offset> {
-    number(unseal(content)?, "first_dirty_offset").map(Offset)
+impl CleanerCheckpoint {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut lines = format!("first_dirty_offset {}\n", self.first_dirty);
+        if let Some(Tombstones { end, due_ms }) = self.tombstones {
+            let _infallible = writeln!(lines, "tombstones_below {end}\ntombstones_due_ms {due_ms}");
+        }
+        seal(&lines)
+    }
+
+    pub(crate) fn decode(content: &[u8]) -> Option<CleanerCheckpoint> {
+        let lines = unseal(content)?;
+        let first_dirty = number(lines, "first_dirty_offset").map(Offset)?;
+        let end = number(lines, "tombstones_below").map(Offset);
+        let tombstones = end.zip(number(lines, "tombstones_due_ms"));
+        let tombstones = tombstones.map(|(end, due_ms)| Tombstones { end, due_ms });
+        Some(CleanerCheckpoint { first_dirty, tombstones })
+    }
 }
 
 pub(crate) fn encode_epochs(entries: &[(LeaderEpoch, Offset)]) -> Vec<u8> {
@@ -339,10 +359,13 @@ mod tests {
             assert_eq!(decode_boot(&written).as_deref(), boot);
         }
         assert_eq!(decode_log_start(&encode_log_start(Offset(12))), Some(Offset(12)));
-        assert_eq!(decode_first_dirty(&encode_first_dirty(Offset(9))), Some(Offset(9)));
         for offset in [0, 9, u64::MAX].map(Offset) {
             assert_eq!(decode_flushed_end(&encode_flushed_end(offset)), Some(offset));
             assert_eq!(encode_flushed_end(offset).len(), encode_flushed_end(Offset(7)).len());
+        }
+        for tombstones in [None, Some(Tombstones { end: Offset(7), due_ms: -3 })] {
+            let written = CleanerCheckpoint { first_dirty: Offset(9), tombstones };
+            assert_eq!(CleanerCheckpoint::decode(&written.encode()), Some(written));
         }
         for resumes_at in [None, Some(Offset(9))] {
             let cause = "a disk, and a cause".to_owned();

@@ -1,8 +1,9 @@
 //! Compaction (S20–S27): of each key the last value stays, and every record that stays keeps its offset.
 //!
-//! A cleaning has three parts. [`Log::begin_cleaning`] on the owner's thread says which closed segments are looked
-//! at. [`Cleaning::run`] on any thread reads them and writes what is left of them under names of its own. With
-//! [`Log::finish_cleaning`] the owner puts those in their place.
+//! A cleaning has four parts. [`Log::begin_cleaning`] on the owner's thread says which closed segments are looked
+//! at. [`Cleaning::run`] on any thread reads them and writes what is left of them under names of its own, and a list of
+//! what goes where. With [`Log::finish_cleaning`] the owner puts those in their place, and waits for no disk. When that is
+//! on disk for good, [`Ending::run`] on any thread removes the list.
 //!
 //! ```text
 //!  log start         first dirty        mapped end      first uncleanable        log end
@@ -14,7 +15,8 @@
 //! - `state`: how much there is to clean. `offset_map`: key to last offset, in memory of a given size; full, the pass
 //!   ends there.
 //! - `source`: the segments that are read. `pass`: which records stay. `writer`: the segments they go to.
-//! - `swap`: how those take their place, and how opening finishes that. `under_way`: when it is too late for it.
+//! - `swap`: how those take their place, and how opening finishes that. `under_way`: when it is too late for it, and how
+//!   far it has come.
 //!
 //! Promises: of a key below the mapped end, the record with the largest offset stays, unless it is a tombstone whose
 //! time has come and that every replica has. Each segment ends where the next one begins, so it keeps its last batch,
@@ -35,7 +37,7 @@ pub use error::CleaningError;
 pub use offset_map::{Full, OffsetMap};
 pub use pass::Cleaning;
 pub use state::CleaningState;
-pub use swap::Cleaned;
+pub use swap::{Cleaned, Ending};
 pub(crate) use swap::{REPLACED, SWAP, resume};
 pub(crate) use under_way::UnderWay;
 
@@ -70,6 +72,25 @@ impl Default for CleaningPolicy {
             min_dirty_ratio: 0.5,
             delete_retention_ms: 24 * 60 * 60 * 1000,
         }
+    }
+}
+
+/// Tombstones that a pass has left, as it has to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tombstones {
+    /// All of them lie below; zero: there are none.
+    pub end: Offset,
+    /// When the time of all of them is over, in milliseconds since 1970.
+    pub due_ms: i64,
+}
+
+impl Tombstones {
+    /// One lies below `end`, until then.
+    fn note(&mut self, end: Offset, due_ms: i64) {
+        *self = match self.end {
+            Offset::ZERO => Tombstones { end, due_ms },
+            before => Tombstones { end: before.max(end), due_ms: self.due_ms.max(due_ms) },
+        };
     }
 }
 
@@ -121,6 +142,8 @@ pub struct CleaningReport {
     pub records_gone: u64,
     /// The map had no room for all keys: there is more to do at once.
     pub map_was_full: bool,
+    /// What has to stay of those that were looked at.
+    pub tombstones: Tombstones,
 }
 
 /// A pass whose result stands in the log.
@@ -129,4 +152,6 @@ pub struct Finished<D: Disk> {
     /// The files that were replaced.
     pub removals: Vec<Removal<D>>,
     pub report: CleaningReport,
+    /// For a thread that may wait for the disk.
+    pub ending: Ending<D>,
 }

@@ -114,8 +114,10 @@ pub trait DiskFile: Send + Sync + 'static {
         Ok(())
     }
 
-    /// What the page cache holds of it is read from the disk anew, as far as nobody uses it. Fine if it is not.
-    fn forget_pages(&self) {}
+    /// What the page cache holds of this range is read from the disk anew, as far as nobody uses it. Fine if it is not.
+    fn forget_pages(&self, range: Range<u64>) {
+        let _ = range;
+    }
 
     /// The file's content in memory without a copy, `len` bytes, which may be more than the file has: later
     /// writes show up in it. What lies beyond the end is not to be touched: it is zeros from then on, whatever is

@@ -30,7 +30,7 @@ impl Poison {
     /// Nobody knows what the disk holds. Stays, whatever else happens.
     const FAILED: u8 = 2;
 
-    fn add(&self, cause: &LogError) {
+    pub(crate) fn add(&self, cause: &LogError) {
         let kind = if cause.is_temporary() { Self::INTERRUPTED } else { Self::FAILED };
         self.0.fetch_max(kind, Ordering::AcqRel);
     }
@@ -102,6 +102,11 @@ impl<D: Disk> Flushing<D> {
     /// Nothing is changed any more: this error has left memory and disk apart.
     pub(crate) fn poison(&self, cause: &LogError) {
         self.poison.add(cause);
+    }
+
+    /// For whoever works for the log on another thread.
+    pub(crate) fn shared_poison(&self) -> Arc<Poison> {
+        Arc::clone(&self.poison)
     }
 
     pub(crate) fn check_writable(&self, dir: &Path) -> Result<(), LogError> {

@@ -58,7 +58,7 @@ pub mod verify;
 pub use append::Appended;
 pub use cleaning::{
     Cleaned, Cleaning, CleaningError, CleaningPolicy, CleaningReport, CleaningRequest,
-    CleaningState, Finished, Full, FullSpeed, OffsetMap, Pace,
+    CleaningState, Ending, Finished, Full, FullSpeed, OffsetMap, Pace, Tombstones,
 };
 pub use config::LogConfig;
 pub use damage::Damage;

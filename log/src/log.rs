@@ -1,7 +1,7 @@
 //! The log of one partition: what it knows, and the small questions. Each larger task is a module of its
 //! own with its part of `impl Log`.
 
-use crate::cleaning::UnderWay;
+use crate::cleaning::{Tombstones, UnderWay};
 use crate::damage::Damage;
 use crate::disk::Disk;
 use crate::epochs::Epochs;
@@ -40,8 +40,10 @@ pub struct Log<D: Disk> {
     pub(crate) presence: Presence,
     /// Compaction has looked at all below. On disk it stands no higher.
     pub(crate) cleaned_below: Offset,
+    /// Tombstones that the last pass has left there; None: an earlier program was it, and did not tell.
+    pub(crate) tombstones: Option<Tombstones>,
     /// The last pass of compaction that was begun.
-    pub(crate) cleaning: Option<Arc<UnderWay>>,
+    pub(crate) cleaning: Option<Arc<UnderWay<D>>>,
     /// How often its end was cut off since it was opened.
     pub(crate) truncations: u64,
     /// What this replica lacks.

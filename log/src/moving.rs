@@ -69,6 +69,7 @@ impl<D: Disk> Log<D> {
         copy.flush()?;
         copy.write_producer_snapshot(copy.end, producers)?;
         if self.cleaned_below > Offset::ZERO {
+            copy.tombstones = self.tombstones;
             copy.write_cleaned_below(self.cleaned_below)?;
         }
         // The original goes: nothing of this may be lost that is not lost with a log.

@@ -9,7 +9,7 @@
 
 mod tail;
 
-use crate::checkpoint::{self, OffsetCheckpoint, RecoveryPoint};
+use crate::checkpoint::{self, CleanerCheckpoint, OffsetCheckpoint, RecoveryPoint};
 use crate::cleaning;
 use crate::damage::{Damage, Evidence};
 use crate::disk::Disk;
@@ -121,7 +121,8 @@ impl<D: Disk> Log<D> {
             durable_snapshot: None,
             flushing: Flushing::new(FlushPoint::default()),
             presence: Presence { directory: found.has_directory, ..Presence::default() },
-            cleaned_below: found.cleaned_below,
+            cleaned_below: found.cleaner.first_dirty,
+            tombstones: found.cleaner.tombstones,
             cleaning: None,
             truncations: 0,
             damage: damage.clone(),
@@ -261,7 +262,7 @@ struct Recovered<D: Disk> {
     scanned_bytes: u64,
     truncated_bytes: u64,
     /// What compaction has looked at, as it was written down.
-    cleaned_below: Offset,
+    cleaner: CleanerCheckpoint,
     /// Up to where the log was flushed last, if that is known.
     flushed_end: Option<Offset>,
     evidence: Evidence,
@@ -282,7 +283,7 @@ impl<D: Disk> Default for Recovered<D> {
             changed: false,
             scanned_bytes: 0,
             truncated_bytes: 0,
-            cleaned_below: Offset::ZERO,
+            cleaner: CleanerCheckpoint::default(),
             flushed_end: None,
             evidence: Evidence::default(),
         }
@@ -332,9 +333,9 @@ fn recover<D: Disk>(
     let log_start = listing.read_derived(place, checkpoint::LOG_START, evidence)?;
     let log_start = log_start.and_then(|content| checkpoint::decode_log_start(&content));
     let log_start = log_start.unwrap_or_default();
-    let first_dirty = listing.read_derived(place, checkpoint::CLEANER, evidence)?;
-    let first_dirty = first_dirty.and_then(|content| checkpoint::decode_first_dirty(&content));
-    recovered.cleaned_below = first_dirty.unwrap_or_default();
+    let cleaner = listing.read_derived(place, checkpoint::CLEANER, evidence)?;
+    let cleaner = cleaner.and_then(|content| CleanerCheckpoint::decode(&content));
+    recovered.cleaner = cleaner.unwrap_or_default();
     let evidence = &mut recovered.evidence;
     evidence.compare(place, &checkpoint, &files, |base, end| {
         end <= log_start || listing.was_deleted(base)

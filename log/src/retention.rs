@@ -1,6 +1,6 @@
 //! Deleting old segments from the front (S15–S19).
 
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskFile};
 use crate::flush::FlushPoint;
 use crate::place::{Kind, Place};
 use crate::segment::Segment;
@@ -115,9 +115,25 @@ impl<D: Disk> Removal<D> {
         for name in &self.indexes {
             self.place.remove(name)?;
         }
+        self.forget_pages();
         self.segment.remove(&self.place)
     }
+
+    /// What memory holds of a large file is given back piece by piece: all at once, as its removal would, it holds up
+    /// whoever waits for the same file system.
+    fn forget_pages(&self) {
+        let path = self.place.path(&self.segment.name);
+        // where it cannot be opened, removing it says so
+        let Ok(file) = self.place.disk.open(&path) else { return };
+        let size = file.size().unwrap_or(0);
+        for from in (0..size).step_by(PIECE) {
+            file.forget_pages(from..size.min(from + PIECE as u64));
+        }
+    }
 }
+
+/// So much of a file that is removed is given back at a time.
+const PIECE: usize = 4 << 20;
 
 /// A record that is dated so far ahead of the clock says nothing of its segment's age
 /// (`message.timestamp.after.max.ms`).
@@ -253,7 +269,7 @@ impl<D: Disk> Log<D> {
         if self.segments.len() < 2 {
             return Ok(None);
         }
-        self.overtake_cleaning(Offset::ZERO);
+        self.shorten_cleaning(self.segments[0].end)?;
         let base = self.segments[0].base;
         // the log itself first: indexes without one are leftovers
         let segment = Deleted::new(Kind::Log.name(base) + DELETED, false);

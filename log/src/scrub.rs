@@ -203,7 +203,7 @@ impl<D: Disk> Scrub<D> {
                 opened => opened.map_err(|e| LogError::io("open", &path, e))?,
             };
             if target.sealed {
-                file.forget_pages();
+                file.forget_pages(0..target.size);
             }
             let failed = |e| LogError::io("read", &path, e);
             if !self.look_at(*target, &file, &mut scrubbed, &mut go_on).map_err(failed)? {

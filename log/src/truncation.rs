@@ -63,7 +63,7 @@ impl<D: Disk> Log<D> {
         cut: (Offset, u64),
         high_watermark: Offset,
     ) -> Result<Offset, LogError> {
-        self.overtake_cleaning(cut.0);
+        self.overtake_cleaning(cut.0)?;
         self.lower_cleaned_below(cut.0)?;
         self.prepare_to_cut(at, cut.1)?;
         let summary = self.summary_up_to(&self.segments[at], cut.1)?;
@@ -204,7 +204,7 @@ impl<D: Disk> Log<D> {
     }
 
     fn restart_files_at(&mut self, base: Offset, start: Offset) -> Result<(), LogError> {
-        self.overtake_cleaning(Offset::ZERO);
+        self.overtake_cleaning(Offset::ZERO)?;
         if self.presence.directory || !self.segments.is_empty() {
             self.lower_cleaned_below(base)?;
             self.flushing.flushed_end.lower(&self.place, Offset::ZERO)?;

@@ -1,16 +1,19 @@
 //! Which log is compacted next (S21), and when a segment has to be closed so that it can be.
 //!
 //! Owns what became of the last passes. Promises: nothing is cleaned by two at once; what has waited too long comes
-//! before what is dirtiest; nothing below its ratio is cleaned otherwise; what could not be cleaned is left in peace for
-//! longer each time.
+//! before what is dirtiest; nothing below its ratio is cleaned otherwise, but for tombstones whose time is over, when
+//! there is nothing else to do; what could not be cleaned is left in peace for longer each time.
 //! Never here: a clock, a log, a thread.
 
+mod haste;
 mod rate;
 
+pub use haste::Haste;
 pub use rate::Rate;
 
 use crate::config::{Ratio, TopicConfig};
 use crate::time::Time;
+use haste::Hastes;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use troupe_proto::ids::PartitionKey;
@@ -47,10 +50,14 @@ pub struct Standing {
     pub dirty_since: Option<Time>,
     /// That one stands in the segment that takes the appends, and has waited for `max.compaction.lag.ms`.
     pub roll_due: bool,
+    /// A pass over what is clean would remove tombstones.
+    pub tombstones_due: bool,
 }
 
 /// A partition read whole is worth cleaning once this much has come: read at 30 MB/s, it takes some 70 ms.
 pub const READ_WHOLE_BYTES: u64 = 2 << 20;
+/// Of any other log so much may come before it is looked at again, however little it holds.
+const LOOK_BYTES: u64 = 64 << 20;
 
 impl Standing {
     /// How much of what could be cleaned is dirty.
@@ -67,16 +74,29 @@ impl Standing {
         self.active_bytes > 0 && (self.roll_due || (rules.is_read_whole && large))
     }
 
+    /// So many bytes may be appended before the log has to be looked at, whatever the time: by then it can have become
+    /// dirty enough, or the segment that takes the appends large enough.
+    ///
+    /// So a log that is read whole holds at most three times what a pass leaves and [`READ_WHOLE_BYTES`], besides what comes
+    /// while it is looked at and cleaned: what is clean, as much in closed segments that is not worth a pass yet, and as
+    /// much in the one that takes the appends.
+    pub fn bytes_to_next_look(&self, rules: &Rules) -> u64 {
+        let least = if rules.is_read_whole { READ_WHOLE_BYTES } else { LOOK_BYTES };
+        let not_cleaned = self.dirty_bytes.saturating_add(self.active_bytes);
+        // where the smallest ratio is large, more than this may come; looking is cheap
+        least.max(self.clean_bytes).saturating_sub(not_cleaned).max(least / 2)
+    }
+
     fn urgency(&self, rules: &Rules, now: Time) -> Option<Urgency> {
         if self.dirty_bytes == 0 {
-            return None;
+            return self.tombstones_due.then_some(Urgency::Tombstones(self.clean_bytes));
         }
         let overdue = self.dirty_since.filter(|since| since.plus(rules.max_lag_ms) <= now);
         let ratio = self.dirty_ratio();
         match overdue {
             Some(since) => Some(Urgency::Overdue(Reverse(since))),
             None if ratio > rules.min_dirty_ratio => Some(Urgency::Dirty(ratio, self.dirty_bytes)),
-            None => None,
+            None => self.tombstones_due.then_some(Urgency::Tombstones(self.clean_bytes)),
         }
     }
 }
@@ -84,6 +104,8 @@ impl Standing {
 /// In order: the last is the most urgent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Urgency {
+    /// Bytes that are looked through for their sake.
+    Tombstones(u64),
     Dirty(Ratio, u64),
     Overdue(Reverse<Time>),
 }
@@ -116,6 +138,7 @@ pub struct Schedule {
     backoff_ms: u64,
     under_way: BTreeSet<PartitionKey>,
     resting: BTreeMap<PartitionKey, Rest>,
+    hastes: Hastes,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -127,7 +150,12 @@ struct Rest {
 
 impl Schedule {
     pub fn new(backoff_ms: u64) -> Schedule {
-        Schedule { backoff_ms, under_way: BTreeSet::new(), resting: BTreeMap::new() }
+        Schedule {
+            backoff_ms,
+            under_way: BTreeSet::new(),
+            resting: BTreeMap::new(),
+            hastes: Hastes::default(),
+        }
     }
 
     /// The log to clean now, if any: it is under way until [`Schedule::ended`].
@@ -139,6 +167,11 @@ impl Schedule {
         let (_, Reverse(key)) = urgent.max()?;
         self.under_way.insert(key);
         Some(key)
+    }
+
+    /// How the pass over a log that [`Schedule::next`] has given is to be run.
+    pub fn haste(&mut self, now: Time, key: PartitionKey, standing: &Standing) -> Haste {
+        self.hastes.begins(now, key, standing.dirty_bytes)
     }
 
     fn is_free(&self, now: Time, key: PartitionKey) -> bool {
@@ -155,6 +188,7 @@ impl Schedule {
         debug_assert!(was_under_way, "a pass ends that never began");
         if how == Ended::Done {
             self.resting.remove(&key);
+            self.hastes.ended(now, key);
             return;
         }
         let failures = self.resting.get(&key).map_or(0, |rest| rest.failures);
@@ -166,6 +200,7 @@ impl Schedule {
     /// Only these are here any more.
     pub fn forget_others(&mut self, is_here: impl Fn(PartitionKey) -> bool) {
         self.resting.retain(|key, _| is_here(*key));
+        self.hastes.forget_others(is_here);
     }
 }
 
@@ -262,6 +297,40 @@ mod tests {
         assert!(due.must_roll(&RULES));
         assert!(!Standing { roll_due: false, ..due }.must_roll(&RULES));
         assert!(!Standing { active_bytes: 0, ..due }.must_roll(&RULES), "there is nothing in it");
+    }
+
+    /// Kafka keeps them until something new has come.
+    #[test]
+    fn tombstones_whose_time_is_over_go_from_a_log_to_which_nothing_comes_after_all_that_is_dirty()
+    {
+        let quiet = |number, dirty_bytes| {
+            let mut quiet = log(number, 1_000, dirty_bytes);
+            quiet.standing.tombstones_due = true;
+            quiet
+        };
+        assert_eq!(next(&[quiet(0, 0)]), Some(0));
+        assert_eq!(next(&[quiet(0, 1)]), Some(0), "too little is dirty");
+        assert_eq!(next(&[quiet(0, 0), log(1, 10, 90)]), Some(1));
+    }
+
+    #[test]
+    fn a_log_is_looked_at_before_more_has_come_than_it_may_hold() {
+        let whole = Rules { is_read_whole: true, ..RULES };
+        let standing = |clean_bytes, dirty_bytes, active_bytes| Standing {
+            clean_bytes,
+            dirty_bytes,
+            active_bytes,
+            ..Standing::default()
+        };
+        assert_eq!(standing(0, 0, 0).bytes_to_next_look(&whole), READ_WHOLE_BYTES);
+        let clean = 5 * READ_WHOLE_BYTES;
+        assert_eq!(standing(clean, 0, 0).bytes_to_next_look(&whole), clean);
+        assert_eq!(standing(clean, 7, 11).bytes_to_next_look(&whole), clean - 18);
+        let grown = standing(clean, 0, clean - 18 + 18);
+        assert!(grown.must_roll(&whole), "by then the segment is closed");
+        let full = standing(0, 9 * READ_WHOLE_BYTES, 0).bytes_to_next_look(&whole);
+        assert_eq!(full, READ_WHOLE_BYTES / 2, "it waits for something: not at every append");
+        assert!(standing(0, 0, 0).bytes_to_next_look(&RULES) > READ_WHOLE_BYTES);
     }
 
     /// Whatever `segment.bytes` says: the time that a coordinator takes to load is bounded by this.

@@ -117,7 +117,9 @@ impl Worker {
         cleaned: Cleaned<FileDisk>,
     ) -> Result<CleaningReport, Failure> {
         let finished = self.runtime.block_on(handle.finish_cleaning(cleaned))?;
-        finished.ok_or_else(|| CleaningError::Overtaken.into())
+        let finished = finished.ok_or(CleaningError::Overtaken)?;
+        finished.ending.run().map_err(CleaningError::from)?;
+        Ok(finished.report)
     }
 
     /// Its replica has to know, and has it filled again where there is another; then it can be cleaned.

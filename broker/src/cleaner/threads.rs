@@ -1,9 +1,9 @@
-//! The cleaner's threads: each looks for the log that is next, cleans it, and looks again; where there is nothing to
+//! The cleaner's threads: each looks for the log that is next, has it cleaned, and looks again; where there is nothing to
 //! clean it rests.
 
 use super::pacer::Throttle;
 use super::table::CleaningTable;
-use super::work::{Soon, Work};
+use super::work::{Soon, Task, Work};
 use crate::NodeConfig;
 use crate::metadata_cache::MetadataCache;
 use crate::metrics::NodeMetrics;
@@ -12,13 +12,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{io, thread};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use troupe_controller::priority;
 use troupe_log::OffsetMap;
-use troupe_machines::cleaning::Schedule;
+use troupe_machines::cleaning::{Ended, Haste, Schedule};
 
-/// A segment that was closed a moment ago is on disk by then, and can be cleaned.
+/// A segment that was closed a moment ago is on disk by then, and can be cleaned. More often nobody looks.
 const AFTER_ROLL: Duration = Duration::from_millis(500);
 
 /// The cleaner of a node.
@@ -45,6 +46,7 @@ impl Cleaner {
         metadata: &Arc<MetadataCache>,
         metrics: &Arc<NodeMetrics>,
         table: &Arc<CleaningTable>,
+        woken: Arc<Notify>,
     ) -> io::Result<Cleaner> {
         let stop = CancellationToken::new();
         if !config.cleaner_enable || !config.is_broker() {
@@ -58,6 +60,7 @@ impl Cleaner {
             schedule: Mutex::new(Schedule::new(config.cleaner_backoff.0)),
             stop: stop.clone(),
             backoff: config.cleaner_backoff.duration(),
+            woken,
         });
         let buffer = config.cleaner_dedupe_buffer.0 / (config.cleaner_threads as u64);
         let threads = (0..config.cleaner_threads).map(|index| {
@@ -96,22 +99,48 @@ pub fn not_looked_at(config: &NodeConfig) -> String {
 
 impl Worker {
     fn run(mut self) {
-        priority::after_all();
         while !self.work.stop.is_cancelled() {
             match self.runtime.block_on(self.work.choose()) {
-                Ok((handle, standing)) => {
-                    let ended = self.clean(&handle, &standing);
-                    self.runtime.block_on(self.work.ended(handle.key(), ended));
+                Ok(task) => {
+                    let ended = self.clean_on_its_own_thread(&task);
+                    self.runtime.block_on(self.work.ended(task.handle.key(), ended));
                 }
                 Err(Soon(soon)) => self.rest(soon),
             }
         }
     }
 
+    /// Who may not raise a thread cannot take back that it was lowered: so each pass has one.
+    fn clean_on_its_own_thread(&mut self, task: &Task) -> Ended {
+        let name = thread::current().name().unwrap_or("cleaner").to_owned();
+        let ended = thread::scope(|scope| {
+            let pass = || {
+                match task.haste {
+                    Haste::AfterAll => priority::after_all(),
+                    Haste::WithOthers => priority::after_decisions(),
+                }
+                self.clean(&task.handle, &task.standing)
+            };
+            let started = thread::Builder::new().name(name).spawn_scoped(scope, pass);
+            started.ok()?.join().ok()
+        });
+        ended.unwrap_or_else(|| {
+            let why = "it had no thread, or that died: see the node's log";
+            self.work.table.void(task.handle.key(), why.to_owned());
+            Ended::Void
+        })
+    }
+
+    /// Until the next look is due, or a log has grown so much that it should not wait.
     fn rest(&self, soon: bool) {
-        let backoff = self.work.backoff;
-        let rest = if soon { backoff.min(AFTER_ROLL) } else { backoff };
-        let rested = async { tokio::time::sleep(rest).await };
-        self.runtime.block_on(self.work.stop.run_until_cancelled(rested));
+        let Work { backoff, woken, stop, .. } = &*self.work;
+        let least = AFTER_ROLL.min(*backoff);
+        let rested = async {
+            sleep(least).await;
+            if !soon {
+                let _woken = timeout(*backoff - least, woken.notified()).await;
+            }
+        };
+        self.runtime.block_on(stop.run_until_cancelled(rested));
     }
 }

@@ -9,9 +9,9 @@ use crate::metrics::NodeMetrics;
 use crate::partition::PartitionHandle;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
-use troupe_machines::cleaning::{Ended, Schedule, Standing};
+use troupe_machines::cleaning::{Ended, Haste, Schedule, Standing};
 use troupe_proto::ids::PartitionKey;
 
 /// What the threads share.
@@ -25,12 +25,14 @@ pub struct Work {
     pub stop: CancellationToken,
     /// `log.cleaner.backoff.ms`
     pub backoff: Duration,
+    /// By a log to which much has come since it was looked at.
+    pub woken: Arc<Notify>,
 }
 
 impl Work {
-    /// Looks at all logs, tells how they stand, and gives the one to clean now, as it stood; or whether it is worth
-    /// while to look again soon.
-    pub async fn choose(&self) -> Result<(Arc<PartitionHandle>, Standing), Soon> {
+    /// Looks at all logs, tells how they stand, and gives the one to clean now; or whether it is worth while to look
+    /// again soon.
+    pub async fn choose(&self) -> Result<Task, Soon> {
         // Held while it looks: no pass ends in between, so that none is begun for what has just been done.
         let mut schedule = self.schedule.lock().await;
         let found = Found::look(&self.metadata).await;
@@ -45,12 +47,21 @@ impl Work {
         let key = schedule.next(now(), &candidates).ok_or(Soon(found.rolled))?;
         let standing = candidates.iter().find(|it| it.key == key).map(|it| it.standing);
         let handle = found.handles.get(&key).map(Arc::clone);
-        handle.zip(standing).ok_or(Soon(false))
+        let (handle, standing) = handle.zip(standing).ok_or(Soon(false))?;
+        Ok(Task { handle, standing, haste: schedule.haste(now(), key, &standing) })
     }
 
     pub async fn ended(&self, key: PartitionKey, how: Ended) {
         self.schedule.lock().await.ended(now(), key, how);
     }
+}
+
+/// The log to clean now.
+pub struct Task {
+    pub handle: Arc<PartitionHandle>,
+    /// As it was found.
+    pub standing: Standing,
+    pub haste: Haste,
 }
 
 /// There is nothing to clean now; whether there will be in a moment.

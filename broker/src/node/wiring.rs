@@ -29,7 +29,7 @@ use actix::{Actor, Addr, Arbiter};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use troupe_actor::StallDetector;
 use troupe_controller::{ControllerHandle, priority};
@@ -90,8 +90,10 @@ impl Ground {
         let stall_detectors: Vec<_> =
             shards.iter().map(|_| Arc::new(StallDetector::unlimited())).collect();
         let (requests, controller_requests) = ControllerRequests::channel();
+        let cleaner_woken = Arc::<Notify>::default();
+        let wakes = (&requests, &cleaner_woken);
         let supervisors =
-            self.supervisors(&shards, (&replicators, &stall_detectors), &metrics, &requests)?;
+            self.supervisors(&shards, (&replicators, &stall_detectors), &metrics, wakes)?;
 
         let leaders = self.leaders(&metadata);
         let active_controller = Arc::new(ActiveController {
@@ -103,7 +105,7 @@ impl Ground {
         let (sessions, pulls) = (Arc::<Sessions>::default(), Arc::<Pulls<_>>::default());
         let counted = Arc::clone(&pulls);
         let cleanings = Arc::new(CleaningTable::new(not_looked_at(&self.config)));
-        let cleaner = Cleaner::start(&self.config, &metadata, &metrics, &cleanings);
+        let cleaner = Cleaner::start(&self.config, &metadata, &metrics, &cleanings, cleaner_woken);
         let cleaner = cleaner.map_err(StartError::Thread)?;
         let log_dirs = Arc::new(LogDirs::new(Parts {
             metadata: Arc::clone(&metadata),
@@ -228,7 +230,7 @@ impl Ground {
         shards: &[Arbiter],
         (replicators, stall_detectors): (&[Arc<Replicator>], &[Arc<StallDetector>]),
         metrics: &Arc<NodeMetrics>,
-        requests: &ControllerRequests,
+        (requests, cleaner): (&ControllerRequests, &Arc<Notify>),
     ) -> Result<Vec<Addr<Supervisor>>, StartError> {
         let flusher = Flusher::start(self.config.flush_threads).map_err(StartError::Thread)?;
         let recoveries = Arc::new(Semaphore::new(RECOVERIES));
@@ -247,6 +249,7 @@ impl Ground {
                 ends_delay: ends_delay(self.config.replica_selector),
                 directories: Arc::clone(&self.directories),
                 space: Arc::clone(&self.space),
+                cleaner: Arc::clone(cleaner),
             };
             let config = self.config.clone();
             Supervisor::start_in_arbiter(&shard.handle(), move |_| Supervisor::new(shared, &config))

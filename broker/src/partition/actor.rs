@@ -16,6 +16,7 @@ use super::board::Board;
 use super::failure::Failure;
 use super::messages::{Append, Appended, Describe, Description, Flushed};
 use super::move_state::MoveState;
+use super::next_look::NextLook;
 use super::opening::{Opened, log_config, replica_config};
 use super::replica_handle::ReplicaHandle;
 use super::responder::Responder;
@@ -56,6 +57,7 @@ pub struct PartitionActor {
     /// The directory that the log is in.
     pub(super) home: Arc<LogDirectory>,
     pub(super) moving: MoveState,
+    pub(super) next_look: NextLook,
     pub(super) config: Arc<TopicConfig>,
     pub(super) state: Arc<PartitionState>,
     pub(super) followers: Followers,
@@ -99,6 +101,7 @@ impl PartitionActor {
             log: Some(parts.opened.log),
             home: parts.home,
             moving: MoveState::default(),
+            next_look: NextLook::default(),
             config: parts.config,
             state: parts.state,
             followers: Followers::default(),
@@ -321,7 +324,7 @@ impl PartitionActor {
                 return;
             }
         };
-        self.note_appended();
+        self.note_appended(header.encoded_len());
         if let Some(offset) = appended.rolled {
             self.snapshot_producers(offset);
             // The policy `os` asks for no flushes; without this one, recovery would read it all (S10).

@@ -2,12 +2,13 @@
 //! pass has made. All of it is short; what takes time is done on the cleaner's threads.
 
 use super::actor::PartitionActor;
-use super::messages::{BeginCleaning, FinishCleaning, LogLook, LookAtLog};
+use super::messages::{BeginCleaning, FinishCleaning, FinishedCleaning, LogLook, LookAtLog};
+use super::next_look::NextLook;
 use crate::clock::wall_clock;
 use actix::{Actor, Context, Handler};
 use troupe_log::disk::FileDisk;
 use troupe_log::{
-    Cleaned, Cleaning, CleaningPolicy, CleaningReport, CleaningRequest, CleaningState, LogError,
+    Cleaned, Cleaning, CleaningPolicy, CleaningRequest, CleaningState, Finished, LogError,
 };
 use troupe_machines::cleaning::{Rules, Standing};
 use troupe_machines::config::TopicConfig;
@@ -23,6 +24,10 @@ impl Handler<LookAtLog> for PartitionActor {
             true => self.look_at_log(is_read_whole, ctx).map(Some),
             false => Ok(None),
         };
+        if let Ok(Some(LogLook { standing, .. })) = &looked {
+            let rules = Rules::of(&self.config, is_read_whole);
+            self.next_look = NextLook::after(standing.bytes_to_next_look(&rules));
+        }
         // Whoever asked may be gone; so below.
         let _ = reply.send(looked);
     }
@@ -82,9 +87,11 @@ impl PartitionActor {
 
     fn standing(&mut self) -> Result<Standing, LogError> {
         let (policy, below) = (policy(&self.config), self.replica.high_watermark());
+        let (everyone_has, now_ms) = (self.replica.everyone_has(), wall_clock().as_timestamp());
         let log = self.log();
-        let state = log.cleaning_state(&policy, wall_clock().as_timestamp(), below)?;
-        Ok(standing(&state, log.active_bytes()))
+        let state = log.cleaning_state(&policy, now_ms, below)?;
+        let tombstones_due = state.has_tombstones_due(now_ms, everyone_has);
+        Ok(Standing { tombstones_due, ..standing(&state, log.active_bytes()) })
     }
 
     fn begin_cleaning(&mut self) -> Result<Option<Cleaning<FileDisk>>, LogError> {
@@ -103,14 +110,22 @@ impl PartitionActor {
         &mut self,
         cleaned: Cleaned<FileDisk>,
         ctx: &mut Context<Self>,
-    ) -> Result<Option<CleaningReport>, LogError> {
+    ) -> Result<Option<FinishedCleaning>, LogError> {
         let high_watermark = self.replica.high_watermark();
         let Some(finished) = self.log().finish_cleaning(cleaned, high_watermark)? else {
             return Ok(None);
         };
+        let Finished { removals, report, ending } = finished;
         self.board.set_dirty();
-        self.remove_later(finished.removals, ctx);
-        Ok(Some(finished.report))
+        self.remove_later(removals, ctx);
+        Ok(Some(FinishedCleaning { report, ending }))
+    }
+
+    /// Wakes the cleaner when so much has come since it has looked that it should look again, however long its rest.
+    pub(super) fn note_to_clean(&mut self, bytes: u64) {
+        if self.config.cleanup.compact && self.next_look.is_due_with(bytes) {
+            self.shared.cleaner.notify_one();
+        }
     }
 }
 
@@ -133,5 +148,6 @@ fn standing(state: &CleaningState, active_bytes: u64) -> Standing {
         active_bytes,
         dirty_since: since,
         roll_due: state.roll_due,
+        tombstones_due: false,
     }
 }

@@ -7,9 +7,10 @@ use super::chain::Chain;
 use super::follower_sink::Pusher;
 use super::messages::{
     Append, Appended, BeginCleaning, BeginMove, BeginScrub, Confirm, Copied, DeleteRecords,
-    Describe, Description, FindOffset, Finding, FinishCleaning, FinishMove, FromLeader,
-    GiveUpDamage, GivenUp, IsrAnswer, LogLook, LookAtLog, LossKnown, MendFiles, OffsetQuery,
-    Original, Piece, PushOn, QUEUE_BYTES, Read, ReadAnswer, ReadForMove, Suspect, Suspicion,
+    Describe, Description, FindOffset, Finding, FinishCleaning, FinishMove, FinishedCleaning,
+    FromLeader, GiveUpDamage, GivenUp, IsrAnswer, LogLook, LookAtLog, LossKnown, MendFiles,
+    OffsetQuery, Original, Piece, PushOn, QUEUE_BYTES, Read, ReadAnswer, ReadForMove, Suspect,
+    Suspicion,
 };
 use super::replica_handle::ReplicaHandle;
 use super::responder::Responder;
@@ -23,7 +24,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use troupe_actor::{Budget, Die, Refused};
 use troupe_log::disk::FileDisk;
-use troupe_log::{Cleaned, Cleaning, CleaningReport, FileCheck, LogError, Scrub};
+use troupe_log::{Cleaned, Cleaning, FileCheck, LogError, Scrub};
 use troupe_machines::replica::{Acks, DeleteUpTo, Reader};
 use troupe_proto::batch::{ProducedBatch, Verified};
 use troupe_proto::error::{Error, ErrorCode};
@@ -301,7 +302,7 @@ impl PartitionHandle {
     pub async fn finish_cleaning(
         &self,
         cleaned: Cleaned<FileDisk>,
-    ) -> Result<Option<CleaningReport>, Error> {
+    ) -> Result<Option<FinishedCleaning>, Error> {
         Ok(self.ask_within(Duration::ZERO, |reply| FinishCleaning { cleaned, reply }).await??)
     }
 

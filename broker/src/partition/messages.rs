@@ -9,7 +9,7 @@ mod moving;
 mod soundness;
 mod upkeep;
 
-pub use cleaning::{BeginCleaning, FinishCleaning, LogLook, LookAtLog};
+pub use cleaning::{BeginCleaning, FinishCleaning, FinishedCleaning, LogLook, LookAtLog};
 pub use client::{
     Append, Appended, Confirm, DeleteRecords, Describe, Description, FindOffset, Finding,
     FoundOffset, MAILBOX_CAPACITY, OffsetQuery, QUEUE_BYTES, Read, ReadAnswer,

@@ -321,7 +321,7 @@ impl PartitionActor {
                 }
                 Err(error) => return Err(error),
             };
-            self.note_appended();
+            self.note_appended(bytes);
             let records = headers.iter().map(|header| header.record_count).sum();
             self.board.metrics.replicated(records, bytes);
             self.replicated(session, &headers, ends, appended.rolled, effects);

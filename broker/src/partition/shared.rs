@@ -6,7 +6,7 @@ use super::leader_streams::LeaderStreams;
 use crate::metrics::NodeMetrics;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use troupe_actor::StallDetector;
 use troupe_log::{LogDirectories, Space};
 use troupe_proto::ids::NodeId;
@@ -31,4 +31,6 @@ pub struct Shared {
     pub directories: Arc<LogDirectories>,
     /// Whether the disk has room for records.
     pub space: Arc<Space>,
+    /// Wakes the cleaner.
+    pub cleaner: Arc<Notify>,
 }

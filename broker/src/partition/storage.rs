@@ -12,9 +12,10 @@ use troupe_proto::error::ErrorCode;
 use troupe_proto::rope::Rope;
 
 impl PartitionActor {
-    /// Something was appended, perhaps for the first time.
-    pub(super) fn note_appended(&mut self) {
+    /// So many bytes were appended, perhaps for the first time.
+    pub(super) fn note_appended(&mut self, bytes: usize) {
         self.shortage.over();
+        self.note_to_clean(bytes as u64);
         self.board.set_dirty();
         if !std::mem::replace(&mut self.is_registered, true) {
             let (directories, topic_id) =

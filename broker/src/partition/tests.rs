@@ -102,6 +102,7 @@ impl Shard {
             ends_delay: Duration::ZERO,
             directories: Arc::clone(&directories),
             space: Arc::new(troupe_log::Space::open(directory.path())),
+            cleaner: Arc::default(),
         };
         let supervisor = Supervisor::new(shared, &NodeConfig::default());
         (

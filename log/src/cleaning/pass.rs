@@ -3,9 +3,11 @@
 //! A batch is unpacked to look at its keys, and packed again only if something of it goes.
 
 use super::source::{Failure, Source, SourceBatch, Throttle, each_batch};
-use super::swap::{Cleaned, Unfinished};
-use super::writer::{Output, SegmentWriter, Shelf};
-use super::{CleaningError, CleaningReport, CleaningRequest, OffsetMap, Pace, UnderWay};
+use super::swap::{Cleaned, Made, Unfinished};
+use super::writer::{SegmentWriter, Shelf};
+use super::{
+    CleaningError, CleaningReport, CleaningRequest, OffsetMap, Pace, Tombstones, UnderWay,
+};
 use crate::disk::Disk;
 use crate::place::Place;
 use crate::{Log, LogConfig, LogError};
@@ -29,7 +31,7 @@ pub struct Cleaning<D: Disk> {
     /// From the log's first segment on, as far as it can be cleaned.
     sources: Vec<Source>,
     request: CleaningRequest,
-    under_way: Arc<UnderWay>,
+    under_way: Arc<UnderWay<D>>,
 }
 
 impl<D: Disk> Log<D> {
@@ -37,26 +39,31 @@ impl<D: Disk> Log<D> {
     /// changes no file.
     ///
     /// # Errors
-    /// As [`Log::cleaning_state`]; the log is poisoned.
+    /// As [`Log::cleaning_state`]; the log is poisoned, or what a pass before has left half done cannot be settled.
     pub fn begin_cleaning(
         &mut self,
         request: CleaningRequest,
     ) -> Result<Option<Cleaning<D>>, LogError> {
         self.check_writable()?;
-        if self.cleaning.as_ref().is_some_and(UnderWay::is_going_on) {
-            return Ok(None);
+        if let Some(before) = &self.cleaning {
+            if UnderWay::is_going_on(before) {
+                return Ok(None);
+            }
+            before.settle()?;
         }
         let first_dirty = self.first_dirty();
-        let count = self.cleanable_segments(&request.policy, request.now_ms, request.below)?;
+        let CleaningRequest { policy, now_ms, below, tombstones_below, .. } = &request;
+        let state = self.cleaning_state(policy, *now_ms, *below)?;
+        let in_time = state.has_tombstones_due(*now_ms, *tombstones_below);
+        let count = self.cleanable_segments(policy, *now_ms, *below)?;
         let sources: Vec<Source> = self
             .segments
             .range(..count)
             .map(|segment| Source { base: segment.base, end: segment.end, size: segment.size })
             .collect();
-        let Some(end) = sources.last().map(|last| last.end).filter(|end| *end > first_dirty) else {
-            return Ok(None);
-        };
-        let under_way = UnderWay::below(end);
+        let end = sources.last().map(|last| last.end);
+        let Some(end) = end.filter(|end| *end > first_dirty || in_time) else { return Ok(None) };
+        let under_way = UnderWay::below(end, self.place.clone(), self.flushing.shared_poison());
         self.cleaning = Some(Arc::clone(&under_way));
         Ok(Some(Cleaning {
             place: self.place.clone(),
@@ -95,22 +102,20 @@ impl<D: Disk> Cleaning<D> {
         let mut files = Unfinished::new(self.place.clone());
         let throttle = Throttle::new(pace, &self.under_way);
         let made = self.make(map, &throttle, &mut files);
-        let (outputs, report) = match made {
+        let made = match made {
             // what it read was about to go
             Err(_) if self.under_way.is_overtaken() => return Err(CleaningError::Overtaken),
             made => made?,
         };
-        let Cleaning { mut sources, pass, under_way, .. } = self;
-        sources.truncate(report.segments_before);
-        Ok(Cleaned { sources, outputs, report, pass, files, under_way })
+        made.list(self.pass, files, self.under_way)
     }
 
     fn make(
         &self,
         map: &mut OffsetMap,
-        throttle: &Throttle<'_>,
+        throttle: &Throttle<'_, D>,
         files: &mut Unfinished<D>,
-    ) -> Result<(Vec<Output>, CleaningReport), CleaningError> {
+    ) -> Result<Made, CleaningError> {
         let end = self.map_keys(map, throttle)?;
         let sources = &self.sources[..self.sources.partition_point(|source| source.base < end)];
         let mut copy = Copy {
@@ -122,12 +127,16 @@ impl<D: Disk> Cleaning<D> {
             epoch: None,
             kept: 0,
             gone: 0,
+            tombstones: Tombstones::default(),
         };
         let Cleaning { place, key, config, pass, .. } = self;
         let shelf = Shelf { place, key, config, pass: *pass, throttle };
         let mut outputs = Vec::new();
         let mut writer: Option<SegmentWriter<'_, '_, D>> = None;
         for (at, source) in sources.iter().enumerate() {
+            if throttle.is_gone(source) {
+                continue;
+            }
             match &mut writer {
                 Some(writer) if writer.has_room_for(source) => writer.join(source, files)?,
                 _ => {
@@ -146,26 +155,23 @@ impl<D: Disk> Cleaning<D> {
         if let Some(last) = writer {
             outputs.push(last.end(files)?);
         }
-        place.sync_dir()?;
         let report = CleaningReport {
             first_dirty: self.first_dirty,
             end,
-            bytes_before: sources.iter().map(|source| source.size).sum(),
-            bytes_after: outputs.iter().map(|output| output.size).sum(),
-            segments_before: sources.len(),
-            segments_after: outputs.len(),
             records_kept: copy.kept,
             records_gone: copy.gone,
             map_was_full: self.sources.last().is_some_and(|last| end < last.end),
+            tombstones: copy.tombstones,
+            ..CleaningReport::default()
         };
-        Ok((outputs, report))
+        Ok(Made { sources: sources.to_vec(), outputs, report })
     }
 
     /// Where the map ends: of every key below, it knows the last offset.
     fn map_keys(
         &self,
         map: &mut OffsetMap,
-        throttle: &Throttle<'_>,
+        throttle: &Throttle<'_, D>,
     ) -> Result<Offset, CleaningError> {
         let from = self.first_dirty;
         let mut end = from;
@@ -235,6 +241,7 @@ struct Copy<'a> {
     epoch: Option<LeaderEpoch>,
     kept: u64,
     gone: u64,
+    tombstones: Tombstones,
 }
 
 impl Copy<'_> {
@@ -277,8 +284,12 @@ impl Copy<'_> {
         self.gone += u64::from(selected.gone);
         // Of a batch that reaches beyond the end, some records were seen by no pass: their time has not begun, and it is
         // one for all of a batch.
-        let is_dated = waits && horizon.is_none() && header.end_offset() <= end;
-        let horizon = is_dated.then(|| horizon_from(request));
+        let is_seen = waits && header.end_offset() <= end;
+        if is_seen {
+            let due_ms = horizon.unwrap_or_else(|| horizon_from(request));
+            self.tombstones.note(header.end_offset(), due_ms);
+        }
+        let horizon = (is_seen && horizon.is_none()).then(|| horizon_from(request));
         if selected.gone == 0 && horizon.is_none() {
             return writer.keep(header, batch.bytes).map_err(Failure::Other);
         }

@@ -19,14 +19,19 @@ pub(crate) struct Source {
 }
 
 /// Asks after every step whether there shall be another.
-pub(super) struct Throttle<'a> {
+pub(super) struct Throttle<'a, D: Disk> {
     pace: RefCell<&'a mut dyn Pace>,
-    under_way: &'a UnderWay,
+    under_way: &'a UnderWay<D>,
 }
 
-impl<'a> Throttle<'a> {
-    pub(super) fn new(pace: &'a mut dyn Pace, under_way: &'a UnderWay) -> Throttle<'a> {
+impl<'a, D: Disk> Throttle<'a, D> {
+    pub(super) fn new(pace: &'a mut dyn Pace, under_way: &'a UnderWay<D>) -> Throttle<'a, D> {
         Throttle { pace: RefCell::new(pace), under_way }
+    }
+
+    /// Whether the segment is not in the log any more: what it held is below all that stays.
+    pub(super) fn is_gone(&self, source: &Source) -> bool {
+        source.end <= self.under_way.gone_below()
     }
 
     /// So many bytes were read or written.
@@ -86,17 +91,22 @@ impl SourceBatch<'_> {
     }
 }
 
-/// Hands on the batches of a segment up to the byte `to`, until one breaks.
+/// Hands on the batches of a segment up to the byte `to`, until one breaks; none of one that is gone.
 pub(super) fn each_batch<D: Disk>(
     place: &Place<D>,
     key: &PartitionKey,
     source: &Source,
     to: u64,
-    throttle: &Throttle<'_>,
+    throttle: &Throttle<'_, D>,
     mut each: impl FnMut(&SourceBatch<'_>) -> Result<ControlFlow<()>, Failure>,
 ) -> Result<(), CleaningError> {
     let path = place.file_of(source.base, Kind::Log);
-    let file = place.disk.open(&path).map_err(|e| LogError::io("open", &path, e))?;
+    let file = match place.disk.open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && throttle.is_gone(source) => {
+            return Ok(());
+        }
+        opened => opened.map_err(|e| LogError::io("open", &path, e))?,
+    };
     let mut scanner = Scanner::new(&file, 0, to);
     let mut next = source.base;
     loop {

@@ -1,6 +1,6 @@
 //! How dirty a log is, and how far it could be cleaned (S21).
 
-use super::CleaningPolicy;
+use super::{CleaningPolicy, Tombstones};
 use crate::disk::Disk;
 use crate::retention::believable;
 use crate::segment::Segment;
@@ -25,6 +25,8 @@ pub struct CleaningState {
     pub roll_due: bool,
     /// A dirty record is older than `max.compaction.lag.ms`.
     pub overdue: bool,
+    /// What the last pass has left of tombstones; None: nobody knows.
+    pub tombstones: Option<Tombstones>,
 }
 
 impl CleaningState {
@@ -34,6 +36,15 @@ impl CleaningState {
             0 => 0.0,
             all => self.dirty_bytes as f64 / all as f64,
         }
+    }
+
+    /// Whether a pass would remove tombstones though nothing is dirty: the time of all that are left is over, and every
+    /// replica has them. Where nobody knows of any, a pass finds out.
+    pub fn has_tombstones_due(&self, now_ms: i64, tombstones_below: Offset) -> bool {
+        let is_due = |left: Tombstones| {
+            left.end > Offset::ZERO && left.due_ms <= now_ms && left.end <= tombstones_below
+        };
+        self.clean_bytes > 0 && self.tombstones.is_none_or(is_due)
     }
 
     /// Whether a pass is worth while now.
@@ -56,6 +67,7 @@ impl<D: Disk> Log<D> {
         let first_dirty = self.first_dirty();
         let mut state =
             CleaningState { first_dirty, first_uncleanable: first_dirty, ..Default::default() };
+        state.tombstones = self.tombstones;
         let count = self.cleanable_segments(policy, now_ms, below)?;
         for (i, segment) in self.segments.iter().enumerate() {
             if segment.end <= first_dirty {

@@ -1,25 +1,27 @@
 //! How what a pass has made takes the place of what it was made from: at once, whatever interrupts it.
 //!
 //! ```text
-//! 1. files of the pass, the next checkpoints, and a list of what goes where: written as *.cleaned, synced
-//! 2. the list takes its name, cleaner-swap: from here on it will be done
-//! 3. old files out of the way, new ones in; synced; then the list goes
+//! 1. files of the pass, the next cleaner checkpoint, and a list of what goes where: written as *.cleaned, synced
+//! 2. the list takes its name, cleaner-swap: from here on it will be done, unless it is taken back
+//! 3. old files out of the way, new ones in, and a checkpoint that says so
+//! 4. all that is synced; then the list goes
 //! ```
 //!
-//! Opening a log with a list does all of it that is left; without one, it forgets what is named *.cleaned. From the
-//! second step on nothing needs space.
+//! The third step is the owner's, and waits for no disk; the others are the pass's. Opening a log with a list does all of
+//! it that is left; without one, it forgets what is named *.cleaned. From the second step on nothing needs space.
 
 use super::source::Source;
 use super::writer::{Output, cleaned_name};
-use super::{CLEANED, CleaningReport, Finished, UnderWay};
-use crate::checkpoint::{self, OffsetCheckpoint};
+use super::{CLEANED, CleaningError, CleaningReport, Finished, UnderWay};
+use crate::checkpoint::{self, CleanerCheckpoint, OffsetCheckpoint};
 use crate::disk::Disk;
 use crate::place::{Kind, Place, is_unreadable};
 use crate::retention::{DELETED, Removal};
 use crate::segment::Segment;
 use crate::{Log, LogError};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 use troupe_proto::ids::Offset;
 
@@ -30,21 +32,128 @@ pub(crate) const SWAP: &str = "cleaner-swap";
 pub(crate) const REPLACED: &str = ".replaced";
 const KINDS: [Kind; 3] = [Kind::Log, Kind::OffsetIndex, Kind::TimeIndex];
 
-/// What a pass has made: files beside the log, which go when this is dropped.
+/// What a pass has made: files beside the log, and a list that has its name. They go when this is dropped.
 #[must_use]
 pub struct Cleaned<D: Disk> {
-    pub(super) sources: Vec<Source>,
-    pub(super) outputs: Vec<Output>,
-    pub(super) report: CleaningReport,
-    pub(super) pass: u64,
-    pub(super) files: Unfinished<D>,
-    pub(super) under_way: Arc<UnderWay>,
+    made: Made,
+    plan: Plan,
+    /// Before the files: what is dropped first is the list.
+    under_way: Listed<D>,
+    files: Unfinished<D>,
 }
 
 impl<D: Disk> Cleaned<D> {
     pub fn report(&self) -> &CleaningReport {
-        &self.report
+        &self.made.report
     }
+}
+
+/// A list that stands until it is carried out, or this is dropped.
+struct Listed<D: Disk>(Arc<UnderWay<D>>);
+
+impl<D: Disk> Drop for Listed<D> {
+    fn drop(&mut self) {
+        self.0.withdraw();
+    }
+}
+
+/// What is left to do behind a pass: it waits for the disk. Dropped, whatever comes next does it.
+#[must_use]
+pub struct Ending<D: Disk>(Arc<UnderWay<D>>);
+
+impl<D: Disk> Ending<D> {
+    /// What has taken its place is there for good.
+    ///
+    /// # Errors
+    /// The disk refuses. The log is poisoned then; opening it anew finishes what was begun.
+    pub fn run(self) -> Result<(), LogError> {
+        self.0.settle()
+    }
+}
+
+/// What a pass has made of what.
+pub(super) struct Made {
+    pub(super) sources: Vec<Source>,
+    pub(super) outputs: Vec<Output>,
+    pub(super) report: CleaningReport,
+}
+
+impl Made {
+    /// Writes the list. What has gone from the log meanwhile is left out.
+    pub(super) fn list<D: Disk>(
+        mut self,
+        pass: u64,
+        mut files: Unfinished<D>,
+        under_way: Arc<UnderWay<D>>,
+    ) -> Result<Cleaned<D>, CleaningError> {
+        let place = files.place.clone();
+        loop {
+            let gone_below = under_way.gone_below();
+            if !self.leave_out(gone_below) {
+                return Err(CleaningError::Overtaken);
+            }
+            let plan = self.plan(pass, &place)?;
+            files.keep_only(&plan);
+            for (name, content) in [
+                (cleaned_name(checkpoint::CLEANER, pass), self.checkpoint().encode()),
+                (listed_name(), plan.encode()),
+            ] {
+                files.add(&name);
+                drop(place.replace(&name, &content, true)?);
+            }
+            place.sync_dir()?;
+            if under_way.list(gone_below)? {
+                return Ok(Cleaned { made: self, plan, under_way: Listed(under_way), files });
+            }
+        }
+    }
+
+    /// Retention takes segments from the front. False: a segment that was made holds some of what is gone.
+    fn leave_out(&mut self, gone_below: Offset) -> bool {
+        let gone = self.sources.partition_point(|source| source.end <= gone_below);
+        self.outputs.retain(|output| output.sources.end > gone);
+        if self.outputs.iter().any(|output| output.sources.start < gone) {
+            return false;
+        }
+        self.sources.drain(..gone);
+        for output in &mut self.outputs {
+            output.sources = output.sources.start - gone..output.sources.end - gone;
+        }
+        self.report.bytes_before = self.sources.iter().map(|source| source.size).sum();
+        self.report.bytes_after = self.outputs.iter().map(|output| output.size).sum();
+        self.report.segments_before = self.sources.len();
+        self.report.segments_after = self.outputs.len();
+        true
+    }
+
+    fn plan<D: Disk>(&self, pass: u64, place: &Place<D>) -> Result<Plan, LogError> {
+        let mut plan = Plan::default();
+        for output in self.outputs.iter().filter(|output| output.is_new) {
+            let merged = &self.sources[output.sources.start + 1..output.sources.end];
+            plan.remove
+                .extend(merged.iter().flat_map(|source| KINDS.map(|kind| kind.name(source.base))));
+            for kind in KINDS {
+                let to = kind.name(output.base);
+                let from = cleaned_name(&to, pass);
+                let path = place.path(&from);
+                let size = place.disk.size(&path).map_err(|e| LogError::io("look at", &path, e))?;
+                plan.install.push((from, to, size));
+            }
+        }
+        let (from, to) = (cleaned_name(checkpoint::CLEANER, pass), checkpoint::CLEANER.to_owned());
+        plan.install.push((from, to, self.checkpoint().encode().len() as u64));
+        Ok(plan)
+    }
+
+    fn checkpoint(&self) -> CleanerCheckpoint {
+        let CleaningReport { end, tombstones, .. } = self.report;
+        CleanerCheckpoint { first_dirty: end, tombstones: Some(tombstones) }
+    }
+}
+
+/// The list, before it has its name.
+pub(super) fn listed_name() -> String {
+    format!("{SWAP}{CLEANED}")
 }
 
 /// Files that nobody wants unless they take the place of others.
@@ -61,6 +170,16 @@ impl<D: Disk> Unfinished<D> {
     /// Before the file is made.
     pub(super) fn add(&mut self, name: &str) {
         self.names.push(name.to_owned());
+    }
+
+    /// Of what takes nobody's place.
+    fn keep_only(&mut self, plan: &Plan) {
+        let is_wanted = |name: &String| plan.install.iter().any(|(from, ..)| from == name);
+        for name in self.names.iter().filter(|name| !is_wanted(name)) {
+            // what stays goes with the next opening
+            let _ = self.place.remove(name);
+        }
+        self.names.retain(is_wanted);
     }
 }
 
@@ -141,14 +260,49 @@ pub(crate) fn resume<D: Disk>(place: &Place<D>, names: &[String]) -> Result<bool
         for (from, to, _) in &plan.install {
             rename(place, from, to)?;
         }
+        amend_checkpoint(place, &plan)?;
     }
-    conclude(place)?;
+    place.sync_dir()?;
+    remove_list(place)?;
     Ok(true)
 }
 
-/// The list goes when all that it says is on disk for good, and before anything else happens: later it would lie.
-fn conclude<D: Disk>(place: &Place<D>) -> Result<(), LogError> {
-    place.sync_dir()?;
+/// The last checkpoint may be one from before, and vouch for segments as they were.
+fn amend_checkpoint<D: Disk>(place: &Place<D>, plan: &Plan) -> Result<(), LogError> {
+    let content = match place.read(checkpoint::OFFSETS) {
+        // whoever looks at it next sets it aside
+        Err(LogError::Io { source, .. }) if is_unreadable(&source) => None,
+        read => read?,
+    };
+    let Some(mut known) = content.and_then(|content| OffsetCheckpoint::decode(&content)) else {
+        return Ok(());
+    };
+    let before = known.clone();
+    let base = |name: &str| Kind::parse(name).filter(|(_, kind)| *kind == Kind::Log);
+    let installed =
+        plan.install.iter().filter_map(|(_, to, size)| Some((base(to)?.0, Some(*size))));
+    let removed = plan.remove.iter().filter_map(|name| Some((base(name)?.0, None)));
+    let now: BTreeMap<Offset, Option<u64>> = removed.chain(installed).collect();
+    if known.recovery_point.is_some_and(|point| now.contains_key(&point.segment)) {
+        known.recovery_point = None;
+        known.closed.clear();
+    }
+    known.closed.retain_mut(|(base, size)| match now.get(base) {
+        Some(now) => now.map(|now| *size = now).is_some(),
+        None => true,
+    });
+    if known == before {
+        return Ok(());
+    }
+    match place.replace(checkpoint::OFFSETS, &known.encode(), true) {
+        // without any, more is looked at
+        Err(LogError::DiskFull { .. }) => place.remove(checkpoint::OFFSETS),
+        replaced => replaced.map(drop),
+    }
+}
+
+/// Durably.
+pub(super) fn remove_list<D: Disk>(place: &Place<D>) -> Result<(), LogError> {
     place.remove(SWAP)?;
     place.sync_dir()
 }
@@ -164,8 +318,8 @@ fn rename<D: Disk>(place: &Place<D>, from: &str, to: &str) -> Result<bool, LogEr
 }
 
 impl<D: Disk> Log<D> {
-    /// Puts what a pass has made in the place of what it was made from, durably. `None`: the log was cut or shortened
-    /// meanwhile, nothing has changed, and the files of the pass are gone.
+    /// Puts what a pass has made in the place of what it was made from. `None`: the log was cut or shortened meanwhile,
+    /// nothing has changed, and the files of the pass are gone.
     ///
     /// # Errors
     /// Errors of the disk. Unless the log is poisoned, nothing has changed; if it is, opening it anew finishes what
@@ -179,25 +333,20 @@ impl<D: Disk> Log<D> {
         if !self.is_current(&cleaned) {
             return Ok(None);
         }
-        self.cleaning = None;
-        let first_dirty = cleaned.report.end;
-        if cleaned.outputs.iter().all(|output| !output.is_new) {
-            self.write_cleaned_below(first_dirty)?;
-            return Ok(Some(Finished { removals: Vec::new(), report: cleaned.report }));
-        }
-        let plan = self.prepare_swap(&mut cleaned, high_watermark)?;
-        match self.swap(&cleaned, &plan) {
+        let under_way = Arc::clone(&cleaned.under_way.0);
+        under_way.carry_out();
+        // from here on it will be done: by opening the log anew, if by nobody else
+        cleaned.files.names.clear();
+        match self.swap(&cleaned) {
             Ok(removals) => {
-                cleaned.files.names.clear();
-                self.replace_segments(&cleaned);
-                self.cleaned_below = first_dirty;
-                let point = self.flushing.point;
-                self.presence.checkpoint = self.checkpointed_at(high_watermark, point);
-                Ok(Some(Finished { removals, report: cleaned.report }))
+                self.replace_segments(&cleaned.made);
+                self.cleaned_below = cleaned.made.report.end;
+                self.tombstones = Some(cleaned.made.report.tombstones);
+                under_way.carried_out(self.checkpoint_after_swap(high_watermark)?);
+                let ending = Ending(under_way);
+                Ok(Some(Finished { removals, report: cleaned.made.report, ending }))
             }
             Err(error) => {
-                // how far it came, only opening it anew can tell: that needs the files
-                cleaned.files.names.clear();
                 self.flushing.poison(&error);
                 Err(error)
             }
@@ -206,83 +355,39 @@ impl<D: Disk> Log<D> {
 
     /// Whether the log still has what the pass was made from.
     fn is_current(&self, cleaned: &Cleaned<D>) -> bool {
-        let is_expected =
-            self.cleaning.as_ref().is_some_and(|it| Arc::ptr_eq(it, &cleaned.under_way));
-        let mut pairs = self.segments.iter().zip(&cleaned.sources);
+        let (under_way, sources) = (&cleaned.under_way.0, &cleaned.made.sources);
+        let is_expected = self.cleaning.as_ref().is_some_and(|it| Arc::ptr_eq(it, under_way));
+        let mut pairs = self.segments.iter().zip(sources);
         is_expected
-            && !cleaned.under_way.is_overtaken()
-            && cleaned.sources.len() < self.segments.len()
+            && !under_way.is_overtaken()
+            && sources.len() < self.segments.len()
             && pairs.all(|(segment, source)| {
                 (segment.base, segment.end, segment.size) == (source.base, source.end, source.size)
                     && segment.base < self.flushing.point.segment
             })
     }
 
-    /// All that needs space: the checkpoints as they will be, and the list.
-    fn prepare_swap(
-        &mut self,
-        cleaned: &mut Cleaned<D>,
-        high_watermark: Offset,
-    ) -> Result<Plan, LogError> {
-        let mut plan = Plan::default();
-        let (pass, outputs) = (cleaned.pass, &cleaned.outputs);
-        for output in outputs.iter().filter(|output| output.is_new) {
-            let merged = &cleaned.sources[output.sources.start + 1..output.sources.end];
-            plan.remove
-                .extend(merged.iter().flat_map(|source| KINDS.map(|kind| kind.name(source.base))));
-            for kind in KINDS {
-                let to = kind.name(output.base);
-                let from = cleaned_name(&to, pass);
-                let path = self.place.path(&from);
-                let size =
-                    self.place.disk.size(&path).map_err(|e| LogError::io("look at", &path, e))?;
-                plan.install.push((from, to, size));
-            }
-        }
-        let closed = outputs.iter().map(|output| (output.base, output.size));
-        let behind = self.segments.range(cleaned.sources.len()..);
-        let closed = closed.chain(behind.map(|segment| (segment.base, segment.size))).collect();
-        let offsets = self.checkpoint_over(high_watermark, closed)?.encode();
-        let first_dirty = checkpoint::encode_first_dirty(cleaned.report.end);
-        for (to, content) in [(checkpoint::OFFSETS, offsets), (checkpoint::CLEANER, first_dirty)] {
-            let from = cleaned_name(to, pass);
-            cleaned.files.add(&from);
-            drop(self.place.replace(&from, &content, true)?);
-            plan.install.push((from, to.to_owned(), content.len() as u64));
-        }
-        let list = format!("{SWAP}{CLEANED}");
-        cleaned.files.add(&list);
-        drop(self.place.replace(&list, &plan.encode(), true)?);
-        self.place.sync_dir()?;
-        Ok(plan)
-    }
-
-    /// The same of other segments: those before the recovery point's are `closed`.
-    fn checkpoint_over(
+    /// The one that there is vouches for what is no more. Where a newer one cannot be written there is none: more would be
+    /// looked at.
+    fn checkpoint_after_swap(
         &mut self,
         high_watermark: Offset,
-        mut closed: Vec<(Offset, u64)>,
-    ) -> Result<OffsetCheckpoint, LogError> {
-        self.write_epochs()?;
-        let recovery_point = self.vouched_for()?;
-        match recovery_point {
-            Some(point) => closed.retain(|(base, _)| *base < point.segment),
-            None => closed.clear(),
+    ) -> Result<Option<(PathBuf, D::File)>, LogError> {
+        self.presence.checkpoint = None;
+        let path = self.place.path(checkpoint::OFFSETS);
+        if let Ok(written) = self.write_down(high_watermark, false) {
+            return Ok(written.map(|file| (path, file)));
         }
-        let boot = self.place.disk.boot();
-        let high_watermark = Some(high_watermark);
-        let keeps_flushed_end = true;
-        Ok(OffsetCheckpoint { high_watermark, recovery_point, closed, boot, keeps_flushed_end })
+        self.presence.checkpoint = None;
+        let removed = self.place.remove(checkpoint::OFFSETS);
+        removed.inspect_err(|error| self.flushing.poison(error)).map(|()| None)
     }
 
-    /// From the first line on, it will be done.
-    fn swap(&mut self, cleaned: &Cleaned<D>, plan: &Plan) -> Result<Vec<Removal<D>>, LogError> {
-        let place = &self.place;
-        rename(place, &format!("{SWAP}{CLEANED}"), SWAP)?;
-        place.sync_dir()?;
+    fn swap(&self, cleaned: &Cleaned<D>) -> Result<Vec<Removal<D>>, LogError> {
+        let (place, made) = (&self.place, &cleaned.made);
         let mut removals = Vec::new();
-        for output in cleaned.outputs.iter().filter(|output| output.is_new) {
-            for source in &cleaned.sources[output.sources.clone()] {
+        for output in made.outputs.iter().filter(|output| output.is_new) {
+            for source in &made.sources[output.sources.clone()] {
                 let [log, indexes @ ..] = KINDS.map(|kind| kind.name(source.base));
                 let away = |name: &String| -> Result<Option<String>, LogError> {
                     let replaced = format!("{name}{REPLACED}{DELETED}");
@@ -296,20 +401,19 @@ impl<D: Disk> Log<D> {
                 removals.push(Removal::replaced(place.clone(), log, gone));
             }
         }
-        for (from, to, _) in &plan.install {
+        for (from, to, _) in &cleaned.plan.install {
             rename(place, from, to)?;
         }
-        conclude(place)?;
         Ok(removals)
     }
 
     /// In memory, what is now on disk.
-    fn replace_segments(&mut self, cleaned: &Cleaned<D>) {
+    fn replace_segments(&mut self, made: &Made) {
         let mut old = std::mem::take(&mut self.segments);
-        let behind = old.split_off(cleaned.sources.len());
+        let behind = old.split_off(made.sources.len());
         let mut old = old.into_iter();
-        let mut segments = VecDeque::with_capacity(cleaned.outputs.len() + behind.len());
-        for output in &cleaned.outputs {
+        let mut segments = VecDeque::with_capacity(made.outputs.len() + behind.len());
+        for output in &made.outputs {
             let mut replaced = old.by_ref().take(output.sources.len());
             match replaced.next() {
                 Some(segment) if !output.is_new => segments.push_back(segment),
@@ -319,15 +423,12 @@ impl<D: Disk> Log<D> {
         }
         segments.extend(behind);
         self.segments = segments;
-        for removed in self.deleted.drain(..) {
-            removed.name_no_more(&self.place);
-        }
     }
 
     /// What compaction has looked at, durably.
     pub(crate) fn write_cleaned_below(&mut self, offset: Offset) -> Result<(), LogError> {
-        let content = checkpoint::encode_first_dirty(offset);
-        self.place.replace(checkpoint::CLEANER, &content, true)?;
+        let content = CleanerCheckpoint { first_dirty: offset, tombstones: self.tombstones };
+        self.place.replace(checkpoint::CLEANER, &content.encode(), true)?;
         self.place.sync_dir()?;
         self.cleaned_below = offset;
         Ok(())
@@ -350,11 +451,14 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    /// What a pass under way has read from here on is not in the log any more.
-    pub(crate) fn overtake_cleaning(&self, from: Offset) {
-        if let Some(under_way) = &self.cleaning {
-            under_way.overtake(from);
-        }
+    /// Before the log is cut at `from`: what a pass under way has read from there on is of no use.
+    pub(crate) fn overtake_cleaning(&self, from: Offset) -> Result<(), LogError> {
+        self.cleaning.as_ref().map_or(Ok(()), |under_way| under_way.overtake(from))
+    }
+
+    /// Before the log loses its first segment, which ends at `end`: a pass under way does without.
+    pub(crate) fn shorten_cleaning(&self, end: Offset) -> Result<(), LogError> {
+        self.cleaning.as_ref().map_or(Ok(()), |under_way| under_way.lose_below(end))
     }
 }
 

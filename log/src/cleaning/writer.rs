@@ -22,10 +22,10 @@ use troupe_proto::batch::BatchHeader;
 use troupe_proto::ids::{Offset, PartitionKey};
 
 /// What is smaller is gathered before it is written.
-const BUFFER: usize = 1 << 20;
-/// So much is sent to the disk at a time, and no more than twice that waits for it: gigabytes that one sync has to write
-/// would hold up every flush of a producer's records behind them.
-const PIECE: u64 = 4 << 20;
+const BUFFER: usize = 256 << 10;
+/// So much is sent to the disk at a time, and no more than twice that waits for it: what a disk has taken in a queue
+/// holds up every flush of a producer's records behind it.
+const PIECE: u64 = 512 << 10;
 
 /// What takes the place of one or several segments.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,21 +45,21 @@ pub(super) fn cleaned_name(name: &str, pass: u64) -> String {
 }
 
 /// Whose segments, and how they may look.
-pub(super) struct Shelf<'a, 't, D> {
+pub(super) struct Shelf<'a, 't, D: Disk> {
     pub(super) place: &'a Place<D>,
     pub(super) key: &'a PartitionKey,
     pub(super) config: &'a LogConfig,
     pub(super) pass: u64,
-    pub(super) throttle: &'a Throttle<'t>,
+    pub(super) throttle: &'a Throttle<'t, D>,
 }
 
-impl<D> Clone for Shelf<'_, '_, D> {
+impl<D: Disk> Clone for Shelf<'_, '_, D> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<D> Copy for Shelf<'_, '_, D> {}
+impl<D: Disk> Copy for Shelf<'_, '_, D> {}
 
 /// One segment that is being made.
 pub(super) struct SegmentWriter<'a, 't, D: Disk> {

@@ -184,10 +184,16 @@ impl DiskFile for File {
         Ok(())
     }
 
-    fn forget_pages(&self) {
-        // SAFETY: takes no memory; what it is told is only advice.
-        let _advice =
-            unsafe { libc::posix_fadvise(self.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+    fn forget_pages(&self, range: Range<u64>) {
+        let position = libc::off_t::try_from(range.start);
+        let len = libc::off_t::try_from(range.end.saturating_sub(range.start));
+        let (Ok(position), Ok(len)) = (position, len) else { return };
+        // No length would mean: to the end of the file.
+        if len > 0 {
+            let advice = libc::POSIX_FADV_DONTNEED;
+            // SAFETY: takes no memory; what it is told is only advice.
+            let _advice = unsafe { libc::posix_fadvise(self.as_raw_fd(), position, len, advice) };
+        }
     }
 
     /// Without address space left, or on a file system that maps nothing, the answer is `None`: the reader

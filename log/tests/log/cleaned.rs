@@ -5,7 +5,8 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use troupe_log::disk::Disk;
 use troupe_log::{
-    CleaningPolicy, CleaningRequest, Finished, FullSpeed, Log, LogError, OffsetMap, TimestampHit,
+    CleaningPolicy, CleaningReport, CleaningRequest, Finished, FullSpeed, Log, LogError, OffsetMap,
+    Removal, TimestampHit,
 };
 use troupe_proto::batch::{
     BatchHeader, Batches, Compression, Limits, ProducerStamp, Record, RecordSet, RecordSetBuilder,
@@ -65,8 +66,14 @@ pub fn close_segments<D: Disk>(log: &mut Log<D>) {
     log.flush().unwrap();
 }
 
-/// Begins, runs and finishes.
-pub fn clean<D: Disk>(log: &mut Log<D>, request: CleaningRequest) -> Option<Finished<D>> {
+/// What a pass that is over has left and done.
+pub struct Done<D: Disk> {
+    pub removals: Vec<Removal<D>>,
+    pub report: CleaningReport,
+}
+
+/// Begins, runs, finishes and ends.
+pub fn clean<D: Disk>(log: &mut Log<D>, request: CleaningRequest) -> Option<Done<D>> {
     clean_with(log, request, &mut OffsetMap::new(1 << 16))
 }
 
@@ -74,11 +81,14 @@ pub fn clean_with<D: Disk>(
     log: &mut Log<D>,
     request: CleaningRequest,
     map: &mut OffsetMap,
-) -> Option<Finished<D>> {
+) -> Option<Done<D>> {
     let cleaning = log.begin_cleaning(request).unwrap()?;
     let cleaned = cleaning.run(map, &mut FullSpeed).unwrap();
     let high_watermark = log.flushed_end();
-    log.finish_cleaning(cleaned, high_watermark).unwrap()
+    let Finished { removals, report, ending } =
+        log.finish_cleaning(cleaned, high_watermark).unwrap()?;
+    ending.run().unwrap();
+    Some(Done { removals, report })
 }
 
 pub fn headers<D: Disk>(log: &Log<D>, from: Offset) -> Vec<BatchHeader> {

@@ -76,6 +76,42 @@ fn a_tombstone_stays_for_its_time_and_until_every_replica_has_it() {
     assert!(next(later, Offset(2)));
 }
 
+/// Kafka keeps them there until something new has come.
+#[test]
+fn tombstones_go_in_time_from_a_log_to_which_nothing_comes() {
+    let disk = memory();
+    let (mut log, _) = open(&disk, small());
+    put(&mut log, "a", Some("1"));
+    put(&mut log, "b", Some("1"));
+    put(&mut log, "a", None);
+    close_segments(&mut log);
+    let over = |now, tombstones_below: u64| {
+        CleaningRequestWith { tombstones_below: Offset(tombstones_below) }
+            .over(request(now, Offset(3)))
+    };
+    let due = |log: &Log<_>, now, tombstones_below: u64| {
+        let policy = CleaningPolicy::default();
+        let state = log.cleaning_state(&policy, now, Offset(3)).unwrap();
+        state.has_tombstones_due(now, Offset(tombstones_below))
+    };
+    assert!(!due(&log, NOW, 3), "nothing is clean yet");
+    drop(clean(&mut log, request(NOW, Offset(3))).unwrap());
+    drop(log);
+    let (mut log, _) = open(&disk.crash(Loss::Unsynced), small());
+    let later = NOW + RETENTION_MS as i64;
+    for (now, tombstones_below) in [(NOW, 3), (later - 1, 3), (later, 2), (later, 0)] {
+        assert!(!due(&log, now, tombstones_below));
+        assert!(clean(&mut log, over(now, tombstones_below)).is_none());
+    }
+    assert!(due(&log, later, 3));
+    let done = clean(&mut log, over(later, 3)).unwrap();
+    assert_eq!((done.report.records_gone, done.report.end), (1, Offset(3)));
+    assert_eq!(values(&log), [value(1, "b", "1")]);
+    check(&log);
+    assert!(!due(&log, later, 3), "there is none any more");
+    assert!(clean(&mut log, over(later, 3)).is_none());
+}
+
 /// Its time would have begun before a pass has seen it, and it would go with what it deletes: whoever has just read that
 /// would never hear of the deletion.
 #[test]

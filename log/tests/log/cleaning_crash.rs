@@ -6,8 +6,11 @@
 
 use crate::batches::*;
 use crate::cleaned::*;
+use std::collections::BTreeSet;
 use troupe_log::disk::{Disk, Fault, FaultDisk, Loss, MemDisk, Operation};
-use troupe_log::{CleaningError, FullSpeed, Log, LogConfig, LogError, OffsetMap, Recovery};
+use troupe_log::{
+    Cleaned, CleaningError, Ending, FullSpeed, Log, LogConfig, LogError, OffsetMap, Recovery,
+};
 use troupe_proto::batch::{Compression, Record};
 use troupe_proto::ids::{LeaderEpoch, Offset};
 
@@ -20,6 +23,10 @@ enum Step {
     Checkpoint,
     /// Keys that the map takes.
     Clean(usize),
+    /// The same in parts.
+    Make(usize),
+    Finish,
+    End,
     RunRemovals,
     Truncate(u64),
     SetLogStart(u64),
@@ -34,6 +41,8 @@ struct Model {
     /// As it is, and as it is behind the step under way.
     left: Vec<(Record, LeaderEpoch)>,
     next: Option<Vec<(Record, LeaderEpoch)>>,
+    /// What a pass has left out whose list may stand: opening the log carries it out.
+    gone: BTreeSet<Offset>,
     flushed: Offset,
     end: Offset,
     epoch: u32,
@@ -66,9 +75,12 @@ fn run(disk: &FaultDisk, trace: &[Step]) -> Model {
     let mut model = Model::default();
     let Ok((mut log, _)) = try_open(disk) else { return model };
     let mut removals = Vec::new();
+    let mut parts = Parts::default();
     for step in trace {
         let done = match *step {
             CloseAndOpen | KillAndOpen => {
+                // a process that is killed drops nothing
+                std::mem::forget(std::mem::take(&mut parts));
                 let closed = match *step {
                     CloseAndOpen => log.close_clean(model.flushed),
                     _ => Ok(()),
@@ -97,6 +109,16 @@ fn run(disk: &FaultDisk, trace: &[Step]) -> Model {
                     Err(error) => panic!("{error}"),
                 }
             }
+            Make(keys) => {
+                let flushed = log.flushed_end();
+                let after = cleaned_content(disk, keys, flushed);
+                let stays: BTreeSet<_> = after.iter().map(|(record, _)| record.offset).collect();
+                let all = model.left.iter().map(|(record, _)| record.offset);
+                model.gone = all.filter(|offset| !stays.contains(offset)).collect();
+                make(&mut log, keys).map(|made| parts.made = Some(made))
+            }
+            Finish => parts.finish(&mut log).map(|more| removals.extend(more)),
+            End => parts.ending.take().map_or(Ok(()), Ending::run),
             _ => perform(*step, &mut log, &mut model),
         };
         if let Err(error) = done {
@@ -110,11 +132,46 @@ fn run(disk: &FaultDisk, trace: &[Step]) -> Model {
             return model;
         }
         model.left = content(&log);
+        if parts.made.is_none() {
+            model.gone.clear();
+        }
         if let Some(next) = model.next.take() {
             assert_eq!(model.left, next, "{step:?}");
         }
     }
     model
+}
+
+/// A pass between two of its parts.
+#[derive(Default)]
+struct Parts {
+    made: Option<Cleaned<FaultDisk>>,
+    ending: Option<Ending<FaultDisk>>,
+}
+
+impl Parts {
+    fn finish(
+        &mut self,
+        log: &mut Log<FaultDisk>,
+    ) -> Result<Vec<troupe_log::Removal<FaultDisk>>, LogError> {
+        let Some(made) = self.made.take() else { return Ok(Vec::new()) };
+        let high_watermark = log.flushed_end();
+        let Some(finished) = log.finish_cleaning(made, high_watermark)? else {
+            return Ok(Vec::new());
+        };
+        self.ending = Some(finished.ending);
+        Ok(finished.removals)
+    }
+}
+
+fn make(log: &mut Log<FaultDisk>, keys: usize) -> Result<Cleaned<FaultDisk>, LogError> {
+    let flushed = log.flushed_end();
+    let cleaning = log.begin_cleaning(request(NOW, flushed))?.expect("there is something to clean");
+    let mut map = OffsetMap::new(keys * OffsetMap::ENTRY);
+    match cleaning.run(&mut map, &mut FullSpeed) {
+        Err(CleaningError::Log(error)) => Err(error),
+        made => Ok(made.unwrap()),
+    }
 }
 
 fn clean_once(
@@ -125,7 +182,9 @@ fn clean_once(
     let Some(cleaning) = log.begin_cleaning(request(NOW, flushed))? else { return Ok(Vec::new()) };
     let mut map = OffsetMap::new(keys * OffsetMap::ENTRY);
     let cleaned = cleaning.run(&mut map, &mut FullSpeed)?;
-    Ok(log.finish_cleaning(cleaned, flushed)?.map(|done| done.removals).unwrap_or_default())
+    let Some(finished) = log.finish_cleaning(cleaned, flushed)? else { return Ok(Vec::new()) };
+    finished.ending.run()?;
+    Ok(finished.removals)
 }
 
 fn perform(step: Step, log: &mut Log<FaultDisk>, model: &mut Model) -> Result<(), LogError> {
@@ -180,7 +239,9 @@ fn perform(step: Step, log: &mut Log<FaultDisk>, model: &mut Model) -> Result<()
             }
             Ok(())
         }
-        Clean(_) | RunRemovals | CloseAndOpen | KillAndOpen => unreachable!("the caller's"),
+        Clean(_) | Make(_) | Finish | End | RunRemovals | CloseAndOpen | KillAndOpen => {
+            unreachable!("the caller's")
+        }
     }
 }
 
@@ -196,9 +257,12 @@ fn compare(disk: &MemDisk, model: &Model, loss: Loss) {
     let (found, start, end) = (content(&log), log.log_start(), log.log_end());
     assert!(start <= model.latest_start && end >= model.flushed);
     let fits = |expected: &Vec<(Record, LeaderEpoch)>| {
-        let expected: Vec<_> = expected.iter().filter(|(it, _)| it.offset >= start).collect();
-        let flushed = expected.iter().filter(|(it, _)| it.offset < model.flushed).count();
-        found.len() >= flushed && found.iter().eq(expected.into_iter().take(found.len()))
+        [&BTreeSet::new(), &model.gone].into_iter().any(|gone| {
+            let stays = |it: &Record| it.offset >= start && !gone.contains(&it.offset);
+            let expected: Vec<_> = expected.iter().filter(|(it, _)| stays(it)).collect();
+            let flushed = expected.iter().filter(|(it, _)| it.offset < model.flushed).count();
+            found.len() >= flushed && found.iter().eq(expected.into_iter().take(found.len()))
+        })
     };
     let next = model.next.clone().unwrap_or_default();
     assert!(fits(&model.left) || fits(&next), "{found:?}\nof {:?}\nor {next:?}", model.left);
@@ -312,6 +376,38 @@ const BUSY: [Step; 25] = [
 #[test]
 fn cleaning_survives_a_crash_anywhere() {
     sweep(&BUSY, 6);
+}
+
+/// Records of which some go, in closed segments.
+const TO_CLEAN: [Step; 9] = [
+    Put(1, true),
+    Put(2, true),
+    Put(1, true),
+    Put(3, true),
+    Put(2, true),
+    Put(1, true),
+    Put(4, true),
+    Put(2, true),
+    Close,
+];
+
+#[test]
+fn whatever_comes_between_the_parts_of_a_pass_survives_a_crash_anywhere() {
+    let between: [&[Step]; 7] = [
+        &[Make(100), Put(5, true), Checkpoint, Finish, Put(6, true), Checkpoint, End, RunRemovals],
+        &[Make(100), Put(5, true), Close, Finish, Close, Checkpoint, RunRemovals, End, Clean(100)],
+        &[Make(100), SetLogStart(4), Finish, End, Clean(100)],
+        &[Make(100), Truncate(3), Finish, End, Put(5, true), Close, Clean(100)],
+        &[Make(100), Finish, SetLogStart(7), End, RunRemovals, Put(5, true)],
+        &[Make(100), Finish, Put(5, true), Truncate(3), End, RunRemovals, Put(6, true)],
+        &[Make(100), Put(5, true), KillAndOpen, Put(6, true), Close, Clean(100)],
+    ];
+    for steps in between {
+        let trace: Vec<Step> = TO_CLEAN.into_iter().chain(steps.iter().copied()).collect();
+        sweep(&trace, 3);
+    }
+    let killed = [Make(100), Finish, Put(5, true), KillAndOpen, Put(6, true), CloseAndOpen];
+    sweep(&TO_CLEAN.into_iter().chain(killed).collect::<Vec<_>>(), 3);
 }
 
 #[test]

@@ -60,20 +60,21 @@ fn a_pass_that_is_ended_leaves_nothing_behind() {
 #[test]
 fn a_log_that_was_cut_or_shortened_meanwhile_is_not_touched() {
     type Change = fn(&mut Log<troupe_log::disk::MemDisk>);
-    let changes: [(bool, Change); 5] = [
-        (true, |log| assert_eq!(log.truncate_to(Offset(3), Offset(0)).unwrap(), Offset(3))),
-        (true, |log| log.truncate_fully_and_start_at(Offset(40)).unwrap()),
-        (true, |log| drop(log.remove_oldest().unwrap())),
-        (true, |log| drop(log.set_log_start(Offset(15)).unwrap())),
-        (false, |log| {
+    // whether it makes a pass void before that has made something, and afterwards
+    let changes: [([bool; 2], Change); 5] = [
+        ([true; 2], |log| assert_eq!(log.truncate_to(Offset(3), Offset(0)).unwrap(), Offset(3))),
+        ([true; 2], |log| log.truncate_fully_and_start_at(Offset(40)).unwrap()),
+        ([false, true], |log| drop(log.remove_oldest().unwrap())),
+        ([false, true], |log| drop(log.set_log_start(Offset(15)).unwrap())),
+        ([false; 2], |log| {
             put(log, "b", Some("1"));
             log.truncate_to(Offset(20), Offset(20)).unwrap();
             put(log, "c", Some("1"));
             close_segments(log);
         }),
     ];
-    for (is_void, change) in changes {
-        for before_run in [true, false] {
+    for (void, change) in changes {
+        for (before_run, is_void) in [true, false].into_iter().zip(void) {
             let disk = memory();
             let (mut log, _) = open(&disk, small());
             for n in 0..20 {
@@ -98,17 +99,88 @@ fn a_log_that_was_cut_or_shortened_meanwhile_is_not_touched() {
             let expected = records(&log, log.log_start());
             let finished = log.finish_cleaning(cleaned, log.flushed_end()).unwrap();
             assert_eq!(finished.is_none(), is_void);
-            if is_void {
+            if let Some(finished) = finished {
+                finished.ending.run().unwrap();
+                assert_eq!(view(&records(&log, log.log_start())), view(&expected));
+            } else {
                 assert_eq!(records(&log, log.log_start()), expected);
             }
             let left = disk
                 .files()
                 .into_keys()
-                .filter(|path| path.to_str().unwrap().ends_with(".cleaned"));
+                .map(|path| path.to_str().unwrap().to_owned())
+                .filter(|path| path.ends_with(".cleaned") || path.ends_with("cleaner-swap"));
             assert_eq!(left.count(), 0);
             check(&log);
         }
     }
+}
+
+/// Takes the log's first segment away when so many steps are over.
+struct Shortening<'a> {
+    left: u64,
+    log: &'a mut Log<troupe_log::disk::MemDisk>,
+}
+
+impl Pace for Shortening<'_> {
+    fn moved(&mut self, _: u64) -> ControlFlow<()> {
+        if self.left == 0 {
+            self.log.remove_oldest().unwrap().unwrap().run().unwrap();
+        }
+        self.left = self.left.wrapping_sub(1);
+        ControlFlow::Continue(())
+    }
+}
+
+/// A pass may take hours, and retention takes a segment now and then: were it void each time, none would end.
+#[test]
+fn a_pass_does_without_a_segment_that_retention_takes_unless_it_has_written_some_of_it() {
+    let written = || {
+        let disk = memory();
+        // too large to be merged, so that each segment is one for itself
+        let config = LogConfig { segment_bytes: 600, ..small() };
+        let (mut log, _) = open(&disk, config);
+        for n in 0..24 {
+            let (key, value) = (format!("k{}", n % 16), "v".repeat(90 + n));
+            put(&mut log, &key, Some(&value));
+        }
+        close_segments(&mut log);
+        (disk, log, config)
+    };
+    let (mut done, mut void) = (0, 0);
+    for steps in 0.. {
+        let (disk, mut log, config) = written();
+        let cleaning = log.begin_cleaning(request(NOW, Offset(24))).unwrap().unwrap();
+        let mut pace = Shortening { left: steps, log: &mut log };
+        let made = cleaning.run(&mut OffsetMap::new(4096), &mut pace);
+        if pace.left < u64::MAX / 2 {
+            // nothing was taken: it was over before
+            break;
+        }
+        let left = records(&log, log.log_start());
+        match made {
+            Ok(cleaned) => {
+                let high_watermark = log.flushed_end();
+                let finished = log.finish_cleaning(cleaned, high_watermark).unwrap().unwrap();
+                finished.ending.run().unwrap();
+                finished.removals.into_iter().for_each(|removal| removal.run().unwrap());
+                assert!(finished.report.records_gone > 0);
+                done += 1;
+            }
+            Err(error) => {
+                assert!(matches!(error, CleaningError::Overtaken), "{error}");
+                void += 1;
+            }
+        }
+        let now = records(&log, log.log_start());
+        assert_eq!(view(&now), view(&left), "after {steps} steps");
+        check(&log);
+        log.checkpoint(Offset(24)).unwrap();
+        let (again, recovery) = open(&disk.crash(Loss::Nothing), config);
+        assert_eq!(recovery.damage, None);
+        assert_eq!((again.log_start(), records(&again, again.log_start())), (log.log_start(), now));
+    }
+    assert!(done > 20 && void < done / 2, "{done} done, {void} void");
 }
 
 #[test]

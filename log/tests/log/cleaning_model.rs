@@ -237,9 +237,11 @@ fn clean_once<D: Disk>(
         Mistake::ProducersAreForgotten => asked.keep.clear(),
         Mistake::HashesAreTooShort => map.weaken(3),
     }
+    let state = log.cleaning_state(&asked.policy, asked.now_ms, asked.below).unwrap();
+    let in_time = state.has_tombstones_due(asked.now_ms, asked.tombstones_below);
     let Some(finished) = clean_with(log, asked, &mut map) else { return };
     let report = finished.report;
-    assert!(report.end > report.first_dirty, "a pass gets on");
+    assert!(report.end > report.first_dirty || in_time, "a pass gets on");
     assert!(report.bytes_after <= report.bytes_before + 2000 && report.end <= end);
     assert_eq!(log.cleaning_state(&truth.policy, model.now, end).unwrap().first_dirty, report.end);
     finished.removals.into_iter().for_each(|removal| removal.run().unwrap());

@@ -12,7 +12,7 @@ use crate::world::{At, Event, VOTERS, World};
 use std::collections::BTreeMap;
 use std::path::Path;
 use troupe_log::disk::{Disk, FaultDisk};
-use troupe_log::{Cleaned, Cleaning, FlushDone, FlushTicket, Log, LogError, Removal};
+use troupe_log::{Cleaned, Cleaning, Ending, FlushDone, FlushTicket, Log, LogError, Removal};
 use troupe_machines::cluster::{ClusterImage, LOG_VERSION, METADATA_VERSION, RegisterBroker};
 use troupe_machines::replica::{
     AlterPartition, AlterPartitionError, FollowSession, PartitionState, Replica, Token,
@@ -82,6 +82,8 @@ pub enum Flush {
 pub enum Pass {
     Begun(Cleaning<FaultDisk>),
     Made(Cleaned<FaultDisk>),
+    /// It stands in the log, and its list still on the disk.
+    Ending(Ending<FaultDisk>),
 }
 
 /// Who waits for an append.

@@ -94,6 +94,10 @@ impl World {
                 Ok(())
             }
             Some(Pass::Made(made)) => self.finish_cleaning(at, made),
+            Some(Pass::Ending(ending)) => match ending.run() {
+                Ok(()) => Ok(()),
+                Err(error) => self.append_failed(at, &error),
+            },
         }
     }
 
@@ -114,15 +118,17 @@ impl World {
     }
 
     fn cleaned(&mut self, at: At, finished: Finished<FaultDisk>) -> Checked {
-        let Finished { removals, report } = finished;
+        let Finished { removals, report, ending } = finished;
         self.counts.cleanings += 1;
         self.counts.records_cleaned += report.records_gone;
         let facts = [at.0 as u64, at.1.partition.0.into(), report.end.0, report.records_gone];
         self.trace.note(self.now, "cleaned", facts);
-        let wait = self.disk.between(1, 2_000);
+        let (end, wait) = (self.disk.between(1, 150), self.disk.between(1, 2_000));
         let Some(host) = self.host(at) else { return Ok(()) };
         let id = host.id;
         host.removals.extend(removals);
+        host.pass = Some(Pass::Ending(ending));
+        self.schedule(at.0, end, Event::CleaningDue { key: at.1, host: id });
         self.schedule(at.0, wait, Event::RunRemovals { key: at.1, host: id });
         if self.is_gone(at) {
             return Ok(());

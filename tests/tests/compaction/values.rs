@@ -8,7 +8,7 @@ use troupe_proto::log::v1::{
 };
 use troupe_proto::v1::start_position::At;
 use troupe_proto::v1::{StartPosition, TailRequest};
-use troupe_tests::{LocalNode, eventually, partition_of};
+use troupe_tests::{LocalNode, eventually, eventually_or_why, partition_of};
 
 /// S20.
 #[tokio::test]
@@ -102,6 +102,47 @@ async fn a_deletion_stays_for_its_time_and_then_goes() {
         let back = values.filter(|(_, record)| deleted.contains(record.key.as_ref().unwrap()));
         assert_eq!(back.count(), 0, "{name}: a deleted key is not there");
     }
+}
+
+/// S23; Kafka keeps them until something new has come.
+#[tokio::test]
+async fn a_deletion_goes_in_time_from_a_topic_to_which_nothing_comes() {
+    let node = LocalNode::start(&[OFTEN]);
+    let server = Server::at(&node.server()).await;
+    let configs = [("delete.retention.ms", "300"), ("max.compaction.lag.ms", "1")];
+    let configs = [EAGER.as_slice(), &configs].concat();
+    let topic = server.create_topic("quiet", 1, &configs).await.name;
+    let mut appended = Appended::new();
+    overwrite(&server, &topic, &mut appended, 20, 3).await;
+    let deletions: Vec<_> = (0..10).map(|key| keyed(&format!("key-{key}"), None)).collect();
+    append(&server, &topic, &mut appended, &deletions).await;
+    eventually_or_why("what was deleted is gone", async || {
+        let left = server.read_all(&topic, 0).await;
+        let tombstones = left.iter().filter(|(_, record)| record.value.is_none()).count();
+        if tombstones == 0 && left.len() == 10 {
+            Ok(())
+        } else {
+            Err(format!("{tombstones} tombstones of {} records", left.len()))
+        }
+    })
+    .await;
+    check(&server, &topic, &appended).await;
+}
+
+/// It looks at logs again long after; by then, a log could have any size.
+#[tokio::test]
+async fn a_log_to_which_much_comes_is_cleaned_however_long_the_cleaner_rests() {
+    let node = LocalNode::start(&["log.cleaner.backoff.ms=3600000"]);
+    let server = Server::at(&node.server()).await;
+    let configs = [EAGER.as_slice(), &[("segment.bytes", "262144")]].concat();
+    let topic = server.create_topic("busy", 1, &configs).await.name;
+    let mut appended = Appended::new();
+    let record = keyed("one", Some("x".repeat(10_000)));
+    for _ in 0..30 {
+        append(&server, &topic, &mut appended, &vec![record.clone(); 10]).await;
+    }
+    until_cleaned(&server, &topic, 0).await;
+    check(&server, &topic, &appended).await;
 }
 
 /// Closes the segment that was written to.

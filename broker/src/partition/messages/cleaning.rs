@@ -3,7 +3,7 @@
 use actix::Message;
 use tokio::sync::oneshot;
 use troupe_log::disk::FileDisk;
-use troupe_log::{Cleaned, Cleaning, CleaningReport, LogError};
+use troupe_log::{Cleaned, Cleaning, CleaningReport, Ending, LogError};
 use troupe_machines::cleaning::Standing;
 
 /// Tell how the log stands; close the segment that takes the appends, if it has to be compacted. Answered with nothing
@@ -37,5 +37,12 @@ pub struct BeginCleaning {
 #[rtype(result = "()")]
 pub struct FinishCleaning {
     pub cleaned: Cleaned<FileDisk>,
-    pub reply: oneshot::Sender<Result<Option<CleaningReport>, LogError>>,
+    pub reply: oneshot::Sender<Result<Option<FinishedCleaning>, LogError>>,
+}
+
+/// A pass whose result stands in the log.
+pub struct FinishedCleaning {
+    pub report: CleaningReport,
+    /// To be run by the cleaner's thread, still holding its turn: it waits for the disk.
+    pub ending: Ending<FileDisk>,
 }
