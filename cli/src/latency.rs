@@ -23,6 +23,11 @@ impl Latencies {
         self.histogram.saturating_record(micros);
     }
 
+    /// All of the other's samples too.
+    pub fn add(&mut self, other: &Latencies) {
+        self.histogram.add(&other.histogram).expect("the bounds of all are the same");
+    }
+
     pub fn count(&self) -> u64 {
         self.histogram.len()
     }

@@ -1,5 +1,7 @@
-//! What the disk does with as many bytes as a cleaning had to read and write, without looking at them.
+//! What the disk does with as many bytes as a cleaning had to read and write, without looking at them: read when they
+//! are in no memory, as the cleaning has to, and written until they are on the disk.
 
+use crate::commands::bench::file_system::forget_file;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
@@ -7,11 +9,12 @@ use std::time::{Duration, Instant};
 
 const CHUNK: usize = 1 << 20;
 
-/// Reads so many bytes that were written just before, and writes so many, durably.
+/// Reads so many bytes and writes so many, durably, one after the other.
 pub fn measure(dir: &Path, read: u64, written: u64) -> std::io::Result<Duration> {
     let (from, to) = (dir.join("raw-from"), dir.join("raw-to"));
     let mut chunk = vec![0x5a; CHUNK];
     write(&from, &chunk, read)?;
+    forget_file(&from)?;
     let started = Instant::now();
     let mut file = File::open(&from)?;
     while file.read(&mut chunk)? > 0 {}

@@ -36,11 +36,11 @@ impl Cleaned {
 }
 
 /// Returns when there is nothing to clean any more.
-pub async fn until_cleaned(client: Client, topic: &'static str) -> Result<Cleaned, Failure> {
+pub async fn until_cleaned(client: Client, topic: String) -> Result<Cleaned, Failure> {
     let what = || format!("{topic} is not cleaned");
     let (started, mut cleaned) = (Instant::now(), Cleaned::default());
     loop {
-        let replicas = client.admin().list_replicas(Some(topic)).await.with_context(what)?;
+        let replicas = client.admin().list_replicas(Some(&topic)).await.with_context(what)?;
         let cleaning = replicas.first().and_then(|replica| replica.cleaning.as_ref());
         if let Some(cleaning) = cleaning {
             cleaned.note(cleaning);
