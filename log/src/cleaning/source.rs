@@ -6,6 +6,7 @@ use crate::disk::Disk;
 use crate::place::{Kind, Place};
 use crate::scan::{Check, Found, Scanner};
 use std::cell::RefCell;
+use std::io;
 use std::ops::ControlFlow;
 use troupe_proto::batch::{BatchError, BatchHeader, Compression, Limits, OVERHEAD};
 use troupe_proto::ids::{Offset, PartitionKey};
