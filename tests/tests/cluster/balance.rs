@@ -308,7 +308,6 @@ impl Load {
         for task in self.tasks {
             task.await.unwrap();
         }
-        let sent = self.sent.lock().unwrap();
         let mut stored = BTreeMap::new();
         for partition in 0..partitions {
             let picture = cluster.describe().await.unwrap();
@@ -318,7 +317,7 @@ impl Load {
                 stored.insert((partition as u32, offset as u64), value);
             }
         }
-        assert_eq!(stored, *sent, "nothing lost, nothing doubled");
+        assert_eq!(stored, *self.sent.lock().unwrap(), "nothing lost, nothing doubled");
     }
 }
 
