@@ -4,6 +4,7 @@
 //! collected before anything starts.
 
 mod declaration;
+mod dynamic;
 mod faults;
 mod listeners;
 mod load;
@@ -53,36 +54,36 @@ settings! {
     /// node stops if this one fails.
     metadata_log_dir: String = String::new(), "metadata.log.dir", Restart;
     /// Bytes a second that replicas which move between this node's directories are copied with, all of them together.
-    alter_log_dirs_rate: Bytes = Bytes(100 << 20), "replica.alter.log.dirs.io.max.bytes.per.second", Restart;
+    alter_log_dirs_rate: Bytes = Bytes(100 << 20), "replica.alter.log.dirs.io.max.bytes.per.second", Dynamic;
     /// Threads that serve connections and own partitions; 0: one for each processor.
     shards: usize = 0, "shards", Restart;
     /// Threads that wait for the disk.
     flush_threads: usize = 4, "flush.threads", Restart;
     /// Partitions of a topic that is created without a number.
-    num_partitions: u32 = 1, "num.partitions", Restart;
+    num_partitions: u32 = 1, "num.partitions", ClusterWide;
     /// Replicas of a topic that is created without a number.
-    default_replication_factor: u32 = 1, "default.replication.factor", Restart;
+    default_replication_factor: u32 = 1, "default.replication.factor", ClusterWide;
     /// min.insync.replicas of a topic that is created without it.
-    min_insync_replicas: u32 = 1, "min.insync.replicas", Restart;
+    min_insync_replicas: u32 = 1, "min.insync.replicas", ClusterWide;
     /// Whether publishing to an unknown topic creates it.
     auto_create_topics: bool = false, "auto.create.topics.enable", Restart;
     /// Whether topics may be deleted.
-    delete_topic: bool = true, "delete.topic.enable", Restart;
+    delete_topic: bool = true, "delete.topic.enable", ClusterWide;
     /// Most partitions that one request may create.
-    max_partitions_per_request: u32 = 10_000, "max.partitions.per.request", Restart;
+    max_partitions_per_request: u32 = 10_000, "max.partitions.per.request", ClusterWide;
     /// Most replicas on one node; about 5 KB of memory each. The same on every controller.
-    max_partitions_per_node: u32 = 100_000, "max.partitions.per.node", Restart;
+    max_partitions_per_node: u32 = 100_000, "max.partitions.per.node", ClusterWide;
     /// Most partitions in the cluster. The same on every controller.
-    max_partitions_per_cluster: u32 = 1_000_000, "max.partitions.per.cluster", Restart;
+    max_partitions_per_cluster: u32 = 1_000_000, "max.partitions.per.cluster", ClusterWide;
     /// retention.ms of topics that do not set it; a number alone is of hours, -1: for ever. What is said in minutes or
     /// milliseconds counts before it.
-    retention_hours: KeptFor<Hours> = KeptFor::hours(168), "log.retention.hours", Restart;
+    retention_hours: KeptFor<Hours> = KeptFor::hours(168), "log.retention.hours", Dynamic;
     /// The same; a number alone is of minutes. Empty: not set.
-    retention_minutes: Unset<KeptFor<Minutes>> = Unset(None), "log.retention.minutes", Restart;
+    retention_minutes: Unset<KeptFor<Minutes>> = Unset(None), "log.retention.minutes", Dynamic;
     /// The same; a number alone is of milliseconds. Counts before the other two. Empty: not set.
-    retention_ms: Unset<KeptFor<Millis>> = Unset(None), "log.retention.ms", Restart;
+    retention_ms: Unset<KeptFor<Millis>> = Unset(None), "log.retention.ms", Dynamic;
     /// retention.bytes of topics that do not set it: how large a partition may become; -1: any size.
-    retention_bytes: BytesLimit = BytesLimit(None), "log.retention.bytes", Restart;
+    retention_bytes: BytesLimit = BytesLimit(None), "log.retention.bytes", Dynamic;
     /// How long after the start of the node segments are checked first; after a whole interval, if that is shorter.
     initial_task_delay: Millis = Millis(30_000), "log.initial.task.delay.ms", Restart;
     /// How often segments are checked for what need not be kept any more.
@@ -91,20 +92,20 @@ settings! {
     /// coordinators take ever longer to load.
     cleaner_enable: bool = true, "log.cleaner.enable", Restart;
     /// Threads that compact, one log each at a time.
-    cleaner_threads: usize = 1, "log.cleaner.threads", Restart;
+    cleaner_threads: usize = 1, "log.cleaner.threads", Dynamic;
     /// Memory in which all of these threads together note which record of a key is its last; 24 bytes a key. A log with
     /// more keys than that is cleaned in several passes.
-    cleaner_dedupe_buffer: Bytes = Bytes(128 << 20), "log.cleaner.dedupe.buffer.size", Restart;
+    cleaner_dedupe_buffer: Bytes = Bytes(128 << 20), "log.cleaner.dedupe.buffer.size", Dynamic;
     /// How long a thread rests when no log has to be cleaned.
-    cleaner_backoff: Millis = Millis(15_000), "log.cleaner.backoff.ms", Restart;
+    cleaner_backoff: Millis = Millis(15_000), "log.cleaner.backoff.ms", Dynamic;
     /// Bytes that all of these threads together read and write in a second; without it, as fast as the disk lets them
     /// beside all else.
-    cleaner_io_bytes: Bytes = Bytes(i64::MAX as u64), "log.cleaner.io.max.bytes.per.second", Restart;
+    cleaner_io_bytes: Bytes = Bytes(i64::MAX as u64), "log.cleaner.io.max.bytes.per.second", Dynamic;
     /// How fast all replicas of the node are looked through for rot on the disk, on a thread of the lowest priority: bytes
     /// in a second; 0: not at all. What a reader is given is checked besides, always.
-    scrub_bytes_per_second: Bytes = Bytes(10 << 20), "log.scrub.bytes.per.second", Restart;
+    scrub_bytes_per_second: Bytes = Bytes(10 << 20), "log.scrub.bytes.per.second", Dynamic;
     /// Soonest from the beginning of one such pass over all replicas to the beginning of the next.
-    scrub_interval: Millis = Millis(86_400_000), "log.scrub.interval.ms", Restart;
+    scrub_interval: Millis = Millis(86_400_000), "log.scrub.interval.ms", Dynamic;
     /// How often high watermarks and recovery points are written down.
     checkpoint_interval: Millis = Millis(5_000), "log.checkpoint.interval.ms", Restart;
     /// Largest gRPC message that is accepted.
@@ -117,9 +118,9 @@ settings! {
     /// Most connections of a listener; fewer, if the process may not open enough files: what the logs of the node's
     /// partitions need is reserved, and connections get what is left. An eighth of them (256 at most) are for the cluster's own
     /// nodes alone.
-    max_connections: u32 = 10_000, "max.connections.per.node", Restart;
+    max_connections: u32 = 10_000, "max.connections.per.node", Dynamic;
     /// Most connections of a listener from one address (of IPv6, from one network of 64 bits).
-    max_connections_per_ip: u32 = 7_500, "max.connections.per.ip", Restart;
+    max_connections_per_ip: u32 = 7_500, "max.connections.per.ip", Dynamic;
     /// How long a connection may take to say that it speaks HTTP/2, and a call's headers to come as a whole; and how long
     /// the request of a call that has but one may stand still on its way (streams may be silent).
     connection_setup_timeout: Millis = Millis(10_000), "socket.connection.setup.timeout.ms", Restart;
@@ -142,12 +143,18 @@ settings! {
     replica_lag_time_max: Millis = Millis(30_000), "replica.lag.time.max.ms", Restart;
     /// Bytes that a leader may push to a shard of a follower before it has taken them.
     replica_fetch_bytes: Bytes = Bytes(16 << 20), "replica.fetch.response.max.bytes", Restart;
+    /// Bytes a second that a broker sends, all together, to the replicas that leader.replication.throttled.replicas of
+    /// their topics name; followers that are in sync are never held back.
+    leader_throttled_rate: Bytes = Bytes(i64::MAX as u64), "leader.replication.throttled.rate", Dynamic;
+    /// Bytes a second that a broker takes, all together, for its replicas that follower.replication.throttled.replicas of
+    /// their topics name, as long as they are not in sync.
+    follower_throttled_rate: Bytes = Bytes(i64::MAX as u64), "follower.replication.throttled.rate", Dynamic;
     /// Whether leaderships go back, from time to time, to where they are preferred.
-    leader_rebalance: bool = true, "auto.leader.rebalance.enable", Restart;
+    leader_rebalance: bool = true, "auto.leader.rebalance.enable", ClusterWide;
     /// How often that is looked at.
-    leader_imbalance_interval: Millis = Millis(300_000), "leader.imbalance.check.interval.ms", Restart;
+    leader_imbalance_interval: Millis = Millis(300_000), "leader.imbalance.check.interval.ms", ClusterWide;
     /// How many percent of the leaderships a broker is preferred for may be elsewhere.
-    leader_imbalance_percentage: u32 = 10, "leader.imbalance.per.broker.percentage", Restart;
+    leader_imbalance_percentage: u32 = 10, "leader.imbalance.per.broker.percentage", ClusterWide;
     /// Partitions of `__consumer_offsets`, which is created with the first group: coordinators of groups.
     offsets_topic_partitions: u32 = 50, "offsets.topic.num.partitions", Restart;
     /// Replicas of `__consumer_offsets`; as many as there are brokers, if those are fewer when it is created.
@@ -155,17 +162,17 @@ settings! {
     /// segment.bytes of `__consumer_offsets`.
     offsets_topic_segment_bytes: Bytes = Bytes(100 << 20), "offsets.topic.segment.bytes", Restart;
     /// How long committed offsets are kept that no group uses any more; a number alone is of minutes.
-    offsets_retention: Minutes = Minutes(10_080), "offsets.retention.minutes", Restart;
+    offsets_retention: Minutes = Minutes(10_080), "offsets.retention.minutes", Dynamic;
     /// Largest metadata beside a committed offset.
-    offset_metadata_max_bytes: Bytes = Bytes(4096), "offset.metadata.max.bytes", Restart;
+    offset_metadata_max_bytes: Bytes = Bytes(4096), "offset.metadata.max.bytes", Dynamic;
     /// Most members of one group.
-    group_max_size: u32 = 2_147_483_647, "group.max.size", Restart;
+    group_max_size: u32 = 2_147_483_647, "group.max.size", Dynamic;
     /// How long the first member of a group waits for others before partitions are shared out.
-    group_initial_rebalance_delay: Millis = Millis(0), "group.initial.rebalance.delay.ms", Restart;
+    group_initial_rebalance_delay: Millis = Millis(0), "group.initial.rebalance.delay.ms", Dynamic;
     /// Shortest time after which a member that is away loses its partitions.
-    group_min_session_timeout: Millis = Millis(100), "group.min.session.timeout.ms", Restart;
+    group_min_session_timeout: Millis = Millis(100), "group.min.session.timeout.ms", Dynamic;
     /// Longest time after which a member that is away loses its partitions.
-    group_max_session_timeout: Millis = Millis(1_800_000), "group.max.session.timeout.ms", Restart;
+    group_max_session_timeout: Millis = Millis(1_800_000), "group.max.session.timeout.ms", Dynamic;
     /// Whether actors may be killed through the chaos service.
     chaos_enable: bool = false, "chaos.enable", Restart;
 }

@@ -31,6 +31,7 @@ mod offsets;
 mod partition_sender;
 mod peer_stream;
 mod produce_streams;
+mod question;
 mod reader;
 mod relay;
 mod request_time;
@@ -50,6 +51,7 @@ pub use lookup::{find_here, find_here_now};
 pub use mark::{FORWARDED, forwarding, is_forwarded};
 pub use offsets::{find_offset, find_offset_now};
 pub use partition_sender::{Entry, PartitionSender};
+pub use question::ask_broker;
 pub use reader::{Failed, Slice, Start, TopicReader};
 pub use relay::Relay;
 pub use request_time::{

@@ -11,6 +11,7 @@ mod chaos_service;
 mod cleaning;
 mod cluster_service;
 mod commit_service;
+mod config_service;
 mod delivery_service;
 mod demand;
 mod event_bus_messages;

@@ -32,6 +32,8 @@ mod log_directories;
 mod metadata_cache;
 mod metrics;
 mod node;
+mod node_keys;
+mod node_settings;
 mod operations;
 mod page_cache;
 mod partition;

@@ -6,6 +6,7 @@
 
 mod advertised;
 mod broker_session;
+mod cluster_settings;
 mod controllers;
 mod duplicate_broker;
 mod handles;

@@ -11,6 +11,7 @@ mod administration;
 mod census;
 mod chaos;
 mod cluster;
+mod configs;
 mod delivery;
 mod disk;
 mod fetch;
@@ -41,6 +42,9 @@ pub use chaos::{Actor, ActorState, Chaos, FaultRequest};
 pub use cluster::{
     Cluster, ClusterNode, Drained, ElectionResult, Elections, NamedPartitions, PartitionFilter,
     PartitionState, Replica, ReplicaQuery, ReplicaRole, ScrubbedReplica,
+};
+pub use configs::{
+    Change, Configs, Described, DescribedSetting, Source, Synonym, Told, named_once,
 };
 #[cfg(test)]
 pub use delivery::cursors;

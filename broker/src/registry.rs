@@ -20,11 +20,13 @@ pub struct TopicEntry {
     pub partitions: Vec<Option<Arc<PartitionHandle>>>,
     /// The topic in the image that this entry was made from.
     pub described: Arc<Topic>,
+    /// Its settings, with this node's where it has none of its own.
+    pub config: Arc<TopicConfig>,
 }
 
 impl TopicEntry {
     pub fn config(&self) -> &TopicConfig {
-        &self.described.config
+        &self.config
     }
 
     /// The partition's name and this node's replica of it, if there is one.

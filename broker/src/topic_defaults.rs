@@ -10,6 +10,38 @@ use std::sync::Arc;
 use troupe_machines::cluster::Topic;
 use troupe_machines::config::TopicConfig;
 
+/// What nodes call settings of topics, by the topics' names for them; of several, what is set under the first counts
+/// before the others.
+const SYNONYMS: [(&str, &[&str]); 21] = [
+    ("cleanup.policy", &["log.cleanup.policy"]),
+    ("compression.type", &["compression.type"]),
+    ("delete.retention.ms", &["log.cleaner.delete.retention.ms"]),
+    ("file.delete.delay.ms", &["log.segment.delete.delay.ms"]),
+    ("flush.policy", &["log.flush.policy"]),
+    ("index.interval.bytes", &["log.index.interval.bytes"]),
+    ("max.compaction.lag.ms", &["log.cleaner.max.compaction.lag.ms"]),
+    ("max.message.bytes", &["message.max.bytes"]),
+    ("message.timestamp.after.max.ms", &["log.message.timestamp.after.max.ms"]),
+    ("message.timestamp.before.max.ms", &["log.message.timestamp.before.max.ms"]),
+    ("message.timestamp.type", &["log.message.timestamp.type"]),
+    ("min.cleanable.dirty.ratio", &["log.cleaner.min.cleanable.ratio"]),
+    ("min.compaction.lag.ms", &["log.cleaner.min.compaction.lag.ms"]),
+    ("min.insync.replicas", &["min.insync.replicas"]),
+    ("retention.bytes", &["log.retention.bytes"]),
+    ("retention.ms", &["log.retention.ms", "log.retention.minutes", "log.retention.hours"]),
+    ("segment.bytes", &["log.segment.bytes"]),
+    ("segment.index.bytes", &["log.index.size.max.bytes"]),
+    ("segment.jitter.ms", &["log.roll.jitter.ms"]),
+    ("segment.ms", &["log.roll.ms"]),
+    ("unclean.leader.election.enable", &["unclean.leader.election.enable"]),
+];
+
+/// What nodes call a setting of topics.
+pub fn synonyms(of_topic: &str) -> &'static [&'static str] {
+    let found = SYNONYMS.iter().find(|(key, _)| *key == of_topic);
+    found.map_or(&[], |(_, synonyms)| synonyms)
+}
+
 /// Settings of topics, by key, in which the node differs from their defaults.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TopicDefaults(BTreeMap<&'static str, String>);

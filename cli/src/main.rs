@@ -45,6 +45,7 @@ mod reassignment;
 mod record_format;
 mod replica_condition;
 mod runtime;
+mod settings;
 mod signals;
 mod streams;
 mod timestamp;

@@ -5,6 +5,7 @@
 //! A change whose connection breaks is not repeated unless nothing was sent, or twice is as good as once:
 //! its outcome is unknown, and the error says so.
 
+mod configs;
 pub(crate) mod groups;
 mod placement;
 mod reassignments;

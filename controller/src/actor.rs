@@ -10,6 +10,7 @@
 use crate::metadata_log::{Base, Leadership, MetadataLog, Proposal, ProposeError};
 use crate::raft::MAX_PROPOSALS;
 use crate::request::{Parked, Request, overtaken};
+use crate::settings::Settings;
 use actix::prelude::*;
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_stream::wrappers::WatchStream;
 use troupe_actor::{Die, Guard};
-use troupe_machines::cluster::{ClusterImage, ClusterPolicy, DecisionOrder};
+use troupe_machines::cluster::{ClusterImage, DecisionOrder};
 use troupe_machines::time::Time;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::NodeId;
@@ -36,7 +37,7 @@ const NAMED: usize = 5;
 
 pub(crate) struct ControllerActor {
     log: Arc<dyn MetadataLog>,
-    policy: ClusterPolicy,
+    settings: Settings,
     /// Of a cluster that has none yet.
     new_cluster_id: String,
     state: State,
@@ -64,13 +65,13 @@ enum State {
 impl ControllerActor {
     pub fn new(
         log: Arc<dyn MetadataLog>,
-        policy: ClusterPolicy,
+        settings: Settings,
         new_cluster_id: String,
         guard: Guard<Infallible>,
     ) -> ControllerActor {
         ControllerActor {
             log,
-            policy,
+            settings,
             new_cluster_id,
             state: State::Standby { leader: None },
             in_flight: BTreeMap::new(),
@@ -178,7 +179,7 @@ impl ControllerActor {
             unreachable!("only an active controller decides");
         };
         let subject = request.subject();
-        let (records, parked) = request.decide(image, &self.policy);
+        let (records, parked) = request.decide(image, &self.settings);
         if records.is_empty() {
             match self.in_flight.last_entry() {
                 Some(mut last) => last.get_mut().push(parked),

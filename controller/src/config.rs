@@ -1,11 +1,12 @@
 //! What a controller is started with, and why it does not start.
 
+use crate::settings::Settings;
 use crate::voters::{Voter, VotersError};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
-use troupe_machines::cluster::{ClusterPolicy, ReplayError};
+use troupe_machines::cluster::ReplayError;
 use troupe_proto::error::Error as WireError;
 use troupe_proto::ids::NodeId;
 
@@ -21,8 +22,7 @@ pub struct ControllerConfig {
     pub voters: Vec<Voter>,
     pub timings: QuorumTimings,
     pub sessions: SessionTimings,
-    pub upkeep: Upkeep,
-    pub policy: ClusterPolicy,
+    pub settings: Settings,
     /// After this many decisions a snapshot replaces the log before it (K9).
     pub snapshot_entries: u64,
     /// After this many bytes of decisions, too; where a snapshot is larger than that, after as many as it has.
@@ -66,8 +66,7 @@ impl ControllerConfig {
             voters: Vec::new(),
             timings: QuorumTimings::default(),
             sessions: SessionTimings::default(),
-            upkeep: Upkeep::default(),
-            policy: ClusterPolicy::default(),
+            settings: Settings::default(),
             snapshot_entries: 5_000,
             snapshot_bytes: 256 << 10,
             before_flush: BeforeFlush::default(),

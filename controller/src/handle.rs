@@ -13,10 +13,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, oneshot, watch};
 use troupe_actor::{Die, Guard, InFlightRequests};
 use troupe_machines::cluster::{
-    AlterPartition, AlterPartitionReassignments, Arrival, ClusterImage, CreatePartitions,
-    CreateTopic, DeleteTopic, Election, LeaderBalance, METADATA_VERSION, PerPartition,
-    ProducerIdBlock, REASSIGNMENTS, RegisterBroker, Topic, UpdateTopic,
+    AlterConfigs, AlterPartition, AlterPartitionReassignments, Arrival, ClusterImage, Configured,
+    CreatePartitions, CreateTopic, DeleteTopic, Election, LeaderBalance, METADATA_VERSION,
+    PerPartition, ProducerIdBlock, REASSIGNMENTS, RegisterBroker, SETTINGS_VERSION, Topic,
+    UpdateTopic,
 };
+use troupe_machines::config::metadata_version_of;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{BrokerEpoch, LeaderEpoch, MetadataOffset, NodeId, PartitionKey, TopicId};
 
@@ -67,11 +69,18 @@ impl ControllerHandle {
 
     /// The topic as it is now, or with `validate_only` as it would be. It is in the image already.
     pub async fn create_topic(&self, request: CreateTopic) -> Result<Arc<Topic>, Error> {
+        if !request.validate_only && request.configs.keys().any(|key| metadata_version_of(key) > 0)
+        {
+            self.require_metadata_version(SETTINGS_VERSION).await?;
+        }
         self.ask(|responder| Request::CreateTopic(request, responder)).await
     }
 
     /// The topic as it is now, or with `validate_only` as it would be.
     pub async fn update_topic(&self, request: UpdateTopic) -> Result<Arc<Topic>, Error> {
+        if !request.validate_only && request.set.keys().any(|key| metadata_version_of(key) > 0) {
+            self.require_metadata_version(SETTINGS_VERSION).await?;
+        }
         self.ask(|responder| Request::UpdateTopic(request, responder)).await
     }
 
@@ -226,6 +235,28 @@ impl ControllerHandle {
     /// How many partitions without leader got one (R15).
     pub async fn elect_leaderless(&self) -> Result<usize, Error> {
         self.ask(Request::ElectLeaderless).await
+    }
+
+    /// Changes settings of one resource: all of it or nothing.
+    pub async fn alter_configs(&self, request: AlterConfigs) -> Result<(), Error> {
+        let topic = matches!(request.resource, Configured::Topic(_));
+        let named = request.alterations.iter().map(|(key, _)| metadata_version_of(key));
+        if !request.validate_only && (!topic || named.max() > Some(0)) {
+            self.require_metadata_version(SETTINGS_VERSION).await?;
+        }
+        self.ask(|responder| Request::AlterConfigs(request, responder)).await
+    }
+
+    /// Returns once records of that version may be decided.
+    ///
+    /// # Errors
+    /// Not before every voter and every registered broker is known to know them.
+    async fn require_metadata_version(&self, version: u32) -> Result<(), Error> {
+        if self.image().borrow().metadata_version() >= version {
+            return Ok(());
+        }
+        let behind = self.shared.log.voters_behind(version);
+        self.ask(|responder| Request::RaiseMetadataVersion(version, behind, responder)).await
     }
 
     pub async fn allocate_producer_ids(

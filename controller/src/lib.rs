@@ -28,6 +28,7 @@ pub mod priority;
 mod raft;
 mod request;
 mod sessions;
+mod settings;
 mod start;
 mod supervision;
 #[cfg(test)]
@@ -45,5 +46,6 @@ pub use raft::{
     MetadataReadError, MetadataSnapshot, MetadataVote, RaftEndpoint,
 };
 pub use sessions::BrokerSessions;
+pub use settings::{ClusterSettings, Settings};
 pub use start::{Controller, QuorumMember};
 pub use voters::{Voter, VotersError};

@@ -1,12 +1,13 @@
 //! What the controller can be asked, and how it answers.
 
+use crate::settings::Settings;
 use rand::random;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use troupe_machines::cluster::{
-    AlterPartition, AlterPartitionReassignments, Arrival, ClusterError, ClusterImage,
-    ClusterPolicy, CreatePartitions, CreateTopic, Decision, DeleteTopic, Election, LeaderBalance,
+    AlterConfigs, AlterPartition, AlterPartitionReassignments, Arrival, ClusterError, ClusterImage,
+    Configured, CreatePartitions, CreateTopic, Decision, DeleteTopic, Election, LeaderBalance,
     PerPartition, ProducerIdBlock, RegisterBroker, Subject, Topic, UpdateTopic,
 };
 use troupe_proto::error::{Error, ErrorCode};
@@ -41,6 +42,8 @@ pub(crate) enum Request {
     ElectLeaders(Vec<PartitionKey>, Election, Responder<PerPartition>),
     BalanceLeaders(LeaderBalance, Responder<usize>),
     ElectLeaderless(Responder<usize>),
+    AlterConfigs(AlterConfigs, Responder<()>),
+    RaiseMetadataVersion(u32, Vec<NodeId>, Responder<()>),
     AllocateProducerIds(NodeId, BrokerEpoch, Responder<ProducerIdBlock>),
 }
 
@@ -65,6 +68,11 @@ impl Request {
             | Request::KeepBroker(node_id, _)
             | Request::UnregisterBroker(node_id, _) => Some(Subject::Node(*node_id)),
             Request::AlterPartitionReassignments(..) => Some(Subject::Reassignments),
+            Request::AlterConfigs(AlterConfigs { resource, .. }, _) => Some(match resource {
+                Configured::Topic(name) => Subject::Topic(name.clone()),
+                Configured::Broker(node_id) => Subject::Node(*node_id),
+                Configured::Cluster => Subject::Cluster,
+            }),
             // Of brokers, fenced by their epochs; or to the same end whenever they are carried out.
             Request::AwaitActive(_)
             | Request::FenceBroker(..)
@@ -78,6 +86,7 @@ impl Request {
             | Request::ElectLeaders(..)
             | Request::BalanceLeaders(..)
             | Request::ElectLeaderless(_)
+            | Request::RaiseMetadataVersion(..)
             | Request::AllocateProducerIds(..) => None,
         }
     }
@@ -87,8 +96,9 @@ impl Request {
     pub fn decide(
         self,
         image: &ClusterImage,
-        policy: &ClusterPolicy,
+        settings: &Settings,
     ) -> (Vec<MetadataRecord>, Parked) {
+        let policy = &settings.policy(image);
         match self {
             Request::AwaitActive(responder) => {
                 responder.park(Ok(Decision { records: Vec::new(), answer: () }))
@@ -159,6 +169,12 @@ impl Request {
                 responder.park(Ok(image.balance_leaders(balance)))
             }
             Request::ElectLeaderless(responder) => responder.park(Ok(image.elect_leaderless())),
+            Request::AlterConfigs(request, responder) => {
+                responder.park(image.alter_configs(policy, settings.keys(), &request))
+            }
+            Request::RaiseMetadataVersion(version, behind, responder) => {
+                responder.park(image.raise_metadata_version(version, &behind))
+            }
             Request::AllocateProducerIds(node_id, epoch, responder) => {
                 responder.park(image.allocate_producer_ids(node_id, epoch))
             }
@@ -177,6 +193,8 @@ impl Request {
             | Request::FailReplicas(_, _, _, responder)
             | Request::LoseReplicas(_, _, _, responder)
             | Request::WithdrawReplicas(_, _, _, responder)
+            | Request::AlterConfigs(_, responder)
+            | Request::RaiseMetadataVersion(_, _, responder)
             | Request::UnregisterBroker(_, responder) => responder.answer(Err(error)),
             Request::BeginShutdown(_, _, responder) => responder.answer(Err(error)),
             Request::AlterPartitions(_, _, _, responder)

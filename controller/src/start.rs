@@ -7,11 +7,12 @@ use crate::handle::ControllerHandle;
 use crate::metadata_log::MetadataLog;
 use crate::priority;
 use crate::raft::{RaftEndpoint, RaftLog, Refusals};
+use crate::settings::Settings;
 use crate::supervision;
 use actix_rt::Arbiter;
 use std::sync::Arc;
 use tokio::sync::watch;
-use troupe_machines::cluster::{ClusterImage, ClusterPolicy};
+use troupe_machines::cluster::ClusterImage;
 use troupe_proto::error::Error;
 use troupe_proto::ids::NodeId;
 
@@ -53,14 +54,14 @@ impl Controller {
         let (endpoint, refusals) = (log.endpoint(), log.refusals());
         let asked = config.cluster_id.clone();
         let new_cluster_id = asked.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
-        let handle = Self::on(log, config.policy.clone(), new_cluster_id);
+        let handle = Self::on(log, config.settings.clone(), new_cluster_id);
         Ok(QuorumMember { handle, endpoint, refusals, config })
     }
 
     /// A controller on any log; the simulator brings its own.
     pub fn on(
         log: Arc<dyn MetadataLog>,
-        policy: ClusterPolicy,
+        settings: Settings,
         new_cluster_id: String,
     ) -> ControllerHandle {
         let (stop, stopped) = watch::channel(false);
@@ -68,8 +69,8 @@ impl Controller {
         arbiter.spawn(async { priority::first() });
         let decided_on = log.clone();
         let make = move |guard| {
-            let (log, policy) = (decided_on.clone(), policy.clone());
-            ControllerActor::new(log, policy, new_cluster_id.clone(), guard)
+            let (log, settings) = (decided_on.clone(), settings.clone());
+            ControllerActor::new(log, settings, new_cluster_id.clone(), guard)
         };
         let supervised = supervision::supervise(&arbiter.handle(), "controller", make, stopped);
         ControllerHandle::new(supervised, log, stop, arbiter)

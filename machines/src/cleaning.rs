@@ -158,6 +158,11 @@ impl Schedule {
         }
     }
 
+    /// From now on.
+    pub fn set_backoff(&mut self, backoff_ms: u64) {
+        self.backoff_ms = backoff_ms;
+    }
+
     /// The log to clean now, if any: it is under way until [`Schedule::ended`].
     pub fn next(&mut self, now: Time, candidates: &[Candidate]) -> Option<PartitionKey> {
         let free = candidates.iter().filter(|candidate| self.is_free(now, candidate.key));

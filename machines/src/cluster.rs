@@ -30,7 +30,7 @@ mod topics;
 mod versions;
 
 pub use balance::plan::{BrokerLoad, Plan, PlanGoal, PlanRequest, PlannedBroker, PlannedPartition};
-pub use configs::Overrides;
+pub use configs::{AlterConfigs, Alteration, Configured, Overrides};
 pub use delta::Delta;
 pub use error::ClusterError;
 pub use health::{Finding, Problem};
@@ -41,7 +41,7 @@ pub use overtaken::{DecisionOrder, Subject};
 pub use partitions::PerPartition;
 pub use placement::classic::{Candidate, assign_classic};
 pub use replay::{ClusterSnapshot, Fault, ReplayError};
-pub use versions::{METADATA_VERSION, REASSIGNMENTS};
+pub use versions::{METADATA_VERSION, REASSIGNMENTS, SETTINGS_VERSION};
 
 use std::collections::{BTreeMap, BTreeSet};
 use troupe_proto::ids::{

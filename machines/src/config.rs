@@ -4,15 +4,19 @@
 //! Promise: a value that is accepted is carried out; what is not available yet is refused, and says so.
 //! Values are kept in canonical form (`604800000`, not `7d`), so that two ways of writing are one value.
 
+mod broker_keys;
 mod keys;
 mod quantity;
 mod ratio;
 mod suggest;
+mod throttled;
 
-pub use keys::{ConfigKey, keys};
+pub use broker_keys::{BrokerKeys, Scope};
+pub use keys::{ConfigKey, is_list, keys, metadata_version_of};
 pub use quantity::{QuantityError, parse_bytes, parse_millis};
 pub use ratio::Ratio;
 pub use suggest::nearest;
+pub use throttled::ThrottledReplicas;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -69,6 +73,10 @@ pub struct TopicConfig {
     pub timestamp_after_max_ms: u64,
     pub flush_policy: FlushPolicy,
     pub unclean_leader_election: bool,
+    /// Replicas to which leaders send no faster than `leader.replication.throttled.rate` of their broker.
+    pub leader_throttled_replicas: ThrottledReplicas,
+    /// Replicas that follow no faster than `follower.replication.throttled.rate` of their broker.
+    pub follower_throttled_replicas: ThrottledReplicas,
 }
 
 impl Default for TopicConfig {
@@ -94,6 +102,8 @@ impl Default for TopicConfig {
             timestamp_after_max_ms: i64::MAX as u64,
             flush_policy: FlushPolicy::Commit,
             unclean_leader_election: false,
+            leader_throttled_replicas: ThrottledReplicas::None,
+            follower_throttled_replicas: ThrottledReplicas::None,
         }
     }
 }
@@ -105,6 +115,23 @@ pub enum ConfigError {
     Unknown { key: String, suggestion: Option<&'static str> },
     #[error("topic configuration '{key}' is not available yet")]
     NotAvailable { key: String },
+    #[error("unknown broker configuration '{key}'{}", did_you_mean(.suggestion))]
+    UnknownOfBroker { key: String, suggestion: Option<&'static str> },
+    #[error(
+        "'{key}' cannot be changed while nodes run: set it in the file, the environment or by --set of each node, and \
+         start it again"
+    )]
+    NeedsRestart { key: String },
+    #[error(
+        "'{key}' is one for all brokers, because the controller goes by it: set it for the cluster"
+    )]
+    ForTheCluster { key: String },
+    #[error(
+        "'{key}' is not a list: nothing can be appended to it or subtracted from it, set it instead"
+    )]
+    NoList { key: String },
+    #[error("'{key}' is named more than once: say once what shall become of it")]
+    Twice { key: String },
     #[error("'{value}' is no value for '{key}': {reason}")]
     Invalid { key: String, value: String, reason: String },
 }
@@ -117,12 +144,17 @@ impl From<ConfigError> for WireError {
     fn from(error: ConfigError) -> Self {
         let wire = WireError::new(ErrorCode::InvalidConfig, error.to_string());
         match error {
-            ConfigError::Unknown { key, suggestion: Some(name) } => {
+            ConfigError::Unknown { key, suggestion: Some(name) }
+            | ConfigError::UnknownOfBroker { key, suggestion: Some(name) } => {
                 wire.with("key", key).with("suggestion", name)
             }
-            ConfigError::Unknown { key, suggestion: None } | ConfigError::NotAvailable { key } => {
-                wire.with("key", key)
-            }
+            ConfigError::Unknown { key, suggestion: None }
+            | ConfigError::UnknownOfBroker { key, suggestion: None }
+            | ConfigError::NotAvailable { key }
+            | ConfigError::NeedsRestart { key }
+            | ConfigError::ForTheCluster { key }
+            | ConfigError::NoList { key }
+            | ConfigError::Twice { key } => wire.with("key", key),
             ConfigError::Invalid { key, value, .. } => wire.with("key", key).with("value", value),
         }
     }

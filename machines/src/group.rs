@@ -189,6 +189,11 @@ pub struct Groups {
 }
 
 impl Groups {
+    /// What follows is decided by these; what was decided stays.
+    pub fn set_settings(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
     pub fn new(settings: Settings) -> Groups {
         Groups {
             settings,

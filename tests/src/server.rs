@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 use troupe_proto::admin::v1::cluster_service_client::ClusterServiceClient;
+use troupe_proto::admin::v1::config_service_client::ConfigServiceClient;
 use troupe_proto::admin::v1::topic_service_client::TopicServiceClient;
 use troupe_proto::admin::v1::{CreateTopicRequest, DeleteTopicRequest, Topic};
 use troupe_proto::chaos::v1alpha1::chaos_service_client::ChaosServiceClient;
@@ -86,6 +87,10 @@ impl Server {
 
     pub fn topics(&self) -> TopicServiceClient<Channel> {
         TopicServiceClient::new(self.channel())
+    }
+
+    pub fn configs(&self) -> ConfigServiceClient<Channel> {
+        ConfigServiceClient::new(self.channel())
     }
 
     pub fn cluster(&self) -> ClusterServiceClient<Channel> {

@@ -8,7 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use troupe_client::{Client, ClientConfig, ProducerConfig, ProducerRecord};
-use troupe_proto::admin::v1::DeleteTopicRequest;
+use troupe_proto::admin::v1::config_resource::Resource;
+use troupe_proto::admin::v1::{
+    AlterConfigOperation, AlterConfigsResource, AlterableConfig, ConfigResource,
+    CreateTopicRequest, DeleteTopicRequest, IncrementalAlterConfigsRequest, ListTopicsRequest,
+};
 use troupe_proto::error::ErrorCode;
 use troupe_proto::log::v1::{
     FetchPosition, FetchRequest, FetchStreamRequest, PartitionFetch, ProduceStreamRequest,
@@ -288,4 +292,118 @@ async fn open_streams_are_told_that_the_node_stops() {
     let (stopped, told) = tokio::join!(node.terminate(), tail.message());
     assert_eq!(reason_of(&told.unwrap_err()), ErrorCode::ShuttingDown);
     assert!(stopped.success());
+}
+
+async fn alter_cluster(server: &Server, key: &str, value: Option<&str>) {
+    let operation =
+        if value.is_some() { AlterConfigOperation::Set } else { AlterConfigOperation::Delete };
+    let config = AlterableConfig {
+        name: key.to_owned(),
+        operation: operation.into(),
+        value: value.unwrap_or_default().to_owned(),
+    };
+    let resource = Some(ConfigResource { resource: Some(Resource::Cluster(true)) });
+    let resources = vec![AlterConfigsResource { resource, configs: vec![config] }];
+    let request = IncrementalAlterConfigsRequest { resources, ..Default::default() };
+    let answer = server.configs().incremental_alter_configs(request).await.unwrap().into_inner();
+    assert_eq!(answer.results[0].error, None, "{key}");
+}
+
+/// A3: no restart, and topics that exist already.
+#[tokio::test]
+async fn retention_that_is_lowered_for_the_cluster_deletes_what_is_there() {
+    let mut node = LocalNode::start(&["log.retention.check.interval.ms=50"]);
+    let server = Server::at(&node.server()).await;
+    let configs = [("segment.bytes", "1MiB"), ("file.delete.delay.ms", "10")];
+    let topic = server.create_topic("lowered", 1, &configs).await.name;
+    for n in 0..12u8 {
+        let now = i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap();
+        let batch = batch_of(&[Sample::of(vec![n; 500_000], now)]);
+        server.produce(&topic, 0, batch, Acks::All).await;
+    }
+    assert_eq!(fetch(&server, &topic, 11).await.log_start_offset, 0);
+    alter_cluster(&server, "log.retention.bytes", Some("2MiB")).await;
+    eventually("the oldest segments are gone", async || {
+        (fetch(&server, &topic, 11).await.log_start_offset > 5).then_some(())
+    })
+    .await;
+    // It is there for good, and a topic's own counts before it.
+    node.restart();
+    let server = Server::at(&node.server()).await;
+    let own = [("segment.bytes", "1MiB"), ("retention.bytes", "-1")];
+    let own = server.create_topic("own", 1, &own).await.name;
+    for topic in [&topic, &own] {
+        for n in 0..12u8 {
+            let now = i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap();
+            let batch = batch_of(&[Sample::of(vec![n; 500_000], now)]);
+            server.produce(topic, 0, batch, Acks::All).await;
+        }
+    }
+    eventually("the oldest segments are gone again", async || {
+        (fetch(&server, &topic, 23).await.log_start_offset > 15).then_some(())
+    })
+    .await;
+    assert_eq!(fetch(&server, &own, 11).await.log_start_offset, 0);
+}
+
+#[tokio::test]
+async fn a_limit_of_connections_that_is_lowered_holds_for_those_that_come() {
+    let node = LocalNode::start(&[]);
+    let server = Server::at(&node.server()).await;
+    alter_cluster(&server, "max.connections.per.ip", Some("1")).await;
+    let refused = Server::at(&node.server()).await;
+    let request = FetchRequest { positions: vec![at("any", 0)], ..Default::default() };
+    let status = refused.log().fetch(request).await.unwrap_err();
+    assert_eq!(reason_of(&status), ErrorCode::TooManyConnections, "{status:?}");
+    alter_cluster(&server, "max.connections.per.ip", None).await;
+    eventually("others come in again", async || {
+        let taken = Server::at(&node.server()).await;
+        taken.topics().list_topics(ListTopicsRequest::default()).await.ok()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn topics_are_created_as_is_set_for_the_cluster() {
+    let node = LocalNode::start(&["num.partitions=2"]);
+    let server = Server::at(&node.server()).await;
+    let create = async |name: &str| {
+        let request = CreateTopicRequest { name: name.to_owned(), ..Default::default() };
+        let created = server.topics().create_topic(request).await.unwrap().into_inner();
+        created.topic.unwrap().partitions.len()
+    };
+    assert_eq!(create("started").await, 2);
+    alter_cluster(&server, "num.partitions", Some("5")).await;
+    assert_eq!(create("set").await, 5);
+    alter_cluster(&server, "num.partitions", None).await;
+    assert_eq!(create("unset").await, 2);
+    alter_cluster(&server, "delete.topic.enable", Some("false")).await;
+    let refused = server.topics().delete_topic(delete("unset")).await.unwrap_err();
+    assert_eq!(reason_of(&refused), ErrorCode::TopicDeletionDisabled);
+}
+
+/// Threads come and go, and what they share is shared anew.
+#[tokio::test]
+async fn a_cleaner_that_was_without_threads_of_its_own_goes_on_with_as_many_as_are_set() {
+    let node = LocalNode::start(&["log.cleaner.backoff.ms=3600000"]);
+    let server = Server::at(&node.server()).await;
+    let configs = [
+        ("cleanup.policy", "compact"),
+        ("segment.bytes", "4096"),
+        ("min.cleanable.dirty.ratio", "0"),
+    ];
+    let topic = server.create_topic("compacted", 1, &configs).await.name;
+    alter_cluster(&server, "log.cleaner.threads", Some("3")).await;
+    alter_cluster(&server, "log.cleaner.dedupe.buffer.size", Some("6MiB")).await;
+    alter_cluster(&server, "log.cleaner.threads", Some("1")).await;
+    for n in 0..40 {
+        let sample = Sample { key: Some("k".into()), ..Sample::of(vec![n; 500], 1) };
+        server.produce(&topic, 0, batch_of(&[sample]), Acks::All).await;
+    }
+    // An hour's rest is cut short by what is set.
+    alter_cluster(&server, "log.cleaner.backoff.ms", Some("20")).await;
+    eventually("all but the last of the key are gone", async || {
+        (server.read_all(&topic, 0).await.len() < 20).then_some(())
+    })
+    .await;
 }

@@ -1,6 +1,7 @@
 //! How fast the cleaner's threads may go, and when they have to stop.
 
 use super::table::Progress;
+use crate::node_settings::NodeSettings;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,20 +10,35 @@ use tokio_util::sync::CancellationToken;
 use troupe_log::Pace;
 use troupe_machines::cleaning::Rate;
 
-/// `log.cleaner.io.max.bytes.per.second`, of all threads together.
+/// `log.cleaner.io.max.bytes.per.second`, of all threads together, as it is set now.
 pub struct Throttle {
     begin: Instant,
-    rate: Mutex<Rate>,
+    settings: Arc<NodeSettings>,
+    /// And what it was made for.
+    rate: Mutex<(u64, Rate)>,
 }
 
 impl Throttle {
-    pub fn new(bytes_per_second: u64) -> Self {
-        Self { begin: Instant::now(), rate: Mutex::new(Rate::new(bytes_per_second)) }
+    pub fn new(settings: Arc<NodeSettings>) -> Self {
+        let bytes_per_second = settings.now().cleaner_io_bytes.0;
+        let rate = Mutex::new((bytes_per_second, Rate::new(bytes_per_second)));
+        Self { begin: Instant::now(), settings, rate }
     }
 
     fn take(&self, bytes: u64) -> Duration {
+        let now = self.settings.now().cleaner_io_bytes.0;
         let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
-        rate.take(self.begin.elapsed(), bytes)
+        if rate.0 != now {
+            *rate = (now, Rate::new(now));
+        }
+        rate.1.take(self.begin.elapsed(), bytes)
+    }
+
+    /// Returns when it is another.
+    async fn changed(&self, from: u64) {
+        let mut changes = self.settings.watch();
+        // Fails only if the node is gone, and then the pass is stopped.
+        let _ = changes.wait_for(|config| config.cleaner_io_bytes.0 != from).await;
     }
 }
 
@@ -43,8 +59,14 @@ impl Pace for Pacer<'_> {
         self.progress.add(bytes);
         let rest = self.throttle.take(bytes);
         if !rest.is_zero() {
+            let rate = self.throttle.settings.now().cleaner_io_bytes.0;
             // A timer is made where it is waited for.
-            let rested = async { tokio::time::sleep(rest).await };
+            let rested = async {
+                tokio::select! {
+                    () = tokio::time::sleep(rest) => {}
+                    () = self.throttle.changed(rate) => {}
+                }
+            };
             self.runtime.block_on(self.stop.run_until_cancelled(rested));
         }
         match self.stop.is_cancelled() {
@@ -61,7 +83,11 @@ mod tests {
     #[test]
     fn whoever_rests_is_woken_by_the_end_of_the_pass() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let (throttle, stop) = (Throttle::new(1), CancellationToken::new());
+        let settings = NodeSettings::new(crate::NodeConfig {
+            cleaner_io_bytes: crate::config::Bytes(1),
+            ..Default::default()
+        });
+        let (throttle, stop) = (Throttle::new(settings), CancellationToken::new());
         let mut pacer = Pacer {
             runtime: &runtime,
             throttle: &throttle,

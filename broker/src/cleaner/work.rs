@@ -6,9 +6,9 @@ use super::table::CleaningTable;
 use crate::clock::now;
 use crate::metadata_cache::MetadataCache;
 use crate::metrics::NodeMetrics;
+use crate::node_settings::NodeSettings;
 use crate::partition::PartitionHandle;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 use troupe_machines::cleaning::{Ended, Haste, Schedule, Standing};
@@ -23,8 +23,8 @@ pub struct Work {
     pub schedule: Mutex<Schedule>,
     /// Cancelled when the node begins to stop.
     pub stop: CancellationToken,
-    /// `log.cleaner.backoff.ms`
-    pub backoff: Duration,
+    /// `log.cleaner.backoff.ms` and others, as they are set now.
+    pub settings: Arc<NodeSettings>,
     /// By a log to which much has come since it was looked at.
     pub woken: Arc<Notify>,
 }
@@ -39,6 +39,7 @@ impl Work {
         let is_here = |key| found.handles.contains_key(&key);
         self.table.forget_others(is_here);
         schedule.forget_others(is_here);
+        schedule.set_backoff(self.settings.now().cleaner_backoff.0);
         for (candidate, waits) in &found.logs {
             let dirty_ratio = candidate.standing.dirty_ratio();
             self.table.looked_at(candidate.key, dirty_ratio, waits.clone());

@@ -8,8 +8,10 @@
 pub enum UpdateMode {
     /// With the next start of the node.
     Restart,
-    /// While the node runs.
+    /// While the node runs: for one broker, or for all that have no setting of their own.
     Dynamic,
+    /// While nodes run, for all of them together: the controller goes by it.
+    ClusterWide,
 }
 
 /// One key of a node, as it is told to people.

@@ -49,7 +49,7 @@ impl NodeConfig {
         if faults.is_empty() { Ok(config) } else { Err(ConfigFaults(faults)) }
     }
 
-    fn check(&self, faults: &mut Vec<String>) {
+    pub(super) fn check(&self, faults: &mut Vec<String>) {
         if self.node_id < 0 {
             faults.push(format!("node.id: {} is negative", self.node_id));
         }

@@ -1,10 +1,10 @@
 //! The slots of a listener, by address, and what is counted about those who have them or get none.
 
 use super::timeouts::timeouts_of;
-use crate::NodeConfig;
 use crate::clock::now;
 use crate::descriptors;
 use crate::metadata_cache::MetadataCache;
+use crate::node_settings::NodeSettings;
 use metrics::{Counter, Gauge, counter, gauge};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -23,8 +23,8 @@ pub struct Connections {
     pub timeouts: Timeouts,
     pub listener: &'static str,
     node: String,
-    /// As they are configured.
-    limits: Limits,
+    /// How many may come in, as it is set now.
+    settings: Arc<NodeSettings>,
     /// Whose logs need descriptors too.
     metadata: Arc<MetadataCache>,
     state: Mutex<State>,
@@ -58,13 +58,10 @@ pub struct Slot {
 impl Connections {
     pub fn new(
         listener: &'static str,
-        config: &NodeConfig,
+        settings: &Arc<NodeSettings>,
         metadata: Arc<MetadataCache>,
     ) -> Arc<Connections> {
-        let configured = Limits {
-            total: config.max_connections as usize,
-            per_address: config.max_connections_per_ip as usize,
-        };
+        let (config, configured) = (settings.now(), configured(settings));
         let limits = limits(listener, configured, &metadata);
         if limits.total < configured.total {
             tracing::warn!(
@@ -84,9 +81,9 @@ impl Connections {
             "troupe_connections_refused_total", "node" => label(), "listener" => listener
         );
         Arc::new(Connections {
-            timeouts: timeouts_of(config),
+            timeouts: timeouts_of(&config),
             listener,
-            limits: configured,
+            settings: Arc::clone(settings),
             metadata,
             state: Mutex::new(State {
                 slots: Slots::new(limits),
@@ -108,7 +105,7 @@ impl Connections {
     /// # Errors
     /// `TOO_MANY_CONNECTIONS`, with the limit that is reached.
     pub fn take_slot(&self, address: IpAddr, may_be_tried: bool) -> Result<Slot, Error> {
-        let limits = limits(self.listener, self.limits, &self.metadata);
+        let limits = limits(self.listener, configured(&self.settings), &self.metadata);
         let prefix = address_prefix(address);
         let mut state = self.lock();
         state.slots.set_limits(limits);
@@ -196,6 +193,15 @@ impl Connections {
             "node" => self.node.clone(), "listener" => self.listener, "cause" => cause.name()
         )
         .increment(1);
+    }
+}
+
+/// As it is set now.
+fn configured(settings: &NodeSettings) -> Limits {
+    let config = settings.now();
+    Limits {
+        total: config.max_connections as usize,
+        per_address: config.max_connections_per_ip as usize,
     }
 }
 

@@ -19,6 +19,7 @@ use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle,
     StreamHandler, WrapFuture,
 };
+use futures::StreamExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -53,6 +54,7 @@ pub struct CoordinatorActor<M: Machine> {
     pub audience: M::Audience,
     outbox: Outbox<M::Told>,
     catalog: watch::Receiver<Arc<M::Catalog>>,
+    settings: watch::Receiver<M::Settings>,
     /// There was a change, and the timer runs.
     count_is_due: bool,
     /// The timer for the machine's next deadline, and when it rings.
@@ -66,7 +68,7 @@ impl<M: Machine> CoordinatorActor<M> {
         home: Arc<Home<M>>,
         machine: M,
         max_record_bytes: u64,
-        catalog: watch::Receiver<Arc<M::Catalog>>,
+        (catalog, settings): (watch::Receiver<Arc<M::Catalog>>, watch::Receiver<M::Settings>),
         guard: Guard<End>,
     ) -> Self {
         Self {
@@ -75,6 +77,7 @@ impl<M: Machine> CoordinatorActor<M> {
             machine,
             outbox: Outbox::new(max_record_bytes, M::SUBJECT),
             catalog,
+            settings,
             count_is_due: false,
             alarm: None,
             turns: Turns::default(),
@@ -90,6 +93,8 @@ impl<M: Machine> Actor for CoordinatorActor<M> {
         self.machine.loaded(now());
         self.take_catalog(ctx);
         ctx.add_stream(WatchStream::from_changes(self.catalog.clone()));
+        // Others may have come while the log was read.
+        ctx.add_stream(WatchStream::new(self.settings.clone()).map(Settled));
         let home = Arc::clone(&self.home);
         let deposed = async move { home.deposed().await };
         ctx.spawn(deposed.into_actor(self).map(|(), actor, ctx| actor.resign(ctx)));
@@ -103,6 +108,17 @@ impl<M: Machine> StreamHandler<Arc<M::Catalog>> for CoordinatorActor<M> {
     }
 
     /// The node is stopping; until then, it goes on.
+    fn finished(&mut self, _: &mut Context<Self>) {}
+}
+
+/// Something else was settled.
+struct Settled<S>(S);
+
+impl<M: Machine> StreamHandler<Settled<M::Settings>> for CoordinatorActor<M> {
+    fn handle(&mut self, Settled(settings): Settled<M::Settings>, _: &mut Context<Self>) {
+        self.machine.settle(settings);
+    }
+
     fn finished(&mut self, _: &mut Context<Self>) {}
 }
 

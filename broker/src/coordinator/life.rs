@@ -13,7 +13,7 @@ use super::message::{MAILBOX_CAPACITY, Resign};
 use actix::{Actor, Addr, ArbiterHandle};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use troupe_actor::{ActorState, Beginning, Exit, Guard, Life, Next, RestartWindow};
 use troupe_proto::error::{Error, ErrorCode};
 
@@ -35,7 +35,7 @@ fn pause(failures: u32) -> Duration {
 pub struct CoordinatorLife<M: Machine> {
     handle: Arc<CoordinatorHandle<M>>,
     coordinators: Arc<Coordinators<M>>,
-    settings: M::Settings,
+    settings: watch::Receiver<M::Settings>,
     /// The thread that the partition's actor lives on.
     arbiter: ArbiterHandle,
     /// How many logs are loaded at the same time.
@@ -50,7 +50,7 @@ impl<M: Machine> CoordinatorLife<M> {
     pub fn new(
         handle: Arc<CoordinatorHandle<M>>,
         coordinators: Arc<Coordinators<M>>,
-        settings: M::Settings,
+        settings: watch::Receiver<M::Settings>,
         arbiter: ArbiterHandle,
         loads: Arc<Semaphore>,
     ) -> Self {
@@ -61,7 +61,8 @@ impl<M: Machine> CoordinatorLife<M> {
     async fn load(&self) -> Result<M, LoadError> {
         let began = Instant::now();
         let (log, epoch) = (&self.handle.log, self.handle.leader_epoch);
-        let machine = load(log, epoch, self.settings.clone(), &self.loads).await?;
+        let settings = self.settings.borrow().clone();
+        let machine = load(log, epoch, settings, &self.loads).await?;
         let took = began.elapsed();
         M::observe_load(&self.handle.node.metrics, took);
         tracing::debug!(coordinator = %self.handle.home, ?took, "loaded");
@@ -70,12 +71,12 @@ impl<M: Machine> CoordinatorLife<M> {
 
     fn start(&self, machine: M, guard: Guard<End>) -> Addr<CoordinatorActor<M>> {
         let home = Arc::clone(&self.handle.home);
-        let catalog = self.coordinators.catalog();
+        let known = (self.coordinators.catalog(), self.settings.clone());
         let max_record_bytes = self.max_record_bytes();
         home.mailbox.emptied();
         CoordinatorActor::start_in_arbiter(&self.arbiter, move |ctx| {
             ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
-            CoordinatorActor::new(home, machine, max_record_bytes, catalog, guard)
+            CoordinatorActor::new(home, machine, max_record_bytes, known, guard)
         })
     }
 

@@ -39,6 +39,9 @@ pub trait Machine: Sized + Send + Unpin + 'static {
     /// Of an empty log.
     fn new(settings: Self::Settings) -> Self;
 
+    /// Something else is settled: what follows is decided by it.
+    fn settle(&mut self, settings: Self::Settings);
+
     /// # Errors
     /// The key is none.
     fn check_key(key: &str) -> Result<(), Error>;

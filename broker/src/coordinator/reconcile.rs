@@ -10,7 +10,7 @@ use crate::abort::AbortOnPanic;
 use actix::ArbiterHandle;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use troupe_actor::supervise;
 use troupe_machines::cluster::ClusterImage;
@@ -32,7 +32,7 @@ struct Running<M: Machine> {
 pub async fn reconcile<M: Machine>(
     node: Node,
     coordinators: Arc<Coordinators<M>>,
-    settings: M::Settings,
+    settings: watch::Receiver<M::Settings>,
     shards: Vec<ArbiterHandle>,
 ) {
     let gone = node.gone.clone();
@@ -53,7 +53,7 @@ pub async fn reconcile<M: Machine>(
 struct Reconciler<M: Machine> {
     node: Arc<Node>,
     coordinators: Arc<Coordinators<M>>,
-    settings: M::Settings,
+    settings: watch::Receiver<M::Settings>,
     running: BTreeMap<PartitionId, Running<M>>,
     loads: Arc<Semaphore>,
     shards: Vec<ArbiterHandle>,

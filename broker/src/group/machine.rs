@@ -41,6 +41,10 @@ impl Machine for Groups {
         Groups::new(settings)
     }
 
+    fn settle(&mut self, settings: Settings) {
+        self.set_settings(settings);
+    }
+
     fn check_key(group: &str) -> Result<(), Error> {
         Ok(check_group_id(group)?)
     }

@@ -5,12 +5,27 @@ use super::machine::OFFSETS_TOPIC;
 use crate::NodeConfig;
 use crate::coordinator::{InternalTopic, PeerCalls};
 use crate::forward::ActiveController;
+use crate::node_settings::NodeSettings;
 use crate::peers::Peers;
 use std::sync::Arc;
+use tokio::sync::watch;
 use troupe_machines::group::Settings;
 
-/// As coordinators take it.
-pub fn settings(config: &NodeConfig) -> Settings {
+/// As coordinators take it, and every change of it.
+pub fn settings(node: &NodeSettings) -> watch::Receiver<Settings> {
+    let mut changes = node.watch();
+    let (settings, told) = watch::channel(settings_of(&changes.borrow_and_update()));
+    tokio::spawn(async move {
+        // Fails only if the node is gone.
+        while changes.changed().await.is_ok() {
+            let now = settings_of(&changes.borrow_and_update());
+            settings.send_if_modified(|before| std::mem::replace(before, now.clone()) != now);
+        }
+    });
+    told
+}
+
+fn settings_of(config: &NodeConfig) -> Settings {
     let millis = |millis: u64| u32::try_from(millis).unwrap_or(u32::MAX);
     Settings {
         max_members: config.group_max_size as usize,

@@ -4,6 +4,7 @@ use super::answer_writer::AnswerWriter;
 use super::chaos_service::ChaosDoor;
 use super::cluster_service::ClusterDoor;
 use super::commit_service::CommitDoor;
+use super::config_service::ConfigDoor;
 use super::delivery_service::DeliveryDoor;
 use super::event_bus_service::EventBusDoor;
 use super::group_service::GroupDoor;
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::{Routes, RoutesBuilder};
 use troupe_controller::{ControllerEndpoint, RaftEndpoint};
 use troupe_proto::admin::v1::cluster_service_server::ClusterServiceServer;
+use troupe_proto::admin::v1::config_service_server::ConfigServiceServer;
 use troupe_proto::admin::v1::placement_service_server::PlacementServiceServer;
 use troupe_proto::admin::v1::reassignment_service_server::ReassignmentServiceServer;
 use troupe_proto::admin::v1::topic_service_server::TopicServiceServer;
@@ -49,6 +51,7 @@ impl AdminServices {
         };
         let Administration {
             topics,
+            configs,
             record_deletion,
             cluster,
             placement,
@@ -71,6 +74,7 @@ impl AdminServices {
             .add_service(reflection().build_v1alpha()?)
             .add_service(MetadataServiceServer::new(MetadataDoor::new(Arc::clone(metadata))))
             .add_service(TopicServiceServer::new(topics))
+            .add_service(ConfigServiceServer::new(ConfigDoor::new(Arc::clone(configs))))
             .add_service(ClusterServiceServer::new(cluster))
             .add_service(PlacementServiceServer::new(placement))
             .add_service(ReassignmentServiceServer::new(reassignments))

@@ -77,6 +77,7 @@ fn whole(topics: &Topics, topic: &Topic) -> Option<pb::Topic> {
             SettingOrigin::Default => pb::ConfigSource::Default,
             SettingOrigin::Topic => pb::ConfigSource::Topic,
             SettingOrigin::Node => pb::ConfigSource::Node,
+            SettingOrigin::Cluster => pb::ConfigSource::Cluster,
         };
         pb::ConfigEntry {
             name: key.name.to_owned(),

@@ -7,6 +7,7 @@
 use super::moves::{Move, MoveRequest, Moves, Taken};
 use crate::clock::wall_clock;
 use crate::metadata_cache::MetadataCache;
+use crate::node_settings::NodeSettings;
 use crate::partition::{Copied, EndMove, Original, PartitionHandle, Piece};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,8 +30,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub struct Parts {
     pub metadata: Arc<MetadataCache>,
     pub directories: Arc<LogDirectories>,
-    /// `replica.alter.log.dirs.io.max.bytes.per.second`
-    pub bytes_per_second: u64,
+    /// `replica.alter.log.dirs.io.max.bytes.per.second` is what it says now.
+    pub settings: Arc<NodeSettings>,
     /// Cancelled when the node has stopped.
     pub gone: CancellationToken,
 }
@@ -213,7 +214,8 @@ impl Mover {
             if is_last {
                 return Ok(copy);
             }
-            let pause = Duration::from_secs_f64(len as f64 / self.parts.bytes_per_second as f64);
+            let bytes_per_second = self.parts.settings.now().alter_log_dirs_rate.0;
+            let pause = Duration::from_secs_f64(len as f64 / bytes_per_second as f64);
             tokio::time::sleep(pause).await;
         }
     }

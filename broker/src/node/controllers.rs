@@ -1,5 +1,6 @@
 //! This node's part in deciding: alone, as one of several voters, or none.
 
+use super::cluster_settings::OwnSettings;
 use super::handles::Handles;
 use super::start_error::StartError;
 use crate::NodeConfig;
@@ -11,10 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use troupe_controller::{
     BeforeFlush, Controller, ControllerConfig, ControllerEndpoint, ControllerHandle, QuorumMember,
-    SessionTimings, Upkeep, priority,
+    SessionTimings, Settings, priority,
 };
 use troupe_log::{DirectoryError, LogDirectories, MetaProperties, Space};
-use troupe_machines::cluster::{ClusterPolicy, PartitionLimits};
 use troupe_proto::error::Error;
 use troupe_proto::ids::NodeId;
 
@@ -40,29 +40,13 @@ impl Controllers {
         let voters = config.voters().map_err(StartError::Voters)?;
         let node_id = NodeId(config.node_id);
         let mut controller = ControllerConfig::new(node_id, path.clone());
-        controller.policy = ClusterPolicy {
-            num_partitions: config.num_partitions,
-            default_replication_factor: config.default_replication_factor,
-            min_insync_replicas: config.min_insync_replicas,
-            delete_topic_enable: config.delete_topic,
-            partition_limits: PartitionLimits {
-                per_request: config.max_partitions_per_request,
-                per_node: config.max_partitions_per_node,
-                per_cluster: config.max_partitions_per_cluster,
-            },
-        };
+        controller.settings = Settings::new(Arc::new(OwnSettings::new(config.clone())));
         let room = Arc::clone(space);
         controller.before_flush = BeforeFlush::new(move || make_room(&room));
         controller.sessions = SessionTimings {
             heartbeat: config.heartbeat_interval.duration(),
             timeout: config.session_timeout.duration(),
             reconnect_grace: config.reconnect_grace.duration(),
-        };
-        controller.upkeep = Upkeep {
-            leader_rebalance: config.leader_rebalance,
-            imbalance_check: config.leader_imbalance_interval.duration(),
-            imbalance_percentage: config.leader_imbalance_percentage,
-            ..Upkeep::default()
         };
         let failed =
             |source| StartError::Controller { path: path.clone(), source: Box::new(source) };
@@ -199,7 +183,7 @@ impl ControlThread {
                 sessions: endpoint.clone(),
             };
             let connections =
-                Connections::new("controller", &handles.config, Arc::clone(&handles.metadata));
+                Connections::new("controller", &handles.settings, Arc::clone(&handles.metadata));
             let terms = (handles.intake(), handles.gone.clone());
             server::serve_control(&services, &connections, listeners, &arbiter, terms);
         }

@@ -6,6 +6,7 @@ use crate::group::GroupCoordinators;
 use crate::grpc::{BrokerServices, IntakeLayer};
 use crate::metadata_cache::MetadataCache;
 use crate::metrics::NodeMetrics;
+use crate::node_settings::NodeSettings;
 use crate::partition::Supervisor;
 use crate::replication::Replicator;
 use actix::Addr;
@@ -15,7 +16,10 @@ use troupe_actor::StallDetector;
 use troupe_proto::ids::NodeId;
 
 pub(super) struct Handles {
+    /// What the node was started with.
     pub config: NodeConfig,
+    /// What holds now.
+    pub settings: Arc<NodeSettings>,
     pub node_id: NodeId,
     /// host:port that clients are told.
     pub endpoint: String,

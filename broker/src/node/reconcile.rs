@@ -23,8 +23,8 @@ use troupe_proto::ids::{BrokerEpoch, NodeId, PartitionId};
 
 pub(super) struct Reconciler {
     handles: Arc<Handles>,
-    /// What holds for topics that do not say it themselves.
-    defaults: TopicDefaults,
+    /// What holds for topics that do not say it themselves, as last told.
+    defaults: Mutex<TopicDefaults>,
     directories: Arc<LogDirectories>,
     /// Who may be in sync, as last told.
     eligible: Mutex<BTreeMap<NodeId, BrokerEpoch>>,
@@ -32,7 +32,7 @@ pub(super) struct Reconciler {
 
 impl Reconciler {
     pub fn new(handles: Arc<Handles>, directories: Arc<LogDirectories>) -> Self {
-        let defaults = TopicDefaults::of(&handles.config);
+        let defaults = Mutex::new(TopicDefaults::of(&handles.settings.now()));
         Self { handles, defaults, directories, eligible: Mutex::default() }
     }
 
@@ -76,7 +76,9 @@ impl Reconciler {
                 self.delete(&entry, replicas, Retirement::Reassigned).await;
             }
         }
-        let eligible_changed = self.note_eligible(image);
+        self.handles.settings.take(image);
+        let (defaults, defaults_changed) = self.note_defaults();
+        let eligible_changed = self.note_eligible(image) || defaults_changed;
         let changed = image.topics().filter(|topic| {
             topics.get(&topic.name).is_none_or(|entry| !Arc::ptr_eq(&entry.described, topic))
         });
@@ -85,7 +87,12 @@ impl Reconciler {
             match topics.get(&topic.name) {
                 Some(entry) if Arc::ptr_eq(&entry.described, topic) && !eligible_changed => {}
                 known => {
-                    let entry = self.entry(image, topic, known.map(Arc::as_ref), eligible_changed);
+                    let entry = self.entry(
+                        image,
+                        topic,
+                        (known.map(Arc::as_ref), eligible_changed),
+                        &defaults,
+                    );
                     topics.insert(Arc::clone(&topic.name), Arc::new(entry));
                 }
             }
@@ -94,6 +101,15 @@ impl Reconciler {
         self.handles.metrics.topics.set(topics.len() as f64);
         self.handles.metrics.partitions.set(partitions as f64);
         registry.replace(topics, image.next_offset());
+    }
+
+    /// What this node says of topics that do not say it themselves, and whether that is new.
+    fn note_defaults(&self) -> (TopicDefaults, bool) {
+        let defaults = TopicDefaults::of(&self.handles.settings.now());
+        let mut known = self.defaults.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = *known != defaults;
+        known.clone_from(&defaults);
+        (defaults, changed)
     }
 
     /// Whether other brokers may be in sync than before, which leaders have to know.
@@ -114,11 +130,11 @@ impl Reconciler {
         &self,
         image: &ClusterImage,
         topic: &Arc<Topic>,
-        known: Option<&TopicEntry>,
-        eligible_changed: bool,
+        (known, all_are_told): (Option<&TopicEntry>, bool),
+        defaults: &TopicDefaults,
     ) -> TopicEntry {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
-        let (metrics, config) = (OnceCell::new(), self.defaults.apply(topic));
+        let (metrics, config) = (OnceCell::new(), defaults.apply(topic));
         let config_changed =
             known.is_none_or(|known| !Arc::ptr_eq(&known.described.config, &topic.config));
         for (partition, number) in topic.partitions.iter().zip(0..) {
@@ -133,7 +149,7 @@ impl Reconciler {
                 .and_then(Option::as_ref);
             partitions.push(Some(match handle {
                 Some(handle) => {
-                    if eligible_changed || config_changed || before != Some(partition) {
+                    if all_are_told || config_changed || before != Some(partition) {
                         self.tell(handle, Arc::clone(&config), state(image, partition));
                     }
                     Arc::clone(handle)
@@ -155,6 +171,7 @@ impl Reconciler {
             name: Arc::clone(&topic.name),
             partitions,
             described: Arc::clone(topic),
+            config,
         }
     }
 
@@ -204,7 +221,8 @@ impl Reconciler {
             };
             let partitions = entry.partitions.iter().map(kept).collect();
             let (name, described) = (Arc::clone(&entry.name), Arc::clone(&entry.described));
-            let without = TopicEntry { id: entry.id, name, partitions, described };
+            let config = Arc::clone(&entry.config);
+            let without = TopicEntry { id: entry.id, name, partitions, described, config };
             moved.push((std::mem::replace(entry, Arc::new(without)), gone));
         }
         moved

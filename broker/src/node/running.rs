@@ -228,7 +228,7 @@ impl Parts {
             && let Some(listeners) = sockets.take_grpc()
         {
             let connections =
-                Connections::new("grpc", &handles.config, Arc::clone(&handles.metadata));
+                Connections::new("grpc", &handles.settings, Arc::clone(&handles.metadata));
             let terms = (handles.intake(), handles.shutdown.clone());
             self.servers =
                 server::serve(&handles.services, &connections, listeners, &self.shards, terms);
@@ -251,7 +251,7 @@ impl Parts {
             gone: handles.gone.clone(),
         };
         let (coordinators, settings) =
-            (Arc::clone(&handles.coordinators), group::settings(&handles.config));
+            (Arc::clone(&handles.coordinators), group::settings(&handles.settings));
         actix_rt::spawn(coordinator::reconcile(node, coordinators, settings, shards));
         Ok(())
     }
@@ -259,7 +259,8 @@ impl Parts {
     fn serve_http(&mut self) -> Result<(), StartError> {
         let Some(sockets) = self.sockets.take() else { return Ok(()) };
         let (address, handles) = (self.addresses.http, &self.handles);
-        let connections = Connections::new("http", &handles.config, Arc::clone(&handles.metadata));
+        let connections =
+            Connections::new("http", &handles.settings, Arc::clone(&handles.metadata));
         let AdminServices(administration) = &handles.services.admin;
         let served = http::serve(
             &administration.readiness,

@@ -13,6 +13,7 @@ use crate::grpc::{AdminServices, BrokerServices};
 use crate::log_directories::{LogDirs, Parts};
 use crate::metadata_cache::MetadataCache;
 use crate::metrics::NodeMetrics;
+use crate::node_settings::NodeSettings;
 use crate::operations::{
     Administration, Coordination, DeliveryPool, Fetch, Groups, Observed, Offsets, Operations,
     Produce, ProducerIds, Publish, Pulls, Scrubbing, Sessions, Settle, SubscriptionHandles,
@@ -80,6 +81,8 @@ impl Ground {
             looks_at_racks: self.config.replica_selector == ReplicaSelector::RackAware,
             shutdown: shutdown.clone(),
         });
+        let settings = NodeSettings::new(self.config.clone());
+        tokio::spawn(Arc::clone(&settings).follow(self.image.clone(), shutdown.clone()));
         let metrics = Arc::new(NodeMetrics::new(self.config.node_id));
         let fetch_bytes = self.config.replica_fetch_bytes.0;
         let replicator = |shard| {
@@ -105,16 +108,17 @@ impl Ground {
         let (sessions, pulls) = (Arc::<Sessions>::default(), Arc::<Pulls<_>>::default());
         let counted = Arc::clone(&pulls);
         let cleanings = Arc::new(CleaningTable::new(not_looked_at(&self.config)));
-        let cleaner = Cleaner::start(&self.config, &metadata, &metrics, &cleanings, cleaner_woken);
+        let cleaner = Cleaner::start(&settings, &metadata, &metrics, &cleanings, cleaner_woken);
         let cleaner = cleaner.map_err(StartError::Thread)?;
         let log_dirs = Arc::new(LogDirs::new(Parts {
             metadata: Arc::clone(&metadata),
             directories: Arc::clone(&self.directories),
-            bytes_per_second: self.config.alter_log_dirs_rate.0,
+            settings: Arc::clone(&settings),
             gone: gone.clone(),
         }));
         let administration = Administration::new(&Observed {
             config: &self.config,
+            settings: &settings,
             endpoint: &self.endpoint,
             controller: &active_controller,
             leaders: &leaders,
@@ -166,13 +170,9 @@ impl Ground {
             tail: Arc::new(Tail::new(leaders, topic_lookup, delivery)),
             settle,
         };
-        let scrubbing = Scrubbing {
-            metadata: Arc::clone(&metadata),
-            metrics: Arc::clone(&metrics),
-            bytes_per_second: self.config.scrub_bytes_per_second.0,
-            interval: self.config.scrub_interval.duration(),
-        };
-        tokio::spawn(scrubbing.run());
+        let scrubbing =
+            Scrubbing { metadata: Arc::clone(&metadata), metrics: Arc::clone(&metrics) };
+        tokio::spawn(scrubbing.run(Arc::clone(&settings)));
         let services = BrokerServices {
             admin: AdminServices(administration),
             metadata: Arc::clone(&metadata),
@@ -196,6 +196,7 @@ impl Ground {
             shutdown,
             gone,
             config: self.config,
+            settings,
         };
         Ok(Wired { handles: Arc::new(handles), shards, cleaner, controller_requests })
     }

@@ -5,6 +5,7 @@
 
 use super::chaos::{ActorTree, Chaos};
 use super::cluster::Cluster;
+use super::configs::Configs;
 use super::disk::Disk;
 use super::health::Health;
 use super::metadata::ClusterMetadata;
@@ -21,9 +22,9 @@ use crate::forward::{ActiveController, Leaders};
 use crate::group::GroupCoordinators;
 use crate::log_directories::LogDirs;
 use crate::metrics::NodeMetrics;
+use crate::node_settings::NodeSettings;
 use crate::partition::Volumes;
 use crate::replication::Replicator;
-use crate::topic_defaults::TopicDefaults;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use troupe_actor::StallDetector;
@@ -31,6 +32,7 @@ use troupe_actor::StallDetector;
 #[derive(Clone)]
 pub struct Administration {
     pub topics: Arc<Topics>,
+    pub configs: Arc<Configs>,
     pub record_deletion: Arc<RecordDeletion>,
     pub cluster: Arc<Cluster>,
     pub placement: Arc<Placement>,
@@ -46,6 +48,7 @@ pub struct Administration {
 /// The parts of a node that are looked at.
 pub struct Observed<'a> {
     pub config: &'a NodeConfig,
+    pub settings: &'a Arc<NodeSettings>,
     /// host:port that clients are told.
     pub endpoint: &'a str,
     pub controller: &'a Arc<ActiveController>,
@@ -101,12 +104,19 @@ impl Administration {
         let reassignments = Reassignments::new(Arc::clone(metadata), Arc::clone(controller));
         let health =
             Health::new(Arc::clone(metadata), Arc::clone(channel), disk, config.session_timeout.0);
-        let defaults = TopicDefaults::of(config);
-        let topics = Topics::new(Arc::clone(metadata), Arc::clone(controller), defaults);
+        let settings = Arc::clone(observed.settings);
+        let topics = Topics::new(Arc::clone(metadata), Arc::clone(controller), settings);
+        let configs = Configs::new(
+            Arc::clone(metadata),
+            Arc::clone(controller),
+            Arc::clone(observed.settings),
+            Arc::clone(&observed.leaders.peers),
+        );
         let readiness =
             Readiness::new(Arc::clone(metadata), Arc::clone(channel), observed.gone.clone());
         Self {
             topics: Arc::new(topics),
+            configs: Arc::new(configs),
             record_deletion: Arc::new(RecordDeletion::new(Arc::clone(observed.leaders))),
             cluster: Arc::new(cluster),
             placement: Arc::new(placement),

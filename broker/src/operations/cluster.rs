@@ -20,7 +20,6 @@ use crate::metrics::NodeMetrics;
 use crate::partition::ScrubResult;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::mpsc;
 use troupe_controller::ControllerHandle;
 use troupe_proto::error::{Error, ErrorCode};
@@ -56,10 +55,7 @@ impl Cluster {
         cleanings: Arc<CleaningTable>,
         metrics: Arc<NodeMetrics>,
     ) -> Self {
-        // Only at once, for who asks.
-        let (bytes_per_second, interval) = (0, Duration::MAX);
-        let scrubbing =
-            Scrubbing { metadata: Arc::clone(&metadata), metrics, bytes_per_second, interval };
+        let scrubbing = Scrubbing { metadata: Arc::clone(&metadata), metrics };
         Self { metadata, controller, cleanings, scrubbing: Arc::new(scrubbing) }
     }
 

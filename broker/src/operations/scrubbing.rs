@@ -6,6 +6,7 @@
 
 use crate::metadata_cache::MetadataCache;
 use crate::metrics::NodeMetrics;
+use crate::node_settings::NodeSettings;
 use crate::partition::{PartitionHandle, ScrubResult, scrub};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,31 +19,38 @@ const FIRST_AFTER: Duration = Duration::from_secs(60);
 pub struct Scrubbing {
     pub metadata: Arc<MetadataCache>,
     pub metrics: Arc<NodeMetrics>,
-    /// Of the passes over all; 0: none.
-    pub bytes_per_second: u64,
-    /// From the beginning of one to that of the next.
-    pub interval: Duration,
 }
 
 impl Scrubbing {
-    /// Pass after pass, until the node stops.
-    pub async fn run(self) {
-        if self.bytes_per_second == 0 {
-            return;
-        }
+    /// Pass after pass, as it is set by then, until the node stops.
+    pub async fn run(self, settings: Arc<NodeSettings>) {
         let shutdown = self.metadata.shutdown.clone();
-        let _stopped = shutdown.run_until_cancelled(self.pass_after_pass()).await;
+        let _stopped = shutdown.run_until_cancelled(self.pass_after_pass(&settings)).await;
     }
 
-    async fn pass_after_pass(&self) {
-        let mut begin = Instant::now() + self.interval.min(FIRST_AFTER);
+    async fn pass_after_pass(&self, settings: &NodeSettings) {
+        let mut changes = settings.watch();
+        let (mut began, mut is_first) = (Instant::now(), true);
         loop {
-            tokio::time::sleep_until(begin).await;
-            begin = Instant::now() + self.interval;
+            let (rate, interval) = {
+                let config = changes.borrow_and_update();
+                (config.scrub_bytes_per_second.0, config.scrub_interval.duration())
+            };
+            let rest = if is_first { interval.min(FIRST_AFTER) } else { interval };
+            tokio::select! {
+                () = tokio::time::sleep_until(began + rest), if rate > 0 => {}
+                // Fails only if the node is gone.
+                changed = changes.changed() => if changed.is_err() { return } else { continue },
+            }
+            (began, is_first) = (Instant::now(), false);
             let (mut bytes, mut damaged) = (0, 0);
             let replicas = self.of("", &[]).unwrap_or_default();
             for handle in &replicas {
-                match self.one(handle, self.bytes_per_second).await {
+                let rate = settings.now().scrub_bytes_per_second.0;
+                if rate == 0 {
+                    break;
+                }
+                match self.one(handle, rate).await {
                     Ok(result) => {
                         bytes += result.bytes;
                         damaged += result.damages;

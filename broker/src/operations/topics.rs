@@ -2,14 +2,17 @@
 
 use super::page::Page;
 use super::topic_lookup::check_writable;
+use crate::NodeConfig;
+use crate::config::UpdateMode;
 use crate::controller_channel::AsOf;
 use crate::forward::{ActiveController, Call, Decided, Relay};
 use crate::metadata_cache::MetadataCache;
-use crate::topic_defaults::TopicDefaults;
+use crate::node_settings::NodeSettings;
+use crate::topic_defaults::{TopicDefaults, synonyms};
 use std::sync::Arc;
 use troupe_controller::ControllerHandle;
 use troupe_machines::cluster::{
-    CreatePartitions, CreateTopic, DeleteTopic, INTERNAL_TOPICS, Topic, UpdateTopic,
+    ClusterImage, CreatePartitions, CreateTopic, DeleteTopic, INTERNAL_TOPICS, Topic, UpdateTopic,
     check_topic_name,
 };
 use troupe_machines::config::{self, ConfigKey};
@@ -19,8 +22,8 @@ use troupe_proto::ids::TopicId;
 pub struct Topics {
     metadata: Arc<MetadataCache>,
     controller: Arc<ActiveController>,
-    /// What holds on this node for topics that do not say it themselves.
-    defaults: TopicDefaults,
+    /// By which there are defaults of this node for topics that do not say it themselves.
+    settings: Arc<NodeSettings>,
 }
 
 /// A setting of a topic.
@@ -36,8 +39,10 @@ pub struct TopicSetting {
 pub enum SettingOrigin {
     Default,
     Topic,
-    /// This node's configuration, as the topic says nothing.
+    /// This node's configuration, or what was set for this broker, as the topic says nothing.
     Node,
+    /// What was set for the cluster.
+    Cluster,
 }
 
 /// One page of topics.
@@ -51,24 +56,45 @@ impl Topics {
     pub fn new(
         metadata: Arc<MetadataCache>,
         controller: Arc<ActiveController>,
-        defaults: TopicDefaults,
+        settings: Arc<NodeSettings>,
     ) -> Self {
-        Self { metadata, controller, defaults }
+        Self { metadata, controller, settings }
     }
 
     /// The topic's settings as they hold on this node.
     pub fn settings(&self, topic: &Topic) -> Vec<TopicSetting> {
-        let config = self.defaults.apply(topic);
+        let image = self.metadata.now();
+        let config = TopicDefaults::of(&self.settings.now()).apply(topic);
         let setting = |key: &'static ConfigKey| TopicSetting {
             key,
             value: config.get(key.name).unwrap_or_default(),
-            origin: match topic.overrides.contains_key(key.name) {
-                true => SettingOrigin::Topic,
-                false if self.defaults.is_set(topic, key.name) => SettingOrigin::Node,
-                false => SettingOrigin::Default,
-            },
+            origin: self.origin(&image, topic, key.name),
         };
         config::keys().iter().map(setting).collect()
+    }
+
+    fn origin(&self, image: &ClusterImage, topic: &Topic, key: &str) -> SettingOrigin {
+        if topic.overrides.contains_key(key) {
+            return SettingOrigin::Topic;
+        }
+        let (own, cluster) =
+            (image.broker_overrides(self.metadata.node_id), image.cluster_overrides());
+        let is_started_with = |key: &str| {
+            let differs = self.settings.started().get(key) != NodeConfig::default().get(key);
+            differs && NodeConfig::update_mode(key) != Some(UpdateMode::ClusterWide)
+        };
+        for &synonym in synonyms(key) {
+            if own.contains_key(synonym) {
+                return SettingOrigin::Node;
+            }
+            if cluster.contains_key(synonym) {
+                return SettingOrigin::Cluster;
+            }
+            if is_started_with(synonym) {
+                return SettingOrigin::Node;
+            }
+        }
+        SettingOrigin::Default
     }
 
     /// # Errors

@@ -8,14 +8,27 @@ use crate::failure::{Context, Failure};
 use crate::global::Global;
 use crate::node_view::{NodeView, table};
 use crate::output::Output;
+use crate::settings::{self, SettingsCommand};
 use clap::Subcommand;
 use serde::Serialize;
 use troupe_proto::admin::v1::GetClusterResponse;
+use troupe_proto::admin::v1::config_resource::Resource;
 
 #[derive(Debug, Subcommand)]
 pub enum ClusterCommand {
     /// Nodes, controller and how many partitions are well, and as of when that is true
     Info,
+    /// Show and change what is set for all nodes, while they run
+    #[command(after_help = "Examples:\n  \
+        troupe cluster config list                 # what is set; --all: with all that could be\n  \
+        troupe cluster config set log.retention.ms=7d num.partitions=3\n  \
+        troupe cluster config get log.retention.ms\n  \
+        troupe cluster config unset num.partitions\n\
+        A node that has a setting of its own keeps it (`troupe node config`); what it was started with counts after both.")]
+    Config {
+        #[command(subcommand)]
+        command: SettingsCommand,
+    },
     /// A verdict, what is wrong, and an exit code for scripts
     #[command(after_help = "Exit codes:\n  \
         0  healthy\n  \
@@ -76,6 +89,9 @@ impl From<GetClusterResponse> for ClusterView {
 pub async fn run(global: &Global, command: ClusterCommand) -> Result<(), Failure> {
     match command {
         ClusterCommand::Info => info(global).await,
+        ClusterCommand::Config { command } => {
+            settings::run(global, Resource::Cluster(true), command).await
+        }
         ClusterCommand::Health => health::run(global).await,
         ClusterCommand::Rebalance(rebalance) => rebalance::run(global, rebalance).await,
     }

@@ -12,8 +12,10 @@ use crate::confirm::confirm;
 use crate::failure::{Context, Failure};
 use crate::global::Global;
 use crate::node_view::table;
+use crate::settings::{self, SettingsCommand};
 use clap::{Args, Subcommand};
 use lookup::{find, views};
+use troupe_proto::admin::v1::config_resource::Resource;
 use troupe_proto::ids::NodeId;
 
 #[derive(Debug, Subcommand)]
@@ -25,6 +27,14 @@ pub enum NodeCommand {
         troupe node describe 2\n  \
         troupe node describe 2 -o json | jq '.replicas[] | select(.inSync | not)'")]
     Describe(One),
+    /// Show and change what is set for one node, while it runs
+    #[command(after_help = "Examples:\n  \
+        troupe node config 2 list                  # what is set, and what it was started with; --all: and the rest\n  \
+        troupe node config 2 set log.cleaner.threads=4\n  \
+        troupe node config 2 get log.retention.ms\n  \
+        troupe node config 2 unset log.cleaner.threads\n\
+        Without a setting of its own a node has the cluster's (`troupe cluster config`), else what it was started with.")]
+    Config(Config),
     /// Move a node's leaderships away, and wait until it leads nothing, so that it can be stopped
     #[command(after_help = "Example:\n  \
         troupe node drain 2 && systemctl restart troupe && troupe node list\n\
@@ -77,6 +87,15 @@ pub struct One {
 }
 
 #[derive(Debug, Args)]
+pub struct Config {
+    /// Number of the node
+    #[arg(value_name = "ID")]
+    node: i32,
+    #[command(subcommand)]
+    command: SettingsCommand,
+}
+
+#[derive(Debug, Args)]
 pub struct Remove {
     /// Number of the node
     #[arg(value_name = "ID")]
@@ -90,6 +109,9 @@ pub async fn run(global: &Global, command: NodeCommand) -> Result<(), Failure> {
     match command {
         NodeCommand::List => run_list(global).await,
         NodeCommand::Describe(one) => describe::run(global, one.node).await,
+        NodeCommand::Config(config) => {
+            settings::run(global, Resource::BrokerId(config.node), config.command).await
+        }
         NodeCommand::Drain(drain) => drain::run(global, drain).await,
         NodeCommand::Logdirs(logdirs) => logdirs::run(global, logdirs).await,
         NodeCommand::Add(add) => add::run(global, add).await,

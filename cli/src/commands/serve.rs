@@ -85,6 +85,7 @@ fn help_config(output: &Output) -> Result<(), Failure> {
             let change = match key.update_mode {
                 UpdateMode::Restart => "restart",
                 UpdateMode::Dynamic => "dynamic",
+                UpdateMode::ClusterWide => "dynamic, for the cluster",
             };
             let cells = [key.name, &key.default, change, key.documentation];
             table.row(cells.map(str::to_owned).to_vec());

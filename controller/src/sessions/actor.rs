@@ -55,6 +55,8 @@ pub(super) struct SessionActor {
     /// Asked for before it was known who is active.
     waiting: Vec<Open>,
     timers: Vec<SpawnHandle>,
+    /// The next look at where leaders are, and what it goes by.
+    pub(super) balancing: Option<(Upkeep, SpawnHandle)>,
     _guard: Guard<Infallible>,
 }
 
@@ -65,7 +67,8 @@ pub(super) struct Settings {
     pub stalls: Arc<Stalls>,
     pub voters: VoterSet,
     pub timings: SessionTimings,
-    pub upkeep: Upkeep,
+    /// What it goes by.
+    pub cluster: crate::settings::Settings,
     /// Go on when the actor is rebuilt: what is left of an old session is not taken for a new one.
     pub session_ids: Arc<AtomicU64>,
 }
@@ -90,6 +93,7 @@ impl SessionActor {
             sessions: BTreeMap::new(),
             waiting: Vec::new(),
             timers: Vec::new(),
+            balancing: None,
             _guard: guard,
         }
     }
@@ -133,7 +137,10 @@ impl StreamHandler<Leadership> for SessionActor {
 }
 
 impl StreamHandler<Arc<ClusterImage>> for SessionActor {
-    fn handle(&mut self, _image: Arc<ClusterImage>, ctx: &mut Context<Self>) {
+    fn handle(&mut self, image: Arc<ClusterImage>, ctx: &mut Context<Self>) {
+        if matches!(self.state, State::Active(..)) {
+            self.follow_upkeep(&image, ctx);
+        }
         self.run(ctx);
     }
 
@@ -255,7 +262,8 @@ impl SessionActor {
     /// Nobody has a session here any more.
     fn stand_by(&mut self, leader: Option<NodeId>, ctx: &mut Context<Self>) {
         self.state = State::Standby;
-        for timer in self.timers.drain(..) {
+        let balancing = self.balancing.take().map(|(_, timer)| timer);
+        for timer in self.timers.drain(..).chain(balancing) {
             ctx.cancel_future(timer);
         }
         let refusal = self.settings.voters.not_controller(leader);
@@ -293,10 +301,13 @@ impl SessionActor {
         for open in std::mem::take(&mut self.waiting) {
             self.open(open, ctx);
         }
-        for timer in self.timers.drain(..) {
+        let balancing = self.balancing.take().map(|(_, timer)| timer);
+        for timer in self.timers.drain(..).chain(balancing) {
             ctx.cancel_future(timer);
         }
-        self.timers = Self::begin_upkeep(ctx, self.settings.upkeep);
+        let image = self.controller.image().borrow().clone();
+        self.timers = Self::begin_upkeep(ctx, self.settings.cluster.upkeep(&image));
+        self.follow_upkeep(&image, ctx);
         self.timers.push(ctx.run_interval(RUN_INTERVAL, |actor, ctx| actor.run(ctx)));
     }
 

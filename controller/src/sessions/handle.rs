@@ -35,7 +35,7 @@ impl BrokerSessions {
             stalls: Arc::clone(&stalls),
             voters: voters.clone(),
             timings: config.sessions,
-            upkeep: config.upkeep,
+            cluster: config.settings.clone(),
             session_ids: Arc::default(),
         };
         let owner = controller.clone();

@@ -4,7 +4,7 @@ use super::actor::SessionActor;
 use crate::config::Upkeep;
 use actix::prelude::*;
 use std::time::Duration;
-use troupe_machines::cluster::LeaderBalance;
+use troupe_machines::cluster::{ClusterImage, LeaderBalance};
 
 /// How often it is looked at whether leaders that were silent are heard.
 const CONFIRM_LEADERS: Duration = Duration::from_secs(2);
@@ -12,20 +12,31 @@ const CONFIRM_LEADERS: Duration = Duration::from_secs(2);
 impl SessionActor {
     /// Until the timers are cancelled.
     pub(super) fn begin_upkeep(ctx: &mut Context<Self>, upkeep: Upkeep) -> Vec<SpawnHandle> {
-        let Upkeep { leader_rebalance, imbalance_check, leaderless_check, .. } = upkeep;
-        let mut timers = vec![
-            ctx.run_interval(leaderless_check, Self::elect_leaderless),
+        vec![
+            ctx.run_interval(upkeep.leaderless_check, Self::elect_leaderless),
             ctx.run_interval(CONFIRM_LEADERS, Self::confirm_leaders),
-        ];
-        if leader_rebalance {
-            timers.push(ctx.run_interval(imbalance_check, Self::balance_leaders));
+        ]
+    }
+
+    /// Leaders are balanced as what is set for the cluster says now: with another interval, from now on.
+    pub(super) fn follow_upkeep(&mut self, image: &ClusterImage, ctx: &mut Context<Self>) {
+        let upkeep = self.settings.cluster.upkeep(image);
+        match &self.balancing {
+            Some((before, _)) if *before == upkeep => return,
+            Some((_, timer)) => {
+                ctx.cancel_future(*timer);
+            }
+            None => {}
         }
-        timers
+        self.balancing = upkeep
+            .leader_rebalance
+            .then(|| (upkeep, ctx.run_interval(upkeep.imbalance_check, Self::balance_leaders)));
     }
 
     fn balance_leaders(&mut self, ctx: &mut Context<Self>) {
         let controller = self.controller.clone();
-        let percentage_per_broker = self.settings.upkeep.imbalance_percentage;
+        let image = self.controller.image().borrow().clone();
+        let percentage_per_broker = self.settings.cluster.upkeep(&image).imbalance_percentage;
         let balance = LeaderBalance { percentage_per_broker, ..LeaderBalance::default() };
         let balanced = async move { controller.balance_leaders(balance).await };
         ctx.spawn(balanced.into_actor(self).map(|balanced, _, _| match balanced {

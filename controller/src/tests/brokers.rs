@@ -1,6 +1,7 @@
 //! A controller to try things on, and brokers as it sees them: a listener, an epoch, a session.
 
 use super::{ScriptedLog, image, topic};
+use crate::settings::Settings;
 use crate::{
     Controller, ControllerConfig, ControllerEndpoint, ControllerHandle, MAX_MESSAGE_BYTES,
     SessionTimings, Upkeep, Voter,
@@ -48,11 +49,11 @@ pub async fn lab(sessions: SessionTimings) -> Lab {
 pub async fn lab_with(sessions: SessionTimings, upkeep: Upkeep) -> Lab {
     let log = ScriptedLog::new();
     log.lead(true, 1);
-    let handle = Controller::on(log.clone(), ClusterPolicy::default(), "cluster".into());
+    let handle = Controller::on(log.clone(), Settings::default(), "cluster".into());
     let voter = |id: i32| Voter { node_id: NodeId(id), address: format!("node{id}:9093") };
     let config = ControllerConfig {
         sessions,
-        upkeep,
+        settings: Settings::fixed(ClusterPolicy::default(), upkeep),
         cluster_id: Some("cluster".into()),
         voters: vec![voter(1), voter(2), voter(3)],
         ..ControllerConfig::new(NodeId(1), "")

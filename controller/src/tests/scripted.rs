@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::metadata_log::{Base, Leadership, MetadataLog, Proposal, ProposeError, Proposed};
+use crate::settings::Settings;
 use futures::future::BoxFuture;
 use tokio::sync::{oneshot, watch};
 
@@ -103,7 +104,7 @@ impl MetadataLog for ScriptedLog {
 }
 
 fn on(log: &Arc<ScriptedLog>) -> ControllerHandle {
-    Controller::on(log.clone(), ClusterPolicy::default(), "cluster".into())
+    Controller::on(log.clone(), Settings::default(), "cluster".into())
 }
 
 #[actix::test]

@@ -6,6 +6,10 @@
 //! Promise: the settings of a broker go with its registration.
 //! Never here: what a broker's key means; records are taken as they are, in canonical form.
 
+mod alter;
+
+pub use alter::{AlterConfigs, Alteration, Configured};
+
 use super::image::{ClusterImage, Topic};
 use super::replay::Fault;
 use crate::config::TopicConfig;

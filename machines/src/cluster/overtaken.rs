@@ -16,6 +16,8 @@ pub enum Subject {
     Node(NodeId),
     /// Of all partitions: one request may name many.
     Reassignments,
+    /// What is set for all brokers.
+    Cluster,
 }
 
 /// When something was decided last, in the life of one controller.

@@ -10,7 +10,7 @@ use super::{
     ClusterError, ClusterPolicy, CreatePartitions, CreateTopic, Decision, DeleteTopic,
     MAX_PARTITIONS_PER_TOPIC, UpdateTopic, wrap,
 };
-use crate::config::{ConfigError, TopicConfig};
+use crate::config::{ConfigError, TopicConfig, metadata_version_of};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use troupe_proto::ids::{LeaderEpoch, NodeId, PartitionEpoch, TopicId};
@@ -30,6 +30,9 @@ impl ClusterImage {
     ) -> Result<Decision<Arc<Topic>>, ClusterError> {
         check_owner(&request.name, request.internal, Change::Create)?;
         self.check_new_name(&request.name)?;
+        for key in request.configs.keys() {
+            self.check_knows(metadata_version_of(key), request.validate_only)?;
+        }
         let mut configs = request.configs.clone();
         // What is set for the cluster counts before what its nodes were started with, and topics follow it.
         let followed = self.cluster_overrides().contains_key("min.insync.replicas");
@@ -64,6 +67,7 @@ impl ClusterImage {
         check_owner(&request.name, request.internal, Change::Configure)?;
         for key in request.set.keys().chain(&request.unset) {
             check_owned_key(&request.name, key)?;
+            self.check_knows(metadata_version_of(key), request.validate_only)?;
         }
         let (config, overrides) =
             canonical(&self.topic_defaults, &before.overrides, &request.set, &request.unset)?;

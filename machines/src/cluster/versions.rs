@@ -15,6 +15,8 @@ use troupe_proto::internal::v1::{ClusterRecord, MetadataRecord};
 /// The records that this version knows. 1: settings of brokers and of the whole cluster. 2: replicas that are
 /// reassigned, and brokers that are being retired.
 pub const METADATA_VERSION: u32 = REASSIGNMENTS;
+/// From this version on something can be set for a broker and for the cluster.
+pub const SETTINGS_VERSION: u32 = 1;
 /// From this version on nodes know that replicas may be reassigned: an earlier one takes those that are to go for
 /// replicas that stay, and a controller of an earlier one forgets which they are.
 pub const REASSIGNMENTS: u32 = 2;
@@ -25,6 +27,16 @@ impl ClusterImage {
     /// Which records may be in the log: every node knows them.
     pub fn metadata_version(&self) -> u32 {
         self.metadata_version
+    }
+
+    /// Lets records of that version into the log from now on, if every node knows them. Nothing to do if it was done.
+    pub fn raise_metadata_version(
+        &self,
+        version: u32,
+        voters_behind: &[NodeId],
+    ) -> Result<Decision<()>, ClusterError> {
+        let raised = self.require_metadata_version(version, voters_behind)?;
+        Ok(Decision { records: raised.into_iter().collect(), answer: () })
     }
 
     /// What has to be decided before a record of that version: nothing, if it was already. `voters_behind` are those
@@ -54,6 +66,16 @@ impl ClusterImage {
             }
             _ => Err(ClusterError::NodesBehind { nodes }),
         }
+    }
+
+    /// Whether a decision may have records of that version. `would`: it is only asked whether it could be made.
+    pub(super) fn check_knows(&self, version: u32, would: bool) -> Result<(), ClusterError> {
+        if self.metadata_version >= version {
+            return Ok(());
+        }
+        let behind = self.brokers().filter(|broker| broker.metadata_version < version);
+        let nodes: Vec<_> = behind.map(|broker| broker.node_id).collect();
+        if nodes.is_empty() && would { Ok(()) } else { Err(ClusterError::NodesBehind { nodes }) }
     }
 
     pub(super) fn check_metadata_version(

@@ -1,8 +1,8 @@
 //! The table of a topic's configuration keys.
 
 use super::{
-    Cleanup, ConfigError, FlushPolicy, Ratio, TimestampType, TopicConfig, parse_bytes,
-    parse_millis, suggest,
+    Cleanup, ConfigError, FlushPolicy, Ratio, ThrottledReplicas, TimestampType, TopicConfig,
+    parse_bytes, parse_millis, suggest,
 };
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -29,13 +29,32 @@ const NOT_AVAILABLE: &[&str] = &[
     "compression.zstd.level",
     "flush.messages",
     "flush.ms",
-    "follower.replication.throttled.replicas",
-    "leader.replication.throttled.replicas",
     "local.retention.bytes",
     "local.retention.ms",
     "preallocate",
     "remote.storage.enable",
 ];
+
+/// Keys whose values are lists, so that something can be appended to them.
+const LISTS: &[&str] = &[
+    "cleanup.policy",
+    "follower.replication.throttled.replicas",
+    "leader.replication.throttled.replicas",
+];
+
+/// Keys that versions before the first counted one do not know.
+const SINCE_VERSION_1: &[&str] =
+    &["follower.replication.throttled.replicas", "leader.replication.throttled.replicas"];
+
+/// Whether something can be appended to the value of a topic's key.
+pub fn is_list(key: &str) -> bool {
+    LISTS.contains(&key)
+}
+
+/// The metadata version in which a topic's key may be set.
+pub fn metadata_version_of(key: &str) -> u32 {
+    u32::from(SINCE_VERSION_1.contains(&key))
+}
 
 pub(super) fn find(name: &str) -> Result<&'static ConfigKey, ConfigError> {
     if let Ok(at) = KEYS.binary_search_by_key(&name, |key| key.name) {
@@ -105,11 +124,29 @@ static KEYS: &[ConfigKey] = &[
         },
     },
     ConfigKey {
+        name: "follower.replication.throttled.replicas",
+        default: "",
+        documentation: "Replicas that are filled no faster than the follower.replication.throttled.rate of their \
+            broker, as partition:broker with commas between them, or * for all. One that is in sync is never held back. \
+            A reassignment with a throttle sets it and takes it away again.",
+        read: |c| c.follower_throttled_replicas.to_string(),
+        write: |c, v| put(&mut c.follower_throttled_replicas, ThrottledReplicas::parse(v)),
+    },
+    ConfigKey {
         name: "index.interval.bytes",
         default: "4096",
         documentation: "Bytes of records between two entries of a segment's index.",
         read: |c| c.index_interval_bytes.to_string(),
         write: |c, v| put_u32(&mut c.index_interval_bytes, bytes(v, 0..=i32::MAX as u64)),
+    },
+    ConfigKey {
+        name: "leader.replication.throttled.replicas",
+        default: "",
+        documentation: "Replicas that, when they lead, send no faster than the leader.replication.throttled.rate of \
+            their broker, as partition:broker with commas between them, or * for all. Followers that are in sync are \
+            never held back. A reassignment with a throttle sets it and takes it away again.",
+        read: |c| c.leader_throttled_replicas.to_string(),
+        write: |c, v| put(&mut c.leader_throttled_replicas, ThrottledReplicas::parse(v)),
     },
     ConfigKey {
         name: "max.compaction.lag.ms",
@@ -327,5 +364,6 @@ mod tests {
     fn the_table_is_sorted_and_apart_from_what_is_not_available() {
         assert!(KEYS.is_sorted_by_key(|key| key.name));
         assert!(KEYS.iter().all(|key| !NOT_AVAILABLE.contains(&key.name)));
+        assert!(LISTS.iter().chain(SINCE_VERSION_1).all(|name| find(name).is_ok()));
     }
 }

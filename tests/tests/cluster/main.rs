@@ -5,6 +5,7 @@
 mod any_node;
 mod bad_input;
 mod balance;
+mod configs;
 mod cut;
 mod damage;
 mod directories;

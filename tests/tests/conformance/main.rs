@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod cluster;
+mod configs;
 mod consumer;
 mod delete_records;
 mod event_bus;

@@ -145,6 +145,24 @@ async fn refused_topic(server: &Server, path: &str, name: &str) -> Option<ErrorR
             let detail = |answer: admin::DeleteRecordsResponse| answer.results[0].error.clone();
             part(server, path, request, detail).await
         }
+        "DescribeConfigs" => {
+            let resource = Some(admin::ConfigResource {
+                resource: Some(admin::config_resource::Resource::Topic(topic)),
+            });
+            let resources = vec![admin::DescribeConfigsResource { resource, keys: Vec::new() }];
+            let detail = |answer: admin::DescribeConfigsResponse| answer.results[0].error.clone();
+            part(server, path, admin::DescribeConfigsRequest { resources }, detail).await
+        }
+        "IncrementalAlterConfigs" => {
+            let resource = Some(admin::ConfigResource {
+                resource: Some(admin::config_resource::Resource::Topic(topic)),
+            });
+            let resources = vec![admin::AlterConfigsResource { resource, configs: Vec::new() }];
+            let request = admin::IncrementalAlterConfigsRequest { resources, ..Default::default() };
+            let detail =
+                |answer: admin::IncrementalAlterConfigsResponse| answer.results[0].error.clone();
+            part(server, path, request, detail).await
+        }
         // All topics.
         "ListReplicas" | "ListPartitions" | "ScrubReplicas" if name.is_empty() => return None,
         "ScrubReplicas" => {

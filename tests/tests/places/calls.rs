@@ -6,7 +6,7 @@ use troupe_tests::workspace;
 
 /// Single calls that append no records: done twice, by a client's own retry policy, they do no more than once, or say
 /// that it was done.
-const REPEATABLE: [&str; 40] = [
+const REPEATABLE: [&str; 42] = [
     "AlterPartitionReassignments",
     "AlterReplicaLogDirs",
     "CommitOffsets",
@@ -17,6 +17,7 @@ const REPEATABLE: [&str; 40] = [
     "DeleteRecords",
     "DeleteTopic",
     "DescribeCluster",
+    "DescribeConfigs",
     "DescribeGroup",
     "DescribeLogDirs",
     "DescribeTopics",
@@ -28,6 +29,7 @@ const REPEATABLE: [&str; 40] = [
     "GetCluster",
     "GetHealth",
     "GetTopic",
+    "IncrementalAlterConfigs",
     "InitProducer",
     "InjectFault",
     "KillActor",

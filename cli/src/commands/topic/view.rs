@@ -68,7 +68,7 @@ pub struct LogView {
 pub struct ConfigView {
     pub name: String,
     pub value: String,
-    /// `topic`, `node` or `default`.
+    /// `topic`, `node`, `cluster` or `default`.
     pub source: &'static str,
     pub default_value: String,
     pub documentation: String,
@@ -131,6 +131,7 @@ pub fn configs(topic: &Topic) -> Vec<ConfigView> {
         source: match config.source() {
             ConfigSource::Topic => "topic",
             ConfigSource::Node => "node",
+            ConfigSource::Cluster => "cluster",
             ConfigSource::Default | ConfigSource::Unspecified => "default",
         },
         default_value: config.default_value.clone(),
