@@ -3,23 +3,33 @@
 //! Keys are Kafka's words with dots; here is what there is, `load` reads and checks it. Every fault of every source is
 //! collected before anything starts.
 
+mod addresses;
+mod checks;
 mod declaration;
 mod dynamic;
 mod faults;
+mod file;
+mod kafka_keys;
 mod listeners;
 mod load;
 mod selector;
+mod sources;
+mod topic_settings;
 mod value;
 
 use declaration::settings;
 pub use declaration::{NodeKey, UpdateMode};
 pub use faults::ConfigFaults;
+pub use kafka_keys::kafka_keys;
+pub use listeners::{Listener, ListenerProtocol, Listeners};
+pub use load::{Configuration, Note};
 pub use selector::ReplicaSelector;
+pub use sources::{ConfigFile, ConfigSources, FileFormat, Origin};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use troupe_controller::{Voter, VotersError};
 use troupe_machines::config::nearest;
-pub use value::{Bytes, BytesLimit, Hours, KeptFor, Millis, Minutes, Setting, Unset};
+pub use value::{Bytes, BytesLimit, Hours, KeptFor, Millis, Minutes, Seconds, Setting, Unset};
 
 settings! {
     /// Number of this node in the cluster.
@@ -45,6 +55,20 @@ settings! {
     advertised_listener: String = String::new(), "advertised.listener", Restart;
     /// Address of the HTTP listener, for `/metrics`, `/live` and `/ready`.
     http_listener: SocketAddr = ([127, 0, 0, 1], 7071).into(), "http.listener", Restart;
+    /// All listeners, as NAME://host:port with commas between them, in place of listener, http.listener and
+    /// controller.listener, which are their short forms. No host: all addresses of this machine; port 0: a free one. With no HTTP
+    /// listener among them, http.listener takes a free port unless it is set.
+    listeners: String = String::new(), "listeners", Restart;
+    /// What clients are told who come by each of them, as NAME://host:port with commas between them; of what is not
+    /// named here, its address. Empty: advertised.listener.
+    advertised_listeners: String = String::new(), "advertised.listeners", Restart;
+    /// The protocol of each listener, as NAME:PROTOCOL with commas between them: GRPC or HTTP; PLAINTEXT is read as GRPC.
+    /// A listener that is not named here has the protocol of its name.
+    listener_protocols: String = String::new(), "listener.security.protocol.map", Restart;
+    /// Which of listeners are for controllers and for brokers that turn to them.
+    controller_listener_names: String = "CONTROLLER".to_owned(), "controller.listener.names", Restart;
+    /// By which of listeners nodes reach each other; empty: the first for clients.
+    inter_broker_listener: String = String::new(), "inter.broker.listener.name", Restart;
     /// Where everything is kept, if log.dirs is empty.
     log_dir: PathBuf = PathBuf::from("troupe-data"), "log.dir", Restart;
     /// Directories of the partitions, with commas between them, each best on a disk of its own: a new partition goes to
@@ -65,6 +89,9 @@ settings! {
     default_replication_factor: u32 = 1, "default.replication.factor", ClusterWide;
     /// min.insync.replicas of a topic that is created without it.
     min_insync_replicas: u32 = 1, "min.insync.replicas", ClusterWide;
+    /// Whether topics that are created without unclean.leader.election.enable have it: a replica that is not in sync may
+    /// lead when no other can. Loses records.
+    unclean_leader_election: bool = false, "unclean.leader.election.enable", Restart;
     /// Whether publishing to an unknown topic creates it.
     auto_create_topics: bool = false, "auto.create.topics.enable", Restart;
     /// Whether topics may be deleted.
@@ -75,6 +102,32 @@ settings! {
     max_partitions_per_node: u32 = 100_000, "max.partitions.per.node", ClusterWide;
     /// Most partitions in the cluster. The same on every controller.
     max_partitions_per_cluster: u32 = 1_000_000, "max.partitions.per.cluster", ClusterWide;
+    /// max.message.bytes of topics that do not set it: the largest batch that is accepted.
+    message_max_bytes: Bytes = Bytes(1_048_588), "message.max.bytes", Restart;
+    /// cleanup.policy of topics that do not set it: delete, compact or both, with a comma.
+    cleanup_policy: String = "delete".to_owned(), "log.cleanup.policy", Restart;
+    /// compression.type of topics that do not set it: producer, and nothing else yet.
+    compression_type: String = "producer".to_owned(), "compression.type", Restart;
+    /// segment.bytes of topics that do not set it: the largest size of one segment file.
+    segment_bytes: Bytes = Bytes(1 << 30), "log.segment.bytes", Restart;
+    /// segment.ms of topics that do not set it: after so long another segment is begun.
+    roll: Millis = Millis(604_800_000), "log.roll.ms", Restart;
+    /// segment.jitter.ms of topics that do not set it.
+    roll_jitter: Millis = Millis(0), "log.roll.jitter.ms", Restart;
+    /// index.interval.bytes of topics that do not set it: bytes of records between two entries of an index.
+    index_interval: Bytes = Bytes(4096), "log.index.interval.bytes", Restart;
+    /// segment.index.bytes of topics that do not set it: the largest size of an index.
+    index_size_max: Bytes = Bytes(10 << 20), "log.index.size.max.bytes", Restart;
+    /// file.delete.delay.ms of topics that do not set it: how long the files of deleted segments are kept.
+    segment_delete_delay: Millis = Millis(60_000), "log.segment.delete.delay.ms", Restart;
+    /// flush.policy of topics that do not set it: commit (a record counts once it is on the disk) or os.
+    flush_policy: String = "commit".to_owned(), "log.flush.policy", Restart;
+    /// message.timestamp.type of topics that do not set it: CreateTime or LogAppendTime.
+    timestamp_type: String = "CreateTime".to_owned(), "log.message.timestamp.type", Restart;
+    /// message.timestamp.before.max.ms of topics that do not set it.
+    timestamp_before_max: Millis = Millis(i64::MAX as u64), "log.message.timestamp.before.max.ms", Restart;
+    /// message.timestamp.after.max.ms of topics that do not set it.
+    timestamp_after_max: Millis = Millis(i64::MAX as u64), "log.message.timestamp.after.max.ms", Restart;
     /// retention.ms of topics that do not set it; a number alone is of hours, -1: for ever. What is said in minutes or
     /// milliseconds counts before it.
     retention_hours: KeptFor<Hours> = KeptFor::hours(168), "log.retention.hours", Dynamic;
@@ -101,6 +154,14 @@ settings! {
     /// Bytes that all of these threads together read and write in a second; without it, as fast as the disk lets them
     /// beside all else.
     cleaner_io_bytes: Bytes = Bytes(i64::MAX as u64), "log.cleaner.io.max.bytes.per.second", Dynamic;
+    /// min.cleanable.dirty.ratio of topics that do not set it: how much of a log has to be new for it to be cleaned.
+    cleaner_min_ratio: String = "0.5".to_owned(), "log.cleaner.min.cleanable.ratio", Restart;
+    /// delete.retention.ms of topics that do not set it: how long tombstones are kept.
+    cleaner_delete_retention: Millis = Millis(86_400_000), "log.cleaner.delete.retention.ms", Restart;
+    /// min.compaction.lag.ms of topics that do not set it.
+    cleaner_min_lag: Millis = Millis(0), "log.cleaner.min.compaction.lag.ms", Restart;
+    /// max.compaction.lag.ms of topics that do not set it.
+    cleaner_max_lag: Millis = Millis(i64::MAX as u64), "log.cleaner.max.compaction.lag.ms", Restart;
     /// How fast all replicas of the node are looked through for rot on the disk, on a thread of the lowest priority: bytes
     /// in a second; 0: not at all. What a reader is given is checked besides, always.
     scrub_bytes_per_second: Bytes = Bytes(10 << 20), "log.scrub.bytes.per.second", Dynamic;
@@ -139,6 +200,8 @@ settings! {
     reconnect_grace: Millis = Millis(1_000), "broker.reconnect.grace.ms", Restart;
     /// Longest wait at a stop for others to take over what this node leads.
     controlled_shutdown_timeout: Millis = Millis(30_000), "controlled.shutdown.timeout.ms", Restart;
+    /// Whether others take over what this node leads before it stops. Without it clients wait until the node is missed.
+    controlled_shutdown: bool = true, "controlled.shutdown.enable", Restart;
     /// A follower that has not been at its leader's end for so long leaves the ISR.
     replica_lag_time_max: Millis = Millis(30_000), "replica.lag.time.max.ms", Restart;
     /// Bytes that a leader may push to a shard of a follower before it has taken them.
@@ -149,10 +212,15 @@ settings! {
     /// Bytes a second that a broker takes, all together, for its replicas that follower.replication.throttled.replicas of
     /// their topics name, as long as they are not in sync.
     follower_throttled_rate: Bytes = Bytes(i64::MAX as u64), "follower.replication.throttled.rate", Dynamic;
+    /// How long a partition remembers a producer that numbers its batches and has gone silent.
+    producer_id_expiration: Millis = Millis(86_400_000), "producer.id.expiration.ms", Restart;
+    /// Silence of the active controller after which, and up to three fifths of it more, others stand for election. Kafka waits
+    /// longer; here the active one is heard ten times a second.
+    quorum_election_timeout: Millis = Millis(500), "controller.quorum.election.timeout.ms", Restart;
     /// Whether leaderships go back, from time to time, to where they are preferred.
     leader_rebalance: bool = true, "auto.leader.rebalance.enable", ClusterWide;
-    /// How often that is looked at.
-    leader_imbalance_interval: Millis = Millis(300_000), "leader.imbalance.check.interval.ms", ClusterWide;
+    /// How often that is looked at; a number alone is of seconds.
+    leader_imbalance_interval: Seconds = Seconds::of(300), "leader.imbalance.check.interval.seconds", ClusterWide;
     /// How many percent of the leaderships a broker is preferred for may be elsewhere.
     leader_imbalance_percentage: u32 = 10, "leader.imbalance.per.broker.percentage", ClusterWide;
     /// Partitions of `__consumer_offsets`, which is created with the first group: coordinators of groups.
@@ -189,6 +257,14 @@ impl NodeConfig {
             return vec![self.log_dir.clone()];
         }
         self.log_dirs.split(',').map(|path| PathBuf::from(path.trim())).collect()
+    }
+
+    /// Where the metadata log and what else is the node's own is kept.
+    pub fn metadata_directory(&self) -> PathBuf {
+        match self.metadata_log_dir.trim() {
+            "" => self.log_directories().swap_remove(0),
+            path => path.into(),
+        }
     }
 
     /// Whether this node has partitions.

@@ -47,5 +47,8 @@ mod topic_defaults;
 mod unpacker;
 
 pub use allocator::tune_allocator;
-pub use config::{ConfigFaults, NodeConfig, NodeKey, UpdateMode};
-pub use node::{Node, StartError};
+pub use config::{
+    ConfigFaults, ConfigFile, ConfigSources, Configuration, FileFormat, Listener, ListenerProtocol,
+    Listeners, NodeConfig, NodeKey, Note, Origin, UpdateMode, kafka_keys,
+};
+pub use node::{ListenerAddress, Node, StartError};

@@ -23,4 +23,5 @@ mod start_error;
 mod wiring;
 
 pub use launch::Node;
+pub use progress::ListenerAddress;
 pub use start_error::StartError;

@@ -71,6 +71,6 @@ pub use messages::{
 pub use replica_handle::ReplicaHandle;
 pub use responder::Responder;
 pub use scrub::{ScrubResult, scrub};
-pub use shared::Shared;
+pub use shared::{ReplicaTimes, Shared};
 pub use supervisor::{RetirePartition, StartPartition, Supervisor, UpdatePartition};
 pub use volumes::Volumes;

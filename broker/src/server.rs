@@ -22,13 +22,13 @@ type Served = Punctual<Intake<Routes>>;
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Sockets that share one address; the kernel spreads connections over them.
-pub struct Listeners {
+pub struct Bound {
     pub address: SocketAddr,
     sockets: Vec<TcpListener>,
 }
 
 /// Binds `count` sockets to the same address.
-pub fn listen(address: SocketAddr, count: usize) -> io::Result<Listeners> {
+pub fn listen(address: SocketAddr, count: usize) -> io::Result<Bound> {
     if address.port() != 0 {
         // Sharing an address works between processes too: make sure that nobody else has it.
         drop(TcpListener::bind(address)?);
@@ -39,7 +39,7 @@ pub fn listen(address: SocketAddr, count: usize) -> io::Result<Listeners> {
     for _ in 1..count {
         sockets.push(bind_shared(address)?);
     }
-    Ok(Listeners { address, sockets })
+    Ok(Bound { address, sockets })
 }
 
 fn bind_shared(address: SocketAddr) -> io::Result<TcpListener> {
@@ -57,7 +57,7 @@ fn bind_shared(address: SocketAddr) -> io::Result<TcpListener> {
 pub fn serve(
     services: &BrokerServices,
     connections: &Arc<Connections>,
-    listeners: Listeners,
+    listeners: Bound,
     shards: &[Arbiter],
     (intake, stop): (IntakeLayer, CancellationToken),
 ) -> Vec<oneshot::Receiver<()>> {
@@ -86,7 +86,7 @@ pub fn serve(
 pub fn serve_control(
     services: &ControllerServices,
     connections: &Arc<Connections>,
-    listeners: Listeners,
+    listeners: Bound,
     thread: &Arbiter,
     (intake, stop): (IntakeLayer, CancellationToken),
 ) {

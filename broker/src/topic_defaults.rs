@@ -4,7 +4,6 @@
 //! Never here: settings that the controller writes into a topic when it is created.
 
 use crate::NodeConfig;
-use crate::config::Unset;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use troupe_machines::cluster::Topic;
@@ -48,14 +47,16 @@ pub struct TopicDefaults(BTreeMap<&'static str, String>);
 
 impl TopicDefaults {
     pub fn of(config: &NodeConfig) -> Self {
-        let limit = |limit: Option<u64>| limit.map_or_else(|| "-1".to_owned(), |it| it.to_string());
-        let all = [
-            ("retention.ms", limit(kept_for_ms(config))),
-            ("retention.bytes", limit(config.retention_bytes.0)),
-        ];
         let default = TopicConfig::default();
-        let differs = |(key, value): &(&str, String)| default.get(key).as_ref() != Some(value);
-        Self(all.into_iter().filter(differs).collect())
+        let mut node = TopicConfig::default();
+        let differing = config.topic_settings().into_iter().filter_map(|setting| {
+            let set = node.set(setting.of_topic, &setting.value);
+            set.expect("a value that the node's configuration takes");
+            let value = node.get(setting.of_topic)?;
+            (default.get(setting.of_topic).as_ref() != Some(&value))
+                .then_some((setting.of_topic, value))
+        });
+        Self(differing.collect())
     }
 
     /// The topic's settings as they hold on this node.
@@ -73,16 +74,6 @@ impl TopicDefaults {
     /// Whether this setting of the topic is the node's.
     pub fn is_set(&self, topic: &Topic, key: &str) -> bool {
         self.0.contains_key(key) && !topic.overrides.contains_key(key)
-    }
-}
-
-/// What holds for topics that do not set retention.ms: the finest unit in which it is said (S15). None: they are kept for
-/// ever.
-fn kept_for_ms(config: &NodeConfig) -> Option<u64> {
-    match (config.retention_ms, config.retention_minutes) {
-        (Unset(Some(millis)), _) => millis.millis(),
-        (Unset(None), Unset(Some(minutes))) => minutes.millis(),
-        (Unset(None), Unset(None)) => config.retention_hours.millis(),
     }
 }
 
@@ -130,6 +121,42 @@ mod tests {
         assert_eq!(config.retention_ms, Some(604_800_000));
         assert_eq!(config.retention_bytes, Some(5 << 20));
         assert!(!node.is_set(&topic, "retention.ms") && node.is_set(&topic, "retention.bytes"));
+    }
+
+    #[test]
+    fn every_synonym_of_a_topics_setting_is_the_topics_that_does_not_set_it() {
+        for (setting, key, value) in [
+            ("message.max.bytes=2MiB", "max.message.bytes", "2097152"),
+            ("log.cleanup.policy=delete,compact", "cleanup.policy", "compact,delete"),
+            ("log.segment.bytes=1MiB", "segment.bytes", "1048576"),
+            ("log.roll.ms=1h", "segment.ms", "3600000"),
+            ("log.roll.jitter.ms=1m", "segment.jitter.ms", "60000"),
+            ("log.index.interval.bytes=1KiB", "index.interval.bytes", "1024"),
+            ("log.index.size.max.bytes=1MiB", "segment.index.bytes", "1048576"),
+            ("log.segment.delete.delay.ms=1s", "file.delete.delay.ms", "1000"),
+            ("log.flush.policy=os", "flush.policy", "os"),
+            ("log.message.timestamp.type=LogAppendTime", "message.timestamp.type", "LogAppendTime"),
+            (
+                "log.message.timestamp.before.max.ms=1d",
+                "message.timestamp.before.max.ms",
+                "86400000",
+            ),
+            ("log.message.timestamp.after.max.ms=1h", "message.timestamp.after.max.ms", "3600000"),
+            ("log.cleaner.min.cleanable.ratio=0.25", "min.cleanable.dirty.ratio", "0.25"),
+            ("log.cleaner.delete.retention.ms=1h", "delete.retention.ms", "3600000"),
+            ("log.cleaner.min.compaction.lag.ms=1m", "min.compaction.lag.ms", "60000"),
+            ("log.cleaner.max.compaction.lag.ms=1d", "max.compaction.lag.ms", "86400000"),
+        ] {
+            let node = node(&[setting]);
+            let unset = topic(&[]);
+            assert_eq!(node.apply(&unset).get(key).as_deref(), Some(value), "{setting}");
+            assert!(node.is_set(&unset, key), "{setting}");
+            let default = TopicConfig::default().get(key).unwrap();
+            let set = topic(&[(key, &default)]);
+            assert_eq!(node.apply(&set).get(key), Some(default), "{setting}");
+        }
+        let refused = NodeConfig::load(None, [], &["compression.type=gzip".to_owned()]);
+        assert!(refused.unwrap_err().to_string().contains("producer"));
     }
 
     #[test]

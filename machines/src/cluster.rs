@@ -78,6 +78,8 @@ pub struct ClusterPolicy {
     pub default_replication_factor: u32,
     /// `min.insync.replicas`: for topics created without it; the topic keeps it.
     pub min_insync_replicas: u32,
+    /// `unclean.leader.election.enable`: for topics created without it; the topic keeps it.
+    pub unclean_leader_election: bool,
     /// `delete.topic.enable` (T7).
     pub delete_topic_enable: bool,
     pub partition_limits: PartitionLimits,
@@ -106,6 +108,7 @@ impl Default for ClusterPolicy {
             num_partitions: 1,
             default_replication_factor: 1,
             min_insync_replicas: 1,
+            unclean_leader_election: false,
             delete_topic_enable: true,
             partition_limits: PartitionLimits::default(),
         }

@@ -1,15 +1,53 @@
-//! A configuration from its sources, and what makes no sense in it.
+//! A configuration from its sources: every key is applied, or it is said what becomes of it.
+//!
+//! Promises: what comes later counts before what comes earlier; all faults are told at once, and with any of them there is
+//! no configuration; of each value it is known where it comes from.
+//! Never here: what makes no sense in a configuration.
 
-use super::listeners;
-use super::{ConfigFaults, NodeConfig};
+use super::kafka_keys::{self, Fate};
+use super::sources::{ConfigFile, ConfigSources, FileFormat, Origin, Written};
+use super::{ConfigFaults, NodeConfig, file};
 use std::collections::BTreeMap;
-use troupe_log::check_apart;
-use troupe_proto::batch::Limits;
+use std::fmt;
+use troupe_controller::Voter;
+use troupe_machines::config::nearest;
 
-/// Of one thread of the cleaner: Kafka's bounds.
-const MIN_DEDUPE_BUFFER: u64 = 1 << 20;
-const MAX_DEDUPE_BUFFER: u64 = (1 << 31) - 1;
-const MIN_CLEANER_RATE: u64 = 64 << 10;
+/// Keys that say in one line what `listeners` says in another.
+const SHORT_FORMS: [&str; 3] = ["listener", "controller.listener", "advertised.listener"];
+
+/// A key that was taken and changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    pub key: String,
+    pub value: String,
+    pub origin: Origin,
+    /// Why, and what takes its place.
+    pub reason: String,
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Note { key, value, origin, reason } = self;
+        write!(f, "{key}={value} ({origin}): {reason}")
+    }
+}
+
+/// A node's configuration, with all that is known of where it comes from.
+#[derive(Clone, Debug)]
+pub struct Configuration {
+    pub config: NodeConfig,
+    /// What has no origin here has its default.
+    origins: BTreeMap<String, Origin>,
+    /// What was set and has no effect.
+    pub notes: Vec<Note>,
+}
+
+impl Configuration {
+    /// Where the value of this key comes from.
+    pub fn origin(&self, key: &str) -> Origin {
+        self.origins.get(key).cloned().unwrap_or(Origin::Default)
+    }
+}
 
 impl NodeConfig {
     /// Reads the sources in order of precedence. `file` is TOML; `environment` all variables;
@@ -19,187 +57,231 @@ impl NodeConfig {
         environment: impl IntoIterator<Item = (String, String)>,
         set: &[String],
     ) -> Result<Self, ConfigFaults> {
-        let mut faults = Vec::new();
-        let mut values = BTreeMap::new();
-        match file.map(toml::from_str::<toml::Table>) {
-            Some(Ok(table)) => flatten("", &table, &mut values),
-            Some(Err(error)) => faults.push(format!("the file is not TOML: {error}")),
-            None => {}
-        }
-        for (name, value) in environment {
-            if let Some(key) = name.strip_prefix("TROUPE__") {
-                values.insert(key.replace("__", ".").to_lowercase(), value);
-            }
-        }
-        for pair in set {
-            match pair.split_once('=') {
-                Some((key, value)) => {
-                    values.insert(key.trim().to_owned(), value.trim().to_owned());
-                }
-                None => faults.push(format!("`--set {pair}` is not of the form key=value")),
-            }
-        }
-        let mut config = Self::default();
-        for (key, value) in &values {
-            if let Err(fault) = config.set(key, value) {
-                faults.push(format!("{key}: {fault}"));
-            }
-        }
-        config.check(&mut faults);
-        if faults.is_empty() { Ok(config) } else { Err(ConfigFaults(faults)) }
-    }
-
-    pub(super) fn check(&self, faults: &mut Vec<String>) {
-        if self.node_id < 0 {
-            faults.push(format!("node.id: {} is negative", self.node_id));
-        }
-        self.check_cluster(faults);
-        listeners::check(self, faults);
-        self.check_groups(faults);
-        self.check_unpacking(faults);
-        self.check_cleaner(faults);
-        self.check_directories(faults);
-        for (key, value) in [
-            ("num.partitions", self.num_partitions as usize),
-            ("default.replication.factor", self.default_replication_factor as usize),
-            ("min.insync.replicas", self.min_insync_replicas as usize),
-            ("flush.threads", self.flush_threads),
-            ("max.partitions.per.request", self.max_partitions_per_request as usize),
-            ("max.partitions.per.node", self.max_partitions_per_node as usize),
-            ("max.partitions.per.cluster", self.max_partitions_per_cluster as usize),
-            ("offsets.topic.num.partitions", self.offsets_topic_partitions as usize),
-            ("offsets.topic.replication.factor", self.offsets_topic_replication_factor as usize),
-            ("group.max.size", self.group_max_size as usize),
-            ("batch.unpacked.max.bytes", self.max_unpacked_batch.0 as usize),
-            ("max.connections.per.node", self.max_connections as usize),
-            ("max.connections.per.ip", self.max_connections_per_ip as usize),
-            ("socket.connection.setup.timeout.ms", self.connection_setup_timeout.0 as usize),
-            ("connections.max.idle.ms", self.connections_max_idle.0 as usize),
-            ("log.cleaner.threads", self.cleaner_threads),
-            ("log.cleaner.backoff.ms", self.cleaner_backoff.0 as usize),
-            ("stream.max.stall.ms", self.stream_max_stall.0 as usize),
-        ] {
-            if value == 0 {
-                faults.push(format!("{key}: 0 is too small, at least 1 is needed"));
-            }
-        }
-    }
-
-    fn check_directories(&self, faults: &mut Vec<String>) {
-        let paths = self.log_directories();
-        if paths.iter().any(|path| path.as_os_str().is_empty()) {
-            faults.push(format!("log.dirs: `{}` has an empty path between commas", self.log_dirs));
-        } else if let Err(error) = check_apart(&paths) {
-            faults.push(error.to_string());
-        }
-        if self.alter_log_dirs_rate.0 == 0 {
-            faults.push(
-                "replica.alter.log.dirs.io.max.bytes.per.second: 0 is too small, nothing would ever move"
-                    .to_owned(),
-            );
-        }
-    }
-
-    /// What is taken from producers has to be given to consumers.
-    fn check_unpacking(&self, faults: &mut Vec<String>) {
-        let (asked, most) = (self.max_unpacked_batch.0, Limits::default().max_bytes as u64);
-        if asked > most {
-            faults.push(format!(
-                "batch.unpacked.max.bytes: {asked} is more than {most}, and no node unpacks more for a consumer"
-            ));
-        }
-    }
-
-    /// Less, and a log is hardly ever done; a single file is written in larger pieces.
-    fn check_cleaner(&self, faults: &mut Vec<String>) {
-        let each = self.cleaner_dedupe_buffer.0 / (self.cleaner_threads.max(1) as u64);
-        if each < MIN_DEDUPE_BUFFER {
-            faults.push(format!(
-                "log.cleaner.dedupe.buffer.size: {each} for each of log.cleaner.threads, at least \
-                 {MIN_DEDUPE_BUFFER} are needed"
-            ));
-        }
-        if each > MAX_DEDUPE_BUFFER {
-            faults.push(format!(
-                "log.cleaner.dedupe.buffer.size: {each} for each of log.cleaner.threads, which use at most \
-                 {MAX_DEDUPE_BUFFER}"
-            ));
-        }
-        let rate = self.cleaner_io_bytes.0;
-        if rate < MIN_CLEANER_RATE {
-            faults.push(format!(
-                "log.cleaner.io.max.bytes.per.second: {rate} is too small, at least {MIN_CLEANER_RATE} are needed"
-            ));
-        }
-    }
-
-    fn check_groups(&self, faults: &mut Vec<String>) {
-        let (min, max) = (self.group_min_session_timeout.0, self.group_max_session_timeout.0);
-        if min > max {
-            faults.push(format!(
-                "group.min.session.timeout.ms: {min} is more than group.max.session.timeout.ms of {max}"
-            ));
-        }
-        if max > u32::MAX.into() {
-            faults.push(format!("group.max.session.timeout.ms: {max} is more than {}", u32::MAX));
-        }
-    }
-
-    fn check_cluster(&self, faults: &mut Vec<String>) {
-        let known = |role: &str| matches!(role, "broker" | "controller");
-        if !self.process_roles.split(',').map(str::trim).all(known) {
-            faults.push(format!(
-                "process.roles: `{}` is neither `broker`, `controller` nor `broker,controller`",
-                self.process_roles
-            ));
-        }
-        let voters = match self.voters() {
-            Ok(voters) => voters,
-            Err(error) => return faults.push(format!("controller.quorum.voters: {error}")),
+        let sources = ConfigSources {
+            file: file.map(|text| ConfigFile {
+                name: "the file".to_owned(),
+                text: text.to_owned(),
+                format: FileFormat::Toml,
+                told_by: "as it should be",
+            }),
+            environment: environment.into_iter().collect(),
+            set: set.to_vec(),
         };
-        let listed = voters.iter().any(|voter| voter.node_id.0 == self.node_id);
-        if voters.is_empty() && !(self.is_broker() && self.is_controller()) {
-            faults.push(format!(
-                "process.roles: `{}` alone is no cluster; controller.quorum.voters has to name the controllers",
-                self.process_roles
-            ));
-        } else if !voters.is_empty() && listed != self.is_controller() {
-            faults.push(format!(
-                "controller.quorum.voters: `{}` {} node {}, whose process.roles are `{}`",
-                self.controller_voters,
-                if listed { "lists" } else { "does not list" },
-                self.node_id,
-                self.process_roles,
-            ));
-        }
-        if self.heartbeat_interval.0 == 0 || self.session_timeout.0 < 2 * self.heartbeat_interval.0
-        {
-            faults.push(format!(
-                "broker.session.timeout.ms: {} is less than two heartbeats of {} ms",
-                self.session_timeout.0, self.heartbeat_interval.0
-            ));
-        }
+        sources.load().map(|configuration| configuration.config)
     }
 }
 
-/// Tables become dotted keys, so that `[log] dir = …` and `log.dir = …` are the same.
-fn flatten(prefix: &str, table: &toml::Table, values: &mut BTreeMap<String, String>) {
-    for (name, value) in table {
-        let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-        match value {
-            toml::Value::Table(inner) => flatten(&key, inner, values),
-            toml::Value::String(text) => {
-                values.insert(key, text.clone());
-            }
-            // A list is as well written as one.
-            toml::Value::Array(items) if items.iter().all(toml::Value::is_str) => {
-                let items: Vec<_> = items.iter().filter_map(toml::Value::as_str).collect();
-                values.insert(key, items.join(","));
-            }
-            other => {
-                values.insert(key, other.to_string());
+impl ConfigSources {
+    /// # Errors
+    /// All that is wrong with them.
+    pub fn load(&self) -> Result<Configuration, ConfigFaults> {
+        let mut sorted = Sorted::default();
+        for source in self.written(&mut sorted.faults) {
+            sorted.take(source);
+        }
+        sorted.settle();
+        sorted.settle_voters();
+        let mut config = NodeConfig::default();
+        let mut origins = BTreeMap::new();
+        let values = std::mem::take(&mut sorted.values);
+        for (key, Value { written, name }) in values {
+            match config.set(&key, &written.value) {
+                Ok(()) => drop(origins.insert(key, written.origin)),
+                Err(fault) => sorted.fault(&name, &fault, &written.origin),
             }
         }
+        let Sorted { notes, mut faults, .. } = sorted;
+        config.check(&mut faults);
+        match faults.is_empty() {
+            true => Ok(Configuration { config, origins, notes }),
+            false => Err(ConfigFaults(faults)),
+        }
+    }
+
+    /// The sources one after the other: what comes later counts before it.
+    fn written(&self, faults: &mut Vec<String>) -> Vec<Vec<Written>> {
+        let mut in_file = Vec::new();
+        if let Some(file) = &self.file {
+            match file::read(file) {
+                Ok(values) => in_file = values,
+                Err(fault) => faults.push(fault),
+            }
+        }
+        let in_environment = self.environment.iter().filter_map(|(variable, value)| {
+            let key = variable.strip_prefix("TROUPE__")?.replace("__", ".").to_lowercase();
+            let origin = Origin::Environment { variable: variable.clone() };
+            Some(Written { key, value: value.clone(), origin })
+        });
+        let mut set = Vec::new();
+        for pair in &self.set {
+            match pair.split_once('=') {
+                Some((key, value)) => set.push(Written {
+                    key: key.trim().to_owned(),
+                    value: value.trim().to_owned(),
+                    origin: Origin::Set,
+                }),
+                None => faults.push(format!("`--set {pair}` is not of the form key=value")),
+            }
+        }
+        vec![in_file, in_environment.collect(), set]
+    }
+}
+
+/// What was written, sorted out.
+#[derive(Default)]
+struct Sorted {
+    /// By the key's own name.
+    values: BTreeMap<String, Value>,
+    notes: Vec<Note>,
+    faults: Vec<String>,
+}
+
+/// The value of a key, and by which name of it.
+struct Value {
+    written: Written,
+    name: String,
+}
+
+impl Sorted {
+    /// Takes one source; it counts before those that came earlier.
+    fn take(&mut self, source: Vec<Written>) {
+        let mut of_source: BTreeMap<String, Value> = BTreeMap::new();
+        for written in source {
+            let name = written.key.clone();
+            let Some(written) = self.sort_out(written) else { continue };
+            let Some(other) = of_source.get(&written.key) else {
+                of_source.insert(written.key.clone(), Value { written, name });
+                continue;
+            };
+            // Of two units the finer one counts, as in Kafka; two names of the same must say the same.
+            let same_unit = kafka_unit(&name) == kafka_unit(&other.name);
+            if same_unit && other.written.value != written.value {
+                self.faults.push(format!(
+                    "{name}: it is the same setting as {}, and they say `{}` and `{}`",
+                    other.name, written.value, other.written.value
+                ));
+            } else if name == written.key {
+                of_source.insert(written.key.clone(), Value { written, name });
+            }
+        }
+        self.values.extend(of_source);
+    }
+
+    /// The value by its own name; None if it is none.
+    fn sort_out(&mut self, written: Written) -> Option<Written> {
+        let Written { key, value, origin } = written;
+        if NodeConfig::update_mode(&key).is_some() {
+            return Some(Written { key, value, origin });
+        }
+        match kafka_keys::fate(&key) {
+            Some(Fate::Alias { of, unit }) => {
+                let value = kafka_keys::in_unit(&value, unit);
+                return Some(Written { key: of.to_owned(), value, origin });
+            }
+            Some(Fate::WithoutEffect(reason)) => {
+                let reason = reason.to_owned();
+                self.notes.retain(|note| note.key != key);
+                self.notes.push(Note { key, value, origin, reason });
+            }
+            Some(Fate::Refused(reason)) => self.fault(&key, reason, &origin),
+            None => self.fault(&key, &unknown(&key), &origin),
+        }
+        None
+    }
+
+    fn fault(&mut self, key: &str, fault: &str, origin: &Origin) {
+        self.faults.push(match origin {
+            Origin::File { .. } | Origin::Environment { .. } => {
+                format!("{key}: {fault} ({origin})")
+            }
+            Origin::Set | Origin::Default | Origin::Derived { .. } => format!("{key}: {fault}"),
+        });
+    }
+
+    /// What is said in several ways, or not at all.
+    fn settle(&mut self) {
+        if self.is_set("listeners") {
+            for key in SHORT_FORMS.into_iter().filter(|key| self.values.contains_key(*key)) {
+                self.faults.push(format!(
+                    "{key}: listeners is set too, and says all of them; take one of the two out"
+                ));
+            }
+            if !self.values.contains_key("http.listener") {
+                self.derive("http.listener", ANY_PORT.to_owned(), "listeners");
+            }
+        }
+        let voters = self.is_set("controller.quorum.voters");
+        if let Some(zookeeper) = self.notes.iter().find(|note| note.key == "zookeeper.connect")
+            && !voters
+        {
+            let (value, origin) = (zookeeper.value.clone(), zookeeper.origin.clone());
+            let fault = format!(
+                "`{value}`: there is no ZooKeeper; nodes decide among themselves. Take it out, and name the controllers on \
+                 every node, as controller.quorum.voters=ID@HOST:PORT,…; a node alone needs neither"
+            );
+            self.fault("zookeeper.connect", &fault, &origin);
+        }
+    }
+
+    /// Kafka 4 names its controllers without their ids. One that is alone and here is known all the same.
+    fn settle_voters(&mut self) {
+        let Some(at) = self.notes.iter().position(|note| note.key == BOOTSTRAP) else { return };
+        if self.is_set("controller.quorum.voters") {
+            return;
+        }
+        let roles = self.value("process.roles").unwrap_or_default();
+        let servers = self.notes[at].value.clone();
+        let is_controller =
+            roles.is_empty() || roles.split(',').any(|role| role.trim() == "controller");
+        let node_id =
+            self.value("node.id").unwrap_or_else(|| NodeConfig::default().node_id.to_string());
+        let voters = format!("{node_id}@{}", servers.trim());
+        if is_controller && !servers.contains(',') && Voter::parse_list(&voters).is_ok() {
+            self.notes.remove(at);
+            self.derive("controller.quorum.voters", voters, BOOTSTRAP);
+            return;
+        }
+        let origin = self.notes[at].origin.clone();
+        let fault = format!(
+            "`{servers}`: a controller is known by its id and address; name all of them, as controller.quorum.voters=\
+             ID@HOST:PORT,… in place of it"
+        );
+        self.fault(BOOTSTRAP, &fault, &origin);
+    }
+
+    fn value(&self, key: &str) -> Option<String> {
+        self.values.get(key).map(|value| value.written.value.trim().to_owned())
+    }
+
+    fn is_set(&self, key: &str) -> bool {
+        self.values.get(key).is_some_and(|value| !value.written.value.trim().is_empty())
+    }
+
+    fn derive(&mut self, key: &'static str, value: String, from: &'static str) {
+        let written = Written { key: key.to_owned(), value, origin: Origin::Derived { from } };
+        self.values.insert(key.to_owned(), Value { written, name: key.to_owned() });
+    }
+}
+
+/// Kafka 4's way to say where controllers are.
+const BOOTSTRAP: &str = "controller.quorum.bootstrap.servers";
+
+/// A free port that only this machine reaches.
+const ANY_PORT: &str = "127.0.0.1:0";
+
+/// What a number alone is of, by this name of a key.
+fn kafka_unit(name: &str) -> &'static str {
+    match kafka_keys::fate(name) {
+        Some(Fate::Alias { unit, .. }) => unit,
+        Some(Fate::WithoutEffect(_) | Fate::Refused(_)) | None => "",
+    }
+}
+
+fn unknown(key: &str) -> String {
+    let own = NodeConfig::keys().into_iter().map(|key| key.name);
+    match nearest(key, own.chain(kafka_keys::names())) {
+        Some(near) => format!("unknown key; did you mean `{near}`?"),
+        None => "unknown key; `troupe serve --help-config` lists them all".to_owned(),
     }
 }
 
@@ -225,65 +307,5 @@ mod tests {
         let text = faults.to_string();
         assert_eq!(faults.0.len(), 4, "{text}");
         assert!(text.contains("did you mean `node.id`?"), "{text}");
-    }
-
-    #[test]
-    fn a_cleaner_that_cannot_work_is_refused() {
-        let settings = |set: &[&str]| {
-            let set: Vec<_> = set.iter().map(|&setting| setting.to_owned()).collect();
-            NodeConfig::load(None, [], &set).map_err(|faults| faults.to_string())
-        };
-        assert!(
-            settings(&["log.cleaner.threads=4", "log.cleaner.dedupe.buffer.size=4MiB"]).is_ok()
-        );
-        for (wrong, told) in [
-            (&["log.cleaner.threads=0"][..], "log.cleaner.threads: 0 is too small"),
-            (&["log.cleaner.backoff.ms=0"], "log.cleaner.backoff.ms: 0 is too small"),
-            (
-                &["log.cleaner.threads=5", "log.cleaner.dedupe.buffer.size=4MiB"],
-                "log.cleaner.dedupe.buffer.size: 838860 for each",
-            ),
-            (&["log.cleaner.dedupe.buffer.size=4GiB"], "which use at most 2147483647"),
-            (&["log.cleaner.io.max.bytes.per.second=1"], "at least 65536 are needed"),
-        ] {
-            let refused = settings(wrong).unwrap_err();
-            assert!(refused.contains(told), "{refused}");
-        }
-    }
-
-    #[test]
-    fn directories_are_a_list_of_places_apart_and_log_dir_is_its_short_form() {
-        let load = |settings: &[&str]| {
-            let settings: Vec<_> = settings.iter().map(|&setting| setting.to_owned()).collect();
-            NodeConfig::load(None, [], &settings).map_err(|faults| faults.to_string())
-        };
-        let paths = |paths: &[&str]| paths.iter().map(PathBuf::from).collect::<Vec<_>>();
-        let config = load(&["log.dir=/a"]).unwrap();
-        assert_eq!(config.log_directories(), paths(&["/a"]));
-        let config = load(&["log.dir=/a", "log.dirs=/b, /c", "metadata.log.dir=/m"]).unwrap();
-        assert_eq!(config.log_directories(), paths(&["/b", "/c"]), "as in Kafka");
-        assert_eq!(config.metadata_log_dir, "/m");
-        let file = NodeConfig::load(Some("log.dirs = [\"/b\", \"/c\"]\n"), [], &[]).unwrap();
-        assert_eq!(file.log_directories(), paths(&["/b", "/c"]));
-        for (wrong, told) in [
-            ("log.dirs=/b,,/c", "empty path"),
-            ("log.dirs=/b,/b", "/b twice"),
-            ("log.dirs=/b,/b/c", "within another"),
-            ("replica.alter.log.dirs.io.max.bytes.per.second=0", "too small"),
-        ] {
-            let refused = load(&[wrong]).unwrap_err();
-            assert!(refused.contains(told), "{wrong}: {refused}");
-        }
-    }
-
-    #[test]
-    fn nothing_is_taken_from_producers_that_no_consumer_could_be_given() {
-        let set = |value: &str| {
-            let setting = format!("batch.unpacked.max.bytes={value}");
-            NodeConfig::load(None, [], &[setting]).map_err(|faults| faults.to_string())
-        };
-        assert!(set("64MiB").is_ok());
-        let refused = set("65MiB").unwrap_err();
-        assert!(refused.contains("batch.unpacked.max.bytes: 68157440 is more than 67108864"));
     }
 }

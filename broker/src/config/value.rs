@@ -26,6 +26,39 @@ impl Millis {
     }
 }
 
+/// A duration: `300` (seconds), `500ms`, `5m`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seconds {
+    ms: u64,
+}
+
+impl Seconds {
+    pub const fn of(seconds: u64) -> Self {
+        Self { ms: seconds * SECOND_MS }
+    }
+
+    pub fn duration(self) -> Duration {
+        Duration::from_millis(self.ms)
+    }
+}
+
+impl Setting for Seconds {
+    fn parse(text: &str) -> Result<Self, String> {
+        let ms = match text.trim().parse::<u64>() {
+            Ok(seconds) => seconds.saturating_mul(SECOND_MS),
+            Err(_) => parse_millis(text).map_err(|error| error.to_string())?,
+        };
+        Ok(Self { ms })
+    }
+
+    fn show(&self) -> String {
+        match self.ms % SECOND_MS {
+            0 => (self.ms / SECOND_MS).to_string(),
+            _ => format!("{}ms", self.ms),
+        }
+    }
+}
+
 /// A long duration: `10080` (minutes), `90m`, `7d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Minutes(pub u64);
@@ -36,6 +69,7 @@ impl Minutes {
     }
 }
 
+const SECOND_MS: u64 = 1_000;
 const MINUTE_MS: u64 = 60_000;
 const HOUR_MS: u64 = 60 * MINUTE_MS;
 
@@ -239,6 +273,16 @@ mod tests {
             assert!(Minutes::parse(wrong).is_err(), "{wrong}");
         }
     }
+
+    #[test]
+    fn seconds_are_a_number_alone_or_a_duration() {
+        let shown = |text| Seconds::parse(text).map(|seconds| seconds.show());
+        assert_eq!(shown("300"), Ok("300".to_owned()));
+        assert_eq!(shown("5m"), Ok("300".to_owned()));
+        assert_eq!(shown("50ms"), Ok("50ms".to_owned()));
+        assert!(Seconds::parse("-1").is_err() && Seconds::parse("soon").is_err());
+    }
+
     #[test]
     fn what_is_kept_for_ever_or_for_a_while_is_told_from_what_is_kept_for_no_time() {
         let hours = |text| KeptFor::<Hours>::parse(text).map(KeptFor::millis);

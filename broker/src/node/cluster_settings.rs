@@ -46,6 +46,7 @@ fn settled(started: &NodeConfig, now: &NodeConfig) -> Settled {
         default_replication_factor: now.default_replication_factor,
         // Topics follow what is set for the cluster; they keep what the controller was started with.
         min_insync_replicas: started.min_insync_replicas,
+        unclean_leader_election: started.unclean_leader_election,
         delete_topic_enable: now.delete_topic,
         partition_limits: PartitionLimits {
             per_request: now.max_partitions_per_request,

@@ -6,13 +6,13 @@ use super::start_error::StartError;
 use crate::NodeConfig;
 use crate::connections::Connections;
 use crate::grpc::ControllerServices;
-use crate::server::{self, Listeners};
+use crate::server::{self, Bound};
 use actix::Arbiter;
 use std::sync::Arc;
 use std::time::Duration;
 use troupe_controller::{
     BeforeFlush, Controller, ControllerConfig, ControllerEndpoint, ControllerHandle, QuorumMember,
-    SessionTimings, Settings, priority,
+    QuorumTimings, SessionTimings, Settings, priority,
 };
 use troupe_log::{DirectoryError, LogDirectories, MetaProperties, Space};
 use troupe_proto::error::Error;
@@ -47,6 +47,12 @@ impl Controllers {
             heartbeat: config.heartbeat_interval.duration(),
             timeout: config.session_timeout.duration(),
             reconnect_grace: config.reconnect_grace.duration(),
+        };
+        let election_min = config.quorum_election_timeout.duration();
+        controller.timings = QuorumTimings {
+            election_min,
+            election_max: election_min * 8 / 5,
+            ..QuorumTimings::default()
         };
         let failed =
             |source| StartError::Controller { path: path.clone(), source: Box::new(source) };
@@ -170,7 +176,7 @@ impl ControlThread {
     pub fn start(
         handles: &Arc<Handles>,
         controllers: &Controllers,
-        listeners: Option<Listeners>,
+        listeners: Option<Bound>,
     ) -> Result<ControlThread, StartError> {
         let arbiter = Arbiter::try_new().map_err(StartError::Thread)?;
         arbiter.spawn(async { priority::first() });

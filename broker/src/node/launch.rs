@@ -1,6 +1,6 @@
 //! A node on threads of its own, and what whoever started it holds of it.
 
-use super::progress::{Addresses, Ending, Progress};
+use super::progress::{Addresses, Ending, ListenerAddress, Progress};
 use super::running;
 use super::start_error::StartError;
 use crate::NodeConfig;
@@ -24,11 +24,7 @@ impl Node {
     pub fn start(config: NodeConfig) -> Result<Node, StartError> {
         crate::descriptors::raise_limit();
         let paths = config.log_directories();
-        let metadata = match config.metadata_log_dir.trim() {
-            "" => paths[0].clone(),
-            path => path.into(),
-        };
-        let directories = troupe_log::LogDirectories::open(&metadata, &paths)?;
+        let directories = troupe_log::LogDirectories::open(&config.metadata_directory(), &paths)?;
         let ending = Ending::default();
         let (progress_sender, progress) = watch::channel(Progress::Joining);
         let (started, outcome) = mpsc::sync_channel(1);
@@ -58,9 +54,14 @@ impl Node {
         }
     }
 
-    /// Address of the gRPC listener.
+    /// Address of the gRPC listener by which nodes reach each other.
     pub fn grpc_addr(&self) -> SocketAddr {
         self.addresses.grpc
+    }
+
+    /// All listeners for clients and brokers.
+    pub fn listeners(&self) -> &[ListenerAddress] {
+        &self.addresses.listeners
     }
 
     /// Address of the HTTP listener.

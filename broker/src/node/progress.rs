@@ -5,10 +5,22 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
+/// A listener for clients and brokers, as it is bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerAddress {
+    pub name: String,
+    pub address: SocketAddr,
+    /// host:port that those are told who come by it.
+    pub endpoint: String,
+}
+
 /// Where a node that started can be reached.
 #[derive(Clone, Debug)]
 pub struct Addresses {
+    /// By which nodes reach each other.
     pub grpc: SocketAddr,
+    /// All for clients and brokers.
+    pub listeners: Vec<ListenerAddress>,
     pub http: SocketAddr,
     pub cluster_id: String,
 }

@@ -19,7 +19,6 @@ use crate::partition::{ControllerRequest, Retirement};
 use crate::replication::ControllerRequestSender;
 use crate::{NodeConfig, coordinator, descriptors, group, http, server};
 use actix::{Arbiter, System};
-use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -104,7 +103,7 @@ impl Parts {
         let addresses = sockets.addresses(&config, cluster_id.clone());
         let ground = Ground {
             cluster_id,
-            endpoint: endpoint(&config.advertised_listener, addresses.grpc),
+            endpoint: sockets.endpoint(),
             config,
             controller: controllers.handle().cloned(),
             image,
@@ -224,18 +223,12 @@ impl Parts {
         log_directories::watch(&self.directories, &handles);
         reconciler.apply(&first).await;
         self.check_descriptors();
-        if let Some(sockets) = &mut self.sockets
-            && let Some(listeners) = sockets.take_grpc()
-        {
-            let connections =
-                Connections::new("grpc", &handles.settings, Arc::clone(&handles.metadata));
-            let terms = (handles.intake(), handles.shutdown.clone());
-            self.servers =
-                server::serve(&handles.services, &connections, listeners, &self.shards, terms);
-        }
+        self.serve_grpc();
         self.serve_http()?;
-        if !handles.config.advertised_listener.is_empty() {
-            actix_rt::spawn(advertised::try_out(handles.endpoint.clone()));
+        for listener in &self.addresses.listeners {
+            if listener.endpoint != listener.address.to_string() {
+                actix_rt::spawn(advertised::try_out(listener.endpoint.clone()));
+            }
         }
         if let Some(session) = &self.session {
             session.ready_when_recovered(&handles);
@@ -256,6 +249,20 @@ impl Parts {
         Ok(())
     }
 
+    /// Serves all listeners for clients and brokers.
+    fn serve_grpc(&mut self) {
+        let handles = &self.handles;
+        for listener in self.sockets.iter_mut().flat_map(|sockets| &mut sockets.grpc) {
+            let Some(bound) = listener.take() else { continue };
+            let connections =
+                Connections::new("grpc", &handles.settings, Arc::clone(&handles.metadata));
+            let terms = (handles.intake(), handles.shutdown.clone());
+            let servers =
+                server::serve(&handles.services, &connections, bound, &self.shards, terms);
+            self.servers.extend(servers);
+        }
+    }
+
     fn serve_http(&mut self) -> Result<(), StartError> {
         let Some(sockets) = self.sockets.take() else { return Ok(()) };
         let (address, handles) = (self.addresses.http, &self.handles);
@@ -268,7 +275,8 @@ impl Parts {
             (sockets.http, connections),
             handles.shutdown.clone(),
         );
-        served.map_err(|source| StartError::Listen { address, key: "http.listener", source })
+        let (address, key) = (address.to_string(), sockets.http_key);
+        served.map_err(|source| StartError::Listen { address, key, source })
     }
 
     /// Unknown topics' directories are leftovers of deletions, and deleted. Beside lost metadata that would be
@@ -322,24 +330,15 @@ impl Parts {
     }
 }
 
-/// An unspecified address means all of this machine's; clients are told the loopback one.
-fn endpoint(configured: &str, listener: SocketAddr) -> String {
-    if !configured.is_empty() {
-        configured.to_owned()
-    } else if listener.ip().is_unspecified() {
-        format!("127.0.0.1:{}", listener.port())
-    } else {
-        listener.to_string()
-    }
-}
-
 impl Parts {
     /// Others take over what is led here, streams are ended, then logs closed, then the controller, then the
     /// threads.
     async fn stop(mut self) {
         let handles = Arc::clone(&self.handles);
         self.cleaner.stop();
-        if let Some(session) = &self.session {
+        if let Some(session) = &self.session
+            && handles.config.controlled_shutdown
+        {
             let patience = handles.config.controlled_shutdown_timeout.duration();
             session.leave(patience).await;
         }

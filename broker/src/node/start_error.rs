@@ -1,6 +1,6 @@
 //! Why a node does not start, and what to try.
 
-use std::net::SocketAddr;
+use crate::ConfigFaults;
 use std::path::PathBuf;
 use troupe_controller::ControllerStartError;
 use troupe_log::DirectoryError;
@@ -11,7 +11,9 @@ pub enum StartError {
     #[error(transparent)]
     Directory(#[from] DirectoryError),
     #[error("cannot listen on {address}: {source}; choose another with {key}")]
-    Listen { address: SocketAddr, key: &'static str, source: std::io::Error },
+    Listen { address: String, key: &'static str, source: std::io::Error },
+    #[error(transparent)]
+    Config(#[from] ConfigFaults),
     #[error("the metadata in {path} cannot be opened: {source}", path = path.display())]
     Controller { path: PathBuf, source: Box<ControllerStartError> },
     #[error(

@@ -20,7 +20,7 @@ use crate::operations::{
     Subscriptions, Tail, TopicLookup,
 };
 use crate::partition::{
-    ControllerRequest, ControllerRequests, Flusher, Shared, Supervisor, Volumes,
+    ControllerRequest, ControllerRequests, Flusher, ReplicaTimes, Shared, Supervisor, Volumes,
 };
 use crate::peers::Peers;
 use crate::registry::Registry;
@@ -246,8 +246,11 @@ impl Ground {
                 leader_streams: replicator.clone(),
                 stall_detector: Arc::clone(&self.stall_detector),
                 thread_stall_detector: Arc::clone(detector),
-                lag_max_ms: self.config.replica_lag_time_max.0,
                 ends_delay: ends_delay(self.config.replica_selector),
+                times: ReplicaTimes {
+                    lag_max_ms: self.config.replica_lag_time_max.0,
+                    producer_id_expiration_ms: self.config.producer_id_expiration.0,
+                },
                 directories: Arc::clone(&self.directories),
                 space: Arc::clone(&self.space),
                 cleaner: Arc::clone(cleaner),

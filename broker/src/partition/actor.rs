@@ -130,8 +130,8 @@ impl Actor for PartitionActor {
         let config = Arc::clone(&self.config);
         let key = self.board.key;
         self.log().set_config(log_config(&config, key));
-        let lag_max_ms = self.shared.lag_max_ms;
-        self.replica.reconfigure(now, replica_config(&config, lag_max_ms), &mut effects);
+        let times = self.shared.times;
+        self.replica.reconfigure(now, replica_config(&config, times), &mut effects);
         self.note_report_owed();
         self.learn_state(&mut effects);
         self.perform(effects, ctx);

@@ -18,11 +18,8 @@ impl Handler<Update> for PartitionActor {
         let now = now();
         let key = self.board.key;
         self.log().set_config(log_config(&config, key));
-        self.replica.reconfigure(
-            now,
-            replica_config(&config, self.shared.lag_max_ms),
-            &mut effects,
-        );
+        let times = self.shared.times;
+        self.replica.reconfigure(now, replica_config(&config, times), &mut effects);
         self.config = config;
         self.state = state;
         self.learn_state(&mut effects);

@@ -62,7 +62,7 @@ impl PartitionLife {
         };
         let PartitionSetup { config, .. } = assignment.setup.borrow().clone();
         let (key, node_id) = (assignment.handle.key(), shared.node_id);
-        let (lag_max_ms, directories) = (shared.lag_max_ms, Arc::clone(&shared.directories));
+        let (times, directories) = (shared.times, Arc::clone(&shared.directories));
         let topic = assignment.handle.topic();
         let Location { directory, path } =
             match directories.locate(topic, key.partition, key.topic_id) {
@@ -79,7 +79,7 @@ impl PartitionLife {
                 // Whoever asked may be gone.
                 let _ = reply.send(given_up.map_err(Error::from));
             }
-            opening::open(path, key, node_id, &config, lag_max_ms, &directories.inventory)
+            opening::open(path, key, node_id, &config, times, &directories.inventory)
         };
         // Fails only if recovery panicked, which is a bug that must not pass for an empty log.
         let opened = match tokio::task::spawn_blocking(open).await {

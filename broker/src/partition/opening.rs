@@ -1,6 +1,7 @@
 //! From a directory to a replica that can serve: recovery, then what the machine must know of the past.
 //! Runs on a blocking thread: recovery may have gigabytes to read.
 
+use super::shared::ReplicaTimes;
 use crate::clock::{now, wall_clock};
 use bytes::Bytes;
 use prost::Message;
@@ -34,10 +35,9 @@ fn jitter_of(config: &TopicConfig, key: PartitionKey) -> u64 {
     drawn.wrapping_mul(SPREAD) % most.saturating_add(1)
 }
 
-/// `lag_max_ms` is `replica.lag.time.max.ms`.
-pub fn replica_config(config: &TopicConfig, lag_max_ms: u64) -> ReplicaConfig {
-    let config = ReplicaConfig::from_topic(config, ReplicaConfig::PRODUCER_ID_EXPIRATION_MS);
-    ReplicaConfig { replica_lag_time_max_ms: lag_max_ms, ..config }
+pub fn replica_config(config: &TopicConfig, times: ReplicaTimes) -> ReplicaConfig {
+    let config = ReplicaConfig::from_topic(config, times.producer_id_expiration_ms);
+    ReplicaConfig { replica_lag_time_max_ms: times.lag_max_ms, ..config }
 }
 
 /// A log and the machine that knows what is in it; the machine leads nothing yet.
@@ -53,7 +53,7 @@ pub fn open(
     key: PartitionKey,
     node_id: NodeId,
     config: &TopicConfig,
-    lag_max_ms: u64,
+    times: ReplicaTimes,
     inventory: &Inventory,
 ) -> Result<Opened, LogError> {
     let wall_ms = wall_clock().as_timestamp();
@@ -68,7 +68,7 @@ pub fn open(
     }
     report(&log, &recovery);
     let replica = loop {
-        let config = replica_config(config, lag_max_ms);
+        let config = replica_config(config, times);
         match restore(&log, &recovery, Replica::new(key, node_id, config)) {
             Err(error @ LogError::CorruptLog { .. }) => {
                 // found now; what is sound behind it counts all the same

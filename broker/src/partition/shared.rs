@@ -11,6 +11,15 @@ use troupe_actor::StallDetector;
 use troupe_log::{LogDirectories, Space};
 use troupe_proto::ids::NodeId;
 
+/// What a node has settled for all of its replicas.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplicaTimes {
+    /// `replica.lag.time.max.ms`
+    pub lag_max_ms: u64,
+    /// `producer.id.expiration.ms`
+    pub producer_id_expiration_ms: u64,
+}
+
 pub struct Shared {
     pub node_id: NodeId,
     /// How many logs are recovered at the same time, over all shards.
@@ -23,10 +32,9 @@ pub struct Shared {
     pub stall_detector: Arc<StallDetector>,
     /// Of the shard's thread.
     pub thread_stall_detector: Arc<StallDetector>,
-    /// `replica.lag.time.max.ms`
-    pub lag_max_ms: u64,
     /// How long a new high watermark may wait for a batch to travel with to the followers.
     pub ends_delay: Duration,
+    pub times: ReplicaTimes,
     /// Which partition belongs where.
     pub directories: Arc<LogDirectories>,
     /// Whether the disk has room for records.

@@ -29,6 +29,9 @@ use troupe_proto::ids::{
 };
 use troupe_proto::rope::Rope;
 
+const TIMES: ReplicaTimes =
+    ReplicaTimes { lag_max_ms: 30_000, producer_id_expiration_ms: 86_400_000 };
+
 /// Of the controller.
 struct Asked(UnboundedReceiver<ControllerRequest>);
 
@@ -98,8 +101,8 @@ impl Shard {
             leader_streams: Arc::new(Unreachable),
             stall_detector: Arc::new(StallDetector::unlimited()),
             thread_stall_detector: Arc::new(StallDetector::unlimited()),
-            lag_max_ms: 30_000,
             ends_delay: Duration::ZERO,
+            times: TIMES,
             directories: Arc::clone(&directories),
             space: Arc::new(troupe_log::Space::open(directory.path())),
             cleaner: Arc::default(),

@@ -25,6 +25,22 @@ pub(super) fn apply<T>(image: &mut ClusterImage, decision: Result<Decision<T>, C
     decision.answer
 }
 
+/// R15, A3: what a topic is created with stays with it.
+#[test]
+fn a_topic_is_created_with_what_the_nodes_say_of_unclean_elections() {
+    let policy = ClusterPolicy { unclean_leader_election: true, ..ClusterPolicy::default() };
+    let image = cluster(1);
+    let create = |configs: &[(&str, &str)]| {
+        let configs = configs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned()));
+        let request =
+            CreateTopic { name: "t".to_owned(), configs: configs.collect(), ..Default::default() };
+        let topic = image.create_topic(&policy, &request, id(1), 7).unwrap().answer;
+        topic.config.unclean_leader_election
+    };
+    assert!(create(&[]));
+    assert!(!create(&[("unclean.leader.election.enable", "false")]));
+}
+
 fn registration(node: i32, incarnation: u8) -> RegisterBroker {
     RegisterBroker {
         node_id: NodeId(node),

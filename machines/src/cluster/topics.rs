@@ -35,10 +35,14 @@ impl ClusterImage {
         }
         let mut configs = request.configs.clone();
         // What is set for the cluster counts before what its nodes were started with, and topics follow it.
-        let followed = self.cluster_overrides().contains_key("min.insync.replicas");
-        if policy.min_insync_replicas > 1 && !followed {
+        let followed = |key| self.cluster_overrides().contains_key(key);
+        if policy.min_insync_replicas > 1 && !followed("min.insync.replicas") {
             let min_isr = || policy.min_insync_replicas.to_string();
             configs.entry("min.insync.replicas".to_owned()).or_insert_with(min_isr);
+        }
+        if policy.unclean_leader_election && !followed("unclean.leader.election.enable") {
+            let unclean = || "true".to_owned();
+            configs.entry("unclean.leader.election.enable".to_owned()).or_insert_with(unclean);
         }
         let (config, overrides) = canonical(&self.topic_defaults, &BTreeMap::new(), &configs, &[])?;
         let assignments = self.assign(policy, request, seed)?;

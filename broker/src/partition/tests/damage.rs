@@ -76,7 +76,7 @@ fn an_empty_log_is_no_lost_directory() {
     let (key, dir, config) = (new_key(), temp.path().join("reset"), TopicConfig::default());
     let inventory = troupe_log::Inventory::open(temp.path());
     let open =
-        || opening::open(dir.clone(), key, NodeId(1), &config, 30_000, &inventory).unwrap().log;
+        || opening::open(dir.clone(), key, NodeId(1), &config, TIMES, &inventory).unwrap().log;
     let mut records = RecordSetBuilder::new();
     records.push(0, None, Some(b"value"), &[]);
     let built = records.finish(Compression::None, None).unwrap();
