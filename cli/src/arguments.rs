@@ -1,8 +1,8 @@
 //! The command line: the tree of commands. Each command's flags stand in its own file.
 
 use crate::commands::{
-    actor, bench, chaos, cluster, consume, dev, group, log, node, partition, produce, reassign,
-    serve, storage, topic,
+    actor, bench, chaos, cluster, config, consume, dev, group, log, node, partition, produce,
+    reassign, serve, stop, storage, topic,
 };
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -11,6 +11,7 @@ use crate::streams::{self, write_notice, write_results};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Command as Tree, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
+use std::ffi::OsString;
 use std::io::IsTerminal;
 
 /// Troupe: an event bus of actors. One binary: the node, the client, the tools.
@@ -41,7 +42,7 @@ impl Arguments {
     /// It makes no sense, which is told here; or help cannot be printed.
     pub fn read() -> Result<Option<Arguments>, Failure> {
         let mut tree = Arguments::tree();
-        let parsed = tree.try_get_matches_from_mut(std::env::args_os());
+        let parsed = tree.try_get_matches_from_mut(typed());
         let parsed = parsed.and_then(|found| Arguments::from_arg_matches(&found));
         let error = match parsed {
             Ok(arguments) => return Ok(Some(arguments)),
@@ -67,6 +68,15 @@ impl Arguments {
     }
 }
 
+/// `serve -daemon` is how Kafka's own command has it.
+fn typed() -> impl Iterator<Item = OsString> {
+    let mut is_serve = false;
+    std::env::args_os().map(move |argument| {
+        is_serve |= argument == "serve";
+        if is_serve && argument == "-daemon" { "--daemon".into() } else { argument }
+    })
+}
+
 /// `--acks -1`, `-k -x`: the word after an option that has a value is its value, as with getopt. What makes no sense
 /// there is told as such. Words of their own may only be negative numbers: others that begin with a hyphen stand
 /// behind `--`.
@@ -84,6 +94,11 @@ fn with_hyphen_values(tree: Tree) -> Tree {
 pub enum Command {
     /// Run a node
     Serve(serve::Serve),
+    /// Stop a node of this machine, and wait until it has stopped
+    Stop(stop::Stop),
+    /// Check and print the configuration of a node
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Run a node, or several, to try things out: everything on, gone when it stops
     Dev(dev::Dev),
     /// Create, list, describe, change and delete topics

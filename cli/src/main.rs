@@ -6,7 +6,8 @@
 //!   several nodes. [`runtime`] runs it. [`producer`] sends, to a schedule by [`pace`].
 //! - What there is in a cluster: [`node_view`], [`replica_condition`], [`actors`], [`assignment`], [`reassignment`]; [`as_of`]
 //!   when that is true. [`placement`]: who has what, and had better.
-//! - A node in this process: [`configuration`], [`ports`], [`foreground`], [`readiness`].
+//! - A node in this process: [`configuration`], [`ports`], [`foreground`], [`readiness`]; in one of its own: [`pid_file`],
+//!   [`process`].
 //! - Values and grammars: [`quantity`], [`timestamp`], [`offset_range`] (`--offset`), [`record_format`] (`-f`); [`decoder`]
 //!   and [`group_records`] tell what stands in internal topics, [`metadata_records`] what in the metadata log; [`latency`] keeps percentiles.
 //! - Printing: [`output`] and [`failure`], and [`watch`] again and again; all of it goes through [`streams`]. [`confirm`]
@@ -36,8 +37,10 @@ mod node_view;
 mod offset_range;
 mod output;
 mod pace;
+mod pid_file;
 mod placement;
 mod ports;
+mod process;
 mod producer;
 mod quantity;
 mod readiness;
@@ -56,8 +59,8 @@ mod watch;
 
 use arguments::{Arguments, Command};
 use commands::{
-    actor, bench, chaos, cluster, consume, dev, group, log, node, partition, produce, reassign,
-    serve, storage, topic,
+    actor, bench, chaos, cluster, config, consume, dev, group, log, node, partition, produce,
+    reassign, serve, stop, storage, topic,
 };
 use failure::Failure;
 use global::Global;
@@ -93,7 +96,9 @@ fn checked(outcome: Result<(), Failure>, format: Format) -> ExitCode {
 fn run(arguments: Arguments) -> Result<(), Failure> {
     let global = arguments.global;
     match arguments.command {
-        Command::Serve(serve) => serve::serve(&global, serve),
+        Command::Serve(serve) => serve::serve(&global, &serve),
+        Command::Stop(stop) => stop::run(&global, &stop),
+        Command::Config(command) => config::run(&global, command),
         Command::Dev(dev) => dev::run(&global, dev),
         Command::Topic(command) => block_on(topic::run(&global, command)),
         Command::Produce(produce) => block_on(produce::run(&global, produce)),

@@ -8,6 +8,11 @@ use support::{run, run_with};
 const COMMANDS: &[&[&str]] = &[
     &[],
     &["serve"],
+    &["stop"],
+    &["config"],
+    &["config", "check"],
+    &["config", "print"],
+    &["config", "schema"],
     &["dev"],
     &["topic"],
     &["topic", "create"],

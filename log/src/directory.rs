@@ -126,6 +126,23 @@ impl DataDirectory {
         Ok(directory)
     }
 
+    /// Whether a process has it. Changes nothing, and holds nobody up.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub fn is_in_use(path: &Path) -> io::Result<bool> {
+        let lock = match File::open(path.join(LOCK)) {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        match lock.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }

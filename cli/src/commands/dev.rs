@@ -42,7 +42,7 @@ fn one(global: &Global, dev: Dev, data: &Data, foreground: Foreground) -> Result
         format!("log.dir={}", data.dir.display()),
     ];
     set.extend(dev.set);
-    let node = start(load(None, &set)?)?;
+    let node = start(load(&set)?)?;
     announce(&global.output(), &node, &data.dir, || {
         let took = show_duration(started.elapsed());
         let grpc = node.grpc_addr();

@@ -58,6 +58,7 @@ const FLOORS: [(&str, Floors); 2] = [
                 "producer",
                 "topic_partitions",
             ],
+            &["pid_file"],
             &["record_format", "streams"],
             &[
                 "assignment",
@@ -65,6 +66,7 @@ const FLOORS: [(&str, Floors); 2] = [
                 "group_records",
                 "metadata_records",
                 "pace",
+                "process",
                 "quantity",
                 "readiness",
                 "timestamp",
