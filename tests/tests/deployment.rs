@@ -14,7 +14,7 @@ fn the_example_configuration_is_every_key_with_its_default() {
     let config = NodeConfig::load(Some(&example), [], &[]).unwrap();
     assert_eq!(format!("{config:?}"), format!("{:?}", NodeConfig::default()));
 
-    let keys = |line: &str| line.split_once(" = ").map(|(key, _)| key.to_owned());
+    let keys = |line: &str| line.split_once(" = ").map(|(key, _)| key.trim_matches('"').to_owned());
     let named: BTreeSet<String> =
         example.lines().filter(|line| !line.starts_with('#')).filter_map(keys).collect();
     let known: BTreeSet<String> =

