@@ -99,7 +99,7 @@ impl Cluster {
         for (&ports_of_one, id) in ports.iter().zip(1..) {
             let mut set = settings(id, ports_of_one, ports, dir);
             set.extend(dev.set.iter().cloned());
-            let config = load(None, &set)?;
+            let config = load(&set)?;
             cluster.members.push(Member { id, ports: ports_of_one, config, state: State::Stopped });
         }
         // At the same time: none serves before most of them are there.
@@ -314,7 +314,7 @@ mod tests {
         let ports = ports::plan(3, ([127, 0, 0, 1], 7070).into(), None).unwrap();
         let configs: Vec<NodeConfig> = (1..)
             .zip(&ports)
-            .map(|(id, &own)| load(None, &settings(id, own, &ports, Path::new("/d"))).unwrap())
+            .map(|(id, &own)| load(&settings(id, own, &ports, Path::new("/d"))).unwrap())
             .collect();
         for config in &configs {
             assert_eq!(config.voters().unwrap(), configs[0].voters().unwrap());
