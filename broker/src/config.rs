@@ -91,7 +91,7 @@ settings! {
     min_insync_replicas: u32 = 1, "min.insync.replicas", ClusterWide;
     /// Whether topics that are created without unclean.leader.election.enable have it: a replica that is not in sync may
     /// lead when no other can. Loses records.
-    unclean_leader_election: bool = false, "unclean.leader.election.enable", Restart;
+    unclean_leader_election: bool = false, "unclean.leader.election.enable", ClusterWide;
     /// Whether publishing to an unknown topic creates it.
     auto_create_topics: bool = false, "auto.create.topics.enable", Restart;
     /// Whether topics may be deleted.
@@ -103,31 +103,31 @@ settings! {
     /// Most partitions in the cluster. The same on every controller.
     max_partitions_per_cluster: u32 = 1_000_000, "max.partitions.per.cluster", ClusterWide;
     /// max.message.bytes of topics that do not set it: the largest batch that is accepted.
-    message_max_bytes: Bytes = Bytes(1_048_588), "message.max.bytes", Restart;
+    message_max_bytes: Bytes = Bytes(1_048_588), "message.max.bytes", Dynamic;
     /// cleanup.policy of topics that do not set it: delete, compact or both, with a comma.
-    cleanup_policy: String = "delete".to_owned(), "log.cleanup.policy", Restart;
+    cleanup_policy: String = "delete".to_owned(), "log.cleanup.policy", Dynamic;
     /// compression.type of topics that do not set it: producer, and nothing else yet.
     compression_type: String = "producer".to_owned(), "compression.type", Restart;
     /// segment.bytes of topics that do not set it: the largest size of one segment file.
-    segment_bytes: Bytes = Bytes(1 << 30), "log.segment.bytes", Restart;
+    segment_bytes: Bytes = Bytes(1 << 30), "log.segment.bytes", Dynamic;
     /// segment.ms of topics that do not set it: after so long another segment is begun.
-    roll: Millis = Millis(604_800_000), "log.roll.ms", Restart;
+    roll: Millis = Millis(604_800_000), "log.roll.ms", Dynamic;
     /// segment.jitter.ms of topics that do not set it.
-    roll_jitter: Millis = Millis(0), "log.roll.jitter.ms", Restart;
+    roll_jitter: Millis = Millis(0), "log.roll.jitter.ms", Dynamic;
     /// index.interval.bytes of topics that do not set it: bytes of records between two entries of an index.
-    index_interval: Bytes = Bytes(4096), "log.index.interval.bytes", Restart;
+    index_interval: Bytes = Bytes(4096), "log.index.interval.bytes", Dynamic;
     /// segment.index.bytes of topics that do not set it: the largest size of an index.
-    index_size_max: Bytes = Bytes(10 << 20), "log.index.size.max.bytes", Restart;
+    index_size_max: Bytes = Bytes(10 << 20), "log.index.size.max.bytes", Dynamic;
     /// file.delete.delay.ms of topics that do not set it: how long the files of deleted segments are kept.
-    segment_delete_delay: Millis = Millis(60_000), "log.segment.delete.delay.ms", Restart;
+    segment_delete_delay: Millis = Millis(60_000), "log.segment.delete.delay.ms", Dynamic;
     /// flush.policy of topics that do not set it: commit (a record counts once it is on the disk) or os.
-    flush_policy: String = "commit".to_owned(), "log.flush.policy", Restart;
+    flush_policy: String = "commit".to_owned(), "log.flush.policy", Dynamic;
     /// message.timestamp.type of topics that do not set it: CreateTime or LogAppendTime.
-    timestamp_type: String = "CreateTime".to_owned(), "log.message.timestamp.type", Restart;
+    timestamp_type: String = "CreateTime".to_owned(), "log.message.timestamp.type", Dynamic;
     /// message.timestamp.before.max.ms of topics that do not set it.
-    timestamp_before_max: Millis = Millis(i64::MAX as u64), "log.message.timestamp.before.max.ms", Restart;
+    timestamp_before_max: Millis = Millis(i64::MAX as u64), "log.message.timestamp.before.max.ms", Dynamic;
     /// message.timestamp.after.max.ms of topics that do not set it.
-    timestamp_after_max: Millis = Millis(i64::MAX as u64), "log.message.timestamp.after.max.ms", Restart;
+    timestamp_after_max: Millis = Millis(i64::MAX as u64), "log.message.timestamp.after.max.ms", Dynamic;
     /// retention.ms of topics that do not set it; a number alone is of hours, -1: for ever. What is said in minutes or
     /// milliseconds counts before it.
     retention_hours: KeptFor<Hours> = KeptFor::hours(168), "log.retention.hours", Dynamic;
@@ -155,13 +155,13 @@ settings! {
     /// beside all else.
     cleaner_io_bytes: Bytes = Bytes(i64::MAX as u64), "log.cleaner.io.max.bytes.per.second", Dynamic;
     /// min.cleanable.dirty.ratio of topics that do not set it: how much of a log has to be new for it to be cleaned.
-    cleaner_min_ratio: String = "0.5".to_owned(), "log.cleaner.min.cleanable.ratio", Restart;
+    cleaner_min_ratio: String = "0.5".to_owned(), "log.cleaner.min.cleanable.ratio", Dynamic;
     /// delete.retention.ms of topics that do not set it: how long tombstones are kept.
-    cleaner_delete_retention: Millis = Millis(86_400_000), "log.cleaner.delete.retention.ms", Restart;
+    cleaner_delete_retention: Millis = Millis(86_400_000), "log.cleaner.delete.retention.ms", Dynamic;
     /// min.compaction.lag.ms of topics that do not set it.
-    cleaner_min_lag: Millis = Millis(0), "log.cleaner.min.compaction.lag.ms", Restart;
+    cleaner_min_lag: Millis = Millis(0), "log.cleaner.min.compaction.lag.ms", Dynamic;
     /// max.compaction.lag.ms of topics that do not set it.
-    cleaner_max_lag: Millis = Millis(i64::MAX as u64), "log.cleaner.max.compaction.lag.ms", Restart;
+    cleaner_max_lag: Millis = Millis(i64::MAX as u64), "log.cleaner.max.compaction.lag.ms", Dynamic;
     /// How fast all replicas of the node are looked through for rot on the disk, on a thread of the lowest priority: bytes
     /// in a second; 0: not at all. What a reader is given is checked besides, always.
     scrub_bytes_per_second: Bytes = Bytes(10 << 20), "log.scrub.bytes.per.second", Dynamic;

@@ -133,6 +133,7 @@ fn table() -> String {
         let change = match key.update_mode {
             UpdateMode::Restart => "restart",
             UpdateMode::Dynamic => "dynamic",
+            UpdateMode::ClusterWide => "dynamic, for the cluster",
         };
         let meaning = key.documentation.split_whitespace().collect::<Vec<_>>().join(" ");
         let _ = writeln!(

@@ -14,7 +14,15 @@ use troupe_proto::internal::v1::MetadataRecord;
 use troupe_proto::internal::v1::config_resource::Resource;
 use troupe_proto::internal::v1::metadata_record::Record;
 
-const MIN_ISR: &str = "min.insync.replicas";
+/// What nodes are started with in which topics follow the cluster, as far as it is not the default anyway.
+fn started_with(policy: &ClusterPolicy) -> impl Iterator<Item = (&'static str, String)> {
+    let ClusterPolicy { min_insync_replicas, unclean_leader_election, .. } = policy;
+    let min_isr = (*min_insync_replicas > 1)
+        .then(|| ("min.insync.replicas", min_insync_replicas.to_string()));
+    let unclean =
+        unclean_leader_election.then(|| ("unclean.leader.election.enable", "true".to_owned()));
+    min_isr.into_iter().chain(unclean)
+}
 
 /// What has settings.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -126,13 +134,12 @@ impl ClusterImage {
         keys.check(&after, &Overrides::new())?;
         self.broker_overrides.values().try_for_each(|own| keys.check(&after, own))?;
         let mut changes = Vec::new();
-        if before.contains_key(MIN_ISR)
-            && !after.contains_key(MIN_ISR)
-            && policy.min_insync_replicas > 1
-        {
-            let kept =
-                Overrides::from([(MIN_ISR.to_owned(), policy.min_insync_replicas.to_string())]);
-            for topic in self.topics().filter(|topic| !topic.overrides.contains_key(MIN_ISR)) {
+        for (key, started_with) in started_with(policy) {
+            if !before.contains_key(key) || after.contains_key(key) {
+                continue;
+            }
+            let kept = Overrides::from([(key.to_owned(), started_with)]);
+            for topic in self.topics().filter(|topic| !topic.overrides.contains_key(key)) {
                 let resource = Resource::TopicId(topic.id.to_wire());
                 changes.extend(config_changes(&resource, &Overrides::new(), &kept));
             }
