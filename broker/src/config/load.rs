@@ -155,12 +155,13 @@ impl Sorted {
             };
             // Of two units the finer one counts, as in Kafka; two names of the same must say the same.
             let same_unit = kafka_unit(&name) == kafka_unit(&other.name);
-            if same_unit && other.written.value != written.value {
+            // Of one name said twice the later counts.
+            if same_unit && name != other.name && other.written.value != written.value {
                 self.faults.push(format!(
                     "{name}: it is the same setting as {}, and they say `{}` and `{}`",
                     other.name, written.value, other.written.value
                 ));
-            } else if name == written.key {
+            } else if name == written.key || name == other.name {
                 of_source.insert(written.key.clone(), Value { written, name });
             }
         }
@@ -298,6 +299,18 @@ mod tests {
         assert_eq!(config.node_id, 5);
         assert_eq!(config.log_dir, PathBuf::from("/b"));
         assert_eq!(config.num_partitions, 4);
+    }
+
+    #[test]
+    fn of_one_name_said_twice_in_a_source_the_later_counts_and_two_names_have_to_agree() {
+        let load = |set: &[&str]| {
+            let set: Vec<String> = set.iter().map(|&pair| pair.to_owned()).collect();
+            NodeConfig::load(None, [], &set)
+        };
+        assert_eq!(load(&["node.id=2", "node.id=3"]).unwrap().node_id, 3);
+        assert_eq!(load(&["broker.id=2", "broker.id=3"]).unwrap().node_id, 3);
+        let faults = load(&["broker.id=2", "node.id=3"]).unwrap_err().to_string();
+        assert!(faults.contains("the same setting as broker.id"), "{faults}");
     }
 
     #[test]
