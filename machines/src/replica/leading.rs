@@ -298,7 +298,8 @@ impl Replica {
     /// Below this, every assigned replica has told the leader of now, since it leads, that it has all of the log on
     /// disk, whatever the flush policy: nobody misses a record that is removed there. As far as this replica knows:
     /// a follower goes by what its leader has said in this epoch; zero: nothing is known. Within a leadership it
-    /// goes back only when a replica is added, which has nothing yet.
+    /// goes back when a replica is added, which has nothing yet, and when one comes back with less than it had: its
+    /// disk was replaced, and what it reads again must not lose its tombstones on the way.
     pub fn everyone_has(&self) -> Offset {
         match &self.role {
             RoleState::Leading(leadership) => leadership.everyone_has,
@@ -317,7 +318,7 @@ impl Replica {
             false => leadership.end_of(*node).flushed_end.min(own),
         };
         let least = leadership.state.replicas.iter().map(flushed).min().unwrap_or_default();
-        leadership.everyone_has = leadership.everyone_has.max(least);
+        leadership.everyone_has = least;
     }
 
     /// What followers are told with every slice.

@@ -61,7 +61,9 @@ fn everyone_has_is_what_every_assigned_replica_has_on_disk_since_the_leader_lead
     follower_at(&mut replica, 3, 10, 10);
     assert_eq!(replica.everyone_has(), Offset(8));
     follower_at(&mut replica, 2, 4, 4);
-    assert_eq!(replica.everyone_has(), Offset(8), "it does not go back");
+    assert_eq!(replica.everyone_has(), Offset(4), "it came back with less: its disk was replaced");
+    follower_at(&mut replica, 2, 10, 9);
+    assert_eq!(replica.everyone_has(), Offset(9));
     replica.on_partition_state(NOW, &partition(6, 1, &[1, 2, 3]), &mut Effects::new());
     assert_eq!(replica.everyone_has(), Offset::ZERO, "another leadership, and nobody is heard yet");
     replica.resign(&mut Effects::new());
