@@ -356,6 +356,8 @@ impl World {
         if !broker.is_current() {
             return Ok(());
         }
+        self.drop_reassigned(site);
+        let Some(broker) = &self.sites[site].broker else { return Ok(()) };
         let node = broker.node;
         let keys: Vec<_> = crate::truth::keys(&broker.image)
             .into_iter()

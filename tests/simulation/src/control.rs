@@ -317,11 +317,15 @@ impl World {
                 match tip.alter_partition(node, epoch, &asked) {
                     Ok(decision) => {
                         return self.settle(site, decision, |partition| {
-                            let result = Ok(CommittedIsr {
-                                leader_epoch: partition.leader_epoch,
-                                partition_epoch: partition.partition_epoch,
-                                isr: partition.isr,
-                            });
+                            // R9: NEW_LEADER_ELECTED, where that was the end of its own replica
+                            let result = match partition.leader == Some(node) {
+                                true => Ok(CommittedIsr {
+                                    leader_epoch: partition.leader_epoch,
+                                    partition_epoch: partition.partition_epoch,
+                                    isr: partition.isr,
+                                }),
+                                false => Err(AlterPartitionError::FencedLeaderEpoch),
+                            };
                             let answer = Answer::Altered { key, host, request, result };
                             Some((from, life, id, answer))
                         });

@@ -76,11 +76,15 @@ impl World {
         let mut replicas = partition.replicas.clone();
         in_sync.sort();
         replicas.sort();
-        if in_sync != replicas || partition.leader.is_none() {
+        if in_sync != replicas || partition.leader.is_none() || partition.is_reassigning() {
             let here = |at: &At| (at.0, self.see_host(*at).map(|host| &host.replica));
             let replicas: Vec<_> = self.replicas_of(key);
             let replicas: Vec<_> = replicas.iter().map(here).collect();
             return Err(format!("{key}: {partition:?}, {replicas:?}"));
+        }
+        let here = self.replicas_of(key);
+        if let Some(at) = self.hosts().iter().find(|at| at.1 == *key && !here.contains(at)) {
+            return Err(format!("{key} is still on site {}", at.0));
         }
         let mut ends = BTreeMap::new();
         let mut starts = BTreeMap::new();

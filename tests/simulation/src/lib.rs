@@ -5,6 +5,7 @@
 //! - `network`, `streams`: what is sent, and what becomes of it. `nemesis`: what breaks, `healing`: and then.
 //! - `quorum`, `control`: the metadata log as a replicated log, and the controllers that decide on it.
 //! - `broker`, `hands`, `storage`: what a node does around its replicas. `clients`: who uses it all.
+//! - `reassignment`: partitions that get other replicas, and brokers that are forgotten and come back.
 //! - `compaction`, `cleaning`: topics of few keys, and what takes the superseded records away.
 //! - `groups`: members of consumer groups and their coordinators, in runs of their own.
 //! - `ledger`, `truth`: what was promised and decided, as nobody in the run can see it; `checks` and
@@ -34,6 +35,7 @@ mod nemesis;
 mod network;
 mod queue;
 mod quorum;
+mod reassignment;
 mod runner;
 mod seeds;
 mod settings;

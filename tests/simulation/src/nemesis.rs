@@ -123,6 +123,9 @@ impl World {
             Fault::UncleanElection if self.settings.unclean => self.elect(Election::Unclean)?,
             Fault::UncleanElection => {}
             Fault::DeleteRecords | Fault::Retention => self.delete(fault, site)?,
+            Fault::Reassign => self.reassign()?,
+            Fault::CancelReassignment => self.cancel_reassignment()?,
+            Fault::Retire => self.retire()?,
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use crate::chance::Chance;
 use crate::compaction::Compaction;
 use crate::groups::{GroupHostBug, GroupSettings};
+use crate::reassignment;
 use std::collections::BTreeMap;
 use troupe_log::LogConfig;
 use troupe_machines::config::{FlushPolicy, TopicConfig};
@@ -47,6 +48,8 @@ pub enum HostBug {
     ForgetWhoLacksTombstones,
     /// S24: nothing is kept for the sake of its producer.
     ForgetProducersInCleaning,
+    /// R34: who is added counts as in sync before it has caught up.
+    CountAddedAtOnce,
 }
 
 #[derive(Clone, Debug)]
@@ -104,9 +107,24 @@ pub enum Fault {
     UncleanElection,
     DeleteRecords,
     Retention,
+    Reassign,
+    CancelReassignment,
+    Retire,
 }
 
 impl Fault {
+    /// In the runs that have them, often.
+    pub const OF_REASSIGNMENT: [Fault; 8] = [
+        Fault::Reassign,
+        Fault::Reassign,
+        Fault::Reassign,
+        Fault::Reassign,
+        Fault::CancelReassignment,
+        Fault::Retire,
+        Fault::Retire,
+        Fault::Retire,
+    ];
+
     pub const ALL: [Fault; 24] = [
         Fault::Kill,
         Fault::PowerLoss,
@@ -160,6 +178,15 @@ impl Settings {
             compaction: Compaction::draw(seed, bug),
             groups: None,
         }
+    }
+
+    /// The same, and in some runs replicas are reassigned, with a broker more to have them.
+    pub fn with_reassignment(mut self, seed: u64) -> Settings {
+        if reassignment::draw(seed, self.bug) {
+            self.brokers += 1;
+            self.faults.extend(Fault::OF_REASSIGNMENT);
+        }
+        self
     }
 
     /// As an operator would write them.

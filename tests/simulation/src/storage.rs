@@ -199,7 +199,7 @@ impl World {
 
     /// Another replica from the disk, if there is none that works.
     pub fn rebuild(&mut self, at: At) -> Checked {
-        if self.see_host(at).is_some_and(|host| !host.offline) {
+        if self.see_host(at).is_some_and(|host| !host.offline) || !self.is_replica(at) {
             return Ok(());
         }
         let was_offline = self.see_host(at).is_some();

@@ -67,6 +67,22 @@ fn no_schedule_of_faults_breaks_a_promise() {
     }
 }
 
+/// Where requests are refused, or nothing is ever filled, all the rest proves nothing about reassignments.
+#[test]
+fn reassignments_complete_and_brokers_are_retired() {
+    let sweep = sweep(Kind::Replicas, 0, 60, None);
+    assert_none_failed(&sweep, "reassignments_complete");
+    let counts = &sweep.counts;
+    let happened = [
+        (counts.reassignments, 30),
+        (counts.reassignments_completed, 15),
+        (counts.dropped_replicas, 15),
+        (counts.retired_brokers, 1),
+    ];
+    println!("{happened:?}");
+    assert!(happened.iter().all(|(times, least)| times >= least), "{happened:?}");
+}
+
 #[test]
 fn the_same_seed_gives_the_same_run() {
     for seed in 0..10 {
@@ -111,6 +127,8 @@ found! {
         Bug::Host(HostBug::ForgetDeleteRetention), within 100;
     a_tombstone_that_a_replica_misses_is_found:
         Bug::Host(HostBug::ForgetWhoLacksTombstones), within 300;
+    an_added_replica_that_counts_too_early_is_found:
+        Bug::Host(HostBug::CountAddedAtOnce), within 100;
     a_producer_that_cleaning_forgets_is_found:
         Bug::Host(HostBug::ForgetProducersInCleaning), within 100;
 }

@@ -84,6 +84,11 @@ impl Truth {
                 counts.leader_changes += u64::from(elected);
                 counts.unclean_elections +=
                     u64::from(elected && after.recovering && !before.recovering);
+                counts.reassignments_completed += u64::from(
+                    before.is_reassigning()
+                        && !after.is_reassigning()
+                        && after.replicas == before.target().collect::<Vec<_>>(),
+                );
                 counts.isr_expansions += u64::from(after.isr.len() > before.isr.len());
                 counts.isr_shrinks += u64::from(after.isr.len() < before.isr.len());
             }
