@@ -34,8 +34,11 @@ struct Cluster {
     _directory: tempfile::TempDir,
 }
 
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+/// Held until all are found, so that none comes twice.
+fn free_addresses(count: usize) -> impl Iterator<Item = SocketAddr> {
+    let held: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let addresses: Vec<_> = held.iter().map(|listener| listener.local_addr().unwrap()).collect();
+    addresses.into_iter()
 }
 
 impl Cluster {
@@ -52,19 +55,21 @@ impl Cluster {
     /// The same, not started yet, and with other settings.
     fn prepare(nodes: &[(i32, &str)], change: impl Fn(i32, &mut NodeConfig)) -> Cluster {
         let directory = tempfile::tempdir().unwrap();
+        let mut free = free_addresses(2 * nodes.len());
+        let mut next = || free.next().unwrap();
+        let controls: BTreeMap<_, _> = nodes.iter().map(|(id, _)| (*id, next())).collect();
         let controllers = nodes.iter().filter(|(_, roles)| roles.contains("controller"));
-        let controls: BTreeMap<_, _> = controllers.map(|(id, _)| (*id, free_address())).collect();
-        let voters: Vec<_> = controls.iter().map(|(id, at)| format!("{id}@{at}")).collect();
+        let voters: Vec<_> = controllers.map(|(id, _)| format!("{id}@{}", controls[id])).collect();
         let mut configs = BTreeMap::new();
         for (id, roles) in nodes {
-            let control = controls.get(id).copied().unwrap_or_else(free_address);
+            let control = controls[id];
             let set = [
                 format!("process.roles={roles}"),
                 format!("node.id={id}"),
                 "cluster.id=test".to_owned(),
                 format!("controller.quorum.voters={}", voters.join(",")),
                 format!("controller.listener={control}"),
-                format!("listener={}", free_address()),
+                format!("listener={}", next()),
                 "http.listener=127.0.0.1:0".to_owned(),
                 format!("log.dir={}", directory.path().join(id.to_string()).display()),
                 "default.replication.factor=3".to_owned(),
