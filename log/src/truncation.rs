@@ -38,7 +38,13 @@ impl<D: Disk> Log<D> {
             }
             // compaction may have left a gap before the batch
             Walk::At(batch) => {
-                let end = self.end_before(at, batch.position)?;
+                let end = match self.end_before(at, batch.position) {
+                    // what is damaged there was deleted, and nothing of the log stays
+                    Err(LogError::CorruptLog { .. }) if batch.header.base_offset <= self.start => {
+                        batch.header.base_offset
+                    }
+                    end => end?,
+                };
                 (end.max(self.start.min(offset)), batch.position)
             }
             Walk::Bad { position, expected, .. } => (expected, position),

@@ -464,3 +464,23 @@ fn a_follower_that_ends_within_what_was_given_up_is_told_to_part_before_it() {
         assert_eq!(parts_at(whole), end, "{whole} is the end of a batch, or of the log");
     }
 }
+
+/// It stands in a file of which the rest is still in use.
+#[test]
+fn what_is_damaged_among_what_was_deleted_does_not_hinder_dropping_the_rest() {
+    let disk = memory();
+    let (mut log, _) = open(&disk, indexed());
+    for _ in 0..6 {
+        append(&mut log, 0, 1, 100).unwrap();
+    }
+    log.flush().unwrap();
+    drop(log.set_log_start(Offset(4)).unwrap());
+    let path = segments(&disk).pop().unwrap();
+    let content = disk.read(&path).unwrap().unwrap();
+    let (first, _) = Batches::new(content.into()).next().unwrap().unwrap();
+    disk.decay(&path, first.encoded_len() as u64 + 3, &[0x10]);
+    assert_eq!(log.truncate_to(Offset(4), Offset(6)).unwrap(), Offset(4));
+    assert_eq!((log.log_start(), log.log_end()), (Offset(4), Offset(4)));
+    append(&mut log, 0, 1, 100).unwrap();
+    assert_eq!(log.log_end(), Offset(5));
+}
