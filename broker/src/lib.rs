@@ -47,8 +47,10 @@ mod topic_defaults;
 mod unpacker;
 
 pub use allocator::tune_allocator;
+pub use config::listeners::{Listener, ListenerProtocol, Listeners};
+pub use config::load::{Configuration, Note};
 pub use config::{
-    ConfigFaults, ConfigFile, ConfigSources, Configuration, FileFormat, Listener, ListenerProtocol,
-    Listeners, NodeConfig, NodeKey, Note, Origin, UpdateMode, kafka_keys,
+    ConfigFaults, ConfigFile, ConfigSources, FileFormat, NodeConfig, NodeKey, Origin, UpdateMode,
+    kafka_keys,
 };
 pub use node::{ListenerAddress, Node, StartError};

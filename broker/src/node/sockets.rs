@@ -3,7 +3,7 @@
 use super::progress::{Addresses, ListenerAddress};
 use super::start_error::StartError;
 use crate::NodeConfig;
-use crate::config::{Listener, Listeners};
+use crate::config::listeners::{Listener, Listeners};
 use crate::server::{self, Bound};
 use std::net::{SocketAddr, TcpListener};
 
