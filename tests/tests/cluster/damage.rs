@@ -63,7 +63,6 @@ async fn after_a_blackout_a_flipped_bit_in_an_unsealed_tail_loses_nothing() {
 
 /// Nothing is wrong with what is left of the log: it only ends before what was acknowledged.
 #[tokio::test]
-#[ignore = "has not been run on a machine with room for it yet: run it by its name, then take this away"]
 async fn after_a_blackout_a_replica_that_lost_its_acknowledged_end_does_not_lead_by_what_is_left() {
     let mut cluster = Cluster::start(&["log.checkpoint.interval.ms=1h"]).await;
     topic_on(&cluster, "ends", &[1, 2, 3], &[("min.insync.replicas", "1")]).await;

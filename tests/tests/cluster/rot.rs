@@ -375,7 +375,6 @@ async fn two_hundred_flips_are_found_and_repaired() {
 
 /// As `truncate` does it. Whoever touches a page that is gone would be sent a signal that ends a process.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "has not been run on a machine with room for it yet: run it by its name, then take this away"]
 async fn a_file_that_is_made_shorter_while_all_runs_costs_its_replica_and_no_node() {
     let mut dice = StdRng::seed_from_u64(seed());
     let cluster = rotten_cluster().await;

@@ -41,7 +41,6 @@ fn damage(directory: &Path) {
 
 /// S23: tombstones have gone by the time that a follower, and then the leader, is damaged.
 #[tokio::test]
-#[ignore = "has not been run on a machine with room for it yet: run it by its name, then take this away"]
 async fn a_damaged_replica_of_a_cleaned_log_is_filled_again_and_deleted_keys_stay_away() {
     let cluster = Cluster::start(&[OFTEN, "log.scrub.bytes.per.second=0"]).await;
     let server = cluster.server(1).await;
@@ -63,7 +62,7 @@ async fn a_damaged_replica_of_a_cleaned_log_is_filled_again_and_deleted_keys_sta
     eventually_or_why("deletions are gone everywhere", async || {
         // what closes the segment that is written to, and has another pass look
         let others: Vec<_> =
-            (0..10).map(|key| keyed(&format!("other-{key}"), Some("x".repeat(400)))).collect();
+            (0..10).map(|key| keyed(&format!("other-{key}"), Some("x".repeat(300)))).collect();
         append(&server, &topic, &mut appended, &others).await;
         let left = server.read_all(&topic, 0).await;
         let count = left.iter().filter(|(_, sample)| is_deleted(sample)).count();
