@@ -8,7 +8,7 @@ mod status;
 
 pub use plan::{Plan, PlannedPartition, name};
 pub use progress::{Progress, Sample, sample};
-pub use status::{PartitionStatus, State, states};
+pub use status::{PartitionStatus, State, is_reassigning, states};
 
 use crate::exit::Exit;
 use crate::failure::{Context, Failure};
@@ -42,6 +42,18 @@ pub async fn alter(
     partitions: Vec<ReassignPartition>,
 ) -> Result<Vec<ReassignmentResult>, Failure> {
     check(client, what, partitions.clone()).await?;
+    begin(client, what, partitions).await
+}
+
+/// Asks for these, which were checked before.
+///
+/// # Errors
+/// What is refused, each with its reason; and those of the call.
+pub async fn begin(
+    client: &Client,
+    what: &str,
+    partitions: Vec<ReassignPartition>,
+) -> Result<Vec<ReassignmentResult>, Failure> {
     ask(client, what, partitions, false).await
 }
 

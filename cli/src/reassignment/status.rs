@@ -26,12 +26,14 @@ pub struct PartitionStatus {
     pub planned_replicas: Vec<i32>,
 }
 
+/// Whether replicas of it come or go.
+pub fn is_reassigning(known: &PartitionState) -> bool {
+    !known.adding_replicas.is_empty() || !known.removing_replicas.is_empty()
+}
+
 impl PartitionStatus {
     fn new(planned: &PlannedPartition, known: Option<&PartitionState>) -> PartitionStatus {
         let replicas = known.map(|known| known.replicas.clone()).unwrap_or_default();
-        let is_reassigning = |known: &PartitionState| {
-            !known.adding_replicas.is_empty() || !known.removing_replicas.is_empty()
-        };
         let state = match known.is_some_and(is_reassigning) {
             true => State::InProgress,
             false if replicas == planned.replicas => State::Completed,

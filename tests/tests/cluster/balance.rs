@@ -114,14 +114,7 @@ async fn a_node_that_comes_gets_its_share_and_one_that_goes_leaves_nothing_behin
     let marked = node(&cluster, 4).await.unwrap().unwrap();
     assert!(marked.retiring && marked.leader_count == 0, "{marked:?}");
     assert!(cluster.terminate(4).await.success());
-    eventually_or_why("the node is forgotten", async || {
-        let again = run(&cluster, &["node", "retire", "4", "-o", "json"]).await;
-        match again.status.success() && json(&again)["removed"] == true {
-            true => Ok(()),
-            false => Err(format!("{again:?}")),
-        }
-    })
-    .await;
+    retired_until(&cluster, "removed").await;
     assert!(node(&cluster, 4).await.unwrap().is_none());
     for partition in 0..8 {
         let picture = cluster.describe().await.unwrap();
@@ -321,6 +314,18 @@ impl Load {
     }
 }
 
+/// Retires node 4 again, as often as it takes until that is told of it.
+async fn retired_until(cluster: &Cluster, told: &str) {
+    eventually_or_why(told, async || {
+        let again = run(cluster, &["node", "retire", "4", "-o", "json"]).await;
+        match again.status.success() && json(&again)[told] == true {
+            true => Ok(()),
+            false => Err(format!("{again:?}")),
+        }
+    })
+    .await;
+}
+
 /// The node leads half of all; its place is taken while records are sent and read, and the controller dies meanwhile.
 #[tokio::test]
 async fn a_node_that_leads_half_is_retired_under_load_and_no_client_is_told_of_it() {
@@ -344,25 +349,11 @@ async fn a_node_that_leads_half_is_retired_under_load_and_no_client_is_told_of_i
     load.goes_on().await;
     cluster.restart(&[controller]).await;
     // Again, as often as it takes: it goes on where it is.
-    eventually_or_why("the node is empty", async || {
-        let again = run(&cluster, &["node", "retire", "4", "-o", "json"]).await;
-        match again.status.success() && json(&again)["empty"] == true {
-            true => Ok(()),
-            false => Err(format!("{again:?}")),
-        }
-    })
-    .await;
+    retired_until(&cluster, "empty").await;
     whole_without(&cluster, 4).await;
     load.goes_on().await;
     assert!(cluster.terminate(4).await.success());
-    eventually_or_why("the node is forgotten", async || {
-        let again = run(&cluster, &["node", "retire", "4", "-o", "json"]).await;
-        match again.status.success() && json(&again)["removed"] == true {
-            true => Ok(()),
-            false => Err(format!("{again:?}")),
-        }
-    })
-    .await;
+    retired_until(&cluster, "removed").await;
     load.goes_on().await;
     load.ends_whole(&cluster, 8).await;
 }

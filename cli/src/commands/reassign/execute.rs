@@ -4,16 +4,10 @@ use super::verify;
 use crate::exit::Exit;
 use crate::failure::{Context, Failure};
 use crate::global::Global;
-use crate::quantity::{show_duration, show_rate, show_size};
-use crate::reassignment::{self, Plan, Sample, State, name, sample, states};
-use crate::streams::notice;
+use crate::placement::watch;
+use crate::reassignment::{self, Plan, is_reassigning, name, states};
 use clap::Args;
 use serde::Serialize;
-use std::time::Duration;
-use troupe_client::Client;
-
-/// How often --wait looks.
-const LOOK: Duration = Duration::from_secs(1);
 
 const SAVE_THIS: &str = "Save this to use as the --reassignment-json-file option during rollback: troupe reassign execute FILE";
 const ANOTHER_RUNS: &str = "Cannot execute because there is an existing partition assignment.  Use --additional to override \
@@ -52,11 +46,7 @@ pub async fn run(global: &Global, execute: Execute) -> Result<(), Failure> {
     let targets = reassignment::targets(&plan);
     reassignment::check(&client, what, targets.clone()).await?;
     let (_, known) = states(&client, &plan).await.with_context(|| what.to_owned())?;
-    let runs = known
-        .values()
-        .filter(|state| !state.adding_replicas.is_empty() || !state.removing_replicas.is_empty())
-        .count();
-    if runs > 0 && !execute.additional {
+    if known.values().any(is_reassigning) && !execute.additional {
         let hint = "`troupe reassign list` shows what is under way, `troupe reassign cancel --all` ends it";
         return Err(Failure::new(Exit::Refused, what, ANOTHER_RUNS).with_hint(hint));
     }
@@ -64,7 +54,7 @@ pub async fn run(global: &Global, execute: Execute) -> Result<(), Failure> {
     let before: Vec<_> = keys.filter_map(|key| known.get(&key)).collect();
     let current_assignment = Plan::of_states(before.into_iter());
     if !execute.dry_run {
-        reassignment::alter(&client, what, targets).await?;
+        reassignment::begin(&client, what, targets).await?;
     }
     let started = plan.partitions.iter().map(|one| name(&one.topic, one.partition)).collect();
     let executed = Executed { current_assignment, started, dry_run: execute.dry_run };
@@ -72,7 +62,10 @@ pub async fn run(global: &Global, execute: Execute) -> Result<(), Failure> {
     if !execute.wait || execute.dry_run {
         return Ok(());
     }
-    wait(global, &client, &plan).await?;
+    let is_planned = |topic: &str, partition| {
+        plan.partitions.iter().any(|one| one.topic == topic && one.partition == partition)
+    };
+    watch(global, &client, |one| is_planned(&one.topic, one.partition)).await;
     verify::tell(global, &client, &plan).await
 }
 
@@ -87,37 +80,4 @@ fn text(executed: &Executed) -> String {
     };
     let current = current_assignment.to_json();
     format!("Current partition replica assignment\n\n{current}\n\n{SAVE_THIS}\n{begun}\n")
-}
-
-/// Until nothing of the plan is under way. Who does not answer meanwhile is asked again.
-async fn wait(global: &Global, client: &Client, plan: &Plan) -> Result<(), Failure> {
-    let mut earlier: Option<Sample> = None;
-    loop {
-        let asked = states(client, plan).await;
-        if let Ok((states, _)) = &asked
-            && states.iter().all(|one| one.state != State::InProgress)
-        {
-            return Ok(());
-        }
-        if global.progress()
-            && let Ok(now) = sample(client).await
-        {
-            notice!("{}", line(&now, earlier.as_ref()));
-            earlier = Some(now);
-        }
-        tokio::time::sleep(LOOK).await;
-    }
-}
-
-fn line(now: &Sample, earlier: Option<&Sample>) -> String {
-    let total = now.total(earlier);
-    let (count, left) = (now.reassignments.len(), show_size(total.bytes_left));
-    let mut line = format!("{count} partitions under way, {left} left ({} %)", total.percent());
-    if let Some(rate) = total.bytes_per_second {
-        line += &format!(", {}", show_rate(rate));
-    }
-    if let Some(seconds) = total.seconds_left {
-        line += &format!(", {} to go", show_duration(Duration::from_secs(seconds)));
-    }
-    line
 }
