@@ -8,6 +8,7 @@ mod described;
 
 pub use described::{Change, Described, DescribedSetting, Source, Synonym};
 
+use super::topic_lookup::unknown_topic;
 use crate::NodeConfig;
 use crate::controller_channel::AsOf;
 use crate::forward::{ActiveController, Call, Decided, Relay, ask_broker};
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use troupe_controller::ControllerHandle;
-use troupe_machines::cluster::{AlterConfigs, ClusterError, Configured, check_topic_name};
+use troupe_machines::cluster::{AlterConfigs, ClusterError, Configured};
 use troupe_machines::config::{BrokerKeys, ConfigError, Scope, TopicConfig};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::NodeId;
@@ -102,12 +103,8 @@ impl Configs {
     }
 
     fn topic(&self, name: &str, keys: &[String]) -> Result<Described, Error> {
-        check_topic_name(name)?;
         let image = self.metadata.now();
-        let topic = image.topic(name).cloned().ok_or_else(|| {
-            let message = format!("topic `{name}` does not exist; `troupe topic list` shows all");
-            Error::new(ErrorCode::UnknownTopic, message).with("topic", name)
-        })?;
+        let topic = image.topic(name).cloned().ok_or_else(|| unknown_topic(name))?;
         let started = Some(self.settings.started());
         let levels = Levels::new(image, Some(self.metadata.node_id), started);
         Ok(levels.topic(&topic, &self.settings.now(), keys))

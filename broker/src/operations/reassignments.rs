@@ -3,15 +3,14 @@
 
 use super::cluster::NamedPartitions;
 use super::page::Page;
+use super::topic_lookup::unknown_topic;
 use crate::controller_channel::AsOf;
 use crate::forward::{ActiveController, Call, Decided, Relay};
 use crate::metadata_cache::MetadataCache;
 use std::sync::Arc;
 use troupe_controller::ControllerHandle;
-use troupe_machines::cluster::{
-    AlterPartitionReassignments, ClusterImage, Partition, check_topic_name,
-};
-use troupe_proto::error::{Error, ErrorCode};
+use troupe_machines::cluster::{AlterPartitionReassignments, ClusterImage, Partition};
+use troupe_proto::error::Error;
 
 pub struct Reassignments {
     metadata: Arc<MetadataCache>,
@@ -95,10 +94,8 @@ impl Reassignments {
 
 fn check_topics(image: &ClusterImage, named: &[NamedPartitions]) -> Result<(), Error> {
     for NamedPartitions { topic, .. } in named {
-        check_topic_name(topic).map_err(Error::from)?;
         if image.topic(topic).is_none() {
-            let message = format!("topic `{topic}` does not exist; `troupe topic list` shows all");
-            return Err(Error::new(ErrorCode::UnknownTopic, message).with("topic", topic));
+            return Err(unknown_topic(topic));
         }
     }
     Ok(())

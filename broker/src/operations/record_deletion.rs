@@ -3,6 +3,7 @@
 //! Promises: each partition succeeds or fails for itself; what another node sent here goes no further; of the cluster's
 //! own topics nothing is deleted.
 
+use super::topic_lookup::unknown_topic;
 use crate::forward::{Call, Leaders, Target, delete_records, hears};
 use crate::partition::DeletionRequest;
 use futures::{StreamExt, stream};
@@ -106,8 +107,7 @@ impl RecordDeletion {
         let metadata = &self.leaders.metadata;
         let TopicPartition { topic: name, partition, topic_id } = named;
         if !hears(metadata, |image| image.topic(name).is_some()).await {
-            let message = format!("topic `{name}` does not exist; `troupe topic list` shows all");
-            return Err(Error::new(ErrorCode::UnknownTopic, message).with("topic", name));
+            return Err(unknown_topic(name));
         }
         let image = metadata.now();
         let topic = image.topic(name).ok_or_else(|| {

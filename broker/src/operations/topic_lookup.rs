@@ -6,7 +6,7 @@ use crate::registry::TopicEntry;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use troupe_machines::cluster::{CreateTopic, is_internal_name};
+use troupe_machines::cluster::{CreateTopic, check_topic_name, is_internal_name};
 use troupe_proto::error::{Error, ErrorCode};
 
 /// How long this node may take to learn of a topic that is there.
@@ -79,6 +79,15 @@ impl TopicLookup {
         self.metadata.caught_up().await;
         self.metadata.registry.topic(name)
     }
+}
+
+/// What is answered of a name that no topic has: there is none, or there can be none.
+pub fn unknown_topic(name: &str) -> Error {
+    if let Err(error) = check_topic_name(name) {
+        return error.into();
+    }
+    let message = format!("topic `{name}` does not exist; `troupe topic list` shows all");
+    Error::new(ErrorCode::UnknownTopic, message).with("topic", name)
 }
 
 /// What clients may not write to: the node alone keeps its topics.

@@ -1,7 +1,7 @@
 //! Topics: looked up in this node's image, changed by the active controller.
 
 use super::page::Page;
-use super::topic_lookup::check_writable;
+use super::topic_lookup::{check_writable, unknown_topic};
 use crate::NodeConfig;
 use crate::config::UpdateMode;
 use crate::controller_channel::AsOf;
@@ -16,7 +16,7 @@ use troupe_machines::cluster::{
     check_topic_name,
 };
 use troupe_machines::config::{self, ConfigKey};
-use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::error::Error;
 use troupe_proto::ids::TopicId;
 
 pub struct Topics {
@@ -100,12 +100,8 @@ impl Topics {
     /// # Errors
     /// `UNKNOWN_TOPIC`, `INVALID_TOPIC`.
     pub fn get(&self, name: &str) -> Result<(Arc<Topic>, AsOf), Error> {
-        check_topic_name(name)?;
         let image = self.metadata.now();
-        let topic = image.topic(name).cloned().ok_or_else(|| {
-            let message = format!("topic `{name}` does not exist; `troupe topic list` shows all");
-            Error::new(ErrorCode::UnknownTopic, message).with("topic", name)
-        })?;
+        let topic = image.topic(name).cloned().ok_or_else(|| unknown_topic(name))?;
         Ok((topic, self.controller.channel.as_of(&image)))
     }
 

@@ -1,6 +1,7 @@
 //! Elections of leaders: for which partitions, and what became of each.
 
-use super::partitions::{is_led_elsewhere, numbered, unknown_topic};
+use super::partitions::{is_led_elsewhere, numbered};
+use crate::operations::topic_lookup::unknown_topic;
 use troupe_controller::ControllerHandle;
 use troupe_machines::cluster::{ClusterImage, Election, Partition, Topic, check_topic_name};
 use troupe_proto::error::Error;

@@ -2,9 +2,10 @@
 
 use crate::controller_channel::AsOf;
 use crate::operations::page::Page;
+use crate::operations::topic_lookup::unknown_topic;
 use std::sync::Arc;
-use troupe_machines::cluster::{ClusterImage, Partition, Topic, check_topic_name};
-use troupe_proto::error::{Error, ErrorCode};
+use troupe_machines::cluster::{ClusterImage, Partition, Topic};
+use troupe_proto::error::Error;
 
 /// Which partitions are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,14 +32,6 @@ pub struct PartitionState {
     pub topic: Arc<Topic>,
     pub number: i32,
     pub partition: Partition,
-}
-
-pub(super) fn unknown_topic(name: &str) -> Error {
-    if let Err(error) = check_topic_name(name) {
-        return error.into();
-    }
-    let message = format!("topic `{name}` does not exist; `troupe topic list` shows all");
-    Error::new(ErrorCode::UnknownTopic, message).with("topic", name)
 }
 
 /// All partitions of a topic with their numbers.

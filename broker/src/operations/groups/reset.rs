@@ -3,6 +3,7 @@
 use super::coordination::Groups;
 use crate::forward::{Call, Target, find_offset_now, hears};
 use crate::group::check_partition;
+use crate::operations::topic_lookup::unknown_topic;
 use crate::partition::OffsetQuery;
 use futures::{StreamExt, stream};
 use std::collections::BTreeMap;
@@ -236,11 +237,6 @@ fn checked(to: Option<ResetTo>) -> Result<ResetTo, Error> {
         }
         Some(to) => Ok(to),
     }
-}
-
-fn unknown_topic(topic: &str) -> Error {
-    let message = format!("topic `{topic}` does not exist; `troupe topic list` shows all");
-    Error::new(ErrorCode::UnknownTopic, message).with("topic", topic)
 }
 
 /// # Errors
