@@ -25,6 +25,7 @@ mod endpoint;
 mod handle;
 pub mod metadata_log;
 pub mod priority;
+mod probe;
 mod raft;
 mod request;
 mod sessions;

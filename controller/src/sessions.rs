@@ -13,7 +13,6 @@
 mod actor;
 mod handle;
 mod heartbeats;
-mod probe;
 mod stalls;
 mod upkeep;
 

@@ -8,15 +8,19 @@
 use super::Raft;
 use super::entries::{decode, encode};
 use super::identity::{Identity, check_vote};
-use super::network::MAX_MESSAGE_BYTES;
+use super::network::{MAX_MESSAGE_BYTES, Peers};
 use super::snapshot::Meta;
+use super::succession;
 use super::types::TypeConfig;
 use bytes::Bytes;
-use openraft::alias::{SnapshotOf, VoteOf};
+use futures::FutureExt;
+use futures::stream::BoxStream;
+use openraft::alias::{LogIdOf, SnapshotOf, VoteOf};
 use openraft::async_runtime::WatchReceiver;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
+use openraft::vote::RaftLeaderId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,6 +41,8 @@ const MAX_SNAPSHOT_BYTES: u64 = 1 << 30;
 pub struct RaftEndpoint {
     /// `None`: this node votes alone, and nobody may call.
     identity: Option<Arc<Identity>>,
+    /// Where to find out whether the leader is gone.
+    peers: Peers,
     raft: Arc<Mutex<Option<Raft>>>,
     /// This voter lost its log, and gives no vote.
     recovering: Arc<AtomicBool>,
@@ -45,9 +51,10 @@ pub struct RaftEndpoint {
 }
 
 impl RaftEndpoint {
-    pub(super) fn new(identity: Option<Arc<Identity>>) -> RaftEndpoint {
+    pub(super) fn new(identity: Option<Arc<Identity>>, peers: Peers) -> RaftEndpoint {
         RaftEndpoint {
             identity,
+            peers,
             raft: Arc::default(),
             recovering: Arc::default(),
             heard: Arc::default(),
@@ -78,6 +85,22 @@ impl RaftEndpoint {
 
     pub(super) fn heard(&self) -> Option<Instant> {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How far the log goes of this voter, which follows that leader and may vote; `None`: it does not, or may not.
+    pub(super) async fn claim(
+        &self,
+        raft: &Raft,
+        leader: &VoteOf<TypeConfig>,
+    ) -> Option<Option<LogIdOf<TypeConfig>>> {
+        if self.is_recovering() {
+            return None;
+        }
+        // Too low to be granted: the answer says how this voter stands.
+        let leader_id = RaftLeaderId::new(0, leader.leader_id.node_id);
+        let question = VoteOf::<TypeConfig> { leader_id, committed: false };
+        let standing = raft.pre_vote(VoteRequest::new(question, None)).await.ok()?;
+        (standing.vote == *leader).then_some(standing.last_log_id)
     }
 
     pub(super) fn close(&self) {
@@ -152,8 +175,66 @@ async fn receive(
     Ok((vote, meta, image))
 }
 
+/// Until it does not lead in that term, or has ended.
+async fn leads_no_more(raft: &Raft, term: u64) {
+    let mut metrics = raft.metrics();
+    loop {
+        {
+            let metrics = metrics.borrow_watched();
+            if !metrics.state.is_leader() || metrics.current_term != term {
+                return;
+            }
+        }
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn leads_not(term: u64) -> Error {
+    Error::new(ErrorCode::NotController, "this voter does not lead").with("term", term)
+}
+
 #[tonic::async_trait]
 impl RaftService for RaftEndpoint {
+    type AttendLeaderStream = BoxStream<'static, Result<pb::AttendLeaderResponse, Status>>;
+
+    async fn attend_leader(
+        &self,
+        request: Request<pb::AttendLeaderRequest>,
+    ) -> Result<Response<Self::AttendLeaderStream>, Status> {
+        let pb::AttendLeaderRequest { caller, term } = request.into_inner();
+        self.check(caller)?;
+        let raft = self.raft()?;
+        let over = async move { leads_no_more(&raft, term).await };
+        let mut over = Box::pin(over);
+        if futures::poll!(&mut over).is_ready() {
+            return Err(leads_not(term).into());
+        }
+        let ends = over.map(move |()| Err(leads_not(term).into()));
+        Ok(Response::new(Box::pin(futures::stream::once(ends))))
+    }
+
+    async fn confirm_leader_loss(
+        &self,
+        request: Request<pb::ConfirmLeaderLossRequest>,
+    ) -> Result<Response<pb::ConfirmLeaderLossResponse>, Status> {
+        let pb::ConfirmLeaderLossRequest { caller, message } = request.into_inner();
+        self.check(caller)?;
+        let leader: VoteOf<TypeConfig> = parse(&message)?;
+        let raft = self.raft()?;
+        let not_lost = pb::ConfirmLeaderLossResponse::default();
+        if !succession::is_lost(&mut self.peers.clone(), &leader).await {
+            return Ok(Response::new(not_lost));
+        }
+        let Some(last) = self.claim(&raft, &leader).await else {
+            return Ok(Response::new(not_lost));
+        };
+        let internal = |error: std::io::Error| Error::new(ErrorCode::Internal, error.to_string());
+        let message = encode(&last).map(Bytes::from).map_err(internal)?;
+        Ok(Response::new(pb::ConfirmLeaderLossResponse { lost: true, message }))
+    }
+
     async fn append_entries(
         &self,
         request: Request<pb::AppendEntriesRequest>,

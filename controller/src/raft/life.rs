@@ -15,6 +15,7 @@ use super::opening::{self, Opened};
 use super::publication::Publication;
 use super::recovery::Recovery;
 use super::storage::{self, Storage};
+use super::succession::Succession;
 use super::types::RaftNodeId;
 use super::verification::Verification;
 use super::{Proposals, Raft, bootstrap_quorum, raft_config, voters};
@@ -83,7 +84,7 @@ impl Lives {
         let addresses = identity::addresses(&config);
         let patience = config.timings.election_min;
         let peers = Peers::new(identity.clone(), addresses, patience, Arc::clone(&refusals));
-        let endpoint = RaftEndpoint::new(identity.clone());
+        let endpoint = RaftEndpoint::new(identity.clone(), peers.clone());
         let publication = Arc::<Publication>::default();
         let health = watch::Sender::<MetadataLogHealth>::default();
         let seen = Seen {
@@ -202,7 +203,9 @@ impl Lives {
             (raft.clone(), self.endpoint.clone(), Arc::clone(&self.publication)),
             self.health.clone(),
         );
+        let succession = Succession::new(self.id, self.peers.clone(), self.endpoint.clone());
         let failed = tokio::select! {
+            () = succession.run(&raft, self.tell.subscribe()) => None,
             () = follow_metrics(&raft, &self.tell, patience, due) => None,
             () = propose_in_order(&raft, &mut self.waiting) => None,
             fault = filled_again => Some(fault),

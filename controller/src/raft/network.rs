@@ -8,7 +8,8 @@ use super::entries::{decode, encode};
 use super::identity::Identity;
 use super::types::{RaftNodeId, TypeConfig};
 use bytes::Bytes;
-use openraft::alias::{SnapshotOf, VoteOf};
+use futures::future::BoxFuture;
+use openraft::alias::{LogIdOf, SnapshotOf, VoteOf};
 use openraft::entry::RaftEntry;
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::impls::BasicNode;
@@ -29,7 +30,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Response, Status};
+use tonic::{Code, Response, Status};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::NodeId;
 use troupe_proto::internal::v1 as pb;
@@ -77,6 +78,56 @@ impl Peers {
         Arc::clone(&self.versions)
     }
 
+    /// Of the other voters.
+    pub fn ids(&self) -> impl Iterator<Item = RaftNodeId> + '_ {
+        self.addresses.keys().copied()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.addresses.is_empty()
+    }
+
+    pub fn address(&self, id: RaftNodeId) -> Option<&str> {
+        self.addresses.get(&id).map(String::as_str)
+    }
+
+    /// Asks a voter to say for how long it leads in that term.
+    pub async fn attend(&mut self, leader: RaftNodeId, term: u64) -> Attended {
+        let peer = self.new_client(leader, &BasicNode::default()).await;
+        let Ok((mut client, caller)) = peer.reach() else { return Attended::Unreachable };
+        let request = pb::AttendLeaderRequest { caller: Some(caller), term };
+        let attended = tokio::time::timeout(self.patience, client.attend_leader(request)).await;
+        let mut leads = match attended {
+            Ok(Ok(attended)) => attended.into_inner(),
+            Ok(Err(status)) if status.code() == Code::Unimplemented => return Attended::Unknown,
+            Ok(Err(status)) => {
+                return match Error::from(status).code {
+                    ErrorCode::NotController | ErrorCode::ShuttingDown => Attended::LeadsNot,
+                    _ => Attended::Unreachable,
+                };
+            }
+            Err(_) => return Attended::Unreachable,
+        };
+        Attended::Leads(Box::pin(async move { while let Ok(Some(_)) = leads.message().await {} }))
+    }
+
+    /// How far the log of a voter goes that finds the leader gone too; `None`: it does not, or does not answer.
+    pub async fn confirm_leader_loss(
+        &mut self,
+        voter: RaftNodeId,
+        leader: &VoteOf<TypeConfig>,
+    ) -> Option<Option<LogIdOf<TypeConfig>>> {
+        let peer = self.new_client(voter, &BasicNode::default()).await;
+        let (mut client, caller) = peer.reach().ok()?;
+        let message = message(leader).ok()?;
+        let request = pb::ConfirmLeaderLossRequest { caller: Some(caller), message };
+        let called = peer.call(self.patience, client.confirm_leader_loss(request)).await.ok()?;
+        if !called.lost {
+            return None;
+        }
+        answer(&called.message).ok()
+    }
+
     fn client(&mut self, target: RaftNodeId) -> Option<RaftServiceClient<Channel>> {
         if let Some(client) = self.clients.get(&target) {
             return Some(client.clone());
@@ -105,6 +156,18 @@ impl RaftNetworkFactory<TypeConfig> for Peers {
         let (patience, refusals) = (self.patience, self.refusals.clone());
         Peer { target, reach, patience, refusals, versions: self.versions() }
     }
+}
+
+/// What a voter says of its leading.
+pub(super) enum Attended {
+    /// It leads, until this ends, or the connection does.
+    Leads(BoxFuture<'static, ()>),
+    /// It says that it does not lead in that term.
+    LeadsNot,
+    /// It does not answer.
+    Unreachable,
+    /// It runs an earlier version, which does not say.
+    Unknown,
 }
 
 /// The connection to one other voter.

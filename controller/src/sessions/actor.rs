@@ -6,11 +6,11 @@
 //! Never here: a rule about silence, a stream.
 
 use super::heartbeats::{BrokerHeartbeats, Heartbeat, RUN_INTERVAL, SessionId, Step};
-use super::probe;
 use super::stalls::Stalls;
 use crate::config::{SessionTimings, Upkeep};
 use crate::handle::ControllerHandle;
 use crate::metadata_log::Leadership;
+use crate::probe;
 use crate::voters::VoterSet;
 use actix::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,6 +52,8 @@ pub(super) struct SessionActor {
     pub(super) settings: Settings,
     state: State,
     sessions: BTreeMap<NodeId, (SessionId, watch::Sender<SessionState>)>,
+    /// Who led last, but for this node.
+    predecessor: Option<NodeId>,
     /// Asked for before it was known who is active.
     waiting: Vec<Open>,
     timers: Vec<SpawnHandle>,
@@ -91,6 +93,7 @@ impl SessionActor {
             settings,
             state: State::Standby,
             sessions: BTreeMap::new(),
+            predecessor: None,
             waiting: Vec::new(),
             timers: Vec::new(),
             balancing: None,
@@ -102,6 +105,7 @@ impl SessionActor {
 impl SessionActor {
     /// Begins or ends to keep sessions with the leadership of this node; hearing the same again changes nothing.
     fn follow(&mut self, leadership: Leadership, ctx: &mut Context<Self>) {
+        self.predecessor = leadership.leader.filter(|_| !leadership.here).or(self.predecessor);
         match &self.state {
             State::CatchingUp(term) | State::Active(term, _)
                 if leadership.here && *term == leadership.term => {}
@@ -296,7 +300,10 @@ impl SessionActor {
 
     fn activate(&mut self, term: u64, ctx: &mut Context<Self>) {
         let now = Instant::now();
-        self.state = State::Active(term, BrokerHeartbeats::new(now, self.settings.timings));
+        self.state = State::Active(
+            term,
+            BrokerHeartbeats::new(now, self.settings.timings, self.predecessor),
+        );
         self.run(ctx);
         for open in std::mem::take(&mut self.waiting) {
             self.open(open, ctx);

@@ -23,7 +23,7 @@ const SLACK: Duration = Duration::from_millis(25);
 const PAUSE: Duration = Duration::from_millis(250);
 /// Between two probes of a broker that is not heard.
 const PROBE_AGAIN: Duration = Duration::from_millis(50);
-/// After a take-over brokers have this long to connect before they are probed.
+/// After a take-over brokers have this long to connect before they are probed; but who led before is probed at once.
 const PROBE_AFTER: Duration = Duration::from_millis(200);
 /// Before a step that failed is taken again.
 const RETRY: Duration = Duration::from_millis(100);
@@ -69,6 +69,8 @@ pub(super) struct BrokerHeartbeats {
     last_run: Instant,
     /// What those who hear heartbeats for it had missed by then, in all.
     last_missed: Duration,
+    /// Led before: if it is gone, that is why this controller is active.
+    predecessor: Option<NodeId>,
 }
 
 struct Presence {
@@ -90,12 +92,17 @@ struct Presence {
 
 impl BrokerHeartbeats {
     /// Of a controller that has just become active: it has heard nobody yet, and holds that against nobody.
-    pub fn new(now: Instant, timings: SessionTimings) -> BrokerHeartbeats {
+    pub fn new(
+        now: Instant,
+        timings: SessionTimings,
+        predecessor: Option<NodeId>,
+    ) -> BrokerHeartbeats {
         BrokerHeartbeats {
             timings,
             brokers: BTreeMap::new(),
             last_run: now,
             last_missed: Duration::MAX,
+            predecessor,
         }
     }
 
@@ -236,9 +243,10 @@ impl BrokerHeartbeats {
                 return None;
             }
             // Somebody else let it in, and heard it.
+            let is_suspect = self.predecessor == Some(node_id);
             let presence = Presence {
                 deadline: now + self.timings.timeout,
-                probe_at: Some(now + PROBE_AFTER),
+                probe_at: Some(if is_suspect { now } else { now + PROBE_AFTER }),
                 ..Presence::new(epoch, now)
             };
             self.brokers.insert(node_id, presence);

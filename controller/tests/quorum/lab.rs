@@ -36,6 +36,8 @@ const NOTHING: Carries = Carries { requests: false, answers: false };
 struct Wire {
     address: SocketAddr,
     carries: watch::Sender<Carries>,
+    /// Aborted: nothing listens there any more.
+    listens: actix_rt::task::JoinHandle<()>,
 }
 
 impl Wire {
@@ -44,7 +46,7 @@ impl Wire {
         let address = listener.local_addr().unwrap();
         let listener = tokio::net::TcpListener::from_std(listener).unwrap();
         let (carries, state) = watch::channel(ALL);
-        actix_rt::spawn(async move {
+        let listens = actix_rt::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
                 let mut state = state.clone();
                 if *state.borrow() == NOTHING {
@@ -63,7 +65,7 @@ impl Wire {
                 });
             }
         });
-        Wire { address, carries }
+        Wire { address, carries, listens }
     }
 }
 
@@ -171,6 +173,13 @@ impl Lab {
         for (_, wire) in self.wires.iter().filter(|(ends, _)| of(ends)) {
             wire.carries.send_replace(if whole { ALL } else { NOTHING });
         }
+    }
+
+    /// This one's connections to that one end, and are refused from now on. The other still reaches this one.
+    pub fn refuse(&self, from: i32, to: i32) {
+        let wire = &self.wires[&(from, to)];
+        wire.listens.abort();
+        wire.carries.send_replace(NOTHING);
     }
 
     /// This one is heard, and hears nobody.

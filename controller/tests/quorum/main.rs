@@ -5,7 +5,8 @@ mod damage;
 mod lab;
 
 use lab::{CLUSTER, Lab, topic, within};
-use troupe_controller::{Controller, ControllerConfig, ControllerStartError, Voter};
+use std::time::Duration;
+use troupe_controller::{Controller, ControllerConfig, ControllerStartError, QuorumTimings, Voter};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::NodeId;
 use troupe_proto::internal::v1::raft_service_client::RaftServiceClient;
@@ -106,6 +107,34 @@ async fn a_leader_that_nobody_answers_knows_that_it_leads_nobody_and_leads_again
     (1..=3).for_each(|id| lab.connect(id, true));
     lab.create(names("after", 1)).await;
     assert_eq!(lab.agreed().await.topic_count(), 2);
+    lab.stop_all().await;
+}
+
+/// Its heartbeats are heard all the time, so nobody would stand against it by himself. One that cannot reach the leader
+/// has the other's word that it is there; when both cannot, they are a majority, and the leader is one of the past.
+#[actix::test]
+async fn a_leader_is_followed_at_once_when_a_majority_finds_it_gone_and_not_before() {
+    let timings = QuorumTimings {
+        heartbeat: Duration::from_millis(80),
+        election_min: Duration::from_secs(5),
+        election_max: Duration::from_secs(6),
+    };
+    let mut lab = Lab::new();
+    for id in 1..=3 {
+        lab.start(ControllerConfig { timings, ..lab.config(id) }).await;
+    }
+    let old = lab.leader().await;
+    let term = lab.handle(old).leadership().borrow().term;
+    let others: Vec<i32> = (1..=3).filter(|id| *id != old).collect();
+    lab.refuse(others[0], old);
+    lab.create(names("before", 50)).await;
+    assert_eq!(lab.leader().await, old);
+    assert_eq!(lab.handle(old).leadership().borrow().term, term, "nobody has stood for election");
+    lab.refuse(others[1], old);
+    let next = lab.leader_among(|id| id != old).await;
+    assert!(lab.handle(next).leadership().borrow().term > term);
+    lab.create_among(names("after", 1), |id| id != old).await;
+    assert!(lab.handle(next).image().borrow().topic("before-49").is_some());
     lab.stop_all().await;
 }
 

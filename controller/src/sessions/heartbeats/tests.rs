@@ -27,7 +27,7 @@ impl Play {
         let now = Instant::now();
         let mut play = Play {
             image,
-            heartbeats: BrokerHeartbeats::new(now, TIMINGS),
+            heartbeats: BrokerHeartbeats::new(now, TIMINGS, None),
             now,
             missed: Duration::ZERO,
         };
@@ -226,6 +226,16 @@ fn a_take_over_gives_everybody_a_session_timeout() {
     play.pass(200);
     play.heartbeats.refused(play.now, NodeId(0), None);
     assert_eq!(play.pass(0), [play.fence(0)], "its process is gone");
+}
+
+/// That this controller is active now may be because it is gone.
+#[test]
+fn who_led_before_a_take_over_is_probed_at_once() {
+    let mut play = Play::with(2);
+    play.heartbeats = BrokerHeartbeats::new(play.now, TIMINGS, Some(NodeId(1)));
+    let probe = |id: i32| Step::Probe(NodeId(id), None, format!("node{id}:9092"));
+    assert_eq!(play.pass(0), [probe(1)]);
+    assert_eq!(play.pass(200), [probe(0)]);
 }
 
 /// K13.

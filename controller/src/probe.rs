@@ -6,7 +6,7 @@ use tokio::net::{TcpStream, lookup_host};
 
 /// Whether everything at `host:port` refuses connections: nobody listens there any more. Silence, a name that
 /// is not known, or any other fault proves nothing.
-pub(super) async fn is_refused(endpoint: &str, patience: Duration) -> bool {
+pub(crate) async fn is_refused(endpoint: &str, patience: Duration) -> bool {
     let all_refuse = async {
         let Ok(addresses) = lookup_host(endpoint).await else { return false };
         let mut refused = false;

@@ -1,0 +1,127 @@
+//! A leader that is gone is followed by another at once, and not after its lease.
+//!
+//! A follower attends its leader: a call that stays open for as long as that one leads. When it ends, and the
+//! leader says itself that it does not lead any more, or nothing listens at its address, the other followers are
+//! asked whether they find the same. A majority of the voters that does has nothing to wait for: the one that has
+//! most of the log stands for election as if the leader had asked it to.
+//!
+//! Promises: a leader that a majority can reach is not disturbed, whatever one voter finds; silence proves nothing,
+//! so one that is stopped or cut off is replaced when its lease is over, as ever. Nothing hangs on a finding that
+//! was wrong but a change of leader: who is elected has what was committed, and who led before is refused from then
+//! on (Raft's own rules, which need no lease).
+//! Never here: what a vote is.
+
+use super::Raft;
+use super::endpoint::RaftEndpoint;
+use super::network::{Attended, Peers};
+use super::types::{RaftNodeId, TypeConfig};
+use crate::metadata_log::Leadership;
+use crate::probe;
+use futures::future::join_all;
+use openraft::alias::{LogIdOf, VoteOf};
+use openraft::raft::TransferLeaderRequest;
+use openraft::vote::RaftLeaderId;
+use std::cmp::Reverse;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Before the leader is attended again: its process may be dying just now.
+const PAUSE: Duration = Duration::from_millis(20);
+/// A connection that is neither taken nor refused in this time proves nothing.
+const PROBE_PATIENCE: Duration = Duration::from_millis(200);
+/// Each that is better placed has this long to be elected, before the next stands.
+const TURN: Duration = Duration::from_millis(100);
+
+/// How far a voter's log goes, and who it is: the greatest is to lead.
+type Claim = (Option<LogIdOf<TypeConfig>>, Reverse<RaftNodeId>);
+
+pub(super) struct Succession {
+    id: RaftNodeId,
+    peers: Peers,
+    endpoint: RaftEndpoint,
+}
+
+impl Succession {
+    pub fn new(id: RaftNodeId, peers: Peers, endpoint: RaftEndpoint) -> Succession {
+        Succession { id, peers, endpoint }
+    }
+
+    /// For as long as Raft lives, and longer.
+    pub async fn run(mut self, raft: &Raft, mut leadership: watch::Receiver<Leadership>) {
+        loop {
+            let now = *leadership.borrow_and_update();
+            let changed = leadership.changed();
+            let changed = match followed(now).filter(|_| !self.peers.is_empty()) {
+                None => changed.await,
+                Some(leader) => tokio::select! {
+                    changed = changed => changed,
+                    () = self.attend(raft, leader) => Ok(()),
+                },
+            };
+            if changed.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// Returns when this voter has stood for election.
+    async fn attend(&mut self, raft: &Raft, leader: VoteOf<TypeConfig>) {
+        let (id, term) = (leader.leader_id.node_id, leader.leader_id.term);
+        loop {
+            match self.peers.attend(id, term).await {
+                Attended::Leads(over) => over.await,
+                // It answers, and knows nothing of all this: its lease has to do.
+                Attended::Unknown => return std::future::pending().await,
+                Attended::LeadsNot | Attended::Unreachable => {}
+            }
+            if is_lost(&mut self.peers, &leader).await && self.stand(raft, &leader).await {
+                return;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Whether it has stood for election.
+    async fn stand(&mut self, raft: &Raft, leader: &VoteOf<TypeConfig>) -> bool {
+        let Some(own) = self.endpoint.claim(raft, leader).await else { return false };
+        let own: Claim = (own, Reverse(self.id));
+        let gone = leader.leader_id.node_id;
+        let voters = self.peers.ids().count() + 1;
+        let others = self.peers.ids().filter(|id| *id != gone);
+        let asked = others.map(|id| {
+            let mut peers = self.peers.clone();
+            async move { Some((peers.confirm_leader_loss(id, leader).await?, Reverse(id))) }
+        });
+        let others: Vec<Claim> = join_all(asked).await.into_iter().flatten().collect();
+        if 2 * (others.len() + 1) <= voters {
+            return false;
+        }
+        let better = others.iter().filter(|other| **other > own).count();
+        // Whoever is elected meanwhile ends this.
+        tokio::time::sleep(TURN * u32::try_from(better).unwrap_or(u32::MAX)).await;
+        tracing::info!(leader = gone, "the leader of the metadata quorum is gone");
+        let request = TransferLeaderRequest::new(*leader, self.id, None);
+        // Refused, or Raft has ended: somebody else has stood meanwhile, or this node is stopping.
+        matches!(raft.handle_transfer_leader(request).await, Ok(Ok(())))
+    }
+}
+
+/// The vote of the leader that this node follows.
+fn followed(Leadership { leader, term, here }: Leadership) -> Option<VoteOf<TypeConfig>> {
+    let node_id = RaftNodeId::try_from(leader?.0).ok().filter(|_| !here)?;
+    let leader_id = RaftLeaderId::new(term, node_id);
+    Some(VoteOf::<TypeConfig> { leader_id, committed: true })
+}
+
+/// Whether the leader says itself that it does not lead, or nothing listens where it was.
+pub(super) async fn is_lost(peers: &mut Peers, leader: &VoteOf<TypeConfig>) -> bool {
+    let (id, term) = (leader.leader_id.node_id, leader.leader_id.term);
+    match peers.attend(id, term).await {
+        Attended::LeadsNot => true,
+        Attended::Leads(_) | Attended::Unknown => false,
+        Attended::Unreachable => match peers.address(id) {
+            Some(address) => probe::is_refused(address, PROBE_PATIENCE).await,
+            None => false,
+        },
+    }
+}
