@@ -114,6 +114,11 @@ pub trait DiskFile: Send + Sync + 'static {
         Ok(())
     }
 
+    /// From now on a read asks the disk for what it wants and for nothing behind it. What the system reads ahead for
+    /// somebody who goes through whole files is megabytes in one request, and a flush waits until a disk has answered
+    /// that. Fine if it is not.
+    fn read_nothing_ahead(&self) {}
+
     /// What the page cache holds of this range is read from the disk anew, as far as nobody uses it. Fine if it is not.
     fn forget_pages(&self, range: Range<u64>) {
         let _ = range;

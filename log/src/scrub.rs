@@ -202,6 +202,7 @@ impl<D: Disk> Scrub<D> {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 opened => opened.map_err(|e| LogError::io("open", &path, e))?,
             };
+            file.read_nothing_ahead();
             if target.sealed {
                 file.forget_pages(0..target.size);
             }

@@ -2,7 +2,7 @@
 
 use super::{CleaningError, Pace, UnderWay};
 use crate::LogError;
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskFile};
 use crate::place::{Kind, Place};
 use crate::scan::{Check, Found, Scanner};
 use std::cell::RefCell;
@@ -108,6 +108,7 @@ pub(super) fn each_batch<D: Disk>(
         }
         opened => opened.map_err(|e| LogError::io("open", &path, e))?,
     };
+    file.read_nothing_ahead();
     let mut scanner = Scanner::new(&file, 0, to);
     let mut next = source.base;
     loop {

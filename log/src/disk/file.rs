@@ -184,6 +184,12 @@ impl DiskFile for File {
         Ok(())
     }
 
+    fn read_nothing_ahead(&self) {
+        // SAFETY: takes no memory; what it is told is only advice. No length means: to the end of the file.
+        let _advice =
+            unsafe { libc::posix_fadvise(self.as_raw_fd(), 0, 0, libc::POSIX_FADV_RANDOM) };
+    }
+
     fn forget_pages(&self, range: Range<u64>) {
         let position = libc::off_t::try_from(range.start);
         let len = libc::off_t::try_from(range.end.saturating_sub(range.start));
