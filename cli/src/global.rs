@@ -26,6 +26,7 @@ pub struct Global {
     output: Option<Format>,
     /// A node of the cluster, or several separated by commas
     #[arg(long, global = true, env = "TROUPE_SERVER", value_name = "HOST:PORT")]
+    #[arg(visible_alias = "bootstrap-server")]
     #[arg(value_delimiter = ',', hide_env_values = true)]
     pub server: Vec<String>,
     /// No progress on standard error

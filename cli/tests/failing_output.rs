@@ -127,6 +127,10 @@ fn a_command_whose_output_cannot_be_written_says_so_and_fails() {
     dev.run_with(&["produce", "t"], b"a line\n").ok();
     dev.run(&["consume", "t", "-g", "g", "-b", "-e"]).ok();
     let log = dir.path().join("t-0/00000000000000000000.log").display().to_string();
+    let plan = dir.path().join("plan.json");
+    let text = r#"{"version":1,"partitions":[{"topic":"t","partition":0,"replicas":[1]}]}"#;
+    std::fs::write(&plan, text).unwrap();
+    let plan = plan.display().to_string();
     let bench = ["bench", "produce", "--records", "100", "--size", "10", "-o", "json"];
     for arguments in [
         &["topic", "list"][..],
@@ -145,6 +149,14 @@ fn a_command_whose_output_cannot_be_written_says_so_and_fails() {
         &["node", "describe", "1"],
         &["partition", "list"],
         &["partition", "list", "--watch"],
+        &["reassign", "plan", "--topics", "t"],
+        &["reassign", "plan", "--topics", "t", "-o", "json"],
+        &["reassign", "execute", &plan],
+        &["reassign", "verify", &plan],
+        &["reassign", "list", "-o", "json"],
+        &["cluster", "rebalance"],
+        &["node", "config", "1", "list", "--all"],
+        &["node", "logdirs"],
         &["actor", "tree"],
         &["chaos", "kill", "*/partition/t/0"],
         &bench,

@@ -444,7 +444,7 @@ fn lazy(address: &str) -> Channel {
 }
 
 /// Ports that nobody listens on at the moment.
-fn free_ports(count: usize) -> Vec<u16> {
+pub fn free_ports(count: usize) -> Vec<u16> {
     // Held until all are found, so that none comes twice.
     let mut held: Vec<TcpListener> = Vec::new();
     while held.len() < count {

@@ -29,7 +29,7 @@ mod server;
 mod skip;
 pub mod workspace;
 
-pub use cluster::{Cluster, Picture};
+pub use cluster::{Cluster, Picture, free_ports};
 pub use command::{http_get, troupe, troupe_until};
 pub use directory::temporary_directory;
 pub use history::{

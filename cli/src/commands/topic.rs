@@ -59,9 +59,10 @@ pub enum TopicCommand {
         whatever way is continued by the same command, without loss, and without duplicates as long as nobody else\n\
         writes to the target.")]
     Copy(copy::Copy),
-    /// Change settings
+    /// Change settings, or have more partitions
     #[command(after_help = "Examples:\n  \
-        troupe topic alter orders --set retention.ms=7d --unset segment.bytes")]
+        troupe topic alter orders --set retention.ms=7d --unset segment.bytes\n  \
+        troupe topic alter orders --partitions 6         # the same as add-partitions --to 6")]
     Alter(Alter),
     /// Add partitions; keys may go to other partitions afterwards
     AddPartitions(AddPartitions),
@@ -126,11 +127,14 @@ pub struct Alter {
     name: String,
     /// A setting and its new value; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse_pair)]
-    #[arg(required_unless_present = "unset")]
+    #[arg(required_unless_present_any = ["unset", "partitions"])]
     set: Vec<(String, String)>,
     /// A setting that shall have its default again; may be repeated
     #[arg(long = "unset", value_name = "KEY")]
     unset: Vec<String>,
+    /// The new total of partitions; keys may go to other partitions afterwards
+    #[arg(short, long, value_name = "N", conflicts_with_all = ["set", "unset"])]
+    partitions: Option<i32>,
     /// Of the cluster's own, those whose names begin with `__`
     #[arg(long)]
     internal: bool,
@@ -272,8 +276,12 @@ async fn run_list(global: &Global, list: List) -> Result<(), Failure> {
 }
 
 async fn run_alter(global: &Global, alter: Alter) -> Result<(), Failure> {
+    let Alter { name, set, unset, partitions, internal, yes, dry_run } = alter;
+    if let Some(to) = partitions {
+        return run_add_partitions(global, AddPartitions { name, to, internal, yes, dry_run })
+            .await;
+    }
     let client = global.connect().await?;
-    let Alter { name, set, unset, internal, yes, dry_run } = alter;
     let what = || format!("cannot alter topic {name}");
     let before = client.admin().get_topic(&name).await.with_context(what)?;
     let keys: Vec<String> =
