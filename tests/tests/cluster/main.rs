@@ -18,6 +18,7 @@ mod leaders;
 mod placement;
 mod reads;
 mod reassignment;
+mod refusals;
 mod rot;
 
 use std::future::Future;
