@@ -11,7 +11,7 @@ use super::identity::{Identity, check_vote};
 use super::network::{MAX_MESSAGE_BYTES, Peers};
 use super::snapshot::Meta;
 use super::succession;
-use super::types::TypeConfig;
+use super::types::{RaftNodeId, TypeConfig};
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::stream::BoxStream;
@@ -96,10 +96,7 @@ impl RaftEndpoint {
         if self.is_recovering() {
             return None;
         }
-        // Too low to be granted: the answer says how this voter stands.
-        let leader_id = RaftLeaderId::new(0, leader.leader_id.node_id);
-        let question = VoteOf::<TypeConfig> { leader_id, committed: false };
-        let standing = raft.pre_vote(VoteRequest::new(question, None)).await.ok()?;
+        let standing = standing(raft, leader.leader_id.node_id).await?;
         (standing.vote == *leader).then_some(standing.last_log_id)
     }
 
@@ -175,13 +172,15 @@ async fn receive(
     Ok((vote, meta, image))
 }
 
-/// Until it does not lead in that term, or has ended.
-async fn leads_no_more(raft: &Raft, term: u64) {
+/// Until that leader does not lead any more, or has ended. What its metrics say may be of before it was elected.
+async fn leads_no_more(raft: &Raft, leader: &VoteOf<TypeConfig>) {
     let mut metrics = raft.metrics();
     loop {
         {
             let metrics = metrics.borrow_watched();
-            if !metrics.state.is_leader() || metrics.current_term != term {
+            let is_told = metrics.vote.leader_id >= leader.leader_id;
+            let leads = metrics.vote == *leader && metrics.state.is_leader();
+            if is_told && !leads {
                 return;
             }
         }
@@ -189,6 +188,14 @@ async fn leads_no_more(raft: &Raft, term: u64) {
             return;
         }
     }
+}
+
+/// How this voter stands, as it would answer another.
+async fn standing(raft: &Raft, asks: RaftNodeId) -> Option<VoteResponse<TypeConfig>> {
+    // Too low to be granted.
+    let leader_id = RaftLeaderId::new(0, asks);
+    let question = VoteOf::<TypeConfig> { leader_id, committed: false };
+    raft.pre_vote(VoteRequest::new(question, None)).await.ok()
 }
 
 fn leads_not(term: u64) -> Error {
@@ -204,13 +211,16 @@ impl RaftService for RaftEndpoint {
         request: Request<pb::AttendLeaderRequest>,
     ) -> Result<Response<Self::AttendLeaderStream>, Status> {
         let pb::AttendLeaderRequest { caller, term } = request.into_inner();
-        self.check(caller)?;
+        let caller = self.check(caller)?;
+        let id = RaftNodeId::try_from(caller.target_id).unwrap_or_default();
+        let leader =
+            VoteOf::<TypeConfig> { leader_id: RaftLeaderId::new(term, id), committed: true };
         let raft = self.raft()?;
-        let over = async move { leads_no_more(&raft, term).await };
-        let mut over = Box::pin(over);
-        if futures::poll!(&mut over).is_ready() {
+        // Raft itself is asked: its metrics come a little later than a follower hears of its new leader.
+        if standing(&raft, id).await.is_none_or(|standing| standing.vote != leader) {
             return Err(leads_not(term).into());
         }
+        let over = async move { leads_no_more(&raft, &leader).await };
         let ends = over.map(move |()| Err(leads_not(term).into()));
         Ok(Response::new(Box::pin(futures::stream::once(ends))))
     }

@@ -123,6 +123,9 @@ async fn a_leader_is_followed_at_once_when_a_majority_finds_it_gone_and_not_befo
     for id in 1..=3 {
         lab.start(ControllerConfig { timings, ..lab.config(id) }).await;
     }
+    // Until all follow one: at the start each stands for election.
+    lab.create(names("first", 1)).await;
+    lab.agreed().await;
     let old = lab.leader().await;
     let term = lab.handle(old).leadership().borrow().term;
     let others: Vec<i32> = (1..=3).filter(|id| *id != old).collect();
