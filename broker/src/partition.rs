@@ -35,6 +35,7 @@ mod move_state;
 mod moving;
 mod next_look;
 mod opening;
+mod pushing;
 mod reading;
 mod refusal;
 mod replica_handle;
@@ -47,6 +48,7 @@ mod storage;
 mod supervisor;
 #[cfg(test)]
 mod tests;
+mod throttles;
 mod upkeep;
 mod volumes;
 
@@ -73,4 +75,5 @@ pub use responder::Responder;
 pub use scrub::{ScrubResult, scrub};
 pub use shared::{ReplicaTimes, Shared};
 pub use supervisor::{RetirePartition, StartPartition, Supervisor, UpdatePartition};
+pub use throttles::ReplicationThrottles;
 pub use volumes::Volumes;

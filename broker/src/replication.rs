@@ -7,7 +7,9 @@
 //! ```
 //!
 //! - [`Leading`] is the leader's end of a stream, [`Replicator`] a shard's followers' end.
-//! - One stream for each pair of a leading node and a follower's shard; a channel for each partition.
+//! - One stream for each pair of a leading node and a follower's shard, and one more for those replicas of it that are
+//!   filled at a rate (A13): credit is a stream's, and who is in sync does not wait for theirs. A channel for each
+//!   partition.
 //! - [`ControllerRequestSender`] has the controller decide who is in sync, and reports failed leaders and lost data.
 //!
 //! Promises: what is pushed and not yet taken by the follower is bounded in bytes; a stream that ends closes
@@ -16,6 +18,7 @@
 //! in.
 
 mod controller_request_sender;
+mod credit_pool;
 mod following;
 mod leading;
 

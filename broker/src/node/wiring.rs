@@ -20,7 +20,8 @@ use crate::operations::{
     Subscriptions, Tail, TopicLookup,
 };
 use crate::partition::{
-    ControllerRequest, ControllerRequests, Flusher, ReplicaTimes, Shared, Supervisor, Volumes,
+    ControllerRequest, ControllerRequests, Flusher, ReplicaTimes, ReplicationThrottles, Shared,
+    Supervisor, Volumes,
 };
 use crate::peers::Peers;
 use crate::registry::Registry;
@@ -85,8 +86,10 @@ impl Ground {
         tokio::spawn(Arc::clone(&settings).follow(self.image.clone(), shutdown.clone()));
         let metrics = Arc::new(NodeMetrics::new(self.config.node_id));
         let fetch_bytes = self.config.replica_fetch_bytes.0;
+        let throttles = ReplicationThrottles::new(&settings);
         let replicator = |shard| {
-            Replicator::new(shard, Arc::clone(&metadata), Arc::clone(&controller), fetch_bytes)
+            let (metadata, controller) = (Arc::clone(&metadata), Arc::clone(&controller));
+            Replicator::new(shard, metadata, controller, fetch_bytes, Arc::clone(&throttles))
         };
         let replicators: Vec<_> =
             (0..shards.len()).map(|shard| Arc::new(replicator(shard))).collect();
@@ -95,8 +98,9 @@ impl Ground {
         let (requests, controller_requests) = ControllerRequests::channel();
         let cleaner_woken = Arc::<Notify>::default();
         let wakes = (&requests, &cleaner_woken);
+        let shared = (&metrics, &throttles);
         let supervisors =
-            self.supervisors(&shards, (&replicators, &stall_detectors), &metrics, wakes)?;
+            self.supervisors(&shards, (&replicators, &stall_detectors), shared, wakes)?;
 
         let leaders = self.leaders(&metadata);
         let active_controller = Arc::new(ActiveController {
@@ -230,7 +234,7 @@ impl Ground {
         &self,
         shards: &[Arbiter],
         (replicators, stall_detectors): (&[Arc<Replicator>], &[Arc<StallDetector>]),
-        metrics: &Arc<NodeMetrics>,
+        (metrics, throttles): (&Arc<NodeMetrics>, &Arc<ReplicationThrottles>),
         (requests, cleaner): (&ControllerRequests, &Arc<Notify>),
     ) -> Result<Vec<Addr<Supervisor>>, StartError> {
         let flusher = Flusher::start(self.config.flush_threads).map_err(StartError::Thread)?;
@@ -253,6 +257,7 @@ impl Ground {
                 },
                 directories: Arc::clone(&self.directories),
                 space: Arc::clone(&self.space),
+                throttles: Arc::clone(throttles),
                 cleaner: Arc::clone(cleaner),
             };
             let config = self.config.clone();

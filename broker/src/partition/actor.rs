@@ -61,6 +61,8 @@ pub struct PartitionActor {
     pub(super) config: Arc<TopicConfig>,
     pub(super) state: Arc<PartitionState>,
     pub(super) followers: Followers,
+    /// As it was when the stream from its leader was opened last.
+    pub(super) follows_throttled: bool,
     /// Answers that wait for acks.
     parked: HashMap<Token, Responder<Appended>>,
     next_token: u64,
@@ -105,6 +107,7 @@ impl PartitionActor {
             config: parts.config,
             state: parts.state,
             followers: Followers::default(),
+            follows_throttled: false,
             parked: HashMap::new(),
             next_token: 0,
             questions: Questions::default(),

@@ -9,12 +9,16 @@ use troupe_proto::ids::{NodeId, PartitionKey};
 pub trait LeaderStreams: Send + Sync {
     /// Follows a partition from where its log stands. Answers come as [`FromLeader`](super::FromLeader); a channel that
     /// the partition had before is closed. From the shard's own thread.
+    ///
+    /// With `throttled` it shares a stream with others that are, and none with the rest: what is held back there holds
+    /// back nobody who is in sync.
     fn open(
         &self,
         leader: NodeId,
         replica: &Arc<dyn ReplicaHandle>,
         session: FollowSession,
         position: Position,
+        throttled: bool,
     );
 
     /// The replica follows no more in this session.

@@ -23,6 +23,7 @@ impl Handler<Update> for PartitionActor {
         self.config = config;
         self.state = state;
         self.learn_state(&mut effects);
+        self.follow_at_its_pace(&mut effects);
         self.perform(effects, ctx);
         self.forget_damage_if_filled();
     }

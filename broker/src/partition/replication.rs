@@ -1,30 +1,22 @@
-//! The actor's part in replication: as a leader it pushes, as a follower it takes over.
+//! The actor's part in replication: what followers say to it, and what its leader sends, which it takes over.
+//!
+//! Never here: what a leader pushes; see `pushing`.
 
 use super::actor::{FollowerStream, PartitionActor};
 use super::messages::{
     CloseFollower, FollowerReport, FromLeader, IsrAnswer, LeaderSays, OpenFollower, PushOn, Slice,
-    Suspicion,
 };
 use super::opening::decode_snapshot;
-use super::soundness::read_again;
 use crate::clock::now;
-use crate::page_cache;
-use actix::{ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
+use actix::{Context, Handler};
 use bytes::Bytes;
 use std::sync::Arc;
-use troupe_log::{LogError, ReadSlice};
+use troupe_log::LogError;
 use troupe_machines::replica::{
     Effects, FollowSession, LeaderEnds, Opening, ReplicationEffect, SliceError,
 };
 use troupe_proto::batch::{BatchHeader, Batches};
-use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{NodeId, Offset};
-use troupe_proto::rope::Rope;
-
-/// One push; a batch larger than that goes whole.
-const PUSH_BYTES: usize = 1 << 20;
-/// Pushed to one follower in one turn of the actor; then others have theirs.
-const PUSH_BYTES_PER_TURN: usize = 4 << 20;
 
 impl Handler<OpenFollower> for PartitionActor {
     type Result = ();
@@ -145,138 +137,6 @@ impl Handler<FromLeader> for PartitionActor {
 }
 
 impl PartitionActor {
-    /// A batch that was just appended goes out as it lies in memory, to whoever has all before it.
-    pub(super) fn push_appended(&mut self, header: &BatchHeader, payload: &Rope) {
-        if self.followers.is_empty() {
-            return;
-        }
-        let ends = self.replica.leader_ends();
-        let replica = &self.replica;
-        let head = Bytes::copy_from_slice(&header.encode(replica.key()));
-        for (node, stream) in &mut self.followers.streams {
-            let is_next = stream.next == header.base_offset;
-            if is_next && stream.sink.has_credit() && replica.has_stream(*node, stream.session) {
-                let mut pieces = Vec::with_capacity(1 + payload.pieces().len());
-                pieces.push(head.clone());
-                pieces.extend(payload.pieces().cloned());
-                stream.sink.push(ends, stream.next, pieces);
-                (stream.next, stream.told) = (header.end_offset(), ends);
-            }
-        }
-    }
-
-    /// Pushes to every follower what it has not got, as long as it gives credit.
-    pub(super) fn push(&mut self, ctx: &mut Context<Self>) {
-        if self.followers.is_empty() {
-            return;
-        }
-        let replica = &self.replica;
-        let ended = |node: &NodeId, stream: &mut FollowerStream| {
-            let stands = replica.has_stream(*node, stream.session);
-            if !stands {
-                let message = "the leader epoch of the stream is over";
-                stream.sink.refuse(Error::new(ErrorCode::FencedLeaderEpoch, message));
-            }
-            stands
-        };
-        self.followers.streams.retain(ended);
-        let (ends, log_end) = (self.replica.leader_ends(), self.replica.log_end());
-        let round = self.replica.round();
-        let (mut streams, mut again) = (std::mem::take(&mut self.followers.streams), false);
-        let mut suspicion = None;
-        for (node, stream) in &mut streams {
-            // Not behind batches that wait for credit.
-            if stream.asked < round {
-                stream.sink.ask(ends, round);
-                (stream.asked, stream.told) = (round, ends);
-            }
-            let mut budget = PUSH_BYTES_PER_TURN;
-            while stream.next < log_end {
-                if stream.waits() || !stream.sink.may_push() {
-                    break;
-                }
-                if budget == 0 {
-                    again = true;
-                    break;
-                }
-                let read = self.read_for_follower(stream.next, log_end).and_then(|slice| {
-                    if stream.begins_to_wait(slice.is_resident()) {
-                        return Ok((slice, false));
-                    }
-                    self.check_for_follower(&slice, stream.next).map(|()| (slice, true))
-                });
-                match read {
-                    Ok((slice, false)) => {
-                        self.fetch(*node, stream.next, slice.bytes, ctx);
-                        break;
-                    }
-                    Ok((slice, true)) => {
-                        budget = budget.saturating_sub(slice.bytes.len());
-                        stream.sink.push(ends, stream.next, vec![slice.bytes]);
-                        (stream.next, stream.told) = (slice.end, ends);
-                    }
-                    Err(found) => {
-                        stream.sink.refuse(read_again());
-                        suspicion = Some(found);
-                        break;
-                    }
-                }
-            }
-        }
-        let untold = streams.values().any(|stream| stream.told != ends);
-        self.followers.streams = streams;
-        if again {
-            self.board.message_sent();
-            ctx.notify(PushOn);
-        }
-        if untold && !self.followers.telling {
-            self.followers.telling = true;
-            ctx.run_later(self.shared.ends_delay, |actor, _| actor.tell_ends());
-        }
-        if let Some(told) = suspicion.and_then(|found| self.examine(found, ctx)) {
-            tracing::error!(partition = %self.board, error = %told, "cannot be replicated");
-        }
-    }
-
-    /// Below the high watermark nothing can change, and the mapped file is pushed as it lies, once it was checked.
-    fn read_for_follower(&mut self, from: Offset, end: Offset) -> Result<ReadSlice, Suspicion> {
-        let high_watermark = self.replica.high_watermark();
-        if from < high_watermark {
-            let slice = self.log().read(from, high_watermark, PUSH_BYTES)?;
-            // Nothing: between the two lies a gap, or the batch that holds the offset reaches further.
-            if !slice.is_empty() {
-                return Ok(slice);
-            }
-        }
-        Ok(self.log().read_copy(from, end, PUSH_BYTES)?)
-    }
-
-    fn check_for_follower(&self, slice: &ReadSlice, from: Offset) -> Result<(), Suspicion> {
-        let checked = troupe_log::check_batches(&slice.bytes, self.replica.key(), from);
-        checked.map_err(|bad| Suspicion::At(bad.at))
-    }
-
-    /// Whoever checks a page that is not in memory waits for the disk, and the whole shard with it.
-    fn fetch(&self, node: NodeId, from: Offset, bytes: Bytes, ctx: &mut Context<Self>) {
-        let fetched = async move { page_cache::make_resident(&bytes).await };
-        ctx.spawn(fetched.into_actor(self).map(move |(), actor, ctx| {
-            actor.followers.fetched(node, from);
-            actor.push(ctx);
-        }));
-    }
-
-    fn tell_ends(&mut self) {
-        self.followers.telling = false;
-        let ends = self.replica.leader_ends();
-        let replica = &self.replica;
-        for (node, stream) in &mut self.followers.streams {
-            if stream.told != ends && replica.has_stream(*node, stream.session) {
-                stream.sink.tell(ends);
-                stream.told = ends;
-            }
-        }
-    }
-
     /// Appends what the leader sent. An error is the disk's: the replica goes offline.
     fn take_over(
         &mut self,
@@ -351,6 +211,21 @@ impl PartitionActor {
         self.replica.on_replicated(now, session, after, ends, effects);
     }
 
+    /// Whether it is filled no faster than `follower.replication.throttled.rate`: the topic lists it for that, and it is
+    /// not in sync.
+    fn is_throttled_follower(&self) -> bool {
+        let (partition, node_id) = (self.board.key.partition, self.shared.node_id);
+        self.config.follower_throttled_replicas.contains(partition, node_id)
+            && !self.state.isr.contains(&node_id)
+    }
+
+    /// Who has come to be in sync is held back no longer, and who is listed or not by now neither waits.
+    pub(super) fn follow_at_its_pace(&mut self, effects: &mut Effects) {
+        if self.follows_throttled != self.is_throttled_follower() {
+            self.replica.follow_anew(effects);
+        }
+    }
+
     fn leave_stream(
         &mut self,
         session: FollowSession,
@@ -389,7 +264,9 @@ impl PartitionActor {
                 match self.replica.position(last_epoch) {
                     Some(position) => {
                         let leader_streams = Arc::clone(&self.shared.leader_streams);
-                        leader_streams.open(leader, &self.handle, session, position);
+                        self.follows_throttled = self.is_throttled_follower();
+                        let throttled = self.follows_throttled;
+                        leader_streams.open(leader, &self.handle, session, position, throttled);
                     }
                     None => self.replica.on_stream_closed(now(), session, &mut effects),
                 }

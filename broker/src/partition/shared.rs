@@ -3,6 +3,7 @@
 use super::controller_requests::ControllerRequests;
 use super::flusher::Flusher;
 use super::leader_streams::LeaderStreams;
+use super::throttles::ReplicationThrottles;
 use crate::metrics::NodeMetrics;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +40,8 @@ pub struct Shared {
     pub directories: Arc<LogDirectories>,
     /// Whether the disk has room for records.
     pub space: Arc<Space>,
+    /// How fast new replicas are filled; of the node.
+    pub throttles: Arc<ReplicationThrottles>,
     /// Wakes the cleaner.
     pub cleaner: Arc<Notify>,
 }

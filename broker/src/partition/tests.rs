@@ -9,6 +9,7 @@ use crate::NodeConfig;
 use crate::clock::wall_clock;
 use crate::forward::{find_here, find_here_now};
 use crate::metrics::NodeMetrics;
+use crate::node_settings::NodeSettings;
 use crate::unpacker::Unpacker;
 use actix::{Actor, Addr, System};
 use futures::FutureExt;
@@ -59,6 +60,7 @@ impl LeaderStreams for Unreachable {
         replica: &Arc<dyn ReplicaHandle>,
         session: FollowSession,
         _: Position,
+        _: bool,
     ) {
         let error = Error::new(ErrorCode::ShuttingDown, "this node is stopping");
         replica.hear_leader(FromLeader { session, says: LeaderSays::Closed(error) });
@@ -105,6 +107,7 @@ impl Shard {
             times: TIMES,
             directories: Arc::clone(&directories),
             space: Arc::new(troupe_log::Space::open(directory.path())),
+            throttles: ReplicationThrottles::new(&NodeSettings::new(NodeConfig::default())),
             cleaner: Arc::default(),
         };
         let supervisor = Supervisor::new(shared, &NodeConfig::default());

@@ -1,9 +1,11 @@
 //! A follower's end: one stream to every node that leads something which a shard of this node follows.
 
+use super::credit_pool::CreditPool;
 use crate::controller_channel::ControllerChannel;
 use crate::metadata_cache::MetadataCache;
 use crate::partition::{
-    Credit, CreditSource, FromLeader, LeaderSays, LeaderStreams, ReplicaHandle, Slice,
+    Credit, CreditSource, FromLeader, LeaderSays, LeaderStreams, ReplicaHandle,
+    ReplicationThrottles, Slice,
 };
 use crate::peers::connect_bulk;
 use futures::{Stream, StreamExt, stream};
@@ -32,12 +34,14 @@ pub struct Replicator {
     controller: Arc<ControllerChannel>,
     /// What a leader may push ahead on a stream.
     credit_bytes: u64,
+    throttles: Arc<ReplicationThrottles>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    streams: BTreeMap<NodeId, Arc<LeaderStream>>,
+    /// To each leader one for those that are held back, and one for the rest.
+    streams: BTreeMap<(NodeId, bool), Arc<LeaderStream>>,
     /// Where each partition is followed.
     followed: HashMap<PartitionKey, Followed>,
 }
@@ -55,10 +59,8 @@ struct LeaderStream {
     /// Something is to be said.
     more: Notify,
     killed: CancellationToken,
-    credit_bytes: u64,
 }
 
-#[derive(Default)]
 struct Said {
     next_channel: u32,
     listeners: HashMap<u32, Listener>,
@@ -66,7 +68,7 @@ struct Said {
     close: Vec<u32>,
     /// And the newest round that is answered; 0: none.
     ends: BTreeMap<u32, (ReplicaEnd, u64)>,
-    credit: u64,
+    credit: CreditPool,
     ended: bool,
 }
 
@@ -88,9 +90,9 @@ impl Replicator {
         metadata: Arc<MetadataCache>,
         controller: Arc<ControllerChannel>,
         credit_bytes: u64,
+        throttles: Arc<ReplicationThrottles>,
     ) -> Self {
-        let credit_bytes = credit_bytes.max(1);
-        Self { shard, metadata, controller, credit_bytes, state: Mutex::default() }
+        Self { shard, metadata, controller, credit_bytes, throttles, state: Mutex::default() }
     }
 
     /// The streams of now. One that is about to break because it was killed is none.
@@ -107,11 +109,12 @@ impl Replicator {
             .collect()
     }
 
-    /// Chaos: the stream breaks. False if there is none.
+    /// Chaos: its streams break. False if there are none.
     pub fn kill(&self, leader: NodeId) -> bool {
         let state = self.lock();
-        let standing = state.streams.get(&leader).filter(|stream| !stream.has_ended());
-        standing.inspect(|stream| stream.killed.cancel()).is_some()
+        let of_leader = state.streams.values().filter(|stream| stream.leader == leader);
+        let standing = of_leader.filter(|stream| !stream.has_ended());
+        standing.inspect(|stream| stream.killed.cancel()).count() > 0
     }
 
     /// Every stream breaks and is opened again, under the broker epoch of then.
@@ -131,6 +134,7 @@ impl LeaderStreams for Replicator {
         replica: &Arc<dyn ReplicaHandle>,
         session: FollowSession,
         position: Position,
+        throttled: bool,
     ) {
         if self.metadata.shutdown.is_cancelled() {
             let says = LeaderSays::Closed(stopping());
@@ -141,14 +145,17 @@ impl LeaderStreams for Replicator {
         if let Some(before) = state.followed.remove(&key) {
             before.stream.forget(before.channel);
         }
-        let known = state.streams.get(&leader).filter(|stream| !stream.has_ended()).cloned();
+        let name = (leader, throttled);
+        let known = state.streams.get(&name).filter(|stream| !stream.has_ended()).cloned();
         let stream = known.unwrap_or_else(|| {
             let killed = self.metadata.shutdown.child_token();
-            let stream = Arc::new(LeaderStream::new(leader, killed, self.credit_bytes));
+            let throttles = throttled.then(|| Arc::clone(&self.throttles));
+            let credit = CreditPool::new(self.credit_bytes, throttles);
+            let stream = Arc::new(LeaderStream::new(leader, killed, credit));
             // Also those to nodes that are there no more.
             state.streams.retain(|_, known| !known.has_ended());
-            state.streams.insert(leader, Arc::clone(&stream));
-            tracing::debug!(shard = self.shard, %leader, "a replication stream opens");
+            state.streams.insert(name, Arc::clone(&stream));
+            tracing::debug!(shard = self.shard, %leader, throttled, "a replication stream opens");
             let (metadata, controller) = (Arc::clone(&self.metadata), Arc::clone(&self.controller));
             tokio::spawn(Arc::clone(&stream).run(metadata, controller));
             stream
@@ -199,8 +206,17 @@ fn broken() -> Error {
 }
 
 impl LeaderStream {
-    fn new(leader: NodeId, killed: CancellationToken, credit_bytes: u64) -> Self {
-        Self { leader, said: Mutex::default(), more: Notify::new(), killed, credit_bytes }
+    fn new(leader: NodeId, killed: CancellationToken, credit: CreditPool) -> Self {
+        let said = Said {
+            next_channel: 0,
+            listeners: HashMap::new(),
+            open: Vec::new(),
+            close: Vec::new(),
+            ends: BTreeMap::new(),
+            credit,
+            ended: false,
+        };
+        Self { leader, said: Mutex::new(said), more: Notify::new(), killed }
     }
 
     fn lock(&self) -> MutexGuard<'_, Said> {
@@ -258,15 +274,11 @@ impl LeaderStream {
         }
     }
 
-    fn worth_granting(&self) -> u64 {
-        (self.credit_bytes / 4).max(1)
-    }
-
     /// What is to be said now, if anything.
     fn next_request(&self) -> Option<pb::ReplicatePartitionsRequest> {
         let mut said = self.lock();
-        let grants = said.credit >= self.worth_granting();
-        if said.open.is_empty() && said.close.is_empty() && said.ends.is_empty() && !grants {
+        let is_quiet = said.open.is_empty() && said.close.is_empty() && said.ends.is_empty();
+        if is_quiet && !said.credit.is_worth_a_message() {
             return None;
         }
         Some(pb::ReplicatePartitionsRequest {
@@ -283,7 +295,7 @@ impl LeaderStream {
                     log_start_offset: end.log_start.map(|start| start.0),
                 })
                 .collect(),
-            credit_bytes: std::mem::take(&mut said.credit),
+            credit_bytes: said.credit.take(),
             answers_rounds: false,
         })
     }
@@ -298,7 +310,13 @@ impl LeaderStream {
                 if let Some(request) = me.next_request() {
                     return Some((request, me));
                 }
-                me.more.notified().await;
+                let pause = me.lock().credit.pause();
+                match pause {
+                    Some(pause) => {
+                        let _ = tokio::time::timeout(pause, me.more.notified()).await;
+                    }
+                    None => me.more.notified().await,
+                }
             }
         });
         stream::once(async move { first }).chain(rest)
@@ -349,7 +367,7 @@ impl LeaderStream {
                 leader_id: self.leader.0,
             }),
             answers_rounds: true,
-            credit_bytes: self.credit_bytes,
+            credit_bytes: self.lock().credit.take_at_first(),
             ..Default::default()
         };
         let answers = replicate_partitions(channel, self.requests(first)).await?;
@@ -447,8 +465,8 @@ impl CreditSource for LeaderStream {
     /// Small grants wait until they are worth a message.
     fn give_back(&self, bytes: u64) {
         let mut said = self.lock();
-        said.credit += bytes;
-        if said.credit >= self.worth_granting() {
+        said.credit.give_back(bytes);
+        if said.credit.is_worth_a_message() {
             self.more.notify_one();
         }
     }

@@ -311,6 +311,17 @@ impl Replica {
         }
     }
 
+    /// Another stream is to take the place of the one there is, from where the log ends. What is still on its way on the
+    /// old one is not taken any more, and comes again.
+    pub fn follow_anew(&mut self, out: &mut Effects) {
+        let stands = |following: &Following| {
+            matches!(following.stream, Stream::Opening(_) | Stream::Streaming(..))
+        };
+        if self.following().is_some_and(stands) {
+            self.open(out);
+        }
+    }
+
     fn open(&mut self, out: &mut Effects) {
         let session = self.take_session();
         if let Some(following) = self.following_mut() {

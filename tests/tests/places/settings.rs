@@ -9,15 +9,6 @@ use troupe_tests::workspace::{self, says};
 const UNTRIED_SETTINGS: [&str; 3] =
     ["controlled.shutdown.enable", "producer.id.expiration.ms", "replica.fetch.response.max.bytes"];
 
-/// Settings that can be kept already, and that replication does not go by yet: of nodes, and fields of topics. Whoever
-/// reads one takes it away here.
-const UNREAD_YET: [&str; 4] = [
-    "leader.replication.throttled.rate",
-    "follower.replication.throttled.rate",
-    "leader_throttled_replicas",
-    "follower_throttled_replicas",
-];
-
 /// Fields and keys of a node's settings, as `broker/src/config.rs` declares them.
 fn settings() -> BTreeMap<String, String> {
     let declared = between("broker/src/config.rs", "\nsettings! {\n", "\n}\n");
@@ -45,7 +36,7 @@ fn what_can_be_set_for_a_node_is_read_and_tried() {
     }
     let (mut unread, mut untried) = (Vec::new(), Vec::new());
     for (key, field) in settings() {
-        if says(&code, &format!(".{field}")) == UNREAD_YET.contains(&key.as_str()) {
+        if !says(&code, &format!(".{field}")) {
             unread.push(format!("{key} (`{field}`)"));
         }
         let is_tried = tests.contains(&key) || says(&tests, &field);
@@ -53,10 +44,7 @@ fn what_can_be_set_for_a_node_is_read_and_tried() {
             untried.push(format!("{key}{}", if is_tried { ": is tried by now" } else { "" }));
         }
     }
-    assert_none(
-        &unread,
-        "a key that changes nothing; hand it on in broker/src/node or read it (read by now: take it from UNREAD_YET)",
-    );
+    assert_none(&unread, "a key that changes nothing; hand it on in broker/src/node or read it");
     assert_none(&untried, "show what the key does in tests/tests/settings.rs, or beside the code");
 }
 
@@ -73,7 +61,7 @@ fn what_can_be_set_for_a_topic_has_a_key_and_is_read_and_tried() {
         if !says(&keys, &format!("c.{field}")) {
             keyless.push(field.to_owned());
         }
-        if says(&code, &format!(".{field}")) == UNREAD_YET.contains(&field) {
+        if !says(&code, &format!(".{field}")) {
             unread.push(field.to_owned());
         }
     }

@@ -10,6 +10,8 @@ pub struct Followers {
     pub streams: BTreeMap<NodeId, FollowerStream>,
     /// A timer is set that tells them the leader's ends.
     pub telling: bool,
+    /// A timer is set that goes on with those that are held back.
+    pub is_paced: bool,
 }
 
 pub struct FollowerStream {

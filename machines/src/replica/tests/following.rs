@@ -373,6 +373,26 @@ fn news_of_an_older_leader_epoch_changes_nothing() {
     assert_eq!(replica.role(), Role::Leader);
 }
 
+/// A13: a replica that has come to be in sync is held back no longer, on another stream.
+#[test]
+fn a_stream_that_takes_the_place_of_another_goes_on_where_the_log_ends() {
+    let mut replica = from_disk(0, 0);
+    let mut out = Effects::new();
+    replica.follow_anew(&mut out);
+    assert_eq!(out, vec![], "it does not follow");
+    let before = streaming(&mut replica);
+    take(&mut replica, before, batch(0, 3, 0), ends(0, 0));
+    replica.follow_anew(&mut out);
+    let session = opened(&out);
+    assert_ne!(session, before);
+    let last_epoch = Some(LeaderEpoch(0));
+    assert_eq!(replica.position(last_epoch).unwrap().end.log_end, Offset(3));
+    let late = replica.check_slice(before, None, &[batch(3, 1, 0)]);
+    assert!(matches!(late, Err(SliceError::StaleSession)), "{late:?}");
+    replica.on_replicated(NOW, session, &[], ends(0, 0), &mut Effects::new());
+    take(&mut replica, session, batch(3, 1, 0), ends(0, 0));
+}
+
 #[test]
 fn a_leader_that_follows_another_gives_up_what_is_parked() {
     let mut replica = leader();
