@@ -7,7 +7,7 @@ mod execution;
 mod proposal;
 mod shares;
 
-pub use execution::{carry_out, watch};
+pub use execution::{Manner, carry_out, take_throttle_away, watch};
 pub use proposal::Proposal;
 pub use shares::{SharesView, shares};
 

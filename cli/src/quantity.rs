@@ -55,6 +55,18 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     whole(number * factor as f64, text)
 }
 
+/// Bytes in a second: `50MiB/s`, `50MiB`, `52428800`; -1, as if it had not been given.
+pub fn parse_byte_rate(text: &str) -> Result<Given<u64>, String> {
+    let text = text.trim();
+    if text == "-1" {
+        return Ok(Given(None));
+    }
+    match parse_size(text.strip_suffix("/s").unwrap_or(text))? {
+        0 => Err("with 0 nothing would ever be complete".to_owned()),
+        rate => Ok(Given(Some(rate))),
+    }
+}
+
 /// A time span: `500ms`, `20s`, `5m`, `2h`, `7d`; without a unit, milliseconds.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text)?;
@@ -154,6 +166,11 @@ mod tests {
         assert!(parse_size("0.5").is_err());
         assert!(parse_size("big").is_err());
         assert!(parse_size("99999999999GiB").is_err());
+        assert_eq!(parse_byte_rate("50MiB/s"), Ok(Given(Some(50 << 20))));
+        assert_eq!(parse_byte_rate("50000"), Ok(Given(Some(50_000))));
+        assert_eq!(parse_byte_rate("-1"), Ok(Given(None)));
+        assert!(parse_byte_rate("0").is_err());
+        assert!(parse_byte_rate("5MiB/m").is_err());
         assert_eq!(parse_duration("20s"), Ok(Duration::from_secs(20)));
         assert_eq!(parse_duration("1.5s"), Ok(Duration::from_millis(1500)));
         assert_eq!(parse_duration("250"), Ok(Duration::from_millis(250)));

@@ -5,6 +5,7 @@
 mod plan;
 mod progress;
 mod status;
+pub mod throttle;
 
 pub use plan::{Plan, PlannedPartition, name};
 pub use progress::{Progress, Sample, sample};

@@ -26,14 +26,19 @@ pub enum ReassignCommand {
         troupe reassign execute plan.json > rollback.txt\n  \
         troupe reassign execute plan.json --wait          # until it is complete\n  \
         troupe reassign execute - < plan.json             # from standard input\n  \
-        troupe reassign execute plan.json --dry-run       # all checks, nothing done\n\
+        troupe reassign execute plan.json --dry-run       # all checks, nothing done\n  \
+        troupe reassign execute plan.json --throttle 50MiB/s\n  \
+        troupe reassign execute plan.json --additional --throttle 100MiB/s   # another rate, while it runs\n\
         A plan is Kafka's: {\"version\":1,\"partitions\":[{\"topic\":\"orders\",\"partition\":0,\"replicas\":[1,2,3]}]}.\n\
         The first replica is the preferred leader. Partitions are served all the time: new replicas are filled first,\n\
-        and those that go are dropped, with their data, once all others are in sync.")]
+        and those that go are dropped, with their data, once all others are in sync. A throttle is for replicas that are\n\
+        new, never for one that is in sync; it stays until `troupe reassign verify` finds that nothing is under way.")]
     Execute(execute::Execute),
-    /// Tell of each partition of a plan whether it is complete; exit code 0 only if all are
-    #[command(after_help = "Example:\n  \
-        until troupe reassign verify plan.json; do sleep 5; done")]
+    /// Tell of each partition of a plan whether it is complete; exit code 0 only if all are. Once nothing is under way,
+    /// throttles are taken away
+    #[command(after_help = "Examples:\n  \
+        until troupe reassign verify plan.json; do sleep 5; done\n  \
+        troupe reassign verify --all    # of all that is under way, and the throttles of all topics")]
     Verify(verify::Verify),
     /// Give up what is under way: the replicas are again as they were before
     #[command(after_help = "Examples:\n  \

@@ -4,7 +4,7 @@
 use crate::failure::Failure;
 use crate::global::Global;
 use crate::quantity::{show_duration, show_rate, show_size};
-use crate::reassignment::{self, Plan, Sample, sample};
+use crate::reassignment::{self, Plan, Sample, sample, throttle};
 use crate::streams::notice;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,7 +14,16 @@ use troupe_proto::admin::v1::{ElectionType, PartitionReassignment, TopicPartitio
 /// How often it is looked how far it is.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Begins what a plan says. With `wait`: until it is complete, and those lead that are preferred.
+/// How a plan is carried out.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// Until it is complete, and those lead that are preferred.
+    pub wait: bool,
+    /// Bytes a second for new replicas. Who waits takes it away at the end.
+    pub throttle: Option<u64>,
+}
+
+/// Begins what a plan says, and tells of a throttle that was set.
 ///
 /// # Errors
 /// What is refused, each partition with its reason; nothing is begun then.
@@ -23,17 +32,42 @@ pub async fn carry_out(
     client: &Client,
     what: &str,
     plan: &Plan,
-    wait: bool,
+    manner: Manner,
 ) -> Result<(), Failure> {
     if !plan.partitions.is_empty() {
+        if let Some(rate) = manner.throttle
+            && let Some(throttled) = throttle::set(client, what, plan, rate, false).await?
+        {
+            notice!("{}", throttled.text().trim_end());
+        }
         reassignment::alter(client, what, reassignment::targets(plan)).await?;
     }
     let partitions: BTreeSet<(String, i32)> =
         plan.partitions.iter().map(|one| (one.topic.clone(), one.partition)).collect();
-    if wait {
+    if manner.wait {
         watch(global, client, |one| partitions.contains(&(one.topic.clone(), one.partition))).await;
+        take_throttle_away(client, what, manner).await?;
     }
     elect(client, &partitions).await;
+    Ok(())
+}
+
+/// What was set is taken away, of all topics, if nothing is under way any more.
+///
+/// # Errors
+/// Those of the calls.
+pub async fn take_throttle_away(
+    client: &Client,
+    what: &str,
+    manner: Manner,
+) -> Result<(), Failure> {
+    if manner.throttle.is_some() {
+        let cleared = throttle::clear_if_over(client, what, None, &BTreeSet::new()).await?;
+        let text = cleared.text();
+        if !text.is_empty() {
+            notice!("{}", text.trim_end());
+        }
+    }
     Ok(())
 }
 

@@ -20,6 +20,7 @@ mod reads;
 mod reassignment;
 mod refusals;
 mod rot;
+mod throttle;
 
 use std::future::Future;
 use tonic::{Response, Status};

@@ -2,7 +2,8 @@
 
 use crate::failure::Failure;
 use crate::global::Global;
-use crate::placement::{SharesView, carry_out, propose, shares};
+use crate::placement::{Manner, SharesView, carry_out, propose, shares};
+use crate::quantity::{Given, parse_byte_rate};
 use clap::Args;
 use serde::Serialize;
 use troupe_proto::admin::v1::{PlanGoal, PlanReassignmentRequest};
@@ -15,6 +16,10 @@ pub struct Rebalance {
     /// Carry it out
     #[arg(long)]
     execute: bool,
+    /// Bytes a second for new replicas, over all that a broker sends and all that it takes, such as 50MiB/s; never for
+    /// one that is in sync
+    #[arg(long, value_name = "RATE", value_parser = parse_byte_rate, allow_hyphen_values = true, requires = "execute")]
+    throttle: Option<Given<u64>>,
     /// Wait until it is complete
     #[arg(short, long, requires = "execute")]
     wait: bool,
@@ -34,7 +39,8 @@ struct RebalanceView {
 
 pub async fn run(global: &Global, rebalance: Rebalance) -> Result<(), Failure> {
     let what = "cannot rebalance the cluster";
-    let Rebalance { execute, wait, disable_rack_aware, .. } = rebalance;
+    let Rebalance { execute, throttle, wait, disable_rack_aware, .. } = rebalance;
+    let throttle = throttle.and_then(|given| given.0);
     let client = global.connect().await?;
     let request = PlanReassignmentRequest {
         goal: PlanGoal::Even.into(),
@@ -44,7 +50,7 @@ pub async fn run(global: &Global, rebalance: Rebalance) -> Result<(), Failure> {
     let proposal = propose(&client, what, request).await?;
     let (shares, plan) = (shares(&proposal), proposal.changes());
     if execute {
-        carry_out(global, &client, what, &plan, wait).await?;
+        carry_out(global, &client, what, &plan, Manner { wait, throttle }).await?;
     }
     let complete = plan.partitions.is_empty() || wait;
     let view = RebalanceView { shares, executed: execute, complete };

@@ -4,7 +4,8 @@
 use super::lookup::find;
 use crate::failure::{Context, Failure};
 use crate::global::Global;
-use crate::placement::{carry_out, propose, shares, watch};
+use crate::placement::{Manner, carry_out, propose, shares, take_throttle_away, watch};
+use crate::quantity::{Given, parse_byte_rate};
 use crate::reassignment;
 use crate::streams::notice;
 use clap::Args;
@@ -29,6 +30,10 @@ pub struct Retire {
     /// Show what would move, and do nothing
     #[arg(long, conflicts_with_all = ["wait", "cancel"])]
     dry_run: bool,
+    /// Bytes a second for new replicas, over all that a broker sends and all that it takes, such as 50MiB/s; never for
+    /// one that is in sync
+    #[arg(long, value_name = "RATE", value_parser = parse_byte_rate, allow_hyphen_values = true, conflicts_with_all = ["dry_run", "cancel"])]
+    throttle: Option<Given<u64>>,
     /// Wait until nothing is on it, then until it has stopped, and remove it
     #[arg(short, long, conflicts_with = "cancel")]
     wait: bool,
@@ -53,7 +58,8 @@ struct RetireView {
 
 pub async fn run(global: &Global, retire: Retire) -> Result<(), Failure> {
     let client = global.connect().await?;
-    let Retire { node, dry_run, wait, cancel } = retire;
+    let Retire { node, dry_run, throttle, wait, cancel } = retire;
+    let manner = Manner { wait: false, throttle: throttle.and_then(|given| given.0) };
     if cancel {
         return cancel_it(global, &client, node).await;
     }
@@ -75,7 +81,7 @@ pub async fn run(global: &Global, retire: Retire) -> Result<(), Failure> {
             view.bytes_to_copy = proposal.copied_bytes();
         }
         // A partition that is on its way off it already is left as it is.
-        carry_out(global, &client, &what, &plan, false).await?;
+        carry_out(global, &client, &what, &plan, manner).await?;
         if wait {
             watch(global, &client, |one| concerns(one, node)).await;
         }
@@ -87,6 +93,7 @@ pub async fn run(global: &Global, retire: Retire) -> Result<(), Failure> {
         tokio::time::sleep(LOOK).await;
     }
     if view.empty {
+        take_throttle_away(&client, &what, manner).await?;
         view.removed = remove(global, &client, &what, node, wait).await?;
     }
     let is_voter = marked.voter_ids.contains(&node);

@@ -2,7 +2,7 @@
 
 use crate::failure::{Context, Failure};
 use crate::global::Global;
-use crate::reassignment::{self, Plan, name};
+use crate::reassignment::{self, Plan, name, throttle};
 use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -16,6 +16,9 @@ pub struct Cancel {
     /// All that is under way, whoever began it
     #[arg(long)]
     all: bool,
+    /// Throttles stay as they are
+    #[arg(long)]
+    preserve_throttles: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -34,6 +37,8 @@ pub async fn run(global: &Global, cancel: Cancel) -> Result<(), Failure> {
             plan.partitions.iter().map(|one| (one.topic.as_str(), one.partition)).collect();
         active.retain(|one| planned.contains(&(one.topic.as_str(), one.partition)));
     }
+    let over: BTreeSet<(String, i32)> =
+        active.iter().map(|one| (one.topic.clone(), one.partition)).collect();
     let cancelled: Vec<String> = active.iter().map(|one| name(&one.topic, one.partition)).collect();
     if !active.is_empty() {
         let one = |topic, partition| ReassignPartition {
@@ -45,12 +50,20 @@ pub async fn run(global: &Global, cancel: Cancel) -> Result<(), Failure> {
         let partitions = active.into_iter().map(|it| one(it.topic, it.partition)).collect();
         reassignment::alter(&client, what, partitions).await?;
     }
+    let topics = |plan: &Plan| plan.partitions.iter().map(|one| one.topic.clone()).collect();
+    let cleared = match cancel.preserve_throttles {
+        true => throttle::Cleared::default(),
+        false => throttle::clear(&client, what, plan.as_ref().map(topics), &over).await?,
+    };
     let view = Cancelled { cancelled };
-    global.output().one(&view, || match view.cancelled.is_empty() {
-        true => "None of the specified partition reassignments are active.\n".to_owned(),
-        false => format!(
-            "Successfully cancelled partition reassignments for: {}\n",
-            view.cancelled.join(",")
-        ),
+    global.output().one(&view, || {
+        let told = match view.cancelled.is_empty() {
+            true => "None of the specified partition reassignments are active.\n".to_owned(),
+            false => format!(
+                "Successfully cancelled partition reassignments for: {}\n",
+                view.cancelled.join(",")
+            ),
+        };
+        told + &cleared.text()
     })
 }

@@ -5,6 +5,8 @@ use crate::exit::Exit;
 use crate::failure::{Context, Failure};
 use crate::global::Global;
 use crate::placement::watch;
+use crate::quantity::{Given, parse_byte_rate};
+use crate::reassignment::throttle::{self, Throttled};
 use crate::reassignment::{self, Plan, is_reassigning, name, states};
 use clap::Args;
 use serde::Serialize;
@@ -21,6 +23,10 @@ pub struct Execute {
     /// Also if other partitions are being reassigned; those of the plan that are get the new target
     #[arg(long)]
     additional: bool,
+    /// Bytes a second for new replicas, over all that a broker sends and all that it takes, such as 50MiB/s; never for
+    /// one that is in sync
+    #[arg(long, value_name = "RATE", value_parser = parse_byte_rate, allow_hyphen_values = true)]
+    throttle: Option<Given<u64>>,
     /// Wait until all is complete
     #[arg(short, long)]
     wait: bool,
@@ -36,6 +42,8 @@ struct Executed {
     current_assignment: Plan,
     /// What was begun, or is complete already.
     started: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    throttle: Option<Throttled>,
     dry_run: bool,
 }
 
@@ -53,11 +61,15 @@ pub async fn run(global: &Global, execute: Execute) -> Result<(), Failure> {
     let keys = plan.partitions.iter().map(|one| (one.topic.clone(), one.partition));
     let before: Vec<_> = keys.filter_map(|key| known.get(&key)).collect();
     let current_assignment = Plan::of_states(before.into_iter());
+    let throttle = match execute.throttle.and_then(|given| given.0) {
+        Some(rate) => throttle::set(&client, what, &plan, rate, execute.dry_run).await?,
+        None => None,
+    };
     if !execute.dry_run {
         reassignment::begin(&client, what, targets).await?;
     }
     let started = plan.partitions.iter().map(|one| name(&one.topic, one.partition)).collect();
-    let executed = Executed { current_assignment, started, dry_run: execute.dry_run };
+    let executed = Executed { current_assignment, started, throttle, dry_run: execute.dry_run };
     global.output().one(&executed, || text(&executed))?;
     if !execute.wait || execute.dry_run {
         return Ok(());
@@ -66,11 +78,11 @@ pub async fn run(global: &Global, execute: Execute) -> Result<(), Failure> {
         plan.partitions.iter().any(|one| one.topic == topic && one.partition == partition)
     };
     watch(global, &client, |one| is_planned(&one.topic, one.partition)).await;
-    verify::tell(global, &client, &plan).await
+    verify::tell(global, &client, Some(&plan), false).await
 }
 
 fn text(executed: &Executed) -> String {
-    let Executed { current_assignment, started, dry_run } = executed;
+    let Executed { current_assignment, started, throttle, dry_run } = executed;
     let plural = if started.len() == 1 { "" } else { "s" };
     let begun = match dry_run {
         true => format!("Would start partition reassignment{plural} for {}", started.join(",")),
@@ -79,5 +91,6 @@ fn text(executed: &Executed) -> String {
         }
     };
     let current = current_assignment.to_json();
-    format!("Current partition replica assignment\n\n{current}\n\n{SAVE_THIS}\n{begun}\n")
+    let throttle = throttle.as_ref().filter(|_| !dry_run).map_or_else(String::new, Throttled::text);
+    format!("Current partition replica assignment\n\n{current}\n\n{SAVE_THIS}\n{throttle}{begun}\n")
 }
