@@ -35,12 +35,15 @@ pub async fn carry_out(
     manner: Manner,
 ) -> Result<(), Failure> {
     if !plan.partitions.is_empty() {
+        let targets = reassignment::targets(plan);
+        // First, so that a plan that is refused leaves no throttle behind.
+        reassignment::check(client, what, targets.clone()).await?;
         if let Some(rate) = manner.throttle
             && let Some(throttled) = throttle::set(client, what, plan, rate, false).await?
         {
             notice!("{}", throttled.text().trim_end());
         }
-        reassignment::alter(client, what, reassignment::targets(plan)).await?;
+        reassignment::begin(client, what, targets).await?;
     }
     let partitions: BTreeSet<(String, i32)> =
         plan.partitions.iter().map(|one| (one.topic.clone(), one.partition)).collect();
