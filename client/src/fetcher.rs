@@ -347,6 +347,14 @@ impl Fetcher {
         }
     }
 
+    /// A little later, from behind what was received.
+    fn ask_again(&mut self, at: &TopicPartition) {
+        self.unsubscribe(at);
+        if let Some(tracked) = self.positions.get_mut(at) {
+            tracked.refused(Instant::now());
+        }
+    }
+
     fn on_message(&mut self, stream: u64, message: FetchStreamResponse) {
         let bytes = message.batches.len() as u64;
         self.receive(stream, message);
@@ -395,6 +403,7 @@ impl Fetcher {
                 }
                 // The leader may have what it was.
                 Err(_) if tracked.nearby.is_follower() => return self.leave_follower(&at),
+                Err(_) if tracked.first_garbled() => return self.ask_again(&at),
                 Err(cause) => {
                     let (topic, offset) = (at.topic.to_string(), tracked.received);
                     tracked.source = Source::Over;

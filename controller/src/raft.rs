@@ -2,8 +2,9 @@
 //!
 //! Owns the Raft core and its arbiter. Promise: what is answered is on disk at a majority of the voters.
 //! [`network`] calls the other voters, [`endpoint`] is called by them; a node that votes alone needs neither,
-//! and leads within milliseconds. [`life`]: Raft begins anew, from disk, whenever it ended, and whatever it ended by;
-//! [`succession`]: a leader whose process is gone is not waited for; [`opening`]: what is damaged is found before it is used, and [`recovery`]: the others fill it again.
+//! and leads within milliseconds. [`succession`]: a leader whose process is gone is not waited for. [`life`]: Raft
+//! begins anew, from disk, whenever it ended, and whatever it ended by; [`opening`]: what is damaged is found before it
+//! is used, and [`recovery`]: the others fill it again.
 
 mod conversion;
 mod endpoint;

@@ -12,7 +12,6 @@ use crate::page_cache;
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use bytes::Bytes;
 use std::collections::BTreeSet;
-use std::time::Duration;
 use troupe_log::ReadSlice;
 use troupe_proto::batch::BatchHeader;
 use troupe_proto::error::{Error, ErrorCode};
@@ -24,16 +23,14 @@ const PUSH_BYTES: usize = 1 << 20;
 /// Pushed to one follower in one turn of the actor; then others have theirs.
 const PUSH_BYTES_PER_TURN: usize = 4 << 20;
 
-/// A timer is not worth less.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
-
 /// Why no more is pushed to a follower for now.
 enum Stopped {
     /// It has all, or somebody says when it goes on.
     Done,
     /// Others have their turn first.
     Turn,
-    Throttled(Duration),
+    /// The rate does not allow it yet.
+    Throttled,
     Damaged(Suspicion),
 }
 
@@ -85,7 +82,7 @@ impl PartitionActor {
         let round = self.replica.round();
         let held_back = self.held_back();
         let (mut streams, mut again) = (std::mem::take(&mut self.followers.streams), false);
-        let (mut pause, mut suspicion) = (None::<Duration>, None);
+        let (mut is_throttled, mut suspicion) = (false, None);
         for (node, stream) in &mut streams {
             // Not behind batches that wait for credit.
             if stream.asked < round {
@@ -95,7 +92,7 @@ impl PartitionActor {
             match self.push_to(*node, stream, held_back.contains(node), ctx) {
                 Stopped::Done => {}
                 Stopped::Turn => again = true,
-                Stopped::Throttled(wait) => pause = Some(pause.map_or(wait, |it| it.min(wait))),
+                Stopped::Throttled => is_throttled = true,
                 Stopped::Damaged(found) => suspicion = Some(found),
             }
         }
@@ -109,9 +106,9 @@ impl PartitionActor {
             self.followers.telling = true;
             ctx.run_later(self.shared.ends_delay, |actor, _| actor.tell_ends());
         }
-        if let Some(wait) = pause.filter(|_| !self.followers.is_paced) {
+        if is_throttled && !self.followers.is_paced {
             self.followers.is_paced = true;
-            ctx.run_later(wait.max(SHORTEST_PAUSE), |actor, ctx| {
+            ctx.run_later(self.shared.throttles.leader.pause(), |actor, ctx| {
                 actor.followers.is_paced = false;
                 actor.push(ctx);
             });
@@ -140,9 +137,8 @@ impl PartitionActor {
             }
             if is_held_back {
                 let throttle = &self.shared.throttles.leader;
-                let wait = throttle.wait();
-                if !wait.is_zero() {
-                    return Stopped::Throttled(wait);
+                if !throttle.wait().is_zero() {
+                    return Stopped::Throttled;
                 }
                 most = throttle.push_bytes(PUSH_BYTES);
             }

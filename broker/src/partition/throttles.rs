@@ -10,6 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use troupe_machines::throttle::Throttle;
 
+/// A timer is not worth less.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
+
 pub struct ReplicationThrottles {
     /// `leader.replication.throttled.rate`
     pub leader: SharedThrottle,
@@ -44,6 +47,11 @@ impl SharedThrottle {
     pub fn wait(&self) -> Duration {
         let (now, throttle) = self.lock();
         throttle.wait(now)
+    }
+
+    /// How long to sleep before it is looked again whether something may be sent.
+    pub fn pause(&self) -> Duration {
+        self.wait().max(SHORTEST_PAUSE)
     }
 
     /// How much is sent at once, at most so much.

@@ -10,8 +10,6 @@ use std::time::Duration;
 
 /// What may be pushed ahead to those that are held back: what is saved up comes on top of the rate.
 const THROTTLED_CREDIT: u64 = 2 << 20;
-/// A timer is not worth less.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 
 pub struct CreditPool {
     /// Bytes that the leader may push and has not been told of.
@@ -64,7 +62,7 @@ impl CreditPool {
     /// How long what there is to grant is held back; `None`: until somebody gives something back.
     pub fn pause(&self) -> Option<Duration> {
         let throttles = self.throttles.as_ref().filter(|_| self.held > 0)?;
-        Some(throttles.follower.wait().max(SHORTEST_PAUSE))
+        Some(throttles.follower.pause())
     }
 }
 

@@ -5,6 +5,7 @@ mod execute;
 mod list;
 mod plan;
 mod verify;
+mod which;
 
 use crate::failure::Failure;
 use crate::global::Global;

@@ -45,8 +45,7 @@ pub async fn carry_out(
         }
         reassignment::begin(client, what, targets).await?;
     }
-    let partitions: BTreeSet<(String, i32)> =
-        plan.partitions.iter().map(|one| (one.topic.clone(), one.partition)).collect();
+    let partitions = plan.keys();
     if manner.wait {
         watch(global, client, |one| partitions.contains(&(one.topic.clone(), one.partition))).await;
         take_throttle_away(client, what, manner).await?;
@@ -65,7 +64,7 @@ pub async fn take_throttle_away(
     manner: Manner,
 ) -> Result<(), Failure> {
     if manner.throttle.is_some() {
-        let cleared = throttle::clear_if_over(client, what, None, &BTreeSet::new()).await?;
+        let cleared = throttle::clear_if_over(client, what, None).await?;
         let text = cleared.text();
         if !text.is_empty() {
             notice!("{}", text.trim_end());

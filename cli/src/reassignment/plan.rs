@@ -41,6 +41,15 @@ impl Plan {
         Plan { version: VERSION, partitions }
     }
 
+    pub fn topics(&self) -> BTreeSet<String> {
+        self.partitions.iter().map(|one| one.topic.clone()).collect()
+    }
+
+    /// Topics and numbers.
+    pub fn keys(&self) -> BTreeSet<(String, i32)> {
+        self.partitions.iter().map(|one| (one.topic.clone(), one.partition)).collect()
+    }
+
     /// What these partitions have, and will have if they are being reassigned, as Kafka's tools print it before they
     /// change it.
     pub fn of_states<'a>(states: impl Iterator<Item = &'a PartitionState>) -> Plan {

@@ -200,14 +200,12 @@ pub async fn clear_if_over(
     client: &Client,
     what: &str,
     topics: Option<BTreeSet<String>>,
-    over: &BTreeSet<(String, i32)>,
 ) -> Result<Cleared, Failure> {
     let active = client.admin().list_partition_reassignments(&[]).await;
-    let mut active = active.with_context(|| what.to_owned())?.into_iter();
-    if active.any(|one| !over.contains(&(one.topic, one.partition))) {
-        return Ok(Cleared::default());
+    match active.with_context(|| what.to_owned())?.is_empty() {
+        true => clear_beside(client, what, topics, &[]).await,
+        false => Ok(Cleared::default()),
     }
-    clear(client, what, topics, over).await
 }
 
 /// Takes the throttles away of topics (`None`: of all) that have nothing under way, and those of all brokers if nothing
@@ -221,10 +219,20 @@ pub async fn clear(
     topics: Option<BTreeSet<String>>,
     over: &BTreeSet<(String, i32)>,
 ) -> Result<Cleared, Failure> {
-    let context = || what.to_owned();
-    let mut active =
-        client.admin().list_partition_reassignments(&[]).await.with_context(context)?;
+    let active = client.admin().list_partition_reassignments(&[]).await;
+    let mut active = active.with_context(|| what.to_owned())?;
     active.retain(|one| !over.contains(&(one.topic.clone(), one.partition)));
+    clear_beside(client, what, topics, &active).await
+}
+
+/// But for what `active` goes by.
+async fn clear_beside(
+    client: &Client,
+    what: &str,
+    topics: Option<BTreeSet<String>>,
+    active: &[PartitionReassignment],
+) -> Result<Cleared, Failure> {
+    let context = || what.to_owned();
     let is_named = topics.is_some();
     let mut topics = match topics {
         Some(topics) => topics,

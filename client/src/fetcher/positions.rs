@@ -51,6 +51,8 @@ pub(crate) struct Tracked {
     /// When it may be asked of that leader again, and how often that failed.
     pub retry_at: Option<Instant>,
     failures: u32,
+    /// Where something came last that is no batch.
+    garbled_at: Option<Offset>,
     /// A follower may be read from in the leader's place.
     pub(super) nearby: Nearby,
     /// Since when leaders say that there is no such topic.
@@ -86,6 +88,7 @@ impl Positions {
             leadership: None,
             retry_at: None,
             failures: 0,
+            garbled_at: None,
             nearby: Nearby::default(),
             unknown_since: None,
         };
@@ -186,6 +189,12 @@ impl Tracked {
     pub(super) fn left(&mut self, now: Instant) {
         self.source = Source::None;
         self.nearby.failed(now);
+    }
+
+    /// What came from the leader is no batch. It may have gone bad behind the leader's check of it, which a file does that
+    /// somebody makes shorter: it is worth asking for again. False: it was garbled there before.
+    pub(super) fn first_garbled(&mut self) -> bool {
+        self.garbled_at.replace(self.received) != Some(self.received)
     }
 
     /// The leader does not know the topic. True: that has lasted long enough to be believed.
@@ -332,6 +341,17 @@ mod tests {
         let later = now + UNKNOWN_TOPIC_PATIENCE;
         assert!(!tracked.unknown(later));
         assert!(tracked.unknown(later + UNKNOWN_TOPIC_PATIENCE));
+    }
+
+    #[test]
+    fn what_is_no_batch_is_asked_for_once_more_in_each_place() {
+        let mut positions = Positions::default();
+        insert(&mut positions, 0, 0, None);
+        let tracked = positions.get_mut(&p(0)).unwrap();
+        assert!(tracked.first_garbled());
+        assert!(!tracked.first_garbled());
+        tracked.received(Offset(7), LeaderEpoch(1));
+        assert!(tracked.first_garbled());
     }
 
     #[test]

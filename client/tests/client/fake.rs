@@ -89,6 +89,8 @@ pub struct State {
     pub followed: usize,
     /// So many positions are refused by nodes that do not know the topic yet.
     pub lagging: usize,
+    /// So many pushes are zeros when they are sent.
+    pub garbled: usize,
 }
 
 pub type Answers = mpsc::Sender<Result<pb::ProduceStreamResponse, Status>>;

@@ -243,7 +243,13 @@ impl Node {
         let (batches, next) = log.read(offset, position.max_bytes as usize);
         position.offset = next as i64;
         (push.high_watermark, push.log_start_offset) = (log.end as i64, log.start as i64);
-        push.batches = batches;
+        push.batches = match state.garbled.checked_sub(1) {
+            Some(left) => {
+                state.garbled = left;
+                vec![0; batches.len()].into()
+            }
+            None => batches,
+        };
         state.followed += usize::from(here.is_some());
         Some(push)
     }

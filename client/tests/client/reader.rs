@@ -191,3 +191,18 @@ async fn a_topic_or_partition_that_does_not_exist_is_refused() {
     let error = client.reader("t", config).await.map(drop).unwrap_err();
     assert!(matches!(error, ClientError::UnknownPartition { .. }));
 }
+
+/// The leader has checked it, and its file was made shorter before it was sent.
+#[tokio::test]
+async fn what_goes_bad_on_the_way_is_asked_for_again_and_what_stays_bad_is_told() {
+    let (cluster, client) = Cluster::of(3, 1).await;
+    fill(&client, 1, 100, 5, Compression::None).await;
+    cluster.state().garbled = 1;
+    let records = read(&client, to_the_end()).await;
+    assert_eq!(cluster.state().garbled, 0);
+    assert_eq!(numbers(&records, 0), (0..100).collect::<Vec<_>>());
+    cluster.state().garbled = 2;
+    let mut reader = client.reader("t", to_the_end()).await.unwrap();
+    let told = reader.next_batch().await.unwrap().unwrap_err();
+    assert!(matches!(told, ClientError::Corrupt { offset: Offset::ZERO, .. }), "{told:?}");
+}

@@ -11,16 +11,14 @@ use super::identity::{Identity, check_vote};
 use super::network::{MAX_MESSAGE_BYTES, Peers};
 use super::snapshot::Meta;
 use super::succession;
-use super::types::{RaftNodeId, TypeConfig};
+use super::types::{RaftNodeId, TypeConfig, leader_vote, question};
 use bytes::Bytes;
-use futures::FutureExt;
 use futures::stream::BoxStream;
 use openraft::alias::{LogIdOf, SnapshotOf, VoteOf};
 use openraft::async_runtime::WatchReceiver;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
-use openraft::vote::RaftLeaderId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -96,7 +94,7 @@ impl RaftEndpoint {
         if self.is_recovering() {
             return None;
         }
-        let standing = standing(raft, leader.leader_id.node_id).await?;
+        let standing = raft.pre_vote(question(leader.leader_id.node_id)).await.ok()?;
         (standing.vote == *leader).then_some(standing.last_log_id)
     }
 
@@ -134,9 +132,12 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
 
 /// Raft answers, or has stopped.
 fn answer<T: Serialize, E>(answered: Result<T, E>) -> Result<Bytes, Error> {
-    let answer = answered.map_err(|_| stopped())?;
+    encoded(&answered.map_err(|_| stopped())?)
+}
+
+fn encoded<T: Serialize>(value: &T) -> Result<Bytes, Error> {
     let internal = |error: std::io::Error| Error::new(ErrorCode::Internal, error.to_string());
-    encode(&answer).map(Bytes::from).map_err(internal)
+    encode(value).map(Bytes::from).map_err(internal)
 }
 
 /// The vote and place of a snapshot, and the image, complete.
@@ -190,14 +191,6 @@ async fn leads_no_more(raft: &Raft, leader: &VoteOf<TypeConfig>) {
     }
 }
 
-/// How this voter stands, as it would answer another.
-async fn standing(raft: &Raft, asks: RaftNodeId) -> Option<VoteResponse<TypeConfig>> {
-    // Too low to be granted.
-    let leader_id = RaftLeaderId::new(0, asks);
-    let question = VoteOf::<TypeConfig> { leader_id, committed: false };
-    raft.pre_vote(VoteRequest::new(question, None)).await.ok()
-}
-
 fn leads_not(term: u64) -> Error {
     Error::new(ErrorCode::NotController, "this voter does not lead").with("term", term)
 }
@@ -213,15 +206,16 @@ impl RaftService for RaftEndpoint {
         let pb::AttendLeaderRequest { caller, term } = request.into_inner();
         let caller = self.check(caller)?;
         let id = RaftNodeId::try_from(caller.target_id).unwrap_or_default();
-        let leader =
-            VoteOf::<TypeConfig> { leader_id: RaftLeaderId::new(term, id), committed: true };
+        let leader = leader_vote(term, id);
         let raft = self.raft()?;
         // Raft itself is asked: its metrics come a little later than a follower hears of its new leader.
-        if standing(&raft, id).await.is_none_or(|standing| standing.vote != leader) {
+        if !raft.pre_vote(question(id)).await.is_ok_and(|standing| standing.vote == leader) {
             return Err(leads_not(term).into());
         }
-        let over = async move { leads_no_more(&raft, &leader).await };
-        let ends = over.map(move |()| Err(leads_not(term).into()));
+        let ends = async move {
+            leads_no_more(&raft, &leader).await;
+            Err(leads_not(term).into())
+        };
         Ok(Response::new(Box::pin(futures::stream::once(ends))))
     }
 
@@ -240,8 +234,7 @@ impl RaftService for RaftEndpoint {
         let Some(last) = self.claim(&raft, &leader).await else {
             return Ok(Response::new(not_lost));
         };
-        let internal = |error: std::io::Error| Error::new(ErrorCode::Internal, error.to_string());
-        let message = encode(&last).map(Bytes::from).map_err(internal)?;
+        let message = encoded(&last)?;
         Ok(Response::new(pb::ConfirmLeaderLossResponse { lost: true, message }))
     }
 

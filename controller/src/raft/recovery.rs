@@ -12,13 +12,12 @@ use super::network::Peers;
 use super::publication::Publication;
 use super::quorum_state::{QuorumStateFile, Recovering};
 use super::storage::Flusher;
-use super::types::{RaftNodeId, TypeConfig};
+use super::types::{RaftNodeId, TypeConfig, question};
 use openraft::alias::{LogIdOf, VoteOf};
 use openraft::async_runtime::WatchReceiver;
 use openraft::impls::BasicNode;
 use openraft::network::v2::RaftNetworkV2;
 use openraft::network::{RPCOption, RaftNetworkFactory};
-use openraft::raft::VoteRequest;
 use openraft::storage::RaftLogStorage;
 use openraft::vote::RaftLeaderId;
 use std::io;
@@ -82,11 +81,8 @@ impl Recovery {
     }
 
     async fn ask(&mut self, other: RaftNodeId) {
-        let leader_id = RaftLeaderId::new(0, self.node_id);
-        // Too low to be granted: the answer says what the other has.
-        let vote = VoteOf::<TypeConfig> { leader_id, committed: false };
         let mut peer = self.peers.new_client(other, &BasicNode::default()).await;
-        let asked = peer.pre_vote(VoteRequest::new(vote, None), RPCOption::new(ANSWER));
+        let asked = peer.pre_vote(question(self.node_id), RPCOption::new(ANSWER));
         match asked.await {
             Ok(answer) => {
                 let vote = candidacy(&answer.vote);

@@ -310,30 +310,24 @@ fn gone() -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::when_free;
     use super::*;
 
-    /// Threads of sled's own hold a database a little longer than whoever has closed it.
-    fn open_when_free(dir: &Path) -> io::Result<Storage> {
-        loop {
-            match Storage::open(dir, || Ok(())) {
-                Err(error) if is_locked(&error) => thread::yield_now(),
-                opened => return opened,
-            }
-        }
+    async fn open(dir: &Path) -> io::Result<Storage> {
+        when_free(|| Storage::open(dir, || Ok(()))).await
     }
 
     /// As a process leaves it that dies while it opens its database.
-    #[test]
-    fn a_snapshot_that_was_cut_off_does_not_keep_the_log_closed() {
+    #[tokio::test]
+    async fn a_snapshot_that_was_cut_off_does_not_keep_the_log_closed() {
         let dir = tempfile::tempdir().unwrap();
-        let open = || open_when_free(dir.path()).unwrap();
-        let storage = open();
+        let storage = open(dir.path()).await.unwrap();
         storage.tree("votes").unwrap().insert("mine", "one").unwrap();
         storage.close().unwrap();
         for torn in [&b""[..], b"not as long as a checksum covers it", &[0xa5; 4_000]] {
             let cut = dir.path().join("raft/snap.FFFFFFFFFFFFFFFF.generating");
             std::fs::write(&cut, torn).unwrap();
-            let storage = open();
+            let storage = open(dir.path()).await.unwrap();
             assert_eq!(storage.tree("votes").unwrap().get("mine").unwrap().unwrap(), b"one");
             storage.close().unwrap();
             assert!(!cut.exists());
@@ -341,14 +335,14 @@ mod tests {
     }
 
     /// Nothing but an unfinished snapshot is ever thrown away.
-    #[test]
-    fn a_log_that_is_damaged_stays_closed() {
+    #[tokio::test]
+    async fn a_log_that_is_damaged_stays_closed() {
         let dir = tempfile::tempdir().unwrap();
         Storage::open(dir.path(), || Ok(())).unwrap().close().unwrap();
         let raft = dir.path().join("raft");
         let whole = raft.join("snap.FFFFFFFFFFFFFFFF");
         std::fs::write(&whole, "torn").unwrap();
-        assert!(open_when_free(dir.path()).is_err());
+        assert!(open(dir.path()).await.is_err());
         assert!(whole.exists());
     }
 }

@@ -14,13 +14,12 @@
 use super::Raft;
 use super::endpoint::RaftEndpoint;
 use super::network::{Attended, Peers};
-use super::types::{RaftNodeId, TypeConfig};
+use super::types::{RaftNodeId, TypeConfig, leader_vote};
 use crate::metadata_log::Leadership;
 use crate::probe;
 use futures::future::join_all;
 use openraft::alias::{LogIdOf, VoteOf};
 use openraft::raft::TransferLeaderRequest;
-use openraft::vote::RaftLeaderId;
 use std::cmp::Reverse;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -68,13 +67,18 @@ impl Succession {
     async fn attend(&mut self, raft: &Raft, leader: VoteOf<TypeConfig>) {
         let (id, term) = (leader.leader_id.node_id, leader.leader_id.term);
         loop {
-            match self.peers.attend(id, term).await {
-                Attended::Leads(over) => over.await,
-                // It answers, and knows nothing of all this: its lease has to do.
-                Attended::Unknown => return std::future::pending().await,
-                Attended::LeadsNot | Attended::Unreachable => {}
+            let mut attended = self.peers.attend(id, term).await;
+            if let Attended::Leads(over) = attended {
+                over.await;
+                // Its connection may have broken, and no more.
+                attended = self.peers.attend(id, term).await;
             }
-            if is_lost(&mut self.peers, &leader).await && self.stand(raft, &leader).await {
+            if matches!(attended, Attended::Unknown) {
+                // It answers, and knows nothing of all this: its lease has to do.
+                return std::future::pending().await;
+            }
+            if means_loss(attended, self.peers.address(id)).await && self.stand(raft, &leader).await
+            {
                 return;
             }
             tokio::time::sleep(PAUSE).await;
@@ -109,19 +113,20 @@ impl Succession {
 /// The vote of the leader that this node follows.
 fn followed(Leadership { leader, term, here }: Leadership) -> Option<VoteOf<TypeConfig>> {
     let node_id = RaftNodeId::try_from(leader?.0).ok().filter(|_| !here)?;
-    let leader_id = RaftLeaderId::new(term, node_id);
-    Some(VoteOf::<TypeConfig> { leader_id, committed: true })
+    Some(leader_vote(term, node_id))
 }
 
 /// Whether the leader says itself that it does not lead, or nothing listens where it was.
 pub(super) async fn is_lost(peers: &mut Peers, leader: &VoteOf<TypeConfig>) -> bool {
     let (id, term) = (leader.leader_id.node_id, leader.leader_id.term);
-    match peers.attend(id, term).await {
-        Attended::LeadsNot => true,
-        Attended::Leads(_) | Attended::Unknown => false,
-        Attended::Unreachable => match peers.address(id) {
-            Some(address) => probe::is_refused(address, PROBE_PATIENCE).await,
-            None => false,
-        },
+    let attended = peers.attend(id, term).await;
+    means_loss(attended, peers.address(id)).await
+}
+
+async fn means_loss(attended: Attended, address: Option<&str>) -> bool {
+    match (attended, address) {
+        (Attended::LeadsNot, _) => true,
+        (Attended::Unreachable, Some(address)) => probe::is_refused(address, PROBE_PATIENCE).await,
+        (Attended::Leads(_) | Attended::Unknown | Attended::Unreachable, _) => false,
     }
 }

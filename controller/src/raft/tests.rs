@@ -31,11 +31,11 @@ fn a_broker() -> RegisterBroker {
 }
 
 /// Threads of sled's own hold a database a little longer than whoever has dropped it.
-async fn when_free<T>(open: impl Fn() -> std::io::Result<T>) -> T {
+pub(super) async fn when_free<T>(open: impl Fn() -> std::io::Result<T>) -> std::io::Result<T> {
     loop {
         match open() {
             Err(error) if super::storage::is_locked(&error) => {}
-            opened => return opened.unwrap(),
+            opened => return opened,
         }
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
@@ -120,7 +120,7 @@ async fn a_log_of_what_comes_and_goes_stays_small() {
         handle.delete_topic(deletion).await.unwrap();
     }
     handle.shutdown().await.unwrap();
-    let storage = when_free(|| Storage::open(dir.path(), || Ok(()))).await;
+    let storage = when_free(|| Storage::open(dir.path(), || Ok(()))).await.unwrap();
     let state = EntryLog::open(&storage).unwrap().get_log_state().await.unwrap();
     let (last, purged) =
         (state.last_log_id.unwrap().index, state.last_purged_log_id.unwrap().index);

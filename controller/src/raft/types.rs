@@ -2,6 +2,9 @@
 
 use crate::metadata_log::{Base, Proposal};
 use bytes::Bytes;
+use openraft::alias::VoteOf;
+use openraft::raft::VoteRequest;
+use openraft::vote::RaftLeaderId;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use troupe_proto::ids::MetadataOffset;
@@ -58,3 +61,14 @@ openraft::declare_raft_types!(
         NodeId = RaftNodeId,
         Node = openraft::impls::BasicNode,
 );
+
+/// The vote of the voter that was elected in that term.
+pub(super) fn leader_vote(term: u64, id: RaftNodeId) -> VoteOf<TypeConfig> {
+    VoteOf::<TypeConfig> { leader_id: RaftLeaderId::new(term, id), committed: true }
+}
+
+/// Asks a voter how it stands: too low to be granted, so that it changes nothing, and the answer says what it has.
+pub(super) fn question(asks: RaftNodeId) -> VoteRequest<TypeConfig> {
+    let vote = VoteOf::<TypeConfig> { leader_id: RaftLeaderId::new(0, asks), committed: false };
+    VoteRequest::new(vote, None)
+}

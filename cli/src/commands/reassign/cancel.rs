@@ -1,5 +1,6 @@
 //! `troupe reassign cancel`: of a plan, or of all, what is under way.
 
+use super::which::Which;
 use crate::failure::{Context, Failure};
 use crate::global::Global;
 use crate::reassignment::{self, Plan, name, throttle};
@@ -10,12 +11,8 @@ use troupe_proto::admin::v1::ReassignPartition;
 
 #[derive(Debug, Args)]
 pub struct Cancel {
-    /// The plan that was executed; `-` reads it from standard input
-    #[arg(value_name = "PLAN", required_unless_present = "all", conflicts_with = "all")]
-    plan: Option<String>,
-    /// All that is under way, whoever began it
-    #[arg(long)]
-    all: bool,
+    #[command(flatten)]
+    which: Which,
     /// Throttles stay as they are
     #[arg(long)]
     preserve_throttles: bool,
@@ -28,14 +25,13 @@ struct Cancelled {
 
 pub async fn run(global: &Global, cancel: Cancel) -> Result<(), Failure> {
     let what = "cannot cancel the reassignment";
-    let plan = cancel.plan.as_deref().map(Plan::read).transpose()?;
+    let plan = cancel.which.plan()?;
     let client = global.connect().await?;
     let listed = client.admin().list_partition_reassignments(&[]).await;
     let mut active = listed.with_context(|| what.to_owned())?;
     if let Some(plan) = &plan {
-        let planned: BTreeSet<_> =
-            plan.partitions.iter().map(|one| (one.topic.as_str(), one.partition)).collect();
-        active.retain(|one| planned.contains(&(one.topic.as_str(), one.partition)));
+        let planned = plan.keys();
+        active.retain(|one| planned.contains(&(one.topic.clone(), one.partition)));
     }
     let over: BTreeSet<(String, i32)> =
         active.iter().map(|one| (one.topic.clone(), one.partition)).collect();
@@ -50,10 +46,9 @@ pub async fn run(global: &Global, cancel: Cancel) -> Result<(), Failure> {
         let partitions = active.into_iter().map(|it| one(it.topic, it.partition)).collect();
         reassignment::alter(&client, what, partitions).await?;
     }
-    let topics = |plan: &Plan| plan.partitions.iter().map(|one| one.topic.clone()).collect();
     let cleared = match cancel.preserve_throttles {
         true => throttle::Cleared::default(),
-        false => throttle::clear(&client, what, plan.as_ref().map(topics), &over).await?,
+        false => throttle::clear(&client, what, plan.as_ref().map(Plan::topics), &over).await?,
     };
     let view = Cancelled { cancelled };
     global.output().one(&view, || {

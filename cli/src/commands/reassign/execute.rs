@@ -74,10 +74,8 @@ pub async fn run(global: &Global, execute: Execute) -> Result<(), Failure> {
     if !execute.wait || execute.dry_run {
         return Ok(());
     }
-    let is_planned = |topic: &str, partition| {
-        plan.partitions.iter().any(|one| one.topic == topic && one.partition == partition)
-    };
-    watch(global, &client, |one| is_planned(&one.topic, one.partition)).await;
+    let planned = plan.keys();
+    watch(global, &client, |one| planned.contains(&(one.topic.clone(), one.partition))).await;
     verify::tell(global, &client, Some(&plan), false).await
 }
 

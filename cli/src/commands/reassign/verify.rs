@@ -1,21 +1,17 @@
 //! `troupe reassign verify`: what has become of a plan, in Kafka's words.
 
+use super::which::Which;
 use crate::exit::Exit;
 use crate::failure::{Context, Failure};
 use crate::global::Global;
 use crate::reassignment::{PartitionStatus, Plan, State, states, throttle};
 use clap::Args;
-use std::collections::BTreeSet;
 use troupe_client::Client;
 
 #[derive(Debug, Args)]
 pub struct Verify {
-    /// The plan that was executed; `-` reads it from standard input
-    #[arg(value_name = "PLAN", required_unless_present = "all", conflicts_with = "all")]
-    plan: Option<String>,
-    /// All that is under way, whoever began it
-    #[arg(long)]
-    all: bool,
+    #[command(flatten)]
+    which: Which,
     /// Throttles stay as they are, though nothing is under way any more
     #[arg(long)]
     preserve_throttles: bool,
@@ -24,7 +20,7 @@ pub struct Verify {
 const WHAT: &str = "cannot verify the reassignment";
 
 pub async fn run(global: &Global, verify: Verify) -> Result<(), Failure> {
-    let plan = verify.plan.as_deref().map(Plan::read).transpose()?;
+    let plan = verify.which.plan()?;
     let client = global.connect().await?;
     tell(global, &client, plan.as_ref(), verify.preserve_throttles).await
 }
@@ -51,9 +47,7 @@ pub async fn tell(
         output.print(&text(&states))?;
     }
     if !preserve_throttles && states.iter().all(|one| one.state != State::InProgress) {
-        let topics = |plan: &Plan| plan.partitions.iter().map(|one| one.topic.clone()).collect();
-        let cleared =
-            throttle::clear_if_over(client, WHAT, plan.map(topics), &BTreeSet::new()).await?;
+        let cleared = throttle::clear_if_over(client, WHAT, plan.map(Plan::topics)).await?;
         if !output.format.is_json() {
             output.print(&cleared.text())?;
         }

@@ -3,9 +3,7 @@
 use super::*;
 use crate::ControllerStartError;
 use crate::raft::conversion::write_old;
-use crate::raft::types::Decided;
-use openraft::alias::VoteOf;
-use openraft::vote::RaftLeaderId;
+use crate::raft::types::{Decided, leader_vote};
 use std::path::Path;
 
 /// Positions from a seed: mostly in what was written, sometimes anywhere.
@@ -151,8 +149,7 @@ async fn a_snapshot_that_is_damaged_while_the_node_runs_is_written_anew() {
 #[tokio::test]
 async fn a_log_of_the_first_version_is_converted_whole() {
     let dir = tempfile::tempdir().unwrap();
-    let leader_id = RaftLeaderId::new(3, 1);
-    let vote = VoteOf::<TypeConfig> { leader_id, committed: true };
+    let vote = leader_vote(3, 1);
     let entry = |index: u64| {
         let decided = Decided { base_offset: Some(index), batch: vec![7; 9_000].into(), term: 3 };
         let mut entry = EntryOf::<TypeConfig>::new_blank(log_id::<TypeConfig>(3, 1, index));
@@ -163,7 +160,7 @@ async fn a_log_of_the_first_version_is_converted_whole() {
     let db = sled::Config::new().path(dir.path().join("raft")).open().unwrap();
     write_old(&db, &vote, &entries).unwrap();
     drop(db);
-    let storage = when_free(|| Storage::open(dir.path(), || Ok(()))).await;
+    let storage = when_free(|| Storage::open(dir.path(), || Ok(()))).await.unwrap();
     let mut log = EntryLog::open(&storage).unwrap();
     log.verify(None, None).unwrap();
     assert_eq!(log.read_vote().await.unwrap(), Some(vote));
@@ -171,7 +168,7 @@ async fn a_log_of_the_first_version_is_converted_whole() {
     drop(log);
     storage.close().unwrap();
     let config = sled::Config::new().path(dir.path().join("raft"));
-    let db = when_free(|| config.open().map_err(std::io::Error::other)).await;
+    let db = when_free(|| config.open().map_err(std::io::Error::other)).await.unwrap();
     let old = db.open_tree("raft_marks").unwrap().get("identity").unwrap().unwrap();
     assert!(crate::raft::entries::decode::<crate::raft::identity::Identity>(&old).is_err());
 }
