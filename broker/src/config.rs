@@ -149,8 +149,8 @@ settings! {
     cleaner_dedupe_buffer: Bytes = Bytes(128 << 20), "log.cleaner.dedupe.buffer.size", Dynamic;
     /// How long a thread rests when no log has to be cleaned.
     cleaner_backoff: Millis = Millis(15_000), "log.cleaner.backoff.ms", Dynamic;
-    /// Bytes that all of these threads together read and write in a second; without it, as fast as the disk lets them
-    /// beside all else.
+    /// Bytes that all of these threads together read and write in a second; without it, as fast as flushes beside them
+    /// bear.
     cleaner_io_bytes: Bytes = Bytes(i64::MAX as u64), "log.cleaner.io.max.bytes.per.second", Dynamic;
     /// min.cleanable.dirty.ratio of topics that do not set it: how much of a log has to be new for it to be cleaned.
     cleaner_min_ratio: String = "0.5".to_owned(), "log.cleaner.min.cleanable.ratio", Dynamic;

@@ -5,9 +5,11 @@
 //! there is nothing else to do; what could not be cleaned is left in peace for longer each time.
 //! Never here: a clock, a log, a thread.
 
+mod courtesy;
 mod haste;
 mod rate;
 
+pub use courtesy::Courtesy;
 pub use haste::Haste;
 pub use rate::Rate;
 

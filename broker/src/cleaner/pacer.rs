@@ -1,5 +1,6 @@
 //! How fast the cleaner's threads may go, and when they have to stop.
 
+use super::beside::Courteous;
 use super::table::Progress;
 use crate::node_settings::NodeSettings;
 use std::ops::ControlFlow;
@@ -46,6 +47,8 @@ impl Throttle {
 pub struct Pacer<'a> {
     pub runtime: &'a Runtime,
     pub throttle: &'a Throttle,
+    /// It leaves the disk to those who flush.
+    pub courteous: Option<Courteous<'a>>,
     /// Cancelled when the pass is of no use any more.
     pub stop: &'a CancellationToken,
     pub progress: Arc<Progress>,
@@ -57,7 +60,8 @@ impl Pace for Pacer<'_> {
     fn moved(&mut self, bytes: u64) -> ControlFlow<()> {
         self.moved += bytes;
         self.progress.add(bytes);
-        let rest = self.throttle.take(bytes);
+        let courtesy = self.courteous.as_ref().map_or(Duration::ZERO, |it| it.take(bytes));
+        let rest = self.throttle.take(bytes).max(courtesy);
         if !rest.is_zero() {
             let rate = self.throttle.settings.now().cleaner_io_bytes.0;
             // A timer is made where it is waited for.
@@ -91,6 +95,7 @@ mod tests {
         let mut pacer = Pacer {
             runtime: &runtime,
             throttle: &throttle,
+            courteous: None,
             stop: &stop,
             progress: Arc::default(),
             moved: 0,

@@ -3,6 +3,7 @@
 use super::pacer::Pacer;
 use super::table::{CleaningPass, Progress};
 use super::threads::Worker;
+use super::work::Task;
 use crate::clock::wall_clock;
 use crate::partition::{CleaningTurn, PartitionHandle};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use troupe_log::disk::FileDisk;
 use troupe_log::{Cleaned, Cleaning, CleaningError, CleaningReport, LogError};
-use troupe_machines::cleaning::{Ended, Standing};
+use troupe_machines::cleaning::{Ended, Haste};
 use troupe_proto::error::{Error, ErrorCode};
 
 /// Why a pass came to nothing.
@@ -53,13 +54,14 @@ impl From<Error> for Failure {
 
 impl Worker {
     /// Cleans the log and tells what came of it.
-    pub fn clean(&mut self, handle: &PartitionHandle, standing: &Standing) -> Ended {
+    pub fn clean(&mut self, task: &Task) -> Ended {
+        let Task { handle, standing, haste } = task;
         let (work, key) = (Arc::clone(&self.work), handle.key());
         let (progress, started) = (work.table.begun(key), Instant::now());
         // What is dirty is read twice, and what is left is written.
         let all = standing.clean_bytes.saturating_add(standing.dirty_bytes);
         progress.set_all(all.saturating_mul(2).saturating_add(standing.dirty_bytes));
-        match self.pass(handle, progress) {
+        match self.pass(handle, *haste, progress) {
             Ok(report) => {
                 let pass = CleaningPass {
                     ended: wall_clock(),
@@ -91,6 +93,7 @@ impl Worker {
     fn pass(
         &mut self,
         handle: &PartitionHandle,
+        haste: Haste,
         progress: Arc<Progress>,
     ) -> Result<CleaningReport, Failure> {
         // Held to the end: nobody opens the log, or takes its directory away, while this thread works in it.
@@ -100,7 +103,7 @@ impl Worker {
         let cleaning =
             cleaning.ok_or_else(|| Failure::Void("there was nothing to clean".to_owned()))?;
         let mut moved = 0;
-        let finished = match self.carry_out(handle, cleaning, &turn, progress, &mut moved) {
+        let finished = match self.carry_out(handle, cleaning, &turn, (haste, progress), &mut moved) {
             Ok(cleaned) => self.hand_over(handle, cleaned),
             Err(failure) => Err(failure),
         };
@@ -139,13 +142,14 @@ impl Worker {
         handle: &PartitionHandle,
         cleaning: Cleaning<FileDisk>,
         turn: &CleaningTurn,
-        progress: Arc<Progress>,
+        (haste, progress): (Haste, Arc<Progress>),
         moved: &mut u64,
     ) -> Result<Cleaned<FileDisk>, Failure> {
         let work = Arc::clone(&self.work);
         let mut pacer = Pacer {
             runtime: &self.runtime,
             throttle: &work.throttle,
+            courteous: (haste == Haste::AfterAll).then(|| work.beside.courteous()),
             stop: turn.stop(),
             progress,
             moved: 0,

@@ -1,6 +1,7 @@
 //! The cleaner's threads: each looks for the log that is next, has it cleaned, and looks again; where there is nothing to
 //! clean it rests.
 
+use super::beside::Beside;
 use super::pacer::Throttle;
 use super::table::CleaningTable;
 use super::work::{Soon, Task, Work};
@@ -14,7 +15,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{io, thread};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use troupe_controller::priority;
@@ -60,7 +60,7 @@ impl Cleaner {
         metadata: &Arc<MetadataCache>,
         metrics: &Arc<NodeMetrics>,
         table: &Arc<CleaningTable>,
-        woken: Arc<Notify>,
+        beside: Arc<Beside>,
     ) -> io::Result<Cleaner> {
         let (stop, config) = (CancellationToken::new(), settings.now());
         if !config.cleaner_enable || !config.is_broker() {
@@ -74,7 +74,7 @@ impl Cleaner {
             schedule: tokio::sync::Mutex::new(Schedule::new(config.cleaner_backoff.0)),
             stop: stop.clone(),
             settings: Arc::clone(settings),
-            woken,
+            beside,
         });
         let threads = Arc::<Mutex<Threads>>::default();
         start(&threads, &work)?;
@@ -173,7 +173,7 @@ impl Worker {
                     Haste::AfterAll => priority::after_all(),
                     Haste::WithOthers => priority::after_decisions(),
                 }
-                self.clean(&task.handle, &task.standing)
+                self.clean(task)
             };
             let started = thread::Builder::new().name(name).spawn_scoped(scope, pass);
             started.ok()?.join().ok()
@@ -216,7 +216,7 @@ impl Worker {
 
     /// Until the next look is due, a log has grown so much that it should not wait, or something else is set.
     fn rest(&self, soon: bool) {
-        let Work { settings, woken, stop, .. } = &*self.work;
+        let Work { settings, beside, stop, .. } = &*self.work;
         let mut changes = settings.watch();
         let backoff = changes.borrow_and_update().cleaner_backoff.duration();
         let least = AFTER_ROLL.min(backoff);
@@ -224,7 +224,7 @@ impl Worker {
             sleep(least).await;
             if !soon {
                 tokio::select! {
-                    _woken = timeout(backoff - least, woken.notified()) => {}
+                    _woken = timeout(backoff - least, beside.grown.notified()) => {}
                     // Fails only if the node is gone, and then it is stopped.
                     _ = changes.changed() => {}
                 }

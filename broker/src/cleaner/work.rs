@@ -1,5 +1,6 @@
 //! What the cleaner's threads share: what they know of logs, and which of them is next.
 
+use super::beside::Beside;
 use super::candidates::Found;
 use super::pacer::Throttle;
 use super::table::CleaningTable;
@@ -9,7 +10,7 @@ use crate::metrics::NodeMetrics;
 use crate::node_settings::NodeSettings;
 use crate::partition::PartitionHandle;
 use std::sync::Arc;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use troupe_machines::cleaning::{Ended, Haste, Schedule, Standing};
 use troupe_proto::ids::PartitionKey;
@@ -25,8 +26,7 @@ pub struct Work {
     pub stop: CancellationToken,
     /// `log.cleaner.backoff.ms` and others, as they are set now.
     pub settings: Arc<NodeSettings>,
-    /// By a log to which much has come since it was looked at.
-    pub woken: Arc<Notify>,
+    pub beside: Arc<Beside>,
 }
 
 impl Work {

@@ -4,7 +4,7 @@ use super::handles::Handles;
 use super::start_error::StartError;
 use crate::NodeConfig;
 use crate::admission::Admission;
-use crate::cleaner::{Cleaner, CleaningTable, not_looked_at};
+use crate::cleaner::{Beside, Cleaner, CleaningTable, not_looked_at};
 use crate::config::ReplicaSelector;
 use crate::controller_channel::{ControllerChannel, Identity};
 use crate::forward::{ActiveController, Clocks, Leaders};
@@ -31,7 +31,7 @@ use actix::{Actor, Addr, Arbiter};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use troupe_actor::StallDetector;
 use troupe_controller::{ControllerHandle, priority};
@@ -96,8 +96,8 @@ impl Ground {
         let stall_detectors: Vec<_> =
             shards.iter().map(|_| Arc::new(StallDetector::unlimited())).collect();
         let (requests, controller_requests) = ControllerRequests::channel();
-        let cleaner_woken = Arc::<Notify>::default();
-        let wakes = (&requests, &cleaner_woken);
+        let beside_cleaner = Arc::<Beside>::default();
+        let wakes = (&requests, &beside_cleaner);
         let shared = (&metrics, &throttles);
         let supervisors =
             self.supervisors(&shards, (&replicators, &stall_detectors), shared, wakes)?;
@@ -112,7 +112,7 @@ impl Ground {
         let (sessions, pulls) = (Arc::<Sessions>::default(), Arc::<Pulls<_>>::default());
         let counted = Arc::clone(&pulls);
         let cleanings = Arc::new(CleaningTable::new(not_looked_at(&self.config)));
-        let cleaner = Cleaner::start(&settings, &metadata, &metrics, &cleanings, cleaner_woken);
+        let cleaner = Cleaner::start(&settings, &metadata, &metrics, &cleanings, beside_cleaner);
         let cleaner = cleaner.map_err(StartError::Thread)?;
         let log_dirs = Arc::new(LogDirs::new(Parts {
             metadata: Arc::clone(&metadata),
@@ -235,7 +235,7 @@ impl Ground {
         shards: &[Arbiter],
         (replicators, stall_detectors): (&[Arc<Replicator>], &[Arc<StallDetector>]),
         (metrics, throttles): (&Arc<NodeMetrics>, &Arc<ReplicationThrottles>),
-        (requests, cleaner): (&ControllerRequests, &Arc<Notify>),
+        (requests, cleaner): (&ControllerRequests, &Arc<Beside>),
     ) -> Result<Vec<Addr<Supervisor>>, StartError> {
         let flusher = Flusher::start(self.config.flush_threads).map_err(StartError::Thread)?;
         let recoveries = Arc::new(Semaphore::new(RECOVERIES));

@@ -373,8 +373,11 @@ impl PartitionActor {
             Some(ticket) => {
                 let (addr, board, started) =
                     (ctx.address(), Arc::clone(&self.board), Instant::now());
+                let cleaner = Arc::clone(&self.shared.cleaner);
                 self.shared.flusher.submit(move || {
+                    let began = Instant::now();
                     let result = ticket.run();
+                    cleaner.has_flushed(began);
                     if result.as_ref().is_err_and(|error| !error.is_temporary()) {
                         board.flushes.note_failure();
                     }

@@ -124,7 +124,7 @@ impl PartitionActor {
     /// Wakes the cleaner when so much has come since it has looked that it should look again, however long its rest.
     pub(super) fn note_to_clean(&mut self, bytes: u64) {
         if self.config.cleanup.compact && self.next_look.is_due_with(bytes) {
-            self.shared.cleaner.notify_one();
+            self.shared.cleaner.has_grown();
         }
     }
 }

@@ -4,10 +4,11 @@ use super::controller_requests::ControllerRequests;
 use super::flusher::Flusher;
 use super::leader_streams::LeaderStreams;
 use super::throttles::ReplicationThrottles;
+use crate::cleaner::Beside;
 use crate::metrics::NodeMetrics;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 use troupe_actor::StallDetector;
 use troupe_log::{LogDirectories, Space};
 use troupe_proto::ids::NodeId;
@@ -42,6 +43,5 @@ pub struct Shared {
     pub space: Arc<Space>,
     /// How fast new replicas are filled; of the node.
     pub throttles: Arc<ReplicationThrottles>,
-    /// Wakes the cleaner.
-    pub cleaner: Arc<Notify>,
+    pub cleaner: Arc<Beside>,
 }
