@@ -124,6 +124,11 @@ pub trait DiskFile: Send + Sync + 'static {
         let _ = range;
     }
 
+    /// Whether nobody else has it open or mapped. `false` also where nobody can tell.
+    fn is_used_by_nobody_else(&self) -> bool {
+        false
+    }
+
     /// The file's content in memory without a copy, `len` bytes, which may be more than the file has: later
     /// writes show up in it. What lies beyond the end is not to be touched: it is zeros from then on, whatever is
     /// written there. `None` if the disk cannot.

@@ -112,28 +112,45 @@ impl<D: Disk> Removal<D> {
     /// # Errors
     /// What could not be removed stays as a leftover for the next open.
     pub fn run(self) -> Result<(), LogError> {
+        self.run_with_rests(|| {})
+    }
+
+    /// The same, with a `rest` after each piece of a large file, for those who wait for the same file system.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn run_with_rests(self, rest: impl FnMut()) -> Result<(), LogError> {
         for name in &self.indexes {
             self.place.remove(name)?;
         }
-        self.forget_pages();
+        self.give_back(rest);
         self.segment.remove(&self.place)
     }
 
-    /// What memory holds of a large file is given back piece by piece: all at once, as its removal would, it holds up
-    /// whoever waits for the same file system.
-    fn forget_pages(&self) {
+    /// What memory and disk hold of a large file is given back piece by piece: all at once, as its removal would, it
+    /// holds up whoever waits for the same file system, for ten milliseconds where it has 64 MiB. Of a file that a
+    /// reader still has a slice of, only what is in memory.
+    fn give_back(&self, mut rest: impl FnMut()) {
         let path = self.place.path(&self.segment.name);
         // where it cannot be opened, removing it says so
         let Ok(file) = self.place.disk.open(&path) else { return };
-        let size = file.size().unwrap_or(0);
-        for from in (0..size).step_by(PIECE) {
-            file.forget_pages(from..size.min(from + PIECE as u64));
+        // nobody opens it under this name
+        let ours_alone = file.is_used_by_nobody_else();
+        let mut size = file.size().unwrap_or(0);
+        while size > 0 {
+            let rest_of_it = size.saturating_sub(PIECE);
+            file.forget_pages(rest_of_it..size);
+            if ours_alone && file.truncate(rest_of_it).is_err() {
+                return;
+            }
+            size = rest_of_it;
+            rest();
         }
     }
 }
 
 /// So much of a file that is removed is given back at a time.
-const PIECE: usize = 4 << 20;
+const PIECE: u64 = 2 << 20;
 
 /// A record that is dated so far ahead of the clock says nothing of its segment's age
 /// (`message.timestamp.after.max.ms`).

@@ -103,7 +103,8 @@ impl Worker {
         let cleaning =
             cleaning.ok_or_else(|| Failure::Void("there was nothing to clean".to_owned()))?;
         let mut moved = 0;
-        let finished = match self.carry_out(handle, cleaning, &turn, (haste, progress), &mut moved) {
+        let finished = match self.carry_out(handle, cleaning, &turn, (haste, progress), &mut moved)
+        {
             Ok(cleaned) => self.hand_over(handle, cleaned),
             Err(failure) => Err(failure),
         };

@@ -1,22 +1,30 @@
 //! The threads that wait for the disk, so that no shard does.
 //!
 //! A partition has at most one flush under way (group commit), so the queue is never longer than the
-//! number of partitions. Files are removed by a thread of their own, after all others: a large one takes tens of
-//! milliseconds, and no flush shall wait behind it.
+//! number of partitions. Files are removed by a thread of their own, after all others and with rests: a large one takes tens
+//! of milliseconds, and no flush shall wait behind it.
 
 use crate::abort::AbortOnPanic;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use std::{io, thread};
 use troupe_controller::priority;
 
 type Job = Box<dyn FnOnce() + Send>;
+
+/// After a piece of a file that is removed.
+const REST: Duration = Duration::from_millis(10);
+/// With more that wait to be removed than these there is no rest: they come faster than they go.
+const MOST_WAITING: usize = 64;
 
 /// Submits work to the flush threads. They end when the last handle is gone.
 #[derive(Clone)]
 pub struct Flusher {
     jobs: Sender<Job>,
     removals: Sender<Job>,
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Flusher {
@@ -32,7 +40,7 @@ impl Flusher {
         let (removals, queue) = channel::<Job>();
         let run = move || run(&Mutex::new(queue), priority::after_all);
         thread::Builder::new().name("remove".to_owned()).spawn(run)?;
-        Ok(Self { jobs, removals })
+        Ok(Self { jobs, removals, waiting: Arc::default() })
     }
 
     pub fn submit(&self, job: impl FnOnce() + Send + 'static) {
@@ -41,9 +49,19 @@ impl Flusher {
         let _ = self.jobs.send(Box::new(job));
     }
 
-    /// One after the other, when there is time. What is not done at the end of the process is a leftover.
-    pub fn remove(&self, job: impl FnOnce() + Send + 'static) {
-        let _ = self.removals.send(Box::new(job));
+    /// One after the other, when there is time; each is given what makes it rest. What is not done at the end of the
+    /// process is a leftover.
+    pub fn remove(&self, job: impl FnOnce(&dyn Fn()) + Send + 'static) {
+        let waiting = Arc::clone(&self.waiting);
+        waiting.fetch_add(1, Ordering::Relaxed);
+        let _ = self.removals.send(Box::new(move || {
+            job(&|| {
+                if waiting.load(Ordering::Relaxed) <= MOST_WAITING {
+                    thread::sleep(REST);
+                }
+            });
+            waiting.fetch_sub(1, Ordering::Relaxed);
+        }));
     }
 }
 

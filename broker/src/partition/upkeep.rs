@@ -149,10 +149,16 @@ impl PartitionActor {
                 // They went with the directory that they were in.
                 return;
             }
+            let is_full = actor.shortage.is_full();
             for removal in removals {
-                let board = Arc::clone(&actor.board);
-                actor.shared.flusher.remove(move || {
-                    if let Err(error) = removal.run() {
+                let (board, space) = (Arc::clone(&actor.board), Arc::clone(&actor.shared.space));
+                actor.shared.flusher.remove(move |rest| {
+                    // What is given back is wanted at once where there is none.
+                    let rest = || match is_full || space.is_low() {
+                        true => {}
+                        false => rest(),
+                    };
+                    if let Err(error) = removal.run_with_rests(rest) {
                         tracing::warn!(partition = %board, %error, "left for the next start to remove");
                     }
                 });

@@ -16,6 +16,9 @@ const MAX_PIECES: usize = 1024;
 /// Checkpoints and the like are far smaller, so one read gets them whole.
 const SMALL_FILE: usize = 4096;
 
+/// Of `fcntl(2)`: which signal tells the holder of a lease that somebody wants the file.
+#[cfg(target_os = "linux")]
+const F_SETSIG: libc::c_int = 10;
 /// Another one after each start of the kernel.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -200,6 +203,19 @@ impl DiskFile for File {
             // SAFETY: takes no memory; what it is told is only advice.
             let _advice = unsafe { libc::posix_fadvise(self.as_raw_fd(), position, len, advice) };
         }
+    }
+
+    /// The kernel gives a lease to write to nobody while the file is open elsewhere, in this process or another, or mapped.
+    #[cfg(target_os = "linux")]
+    fn is_used_by_nobody_else(&self) -> bool {
+        let control = |command, value: libc::c_int| {
+            // SAFETY: takes no memory, and the descriptor is open for as long as the call takes.
+            unsafe { libc::fcntl(self.as_raw_fd(), command, value) == 0 }
+        };
+        // Who opens it while the lease is held has its holder sent a signal: one that nobody minds.
+        control(F_SETSIG, libc::SIGURG)
+            && control(libc::F_SETLEASE, libc::F_WRLCK)
+            && control(libc::F_SETLEASE, libc::F_UNLCK)
     }
 
     /// Without address space left, or on a file system that maps nothing, the answer is `None`: the reader

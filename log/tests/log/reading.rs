@@ -118,6 +118,41 @@ fn slices_stay_as_they_are_whatever_becomes_of_the_log() {
 }
 
 #[test]
+fn a_large_file_that_nobody_reads_is_given_back_in_pieces_and_one_that_is_read_stays_whole() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("topic-3");
+    let config = LogConfig { segment_bytes: 5 << 20, ..small() };
+    let (mut log, _) = Log::open(FileDisk, dir.clone(), key(), config, NOW).unwrap();
+    while log.segment_count() < 4 {
+        append(&mut log, 0, 1, 500_000).unwrap();
+    }
+    log.flush().unwrap();
+    let deleted = || {
+        let entries = std::fs::read_dir(&dir).unwrap().map(Result::unwrap);
+        let mut deleted =
+            entries.filter(|it| it.file_name().to_str().unwrap().ends_with(".log.deleted"));
+        deleted.next().unwrap().metadata().unwrap().len()
+    };
+    let sizes = |removal: troupe_log::Removal<FileDisk>| {
+        let mut sizes = vec![deleted()];
+        removal.run_with_rests(|| sizes.push(deleted())).unwrap();
+        sizes
+    };
+    let alone = sizes(log.remove_oldest().unwrap().unwrap());
+    assert!(alone.len() > 2 && alone.is_sorted_by(|a, b| a > b), "{alone:?}");
+    assert_eq!(alone.last(), Some(&0));
+    let slice = log.read(log.log_start(), log.log_end(), 500).unwrap().bytes;
+    let copy = slice.to_vec();
+    let read = sizes(log.remove_oldest().unwrap().unwrap());
+    assert!(read.len() > 2 && read.iter().all(|size| *size == read[0]), "{read:?}");
+    assert_eq!(slice, copy);
+    let open = std::fs::File::open(dir.join(format!("{:020}.log", log.log_start().0))).unwrap();
+    let opened = sizes(log.remove_oldest().unwrap().unwrap());
+    assert!(opened.iter().all(|size| *size == opened[0]), "{opened:?}");
+    drop(open);
+}
+
+#[test]
 fn an_index_that_is_lost_or_wrong_costs_time_only() {
     let disk = memory();
     let (mut log, _) = open(&disk, small());

@@ -39,8 +39,6 @@ const BESIDE: &str = "beside";
 const NEVER: &str = "1";
 /// Whatever is dirty.
 const AT_ONCE: &str = "0";
-/// The old files are removed just after a pass: that belongs to it.
-const REMOVAL: Duration = Duration::from_secs(1);
 /// `delete.retention.ms` of the topic.
 const TOMBSTONES_STAY: &str = "2000";
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -125,14 +123,9 @@ impl Measured<'_> {
         let files = dir.join("node").join(format!("{topic}-0"));
         forget_files_in(&files).with_context(|| format!("cannot read {}", files.display()))?;
         self.told("a producer beside the cleaning");
-        let waiting = tokio::spawn(waiting::until_cleaned(client.clone(), topic.to_owned()));
+        let waiting = tokio::spawn(waiting::until_cleaned(client.clone(), topic.to_owned(), files));
         self.set(topic, &[("min.cleanable.dirty.ratio", AT_ONCE)]).await?;
-        let mut removed_by = None;
-        let beside = produce(client, bench, BESIDE, || {
-            waiting.is_finished()
-                && *removed_by.get_or_insert_with(|| Instant::now() + REMOVAL) <= Instant::now()
-        });
-        let beside = beside.await?;
+        let beside = produce(client, bench, BESIDE, || waiting.is_finished()).await?;
         let cleaned = waiting.await.map_err(|panic| Failure::usage(panic.to_string()))??;
         sync()?;
         self.told("the same producer alone");

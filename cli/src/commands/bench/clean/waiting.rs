@@ -1,7 +1,8 @@
-//! Until a log is clean, and what the passes over it were.
+//! Until a log is clean and its old files are removed, and what the passes over it were.
 
 use crate::exit::Exit;
 use crate::failure::{Context, Failure};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
 use troupe_client::Client;
@@ -35,8 +36,12 @@ impl Cleaned {
     }
 }
 
-/// Returns when there is nothing to clean any more.
-pub async fn until_cleaned(client: Client, topic: String) -> Result<Cleaned, Failure> {
+/// Returns when there is nothing to clean any more, nor to remove among its `files`: both belong to a pass.
+pub async fn until_cleaned(
+    client: Client,
+    topic: String,
+    files: PathBuf,
+) -> Result<Cleaned, Failure> {
     let what = || format!("{topic} is not cleaned");
     let (started, mut cleaned) = (Instant::now(), Cleaned::default());
     loop {
@@ -45,7 +50,11 @@ pub async fn until_cleaned(client: Client, topic: String) -> Result<Cleaned, Fai
         if let Some(cleaning) = cleaning {
             cleaned.note(cleaning);
             match cleaning.state() {
-                CleaningState::Idle if cleaned.passes > 0 && cleaning.dirty_ratio == 0.0 => {
+                CleaningState::Idle
+                    if cleaned.passes > 0
+                        && cleaning.dirty_ratio == 0.0
+                        && !is_any_left(&files)? =>
+                {
                     return Ok(cleaned);
                 }
                 CleaningState::Uncleanable => {
@@ -60,4 +69,16 @@ pub async fn until_cleaned(client: Client, topic: String) -> Result<Cleaned, Fai
         }
         sleep(POLL_INTERVAL).await;
     }
+}
+
+/// Of those that were replaced.
+fn is_any_left(files: &Path) -> Result<bool, Failure> {
+    let what = || format!("cannot read {}", files.display());
+    for entry in files.read_dir().with_context(what)? {
+        if Path::new(&entry.with_context(what)?.file_name()).extension() == Some("deleted".as_ref())
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
