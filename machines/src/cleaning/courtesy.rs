@@ -19,13 +19,13 @@ const LEAST: u64 = 8 << 20;
 const FIRST: u64 = 32 << 20;
 const MOST: u64 = 4 << 30;
 /// By fewer flushes nothing is judged.
-const ENOUGH: u32 = 200;
+const ENOUGH: u32 = 300;
 /// After so long without a flush nobody waits for the disk.
 const QUIET: Duration = Duration::from_secs(1);
 /// Of flushes that were seen before the last so many, nothing is left after a while.
 const REMEMBERED: u32 = 4_000;
 /// The slowest so many of a hundred are not looked at: of them there are too few to go by.
-const SLOWEST_PERCENT: u32 = 2;
+const SLOWEST_PERCENT: u32 = 1;
 
 /// Time is counted from any moment on, the same for all calls.
 #[derive(Clone, Debug)]
@@ -136,18 +136,18 @@ impl Courtesy {
         }
         let (beside, alone) = (self.beside.slow(), self.alone.slow());
         self.beside = Durations::default();
-        let rate = if beside > alone * 5 / 4 {
+        let rate = if beside > alone * 6 / 5 {
             self.rate / 3 * 2
-        } else if beside > alone * 9 / 8 {
+        } else if beside > alone * 11 / 10 {
             self.rate
         } else {
-            self.rate / 2 * 3
+            self.rate / 4 * 5
         };
         self.rate = rate.clamp(LEAST, MOST);
     }
 }
 
-/// How often it took how long, to a tenth.
+/// How often it took how long, to a twentieth.
 #[derive(Clone, Debug)]
 struct Durations {
     counts: [u32; Durations::STEPS],
@@ -161,11 +161,12 @@ impl Default for Durations {
 }
 
 impl Durations {
-    /// Eight for each doubling, from a microsecond on to minutes.
-    const STEPS: usize = 8 * 28;
+    const IN_A_DOUBLING: usize = 16;
+    /// From a microsecond on to minutes.
+    const STEPS: usize = Self::IN_A_DOUBLING * 28;
 
     fn add(&mut self, took: Duration, remembered: u32) {
-        let step = (took.as_secs_f64() * 1e6).max(1.0).log2() * 8.0;
+        let step = (took.as_secs_f64() * 1e6).max(1.0).log2() * Self::IN_A_DOUBLING as f64;
         self.counts[(step as usize).min(Self::STEPS - 1)] += 1;
         self.count += 1;
         if self.count >= remembered {
@@ -182,7 +183,7 @@ impl Durations {
             faster == 0
         });
         let step = step.unwrap_or(Self::STEPS) as f64;
-        Duration::from_secs_f64(2f64.powf((step + 1.0) / 8.0) / 1e6)
+        Duration::from_secs_f64(2f64.powf((step + 1.0) / Self::IN_A_DOUBLING as f64) / 1e6)
     }
 }
 
@@ -244,12 +245,12 @@ mod tests {
     }
 
     #[test]
-    fn the_slowest_but_two_of_a_hundred_are_told_to_a_tenth() {
+    fn the_slowest_but_one_of_a_hundred_is_told_to_a_twentieth() {
         let mut durations = Durations::default();
         for micros in 1..=1_000 {
             durations.add(Duration::from_micros(micros), u32::MAX);
         }
         let slow = durations.slow();
-        assert!((980..1_080).contains(&slow.as_micros()), "{slow:?}");
+        assert!((990..1_040).contains(&slow.as_micros()), "{slow:?}");
     }
 }
