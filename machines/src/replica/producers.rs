@@ -12,7 +12,8 @@ use troupe_proto::log::v1::{ProducedBatch, ProducerEntry, ProducerSnapshot};
 
 /// How many batches of a producer can be told from new ones (I3); also the most it may have in flight.
 const REMEMBERED_BATCHES: usize = 5;
-/// As many may still be truncated: those before them have to be remembered then, so cleaning must not take them.
+/// As many may still be truncated: those before them have to be remembered then, so cleaning must not take them. More
+/// than that is truncated only of what was committed, after an unclean election.
 const KEPT_BATCHES: usize = 2 * REMEMBERED_BATCHES;
 /// How often producers are looked through for those to forget (I9).
 const EXPIRY_CHECK_MS: u64 = 600_000;

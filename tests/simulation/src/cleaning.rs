@@ -142,6 +142,9 @@ impl World {
         let (Some(host), Some(ledger)) = (self.see_host(at), self.ledgers.get(&at.1)) else {
             return Ok(());
         };
+        if self.settings.unclean {
+            return Ok(());
+        }
         let Host { replica, log, .. } = host;
         invariants::producers_stay_known(
             &replica.remembered_batches(),
@@ -149,9 +152,6 @@ impl World {
             &headers_of(log)?,
             ledger,
         )?;
-        if self.settings.unclean {
-            return Ok(());
-        }
         let range = log.log_start()..replica.high_watermark();
         let records = records_of(log)?;
         invariants::the_last_of_each_key_stays(ledger, &range, &records)?;
