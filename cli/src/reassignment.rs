@@ -2,11 +2,13 @@
 //!
 //! Never here: which replicas are the best, and printing.
 
+mod kept;
 mod plan;
 mod progress;
 mod status;
 pub mod throttle;
 
+pub use kept::{Kept, is_cancelled, removing};
 pub use plan::{Plan, PlannedPartition, name};
 pub use progress::{Progress, Sample, sample};
 pub use status::{PartitionStatus, State, is_reassigning, states};

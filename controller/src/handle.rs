@@ -15,8 +15,8 @@ use troupe_actor::{Die, Guard, InFlightRequests};
 use troupe_machines::cluster::{
     AlterConfigs, AlterPartition, AlterPartitionReassignments, Arrival, ClusterImage, Configured,
     CreatePartitions, CreateTopic, DeleteTopic, Election, LeaderBalance, METADATA_VERSION,
-    PerPartition, ProducerIdBlock, REASSIGNMENTS, RegisterBroker, SETTINGS_VERSION, Topic,
-    UpdateTopic,
+    PerPartition, PerReassignment, ProducerIdBlock, REASSIGNMENTS, RegisterBroker,
+    SETTINGS_VERSION, Topic, UpdateTopic,
 };
 use troupe_machines::config::metadata_version_of;
 use troupe_proto::error::{Error, ErrorCode};
@@ -222,7 +222,7 @@ impl ControllerHandle {
     pub async fn alter_partition_reassignments(
         &self,
         request: AlterPartitionReassignments,
-    ) -> Result<PerPartition, Error> {
+    ) -> Result<PerReassignment, Error> {
         let behind = self.shared.log.voters_behind(REASSIGNMENTS);
         self.ask(|responder| Request::AlterPartitionReassignments(request, behind, responder)).await
     }

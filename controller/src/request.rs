@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use troupe_machines::cluster::{
     AlterConfigs, AlterPartition, AlterPartitionReassignments, Arrival, ClusterError, ClusterImage,
     Configured, CreatePartitions, CreateTopic, Decision, DeleteTopic, Election, LeaderBalance,
-    PerPartition, ProducerIdBlock, RegisterBroker, Subject, Topic, UpdateTopic,
+    PerPartition, PerReassignment, ProducerIdBlock, RegisterBroker, Subject, Topic, UpdateTopic,
 };
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{BrokerEpoch, LeaderEpoch, MetadataOffset, NodeId, PartitionKey, TopicId};
@@ -37,7 +37,11 @@ pub(crate) enum Request {
     LoseReplicas(NodeId, BrokerEpoch, Vec<PartitionKey>, Responder<()>),
     WithdrawReplicas(NodeId, BrokerEpoch, Vec<PartitionKey>, Responder<()>),
     /// With the voters that may be too old for it.
-    AlterPartitionReassignments(AlterPartitionReassignments, Vec<NodeId>, Responder<PerPartition>),
+    AlterPartitionReassignments(
+        AlterPartitionReassignments,
+        Vec<NodeId>,
+        Responder<PerReassignment>,
+    ),
     ConfirmLeaders(BTreeSet<NodeId>, Responder<usize>),
     ElectLeaders(Vec<PartitionKey>, Election, Responder<PerPartition>),
     BalanceLeaders(LeaderBalance, Responder<usize>),
@@ -198,8 +202,8 @@ impl Request {
             | Request::UnregisterBroker(_, responder) => responder.answer(Err(error)),
             Request::BeginShutdown(_, _, responder) => responder.answer(Err(error)),
             Request::AlterPartitions(_, _, _, responder)
-            | Request::AlterPartitionReassignments(_, _, responder)
             | Request::ElectLeaders(_, _, responder) => responder.answer(Err(error)),
+            Request::AlterPartitionReassignments(_, _, responder) => responder.answer(Err(error)),
             Request::BalanceLeaders(_, responder)
             | Request::RetireBroker(_, _, responder)
             | Request::ConfirmLeaders(_, responder)

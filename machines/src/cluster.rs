@@ -40,6 +40,7 @@ pub use names::{check_topic_name, check_topic_names};
 pub use overtaken::{DecisionOrder, Subject};
 pub use partitions::PerPartition;
 pub use placement::classic::{Candidate, assign_classic};
+pub use reassignment::{PerReassignment, Reassigned};
 pub use replay::{ClusterSnapshot, Fault, ReplayError};
 pub use versions::{METADATA_VERSION, REASSIGNMENTS, SETTINGS_VERSION};
 

@@ -193,6 +193,7 @@ fn partition(state: &PartitionState) -> pb::PartitionState {
         min_in_sync_replicas: topic.config.min_insync_replicas,
         adding_replicas: ids(&partition.adding),
         removing_replicas: ids(&partition.removing),
+        cancelled_until_in_sync: topic.cancelled_until_in_sync(partition),
     }
 }
 

@@ -5,7 +5,7 @@ use crate::operations::{NamedPartitions, Page, Reassignments};
 use std::sync::Arc;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
-use troupe_machines::cluster::{AlterPartitionReassignments, Partition, ReassignPartition};
+use troupe_machines::cluster::{AlterPartitionReassignments, ReassignPartition, Reassigned};
 use troupe_proto::admin::v1 as pb;
 use troupe_proto::admin::v1::reassignment_service_client::ReassignmentServiceClient;
 use troupe_proto::admin::v1::reassignment_service_server::ReassignmentService;
@@ -18,7 +18,8 @@ fn ids(nodes: &[NodeId]) -> Vec<i32> {
     nodes.iter().map(|node| node.0).collect()
 }
 
-fn shown(topic: &str, number: i32, partition: &Partition) -> pb::PartitionReassignment {
+fn shown(topic: &str, number: i32, reassigned: &Reassigned) -> pb::PartitionReassignment {
+    let Reassigned { partition, cancelled_until_in_sync } = reassigned;
     pb::PartitionReassignment {
         topic: topic.to_owned(),
         partition: number,
@@ -28,6 +29,7 @@ fn shown(topic: &str, number: i32, partition: &Partition) -> pb::PartitionReassi
         original_replicas: ids(&partition.original()),
         in_sync_replicas: ids(&partition.isr),
         leader_id: partition.leader.map(|leader| leader.0),
+        cancelled_until_in_sync: *cancelled_until_in_sync,
     }
 }
 
@@ -90,7 +92,7 @@ impl ReassignmentService for ReassignmentDoor {
         });
         let listed = self.0.list(&named.collect::<Vec<_>>(), &page)?;
         let reassignments =
-            listed.reassignments.iter().map(|one| shown(&one.topic, one.number, &one.partition));
+            listed.reassignments.iter().map(|one| shown(&one.topic, one.number, &one.reassigned));
         Ok(Response::new(pb::ListPartitionReassignmentsResponse {
             reassignments: reassignments.collect(),
             next_page_token: listed.next_page_token,

@@ -58,6 +58,7 @@ fn brief(topic: &Topic) -> pb::Topic {
         in_sync_replicas: partition.isr.iter().map(|node| node.0).collect(),
         adding_replicas: partition.adding.iter().map(|node| node.0).collect(),
         removing_replicas: partition.removing.iter().map(|node| node.0).collect(),
+        cancelled_until_in_sync: topic.cancelled_until_in_sync(partition),
     });
     pb::Topic {
         name: topic.name.to_string(),

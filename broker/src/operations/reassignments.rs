@@ -9,7 +9,7 @@ use crate::forward::{ActiveController, Call, Decided, Relay};
 use crate::metadata_cache::MetadataCache;
 use std::sync::Arc;
 use troupe_controller::ControllerHandle;
-use troupe_machines::cluster::{AlterPartitionReassignments, ClusterImage, Partition};
+use troupe_machines::cluster::{AlterPartitionReassignments, ClusterImage, Reassigned};
 use troupe_proto::error::Error;
 
 pub struct Reassignments {
@@ -18,7 +18,7 @@ pub struct Reassignments {
 }
 
 /// What became of each partition of a request, in its order.
-pub type ReassignmentResults = Vec<Result<Partition, Error>>;
+pub type ReassignmentResults = Vec<Result<Reassigned, Error>>;
 
 /// One page of what is under way.
 pub struct ListedReassignments {
@@ -30,7 +30,7 @@ pub struct ListedReassignments {
 pub struct Reassignment {
     pub topic: Arc<str>,
     pub number: i32,
-    pub partition: Partition,
+    pub reassigned: Reassigned,
 }
 
 impl Reassignments {
@@ -75,14 +75,14 @@ impl Reassignments {
         };
         let all = image.reassignments().filter_map(|(topic, at, partition)| {
             let number = i32::try_from(at.0).ok()?;
-            is_named(&topic.name, number).then(|| (Arc::clone(&topic.name), number, partition))
+            is_named(&topic.name, number).then_some((topic, number, partition))
         });
         let (page, next_page_token) =
-            page.cut(all, |(topic, number, _)| format!("{topic}\u{0}{number:010}"));
-        let reassignments = page.into_iter().map(|(topic, number, partition)| Reassignment {
-            topic,
-            number,
-            partition: partition.clone(),
+            page.cut(all, |(topic, number, _)| format!("{}\u{0}{number:010}", topic.name));
+        let reassignments = page.into_iter().map(|(topic, number, partition)| {
+            let cancelled_until_in_sync = topic.cancelled_until_in_sync(partition);
+            let reassigned = Reassigned { partition: partition.clone(), cancelled_until_in_sync };
+            Reassignment { topic: Arc::clone(&topic.name), number, reassigned }
         });
         Ok(ListedReassignments {
             reassignments: reassignments.collect(),

@@ -1,5 +1,6 @@
 //! A plan: the replicas that partitions are to have, in the JSON of Kafka's kafka-reassign-partitions.
 
+use super::kept::is_cancelled;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use serde::{Deserialize, Serialize};
@@ -50,12 +51,16 @@ impl Plan {
         self.partitions.iter().map(|one| (one.topic.clone(), one.partition)).collect()
     }
 
-    /// What these partitions have, and will have if they are being reassigned, as Kafka's tools print it before they
-    /// change it.
+    /// What these partitions have, and will have again if what is under way is cancelled, as Kafka's tools print it before
+    /// they change it.
     pub fn of_states<'a>(states: impl Iterator<Item = &'a PartitionState>) -> Plan {
         let one = |state: &PartitionState| {
-            let goes = |node: &&i32| !state.adding_replicas.contains(node);
-            let replicas: Vec<i32> = state.replicas.iter().filter(goes).copied().collect();
+            let passing = match is_cancelled(state) {
+                true => &state.removing_replicas,
+                false => &state.adding_replicas,
+            };
+            let has = |node: &&i32| !passing.contains(node);
+            let replicas: Vec<i32> = state.replicas.iter().filter(has).copied().collect();
             PlannedPartition {
                 topic: state.topic.clone(),
                 partition: state.partition,

@@ -1,4 +1,4 @@
-//! How far replicas that are added have been filled: by their sizes and their leaders', as their nodes tell.
+//! How far replicas that are awaited have been filled: by their sizes and their leaders', as their nodes tell.
 
 use crate::fan_out::fan_out;
 use serde::Serialize;
@@ -17,7 +17,7 @@ pub struct Sample {
     sizes: BTreeMap<ReplicaName, u64>,
 }
 
-/// Of one partition: of all its replicas that are added and not in sync yet.
+/// Of one partition: of all its replicas that are awaited and not in sync yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Progress {
@@ -89,10 +89,13 @@ pub async fn sample(client: &Client) -> Result<Sample, ClientError> {
     Ok(Sample { at, reassignments, sizes })
 }
 
-/// Who is added, and not in sync yet.
+/// Who is added, and not in sync yet; if it is cancelled, of those from before.
 fn filled(one: &PartitionReassignment) -> impl Iterator<Item = i32> + '_ {
-    let adding = one.adding_replicas.iter().copied();
-    adding.filter(|node| !one.in_sync_replicas.contains(node))
+    let awaited = match one.cancelled_until_in_sync {
+        Some(_) => &one.original_replicas,
+        None => &one.adding_replicas,
+    };
+    awaited.iter().copied().filter(|node| !one.in_sync_replicas.contains(node))
 }
 
 impl Sample {

@@ -1,5 +1,6 @@
 //! What has become of a plan, by what one node knows of the cluster at one time.
 
+use super::kept::{Kept, ids};
 use super::plan::{Plan, PlannedPartition, name};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -11,6 +12,8 @@ use troupe_proto::admin::v1::{PartitionFilter, PartitionState};
 pub enum State {
     Completed,
     InProgress,
+    /// Going back to the replicas from before, which are not those that were planned.
+    Cancelled,
     /// Nothing is under way, and the replicas are others than planned.
     Different,
 }
@@ -24,6 +27,9 @@ pub struct PartitionStatus {
     /// Empty: there is no such partition.
     pub replicas: Vec<i32>,
     pub planned_replicas: Vec<i32>,
+    /// Of one that was cancelled: what it keeps.
+    #[serde(flatten)]
+    pub kept: Option<Kept>,
 }
 
 /// Whether replicas of it come or go.
@@ -34,7 +40,13 @@ pub fn is_reassigning(known: &PartitionState) -> bool {
 impl PartitionStatus {
     fn new(planned: &PlannedPartition, known: Option<&PartitionState>) -> PartitionStatus {
         let replicas = known.map(|known| known.replicas.clone()).unwrap_or_default();
+        let kept = known.and_then(|known| {
+            let PartitionState { replicas, removing_replicas, .. } = known;
+            Kept::of(replicas, removing_replicas, known.cancelled_until_in_sync)
+        });
+        let goes_elsewhere = |kept: &Kept| kept.others() != planned.replicas;
         let state = match known.is_some_and(is_reassigning) {
+            true if kept.as_ref().is_some_and(goes_elsewhere) => State::Cancelled,
             true => State::InProgress,
             false if replicas == planned.replicas => State::Completed,
             false => State::Different,
@@ -45,14 +57,18 @@ impl PartitionStatus {
             state,
             replicas,
             planned_replicas: planned.replicas.clone(),
+            kept,
         }
     }
 
     /// In the words of Kafka's tool.
     pub fn sentence(&self) -> String {
         let name = name(&self.topic, self.partition);
-        let list = |nodes: &[i32]| nodes.iter().map(i32::to_string).collect::<Vec<_>>().join(",");
         match self.state {
+            State::Cancelled => {
+                let kept = self.kept.as_ref().map_or_else(String::new, Kept::to_string);
+                format!("Reassignment of partition {name} was cancelled, and {kept}.")
+            }
             State::Completed => format!("Reassignment of partition {name} is completed."),
             State::InProgress => format!("Reassignment of partition {name} is still in progress."),
             State::Different if self.replicas.is_empty() => {
@@ -62,8 +78,8 @@ impl PartitionStatus {
             }
             State::Different => format!(
                 "There is no active reassignment of partition {name}, but replica set is {} rather than {}.",
-                list(&self.replicas),
-                list(&self.planned_replicas)
+                ids(&self.replicas),
+                ids(&self.planned_replicas)
             ),
         }
     }
@@ -121,5 +137,29 @@ mod tests {
             "There is no active reassignment of partition first-0, but replica set is 0,1 rather than 2,3,0."
         );
         assert!(says(None).ends_with("and no such partition."));
+    }
+
+    #[test]
+    fn what_was_cancelled_says_whom_it_keeps_and_how_long() {
+        let waits =
+            PartitionState { cancelled_until_in_sync: Some(2), ..known(&[1, 0, 3], &[], &[3]) };
+        let told = |replicas: &[i32]| {
+            let status = PartitionStatus::new(&planned(replicas), Some(&waits));
+            (status.state, status.sentence())
+        };
+        let (state, sentence) = told(&[3, 0]);
+        assert_eq!(state, State::Cancelled);
+        assert_eq!(
+            sentence,
+            "Reassignment of partition first-0 was cancelled, and keeps 3 until 2 of 1,0 are in sync."
+        );
+        // The plan to go back with.
+        assert_eq!(told(&[1, 0]).0, State::InProgress);
+        let status = PartitionStatus::new(&planned(&[3, 0]), Some(&waits));
+        let json = serde_json::to_value(&status).unwrap();
+        assert_eq!(
+            (&json["state"], &json["cancelledUntilInSync"]),
+            (&"cancelled".into(), &2.into())
+        );
     }
 }

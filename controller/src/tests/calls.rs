@@ -197,7 +197,7 @@ async fn a_leader_that_completes_its_own_removal_hears_who_leads_now() {
         validate_only: false,
     };
     let begun = lab.handle.alter_partition_reassignments(request).await.unwrap();
-    assert!(begun[0].as_ref().unwrap().is_reassigning());
+    assert!(begun[0].as_ref().unwrap().partition.is_reassigning());
     let joins = pb::AlterPartition {
         topic_id: created.id.to_wire(),
         partition_epoch: 1,

@@ -92,7 +92,7 @@ impl<'a, F: Fn(NodeId) -> bool> Rules<'a, F> {
             recovering,
             ..before.clone()
         };
-        let after = after.with_reassignment_completed(&self.is_active);
+        let after = after.with_reassignment_completed(self.min_isr, &self.is_active);
         let again = elected == Elected::Unclean;
         (again || after != *before).then(|| after.succeeding(before, again))
     }

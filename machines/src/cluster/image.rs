@@ -218,6 +218,11 @@ impl Topic {
         self.partitions.get(partition.0 as usize)
     }
 
+    /// If its reassignment is cancelled: so many of its original replicas have to be in sync before the others go.
+    pub fn cancelled_until_in_sync(&self, partition: &Partition) -> Option<u32> {
+        partition.cancelled_until_in_sync(self.config.min_insync_replicas)
+    }
+
     pub fn key(&self, partition: PartitionId) -> PartitionKey {
         PartitionKey { topic_id: self.id, partition }
     }

@@ -9,6 +9,17 @@
 //! settled, so nothing has to remember it. Who is in sync has every committed record, so nothing is lost by going on
 //! without the others.
 //!
+//! One that is cancelled goes back to C. Whoever was added and may have what others lack stays until enough of C are in
+//! sync: as many as `min.insync.replicas` asks for. So no cancellation leaves fewer copies of what was acknowledged than
+//! that, as no completion does; who is in sync on paper may have lost its disk, and nobody knows yet.
+//!
+//! ```text
+//!   cancelled ──► replicas = C ++ kept, removing = kept ──► |ISR ∩ C| ≥ min(min.insync.replicas, |C|) ──► replicas = C
+//! ```
+//!
+//! That is a reassignment whose target is C, also to a node that does not know of cancellations that wait: its
+//! controller waits for all of C.
+//!
 //! How many are in sync is measured against the fewer of C and T (`min.insync.replicas`, R10): neither does a raised
 //! replication factor stop writes before it is reached, nor does a lowered one wait for who goes. A leader hears of the
 //! measure with the partition epoch that changes it, and never commits by a smaller one than the controller goes by: so
@@ -19,7 +30,7 @@
 use super::election::Rules;
 use super::image::{ClusterImage, Partition, Topic};
 use super::names::check_topic_name;
-use super::partitions::{PerPartition, changed};
+use super::partitions::changed;
 use super::{
     AlterPartitionReassignments, ClusterError, ClusterPolicy, Decision, REASSIGNMENTS,
     ReassignPartition,
@@ -27,6 +38,17 @@ use super::{
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use troupe_proto::ids::{LeaderEpoch, NodeId, PartitionEpoch, PartitionId, PartitionKey};
+
+/// A partition as it is once a request about its replicas is decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reassigned {
+    pub partition: Partition,
+    /// As of [`Partition::cancelled_until_in_sync`].
+    pub cancelled_until_in_sync: Option<u32>,
+}
+
+/// What became of each partition of a request, in the request's order.
+pub type PerReassignment = Vec<Result<Reassigned, ClusterError>>;
 
 impl Partition {
     /// Whether the replicas are to be others than they are.
@@ -52,6 +74,22 @@ impl Partition {
         }
     }
 
+    /// Whether it is under way back to where it was, and keeps some of the others until then.
+    pub fn is_cancelled(&self) -> bool {
+        self.is_reassigning() && self.target().eq(self.original.iter().copied())
+    }
+
+    /// If it is cancelled: so many of the original replicas have to be in sync before the others are dropped.
+    pub fn cancelled_until_in_sync(&self, min_isr: u32) -> Option<u32> {
+        self.is_cancelled().then(|| self.needed_in_sync(min_isr) as u32)
+    }
+
+    /// So many of those that are to be have to be in sync before the others are dropped.
+    fn needed_in_sync(&self, min_isr: u32) -> usize {
+        let all = self.target().count();
+        if self.is_cancelled() { all.min(min_isr as usize).max(1) } else { all }
+    }
+
     /// Whether committed records may be nowhere else than on this node.
     fn counts(&self, node: NodeId) -> bool {
         let known = [&self.isr, &self.elr, &self.last_in_sync];
@@ -60,23 +98,30 @@ impl Partition {
             || self.last_known_leader == Some(node)
     }
 
-    /// The same, but with T alone if all of T are in sync. The epochs stay: see [`Partition::succeeding`].
+    /// The same, but with T alone if enough of T are in sync. The epochs stay: see [`Partition::succeeding`].
     pub(super) fn with_reassignment_completed(
         self,
+        min_isr: u32,
         is_active: impl Fn(NodeId) -> bool,
     ) -> Partition {
         let Some(before) = self.leader.filter(|_| self.is_reassigning()) else { return self };
         let target: Vec<NodeId> = self.target().collect();
-        if !target.iter().all(|node| self.isr.contains(node)) {
+        let stay = |nodes: &[NodeId]| {
+            nodes.iter().copied().filter(|node| target.contains(node)).collect::<Vec<_>>()
+        };
+        let isr = stay(&self.isr);
+        if isr.len() < self.needed_in_sync(min_isr) {
             return self;
         }
-        let kept = Some(before).filter(|leader| target.contains(leader));
-        let leader = kept.or_else(|| target.iter().copied().find(|node| is_active(*node)));
+        let kept = Some(before).filter(|leader| isr.contains(leader));
+        let may_lead = |node: &NodeId| isr.contains(node) && is_active(*node);
+        let leader = kept.or_else(|| target.iter().copied().find(may_lead));
         if leader.is_none() {
             return self;
         }
-        let isr = self.isr.iter().copied().filter(|node| target.contains(node)).collect();
-        Partition { leader, isr, elr: Vec::new(), last_in_sync: Vec::new(), ..self.only(target) }
+        // With so many in sync nobody else is eligible.
+        let (elr, last_in_sync) = (Vec::new(), stay(&self.last_in_sync));
+        Partition { leader, isr, elr, last_in_sync, ..self.only(target) }
     }
 
     /// These replicas, and no reassignment.
@@ -116,16 +161,6 @@ impl Partition {
         }
         Partition { replicas, adding, removing, original, ..self.clone() }
     }
-
-    /// As it was before the reassignment, without whoever was to be added.
-    fn reverted(&self) -> Partition {
-        let original = self.original();
-        let kept = |nodes: &[NodeId]| {
-            nodes.iter().copied().filter(|node| original.contains(node)).collect::<Vec<_>>()
-        };
-        let (isr, elr, last_in_sync) = (kept(&self.isr), kept(&self.elr), kept(&self.last_in_sync));
-        Partition { isr, elr, last_in_sync, ..self.only(original) }
-    }
 }
 
 impl ClusterImage {
@@ -139,26 +174,35 @@ impl ClusterImage {
         policy: &ClusterPolicy,
         request: &AlterPartitionReassignments,
         voters_behind: &[NodeId],
-    ) -> Result<Decision<PerPartition>, ClusterError> {
+    ) -> Result<Decision<PerReassignment>, ClusterError> {
         let raised = self.require_metadata_version(REASSIGNMENTS, voters_behind)?;
         let mut named: BTreeMap<(&str, i32), usize> = BTreeMap::new();
         for one in &request.partitions {
             *named.entry((&one.topic, one.partition)).or_default() += 1;
         }
         let factor_may_change = request.allow_replication_factor_change;
-        let mut decision = self.one_by_one(&request.partitions, |image, one| {
-            if named.get(&(one.topic.as_str(), one.partition)).is_some_and(|times| *times > 1) {
-                let reason = "the request names the partition more than once".to_owned();
-                return Err(ClusterError::InvalidAssignment { reason });
-            }
-            image.reassign(policy, one, factor_may_change)
-        });
+        let Decision { mut records, answer } =
+            self.one_by_one(&request.partitions, |image, one| {
+                if named.get(&(one.topic.as_str(), one.partition)).is_some_and(|times| *times > 1) {
+                    let reason = "the request names the partition more than once".to_owned();
+                    return Err(ClusterError::InvalidAssignment { reason });
+                }
+                image.reassign(policy, one, factor_may_change)
+            });
         if request.validate_only {
-            decision.records.clear();
-        } else if !decision.records.is_empty() {
-            decision.records.splice(..0, raised);
+            records.clear();
+        } else if !records.is_empty() {
+            records.splice(..0, raised);
         }
-        Ok(decision)
+        let reassigned = |topic: &str, partition| {
+            let known = self.topic(topic);
+            let cancelled_until_in_sync =
+                known.and_then(|topic| topic.cancelled_until_in_sync(&partition));
+            Reassigned { partition, cancelled_until_in_sync }
+        };
+        let answer = request.partitions.iter().zip(answer);
+        let answer = answer.map(|(one, after)| after.map(|after| reassigned(&one.topic, after)));
+        Ok(Decision { records, answer: answer.collect() })
     }
 
     /// Every partition whose replicas are being reassigned.
@@ -192,9 +236,8 @@ impl ClusterImage {
                 return Err(ClusterError::NoReassignmentInProgress { topic, partition });
             }
             None => {
-                let after = self.settle_reassigned(topic, before.reverted());
-                check_revertible(before, &after)?;
-                after
+                check_revertible(before)?;
+                self.settle_reassigned(topic, before.reassigned_to(&before.original()))
             }
         };
         let after = (after != *before).then(|| after.succeeding(before, false));
@@ -268,14 +311,13 @@ impl ClusterImage {
     }
 }
 
-/// Whether nothing that is committed goes with those that are dropped.
-fn check_revertible(before: &Partition, after: &Partition) -> Result<(), ClusterError> {
-    let dropped = || before.replicas.iter().filter(|node| !after.replicas.contains(node));
-    let loses = match before.leader {
-        Some(_) => after.leader.is_none() || after.recovering && !before.recovering,
-        None => dropped().any(|node| before.counts(*node)),
-    };
-    if !loses {
+/// Whether one of those from before has all that is committed, if any of the others counts.
+fn check_revertible(before: &Partition) -> Result<(), ClusterError> {
+    let original = before.original();
+    let has_all = |node: &NodeId| before.isr.contains(node) || before.elr.contains(node);
+    let is_other = |node: &&NodeId| !original.contains(node);
+    let counts = |node: &NodeId| before.counts(*node);
+    if original.iter().any(has_all) || !before.replicas.iter().filter(is_other).any(counts) {
         return Ok(());
     }
     let reason = "it cannot be given up now: none of the replicas from before is in sync, so that it would take an \

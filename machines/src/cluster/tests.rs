@@ -1,5 +1,6 @@
 //! Rules by name, and random histories that every replay must agree on.
 
+mod cancellation;
 mod configs;
 mod delta;
 mod failures;

@@ -58,6 +58,7 @@ counts! { Counts:
     leader_changes,
     leaders_with_records_in_flight,
     reassignments_completed,
+    cancellations_that_waited,
     dropped_replicas,
     isr_expansions,
     isr_shrinks,

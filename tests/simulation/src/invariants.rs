@@ -6,6 +6,7 @@ mod checksums_hold;
 mod cleaning_loses_nothing;
 mod committed_never_changes;
 mod committed_offsets_never_go_back;
+mod enough_copies_stay;
 mod fenced_leaders_acknowledge_nothing;
 mod in_sync_replicas_have_what_is_committed;
 mod metadata_is_one_log;
@@ -32,6 +33,7 @@ pub use committed_offsets_never_go_back::{
     committed_offsets_never_go_back, only_empty_groups_are_reset,
     who_takes_over_begins_where_it_was,
 };
+pub use enough_copies_stay::enough_copies_stay;
 pub use fenced_leaders_acknowledge_nothing::fenced_leaders_acknowledge_nothing;
 pub use in_sync_replicas_have_what_is_committed::in_sync_replica_has;
 pub use metadata_is_one_log::{image_is_a_prefix, records_are_the_same};

@@ -17,7 +17,8 @@ use troupe_proto::internal::v1::metadata_record::Record;
 /// Whether a run has reassignments; of a seed's own chance, so that whatever else is drawn stays as it was.
 pub fn draw(seed: u64, bug: Option<Bug>) -> bool {
     match bug {
-        Some(bug) => bug == Bug::Host(HostBug::CountAddedAtOnce),
+        Some(Bug::Host(HostBug::CountAddedAtOnce | HostBug::DropAddedAtOnce)) => true,
+        Some(_) => false,
         None => Chance::new(seed ^ 0x5EA5_5160).one_in(3),
     }
 }
@@ -137,6 +138,9 @@ impl World {
         if self.settings.has_host_bug(HostBug::CountAddedAtOnce) {
             decision.records.iter_mut().for_each(count_added);
         }
+        if self.settings.has_host_bug(HostBug::DropAddedAtOnce) {
+            decision.records.iter_mut().for_each(drop_added);
+        }
         self.decide(site, decision)?;
         Ok(1)
     }
@@ -183,4 +187,26 @@ fn count_added(record: &mut MetadataRecord) {
             added.filter(|node| !partition.in_sync_replicas.contains(node)).collect();
         partition.in_sync_replicas.extend(added);
     }
+}
+
+/// The planted bug: a cancelled move keeps nobody.
+fn drop_added(record: &mut MetadataRecord) {
+    let Some(Record::Partition(partition)) = &mut record.record else { return };
+    let original = std::mem::take(&mut partition.original_replicas);
+    let left = partition.in_sync_replicas.iter().copied().filter(|node| original.contains(node));
+    let left: Vec<i32> = left.collect();
+    let waits = partition.adding_replicas.is_empty() && partition.replicas.starts_with(&original);
+    if original.is_empty() || left.is_empty() || !waits {
+        partition.original_replicas = original;
+        return;
+    }
+    if !partition.leader_id.is_some_and(|leader| left.contains(&leader)) {
+        partition.leader_id = left.first().copied();
+    }
+    partition.leader_epoch += 1;
+    partition.replicas = original;
+    partition.removing_replicas = Vec::new();
+    partition.eligible_leader_replicas = Vec::new();
+    partition.last_in_sync_replicas = Vec::new();
+    partition.in_sync_replicas = left;
 }

@@ -1,11 +1,20 @@
 //! Schedules that broke a promise once, by what was wrong. Where that was the log, a test of its own shows
 //! the cause at closer range.
 
-use crate::runner::{Kind, run_without_compaction};
+use crate::runner::{Kind, run, run_without_compaction};
 
 fn assert_kept(kind: Kind, seeds: &[u64]) {
     for seed in seeds {
         if let Err(failed) = run_without_compaction(kind, *seed) {
+            panic!("seed {}: {}\n{}", failed.seed, failed.why, failed.tail);
+        }
+    }
+}
+
+/// With all that a run may have by now.
+fn assert_kept_with_all(seeds: &[u64]) {
+    for seed in seeds {
+        if let Err(failed) = run(Kind::Replicas, *seed, None) {
             panic!("seed {}: {}\n{}", failed.seed, failed.why, failed.tail);
         }
     }
@@ -75,4 +84,17 @@ fn a_flush_that_a_failed_truncation_overtook_counts_for_nothing() {
 #[test]
 fn a_truncation_within_a_batch_cuts_all_of_it() {
     assert_kept(Kind::Replicas, &[1000844692]);
+}
+
+/// The simulation was wrong: an unclean election may truncate more batches of a producer than cleaning looks ahead, and
+/// those before them may be gone.
+#[test]
+fn what_an_unclean_election_loses_of_producers_is_lost() {
+    assert_kept_with_all(&[206737]);
+}
+
+/// The controller was wrong: `the_last_copy_is_not_dropped_with_a_cancelled_move`.
+#[test]
+fn a_cancelled_move_keeps_the_last_copy() {
+    assert_kept_with_all(&[205562]);
 }

@@ -53,6 +53,8 @@ pub enum HostBug {
     ForgetProducersInCleaning,
     /// R34: who is added counts as in sync before it has caught up.
     CountAddedAtOnce,
+    /// R34: a cancellation drops who was added, however few are left in sync.
+    DropAddedAtOnce,
 }
 
 #[derive(Clone, Debug)]
@@ -188,6 +190,9 @@ impl Settings {
         if reassignment::draw(seed, self.bug) {
             self.brokers += 1;
             self.faults.extend(Fault::OF_REASSIGNMENT);
+            if self.has_host_bug(HostBug::DropAddedAtOnce) {
+                self.faults.extend([Fault::CancelReassignment; 4]);
+            }
             // Who changes leaders while it is filled keeps what the first has given it, and misses the tombstones
             // that the second has removed before: seen here, and not mended. So none goes within such a run.
             if let Some(compaction) = &mut self.compaction {

@@ -129,6 +129,8 @@ found! {
         Bug::Host(HostBug::ForgetWhoLacksTombstones), within 300;
     an_added_replica_that_counts_too_early_is_found:
         Bug::Host(HostBug::CountAddedAtOnce), within 100;
+    a_cancellation_that_leaves_too_few_copies_is_found:
+        Bug::Host(HostBug::DropAddedAtOnce), within 300;
     a_producer_that_cleaning_forgets_is_found:
         Bug::Host(HostBug::ForgetProducersInCleaning), within 100;
 }

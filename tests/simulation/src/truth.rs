@@ -63,6 +63,17 @@ impl Truth {
         self.records.extend_from_slice(records);
         self.images.insert(self.end(), self.newest.clone());
         self.count_changes(&before, counts);
+        self.check_reassignments(&before)
+    }
+
+    fn check_reassignments(&self, before: &ClusterImage) -> Checked {
+        for topic in self.newest.topics() {
+            for (partition, after) in (0..).zip(&topic.partitions) {
+                if let Some(before) = before.partition(&topic.key(PartitionId(partition))) {
+                    invariants::enough_copies_stay(before, topic, after)?;
+                }
+            }
+        }
         Ok(())
     }
 
@@ -89,6 +100,8 @@ impl Truth {
                         && !after.is_reassigning()
                         && after.replicas == before.target().collect::<Vec<_>>(),
                 );
+                let waits = after.is_cancelled() && !before.is_cancelled();
+                counts.cancellations_that_waited += u64::from(waits);
                 counts.isr_expansions += u64::from(after.isr.len() > before.isr.len());
                 counts.isr_shrinks += u64::from(after.isr.len() < before.isr.len());
             }

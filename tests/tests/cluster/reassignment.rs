@@ -20,7 +20,7 @@ use troupe_proto::log::v1::{
 };
 use troupe_proto::v1::Acks;
 use troupe_proto::v1::ErrorReason::*;
-use troupe_tests::{Cluster, Sample, batch_of, eventually_or_why, partition_of};
+use troupe_tests::{Cluster, Sample, batch_of, eventually_or_why, partition_of, troupe};
 
 const TOPIC: &str = "moved";
 
@@ -210,6 +210,51 @@ async fn what_is_under_way_is_shown_and_given_up() {
     assert_eq!(back.leader_id, Some(1));
     eventually_or_why("nothing is left of it", async || {
         if holds(&cluster, away) { Err(format!("node {away} holds it")) } else { Ok(()) }
+    })
+    .await;
+    load.nothing_is_lost(&cluster).await;
+}
+
+/// One from before is away, so that the other would be alone without the one that was added.
+#[tokio::test]
+async fn a_cancelled_move_keeps_who_was_added_until_enough_of_the_others_are_in_sync() {
+    let mut cluster = Cluster::of(4, &[]).await;
+    topic_on(&cluster, TOPIC, &[1, 2], &[("min.insync.replicas", "2")]).await;
+    let load = Load::start(&cluster).await;
+    load.goes_on().await;
+    cluster.kill(2);
+    partition_where(&cluster, TOPIC, |one| one.in_sync_replicas == [1]).await;
+    begin(&cluster, 1, &[3, 2]).await;
+    partition_where(&cluster, TOPIC, |one| one.in_sync_replicas.contains(&3)).await;
+    for _ in 0..2 {
+        let cancelled = alter(&cluster, 1, None).await.after.unwrap();
+        assert_eq!(cancelled.replicas, [1, 2, 3]);
+        assert_eq!(
+            (cancelled.removing_replicas, cancelled.cancelled_until_in_sync),
+            (vec![3], Some(2))
+        );
+    }
+    let told = &listed(&cluster, 1).await[0];
+    assert_eq!((&told.original_replicas[..], told.cancelled_until_in_sync), (&[1, 2][..], Some(2)));
+    let state = partition_where(&cluster, TOPIC, |one| one.cancelled_until_in_sync.is_some()).await;
+    assert_eq!((state.removing_replicas, state.in_sync_replicas.len()), (vec![3], 2));
+    for arguments in [
+        &["reassign", "list"][..],
+        &["reassign", "verify", "--all"],
+        &["reassign", "cancel", "--all"],
+        &["topic", "describe", TOPIC],
+    ] {
+        let said = troupe(cluster.address(1), arguments).await;
+        let said = String::from_utf8([said.stdout, said.stderr].concat()).unwrap();
+        let told = "keeps 3 until 2 of 1,2 are in sync";
+        assert!(said.contains(told), "{arguments:?}: {said}");
+    }
+    load.goes_on().await;
+    cluster.restart(&[2]).await;
+    let back = complete(&cluster, &[1, 2]).await;
+    assert_eq!(back.cancelled_until_in_sync, None);
+    eventually_or_why("nothing is left of it", async || {
+        if holds(&cluster, 3) { Err("node 3 holds it".to_owned()) } else { Ok(()) }
     })
     .await;
     load.nothing_is_lost(&cluster).await;

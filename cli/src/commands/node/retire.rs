@@ -13,7 +13,7 @@ use serde::Serialize;
 use std::time::Duration;
 use troupe_client::Client;
 use troupe_proto::admin::v1::{
-    PartitionReassignment, PlanGoal, PlanReassignmentRequest, ReassignPartition,
+    PartitionReassignment, PlanGoal, PlanReassignmentRequest, ReassignPartition, ReassignmentResult,
 };
 use troupe_proto::ids::NodeId;
 
@@ -185,7 +185,9 @@ async fn cancel_it(global: &Global, client: &Client, node: i32) -> Result<(), Fa
     client.admin().keep_node(NodeId(node)).await.with_context(|| what.clone())?;
     let active = client.admin().list_partition_reassignments(&[]).await;
     let active = active.with_context(|| what.clone())?;
-    let leaves = active.into_iter().filter(|one| one.removing_replicas.contains(&node));
+    let goes_on = |one: &PartitionReassignment| one.cancelled_until_in_sync.is_none();
+    let leaves =
+        active.into_iter().filter(|one| one.removing_replicas.contains(&node) && goes_on(one));
     let cancel = |topic, partition| ReassignPartition {
         topic,
         partition,
@@ -195,11 +197,22 @@ async fn cancel_it(global: &Global, client: &Client, node: i32) -> Result<(), Fa
     let cancelled: Vec<ReassignPartition> =
         leaves.map(|one| cancel(one.topic, one.partition)).collect();
     let count = cancelled.len();
+    let mut waiting = 0;
     if count > 0 {
-        reassignment::alter(client, &what, cancelled).await?;
+        let results = reassignment::alter(client, &what, cancelled).await?;
+        let waits = |result: &&ReassignmentResult| {
+            result.after.as_ref().is_some_and(|after| after.cancelled_until_in_sync.is_some())
+        };
+        waiting = results.iter().filter(waits).count();
     }
     let view = RetireView { node_id: node, cancelled: true, ..RetireView::default() };
     global.output().one(&view, || {
-        format!("node {node} stays; {count} reassignments were cancelled. What has moved comes back with `troupe node add {node}`\n")
+        let waiting = match waiting {
+            0 => String::new(),
+            _ => format!(
+                "; {waiting} of them keep what they have added until enough others are in sync (`troupe reassign list`)"
+            ),
+        };
+        format!("node {node} stays; {count} reassignments were cancelled{waiting}. What has moved comes back with `troupe node add {node}`\n")
     })
 }

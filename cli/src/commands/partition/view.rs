@@ -2,6 +2,7 @@
 
 use crate::node_view::ids;
 use crate::output::{Column, Table, number, text};
+use crate::reassignment::removing;
 use serde::Serialize;
 use troupe_proto::admin::v1::PartitionState;
 
@@ -18,6 +19,9 @@ pub struct PartitionView {
     in_sync_replicas: Vec<i32>,
     adding_replicas: Vec<i32>,
     removing_replicas: Vec<i32>,
+    /// Of a reassignment that was cancelled: the removing replicas go once so many of the others are in sync.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cancelled_until_in_sync: Option<u32>,
     eligible_leader_replicas: Vec<i32>,
     min_in_sync_replicas: u32,
     /// Replicas whose actors are not well, as their nodes tell.
@@ -44,6 +48,7 @@ impl From<PartitionState> for PartitionView {
             in_sync_replicas: state.in_sync_replicas,
             adding_replicas: state.adding_replicas,
             removing_replicas: state.removing_replicas,
+            cancelled_until_in_sync: state.cancelled_until_in_sync,
             eligible_leader_replicas: state.eligible_leader_replicas,
             min_in_sync_replicas: state.min_in_sync_replicas,
             distress: Vec::new(),
@@ -95,7 +100,7 @@ impl PartitionView {
             ids(&self.in_sync_replicas),
             ids(&self.eligible_leader_replicas),
             ids(&self.adding_replicas),
-            ids(&self.removing_replicas),
+            removing(&self.removing_replicas, self.cancelled_until_in_sync),
             self.min_in_sync_replicas.to_string(),
             self.partition_epoch.to_string(),
             self.distress

@@ -3,11 +3,11 @@
 use super::which::Which;
 use crate::failure::{Context, Failure};
 use crate::global::Global;
-use crate::reassignment::{self, Plan, name, throttle};
+use crate::reassignment::{self, Kept, Plan, name, throttle};
 use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeSet;
-use troupe_proto::admin::v1::ReassignPartition;
+use troupe_proto::admin::v1::{ReassignPartition, ReassignmentResult};
 
 #[derive(Debug, Args)]
 pub struct Cancel {
@@ -21,6 +21,27 @@ pub struct Cancel {
 #[derive(Debug, Serialize)]
 struct Cancelled {
     cancelled: Vec<String>,
+    /// Of those, what still keeps replicas that were added.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    waiting: Vec<Waiting>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Waiting {
+    topic: String,
+    partition: i32,
+    #[serde(flatten)]
+    kept: Kept,
+}
+
+impl Waiting {
+    fn of(result: ReassignmentResult) -> Option<Waiting> {
+        let after = result.after?;
+        let until = after.cancelled_until_in_sync;
+        let kept = Kept::of(&after.replicas, &after.removing_replicas, until)?;
+        Some(Waiting { topic: result.topic, partition: result.partition, kept })
+    }
 }
 
 pub async fn run(global: &Global, cancel: Cancel) -> Result<(), Failure> {
@@ -36,6 +57,7 @@ pub async fn run(global: &Global, cancel: Cancel) -> Result<(), Failure> {
     let over: BTreeSet<(String, i32)> =
         active.iter().map(|one| (one.topic.clone(), one.partition)).collect();
     let cancelled: Vec<String> = active.iter().map(|one| name(&one.topic, one.partition)).collect();
+    let mut waiting = Vec::new();
     if !active.is_empty() {
         let one = |topic, partition| ReassignPartition {
             topic,
@@ -44,21 +66,25 @@ pub async fn run(global: &Global, cancel: Cancel) -> Result<(), Failure> {
             cancel: true,
         };
         let partitions = active.into_iter().map(|it| one(it.topic, it.partition)).collect();
-        reassignment::alter(&client, what, partitions).await?;
+        let results = reassignment::alter(&client, what, partitions).await?;
+        waiting.extend(results.into_iter().filter_map(Waiting::of));
     }
     let cleared = match cancel.preserve_throttles {
         true => throttle::Cleared::default(),
         false => throttle::clear(&client, what, plan.as_ref().map(Plan::topics), &over).await?,
     };
-    let view = Cancelled { cancelled };
+    let view = Cancelled { cancelled, waiting };
     global.output().one(&view, || {
-        let told = match view.cancelled.is_empty() {
+        let mut told = match view.cancelled.is_empty() {
             true => "None of the specified partition reassignments are active.\n".to_owned(),
             false => format!(
                 "Successfully cancelled partition reassignments for: {}\n",
                 view.cancelled.join(",")
             ),
         };
+        for Waiting { topic, partition, kept } in &view.waiting {
+            told += &format!("Partition {} {kept}.\n", name(topic, *partition));
+        }
         told + &cleared.text()
     })
 }

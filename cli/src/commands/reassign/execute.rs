@@ -7,7 +7,7 @@ use crate::global::Global;
 use crate::placement::watch;
 use crate::quantity::{Given, parse_byte_rate};
 use crate::reassignment::throttle::{self, Throttled};
-use crate::reassignment::{self, Plan, is_reassigning, name, states};
+use crate::reassignment::{self, Plan, is_cancelled, is_reassigning, name, states};
 use clap::Args;
 use serde::Serialize;
 
@@ -54,7 +54,9 @@ pub async fn run(global: &Global, execute: Execute) -> Result<(), Failure> {
     let targets = reassignment::targets(&plan);
     reassignment::check(&client, what, targets.clone()).await?;
     let (_, known) = states(&client, &plan).await.with_context(|| what.to_owned())?;
-    if known.values().any(is_reassigning) && !execute.additional {
+    // What is cancelled is not meant to get anywhere.
+    let another_runs = known.values().any(|one| is_reassigning(one) && !is_cancelled(one));
+    if another_runs && !execute.additional {
         let hint = "`troupe reassign list` shows what is under way, `troupe reassign cancel --all` ends it";
         return Err(Failure::new(Exit::Refused, what, ANOTHER_RUNS).with_hint(hint));
     }

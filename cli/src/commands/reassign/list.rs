@@ -5,7 +5,7 @@ use crate::global::Global;
 use crate::node_view::ids;
 use crate::output::{Output, Table, number, text};
 use crate::quantity::{show_duration, show_rate, show_size};
-use crate::reassignment::{Progress, Sample, sample};
+use crate::reassignment::{Kept, Progress, Sample, sample};
 use crate::watch::Watch;
 use clap::Args;
 use serde::Serialize;
@@ -30,6 +30,9 @@ struct ReassignmentView {
     adding_replicas: Vec<i32>,
     removing_replicas: Vec<i32>,
     in_sync_replicas: Vec<i32>,
+    original_replicas: Vec<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cancelled_until_in_sync: Option<u32>,
     /// None: its leader does not tell.
     #[serde(flatten)]
     progress: Option<Progress>,
@@ -73,6 +76,8 @@ fn view(now: &Sample, earlier: Option<&Sample>) -> ReassignmentsView {
         adding_replicas: one.adding_replicas.clone(),
         removing_replicas: one.removing_replicas.clone(),
         in_sync_replicas: one.in_sync_replicas.clone(),
+        original_replicas: one.original_replicas.clone(),
+        cancelled_until_in_sync: one.cancelled_until_in_sync,
         progress: now.progress(one, earlier),
     });
     ReassignmentsView { reassignments: reassignments.collect() }
@@ -99,6 +104,7 @@ fn table(view: &ReassignmentsView) -> Table {
         text("LEFT"),
         text("RATE"),
         text("TIME LEFT"),
+        text("CANCELLED"),
     ]);
     for one in &view.reassignments {
         let told = |show: &dyn Fn(&Progress) -> String| {
@@ -120,6 +126,8 @@ fn table(view: &ReassignmentsView) -> Table {
                 let span = progress.seconds_left.map(Duration::from_secs);
                 span.map_or_else(String::new, show_duration)
             }),
+            Kept::of(&one.replicas, &one.removing_replicas, one.cancelled_until_in_sync)
+                .map_or_else(String::new, |kept| kept.to_string()),
         ]);
     }
     table

@@ -4,7 +4,7 @@ use super::which::Which;
 use crate::exit::Exit;
 use crate::failure::{Context, Failure};
 use crate::global::Global;
-use crate::reassignment::{PartitionStatus, Plan, State, states, throttle};
+use crate::reassignment::{Kept, PartitionStatus, Plan, State, states, throttle};
 use clap::Args;
 use troupe_client::Client;
 
@@ -68,9 +68,13 @@ async fn under_way(client: &Client) -> Result<Vec<PartitionStatus>, Failure> {
             let stays = |node: &&i32| !one.removing_replicas.contains(node);
             one.replicas.iter().filter(stays).copied().collect()
         },
+        state: match one.cancelled_until_in_sync {
+            Some(_) => State::Cancelled,
+            None => State::InProgress,
+        },
+        kept: Kept::of(&one.replicas, &one.removing_replicas, one.cancelled_until_in_sync),
         topic: one.topic,
         partition: one.partition,
-        state: State::InProgress,
         replicas: one.replicas,
     });
     Ok(status.collect())

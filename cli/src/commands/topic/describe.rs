@@ -8,6 +8,7 @@ use crate::fan_out::fan_out;
 use crate::global::Global;
 use crate::output::{Format, Output, Table, number, text};
 use crate::quantity::show_size;
+use crate::reassignment::{Kept, removing};
 use crate::replica_condition;
 use crate::streams::notice;
 use std::collections::BTreeSet;
@@ -33,6 +34,12 @@ pub async fn run(global: &Global, name: &str) -> Result<(), Failure> {
             && !log.retention_notice.is_empty()
         {
             notice!("note: partition {}: {}", partition.partition, log.retention_notice);
+        }
+        let PartitionView { replicas, removing_replicas, .. } = partition;
+        if let Some(kept) = Kept::of(replicas, removing_replicas, partition.cancelled_until_in_sync)
+        {
+            let number = partition.partition;
+            notice!("note: partition {number}: its reassignment was cancelled, and {kept}");
         }
     }
     Ok(())
@@ -149,7 +156,7 @@ fn partitions(partitions: &[PartitionView]) -> Table {
             log(|log| log.segment_count.to_string()),
             log(|log| log.offline_reason.clone()),
             ids(&partition.adding_replicas),
-            ids(&partition.removing_replicas),
+            removing(&partition.removing_replicas, partition.cancelled_until_in_sync),
             partition.condition.clone(),
         ]);
     }

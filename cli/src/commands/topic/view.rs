@@ -36,6 +36,9 @@ pub struct PartitionView {
     pub adding_replicas: Vec<i32>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub removing_replicas: Vec<i32>,
+    /// It was cancelled: the removing replicas go once so many of the others are in sync.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cancelled_until_in_sync: Option<u32>,
     /// How the leader's actor is; if it did not answer, or its node did not, that and why.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub condition: String,
@@ -91,6 +94,7 @@ impl TopicView {
             in_sync_replicas: partition.in_sync_replicas.clone(),
             adding_replicas: partition.adding_replicas.clone(),
             removing_replicas: partition.removing_replicas.clone(),
+            cancelled_until_in_sync: partition.cancelled_until_in_sync,
             condition: String::new(),
             log: None,
             cleaning: Vec::new(),

@@ -271,7 +271,7 @@ fn check(image: &ClusterImage) {
         for partition in &topic.partitions {
             let Partition { replicas, isr, elr, leader, last_known_leader, last_in_sync, .. } =
                 partition;
-            check_reassignment(partition);
+            check_reassignment(topic, partition);
             let active = |node: &NodeId| image.is_active(*node);
             assert!(isr.iter().chain(elr).all(|node| replicas.contains(node)));
             assert!(!isr.iter().any(|node| elr.contains(node)), "R16: in sync, or eligible");
@@ -297,7 +297,7 @@ fn check(image: &ClusterImage) {
 }
 
 /// R34: what is added and removed is what differs, and nobody waits for what is there.
-fn check_reassignment(partition: &Partition) {
+fn check_reassignment(topic: &Topic, partition: &Partition) {
     let Partition { replicas, adding, removing, original, isr, leader, .. } = partition;
     let target: Vec<_> = partition.target().collect();
     assert!(replicas.iter().enumerate().all(|(at, node)| !replicas[..at].contains(node)));
@@ -310,8 +310,18 @@ fn check_reassignment(partition: &Partition) {
     assert!(original.iter().all(|node| replicas.contains(node)), "it can be given up");
     let added = target.iter().filter(|node| !original.contains(node));
     assert!(added.eq(adding), "T without C");
-    let is_complete = target.iter().all(|node| isr.contains(node));
-    assert!(!is_complete || leader.is_none(), "complete as soon as all are in sync");
+    let needed = partition.cancelled_until_in_sync(topic.config.min_insync_replicas);
+    let there = target.iter().filter(|node| isr.contains(node)).count();
+    let is_complete = there >= needed.map_or(target.len(), |needed| needed as usize);
+    assert!(!is_complete || leader.is_none(), "complete as soon as enough are in sync");
+}
+
+/// R34: what was acknowledged is on as many replicas as it has to be without those that were dropped, if they had it.
+fn check_dropped(before: &Partition, topic: &Topic, after: &Partition) {
+    let had_all = |node: &&NodeId| before.isr.contains(node) || before.elr.contains(node);
+    let mut dropped = before.replicas.iter().filter(|node| !after.replicas.contains(node));
+    let enough = (topic.config.min_insync_replicas as usize).min(after.replicas.len());
+    assert!(!dropped.any(|node| had_all(&node)) || after.isr.len() >= enough, "{after:?}");
 }
 
 proptest! {
@@ -357,6 +367,7 @@ proptest! {
                         prop_assert!(same_leader || new.0 > old.0, "a new leader is a new epoch");
                         let newer = new.2.partition_epoch > old.2.partition_epoch;
                         prop_assert!(old.2 == new.2 || newer, "any change is a new epoch");
+                        check_dropped(&old.2, after.topic_by_id(topic.id).unwrap(), &new.2);
                     }
                 }
             }

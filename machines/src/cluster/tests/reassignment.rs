@@ -4,7 +4,7 @@ use super::partitions::{self, epoch, fence, isr_request, key, nodes, partition, 
 use super::*;
 
 /// A topic whose partitions have these replicas, on brokers 0 to 3 that know reassignments.
-fn placed(replicas: &[&[i32]], configs: &[(&str, &str)]) -> (ClusterImage, TopicId) {
+pub(super) fn placed(replicas: &[&[i32]], configs: &[(&str, &str)]) -> (ClusterImage, TopicId) {
     let (mut image, id) = partitions::placed(replicas, configs);
     for node in 0..4 {
         let epoch = epoch(&image, node);
@@ -14,7 +14,7 @@ fn placed(replicas: &[&[i32]], configs: &[(&str, &str)]) -> (ClusterImage, Topic
     (image, id)
 }
 
-fn one(partition: i32, target: Option<&[i32]>) -> ReassignPartition {
+pub(super) fn one(partition: i32, target: Option<&[i32]>) -> ReassignPartition {
     ReassignPartition { topic: "orders".into(), partition, target: target.map(nodes) }
 }
 
@@ -26,18 +26,24 @@ fn request(partitions: Vec<ReassignPartition>) -> AlterPartitionReassignments {
     }
 }
 
-fn ask(
+pub(super) fn ask(
     image: &mut ClusterImage,
     partitions: Vec<ReassignPartition>,
 ) -> Vec<Result<Partition, (ErrorCode, String)>> {
     let policy = ClusterPolicy::default();
     let decided = image.alter_partition_reassignments(&policy, &request(partitions), &[]);
     let answers = apply(image, decided);
-    answers.into_iter().map(|it| it.map_err(|error| (error.code(), error.to_string()))).collect()
+    let answer = |it: Result<Reassigned, ClusterError>| {
+        it.map(|after| after.partition).map_err(|error| (error.code(), error.to_string()))
+    };
+    answers.into_iter().map(answer).collect()
 }
 
 /// Partition 0 to these replicas; `None`: as before.
-fn reassign(image: &mut ClusterImage, target: Option<&[i32]>) -> Result<Partition, ErrorCode> {
+pub(super) fn reassign(
+    image: &mut ClusterImage,
+    target: Option<&[i32]>,
+) -> Result<Partition, ErrorCode> {
     let answer = ask(image, vec![one(0, target)]).remove(0).map_err(|(code, _)| code);
     if let Ok(answer) = &answer {
         assert_eq!(partition(image, 0), answer);
@@ -45,7 +51,7 @@ fn reassign(image: &mut ClusterImage, target: Option<&[i32]>) -> Result<Partitio
     answer
 }
 
-fn join(image: &mut ClusterImage, isr: &[i32]) -> Partition {
+pub(super) fn join(image: &mut ClusterImage, isr: &[i32]) -> Partition {
     let leader = partition(image, 0).leader.unwrap();
     let request = isr_request(image, isr);
     let decided = image.alter_partition(leader, epoch(image, leader.0), &request);
@@ -258,7 +264,7 @@ fn validating_alone_answers_and_changes_nothing() {
     let decided =
         image.alter_partition_reassignments(&ClusterPolicy::default(), &asked, &[]).unwrap();
     assert_eq!(decided.records, vec![]);
-    assert!(decided.answer[0].as_ref().unwrap().is_reassigning());
+    assert!(decided.answer[0].as_ref().unwrap().partition.is_reassigning());
 }
 
 #[test]
