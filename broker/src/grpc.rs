@@ -28,9 +28,11 @@ mod numbers;
 mod placement_service;
 mod reassignment_service;
 mod receipt;
+mod redirects;
 mod replication_service;
 mod routes;
 mod topic_service;
 
 pub use intake::{Intake, IntakeLayer};
+pub use redirects::Redirects;
 pub use routes::{AdminServices, BrokerServices, ControllerServices};

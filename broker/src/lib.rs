@@ -14,6 +14,7 @@
 //! - [`Node`] is the way in: [`Node::start`] with a [`NodeConfig`], then addresses, then [`Node::stop`].
 
 mod abort;
+mod address_book;
 mod admission;
 mod allocator;
 mod cleaner;

@@ -1,8 +1,9 @@
 //! The gRPC server: one listener and one HTTP/2 server on each shard, all on the same port.
 
+use crate::address_book::AddressBook;
 use crate::connections::{Connections, Protocol, accept, serve_http2};
 use crate::forward::Punctual;
-use crate::grpc::{BrokerServices, ControllerServices, Intake, IntakeLayer};
+use crate::grpc::{BrokerServices, ControllerServices, Intake, IntakeLayer, Redirects};
 use actix::Arbiter;
 use socket2::{Domain, Protocol as IpProtocol, Socket, Type};
 use std::io;
@@ -16,7 +17,7 @@ use tower::Layer;
 const BACKLOG: i32 = 1024;
 
 /// What serves a call of any listener.
-type Served = Punctual<Intake<Routes>>;
+type Served = Punctual<Intake<Redirects<Routes>>>;
 
 /// Why a listener does not serve.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -68,7 +69,10 @@ pub fn serve(
         let stop = stop.clone();
         shard.spawn(async move {
             let served = match services.routes() {
-                Ok(routes) => serve_on(listener, connections, layered(intake, routes), stop).await,
+                Ok(routes) => {
+                    let served = layered(intake, routes, services.addresses);
+                    serve_on(listener, connections, served, stop).await
+                }
                 Err(error) => Err(error.into()),
             };
             if let Err(error) = served {
@@ -95,7 +99,10 @@ pub fn serve_control(
         let stop = stop.clone();
         thread.spawn(async move {
             let served = match services.routes() {
-                Ok(routes) => serve_on(listener, connections, layered(intake, routes), stop).await,
+                Ok(routes) => {
+                    let served = layered(intake, routes, services.addresses);
+                    serve_on(listener, connections, served, stop).await
+                }
                 Err(error) => Err(error.into()),
             };
             if let Err(error) = served {
@@ -106,8 +113,8 @@ pub fn serve_control(
 }
 
 /// What every call of a listener passes first.
-fn layered(intake: IntakeLayer, routes: Routes) -> Served {
-    Punctual::new(intake.layer(routes.prepare()))
+fn layered(intake: IntakeLayer, routes: Routes, addresses: AddressBook) -> Served {
+    Punctual::new(intake.layer(Redirects::new(routes.prepare(), addresses)))
 }
 
 async fn serve_on(

@@ -67,6 +67,7 @@ impl ControllerApi {
             incarnation,
             cluster_id: Some(caller.cluster_id).filter(|id| !id.is_empty()),
             endpoint: request.endpoint,
+            listeners: request.listeners,
             http_endpoint: request.http_endpoint,
             rack: Some(request.rack),
             log_version: request.log_version,

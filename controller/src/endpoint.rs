@@ -150,6 +150,7 @@ fn heartbeat(request: &pb::BrokerSessionRequest) -> Heartbeat {
         wants_shutdown: request.wants_shutdown,
         log_version: request.log_version,
         metadata_version: request.metadata_version,
+        listeners: request.listeners.clone(),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::request::{Request, Responder, outcome_unknown};
 use crate::supervision::{self, Board, Supervised};
 use actix::{Actor, Addr, Context, Handler};
 use actix_rt::{Arbiter, ArbiterHandle};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -123,15 +123,15 @@ impl ControllerHandle {
         self.ask(|responder| Request::UnfenceBroker(node_id, epoch, responder)).await
     }
 
-    /// What the broker's logs can take, and which records of the metadata it knows: an earlier controller may not have
-    /// kept them.
+    /// What the broker's logs can take, which records of the metadata it knows, and what its listeners tell: an earlier
+    /// controller may not have kept them.
     pub async fn note_versions(
         &self,
-        node_id: NodeId,
-        epoch: BrokerEpoch,
+        broker: (NodeId, BrokerEpoch),
         versions: (u32, u32),
+        listeners: BTreeMap<String, String>,
     ) -> Result<(), Error> {
-        self.ask(|responder| Request::NoteVersions(node_id, epoch, versions, responder)).await
+        self.ask(|responder| Request::NoteVersions(broker, versions, listeners, responder)).await
     }
 
     /// The broker may stop when every active one has applied the metadata before this offset, and it leads

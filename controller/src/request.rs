@@ -2,7 +2,7 @@
 
 use crate::settings::Settings;
 use rand::random;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use troupe_machines::cluster::{
@@ -25,7 +25,7 @@ pub(crate) enum Request {
     RegisterBroker(RegisterBroker, Arrival, Responder<BrokerEpoch>),
     FenceBroker(NodeId, BrokerEpoch, BTreeSet<NodeId>, Responder<()>),
     UnfenceBroker(NodeId, BrokerEpoch, Responder<()>),
-    NoteVersions(NodeId, BrokerEpoch, (u32, u32), Responder<()>),
+    NoteVersions((NodeId, BrokerEpoch), (u32, u32), BTreeMap<String, String>, Responder<()>),
     BeginShutdown(NodeId, BrokerEpoch, Responder<MetadataOffset>),
     ResumeBroker(NodeId, Responder<()>),
     UnregisterBroker(NodeId, Responder<()>),
@@ -132,8 +132,8 @@ impl Request {
             Request::UnfenceBroker(node_id, epoch, responder) => {
                 responder.park(image.unfence_broker(node_id, epoch))
             }
-            Request::NoteVersions(node_id, epoch, (log, metadata), responder) => {
-                responder.park(image.note_versions(node_id, epoch, log, metadata))
+            Request::NoteVersions((node_id, epoch), (log, metadata), listeners, responder) => {
+                responder.park(image.note_versions(node_id, epoch, log, metadata, &listeners))
             }
             Request::BeginShutdown(node_id, epoch, responder) => {
                 responder.park(image.begin_shutdown(node_id, epoch))

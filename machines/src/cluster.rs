@@ -173,6 +173,8 @@ pub struct RegisterBroker {
     /// The cluster that the broker believes it belongs to, if it knows.
     pub cluster_id: Option<String>,
     pub endpoint: String,
+    /// As in [`Broker::listeners`].
+    pub listeners: BTreeMap<String, String>,
     pub http_endpoint: String,
     pub rack: Option<String>,
     /// [`LOG_VERSION`] of the broker.

@@ -9,6 +9,8 @@ mod records;
 mod status;
 
 pub use records::{MAX_RECORDS, RefusedRecords};
+#[cfg(feature = "grpc")]
+pub use status::redirect;
 
 use crate::v1::ErrorReason;
 use std::collections::BTreeMap;

@@ -210,6 +210,13 @@ impl Cluster {
         &mut self.member_mut(id).serve.settings
     }
 
+    /// Has a node that does not run listen by these names, of which one is for clients and one for controllers.
+    pub fn set_listeners(&mut self, id: i32, listeners: &str) {
+        let settings = self.settings(id);
+        settings.retain(|setting| !setting.starts_with("controller.listener="));
+        settings.push(format!("listeners={listeners}"));
+    }
+
     /// Connects to a node; waits for it to listen.
     pub async fn server(&self, id: i32) -> Server {
         Server::at(self.address(id)).await

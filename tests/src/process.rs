@@ -251,13 +251,14 @@ impl Starting {
         let listener = serve.listener.as_deref().unwrap_or("127.0.0.1:0");
         let mut command = Command::new(binary());
         command.arg("serve").args(["--output", "json"]);
+        let named = serve.settings.iter().any(|setting| setting.starts_with("listeners="));
+        let listener = (!named).then(|| format!("listener={listener}"));
         let settings = [
-            format!("listener={listener}"),
             "http.listener=127.0.0.1:0".to_owned(),
             format!("log.dir={}", directory.display()),
             "chaos.enable=true".to_owned(),
         ];
-        for setting in settings.iter().chain(&serve.settings) {
+        for setting in listener.iter().chain(&settings).chain(&serve.settings) {
             command.args(["--set", setting]);
         }
         for (name, _) in std::env::vars_os() {

@@ -3,6 +3,7 @@
 use super::cleaning::cleaning;
 use super::log_dirs;
 use super::numbers::{int32, int64};
+use crate::address_book::AddressBook;
 use crate::forward::{Call, deadline_of};
 use crate::log_directories::LogDirs;
 use crate::operations::{
@@ -28,11 +29,18 @@ pub struct ClusterDoor {
     cluster: Arc<Cluster>,
     health: Arc<Health>,
     log_dirs: Arc<LogDirs>,
+    /// What those are told who come by this listener.
+    addresses: AddressBook,
 }
 
 impl ClusterDoor {
-    pub fn new(cluster: Arc<Cluster>, health: Arc<Health>, log_dirs: Arc<LogDirs>) -> Self {
-        Self { cluster, health, log_dirs }
+    pub fn new(
+        cluster: Arc<Cluster>,
+        health: Arc<Health>,
+        log_dirs: Arc<LogDirs>,
+        addresses: AddressBook,
+    ) -> Self {
+        Self { cluster, health, log_dirs, addresses }
     }
 }
 
@@ -40,11 +48,13 @@ fn ids(nodes: &[NodeId]) -> Vec<i32> {
     nodes.iter().map(|node| node.0).collect()
 }
 
-fn node(node: ClusterNode) -> pb::ClusterNode {
+fn node(node: ClusterNode, addresses: &AddressBook) -> pb::ClusterNode {
     let ClusterNode { broker, leaders, replicas, in_sync } = node;
+    // Whoever asks is shown every node.
+    let endpoint = addresses.endpoint(&broker).unwrap_or(&broker.endpoint).to_owned();
     pb::ClusterNode {
         node_id: broker.node_id.0,
-        endpoint: broker.endpoint,
+        endpoint,
         http_endpoint: broker.http_endpoint,
         rack: broker.rack.unwrap_or_default(),
         fenced: broker.fenced,
@@ -239,7 +249,7 @@ impl ClusterService for ClusterDoor {
         Ok(Response::new(pb::GetClusterResponse {
             cluster_id: cluster.cluster_id,
             controller_id: cluster.controller_id.map_or(-1, |id| id.0),
-            nodes: cluster.nodes.into_iter().map(node).collect(),
+            nodes: cluster.nodes.into_iter().map(|it| node(it, &self.addresses)).collect(),
             metadata_offset: int64(cluster.as_of.metadata_offset.0),
             topic_count: int32(cluster.topics),
             partition_count: int32(cluster.partitions),

@@ -1,6 +1,7 @@
 //! `troupe.log.v1.GroupService` over [`Groups`].
 
 use super::numbers::int32;
+use crate::address_book::AddressBook;
 use crate::connections::Connection;
 use crate::forward::Call;
 use crate::group::{FORWARDED_FOR, tell_coordinated};
@@ -11,20 +12,23 @@ use futures::{FutureExt, StreamExt};
 use std::sync::{Arc, OnceLock};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
-use troupe_proto::error::Error;
+use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::ids::NodeId;
 use troupe_proto::log::v1 as pb;
 use troupe_proto::log::v1::group_service_server::GroupService;
 use troupe_proto::log::v1::reset_group_offsets_request::To;
 
 pub struct GroupDoor {
     groups: Arc<Groups>,
+    /// What those are told who come by this listener.
+    addresses: AddressBook,
     /// Cancelled when the node begins to stop.
     shutdown: CancellationToken,
 }
 
 impl GroupDoor {
-    pub fn new(groups: Arc<Groups>, shutdown: CancellationToken) -> Self {
-        Self { groups, shutdown }
+    pub fn new(groups: Arc<Groups>, addresses: AddressBook, shutdown: CancellationToken) -> Self {
+        Self { groups, addresses, shutdown }
     }
 }
 
@@ -50,12 +54,12 @@ fn reset_to(to: To) -> ResetTo {
     }
 }
 
-fn offset_reset(reset: OffsetReset) -> pb::OffsetReset {
+fn offset_reset(reset: OffsetReset, addresses: &AddressBook) -> pb::OffsetReset {
     pb::OffsetReset {
         partition: Some(reset.partition),
         old_offset: reset.old_offset.unwrap_or(-1),
         new_offset: reset.new_offset.unwrap_or(-1),
-        error: reset.error.map(Into::into),
+        error: reset.error.map(|error| addresses.told(error).into()),
     }
 }
 
@@ -86,10 +90,17 @@ impl GroupService for GroupDoor {
         let Call { deadline, .. } = Call::of(&request)?;
         let group = request.into_inner().group_id;
         let (partition, leader) = self.groups.find_coordinator(&group, deadline).await?;
+        let endpoint = self.addresses.endpoint_of(leader.node_id).unwrap_or(leader.endpoint);
+        if endpoint.is_empty() {
+            let (node, listener) = (leader.node_id, self.addresses.listener());
+            let message =
+                format!("node {node} coordinates the group, and has no listener {listener}");
+            return Err(Error::new(ErrorCode::CoordinatorNotAvailable, message).into());
+        }
         Ok(Response::new(pb::FindCoordinatorResponse {
             partition: int32(partition.0),
             node_id: leader.node_id.0,
-            endpoint: leader.endpoint,
+            endpoint,
         }))
     }
 
@@ -173,7 +184,11 @@ impl GroupService for GroupDoor {
     ) -> Result<Response<pb::DescribeGroupResponse>, Status> {
         let call = Call::of(&request)?;
         let group = request.into_inner().group_id;
-        Ok(Response::new(self.groups.describe(&group, call).await?))
+        let mut described = self.groups.describe(&group, call).await?;
+        if let Some(endpoint) = self.addresses.endpoint_of(NodeId(described.coordinator_id)) {
+            described.coordinator_endpoint = endpoint;
+        }
+        Ok(Response::new(described))
     }
 
     async fn delete_group(
@@ -206,7 +221,7 @@ impl GroupService for GroupDoor {
             validate_only: request.validate_only,
         };
         let resets = self.groups.reset(reset, deadline).await?;
-        let resets = resets.into_iter().map(offset_reset).collect();
+        let resets = resets.into_iter().map(|reset| offset_reset(reset, &self.addresses)).collect();
         Ok(Response::new(pb::ResetGroupOffsetsResponse { resets }))
     }
 }

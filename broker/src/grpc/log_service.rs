@@ -8,6 +8,7 @@ mod produce;
 use super::body::{ResponseBody, response};
 use super::handover::Handover;
 use super::message::{MessageReader, Requests, encode};
+use crate::address_book::AddressBook;
 use crate::connections::Connection;
 use crate::forward::{FORWARDED, deadline_in, meant_epoch};
 use crate::operations::{Fetch, Meant, Offsets, Produce, ProduceCall, ProducerIds};
@@ -26,28 +27,24 @@ use troupe_proto::log::v1 as pb;
 
 #[derive(Clone)]
 pub struct LogDoor {
-    operations: Arc<Operations>,
+    operations: Arc<LogOperations>,
     /// Bytes of one request.
     max_request: usize,
 }
 
-struct Operations {
-    produce: Arc<Produce>,
-    fetch: Arc<Fetch>,
-    offsets: Arc<Offsets>,
-    producer_ids: Arc<ProducerIds>,
+/// What it is a door to.
+pub struct LogOperations {
+    pub produce: Arc<Produce>,
+    pub fetch: Arc<Fetch>,
+    pub offsets: Arc<Offsets>,
+    pub producer_ids: Arc<ProducerIds>,
+    /// What those are told who come by this listener.
+    pub addresses: AddressBook,
 }
 
 impl LogDoor {
-    pub fn new(
-        produce: Arc<Produce>,
-        fetch: Arc<Fetch>,
-        offsets: Arc<Offsets>,
-        producer_ids: Arc<ProducerIds>,
-        max_request: usize,
-    ) -> Self {
-        let operations = Arc::new(Operations { produce, fetch, offsets, producer_ids });
-        Self { operations, max_request }
+    pub fn new(operations: LogOperations, max_request: usize) -> Self {
+        Self { operations: Arc::new(operations), max_request }
     }
 
     async fn dispatch(self, request: Request<Body>) -> Result<Response<Body>, Status> {
@@ -59,32 +56,33 @@ impl LogDoor {
         let flow = Connection::flow_of(request.extensions());
         let deadline = deadline_in(request.headers());
         let mut requests: Requests = MessageReader::new(request.into_body(), self.max_request);
-        let Operations { produce, fetch, offsets, producer_ids } = &*self.operations;
+        let LogOperations { produce, fetch, offsets, producer_ids, addresses } = &*self.operations;
         match method.as_str() {
             "Produce" => {
                 let batches = produce::batches(requests.first().await?)?;
                 let call = ProduceCall { flow, deadline, handed_over: &handover.begun };
                 let answered = produce.produce(batches, call).await;
-                unary(produce::produce_response(answered))
+                unary(produce::produce_response(answered, addresses))
             }
             "ProduceStream" => {
                 let flow = (!is_forwarded).then_some(flow);
                 let answers = produce.stream(produce::streamed(requests), flow);
-                Ok(response(produce::written(answers)))
+                Ok(response(produce::written(answers, addresses.clone())))
             }
             "Fetch" => {
                 let request = fetch::fetch_request(requests.only().await?);
                 let fetched = fetch.fetch(request).await?;
-                Ok(response(ResponseBody::once(fetch::pieces(fetched))))
+                Ok(response(ResponseBody::once(fetch::pieces(fetched, addresses))))
             }
             "FetchStream" => {
-                let fetched = fetch.stream(fetch::updates(requests));
+                let fetched = fetch.stream(fetch::updates(requests), addresses.clone());
                 Ok(response(ResponseBody::of(fetched)))
             }
             "ListOffsets" => {
                 let queries = offsets::queries(requests.only().await?);
                 let meant = Meant { as_known: is_forwarded, leader_epoch };
-                unary(offsets::list_offsets_response(offsets.list(queries, meant).await))
+                let found = offsets.list(queries, meant).await;
+                unary(offsets::list_offsets_response(found, addresses))
             }
             "InitProducer" => {
                 let _: pb::InitProducerRequest = requests.only().await?;

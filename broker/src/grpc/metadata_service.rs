@@ -1,6 +1,7 @@
 //! `troupe.log.v1.MetadataService` over [`ClusterMetadata`].
 
 use super::numbers::int64;
+use crate::address_book::AddressBook;
 use crate::controller_channel::AsOf;
 use crate::operations::{ClusterMetadata, MetadataDelta, Node};
 use futures::StreamExt;
@@ -13,11 +14,13 @@ use troupe_proto::log::v1::metadata_service_server::MetadataService;
 
 pub struct MetadataDoor {
     metadata: Arc<ClusterMetadata>,
+    /// What those are told who come by this listener.
+    addresses: AddressBook,
 }
 
 impl MetadataDoor {
-    pub fn new(metadata: Arc<ClusterMetadata>) -> Self {
-        Self { metadata }
+    pub fn new(metadata: Arc<ClusterMetadata>, addresses: AddressBook) -> Self {
+        Self { metadata, addresses }
     }
 }
 
@@ -74,7 +77,7 @@ impl MetadataService for MetadataDoor {
         &self,
         _: Request<pb::DescribeClusterRequest>,
     ) -> Result<Response<pb::DescribeClusterResponse>, Status> {
-        let described = self.metadata.describe_cluster();
+        let described = self.metadata.describe_cluster(&self.addresses);
         Ok(Response::new(pb::DescribeClusterResponse {
             cluster_id: described.cluster_id,
             nodes: nodes(described.nodes),
@@ -88,7 +91,8 @@ impl MetadataService for MetadataDoor {
         &self,
         request: Request<pb::DescribeTopicsRequest>,
     ) -> Result<Response<pb::DescribeTopicsResponse>, Status> {
-        let described = self.metadata.describe_topics(request.into_inner().topics)?;
+        let described =
+            self.metadata.describe_topics(request.into_inner().topics, &self.addresses)?;
         Ok(Response::new(pb::DescribeTopicsResponse {
             topics: topics(&described.topics),
             unknown_topics: described.unknown_topics,
@@ -104,7 +108,7 @@ impl MetadataService for MetadataDoor {
         &self,
         request: Request<pb::WatchMetadataRequest>,
     ) -> Result<Response<Self::WatchMetadataStream>, Status> {
-        let deltas = self.metadata.watch(request.into_inner().topics)?;
+        let deltas = self.metadata.watch(request.into_inner().topics, &self.addresses)?;
         let encoded = deltas.map(|change| change.map(delta).map_err(Status::from));
         Ok(Response::new(encoded.boxed()))
     }

@@ -9,12 +9,13 @@ use super::delivery_service::DeliveryDoor;
 use super::event_bus_service::EventBusDoor;
 use super::group_service::GroupDoor;
 use super::health_service::HealthDoor;
-use super::log_service::LogDoor;
+use super::log_service::{LogDoor, LogOperations};
 use super::metadata_service::MetadataDoor;
 use super::placement_service::PlacementDoor;
 use super::reassignment_service::ReassignmentDoor;
 use super::replication_service::ReplicationDoor;
 use super::topic_service::TopicDoor;
+use crate::address_book::AddressBook;
 use crate::controller_channel::ControllerChannel;
 use crate::metadata_cache::MetadataCache;
 use crate::operations::{Administration, Operations, Subscriptions};
@@ -42,7 +43,11 @@ type Inconsistent = tonic_reflection::server::Error;
 pub struct AdminServices(pub Administration);
 
 impl AdminServices {
-    fn add_to(&self, routes: &mut RoutesBuilder) -> Result<(), Inconsistent> {
+    fn add_to(
+        &self,
+        routes: &mut RoutesBuilder,
+        addresses: &AddressBook,
+    ) -> Result<(), Inconsistent> {
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(troupe_proto::FILE_DESCRIPTOR_SET)
@@ -63,16 +68,22 @@ impl AdminServices {
             chaos,
             ..
         } = &self.0;
-        let topics = TopicDoor::new(Arc::clone(topics), Arc::clone(record_deletion));
-        let cluster =
-            ClusterDoor::new(Arc::clone(cluster), Arc::clone(health), Arc::clone(log_dirs));
+        let topics =
+            TopicDoor::new(Arc::clone(topics), Arc::clone(record_deletion), addresses.clone());
+        let cluster = ClusterDoor::new(
+            Arc::clone(cluster),
+            Arc::clone(health),
+            Arc::clone(log_dirs),
+            addresses.clone(),
+        );
+        let metadata = MetadataDoor::new(Arc::clone(metadata), addresses.clone());
         let placement = PlacementDoor(Arc::clone(placement));
         let reassignments = ReassignmentDoor(Arc::clone(reassignments));
         routes
             .add_service(HealthServer::new(HealthDoor::new(readiness)))
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?)
-            .add_service(MetadataServiceServer::new(MetadataDoor::new(Arc::clone(metadata))))
+            .add_service(MetadataServiceServer::new(metadata))
             .add_service(TopicServiceServer::new(topics))
             .add_service(ConfigServiceServer::new(ConfigDoor::new(Arc::clone(configs))))
             .add_service(ClusterServiceServer::new(cluster))
@@ -87,6 +98,7 @@ impl AdminServices {
 #[derive(Clone)]
 pub struct ControllerServices {
     pub admin: AdminServices,
+    pub addresses: AddressBook,
     pub raft: RaftEndpoint,
     pub sessions: ControllerEndpoint,
 }
@@ -95,7 +107,7 @@ impl ControllerServices {
     /// To be called where they are served.
     pub fn routes(&self) -> Result<Routes, Inconsistent> {
         let mut routes = Routes::builder();
-        self.admin.add_to(&mut routes)?;
+        self.admin.add_to(&mut routes, &self.addresses)?;
         routes
             .add_service(self.raft.clone().into_service())
             .add_service(self.sessions.clone().into_service());
@@ -107,6 +119,8 @@ impl ControllerServices {
 #[derive(Clone)]
 pub struct BrokerServices {
     pub admin: AdminServices,
+    /// What those are told who come by it.
+    pub addresses: AddressBook,
     pub metadata: Arc<MetadataCache>,
     pub controller: Arc<ControllerChannel>,
     pub operations: Operations,
@@ -118,6 +132,12 @@ pub struct BrokerServices {
 }
 
 impl BrokerServices {
+    /// The same, for who comes by that listener.
+    pub fn by(&self, listener: &str, is_inter_broker: bool) -> BrokerServices {
+        let addresses = self.addresses.of_listener(listener, is_inter_broker);
+        BrokerServices { addresses, ..self.clone() }
+    }
+
     /// To be called where they are served.
     pub fn routes(&self) -> Result<Routes, Inconsistent> {
         let max_request = self.max_request;
@@ -134,20 +154,25 @@ impl BrokerServices {
             self.shutdown.clone(),
             event_bus,
         );
-        let groups = GroupDoor::new(Arc::clone(&asked.groups), self.shutdown.clone());
+        let groups = GroupDoor::new(
+            Arc::clone(&asked.groups),
+            self.addresses.clone(),
+            self.shutdown.clone(),
+        );
         let commits = CommitServiceServer::new(CommitDoor::new(Arc::clone(&asked.groups)))
             .max_decoding_message_size(max_request);
-        let log = LogDoor::new(
-            Arc::clone(&asked.produce),
-            Arc::clone(&asked.fetch),
-            Arc::clone(&asked.offsets),
-            Arc::clone(&asked.producer_ids),
-            max_request,
-        );
+        let log = LogOperations {
+            produce: Arc::clone(&asked.produce),
+            fetch: Arc::clone(&asked.fetch),
+            offsets: Arc::clone(&asked.offsets),
+            producer_ids: Arc::clone(&asked.producer_ids),
+            addresses: self.addresses.clone(),
+        };
+        let log = LogDoor::new(log, max_request);
         let (metadata, controller) = (Arc::clone(&self.metadata), Arc::clone(&self.controller));
         let replication = ReplicationDoor::new(metadata, controller, max_request);
         let mut routes = Routes::builder();
-        self.admin.add_to(&mut routes)?;
+        self.admin.add_to(&mut routes, &self.addresses)?;
         routes
             .add_service(deliveries)
             .add_service(GroupServiceServer::new(groups))

@@ -1,6 +1,7 @@
 //! `troupe.admin.v1.TopicService` over [`Topics`] and [`RecordDeletion`].
 
 use super::numbers::int32;
+use crate::address_book::AddressBook;
 use crate::forward::Call;
 use crate::operations::{
     DeletedRecords, DeletionTerms, Page, PartitionDeletion, RecordDeletion, SettingOrigin,
@@ -20,11 +21,17 @@ use troupe_proto::log::v1::TopicPartition;
 pub struct TopicDoor {
     topics: Arc<Topics>,
     record_deletion: Arc<RecordDeletion>,
+    /// What those are told who come by this listener.
+    addresses: AddressBook,
 }
 
 impl TopicDoor {
-    pub fn new(topics: Arc<Topics>, record_deletion: Arc<RecordDeletion>) -> Self {
-        Self { topics, record_deletion }
+    pub fn new(
+        topics: Arc<Topics>,
+        record_deletion: Arc<RecordDeletion>,
+        addresses: AddressBook,
+    ) -> Self {
+        Self { topics, record_deletion, addresses }
     }
 }
 
@@ -33,12 +40,12 @@ fn deletion(asked: pb::RecordsDeletion) -> PartitionDeletion {
     PartitionDeletion { partition: TopicPartition { topic, partition, topic_id }, before_offset }
 }
 
-fn deletion_result(deleted: DeletedRecords) -> pb::RecordsDeletionResult {
+fn deletion_result(deleted: DeletedRecords, addresses: &AddressBook) -> pb::RecordsDeletionResult {
     let DeletedRecords { partition, low_watermark } = deleted;
     let TopicPartition { topic, partition, .. } = partition;
     let (low_watermark, error) = match low_watermark {
         Ok(offset) => (offset.to_wire(), None),
-        Err(error) => (-1, Some(error.into())),
+        Err(error) => (-1, Some(addresses.told(error).into())),
     };
     pb::RecordsDeletionResult { topic, partition, low_watermark, error }
 }
@@ -214,7 +221,8 @@ impl TopicService for TopicDoor {
         let deletions = partitions.into_iter().map(deletion).collect();
         let terms = DeletionTerms { timeout_ms, validate_only };
         let deleted = self.record_deletion.delete(&call, deletions, terms).await;
-        let results = deleted.into_iter().map(deletion_result).collect();
+        let told = |deleted| deletion_result(deleted, &self.addresses);
+        let results = deleted.into_iter().map(told).collect();
         Ok(Response::new(pb::DeleteRecordsResponse { results }))
     }
 }

@@ -8,6 +8,7 @@ use super::controllers::ControlThread;
 use super::handles::Handles;
 use super::progress::Addresses;
 use super::start_error::StartError;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -55,6 +56,8 @@ pub(super) struct BrokerSession {
 struct State {
     incarnation: [u8; 16],
     http_endpoint: String,
+    /// What is told by each listener.
+    listeners: BTreeMap<String, String>,
     /// All logs have been recovered.
     ready: watch::Sender<bool>,
     /// The node wants to stop.
@@ -81,6 +84,7 @@ impl BrokerSession {
         let state = Arc::new(State {
             incarnation: *uuid::Uuid::new_v4().as_bytes(),
             http_endpoint: addresses.http.to_string(),
+            listeners: addresses.advertised(),
             ready: watch::Sender::new(false),
             leaving: watch::Sender::new(false),
             may_stop: watch::Sender::new(false),
@@ -235,6 +239,7 @@ async fn register(handles: &Handles, state: &State, found: Found) -> Result<Meta
                 incarnation_id: bytes::Bytes::copy_from_slice(&state.incarnation),
                 endpoint: handles.endpoint.clone(),
                 http_endpoint: state.http_endpoint.clone(),
+                listeners: state.listeners.clone(),
                 rack: handles.config.rack.clone(),
                 stopped_cleanly: found.stopped_cleanly,
                 holds_nothing: found.holds_nothing,
@@ -313,6 +318,7 @@ async fn hold(handles: &Handles, state: &State, controller: NodeId) -> Result<()
         wants_shutdown: *state.leaving.borrow(),
         log_version: LOG_VERSION,
         metadata_version: METADATA_VERSION,
+        listeners: state.listeners.clone(),
     };
     let applied = handles.metadata.registry.applied();
     let heartbeat = || {

@@ -185,6 +185,7 @@ impl ControlThread {
         {
             let services = ControllerServices {
                 admin: handles.services.admin.clone(),
+                addresses: handles.services.addresses.clone(),
                 raft: member.endpoint.clone(),
                 sessions: endpoint.clone(),
             };

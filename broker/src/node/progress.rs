@@ -1,6 +1,7 @@
 //! How far a node is, where it can be reached, and what it is told in the end.
 
 use super::start_error::StartError;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,13 @@ pub struct Addresses {
     pub listeners: Vec<ListenerAddress>,
     pub http: SocketAddr,
     pub cluster_id: String,
+}
+
+impl Addresses {
+    /// What is told of the node, by the names of its listeners.
+    pub fn advertised(&self) -> BTreeMap<String, String> {
+        self.listeners.iter().map(|it| (it.name.clone(), it.endpoint.clone())).collect()
+    }
 }
 
 /// How far a node is.

@@ -252,13 +252,15 @@ impl Parts {
     /// Serves all listeners for clients and brokers.
     fn serve_grpc(&mut self) {
         let handles = &self.handles;
+        let inter_broker = self.sockets.as_ref().and_then(Sockets::inter_broker);
         for listener in self.sockets.iter_mut().flat_map(|sockets| &mut sockets.grpc) {
+            let is_inter_broker = inter_broker.as_ref() == Some(&listener.name);
+            let services = handles.services.by(&listener.name, is_inter_broker);
             let Some(bound) = listener.take() else { continue };
             let connections =
                 Connections::new("grpc", &handles.settings, Arc::clone(&handles.metadata));
             let terms = (handles.intake(), handles.shutdown.clone());
-            let servers =
-                server::serve(&handles.services, &connections, bound, &self.shards, terms);
+            let servers = server::serve(&services, &connections, bound, &self.shards, terms);
             self.servers.extend(servers);
         }
     }
@@ -315,6 +317,7 @@ impl Parts {
             incarnation: *uuid::Uuid::new_v4().as_bytes(),
             cluster_id: Some(cluster_id.to_owned()),
             endpoint: handles.endpoint.clone(),
+            listeners: self.addresses.advertised(),
             http_endpoint: self.addresses.http.to_string(),
             rack: Some(handles.config.rack.clone()),
             log_version: LOG_VERSION,

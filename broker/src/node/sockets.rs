@@ -33,6 +33,11 @@ pub(super) struct Sockets {
 }
 
 impl Sockets {
+    /// The name of the listener by which nodes reach this one.
+    pub fn inter_broker(&self) -> Option<String> {
+        self.grpc.get(self.inter_broker).map(|listener| listener.name.clone())
+    }
+
     pub fn bind(config: &NodeConfig) -> Result<Sockets, StartError> {
         let Listeners { grpc, inter_broker, controller, http } = config.listeners()?;
         let failed = |listener: &Listener| {

@@ -3,6 +3,7 @@
 use super::handles::Handles;
 use super::start_error::StartError;
 use crate::NodeConfig;
+use crate::address_book::AddressBook;
 use crate::admission::Admission;
 use crate::cleaner::{Beside, Cleaner, CleaningTable, not_looked_at};
 use crate::config::ReplicaSelector;
@@ -179,6 +180,7 @@ impl Ground {
         tokio::spawn(scrubbing.run(Arc::clone(&settings)));
         let services = BrokerServices {
             admin: AdminServices(administration),
+            addresses: AddressBook::of_nodes(&metadata),
             metadata: Arc::clone(&metadata),
             controller: Arc::clone(&controller),
             operations,

@@ -10,6 +10,7 @@ mod pusher;
 
 pub use position::{FetchPosition, FetchUpdate, Fetched};
 
+use crate::address_book::AddressBook;
 use crate::metadata_cache::MetadataCache;
 use crate::partition::{CROWD_PATIENCE, PartitionHandle, REBUILD_PATIENCE, ReadAnswer};
 use crate::shutdown::shutting_down;
@@ -119,9 +120,10 @@ impl Fetch {
     pub fn stream<E: From<Error> + Send + 'static>(
         &self,
         updates: impl Stream<Item = Result<FetchUpdate, E>> + Send + 'static,
+        addresses: AddressBook,
     ) -> mpsc::Receiver<Result<Fetched, E>> {
         let (outgoing, fetched) = mpsc::channel(SLICES_AHEAD);
-        tokio::spawn(Pusher::new(Arc::clone(&self.metadata), outgoing).run(updates));
+        tokio::spawn(Pusher::new(Arc::clone(&self.metadata), addresses, outgoing).run(updates));
         fetched
     }
 }

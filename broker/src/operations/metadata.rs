@@ -1,5 +1,6 @@
 //! Who leads what, as clients are told: the image of the cluster, and its changes as they are committed.
 
+use crate::address_book::AddressBook;
 use crate::controller_channel::{AsOf, ControllerChannel};
 use crate::metadata_cache::MetadataCache;
 use crate::shutdown::shutting_down;
@@ -24,7 +25,7 @@ pub struct ClusterMetadata {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     pub node_id: NodeId,
-    /// host:port of the gRPC listener.
+    /// host:port of the listener by which was asked.
     pub endpoint: String,
     /// Empty: none.
     pub rack: String,
@@ -66,11 +67,12 @@ impl ClusterMetadata {
         Self { metadata, controller }
     }
 
-    pub fn describe_cluster(&self) -> DescribedCluster {
+    /// As it is told at those addresses; brokers that have none there are left out.
+    pub fn describe_cluster(&self, addresses: &AddressBook) -> DescribedCluster {
         let image = self.metadata.now();
         DescribedCluster {
             cluster_id: image.cluster_id().unwrap_or_default().to_owned(),
-            nodes: self.nodes(&image),
+            nodes: self.nodes(&image, addresses),
             controller_id: self.controller.active_controller(),
             as_of: self.controller.as_of(&image),
         }
@@ -80,7 +82,11 @@ impl ClusterMetadata {
     ///
     /// # Errors
     /// `INVALID_TOPIC`: nothing can have one of the names.
-    pub fn describe_topics(&self, names: Vec<String>) -> Result<DescribedTopics, Error> {
+    pub fn describe_topics(
+        &self,
+        names: Vec<String>,
+        addresses: &AddressBook,
+    ) -> Result<DescribedTopics, Error> {
         check_topic_names(&names)?;
         let image = self.metadata.now();
         let (mut topics, mut unknown_topics) = (Vec::new(), Vec::new());
@@ -93,7 +99,7 @@ impl ClusterMetadata {
                 None => unknown_topics.push(name),
             }
         }
-        let (nodes, as_of) = (self.nodes(&image), self.controller.as_of(&image));
+        let (nodes, as_of) = (self.nodes(&image, addresses), self.controller.as_of(&image));
         Ok(DescribedTopics { topics, unknown_topics, nodes, as_of })
     }
 
@@ -105,28 +111,32 @@ impl ClusterMetadata {
     pub fn watch(
         self: &Arc<Self>,
         names: Vec<String>,
+        addresses: &AddressBook,
     ) -> Result<impl Stream<Item = Result<MetadataDelta, Error>> + Send + use<>, Error> {
         check_topic_names(&names)?;
         let (sender, receiver) = mpsc::channel(CHANGES);
-        tokio::spawn(push_changes(Arc::clone(self), names, sender));
+        tokio::spawn(push_changes(Arc::clone(self), addresses.clone(), names, sender));
         Ok(ReceiverStream::new(receiver))
     }
 
-    fn nodes(&self, image: &ClusterImage) -> Vec<Node> {
+    fn nodes(&self, image: &ClusterImage, addresses: &AddressBook) -> Vec<Node> {
         let controller = self.controller.active_controller();
-        let node = |broker: &Broker| Node {
-            node_id: broker.node_id,
-            endpoint: broker.endpoint.clone(),
-            rack: broker.rack.clone().unwrap_or_default(),
-            fenced: broker.fenced,
-            is_controller: controller == Some(broker.node_id),
+        let node = |broker: &Broker| {
+            Some(Node {
+                node_id: broker.node_id,
+                endpoint: addresses.endpoint(broker)?.to_owned(),
+                rack: broker.rack.clone().unwrap_or_default(),
+                fenced: broker.fenced,
+                is_controller: controller == Some(broker.node_id),
+            })
         };
-        image.brokers().map(node).collect()
+        image.brokers().filter_map(node).collect()
     }
 }
 
 async fn push_changes(
     metadata: Arc<ClusterMetadata>,
+    addresses: AddressBook,
     watched: Vec<String>,
     changes: mpsc::Sender<Result<MetadataDelta, Error>>,
 ) {
@@ -157,7 +167,7 @@ async fn push_changes(
                 seen.insert(Arc::clone(&topic.name), Arc::clone(topic));
             }
         }
-        let nodes = metadata.nodes(&image);
+        let nodes = metadata.nodes(&image, &addresses);
         if seen_nodes.as_ref() != Some(&nodes) {
             delta.nodes.clone_from(&nodes);
             seen_nodes = Some(nodes);

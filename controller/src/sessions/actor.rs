@@ -400,7 +400,11 @@ impl SessionActor {
             Some(Step::NoteVersions(node_id, epoch, heartbeat)) => {
                 let done = async move {
                     let versions = (heartbeat.log_version, heartbeat.metadata_version);
-                    controller.note_versions(node_id, epoch, versions).await.map(|()| None)
+                    let listeners = heartbeat.listeners;
+                    controller
+                        .note_versions((node_id, epoch), versions, listeners)
+                        .await
+                        .map(|()| None)
                 };
                 self.carry_out((node_id, epoch), done, ctx);
             }

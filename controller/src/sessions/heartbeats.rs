@@ -33,7 +33,7 @@ const RETRY: Duration = Duration::from_millis(100);
 pub(crate) struct SessionId(pub u64);
 
 /// What a broker says of itself in every message.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Heartbeat {
     /// It has applied the metadata below this offset.
     pub metadata_offset: MetadataOffset,
@@ -42,6 +42,8 @@ pub(crate) struct Heartbeat {
     pub log_version: u32,
     /// Which records of the metadata it knows.
     pub metadata_version: u32,
+    /// What is told by each of its listeners. Empty: it is of a version that tells one address.
+    pub listeners: BTreeMap<String, String>,
 }
 
 /// What is to be done about a broker.
@@ -49,7 +51,7 @@ pub(crate) struct Heartbeat {
 pub(super) enum Step {
     Fence(NodeId, BrokerEpoch),
     Unfence(NodeId, BrokerEpoch),
-    /// Whoever let it in did not keep what its logs can take, or which records it knows.
+    /// Whoever let it in did not keep what its logs can take, which records it knows, or what its listeners tell.
     NoteVersions(NodeId, BrokerEpoch, Heartbeat),
     BeginShutdown(NodeId, BrokerEpoch),
     /// Find out whether anything listens at the broker's endpoint. The session is the last it had.
@@ -265,7 +267,7 @@ impl BrokerHeartbeats {
             } else if heard && broker.fenced && presence.may_be_unfenced(broker) {
                 Some(Step::Unfence(node_id, epoch))
             } else if heard && presence.says_more_than(broker) {
-                Some(Step::NoteVersions(node_id, epoch, presence.heartbeat))
+                Some(Step::NoteVersions(node_id, epoch, presence.heartbeat.clone()))
             } else {
                 None
             };
@@ -342,6 +344,7 @@ impl Presence {
     fn says_more_than(&self, broker: &Broker) -> bool {
         self.heartbeat.log_version > broker.log_version
             || self.heartbeat.metadata_version > broker.metadata_version
+            || !self.heartbeat.listeners.is_empty() && self.heartbeat.listeners != broker.listeners
     }
 
     /// K13: it has applied its own registration, and wants to serve.

@@ -95,6 +95,7 @@ impl ClusterImage {
                 // Its heartbeats say it again.
                 log_version: known.log_version,
                 metadata_version: known.metadata_version,
+                listeners: known.listeners.clone(),
                 retiring: known.retiring,
                 ..registered(request, known.epoch)
             };
@@ -334,6 +335,7 @@ fn registered(request: &RegisterBroker, epoch: BrokerEpoch) -> Broker {
         epoch,
         incarnation: request.incarnation,
         endpoint: request.endpoint.clone(),
+        listeners: request.listeners.clone(),
         http_endpoint: request.http_endpoint.clone(),
         rack: request.rack.clone().filter(|rack| !rack.is_empty()),
         log_version: request.log_version,

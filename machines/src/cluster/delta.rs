@@ -9,6 +9,7 @@ use super::replay::{
     Fault, ReplayError, broker_record, fencing_record, partition_record, topic_records,
 };
 use super::wrap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use troupe_proto::ids::{MetadataOffset, NodeId};
 use troupe_proto::internal::v1::config_resource::Resource;
@@ -136,6 +137,7 @@ impl Records {
             shutting_down: false,
             log_version: 0,
             metadata_version: 0,
+            listeners: BTreeMap::new(),
             retiring: false,
             ..broker.clone()
         };

@@ -40,7 +40,11 @@ pub struct Broker {
     /// The offset of the registration: each start has its own.
     pub epoch: BrokerEpoch,
     pub incarnation: [u8; 16],
+    /// host:port by which nodes reach it.
     pub endpoint: String,
+    /// By the names of its listeners: host:port that those are told who come by a listener of that name. Empty if an
+    /// earlier version told, or kept, one endpoint for all.
+    pub listeners: BTreeMap<String, String>,
     pub http_endpoint: String,
     pub rack: Option<String>,
     /// What its logs can take: its [`super::LOG_VERSION`], or 0 if a controller of an earlier version let it in.
@@ -193,6 +197,15 @@ impl Broker {
     /// R12: whether it may lead and be in sync.
     pub fn is_active(&self) -> bool {
         !self.fenced && !self.shutting_down
+    }
+
+    /// host:port that those are told who come by a listener of that name; none if it has no such listener. Who has
+    /// told one endpoint is reached there by all.
+    pub fn endpoint_at(&self, listener: &str) -> Option<&str> {
+        match self.listeners.is_empty() {
+            true => Some(&self.endpoint),
+            false => self.listeners.get(listener).map(String::as_str),
+        }
     }
 }
 

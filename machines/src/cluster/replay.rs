@@ -94,6 +94,9 @@ impl ClusterImage {
                 broker.log_version = broker.log_version.max(record.log_version);
                 broker.metadata_version = broker.metadata_version.max(record.metadata_version);
                 broker.retiring = record.retiring.unwrap_or(broker.retiring);
+                if !record.listeners.is_empty() {
+                    broker.listeners.clone_from(&record.listeners);
+                }
                 Ok(())
             }
             Record::BrokerRemoval(record) => {
@@ -123,6 +126,7 @@ impl ClusterImage {
             epoch: BrokerEpoch(offset.0),
             incarnation,
             endpoint: record.endpoint.clone(),
+            listeners: record.listeners.clone(),
             http_endpoint: record.http_endpoint.clone(),
             rack: (!record.rack.is_empty()).then(|| record.rack.clone()),
             log_version: record.log_version,
@@ -297,6 +301,7 @@ pub(super) fn broker_record(broker: &Broker) -> BrokerRecord {
         node_id: broker.node_id.0,
         incarnation_id: bytes::Bytes::copy_from_slice(&broker.incarnation),
         endpoint: broker.endpoint.clone(),
+        listeners: broker.listeners.clone(),
         http_endpoint: broker.http_endpoint.clone(),
         rack: broker.rack.clone().unwrap_or_default(),
         log_version: broker.log_version,
@@ -313,5 +318,6 @@ pub(super) fn fencing_record(broker: &Broker) -> BrokerFencingRecord {
         log_version: broker.log_version,
         metadata_version: broker.metadata_version,
         retiring: Some(broker.retiring),
+        listeners: broker.listeners.clone(),
     }
 }

@@ -84,13 +84,18 @@ fn what_a_brokers_logs_can_take_is_known_and_survives_whoever_did_not_keep_it() 
     let behind = |image: &ClusterImage| image.behind_log_version(LOG_VERSION).collect::<Vec<_>>();
     assert_eq!(behind(&image), [NodeId(0), NodeId(1)]);
     let epoch = image.broker(NodeId(0)).unwrap().epoch;
-    let decision = image.note_versions(NodeId(0), epoch, LOG_VERSION, 0);
+    let decision = image.note_versions(NodeId(0), epoch, LOG_VERSION, 0, &BTreeMap::new());
     apply(&mut image, decision);
     let known = image.broker(NodeId(0)).unwrap();
     assert_eq!((known.epoch, known.fenced, known.log_version), (epoch, false, LOG_VERSION));
     assert_eq!(behind(&image), [NodeId(1)]);
-    let again = image.note_versions(NodeId(0), epoch, LOG_VERSION, 0).unwrap();
+    let again = image.note_versions(NodeId(0), epoch, LOG_VERSION, 0, &BTreeMap::new()).unwrap();
     assert!(again.records.is_empty());
+    let listeners = BTreeMap::from([("OUTSIDE".to_owned(), "a.example.org:9094".to_owned())]);
+    let told = image.note_versions(NodeId(0), epoch, LOG_VERSION, 0, &listeners);
+    apply(&mut image, told);
+    let again = image.note_versions(NodeId(0), epoch, LOG_VERSION, 0, &BTreeMap::new()).unwrap();
+    assert!(again.records.is_empty(), "who says nothing of its listeners takes nothing back");
     // The next that registers has everybody hear it again, who may have dropped it.
     let upgraded = RegisterBroker { log_version: LOG_VERSION, ..registration(1, 7) };
     let decision = image.register_broker(&upgraded, Arrival::default()).unwrap();
@@ -98,6 +103,7 @@ fn what_a_brokers_logs_can_take_is_known_and_survives_whoever_did_not_keep_it() 
     forgetful.next_offset = image.next_offset;
     forgetful.replay_all(&decision.records).unwrap();
     assert!(behind(&forgetful).is_empty());
+    assert_eq!(forgetful.broker(NodeId(0)).unwrap().listeners, listeners);
     image.replay_all(&decision.records).unwrap();
     assert!(behind(&image).is_empty());
     let decision = image.register_broker(&registration(1, 8), Arrival::default());

@@ -8,6 +8,7 @@
 use super::image::{Broker, ClusterImage};
 use super::replay::fencing_record;
 use super::{ClusterError, Decision, RegisterBroker, wrap};
+use std::collections::BTreeMap;
 use troupe_proto::ids::{BrokerEpoch, NodeId};
 use troupe_proto::internal::v1::metadata_record::Record;
 use troupe_proto::internal::v1::{ClusterRecord, MetadataRecord};
@@ -93,18 +94,24 @@ impl ClusterImage {
         })
     }
 
-    /// What a broker knows and its logs can take, if whoever let it in has not kept that. It keeps its epoch.
+    /// What a broker knows, what its logs can take and what it tells by its listeners, if whoever let it in has not kept
+    /// that. It keeps its epoch.
     pub fn note_versions(
         &self,
         node_id: NodeId,
         epoch: BrokerEpoch,
         log_version: u32,
         metadata_version: u32,
+        listeners: &BTreeMap<String, String>,
     ) -> Result<Decision<()>, ClusterError> {
         let broker = self.known_broker(node_id, epoch)?;
         let noted = Broker {
             log_version: broker.log_version.max(log_version),
             metadata_version: broker.metadata_version.max(metadata_version),
+            listeners: match listeners.is_empty() {
+                true => broker.listeners.clone(),
+                false => listeners.clone(),
+            },
             ..broker.clone()
         };
         if noted == *broker {

@@ -16,6 +16,8 @@ const DOMAIN: &str = "troupe";
 /// Type URL of the typed detail beside the `ErrorInfo`.
 const DETAIL_TYPE: &str = "type.googleapis.com/troupe.v1.ErrorDetail";
 const ERROR_INFO_TYPE: &str = "type.googleapis.com/google.rpc.ErrorInfo";
+/// Where gRPC keeps the details of a failed call.
+const DETAILS: &str = "grpc-status-details-bin";
 /// gRPC's A6: in the trailers of a failed call, after how long it may be tried again; negative: not at all.
 const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
 
@@ -60,6 +62,22 @@ impl From<Error> for Status {
         };
         let details = details.encode_to_vec().into();
         Status::with_details_and_metadata(code, message, details, metadata)
+    }
+}
+
+/// Puts another endpoint into the hint where to turn instead, if a failed call's headers or trailers have one; what
+/// `endpoint_of` knows nothing of stays as it is.
+pub fn redirect(trailers: &mut MetadataMap, endpoint_of: impl FnOnce(i32) -> Option<String>) {
+    let details = trailers.get_bin(DETAILS).and_then(|details| details.to_bytes().ok());
+    let Some(Ok(mut status)) = details.map(tonic_types::pb::Status::decode) else { return };
+    let Some(any) = status.details.iter_mut().find(|any| any.type_url == DETAIL_TYPE) else {
+        return;
+    };
+    let Ok(detail) = ErrorDetail::decode(&any.value[..]) else { return };
+    if let Some(endpoint) = detail.leader_id.and_then(endpoint_of) {
+        let leader_endpoint = shortened(endpoint, MAX_FACT);
+        any.value = ErrorDetail { leader_endpoint, ..detail }.encode_to_vec();
+        trailers.insert_bin(DETAILS, MetadataValue::from_bytes(&status.encode_to_vec()));
     }
 }
 
@@ -164,6 +182,28 @@ mod tests {
     use super::*;
     use std::io;
     use std::sync::Arc;
+
+    #[test]
+    fn where_to_turn_instead_can_be_told_in_other_addresses() {
+        let error = Error::new(ErrorCode::NotLeader, "node 2 leads").with("limit", 7);
+        let status = Status::from(error.with_leader_of(2, "n2:1", 7));
+        let put = |status: &Status, endpoint: Option<&str>| {
+            let (parts, _) = status.clone().into_http::<()>().into_parts();
+            let mut headers = MetadataMap::from_headers(parts.headers);
+            redirect(&mut headers, |node| {
+                assert_eq!(node, 2);
+                endpoint.map(str::to_owned)
+            });
+            Error::from(Status::from_header_map(&headers.into_headers()).unwrap())
+        };
+        let before = Error::from(status.clone());
+        assert_eq!(put(&status, None), before);
+        let mut expected = before;
+        expected.leader.as_mut().unwrap().endpoint = "two.example.org:9".to_owned();
+        assert_eq!(put(&status, Some("two.example.org:9")), expected);
+        let without = Status::from(Error::new(ErrorCode::NotLeader, "nobody knows"));
+        assert_eq!(put(&without, Some("")), Error::from(without));
+    }
 
     /// A peer that resets a connection with ENHANCE_YOUR_CALM may have done what was asked.
     #[test]

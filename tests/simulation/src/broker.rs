@@ -159,6 +159,7 @@ impl World {
                     incarnation: broker.incarnation,
                     cluster_id: None,
                     endpoint: format!("node{node}:9092"),
+                    listeners: BTreeMap::new(),
                     http_endpoint: String::new(),
                     rack: None,
                     log_version: LOG_VERSION,

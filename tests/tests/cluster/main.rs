@@ -15,6 +15,7 @@ mod failover;
 mod followers;
 mod internal;
 mod leaders;
+mod listeners;
 mod placement;
 mod reads;
 mod reassignment;

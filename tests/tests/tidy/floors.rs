@@ -22,6 +22,7 @@ const FLOORS: [(&str, Floors); 2] = [
             &["group"],
             &["coordinator"],
             &["cleaner", "connections", "forward", "log_directories", "replication"],
+            &["address_book"],
             &["metadata_cache"],
             &["registry"],
             &["partition"],

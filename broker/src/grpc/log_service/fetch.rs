@@ -1,5 +1,6 @@
 //! Fetch and FetchStream on the wire: batches go out as they lie.
 
+use crate::address_book::AddressBook;
 use crate::grpc::body::IntoPieces;
 use crate::grpc::message::{
     Requests, decode, encode, encode_all_with_payload, encode_with_payload,
@@ -52,8 +53,8 @@ fn position(position: pb::FetchPosition) -> FetchPosition {
 }
 
 /// The answer of a single fetch.
-pub fn pieces(fetched: Vec<Fetched>) -> Vec<Bytes> {
-    let items = fetched.into_iter().map(with_payload).collect();
+pub fn pieces(fetched: Vec<Fetched>, addresses: &AddressBook) -> Vec<Bytes> {
+    let items = fetched.into_iter().map(|one| with_payload(one.told(addresses))).collect();
     encode_all_with_payload(PARTITIONS_TAG, BATCHES_TAG, items)
 }
 

@@ -1,5 +1,6 @@
 //! ListOffsets on the wire.
 
+use crate::address_book::AddressBook;
 use crate::operations::{DatedOffset, PartitionOffset, PartitionQuery};
 use crate::partition::OffsetQuery;
 use troupe_proto::error::{Error, ErrorCode};
@@ -30,17 +31,21 @@ fn says_nothing() -> Error {
     Error::new(ErrorCode::InvalidRequest, message)
 }
 
-pub fn list_offsets_response(offsets: Vec<PartitionOffset>) -> pb::ListOffsetsResponse {
-    pb::ListOffsetsResponse { results: offsets.into_iter().map(result).collect() }
+pub fn list_offsets_response(
+    offsets: Vec<PartitionOffset>,
+    addresses: &AddressBook,
+) -> pb::ListOffsetsResponse {
+    let results = offsets.into_iter().map(|offset| result(offset, addresses));
+    pb::ListOffsetsResponse { results: results.collect() }
 }
 
-fn result(offset: PartitionOffset) -> pb::OffsetResult {
+fn result(offset: PartitionOffset, addresses: &AddressBook) -> pb::OffsetResult {
     let PartitionOffset { partition, answer } = offset;
     match answer {
         Err(error) => pb::OffsetResult {
             offset: -1,
             timestamp_ms: -1,
-            error: Some(error.into()),
+            error: Some(addresses.told(error).into()),
             partition,
             ..Default::default()
         },

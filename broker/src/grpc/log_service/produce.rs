@@ -1,5 +1,6 @@
 //! Produce and ProduceStream on the wire: the batch is found in the request, and answers are joined.
 
+use crate::address_book::AddressBook;
 use crate::grpc::acks::parse_acks;
 use crate::grpc::body::{Outgoing, ResponseBody};
 use crate::grpc::message::{Field, Requests, encode, fields, mistyped};
@@ -95,11 +96,12 @@ fn topic_partition(bytes: Rope) -> Result<pb::TopicPartition, Status> {
     pb::TopicPartition::decode(bytes).map_err(|error| not_the_message(&error).into())
 }
 
-pub fn produce_response(answered: Vec<Answered>) -> pb::ProduceResponse {
-    pb::ProduceResponse { results: answered.into_iter().map(result).collect() }
+pub fn produce_response(answered: Vec<Answered>, addresses: &AddressBook) -> pb::ProduceResponse {
+    let results = answered.into_iter().map(|answered| result(answered, addresses));
+    pb::ProduceResponse { results: results.collect() }
 }
 
-fn result(answered: Answered) -> pb::PartitionProduceResult {
+fn result(answered: Answered, addresses: &AddressBook) -> pb::PartitionProduceResult {
     let Answered { partition, answer } = answered;
     match answer {
         Ok(appended) => pb::PartitionProduceResult {
@@ -115,20 +117,24 @@ fn result(answered: Answered) -> pb::PartitionProduceResult {
             log_append_time_ms: -1,
             log_start_offset: -1,
             duplicate: false,
-            error: Some(error.into()),
+            error: Some(addresses.told(error).into()),
             partition,
         },
     }
 }
 
 /// The answers of a stream, on their way to the client.
-pub fn written(answers: Answers<Status>) -> ResponseBody {
+pub fn written(answers: Answers<Status>, addresses: AddressBook) -> ResponseBody {
     let (outgoing, body) = ResponseBody::channel(WRITES_AHEAD);
-    tokio::spawn(write(answers, outgoing));
+    tokio::spawn(write(answers, addresses, outgoing));
     body
 }
 
-async fn write(mut answers: Answers<Status>, outgoing: mpsc::Sender<Outgoing>) {
+async fn write(
+    mut answers: Answers<Status>,
+    addresses: AddressBook,
+    outgoing: mpsc::Sender<Outgoing>,
+) {
     let mut end = None;
     loop {
         let known = tokio::select! {
@@ -141,7 +147,7 @@ async fn write(mut answers: Answers<Status>, outgoing: mpsc::Sender<Outgoing>) {
         for answer in known {
             match answer {
                 Ok(StreamAnswer { correlation_id, answered }) => {
-                    let result = Some(result(answered));
+                    let result = Some(result(answered, &addresses));
                     let message = pb::ProduceStreamResponse { correlation_id, result };
                     joined.extend_from_slice(&encode(&message));
                 }
@@ -175,6 +181,7 @@ mod tests {
     #[tokio::test]
     async fn who_waits_for_a_client_that_has_gone_hears_of_it() {
         let metadata = MetadataCache::of(NodeId(1), ClusterImage::default());
+        let addresses = AddressBook::of_nodes(&metadata);
         let produce = Arc::new(Produce::new(metadata, Admission::new(1), 1 << 20));
         let read = CancellationToken::new();
         let until_dropped = read.clone().drop_guard();
@@ -183,7 +190,7 @@ mod tests {
             Poll::Pending
         });
         let (outgoing, body) = ResponseBody::channel(1);
-        let writes = tokio::spawn(write(produce.stream(batches, None), outgoing));
+        let writes = tokio::spawn(write(produce.stream(batches, None), addresses, outgoing));
         tokio::task::yield_now().await;
         assert!(!read.is_cancelled());
         drop(body);

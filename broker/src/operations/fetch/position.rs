@@ -1,5 +1,6 @@
 //! From where a client reads, and what it gets.
 
+use crate::address_book::AddressBook;
 use crate::metadata_cache::MetadataCache;
 use crate::partition::ReadAnswer;
 use std::sync::Arc;
@@ -66,6 +67,11 @@ impl FetchPosition {
 }
 
 impl Fetched {
+    /// With the hint in the addresses of a listener.
+    pub fn told(self, addresses: &AddressBook) -> Self {
+        Self { answer: self.answer.map_err(|error| addresses.told(error)), ..self }
+    }
+
     /// With a hint where the leader is, if that would help.
     pub fn refused(
         metadata: &MetadataCache,

@@ -2,6 +2,7 @@
 
 use super::news::worth_reading;
 use super::position::{FetchPosition, FetchUpdate, Fetched};
+use crate::address_book::AddressBook;
 use crate::metadata_cache::MetadataCache;
 use crate::partition::{PartitionHandle, REBUILD_PATIENCE, ReadAnswer};
 use crate::shutdown::shutting_down;
@@ -56,6 +57,8 @@ type Stepped = (Name, u64, Step);
 /// The state of one FetchStream: positions, credit, and one wait or read under way per position.
 pub struct Pusher<E> {
     metadata: Arc<MetadataCache>,
+    /// What the reader is told.
+    addresses: AddressBook,
     outgoing: mpsc::Sender<Result<Fetched, E>>,
     positions: HashMap<Name, Position>,
     generations: u64,
@@ -73,9 +76,14 @@ pub struct Pusher<E> {
 struct Gone;
 
 impl<E: From<Error>> Pusher<E> {
-    pub fn new(metadata: Arc<MetadataCache>, outgoing: mpsc::Sender<Result<Fetched, E>>) -> Self {
+    pub fn new(
+        metadata: Arc<MetadataCache>,
+        addresses: AddressBook,
+        outgoing: mpsc::Sender<Result<Fetched, E>>,
+    ) -> Self {
         Self {
             metadata,
+            addresses,
             outgoing,
             positions: HashMap::new(),
             generations: 0,
@@ -318,7 +326,8 @@ impl<E: From<Error>> Pusher<E> {
         subscription: u64,
         error: Error,
     ) -> Result<(), Gone> {
-        self.send(Fetched::refused(&self.metadata, partition, subscription, error)).await
+        let refused = Fetched::refused(&self.metadata, partition, subscription, error);
+        self.send(refused.told(&self.addresses)).await
     }
 
     async fn send(&mut self, fetched: Fetched) -> Result<(), Gone> {

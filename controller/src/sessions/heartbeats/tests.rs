@@ -241,15 +241,16 @@ fn who_led_before_a_take_over_is_probed_at_once() {
 /// K13.
 /// It was let in by a controller of an earlier version, which dropped that.
 #[test]
-fn what_a_brokers_logs_can_take_is_noted_when_it_is_heard() {
+fn what_a_brokers_logs_can_take_and_its_listeners_tell_is_noted_when_it_is_heard() {
     let mut play = Play::with(3);
     play.open(0, 1);
-    let says = Heartbeat { log_version: 1, ..play.knows(0) };
-    play.heartbeats.heard(play.now, NodeId(0), SessionId(1), says);
+    let listeners = BTreeMap::from([("OUTSIDE".to_owned(), "a.example.org:9094".to_owned())]);
+    let says = Heartbeat { log_version: 1, listeners: listeners.clone(), ..play.knows(0) };
+    play.heartbeats.heard(play.now, NodeId(0), SessionId(1), says.clone());
     let (node_id, epoch) = (NodeId(0), play.epoch(0));
     assert_eq!(play.pass(0), [Step::NoteVersions(node_id, epoch, says)]);
     assert_eq!(play.pass(0), [], "it is under way");
-    let noted = play.image.note_versions(node_id, epoch, 1, 0).unwrap();
+    let noted = play.image.note_versions(node_id, epoch, 1, 0, &listeners).unwrap();
     play.image.replay_all(&noted.records).unwrap();
     play.heartbeats.settled(play.now, (node_id, epoch), Ok(None));
     assert_eq!(play.pass(0), []);

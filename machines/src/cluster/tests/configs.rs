@@ -126,7 +126,8 @@ fn records_of_a_new_kind_wait_until_every_node_knows_them_and_keep_older_ones_ou
     assert!(refused.to_string().contains("update and start node 0, node 1, node 7"), "{refused}");
     for node in 0..2 {
         let epoch = image.broker(NodeId(node)).unwrap().epoch;
-        let decision = image.note_versions(NodeId(node), epoch, 0, METADATA_VERSION);
+        let decision =
+            image.note_versions(NodeId(node), epoch, 0, METADATA_VERSION, &BTreeMap::new());
         apply(&mut image, decision);
     }
     assert!(

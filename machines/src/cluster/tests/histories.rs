@@ -332,7 +332,7 @@ proptest! {
         let mut live = cluster(2);
         for node in [0, 1].map(NodeId) {
             let epoch = live.broker(node).unwrap().epoch;
-            let noted = live.note_versions(node, epoch, 0, METADATA_VERSION);
+            let noted = live.note_versions(node, epoch, 0, METADATA_VERSION, &BTreeMap::new());
             apply(&mut live, noted);
         }
         let mut history: Vec<MetadataRecord> = Vec::new();

@@ -8,7 +8,7 @@ pub(super) fn placed(replicas: &[&[i32]], configs: &[(&str, &str)]) -> (ClusterI
     let (mut image, id) = partitions::placed(replicas, configs);
     for node in 0..4 {
         let epoch = epoch(&image, node);
-        let noted = image.note_versions(NodeId(node), epoch, 0, METADATA_VERSION);
+        let noted = image.note_versions(NodeId(node), epoch, 0, METADATA_VERSION, &BTreeMap::new());
         apply(&mut image, noted);
     }
     (image, id)
@@ -295,7 +295,8 @@ fn no_reassignment_begins_while_a_node_is_too_old_for_it_and_the_refusal_names_i
     };
     let behind = ClusterError::NodesBehind { nodes: nodes(&[2, 7]) };
     assert_eq!(refused(&image, &[NodeId(7)]), behind);
-    let noted = image.note_versions(NodeId(2), epoch(&image, 2), 0, METADATA_VERSION);
+    let noted =
+        image.note_versions(NodeId(2), epoch(&image, 2), 0, METADATA_VERSION, &BTreeMap::new());
     apply(&mut image, noted);
     let behind = ClusterError::NodesBehind { nodes: nodes(&[7]) };
     assert_eq!(refused(&image, &[NodeId(7)]), behind);

@@ -5,7 +5,7 @@ use crate::cluster::{
     ClusterError, ClusterImage, CreateTopic, METADATA_VERSION, Plan, PlanGoal, PlanRequest,
     RegisterBroker,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use troupe_proto::error::ErrorCode;
 use troupe_proto::ids::NodeId;
 
@@ -18,7 +18,7 @@ fn brokers(count: i32) -> ClusterImage {
     let mut image = cluster(count);
     for node in (0..count).map(NodeId) {
         let epoch = image.broker(node).unwrap().epoch;
-        let decision = image.note_versions(node, epoch, 0, METADATA_VERSION);
+        let decision = image.note_versions(node, epoch, 0, METADATA_VERSION, &BTreeMap::new());
         apply(&mut image, decision);
     }
     image
