@@ -113,8 +113,8 @@ impl Default for TopicConfig {
 pub enum ConfigError {
     #[error("unknown topic configuration '{key}'{}", did_you_mean(.suggestion))]
     Unknown { key: String, suggestion: Option<&'static str> },
-    #[error("topic configuration '{key}' is not available yet")]
-    NotAvailable { key: String },
+    #[error("topic configuration '{key}' is not available: {instead}")]
+    NotAvailable { key: String, instead: &'static str },
     #[error("unknown broker configuration '{key}'{}", did_you_mean(.suggestion))]
     UnknownOfBroker { key: String, suggestion: Option<&'static str> },
     #[error(
@@ -150,7 +150,7 @@ impl From<ConfigError> for WireError {
             }
             ConfigError::Unknown { key, suggestion: None }
             | ConfigError::UnknownOfBroker { key, suggestion: None }
-            | ConfigError::NotAvailable { key }
+            | ConfigError::NotAvailable { key, .. }
             | ConfigError::NeedsRestart { key }
             | ConfigError::ForTheCluster { key }
             | ConfigError::NoList { key }
@@ -289,7 +289,17 @@ mod tests {
             let error = config.set(key, value).unwrap_err();
             assert!(error.to_string().contains("producer"), "{error}");
         }
-        assert!(matches!(config.set("preallocate", "true"), Err(ConfigError::NotAvailable { .. })));
+        for (key, instead) in [
+            ("preallocate", "leave it out"),
+            ("flush.messages", "flush.policy"),
+            ("flush.ms", "flush.policy"),
+            ("remote.storage.enable", "retention.ms"),
+            ("message.timestamp.difference.max.ms", "message.timestamp.before.max.ms"),
+        ] {
+            let error = config.set(key, "1").unwrap_err();
+            assert!(matches!(error, ConfigError::NotAvailable { .. }), "{error}");
+            assert!(error.to_string().contains(instead), "{error}");
+        }
         assert_eq!(config, TopicConfig::default());
     }
 

@@ -22,17 +22,32 @@ pub fn keys() -> &'static [ConfigKey] {
     KEYS
 }
 
-/// Kafka's keys that have no effect here yet: refused, but not called unknown.
-const NOT_AVAILABLE: &[&str] = &[
-    "compression.gzip.level",
-    "compression.lz4.level",
-    "compression.zstd.level",
-    "flush.messages",
-    "flush.ms",
-    "local.retention.bytes",
-    "local.retention.ms",
-    "preallocate",
-    "remote.storage.enable",
+const LEVEL: &str =
+    "batches are stored as producers compressed them; set the level on the producer";
+const FLUSH: &str = "use flush.policy: with commit every record is on the disk before it is acknowledged, with os the \
+                     system decides";
+const TIERED: &str =
+    "there is no tiered storage: retention.ms and retention.bytes say how much is kept";
+const VERSIONS: &str = "nodes tell each other what they can take; leave it out";
+const DIFFERENCE: &str = "use message.timestamp.before.max.ms and message.timestamp.after.max.ms, one for each direction";
+
+/// Kafka's keys that are none here, each with the reason and what to do instead. In a node's configuration, which may have
+/// been written for Kafka, the like of some is taken and told to be without effect; for a topic somebody asks for it.
+const NOT_AVAILABLE: &[(&str, &str)] = &[
+    ("compression.gzip.level", LEVEL),
+    ("compression.lz4.level", LEVEL),
+    ("compression.zstd.level", LEVEL),
+    ("flush.messages", FLUSH),
+    ("flush.ms", FLUSH),
+    ("local.retention.bytes", TIERED),
+    ("local.retention.ms", TIERED),
+    ("message.downconversion.enable", VERSIONS),
+    ("message.format.version", VERSIONS),
+    ("message.timestamp.difference.max.ms", DIFFERENCE),
+    ("preallocate", "segment files grow as they are written; leave it out"),
+    ("remote.log.copy.disable", TIERED),
+    ("remote.log.delete.on.disable", TIERED),
+    ("remote.storage.enable", TIERED),
 ];
 
 /// Keys whose values are lists, so that something can be appended to them.
@@ -60,8 +75,8 @@ pub(super) fn find(name: &str) -> Result<&'static ConfigKey, ConfigError> {
     if let Ok(at) = KEYS.binary_search_by_key(&name, |key| key.name) {
         return Ok(&KEYS[at]);
     }
-    if NOT_AVAILABLE.contains(&name) {
-        return Err(ConfigError::NotAvailable { key: name.to_owned() });
+    if let Some((_, instead)) = NOT_AVAILABLE.iter().find(|(key, _)| *key == name) {
+        return Err(ConfigError::NotAvailable { key: name.to_owned(), instead });
     }
     let suggestion = suggest::nearest(name, KEYS.iter().map(|key| key.name));
     Err(ConfigError::Unknown { key: name.to_owned(), suggestion })
@@ -363,7 +378,7 @@ mod tests {
     #[test]
     fn the_table_is_sorted_and_apart_from_what_is_not_available() {
         assert!(KEYS.is_sorted_by_key(|key| key.name));
-        assert!(KEYS.iter().all(|key| !NOT_AVAILABLE.contains(&key.name)));
+        assert!(KEYS.iter().all(|key| NOT_AVAILABLE.iter().all(|(name, _)| *name != key.name)));
         assert!(LISTS.iter().chain(SINCE_VERSION_1).all(|name| find(name).is_ok()));
     }
 }
