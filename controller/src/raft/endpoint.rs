@@ -24,6 +24,7 @@ use serde::de::DeserializeOwned;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
+use tokio::sync::Notify;
 use tonic::{Request, Response, Status, Streaming};
 use troupe_machines::cluster::METADATA_VERSION;
 use troupe_proto::error::{Error, ErrorCode};
@@ -46,6 +47,8 @@ pub struct RaftEndpoint {
     recovering: Arc<AtomicBool>,
     /// When a leader was last heard, and followed.
     heard: Arc<Mutex<Option<Instant>>>,
+    /// Another voter has asked whether the leader is gone, and it is.
+    asked: Arc<Notify>,
 }
 
 impl RaftEndpoint {
@@ -56,6 +59,7 @@ impl RaftEndpoint {
             raft: Arc::default(),
             recovering: Arc::default(),
             heard: Arc::default(),
+            asked: Arc::default(),
         }
     }
 
@@ -79,6 +83,11 @@ impl RaftEndpoint {
         RaftServiceServer::new(self)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    /// Until another voter has found the leader gone, and this one finds it too.
+    pub(super) async fn asked_of_loss(&self) {
+        self.asked.notified().await;
     }
 
     pub(super) fn heard(&self) -> Option<Instant> {
@@ -234,6 +243,7 @@ impl RaftService for RaftEndpoint {
         let Some(last) = self.claim(&raft, &leader).await else {
             return Ok(Response::new(not_lost));
         };
+        self.asked.notify_one();
         let message = encoded(&last)?;
         Ok(Response::new(pb::ConfirmLeaderLossResponse { lost: true, message }))
     }
