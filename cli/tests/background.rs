@@ -16,10 +16,16 @@ struct Nodes(Vec<u64>);
 impl Nodes {
     /// Starts a node in the background; what was said of it.
     fn start(&mut self, arguments: &[&str]) -> Value {
+        self.start_and_hear(arguments).0
+    }
+
+    /// And what is said beside.
+    fn start_and_hear(&mut self, arguments: &[&str]) -> (Value, String) {
         let arguments = [&["-o", "json"][..], arguments].concat();
-        let said = run(&arguments).ok().json();
+        let ran = run(&arguments).ok();
+        let said = ran.json();
         self.0.push(said["pid"].as_u64().unwrap());
-        said
+        (said, ran.err)
     }
 }
 
@@ -124,11 +130,13 @@ fn nodes_of_a_cluster_are_started_one_after_the_other() {
         .collect();
     drop(held);
     let mut nodes = Nodes::default();
-    let said: Vec<Value> = files
+    let (said, beside): (Vec<Value>, Vec<String>) = files
         .iter()
-        .map(|file| nodes.start(&["serve", "--daemon", file.to_str().unwrap()]))
-        .collect();
+        .map(|file| nodes.start_and_hear(&["serve", "--daemon", file.to_str().unwrap()]))
+        .unzip();
     assert_eq!(said[0]["ready"], false, "alone it is no majority");
+    let why = "serves once a majority of its controllers runs: waiting 3 s";
+    assert!(beside[0].contains(why), "{beside:?}");
     let servers: Vec<_> = said.iter().map(|said| said["grpc"].as_str().unwrap()).collect();
     let server = servers.join(",");
     while run(&["cluster", "health", "--server", &server]).code != 0 {}

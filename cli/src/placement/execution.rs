@@ -4,6 +4,7 @@
 use crate::failure::Failure;
 use crate::global::Global;
 use crate::quantity::{show_duration, show_rate, show_size};
+use crate::reassignment::throttle::ThrottleRate;
 use crate::reassignment::{self, Plan, Sample, sample, throttle};
 use crate::streams::notice;
 use std::collections::BTreeSet;
@@ -19,8 +20,16 @@ const LOOK: Duration = Duration::from_millis(500);
 pub struct Manner {
     /// Until it is complete, and those lead that are preferred.
     pub wait: bool,
-    /// Bytes a second for new replicas. Who waits takes it away at the end.
+    /// Bytes a second for new replicas.
     pub throttle: Option<u64>,
+    /// Somebody sees the end, and takes the throttle away then.
+    pub watched: bool,
+}
+
+impl Manner {
+    pub fn new(throttle: &ThrottleRate, wait: bool) -> Manner {
+        Manner { wait, throttle: throttle.rate(), watched: wait }
+    }
 }
 
 /// Begins what a plan says, and tells of a throttle that was set.
@@ -41,7 +50,7 @@ pub async fn carry_out(
         if let Some(rate) = manner.throttle
             && let Some(throttled) = throttle::set(client, what, plan, rate, false).await?
         {
-            notice!("{}", throttled.text().trim_end());
+            notice!("{}", throttled.text(manner.watched).trim_end());
         }
         reassignment::begin(client, what, targets).await?;
     }

@@ -8,6 +8,8 @@ use super::plan::Plan;
 use super::status::states;
 use crate::exit::Exit;
 use crate::failure::{Context, Failure};
+use crate::quantity::{Given, parse_byte_rate};
+use clap::Args;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use troupe_client::Client;
@@ -23,6 +25,26 @@ const RATES: [&str; 2] =
     ["leader.replication.throttled.rate", "follower.replication.throttled.rate"];
 const LEADERS: &str = "leader.replication.throttled.replicas";
 const FOLLOWERS: &str = "follower.replication.throttled.replicas";
+
+/// Until somebody looks whether it is over. The first sentence is Kafka's.
+const STAYS: &str = "Warning: You must run --verify periodically, until the reassignment completes, to ensure the throttle is \
+                     removed.\n`troupe reassign verify --all` takes it away once nothing is under way\n";
+
+/// The throttle of a command that fills replicas.
+#[derive(Debug, Args)]
+pub struct ThrottleRate {
+    /// Bytes a second for new replicas, over all that a broker sends and all that it takes, such as 50MiB/s; never for
+    /// one that is in sync
+    #[arg(long, value_name = "RATE", value_parser = parse_byte_rate, allow_hyphen_values = true)]
+    throttle: Option<Given<u64>>,
+}
+
+impl ThrottleRate {
+    /// None: as fast as it can.
+    pub fn rate(&self) -> Option<u64> {
+        self.throttle.as_ref().and_then(|given| given.0)
+    }
+}
 
 /// What was set.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -131,12 +153,11 @@ impl Throttled {
     }
 
     /// Kafka's words, and what it is set for.
-    pub fn text(&self) -> String {
-        let mut text = format!(
-            "Warning: You must run --verify periodically, until the reassignment completes, to ensure the throttle is \
-             removed.\nThe inter-broker throttle limit was set to {} B/s\n",
-            self.bytes_per_second
-        );
+    /// `watched`: whoever set it waits, and takes it away at the end.
+    pub fn text(&self, watched: bool) -> String {
+        let rate = self.bytes_per_second;
+        let mut text = if watched { String::new() } else { STAYS.to_owned() };
+        text += &format!("The inter-broker throttle limit was set to {rate} B/s\n");
         let brokers = listed(self.broker_ids.iter());
         text +=
             &format!("Set {} on broker{} {brokers}\n", RATES.join(" and "), s(&self.broker_ids));
@@ -361,7 +382,10 @@ mod tests {
         assert_eq!(first.leader_throttled_replicas, "0:0,0:1,1:4");
         assert_eq!(first.follower_throttled_replicas, "0:2,0:3,1:5");
         assert_eq!(throttled.topics["other"].follower_throttled_replicas, "7:9");
-        let text = throttled.text();
+        let text = throttled.text(true);
+        assert!(!text.contains("verify"), "it is taken away by who set it: {text}");
+        let text = throttled.text(false);
+        assert!(text.contains("`troupe reassign verify --all` takes it away"), "{text}");
         assert!(text.contains("The inter-broker throttle limit was set to 50000 B/s\n"), "{text}");
         assert!(text.contains("on brokers 0,1,2,3,4,5,8,9\n"), "{text}");
     }

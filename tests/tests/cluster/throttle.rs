@@ -15,10 +15,10 @@ use troupe_proto::v1::Acks;
 use troupe_tests::{Cluster, Sample, batch_of, eventually_or_why, troupe};
 
 const TOPIC: &str = "held";
-const LEADER_RATE: &str = "leader.replication.throttled.rate";
-const FOLLOWER_RATE: &str = "follower.replication.throttled.rate";
-const LEADERS: &str = "leader.replication.throttled.replicas";
-const FOLLOWERS: &str = "follower.replication.throttled.replicas";
+pub(super) const LEADER_RATE: &str = "leader.replication.throttled.rate";
+pub(super) const FOLLOWER_RATE: &str = "follower.replication.throttled.rate";
+pub(super) const LEADERS: &str = "leader.replication.throttled.replicas";
+pub(super) const FOLLOWERS: &str = "follower.replication.throttled.replicas";
 
 const RECORD: usize = 500_000;
 const RECORDS: usize = 20;
@@ -44,11 +44,11 @@ async fn set(cluster: &Cluster, resource: Resource, key: &str, value: Option<&st
 }
 
 /// The value, if one is set for the topic or the broker itself.
-async fn own(cluster: &Cluster, whose: Resource, key: &str) -> Option<String> {
+pub(super) async fn own(cluster: &Cluster, whose: Resource, key: &str) -> Option<String> {
     let resource = Some(ConfigResource { resource: Some(whose) });
     let resources = vec![DescribeConfigsResource { resource, keys: vec![key.to_owned()] }];
     let request = DescribeConfigsRequest { resources };
-    let server = cluster.server(1).await;
+    let server = cluster.server(cluster.live()[0]).await;
     let answer = server.configs().describe_configs(request).await.unwrap().into_inner();
     let config = answer.results.into_iter().next().unwrap().configs.remove(0);
     let is_own = matches!(config.source(), From::DynamicTopic | From::DynamicBroker);
@@ -85,12 +85,12 @@ async fn filled() -> Cluster {
     cluster
 }
 
-async fn run(cluster: &Cluster, arguments: &[&str]) -> Output {
+pub(super) async fn run(cluster: &Cluster, arguments: &[&str]) -> Output {
     let servers: Vec<&str> = cluster.ids().map(|id| cluster.address(id)).collect();
     troupe(&servers.join(","), arguments).await
 }
 
-fn text(output: &Output) -> String {
+pub(super) fn text(output: &Output) -> String {
     let all = [&output.stdout[..], &output.stderr[..]].concat();
     String::from_utf8_lossy(&all).into_owned()
 }
@@ -193,6 +193,7 @@ async fn a_throttle_is_set_with_a_reassignment_changed_while_it_runs_and_cleared
     let topic = || Resource::Topic(TOPIC.to_owned());
     let began = done(&cluster, &["reassign", "execute", &plan, "--throttle", "1B/s"]).await;
     assert!(began.contains("The inter-broker throttle limit was set to 1 B/s\n"), "{began}");
+    assert!(began.contains("`troupe reassign verify --all` takes it away"), "{began}");
     assert!(began.contains("Successfully started partition reassignment for held-0\n"), "{began}");
     assert_eq!(own(&cluster, topic(), LEADERS).await.as_deref(), Some("0:1,0:2"));
     assert_eq!(own(&cluster, topic(), FOLLOWERS).await.as_deref(), Some("0:3"));

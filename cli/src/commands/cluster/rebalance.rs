@@ -3,12 +3,13 @@
 use crate::failure::Failure;
 use crate::global::Global;
 use crate::placement::{Manner, SharesView, carry_out, propose, shares};
-use crate::quantity::{Given, parse_byte_rate};
+use crate::reassignment::throttle::ThrottleRate;
 use clap::Args;
 use serde::Serialize;
 use troupe_proto::admin::v1::{PlanGoal, PlanReassignmentRequest};
 
 #[derive(Debug, Args)]
+#[command(mut_arg("throttle", |throttle| throttle.requires("execute")))]
 pub struct Rebalance {
     /// Show what would move, and what each node has before and after; the default
     #[arg(long, conflicts_with = "execute")]
@@ -16,10 +17,8 @@ pub struct Rebalance {
     /// Carry it out
     #[arg(long)]
     execute: bool,
-    /// Bytes a second for new replicas, over all that a broker sends and all that it takes, such as 50MiB/s; never for
-    /// one that is in sync
-    #[arg(long, value_name = "RATE", value_parser = parse_byte_rate, allow_hyphen_values = true, requires = "execute")]
-    throttle: Option<Given<u64>>,
+    #[command(flatten)]
+    throttle: ThrottleRate,
     /// Wait until it is complete
     #[arg(short, long, requires = "execute")]
     wait: bool,
@@ -40,7 +39,6 @@ struct RebalanceView {
 pub async fn run(global: &Global, rebalance: Rebalance) -> Result<(), Failure> {
     let what = "cannot rebalance the cluster";
     let Rebalance { execute, throttle, wait, disable_rack_aware, .. } = rebalance;
-    let throttle = throttle.and_then(|given| given.0);
     let client = global.connect().await?;
     let request = PlanReassignmentRequest {
         goal: PlanGoal::Even.into(),
@@ -50,7 +48,7 @@ pub async fn run(global: &Global, rebalance: Rebalance) -> Result<(), Failure> {
     let proposal = propose(&client, what, request).await?;
     let (shares, plan) = (shares(&proposal), proposal.changes());
     if execute {
-        carry_out(global, &client, what, &plan, Manner { wait, throttle }).await?;
+        carry_out(global, &client, what, &plan, Manner::new(&throttle, wait)).await?;
     }
     let complete = plan.partitions.is_empty() || wait;
     let view = RebalanceView { shares, executed: execute, complete };

@@ -180,8 +180,10 @@ fn print(global: &Global, view: &ResetsView) -> Result<(), Failure> {
         return Err(Failure::new(Exit::NotFound, "nothing was moved", cause)
             .with_hint("name the topics: --topics orders"));
     }
-    if output.terminal && !output.format.is_json() {
-        notice!("{}{}", if view.dry_run { "would move " } else { "moved " }, view.summary());
+    match (view.dry_run, output.format.is_json()) {
+        (true, false) => notice!("dry run, nothing was moved; it would be {}", view.summary()),
+        (false, false) if output.terminal => notice!("moved {}", view.summary()),
+        _ => {}
     }
     match view.failed() {
         0 => Ok(()),

@@ -5,7 +5,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::global::Global;
 use crate::placement::{Manner, SharesView, carry_out, propose, shares};
-use crate::quantity::{Given, parse_byte_rate};
+use crate::reassignment::throttle::ThrottleRate;
 use clap::Args;
 use serde::Serialize;
 use troupe_proto::admin::v1::{PlanGoal, PlanReassignmentRequest};
@@ -16,12 +16,10 @@ pub struct Add {
     #[arg(value_name = "ID")]
     node: i32,
     /// Show what would move, and do nothing
-    #[arg(long, conflicts_with = "wait")]
+    #[arg(long, conflicts_with_all = ["wait", "throttle"])]
     dry_run: bool,
-    /// Bytes a second for new replicas, over all that a broker sends and all that it takes, such as 50MiB/s; never for
-    /// one that is in sync
-    #[arg(long, value_name = "RATE", value_parser = parse_byte_rate, allow_hyphen_values = true, conflicts_with = "dry_run")]
-    throttle: Option<Given<u64>>,
+    #[command(flatten)]
+    throttle: ThrottleRate,
     /// Wait until it has its share
     #[arg(short, long)]
     wait: bool,
@@ -39,7 +37,6 @@ struct AddView {
 
 pub async fn run(global: &Global, add: Add) -> Result<(), Failure> {
     let Add { node, dry_run, throttle, wait } = add;
-    let throttle = throttle.and_then(|given| given.0);
     let what = format!("cannot fill node {node}");
     let client = global.connect().await?;
     let view = find(&client, node).await.map_err(|failure| match failure.exit() {
@@ -60,7 +57,7 @@ pub async fn run(global: &Global, add: Add) -> Result<(), Failure> {
     let proposal = propose(&client, &what, request).await?;
     let plan = proposal.changes();
     if !dry_run {
-        carry_out(global, &client, &what, &plan, Manner { wait, throttle }).await?;
+        carry_out(global, &client, &what, &plan, Manner::new(&throttle, wait)).await?;
     }
     let nothing = plan.partitions.is_empty();
     let complete = nothing || (wait && !dry_run);

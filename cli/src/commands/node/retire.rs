@@ -5,8 +5,8 @@ use super::lookup::find;
 use crate::failure::{Context, Failure};
 use crate::global::Global;
 use crate::placement::{Manner, carry_out, propose, shares, take_throttle_away, watch};
-use crate::quantity::{Given, parse_byte_rate};
 use crate::reassignment;
+use crate::reassignment::throttle::ThrottleRate;
 use crate::streams::notice;
 use clap::Args;
 use serde::Serialize;
@@ -28,17 +28,15 @@ pub struct Retire {
     #[arg(value_name = "ID")]
     node: i32,
     /// Show what would move, and do nothing
-    #[arg(long, conflicts_with_all = ["wait", "cancel"])]
+    #[arg(long, conflicts_with_all = ["wait", "cancel", "throttle"])]
     dry_run: bool,
-    /// Bytes a second for new replicas, over all that a broker sends and all that it takes, such as 50MiB/s; never for
-    /// one that is in sync
-    #[arg(long, value_name = "RATE", value_parser = parse_byte_rate, allow_hyphen_values = true, conflicts_with_all = ["dry_run", "cancel"])]
-    throttle: Option<Given<u64>>,
+    #[command(flatten)]
+    throttle: ThrottleRate,
     /// Wait until nothing is on it, then until it has stopped, and remove it
     #[arg(short, long, conflicts_with = "cancel")]
     wait: bool,
     /// It stays: what is under way goes back, what has moved remains where it is
-    #[arg(long)]
+    #[arg(long, conflicts_with = "throttle")]
     cancel: bool,
 }
 
@@ -59,7 +57,8 @@ struct RetireView {
 pub async fn run(global: &Global, retire: Retire) -> Result<(), Failure> {
     let client = global.connect().await?;
     let Retire { node, dry_run, throttle, wait, cancel } = retire;
-    let manner = Manner { wait: false, throttle: throttle.and_then(|given| given.0) };
+    // What is waited for here is more than what was begun.
+    let manner = Manner { wait: false, ..Manner::new(&throttle, wait) };
     if cancel {
         return cancel_it(global, &client, node).await;
     }

@@ -5,8 +5,7 @@ use crate::exit::Exit;
 use crate::failure::{Context, Failure};
 use crate::global::Global;
 use crate::placement::watch;
-use crate::quantity::{Given, parse_byte_rate};
-use crate::reassignment::throttle::{self, Throttled};
+use crate::reassignment::throttle::{self, ThrottleRate, Throttled};
 use crate::reassignment::{self, Plan, is_cancelled, is_reassigning, name, states};
 use clap::Args;
 use serde::Serialize;
@@ -23,10 +22,8 @@ pub struct Execute {
     /// Also if other partitions are being reassigned; those of the plan that are get the new target
     #[arg(long)]
     additional: bool,
-    /// Bytes a second for new replicas, over all that a broker sends and all that it takes, such as 50MiB/s; never for
-    /// one that is in sync
-    #[arg(long, value_name = "RATE", value_parser = parse_byte_rate, allow_hyphen_values = true)]
-    throttle: Option<Given<u64>>,
+    #[command(flatten)]
+    throttle: ThrottleRate,
     /// Wait until all is complete
     #[arg(short, long)]
     wait: bool,
@@ -63,7 +60,7 @@ pub async fn run(global: &Global, execute: Execute) -> Result<(), Failure> {
     let keys = plan.partitions.iter().map(|one| (one.topic.clone(), one.partition));
     let before: Vec<_> = keys.filter_map(|key| known.get(&key)).collect();
     let current_assignment = Plan::of_states(before.into_iter());
-    let throttle = match execute.throttle.and_then(|given| given.0) {
+    let throttle = match execute.throttle.rate() {
         Some(rate) => throttle::set(&client, what, &plan, rate, execute.dry_run).await?,
         None => None,
     };
@@ -72,7 +69,7 @@ pub async fn run(global: &Global, execute: Execute) -> Result<(), Failure> {
     }
     let started = plan.partitions.iter().map(|one| name(&one.topic, one.partition)).collect();
     let executed = Executed { current_assignment, started, throttle, dry_run: execute.dry_run };
-    global.output().one(&executed, || text(&executed))?;
+    global.output().one(&executed, || text(&executed, execute.wait))?;
     if !execute.wait || execute.dry_run {
         return Ok(());
     }
@@ -81,7 +78,7 @@ pub async fn run(global: &Global, execute: Execute) -> Result<(), Failure> {
     verify::tell(global, &client, Some(&plan), false).await
 }
 
-fn text(executed: &Executed) -> String {
+fn text(executed: &Executed, wait: bool) -> String {
     let Executed { current_assignment, started, throttle, dry_run } = executed;
     let plural = if started.len() == 1 { "" } else { "s" };
     let begun = match dry_run {
@@ -91,6 +88,7 @@ fn text(executed: &Executed) -> String {
         }
     };
     let current = current_assignment.to_json();
-    let throttle = throttle.as_ref().filter(|_| !dry_run).map_or_else(String::new, Throttled::text);
+    let throttle =
+        throttle.as_ref().filter(|_| !dry_run).map_or_else(String::new, |it| it.text(wait));
     format!("Current partition replica assignment\n\n{current}\n\n{SAVE_THIS}\n{throttle}{begun}\n")
 }

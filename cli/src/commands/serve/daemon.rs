@@ -7,6 +7,7 @@ use crate::exit::Exit;
 use crate::failure::{Context, Failure};
 use crate::output::Output;
 use crate::pid_file::{self, Started};
+use crate::streams::notice;
 use serde_json::json;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
@@ -20,6 +21,8 @@ const LOG: &str = "troupe.log";
 const POLL: Duration = Duration::from_millis(20);
 /// How long a node is waited for that waits for others: they may be started only after this returns.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// A node whose cluster runs serves by then: before it is told that one waits.
+const SOON: Duration = Duration::from_millis(500);
 /// Of what a node said that did not start, so much is told.
 const TOLD: u64 = 16 << 10;
 
@@ -40,10 +43,7 @@ pub fn start(output: &Output, config: &NodeConfig, log: Option<&Path>) -> Result
     let before = log.metadata().map_or(0, |metadata| metadata.len());
     let mut child = spawn(&log)?;
     match wait(&mut child, &directory).with_context(|| "cannot wait for the node".to_owned())? {
-        Outcome::Ready(started) => tell(output, &started, &path, "it serves"),
-        Outcome::Waiting(started) => {
-            tell(output, &started, &path, "it waits for the rest of its cluster")
-        }
+        Outcome::Ready(started) | Outcome::Waiting(started) => tell(output, &started, &path),
         Outcome::Ended(status) => {
             let cause = said_since(&path, before);
             let exit = match status.code() {
@@ -87,7 +87,7 @@ fn spawn(log: &File) -> Result<Child, Failure> {
 }
 
 fn wait(child: &mut Child, directory: &Path) -> std::io::Result<Outcome> {
-    let mut listens_since = None;
+    let (mut listens_since, mut told) = (None, false);
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(Outcome::Ended(status));
@@ -100,19 +100,31 @@ fn wait(child: &mut Child, directory: &Path) -> std::io::Result<Outcome> {
             if since.elapsed() > PATIENCE {
                 return Ok(Outcome::Waiting(started));
             }
+            if !told && since.elapsed() > SOON {
+                let seconds = PATIENCE.as_secs();
+                notice!(
+                    "the node listens, and serves once a majority of its controllers runs: waiting {seconds} s for them"
+                );
+                told = true;
+            }
         }
         std::thread::sleep(POLL);
     }
 }
 
-fn tell(output: &Output, started: &Started, log: &Path, state: &str) -> Result<(), Failure> {
+fn tell(output: &Output, started: &Started, log: &Path) -> Result<(), Failure> {
     let Started { pid, grpc, http, ready } = started;
     let log = log.display();
     let view = json!({
         "pid": pid, "grpc": grpc, "http": http, "ready": ready, "log": log.to_string(),
     });
     output.one(&view, || {
-        format!("process {pid} serves gRPC on {grpc}, HTTP on {http}: {state}; its log is {log}\n")
+        let does = if *ready { "serves" } else { "listens for" };
+        let waits = match ready {
+            true => "",
+            false => "; it serves once a majority of the controllers of its cluster runs: start the others",
+        };
+        format!("process {pid} {does} gRPC on {grpc}, HTTP on {http}{waits}; its log is {log}\n")
     })
 }
 
