@@ -1,6 +1,9 @@
 //! R34, R35, A14: other replicas for partitions that are written and read all the time; nothing is lost, and what is
 //! said of it is true at each step.
 
+mod killed;
+mod readers;
+
 use crate::{leader, partition_where, reason, topic_on};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -104,6 +107,11 @@ impl Load {
             }
         });
         Load { sent, over, task }
+    }
+
+    /// Records that were acknowledged.
+    fn count(&self) -> u64 {
+        self.sent.lock().unwrap().len() as u64
     }
 
     async fn goes_on(&self) {
