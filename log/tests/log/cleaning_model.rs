@@ -255,12 +255,16 @@ fn clean_once<D: Disk>(
 }
 
 fn truncate<D: Disk>(log: &mut Log<D>, model: &mut Model, back: u64) {
-    let to = Offset(log.log_end().0.saturating_sub(back)).max(model.cleaned).max(log.log_start());
+    // what is cut goes batch by batch: also one of which a pass has seen the beginning, stays
+    let seen = model.ends.range(..model.cleaned).next_back().map(|(_, end)| *end);
+    let kept = seen.unwrap_or_default().max(model.cleaned).max(log.log_start());
+    let to = Offset(log.log_end().0.saturating_sub(back)).max(kept);
     let end = log.log_end();
     let cut = log.truncate_to(to, to).unwrap();
     assert!(cut <= to.max(log.log_start()) && (to < end || cut == end));
     model.all.retain(|record| record.offset < cut);
     model.left.retain(|record| record.offset < cut);
+    model.ends.retain(|offset, _| *offset < cut);
     model.cleaned = model.cleaned.min(cut);
     for known in model.producers.values_mut() {
         known.retain(|(base, _)| *base < cut);
