@@ -191,7 +191,7 @@ impl Replica {
     pub fn on_recovered_batch(&mut self, now: Time, header: &BatchHeader) {
         assert!(header.end_offset() <= self.log_end, "a batch beyond the end of its log");
         self.newest_epoch = self.newest_epoch.max(Some(header.leader_epoch));
-        self.producers.record(now, header);
+        self.producers.record(now, header, self.settled_end());
     }
 
     /// The epoch of the log's last batch: news of an older one is stale, and in this one the replica does not
@@ -219,7 +219,7 @@ impl Replica {
         assert_eq!(Some(header.leader_epoch), self.leader_epoch(), "only the leader appends");
         self.note_caught_up_followers(now);
         self.log_end = header.end_offset();
-        self.producers.record(now, header);
+        self.producers.record(now, header, self.settled_end());
         let appended = Appended {
             base_offset: header.base_offset,
             end_offset: header.end_offset(),
@@ -372,10 +372,15 @@ impl Replica {
         self.parked.len()
     }
 
-    /// Where the batches begin by which this replica knows its producers, or will if its log is truncated. Cleaning keeps at least their headers:
-    /// who replays the log after it knows the same producers (S24).
+    /// Where the batches begin by which this replica knows its producers, or will if its log is truncated. Cleaning keeps
+    /// at least their headers: who replays the log after it knows the same producers (S24).
     pub fn remembered_batches(&self) -> BTreeSet<Offset> {
         self.producers.remembered()
+    }
+
+    /// Its log never ends below, but by an unclean election: it is on disk, and committed.
+    fn settled_end(&self) -> Offset {
+        self.flushed_end.min(self.high_watermark)
     }
 
     pub fn producer_count(&self) -> usize {

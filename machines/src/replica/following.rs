@@ -164,12 +164,13 @@ impl Replica {
             assert!(batches.is_empty(), "a slice that was not checked");
             return;
         }
+        let settled = self.settled_end();
         for batch in batches {
             let continues = batch.base_offset >= self.log_end || self.begins_with(batch);
             assert!(continues, "a slice that was not checked");
             self.log_end = batch.end_offset();
             if !self.bugs.has(Bug::ForgetProducers) {
-                self.producers.record(now, batch);
+                self.producers.record(now, batch, settled);
             }
         }
         let nothing = ReplicaEnd::default();

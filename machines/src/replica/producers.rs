@@ -1,7 +1,8 @@
 //! What a partition knows of its idempotent producers: the last five batches of each (I2–I9).
 //!
-//! Promise: state depends only on the batches in the log, so every replica that replays the log knows the
-//! same producers; only forgetting depends on time.
+//! Promise: what is decided depends only on the batches in the log, so every replica that replays the log knows the
+//! same producers; only forgetting depends on time. Also of a log that has lost its end, or was cut, down to what is
+//! settled: the last five below that are remembered as well, and cleaning keeps them.
 
 use super::append_types::{AppendError, Duplicate};
 use crate::time::Time;
@@ -12,16 +13,15 @@ use troupe_proto::log::v1::{ProducedBatch, ProducerEntry, ProducerSnapshot};
 
 /// How many batches of a producer can be told from new ones (I3); also the most it may have in flight.
 const REMEMBERED_BATCHES: usize = 5;
-/// As many may still be truncated: those before them have to be remembered then, so cleaning must not take them. More
-/// than that is truncated only of what was committed, after an unclean election.
-const KEPT_BATCHES: usize = 2 * REMEMBERED_BATCHES;
+/// Of a producer that is far ahead of what is settled, no more than so many.
+const MOST_KEPT: usize = 100;
 /// How often producers are looked through for those to forget (I9).
 const EXPIRY_CHECK_MS: u64 = 600_000;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Producer {
     epoch: ProducerEpoch,
-    /// Oldest first; at most [`KEPT_BATCHES`].
+    /// Oldest first: those that are not settled, as many as count before them, and [`MOST_KEPT`] at most.
     batches: VecDeque<Remembered>,
     last_append: Time,
 }
@@ -99,8 +99,8 @@ impl Producers {
         }
     }
 
-    /// A batch that stands in the log now, appended or read back.
-    pub fn record(&mut self, now: Time, header: &BatchHeader) {
+    /// A batch that stands in the log now, appended or read back. Whatever comes, the log ends at `settled` at least.
+    pub fn record(&mut self, now: Time, header: &BatchHeader, settled: Offset) {
         let Some(stamp) = header.producer else { return };
         if header.attributes.is_control() {
             return;
@@ -115,9 +115,6 @@ impl Producers {
             producer.epoch = stamp.epoch;
             producer.batches.clear();
         }
-        if producer.batches.len() == KEPT_BATCHES {
-            producer.batches.pop_front();
-        }
         producer.last_append = now;
         producer.batches.push_back(Remembered {
             first_sequence: stamp.base_sequence,
@@ -127,6 +124,12 @@ impl Producers {
             last_offset: header.last_offset(),
             timestamp: header.max_timestamp,
         });
+        let is_settled = |batch: &Remembered| batch.last_offset < settled;
+        while producer.batches.len() > MOST_KEPT
+            || producer.batches.get(REMEMBERED_BATCHES).is_some_and(is_settled)
+        {
+            producer.batches.pop_front();
+        }
     }
 
     /// I9: forgets producers that have been silent for `expiration_ms`.
@@ -152,7 +155,7 @@ impl Producers {
         let mut producers = Producers::default();
         for entry in &snapshot.producers {
             let last_append = Time(u64::try_from(entry.last_append_ms).unwrap_or(0));
-            let skip = entry.batches.len().saturating_sub(KEPT_BATCHES);
+            let skip = entry.batches.len().saturating_sub(MOST_KEPT);
             producers.by_id.insert(
                 ProducerId(entry.producer_id),
                 Producer {

@@ -146,6 +146,9 @@ impl World {
             return Ok(());
         }
         let Host { replica, log, .. } = host;
+        if self.settings.unclean {
+            return Ok(());
+        }
         invariants::producers_stay_known(
             &replica.remembered_batches(),
             log.log_start(),

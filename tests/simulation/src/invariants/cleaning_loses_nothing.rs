@@ -92,7 +92,7 @@ pub fn producers_stay_known(
         let Some(stamp) = committed else { return false };
         let newer = by_producer.entry(stamp.id).or_default();
         *newer += 1;
-        // those before are there for the case that these are truncated
+        // those before are there for the case that the log loses these
         *newer <= 5 && !there.contains(base)
     });
     ensure(lost.is_none(), "S24 producers stay known", || {
