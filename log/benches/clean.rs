@@ -48,7 +48,8 @@ fn measure(keys: u64, compression: Compression) {
     let cleaning = log.begin_cleaning(request).unwrap().unwrap();
     let cleaned = cleaning.run(&mut map, &mut FullSpeed).unwrap();
     let ran = began.elapsed();
-    let finished = log.finish_cleaning(cleaned, log.flushed_end()).unwrap().unwrap();
+    let finished =
+        log.finish_cleaning(cleaned, log.flushed_end(), Offset(u64::MAX)).unwrap().unwrap();
     let took = began.elapsed();
     let report = finished.report;
     finished.ending.run().unwrap();

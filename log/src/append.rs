@@ -246,6 +246,7 @@ impl<D: Disk> Log<D> {
             self.epochs_changed |= self.epochs.assign(header.leader_epoch, header.base_offset);
         }
         self.write_epochs()?;
+        self.settle_tombstones_gone()?;
         let interval = self.config.index_interval_bytes;
         let active = self.segments.back_mut().expect("make_room has seen to it");
         let size = active.size;

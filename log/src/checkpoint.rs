@@ -22,6 +22,8 @@ pub(crate) const OFFSETS: &str = "offset-checkpoint";
 pub(crate) const LOG_START: &str = "log-start-checkpoint";
 /// Up to where compaction has looked at the log, and what it has left there: [`CleanerCheckpoint`].
 pub(crate) const CLEANER: &str = "cleaner-checkpoint";
+/// Below where tombstones are gone from the log: one offset.
+pub(crate) const TOMBSTONES_GONE: &str = "tombstones-gone";
 /// Up to where the log was flushed last: one offset.
 pub(crate) const FLUSHED_END: &str = "flushed-end";
 /// The leader epochs and their first offsets.
@@ -68,7 +70,7 @@ fn field<'a>(lines: &'a str, name: &str) -> Option<&'a str> {
     lines.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
 }
 
-fn number<T: std::str::FromStr>(lines: &str, name: &str) -> Option<T> {
+pub(crate) fn number<T: std::str::FromStr>(lines: &str, name: &str) -> Option<T> {
     field(lines, name)?.parse().ok()
 }
 

@@ -15,6 +15,7 @@
 //! - `state`: how much there is to clean. `offset_map`: key to last offset, in memory of a given size; full, the pass
 //!   ends there.
 //! - `source`: the segments that are read. `pass`: which records stay. `writer`: the segments they go to.
+//! - `gone`: below where tombstones are gone for good, as those have to know who are filled from this log.
 //! - `swap`: how those take their place, and how opening finishes that. `under_way`: when it is too late for it, and how
 //!   far it has come.
 //!
@@ -25,6 +26,7 @@
 //! Never here: threads, a clock, which log is cleaned when.
 
 mod error;
+pub(crate) mod gone;
 mod offset_map;
 mod pass;
 mod source;
@@ -144,6 +146,8 @@ pub struct CleaningReport {
     pub map_was_full: bool,
     /// What has to stay of those that were looked at.
     pub tombstones: Tombstones,
+    /// Those whose time has come lay below; zero: there were none.
+    pub tombstones_gone_below: Offset,
 }
 
 /// A pass whose result stands in the log.

@@ -49,6 +49,7 @@ impl FileKind {
             checkpoint::OFFSETS
             | checkpoint::LOG_START
             | checkpoint::CLEANER
+            | checkpoint::TOMBSTONES_GONE
             | SWAP
             | checkpoint::METADATA
             | checkpoint::DAMAGE

@@ -42,6 +42,9 @@ pub struct Log<D: Disk> {
     pub(crate) cleaned_below: Offset,
     /// Tombstones that the last pass has left there; None: an earlier program was it, and did not tell.
     pub(crate) tombstones: Option<Tombstones>,
+    /// As its file says, or will before the next batch is written.
+    pub(crate) tombstones_gone_below: Offset,
+    pub(crate) tombstones_gone_changed: bool,
     /// The last pass of compaction that was begun.
     pub(crate) cleaning: Option<Arc<UnderWay<D>>>,
     /// How often its end was cut off since it was opened.
@@ -152,9 +155,11 @@ impl<D: Disk> Log<D> {
         Ok(found)
     }
 
-    /// From `start` on, batches are of this epoch (R2). It reaches the file with the first such batch.
+    /// From `start` on, where the log ends, batches are of this epoch (R2). It reaches the file with the first such
+    /// batch.
     pub fn assign_epoch(&mut self, epoch: LeaderEpoch, start: Offset) {
         self.epochs_changed |= self.epochs.assign(epoch, start);
+        self.cut_tombstones_gone(start);
     }
 
     /// The epoch of the last batch, or the one that the next batch will have if that is assigned.

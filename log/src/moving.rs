@@ -72,6 +72,9 @@ impl<D: Disk> Log<D> {
             copy.tombstones = self.tombstones;
             copy.write_cleaned_below(self.cleaned_below)?;
         }
+        if self.tombstones_gone_below != copy.tombstones_gone_below {
+            copy.note_tombstones_gone(self.tombstones_gone_below)?;
+        }
         // The original goes: nothing of this may be lost that is not lost with a log.
         copy.write_down(high_watermark, true)?;
         copy.sync_owed()?;

@@ -123,6 +123,8 @@ impl<D: Disk> Log<D> {
             presence: Presence { directory: found.has_directory, ..Presence::default() },
             cleaned_below: found.cleaner.first_dirty,
             tombstones: found.cleaner.tombstones,
+            tombstones_gone_below: found.tombstones_gone_below,
+            tombstones_gone_changed: false,
             cleaning: None,
             truncations: 0,
             damage: damage.clone(),
@@ -263,6 +265,7 @@ struct Recovered<D: Disk> {
     truncated_bytes: u64,
     /// What compaction has looked at, as it was written down.
     cleaner: CleanerCheckpoint,
+    tombstones_gone_below: Offset,
     /// Up to where the log was flushed last, if that is known.
     flushed_end: Option<Offset>,
     evidence: Evidence,
@@ -284,6 +287,7 @@ impl<D: Disk> Default for Recovered<D> {
             scanned_bytes: 0,
             truncated_bytes: 0,
             cleaner: CleanerCheckpoint::default(),
+            tombstones_gone_below: Offset::ZERO,
             flushed_end: None,
             evidence: Evidence::default(),
         }
@@ -336,6 +340,9 @@ fn recover<D: Disk>(
     let cleaner = listing.read_derived(place, checkpoint::CLEANER, evidence)?;
     let cleaner = cleaner.and_then(|content| CleanerCheckpoint::decode(&content));
     recovered.cleaner = cleaner.unwrap_or_default();
+    let gone = listing.read_derived(place, checkpoint::TOMBSTONES_GONE, evidence)?;
+    recovered.tombstones_gone_below =
+        cleaning::gone::found(gone.as_deref(), recovered.cleaner.first_dirty);
     let evidence = &mut recovered.evidence;
     evidence.compare(place, &checkpoint, &files, |base, end| {
         end <= log_start || listing.was_deleted(base)

@@ -87,6 +87,7 @@ impl<D: Disk> Log<D> {
             flushing.owe_file(path, Arc::new(file));
         })?;
         self.end = cut.0;
+        self.cut_tombstones_gone(self.end);
         self.note_cut()?;
         self.epochs_changed |= self.epochs.truncate_from_end(self.end);
         self.write_epochs()?;
@@ -227,6 +228,7 @@ impl<D: Disk> Log<D> {
         }
         self.start = start;
         self.end = start;
+        self.cut_tombstones_gone(self.end);
         self.epochs = Default::default();
         self.epochs_changed = true;
         if start > Offset::ZERO {

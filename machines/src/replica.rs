@@ -13,12 +13,12 @@
 //!
 //! By subject: `role` (who leads, and stale news of it), `leading` (followers' streams), `isr` (who is in
 //! sync, by agreement with the controller), `confirm` (whether it still leads), `following` (the leader's
-//! log, taken over), `append_decision` (what may be appended), `deletion` (records deleted on request), `commit` (the high watermark, flushes, answers),
+//! log, taken over), `refill` (a log that cannot be filled on), `append_decision` (what may be appended), `deletion` (records deleted on request), `commit` (the high watermark, flushes, answers),
 //! `reading` (which replica serves a reader),
 //! `producers` (duplicates), `repair` (a damaged log, beside the machine). Their types: `append_types`, `replication_types`.
 //!
 //! Promises: a batch's offsets are fixed by [`Replica::decide_append`]; the high watermark moves back only
-//! where a follower's log is truncated below it, which takes an unclean election; every parked answer is given
+//! where a follower's log is truncated below it, which takes an unclean election, or begun anew (`refill`); every parked answer is given
 //! exactly once, those of one partition in offset order.
 //! Never here: I/O, a clock, the bytes of a record.
 
@@ -37,6 +37,7 @@ mod planted;
 pub mod planted;
 mod producers;
 mod reading;
+mod refill;
 mod repair;
 mod replication_types;
 mod role;
@@ -145,6 +146,8 @@ pub struct Replica {
     flushed_end: Offset,
     log_end: Offset,
     flush_in_flight: bool,
+    /// As the log says: see `refill`.
+    tombstones_gone_below: Offset,
     producers: Producers,
     parked: Parked,
     deletions: Vec<Deletion>,
@@ -166,6 +169,7 @@ impl Replica {
             flushed_end: Offset::ZERO,
             log_end: Offset::ZERO,
             flush_in_flight: false,
+            tombstones_gone_below: Offset::ZERO,
             producers: Producers::default(),
             parked: Parked::default(),
             deletions: Vec::new(),
@@ -305,6 +309,7 @@ impl Replica {
         self.log_end = log_end.min(self.log_end);
         self.flushed_end = self.flushed_end.min(self.log_end);
         self.high_watermark = self.high_watermark.min(self.log_end);
+        self.cut_tombstones_gone();
         self.producers = snapshot.map(Producers::from_snapshot).unwrap_or_default();
         self.check();
     }

@@ -68,7 +68,7 @@ pub struct ReplicatePartitionsResponse {
     pub high_watermark: u64,
     #[prost(uint64, tag = "3")]
     pub log_start_offset: u64,
-    #[prost(oneof = "Refusal", tags = "4, 5, 6")]
+    #[prost(oneof = "Refusal", tags = "4, 5, 6, 11")]
     pub refusal: Option<Refusal>,
     #[prost(uint64, tag = "7")]
     pub round: u64,
@@ -76,6 +76,8 @@ pub struct ReplicatePartitionsResponse {
     pub read_offset: Option<u64>,
     #[prost(uint64, tag = "9")]
     pub everyone_has_offset: u64,
+    #[prost(uint64, tag = "10")]
+    pub tombstones_gone_offset: u64,
     /// Serialised `RecordBatches`: whole batches as they stand in the file.
     #[prost(bytes = "bytes", tag = "15")]
     pub batches: Bytes,
@@ -149,7 +151,8 @@ mod tests {
         use crate::internal::v1 as internal;
         let refusal =
             Refusal::Divergence(internal::Divergence { leader_epoch: Some(3), end_offset: 9 });
-        for refusal in [None, Some(refusal)] {
+        let anew = Refusal::BeginAnew(internal::BeginAnew { log_start_offset: 7 });
+        for refusal in [None, Some(refusal), Some(anew)] {
             let typed = internal::ReplicatePartitionsResponse {
                 channel: 4,
                 high_watermark: 5,
@@ -158,6 +161,7 @@ mod tests {
                 round: 6,
                 read_offset: Some(0),
                 everyone_has_offset: 2,
+                tombstones_gone_offset: 8,
                 batches: Some(typed::RecordBatches { batches: vec![batch()] }),
             };
             let lazy = ReplicatePartitionsResponse::decode(&typed.encode_to_vec()[..]).unwrap();

@@ -139,6 +139,7 @@ async fn write(mut pushed: mpsc::UnboundedReceiver<Push>, outgoing: mpsc::Sender
                         round,
                         read_offset: read_from.map(|offset| offset.0),
                         everyone_has_offset: ends.everyone_has.0,
+                        tombstones_gone_offset: ends.tombstones_gone_below.0,
                         batches: Bytes::new(),
                     };
                     encode_with_pieces(&head, BATCHES_TAG, pieces, &mut written);

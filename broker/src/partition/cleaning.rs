@@ -112,9 +112,11 @@ impl PartitionActor {
         ctx: &mut Context<Self>,
     ) -> Result<Option<FinishedCleaning>, LogError> {
         let high_watermark = self.replica.high_watermark();
-        let Some(finished) = self.log().finish_cleaning(cleaned, high_watermark)? else {
-            return Ok(None);
-        };
+        let everyone_has = self.replica.everyone_has();
+        let finished = self.log().finish_cleaning(cleaned, high_watermark, everyone_has)?;
+        let Some(finished) = finished else { return Ok(None) };
+        let gone_below = self.log().tombstones_gone_below();
+        self.replica.on_tombstones_gone(gone_below);
         let Finished { removals, report, ending } = finished;
         self.board.set_dirty();
         self.remove_later(removals, ctx);

@@ -193,6 +193,10 @@ impl FollowerSink {
         }));
     }
 
+    pub fn begin_anew(mut self, log_start: Offset) {
+        self.end(Refusal::BeginAnew(pb::BeginAnew { log_start_offset: log_start.0 }));
+    }
+
     /// The channel is over, and why.
     pub fn refuse(&mut self, error: Error) {
         self.end(Refusal::Error(error.into()));
@@ -222,8 +226,12 @@ mod tests {
     use super::*;
     use std::sync::mpsc::{Receiver, Sender, channel};
 
-    const ENDS: LeaderEnds =
-        LeaderEnds { high_watermark: Offset(0), log_start: Offset(0), everyone_has: Offset(0) };
+    const ENDS: LeaderEnds = LeaderEnds {
+        high_watermark: Offset(0),
+        log_start: Offset(0),
+        everyone_has: Offset(0),
+        tombstones_gone_below: Offset(0),
+    };
 
     struct Partition {
         channel: u32,

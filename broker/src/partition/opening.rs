@@ -116,6 +116,7 @@ fn restore(
     let replay_from = log.replay_from(usable.map(|(offset, _)| *offset));
     replica.restore(ends, snapshot.as_ref());
     replica.restore_leader_epoch(log.latest_epoch());
+    replica.on_tombstones_gone(log.tombstones_gone_below());
     log.replay(replay_from, |header| replica.on_recovered_batch(now, header))?;
     Ok(replica)
 }

@@ -39,6 +39,7 @@ impl Handler<OpenFollower> for PartitionActor {
             }
             Ok(Opening::Diverging(divergence)) => sink.diverge(divergence),
             Ok(Opening::OutOfRange { log_start, log_end }) => sink.out_of_range(log_start, log_end),
+            Ok(Opening::BeginAnew { log_start }) => sink.begin_anew(log_start),
             Err(error) => sink.refuse(error.into()),
         }
         self.perform(effects, ctx);
@@ -127,6 +128,10 @@ impl Handler<FromLeader> for PartitionActor {
             LeaderSays::OutOfRange { log_start, log_end } => {
                 self.replica.on_out_of_range(now(), session, log_start, log_end, &mut effects);
             }
+            LeaderSays::BeginAnew { log_start } => {
+                tracing::info!(partition = %self.board, "needs tombstones that its leader has not got any more");
+                self.replica.on_begin_anew(session, log_start, &mut effects);
+            }
             LeaderSays::Closed(error) => {
                 tracing::debug!(partition = %self.board, ?error, "its leader's stream is closed");
                 self.replica.on_stream_closed(now(), session, &mut effects);
@@ -146,6 +151,15 @@ impl PartitionActor {
         effects: &mut Effects,
     ) -> Result<(), LogError> {
         let now = now();
+        if let Some(below) = self.replica.tombstones_to_note(session, ends) {
+            match self.log().note_tombstones_gone(below) {
+                Ok(()) => self.replica.on_tombstones_gone(below),
+                Err(error) if error.is_temporary() && !self.log().is_poisoned() => {
+                    return self.fall_behind(session, &error, effects);
+                }
+                Err(error) => return Err(error),
+            }
+        }
         for Slice { read_from, batches } in slices {
             if batches.is_empty() {
                 continue;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a fixture that cannot be set up fails its test")]
 
 mod damage;
+mod refill;
 
 use super::*;
 use crate::NodeConfig;
@@ -89,6 +90,10 @@ impl Shard {
 
     /// The same, and what its replicas want of the controller.
     fn with_controller(recoveries: usize) -> (Self, Asked) {
+        Self::with_leaders(recoveries, Arc::new(Unreachable))
+    }
+
+    fn with_leaders(recoveries: usize, leader_streams: Arc<dyn LeaderStreams>) -> (Self, Asked) {
         let recoveries = Arc::new(Semaphore::new(recoveries));
         let metrics = Arc::new(NodeMetrics::new(1));
         let (controller, requests) = ControllerRequests::channel();
@@ -100,7 +105,7 @@ impl Shard {
             flusher: Flusher::start(1).unwrap(),
             metrics: Arc::clone(&metrics),
             controller,
-            leader_streams: Arc::new(Unreachable),
+            leader_streams,
             stall_detector: Arc::new(StallDetector::unlimited()),
             thread_stall_detector: Arc::new(StallDetector::unlimited()),
             ends_delay: Duration::ZERO,

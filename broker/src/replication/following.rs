@@ -251,6 +251,7 @@ impl LeaderStream {
             flushed_end_offset: position.end.flushed_end.0,
             last_epoch: position.last_epoch.map(|epoch| epoch.0),
             log_start_offset: position.end.log_start.map(|start| start.0),
+            tombstones_gone_offset: position.tombstones_gone_below.map(|offset| offset.0),
         });
         self.more.notify_one();
         Some(channel)
@@ -408,6 +409,7 @@ impl LeaderStream {
                         high_watermark: Offset(answer.high_watermark),
                         log_start: Offset(answer.log_start_offset),
                         everyone_has: Offset(answer.everyone_has_offset),
+                        tombstones_gone_below: Offset(answer.tombstones_gone_offset),
                     };
                 }
                 Some(refusal) => {
@@ -455,6 +457,9 @@ impl LeaderStream {
                 log_start: Offset(range.log_start_offset),
                 log_end: Offset(range.log_end_offset),
             },
+            Refusal::BeginAnew(anew) => {
+                LeaderSays::BeginAnew { log_start: Offset(anew.log_start_offset) }
+            }
             Refusal::Error(detail) => LeaderSays::Closed(detail.into()),
         };
         replica.hear_leader(FromLeader { session, says });

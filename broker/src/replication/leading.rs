@@ -123,6 +123,7 @@ impl Leading {
                     log_start: open.log_start_offset.map(Offset),
                 },
                 last_epoch: open.last_epoch.map(LeaderEpoch),
+                tombstones_gone_below: open.tombstones_gone_offset.map(Offset),
             };
             // Without an actor the sink is dropped, and the follower hears of it.
             handle.command(OpenFollower { follower, position, sink });

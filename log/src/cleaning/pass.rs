@@ -31,6 +31,8 @@ pub struct Cleaning<D: Disk> {
     /// From the log's first segment on, as far as it can be cleaned.
     sources: Vec<Source>,
     request: CleaningRequest,
+    /// [`Log::tombstones_gone_below`]
+    gone_before: Offset,
     under_way: Arc<UnderWay<D>>,
 }
 
@@ -73,6 +75,7 @@ impl<D: Disk> Log<D> {
             first_dirty,
             sources,
             request,
+            gone_before: self.tombstones_gone_below,
             under_way,
         }))
     }
@@ -128,6 +131,7 @@ impl<D: Disk> Cleaning<D> {
             kept: 0,
             gone: 0,
             tombstones: Tombstones::default(),
+            tombstones_gone_below: Offset::ZERO,
         };
         let Cleaning { place, key, config, pass, .. } = self;
         let shelf = Shelf { place, key, config, pass: *pass, throttle };
@@ -162,9 +166,11 @@ impl<D: Disk> Cleaning<D> {
             records_gone: copy.gone,
             map_was_full: self.sources.last().is_some_and(|last| end < last.end),
             tombstones: copy.tombstones,
+            tombstones_gone_below: copy.tombstones_gone_below,
             ..CleaningReport::default()
         };
-        Ok(Made { sources: sources.to_vec(), outputs, report })
+        let gone_before = self.gone_before;
+        Ok(Made { sources: sources.to_vec(), outputs, gone_before, report })
     }
 
     /// Where the map ends: of every key below, it knows the last offset.
@@ -242,6 +248,7 @@ struct Copy<'a> {
     kept: u64,
     gone: u64,
     tombstones: Tombstones,
+    tombstones_gone_below: Offset,
 }
 
 impl Copy<'_> {
@@ -271,15 +278,22 @@ impl Copy<'_> {
         let records = batch.records(&mut self.unpacked)?;
         let (map, end, request) = (self.map, self.end, self.request);
         let horizon = header.delete_horizon_ms();
-        let mut waits = false;
+        let (mut waits, mut gone_below) = (false, Offset::ZERO);
         let selected = self.compactor.select(header, records, |record| {
             if record.offset >= end {
                 return true;
             }
-            let stays = is_last_of_key(map, record) && stays_for_now(request, horizon, record);
+            if !is_last_of_key(map, record) {
+                return false;
+            }
+            let stays = stays_for_now(request, horizon, record);
             waits |= stays && record.value.is_none();
+            if !stays {
+                gone_below = record.offset.plus(1);
+            }
             stays
         })?;
+        self.tombstones_gone_below = self.tombstones_gone_below.max(gone_below);
         self.kept += u64::from(selected.kept);
         self.gone += u64::from(selected.gone);
         // Of a batch that reaches beyond the end, some records were seen by no pass: their time has not begun, and it is

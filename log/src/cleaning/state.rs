@@ -1,6 +1,7 @@
-//! How dirty a log is, and how far it could be cleaned (S21).
+//! How dirty a log is, and how far it could be cleaned (S21); and what of that is written down.
 
 use super::{CleaningPolicy, Tombstones};
+use crate::checkpoint::{self, CleanerCheckpoint};
 use crate::disk::Disk;
 use crate::retention::believable;
 use crate::segment::Segment;
@@ -90,6 +91,32 @@ impl<D: Disk> Log<D> {
     /// Where a pass would begin to map keys.
     pub(crate) fn first_dirty(&self) -> Offset {
         self.cleaned_below.clamp(self.oldest(), self.end)
+    }
+
+    /// What compaction has looked at, durably.
+    pub(crate) fn write_cleaned_below(&mut self, offset: Offset) -> Result<(), LogError> {
+        let content = CleanerCheckpoint { first_dirty: offset, tombstones: self.tombstones };
+        self.place.replace(checkpoint::CLEANER, &content.encode(), true)?;
+        self.place.sync_dir()?;
+        self.cleaned_below = offset;
+        Ok(())
+    }
+
+    /// Before the log is cut at `end`: what comes there next was looked at by nobody. Were it believed to be clean,
+    /// a tombstone could go before what it deletes.
+    pub(crate) fn lower_cleaned_below(&mut self, end: Offset) -> Result<(), LogError> {
+        if self.cleaned_below <= end {
+            return Ok(());
+        }
+        match self.write_cleaned_below(end) {
+            Err(LogError::DiskFull { .. }) => {
+                self.place.remove(checkpoint::CLEANER)?;
+                self.place.sync_dir()?;
+                self.cleaned_below = Offset::ZERO;
+                Ok(())
+            }
+            written => written,
+        }
     }
 
     /// How many segments, from the first on, a pass may look at. What counts as flushed within one, or at its end, has

@@ -12,7 +12,7 @@
 
 use super::source::Source;
 use super::writer::{Output, cleaned_name};
-use super::{CLEANED, CleaningError, CleaningReport, Finished, UnderWay};
+use super::{CLEANED, CleaningError, CleaningReport, Finished, UnderWay, gone};
 use crate::checkpoint::{self, CleanerCheckpoint, OffsetCheckpoint};
 use crate::disk::Disk;
 use crate::place::{Kind, Place, is_unreadable};
@@ -75,6 +75,8 @@ impl<D: Disk> Ending<D> {
 pub(super) struct Made {
     pub(super) sources: Vec<Source>,
     pub(super) outputs: Vec<Output>,
+    /// [`Log::tombstones_gone_below`] when the pass began.
+    pub(super) gone_before: Offset,
     pub(super) report: CleaningReport,
 }
 
@@ -94,10 +96,10 @@ impl Made {
             }
             let plan = self.plan(pass, &place)?;
             files.keep_only(&plan);
-            for (name, content) in [
-                (cleaned_name(checkpoint::CLEANER, pass), self.checkpoint().encode()),
-                (listed_name(), plan.encode()),
-            ] {
+            let checkpoints = self.checkpoints();
+            let checkpoints =
+                checkpoints.into_iter().map(|(name, content)| (cleaned_name(name, pass), content));
+            for (name, content) in checkpoints.chain([(listed_name(), plan.encode())]) {
                 files.add(&name);
                 drop(place.replace(&name, &content, true)?);
             }
@@ -140,14 +142,26 @@ impl Made {
                 plan.install.push((from, to, size));
             }
         }
-        let (from, to) = (cleaned_name(checkpoint::CLEANER, pass), checkpoint::CLEANER.to_owned());
-        plan.install.push((from, to, self.checkpoint().encode().len() as u64));
+        for (name, content) in self.checkpoints() {
+            plan.install.push((cleaned_name(name, pass), name.to_owned(), content.len() as u64));
+        }
         Ok(plan)
     }
 
-    fn checkpoint(&self) -> CleanerCheckpoint {
+    /// What the log writes down of the pass: names, and what is there.
+    fn checkpoints(&self) -> Vec<(&'static str, Vec<u8>)> {
         let CleaningReport { end, tombstones, .. } = self.report;
-        CleanerCheckpoint { first_dirty: end, tombstones: Some(tombstones) }
+        let cleaner = CleanerCheckpoint { first_dirty: end, tombstones: Some(tombstones) };
+        let mut written = vec![(checkpoint::CLEANER, cleaner.encode())];
+        let gone_below = self.gone_afterwards();
+        if gone_below != self.gone_before {
+            written.push((checkpoint::TOMBSTONES_GONE, gone::encode(gone_below)));
+        }
+        written
+    }
+
+    fn gone_afterwards(&self) -> Offset {
+        self.gone_before.max(self.report.tombstones_gone_below)
     }
 }
 
@@ -319,7 +333,10 @@ fn rename<D: Disk>(place: &Place<D>, from: &str, to: &str) -> Result<bool, LogEr
 
 impl<D: Disk> Log<D> {
     /// Puts what a pass has made in the place of what it was made from. `None`: the log was cut or shortened meanwhile,
-    /// nothing has changed, and the files of the pass are gone.
+    /// or tombstones would go that not every replica has any more: some have come since the pass began. Then nothing
+    /// has changed, and the files of the pass are gone.
+    ///
+    /// `tombstones_below` as in [`super::CleaningRequest`], but as it is now.
     ///
     /// # Errors
     /// Errors of the disk. Unless the log is poisoned, nothing has changed; if it is, opening it anew finishes what
@@ -328,9 +345,12 @@ impl<D: Disk> Log<D> {
         &mut self,
         mut cleaned: Cleaned<D>,
         high_watermark: Offset,
+        tombstones_below: Offset,
     ) -> Result<Option<Finished<D>>, LogError> {
         self.check_writable()?;
-        if !self.is_current(&cleaned) {
+        if cleaned.made.report.tombstones_gone_below > tombstones_below
+            || !self.is_current(&cleaned)
+        {
             return Ok(None);
         }
         let under_way = Arc::clone(&cleaned.under_way.0);
@@ -342,6 +362,7 @@ impl<D: Disk> Log<D> {
                 self.replace_segments(&cleaned.made);
                 self.cleaned_below = cleaned.made.report.end;
                 self.tombstones = Some(cleaned.made.report.tombstones);
+                self.tombstones_gone_below = cleaned.made.gone_afterwards();
                 under_way.carried_out(self.checkpoint_after_swap(high_watermark)?);
                 let ending = Ending(under_way);
                 Ok(Some(Finished { removals, report: cleaned.made.report, ending }))
@@ -360,6 +381,7 @@ impl<D: Disk> Log<D> {
         let mut pairs = self.segments.iter().zip(sources);
         is_expected
             && !under_way.is_overtaken()
+            && cleaned.made.gone_before == self.tombstones_gone_below
             && sources.len() < self.segments.len()
             && pairs.all(|(segment, source)| {
                 (segment.base, segment.end, segment.size) == (source.base, source.end, source.size)
@@ -423,32 +445,6 @@ impl<D: Disk> Log<D> {
         }
         segments.extend(behind);
         self.segments = segments;
-    }
-
-    /// What compaction has looked at, durably.
-    pub(crate) fn write_cleaned_below(&mut self, offset: Offset) -> Result<(), LogError> {
-        let content = CleanerCheckpoint { first_dirty: offset, tombstones: self.tombstones };
-        self.place.replace(checkpoint::CLEANER, &content.encode(), true)?;
-        self.place.sync_dir()?;
-        self.cleaned_below = offset;
-        Ok(())
-    }
-
-    /// Before the log is cut at `end`: what comes there next was looked at by nobody. Were it believed to be clean,
-    /// a tombstone could go before what it deletes.
-    pub(crate) fn lower_cleaned_below(&mut self, end: Offset) -> Result<(), LogError> {
-        if self.cleaned_below <= end {
-            return Ok(());
-        }
-        match self.write_cleaned_below(end) {
-            Err(LogError::DiskFull { .. }) => {
-                self.place.remove(checkpoint::CLEANER)?;
-                self.place.sync_dir()?;
-                self.cleaned_below = Offset::ZERO;
-                Ok(())
-            }
-            written => written,
-        }
     }
 
     /// Before the log is cut at `from`: what a pass under way has read from there on is of no use.

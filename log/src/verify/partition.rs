@@ -273,6 +273,7 @@ impl Look {
             checkpoint::OFFSETS
             | checkpoint::LOG_START
             | checkpoint::CLEANER
+            | checkpoint::TOMBSTONES_GONE
             | checkpoint::FLUSHED_END => {
                 report.faults.iter_mut().for_each(|fault| fault.remedy = Remedy::MakeAgain);
             }

@@ -18,13 +18,15 @@ use troupe_proto::rope::Rope;
 pub type Pair<'a> = (Option<&'a str>, Option<&'a str>, i64);
 
 pub const RETENTION_MS: u64 = 1000;
+/// Every replica has everything.
+pub const ALL: Offset = Offset(u64::MAX >> 1);
 
 pub fn request(now_ms: i64, below: Offset) -> CleaningRequest {
     CleaningRequest {
         policy: CleaningPolicy { delete_retention_ms: RETENTION_MS, ..CleaningPolicy::default() },
         now_ms,
         below,
-        tombstones_below: Offset(u64::MAX >> 1),
+        tombstones_below: ALL,
         keep: BTreeSet::new(),
         hash_key: [5; 16],
     }
@@ -82,11 +84,12 @@ pub fn clean_with<D: Disk>(
     request: CleaningRequest,
     map: &mut OffsetMap,
 ) -> Option<Done<D>> {
+    let tombstones_below = request.tombstones_below;
     let cleaning = log.begin_cleaning(request).unwrap()?;
     let cleaned = cleaning.run(map, &mut FullSpeed).unwrap();
     let high_watermark = log.flushed_end();
     let Finished { removals, report, ending } =
-        log.finish_cleaning(cleaned, high_watermark).unwrap()?;
+        log.finish_cleaning(cleaned, high_watermark, tombstones_below).unwrap()?;
     ending.run().unwrap();
     Some(Done { removals, report })
 }

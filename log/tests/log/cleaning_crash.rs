@@ -156,7 +156,7 @@ impl Parts {
     ) -> Result<Vec<troupe_log::Removal<FaultDisk>>, LogError> {
         let Some(made) = self.made.take() else { return Ok(Vec::new()) };
         let high_watermark = log.flushed_end();
-        let Some(finished) = log.finish_cleaning(made, high_watermark)? else {
+        let Some(finished) = log.finish_cleaning(made, high_watermark, ALL)? else {
             return Ok(Vec::new());
         };
         self.ending = Some(finished.ending);
@@ -182,7 +182,7 @@ fn clean_once(
     let Some(cleaning) = log.begin_cleaning(request(NOW, flushed))? else { return Ok(Vec::new()) };
     let mut map = OffsetMap::new(keys * OffsetMap::ENTRY);
     let cleaned = cleaning.run(&mut map, &mut FullSpeed)?;
-    let Some(finished) = log.finish_cleaning(cleaned, flushed)? else { return Ok(Vec::new()) };
+    let Some(finished) = log.finish_cleaning(cleaned, flushed, ALL)? else { return Ok(Vec::new()) };
     finished.ending.run()?;
     Ok(finished.removals)
 }

@@ -97,7 +97,7 @@ fn a_log_that_was_cut_or_shortened_meanwhile_is_not_touched() {
                 change(&mut log);
             }
             let expected = records(&log, log.log_start());
-            let finished = log.finish_cleaning(cleaned, log.flushed_end()).unwrap();
+            let finished = log.finish_cleaning(cleaned, log.flushed_end(), ALL).unwrap();
             assert_eq!(finished.is_none(), is_void);
             if let Some(finished) = finished {
                 finished.ending.run().unwrap();
@@ -161,7 +161,7 @@ fn a_pass_does_without_a_segment_that_retention_takes_unless_it_has_written_some
         match made {
             Ok(cleaned) => {
                 let high_watermark = log.flushed_end();
-                let finished = log.finish_cleaning(cleaned, high_watermark).unwrap().unwrap();
+                let finished = log.finish_cleaning(cleaned, high_watermark, ALL).unwrap().unwrap();
                 finished.ending.run().unwrap();
                 finished.removals.into_iter().for_each(|removal| removal.run().unwrap());
                 assert!(finished.report.records_gone > 0);

@@ -20,5 +20,6 @@ mod rolling;
 mod rot;
 mod shrinking;
 mod tail;
+mod tombstones_gone;
 mod verifying;
 mod want;

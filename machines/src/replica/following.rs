@@ -3,7 +3,7 @@
 //! ```text
 //!           Open                       a slice, perhaps empty
 //!  Closed -------> Opening ---------------------------------> Streaming
-//!    ^                |  Diverging, OutOfRange                    |
+//!    ^                |  Diverging, OutOfRange, BeginAnew         |
 //!    |                v                                           |
 //!    |             Truncating -- continue_following --> Opening   |
 //!    +--------------------- the stream closes --------------------+
@@ -97,7 +97,8 @@ impl Replica {
             "a log with batches knows the epoch of the last"
         );
         let leader_epoch = following.state.leader_epoch;
-        Some(Position { leader_epoch, end: self.own_end(), last_epoch })
+        let tombstones_gone_below = Some(self.tombstones_gone_below);
+        Some(Position { leader_epoch, end: self.own_end(), last_epoch, tombstones_gone_below })
     }
 
     /// Whether batches may be appended to this follower's log as they are: those of the stream that is open,
@@ -248,6 +249,15 @@ impl Replica {
         }
     }
 
+    /// See the module `refill`. `log_start` is the leader's.
+    pub fn on_begin_anew(&mut self, session: FollowSession, log_start: Offset, out: &mut Effects) {
+        if self.opening() == Some(session) {
+            // what was deleted here stays deleted
+            let offset = log_start.max(self.log_start);
+            self.begin_truncating(ReplicationEffect::ResetTo { offset }, out);
+        }
+    }
+
     fn truncate_and_reopen(
         &mut self,
         now: Time,
@@ -290,6 +300,7 @@ impl Replica {
         self.high_watermark = offset;
         self.flushed_end = offset;
         self.log_end = offset;
+        self.cut_tombstones_gone();
         self.producers = super::producers::Producers::default();
         self.check();
     }
@@ -360,7 +371,7 @@ impl Replica {
         }
     }
 
-    fn opening(&self) -> Option<FollowSession> {
+    pub(super) fn opening(&self) -> Option<FollowSession> {
         match self.following()?.stream {
             Stream::Opening(session) => Some(session),
             Stream::Closed { .. } | Stream::Streaming(..) | Stream::Truncating => None,

@@ -205,6 +205,9 @@ impl Replica {
         if let Some(refusal) = self.diverges(position, epoch_end) {
             return Ok(refusal);
         }
+        if self.needs_tombstones(position) {
+            return self.begin_anew(follower.node);
+        }
         let session = self.take_session();
         let log_end = self.log_end;
         let from = position.end.log_end;
@@ -327,6 +330,7 @@ impl Replica {
             high_watermark: self.high_watermark,
             log_start: self.log_start,
             everyone_has: self.everyone_has(),
+            tombstones_gone_below: self.tombstones_gone_here(),
         }
     }
 

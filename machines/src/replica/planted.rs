@@ -28,6 +28,8 @@ pub enum Bug {
     DeleteAboveHighWatermark,
     /// A deletion is answered once the leader has done it.
     AnswerDeletionAlone,
+    /// Who lacks tombstones that its leader has not got any more is filled on from where its log ends.
+    FillOnWithoutTombstones,
     /// A follower does not move its log's start to that of its leader.
     KeepOldLogStart,
 }

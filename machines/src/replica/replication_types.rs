@@ -40,6 +40,8 @@ pub struct Position {
     pub end: ReplicaEnd,
     /// The epoch of the follower's last batch; `None` if its log is empty.
     pub last_epoch: Option<LeaderEpoch>,
+    /// As its log says, also behind its end; `None` from a follower of an earlier version, which does not begin anew.
+    pub tombstones_gone_below: Option<Offset>,
 }
 
 /// Who opens a stream.
@@ -60,6 +62,8 @@ pub enum Opening {
     Diverging(Divergence),
     /// It ends outside of the leader's (R25).
     OutOfRange { log_start: Offset, log_end: Offset },
+    /// It needs tombstones that this leader has not got any more. The follower drops its log, and is filled anew.
+    BeginAnew { log_start: Offset },
 }
 
 /// The last point where a follower's log can agree with its leader's, as far as the leader knows.
@@ -79,6 +83,8 @@ pub struct LeaderEnds {
     pub log_start: Offset,
     /// [`super::Replica::everyone_has`]; zero from a leader of an earlier version.
     pub everyone_has: Offset,
+    /// See the module `refill`; zero also from a leader of an earlier version.
+    pub tombstones_gone_below: Offset,
 }
 
 /// Why a leader gives a follower no stream. The follower tries again, or hears of another leader.
@@ -94,6 +100,10 @@ pub enum OpenError {
     UnknownLeaderEpoch { expected: LeaderEpoch, current: LeaderEpoch },
     #[error("node {node} has no replica of the partition")]
     NotAReplica { node: NodeId },
+    #[error(
+        "node {node} needs tombstones that are gone, and cannot begin anew while it counts as in sync"
+    )]
+    NeedsTombstones { node: NodeId },
 }
 
 impl From<OpenError> for Error {
@@ -103,7 +113,9 @@ impl From<OpenError> for Error {
             OpenError::Offline => ErrorCode::StorageFailure,
             OpenError::FencedLeaderEpoch { .. } => ErrorCode::FencedLeaderEpoch,
             OpenError::UnknownLeaderEpoch { .. } => ErrorCode::UnknownLeaderEpoch,
-            OpenError::NotAReplica { .. } => ErrorCode::IneligibleReplica,
+            OpenError::NotAReplica { .. } | OpenError::NeedsTombstones { .. } => {
+                ErrorCode::IneligibleReplica
+            }
         };
         Error::new(code, error.to_string())
     }

@@ -93,6 +93,7 @@ impl Replica {
         }
         self.newest_epoch = Some(leader_epoch);
         self.role = RoleState::Leading(leadership);
+        self.cut_tombstones_gone();
         self.schedule_isr_check(now);
         let start_offset = self.log_end;
         out.push(Effect::LeaderEpochStarted { leader_epoch, start_offset });

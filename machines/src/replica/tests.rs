@@ -8,6 +8,7 @@ mod isr;
 mod leading;
 mod model;
 mod reading;
+mod refill;
 
 use super::*;
 use crate::config::{FlushPolicy, TimestampType};
@@ -100,7 +101,12 @@ fn follower_at(replica: &mut Replica, node: i32, log_end: u64, flushed_end: u64)
     let leader_epoch = replica.leader_epoch().expect("a leader");
     let end =
         ReplicaEnd { log_end: Offset(log_end), flushed_end: Offset(flushed_end), log_start: None };
-    let position = Position { leader_epoch, end, last_epoch: Some(leader_epoch) };
+    let position = Position {
+        leader_epoch,
+        end,
+        last_epoch: Some(leader_epoch),
+        tombstones_gone_below: Some(Offset::ZERO),
+    };
     let epoch_end = Some((leader_epoch, replica.log_end()));
     let opened = replica.on_follower_opened(NOW, follower, &position, epoch_end, &mut out);
     assert!(matches!(opened, Ok(Opening::Stream { .. })), "{opened:?}");

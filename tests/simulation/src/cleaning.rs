@@ -26,7 +26,9 @@ impl World {
         }
         let here = self.hosts().into_iter().filter(|at| at.0 == site);
         for at in here.collect::<Vec<_>>() {
-            if self.disk.one_in(3) {
+            // where some clean seldom, one leader lacks tombstones that another has
+            let seldom = self.settings.slow_fills && at.0 % 2 == 1;
+            if self.disk.one_in(if seldom { 60 } else { 3 }) {
                 self.begin_cleaning(at, &compaction)?;
             }
         }
@@ -102,10 +104,15 @@ impl World {
     }
 
     fn finish_cleaning(&mut self, at: At, made: Cleaned<FaultDisk>) -> Checked {
+        let no_others = self.settings.has_host_bug(HostBug::ForgetWhoLacksTombstones);
         let Some(host) = self.host(at) else { return Ok(()) };
         let high_watermark = host.replica.high_watermark();
-        match host.log.finish_cleaning(made, high_watermark) {
-            Ok(Some(finished)) => self.cleaned(at, finished),
+        let everyone_has = if no_others { Offset(u64::MAX) } else { host.replica.everyone_has() };
+        match host.log.finish_cleaning(made, high_watermark, everyone_has) {
+            Ok(Some(finished)) => {
+                host.replica.on_tombstones_gone(host.log.tombstones_gone_below());
+                self.cleaned(at, finished)
+            }
             Ok(None) => {
                 self.counts.cleanings_overtaken += 1;
                 Ok(())
@@ -146,9 +153,6 @@ impl World {
             return Ok(());
         }
         let Host { replica, log, .. } = host;
-        if self.settings.unclean {
-            return Ok(());
-        }
         invariants::producers_stay_known(
             &replica.remembered_batches(),
             log.log_start(),

@@ -9,6 +9,7 @@ use crate::violation::{Checked, Violation};
 use bytes::Bytes;
 use troupe_log::Log;
 use troupe_log::disk::FaultDisk;
+use troupe_machines::replica::planted::Bug as MachineBug;
 use troupe_proto::batch::{BatchHeader, Batches, Limits, RecordSet};
 use troupe_proto::ids::{Offset, PartitionKey};
 
@@ -34,11 +35,13 @@ impl Compaction {
         let mut chance = Chance::new(seed ^ 0x0C05_1EA2);
         let in_cleaning = matches!(
             bug,
-            Some(Bug::Host(
-                HostBug::ForgetDeleteRetention
-                    | HostBug::ForgetWhoLacksTombstones
-                    | HostBug::ForgetProducersInCleaning
-            ))
+            Some(
+                Bug::Host(
+                    HostBug::ForgetDeleteRetention
+                        | HostBug::ForgetWhoLacksTombstones
+                        | HostBug::ForgetProducersInCleaning
+                ) | Bug::Machine(MachineBug::FillOnWithoutTombstones)
+            )
         );
         let compacts = chance.one_in(2) && bug.is_none() || in_cleaning;
         compacts.then(|| Compaction {

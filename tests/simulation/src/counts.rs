@@ -68,6 +68,8 @@ counts! { Counts:
     elections_needed,
     truncations,
     resets,
+    begun_anew,
+    fills_noted,
     deletions,
     cleanings,
     cleanings_overtaken,

@@ -204,11 +204,7 @@ impl World {
         self.counts.resets += 1;
         let (site, partition) = (at.0 as u64, at.1.partition.0.into());
         self.trace.note(self.now, "reset", [site, partition, offset.0, 0]);
-        let strict = !self.settings.unclean;
-        let Some(host) = self.host(at) else { return Ok(()) };
-        if strict {
-            invariants::truncation_stays_above(host.replica.high_watermark(), offset)?;
-        }
+        self.check_reset(at, offset)?;
         self.start_over(at, offset)
     }
 

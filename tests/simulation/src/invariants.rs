@@ -11,6 +11,7 @@ mod fenced_leaders_acknowledge_nothing;
 mod in_sync_replicas_have_what_is_committed;
 mod metadata_is_one_log;
 mod no_record_twice;
+mod nobody_drops_what_counts;
 mod offsets_only_grow;
 mod one_leader_per_epoch;
 mod one_owner_per_partition;
@@ -38,6 +39,7 @@ pub use fenced_leaders_acknowledge_nothing::fenced_leaders_acknowledge_nothing;
 pub use in_sync_replicas_have_what_is_committed::in_sync_replica_has;
 pub use metadata_is_one_log::{image_is_a_prefix, records_are_the_same};
 pub use no_record_twice::{each_stamp_once, value_stands_once};
+pub use nobody_drops_what_counts::nobody_drops_what_counts;
 pub use offsets_only_grow::{offsets_only_grow, truncation_stays_above};
 pub use one_leader_per_epoch::{epochs_only_grow, one_leader_per_epoch};
 pub use one_owner_per_partition::{

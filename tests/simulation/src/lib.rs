@@ -36,6 +36,7 @@ mod network;
 mod queue;
 mod quorum;
 mod reassignment;
+mod refill;
 mod runner;
 mod seeds;
 mod settings;

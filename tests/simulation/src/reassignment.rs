@@ -10,6 +10,7 @@ use troupe_machines::cluster::{
     AlterPartitionReassignments, ClusterImage, ClusterPolicy, PlanGoal, PlanRequest,
     ReassignPartition,
 };
+use troupe_machines::replica::planted::Bug as MachineBug;
 use troupe_proto::ids::{NodeId, PartitionKey};
 use troupe_proto::internal::v1::MetadataRecord;
 use troupe_proto::internal::v1::metadata_record::Record;
@@ -17,8 +18,14 @@ use troupe_proto::internal::v1::metadata_record::Record;
 /// Whether a run has reassignments; of a seed's own chance, so that whatever else is drawn stays as it was.
 pub fn draw(seed: u64, bug: Option<Bug>) -> bool {
     match bug {
-        Some(Bug::Host(HostBug::CountAddedAtOnce | HostBug::DropAddedAtOnce)) => true,
-        Some(_) => false,
+        Some(bug) => matches!(
+            bug,
+            Bug::Host(
+                HostBug::CountAddedAtOnce
+                    | HostBug::DropAddedAtOnce
+                    | HostBug::ForgetWhoLacksTombstones
+            ) | Bug::Machine(MachineBug::FillOnWithoutTombstones)
+        ),
         None => Chance::new(seed ^ 0x5EA5_5160).one_in(3),
     }
 }

@@ -4,15 +4,13 @@ use crate::chance::Chance;
 use crate::compaction::Compaction;
 use crate::groups::{GroupHostBug, GroupSettings};
 use crate::reassignment;
+use crate::refill;
 use std::collections::BTreeMap;
 use troupe_log::LogConfig;
 use troupe_machines::config::{FlushPolicy, TopicConfig};
 use troupe_machines::group::planted::Bug as GroupBug;
 use troupe_machines::replica::ReplicaConfig;
 use troupe_machines::replica::planted::Bug as MachineBug;
-
-/// Also for a clock that jumps.
-const LONGER_THAN_A_RUN_MS: u64 = 30 * 24 * 3_600_000;
 
 /// A classic bug that is put back, in the machine or in what carries out its decisions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +77,8 @@ pub struct Settings {
     /// Time between two faults, on average.
     pub fault_interval_ms: u64,
     pub faults: Vec<Fault>,
+    /// Who is not in sync gets little at a time, so that leaders change meanwhile.
+    pub slow_fills: bool,
     /// The topic is compacted.
     pub compaction: Option<Compaction>,
     /// The runs with consumer groups.
@@ -128,6 +128,18 @@ impl Fault {
         Fault::Retire,
         Fault::Retire,
         Fault::Retire,
+    ];
+
+    /// In the runs in which that takes long: leaders change.
+    pub const WHILE_FILLING: [Fault; 8] = [
+        Fault::KillReplica,
+        Fault::KillReplica,
+        Fault::KillReplica,
+        Fault::KillReplica,
+        Fault::PreferredElection,
+        Fault::PreferredElection,
+        Fault::Wipe,
+        Fault::Wipe,
     ];
 
     pub const ALL: [Fault; 24] = [
@@ -180,6 +192,7 @@ impl Settings {
             safety_ms: chance.between(6_000, 14_000),
             fault_interval_ms: chance.between(100, 900),
             faults,
+            slow_fills: false,
             compaction: Compaction::draw(seed, bug),
             groups: None,
         }
@@ -189,17 +202,28 @@ impl Settings {
     pub fn with_reassignment(mut self, seed: u64) -> Settings {
         if reassignment::draw(seed, self.bug) {
             self.brokers += 1;
+            self.slow_fills = self.compaction.is_some() && refill::draw(seed, self.bug);
+            if self.slow_fills {
+                self.fill_slowly(seed);
+            }
             self.faults.extend(Fault::OF_REASSIGNMENT);
             if self.has_host_bug(HostBug::DropAddedAtOnce) {
                 self.faults.extend([Fault::CancelReassignment; 4]);
             }
-            // Who changes leaders while it is filled keeps what the first has given it, and misses the tombstones
-            // that the second has removed before: seen here, and not mended. So none goes within such a run.
-            if let Some(compaction) = &mut self.compaction {
-                compaction.delete_retention_ms = LONGER_THAN_A_RUN_MS;
-            }
         }
         self
+    }
+
+    /// Tombstones go soon; in some of the runs hardly anything else happens than that leaders change.
+    fn fill_slowly(&mut self, seed: u64) {
+        if self.bug.is_some() || seed.is_multiple_of(2) {
+            self.faults.clear();
+            self.fault_interval_ms = self.fault_interval_ms.min(300);
+        }
+        self.faults.extend(Fault::WHILE_FILLING);
+        if let Some(compaction) = &mut self.compaction {
+            compaction.delete_retention_ms = compaction.delete_retention_ms.min(500);
+        }
     }
 
     /// As an operator would write them.

@@ -318,6 +318,7 @@ impl World {
         log.replay(from, |header| replica.on_recovered_batch(now, header))
             .map_err(|error| Violation::new("I18 a log replays", error.to_string()))?;
         replica.restore_leader_epoch(log.latest_epoch());
+        replica.on_tombstones_gone(log.tombstones_gone_below());
         // what an earlier life here was told of, it may have led in, and its disk may have lost that
         let told = broker.and_then(|broker| broker.told.get(&key).copied());
         if !self.settings.has_host_bug(HostBug::LeadAgainInOldEpoch) {

@@ -1,6 +1,7 @@
 //! Streams between followers and leaders: what is sent on one arrives in its order, or never.
 
 use crate::broker::Host;
+use crate::refill::Pause;
 use crate::settings::HostBug;
 use crate::violation::{Checked, Violation};
 use crate::world::{At, Event, World};
@@ -19,17 +20,19 @@ const MOST_IN_FLIGHT: u32 = 3;
 
 #[derive(Debug)]
 pub struct Stream {
-    key: PartitionKey,
-    follower: usize,
+    pub key: PartitionKey,
+    pub follower: usize,
     follower_host: u64,
     follower_session: FollowSession,
-    leader: usize,
+    pub leader: usize,
     /// Once the leader has accepted.
     leader_host: Option<(u64, FollowSession)>,
     next: Offset,
     told: Option<LeaderEnds>,
     in_flight: u32,
     pump_due: bool,
+    /// Of one that is filled slowly.
+    pub pause: Pause,
     broken: bool,
     /// Broken without a trace of what was under way.
     dropped: bool,
@@ -51,6 +54,7 @@ pub enum ToFollower {
     Slice(Offset, Bytes, LeaderEnds),
     Diverging(Divergence),
     OutOfRange(Offset, Offset),
+    BeginAnew(Offset),
     Closed,
 }
 
@@ -77,6 +81,7 @@ impl World {
             told: None,
             in_flight: 0,
             pump_due: false,
+            pause: Pause::default(),
             broken: false,
             dropped: false,
             broken_at: 0,
@@ -232,6 +237,9 @@ impl World {
             Ok(Opening::OutOfRange { log_start, log_end }) => {
                 self.send_down(id, ToFollower::OutOfRange(log_start, log_end));
             }
+            Ok(Opening::BeginAnew { log_start }) => {
+                self.send_down(id, ToFollower::BeginAnew(log_start));
+            }
             Err(_) => self.break_stream(id, true, true),
         }
         self.settle_host(at)
@@ -253,6 +261,9 @@ impl World {
     }
 
     pub fn pump(&mut self, id: StreamId) -> Checked {
+        if self.pauses(id) {
+            return Ok(());
+        }
         let most = self.net.between(1, 1_500) as usize;
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
         stream.pump_due = false;
@@ -308,8 +319,9 @@ impl World {
             return Ok(());
         }
         match message {
-            ToFollower::Accepted(ends) => self.drive(at, |replica, now, out| {
-                replica.on_replicated(now, session, &[], ends, out);
+            ToFollower::Accepted(ends) => self.accepted(id, at, session, ends),
+            ToFollower::BeginAnew(log_start) => self.drive(at, |replica, _, out| {
+                replica.on_begin_anew(session, log_start, out);
             }),
             ToFollower::Slice(read_from, bytes, ends) => {
                 self.take_slice(id, at, session, read_from, bytes, ends)

@@ -25,7 +25,8 @@ pub fn first_seed(test: &str) -> u64 {
 /// A simulation in which something never happens says nothing about it. Some turns of events come in a few of
 /// a hundred runs only, and have to be there in many.
 pub fn assert_all_happened(table: Vec<(&'static str, u64)>, runs: u64) {
-    const RARE: [&str; 3] = ["ineligible_alters", "resets", "cleanings_overtaken"];
+    const RARE: [&str; 5] =
+        ["ineligible_alters", "resets", "cleanings_overtaken", "begun_anew", "fills_noted"];
     let expected = |what: &str| runs >= 10_000 || !RARE.contains(&what);
     let never: Vec<_> =
         table.into_iter().filter(|(what, times)| *times == 0 && expected(what)).collect();
@@ -127,6 +128,8 @@ found! {
         Bug::Host(HostBug::ForgetDeleteRetention), within 100;
     a_tombstone_that_a_replica_misses_is_found:
         Bug::Host(HostBug::ForgetWhoLacksTombstones), within 300;
+    a_log_that_is_filled_on_without_tombstones_that_it_needs_is_found:
+        Bug::Machine(MachineBug::FillOnWithoutTombstones), within 100;
     an_added_replica_that_counts_too_early_is_found:
         Bug::Host(HostBug::CountAddedAtOnce), within 100;
     a_cancellation_that_leaves_too_few_copies_is_found:

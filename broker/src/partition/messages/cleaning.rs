@@ -32,7 +32,7 @@ pub struct BeginCleaning {
 }
 
 /// A pass was carried out: take what it made. Asked of the actor that made the plan, or of none. Answered with nothing
-/// if the log was cut or shortened meanwhile.
+/// if the log was cut or shortened meanwhile, or tombstones would go that somebody lacks by now.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct FinishCleaning {

@@ -36,6 +36,9 @@ pub enum LeaderSays {
         log_start: Offset,
         log_end: Offset,
     },
+    BeginAnew {
+        log_start: Offset,
+    },
     /// The channel is over: refused, or the stream broke.
     Closed(Error),
 }

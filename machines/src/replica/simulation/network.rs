@@ -185,6 +185,7 @@ impl World {
                 ToFollower::Slice(None, Vec::new(), ends)
             }
             Ok(Opening::Diverging(divergence)) => ToFollower::Diverging(divergence),
+            Ok(Opening::BeginAnew { .. }) => panic!("nothing is cleaned here"),
             Ok(Opening::OutOfRange { log_start, log_end }) => {
                 ToFollower::OutOfRange(log_start, log_end)
             }

@@ -24,7 +24,7 @@ pub(super) fn ends(high_watermark: u64, log_start: u64) -> LeaderEnds {
     LeaderEnds {
         high_watermark: Offset(high_watermark),
         log_start: Offset(log_start),
-        everyone_has: Offset::ZERO,
+        ..LeaderEnds::default()
     }
 }
 

@@ -10,7 +10,12 @@ const LAG: u64 = ReplicaConfig::REPLICA_LAG_TIME_MAX_MS;
 fn open_at(replica: &mut Replica, now: Time, node: NodeId, end: u64) -> (FollowSession, Effects) {
     let mut out = Effects::new();
     let end = ReplicaEnd { log_end: Offset(end), flushed_end: Offset(end), log_start: None };
-    let position = Position { leader_epoch: LeaderEpoch(5), end, last_epoch: Some(LeaderEpoch(3)) };
+    let position = Position {
+        leader_epoch: LeaderEpoch(5),
+        end,
+        last_epoch: Some(LeaderEpoch(3)),
+        tombstones_gone_below: Some(Offset::ZERO),
+    };
     let follower = Follower { node, broker_epoch: BrokerEpoch(0), answers_rounds: true };
     let epoch_end = Some((LeaderEpoch(3), Offset(10)));
     match replica.on_follower_opened(now, follower, &position, epoch_end, &mut out) {

@@ -42,7 +42,12 @@ fn open(
     let end =
         ReplicaEnd { log_end: Offset(log_end), flushed_end: Offset(log_end), log_start: None };
     let leader_epoch = LeaderEpoch(leader_epoch);
-    let position = Position { leader_epoch, end, last_epoch: last_epoch.map(LeaderEpoch) };
+    let position = Position {
+        leader_epoch,
+        end,
+        last_epoch: last_epoch.map(LeaderEpoch),
+        tombstones_gone_below: Some(Offset::ZERO),
+    };
     let follower = Follower { node: OTHER, broker_epoch: BrokerEpoch(0), answers_rounds: true };
     let epoch_end = epoch_end.map(|(epoch, end)| (LeaderEpoch(epoch), Offset(end)));
     replica.on_follower_opened(NOW, follower, &position, epoch_end, &mut Effects::new())

@@ -31,7 +31,12 @@ fn follows(replica: &mut Replica, node: i32, log_start: u64, log_end: u64) -> Fo
         flushed_end: Offset(log_end),
         log_start: Some(Offset(log_start)),
     };
-    let position = Position { leader_epoch: LeaderEpoch(5), end, last_epoch: Some(LeaderEpoch(3)) };
+    let position = Position {
+        leader_epoch: LeaderEpoch(5),
+        end,
+        last_epoch: Some(LeaderEpoch(3)),
+        tombstones_gone_below: Some(Offset::ZERO),
+    };
     let epoch_end = Some((LeaderEpoch(3), Offset(10)));
     match replica.on_follower_opened(NOW, follower, &position, epoch_end, &mut Effects::new()) {
         Ok(Opening::Stream { session, .. }) => session,
