@@ -251,7 +251,16 @@ fn hint_for(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::NoReassignmentInProgress => {
             Some("`troupe reassign list` shows what is under way")
         }
+        ErrorCode::ConcurrentTransactions => {
+            Some("the transaction before is being completed; try again in a moment")
+        }
         ErrorCode::RequestTooLarge
+        | ErrorCode::InvalidTransactionalId
+        | ErrorCode::TransactionalIdNotFound
+        | ErrorCode::InvalidProducerIdMapping
+        | ErrorCode::InvalidTransactionState
+        | ErrorCode::InvalidTransactionTimeout
+        | ErrorCode::TransactionAbortable
         | ErrorCode::NewLeaderElected
         | ErrorCode::InvalidGroupId
         | ErrorCode::MessageTooLarge

@@ -3,6 +3,7 @@
 //! - [`replica`]: one replica of one partition. Facts in, effects out.
 //! - [`cluster`]: topics, brokers, leaders, producer ids. Decide with `&self`, change in `replay`.
 //! - [`group`]: members of consumer groups, who reads what, committed offsets.
+//! - [`txn`]: transactions, what they wrote to, and whether that is committed.
 //! - [`admission`]: which batch may be worked on next, when there are more than the node can carry.
 //! - [`cleaning`]: which log is compacted next.
 //! - [`connection`]: who may connect, how long a connection may do nothing, whose turn it is.
@@ -29,4 +30,5 @@ pub mod log_directory;
 pub mod replica;
 pub mod throttle;
 pub mod time;
+pub mod txn;
 pub mod voter_recovery;

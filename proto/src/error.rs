@@ -49,6 +49,7 @@ impl ErrorCode {
             | Self::UnknownActor
             | Self::BrokerNotRegistered
             | Self::GroupNotFound
+            | Self::TransactionalIdNotFound
             | Self::NoCommittedOffset => GrpcCode::NotFound,
             Self::TopicExists | Self::DuplicateBroker => GrpcCode::AlreadyExists,
             Self::InvalidTopic
@@ -65,6 +66,8 @@ impl ErrorCode {
             | Self::UnsupportedAssignor
             | Self::InvalidSessionTimeout
             | Self::OffsetMetadataTooLarge
+            | Self::InvalidTransactionalId
+            | Self::InvalidTransactionTimeout
             | Self::InvalidRegularExpression => GrpcCode::InvalidArgument,
             Self::TopicDeletionDisabled
             | Self::NotLeader
@@ -85,6 +88,7 @@ impl ErrorCode {
             | Self::NoReassignmentInProgress
             | Self::NewLeaderElected
             | Self::OrderingMismatch
+            | Self::InvalidTransactionState
             | Self::MessageTooLarge => GrpcCode::FailedPrecondition,
             Self::LeaderNotAvailable
             | Self::NotController
@@ -95,6 +99,7 @@ impl ErrorCode {
             | Self::ShuttingDown
             | Self::CoordinatorLoading
             | Self::StorageUnavailable
+            | Self::ConcurrentTransactions
             | Self::CoordinatorNotAvailable => GrpcCode::Unavailable,
             Self::RequestTimedOut | Self::RequestTooLate => GrpcCode::DeadlineExceeded,
             Self::OffsetOutOfRange => GrpcCode::OutOfRange,
@@ -105,6 +110,8 @@ impl ErrorCode {
             | Self::StaleMemberEpoch
             | Self::FencedInstanceId
             | Self::CommitSuperseded
+            | Self::InvalidProducerIdMapping
+            | Self::TransactionAbortable
             | Self::Overtaken => GrpcCode::Aborted,
             Self::Throttled
             | Self::DiskFull
@@ -142,6 +149,7 @@ impl ErrorCode {
             | Self::CoordinatorNotAvailable
             | Self::StaleMemberEpoch
             | Self::RequestTooLate
+            | Self::ConcurrentTransactions
             | Self::CorruptBatch => true,
             Self::Unspecified
             | Self::UnknownTopic
@@ -195,6 +203,12 @@ impl ErrorCode {
             | Self::PartitionLimitReached
             | Self::MessageTooLarge
             | Self::CommitSuperseded
+            | Self::InvalidTransactionalId
+            | Self::TransactionalIdNotFound
+            | Self::InvalidProducerIdMapping
+            | Self::InvalidTransactionState
+            | Self::InvalidTransactionTimeout
+            | Self::TransactionAbortable
             | Self::Overtaken
             | Self::Internal => false,
         }
@@ -277,6 +291,13 @@ impl ErrorCode {
             | Self::MessageTooLarge
             | Self::CommitSuperseded
             | Self::RequestTooLate
+            | Self::InvalidTransactionalId
+            | Self::TransactionalIdNotFound
+            | Self::InvalidProducerIdMapping
+            | Self::InvalidTransactionState
+            | Self::InvalidTransactionTimeout
+            | Self::TransactionAbortable
+            | Self::ConcurrentTransactions
             | Self::Overtaken
             | Self::UnknownActor => true,
         }
@@ -359,6 +380,13 @@ impl ErrorCode {
             | Self::MessageTooLarge
             | Self::CommitSuperseded
             | Self::RequestTooLate
+            | Self::InvalidTransactionalId
+            | Self::TransactionalIdNotFound
+            | Self::InvalidProducerIdMapping
+            | Self::InvalidTransactionState
+            | Self::InvalidTransactionTimeout
+            | Self::TransactionAbortable
+            | Self::ConcurrentTransactions
             | Self::Overtaken
             | Self::Internal => false,
         }

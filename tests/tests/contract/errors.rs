@@ -7,7 +7,7 @@ use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::v1::ErrorDetail;
 
 /// Reason; code; whether to retry; whether it surely was not done; whether to refresh metadata.
-const TABLE: [(&str, GrpcCode, bool, bool, bool); 76] = [
+const TABLE: [(&str, GrpcCode, bool, bool, bool); 83] = [
     ("UNSPECIFIED", Internal, false, false, false),
     ("UNKNOWN_TOPIC", NotFound, false, true, true),
     ("UNKNOWN_PARTITION", NotFound, false, true, true),
@@ -84,6 +84,13 @@ const TABLE: [(&str, GrpcCode, bool, bool, bool); 76] = [
     ("COMMIT_SUPERSEDED", Aborted, false, true, false),
     ("REQUEST_TOO_LATE", DeadlineExceeded, true, true, false),
     ("OVERTAKEN", Aborted, false, true, false),
+    ("INVALID_TRANSACTIONAL_ID", InvalidArgument, false, true, false),
+    ("TRANSACTIONAL_ID_NOT_FOUND", NotFound, false, true, false),
+    ("INVALID_PRODUCER_ID_MAPPING", Aborted, false, true, false),
+    ("INVALID_TRANSACTION_STATE", FailedPrecondition, false, true, false),
+    ("INVALID_TRANSACTION_TIMEOUT", InvalidArgument, false, true, false),
+    ("CONCURRENT_TRANSACTIONS", Unavailable, true, true, false),
+    ("TRANSACTION_ABORTABLE", Aborted, false, true, false),
 ];
 
 /// The contract says it where clients' authors look.
