@@ -13,7 +13,6 @@ mod table;
 use super::state::Event;
 use super::*;
 use crate::group::{CatalogTopic, coordinator_partition};
-use prost::Message;
 use troupe_proto::error::{Error as WireError, ErrorCode};
 use troupe_proto::ids::{PartitionId, ProducerEpoch, TopicId};
 use troupe_proto::log::v1 as pb;

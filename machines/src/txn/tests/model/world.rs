@@ -46,6 +46,8 @@ pub struct World {
     network: Vec<Message>,
     next_id: u64,
     bug: Option<Bug>,
+    /// Print what happens.
+    traced: bool,
 }
 
 impl World {
@@ -66,6 +68,7 @@ impl World {
             network: Vec::new(),
             next_id: 1,
             bug,
+            traced: std::env::var_os("TROUPE_TXN_TRACE").is_some(),
         };
         if world.chance.one_in(4) {
             // Somebody has been here for long.
@@ -83,6 +86,8 @@ impl World {
     }
 
     pub fn step(&mut self) {
+        // Nothing happens at the same time as something else.
+        self.pass(1);
         match self.chance.below(100) {
             0..3 => self.arrive(),
             3..30 => {
@@ -91,16 +96,15 @@ impl World {
             }
             30..78 => self.deliver(true),
             78..90 => self.commit(),
-            90..95 => {
-                let ms = [1, 50, 700, 3_000, 11_000][self.chance.below(5)];
+            90..96 => {
+                let ms = [50, 700, 3_000, 11_000][self.chance.below(4)];
                 self.pass(ms);
             }
-            95..97 => self.fail_over(),
-            97..98 => {
+            96..98 => self.fail_over(),
+            _ => {
                 let which = self.chance.below(CATALOGS.len());
                 self.set_topics(which);
             }
-            _ => self.pass(1),
         }
         self.check_log();
     }
@@ -189,6 +193,7 @@ impl World {
     }
 
     fn ask(&mut self, client: usize, call: u64, began: Time, ask: Ask) {
+        let asked = self.traced.then(|| format!("{began:?} {client} asks {ask:?}"));
         let answer = match ask {
             Ask::Write { batch, partition, adds } => {
                 self.write(client, began, &batch, &partition, adds)
@@ -199,6 +204,9 @@ impl World {
         };
         if answer == Err(ErrorCode::Overtaken) {
             self.truth.seen.note("a late request refused");
+        }
+        if let Some(asked) = asked {
+            println!("{:?}, log {}: {asked}: {answer:?}", self.now, self.log.len());
         }
         self.tell(Message::Answer { client, call, answer });
     }
@@ -363,6 +371,10 @@ impl World {
             }
         }
         self.txns.note_decided(self.now, &decision.changes);
+        if self.traced {
+            let states = decision.changes.iter().map(|it| it.value.as_ref().map(|it| it.state));
+            println!("{:?}: decides {:?}", self.now, states.collect::<Vec<_>>());
+        }
         self.log.extend(decision.changes);
         for marker in decision.markers {
             for partition in marker.partitions.clone() {
@@ -412,6 +424,9 @@ impl World {
         let kept = self.committed + self.chance.below(self.log.len() - self.committed + 1);
         if kept < self.log.len() {
             self.truth.seen.note("records lost with a coordinator");
+        }
+        if self.traced {
+            println!("{:?}: fails, {kept} of {} records stay", self.now, self.log.len());
         }
         self.log.truncate(kept);
         self.committed = kept;
