@@ -254,11 +254,7 @@ impl Transactions {
     ///
     /// # Errors
     /// X8: another producer id, or another epoch.
-    fn owned(
-        &self,
-        id: &str,
-        producer: Producer,
-    ) -> Result<(&Arc<str>, &Transaction), TxnError> {
+    fn owned(&self, id: &str, producer: Producer) -> Result<(&Arc<str>, &Transaction), TxnError> {
         let (name, known) = self.get(id).ok_or_else(|| TxnError::mapping(id, producer))?;
         if producer == known.identity() {
             Ok((name, known))

@@ -35,7 +35,7 @@ impl Transactions {
         let refuse = |reason| Err(TxnError::cannot_end(outcome, state, reason));
         if path(Some(state), Event::End(outcome)).is_some() {
             if known.version == ClientVersion::First {
-                self.check_order(now, began, id)?;
+                self.check_end_order(now, began, id)?;
             }
             return self.decide(now, id, known, outcome);
         }
@@ -61,10 +61,7 @@ impl Transactions {
     }
 
     /// The transaction that is to be ended, and whether its producer asks again.
-    fn of_end(
-        &self,
-        request: EndRequest<'_>,
-    ) -> Result<(&Arc<str>, &Transaction, bool), TxnError> {
+    fn of_end(&self, request: EndRequest<'_>) -> Result<(&Arc<str>, &Transaction, bool), TxnError> {
         let EndRequest { transactional_id, producer, .. } = request;
         if let Some((id, known)) = self.get(transactional_id) {
             let is_decided = known.state.prepared().or(known.state.completed()).is_some();

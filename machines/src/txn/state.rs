@@ -61,11 +61,7 @@ const TABLE: [Row; 8] = {
     };
     [
         (&[None, Some(Empty), Some(CompleteCommit), Some(CompleteAbort)], Init, &[Empty]),
-        (
-            &[Some(Empty), Some(CompleteCommit), Some(CompleteAbort), Some(Ongoing)],
-            Add,
-            &[Ongoing],
-        ),
+        (&[Some(Empty), Some(CompleteCommit), Some(CompleteAbort), Some(Ongoing)], Add, &[Ongoing]),
         (&[Some(Ongoing)], End(Outcome::Commit), &[PrepareCommit]),
         (&[Some(Ongoing)], End(Outcome::Abort), &[PrepareAbort]),
         (&[Some(Ongoing)], Fence, &[PrepareEpochFence, PrepareAbort]),

@@ -35,11 +35,8 @@ fn offsets_of_a_group_belong_where_its_coordinator_keeps_them() {
     let held = coordinator.init(None).unwrap();
     let asked = [wire("t", 0)];
     let groups = ["my-group", "test"];
-    let decision = coordinator.txns.add(
-        coordinator.now,
-        coordinator.now,
-        request(held, &asked, &groups),
-    );
+    let decision =
+        coordinator.txns.add(coordinator.now, coordinator.now, request(held, &asked, &groups));
     coordinator.run(decision.unwrap());
     let (_, markers) = coordinator.end(held, Outcome::Commit).unwrap();
     let all = names(&["__consumer_offsets12", "__consumer_offsets48", "t0"]);
@@ -59,15 +56,11 @@ fn what_cannot_belong_to_a_transaction_is_refused() {
         (vec![wire("t", -1)], ErrorCode::UnknownPartition),
         (vec![], ErrorCode::InvalidRequest),
     ] {
-        let refused = coordinator.txns.add(
-            coordinator.now,
-            coordinator.now,
-            request(held, &asked, &[]),
-        );
+        let refused =
+            coordinator.txns.add(coordinator.now, coordinator.now, request(held, &asked, &[]));
         assert_eq!(refused.unwrap_err().code(), code, "{asked:?}");
     }
-    let refused =
-        coordinator.txns.add(coordinator.now, coordinator.now, request(held, &[], &[""]));
+    let refused = coordinator.txns.add(coordinator.now, coordinator.now, request(held, &[], &[""]));
     assert_eq!(refused.unwrap_err().code(), ErrorCode::InvalidGroupId);
     coordinator.topics(&TOPICS[..2]);
     let refused =

@@ -63,10 +63,8 @@ fn what_a_partition_holds_open_and_nobody_knows_hangs() {
     let mut coordinator = Coordinator::second();
     let held = coordinator.init(None).unwrap();
     coordinator.add(held, "t", 0).unwrap();
-    let at = |producer, number| OpenAtPartition {
-        producer,
-        partition: partition("t", 1, number).key(),
-    };
+    let at =
+        |producer, number| OpenAtPartition { producer, partition: partition("t", 1, number).key() };
     let open = [at(held, 0), at(held, 1), at(producer(9, 0), 0), at(producer(1, 7), 0)];
     assert_eq!(coordinator.txns.find_hanging(&open), open[1..]);
     coordinator.end(held, Outcome::Commit).unwrap();

@@ -77,6 +77,24 @@ fn who_ends_a_transaction_twice_is_told_the_same() {
     }
 }
 
+/// I11: asked again before its answer came, it arrives when the next transaction is open, in the same epoch.
+#[test]
+fn an_end_that_was_asked_twice_ends_one_transaction() {
+    let mut coordinator = Coordinator::new(ClientVersion::First);
+    let held = coordinator.init(None).unwrap();
+    coordinator.add(held, "t", 0).unwrap();
+    let (_, markers) = coordinator.end(held, Outcome::Commit).unwrap();
+    let asked_again = coordinator.now.plus(10);
+    coordinator.now = asked_again;
+    coordinator.write(&markers);
+    coordinator.now = asked_again.plus(10);
+    coordinator.add(held, "t", 0).unwrap();
+    let late = coordinator.end_at(asked_again, held, Outcome::Commit);
+    assert_eq!(late, Err(ErrorCode::Overtaken));
+    assert_eq!(coordinator.state(), Some(State::Ongoing));
+    assert!(coordinator.end(held, Outcome::Abort).is_ok());
+}
+
 /// X8.
 #[test]
 fn where_nothing_is_open_nothing_is_ended() {

@@ -70,7 +70,12 @@ fn an_id_that_nobody_uses_expires() {
         let mut coordinator = Coordinator::at(ClientVersion::Second, &transaction);
         coordinator.pass(week - 1);
         assert_eq!(coordinator.state(), Some(state));
-        assert!(coordinator.txns.next_deadline().is_some_and(|at| at <= coordinator.now.plus(3_600_000)));
+        assert!(
+            coordinator
+                .txns
+                .next_deadline()
+                .is_some_and(|at| at <= coordinator.now.plus(3_600_000))
+        );
         coordinator.pass(3_600_000);
         assert_eq!(coordinator.state(), None);
         assert_eq!(coordinator.log.last().unwrap().value, None, "a tombstone");

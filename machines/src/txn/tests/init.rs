@@ -97,10 +97,13 @@ fn a_producer_that_wants_another_epoch_has_its_transaction_aborted_and_gets_it()
         let (request, now) = (coordinator.request(Some(held)), coordinator.now);
         let (code, markers) = coordinator.init_as(request, now).unwrap_err();
         assert_eq!(code, ErrorCode::ConcurrentTransactions);
-        assert_eq!(coordinator.end(held, Outcome::Commit).err(), match version {
-            ClientVersion::First => Some(ErrorCode::ProducerFenced),
-            ClientVersion::Second => Some(ErrorCode::InvalidTransactionState),
-        });
+        assert_eq!(
+            coordinator.end(held, Outcome::Commit).err(),
+            match version {
+                ClientVersion::First => Some(ErrorCode::ProducerFenced),
+                ClientVersion::Second => Some(ErrorCode::InvalidTransactionState),
+            }
+        );
         coordinator.write(&markers);
         assert_eq!(coordinator.init(Some(held)), Ok(producer(1, 1)));
         assert_eq!(coordinator.init(Some(held)), Ok(producer(1, 1)));

@@ -29,18 +29,34 @@ fn a_record_is_written_as_it_was_in_the_first_version() {
     assert_eq!(
         hex(&value.unwrap()),
         concat!(
-            "0801", "1002", "1807", "20ffff01", "28feff01", "38ac02", "4002", "48e0d403",
-            "5080d8c1a28c34", "58f4dbc1a28c34",
-            "62190a01741210", "01010101010101010101010101010101", "1a020003",
-            "62180a01751210", "02020202020202020202020202020202", "1a0101",
+            "0801",
+            "1002",
+            "1807",
+            "20ffff01",
+            "28feff01",
+            "38ac02",
+            "4002",
+            "48e0d403",
+            "5080d8c1a28c34",
+            "58f4dbc1a28c34",
+            "62190a01741210",
+            "01010101010101010101010101010101",
+            "1a020003",
+            "62180a01751210",
+            "02020202020202020202020202020202",
+            "1a0101",
         )
     );
 }
 
 #[test]
 fn a_record_comes_back_as_it_was() {
-    let empty =
-        Transaction::empty(Time(5), producer(9, 0), Some(producer(7, 4)), (1, ClientVersion::First));
+    let empty = Transaction::empty(
+        Time(5),
+        producer(9, 0),
+        Some(producer(7, 4)),
+        (1, ClientVersion::First),
+    );
     for transaction in [full(), empty] {
         let record = transaction.to_record();
         assert_eq!(Transaction::from_record(&record), Ok(transaction));
@@ -62,10 +78,7 @@ fn records_that_cannot_be_are_refused() {
             pb::TransactionRecordValue { version: 2, ..sound.clone() },
             ReplayError::UnknownVersion(2),
         ),
-        (
-            pb::TransactionRecordValue { state: 6, ..sound.clone() },
-            ReplayError::Malformed("state"),
-        ),
+        (pb::TransactionRecordValue { state: 6, ..sound.clone() }, ReplayError::Malformed("state")),
         (
             pb::TransactionRecordValue { producer_id: 0, ..sound.clone() },
             ReplayError::Malformed("producer id"),

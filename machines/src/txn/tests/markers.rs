@@ -115,6 +115,7 @@ fn what_a_partition_says_counts_for_the_transaction_that_it_was_asked_about() {
     assert_eq!(coordinator.state(), Some(State::PrepareAbort));
     mark(&mut coordinator, second[0].ticket, &partition("t", 1, 0));
     assert_eq!(coordinator.state(), Some(State::CompleteAbort));
-    let unknown = coordinator.txns.marked(coordinator.now, "y", Ticket(1), second[0].partitions[0].key());
+    let unknown =
+        coordinator.txns.marked(coordinator.now, "y", Ticket(1), second[0].partitions[0].key());
     assert_eq!(unknown, Decision::default());
 }

@@ -35,9 +35,8 @@ const CELLS: [(Option<State>, [&str; 7]); 9] = [
 fn each_event_leads_where_the_table_says() {
     for (from, cells) in CELLS {
         for (event, expected) in EVENTS.into_iter().zip(cells) {
-            let through = path(from, event).map(|path| {
-                path.iter().map(State::to_string).collect::<Vec<_>>().join(">")
-            });
+            let through = path(from, event)
+                .map(|path| path.iter().map(State::to_string).collect::<Vec<_>>().join(">"));
             let expected = Some(expected.to_owned()).filter(|cell| cell != "-");
             assert_eq!(through, expected, "{from:?}, {event:?}");
         }
@@ -127,9 +126,11 @@ fn the_machine_goes_by_the_table() {
                     _ if fences => Some(State::PrepareAbort),
                     "-" => from,
                     "Dead" => None,
-                    cell => CELLS.iter().map(|(state, _)| *state).find(|state| {
-                        state.is_some_and(|state| state.to_string() == cell)
-                    }).unwrap(),
+                    cell => CELLS
+                        .iter()
+                        .map(|(state, _)| *state)
+                        .find(|state| state.is_some_and(|state| state.to_string() == cell))
+                        .unwrap(),
                 };
                 assert_eq!(coordinator.state(), expected, "{version:?}, {from:?}, {event:?}");
             }

@@ -7,11 +7,24 @@ use truth::{Number, Truth};
 /// What a coordinator is asked.
 #[derive(Clone, Debug)]
 pub enum Ask {
-    Init { known: Option<Producer> },
-    Add { producer: Producer, partition: TxnPartition },
-    End { producer: Producer, outcome: Outcome, number: Number },
+    Init {
+        known: Option<Producer>,
+    },
+    Add {
+        producer: Producer,
+        partition: TxnPartition,
+    },
+    End {
+        producer: Producer,
+        outcome: Outcome,
+        number: Number,
+    },
     /// Of a partition: with `adds`, its leader makes it part of the transaction.
-    Write { batch: partitions::Batch, partition: TxnPartition, adds: bool },
+    Write {
+        batch: partitions::Batch,
+        partition: TxnPartition,
+        adds: bool,
+    },
 }
 
 /// What comes of it: who the producer is, if that is what was asked.

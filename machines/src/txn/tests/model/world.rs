@@ -19,11 +19,28 @@ const CATALOGS: [&[(&str, u8, u32)]; 4] = [
 
 #[derive(Clone, Debug)]
 enum Message {
-    Ask { client: usize, call: u64, began: Time, ask: Ask },
-    Answer { client: usize, call: u64, answer: Answer },
+    Ask {
+        client: usize,
+        call: u64,
+        began: Time,
+        ask: Ask,
+    },
+    Answer {
+        client: usize,
+        call: u64,
+        answer: Answer,
+    },
     /// To the first of its partitions.
-    Marker { life: u64, marker: Marker },
-    Marked { life: u64, id: Arc<str>, ticket: Ticket, partition: PartitionKey },
+    Marker {
+        life: u64,
+        marker: Marker,
+    },
+    Marked {
+        life: u64,
+        id: Arc<str>,
+        ticket: Ticket,
+        partition: PartitionKey,
+    },
 }
 
 pub struct World {
@@ -213,10 +230,8 @@ impl World {
 
     fn init(&mut self, client: usize, began: Time, known: Option<Producer>) -> Answer {
         let Client { id, version, .. } = self.clients[client];
-        let request =
-            InitRequest { transactional_id: id, timeout_ms: TIMEOUT_MS, version, known };
-        let decision =
-            self.txns.init(self.now, began, request).map_err(|error| error.code())?;
+        let request = InitRequest { transactional_id: id, timeout_ms: TIMEOUT_MS, version, known };
+        let decision = self.txns.init(self.now, began, request).map_err(|error| error.code())?;
         let unchanged = decision.changes.is_empty();
         let producer = self.decide(decision).map_err(|error| error.code())?;
         if known.is_some() {
@@ -253,15 +268,8 @@ impl World {
         Ok(None)
     }
 
-    fn end(
-        &mut self,
-        client: usize,
-        began: Time,
-        producer: Producer,
-        outcome: Outcome,
-    ) -> Answer {
-        let request =
-            EndRequest { transactional_id: self.clients[client].id, producer, outcome };
+    fn end(&mut self, client: usize, began: Time, producer: Producer, outcome: Outcome) -> Answer {
+        let request = EndRequest { transactional_id: self.clients[client].id, producer, outcome };
         let decision = self.txns.end(self.now, began, request).map_err(|error| error.code())?;
         self.check_owner(client, "ends");
         if decision.changes.is_empty() {
