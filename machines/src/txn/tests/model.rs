@@ -36,7 +36,7 @@ impl Chance {
 }
 
 /// Steps of one history, before all that is under way arrives.
-const STEPS: usize = 160;
+const STEPS: usize = 200;
 
 /// What is wrong with the history of that seed.
 fn history(seed: u64, bug: Option<Bug>) -> (Result<(), String>, truth::Seen) {

@@ -52,7 +52,8 @@ pub struct Client {
     /// The number of the call that is under way, and what is asked.
     call: u64,
     asked: Option<Ask>,
-    closed: bool,
+    /// It has been fenced.
+    pub closed: bool,
 }
 
 impl Client {
@@ -158,13 +159,13 @@ impl Client {
                 if let Some(open) = self.open.take() {
                     truth.is_told(open.number, Outcome::Abort);
                 }
-                self.become_(producer);
+                self.is_now(producer);
             }
             (Ask::End { outcome, number, .. }, Ok(Some(producer))) => {
                 truth.is_given(of, producer);
                 truth.is_told(number, outcome);
                 self.open = None;
-                self.become_(producer);
+                self.is_now(producer);
             }
             (Ask::Add { partition, .. }, Ok(_)) => {
                 if let Some(open) = &mut self.open {
@@ -195,7 +196,7 @@ impl Client {
         self.asked = None;
     }
 
-    fn become_(&mut self, producer: Producer) {
+    fn is_now(&mut self, producer: Producer) {
         if self.producer != Some(producer) {
             self.sequences.clear();
         }

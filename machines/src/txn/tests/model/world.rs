@@ -58,6 +58,8 @@ pub struct World {
     /// Who was initialised last, by transactional id, and how long the log was then.
     owners: Vec<(usize, &'static str, usize)>,
     clients: Vec<Client>,
+    /// Instances that are there at the same time.
+    most: usize,
     partitions: BTreeMap<PartitionKey, Partition>,
     topics: usize,
     network: Vec<Message>,
@@ -80,6 +82,7 @@ impl World {
             held: VecDeque::new(),
             owners: Vec::new(),
             clients: Vec::new(),
+            most: 0,
             partitions: BTreeMap::new(),
             topics: 0,
             network: Vec::new(),
@@ -87,6 +90,7 @@ impl World {
             bug,
             traced: std::env::var_os("TROUPE_TXN_TRACE").is_some(),
         };
+        world.most = [1, 2, 4, 20][world.chance.below(4)];
         if world.chance.one_in(4) {
             // Somebody has been here for long.
             let epoch = 32_755 + world.chance.below(12) as u32;
@@ -153,6 +157,9 @@ impl World {
 
     /// Another instance of an application.
     fn arrive(&mut self) {
+        if self.clients.iter().filter(|client| !client.closed).count() >= self.most {
+            return;
+        }
         let id = IDS[self.chance.below(3) % 2];
         let version = [ClientVersion::First, ClientVersion::Second][self.chance.below(2)];
         self.clients.push(Client::new(id, version));
@@ -185,7 +192,8 @@ impl World {
             0 => self.chance.below(newest),
             _ => newest - 1 - self.chance.below(newest.min(3)),
         };
-        let doubled = faults && self.chance.one_in(5);
+        let is_word = matches!(self.network[at], Message::Marked { .. });
+        let doubled = faults && self.chance.one_in(if is_word { 2 } else { 5 });
         let message = match doubled {
             true => self.network[at].clone(),
             false => self.network.remove(at),
