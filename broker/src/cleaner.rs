@@ -12,7 +12,6 @@
 //! keeps up with what comes; at a stop of the node the threads end at once, and what is half done is void. Whether a record may go the log decides, and what
 //! becomes of a result the partition's actor.
 
-mod beside;
 mod candidates;
 mod pacer;
 mod pass;
@@ -20,6 +19,5 @@ mod table;
 mod threads;
 mod work;
 
-pub use beside::Beside;
 pub use table::{CleaningPass, CleaningReport, CleaningState, CleaningTable};
 pub use threads::{Cleaner, not_looked_at};

@@ -11,6 +11,7 @@
 
 mod actor;
 mod assignment;
+mod beside;
 mod board;
 mod chain;
 mod chaos;
@@ -53,6 +54,7 @@ mod upkeep;
 mod volumes;
 
 pub use assignment::PartitionSetup;
+pub use beside::{Beside, Courteous};
 pub use chain::Chain;
 pub use chaos::drop_replies;
 pub use cleaning_gate::CleaningTurn;

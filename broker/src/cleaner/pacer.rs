@@ -1,8 +1,8 @@
 //! How fast the cleaner's threads may go, and when they have to stop.
 
-use super::beside::Courteous;
 use super::table::Progress;
 use crate::node_settings::NodeSettings;
+use crate::partition::Courteous;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};

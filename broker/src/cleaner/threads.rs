@@ -1,7 +1,6 @@
 //! The cleaner's threads: each looks for the log that is next, has it cleaned, and looks again; where there is nothing to
 //! clean it rests.
 
-use super::beside::Beside;
 use super::pacer::Throttle;
 use super::table::CleaningTable;
 use super::work::{Soon, Task, Work};
@@ -9,6 +8,7 @@ use crate::NodeConfig;
 use crate::metadata_cache::MetadataCache;
 use crate::metrics::NodeMetrics;
 use crate::node_settings::NodeSettings;
+use crate::partition::Beside;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;

@@ -1,6 +1,5 @@
 //! What the cleaner's threads share: what they know of logs, and which of them is next.
 
-use super::beside::Beside;
 use super::candidates::Found;
 use super::pacer::Throttle;
 use super::table::CleaningTable;
@@ -8,7 +7,7 @@ use crate::clock::now;
 use crate::metadata_cache::MetadataCache;
 use crate::metrics::NodeMetrics;
 use crate::node_settings::NodeSettings;
-use crate::partition::PartitionHandle;
+use crate::partition::{Beside, PartitionHandle};
 use std::sync::Arc;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;

@@ -5,7 +5,7 @@ use super::start_error::StartError;
 use crate::NodeConfig;
 use crate::address_book::AddressBook;
 use crate::admission::Admission;
-use crate::cleaner::{Beside, Cleaner, CleaningTable, not_looked_at};
+use crate::cleaner::{Cleaner, CleaningTable, not_looked_at};
 use crate::config::ReplicaSelector;
 use crate::controller_channel::{ControllerChannel, Identity};
 use crate::forward::{ActiveController, Clocks, Leaders};
@@ -21,8 +21,8 @@ use crate::operations::{
     Subscriptions, Tail, TopicLookup,
 };
 use crate::partition::{
-    ControllerRequest, ControllerRequests, Flusher, ReplicaTimes, ReplicationThrottles, Shared,
-    Supervisor, Volumes,
+    Beside, ControllerRequest, ControllerRequests, Flusher, ReplicaTimes, ReplicationThrottles,
+    Shared, Supervisor, Volumes,
 };
 use crate::peers::Peers;
 use crate::registry::Registry;

@@ -1,10 +1,10 @@
 //! What all partitions of a shard share.
 
+use super::beside::Beside;
 use super::controller_requests::ControllerRequests;
 use super::flusher::Flusher;
 use super::leader_streams::LeaderStreams;
 use super::throttles::ReplicationThrottles;
-use crate::cleaner::Beside;
 use crate::metrics::NodeMetrics;
 use std::sync::Arc;
 use std::time::Duration;

@@ -93,6 +93,12 @@ fn what_an_unclean_election_loses_of_producers_is_lost() {
     assert_kept_with_all(&[206737]);
 }
 
+/// The replica was wrong: it may lose more batches of a producer with its machine than ten, while it is filled.
+#[test]
+fn what_a_replica_that_lags_loses_of_producers_is_kept_by_cleaning() {
+    assert_kept_with_all(&[235025]);
+}
+
 /// The controller was wrong: `the_last_copy_is_not_dropped_with_a_cancelled_move`.
 #[test]
 fn a_cancelled_move_keeps_the_last_copy() {

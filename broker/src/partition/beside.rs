@@ -9,7 +9,7 @@ use troupe_machines::cleaning::Courtesy;
 pub struct Beside {
     begin: Instant,
     courtesy: Mutex<Courtesy>,
-    pub(super) grown: Notify,
+    pub grown: Notify,
 }
 
 impl Default for Beside {
@@ -19,7 +19,7 @@ impl Default for Beside {
 }
 
 /// For as long as a pass reads and writes with what the others leave.
-pub(super) struct Courteous<'a>(&'a Beside);
+pub struct Courteous<'a>(&'a Beside);
 
 impl Beside {
     /// So much has come to a log since the cleaner has looked at it that it should look again.
@@ -36,7 +36,7 @@ impl Beside {
         }
     }
 
-    pub(super) fn courteous(&self) -> Courteous<'_> {
+    pub fn courteous(&self) -> Courteous<'_> {
         self.lock().begins(self.begin.elapsed());
         Courteous(self)
     }
@@ -48,7 +48,7 @@ impl Beside {
 
 impl Courteous<'_> {
     /// So many bytes were read or written. Returns how long to rest.
-    pub(super) fn take(&self, bytes: u64) -> Duration {
+    pub fn take(&self, bytes: u64) -> Duration {
         self.0.lock().take(self.0.begin.elapsed(), bytes)
     }
 }
