@@ -1,4 +1,4 @@
-//! Classic bugs that a test can put back, to show that the model finds them. Only tests and the feature
+//! Classic bugs that a test can put back, to show that the model finds them, or what they do. Only tests and the feature
 //! `planted-bugs` have the switch; every other build has none of them.
 
 /// What goes wrong with transactions in the field.

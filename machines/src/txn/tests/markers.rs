@@ -119,3 +119,16 @@ fn what_a_partition_says_counts_for_the_transaction_that_it_was_asked_about() {
         coordinator.txns.marked(coordinator.now, "y", Ticket(1), second[0].partitions[0].key());
     assert_eq!(unknown, Decision::default());
 }
+
+/// What the planted bug does: the next transaction is complete, and its partition was never told.
+#[test]
+fn a_planted_bug_takes_a_late_word_for_one_of_now() {
+    let (mut coordinator, held, first) = committed(ClientVersion::First);
+    coordinator.write(&first);
+    coordinator.now = coordinator.now.plus(1);
+    coordinator.add(held, "t", 0).unwrap();
+    coordinator.end(held, Outcome::Abort).unwrap();
+    coordinator.txns.plant(Bug::AnyWordCounts);
+    mark(&mut coordinator, first[0].ticket, &partition("t", 1, 0));
+    assert_eq!(coordinator.state(), Some(State::CompleteAbort));
+}

@@ -91,8 +91,6 @@ fn random_histories_find_what_goes_wrong_in_the_field() {
         (Bug::OldInstanceAsksAgain, ""),
         (Bug::CompleteAtTheFirstMarker, ""),
         (Bug::MarkersAreForgotten, "is not over"),
-        (Bug::AnyWordCounts, ""),
-        (Bug::LateRequestsCount, ""),
     ] {
         let found = (0..5_000).find_map(|seed| {
             let (outcome, _) = history(seed, Some(bug));
@@ -100,7 +98,7 @@ fn random_histories_find_what_goes_wrong_in_the_field() {
         });
         let Some((seed, wrong)) = found else { panic!("{bug:?} was not found") };
         assert!(wrong.contains(said), "{bug:?}, seed {seed}: {wrong}");
-        println!("{bug:?}: seed {seed}: {wrong}");
+        println!("{bug:?}: seed {seed}");
     }
 }
 
