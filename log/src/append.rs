@@ -159,9 +159,14 @@ impl<D: Disk> Log<D> {
 
     fn prepare_active(&mut self) -> Result<(), LogError> {
         let (interval, map_len) = (self.config.index_interval_bytes, self.config.segment_bytes());
-        match self.segments.back_mut() {
-            Some(active) => active.prepare(&self.place, interval, map_len),
-            None => Ok(()),
+        let Some(active) = self.segments.back_mut() else { return Ok(()) };
+        match active.prepare(&self.place, interval, map_len) {
+            // perhaps only among what was deleted
+            Err(LogError::CorruptLog { .. }) if active.base < self.start => {
+                let size = active.size;
+                self.prepare_within(self.segments.len() - 1, size)
+            }
+            prepared => prepared,
         }
     }
 

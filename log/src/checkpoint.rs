@@ -238,19 +238,25 @@ pub(crate) fn encode_damage(damage: &Damage) -> Vec<u8> {
     if let Some(resumes_at) = damage.resumes_at {
         let _infallible = writeln!(lines, "resumes_at {resumes_at}");
     }
+    if let Some(missing) = &damage.missing_end {
+        let _infallible =
+            writeln!(lines, "missing_from {}\nmissing_to {}", missing.start, missing.end);
+    }
     seal(&lines)
 }
 
 /// Without content: there was no room to say more than that there is one.
 pub(crate) fn decode_damage(content: &[u8]) -> Option<Damage> {
     if content.is_empty() {
-        let cause = "a damage that there was no room to describe".to_owned();
-        return Some(Damage { cause, complete_below: Offset::ZERO, resumes_at: None });
+        return Some(Damage::from(Offset::ZERO, "a damage that there was no room to describe"));
     }
     let lines = unseal(content)?;
     let complete_below = number(lines, "complete_below").map(Offset)?;
     let resumes_at = number(lines, "resumes_at").map(Offset);
-    Some(Damage { cause: field(lines, "cause")?.to_owned(), complete_below, resumes_at })
+    let missing = number(lines, "missing_from").zip(number(lines, "missing_to"));
+    let missing_end = missing.map(|(from, to)| Offset(from)..Offset(to));
+    let cause = field(lines, "cause")?.to_owned();
+    Some(Damage { cause, complete_below, resumes_at, missing_end })
 }
 
 /// `boot`: of when the directory was made.
@@ -369,9 +375,11 @@ mod tests {
             let written = CleanerCheckpoint { first_dirty: Offset(9), tombstones };
             assert_eq!(CleanerCheckpoint::decode(&written.encode()), Some(written));
         }
-        for resumes_at in [None, Some(Offset(9))] {
-            let cause = "a disk, and a cause".to_owned();
-            let damage = Damage { cause, complete_below: Offset(7), resumes_at };
+        for (resumes_at, missing_end) in
+            [(None, None), (Some(Offset(9)), None), (None, Some(Offset(9)..Offset(12)))]
+        {
+            let damage = Damage::from(Offset(7), "a disk, and a cause");
+            let damage = Damage { resumes_at, missing_end, ..damage };
             assert_eq!(decode_damage(&encode_damage(&damage)), Some(damage));
         }
         assert_eq!(decode_damage(&[]).unwrap().complete_below, Offset::ZERO);

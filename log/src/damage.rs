@@ -13,6 +13,7 @@ use crate::recovery::FoundSegment;
 use crate::segment::Segment;
 use crate::{Log, LogError};
 use std::io;
+use std::ops::Range;
 use troupe_proto::batch::{BatchError, BatchHeader, OVERHEAD};
 use troupe_proto::ids::{Offset, PartitionKey};
 
@@ -33,9 +34,16 @@ pub struct Damage {
     /// The first offset behind that is known to be there; `None`: nobody has looked. The same as `complete_below`:
     /// the log's end is missing, and where it ends now it can go on.
     pub resumes_at: Option<Offset>,
+    /// Offsets that were on disk for good, behind where the log ended when it was found damaged.
+    pub missing_end: Option<Range<Offset>>,
 }
 
 impl Damage {
+    /// Of which nobody knows how far it goes.
+    pub fn from(complete_below: Offset, cause: impl Into<String>) -> Damage {
+        Damage { cause: cause.into(), complete_below, resumes_at: None, missing_end: None }
+    }
+
     /// In a log that ends at `end`.
     pub(crate) fn within(self, end: Offset) -> Damage {
         let lacks_end = self.complete_below >= end;
@@ -48,6 +56,8 @@ impl Damage {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Evidence {
     pub(crate) damage: Option<Damage>,
+    /// What is below was deleted on request: nobody lacks it.
+    pub(crate) log_start: Offset,
     /// What was set aside or has to be made again, without loss.
     pub(crate) notices: Vec<String>,
 }
@@ -55,26 +65,35 @@ pub(crate) struct Evidence {
 impl Evidence {
     /// Of several damages the first one found names the cause, the lowest one the offset.
     pub(crate) fn note(&mut self, complete_below: Offset, cause: impl Into<String>) {
+        let complete_below = complete_below.max(self.log_start);
         match &mut self.damage {
             Some(known) if known.complete_below <= complete_below => {}
             Some(known) => (known.complete_below, known.resumes_at) = (complete_below, None),
-            None => {
-                let cause = cause.into();
-                self.damage = Some(Damage { cause, complete_below, resumes_at: None });
-            }
+            None => self.damage = Some(Damage::from(complete_below, cause)),
+        }
+    }
+
+    /// The same of offsets of which none behind `lost` is concerned. What was deleted is no loss.
+    pub(crate) fn note_lost(&mut self, lost: Range<Offset>, cause: impl Into<String>) {
+        if lost.end > self.log_start {
+            self.note(lost.start, cause);
         }
     }
 
     /// Within a file, what stands for `lost` is no good, and what stands behind it is.
-    pub(crate) fn note_hole(&mut self, lost: std::ops::Range<Offset>, cause: String) {
+    pub(crate) fn note_hole(&mut self, lost: Range<Offset>, cause: String) {
+        if lost.end <= self.log_start {
+            return;
+        }
+        let lost = lost.start.max(self.log_start)..lost.end;
         match &mut self.damage {
             Some(known) if known.complete_below <= lost.start => {}
             Some(known) => {
                 (known.complete_below, known.resumes_at) = (lost.start, Some(lost.end));
             }
             None => {
-                let (complete_below, resumes_at) = (lost.start, Some(lost.end));
-                self.damage = Some(Damage { cause, complete_below, resumes_at });
+                let resumes_at = Some(lost.end);
+                self.damage = Some(Damage { resumes_at, ..Damage::from(lost.start, cause) });
             }
         }
     }
@@ -93,49 +112,56 @@ impl Evidence {
         }
     }
 
-    /// The log ends at `end`, after what is no good was cut off, and starts at `log_start` at the least: a start
-    /// behind the end is of a log that was to be dropped.
+    /// The log ends at `end`, after what is no good was cut off. Where it starts behind that, it was to be dropped, or
+    /// what was deleted is all that is left of it: before a log is dropped, nothing of it is vouched for any more.
     pub(crate) fn compare_end<D: Disk>(
         &mut self,
         place: &Place<D>,
         checkpoint: &OffsetCheckpoint,
-        (end, log_start): (Offset, Offset),
+        end: Offset,
         flushed_end: Option<Offset>,
     ) {
         let dir = place.dir.display();
         let vouched_for = checkpoint.recovery_point.map(|point| point.offset);
-        let flushed_end = flushed_end.filter(|_| log_start <= end);
-        if let Some(flushed) = vouched_for.max(flushed_end)
-            && flushed > end
-        {
-            self.note(
-                end,
-                format!("the log in {dir} ends at {end} and was flushed up to {flushed}"),
-            );
+        let flushed = vouched_for.max(flushed_end);
+        let committed = checkpoint.high_watermark.filter(|_| self.log_start <= end);
+        let needed = end.max(self.log_start);
+        for (up_to, what) in [(flushed, "flushed"), (committed, "committed")] {
+            let Some(up_to) = up_to.filter(|up_to| *up_to > needed) else { continue };
+            let cause = format!("the log in {dir} ends at {end} and was {what} up to {up_to}");
+            self.note(end, cause);
+            self.note_missing_end(needed..up_to);
         }
-        if let Some(committed) = checkpoint.high_watermark.filter(|offset| *offset > end)
-            && log_start <= end
-        {
-            self.note(
-                end,
-                format!("the log in {dir} ends at {end} and was committed up to {committed}"),
-            );
-        }
+    }
+
+    /// A damage was noted.
+    fn note_missing_end(&mut self, missing: Range<Offset>) {
+        let Some(damage) = &mut self.damage else { return };
+        let known = damage.missing_end.take().unwrap_or_else(|| missing.clone());
+        let (start, end) = (known.start.min(missing.start), known.end.max(missing.end));
+        damage.missing_end = Some(start..end);
     }
 
     /// A damage of earlier, which nothing has mended since.
     pub(crate) fn recall<D: Disk>(&mut self, place: &Place<D>, content: Option<Vec<u8>>) {
         let Some(content) = content else { return };
-        match checkpoint::decode_damage(&content) {
-            Some(damage) if self.damage.is_none() => self.damage = Some(damage),
-            Some(Damage { cause, complete_below, resumes_at: Some(to) }) if to > complete_below => {
-                self.note_hole(complete_below..to, cause);
-            }
-            Some(damage) => self.note(damage.complete_below, damage.cause),
+        let Some(damage) = checkpoint::decode_damage(&content) else {
             // how much is not known any more: any of it may be missing
-            None => {
-                self.note(Offset::ZERO, format!("{} was damaged before", place.dir.display()));
+            return self.note(Offset::ZERO, format!("{} was damaged before", place.dir.display()));
+        };
+        let Damage { cause, complete_below, resumes_at, missing_end } = damage;
+        match resumes_at {
+            Some(to) if to > complete_below => self.note_hole(complete_below..to, cause),
+            // its end was missing: what has come since may not be all
+            Some(to) if self.damage.is_none() => {
+                let resumes_at = Some(to);
+                self.damage = Some(Damage { resumes_at, ..Damage::from(complete_below, cause) });
             }
+            _ => self.note(complete_below, cause),
+        }
+        if let Some(missing) = missing_end.filter(|missing| missing.end > self.log_start) {
+            self.note(missing.start, "the log's end was missing before");
+            self.note_missing_end(missing);
         }
     }
 
@@ -177,7 +203,8 @@ impl Evidence {
             if !is_whole {
                 let path = segment.log_path(place);
                 let (path, next) = (path.display(), next.base);
-                self.note(next, format!("{path} does not reach up to the next segment, {next}"));
+                let cause = format!("{path} does not reach up to the next segment, {next}");
+                self.note_lost(next..next, cause);
             }
         }
         Ok(())
@@ -237,7 +264,7 @@ impl<D: Disk> Log<D> {
 
     /// In the directory, which is there.
     pub(crate) fn keep_damage(&self) -> Result<(), LogError> {
-        Evidence { damage: self.damage.clone(), notices: Vec::new() }.keep(&self.place)
+        Evidence { damage: self.damage.clone(), ..Evidence::default() }.keep(&self.place)
     }
 
     /// The replica has been filled again, or there is none that has more.
@@ -268,7 +295,7 @@ pub(crate) fn missing<D: Disk>(
         let end = vouched_for.get(at + 1).map_or(point.offset, |(next, _)| *next);
         let path = place.file_of(base, Kind::Log);
         match files.iter().find(|file| file.base == base) {
-            Some(file) if file.size < flushed => {
+            Some(file) if file.size < flushed && !was_deleted(base, end) => {
                 let size = file.size;
                 let path = path.display();
                 Some((base, format!("{path} has {size} bytes of {flushed} that were flushed")))

@@ -149,7 +149,7 @@ impl<D: Disk> Log<D> {
     pub fn largest_timestamp(&self) -> Result<Option<i64>, LogError> {
         let mut found = None;
         for segment in &self.segments {
-            let summary = segment.summary(&self.place, self.config.index_interval_bytes)?;
+            let summary = self.summary(segment)?;
             found = found.max(summary.largest_timestamp());
         }
         Ok(found)

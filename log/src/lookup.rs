@@ -5,6 +5,7 @@
 
 use crate::disk::{Disk, is_resident};
 use crate::segment::{Located, Segment};
+use crate::soundness::Walk;
 use crate::{Log, LogError};
 use bytes::Bytes;
 use std::ops::Range;
@@ -186,9 +187,12 @@ impl<D: Disk> Log<D> {
         }
         let mut reached = (first.end_position(), first.header.end_offset());
         // the index leaps over what surely fits, so that only the last few kilobytes are walked; one that
-        // leads nowhere, or too far, is no loss
-        let indexes = segment.indexes(&self.place, self.config.index_interval_bytes)?;
-        let mut entry = indexes.offsets.furthest(limit, end);
+        // leads nowhere, or too far, is no loss; nor is one that cannot be made again, as what was deleted is damaged
+        let indexes = match segment.indexes(&self.place, self.config.index_interval_bytes) {
+            Err(LogError::CorruptLog { .. }) if segment.base < self.start => None,
+            indexes => Some(indexes?),
+        };
+        let mut entry = indexes.and_then(|indexes| indexes.offsets.furthest(limit, end));
         while let Some((last, leap)) = entry.filter(|(_, leap)| *leap > reached.0) {
             if !segment.leads_to(&self.place, last, leap)? {
                 break;
@@ -200,7 +204,7 @@ impl<D: Disk> Log<D> {
                 reached = (to, to_offset);
                 break;
             }
-            entry = indexes.offsets.furthest(leap - 1, end);
+            entry = indexes.and_then(|indexes| indexes.offsets.furthest(leap - 1, end));
         }
         while reached.0 < segment.size && reached.1 < end {
             let batch = match segment.batch_at(&self.place, reached.0) {
@@ -221,7 +225,17 @@ impl<D: Disk> Log<D> {
         segment: &Segment<D>,
         target: Offset,
     ) -> Result<Option<Located>, LogError> {
-        segment.locate(&self.place, self.config.index_interval_bytes, target)
+        match segment.locate(&self.place, self.config.index_interval_bytes, target) {
+            // perhaps only among what was deleted, which nobody needs
+            Err(error @ LogError::CorruptLog { .. }) if segment.base < self.start => {
+                match self.walk(segment, target)? {
+                    Walk::At(batch) => Ok(Some(batch)),
+                    Walk::Behind => Ok(None),
+                    Walk::Bad { .. } => Err(error),
+                }
+            }
+            located => located,
+        }
     }
 
     /// The same offset, or if compaction has left a gap there, where the next batch begins: nothing lies between. Also
@@ -247,19 +261,20 @@ impl<D: Disk> Log<D> {
         from: Offset,
         end: Offset,
     ) -> Result<Option<Candidate>, LogError> {
-        let (interval, from) = (self.config.index_interval_bytes, from.max(self.start));
+        let from = from.max(self.start);
         let end = end.min(self.readable_end(from)?);
         for segment in self.segments.iter().filter(|segment| segment.end > from) {
             if segment.base >= end {
                 break;
             }
-            let largest = segment.summary(&self.place, interval)?.largest;
+            let largest = self.summary(segment)?.largest;
             if largest.is_none_or(|(largest, _)| largest < timestamp_ms) {
                 continue;
             }
-            let indexed = match segment.indexes(&self.place, interval)?.times.floor(timestamp_ms) {
-                Some(entry) if segment.brings(&self.place, interval, entry)? => entry.1,
-                _ => segment.base,
+            let indexed = match self.indexed_before(segment, timestamp_ms) {
+                // perhaps only for what was deleted
+                Err(LogError::CorruptLog { .. }) if segment.base < self.start => segment.base,
+                indexed => indexed?,
             };
             let mut next = self.locate(segment, indexed.max(from))?;
             while let Some(batch) = next.filter(|batch| batch.header.base_offset < end) {
@@ -271,6 +286,15 @@ impl<D: Disk> Log<D> {
             }
         }
         Ok(None)
+    }
+
+    /// From where on a segment has to be looked through for this timestamp.
+    fn indexed_before(&self, segment: &Segment<D>, timestamp_ms: i64) -> Result<Offset, LogError> {
+        let interval = self.config.index_interval_bytes;
+        match segment.indexes(&self.place, interval)?.times.floor(timestamp_ms) {
+            Some(entry) if segment.brings(&self.place, interval, entry)? => Ok(entry.1),
+            _ => Ok(segment.base),
+        }
     }
 
     /// The largest timestamp below `end` as far as headers tell it, and the batches that can be read only in part: of

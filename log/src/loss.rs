@@ -7,7 +7,7 @@
 use crate::disk::{Disk, DiskFile, write_all_at};
 use crate::place::Kind;
 use crate::segment::Segment;
-use crate::soundness::check_batch;
+use crate::soundness::{check_batch, is_of_content};
 use crate::{Log, LogError};
 use bytes::Bytes;
 use std::io::IoSlice;
@@ -29,8 +29,8 @@ enum Piece {
 }
 
 impl<D: Disk> Log<D> {
-    /// Makes the log sound without what is damaged; says which offsets are lost. Afterwards it has to be opened anew,
-    /// and all of it is looked at then. It looks at every batch from the damage on: not for a thread that others
+    /// Makes the log sound without what is damaged; says which offsets within it are lost. Afterwards it has to be opened
+    /// anew, and all of it is looked at then. What was deleted is no loss. It looks at every batch from the damage on: not for a thread that others
     /// wait for.
     ///
     /// # Errors
@@ -59,7 +59,8 @@ impl<D: Disk> Log<D> {
         }
         self.place.sync_dir()?;
         self.forget_damage()?;
-        Ok(lost)
+        let needed = lost.into_iter().map(|range| range.start.max(self.start)..range.end);
+        Ok(needed.filter(|range| !range.is_empty()).collect())
     }
 
     /// The good batches of a segment and what is missing between them, in order.
@@ -69,8 +70,11 @@ impl<D: Disk> Log<D> {
             let good = match self.sound_header(segment, position)? {
                 Ok(header) => {
                     let to = position + header.encoded_len() as u64;
-                    let bytes = segment.copy(&self.place, position, to)?;
-                    check_batch(&bytes, &self.key).ok()
+                    match segment.copy(&self.place, position, to) {
+                        Ok(bytes) => check_batch(&bytes, &self.key).ok(),
+                        Err(error) if is_of_content(&error) => None,
+                        Err(error) => return Err(error),
+                    }
                 }
                 Err(_) => None,
             };

@@ -327,6 +327,9 @@ fn recover<D: Disk>(
     mut recovered: Recovered<D>,
 ) -> Result<Recovered<D>, LogError> {
     let evidence = &mut recovered.evidence;
+    let log_start = listing.read_derived(place, checkpoint::LOG_START, evidence)?;
+    let log_start = log_start.and_then(|content| checkpoint::decode_log_start(&content));
+    evidence.log_start = log_start.unwrap_or_default();
     let files = find_segments(place, listing, evidence)?;
     let checkpoint = listing.read_derived(place, checkpoint::OFFSETS, evidence)?;
     let checkpoint = checkpoint.and_then(|content| OffsetCheckpoint::decode(&content));
@@ -334,9 +337,6 @@ fn recover<D: Disk>(
     let epochs = listing.read_derived(place, checkpoint::EPOCHS, evidence)?;
     let epochs = epochs.and_then(|content| checkpoint::decode_epochs(&content));
     let epochs = epochs.and_then(Epochs::from_entries);
-    let log_start = listing.read_derived(place, checkpoint::LOG_START, evidence)?;
-    let log_start = log_start.and_then(|content| checkpoint::decode_log_start(&content));
-    let log_start = log_start.unwrap_or_default();
     let cleaner = listing.read_derived(place, checkpoint::CLEANER, evidence)?;
     let cleaner = cleaner.and_then(|content| CleanerCheckpoint::decode(&content));
     recovered.cleaner = cleaner.unwrap_or_default();
@@ -344,6 +344,7 @@ fn recover<D: Disk>(
     recovered.tombstones_gone_below =
         cleaning::gone::found(gone.as_deref(), recovered.cleaner.first_dirty);
     let evidence = &mut recovered.evidence;
+    let log_start = evidence.log_start;
     evidence.compare(place, &checkpoint, &files, |base, end| {
         end <= log_start || listing.was_deleted(base)
     });
@@ -385,9 +386,14 @@ fn recover<D: Disk>(
         Scan { place, key, config, vouched_for, memory_was_lost, recovered: recovered_so_far };
     scan.run(&files[first_scanned..], start.map(|(_, point)| point))?;
     let Recovered { evidence, checkpoint, end, .. } = &mut recovered;
-    evidence.compare_end(place, checkpoint, (*end, log_start), flushed_end);
+    evidence.compare_end(place, checkpoint, *end, flushed_end);
     let kept = listing.read_derived(place, checkpoint::DAMAGE, evidence)?;
+    let was_damaged = kept.is_some();
     evidence.recall(place, kept);
+    if was_damaged && evidence.damage.is_none() {
+        // all that it was about was deleted since
+        place.remove(checkpoint::DAMAGE)?;
+    }
     Ok(recovered)
 }
 
@@ -431,13 +437,14 @@ fn find_segments<D: Disk>(
     evidence: &mut Evidence,
 ) -> Result<Vec<FoundSegment>, LogError> {
     let mut files = Vec::with_capacity(listing.logs.len());
-    for base in &listing.logs {
+    let ends = listing.logs.iter().skip(1).copied().chain([Offset(u64::MAX)]);
+    for (base, end) in listing.logs.iter().zip(ends) {
         let path = place.file_of(*base, Kind::Log);
         match place.disk.size(&path) {
             Ok(size) => files.push(FoundSegment { base: *base, size }),
             Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
                 let cause = place.set_aside(&Kind::Log.name(*base), &error)?;
-                evidence.note(*base, cause);
+                evidence.note_lost(*base..end, cause);
             }
             Err(error) => return Err(LogError::io("look at", &path, error)),
         }

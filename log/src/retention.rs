@@ -253,8 +253,16 @@ impl<D: Disk> Log<D> {
         let Some(retention_ms) = policy.retention_ms else { return Ok(false) };
         let limit = i64::try_from(retention_ms).unwrap_or(i64::MAX);
         let is_old = |written: i64| now_ms.saturating_sub(written) > limit;
-        let summary = first.summary(&self.place, self.config.index_interval_bytes)?;
-        match believable(summary.largest_timestamp(), now_ms) {
+        let largest = match self.summary(first) {
+            // what is known to be damaged ages all the same
+            Err(LogError::CorruptLog { .. })
+                if self.damaged_from().is_some_and(|at| at < first.end) =>
+            {
+                None
+            }
+            summary => summary?.largest_timestamp(),
+        };
+        match believable(largest, now_ms) {
             Some(timestamp) => {
                 let expired = is_old(timestamp);
                 if expired && !self.file_time(first)?.is_some_and(is_old) {

@@ -4,6 +4,9 @@
 //! suspicion, which [`Log::examine`] decides. The small files are checked by the owner itself ([`Log::check_files`]), and
 //! written anew from what it knows.
 //!
+//! What was deleted and still lies in a file is not looked at: nobody needs it. A sector that cannot be read is as good as
+//! one that has changed.
+//!
 //! Promises: of a segment that nobody reads meanwhile the disk's bytes are read, not those that the page cache kept
 //! (`posix_fadvise(2)`, `DONTNEED`; pages that are mapped by a reader at the time stay). Changes nothing.
 
@@ -12,6 +15,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::index::{OffsetIndex, TimeIndex};
 use crate::place::{Kind, Place};
 use crate::scan::{Check, Found, Scanner};
+use crate::segment::Segment;
 use crate::{Log, LogError, snapshot};
 use bytes::Bytes;
 use std::io;
@@ -53,10 +57,19 @@ pub struct FileCheck {
 #[derive(Clone, Copy)]
 struct Target {
     base: Offset,
+    /// Where what is to be looked at begins, in offsets and in the file.
+    from: (Offset, u64),
     /// As far as it is to be looked at.
     size: u64,
     /// It takes no more appends: its indexes are whole.
     sealed: bool,
+}
+
+impl Target {
+    /// Nothing of it was deleted.
+    fn is_whole(&self) -> bool {
+        self.from.1 == 0
+    }
 }
 
 /// One pass over the segments of a log as they were when it was made.
@@ -67,14 +80,16 @@ pub struct Scrub<D: Disk> {
 }
 
 impl<D: Disk> Log<D> {
-    /// A pass over all that is flushed.
+    /// A pass over all that is flushed, and was not deleted.
     pub fn begin_scrub(&self) -> Scrub<D> {
         let point = self.flushing.point;
         let flushed = self.segments.iter().filter(|segment| segment.base <= point.segment);
-        let targets = flushed.map(|segment| {
+        let needed = flushed.filter(|segment| segment.end > self.start);
+        let targets = needed.map(|segment| {
             let sealed = segment.base < point.segment;
             let size = if sealed { segment.size } else { point.position.min(segment.size) };
-            Target { base: segment.base, size, sealed }
+            let from = self.needed_from(segment);
+            Target { base: segment.base, from, size: size.max(from.1), sealed }
         });
         Scrub { place: self.place.clone(), key: self.key, targets: targets.collect() }
     }
@@ -85,13 +100,15 @@ impl<D: Disk> Log<D> {
     /// Those of the disk, or batches that are damaged themselves.
     pub fn rebuild_indexes(&mut self, base: Offset) -> Result<bool, LogError> {
         let interval = self.config.index_interval_bytes;
-        let count = self.segments.len();
-        let found = self.segments.iter_mut().enumerate().find(|(_, it)| it.base == base);
-        let Some((n, segment)) = found else { return Ok(false) };
+        let Some(n) = self.segments.iter().position(|it| it.base == base) else {
+            return Ok(false);
+        };
+        let (count, from) = (self.segments.len(), self.needed_from(&self.segments[n]).1);
+        let segment = &mut self.segments[n];
         if n + 1 == count {
             // in memory, and appended to
             let size = segment.size;
-            segment.rebuild_below(&self.place, interval, size)?;
+            segment.rebuild_within(&self.place, interval, from..size)?;
             segment.prepare(&self.place, interval, self.config.segment_bytes())?;
         } else {
             segment.drop_indexes(&self.place)?;
@@ -117,7 +134,7 @@ impl<D: Disk> Log<D> {
     /// Whether a lookup of this offset has found an index to be wrong.
     pub fn has_wrong_index(&self, at: Offset) -> bool {
         let segment = self.segment_of(at).and_then(|n| self.segments.get(n));
-        segment.is_some_and(crate::segment::Segment::has_wrong_index)
+        segment.is_some_and(Segment::has_wrong_index)
     }
 
     /// Looks at the checkpoints, the partition's identity and the producer snapshots, and writes anew what is damaged.
@@ -186,7 +203,7 @@ impl<D: Disk> Log<D> {
 impl<D: Disk> Scrub<D> {
     /// Bytes that it has to read.
     pub fn bytes(&self) -> u64 {
-        self.targets.iter().map(|target| target.size).sum()
+        self.targets.iter().map(|target| target.size - target.from.1).sum()
     }
 
     /// Reads all of it. `go_on` is told how many bytes were read since it was last asked, and may wait; false ends the
@@ -224,13 +241,23 @@ impl<D: Disk> Scrub<D> {
         go_on: &mut impl FnMut(u64) -> bool,
     ) -> io::Result<bool> {
         let size = target.size.min(file.size()?);
-        let mut scanner = Scanner::new(file, 0, size);
-        let mut indexes = target.sealed.then(|| IndexCheck::of(&self.place, target));
-        let (mut expected, mut told) = (target.base, 0);
+        let ((mut expected, mut told), checks_indexes) =
+            (target.from, target.sealed && target.is_whole());
+        let mut scanner = Scanner::new(file, told, size);
+        let mut indexes = checks_indexes.then(|| IndexCheck::of(&self.place, target));
         let suspect = |at, cause: String| Suspect { at, cause };
         loop {
             let position = scanner.position();
-            match scanner.next(Check::Checksums(Some(self.key)))? {
+            let found = match scanner.next(Check::Checksums(Some(self.key))) {
+                Err(error) if error.raw_os_error() == Some(libc::EIO) => {
+                    let cause = format!("byte {position}: {error}");
+                    scrubbed.suspects.push(suspect(expected, cause));
+                    indexes = None;
+                    break;
+                }
+                found => found?,
+            };
+            match found {
                 Found::Batch(header) => {
                     scrubbed.batches += 1;
                     if header.base_offset < expected {

@@ -17,6 +17,7 @@ use crate::place::{Kind, Place, is_unreadable, map_file, read_or_empty};
 use crate::scan::{Check, Found, Scanner};
 use bytes::Bytes;
 use std::io::ErrorKind;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
@@ -334,7 +335,7 @@ impl<D: Disk> Segment<D> {
         place: &Place<D>,
         interval: u32,
     ) -> Result<Indexes, LogError> {
-        let indexes = self.rebuild_indexes(place, interval, self.size)?;
+        let indexes = self.rebuild_indexes(place, interval, 0..self.size)?;
         if self.mark.is_none() {
             let files = [
                 (Kind::OffsetIndex, indexes.offsets.bytes()),
@@ -355,7 +356,7 @@ impl<D: Disk> Segment<D> {
         &self,
         place: &Place<D>,
         interval: u32,
-        end: u64,
+        range: Range<u64>,
     ) -> Result<Indexes, LogError> {
         let path = self.log_path(place);
         let mut indexes = Indexes::empty(self.base);
@@ -364,7 +365,7 @@ impl<D: Disk> Segment<D> {
             Some(file) => file.clone(),
             None => self.open(place)?,
         };
-        let mut scanner = Scanner::new(file.as_ref(), 0, end);
+        let mut scanner = Scanner::new(file.as_ref(), range.start, range.end);
         loop {
             let position = scanner.position();
             match scanner

@@ -9,7 +9,7 @@
 use crate::damage::Damage;
 use crate::disk::Disk;
 use crate::index::Indexes;
-use crate::segment::{Located, Segment};
+use crate::segment::{Located, Segment, Summary};
 use crate::{Log, LogError};
 use bytes::Bytes;
 use troupe_proto::batch::{BatchError, BatchHeader, OVERHEAD};
@@ -17,6 +17,16 @@ use troupe_proto::ids::{Offset, PartitionKey};
 
 /// Looked through at a time for the next good batch.
 const CHUNK: u64 = 1 << 20;
+
+/// Whether an error is about what stands in the file, and not about reaching it: it is shorter, or a sector of it cannot
+/// be read. What is not to be read is not there; what is wrong with the disk as a whole is found by writing.
+pub(crate) fn is_of_content(error: &LogError) -> bool {
+    match error {
+        LogError::CorruptLog { .. } => true,
+        LogError::Io { action: "read", source, .. } => source.raw_os_error() == Some(libc::EIO),
+        _ => false,
+    }
+}
 
 /// A batch that is not what was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,11 +108,12 @@ struct Bad {
 
 impl<D: Disk> Log<D> {
     /// Looks at the batch that holds `at`, as it stands in the file now: whoever reads has found it changed. `None`: it is
-    /// sound. How far the damage goes is for [`Log::survey_damage`], which may take long; this takes as long as a read.
+    /// sound, or nobody needs it: below the log's start, the first that somebody does is looked at instead. How far the damage goes is for [`Log::survey_damage`], which may take long; this takes as long as a read.
     ///
     /// # Errors
     /// The file cannot be read.
     pub fn examine(&self, at: Offset) -> Result<Option<Damage>, LogError> {
+        let at = at.max(self.start);
         let Some(segment) = self.segment_of(at).and_then(|n| self.segments.get(n)) else {
             return Ok(None);
         };
@@ -110,7 +121,7 @@ impl<D: Disk> Log<D> {
         Ok(bad.map(|Bad { position, below, cause }| {
             let path = segment.log_path(&self.place);
             let cause = format!("{} is damaged at byte {position}: {cause}", path.display());
-            Damage { cause, complete_below: below.max(self.start), resumes_at: None }
+            Damage::from(below.max(self.start), cause)
         }))
     }
 
@@ -124,7 +135,7 @@ impl<D: Disk> Log<D> {
         };
         let cause = match segment.copy(&self.place, batch.position, batch.end_position()) {
             Ok(bytes) => check_batch(&bytes, &self.key).err(),
-            Err(LogError::CorruptLog { .. }) => Some(BatchError::Truncated),
+            Err(error) if is_of_content(&error) => Some(BatchError::Truncated),
             Err(error) => return Err(error),
         };
         let (position, below) = (batch.position, batch.header.base_offset);
@@ -171,7 +182,7 @@ impl<D: Disk> Log<D> {
             if header.end_offset() > at {
                 let is_sound = match segment.copy(&self.place, position, to) {
                     Ok(bytes) => check_batch(&bytes, &self.key).is_ok(),
-                    Err(LogError::CorruptLog { .. }) => false,
+                    Err(error) if is_of_content(&error) => false,
                     Err(error) => return Err(error),
                 };
                 begins |= header.base_offset <= at;
@@ -202,14 +213,21 @@ impl<D: Disk> Log<D> {
         self.examine(expected)
     }
 
-    /// Goes from sound header to sound header.
+    /// Goes from sound header to sound header, and over what is damaged among what was deleted.
     pub(crate) fn walk(&self, segment: &Segment<D>, target: Offset) -> Result<Walk, LogError> {
         let (mut position, mut expected) =
             self.sound_start(segment, |indexes| indexes.offsets.floor(target));
         while position < segment.size {
             let header = match self.sound_header(segment, position)? {
                 Ok(header) => header,
-                Err(cause) => return Ok(Walk::Bad { position, expected, cause }),
+                Err(cause) => match self.behind_deleted(segment, position, expected)? {
+                    Some(batch) => {
+                        (position, expected) = (batch.position, batch.header.base_offset);
+                        continue;
+                    }
+                    None if segment.end <= self.start => return Ok(Walk::Behind),
+                    None => return Ok(Walk::Bad { position, expected, cause }),
+                },
             };
             if header.last_offset() >= target {
                 return Ok(Walk::At(Located { position, header }));
@@ -218,6 +236,50 @@ impl<D: Disk> Log<D> {
             expected = header.end_offset();
         }
         Ok(Walk::Behind)
+    }
+
+    /// The next batch behind what is damaged at `position`, if all that is lost there lies below the log's start: nobody
+    /// needs it, and its file goes when nothing above is in it.
+    pub(crate) fn behind_deleted(
+        &self,
+        segment: &Segment<D>,
+        position: u64,
+        expected: Offset,
+    ) -> Result<Option<Located>, LogError> {
+        if expected >= self.start {
+            return Ok(None);
+        }
+        let behind = self.sound_behind(segment, position, expected)?;
+        Ok(behind.filter(|batch| batch.header.base_offset <= self.start))
+    }
+
+    /// Timestamps of a segment; if what was deleted is damaged, of the rest.
+    pub(crate) fn summary(&self, segment: &Segment<D>) -> Result<Summary, LogError> {
+        match segment.summary(&self.place, self.config.index_interval_bytes) {
+            Err(LogError::CorruptLog { .. }) if segment.base < self.start => {
+                let (mut summary, mut position) = (Summary::default(), self.needed_from(segment).1);
+                while position < segment.size {
+                    let batch = segment.batch_at(&self.place, position)?;
+                    summary.note(&batch.header);
+                    position = batch.end_position();
+                }
+                Ok(summary)
+            }
+            summary => summary,
+        }
+    }
+
+    /// Where the first batch of a segment stands that holds something that was not deleted. If that cannot be told, all of
+    /// it counts.
+    pub(crate) fn needed_from(&self, segment: &Segment<D>) -> (Offset, u64) {
+        if segment.end <= self.start {
+            return (segment.end, segment.size);
+        }
+        let begins_within = segment.base < self.start;
+        match begins_within.then(|| self.locate(segment, self.start)) {
+            Some(Ok(Some(batch))) => (batch.header.base_offset, batch.position),
+            _ => (segment.base, 0),
+        }
     }
 
     /// Where this entry of the index leads, if that is true.
@@ -245,7 +307,7 @@ impl<D: Disk> Log<D> {
             return Ok(Err(BatchError::Truncated));
         }
         let head = match segment.view(&self.place, position, position + OVERHEAD as u64) {
-            Err(LogError::CorruptLog { .. }) => return Ok(Err(BatchError::Truncated)),
+            Err(error) if is_of_content(&error) => return Ok(Err(BatchError::Truncated)),
             head => head?,
         };
         let header = BatchHeader::decode_verified(&head, &self.key);
@@ -266,14 +328,13 @@ impl<D: Disk> Log<D> {
             segment.view(&self.place, from, to)
         });
         match behind {
-            // its file has become shorter
-            Err(LogError::CorruptLog { .. }) => Ok(None),
+            Err(error) if is_of_content(&error) => Ok(None),
             behind => behind,
         }
     }
 
-    /// The headers of a segment from the batch that holds `from` on. In a log that is known to be damaged what is no
-    /// header is passed over; in any other it is an error.
+    /// The headers of a segment from the batch that holds `from` on. What is no header is passed over in a log that is
+    /// known to be damaged, and among what was deleted; else it is an error.
     pub(crate) fn each_sound_header(
         &self,
         segment: &Segment<D>,
@@ -288,17 +349,17 @@ impl<D: Disk> Log<D> {
         while position < segment.size {
             let header = match self.sound_header(segment, position)? {
                 Ok(header) => header,
-                Err(cause) if self.damage.is_none() => {
-                    let (path, cause) = (segment.log_path(&self.place), cause.to_string());
-                    return Err(LogError::CorruptLog { path, position, cause });
-                }
-                Err(_) => match self.sound_behind(segment, position, expected)? {
-                    Some(batch) => {
-                        position = batch.position;
-                        batch.header
+                Err(cause) => {
+                    let behind = self.sound_behind(segment, position, expected)?;
+                    let resumes_at = behind.map_or(segment.end, |batch| batch.header.base_offset);
+                    if self.damage.is_none() && resumes_at > self.start {
+                        let (path, cause) = (segment.log_path(&self.place), cause.to_string());
+                        return Err(LogError::CorruptLog { path, position, cause });
                     }
-                    None => return Ok(()),
-                },
+                    let Some(batch) = behind else { return Ok(()) };
+                    position = batch.position;
+                    batch.header
+                }
             };
             if header.end_offset() > from {
                 each(&header);

@@ -8,7 +8,7 @@ use crate::checkpoint;
 use crate::disk::{Disk, DiskFile};
 use crate::flush::FlushPoint;
 use crate::place::Kind;
-use crate::segment::{Segment, Summary};
+use crate::segment::{Located, Segment, Summary};
 use crate::soundness::Walk;
 use crate::{Log, LogError};
 use std::sync::Arc;
@@ -71,7 +71,7 @@ impl<D: Disk> Log<D> {
     ) -> Result<Offset, LogError> {
         self.overtake_cleaning(cut.0)?;
         self.lower_cleaned_below(cut.0)?;
-        self.prepare_to_cut(at, cut.1)?;
+        self.prepare_within(at, cut.1)?;
         let summary = self.summary_up_to(&self.segments[at], cut.1)?;
         // first of all, nothing may claim that the tail is known to be good
         self.lower_recovery_point(cut, at, high_watermark)?;
@@ -99,13 +99,15 @@ impl<D: Disk> Log<D> {
         Ok(self.end)
     }
 
-    /// Where the segment is damaged behind the cut, its indexes cannot be made again from all of it.
-    fn prepare_to_cut(&mut self, at: usize, size: u64) -> Result<(), LogError> {
+    /// Where the segment is damaged behind `size`, or among what was deleted, its indexes cannot be made again from all of
+    /// it.
+    pub(crate) fn prepare_within(&mut self, at: usize, size: u64) -> Result<(), LogError> {
         let (interval, map_len) = (self.config.index_interval_bytes, self.config.segment_bytes());
+        let from = self.needed_from(&self.segments[at]).1;
         let segment = &mut self.segments[at];
         match segment.prepare(&self.place, interval, map_len) {
             Err(LogError::CorruptLog { .. }) => {
-                segment.rebuild_below(&self.place, interval, size)?;
+                segment.rebuild_within(&self.place, interval, from.min(size)..size)?;
                 segment.prepare(&self.place, interval, map_len)
             }
             prepared => prepared,
@@ -139,7 +141,7 @@ impl<D: Disk> Log<D> {
         let segment = &self.segments[at];
         let (mut end, mut next) = (segment.base, 0);
         while next < position {
-            let batch = segment.batch_at(&self.place, next)?;
+            let batch = self.needed_batch_at(segment, next, end)?;
             (end, next) = (batch.header.end_offset(), batch.end_position());
         }
         Ok(end)
@@ -147,13 +149,29 @@ impl<D: Disk> Log<D> {
 
     /// Timestamps of the segment's batches before `size`, which are sound.
     fn summary_up_to(&self, segment: &Segment<D>, size: u64) -> Result<Summary, LogError> {
-        let (mut summary, mut position) = (Summary::default(), 0);
+        let (mut summary, mut position, mut end) = (Summary::default(), 0, segment.base);
         while position < size {
-            let batch = segment.batch_at(&self.place, position)?;
+            let batch = self.needed_batch_at(segment, position, end)?;
             summary.note(&batch.header);
-            position = batch.end_position();
+            (end, position) = (batch.header.end_offset(), batch.end_position());
         }
         Ok(summary)
+    }
+
+    /// The batch at `position`, behind which all offsets from `expected` on stand; where it is damaged, but deleted, the
+    /// next one.
+    fn needed_batch_at(
+        &self,
+        segment: &Segment<D>,
+        position: u64,
+        expected: Offset,
+    ) -> Result<Located, LogError> {
+        match segment.batch_at(&self.place, position) {
+            Err(error @ LogError::CorruptLog { .. }) => {
+                self.behind_deleted(segment, position, expected)?.ok_or(error)
+            }
+            batch => batch,
+        }
     }
 
     fn cut_file(

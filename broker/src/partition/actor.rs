@@ -79,7 +79,7 @@ pub struct PartitionActor {
     /// What was unusual about how old segments were found to be, and has been told.
     pub(super) judged: Judged,
     /// Last, so that the log is closed before the supervisor hears that the actor is gone.
-    guard: Guard<Failure>,
+    pub(super) guard: Guard<Failure>,
 }
 
 /// What an actor is built from.
@@ -255,10 +255,7 @@ impl Handler<Describe> for PartitionActor {
             size_bytes: log.size_bytes(),
             segment_count: log.segment_count(),
             retention_notice,
-            damaged: log.damaged_from().map(|from| {
-                let resumes_at = log.damage().and_then(|damage| damage.resumes_at);
-                from..resumes_at.unwrap_or(log.log_end())
-            }),
+            damaged: self.damaged_offsets(),
         });
     }
 }
@@ -318,13 +315,7 @@ impl PartitionActor {
             Ok(appended) => appended,
             Err(error) => {
                 responder.answer(Err(error.clone().into()));
-                if self.log().is_poisoned() {
-                    self.go_offline(error, ctx);
-                } else if error.is_temporary() {
-                    self.put_off(&error);
-                    self.pass_on_if_full(&error);
-                }
-                return;
+                return self.after_failed_append(error, ctx);
             }
         };
         self.note_appended(header.encoded_len());
@@ -407,11 +398,7 @@ impl PartitionActor {
     /// The disk failed: what is parked is answered, and nothing is tried again on this log. If the machine only
     /// lacks something for the moment, another actor opens it anew in a while.
     pub(super) fn go_offline(&mut self, error: LogError, ctx: &mut Context<Self>) {
-        if matches!(error, LogError::CorruptLog { .. })
-            && self.examine(error.clone().into(), ctx).is_some()
-        {
-            return;
-        }
+        let Some(error) = self.own_failure(error, ctx) else { return };
         tracing::error!(partition = %self.board, %error, "the replica goes offline");
         if !error.is_temporary() {
             self.home.suspect();

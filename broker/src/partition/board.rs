@@ -7,7 +7,7 @@ use super::messages::{GivenUp, Retirement};
 use crate::metrics::TopicMetrics;
 use actix::Actor;
 use std::fmt;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -47,6 +47,8 @@ pub struct Board<A: Actor> {
     owes_report: AtomicBool,
     /// Somebody gives up what is damaged, and waits to hear what that was.
     giving_up: Mutex<Option<oneshot::Sender<GivenUp>>>,
+    /// What was on disk for good at the log's end, and no replica has. Other records may have these offsets by now.
+    lost_end: Mutex<Option<Range<Offset>>>,
     /// It went offline, and the controller does not know yet.
     owes_offline_report: AtomicBool,
     /// Records that the slowest follower has not been sent; of a leader.
@@ -82,6 +84,7 @@ impl<A: Actor> Board<A> {
             damaged: AtomicBool::new(false),
             owes_report: AtomicBool::new(false),
             giving_up: Mutex::default(),
+            lost_end: Mutex::default(),
             owes_offline_report: AtomicBool::new(false),
             lag: AtomicU64::new(0),
         }
@@ -149,6 +152,16 @@ impl<A: Actor> Board<A> {
     /// Whoever gives up what is damaged, once.
     pub fn take_giving_up(&self) -> Option<oneshot::Sender<GivenUp>> {
         self.giving_up.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// What the log's end lacks is lost for good.
+    pub fn lose_end(&self, lost: Option<Range<Offset>>) {
+        *self.lost_end.lock().unwrap_or_else(PoisonError::into_inner) = lost;
+    }
+
+    /// Until it is given up, or this process ends.
+    pub fn lost_end(&self) -> Option<Range<Offset>> {
+        self.lost_end.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The controller has to know of the damage before this replica may lead.

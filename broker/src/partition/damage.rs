@@ -57,12 +57,18 @@ impl PartitionActor {
     }
 
     fn forget_damage(&mut self, is_lost: bool) {
+        let missing_end = self.log().damage().and_then(|damage| damage.missing_end.clone());
         match self.log().forget_damage() {
             Ok(()) if is_lost => {
-                tracing::error!(partition = %self.board, "what its log lacks no other replica has: it is lost");
+                tracing::error!(
+                    partition = %self.board, offsets = ?missing_end,
+                    "what its log lacks no other replica has: it is lost"
+                );
+                self.board.lose_end(missing_end);
             }
             Ok(()) => {
                 tracing::info!(partition = %self.board, "filled again");
+                self.board.lose_end(None);
                 if self.board.set_damaged(false) {
                     self.shared.metrics.damaged_replicas.decrement(1);
                 }

@@ -158,13 +158,16 @@ impl PartitionHandle {
 
     /// The batch that holds this offset is not what was written, as it was read. What a reader is to be told; nothing
     /// if it is sound.
+    ///
+    /// # Errors
+    /// It could not be looked at.
     pub async fn suspect(&self, at: Offset) -> Result<Option<Error>, Error> {
-        self.ask(|reply| Suspect { suspicion: Suspicion::At(at), reply }).await
+        self.ask(|reply| Suspect { suspicion: Suspicion::At(at), reply }).await?
     }
 
     /// The same of a file that could not be read as what was written.
     pub async fn suspect_file(&self, error: LogError) -> Result<Option<Error>, Error> {
-        self.ask(|reply| Suspect { suspicion: error.into(), reply }).await
+        self.ask(|reply| Suspect { suspicion: error.into(), reply }).await?
     }
 
     /// What is damaged, and no other replica has, is given up; says which offsets.

@@ -1,7 +1,7 @@
 //! The life of one partition's actor: built from disk, and built again when it has died.
 //!
-//! Promises: a dead actor is replaced by one that knows only what is on disk; three panics in a minute, or a disk
-//! error, take the replica offline for a person to look at; what the machine only lacks for the moment is tried again;
+//! Promises: a dead actor is replaced by one that knows only what is on disk; three panics in a minute, or as many ends
+//! for what a log that is opened anew may do, or a disk error, take the replica offline for a person to look at; what the machine only lacks for the moment is tried again;
 //! an actor that was retired stays away.
 
 use super::actor::{PartitionActor, Parts};
@@ -53,8 +53,7 @@ impl PartitionLife {
         if flushes.has_failed() {
             let message = "a flush failed; check the disk, then `troupe actor kill` to try again";
             let reason = Error::new(ErrorCode::StorageFailure, message);
-            let failure = Failure { reason, temporary: false, disk_is_away: false };
-            return Err(self.cannot_open(failure));
+            return Err(self.cannot_open(Failure::lasting(reason)));
         }
         let permit = Arc::clone(&shared.recoveries).acquire_owned().await;
         let Some(_permit) = permit.ok().filter(|_| !assignment.over.get()) else {
@@ -70,12 +69,13 @@ impl PartitionLife {
                 Err(error) => return Err(self.cannot_open(error.into())),
             };
         let giving_up = assignment.handle.board.take_giving_up();
+        let lost_end = assignment.handle.board.lost_end();
         if giving_up.is_some() {
             self.forget_damage();
         }
         let open = move || {
             if let Some(reply) = giving_up {
-                let given_up = opening::give_up_damage(path.clone(), key, &config);
+                let given_up = opening::give_up_damage(path.clone(), key, &config, lost_end);
                 // Whoever asked may be gone.
                 let _ = reply.send(given_up.map_err(Error::from));
             }
@@ -124,6 +124,7 @@ impl PartitionLife {
 
     /// If there still is some, it is found again.
     fn forget_damage(&self) {
+        self.assignment.handle.board.lose_end(None);
         if self.assignment.handle.board.set_damaged(false) {
             self.shared.metrics.damaged_replicas.decrement(1);
         }
@@ -157,7 +158,7 @@ impl PartitionLife {
 
     fn take_offline(
         &mut self,
-        Failure { reason, temporary, disk_is_away }: Failure,
+        Failure { reason, temporary, disk_is_away, in_doubt: _ }: Failure,
     ) -> Next<Error> {
         self.assignment.handle.board.set_offline(reason.clone());
         let retry = temporary.then_some(self.rest);
@@ -192,11 +193,15 @@ impl Life for PartitionLife {
         board.set_follows(false);
         let wanting = match reason {
             // The actor has resigned, and told why.
-            Some(Failure { reason, temporary: false, disk_is_away }) => {
+            Some(Failure { reason, temporary: false, disk_is_away, in_doubt: false }) => {
                 self.assignment.report_offline(&self.shared, disk_is_away);
                 return Next::Offline { cause: reason, retry: None };
             }
             wanting => wanting,
+        };
+        let (doubt, wanting) = match wanting {
+            Some(Failure { reason, in_doubt: true, .. }) => (Some(reason), None),
+            wanting => (None, wanting),
         };
         self.shared.leader_streams.abandon(key);
         board.count_restart();
@@ -208,6 +213,11 @@ impl Life for PartitionLife {
         }
         if let Some(failure) = wanting {
             return self.take_offline(failure);
+        }
+        if let Some(reason) = doubt
+            && self.panics.note(Instant::now())
+        {
+            return self.take_offline(Failure::lasting(reason));
         }
         if panicked && self.panics.note(Instant::now()) {
             tracing::error!(partition = %board, "panicked too often: offline");

@@ -62,7 +62,7 @@ pub fn open(
     let name = log.dir().file_name().and_then(|name| name.to_str()).unwrap_or_default();
     if !recovery.had_directory && inventory.has(name, key.topic_id) {
         let cause = format!("the directory {} is gone", log.dir().display());
-        let damage = Damage { cause, complete_below: Offset::ZERO, resumes_at: None };
+        let damage = Damage::from(Offset::ZERO, cause);
         log.note_damage(damage.clone())?;
         recovery.damage = Some(damage);
     }
@@ -84,16 +84,21 @@ pub fn open(
     Ok(Opened { log, replica, notices: recovery.notices.len() as u64 })
 }
 
-/// Makes the log in `dir` sound without what is damaged; says which offsets that were.
+/// Makes the log in `dir` sound without what is damaged; says which offsets that were. `lost_end`: what is known to be
+/// lost behind where the log ended.
 pub fn give_up_damage(
     dir: PathBuf,
     key: PartitionKey,
     config: &TopicConfig,
+    lost_end: Option<Range<Offset>>,
 ) -> Result<Vec<Range<Offset>>, LogError> {
     let wall_ms = wall_clock().as_timestamp();
     let (log, recovery) = Log::open(FileDisk::new(), dir, key, log_config(config, key), wall_ms)?;
     let high_watermark = recovery.high_watermark.unwrap_or(log.log_start());
-    log.accept_loss(high_watermark)
+    let missing_end = log.damage().and_then(|damage| damage.missing_end.clone());
+    let mut lost = log.accept_loss(high_watermark)?;
+    lost.extend(missing_end.or(lost_end));
+    Ok(lost)
 }
 
 /// What the machine must know of the past.

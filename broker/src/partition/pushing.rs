@@ -113,7 +113,8 @@ impl PartitionActor {
                 actor.push(ctx);
             });
         }
-        if let Some(told) = suspicion.and_then(|found| self.examine(found, ctx)) {
+        if let Some(found) = suspicion {
+            let told = self.explain(found, ctx);
             tracing::error!(partition = %self.board, error = %told, "cannot be replicated");
         }
     }

@@ -3,6 +3,7 @@
 
 use super::actor::PartitionActor;
 use crate::clock::{now, wall_clock};
+use actix::Context;
 use bytes::Bytes;
 use std::sync::Arc;
 use troupe_log::LogError;
@@ -44,6 +45,18 @@ impl PartitionActor {
         self.check_room()?;
         self.repair.note_followed();
         self.log().append_frames(slice, wall_clock().as_timestamp())
+    }
+
+    /// A leader could not append.
+    pub(super) fn after_failed_append(&mut self, error: LogError, ctx: &mut Context<Self>) {
+        if self.log().is_poisoned() {
+            self.go_offline(error, ctx);
+        } else if error.is_temporary() {
+            self.put_off(&error);
+            self.pass_on_if_full(&error);
+        } else if matches!(error, LogError::CorruptLog { .. }) {
+            self.explain(error.into(), ctx);
+        }
     }
 
     fn check_room(&mut self) -> Result<(), LogError> {

@@ -4,6 +4,7 @@
 
 mod damage;
 mod refill;
+mod soundness;
 
 use super::*;
 use crate::NodeConfig;

@@ -78,8 +78,10 @@ impl Handler<EnforceRetention> for PartitionActor {
         }
         if let Some(error) = retained.failure {
             tracing::warn!(partition = %self.board, %error, "retention failed");
-            if self.log().is_poisoned() || matches!(error, LogError::CorruptLog { .. }) {
+            if self.log().is_poisoned() {
                 self.go_offline(error, ctx);
+            } else if matches!(error, LogError::CorruptLog { .. }) {
+                self.explain(error.into(), ctx);
             }
         }
     }

@@ -61,7 +61,10 @@ impl<D: Disk> Log<D> {
         let sources: Vec<Source> = self
             .segments
             .range(..count)
-            .map(|segment| Source { base: segment.base, end: segment.end, size: segment.size })
+            .map(|segment| {
+                let needed_from = self.needed_from(segment);
+                Source { base: segment.base, end: segment.end, size: segment.size, needed_from }
+            })
             .collect();
         let end = sources.last().map(|last| last.end);
         let Some(end) = end.filter(|end| *end > first_dirty || in_time) else { return Ok(None) };

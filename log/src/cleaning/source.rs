@@ -17,6 +17,8 @@ pub(crate) struct Source {
     pub(crate) base: Offset,
     pub(crate) end: Offset,
     pub(crate) size: u64,
+    /// Where the first batch begins that holds something that was not deleted.
+    pub(crate) needed_from: (Offset, u64),
 }
 
 /// Asks after every step whether there shall be another.
@@ -118,6 +120,13 @@ pub(super) fn each_batch<D: Disk>(
         let header = match scanner.next(Check::Checksums(Some(*key))) {
             Ok(Found::Batch(header)) => header,
             Ok(Found::End) => return Ok(()),
+            // nobody needs it
+            Ok(Found::Bad(_)) if position < source.needed_from.1 => {
+                let (offset, position) = source.needed_from;
+                next = offset;
+                scanner.skip_to(position);
+                continue;
+            }
             Ok(Found::Bad(error)) => return Err(damaged(error.to_string())),
             Err(error) => return Err(LogError::io("read", &path, error).into()),
         };

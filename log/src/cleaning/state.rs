@@ -147,7 +147,7 @@ impl<D: Disk> Log<D> {
 
     /// When the segment's youngest record was written, as far as that can be told.
     fn written_at(&self, segment: &Segment<D>, now_ms: i64) -> Result<Option<i64>, LogError> {
-        let summary = segment.summary(&self.place, self.config.index_interval_bytes)?;
+        let summary = self.summary(segment)?;
         match believable(summary.largest_timestamp(), now_ms) {
             Some(written) => Ok(Some(written)),
             None => self.file_time(segment),
@@ -156,7 +156,7 @@ impl<D: Disk> Log<D> {
 
     /// When the segment's oldest batch was written, as far as that can be told.
     fn written_from(&self, segment: &Segment<D>, now_ms: i64) -> Result<Option<i64>, LogError> {
-        let first = segment.summary(&self.place, self.config.index_interval_bytes)?.first;
+        let first = self.summary(segment)?.first;
         match believable(first, now_ms) {
             Some(written) => Ok(Some(written)),
             // its file is written to all the time

@@ -127,7 +127,7 @@ impl<D: Disk> Scan<'_, D> {
                         false => Ok(None),
                     };
                     let Some(behind) = behind.map_err(failed)? else {
-                        self.note_kept(segment.end, cause)?;
+                        self.note_cut_off(segment.end, later, cause)?;
                         break false;
                     };
                     // stays in the file: there may be no other copy of what stands behind it
@@ -142,7 +142,7 @@ impl<D: Disk> Scan<'_, D> {
                         let (given, end) = (header.base_offset, segment.end);
                         let path = path.display();
                         let cause = format!("{path} goes on at {end} with what is of {given}");
-                        self.note_kept(end, cause)?;
+                        self.note_cut_off(end, later, cause)?;
                     }
                     break false;
                 }
@@ -150,7 +150,7 @@ impl<D: Disk> Scan<'_, D> {
             }
         };
         // what was flushed behind it is good for whoever reads, whatever is missing here
-        let goes_on = later.first().is_some_and(|next| next.base <= self.vouched_for);
+        let goes_on = self.goes_on_at(later).is_some();
         if !is_whole {
             // the later ones first: should this be interrupted, the bad batch is still there to be found
             if !goes_on {
@@ -197,9 +197,22 @@ impl<D: Disk> Scan<'_, D> {
         })
     }
 
-    /// Kept in mind before what proves it is cut off.
-    fn note_kept(&mut self, complete_below: Offset, cause: String) -> Result<(), LogError> {
-        self.recovered.evidence.note(complete_below, cause);
+    /// Where the next segment begins that was flushed.
+    fn goes_on_at(&self, later: &[FoundSegment]) -> Option<Offset> {
+        later.first().map(|next| next.base).filter(|base| *base <= self.vouched_for)
+    }
+
+    /// All from `from` on in this segment goes. Kept in mind before what proves it is cut off; unless all that was promised
+    /// of it was deleted.
+    fn note_cut_off(
+        &mut self,
+        from: Offset,
+        later: &[FoundSegment],
+        cause: String,
+    ) -> Result<(), LogError> {
+        let was_flushed = (from < self.vouched_for).then_some(self.vouched_for);
+        let to = self.goes_on_at(later).or(was_flushed).unwrap_or(Offset(u64::MAX));
+        self.recovered.evidence.note_lost(from..to, cause);
         self.recovered.evidence.keep(self.place)
     }
 
@@ -209,7 +222,7 @@ impl<D: Disk> Scan<'_, D> {
         if base > end {
             let dir = self.place.dir.display();
             let cause = format!("the log in {dir} goes from {end} to {base} at once");
-            self.recovered.evidence.note(end, cause);
+            self.recovered.evidence.note_lost(end..base, cause);
         }
     }
 

@@ -7,6 +7,7 @@ use super::{Segment, Summary};
 use crate::LogError;
 use crate::disk::Disk;
 use crate::place::{Kind, Place};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use troupe_proto::ids::Offset;
 
@@ -58,15 +59,16 @@ impl<D: Disk> Segment<D> {
         Ok(())
     }
 
-    /// What is known of the indexes is made again from the batches before `end`, in a segment that is no good behind.
-    pub(crate) fn rebuild_below(
+    /// What is known of the indexes is made again from the batches in these bytes, in a segment that is no good before or
+    /// behind.
+    pub(crate) fn rebuild_within(
         &mut self,
         place: &Place<D>,
         interval: u32,
-        end: u64,
+        range: Range<u64>,
     ) -> Result<(), LogError> {
         self.drop_indexes(place)?;
-        let indexes = self.rebuild_indexes(place, interval, end)?;
+        let indexes = self.rebuild_indexes(place, interval, range)?;
         let _was_empty = self.indexes.set(indexes);
         Ok(())
     }

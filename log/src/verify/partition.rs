@@ -298,17 +298,18 @@ impl Look {
         for (from, text) in damage::missing(&self.place, &self.checkpoint, &files, was_deleted) {
             report.fault(Remedy::Loss { position: None, from, to: None }, text);
         }
-        if !report.faults.is_empty() || self.log_start > self.end {
+        if !report.faults.is_empty() {
             return;
         }
-        let end = self.end;
+        let (end, needed) = (self.end, self.end.max(self.log_start));
         let is_known = self.found.values().any(|segment| segment.first_bad.is_some());
         let flushed = Some(("flushed", self.vouched_for()));
-        let committed = self.checkpoint.high_watermark.map(|offset| ("committed", offset));
+        let committed = self.checkpoint.high_watermark.filter(|_| self.log_start <= end);
+        let committed = committed.map(|offset| ("committed", offset));
         for (what, offset) in flushed.into_iter().chain(committed) {
-            if offset > end && !is_known {
+            if offset > needed && !is_known {
                 let text = format!("the log ends at {end} and was {what} up to {offset}");
-                report.fault(Remedy::Loss { position: None, from: end, to: Some(offset) }, text);
+                report.fault(Remedy::Loss { position: None, from: needed, to: Some(offset) }, text);
                 return;
             }
         }

@@ -10,6 +10,7 @@ mod cleaning_meanwhile;
 mod cleaning_model;
 mod crash_sweep;
 mod damage;
+mod deleted;
 mod dumping;
 mod faults;
 mod model;

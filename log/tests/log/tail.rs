@@ -88,6 +88,54 @@ fn a_flipped_bit_among_zeros_is_damage_after_a_power_cut_too() {
     assert_eq!((recovery.damage.unwrap().complete_below, log.log_end()), (Offset(1), Offset(1)));
 }
 
+/// A power cut, and the note is of before the last two flushes.
+#[test]
+fn what_was_flushed_since_the_note_came_to_the_disk_passes_for_torn_off_only_if_it_looks_so() {
+    let disk = memory();
+    let (mut log, _) = open(&disk, LogConfig::default());
+    let mut begins = Vec::new();
+    for n in 0..5 {
+        begins.push(log.size_bytes() as usize);
+        // what fills sectors with zeros of its own is the last
+        let value = if n == 4 { [0; 3000] } else { [7; 3000] };
+        append_at(&mut log, 0, &[NOW], &value).unwrap();
+        log.flush().unwrap();
+        if n == 2 {
+            write_back(&disk);
+        }
+    }
+    let end = log.size_bytes() as usize;
+    drop(log);
+    let disk = disk.crash(Loss::Unsynced);
+    let path = segments(&disk).pop().unwrap();
+    let opened = |make: &dyn Fn(&mut Vec<u8>)| {
+        let disk = disk.snapshot();
+        change(&disk, &path, make);
+        let (log, recovery) = open(&disk, LogConfig::default());
+        (log.log_end().0, recovery.damage.is_some())
+    };
+    assert_eq!(opened(&|_| {}), (5, false));
+    // the log just ends earlier, within a batch or between two
+    for (size, ends) in [(begins[4], 4), (begins[4] + 50, 4), (begins[3], 3), (end - 1, 4)] {
+        assert_eq!(opened(&|content| content.truncate(size)), (ends, false), "{size} bytes");
+    }
+    let sector = begins[3].next_multiple_of(512) + 512;
+    // nothing was written to a sector, and no good batch follows; or the batch has zeros of its own
+    assert_eq!(opened(&|content| content[sector..].fill(0)), (3, false));
+    assert_eq!(opened(&|content| content[end - 2900] ^= 4), (4, false));
+    // a good batch follows, or nothing is empty
+    assert_eq!(opened(&|content| content[sector..sector + 512].fill(0)), (3, true));
+    assert_eq!(
+        opened(&|content| {
+            content.truncate(begins[4]);
+            content[sector] ^= 4;
+        }),
+        (3, true)
+    );
+    // below the note nothing passes
+    assert_eq!(opened(&|content| content.truncate(begins[2])), (2, true));
+}
+
 #[test]
 fn a_log_that_was_cut_is_held_to_no_more_than_it_has() {
     for loss in [Loss::Nothing, Loss::Unsynced] {
@@ -203,5 +251,32 @@ fn a_file_that_is_made_shorter_while_it_is_mapped_is_damage_and_nothing_else() {
             let log = mapped(&dir);
             assert_eq!(log.damage().unwrap().complete_below, found, "{what}");
         }
+    }
+}
+
+/// Beside what is damaged within the log, too.
+#[test]
+fn which_offsets_the_end_lacks_is_known_until_the_damage_is_forgotten() {
+    for hole in [false, true] {
+        let (disk, begins) = flushed(9);
+        let path = segments(&disk).pop().unwrap();
+        change(&disk, &path, |content| content.truncate(begins[6]));
+        if hole {
+            disk.decay(&path, begins[2] as u64 + 20, &[1]);
+        }
+        for again in [false, true] {
+            let (log, recovery) = open(&disk, LogConfig::default());
+            let damage = recovery.damage.unwrap();
+            assert_eq!(damage.missing_end, Some(Offset(6)..Offset(9)), "{again}");
+            assert_eq!(damage.complete_below, Offset(if hole { 2 } else { 6 }));
+            assert_eq!(log.log_end(), Offset(6));
+        }
+        let (mut log, _) = open(&disk, LogConfig::default());
+        log.forget_damage().unwrap();
+        append(&mut log, 0, 1, 100).unwrap();
+        log.flush().unwrap();
+        drop(log);
+        let found = open(&disk, LogConfig::default()).1.damage;
+        assert!(found.is_none_or(|damage| hole && damage.missing_end.is_none()));
     }
 }

@@ -241,6 +241,7 @@ async fn followers_that_cannot_be_are_refused() {
         flushed_end_offset: 0,
         last_epoch: None,
         log_start_offset: None,
+        tombstones_gone_offset: None,
     };
     let request = |follower: Follower, channel: OpenChannel| ReplicatePartitionsRequest {
         follower: Some(follower),

@@ -235,6 +235,46 @@ async fn what_no_other_replica_has_is_passed_by_readers_once_somebody_gives_it_u
     assert_eq!(scrubbed["replicas"][0]["batchCount"], 4);
 }
 
+/// Nothing is wrong with what is left: it only ends before what was acknowledged.
+#[tokio::test]
+async fn of_a_log_that_lacks_its_end_it_is_said_which_offsets_are_lost() {
+    let (directory, node) = Process::start_new(&Serve::default());
+    let server = Server::at(node.server()).await;
+    server.create_topic("ends", 1, &[]).await;
+    for n in 0..5u8 {
+        server.produce("ends", 0, batch_of(&[Sample::of(vec![n; 1_000], 1)]), Acks::All).await;
+    }
+    drop(server);
+    node.kill();
+    let segment = segment_of(directory.path(), "ends");
+    let file = fs::File::options().write(true).open(&segment).unwrap();
+    let size = file.metadata().unwrap().len();
+    file.set_len(size / 5 * 3).unwrap();
+    let node = Process::start(directory.path(), &Serve::default()).unwrap();
+    let address = node.server().to_owned();
+    let server = Server::at(&address).await;
+    let said = |output: std::process::Output| String::from_utf8_lossy(&output.stdout).into_owned();
+    eventually("it is told", async || {
+        let described = said(troupe(&address, &["node", "describe", "1"]).await);
+        described.contains("damaged from offset 3 to 5").then_some(())
+    })
+    .await;
+    // It goes on where it ends.
+    let next = server.produce("ends", 0, batch_of(&[Sample::of("next", 1)]), Acks::All).await;
+    assert_eq!(next.base_offset, 3);
+    let accept = ["partition", "recover", "ends:0", "--accept-loss", "--yes", "-o", "json"];
+    let recovered = troupe(&address, &accept).await;
+    assert!(recovered.status.success(), "{}", String::from_utf8_lossy(&recovered.stderr));
+    let lost: serde_json::Value = serde_json::from_slice(&recovered.stdout).unwrap();
+    assert_eq!(lost["lostOffsets"], serde_json::json!([{"firstOffset": 3, "endOffset": 5}]));
+    let health = said(troupe(&address, &["cluster", "health", "-o", "json"]).await);
+    assert!(!health.contains("DAMAGED_REPLICAS"), "{health}");
+    let again = RecoverPartitionRequest { topic: "ends".to_owned(), partition: 0 };
+    let refused = server.cluster().recover_partition(again).await.unwrap_err();
+    assert_eq!(reason_of(&refused), ErrorCode::InvalidRequest);
+    assert_eq!(server.read_all("ends", 0).await.len(), 4, "and nothing else was");
+}
+
 fn segment_of(data: &Path, topic: &str) -> PathBuf {
     fn walk(dir: &Path, topic: &str) -> Option<PathBuf> {
         for entry in fs::read_dir(dir).ok()?.flatten() {

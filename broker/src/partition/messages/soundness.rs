@@ -24,12 +24,12 @@ impl From<LogError> for Suspicion {
 }
 
 /// Whoever has read says what he suspects. The answer: what a reader is to be told, or nothing, if all is sound as it
-/// stands in the file.
+/// stands in the file; an error if that could not be looked at.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Suspect {
     pub suspicion: Suspicion,
-    pub reply: oneshot::Sender<Option<Error>>,
+    pub reply: oneshot::Sender<Result<Option<Error>, Error>>,
 }
 
 /// Which offsets were given up, or why nothing was.

@@ -49,8 +49,7 @@ fn a_gap_within_the_first_batch_is_cut_off_with_all_of_it() {
         let (mut log, _) = Log::open(FileDisk, dir, key, config, 0).unwrap();
         log.append(&built.header, &Rope::from(built.payload), 0).unwrap();
         log.set_log_start(Offset(2)).unwrap();
-        let cause = "a test".to_owned();
-        log.note_damage(Damage { cause, complete_below: Offset(3), resumes_at: None }).unwrap();
+        log.note_damage(Damage::from(Offset(3), "a test")).unwrap();
         log.close_clean(Offset(5)).unwrap();
         let followed = PartitionState {
             leader: Some(NodeId(2)),
