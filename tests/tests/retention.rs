@@ -9,7 +9,9 @@ use troupe_proto::admin::v1::{
 };
 use troupe_proto::error::ErrorCode;
 use troupe_proto::log::v1::offset_query::At;
-use troupe_proto::log::v1::{ListOffsetsRequest, OffsetQuery, OffsetResult};
+use troupe_proto::log::v1::{
+    FetchPosition, FetchRequest, ListOffsetsRequest, OffsetQuery, OffsetResult,
+};
 use troupe_proto::v1::Acks;
 use troupe_tests::{
     Cluster, IdempotentProducer, LocalNode, Sample, Server, batch_of, eventually,
@@ -185,6 +187,14 @@ async fn a_follower_that_was_away_returns_behind_the_log_start_and_recovers() {
         (earliest > 10).then_some(earliest)
     })
     .await;
+    // S28
+    let position = FetchPosition { partition: Some(partition_of(TOPIC, 0)), ..Default::default() };
+    let request = FetchRequest { positions: vec![position], ..Default::default() };
+    let fetched = server.log().fetch(request).await.unwrap().into_inner().partitions.remove(0);
+    let refused = fetched.error.expect("a reader behind the start is told both bounds");
+    assert_eq!(refused.reason(), ErrorCode::OffsetOutOfRange);
+    let bounds = ["earliest", "latest"].map(|fact| refused.facts[fact].parse::<i64>().unwrap());
+    assert!(bounds[0] >= start && bounds[1] == 41, "{bounds:?}");
     cluster.restart(&[3]).await;
     cluster.healed().await;
     let third = cluster.server(3).await;

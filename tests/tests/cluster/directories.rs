@@ -1,6 +1,8 @@
 //! S1: several log directories on a node, of which one fails, at its start or while it runs: only what is in it goes
 //! to others, nobody else notices, and nothing is lost.
 
+mod at_start;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -280,52 +282,6 @@ async fn a_directory_whose_disk_fails_takes_its_own_partitions_and_nothing_ackno
         || mount.mount_again().unwrap(),
     )
     .await;
-}
-
-/// At the start: vanished, and a file in its place. It is not begun anew, and the others are served.
-#[tokio::test]
-async fn a_directory_that_is_away_at_the_start_keeps_its_partitions_until_it_is_back() {
-    let mut disks = Disks::start(None).await;
-    let load = Load::start(&disks.cluster);
-    load.goes_on().await;
-    let hit = disks.hit();
-    let away = disks.second.with_extension("away");
-    for (round, in_its_place) in
-        [None, Some("file"), Some("empty directory")].into_iter().enumerate()
-    {
-        disks.cluster.kill(FAILING);
-        load.goes_on().await;
-        fs::rename(&disks.second, &away).unwrap();
-        match in_its_place {
-            Some("file") => fs::write(&disks.second, "no directory").unwrap(),
-            Some(_) => fs::create_dir(&disks.second).unwrap(),
-            None => {}
-        }
-        disks.cluster.restart(&[FAILING]).await;
-        eventually("the others are in sync again, and these are not", async || {
-            let now = disks.partitions().await;
-            let right = |(number, one): (&i32, &PartitionState)| {
-                one.leader_id.is_some()
-                    && one.in_sync_replicas.contains(&FAILING) != hit.contains(number)
-            };
-            now.iter().all(right).then_some(())
-        })
-        .await;
-        load.goes_on().await;
-        assert_eq!(disks.cluster.times_said("a log directory is offline"), round + 1);
-        disks.cluster.kill(FAILING);
-        match in_its_place {
-            Some("file") => fs::remove_file(&disks.second).unwrap(),
-            Some(_) => fs::remove_dir(&disks.second).unwrap(),
-            None => assert!(!disks.second.exists(), "nobody writes to the place of a mount"),
-        }
-        fs::rename(&away, &disks.second).unwrap();
-        disks.cluster.restart(&[FAILING]).await;
-        disks.cluster.healed().await;
-    }
-    assert_eq!(disks.cluster.times_said("the log is damaged"), 0, "{}", disks.cluster.said());
-    assert_eq!(disks.hit(), hit, "they are where they were");
-    disks.nothing_is_lost(load).await;
 }
 
 /// Without the directory of its metadata a node is none.
