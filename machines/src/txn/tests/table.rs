@@ -68,7 +68,7 @@ fn one_record_follows_another_only_by_an_event() {
         for (to, _) in CELLS {
             let Some(to) = to else { continue };
             let leads = |cell: &&str| cell.split('>').next_back() == Some(&to.to_string());
-            assert_eq!(follows(from, to), cells.iter().any(|cell| leads(&cell)), "{from:?}, {to}");
+            assert_eq!(follows(from, to), cells.iter().any(leads), "{from:?}, {to}");
         }
     }
 }
