@@ -53,7 +53,7 @@ pub struct Repair {
     lost: bool,
     /// What is damaged within the log is kept in mind, and that was said.
     kept: bool,
-    /// What stood behind a gap was dropped.
+    /// What stood behind a gap was dropped, or there was nothing: a stream was opened.
     gap_dropped: bool,
     bugs: Bugs,
 }
@@ -148,18 +148,17 @@ impl Repair {
     /// Before a damaged replica opens a stream: from where on it is to drop its log, which is whole below
     /// `complete_below`. What it has behind a gap is sent again by a leader: the gap cannot be filled where it is. If it
     /// is compacted, all of it: what it has could lack tombstones that the leader has dropped, since this replica had
-    /// them. Once.
+    /// them. Once, before the first stream.
     pub fn drop_behind_gap(
         &mut self,
         complete_below: Offset,
         log: Range<Offset>,
         compacts: bool,
     ) -> Option<Offset> {
+        // Also where there is none: what the log has behind from then on is what a leader has sent.
+        let had_stream = std::mem::replace(&mut self.gap_dropped, true);
         let has_gap = complete_below < log.end || compacts && log.start < log.end;
-        if !has_gap || self.bugs.has(Bug::FillFromOldEnd) {
-            return None;
-        }
-        if std::mem::replace(&mut self.gap_dropped, true) {
+        if had_stream || !has_gap || self.bugs.has(Bug::FillFromOldEnd) {
             return None;
         }
         Some(if compacts { log.start } else { complete_below.max(log.start) })
@@ -303,6 +302,18 @@ mod tests {
         repair.hear_known(Some(PartitionEpoch(9)));
         assert!(!repair.withholds(&moved, ME));
         assert_eq!(repair.drop_behind_gap(Offset(4), Offset(0)..Offset(9), false), Some(Offset(4)));
+    }
+
+    /// It may count for in sync by then.
+    #[test]
+    fn what_a_leader_has_sent_to_one_that_lacked_nothing_but_its_end_is_not_dropped() {
+        for compacts in [false, true] {
+            let mut repair = known_from(7);
+            let empty = Offset(0)..Offset(0);
+            assert_eq!(repair.drop_behind_gap(Offset(4), empty, compacts), None);
+            let filled = Offset(0)..Offset(9);
+            assert_eq!(repair.drop_behind_gap(Offset(4), filled, compacts), None, "{compacts}");
+        }
     }
 
     #[test]
