@@ -12,14 +12,17 @@ use crate::world::{At, Event, VOTERS, World};
 use std::collections::BTreeMap;
 use std::path::Path;
 use troupe_log::disk::{Disk, FaultDisk};
-use troupe_log::{Cleaned, Cleaning, Ending, FlushDone, FlushTicket, Log, LogError, Removal};
+use troupe_log::{
+    Cleaned, Cleaning, Ending, FlushDone, FlushTicket, Log, LogError, Removal, Scrub,
+};
 use troupe_machines::cluster::{ClusterImage, LOG_VERSION, METADATA_VERSION, RegisterBroker};
 use troupe_machines::replica::{
-    AlterPartition, AlterPartitionError, FollowSession, PartitionState, Replica, Token,
+    AlterPartition, AlterPartitionError, DeleteUpTo, DeletionError, FollowSession, PartitionState,
+    Repair, Replica, Token, has_others,
 };
 use troupe_machines::time::Time;
 use troupe_proto::batch::BatchHeader;
-use troupe_proto::ids::{BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionKey};
+use troupe_proto::ids::{BrokerEpoch, LeaderEpoch, MetadataOffset, NodeId, Offset, PartitionKey};
 
 const TICK_MS: u64 = 100;
 const HEARTBEAT_MS: u64 = 300;
@@ -40,6 +43,10 @@ pub struct Broker {
     pub dead: BTreeMap<PartitionKey, LeaderEpoch>,
     /// The newest epoch that a replica here was told of, in whichever of its lives.
     pub told: BTreeMap<PartitionKey, LeaderEpoch>,
+    /// Replicas that were found damaged, each time: the controller is to know.
+    pub losses: Vec<PartitionKey>,
+    /// It knows of these; its image does from there on.
+    pub losses_told: Vec<(Vec<PartitionKey>, MetadataOffset)>,
     /// Since when it wants to stop.
     pub leaving: Option<u64>,
 }
@@ -49,6 +56,7 @@ enum Waiting {
     Register,
     Heartbeat,
     Report,
+    Lose(Vec<PartitionKey>),
     Shutdown,
     Alter { key: PartitionKey, host: u64, request: AlterPartition },
 }
@@ -68,6 +76,11 @@ pub struct Host {
     /// Streams to the leader, by the name that the replica gave them.
     pub streams: BTreeMap<FollowSession, StreamId>,
     pub waiting: BTreeMap<Token, Asker>,
+    /// Who waits for a deletion: of what, and what was to come of it.
+    pub deletions: BTreeMap<Token, (DeleteUpTo, Result<Offset, DeletionError>)>,
+    pub repair: Repair,
+    /// It is looked through.
+    pub scrub: Option<Scrub<FaultDisk>>,
     pub watched: Watched,
 }
 
@@ -109,6 +122,8 @@ pub struct Watched {
     pub written: Vec<BatchHeader>,
     /// What an append that failed was to write: a crash in the middle of it may have kept it.
     pub attempted: Vec<BatchHeader>,
+    /// What stands for what was given up.
+    pub stand_ins: Vec<BatchHeader>,
     /// All below survives whatever comes.
     pub durable: Offset,
 }
@@ -129,6 +144,8 @@ impl Broker {
             hosts: BTreeMap::new(),
             dead: BTreeMap::new(),
             told: BTreeMap::new(),
+            losses: Vec::new(),
+            losses_told: Vec::new(),
             leaving: None,
         }
     }
@@ -137,6 +154,10 @@ impl Broker {
     pub fn is_current(&self) -> bool {
         let known = self.image.broker(self.node).map(|broker| broker.epoch);
         self.epoch.is_some() && known == self.epoch
+    }
+
+    pub fn reports_losses(&self) -> bool {
+        self.waits_for(|waiting| matches!(waiting, Waiting::Lose(_)))
     }
 
     fn waits_for(&self, kind: fn(&Waiting) -> bool) -> bool {
@@ -178,8 +199,10 @@ impl World {
             self.ask(site, Waiting::Heartbeat, Request::Heartbeat { node, epoch, applied });
         }
         self.report_dead(site);
+        self.report_losses(site);
         self.leave_if_asked(site)?;
         self.upkeep(site);
+        self.begin_scrubs(site);
         self.begin_cleanings(site)
     }
 
@@ -255,6 +278,16 @@ impl World {
         self.schedule(site, patience, Event::ControlTimeout { id });
     }
 
+    pub fn ask_to_lose(
+        &mut self,
+        site: usize,
+        node: NodeId,
+        epoch: BrokerEpoch,
+        keys: Vec<PartitionKey>,
+    ) {
+        self.ask(site, Waiting::Lose(keys.clone()), Request::Lose { node, epoch, keys });
+    }
+
     pub fn ask_for_isr(&mut self, (site, key): At, host: u64, request: AlterPartition) -> Checked {
         let Some(broker) = &self.sites[site].broker else { return Ok(()) };
         let waiting = Waiting::Alter { key, host, request: request.clone() };
@@ -320,6 +353,12 @@ impl World {
                     broker.epoch = None;
                 }
             }
+            Answer::LossKnown { from } => {
+                if let Some(Waiting::Lose(keys)) = waiting {
+                    broker.losses_told.push((keys, from));
+                    return self.losses_known(site);
+                }
+            }
             Answer::Reported | Answer::ShuttingDown | Answer::Refused => {}
         }
         Ok(())
@@ -374,7 +413,7 @@ impl World {
                 self.tell_state((site, key))?;
             }
         }
-        Ok(())
+        self.losses_known(site)
     }
 
     pub fn tell_state(&mut self, (site, key): At) -> Checked {
@@ -383,6 +422,13 @@ impl World {
             return Ok(());
         }
         let Some(state) = state_of(&broker.image, &key) else { return Ok(()) };
+        let node = broker.node;
+        if broker.hosts.get(&key).is_some_and(|host| host.repair.withholds(&state, node)) {
+            if state.leader == Some(node) && has_others(&state, node) {
+                broker.dead.insert(key, state.leader_epoch);
+            }
+            return Ok(());
+        }
         let told = broker.told.entry(key).or_default();
         *told = state.leader_epoch.max(*told);
         if let Some(host) = broker.hosts.get_mut(&key) {
@@ -391,7 +437,8 @@ impl World {
         }
         self.drive((site, key), |replica, now, out| {
             replica.on_partition_state(now, &state, out);
-        })
+        })?;
+        self.conclude_repair((site, key))
     }
 }
 

@@ -39,19 +39,19 @@ impl World {
         self.trace.note(self.now, "acknowledge", [at.0 as u64, asker.value, base.0, 0]);
         // the high watermark has passed it: what is visible is noted before it is compared
         self.check_host(at)?;
-        let strict = !self.settings.unclean;
+        let strict = self.is_strict(&at.1);
         let Some(ledger) = self.ledgers.get_mut(&at.1) else { return Ok(()) };
         if strict && base >= ledger.deleted_before {
             invariants::acknowledged_is_committed(ledger, asker.value, base)?;
         }
-        ledger.acknowledged.insert(asker.value, base);
+        ledger.acknowledge(asker.value, base);
         Ok(())
     }
 
     /// What a replica knows and shows after an event.
     pub fn check_host(&mut self, at: At) -> Checked {
-        let strict = !self.settings.unclean;
-        let is_gone = self.is_gone(at);
+        let strict = self.is_strict(&at.1);
+        let cannot_read = self.is_gone(at) || self.is_decayed(at);
         let Some(host) = self.host(at) else { return Ok(()) };
         invariants::offsets_only_grow(host)?;
         let epoch = host.replica.leader_epoch();
@@ -68,7 +68,7 @@ impl World {
                 shown.push(*header);
             }
         };
-        if is_gone {
+        if cannot_read {
             host.watched.written.iter().for_each(show);
         } else {
             let read = host.log.replay(from, &mut show);
@@ -100,7 +100,11 @@ impl World {
         let Some(partition) = self.truth.partition(&at.1) else { return Ok(()) };
         for node in &partition.isr {
             let site = self.site_of(*node);
-            if !self.sites[site].wiped {
+            let damaged = self.sites[site].damaged.contains(&at.1);
+            let is_told = self.sites[site].losses_known.contains(&at.1);
+            // nobody knows yet what it lacks
+            let lacks = damaged && !is_told;
+            if !self.sites[site].wiped && !lacks {
                 let end = self.counted_end((site, at.1));
                 invariants::in_sync_replica_has(visible, *node, end)?;
             }
@@ -132,10 +136,25 @@ impl World {
         if self.settings.unclean || self.is_gone(at) || newest != Some(epoch) {
             return Ok(());
         }
+        let may_lose = self.ledgers.get(&at.1).and_then(|ledger| ledger.may_lose_from);
+        if may_lose.is_some_and(|since| since <= epoch) {
+            let damaged = self.see_host(at).is_some_and(|host| host.log.damage().is_some());
+            let lacks = damaged || self.is_decayed(at) || self.leader_has_all(at).is_err();
+            self.accept_loss(at, lacks);
+            return Ok(());
+        }
+        if self.is_strict(&at.1) { self.leader_has_all(at) } else { Ok(()) }
+    }
+
+    fn leader_has_all(&self, at: At) -> Checked {
         let (Some(host), Some(ledger)) = (self.see_host(at), self.ledgers.get(&at.1)) else {
             return Ok(());
         };
-        let headers = headers_of(&host.log)?;
+        let headers = match self.is_decayed(at) && host.log.damage().is_none() {
+            // what it has is found to be bad by whoever reads it
+            true => host.watched.written.clone(),
+            false => headers_of(&host.log)?,
+        };
         let start = host.log.log_start().max(ledger.deleted_before);
         invariants::leader_has_what_is_committed(ledger, start, &headers)?;
         self.check_keys(at)

@@ -2,6 +2,7 @@
 
 use crate::broker::{Host, Pass};
 use crate::compaction::{Compaction, records_of};
+use crate::damage::{Finder, Suspicion};
 use crate::invariants;
 use crate::settings::{Fault, HostBug};
 use crate::storage::headers_of;
@@ -10,7 +11,8 @@ use crate::world::{At, Event, World};
 use std::collections::BTreeSet;
 use troupe_log::disk::FaultDisk;
 use troupe_log::{
-    Cleaned, CleaningError, CleaningPolicy, CleaningRequest, Finished, FullSpeed, OffsetMap,
+    Cleaned, CleaningError, CleaningPolicy, CleaningRequest, Finished, FullSpeed, LogError,
+    OffsetMap,
 };
 use troupe_machines::cluster::LOG_VERSION;
 use troupe_machines::config::FlushPolicy;
@@ -65,7 +67,10 @@ impl World {
         let begun = match host.log.begin_cleaning(request) {
             Ok(Some(cleaning)) => cleaning,
             Ok(None) => return Ok(()),
-            Err(error) => return self.append_failed(at, &error),
+            Err(error) => {
+                self.suspect(at, Suspicion::Log(error.clone()), Finder::Cleaner);
+                return self.append_failed(at, &error);
+            }
         };
         host.pass = Some(Pass::Begun(begun));
         let (key, id) = (at.1, host.id);
@@ -85,8 +90,12 @@ impl World {
                 match cleaning.run(&mut OffsetMap::new(map_bytes), &mut FullSpeed) {
                     Ok(made) => host.pass = Some(Pass::Made(made)),
                     Err(CleaningError::Overtaken) => self.counts.cleanings_overtaken += 1,
-                    Err(CleaningError::Damaged { cause, .. }) => {
-                        return Err(Violation::new("I16 a log can be read", cause));
+                    Err(CleaningError::Damaged { path, position, cause }) => {
+                        if !self.is_decayed(at) {
+                            return Err(Violation::new("I16 a log can be read", cause));
+                        }
+                        let error = LogError::CorruptLog { path, position, cause };
+                        self.suspect(at, Suspicion::Log(error), Finder::Cleaner);
                     }
                     // another pass will begin
                     Err(CleaningError::Aborted | CleaningError::Log(_)) => {}
@@ -137,10 +146,10 @@ impl World {
         host.pass = Some(Pass::Ending(ending));
         self.schedule(at.0, end, Event::CleaningDue { key: at.1, host: id });
         self.schedule(at.0, wait, Event::RunRemovals { key: at.1, host: id });
-        if self.is_gone(at) {
-            return Ok(());
+        let is_damaged = self.see_host(at).is_none_or(|host| host.log.damage().is_some());
+        if !self.is_gone(at) && !self.is_decayed(at) && !is_damaged {
+            self.check_cleaned(at)?;
         }
-        self.check_cleaned(at)?;
         self.settle_host(at)
     }
 
@@ -159,6 +168,9 @@ impl World {
             &headers_of(log)?,
             ledger,
         )?;
+        if !self.is_strict(&at.1) {
+            return Ok(());
+        }
         let range = log.log_start()..replica.high_watermark();
         let records = records_of(log)?;
         invariants::the_last_of_each_key_stays(ledger, &range, &records)?;
@@ -176,7 +188,8 @@ impl World {
         let (Some(host), Some(ledger)) = (self.see_host(at), self.ledgers.get(&at.1)) else {
             return Ok(());
         };
-        if self.settings.unclean || ledger.compaction.is_none() {
+        let unreadable = self.is_decayed(at) || host.log.damage().is_some();
+        if self.settings.unclean || ledger.compaction.is_none() || unreadable {
             return Ok(());
         }
         let range = host.log.log_start()..ledger.end();

@@ -3,6 +3,7 @@
 
 mod sessions;
 
+use crate::damage::keep_leader_epoch;
 use crate::quorum::{Mail, Message};
 use crate::settings::HostBug;
 use crate::truth::News;
@@ -45,6 +46,11 @@ pub enum Request {
         epoch: BrokerEpoch,
         dead: Vec<(PartitionKey, LeaderEpoch)>,
     },
+    Lose {
+        node: NodeId,
+        epoch: BrokerEpoch,
+        keys: Vec<PartitionKey>,
+    },
     Shutdown {
         node: NodeId,
         epoch: BrokerEpoch,
@@ -62,6 +68,10 @@ pub enum Answer {
         result: Result<CommittedIsr, AlterPartitionError>,
     },
     Reported,
+    /// An image from there on goes by what was found damaged.
+    LossKnown {
+        from: MetadataOffset,
+    },
     ShuttingDown,
     /// The broker has registered anew, or is not registered.
     StaleEpoch,
@@ -161,7 +171,7 @@ impl World {
 
     fn apply(&mut self, site: usize) -> Checked {
         let Some(voter) = &mut self.sites[site].voter else { return Ok(()) };
-        let from = voter.image.next_offset();
+        let (from, mut unclean) = (voter.image.next_offset(), Vec::new());
         while voter.applied < voter.commit {
             let entry = voter.log[voter.applied].clone();
             voter.applied += 1;
@@ -171,9 +181,10 @@ impl World {
             }
             let replayed = voter.image.replay_all(&entry.records);
             replayed.map_err(|error| Violation::new("I22 records replay", error.to_string()))?;
-            self.truth.applied(base, &entry.records, &mut self.counts)?;
+            unclean.extend(self.truth.applied(base, &entry.records, &mut self.counts)?);
         }
         let end = voter.image.next_offset();
+        unclean.into_iter().for_each(|election| self.judge_election(election));
         let is_active = self.sites[site].active.as_ref().is_some_and(|active| active.ready);
         if is_active && end > from {
             self.trace.note(self.now, "metadata", [site as u64, from.0, end.0, 0]);
@@ -340,6 +351,18 @@ impl World {
                 Ok(decision) => {
                     return self
                         .settle(site, decision, |()| Some((from, life, id, Answer::Reported)));
+                }
+                Err(error) => refuse(&error),
+            },
+            Request::Lose { node, epoch, keys } => match tip.lose_replicas(node, epoch, &keys) {
+                Ok(mut decision) => {
+                    if self.settings.has_host_bug(HostBug::KeepStreamsOfDamaged) {
+                        let records = &mut decision.records;
+                        records.iter_mut().for_each(|record| keep_leader_epoch(&tip, record));
+                    }
+                    let known = tip.next_offset().0 + decision.records.len() as u64;
+                    let known = Answer::LossKnown { from: MetadataOffset(known) };
+                    return self.settle(site, decision, |()| Some((from, life, id, known)));
                 }
                 Err(error) => refuse(&error),
             },

@@ -2,7 +2,6 @@
 //! from a leader; or given up by an operator, where no other replica has what is damaged.
 
 use crate::broker::Host;
-use crate::control::Request;
 use crate::invariants;
 use crate::ledger::Ledger;
 use crate::settings::Fault;
@@ -11,10 +10,15 @@ use crate::truth::UncleanElection;
 use crate::violation::{Checked, Violation, ensure};
 use crate::world::{At, Event, Site, World};
 use std::path::PathBuf;
+use troupe_log::disk::FaultDisk;
 use troupe_log::{Damage, Log, LogError};
+use troupe_machines::cluster::ClusterImage;
 use troupe_machines::config::FlushPolicy;
 use troupe_machines::replica::{Conclusion, Role};
-use troupe_proto::ids::{LeaderEpoch, MetadataOffset, NodeId, Offset, PartitionKey};
+use troupe_proto::batch::BatchHeader;
+use troupe_proto::ids::{MetadataOffset, NodeId, Offset, PartitionId, PartitionKey, TopicId};
+use troupe_proto::internal::v1::MetadataRecord;
+use troupe_proto::internal::v1::metadata_record::Record;
 
 /// What was read and cannot be what was written.
 #[derive(Clone, Debug)]
@@ -38,28 +42,36 @@ pub enum Finder {
 impl World {
     /// The replica looks at it in a moment, if it lives so long.
     pub fn suspect(&mut self, at: At, suspicion: Suspicion, finder: Finder) {
+        let is_error = |it: &Suspicion| !matches!(it, Suspicion::Log(LogError::CorruptLog { .. }));
+        if matches!(suspicion, Suspicion::Log(_)) && is_error(&suspicion) {
+            return;
+        }
         let Some(host) = self.see_host(at).map(|host| host.id) else { return };
         let wait = self.rot.between(1, 3);
+        let suspicion = Box::new(suspicion);
         self.schedule(at.0, wait, Event::Suspect { key: at.1, host, suspicion, finder });
     }
 
-    pub fn examine(&mut self, at: At, id: u64, suspicion: &Suspicion, finder: Finder) -> Checked {
-        let Some(host) = self.host(at).filter(|host| host.id == id) else { return Ok(()) };
-        let was_offline = host.offline;
+    pub fn suspected(&mut self, at: At, id: u64, suspicion: &Suspicion, finder: Finder) -> Checked {
+        let lives = self.see_host(at).is_some_and(|host| host.id == id && !host.offline);
+        if lives && !self.examine(at, suspicion, finder)? {
+            self.counts.false_suspicions += 1;
+        }
+        Ok(())
+    }
+
+    /// Whether something is wrong there.
+    pub fn examine(&mut self, at: At, suspicion: &Suspicion, finder: Finder) -> Checked<bool> {
+        let Some(host) = self.see_host(at) else { return Ok(false) };
         let found = match suspicion {
             Suspicion::At(offset) => host.log.examine(*offset),
             Suspicion::Log(error) => host.log.examine_error(error),
         };
         match found {
-            Ok(Some(damage)) => self.found_damaged(at, damage, finder),
-            Ok(None) if was_offline => {
-                Err(Violation::new("a log fails only with its disk", format!("{suspicion:?}")))
-            }
-            Ok(None) => {
-                self.counts.false_suspicions += 1;
-                Ok(())
-            }
-            Err(error) => self.storage_failed(at, &error),
+            Ok(Some(damage)) => self.found_damaged(at, damage, finder).map(|()| true),
+            Ok(None) => Ok(false),
+            // nobody knows, and who has read reads again
+            Err(_) => Ok(true),
         }
     }
 
@@ -69,7 +81,7 @@ impl World {
             return Ok(());
         }
         let expected = self.is_decayed(at);
-        invariants::only_what_decayed_is_damaged(expected, &damage.cause)?;
+        invariants::only_what_decayed_is_damaged(expected, at.0, &damage.cause)?;
         let Some(host) = self.host(at) else { return Ok(()) };
         let from = damage.complete_below;
         if host.log.damaged_from().is_some_and(|known| known <= from) {
@@ -99,13 +111,14 @@ impl World {
     }
 
     /// Of a log that was just opened. What opening has found is legitimate, and what is lacking is told.
-    pub fn opened_damaged(&mut self, at: At, log: &Log<troupe_log::disk::FaultDisk>) -> Checked {
+    pub fn opened_damaged(&mut self, at: At, log: &Log<FaultDisk>) -> Checked {
         let site = &mut self.sites[at.0];
         let known = site.damaged.contains(&at.1);
         match log.damage() {
             None => {
                 site.damaged.remove(&at.1);
-                Ok(())
+                let forgotten = known && site.decayed.contains(&at.1);
+                ensure(!forgotten, "S6 damage is kept in mind", || format!("{} on {}", at.1, at.0))
             }
             Some(damage) => {
                 let flushed = site.remains.get(&at.1).map_or(Offset::ZERO, |it| it.durable);
@@ -113,7 +126,8 @@ impl World {
                 // too often
                 let lacks_nothing = damage.complete_below >= flushed;
                 let expected = known || site.decayed.contains(&at.1);
-                invariants::only_what_decayed_is_damaged(expected || lacks_nothing, &damage.cause)?;
+                let fine = expected || lacks_nothing;
+                invariants::only_what_decayed_is_damaged(fine, at.0, &damage.cause)?;
                 self.counts.torn_ends_taken_for_damage += u64::from(!expected);
                 if !expected {
                     self.lose_a_copy(at);
@@ -127,6 +141,31 @@ impl World {
                 Ok(())
             }
         }
+    }
+
+    /// What opening has not looked at, and replaying has met. False: it could not be kept in mind.
+    pub fn found_at_opening(
+        &mut self,
+        at: At,
+        log: &mut Log<FaultDisk>,
+        error: &LogError,
+    ) -> Checked<bool> {
+        let Ok(Some(damage)) = log.examine_error(error) else {
+            return Err(Violation::new("I18 a log replays", error.to_string()));
+        };
+        if log.note_damage(damage).is_err() || log.survey_damage().is_err() {
+            return Ok(false);
+        }
+        self.opened_damaged(at, log).map(|()| true)
+    }
+
+    /// Of what is in the log, what can be read.
+    pub fn sound_headers(&self, at: At, log: &Log<FaultDisk>) -> Vec<BatchHeader> {
+        let Some(disk) = self.sites[at.0].disks.get(&at.1) else { return Vec::new() };
+        let mut headers = crate::decay::sound_headers(disk.memory(), &at.1);
+        let range = log.log_start()..log.log_end();
+        headers.retain(|it| it.end_offset() > range.start && it.end_offset() <= range.end);
+        headers
     }
 
     /// A replica that lacks nothing counts for one that does: where another has gone bad, there may be no third.
@@ -147,7 +186,7 @@ impl World {
         if keys.is_empty() || !broker.losses_told.is_empty() || broker.reports_losses() {
             return;
         }
-        self.ask_to_lose(site, Request::Lose { node, epoch, keys: keys.clone() }, keys);
+        self.ask_to_lose(site, node, epoch, keys);
     }
 
     /// What the controller has answered counts once its decision is in the image here.
@@ -203,9 +242,17 @@ impl World {
     fn filled(&mut self, at: At) -> Checked {
         self.counts.filled_again += 1;
         self.trace.note(self.now, "filled", [at.0 as u64, at.1.partition.0.into(), 0, 0]);
+        let Some(host) = self.see_host(at) else { return Ok(()) };
+        let from = host.log.damage().map_or(Offset::ZERO, |damage| damage.complete_below);
+        let from = from.max(host.log.log_start());
         self.forget_damage(at)?;
         self.look_at_files(at);
-        invariants::who_was_filled_is_whole(&at.1, !self.is_decayed(at))
+        // what else has gone bad below is to be found yet
+        let is_whole = match self.settings.compaction {
+            None => self.is_whole_from(at, from),
+            Some(_) => self.is_readable(at),
+        };
+        invariants::who_was_filled_is_whole(&at.1, is_whole)
     }
 
     fn forget_damage(&mut self, at: At) -> Checked {
@@ -216,13 +263,12 @@ impl World {
         Ok(())
     }
 
-    /// Before it opens a stream: what lies behind a gap goes. True: the stream is to be opened later.
-    pub fn drop_behind_gap(&mut self, at: At) -> Checked<Option<Offset>> {
+    /// Before it opens a stream: from where on the log goes. The stream is to be opened later then.
+    pub fn gap_to_drop(&mut self, at: At) -> Option<Offset> {
         let compacts = self.settings.compaction.is_some();
-        let Some(Host { log, repair, .. }) = self.host(at) else { return Ok(None) };
+        let Host { log, repair, .. } = self.host(at)?;
         let range = log.log_start()..log.log_end();
-        let Some(damage) = log.damage() else { return Ok(None) };
-        Ok(repair.drop_behind_gap(damage.complete_below, range, compacts))
+        repair.drop_behind_gap(log.damage()?.complete_below, range, compacts)
     }
 
     /// Some of the replicas here are looked through.
@@ -254,7 +300,7 @@ impl World {
         let Ok(scrubbed) = scrub.run(|_| true) else { return Ok(()) };
         self.counts.scrubs += 1;
         match scrubbed.suspects.first() {
-            Some(first) => self.examine(at, id, &Suspicion::At(first.at), Finder::Scrub),
+            Some(first) => self.suspected(at, id, &Suspicion::At(first.at), Finder::Scrub),
             None => Ok(()),
         }
     }
@@ -283,7 +329,10 @@ impl World {
             if !waits || self.sites[at.0].paused {
                 continue;
             }
-            ensure(self.takes_all(&key), "I1 another copy was whole", || {
+            let from = self.see_host(at).and_then(|host| host.log.damaged_from());
+            let end = self.ledgers.get(&key).map_or(Offset::ZERO, Ledger::end);
+            let loses_nothing = from.is_some_and(|from| end <= from);
+            ensure(loses_nothing || self.takes_all(&key), "I1 another copy was whole", || {
                 format!("{key} is led by {leader}, which is damaged, and would be given up")
             })?;
             if self.healing || self.rot.one_in(4) {
@@ -357,27 +406,33 @@ impl World {
 
     /// Whether nothing that was committed may be missing or change.
     pub fn is_strict(&self, key: &PartitionKey) -> bool {
-        !self.settings.unclean && self.ledgers.get(key).is_none_or(|ledger| !ledger.has_lost())
+        let is_whole = |ledger: &Ledger| !ledger.has_lost && ledger.may_lose_from.is_none();
+        !self.settings.unclean && self.ledgers.get(key).is_none_or(is_whole)
     }
 
-    /// Whoever begins to lead lacks something that it may lack: from now on that counts for nothing.
-    pub fn accept_loss(&mut self, at: At, epoch: LeaderEpoch) -> bool {
-        let Some(end) = self.see_host(at).map(|host| host.log.log_end()) else { return false };
-        let Some(ledger) = self.ledgers.get_mut(&at.1) else { return false };
-        if ledger.may_lose_from.is_none_or(|since| epoch < since) {
-            return false;
+    /// Whoever begins to lead may lack something, and then that counts for nothing from now on. Once; who leads behind
+    /// it has what it had.
+    pub fn accept_loss(&mut self, at: At, lacks: bool) {
+        let Some(end) = self.see_host(at).map(|host| host.log.log_end()) else { return };
+        let Some(ledger) = self.ledgers.get_mut(&at.1) else { return };
+        ledger.may_lose_from = None;
+        if !lacks && !ledger.has_lost && end >= ledger.end() {
+            return;
         }
         self.counts.ends_lost += u64::from(end < ledger.end());
         let facts = [at.0 as u64, at.1.partition.0.into(), end.0, ledger.end().0];
         self.trace.note(self.now, "lost", facts);
-        ledger.lose_from(end, epoch);
-        true
+        ledger.lose_from(end);
     }
 }
 
-impl Ledger {
-    /// Something was lost for good: what is missing is known, and what else holds is said of the rest alone.
-    pub fn has_lost(&self) -> bool {
-        self.lost_in.is_some()
+/// The planted bug: a leader that stays goes on in its epoch, and with it what it has heard.
+pub fn keep_leader_epoch(before: &ClusterImage, record: &mut MetadataRecord) {
+    let Some(Record::Partition(after)) = &mut record.record else { return };
+    let Some(topic_id) = TopicId::from_wire(&after.topic_id) else { return };
+    let key = PartitionKey { topic_id, partition: PartitionId(after.partition) };
+    let Some(before) = before.partition(&key) else { return };
+    if before.leader.map(|node| node.0) == after.leader_id {
+        after.leader_epoch = before.leader_epoch.0;
     }
 }

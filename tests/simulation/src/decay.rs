@@ -62,8 +62,10 @@ struct Place {
     path: PathBuf,
     position: usize,
     len: usize,
-    /// As far as the file is good for sure.
+    /// As far as the file is good for sure, and where the last batch there begins. That one becomes no zeros: when
+    /// what says how far the log was flushed is lost with the power, nobody can tell it from what was never written.
     end: usize,
+    last: usize,
     /// Of those that are flushed, the last in the newest file: what stands there may be taken for the torn end of a
     /// write once something was written behind it that was torn.
     is_last: bool,
@@ -109,8 +111,15 @@ impl World {
         if self.sites.iter().any(|site| site.wiped) || lacks(&node) {
             return false;
         }
+        // who has nothing on its disk yet counts for one whose disk was replaced when it is back
+        let holds = |other: NodeId| {
+            let flushed = self.flushed((self.site_of(other), at.1));
+            flushed.is_some_and(|range| range.end > Offset::ZERO)
+        };
         let mut has_all = partition.isr.iter().chain(&partition.elr);
-        takes_all || has_all.any(|other| *other != node) && !partition.replicas.iter().any(lacks)
+        takes_all
+            || has_all.any(|other| *other != node && holds(*other))
+                && !partition.replicas.iter().any(lacks)
     }
 
     fn strike_disk(&mut self, at: At) {
@@ -131,10 +140,10 @@ impl World {
         let position = place.position + within;
         let mask = match self.rot.index(3) {
             0 => vec![1 << self.rot.below(8)],
-            1 if !place.is_last => {
+            1 if position < place.last => {
                 let files = disk.files();
                 let content = files.get(&place.path).map_or(&[][..], Vec::as_slice);
-                let longest = (place.end - position).min(SECTOR);
+                let longest = (place.last - position).min(SECTOR);
                 let len = 1 + self.rot.index(longest);
                 content[position..position + len].to_vec()
             }
@@ -164,6 +173,35 @@ impl World {
         let facts = [at.0 as u64, at.1.partition.0.into(), u64::from(leads), u64::from(is_up)];
         self.trace.note(self.now, "decay", facts);
         self.sites[at.0].decayed.insert(at.1);
+        self.sites[at.0].had_decayed.insert(at.1);
+    }
+
+    /// With the power, that something was cut off or removed is lost, and it may be there again.
+    pub fn may_be_back(&mut self, at: At) {
+        if self.sites[at.0].had_decayed.contains(&at.1) {
+            self.sites[at.0].decayed.insert(at.1);
+        }
+    }
+
+    /// Whether all that can be read of it is what was written.
+    pub fn is_readable(&self, at: At) -> bool {
+        let Some(host) = self.see_host(at) else { return false };
+        let range = host.log.log_start()..host.log.log_end();
+        let disk = self.sites[at.0].disks.get(&at.1).map(FaultDisk::memory);
+        disk.is_some_and(|disk| is_sound(disk, &at.1, &range))
+    }
+
+    /// Whether all batches behind `from` are there, and what was written.
+    pub fn is_whole_from(&self, at: At, from: Offset) -> bool {
+        let Some(end) = self.see_host(at).map(|host| host.log.log_end()) else { return false };
+        let Some(disk) = self.sites[at.0].disks.get(&at.1) else { return false };
+        let mut next = from;
+        for batch in whole_batches(disk.memory(), &at.1) {
+            if batch.start <= next {
+                next = next.max(batch.end);
+            }
+        }
+        next >= end
     }
 
     /// From where the replica's log starts to where it is on the disk, whatever comes.
@@ -180,14 +218,23 @@ impl World {
         self.sites[at.0].decayed.contains(&at.1)
     }
 
+    pub fn look_at_all_files(&mut self) {
+        for site in 0..self.settings.brokers {
+            for key in self.sites[site].decayed.clone() {
+                self.look_at_files((site, key));
+            }
+        }
+    }
+
     /// It may have been cut off, deleted or written anew since.
     pub fn look_at_files(&mut self, at: At) {
         if !self.is_decayed(at) {
             return;
         }
-        let Some(flushed) = self.flushed(at) else { return };
-        let end = self.see_host(at).map_or(flushed.end, |host| host.log.log_end());
-        let range = flushed.start..end;
+        // of a log that is not open, nobody knows yet what is there
+        let Some(host) = self.see_host(at) else { return };
+        // what was deleted in it whoever looks through it takes for damaged all the same
+        let range = Offset::ZERO..host.log.log_end();
         let disk = self.sites[at.0].disks.get(&at.1).map(FaultDisk::memory);
         if disk.is_some_and(|disk| is_sound(disk, &at.1, &range)) {
             self.sites[at.0].decayed.remove(&at.1);
@@ -222,12 +269,13 @@ fn places(disk: &MemDisk, key: &PartitionKey, flushed: &Range<Offset>) -> Vec<Pl
             }
             if header.end_offset() > flushed.start {
                 let (path, end) = (path.clone(), position + len);
-                places.push(Place { path, position, len, end, is_last: false });
+                places.push(Place { path, position, len, end, last: 0, is_last: false });
             }
             position += len;
         }
-        let end = places[first..].last().map_or(0, |place| place.end);
-        places[first..].iter_mut().for_each(|place| place.end = end);
+        let (last, end) =
+            places[first..].last().map_or((0, 0), |place| (place.position, place.end));
+        places[first..].iter_mut().for_each(|place| (place.last, place.end) = (last, end));
         if let Some(last) = places[first..].last_mut() {
             last.is_last = true;
         }
@@ -239,9 +287,19 @@ fn places(disk: &MemDisk, key: &PartitionKey, flushed: &Range<Offset>) -> Vec<Pl
 pub fn is_sound(disk: &MemDisk, key: &PartitionKey, range: &Range<Offset>) -> bool {
     let files = segments(disk);
     let ends = files.iter().skip(1).map(|(next, ..)| *next).chain([Offset(u64::MAX)]);
-    let mut within = files.iter().zip(ends).filter(|(_, end)| *end > range.start);
-    within.all(|((base, _, content), _)| {
-        check_batches(content, key, *base).map_or_else(|bad| bad.at >= range.end, |()| true)
+    files.iter().zip(ends).all(|((base, _, content), end)| {
+        let (mut rest, mut from) = (&content[..], *base);
+        while let Err(bad) = check_batches(rest, key, from) {
+            rest = &rest[bad.position + 1..];
+            let sound = |at: &usize| BatchHeader::decode_verified(&rest[*at..], key).is_ok();
+            let behind = (0..rest.len().saturating_sub(OVERHEAD)).find(sound);
+            rest = &rest[behind.unwrap_or(rest.len())..];
+            from = BatchHeader::decode_verified(rest, key).map_or(end, |it| it.base_offset);
+            if bad.at < range.end && from > range.start {
+                return false;
+            }
+        }
+        true
     })
 }
 

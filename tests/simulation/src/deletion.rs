@@ -28,6 +28,7 @@ impl World {
         let before = host.replica.check_deletion(up_to);
         host.deletions.insert(token, (up_to, before));
         if let Ok(before) = before {
+            invariants::only_what_is_committed_is_deleted(before, high_watermark)?;
             self.note_deletion(at, before);
             self.counts.deletions += 1;
         }

@@ -2,6 +2,7 @@
 
 use crate::broker::{Flush, Host};
 use crate::clients::Produced;
+use crate::damage::{Finder, Suspicion};
 use crate::invariants;
 use crate::settings::HostBug;
 use crate::violation::{Checked, Violation};
@@ -99,7 +100,8 @@ impl World {
                 }
                 Effect::Flush => self.start_flush(at)?,
                 // compared when all is settled; nobody asks whether a leader leads
-                Effect::HighWatermark(_) | Effect::Confirmed { .. } | Effect::Deleted { .. } => {}
+                Effect::HighWatermark(_) | Effect::Confirmed { .. } => {}
+                Effect::Deleted { token, result } => self.deletion_answered(at, token, result)?,
                 Effect::LeaderEpochStarted { leader_epoch, start_offset } => {
                     self.epoch_started(at, leader_epoch, start_offset)?;
                 }
@@ -133,7 +135,7 @@ impl World {
                     broker.dead.insert(at.1, leader_epoch);
                 }
             }
-            ReplicationEffect::Open { leader, session } => self.open_stream(at, leader, session),
+            ReplicationEffect::Open { leader, session } => self.open_stream(at, leader, session)?,
             ReplicationEffect::Close { session } => {
                 if let Some(stream) = host.streams.remove(&session) {
                     let delivers = self.net.one_in(2);
@@ -157,14 +159,29 @@ impl World {
         self.counts.truncations += 1;
         let (site, partition) = (at.0 as u64, at.1.partition.0.into());
         self.trace.note(self.now, "truncate", [site, partition, to.0, 0]);
-        let keeps = self.settings.has_host_bug(HostBug::KeepProducersAfterTruncation);
-        let strict = !self.settings.unclean;
-        let now = self.steady(at.0);
-        let Some(host) = self.host(at) else { return Ok(()) };
-        let high_watermark = host.replica.high_watermark();
-        if strict {
-            invariants::truncation_stays_above(high_watermark, to)?;
+        let strict = self.is_strict(&at.1);
+        let Some(host) = self.host(at).filter(|_| strict) else {
+            return self.cut_and_follow(at, to);
+        };
+        invariants::truncation_stays_above(host.replica.high_watermark(), to)?;
+        self.cut_and_follow(at, to)
+    }
+
+    fn cut_and_follow(&mut self, at: At, to: Offset) -> Checked {
+        if !self.cut_log(at, to)? {
+            return Ok(());
         }
+        self.step(at, |replica, now, out| replica.continue_following(now, out))
+    }
+
+    /// The end of the log goes, and what the machine has heard of it. False: the disk failed.
+    pub fn cut_log(&mut self, at: At, to: Offset) -> Checked<bool> {
+        let facts = [at.0 as u64, at.1.partition.0.into(), to.0, 0];
+        self.trace.note(self.now, "cut", facts);
+        let keeps = self.settings.has_host_bug(HostBug::KeepProducersAfterTruncation);
+        let now = self.steady(at.0);
+        let Some(host) = self.host(at) else { return Ok(false) };
+        let high_watermark = host.replica.high_watermark();
         // The leader's log may begin within a batch, and the follower parts from it there: the whole batch goes.
         let within = |header: &&BatchHeader| header.base_offset < to && header.end_offset() > to;
         let keeps_below =
@@ -176,7 +193,7 @@ impl World {
         });
         let (end, found) = match truncated {
             Ok(done) => done,
-            Err(error) => return self.storage_failed(at, &error),
+            Err(error) => return self.storage_failed(at, &error).map(|()| false),
         };
         let start = host.replica.log_start();
         if end <= start {
@@ -194,34 +211,38 @@ impl World {
             host.replica.on_truncated(end, snapshot.as_ref().map(|(_, snapshot)| snapshot));
             let Host { log, replica, .. } = host;
             if let Err(error) = log.replay(from, |header| replica.on_recovered_batch(now, header)) {
-                return self.storage_failed(at, &error);
+                return self.storage_failed(at, &error).map(|()| false);
             }
         }
-        self.step(at, |replica, now, out| replica.continue_following(now, out))
+        Ok(true)
     }
 
     fn reset(&mut self, at: At, offset: Offset) -> Checked {
         self.counts.resets += 1;
         let (site, partition) = (at.0 as u64, at.1.partition.0.into());
         self.trace.note(self.now, "reset", [site, partition, offset.0, 0]);
-        self.check_reset(at, offset)?;
-        self.start_over(at, offset)
+        if self.is_strict(&at.1) {
+            self.check_reset(at, offset)?;
+        }
+        if !self.start_over(at, offset)? {
+            return Ok(());
+        }
+        self.step(at, |replica, now, out| replica.continue_following(now, out))
     }
 
-    fn start_over(&mut self, at: At, offset: Offset) -> Checked {
-        let Some(host) = self.host(at) else { return Ok(()) };
+    /// False: the disk failed.
+    fn start_over(&mut self, at: At, offset: Offset) -> Checked<bool> {
+        let Some(host) = self.host(at) else { return Ok(false) };
         host.watched.durable = Offset::ZERO;
         if let Err(error) = host.log.truncate_fully_and_start_at(offset) {
-            return self.storage_failed(at, &error);
+            return self.storage_failed(at, &error).map(|()| false);
         }
         host.watched.written.clear();
         host.watched.compared = offset;
         host.watched.high_watermark = offset;
         host.watched.log_start = offset;
-        self.step(at, |replica, now, out| {
-            replica.on_reset(offset);
-            replica.continue_following(now, out);
-        })
+        host.replica.on_reset(offset);
+        Ok(true)
     }
 
     /// R26, or on request: nothing below is readable any more.
@@ -233,6 +254,10 @@ impl World {
             Ok(removals) => {
                 host.removals.extend(removals);
                 None
+            }
+            // nothing was deleted
+            Err(error) if error.is_temporary() && !host.log.is_poisoned() => {
+                return self.step(at, |replica, _, out| replica.on_log_start_kept(out));
             }
             Err(error) => Some(error),
         };
@@ -342,10 +367,16 @@ impl World {
 
     /// The disk failed: nothing is tried again on this log.
     pub fn storage_failed(&mut self, at: At, error: &LogError) -> Checked {
-        let Some(host) = self.host(at) else { return Ok(()) };
-        if std::mem::replace(&mut host.offline, true) {
+        if self.see_host(at).is_none_or(|host| host.offline) {
             return Ok(());
         }
+        if matches!(error, LogError::CorruptLog { .. })
+            && self.examine(at, &Suspicion::Log(error.clone()), Finder::Replica)?
+        {
+            return Ok(());
+        }
+        let Some(host) = self.host(at) else { return Ok(()) };
+        host.offline = true;
         self.trace.note(self.now, "offline", [at.0 as u64, at.1.partition.0.into(), 0, 0]);
         self.step(at, |replica, _, out| replica.on_storage_failure(out))?;
         match error {

@@ -6,6 +6,8 @@ mod checksums_hold;
 mod cleaning_loses_nothing;
 mod committed_never_changes;
 mod committed_offsets_never_go_back;
+mod damage_is_told;
+mod deleted_stays_deleted;
 mod enough_copies_stay;
 mod fenced_leaders_acknowledge_nothing;
 mod in_sync_replicas_have_what_is_committed;
@@ -33,6 +35,14 @@ pub use committed_never_changes::{committed_never_changes, only_committed_is_rea
 pub use committed_offsets_never_go_back::{
     committed_offsets_never_go_back, only_empty_groups_are_reset,
     who_takes_over_begins_where_it_was,
+};
+pub use damage_is_told::{
+    nothing_whole_is_given_up, only_what_decayed_is_damaged, what_was_flushed_is_missed,
+    who_was_filled_is_whole,
+};
+pub use deleted_stays_deleted::{
+    deletion_is_answered, impossible_deletion_is_refused, in_sync_replica_has_deleted,
+    nothing_deleted_is_served, only_what_is_committed_is_deleted,
 };
 pub use enough_copies_stay::enough_copies_stay;
 pub use fenced_leaders_acknowledge_nothing::fenced_leaders_acknowledge_nothing;

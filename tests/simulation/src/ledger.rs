@@ -5,6 +5,7 @@ use crate::compaction::{Compaction, Written};
 use crate::invariants;
 use crate::violation::Checked;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use troupe_proto::batch::{BatchHeader, ProducerStamp};
 use troupe_proto::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence};
 
@@ -28,6 +29,16 @@ pub struct Ledger {
     pub newest: BTreeMap<u64, Offset>,
     /// Records below were deleted, by request or by age.
     pub deleted_before: Offset,
+    /// Whoever asked for a deletion has been told that nothing below is there.
+    pub answered_start: Offset,
+    /// Any copy of it may have gone bad, also the last.
+    pub may_lose_any: bool,
+    /// Who leads first from that epoch on may lack what is committed.
+    pub may_lose_from: Option<LeaderEpoch>,
+    /// What was given up, as nobody had it.
+    pub given_up: Vec<Range<Offset>>,
+    /// Something was lost for good.
+    pub has_lost: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +113,37 @@ impl Ledger {
             }
         }
         Ok(())
+    }
+
+    /// A producer is told so: also of what was given up, if it sends that again.
+    pub fn acknowledge(&mut self, value: u64, base: Offset) {
+        if !self.given_up.iter().any(|range| range.contains(&base)) {
+            self.acknowledged.insert(value, base);
+        }
+    }
+
+    /// The log goes on at `end`; what was behind is gone.
+    pub fn lose_from(&mut self, end: Offset) {
+        self.has_lost = true;
+        self.committed.split_off(&end);
+        self.records.split_off(&end);
+        self.acknowledged.retain(|_, base| *base < end);
+    }
+
+    /// Whole batches, which no replica had that was in sync.
+    pub fn give_up(&mut self, lost: Vec<Range<Offset>>) {
+        self.has_lost = true;
+        let is_gone = |offset: &Offset| lost.iter().any(|range| range.contains(offset));
+        self.committed.retain(|base, _| !is_gone(base));
+        self.records.retain(|offset, _| !is_gone(offset));
+        self.acknowledged.retain(|_, base| !is_gone(base));
+        self.given_up.extend(lost);
+    }
+
+    /// Whether some of it was given up.
+    pub fn is_given_up(&self, batch: &BatchHeader) -> bool {
+        let (base, end) = (batch.base_offset, batch.end_offset());
+        self.given_up.iter().any(|range| base < range.end && range.start < end)
     }
 
     fn has_failed(&self, value: u64) -> bool {

@@ -7,6 +7,8 @@
 //! - `broker`, `hands`, `storage`: what a node does around its replicas. `clients`: who uses it all.
 //! - `reassignment`: partitions that get other replicas, and brokers that are forgotten and come back.
 //! - `compaction`, `cleaning`: topics of few keys, and what takes the superseded records away.
+//! - `decay`, `damage`: what goes bad on disks, and what replicas do about it once it is found.
+//! - `deletion`: records that an operator deletes.
 //! - `groups`: members of consumer groups and their coordinators, in runs of their own.
 //! - `ledger`, `truth`: what was promised and decided, as nobody in the run can see it; `checks` and
 //!   `invariants`, one promise a file, compare.
@@ -26,6 +28,9 @@ mod clients;
 mod compaction;
 mod control;
 mod counts;
+mod damage;
+mod decay;
+mod deletion;
 mod groups;
 mod hands;
 mod healing;

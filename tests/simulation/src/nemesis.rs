@@ -7,7 +7,6 @@ use crate::world::{At, Event, World};
 use troupe_log::disk::{Fault as DiskFault, FaultDisk, MemDisk, Operation};
 use troupe_machines::cluster::Election;
 use troupe_machines::config::FlushPolicy;
-use troupe_machines::replica::Role;
 use troupe_proto::ids::Offset;
 
 /// What ends a fault.
@@ -56,6 +55,7 @@ impl World {
                             self.crash(site, End::PowerLost);
                         }
                     }
+                    self.decay_now();
                 }
             }
             Fault::CrashWithinIo => self.crash_within_io(site),
@@ -160,7 +160,9 @@ impl World {
         let allowed = self.settings.min_insync_replicas >= 2
             && self.settings.flush_policy == FlushPolicy::Commit
             && !self.settings.unclean
-            && !self.sites.iter().any(|site| site.wiped)
+            && !self.sites.iter().any(|site| site.wiped || !site.decayed.is_empty())
+            && !self.sites.iter().any(|site| !site.damaged.is_empty())
+            && self.settings.decay.as_ref().is_none_or(|decay| !decay.keeps_disks)
             && self.truth.image().topic(crate::world::TOPIC).is_some();
         if !allowed || !self.sites[site].up {
             return;
@@ -251,6 +253,10 @@ impl World {
     /// send again: deleting takes longer than trying.
     fn delete(&mut self, fault: Fault, site: usize) -> Checked {
         let Some(at) = self.any_replica(site) else { return Ok(()) };
+        self.delete_at(fault, at)
+    }
+
+    pub fn delete_at(&mut self, fault: Fault, at: At) -> Checked {
         let old = self.now.saturating_sub(6_000);
         let Some(ledger) = self.ledgers.get(&at.1) else { return Ok(()) };
         let limit = ledger.first_unsettled(old);
@@ -261,15 +267,7 @@ impl World {
             return Ok(());
         }
         if fault == Fault::DeleteRecords {
-            if host.replica.role() == Role::Leader {
-                // wherever: a log may start within a batch
-                let offset = Offset(self.fate.between(start.0 + 1, limit.0));
-                self.counts.deletions += 1;
-                self.note_deletion(at, offset);
-                self.delete_before(at, offset)?;
-                return self.settle_host(at);
-            }
-            return Ok(());
+            return self.ask_to_delete(at, start, limit);
         }
         if self.settings.compaction.as_ref().is_some_and(|compaction| !compaction.deletes) {
             return Ok(());
@@ -297,7 +295,7 @@ impl World {
         self.settle_host(at)
     }
 
-    fn note_deletion(&mut self, at: At, offset: Offset) {
+    pub fn note_deletion(&mut self, at: At, offset: Offset) {
         if let Some(ledger) = self.ledgers.get_mut(&at.1) {
             ledger.deleted_before = ledger.deleted_before.max(offset);
         }

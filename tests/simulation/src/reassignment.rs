@@ -172,6 +172,9 @@ impl World {
             self.drop_host(at, true);
             self.sites[site].disks.remove(&key);
             self.sites[site].remains.remove(&key);
+            self.sites[site].decayed.remove(&key);
+            self.sites[site].had_decayed.remove(&key);
+            self.sites[site].damaged.remove(&key);
             if let Some(broker) = &mut self.sites[site].broker {
                 broker.dead.remove(&key);
             }

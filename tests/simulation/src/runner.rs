@@ -39,7 +39,9 @@ pub struct Failed {
 pub fn run(kind: Kind, seed: u64, bug: Option<Bug>) -> Result<Finished, Failed> {
     let mut chance = Chance::new(seed);
     let settings = match kind {
-        Kind::Replicas => Settings::draw(seed, &mut chance, bug).with_reassignment(seed),
+        Kind::Replicas => {
+            Settings::draw(seed, &mut chance, bug).with_reassignment(seed).with_decay(seed)
+        }
         Kind::Groups => Settings::draw_groups(&mut chance, bug),
     };
     run_with(seed, settings, chance)

@@ -104,3 +104,9 @@ fn what_a_replica_that_lags_loses_of_producers_is_kept_by_cleaning() {
 fn a_cancelled_move_keeps_the_last_copy() {
     assert_kept_with_all(&[205562]);
 }
+
+/// The machine was wrong: `what_a_leader_has_sent_to_one_that_lacked_nothing_but_its_end_is_not_dropped`.
+#[test]
+fn who_was_filled_again_keeps_what_it_has_when_it_changes_leaders() {
+    run(Kind::Replicas, 107913, None).expect("it is kept");
+}

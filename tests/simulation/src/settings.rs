@@ -2,6 +2,7 @@
 
 use crate::chance::Chance;
 use crate::compaction::Compaction;
+use crate::decay::Decay;
 use crate::groups::{GroupHostBug, GroupSettings};
 use crate::reassignment;
 use crate::refill;
@@ -53,6 +54,8 @@ pub enum HostBug {
     CountAddedAtOnce,
     /// R34: a cancellation drops who was added, however few are left in sync.
     DropAddedAtOnce,
+    /// R15: whoever leads goes on in its epoch when another was found damaged, and with that one's stream.
+    KeepStreamsOfDamaged,
 }
 
 #[derive(Clone, Debug)]
@@ -81,6 +84,8 @@ pub struct Settings {
     pub slow_fills: bool,
     /// The topic is compacted.
     pub compaction: Option<Compaction>,
+    /// Disks go bad.
+    pub decay: Option<Decay>,
     /// The runs with consumer groups.
     pub groups: Option<GroupSettings>,
 }
@@ -194,6 +199,7 @@ impl Settings {
             faults,
             slow_fills: false,
             compaction: Compaction::draw(seed, bug),
+            decay: None,
             groups: None,
         }
     }
@@ -224,6 +230,12 @@ impl Settings {
         if let Some(compaction) = &mut self.compaction {
             compaction.delete_retention_ms = compaction.delete_retention_ms.min(500);
         }
+    }
+
+    /// The same, and in some runs disks go bad.
+    pub fn with_decay(mut self, seed: u64) -> Settings {
+        self.decay = Decay::draw(seed, &mut self);
+        self
     }
 
     /// As an operator would write them.

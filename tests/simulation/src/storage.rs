@@ -13,7 +13,8 @@ use std::path::PathBuf;
 use troupe_log::disk::{FaultDisk, Loss, MemDisk};
 use troupe_log::{Log, LogError, Recovery};
 use troupe_machines::config::FlushPolicy;
-use troupe_machines::replica::{LogEnds, Replica};
+use troupe_machines::replica::{LogEnds, Repair, Replica};
+use troupe_machines::time::Time;
 use troupe_proto::batch::BatchHeader;
 use troupe_proto::ids::{BrokerEpoch, Offset, PartitionKey};
 use troupe_proto::log::v1::ProducerSnapshot;
@@ -28,14 +29,18 @@ pub struct Remains {
     pub written: Vec<BatchHeader>,
     /// What writes that failed have perhaps left, as long as nothing behind it was flushed.
     pub attempted: Vec<BatchHeader>,
+    /// What stands for what was given up.
+    pub stand_ins: Vec<BatchHeader>,
+    pub start: Offset,
     pub durable: Offset,
     pub end: Offset,
 }
 
 impl Remains {
     fn of(watched: Watched, log: &Log<FaultDisk>) -> Remains {
-        let Watched { written, attempted, durable, .. } = watched;
-        Remains { written, attempted, durable, end: log.log_end() }
+        let Watched { written, attempted, stand_ins, durable, .. } = watched;
+        let (start, end) = (log.log_start(), log.log_end());
+        Remains { written, attempted, stand_ins, start, durable, end }
     }
 }
 
@@ -102,6 +107,9 @@ impl World {
             End::PowerLost if self.disk.one_in(4) => Some(Loss::Unsynced),
             End::PowerLost => Some(Loss::Seeded(self.disk.next())),
         };
+        if loss.is_some() {
+            self.may_be_back(at);
+        }
         if let Some(disk) = self.sites[at.0].disks.get_mut(&at.1) {
             let memory = disk.memory();
             *disk = FaultDisk::new(loss.map_or_else(|| memory.clone(), |loss| memory.crash(loss)));
@@ -115,7 +123,10 @@ impl World {
         // nobody tidies up behind a process that is gone
         std::mem::forget(host.pass.take());
         self.sites[at.0].remains.insert(at.1, Remains::of(host.watched, &host.log));
-        self.break_streams_of_host(host.id, resets_streams);
+        let keeps = self.settings.has_host_bug(HostBug::KeepStreamsOfDamaged);
+        if !keeps || !self.sites[at.0].damaged.contains(&at.1) {
+            self.break_streams_of_host(host.id, resets_streams);
+        }
     }
 
     /// K17: everything is on disk, and says so.
@@ -185,16 +196,23 @@ impl World {
 
     /// The replica's actor is gone, alone; its node lives, reports it, and makes another.
     pub fn kill_replica(&mut self, at: At) {
+        if self.see_host(at).is_none() {
+            return;
+        }
+        self.trace.note(self.now, "kill replica", [at.0 as u64, at.1.partition.0.into(), 0, 0]);
+        self.end_replica(at);
+        self.counts.replica_kills += 1;
+        let wait = self.disk.between(1, 300);
+        self.schedule(at.0, wait, Event::Rebuild { key: at.1 });
+    }
+
+    pub fn end_replica(&mut self, at: At) {
         let Some(host) = self.host(at) else { return };
         let led = host.replica.leader_epoch();
-        self.trace.note(self.now, "kill replica", [at.0 as u64, at.1.partition.0.into(), 0, 0]);
         self.drop_host(at, true);
         if let (Some(epoch), Some(broker)) = (led, &mut self.sites[at.0].broker) {
             broker.dead.insert(at.1, epoch);
         }
-        self.counts.replica_kills += 1;
-        let wait = self.disk.between(1, 300);
-        self.schedule(at.0, wait, Event::Rebuild { key: at.1 });
     }
 
     /// Another replica from the disk, if there is none that works.
@@ -213,6 +231,7 @@ impl World {
             let loss = if forgets { Loss::Seeded(self.disk.next()) } else { Loss::Nothing };
             self.counts.lost_pages += u64::from(forgets);
             *disk = FaultDisk::new(disk.memory().crash(loss));
+            self.may_be_back(at);
         }
         self.open_host(at)
     }
@@ -246,7 +265,11 @@ impl World {
             self.counts.crashes_within_recovery += 1;
             return Ok(());
         }
-        let host = host?;
+        let Some(host) = host? else {
+            let wait = self.disk.between(50, 400);
+            self.schedule(site, wait, Event::Rebuild { key });
+            return Ok(());
+        };
         let Some(broker) = &mut self.sites[site].broker else { return Ok(()) };
         broker.hosts.insert(key, host);
         self.tell_state(at)
@@ -259,10 +282,13 @@ impl World {
         log: Log<FaultDisk>,
         recovery: &Recovery,
         before: Option<MemDisk>,
-    ) -> Checked<Host> {
-        let headers = headers_of(&log)?;
+    ) -> Checked<Option<Host>> {
+        self.opened_damaged(at, &log)?;
+        // what has gone bad and is not found yet nobody passes over
+        let hides = self.is_decayed(at) && log.damage().is_none();
+        let headers = if hides { self.sound_headers(at, &log) } else { headers_of(&log)? };
         self.check_recovery(at, &log, &headers)?;
-        if let Some(before) = before {
+        if let Some(before) = before.filter(|_| !hides) {
             let (config, wall) = (self.settings.log_config(), self.wall(at.0).as_timestamp());
             invariants::recovery_is_idempotent(&before, &log, &headers, &config, wall)?;
         }
@@ -283,66 +309,75 @@ impl World {
     fn check_recovery(&mut self, at: At, log: &Log<FaultDisk>, headers: &[BatchHeader]) -> Checked {
         let Some(remains) = self.sites[at.0].remains.get(&at.1) else { return Ok(()) };
         self.counts.lost_tails += u64::from(log.log_end() < remains.end);
-        invariants::recovery_is_a_prefix(remains, log, headers)
+        let is_told = log.damage().is_some();
+        invariants::what_was_flushed_is_missed(remains.durable, log.log_end(), is_told)?;
+        invariants::recovery_is_a_prefix(remains, headers)
     }
 
     fn make_host(
         &mut self,
         (site, key): At,
-        log: Log<FaultDisk>,
+        mut log: Log<FaultDisk>,
         recovery: &Recovery,
         headers: Vec<BatchHeader>,
-    ) -> Checked<Host> {
+    ) -> Checked<Option<Host>> {
         let id = self.take_id();
         let now = self.steady(site);
         let node = self.sites[site].node.unwrap_or_default();
         let broker = self.sites[site].broker.as_ref();
+        let told = broker.and_then(|broker| broker.told.get(&key).copied());
         let topic = broker.and_then(|broker| broker.image.topic_by_id(key.topic_id).cloned());
         let topic = topic.ok_or_else(|| Violation::new("a replica has a topic", "it has none"))?;
-        let mut replica = Replica::new(key, node, self.settings.replica_config(&topic.config));
-        if let Some(Bug::Machine(bug)) = self.settings.bug {
-            replica.plant(bug);
-        }
-        let ends = LogEnds {
-            log_start: log.log_start(),
-            high_watermark: log.behind_gap(recovery.high_watermark.unwrap_or(log.log_start())),
-            flushed_end: log.flushed_end(),
-            log_end: log.log_end(),
+        let config = self.settings.replica_config(&topic.config);
+        self.counts.snapshots_restored += u64::from(recovery.snapshot.is_some());
+        let mut replica = loop {
+            let mut replica = Replica::new(key, node, config.clone());
+            if let Some(Bug::Machine(bug)) = self.settings.bug {
+                replica.plant(bug);
+            }
+            match restore(&log, recovery, now, &mut replica) {
+                Ok(()) => break replica,
+                Err(error) if self.found_at_opening((site, key), &mut log, &error)? => {}
+                Err(_) => return Ok(None),
+            }
         };
-        let snapshot = recovery.snapshot.as_ref().and_then(|(offset, bytes)| {
-            Some((*offset, ProducerSnapshot::decode(bytes.clone()).ok()?))
-        });
-        self.counts.snapshots_restored += u64::from(snapshot.is_some());
-        let from = log.replay_from(snapshot.as_ref().map(|(offset, _)| *offset));
-        replica.restore(ends, snapshot.as_ref().map(|(_, snapshot)| snapshot));
-        log.replay(from, |header| replica.on_recovered_batch(now, header))
-            .map_err(|error| Violation::new("I18 a log replays", error.to_string()))?;
         replica.restore_leader_epoch(log.latest_epoch());
         replica.on_tombstones_gone(log.tombstones_gone_below());
         // what an earlier life here was told of, it may have led in, and its disk may have lost that
-        let told = broker.and_then(|broker| broker.told.get(&key).copied());
         if !self.settings.has_host_bug(HostBug::LeadAgainInOldEpoch) {
             replica.restore_leader_epoch(told);
         }
         let (start, end) = (log.log_start(), log.log_end());
-        let (mut written, mut attempted) = (Vec::new(), Vec::new());
+        let (mut written, mut attempted, mut stand_ins) = (headers, Vec::new(), Vec::new());
         if let Some(remains) = self.sites[site].remains.get(&key) {
-            let deleted = |batch: &&BatchHeader| batch.end_offset() <= start;
-            written.extend(remains.written.iter().take_while(deleted));
+            let hides = self.sites[site].decayed.contains(&key) && log.damage().is_none();
+            add_unseen(&mut written, &remains.written, if hides { end } else { start });
             attempted.extend(remains.attempted.iter().filter(|batch| batch.base_offset >= end));
+            stand_ins.clone_from(&remains.stand_ins);
         }
-        written.extend(headers);
+        let mut repair = Repair::default();
+        if let Some(Bug::Machine(bug)) = self.settings.bug {
+            repair.plant(bug);
+        }
+        let damaged = log.damage().is_some();
+        if damaged {
+            repair.owe();
+        }
+        if let Some(broker) = self.sites[site].broker.as_mut().filter(|_| damaged) {
+            broker.losses.push(key);
+        }
         let watched = Watched {
             log_start: start,
             durable: log.flushed_end(),
             compared: start,
             written,
             attempted,
+            stand_ins,
             ..Watched::default()
         };
         let facts = [site as u64, key.partition.0.into(), log.log_start().0, log.log_end().0];
         self.trace.note(self.now, "opened", facts);
-        Ok(Host {
+        Ok(Some(Host {
             id,
             replica,
             log,
@@ -353,8 +388,11 @@ impl World {
             offline: false,
             streams: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            deletions: BTreeMap::new(),
+            repair,
+            scrub: None,
             watched,
-        })
+        }))
     }
 
     /// Of all replicas that are open.
@@ -367,6 +405,41 @@ impl World {
         };
         (0..self.settings.brokers).flat_map(of_site).collect()
     }
+}
+
+/// What the machine must know of the past.
+fn restore(
+    log: &Log<FaultDisk>,
+    recovery: &Recovery,
+    now: Time,
+    replica: &mut Replica,
+) -> Result<(), LogError> {
+    let ends = LogEnds {
+        log_start: log.log_start(),
+        high_watermark: log.behind_gap(recovery.high_watermark.unwrap_or(log.log_start())),
+        flushed_end: log.flushed_end(),
+        log_end: log.log_end(),
+    };
+    let snapshot = recovery
+        .snapshot
+        .as_ref()
+        .and_then(|(offset, bytes)| Some((*offset, ProducerSnapshot::decode(bytes.clone()).ok()?)));
+    let from = log.replay_from(snapshot.as_ref().map(|(offset, _)| *offset));
+    replica.restore(ends, snapshot.as_ref().map(|(_, snapshot)| snapshot));
+    log.replay(from, |header| replica.on_recovered_batch(now, header))
+}
+
+/// Of what was written, and ends no later than `below`, what is not among `found`: it was deleted, or has gone bad.
+fn add_unseen(found: &mut Vec<BatchHeader>, written: &[BatchHeader], below: Offset) {
+    let by_end: BTreeMap<Offset, Offset> =
+        found.iter().map(|batch| (batch.end_offset(), batch.base_offset)).collect();
+    let is_unseen = |batch: &&BatchHeader| {
+        let next = by_end.range(batch.base_offset.plus(1)..).next();
+        batch.end_offset() <= below && next.is_none_or(|(_, base)| *base >= batch.end_offset())
+    };
+    let unseen: Vec<BatchHeader> = written.iter().filter(is_unseen).copied().collect();
+    found.extend(unseen);
+    found.sort_by_key(|batch| batch.base_offset);
 }
 
 pub fn headers_of(log: &Log<FaultDisk>) -> Checked<Vec<BatchHeader>> {

@@ -1,14 +1,16 @@
 //! Streams between followers and leaders: what is sent on one arrives in its order, or never.
 
 use crate::broker::Host;
+use crate::damage::{Finder, Suspicion};
 use crate::refill::Pause;
 use crate::settings::HostBug;
 use crate::violation::{Checked, Violation};
 use crate::world::{At, Event, World};
 use bytes::Bytes;
+use troupe_log::{ReadSlice, check_batches};
 use troupe_machines::replica::{
-    Divergence, FollowSession, Follower, LeaderEnds, OpenError, Opening, Position, ReplicaEnd,
-    Role, SliceError,
+    Divergence, Effects, FollowSession, Follower, LeaderEnds, OpenError, Opening, Position,
+    ReplicaEnd, Role, SliceError,
 };
 use troupe_proto::batch::{BatchHeader, Batches};
 use troupe_proto::ids::{BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionKey};
@@ -59,15 +61,22 @@ pub enum ToFollower {
 }
 
 impl World {
-    pub fn open_stream(&mut self, at: At, leader: NodeId, session: FollowSession) {
+    pub fn open_stream(&mut self, at: At, leader: NodeId, session: FollowSession) -> Checked {
+        if let Some(from) = self.gap_to_drop(at) {
+            let (now, mut out) = (self.steady(at.0), Effects::new());
+            let Some(host) = self.host(at) else { return Ok(()) };
+            host.replica.on_stream_closed(now, session, &mut out);
+            self.cut_log(at, from)?;
+            return self.perform(at, out);
+        }
         let forgets = self.settings.has_host_bug(HostBug::ForgetLastEpoch);
         let leader = self.site_of(leader);
         let id = self.take_id();
         let now = self.now;
-        let Some(broker) = &mut self.sites[at.0].broker else { return };
+        let Some(broker) = &mut self.sites[at.0].broker else { return Ok(()) };
         let epoch = broker.last_epoch;
-        let Some(host) = broker.hosts.get_mut(&at.1) else { return };
-        let Some(position) = host.replica.position(last_epoch(host)) else { return };
+        let Some(host) = broker.hosts.get_mut(&at.1) else { return Ok(()) };
+        let Some(position) = host.replica.position(last_epoch(host)) else { return Ok(()) };
         let position = if forgets { Position { last_epoch: None, ..position } } else { position };
         host.streams.insert(session, id);
         let stream = Stream {
@@ -93,6 +102,7 @@ impl World {
         if !self.sites[leader].up {
             self.break_stream(id, false, true);
         }
+        Ok(())
     }
 
     pub fn send_up(&mut self, id: StreamId, message: ToLeader) {
@@ -216,7 +226,9 @@ impl World {
             return Ok(());
         };
         let host_id = host.id;
-        let epoch_end = position.last_epoch.and_then(|epoch| host.log.end_offset_for_epoch(epoch));
+        let end = position.end.log_end;
+        let epoch_end =
+            position.last_epoch.and_then(|epoch| host.log.end_offset_for_follower(epoch, end));
         let follower = Follower { node, broker_epoch, answers_rounds: false };
         let mut answer = Err(OpenError::NotLeader);
         self.step(at, |replica, now, out| {
@@ -281,11 +293,13 @@ impl World {
             return Ok(());
         }
         let ends = host.replica.leader_ends();
-        let slice = match host.log.read_copy(next, host.log.log_end(), most) {
+        let read = host.log.read_copy(next, host.log.log_end(), most).map_err(Suspicion::Log);
+        let slice = match read.and_then(|slice| checked(slice, &at.1, next)) {
             Ok(slice) => slice,
-            // the disk does not read: the follower tries again
-            Err(_) => {
+            // the follower tries again
+            Err(suspicion) => {
                 self.break_stream(id, true, true);
+                self.suspect(at, suspicion, Finder::Push);
                 return Ok(());
             }
         };
@@ -370,6 +384,7 @@ impl World {
             }
         }
         let before = host.log.log_end();
+        host.repair.note_followed();
         let appended = match host.log.append_frames(bytes, wall) {
             Ok(appended) => appended,
             Err(error) => return self.slice_failed(id, at, session, before, &headers, ends, error),
@@ -418,6 +433,14 @@ impl World {
             return self.settle_host(at);
         }
         self.append_failed(at, &error)
+    }
+}
+
+/// What was read is what was written.
+pub fn checked(slice: ReadSlice, key: &PartitionKey, from: Offset) -> Result<ReadSlice, Suspicion> {
+    match check_batches(&slice.bytes, key, from) {
+        Ok(()) => Ok(slice),
+        Err(bad) => Err(Suspicion::At(bad.at)),
     }
 }
 

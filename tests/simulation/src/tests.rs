@@ -25,8 +25,18 @@ pub fn first_seed(test: &str) -> u64 {
 /// A simulation in which something never happens says nothing about it. Some turns of events come in a few of
 /// a hundred runs only, and have to be there in many.
 pub fn assert_all_happened(table: Vec<(&'static str, u64)>, runs: u64) {
-    const RARE: [&str; 5] =
-        ["ineligible_alters", "resets", "cleanings_overtaken", "begun_anew", "fills_noted"];
+    const RARE: [&str; 10] = [
+        "ineligible_alters",
+        "resets",
+        "cleanings_overtaken",
+        "begun_anew",
+        "fills_noted",
+        "deletions_timed_out",
+        "deletions_of_unknown_outcome",
+        "damages_found_by_replicas",
+        "torn_ends_taken_for_damage",
+        "copies_lost_to_torn_ends",
+    ];
     let expected = |what: &str| runs >= 10_000 || !RARE.contains(&what);
     let never: Vec<_> =
         table.into_iter().filter(|(what, times)| *times == 0 && expected(what)).collect();
@@ -136,6 +146,14 @@ found! {
         Bug::Host(HostBug::DropAddedAtOnce), within 300;
     a_producer_that_cleaning_forgets_is_found:
         Bug::Host(HostBug::ForgetProducersInCleaning), within 100;
+    damage_that_is_ignored_is_found: Bug::Machine(MachineBug::IgnoreDamage), within 200;
+    a_gap_that_is_not_filled_is_found: Bug::Machine(MachineBug::FillFromOldEnd), within 200;
+    what_a_leader_has_heard_of_who_was_damaged_since_is_found:
+        Bug::Host(HostBug::KeepStreamsOfDamaged), within 500;
+    a_deletion_that_only_the_leader_has_done_is_found:
+        Bug::Machine(MachineBug::AnswerDeletionAlone), within 500;
+    a_follower_that_keeps_what_was_deleted_is_found:
+        Bug::Machine(MachineBug::KeepOldLogStart), within 500;
 }
 
 // Found as well, but only after more runs than every test of the workspace can wait for: `--ignored`.

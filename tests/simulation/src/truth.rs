@@ -6,7 +6,7 @@ use crate::violation::{Checked, Violation, ensure};
 use crate::world::TOPIC;
 use std::collections::BTreeMap;
 use troupe_machines::cluster::{ClusterImage, ClusterSnapshot, Partition};
-use troupe_proto::ids::{MetadataOffset, PartitionId, PartitionKey};
+use troupe_proto::ids::{LeaderEpoch, MetadataOffset, NodeId, PartitionId, PartitionKey};
 use troupe_proto::internal::v1::MetadataRecord;
 
 /// Metadata on its way to a broker.
@@ -14,6 +14,15 @@ use troupe_proto::internal::v1::MetadataRecord;
 pub enum News {
     Records { from: MetadataOffset, records: Vec<MetadataRecord> },
     Snapshot(ClusterSnapshot),
+}
+
+/// Somebody was elected who may lack what was committed.
+#[derive(Clone, Debug)]
+pub struct UncleanElection {
+    pub key: PartitionKey,
+    pub leader: NodeId,
+    pub leader_epoch: LeaderEpoch,
+    pub before: Partition,
 }
 
 #[derive(Debug, Default)]
@@ -48,22 +57,23 @@ impl Truth {
         base: MetadataOffset,
         records: &[MetadataRecord],
         counts: &mut Counts,
-    ) -> Checked {
+    ) -> Checked<Vec<UncleanElection>> {
         const I22: &str = "I22 metadata is one log";
         let end = self.end();
         ensure(base <= end, I22, || format!("applied {base} where {end} was next"))?;
         let from = base.0 as usize;
         if base < end {
             let known = self.records.get(from..from + records.len());
-            return invariants::records_are_the_same(base, known, records);
+            invariants::records_are_the_same(base, known, records)?;
+            return Ok(Vec::new());
         }
         let before = self.newest.clone();
         let replayed = self.newest.replay_all(records);
         replayed.map_err(|error| Violation::new(I22, error.to_string()))?;
         self.records.extend_from_slice(records);
         self.images.insert(self.end(), self.newest.clone());
-        self.count_changes(&before, counts);
-        self.check_reassignments(&before)
+        self.check_reassignments(&before)?;
+        Ok(self.count_changes(&before, counts))
     }
 
     fn check_reassignments(&self, before: &ClusterImage) -> Checked {
@@ -86,15 +96,22 @@ impl Truth {
         invariants::image_is_a_prefix(self.images.get(&offset), image)
     }
 
-    fn count_changes(&self, before: &ClusterImage, counts: &mut Counts) {
+    fn count_changes(&self, before: &ClusterImage, counts: &mut Counts) -> Vec<UncleanElection> {
+        let mut unclean = Vec::new();
         for topic in self.newest.topics() {
             for (partition, after) in (0..).zip(&topic.partitions) {
                 let key = topic.key(PartitionId(partition));
                 let Some(before) = before.partition(&key) else { continue };
                 let elected = after.leader_epoch != before.leader_epoch && after.leader.is_some();
                 counts.leader_changes += u64::from(elected);
-                counts.unclean_elections +=
-                    u64::from(elected && after.recovering && !before.recovering);
+                if let Some(leader) = after.leader
+                    && elected
+                    && after.recovering
+                {
+                    counts.unclean_elections += u64::from(!before.recovering);
+                    let (leader_epoch, before) = (after.leader_epoch, before.clone());
+                    unclean.push(UncleanElection { key, leader, leader_epoch, before });
+                }
                 counts.reassignments_completed += u64::from(
                     before.is_reassigning()
                         && !after.is_reassigning()
@@ -111,6 +128,7 @@ impl Truth {
             let newly = known.is_some_and(|known| !known.fenced && known.epoch == broker.epoch);
             counts.fenced_brokers += u64::from(newly);
         }
+        unclean
     }
 }
 

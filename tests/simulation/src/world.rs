@@ -8,6 +8,7 @@ use crate::chance::Chance;
 use crate::clients::{Consumer, Producer};
 use crate::control::{Active, Answer, Request};
 use crate::counts::{Counts, GroupCounts};
+use crate::damage::{Finder, Suspicion};
 use crate::groups::{GroupEvent, GroupWorld};
 use crate::ledger::Ledger;
 use crate::nemesis::Undo;
@@ -20,7 +21,7 @@ use crate::streams::{Stream, ToFollower, ToLeader};
 use crate::trace::Trace;
 use crate::truth::{News, Truth};
 use crate::violation::Checked;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use troupe_log::disk::FaultDisk;
 use troupe_machines::time::Time;
 use troupe_proto::ids::{BrokerEpoch, NodeId, PartitionId, PartitionKey, TopicId};
@@ -48,6 +49,8 @@ pub enum Event {
     Rebuild { key: PartitionKey },
     RunRemovals { key: PartitionKey, host: u64 },
     CleaningDue { key: PartitionKey, host: u64 },
+    ScrubDue { key: PartitionKey, host: u64 },
+    Suspect { key: PartitionKey, host: u64, suspicion: Box<Suspicion>, finder: Finder },
     ToLeader { stream: u64, message: ToLeader },
     ToFollower { stream: u64, message: ToFollower },
     Pump { stream: u64 },
@@ -60,6 +63,8 @@ pub enum Event {
     Fetched { consumer: usize, attempt: u64, result: crate::clients::Fetched },
     Groups(Box<GroupEvent>),
     Nemesis,
+    Decay,
+    Operate,
     Undo(Undo),
 }
 
@@ -98,6 +103,13 @@ pub struct Site {
     pub slow_disk_until: u64,
     /// Its disk was replaced by an empty one; what it had promised to keep is gone.
     pub wiped: bool,
+    /// Partitions of which something on its disk is not what was written.
+    pub decayed: BTreeSet<PartitionKey>,
+    /// The same, ever.
+    pub had_decayed: BTreeSet<PartitionKey>,
+    /// Those of which that is noted here, and those of them that the controller has been told of.
+    pub damaged: BTreeSet<PartitionKey>,
+    pub losses_known: BTreeSet<PartitionKey>,
 }
 
 pub struct World {
@@ -110,6 +122,8 @@ pub struct World {
     pub disk: Chance,
     pub fate: Chance,
     pub whim: Chance,
+    /// For what goes bad and is deleted: whatever else is drawn stays as it was before there was that.
+    pub rot: Chance,
     pub sites: Vec<Site>,
     pub network: Network,
     pub streams: BTreeMap<u64, Stream>,
@@ -137,6 +151,7 @@ impl World {
             disk,
             fate,
             whim,
+            rot: Chance::new(seed ^ 0x0B17_5107),
             sites: Vec::new(),
             network: Network::default(),
             streams: BTreeMap::new(),
@@ -188,6 +203,10 @@ impl World {
             self.schedule(site, 1_200 + producer as u64, Event::ProducerTick { producer });
         }
         self.schedule_free(2_000, Event::Nemesis);
+        if self.settings.decay.is_some() {
+            self.schedule_free(2_000, Event::Decay);
+            self.schedule_free(3_000, Event::Operate);
+        }
     }
 
     pub fn add_site(&mut self, node: Option<NodeId>) -> usize {
@@ -207,6 +226,10 @@ impl World {
             clean_stop: None,
             slow_disk_until: 0,
             wiped: false,
+            decayed: BTreeSet::new(),
+            had_decayed: BTreeSet::new(),
+            damaged: BTreeSet::new(),
+            losses_known: BTreeSet::new(),
         });
         self.sites.len() - 1
     }
@@ -357,6 +380,10 @@ impl World {
             Event::Rebuild { key } => self.rebuild((site, key))?,
             Event::RunRemovals { key, host } => self.run_removals((site, key), host),
             Event::CleaningDue { key, host } => self.cleaning_due((site, key), host)?,
+            Event::ScrubDue { key, host } => self.scrub_due((site, key), host)?,
+            Event::Suspect { key, host, suspicion, finder } => {
+                self.suspected((site, key), host, &suspicion, finder)?;
+            }
             Event::ToLeader { stream, message } => self.at_leader(stream, message)?,
             Event::ToFollower { stream, message } => self.at_follower(stream, message)?,
             Event::Pump { stream } => self.pump(stream)?,
@@ -377,6 +404,8 @@ impl World {
             }
             Event::Groups(event) => self.group_event(site, *event)?,
             Event::Nemesis => self.nemesis()?,
+            Event::Decay => self.decay()?,
+            Event::Operate => self.operate()?,
             Event::Undo(undo) => self.undo(undo)?,
         }
         self.crash_where_disk_did(site)

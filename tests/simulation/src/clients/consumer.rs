@@ -3,12 +3,14 @@
 
 use crate::broker::{Host, state_of};
 use crate::compaction::records_in;
+use crate::damage::{Finder, Suspicion};
 use crate::invariants;
 use crate::settings::HostBug;
+use crate::streams::checked;
 use crate::violation::{Checked, ensure};
 use crate::world::{At, Event, World};
 use bytes::Bytes;
-use troupe_log::LogError;
+use troupe_log::{LogError, ReadSlice};
 use troupe_machines::replica::{ReadFacts, Reader, Role};
 use troupe_proto::ids::{Offset, PartitionKey};
 
@@ -67,15 +69,22 @@ impl World {
                     _ => HostBug::FollowerReadsAboveHighWatermark,
                 });
                 let end = if reads_on { host.log.log_end() } else { host.replica.high_watermark() };
-                match host.log.read(from, end, most) {
-                    Ok(slice) => Fetched::Batches(slice.bytes),
+                let read = host.log.read(from, end, most).map_err(Suspicion::Log);
+                match read.and_then(|slice| checked(slice, &at.1, from)) {
+                    Ok(slice) => {
+                        self.check_served(at, from, &slice)?;
+                        Fetched::Batches(slice.bytes)
+                    }
                     // A follower's word for that is not the leader's.
-                    Err(LogError::OffsetOutOfRange { earliest, .. })
+                    Err(Suspicion::Log(LogError::OffsetOutOfRange { earliest, .. }))
                         if from < earliest && role == Role::Leader =>
                     {
                         Fetched::BelowStart(earliest)
                     }
-                    Err(_) => Fetched::Failed,
+                    Err(suspicion) => {
+                        self.suspect(at, suspicion, Finder::Reader);
+                        Fetched::Failed
+                    }
                 }
             }
             None => Fetched::Failed,
@@ -83,6 +92,19 @@ impl World {
         let to = self.consumers[consumer].site;
         self.send(at.0, to, Event::Fetched { consumer, attempt, result });
         Ok(())
+    }
+
+    /// S19, of who leads now.
+    fn check_served(&self, at: At, from: Offset, slice: &ReadSlice) -> Checked {
+        let known = self.truth.partition(&at.1).map(|partition| partition.leader_epoch);
+        let leads = self.see_host(at).and_then(|host| host.replica.leader_epoch());
+        let Some(ledger) = self.ledgers.get(&at.1).filter(|_| self.is_strict(&at.1)) else {
+            return Ok(());
+        };
+        if slice.is_empty() || leads.is_none() || leads != known {
+            return Ok(());
+        }
+        invariants::nothing_deleted_is_served(ledger.answered_start, from)
     }
 
     /// The replica there, if it serves a reader who takes a follower or not, and what for.
@@ -119,7 +141,7 @@ impl World {
             Fetched::BelowStart(start) => {
                 let deleted = self.ledgers.get(&key).map_or(Offset::ZERO, |it| it.deleted_before);
                 ensure(
-                    start <= deleted || self.settings.unclean,
+                    start <= deleted || !self.is_strict(&key),
                     "I1 nothing else is deleted",
                     || format!("{key} starts at {start}, deleted before {deleted}"),
                 )?;
@@ -146,7 +168,7 @@ impl World {
             Some(_) => Some(records_in(key, bytes.clone())?),
         };
         for header in invariants::checksums_hold(key, bytes)? {
-            if !self.settings.unclean {
+            if self.is_strict(key) {
                 let first = header.base_offset;
                 ensure(first <= position || records.is_some(), "no record is skipped", || {
                     format!("{first} where {position} was next")
@@ -159,7 +181,7 @@ impl World {
             self.counts.consumed_batches += 1;
         }
         if let (Some(records), Some(ledger)) = (records, self.ledgers.get(key))
-            && !self.settings.unclean
+            && self.is_strict(key)
         {
             invariants::what_is_missing_is_superseded(ledger, from..position, &records)?;
         }

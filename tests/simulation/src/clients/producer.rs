@@ -372,8 +372,9 @@ impl World {
     /// Records were lost by an unclean election, and with them the sequence: a new epoch begins, and nobody
     /// will know what became of what was under way.
     fn begin_again(&mut self, producer: usize, lane: usize, key: &PartitionKey) {
+        let strict = self.is_strict(key);
         let state = &mut self.producers[producer].lanes[lane];
-        if !self.settings.unclean || state.refusals < 10 || state.in_flight() > 0 {
+        if strict || state.refusals < 10 || state.in_flight() > 0 {
             return;
         }
         state.refusals = 0;

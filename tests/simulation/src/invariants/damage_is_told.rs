@@ -5,8 +5,10 @@ use crate::violation::{Checked, ensure};
 use std::ops::Range;
 use troupe_proto::ids::{Offset, PartitionKey};
 
-pub fn only_what_decayed_is_damaged(expected: bool, cause: &str) -> Checked {
-    ensure(expected, "S6 what is sound is not taken for damaged", || cause.to_owned())
+pub fn only_what_decayed_is_damaged(expected: bool, site: usize, cause: &str) -> Checked {
+    ensure(expected, "S6 what is sound is not taken for damaged", || {
+        format!("{cause}, on site {site}")
+    })
 }
 
 pub fn what_was_flushed_is_missed(durable: Offset, end: Offset, is_told: bool) -> Checked {

@@ -7,6 +7,12 @@ use troupe_proto::ids::{NodeId, Offset};
 
 const S19: &str = "S19 answered deletions are done";
 
+pub fn only_what_is_committed_is_deleted(before: Offset, high_watermark: Offset) -> Checked {
+    ensure(before <= high_watermark, "S19 only what is committed is deleted", || {
+        format!("below {before} is to go, {high_watermark} is committed")
+    })
+}
+
 pub fn deletion_is_answered(
     before: Offset,
     low_watermark: Offset,

@@ -9,21 +9,15 @@ use troupe_log::disk::{FaultDisk, Loss, MemDisk};
 use troupe_log::{Log, LogConfig};
 use troupe_proto::batch::BatchHeader;
 
-pub fn recovery_is_a_prefix(
-    remains: &Remains,
-    log: &Log<FaultDisk>,
-    headers: &[BatchHeader],
-) -> Checked {
-    ensure(log.log_end() >= remains.durable, "I18 what was flushed survives", || {
-        format!("the log ends at {}, flushed up to {}", log.log_end(), remains.durable)
-    })?;
+pub fn recovery_is_a_prefix(remains: &Remains, headers: &[BatchHeader]) -> Checked {
     let mut written = remains.written.iter().peekable();
     for header in headers {
         while written.next_if(|known| known.base_offset < header.base_offset).is_some() {}
         let known = written.peek().filter(|known| known.base_offset == header.base_offset);
         // what cleaning has left of it is what was written too
         let same = known.is_some_and(|known| *known == header || is_left_of(known, header))
-            || header.base_offset >= remains.durable && remains.attempted.contains(header);
+            || header.base_offset >= remains.durable && remains.attempted.contains(header)
+            || remains.stand_ins.contains(header);
         ensure(same, "I18 a beginning of what was written", || {
             format!("{header:?} was {known:?}")
         })?;
@@ -49,6 +43,12 @@ pub fn recovery_is_idempotent(
     let (first, disk) = open(before.clone())?;
     let (second, _) = open(disk.memory().crash(Loss::Unsynced))?;
     for again in [&first, &second] {
+        if let Some(known) = log.damage() {
+            // the machine may have lost once more what says that all behind was flushed: that goes, and is told
+            let is_told = again.damage().is_some();
+            ensure(is_told, "S6 damage is told each time", || format!("{known:?}"))?;
+            continue;
+        }
         // that old segments were removed need not survive; they go again
         let (start, found) = (log.log_start(), headers_of(again)?);
         let old = found.partition_point(|header| header.end_offset() <= start);
