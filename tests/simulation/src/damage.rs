@@ -170,7 +170,9 @@ impl World {
 
     /// A replica that lacks nothing counts for one that does: where another has gone bad, there may be no third.
     fn lose_a_copy(&mut self, at: At) {
-        let bad = |site: &Site| site.decayed.contains(&at.1) || site.damaged.contains(&at.1);
+        let bad = |site: &Site| {
+            site.wiped || site.decayed.contains(&at.1) || site.damaged.contains(&at.1)
+        };
         let is_alone = !(0..self.sites.len()).any(|site| site != at.0 && bad(&self.sites[site]));
         if let Some(ledger) = self.ledgers.get_mut(&at.1).filter(|_| !is_alone) {
             self.counts.copies_lost_to_torn_ends += 1;
