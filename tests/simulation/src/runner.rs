@@ -24,6 +24,8 @@ pub struct Finished {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Replicas,
+    /// And disks go bad, in half of the runs.
+    Decay,
     Groups,
 }
 
@@ -39,7 +41,10 @@ pub struct Failed {
 pub fn run(kind: Kind, seed: u64, bug: Option<Bug>) -> Result<Finished, Failed> {
     let mut chance = Chance::new(seed);
     let settings = match kind {
-        Kind::Replicas => {
+        Kind::Replicas if bug.is_none() => {
+            Settings::draw(seed, &mut chance, bug).with_reassignment(seed)
+        }
+        Kind::Replicas | Kind::Decay => {
             Settings::draw(seed, &mut chance, bug).with_reassignment(seed).with_decay(seed)
         }
         Kind::Groups => Settings::draw_groups(&mut chance, bug),
@@ -51,7 +56,7 @@ pub fn run(kind: Kind, seed: u64, bug: Option<Bug>) -> Result<Finished, Failed> 
 pub fn run_without_compaction(kind: Kind, seed: u64) -> Result<Finished, Failed> {
     let mut chance = Chance::new(seed);
     let settings = match kind {
-        Kind::Replicas => Settings::draw(seed, &mut chance, None),
+        Kind::Replicas | Kind::Decay => Settings::draw(seed, &mut chance, None),
         Kind::Groups => Settings::draw_groups(&mut chance, None),
     };
     run_with(seed, Settings { compaction: None, ..settings }, chance)

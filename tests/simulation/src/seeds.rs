@@ -108,5 +108,5 @@ fn a_cancelled_move_keeps_the_last_copy() {
 /// The machine was wrong: `what_a_leader_has_sent_to_one_that_lacked_nothing_but_its_end_is_not_dropped`.
 #[test]
 fn who_was_filled_again_keeps_what_it_has_when_it_changes_leaders() {
-    run(Kind::Replicas, 107913, None).expect("it is kept");
+    run(Kind::Decay, 107913, None).expect("it is kept");
 }

@@ -23,7 +23,7 @@ fn no_storm_of_members_and_faults_breaks_a_promise_to_groups() {
     }
     assert_none_failed(&sweep, "no_storm");
     if count >= 300 {
-        assert_all_happened(sweep.group_counts.table(), count);
+        assert_all_happened(Kind::Groups, sweep.group_counts.table(), count);
     }
 }
 
