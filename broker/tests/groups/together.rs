@@ -137,6 +137,8 @@ async fn what_is_meant_for_the_coordinator_of_another_time_or_place_is_refused_w
     let node = Fixture::start().await;
     node.create(TOPIC, 1).await;
     let (partition, groups) = neighbours(&node, 1).await;
+    // answered once the coordinator has loaded what there is
+    assert_eq!(node.offsets(&groups[0]).await, []);
     let leader_epoch = node.leader_epoch(partition).await;
     let commits = vec![commit(&groups[0], None, 1, 0)];
     let request = CommitTogetherRequest { partition, leader_epoch, commits };
