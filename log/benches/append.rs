@@ -53,22 +53,6 @@ fn appending(c: &mut Criterion) {
     group.finish();
 }
 
-/// What every acknowledged batch of a topic waits for; less than a disk's fsync is the log's own.
-fn flushing(c: &mut Criterion) {
-    let temp = tempfile::tempdir().unwrap();
-    let mut log = open(&temp.path().join("t-0"), key());
-    let (header, payload) = batch(1 << 10);
-    let mut group = c.benchmark_group("flush");
-    group.throughput(Throughput::Elements(1));
-    group.bench_function("each batch of 1 KiB", |b| {
-        b.iter(|| {
-            append(&mut log, &header, &payload);
-            log.flush().unwrap()
-        });
-    });
-    group.finish();
-}
-
 fn reading(c: &mut Criterion) {
     let temp = tempfile::tempdir().unwrap();
     let mut log = open(&temp.path().join("t-0"), key());
@@ -114,6 +98,6 @@ fn opening(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(20);
-    targets = appending, flushing, reading, opening
+    targets = appending, reading, opening
 }
 criterion_main!(benches);

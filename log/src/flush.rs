@@ -61,7 +61,7 @@ pub(crate) struct Flushing<D: Disk> {
     next_number: u64,
     /// A ticket from before a truncation proves nothing afterwards, nor does one from before a move.
     pub(crate) generation: u64,
-    pub(crate) flushed_end: Arc<FlushedEnd<D>>,
+    pub(crate) flushed_end: Arc<FlushedEnd>,
     poison: Arc<Poison>,
 }
 
@@ -90,7 +90,7 @@ impl<D: Disk> Flushing<D> {
             snapshots: Vec::new(),
             next_number: 0,
             generation: 0,
-            flushed_end: Arc::new(FlushedEnd::found(None)),
+            flushed_end: Arc::default(),
             poison: Arc::default(),
         }
     }
@@ -167,7 +167,7 @@ pub struct FlushTicket<D: Disk> {
     files: Vec<(PathBuf, Arc<D::File>)>,
     dirs: Vec<PathBuf>,
     done: FlushDone,
-    flushed_end: Arc<FlushedEnd<D>>,
+    flushed_end: Arc<FlushedEnd>,
     /// See [`FlushedEnd::lowered`].
     lowered: u64,
     poison: Arc<Poison>,

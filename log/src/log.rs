@@ -227,7 +227,6 @@ impl<D: Disk> Log<D> {
         for (i, segment) in self.segments.iter_mut().enumerate() {
             segment.release(i + 1 == count);
         }
-        self.flushing.flushed_end.release();
     }
 
     pub(crate) fn check_writable(&self) -> Result<(), LogError> {

@@ -280,33 +280,3 @@ fn which_offsets_the_end_lacks_is_known_until_the_damage_is_forgotten() {
         assert!(found.is_none_or(|damage| hole && damage.missing_end.is_none()));
     }
 }
-
-/// Each descriptor of a log beyond one is one that connections lack.
-#[test]
-fn few_logs_of_a_process_keep_the_note_open_and_none_that_rests() {
-    let temp = tempfile::tempdir().unwrap();
-    let open_notes = || {
-        let open = fs::read_dir("/proc/self/fd").unwrap();
-        let open = open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
-        let ours = |path: &PathBuf| path.starts_with(temp.path()) && path.ends_with(FLUSHED_END);
-        open.filter(ours).count()
-    };
-    let mut logs: Vec<_> = (0..40).map(|n| mapped(&temp.path().join(format!("t-{n}")))).collect();
-    for _ in 0..3 {
-        for log in &mut logs {
-            append(log, 0, 1, 40).unwrap();
-            log.flush().unwrap();
-        }
-        assert!(open_notes() <= 16, "{}", open_notes());
-        logs.iter_mut().for_each(Log::release_files);
-        assert_eq!(open_notes(), 0);
-    }
-    drop(logs);
-    for n in 0..40 {
-        let path = temp.path().join(format!("t-{n}"));
-        let file = fs::File::options().write(true).open(named(&path, "log").pop().unwrap());
-        file.unwrap().set_len(0).unwrap();
-        let damage = mapped(&path).damage().unwrap().missing_end.clone();
-        assert_eq!(damage, Some(Offset(0)..Offset(3)), "the last note is there");
-    }
-}
