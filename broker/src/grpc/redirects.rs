@@ -1,7 +1,8 @@
 //! What a failed call says of where to turn instead, in the addresses of the listener by which it came.
 //!
 //! Promise: whoever refused, here or on another node, a status says no address of another listener.
-//! Never here: what is refused within an answer; the doors put that into the listener's addresses themselves.
+//! Never here: what is refused within an answer; the doors put that into the listener's addresses themselves. And what
+//! nodes ask each other: where a controller is has nothing to do with listeners.
 
 use crate::address_book::AddressBook;
 use bytes::Bytes;
@@ -17,6 +18,9 @@ use tonic::metadata::MetadataMap;
 use tower::Service;
 use troupe_proto::error::redirect;
 use troupe_proto::ids::NodeId;
+
+/// What nodes ask each other.
+const INTERNAL: &str = "/troupe.internal.";
 
 /// Stands around the services of a listener.
 #[derive(Clone)]
@@ -45,8 +49,12 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let is_internal = request.uri().path().starts_with(INTERNAL);
         let answer = self.inner.call(request);
         let addresses = self.addresses.clone();
+        if is_internal {
+            return Box::pin(answer);
+        }
         Box::pin(async move {
             let (mut parts, body) = answer.await?.into_parts();
             let has_failed = parts.headers.contains_key(Status::GRPC_STATUS);
