@@ -138,7 +138,7 @@ expect "^num.partitions 1 server-1.properties:" config print server-1.properties
 
 chapter "Start them"
 for id in 1 2 3; do
-    expect 'serves gRPC on' serve -daemon "server-$id.properties"
+    expect '(serves|listens for) gRPC on' serve -daemon "server-$id.properties"
 done
 export TROUPE_SERVER="$BOOTSTRAP"
 eventually '^healthy' cluster health
