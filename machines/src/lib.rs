@@ -27,6 +27,7 @@ pub mod credit;
 pub mod group;
 mod latest;
 pub mod log_directory;
+mod planted;
 pub mod replica;
 pub mod throttle;
 pub mod time;

@@ -15,36 +15,12 @@ pub enum Bug {
     SkipAtHandOver,
 }
 
-#[cfg(any(test, feature = "planted-bugs"))]
-#[derive(Clone, Debug)]
-pub(super) struct Bugs(pub Option<Bug>);
-
-#[cfg(any(test, feature = "planted-bugs"))]
-impl Bugs {
-    pub(super) const NONE: Bugs = Bugs(None);
-
-    pub(super) fn has(&self, bug: Bug) -> bool {
-        self.0 == Some(bug)
-    }
-}
+pub(super) type Bugs = crate::planted::Bugs<Bug>;
 
 #[cfg(any(test, feature = "planted-bugs"))]
 impl super::Groups {
     /// These groups have the bug from now on.
     pub fn plant(&mut self, bug: Bug) {
-        self.bugs = Bugs(Some(bug));
-    }
-}
-
-#[cfg(not(any(test, feature = "planted-bugs")))]
-#[derive(Clone, Debug)]
-pub(super) struct Bugs;
-
-#[cfg(not(any(test, feature = "planted-bugs")))]
-impl Bugs {
-    pub(super) const NONE: Bugs = Bugs;
-
-    pub(super) const fn has(&self, _: Bug) -> bool {
-        false
+        self.bugs = Bugs::with(bug);
     }
 }

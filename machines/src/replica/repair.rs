@@ -169,7 +169,7 @@ impl Repair {
 impl Repair {
     /// It has the bug from now on.
     pub fn plant(&mut self, bug: Bug) {
-        self.bugs = Bugs(Some(bug));
+        self.bugs = Bugs::with(bug);
     }
 }
 
