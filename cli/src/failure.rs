@@ -251,7 +251,7 @@ fn hint_for(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::NoReassignmentInProgress => {
             Some("`troupe reassign list` shows what is under way")
         }
-        ErrorCode::ConcurrentTransactions => {
+        ErrorCode::ConcurrentTransactions | ErrorCode::UnstableOffsetCommit => {
             Some("the transaction before is being completed; try again in a moment")
         }
         ErrorCode::RequestTooLarge
@@ -261,6 +261,7 @@ fn hint_for(code: ErrorCode) -> Option<&'static str> {
         | ErrorCode::InvalidTransactionState
         | ErrorCode::InvalidTransactionTimeout
         | ErrorCode::TransactionAbortable
+        | ErrorCode::CoordinatorFenced
         | ErrorCode::NewLeaderElected
         | ErrorCode::InvalidGroupId
         | ErrorCode::MessageTooLarge

@@ -87,6 +87,7 @@ impl ErrorCode {
             | Self::NodeHoldsReplicas
             | Self::NoReassignmentInProgress
             | Self::NewLeaderElected
+            | Self::CoordinatorFenced
             | Self::OrderingMismatch
             | Self::InvalidTransactionState
             | Self::MessageTooLarge => GrpcCode::FailedPrecondition,
@@ -100,6 +101,7 @@ impl ErrorCode {
             | Self::CoordinatorLoading
             | Self::StorageUnavailable
             | Self::ConcurrentTransactions
+            | Self::UnstableOffsetCommit
             | Self::CoordinatorNotAvailable => GrpcCode::Unavailable,
             Self::RequestTimedOut | Self::RequestTooLate => GrpcCode::DeadlineExceeded,
             Self::OffsetOutOfRange => GrpcCode::OutOfRange,
@@ -150,6 +152,7 @@ impl ErrorCode {
             | Self::StaleMemberEpoch
             | Self::RequestTooLate
             | Self::ConcurrentTransactions
+            | Self::UnstableOffsetCommit
             | Self::CorruptBatch => true,
             Self::Unspecified
             | Self::UnknownTopic
@@ -199,6 +202,7 @@ impl ErrorCode {
             | Self::NodeHoldsReplicas
             | Self::NoReassignmentInProgress
             | Self::NewLeaderElected
+            | Self::CoordinatorFenced
             | Self::RequestTooLarge
             | Self::PartitionLimitReached
             | Self::MessageTooLarge
@@ -296,8 +300,10 @@ impl ErrorCode {
             | Self::InvalidProducerIdMapping
             | Self::InvalidTransactionState
             | Self::InvalidTransactionTimeout
+            | Self::CoordinatorFenced
             | Self::TransactionAbortable
             | Self::ConcurrentTransactions
+            | Self::UnstableOffsetCommit
             | Self::Overtaken
             | Self::UnknownActor => true,
         }
@@ -387,6 +393,8 @@ impl ErrorCode {
             | Self::InvalidTransactionTimeout
             | Self::TransactionAbortable
             | Self::ConcurrentTransactions
+            | Self::CoordinatorFenced
+            | Self::UnstableOffsetCommit
             | Self::Overtaken
             | Self::Internal => false,
         }

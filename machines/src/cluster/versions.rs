@@ -13,14 +13,16 @@ use troupe_proto::ids::{BrokerEpoch, NodeId};
 use troupe_proto::internal::v1::metadata_record::Record;
 use troupe_proto::internal::v1::{ClusterRecord, MetadataRecord};
 
-/// The records that this version knows. 1: settings of brokers and of the whole cluster. 2: replicas that are
-/// reassigned, and brokers that are being retired.
-pub const METADATA_VERSION: u32 = REASSIGNMENTS;
+/// What this version knows. 1: settings of brokers and of the whole cluster. 2: replicas that are
+/// reassigned, and brokers that are being retired. 3: transactions. 3: transactions.
+pub const METADATA_VERSION: u32 = TRANSACTIONS;
 /// From this version on something can be set for a broker and for the cluster.
 pub const SETTINGS_VERSION: u32 = 1;
 /// From this version on nodes know that replicas may be reassigned: an earlier one takes those that are to go for
 /// replicas that stay, and a controller of an earlier one forgets which they are.
 pub const REASSIGNMENTS: u32 = 2;
+/// From this version on nodes know of transactions: a leader or a follower of an earlier one forgets which are open.
+pub const TRANSACTIONS: u32 = 3;
 /// From this version on nodes know of brokers that are being retired: an earlier one would place replicas on them.
 pub(super) const RETIREMENT_VERSION: u32 = 2;
 

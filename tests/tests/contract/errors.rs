@@ -91,6 +91,8 @@ const TABLE: [(&str, GrpcCode, bool, bool, bool); 83] = [
     ("INVALID_TRANSACTION_TIMEOUT", InvalidArgument, false, true, false),
     ("CONCURRENT_TRANSACTIONS", Unavailable, true, true, false),
     ("TRANSACTION_ABORTABLE", Aborted, false, true, false),
+    ("UNSTABLE_OFFSET_COMMIT", Unavailable, true, true, false),
+    ("COORDINATOR_FENCED", FailedPrecondition, false, true, false),
 ];
 
 /// The contract says it where clients' authors look.
