@@ -234,5 +234,5 @@ fn query(topic: &str, partition: PartitionId, spec: OffsetSpec) -> OffsetQuery {
         partition: partition.0 as i32,
         ..Default::default()
     };
-    OffsetQuery { partition: Some(partition), at: Some(at) }
+    OffsetQuery { isolation_level: Default::default(), partition: Some(partition), at: Some(at) }
 }

@@ -103,6 +103,7 @@ mod tests {
     #[test]
     fn a_lazy_produce_request_has_the_same_wire_image() {
         let typed = typed::ProduceStreamRequest {
+            transactional_id: Default::default(),
             leader_epoch: Some(7),
             chain: 5,
             correlation_id: 9,
@@ -120,6 +121,8 @@ mod tests {
     fn lazy_fetch_responses_have_the_same_wire_image() {
         let batches = typed::RecordBatches { batches: vec![batch(), batch()] };
         let pushed = typed::FetchStreamResponse {
+            aborted_transactions: Default::default(),
+            last_stable_offset: Default::default(),
             partition: partition(),
             high_watermark: 5,
             log_start_offset: 1,
@@ -134,6 +137,8 @@ mod tests {
 
         let answer = typed::FetchResponse {
             partitions: vec![typed::PartitionFetch {
+                aborted_transactions: Default::default(),
+                last_stable_offset: Default::default(),
                 partition: partition(),
                 high_watermark: 5,
                 log_start_offset: 1,

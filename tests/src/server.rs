@@ -141,6 +141,7 @@ impl Server {
     /// contract try again, and so does this.
     async fn until_led(&self, topic: &Topic) {
         let query = |partition| OffsetQuery {
+            isolation_level: Default::default(),
             partition: Some(partition_of(&topic.name, partition)),
             at: Some(At::Latest(true)),
         };
@@ -184,7 +185,12 @@ impl Server {
         acks: Acks,
         timeout_ms: u32,
     ) -> PartitionProduceResult {
-        let request = ProduceRequest { acks: acks.into(), timeout_ms, partitions: vec![one] };
+        let request = ProduceRequest {
+            transactional_id: Default::default(),
+            acks: acks.into(),
+            timeout_ms,
+            partitions: vec![one],
+        };
         let answer = self.log().produce(request).await.expect("produce answers per partition");
         let mut results = answer.into_inner().results;
         assert_eq!(results.len(), 1, "one partition, one result");

@@ -27,7 +27,11 @@ fn now_ms() -> i64 {
 }
 
 async fn offset(server: &Server, at: At) -> OffsetResult {
-    let query = OffsetQuery { partition: Some(partition_of(TOPIC, 0)), at: Some(at) };
+    let query = OffsetQuery {
+        isolation_level: Default::default(),
+        partition: Some(partition_of(TOPIC, 0)),
+        at: Some(at),
+    };
     let request = ListOffsetsRequest { queries: vec![query] };
     server.log().list_offsets(request).await.unwrap().into_inner().results.remove(0)
 }

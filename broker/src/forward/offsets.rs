@@ -103,7 +103,11 @@ async fn ask(
         OffsetQuery::MaxTimestamp => At::MaxTimestamp(true),
         OffsetQuery::EndOfEpoch(epoch) => At::EndOfEpoch(epoch.0),
     };
-    let query = pb::OffsetQuery { partition: Some(target.named()), at: Some(at) };
+    let query = pb::OffsetQuery {
+        isolation_level: Default::default(),
+        partition: Some(target.named()),
+        at: Some(at),
+    };
     let mut request = Request::new(pb::ListOffsetsRequest { queries: vec![query] });
     if freshness == Freshness::AsKnown {
         request.metadata_mut().insert(FORWARDED, MetadataValue::from_static("1"));

@@ -78,6 +78,7 @@ impl PeerStream {
         subscription: u64,
     ) -> bool {
         let position = FetchPosition {
+            isolation_level: Default::default(),
             partition: Some(partition),
             offset: offset.to_wire(),
             max_bytes: u32::try_from(max_bytes).unwrap_or(u32::MAX),

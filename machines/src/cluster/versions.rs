@@ -14,7 +14,7 @@ use troupe_proto::internal::v1::metadata_record::Record;
 use troupe_proto::internal::v1::{ClusterRecord, MetadataRecord};
 
 /// What this version knows. 1: settings of brokers and of the whole cluster. 2: replicas that are
-/// reassigned, and brokers that are being retired. 3: transactions. 3: transactions.
+/// reassigned, and brokers that are being retired. 3: transactions.
 pub const METADATA_VERSION: u32 = TRANSACTIONS;
 /// From this version on something can be set for a broker and for the cluster.
 pub const SETTINGS_VERSION: u32 = 1;

@@ -143,12 +143,17 @@ impl Producers {
 
     pub fn snapshot(&self) -> ProducerSnapshot {
         let entry = |(id, producer): (&ProducerId, &Producer)| ProducerEntry {
+            coordinator_epoch: Default::default(),
+            transaction_first_offset: Default::default(),
             producer_id: id.0,
             producer_epoch: producer.epoch.0,
             batches: producer.batches.iter().copied().map(Remembered::to_wire).collect(),
             last_append_ms: producer.last_append.as_timestamp(),
         };
-        ProducerSnapshot { producers: self.by_id.iter().map(entry).collect() }
+        ProducerSnapshot {
+            version: Default::default(),
+            producers: self.by_id.iter().map(entry).collect(),
+        }
     }
 
     pub fn from_snapshot(snapshot: &ProducerSnapshot) -> Producers {

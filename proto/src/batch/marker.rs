@@ -78,7 +78,8 @@ mod tests {
             assert_eq!(batch.header.marker(), Some(marker));
             let data = BatchHeader { attributes: Default::default(), ..batch.header };
             assert_eq!(data.marker(), None, "a batch of records says nothing");
-            let records = RecordSet::decode(&batch.header, batch.payload, Limits::default()).unwrap();
+            let records =
+                RecordSet::decode(&batch.header, batch.payload, Limits::default()).unwrap();
             let record = records.iter().next().unwrap().unwrap();
             assert_eq!(record.key, Some(&[0, 0, 0, u8::from(committed)][..]));
             let said = [&[0, 0], &epoch.to_be_bytes()[..]].concat();

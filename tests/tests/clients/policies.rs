@@ -34,7 +34,11 @@ async fn a_stock_retry_policy_with_health_checks_publishes_nothing_twice() {
     };
     let ends = tokio::spawn(async move { chaos.inject_fault(fault).await.map(drop) });
     let at = Some(At::Latest(true));
-    let query = OffsetQuery { partition: Some(partition_of(&topic, 0)), at };
+    let query = OffsetQuery {
+        isolation_level: Default::default(),
+        partition: Some(partition_of(&topic, 0)),
+        at,
+    };
     eventually("the fault has begun", async || {
         let request = ListOffsetsRequest { queries: vec![query.clone()] };
         let answer = server.log().list_offsets(request).await.unwrap().into_inner();

@@ -49,6 +49,7 @@ async fn only_the_leader_serves_and_the_others_say_who_it_is() {
         };
         let fetched = server.log().fetch(fetch).await.unwrap().into_inner().partitions.remove(0);
         let query = OffsetQuery {
+            isolation_level: Default::default(),
             partition: Some(partition_of(&topic, 0)),
             at: Some(offset_query::At::Earliest(true)),
         };

@@ -123,7 +123,11 @@ async fn who_comes_by_a_listener_is_told_its_addresses_wherever_somebody_is_name
         let requests = tokio_stream::iter([request]).chain(tokio_stream::pending());
         let mut pushed = server.log().fetch_stream(requests).await.unwrap().into_inner();
         is_told(pushed.message().await.unwrap().unwrap().error);
-        let query = OffsetQuery { partition, at: Some(At::Latest(true)) };
+        let query = OffsetQuery {
+            isolation_level: Default::default(),
+            partition,
+            at: Some(At::Latest(true)),
+        };
         let request = ListOffsetsRequest { queries: vec![query] };
         let mut listed = server.log().list_offsets(request).await.unwrap().into_inner();
         is_told(listed.results.remove(0).error);

@@ -52,7 +52,11 @@ async fn a_coordinator_and_a_leader_that_are_cut_off_answer_no_reads() {
     assert_eq!(answer.results[0].error, None);
     let offsets = FetchOffsetsRequest { group_id: "g".into(), ..Default::default() };
     let ends = |at| {
-        let query = OffsetQuery { partition: Some(partition_of(TOPIC, 0)), at: Some(at) };
+        let query = OffsetQuery {
+            isolation_level: Default::default(),
+            partition: Some(partition_of(TOPIC, 0)),
+            at: Some(at),
+        };
         ListOffsetsRequest { queries: vec![query] }
     };
     let fetched = groups.fetch_offsets(timed(offsets.clone())).await.unwrap().into_inner();

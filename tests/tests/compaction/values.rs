@@ -50,7 +50,11 @@ async fn a_consumer_in_a_gap_gets_the_next_record_there_is() {
             "from {from}"
         );
     }
-    let query = |at| OffsetQuery { partition: Some(partition_of(&topic, 0)), at: Some(at) };
+    let query = |at| OffsetQuery {
+        isolation_level: Default::default(),
+        partition: Some(partition_of(&topic, 0)),
+        at: Some(at),
+    };
     let queries =
         vec![query(offset_query::At::Earliest(true)), query(offset_query::At::Latest(true))];
     let listed = server.log().list_offsets(ListOffsetsRequest { queries }).await.unwrap();

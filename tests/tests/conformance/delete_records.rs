@@ -65,8 +65,11 @@ async fn fetch(server: &Server, topic: &str, offset: i64) -> PartitionFetch {
 }
 
 async fn earliest(server: &Server, topic: &str) -> i64 {
-    let query =
-        OffsetQuery { partition: Some(partition_of(topic, 0)), at: Some(At::Earliest(true)) };
+    let query = OffsetQuery {
+        isolation_level: Default::default(),
+        partition: Some(partition_of(topic, 0)),
+        at: Some(At::Earliest(true)),
+    };
     let request = ListOffsetsRequest { queries: vec![query] };
     server.log().list_offsets(request).await.unwrap().into_inner().results.remove(0).offset
 }

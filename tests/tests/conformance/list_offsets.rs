@@ -11,6 +11,7 @@ use troupe_tests::{Sample, Server, batch_of};
 
 async fn list(server: &Server, topic: &str, partition: i32, at: &[At]) -> Vec<OffsetResult> {
     let queries = at.iter().map(|&at| OffsetQuery {
+        isolation_level: Default::default(),
         partition: Some(TopicPartition {
             topic: topic.to_owned(),
             partition,
@@ -101,6 +102,7 @@ async fn each_query_fails_for_itself() {
     let result = list(&server, "no-such-topic", 0, &[At::Latest(true)]).await.remove(0);
     assert_eq!((result.offset, reason(&result.error)), (-1, UnknownTopic));
     let query = |name: &str, at| OffsetQuery {
+        isolation_level: Default::default(),
         partition: Some(TopicPartition { topic: name.into(), ..Default::default() }),
         at,
     };

@@ -248,7 +248,8 @@ async fn refused_topic(server: &Server, path: &str, name: &str) -> Option<ErrorR
         }
         "ListOffsets" => {
             let at = Some(log::offset_query::At::Latest(true));
-            let queries = vec![log::OffsetQuery { partition, at }];
+            let queries =
+                vec![log::OffsetQuery { isolation_level: Default::default(), partition, at }];
             let detail = |answer: log::ListOffsetsResponse| answer.results[0].error.clone();
             part(server, path, log::ListOffsetsRequest { queries }, detail).await
         }

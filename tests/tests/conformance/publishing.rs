@@ -144,7 +144,11 @@ pub async fn lose_replies(
         ChaosServiceClient::new(channel).inject_fault(fault).await.unwrap();
     });
     let at = Some(At::Latest(true));
-    let query = OffsetQuery { partition: Some(partition_of(topic, partition)), at };
+    let query = OffsetQuery {
+        isolation_level: Default::default(),
+        partition: Some(partition_of(topic, partition)),
+        at,
+    };
     eventually("the fault has begun", async || {
         let request = ListOffsetsRequest { queries: vec![query.clone()] };
         let answer = server.log().list_offsets(request).await.unwrap().into_inner();

@@ -9,7 +9,7 @@ use troupe_proto::log::v1 as pb;
 
 pub fn queries(request: pb::ListOffsetsRequest) -> Vec<PartitionQuery> {
     let query = |query: pb::OffsetQuery| {
-        let pb::OffsetQuery { partition, at } = query;
+        let pb::OffsetQuery { partition, at, .. } = query;
         PartitionQuery { partition, at: at.map_or_else(|| Err(says_nothing()), |at| Ok(meant(at))) }
     };
     request.queries.into_iter().map(query).collect()

@@ -120,6 +120,7 @@ fn members_fetch_in_their_epoch() {
     coordinator.settle("a", start());
     coordinator.commit("a", 1, "t", 1, 10);
     let ask = |member: &str, member_epoch, partitions: &[i32]| pb::FetchOffsetsRequest {
+        require_stable: Default::default(),
         group_id: "g".to_owned(),
         member_id: member.to_owned(),
         member_epoch,

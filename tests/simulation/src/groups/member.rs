@@ -268,6 +268,7 @@ impl World {
             partitions: vec![place.partition as i32],
         });
         let request = pb::FetchOffsetsRequest {
+            require_stable: Default::default(),
             group_id: member.group.clone(),
             member_id: member.id.clone(),
             member_epoch: member.epoch,
