@@ -12,7 +12,8 @@
 //! - [`BatchHeader`]: the canonical header, as it stands in a file; [`Batches`] walks a slice of a file.
 //! - [`ProducedBatch`]: a batch as some producer's protobuf library encoded it, and its validation.
 //! - [`RecordSetBuilder`] makes batches; [`RecordSet`] reads their records, borrowed or owned.
-//! - [`Compactor`]: what compaction leaves of a batch. [`Marker`]: control batches.
+//! - [`Compactor`]: what compaction leaves of a batch. [`Marker`]: control batches. [`CommittedFilter`]: what is left of
+//!   a read for readers of committed records.
 //! - [`Compression`]: the codecs, each with hard limits on what a payload may unpack to.
 //!
 //! Promises: no decoder panics or allocates from a length it was told, whatever the bytes; a batch that
@@ -28,6 +29,7 @@ mod compacted;
 mod compression;
 mod error;
 mod header;
+mod isolation;
 mod marker;
 mod produced;
 mod record;
@@ -42,6 +44,7 @@ pub use compacted::{Compactor, Selected};
 pub use compression::{Compression, Limits, UnknownCompression};
 pub use error::BatchError;
 pub use header::{BatchHeader, ProducerStamp};
+pub use isolation::CommittedFilter;
 pub use marker::Marker;
 pub use produced::{ProducedBatch, Verified};
 pub use record::{HeaderRefs, RecordRef};
