@@ -15,7 +15,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::index::{OffsetIndex, TimeIndex};
 use crate::place::{Kind, Place};
 use crate::scan::{Check, Found, Scanner};
-use crate::segment::Segment;
+use crate::segment::{Segment, indexed_timestamp};
 use crate::{Log, LogError, snapshot};
 use bytes::Bytes;
 use std::io;
@@ -337,16 +337,17 @@ impl IndexCheck {
 
     fn note(&mut self, header: &BatchHeader, position: u64) {
         let last = header.last_offset();
-        let is_new = self.largest.is_none_or(|largest| header.max_timestamp > largest);
+        let timestamp = indexed_timestamp(header);
+        let is_new = self.largest.is_none_or(|largest| timestamp > largest);
         if let Some((offset, at)) = self.offsets.next_if(|(_, at)| u64::from(*at) <= position) {
             self.wrong |= offset != last || u64::from(at) != position;
         }
         self.wrong |= self.offsets.peek().is_some_and(|(_, at)| u64::from(*at) <= position);
         if let Some((time, offset)) = self.times.next_if(|(_, offset)| *offset <= last) {
-            self.wrong |= offset != last || time != header.max_timestamp || !is_new;
+            self.wrong |= offset != last || time != timestamp || !is_new;
         }
         self.wrong |= self.times.peek().is_some_and(|(_, offset)| *offset <= last);
-        self.largest = self.largest.max(Some(header.max_timestamp));
+        self.largest = self.largest.max(Some(timestamp));
     }
 
     fn finds_wrong(mut self) -> bool {

@@ -28,7 +28,7 @@ use followers::Followers;
 use prost::Message;
 use questions::Questions;
 use shortage::{SHORTAGE_RETRY, Shortage};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -66,6 +66,9 @@ pub struct PartitionActor {
     /// Answers that wait for acks.
     parked: HashMap<Token, Responder<Appended>>,
     next_token: u64,
+    /// Effects that were decided and wait for those before them.
+    due: VecDeque<Effect>,
+    performing: bool,
     pub(super) questions: Questions,
     pub(super) deletions: Deletions,
     pub(super) shared: Rc<Shared>,
@@ -110,6 +113,8 @@ impl PartitionActor {
             follows_throttled: false,
             parked: HashMap::new(),
             next_token: 0,
+            due: VecDeque::new(),
+            performing: false,
             questions: Questions::default(),
             deletions: Deletions::default(),
             shared: parts.shared,
@@ -273,9 +278,15 @@ impl Handler<Die> for PartitionActor {
 }
 
 impl PartitionActor {
-    /// The one place where effects meet the world.
+    /// The one place where effects meet the world, in the order in which they were decided: what comes of one of them
+    /// waits for those that were decided before. Otherwise a leader would hear an older end last.
     pub(super) fn perform(&mut self, effects: Effects, ctx: &mut Context<Self>) {
-        for effect in effects {
+        self.due.extend(effects);
+        if self.performing {
+            return;
+        }
+        self.performing = true;
+        while let Some(effect) = self.due.pop_front() {
             match effect {
                 Effect::Answer { token, result } => {
                     if let Some(responder) = self.parked.remove(&token) {
@@ -295,6 +306,7 @@ impl PartitionActor {
                 },
             }
         }
+        self.performing = false;
         self.tell_board();
         self.push(ctx);
         self.set_alarm(ctx);

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a fixture that cannot be set up fails its test")]
 
 mod damage;
+mod leader;
 mod refill;
+mod reports;
 mod soundness;
 
 use super::*;

@@ -1,11 +1,12 @@
 //! A byte that changes on the disk is found by whoever reads, nothing wrong is handed out, and what is beside it stays.
 
 use crate::batches::*;
+use crate::cleaned::{clean, close_segments, put_batch, request};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use troupe_log::disk::{Disk, Loss, MemDisk};
-use troupe_log::{Log, LogError, Suspect, check_batches};
-use troupe_proto::batch::{BatchHeader, Batches};
+use troupe_log::{CleaningRequest, Log, LogError, Suspect, check_batches};
+use troupe_proto::batch::{BatchHeader, Batches, Compression};
 use troupe_proto::error::ErrorCode;
 use troupe_proto::ids::{LeaderEpoch, Offset};
 use troupe_proto::rope::Rope;
@@ -344,4 +345,22 @@ fn a_small_file_that_is_damaged_is_written_anew_while_the_log_lives() {
     assert_eq!((log.log_end(), log.log_start()), (end, Offset(3)));
     assert!(recovery.clean && recovery.damage.is_none(), "{recovery:?}");
     assert_eq!(log.epoch_at(Offset(end.0 - 1)), Some(LeaderEpoch(1)));
+}
+
+/// What it was dated counts no more: no lookup by time may find it.
+#[test]
+fn a_scrub_finds_nothing_wrong_beside_a_batch_that_cleaning_has_left_without_records() {
+    let (mut log, _) = open(&memory(), small());
+    for (value, timestamp) in [("old", NOW + 5), ("new", NOW + 5), ("newest", NOW + 1)] {
+        let pairs = [(Some("key"), Some(value), timestamp)];
+        put_batch(&mut log, 0, &pairs, Compression::None, None).unwrap();
+    }
+    close_segments(&mut log);
+    let keep = [Offset(0)].into();
+    let below = log.log_end();
+    clean(&mut log, CleaningRequest { keep, ..request(NOW, below) }).unwrap();
+    let batches = read_all(&log, Offset(0)).unwrap();
+    assert_eq!(batches.first(), Some(&Offset(0)), "it is kept, and empty");
+    let scrubbed = log.begin_scrub().run(|_| true).unwrap();
+    assert_eq!((scrubbed.suspects, scrubbed.wrong_indexes), (vec![], vec![]));
 }
