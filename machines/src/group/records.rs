@@ -32,6 +32,11 @@ impl Change {
         Ok(Change { key, value: value.map_err(|_| ReplayError::Malformed("value"))? })
     }
 
+    /// It says that an offset is committed.
+    pub fn is_commit(&self) -> bool {
+        matches!(self.key.of, Some(Key::Offset(_))) && self.value.is_some()
+    }
+
     pub(super) fn put(group: &str, key: Key, value: Value) -> Change {
         let value = Some(pb::GroupRecordValue { of: Some(value) });
         Change { key: pb::GroupRecordKey { group_id: group.to_owned(), of: Some(key) }, value }
