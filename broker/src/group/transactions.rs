@@ -1,13 +1,13 @@
 //! Offsets in transactions: how a group's coordinator is asked for them, and told what became of the transaction.
 //!
 //! ```text
-//!  a commit ─► GroupRoute ─┬─► the transaction's coordinator: the group is part of it ─► GroupActor
+//!  a commit ─► GroupRoute ─┬─► GroupHandle ─► GroupActor ─► answered when it is on every in-sync replica
 //!                          └─► the same call once more, to the node of the group's coordinator
 //!  a marker ─► GroupHandle ─► GroupActor
 //! ```
 //!
-//! Promise: nothing is pending of a transaction whose coordinator does not know that the group is part of it.
-//! Never here: who that coordinator is, and who carries markers.
+//! Never here: whether the transaction's coordinator knows that the group is part of it, which has to be before; who
+//! carries markers.
 
 use super::aliases::{GroupActor, GroupHandle, GroupRoute};
 use super::commit::commit_in_transaction_here;
@@ -16,7 +16,6 @@ use crate::clock::now;
 use crate::coordinator::{Decided, Question, RequestTime, outcome_unknown};
 use crate::forward::Call;
 use actix::{Context, Handler};
-use std::future::Future;
 use tokio::sync::oneshot;
 use troupe_machines::group::Scope;
 use troupe_machines::producer::Producer;
@@ -94,30 +93,24 @@ impl GroupHandle {
 }
 
 impl GroupRoute {
-    /// Commits in a transaction, wherever the group's coordinator is. There, `add` has the transaction's coordinator make
-    /// the group part of it before; it is a call of that node itself, whoever forwarded this one.
+    /// Commits in a transaction that the group is part of, wherever its coordinator is.
     ///
     /// # Errors
-    /// Of `add`, and those of the whole call.
-    pub async fn commit_in_transaction<Added>(
+    /// `INVALID_GROUP_ID`, `PRODUCER_FENCED`; `UNKNOWN_MEMBER`, `STALE_MEMBER_EPOCH`, `FENCED_INSTANCE_ID`: the group has
+    /// gone on without the member.
+    pub async fn commit_in_transaction(
         &self,
         request: &pb::CommitTransactionOffsetsRequest,
         call: Call,
-        add: impl Fn(Producer) -> Added + Send + Sync,
-    ) -> Result<pb::CommitTransactionOffsetsResponse, Error>
-    where
-        Added: Future<Output = Result<(), Error>> + Send,
-    {
+    ) -> Result<pb::CommitTransactionOffsetsResponse, Error> {
         let producer = producer_of(request)?;
         let key = &request.group_id;
         // What is pending already is not pending once more.
         let question = Question { key, call, may_repeat: true, creates: true, changes: true };
-        let add = &add;
         self.ask_with(
             &question,
             request,
             |handle, request| async move {
-                add(producer).await?;
                 let time = call.into();
                 commit_in_transaction_here(&self.metadata, &handle, producer, request, time).await
             },
