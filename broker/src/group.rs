@@ -5,10 +5,11 @@
 //!                  └─► the same membership, on another node             └─► Members ─► the members' streams
 //!  a commit ─► CommitBatches ─┬─► GroupHandle ─► GroupActor (requests)
 //!                             └─► one call to another node
+//!  a commit in a transaction, a marker ─► transactions
 //! ```
 //!
 //! - `machine`: [`Groups`](troupe_machines::group::Groups) as a machine of [`crate::coordinator`]; `members`: those who are told their assignments.
-//! - `message`, and who handles them: `joining` (members), `requests` (all others).
+//! - `message`, and who handles them: `joining` (members), `transactions`, `requests` (all others).
 //! - `membership` and `questions`: how a group is asked through any node.
 //!
 //! Promise: a member's stream ends, or it is told what its group has committed.
@@ -29,6 +30,7 @@ mod message;
 mod questions;
 mod requests;
 mod settings;
+mod transactions;
 
 pub use aliases::{GroupCoordinators, GroupHandle, GroupRoute};
 pub use batching::CommitBatches;
@@ -36,4 +38,5 @@ pub use commit::{check_partition, commit_here};
 pub use listed::{Listed, list_there, tell_coordinated};
 pub use machine::OFFSETS_TOPIC;
 pub use membership::{Answers, FORWARDED_FOR, Requests, run_member};
+pub use message::OffsetsMarker;
 pub use settings::{group_route, settings};

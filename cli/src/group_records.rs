@@ -5,14 +5,15 @@
 //!  "value":{"version":1,"data":{"offset":42,"leaderEpoch":0,"metadata":"","commitTimestamp":1790000000000}}}
 //! ```
 //! A value of null takes back what its key said. Types: `offset_commit`, `group_metadata`, `member_metadata`,
-//! `target_assignment`, `current_assignment`.
+//! `target_assignment`, `current_assignment`, `pending_offset` (of a transaction that is open) and `transactional_producer`
+//! (what its markers said last), which Kafka has as batches.
 
 use prost::Message;
 use serde_json::{Map, Value, json};
 use troupe_proto::ids::TopicId;
 use troupe_proto::log::v1::group_record_key::Of as KeyOf;
 use troupe_proto::log::v1::group_record_value::Of as ValueOf;
-use troupe_proto::log::v1::{AssignedPartitions, GroupRecordKey, GroupRecordValue};
+use troupe_proto::log::v1::{AssignedPartitions, GroupRecordKey, GroupRecordValue, OffsetValue};
 
 /// Of keys and values: there has been no other.
 const VERSION: u32 = 1;
@@ -51,6 +52,15 @@ fn key_data(key: GroupRecordKey) -> Result<(&'static str, Value), &'static str> 
             let data = json!({ "group": group, "topic": topic, "partition": partition });
             ("offset_commit", data)
         }
+        KeyOf::PendingOffset(key) => {
+            let (producer, topic, partition) = (key.producer_id, key.topic, key.partition);
+            let data = json!({ "group": group, "producerId": producer, "topic": topic,
+                "partition": partition });
+            ("pending_offset", data)
+        }
+        KeyOf::Producer(key) => {
+            ("transactional_producer", json!({ "producerId": key.producer_id }))
+        }
     })
 }
 
@@ -80,20 +90,32 @@ fn value_data(value: ValueOf) -> Value {
             "assignedPartitions": assigned(&current.assigned, true),
             "partitionsPendingRevocation": assigned(&current.revoking, true),
         }),
-        ValueOf::Offset(offset) => {
-            let mut data = json!({
-                "offset": offset.offset,
-                "leaderEpoch": offset.leader_epoch.map_or(-1, i64::from),
-                "metadata": offset.metadata,
-                "commitTimestamp": offset.commit_timestamp_ms,
-            });
-            if let (Some(topic_id), Some(data)) = (topic_id(&offset.topic_id), data.as_object_mut())
-            {
-                data.insert("topicId".to_owned(), topic_id);
-            }
-            data
-        }
+        ValueOf::Offset(offset) => offset_data(offset),
+        ValueOf::PendingOffset(pending) => json!({
+            "producerEpoch": pending.producer_epoch,
+            "number": pending.number,
+            "offset": pending.offset.map(offset_data),
+        }),
+        ValueOf::Producer(producer) => json!({
+            "producerEpoch": producer.producer_epoch,
+            "coordinatorEpoch": producer.coordinator_epoch,
+            "clientVersion": producer.client_version,
+            "updateTimestamp": producer.update_time_ms,
+        }),
     }
+}
+
+fn offset_data(offset: OffsetValue) -> Value {
+    let mut data = json!({
+        "offset": offset.offset,
+        "leaderEpoch": offset.leader_epoch.map_or(-1, i64::from),
+        "metadata": offset.metadata,
+        "commitTimestamp": offset.commit_timestamp_ms,
+    });
+    if let (Some(topic_id), Some(data)) = (topic_id(&offset.topic_id), data.as_object_mut()) {
+        data.insert("topicId".to_owned(), topic_id);
+    }
+    data
 }
 
 /// `epochs`: also the member's epoch when it got each partition, in the order of the partitions.
@@ -125,7 +147,8 @@ mod tests {
     use proptest::prelude::*;
     use troupe_proto::log::v1::{
         AssignedPartition, CurrentValue, GroupKey, GroupValue, MemberKey, MemberValue, OffsetKey,
-        OffsetValue, TargetValue,
+        PendingOffsetKey, PendingOffsetValue, TargetValue, TransactionalProducerKey,
+        TransactionalProducerValue,
     };
 
     fn line(key: KeyOf, value: Option<ValueOf>) -> String {
@@ -210,6 +233,29 @@ mod tests {
         assert!(current.contains(r#""type":"current_assignment""#), "{current}");
         assert!(current.contains(r#""assignmentEpochs":[4,5]"#), "{current}");
         assert!(current.contains(r#""partitionsPendingRevocation":[]"#), "{current}");
+    }
+
+    #[test]
+    fn what_is_pending_and_whose_it_is_have_types_of_their_own() {
+        let key = PendingOffsetKey { producer_id: 5, topic: "t".into(), partition: 3 };
+        let offset = OffsetValue { offset: 42, ..OffsetValue::default() };
+        let pending = PendingOffsetValue { producer_epoch: 2, number: 7, offset: Some(offset) };
+        let pending = line(KeyOf::PendingOffset(key), Some(ValueOf::PendingOffset(pending)));
+        assert_eq!(
+            pending,
+            r#"{"key":{"type":"pending_offset","version":1,"data":{"group":"g","producerId":5,"topic":"t","partition":3}},"value":{"version":1,"data":{"producerEpoch":2,"number":7,"offset":{"offset":42,"leaderEpoch":-1,"metadata":"","commitTimestamp":0}}}}"#
+        );
+        let heard = TransactionalProducerValue {
+            producer_epoch: 3,
+            coordinator_epoch: 1,
+            client_version: 2,
+            update_time_ms: 9,
+        };
+        let key = KeyOf::Producer(TransactionalProducerKey { producer_id: 5 });
+        assert_eq!(
+            line(key, Some(ValueOf::Producer(heard))),
+            r#"{"key":{"type":"transactional_producer","version":1,"data":{"producerId":5}},"value":{"version":1,"data":{"producerEpoch":3,"coordinatorEpoch":1,"clientVersion":2,"updateTimestamp":9}}}"#
+        );
     }
 
     #[test]

@@ -15,7 +15,8 @@
 //! - [`assignor`]: which member shall get which partition.
 //! - By subject: `records` (the log), `state` (what it comes to), `subscription`, `connections` (streams and
 //!   deadlines), `rebalance` (from the target to what each member holds, G14–G20), `membership` (join, come
-//!   back, leave), `offsets`, `order` (of requests about them), `expiry` (what time does, G27), `describe`, `planted`.
+//!   back, leave), `offsets`, `pending` (those of open transactions, X15) and `producers` (whose they are), `overtaken` (the
+//!   order of requests about them), `expiry` (what time does, G27), `describe`, `planted`.
 //!
 //! Promises: a partition is held by at most one member, where "held" lasts until the member has said that it
 //! stopped, or is out of the group (I13); the same records give the same state; a refusal changes nothing;
@@ -32,10 +33,12 @@ mod offsets;
 mod overtaken;
 mod pace;
 mod partition;
+mod pending;
 #[cfg(not(feature = "planted-bugs"))]
 mod planted;
 #[cfg(feature = "planted-bugs")]
 pub mod planted;
+mod producers;
 mod rebalance;
 mod records;
 mod state;
@@ -53,11 +56,14 @@ use crate::time::Time;
 use connections::Connections;
 use overtaken::Recent;
 use planted::Bugs;
+use producers::Producers;
+use records::pending_of;
 use state::Group;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use troupe_proto::ids::{PartitionId, TopicId};
 use troupe_proto::log::v1 as pb;
+use troupe_proto::log::v1::group_record_key::Of as Key;
 
 /// What the operator has settled for all groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +74,8 @@ pub struct Settings {
     pub retention_ms: u64,
     /// `offset.metadata.max.bytes` (C16).
     pub metadata_max_bytes: usize,
+    /// `producer.id.expiration.ms`: how long it is remembered of a producer which of its transactions have ended.
+    pub producer_expiration_ms: u64,
     /// `group.min.session.timeout.ms` (G12).
     pub min_session_timeout_ms: u32,
     /// `group.max.session.timeout.ms` (G12).
@@ -89,6 +97,7 @@ impl Default for Settings {
             max_members: usize::MAX,
             retention_ms: 10_080 * 60_000,
             metadata_max_bytes: 4096,
+            producer_expiration_ms: 86_400_000,
             min_session_timeout_ms: 1_000,
             max_session_timeout_ms: 1_800_000,
             default_session_timeout_ms: 5_000,
@@ -175,6 +184,7 @@ pub struct Groups {
     /// `None`: not told yet.
     catalog: Option<Arc<Catalog>>,
     groups: BTreeMap<Arc<str>, Group>,
+    producers: Producers,
     connections: Connections,
     /// Groups whose first members have just come: until when more are waited for.
     forming: BTreeMap<Arc<str>, Time>,
@@ -199,6 +209,7 @@ impl Groups {
             settings,
             catalog: None,
             groups: BTreeMap::new(),
+            producers: Producers::default(),
             connections: Connections::default(),
             forming: BTreeMap::new(),
             changed_topics: None,
@@ -216,6 +227,9 @@ impl Groups {
         if !self.live {
             self.recent.replay(change);
         }
+        if let Some(Key::Producer(key)) = &change.key.of {
+            return self.producers.replay(key, change.value.as_ref());
+        }
         let name = change.key.group_id.as_str();
         let group = match self.groups.get_mut(name) {
             Some(group) => group,
@@ -223,7 +237,12 @@ impl Groups {
             None => self.groups.entry(name.into()).or_default(),
         };
         group.replay(change, strict)?;
-        if group.is_nothing() {
+        let is_nothing = group.is_nothing();
+        if let Some((id, partition)) = pending_of(change)? {
+            let epoch = group.pending_epoch(&partition, id);
+            self.producers.note(id, (name.into(), partition), epoch);
+        }
+        if is_nothing {
             self.groups.remove(name);
         }
         Ok(())

@@ -4,6 +4,7 @@
 //! - [`cluster`]: topics, brokers, leaders, producer ids. Decide with `&self`, change in `replay`.
 //! - [`group`]: members of consumer groups, who reads what, committed offsets.
 //! - [`txn`]: transactions, what they wrote to, and whether that is committed.
+//! - [`producer`]: who writes in transactions.
 //! - [`admission`]: which batch may be worked on next, when there are more than the node can carry.
 //! - [`cleaning`]: which log is compacted next.
 //! - [`connection`]: who may connect, how long a connection may do nothing, whose turn it is.
@@ -28,6 +29,7 @@ pub mod group;
 mod latest;
 pub mod log_directory;
 mod planted;
+pub mod producer;
 pub mod replica;
 pub mod throttle;
 pub mod time;

@@ -4,6 +4,8 @@ use super::member_stream::MemberSink;
 use crate::coordinator::{Reply, RequestTime};
 use actix::Message;
 use troupe_machines::group::SessionId;
+use troupe_machines::producer::{ClientVersion, Producer};
+use troupe_proto::batch::Marker;
 use troupe_proto::log::v1 as pb;
 
 /// Somebody wants to be a member. Answered through the sink.
@@ -42,6 +44,30 @@ pub struct Commit {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct CommitAll(pub Vec<Commit>);
+
+/// Offsets to commit in a transaction that the group is part of. Answered when they are on every in-sync replica.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct CommitTransactionOffsets {
+    pub producer: Producer,
+    pub request: pb::CommitTransactionOffsetsRequest,
+    pub time: RequestTime,
+    pub reply: Reply<pb::CommitTransactionOffsetsResponse>,
+}
+
+/// A transaction that had offsets here is decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OffsetsMarker {
+    /// As the marker has it.
+    pub producer: Producer,
+    pub marker: Marker,
+    pub version: ClientVersion,
+}
+
+/// Carry out what is decided. Each is answered when it is on every in-sync replica.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct WriteMarkers(pub Vec<(OffsetsMarker, Reply<()>)>);
 
 /// Tell what is committed.
 #[derive(Message)]

@@ -5,15 +5,28 @@ use super::message::{Commit, CommitAll, Delete, DeleteOffsets, Describe, Fetch, 
 use crate::clock::now;
 use crate::coordinator::{Decided, RequestTime};
 use actix::{Context, Handler};
-use troupe_machines::group::Scope;
+use troupe_machines::group::{Change, Scope};
 use troupe_proto::error::Error;
 
 impl GroupActor {
     /// Whether a change comes in its time, and in its order.
-    fn check_order(&self, time: RequestTime, group: &str, scope: Scope<'_>) -> Result<(), Error> {
+    pub(super) fn check_order(
+        &self,
+        time: RequestTime,
+        group: &str,
+        scope: Scope<'_>,
+    ) -> Result<(), Error> {
         let now = now();
         let came = time.came_before(now)?;
         Ok(self.machine.check_order(now, came, group, scope)?)
+    }
+}
+
+impl GroupActor {
+    /// Offsets that stand from now on.
+    pub(super) fn count_commits(&self, changes: &[Change]) {
+        let commits = changes.iter().filter(|change| change.is_commit()).count();
+        self.home.node.metrics.offset_commits.increment(commits as u64);
     }
 }
 
@@ -38,7 +51,7 @@ impl GroupActor {
             return self.answer(reply, Err(error), ctx);
         }
         let decision = self.machine.commit(now(), request);
-        self.home.node.metrics.offset_commits.increment(decision.changes.len() as u64);
+        self.count_commits(&decision.changes);
         self.decide(reply, Ok(decision.into()), ctx);
     }
 }

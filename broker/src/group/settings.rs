@@ -31,6 +31,7 @@ fn settings_of(config: &NodeConfig) -> Settings {
         max_members: config.group_max_size as usize,
         retention_ms: config.offsets_retention.as_millis(),
         metadata_max_bytes: config.offset_metadata_max_bytes.0 as usize,
+        producer_expiration_ms: config.producer_id_expiration.0,
         min_session_timeout_ms: millis(config.group_min_session_timeout.0),
         max_session_timeout_ms: millis(config.group_max_session_timeout.0),
         initial_rebalance_delay_ms: config.group_initial_rebalance_delay.0,

@@ -2,8 +2,10 @@
 
 use super::GroupPartition;
 use crate::cluster::ClusterError;
+use crate::producer::Producer;
 use thiserror::Error;
 use troupe_proto::error::{Error as WireError, ErrorCode};
+use troupe_proto::ids::{LeaderEpoch, ProducerEpoch};
 
 /// A refusal by [`super::Groups`]. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -40,6 +42,11 @@ pub enum GroupError {
     )]
     StaleMemberEpoch { member_id: String, asked: u32, current: u32 },
     #[error(
+        "member '{member_id}' has not held {partition} from epoch {asked} on until now, in epoch {current}; abort the \
+         transaction, and go on from what is committed"
+    )]
+    GivenUp { member_id: String, partition: GroupPartition, asked: u32, current: u32 },
+    #[error(
         "another process has joined as instance '{instance_id}'; give each process an instance id of its own"
     )]
     FencedInstanceId { instance_id: String },
@@ -73,6 +80,18 @@ pub enum GroupError {
          what is committed before you decide what to do"
     )]
     Overtaken,
+    #[error(
+        "{asked} comes too late: that transaction has ended, the producer is in epoch {current}; nothing was committed"
+    )]
+    ProducerFenced { asked: Producer, current: ProducerEpoch },
+    #[error(
+        "the coordinator of the transactions of {producer} in epoch {asked} has been replaced by one in epoch {current}"
+    )]
+    CoordinatorFenced { producer: Producer, asked: LeaderEpoch, current: LeaderEpoch },
+    #[error(
+        "the offset of {partition} in group '{group}' is part of a transaction that is open; ask again soon"
+    )]
+    UnstableOffsetCommit { group: String, partition: GroupPartition },
     #[error(transparent)]
     InvalidTopic(#[from] ClusterError),
     #[error("there is no topic '{topic}' with this id; look the topic up again")]
@@ -97,7 +116,7 @@ impl GroupError {
             Self::FencedMemberEpoch { .. } | Self::MemberElsewhere { .. } => {
                 ErrorCode::FencedMemberEpoch
             }
-            Self::StaleMemberEpoch { .. } => ErrorCode::StaleMemberEpoch,
+            Self::StaleMemberEpoch { .. } | Self::GivenUp { .. } => ErrorCode::StaleMemberEpoch,
             Self::FencedInstanceId { .. } => ErrorCode::FencedInstanceId,
             Self::UnsupportedAssignor { .. } => ErrorCode::UnsupportedAssignor,
             Self::InconsistentAssignor { .. } => ErrorCode::InconsistentAssignor,
@@ -107,6 +126,9 @@ impl GroupError {
             Self::NotAssigned { .. } => ErrorCode::NotAssigned,
             Self::CommitSuperseded { .. } => ErrorCode::CommitSuperseded,
             Self::Overtaken => ErrorCode::Overtaken,
+            Self::ProducerFenced { .. } => ErrorCode::ProducerFenced,
+            Self::CoordinatorFenced { .. } => ErrorCode::CoordinatorFenced,
+            Self::UnstableOffsetCommit { .. } => ErrorCode::UnstableOffsetCommit,
             Self::InvalidTopic(_) => ErrorCode::InvalidTopic,
             Self::UnknownTopic { .. } => ErrorCode::UnknownTopic,
             Self::UnknownPartition { .. } => ErrorCode::UnknownPartition,
@@ -139,6 +161,11 @@ impl From<GroupError> for WireError {
                 .with("member_id", member_id)
                 .with("actual_epoch", asked)
                 .with("current_epoch", current),
+            GroupError::GivenUp { member_id, partition, asked, current } => wire
+                .with("member_id", member_id)
+                .with("partition", partition)
+                .with("actual_epoch", asked)
+                .with("current_epoch", current),
             GroupError::MemberElsewhere { member_id } => wire.with("member_id", member_id),
             GroupError::FencedInstanceId { instance_id } => wire.with("instance_id", instance_id),
             GroupError::UnsupportedAssignor { asked } => wire.with("actual", asked),
@@ -157,6 +184,17 @@ impl From<GroupError> for WireError {
             }
             GroupError::CommitSuperseded { asked, current } => {
                 wire.with("actual", asked).with("current", current)
+            }
+            GroupError::ProducerFenced { asked, current } => wire
+                .with("producer_id", asked.id)
+                .with("actual_epoch", asked.epoch)
+                .with("current_epoch", current),
+            GroupError::CoordinatorFenced { producer, asked, current } => wire
+                .with("producer_id", producer.id)
+                .with("actual_epoch", asked)
+                .with("current_epoch", current),
+            GroupError::UnstableOffsetCommit { group, partition } => {
+                wire.with("group", group).with("partition", partition)
             }
             GroupError::UnknownTopic { topic } => wire.with("topic", topic),
             GroupError::UnknownPartition { topic, partition, partitions } => wire

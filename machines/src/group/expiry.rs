@@ -1,10 +1,11 @@
 //! What time does, and what topics do that come and go: members that are away or slow leave, offsets that
 //! nobody needs any more go, and so do groups without anything (G13, G18, G26, G27).
 
+use super::producers::producer_key;
 use super::rebalance::{Turn, compute};
-use super::records::offset_key;
+use super::records::{offset_key, pending_key};
 use super::state::{Committed, Group};
-use super::{Change, Decision, GroupError, GroupPartition, Groups};
+use super::{Catalog, Change, Decision, GroupError, GroupPartition, Groups};
 use crate::time::Time;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,13 +28,7 @@ impl Groups {
             if !self.is_affected(group) {
                 continue;
             }
-            let is_gone = |(partition, it): &(&GroupPartition, &Committed)| {
-                let topic = catalog.topics.get(&partition.topic);
-                topic.is_none_or(|topic| topic.id != it.topic_id)
-            };
-            let gone = group.offsets.iter().filter(is_gone);
-            let gone = gone.map(|(partition, _)| Change::remove(&name, offset_key(partition)));
-            decision.changes.extend(gone);
+            decision.changes.extend(gone(&catalog, &name, group));
             let targets = compute(&group.membership, &catalog);
             let changes = group.membership.members.iter().any(|(member_id, member)| {
                 member.target.epoch == 0
@@ -83,7 +78,8 @@ impl Groups {
 
     /// When [`Groups::on_time`] has something to do; calling it earlier does no harm.
     pub fn next_deadline(&self) -> Option<Time> {
-        let sweep = self.next_sweep.filter(|_| !self.groups.is_empty());
+        let sweep =
+            self.next_sweep.filter(|_| !self.groups.is_empty() || !self.producers.is_empty());
         let formed = self.forming.values().min().copied();
         self.connections.next_deadline().into_iter().chain(sweep).chain(formed).min()
     }
@@ -106,8 +102,9 @@ impl Groups {
         let has_offsets = |topic: &Arc<str>| {
             let (topic, partition) = (Arc::clone(topic), PartitionId(0));
             let first = GroupPartition { topic, partition };
-            let next = group.offsets.range(&first..).next();
-            next.is_some_and(|(partition, _)| partition.topic == first.topic)
+            let committed = group.offsets.range(&first..).next().map(|(key, _)| key);
+            let pending = group.pending.range(&first..).next().map(|(key, _)| key);
+            committed.into_iter().chain(pending).any(|key| key.topic == first.topic)
         };
         changed.iter().any(|topic| self.is_subscribed(group, topic) || has_offsets(topic))
     }
@@ -120,16 +117,18 @@ impl Groups {
         }
     }
 
-    /// G27.
+    /// G27. Of what is pending nobody knows yet whether it stands, so its group stays.
     fn sweep(&self, now: Time) -> Vec<Change> {
         let mut changes = Vec::new();
         // Members that leave in the same decision are still there for this one: their offsets stay.
         for (name, group) in &self.groups {
             let is_expired = |(partition, it): &(&GroupPartition, &Committed)| {
-                self.expires_at(group, it) <= now && !self.is_subscribed(group, &partition.topic)
+                self.expires_at(group, it) <= now
+                    && !self.is_subscribed(group, &partition.topic)
+                    && !group.pending.contains_key(*partition)
             };
             let expired: Vec<_> = group.offsets.iter().filter(is_expired).collect();
-            let nothing_left = expired.len() == group.offsets.len();
+            let nothing_left = expired.len() == group.offsets.len() && group.pending.is_empty();
             let offsets = expired.into_iter().map(|(partition, _)| offset_key(partition));
             changes.extend(offsets.map(|key| Change::remove(name, key)));
             let membership = &group.membership;
@@ -137,6 +136,9 @@ impl Groups {
                 changes.push(Change::remove(name, Key::Group(pb::GroupKey {})));
             }
         }
+        let then = Time(now.0.saturating_sub(self.settings.producer_expiration_ms));
+        let silent = self.producers.silent_since(then);
+        changes.extend(silent.map(|id| Change::remove("", producer_key(id))));
         changes
     }
 
@@ -148,6 +150,21 @@ impl Groups {
         let since = empty_since.map_or(committed_at, |at| at.max(committed_at));
         since.plus(self.settings.retention_ms)
     }
+}
+
+/// What the group has of topics that are not there any more.
+fn gone(catalog: &Catalog, name: &str, group: &Group) -> Vec<Change> {
+    let is_gone = |partition: &GroupPartition, it: &Committed| {
+        let topic = catalog.topics.get(&partition.topic);
+        topic.is_none_or(|topic| topic.id != it.topic_id)
+    };
+    let offsets = group.offsets.iter().filter(|(partition, it)| is_gone(partition, it));
+    let pending = group.pending.iter().flat_map(|(partition, pending)| {
+        let gone = pending.iter().filter(move |(_, it)| is_gone(partition, &it.offset));
+        gone.map(move |(id, _)| pending_key(*id, partition))
+    });
+    let keys = offsets.map(|(partition, _)| offset_key(partition)).chain(pending);
+    keys.map(|key| Change::remove(name, key)).collect()
 }
 
 fn merge(into: &mut Decision<()>, more: Decision<()>) {

@@ -13,7 +13,6 @@ use troupe_proto::error::Error as WireError;
 use troupe_proto::ids::{PartitionId, TopicId};
 use troupe_proto::log::v1 as pb;
 use troupe_proto::log::v1::group_record_key::Of as Key;
-use troupe_proto::log::v1::group_record_value::Of as Value;
 
 /// Who commits.
 #[derive(Clone, Copy)]
@@ -60,6 +59,9 @@ impl Groups {
 
     /// What is committed; nothing for an unknown group. Commits that are not on every in-sync replica yet are
     /// told too: the caller gives the answer out when all that it has appended before is committed.
+    ///
+    /// # Errors
+    /// Among others [`GroupError::UnstableOffsetCommit`], if the request says so.
     pub fn fetch_offsets(
         &self,
         request: &pb::FetchOffsetsRequest,
@@ -74,6 +76,9 @@ impl Groups {
         }
         let Some(group) = group else { return Ok(pb::FetchOffsetsResponse::default()) };
         let mut offsets = Vec::new();
+        if request.require_stable {
+            self.check_stable(&request.group_id, &request.partitions)?;
+        }
         if request.partitions.is_empty() {
             let all = group.offsets.iter().filter(|(key, it)| self.is_of_now(key, it.topic_id));
             offsets.extend(all.map(|(key, it)| to_wire(key, it)));
@@ -99,6 +104,7 @@ impl Groups {
         check_empty(group, known)?;
         let offsets = known.offsets.keys().map(|key| Change::remove(group, offset_key(key)));
         let mut changes: Vec<_> = offsets.collect();
+        changes.extend(known.pending.keys().flat_map(|key| self.drop_pending(group, key)));
         changes.push(Change::remove(group, Key::Group(pb::GroupKey {})));
         Ok(Decision { changes, ..Decision::default() })
     }
@@ -127,6 +133,9 @@ impl Groups {
                 });
                 if !subscribed && group.offsets.contains_key(&key) {
                     decision.changes.push(Change::remove(name, offset_key(&key)));
+                }
+                if !subscribed {
+                    decision.changes.extend(self.drop_pending(name, &key));
                 }
                 decision.answer.results.push(pb::PartitionCommitResult { partition, error });
             }
@@ -178,27 +187,10 @@ impl Groups {
         committer: Committer<'_>,
         number: Option<(u64, u64)>,
         commit: &pb::PartitionCommit,
-    ) -> Result<Option<Change>, GroupError> {
-        let invalid = |reason: &str| GroupError::InvalidRequest { reason: reason.to_owned() };
-        let asked = commit.partition.as_ref().ok_or_else(|| invalid("name a partition"))?;
-        let offset = commit.offset.as_ref().ok_or_else(|| invalid("name an offset"))?;
-        if offset.offset < 0 {
-            return Err(invalid("an offset is 0 or more; commit the next record to read"));
-        }
-        let (actual, limit) = (offset.metadata.len(), self.settings.metadata_max_bytes);
-        if actual > limit {
-            return Err(GroupError::OffsetMetadataTooLarge { actual, limit });
-        }
-        let (key, topic_id) = self.existing(asked)?;
-        let mut value = pb::OffsetValue {
-            offset: offset.offset,
-            leader_epoch: offset.leader_epoch,
-            metadata: offset.metadata.clone(),
-            commit_timestamp_ms: now.as_timestamp(),
-            topic_id: topic_id.to_wire(),
-            committer: number.map_or(0, |(committer, _)| committer),
-            sequence: number.map_or(0, |(_, sequence)| sequence),
-        };
+    ) -> Result<Vec<Change>, GroupError> {
+        let (key, mut committed) = self.offset_of(now, commit)?;
+        let topic_id = committed.topic_id;
+        committed.numbered = number;
         if let Committer::Member { id, epoch, member } = committer {
             let held = member.current.held(&key).filter(|held| held.topic_id == topic_id);
             let Some(held) = held else {
@@ -210,7 +202,7 @@ impl Groups {
             }
             let revoking = member.current.revoking.contains_key(&key);
             if revoking && self.bugs.has(Bug::SkipAtHandOver) {
-                value.offset += 1;
+                committed.offset += 1;
             }
         }
         if let Some((committer, asked)) = number
@@ -219,11 +211,41 @@ impl Groups {
             match asked.cmp(&current) {
                 Ordering::Less => return Err(GroupError::CommitSuperseded { asked, current }),
                 // It waits for the first one, which may not be on every in-sync replica yet.
-                Ordering::Equal => return Ok(None),
+                Ordering::Equal => return Ok(Vec::new()),
                 Ordering::Greater => {}
             }
         }
-        Ok(Some(Change::put(group, offset_key(&key), Value::Offset(value))))
+        let mut changes = vec![Change::put(group, offset_key(&key), committed.to_value())];
+        changes.extend(self.drop_pending(group, &key));
+        Ok(changes)
+    }
+
+    /// What is to be committed, and of which partition, whoever commits it.
+    pub(super) fn offset_of(
+        &self,
+        now: Time,
+        commit: &pb::PartitionCommit,
+    ) -> Result<(GroupPartition, Committed), GroupError> {
+        let invalid = |reason: &str| GroupError::InvalidRequest { reason: reason.to_owned() };
+        let asked = commit.partition.as_ref().ok_or_else(|| invalid("name a partition"))?;
+        let offset = commit.offset.as_ref().ok_or_else(|| invalid("name an offset"))?;
+        if offset.offset < 0 {
+            return Err(invalid("an offset is 0 or more; commit the next record to read"));
+        }
+        let (actual, limit) = (offset.metadata.len(), self.settings.metadata_max_bytes);
+        if actual > limit {
+            return Err(GroupError::OffsetMetadataTooLarge { actual, limit });
+        }
+        let (key, topic_id) = self.existing(asked)?;
+        let committed = Committed {
+            offset: offset.offset,
+            leader_epoch: offset.leader_epoch,
+            metadata: offset.metadata.clone(),
+            commit_timestamp_ms: now.as_timestamp(),
+            topic_id,
+            numbered: None,
+        };
+        Ok((key, committed))
     }
 
     /// The number of the commit that stands, if it is that committer's.
@@ -270,7 +292,7 @@ pub(super) fn unknown_member((group, member): &MemberKey) -> GroupError {
     GroupError::UnknownMember { group: group.to_string(), member_id: member.to_string() }
 }
 
-fn known_member<'a>(
+pub(super) fn known_member<'a>(
     group: Option<&'a Group>,
     name: &str,
     member_id: &str,
@@ -279,7 +301,7 @@ fn known_member<'a>(
     member.map(|member| &**member).ok_or_else(|| unknown_member(&(name.into(), member_id.into())))
 }
 
-fn stale(member_id: &str, asked: u32, current: u32) -> GroupError {
+pub(super) fn stale(member_id: &str, asked: u32, current: u32) -> GroupError {
     GroupError::StaleMemberEpoch { member_id: member_id.to_owned(), asked, current }
 }
 

@@ -10,16 +10,30 @@
 //!   coordinator begins with, it cannot tell: all of it counts as written when it was loaded. Where the number says
 //!   which of two is the newer one, the beginning says nothing.
 
+use super::records::{group_partition, producer_id};
+use super::state::Committed;
 use super::{Change, GroupError, GroupPartition, Groups};
 use crate::latest::{KEPT_MS, Latest};
+use crate::producer::Producer;
 use crate::time::Time;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use troupe_proto::ids::{ProducerEpoch, ProducerId};
 use troupe_proto::log::v1 as pb;
 use troupe_proto::log::v1::group_record_key::Of as Key;
+use troupe_proto::log::v1::group_record_value::Of as Value;
 
-/// A partition of a group, or the whole of it.
-type Subject = (Arc<str>, Option<GroupPartition>);
+/// What a request may be about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Subject {
+    /// All offsets of a group.
+    Group(Arc<str>),
+    Offset(Arc<str>, GroupPartition),
+    /// What is pending of a partition, in that producer's transaction.
+    Pending(Arc<str>, GroupPartition, Producer),
+    /// The end of a producer's transaction.
+    End(ProducerId),
+}
 
 /// When offsets were changed last.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +48,7 @@ pub(super) struct Recent {
 impl Recent {
     /// The log is replayed from its beginning.
     pub(super) fn replay(&mut self, change: &Change) {
-        let Some(subject) = subject_of(change) else { return };
+        let Some(subject @ Subject::Offset(..)) = subject_of(change) else { return };
         match change.value {
             None => self.deleted.insert(subject),
             Some(_) => self.deleted.remove(&subject),
@@ -54,16 +68,30 @@ impl Recent {
 }
 
 fn subject_of(change: &Change) -> Option<Subject> {
-    let Some(Key::Offset(key)) = &change.key.of else { return None };
-    let partition = super::records::partition_id(key.partition).ok()?;
-    let partition = GroupPartition { topic: key.topic.as_str().into(), partition };
-    Some((change.key.group_id.as_str().into(), Some(partition)))
+    let group = || Arc::from(change.key.group_id.as_str());
+    let value = change.value.as_ref().and_then(|value| value.of.as_ref());
+    match (change.key.of.as_ref()?, value) {
+        (Key::Offset(key), _) => {
+            Some(Subject::Offset(group(), group_partition(&key.topic, key.partition).ok()?))
+        }
+        // What goes with a marker was not asked for: the next transaction may have asked before.
+        (Key::PendingOffset(key), Some(Value::PendingOffset(value))) => {
+            let id = producer_id(key.producer_id).ok()?;
+            let producer = Producer { id, epoch: ProducerEpoch(value.producer_epoch) };
+            let partition = group_partition(&key.topic, key.partition).ok()?;
+            Some(Subject::Pending(group(), partition, producer))
+        }
+        (Key::Producer(key), Some(_)) => Some(Subject::End(producer_id(key.producer_id).ok()?)),
+        _ => None,
+    }
 }
 
 /// What a request is about.
 #[derive(Clone, Copy, Debug)]
 pub enum Scope<'a> {
     Commits(&'a pb::CommitOffsetsRequest),
+    /// In a transaction of the producer.
+    Transaction(Producer, &'a pb::CommitTransactionOffsetsRequest),
     Partitions(&'a [pb::TopicPartitions]),
     /// All offsets of the group.
     Group,
@@ -93,6 +121,14 @@ impl Groups {
                 let partitions = named.filter_map(|named| partition(&named.topic, named.partition));
                 partitions.filter_map(|partition| self.last_change(group, Some(partition))).max()
             }
+            Scope::Transaction(producer, request) => {
+                let commits = request.commits.iter();
+                let pending = commits.filter_map(|commit| {
+                    let (key, offset) = self.offset_of(now, commit).ok()?;
+                    self.last_pending(group, key, producer, &offset)
+                });
+                pending.chain(self.last_end(producer)).max()
+            }
             Scope::Partitions(topics) => {
                 let partitions = topics.iter().flat_map(|of_topic| {
                     let one = |number: &i32| partition(&of_topic.topic, *number);
@@ -110,31 +146,63 @@ impl Groups {
     /// This was decided now. For [`Groups::check_order`].
     pub fn note_decided(&mut self, now: Time, changes: &[Change]) {
         self.recent.forget(now);
-        for (group, partition) in changes.iter().filter_map(subject_of) {
-            self.recent.changed.note(now, (Arc::clone(&group), partition));
-            self.recent.changed.note(now, (group, None));
+        for subject in changes.iter().filter_map(subject_of) {
+            let changed = &mut self.recent.changed;
+            if let Subject::Pending(group, partition, _) = &subject {
+                changed.note(now, Subject::Offset(Arc::clone(group), partition.clone()));
+            }
+            if let Subject::Offset(group, _) | Subject::Pending(group, ..) = &subject {
+                changed.note(now, Subject::Group(Arc::clone(group)));
+            }
+            changed.note(now, subject);
         }
+    }
+
+    /// When the producer last had another offset pending there, or before when.
+    fn last_pending(
+        &self,
+        group: &str,
+        key: GroupPartition,
+        producer: Producer,
+        asked: &Committed,
+    ) -> Option<Time> {
+        let own = self.groups.get(group).and_then(|it| it.pending.get(&key)?.get(&producer.id));
+        let own = own.filter(|own| own.epoch == producer.epoch);
+        if own.is_some_and(|own| own.offset.says_the_same(asked)) {
+            return None;
+        }
+        let changed = self.recent.changed.of(&Subject::Pending(group.into(), key, producer));
+        changed.or(self.recent.loaded.filter(|_| own.is_some()))
+    }
+
+    /// When the producer's last transaction ended, or before when, if that is not told by its epoch.
+    fn last_end(&self, producer: Producer) -> Option<Time> {
+        self.producers.heard(producer.id).filter(|heard| heard.keeps_epoch_of(producer))?;
+        self.recent.changed.of(&Subject::End(producer.id)).or(self.recent.loaded)
     }
 
     /// When that was changed last, or before when. None: never, or so long ago that no request is older.
     fn last_change(&self, group: &str, partition: Option<GroupPartition>) -> Option<Time> {
-        let subject = (Arc::from(group), partition);
-        let changed = self.recent.changed.of(&subject);
-        let (_, partition) = &subject;
-        let stands = self.groups.get(group).is_some_and(|group| match partition {
-            Some(partition) => group.offsets.contains_key(partition),
-            None => !group.offsets.is_empty(),
+        let stands = self.groups.get(group).is_some_and(|group| match &partition {
+            Some(key) => group.offsets.contains_key(key) || group.pending.contains_key(key),
+            None => !group.offsets.is_empty() || !group.pending.is_empty(),
         });
+        let subject = match partition {
+            Some(partition) => Subject::Offset(group.into(), partition),
+            None => Subject::Group(group.into()),
+        };
+        let changed = self.recent.changed.of(&subject);
         let was_there = stands || self.recent.deleted.contains(&subject);
         changed.or(self.recent.loaded.filter(|_| was_there))
     }
 
-    /// The commit's number says whether it comes after the one that stands.
+    /// The commit's number says whether it comes after the one that stands. It says nothing of what is pending.
     fn is_ordered(&self, request: &pb::CommitOffsetsRequest, commit: &pb::PartitionCommit) -> bool {
         let Some((committer, _)) = numbered(request) else { return false };
         let existing = commit.partition.as_ref().and_then(|asked| self.existing(asked).ok());
         existing.is_some_and(|(key, topic_id)| {
             self.number_of(&request.group_id, &key, topic_id, committer).is_some()
+                && !self.has_pending(&request.group_id, &key)
         })
     }
 }

@@ -13,6 +13,16 @@ pub enum Bug {
     /// I14: what a member commits while it gives a partition up is taken for the last record that it has
     /// processed, not for the next one to read (C16). The next member begins one record too far on.
     SkipAtHandOver,
+    /// X15: what an aborted transaction has committed stands. What it has read nobody reads again, and what it wrote
+    /// nobody sees.
+    AbortedOffsetsStand,
+    /// X19: what was committed in a transaction that has ended, and comes late, becomes part of the next one.
+    CommitInEndedTransaction,
+    /// X19: a marker that comes again ends the transaction that has begun since.
+    EndTheNextToo,
+    /// X15: who asks for what will stay is told what a transaction may be about to change. What that one has read
+    /// is read twice.
+    CallPendingStable,
 }
 
 pub(super) type Bugs = crate::planted::Bugs<Bug>;

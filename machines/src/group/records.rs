@@ -7,7 +7,7 @@ use bytes::Bytes;
 use prost::Message;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use troupe_proto::ids::{PartitionId, TopicId};
+use troupe_proto::ids::{PartitionId, ProducerId, TopicId};
 use troupe_proto::log::v1 as pb;
 use troupe_proto::log::v1::group_record_key::Of as Key;
 use troupe_proto::log::v1::group_record_value::Of as Value;
@@ -32,6 +32,11 @@ impl Change {
         Ok(Change { key, value: value.map_err(|_| ReplayError::Malformed("value"))? })
     }
 
+    /// It says that an offset is committed.
+    pub fn is_commit(&self) -> bool {
+        matches!(self.key.of, Some(Key::Offset(_))) && self.value.is_some()
+    }
+
     pub(super) fn put(group: &str, key: Key, value: Value) -> Change {
         let value = Some(pb::GroupRecordValue { of: Some(value) });
         Change { key: pb::GroupRecordKey { group_id: group.to_owned(), of: Some(key) }, value }
@@ -50,6 +55,31 @@ pub(super) fn member_key(member_id: &str) -> pb::MemberKey {
 pub(super) fn offset_key(partition: &GroupPartition) -> Key {
     let number = number_to_wire(partition.partition);
     Key::Offset(pb::OffsetKey { topic: partition.topic.to_string(), partition: number })
+}
+
+pub(super) fn pending_key(id: ProducerId, partition: &GroupPartition) -> Key {
+    Key::PendingOffset(pb::PendingOffsetKey {
+        producer_id: id.0,
+        topic: partition.topic.to_string(),
+        partition: number_to_wire(partition.partition),
+    })
+}
+
+/// Of whom an offset is pending, and of which partition, if the record is about one.
+pub(super) fn pending_of(
+    change: &Change,
+) -> Result<Option<(ProducerId, GroupPartition)>, ReplayError> {
+    let Some(Key::PendingOffset(key)) = &change.key.of else { return Ok(None) };
+    Ok(Some((producer_id(key.producer_id)?, group_partition(&key.topic, key.partition)?)))
+}
+
+pub(super) fn producer_id(number: u64) -> Result<ProducerId, ReplayError> {
+    ProducerId::from_wire(number).ok_or(ReplayError::Malformed("producer id"))
+}
+
+/// A partition as a key names it.
+pub(super) fn group_partition(topic: &str, partition: i32) -> Result<GroupPartition, ReplayError> {
+    Ok(GroupPartition { topic: topic.into(), partition: partition_id(partition)? })
 }
 
 /// Partition numbers have 31 bits.

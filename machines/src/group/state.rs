@@ -1,13 +1,15 @@
 //! What the records of one group come to.
 
 use super::assignor::Assignor;
-use super::records::{partition_id, topic_id};
+use super::records::{group_partition, producer_id, topic_id};
 use super::subscription::Subscription;
 use super::{Change, GroupPartition, ReplayError};
 use crate::time::Time;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
-use troupe_proto::ids::TopicId;
+use troupe_proto::ids::{ProducerEpoch, ProducerId, TopicId};
+use troupe_proto::log::v1 as pb;
 use troupe_proto::log::v1::group_record_key::Of as Key;
 use troupe_proto::log::v1::group_record_value::Of as Value;
 
@@ -15,6 +17,8 @@ use troupe_proto::log::v1::group_record_value::Of as Value;
 pub(super) struct Group {
     pub membership: Membership,
     pub offsets: BTreeMap<GroupPartition, Committed>,
+    /// What is part of transactions that are open, and of whose.
+    pub pending: BTreeMap<GroupPartition, BTreeMap<ProducerId, Pending>>,
 }
 
 /// Who is in the group, and what they hold. A decision works on a copy, by the same replay.
@@ -86,6 +90,50 @@ pub(super) struct Committed {
     pub topic_id: TopicId,
     /// Of the commit, if it was numbered: its committer, hashed, and its number.
     pub numbered: Option<(u64, u64)>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Pending {
+    pub epoch: ProducerEpoch,
+    /// Of those of one partition, the larger is the later one.
+    pub number: u64,
+    pub offset: Committed,
+}
+
+impl Committed {
+    pub fn from_record(value: &pb::OffsetValue) -> Result<Committed, ReplayError> {
+        Ok(Committed {
+            offset: value.offset,
+            leader_epoch: value.leader_epoch,
+            metadata: value.metadata.clone(),
+            commit_timestamp_ms: value.commit_timestamp_ms,
+            topic_id: topic_id(&value.topic_id)?,
+            numbered: (value.sequence > 0).then_some((value.committer, value.sequence)),
+        })
+    }
+
+    pub fn to_record(&self) -> pb::OffsetValue {
+        let (committer, sequence) = self.numbered.unwrap_or_default();
+        pb::OffsetValue {
+            offset: self.offset,
+            leader_epoch: self.leader_epoch,
+            metadata: self.metadata.clone(),
+            commit_timestamp_ms: self.commit_timestamp_ms,
+            topic_id: self.topic_id.to_wire(),
+            committer,
+            sequence,
+        }
+    }
+
+    pub fn to_value(&self) -> Value {
+        Value::Offset(self.to_record())
+    }
+
+    /// Whenever it was committed.
+    pub fn says_the_same(&self, other: &Committed) -> bool {
+        let commit_timestamp_ms = self.commit_timestamp_ms;
+        *self == Committed { commit_timestamp_ms, ..other.clone() }
+    }
 }
 
 impl Current {
@@ -181,7 +229,9 @@ impl Membership {
                 self.member(&key.member_id);
                 self.hold(&key.member_id, Current::from_record(value)?, strict)?;
             }
-            (Key::Offset(_), _) => return Err(ReplayError::Malformed("place of an offset")),
+            (Key::Offset(_) | Key::PendingOffset(_) | Key::Producer(_), _) => {
+                return Err(ReplayError::Malformed("place of an offset or a producer"));
+            }
             (_, Some(_)) => return Err(ReplayError::Malformed("pair of key and value")),
         }
         Ok(())
@@ -235,36 +285,62 @@ impl Membership {
 
 impl Group {
     pub fn replay(&mut self, change: &Change, strict: bool) -> Result<(), ReplayError> {
-        let Some(Key::Offset(key)) = &change.key.of else {
-            return self.membership.replay(change, strict);
+        let (topic, number) = match &change.key.of {
+            Some(Key::Offset(key)) => (&key.topic, key.partition),
+            Some(Key::PendingOffset(key)) => (&key.topic, key.partition),
+            _ => return self.membership.replay(change, strict),
         };
-        let partition = partition_id(key.partition)?;
-        let partition = GroupPartition { topic: key.topic.as_str().into(), partition };
-        match change.value.as_ref().map(|value| &value.of) {
-            None => {
+        let partition = group_partition(topic, number)?;
+        let value = match &change.value {
+            Some(value) => Some(value.of.as_ref().ok_or(ReplayError::UnknownKind)?),
+            None => None,
+        };
+        match (&change.key.of, value) {
+            (Some(Key::Offset(_)), None) => {
                 self.offsets.remove(&partition);
             }
-            Some(Some(Value::Offset(value))) => {
-                let committed = Committed {
-                    offset: value.offset,
-                    leader_epoch: value.leader_epoch,
-                    metadata: value.metadata.clone(),
-                    commit_timestamp_ms: value.commit_timestamp_ms,
-                    topic_id: topic_id(&value.topic_id)?,
-                    numbered: (value.sequence > 0).then_some((value.committer, value.sequence)),
-                };
-                self.offsets.insert(partition, committed);
+            (Some(Key::Offset(_)), Some(Value::Offset(value))) => {
+                self.offsets.insert(partition, Committed::from_record(value)?);
             }
-            Some(None) => return Err(ReplayError::UnknownKind),
-            Some(Some(_)) => return Err(ReplayError::Malformed("pair of key and value")),
+            (Some(Key::PendingOffset(key)), None) => {
+                let id = producer_id(key.producer_id)?;
+                if let Entry::Occupied(mut pending) = self.pending.entry(partition) {
+                    pending.get_mut().remove(&id);
+                    if pending.get().is_empty() {
+                        pending.remove();
+                    }
+                }
+            }
+            (Some(Key::PendingOffset(key)), Some(Value::PendingOffset(value))) => {
+                let offset = value.offset.as_ref();
+                let offset = offset.ok_or(ReplayError::Malformed("offset that is pending"))?;
+                let pending = Pending {
+                    epoch: ProducerEpoch(value.producer_epoch),
+                    number: value.number,
+                    offset: Committed::from_record(offset)?,
+                };
+                let id = producer_id(key.producer_id)?;
+                self.pending.entry(partition).or_default().insert(id, pending);
+            }
+            _ => return Err(ReplayError::Malformed("pair of key and value")),
         }
         Ok(())
+    }
+
+    /// Of which transaction the producer has something pending there.
+    pub fn pending_epoch(
+        &self,
+        partition: &GroupPartition,
+        id: ProducerId,
+    ) -> Option<ProducerEpoch> {
+        Some(self.pending.get(partition)?.get(&id)?.epoch)
     }
 
     /// Nothing is known of it: it need not be remembered.
     pub fn is_nothing(&self) -> bool {
         let membership = &self.membership;
-        membership.header.is_none() && membership.members.is_empty() && self.offsets.is_empty()
+        let is_empty = membership.header.is_none() && membership.members.is_empty();
+        is_empty && self.offsets.is_empty() && self.pending.is_empty()
     }
 }
 

@@ -4,6 +4,8 @@ mod expiry;
 mod members;
 mod model;
 mod offsets;
+mod pending;
+mod pending_model;
 mod rebalance;
 
 use super::planted::Bug;
@@ -177,6 +179,7 @@ impl Coordinator {
             groups.replay(&decoded).unwrap();
         }
         assert_eq!(groups.groups, self.groups.groups, "a replay comes to the same");
+        assert_eq!(groups.producers, self.groups.producers, "also of producers");
         groups.set_catalog(catalog);
         groups.loaded(self.now);
         groups.bugs = self.groups.bugs.clone();

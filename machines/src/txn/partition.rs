@@ -2,50 +2,10 @@
 
 use std::fmt;
 use std::sync::Arc;
-use troupe_proto::ids::{PartitionId, PartitionKey, ProducerEpoch, ProducerId, TopicId};
+use troupe_proto::ids::{PartitionId, PartitionKey, TopicId};
 
-/// Epochs have 15 bits for Kafka's clients, and the last one is for markers alone (X9).
-pub(super) const LAST_EPOCH: ProducerEpoch = ProducerEpoch(32_766);
-
-/// What a producer calls itself by. Of one id, a newer epoch fences the older ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Producer {
-    pub id: ProducerId,
-    pub epoch: ProducerEpoch,
-}
-
-impl Producer {
-    /// The first epoch of a new id.
-    pub(super) fn first(id: ProducerId) -> Producer {
-        Producer { id, epoch: ProducerEpoch(0) }
-    }
-
-    /// The same id in its next epoch.
-    pub(super) fn next_epoch(self) -> Producer {
-        Producer { id: self.id, epoch: ProducerEpoch(self.epoch.0 + 1) }
-    }
-
-    /// There is no next epoch for a client.
-    pub(super) fn is_exhausted(self) -> bool {
-        self.epoch >= LAST_EPOCH
-    }
-}
-
-impl fmt::Display for Producer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "producer {} in epoch {}", self.id, self.epoch)
-    }
-}
-
-/// How a client speaks of its transactions (X19).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ClientVersion {
-    /// The epoch stays from transaction to transaction: a late request is told from one of the next by time alone, and
-    /// partitions are verified when the transaction opens there.
-    First = 1,
-    /// KIP-890: every transaction has an epoch of its own.
-    Second = 2,
-}
+pub(super) use crate::producer::LAST_EPOCH;
+pub use crate::producer::{ClientVersion, Producer};
 
 /// One partition of a transaction. In order of topic, then partition.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

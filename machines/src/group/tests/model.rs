@@ -366,7 +366,7 @@ proptest! {
 }
 
 /// What cleaning leaves of a log: the last record of each key, without the tombstones before `forgotten`.
-fn clean(log: &[Change], forgotten: usize) -> Vec<&Change> {
+pub(super) fn clean(log: &[Change], forgotten: usize) -> Vec<&Change> {
     let keys: Vec<_> = log.iter().map(|change| change.key.encode_to_vec()).collect();
     let is_last = |at: usize| !keys[at + 1..].contains(&keys[at]);
     let is_kept = |at: &usize| is_last(*at) && (log[*at].value.is_some() || *at >= forgotten);
