@@ -47,10 +47,7 @@ impl NodeConfig {
                 "transaction.state.log.replication.factor",
                 self.transaction_topic_replication_factor as usize,
             ),
-            (
-                "transaction.state.log.min.isr",
-                self.transaction_topic_min_insync_replicas as usize,
-            ),
+            ("transaction.state.log.min.isr", self.transaction_topic_min_insync_replicas as usize),
             ("transaction.max.timeout.ms", self.transaction_max_timeout.0 as usize),
             ("transactional.id.expiration.ms", self.transactional_id_expiration.0 as usize),
             ("batch.unpacked.max.bytes", self.max_unpacked_batch.0 as usize),

@@ -24,7 +24,8 @@ const fn alias(of: &'static str, unit: &'static str) -> Fate {
     Alias { of, unit }
 }
 
-const TRANSACTIONS: &str = "coordinators of transactions load, look after time-outs and verify partitions by themselves";
+const TRANSACTIONS: &str =
+    "coordinators of transactions load, look after time-outs and verify partitions by themselves";
 const NO_SHARE_GROUPS: &str = "there are no share groups";
 const NO_ZOOKEEPER: &str =
     "there is no ZooKeeper; nodes decide among themselves, by controller.quorum.voters";

@@ -11,6 +11,7 @@ use troupe_actor::{Mailbox, StallDetector};
 use troupe_proto::ids::{LeaderEpoch, NodeId, PartitionId};
 
 /// What coordinators take from their node.
+#[derive(Clone)]
 pub struct Node {
     pub metadata: Arc<MetadataCache>,
     /// host:port that clients are told.

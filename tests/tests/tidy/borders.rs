@@ -44,7 +44,13 @@ const COORDINATOR: Border = Border {
 
 const SERVICES: Border = Border {
     rule: "services speak to handles: ask a partition for what is needed of its log",
-    folders: &["broker/src/grpc", "broker/src/http", "broker/src/operations", "broker/src/group", "broker/src/txn"],
+    folders: &[
+        "broker/src/grpc",
+        "broker/src/http",
+        "broker/src/operations",
+        "broker/src/group",
+        "broker/src/txn",
+    ],
     never: &["troupe_log"],
     words: &["troupe_log"],
 };
