@@ -92,7 +92,7 @@ impl Machine for Transactions {
 
     fn catalog_changed(&mut self, now: Time, catalog: Arc<Catalog>) -> Decided<Self> {
         self.set_catalog(catalog);
-        self.catalog_changed(now).into()
+        Transactions::catalog_changed(self, now).into()
     }
 
     fn observe_load(metrics: &NodeMetrics, took: Duration) {

@@ -3,9 +3,7 @@
 use crate::coordinator::{Reply, RequestTime};
 use actix::Message;
 use std::sync::Arc;
-use troupe_machines::txn::{
-    ClientVersion, Description, Listing, Outcome, Producer, Ticket, TxnPartition,
-};
+use troupe_machines::txn::{ClientVersion, Description, Listing, Outcome, Producer, Ticket};
 use troupe_proto::error::Error;
 use troupe_proto::ids::{NodeId, PartitionKey, ProducerId};
 use troupe_proto::log::v1 as pb;
@@ -99,13 +97,6 @@ pub struct Described {
     pub transactional_id: String,
     pub coordinator: NodeId,
     pub known: Description,
-}
-
-impl Described {
-    /// What is open, or was not heard everywhere to be decided.
-    pub fn partitions(&self) -> &[TxnPartition] {
-        &self.known.partitions
-    }
 }
 
 #[derive(Message)]
