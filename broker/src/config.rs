@@ -239,6 +239,18 @@ settings! {
     group_min_session_timeout: Millis = Millis(100), "group.min.session.timeout.ms", Dynamic;
     /// Longest time after which a member that is away loses its partitions.
     group_max_session_timeout: Millis = Millis(1_800_000), "group.max.session.timeout.ms", Dynamic;
+    /// Partitions of `__transaction_state`, which is created with the first transaction: coordinators of transactions.
+    transaction_topic_partitions: u32 = 50, "transaction.state.log.num.partitions", Restart;
+    /// Replicas of `__transaction_state`; as many as there are brokers, if those are fewer when it is created.
+    transaction_topic_replication_factor: u32 = 3, "transaction.state.log.replication.factor", Restart;
+    /// min.insync.replicas of `__transaction_state`; no more than it has replicas.
+    transaction_topic_min_insync_replicas: u32 = 2, "transaction.state.log.min.isr", Restart;
+    /// segment.bytes of `__transaction_state`.
+    transaction_topic_segment_bytes: Bytes = Bytes(100 << 20), "transaction.state.log.segment.bytes", Restart;
+    /// Longest time that a producer may ask for its transactions; what lasts longer is aborted.
+    transaction_max_timeout: Millis = Millis(900_000), "transaction.max.timeout.ms", Dynamic;
+    /// How long a transactional id is remembered that nobody uses any more.
+    transactional_id_expiration: Millis = Millis(604_800_000), "transactional.id.expiration.ms", Dynamic;
     /// Whether actors may be killed through the chaos service.
     chaos_enable: bool = false, "chaos.enable", Restart;
 }

@@ -16,6 +16,7 @@
 //! again; what is forwarded is carried out in its time, or refused by who would carry it out (`request_time`).
 //! Never here: a call that another node forwarded, or one of `LogService`. Both are answered where they arrive.
 
+mod ask_leader;
 mod backoff;
 mod batch;
 mod call;
@@ -39,6 +40,7 @@ mod route;
 mod settlements;
 mod time;
 
+pub use ask_leader::ask_leader;
 pub use backoff::Backoff;
 pub use batch::Batch;
 pub use call::Call;

@@ -32,6 +32,9 @@ mod redirects;
 mod replication_service;
 mod routes;
 mod topic_service;
+mod transaction_admin;
+mod transaction_markers;
+mod transaction_service;
 
 pub use intake::{Intake, IntakeLayer};
 pub use redirects::Redirects;

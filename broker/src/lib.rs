@@ -4,7 +4,7 @@
 //!  connections ─► grpc, http (doors) ─► operations ─► PartitionHandle ─► PartitionActor ─► Replica (decides)
 //!                                           │                                    └──────► Log (remembers)
 //!                                           ├──► forward: the leader of a partition, the active controller
-//!                                           └──► group over coordinator: an internal topic's partition, and a machine
+//!                                           └──► group, txn over coordinator: an internal topic's partition, and a machine
 //! ```
 //!
 //! - A *shard* is an arbiter: one thread with its own listener, its connections and its partitions.
@@ -45,6 +45,7 @@ mod replication;
 mod server;
 mod shutdown;
 mod topic_defaults;
+mod txn;
 mod unpacker;
 
 pub use allocator::tune_allocator;

@@ -2,6 +2,7 @@
 
 mod cleaner;
 mod topics;
+mod transactions;
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -12,6 +13,7 @@ use topics::ByTopic;
 
 pub use cleaner::CleanerMetrics;
 pub use topics::{DiskFull, TopicMetrics};
+pub use transactions::TransactionMetrics;
 
 /// The process-wide recorder: several nodes in one process share it and differ by label.
 pub fn recorder() -> Option<&'static PrometheusHandle> {
@@ -70,6 +72,7 @@ pub struct NodeMetrics {
     pub offset_commits: Counter,
     /// From a leadership of a partition of groups until its coordinator serves.
     pub group_load_seconds: Histogram,
+    pub transactions: TransactionMetrics,
     /// Of the whole process, whichever of its nodes had something to say.
     pub log_lines_lost: Counter,
     /// Replicas of this node that were taken offline.
@@ -131,6 +134,7 @@ impl NodeMetrics {
             group_rebalances: counter!("troupe_group_rebalances_total", "node" => label()),
             offset_commits: counter!("troupe_offset_commits_total", "node" => label()),
             group_load_seconds: histogram!("troupe_group_load_seconds", "node" => label()),
+            transactions: TransactionMetrics::new(&node),
             log_lines_lost: counter!("troupe_log_lines_lost_total"),
             offline_replicas: gauge!("troupe_offline_replicas", "node" => label()),
             stalled_replicas: gauge!("troupe_stalled_replicas", "node" => label()),

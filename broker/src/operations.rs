@@ -5,7 +5,8 @@
 //! handles, the cache of metadata, the way to leaders, coordinators and the active controller.
 //!
 //! Never here: a frame, a status, a header, a message of a door. What the log and the machines speak themselves is plain
-//! here too: of `troupe.log.v1` the names of partitions, and of groups their members, offsets and descriptions.
+//! here too: of `troupe.log.v1` the names of partitions, and of groups their members, offsets and descriptions; of
+//! `troupe.internal.v1` what coordinators of transactions say to each other.
 
 mod administration;
 mod census;
@@ -36,6 +37,7 @@ mod subscriptions;
 mod tail;
 mod topic_lookup;
 mod topics;
+mod transactions;
 
 pub use administration::{Administration, Observed};
 pub use chaos::{Actor, ActorState, Chaos, FaultRequest};
@@ -80,3 +82,4 @@ pub use subscriptions::{RESULT_BYTES, echo};
 pub use tail::{Tail, TailRequest, TailRest};
 pub use topic_lookup::TopicLookup;
 pub use topics::{SettingOrigin, TopicSetting, Topics};
+pub use transactions::{HangingQuery, LookedAt, Transactions};

@@ -16,7 +16,7 @@ use troupe_machines::cluster::{
     AlterConfigs, AlterPartition, AlterPartitionReassignments, Arrival, ClusterImage, Configured,
     CreatePartitions, CreateTopic, DeleteTopic, Election, LeaderBalance, METADATA_VERSION,
     PerPartition, PerReassignment, ProducerIdBlock, REASSIGNMENTS, RegisterBroker,
-    SETTINGS_VERSION, Topic, UpdateTopic,
+    SETTINGS_VERSION, Topic, UpdateTopic, version_of_topic,
 };
 use troupe_machines::config::metadata_version_of;
 use troupe_proto::error::{Error, ErrorCode};
@@ -72,6 +72,9 @@ impl ControllerHandle {
         if !request.validate_only && request.configs.keys().any(|key| metadata_version_of(key) > 0)
         {
             self.require_metadata_version(SETTINGS_VERSION).await?;
+        }
+        if !request.validate_only && version_of_topic(&request.name) > 0 {
+            self.require_metadata_version(version_of_topic(&request.name)).await?;
         }
         self.ask(|responder| Request::CreateTopic(request, responder)).await
     }

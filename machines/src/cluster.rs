@@ -42,7 +42,9 @@ pub use partitions::PerPartition;
 pub use placement::classic::{Candidate, assign_classic};
 pub use reassignment::{PerReassignment, Reassigned};
 pub use replay::{ClusterSnapshot, Fault, ReplayError};
-pub use versions::{METADATA_VERSION, REASSIGNMENTS, SETTINGS_VERSION};
+pub use versions::{
+    METADATA_VERSION, REASSIGNMENTS, SETTINGS_VERSION, TRANSACTIONS, version_of_topic,
+};
 
 use std::collections::{BTreeMap, BTreeSet};
 use troupe_proto::ids::{
@@ -55,7 +57,9 @@ pub const MAX_PARTITIONS_PER_TOPIC: u32 = 100_000;
 /// How many producer ids a broker gets at once (K23).
 pub const PRODUCER_ID_BLOCK: u64 = 1000;
 /// Topics that Troupe keeps for itself.
-pub const INTERNAL_TOPICS: [&str; 2] = ["__consumer_offsets", "__transaction_state"];
+pub const INTERNAL_TOPICS: [&str; 2] = ["__consumer_offsets", TRANSACTION_TOPIC];
+/// Where transactions are remembered.
+pub const TRANSACTION_TOPIC: &str = "__transaction_state";
 
 /// Whether a topic of that name is the cluster's own.
 pub fn is_internal_name(name: &str) -> bool {

@@ -40,7 +40,7 @@ mod tests;
 mod transaction;
 
 pub use adding::AddRequest;
-pub use admin::{Description, Listing, OpenAtPartition};
+pub use admin::{Counts, Description, Listing, OpenAtPartition};
 pub use ending::EndRequest;
 pub use error::{ReplayError, TxnError};
 pub use init::InitRequest;
@@ -172,6 +172,11 @@ impl Transactions {
     /// How many more producer ids had better be at hand.
     pub fn wanted_ids(&self) -> usize {
         SPARE_IDS.saturating_sub(self.spare.len())
+    }
+
+    /// Producer ids that are at hand.
+    pub fn spare_ids(&self) -> usize {
+        self.spare.len()
     }
 
     /// Applies the next record of the log: the only way in which hard state changes, live or after a crash.

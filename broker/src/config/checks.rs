@@ -42,6 +42,14 @@ impl NodeConfig {
             ("offsets.topic.num.partitions", self.offsets_topic_partitions as usize),
             ("offsets.topic.replication.factor", self.offsets_topic_replication_factor as usize),
             ("group.max.size", self.group_max_size as usize),
+            ("transaction.state.log.num.partitions", self.transaction_topic_partitions as usize),
+            (
+                "transaction.state.log.replication.factor",
+                self.transaction_topic_replication_factor as usize,
+            ),
+            ("transaction.state.log.min.isr", self.transaction_topic_min_insync_replicas as usize),
+            ("transaction.max.timeout.ms", self.transaction_max_timeout.0 as usize),
+            ("transactional.id.expiration.ms", self.transactional_id_expiration.0 as usize),
             ("batch.unpacked.max.bytes", self.max_unpacked_batch.0 as usize),
             ("max.connections.per.node", self.max_connections as usize),
             ("max.connections.per.ip", self.max_connections_per_ip as usize),
@@ -132,6 +140,10 @@ impl NodeConfig {
         }
         if max > u32::MAX.into() {
             faults.push(format!("group.max.session.timeout.ms: {max} is more than {}", u32::MAX));
+        }
+        let longest = self.transaction_max_timeout.0;
+        if longest > u32::MAX.into() {
+            faults.push(format!("transaction.max.timeout.ms: {longest} is more than {}", u32::MAX));
         }
     }
 

@@ -24,7 +24,8 @@ const fn alias(of: &'static str, unit: &'static str) -> Fate {
     Alias { of, unit }
 }
 
-const NO_TRANSACTIONS: &str = "there are no transactions yet";
+const TRANSACTIONS: &str =
+    "coordinators of transactions load, look after time-outs and verify partitions by themselves";
 const NO_SHARE_GROUPS: &str = "there are no share groups";
 const NO_ZOOKEEPER: &str =
     "there is no ZooKeeper; nodes decide among themselves, by controller.quorum.voters";
@@ -212,8 +213,8 @@ const KEYS: &[(&str, Fate)] = &[
 /// All keys that begin so; the first that fits counts.
 const FAMILIES: &[(&str, Fate)] = &[
     ("zookeeper.", WithoutEffect(NO_ZOOKEEPER)),
-    ("transaction.", WithoutEffect(NO_TRANSACTIONS)),
-    ("transactional.id.", WithoutEffect(NO_TRANSACTIONS)),
+    ("transaction.", WithoutEffect(TRANSACTIONS)),
+    ("add.partitions.to.txn.", WithoutEffect(TRANSACTIONS)),
     ("share.coordinator.", WithoutEffect(NO_SHARE_GROUPS)),
     ("group.share.", WithoutEffect(NO_SHARE_GROUPS)),
     (

@@ -72,7 +72,7 @@ impl<M: Machine> CoordinatorActor<M> {
         guard: Guard<End>,
     ) -> Self {
         Self {
-            audience: M::Audience::new(Arc::clone(&home.node.metrics), Arc::clone(&home.shared)),
+            audience: M::Audience::new(&home),
             home,
             machine,
             outbox: Outbox::new(max_record_bytes, M::SUBJECT),

@@ -22,6 +22,7 @@ pub struct Coordinators<M: Machine> {
     changes: watch::Sender<u64>,
     /// The cluster, as all coordinators see it.
     catalog: watch::Sender<Arc<M::Catalog>>,
+    pub common: Arc<M::Common>,
 }
 
 impl<M: Machine> Coordinators<M> {
@@ -29,7 +30,7 @@ impl<M: Machine> Coordinators<M> {
     pub fn new(metadata: Arc<MetadataCache>) -> Self {
         let catalog = watch::Sender::new(Arc::default());
         let changes = watch::Sender::new(0);
-        Self { metadata, led: ArcSwap::default(), changes, catalog }
+        Self { metadata, led: ArcSwap::default(), changes, catalog, common: Arc::default() }
     }
 
     /// The coordinator of a partition of the topic, if it serves here and now.

@@ -10,6 +10,9 @@ use troupe_proto::error::{Error, ErrorCode};
 /// How long one creation is waited for before it is tried again.
 const NEWS_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Of a refusal: nodes that know nothing of such a topic. It does not pass by itself.
+const NODES_BEHIND: &str = "nodes";
+
 /// The topic as the operator would have it.
 pub struct InternalTopic {
     pub name: &'static str,
@@ -20,13 +23,16 @@ pub struct InternalTopic {
     pub segment_bytes: u64,
     /// Of the cluster's topics, if they say nothing else.
     pub min_insync_replicas: u32,
+    /// Of this topic, if it has a number of its own.
+    pub own_min_insync_replicas: Option<u32>,
 }
 
 impl InternalTopic {
     /// Creates the topic, if nobody else does meanwhile, and waits until this node knows of it (G2).
     ///
     /// # Errors
-    /// `COORDINATOR_NOT_AVAILABLE`: it could not be created in time.
+    /// `COORDINATOR_NOT_AVAILABLE`: it could not be created in time. `INVALID_REQUEST`: nodes have to be updated first,
+    /// and are named.
     pub async fn create(
         &self,
         controller: &ActiveController,
@@ -47,7 +53,11 @@ impl InternalTopic {
             Err(error) if error.code == ErrorCode::TopicExists || !error.surely_not_done() => {}
             Err(error) => {
                 let message = format!("`{name}` could not be created: {}", error.message);
-                return Err(Error::new(ErrorCode::CoordinatorNotAvailable, message));
+                let code = match error.facts.contains_key(NODES_BEHIND) {
+                    true => error.code,
+                    false => ErrorCode::CoordinatorNotAvailable,
+                };
+                return Err(Error { code, message, ..error });
             }
         }
         let heard = images.wait_for(|image| image.topic(name).is_some());
@@ -79,8 +89,9 @@ impl InternalTopic {
             ("cleanup.policy".to_owned(), "compact".to_owned()),
             ("segment.bytes".to_owned(), self.segment_bytes.to_string()),
         ]);
-        if factor < self.min_insync_replicas {
-            configs.insert("min.insync.replicas".to_owned(), factor.to_string());
+        let min_isr = self.own_min_insync_replicas.unwrap_or(self.min_insync_replicas);
+        if self.own_min_insync_replicas.is_some() || factor < min_isr {
+            configs.insert("min.insync.replicas".to_owned(), factor.min(min_isr).to_string());
         }
         CreateTopic {
             name: self.name.to_owned(),

@@ -1,17 +1,15 @@
 //! How everything outside the actor speaks to a coordinator, for longer than any one actor lives.
 
 use super::actor::CoordinatorActor;
-use super::home::{Home, Node};
+use super::home::Home;
 use super::machine::Machine;
 use super::message::{MAILBOX_CAPACITY, Reply};
 use super::refusal::{not_available, not_coordinator, unconfirmed};
-use crate::partition::PartitionHandle;
 use actix::{Addr, Context, Handler, Message};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use troupe_actor::{Die, Refused, State, StateBoard};
 use troupe_proto::error::{Error, ErrorCode};
-use troupe_proto::ids::LeaderEpoch;
 
 /// The coordinator of what one partition of an internal topic remembers, in one leader epoch.
 pub struct CoordinatorHandle<M: Machine> {
@@ -29,9 +27,8 @@ impl<M: Machine> std::ops::Deref for CoordinatorHandle<M> {
 }
 
 impl<M: Machine> CoordinatorHandle<M> {
-    pub fn new(log: Arc<PartitionHandle>, leader_epoch: LeaderEpoch, node: Arc<Node>) -> Self {
-        let home = Arc::new(Home::new(log, leader_epoch, node));
-        Self { home, board: StateBoard::default() }
+    pub fn new(home: Home<M>) -> Self {
+        Self { home: Arc::new(home), board: StateBoard::default() }
     }
 
     /// A read, if this node was the coordinator after the call began: a coordinator that has been replaced, and

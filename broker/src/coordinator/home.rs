@@ -11,6 +11,7 @@ use troupe_actor::{Mailbox, StallDetector};
 use troupe_proto::ids::{LeaderEpoch, NodeId, PartitionId};
 
 /// What coordinators take from their node.
+#[derive(Clone)]
 pub struct Node {
     pub metadata: Arc<MetadataCache>,
     /// host:port that clients are told.
@@ -28,11 +29,18 @@ pub struct Home<M: Machine> {
     pub node: Arc<Node>,
     pub mailbox: Mailbox,
     pub shared: Arc<M::Shared>,
+    pub common: Arc<M::Common>,
 }
 
 impl<M: Machine> Home<M> {
-    pub fn new(log: Arc<PartitionHandle>, leader_epoch: LeaderEpoch, node: Arc<Node>) -> Self {
-        Self { log, leader_epoch, node, mailbox: Mailbox::default(), shared: Arc::default() }
+    pub fn new(
+        log: Arc<PartitionHandle>,
+        leader_epoch: LeaderEpoch,
+        node: Arc<Node>,
+        common: Arc<M::Common>,
+    ) -> Self {
+        let (mailbox, shared) = (Mailbox::default(), Arc::default());
+        Self { log, leader_epoch, node, mailbox, shared, common }
     }
 
     /// Of the internal topic.

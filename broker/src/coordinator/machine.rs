@@ -4,6 +4,7 @@
 //! the messages of its actor.
 //! Never here: a log, a stream, an actor.
 
+use super::home::Home;
 use super::record::Record;
 use crate::metrics::NodeMetrics;
 use std::fmt::{Debug, Display};
@@ -35,6 +36,8 @@ pub trait Machine: Sized + Send + Unpin + 'static {
     type Audience: Audience<Self>;
     /// What others know of a coordinator without asking its actor. Outlives each of its machines.
     type Shared: Default + Send + Sync + 'static;
+    /// What all coordinators of a node have in common.
+    type Common: Default + Send + Sync + 'static;
 
     /// Of an empty log.
     fn new(settings: Self::Settings) -> Self;
@@ -95,7 +98,7 @@ impl<M: Machine> Decided<M> {
 
 /// Those who are told something beside an answer, for as long as an actor lives.
 pub trait Audience<M: Machine>: Unpin + 'static {
-    fn new(metrics: Arc<NodeMetrics>, shared: Arc<M::Shared>) -> Self;
+    fn new(home: &Home<M>) -> Self;
 
     fn tell(&mut self, told: M::Told);
 

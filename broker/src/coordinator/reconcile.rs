@@ -3,7 +3,7 @@
 
 use super::coordinators::Coordinators;
 use super::handle::CoordinatorHandle;
-use super::home::Node;
+use super::home::{Home, Node};
 use super::life::CoordinatorLife;
 use super::machine::Machine;
 use crate::abort::AbortOnPanic;
@@ -127,7 +127,9 @@ impl<M: Machine> Reconciler<M> {
         }
         let over = self.node.gone.child_token();
         let arbiter = self.shards.get(log.shard)?.clone();
-        let handle = Arc::new(CoordinatorHandle::new(log, term.1, Arc::clone(&self.node)));
+        let common = Arc::clone(&self.coordinators.common);
+        let home = Home::new(log, term.1, Arc::clone(&self.node), common);
+        let handle = Arc::new(CoordinatorHandle::new(home));
         let mut life = CoordinatorLife::new(
             Arc::clone(&handle),
             Arc::clone(&self.coordinators),

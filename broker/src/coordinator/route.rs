@@ -90,6 +90,11 @@ impl<M: Machine> Route<M> {
         let mut backoff = Backoff::new();
         loop {
             let created = self.topic.create(&self.controller, deadline).await;
+            if let Err(error) = &created
+                && !is_surely_elsewhere(error)
+            {
+                return Err(error.clone());
+            }
             let target = self.partition_of(key);
             let led = target.as_ref().and_then(|target| self.led(target));
             let leader = target.as_ref().and_then(|target| self.metadata.leader_of(&target.key));
@@ -131,7 +136,7 @@ impl<M: Machine> Route<M> {
             changes.borrow_and_update();
             let target = match self.find_partition(question).await {
                 Ok(target) => target,
-                Err(error) if forwarded => return Err(error),
+                Err(error) if forwarded || !is_surely_elsewhere(&error) => return Err(error),
                 Err(error) => {
                     let next = Instant::now() + backoff.next();
                     if next >= deadline || self.metadata.shutdown.is_cancelled() {

@@ -56,7 +56,7 @@ impl Target {
     }
 
     /// As a request names it.
-    pub(super) fn named(&self) -> TopicPartition {
+    pub fn named(&self) -> TopicPartition {
         TopicPartition {
             topic: self.topic.to_string(),
             partition: self.number(),

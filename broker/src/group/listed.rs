@@ -1,46 +1,34 @@
-//! The groups that a node coordinates, and of whose partitions: also in what one node tells another.
+//! The groups that a node coordinates.
 
-use super::aliases::GroupRoute;
+use super::aliases::{GroupHandle, GroupRoute};
+use crate::coordinator::{Answered, coordinated};
 use crate::forward::forwarding;
 use crate::metadata_cache::LeaderAt;
 use crate::peers::{Purpose, failure};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use tokio::time::Instant;
-use tonic::metadata::{MetadataMap, MetadataValue};
 use troupe_proto::error::{Error, ErrorCode};
-use troupe_proto::ids::PartitionId;
 use troupe_proto::log::v1 as pb;
 
-/// In the answer to a forwarded listing: the partitions of `__consumer_offsets` whose groups it holds.
-const COORDINATED: &str = "troupe-coordinated";
 /// Groups of one answer between nodes.
 const PAGE: i32 = 10_000;
 
 /// Groups by name, and the partitions whose groups these are.
-#[derive(Default)]
-pub struct Listed {
-    pub groups: BTreeMap<String, pb::GroupListing>,
-    pub partitions: BTreeSet<PartitionId>,
-}
+pub type Listed = Answered<pb::GroupListing>;
 
-/// What [`coordinated`] reads.
-pub fn tell_coordinated(partitions: &BTreeSet<PartitionId>, metadata: &mut MetadataMap) {
-    let numbers: Vec<_> = partitions.iter().map(|partition| partition.0.to_string()).collect();
-    if let Ok(value) = MetadataValue::try_from(numbers.join(",")) {
-        metadata.insert(COORDINATED, value);
-    }
-}
-
-fn coordinated(metadata: &MetadataMap) -> BTreeSet<PartitionId> {
-    let value = metadata.get(COORDINATED).and_then(|value| value.to_str().ok());
-    let numbers = value.unwrap_or_default().split(',').filter_map(|number| number.parse().ok());
-    numbers.map(PartitionId).collect()
+/// Those of one coordinator of this node.
+pub async fn list_here(
+    handle: Arc<GroupHandle>,
+) -> Result<BTreeMap<String, pb::GroupListing>, Error> {
+    let groups = handle.list().await?.into_iter();
+    Ok(groups.map(|group| (group.group_id.clone(), group)).collect())
 }
 
 /// Those that another node coordinates.
 pub async fn list_there(
     route: &GroupRoute,
-    leader: &LeaderAt,
+    leader: LeaderAt,
     deadline: Instant,
 ) -> Result<Listed, Error> {
     let channel = route.calls.peers.channel(&leader.endpoint, Purpose::Control)?;
@@ -59,25 +47,10 @@ pub async fn list_there(
         // What moved away between two pages is in neither as a whole.
         listed.partitions = &listed.partitions & &partitions;
         let groups = answer.groups.into_iter().map(|group| (group.group_id.clone(), group));
-        listed.groups.extend(groups);
+        listed.items.extend(groups);
         page_token = answer.next_page_token;
         if page_token.is_empty() {
             return Ok(std::mem::take(listed));
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_carries_whose_groups_it_holds() {
-        let mut metadata = MetadataMap::new();
-        assert!(coordinated(&metadata).is_empty());
-        for partitions in [BTreeSet::new(), [0, 7, 49].map(PartitionId).into()] {
-            tell_coordinated(&partitions, &mut metadata);
-            assert_eq!(coordinated(&metadata), partitions);
         }
     }
 }

@@ -36,6 +36,7 @@ impl Machine for Groups {
     type Told = Told;
     type Audience = Members;
     type Shared = Shared;
+    type Common = ();
 
     fn new(settings: Settings) -> Self {
         Groups::new(settings)
@@ -83,24 +84,7 @@ impl Machine for Groups {
     }
 
     fn catalog(image: &ClusterImage, known: &Catalog) -> Option<Catalog> {
-        let same = known.topics.len() == image.topic_count()
-            && image.topics().zip(&known.topics).all(|(topic, (name, known))| {
-                topic.name == *name
-                    && topic.id == known.id
-                    && topic.partitions.len() == known.partitions as usize
-            });
-        if same {
-            return None;
-        }
-        let topics = image.topics().map(|topic| {
-            let described = CatalogTopic {
-                id: topic.id,
-                partitions: u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX),
-                internal: topic.is_internal(),
-            };
-            (Arc::clone(&topic.name), described)
-        });
-        Some(Catalog { topics: topics.collect() })
+        catalog_of(image, known)
     }
 
     fn catalog_changed(&mut self, now: Time, catalog: Arc<Catalog>) -> Decided<Self> {
@@ -111,4 +95,26 @@ impl Machine for Groups {
     fn observe_load(metrics: &NodeMetrics, took: Duration) {
         metrics.group_load_seconds.record(took);
     }
+}
+
+/// The topics of an image; `None`: the same as are known.
+pub fn catalog_of(image: &ClusterImage, known: &Catalog) -> Option<Catalog> {
+    let same = known.topics.len() == image.topic_count()
+        && image.topics().zip(&known.topics).all(|(topic, (name, known))| {
+            topic.name == *name
+                && topic.id == known.id
+                && topic.partitions.len() == known.partitions as usize
+        });
+    if same {
+        return None;
+    }
+    let topics = image.topics().map(|topic| {
+        let described = CatalogTopic {
+            id: topic.id,
+            partitions: u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX),
+            internal: topic.is_internal(),
+        };
+        (Arc::clone(&topic.name), described)
+    });
+    Some(Catalog { topics: topics.collect() })
 }

@@ -1,7 +1,7 @@
 //! The members that are connected to a coordinator, and how many there are.
 
 use super::member_stream::MemberSink;
-use crate::coordinator::Audience;
+use crate::coordinator::{Audience, Home};
 use crate::metrics::NodeMetrics;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -70,7 +70,8 @@ impl Members {
 }
 
 impl Audience<Groups> for Members {
-    fn new(metrics: Arc<NodeMetrics>, shared: Arc<Shared>) -> Self {
+    fn new(home: &Home<Groups>) -> Self {
+        let (metrics, shared) = (Arc::clone(&home.node.metrics), Arc::clone(&home.shared));
         Self { sessions: HashMap::new(), metrics, shared, counted: (0.0, 0.0) }
     }
 

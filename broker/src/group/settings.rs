@@ -62,6 +62,7 @@ pub fn group_route(
             replication_factor_key: "offsets.topic.replication.factor",
             segment_bytes: config.offsets_topic_segment_bytes.0,
             min_insync_replicas: config.min_insync_replicas,
+            own_min_insync_replicas: None,
         },
     }
 }

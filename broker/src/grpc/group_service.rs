@@ -3,8 +3,9 @@
 use super::numbers::int32;
 use crate::address_book::AddressBook;
 use crate::connections::Connection;
+use crate::coordinator::tell_coordinated;
 use crate::forward::Call;
-use crate::group::{FORWARDED_FOR, tell_coordinated};
+use crate::group::FORWARDED_FOR;
 use crate::operations::{Groups, OffsetReset, Page, ResetOffsets, ResetTo};
 use crate::shutdown::shutting_down;
 use futures::stream::{self, BoxStream};

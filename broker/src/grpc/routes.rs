@@ -15,6 +15,9 @@ use super::placement_service::PlacementDoor;
 use super::reassignment_service::ReassignmentDoor;
 use super::replication_service::ReplicationDoor;
 use super::topic_service::TopicDoor;
+use super::transaction_admin::TransactionAdminDoor;
+use super::transaction_markers::MarkerDoor;
+use super::transaction_service::TransactionDoor;
 use crate::address_book::AddressBook;
 use crate::controller_channel::ControllerChannel;
 use crate::metadata_cache::MetadataCache;
@@ -28,11 +31,14 @@ use troupe_proto::admin::v1::config_service_server::ConfigServiceServer;
 use troupe_proto::admin::v1::placement_service_server::PlacementServiceServer;
 use troupe_proto::admin::v1::reassignment_service_server::ReassignmentServiceServer;
 use troupe_proto::admin::v1::topic_service_server::TopicServiceServer;
+use troupe_proto::admin::v1::transaction_service_server as admin_transactions;
 use troupe_proto::chaos::v1alpha1::chaos_service_server::ChaosServiceServer;
 use troupe_proto::health::v1::health_server::HealthServer;
 use troupe_proto::internal::v1::commit_service_server::CommitServiceServer;
+use troupe_proto::internal::v1::transaction_service_server as markers;
 use troupe_proto::log::v1::group_service_server::GroupServiceServer;
 use troupe_proto::log::v1::metadata_service_server::MetadataServiceServer;
+use troupe_proto::log::v1::transaction_service_server::TransactionServiceServer;
 use troupe_proto::v1::event_bus_service_server::EventBusServiceServer;
 
 /// Why there are no services: what reflection would tell does not hang together.
@@ -161,6 +167,11 @@ impl BrokerServices {
         );
         let commits = CommitServiceServer::new(CommitDoor::new(Arc::clone(&asked.groups)))
             .max_decoding_message_size(max_request);
+        let transactions = || Arc::clone(&asked.transactions);
+        let markers = markers::TransactionServiceServer::new(MarkerDoor(transactions()))
+            .max_decoding_message_size(max_request);
+        let transactions_of = TransactionAdminDoor(transactions());
+        let operators = admin_transactions::TransactionServiceServer::new(transactions_of);
         let log = LogOperations {
             produce: Arc::clone(&asked.produce),
             fetch: Arc::clone(&asked.fetch),
@@ -177,6 +188,9 @@ impl BrokerServices {
             .add_service(deliveries)
             .add_service(GroupServiceServer::new(groups))
             .add_service(commits)
+            .add_service(TransactionServiceServer::new(TransactionDoor(transactions())))
+            .add_service(operators)
+            .add_service(markers)
             .add_service(log)
             .add_service(replication);
         Ok(routes.routes())

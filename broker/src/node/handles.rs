@@ -9,6 +9,7 @@ use crate::metrics::NodeMetrics;
 use crate::node_settings::NodeSettings;
 use crate::partition::Supervisor;
 use crate::replication::Replicator;
+use crate::txn::TxnCoordinators;
 use actix::Addr;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +28,8 @@ pub(super) struct Handles {
     pub metadata: Arc<MetadataCache>,
     /// Of the consumer groups that this node leads the partitions of.
     pub coordinators: Arc<GroupCoordinators>,
+    /// Of transactions, alike.
+    pub txn_coordinators: Arc<TxnCoordinators>,
     /// By shard.
     pub supervisors: Vec<Addr<Supervisor>>,
     /// By shard: the streams from the leaders of what is followed here.

@@ -17,7 +17,7 @@ use crate::connections::Connections;
 use crate::grpc::AdminServices;
 use crate::partition::{ControllerRequest, Retirement};
 use crate::replication::ControllerRequestSender;
-use crate::{NodeConfig, coordinator, descriptors, group, http, server};
+use crate::{NodeConfig, coordinator, descriptors, group, http, server, txn};
 use actix::{Arbiter, System};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -235,7 +235,7 @@ impl Parts {
         }
         actix_rt::spawn(reconciler.run(images));
         actix_rt::spawn(space::watch(Arc::clone(&self.space), handles.gone.clone()));
-        let shards = self.shards.iter().map(Arbiter::handle).collect();
+        let shards: Vec<_> = self.shards.iter().map(Arbiter::handle).collect();
         let node = coordinator::Node {
             metadata: Arc::clone(&handles.metadata),
             endpoint: handles.endpoint.clone(),
@@ -243,6 +243,11 @@ impl Parts {
             stall_detector: Arc::clone(&handles.stall_detector),
             gone: handles.gone.clone(),
         };
+        let (coordinators, settings) =
+            (Arc::clone(&handles.txn_coordinators), txn::settings(&handles.settings));
+        let transactions =
+            coordinator::reconcile(node.clone(), coordinators, settings, shards.clone());
+        actix_rt::spawn(transactions);
         let (coordinators, settings) =
             (Arc::clone(&handles.coordinators), group::settings(&handles.settings));
         actix_rt::spawn(coordinator::reconcile(node, coordinators, settings, shards));

@@ -18,7 +18,7 @@ use crate::node_settings::NodeSettings;
 use crate::operations::{
     Administration, Coordination, DeliveryPool, Fetch, Groups, Observed, Offsets, Operations,
     Produce, ProducerIds, Publish, Pulls, Scrubbing, Sessions, Settle, SubscriptionHandles,
-    Subscriptions, Tail, TopicLookup,
+    Subscriptions, Tail, TopicLookup, Transactions,
 };
 use crate::partition::{
     Beside, ControllerRequest, ControllerRequests, Flusher, ReplicaTimes, ReplicationThrottles,
@@ -27,6 +27,7 @@ use crate::partition::{
 use crate::peers::Peers;
 use crate::registry::Registry;
 use crate::replication::Replicator;
+use crate::txn::{Gate, MarkerReceiver, MarkerSender, TxnCoordinators, txn_route};
 use crate::unpacker::Unpacker;
 use actix::{Actor, Addr, Arbiter};
 use std::sync::Arc;
@@ -99,6 +100,8 @@ impl Ground {
         let (requests, controller_requests) = ControllerRequests::channel();
         let beside_cleaner = Arc::<Beside>::default();
         let wakes = (&requests, &beside_cleaner);
+        // Partitions are there before the way to the coordinators of transactions is.
+        let gate = Arc::<Gate>::default();
         let shared = (&metrics, &throttles);
         let supervisors =
             self.supervisors(&shards, (&replicators, &stall_detectors), shared, wakes)?;
@@ -110,6 +113,7 @@ impl Ground {
             clocks: Arc::new(Clocks::default()),
         });
         let coordinators = Arc::new(GroupCoordinators::new(Arc::clone(&metadata)));
+        let txn_coordinators = Arc::new(TxnCoordinators::new(Arc::clone(&metadata)));
         let (sessions, pulls) = (Arc::<Sessions>::default(), Arc::<Pulls<_>>::default());
         let counted = Arc::clone(&pulls);
         let cleanings = Arc::new(CleaningTable::new(not_looked_at(&self.config)));
@@ -128,6 +132,7 @@ impl Ground {
             controller: &active_controller,
             leaders: &leaders,
             coordinators: &coordinators,
+            txn_coordinators: &txn_coordinators,
             sessions: &sessions,
             pull_sessions: Arc::new(move || counted.count()),
             replicators: &replicators,
@@ -140,6 +145,21 @@ impl Ground {
         });
         let route = group_route(&self.config, &coordinators, &active_controller, &leaders.peers);
         let groups = Arc::new(Groups::new(route, Arc::clone(&leaders)));
+        let peers = &leaders.peers;
+        let route = Arc::new(txn_route(&self.config, &txn_coordinators, &active_controller, peers));
+        gate.open(Arc::clone(&route));
+        let receiver = MarkerReceiver::new(Arc::clone(&metadata), Arc::clone(&coordinators));
+        let receiver = Arc::new(receiver);
+        let markers = MarkerSender::new(Arc::clone(&route), Arc::clone(&receiver));
+        tokio::spawn(Arc::new(markers).run(gone.clone()));
+        let producer_ids = Arc::new(ProducerIds::new(Arc::clone(&active_controller)));
+        let transactions = Arc::new(Transactions::new(
+            route,
+            Arc::clone(&leaders),
+            receiver,
+            Arc::clone(&groups),
+            Arc::clone(&producer_ids),
+        ));
         let topic_lookup = Arc::new(TopicLookup::new(
             Arc::clone(&metadata),
             Arc::clone(&active_controller),
@@ -169,8 +189,9 @@ impl Ground {
             )),
             fetch: Arc::new(Fetch::new(Arc::clone(&metadata))),
             offsets: Arc::new(Offsets::new(Arc::clone(&metadata), Arc::clone(&leaders.unpacker))),
-            producer_ids: Arc::new(ProducerIds::new(active_controller)),
+            producer_ids,
             groups,
+            transactions,
             publish: Arc::new(Publish::new(Arc::clone(&leaders), Arc::clone(&topic_lookup))),
             tail: Arc::new(Tail::new(leaders, topic_lookup, delivery)),
             settle,
@@ -194,6 +215,7 @@ impl Ground {
             controller,
             metadata,
             coordinators,
+            txn_coordinators,
             supervisors,
             replicators,
             metrics,

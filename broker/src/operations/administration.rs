@@ -25,6 +25,7 @@ use crate::metrics::NodeMetrics;
 use crate::node_settings::NodeSettings;
 use crate::partition::Volumes;
 use crate::replication::Replicator;
+use crate::txn::TxnCoordinators;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use troupe_actor::StallDetector;
@@ -54,6 +55,7 @@ pub struct Observed<'a> {
     pub controller: &'a Arc<ActiveController>,
     pub leaders: &'a Arc<Leaders>,
     pub coordinators: &'a Arc<GroupCoordinators>,
+    pub txn_coordinators: &'a Arc<TxnCoordinators>,
     pub sessions: &'a Arc<Sessions>,
     /// How many sessions are held between calls.
     pub pull_sessions: PullSessions,
@@ -80,6 +82,7 @@ impl Administration {
             metadata: Arc::clone(metadata),
             controller: Arc::clone(channel),
             coordinators: Arc::clone(observed.coordinators),
+            txn_coordinators: Arc::clone(observed.txn_coordinators),
             thread_stall_detectors: observed.thread_stall_detectors.to_vec(),
             replicators: observed.replicators.to_vec(),
         };
@@ -88,6 +91,7 @@ impl Administration {
             leaders: Arc::clone(observed.leaders),
             controller: Arc::clone(channel),
             coordinators: Arc::clone(observed.coordinators),
+            txn_coordinators: Arc::clone(observed.txn_coordinators),
             sessions: Arc::clone(observed.sessions),
             pull_sessions: Arc::clone(&observed.pull_sessions),
             replicators: observed.replicators.to_vec(),

@@ -75,6 +75,7 @@ impl Chaos {
             Named::Controller => self.kill_controller(die).await?,
             Named::Partition(handle) => handle.kill(die, RECOVERY_PATIENCE).await?,
             Named::Coordinator(handle) => handle.kill(die, RECOVERY_PATIENCE).await?,
+            Named::TxnCoordinator(handle) => handle.kill(die, RECOVERY_PATIENCE).await?,
             Named::Replication { shard, leader } => self.kill_replication(shard, leader).await?,
         };
         Ok(Killed { recovery: started.elapsed(), restarts })

@@ -12,6 +12,7 @@ use crate::lines;
 use crate::metrics::NodeMetrics;
 use crate::process::Process;
 use crate::replication::Replicator;
+use crate::txn::TxnCoordinators;
 use std::sync::Arc;
 use troupe_actor::ActorState;
 
@@ -23,6 +24,7 @@ pub struct Observation {
     pub leaders: Arc<Leaders>,
     pub controller: Arc<ControllerChannel>,
     pub coordinators: Arc<GroupCoordinators>,
+    pub txn_coordinators: Arc<TxnCoordinators>,
     pub sessions: Arc<Sessions>,
     pub pull_sessions: PullSessions,
     /// By shard.
@@ -110,6 +112,9 @@ impl Observation {
         let (groups, members) = census.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
         metrics.entries("groups", usize::try_from(groups).unwrap_or(usize::MAX));
         metrics.entries("group_members", usize::try_from(members).unwrap_or(usize::MAX));
+        let ids = self.txn_coordinators.led();
+        let ids: u64 = ids.iter().map(|coordinator| coordinator.shared.counts().0).sum();
+        metrics.entries("transactional_ids", usize::try_from(ids).unwrap_or(usize::MAX));
         metrics.entries("peer_connections", self.leaders.peers.connections());
         metrics.entries("peer_streams", self.leaders.produce_streams.count());
         metrics.entries("subscriptions", self.sessions.count());

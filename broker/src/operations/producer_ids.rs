@@ -2,6 +2,8 @@
 
 use super::produce::DEFAULT_REQUEST_TIMEOUT;
 use crate::forward::{ActiveController, until_active};
+use crate::txn::Ids;
+use futures::future::BoxFuture;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::time::Instant;
 use troupe_machines::cluster::ProducerIdBlock;
@@ -42,6 +44,15 @@ impl ProducerIds {
         }
     }
 
+    /// So many, as [`ProducerIds::next`].
+    async fn several(&self, count: usize) -> Result<Vec<ProducerId>, Error> {
+        let mut ids = Vec::with_capacity(count);
+        while ids.len() < count {
+            ids.push(self.next().await?);
+        }
+        Ok(ids)
+    }
+
     fn take(&self) -> Option<ProducerId> {
         let mut block = self.block.lock().unwrap_or_else(PoisonError::into_inner);
         let left = block.as_mut().filter(|left| left.len > 0)?;
@@ -49,5 +60,11 @@ impl ProducerIds {
         left.first = ProducerId(id.0 + 1);
         left.len -= 1;
         Some(id)
+    }
+}
+
+impl Ids for ProducerIds {
+    fn fresh(&self, count: usize) -> BoxFuture<'_, Result<Vec<ProducerId>, Error>> {
+        Box::pin(self.several(count))
     }
 }

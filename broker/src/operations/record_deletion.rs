@@ -3,8 +3,8 @@
 //! Promises: each partition succeeds or fails for itself; what another node sent here goes no further; of the cluster's
 //! own topics nothing is deleted.
 
-use super::topic_lookup::unknown_topic;
-use crate::forward::{Call, Leaders, Target, delete_records, hears};
+use super::topic_lookup::target_of;
+use crate::forward::{Call, Leaders, delete_records};
 use crate::partition::DeletionRequest;
 use futures::{StreamExt, stream};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use troupe_machines::cluster::{check_topic_name, is_internal_name};
 use troupe_machines::replica::DeleteUpTo;
 use troupe_proto::error::{Error, ErrorCode};
-use troupe_proto::ids::{LeaderEpoch, Offset, PartitionId};
+use troupe_proto::ids::{LeaderEpoch, Offset};
 use troupe_proto::log::v1::TopicPartition;
 
 /// Partitions that are asked at the same time.
@@ -78,7 +78,7 @@ impl RecordDeletion {
         if call.forwarded {
             return self.delete_here(call, named, up_to, terms).await;
         }
-        let target = self.find(named).await?;
+        let target = target_of(&self.leaders.metadata, named).await?;
         let deadline = match terms.timeout_ms {
             0 => call.deadline,
             named => call.deadline.min(Instant::now() + Duration::from_millis(named.into())),
@@ -100,33 +100,6 @@ impl RecordDeletion {
         let partition = metadata.partition(Some(named))?;
         let deleted = partition.delete_records(request, call.meant_epoch.map(LeaderEpoch)).await;
         deleted.map_err(|error| metadata.hinted(error, Some(named)))
-    }
-
-    /// The partition of that name, if this node knows of it, or is about to.
-    async fn find(&self, named: &TopicPartition) -> Result<Target, Error> {
-        let metadata = &self.leaders.metadata;
-        let TopicPartition { topic: name, partition, topic_id } = named;
-        if !hears(metadata, |image| image.topic(name).is_some()).await {
-            return Err(unknown_topic(name));
-        }
-        let image = metadata.now();
-        let topic = image.topic(name).ok_or_else(|| {
-            let message = format!("topic `{name}` was deleted");
-            Error::new(ErrorCode::UnknownTopic, message).with("topic", name)
-        })?;
-        if !topic_id.is_empty() && topic_id[..] != topic.id.as_bytes()[..] {
-            let message = format!("topic `{name}` was deleted and made again; refresh metadata");
-            return Err(Error::new(ErrorCode::StaleTopicId, message));
-        }
-        let count = topic.partitions.len();
-        let number = u32::try_from(*partition).ok().filter(|number| (*number as usize) < count);
-        let number = number.ok_or_else(|| {
-            let message = format!(
-                "topic `{name}` has no partition {partition}; it has {count}, numbered from 0"
-            );
-            Error::new(ErrorCode::UnknownPartition, message).with("partitions", count)
-        })?;
-        Ok(Target { topic: Arc::clone(&topic.name), key: topic.key(PartitionId(number)) })
     }
 }
 

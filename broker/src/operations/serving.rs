@@ -8,6 +8,7 @@ use super::producer_ids::ProducerIds;
 use super::publish::Publish;
 use super::subscriptions::Settle;
 use super::tail::Tail;
+use super::transactions::Transactions;
 use std::sync::Arc;
 
 /// Sessions that deliver are apart: [`super::Subscriptions`] knows how its door writes.
@@ -18,6 +19,7 @@ pub struct Operations {
     pub offsets: Arc<Offsets>,
     pub producer_ids: Arc<ProducerIds>,
     pub groups: Arc<Groups>,
+    pub transactions: Arc<Transactions>,
     pub publish: Arc<Publish>,
     pub tail: Arc<Tail>,
     pub settle: Arc<Settle>,

@@ -1,6 +1,6 @@
 //! A topic that records or readers name, as this node knows it; made, if that is allowed.
 
-use crate::forward::{ActiveController, Call, hears};
+use crate::forward::{ActiveController, Call, Target, hears};
 use crate::metadata_cache::MetadataCache;
 use crate::registry::TopicEntry;
 use std::sync::Arc;
@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use troupe_machines::cluster::{CreateTopic, check_topic_name, is_internal_name};
 use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::ids::PartitionId;
+use troupe_proto::log::v1::TopicPartition;
 
 /// How long this node may take to learn of a topic that is there.
 const NEWS_PATIENCE: Duration = Duration::from_secs(5);
@@ -79,6 +81,34 @@ impl TopicLookup {
         self.metadata.caught_up().await;
         self.metadata.registry.topic(name)
     }
+}
+
+/// The partition of that name, if this node knows of it, or is about to.
+///
+/// # Errors
+/// `UNKNOWN_TOPIC`, `INVALID_TOPIC`, `STALE_TOPIC_ID`, `UNKNOWN_PARTITION`.
+pub async fn target_of(metadata: &MetadataCache, named: &TopicPartition) -> Result<Target, Error> {
+    let TopicPartition { topic: name, partition, topic_id } = named;
+    if !hears(metadata, |image| image.topic(name).is_some()).await {
+        return Err(unknown_topic(name));
+    }
+    let image = metadata.now();
+    let topic = image.topic(name).ok_or_else(|| {
+        let message = format!("topic `{name}` was deleted");
+        Error::new(ErrorCode::UnknownTopic, message).with("topic", name)
+    })?;
+    if !topic_id.is_empty() && topic_id[..] != topic.id.as_bytes()[..] {
+        let message = format!("topic `{name}` was deleted and made again; refresh metadata");
+        return Err(Error::new(ErrorCode::StaleTopicId, message));
+    }
+    let count = topic.partitions.len();
+    let number = u32::try_from(*partition).ok().filter(|number| (*number as usize) < count);
+    let number = number.ok_or_else(|| {
+        let message =
+            format!("topic `{name}` has no partition {partition}; it has {count}, numbered from 0");
+        Error::new(ErrorCode::UnknownPartition, message).with("partitions", count)
+    })?;
+    Ok(Target { topic: Arc::clone(&topic.name), key: topic.key(PartitionId(number)) })
 }
 
 /// What is answered of a name that no topic has: there is none, or there can be none.

@@ -6,6 +6,7 @@ use super::image::{ClusterImage, Partition, Topic, collision_form};
 use super::names::{Change, check_owned_key, check_owner, check_topic_name};
 use super::placement::{Place, place};
 use super::replay::{partition_record, topic_records};
+use super::versions::version_of_topic;
 use super::{
     ClusterError, ClusterPolicy, CreatePartitions, CreateTopic, Decision, DeleteTopic,
     MAX_PARTITIONS_PER_TOPIC, UpdateTopic, wrap,
@@ -30,6 +31,7 @@ impl ClusterImage {
     ) -> Result<Decision<Arc<Topic>>, ClusterError> {
         check_owner(&request.name, request.internal, Change::Create)?;
         self.check_new_name(&request.name)?;
+        self.check_knows(version_of_topic(&request.name), request.validate_only)?;
         for key in request.configs.keys() {
             self.check_knows(metadata_version_of(key), request.validate_only)?;
         }

@@ -7,7 +7,7 @@
 
 use super::image::{Broker, ClusterImage};
 use super::replay::fencing_record;
-use super::{ClusterError, Decision, RegisterBroker, wrap};
+use super::{ClusterError, Decision, RegisterBroker, TRANSACTION_TOPIC, wrap};
 use std::collections::BTreeMap;
 use troupe_proto::ids::{BrokerEpoch, NodeId};
 use troupe_proto::internal::v1::metadata_record::Record;
@@ -23,6 +23,11 @@ pub const SETTINGS_VERSION: u32 = 1;
 pub const REASSIGNMENTS: u32 = 2;
 /// From this version on nodes know of transactions: a leader or a follower of an earlier one forgets which are open.
 pub const TRANSACTIONS: u32 = 3;
+/// What every node has to know before there is a topic of that name.
+pub fn version_of_topic(name: &str) -> u32 {
+    if name == TRANSACTION_TOPIC { TRANSACTIONS } else { 0 }
+}
+
 /// From this version on nodes know of brokers that are being retired: an earlier one would place replicas on them.
 pub(super) const RETIREMENT_VERSION: u32 = 2;
 

@@ -14,6 +14,18 @@ pub struct Listing {
     pub transactional_id: Arc<str>,
     pub producer: Producer,
     pub state: State,
+    /// When the transaction that is open, or being completed, got its first partition.
+    pub started: Option<Time>,
+}
+
+/// How much there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub ids: usize,
+    /// Transactions that are begun, and not decided.
+    pub open: usize,
+    /// Partitions that owe a word that they have their marker.
+    pub markers: usize,
 }
 
 /// All that is known of a transactional id.
@@ -34,6 +46,26 @@ pub struct OpenAtPartition {
     pub partition: PartitionKey,
 }
 
+impl Description {
+    /// Whether what the partition holds open will be ended by this transaction.
+    pub fn answers_for(&self, open: &OpenAtPartition) -> bool {
+        answers_for((self.state, self.producer), &self.partitions, open)
+    }
+}
+
+fn answers_for<'a>(
+    (state, producer): (State, Producer),
+    partitions: impl IntoIterator<Item = &'a TxnPartition>,
+    open: &OpenAtPartition,
+) -> bool {
+    let is_its_own = match state {
+        State::Ongoing => producer == open.producer,
+        // Its markers end whatever is older.
+        _ => producer.id == open.producer.id,
+    };
+    is_its_own && partitions.into_iter().any(|partition| partition.key() == open.partition)
+}
+
 impl Transactions {
     /// All transactional ids, by name. Who coordinates them is for the caller to say.
     pub fn list(&self) -> Vec<Listing> {
@@ -41,8 +73,18 @@ impl Transactions {
             transactional_id: Arc::clone(id),
             producer: known.producer,
             state: known.state,
+            started: known.started,
         };
         self.by_id.iter().map(listing).collect()
+    }
+
+    pub fn counts(&self) -> Counts {
+        let open = self.by_id.values().filter(|known| known.state == State::Ongoing).count();
+        let owed = |id: &Arc<str>| {
+            let owed = self.get(id).and_then(|(id, known)| self.owed(id, known));
+            owed.map_or(0, |marker| marker.partitions.len())
+        };
+        Counts { ids: self.by_id.len(), open, markers: self.rounds.keys().map(owed).sum() }
     }
 
     /// # Errors
@@ -83,12 +125,7 @@ impl Transactions {
     /// ended by nobody, until somebody writes its marker.
     pub fn find_hanging(&self, open: &[OpenAtPartition]) -> Vec<OpenAtPartition> {
         let answers_for = |known: &Transaction, it: &OpenAtPartition| {
-            let is_its_own = match known.state {
-                State::Ongoing => known.producer == it.producer,
-                // Its markers end whatever is older.
-                _ => known.producer.id == it.producer.id,
-            };
-            is_its_own && known.partitions.iter().any(|partition| partition.key() == it.partition)
+            answers_for((known.state, known.producer), &known.partitions, it)
         };
         let hangs = |it: &&OpenAtPartition| !self.by_id.values().any(|txn| answers_for(txn, it));
         open.iter().filter(hangs).copied().collect()

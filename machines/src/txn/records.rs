@@ -2,7 +2,7 @@
 
 use super::ReplayError;
 use super::partition::{ClientVersion, Producer, TxnPartition};
-use super::state::State;
+use super::state::{Outcome, State};
 use super::transaction::Transaction;
 use crate::time::Time;
 use bytes::Bytes;
@@ -49,6 +49,11 @@ impl Change {
     pub(super) fn bytes(&self) -> usize {
         let value = self.value.as_ref().map_or(0, Message::encoded_len);
         self.key.encoded_len() + value
+    }
+
+    /// How the transaction ends, of a record that says that it does.
+    pub fn decides(&self) -> Option<Outcome> {
+        self.value.as_ref().and_then(|value| State::from_id(value.state)?.prepared())
     }
 
     pub(super) fn transactional_id(&self) -> Result<&str, ReplayError> {

@@ -36,15 +36,21 @@ const OPERATIONS: Border = Border {
 };
 
 const COORDINATOR: Border = Border {
-    rule: "a coordinator does not know what it coordinates: let group/ hand it in",
+    rule: "a coordinator does not know what it coordinates: let group/ and txn/ hand it in",
     folders: &["broker/src/coordinator"],
-    never: &["troupe_machines::group", "crate::group"],
+    never: &["troupe_machines::group", "troupe_machines::txn", "crate::group", "crate::txn"],
     words: &[],
 };
 
 const SERVICES: Border = Border {
     rule: "services speak to handles: ask a partition for what is needed of its log",
-    folders: &["broker/src/grpc", "broker/src/http", "broker/src/operations", "broker/src/group"],
+    folders: &[
+        "broker/src/grpc",
+        "broker/src/http",
+        "broker/src/operations",
+        "broker/src/group",
+        "broker/src/txn",
+    ],
     never: &["troupe_log"],
     words: &["troupe_log"],
 };

@@ -19,6 +19,7 @@ const FLOORS: [(&str, Floors); 2] = [
             &["server"],
             &["grpc", "http"],
             &["operations"],
+            &["txn"],
             &["group"],
             &["coordinator"],
             &["cleaner", "connections", "forward", "log_directories", "replication"],

@@ -2,15 +2,21 @@
 
 use super::actor::{Actor, ActorState};
 use crate::controller_channel::ControllerChannel;
-use crate::group::{GroupCoordinators, GroupHandle, OFFSETS_TOPIC};
+use crate::coordinator::{CoordinatorHandle, Machine};
+use crate::group::{GroupCoordinators, GroupHandle};
 use crate::metadata_cache::MetadataCache;
 use crate::partition::{How, LONG_MS, PartitionHandle, millis};
 use crate::replication::Replicator;
+use crate::txn::{TxnCoordinators, TxnHandle};
 use std::sync::Arc;
 use std::time::Instant;
 use troupe_actor::{ActorState as LifeState, Address, StallDetector};
 use troupe_controller::ControllerHandle;
 use troupe_proto::ids::NodeId;
+
+/// What coordinators are called.
+const GROUP_COORDINATOR: &str = "group-coordinator";
+const TXN_COORDINATOR: &str = "transaction-coordinator";
 
 pub struct ActorTree {
     /// host:port that clients are told.
@@ -18,6 +24,7 @@ pub struct ActorTree {
     pub metadata: Arc<MetadataCache>,
     pub controller: Arc<ControllerChannel>,
     pub coordinators: Arc<GroupCoordinators>,
+    pub txn_coordinators: Arc<TxnCoordinators>,
     /// By shard: whether its thread runs.
     pub thread_stall_detectors: Vec<Arc<StallDetector>>,
     /// By shard: the streams from the leaders of what is followed here.
@@ -29,6 +36,7 @@ pub(super) enum Named {
     Controller,
     Partition(Arc<PartitionHandle>),
     Coordinator(Arc<GroupHandle>),
+    TxnCoordinator(Arc<TxnHandle>),
     /// What a shard follows of a node.
     Replication {
         shard: usize,
@@ -48,7 +56,17 @@ impl ActorTree {
         actors.extend(shards.map(|(shard, detector)| self.describe_supervisor(shard, detector)));
         actors.extend(self.partitions().iter().map(|handle| self.describe_partition(handle)));
         let coordinators = self.coordinators.led();
-        actors.extend(coordinators.iter().map(|handle| self.describe_coordinator(handle)));
+        actors.extend(coordinators.iter().map(|handle| {
+            let (groups, members) = handle.shared.counts();
+            let detail = format!("{groups} groups, {members} members");
+            self.describe_coordinator(handle, GROUP_COORDINATOR, detail)
+        }));
+        let coordinators = self.txn_coordinators.led();
+        actors.extend(coordinators.iter().map(|handle| {
+            let (ids, open) = handle.shared.counts();
+            let detail = format!("{ids} transactional ids, {open} open transactions");
+            self.describe_coordinator(handle, TXN_COORDINATOR, detail)
+        }));
         for (shard, replicator) in self.replicators.iter().enumerate() {
             actors.extend(replicator.streams().into_iter().map(|stream| {
                 let address = self.shard(shard).child("replication", stream.leader);
@@ -71,10 +89,16 @@ impl ActorTree {
             return Some(Named::Partition(handle));
         }
         let mut coordinators = self.coordinators.led().into_iter();
-        if let Some(handle) =
-            coordinators.find(|handle| self.coordinator_address(handle) == *address)
+        if let Some(handle) = coordinators
+            .find(|handle| self.coordinator_address(handle, GROUP_COORDINATOR) == *address)
         {
             return Some(Named::Coordinator(handle));
+        }
+        let mut coordinators = self.txn_coordinators.led().into_iter();
+        if let Some(handle) = coordinators
+            .find(|handle| self.coordinator_address(handle, TXN_COORDINATOR) == *address)
+        {
+            return Some(Named::TxnCoordinator(handle));
         }
         self.find_replication(address)
     }
@@ -114,9 +138,13 @@ impl ActorTree {
         self.shard(handle.shard).child("partition", name)
     }
 
-    fn coordinator_address(&self, handle: &GroupHandle) -> Address {
-        let name = format!("{OFFSETS_TOPIC}/{}", handle.partition());
-        self.shard(handle.shard()).child("group-coordinator", name)
+    fn coordinator_address<M: Machine>(
+        &self,
+        handle: &CoordinatorHandle<M>,
+        kind: &'static str,
+    ) -> Address {
+        let name = format!("{}/{}", M::TOPIC, handle.partition());
+        self.shard(handle.shard()).child(kind, name)
     }
 }
 
@@ -187,8 +215,12 @@ impl ActorTree {
         }
     }
 
-    fn describe_coordinator(&self, handle: &GroupHandle) -> Actor {
-        let (groups, members) = handle.shared.counts();
+    fn describe_coordinator<M: Machine>(
+        &self,
+        handle: &CoordinatorHandle<M>,
+        kind: &'static str,
+        detail: String,
+    ) -> Actor {
         let still_ms = millis(handle.mailbox.still(Instant::now()));
         Actor {
             state: match handle.board.state() {
@@ -199,9 +231,9 @@ impl ActorTree {
             },
             mailbox_depth: handle.mailbox.depth(),
             restarts: handle.board.restarts(),
-            detail: format!("{groups} groups, {members} members"),
+            detail,
             still_ms,
-            ..Actor::running(self.coordinator_address(handle), "group-coordinator")
+            ..Actor::running(self.coordinator_address(handle, kind), kind)
         }
     }
 }

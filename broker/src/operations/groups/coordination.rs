@@ -9,7 +9,7 @@ use troupe_proto::error::Error;
 use troupe_proto::ids::PartitionId;
 
 pub struct Groups {
-    pub(super) route: Arc<GroupRoute>,
+    pub(in crate::operations) route: Arc<GroupRoute>,
     pub(super) leaders: Arc<Leaders>,
     /// What members of this node are about to commit, at whichever coordinator.
     pub(super) batches: Arc<CommitBatches>,

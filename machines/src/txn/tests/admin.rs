@@ -67,8 +67,12 @@ fn what_a_partition_holds_open_and_nobody_knows_hangs() {
         |producer, number| OpenAtPartition { producer, partition: partition("t", 1, number).key() };
     let open = [at(held, 0), at(held, 1), at(producer(9, 0), 0), at(producer(1, 7), 0)];
     assert_eq!(coordinator.txns.find_hanging(&open), open[1..]);
+    let described = coordinator.txns.describe("x").unwrap();
+    assert_eq!(open.map(|it| described.answers_for(&it)), [true, false, false, false]);
+    assert_eq!(coordinator.txns.counts(), Counts { ids: 1, open: 1, markers: 0 });
     coordinator.end(held, Outcome::Commit).unwrap();
     assert_eq!(coordinator.txns.find_hanging(&[at(held, 0)]), [], "it is being completed");
+    assert_eq!(coordinator.txns.counts(), Counts { ids: 1, open: 0, markers: 1 });
     let markers = coordinator.pass(1_000);
     coordinator.write(&markers);
     assert_eq!(coordinator.txns.find_hanging(&[at(held, 0)]), [at(held, 0)]);
