@@ -55,6 +55,8 @@ mod seek;
 mod typed;
 
 pub use assigned::OffsetAndMetadata;
+pub(crate) use assigned::{Due, Offsets};
+pub(crate) use commits::{sort_out, to_commits};
 pub use config::{Assignor, AutoOffsetReset, ConsumerConfig, IsolationLevel};
 pub use interceptor::ConsumerInterceptor;
 pub use lost::{LossCause, PositionLost};
@@ -68,6 +70,7 @@ use crate::client::Inner;
 use crate::error::ClientError;
 use crate::fetcher::{Fetcher, FetcherConfig};
 use crate::topic_partition::TopicPartition;
+use crate::transactions::ConsumerGroupMetadata;
 use assigned::{Assigned, Held};
 use commits::{Commits, Identity};
 use coordinator::Coordinator;
@@ -190,6 +193,7 @@ impl Consumer {
             check_crc: config.check_crcs,
             limits: Limits::default(),
             rack: FetcherConfig::rack(&config.client_rack),
+            isolation: config.isolation_level,
         };
         Ok(Self {
             fetcher: Fetcher::new(client.clone(), settings),
@@ -369,6 +373,28 @@ impl Consumer {
             Identity::Member { id, .. } => Some(id.to_string()),
             Identity::Nobody | Identity::Gone => None,
         }
+    }
+
+    /// Who it is in its group, for a transaction that commits its offsets. Of now: ask after the poll whose records they
+    /// are of.
+    ///
+    /// # Errors
+    /// INVALID_GROUP_ID without a group; UNKNOWN_MEMBER if it is subscribed and no member yet, or no more.
+    pub fn group_metadata(&self) -> Result<ConsumerGroupMetadata, ClientError> {
+        let Some(group) = &self.group else { return Err(no_group("group_metadata")) };
+        let mut metadata = ConsumerGroupMetadata::new(&self.config.group_id);
+        match &*group.commits.identity.lock() {
+            Identity::Nobody => {}
+            Identity::Member { id, epoch } => {
+                (metadata.member_id, metadata.member_epoch) = (id.to_string(), *epoch);
+                metadata.instance_id = self.config.group_instance_id.clone().unwrap_or_default();
+            }
+            Identity::Gone => return Err(commits::gone()),
+        }
+        let held = self.assigned.partitions.iter();
+        let ids = held.filter_map(|(at, held)| Some((at.topic.clone(), held.topic_id?)));
+        metadata.topic_ids = ids.collect();
+        Ok(metadata)
     }
 
     /// Interrupts this consumer's calls from elsewhere.

@@ -55,6 +55,12 @@ pub enum ClientError {
     /// P23. The producer was closed before the record was answered.
     #[error("the producer was closed{}", if *sent { " while the record was on its way, outcome unknown" } else { "" })]
     Closed { sent: bool },
+    /// X20. Not sent, as something of its transaction has failed before: the transaction can only be aborted.
+    #[error("the transaction has failed, abort it: {cause}")]
+    TransactionFailed { cause: Box<ClientError> },
+    /// The transaction was aborted before the record was answered: readers of committed records never see it.
+    #[error("the transaction was aborted{}", if *sent { " while the record was on its way" } else { "" })]
+    TransactionAborted { sent: bool },
     /// What was read is not what was written.
     #[error("{topic} partition {partition} at offset {offset}: {cause}")]
     Corrupt { topic: String, partition: PartitionId, offset: Offset, cause: BatchError },
@@ -107,6 +113,8 @@ impl ClientError {
             Self::DeliveryTimeout { .. } => ErrorCode::RequestTimedOut,
             Self::Closed { sent: true } => ErrorCode::OutcomeUnknown,
             Self::Closed { sent: false } => ErrorCode::ShuttingDown,
+            Self::TransactionFailed { cause } => cause.reason(),
+            Self::TransactionAborted { .. } => ErrorCode::TransactionAbortable,
             Self::Corrupt { .. } => ErrorCode::CorruptLog,
             Self::Batch(cause) => cause.code(),
             Self::IllegalState { .. } => ErrorCode::InvalidRequest,
@@ -131,6 +139,8 @@ impl ClientError {
             | Self::Partitioner { .. }
             | Self::RecordTooLarge { .. }
             | Self::Closed { .. }
+            | Self::TransactionFailed { .. }
+            | Self::TransactionAborted { .. }
             | Self::Corrupt { .. }
             | Self::Batch(_)
             | Self::IllegalState { .. }
@@ -144,7 +154,9 @@ impl ClientError {
     pub fn surely_not_done(&self) -> bool {
         match self {
             Self::Refused(refusal) | Self::RefusedWithBatch(refusal) => refusal.surely_not_done(),
-            Self::DeliveryTimeout { sent, .. } | Self::Closed { sent } => !sent,
+            Self::DeliveryTimeout { sent, .. }
+            | Self::Closed { sent }
+            | Self::TransactionAborted { sent } => !sent,
             Self::Protocol { .. } => false,
             Self::CannotConnect { .. }
             | Self::Config(_)
@@ -152,6 +164,7 @@ impl ClientError {
             | Self::Partitioner { .. }
             | Self::RecordTooLarge { .. }
             | Self::BufferExhausted { .. }
+            | Self::TransactionFailed { .. }
             | Self::Corrupt { .. }
             | Self::IllegalState { .. }
             | Self::NoOffset { .. }

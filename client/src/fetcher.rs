@@ -23,6 +23,7 @@ pub(crate) use positions::Tracked;
 use crate::bulk::Event;
 use crate::client::Inner;
 use crate::connection::Purpose;
+use crate::consumer::IsolationLevel;
 use crate::error::ClientError;
 use crate::topic_partition::TopicPartition;
 use bytes::Bytes;
@@ -35,7 +36,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_stream::StreamMap;
-use troupe_proto::batch::{BatchHeader, Batches, Limits, RecordSet};
+use troupe_proto::batch::{BatchHeader, Batches, CommittedFilter, Limits, RecordSet};
 use troupe_proto::error::{Error as Refusal, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, NodeId, Offset, PartitionKey, TopicId};
 use troupe_proto::log::v1 as wire;
@@ -51,6 +52,7 @@ pub(crate) struct FetcherConfig {
     pub limits: Limits,
     /// The client's own, if partitions may be read from followers there.
     pub rack: Option<Arc<str>>,
+    pub isolation: IsolationLevel,
 }
 
 impl FetcherConfig {
@@ -82,6 +84,8 @@ pub(crate) struct Fetcher {
     ready: VecDeque<Ready>,
     /// Received of partitions that are paused.
     held: BTreeMap<TopicPartition, VecDeque<Ready>>,
+    /// Partitions of which something was passed over since somebody asked, and up to where.
+    skipped: BTreeMap<TopicPartition, Offset>,
     changes: watch::Receiver<u64>,
     /// Topics about which what led to an error may be old; and the question whether it is, while it is asked.
     stale: BTreeSet<Arc<str>>,
@@ -108,6 +112,8 @@ struct ReadyBatch {
     header: BatchHeader,
     payload: Bytes,
     high_watermark: Offset,
+    /// It is for no application: a marker, or of a transaction that was aborted.
+    skip: bool,
 }
 
 impl Ready {
@@ -136,6 +142,7 @@ impl Fetcher {
             next_subscription: 0,
             ready: VecDeque::new(),
             held: BTreeMap::new(),
+            skipped: BTreeMap::new(),
             stale: BTreeSet::new(),
             refresh: None,
             checks: FuturesUnordered::new(),
@@ -207,6 +214,11 @@ impl Fetcher {
         tracked.paused = false;
         let held = self.held.remove(at).unwrap_or_default();
         held.into_iter().rev().for_each(|ready| self.ready.push_front(ready));
+    }
+
+    /// Where reading goes on behind what was for no application, since this was asked last.
+    pub(crate) fn take_skipped(&mut self) -> BTreeMap<TopicPartition, Offset> {
+        std::mem::take(&mut self.skipped)
     }
 
     /// A batch that was handed out last of its partition and not read to its end is the next one again.
@@ -303,15 +315,17 @@ impl Fetcher {
                 return None;
             }
         };
-        let ReadyBatch { at, header, payload, high_watermark } = *batch;
+        let ReadyBatch { at, header, payload, high_watermark, skip } = *batch;
         let tracked = self.positions.get_mut(&at)?;
         let wanted = tracked.next;
+        if skip {
+            tracked.next = header.end_offset();
+            self.skipped.insert(at, header.end_offset());
+            return None;
+        }
         match RecordSet::decode(&header, payload, self.config.limits) {
             Ok(records) => {
                 tracked.next = header.end_offset();
-                if header.attributes.is_control() {
-                    return None;
-                }
                 let TopicPartition { topic, partition } = at;
                 Some(Ok(FetchedBatch { partition, header, high_watermark, topic, wanted, records }))
             }
@@ -371,6 +385,9 @@ impl Fetcher {
         }
         let high_watermark = Offset::from_wire(message.high_watermark);
         tracked.high_watermark = high_watermark.or(tracked.high_watermark);
+        if high_watermark.is_some() {
+            tracked.last_stable = Offset::from_wire(message.last_stable_offset);
+        }
         if let Some(detail) = message.error {
             return self.on_refusal(at, Refusal::from(detail));
         }
@@ -386,7 +403,10 @@ impl Fetcher {
             true => Batches::verified(message.batches, key),
             false => Batches::new(message.batches),
         };
+        // Without read_committed nodes name no transactions, and only markers are sorted out.
+        let mut committed = CommittedFilter::from_wire(&message.aborted_transactions);
         for batch in batches {
+            let skip = batch.as_ref().is_ok_and(|(header, _)| !committed.keep(header));
             match batch {
                 // Had before the stream broke.
                 Ok((header, _)) if header.end_offset() <= tracked.received => {}
@@ -394,7 +414,8 @@ impl Fetcher {
                     let high_watermark = high_watermark.unwrap_or(header.end_offset());
                     // Where reading stops, cleaning may have left a gap.
                     if tracked.end.is_none_or(|end| header.base_offset < end) {
-                        let batch = ReadyBatch { at: at.clone(), header, payload, high_watermark };
+                        let at = at.clone();
+                        let batch = ReadyBatch { at, header, payload, high_watermark, skip };
                         self.ready.push_back(Ready::Batch(Box::new(batch)));
                     }
                     if tracked.received(header.end_offset(), header.leader_epoch) {

@@ -3,6 +3,7 @@
 //! - [`Client`]: connections and the metadata of the cluster; [`Admin`]: topics, replicas, actors.
 //! - [`producer`]: batching, idempotent, back-pressured.
 //! - [`consumer`]: a member of a group, with committed offsets; or on its own.
+//! - [`Transaction`]: records to several partitions, and a group's offsets, all or nothing.
 //! - [`reader`]: the records of a topic's partitions, pushed as fast as they are taken.
 //!
 //! Names, defaults and behaviours are Kafka's where Kafka has them.
@@ -20,6 +21,7 @@ mod offsets;
 pub mod producer;
 pub mod reader;
 mod topic_partition;
+mod transactions;
 mod wait;
 mod watch;
 
@@ -41,4 +43,5 @@ pub use producer::{
 };
 pub use reader::{ConsumerRecord, FetchedBatch, Partitions, Position, Reader, ReaderConfig, Start};
 pub use topic_partition::TopicPartition;
+pub use transactions::{ConsumerGroupMetadata, Transaction, TransactionError};
 pub use wait::{Wait, WaitObserver};

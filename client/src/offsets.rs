@@ -2,6 +2,7 @@
 
 use crate::client::{Client, Inner, MAX_ANSWER};
 use crate::connection::Purpose;
+use crate::consumer::IsolationLevel;
 use crate::error::{ClientError, is_transport_failure};
 use crate::metadata::{Leader, LeaderAt, UNKNOWN_TOPIC_PATIENCE};
 use futures::future::join_all;
@@ -55,8 +56,22 @@ impl Client {
         topic: &str,
         queries: &[(PartitionId, OffsetSpec)],
     ) -> Result<Vec<ListedOffset>, ClientError> {
+        self.list_offsets_as(topic, queries, IsolationLevel::ReadUncommitted).await
+    }
+
+    /// The same as a reader with this isolation level sees them: with read_committed `latest` is where the earliest open
+    /// transaction began, and what is searched ends there.
+    ///
+    /// # Errors
+    /// As [`Client::list_offsets`].
+    pub async fn list_offsets_as(
+        &self,
+        topic: &str,
+        queries: &[(PartitionId, OffsetSpec)],
+        isolation: IsolationLevel,
+    ) -> Result<Vec<ListedOffset>, ClientError> {
         self.topic(topic).await?;
-        self.inner.list_offsets(topic, queries).await
+        self.inner.list_offsets(topic, queries, isolation).await
     }
 
     /// The same, each for itself: a partition that nobody answers for within `patience` keeps no other back.
@@ -70,7 +85,7 @@ impl Client {
         patience: Duration,
     ) -> Result<Vec<Result<ListedOffset, ClientError>>, ClientError> {
         self.topic(topic).await?;
-        self.inner.list_each(topic, queries, patience).await
+        self.inner.list_each(topic, queries, IsolationLevel::ReadUncommitted, patience).await
     }
 }
 
@@ -80,9 +95,10 @@ impl Inner {
         &self,
         topic: &str,
         queries: &[(PartitionId, OffsetSpec)],
+        isolation: IsolationLevel,
     ) -> Result<Vec<ListedOffset>, ClientError> {
         let patience = self.connections.config().request_timeout;
-        self.list_each(topic, queries, patience).await?.into_iter().collect()
+        self.list_each(topic, queries, isolation, patience).await?.into_iter().collect()
     }
 
     /// The same, each for itself: one that nobody answers for within `patience` keeps no other back.
@@ -90,6 +106,7 @@ impl Inner {
         &self,
         topic: &str,
         queries: &[(PartitionId, OffsetSpec)],
+        isolation: IsolationLevel,
         patience: Duration,
     ) -> Result<Vec<Result<ListedOffset, ClientError>>, ClientError> {
         let started = Instant::now();
@@ -101,8 +118,9 @@ impl Inner {
             let mut last_error = None;
             let by_leader = self.by_leader(topic, queries, &answers, &mut last_error)?;
             let asked = by_leader.into_iter().map(|(endpoint, places)| async move {
-                let queries: Vec<_> = places.iter().map(|&place| queries[place]).collect();
-                (self.ask(topic, &endpoint, &queries, deadline).await, places)
+                let asked = places.iter().map(|&place| queries[place]);
+                let queries = asked.map(|(at, spec)| query(topic, at, spec, isolation)).collect();
+                (self.ask(topic, &endpoint, queries, deadline).await, places)
             });
             for (results, places) in join_all(asked).await {
                 match results {
@@ -171,13 +189,12 @@ impl Inner {
         &self,
         topic: &str,
         endpoint: &Arc<str>,
-        queries: &[(PartitionId, OffsetSpec)],
+        queries: Vec<OffsetQuery>,
         deadline: Instant,
     ) -> Result<Vec<Result<ListedOffset, ClientError>>, ClientError> {
         let channel = self.connections.open_or_fall_back(endpoint, Purpose::Control).await?;
         let mut stub = LogServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER);
-        let queries = queries.iter().map(|&(partition, spec)| query(topic, partition, spec));
-        let call = stub.list_offsets(ListOffsetsRequest { queries: queries.collect() });
+        let call = stub.list_offsets(ListOffsetsRequest { queries });
         let answer = match timeout_at(deadline, call).await {
             Ok(Ok(answer)) => answer.into_inner(),
             Ok(Err(status)) => {
@@ -221,7 +238,12 @@ fn mendable(error: ClientError, started: Instant) -> Result<ClientError, ClientE
     if patient || error.is_retriable() { Ok(error) } else { Err(error) }
 }
 
-fn query(topic: &str, partition: PartitionId, spec: OffsetSpec) -> OffsetQuery {
+fn query(
+    topic: &str,
+    partition: PartitionId,
+    spec: OffsetSpec,
+    isolation: IsolationLevel,
+) -> OffsetQuery {
     let at = match spec {
         OffsetSpec::Earliest => At::Earliest(true),
         OffsetSpec::Latest => At::Latest(true),
@@ -234,5 +256,5 @@ fn query(topic: &str, partition: PartitionId, spec: OffsetSpec) -> OffsetQuery {
         partition: partition.0 as i32,
         ..Default::default()
     };
-    OffsetQuery { isolation_level: Default::default(), partition: Some(partition), at: Some(at) }
+    OffsetQuery { isolation_level: isolation.to_wire(), partition: Some(partition), at: Some(at) }
 }

@@ -31,12 +31,15 @@ mod timers;
 pub use config::{Acks, ProducerConfig};
 pub use delivery::Delivery;
 pub use partitioner::{Partitioner, PartitionerConfig};
+pub(crate) use accumulator::Accumulator;
+pub(crate) use sequences::Session;
 pub use record::{HeaderRef, ProducerRecord, Record, RecordMetadata};
 
 use crate::client::Inner;
 use crate::error::ClientError;
 use crate::metadata::UNKNOWN_TOPIC_PATIENCE;
-use accumulator::{Accumulator, Blocked, TopicQueues};
+use crate::transactions::Transactions;
+use accumulator::{Blocked, TopicQueues};
 use delivery::Callback;
 use sender::{Sender, Stop};
 use std::sync::Arc;
@@ -91,6 +94,9 @@ struct Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
+        if let Some(transactions) = &self.accumulator.transactions {
+            transactions.abandon(&self.accumulator, None);
+        }
         self.accumulator.closed.store(true, Ordering::Release);
         drop(self.accumulator.flush());
         raise(&self.stop, Stop::Drained);
@@ -105,7 +111,8 @@ impl Producer {
     pub(crate) fn start(client: Arc<Inner>, config: ProducerConfig) -> Result<Self, ClientError> {
         let idempotent = config.validate()?;
         client.watch_metadata();
-        let accumulator = Arc::new(Accumulator::new(config, idempotent));
+        let transactions = Transactions::of(&client, &config);
+        let accumulator = Arc::new(Accumulator::new(config, idempotent, transactions));
         let (stop, stopped) = watch::channel(Stop::No);
         tokio::spawn(Sender::new(client.clone(), accumulator.clone(), stopped).run());
         Ok(Self { shared: Arc::new(Shared { client, accumulator, stop }) })
@@ -116,9 +123,10 @@ impl Producer {
     ///
     /// # Errors
     /// RECORD_TOO_LARGE (P3), UNKNOWN_TOPIC, UNKNOWN_PARTITION, [`ClientError::BufferExhausted`],
-    /// [`ClientError::Closed`]. The record surely was not sent.
+    /// [`ClientError::Closed`]; of a transactional producer [`ClientError::IllegalState`] and
+    /// [`ClientError::TransactionFailed`]. The record surely was not sent.
     pub async fn send(&self, record: ProducerRecord) -> Result<Delivery, ClientError> {
-        self.shared.send_owned(record, None).await
+        self.shared.noted(self.shared.send_owned(record, None).await)
     }
 
     /// The same; `callback` runs on the sender task, in send order for each partition (P11). It must not
@@ -131,7 +139,8 @@ impl Producer {
         record: ProducerRecord,
         callback: impl FnOnce(Result<RecordMetadata, ClientError>) + Send + 'static,
     ) -> Result<(), ClientError> {
-        self.shared.send_owned(record, Some(Box::new(callback))).await.map(drop)
+        let sent = self.shared.send_owned(record, Some(Box::new(callback))).await;
+        self.shared.noted(sent).map(drop)
     }
 
     /// A handle for one topic.
@@ -150,25 +159,38 @@ impl Producer {
     /// # Errors
     /// None at present.
     pub async fn flush(&self) -> Result<(), ClientError> {
-        for last in self.shared.accumulator.flush() {
-            // A failure is the delivery's to tell.
-            let _ = last.await;
-        }
+        self.shared.accumulator.flushed().await;
         Ok(())
     }
 
-    /// Takes no more records, flushes, and after `timeout` gives up what is left (P23).
+    /// Takes no more records, flushes, and after `timeout` gives up what is left (P23). A transaction that is open is
+    /// aborted.
     ///
     /// # Errors
     /// [`ClientError::Closed`] if something was given up.
     pub async fn close(&self, timeout: Duration) -> Result<(), ClientError> {
         let shared = &self.shared;
+        let deadline = Instant::now() + timeout;
+        if let Some(transactions) = &shared.accumulator.transactions {
+            transactions.close(&shared.accumulator, timeout).await;
+        }
         shared.accumulator.closed.store(true, Ordering::Release);
         shared.accumulator.memory.close();
-        let flushed = timeout_at(Instant::now() + timeout, self.flush()).await;
+        let flushed = timeout_at(deadline, self.flush()).await;
         raise(&shared.stop, if flushed.is_ok() { Stop::Drained } else { Stop::Now });
         shared.stop.closed().await;
         flushed.unwrap_or(Err(ClientError::Closed { sent: true }))
+    }
+
+    pub(crate) fn accumulator(&self) -> &Accumulator {
+        &self.shared.accumulator
+    }
+
+    /// Who had the transaction of this number is gone.
+    pub(crate) fn abandon(&self, number: u64) {
+        if let Some(transactions) = &self.shared.accumulator.transactions {
+            transactions.abandon(&self.shared.accumulator, Some(number));
+        }
     }
 
     pub fn metrics(&self) -> ProducerMetrics {
@@ -195,7 +217,9 @@ impl TopicProducer {
             Ok(delivery) => Ok(delivery),
             Err(blocked) => {
                 let deadline = Instant::now() + self.shared.accumulator.config.max_block;
-                self.shared.wait(&self.topic, &record, &mut None, blocked, deadline).await
+                let sent =
+                    self.shared.wait(&self.topic, &record, &mut None, blocked, deadline).await;
+                self.shared.noted(sent)
             }
         }
     }
@@ -214,16 +238,27 @@ impl TopicProducer {
                     accumulator.inbox.notify.notify_one();
                     TrySendError::Full
                 }
-                Blocked::UnknownPartition { partition, count } => TrySendError::Failed(
-                    unknown_partition(&self.topic, partition, count, Duration::ZERO),
-                ),
-                Blocked::Failed(error) => TrySendError::Failed(error),
+                Blocked::UnknownPartition { partition, count } => {
+                    let error = unknown_partition(&self.topic, partition, count, Duration::ZERO);
+                    TrySendError::Failed(self.shared.note(error))
+                }
+                Blocked::Failed(error) => TrySendError::Failed(self.shared.note(error)),
             }
         })
     }
 }
 
 impl Shared {
+    /// A transaction of which a record was not even taken is not committed.
+    fn noted<T>(&self, result: Result<T, ClientError>) -> Result<T, ClientError> {
+        result.map_err(|error| self.note(error))
+    }
+
+    fn note(&self, error: ClientError) -> ClientError {
+        self.accumulator.note_failure(&error);
+        error
+    }
+
     async fn send_owned(
         &self,
         record: ProducerRecord,

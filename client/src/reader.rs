@@ -11,6 +11,7 @@ pub use crate::fetcher::{ConsumerRecord, FetchedBatch};
 pub use config::{Partitions, ReaderConfig, Start};
 
 use crate::client::Inner;
+use crate::consumer::IsolationLevel;
 use crate::error::ClientError;
 use crate::fetcher::{Fetcher, FetcherConfig};
 use crate::metadata::TopicMetadata;
@@ -40,6 +41,8 @@ pub struct Position {
     pub next: Offset,
     /// As a node said last.
     pub high_watermark: Option<Offset>,
+    /// The same, with read_committed: no further is read.
+    pub last_stable_offset: Option<Offset>,
     /// Where reading stops, with `until_end`.
     pub end: Option<Offset>,
 }
@@ -53,9 +56,10 @@ impl Reader {
         client.watch_metadata();
         let described = client.find_topic(topic).await?;
         let partitions = select(&described, &config.partitions)?;
-        let starts = starts(&client, topic, &partitions, &config.start).await?;
+        let list = Listing { client: &client, topic, isolation: config.isolation_level };
+        let starts = starts(&list, &partitions, &config.start).await?;
         let ends = match config.until_end {
-            true => offsets(&client, topic, &partitions, OffsetSpec::Latest).await?,
+            true => list.offsets(&partitions, OffsetSpec::Latest).await?,
             false => vec![None; partitions.len()],
         };
         let settings = FetcherConfig {
@@ -64,6 +68,7 @@ impl Reader {
             check_crc: config.check_crc,
             limits: config.limits,
             rack: FetcherConfig::rack(&config.client_rack),
+            isolation: config.isolation_level,
         };
         let mut reader = Self {
             changes: client.metadata.changes(),
@@ -121,6 +126,7 @@ impl Reader {
             partition: at.partition,
             next: tracked.next,
             high_watermark: tracked.high_watermark,
+            last_stable_offset: tracked.end_of_readable(IsolationLevel::ReadCommitted),
             end: tracked.end,
         });
         positions.collect()
@@ -169,19 +175,18 @@ fn select(topic: &TopicMetadata, wanted: &Partitions) -> Result<Vec<PartitionId>
 }
 
 async fn starts(
-    client: &Inner,
-    topic: &str,
+    list: &Listing<'_>,
     partitions: &[PartitionId],
     start: &Start,
 ) -> Result<Vec<Offset>, ClientError> {
     let found = match start {
         Start::Offset(offset) => return Ok(vec![*offset; partitions.len()]),
-        Start::Earliest => offsets(client, topic, partitions, OffsetSpec::Earliest).await?,
-        Start::Latest => offsets(client, topic, partitions, OffsetSpec::Latest).await?,
+        Start::Earliest => list.offsets(partitions, OffsetSpec::Earliest).await?,
+        Start::Latest => list.offsets(partitions, OffsetSpec::Latest).await?,
         Start::Timestamp(ms) => {
-            let mut found = offsets(client, topic, partitions, OffsetSpec::Timestamp(*ms)).await?;
+            let mut found = list.offsets(partitions, OffsetSpec::Timestamp(*ms)).await?;
             if found.contains(&None) {
-                let latest = offsets(client, topic, partitions, OffsetSpec::Latest).await?;
+                let latest = list.offsets(partitions, OffsetSpec::Latest).await?;
                 for (found, latest) in found.iter_mut().zip(latest) {
                     *found = found.or(latest);
                 }
@@ -189,7 +194,7 @@ async fn starts(
             found
         }
         Start::Each(each) => {
-            let earliest = offsets(client, topic, partitions, OffsetSpec::Earliest).await?;
+            let earliest = list.offsets(partitions, OffsetSpec::Earliest).await?;
             let named = partitions.iter().map(|partition| each.get(partition).copied());
             named.zip(earliest).map(|(named, earliest)| named.or(earliest)).collect()
         }
@@ -197,13 +202,21 @@ async fn starts(
     Ok(found.into_iter().map(|offset| offset.unwrap_or(Offset::ZERO)).collect())
 }
 
-async fn offsets(
-    client: &Inner,
-    topic: &str,
-    partitions: &[PartitionId],
-    spec: OffsetSpec,
-) -> Result<Vec<Option<Offset>>, ClientError> {
-    let queries: Vec<_> = partitions.iter().map(|&partition| (partition, spec)).collect();
-    let listed = client.list_offsets(topic, &queries).await?;
-    Ok(listed.into_iter().map(|listed| listed.offset).collect())
+/// Whose offsets are asked for.
+struct Listing<'a> {
+    client: &'a Inner,
+    topic: &'a str,
+    isolation: IsolationLevel,
+}
+
+impl Listing<'_> {
+    async fn offsets(
+        &self,
+        partitions: &[PartitionId],
+        spec: OffsetSpec,
+    ) -> Result<Vec<Option<Offset>>, ClientError> {
+        let queries: Vec<_> = partitions.iter().map(|&partition| (partition, spec)).collect();
+        let listed = self.client.list_offsets(self.topic, &queries, self.isolation).await?;
+        Ok(listed.into_iter().map(|listed| listed.offset).collect())
+    }
 }

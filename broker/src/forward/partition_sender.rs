@@ -302,6 +302,7 @@ impl PartitionSender {
                     partition: Some(self.target.named()),
                     leader_epoch: self.sent_to.map(|led| led.1.0),
                     chain: self.chain.number,
+                    transactional_id: String::new(),
                     batch: entry.batch.wire(),
                 };
                 let leaders = &self.leaders;

@@ -57,6 +57,8 @@ pub(super) struct Held {
     pub paused: bool,
     /// The last that was committed, as far as this consumer knows.
     pub committed: Option<Offset>,
+    /// Where this consumer began with it, if nothing was committed.
+    pub began: Option<Offset>,
     /// Its records ended with an error that the application has been told; the next call tries again (C19).
     pub failed: bool,
 }
@@ -69,17 +71,18 @@ impl Held {
             leader_epoch: None,
             paused: false,
             committed: None,
+            began: None,
             failed: false,
         }
     }
 }
 
-pub(super) type Offsets = BTreeMap<TopicPartition, OffsetAndMetadata>;
+pub(crate) type Offsets = BTreeMap<TopicPartition, OffsetAndMetadata>;
 
 /// Offsets that shall be committed, and of which topics they are: one that was made again under the same name is
 /// another.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Due {
+pub(crate) struct Due {
     pub offsets: Offsets,
     pub topic_ids: BTreeMap<Arc<str>, TopicId>,
 }

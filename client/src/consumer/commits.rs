@@ -203,7 +203,7 @@ impl Worker {
             group_id: self.coordinator.group_id.clone(),
             member_id,
             member_epoch,
-            commits: to_wire(due).collect(),
+            commits: to_commits(due).collect(),
             // Another one for each try: of those that are still on their way none is taken after this.
             sequence: self.last_sequence.fetch_add(1, Ordering::Relaxed) + 1,
             committer_id: self.committer_id.clone(),
@@ -221,14 +221,14 @@ fn late() -> ClientError {
     ClientError::Refused(Refusal::new(ErrorCode::RequestTimedOut, message))
 }
 
-fn gone() -> ClientError {
+pub(super) fn gone() -> ClientError {
     ClientError::Refused(Refusal::new(
         ErrorCode::UnknownMember,
         "the commit failed: this consumer is not a member of the group; its partitions may be another's",
     ))
 }
 
-fn to_wire(due: &Due) -> impl Iterator<Item = wire::PartitionCommit> {
+pub(crate) fn to_commits(due: &Due) -> impl Iterator<Item = wire::PartitionCommit> {
     due.offsets.iter().map(|(at, offset)| wire::PartitionCommit {
         partition: Some(wire::TopicPartition {
             topic: at.topic.to_string(),
@@ -244,7 +244,10 @@ fn to_wire(due: &Due) -> impl Iterator<Item = wire::PartitionCommit> {
 }
 
 /// Leaves open what was not done, and says why: an error that lasts before one that a moment mends.
-fn sort_out(open: &mut Offsets, results: Vec<wire::PartitionCommitResult>) -> Option<ClientError> {
+pub(crate) fn sort_out(
+    open: &mut Offsets,
+    results: Vec<wire::PartitionCommitResult>,
+) -> Option<ClientError> {
     let mut refused = BTreeMap::new();
     if results.len() != open.len() {
         let what = format!("{} answers to {} commits", results.len(), open.len());

@@ -4,6 +4,7 @@ use crate::error::ConfigError;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
+use troupe_proto::v1;
 
 /// Where to begin a partition for which nothing is committed, or whose position is gone (C7).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,13 +79,52 @@ impl FromStr for Assignor {
     }
 }
 
-/// Which records a consumer may see (C19).
+/// Which records of transactions a reader is given (X12, X13). Markers are given to nobody.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IsolationLevel {
+    /// All, also of transactions that are open, or were aborted.
     #[default]
     ReadUncommitted,
-    /// As long as there are no transactions, the same.
+    /// Those of committed transactions, and those of none; up to where the earliest transaction that is open began.
     ReadCommitted,
+}
+
+impl IsolationLevel {
+    pub(crate) fn is_committed(self) -> bool {
+        self == Self::ReadCommitted
+    }
+
+    pub(crate) fn to_wire(self) -> i32 {
+        match self {
+            Self::ReadUncommitted => v1::IsolationLevel::ReadUncommitted.into(),
+            Self::ReadCommitted => v1::IsolationLevel::ReadCommitted.into(),
+        }
+    }
+}
+
+impl fmt::Display for IsolationLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ReadUncommitted => "read_uncommitted",
+            Self::ReadCommitted => "read_committed",
+        })
+    }
+}
+
+impl FromStr for IsolationLevel {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        match text {
+            "read_uncommitted" => Ok(Self::ReadUncommitted),
+            "read_committed" => Ok(Self::ReadCommitted),
+            _ => Err(ConfigError::Value {
+                setting: "isolation_level",
+                value: text.to_owned(),
+                rule: "one of read_committed, read_uncommitted",
+            }),
+        }
+    }
 }
 
 /// How a consumer reads, commits and shares. The names are Kafka's.
@@ -124,7 +164,9 @@ pub struct ConsumerConfig {
     /// How long this member may be away before its partitions are given to others. Unset: the coordinator's
     /// default, 5 s, and 45 s for a static member.
     pub session_timeout: Option<Duration>,
-    /// Default: read_uncommitted.
+    /// With read_committed the end of a partition, for `end_offsets`, `latest` and the lag, is where the earliest open
+    /// transaction began; and a partition whose committed offset is about to be changed by one is not begun with until
+    /// that is over. Default: read_uncommitted.
     pub isolation_level: IsolationLevel,
     /// Check each batch's header too: that it is whole, and of its partition. The checksum of the payload is
     /// always checked. Default: true.
@@ -266,6 +308,10 @@ mod tests {
             assert_eq!(assignor.to_string().parse(), Ok(assignor));
         }
         assert!("uniform".parse::<Assignor>().is_err());
+        for level in [IsolationLevel::ReadCommitted, IsolationLevel::ReadUncommitted] {
+            assert_eq!(level.to_string().parse(), Ok(level));
+        }
+        assert!("serializable".parse::<IsolationLevel>().is_err());
         assert_eq!("earliest".parse(), Ok(AutoOffsetReset::Earliest));
         assert!("smallest".parse::<AutoOffsetReset>().is_err());
     }

@@ -194,7 +194,8 @@ impl Consumer {
         self.list(partitions.iter().map(|at| (at, OffsetSpec::Earliest))).await.map(offsets)
     }
 
-    /// The offsets that the next readable records get, of any partitions.
+    /// The offsets that the next readable records get, of any partitions; with read_committed those of the earliest
+    /// records of transactions that are open.
     ///
     /// # Errors
     /// As [`Consumer::beginning_offsets`].
@@ -233,7 +234,7 @@ impl Consumer {
         let cursor = self.cursor.as_ref().filter(|cursor| cursor.at == *partition);
         let position = self.assigned.partitions.get(partition)?.position.offset();
         let next = cursor.map(|cursor| cursor.next).or(position)?;
-        let end = self.fetcher.get(partition)?.high_watermark?;
+        let end = self.fetcher.get(partition)?.end_of_readable(self.config.isolation_level)?;
         Some(end.0.saturating_sub(next.0))
     }
 
@@ -245,13 +246,13 @@ impl Consumer {
         for (at, spec) in queries {
             topics.entry(at.topic.clone()).or_default().push((at.partition, spec));
         }
-        let client = self.client.clone();
+        let (client, isolation) = (self.client.clone(), self.config.isolation_level);
         let mut found = Vec::new();
         for (topic, queries) in topics {
             if client.metadata.topic_of_any_age(&topic).is_none() {
                 client.find_topic(&topic).await?;
             }
-            for listed in client.list_offsets(&topic, &queries).await? {
+            for listed in client.list_offsets(&topic, &queries, isolation).await? {
                 let at = TopicPartition { topic: topic.clone(), partition: listed.partition };
                 found.push((at, listed));
             }

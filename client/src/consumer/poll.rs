@@ -398,6 +398,7 @@ impl Consumer {
             coordinator: self.group.as_ref().map(|group| group.coordinator.clone()),
             policy: self.config.auto_offset_reset,
             patience: self.config.default_api_timeout,
+            isolation: self.config.isolation_level,
         }
     }
 
@@ -440,6 +441,9 @@ impl Consumer {
                         });
                         held.position = Position::At(offset);
                         held.topic_id = Some(found.topic_id);
+                        if asked == Position::Committed && found.committed.is_none() {
+                            held.began.get_or_insert(offset);
+                        }
                         if let Some(committed) = found.committed {
                             held.committed = Some(committed.offset);
                             held.leader_epoch = committed.leader_epoch;

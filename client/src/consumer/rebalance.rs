@@ -242,6 +242,14 @@ impl Consumer {
 
     /// Writes down how far the cursor has come.
     pub(super) fn settle(&mut self) {
+        for (at, next) in self.fetcher.take_skipped() {
+            let is_read = self.cursor.as_ref().is_some_and(|cursor| cursor.at == at);
+            if let Some(held) = self.assigned.partitions.get_mut(&at).filter(|_| !is_read)
+                && held.position.offset().is_some_and(|offset| offset < next)
+            {
+                held.position = Position::At(next);
+            }
+        }
         let Some(cursor) = &self.cursor else { return };
         if let Some(held) = self.assigned.partitions.get_mut(&cursor.at) {
             held.position = Position::At(cursor.next);

@@ -1,7 +1,7 @@
 //! Where to begin: what is committed, or what the policy says (C7). Runs beside the reading.
 
 use super::assigned::{OffsetAndMetadata, Offsets, Position};
-use super::config::AutoOffsetReset;
+use super::config::{AutoOffsetReset, IsolationLevel};
 use super::coordinator::Coordinator;
 use crate::admin::groups::groups;
 use crate::client::Inner;
@@ -44,6 +44,7 @@ pub(super) struct Resolver {
     pub coordinator: Option<Arc<Coordinator>>,
     pub policy: AutoOffsetReset,
     pub patience: Duration,
+    pub isolation: IsolationLevel,
 }
 
 impl Resolver {
@@ -104,7 +105,7 @@ impl Resolver {
         }
         for (topic, queries) in topics {
             let asked: Vec<_> = queries.iter().map(|(_, at, spec)| (*at, *spec)).collect();
-            let ends = match self.client.list_each(&topic, &asked, LEADER_PATIENCE).await {
+            let ends = match self.client.list_each(&topic, &asked, self.isolation, LEADER_PATIENCE).await {
                 Ok(ends) => ends,
                 Err(error) => asked.iter().map(|_| Err(error.clone())).collect(),
             };
@@ -145,6 +146,7 @@ impl Resolver {
         let request = wire::FetchOffsetsRequest {
             group_id: coordinator.group_id.clone(),
             partitions: partitions.collect(),
+            require_stable: self.isolation.is_committed(),
             ..Default::default()
         };
         let answer = coordinator
@@ -206,7 +208,7 @@ impl Resolver {
     ) -> Result<Vec<Result<Offset, ClientError>>, ClientError> {
         let list = async |spec| {
             let queries: Vec<_> = partitions.iter().map(|&partition| (partition, spec)).collect();
-            let listed = self.client.list_each(topic, &queries, LEADER_PATIENCE).await?;
+            let listed = self.client.list_each(topic, &queries, self.isolation, LEADER_PATIENCE).await?;
             let offsets = listed.into_iter().map(|listed| listed.map(|listed| listed.offset));
             Ok::<Vec<_>, ClientError>(offsets.collect())
         };

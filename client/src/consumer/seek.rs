@@ -32,6 +32,31 @@ impl Consumer {
         self.go_all_to(partitions, Position::End)
     }
 
+    /// Back to what is committed, of these partitions or, if none is named, of all: what was read since is read again, as
+    /// after a transaction that was aborted (X17). Where nothing is committed, to where this consumer began.
+    ///
+    /// # Errors
+    /// As [`Consumer::seek`] and [`Consumer::committed`]; then nothing is changed.
+    pub async fn seek_to_committed(
+        &mut self,
+        partitions: &[TopicPartition],
+    ) -> Result<(), ClientError> {
+        let all = self.assigned.names();
+        let named = if partitions.is_empty() { &all } else { partitions };
+        self.check_assigned(named)?;
+        let committed = self.committed(named).await?;
+        for at in named {
+            let began = self.assigned.partitions.get(at).and_then(|held| held.began);
+            let offset = committed.get(at).map(|committed| committed.offset).or(began);
+            self.go_to(at, offset.map_or(Position::Committed, Position::At))?;
+            if let Some(held) = self.assigned.partitions.get_mut(at) {
+                held.committed = committed.get(at).map(|committed| committed.offset);
+                held.leader_epoch = committed.get(at).and_then(|committed| committed.leader_epoch);
+            }
+        }
+        Ok(())
+    }
+
     fn go_all_to(
         &mut self,
         partitions: &[TopicPartition],

@@ -4,6 +4,7 @@
 use super::positions::Source;
 use super::{Failure, Fetcher, Ready};
 use crate::client::Inner;
+use crate::consumer::IsolationLevel;
 use crate::error::ClientError;
 use crate::offsets::OffsetSpec;
 use crate::topic_partition::TopicPartition;
@@ -13,6 +14,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use troupe_proto::error::{Error as Refusal, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, Offset};
+
+/// What is there, whoever may read it.
+const ISOLATION: IsolationLevel = IsolationLevel::ReadUncommitted;
 
 /// How long one try may take.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -71,7 +75,7 @@ impl Check {
     async fn find_cut(&self, client: &Inner) -> Result<Option<Refusal>, ClientError> {
         let find = async |spec| {
             let query = [(self.at.partition, spec)];
-            let mut found = client.list_each(&self.at.topic, &query, PATIENCE).await?;
+            let mut found = client.list_each(&self.at.topic, &query, ISOLATION, PATIENCE).await?;
             found.pop().transpose().map(|found| found.and_then(|found| found.offset))
         };
         let end = match find(OffsetSpec::EndOfEpoch(self.after)).await {

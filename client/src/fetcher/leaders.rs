@@ -191,7 +191,7 @@ impl Fetcher {
             let Some(tracked) = self.positions.get(at) else { continue };
             self.next_subscription = subscription;
             positions.push(FetchPosition {
-                isolation_level: Default::default(),
+                isolation_level: self.config.isolation.to_wire(),
                 leader_epoch: Some(replica.leadership.epoch.0),
                 partition: Some(to_wire(at, tracked.topic_id)),
                 offset: tracked.received.to_wire(),

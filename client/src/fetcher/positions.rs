@@ -5,6 +5,7 @@
 //! ```
 
 use super::nearby::Nearby;
+use crate::consumer::IsolationLevel;
 use crate::metadata::{Leadership, UNKNOWN_TOPIC_PATIENCE};
 use crate::topic_partition::TopicPartition;
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +42,8 @@ pub(crate) struct Tracked {
     /// The leader epoch in which `received` is known to be a position in the log.
     pub verified: Option<LeaderEpoch>,
     pub high_watermark: Option<Offset>,
+    /// Told to readers of committed records.
+    pub last_stable: Option<Offset>,
     pub source: Source,
     /// Nobody wants it for now.
     pub paused: bool,
@@ -82,6 +85,7 @@ impl Positions {
             after: None,
             verified: None,
             high_watermark: None,
+            last_stable: None,
             source,
             paused: false,
             subscription: 0,
@@ -172,6 +176,14 @@ impl Positions {
 }
 
 impl Tracked {
+    /// Where reading ends for now, as a node said last.
+    pub(crate) fn end_of_readable(&self, isolation: IsolationLevel) -> Option<Offset> {
+        match isolation {
+            IsolationLevel::ReadUncommitted => self.high_watermark,
+            IsolationLevel::ReadCommitted => self.last_stable,
+        }
+    }
+
     /// It needs a stream.
     fn is_idle(&self) -> bool {
         self.source == Source::None && !self.paused

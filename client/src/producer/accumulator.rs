@@ -12,6 +12,7 @@ use super::record::Record;
 use super::rules::Rules;
 use crate::error::ClientError;
 use crate::metadata::TopicMetadata;
+use crate::transactions::Transactions;
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
@@ -29,7 +30,9 @@ const HEADER_OVERHEAD: usize = 24;
 /// All queues of one producer.
 pub(crate) struct Accumulator {
     pub config: ProducerConfig,
-    rules: Arc<Rules>,
+    pub rules: Arc<Rules>,
+    /// Of a producer that has a transactional id.
+    pub transactions: Option<Arc<Transactions>>,
     topics: RwLock<HashMap<Arc<str>, Arc<TopicQueues>>>,
     next_queue: AtomicU64,
     /// Free bytes of buffer memory.
@@ -94,12 +97,17 @@ pub(crate) enum Blocked {
 }
 
 impl Accumulator {
-    pub(crate) fn new(config: ProducerConfig, idempotent: bool) -> Self {
+    pub(crate) fn new(
+        config: ProducerConfig,
+        idempotent: bool,
+        transactions: Option<Arc<Transactions>>,
+    ) -> Self {
         let rules = Rules {
             batch_size: config.batch_size,
             linger: config.linger,
             max_in_flight: config.max_in_flight,
             idempotent,
+            transactional: transactions.is_some(),
             retries: config.retries,
             delivery_timeout: config.delivery_timeout,
             retry_backoff: config.retry_backoff,
@@ -109,6 +117,7 @@ impl Accumulator {
             memory: Semaphore::new(config.buffer_memory),
             config,
             rules: Arc::new(rules),
+            transactions,
             topics: RwLock::default(),
             next_queue: AtomicU64::new(0),
             waiters: AtomicUsize::new(0),
@@ -196,6 +205,9 @@ impl Accumulator {
         let timestamp_ms = record.timestamp_ms.unwrap_or_else(wall_clock_ms);
         let appended = {
             let mut state = queue.queue.lock();
+            if let Some(transactions) = &self.transactions {
+                transactions.check_send().map_err(Blocked::Failed)?;
+            }
             let reserve = |bytes| self.take_memory(permit, bytes);
             let incoming = Incoming { record, timestamp_ms, bound, callback };
             let appended = state.append(incoming, reserve, Instant::now);
@@ -254,6 +266,9 @@ impl Accumulator {
             };
             counter.fetch_add(records, Ordering::Relaxed);
             self.memory.add_permits(batch.reserved);
+            if let Err(error) = &batch.outcome {
+                self.note_failure(error);
+            }
             batch.completion.settle(batch.records, batch.outcome);
         }
     }
@@ -269,6 +284,29 @@ impl Accumulator {
             }
         }
         last
+    }
+
+    /// The same, and waits until all that was sent before is answered.
+    pub(crate) async fn flushed(&self) {
+        for last in self.flush() {
+            // A failure is the delivery's to tell.
+            let _ = last.await;
+        }
+    }
+
+    /// Gives up everything that is not answered; more may come.
+    pub(crate) fn give_up(&self, error: &ClientError) {
+        for queue in self.queues() {
+            let settled = queue.with(|queue| queue.give_up_all(error));
+            self.finish(settled);
+        }
+    }
+
+    /// Whatever else of the transaction waits is not sent either.
+    pub(crate) fn note_failure(&self, error: &ClientError) {
+        if self.transactions.as_ref().is_some_and(|transactions| transactions.fail(error)) {
+            self.inbox.notify.notify_one();
+        }
     }
 
     pub(crate) fn queues(&self) -> Vec<Arc<PartitionQueue>> {

@@ -93,8 +93,10 @@ impl Encoded {
         builder: RecordSetBuilder,
         compression: Compression,
         producer: Option<ProducerStamp>,
+        transactional: bool,
     ) -> Result<Encoded, BatchError> {
-        let built = builder.finish(compression, producer)?;
+        let mut built = builder.finish(compression, producer)?;
+        built.header.attributes = built.header.attributes.with_transactional(transactional);
         Ok(Encoded { header: built.header, wire: built.into_wire() })
     }
 
@@ -150,7 +152,7 @@ mod tests {
                 let value = vec![n as u8; 100];
                 builder.push(50 + n, Some(b"k"), Some(&value), &[("h", None)]);
             }
-            let encoded = Encoded::new(builder.clone(), compression, None).unwrap();
+            let encoded = Encoded::new(builder.clone(), compression, None, false).unwrap();
             let pieces = encoded.rebuild(2).unwrap();
             assert_eq!(pieces.len(), 2);
             assert_eq!(pieces[0].count(), 4);
@@ -166,7 +168,7 @@ mod tests {
             for len in [first, second] {
                 builder.push(0, None, Some(&vec![0; len]), &[]);
             }
-            let encoded = Encoded::new(builder, Compression::None, None).unwrap();
+            let encoded = Encoded::new(builder, Compression::None, None, false).unwrap();
             let counts = encoded.rebuild(2).unwrap().iter().map(|b| b.count()).collect::<Vec<_>>();
             assert_eq!(counts, [1, 1]);
         }

@@ -97,6 +97,12 @@ pub struct ProducerConfig {
     /// Where the doubling ends. Default: 1 s.
     pub retry_backoff_max: Duration,
     pub partitioner: PartitionerConfig,
+    /// A name that only this producer has, and has again when it is started anew: then it sends in transactions, and
+    /// nothing outside of them. Implies idempotence. Default: none.
+    pub transactional_id: Option<String>,
+    /// How long a transaction may last from its first record on, until the cluster aborts it and this producer can only be
+    /// closed; at most the nodes' `transaction.max.timeout.ms`. Default: 60 s.
+    pub transaction_timeout: Duration,
 }
 
 impl Default for ProducerConfig {
@@ -117,6 +123,8 @@ impl Default for ProducerConfig {
             retry_backoff: Duration::from_millis(100),
             retry_backoff_max: Duration::from_secs(1),
             partitioner: PartitionerConfig::default(),
+            transactional_id: None,
+            transaction_timeout: Duration::from_secs(60),
         }
     }
 }
@@ -140,6 +148,9 @@ impl ProducerConfig {
                 second_value: format!("{} ms", (self.linger + self.request_timeout).as_millis()),
                 rule: "a batch must have the time to wait and to be answered once",
             });
+        }
+        if let Some(conflict) = self.transactions_conflict() {
+            return Err(conflict);
         }
         match (self.idempotence_conflict(), self.enable_idempotence) {
             (_, Some(false)) => Ok(false),
@@ -172,6 +183,14 @@ impl ProducerConfig {
             let actual = format!("{} ms", self.request_timeout.as_millis());
             return value("request_timeout", actual, "between 1 ms and 2^32 - 1 ms");
         }
+        if self.transactional_id.as_deref() == Some("") {
+            return value("transactional_id", "\"\"".to_owned(), "a name, or unset");
+        }
+        let transaction = self.transaction_timeout.as_millis();
+        if transaction == 0 || transaction > u32::MAX.into() {
+            let actual = format!("{transaction} ms");
+            return value("transaction_timeout", actual, "between 1 ms and 2^32 - 1 ms");
+        }
         if self.retry_backoff > self.retry_backoff_max {
             return Err(ConfigError::Conflict {
                 first: "retry_backoff",
@@ -191,6 +210,26 @@ impl ProducerConfig {
             });
         }
         Ok(())
+    }
+
+    /// Transactions need idempotence.
+    fn transactions_conflict(&self) -> Option<ConfigError> {
+        let id = self.transactional_id.as_ref()?;
+        let because = match (self.enable_idempotence, self.idempotence_conflict()) {
+            (Some(false), _) => Some(("enable_idempotence", "false".to_owned())),
+            (_, Some(ConfigError::Conflict { second, second_value, .. })) => {
+                Some((second, second_value))
+            }
+            _ => None,
+        };
+        let (second, second_value) = because?;
+        Some(ConfigError::Conflict {
+            first: "transactional_id",
+            first_value: id.clone(),
+            second,
+            second_value,
+            rule: "transactions need idempotence",
+        })
     }
 
     /// P26.
@@ -274,6 +313,30 @@ mod tests {
             c.enable_idempotence = Some(false);
         });
         assert_eq!(off, Ok(false));
+    }
+
+    #[test]
+    fn transactions_need_idempotence() {
+        let named = |c: &mut ProducerConfig| c.transactional_id = Some("billing".to_owned());
+        assert_eq!(config(named), Ok(true));
+        type Change = fn(&mut ProducerConfig);
+        let changes: [(Change, &str); 4] = [
+            (|c| c.enable_idempotence = Some(false), "enable_idempotence"),
+            (|c| c.acks = Acks::Leader, "acks"),
+            (|c| c.retries = 0, "retries"),
+            (|c| c.max_in_flight = 6, "max_in_flight"),
+        ];
+        for (change, setting) in changes {
+            let error = config(|c| {
+                named(c);
+                change(c);
+            });
+            assert_eq!(names(error.unwrap_err()), ("transactional_id", setting));
+        }
+        let nameless = config(|c| c.transactional_id = Some(String::new()));
+        assert_eq!(names(nameless.unwrap_err()).0, "transactional_id");
+        let endless = config(|c| c.transaction_timeout = Duration::MAX);
+        assert_eq!(names(endless.unwrap_err()).0, "transaction_timeout");
     }
 
     /// P19.

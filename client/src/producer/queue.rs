@@ -160,16 +160,16 @@ impl Queue {
         Self {
             topic,
             partition,
-            rules,
             batches: VecDeque::new(),
             next_id: 0,
             in_flight: 0,
             destination: None,
             outdated_since: None,
             retry: None,
-            sequences: Sequences::default(),
+            sequences: Sequences::new(rules.transactional),
             topic_id: None,
             closed: None,
+            rules,
         }
     }
 
@@ -272,7 +272,7 @@ impl Queue {
     /// The topic as its leader knows it. Another one of the same name knows nothing of the sequences so far.
     pub(crate) fn stands_in(&mut self, topic_id: TopicId) {
         if self.topic_id.replace(topic_id).is_some_and(|before| before != topic_id) {
-            self.sequences.given_up();
+            self.sequences.begin_anew();
         }
     }
 

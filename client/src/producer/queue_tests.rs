@@ -39,6 +39,7 @@ fn rules() -> Rules {
         linger: Duration::from_millis(5),
         max_in_flight: 5,
         idempotent: true,
+        transactional: false,
         retries: u32::MAX,
         delivery_timeout: Duration::from_secs(120),
         retry_backoff: Duration::from_millis(100),
@@ -143,7 +144,7 @@ impl Bench {
         let encoded = match outgoing.content {
             OutgoingContent::Encoded(encoded) => encoded,
             OutgoingContent::Records(builder) => {
-                Encoded::new(builder, Compression::None, stamp).unwrap()
+                Encoded::new(builder, Compression::None, stamp, false).unwrap()
             }
         };
         assert_eq!(encoded.header.producer, stamp);

@@ -152,6 +152,9 @@ impl Sender {
         for queue in self.accumulator.inbox.take() {
             self.poll(&queue);
         }
+        if self.accumulator.transactions.as_ref().is_some_and(|it| it.take_failed()) {
+            self.poll_all();
+        }
         let now = Instant::now();
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
@@ -184,6 +187,7 @@ impl Sender {
         let now = Instant::now();
         let expired = queue.with(|queue| queue.expire(now));
         self.accumulator.finish(expired);
+        self.give_up_failed(queue);
         if queue.with(|queue| queue.is_empty()) {
             return self.forget(queue);
         }
@@ -198,6 +202,15 @@ impl Sender {
         match wake_at.into_iter().chain(queue.with(|queue| queue.expiry())).min() {
             Some(at) => self.timers.set(Timer::Queue(queue.number), at),
             None => self.forget(queue),
+        }
+    }
+
+    /// Nothing more of a transaction that has failed is sent.
+    fn give_up_failed(&self, queue: &PartitionQueue) {
+        let transactions = self.accumulator.transactions.as_ref();
+        if let Some(error) = transactions.and_then(|transactions| transactions.doom()) {
+            let settled = queue.with(|queue| queue.fail_waiting(&error));
+            self.accumulator.finish(settled);
         }
     }
 
@@ -242,17 +255,31 @@ impl Sender {
             InFlight::Until(at) => return Some(at),
             InFlight::Outdated(id) => self.call_back(queue, id, now),
         }
+        let transactions = self.accumulator.transactions.clone();
         loop {
             let pressed = self.accumulator.waiters.load(Ordering::Acquire) > 0;
-            let newest = self.sessions.newest;
+            let newest = match &transactions {
+                Some(transactions) => transactions.session(),
+                None => self.sessions.newest,
+            };
             let stream = self.stream(&leader.endpoint);
             if stream.requests.capacity() == 0 {
                 return Some(now + CONGESTED);
             }
             let destination = Destination { stream: stream.id, leadership: leader.leadership };
-            match queue.with(|queue| queue.drain(now, destination, newest, pressed)) {
+            let drained = queue.with(|queue| {
+                let drained = queue.drain(now, destination, newest, pressed);
+                if let (Drain::Send(_), Some(transactions)) = (&drained, &transactions) {
+                    // Under the lock: an abort that finds nothing to give up here knows what it has to end.
+                    transactions.note_written();
+                }
+                drained
+            });
+            match drained {
                 Drain::Send(outgoing) => self.send(queue, leader, outgoing, now),
                 Drain::Wait(wake_at) => return wake_at,
+                // It comes with the next transaction.
+                Drain::NeedSession if transactions.is_some() => return None,
                 Drain::NeedSession => {
                     self.sessions.waiting.insert(queue.number, queue.clone());
                     self.request_session();
@@ -315,7 +342,8 @@ impl Sender {
                 encoded
             }
             OutgoingContent::Records(builder) => {
-                match Encoded::new(builder, config.compression, producer) {
+                let transactional = self.accumulator.transactions.is_some();
+                match Encoded::new(builder, config.compression, producer, transactional) {
                     Ok(encoded) => encoded,
                     Err(error) => {
                         let error = ClientError::Batch(error);
@@ -336,6 +364,10 @@ impl Sender {
                 partition: queue.partition.0 as i32,
                 topic_id: leader.topic_id.to_wire(),
             }),
+            transactional_id: match &self.accumulator.transactions {
+                Some(transactions) => transactions.id.clone(),
+                None => String::new(),
+            },
             batch: encoded.wire.clone(),
         };
         self.accumulator.counters.batches_sent.fetch_add(1, Ordering::Relaxed);

@@ -45,6 +45,8 @@ pub(crate) enum Stamping {
 
 #[derive(Debug, Default)]
 pub(crate) struct Sequences {
+    /// Sessions are told from outside, one for each transaction, and never counted up here.
+    transactional: bool,
     session: Option<Session>,
     next: Sequence,
     /// No new stamps in this session: what the leader expects next is unknown.
@@ -62,6 +64,10 @@ pub(crate) struct Sequences {
 }
 
 impl Sequences {
+    pub(crate) fn new(transactional: bool) -> Self {
+        Self { transactional, ..Self::default() }
+    }
+
     /// A batch is about to be sent. `quiet`: nothing of this partition is on its way. A leader that has just
     /// been elected, out of turn perhaps (R15), or that has heard nothing for long (I9), may not know this
     /// session.
@@ -92,16 +98,13 @@ impl Sequences {
             // Tried again under the same numbers, so that a leader that has it already says so (I4).
             return Stamping::Stamp(stamp);
         }
-        if self.session.is_none() || self.ended {
+        if self.session.is_none() || self.ended || self.is_over(offered) {
             if !quiet {
                 return Stamping::Wait;
             }
             match self.next_session(offered) {
                 None => return Stamping::NeedSession,
-                next => {
-                    let last_sent = self.last_sent;
-                    *self = Self { session: next, last_sent, ..Self::default() };
-                }
+                next => self.turn_to_session(next),
             }
         }
         let session = self.session.expect("adopted above if there was none");
@@ -111,10 +114,38 @@ impl Sequences {
         Stamping::Stamp(Stamp { session: session.number, producer })
     }
 
+    /// The next transaction has begun.
+    fn is_over(&self, offered: Option<Session>) -> bool {
+        self.transactional && offered.map(|it| it.number) != self.session.map(|it| it.number)
+    }
+
+    fn turn_to_session(&mut self, next: Option<Session>) {
+        let is_same_id = self.session.map(|it| it.id) == next.map(|it| it.id);
+        *self = Self {
+            transactional: self.transactional,
+            session: next,
+            last_sent: self.last_sent,
+            // Who remembers an id takes nothing of a higher epoch before its first batch (I6).
+            established: self.transactional && self.established && is_same_id,
+            ..Self::default()
+        };
+    }
+
+    /// Another topic of the same name: its leaders know nothing of what was sent.
+    pub(crate) fn begin_anew(&mut self) {
+        match self.transactional {
+            true => *self = Self::new(true),
+            false => self.given_up(),
+        }
+    }
+
     /// None: it has to be asked for.
     fn next_session(&self, offered: Option<Session>) -> Option<Session> {
         match self.session {
             None => offered,
+            Some(session) if self.transactional => {
+                offered.filter(|offered| offered.number > session.number)
+            }
             Some(session) if !self.fenced && session.epoch < LAST_EPOCH => {
                 Some(Session { epoch: ProducerEpoch(session.epoch.0 + 1), ..session })
             }
@@ -248,6 +279,32 @@ mod tests {
             let next = stamped(sequences.stamp(Some(first), 3, true, Some(session(2))));
             assert_eq!((next.session, next.producer.epoch), (2, ProducerEpoch(0)));
         }
+    }
+
+    /// Of a transaction; in the next one the epoch is higher.
+    #[test]
+    fn each_transaction_begins_at_zero_in_the_epoch_that_it_was_given() {
+        let transaction = |number: u64| Session {
+            number,
+            id: ProducerId(9),
+            epoch: ProducerEpoch(10 + number as u32),
+        };
+        let mut sequences = Sequences::new(true);
+        let first = stamped(sequences.stamp(None, 3, true, Some(transaction(1))));
+        assert_eq!(sequences.stamp(None, 1, false, Some(transaction(1))), Stamping::Wait);
+        sequences.placed(first);
+        let more = stamped(sequences.stamp(None, 1, false, Some(transaction(1))));
+        assert_eq!((more.producer.epoch.0, more.producer.base_sequence.0), (11, 3));
+        let next = stamped(sequences.stamp(None, 2, true, Some(transaction(2))));
+        assert_eq!((next.producer.epoch.0, next.producer.base_sequence.0), (12, 0));
+        let behind = stamped(sequences.stamp(None, 1, false, Some(transaction(2))));
+        assert_eq!(behind.producer.base_sequence.0, 2, "the leader remembers the id");
+        sequences.given_up();
+        let none = sequences.stamp(None, 1, true, Some(transaction(2)));
+        assert_eq!(none, Stamping::NeedSession, "nobody but the coordinator gives epochs");
+        let other = Session { id: ProducerId(10), ..transaction(3) };
+        stamped(sequences.stamp(None, 1, true, Some(other)));
+        assert_eq!(sequences.stamp(None, 1, false, Some(other)), Stamping::Wait);
     }
 
     /// I7.

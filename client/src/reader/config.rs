@@ -1,5 +1,6 @@
 //! Which records a reader reads.
 
+use crate::consumer::IsolationLevel;
 use std::collections::BTreeMap;
 use troupe_proto::batch::Limits;
 use troupe_proto::ids::{Offset, PartitionId};
@@ -49,6 +50,8 @@ pub struct ReaderConfig {
     /// The rack that this client is in, as `broker.rack` names it: where leaders look at racks (replica.selector.class),
     /// it reads from in-sync followers there. Default: empty, from leaders alone.
     pub client_rack: String,
+    /// With read_committed the end is where the earliest open transaction began. Default: read_uncommitted.
+    pub isolation_level: IsolationLevel,
 }
 
 impl Default for ReaderConfig {
@@ -62,6 +65,7 @@ impl Default for ReaderConfig {
             check_crc: true,
             limits: Limits::default(),
             client_rack: String::new(),
+            isolation_level: IsolationLevel::ReadUncommitted,
         }
     }
 }

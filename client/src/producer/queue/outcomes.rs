@@ -44,8 +44,13 @@ impl Queue {
                 self.batches[index].status = Status::Waiting;
                 return Vec::new();
             }
-            self.sequences.refused(stamp, reason == ErrorCode::ProducerFenced);
-            self.retry(index, error, failure);
+            if self.rules.transactional {
+                // What comes behind it may not be committed without it.
+                self.settle(index, Err(error));
+            } else {
+                self.sequences.refused(stamp, reason == ErrorCode::ProducerFenced);
+                self.retry(index, error, failure);
+            }
         } else if error.is_retriable() || is_retried_anyway(&error) {
             self.retry(index, error, failure);
         } else {
@@ -173,11 +178,24 @@ impl Queue {
 
     /// Gives up everything, and takes nothing more (P23).
     pub(crate) fn abort(&mut self) -> Vec<Settled> {
-        self.closed = Some(ClientError::Closed { sent: false });
+        let closed = ClientError::Closed { sent: false };
+        self.closed = Some(closed.clone());
+        self.give_up_all(&closed)
+    }
+
+    /// Gives up everything that is not answered. Of errors that say whether a record was sent, each is told for itself.
+    pub(crate) fn give_up_all(&mut self, error: &ClientError) -> Vec<Settled> {
         for index in 0..self.batches.len() {
             if !self.batches[index].is_settled() {
                 let sent = self.batches[index].maybe_done || self.batches[index].is_in_flight();
-                self.give_up(index, ClientError::Closed { sent });
+                let error = match error {
+                    ClientError::Closed { .. } => ClientError::Closed { sent },
+                    ClientError::TransactionAborted { .. } => {
+                        ClientError::TransactionAborted { sent }
+                    }
+                    other => other.clone(),
+                };
+                self.give_up(index, error);
             }
         }
         self.pop_settled()
