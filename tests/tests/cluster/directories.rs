@@ -116,9 +116,14 @@ impl Disks {
     /// What the node itself, its metrics and the log say.
     async fn told(&self) {
         let mut stub = ClusterServiceClient::new(self.cluster.channel(FAILING));
-        let health = stub.get_health(GetHealthRequest {}).await.unwrap().into_inner();
-        let kind = HealthReasonKind::OfflineLogDirectories;
-        let reason = health.reasons.iter().find(|reason| reason.kind() == kind).unwrap();
+        // Partitions fail one by one, and go, before it is found that it is all of the directory.
+        let reason = eventually_or_why("the directory is known to be offline", async || {
+            let health = stub.get_health(GetHealthRequest {}).await.unwrap().into_inner();
+            let kind = HealthReasonKind::OfflineLogDirectories;
+            let found = health.reasons.iter().find(|reason| reason.kind() == kind).cloned();
+            found.ok_or_else(|| format!("{:?}", health.reasons))
+        })
+        .await;
         assert!(reason.message.contains(self.second.to_str().unwrap()), "{}", reason.message);
         let (_, metrics) = http_get(self.cluster.http(FAILING), "/metrics").await;
         let line = format!("troupe_offline_log_directories{{node=\"{FAILING}\"}} 1");
