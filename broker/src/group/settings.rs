@@ -66,3 +66,15 @@ pub fn group_route(
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Millis;
+
+    #[test]
+    fn groups_remember_producers_for_as_long_as_partitions_do() {
+        let config = NodeConfig { producer_id_expiration: Millis(7_000), ..NodeConfig::default() };
+        assert_eq!(settings_of(&config).producer_expiration_ms, 7_000);
+    }
+}

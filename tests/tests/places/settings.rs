@@ -6,8 +6,8 @@ use troupe_broker::NodeConfig;
 use troupe_tests::workspace::{self, says};
 
 /// Node settings that no test names. None comes here: name a new one in a test.
-const UNTRIED_SETTINGS: [&str; 3] =
-    ["controlled.shutdown.enable", "producer.id.expiration.ms", "replica.fetch.response.max.bytes"];
+const UNTRIED_SETTINGS: [&str; 2] =
+    ["controlled.shutdown.enable", "replica.fetch.response.max.bytes"];
 
 /// Fields and keys of a node's settings, as `broker/src/config.rs` declares them.
 fn settings() -> BTreeMap<String, String> {
