@@ -60,3 +60,20 @@ pub fn txn_route(
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Millis;
+
+    #[test]
+    fn coordinators_go_by_the_nodes_configuration() {
+        let config = NodeConfig {
+            transaction_max_timeout: Millis(5_000),
+            transactional_id_expiration: Millis(60_000),
+            ..NodeConfig::default()
+        };
+        let settings = settings_of(&config);
+        assert_eq!((settings.max_timeout_ms, settings.expiration_ms), (5_000, 60_000));
+    }
+}

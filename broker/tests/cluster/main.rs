@@ -10,6 +10,7 @@ mod groups;
 mod links;
 mod roles;
 mod subscribe;
+mod transactions;
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};

@@ -117,6 +117,41 @@ fn topics_follow_the_clusters_min_insync_replicas_unless_they_have_their_own() {
     survives(&image, &before);
 }
 
+/// A leader or a follower of an earlier version would forget which transactions are open.
+#[test]
+fn the_topic_of_transactions_waits_until_every_node_knows_them() {
+    let mut image = cluster(2);
+    let request = CreateTopic {
+        name: TRANSACTION_TOPIC.to_owned(),
+        partitions: Some(1),
+        internal: true,
+        ..Default::default()
+    };
+    let create = |image: &ClusterImage| {
+        image
+            .create_topic(
+                &ClusterPolicy::default(),
+                &request,
+                TopicId::from_wire(&[9; 16]).unwrap(),
+                0,
+            )
+            .map(drop)
+    };
+    let nodes = vec![NodeId(0), NodeId(1)];
+    assert_eq!(create(&image), Err(ClusterError::NodesBehind { nodes }));
+    for node in 0..2 {
+        let epoch = image.broker(NodeId(node)).unwrap().epoch;
+        let versions = (0, METADATA_VERSION);
+        let decision =
+            image.note_versions(NodeId(node), epoch, versions.0, versions.1, &BTreeMap::new());
+        apply(&mut image, decision);
+    }
+    assert!(create(&image).is_err(), "it has to be decided that all know them");
+    let raised = image.raise_metadata_version(version_of_topic(TRANSACTION_TOPIC), &[]);
+    apply(&mut image, raised);
+    assert_eq!(create(&image), Ok(()));
+}
+
 /// A node that meets a record which it does not know stops.
 #[test]
 fn records_of_a_new_kind_wait_until_every_node_knows_them_and_keep_older_ones_out_from_then_on() {

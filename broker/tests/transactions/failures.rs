@@ -1,0 +1,50 @@
+//! The coordinator's actor dies, a partition does not answer, the node starts anew.
+
+use crate::fixture::{Fixture, settled, soon};
+use troupe_proto::admin::v1::TransactionState;
+use troupe_proto::chaos::v1alpha1::KillMode;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_survives_the_death_of_its_coordinators_actor() {
+    let node = Fixture::start().await;
+    let mut producer = node.init("kept").await;
+    for mode in [KillMode::Stop, KillMode::Panic] {
+        node.begin("kept", producer, &[0, 1]).await;
+        node.kill_coordinators(mode).await;
+        assert_eq!(node.state("kept").await, TransactionState::Ongoing);
+        node.begin("kept", producer, &[2]).await;
+        let next = node.commit("kept", producer).await.unwrap();
+        node.kill_coordinators(mode).await;
+        let again = soon("the same", settled(|| node.commit("kept", producer))).await;
+        assert_eq!(again, Ok(next));
+        producer = next;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_decided_is_finished_by_the_next_coordinator() {
+    let node = Fixture::start().await;
+    let producer = node.init("slow").await;
+    node.begin("slow", producer, &[0, 1]).await;
+    node.pause(1, 3_000).await;
+    node.commit("slow", producer).await.unwrap();
+    assert_eq!(node.state("slow").await, TransactionState::PrepareCommit);
+    node.kill_coordinators(KillMode::Stop).await;
+    assert_eq!(node.state("slow").await, TransactionState::PrepareCommit, "decided for good");
+    node.until_state("slow", TransactionState::CompleteCommit).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_survive_a_restart_of_the_node() {
+    let node = Fixture::start().await;
+    let (open, decided) = (node.init("open").await, node.init("decided").await);
+    node.begin("open", open, &[0]).await;
+    node.begin("decided", decided, &[1]).await;
+    node.pause(1, 60_000).await;
+    let next = node.commit("decided", decided).await.unwrap();
+    let node = node.restart().await;
+    node.until_state("decided", TransactionState::CompleteCommit).await;
+    assert_eq!(node.commit("decided", decided).await, Ok(next));
+    node.commit("open", open).await.unwrap();
+    assert!(node.init("decided").await.epoch > next.epoch);
+}

@@ -1,0 +1,8 @@
+//! What a coordinator of transactions promises, whatever becomes of its actor, its log and its node; seen from outside.
+
+#![allow(clippy::unwrap_used, reason = "a fixture that cannot be set up fails its test")]
+
+mod calls;
+mod failures;
+mod fixture;
+mod operators;
