@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in test functions only")]
 
+mod aborted;
+mod aborted_crash;
 mod batches;
 mod cleaned;
 mod cleaning;
@@ -22,5 +24,6 @@ mod rot;
 mod shrinking;
 mod tail;
 mod tombstones_gone;
+mod transactions;
 mod verifying;
 mod want;
