@@ -22,7 +22,7 @@ mod found;
 mod list;
 
 pub(crate) use found::FoundAborted;
-pub(crate) use list::{ENTRY, HEADER, List, decode_entry};
+pub(crate) use list::{ENTRY, HEADER, List, count_in, decode_entry};
 
 use crate::disk::{Disk, write_all_at};
 use crate::place::{Kind, Place, is_unreadable};

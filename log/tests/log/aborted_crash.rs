@@ -4,10 +4,13 @@
 //! nothing else.
 
 use crate::batches::*;
+use crate::cleaned::{ALL, RETENTION_MS, headers, request};
 use crate::transactions::*;
 use std::collections::BTreeSet;
 use troupe_log::disk::{Disk, FaultDisk, Loss, MemDisk};
-use troupe_log::{Aborted, Log, LogConfig, LogError, Recovery};
+use troupe_log::{
+    Aborted, CleaningError, FullSpeed, Log, LogConfig, LogError, OffsetMap, Recovery,
+};
 use troupe_proto::batch::BatchHeader;
 use troupe_proto::ids::Offset;
 
@@ -26,6 +29,8 @@ enum Step {
     SetLogStart(u64),
     RemoveOldest,
     Restart(u64),
+    /// So many times the retention of markers later.
+    Clean(i64),
     Release,
     CloseAndOpen,
     KillAndOpen,
@@ -53,16 +58,6 @@ impl Model {
             next(&mut open, header);
         }
         open
-    }
-
-    /// The first batch of a transaction that is there.
-    fn first_from(&self, of: &Aborted, oldest: Offset) -> Option<Offset> {
-        let within = self.batches.iter().filter(|header| {
-            header.producer.is_some_and(|stamp| stamp.id == of.producer_id)
-                && header.base_offset >= of.first_offset.max(oldest)
-                && header.base_offset < of.last_offset
-        });
-        within.map(|header| header.base_offset).next()
     }
 }
 
@@ -115,14 +110,17 @@ fn perform(step: Step, log: &mut Log<FaultDisk>, model: &mut Model) -> Result<()
         }
         Data(_) | Commit(_) | Abort(_) => {
             let batch = match step {
-                Data(id) => data_batch(end, epoch, id, &[(Some("k"), Some("0123456789"))]),
+                Data(id) => {
+                    let key = end.to_string();
+                    data_batch(end, epoch, id, &[(Some(key.as_str()), Some("0123456789"))])
+                }
                 Commit(id) => marker_batch(end, epoch, id, true),
                 Abort(id) => marker_batch(end, epoch, id, false),
                 _ => unreachable!("one of the three"),
             };
             let noted = next(&mut model.open(), &batch.0);
             model.batches.push(batch.0);
-            put(log, batch)?;
+            put_built(log, batch)?;
             noted.map_or(Ok(()), |it| log.note_aborted(it))?;
         }
         Flush => drop(log.flush()?),
@@ -147,6 +145,7 @@ fn perform(step: Step, log: &mut Log<FaultDisk>, model: &mut Model) -> Result<()
             log.truncate_fully_and_start_at(end.plus(further))?;
             *model = Model { batches: Vec::new(), epoch: model.epoch + 1 };
         }
+        Clean(times) => clean(log, model, NOW + times * RETENTION_MS as i64)?,
         Release => log.release_files(),
         CloseAndOpen | KillAndOpen => unreachable!("the caller's"),
     }
@@ -162,10 +161,24 @@ fn perform(step: Step, log: &mut Log<FaultDisk>, model: &mut Model) -> Result<()
     Ok(())
 }
 
-/// The index against all that ever was; what it has to know, it knows.
+fn clean(log: &mut Log<FaultDisk>, model: &Model, now: i64) -> Result<(), LogError> {
+    let open = model.open().into_values().min();
+    let below = open.into_iter().chain([log.flushed_end()]).min().unwrap_or_default();
+    let Some(cleaning) = log.begin_cleaning(request(now, below))? else { return Ok(()) };
+    let cleaned = match cleaning.run(&mut OffsetMap::new(1 << 12), &mut FullSpeed) {
+        Err(CleaningError::Log(error)) => return Err(error),
+        cleaned => cleaned.unwrap(),
+    };
+    let Some(finished) = log.finish_cleaning(cleaned, below, ALL)? else { return Ok(()) };
+    finished.removals.into_iter().try_for_each(|removal| removal.run())?;
+    finished.ending.run()
+}
+
+/// The index against all that ever was; what it has to know, it knows. What was not aborted is there.
 fn compare(log: &Log<MemDisk>, model: &Model) {
     let oldest = log.segments().unwrap().first().map_or(log.log_start(), |segment| segment.base);
     let (found, mut seen) = (all(log), BTreeSet::new());
+    let here = headers(log, oldest);
     let expected = model.aborted(log.log_end());
     for it in &found {
         let known = expected.iter().find(|known| known.last_offset == it.last_offset);
@@ -173,12 +186,24 @@ fn compare(log: &Log<MemDisk>, model: &Model) {
         assert!(it.first_offset >= known.first_offset && it.producer_id == known.producer_id);
         assert!(it.last_offset >= oldest, "{it:?} below {oldest}");
         assert!(seen.insert(it.last_offset));
+        assert!(here.iter().any(|header| header.last_offset() == it.last_offset), "{it:?}");
     }
+    let is_of = |header: &BatchHeader, of: &Aborted| {
+        header.producer.is_some_and(|stamp| stamp.id == of.producer_id)
+            && (of.first_offset..of.last_offset).contains(&header.base_offset)
+    };
     for known in expected.iter().filter(|known| known.last_offset >= oldest) {
-        let Some(first) = model.first_from(known, oldest) else { continue };
+        let Some(first) = here.iter().find(|header| is_of(header, known)) else { continue };
         let it = found.iter().find(|it| it.last_offset == known.last_offset);
         let it = it.unwrap_or_else(|| panic!("{known:?} is not among {found:?}"));
-        assert!(it.first_offset <= first, "{it:?}, and {first} belongs to it");
+        assert!(it.first_offset <= first.base_offset, "{it:?}, and {first:?} belongs to it");
+    }
+    for data in model.batches.iter().filter(|header| header.marker().is_none()) {
+        let is_here = data.base_offset >= oldest && data.end_offset() <= log.log_end();
+        if is_here && !expected.iter().any(|known| is_of(data, known)) {
+            let found = here.iter().find(|header| header.base_offset == data.base_offset);
+            assert_eq!(found.map(|header| header.record_count), Some(1), "{data:?}");
+        }
     }
 }
 
@@ -328,6 +353,19 @@ fn truncations_and_deletions_beside_them_survive_a_crash_anywhere() {
 }
 
 #[test]
+fn cleaning_of_transactions_survives_a_crash_anywhere() {
+    sweep(
+        &[
+            Data(1), Data(2), Abort(1), Data(3), Abort(2), Commit(3), Data(1), Roll, Flush, Clean(0),
+            Abort(1), Data(2), Abort(2), Roll, Flush, Checkpoint, Clean(2), Data(4), Data(5), Abort(5),
+            Roll, Data(5), Abort(5), Roll, Flush, Clean(4), KillAndOpen, Abort(4), Roll, Flush,
+            Clean(6), Clean(9), CloseAndOpen,
+        ],
+        3,
+    );
+}
+
+#[test]
 fn any_trace_of_transactions_survives_a_crash_anywhere() {
     for seed in 0..10u64 {
         let mut state = seed;
@@ -337,7 +375,7 @@ fn any_trace_of_transactions_survives_a_crash_anywhere() {
         };
         let mut trace = vec![Data(1)];
         for _ in 0..18 {
-            trace.push(match dice(20) {
+            trace.push(match dice(22) {
                 0..5 => Data(1 + dice(3)),
                 5..11 => Abort(1 + dice(3)),
                 11 => Commit(1 + dice(3)),
@@ -347,7 +385,8 @@ fn any_trace_of_transactions_survives_a_crash_anywhere() {
                 15 => Snapshot,
                 16 => Truncate(1 + dice(5)),
                 17 => [SetLogStart(dice(4)), RemoveOldest][dice(2) as usize],
-                18 => [Roll, Restart(dice(3)), Release][dice(3) as usize],
+                18 | 19 => Clean(dice(4) as i64),
+                20 => [Roll, Restart(dice(3)), Release][dice(3) as usize],
                 _ => [CloseAndOpen, KillAndOpen][dice(2) as usize],
             });
         }

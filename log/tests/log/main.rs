@@ -10,6 +10,7 @@ mod cleaning;
 mod cleaning_crash;
 mod cleaning_meanwhile;
 mod cleaning_model;
+mod cleaning_transactions;
 mod crash_sweep;
 mod damage;
 mod deleted;

@@ -56,7 +56,10 @@ pub fn marker_batch(at: Offset, epoch: u32, id: u64, committed: bool) -> Batch {
     (BatchHeader { base_offset: at, leader_epoch, ..built.header }, built.payload)
 }
 
-pub fn put<D: Disk>(log: &mut Log<D>, (header, payload): Batch) -> Result<BatchHeader, LogError> {
+pub fn put_built<D: Disk>(
+    log: &mut Log<D>,
+    (header, payload): Batch,
+) -> Result<BatchHeader, LogError> {
     log.append(&header, &Rope::from(payload), NOW)?;
     Ok(header)
 }
@@ -68,7 +71,7 @@ pub fn data<D: Disk>(
     records: &[(Option<&str>, Option<&str>)],
 ) -> Result<BatchHeader, LogError> {
     let batch = data_batch(log.log_end(), epoch, id, records);
-    put(log, batch)
+    put_built(log, batch)
 }
 
 /// A marker; nothing is noted.
@@ -79,7 +82,7 @@ pub fn marker<D: Disk>(
     committed: bool,
 ) -> Result<BatchHeader, LogError> {
     let batch = marker_batch(log.log_end(), epoch, id, committed);
-    put(log, batch)
+    put_built(log, batch)
 }
 
 /// What this batch aborts.
