@@ -200,10 +200,12 @@ impl<D: Disk> Log<D> {
     fn seal_active(&mut self) -> Result<(), LogError> {
         let Some(active) = self.segments.back_mut() else { return Ok(()) };
         active.note_largest();
-        let flushing = &mut self.flushing;
+        let (base, flushing) = (active.base, &mut self.flushing);
         active.persist_indexes(&self.place, true, |path, file| {
             flushing.owe_file(path, Arc::new(file));
-        })
+        })?;
+        self.seal_aborted(base);
+        Ok(())
     }
 
     /// Everything that can fail comes first: until the last line the log is as it was.

@@ -36,6 +36,7 @@ pub(crate) const METADATA: &str = "partition.metadata";
 const VERSION: &str = "version 1";
 const CHECKSUM: &str = "crc32c";
 const CLOSED: &str = "closed";
+const ABORTED: &str = "aborted";
 const BOOT: &str = "boot";
 /// In an [`OffsetCheckpoint`]: whoever wrote it keeps [`FLUSHED_END`] true.
 const KEEPS_FLUSHED_END: &str = "keeps_flushed_end";
@@ -96,6 +97,9 @@ pub(crate) struct OffsetCheckpoint {
     /// Base offsets and sizes of the segments before the one with the recovery point, ascending. Files from
     /// before there was such a list have none.
     pub(crate) closed: Vec<(Offset, u64)>,
+    /// Base offsets of the segments below the recovery point that know of aborted transactions, and of how many. An
+    /// earlier version passes over them.
+    pub(crate) aborted: Vec<(Offset, u64)>,
     /// [`crate::disk::Disk::boot`] of when it was written, by a log that was opened in that run: all that was not
     /// synced then was written in it, or later.
     pub(crate) boot: Option<String>,
@@ -128,6 +132,9 @@ impl OffsetCheckpoint {
         for (base, size) in &self.closed {
             let _infallible = writeln!(lines, "{CLOSED} {base} {size}");
         }
+        for (base, count) in &self.aborted {
+            let _infallible = writeln!(lines, "{ABORTED} {base} {count}");
+        }
         put_boot(&mut lines, self.boot.as_deref());
         if self.keeps_flushed_end {
             let _infallible = writeln!(lines, "{KEEPS_FLUSHED_END} 1");
@@ -138,15 +145,25 @@ impl OffsetCheckpoint {
     pub(crate) fn decode(content: &[u8]) -> Option<OffsetCheckpoint> {
         let lines = unseal(content)?;
         let high_watermark = number(lines, "high_watermark").map(Offset);
-        let closed = lines.lines().filter_map(|line| {
-            let (base, size) = line.strip_prefix(CLOSED)?.strip_prefix(' ')?.split_once(' ')?;
-            Some((Offset(base.parse().ok()?), size.parse().ok()?))
-        });
+        let pairs = |name: &str| {
+            let pair = |line: &str| {
+                let (base, number) = line.strip_prefix(name)?.strip_prefix(' ')?.split_once(' ')?;
+                Some((Offset(base.parse().ok()?), number.parse().ok()?))
+            };
+            lines.lines().filter_map(pair).collect()
+        };
+        let (closed, aborted) = (pairs(CLOSED), pairs(ABORTED));
         let recovery_point = decode_recovery_point(lines);
         let boot = field(lines, BOOT).map(str::to_owned);
         let keeps_flushed_end = number(lines, KEEPS_FLUSHED_END) == Some(1);
-        let closed = closed.collect();
-        Some(OffsetCheckpoint { high_watermark, recovery_point, closed, boot, keeps_flushed_end })
+        Some(OffsetCheckpoint {
+            high_watermark,
+            recovery_point,
+            closed,
+            aborted,
+            boot,
+            keeps_flushed_end,
+        })
     }
 }
 
@@ -311,6 +328,7 @@ mod tests {
             point in any::<Option<(u64, u64, u64, u64, u32, u64, u32)>>(),
             summary in summaries(),
             closed in prop::collection::vec(any::<(u64, u64)>(), 0..5),
+            aborted in prop::collection::vec(any::<(u64, u64)>(), 0..5),
             boot in prop::option::of("[0-9a-f-]{1,36}"),
             keeps_flushed_end: bool,
         ) {
@@ -327,6 +345,7 @@ mod tests {
                     },
                 }),
                 closed: closed.into_iter().map(|(base, size)| (Offset(base), size)).collect(),
+                aborted: aborted.into_iter().map(|(base, it)| (Offset(base), it)).collect(),
                 boot,
                 keeps_flushed_end,
             };

@@ -15,12 +15,13 @@
 //! - `state`: how much there is to clean. `offset_map`: key to last offset, in memory of a given size; full, the pass
 //!   ends there.
 //! - `source`: the segments that are read. `pass`: which records stay. `writer`: the segments they go to.
+//! - `transactions`: which data is aborted, and how long markers stay.
 //! - `gone`: below where tombstones are gone for good, as those have to know who are filled from this log.
-//! - `swap`: how those take their place, and how opening finishes that. `under_way`: when it is too late for it, and how
+//! - `swap`: how those take their place, and how opening finishes that. `plan`: the list. `under_way`: when it is too late for it, and how
 //!   far it has come.
 //!
 //! Promises: of a key below the mapped end, the record with the largest offset stays, unless it is a tombstone whose
-//! time has come and that every replica has. Each segment ends where the next one begins, so it keeps its last batch,
+//! time has come and that every replica has; records of aborted transactions count for nothing, and go. Each segment ends where the next one begins, so it keeps its last batch,
 //! if need be without records. A batch from which nothing goes is copied byte for byte. What is damaged is never
 //! written anew: the pass ends, and nothing has changed.
 //! Never here: threads, a clock, which log is cleaned when.
@@ -29,9 +30,11 @@ mod error;
 pub(crate) mod gone;
 mod offset_map;
 mod pass;
+mod plan;
 mod source;
 mod state;
 mod swap;
+mod transactions;
 mod under_way;
 mod writer;
 
@@ -77,7 +80,7 @@ impl Default for CleaningPolicy {
     }
 }
 
-/// Tombstones that a pass has left, as it has to.
+/// Tombstones, and markers of transactions of which nothing else is left, that a pass has left, as it has to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tombstones {
     /// All of them lie below; zero: there are none.
@@ -102,7 +105,8 @@ pub struct CleaningRequest {
     pub policy: CleaningPolicy,
     /// The wall clock.
     pub now_ms: i64,
-    /// Nothing from here on is touched: what is not committed may still change.
+    /// Nothing from here on is touched: what is not committed may still change, and of a transaction that is open nobody
+    /// knows how it ends. The last stable offset.
     pub below: Offset,
     /// Every assigned replica has all of the log below: only there may tombstones go.
     pub tombstones_below: Offset,

@@ -1,16 +1,19 @@
 //! Single files of a log, read from outside: for `troupe log dump` and `troupe log verify` (S31, S32).
 //!
 //! - Which file is what, by its name: [`FileKind`]; also what a change that was interrupted has left.
-//! - [`LogFile`]: the batches of a segment. [`offset_entries`], [`time_entries`]: an index, beside its log.
+//! - [`LogFile`]: the batches of a segment. [`offset_entries`], [`time_entries`], [`txn_entries`]: an index, beside its
+//!   log.
 //! - The small files: `texts`.
 //!
 //! Takes no part in the log's life: opens files to read, repairs nothing. Whatever its size, of a file only a batch
 //! or some entries are in memory at a time. A damaged file is described as far as it can be.
 
+mod aborted;
 mod indexes;
 mod segment;
 mod texts;
 
+pub use aborted::{TxnEntry, txn_entries};
 pub use indexes::{Mismatch, OffsetEntry, TimeEntry, offset_entries, time_entries};
 pub use segment::{DumpError, DumpedBatch, LogFile};
 pub use texts::{
@@ -30,6 +33,7 @@ pub enum FileKind {
     Log,
     OffsetIndex,
     TimeIndex,
+    TxnIndex,
     Snapshot,
     /// `leader-epoch-checkpoint`.
     Epochs,
@@ -61,6 +65,7 @@ impl FileKind {
                 Kind::Log => FileKind::Log,
                 Kind::OffsetIndex => FileKind::OffsetIndex,
                 Kind::TimeIndex => FileKind::TimeIndex,
+                Kind::TxnIndex => FileKind::TxnIndex,
                 Kind::Snapshot => FileKind::Snapshot,
             }),
         }

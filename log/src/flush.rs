@@ -118,6 +118,12 @@ impl<D: Disk> Flushing<D> {
         self.next_number += 1;
     }
 
+    /// The same file as before has more content.
+    pub(crate) fn owe_again(&mut self, path: &Path, file: Arc<D::File>) {
+        self.files.retain(|(_, owed, _)| owed != path);
+        self.owe_file(path.to_owned(), file);
+    }
+
     pub(crate) fn owe_snapshot(&mut self, offset: Offset, path: PathBuf, file: Arc<D::File>) {
         self.snapshots.push((self.next_number, offset));
         self.owe_file(path, file);
@@ -420,11 +426,16 @@ impl<D: Disk> Log<D> {
             let closed = self.segments.iter().filter(|segment| segment.base < point.segment);
             closed.map(|segment| (segment.base, segment.size)).collect()
         });
-        let high_watermark = Some(high_watermark);
-        let boot = self.place.disk.boot();
-        let keeps_flushed_end = true;
-        let checkpoint =
-            OffsetCheckpoint { high_watermark, recovery_point, closed, boot, keeps_flushed_end };
+        let aborted = recovery_point
+            .map_or_else(Vec::new, |point| self.count_aborted(point.segment, point.offset));
+        let checkpoint = OffsetCheckpoint {
+            high_watermark: Some(high_watermark),
+            recovery_point,
+            closed,
+            aborted,
+            boot: self.place.disk.boot(),
+            keeps_flushed_end: true,
+        };
         let file = self.place.replace(checkpoint::OFFSETS, &checkpoint.encode(), durably)?;
         for removed in self.deleted.drain(..) {
             removed.name_no_more(&self.place);

@@ -1,6 +1,7 @@
 //! One partition's log on one disk. Synchronous, no actors, no clock, no rules of replication.
 //!
-//! A [`Log`] is a row of segments; a segment is a file of whole batches and two sparse indexes. The bytes
+//! A [`Log`] is a row of segments; a segment is a file of whole batches and two sparse indexes, and
+//! where transactions were aborted an index of those. The bytes
 //! of a `.log` file are a serialised `troupe.log.v1.RecordBatches`, so a read is a slice of the file.
 //!
 //! ```text
@@ -13,6 +14,7 @@
 //! - Appending and rolling: `append`; making it durable: [`FlushTicket`], run on any thread.
 //! - [`Log::open`] recovers: it scans what lies behind the recovery point, cuts at the first bad batch, and
 //!   rebuilds what derives (indexes, leader epochs). Afterwards all that is in the log is durable.
+//! - Transactions: [`Log::note_aborted`], [`Log::aborted`].
 //! - Reading: [`Log::read`], `find_by_timestamp`. Shrinking: truncation, [`RetentionPolicy`], [`Cleaning`].
 //! - [`disk`]: the one door to files: real, in memory, faulty. [`LogDirectories`]: those of `log.dirs`.
 //! - [`dump`]: what the command line shows of single files. [`verify`]: whether they hold what they should, and mending
@@ -53,6 +55,7 @@ mod snapshot;
 mod soundness;
 mod space;
 mod truncation;
+mod txn_index;
 pub mod verify;
 
 pub use append::Appended;
@@ -75,3 +78,4 @@ pub use retention::{Judged, Removal, Retained, RetentionPolicy, SegmentInfo};
 pub use scrub::{FileCheck, Scrub, Scrubbed, Suspect};
 pub use soundness::{BadBatch, check_batches};
 pub use space::{Space, Volume};
+pub use txn_index::Aborted;

@@ -79,6 +79,12 @@ impl Listing {
         wanted.filter(|(base, kind)| !found.contains(&kind.name(*base))).collect()
     }
 
+    /// Segments that know of aborted transactions.
+    pub(crate) fn txn_indexes(&self) -> Vec<Offset> {
+        let indexes = self.indexes.iter().filter(|(_, kind)| *kind == Kind::TxnIndex);
+        indexes.map(|(base, _)| *base).collect()
+    }
+
     /// Whether retention was removing this segment.
     pub(crate) fn was_deleted(&self, base: Offset) -> bool {
         let name = Kind::Log.name(base) + DELETED;

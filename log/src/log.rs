@@ -9,8 +9,9 @@ use crate::flush::Flushing;
 use crate::place::Place;
 use crate::retention::Deleted;
 use crate::segment::Segment;
+use crate::txn_index::TxnIndex;
 use crate::{LogConfig, LogError};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use troupe_proto::batch::BatchHeader;
@@ -27,6 +28,8 @@ pub struct Log<D: Disk> {
     pub(crate) end: Offset,
     /// By base offset; the last one takes appends. Empty until something is written.
     pub(crate) segments: VecDeque<Segment<D>>,
+    /// Of the segments that hold markers of aborted transactions, by their base offsets.
+    pub(crate) aborted: BTreeMap<Offset, TxnIndex<D>>,
     /// Wall clock when the last segment was made or found.
     pub(crate) active_since_ms: i64,
     pub(crate) epochs: Epochs,
@@ -227,6 +230,7 @@ impl<D: Disk> Log<D> {
         for (i, segment) in self.segments.iter_mut().enumerate() {
             segment.release(i + 1 == count);
         }
+        self.aborted.values_mut().for_each(TxnIndex::release);
     }
 
     pub(crate) fn check_writable(&self) -> Result<(), LogError> {

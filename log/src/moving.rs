@@ -66,6 +66,7 @@ impl<D: Disk> Log<D> {
         copy.epochs = self.epochs.clone();
         copy.epochs_changed = true;
         copy.write_epochs()?;
+        copy.put_aborted(self.aborted(copy.oldest(), self.end)?)?;
         copy.flush()?;
         copy.write_producer_snapshot(copy.end, producers)?;
         if self.cleaned_below > Offset::ZERO {

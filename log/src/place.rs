@@ -96,15 +96,22 @@ pub(crate) enum Kind {
     Log,
     OffsetIndex,
     TimeIndex,
+    TxnIndex,
     Snapshot,
 }
 
 impl Kind {
+    const ALL: [Kind; 5] =
+        [Kind::Log, Kind::OffsetIndex, Kind::TimeIndex, Kind::TxnIndex, Kind::Snapshot];
+    /// Beside a segment, what follows from its batches.
+    pub(crate) const INDEXES: [Kind; 3] = [Kind::OffsetIndex, Kind::TimeIndex, Kind::TxnIndex];
+
     const fn suffix(self) -> &'static str {
         match self {
             Kind::Log => ".log",
             Kind::OffsetIndex => ".index",
             Kind::TimeIndex => ".timeindex",
+            Kind::TxnIndex => ".txnindex",
             Kind::Snapshot => ".snapshot",
         }
     }
@@ -124,8 +131,7 @@ impl Kind {
     }
 
     pub(crate) fn parse(name: &str) -> Option<(Offset, Kind)> {
-        let kinds = [Kind::Log, Kind::OffsetIndex, Kind::TimeIndex, Kind::Snapshot];
-        let kind = kinds.into_iter().find(|kind| name.ends_with(kind.suffix()))?;
+        let kind = Self::ALL.into_iter().find(|kind| name.ends_with(kind.suffix()))?;
         let digits = name.strip_suffix(kind.suffix())?;
         if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
             return None;

@@ -21,9 +21,10 @@ use crate::log::Presence;
 use crate::place::{Kind, Place};
 use crate::retention::{DELETED, Deleted, is_deleted_segment};
 use crate::segment::Segment;
+use crate::txn_index::FoundAborted;
 use crate::{Log, LogConfig, LogError};
 use bytes::Bytes;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -90,13 +91,14 @@ impl<D: Disk> Log<D> {
         for name in leftovers.cloned().chain(listing.orphans()) {
             recovered.evidence.notices.extend(place.clear(&name)?);
         }
-        let recovered = recover(&place, &key, &config, &listing, recovered)?;
+        let mut recovered = recover(&place, &key, &config, &listing, recovered)?;
+        let aborted = std::mem::take(&mut recovered.aborted);
         let deleted = listing.leftovers.iter().filter(|name| name.ends_with(DELETED)).cloned();
         let (mut log, recovery) = Log::assemble(place, key, config, now_ms, recovered);
         // what cannot be read was set aside
         let log_start = log.place.read(checkpoint::LOG_START)?;
         log.presence.log_start = log_start.and_then(|c| checkpoint::decode_log_start(&c));
-        log.settle(recovery, deleted.collect())
+        log.settle(recovery, &aborted, deleted.collect())
     }
 
     fn assemble(
@@ -114,6 +116,7 @@ impl<D: Disk> Log<D> {
             start: found.segments.front().map_or(found.end, |segment| segment.base),
             end: found.end,
             segments: found.segments,
+            aborted: BTreeMap::new(),
             active_since_ms: now_ms,
             epochs: found.epochs,
             epochs_changed: found.epochs_changed,
@@ -156,8 +159,10 @@ impl<D: Disk> Log<D> {
     fn settle(
         mut self,
         mut recovery: Recovery,
+        aborted: &FoundAborted,
         mut deleted: Vec<String>,
     ) -> Result<(Log<D>, Recovery), LogError> {
+        let lost = self.find_aborted(aborted, &mut recovery.notices)?;
         if let Some(start) = self.presence.log_start {
             if start > self.end {
                 // S14
@@ -183,6 +188,8 @@ impl<D: Disk> Log<D> {
         if self.presence.directory {
             self.keep_damage()?;
         }
+        self.complete_aborted(lost, &aborted.markers)?;
+        recovery.clean &= self.presence.checkpoint.is_some() || !self.presence.directory;
         // what is missing is kept in mind by now
         self.flushing.flushed_end.lower(&self.place, self.end)?;
         if !deleted.is_empty() {
@@ -268,6 +275,7 @@ struct Recovered<D: Disk> {
     tombstones_gone_below: Offset,
     /// Up to where the log was flushed last, if that is known.
     flushed_end: Option<Offset>,
+    aborted: FoundAborted,
     evidence: Evidence,
 }
 
@@ -289,6 +297,7 @@ impl<D: Disk> Default for Recovered<D> {
             cleaner: CleanerCheckpoint::default(),
             tombstones_gone_below: Offset::ZERO,
             flushed_end: None,
+            aborted: FoundAborted::default(),
             evidence: Evidence::default(),
         }
     }
@@ -379,6 +388,8 @@ fn recover<D: Disk>(
     let boot = place.disk.boot().filter(|boot| {
         [&checkpoint.boot, &recovered.made_in].into_iter().flatten().any(|known| known == boot)
     });
+    recovered.aborted.files = listing.txn_indexes();
+    recovered.aborted.counted.clone_from(&checkpoint.aborted);
     recovered.checkpoint = checkpoint;
     let memory_was_lost = boot.is_none();
     let recovered_so_far = &mut recovered;

@@ -300,7 +300,8 @@ impl<D: Disk> Log<D> {
         let segment = Deleted::new(Kind::Log.name(base) + DELETED, false);
         self.rename_deleted(&Kind::Log.name(base))?;
         let mut indexes = Vec::new();
-        for kind in [Kind::OffsetIndex, Kind::TimeIndex] {
+        let aborted = self.aborted.remove(&base).map(|_| Kind::TxnIndex);
+        for kind in [Kind::OffsetIndex, Kind::TimeIndex].into_iter().chain(aborted) {
             let name = kind.name(base);
             // where that fails, it is a leftover
             if self.rename_deleted(&name).unwrap_or_default() {

@@ -16,7 +16,8 @@ use crate::index::{OffsetIndex, TimeIndex};
 use crate::place::{Kind, Place};
 use crate::scan::{Check, Found, Scanner};
 use crate::segment::{Segment, indexed_timestamp};
-use crate::{Log, LogError, snapshot};
+use crate::txn_index::{List, TxnIndex};
+use crate::{Aborted, Log, LogError, snapshot};
 use bytes::Bytes;
 use std::io;
 use std::iter::Peekable;
@@ -63,6 +64,8 @@ struct Target {
     size: u64,
     /// It takes no more appends: its indexes are whole.
     sealed: bool,
+    /// Markers of aborted transactions.
+    aborted: usize,
 }
 
 impl Target {
@@ -89,7 +92,8 @@ impl<D: Disk> Log<D> {
             let sealed = segment.base < point.segment;
             let size = if sealed { segment.size } else { point.position.min(segment.size) };
             let from = self.needed_from(segment);
-            Target { base: segment.base, from, size: size.max(from.1), sealed }
+            let aborted = self.aborted.get(&segment.base).map_or(0, TxnIndex::count);
+            Target { base: segment.base, from, size: size.max(from.1), sealed, aborted }
         });
         Scrub { place: self.place.clone(), key: self.key, targets: targets.collect() }
     }
@@ -115,6 +119,7 @@ impl<D: Disk> Log<D> {
             segment.indexes(&self.place, interval)?;
         }
         self.presence.checkpoint = None;
+        self.mend_aborted(base)?;
         Ok(true)
     }
 
@@ -128,7 +133,9 @@ impl<D: Disk> Log<D> {
         for base in &wrong {
             self.rebuild_indexes(*base)?;
         }
-        Ok(wrong.len() as u64)
+        let aborted: Vec<_> = self.wrong_aborted().collect();
+        aborted.iter().try_for_each(|base| self.mend_aborted(*base))?;
+        Ok((wrong.len() + aborted.len()) as u64)
     }
 
     /// Whether a lookup of this offset has found an index to be wrong.
@@ -308,6 +315,7 @@ struct IndexCheck {
     times: Peekable<std::vec::IntoIter<(i64, Offset)>>,
     largest: Option<i64>,
     last_time: Option<i64>,
+    aborted: Peekable<std::vec::IntoIter<Aborted>>,
     wrong: bool,
 }
 
@@ -319,7 +327,14 @@ impl IndexCheck {
             offsets.and_then(|bytes| OffsetIndex::from_bytes(target.base, target.size, bytes));
         let times = read(Kind::TimeIndex).map(Bytes::from);
         let times = times.and_then(|bytes| TimeIndex::from_bytes(target.base, bytes));
-        let wrong = offsets.is_none() || times.is_none();
+        let aborted = match target.aborted {
+            0 => List::default(),
+            _ => {
+                read(Kind::TxnIndex).map(|it| List::decode(target.base, &it).0).unwrap_or_default()
+            }
+        };
+        let is_whole = aborted.len() == target.aborted;
+        let wrong = offsets.is_none() || times.is_none() || !is_whole;
         let last_time = times.as_ref().and_then(|times| times.last()).map(|(time, _)| time);
         let base = target.base;
         let offsets = offsets.iter().flat_map(|index| index.all());
@@ -331,6 +346,7 @@ impl IndexCheck {
             times: times.into_iter().peekable(),
             largest: None,
             last_time,
+            aborted: aborted.entries().to_vec().into_iter().peekable(),
             wrong,
         }
     }
@@ -348,10 +364,17 @@ impl IndexCheck {
         }
         self.wrong |= self.times.peek().is_some_and(|(_, offset)| *offset <= last);
         self.largest = self.largest.max(Some(timestamp));
+        if let Some(aborted) = self.aborted.next_if(|aborted| aborted.last_offset <= last) {
+            let is_marker = header.marker().is_some_and(|marker| !marker.committed)
+                && header.producer.is_some_and(|stamp| stamp.id == aborted.producer_id);
+            self.wrong |= aborted.last_offset != last || !is_marker;
+        }
     }
 
     fn finds_wrong(mut self) -> bool {
-        let left = self.offsets.next().is_some() || self.times.next().is_some();
+        let left = self.offsets.next().is_some()
+            || self.times.next().is_some()
+            || self.aborted.next().is_some();
         self.wrong || left || self.last_time != self.largest
     }
 }

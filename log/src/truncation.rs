@@ -80,6 +80,7 @@ impl<D: Disk> Log<D> {
             let last = self.segments.pop_back().expect("there are more than `at + 1`");
             self.remove_files(last.base)?;
         }
+        self.cut_aborted(self.segments[at].base, cut.0)?;
         self.place.sync_dir()?;
         self.cut_file(at, cut, summary, cut.0 < high_watermark)?;
         let flushing = &mut self.flushing;
@@ -196,11 +197,11 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    fn remove_files(&self, base: Offset) -> Result<(), LogError> {
+    fn remove_files(&mut self, base: Offset) -> Result<(), LogError> {
         for kind in [Kind::Log, Kind::OffsetIndex, Kind::TimeIndex] {
             self.place.remove(&kind.name(base))?;
         }
-        Ok(())
+        self.remove_aborted(base)
     }
 
     /// Drops everything: the log is empty and its next offset is this one.

@@ -4,13 +4,15 @@
 
 use super::source::{Failure, Source, SourceBatch, Throttle, each_batch};
 use super::swap::{Cleaned, Made, Unfinished};
+use super::transactions::{Ended, Transactions};
 use super::writer::{SegmentWriter, Shelf};
 use super::{
     CleaningError, CleaningReport, CleaningRequest, OffsetMap, Pace, Tombstones, UnderWay,
 };
 use crate::disk::Disk;
 use crate::place::Place;
-use crate::{Log, LogConfig, LogError};
+use crate::txn_index::TxnIndex;
+use crate::{Aborted, Log, LogConfig, LogError};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,6 +32,8 @@ pub struct Cleaning<D: Disk> {
     first_dirty: Offset,
     /// From the log's first segment on, as far as it can be cleaned.
     sources: Vec<Source>,
+    /// Of which something lies in them.
+    aborted: Vec<Aborted>,
     request: CleaningRequest,
     /// [`Log::tombstones_gone_below`]
     gone_before: Offset,
@@ -63,11 +67,14 @@ impl<D: Disk> Log<D> {
             .range(..count)
             .map(|segment| {
                 let needed_from = self.needed_from(segment);
-                Source { base: segment.base, end: segment.end, size: segment.size, needed_from }
+                let aborted = self.aborted.get(&segment.base).map_or(0, TxnIndex::count);
+                let (base, end, size) = (segment.base, segment.end, segment.size);
+                Source { base, end, size, needed_from, aborted }
             })
             .collect();
         let end = sources.last().map(|last| last.end);
         let Some(end) = end.filter(|end| *end > first_dirty || in_time) else { return Ok(None) };
+        let aborted = self.aborted(self.oldest(), end)?;
         let under_way = UnderWay::below(end, self.place.clone(), self.flushing.shared_poison());
         self.cleaning = Some(Arc::clone(&under_way));
         Ok(Some(Cleaning {
@@ -77,6 +84,7 @@ impl<D: Disk> Log<D> {
             pass: PASSES.fetch_add(1, Ordering::Relaxed),
             first_dirty,
             sources,
+            aborted,
             request,
             gone_before: self.tombstones_gone_below,
             under_way,
@@ -128,6 +136,7 @@ impl<D: Disk> Cleaning<D> {
             map,
             end,
             request: &self.request,
+            transactions: Transactions::new(&self.aborted),
             compactor: Compactor::default(),
             unpacked: Vec::new(),
             epoch: None,
@@ -185,10 +194,14 @@ impl<D: Disk> Cleaning<D> {
         let from = self.first_dirty;
         let mut end = from;
         let mut unpacked = Vec::new();
+        let mut transactions = Transactions::new(&self.aborted);
         for source in self.sources.iter().filter(|source| source.end > from) {
             let mut full_at = None;
             each_batch(&self.place, &self.key, source, source.size, throttle, |batch| {
-                if batch.header.end_offset() > from && !stays_as_it_is(&batch.header) {
+                let header = &batch.header;
+                // the key of a marker is none
+                let counts = header.end_offset() > from && !header.attributes.is_control();
+                if counts && !transactions.is_aborted(header) {
                     full_at = map_batch(batch, from, map, &mut unpacked)?;
                 }
                 Ok(match full_at {
@@ -203,13 +216,6 @@ impl<D: Disk> Cleaning<D> {
         }
         Ok(end)
     }
-}
-
-/// Whether a batch is none of compaction's business: a marker of a transaction, or data of which only the marker
-/// says whether it counts. With transactions this is where it is asked which data is aborted, and until when a
-/// marker stays.
-fn stays_as_it_is(header: &BatchHeader) -> bool {
-    header.attributes.is_control() || header.attributes.is_transactional()
 }
 
 /// Adds the keys of a batch; where the map was full, if it was.
@@ -244,6 +250,7 @@ struct Copy<'a> {
     /// Where the map ends.
     end: Offset,
     request: &'a CleaningRequest,
+    transactions: Transactions,
     compactor: Compactor,
     unpacked: Vec<u8>,
     /// Of the batch before.
@@ -265,18 +272,28 @@ impl Copy<'_> {
         // who has only what is left finds by it where the epoch before ended, as everybody else does (R21)
         let before = self.epoch.replace(header.leader_epoch);
         let begins_epoch = before.is_some_and(|before| before != header.leader_epoch);
-        if header.base_offset >= self.end || stays_as_it_is(header) {
-            return writer.keep(header, batch.bytes).map_err(Failure::Other);
-        }
         // the segment goes on to where the next one begins; a producer is judged by its batches (S24)
         let needs_header =
             batch.is_last || begins_epoch || self.request.keep.contains(&header.base_offset);
+        if header.attributes.is_control() {
+            return self.marker(batch, needs_header, writer, files);
+        }
+        let is_aborted = self.transactions.is_aborted(header);
+        if header.base_offset >= self.end {
+            self.transactions.stays(header);
+            return writer.keep(header, batch.bytes).map_err(Failure::Other);
+        }
         if header.record_count == 0 {
             // for the sake of a header alone no segment is written again
-            return match needs_header || !writer.is_new() {
-                true => writer.keep(header, batch.bytes).map_err(Failure::Other),
-                false => Ok(()),
-            };
+            if !needs_header && writer.is_new() {
+                return Ok(());
+            }
+            self.transactions.stays(header);
+            return writer.keep(header, batch.bytes).map_err(Failure::Other);
+        }
+        if is_aborted {
+            self.gone += u64::from(header.record_count);
+            return self.give_up(header, needs_header, writer, files);
         }
         let records = batch.records(&mut self.unpacked)?;
         let (map, end, request) = (self.map, self.end, self.request);
@@ -307,13 +324,75 @@ impl Copy<'_> {
             self.tombstones.note(header.end_offset(), due_ms);
         }
         let horizon = (is_seen && horizon.is_none()).then(|| horizon_from(request));
+        if selected.kept == 0 {
+            return self.give_up(header, needs_header, writer, files);
+        }
+        self.transactions.stays(header);
         if selected.gone == 0 && horizon.is_none() {
             return writer.keep(header, batch.bytes).map_err(Failure::Other);
         }
-        if selected.kept == 0 && !needs_header {
+        let (left, payload) = self.compactor.rewrite(header, records, &selected, horizon)?;
+        writer.put(&left, payload, files).map_err(Failure::Other)
+    }
+}
+
+impl Copy<'_> {
+    /// All of the batch's records go.
+    fn give_up<D: Disk>(
+        &mut self,
+        header: &BatchHeader,
+        needs_header: bool,
+        writer: &mut SegmentWriter<'_, '_, D>,
+        files: &mut Unfinished<D>,
+    ) -> Result<(), Failure> {
+        if !needs_header {
             return writer.leave_out(files).map_err(Failure::Other);
         }
-        let (left, payload) = self.compactor.rewrite(header, records, &selected, horizon)?;
+        self.transactions.stays(header);
+        writer.put(&header.emptied(), &[], files).map_err(Failure::Other)
+    }
+
+    /// How a transaction ended.
+    fn marker<D: Disk>(
+        &mut self,
+        batch: &SourceBatch<'_>,
+        needs_header: bool,
+        writer: &mut SegmentWriter<'_, '_, D>,
+        files: &mut Unfinished<D>,
+    ) -> Result<(), Failure> {
+        let (header, request) = (&batch.header, self.request);
+        let Ended { has_data, aborted } = self.transactions.end(header);
+        let horizon = header.delete_horizon_ms();
+        let is_empty = header.record_count == 0;
+        if has_data || header.base_offset >= self.end {
+            writer.note_aborted(aborted);
+            return writer.keep(header, batch.bytes).map_err(Failure::Other);
+        }
+        if is_empty {
+            return match needs_header || !writer.is_new() {
+                true => writer.keep(header, batch.bytes).map_err(Failure::Other),
+                false => Ok(()),
+            };
+        }
+        let is_due = horizon.is_some_and(|horizon| request.now_ms >= horizon)
+            && header.last_offset() < request.tombstones_below;
+        if is_due {
+            self.gone += u64::from(header.record_count);
+            if !needs_header {
+                self.tombstones_gone_below = self.tombstones_gone_below.max(header.end_offset());
+            }
+            return self.give_up(header, needs_header, writer, files);
+        }
+        self.kept += u64::from(header.record_count);
+        let due_ms = horizon.unwrap_or_else(|| horizon_from(request));
+        self.tombstones.note(header.end_offset(), due_ms);
+        writer.note_aborted(aborted);
+        if horizon.is_some() {
+            return writer.keep(header, batch.bytes).map_err(Failure::Other);
+        }
+        let records = batch.records(&mut self.unpacked)?;
+        let selected = self.compactor.select(header, records, |_| true)?;
+        let (left, payload) = self.compactor.rewrite(header, records, &selected, Some(due_ms))?;
         writer.put(&left, payload, files).map_err(Failure::Other)
     }
 }

@@ -19,6 +19,8 @@ pub(crate) struct Source {
     pub(crate) size: u64,
     /// Where the first batch begins that holds something that was not deleted.
     pub(crate) needed_from: (Offset, u64),
+    /// Entries of its index of aborted transactions.
+    pub(crate) aborted: usize,
 }
 
 /// Asks after every step whether there shall be another.

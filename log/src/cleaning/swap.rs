@@ -10,17 +10,18 @@
 //! The third step is the owner's, and waits for no disk; the others are the pass's. Opening a log with a list does all of
 //! it that is left; without one, it forgets what is named *.cleaned. From the second step on nothing needs space.
 
+use super::plan::Plan;
 use super::source::Source;
 use super::writer::{Output, cleaned_name};
 use super::{CLEANED, CleaningError, CleaningReport, Finished, UnderWay, gone};
-use crate::checkpoint::{self, CleanerCheckpoint, OffsetCheckpoint};
+use crate::checkpoint::{self, CleanerCheckpoint};
 use crate::disk::Disk;
 use crate::place::{Kind, Place, is_unreadable};
 use crate::retention::{DELETED, Removal};
 use crate::segment::Segment;
+use crate::txn_index::{List, TxnIndex};
 use crate::{Log, LogError};
-use std::collections::{BTreeMap, VecDeque};
-use std::fmt::Write;
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use troupe_proto::ids::Offset;
@@ -131,10 +132,16 @@ impl Made {
     fn plan<D: Disk>(&self, pass: u64, place: &Place<D>) -> Result<Plan, LogError> {
         let mut plan = Plan::default();
         for output in self.outputs.iter().filter(|output| output.is_new) {
-            let merged = &self.sources[output.sources.start + 1..output.sources.end];
-            plan.remove
-                .extend(merged.iter().flat_map(|source| KINDS.map(|kind| kind.name(source.base))));
-            for kind in KINDS {
+            let sources = &self.sources[output.sources.clone()];
+            let merged = sources.iter().skip(1);
+            plan.remove.extend(merged.flat_map(|source| KINDS.map(|kind| kind.name(source.base))));
+            // what is put in the place of one replaces it
+            let knows_aborted = !output.aborted.is_empty();
+            let aborted = sources.iter().skip(usize::from(knows_aborted));
+            let aborted = aborted.filter(|source| source.aborted > 0);
+            plan.remove.extend(aborted.map(|source| Kind::TxnIndex.name(source.base)));
+            let kinds = KINDS.into_iter().chain(knows_aborted.then_some(Kind::TxnIndex));
+            for kind in kinds {
                 let to = kind.name(output.base);
                 let from = cleaned_name(&to, pass);
                 let path = place.path(&from);
@@ -206,53 +213,6 @@ impl<D: Disk> Drop for Unfinished<D> {
     }
 }
 
-/// What goes where: names in the partition's directory.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Plan {
-    /// From, to, and how long it is.
-    install: Vec<(String, String, u64)>,
-    /// What is now part of another segment.
-    remove: Vec<String>,
-}
-
-impl Plan {
-    fn encode(&self) -> Vec<u8> {
-        let mut lines = String::new();
-        for (from, to, size) in &self.install {
-            let _infallible = writeln!(lines, "install {from} {to} {size}");
-        }
-        for name in &self.remove {
-            let _infallible = writeln!(lines, "remove {name}");
-        }
-        checkpoint::seal(&lines)
-    }
-
-    fn decode(content: &[u8]) -> Option<Plan> {
-        let mut plan = Plan::default();
-        for line in checkpoint::unseal(content)?.lines() {
-            let mut words = line.split(' ');
-            match (words.next()?, words.next()?) {
-                ("install", from) => {
-                    let (to, size) = (words.next()?, words.next()?.parse().ok()?);
-                    plan.install.push((from.to_owned(), to.to_owned(), size));
-                }
-                ("remove", name) => plan.remove.push(name.to_owned()),
-                _ => return None,
-            }
-        }
-        Some(plan)
-    }
-
-    /// Whether every new file is there, in its place or on its way.
-    fn is_complete<D: Disk>(&self, place: &Place<D>) -> bool {
-        self.install.iter().all(|(from, to, size)| {
-            [from, to]
-                .into_iter()
-                .any(|name| place.disk.size(&place.path(name)).ok() == Some(*size))
-        })
-    }
-}
-
 /// A swap that a crash interrupted is finished, or one that cannot be is forgotten: then what was lost shows when
 /// the log is looked at. False: there was none.
 pub(crate) fn resume<D: Disk>(place: &Place<D>, names: &[String]) -> Result<bool, LogError> {
@@ -274,45 +234,11 @@ pub(crate) fn resume<D: Disk>(place: &Place<D>, names: &[String]) -> Result<bool
         for (from, to, _) in &plan.install {
             rename(place, from, to)?;
         }
-        amend_checkpoint(place, &plan)?;
+        plan.amend_checkpoint(place)?;
     }
     place.sync_dir()?;
     remove_list(place)?;
     Ok(true)
-}
-
-/// The last checkpoint may be one from before, and vouch for segments as they were.
-fn amend_checkpoint<D: Disk>(place: &Place<D>, plan: &Plan) -> Result<(), LogError> {
-    let content = match place.read(checkpoint::OFFSETS) {
-        // whoever looks at it next sets it aside
-        Err(LogError::Io { source, .. }) if is_unreadable(&source) => None,
-        read => read?,
-    };
-    let Some(mut known) = content.and_then(|content| OffsetCheckpoint::decode(&content)) else {
-        return Ok(());
-    };
-    let before = known.clone();
-    let base = |name: &str| Kind::parse(name).filter(|(_, kind)| *kind == Kind::Log);
-    let installed =
-        plan.install.iter().filter_map(|(_, to, size)| Some((base(to)?.0, Some(*size))));
-    let removed = plan.remove.iter().filter_map(|name| Some((base(name)?.0, None)));
-    let now: BTreeMap<Offset, Option<u64>> = removed.chain(installed).collect();
-    if known.recovery_point.is_some_and(|point| now.contains_key(&point.segment)) {
-        known.recovery_point = None;
-        known.closed.clear();
-    }
-    known.closed.retain_mut(|(base, size)| match now.get(base) {
-        Some(now) => now.map(|now| *size = now).is_some(),
-        None => true,
-    });
-    if known == before {
-        return Ok(());
-    }
-    match place.replace(checkpoint::OFFSETS, &known.encode(), true) {
-        // without any, more is looked at
-        Err(LogError::DiskFull { .. }) => place.remove(checkpoint::OFFSETS),
-        replaced => replaced.map(drop),
-    }
 }
 
 /// Durably.
@@ -384,7 +310,9 @@ impl<D: Disk> Log<D> {
             && cleaned.made.gone_before == self.tombstones_gone_below
             && sources.len() < self.segments.len()
             && pairs.all(|(segment, source)| {
-                (segment.base, segment.end, segment.size) == (source.base, source.end, source.size)
+                let aborted = self.aborted.get(&segment.base).map_or(0, TxnIndex::count);
+                (segment.base, segment.end, segment.size, aborted)
+                    == (source.base, source.end, source.size, source.aborted)
                     && segment.base < self.flushing.point.segment
             })
     }
@@ -417,7 +345,8 @@ impl<D: Disk> Log<D> {
                 };
                 let Some(log) = away(&log)? else { continue };
                 let mut gone = Vec::new();
-                for index in &indexes {
+                let aborted = (source.aborted > 0).then(|| Kind::TxnIndex.name(source.base));
+                for index in indexes.iter().chain(&aborted) {
                     gone.extend(away(index)?);
                 }
                 removals.push(Removal::replaced(place.clone(), log, gone));
@@ -436,6 +365,15 @@ impl<D: Disk> Log<D> {
         let mut old = old.into_iter();
         let mut segments = VecDeque::with_capacity(made.outputs.len() + behind.len());
         for output in &made.outputs {
+            if output.is_new {
+                let sources = &made.sources[output.sources.clone()];
+                sources.iter().for_each(|source| drop(self.aborted.remove(&source.base)));
+            }
+            if output.is_new && !output.aborted.is_empty() {
+                let mut index = TxnIndex::of(output.base, List::of(output.aborted.clone()), false);
+                index.release();
+                self.aborted.insert(output.base, index);
+            }
             let mut replaced = old.by_ref().take(output.sources.len());
             match replaced.next() {
                 Some(segment) if !output.is_new => segments.push_back(segment),
@@ -455,25 +393,5 @@ impl<D: Disk> Log<D> {
     /// Before the log loses its first segment, which ends at `end`: a pass under way does without.
     pub(crate) fn shorten_cleaning(&self, end: Offset) -> Result<(), LogError> {
         self.cleaning.as_ref().map_or(Ok(()), |under_way| under_way.lose_below(end))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_list_reads_as_it_was_written_and_a_torn_one_is_none() {
-        let plan = Plan {
-            install: vec![("a.log.3.cleaned".into(), "a.log".into(), 7)],
-            remove: vec!["b.log".into(), "b.index".into()],
-        };
-        let content = plan.encode();
-        assert_eq!(Plan::decode(&content), Some(plan));
-        for len in 0..content.len() {
-            assert_eq!(Plan::decode(&content[..len]), None);
-        }
-        assert_eq!(Plan::decode(&checkpoint::seal("install a b\n")), None);
-        assert_eq!(Plan::decode(&checkpoint::seal("forget a\n")), None);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <base>.log.<pass>.cleaned   <base>.index.<pass>.cleaned   <base>.timeindex.<pass>.cleaned
+//! <base>.txnindex.<pass>.cleaned                           where markers of aborted transactions stay
 //! ```
 //!
 //! Nothing is written for a segment before something of it goes or another one joins it; then what came before is
@@ -14,7 +15,8 @@ use crate::disk::{Disk, DiskFile, write_all_at};
 use crate::index::Indexes;
 use crate::place::{Kind, Place};
 use crate::segment::Summary;
-use crate::{LogConfig, LogError};
+use crate::txn_index::List;
+use crate::{Aborted, LogConfig, LogError};
 use std::io::IoSlice;
 use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
@@ -37,6 +39,8 @@ pub(crate) struct Output {
     pub(crate) sources: Range<usize>,
     /// False: the source is as it was.
     pub(crate) is_new: bool,
+    /// Of markers that stay.
+    pub(crate) aborted: Vec<Aborted>,
 }
 
 /// The name of a file of this pass.
@@ -87,6 +91,7 @@ impl<'a, 't, D: Disk> SegmentWriter<'a, 't, D> {
                 size: 0,
                 sources: at..at + 1,
                 is_new: false,
+                aborted: Vec::new(),
             },
             indexes: Indexes::empty(first.base),
             summary: Summary::default(),
@@ -137,6 +142,11 @@ impl<'a, 't, D: Disk> SegmentWriter<'a, 't, D> {
         self.make(files)
     }
 
+    /// The next batch of the source, which stays, is a marker, of this transaction.
+    pub(super) fn note_aborted(&mut self, aborted: Option<Aborted>) {
+        self.output.aborted.extend(aborted);
+    }
+
     /// What is left of the next batch of the source.
     pub(super) fn put(
         &mut self,
@@ -157,11 +167,15 @@ impl<'a, 't, D: Disk> SegmentWriter<'a, 't, D> {
         let Some((path, file)) = self.file.take() else { return Ok(self.output) };
         file.sync().map_err(|e| LogError::failed_sync("sync", &path, e))?;
         self.indexes.note_largest(&self.summary);
+        let base = self.output.base;
+        let aborted = List::of(self.output.aborted.clone());
+        let aborted = (!aborted.is_empty()).then(|| aborted.encode(base));
         let indexes = [
             (Kind::OffsetIndex, self.indexes.offsets.bytes()),
             (Kind::TimeIndex, self.indexes.times.bytes()),
         ];
-        for (kind, bytes) in indexes {
+        let aborted = aborted.iter().map(|bytes| (Kind::TxnIndex, &bytes[..]));
+        for (kind, bytes) in indexes.into_iter().chain(aborted) {
             let name = cleaned_name(&kind.name(self.output.base), self.shelf.pass);
             files.add(&name);
             drop(self.shelf.place.replace(&name, bytes, true)?);

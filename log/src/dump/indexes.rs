@@ -47,6 +47,9 @@ pub enum Mismatch {
     /// No batch ends with the entry's offset. The one that holds it ends with another, or there is none.
     #[error("no batch ends with it")]
     NoBatch { log: Option<Offset> },
+    /// Of an aborted transaction.
+    #[error("no marker there aborts a transaction of this producer")]
+    NoMarker,
     #[error("the largest timestamp of its batch is {log}")]
     OtherTimestamp { log: i64 },
     #[error("it is not behind the entry before it, of {before}")]
@@ -151,7 +154,7 @@ impl<const N: usize> Entries<N> {
 }
 
 /// The headers of a log, as far as they are needed.
-struct Headers {
+pub(super) struct Headers {
     path: PathBuf,
     file: File,
     size: u64,
@@ -163,7 +166,7 @@ struct Headers {
 
 impl Headers {
     /// `None`: there is no such file.
-    fn open(path: &Path) -> Result<Option<Headers>, LogError> {
+    pub(super) fn open(path: &Path) -> Result<Option<Headers>, LogError> {
         let opened = File::open(path).and_then(|file| Ok((file.metadata()?.len(), file)));
         let (size, file) = match opened {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -186,6 +189,13 @@ impl Headers {
             }
             _ => Some(Mismatch::NoBatch { log: None }),
         })
+    }
+
+    /// The first batch that does not end below `offset`, if there is one; `None`: the log is damaged before.
+    pub(super) fn at(&mut self, offset: Offset) -> Result<Option<Option<BatchHeader>>, LogError> {
+        self.go_to(offset)?;
+        let found = self.current.filter(|header| header.last_offset() >= offset);
+        Ok((!self.is_damaged).then_some(found))
     }
 
     /// To the first batch that does not end below `offset`.

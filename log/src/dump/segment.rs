@@ -39,6 +39,8 @@ pub enum DumpError {
     BadBatch { position: u64, left: u64, cause: BatchError },
     #[error("the last {left} bytes, from byte {position} on, are no whole entry")]
     TornEntry { position: u64, left: u64 },
+    #[error("the entry at byte {position} is damaged")]
+    BadEntry { position: u64 },
     #[error(transparent)]
     Log(#[from] LogError),
 }

@@ -112,6 +112,9 @@ impl<D: Disk> Scan<'_, D> {
                 Found::Batch(header) if self.fits(&header, segment.end) => {
                     self.recovered.epochs.assign(header.leader_epoch, header.base_offset);
                     segment.note(&header, interval);
+                    if header.marker().is_some_and(|marker| !marker.committed) {
+                        self.recovered.aborted.markers.push(header.last_offset());
+                    }
                 }
                 Found::Bad(bad) => {
                     let (at, size) = (segment.size, file.size);
@@ -243,7 +246,7 @@ impl<D: Disk> Scan<'_, D> {
     /// The newest first, so that an interruption leaves no gap.
     fn remove(&mut self, files: &[FoundSegment]) -> Result<(), LogError> {
         for file in files.iter().rev() {
-            for kind in [Kind::Log, Kind::OffsetIndex, Kind::TimeIndex] {
+            for kind in [Kind::Log].into_iter().chain(Kind::INDEXES) {
                 self.place.remove(&kind.name(file.base))?;
             }
             self.recovered.truncated_bytes += file.size;

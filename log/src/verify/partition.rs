@@ -203,7 +203,9 @@ impl Look {
             return Ok(report);
         }
         match kind {
-            FileKind::OffsetIndex | FileKind::TimeIndex => self.index(path, kind),
+            FileKind::OffsetIndex | FileKind::TimeIndex | FileKind::TxnIndex => {
+                self.index(path, kind)
+            }
             FileKind::Snapshot => {
                 let mut report = file(path, kind)?;
                 let end = self.end;
@@ -236,6 +238,12 @@ impl Look {
         };
         let (entries, faults) = index_faults(path)?;
         report.entries = entries;
+        let counted = self.checkpoint.aborted.iter().find(|(counted, _)| *counted == base);
+        let counted = counted.filter(|_| kind == FileKind::TxnIndex && faults.is_empty());
+        if let Some((_, count)) = counted.filter(|(_, count)| *count > entries) {
+            let text = format!("it knows of {entries} aborted transactions of {count}");
+            report.fault(Remedy::MakeAgain, text);
+        }
         // beside a log that is damaged an index says nothing of itself; it is made again with that
         let faults = faults.into_iter().filter(|_| segment.first_bad.is_none());
         faults.for_each(|fault| report.fault(Remedy::MakeAgain, fault));
@@ -343,6 +351,16 @@ impl Look {
                     report.fault(Remedy::MakeAgain, "is gone; a node makes it again");
                     reports.push(report);
                 }
+            }
+        }
+        for (base, count) in &self.checkpoint.aborted {
+            let name = Kind::TxnIndex.name(*base);
+            if self.found.contains_key(base) && !has(&name) {
+                let mut report = FileReport::new(&self.place.path(&name), FileKind::TxnIndex);
+                let text =
+                    format!("is gone, with {count} aborted transactions; a node makes it again");
+                report.fault(Remedy::MakeAgain, text);
+                reports.push(report);
             }
         }
         if self.found.is_empty() {

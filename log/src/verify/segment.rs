@@ -44,7 +44,7 @@ pub(super) struct Bad {
 /// A file cannot be read. What is wrong with their content is in the report.
 pub fn verify_segment(path: &Path) -> Result<SegmentReport, LogError> {
     let mut report = walk(path, |_| {})?;
-    for kind in [Kind::OffsetIndex, Kind::TimeIndex] {
+    for kind in Kind::INDEXES {
         if let Some(index) = crate::dump::beside(path, kind).filter(|index| index.exists()) {
             let (_, faults) = index_faults(&index)?;
             report.faults.extend(faults);
@@ -74,7 +74,9 @@ pub(super) fn walk(
                 report.bad(position, base, Some(cause));
                 report.faults.push(error.to_string());
             }
-            Err(error @ DumpError::TornEntry { .. }) => report.faults.push(error.to_string()),
+            Err(error @ (DumpError::TornEntry { .. } | DumpError::BadEntry { .. })) => {
+                report.faults.push(error.to_string())
+            }
         }
     }
     Ok(report)

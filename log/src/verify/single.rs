@@ -2,11 +2,11 @@
 
 use super::segment::walk;
 use super::{FileReport, Remedy};
-use crate::LogError;
 use crate::dump::{
     self, DumpError, FileKind, checkpoint_lines, inventory_lines, leader_epochs, offset_entries,
-    producer_snapshot, time_entries,
+    producer_snapshot, time_entries, txn_entries,
 };
+use crate::{Aborted, LogError};
 use std::path::Path;
 
 /// Of one file more faults than this are not listed: they are one.
@@ -26,7 +26,7 @@ pub fn file(path: &Path, kind: FileKind) -> Result<FileReport, LogError> {
             segment.faults.iter().for_each(|fault| report.fault(Remedy::None, fault));
             report.segment = Some(segment);
         }
-        FileKind::OffsetIndex | FileKind::TimeIndex => {
+        FileKind::OffsetIndex | FileKind::TimeIndex | FileKind::TxnIndex => {
             let (entries, faults) = index_faults(path)?;
             report.entries = entries;
             faults.into_iter().for_each(|fault| report.fault(Remedy::MakeAgain, fault));
@@ -69,6 +69,15 @@ pub(super) fn index_faults(path: &Path) -> Result<(u64, Vec<String>), LogError> 
             for entry in time_entries(path)? {
                 found.note(entry.map(|entry| {
                     let name = format!("time index entry {} at {}", entry.timestamp, entry.offset);
+                    entry.mismatch.map(|mismatch| format!("{name}: {mismatch}"))
+                }))?;
+            }
+        }
+        Some(FileKind::TxnIndex) => {
+            for entry in txn_entries(path)? {
+                found.note(entry.map(|entry| {
+                    let Aborted { producer_id, last_offset, .. } = entry.aborted;
+                    let name = format!("aborted transaction of {producer_id} at {last_offset}");
                     entry.mismatch.map(|mismatch| format!("{name}: {mismatch}"))
                 }))?;
             }

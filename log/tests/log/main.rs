@@ -2,12 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in test functions only")]
 
+mod aborted;
+mod aborted_crash;
 mod batches;
 mod cleaned;
 mod cleaning;
 mod cleaning_crash;
 mod cleaning_meanwhile;
 mod cleaning_model;
+mod cleaning_transactions;
 mod crash_sweep;
 mod damage;
 mod deleted;
@@ -22,5 +25,6 @@ mod rot;
 mod shrinking;
 mod tail;
 mod tombstones_gone;
+mod transactions;
 mod verifying;
 mod want;
