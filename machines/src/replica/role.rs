@@ -5,6 +5,7 @@ use super::confirm::fail_questions;
 use super::following::Following;
 use super::leading::Leadership;
 use super::planted::Bug;
+use super::verifying::Verifying;
 use super::{
     AppendError, DeletionError, Effect, Effects, FollowerState, LeaderState, PartitionState,
     Replica, ReplicationEffect,
@@ -92,6 +93,10 @@ impl Replica {
             None => self.leave_role(out),
         }
         self.newest_epoch = Some(leader_epoch);
+        self.verifying = Verifying::default();
+        if self.bugs.has(Bug::ForgetOpenTransactions) {
+            self.producers.forget_transactions();
+        }
         self.role = RoleState::Leading(leadership);
         self.cut_tombstones_gone();
         self.schedule_isr_check(now);

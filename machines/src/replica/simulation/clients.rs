@@ -77,6 +77,8 @@ impl World {
             acks: batch.acks,
             expected_leader_epoch: None,
             origin: Origin::Client,
+            names_transaction: false,
+            verified: None,
         };
         let (now, deadline) = (self.now, self.now.plus(20_000));
         self.next_token += 1;
@@ -110,6 +112,7 @@ impl World {
                 self.stats.duplicates_after_failover += u64::from(epoch < replica.leader_epoch());
                 replica.on_duplicate(now, duplicate, batch.acks, token, deadline, &mut out);
             }
+            AppendDecision::Verify(_) => panic!("these have no transactions"),
         }
         self.perform(node, out)
     }
