@@ -261,6 +261,7 @@ impl Ground {
                 space: Arc::clone(&self.space),
                 throttles: Arc::clone(throttles),
                 cleaner: Arc::clone(cleaner),
+                transactions: Arc::new(NoCoordinators),
             };
             let config = self.config.clone();
             Supervisor::start_in_arbiter(&shard.handle(), move |_| Supervisor::new(shared, &config))

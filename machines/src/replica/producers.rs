@@ -27,8 +27,10 @@ const WITH_TRANSACTIONS: u32 = 1;
 struct Producer {
     epoch: ProducerEpoch,
     /// Oldest first: those that are not settled, as many as count before them, and [`MOST_KEPT`] at most. None: a
-    /// marker has moved the epoch, and the next begins at 0.
+    /// marker has moved the epoch, and the next begins at 0, unless `any_sequence`.
     batches: VecDeque<Remembered>,
+    /// A marker is all that is known of it, and nobody can tell what came before (I6).
+    any_sequence: bool,
     last_append: Time,
     /// Where the transaction began that is open, in this epoch.
     open_from: Option<Offset>,
@@ -123,6 +125,9 @@ impl Producers {
                 timestamp: batch.timestamp,
             }));
         }
+        if producer.any_sequence {
+            return Ok(new);
+        }
         let last = producer.batches.back().map(|last| last.last_sequence);
         let expected = last.map_or(Sequence(0), |last| last.plus(1));
         if expected == stamp.base_sequence { Ok(new) } else { Err(out_of_order(expected)) }
@@ -141,6 +146,7 @@ impl Producers {
         let producer = self.by_id.entry(stamp.id).or_insert_with(|| Producer {
             epoch: stamp.epoch,
             batches: VecDeque::new(),
+            any_sequence: header.attributes.is_control(),
             last_append: now,
             open_from: None,
             coordinator_epoch: None,
@@ -161,6 +167,7 @@ impl Producers {
             producer.epoch = stamp.epoch;
             producer.batches.clear();
         }
+        producer.any_sequence = false;
         // Cleaning takes records of transactions that have ended, and then their markers.
         let has_records = header.record_count > 0;
         if header.attributes.is_transactional() && has_records && producer.open_from.is_none() {
@@ -231,6 +238,7 @@ impl Producers {
         let entry = |(id, producer): (&ProducerId, &Producer)| ProducerEntry {
             coordinator_epoch: producer.coordinator_epoch.map(|epoch| epoch.0),
             transaction_first_offset: producer.open_from.map(|offset| offset.0),
+            any_sequence: producer.any_sequence,
             producer_id: id.0,
             producer_epoch: producer.epoch.0,
             batches: producer.batches.iter().copied().map(Remembered::to_wire).collect(),
@@ -266,6 +274,7 @@ impl Producers {
                 Producer {
                     epoch: ProducerEpoch(entry.producer_epoch),
                     batches: entry.batches[skip..].iter().map(Remembered::from_wire).collect(),
+                    any_sequence: entry.any_sequence,
                     last_append,
                     open_from,
                     coordinator_epoch: entry.coordinator_epoch.map(LeaderEpoch),
@@ -285,6 +294,7 @@ impl Producer {
         if epoch > self.epoch {
             self.epoch = epoch;
             self.batches.clear();
+            self.any_sequence = false;
         }
         self.coordinator_epoch = self.coordinator_epoch.max(Some(marker.coordinator_epoch));
         self.open_from.take()

@@ -158,6 +158,7 @@ impl World {
         assert_eq!(replica.role(), Role::Idle);
         state.life += 1;
         state.seen = (Offset::ZERO, Offset::ZERO);
+        state.stable = Offset::ZERO;
         state.compared = Offset::ZERO;
         state.told_epoch = None;
         state.replica = Some(replica);

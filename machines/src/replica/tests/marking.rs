@@ -88,6 +88,29 @@ fn nothing_is_taken_for_written_that_may_not_be() {
     }
 }
 
+/// I6: its batches may be deleted.
+#[test]
+fn who_is_known_by_a_marker_alone_goes_on_with_any_sequence() {
+    let mut replica = leader();
+    mark(&mut replica, (9, 0), COMMIT, ONE, 1).unwrap();
+    let mut restarted = Replica::new(key(), SELF, config());
+    restarted.restore(
+        LogEnds {
+            log_start: Offset::ZERO,
+            high_watermark: Offset::ZERO,
+            flushed_end: Offset(1),
+            log_end: Offset(1),
+        },
+        Some(&replica.snapshot()),
+    );
+    restarted.become_leader(NOW, state(1, &[1]), &mut Effects::new());
+    for replica in [&mut replica, &mut restarted] {
+        append(replica, &transactional(9, 0, 7, 1), 2).unwrap();
+        let gap = append(replica, &transactional(9, 0, 9, 1), 3).unwrap_err();
+        assert_eq!(gap.code(), ErrorCode::OutOfOrderSequence);
+    }
+}
+
 /// X5.
 #[test]
 fn a_coordinator_that_was_replaced_ends_nothing() {
