@@ -74,8 +74,8 @@ pub use handle::{
 pub use leader_streams::LeaderStreams;
 pub use messages::{
     Appended, CloseFollower, Copied, Credit, CreditSource, Description, DirectoryFailed, EndMove,
-    Finding, FollowerReport, FoundOffset, FromLeader, Isolation, IsrAnswer, LeaderSays, LogLook, LossKnown,
-    OffsetQuery, OpenFollower, Original, Piece, ReadAnswer, Retirement, Slice, Verified,
+    Finding, FollowerReport, FoundOffset, FromLeader, Isolation, IsrAnswer, LeaderSays, LogLook,
+    LossKnown, OffsetQuery, OpenFollower, Original, Piece, ReadAnswer, Retirement, Slice, Verified,
 };
 pub use replica_handle::ReplicaHandle;
 pub use responder::Responder;

@@ -3,7 +3,7 @@
 //! of a request passes through without being decoded. Tests hold them against the generated types.
 
 use crate::internal::v1::replicate_partitions_response::Refusal;
-use crate::log::v1::TopicPartition;
+use crate::log::v1::{AbortedTransaction, TopicPartition};
 use crate::v1::ErrorDetail;
 use bytes::Bytes;
 use prost::Message;
@@ -23,6 +23,8 @@ pub struct ProduceStreamRequest {
     pub leader_epoch: Option<u32>,
     #[prost(uint64, tag = "6")]
     pub chain: u64,
+    #[prost(string, tag = "7")]
+    pub transactional_id: String,
     /// A serialised `RecordBatch`.
     #[prost(bytes = "bytes", tag = "15")]
     pub batch: Bytes,
@@ -44,6 +46,10 @@ pub struct FetchStreamResponse {
     pub subscription: u64,
     #[prost(int32, optional, tag = "6")]
     pub preferred_read_replica: Option<i32>,
+    #[prost(int64, tag = "7")]
+    pub last_stable_offset: i64,
+    #[prost(message, repeated, tag = "8")]
+    pub aborted_transactions: Vec<AbortedTransaction>,
     /// Serialised `RecordBatches`: whole batches as they stand in the file.
     #[prost(bytes = "bytes", tag = "15")]
     pub batches: Bytes,
@@ -103,7 +109,7 @@ mod tests {
     #[test]
     fn a_lazy_produce_request_has_the_same_wire_image() {
         let typed = typed::ProduceStreamRequest {
-            transactional_id: Default::default(),
+            transactional_id: "tx".into(),
             leader_epoch: Some(7),
             chain: 5,
             correlation_id: 9,
@@ -121,8 +127,8 @@ mod tests {
     fn lazy_fetch_responses_have_the_same_wire_image() {
         let batches = typed::RecordBatches { batches: vec![batch(), batch()] };
         let pushed = typed::FetchStreamResponse {
-            aborted_transactions: Default::default(),
-            last_stable_offset: Default::default(),
+            aborted_transactions: vec![AbortedTransaction { producer_id: 4, first_offset: 3 }],
+            last_stable_offset: 4,
             partition: partition(),
             high_watermark: 5,
             log_start_offset: 1,
@@ -137,8 +143,8 @@ mod tests {
 
         let answer = typed::FetchResponse {
             partitions: vec![typed::PartitionFetch {
-                aborted_transactions: Default::default(),
-                last_stable_offset: Default::default(),
+                aborted_transactions: vec![AbortedTransaction { producer_id: 4, first_offset: 0 }],
+                last_stable_offset: 3,
                 partition: partition(),
                 high_watermark: 5,
                 log_start_offset: 1,

@@ -286,6 +286,7 @@ impl PartitionSender {
                         expected_leader_epoch: self.sent_to.map(|led| led.1),
                         patience: PATIENCE.min(left),
                         chain: Some(Arc::clone(&self.chain)),
+                        transactional_id: None,
                     };
                     handle.append(request, responder).await;
                 }
@@ -302,6 +303,7 @@ impl PartitionSender {
                     partition: Some(self.target.named()),
                     leader_epoch: self.sent_to.map(|led| led.1.0),
                     chain: self.chain.number,
+                    transactional_id: String::new(),
                     batch: entry.batch.wire(),
                 };
                 let leaders = &self.leaders;

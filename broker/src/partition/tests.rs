@@ -115,6 +115,7 @@ impl Shard {
             space: Arc::new(troupe_log::Space::open(directory.path())),
             throttles: ReplicationThrottles::new(&NodeSettings::new(NodeConfig::default())),
             cleaner: Arc::default(),
+            transactions: Arc::new(NoCoordinators),
         };
         let supervisor = Supervisor::new(shared, &NodeConfig::default());
         (
@@ -270,6 +271,7 @@ async fn append_packed(
         expected_leader_epoch,
         patience,
         chain: None,
+        transactional_id: None,
     };
     handle.append(request, responder).await;
     answer.await.unwrap()
@@ -341,7 +343,7 @@ fn an_actor_that_dies_before_it_can_retire_leaves_nobody_waiting() {
         // Both stand in its mailbox or it is gone already when the supervisor sends the second.
         handle.tell(Die::Stop);
         retired.await.unwrap();
-        handle.readable(latest, &Reader::OfLeader).await;
+        handle.readable(latest, &Reader::OfLeader, Isolation::Uncommitted).await;
         assert_eq!(handle.board.state(), ActorState::Retired);
     });
 }
@@ -515,15 +517,31 @@ fn what_was_found_in_one_leader_epoch_is_not_confirmed_by_another() {
         let handle = shard.open("twice");
         shard.lead(&handle, 5, &[1]);
         shard.settled().await;
-        assert!(find_here_now(&unpacker, &handle, OffsetQuery::Latest, None).await.is_ok());
-        let mut finding = Box::pin(find_here_now(&unpacker, &handle, OffsetQuery::Latest, None));
+        assert!(
+            find_here_now(&unpacker, &handle, OffsetQuery::Latest, Isolation::Uncommitted, None)
+                .await
+                .is_ok()
+        );
+        let mut finding = Box::pin(find_here_now(
+            &unpacker,
+            &handle,
+            OffsetQuery::Latest,
+            Isolation::Uncommitted,
+            None,
+        ));
         assert!((&mut finding).now_or_never().is_none(), "it is asked");
         shard.lead(&handle, 7, &[1]);
         shard.settled().await;
         assert_eq!(finding.await.unwrap_err().code, ErrorCode::FencedLeaderEpoch);
         let meant = async |epoch| {
-            let found =
-                handle.find_offset(OffsetQuery::Latest, Offset(0), Some(LeaderEpoch(epoch))).await;
+            let found = handle
+                .find_offset(
+                    OffsetQuery::Latest,
+                    Offset(0),
+                    Isolation::Uncommitted,
+                    Some(LeaderEpoch(epoch)),
+                )
+                .await;
             found.map(drop).map_err(|error| error.code)
         };
         assert_eq!(meant(5).await, Err(ErrorCode::FencedLeaderEpoch));
@@ -550,9 +568,10 @@ fn a_lookup_by_time_unpacks_in_the_memory_that_all_readers_share() {
         }
         let unpacker = Unpacker::new(BUDGET);
         let at = OffsetQuery::Timestamp(12);
-        let (_, finding) = handle.find_offset(at, Offset(0), None).await.unwrap();
+        let (_, finding) =
+            handle.find_offset(at, Offset(0), Isolation::Uncommitted, None).await.unwrap();
         assert!(matches!(finding, Finding::Candidate(_, 12)), "{finding:?}");
-        let asked = || find_here(&unpacker, &handle, at, None);
+        let asked = || find_here(&unpacker, &handle, at, Isolation::Uncommitted, None);
         for found in futures::future::join_all((0..10).map(|_| asked())).await {
             assert_eq!(found.unwrap().offset, Some(Offset(2)));
         }
@@ -568,7 +587,8 @@ fn a_lookup_by_time_unpacks_in_the_memory_that_all_readers_share() {
             (OffsetQuery::Earliest, Some(0)),
             (OffsetQuery::Latest, Some(6)),
         ] {
-            let found = find_here(&unpacker, &handle, at, None).await.unwrap();
+            let found =
+                find_here(&unpacker, &handle, at, Isolation::Uncommitted, None).await.unwrap();
             assert_eq!(found.offset, offset.map(Offset), "{at:?}");
         }
     });

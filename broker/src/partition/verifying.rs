@@ -32,7 +32,8 @@ impl PartitionActor {
         });
         let timeout = Duration::from_millis(append.timeout_ms.into());
         let alarm = ctx.run_later(timeout, move |actor, ctx| {
-            let message = "the transaction's coordinator did not say in time whether it may open here";
+            let message =
+                "the transaction's coordinator did not say in time whether it may open here";
             let error = Error::new(ErrorCode::CoordinatorNotAvailable, message);
             actor.verified(Verified { producer, ticket, result: Err(error) }, ctx);
         });
@@ -57,10 +58,9 @@ impl PartitionActor {
                 self.replica.end_verifying(producer, ticket);
                 // Nothing was done, whatever became of the question.
                 let error = match error.code {
-                    ErrorCode::OutcomeUnknown => Error {
-                        code: ErrorCode::CoordinatorNotAvailable,
-                        ..error
-                    },
+                    ErrorCode::OutcomeUnknown => {
+                        Error { code: ErrorCode::CoordinatorNotAvailable, ..error }
+                    }
                     _ => error,
                 };
                 for (append, _) in waiting.drain(..) {

@@ -336,6 +336,7 @@ impl Sender {
                 partition: queue.partition.0 as i32,
                 topic_id: leader.topic_id.to_wire(),
             }),
+            transactional_id: String::new(),
             batch: encoded.wire.clone(),
         };
         self.accumulator.counters.batches_sent.fetch_add(1, Ordering::Relaxed);

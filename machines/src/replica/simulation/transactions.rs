@@ -212,9 +212,7 @@ impl World {
         let Some(node) = self.a_leader() else { return Ok(()) };
         let facts = self.txn_facts(&batch, None);
         match self.try_append(client, node, batch, &facts)? {
-            Ok(waits_for) => {
-                self.txn.clients[client].outstanding = Some(TxnBatch { waits_for, ..batch });
-            }
+            Ok(()) => {}
             Err(AppendError::NotEnoughReplicas { .. } | AppendError::NotLeader) => {}
             // A leader of the past knows less of the producer than the producer itself.
             Err(
@@ -252,14 +250,13 @@ impl World {
         }
     }
 
-    /// What the batch waits for then.
     fn try_append(
         &mut self,
         client: usize,
         node: usize,
         batch: TxnBatch,
         facts: &AppendFacts,
-    ) -> Result<Result<Waits, AppendError>, Violation> {
+    ) -> Result<Result<(), AppendError>, Violation> {
         let (now, deadline) = (self.now, self.now.plus(20_000));
         self.next_token += 1;
         let token = Token(self.next_token);
@@ -273,7 +270,8 @@ impl World {
                 let ticket = replica.begin_verifying(producer);
                 let parked = Parked { client, node, life, ticket, batch, answer: None };
                 self.txn.parked.push(parked);
-                return Ok(Ok(Waits::Verification(node, life)));
+                self.set_waits(client, &batch, Waits::Verification(node, life));
+                return Ok(Ok(()));
             }
             Ok(AppendDecision::Append(header)) => {
                 invariants::one_leader_per_epoch(&mut self.ledger, node, &header)?;
@@ -285,16 +283,9 @@ impl World {
             }
         }
         // The answer may come at once.
-        let waits_for = Waits::Answer(node, life, token);
-        if let Some(outstanding) = &mut self.txn.clients[client].outstanding
-            && outstanding.value == batch.value
-        {
-            outstanding.waits_for = waits_for;
-        }
+        self.set_waits(client, &batch, Waits::Answer(node, life, token));
         self.perform(node, out)?;
-        let outstanding = self.txn.clients[client].outstanding;
-        let still = outstanding.filter(|it| it.value == batch.value);
-        Ok(Ok(still.map_or(waits_for, |it| it.waits_for)))
+        Ok(Ok(()))
     }
 
     fn coordinator_answers(&mut self) {
@@ -341,7 +332,7 @@ impl World {
         }
         let facts = self.txn_facts(&batch, Some(ticket));
         match self.try_append(client, node, batch, &facts)? {
-            Ok(_) => {}
+            Ok(()) => {}
             Err(error) => {
                 let voided = matches!(error, AppendError::TransactionEnded { .. });
                 self.stats.verifications_voided += u64::from(voided);
