@@ -5,6 +5,7 @@
 mod damage;
 mod refill;
 mod soundness;
+mod transactions;
 
 use super::*;
 use crate::NodeConfig;
@@ -95,6 +96,14 @@ impl Shard {
     }
 
     fn with_leaders(recoveries: usize, leader_streams: Arc<dyn LeaderStreams>) -> (Self, Asked) {
+        Self::with_gate(recoveries, leader_streams, Arc::new(NoCoordinators))
+    }
+
+    fn with_gate(
+        recoveries: usize,
+        leader_streams: Arc<dyn LeaderStreams>,
+        transactions: Arc<dyn TransactionGate>,
+    ) -> (Self, Asked) {
         let recoveries = Arc::new(Semaphore::new(recoveries));
         let metrics = Arc::new(NodeMetrics::new(1));
         let (controller, requests) = ControllerRequests::channel();
@@ -115,7 +124,7 @@ impl Shard {
             space: Arc::new(troupe_log::Space::open(directory.path())),
             throttles: ReplicationThrottles::new(&NodeSettings::new(NodeConfig::default())),
             cleaner: Arc::default(),
-            transactions: Arc::new(NoCoordinators),
+            transactions,
         };
         let supervisor = Supervisor::new(shared, &NodeConfig::default());
         (
@@ -238,6 +247,16 @@ async fn append_packed(
     compression: Compression,
     records: &[(i64, &[u8])],
 ) -> Result<Appended, Error> {
+    let (responder, answer) = Responder::channel();
+    handle.append(request(producer, compression, records), responder).await;
+    answer.await.unwrap()
+}
+
+fn request(
+    producer: Option<ProducerStamp>,
+    compression: Compression,
+    records: &[(i64, &[u8])],
+) -> AppendRequest {
     let mut set = RecordSetBuilder::new();
     for (timestamp, value) in records {
         set.push(*timestamp, None, Some(value), &[]);
@@ -261,9 +280,8 @@ async fn append_packed(
         max_timestamp: header.max_timestamp,
     };
     let (acks, timeout_ms, patience) = (Acks::All, 30_000, REBUILD_PATIENCE);
-    let (responder, answer) = Responder::channel();
     let expected_leader_epoch = None;
-    let request = AppendRequest {
+    AppendRequest {
         batch,
         verified,
         acks,
@@ -272,9 +290,7 @@ async fn append_packed(
         patience,
         chain: None,
         transactional_id: None,
-    };
-    handle.append(request, responder).await;
-    answer.await.unwrap()
+    }
 }
 
 #[test]

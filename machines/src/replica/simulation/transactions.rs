@@ -51,6 +51,8 @@ pub struct TxnBatch {
     stamp: ProducerStamp,
     count: u32,
     value: u32,
+    /// Some leader has had it in its log.
+    is_written: bool,
     waits_for: Waits,
 }
 
@@ -171,16 +173,17 @@ impl World {
         let stamp = ProducerStamp { id, epoch, base_sequence: Sequence(state.next_sequence) };
         state.next_sequence += count;
         let (number, waits_for) = (state.number, Waits::Nothing);
-        state.outstanding = Some(TxnBatch { number, stamp, count, value, waits_for });
+        state.outstanding =
+            Some(TxnBatch { number, stamp, count, value, is_written: false, waits_for });
         self.ledger.parts.insert(value, number);
     }
 
     fn give_up(&mut self, client: usize, batch: TxnBatch) {
         let state = &mut self.txn.clients[client];
         state.outstanding = None;
-        let is_parked = matches!(batch.waits_for, Waits::Verification(..));
+        let is_parked = matches!(batch.waits_for, Waits::Verification(..)) && !batch.is_written;
         let is_first = state.version == ClientVersion::First;
-        let goes_on = is_first && is_parked && self.chance.one_in(4).eq(&false);
+        let goes_on = is_first && is_parked && !self.chance.one_in(4);
         if goes_on {
             state.next_sequence = batch.stamp.base_sequence.0;
         }
@@ -346,6 +349,7 @@ impl World {
             && outstanding.value == batch.value
         {
             outstanding.waits_for = waits_for;
+            outstanding.is_written |= matches!(waits_for, Waits::Answer(..));
         }
     }
 
