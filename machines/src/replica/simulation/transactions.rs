@@ -28,6 +28,8 @@ pub struct TxnClient {
     pub number: u32,
     pub phase: Phase,
     pub outstanding: Option<TxnBatch>,
+    /// Given up, and its sequences come again if it is not in the log.
+    given_up: Option<TxnBatch>,
 }
 
 /// As the coordinator has it.
@@ -93,6 +95,7 @@ impl TxnWorld {
             number: 0,
             phase: Phase::Complete,
             outstanding: None,
+            given_up: None,
         };
         TxnWorld { clients: (0..).zip(VERSIONS).map(client).collect(), ..TxnWorld::default() }
     }
@@ -141,6 +144,11 @@ impl World {
         let state = &mut self.txn.clients[client];
         match (state.phase, state.outstanding) {
             (Phase::Complete, _) => {
+                if let Some(batch) = state.given_up.take()
+                    && !self.ledger.committed.values().any(|it| it.payload_crc == batch.value)
+                {
+                    state.next_sequence = batch.stamp.base_sequence.0;
+                }
                 state.number += 1;
                 state.phase = Phase::Ongoing { added: false };
             }
@@ -185,7 +193,7 @@ impl World {
         let is_first = state.version == ClientVersion::First;
         let goes_on = is_first && is_parked && !self.chance.one_in(4);
         if goes_on {
-            state.next_sequence = batch.stamp.base_sequence.0;
+            state.given_up = Some(batch);
         }
         self.stats.batches_abandoned += 1;
         self.end_transaction(client, false, is_first && !goes_on);
