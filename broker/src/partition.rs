@@ -75,7 +75,7 @@ pub use leader_streams::LeaderStreams;
 pub use messages::{
     Appended, CloseFollower, Copied, Credit, CreditSource, Description, DirectoryFailed, EndMove,
     Finding, FollowerReport, FoundOffset, FromLeader, Isolation, IsrAnswer, LeaderSays, LogLook,
-    LossKnown, OffsetQuery, OpenFollower, Original, Piece, ReadAnswer, Retirement, Slice, Verified,
+    LossKnown, OffsetQuery, OpenFollower, Original, Piece, ReadAnswer, Retirement, Slice,
 };
 pub use replica_handle::ReplicaHandle;
 pub use responder::Responder;

@@ -4,6 +4,7 @@
 //! leader.
 //! Never here: how a slice looks on the wire.
 
+mod aborted;
 mod news;
 mod position;
 mod pusher;

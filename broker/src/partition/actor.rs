@@ -233,6 +233,7 @@ impl PartitionActor {
             }
         }
         self.tell_board();
+        self.give_up_verifications(ctx);
         self.push(ctx);
         self.set_alarm(ctx);
     }

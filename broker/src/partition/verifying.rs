@@ -7,6 +7,7 @@ use actix::{AsyncContext, Context, Handler};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
+use troupe_machines::replica::{AppendError, Role};
 use troupe_machines::time::Time;
 use troupe_machines::txn::Producer;
 use troupe_proto::error::{Error, ErrorCode};
@@ -42,6 +43,19 @@ impl PartitionActor {
         let partition = (Arc::clone(&self.board.topic), self.board.key);
         let reply = Box::new(move |result| word.answer(result));
         self.shared.transactions.add_partition(id, producer, partition, reply);
+    }
+
+    /// Who leads no more has nothing to wait for.
+    pub(super) fn give_up_verifications(&mut self, ctx: &mut Context<Self>) {
+        if self.verifications.is_empty() || self.replica.role() == Role::Leader {
+            return;
+        }
+        for asked in self.verifications.drain() {
+            ctx.cancel_future(asked.alarm);
+            for (append, _) in asked.waiting {
+                append.responder.answer(Err(AppendError::NotLeader.into()));
+            }
+        }
     }
 
     fn verified(&mut self, word: Verified, ctx: &mut Context<Self>) {

@@ -5,7 +5,6 @@ use super::confirm::fail_questions;
 use super::following::Following;
 use super::leading::Leadership;
 use super::planted::Bug;
-use super::verifying::Verifying;
 use super::{
     AppendError, DeletionError, Effect, Effects, FollowerState, LeaderState, PartitionState,
     Replica, ReplicationEffect,
@@ -93,7 +92,6 @@ impl Replica {
             None => self.leave_role(out),
         }
         self.newest_epoch = Some(leader_epoch);
-        self.verifying = Verifying::default();
         if self.bugs.has(Bug::ForgetOpenTransactions) {
             self.producers.forget_transactions();
         }
@@ -159,6 +157,7 @@ impl Replica {
         match std::mem::replace(&mut self.role, RoleState::Idle) {
             RoleState::Idle => {}
             RoleState::Leading(mut leadership) => {
+                self.verifying.clear();
                 fail_questions(&mut leadership.confirmations, out);
                 self.fail_parked(AppendError::OutcomeUnknown, out);
                 self.fail_deletions(DeletionError::OutcomeUnknown, out);

@@ -6,7 +6,7 @@
 //!
 //! Between the coordinator's word and the append the transaction may end, and its marker be written. A batch appended
 //! behind it would open a transaction that nobody ends, or join the producer's next one. So a marker voids the tickets
-//! of the transactions that it may end, and whoever leads anew has given out none.
+//! of the transactions that it may end, and so does the end of leading: who leads next may write one.
 
 use super::Replica;
 use super::planted::Bug;
@@ -34,6 +34,11 @@ impl Verifying {
 
     pub fn is_valid(&self, producer: Producer, verification: Verification) -> bool {
         self.under_way.get(&producer.id) == Some(&(producer.epoch, verification))
+    }
+
+    /// The last ticket keeps its number: none is ever given out twice.
+    pub fn clear(&mut self) {
+        self.under_way.clear();
     }
 
     pub fn end(&mut self, id: ProducerId) {

@@ -186,11 +186,33 @@ mod tests {
     use crate::admission::Admission;
     use crate::metadata_cache::MetadataCache;
     use crate::operations::Produce;
+    use bytes::Bytes;
     use futures::stream;
     use std::task::Poll;
     use tokio_util::sync::CancellationToken;
     use troupe_machines::cluster::ClusterImage;
     use troupe_proto::ids::NodeId;
+
+    #[tokio::test]
+    async fn a_batch_comes_with_the_name_of_its_transaction() {
+        let produced = |transactional_id: &str| {
+            let partitions = vec![pb::PartitionProduce::default(); 2];
+            let transactional_id = transactional_id.to_owned();
+            let request = pb::ProduceRequest { transactional_id, partitions, ..Default::default() };
+            batches(Rope::from(Bytes::from(request.encode_to_vec()))).unwrap()
+        };
+        let names = |produced: &[Produced]| -> Vec<_> {
+            produced.iter().map(|one| one.transactional_id.clone()).collect()
+        };
+        assert_eq!(names(&produced("tx")), [Some("tx".into()), Some("tx".into())]);
+        assert_eq!(names(&produced("")), [None, None]);
+        let request =
+            pb::ProduceStreamRequest { transactional_id: "tx".into(), ..Default::default() };
+        let streamed = streamed_batch(Rope::from(Bytes::from(request.encode_to_vec()))).unwrap();
+        assert_eq!(streamed.produced.transactional_id, Some("tx".into()));
+        let not_utf8 = Rope::from(Bytes::from_static(&[0x3a, 1, 0xff]));
+        assert!(streamed_batch(not_utf8).is_err());
+    }
 
     /// Or a batch that waits for its turn would be appended for nobody.
     #[tokio::test]

@@ -1,14 +1,12 @@
 //! FetchStream: positions that are read on from, and the credit that it takes.
 
+use super::aborted::of_chunk;
 use super::news::worth_reading;
 use super::position::{FetchPosition, FetchUpdate, Fetched};
 use crate::address_book::AddressBook;
 use crate::metadata_cache::MetadataCache;
-use crate::partition::{
-    AbortedTransaction, Isolation, PartitionHandle, REBUILD_PATIENCE, ReadAnswer, ReadFrom,
-};
+use crate::partition::{Isolation, PartitionHandle, REBUILD_PATIENCE, ReadAnswer, ReadFrom};
 use crate::shutdown::shutting_down;
-use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::FuturesUnordered;
 use futures::{Stream, StreamExt};
@@ -17,7 +15,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use troupe_machines::replica::Reader;
-use troupe_proto::batch::{Batches, chunks};
+use troupe_proto::batch::chunks;
 use troupe_proto::error::Error;
 use troupe_proto::ids::{LeaderEpoch, Offset};
 use troupe_proto::log::v1::TopicPartition;
@@ -74,18 +72,6 @@ pub struct Pusher<E> {
     steps: FuturesUnordered<BoxFuture<'static, Stepped>>,
     /// Reads that are under way, with the credit that was set aside for them.
     reads: usize,
-}
-
-/// Those of the aborted transactions that have records in these batches.
-fn of_chunk(aborted: &[AbortedTransaction], batches: &Bytes) -> Vec<AbortedTransaction> {
-    if aborted.is_empty() {
-        return Vec::new();
-    }
-    let headers = || Batches::new(batches.clone()).filter_map(Result::ok);
-    let Some((first, _)) = headers().next() else { return Vec::new() };
-    let end = headers().last().map_or(first.end_offset(), |(last, _)| last.end_offset());
-    let overlaps = |it: &&AbortedTransaction| it.overlaps(first.base_offset, end);
-    aborted.iter().filter(overlaps).copied().collect()
 }
 
 /// The client went away: nothing is left to do.

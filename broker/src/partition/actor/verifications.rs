@@ -38,6 +38,14 @@ impl Verifications {
         }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.by_producer.is_empty()
+    }
+
+    pub fn drain(&mut self) -> impl Iterator<Item = Asked> + '_ {
+        self.by_producer.drain().map(|(_, asked)| asked)
+    }
+
     pub fn begin(&mut self, asked: Asked) {
         self.by_producer.insert(asked.producer.id, asked);
     }

@@ -236,6 +236,19 @@ fn open_transactions_are_known_to_the_next_actor_and_told_to_operators() {
 }
 
 #[test]
+fn what_waits_is_refused_when_the_replica_leads_no_more() {
+    System::new().block_on(async {
+        let (shard, gate) = with_gate();
+        let handle = shard.open("replaced");
+        let waits = send(&handle, stamp(7, 0, 0), 30_000).await;
+        shard.follow(&handle, 1, &[1, 2]);
+        assert_eq!(refusal(waits).await, ErrorCode::NotLeader);
+        gate.answer(Ok(()));
+        assert_eq!(handle.describe().await.unwrap().log_end, Offset(0));
+    });
+}
+
+#[test]
 fn a_node_without_coordinators_opens_no_transactions() {
     System::new().block_on(async {
         let shard = Shard::start(1);

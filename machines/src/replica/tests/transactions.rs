@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::txn::{ClientVersion, Producer};
+use prost::Message;
 use troupe_proto::batch::Marker;
 
 pub(super) fn transactional(id: u64, epoch: u32, sequence: u32, count: u32) -> AppendFacts {
@@ -127,6 +128,11 @@ fn a_ticket_is_for_one_batch_of_one_leadership() {
     let again = AppendFacts { verified, ..transactional(9, 0, 1, 1) };
     assert_eq!(code(append(&mut replica, &again, 3)), ErrorCode::TransactionAbortable);
     let verified = Some(replica.begin_verifying(producer));
+    replica.become_leader(NOW, state(4, &[1]), &mut Effects::new());
+    assert!(
+        replica.decide_append(NOW, &AppendFacts { verified, ..transactional(9, 0, 1, 1) }).is_ok()
+    );
+    replica.resign(&mut Effects::new());
     replica.become_leader(NOW, state(5, &[1]), &mut Effects::new());
     let stale = AppendFacts { verified, ..transactional(9, 0, 1, 1) };
     assert_eq!(code(append(&mut replica, &stale, 4)), ErrorCode::TransactionAbortable);
@@ -324,6 +330,30 @@ fn a_snapshot_says_by_its_version_whether_transactions_are_in_it() {
     assert_eq!(replica.snapshot().version, 1, "a coordinator's epoch is in it");
     let newer = ProducerSnapshot { version: 2, ..replica.snapshot() };
     assert!(!Replica::knows_snapshot(&newer) && Replica::knows_snapshot(&replica.snapshot()));
+}
+
+/// As they stand in files: of earlier versions, and of this one.
+#[test]
+fn snapshots_of_both_versions_are_read_and_written() {
+    let before: &[u8] = &[0x0A, 8, 0x08, 9, 0x1A, 2, 0x28, 5, 0x20, 7];
+    let with: &[u8] = &[
+        0x0A, 12, 0x08, 9, 0x10, 2, 0x20, 7, 0x28, 3, 0x30, 4, 0x38, 1, 0x10, 1, 0x1A, 4, 0x08, 1,
+        0x10, 2,
+    ];
+    for (bytes, version, last_stable) in [(before, 0, 2), (with, 1, 1)] {
+        let snapshot = ProducerSnapshot::decode(bytes).unwrap();
+        assert_eq!(snapshot.version, version);
+        let mut replica = Replica::new(key(), SELF, config());
+        let ends = LogEnds {
+            log_start: Offset::ZERO,
+            high_watermark: Offset(2),
+            flushed_end: Offset(5),
+            log_end: Offset(5),
+        };
+        replica.restore(ends, Some(&snapshot));
+        assert_eq!(replica.snapshot().encode_to_vec(), bytes);
+        assert_eq!(replica.last_stable_offset(), Offset(last_stable));
+    }
 }
 
 #[test]
