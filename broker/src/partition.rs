@@ -9,7 +9,9 @@
 //! What a replica asks of other nodes it leaves with [`LeaderStreams`] and [`ControllerRequests`], and is answered by
 //! message. Never here: how it gets there.
 
+mod aborted;
 mod actor;
+mod appending;
 mod assignment;
 mod beside;
 mod board;
@@ -31,6 +33,7 @@ mod handle;
 mod leader_streams;
 mod leadership;
 mod life;
+mod marking;
 mod messages;
 mod move_state;
 mod moving;
@@ -51,8 +54,10 @@ mod supervisor;
 mod tests;
 mod throttles;
 mod upkeep;
+mod verifying;
 mod volumes;
 
+pub use aborted::AbortedTransaction;
 pub use assignment::PartitionSetup;
 pub use beside::{Beside, Courteous};
 pub use chain::Chain;
@@ -63,19 +68,19 @@ pub use controller_requests::{ControllerRequest, ControllerRequests};
 pub use flusher::Flusher;
 pub use follower_sink::{ChannelName, FollowerSink, Push, PushStream};
 pub use handle::{
-    AppendRequest, CROWD_PATIENCE, DeletionRequest, PartitionBoard, PartitionHandle,
-    REBUILD_PATIENCE,
+    AppendRequest, CROWD_PATIENCE, DeletionRequest, MarkerRequest, PartitionBoard, PartitionHandle,
+    REBUILD_PATIENCE, ReadFrom,
 };
 pub use leader_streams::LeaderStreams;
 pub use messages::{
     Appended, CloseFollower, Copied, Credit, CreditSource, Description, DirectoryFailed, EndMove,
-    Finding, FollowerReport, FoundOffset, FromLeader, IsrAnswer, LeaderSays, LogLook, LossKnown,
-    OffsetQuery, OpenFollower, Original, Piece, ReadAnswer, Retirement, Slice,
+    Finding, FollowerReport, FoundOffset, FromLeader, Isolation, IsrAnswer, LeaderSays, LogLook,
+    LossKnown, OffsetQuery, OpenFollower, Original, Piece, ReadAnswer, Retirement, Slice,
 };
 pub use replica_handle::ReplicaHandle;
 pub use responder::Responder;
 pub use scrub::{ScrubResult, scrub};
-pub use shared::{ReplicaTimes, Shared};
+pub use shared::{NoCoordinators, ReplicaTimes, Shared, TransactionGate};
 pub use supervisor::{RetirePartition, StartPartition, Supervisor, UpdatePartition};
 pub use throttles::ReplicationThrottles;
 pub use volumes::Volumes;

@@ -7,15 +7,15 @@
 //!  log_start        high_watermark        flushed_end        log_end
 //!      |  readable        |    replicating     |   not flushed   |  next offset
 //!      +------------------+--------------------+-----------------+
-//!  log_start <= high_watermark <= log_end;  flushed_end <= log_end
+//!  log_start <= last_stable_offset <= high_watermark <= log_end;  flushed_end <= log_end
 //!  a leader with flush policy `commit` and itself in the ISR: high_watermark <= flushed_end
 //! ```
 //!
 //! By subject: `role` (who leads, and stale news of it), `leading` (followers' streams), `isr` (who is in
 //! sync, by agreement with the controller), `confirm` (whether it still leads), `following` (the leader's
 //! log, taken over), `refill` (a log that cannot be filled on), `append_decision` (what may be appended), `deletion` (records deleted on request), `commit` (the high watermark, flushes, answers),
-//! `reading` (which replica serves a reader),
-//! `producers` (duplicates), `repair` (a damaged log, beside the machine). Their types: `append_types`, `replication_types`.
+//! `reading` (which replica serves a reader), `producers` (duplicates), `transactions` (which are open), `verifying`
+//! (how one opens), `marking` (how it ends), `last_stable` (up to where all have ended), `repair` (a damaged log, beside the machine). Their types: `append_types`, `replication_types`.
 //!
 //! Promises: a batch's offsets are fixed by [`Replica::decide_append`]; the high watermark moves back only
 //! where a follower's log is truncated below it, which takes an unclean election, or begun anew (`refill`); every parked answer is given
@@ -29,7 +29,9 @@ mod confirm;
 mod deletion;
 mod following;
 mod isr;
+mod last_stable;
 mod leading;
+mod marking;
 mod parked;
 #[cfg(not(feature = "planted-bugs"))]
 mod planted;
@@ -45,6 +47,8 @@ mod role;
 mod simulation;
 #[cfg(test)]
 mod tests;
+mod transactions;
+mod verifying;
 
 pub use append_types::{
     Acks, AppendDecision, AppendError, AppendFacts, Appended, Duplicate, Origin, ReplicaConfig,
@@ -52,6 +56,8 @@ pub use append_types::{
 };
 pub use confirm::ConfirmError;
 pub use deletion::{DeleteUpTo, DeletionError};
+pub use marking::MarkerDecision;
+pub use producers::ProducerState;
 pub use reading::{ReadDecision, ReadFacts, Reader, ServeError};
 pub use repair::{Conclusion, Repair, has_others};
 pub use replication_types::{
@@ -59,6 +65,9 @@ pub use replication_types::{
     FollowerState, IsrMember, LeaderEnds, OpenError, Opening, PartitionState, Position,
     ReplicationEffect, SliceError,
 };
+
+pub use transactions::Completed;
+pub use verifying::Verification;
 
 use crate::time::Time;
 use deletion::Deletion;
@@ -70,6 +79,7 @@ use std::collections::BTreeSet;
 use troupe_proto::batch::BatchHeader;
 use troupe_proto::ids::{LeaderEpoch, NodeId, Offset, PartitionKey};
 use troupe_proto::log::v1::ProducerSnapshot;
+use verifying::Verifying;
 
 /// What the actor has to do, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,8 +93,13 @@ pub enum Effect {
     Deleted { token: Token, result: Result<Offset, DeletionError> },
     /// Flush the log, then tell [`Replica::on_flushed`]. At most one is under way.
     Flush,
-    /// Readers may see records below this offset now.
+    /// Readers may see records below this offset now; those of committed records, up to
+    /// [`Replica::last_stable_offset`] of now.
     HighWatermark(Offset),
+    /// Readers of committed records may see those below this offset now. The high watermark has not moved.
+    LastStable(Offset),
+    /// A transaction has ended by a marker that stands in the log now. If it was aborted, the log notes it.
+    Completed(Completed),
     /// The log keeps where each leader epoch starts (R2).
     LeaderEpochStarted { leader_epoch: LeaderEpoch, start_offset: Offset },
     /// Between replicas, or with the controller. A leader that was told by [`Replica::become_leader`] and
@@ -149,6 +164,8 @@ pub struct Replica {
     /// As the log says: see `refill`.
     tombstones_gone_below: Offset,
     producers: Producers,
+    /// Of this leadership.
+    verifying: Verifying,
     parked: Parked,
     deletions: Vec<Deletion>,
     bugs: Bugs,
@@ -171,6 +188,7 @@ impl Replica {
             flush_in_flight: false,
             tombstones_gone_below: Offset::ZERO,
             producers: Producers::default(),
+            verifying: Verifying::default(),
             parked: Parked::default(),
             deletions: Vec::new(),
             bugs: Bugs::NONE,
@@ -186,16 +204,31 @@ impl Replica {
         self.log_end = ends.log_end;
         self.flushed_end = ends.flushed_end.clamp(ends.log_start, ends.log_end);
         self.high_watermark = ends.high_watermark.clamp(ends.log_start, ends.log_end);
-        self.producers = snapshot.map(Producers::from_snapshot).unwrap_or_default();
+        self.restore_producers(snapshot);
         self.check();
     }
 
+    fn restore_producers(&mut self, snapshot: Option<&ProducerSnapshot>) {
+        let known = snapshot.filter(|snapshot| Producers::knows(snapshot));
+        self.producers = known.map(Producers::from_snapshot).unwrap_or_default();
+        self.producers.on_committed(self.high_watermark);
+    }
+
+    /// Whether this version knows all that a snapshot says. One that it does not know counts as none: the log is
+    /// replayed from before it.
+    pub fn knows_snapshot(snapshot: &ProducerSnapshot) -> bool {
+        Producers::knows(snapshot)
+    }
+
     /// A batch of the log, read back. `now` counts as the time of its append, because the batch's own
-    /// timestamps are the producer's: a producer gets its day again rather than too little (I9, I10).
-    pub fn on_recovered_batch(&mut self, now: Time, header: &BatchHeader) {
+    /// timestamps are the producer's: a producer gets its day again rather than too little (I9, I10). Given out: the
+    /// transaction that it ends, for the log to note if it was aborted.
+    pub fn on_recovered_batch(&mut self, now: Time, header: &BatchHeader) -> Option<Completed> {
         assert!(header.end_offset() <= self.log_end, "a batch beyond the end of its log");
         self.newest_epoch = self.newest_epoch.max(Some(header.leader_epoch));
-        self.producers.record(now, header, self.settled_end());
+        let completed = self.producers.record(now, header, self.settled_end());
+        self.producers.on_committed(self.high_watermark);
+        completed
     }
 
     /// The epoch of the log's last batch: news of an older one is stale, and in this one the replica does not
@@ -223,7 +256,13 @@ impl Replica {
         assert_eq!(Some(header.leader_epoch), self.leader_epoch(), "only the leader appends");
         self.note_caught_up_followers(now);
         self.log_end = header.end_offset();
-        self.producers.record(now, header, self.settled_end());
+        if let Some(stamp) = header.producer {
+            if header.attributes.is_transactional() && header.marker().is_none() {
+                self.verifying.end(stamp.id);
+            }
+            let completed = self.producers.record(now, header, self.settled_end());
+            out.extend(completed.map(Effect::Completed));
+        }
         let appended = Appended {
             base_offset: header.base_offset,
             end_offset: header.end_offset(),
@@ -270,8 +309,10 @@ impl Replica {
     /// Records below `log_start` are gone: retention, or deleted on request. Only committed ones ever are.
     pub fn on_log_start(&mut self, now: Time, log_start: Offset, out: &mut Effects) {
         assert!(log_start <= self.high_watermark, "only committed records are deleted");
+        let stable = self.last_stable_offset();
         self.log_start = self.log_start.max(log_start);
         self.flushed_end = self.flushed_end.max(self.log_start);
+        self.tell_last_stable(stable, out);
         self.progress(now, out);
     }
 
@@ -310,7 +351,7 @@ impl Replica {
         self.flushed_end = self.flushed_end.min(self.log_end);
         self.high_watermark = self.high_watermark.min(self.log_end);
         self.cut_tombstones_gone();
-        self.producers = snapshot.map(Producers::from_snapshot).unwrap_or_default();
+        self.restore_producers(snapshot);
         self.check();
     }
 
@@ -390,5 +431,10 @@ impl Replica {
 
     pub fn producer_count(&self) -> usize {
         self.producers.len()
+    }
+
+    /// What is known of the partition's producers, by id.
+    pub fn producers(&self) -> impl Iterator<Item = ProducerState> {
+        self.producers.states()
     }
 }

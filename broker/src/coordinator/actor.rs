@@ -216,6 +216,7 @@ impl<M: Machine> CoordinatorActor<M> {
         };
         let request = AppendRequest {
             chain: None,
+            transactional_id: None,
             batch,
             verified,
             acks: Acks::All,

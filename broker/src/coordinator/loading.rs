@@ -4,7 +4,7 @@
 //! key only the newest record is kept, so that what was overwritten costs time and no memory.
 
 use super::machine::Machine;
-use crate::partition::{PartitionHandle, REBUILD_PATIENCE};
+use crate::partition::{Isolation, PartitionHandle, REBUILD_PATIENCE, ReadFrom};
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 use troupe_machines::replica::{Reader, Role};
@@ -50,13 +50,19 @@ pub async fn load<M: Machine>(
     }
     let (mut next, end) = (found.log_start, found.log_end);
     if let Some(last) = end.0.checked_sub(1).map(Offset) {
-        partition.readable(last, &Reader::OfLeader).await;
+        partition.readable(last, &Reader::OfLeader, Isolation::Uncommitted).await;
     }
     let _permit = loads.acquire().await;
     let mut machine = M::new(settings);
     while next < end {
-        let answer =
-            partition.read(next, PIECE_BYTES, Some(leader_epoch), Reader::OfLeader).await?;
+        let answer = partition
+            .read(ReadFrom {
+                from: next,
+                max_bytes: PIECE_BYTES,
+                expected_leader_epoch: Some(leader_epoch),
+                ..ReadFrom::default()
+            })
+            .await?;
         if answer.bytes.is_empty() {
             let message = "the replica stopped to lead while its log was read";
             return Err(Error::new(ErrorCode::NotLeader, message).into());

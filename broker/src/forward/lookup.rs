@@ -1,7 +1,7 @@
 //! Offsets of a partition that this node leads: its actor looks where they may be, and what has to be unpacked to know
 //! is unpacked here, in the memory that all readers of the node share and on none of its shards.
 
-use crate::partition::{Finding, FoundOffset, OffsetQuery, PartitionHandle};
+use crate::partition::{Finding, FoundOffset, Isolation, OffsetQuery, PartitionHandle};
 use crate::shutdown::shutting_down;
 use crate::unpacker::{Packed, Unpacker};
 use bytes::Bytes;
@@ -22,9 +22,10 @@ pub async fn find_here(
     unpacker: &Unpacker,
     partition: &PartitionHandle,
     at: OffsetQuery,
+    isolation: Isolation,
     expected_leader_epoch: Option<LeaderEpoch>,
 ) -> Result<FoundOffset, Error> {
-    let (_, found) = search(unpacker, partition, at, expected_leader_epoch).await?;
+    let (_, found) = search(unpacker, partition, at, isolation, expected_leader_epoch).await?;
     Ok(found)
 }
 
@@ -36,9 +37,10 @@ pub async fn find_here_now(
     unpacker: &Unpacker,
     partition: &PartitionHandle,
     at: OffsetQuery,
+    isolation: Isolation,
     expected_leader_epoch: Option<LeaderEpoch>,
 ) -> Result<FoundOffset, Error> {
-    let (epoch, found) = search(unpacker, partition, at, expected_leader_epoch).await?;
+    let (epoch, found) = search(unpacker, partition, at, isolation, expected_leader_epoch).await?;
     // Of another epoch in which it leads meanwhile, that says nothing of what was found in this one.
     partition.confirm(Some(epoch)).await.map(|()| found)
 }
@@ -48,11 +50,12 @@ async fn search(
     unpacker: &Unpacker,
     partition: &PartitionHandle,
     mut at: OffsetQuery,
+    isolation: Isolation,
     mut expected: Option<LeaderEpoch>,
 ) -> Result<(LeaderEpoch, FoundOffset), Error> {
     let (mut from, key) = (Offset::ZERO, partition.key());
     loop {
-        let (leader_epoch, finding) = partition.find_offset(at, from, expected).await?;
+        let (leader_epoch, finding) = partition.find_offset(at, from, isolation, expected).await?;
         expected = Some(leader_epoch);
         match finding {
             Finding::Found(found) => return Ok((leader_epoch, found)),

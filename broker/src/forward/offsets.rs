@@ -7,7 +7,7 @@ use super::mark::FORWARDED;
 use super::request_time::set_meant_epoch;
 use super::route::{Route, Target, no_leader};
 use crate::metadata_cache::LeaderAt;
-use crate::partition::{FoundOffset, OffsetQuery};
+use crate::partition::{FoundOffset, Isolation, OffsetQuery};
 use crate::peers::{Purpose, failure};
 use tokio::time::{Instant, timeout_at};
 use tonic::Request;
@@ -59,9 +59,12 @@ async fn find(
             let epoch = led.map(|(_, epoch)| epoch);
             match target.route(&leaders.metadata)? {
                 Route::Here(handle) if freshness == Freshness::Now => {
-                    find_here_now(&leaders.unpacker, &handle, at, epoch).await
+                    find_here_now(&leaders.unpacker, &handle, at, Isolation::Uncommitted, epoch)
+                        .await
                 }
-                Route::Here(handle) => find_here(&leaders.unpacker, &handle, at, epoch).await,
+                Route::Here(handle) => {
+                    find_here(&leaders.unpacker, &handle, at, Isolation::Uncommitted, epoch).await
+                }
                 Route::There(leader) => ask(leaders, target, &leader, at, freshness).await,
             }
         };

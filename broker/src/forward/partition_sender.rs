@@ -286,6 +286,7 @@ impl PartitionSender {
                         expected_leader_epoch: self.sent_to.map(|led| led.1),
                         patience: PATIENCE.min(left),
                         chain: Some(Arc::clone(&self.chain)),
+                        transactional_id: None,
                     };
                     handle.append(request, responder).await;
                 }

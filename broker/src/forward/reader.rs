@@ -16,7 +16,7 @@ use super::leaders::Leaders;
 use super::peer_stream::{Came, FromPeer, PeerStream};
 use super::route::{Route, Target, no_leader};
 use crate::metadata_cache::LeaderAt;
-use crate::partition::{PartitionHandle, ReadAnswer};
+use crate::partition::{Isolation, PartitionHandle, ReadAnswer, ReadFrom};
 use crate::shutdown::shutting_down;
 use bytes::Bytes;
 use check::{Checked, PATIENCE, Verdict};
@@ -420,9 +420,15 @@ async fn read(
 ) -> Result<ReadAnswer, Error> {
     loop {
         if answered {
-            handle.readable(next, &Reader::OfLeader).await;
+            handle.readable(next, &Reader::OfLeader, Isolation::Uncommitted).await;
         }
-        let read = handle.read(next, READ_BYTES, leader_epoch, Reader::OfLeader).await?;
+        let read = ReadFrom {
+            from: next,
+            max_bytes: READ_BYTES,
+            expected_leader_epoch: leader_epoch,
+            ..ReadFrom::default()
+        };
+        let read = handle.read(read).await?;
         if answered && read.bytes.is_empty() {
             continue;
         }

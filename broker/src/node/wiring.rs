@@ -21,8 +21,8 @@ use crate::operations::{
     Subscriptions, Tail, TopicLookup, Transactions,
 };
 use crate::partition::{
-    Beside, ControllerRequest, ControllerRequests, Flusher, ReplicaTimes, ReplicationThrottles,
-    Shared, Supervisor, Volumes,
+    Beside, ControllerRequest, ControllerRequests, Flusher, NoCoordinators, ReplicaTimes,
+    ReplicationThrottles, Shared, Supervisor, Volumes,
 };
 use crate::peers::Peers;
 use crate::registry::Registry;
@@ -283,6 +283,7 @@ impl Ground {
                 space: Arc::clone(&self.space),
                 throttles: Arc::clone(throttles),
                 cleaner: Arc::clone(cleaner),
+                transactions: Arc::new(NoCoordinators),
             };
             let config = self.config.clone();
             Supervisor::start_in_arbiter(&shard.handle(), move |_| Supervisor::new(shared, &config))

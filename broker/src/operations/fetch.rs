@@ -4,6 +4,7 @@
 //! leader.
 //! Never here: how a slice looks on the wire.
 
+mod aborted;
 mod news;
 mod position;
 mod pusher;
@@ -12,7 +13,7 @@ pub use position::{FetchPosition, FetchUpdate, Fetched};
 
 use crate::address_book::AddressBook;
 use crate::metadata_cache::MetadataCache;
-use crate::partition::{CROWD_PATIENCE, PartitionHandle, REBUILD_PATIENCE, ReadAnswer};
+use crate::partition::{CROWD_PATIENCE, PartitionHandle, REBUILD_PATIENCE, ReadAnswer, ReadFrom};
 use crate::shutdown::shutting_down;
 use futures::stream::FuturesUnordered;
 use futures::{Stream, StreamExt};
@@ -79,9 +80,12 @@ impl Fetch {
                         left = left.saturating_sub(read.bytes.len());
                         let next = read.next;
                         // What the limits cut off is there already: only an end is worth waiting at.
-                        if next >= read.high_watermark {
+                        let isolation = position.isolation;
+                        if read.is_at_end(isolation) {
                             let reader = self.metadata.reader(&handle.key(), position.rack());
-                            waits.push(worth_reading(&self.metadata, handle, next, reader));
+                            let more =
+                                worth_reading(&self.metadata, handle, next, reader, isolation);
+                            waits.push(more);
                         }
                         answer.push(Fetched { partition, subscription: 0, answer: Ok(read) });
                     }
@@ -111,7 +115,14 @@ impl Fetch {
         let handle = self.metadata.partition(position.partition.as_ref())?;
         handle.serves(patience).await?;
         let reader = self.metadata.reader(&handle.key(), position.rack());
-        let read = handle.read(position.start()?, limit, position.leader_epoch, reader).await?;
+        let read = ReadFrom {
+            from: position.start()?,
+            max_bytes: limit,
+            expected_leader_epoch: position.leader_epoch,
+            reader,
+            isolation: position.isolation,
+        };
+        let read = handle.read(read).await?;
         Ok((handle, read))
     }
 

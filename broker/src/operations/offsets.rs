@@ -3,7 +3,7 @@
 use crate::clock::wall_clock;
 use crate::forward::{find_here, find_here_now};
 use crate::metadata_cache::MetadataCache;
-use crate::partition::{FoundOffset, OffsetQuery};
+use crate::partition::{FoundOffset, Isolation, OffsetQuery};
 use crate::unpacker::Unpacker;
 use futures::{StreamExt, stream};
 use std::sync::Arc;
@@ -24,6 +24,7 @@ pub struct PartitionQuery {
     pub partition: Option<TopicPartition>,
     /// Or why nobody knows which offset is meant.
     pub at: Result<OffsetQuery, Error>,
+    pub isolation: Isolation,
 }
 
 /// How a question is meant.
@@ -59,8 +60,8 @@ impl Offsets {
 
     async fn list_one(&self, query: PartitionQuery, meant: Meant) -> PartitionOffset {
         let as_of_ms = wall_clock().as_timestamp();
-        let PartitionQuery { partition, at } = query;
-        let answer = match self.find(partition.as_ref(), at, meant).await {
+        let PartitionQuery { partition, at, isolation } = query;
+        let answer = match self.find(partition.as_ref(), at, isolation, meant).await {
             Ok((found, of_now)) => {
                 Ok(DatedOffset { found, as_of_ms: (!of_now).then_some(as_of_ms) })
             }
@@ -74,6 +75,7 @@ impl Offsets {
         &self,
         partition: Option<&TopicPartition>,
         at: Result<OffsetQuery, Error>,
+        isolation: Isolation,
         meant: Meant,
     ) -> Result<(FoundOffset, bool), Error> {
         let at = at?;
@@ -81,8 +83,10 @@ impl Offsets {
         let of_the_past = matches!(at, OffsetQuery::Earliest | OffsetQuery::EndOfEpoch(_));
         let (unpacker, expected) = (&self.unpacker, meant.leader_epoch);
         match meant.as_known || of_the_past {
-            true => Ok((find_here(unpacker, &partition, at, expected).await?, false)),
-            false => Ok((find_here_now(unpacker, &partition, at, expected).await?, true)),
+            true => Ok((find_here(unpacker, &partition, at, isolation, expected).await?, false)),
+            false => {
+                Ok((find_here_now(unpacker, &partition, at, isolation, expected).await?, true))
+            }
         }
     }
 }

@@ -52,6 +52,8 @@ pub struct Produced {
     pub timeout_ms: u32,
     /// That the producer knows.
     pub leader_epoch: Option<LeaderEpoch>,
+    /// Whose transaction the batch belongs to.
+    pub transactional_id: Option<Arc<str>>,
     pub batch: Rope,
 }
 
@@ -217,7 +219,8 @@ impl Produce {
     /// Checks the batch and hands it over in its flow's turn, if that comes in the batch's time; the responder is
     /// answered in any case.
     async fn submit(&self, produced: Produced, terms: Terms<'_>, responder: Responder<Appended>) {
-        let Produced { partition, acks, timeout_ms, leader_epoch, batch } = produced;
+        let Produced { partition, acks, timeout_ms, leader_epoch, transactional_id, batch } =
+            produced;
         let Terms { flow, until, chain, handed_over } = terms;
         let timeout = match timeout_ms {
             0 => DEFAULT_REQUEST_TIMEOUT,
@@ -246,6 +249,7 @@ impl Produce {
                     expected_leader_epoch: leader_epoch,
                     patience: CROWD_PATIENCE,
                     chain,
+                    transactional_id,
                 };
                 handle.append(request, responder).await;
             }

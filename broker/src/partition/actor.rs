@@ -9,19 +9,22 @@ mod deletions;
 mod followers;
 mod questions;
 mod shortage;
+mod verifications;
 
 pub use followers::FollowerStream;
+pub use verifications::Asked;
 
+use super::aborted::AbortedTransactions;
 use super::board::Board;
 use super::failure::Failure;
-use super::messages::{Append, Appended, Describe, Description, Flushed};
+use super::messages::{Appended, Describe, Description, Flushed};
 use super::move_state::MoveState;
 use super::next_look::NextLook;
 use super::opening::{Opened, log_config, replica_config};
 use super::replica_handle::ReplicaHandle;
 use super::responder::Responder;
 use super::shared::Shared;
-use crate::clock::{now, wall_clock};
+use crate::clock::now;
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle};
 use deletions::Deletions;
 use followers::Followers;
@@ -35,16 +38,12 @@ use std::time::{Duration, Instant};
 use troupe_actor::{Die, Guard, Turns};
 use troupe_log::disk::FileDisk;
 use troupe_log::{Judged, Log, LogDirectory, LogError};
-use troupe_machines::config::{FlushPolicy, TopicConfig};
-use troupe_machines::replica::{
-    Acks, AppendDecision, AppendFacts, Effect, Effects, Origin, PartitionState, Repair, Replica,
-    Role, Token,
-};
+use troupe_machines::config::TopicConfig;
+use troupe_machines::replica::{Effect, Effects, PartitionState, Repair, Replica, Role, Token};
 use troupe_machines::time::Time;
-use troupe_proto::batch::{BatchHeader, ProducedBatch, Verified};
-use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::error::Error;
 use troupe_proto::ids::{LeaderEpoch, Offset};
-use troupe_proto::rope::Rope;
+use verifications::Verifications;
 
 pub struct PartitionActor {
     /// By which those answer whom it asks.
@@ -64,8 +63,10 @@ pub struct PartitionActor {
     /// As it was when the stream from its leader was opened last.
     pub(super) follows_throttled: bool,
     /// Answers that wait for acks.
-    parked: HashMap<Token, Responder<Appended>>,
-    next_token: u64,
+    pub(super) parked: HashMap<Token, Responder<Appended>>,
+    pub(super) next_token: u64,
+    pub(super) verifications: Verifications,
+    pub(super) aborted: AbortedTransactions,
     /// Effects that were decided and wait for those before them.
     due: VecDeque<Effect>,
     performing: bool,
@@ -115,6 +116,8 @@ impl PartitionActor {
             next_token: 0,
             due: VecDeque::new(),
             performing: false,
+            verifications: Verifications::default(),
+            aborted: parts.opened.aborted,
             questions: Questions::default(),
             deletions: Deletions::default(),
             shared: parts.shared,
@@ -147,75 +150,8 @@ impl Actor for PartitionActor {
         if self.log().owes_checkpoint() {
             self.board.set_dirty();
         }
-        self.board.publish_high_watermark(self.replica.high_watermark());
+        self.publish_ends();
         self.resign_if_disk_failed(ctx);
-    }
-}
-
-impl Handler<Append> for PartitionActor {
-    type Result = ();
-
-    fn handle(&mut self, message: Append, ctx: &mut Self::Context) {
-        self.take_turn(ctx);
-        let Append {
-            batch,
-            verified,
-            acks,
-            timeout_ms,
-            expected_leader_epoch,
-            chain,
-            responder,
-            budget,
-        } = message;
-        let now = now();
-        if chain.as_ref().is_some_and(|chain| chain.is_broken()) {
-            let message = "not appended, as one before it was not";
-            return responder.answer(Err(Error::new(ErrorCode::LeaderNotAvailable, message)));
-        }
-        if self.state.replicas.len() > 1 && !self.shared.stall_detector.is_fit() {
-            let message = "this node stood still and does not know yet whether it still leads";
-            return responder.answer(Err(Error::new(ErrorCode::LeaderNotAvailable, message)));
-        }
-        let facts = facts(&batch, &verified, acks, expected_leader_epoch);
-        let deadline = now.plus(timeout_ms.into());
-        match self.replica.decide_append(wall_clock(), &facts) {
-            Ok(AppendDecision::Append(header)) => {
-                if let Some(chain) = chain {
-                    chain.accept();
-                }
-                self.append(now, header, &batch.payload, acks, deadline, responder, ctx);
-            }
-            Ok(AppendDecision::Duplicate(duplicate)) => {
-                let token = self.park(responder);
-                let mut effects = Effects::new();
-                self.replica.on_duplicate(now, duplicate, acks, token, deadline, &mut effects);
-                self.perform(effects, ctx);
-                self.answer_unpromised(acks, token);
-            }
-            Err(error) => self.refuse(error, batch, chain, responder, budget),
-        }
-    }
-}
-
-fn facts(
-    batch: &ProducedBatch,
-    verified: &Verified,
-    acks: Acks,
-    expected_leader_epoch: Option<LeaderEpoch>,
-) -> AppendFacts {
-    AppendFacts {
-        producer: batch.producer,
-        record_count: batch.record_count,
-        base_timestamp: batch.base_timestamp,
-        min_timestamp: verified.min_timestamp,
-        max_timestamp: verified.max_timestamp,
-        attributes: batch.attributes,
-        payload_crc: verified.payload_crc,
-        payload_len: u32::try_from(batch.payload.len()).expect("the decoder refuses larger ones"),
-        keyless: verified.keyless,
-        acks,
-        expected_leader_epoch,
-        origin: Origin::Client,
     }
 }
 
@@ -296,7 +232,8 @@ impl PartitionActor {
                 Effect::Confirmed { token, result } => self.questions.answer(token, result),
                 Effect::Deleted { token, result } => self.deletions.answer(token, result),
                 Effect::Flush => self.start_flush(ctx),
-                Effect::HighWatermark(offset) => self.board.publish_high_watermark(offset),
+                Effect::HighWatermark(_) | Effect::LastStable(_) => self.publish_ends(),
+                Effect::Completed(completed) => self.aborted.note(&completed),
                 Effect::LeaderEpochStarted { leader_epoch, start_offset } => {
                     self.log().assign_epoch(leader_epoch, start_offset);
                 }
@@ -308,65 +245,9 @@ impl PartitionActor {
         }
         self.performing = false;
         self.tell_board();
+        self.give_up_verifications(ctx);
         self.push(ctx);
         self.set_alarm(ctx);
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the parts of one Append, taken apart once")]
-    fn append(
-        &mut self,
-        now: Time,
-        header: BatchHeader,
-        payload: &Rope,
-        acks: Acks,
-        deadline: Time,
-        responder: Responder<Appended>,
-        ctx: &mut Context<Self>,
-    ) {
-        let appended = match self.try_append(&header, payload) {
-            Ok(appended) => appended,
-            Err(error) => {
-                responder.answer(Err(error.clone().into()));
-                return self.after_failed_append(error, ctx);
-            }
-        };
-        self.note_appended(header.encoded_len());
-        if let Some(offset) = appended.rolled {
-            self.snapshot_producers(offset);
-            // The policy `os` asks for no flushes; without this one, recovery would read it all (S10).
-            if self.config.flush_policy == FlushPolicy::Os {
-                self.start_flush(ctx);
-            }
-        }
-        self.board.metrics.appended(header.record_count, header.encoded_len());
-        self.push_appended(&header, payload);
-        let token = self.park(responder);
-        let mut effects = Effects::new();
-        self.replica.on_appended(now, &header, acks, token, deadline, &mut effects);
-        self.answer_unpromised(acks, token);
-        self.perform(effects, ctx);
-    }
-
-    /// With acks none the machine owes no answer; the client still gets one, without an offset.
-    fn answer_unpromised(&mut self, acks: Acks, token: Token) {
-        if acks == Acks::None
-            && let Some(responder) = self.parked.remove(&token)
-        {
-            let log_start = self.replica.log_start();
-            responder.answer(Ok(Appended {
-                base_offset: None,
-                log_append_time_ms: None,
-                log_start,
-                duplicate: false,
-            }));
-        }
-    }
-
-    fn park(&mut self, responder: Responder<Appended>) -> Token {
-        self.next_token += 1;
-        let token = Token(self.next_token);
-        self.parked.insert(token, responder);
-        token
     }
 
     /// Comes back as [`Flushed`]; if one is under way already, that one does.
@@ -423,6 +304,13 @@ impl PartitionActor {
         ctx.stop();
     }
 
+    /// Up to where readers may go now.
+    pub(super) fn publish_ends(&self) {
+        let (high_watermark, last_stable) =
+            (self.replica.high_watermark(), self.replica.last_stable_offset());
+        self.board.publish_ends(high_watermark, last_stable);
+    }
+
     /// What others find without asking.
     pub(super) fn tell_board(&self) {
         self.board.set_leads(self.replica.role() == Role::Leader);
@@ -467,7 +355,7 @@ impl PartitionActor {
         self.take_turn_of_own(ctx);
     }
 
-    fn take_turn_of_own(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn take_turn_of_own(&mut self, ctx: &mut Context<Self>) {
         self.turns.take(ctx);
     }
 }

@@ -3,7 +3,7 @@
 
 use super::cleaning_gate::CleaningGate;
 use super::flush_gate::FlushGate;
-use super::messages::{GivenUp, Retirement};
+use super::messages::{GivenUp, Isolation, Retirement};
 use crate::metrics::TopicMetrics;
 use actix::Actor;
 use std::fmt;
@@ -31,6 +31,7 @@ pub struct Board<A: Actor> {
     /// Appends that are not answered yet.
     pub waits: InFlightRequests,
     high_watermark: AtomicU64,
+    last_stable: AtomicU64,
     /// Something was appended since the last checkpoint.
     dirty: AtomicBool,
     /// Something was appended or read since the supervisor last looked.
@@ -76,6 +77,7 @@ impl<A: Actor> Board<A> {
             mailbox: Mailbox::default(),
             waits: InFlightRequests::default(),
             high_watermark: AtomicU64::new(0),
+            last_stable: AtomicU64::new(0),
             dirty: AtomicBool::new(false),
             used: AtomicBool::new(false),
             leading: AtomicU64::new(0),
@@ -119,8 +121,17 @@ impl<A: Actor> Board<A> {
         Offset(self.high_watermark.load(Ordering::Acquire))
     }
 
-    pub fn publish_high_watermark(&self, high_watermark: Offset) {
+    /// First offset that a reader may not see yet, as last told by the actor.
+    pub fn readable_end(&self, isolation: Isolation) -> Offset {
+        match isolation {
+            Isolation::Uncommitted => self.high_watermark(),
+            Isolation::Committed => Offset(self.last_stable.load(Ordering::Acquire)),
+        }
+    }
+
+    pub fn publish_ends(&self, high_watermark: Offset, last_stable: Offset) {
         self.high_watermark.store(high_watermark.0, Ordering::Release);
+        self.last_stable.store(last_stable.0, Ordering::Release);
         self.notify();
     }
 

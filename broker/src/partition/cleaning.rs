@@ -86,7 +86,8 @@ impl PartitionActor {
     }
 
     fn standing(&mut self) -> Result<Standing, LogError> {
-        let (policy, below) = (policy(&self.config), self.replica.high_watermark());
+        // Of transactions that are open nobody knows yet whether their records count.
+        let (policy, below) = (policy(&self.config), self.replica.last_stable_offset());
         let (everyone_has, now_ms) = (self.replica.everyone_has(), wall_clock().as_timestamp());
         let log = self.log();
         let state = log.cleaning_state(&policy, now_ms, below)?;
@@ -98,7 +99,7 @@ impl PartitionActor {
         let request = CleaningRequest {
             policy: policy(&self.config),
             now_ms: wall_clock().as_timestamp(),
-            below: self.replica.high_watermark(),
+            below: self.replica.last_stable_offset(),
             tombstones_below: self.replica.everyone_has(),
             keep: self.replica.remembered_batches(),
             hash_key: *uuid::Uuid::new_v4().as_bytes(),

@@ -3,7 +3,7 @@
 //! Never here: a batch is not unpacked on this thread, which others wait for.
 
 use super::actor::PartitionActor;
-use super::messages::{FindOffset, Finding, FoundOffset, OffsetQuery};
+use super::messages::{FindOffset, Finding, FoundOffset, Isolation, OffsetQuery};
 use actix::Handler;
 use troupe_log::LogError;
 use troupe_proto::error::{Error, ErrorCode};
@@ -14,13 +14,13 @@ impl Handler<FindOffset> for PartitionActor {
 
     fn handle(
         &mut self,
-        FindOffset { at, from, expected_leader_epoch, reply }: FindOffset,
+        FindOffset { at, from, isolation, expected_leader_epoch, reply }: FindOffset,
         ctx: &mut Self::Context,
     ) {
         self.take_turn(ctx);
         let leader_epoch = self.replica.leader_epoch().unwrap_or_default();
         let tells = self.check_tells(at, expected_leader_epoch);
-        let found = tells.and_then(|()| match self.find(at, from) {
+        let found = tells.and_then(|()| match self.find(at, from, isolation) {
             Ok(found) => Ok((leader_epoch, found)),
             Err(error) => Err(self.explain(error.into(), ctx)),
         });
@@ -45,8 +45,16 @@ impl PartitionActor {
         Err(Error::new(ErrorCode::LeaderNotAvailable, message))
     }
 
-    fn find(&mut self, at: OffsetQuery, from: Offset) -> Result<Finding, LogError> {
-        let end = self.replica.high_watermark();
+    fn find(
+        &mut self,
+        at: OffsetQuery,
+        from: Offset,
+        isolation: Isolation,
+    ) -> Result<Finding, LogError> {
+        let end = match isolation {
+            Isolation::Uncommitted => self.replica.high_watermark(),
+            Isolation::Committed => self.replica.last_stable_offset(),
+        };
         let leader_epoch = self.replica.leader_epoch().unwrap_or_default();
         let log = self.log();
         let nothing = FoundOffset { offset: None, timestamp_ms: None, leader_epoch };

@@ -7,10 +7,10 @@ use super::chain::Chain;
 use super::follower_sink::Pusher;
 use super::messages::{
     Append, Appended, BeginCleaning, BeginMove, BeginScrub, Confirm, Copied, DeleteRecords,
-    Describe, Description, FindOffset, Finding, FinishCleaning, FinishMove, FinishedCleaning,
-    FromLeader, GiveUpDamage, GivenUp, IsrAnswer, LogLook, LookAtLog, LossKnown, MendFiles,
-    OffsetQuery, Original, Piece, PushOn, QUEUE_BYTES, Read, ReadAnswer, ReadForMove, Suspect,
-    Suspicion,
+    Describe, DescribeProducers, Description, FindOffset, Finding, FinishCleaning, FinishMove,
+    FinishedCleaning, FromLeader, GiveUpDamage, GivenUp, Isolation, IsrAnswer, LogLook, LookAtLog,
+    LossKnown, MendFiles, OffsetQuery, Original, Piece, PushOn, QUEUE_BYTES, Read, ReadAnswer,
+    ReadForMove, Suspect, Suspicion, Verified as TransactionVerified, WriteMarker,
 };
 use super::replica_handle::ReplicaHandle;
 use super::responder::Responder;
@@ -25,8 +25,9 @@ use tokio::sync::oneshot;
 use troupe_actor::{Budget, Die, Refused};
 use troupe_log::disk::FileDisk;
 use troupe_log::{Cleaned, Cleaning, FileCheck, LogError, Scrub};
-use troupe_machines::replica::{Acks, DeleteUpTo, Reader};
-use troupe_proto::batch::{ProducedBatch, Verified};
+use troupe_machines::replica::{Acks, DeleteUpTo, ProducerState, Reader};
+use troupe_machines::txn::{ClientVersion, Producer};
+use troupe_proto::batch::{Marker, ProducedBatch, Verified};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, Offset, PartitionKey};
 
@@ -47,6 +48,29 @@ pub struct AppendRequest {
     pub patience: Duration,
     /// It is refused if one before it was not appended.
     pub chain: Option<Arc<Chain>>,
+    /// Of a batch that is part of a transaction: whose.
+    pub transactional_id: Option<Arc<str>>,
+}
+
+/// A marker for [`PartitionHandle::write_marker`].
+#[derive(Clone, Copy, Debug)]
+pub struct MarkerRequest {
+    /// In the marker's epoch.
+    pub producer: Producer,
+    pub marker: Marker,
+    pub client_version: ClientVersion,
+    /// How long in-sync replicas have.
+    pub timeout_ms: u32,
+}
+
+/// What is read by [`PartitionHandle::read`].
+#[derive(Clone, Debug, Default)]
+pub struct ReadFrom {
+    pub from: Offset,
+    pub max_bytes: usize,
+    pub expected_leader_epoch: Option<LeaderEpoch>,
+    pub reader: Reader,
+    pub isolation: Isolation,
 }
 
 /// What [`PartitionHandle::delete_records`] is to do.
@@ -92,6 +116,7 @@ impl PartitionHandle {
             expected_leader_epoch,
             patience,
             chain,
+            transactional_id,
         } = request;
         let responder = self.timed(responder.of_chain(chain.clone()), batch.payload.len() as u64);
         let Some(budget) = self.budget.take(batch.payload.len()).await else {
@@ -106,6 +131,7 @@ impl PartitionHandle {
                     timeout_ms,
                     expected_leader_epoch,
                     chain,
+                    transactional_id,
                     responder,
                     budget,
                 };
@@ -134,14 +160,10 @@ impl PartitionHandle {
     /// Reads what is there now, each batch checked: in memory, and not to wait for the disk. A leader of another epoch
     /// than the expected one refuses, and so does a replica that does not lead; unless a follower will do for the reader,
     /// and it is in step with the leader of that epoch.
-    pub async fn read(
-        &self,
-        from: Offset,
-        max_bytes: usize,
-        expected_leader_epoch: Option<LeaderEpoch>,
-        reader: Reader,
-    ) -> Result<ReadAnswer, Error> {
-        let read = |reply| Read { from, max_bytes, expected_leader_epoch, reader, reply };
+    pub async fn read(&self, read: ReadFrom) -> Result<ReadAnswer, Error> {
+        let ReadFrom { from, max_bytes, expected_leader_epoch, reader, isolation } = read;
+        let read =
+            |reply| Read { from, max_bytes, expected_leader_epoch, reader, isolation, reply };
         let mut answer = self.ask(read).await??;
         match page_cache::check(&answer.bytes, self.key(), from).await {
             Ok(()) => {}
@@ -189,10 +211,10 @@ impl PartitionHandle {
     }
 
     /// Returns when there is something to read at `from`, or an error to be found by reading.
-    pub async fn readable(&self, from: Offset, reader: &Reader) {
+    pub async fn readable(&self, from: Offset, reader: &Reader, isolation: Isolation) {
         let readable = || {
             let served = self.board.serves(reader) && !self.board.is_gone();
-            (!served || self.board.high_watermark() > from).then_some(())
+            (!served || self.board.readable_end(isolation) > from).then_some(())
         };
         self.board.wait_for(readable).await;
     }
@@ -240,9 +262,32 @@ impl PartitionHandle {
         &self,
         at: OffsetQuery,
         from: Offset,
+        isolation: Isolation,
         expected_leader_epoch: Option<LeaderEpoch>,
     ) -> Result<(LeaderEpoch, Finding), Error> {
-        self.ask(|reply| FindOffset { at, from, expected_leader_epoch, reply }).await?
+        self.ask(|reply| FindOffset { at, from, isolation, expected_leader_epoch, reply }).await?
+    }
+
+    /// Writes how a transaction has ended; returns when that is committed, also if it had been written before.
+    ///
+    /// # Errors
+    /// `NOT_LEADER`, `LEADER_NOT_AVAILABLE`, `NOT_ENOUGH_REPLICAS`, `COORDINATOR_FENCED`: it was not written.
+    /// `NOT_ENOUGH_REPLICAS_AFTER_APPEND`, `REQUEST_TIMED_OUT`, `OUTCOME_UNKNOWN`, `STORAGE_FAILURE`: it may be.
+    pub async fn write_marker(&self, request: MarkerRequest) -> Result<(), Error> {
+        let MarkerRequest { producer, marker, client_version, timeout_ms } = request;
+        let addr = self.addr(REBUILD_PATIENCE).await?;
+        let (responder, answer) = Responder::channel();
+        let message = WriteMarker { producer, marker, client_version, timeout_ms, responder };
+        self.post(&addr, message)?;
+        answer.await.unwrap_or_else(|_| Err(self.gone()))
+    }
+
+    /// What is known of the partition's producers, by id.
+    ///
+    /// # Errors
+    /// `NOT_LEADER`.
+    pub async fn describe_producers(&self) -> Result<Vec<ProducerState>, Error> {
+        self.ask(|reply| DescribeProducers { reply }).await?
     }
 
     /// Returns when it is known that this replica led, in that epoch, after the call began: whatever it has told
@@ -442,6 +487,10 @@ impl ReplicaHandle for PartitionHandle {
 
     fn hear_isr(&self, answer: IsrAnswer) {
         self.command(answer);
+    }
+
+    fn hear_verified(&self, word: TransactionVerified) {
+        self.command(word);
     }
 
     fn hear_loss_known(&self, known: LossKnown) {

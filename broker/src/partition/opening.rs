@@ -1,6 +1,7 @@
 //! From a directory to a replica that can serve: recovery, then what the machine must know of the past.
 //! Runs on a blocking thread: recovery may have gigabytes to read.
 
+use super::aborted::AbortedTransactions;
 use super::shared::ReplicaTimes;
 use crate::clock::{now, wall_clock};
 use bytes::Bytes;
@@ -44,6 +45,7 @@ pub fn replica_config(config: &TopicConfig, times: ReplicaTimes) -> ReplicaConfi
 pub struct Opened {
     pub log: Log<FileDisk>,
     pub replica: Replica,
+    pub aborted: AbortedTransactions,
     /// What was set aside or made again, and has been told.
     pub notices: u64,
 }
@@ -67,7 +69,7 @@ pub fn open(
         recovery.damage = Some(damage);
     }
     report(&log, &recovery);
-    let replica = loop {
+    let (replica, aborted) = loop {
         let config = replica_config(config, times);
         match restore(&log, &recovery, Replica::new(key, node_id, config)) {
             Err(error @ LogError::CorruptLog { .. }) => {
@@ -81,7 +83,7 @@ pub fn open(
             restored => break restored?,
         }
     };
-    Ok(Opened { log, replica, notices: recovery.notices.len() as u64 })
+    Ok(Opened { log, replica, aborted, notices: recovery.notices.len() as u64 })
 }
 
 /// Makes the log in `dir` sound without what is damaged; says which offsets that were. `lost_end`: what is known to be
@@ -106,7 +108,7 @@ fn restore(
     log: &Log<FileDisk>,
     recovery: &Recovery,
     mut replica: Replica,
-) -> Result<Replica, LogError> {
+) -> Result<(Replica, AbortedTransactions), LogError> {
     let now = now();
     let ends = LogEnds {
         log_start: log.log_start(),
@@ -122,14 +124,25 @@ fn restore(
     replica.restore(ends, snapshot.as_ref());
     replica.restore_leader_epoch(log.latest_epoch());
     replica.on_tombstones_gone(log.tombstones_gone_below());
-    log.replay(replay_from, |header| replica.on_recovered_batch(now, header))?;
-    Ok(replica)
+    let mut aborted = AbortedTransactions::default();
+    log.replay(replay_from, |header| {
+        if let Some(completed) = replica.on_recovered_batch(now, header) {
+            aborted.note(&completed);
+        }
+    })?;
+    Ok((replica, aborted))
 }
 
 pub(super) fn decode_snapshot(bytes: &Bytes) -> Option<ProducerSnapshot> {
-    ProducerSnapshot::decode(bytes.clone())
+    let decoded = ProducerSnapshot::decode(bytes.clone())
         .inspect_err(|error| tracing::warn!(%error, "a producer snapshot cannot be read"))
-        .ok()
+        .ok()?;
+    if !Replica::knows_snapshot(&decoded) {
+        let version = decoded.version;
+        tracing::warn!(version, "a producer snapshot is of a later version, and is not used");
+        return None;
+    }
+    Some(decoded)
 }
 
 fn report(log: &Log<FileDisk>, recovery: &Recovery) {

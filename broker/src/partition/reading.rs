@@ -1,7 +1,7 @@
 //! What readers are handed, by a leader or, if they take one, by a follower: the machine says whether, the log what.
 
 use super::actor::PartitionActor;
-use super::messages::{Read, ReadAnswer};
+use super::messages::{Isolation, Read, ReadAnswer};
 use actix::{Context, Handler};
 use bytes::Bytes;
 use troupe_log::LogError;
@@ -14,7 +14,7 @@ impl Handler<Read> for PartitionActor {
 
     fn handle(&mut self, read: Read, ctx: &mut Context<Self>) {
         self.take_turn(ctx);
-        let Read { from, max_bytes, expected_leader_epoch, reader, reply } = read;
+        let Read { from, max_bytes, expected_leader_epoch, reader, isolation, reply } = read;
         self.board.set_used();
         if reader != Reader::OfLeader {
             // By which it waits for more, so that it does not find there what is refused here.
@@ -34,7 +34,7 @@ impl Handler<Read> for PartitionActor {
                 Ok(self.nothing(from, None))
             }
             Ok(ReadDecision::Serve) => self
-                .read(from, max_bytes)
+                .read(from, max_bytes, isolation)
                 .map_err(|error| self.explain(error.into(), ctx))
                 .map_err(|error| self.as_told_by_role(error)),
         };
@@ -44,12 +44,27 @@ impl Handler<Read> for PartitionActor {
 }
 
 impl PartitionActor {
-    fn read(&mut self, from: Offset, max_bytes: usize) -> Result<ReadAnswer, LogError> {
-        let high_watermark = self.replica.high_watermark();
-        let slice = self.log().read(from, high_watermark, max_bytes)?;
-        // At the high watermark there is nothing yet, and the position stays.
-        let next = if slice.bytes.is_empty() { from } else { slice.end };
-        Ok(ReadAnswer { bytes: slice.bytes, next, ..self.nothing(from, None) })
+    fn read(
+        &mut self,
+        from: Offset,
+        max_bytes: usize,
+        isolation: Isolation,
+    ) -> Result<ReadAnswer, LogError> {
+        let end = match isolation {
+            Isolation::Uncommitted => self.replica.high_watermark(),
+            Isolation::Committed => self.replica.last_stable_offset(),
+        };
+        let slice = self.log().read(from, end, max_bytes)?;
+        if slice.bytes.is_empty() {
+            // At the end there is nothing yet, and the position stays.
+            return Ok(self.nothing(from, None));
+        }
+        let aborted = match isolation {
+            Isolation::Uncommitted => Vec::new(),
+            Isolation::Committed => self.aborted.between(from, slice.end),
+        };
+        let (bytes, next) = (slice.bytes, slice.end);
+        Ok(ReadAnswer { bytes, next, aborted, ..self.nothing(from, None) })
     }
 
     fn nothing(&mut self, from: Offset, preferred_replica: Option<NodeId>) -> ReadAnswer {
@@ -57,6 +72,8 @@ impl PartitionActor {
             bytes: Bytes::new(),
             next: from,
             high_watermark: self.replica.high_watermark(),
+            last_stable: self.replica.last_stable_offset(),
+            aborted: Vec::new(),
             log_start: self.log().log_start(),
             by_follower: self.replica.role() == Role::Follower,
             preferred_replica,

@@ -340,7 +340,8 @@ impl PartitionActor {
             }
             self.replica.on_reset(log_start);
             self.board.set_dirty();
-            self.board.publish_high_watermark(log_start);
+            self.aborted.cut(log_start);
+            self.publish_ends();
             return Ok(());
         }
         let snapshot = self.log().newest_producer_snapshot()?;
@@ -348,12 +349,17 @@ impl PartitionActor {
         let usable = snapshot.as_ref().filter(|_| decoded.is_some());
         let replay_from = self.log().replay_from(usable.map(|(offset, _)| *offset));
         self.replica.on_truncated(log_end, decoded.as_ref());
-        let (now, replica) = (now(), &mut self.replica);
+        self.aborted.cut(log_end);
+        let (now, replica, aborted) = (now(), &mut self.replica, &mut self.aborted);
         if let Some(log) = &self.log {
-            log.replay(replay_from, |header| replica.on_recovered_batch(now, header))?;
+            log.replay(replay_from, |header| {
+                if let Some(completed) = replica.on_recovered_batch(now, header) {
+                    aborted.note(&completed);
+                }
+            })?;
         }
         self.board.set_dirty();
-        self.board.publish_high_watermark(self.replica.high_watermark());
+        self.publish_ends();
         Ok(())
     }
 
@@ -362,6 +368,7 @@ impl PartitionActor {
         match self.log().truncate_fully_and_start_at(offset) {
             Ok(()) => {
                 self.replica.on_reset(offset);
+                self.aborted.cut(Offset::ZERO);
                 self.follow_on(ctx);
             }
             Err(error) => self.go_offline(error, ctx),
@@ -369,7 +376,7 @@ impl PartitionActor {
     }
 
     fn follow_on(&mut self, ctx: &mut Context<Self>) {
-        self.board.publish_high_watermark(self.replica.high_watermark());
+        self.publish_ends();
         let mut effects = Effects::new();
         self.replica.continue_following(now(), &mut effects);
         self.perform(effects, ctx);

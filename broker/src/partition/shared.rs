@@ -11,7 +11,9 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use troupe_actor::StallDetector;
 use troupe_log::{LogDirectories, Space};
-use troupe_proto::ids::NodeId;
+use troupe_machines::txn::Producer;
+use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::ids::{NodeId, PartitionKey};
 
 /// What a node has settled for all of its replicas.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +22,35 @@ pub struct ReplicaTimes {
     pub lag_max_ms: u64,
     /// `producer.id.expiration.ms`
     pub producer_id_expiration_ms: u64,
+}
+
+/// Who has transactions' coordinators add partitions to them.
+pub trait TransactionGate: Send + Sync {
+    /// The partition becomes part of the producer's transaction, or it is said why not. Not on this thread, which others
+    /// wait for; a `reply` that is dropped is a refusal.
+    fn add_partition(
+        &self,
+        transactional_id: Arc<str>,
+        producer: Producer,
+        partition: (Arc<str>, PartitionKey),
+        reply: Box<dyn FnOnce(Result<(), Error>) + Send>,
+    );
+}
+
+/// Of a node that knows no coordinators.
+pub struct NoCoordinators;
+
+impl TransactionGate for NoCoordinators {
+    fn add_partition(
+        &self,
+        _: Arc<str>,
+        _: Producer,
+        _: (Arc<str>, PartitionKey),
+        reply: Box<dyn FnOnce(Result<(), Error>) + Send>,
+    ) {
+        let message = "transactions are not available on this node";
+        reply(Err(Error::new(ErrorCode::CoordinatorNotAvailable, message)));
+    }
 }
 
 pub struct Shared {
@@ -44,4 +75,5 @@ pub struct Shared {
     /// How fast new replicas are filled; of the node.
     pub throttles: Arc<ReplicationThrottles>,
     pub cleaner: Arc<Beside>,
+    pub transactions: Arc<dyn TransactionGate>,
 }

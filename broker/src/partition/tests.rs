@@ -7,6 +7,7 @@ mod leader;
 mod refill;
 mod reports;
 mod soundness;
+mod transactions;
 
 use super::*;
 use crate::NodeConfig;
@@ -97,6 +98,14 @@ impl Shard {
     }
 
     fn with_leaders(recoveries: usize, leader_streams: Arc<dyn LeaderStreams>) -> (Self, Asked) {
+        Self::with_gate(recoveries, leader_streams, Arc::new(NoCoordinators))
+    }
+
+    fn with_gate(
+        recoveries: usize,
+        leader_streams: Arc<dyn LeaderStreams>,
+        transactions: Arc<dyn TransactionGate>,
+    ) -> (Self, Asked) {
         let recoveries = Arc::new(Semaphore::new(recoveries));
         let metrics = Arc::new(NodeMetrics::new(1));
         let (controller, requests) = ControllerRequests::channel();
@@ -117,6 +126,7 @@ impl Shard {
             space: Arc::new(troupe_log::Space::open(directory.path())),
             throttles: ReplicationThrottles::new(&NodeSettings::new(NodeConfig::default())),
             cleaner: Arc::default(),
+            transactions,
         };
         let supervisor = Supervisor::new(shared, &NodeConfig::default());
         (
@@ -239,6 +249,16 @@ async fn append_packed(
     compression: Compression,
     records: &[(i64, &[u8])],
 ) -> Result<Appended, Error> {
+    let (responder, answer) = Responder::channel();
+    handle.append(request(producer, compression, records), responder).await;
+    answer.await.unwrap()
+}
+
+fn request(
+    producer: Option<ProducerStamp>,
+    compression: Compression,
+    records: &[(i64, &[u8])],
+) -> AppendRequest {
     let mut set = RecordSetBuilder::new();
     for (timestamp, value) in records {
         set.push(*timestamp, None, Some(value), &[]);
@@ -262,9 +282,8 @@ async fn append_packed(
         max_timestamp: header.max_timestamp,
     };
     let (acks, timeout_ms, patience) = (Acks::All, 30_000, REBUILD_PATIENCE);
-    let (responder, answer) = Responder::channel();
     let expected_leader_epoch = None;
-    let request = AppendRequest {
+    AppendRequest {
         batch,
         verified,
         acks,
@@ -272,9 +291,8 @@ async fn append_packed(
         expected_leader_epoch,
         patience,
         chain: None,
-    };
-    handle.append(request, responder).await;
-    answer.await.unwrap()
+        transactional_id: None,
+    }
 }
 
 #[test]
@@ -343,7 +361,7 @@ fn an_actor_that_dies_before_it_can_retire_leaves_nobody_waiting() {
         // Both stand in its mailbox or it is gone already when the supervisor sends the second.
         handle.tell(Die::Stop);
         retired.await.unwrap();
-        handle.readable(latest, &Reader::OfLeader).await;
+        handle.readable(latest, &Reader::OfLeader, Isolation::Uncommitted).await;
         assert_eq!(handle.board.state(), ActorState::Retired);
     });
 }
@@ -517,15 +535,31 @@ fn what_was_found_in_one_leader_epoch_is_not_confirmed_by_another() {
         let handle = shard.open("twice");
         shard.lead(&handle, 5, &[1]);
         shard.settled().await;
-        assert!(find_here_now(&unpacker, &handle, OffsetQuery::Latest, None).await.is_ok());
-        let mut finding = Box::pin(find_here_now(&unpacker, &handle, OffsetQuery::Latest, None));
+        assert!(
+            find_here_now(&unpacker, &handle, OffsetQuery::Latest, Isolation::Uncommitted, None)
+                .await
+                .is_ok()
+        );
+        let mut finding = Box::pin(find_here_now(
+            &unpacker,
+            &handle,
+            OffsetQuery::Latest,
+            Isolation::Uncommitted,
+            None,
+        ));
         assert!((&mut finding).now_or_never().is_none(), "it is asked");
         shard.lead(&handle, 7, &[1]);
         shard.settled().await;
         assert_eq!(finding.await.unwrap_err().code, ErrorCode::FencedLeaderEpoch);
         let meant = async |epoch| {
-            let found =
-                handle.find_offset(OffsetQuery::Latest, Offset(0), Some(LeaderEpoch(epoch))).await;
+            let found = handle
+                .find_offset(
+                    OffsetQuery::Latest,
+                    Offset(0),
+                    Isolation::Uncommitted,
+                    Some(LeaderEpoch(epoch)),
+                )
+                .await;
             found.map(drop).map_err(|error| error.code)
         };
         assert_eq!(meant(5).await, Err(ErrorCode::FencedLeaderEpoch));
@@ -552,9 +586,10 @@ fn a_lookup_by_time_unpacks_in_the_memory_that_all_readers_share() {
         }
         let unpacker = Unpacker::new(BUDGET);
         let at = OffsetQuery::Timestamp(12);
-        let (_, finding) = handle.find_offset(at, Offset(0), None).await.unwrap();
+        let (_, finding) =
+            handle.find_offset(at, Offset(0), Isolation::Uncommitted, None).await.unwrap();
         assert!(matches!(finding, Finding::Candidate(_, 12)), "{finding:?}");
-        let asked = || find_here(&unpacker, &handle, at, None);
+        let asked = || find_here(&unpacker, &handle, at, Isolation::Uncommitted, None);
         for found in futures::future::join_all((0..10).map(|_| asked())).await {
             assert_eq!(found.unwrap().offset, Some(Offset(2)));
         }
@@ -570,7 +605,8 @@ fn a_lookup_by_time_unpacks_in_the_memory_that_all_readers_share() {
             (OffsetQuery::Earliest, Some(0)),
             (OffsetQuery::Latest, Some(6)),
         ] {
-            let found = find_here(&unpacker, &handle, at, None).await.unwrap();
+            let found =
+                find_here(&unpacker, &handle, at, Isolation::Uncommitted, None).await.unwrap();
             assert_eq!(found.offset, offset.map(Offset), "{at:?}");
         }
     });

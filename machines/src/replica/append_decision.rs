@@ -6,13 +6,14 @@ use super::role::RoleState;
 use super::{Acks, AppendDecision, AppendError, AppendFacts, Origin, Replica};
 use crate::config::TimestampType;
 use crate::time::Time;
-use troupe_proto::batch::BatchHeader;
-use troupe_proto::ids::{LeaderEpoch, Sequence};
+use crate::txn::Producer;
+use troupe_proto::batch::{BatchHeader, ProducerStamp};
+use troupe_proto::ids::{LeaderEpoch, ProducerEpoch, Sequence};
 
 impl Replica {
     /// What to do with a batch; changes nothing. The leader's own conditions come first (R1, P15), then
-    /// whether the batch is here already (I4), then what it holds (T13–T15, T18): a batch that was accepted
-    /// once is a success again, even if the rules have changed.
+    /// whether the batch is here already (I4), then of which transaction it is (X11), and what it holds (T13–T15, T18):
+    /// a batch that was accepted once is a success again, even if the rules have changed.
     pub fn decide_append(
         &self,
         now: Time,
@@ -23,13 +24,21 @@ impl Replica {
             self.enough_replicas(leadership)?;
         }
         check_shape(facts)?;
-        if let Some(stamp) = &facts.producer
-            && let Verdict::Duplicate(duplicate) =
-                self.producers.judge(stamp, facts.record_count)?
-        {
-            return Ok(AppendDecision::Duplicate(duplicate));
+        let mut opens = None;
+        if let Some(stamp) = &facts.producer {
+            match self.producers.judge(stamp, facts.record_count)? {
+                Verdict::Duplicate(duplicate) => return Ok(AppendDecision::Duplicate(duplicate)),
+                Verdict::New { open_in } => opens = opens_transaction(facts, stamp, open_in)?,
+            }
         }
         self.check_content(now, facts)?;
+        if let Some(producer) = opens {
+            match facts.verified {
+                None => return Ok(AppendDecision::Verify(producer)),
+                Some(ticket) if self.is_verified(producer, ticket) => {}
+                Some(_) => return Err(AppendError::TransactionEnded { producer: producer.id }),
+            }
+        }
         let (attributes, max_timestamp) = match self.config.timestamp_type {
             TimestampType::CreateTime => (facts.attributes, facts.max_timestamp),
             TimestampType::LogAppendTime => {
@@ -50,7 +59,10 @@ impl Replica {
         }))
     }
 
-    fn leading(&self, expected: Option<LeaderEpoch>) -> Result<&Leadership, AppendError> {
+    pub(super) fn leading(
+        &self,
+        expected: Option<LeaderEpoch>,
+    ) -> Result<&Leadership, AppendError> {
         let leadership = match &self.role {
             RoleState::Offline => return Err(AppendError::Offline),
             RoleState::Leading(leadership) => leadership,
@@ -130,8 +142,28 @@ fn check_shape(facts: &AppendFacts) -> Result<(), AppendError> {
     if facts.origin == Origin::Client && facts.attributes.is_control() {
         return Err(AppendError::NotAllowed { what: "control batches are the broker's to write" });
     }
-    if facts.attributes.is_transactional() {
-        return Err(AppendError::NotAllowed { what: "transactions are not available yet" });
+    let refuse = |what| Err(AppendError::NotAllowed { what });
+    match (facts.attributes.is_transactional(), facts.names_transaction) {
+        (true, _) if facts.producer.is_none() => refuse("a transactional batch without a producer"),
+        (true, false) => refuse("a transactional batch without a transactional id"),
+        (false, true) => refuse("a batch of no transaction with a transactional id"),
+        (true, true) | (false, false) => Ok(()),
     }
-    Ok(())
+}
+
+/// Whose transaction opens with this batch, if one does. `open_in`: the epoch of that which is open.
+fn opens_transaction(
+    facts: &AppendFacts,
+    stamp: &ProducerStamp,
+    open_in: Option<ProducerEpoch>,
+) -> Result<Option<Producer>, AppendError> {
+    let producer = stamp.id;
+    match (facts.attributes.is_transactional(), open_in) {
+        (false, None) => Ok(None),
+        (false, Some(_)) => Err(AppendError::InOpenTransaction { producer }),
+        (true, None) => Ok(Some(Producer { id: stamp.id, epoch: stamp.epoch })),
+        (true, Some(open)) if open == stamp.epoch => Ok(None),
+        // Its marker is on its way, or was lost: what comes now is not part of it.
+        (true, Some(open)) => Err(AppendError::EarlierTransactionOpen { producer, open }),
+    }
 }

@@ -1,6 +1,8 @@
 //! The types of an append: what is asked, what is decided, what is answered, why it is refused.
 
+use super::verifying::Verification;
 use crate::config::{FlushPolicy, TimestampType, TopicConfig};
+use crate::txn::Producer;
 use thiserror::Error;
 use troupe_proto::batch::{Attributes, BatchHeader, OVERHEAD, ProducerStamp};
 use troupe_proto::error::{Error as WireError, ErrorCode};
@@ -106,6 +108,10 @@ pub struct AppendFacts {
     /// The leader epoch that the caller believes in, if it said so (R1).
     pub expected_leader_epoch: Option<LeaderEpoch>,
     pub origin: Origin,
+    /// It came with a transactional id.
+    pub names_transaction: bool,
+    /// The coordinator has let its transaction open here.
+    pub verified: Option<Verification>,
 }
 
 impl AppendFacts {
@@ -122,6 +128,9 @@ pub enum AppendDecision {
     Append(BatchHeader),
     /// It is in the log already (I4): tell [`super::Replica::on_duplicate`].
     Duplicate(Duplicate),
+    /// It opens a transaction here (X19): have the coordinator add the partition, and come again with a ticket of
+    /// [`super::Replica::begin_verifying`].
+    Verify(Producer),
 }
 
 /// Where a batch stands that was sent again.
@@ -178,6 +187,16 @@ pub enum AppendError {
     OutOfOrderSequence { producer: ProducerId, expected: Sequence, actual: Sequence },
     #[error("epoch {actual} of producer {producer} is over; it is at {current}")]
     ProducerFenced { producer: ProducerId, current: ProducerEpoch, actual: ProducerEpoch },
+    #[error("producer {producer} has an open transaction here, and this batch is of none")]
+    InOpenTransaction { producer: ProducerId },
+    #[error("the transaction of producer {producer} in epoch {open} has not ended here yet")]
+    EarlierTransactionOpen { producer: ProducerId, open: ProducerEpoch },
+    #[error(
+        "the transaction of producer {producer} has ended meanwhile: abort it, and go on with the next"
+    )]
+    TransactionEnded { producer: ProducerId },
+    #[error("coordinator epoch {actual} is over; a marker was written in {current}")]
+    CoordinatorFenced { current: LeaderEpoch, actual: LeaderEpoch },
     #[error("appended at offset {base_offset}, but not committed in time; it may still be")]
     TimedOut { base_offset: Offset },
     #[error("the replica stopped leading before the append was committed; it may still be")]
@@ -204,6 +223,10 @@ impl AppendError {
             }
             Self::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequence,
             Self::ProducerFenced { .. } => ErrorCode::ProducerFenced,
+            Self::InOpenTransaction { .. } => ErrorCode::InvalidTransactionState,
+            Self::EarlierTransactionOpen { .. } => ErrorCode::ConcurrentTransactions,
+            Self::TransactionEnded { .. } => ErrorCode::TransactionAbortable,
+            Self::CoordinatorFenced { .. } => ErrorCode::CoordinatorFenced,
             Self::TimedOut { .. } => ErrorCode::RequestTimedOut,
             Self::OutcomeUnknown => ErrorCode::OutcomeUnknown,
             Self::StorageFailure => ErrorCode::StorageFailure,
@@ -257,6 +280,14 @@ impl From<AppendError> for WireError {
                 .with("producer_id", producer)
                 .with("current_epoch", current)
                 .with("actual_epoch", actual),
+            AppendError::InOpenTransaction { producer }
+            | AppendError::TransactionEnded { producer } => wire.with("producer_id", producer),
+            AppendError::EarlierTransactionOpen { producer, open } => {
+                wire.with("producer_id", producer).with("open_epoch", open)
+            }
+            AppendError::CoordinatorFenced { current, actual } => {
+                wire.with("current_epoch", current).with("actual_epoch", actual)
+            }
             AppendError::TimedOut { base_offset } => wire.with("base_offset", base_offset),
             AppendError::NotLeader
             | AppendError::Offline

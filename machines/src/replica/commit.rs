@@ -71,6 +71,7 @@ impl Replica {
             return;
         }
         self.high_watermark = end;
+        self.producers.on_committed(end);
         out.push(Effect::HighWatermark(end));
         while let Some(waiting) = self.parked.release(end) {
             out.push(Effect::Answer { token: waiting.token, result: Ok(waiting.appended) });

@@ -171,7 +171,8 @@ impl Replica {
             assert!(continues, "a slice that was not checked");
             self.log_end = batch.end_offset();
             if !self.bugs.has(Bug::ForgetProducers) {
-                self.producers.record(now, batch, settled);
+                let completed = self.producers.record(now, batch, settled);
+                out.extend(completed.map(Effect::Completed));
             }
         }
         let nothing = ReplicaEnd::default();

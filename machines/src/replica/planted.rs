@@ -1,7 +1,7 @@
 //! Classic bugs that a test can put back, to show that a simulation finds them. Only tests and the feature
 //! `planted-bugs` have the switch; every other build has none of them.
 
-/// One of reliability.md §10, of a repair, or of deleting records.
+/// One of reliability.md §10, of a repair, of deleting records, or of transactions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
     /// 1: a follower reports as flushed what it has only appended.
@@ -32,6 +32,14 @@ pub enum Bug {
     FillOnWithoutTombstones,
     /// A follower does not move its log's start to that of its leader.
     KeepOldLogStart,
+    /// Who begins to lead does not know which transactions are open.
+    ForgetOpenTransactions,
+    /// A batch that was verified is appended though a marker has come between.
+    JoinTheNextTransaction,
+    /// A marker is taken of a coordinator that has been replaced.
+    TakeOldCoordinators,
+    /// A late marker ends the next transaction.
+    AnyMarkerEnds,
 }
 
 pub(super) type Bugs = crate::planted::Bugs<Bug>;

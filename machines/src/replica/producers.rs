@@ -1,14 +1,16 @@
-//! What a partition knows of its idempotent producers: the last five batches of each (I2–I9).
+//! What a partition knows of its producers: the last five batches of each (I2–I9), its open transaction, and who has
+//! ended the last one (X5).
 //!
 //! Promise: what is decided depends only on the batches in the log, so every replica that replays the log knows the
 //! same producers; only forgetting depends on time. Also of a log that has lost its end, or was cut, down to what is
 //! settled: the last five below that are remembered as well, and cleaning keeps them.
 
 use super::append_types::{AppendError, Duplicate};
+use super::transactions::{Completed, Unstable};
 use crate::time::Time;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use troupe_proto::batch::{BatchHeader, ProducerStamp};
-use troupe_proto::ids::{Offset, ProducerEpoch, ProducerId, Sequence};
+use troupe_proto::batch::{BatchHeader, Marker, ProducerStamp};
+use troupe_proto::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence};
 use troupe_proto::log::v1::{ProducedBatch, ProducerEntry, ProducerSnapshot};
 
 /// How many batches of a producer can be told from new ones (I3); also the most it may have in flight.
@@ -17,13 +19,38 @@ const REMEMBERED_BATCHES: usize = 5;
 const MOST_KEPT: usize = 100;
 /// How often producers are looked through for those to forget (I9).
 const EXPIRY_CHECK_MS: u64 = 600_000;
+/// Of a [`ProducerSnapshot`] that says nothing of transactions, as all did before there were any.
+const WITHOUT_TRANSACTIONS: u32 = 0;
+const WITH_TRANSACTIONS: u32 = 1;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Producer {
     epoch: ProducerEpoch,
-    /// Oldest first: those that are not settled, as many as count before them, and [`MOST_KEPT`] at most.
+    /// Oldest first: those that are not settled, as many as count before them, and [`MOST_KEPT`] at most. None: a
+    /// marker has moved the epoch, and the next begins at 0, unless `any_sequence`.
     batches: VecDeque<Remembered>,
+    /// A marker is all that is known of it, and nobody can tell what came before (I6).
+    any_sequence: bool,
     last_append: Time,
+    /// Where the transaction began that is open, in this epoch.
+    open_from: Option<Offset>,
+    /// Of the partition of `__transaction_state`, as the last marker had it.
+    coordinator_epoch: Option<LeaderEpoch>,
+}
+
+/// What is told of a producer to whoever looks at the partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProducerState {
+    pub id: ProducerId,
+    pub epoch: ProducerEpoch,
+    /// Of its last batch; none in this epoch.
+    pub last_sequence: Option<Sequence>,
+    /// Of its last batch or marker; the time of a replay, if it was read back.
+    pub last_append: Time,
+    /// In which the last marker was written.
+    pub coordinator_epoch: Option<LeaderEpoch>,
+    /// Of the transaction that is open.
+    pub transaction_first_offset: Option<Offset>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,13 +65,17 @@ struct Remembered {
 /// Whether a stamped batch is new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    New,
+    /// `open_in`: the epoch of the producer's transaction that is open.
+    New {
+        open_in: Option<ProducerEpoch>,
+    },
     Duplicate(Duplicate),
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Producers {
     by_id: BTreeMap<ProducerId, Producer>,
+    unstable: Unstable,
     next_expiry_check: Option<Time>,
 }
 
@@ -66,8 +97,9 @@ impl Producers {
     /// I4–I6.
     pub fn judge(&self, stamp: &ProducerStamp, record_count: u32) -> Result<Verdict, AppendError> {
         let Some(producer) = self.by_id.get(&stamp.id) else {
-            return Ok(Verdict::New);
+            return Ok(Verdict::New { open_in: None });
         };
+        let new = Verdict::New { open_in: producer.open_from.map(|_| producer.epoch) };
         let out_of_order = |expected| AppendError::OutOfOrderSequence {
             producer: stamp.id,
             expected,
@@ -82,7 +114,7 @@ impl Producers {
         }
         if stamp.epoch > producer.epoch {
             let first = stamp.base_sequence == Sequence(0);
-            return if first { Ok(Verdict::New) } else { Err(out_of_order(Sequence(0))) };
+            return if first { Ok(new) } else { Err(out_of_order(Sequence(0))) };
         }
         let range = (stamp.base_sequence, stamp.last_sequence(record_count));
         let known = |batch: &&Remembered| (batch.first_sequence, batch.last_sequence) == range;
@@ -93,29 +125,55 @@ impl Producers {
                 timestamp: batch.timestamp,
             }));
         }
-        match producer.batches.back().map(|last| last.last_sequence.plus(1)) {
-            Some(expected) if expected != stamp.base_sequence => Err(out_of_order(expected)),
-            Some(_) | None => Ok(Verdict::New),
+        if producer.any_sequence {
+            return Ok(new);
         }
+        let last = producer.batches.back().map(|last| last.last_sequence);
+        let expected = last.map_or(Sequence(0), |last| last.plus(1));
+        if expected == stamp.base_sequence { Ok(new) } else { Err(out_of_order(expected)) }
     }
 
     /// A batch that stands in the log now, appended or read back. Whatever comes, the log ends at `settled` at least.
-    pub fn record(&mut self, now: Time, header: &BatchHeader, settled: Offset) {
-        let Some(stamp) = header.producer else { return };
-        if header.attributes.is_control() {
-            return;
-        }
+    /// Given out: the transaction that it ends.
+    pub fn record(
+        &mut self,
+        now: Time,
+        header: &BatchHeader,
+        settled: Offset,
+    ) -> Option<Completed> {
+        let stamp = header.producer?;
         self.next_expiry_check.get_or_insert(now.plus(EXPIRY_CHECK_MS));
         let producer = self.by_id.entry(stamp.id).or_insert_with(|| Producer {
             epoch: stamp.epoch,
             batches: VecDeque::new(),
+            any_sequence: header.attributes.is_control(),
             last_append: now,
+            open_from: None,
+            coordinator_epoch: None,
         });
+        producer.last_append = now;
+        if let Some(marker) = header.marker() {
+            let open_from = producer.end(stamp.epoch, marker)?;
+            let last_offset = header.last_offset();
+            self.unstable.end(stamp.id, open_from, last_offset);
+            return Some(Completed {
+                producer_id: stamp.id,
+                first_offset: open_from,
+                last_offset,
+                committed: marker.committed,
+            });
+        }
         if producer.epoch != stamp.epoch {
             producer.epoch = stamp.epoch;
             producer.batches.clear();
         }
-        producer.last_append = now;
+        producer.any_sequence = false;
+        // Cleaning takes records of transactions that have ended, and then their markers.
+        let has_records = header.record_count > 0;
+        if header.attributes.is_transactional() && has_records && producer.open_from.is_none() {
+            producer.open_from = Some(header.base_offset);
+            self.unstable.open(stamp.id, header.base_offset);
+        }
         producer.batches.push_back(Remembered {
             first_sequence: stamp.base_sequence,
             // Not from record_count: compaction removes records and keeps the range.
@@ -130,43 +188,96 @@ impl Producers {
         {
             producer.batches.pop_front();
         }
+        None
     }
 
-    /// I9: forgets producers that have been silent for `expiration_ms`.
+    /// The epoch of a producer, and that of the coordinator that ended its last transaction.
+    pub fn epochs_of(&self, id: ProducerId) -> Option<(ProducerEpoch, Option<LeaderEpoch>)> {
+        self.by_id.get(&id).map(|producer| (producer.epoch, producer.coordinator_epoch))
+    }
+
+    /// Where the earliest transaction began that is open, or whose marker may still be lost.
+    pub fn first_unstable(&self) -> Option<Offset> {
+        self.unstable.first()
+    }
+
+    pub fn on_committed(&mut self, high_watermark: Offset) {
+        self.unstable.commit(high_watermark);
+    }
+
+    /// By id.
+    pub fn states(&self) -> impl Iterator<Item = ProducerState> {
+        self.by_id.iter().map(|(id, producer)| ProducerState {
+            id: *id,
+            epoch: producer.epoch,
+            last_sequence: producer.batches.back().map(|batch| batch.last_sequence),
+            last_append: producer.last_append,
+            coordinator_epoch: producer.coordinator_epoch,
+            transaction_first_offset: producer.open_from,
+        })
+    }
+
+    /// For a planted bug.
+    pub fn forget_transactions(&mut self) {
+        self.unstable = Unstable::default();
+        self.by_id.values_mut().for_each(|producer| producer.open_from = None);
+    }
+
+    /// I9: forgets producers that have been silent for `expiration_ms`, but none whose transaction is open.
     pub fn expire(&mut self, now: Time, expiration_ms: u64) {
         if self.next_expiry_check.is_none_or(|check| now < check) {
             return;
         }
-        self.by_id.retain(|_, producer| now < producer.last_append.plus(expiration_ms));
+        self.by_id.retain(|_, producer| {
+            producer.open_from.is_some() || now < producer.last_append.plus(expiration_ms)
+        });
         self.next_expiry_check = (!self.by_id.is_empty()).then(|| now.plus(EXPIRY_CHECK_MS));
     }
 
     pub fn snapshot(&self) -> ProducerSnapshot {
         let entry = |(id, producer): (&ProducerId, &Producer)| ProducerEntry {
-            coordinator_epoch: Default::default(),
-            transaction_first_offset: Default::default(),
+            coordinator_epoch: producer.coordinator_epoch.map(|epoch| epoch.0),
+            transaction_first_offset: producer.open_from.map(|offset| offset.0),
+            any_sequence: producer.any_sequence,
             producer_id: id.0,
             producer_epoch: producer.epoch.0,
             batches: producer.batches.iter().copied().map(Remembered::to_wire).collect(),
             last_append_ms: producer.last_append.as_timestamp(),
         };
+        let marked = |producer: &Producer| producer.coordinator_epoch.is_some();
+        let with = !self.unstable.is_empty() || self.by_id.values().any(marked);
         ProducerSnapshot {
-            version: Default::default(),
+            version: if with { WITH_TRANSACTIONS } else { WITHOUT_TRANSACTIONS },
             producers: self.by_id.iter().map(entry).collect(),
+            ended_transactions: self.unstable.ended_to_wire(),
         }
+    }
+
+    /// Whether this version knows what all of it means.
+    pub fn knows(snapshot: &ProducerSnapshot) -> bool {
+        snapshot.version <= WITH_TRANSACTIONS
     }
 
     pub fn from_snapshot(snapshot: &ProducerSnapshot) -> Producers {
         let mut producers = Producers::default();
+        producers.unstable.restore_ended(&snapshot.ended_transactions);
         for entry in &snapshot.producers {
             let last_append = Time(u64::try_from(entry.last_append_ms).unwrap_or(0));
             let skip = entry.batches.len().saturating_sub(MOST_KEPT);
+            let (id, open_from) =
+                (ProducerId(entry.producer_id), entry.transaction_first_offset.map(Offset));
+            if let Some(first_offset) = open_from {
+                producers.unstable.open(id, first_offset);
+            }
             producers.by_id.insert(
-                ProducerId(entry.producer_id),
+                id,
                 Producer {
                     epoch: ProducerEpoch(entry.producer_epoch),
                     batches: entry.batches[skip..].iter().map(Remembered::from_wire).collect(),
+                    any_sequence: entry.any_sequence,
                     last_append,
+                    open_from,
+                    coordinator_epoch: entry.coordinator_epoch.map(LeaderEpoch),
                 },
             );
             let check = last_append.plus(EXPIRY_CHECK_MS);
@@ -174,6 +285,19 @@ impl Producers {
             producers.next_expiry_check = Some(earliest);
         }
         producers
+    }
+}
+
+impl Producer {
+    /// A marker of that epoch was written. Given out: where the transaction began that it ends.
+    fn end(&mut self, epoch: ProducerEpoch, marker: Marker) -> Option<Offset> {
+        if epoch > self.epoch {
+            self.epoch = epoch;
+            self.batches.clear();
+            self.any_sequence = false;
+        }
+        self.coordinator_epoch = self.coordinator_epoch.max(Some(marker.coordinator_epoch));
+        self.open_from.take()
     }
 }
 

@@ -92,6 +92,9 @@ impl Replica {
             None => self.leave_role(out),
         }
         self.newest_epoch = Some(leader_epoch);
+        if self.bugs.has(Bug::ForgetOpenTransactions) {
+            self.producers.forget_transactions();
+        }
         self.role = RoleState::Leading(leadership);
         self.cut_tombstones_gone();
         self.schedule_isr_check(now);
@@ -154,6 +157,7 @@ impl Replica {
         match std::mem::replace(&mut self.role, RoleState::Idle) {
             RoleState::Idle => {}
             RoleState::Leading(mut leadership) => {
+                self.verifying.clear();
                 fail_questions(&mut leadership.confirmations, out);
                 self.fail_parked(AppendError::OutcomeUnknown, out);
                 self.fail_deletions(DeletionError::OutcomeUnknown, out);

@@ -6,6 +6,8 @@
 //! - `faults`: what breaks, and how it is healed.
 //! - `disk`: a log that loses what was not flushed. `network`: streams that break.
 //! - `controller`: R9 and R12, one change after another. `clients`: producers that send until they hear.
+//! - `transactions`: producers with transactions, of both versions, and who coordinates them. `markers`: what partitions
+//!   are told of their ends, late, twice, and by coordinators that have been replaced.
 //! - `invariants`: what has to hold after every step, one promise a file.
 //!
 //! First faults, then healing: whatever was acknowledged is there, and the replicas become equal.
@@ -17,7 +19,9 @@ mod controller;
 mod disk;
 mod faults;
 mod invariants;
+mod markers;
 mod network;
+mod transactions;
 mod world;
 
 use super::planted::Bug;
@@ -96,6 +100,10 @@ fn every_planted_bug_is_found() {
         Bug::ForgetStaleRequest,
         Bug::ServeAfterEpochEnded,
         Bug::ConfirmAlone,
+        Bug::ForgetOpenTransactions,
+        Bug::JoinTheNextTransaction,
+        Bug::TakeOldCoordinators,
+        Bug::AnyMarkerEnds,
     ] {
         let (seeds, how) = seeds_to_find(bug);
         println!("{bug:?}: {seeds} seeds: {how}");

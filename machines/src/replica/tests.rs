@@ -6,9 +6,11 @@ mod following;
 mod idempotence;
 mod isr;
 mod leading;
+mod marking;
 mod model;
 mod reading;
 mod refill;
+mod transactions;
 
 use super::*;
 use crate::config::{FlushPolicy, TimestampType};
@@ -60,6 +62,8 @@ fn facts(record_count: u32) -> AppendFacts {
         acks: Acks::All,
         expected_leader_epoch: None,
         origin: Origin::Client,
+        names_transaction: false,
+        verified: None,
     }
 }
 
@@ -82,6 +86,10 @@ fn append(replica: &mut Replica, facts: &AppendFacts, token: u64) -> Result<Effe
         }
         AppendDecision::Duplicate(duplicate) => {
             replica.on_duplicate(NOW, duplicate, facts.acks, Token(token), deadline, &mut out);
+        }
+        AppendDecision::Verify(producer) => {
+            let verified = Some(replica.begin_verifying(producer));
+            return append(replica, &AppendFacts { verified, ..facts.clone() }, token);
         }
     }
     Ok(out)

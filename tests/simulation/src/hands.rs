@@ -99,8 +99,11 @@ impl World {
                     }
                 }
                 Effect::Flush => self.start_flush(at)?,
-                // compared when all is settled; nobody asks whether a leader leads
-                Effect::HighWatermark(_) | Effect::Confirmed { .. } => {}
+                // compared when all is settled; nobody asks whether a leader leads; nothing is of a transaction
+                Effect::HighWatermark(_)
+                | Effect::LastStable(_)
+                | Effect::Completed(_)
+                | Effect::Confirmed { .. } => {}
                 Effect::Deleted { token, result } => self.deletion_answered(at, token, result)?,
                 Effect::LeaderEpochStarted { leader_epoch, start_offset } => {
                     self.epoch_started(at, leader_epoch, start_offset)?;
@@ -210,7 +213,9 @@ impl World {
             let from = host.log.replay_from(snapshot.as_ref().map(|(offset, _)| *offset));
             host.replica.on_truncated(end, snapshot.as_ref().map(|(_, snapshot)| snapshot));
             let Host { log, replica, .. } = host;
-            if let Err(error) = log.replay(from, |header| replica.on_recovered_batch(now, header)) {
+            if let Err(error) =
+                log.replay(from, |header| drop(replica.on_recovered_batch(now, header)))
+            {
                 return self.storage_failed(at, &error).map(|()| false);
             }
         }

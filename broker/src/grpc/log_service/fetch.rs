@@ -6,6 +6,7 @@ use crate::grpc::message::{
     Requests, decode, encode, encode_all_with_payload, encode_with_payload,
 };
 use crate::operations::{FetchPosition, FetchRequest, FetchUpdate, Fetched};
+use crate::partition::{AbortedTransaction, Isolation};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use std::collections::VecDeque;
@@ -49,6 +50,7 @@ fn position(position: pb::FetchPosition) -> FetchPosition {
         leader_epoch: position.leader_epoch.map(LeaderEpoch),
         client_rack: position.client_rack.map(Into::into),
         max_bytes: position.max_bytes,
+        isolation: Isolation::from_wire(position.isolation_level),
     }
 }
 
@@ -69,6 +71,13 @@ impl IntoPieces for Fetched {
     }
 }
 
+fn aborted(transaction: &AbortedTransaction) -> pb::AbortedTransaction {
+    pb::AbortedTransaction {
+        producer_id: transaction.producer_id.0,
+        first_offset: transaction.first_offset.to_wire(),
+    }
+}
+
 /// An answer and, apart from it, the batches that go out as they lie.
 fn with_payload(fetched: Fetched) -> (wire::PartitionFetch, Bytes) {
     let Fetched { partition, subscription, answer } = fetched;
@@ -77,6 +86,8 @@ fn with_payload(fetched: Fetched) -> (wire::PartitionFetch, Bytes) {
         Ok(read) => {
             let answer = wire::PartitionFetch {
                 high_watermark: read.high_watermark.to_wire(),
+                last_stable_offset: read.last_stable.to_wire(),
+                aborted_transactions: read.aborted.iter().map(aborted).collect(),
                 log_start_offset: read.log_start.to_wire(),
                 preferred_read_replica: read.preferred_replica.map(|node| node.0),
                 ..named
@@ -85,8 +96,13 @@ fn with_payload(fetched: Fetched) -> (wire::PartitionFetch, Bytes) {
         }
         Err(error) => {
             let error = Some(error.into());
-            let (high_watermark, log_start_offset) = (-1, -1);
-            let answer = wire::PartitionFetch { high_watermark, log_start_offset, error, ..named };
+            let answer = wire::PartitionFetch {
+                high_watermark: -1,
+                last_stable_offset: -1,
+                log_start_offset: -1,
+                error,
+                ..named
+            };
             (answer, Bytes::new())
         }
     }

@@ -2,15 +2,16 @@
 
 use crate::address_book::AddressBook;
 use crate::operations::{DatedOffset, PartitionOffset, PartitionQuery};
-use crate::partition::OffsetQuery;
+use crate::partition::{Isolation, OffsetQuery};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, Offset};
 use troupe_proto::log::v1 as pb;
 
 pub fn queries(request: pb::ListOffsetsRequest) -> Vec<PartitionQuery> {
     let query = |query: pb::OffsetQuery| {
-        let pb::OffsetQuery { partition, at, .. } = query;
-        PartitionQuery { partition, at: at.map_or_else(|| Err(says_nothing()), |at| Ok(meant(at))) }
+        let pb::OffsetQuery { partition, at, isolation_level } = query;
+        let at = at.map_or_else(|| Err(says_nothing()), |at| Ok(meant(at)));
+        PartitionQuery { partition, at, isolation: Isolation::from_wire(isolation_level) }
     };
     request.queries.into_iter().map(query).collect()
 }

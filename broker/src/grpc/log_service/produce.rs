@@ -8,6 +8,7 @@ use crate::operations::{Answered, Answers, Produced, StreamAnswer, StreamedBatch
 use bytes::BytesMut;
 use futures::{Stream, StreamExt};
 use prost::Message;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 use tonic::Status;
 use troupe_proto::codec::not_the_message;
@@ -23,18 +24,21 @@ const WRITES_AHEAD: usize = 16;
 /// The batches of a `ProduceRequest`.
 pub fn batches(message: Rope) -> Result<Vec<Produced>, Status> {
     let (mut acks, mut timeout_ms, mut batches) = (0, 0, Vec::new());
+    let mut transactional_id = None;
     fields(message, |tag, field| {
         match (tag, field) {
             (1, Field::Number(number)) => acks = number as i32,
             (2, Field::Number(number)) => timeout_ms = number as u32,
             (3, Field::Bytes(bytes)) => batches.push(partition_batch(bytes)?),
-            (1..=3, _) => return Err(mistyped(tag)),
+            (4, Field::Bytes(bytes)) => transactional_id = named(bytes)?,
+            (1..=4, _) => return Err(mistyped(tag)),
             _ => {}
         }
         Ok(())
     })?;
     for produced in &mut batches {
         (produced.acks, produced.timeout_ms) = (parse_acks(acks), timeout_ms);
+        produced.transactional_id.clone_from(&transactional_id);
     }
     Ok(batches)
 }
@@ -71,8 +75,9 @@ fn streamed_batch(message: Rope) -> Result<StreamedBatch, Status> {
             (4, Field::Bytes(bytes)) => produced.partition = Some(topic_partition(bytes)?),
             (5, Field::Number(number)) => produced.leader_epoch = Some(LeaderEpoch(number as u32)),
             (6, Field::Number(number)) => chain = number,
+            (7, Field::Bytes(bytes)) => produced.transactional_id = named(bytes)?,
             (15, Field::Bytes(bytes)) => produced.batch = bytes,
-            (1..=6 | 15, _) => return Err(mistyped(tag)),
+            (1..=7 | 15, _) => return Err(mistyped(tag)),
             _ => {}
         }
         Ok(())
@@ -88,7 +93,18 @@ fn nothing() -> Produced {
         acks: parse_acks(0),
         timeout_ms: 0,
         leader_epoch: None,
+        transactional_id: None,
         batch: Rope::new(),
+    }
+}
+
+/// A name, if it is one.
+fn named(bytes: Rope) -> Result<Option<Arc<str>>, Status> {
+    let bytes = bytes.into_bytes();
+    match std::str::from_utf8(&bytes) {
+        Ok("") => Ok(None),
+        Ok(name) => Ok(Some(name.into())),
+        Err(_) => Err(Status::invalid_argument("a transactional id that is not UTF-8")),
     }
 }
 
@@ -170,12 +186,33 @@ mod tests {
     use crate::admission::Admission;
     use crate::metadata_cache::MetadataCache;
     use crate::operations::Produce;
+    use bytes::Bytes;
     use futures::stream;
-    use std::sync::Arc;
     use std::task::Poll;
     use tokio_util::sync::CancellationToken;
     use troupe_machines::cluster::ClusterImage;
     use troupe_proto::ids::NodeId;
+
+    #[tokio::test]
+    async fn a_batch_comes_with_the_name_of_its_transaction() {
+        let produced = |transactional_id: &str| {
+            let partitions = vec![pb::PartitionProduce::default(); 2];
+            let transactional_id = transactional_id.to_owned();
+            let request = pb::ProduceRequest { transactional_id, partitions, ..Default::default() };
+            batches(Rope::from(Bytes::from(request.encode_to_vec()))).unwrap()
+        };
+        let names = |produced: &[Produced]| -> Vec<_> {
+            produced.iter().map(|one| one.transactional_id.clone()).collect()
+        };
+        assert_eq!(names(&produced("tx")), [Some("tx".into()), Some("tx".into())]);
+        assert_eq!(names(&produced("")), [None, None]);
+        let request =
+            pb::ProduceStreamRequest { transactional_id: "tx".into(), ..Default::default() };
+        let streamed = streamed_batch(Rope::from(Bytes::from(request.encode_to_vec()))).unwrap();
+        assert_eq!(streamed.produced.transactional_id, Some("tx".into()));
+        let not_utf8 = Rope::from(Bytes::from_static(&[0x3a, 1, 0xff]));
+        assert!(streamed_batch(not_utf8).is_err());
+    }
 
     /// Or a batch that waits for its turn would be appended for nobody.
     #[tokio::test]

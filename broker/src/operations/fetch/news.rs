@@ -1,7 +1,7 @@
 //! What is waited for at the end of a partition.
 
 use crate::metadata_cache::MetadataCache;
-use crate::partition::PartitionHandle;
+use crate::partition::{Isolation, PartitionHandle};
 use std::sync::Arc;
 use std::time::Duration;
 use troupe_machines::cluster::ClusterImage;
@@ -18,6 +18,7 @@ pub async fn worth_reading(
     handle: Arc<PartitionHandle>,
     next: Offset,
     reader: Reader,
+    isolation: Isolation,
 ) {
     let (key, mut images) = (handle.key(), metadata.image.clone());
     let led_here = |image: &ClusterImage| {
@@ -25,7 +26,7 @@ pub async fn worth_reading(
     };
     if reader != Reader::OfLeader && !led_here(&metadata.now()) {
         // Of a follower the replica alone says whether it serves.
-        return handle.readable(next, &reader).await;
+        return handle.readable(next, &reader, isolation).await;
     }
     let led_elsewhere = async {
         if images.wait_for(|image| !led_here(image)).await.is_err() {
@@ -36,7 +37,7 @@ pub async fn worth_reading(
         tokio::time::sleep(NEWS_INTERVAL).await;
     };
     tokio::select! {
-        () = handle.readable(next, &reader) => {}
+        () = handle.readable(next, &reader, isolation) => {}
         () = led_elsewhere => {}
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::address_book::AddressBook;
 use crate::metadata_cache::MetadataCache;
-use crate::partition::ReadAnswer;
+use crate::partition::{Isolation, ReadAnswer};
 use std::sync::Arc;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, Offset};
@@ -23,6 +23,7 @@ pub struct FetchPosition {
     pub client_rack: Option<Arc<str>>,
     /// Of one answer. 0: as much as is usual.
     pub max_bytes: u32,
+    pub isolation: Isolation,
 }
 
 /// What a client changes about its stream.

@@ -1,10 +1,11 @@
 //! FetchStream: positions that are read on from, and the credit that it takes.
 
+use super::aborted::of_chunk;
 use super::news::worth_reading;
 use super::position::{FetchPosition, FetchUpdate, Fetched};
 use crate::address_book::AddressBook;
 use crate::metadata_cache::MetadataCache;
-use crate::partition::{PartitionHandle, REBUILD_PATIENCE, ReadAnswer};
+use crate::partition::{Isolation, PartitionHandle, REBUILD_PATIENCE, ReadAnswer, ReadFrom};
 use crate::shutdown::shutting_down;
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::FuturesUnordered;
@@ -35,6 +36,7 @@ struct Position {
     leader_epoch: Option<LeaderEpoch>,
     client_rack: Option<Arc<str>>,
     max_bytes: usize,
+    isolation: Isolation,
     generation: u64,
     /// The client was told that it has read everything.
     told_caught_up: bool,
@@ -163,6 +165,7 @@ impl<E: From<Error>> Pusher<E> {
                     next,
                     leader_epoch: position.leader_epoch,
                     max_bytes: position.limit(),
+                    isolation: position.isolation,
                     client_rack: position.client_rack,
                     generation: self.generations,
                     told_caught_up: false,
@@ -199,8 +202,9 @@ impl<E: From<Error>> Pusher<E> {
         }
         let (metadata, handle) = (Arc::clone(&self.metadata), Arc::clone(&position.handle));
         let (next, reader) = (position.next, self.reader(position));
+        let isolation = position.isolation;
         let readable = async move {
-            worth_reading(&metadata, handle, next, reader).await;
+            worth_reading(&metadata, handle, next, reader, isolation).await;
             Step::Readable
         };
         self.wait(name, readable);
@@ -250,9 +254,16 @@ impl<E: From<Error>> Pusher<E> {
         let reserved = i64::try_from(limit).unwrap_or(i64::MAX);
         self.credit -= reserved;
         self.reads += 1;
-        let (next, name, generation) = (position.next, name.clone(), position.generation);
+        let (name, generation) = (name.clone(), position.generation);
+        let read = ReadFrom {
+            from: position.next,
+            max_bytes: limit,
+            expected_leader_epoch: leader_epoch,
+            reader,
+            isolation: position.isolation,
+        };
         let read = async move {
-            let answer = handle.read(next, limit, leader_epoch, reader).await;
+            let answer = handle.read(read).await;
             (name, generation, Step::Read { reserved, answer })
         };
         self.steps.push(read.boxed());
@@ -284,8 +295,8 @@ impl<E: From<Error>> Pusher<E> {
             Step::Read { answer: Ok(read), .. } => {
                 let tell = !read.bytes.is_empty() || !position.told_caught_up;
                 position.next = read.next;
-                // Whoever gets the last readable record sees so by the high watermark beside it.
-                position.told_caught_up = read.next >= read.high_watermark;
+                // Whoever gets the last readable record sees so by the end beside it.
+                position.told_caught_up = read.is_at_end(position.isolation);
                 self.credit -= i64::try_from(read.bytes.len()).unwrap_or(i64::MAX);
                 let max_bytes = position.max_bytes;
                 self.go_on(&name);
@@ -313,8 +324,11 @@ impl<E: From<Error>> Pusher<E> {
         if bytes.is_empty() {
             return self.send(Fetched { partition, subscription, answer: Ok(read) }).await;
         }
+        let all = std::mem::take(&mut read.aborted);
         for bytes in chunks(bytes, max_bytes) {
-            let (partition, answer) = (partition.clone(), Ok(ReadAnswer { bytes, ..read }));
+            let aborted = of_chunk(&all, &bytes);
+            let answer = ReadAnswer { bytes, aborted, ..read };
+            let (partition, answer) = (partition.clone(), Ok(answer));
             self.send(Fetched { partition, subscription, answer }).await?;
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! What is asked on behalf of clients, and the answers.
 
+use crate::partition::aborted::AbortedTransaction;
 use crate::partition::chain::Chain;
 use crate::partition::responder::Responder;
 use actix::Message;
@@ -14,6 +15,7 @@ use troupe_machines::replica::{Acks, DeleteUpTo};
 use troupe_proto::batch::{ProducedBatch, Verified};
 use troupe_proto::error::Error;
 use troupe_proto::ids::{LeaderEpoch, NodeId, Offset};
+use troupe_proto::v1::IsolationLevel;
 
 /// Payload bytes that may wait for one partition's actor.
 pub const QUEUE_BYTES: usize = 64 << 20;
@@ -30,6 +32,8 @@ pub struct Append {
     pub timeout_ms: u32,
     pub expected_leader_epoch: Option<LeaderEpoch>,
     pub chain: Option<Arc<Chain>>,
+    /// Whose transaction the batch belongs to.
+    pub transactional_id: Option<Arc<str>>,
     pub responder: Responder<Appended>,
     /// The share of the partition's byte budget that the payload takes until it is written.
     pub budget: OwnedSemaphorePermit,
@@ -57,7 +61,29 @@ impl From<replica::Appended> for Appended {
     }
 }
 
-/// Read whole batches from `from` up to the high watermark, of a replica that serves this reader. Answered at once.
+/// Which records of transactions a reader is given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// All, up to the high watermark.
+    #[default]
+    Uncommitted,
+    /// All, up to the last stable offset, and with them word of what was aborted.
+    Committed,
+}
+
+impl Isolation {
+    /// Of a reader of the log service.
+    pub fn from_wire(level: i32) -> Self {
+        match IsolationLevel::try_from(level) {
+            Ok(IsolationLevel::ReadCommitted) => Self::Committed,
+            Ok(IsolationLevel::ReadUncommitted | IsolationLevel::Unspecified) | Err(_) => {
+                Self::Uncommitted
+            }
+        }
+    }
+}
+
+/// Read whole batches from `from` up to where this reader may go, of a replica that serves it. Answered at once.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Read {
@@ -65,21 +91,36 @@ pub struct Read {
     pub max_bytes: usize,
     pub expected_leader_epoch: Option<LeaderEpoch>,
     pub reader: Reader,
+    pub isolation: Isolation,
     pub reply: oneshot::Sender<Result<ReadAnswer, Error>>,
 }
 
-/// Whole batches; the first may begin before the offset asked for. Empty at the high watermark.
+/// Whole batches; the first may begin before the offset asked for. Empty at the end of what the reader may see.
 #[derive(Clone, Debug)]
 pub struct ReadAnswer {
     pub bytes: Bytes,
     /// Where to read on.
     pub next: Offset,
     pub high_watermark: Offset,
+    pub last_stable: Offset,
     pub log_start: Offset,
+    /// For readers of committed records: those that have records among the batches, by first offset.
+    pub aborted: Vec<AbortedTransaction>,
     /// The replica follows.
     pub by_follower: bool,
     /// Nothing is handed out, for this replica has it and is nearer.
     pub preferred_replica: Option<NodeId>,
+}
+
+impl ReadAnswer {
+    /// Whether everything was read that the reader may see.
+    pub fn is_at_end(&self, isolation: Isolation) -> bool {
+        let end = match isolation {
+            Isolation::Uncommitted => self.high_watermark,
+            Isolation::Committed => self.last_stable,
+        };
+        self.next >= end
+    }
 }
 
 /// Find an offset by position or time, as far as it can be told without unpacking anything. The answer says in which
@@ -90,6 +131,7 @@ pub struct FindOffset {
     pub at: OffsetQuery,
     /// Of a search by time: what comes before this has been looked at.
     pub from: Offset,
+    pub isolation: Isolation,
     pub expected_leader_epoch: Option<LeaderEpoch>,
     pub reply: oneshot::Sender<Result<(LeaderEpoch, Finding), Error>>,
 }

@@ -108,7 +108,7 @@ impl Written {
     }
 
     async fn read(&self, from: Offset) -> Result<ReadAnswer, Error> {
-        self.handle.read(from, 1 << 20, None, Reader::OfLeader).await
+        self.handle.read(ReadFrom { from, max_bytes: 1 << 20, ..ReadFrom::default() }).await
     }
 
     async fn scrub(&self) -> Result<ScrubResult, Error> {

@@ -33,7 +33,10 @@ impl World {
                     self.nodes[node].flushing = Some(self.nodes[node].log.end());
                 }
                 // The one travels with the next slice; for the other nobody asks.
-                Effect::HighWatermark(_) | Effect::Deleted { .. } => {}
+                Effect::HighWatermark(_)
+                | Effect::LastStable(_)
+                | Effect::Completed(_)
+                | Effect::Deleted { .. } => {}
                 Effect::LeaderEpochStarted { leader_epoch, start_offset } => {
                     assert_eq!(start_offset, self.nodes[node].log.end());
                     self.nodes[node].log.assign_epoch(leader_epoch, start_offset);
@@ -155,6 +158,7 @@ impl World {
         assert_eq!(replica.role(), Role::Idle);
         state.life += 1;
         state.seen = (Offset::ZERO, Offset::ZERO);
+        state.stable = Offset::ZERO;
         state.compared = Offset::ZERO;
         state.told_epoch = None;
         state.replica = Some(replica);

@@ -68,7 +68,9 @@ stats! {
     acknowledged, duplicates, duplicates_after_failover, unknown_outcomes, elections, expansions,
     shrinks, lost_alter_answers, stale_alters, fenced_alters, ineligible_alters, elections_needed,
     truncations, resets, deletions, power_losses, lost_batches, process_kills, actor_kills, fences,
-    pauses, broken_streams, late_reports, confirmed, unconfirmed,
+    pauses, broken_streams, late_reports, confirmed, unconfirmed, transactions_committed,
+    transactions_aborted, batches_abandoned, verifications_voided, coordinators, late_markers,
+    markers_again, markers_fenced,
 }
 
 impl Stats {

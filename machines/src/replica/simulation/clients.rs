@@ -77,6 +77,8 @@ impl World {
             acks: batch.acks,
             expected_leader_epoch: None,
             origin: Origin::Client,
+            names_transaction: false,
+            verified: None,
         };
         let (now, deadline) = (self.now, self.now.plus(20_000));
         self.next_token += 1;
@@ -110,6 +112,7 @@ impl World {
                 self.stats.duplicates_after_failover += u64::from(epoch < replica.leader_epoch());
                 replica.on_duplicate(now, duplicate, batch.acks, token, deadline, &mut out);
             }
+            AppendDecision::Verify(_) => panic!("these have no transactions"),
         }
         self.perform(node, out)
     }
@@ -120,6 +123,11 @@ impl World {
         token: Token,
         result: Result<Appended, AppendError>,
     ) -> Result<(), Violation> {
+        if self.txn_answered(node, token, result.is_ok())
+            || self.marker_answered(node, token, result.is_ok())
+        {
+            return Ok(());
+        }
         let waits = (node, self.nodes[node].life, token);
         let of_this = |client: &&mut Client| {
             client.outstanding.is_some_and(|batch| batch.waits_for == Some(waits))
@@ -205,6 +213,8 @@ impl World {
     /// The replica is gone, and with it every answer it owed.
     pub fn forget_answers(&mut self, node: usize) {
         self.questions.retain(|_, (asked, ..)| *asked != node);
+        self.forget_txn_answers(node);
+        self.forget_marker_answers(node);
         for client in &mut self.clients {
             let Some(batch) = &mut client.outstanding else { continue };
             if batch.waits_for.is_some_and(|(other, ..)| other == node) {

@@ -144,6 +144,7 @@ impl World {
             return Ok(());
         }
         self.stats.deletions += 1;
+        self.forget_late_markers();
         let offset = ends[self.chance.index(ends.len())];
         self.ledger.deleted_before = self.ledger.deleted_before.max(offset);
         self.nodes[node].log.delete_before(offset);
@@ -163,6 +164,7 @@ impl World {
             let answered = self.clients.iter().all(|client| client.outstanding.is_none());
             let in_sync = self.controller.state.isr.len() == self.nodes.len();
             if answered
+                && self.txn.is_idle()
                 && in_sync
                 && let Some(equal) = invariants::equal_after_healing(&self.nodes)
             {
@@ -191,6 +193,7 @@ impl World {
                 self.client_step(client)?;
             }
         }
+        self.heal_transactions()?;
         self.pass_time(20)?;
         self.check()
     }

@@ -7,6 +7,7 @@ use super::controller::Controller;
 use super::disk::DiskLog;
 use super::invariants::{self, Ledger};
 use super::network::Connection;
+use super::transactions::TxnWorld;
 use crate::config::{FlushPolicy, TopicConfig};
 use crate::replica::planted::Bug;
 use crate::time::Time;
@@ -33,6 +34,8 @@ pub struct Node {
     /// visible batches have been compared.
     pub told_epoch: Option<LeaderEpoch>,
     pub seen: (Offset, Offset),
+    /// The last stable offset that was seen.
+    pub stable: Offset,
     pub compared: Offset,
 }
 
@@ -47,6 +50,7 @@ pub struct World {
     pub controller: Controller,
     pub connections: Vec<Connection>,
     pub clients: Vec<Client>,
+    pub txn: TxnWorld,
     /// Asked and not answered yet: by whom, of which life, and what had been acknowledged when it was asked.
     pub questions: BTreeMap<Token, (usize, u64, Offset)>,
     pub next_value: u32,
@@ -81,6 +85,7 @@ impl World {
             known: None,
             told_epoch: None,
             seen: (Offset::ZERO, Offset::ZERO),
+            stable: Offset::ZERO,
             compared: Offset::ZERO,
         };
         let mut world = World {
@@ -94,6 +99,7 @@ impl World {
             controller: Controller::new(&ids),
             connections: Vec::new(),
             clients: vec![Client::default(); PRODUCERS + 1],
+            txn: TxnWorld::new(),
             questions: BTreeMap::new(),
             next_value: 0,
             next_token: 0,
@@ -114,7 +120,7 @@ impl World {
             self.fault(node)?;
             return self.check();
         }
-        match self.chance.below(96) {
+        match self.chance.below(120) {
             0..=39 if !self.connections.is_empty() => {
                 let connection = self.chance.index(self.connections.len());
                 if self.chance.one_in(2) {
@@ -140,6 +146,7 @@ impl World {
                 self.pass_time(ms)?;
             }
             93..=95 => self.ask_a_leader()?,
+            96.. => self.transaction_step()?,
             _ => {}
         }
         self.check()
@@ -169,6 +176,7 @@ impl World {
     /// What became visible on this node, and whether it may be.
     pub fn check_node(&mut self, node: usize) -> Result<(), Violation> {
         invariants::offsets_only_grow(&mut self.nodes[node])?;
+        invariants::transactions_are_as_the_log_says(&self.nodes[node])?;
         let visible = self.nodes[node].seen.1;
         if self.nodes[node].replica.is_none() || self.nodes[node].compared >= visible {
             return Ok(());
@@ -183,6 +191,7 @@ impl World {
                 && !invariants::committed_never_changes(&self.ledger, batch)?
             {
                 invariants::no_record_twice_and_in_order(&mut self.ledger, batch)?;
+                invariants::transactions_stay_apart(&mut self.ledger, batch)?;
                 self.ledger.committed.insert(batch.base_offset, *batch);
             }
         }

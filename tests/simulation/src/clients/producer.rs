@@ -268,6 +268,7 @@ impl World {
         host.waiting.insert(token, asker);
         let mut out = Effects::new();
         match decision {
+            AppendDecision::Verify(_) => unreachable!("its batches are of no transaction"),
             AppendDecision::Append(header) => {
                 let mut payload = Rope::new();
                 payload.push(request.payload);
@@ -407,5 +408,7 @@ fn facts(request: &ProduceRequest) -> AppendFacts {
         acks: request.acks,
         expected_leader_epoch: None,
         origin: Origin::Client,
+        names_transaction: false,
+        verified: None,
     }
 }

@@ -282,6 +282,8 @@ impl World {
             acks: Acks::All,
             expected_leader_epoch: Some(epoch),
             origin: Origin::Internal,
+            names_transaction: false,
+            verified: None,
         };
         let deadline = steady.plus(self.whim.between(500, 5_000));
         let Some(host) = self.host(at) else { return Ok(false) };

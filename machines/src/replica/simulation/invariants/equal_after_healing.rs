@@ -12,6 +12,13 @@ pub fn equal_after_healing(nodes: &[Node]) -> Option<Result<(), Violation>> {
             return None;
         }
     }
+    let hangs = |node: &&Node| {
+        node.replica.as_ref().is_some_and(|replica| replica.last_stable_offset() != end)
+    };
+    if let Some(node) = nodes.iter().find(hangs) {
+        let what = format!("{:?} has a transaction that never ends", node.id);
+        return Some(Err(Violation::new("X4 completion", what)));
+    }
     let unequal = nodes.iter().find(|node| {
         let from = node.log.start.max(nodes[0].log.start);
         let of = |node: &Node| {

@@ -17,10 +17,12 @@ pub fn no_record_twice_and_in_order(
     {
         return Err(Violation::new("I4 order", format!("{batch:?} is of an earlier epoch")));
     }
-    let Some(stamp) = batch.producer else { return Ok(()) };
-    let next = ledger.sequences.entry(stamp.id).or_insert(Sequence(0));
+    let Some(stamp) = batch.producer.filter(|_| batch.marker().is_none()) else { return Ok(()) };
+    let next = ledger.sequences.entry((stamp.id, stamp.epoch)).or_insert(Sequence(0));
     if stamp.base_sequence < *next {
-        let remembered = |(_, other): (&Offset, &BatchHeader)| other.producer == Some(stamp);
+        let remembered = |(_, other): (&Offset, &BatchHeader)| {
+            other.producer == Some(stamp) && other.marker().is_none()
+        };
         // I6: of a batch that was deleted, no replica made from what is left can know.
         if !ledger.committed.range(ledger.deleted_before..).any(remembered) {
             return Ok(());
