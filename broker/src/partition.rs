@@ -9,7 +9,6 @@
 //! What a replica asks of other nodes it leaves with [`LeaderStreams`] and [`ControllerRequests`], and is answered by
 //! message. Never here: how it gets there.
 
-mod aborted;
 mod actor;
 mod appending;
 mod assignment;
@@ -57,7 +56,6 @@ mod upkeep;
 mod verifying;
 mod volumes;
 
-pub use aborted::AbortedTransaction;
 pub use assignment::PartitionSetup;
 pub use beside::{Beside, Courteous};
 pub use chain::Chain;
@@ -80,7 +78,9 @@ pub use messages::{
 pub use replica_handle::ReplicaHandle;
 pub use responder::Responder;
 pub use scrub::{ScrubResult, scrub};
-pub use shared::{NoCoordinators, ReplicaTimes, Shared, TransactionGate};
+#[cfg(test)]
+pub use shared::NoCoordinators;
+pub use shared::{ReplicaTimes, Shared, TransactionGate};
 pub use supervisor::{RetirePartition, StartPartition, Supervisor, UpdatePartition};
 pub use throttles::ReplicationThrottles;
 pub use volumes::Volumes;

@@ -21,8 +21,8 @@ use crate::operations::{
     Subscriptions, Tail, TopicLookup, Transactions,
 };
 use crate::partition::{
-    Beside, ControllerRequest, ControllerRequests, Flusher, NoCoordinators, ReplicaTimes,
-    ReplicationThrottles, Shared, Supervisor, Volumes,
+    Beside, ControllerRequest, ControllerRequests, Flusher, ReplicaTimes, ReplicationThrottles,
+    Shared, Supervisor, Volumes,
 };
 use crate::peers::Peers;
 use crate::registry::Registry;
@@ -104,7 +104,7 @@ impl Ground {
         let gate = Arc::<Gate>::default();
         let shared = (&metrics, &throttles);
         let supervisors =
-            self.supervisors(&shards, (&replicators, &stall_detectors), shared, wakes)?;
+            self.supervisors(&shards, (&replicators, &stall_detectors), shared, wakes, &gate)?;
 
         let leaders = self.leaders(&metadata);
         let active_controller = Arc::new(ActiveController {
@@ -260,6 +260,7 @@ impl Ground {
         (replicators, stall_detectors): (&[Arc<Replicator>], &[Arc<StallDetector>]),
         (metrics, throttles): (&Arc<NodeMetrics>, &Arc<ReplicationThrottles>),
         (requests, cleaner): (&ControllerRequests, &Arc<Beside>),
+        gate: &Arc<Gate>,
     ) -> Result<Vec<Addr<Supervisor>>, StartError> {
         let flusher = Flusher::start(self.config.flush_threads).map_err(StartError::Thread)?;
         let recoveries = Arc::new(Semaphore::new(RECOVERIES));
@@ -283,7 +284,7 @@ impl Ground {
                 space: Arc::clone(&self.space),
                 throttles: Arc::clone(throttles),
                 cleaner: Arc::clone(cleaner),
-                transactions: Arc::new(NoCoordinators),
+                transactions: gate.clone(),
             };
             let config = self.config.clone();
             Supervisor::start_in_arbiter(&shard.handle(), move |_| Supervisor::new(shared, &config))

@@ -14,13 +14,12 @@ mod verifications;
 pub use followers::FollowerStream;
 pub use verifications::Asked;
 
-use super::aborted::AbortedTransactions;
 use super::board::Board;
 use super::failure::Failure;
 use super::messages::{Appended, Describe, Description, Flushed};
 use super::move_state::MoveState;
 use super::next_look::NextLook;
-use super::opening::{Opened, log_config, replica_config};
+use super::opening::{Opened, log_config, note_completed, replica_config};
 use super::replica_handle::ReplicaHandle;
 use super::responder::Responder;
 use super::shared::Shared;
@@ -66,7 +65,6 @@ pub struct PartitionActor {
     pub(super) parked: HashMap<Token, Responder<Appended>>,
     pub(super) next_token: u64,
     pub(super) verifications: Verifications,
-    pub(super) aborted: AbortedTransactions,
     /// Effects that were decided and wait for those before them.
     due: VecDeque<Effect>,
     performing: bool,
@@ -117,7 +115,6 @@ impl PartitionActor {
             due: VecDeque::new(),
             performing: false,
             verifications: Verifications::default(),
-            aborted: parts.opened.aborted,
             questions: Questions::default(),
             deletions: Deletions::default(),
             shared: parts.shared,
@@ -233,7 +230,11 @@ impl PartitionActor {
                 Effect::Deleted { token, result } => self.deletions.answer(token, result),
                 Effect::Flush => self.start_flush(ctx),
                 Effect::HighWatermark(_) | Effect::LastStable(_) => self.publish_ends(),
-                Effect::Completed(completed) => self.aborted.note(&completed),
+                Effect::Completed(completed) => {
+                    if let Err(error) = note_completed(self.log(), &completed) {
+                        self.go_offline(error, ctx);
+                    }
+                }
                 Effect::LeaderEpochStarted { leader_epoch, start_offset } => {
                     self.log().assign_epoch(leader_epoch, start_offset);
                 }

@@ -285,9 +285,12 @@ impl PartitionHandle {
     /// What is known of the partition's producers, by id.
     ///
     /// # Errors
-    /// `NOT_LEADER`.
-    pub async fn describe_producers(&self) -> Result<Vec<ProducerState>, Error> {
-        self.ask(|reply| DescribeProducers { reply }).await?
+    /// `NOT_LEADER`; `FENCED_LEADER_EPOCH`, `UNKNOWN_LEADER_EPOCH` if it does not lead in that epoch.
+    pub async fn describe_producers(
+        &self,
+        expected_leader_epoch: Option<LeaderEpoch>,
+    ) -> Result<Vec<ProducerState>, Error> {
+        self.ask(|reply| DescribeProducers { expected_leader_epoch, reply }).await?
     }
 
     /// Returns when it is known that this replica led, in that epoch, after the call began: whatever it has told

@@ -71,9 +71,9 @@ impl Handler<DescribeProducers> for PartitionActor {
 
     fn handle(&mut self, message: DescribeProducers, ctx: &mut Context<Self>) {
         self.take_turn(ctx);
-        let producers =
-            self.check_leads_in(None).map(|()| self.replica.producers().collect::<Vec<_>>());
+        let DescribeProducers { expected_leader_epoch, reply } = message;
+        let leads = self.check_leads_in(expected_leader_epoch);
         // Whoever asked may be gone.
-        let _ = message.reply.send(producers);
+        let _ = reply.send(leads.map(|()| self.replica.producers().collect()));
     }
 }

@@ -1,7 +1,6 @@
 //! From a directory to a replica that can serve: recovery, then what the machine must know of the past.
 //! Runs on a blocking thread: recovery may have gigabytes to read.
 
-use super::aborted::AbortedTransactions;
 use super::shared::ReplicaTimes;
 use crate::clock::{now, wall_clock};
 use bytes::Bytes;
@@ -9,9 +8,9 @@ use prost::Message;
 use std::ops::Range;
 use std::path::PathBuf;
 use troupe_log::disk::FileDisk;
-use troupe_log::{Damage, Inventory, Log, LogConfig, LogError, Recovery};
+use troupe_log::{Aborted, Damage, Inventory, Log, LogConfig, LogError, Recovery};
 use troupe_machines::config::TopicConfig;
-use troupe_machines::replica::{LogEnds, Replica, ReplicaConfig};
+use troupe_machines::replica::{Completed, LogEnds, Replica, ReplicaConfig};
 use troupe_proto::ids::{NodeId, Offset, PartitionKey};
 use troupe_proto::log::v1::ProducerSnapshot;
 
@@ -45,7 +44,6 @@ pub fn replica_config(config: &TopicConfig, times: ReplicaTimes) -> ReplicaConfi
 pub struct Opened {
     pub log: Log<FileDisk>,
     pub replica: Replica,
-    pub aborted: AbortedTransactions,
     /// What was set aside or made again, and has been told.
     pub notices: u64,
 }
@@ -69,9 +67,9 @@ pub fn open(
         recovery.damage = Some(damage);
     }
     report(&log, &recovery);
-    let (replica, aborted) = loop {
+    let replica = loop {
         let config = replica_config(config, times);
-        match restore(&log, &recovery, Replica::new(key, node_id, config)) {
+        match restore(&mut log, &recovery, Replica::new(key, node_id, config)) {
             Err(error @ LogError::CorruptLog { .. }) => {
                 // found now; what is sound behind it counts all the same
                 let Some(damage) = log.examine_error(&error)? else { return Err(error) };
@@ -83,7 +81,7 @@ pub fn open(
             restored => break restored?,
         }
     };
-    Ok(Opened { log, replica, aborted, notices: recovery.notices.len() as u64 })
+    Ok(Opened { log, replica, notices: recovery.notices.len() as u64 })
 }
 
 /// Makes the log in `dir` sound without what is damaged; says which offsets that were. `lost_end`: what is known to be
@@ -105,10 +103,10 @@ pub fn give_up_damage(
 
 /// What the machine must know of the past.
 fn restore(
-    log: &Log<FileDisk>,
+    log: &mut Log<FileDisk>,
     recovery: &Recovery,
     mut replica: Replica,
-) -> Result<(Replica, AbortedTransactions), LogError> {
+) -> Result<Replica, LogError> {
     let now = now();
     let ends = LogEnds {
         log_start: log.log_start(),
@@ -124,13 +122,24 @@ fn restore(
     replica.restore(ends, snapshot.as_ref());
     replica.restore_leader_epoch(log.latest_epoch());
     replica.on_tombstones_gone(log.tombstones_gone_below());
-    let mut aborted = AbortedTransactions::default();
+    let mut completed = Vec::new();
     log.replay(replay_from, |header| {
-        if let Some(completed) = replica.on_recovered_batch(now, header) {
-            aborted.note(&completed);
-        }
+        completed.extend(replica.on_recovered_batch(now, header));
     })?;
-    Ok((replica, aborted))
+    completed.iter().try_for_each(|completed| note_completed(log, completed))?;
+    Ok(replica)
+}
+
+/// The log keeps which transactions were aborted.
+pub(super) fn note_completed(
+    log: &mut Log<FileDisk>,
+    completed: &Completed,
+) -> Result<(), LogError> {
+    let Completed { producer_id, first_offset, last_offset, committed } = *completed;
+    match committed {
+        true => Ok(()),
+        false => log.note_aborted(Aborted { producer_id, first_offset, last_offset }),
+    }
 }
 
 pub(super) fn decode_snapshot(bytes: &Bytes) -> Option<ProducerSnapshot> {

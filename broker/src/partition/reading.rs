@@ -61,7 +61,11 @@ impl PartitionActor {
         }
         let aborted = match isolation {
             Isolation::Uncommitted => Vec::new(),
-            Isolation::Committed => self.aborted.between(from, slice.end),
+            Isolation::Committed => {
+                let mut aborted = self.log().aborted(from, slice.end)?;
+                aborted.sort_by_key(|aborted| aborted.first_offset);
+                aborted
+            }
         };
         let (bytes, next) = (slice.bytes, slice.end);
         Ok(ReadAnswer { bytes, next, aborted, ..self.nothing(from, None) })

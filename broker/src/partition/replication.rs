@@ -6,7 +6,7 @@ use super::actor::{FollowerStream, PartitionActor};
 use super::messages::{
     CloseFollower, FollowerReport, FromLeader, IsrAnswer, LeaderSays, OpenFollower, PushOn, Slice,
 };
-use super::opening::decode_snapshot;
+use super::opening::{decode_snapshot, note_completed};
 use crate::clock::now;
 use actix::{Context, Handler};
 use bytes::Bytes;
@@ -340,7 +340,6 @@ impl PartitionActor {
             }
             self.replica.on_reset(log_start);
             self.board.set_dirty();
-            self.aborted.cut(log_start);
             self.publish_ends();
             return Ok(());
         }
@@ -349,14 +348,13 @@ impl PartitionActor {
         let usable = snapshot.as_ref().filter(|_| decoded.is_some());
         let replay_from = self.log().replay_from(usable.map(|(offset, _)| *offset));
         self.replica.on_truncated(log_end, decoded.as_ref());
-        self.aborted.cut(log_end);
-        let (now, replica, aborted) = (now(), &mut self.replica, &mut self.aborted);
-        if let Some(log) = &self.log {
+        let (now, replica) = (now(), &mut self.replica);
+        if let Some(log) = &mut self.log {
+            let mut completed = Vec::new();
             log.replay(replay_from, |header| {
-                if let Some(completed) = replica.on_recovered_batch(now, header) {
-                    aborted.note(&completed);
-                }
+                completed.extend(replica.on_recovered_batch(now, header));
             })?;
+            completed.iter().try_for_each(|completed| note_completed(log, completed))?;
         }
         self.board.set_dirty();
         self.publish_ends();
@@ -368,7 +366,6 @@ impl PartitionActor {
         match self.log().truncate_fully_and_start_at(offset) {
             Ok(()) => {
                 self.replica.on_reset(offset);
-                self.aborted.cut(Offset::ZERO);
                 self.follow_on(ctx);
             }
             Err(error) => self.go_offline(error, ctx),

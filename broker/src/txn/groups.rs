@@ -2,8 +2,8 @@
 
 use super::partitions::PartitionMarker;
 use crate::forward::Call;
-use crate::group::{GroupHandle, GroupRoute};
-use troupe_proto::error::{Error, ErrorCode};
+use crate::group::{GroupHandle, GroupRoute, OffsetsMarker};
+use troupe_proto::error::Error;
 use troupe_proto::log::v1 as pb;
 
 /// The offsets of a transaction are decided. Answered when that is on every in-sync replica.
@@ -12,9 +12,12 @@ use troupe_proto::log::v1 as pb;
 /// `NOT_COORDINATOR`, `COORDINATOR_LOADING`, `COORDINATOR_FENCED`, `OUTCOME_UNKNOWN`.
 pub async fn decide_offsets(
     coordinator: &GroupHandle,
-    _marker: PartitionMarker,
+    marker: PartitionMarker,
 ) -> Result<(), Error> {
-    coordinator.check_serves()
+    let PartitionMarker { producer, marker, version, .. } = marker;
+    let answers =
+        coordinator.write_markers(vec![OffsetsMarker { producer, marker, version }]).await;
+    answers.into_iter().collect()
 }
 
 /// Offsets that are to stand when the transaction is committed, which the group is part of.
@@ -22,10 +25,9 @@ pub async fn decide_offsets(
 /// # Errors
 /// Those of the group's coordinator.
 pub async fn commit_in_transaction(
-    _route: &GroupRoute,
-    _request: &pb::CommitTransactionOffsetsRequest,
-    _call: Call,
+    route: &GroupRoute,
+    request: &pb::CommitTransactionOffsetsRequest,
+    call: Call,
 ) -> Result<pb::CommitTransactionOffsetsResponse, Error> {
-    let message = "offsets cannot be part of a transaction";
-    Err(Error::new(ErrorCode::CoordinatorNotAvailable, message))
+    route.commit_in_transaction(request, call).await
 }

@@ -1,8 +1,8 @@
 //! What transactions ask of a partition's replica on this node.
 
-use crate::partition::PartitionHandle;
+use crate::partition::{MarkerRequest, PartitionHandle};
 use tokio::time::Instant;
-use troupe_machines::replica::Role;
+use troupe_machines::replica;
 use troupe_machines::txn::{ClientVersion, Producer};
 use troupe_proto::batch::Marker;
 use troupe_proto::error::{Error, ErrorCode};
@@ -16,6 +16,25 @@ pub struct PartitionMarker {
     pub version: ClientVersion,
     /// Later it is not written.
     pub until: Instant,
+}
+
+/// Writes a marker. Answered when it is on every in-sync replica.
+///
+/// # Errors
+/// `NOT_LEADER`, `LEADER_NOT_AVAILABLE`, `NOT_ENOUGH_REPLICAS`, `NOT_ENOUGH_REPLICAS_AFTER_APPEND`, `COORDINATOR_FENCED`,
+/// `OUTCOME_UNKNOWN`, `REQUEST_TOO_LATE`.
+pub async fn write_marker(
+    partition: &PartitionHandle,
+    marker: PartitionMarker,
+) -> Result<(), Error> {
+    let PartitionMarker { producer, marker, version, until } = marker;
+    let left = until.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(Error::new(ErrorCode::RequestTooLate, "the marker came too late"));
+    }
+    let timeout_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
+    let request = MarkerRequest { producer, marker, client_version: version, timeout_ms };
+    partition.write_marker(request).await
 }
 
 /// What a leader knows of a producer.
@@ -32,35 +51,21 @@ pub struct ProducerState {
     pub transaction_start_offset: Option<Offset>,
 }
 
-/// Writes a marker. Answered when it is on every in-sync replica.
-///
-/// # Errors
-/// `NOT_LEADER`, `LEADER_NOT_AVAILABLE`, `NOT_ENOUGH_REPLICAS`, `NOT_ENOUGH_REPLICAS_AFTER_APPEND`, `COORDINATOR_FENCED`,
-/// `OUTCOME_UNKNOWN`, `REQUEST_TOO_LATE`.
-pub async fn write_marker(
-    partition: &PartitionHandle,
-    marker: PartitionMarker,
-) -> Result<(), Error> {
-    if marker.until <= Instant::now() {
-        return Err(Error::new(ErrorCode::RequestTooLate, "the marker came too late"));
-    }
-    check_leads(partition).await
-}
-
 /// All producers that have written, as this replica knows, which leads.
 ///
 /// # Errors
 /// `NOT_LEADER`; `FENCED_LEADER_EPOCH`, `UNKNOWN_LEADER_EPOCH` if it does not lead in that epoch.
 pub async fn producers_here(
     partition: &PartitionHandle,
-    _expected_leader_epoch: Option<LeaderEpoch>,
+    expected_leader_epoch: Option<LeaderEpoch>,
 ) -> Result<Vec<ProducerState>, Error> {
-    check_leads(partition).await.map(|()| Vec::new())
-}
-
-async fn check_leads(partition: &PartitionHandle) -> Result<(), Error> {
-    match partition.describe().await?.role {
-        Role::Leader => Ok(()),
-        _ => Err(Error::new(ErrorCode::NotLeader, "this node does not lead the partition")),
-    }
+    let known = partition.describe_producers(expected_leader_epoch).await?;
+    let state = |known: replica::ProducerState| ProducerState {
+        producer: Producer { id: known.id, epoch: known.epoch },
+        last_sequence: known.last_sequence,
+        last_timestamp_ms: known.last_append.as_timestamp(),
+        coordinator_epoch: known.coordinator_epoch,
+        transaction_start_offset: known.transaction_first_offset,
+    };
+    Ok(known.into_iter().map(state).collect())
 }

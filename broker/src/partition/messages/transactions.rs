@@ -7,6 +7,7 @@ use troupe_machines::replica::{ProducerState, Verification};
 use troupe_machines::txn::{ClientVersion, Producer};
 use troupe_proto::batch::Marker;
 use troupe_proto::error::Error;
+use troupe_proto::ids::LeaderEpoch;
 
 /// A transaction is decided. Answered when its marker is committed.
 #[derive(Message)]
@@ -32,5 +33,6 @@ pub struct Verified {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct DescribeProducers {
+    pub expected_leader_epoch: Option<LeaderEpoch>,
     pub reply: oneshot::Sender<Result<Vec<ProducerState>, Error>>,
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use std::sync::Mutex;
+use troupe_log::Aborted;
 use troupe_machines::txn::{ClientVersion, Producer};
 use troupe_proto::batch::Marker;
 
@@ -194,11 +195,8 @@ fn readers_of_committed_records_wait_for_the_end_and_hear_what_was_aborted() {
         readable.await;
         let stable = read(&handle, 1, Isolation::Committed).await;
         assert_eq!((stable.next, stable.last_stable), (Offset(2), Offset(2)));
-        let aborted = AbortedTransaction {
-            producer_id: ProducerId(7),
-            first_offset: Offset(1),
-            last_offset: Offset(4),
-        };
+        let aborted =
+            Aborted { producer_id: ProducerId(7), first_offset: Offset(1), last_offset: Offset(4) };
         assert_eq!(stable.aborted, [aborted]);
         end(&handle, 8, 1, true).await.unwrap();
         let stable = read(&handle, 2, Isolation::Committed).await;
@@ -217,7 +215,7 @@ fn open_transactions_are_known_to_the_next_actor_and_told_to_operators() {
         first.await.unwrap().unwrap();
         handle.kill(Die::Stop, Duration::from_secs(10)).await.unwrap();
         assert_eq!(read(&handle, 0, Isolation::Committed).await.last_stable, Offset(0));
-        let known = handle.describe_producers().await.unwrap();
+        let known = handle.describe_producers(None).await.unwrap();
         let [known] = known[..] else { panic!("{known:?}") };
         assert_eq!((known.id, known.epoch), (ProducerId(7), ProducerEpoch(2)));
         assert_eq!(known.transaction_first_offset, Some(Offset(0)));
@@ -227,7 +225,7 @@ fn open_transactions_are_known_to_the_next_actor_and_told_to_operators() {
         end(&handle, 7, 3, true).await.unwrap();
         end(&handle, 7, 3, true).await.unwrap();
         assert_eq!(handle.describe().await.unwrap().log_end, Offset(2), "written once");
-        let known = handle.describe_producers().await.unwrap();
+        let known = handle.describe_producers(None).await.unwrap();
         assert_eq!(known[0].coordinator_epoch, Some(LeaderEpoch(3)));
         let old = Marker { committed: false, coordinator_epoch: LeaderEpoch(2) };
         let error = handle.write_marker(MarkerRequest { marker: old, ..marker(7, 4, false) }).await;
