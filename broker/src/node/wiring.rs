@@ -21,7 +21,7 @@ use crate::operations::{
     Subscriptions, Tail, TopicLookup, Transactions,
 };
 use crate::partition::{
-    Beside, ControllerRequest, ControllerRequests, Flusher, NoCoordinators, ReplicaTimes,
+    Beside, ControllerRequest, ControllerRequests, Flusher, ReplicaTimes,
     ReplicationThrottles, Shared, Supervisor, Volumes,
 };
 use crate::peers::Peers;
@@ -102,7 +102,7 @@ impl Ground {
         let wakes = (&requests, &beside_cleaner);
         // Partitions are there before the way to the coordinators of transactions is.
         let gate = Arc::<Gate>::default();
-        let shared = (&metrics, &throttles);
+        let shared = (&metrics, &throttles, &gate);
         let supervisors =
             self.supervisors(&shards, (&replicators, &stall_detectors), shared, wakes)?;
 
@@ -258,7 +258,7 @@ impl Ground {
         &self,
         shards: &[Arbiter],
         (replicators, stall_detectors): (&[Arc<Replicator>], &[Arc<StallDetector>]),
-        (metrics, throttles): (&Arc<NodeMetrics>, &Arc<ReplicationThrottles>),
+        (metrics, throttles, gate): (&Arc<NodeMetrics>, &Arc<ReplicationThrottles>, &Arc<Gate>),
         (requests, cleaner): (&ControllerRequests, &Arc<Beside>),
     ) -> Result<Vec<Addr<Supervisor>>, StartError> {
         let flusher = Flusher::start(self.config.flush_threads).map_err(StartError::Thread)?;
@@ -283,7 +283,7 @@ impl Ground {
                 space: Arc::clone(&self.space),
                 throttles: Arc::clone(throttles),
                 cleaner: Arc::clone(cleaner),
-                transactions: Arc::new(NoCoordinators),
+                transactions: Arc::<Gate>::clone(gate),
             };
             let config = self.config.clone();
             Supervisor::start_in_arbiter(&shard.handle(), move |_| Supervisor::new(shared, &config))

@@ -38,8 +38,10 @@ pub trait TransactionGate: Send + Sync {
 }
 
 /// Of a node that knows no coordinators.
+#[cfg(test)]
 pub struct NoCoordinators;
 
+#[cfg(test)]
 impl TransactionGate for NoCoordinators {
     fn add_partition(
         &self,

@@ -3,6 +3,7 @@
 use super::aliases::TxnRoute;
 use super::message::AddTo;
 use crate::forward::{Backoff, Call};
+use crate::partition::TransactionGate;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -29,8 +30,10 @@ impl Gate {
         self.open.get_or_init(|| (route, Handle::current()));
     }
 
-    /// Makes a partition part of the transaction that the producer has. `reply` is called once, by another thread.
-    pub fn add_partition(
+}
+
+impl TransactionGate for Gate {
+    fn add_partition(
         &self,
         transactional_id: Arc<str>,
         producer: Producer,

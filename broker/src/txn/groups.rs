@@ -1,10 +1,9 @@
 //! What transactions ask of a coordinator of groups.
 
 use super::partitions::PartitionMarker;
-use crate::forward::Call;
-use crate::group::{GroupHandle, GroupRoute};
-use troupe_proto::error::{Error, ErrorCode};
-use troupe_proto::log::v1 as pb;
+use crate::coordinator::outcome_unknown;
+use crate::group::{GroupHandle, OffsetsMarker};
+use troupe_proto::error::Error;
 
 /// The offsets of a transaction are decided. Answered when that is on every in-sync replica.
 ///
@@ -12,20 +11,9 @@ use troupe_proto::log::v1 as pb;
 /// `NOT_COORDINATOR`, `COORDINATOR_LOADING`, `COORDINATOR_FENCED`, `OUTCOME_UNKNOWN`.
 pub async fn decide_offsets(
     coordinator: &GroupHandle,
-    _marker: PartitionMarker,
+    marker: PartitionMarker,
 ) -> Result<(), Error> {
-    coordinator.check_serves()
-}
-
-/// Offsets that are to stand when the transaction is committed, which the group is part of.
-///
-/// # Errors
-/// Those of the group's coordinator.
-pub async fn commit_in_transaction(
-    _route: &GroupRoute,
-    _request: &pb::CommitTransactionOffsetsRequest,
-    _call: Call,
-) -> Result<pb::CommitTransactionOffsetsResponse, Error> {
-    let message = "offsets cannot be part of a transaction";
-    Err(Error::new(ErrorCode::CoordinatorNotAvailable, message))
+    let PartitionMarker { producer, marker, version, .. } = marker;
+    let written = coordinator.write_markers(vec![OffsetsMarker { producer, marker, version }]);
+    written.await.pop().unwrap_or_else(|| Err(outcome_unknown()))
 }

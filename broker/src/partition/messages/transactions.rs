@@ -2,6 +2,7 @@
 
 use crate::partition::responder::Responder;
 use actix::Message;
+use std::time::Instant;
 use tokio::sync::oneshot;
 use troupe_machines::replica::{ProducerState, Verification};
 use troupe_machines::txn::{ClientVersion, Producer};
@@ -16,6 +17,8 @@ pub struct WriteMarker {
     pub marker: Marker,
     pub client_version: ClientVersion,
     pub timeout_ms: u32,
+    /// Not later.
+    pub until: Option<Instant>,
     pub responder: Responder<()>,
 }
 

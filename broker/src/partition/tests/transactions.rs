@@ -73,6 +73,7 @@ fn marker(id: u64, epoch: u32, committed: bool) -> MarkerRequest {
         marker: Marker { committed, coordinator_epoch: LeaderEpoch(3) },
         client_version: VERSION,
         timeout_ms: 30_000,
+        until: None,
     }
 }
 
