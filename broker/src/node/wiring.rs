@@ -21,8 +21,8 @@ use crate::operations::{
     Subscriptions, Tail, TopicLookup, Transactions,
 };
 use crate::partition::{
-    Beside, ControllerRequest, ControllerRequests, Flusher, ReplicaTimes,
-    ReplicationThrottles, Shared, Supervisor, Volumes,
+    Beside, ControllerRequest, ControllerRequests, Flusher, ReplicaTimes, ReplicationThrottles,
+    Shared, Supervisor, Volumes,
 };
 use crate::peers::Peers;
 use crate::registry::Registry;

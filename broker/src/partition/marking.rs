@@ -15,7 +15,8 @@ impl Handler<WriteMarker> for PartitionActor {
 
     fn handle(&mut self, message: WriteMarker, ctx: &mut Context<Self>) {
         self.take_turn(ctx);
-        let WriteMarker { producer, marker, client_version, timeout_ms, until, responder } = message;
+        let WriteMarker { producer, marker, client_version, timeout_ms, until, responder } =
+            message;
         if until.is_some_and(|until| until <= Instant::now()) {
             let message = "the marker waited until its time was over; it was not written";
             return responder.answer(Err(Error::new(ErrorCode::RequestTooLate, message)));

@@ -29,7 +29,6 @@ impl Gate {
     pub fn open(&self, route: Arc<TxnRoute>) {
         self.open.get_or_init(|| (route, Handle::current()));
     }
-
 }
 
 impl TransactionGate for Gate {

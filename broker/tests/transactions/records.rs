@@ -141,10 +141,13 @@ async fn offsets_stand_when_their_transaction_is_committed() {
         (9, pb::TransactionOutcome::Abort, TransactionState::CompleteAbort, vec![5]),
     ] {
         let before = offsets().await;
-        let committed = soon("offsets", settled(|| async {
-            let answer = node.client().commit_offsets(commit(producer, offset)).await;
-            Ok(answer.map_err(Error::from)?.into_inner())
-        }));
+        let committed = soon(
+            "offsets",
+            settled(|| async {
+                let answer = node.client().commit_offsets(commit(producer, offset)).await;
+                Ok(answer.map_err(Error::from)?.into_inner())
+            }),
+        );
         let results = committed.await.unwrap().results;
         assert!(results.iter().all(|result| result.error.is_none()), "{results:?}");
         assert_eq!(offsets().await, before, "nothing is decided");

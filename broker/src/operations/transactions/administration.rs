@@ -5,8 +5,7 @@ use crate::forward::Call;
 use crate::operations::page::Page;
 use crate::operations::topic_lookup::target_of;
 use crate::txn::{
-    Described, Filter, ListedTxn, list_here, list_there, producers_at,
-    producers_here,
+    Described, Filter, ListedTxn, list_here, list_there, producers_at, producers_here,
 };
 use std::collections::BTreeSet;
 use troupe_machines::cluster::check_topic_name;

@@ -7,9 +7,7 @@ use super::coordination::Transactions;
 use crate::clock::wall_clock;
 use crate::forward::{Call, Target};
 use crate::operations::topic_lookup::{target_of, unknown_topic};
-use crate::txn::{
-    Described, Filter, ListedTxn, abort_at, list_here, list_there, producers_at,
-};
+use crate::txn::{Described, Filter, ListedTxn, abort_at, list_here, list_there, producers_at};
 use futures::{StreamExt, stream};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
