@@ -40,10 +40,9 @@ mod wire;
 
 pub use aliases::{TxnCoordinators, TxnHandle, TxnRoute};
 pub use gate::Gate;
-pub use groups::commit_in_transaction;
 pub use listed::{Filter, ListedTxn, list_here, list_there};
 pub use message::{AddTo, Described, Initialise};
-pub use partitions::{ProducerState, producers_here};
+pub use partitions::producers_here;
 pub use producers::{abort_at, producers_at};
 pub use questions::Ids;
 pub use receiver::MarkerReceiver;

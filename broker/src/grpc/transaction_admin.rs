@@ -4,9 +4,10 @@ use super::numbers::int32;
 use crate::coordinator::tell_coordinated;
 use crate::forward::Call;
 use crate::operations::{HangingQuery, LookedAt, Page, Transactions};
-use crate::txn::{Filter, ListedTxn, ProducerState, state_from_wire, state_to_wire};
+use crate::txn::{Filter, ListedTxn, state_from_wire, state_to_wire};
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
+use troupe_machines::replica::ProducerState;
 use troupe_machines::time::Time;
 use troupe_proto::admin::v1 as pb;
 use troupe_proto::admin::v1::transaction_service_server::TransactionService;
@@ -30,12 +31,12 @@ fn listing(listed: ListedTxn) -> pb::TransactionListing {
 
 fn state(known: &ProducerState) -> pb::ProducerState {
     pb::ProducerState {
-        producer_id: known.producer.id.0,
-        producer_epoch: known.producer.epoch.0,
+        producer_id: known.id.0,
+        producer_epoch: known.epoch.0,
         last_sequence: known.last_sequence.map(|sequence| sequence.0),
-        last_timestamp_ms: known.last_timestamp_ms,
+        last_timestamp_ms: known.last_append.as_timestamp(),
         coordinator_epoch: known.coordinator_epoch.map(|epoch| epoch.0),
-        transaction_start_offset: known.transaction_start_offset.map(Offset::to_wire),
+        transaction_start_offset: known.transaction_first_offset.map(Offset::to_wire),
     }
 }
 
@@ -60,10 +61,10 @@ fn hanging(looked: LookedAt) -> pb::FindHangingTransactionsResponse {
     let transactions = looked.hanging.iter().map(|hanging| pb::HangingTransaction {
         topic: hanging.at.topic.to_string(),
         partition: hanging.at.number(),
-        producer_id: hanging.open.producer.id.0,
-        producer_epoch: hanging.open.producer.epoch.0,
-        start_offset: hanging.open.transaction_start_offset.map_or(-1, Offset::to_wire),
-        last_timestamp_ms: hanging.open.last_timestamp_ms,
+        producer_id: hanging.open.id.0,
+        producer_epoch: hanging.open.epoch.0,
+        start_offset: hanging.open.transaction_first_offset.map_or(-1, Offset::to_wire),
+        last_timestamp_ms: hanging.open.last_append.as_timestamp(),
     });
     let unasked = looked.unasked.iter().map(|(at, error)| pb::UnaskedPartition {
         topic: at.topic.to_string(),

@@ -102,9 +102,9 @@ impl Ground {
         let wakes = (&requests, &beside_cleaner);
         // Partitions are there before the way to the coordinators of transactions is.
         let gate = Arc::<Gate>::default();
-        let shared = (&metrics, &throttles);
+        let shared = (&metrics, &throttles, &gate);
         let supervisors =
-            self.supervisors(&shards, (&replicators, &stall_detectors), shared, wakes, &gate)?;
+            self.supervisors(&shards, (&replicators, &stall_detectors), shared, wakes)?;
 
         let leaders = self.leaders(&metadata);
         let active_controller = Arc::new(ActiveController {
@@ -258,9 +258,8 @@ impl Ground {
         &self,
         shards: &[Arbiter],
         (replicators, stall_detectors): (&[Arc<Replicator>], &[Arc<StallDetector>]),
-        (metrics, throttles): (&Arc<NodeMetrics>, &Arc<ReplicationThrottles>),
+        (metrics, throttles, gate): (&Arc<NodeMetrics>, &Arc<ReplicationThrottles>, &Arc<Gate>),
         (requests, cleaner): (&ControllerRequests, &Arc<Beside>),
-        gate: &Arc<Gate>,
     ) -> Result<Vec<Addr<Supervisor>>, StartError> {
         let flusher = Flusher::start(self.config.flush_threads).map_err(StartError::Thread)?;
         let recoveries = Arc::new(Semaphore::new(RECOVERIES));
@@ -284,7 +283,7 @@ impl Ground {
                 space: Arc::clone(&self.space),
                 throttles: Arc::clone(throttles),
                 cleaner: Arc::clone(cleaner),
-                transactions: gate.clone(),
+                transactions: Arc::<Gate>::clone(gate),
             };
             let config = self.config.clone();
             Supervisor::start_in_arbiter(&shard.handle(), move |_| Supervisor::new(shared, &config))

@@ -61,6 +61,8 @@ pub struct MarkerRequest {
     pub client_version: ClientVersion,
     /// How long in-sync replicas have.
     pub timeout_ms: u32,
+    /// When it would be taken for one of the next transaction: not written any more. `None`: it never is.
+    pub until: Option<Instant>,
 }
 
 /// What is read by [`PartitionHandle::read`].
@@ -271,13 +273,15 @@ impl PartitionHandle {
     /// Writes how a transaction has ended; returns when that is committed, also if it had been written before.
     ///
     /// # Errors
-    /// `NOT_LEADER`, `LEADER_NOT_AVAILABLE`, `NOT_ENOUGH_REPLICAS`, `COORDINATOR_FENCED`: it was not written.
+    /// `NOT_LEADER`, `LEADER_NOT_AVAILABLE`, `NOT_ENOUGH_REPLICAS`, `COORDINATOR_FENCED`, `REQUEST_TOO_LATE`: it was not
+    /// written.
     /// `NOT_ENOUGH_REPLICAS_AFTER_APPEND`, `REQUEST_TIMED_OUT`, `OUTCOME_UNKNOWN`, `STORAGE_FAILURE`: it may be.
     pub async fn write_marker(&self, request: MarkerRequest) -> Result<(), Error> {
-        let MarkerRequest { producer, marker, client_version, timeout_ms } = request;
+        let MarkerRequest { producer, marker, client_version, timeout_ms, until } = request;
         let addr = self.addr(REBUILD_PATIENCE).await?;
         let (responder, answer) = Responder::channel();
-        let message = WriteMarker { producer, marker, client_version, timeout_ms, responder };
+        let message =
+            WriteMarker { producer, marker, client_version, timeout_ms, until, responder };
         self.post(&addr, message)?;
         answer.await.unwrap_or_else(|_| Err(self.gone()))
     }
@@ -285,12 +289,9 @@ impl PartitionHandle {
     /// What is known of the partition's producers, by id.
     ///
     /// # Errors
-    /// `NOT_LEADER`; `FENCED_LEADER_EPOCH`, `UNKNOWN_LEADER_EPOCH` if it does not lead in that epoch.
-    pub async fn describe_producers(
-        &self,
-        expected_leader_epoch: Option<LeaderEpoch>,
-    ) -> Result<Vec<ProducerState>, Error> {
-        self.ask(|reply| DescribeProducers { expected_leader_epoch, reply }).await?
+    /// `NOT_LEADER`.
+    pub async fn describe_producers(&self) -> Result<Vec<ProducerState>, Error> {
+        self.ask(|reply| DescribeProducers { reply }).await?
     }
 
     /// Returns when it is known that this replica led, in that epoch, after the call began: whatever it has told

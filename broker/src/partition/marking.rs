@@ -5,8 +5,9 @@ use super::messages::{DescribeProducers, WriteMarker};
 use super::responder::Responder;
 use crate::clock::{now, wall_clock};
 use actix::{Context, Handler};
+use std::time::Instant;
 use troupe_machines::replica::{Effects, MarkerDecision};
-use troupe_proto::error::Error;
+use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::rope::Rope;
 
 impl Handler<WriteMarker> for PartitionActor {
@@ -14,7 +15,12 @@ impl Handler<WriteMarker> for PartitionActor {
 
     fn handle(&mut self, message: WriteMarker, ctx: &mut Context<Self>) {
         self.take_turn(ctx);
-        let WriteMarker { producer, marker, client_version, timeout_ms, responder } = message;
+        let WriteMarker { producer, marker, client_version, timeout_ms, until, responder } =
+            message;
+        if until.is_some_and(|until| until <= Instant::now()) {
+            let message = "the marker waited until its time was over; it was not written";
+            return responder.answer(Err(Error::new(ErrorCode::RequestTooLate, message)));
+        }
         if let Err(error) = self.check_stands_firm() {
             return responder.answer(Err(error));
         }
@@ -71,8 +77,8 @@ impl Handler<DescribeProducers> for PartitionActor {
 
     fn handle(&mut self, message: DescribeProducers, ctx: &mut Context<Self>) {
         self.take_turn(ctx);
-        let DescribeProducers { expected_leader_epoch, reply } = message;
-        let leads = self.check_leads_in(expected_leader_epoch);
+        let DescribeProducers { reply } = message;
+        let leads = self.check_leads_in(None);
         // Whoever asked may be gone.
         let _ = reply.send(leads.map(|()| self.replica.producers().collect()));
     }

@@ -1,6 +1,6 @@
 //! What the leader of a partition knows of producers, and its word that a transaction that nobody ends is over.
 
-use super::partitions::{ProducerState, producers_here};
+use super::partitions::producers_here;
 use super::receiver::MarkerReceiver;
 use super::wire::producer;
 use crate::forward::{Leaders, Target, ask_leader, forwarding, set_meant_epoch};
@@ -9,6 +9,8 @@ use crate::partition::PartitionHandle;
 use crate::peers::{Purpose, failure};
 use std::sync::Arc;
 use tokio::time::Instant;
+use troupe_machines::replica::ProducerState;
+use troupe_machines::time::Time;
 use troupe_proto::admin::v1 as pb;
 use troupe_proto::admin::v1::transaction_service_client::TransactionServiceClient;
 use troupe_proto::error::{Error, ErrorCode};
@@ -47,12 +49,14 @@ fn state(known: pb::ProducerState) -> Result<ProducerState, Error> {
         let message = "the partition's leader answered what cannot be";
         Error::new(ErrorCode::LeaderNotAvailable, message)
     };
+    let producer = producer(known.producer_id, known.producer_epoch).map_err(malformed)?;
     Ok(ProducerState {
-        producer: producer(known.producer_id, known.producer_epoch).map_err(malformed)?,
+        id: producer.id,
+        epoch: producer.epoch,
         last_sequence: known.last_sequence.map(Sequence),
-        last_timestamp_ms: known.last_timestamp_ms,
+        last_append: Time(u64::try_from(known.last_timestamp_ms).unwrap_or(0)),
         coordinator_epoch: known.coordinator_epoch.map(LeaderEpoch),
-        transaction_start_offset: known.transaction_start_offset.and_then(Offset::from_wire),
+        transaction_first_offset: known.transaction_start_offset.and_then(Offset::from_wire),
     })
 }
 
@@ -68,8 +72,8 @@ pub async fn abort_at(
     deadline: Instant,
 ) -> Result<(), Error> {
     let marker = internal::TransactionMarker {
-        producer_id: open.producer.id.0,
-        producer_epoch: open.producer.epoch.0,
+        producer_id: open.id.0,
+        producer_epoch: open.epoch.0,
         commit: false,
         // Whoever coordinates the producer's id goes on as before.
         coordinator_epoch: open.coordinator_epoch.map_or(0, |epoch| epoch.0),

@@ -15,7 +15,7 @@ use troupe_proto::log::v1::transaction_service_client::TransactionServiceClient;
 /// Longer than anything takes that is going to happen.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at what is about to be so.
-const PAUSE: Duration = Duration::from_millis(20);
+pub const PAUSE: Duration = Duration::from_millis(20);
 
 /// The topic that all transactions here write to.
 pub const TOPIC: &str = "written";

@@ -6,3 +6,4 @@ mod calls;
 mod failures;
 mod fixture;
 mod operators;
+mod records;

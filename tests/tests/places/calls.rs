@@ -6,7 +6,11 @@ use troupe_tests::workspace;
 
 /// Single calls that append no records: done twice, by a client's own retry policy, they do no more than once, or say
 /// that it was done.
-const REPEATABLE: [&str; 42] = [
+const REPEATABLE: [&str; 52] = [
+    "AbortHangingTransaction",
+    "AbortTransaction",
+    "AddOffsets",
+    "AddPartitions",
     "AlterPartitionReassignments",
     "AlterReplicaLogDirs",
     "CommitOffsets",
@@ -20,17 +24,22 @@ const REPEATABLE: [&str; 42] = [
     "DescribeConfigs",
     "DescribeGroup",
     "DescribeLogDirs",
+    "DescribeProducers",
     "DescribeTopics",
+    "DescribeTransaction",
     "DrainNode",
     "ElectLeaders",
+    "End",
     "Fetch",
     "FetchOffsets",
     "FindCoordinator",
+    "FindHangingTransactions",
     "GetCluster",
     "GetHealth",
     "GetTopic",
     "IncrementalAlterConfigs",
     "InitProducer",
+    "InitProducerId",
     "InjectFault",
     "KillActor",
     "ListActors",
@@ -40,6 +49,7 @@ const REPEATABLE: [&str; 42] = [
     "ListPartitions",
     "ListReplicas",
     "ListTopics",
+    "ListTransactions",
     "PlanReassignment",
     "Pull",
     "RecoverPartition",

@@ -5,11 +5,11 @@ use crate::forward::Call;
 use crate::operations::page::Page;
 use crate::operations::topic_lookup::target_of;
 use crate::txn::{
-    Described, Filter, ListedTxn, ProducerState, list_here, list_there, producers_at,
-    producers_here,
+    Described, Filter, ListedTxn, list_here, list_there, producers_at, producers_here,
 };
 use std::collections::BTreeSet;
 use troupe_machines::cluster::check_topic_name;
+use troupe_machines::replica::ProducerState;
 use troupe_proto::error::Error;
 use troupe_proto::ids::{LeaderEpoch, PartitionId};
 use troupe_proto::log::v1::TopicPartition;

@@ -4,7 +4,7 @@ use crate::forward::{Call, Leaders};
 use crate::operations::groups::Groups;
 use crate::operations::producer_ids::ProducerIds;
 use crate::operations::topic_lookup::check_writable;
-use crate::txn::{AddTo, Initialise, MarkerReceiver, TxnRoute, commit_in_transaction, producer};
+use crate::txn::{AddTo, Initialise, MarkerReceiver, TxnRoute, producer};
 use std::sync::Arc;
 use tokio::time::Instant;
 use troupe_machines::cluster::check_topic_names;
@@ -128,7 +128,7 @@ impl Transactions {
             let of = (request.transactional_id.clone(), producer);
             self.add_offsets(of, vec![request.group_id.clone()], call).await?;
         }
-        commit_in_transaction(&self.groups.route, &request, call).await
+        self.groups.route.commit_in_transaction(&request, call).await
     }
 
     /// Decides. The answer is what the producer is in its next transaction.

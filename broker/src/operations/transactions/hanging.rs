@@ -7,15 +7,14 @@ use super::coordination::Transactions;
 use crate::clock::wall_clock;
 use crate::forward::{Call, Target};
 use crate::operations::topic_lookup::{target_of, unknown_topic};
-use crate::txn::{
-    Described, Filter, ListedTxn, ProducerState, abort_at, list_here, list_there, producers_at,
-};
+use crate::txn::{Described, Filter, ListedTxn, abort_at, list_here, list_there, producers_at};
 use futures::{StreamExt, stream};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::time::Instant;
 use troupe_machines::cluster::{ClusterImage, check_topic_name};
-use troupe_machines::txn::OpenAtPartition;
+use troupe_machines::replica::ProducerState;
+use troupe_machines::txn::{OpenAtPartition, Producer};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{Offset, PartitionId, PartitionKey, ProducerId};
 use troupe_proto::log::v1::TopicPartition;
@@ -56,9 +55,8 @@ impl Transactions {
     ) -> Result<LookedAt, Error> {
         let targets = self.targets(&query).await?;
         let mut looked = self.look(targets, deadline).await;
-        let oldest = wall_clock().0.saturating_sub(query.open_for_ms);
-        let oldest = i64::try_from(oldest).unwrap_or(i64::MAX);
-        looked.hanging.retain(|it| it.open.last_timestamp_ms < oldest);
+        let now = wall_clock();
+        looked.hanging.retain(|it| it.open.last_append.plus(query.open_for_ms) < now);
         self.leave_unknown(&mut looked.hanging, deadline).await?;
         let places: BTreeMap<PartitionKey, Target> =
             looked.hanging.iter().map(|it| (it.at.key, it.at.clone())).collect();
@@ -87,7 +85,7 @@ impl Transactions {
         let named = TopicPartition { topic, partition, topic_id: Default::default() };
         let target = target_of(&self.leaders.metadata, &named).await?;
         let known = producers_at(&self.leaders, &target, deadline).await?;
-        let is_meant = |it: &ProducerState| start.is_some() && it.transaction_start_offset == start;
+        let is_meant = |it: &ProducerState| start.is_some() && it.transaction_first_offset == start;
         let refuse = |message| Error::new(ErrorCode::InvalidTransactionState, message);
         let Some(open) = known.into_iter().find(is_meant) else {
             return Err(refuse("no transaction is open from that offset on"));
@@ -143,7 +141,7 @@ impl Transactions {
         while let Some((at, known)) = answers.next().await {
             match known {
                 Ok(known) => {
-                    let open = known.into_iter().filter(|it| it.transaction_start_offset.is_some());
+                    let open = known.into_iter().filter(|it| it.transaction_first_offset.is_some());
                     looked.hanging.extend(open.map(|open| Hanging { at: at.clone(), open }));
                 }
                 Err(error) => looked.unasked.push((at, error)),
@@ -157,10 +155,11 @@ impl Transactions {
         if open.is_empty() {
             return Ok(());
         }
-        let ids: BTreeSet<ProducerId> = open.iter().map(|it| it.open.producer.id).collect();
+        let ids: BTreeSet<ProducerId> = open.iter().map(|it| it.open.id).collect();
         let known = self.known(&ids, deadline).await?;
         open.retain(|it| {
-            let at = OpenAtPartition { producer: it.open.producer, partition: it.at.key };
+            let producer = Producer { id: it.open.id, epoch: it.open.epoch };
+            let at = OpenAtPartition { producer, partition: it.at.key };
             !known.iter().any(|described| described.known.answers_for(&at))
         });
         Ok(())

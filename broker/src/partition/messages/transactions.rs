@@ -2,12 +2,12 @@
 
 use crate::partition::responder::Responder;
 use actix::Message;
+use std::time::Instant;
 use tokio::sync::oneshot;
 use troupe_machines::replica::{ProducerState, Verification};
 use troupe_machines::txn::{ClientVersion, Producer};
 use troupe_proto::batch::Marker;
 use troupe_proto::error::Error;
-use troupe_proto::ids::LeaderEpoch;
 
 /// A transaction is decided. Answered when its marker is committed.
 #[derive(Message)]
@@ -17,6 +17,8 @@ pub struct WriteMarker {
     pub marker: Marker,
     pub client_version: ClientVersion,
     pub timeout_ms: u32,
+    /// Not later.
+    pub until: Option<Instant>,
     pub responder: Responder<()>,
 }
 
@@ -33,6 +35,5 @@ pub struct Verified {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct DescribeProducers {
-    pub expected_leader_epoch: Option<LeaderEpoch>,
     pub reply: oneshot::Sender<Result<Vec<ProducerState>, Error>>,
 }

@@ -74,6 +74,7 @@ fn marker(id: u64, epoch: u32, committed: bool) -> MarkerRequest {
         marker: Marker { committed, coordinator_epoch: LeaderEpoch(3) },
         client_version: VERSION,
         timeout_ms: 30_000,
+        until: None,
     }
 }
 
@@ -215,7 +216,7 @@ fn open_transactions_are_known_to_the_next_actor_and_told_to_operators() {
         first.await.unwrap().unwrap();
         handle.kill(Die::Stop, Duration::from_secs(10)).await.unwrap();
         assert_eq!(read(&handle, 0, Isolation::Committed).await.last_stable, Offset(0));
-        let known = handle.describe_producers(None).await.unwrap();
+        let known = handle.describe_producers().await.unwrap();
         let [known] = known[..] else { panic!("{known:?}") };
         assert_eq!((known.id, known.epoch), (ProducerId(7), ProducerEpoch(2)));
         assert_eq!(known.transaction_first_offset, Some(Offset(0)));
@@ -225,7 +226,7 @@ fn open_transactions_are_known_to_the_next_actor_and_told_to_operators() {
         end(&handle, 7, 3, true).await.unwrap();
         end(&handle, 7, 3, true).await.unwrap();
         assert_eq!(handle.describe().await.unwrap().log_end, Offset(2), "written once");
-        let known = handle.describe_producers(None).await.unwrap();
+        let known = handle.describe_producers().await.unwrap();
         assert_eq!(known[0].coordinator_epoch, Some(LeaderEpoch(3)));
         let old = Marker { committed: false, coordinator_epoch: LeaderEpoch(2) };
         let error = handle.write_marker(MarkerRequest { marker: old, ..marker(7, 4, false) }).await;
