@@ -72,6 +72,7 @@ const FLOORS: [(&str, Floors); 2] = [
                 "readiness",
                 "timestamp",
                 "topic_selection",
+                "transaction_records",
             ],
         ],
     ),
