@@ -1,6 +1,6 @@
 //! What stands in the records of internal topics, as JSON: which decoders there are.
 
-use crate::group_records;
+use crate::{group_records, transaction_records};
 use clap::ValueEnum;
 use serde_json::Value;
 use troupe_proto::batch::RecordRef;
@@ -11,6 +11,8 @@ pub enum Decoder {
     /// Committed offsets and groups, as in `__consumer_offsets`
     #[value(alias = "groups")]
     Offsets,
+    /// Transactions, as in `__transaction_state`
+    Transactions,
 }
 
 impl Decoder {
@@ -19,11 +21,16 @@ impl Decoder {
     /// # Errors
     /// What is wrong with a record that is of another kind.
     pub fn decode(self, record: &RecordRef<'_>) -> Result<Value, String> {
-        let decoded = match self {
-            Decoder::Offsets => group_records::decode(record.key, record.value),
+        let (topic, decoded) = match self {
+            Decoder::Offsets => {
+                ("__consumer_offsets", group_records::decode(record.key, record.value))
+            }
+            Decoder::Transactions => {
+                ("__transaction_state", transaction_records::decode(record.key, record.value))
+            }
         };
         decoded.map_err(|cause| {
-            format!("the record at offset {} is none of __consumer_offsets: {cause}", record.offset)
+            format!("the record at offset {} is none of {topic}: {cause}", record.offset)
         })
     }
 }

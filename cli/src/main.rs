@@ -8,8 +8,8 @@
 //!   when that is true. [`placement`]: who has what, and had better.
 //! - A node in this process: [`configuration`], [`ports`], [`foreground`], [`readiness`]; in one of its own: [`pid_file`],
 //!   [`process`].
-//! - Values and grammars: [`quantity`], [`timestamp`], [`offset_range`] (`--offset`), [`record_format`] (`-f`); [`decoder`]
-//!   and [`group_records`] tell what stands in internal topics, [`metadata_records`] what in the metadata log; [`latency`] keeps percentiles.
+//! - Values and grammars: [`quantity`], [`timestamp`], [`offset_range`] (`--offset`), [`record_format`] (`-f`); [`decoder`],
+//!   [`group_records`] and [`transaction_records`] tell what stands in internal topics, [`metadata_records`] what in the metadata log; [`latency`] keeps percentiles.
 //! - Printing: [`output`] and [`failure`], and [`watch`] again and again; all of it goes through [`streams`]. [`confirm`]
 //!   asks.
 //! - Ending: [`signals`] ask a command to end, [`mod@exit`] tells how it did.
@@ -54,6 +54,7 @@ mod streams;
 mod timestamp;
 mod topic_partitions;
 mod topic_selection;
+mod transaction_records;
 mod waiting;
 mod watch;
 

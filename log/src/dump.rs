@@ -13,6 +13,7 @@ mod indexes;
 mod segment;
 mod texts;
 
+pub use crate::txn_index::VERSION as TXN_INDEX_VERSION;
 pub use aborted::{TxnEntry, txn_entries};
 pub use indexes::{Mismatch, OffsetEntry, TimeEntry, offset_entries, time_entries};
 pub use segment::{DumpError, DumpedBatch, LogFile};

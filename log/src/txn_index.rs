@@ -22,6 +22,7 @@ mod found;
 mod list;
 
 pub(crate) use found::FoundAborted;
+pub use list::VERSION;
 pub(crate) use list::{ENTRY, HEADER, List, count_in, decode_entry};
 
 use crate::disk::{Disk, write_all_at};

@@ -69,6 +69,8 @@ enum Kind {
     /// Committed offsets and groups, as in `__consumer_offsets`
     #[value(alias = "groups")]
     Offsets,
+    /// Transactions, as in `__transaction_state`
+    Transactions,
     /// What the cluster consists of, as in a node's metadata directory
     Metadata,
 }
@@ -77,6 +79,7 @@ impl Dump {
     fn options(&self) -> dump::Options {
         let detail = match (self.decode, self.records) {
             (Some(Kind::Offsets), _) => dump::Detail::Decoded(Decoder::Offsets),
+            (Some(Kind::Transactions), _) => dump::Detail::Decoded(Decoder::Transactions),
             (Some(Kind::Metadata), _) => dump::Detail::Metadata,
             (None, true) => dump::Detail::BatchesAndRecords,
             (None, false) => dump::Detail::Batches,

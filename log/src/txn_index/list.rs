@@ -5,6 +5,7 @@ use troupe_proto::ids::{Offset, ProducerId};
 
 /// Before the entries: what the file is, and in which version.
 pub(crate) const HEADER: [u8; 8] = *b"TXNI\0\0\0\x01";
+pub const VERSION: u32 = 1;
 /// Producer id, first offset, last offset, and a CRC-32C over the segment's base offset and these three.
 pub(crate) const ENTRY: usize = 28;
 const CHECKED: usize = 24;

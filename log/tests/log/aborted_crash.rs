@@ -390,7 +390,7 @@ fn cleaning_of_transactions_survives_a_crash_anywhere() {
             Clean(9),
             CloseAndOpen,
         ],
-        3,
+        1,
     );
 }
 

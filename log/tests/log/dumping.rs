@@ -115,6 +115,8 @@ fn leftovers_are_of_the_kind_that_they_were() {
         ("00000000000000000007.log.deleted", FileKind::Log),
         ("00000000000000000007.index.cleaned", FileKind::OffsetIndex),
         ("00000000000000000007.timeindex.swap", FileKind::TimeIndex),
+        ("00000000000000000007.txnindex.deleted", FileKind::TxnIndex),
+        ("00000000000000000007.txnindex.7.cleaned", FileKind::TxnIndex),
         ("00000000000000000007.snapshot.tmp", FileKind::Snapshot),
         ("leader-epoch-checkpoint.tmp", FileKind::Epochs),
         // of the cleaner's seventh pass, and what it has replaced

@@ -4,6 +4,7 @@
 
 mod aborted;
 mod aborted_crash;
+mod aborted_files;
 mod batches;
 mod cleaned;
 mod cleaning;

@@ -73,6 +73,7 @@ const FLOORS: [(&str, Floors); 2] = [
                 "readiness",
                 "timestamp",
                 "topic_selection",
+                "transaction_records",
             ],
         ],
     ),

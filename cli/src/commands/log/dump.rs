@@ -40,7 +40,7 @@ pub fn run(global: &Global, found: &[Found], options: Options) -> Result<(), Fai
                 }
             }
             Found::MetadataLog(dir) if matches!(options.detail, Detail::Decoded(_)) => {
-                notice!("note: {} holds no committed offsets; --decode metadata", dir.display());
+                notice!("note: {} holds no such records; --decode metadata", dir.display());
             }
             Found::MetadataLog(dir) => dump.metadata(dir)?,
         }

@@ -102,7 +102,7 @@ fn list(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
 fn unknown(path: &Path) -> Failure {
     let what = format!("cannot read {}", path.display());
     if path.exists() {
-        let hint = "name a .log, .index, .timeindex, .snapshot or checkpoint file, a partition's directory, \
+        let hint = "name a .log, .index, .timeindex, .txnindex, .snapshot or checkpoint file, a partition's directory, \
                     a data directory or the metadata directory in it";
         Failure::new(Exit::Usage, what, "it is no file of a log").with_hint(hint)
     } else {

@@ -57,6 +57,9 @@ fn dump_batch(
     if options.detail == Detail::Batches {
         return Ok(());
     }
+    if options.detail.is_meaning_only() && batch.header.attributes.is_control() {
+        return Ok(());
+    }
     let records = RecordSet::decode(&batch.header, batch.payload.clone(), Limits::default());
     let records = match records {
         Ok(records) => records,
@@ -96,14 +99,16 @@ fn timestamp_name(header: &BatchHeader) -> &'static str {
 fn batch_facts(batch: &DumpedBatch) -> Facts {
     let header = &batch.header;
     let producer = header.producer;
+    // in the place of a marker's sequence stands what it says
+    let sequenced = producer.filter(|_| header.marker().is_none());
     // as it was produced: compaction keeps the offsets, and with them the sequences
     let produced = header.last_offset_delta.saturating_add(1);
     let mut facts = vec![
         fact("baseOffset", header.base_offset.0),
         fact("lastOffset", header.last_offset().0),
         fact("count", header.record_count),
-        or_minus_one("baseSequence", producer.map(|stamp| stamp.base_sequence.0)),
-        or_minus_one("lastSequence", producer.map(|stamp| stamp.last_sequence(produced).0)),
+        or_minus_one("baseSequence", sequenced.map(|stamp| stamp.base_sequence.0)),
+        or_minus_one("lastSequence", sequenced.map(|stamp| stamp.last_sequence(produced).0)),
         or_minus_one("producerId", producer.map(|stamp| stamp.id.0)),
         or_minus_one("producerEpoch", producer.map(|stamp| stamp.epoch.0)),
         fact("partitionLeaderEpoch", header.leader_epoch.0),
@@ -120,8 +125,18 @@ fn batch_facts(batch: &DumpedBatch) -> Facts {
         fact("headerCrc", batch.header_crc),
         fact("baseTimestamp", header.base_timestamp),
     ];
+    facts.extend(marker_facts(header));
     facts.extend(batch.fault.as_ref().map(|cause| fact("fault", cause.to_string())));
     facts
+}
+
+/// How a transaction has ended.
+fn marker_facts(header: &BatchHeader) -> Facts {
+    let Some(marker) = header.marker() else { return Vec::new() };
+    vec![
+        fact("endTxnMarker", if marker.committed { "COMMIT" } else { "ABORT" }),
+        fact("coordinatorEpoch", marker.coordinator_epoch.0),
+    ]
 }
 
 fn record_facts(
@@ -132,7 +147,8 @@ fn record_facts(
 ) -> Facts {
     let size = |bytes: Option<&[u8]>| bytes.map_or(-1, |bytes| bytes.len() as i64);
     let delta = record.offset.0.saturating_sub(header.base_offset.0) as u32;
-    let sequence = header.producer.map(|stamp| stamp.base_sequence.plus(delta).0);
+    let sequenced = header.producer.filter(|_| header.marker().is_none());
+    let sequence = sequenced.map(|stamp| stamp.base_sequence.plus(delta).0);
     let mut facts: Facts = Vec::new();
     if !options.skip_record_metadata {
         facts.extend([
@@ -148,6 +164,10 @@ fn record_facts(
             json: json!(keys),
             text: Some(format!("[{}]", keys.join(","))),
         });
+    }
+    if header.marker().is_some() {
+        facts.extend(marker_facts(header));
+        return facts;
     }
     facts.push(content("key", record.key));
     facts.push(content("payload", record.value));

@@ -1,12 +1,12 @@
 //! Indexes, producer snapshots, and the small text files.
 
-use super::facts::{Fact, Facts, fact, optional_long};
+use super::facts::{self, Fact, Facts, fact, optional_long};
 use super::failure::DumpFailure;
 use super::printer::Printer;
 use prost::Message;
 use serde_json::{Value, json};
 use std::path::Path;
-use troupe_log::dump::{self, FileKind, Mismatch};
+use troupe_log::dump::{self, FileKind, Mismatch, TxnEntry};
 use troupe_proto::log::v1::{ProducedBatch, ProducerEntry, ProducerSnapshot};
 
 /// Prints what can be read; what is wrong with the file comes back.
@@ -18,6 +18,7 @@ pub fn dump(
     match kind {
         FileKind::OffsetIndex => offset_index(path, printer),
         FileKind::TimeIndex => time_index(path, printer),
+        FileKind::TxnIndex => txn_index(path, printer),
         FileKind::Snapshot => snapshot(path, printer),
         FileKind::Epochs => {
             for (epoch, start) in dump::leader_epochs(path)? {
@@ -79,6 +80,7 @@ fn time_index(path: &Path, printer: &mut Printer) -> Result<Vec<String>, DumpFai
             Some(Mismatch::OutOfOrder { before }) => unordered.push(format!(
                 "  Index timestamp: {timestamp}, Previously indexed timestamp: {before}"
             )),
+            Some(other @ Mismatch::NoMarker) => unfound.push(other.to_string()),
             Some(Mismatch::NoBatch { log } | Mismatch::OtherBatch { log }) => {
                 let log = or_minus_one(log.map(|offset| offset.0));
                 unfound.push(format!("Indexed offset: {offset}, found log offset: {log}"));
@@ -92,6 +94,27 @@ fn time_index(path: &Path, printer: &mut Printer) -> Result<Vec<String>, DumpFai
     faults.extend(headed(heading, unfound));
     faults.extend(torn);
     Ok(faults)
+}
+
+fn txn_index(path: &Path, printer: &mut Printer) -> Result<Vec<String>, DumpFailure> {
+    let mut faults = Vec::new();
+    for entry in dump::txn_entries(path)? {
+        let TxnEntry { aborted, mismatch } = match entry {
+            Ok(entry) => entry,
+            Err(error) => {
+                faults.push(format!("{}: {error}", path.display()));
+                break;
+            }
+        };
+        printer.line(vec![
+            fact("version", dump::TXN_INDEX_VERSION),
+            fact("producerId", aborted.producer_id.0),
+            fact("firstOffset", aborted.first_offset.0),
+            fact("lastOffset", aborted.last_offset.0),
+        ])?;
+        faults.extend(mismatch.map(|it| format!("  Marker at {}: {it}", aborted.last_offset)));
+    }
+    Ok(headed(format!("Mismatches in :{}", path.display()), faults))
 }
 
 fn or_minus_one(offset: Option<u64>) -> String {
@@ -124,9 +147,11 @@ fn producer_facts(producer: &ProducerEntry) -> Facts {
     let mut facts = vec![
         fact("producerId", producer.producer_id),
         fact("producerEpoch", producer.producer_epoch),
-        // of transactions, which there are none of
-        fact("coordinatorEpoch", -1),
-        optional_long("currentTxnFirstOffset", None),
+        facts::or_minus_one("coordinatorEpoch", producer.coordinator_epoch),
+        optional_long(
+            "currentTxnFirstOffset",
+            producer.transaction_first_offset.map(|first| first as i64),
+        ),
         fact("lastTimestamp", producer.last_append_ms),
     ];
     let Some((last, earlier)) = producer.batches.split_last() else { return facts };
@@ -185,6 +210,9 @@ fn line_facts(line: &str) -> Facts {
     match words[..] {
         ["closed", base, size] => {
             vec![fact("closedSegment", value(base)), fact("size", value(size))]
+        }
+        ["aborted", base, count] => {
+            vec![fact("abortedInSegment", value(base)), fact("count", value(count))]
         }
         [name, single] => vec![fact(camel_case(name), value(single))],
         [name, _, ..] => vec![fact(camel_case(name), line[name.len() + 1..].to_owned())],

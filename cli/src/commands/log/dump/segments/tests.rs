@@ -1,7 +1,7 @@
 use super::*;
 use crate::commands::log::dump::facts::Facts;
 use bytes::Bytes;
-use troupe_proto::batch::{Attributes, Compression, ProducerStamp, RecordSetBuilder};
+use troupe_proto::batch::{Attributes, Compression, Marker, ProducerStamp, RecordSetBuilder};
 use troupe_proto::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence};
 
 const OPTIONS: Options =
@@ -106,4 +106,29 @@ fn a_record_is_told_in_kafka_s_words() {
             "offset: 2 CreateTime: 1700000000003 keySize: 2 valueSize: -1 sequence: 2 headerKeys: [] key: k1",
         ]
     );
+}
+
+/// X5: as Kafka 4.0's kafka-dump-log tells of one, which has no sequence there.
+#[test]
+fn a_marker_is_told_in_kafka_s_words() {
+    for (committed, name) in [(true, "COMMIT"), (false, "ABORT")] {
+        let marker = Marker { committed, coordinator_epoch: LeaderEpoch(3) };
+        let built = marker.batch(ProducerId(1000), ProducerEpoch(2), 1_700_000_000_000).unwrap();
+        let header = BatchHeader { base_offset: Offset(9), ..built.header };
+        let dumped = DumpedBatch { header, payload: built.payload.clone(), ..batch() };
+        let line = text(batch_facts(&dumped));
+        let kafka = "baseOffset: 9 lastOffset: 9 count: 1 baseSequence: -1 lastSequence: -1 producerId: 1000 \
+                     producerEpoch: 2 partitionLeaderEpoch: 0 isTransactional: true isControl: true ";
+        assert!(line.starts_with(kafka), "{line}");
+        assert!(line.ends_with(&format!(" endTxnMarker: {name} coordinatorEpoch: 3")), "{line}");
+        let records = RecordSet::decode(&header, built.payload, Limits::default()).unwrap();
+        let record = records.iter().next().unwrap().unwrap();
+        assert_eq!(
+            text(record_facts(&header, &record, &OPTIONS, false)),
+            format!(
+                "offset: 9 CreateTime: 1700000000000 keySize: 4 valueSize: 6 sequence: -1 headerKeys: [] \
+                 endTxnMarker: {name} coordinatorEpoch: 3"
+            )
+        );
+    }
 }
