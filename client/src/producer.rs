@@ -28,12 +28,12 @@ mod sender;
 mod sequences;
 mod timers;
 
+pub(crate) use accumulator::Accumulator;
 pub use config::{Acks, ProducerConfig};
 pub use delivery::Delivery;
 pub use partitioner::{Partitioner, PartitionerConfig};
-pub(crate) use accumulator::Accumulator;
-pub(crate) use sequences::Session;
 pub use record::{HeaderRef, ProducerRecord, Record, RecordMetadata};
+pub(crate) use sequences::Session;
 
 use crate::client::Inner;
 use crate::error::ClientError;

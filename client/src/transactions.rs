@@ -176,7 +176,8 @@ impl Transactions {
         let mut ended = self.end(accumulator, Outcome::Abort, deadline).await;
         let reason = ended.as_ref().err().map(ClientError::reason);
         // What has left may not have arrived yet: in another epoch it never will.
-        if let Some(ErrorCode::InvalidTransactionState | ErrorCode::InvalidProducerIdMapping) = reason
+        if let Some(ErrorCode::InvalidTransactionState | ErrorCode::InvalidProducerIdMapping) =
+            reason
         {
             ended = self.init_producer(accumulator, Some(session), deadline).await;
         }

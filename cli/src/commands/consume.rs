@@ -46,14 +46,8 @@ pub async fn run(global: &Global, consume: Consume) -> Result<(), Failure> {
     let partitions = consume.partitions();
     let mut plans = BTreeMap::new();
     for topic in &consume.topics {
-        let plan = Plan::make(
-            &client,
-            topic,
-            &partitions,
-            range,
-            consume.until_end,
-            consume.isolation(),
-        );
+        let plan =
+            Plan::make(&client, topic, &partitions, range, consume.until_end, consume.isolation());
         plans.insert(topic.clone(), plan.await?);
     }
     let sink = Sink::new(style);

@@ -26,8 +26,8 @@ use input::{Block, Blocks};
 use report::Report;
 use std::time::Duration;
 use template::{Framing, Template};
-use transactions::Transactions;
 use tokio::time::sleep_until;
+use transactions::Transactions;
 use troupe_client::{Client, Producer, Record, TopicProducer};
 use troupe_proto::ids::PartitionId;
 

@@ -86,10 +86,8 @@ impl Admin {
         topic: &str,
         partition: PartitionId,
     ) -> Result<Vec<ProducerState>, ClientError> {
-        let request = DescribeProducersRequest {
-            topic: topic.to_owned(),
-            partition: partition.0 as i32,
-        };
+        let request =
+            DescribeProducersRequest { topic: topic.to_owned(), partition: partition.0 as i32 };
         let answer = self
             .call(true, |channel| {
                 let request = request.clone();

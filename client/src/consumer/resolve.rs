@@ -105,7 +105,11 @@ impl Resolver {
         }
         for (topic, queries) in topics {
             let asked: Vec<_> = queries.iter().map(|(_, at, spec)| (*at, *spec)).collect();
-            let ends = match self.client.list_each(&topic, &asked, self.isolation, LEADER_PATIENCE).await {
+            let ends = match self
+                .client
+                .list_each(&topic, &asked, self.isolation, LEADER_PATIENCE)
+                .await
+            {
                 Ok(ends) => ends,
                 Err(error) => asked.iter().map(|_| Err(error.clone())).collect(),
             };
@@ -208,7 +212,8 @@ impl Resolver {
     ) -> Result<Vec<Result<Offset, ClientError>>, ClientError> {
         let list = async |spec| {
             let queries: Vec<_> = partitions.iter().map(|&partition| (partition, spec)).collect();
-            let listed = self.client.list_each(topic, &queries, self.isolation, LEADER_PATIENCE).await?;
+            let listed =
+                self.client.list_each(topic, &queries, self.isolation, LEADER_PATIENCE).await?;
             let offsets = listed.into_iter().map(|listed| listed.map(|listed| listed.offset));
             Ok::<Vec<_>, ClientError>(offsets.collect())
         };

@@ -44,9 +44,8 @@ impl ConsumerGroupMetadata {
     }
 
     pub(super) fn due(&self, offsets: Offsets) -> Due {
-        let named = self.topic_ids.iter().filter(|(topic, _)| {
-            offsets.keys().any(|at| at.topic == **topic)
-        });
+        let named =
+            self.topic_ids.iter().filter(|(topic, _)| offsets.keys().any(|at| at.topic == **topic));
         let topic_ids = named.map(|(topic, id)| (topic.clone(), *id)).collect();
         Due { offsets, topic_ids }
     }

@@ -92,7 +92,7 @@ async fn measure(
     bench: &BenchTransactions,
     sized: &mut Sized,
 ) -> Result<(), Failure> {
-    let records = bench.workload.records;
+    let records = Some(bench.workload.records);
     let producer = transactional(client, &bench.settings.config()).await?;
     let written = write(&producer, topic, &bench.workload, sized).await?;
     producer.close(CLOSE_TIMEOUT).await.with_context(|| format!("cannot produce to {topic}"))?;

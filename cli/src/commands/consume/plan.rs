@@ -51,10 +51,9 @@ impl Plan {
             chosen.iter().map(|partition| (*partition, Bounds::default())).collect();
         for (spec, set) in queries(range, now_ms) {
             let queries: Vec<_> = chosen.iter().map(|partition| (*partition, spec)).collect();
-            for listed in client
-                .list_offsets_as(topic, &queries, isolation)
-                .await
-                .with_context(what)? {
+            for listed in
+                client.list_offsets_as(topic, &queries, isolation).await.with_context(what)?
+            {
                 if let Some(bounds) = bounds.get_mut(&listed.partition) {
                     set(bounds, listed.offset.map(|offset| offset.0));
                 }

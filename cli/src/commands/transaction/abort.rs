@@ -34,8 +34,9 @@ pub async fn run(global: &Global, abort: Abort) -> Result<(), Failure> {
         (Some(id), _) => {
             let what = format!("cannot abort the transaction of {id}");
             if !abort.yes {
-                let question =
-                    format!("Abort what is open under transactional id {id}, and fence its producer?");
+                let question = format!(
+                    "Abort what is open under transactional id {id}, and fence its producer?"
+                );
                 confirm(&what, &question, &format!("`troupe transaction abort {id} --yes`"))?;
             }
             admin.abort_transaction(id).await.with_context(|| what)?;
@@ -43,13 +44,16 @@ pub async fn run(global: &Global, abort: Abort) -> Result<(), Failure> {
         }
         (None, at) => {
             let (Some(at), Some(start)) = (at, abort.start_offset) else {
-                return Err(Failure::usage("name a transactional id, or --hanging TOPIC:PARTITION"));
+                return Err(Failure::usage(
+                    "name a transactional id, or --hanging TOPIC:PARTITION",
+                ));
             };
             let what = format!("cannot abort the transaction that is open at {at}");
             let topic_partition = format!("{}:{}", at.topic, at.partition);
             if !abort.yes {
-                let question =
-                    format!("Abort the transaction that is open at {topic_partition} since {start}?");
+                let question = format!(
+                    "Abort the transaction that is open at {topic_partition} since {start}?"
+                );
                 let instead = format!(
                     "`troupe transaction abort --hanging {topic_partition} --start-offset {start} --yes`"
                 );
