@@ -2,7 +2,7 @@
 
 use crate::commands::{
     actor, bench, chaos, cluster, config, consume, dev, group, log, node, partition, produce,
-    reassign, serve, stop, storage, topic,
+    reassign, serve, stop, storage, topic, transaction,
 };
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -111,6 +111,9 @@ pub enum Command {
     /// Consumer groups: how far they are, who is in them, and moving what they have committed
     #[command(subcommand)]
     Group(group::GroupCommand),
+    /// Transactions: what is open, what hangs, and aborting it
+    #[command(subcommand)]
+    Transaction(transaction::TransactionCommand),
     /// What the cluster consists of
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),

@@ -19,3 +19,4 @@ pub mod serve;
 pub mod stop;
 pub mod storage;
 pub mod topic;
+pub mod transaction;

@@ -6,7 +6,7 @@ use crate::exit::{self, Exit, Signal};
 use serde_json::{Value, json};
 use std::fmt;
 use std::io;
-use troupe_client::ClientError;
+use troupe_client::{ClientError, TransactionError};
 use troupe_proto::error::{ErrorCode, GrpcCode};
 
 /// A failed command.
@@ -143,6 +143,12 @@ impl<T> Context<T> for Result<T, ClientError> {
     }
 }
 
+impl<T> Context<T> for Result<T, TransactionError> {
+    fn with_context(self, what: impl FnOnce() -> String) -> Result<T, Failure> {
+        self.map_err(|error| Failure::client(what(), &error.into()))
+    }
+}
+
 impl<T> Context<T> for io::Result<T> {
     fn with_context(self, what: impl FnOnce() -> String) -> Result<T, Failure> {
         self.map_err(|error| {
@@ -254,13 +260,27 @@ fn hint_for(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::ConcurrentTransactions | ErrorCode::UnstableOffsetCommit => {
             Some("the transaction before is being completed; try again in a moment")
         }
+        ErrorCode::InvalidTransactionalId => {
+            Some("use 1 to 255 characters, none of them a control character")
+        }
+        ErrorCode::TransactionalIdNotFound => {
+            Some("`troupe transaction list` shows the transactional ids")
+        }
+        ErrorCode::InvalidTransactionState => Some(
+            "`troupe transaction describe ID` shows what is open; `transaction hanging` what no coordinator knows of",
+        ),
+        ErrorCode::InvalidTransactionTimeout => Some(
+            "ask for less, or set transaction.max.timeout.ms on the nodes; it is at least 1 ms",
+        ),
+        ErrorCode::TransactionAbortable => {
+            Some("the transaction is aborted and nothing of it is seen; try again")
+        }
+        ErrorCode::ProducerFenced => Some(
+            "another producer has come with the same transactional id, or the transaction took longer than its \
+             time-out; `troupe transaction describe ID` shows who has it",
+        ),
         ErrorCode::RequestTooLarge
-        | ErrorCode::InvalidTransactionalId
-        | ErrorCode::TransactionalIdNotFound
         | ErrorCode::InvalidProducerIdMapping
-        | ErrorCode::InvalidTransactionState
-        | ErrorCode::InvalidTransactionTimeout
-        | ErrorCode::TransactionAbortable
         | ErrorCode::CoordinatorFenced
         | ErrorCode::NewLeaderElected
         | ErrorCode::InvalidGroupId
@@ -289,7 +309,6 @@ fn hint_for(code: ErrorCode) -> Option<&'static str> {
         | ErrorCode::CorruptBatch
         | ErrorCode::InvalidTimestamp
         | ErrorCode::OutOfOrderSequence
-        | ErrorCode::ProducerFenced
         | ErrorCode::Throttled
         | ErrorCode::TooManyConnections
         | ErrorCode::StorageFailure

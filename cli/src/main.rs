@@ -61,7 +61,7 @@ mod watch;
 use arguments::{Arguments, Command};
 use commands::{
     actor, bench, chaos, cluster, config, consume, dev, group, log, node, partition, produce,
-    reassign, serve, stop, storage, topic,
+    reassign, serve, stop, storage, topic, transaction,
 };
 use failure::Failure;
 use global::Global;
@@ -105,6 +105,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Produce(produce) => block_on(produce::run(&global, produce)),
         Command::Consume(consume) => block_on(consume::run(&global, consume)),
         Command::Group(command) => block_on(group::run(&global, command)),
+        Command::Transaction(command) => block_on(transaction::run(&global, command)),
         Command::Cluster(command) => block_on(cluster::run(&global, command)),
         Command::Partition(command) => block_on(partition::run(&global, command)),
         Command::Reassign(command) => block_on(reassign::run(&global, command)),

@@ -9,6 +9,7 @@ mod configs;
 pub(crate) mod groups;
 mod placement;
 mod reassignments;
+mod transactions;
 
 use crate::client::{Inner, MAX_ANSWER};
 use crate::error::ClientError;

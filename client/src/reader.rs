@@ -60,7 +60,7 @@ impl Reader {
         let starts = starts(&list, &partitions, &config.start).await?;
         let ends = match config.until_end {
             true => list.offsets(&partitions, OffsetSpec::Latest).await?,
-            false => vec![None; partitions.len()],
+            false => partitions.iter().map(|at| config.ends.get(at).copied()).collect(),
         };
         let settings = FetcherConfig {
             credit_bytes: config.credit_bytes,

@@ -7,6 +7,7 @@
 //! - [`clean`]: how fast a log is compacted, and what a producer beside it feels of that.
 //! - [`offsets`]: what compaction does for the offsets of groups: their size, and the loss of a coordinator.
 //! - [`overload`]: what a small producer feels when others send more than three nodes can carry.
+//! - [`transactions`]: what they cost producers and readers.
 //! - [`limits`]: all figures against what the machine itself can do, raw and broker in turns.
 //!
 //! No measurement knows another. What they have in common:
@@ -39,6 +40,7 @@ mod replication;
 mod server;
 mod temporary;
 mod throughput;
+mod transactions;
 mod workload;
 
 use crate::failure::Failure;
@@ -97,6 +99,11 @@ pub enum BenchCommand {
         troupe bench overload --greedy 24 --duration 30s -o json\n  \
         troupe bench overload --binary path/to/another/troupe   # its nodes, measured the same way")]
     Overload(overload::BenchOverload),
+    /// What transactions cost: beside plain idempotent sending, from begin to committed, and for readers
+    #[command(after_help = "Examples:\n  \
+        troupe bench transactions\n  \
+        troupe bench transactions --transaction-size 1000,100,10 --rounds 5 -o json")]
+    Transactions(transactions::BenchTransactions),
     /// Everything, as a share of what this machine's network stack and disk can do
     #[command(after_help = "Examples:\n  \
         troupe bench limits\n  \
@@ -118,6 +125,7 @@ pub fn run(global: &Global, command: BenchCommand) -> Result<(), Failure> {
         BenchCommand::Clean(bench) => block_on(clean::run(global, bench)),
         BenchCommand::Offsets(bench) => block_on(offsets::run(global, bench)),
         BenchCommand::Overload(bench) => block_on(overload::run(global, bench)),
+        BenchCommand::Transactions(bench) => block_on(transactions::run(global, bench)),
         BenchCommand::Limits(bench) => block_on(limits::run(global, bench)),
         BenchCommand::RawReceiver(receiver) => raw::receive(&receiver),
     }

@@ -46,7 +46,8 @@ pub async fn run(global: &Global, consume: Consume) -> Result<(), Failure> {
     let partitions = consume.partitions();
     let mut plans = BTreeMap::new();
     for topic in &consume.topics {
-        let plan = Plan::make(&client, topic, &partitions, range, consume.until_end);
+        let plan =
+            Plan::make(&client, topic, &partitions, range, consume.until_end, consume.isolation());
         plans.insert(topic.clone(), plan.await?);
     }
     let sink = Sink::new(style);
@@ -87,6 +88,9 @@ fn reader_config(consume: &Consume, plan: &Plan) -> ReaderConfig {
             false => Partitions::Only(plan.starts.keys().copied().collect()),
         },
         start: Start::Each(plan.starts.clone()),
+        // Not only for its plan to say: behind the last record there may be what is for nobody.
+        ends: plan.ends.clone(),
+        isolation_level: consume.isolation(),
         client_rack: consume.rack.clone(),
         ..ReaderConfig::default()
     }
@@ -145,6 +149,9 @@ impl Run {
                 }
             };
             let Some(batch) = next else {
+                if self.plans.values().all(|plan| !plan.endless()) {
+                    return Ok(());
+                }
                 return Err(Failure::new(Exit::Failed, "", "the stream ended before its time"));
             };
             let batch = batch.with_context(|| format!("cannot consume {topics}"))?;

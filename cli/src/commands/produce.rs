@@ -9,6 +9,7 @@ mod deliveries;
 mod input;
 mod report;
 mod template;
+mod transactions;
 
 use crate::exit::Exit;
 use crate::failure::{Context, Failure};
@@ -25,6 +26,8 @@ use input::{Block, Blocks};
 use report::Report;
 use std::time::Duration;
 use template::{Framing, Template};
+use tokio::time::sleep_until;
+use transactions::Transactions;
 use troupe_client::{Client, Producer, Record, TopicProducer};
 use troupe_proto::ids::PartitionId;
 
@@ -38,9 +41,13 @@ pub async fn run(global: &Global, produce: Produce) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let client = global.connect().await?;
     check_partition(&client, &produce).await?;
-    let producer = client.producer(produce.settings.config()).await.with_context(what)?;
+    let producer = client.producer(produce.config()).await.with_context(what)?;
     let topic = producer.topic(&produce.topic).await.with_context(what)?;
     let blocks = Blocks::read(produce.files).await?;
+    let transactions = match produce.transactional_id {
+        Some(_) => Some(Transactions::start(&producer, produce.transaction_size.max(1)).await?),
+        None => None,
+    };
 
     let mut pump = Pump {
         topic,
@@ -50,6 +57,8 @@ pub async fn run(global: &Global, produce: Produce) -> Result<(), Failure> {
         blocks,
         pending: Vec::new(),
         pace: produce.rate.filter(|rate| *rate > 0).map(Pace::new),
+        transactions,
+        failure: None,
     };
     let progress = pump.deliveries.progress();
     let _watched = global.waiting().until_progress(move || {
@@ -66,17 +75,21 @@ pub async fn run(global: &Global, produce: Produce) -> Result<(), Failure> {
         }
     };
     // What was read is delivered or given up, whatever ended the reading.
+    let is_whole = pumped.is_ok() && interrupted.is_none();
     tokio::select! {
-        () = pump.finish(&producer) => {}
+        () = pump.finish(&producer, is_whole) => {}
         signal = signals.next() => interrupted = Some(signal),
     }
-    let Pump { mut report, deliveries, .. } = pump;
-    report.finish(global, &deliveries)?;
+    let Pump { mut report, deliveries, transactions, failure, .. } = pump;
+    report.finish(global, &deliveries, transactions.map(|it| it.committed))?;
     if let Some((number, error)) = deliveries.first_failure() {
         let failure = Failure::client(format!("{}: record {number}", what()), error);
         return Err(failure.with_note(&deliveries.show()));
     }
     pumped?;
+    if let Some(failure) = failure {
+        return Err(failure.with_note(&deliveries.show()));
+    }
     if let Some(signal) = interrupted {
         let note = format!("interrupted; {}", deliveries.show());
         return Err(Failure::new(signal.exit(), what(), note));
@@ -109,15 +122,21 @@ struct Pump {
     /// The record that the last block began.
     pending: Vec<u8>,
     pace: Option<Pace>,
+    transactions: Option<Transactions>,
+    /// Of a transaction.
+    failure: Option<Failure>,
 }
 
 impl Pump {
     /// Until the input ends or a record fails. Dropping the future between two records is fine: what was
     /// sent is in `deliveries`.
     async fn run(&mut self) -> Result<(), Failure> {
-        while !self.deliveries.failed() {
+        while !self.failed() {
+            let due = self.transactions.as_ref().and_then(Transactions::due);
             tokio::select! {
                 biased;
+                () = async { sleep_until(due.expect("only with a time").into()).await },
+                    if due.is_some() => self.commit().await,
                 block = self.blocks.next() => match block {
                     None => return Ok(()),
                     Some(block) => self.block(block.with_context(|| "cannot read the input".to_owned())?).await?,
@@ -129,6 +148,18 @@ impl Pump {
             self.report.progress(&self.deliveries);
         }
         Ok(())
+    }
+
+    fn failed(&self) -> bool {
+        self.failure.is_some() || self.deliveries.failed()
+    }
+
+    async fn commit(&mut self) {
+        if let Some(transactions) = &mut self.transactions
+            && let Err(failure) = transactions.commit().await
+        {
+            self.failure = Some(failure);
+        }
     }
 
     async fn block(&mut self, block: Block) -> Result<(), Failure> {
@@ -161,7 +192,7 @@ impl Pump {
             };
             pending.extend_from_slice(&bytes[..end]);
             self.send(&Line::value(&pending), now).await;
-            if self.deliveries.failed() {
+            if self.failed() {
                 return Ok(());
             }
             start = end + 1;
@@ -171,7 +202,7 @@ impl Pump {
             let line = &bytes[start..end];
             start = end + 1;
             self.send(&Line::value(line), now).await;
-            if self.deliveries.failed() {
+            if self.failed() {
                 return Ok(());
             }
         }
@@ -188,7 +219,7 @@ impl Pump {
     ) -> Result<(), Failure> {
         pending.extend_from_slice(bytes);
         let mut at = 0;
-        while at < pending.len() && !self.deliveries.failed() {
+        while at < pending.len() && !self.failed() {
             let Framing::Format(format) = &self.template.framing else {
                 unreachable!("only called for a format");
             };
@@ -241,12 +272,29 @@ impl Pump {
             timestamp_ms: Some(line.timestamp_ms.unwrap_or(now)),
         };
         self.report.value_bytes += line.value.map_or(0, <[u8]>::len) as u64;
+        if let Some(transactions) = &mut self.transactions
+            && let Err(failure) = transactions.begin().await
+        {
+            self.failure = Some(failure);
+            return;
+        }
         let sent = send(&self.topic, record).await;
         self.deliveries.push(sent);
+        if let Some(transactions) = &mut self.transactions
+            && let Err(failure) = transactions.commit_if_full().await
+        {
+            self.failure = Some(failure);
+        }
     }
 
-    /// Waits until every record that was sent is answered.
-    async fn finish(&mut self, producer: &Producer) {
+    /// Waits until every record that was sent is answered. `is_whole`: all that was to be sent was.
+    async fn finish(&mut self, producer: &Producer, is_whole: bool) {
+        let is_whole = is_whole && !self.failed();
+        if let Some(transactions) = &mut self.transactions
+            && let Err(failure) = transactions.finish(is_whole).await
+        {
+            self.failure.get_or_insert(failure);
+        }
         // The deliveries say how it went.
         let _ = producer.flush().await;
         while self.deliveries.waiting() {

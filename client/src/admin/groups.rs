@@ -32,7 +32,7 @@ impl Admin {
         &self,
         group_id: &str,
     ) -> Result<FindCoordinatorResponse, ClientError> {
-        self.group_call(true, |channel| {
+        self.coordinator_call(true, |channel| {
             let request = FindCoordinatorRequest { group_id: group_id.to_owned() };
             async move { groups(channel).find_coordinator(request).await }
         })
@@ -52,7 +52,7 @@ impl Admin {
             let states = states.iter().map(|&state| state.into()).collect();
             let request = ListGroupsRequest { page_size: 0, page_token, states };
             let page = self
-                .group_call(true, |channel| {
+                .coordinator_call(true, |channel| {
                     let request = request.clone();
                     async move { groups(channel).list_groups(request).await }
                 })
@@ -70,7 +70,7 @@ impl Admin {
         &self,
         group_id: &str,
     ) -> Result<DescribeGroupResponse, ClientError> {
-        self.group_call(true, |channel| {
+        self.coordinator_call(true, |channel| {
             let request = DescribeGroupRequest { group_id: group_id.to_owned() };
             async move { groups(channel).describe_group(request).await }
         })
@@ -82,7 +82,7 @@ impl Admin {
     /// # Errors
     /// GROUP_NOT_FOUND, GROUP_NOT_EMPTY.
     pub async fn delete_group(&self, group_id: &str) -> Result<(), ClientError> {
-        let deleted = self.group_call(false, |channel| {
+        let deleted = self.coordinator_call(false, |channel| {
             let request = DeleteGroupRequest { group_id: group_id.to_owned() };
             async move { groups(channel).delete_group(request).await }
         });
@@ -100,7 +100,7 @@ impl Admin {
     ) -> Result<Vec<PartitionCommitResult>, ClientError> {
         let request = DeleteGroupOffsetsRequest { group_id: group_id.to_owned(), partitions };
         let answer = self
-            .group_call(true, |channel| {
+            .coordinator_call(true, |channel| {
                 let request = request.clone();
                 async move { groups(channel).delete_group_offsets(request).await }
             })
@@ -120,7 +120,7 @@ impl Admin {
     ) -> Result<Vec<OffsetReset>, ClientError> {
         let repeatable = request.validate_only;
         let answer = self
-            .group_call(repeatable, |channel| {
+            .coordinator_call(repeatable, |channel| {
                 let request = request.clone();
                 async move { groups(channel).reset_group_offsets(request).await }
             })
@@ -141,7 +141,7 @@ impl Admin {
         let request =
             FetchOffsetsRequest { group_id: group_id.to_owned(), partitions, ..Default::default() };
         let answer = self
-            .group_call(true, |channel| {
+            .coordinator_call(true, |channel| {
                 let request = request.clone();
                 async move { groups(channel).fetch_offsets(request).await }
             })
@@ -162,7 +162,7 @@ impl Admin {
         let request =
             CommitOffsetsRequest { group_id: group_id.to_owned(), commits, ..Default::default() };
         let answer = self
-            .group_call(true, |channel| {
+            .coordinator_call(true, |channel| {
                 let request = request.clone();
                 async move { groups(channel).commit_offsets(request).await }
             })
@@ -171,7 +171,7 @@ impl Admin {
     }
 
     /// A call that a coordinator answers, once there is one.
-    async fn group_call<T, F>(
+    pub(super) async fn coordinator_call<T, F>(
         &self,
         repeatable: bool,
         call: impl Fn(Channel) -> F,

@@ -38,6 +38,8 @@ pub struct ReaderConfig {
     pub start: Start,
     /// Stop at what is the end when the reader is opened. Default: false.
     pub until_end: bool,
+    /// Or before these offsets, each partition that is named. Default: none.
+    pub ends: BTreeMap<PartitionId, Offset>,
     /// Bytes that the nodes may push before they are read, over all streams. Default: 8 MiB.
     pub credit_bytes: u64,
     /// About how much of a partition comes at a time. Default: 1 MiB.
@@ -60,6 +62,7 @@ impl Default for ReaderConfig {
             partitions: Partitions::All,
             start: Start::Earliest,
             until_end: false,
+            ends: BTreeMap::new(),
             credit_bytes: 8 << 20,
             max_partition_bytes: 1 << 20,
             check_crc: true,

@@ -4,6 +4,7 @@
 use crate::fake_group::FakeGroup;
 use crate::fake_log::FakeLog;
 use crate::fake_node::Node;
+use crate::fake_transactions::{FakeTransactions, Transactions};
 use crate::gate::Gate;
 use bytes::Bytes;
 use std::cmp::Ordering;
@@ -21,6 +22,7 @@ use troupe_proto::ids::TopicId;
 use troupe_proto::log::v1 as pb;
 use troupe_proto::log::v1::group_service_server::GroupServiceServer;
 use troupe_proto::log::v1::metadata_service_server::MetadataServiceServer;
+use troupe_proto::log::v1::transaction_service_server::TransactionServiceServer;
 
 /// What happens to the next batch that arrives.
 #[derive(Clone, Debug)]
@@ -91,6 +93,8 @@ pub struct State {
     pub lagging: usize,
     /// So many pushes are zeros when they are sent.
     pub garbled: usize,
+    /// Of the coordinator of every transactional id.
+    pub transactions: Transactions,
 }
 
 pub type Answers = mpsc::Sender<Result<pb::ProduceStreamResponse, Status>>;
@@ -174,6 +178,11 @@ impl Cluster {
             let server = tonic::transport::Server::builder()
                 .add_service(MetadataServiceServer::new(node.clone()))
                 .add_service(GroupServiceServer::new(cluster.group.clone()))
+                .add_service(TransactionServiceServer::new(FakeTransactions {
+                    cluster: cluster.state.clone(),
+                    group: cluster.group.clone(),
+                    changed: cluster.changed.clone(),
+                }))
                 .add_service(node);
             cluster.nodes.push(tokio::spawn(async move {
                 server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();

@@ -242,6 +242,12 @@ impl GroupService for FakeGroup {
         &self,
         request: Request<pb::FetchOffsetsRequest>,
     ) -> Answer<pb::FetchOffsetsResponse> {
+        if request.get_ref().require_stable
+            && self.cluster.lock().unwrap().transactions.has_pending()
+        {
+            self.said("unstable".to_owned());
+            return Err(refusal(ErrorCode::UnstableOffsetCommit));
+        }
         // What is asked now is answered as of now, however late.
         let committed = self.state().committed.clone();
         self.not_silent().await;

@@ -1,6 +1,7 @@
 //! One node of the fake cluster: the log and metadata services.
 
 use crate::fake::{Answers, Fault, NEAR, State};
+use crate::fake_log::produced;
 use futures::Stream;
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -18,6 +19,7 @@ use troupe_proto::error::{Error as Refusal, ErrorCode};
 use troupe_proto::ids::{PartitionId, PartitionKey};
 use troupe_proto::log::v1 as pb;
 use troupe_proto::log::v1::metadata_service_server::MetadataService;
+use troupe_proto::v1::IsolationLevel;
 use troupe_proto::wire;
 
 #[derive(Clone)]
@@ -47,7 +49,7 @@ impl Node {
     /// An error breaks the stream.
     fn produce(&self, request: wire::ProduceStreamRequest) -> Result<Outcome, Status> {
         let mut state = self.state();
-        let at = request.partition.unwrap();
+        let at = request.partition.clone().unwrap();
         let fault = state.faults.pop_front().unwrap_or(Fault::Pass);
         let refuse =
             |code: ErrorCode| Ok(Outcome::Answer(Err(Refusal::new(code, "as the test wants"))));
@@ -64,6 +66,9 @@ impl Node {
         }
         if request.batch.len() > state.max_batch {
             return refuse(ErrorCode::RecordTooLarge);
+        }
+        if let Err(code) = begin(&mut state, &request) {
+            return Ok(Outcome::Answer(Err(Refusal::new(code, "as the rules want"))));
         }
         let Some((topic_id, logs)) = state.topics.get_mut(&at.topic) else {
             return refuse(ErrorCode::UnknownTopic);
@@ -237,12 +242,18 @@ impl Node {
         if offset < log.start || offset > log.end {
             return refuse(Refusal::new(ErrorCode::OffsetOutOfRange, "as the rules want"));
         }
-        if offset == log.end {
+        let committed = position.isolation_level() == IsolationLevel::ReadCommitted;
+        let end = if committed { log.last_stable() } else { log.end };
+        if offset >= end {
             return None;
         }
-        let (batches, next) = log.read(offset, position.max_bytes as usize);
+        let (batches, next) = log.read(offset, position.max_bytes as usize, end);
         position.offset = next as i64;
         (push.high_watermark, push.log_start_offset) = (log.end as i64, log.start as i64);
+        push.last_stable_offset = log.last_stable() as i64;
+        if committed {
+            push.aborted_transactions = log.aborted(offset, next);
+        }
         push.batches = match state.garbled.checked_sub(1) {
             Some(left) => {
                 state.garbled = left;
@@ -257,10 +268,12 @@ impl Node {
     fn list_offsets(&self, request: pb::ListOffsetsRequest) -> pb::ListOffsetsResponse {
         let state = self.state();
         let results = request.queries.into_iter().map(|query| {
+            let committed = query.isolation_level() == IsolationLevel::ReadCommitted;
             let at = query.partition.unwrap();
             let log = &state.topics[&at.topic].1[at.partition as usize];
             let offset = match query.at.unwrap() {
                 pb::offset_query::At::Earliest(_) => log.start as i64,
+                pb::offset_query::At::Latest(_) if committed => log.last_stable() as i64,
                 // Nothing is ever cut off here, so what was read in any epoch is still there.
                 pb::offset_query::At::Latest(_) | pb::offset_query::At::EndOfEpoch(_) => {
                     log.end as i64
@@ -270,6 +283,22 @@ impl Node {
             pb::OffsetResult { partition: Some(at), offset, timestamp_ms: -1, ..Default::default() }
         });
         pb::ListOffsetsResponse { results: results.collect() }
+    }
+}
+
+/// X19: a batch of a transaction makes its partition part of it. One that does not say so is of none.
+fn begin(state: &mut State, request: &wire::ProduceStreamRequest) -> Result<(), ErrorCode> {
+    let (header, _) = produced(request.batch.clone())?;
+    match (header.attributes.is_transactional(), header.producer) {
+        (true, Some(stamp)) => {
+            let at = request.partition.as_ref().unwrap();
+            let partition = (at.topic.clone(), at.partition);
+            let id = &request.transactional_id;
+            state.transactions.add(id, (stamp.id, stamp.epoch), partition)
+        }
+        (true, None) => Err(ErrorCode::InvalidRecord),
+        (false, _) if request.transactional_id.is_empty() => Ok(()),
+        (false, _) => Err(ErrorCode::InvalidRequest),
     }
 }
 

@@ -15,8 +15,7 @@ use serde_json::json;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use troupe_client::{
-    AutoOffsetReset, Client, ConsumerConfig, OffsetSpec, Rebalance, RebalanceListener,
-    TopicPartition,
+    AutoOffsetReset, Client, ConsumerConfig, Rebalance, RebalanceListener, TopicPartition,
 };
 
 /// For the last commit and for leaving.
@@ -41,11 +40,10 @@ pub struct BenchConsume {
 pub async fn run(global: &Global, bench: BenchConsume) -> Result<(), Failure> {
     let client = global.connect().await?;
     if let Some(topic) = &bench.topic {
-        let expected = count(&client, topic).await?;
         if bench.group {
-            return against_group(global, &bench, &client, topic, expected).await;
+            return against_group(global, &bench, &client, topic, None).await;
         }
-        let throughput = reading::run(&client, topic, expected).await?;
+        let throughput = reading::run(&client, topic, None).await?;
         return report(global, &bench, &throughput);
     }
     let workload = &bench.workload;
@@ -58,10 +56,10 @@ pub async fn run(global: &Global, bench: BenchConsume) -> Result<(), Failure> {
             bar.finish_and_clear();
         }
         if bench.group {
-            let records = workload.records;
+            let records = Some(workload.records);
             return against_group(global, &bench, &client, topic, records).await.map(|()| None);
         }
-        reading::run(&client, topic, workload.records).await.map(Some)
+        reading::run(&client, topic, Some(workload.records)).await.map(Some)
     });
     match throughput.await? {
         Some(throughput) => report(global, &bench, &throughput),
@@ -69,28 +67,28 @@ pub async fn run(global: &Global, bench: BenchConsume) -> Result<(), Failure> {
     }
 }
 
-/// The bare reader and a group of one, in turns.
+/// The bare reader and a group of one, in turns. `expected`: as many records as there should be, if that is known.
 async fn against_group(
     global: &Global,
     bench: &BenchConsume,
     client: &Client,
     topic: &str,
-    expected: u64,
+    expected: Option<u64>,
 ) -> Result<(), Failure> {
     // Once without a clock: connections, the page cache and `__consumer_offsets` are made by the first.
-    reading::run(client, topic, expected).await?;
-    measure_group(client, topic, expected).await?;
+    let records = reading::run(client, topic, expected).await?.records;
+    measure_group(client, topic, records).await?;
     let (mut bare, mut grouped) = (Vec::new(), Vec::new());
     for _ in 0..bench.rounds {
-        bare.push(reading::run(client, topic, expected).await?);
-        grouped.push(measure_group(client, topic, expected).await?);
+        bare.push(reading::run(client, topic, Some(records)).await?);
+        grouped.push(measure_group(client, topic, records).await?);
     }
     let rate = |rounds: &[Throughput]| median(rounds.iter().map(Throughput::records_per_second));
     let ratio = rate(&grouped) / rate(&bare);
     let views = |rounds: &[Throughput]| rounds.iter().map(Throughput::view).collect::<Vec<_>>();
     let view = json!({
         "benchmark": "consume-group",
-        "settings": { "topic": bench.topic, "rounds": bench.rounds, "records": expected },
+        "settings": { "topic": bench.topic, "rounds": bench.rounds, "records": records },
         "result": {
             "reader": views(&bare),
             "group": views(&grouped),
@@ -176,18 +174,4 @@ fn report(global: &Global, bench: &BenchConsume, throughput: &Throughput) -> Res
         };
         format!("consume  {}\nsettings {topic}\n", throughput.show())
     })
-}
-
-/// Records in the topic, if none was taken out of the middle.
-async fn count(client: &Client, topic: &str) -> Result<u64, Failure> {
-    let what = || format!("cannot consume {topic}");
-    let metadata = client.topic(topic).await.with_context(what)?;
-    let mut count = 0;
-    for (spec, sign) in [(OffsetSpec::Latest, 1), (OffsetSpec::Earliest, -1)] {
-        let queries: Vec<_> = metadata.partitions.iter().map(|p| (p.partition, spec)).collect();
-        for listed in client.list_offsets(topic, &queries).await.with_context(what)? {
-            count += sign * listed.offset.map_or(0, |offset| offset.to_wire());
-        }
-    }
-    Ok(u64::try_from(count).unwrap_or(0))
 }

@@ -131,7 +131,7 @@ impl Limits {
         let config = self.config.clone();
         with_topic(&self.client, 1, FlushPolicy::Os, async |topic: &str| {
             load::run(&self.client, topic, &workload, config, None, None).await?;
-            reading::run(&self.client, topic, workload.records).await
+            reading::run(&self.client, topic, Some(workload.records)).await
         })
         .await?;
         self.raw_figures.clear();
@@ -155,7 +155,7 @@ impl Limits {
             self.produce(Operation::ProduceOs, topic, &os, raw).await?;
             let raw = self.raw(Mode::Discard, volume)?;
             let (client, records) = (self.client.clone(), os.records);
-            let reading = async { reading::run(&client, topic, records).await };
+            let reading = async { reading::run(&client, topic, Some(records)).await };
             let (throughput, cpu) = self.timed(reading).await?;
             self.keep(Operation::Consume, &os, throughput, raw, cpu);
             Ok(())

@@ -5,6 +5,7 @@ use crate::decoder::Decoder;
 use crate::offset_range::OffsetRange;
 use crate::quantity::{Given, parse_given};
 use clap::Args;
+use troupe_client::IsolationLevel;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
@@ -12,6 +13,7 @@ use clap::Args;
     troupe consume orders --from-beginning --until-end > orders.txt\n  \
     troupe consume orders --offset -10             # the last 10 of each partition, then what comes\n  \
     troupe consume orders --offset @-1h:end        # the last hour\n  \
+    troupe consume orders --isolation read_committed   # nothing of transactions that are open or aborted\n  \
     troupe consume orders -p 3 --offset 42 -n 1 -f '%v'\n  \
     troupe consume orders -f '%p:%o %k=%v\\n'\n  \
     troupe consume orders payments -g billing --from-beginning --show-assignment\n  \
@@ -43,6 +45,10 @@ pub struct Consume {
     /// a group that has no partitions waits until it is given some
     #[arg(short = 'e', long)]
     pub until_end: bool,
+    /// What is read of transactions: read_committed, of those that are committed only, up to where the earliest open one
+    /// began; or read_uncommitted [default: read_uncommitted]
+    #[arg(long, value_name = "LEVEL", visible_alias = "isolation-level")]
+    pub isolation: Option<IsolationLevel>,
     /// Read from in-sync followers in this rack, where leaders look at racks (replica.selector.class)
     #[arg(
         long,
@@ -70,6 +76,10 @@ impl Consume {
     pub fn partitions(&self) -> Vec<u32> {
         let chosen: Option<Vec<u32>> = self.partitions.iter().map(|given| given.0).collect();
         chosen.unwrap_or_default()
+    }
+
+    pub fn isolation(&self) -> IsolationLevel {
+        self.isolation.unwrap_or_default()
     }
 
     /// How many records may be printed.

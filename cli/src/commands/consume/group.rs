@@ -49,6 +49,7 @@ pub async fn run(
     let earliest = consume.from_beginning || consume.until_end;
     let config = ConsumerConfig {
         client_rack: consume.rack.clone(),
+        isolation_level: consume.isolation(),
         ..consume.membership.consumer_config(group, earliest)
     };
     let mut consumer = client.consumer(config).with_context(what)?;

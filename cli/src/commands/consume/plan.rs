@@ -6,7 +6,7 @@ use crate::failure::{Context, Failure};
 use crate::offset_range::{Bounds, OffsetRange, Position};
 use crate::timestamp;
 use std::collections::BTreeMap;
-use troupe_client::{Client, OffsetSpec};
+use troupe_client::{Client, IsolationLevel, OffsetSpec};
 use troupe_proto::ids::{Offset, PartitionId};
 
 /// What is still to be read.
@@ -15,7 +15,7 @@ pub struct Plan {
     /// Where each partition begins.
     pub starts: BTreeMap<PartitionId, Offset>,
     /// Exclusive ends of the partitions that have one and have not reached it.
-    ends: BTreeMap<PartitionId, Offset>,
+    pub ends: BTreeMap<PartitionId, Offset>,
     /// Some partition has no end.
     endless: bool,
 }
@@ -29,6 +29,7 @@ impl Plan {
         only: &[u32],
         mut range: OffsetRange,
         until_end: bool,
+        isolation: IsolationLevel,
     ) -> Result<Plan, Failure> {
         let what = || format!("cannot consume {topic}");
         let metadata = client.topic(topic).await.with_context(what)?;
@@ -50,7 +51,9 @@ impl Plan {
             chosen.iter().map(|partition| (*partition, Bounds::default())).collect();
         for (spec, set) in queries(range, now_ms) {
             let queries: Vec<_> = chosen.iter().map(|partition| (*partition, spec)).collect();
-            for listed in client.list_offsets(topic, &queries).await.with_context(what)? {
+            for listed in
+                client.list_offsets_as(topic, &queries, isolation).await.with_context(what)?
+            {
                 if let Some(bounds) = bounds.get_mut(&listed.partition) {
                     set(bounds, listed.offset.map(|offset| offset.0));
                 }

@@ -1,15 +1,18 @@
 //! The flags of `troupe produce`.
 
 use crate::producer::Settings;
-use crate::quantity::{Given, parse_count, parse_given};
+use crate::quantity::{Given, parse_count, parse_duration, parse_given};
 use clap::Args;
 use std::path::PathBuf;
+use std::time::Duration;
+use troupe_client::ProducerConfig;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     echo 'hello, world' | troupe produce greetings\n  \
     troupe produce logs access.log error.log --compression zstd\n  \
     troupe produce logs access.log --rate 1000\n  \
+    troupe produce orders --transactional-id loader --transaction-size 10k < orders.txt\n  \
     troupe produce users -K : < users.txt                 # key:value lines\n  \
     troupe produce users -f '%k\\t%v\\n' < users.tsv        # the same with a format\n  \
     troupe produce frames -f '%V{big32}%v' < frames.bin   # records with their length in front\n  \
@@ -42,11 +45,30 @@ pub struct Produce {
     /// Records per second [default: as many as go]
     #[arg(long, value_name = "N", value_parser = parse_count)]
     pub rate: Option<u64>,
+    /// Send in transactions, as the producer of this name: whoever else has it is fenced
+    #[arg(long, value_name = "ID")]
+    pub transactional_id: Option<String>,
+    /// Records in a transaction; one that is not full after a second is committed too
+    #[arg(long, value_name = "N", value_parser = parse_count, default_value = "1000")]
+    #[arg(requires = "transactional_id")]
+    pub transaction_size: u64,
+    /// How long a transaction may last before the cluster aborts it [default: 60 s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "transactional_id")]
+    pub transaction_timeout: Option<Duration>,
     #[command(flatten)]
     pub settings: Settings,
 }
 
 impl Produce {
+    pub fn config(&self) -> ProducerConfig {
+        let mut config = self.settings.config();
+        config.transactional_id.clone_from(&self.transactional_id);
+        if let Some(timeout) = self.transaction_timeout {
+            config.transaction_timeout = timeout;
+        }
+        config
+    }
+
     pub fn partition(&self) -> Option<u32> {
         self.partition.and_then(|given| given.0)
     }

@@ -1,6 +1,7 @@
 //! How it goes: a line on standard error while records are sent, a summary at the end.
 
 use super::deliveries::Deliveries;
+use super::transactions::Committed;
 use crate::failure::Failure;
 use crate::global::Global;
 use crate::quantity::{grouped, show_duration, show_rate, show_size};
@@ -53,7 +54,12 @@ impl Report {
     }
 
     /// The summary: JSON on standard output if asked for, else a line for a person at standard error.
-    pub fn finish(&mut self, global: &Global, deliveries: &Deliveries) -> Result<(), Failure> {
+    pub fn finish(
+        &mut self,
+        global: &Global,
+        deliveries: &Deliveries,
+        committed: Option<Committed>,
+    ) -> Result<(), Failure> {
         let elapsed = self.started.elapsed();
         let rate = deliveries.delivered as f64 / elapsed.as_secs_f64();
         if let Some(bar) = self.bar.take() {
@@ -65,11 +71,15 @@ impl Report {
                 show_rate(rate),
                 show_size(self.value_bytes)
             );
+            if let Some(Committed { transactions, records }) = committed {
+                let (transactions, records) = (grouped(transactions), grouped(records));
+                notice!("{records} of them committed in {transactions} transactions");
+            }
         }
         if !global.format().is_json() {
             return Ok(());
         }
-        let view = serde_json::json!({
+        let mut view = serde_json::json!({
             "topic": self.topic,
             "delivered": deliveries.delivered,
             "notWritten": deliveries.not_written,
@@ -79,6 +89,10 @@ impl Report {
             "seconds": elapsed.as_secs_f64(),
             "recordsPerSecond": rate.round(),
         });
+        if let Some(Committed { transactions, records }) = committed {
+            view["committed"] = records.into();
+            view["transactions"] = transactions.into();
+        }
         global.output().one(&view, String::new)
     }
 }

@@ -9,7 +9,7 @@ use crate::streams::notice;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
-use troupe_client::{Client, OffsetSpec, Partitions, ReaderConfig, Start};
+use troupe_client::{Client, IsolationLevel, OffsetSpec, Partitions, ReaderConfig, Start};
 use troupe_proto::batch::RecordRef;
 use troupe_proto::ids::{Offset, PartitionId};
 
@@ -147,6 +147,7 @@ async fn read(
         partitions: Partitions::Only(vec![partition]),
         start: Start::Offset(offsets.start),
         until_end: true,
+        isolation_level: IsolationLevel::ReadCommitted,
         ..ReaderConfig::default()
     };
     let mut reader = client.reader(topic, config).await.with_context(|| route.what())?;

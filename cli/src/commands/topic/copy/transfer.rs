@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use tokio::time::Instant;
 use troupe_client::{
-    ClientError, Delivery, FetchedBatch, OffsetSpec, Producer, Reader, ReaderConfig, Record,
-    RecordMetadata, Start, TopicProducer,
+    ClientError, Delivery, FetchedBatch, IsolationLevel, OffsetSpec, Producer, Reader,
+    ReaderConfig, Record, RecordMetadata, Start, TopicProducer,
 };
 use troupe_proto::error::ErrorCode;
 use troupe_proto::ids::{Offset, PartitionId};
@@ -82,6 +82,8 @@ impl<'a> Transfer<'a> {
         let config = ReaderConfig {
             start: Start::Each(each),
             until_end: !follow,
+            // In the copy they are of no transaction: what was aborted would count there.
+            isolation_level: IsolationLevel::ReadCommitted,
             ..ReaderConfig::default()
         };
         let reader = route.source.reader(&route.from, config).await.with_context(what)?;

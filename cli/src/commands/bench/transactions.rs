@@ -1,0 +1,170 @@
+//! `troupe bench transactions`: what they cost.
+//!
+//! In turns, on topics of their own: plain idempotent sending, the same records in transactions of each size, and reading
+//! what these wrote with either isolation level. A ratio is the median of the ratios within rounds. Besides, one record in
+//! a transaction at a time: from begin to committed.
+
+mod report;
+
+use super::payload::Payload;
+use super::temporary::{random_name, with_topic};
+use super::throughput::Throughput;
+use super::workload::Workload;
+use super::{load, reading};
+use crate::failure::{Context, Failure};
+use crate::global::Global;
+use crate::latency::Latencies;
+use crate::producer::{Settings, send};
+use crate::quantity::parse_count;
+use crate::timestamp;
+use clap::Args;
+use report::{Figures, Sized};
+use std::time::{Duration, Instant};
+use troupe_client::{Client, IsolationLevel, Producer, ProducerConfig, Record};
+
+/// Everything is answered before the producer is closed.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Makes connections, and the topic of the transactions.
+const WARM_UP_TRANSACTIONS: u64 = 20;
+
+#[derive(Debug, Args)]
+pub struct BenchTransactions {
+    #[command(flatten)]
+    workload: Workload,
+    /// Records in a transaction; several sizes are measured in turns
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1000,100")]
+    #[arg(value_parser = parse_count)]
+    transaction_size: Vec<u64>,
+    /// How often everything is measured
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Transactions of one record, one at a time, to measure latencies
+    #[arg(long, default_value = "1k", value_parser = parse_count)]
+    calls: u64,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+pub async fn run(global: &Global, bench: BenchTransactions) -> Result<(), Failure> {
+    let client = global.connect().await?;
+    let (partitions, policy) = (bench.workload.partitions, bench.workload.flush_policy);
+    let sizes = bench.transaction_size.iter().map(|size| (*size).max(1));
+    let mut figures = Figures::new(sizes);
+    let bar = load::spinner(global);
+    let say = |what: String| {
+        if let Some(bar) = &bar {
+            bar.set_message(what);
+            bar.tick();
+        }
+    };
+    let settings = bench.settings.config();
+    let alone = with_topic(&client, partitions, policy, async |topic: &str| {
+        say("one transaction at a time".to_owned());
+        one_at_a_time(&client, topic, &bench, WARM_UP_TRANSACTIONS).await?;
+        one_at_a_time(&client, topic, &bench, bench.calls).await
+    });
+    figures.alone = alone.await?;
+    for round in 1..=bench.rounds {
+        let plain = with_topic(&client, partitions, policy, async |topic: &str| {
+            say(format!("round {round}: without transactions"));
+            let workload = &bench.workload;
+            load::run(&client, topic, workload, settings.clone(), None, None).await
+        });
+        figures.plain.push(plain.await?.throughput);
+        for sized in &mut figures.sized {
+            let measured = with_topic(&client, partitions, policy, async |topic: &str| {
+                say(format!("round {round}: {} records in a transaction", sized.size));
+                measure(&client, topic, &bench, sized).await
+            });
+            measured.await?;
+        }
+    }
+    if let Some(bar) = &bar {
+        bar.finish_and_clear();
+    }
+    report::print(global, &bench.workload, &settings, &figures)
+}
+
+/// Writes in transactions of this size, and reads it with either isolation level.
+async fn measure(
+    client: &Client,
+    topic: &str,
+    bench: &BenchTransactions,
+    sized: &mut Sized,
+) -> Result<(), Failure> {
+    let records = Some(bench.workload.records);
+    let producer = transactional(client, &bench.settings.config()).await?;
+    let written = write(&producer, topic, &bench.workload, sized).await?;
+    producer.close(CLOSE_TIMEOUT).await.with_context(|| format!("cannot produce to {topic}"))?;
+    sized.written.push(written);
+    // Once without a clock, for the page cache and the connections.
+    reading::run(client, topic, records).await?;
+    let read = async |isolation| reading::run_as(client, topic, records, isolation).await;
+    sized.uncommitted.push(read(IsolationLevel::ReadUncommitted).await?);
+    sized.committed.push(read(IsolationLevel::ReadCommitted).await?);
+    Ok(())
+}
+
+async fn transactional(client: &Client, settings: &ProducerConfig) -> Result<Producer, Failure> {
+    let what = || "cannot begin transactions".to_owned();
+    let config = ProducerConfig { transactional_id: Some(random_name()), ..settings.clone() };
+    let producer = client.producer(config).await.with_context(what)?;
+    producer.init_transactions().await.with_context(what)?;
+    Ok(producer)
+}
+
+async fn write(
+    producer: &Producer,
+    topic: &str,
+    workload: &Workload,
+    sized: &mut Sized,
+) -> Result<Throughput, Failure> {
+    let what = || format!("cannot produce to {topic}");
+    let size = usize::try_from(workload.size).map_err(Failure::usage)?;
+    let payload = Payload::new(size, workload.seed);
+    let handle = producer.topic(topic).await.with_context(what)?;
+    let started = Instant::now();
+    let mut number = 0;
+    while number < workload.records {
+        let begun = Instant::now();
+        let now_ms = timestamp::now_ms();
+        producer.begin_transaction().await.with_context(what)?;
+        let end = workload.records.min(number + sized.size);
+        for number in number..end {
+            let value = Some(payload.value(number));
+            let record = Record { value, timestamp_ms: Some(now_ms), ..Record::default() };
+            drop(send(&handle, record).await.with_context(what)?);
+        }
+        producer.commit_transaction().await.with_context(what)?;
+        sized.latencies.record(begun.elapsed());
+        number = end;
+    }
+    let elapsed = started.elapsed();
+    Ok(Throughput { records: workload.records, bytes: workload.records * workload.size, elapsed })
+}
+
+/// From begin to committed, of one record.
+async fn one_at_a_time(
+    client: &Client,
+    topic: &str,
+    bench: &BenchTransactions,
+    transactions: u64,
+) -> Result<Latencies, Failure> {
+    let what = || format!("cannot produce to {topic}");
+    let size = usize::try_from(bench.workload.size).map_err(Failure::usage)?;
+    let payload = Payload::new(size, bench.workload.seed);
+    // One record has no company to wait for.
+    let settings = ProducerConfig { linger: Duration::ZERO, ..bench.settings.config() };
+    let producer = transactional(client, &settings).await?;
+    let handle = producer.topic(topic).await.with_context(what)?;
+    let mut latencies = Latencies::default();
+    for number in 0..transactions {
+        let begun = Instant::now();
+        producer.begin_transaction().await.with_context(what)?;
+        drop(send(&handle, Record::value(payload.value(number))).await.with_context(what)?);
+        producer.commit_transaction().await.with_context(what)?;
+        latencies.record(begun.elapsed());
+    }
+    producer.close(CLOSE_TIMEOUT).await.with_context(what)?;
+    Ok(latencies)
+}
