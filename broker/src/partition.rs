@@ -67,8 +67,10 @@ pub use condition::{Condition, How, LONG_MS, millis};
 pub use controller_requests::{ControllerRequest, ControllerRequests};
 pub use flusher::Flusher;
 pub use follower_sink::{ChannelName, FollowerSink, Push, PushStream};
+#[allow(unused_imports, reason = "JOIN: of whoever tells partitions of decided transactions")]
+pub use handle::MarkerRequest;
 pub use handle::{
-    AppendRequest, CROWD_PATIENCE, DeletionRequest, MarkerRequest, PartitionBoard, PartitionHandle,
+    AppendRequest, CROWD_PATIENCE, DeletionRequest, PartitionBoard, PartitionHandle,
     REBUILD_PATIENCE, ReadFrom,
 };
 pub use leader_streams::LeaderStreams;
@@ -80,7 +82,9 @@ pub use messages::{
 pub use replica_handle::ReplicaHandle;
 pub use responder::Responder;
 pub use scrub::{ScrubResult, scrub};
-pub use shared::{NoCoordinators, ReplicaTimes, Shared, TransactionGate};
+#[allow(unused_imports, reason = "JOIN: of whoever asks coordinators")]
+pub use shared::TransactionGate;
+pub use shared::{NoCoordinators, ReplicaTimes, Shared};
 pub use supervisor::{RetirePartition, StartPartition, Supervisor, UpdatePartition};
 pub use throttles::ReplicationThrottles;
 pub use volumes::Volumes;
