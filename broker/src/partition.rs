@@ -65,8 +65,10 @@ pub use condition::{Condition, How, LONG_MS, millis};
 pub use controller_requests::{ControllerRequest, ControllerRequests};
 pub use flusher::Flusher;
 pub use follower_sink::{ChannelName, FollowerSink, Push, PushStream};
+#[allow(unused_imports, reason = "JOIN: of whoever tells partitions of decided transactions")]
+pub use handle::MarkerRequest;
 pub use handle::{
-    AppendRequest, CROWD_PATIENCE, DeletionRequest, MarkerRequest, PartitionBoard, PartitionHandle,
+    AppendRequest, CROWD_PATIENCE, DeletionRequest, PartitionBoard, PartitionHandle,
     REBUILD_PATIENCE, ReadFrom,
 };
 pub use leader_streams::LeaderStreams;

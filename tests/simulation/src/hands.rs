@@ -213,9 +213,9 @@ impl World {
             let from = host.log.replay_from(snapshot.as_ref().map(|(offset, _)| *offset));
             host.replica.on_truncated(end, snapshot.as_ref().map(|(_, snapshot)| snapshot));
             let Host { log, replica, .. } = host;
-            if let Err(error) =
-                log.replay(from, |header| drop(replica.on_recovered_batch(now, header)))
-            {
+            if let Err(error) = log.replay(from, |header| {
+                replica.on_recovered_batch(now, header);
+            }) {
                 return self.storage_failed(at, &error).map(|()| false);
             }
         }

@@ -426,7 +426,9 @@ fn restore(
         .and_then(|(offset, bytes)| Some((*offset, ProducerSnapshot::decode(bytes.clone()).ok()?)));
     let from = log.replay_from(snapshot.as_ref().map(|(offset, _)| *offset));
     replica.restore(ends, snapshot.as_ref().map(|(_, snapshot)| snapshot));
-    log.replay(from, |header| drop(replica.on_recovered_batch(now, header)))
+    log.replay(from, |header| {
+        replica.on_recovered_batch(now, header);
+    })
 }
 
 /// Of what was written, and ends no later than `below`, what is not among `found`: it was deleted, or has gone bad.

@@ -5,10 +5,11 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use troupe_proto::log::v1::{
-    FetchPosition, FetchRequest, FetchStreamRequest, PartitionFetch, RecordBatch, TopicPartition,
+    FetchPosition, FetchRequest, FetchStreamRequest, ListOffsetsRequest, OffsetQuery,
+    PartitionFetch, RecordBatch, TopicPartition, offset_query,
 };
-use troupe_proto::v1::Acks;
 use troupe_proto::v1::ErrorReason::*;
+use troupe_proto::v1::{Acks, IsolationLevel};
 use troupe_tests::{PATIENCE, Sample, Server, batch_of, samples};
 
 fn at(topic: &str, offset: i64, max_bytes: u32) -> FetchPosition {
@@ -245,4 +246,29 @@ async fn a_stream_drops_a_partition_that_fails_and_takes_it_back() {
             break;
         }
     }
+}
+
+/// X12: without transactions, readers of committed records are given all that others are.
+#[tokio::test]
+async fn where_no_transaction_is_open_everything_that_is_committed_is_stable() {
+    let server = Server::get().await;
+    let topic = filled(&server).await;
+    for isolation in [IsolationLevel::ReadCommitted, IsolationLevel::ReadUncommitted] {
+        let position =
+            FetchPosition { isolation_level: isolation.into(), ..at(&topic, 0, 3 << 20) };
+        let answer = fetch(&server, position).await;
+        assert_eq!(bases(&answer), [0, 10, 20, 30]);
+        assert_eq!((answer.high_watermark, answer.last_stable_offset), (40, 40));
+        assert_eq!(answer.aborted_transactions, []);
+        let query = OffsetQuery {
+            partition: at(&topic, 0, 0).partition,
+            at: Some(offset_query::At::Latest(true)),
+            isolation_level: isolation.into(),
+        };
+        let request = ListOffsetsRequest { queries: vec![query] };
+        let answer = server.log().list_offsets(request).await.unwrap().into_inner();
+        assert_eq!(answer.results[0].offset, 40);
+    }
+    let answer = fetch(&server, at("no-such-topic", 0, 0)).await;
+    assert_eq!((answer.high_watermark, answer.last_stable_offset), (-1, -1));
 }

@@ -310,3 +310,51 @@ async fn a_stream_goes_on_behind_an_error() {
     }
     assert_eq!((seen, next), (100, [50, 40]));
 }
+
+/// X11, X19: what a batch says of itself and what its request says of it are the same.
+#[tokio::test]
+async fn a_batch_and_its_request_agree_on_whether_it_is_of_a_transaction() {
+    const TRANSACTIONAL: u32 = 1 << 4;
+    const CONTROL: u32 = 1 << 5;
+    let server = Server::get().await;
+    let topic = server.new_topic(1, &[]).await.name;
+    let batch = |attributes, producer_id| RecordBatch {
+        attributes,
+        producer_id,
+        ..batch_of(&[Sample::of("x", 1)])
+    };
+    for (batch, transactional_id, part) in [
+        (batch(TRANSACTIONAL, 7), "", "without a transactional id"),
+        (batch(TRANSACTIONAL, 0), "tx", "without a producer"),
+        (batch(0, 7), "tx", "of no transaction"),
+        (batch(TRANSACTIONAL | CONTROL, 7), "tx", "the broker's to write"),
+    ] {
+        let transactional_id = transactional_id.to_owned();
+        let one = PartitionProduce {
+            partition: at(&topic, 0),
+            batch: Some(batch.clone()),
+            ..Default::default()
+        };
+        let request = ProduceRequest {
+            transactional_id: transactional_id.clone(),
+            partitions: vec![one],
+            ..Default::default()
+        };
+        let answer = server.log().produce(request).await.unwrap().into_inner();
+        let called = answer.results[0].error.clone();
+        let request = ProduceStreamRequest {
+            transactional_id,
+            partition: at(&topic, 0),
+            batch: Some(batch),
+            ..Default::default()
+        };
+        let stream = tokio_stream::iter([request]);
+        let mut answers = server.log().produce_stream(stream).await.unwrap().into_inner();
+        let answer = answers.message().await.unwrap().unwrap();
+        for error in [called, answer.result.unwrap().error] {
+            assert_eq!(reason(&error), InvalidRecord);
+            let message = error.unwrap().message;
+            assert!(message.contains(part), "{message}");
+        }
+    }
+}
