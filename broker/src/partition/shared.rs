@@ -12,7 +12,9 @@ use tokio::sync::Semaphore;
 use troupe_actor::StallDetector;
 use troupe_log::{LogDirectories, Space};
 use troupe_machines::txn::Producer;
-use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::error::Error;
+#[cfg(test)]
+use troupe_proto::error::ErrorCode;
 use troupe_proto::ids::{NodeId, PartitionKey};
 
 /// What a node has settled for all of its replicas.

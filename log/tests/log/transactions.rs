@@ -104,7 +104,8 @@ pub fn snapshot_of(open: &Open) -> Vec<u8> {
         transaction_first_offset: Some(first.0),
         ..ProducerEntry::default()
     });
-    ProducerSnapshot { version: 1, producers: producers.collect() }.encode_to_vec()
+    let producers = producers.collect();
+    ProducerSnapshot { version: 1, producers, ..ProducerSnapshot::default() }.encode_to_vec()
 }
 
 /// What an owner does with a log that it has opened.
