@@ -344,26 +344,6 @@ fn the_largest_timestamp_is_of_what_was_kept() {
 }
 
 #[test]
-fn batches_of_transactions_stay_as_they_are() {
-    let (mut log, _) = open(&memory(), LogConfig::default());
-    for n in 0..6 {
-        let (header, payload) = batch(&[NOW + n], b"v");
-        let attributes = header.attributes.with_transactional(true).with_control(n % 2 == 1);
-        let header = troupe_proto::batch::BatchHeader {
-            base_offset: log.log_end(),
-            attributes,
-            producer: Some(producer(1, 0)),
-            ..header
-        };
-        log.append(&header, &troupe_proto::rope::Rope::from(payload), NOW).unwrap();
-    }
-    close_segments(&mut log);
-    let before = contents(&log, Offset(0));
-    drop(clean(&mut log, request(NOW, Offset(6))).unwrap());
-    assert_eq!(contents(&log, Offset(0)), before);
-}
-
-#[test]
 fn keys_that_share_a_weak_hash_would_be_lost() {
     let lost = |bits: Option<u32>| {
         let (mut log, _) = open(&memory(), small());
