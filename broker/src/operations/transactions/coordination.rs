@@ -36,20 +36,14 @@ impl Transactions {
         Self { route, leaders, receiver, groups, ids }
     }
 
-    /// Fences whoever had the transactional id, and settles what it left open. `timeout_ms` 0: a minute.
+    /// Fences whoever had the transactional id, and settles what it left open. A timeout of 0: a minute.
     ///
     /// # Errors
     /// Among others `CONCURRENT_TRANSACTIONS` while what was open is being aborted.
-    pub async fn init(
-        &self,
-        transactional_id: String,
-        timeout_ms: u32,
-        known: Option<Producer>,
-        call: Call,
-    ) -> Result<Producer, Error> {
-        let timeout_ms = if timeout_ms == 0 { DEFAULT_TIMEOUT_MS } else { timeout_ms };
-        let version = ClientVersion::Second;
-        let request = Initialise { transactional_id, timeout_ms, version, known };
+    pub async fn init(&self, mut request: Initialise, call: Call) -> Result<Producer, Error> {
+        if request.timeout_ms == 0 {
+            request.timeout_ms = DEFAULT_TIMEOUT_MS;
+        }
         self.route.init(&request, &*self.ids, call).await
     }
 
