@@ -80,8 +80,6 @@ pub use messages::{
 pub use replica_handle::ReplicaHandle;
 pub use responder::Responder;
 pub use scrub::{ScrubResult, scrub};
-#[cfg(test)]
-pub use shared::NoCoordinators;
 pub use shared::{ReplicaTimes, Shared, TransactionGate};
 pub use supervisor::{RetirePartition, StartPartition, Supervisor, UpdatePartition};
 pub use throttles::ReplicationThrottles;

@@ -2,10 +2,10 @@
 
 use crate::forward::Call;
 use crate::operations::Transactions;
-use crate::txn::producer;
+use crate::txn::{Initialise, producer};
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
-use troupe_machines::txn::{Outcome, Producer};
+use troupe_machines::txn::{ClientVersion, Outcome, Producer};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::log::v1 as pb;
 use troupe_proto::log::v1::transaction_service_server::TransactionService;
@@ -46,8 +46,14 @@ impl TransactionService for TransactionDoor {
             0 => None,
             id => Some(producer(id, request.producer_epoch)?),
         };
-        let timeout_ms = request.transaction_timeout_ms;
-        let given = self.0.init(request.transactional_id, timeout_ms, known, call).await?;
+        let initialise = Initialise {
+            transactional_id: request.transactional_id,
+            timeout_ms: request.transaction_timeout_ms,
+            version: ClientVersion::Second,
+            known,
+            once: request.unless_committed,
+        };
+        let given = self.0.init(initialise, call).await?;
         Ok(Response::new(pb::InitProducerIdResponse {
             producer_id: given.id.0,
             producer_epoch: given.epoch.0,

@@ -9,4 +9,5 @@ mod offsets;
 mod reset;
 
 pub use coordination::Groups;
+pub(super) use offsets::{put_back, take_impossible};
 pub use reset::{OffsetReset, ResetOffsets, ResetTo};

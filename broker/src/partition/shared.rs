@@ -13,8 +13,6 @@ use troupe_actor::StallDetector;
 use troupe_log::{LogDirectories, Space};
 use troupe_machines::txn::Producer;
 use troupe_proto::error::Error;
-#[cfg(test)]
-use troupe_proto::error::ErrorCode;
 use troupe_proto::ids::{NodeId, PartitionKey};
 
 /// What a node has settled for all of its replicas.
@@ -37,24 +35,6 @@ pub trait TransactionGate: Send + Sync {
         partition: (Arc<str>, PartitionKey),
         reply: Box<dyn FnOnce(Result<(), Error>) + Send>,
     );
-}
-
-/// Of a node that knows no coordinators.
-#[cfg(test)]
-pub struct NoCoordinators;
-
-#[cfg(test)]
-impl TransactionGate for NoCoordinators {
-    fn add_partition(
-        &self,
-        _: Arc<str>,
-        _: Producer,
-        _: (Arc<str>, PartitionKey),
-        reply: Box<dyn FnOnce(Result<(), Error>) + Send>,
-    ) {
-        let message = "transactions are not available on this node";
-        reply(Err(Error::new(ErrorCode::CoordinatorNotAvailable, message)));
-    }
 }
 
 pub struct Shared {

@@ -55,6 +55,22 @@ impl Asked {
     }
 }
 
+/// Of a node that knows no coordinators.
+struct NoCoordinators;
+
+impl TransactionGate for NoCoordinators {
+    fn add_partition(
+        &self,
+        _: Arc<str>,
+        _: troupe_machines::txn::Producer,
+        _: (Arc<str>, PartitionKey),
+        reply: Box<dyn FnOnce(Result<(), Error>) + Send>,
+    ) {
+        let message = "transactions are not available on this node";
+        reply(Err(Error::new(ErrorCode::CoordinatorNotAvailable, message)));
+    }
+}
+
 /// No leader can be followed.
 struct Unreachable;
 

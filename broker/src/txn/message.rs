@@ -16,6 +16,8 @@ pub struct Initialise {
     pub version: ClientVersion,
     /// What it has; `None`: a new instance.
     pub known: Option<Producer>,
+    /// Not if its last transaction was committed.
+    pub once: bool,
 }
 
 /// Initialise a producer. The inner refusal comes beside a change: what was open is being aborted.

@@ -95,6 +95,7 @@ impl TxnRoute {
             transaction_timeout_ms: request.timeout_ms,
             producer_id: known.map_or(0, |known| known.id.0),
             producer_epoch: known.map_or(0, |known| known.epoch.0),
+            unless_committed: request.once,
         };
         let answer = self
             .ask_with(

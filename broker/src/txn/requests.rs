@@ -36,6 +36,7 @@ impl Handler<Init> for TxnActor {
                 timeout_ms: request.timeout_ms,
                 version: request.version,
                 known: request.known,
+                once: request.once,
             };
             let decided: Decided<_, _> = self.machine.init(now, began, request)?.into();
             let Decided { changes, answer, told } = decided;

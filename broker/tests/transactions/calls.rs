@@ -125,6 +125,25 @@ async fn a_new_instance_aborts_what_the_last_one_left_open_and_fences_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_to_be_done_once_is_done_once() {
+    let node = Fixture::start().await;
+    let once = async || {
+        let request = pb::InitProducerIdRequest {
+            transactional_id: "once".to_owned(),
+            unless_committed: true,
+            ..Default::default()
+        };
+        soon("an answer", settled(|| node.init_with(request.clone()))).await
+    };
+    let given_up = once().await.unwrap();
+    node.begin("once", given_up, &[0]).await;
+    let done = once().await.unwrap();
+    node.begin("once", done, &[0]).await;
+    node.commit("once", done).await.unwrap();
+    assert_eq!(code(once().await), ErrorCode::InvalidTransactionState);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_that_lasts_too_long_is_aborted_and_its_producer_fenced() {
     let node = Fixture::start().await;
     let short = pb::InitProducerIdRequest {

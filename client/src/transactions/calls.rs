@@ -36,6 +36,7 @@ impl Transactions {
             transaction_timeout_ms: u32::try_from(self.timeout.as_millis()).unwrap_or(u32::MAX),
             producer_id: known.map_or(0, |known| known.id.0),
             producer_epoch: known.map_or(0, |known| known.epoch.0),
+            unless_committed: false,
         };
         let answer = self.ask(accumulator, deadline, |channel| {
             let request = request.clone();

@@ -3,7 +3,7 @@
 
 use super::partition::{ClientVersion, LAST_EPOCH, Producer};
 use super::planted::Bug;
-use super::state::{Event, path};
+use super::state::{Event, Outcome, path};
 use super::transaction::Transaction;
 use super::{Change, Decision, Transactions, TxnError, check_transactional_id};
 use crate::time::Time;
@@ -17,6 +17,8 @@ pub struct InitRequest<'a> {
     pub version: ClientVersion,
     /// What the producer has: it wants an epoch in which nothing is under way. `None`: a new instance.
     pub known: Option<Producer>,
+    /// What the id stands for is done once: not at all, if its last transaction was committed.
+    pub once: bool,
 }
 
 impl Transactions {
@@ -25,7 +27,8 @@ impl Transactions {
     /// what it had before is told what it was told then.
     ///
     /// # Errors
-    /// `ProducerFenced`: another instance has come; `Overtaken`: another request about the id was carried out after this
+    /// `ProducerFenced`: another instance has come; `InvalidTransactionState`: what is to be done once is committed;
+    /// `Overtaken`: another request about the id was carried out after this
     /// one began.
     pub fn init(
         &self,
@@ -57,6 +60,13 @@ impl Transactions {
         // The one epoch that no client has is left by a fence.
         if asks_again && known.producer.epoch <= LAST_EPOCH {
             return Ok(Decision::unchanged(Ok(known.producer)));
+        }
+        if request.once && known.state.completed() == Some(Outcome::Commit) {
+            return Err(TxnError::InvalidTransactionState {
+                asked: "a transaction that is to be committed once",
+                state: known.state,
+                reason: "it was committed before",
+            });
         }
         if request.known.is_none() {
             self.check_order(now, began, id)?;

@@ -114,7 +114,7 @@ impl Coordinator {
 
     fn request(&self, known: Option<Producer>) -> InitRequest<'static> {
         let version = self.version;
-        InitRequest { transactional_id: "x", timeout_ms: 60_000, version, known }
+        InitRequest { transactional_id: "x", timeout_ms: 60_000, version, known, once: false }
     }
 
     fn init(&mut self, known: Option<Producer>) -> Result<Producer, ErrorCode> {

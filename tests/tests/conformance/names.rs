@@ -116,6 +116,9 @@ async fn refused_topic(server: &Server, path: &str, name: &str) -> Option<ErrorR
     if path.starts_with("/troupe.log.v1.GroupService/") {
         return Some(refused_of_group(server, method, path, topic).await);
     }
+    if path.contains("TransactionService/") {
+        return refused_of_transactions(server, method, path, topic).await;
+    }
     if path.starts_with("/troupe.v1.") {
         return Some(refused_by_bus(server, method, path, topic).await);
     }
@@ -257,6 +260,56 @@ async fn refused_topic(server: &Server, path: &str, name: &str) -> Option<ErrorR
     })
 }
 
+/// The same of transactions, where no topic at all may stand for all of them.
+async fn refused_of_transactions(
+    server: &Server,
+    method: &str,
+    path: &str,
+    topic: String,
+) -> Option<ErrorReason> {
+    let partition = partition_of(&topic, 0);
+    let (transactional_id, producer_id) = ("an id".to_owned(), 1);
+    Some(match method {
+        "AddPartitions" => {
+            let partitions = vec![partition];
+            let request = log::AddPartitionsRequest {
+                transactional_id,
+                producer_id,
+                partitions,
+                ..Default::default()
+            };
+            whole(server, path, request).await
+        }
+        "CommitOffsets" => {
+            let offset = Some(log::OffsetAndMetadata::default());
+            let commits = vec![log::PartitionCommit { partition: Some(partition), offset }];
+            let request = log::CommitTransactionOffsetsRequest {
+                transactional_id,
+                producer_id,
+                group_id: "a group".to_owned(),
+                commits,
+                ..Default::default()
+            };
+            let detail =
+                |answer: log::CommitTransactionOffsetsResponse| answer.results[0].error.clone();
+            part(server, path, request, detail).await
+        }
+        "DescribeProducers" => {
+            whole(server, path, admin::DescribeProducersRequest { topic, partition: 0 }).await
+        }
+        "FindHangingTransactions" if topic.is_empty() => return None,
+        "FindHangingTransactions" => {
+            let request = admin::FindHangingTransactionsRequest { topic, ..Default::default() };
+            whole(server, path, request).await
+        }
+        "AbortHangingTransaction" => {
+            let request = admin::AbortHangingTransactionRequest { topic, ..Default::default() };
+            whole(server, path, request).await
+        }
+        _ => panic!("{path} takes a topic, and nobody has looked what it says of impossible ones"),
+    })
+}
+
 fn subscribing(topic: String, group: &str) -> bus::SubscriptionOptions {
     bus::SubscriptionOptions { topics: vec![topic], group: group.into(), ..Default::default() }
 }
@@ -375,7 +428,26 @@ async fn a_commit_beside_one_of_an_impossible_topic_is_made() {
 /// Calls a method about a group of that name: why it is refused.
 async fn refused_group(server: &Server, path: &str, group: &str) -> ErrorReason {
     let group_id = group.to_owned();
+    let (transactional_id, producer_id) = ("an id".to_owned(), 1);
     match path.rsplit_once('/').unwrap().1 {
+        "AddOffsets" => {
+            let request = log::AddOffsetsRequest {
+                transactional_id,
+                producer_id,
+                group_id,
+                ..Default::default()
+            };
+            whole(server, path, request).await
+        }
+        "CommitOffsets" if path.contains("TransactionService/") => {
+            let request = log::CommitTransactionOffsetsRequest {
+                transactional_id,
+                producer_id,
+                group_id,
+                ..Default::default()
+            };
+            whole(server, path, request).await
+        }
         "Subscribe" => {
             let start = Some(subscribing("topic".to_owned(), group));
             whole(server, path, bus::SubscribeRequest { start, ..Default::default() }).await

@@ -24,16 +24,12 @@ impl Groups {
         call: Call,
     ) -> Result<pb::CommitOffsetsResponse, Error> {
         check_group_id(&request.group_id)?;
-        let mut refused = take_impossible(&mut request.commits);
+        let refused = take_impossible(&mut request.commits);
         if request.commits.is_empty() && !refused.is_empty() {
             return Ok(pb::CommitOffsetsResponse { results: refused.into_values().collect() });
         }
         let mut answer = self.route.commit(&request, call).await.map_err(harmless)?;
-        let mut possible = answer.results.into_iter();
-        let count = possible.len() + refused.len();
-        answer.results = (0..count)
-            .filter_map(|place| refused.remove(&place).or_else(|| possible.next()))
-            .collect();
+        answer.results = put_back(refused, answer.results);
         Ok(answer)
     }
 
@@ -117,10 +113,21 @@ impl Groups {
     }
 }
 
+/// By their places.
+pub(in crate::operations) type Refused = BTreeMap<usize, pb::PartitionCommitResult>;
+
+/// The results of what was asked, and those of what was taken out, in the order of the commits.
+pub(in crate::operations) fn put_back(
+    mut refused: Refused,
+    asked: Vec<pb::PartitionCommitResult>,
+) -> Vec<pb::PartitionCommitResult> {
+    let mut asked = asked.into_iter();
+    let count = asked.len() + refused.len();
+    (0..count).filter_map(|place| refused.remove(&place).or_else(|| asked.next())).collect()
+}
+
 /// Takes out commits of topics that nothing can be, by their places, with their refusals: nobody is asked about them.
-fn take_impossible(
-    commits: &mut Vec<pb::PartitionCommit>,
-) -> BTreeMap<usize, pb::PartitionCommitResult> {
+pub(in crate::operations) fn take_impossible(commits: &mut Vec<pb::PartitionCommit>) -> Refused {
     let mut refused = BTreeMap::new();
     for (place, commit) in std::mem::take(commits).into_iter().enumerate() {
         let named = commit.partition.as_ref();

@@ -1,7 +1,7 @@
 //! What a producer asks of its coordinator.
 
 use crate::forward::{Call, Leaders};
-use crate::operations::groups::Groups;
+use crate::operations::groups::{Groups, put_back, take_impossible};
 use crate::operations::producer_ids::ProducerIds;
 use crate::operations::topic_lookup::check_writable;
 use crate::txn::{AddTo, Initialise, MarkerReceiver, TxnRoute, producer};
@@ -36,20 +36,14 @@ impl Transactions {
         Self { route, leaders, receiver, groups, ids }
     }
 
-    /// Fences whoever had the transactional id, and settles what it left open. `timeout_ms` 0: a minute.
+    /// Fences whoever had the transactional id, and settles what it left open. A timeout of 0: a minute.
     ///
     /// # Errors
     /// Among others `CONCURRENT_TRANSACTIONS` while what was open is being aborted.
-    pub async fn init(
-        &self,
-        transactional_id: String,
-        timeout_ms: u32,
-        known: Option<Producer>,
-        call: Call,
-    ) -> Result<Producer, Error> {
-        let timeout_ms = if timeout_ms == 0 { DEFAULT_TIMEOUT_MS } else { timeout_ms };
-        let version = ClientVersion::Second;
-        let request = Initialise { transactional_id, timeout_ms, version, known };
+    pub async fn init(&self, mut request: Initialise, call: Call) -> Result<Producer, Error> {
+        if request.timeout_ms == 0 {
+            request.timeout_ms = DEFAULT_TIMEOUT_MS;
+        }
         self.route.init(&request, &*self.ids, call).await
     }
 
@@ -116,19 +110,24 @@ impl Transactions {
     /// Those of [`Transactions::add_offsets`], and of the group's coordinator.
     pub async fn commit_offsets(
         &self,
-        request: pb::CommitTransactionOffsetsRequest,
+        mut request: pb::CommitTransactionOffsetsRequest,
         call: Call,
     ) -> Result<pb::CommitTransactionOffsetsResponse, Error> {
-        let named = request.commits.iter().filter_map(|commit| commit.partition.as_ref());
-        check_topic_names(named.map(|named| &named.topic))?;
         check_group_id(&request.group_id)?;
+        let refused = take_impossible(&mut request.commits);
+        if request.commits.is_empty() && !refused.is_empty() {
+            let results = refused.into_values().collect();
+            return Ok(pb::CommitTransactionOffsetsResponse { results });
+        }
         let producer = producer(request.producer_id, request.producer_epoch)?;
         // The node that forwarded it has had the group added.
         if !call.forwarded {
             let of = (request.transactional_id.clone(), producer);
             self.add_offsets(of, vec![request.group_id.clone()], call).await?;
         }
-        self.groups.route.commit_in_transaction(&request, call).await
+        let mut answer = self.groups.route.commit_in_transaction(&request, call).await?;
+        answer.results = put_back(refused, answer.results);
+        Ok(answer)
     }
 
     /// Decides. The answer is what the producer is in its next transaction.

@@ -171,3 +171,28 @@ fn an_instance_that_the_network_kept_fences_nobody() {
     assert_eq!(forgotten.0, ErrorCode::Overtaken, "no request lasts that long");
     assert_eq!(coordinator.init(None), Err(ErrorCode::ConcurrentTransactions));
 }
+
+/// Whoever does it again, after however many tries that came to nothing.
+#[test]
+fn what_is_to_be_done_once_is_not_begun_again_when_it_is_committed() {
+    let mut coordinator = Coordinator::second();
+    let once = |coordinator: &mut Coordinator| {
+        let request = InitRequest { once: true, ..coordinator.request(None) };
+        let now = coordinator.now;
+        coordinator.init_as(request, now).map(|(producer, _)| producer).map_err(|(code, _)| code)
+    };
+    let first = once(&mut coordinator).unwrap();
+    coordinator.add(first, "t", 0).unwrap();
+    let (_, markers) = coordinator.end(first, Outcome::Abort).unwrap();
+    coordinator.write(&markers);
+    let second = once(&mut coordinator).unwrap();
+    coordinator.add(second, "t", 0).unwrap();
+    let (_, markers) = coordinator.end(second, Outcome::Commit).unwrap();
+    assert_eq!(once(&mut coordinator), Err(ErrorCode::ConcurrentTransactions));
+    coordinator.write(&markers);
+    assert_eq!(once(&mut coordinator), Err(ErrorCode::InvalidTransactionState));
+    coordinator.fail_over();
+    assert_eq!(once(&mut coordinator), Err(ErrorCode::InvalidTransactionState));
+    coordinator.init(None).unwrap();
+    assert!(once(&mut coordinator).is_ok(), "somebody uses the id otherwise");
+}

@@ -238,7 +238,8 @@ impl World {
 
     fn init(&mut self, client: usize, began: Time, known: Option<Producer>) -> Answer {
         let Client { id, version, .. } = self.clients[client];
-        let request = InitRequest { transactional_id: id, timeout_ms: TIMEOUT_MS, version, known };
+        let (timeout_ms, once) = (TIMEOUT_MS, false);
+        let request = InitRequest { transactional_id: id, timeout_ms, version, known, once };
         let decision = self.txns.init(self.now, began, request).map_err(|error| error.code())?;
         let unchanged = decision.changes.is_empty();
         let producer = self.decide(decision).map_err(|error| error.code())?;
