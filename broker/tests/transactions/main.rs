@@ -5,5 +5,6 @@
 mod calls;
 mod failures;
 mod fixture;
+mod offsets;
 mod operators;
 mod records;
