@@ -7,4 +7,5 @@ mod failures;
 mod fixture;
 mod offsets;
 mod operators;
+mod readers;
 mod records;

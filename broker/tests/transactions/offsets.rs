@@ -58,7 +58,7 @@ impl Fixture {
         Ok(answer.offsets.into_iter().map(one).collect())
     }
 
-    async fn committed(&self) -> Vec<(i32, i64)> {
+    async fn group_offsets(&self) -> Vec<(i32, i64)> {
         self.fetch(false).await.unwrap()
     }
 
@@ -88,24 +88,24 @@ async fn offsets_stand_when_their_transaction_is_committed_and_never_if_it_is_ab
     let node = Fixture::start().await;
     let first = node.init("x").await;
     node.pend("x", first, &[(0, 5), (1, 6)]).await;
-    assert_eq!(node.committed().await, []);
+    assert_eq!(node.group_offsets().await, []);
     assert!(!node.is_stable().await);
     let second = node.commit("x", first).await.unwrap();
     node.until_state("x", TransactionState::CompleteCommit).await;
-    assert_eq!(node.committed().await, [(0, 5), (1, 6)]);
+    assert_eq!(node.group_offsets().await, [(0, 5), (1, 6)]);
     assert!(node.is_stable().await);
 
     node.pend("x", second, &[(0, 50)]).await;
     let third = node.abort("x", second).await.unwrap();
     node.until_state("x", TransactionState::CompleteAbort).await;
-    assert_eq!(node.committed().await, [(0, 5), (1, 6)]);
+    assert_eq!(node.group_offsets().await, [(0, 5), (1, 6)]);
     assert!(node.is_stable().await);
 
     // The next one may ask before the markers are written: it waits for them.
     node.pend("x", third, &[(2, 7)]).await;
     node.commit("x", third).await.unwrap();
     node.until_state("x", TransactionState::CompleteCommit).await;
-    assert_eq!(node.committed().await, [(0, 5), (1, 6), (2, 7)]);
+    assert_eq!(node.group_offsets().await, [(0, 5), (1, 6), (2, 7)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,7 +119,7 @@ async fn what_is_pending_survives_coordinators_and_a_restart() {
         assert!(!node.is_stable().await);
         producer = node.commit("x", producer).await.unwrap();
         node.until_state("x", TransactionState::CompleteCommit).await;
-        assert_eq!(node.committed().await, [(0, offset)]);
+        assert_eq!(node.group_offsets().await, [(0, offset)]);
     }
     node.pend("x", producer, &[(1, 30)]).await;
     let node = node.restart().await;
@@ -127,7 +127,7 @@ async fn what_is_pending_survives_coordinators_and_a_restart() {
     node.commit("x", producer).await.unwrap();
     node.until_state("x", TransactionState::CompleteCommit).await;
     let node = node.restart().await;
-    assert_eq!(node.committed().await, [(0, 20), (1, 30)]);
+    assert_eq!(node.group_offsets().await, [(0, 20), (1, 30)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,7 +136,7 @@ async fn a_producer_that_was_fenced_commits_nothing() {
     let first = node.init("x").await;
     node.pend("x", first, &[(0, 5)]).await;
     let second = node.init("x").await;
-    assert_eq!(node.committed().await, []);
+    assert_eq!(node.group_offsets().await, []);
     assert!(node.is_stable().await, "what it left open is settled");
     let fenced = node.commit_offsets(&request("x", first, &[(0, 6)])).await.unwrap_err();
     assert_eq!(fenced.code, ErrorCode::ProducerFenced);
@@ -144,7 +144,7 @@ async fn a_producer_that_was_fenced_commits_nothing() {
     node.pend("x", second, &[(0, 7)]).await;
     node.commit("x", second).await.unwrap();
     node.until_state("x", TransactionState::CompleteCommit).await;
-    assert_eq!(node.committed().await, [(0, 7)]);
+    assert_eq!(node.group_offsets().await, [(0, 7)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,7 +171,7 @@ async fn each_offset_is_refused_by_itself_and_a_member_that_is_none_with_all() {
     }
     node.commit("x", producer).await.unwrap();
     node.until_state("x", TransactionState::CompleteCommit).await;
-    assert_eq!(node.committed().await, [(0, 5)]);
+    assert_eq!(node.group_offsets().await, [(0, 5)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -184,7 +184,7 @@ async fn a_group_that_is_deleted_takes_what_is_pending_with_it() {
     assert!(node.is_stable().await);
     node.commit("x", producer).await.unwrap();
     node.until_state("x", TransactionState::CompleteCommit).await;
-    assert_eq!(node.committed().await, []);
+    assert_eq!(node.group_offsets().await, []);
     let plain = pb::CommitOffsetsRequest {
         group_id: GROUP.to_owned(),
         commits: commits(&[(0, 1)]),
