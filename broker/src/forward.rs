@@ -51,7 +51,7 @@ pub use divergence::find_divergence;
 pub use leaders::Leaders;
 pub use lookup::{find_here, find_here_now};
 pub use mark::{FORWARDED, forwarding, is_forwarded};
-pub use offsets::{find_offset, find_offset_now};
+pub use offsets::{find_offset, find_offset_for, find_offset_now};
 pub use partition_sender::{Entry, PartitionSender};
 pub use question::ask_broker;
 pub use reader::{Failed, Slice, Start, TopicReader};

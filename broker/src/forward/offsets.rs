@@ -25,7 +25,18 @@ pub async fn find_offset(
     at: OffsetQuery,
     deadline: Instant,
 ) -> Result<FoundOffset, Error> {
-    find(leaders, target, at, Freshness::AsKnown, deadline).await
+    find_offset_for(leaders, target, at, Isolation::Uncommitted, deadline).await
+}
+
+/// The same among what a reader of that isolation may see.
+pub async fn find_offset_for(
+    leaders: &Leaders,
+    target: &Target,
+    at: OffsetQuery,
+    isolation: Isolation,
+    deadline: Instant,
+) -> Result<FoundOffset, Error> {
+    find(leaders, target, (at, isolation), Freshness::AsKnown, deadline).await
 }
 
 /// The same, of now: a leader that may have been replaced does not answer.
@@ -35,7 +46,7 @@ pub async fn find_offset_now(
     at: OffsetQuery,
     deadline: Instant,
 ) -> Result<FoundOffset, Error> {
-    find(leaders, target, at, Freshness::Now, deadline).await
+    find(leaders, target, (at, Isolation::Uncommitted), Freshness::Now, deadline).await
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -47,7 +58,7 @@ enum Freshness {
 async fn find(
     leaders: &Leaders,
     target: &Target,
-    at: OffsetQuery,
+    (at, isolation): (OffsetQuery, Isolation),
     freshness: Freshness,
     deadline: Instant,
 ) -> Result<FoundOffset, Error> {
@@ -59,13 +70,14 @@ async fn find(
             let epoch = led.map(|(_, epoch)| epoch);
             match target.route(&leaders.metadata)? {
                 Route::Here(handle) if freshness == Freshness::Now => {
-                    find_here_now(&leaders.unpacker, &handle, at, Isolation::Uncommitted, epoch)
-                        .await
+                    find_here_now(&leaders.unpacker, &handle, at, isolation, epoch).await
                 }
                 Route::Here(handle) => {
-                    find_here(&leaders.unpacker, &handle, at, Isolation::Uncommitted, epoch).await
+                    find_here(&leaders.unpacker, &handle, at, isolation, epoch).await
                 }
-                Route::There(leader) => ask(leaders, target, &leader, at, freshness).await,
+                Route::There(leader) => {
+                    ask(leaders, target, &leader, (at, isolation), freshness).await
+                }
             }
         };
         let asked = async {
@@ -95,7 +107,7 @@ async fn ask(
     leaders: &Leaders,
     target: &Target,
     leader: &LeaderAt,
-    at: OffsetQuery,
+    (at, isolation): (OffsetQuery, Isolation),
     freshness: Freshness,
 ) -> Result<FoundOffset, Error> {
     use pb::offset_query::At;
@@ -107,7 +119,7 @@ async fn ask(
         OffsetQuery::EndOfEpoch(epoch) => At::EndOfEpoch(epoch.0),
     };
     let query = pb::OffsetQuery {
-        isolation_level: Default::default(),
+        isolation_level: isolation.to_wire(),
         partition: Some(target.named()),
         at: Some(at),
     };

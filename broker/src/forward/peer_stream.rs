@@ -11,6 +11,7 @@
 
 use super::leaders::Leaders;
 use crate::metadata_cache::LeaderAt;
+use crate::partition::Isolation;
 use crate::peers::{Lease, Purpose, failure};
 use futures::stream::{Stream, StreamExt};
 use std::collections::VecDeque;
@@ -29,6 +30,8 @@ use troupe_proto::wire::FetchStreamResponse;
 
 /// Requests that the connection has not taken yet.
 const REQUESTS: usize = 4096;
+/// Of one partition, in one answer.
+const ANSWER_BYTES: u32 = 1 << 20;
 /// A reader that takes nothing for so long stands still.
 const STANDSTILL: Duration = Duration::from_secs(2);
 
@@ -48,6 +51,7 @@ pub(super) struct PeerStream {
     pub endpoint: String,
     requests: mpsc::Sender<FetchStreamRequest>,
     credit: Credit,
+    isolation: Isolation,
     reading: JoinHandle<()>,
 }
 
@@ -56,13 +60,14 @@ impl PeerStream {
     pub fn open(
         leaders: &Leaders,
         leader: &LeaderAt,
+        isolation: Isolation,
     ) -> Result<(Self, impl Stream<Item = Option<Came>> + Send + use<>), Error> {
         let connection = leaders.peers.lease(&leader.endpoint, Purpose::Fetch)?;
         let (requests, up) = mpsc::channel(REQUESTS);
         let (into, answers) = mpsc::channel(1);
         let reading = tokio::spawn(read(connection, up, into));
         let (endpoint, credit) = (leader.endpoint.clone(), Credit::default());
-        let mut opened = Self { endpoint, requests, credit, reading };
+        let mut opened = Self { endpoint, requests, credit, isolation, reading };
         opened.request(FetchStreamRequest { credit_bytes: credit.first(), ..Default::default() });
         let end = futures::stream::iter([None]);
         Ok((opened, ReceiverStream::new(answers).map(Some).chain(end)))
@@ -73,15 +78,14 @@ impl PeerStream {
         &mut self,
         partition: TopicPartition,
         offset: Offset,
-        max_bytes: usize,
         leader_epoch: Option<u32>,
         subscription: u64,
     ) -> bool {
         let position = FetchPosition {
-            isolation_level: Default::default(),
+            isolation_level: self.isolation.to_wire(),
             partition: Some(partition),
             offset: offset.to_wire(),
-            max_bytes: u32::try_from(max_bytes).unwrap_or(u32::MAX),
+            max_bytes: ANSWER_BYTES,
             leader_epoch,
             subscription,
             client_rack: None,
@@ -174,7 +178,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    const ANSWER_BYTES: usize = 16 << 10;
+    const PUSHED_BYTES: usize = 16 << 10;
 
     /// Bytes that are counted as long as they are held.
     struct Counted(Vec<u8>, Arc<AtomicUsize>);
@@ -192,8 +196,8 @@ mod tests {
     }
 
     fn answer(held: &Arc<AtomicUsize>) -> FetchStreamResponse {
-        held.fetch_add(ANSWER_BYTES, Ordering::Relaxed);
-        let counted = Counted(vec![0; ANSWER_BYTES], Arc::clone(held));
+        held.fetch_add(PUSHED_BYTES, Ordering::Relaxed);
+        let counted = Counted(vec![0; PUSHED_BYTES], Arc::clone(held));
         FetchStreamResponse { batches: Bytes::from_owner(counted), ..Default::default() }
     }
 
@@ -207,10 +211,10 @@ mod tests {
             while let std::task::Poll::Ready(Some(granted)) = credit.poll_recv(context) {
                 left += granted;
             }
-            if left < ANSWER_BYTES as u64 {
+            if left < PUSHED_BYTES as u64 {
                 return std::task::Poll::Pending;
             }
-            left -= ANSWER_BYTES as u64;
+            left -= PUSHED_BYTES as u64;
             std::task::Poll::Ready(Some(Ok(answer(&held))))
         })
     }
@@ -257,8 +261,8 @@ mod tests {
         assert_eq!(reader.held(), 64 << 10);
         tokio::time::sleep(STANDSTILL).await;
         assert!(reader.holding.is_finished());
-        assert_eq!(reader.held(), ANSWER_BYTES);
-        assert_eq!(reader.take().await, Some(ANSWER_BYTES));
+        assert_eq!(reader.held(), PUSHED_BYTES);
+        assert_eq!(reader.take().await, Some(PUSHED_BYTES));
         assert_eq!(reader.take().await, None, "it opens another stream where it stands");
     }
 
@@ -267,12 +271,12 @@ mod tests {
         let mut reader = Reader::start();
         let mut most = 0;
         for _ in 0..4_000 {
-            assert_eq!(reader.take().await, Some(ANSWER_BYTES));
+            assert_eq!(reader.take().await, Some(PUSHED_BYTES));
             most = most.max(reader.held());
         }
         assert!(most <= 4 << 20, "{most} bytes");
         tokio::time::sleep(2 * STANDSTILL).await;
-        assert_eq!(reader.held(), ANSWER_BYTES);
+        assert_eq!(reader.held(), PUSHED_BYTES);
     }
 
     #[tokio::test(start_paused = true)]
@@ -280,7 +284,7 @@ mod tests {
         let mut reader = Reader::start();
         for _ in 0..100 {
             tokio::time::sleep(STANDSTILL / 2).await;
-            assert_eq!(reader.take().await, Some(ANSWER_BYTES));
+            assert_eq!(reader.take().await, Some(PUSHED_BYTES));
             assert!(reader.held() <= 64 << 10, "{} bytes", reader.held());
         }
     }

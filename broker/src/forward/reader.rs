@@ -3,7 +3,8 @@
 //!
 //! Promises: of each partition every slice from its position on, in order, across changes of leader; nothing is
 //! read ahead beyond one slice of each partition here and the credit of each peer; of a partition that was removed,
-//! or added again elsewhere, nothing comes that was under way before; no slice from behind a truncation.
+//! or added again elsewhere, nothing comes that was under way before; no slice from behind a truncation; to a reader of
+//! committed records nothing of a transaction that is open, and with each slice what of it was aborted.
 
 mod check;
 mod position;
@@ -30,7 +31,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use troupe_machines::cluster::ClusterImage;
 use troupe_machines::replica::Reader;
-use troupe_proto::batch::Batches;
+use troupe_proto::batch::{Batches, CommittedFilter};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, Offset, PartitionId, PartitionKey, TopicId};
 use troupe_proto::log::v1::TopicPartition;
@@ -42,6 +43,7 @@ type FromHere = (PartitionKey, Result<Result<ReadAnswer, Error>, Aborted>);
 /// A reader of some partitions.
 pub struct TopicReader {
     leaders: Arc<Leaders>,
+    isolation: Isolation,
     images: watch::Receiver<Arc<ClusterImage>>,
     positions: HashMap<PartitionKey, Position>,
     checks: FuturesUnordered<BoxFuture<'static, Checked>>,
@@ -56,10 +58,11 @@ pub struct TopicReader {
 }
 
 impl TopicReader {
-    pub fn new(leaders: Arc<Leaders>) -> Self {
+    pub fn new(leaders: Arc<Leaders>, isolation: Isolation) -> Self {
         Self {
             images: leaders.metadata.image.clone(),
             leaders,
+            isolation,
             positions: HashMap::new(),
             checks: FuturesUnordered::new(),
             here: FuturesUnordered::new(),
@@ -276,7 +279,7 @@ impl TopicReader {
         let Some(position) = self.positions.get_mut(&key) else { return };
         let answered = position.lost.is_none() && matches!(position.place, Place::Here(_));
         let (next, epoch) = (position.next, position.led.map(|led| led.1));
-        let (reading, abort) = abortable(read(handle, next, epoch, answered));
+        let (reading, abort) = abortable(read(handle, (next, self.isolation), epoch, answered));
         position.place = Place::Here(abort);
         self.here.push(reading.map(move |read| (key, read)).boxed());
     }
@@ -290,7 +293,13 @@ impl TopicReader {
             Ok(read) => read,
             Err(error) => return self.displace(key, error).map(|()| None),
         };
-        let slice = self.take(key, read.bytes, read.next, read.high_watermark);
+        let readable_end = match self.isolation {
+            Isolation::Uncommitted => read.high_watermark,
+            Isolation::Committed => read.last_stable,
+        };
+        let aborted = read.aborted.iter().map(|it| (it.producer_id, it.first_offset));
+        let filter = CommittedFilter::new(aborted);
+        let slice = self.take(key, read.bytes, read.next, (readable_end, filter));
         // On from there, if that is not the end.
         if let Some(position) = self.positions.get(&key) {
             match position.target.route(&self.leaders.metadata) {
@@ -312,10 +321,11 @@ impl TopicReader {
             Some((stream, _)) => *stream,
             None => {
                 self.next_stream += 1;
-                let (stream, answers) = match PeerStream::open(&self.leaders, leader) {
-                    Ok(opened) => opened,
-                    Err(error) => return self.displace(key, error),
-                };
+                let (stream, answers) =
+                    match PeerStream::open(&self.leaders, leader, self.isolation) {
+                        Ok(opened) => opened,
+                        Err(error) => return self.displace(key, error),
+                    };
                 let name = self.next_stream;
                 self.there.push(answers.map(move |answer| (name, answer)).boxed());
                 self.streams.insert(name, stream);
@@ -332,7 +342,7 @@ impl TopicReader {
         position.place = Place::There(stream, subscription);
         let epoch = position.led.map(|led| led.1.0);
         let named = position.target.named();
-        if open.add_position(named, position.next, READ_BYTES, epoch, subscription) {
+        if open.add_position(named, position.next, epoch, subscription) {
             return Ok(());
         }
         self.displace(key, no_leader("the stream to the leader takes nothing more"))
@@ -365,8 +375,15 @@ impl TopicReader {
             Ok(next) => next,
             Err(error) => return Err(self.fail(key, error)),
         };
-        let high_watermark = Offset::from_wire(response.high_watermark).unwrap_or_default();
-        Ok(self.take(key, response.batches, next, high_watermark))
+        let readable_end = match self.isolation {
+            Isolation::Uncommitted => response.high_watermark,
+            // A node that knows no transactions says nothing of it, and has none.
+            Isolation::Committed if response.last_stable_offset == 0 => response.high_watermark,
+            Isolation::Committed => response.last_stable_offset,
+        };
+        let readable_end = Offset::from_wire(readable_end).unwrap_or_default();
+        let filter = CommittedFilter::from_wire(&response.aborted_transactions);
+        Ok(self.take(key, response.batches, next, (readable_end, filter)))
     }
 
     fn on_broken(&mut self, stream: u64, error: Error) -> Result<(), Failed> {
@@ -393,7 +410,7 @@ impl TopicReader {
         key: PartitionKey,
         bytes: Bytes,
         next: Offset,
-        high_watermark: Offset,
+        (readable_end, filter): (Offset, CommittedFilter),
     ) -> Option<Slice> {
         let position = self.positions.get_mut(&key)?;
         (position.lost, position.backoff) = (None, Backoff::new());
@@ -407,25 +424,34 @@ impl TopicReader {
         if end.is_some_and(|end| next >= end) {
             self.remove(&key);
         }
-        (!bytes.is_empty()).then_some(Slice { target, from, end, bytes, next, high_watermark })
+        (!bytes.is_empty()).then_some(Slice {
+            target,
+            from,
+            end,
+            bytes,
+            next,
+            readable_end,
+            filter,
+        })
     }
 }
 
 /// Reads what is there; if the leader has answered before, waits until something is.
 async fn read(
     handle: Arc<PartitionHandle>,
-    next: Offset,
+    (next, isolation): (Offset, Isolation),
     leader_epoch: Option<LeaderEpoch>,
     answered: bool,
 ) -> Result<ReadAnswer, Error> {
     loop {
         if answered {
-            handle.readable(next, &Reader::OfLeader, Isolation::Uncommitted).await;
+            handle.readable(next, &Reader::OfLeader, isolation).await;
         }
         let read = ReadFrom {
             from: next,
             max_bytes: READ_BYTES,
             expected_leader_epoch: leader_epoch,
+            isolation,
             ..ReadFrom::default()
         };
         let read = handle.read(read).await?;

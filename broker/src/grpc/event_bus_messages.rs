@@ -5,6 +5,7 @@ use crate::operations::{
     SettlementAction, StartPosition, SubscribeRequest, SubscriptionOptions, TailRequest,
     WindowBounds,
 };
+use crate::partition::Isolation;
 use std::time::Duration;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::Offset;
@@ -46,7 +47,16 @@ pub fn tail_request(asked: pb::TailRequest) -> TailRequest {
         until_end: asked.until_end,
         max_message_bytes: asked.max_message_bytes,
         skip_too_large: asked.skip_too_large,
+        isolation: match reads_uncommitted(asked.isolation_level) {
+            true => Isolation::Uncommitted,
+            false => Isolation::Committed,
+        },
     }
+}
+
+/// Those who say nothing are given what is committed.
+fn reads_uncommitted(level: i32) -> bool {
+    pb::IsolationLevel::try_from(level) == Ok(pb::IsolationLevel::ReadUncommitted)
 }
 
 fn options(asked: pb::SubscriptionOptions) -> Result<SubscriptionOptions, Error> {
@@ -71,6 +81,7 @@ fn options(asked: pb::SubscriptionOptions) -> Result<SubscriptionOptions, Error>
         client_id: asked.client_id,
         max_message_bytes: asked.max_message_bytes,
         skip_too_large: asked.skip_too_large,
+        read_uncommitted: reads_uncommitted(asked.isolation_level),
     })
 }
 

@@ -9,6 +9,7 @@ use super::delivery::{
 use super::start_position::StartPosition;
 use super::topic_lookup::TopicLookup;
 use crate::forward::{Failed, Leaders, Slice, Target, TopicReader};
+use crate::partition::Isolation;
 use crate::shutdown::shutting_down;
 use positions::{Asked, Position, positions};
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +35,7 @@ pub struct TailRequest {
     pub until_end: bool,
     pub max_message_bytes: Option<u32>,
     pub skip_too_large: bool,
+    pub isolation: Isolation,
 }
 
 /// What an answer says beside its records.
@@ -51,6 +53,7 @@ pub struct Tailing {
     /// Records that may still be sent.
     left: Option<u64>,
     takes: Takes,
+    isolation: Isolation,
 }
 
 impl Tail {
@@ -73,12 +76,12 @@ impl Tail {
             let message = format!("max_records {} is negative", request.max_records);
             return Err(Error::new(ErrorCode::InvalidRequest, message));
         }
-        let TailRequest { partition, start, until_end, .. } = request;
-        let asked = Asked { partition, start, until_end };
+        let TailRequest { partition, start, until_end, isolation, .. } = request;
+        let asked = Asked { partition, start, until_end, isolation };
         let positions = positions(&self.leaders, &topic, asked, deadline).await?;
         let left = (request.max_records > 0).then_some(request.max_records.unsigned_abs());
         let (leaders, delivery) = (Arc::clone(&self.leaders), Arc::clone(&self.delivery));
-        Ok(Tailing { leaders, delivery, positions, left, takes })
+        Ok(Tailing { leaders, delivery, positions, left, takes, isolation })
     }
 }
 
@@ -152,7 +155,7 @@ enum More {
 
 impl Reading {
     fn new(tail: Tailing) -> Reading {
-        let mut reader = TopicReader::new(Arc::clone(&tail.leaders));
+        let mut reader = TopicReader::new(Arc::clone(&tail.leaders), tail.isolation);
         let (mut behind, mut ends) = (BTreeSet::new(), BTreeMap::new());
         for Position { target, start, end, behind: is_behind } in tail.positions {
             if is_behind {
@@ -287,7 +290,7 @@ impl Reading {
 
 impl Sending {
     fn new(slice: Slice) -> Sending {
-        let is_last = slice.next >= slice.high_watermark;
+        let is_last = slice.next >= slice.readable_end;
         Sending { target: slice.target.clone(), cursor: SliceCursor::new(slice), is_last }
     }
 }

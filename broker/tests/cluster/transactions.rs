@@ -7,6 +7,7 @@ use troupe_proto::admin::v1::TransactionState;
 use troupe_proto::admin::v1::transaction_service_client::TransactionServiceClient as AdminClient;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::log::v1 as pb;
+use troupe_proto::log::v1::group_service_client::GroupServiceClient;
 use troupe_proto::log::v1::transaction_service_client::TransactionServiceClient;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -112,4 +113,42 @@ async fn another_node_coordinates_on_when_one_stops() {
     cluster.until_committed(through, "open").await;
     assert_ne!(cluster.listing(through, "open").await.coordinator, coordinator);
     cluster.add(through, "open", next).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_are_committed_in_a_transaction_through_any_node() {
+    let cluster = Cluster::start(3).await;
+    cluster.create(1, TOPIC, 3).await.unwrap();
+    for (node, group) in [(1, "a"), (2, "b"), (3, "c"), (1, "d"), (2, "e"), (3, "f")] {
+        let of = cluster.init(node, group).await.unwrap();
+        let next = 1 + node % 3;
+        let partition =
+            pb::TopicPartition { topic: TOPIC.to_owned(), partition: 1, ..Default::default() };
+        let request = pb::CommitTransactionOffsetsRequest {
+            transactional_id: group.to_owned(),
+            producer_id: of.0,
+            producer_epoch: of.1,
+            group_id: group.to_owned(),
+            commits: vec![pb::PartitionCommit {
+                partition: Some(partition),
+                offset: Some(pb::OffsetAndMetadata { offset: 7, ..Default::default() }),
+            }],
+            ..Default::default()
+        };
+        let mut client = TransactionServiceClient::new(cluster.channel(node).await);
+        let answer = client.commit_offsets(request).await.unwrap().into_inner();
+        assert_eq!(answer.results[0].error, None);
+        let fetch = |require_stable| pb::FetchOffsetsRequest {
+            group_id: group.to_owned(),
+            require_stable,
+            ..Default::default()
+        };
+        let mut groups = GroupServiceClient::new(cluster.channel(next).await);
+        let unstable = groups.fetch_offsets(fetch(true)).await.unwrap_err();
+        assert_eq!(Error::from(unstable).code, ErrorCode::UnstableOffsetCommit);
+        cluster.commit_txn(next, group, of).await.unwrap();
+        cluster.until_committed(node, group).await;
+        let stable = groups.fetch_offsets(fetch(true)).await.unwrap().into_inner();
+        assert_eq!(stable.offsets[0].offset.as_ref().unwrap().offset, 7);
+    }
 }

@@ -5,5 +5,7 @@
 mod calls;
 mod failures;
 mod fixture;
+mod offsets;
 mod operators;
+mod readers;
 mod records;

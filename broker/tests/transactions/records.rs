@@ -25,7 +25,7 @@ fn batch(of: Producer, sequence: u32) -> pb::RecordBatch {
 }
 
 impl Fixture {
-    async fn write(&self, id: &str, of: Producer, sequence: u32) -> Result<i64, Error> {
+    pub async fn write(&self, id: &str, of: Producer, sequence: u32) -> Result<i64, Error> {
         let request = pb::ProduceRequest {
             partitions: vec![pb::PartitionProduce {
                 partition: Some(topic_partition(0)),

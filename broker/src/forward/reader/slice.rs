@@ -2,6 +2,7 @@
 
 use crate::forward::route::Target;
 use bytes::Bytes;
+use troupe_proto::batch::CommittedFilter;
 use troupe_proto::error::Error;
 use troupe_proto::ids::{LeaderEpoch, Offset};
 
@@ -14,7 +15,10 @@ pub struct Slice {
     pub end: Option<Offset>,
     pub bytes: Bytes,
     pub next: Offset,
-    pub high_watermark: Offset,
+    /// Where what the reader may see ended: at the high watermark, or the last stable offset.
+    pub readable_end: Offset,
+    /// What of the batches is for the reader.
+    pub filter: CommittedFilter,
 }
 
 /// Where reading begins.

@@ -1,4 +1,5 @@
-//! Walks the records of a slice that were asked for, in order.
+//! Walks the records of a slice that were asked for, in order. Markers of transactions are no records, and what an aborted
+//! transaction wrote is passed over for readers of committed records.
 //!
 //! A packed batch is walked in memory that all readers share ([`crate::unpacker::Unpacker`]): the cursor says when it needs it,
 //! and holds it only as long as it is walked. Where it stands it remembers without.
@@ -8,7 +9,8 @@ use crate::forward::Slice;
 use crate::unpacker::Packed;
 use bytes::Bytes;
 use troupe_proto::batch::{
-    BatchError, BatchHeader, Batches, Compression, Limits, RecordRef, RecordSet, RecordWalk,
+    BatchError, BatchHeader, Batches, CommittedFilter, Compression, Limits, RecordRef, RecordSet,
+    RecordWalk,
 };
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{Offset, PartitionKey};
@@ -16,6 +18,7 @@ use troupe_proto::ids::{Offset, PartitionKey};
 pub struct SliceCursor {
     key: PartitionKey,
     batches: Batches,
+    filter: CommittedFilter,
     batch: Option<Batch>,
     from: Offset,
     end: Option<Offset>,
@@ -73,8 +76,8 @@ impl SliceCursor {
     pub fn new(slice: Slice) -> Self {
         let key = slice.target.key;
         let batches = Batches::verified(slice.bytes, key);
-        let (from, end) = (slice.from, slice.end);
-        Self { key, batches, batch: None, from, end, damage: None, size: None }
+        let (from, end, filter) = (slice.from, slice.end, slice.filter);
+        Self { key, batches, filter, batch: None, from, end, damage: None, size: None }
     }
 
     /// Looks at the record that is next, once, and takes it or leaves it.
@@ -119,7 +122,8 @@ impl SliceCursor {
     fn next_batch(&mut self) -> Result<bool, BatchError> {
         for batch in &mut self.batches {
             let (header, payload) = batch?;
-            if header.end_offset() <= self.from {
+            // It goes by all batches, in order.
+            if !self.filter.keep(&header) || header.end_offset() <= self.from {
                 continue;
             }
             if self.end.is_some_and(|end| header.base_offset >= end) {
@@ -196,8 +200,10 @@ fn is_between(offset: Offset, from: Offset, end: Option<Offset>) -> bool {
 pub mod tests {
     use super::*;
     use crate::forward::Target;
-    use troupe_proto::batch::{Compactor, RecordSetBuilder};
-    use troupe_proto::ids::{PartitionId, TopicId};
+    use troupe_proto::batch::{Compactor, Marker, ProducerStamp, RecordSetBuilder};
+    use troupe_proto::ids::{
+        LeaderEpoch, PartitionId, ProducerEpoch, ProducerId, Sequence, TopicId,
+    };
 
     type Given = (Option<Vec<u8>>, Option<Vec<u8>>, Vec<(String, Option<Vec<u8>>)>, i64);
 
@@ -225,7 +231,8 @@ pub mod tests {
         }
         let (next, bytes) = (Offset(next), bytes.into());
         let (target, from, end) = (target(), Offset(0), None);
-        Slice { target, from, end, bytes, next, high_watermark: next }
+        let filter = CommittedFilter::default();
+        Slice { target, from, end, bytes, next, readable_end: next, filter }
     }
 
     pub fn cursor_of(records: &[Given]) -> SliceCursor {
@@ -321,15 +328,65 @@ pub mod tests {
                 bytes.extend_from_slice(&left.encode(&target().key));
                 bytes.extend_from_slice(payload);
             }
-            let (next, high_watermark, bytes) = (Offset(43), Offset(43), bytes.into());
+            let (next, readable_end, bytes) = (Offset(43), Offset(43), bytes.into());
             let (from, end) = (Offset(1), None);
-            let slice = Slice { target: target(), from, end, bytes, next, high_watermark };
+            let filter = CommittedFilter::default();
+            let slice = Slice { target: target(), from, end, bytes, next, readable_end, filter };
             let mut cursor = SliceCursor::new(slice);
             assert_eq!(
                 walk(&mut cursor, |found| found.record.offset.0),
                 [1, 2, 20],
                 "{compression}"
             );
+            assert_eq!(cursor.visit(&mut |_| (Choice::Take, ())), Step::End);
+        }
+    }
+
+    /// X13: two transactions of one producer, of which the first was aborted, and a batch of somebody else among it.
+    #[test]
+    fn markers_are_no_records_and_what_was_aborted_is_passed_over_for_who_asks() {
+        let stamp = |id, sequence| {
+            let base_sequence = Sequence(sequence);
+            Some(ProducerStamp { id: ProducerId(id), epoch: ProducerEpoch(0), base_sequence })
+        };
+        let data = |producer: Option<ProducerStamp>| {
+            let mut builder = RecordSetBuilder::new();
+            builder.push(1, None, Some(b"v"), &[]);
+            let mut built = builder.finish(Compression::None, producer).unwrap();
+            let attributes = built.header.attributes.with_transactional(producer.is_some());
+            built.header.attributes = attributes;
+            built
+        };
+        let marker = |committed| {
+            let marker = Marker { committed, coordinator_epoch: LeaderEpoch(1) };
+            marker.batch(ProducerId(1), ProducerEpoch(0), 1).unwrap()
+        };
+        let first = ProducerId(1);
+        for (aborted, from, expected) in [
+            (vec![], 0, [0, 1, 2, 4].as_slice()),
+            (vec![(first, Offset(0))], 0, &[1, 4]),
+            (vec![(first, Offset(0))], 2, &[4]),
+            (vec![(first, Offset(0))], 3, &[4]),
+        ] {
+            let mut bytes = Vec::new();
+            let batches = [
+                data(stamp(1, 0)),
+                data(None),
+                data(stamp(1, 1)),
+                marker(false),
+                data(stamp(1, 2)),
+                marker(true),
+            ];
+            for (offset, mut built) in (0..).zip(batches) {
+                built.header.base_offset = Offset(offset);
+                bytes.extend_from_slice(&built.header.encode(&target().key));
+                bytes.extend_from_slice(&built.payload);
+            }
+            let mut slice = slice_of(&[], Compression::None);
+            (slice.bytes, slice.from) = (bytes.into(), Offset(from));
+            slice.filter = CommittedFilter::new(aborted);
+            let mut cursor = SliceCursor::new(slice);
+            assert_eq!(walk(&mut cursor, |found| found.record.offset.0), expected, "{from}");
             assert_eq!(cursor.visit(&mut |_| (Choice::Take, ())), Step::End);
         }
     }

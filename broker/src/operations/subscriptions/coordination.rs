@@ -2,6 +2,7 @@
 
 use crate::forward::{Call, Target};
 use crate::operations::groups::Groups;
+use crate::partition::Isolation;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use std::collections::{BTreeMap, HashMap};
@@ -75,11 +76,13 @@ impl Coordination {
         &self,
         group: String,
         targets: &[Target],
+        isolation: Isolation,
         deadline: Instant,
     ) -> Result<HashMap<PartitionKey, Committed>, Error> {
         let request = log::FetchOffsetsRequest {
             group_id: group,
             partitions: named(targets),
+            require_stable: isolation == Isolation::Committed,
             ..Default::default()
         };
         let answer = self.groups.fetch(&request, Call::until(deadline)).await?;

@@ -4,6 +4,7 @@
 
 use crate::forward::{Failed, Leaders, Slice, Start, Target, TopicReader};
 use crate::operations::delivery::{Choice, Found, SliceCursor, Step};
+use crate::partition::Isolation;
 use crate::unpacker::Unpacked;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -61,8 +62,8 @@ pub enum Outlook {
 }
 
 impl Intake {
-    pub fn new(leaders: Arc<Leaders>) -> Intake {
-        let reader = TopicReader::new(Arc::clone(&leaders));
+    pub fn new(leaders: Arc<Leaders>, isolation: Isolation) -> Intake {
+        let reader = TopicReader::new(Arc::clone(&leaders), isolation);
         Intake { leaders, reader, stock: None, epochs: Vec::new() }
     }
 

@@ -6,9 +6,9 @@ use super::options::Start as StartAt;
 use super::receipts::AnswerId;
 use super::response::SettleResult;
 use super::settle::{Settle, Terms};
-use crate::forward::{Leaders, SettleAction, Start, Target, find_divergence, find_offset};
+use crate::forward::{Leaders, SettleAction, Start, Target, find_divergence, find_offset_for};
 use crate::operations::delivery::Lost;
-use crate::partition::OffsetQuery;
+use crate::partition::{Isolation, OffsetQuery};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,16 +56,18 @@ pub struct Begun {
     pub lost: Option<Lost>,
 }
 
-/// Asks until there is an answer.
+/// Asks until there is an answer. A reader of committed records does not begin at an offset that a transaction may be
+/// about to change: it would read again what that one has read.
 pub async fn fetch(
     coordination: Coordination,
     group: String,
     targets: Vec<Target>,
     assigned: u64,
+    isolation: Isolation,
 ) -> Job {
     let offsets = loop {
         let deadline = Instant::now() + PATIENCE;
-        match coordination.fetch(group.clone(), &targets, deadline).await {
+        match coordination.fetch(group.clone(), &targets, isolation, deadline).await {
             Ok(offsets) => break offsets,
             Err(error) => tracing::debug!(%error, "committed offsets could not be fetched yet"),
         }
@@ -80,7 +82,7 @@ pub async fn begin(
     target: Target,
     assigned: u64,
     committed: Option<Committed>,
-    otherwise: StartAt,
+    otherwise: (StartAt, Isolation),
 ) -> Job {
     let begun = loop {
         match find_start(&leaders, &target, committed, otherwise).await {
@@ -97,10 +99,10 @@ async fn find_start(
     leaders: &Leaders,
     target: &Target,
     committed: Option<Committed>,
-    otherwise: StartAt,
+    (otherwise, isolation): (StartAt, Isolation),
 ) -> Result<Begun, Error> {
     let deadline = Instant::now() + PATIENCE;
-    let find = async |at| find_offset(leaders, target, at, deadline).await;
+    let find = async |at| find_offset_for(leaders, target, at, isolation, deadline).await;
     let at = async |at| Ok::<_, Error>(find(at).await?.offset);
     let end = find(OffsetQuery::Latest).await?;
     let latest = end.offset.unwrap_or_default();

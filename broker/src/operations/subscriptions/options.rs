@@ -6,6 +6,7 @@ use crate::forward::SettleAction;
 use crate::operations::delivery::Takes;
 use crate::operations::start_position::StartPosition;
 use crate::operations::topic_lookup::TopicLookup;
+use crate::partition::Isolation;
 use std::time::Duration;
 use troupe_machines::cluster::check_topic_names;
 use troupe_machines::group::check_group_id;
@@ -40,6 +41,7 @@ pub struct Options {
     pub assignor: String,
     pub client_id: String,
     pub takes: Takes,
+    pub isolation: Isolation,
 }
 
 fn invalid(message: impl Into<String>) -> Error {
@@ -71,6 +73,10 @@ impl Options {
             max_processing: parse_processing(asked.max_processing_time)?,
             grace: parse_grace(asked.reconnect_grace)?,
             takes: Takes::parse(asked.max_message_bytes, asked.skip_too_large)?,
+            isolation: match asked.read_uncommitted {
+                true => Isolation::Uncommitted,
+                false => Isolation::Committed,
+            },
             group: asked.group,
             subscription: log::Subscription { topics: asked.topics, pattern: asked.topic_pattern },
             member_name: asked.member_name,

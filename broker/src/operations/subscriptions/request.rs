@@ -25,6 +25,8 @@ pub struct SubscriptionOptions {
     pub client_id: String,
     pub max_message_bytes: Option<u32>,
     pub skip_too_large: bool,
+    /// Also records of transactions that are open, or were aborted.
+    pub read_uncommitted: bool,
 }
 
 /// What may be delivered and not acknowledged; what is none has a default.

@@ -1,8 +1,8 @@
 //! Where the partitions of a topic are read from, and where they end now.
 
-use crate::forward::{Leaders, Start, Target, find_offset};
+use crate::forward::{Leaders, Start, Target, find_offset, find_offset_for};
 use crate::operations::start_position::StartPosition;
-use crate::partition::OffsetQuery;
+use crate::partition::{FoundOffset, Isolation, OffsetQuery};
 use crate::registry::TopicEntry;
 use futures::future::try_join_all;
 use std::sync::Arc;
@@ -28,6 +28,7 @@ pub struct Asked {
     pub start: Option<StartPosition>,
     /// No further than to where it ends now.
     pub until_end: bool,
+    pub isolation: Isolation,
 }
 
 /// # Errors
@@ -44,9 +45,9 @@ pub async fn positions(
     };
     let positions = numbers.into_iter().map(async |number| {
         let (key, _) = topic.partition(number)?;
-        let find =
-            Find { leaders, target: Target { topic: Arc::clone(&topic.name), key }, deadline };
-        let found = find_offset(leaders, &find.target, OffsetQuery::Latest, deadline).await?;
+        let target = Target { topic: Arc::clone(&topic.name), key };
+        let find = Find { leaders, target, isolation: asked.isolation, deadline };
+        let found = find.found(OffsetQuery::Latest).await?;
         let latest = found.offset.unwrap_or_default();
         let next = find.start(asked.start, latest).await?;
         // Nobody has read anything before it; the log ended there in that epoch.
@@ -62,12 +63,25 @@ pub async fn positions(
 struct Find<'a> {
     leaders: &'a Leaders,
     target: Target,
+    isolation: Isolation,
     deadline: Instant,
 }
 
 impl Find<'_> {
+    /// Among what the reader may see.
+    async fn found(&self, at: OffsetQuery) -> Result<FoundOffset, Error> {
+        find_offset_for(self.leaders, &self.target, at, self.isolation, self.deadline).await
+    }
+
     async fn at(&self, at: OffsetQuery) -> Result<Option<Offset>, Error> {
-        Ok(find_offset(self.leaders, &self.target, at, self.deadline).await?.offset)
+        Ok(self.found(at).await?.offset)
+    }
+
+    /// Of all that there is, whether the reader may see it or not yet.
+    async fn log_end(&self) -> Result<Offset, Error> {
+        let latest = OffsetQuery::Latest;
+        let found = find_offset(self.leaders, &self.target, latest, self.deadline).await?;
+        Ok(found.offset.unwrap_or_default())
     }
 
     async fn start(
@@ -85,17 +99,21 @@ impl Find<'_> {
             }
             Some(StartPosition::Offset(offset)) => {
                 let earliest = self.at(OffsetQuery::Earliest).await?.unwrap_or_default();
-                Offset::from_wire(offset)
-                    .filter(|offset| (earliest..=latest).contains(offset))
-                    .ok_or_else(|| {
-                        let message = format!(
-                            "offset {offset} is not in partition {}: it holds {earliest} to {latest}",
-                            self.target.number()
-                        );
-                        Error::new(ErrorCode::OffsetOutOfRange, message)
-                            .with("earliest", earliest)
-                            .with("latest", latest)
-                    })
+                let asked = Offset::from_wire(offset);
+                // It may be of a transaction that is open.
+                let latest = match asked.is_some_and(|offset| offset > latest) {
+                    true => self.log_end().await?,
+                    false => latest,
+                };
+                asked.filter(|offset| (earliest..=latest).contains(offset)).ok_or_else(|| {
+                    let message = format!(
+                        "offset {offset} is not in partition {}: it holds {earliest} to {latest}",
+                        self.target.number()
+                    );
+                    Error::new(ErrorCode::OffsetOutOfRange, message)
+                        .with("earliest", earliest)
+                        .with("latest", latest)
+                })
             }
         }
     }

@@ -80,6 +80,13 @@ impl Isolation {
             }
         }
     }
+
+    pub fn to_wire(self) -> i32 {
+        match self {
+            Self::Uncommitted => IsolationLevel::ReadUncommitted.into(),
+            Self::Committed => IsolationLevel::ReadCommitted.into(),
+        }
+    }
 }
 
 /// Read whole batches from `from` up to where this reader may go, of a replica that serves it. Answered at once.

@@ -88,7 +88,9 @@ impl Session {
             self.assignment.starting.insert(target.key, (target.clone(), assigned));
         }
         let (coordination, group) = (self.handles.coordination.clone(), self.options.group.clone());
-        self.jobs.push(Box::pin(jobs::fetch(coordination, group, targets, assigned)));
+        let isolation = self.options.isolation;
+        let fetch = jobs::fetch(coordination, group, targets, assigned, isolation);
+        self.jobs.push(Box::pin(fetch));
     }
 
     /// Begins a partition that is held already anew, where the options say.
@@ -105,7 +107,8 @@ impl Session {
         assigned: u64,
         committed: Option<Committed>,
     ) {
-        let (leaders, otherwise) = (Arc::clone(&self.handles.leaders), self.options.start);
+        let leaders = Arc::clone(&self.handles.leaders);
+        let otherwise = (self.options.start, self.options.isolation);
         self.jobs.push(Box::pin(jobs::begin(leaders, target, assigned, committed, otherwise)));
     }
 

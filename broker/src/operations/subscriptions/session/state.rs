@@ -69,7 +69,7 @@ impl Session {
         Session {
             membership: Membership::new(handles.coordination.clone(), host, options.member()),
             deliveries: Deliveries::new(terms, options.window.clone()),
-            intake: Intake::new(Arc::clone(&handles.leaders)),
+            intake: Intake::new(Arc::clone(&handles.leaders), options.isolation),
             handles: Arc::clone(handles),
             options,
             registered,
