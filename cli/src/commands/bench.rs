@@ -102,7 +102,7 @@ pub enum BenchCommand {
     /// What transactions cost: beside plain idempotent sending, from begin to committed, and for readers
     #[command(after_help = "Examples:\n  \
         troupe bench transactions\n  \
-        troupe bench transactions --transaction-size 1000,100,10 --rounds 5 -o json")]
+        troupe bench transactions --producers 8 --transaction-size 1000,100,10 --rounds 5 -o json")]
     Transactions(transactions::BenchTransactions),
     /// Everything, as a share of what this machine's network stack and disk can do
     #[command(after_help = "Examples:\n  \

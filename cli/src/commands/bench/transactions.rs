@@ -11,6 +11,7 @@ use super::temporary::{random_name, with_topic};
 use super::throughput::Throughput;
 use super::workload::Workload;
 use super::{load, reading};
+use crate::exit::Exit;
 use crate::failure::{Context, Failure};
 use crate::global::Global;
 use crate::latency::Latencies;
@@ -19,11 +20,16 @@ use crate::quantity::parse_count;
 use crate::timestamp;
 use clap::Args;
 use report::{Figures, Sized};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use troupe_client::{Client, IsolationLevel, Producer, ProducerConfig, Record};
+use troupe_client::{
+    Client, ClientError, IsolationLevel, Producer, ProducerConfig, Record, TopicProducer,
+};
 
 /// Everything is answered before the producer is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Records between two looks at the clock, without transactions.
+const PLAIN_RUN: u64 = 256;
 /// Makes connections, and the topic of the transactions.
 const WARM_UP_TRANSACTIONS: u64 = 20;
 
@@ -38,6 +44,9 @@ pub struct BenchTransactions {
     /// How often everything is measured
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
+    /// Producers that share the records, each with transactions of its own
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    producers: u32,
     /// Transactions of one record, one at a time, to measure latencies
     #[arg(long, default_value = "1k", value_parser = parse_count)]
     calls: u64,
@@ -67,10 +76,9 @@ pub async fn run(global: &Global, bench: BenchTransactions) -> Result<(), Failur
     for round in 1..=bench.rounds {
         let plain = with_topic(&client, partitions, policy, async |topic: &str| {
             say(format!("round {round}: without transactions"));
-            let workload = &bench.workload;
-            load::run(&client, topic, workload, settings.clone(), None, None).await
+            write(&client, topic, &bench, None).await
         });
-        figures.plain.push(plain.await?.throughput);
+        figures.plain.push(plain.await?.0);
         for sized in &mut figures.sized {
             let measured = with_topic(&client, partitions, policy, async |topic: &str| {
                 say(format!("round {round}: {} records in a transaction", sized.size));
@@ -82,7 +90,7 @@ pub async fn run(global: &Global, bench: BenchTransactions) -> Result<(), Failur
     if let Some(bar) = &bar {
         bar.finish_and_clear();
     }
-    report::print(global, &bench.workload, &settings, &figures)
+    report::print(global, &bench.workload, bench.producers, &settings, &figures)
 }
 
 /// Writes in transactions of this size, and reads it with either isolation level.
@@ -92,11 +100,10 @@ async fn measure(
     bench: &BenchTransactions,
     sized: &mut Sized,
 ) -> Result<(), Failure> {
-    let records = Some(bench.workload.records);
-    let producer = transactional(client, &bench.settings.config()).await?;
-    let written = write(&producer, topic, &bench.workload, sized).await?;
-    producer.close(CLOSE_TIMEOUT).await.with_context(|| format!("cannot produce to {topic}"))?;
+    let (written, latencies) = write(client, topic, bench, Some(sized.size)).await?;
+    sized.latencies.add(&latencies);
     sized.written.push(written);
+    let records = Some(written.records);
     // Once without a clock, for the page cache and the connections.
     reading::run(client, topic, records).await?;
     let read = async |isolation| reading::run_as(client, topic, records, isolation).await;
@@ -113,34 +120,86 @@ async fn transactional(client: &Client, settings: &ProducerConfig) -> Result<Pro
     Ok(producer)
 }
 
+/// All records, shared out among the producers: in transactions of this size, or in none. How long each transaction took.
 async fn write(
-    producer: &Producer,
+    client: &Client,
     topic: &str,
-    workload: &Workload,
-    sized: &mut Sized,
-) -> Result<Throughput, Failure> {
+    bench: &BenchTransactions,
+    transaction: Option<u64>,
+) -> Result<(Throughput, Latencies), Failure> {
     let what = || format!("cannot produce to {topic}");
+    let workload = &bench.workload;
     let size = usize::try_from(workload.size).map_err(Failure::usage)?;
-    let payload = Payload::new(size, workload.seed);
-    let handle = producer.topic(topic).await.with_context(what)?;
+    let payload = Arc::new(Payload::new(size, workload.seed));
+    let settings = bench.settings.config();
+    let share = workload.records.div_ceil(bench.producers.into());
+    let mut shares = Vec::new();
+    for _ in 0..bench.producers {
+        let producer = match transaction {
+            Some(_) => transactional(client, &settings).await?,
+            None => client.producer(settings.clone()).await.with_context(what)?,
+        };
+        let topic = producer.topic(topic).await.with_context(what)?;
+        shares.push(Share {
+            producer,
+            topic,
+            payload: payload.clone(),
+            records: share,
+            transaction,
+        });
+    }
     let started = Instant::now();
-    let mut number = 0;
-    while number < workload.records {
-        let begun = Instant::now();
-        let now_ms = timestamp::now_ms();
-        producer.begin_transaction().await.with_context(what)?;
-        let end = workload.records.min(number + sized.size);
-        for number in number..end {
-            let value = Some(payload.value(number));
-            let record = Record { value, timestamp_ms: Some(now_ms), ..Record::default() };
-            drop(send(&handle, record).await.with_context(what)?);
-        }
-        producer.commit_transaction().await.with_context(what)?;
-        sized.latencies.record(begun.elapsed());
-        number = end;
+    let writing: Vec<_> = shares.into_iter().map(|share| tokio::spawn(share.write())).collect();
+    let mut latencies = Latencies::default();
+    for written in writing {
+        let written = written.await.map_err(|panic| Failure::new(Exit::Failed, what(), panic))?;
+        latencies.add(&written.with_context(what)?);
     }
     let elapsed = started.elapsed();
-    Ok(Throughput { records: workload.records, bytes: workload.records * workload.size, elapsed })
+    let records = share * u64::from(bench.producers);
+    Ok((Throughput { records, bytes: records * workload.size, elapsed }, latencies))
+}
+
+/// What one producer writes.
+struct Share {
+    producer: Producer,
+    topic: TopicProducer,
+    payload: Arc<Payload>,
+    records: u64,
+    /// Records in each.
+    transaction: Option<u64>,
+}
+
+impl Share {
+    async fn write(self) -> Result<Latencies, ClientError> {
+        let mut latencies = Latencies::default();
+        let mut number = 0;
+        while number < self.records {
+            let begun = Instant::now();
+            if self.transaction.is_some() {
+                self.producer.begin_transaction().await?;
+            }
+            let end = self.records.min(number + self.transaction.unwrap_or(PLAIN_RUN));
+            let now_ms = timestamp::now_ms();
+            for number in number..end {
+                let value = Some(self.payload.value(number));
+                let record = Record { value, timestamp_ms: Some(now_ms), ..Record::default() };
+                drop(send(&self.topic, record).await?);
+            }
+            if self.transaction.is_some() {
+                self.producer.commit_transaction().await?;
+                latencies.record(begun.elapsed());
+            }
+            number = end;
+        }
+        self.producer.flush().await?;
+        let failed = self.producer.metrics().records_failed;
+        self.producer.close(CLOSE_TIMEOUT).await?;
+        match failed {
+            0 => Ok(latencies),
+            _ => Err(ClientError::IllegalState { what: format!("{failed} were not delivered") }),
+        }
+    }
 }
 
 /// From begin to committed, of one record.

@@ -51,6 +51,7 @@ fn ratio(of: &[Throughput], to: &[Throughput]) -> f64 {
 pub fn print(
     global: &Global,
     workload: &Workload,
+    producers: u32,
     config: &ProducerConfig,
     figures: &Figures,
 ) -> Result<(), Failure> {
@@ -74,6 +75,7 @@ pub fn print(
             "recordSize": workload.size,
             "records": workload.records,
             "rounds": figures.plain.len(),
+            "producers": producers,
             "producer": load::describe(config),
         },
         "result": {
@@ -82,10 +84,16 @@ pub fn print(
             "aloneBeginToCommittedMs": figures.alone.view(),
         },
     });
-    global.output().one(&view, || show(workload, config, figures))
+    global.output().one(&view, || {
+        let (partitions, policy) = (workload.partitions, workload.flush_policy.name());
+        let size = workload.size;
+        let settings = format!("partitions={partitions} flush.policy={policy} size={size}");
+        show(figures)
+            + &format!("settings {settings} producers={producers} {}\n", load::show(config))
+    })
 }
 
-fn show(workload: &Workload, config: &ProducerConfig, figures: &Figures) -> String {
+fn show(figures: &Figures) -> String {
     let mut text = String::new();
     for plain in &figures.plain {
         text += &format!("plain         {}\n", plain.show());
@@ -103,11 +111,5 @@ fn show(workload: &Workload, config: &ProducerConfig, figures: &Figures) -> Stri
             ratio(&sized.committed, &sized.uncommitted) * 100.0,
         );
     }
-    text += &format!("one record alone, begin to committed  {}\n", figures.alone.show());
-    let (partitions, policy) = (workload.partitions, workload.flush_policy.name());
-    let size = workload.size;
-    text + &format!(
-        "settings partitions={partitions} flush.policy={policy} size={size} {}\n",
-        load::show(config)
-    )
+    text + &format!("one record alone, begin to committed  {}\n", figures.alone.show())
 }
