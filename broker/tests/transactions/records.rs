@@ -1,6 +1,7 @@
 //! Records and offsets in transactions: who reads what, when.
 
 use crate::fixture::{Fixture, PAUSE, Producer, TOPIC, settled, soon, topic_partition};
+use std::collections::BTreeSet;
 use troupe_proto::admin::v1 as admin;
 use troupe_proto::admin::v1::TransactionState;
 use troupe_proto::batch::{Compression, ProducerStamp, RecordSetBuilder};
@@ -9,6 +10,7 @@ use troupe_proto::ids::{ProducerEpoch, ProducerId, Sequence};
 use troupe_proto::log::v1 as pb;
 use troupe_proto::log::v1::group_service_client::GroupServiceClient;
 use troupe_proto::log::v1::log_service_client::LogServiceClient;
+use troupe_proto::v1::IsolationLevel;
 
 /// One record of a transaction.
 fn batch(of: Producer, sequence: u32) -> pb::RecordBatch {
@@ -41,18 +43,29 @@ impl Fixture {
         result.error.map_or(Ok(result.base_offset), |error| Err(error.into()))
     }
 
-    /// How far readers of committed records come, and the aborted transactions that they skip.
-    async fn committed(&self) -> (i64, usize) {
-        let position = pb::FetchPosition {
-            partition: Some(topic_partition(0)),
-            isolation_level: troupe_proto::v1::IsolationLevel::ReadCommitted.into(),
-            ..Default::default()
-        };
-        let request = pb::FetchRequest { positions: vec![position], ..Default::default() };
+    /// How far readers of committed records come, and from where on they skip what was aborted.
+    async fn committed(&self) -> (i64, BTreeSet<i64>) {
         let mut client = LogServiceClient::new(self.channel.clone());
-        let answer = soon("records", client.fetch(request)).await.unwrap().into_inner();
-        let partition = answer.partitions.into_iter().next().unwrap();
-        (partition.last_stable_offset, partition.aborted_transactions.len())
+        let (mut next, mut skipped) = (0, BTreeSet::new());
+        loop {
+            let position = pb::FetchPosition {
+                partition: Some(topic_partition(0)),
+                offset: next,
+                isolation_level: IsolationLevel::ReadCommitted.into(),
+                ..Default::default()
+            };
+            let request = pb::FetchRequest { positions: vec![position], ..Default::default() };
+            let answer = soon("records", client.fetch(request)).await.unwrap().into_inner();
+            let read = answer.partitions.into_iter().next().unwrap();
+            skipped.extend(read.aborted_transactions.iter().map(|it| it.first_offset));
+            match read.batches.unwrap_or_default().batches.last() {
+                Some(last) => {
+                    let end = last.base_offset + u64::from(last.last_offset_delta) + 1;
+                    next = i64::try_from(end).unwrap();
+                }
+                None => return (read.last_stable_offset, skipped),
+            }
+        }
     }
 
     async fn producers(&self) -> Vec<admin::ProducerState> {
@@ -69,18 +82,18 @@ async fn a_batch_makes_its_partition_part_of_the_transaction_that_decides_about_
     assert_eq!(node.write("x", first, 0).await, Ok(0));
     assert_eq!(node.write("x", first, 1).await, Ok(1));
     assert_eq!(node.state("x").await, TransactionState::Ongoing);
-    assert_eq!(node.committed().await, (0, 0));
+    assert_eq!(node.committed().await, (0, [].into()));
     let known = node.producers().await;
     assert_eq!((known[0].producer_id, known[0].transaction_start_offset), (first.id, Some(0)));
 
     let second = node.commit("x", first).await.unwrap();
     node.until_state("x", TransactionState::CompleteCommit).await;
-    assert_eq!(node.committed().await, (3, 0), "two records and a marker");
+    assert_eq!(node.committed().await, (3, [].into()), "two records and a marker");
     // The transaction before is over; the next begins with its first batch, from sequence 0 on.
     assert_eq!(node.write("x", second, 0).await, Ok(3));
     let third = node.abort("x", second).await.unwrap();
     node.until_state("x", TransactionState::CompleteAbort).await;
-    assert_eq!(node.committed().await, (5, 1));
+    assert_eq!(node.committed().await, (5, [3].into()));
     assert_eq!(node.write("x", second, 1).await.unwrap_err().code, ErrorCode::ProducerFenced);
     // At once: the leader waits for the coordinator.
     assert_eq!(node.write("x", third, 0).await, Ok(5));
@@ -96,7 +109,7 @@ async fn a_batch_right_behind_an_end_waits_until_that_is_complete() {
         assert_eq!(producer.epoch, round + 1);
     }
     node.until_state("x", TransactionState::CompleteCommit).await;
-    assert_eq!(node.committed().await, (40, 0));
+    assert_eq!(node.committed().await, (40, [].into()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
