@@ -261,3 +261,33 @@ fn a_file_that_is_open_is_written_to_in_one_go() {
     let file = disk.open(&dir().join("00000000000000000000.txnindex")).unwrap();
     assert_eq!(file.size().unwrap(), 8 + 2 * 28);
 }
+
+/// What a reader pays in a segment with a hundred thousand of them, and one that begins where the first one does.
+#[test]
+#[ignore = "measures: cargo test --release -p troupe-log --test log a_hundred_thousand -- --ignored --nocapture"]
+fn a_search_among_a_hundred_thousand_entries_is_measured() {
+    let disk = memory();
+    let (mut log, _) = open(&disk, LogConfig::default());
+    data(&mut log, 0, 9, &[(Some("a"), None)]).unwrap();
+    for _ in 0..100_000 {
+        abort_some(&mut log, &[2]);
+    }
+    let last = marker(&mut log, 0, 9, false).unwrap().base_offset;
+    log.note_aborted(aborted(9, 0, last.0)).unwrap();
+    let time = |what: &str, log: &Log<_>, from: u64, to: u64| {
+        let begun = std::time::Instant::now();
+        let found = log.aborted(Offset(from), Offset(to)).unwrap().len();
+        println!("{what}: {found} of 100001 in {:?}", begun.elapsed());
+    };
+    time("at the start", &log, 0, 100);
+    time("in the middle", &log, 100_000, 100_100);
+    time("at the end", &log, last.0 - 100, last.0);
+    log.flush().unwrap();
+    log.release_files();
+    time("read from the file", &log, 100_000, 100_100);
+    log.close_clean(last).unwrap();
+    let begun = std::time::Instant::now();
+    let (log, recovery) = open(&disk, LogConfig::default());
+    println!("opened, clean: {}, in {:?}", recovery.clean, begun.elapsed());
+    time("opened anew", &log, 100_000, 100_100);
+}
