@@ -76,7 +76,7 @@ fn what_begins_with_two_underscores_is_the_clusters_own() {
     let policy = ClusterPolicy::default();
     let refused = Some(ErrorCode::InvalidTopic);
     let mut image = cluster(1);
-    image.metadata_version = METADATA_VERSION;
+    image.metadata_version = crate::cluster::METADATA_VERSION;
     for name in INTERNAL_TOPICS.into_iter().chain(["__mine", "__"]) {
         assert_eq!(code(image.create_topic(&policy, &topic(name), id(1), 7)), refused, "{name}");
     }
