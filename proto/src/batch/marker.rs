@@ -17,7 +17,7 @@ pub struct Marker {
 }
 
 impl Marker {
-    /// As it stands in a header. The epoch has 31 bits.
+    /// As it stands in a header. The epoch has 30 bits.
     pub const fn to_sequence(self) -> Sequence {
         Sequence(self.coordinator_epoch.0 << 1 | self.committed as u32)
     }
@@ -69,13 +69,18 @@ impl BatchHeader {
 mod tests {
     use super::*;
     use crate::batch::{Limits, RecordSet};
+    use crate::ids::{PartitionId, PartitionKey, TopicId};
 
     #[test]
     fn header_and_record_say_the_same_of_a_transaction() {
-        for (committed, epoch) in [(true, 0), (false, 7), (true, (1 << 31) - 1)] {
+        for (committed, epoch) in [(true, 0), (false, 7), (true, (1 << 30) - 1)] {
             let marker = Marker { committed, coordinator_epoch: LeaderEpoch(epoch) };
             let batch = marker.batch(ProducerId(5), ProducerEpoch(3), 1_000).unwrap();
             assert_eq!(batch.header.marker(), Some(marker));
+            let topic_id = TopicId::from_wire(&[7; 16]).unwrap();
+            let key = PartitionKey { topic_id, partition: PartitionId(0) };
+            let encoded = batch.header.encode(&key);
+            assert_eq!(BatchHeader::decode_verified(&encoded, &key), Ok(batch.header));
             let data = BatchHeader { attributes: Default::default(), ..batch.header };
             assert_eq!(data.marker(), None, "a batch of records says nothing");
             let records =
