@@ -12,18 +12,19 @@
 
 mod batch;
 mod check;
+mod config;
 mod leaders;
 mod nearby;
 mod node_stream;
 mod positions;
 
 pub use batch::{ConsumerRecord, FetchedBatch};
+pub(crate) use config::FetcherConfig;
 pub(crate) use positions::Tracked;
 
 use crate::bulk::Event;
 use crate::client::Inner;
 use crate::connection::Purpose;
-use crate::consumer::IsolationLevel;
 use crate::error::ClientError;
 use crate::topic_partition::TopicPartition;
 use bytes::Bytes;
@@ -36,31 +37,11 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_stream::StreamMap;
-use troupe_proto::batch::{BatchHeader, Batches, CommittedFilter, Limits, RecordSet};
+use troupe_proto::batch::{BatchHeader, Batches, CommittedFilter, RecordSet};
 use troupe_proto::error::{Error as Refusal, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, NodeId, Offset, PartitionKey, TopicId};
 use troupe_proto::log::v1 as wire;
 use troupe_proto::wire::FetchStreamResponse;
-
-/// How much comes at a time, and what is checked.
-#[derive(Clone, Debug)]
-pub(crate) struct FetcherConfig {
-    /// Bytes that the nodes may push before they are read, over all streams.
-    pub credit_bytes: u64,
-    pub max_partition_bytes: u32,
-    pub check_crc: bool,
-    pub limits: Limits,
-    /// The client's own, if partitions may be read from followers there.
-    pub rack: Option<Arc<str>>,
-    pub isolation: IsolationLevel,
-}
-
-impl FetcherConfig {
-    /// A rack without a name is none.
-    pub(crate) fn rack(name: &str) -> Option<Arc<str>> {
-        (!name.is_empty()).then(|| name.into())
-    }
-}
 
 /// What ended a partition, until it is moved.
 #[derive(Debug)]

@@ -6,6 +6,7 @@
 //! [`super::queue`] has them.
 
 mod background;
+mod ending;
 
 use super::accumulator::{Accumulator, PartitionQueue};
 use super::batch::Encoded;
@@ -13,7 +14,7 @@ use super::config::Acks;
 use super::delivery::Placed;
 use super::node_stream::{Events, NodeStream, Unanswered};
 use super::queue::{
-    Destination, Drain, Failure, InFlight, Outgoing, OutgoingContent, Queue, StreamId, stream_broke,
+    Destination, Drain, Failure, InFlight, Outgoing, OutgoingContent, StreamId, stream_broke,
 };
 use super::sequences::Session;
 use super::timers::{Timer, Timers};
@@ -30,7 +31,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::watch;
-use tokio::time::{Duration, Instant, sleep_until, timeout};
+use tokio::time::{Duration, Instant, sleep_until};
 use tokio_stream::StreamMap;
 use troupe_proto::ids::Offset;
 use troupe_proto::log::v1::{ProduceStreamResponse, TopicPartition};
@@ -42,9 +43,6 @@ const ANSWER_GRACE: Duration = Duration::from_secs(1);
 const CONGESTED: Duration = Duration::from_millis(1);
 /// Between two looks at every queue while somebody waits for buffer memory.
 const PRESS_PAUSE: Duration = Duration::from_millis(1);
-/// For what is on its way with acks none when the producer ends.
-const LAST_WORDS: Duration = Duration::from_secs(5);
-
 /// What the producer's handle asks of its sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stop {
@@ -202,15 +200,6 @@ impl Sender {
         match wake_at.into_iter().chain(queue.with(|queue| queue.expiry())).min() {
             Some(at) => self.timers.set(Timer::Queue(queue.number), at),
             None => self.forget(queue),
-        }
-    }
-
-    /// Nothing more of a transaction that has failed is sent.
-    fn give_up_failed(&self, queue: &PartitionQueue) {
-        let transactions = self.accumulator.transactions.as_ref();
-        if let Some(error) = transactions.and_then(|transactions| transactions.doom()) {
-            let settled = queue.with(|queue| queue.fail_waiting(&error));
-            self.accumulator.finish(settled);
         }
     }
 
@@ -493,33 +482,5 @@ impl Sender {
             }
         }
         self.poll_all();
-    }
-
-    async fn end(mut self) {
-        self.give_up();
-        // Half-closed: a node answers what it has and ends the stream.
-        self.streams.clear();
-        let acks_none = self.accumulator.config.acks == Acks::None;
-        if acks_none && *self.stop.borrow() != Stop::No {
-            let _ =
-                timeout(LAST_WORDS, async { while self.events.next().await.is_some() {} }).await;
-        }
-    }
-
-    /// Nothing stays unanswered, and nothing more is taken.
-    fn give_up(&mut self) {
-        self.accumulator.closed.store(true, Ordering::Release);
-        self.accumulator.memory.close();
-        for queue in self.accumulator.queues() {
-            let settled = queue.with(Queue::abort);
-            self.accumulator.finish(settled);
-        }
-    }
-}
-
-impl Drop for Sender {
-    /// A runtime that is shut down drops its tasks: who waits elsewhere is told.
-    fn drop(&mut self) {
-        self.give_up();
     }
 }
