@@ -65,7 +65,6 @@ pub use condition::{Condition, How, LONG_MS, millis};
 pub use controller_requests::{ControllerRequest, ControllerRequests};
 pub use flusher::Flusher;
 pub use follower_sink::{ChannelName, FollowerSink, Push, PushStream};
-#[allow(unused_imports, reason = "JOIN: of whoever tells partitions of decided transactions")]
 pub use handle::MarkerRequest;
 pub use handle::{
     AppendRequest, CROWD_PATIENCE, DeletionRequest, PartitionBoard, PartitionHandle,

@@ -54,7 +54,6 @@ pub struct AppendRequest {
 
 /// A marker for [`PartitionHandle::write_marker`].
 #[derive(Clone, Copy, Debug)]
-#[allow(dead_code, reason = "JOIN: of whoever tells partitions of decided transactions")]
 pub struct MarkerRequest {
     /// In the marker's epoch.
     pub producer: Producer,
@@ -277,7 +276,6 @@ impl PartitionHandle {
     /// `NOT_LEADER`, `LEADER_NOT_AVAILABLE`, `NOT_ENOUGH_REPLICAS`, `COORDINATOR_FENCED`, `REQUEST_TOO_LATE`: it was not
     /// written.
     /// `NOT_ENOUGH_REPLICAS_AFTER_APPEND`, `REQUEST_TIMED_OUT`, `OUTCOME_UNKNOWN`, `STORAGE_FAILURE`: it may be.
-    #[allow(dead_code, reason = "JOIN: of whoever tells partitions of decided transactions")]
     pub async fn write_marker(&self, request: MarkerRequest) -> Result<(), Error> {
         let MarkerRequest { producer, marker, client_version, timeout_ms, until } = request;
         let addr = self.addr(REBUILD_PATIENCE).await?;
@@ -292,7 +290,6 @@ impl PartitionHandle {
     ///
     /// # Errors
     /// `NOT_LEADER`.
-    #[allow(dead_code, reason = "JOIN: of the admin service")]
     pub async fn describe_producers(&self) -> Result<Vec<ProducerState>, Error> {
         self.ask(|reply| DescribeProducers { reply }).await?
     }

@@ -1,10 +1,13 @@
 //! What is told of a coordinator's decisions when they are committed, and how much there is of them.
 
+use super::message::Add;
 use super::outbound::{Origin, Outbound};
 use crate::coordinator::{Audience, Home};
 use crate::metrics::NodeMetrics;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use tokio::time::Instant;
 use troupe_machines::txn::{Counts, Decision, Marker, Outcome, Transactions};
 use troupe_proto::error::Error;
 
@@ -64,12 +67,24 @@ pub struct Markers {
     shared: Arc<Shared>,
     /// What this coordinator adds to the node's counts.
     counted: Counts,
+    /// What is to become part of the next transaction while the one before is being completed, and until when it waits.
+    waiting: HashMap<String, Vec<(Add, Instant)>>,
 }
 
 impl Markers {
     /// The life of this actor: another one knows nothing of its tickets.
     pub fn life(&self) -> u64 {
         self.origin.life
+    }
+
+    pub fn wait(&mut self, add: Add, until: Instant) {
+        let id = add.request.transactional_id.clone();
+        self.waiting.entry(id).or_default().push((add, until));
+    }
+
+    /// Those that wait for the completion of this one's transaction, in the order in which they came.
+    pub fn take_waiting(&mut self, transactional_id: &str) -> Vec<(Add, Instant)> {
+        self.waiting.remove(transactional_id).unwrap_or_default()
     }
 
     fn set_counts(&mut self, counts: Counts) {
@@ -94,7 +109,8 @@ impl Audience<Transactions> for Markers {
             life: shared.lives.fetch_add(1, Ordering::Relaxed),
         };
         let (outbound, metrics) = (Arc::clone(&home.common), Arc::clone(&home.node.metrics));
-        Self { origin, outbound, metrics, shared, counted: Counts::default() }
+        let (counted, waiting) = (Counts::default(), HashMap::new());
+        Self { origin, outbound, metrics, shared, counted, waiting }
     }
 
     fn tell(&mut self, told: Told) {
@@ -108,7 +124,12 @@ impl Audience<Transactions> for Markers {
     }
 
     /// Whoever coordinates next tells partitions again.
-    fn dismiss(&mut self, _: &Error) {}
+    fn dismiss(&mut self, error: &Error) {
+        for (add, _) in std::mem::take(&mut self.waiting).into_values().flatten() {
+            // Whoever asked may be gone.
+            let _ = add.reply.send(Err(error.clone()));
+        }
+    }
 
     fn count(&mut self, transactions: &Transactions) {
         self.set_counts(transactions.counts());

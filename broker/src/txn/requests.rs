@@ -4,11 +4,18 @@ use super::aliases::TxnActor;
 use super::message::{Abort, Add, Describe, Described, End, Init, List, Marked, Verify};
 use crate::clock::now;
 use crate::coordinator::{Decided, Reply};
-use actix::{Context, Handler};
+use actix::{AsyncContext, Context, Handler};
+use std::time::Duration;
+use tokio::time::Instant;
 use troupe_machines::txn::{AddRequest, EndRequest, InitRequest, Producer, TxnPartition};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{PartitionId, ProducerId, TopicId};
 use troupe_proto::log::v1 as pb;
+
+/// How long what is to become part of a transaction waits for the one before to be completed.
+const COMPLETION_PATIENCE: Duration = Duration::from_secs(1);
+/// How often it is looked at meanwhile.
+const WAITING: Duration = Duration::from_millis(100);
 
 impl TxnActor {
     fn supply(&mut self, ids: Vec<ProducerId>) {
@@ -50,8 +57,17 @@ impl Handler<Init> for TxnActor {
 impl Handler<Add> for TxnActor {
     type Result = ();
 
-    fn handle(&mut self, Add { request, time, reply }: Add, ctx: &mut Context<Self>) {
+    fn handle(&mut self, add: Add, ctx: &mut Context<Self>) {
         self.take_turn(ctx);
+        self.add(add, Instant::now() + COMPLETION_PATIENCE, ctx);
+    }
+}
+
+impl TxnActor {
+    /// While the transaction before is being completed it waits for that: it is but a moment, and whoever asked would only
+    /// ask again.
+    fn add(&mut self, add: Add, until: Instant, ctx: &mut Context<Self>) {
+        let Add { request, time, reply } = add;
         let Some(reply) = self.admit(reply) else { return };
         let now = now();
         let groups: Vec<&str> = request.groups.iter().map(String::as_str).collect();
@@ -67,7 +83,24 @@ impl Handler<Add> for TxnActor {
             let Decided { changes, told, .. } = decided;
             Ok(Decided { answer: !changes.is_empty(), changes, told })
         });
-        self.decide(reply, decided, ctx);
+        match decided {
+            Err(error)
+                if error.code == ErrorCode::ConcurrentTransactions && Instant::now() < until =>
+            {
+                let id = request.transactional_id.clone();
+                self.audience.wait(Add { request, time, reply }, until);
+                // Also if it was completed by what tells nobody here, and to be refused in time.
+                ctx.run_later(WAITING, move |actor, ctx| actor.go_on_with(&id, ctx));
+            }
+            decided => self.decide(reply, decided, ctx),
+        }
+    }
+
+    /// Its transaction was completed, or may have been.
+    fn go_on_with(&mut self, transactional_id: &str, ctx: &mut Context<Self>) {
+        for (add, until) in self.audience.take_waiting(transactional_id) {
+            self.add(add, until, ctx);
+        }
     }
 }
 
@@ -137,8 +170,11 @@ impl Handler<Marked> for TxnActor {
             for word in words {
                 let id = &word.transactional_id;
                 let decided = actor.machine.marked(now(), id, word.ticket, word.partition);
+                let completes = !decided.changes.is_empty();
                 // What cannot be written is logged; the partition is told again, and says it again.
-                let _ = actor.settle(decided.into(), None, ctx);
+                if actor.settle(decided.into(), None, ctx).is_ok() && completes {
+                    actor.go_on_with(id, ctx);
+                }
             }
         });
     }

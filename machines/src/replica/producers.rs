@@ -36,6 +36,8 @@ struct Producer {
     open_from: Option<Offset>,
     /// Of the partition of `__transaction_state`, as the last marker had it.
     coordinator_epoch: Option<LeaderEpoch>,
+    /// Where that stands: by it epoch and coordinator are known when nothing else is left of the producer.
+    last_marker: Option<Offset>,
 }
 
 /// What is told of a producer to whoever looks at the partition.
@@ -84,10 +86,12 @@ impl Producers {
         self.by_id.len()
     }
 
-    /// The base offsets of the batches by which producers are known, or will be if later ones are truncated.
+    /// The base offsets of the batches by which producers are known, or will be if later ones are truncated; and of their
+    /// last markers.
     pub fn remembered(&self) -> BTreeSet<Offset> {
         let batches = self.by_id.values().flat_map(|producer| &producer.batches);
-        batches.map(|batch| batch.base_offset).collect()
+        let markers = self.by_id.values().filter_map(|producer| producer.last_marker);
+        batches.map(|batch| batch.base_offset).chain(markers).collect()
     }
 
     pub fn next_expiry_check(&self) -> Option<Time> {
@@ -150,9 +154,11 @@ impl Producers {
             last_append: now,
             open_from: None,
             coordinator_epoch: None,
+            last_marker: None,
         });
         producer.last_append = now;
         if let Some(marker) = header.marker() {
+            producer.last_marker = Some(header.base_offset);
             let open_from = producer.end(stamp.epoch, marker)?;
             let last_offset = header.last_offset();
             self.unstable.end(stamp.id, open_from, last_offset);
@@ -237,6 +243,7 @@ impl Producers {
     pub fn snapshot(&self) -> ProducerSnapshot {
         let entry = |(id, producer): (&ProducerId, &Producer)| ProducerEntry {
             coordinator_epoch: producer.coordinator_epoch.map(|epoch| epoch.0),
+            last_marker_offset: producer.last_marker.map(|offset| offset.0),
             transaction_first_offset: producer.open_from.map(|offset| offset.0),
             any_sequence: producer.any_sequence,
             producer_id: id.0,
@@ -278,6 +285,7 @@ impl Producers {
                     last_append,
                     open_from,
                     coordinator_epoch: entry.coordinator_epoch.map(LeaderEpoch),
+                    last_marker: entry.last_marker_offset.map(Offset),
                 },
             );
             let check = last_append.plus(EXPIRY_CHECK_MS);
