@@ -72,7 +72,7 @@ impl<M: Machine> CoordinatorActor<M> {
         guard: Guard<End>,
     ) -> Self {
         Self {
-            audience: M::Audience::new(&home),
+            audience: M::Audience::new(home.surroundings()),
             home,
             machine,
             outbox: Outbox::new(max_record_bytes, M::SUBJECT),

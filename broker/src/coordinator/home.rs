@@ -1,6 +1,6 @@
 //! What a coordinator's actor shares with those who ask it, for as long as this node leads the partition in that epoch.
 
-use super::machine::Machine;
+use super::machine::{Machine, Surroundings};
 use crate::metadata_cache::MetadataCache;
 use crate::metrics::NodeMetrics;
 use crate::partition::PartitionHandle;
@@ -41,6 +41,16 @@ impl<M: Machine> Home<M> {
     ) -> Self {
         let (mailbox, shared) = (Mailbox::default(), Arc::default());
         Self { log, leader_epoch, node, mailbox, shared, common }
+    }
+
+    pub fn surroundings(&self) -> Surroundings<M> {
+        Surroundings {
+            partition: self.partition(),
+            leader_epoch: self.leader_epoch,
+            metrics: Arc::clone(&self.node.metrics),
+            shared: Arc::clone(&self.shared),
+            common: Arc::clone(&self.common),
+        }
     }
 
     /// Of the internal topic.

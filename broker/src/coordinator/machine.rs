@@ -4,7 +4,6 @@
 //! the messages of its actor.
 //! Never here: a log, a stream, an actor.
 
-use super::home::Home;
 use super::record::Record;
 use crate::metrics::NodeMetrics;
 use std::fmt::{Debug, Display};
@@ -13,7 +12,7 @@ use std::time::Duration;
 use troupe_machines::cluster::ClusterImage;
 use troupe_machines::time::Time;
 use troupe_proto::error::Error;
-use troupe_proto::ids::PartitionId;
+use troupe_proto::ids::{LeaderEpoch, PartitionId};
 
 /// Decides, and remembers what one partition of an internal topic says.
 pub trait Machine: Sized + Send + Unpin + 'static {
@@ -96,9 +95,19 @@ impl<M: Machine> Decided<M> {
     }
 }
 
+/// What those who are told something know of their coordinator, and share with others.
+pub struct Surroundings<M: Machine> {
+    /// Of the internal topic.
+    pub partition: PartitionId,
+    pub leader_epoch: LeaderEpoch,
+    pub metrics: Arc<NodeMetrics>,
+    pub shared: Arc<M::Shared>,
+    pub common: Arc<M::Common>,
+}
+
 /// Those who are told something beside an answer, for as long as an actor lives.
 pub trait Audience<M: Machine>: Unpin + 'static {
-    fn new(home: &Home<M>) -> Self;
+    fn new(around: Surroundings<M>) -> Self;
 
     fn tell(&mut self, told: M::Told);
 

@@ -1,7 +1,7 @@
 //! The members that are connected to a coordinator, and how many there are.
 
 use super::member_stream::MemberSink;
-use crate::coordinator::{Audience, Home};
+use crate::coordinator::{Audience, Surroundings};
 use crate::metrics::NodeMetrics;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -70,8 +70,8 @@ impl Members {
 }
 
 impl Audience<Groups> for Members {
-    fn new(home: &Home<Groups>) -> Self {
-        let (metrics, shared) = (Arc::clone(&home.node.metrics), Arc::clone(&home.shared));
+    fn new(around: Surroundings<Groups>) -> Self {
+        let Surroundings { metrics, shared, .. } = around;
         Self { sessions: HashMap::new(), metrics, shared, counted: (0.0, 0.0) }
     }
 

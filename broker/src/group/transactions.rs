@@ -117,7 +117,7 @@ impl GroupRoute {
             |channel, request| async move {
                 TransactionServiceClient::new(channel)
                     .max_decoding_message_size(self.calls.max_answer_bytes)
-                    .commit_offsets(request)
+                    .commit_transaction_offsets(request)
                     .await
             },
         )

@@ -82,7 +82,7 @@ impl TransactionService for TransactionDoor {
         Ok(Response::new(pb::AddOffsetsResponse {}))
     }
 
-    async fn commit_offsets(
+    async fn commit_transaction_offsets(
         &self,
         request: Request<pb::CommitTransactionOffsetsRequest>,
     ) -> Result<Response<pb::CommitTransactionOffsetsResponse>, Status> {
@@ -90,7 +90,7 @@ impl TransactionService for TransactionDoor {
         Ok(Response::new(self.0.commit_offsets(request.into_inner(), call).await?))
     }
 
-    async fn end(
+    async fn end_transaction(
         &self,
         request: Request<pb::EndTransactionRequest>,
     ) -> Result<Response<pb::EndTransactionResponse>, Status> {

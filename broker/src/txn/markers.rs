@@ -2,7 +2,7 @@
 
 use super::message::Add;
 use super::outbound::{Origin, Outbound};
-use crate::coordinator::{Audience, Home};
+use crate::coordinator::{Audience, Surroundings};
 use crate::metrics::NodeMetrics;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -100,15 +100,11 @@ impl Markers {
 }
 
 impl Audience<Transactions> for Markers {
-    fn new(home: &Home<Transactions>) -> Self {
-        let shared = Arc::clone(&home.shared);
+    fn new(around: Surroundings<Transactions>) -> Self {
+        let Surroundings { partition, leader_epoch, metrics, shared, common: outbound } = around;
         shared.set_spare_ids(0);
-        let origin = Origin {
-            partition: home.partition(),
-            leader_epoch: home.leader_epoch,
-            life: shared.lives.fetch_add(1, Ordering::Relaxed),
-        };
-        let (outbound, metrics) = (Arc::clone(&home.common), Arc::clone(&home.node.metrics));
+        let life = shared.lives.fetch_add(1, Ordering::Relaxed);
+        let origin = Origin { partition, leader_epoch, life };
         let (counted, waiting) = (Counts::default(), HashMap::new());
         Self { origin, outbound, metrics, shared, counted, waiting }
     }

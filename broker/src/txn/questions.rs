@@ -229,7 +229,7 @@ impl TxnRoute {
                         producer_epoch: next.epoch.0,
                     })
                 },
-                |channel, request| async move { self.client(channel).end(request).await },
+                |channel, request| async move { self.client(channel).end_transaction(request).await },
             )
             .await?;
         given(answer.producer_id, answer.producer_epoch)

@@ -78,6 +78,10 @@ impl Cluster {
                 "chaos.enable=true".to_owned(),
                 "offsets.topic.num.partitions=5".to_owned(),
                 "group.max.size=3".to_owned(),
+                "transaction.state.log.num.partitions=5".to_owned(),
+                "transaction.state.log.replication.factor=3".to_owned(),
+                "transaction.state.log.min.isr=2".to_owned(),
+                "transaction.state.log.segment.bytes=1MiB".to_owned(),
                 "shards=1".to_owned(),
             ];
             let mut config = NodeConfig::load(None, [], &set).unwrap();

@@ -4,6 +4,7 @@ use super::Cluster;
 use std::time::Duration;
 use troupe_proto::admin::v1 as admin;
 use troupe_proto::admin::v1::TransactionState;
+use troupe_proto::admin::v1::topic_service_client::TopicServiceClient;
 use troupe_proto::admin::v1::transaction_service_client::TransactionServiceClient as AdminClient;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::log::v1 as pb;
@@ -48,7 +49,7 @@ impl Cluster {
             producer_epoch: of.1,
             outcome: pb::TransactionOutcome::Commit.into(),
         };
-        let answer = client.end(request).await?.into_inner();
+        let answer = client.end_transaction(request).await?.into_inner();
         Ok((answer.producer_id, answer.producer_epoch))
     }
 
@@ -87,6 +88,16 @@ async fn any_node_answers_for_every_transactional_id() {
     for id in &ids {
         cluster.until_committed(1, id).await;
     }
+    let request = admin::GetTopicRequest { name: "__transaction_state".to_owned() };
+    let mut topics = TopicServiceClient::new(cluster.channel(1).await);
+    let topic = topics.get_topic(request).await.unwrap().into_inner().topic.unwrap();
+    let config = |name: &str| {
+        let entry = topic.configs.iter().find(|entry| entry.name == name);
+        entry.unwrap().value.clone()
+    };
+    assert_eq!((topic.partitions.len(), topic.replication_factor), (5, 3));
+    assert_eq!(config("min.insync.replicas"), "2");
+    assert_eq!(config("segment.bytes"), (1 << 20).to_string());
     let mut lists = Vec::new();
     for node in 1..=3 {
         let mut client = AdminClient::new(cluster.channel(node).await);
@@ -136,7 +147,7 @@ async fn offsets_are_committed_in_a_transaction_through_any_node() {
             ..Default::default()
         };
         let mut client = TransactionServiceClient::new(cluster.channel(node).await);
-        let answer = client.commit_offsets(request).await.unwrap().into_inner();
+        let answer = client.commit_transaction_offsets(request).await.unwrap().into_inner();
         assert_eq!(answer.results[0].error, None);
         let fetch = |require_stable| pb::FetchOffsetsRequest {
             group_id: group.to_owned(),

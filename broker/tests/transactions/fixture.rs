@@ -139,7 +139,7 @@ impl Fixture {
             producer_epoch: of.epoch,
             outcome: outcome.into(),
         };
-        let answer = soon("an end", self.client().end(request)).await?.into_inner();
+        let answer = soon("an end", self.client().end_transaction(request)).await?.into_inner();
         Ok(Producer { id: answer.producer_id, epoch: answer.producer_epoch })
     }
 

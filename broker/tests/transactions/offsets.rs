@@ -34,7 +34,9 @@ impl Fixture {
         &self,
         request: &pb::CommitTransactionOffsetsRequest,
     ) -> Result<Vec<Option<ErrorCode>>, Error> {
-        let ask = async || Ok(self.client().commit_offsets(request.clone()).await?.into_inner());
+        let ask = async || {
+            Ok(self.client().commit_transaction_offsets(request.clone()).await?.into_inner())
+        };
         let answer = soon("a commit in a transaction", settled(ask)).await?;
         let error = |it: pb::PartitionCommitResult| it.error.map(|error| error.reason());
         Ok(answer.results.into_iter().map(error).collect())

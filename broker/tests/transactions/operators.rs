@@ -105,6 +105,6 @@ async fn offsets_of_another_producer_are_not_committed() {
         }],
         ..Default::default()
     };
-    let refused = node.client().commit_offsets(request).await.unwrap_err();
+    let refused = node.client().commit_transaction_offsets(request).await.unwrap_err();
     assert_eq!(Error::from(refused).code, ErrorCode::InvalidProducerIdMapping);
 }

@@ -157,7 +157,8 @@ async fn offsets_stand_when_their_transaction_is_committed() {
         let committed = soon(
             "offsets",
             settled(|| async {
-                let answer = node.client().commit_offsets(commit(producer, offset)).await;
+                let answer =
+                    node.client().commit_transaction_offsets(commit(producer, offset)).await;
                 Ok(answer.map_err(Error::from)?.into_inner())
             }),
         );

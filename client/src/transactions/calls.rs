@@ -66,7 +66,7 @@ impl Transactions {
         };
         let answer = self.ask(accumulator, deadline, |channel| {
             let request = request.clone();
-            async move { TransactionServiceClient::new(channel).end(request).await }
+            async move { TransactionServiceClient::new(channel).end_transaction(request).await }
         });
         let answer = answer.await?;
         Ok((ProducerId(answer.producer_id), ProducerEpoch(answer.producer_epoch)))
@@ -95,7 +95,9 @@ impl Transactions {
             };
             let answer = self.ask(accumulator, deadline, |channel| {
                 let request = request.clone();
-                async move { TransactionServiceClient::new(channel).commit_offsets(request).await }
+                async move {
+                    TransactionServiceClient::new(channel).commit_transaction_offsets(request).await
+                }
             });
             let Some(error) = sort_out(&mut due.offsets, answer.await?.results) else {
                 return Ok(());

@@ -174,7 +174,7 @@ impl TransactionService for FakeTransactions {
         Err(Status::unimplemented("committing does it"))
     }
 
-    async fn commit_offsets(
+    async fn commit_transaction_offsets(
         &self,
         request: Request<pb::CommitTransactionOffsetsRequest>,
     ) -> Answer<pb::CommitTransactionOffsetsResponse> {
@@ -198,7 +198,7 @@ impl TransactionService for FakeTransactions {
         answered(lost, pb::CommitTransactionOffsetsResponse { results })
     }
 
-    async fn end(
+    async fn end_transaction(
         &self,
         request: Request<pb::EndTransactionRequest>,
     ) -> Answer<pb::EndTransactionResponse> {

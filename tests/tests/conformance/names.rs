@@ -280,7 +280,7 @@ async fn refused_of_transactions(
             };
             whole(server, path, request).await
         }
-        "CommitOffsets" => {
+        "CommitTransactionOffsets" => {
             let offset = Some(log::OffsetAndMetadata::default());
             let commits = vec![log::PartitionCommit { partition: Some(partition), offset }];
             let request = log::CommitTransactionOffsetsRequest {
@@ -439,7 +439,7 @@ async fn refused_group(server: &Server, path: &str, group: &str) -> ErrorReason 
             };
             whole(server, path, request).await
         }
-        "CommitOffsets" if path.contains("TransactionService/") => {
+        "CommitTransactionOffsets" => {
             let request = log::CommitTransactionOffsetsRequest {
                 transactional_id,
                 producer_id,

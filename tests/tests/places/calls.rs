@@ -6,7 +6,7 @@ use troupe_tests::workspace;
 
 /// Single calls that append no records: done twice, by a client's own retry policy, they do no more than once, or say
 /// that it was done.
-const REPEATABLE: [&str; 52] = [
+const REPEATABLE: [&str; 53] = [
     "AbortHangingTransaction",
     "AbortTransaction",
     "AddOffsets",
@@ -14,6 +14,7 @@ const REPEATABLE: [&str; 52] = [
     "AlterPartitionReassignments",
     "AlterReplicaLogDirs",
     "CommitOffsets",
+    "CommitTransactionOffsets",
     "CreatePartitions",
     "CreateTopic",
     "DeleteGroup",
@@ -29,7 +30,7 @@ const REPEATABLE: [&str; 52] = [
     "DescribeTransaction",
     "DrainNode",
     "ElectLeaders",
-    "End",
+    "EndTransaction",
     "Fetch",
     "FetchOffsets",
     "FindCoordinator",
