@@ -266,7 +266,7 @@ impl Copy<'_> {
         let before = self.epoch.replace(header.leader_epoch);
         let begins_epoch = before.is_some_and(|before| before != header.leader_epoch);
         if header.base_offset >= self.end || stays_as_it_is(header) {
-            return writer.keep(header, batch.bytes).map_err(Failure::Other);
+            return writer.keep(batch).map_err(Failure::Other);
         }
         // the segment goes on to where the next one begins; a producer is judged by its batches (S24)
         let needs_header =
@@ -274,7 +274,7 @@ impl Copy<'_> {
         if header.record_count == 0 {
             // for the sake of a header alone no segment is written again
             return match needs_header || !writer.is_new() {
-                true => writer.keep(header, batch.bytes).map_err(Failure::Other),
+                true => writer.keep(batch).map_err(Failure::Other),
                 false => Ok(()),
             };
         }
@@ -308,7 +308,7 @@ impl Copy<'_> {
         }
         let horizon = (is_seen && horizon.is_none()).then(|| horizon_from(request));
         if selected.gone == 0 && horizon.is_none() {
-            return writer.keep(header, batch.bytes).map_err(Failure::Other);
+            return writer.keep(batch).map_err(Failure::Other);
         }
         if selected.kept == 0 && !needs_header {
             return writer.leave_out(files).map_err(Failure::Other);
