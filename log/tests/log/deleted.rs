@@ -159,6 +159,19 @@ fn cleaning_passes_over_damage_of_what_was_deleted_and_loses_nothing_behind_it()
     }
 }
 
+/// As whoever took part of a slice that begins there cuts it off again.
+#[test]
+fn what_was_deleted_stays_deleted_when_the_batch_goes_in_which_a_log_starts() {
+    let disk = memory();
+    let mut log = write(&disk);
+    drop(log.set_log_start(Offset(7)).unwrap());
+    for again in [false, true] {
+        assert_eq!(log.truncate_to(Offset(7), Offset(7)).unwrap(), Offset(7), "{again}");
+        assert_eq!((log.log_start(), log.log_end()), (Offset(7), Offset(7)), "{again}");
+        log = open(&disk, small()).0;
+    }
+}
+
 /// The first batch that somebody reads.
 #[test]
 fn damage_of_the_batch_in_which_a_log_starts_is_found() {
