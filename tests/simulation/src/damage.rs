@@ -114,14 +114,17 @@ impl World {
     /// Of a log that was just opened. What opening has found is legitimate, and what is lacking is told.
     pub fn opened_damaged(&mut self, at: At, log: &Log<FaultDisk>) -> Checked {
         let site = &mut self.sites[at.0];
-        let mut known = site.damaged.contains_key(&at.1);
-        if known && log.damage().is_none() && site.may_be_given_up.remove(&at.1) {
+        let was_forgotten = site.may_be_forgotten.remove(&at.1);
+        let was_given_up = site.may_be_given_up.remove(&at.1);
+        if log.damage().is_none() && (was_forgotten || was_given_up) {
             // all of it was done, but for saying so
             site.damaged.remove(&at.1);
-            known = false;
-            self.note_given_up(at, Vec::new());
+            if was_given_up {
+                self.note_given_up(at, Vec::new(), log.log_end());
+            }
         }
         let site = &mut self.sites[at.0];
+        let known = site.damaged.contains_key(&at.1);
         match log.damage() {
             None => {
                 let ends_at = site.damaged.remove(&at.1).flatten();
@@ -271,6 +274,8 @@ impl World {
         let Some(host) = self.host(at) else { return Ok(()) };
         if host.log.forget_damage().is_ok() {
             self.sites[at.0].damaged.remove(&at.1);
+        } else {
+            self.sites[at.0].may_be_forgotten.insert(at.1);
         }
         Ok(())
     }
@@ -365,15 +370,15 @@ impl World {
         let memory = disk.memory().clone();
         let opened = Log::open(disk, PathBuf::from(PLACE), at.1, config, wall);
         let given_up = opened.and_then(|(log, recovery)| {
-            let start = log.log_start();
+            let (start, end) = (log.log_start(), log.log_end());
             let high_watermark = recovery.high_watermark.unwrap_or(start);
-            log.accept_loss(high_watermark).map(|lost| (lost, start))
+            log.accept_loss(high_watermark).map(|lost| (lost, start, end))
         });
         if let Some(remains) = self.sites[at.0].remains.get_mut(&at.1) {
             remains.stand_ins.extend(crate::decay::stand_ins(&memory, &at.1));
         }
         // what could not be done stays noted; what was done is done
-        let Ok((lost, start)) = given_up else {
+        let Ok((lost, start, end)) = given_up else {
             self.sites[at.0].may_be_given_up.insert(at.1);
             return Ok(());
         };
@@ -384,18 +389,25 @@ impl World {
             invariants::nothing_whole_is_given_up(range, start, &whole)?;
         }
         self.sites[at.0].damaged.remove(&at.1);
-        self.sites[at.0].may_be_given_up.remove(&at.1);
-        self.note_given_up(at, lost);
+        self.note_given_up(at, lost, end);
         Ok(())
     }
 
-    /// And what an attempt before has given up that was interrupted.
-    fn note_given_up(&mut self, at: At, mut lost: Vec<Range<Offset>>) {
+    /// And what an attempt before has given up that was interrupted, and what is missing at the log's end.
+    fn note_given_up(&mut self, at: At, mut lost: Vec<Range<Offset>>, end: Offset) {
         let Some(disk) = self.sites[at.0].disks.get(&at.1) else { return };
         let stand_ins = crate::decay::stand_ins(disk.memory(), &at.1);
         lost.extend(stand_ins.iter().map(|batch| batch.base_offset..batch.end_offset()));
         if let Some(ledger) = self.ledgers.get_mut(&at.1) {
             ledger.give_up(lost);
+        }
+        let Some(remains) = self.sites[at.0].remains.get_mut(&at.1) else { return };
+        if end < remains.durable {
+            remains.durable = end;
+            remains.written.retain(|batch| batch.end_offset() <= end);
+            if let Some(ledger) = self.ledgers.get_mut(&at.1) {
+                ledger.lose_from(end);
+            }
         }
     }
 

@@ -129,5 +129,8 @@ fn what_stands_behind_damage_of_what_was_deleted_survives_cleaning() {
 /// deleted or given up is nobody's to keep in mind; producers go on while it is not known whether something is lost.
 #[test]
 fn damage_that_nobody_has_to_know_of_is_not_held_against_anybody() {
-    assert_kept_where_disks_go_bad(&[112571, 117205, 201950, 202330, 203022, 205726, 207907]);
+    assert_kept_where_disks_go_bad(&[
+        112571, 117205, 201950, 202330, 203022, 205726, 207907, 301762, 304709, 305437, 309319,
+        311020,
+    ]);
 }

@@ -111,8 +111,10 @@ pub struct Site {
     /// the controller has been told of.
     pub damaged: BTreeMap<PartitionKey, Option<troupe_proto::ids::Offset>>,
     pub losses_known: BTreeSet<PartitionKey>,
-    /// What is damaged in them was being given up, and nobody knows how far that came.
+    /// What is damaged in them was being given up, or forgotten as they were filled again, and nobody knows how far that
+    /// came.
     pub may_be_given_up: BTreeSet<PartitionKey>,
+    pub may_be_forgotten: BTreeSet<PartitionKey>,
 }
 
 pub struct World {
@@ -234,6 +236,7 @@ impl World {
             damaged: BTreeMap::new(),
             losses_known: BTreeSet::new(),
             may_be_given_up: BTreeSet::new(),
+            may_be_forgotten: BTreeSet::new(),
         });
         self.sites.len() - 1
     }
