@@ -207,7 +207,8 @@ impl<D: Disk> FlushTicket<D> {
             self.poison.add(error);
         }
         result.map(|()| {
-            self.flushed_end.note(&self.place, self.end(), self.lowered);
+            let FlushPoint { offset, segment, .. } = self.done.point;
+            self.flushed_end.note(&self.place, offset, segment, self.lowered);
             self.done
         })
     }

@@ -5,6 +5,9 @@
 //! after every flush, before the flush counts, in place, and not synced: after the end of a process all of it is there,
 //! after that of the machine what the kernel had written by then, which on Linux is half a minute old at most.
 //!
+//! The first time behind a closed segment it is synced: what was flushed of a segment that takes no more appends stays
+//! known, whatever a power cut takes. That costs a sync a segment.
+//!
 //! Promise: whatever of it is there is true. It is written after what it vouches for is on disk, and lowered, durably,
 //! before anything of that is cut off.
 
@@ -23,6 +26,8 @@ pub(crate) struct FlushedEnd(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     noted: Offset,
+    /// As far as it was synced since the log was opened.
+    synced: Offset,
     /// How often it was lowered: a ticket from before proves nothing afterwards.
     lowered: u64,
 }
@@ -30,7 +35,7 @@ struct State {
 impl FlushedEnd {
     /// As it was found.
     pub(crate) fn found(noted: Option<Offset>) -> FlushedEnd {
-        FlushedEnd(Mutex::new(State { noted: noted.unwrap_or_default(), lowered: 0 }))
+        FlushedEnd(Mutex::new(State { noted: noted.unwrap_or_default(), ..State::default() }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -43,11 +48,34 @@ impl FlushedEnd {
         self.state().lowered
     }
 
-    /// All below `end` is on disk. What cannot be written is no loss: less is vouched for.
-    pub(crate) fn note<D: Disk>(&self, place: &Place<D>, end: Offset, lowered: u64) {
+    /// All below `end` is on disk, and all segments below `active` are closed. What cannot be written is no loss: less is
+    /// vouched for.
+    pub(crate) fn note<D: Disk>(
+        &self,
+        place: &Place<D>,
+        end: Offset,
+        active: Offset,
+        lowered: u64,
+    ) {
         let mut state = self.state();
-        if state.lowered == lowered && end > state.noted && write(place, end, false).is_ok() {
-            state.noted = end;
+        let durably = state.synced < active;
+        let says_more = end > state.noted || durably && end == state.noted;
+        if state.lowered != lowered || !says_more {
+            return;
+        }
+        let Ok(file) = write(place, end) else { return };
+        state.noted = end;
+        // who made the file may have died before its name was on disk
+        let owes_name = state.synced == Offset::ZERO;
+        drop(state);
+        // nobody who looks at what is noted waits for the disk; what was lowered meanwhile is synced as it is
+        let sync = || match file.sync() {
+            Ok(()) if owes_name => place.disk.sync_dir(&place.dir),
+            synced => synced,
+        };
+        if durably && sync().is_ok() {
+            let mut state = self.state();
+            state.synced = if state.lowered == lowered { end } else { state.synced };
         }
     }
 
@@ -55,9 +83,11 @@ impl FlushedEnd {
     pub(crate) fn lower<D: Disk>(&self, place: &Place<D>, end: Offset) -> Result<(), LogError> {
         let mut state = self.state();
         state.lowered += 1;
+        state.synced = state.synced.min(end);
         if state.noted > end {
             let path = place.path(checkpoint::FLUSHED_END);
-            write(place, end, true).map_err(|e| LogError::io("write", &path, e))?;
+            let synced = write(place, end).and_then(|file| file.sync());
+            synced.map_err(|e| LogError::io("write", &path, e))?;
             state.noted = end;
         }
         Ok(())
@@ -77,7 +107,7 @@ impl FlushedEnd {
 }
 
 /// The content has always the same length, within a sector, which is written as a whole or not at all.
-fn write<D: Disk>(place: &Place<D>, end: Offset, durably: bool) -> io::Result<()> {
+fn write<D: Disk>(place: &Place<D>, end: Offset) -> io::Result<D::File> {
     let path = place.path(checkpoint::FLUSHED_END);
     let file = match place.disk.open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => place.disk.create(&path),
@@ -85,5 +115,5 @@ fn write<D: Disk>(place: &Place<D>, end: Offset, durably: bool) -> io::Result<()
     }?;
     let content = checkpoint::encode_flushed_end(end);
     write_all_at(&file, 0, &mut [IoSlice::new(&content)])?;
-    if durably { file.sync() } else { Ok(()) }
+    Ok(file)
 }

@@ -204,6 +204,10 @@ impl<D: Disk> Log<D> {
             self.flushing.owe_dir(&self.place.dir);
             // what was removed must not come back beside what is written next
             self.sync_owed()?;
+            if let Some(active) = self.segments.back().filter(|_| self.presence.directory) {
+                let flushed_end = &self.flushing.flushed_end;
+                flushed_end.note(&self.place, self.end, active.base, flushed_end.lowered());
+            }
             if let Some(parent) = self.place.dir.parent() {
                 let synced = self.place.disk.sync_dir(parent);
                 synced.map_err(|e| LogError::sync_dir(parent, e))?;
@@ -342,6 +346,7 @@ fn recover<D: Disk>(
     let files = find_segments(place, listing, evidence)?;
     let checkpoint = listing.read_derived(place, checkpoint::OFFSETS, evidence)?;
     let checkpoint = checkpoint.and_then(|content| OffsetCheckpoint::decode(&content));
+    let flushed_end = read_flushed_end(place, listing, checkpoint.as_ref(), evidence)?;
     let checkpoint = checkpoint.unwrap_or_default();
     let epochs = listing.read_derived(place, checkpoint::EPOCHS, evidence)?;
     let epochs = epochs.and_then(|content| checkpoint::decode_epochs(&content));
@@ -380,7 +385,6 @@ fn recover<D: Disk>(
         let end = files[i + 1].base;
         recovered.segments.push_back(Segment::closed(file.base, end, file.size));
     }
-    let flushed_end = read_flushed_end(place, listing, &checkpoint, evidence)?;
     recovered.flushed_end = flushed_end;
     let vouched_for = checkpoint.recovery_point.map(|point| point.offset);
     let vouched_for = vouched_for.max(flushed_end).unwrap_or(Offset::ZERO);
@@ -418,18 +422,20 @@ fn place_of_recovery_point(
     (point.position <= files[at].size).then_some((at, point))
 }
 
-/// One that a log of an earlier version has outlived is not believed, nor left to be.
+/// One that a log of an earlier version has outlived is not believed, nor left to be. Where the checkpoint beside it is
+/// no good, as a power cut leaves one, nobody knows which version has written that: rather is a replica filled again once
+/// too often than what was flushed cut off for torn.
 fn read_flushed_end<D: Disk>(
     place: &Place<D>,
     listing: &Listing,
-    checkpoint: &OffsetCheckpoint,
+    checkpoint: Option<&OffsetCheckpoint>,
     evidence: &mut Evidence,
 ) -> Result<Option<Offset>, LogError> {
     let content = listing.read_derived(place, checkpoint::FLUSHED_END, evidence)?;
     // without content: it was about to be written for the first time
     let Some(content) = content.filter(|content| !content.is_empty()) else { return Ok(None) };
     let found = checkpoint::decode_flushed_end(&content);
-    let is_kept = checkpoint.keeps_flushed_end || !listing.has(checkpoint::OFFSETS);
+    let is_kept = checkpoint.is_none_or(|checkpoint| checkpoint.keeps_flushed_end);
     if found.is_some() && is_kept {
         return Ok(found);
     }

@@ -17,6 +17,7 @@ use troupe_proto::ids::Offset;
 impl<D: Disk> Log<D> {
     /// Cuts the batch that holds `offset`, and all behind it; returns the new end of the log, which is
     /// `offset` if a batch starts there and ends there, and never more. Slices handed out lie below `high_watermark`.
+    /// What was deleted stays deleted: where the log starts within that batch it starts there as before, and is empty.
     ///
     /// # Errors
     /// Errors of the disk. The log is poisoned then: how much was cut, only opening it anew can tell. Was it for
@@ -52,7 +53,7 @@ impl<D: Disk> Log<D> {
             Walk::Behind => (self.segments[at].end.min(offset), self.segments[at].size),
         };
         if cut.0 <= self.start {
-            self.truncate_fully_and_start_at(offset.min(cut.0))?;
+            self.truncate_fully_and_start_at(offset.min(cut.0.max(self.start)))?;
             return Ok(self.end);
         }
         let result = self.truncate_within(at, cut, high_watermark);

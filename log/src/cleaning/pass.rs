@@ -281,7 +281,7 @@ impl Copy<'_> {
         let is_aborted = self.transactions.is_aborted(header);
         if header.base_offset >= self.end {
             self.transactions.stays(header);
-            return writer.keep(header, batch.bytes).map_err(Failure::Other);
+            return writer.keep(batch).map_err(Failure::Other);
         }
         if header.record_count == 0 {
             // for the sake of a header alone no segment is written again
@@ -289,7 +289,7 @@ impl Copy<'_> {
                 return Ok(());
             }
             self.transactions.stays(header);
-            return writer.keep(header, batch.bytes).map_err(Failure::Other);
+            return writer.keep(batch).map_err(Failure::Other);
         }
         if is_aborted {
             self.gone += u64::from(header.record_count);
@@ -329,7 +329,7 @@ impl Copy<'_> {
         }
         self.transactions.stays(header);
         if selected.gone == 0 && horizon.is_none() {
-            return writer.keep(header, batch.bytes).map_err(Failure::Other);
+            return writer.keep(batch).map_err(Failure::Other);
         }
         let (left, payload) = self.compactor.rewrite(header, records, &selected, horizon)?;
         writer.put(&left, payload, files).map_err(Failure::Other)
@@ -366,11 +366,11 @@ impl Copy<'_> {
         let is_empty = header.record_count == 0;
         if has_data || header.base_offset >= self.end {
             writer.note_aborted(aborted);
-            return writer.keep(header, batch.bytes).map_err(Failure::Other);
+            return writer.keep(batch).map_err(Failure::Other);
         }
         if is_empty {
             return match needs_header || !writer.is_new() {
-                true => writer.keep(header, batch.bytes).map_err(Failure::Other),
+                true => writer.keep(batch).map_err(Failure::Other),
                 false => Ok(()),
             };
         }
@@ -388,7 +388,7 @@ impl Copy<'_> {
         self.tombstones.note(header.end_offset(), due_ms);
         writer.note_aborted(aborted);
         if horizon.is_some() {
-            return writer.keep(header, batch.bytes).map_err(Failure::Other);
+            return writer.keep(batch).map_err(Failure::Other);
         }
         let records = batch.records(&mut self.unpacked)?;
         let selected = self.compactor.select(header, records, |_| true)?;

@@ -74,6 +74,8 @@ impl From<CleaningError> for Failure {
 pub(super) struct SourceBatch<'a> {
     pub(super) header: BatchHeader,
     pub(super) bytes: &'a [u8],
+    /// Where it ends in its segment.
+    pub(super) end: u64,
     /// The segment ends behind it.
     pub(super) is_last: bool,
 }
@@ -140,8 +142,8 @@ pub(super) fn each_batch<D: Disk>(
         next = header.end_offset();
         let bytes = scanner.taken(&header);
         throttle.moved(bytes.len() as u64)?;
-        let is_last = position + bytes.len() as u64 == source.size;
-        match each(&SourceBatch { header, bytes, is_last }) {
+        let end = position + bytes.len() as u64;
+        match each(&SourceBatch { header, bytes, end, is_last: end == source.size }) {
             Ok(ControlFlow::Continue(())) => {}
             Ok(ControlFlow::Break(())) => return Ok(()),
             Err(Failure::Batch(error)) => return Err(damaged(error.to_string())),

@@ -8,7 +8,7 @@
 //! Nothing is written for a segment before something of it goes or another one joins it; then what came before is
 //! copied first.
 
-use super::source::{Failure, Source, Throttle, each_batch};
+use super::source::{Failure, Source, SourceBatch, Throttle, each_batch};
 use super::swap::Unfinished;
 use super::{CLEANED, CleaningError};
 use crate::disk::{Disk, DiskFile, write_all_at};
@@ -72,6 +72,9 @@ pub(super) struct SegmentWriter<'a, 't, D: Disk> {
     output: Output,
     indexes: Indexes,
     summary: Summary,
+    /// Where the last batch of the first source ends that was kept. Among what was deleted in it something may be damaged,
+    /// and left out.
+    kept_to: u64,
     /// None as long as all is as it stands in the first source.
     file: Option<(PathBuf, D::File)>,
     buffer: Vec<u8>,
@@ -95,6 +98,7 @@ impl<'a, 't, D: Disk> SegmentWriter<'a, 't, D> {
             },
             indexes: Indexes::empty(first.base),
             summary: Summary::default(),
+            kept_to: 0,
             file: None,
             buffer: Vec::new(),
             written: 0,
@@ -129,11 +133,12 @@ impl<'a, 't, D: Disk> SegmentWriter<'a, 't, D> {
     }
 
     /// The next batch of the source, as it is.
-    pub(super) fn keep(&mut self, header: &BatchHeader, batch: &[u8]) -> Result<(), CleaningError> {
+    pub(super) fn keep(&mut self, batch: &SourceBatch<'_>) -> Result<(), CleaningError> {
         if self.file.is_some() {
-            self.write(batch)?;
+            self.write(batch.bytes)?;
         }
-        self.note(header, batch.len());
+        self.note(&batch.header, batch.bytes.len());
+        self.kept_to = batch.end;
         Ok(())
     }
 
@@ -202,8 +207,8 @@ impl<'a, 't, D: Disk> SegmentWriter<'a, 't, D> {
         let file = place.disk.create(&path).map_err(|e| LogError::io("create", &path, e))?;
         self.file = Some((path, file));
         self.output.is_new = true;
-        let (first, so_far) = (self.first, self.output.size);
-        each_batch(place, key, &first, so_far, throttle, |batch| {
+        let (first, kept_to) = (self.first, self.kept_to);
+        each_batch(place, key, &first, kept_to, throttle, |batch| {
             self.write(batch.bytes).map_err(Failure::Other)?;
             Ok(ControlFlow::Continue(()))
         })

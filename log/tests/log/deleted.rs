@@ -1,7 +1,7 @@
 //! What was deleted and still lies in a file is nobody's: where it is damaged, nothing is.
 
 use crate::batches::*;
-use crate::cleaned::{clean, request};
+use crate::cleaned::{check, clean, close_segments, put, request, values};
 use crate::damage::{change, segments};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -128,6 +128,47 @@ fn damage_of_what_was_deleted_is_none_and_hinders_nothing() {
                 nothing_is_wrong(&disk, start, &format!("{start}: {} cut", path.display()));
             }
         }
+    }
+}
+
+/// It is not in the file that takes the segment's place, and what stands behind it is all the same.
+#[test]
+fn cleaning_passes_over_damage_of_what_was_deleted_and_loses_nothing_behind_it() {
+    for damaged in 0..3 {
+        let disk = memory();
+        let (mut log, _) = open(&disk, LogConfig::default());
+        for (key, text) in [("a", 9), ("b", 90), ("c", 30), ("d", 60), ("e", 20), ("f", 40)] {
+            put(&mut log, key, Some(&"x".repeat(text)));
+        }
+        close_segments(&mut log);
+        put(&mut log, "e", Some("new"));
+        close_segments(&mut log);
+        let path = segments(&disk).swap_remove(0);
+        let begins = batches_of(&disk, &path);
+        drop(log.set_log_start(Offset(3)).unwrap());
+        disk.decay(&path, begins[damaged].1 as u64 + 70, &[0x10]);
+        let all = log.log_end();
+        clean(&mut log, request(NOW, all)).expect("something goes");
+        for again in [false, true] {
+            let found: Vec<_> = values(&log).into_iter().map(|(at, key, _)| (at, key)).collect();
+            let kept = [(3, "d"), (5, "f"), (6, "e")].map(|(at, key)| (at, key.to_owned()));
+            assert_eq!(found, kept, "{damaged}, {again}");
+            check(&log);
+            log = open(&disk, LogConfig::default()).0;
+        }
+    }
+}
+
+/// As whoever took part of a slice that begins there cuts it off again.
+#[test]
+fn what_was_deleted_stays_deleted_when_the_batch_goes_in_which_a_log_starts() {
+    let disk = memory();
+    let mut log = write(&disk);
+    drop(log.set_log_start(Offset(7)).unwrap());
+    for again in [false, true] {
+        assert_eq!(log.truncate_to(Offset(7), Offset(7)).unwrap(), Offset(7), "{again}");
+        assert_eq!((log.log_start(), log.log_end()), (Offset(7), Offset(7)), "{again}");
+        log = open(&disk, small()).0;
     }
 }
 

@@ -172,6 +172,54 @@ fn what_an_earlier_version_has_written_meanwhile_is_not_held_against_it() {
     assert_eq!(disk.read(&dir().join(FLUSHED_END)).unwrap(), None);
 }
 
+/// A power cut leaves a checkpoint that was not synced without its content, and all that was flushed is there.
+#[test]
+fn what_was_flushed_is_known_beside_a_checkpoint_that_is_lost() {
+    let (disk, begins) = flushed(6);
+    write_back(&disk);
+    let disk = disk.crash(Loss::Unsynced);
+    disk.replace(&dir().join("offset-checkpoint"), &[], true).unwrap();
+    let path = segments(&disk).pop().unwrap();
+    disk.decay(&path, begins[2] as u64 + 20, &[1]);
+    for _again in [false, true] {
+        let (log, recovery) = open(&disk, LogConfig::default());
+        let damage = recovery.damage.unwrap();
+        assert_eq!((damage.complete_below, damage.resumes_at), (Offset(2), Some(Offset(3))));
+        assert_eq!(log.log_end(), Offset(6), "what stands behind it stays");
+    }
+}
+
+/// Nothing but segments survives, and what was synced beside them.
+#[test]
+fn the_end_of_a_closed_segment_that_was_flushed_is_never_taken_for_torn() {
+    for reopened in [false, true] {
+        let disk = memory();
+        let (mut log, _) = open(&disk, small());
+        let mut rolled = Vec::new();
+        for _ in 0..20 {
+            rolled.extend(append(&mut log, 0, 1, 100).unwrap().rolled);
+            log.flush().unwrap();
+        }
+        drop(log);
+        if reopened {
+            // what said so is gone, as that was written by an earlier version
+            disk.remove(&dir().join(FLUSHED_END)).unwrap();
+            disk.sync_dir(&dir()).unwrap();
+            drop(open(&disk, small()));
+        }
+        let disk = disk.crash(Loss::Unsynced);
+        let closed = segments(&disk).swap_remove(1);
+        change(&disk, &closed, |content| {
+            let end = content.len();
+            content[end - 60..].fill(0);
+        });
+        let (log, recovery) = open(&disk, small());
+        let damage = recovery.damage.unwrap_or_else(|| panic!("{reopened}"));
+        assert_eq!(damage.complete_below, Offset(rolled[1].0 - 1), "{reopened}");
+        assert!(log.log_end() >= *rolled.last().unwrap(), "what stands behind it stays");
+    }
+}
+
 #[test]
 fn where_it_is_damaged_itself_it_is_said_and_made_again() {
     let (disk, _) = flushed(3);

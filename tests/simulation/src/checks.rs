@@ -53,6 +53,8 @@ impl World {
         let strict = self.is_strict(&at.1);
         let cannot_read = self.is_gone(at) || self.is_decayed(at);
         let Some(host) = self.host(at) else { return Ok(()) };
+        // what is damaged within counts for committed where others have it
+        let cannot_read = cannot_read || host.log.damaged_from().is_some();
         invariants::offsets_only_grow(host)?;
         let epoch = host.replica.leader_epoch();
         invariants::epochs_only_grow(host.watched.leader_epoch, epoch)?;
@@ -100,7 +102,7 @@ impl World {
         let Some(partition) = self.truth.partition(&at.1) else { return Ok(()) };
         for node in &partition.isr {
             let site = self.site_of(*node);
-            let damaged = self.sites[site].damaged.contains(&at.1);
+            let damaged = self.sites[site].damaged.contains_key(&at.1);
             let is_told = self.sites[site].losses_known.contains(&at.1);
             // nobody knows yet what it lacks
             let lacks = damaged && !is_told;

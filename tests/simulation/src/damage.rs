@@ -9,6 +9,7 @@ use crate::storage::PLACE;
 use crate::truth::UncleanElection;
 use crate::violation::{Checked, Violation, ensure};
 use crate::world::{At, Event, Site, World};
+use std::ops::Range;
 use std::path::PathBuf;
 use troupe_log::disk::FaultDisk;
 use troupe_log::{Damage, Log, LogError};
@@ -83,7 +84,7 @@ impl World {
         let expected = self.is_decayed(at);
         invariants::only_what_decayed_is_damaged(expected, at.0, &damage.cause)?;
         let Some(host) = self.host(at) else { return Ok(()) };
-        let from = damage.complete_below;
+        let (from, to) = (damage.complete_below, damage.resumes_at);
         if host.log.damaged_from().is_some_and(|known| known <= from) {
             return Ok(());
         }
@@ -102,7 +103,7 @@ impl World {
         self.counts.damaged_leaders += u64::from(leads);
         let facts = [at.0 as u64, at.1.partition.0.into(), from.0, finder as u64];
         self.trace.note(self.now, "damaged", facts);
-        self.sites[at.0].damaged.insert(at.1);
+        self.sites[at.0].damaged.insert(at.1, to);
         self.sites[at.0].losses_known.remove(&at.1);
         self.end_replica(at);
         let wait = self.rot.between(1, 100);
@@ -113,11 +114,23 @@ impl World {
     /// Of a log that was just opened. What opening has found is legitimate, and what is lacking is told.
     pub fn opened_damaged(&mut self, at: At, log: &Log<FaultDisk>) -> Checked {
         let site = &mut self.sites[at.0];
-        let known = site.damaged.contains(&at.1);
+        let was_forgotten = site.may_be_forgotten.remove(&at.1);
+        let was_given_up = site.may_be_given_up.remove(&at.1);
+        if log.damage().is_none() && (was_forgotten || was_given_up) {
+            // all of it was done, but for saying so
+            site.damaged.remove(&at.1);
+            if was_given_up {
+                self.note_given_up(at, Vec::new(), log.log_end());
+            }
+        }
+        let site = &mut self.sites[at.0];
+        let known = site.damaged.contains_key(&at.1);
         match log.damage() {
             None => {
-                site.damaged.remove(&at.1);
-                let forgotten = known && site.decayed.contains(&at.1);
+                let ends_at = site.damaged.remove(&at.1).flatten();
+                // all that was deleted nobody lacks
+                let was_deleted = ends_at.is_some_and(|ends_at| ends_at <= log.log_start());
+                let forgotten = known && site.decayed.contains(&at.1) && !was_deleted;
                 ensure(!forgotten, "S6 damage is kept in mind", || format!("{} on {}", at.1, at.0))
             }
             Some(damage) => {
@@ -133,7 +146,7 @@ impl World {
                     self.lose_a_copy(at);
                 }
                 let site = &mut self.sites[at.0];
-                site.damaged.insert(at.1);
+                site.damaged.insert(at.1, damage.resumes_at);
                 site.losses_known.remove(&at.1);
                 self.counts.damages_found_at_opening += u64::from(expected && !known);
                 let facts = [at.0 as u64, at.1.partition.0.into(), damage.complete_below.0, 9];
@@ -171,7 +184,7 @@ impl World {
     /// A replica that lacks nothing counts for one that does: where another has gone bad, there may be no third.
     fn lose_a_copy(&mut self, at: At) {
         let bad = |site: &Site| {
-            site.wiped || site.decayed.contains(&at.1) || site.damaged.contains(&at.1)
+            site.wiped || site.decayed.contains(&at.1) || site.damaged.contains_key(&at.1)
         };
         let is_alone = !(0..self.sites.len()).any(|site| site != at.0 && bad(&self.sites[site]));
         if let Some(ledger) = self.ledgers.get_mut(&at.1).filter(|_| !is_alone) {
@@ -261,6 +274,8 @@ impl World {
         let Some(host) = self.host(at) else { return Ok(()) };
         if host.log.forget_damage().is_ok() {
             self.sites[at.0].damaged.remove(&at.1);
+        } else {
+            self.sites[at.0].may_be_forgotten.insert(at.1);
         }
         Ok(())
     }
@@ -355,16 +370,18 @@ impl World {
         let memory = disk.memory().clone();
         let opened = Log::open(disk, PathBuf::from(PLACE), at.1, config, wall);
         let given_up = opened.and_then(|(log, recovery)| {
-            let start = log.log_start();
+            let (start, end) = (log.log_start(), log.log_end());
             let high_watermark = recovery.high_watermark.unwrap_or(start);
-            log.accept_loss(high_watermark).map(|lost| (lost, start))
+            log.accept_loss(high_watermark).map(|lost| (lost, start, end))
         });
         if let Some(remains) = self.sites[at.0].remains.get_mut(&at.1) {
-            let stand_ins = crate::decay::sound_headers(&memory, &at.1);
-            remains.stand_ins.extend(stand_ins.iter().filter(|it| it.record_count == 0));
+            remains.stand_ins.extend(crate::decay::stand_ins(&memory, &at.1));
         }
-        // what could not be done stays noted
-        let Ok((lost, start)) = given_up else { return Ok(()) };
+        // what could not be done stays noted; what was done is done
+        let Ok((lost, start, end)) = given_up else {
+            self.sites[at.0].may_be_given_up.insert(at.1);
+            return Ok(());
+        };
         self.counts.given_up += 1;
         for range in &lost {
             let facts = [at.0 as u64, at.1.partition.0.into(), range.start.0, range.end.0];
@@ -372,10 +389,26 @@ impl World {
             invariants::nothing_whole_is_given_up(range, start, &whole)?;
         }
         self.sites[at.0].damaged.remove(&at.1);
+        self.note_given_up(at, lost, end);
+        Ok(())
+    }
+
+    /// And what an attempt before has given up that was interrupted, and what is missing at the log's end.
+    fn note_given_up(&mut self, at: At, mut lost: Vec<Range<Offset>>, end: Offset) {
+        let Some(disk) = self.sites[at.0].disks.get(&at.1) else { return };
+        let stand_ins = crate::decay::stand_ins(disk.memory(), &at.1);
+        lost.extend(stand_ins.iter().map(|batch| batch.base_offset..batch.end_offset()));
         if let Some(ledger) = self.ledgers.get_mut(&at.1) {
             ledger.give_up(lost);
         }
-        Ok(())
+        let Some(remains) = self.sites[at.0].remains.get_mut(&at.1) else { return };
+        if end < remains.durable {
+            remains.durable = end;
+            remains.written.retain(|batch| batch.end_offset() <= end);
+            if let Some(ledger) = self.ledgers.get_mut(&at.1) {
+                ledger.lose_from(end);
+            }
+        }
     }
 
     /// A replica was elected that may lack something. Where any copy may go bad, it may lack what nobody has who had to
@@ -387,7 +420,7 @@ impl World {
         let had_all = before.isr.iter().chain(&before.elr).chain(&before.last_in_sync);
         let is_whole = |node: &NodeId| {
             let site = &self.sites[self.site_of(*node)];
-            !site.decayed.contains(&key) && !site.damaged.contains(&key) && !site.wiped
+            !site.decayed.contains(&key) && !site.damaged.contains_key(&key) && !site.wiped
                 // nobody counts on it after a crash
                 && !forgets
         };

@@ -62,10 +62,11 @@ struct Place {
     path: PathBuf,
     position: usize,
     len: usize,
-    /// As far as the file is good for sure, and where the last batch there begins. That one becomes no zeros: when
-    /// what says how far the log was flushed is lost with the power, nobody can tell it from what was never written.
+    /// As far as the file is good for sure, and as far as it may become zeros. The last batch of a segment that is not
+    /// closed, or of which nothing behind is flushed, does not: when what says how far the log was flushed is lost with the
+    /// power, nobody can tell it from what was never written.
     end: usize,
-    last: usize,
+    zeros_to: usize,
     /// Of those that are flushed, the last in the newest file: what stands there may be taken for the torn end of a
     /// write once something was written behind it that was torn.
     is_last: bool,
@@ -105,7 +106,7 @@ impl World {
         let Some(partition) = self.truth.partition(&at.1) else { return false };
         let lacks = |node: &NodeId| {
             let site = &self.sites[self.site_of(*node)];
-            site.decayed.contains(&at.1) || site.damaged.contains(&at.1)
+            site.decayed.contains(&at.1) || site.damaged.contains_key(&at.1)
         };
         let node = self.sites[at.0].node.unwrap_or_default();
         if self.sites.iter().any(|site| site.wiped) || lacks(&node) {
@@ -140,10 +141,10 @@ impl World {
         let position = place.position + within;
         let mask = match self.rot.index(3) {
             0 => vec![1 << self.rot.below(8)],
-            1 if position < place.last => {
+            1 if position < place.zeros_to => {
                 let files = disk.files();
                 let content = files.get(&place.path).map_or(&[][..], Vec::as_slice);
-                let longest = (place.last - position).min(SECTOR);
+                let longest = (place.zeros_to - position).min(SECTOR);
                 let len = 1 + self.rot.index(longest);
                 content[position..position + len].to_vec()
             }
@@ -260,7 +261,7 @@ fn segments(disk: &MemDisk) -> Vec<(Offset, PathBuf, Vec<u8>)> {
 fn places(disk: &MemDisk, key: &PartitionKey, flushed: &Range<Offset>) -> Vec<Place> {
     let mut places: Vec<Place> = Vec::new();
     for (_, path, content) in segments(disk) {
-        let (mut position, first) = (0, places.len());
+        let (mut position, mut flushed_to, first) = (0, Offset::ZERO, places.len());
         places.iter_mut().for_each(|place| place.is_last = false);
         while let Ok(header) = BatchHeader::decode_verified(&content[position..], key) {
             let len = header.encoded_len();
@@ -269,13 +270,16 @@ fn places(disk: &MemDisk, key: &PartitionKey, flushed: &Range<Offset>) -> Vec<Pl
             }
             if header.end_offset() > flushed.start {
                 let (path, end) = (path.clone(), position + len);
-                places.push(Place { path, position, len, end, last: 0, is_last: false });
+                places.push(Place { path, position, len, end, zeros_to: 0, is_last: false });
             }
+            flushed_to = header.end_offset();
             position += len;
         }
+        let is_sealed = position == content.len() && flushed_to < flushed.end;
         let (last, end) =
             places[first..].last().map_or((0, 0), |place| (place.position, place.end));
-        places[first..].iter_mut().for_each(|place| (place.last, place.end) = (last, end));
+        let zeros_to = if is_sealed { end } else { last };
+        places[first..].iter_mut().for_each(|place| (place.zeros_to, place.end) = (zeros_to, end));
         if let Some(last) = places[first..].last_mut() {
             last.is_last = true;
         }
@@ -318,6 +322,13 @@ pub fn sound_headers(disk: &MemDisk, key: &PartitionKey) -> Vec<BatchHeader> {
             }
         }
     }
+    headers
+}
+
+/// What stands for what was given up.
+pub fn stand_ins(disk: &MemDisk, key: &PartitionKey) -> Vec<BatchHeader> {
+    let mut headers = sound_headers(disk, key);
+    headers.retain(|it| it.record_count == 0 && it.base_timestamp < 0);
     headers
 }
 

@@ -402,6 +402,8 @@ impl World {
 impl crate::broker::Watched {
     fn truncate(&mut self, end: Offset) {
         self.written.retain(|batch| batch.end_offset() <= end);
+        // cleaning may have left a gap before where it was cut
+        self.durable = self.durable.min(end);
         self.compared = self.compared.min(end);
         self.high_watermark = self.high_watermark.min(end);
     }

@@ -97,6 +97,7 @@ impl Ledger {
             invariants::no_gap(self.end(), header)?;
             self.check_sequence(header)?;
         }
+        self.note_sequence(header);
         if let Some(value) = value {
             let before = self.placed.insert(value, base);
             if strict {
@@ -150,12 +151,22 @@ impl Ledger {
         self.outcomes.get(&value) == Some(&Outcome::Failed)
     }
 
-    fn check_sequence(&mut self, header: &BatchHeader) -> Checked {
+    fn check_sequence(&self, header: &BatchHeader) -> Checked {
         let Some(stamp) = header.producer else { return Ok(()) };
+        let known = self.next_sequences.get(&(stamp.id, stamp.epoch)).copied();
+        let (next, _) = known.unwrap_or_default();
+        invariants::sequence_goes_on(next, stamp.base_sequence, header)
+    }
+
+    /// Also while something may be lost, which perhaps is not; what is shown once more then changes nothing.
+    fn note_sequence(&mut self, header: &BatchHeader) {
+        let Some(stamp) = header.producer else { return };
         let (next, end) = self.next_sequences.entry((stamp.id, stamp.epoch)).or_default();
-        invariants::sequence_goes_on(*next, stamp.base_sequence, header)?;
-        (*next, *end) = (stamp.base_sequence.plus(header.record_count), header.end_offset());
-        Ok(())
+        if header.end_offset() > *end {
+            // cleaning may have left fewer
+            let records = header.last_offset_delta + 1;
+            (*next, *end) = (stamp.base_sequence.plus(records), header.end_offset());
+        }
     }
 
     /// I6: all that the producer has sent is deleted, and a replica that begins behind it never hears of it.

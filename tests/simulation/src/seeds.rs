@@ -110,3 +110,27 @@ fn a_cancelled_move_keeps_the_last_copy() {
 fn who_was_filled_again_keeps_what_it_has_when_it_changes_leaders() {
     run(Kind::Decay, 107913, None).expect("it is kept");
 }
+
+fn assert_kept_where_disks_go_bad(seeds: &[u64]) {
+    for seed in seeds {
+        if let Err(failed) = run(Kind::Decay, *seed, None) {
+            panic!("seed {}: {}\n{}", failed.seed, failed.why, failed.tail);
+        }
+    }
+}
+
+/// The log was wrong: `cleaning_passes_over_damage_of_what_was_deleted_and_loses_nothing_behind_it`.
+#[test]
+fn what_stands_behind_damage_of_what_was_deleted_survives_cleaning() {
+    assert_kept_where_disks_go_bad(&[100289]);
+}
+
+/// The simulation was wrong: what a replica has that others lack where it is damaged is committed with them; what was
+/// deleted or given up is nobody's to keep in mind; producers go on while it is not known whether something is lost.
+#[test]
+fn damage_that_nobody_has_to_know_of_is_not_held_against_anybody() {
+    assert_kept_where_disks_go_bad(&[
+        112571, 117205, 201950, 202330, 203022, 205726, 207907, 301762, 304709, 305437, 309319,
+        311020,
+    ]);
+}

@@ -179,7 +179,11 @@ impl Settings {
     pub fn draw(seed: u64, chance: &mut Chance, bug: Option<Bug>) -> Settings {
         let flush_policy = if chance.one_in(5) { FlushPolicy::Os } else { FlushPolicy::Commit };
         let all_kinds = chance.one_in(3);
-        let faults = Fault::ALL.into_iter().filter(|_| all_kinds || chance.one_in(2)).collect();
+        let drawn = Fault::ALL.into_iter().filter(|_| all_kinds || chance.one_in(2));
+        let mut faults: Vec<_> = drawn.collect();
+        if bug == Some(Bug::Machine(MachineBug::DeleteAboveHighWatermark)) {
+            faults.extend([Fault::DeleteRecords; 8]);
+        }
         Settings {
             bug,
             brokers: if chance.one_in(4) { 4 } else { 3 },

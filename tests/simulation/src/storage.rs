@@ -124,7 +124,7 @@ impl World {
         std::mem::forget(host.pass.take());
         self.sites[at.0].remains.insert(at.1, Remains::of(host.watched, &host.log));
         let keeps = self.settings.has_host_bug(HostBug::KeepStreamsOfDamaged);
-        if !keeps || !self.sites[at.0].damaged.contains(&at.1) {
+        if !keeps || !self.sites[at.0].damaged.contains_key(&at.1) {
             self.break_streams_of_host(host.id, resets_streams);
         }
     }
@@ -350,8 +350,9 @@ impl World {
         let (start, end) = (log.log_start(), log.log_end());
         let (mut written, mut attempted, mut stand_ins) = (headers, Vec::new(), Vec::new());
         if let Some(remains) = self.sites[site].remains.get(&key) {
-            let hides = self.sites[site].decayed.contains(&key) && log.damage().is_none();
-            add_unseen(&mut written, &remains.written, if hides { end } else { start });
+            // what has gone bad in it has its place there all the same
+            let lacks = self.sites[site].decayed.contains(&key) || log.damage().is_some();
+            add_unseen(&mut written, &remains.written, if lacks { end } else { start });
             attempted.extend(remains.attempted.iter().filter(|batch| batch.base_offset >= end));
             stand_ins.clone_from(&remains.stand_ins);
         }

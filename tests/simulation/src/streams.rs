@@ -415,10 +415,10 @@ impl World {
     ) -> Checked {
         let Some(host) = self.host(at) else { return Ok(()) };
         let end = host.log.log_end();
-        let stand = headers
-            .iter()
-            .filter(|header| header.base_offset >= before && header.end_offset() <= end);
-        let stand: Vec<_> = stand.copied().collect();
+        // the first one may begin below the log's start
+        let stands =
+            |header: &&BatchHeader| header.end_offset() > before && header.end_offset() <= end;
+        let stand: Vec<_> = headers.iter().filter(stands).copied().collect();
         host.watched.written.extend(&stand);
         host.watched.attempted = headers.to_vec();
         if !host.log.is_poisoned() {

@@ -182,6 +182,8 @@ found! {
     a_gap_that_is_not_filled_is_found: Bug::Machine(MachineBug::FillFromOldEnd), within 200;
     what_a_leader_has_heard_of_who_was_damaged_since_is_found:
         Bug::Host(HostBug::KeepStreamsOfDamaged), within 500;
+    a_deletion_of_what_is_not_committed_is_found:
+        Bug::Machine(MachineBug::DeleteAboveHighWatermark), within 500;
     a_deletion_that_only_the_leader_has_done_is_found:
         Bug::Machine(MachineBug::AnswerDeletionAlone), within 500;
     a_follower_that_keeps_what_was_deleted_is_found:

@@ -107,9 +107,14 @@ pub struct Site {
     pub decayed: BTreeSet<PartitionKey>,
     /// The same, ever.
     pub had_decayed: BTreeSet<PartitionKey>,
-    /// Those of which that is noted here, and those of them that the controller has been told of.
-    pub damaged: BTreeSet<PartitionKey>,
+    /// Those of which that is noted here, with where what is damaged within ends, if that is known; and those of them that
+    /// the controller has been told of.
+    pub damaged: BTreeMap<PartitionKey, Option<troupe_proto::ids::Offset>>,
     pub losses_known: BTreeSet<PartitionKey>,
+    /// What is damaged in them was being given up, or forgotten as they were filled again, and nobody knows how far that
+    /// came.
+    pub may_be_given_up: BTreeSet<PartitionKey>,
+    pub may_be_forgotten: BTreeSet<PartitionKey>,
 }
 
 pub struct World {
@@ -228,8 +233,10 @@ impl World {
             wiped: false,
             decayed: BTreeSet::new(),
             had_decayed: BTreeSet::new(),
-            damaged: BTreeSet::new(),
+            damaged: BTreeMap::new(),
             losses_known: BTreeSet::new(),
+            may_be_given_up: BTreeSet::new(),
+            may_be_forgotten: BTreeSet::new(),
         });
         self.sites.len() - 1
     }

@@ -78,7 +78,7 @@ pub fn tombstones_stay_their_time(
     Ok(())
 }
 
-/// S24.
+/// S24. What was given up no cleaning has taken.
 pub fn producers_stay_known(
     remembered: &BTreeSet<Offset>,
     log_start: Offset,
@@ -88,8 +88,9 @@ pub fn producers_stay_known(
     let there: BTreeSet<Offset> = headers.iter().map(|header| header.base_offset).collect();
     let mut by_producer: BTreeMap<ProducerId, usize> = BTreeMap::new();
     let lost = remembered.range(log_start..).rev().find(|base| {
-        let committed = ledger.committed.get(base).and_then(|known| known.header.producer);
-        let Some(stamp) = committed else { return false };
+        let committed = ledger.committed.get(base).map(|known| known.header);
+        let kept = committed.filter(|header| !ledger.is_given_up(header));
+        let Some(stamp) = kept.and_then(|header| header.producer) else { return false };
         let newer = by_producer.entry(stamp.id).or_default();
         *newer += 1;
         // those before are there for the case that the log loses these
