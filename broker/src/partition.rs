@@ -52,6 +52,7 @@ mod supervisor;
 #[cfg(test)]
 mod tests;
 mod throttles;
+mod transactions;
 mod upkeep;
 mod verifying;
 mod volumes;
@@ -65,7 +66,6 @@ pub use condition::{Condition, How, LONG_MS, millis};
 pub use controller_requests::{ControllerRequest, ControllerRequests};
 pub use flusher::Flusher;
 pub use follower_sink::{ChannelName, FollowerSink, Push, PushStream};
-pub use handle::MarkerRequest;
 pub use handle::{
     AppendRequest, CROWD_PATIENCE, DeletionRequest, PartitionBoard, PartitionHandle,
     REBUILD_PATIENCE, ReadFrom,
@@ -82,4 +82,7 @@ pub use scrub::{ScrubResult, scrub};
 pub use shared::{ReplicaTimes, Shared, TransactionGate};
 pub use supervisor::{RetirePartition, StartPartition, Supervisor, UpdatePartition};
 pub use throttles::ReplicationThrottles;
+pub use transactions::MarkerRequest;
+/// A transaction that was aborted, as the log keeps it.
+pub use troupe_log::Aborted as AbortedTransaction;
 pub use volumes::Volumes;

@@ -102,13 +102,6 @@ impl EventBusService for EventBusDoor {
         Ok(Response::new(pb::PublishResponse { results: results(published) }))
     }
 
-    async fn publish_atomically(
-        &self,
-        _: Request<pb::PublishAtomicallyRequest>,
-    ) -> Result<Response<pb::PublishAtomicallyResponse>, Status> {
-        Err(Status::unimplemented("not served yet"))
-    }
-
     type PublishStreamStream = BoxStream<'static, Result<pb::PublishStreamResponse, Status>>;
 
     async fn publish_stream(

@@ -7,10 +7,10 @@ use super::chain::Chain;
 use super::follower_sink::Pusher;
 use super::messages::{
     Append, Appended, BeginCleaning, BeginMove, BeginScrub, Confirm, Copied, DeleteRecords,
-    Describe, DescribeProducers, Description, FindOffset, Finding, FinishCleaning, FinishMove,
-    FinishedCleaning, FromLeader, GiveUpDamage, GivenUp, Isolation, IsrAnswer, LogLook, LookAtLog,
-    LossKnown, MendFiles, OffsetQuery, Original, Piece, PushOn, QUEUE_BYTES, Read, ReadAnswer,
-    ReadForMove, Suspect, Suspicion, Verified as TransactionVerified, WriteMarker,
+    Describe, Description, FindOffset, Finding, FinishCleaning, FinishMove, FinishedCleaning,
+    FromLeader, GiveUpDamage, GivenUp, Isolation, IsrAnswer, LogLook, LookAtLog, LossKnown,
+    MendFiles, OffsetQuery, Original, Piece, PushOn, QUEUE_BYTES, Read, ReadAnswer, ReadForMove,
+    Suspect, Suspicion, Verified as TransactionVerified,
 };
 use super::replica_handle::ReplicaHandle;
 use super::responder::Responder;
@@ -25,9 +25,8 @@ use tokio::sync::oneshot;
 use troupe_actor::{Budget, Die, Refused};
 use troupe_log::disk::FileDisk;
 use troupe_log::{Cleaned, Cleaning, FileCheck, LogError, Scrub};
-use troupe_machines::replica::{Acks, DeleteUpTo, ProducerState, Reader};
-use troupe_machines::txn::{ClientVersion, Producer};
-use troupe_proto::batch::{Marker, ProducedBatch, Verified};
+use troupe_machines::replica::{Acks, DeleteUpTo, Reader};
+use troupe_proto::batch::{ProducedBatch, Verified};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, Offset, PartitionKey};
 
@@ -50,19 +49,6 @@ pub struct AppendRequest {
     pub chain: Option<Arc<Chain>>,
     /// Of a batch that is part of a transaction: whose.
     pub transactional_id: Option<Arc<str>>,
-}
-
-/// A marker for [`PartitionHandle::write_marker`].
-#[derive(Clone, Copy, Debug)]
-pub struct MarkerRequest {
-    /// In the marker's epoch.
-    pub producer: Producer,
-    pub marker: Marker,
-    pub client_version: ClientVersion,
-    /// How long in-sync replicas have.
-    pub timeout_ms: u32,
-    /// When it would be taken for one of the next transaction: not written any more. `None`: it never is.
-    pub until: Option<Instant>,
 }
 
 /// What is read by [`PartitionHandle::read`].
@@ -270,30 +256,6 @@ impl PartitionHandle {
         self.ask(|reply| FindOffset { at, from, isolation, expected_leader_epoch, reply }).await?
     }
 
-    /// Writes how a transaction has ended; returns when that is committed, also if it had been written before.
-    ///
-    /// # Errors
-    /// `NOT_LEADER`, `LEADER_NOT_AVAILABLE`, `NOT_ENOUGH_REPLICAS`, `COORDINATOR_FENCED`, `REQUEST_TOO_LATE`: it was not
-    /// written.
-    /// `NOT_ENOUGH_REPLICAS_AFTER_APPEND`, `REQUEST_TIMED_OUT`, `OUTCOME_UNKNOWN`, `STORAGE_FAILURE`: it may be.
-    pub async fn write_marker(&self, request: MarkerRequest) -> Result<(), Error> {
-        let MarkerRequest { producer, marker, client_version, timeout_ms, until } = request;
-        let addr = self.addr(REBUILD_PATIENCE).await?;
-        let (responder, answer) = Responder::channel();
-        let message =
-            WriteMarker { producer, marker, client_version, timeout_ms, until, responder };
-        self.post(&addr, message)?;
-        answer.await.unwrap_or_else(|_| Err(self.gone()))
-    }
-
-    /// What is known of the partition's producers, by id.
-    ///
-    /// # Errors
-    /// `NOT_LEADER`.
-    pub async fn describe_producers(&self) -> Result<Vec<ProducerState>, Error> {
-        self.ask(|reply| DescribeProducers { reply }).await?
-    }
-
     /// Returns when it is known that this replica led, in that epoch, after the call began: whatever it has told
     /// since is of now. Waits for its in-sync followers.
     ///
@@ -405,7 +367,10 @@ impl PartitionHandle {
         self.board.addr().is_some_and(|addr| self.post(&addr, message).is_ok())
     }
 
-    async fn ask<M, T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> M) -> Result<T, Error>
+    pub(super) async fn ask<M, T>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<T>) -> M,
+    ) -> Result<T, Error>
     where
         M: Message<Result: Send> + Send + 'static,
         PartitionActor: Handler<M>,
@@ -432,7 +397,7 @@ impl PartitionHandle {
         })
     }
 
-    fn post<M>(&self, addr: &Addr<PartitionActor>, message: M) -> Result<(), Error>
+    pub(super) fn post<M>(&self, addr: &Addr<PartitionActor>, message: M) -> Result<(), Error>
     where
         M: Message<Result: Send> + Send + 'static,
         PartitionActor: Handler<M>,
@@ -441,7 +406,10 @@ impl PartitionHandle {
     }
 
     /// The actor of now; waits while one is being rebuilt.
-    async fn addr(&self, patience: Duration) -> Result<Arc<Addr<PartitionActor>>, Error> {
+    pub(super) async fn addr(
+        &self,
+        patience: Duration,
+    ) -> Result<Arc<Addr<PartitionActor>>, Error> {
         match tokio::time::timeout(patience, self.board.found()).await {
             Ok(found) => found.ok_or_else(|| self.gone()),
             Err(_) => {
@@ -451,7 +419,7 @@ impl PartitionHandle {
         }
     }
 
-    fn gone(&self) -> Error {
+    pub(super) fn gone(&self) -> Error {
         match self.board.cause() {
             Some(reason) => Error::clone(&reason),
             None => {

@@ -6,13 +6,12 @@ use crate::grpc::message::{
     Requests, decode, encode, encode_all_with_payload, encode_with_payload,
 };
 use crate::operations::{FetchPosition, FetchRequest, FetchUpdate, Fetched};
-use crate::partition::Isolation;
+use crate::partition::{AbortedTransaction, Isolation};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use std::collections::VecDeque;
 use std::time::Duration;
 use tonic::Status;
-use troupe_log::Aborted;
 use troupe_proto::ids::LeaderEpoch;
 use troupe_proto::log::v1 as pb;
 use troupe_proto::wire;
@@ -72,7 +71,7 @@ impl IntoPieces for Fetched {
     }
 }
 
-fn aborted(transaction: &Aborted) -> pb::AbortedTransaction {
+fn aborted(transaction: &AbortedTransaction) -> pb::AbortedTransaction {
     pb::AbortedTransaction {
         producer_id: transaction.producer_id.0,
         first_offset: transaction.first_offset.to_wire(),

@@ -1,12 +1,12 @@
 //! What readers of committed records are told of aborted transactions when what was read goes out in pieces.
 
+use crate::partition::AbortedTransaction;
 use bytes::Bytes;
-use troupe_log::Aborted;
 use troupe_proto::batch::Batches;
 
 /// Those that have records in these batches. Others must not be among them: of one that has ended before, the reader
 /// would wait for the end here.
-pub fn of_chunk(aborted: &[Aborted], batches: &Bytes) -> Vec<Aborted> {
+pub fn of_chunk(aborted: &[AbortedTransaction], batches: &Bytes) -> Vec<AbortedTransaction> {
     if aborted.is_empty() {
         return Vec::new();
     }
@@ -14,7 +14,7 @@ pub fn of_chunk(aborted: &[Aborted], batches: &Bytes) -> Vec<Aborted> {
         Batches::new(batches.clone()).filter_map(Result::ok).map(|(header, _)| header);
     let Some(first) = headers.next() else { return Vec::new() };
     let last = headers.last().unwrap_or(first);
-    let overlaps = |it: &&Aborted| it.overlaps(first.base_offset, last.end_offset());
+    let overlaps = |it: &&AbortedTransaction| it.overlaps(first.base_offset, last.end_offset());
     aborted.iter().filter(overlaps).copied().collect()
 }
 
@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn each_piece_has_word_of_its_own_aborted_transactions() {
-        let aborted = |first, last| Aborted {
+        let aborted = |first, last| AbortedTransaction {
             producer_id: ProducerId(9),
             first_offset: Offset(first),
             last_offset: Offset(last),
