@@ -72,9 +72,10 @@ pub use handle::{
 };
 pub use leader_streams::LeaderStreams;
 pub use messages::{
-    Appended, CloseFollower, Copied, Credit, CreditSource, Description, DirectoryFailed, EndMove,
-    Finding, FollowerReport, FoundOffset, FromLeader, Isolation, IsrAnswer, LeaderSays, LogLook,
-    LossKnown, OffsetQuery, OpenFollower, Original, Piece, ReadAnswer, Retirement, Slice,
+    AbortedTransaction, Appended, CloseFollower, Copied, Credit, CreditSource, Description,
+    DirectoryFailed, EndMove, Finding, FollowerReport, FoundOffset, FromLeader, Isolation,
+    IsrAnswer, LeaderSays, LogLook, LossKnown, OffsetQuery, OpenFollower, Original, Piece,
+    ReadAnswer, Retirement, Slice,
 };
 pub use replica_handle::ReplicaHandle;
 pub use responder::Responder;
@@ -83,6 +84,4 @@ pub use shared::{ReplicaTimes, Shared, TransactionGate};
 pub use supervisor::{RetirePartition, StartPartition, Supervisor, UpdatePartition};
 pub use throttles::ReplicationThrottles;
 pub use transactions::MarkerRequest;
-/// A transaction that was aborted, as the log keeps it.
-pub use troupe_log::Aborted as AbortedTransaction;
 pub use volumes::Volumes;

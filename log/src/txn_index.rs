@@ -44,13 +44,6 @@ pub struct Aborted {
     pub last_offset: Offset,
 }
 
-impl Aborted {
-    /// Something of it lies from `from` on, and something below `end`.
-    pub fn overlaps(&self, from: Offset, end: Offset) -> bool {
-        self.first_offset < end && self.last_offset >= from
-    }
-}
-
 /// The index of one segment, which has an entry at least.
 pub(crate) struct TxnIndex<D: Disk> {
     base: Offset,

@@ -20,7 +20,7 @@ pub use following::{Credit, CreditSource, FromLeader, LeaderSays, Slice};
 pub use leading::{CloseFollower, FollowerReport, OpenFollower, PushOn};
 pub use moving::{BeginMove, Copied, EndMove, FinishMove, Original, Piece, ReadForMove};
 pub use soundness::{BeginScrub, GiveUpDamage, GivenUp, MendFiles, Suspect, Suspicion};
-pub use transactions::{DescribeProducers, Verified, WriteMarker};
+pub use transactions::{AbortedTransaction, DescribeProducers, Verified, WriteMarker};
 pub use upkeep::{
     Checkpoint, DirectoryFailed, EnforceRetention, Flushed, Rest, Retire, Retirement, Update,
 };

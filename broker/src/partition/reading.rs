@@ -1,7 +1,7 @@
 //! What readers are handed, by a leader or, if they take one, by a follower: the machine says whether, the log what.
 
 use super::actor::PartitionActor;
-use super::messages::{Isolation, Read, ReadAnswer};
+use super::messages::{AbortedTransaction, Isolation, Read, ReadAnswer};
 use actix::{Context, Handler};
 use bytes::Bytes;
 use troupe_log::LogError;
@@ -64,7 +64,7 @@ impl PartitionActor {
             Isolation::Committed => {
                 let mut aborted = self.log().aborted(from, slice.end)?;
                 aborted.sort_by_key(|aborted| aborted.first_offset);
-                aborted
+                aborted.into_iter().map(AbortedTransaction::from).collect()
             }
         };
         let (bytes, next) = (slice.bytes, slice.end);

@@ -123,9 +123,11 @@ async fn a_damaged_replica_of_a_cleaned_log_is_filled_again_and_deleted_keys_sta
     assert_eq!(held(1).unwrap(), expected);
 }
 
+type LastOfEachKey = BTreeMap<Vec<u8>, (u64, Option<Vec<u8>>)>;
+
 /// Of each key the last record, and of which keys there is none: as it stands in the replica's files, each batch checked.
 /// Files may be exchanged, and grow, while they are read.
-fn last_of_each_key(directory: &Path) -> Result<BTreeMap<Vec<u8>, (u64, Option<Vec<u8>>)>, String> {
+fn last_of_each_key(directory: &Path) -> Result<LastOfEachKey, String> {
     let mut last = BTreeMap::new();
     for path in segments(directory) {
         let content = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;

@@ -1,5 +1,6 @@
 //! What is asked on behalf of clients, and the answers.
 
+use super::transactions::AbortedTransaction;
 use crate::partition::chain::Chain;
 use crate::partition::responder::Responder;
 use actix::Message;
@@ -8,7 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use troupe_actor::Budget;
-use troupe_log::{Aborted, Candidate};
+use troupe_log::Candidate;
 use troupe_machines::replica::{self, Reader, Role};
 use troupe_machines::replica::{Acks, DeleteUpTo};
 use troupe_proto::batch::{ProducedBatch, Verified};
@@ -111,7 +112,7 @@ pub struct ReadAnswer {
     pub last_stable: Offset,
     pub log_start: Offset,
     /// For readers of committed records: those that have records among the batches, by first offset.
-    pub aborted: Vec<Aborted>,
+    pub aborted: Vec<AbortedTransaction>,
     /// The replica follows.
     pub by_follower: bool,
     /// Nothing is handed out, for this replica has it and is nearer.

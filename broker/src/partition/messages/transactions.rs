@@ -4,10 +4,12 @@ use crate::partition::responder::Responder;
 use actix::Message;
 use std::time::Instant;
 use tokio::sync::oneshot;
+use troupe_log::Aborted;
 use troupe_machines::replica::{ProducerState, Verification};
 use troupe_machines::txn::{ClientVersion, Producer};
 use troupe_proto::batch::Marker;
 use troupe_proto::error::Error;
+use troupe_proto::ids::{Offset, ProducerId};
 
 /// A transaction is decided. Answered when its marker is committed.
 #[derive(Message)]
@@ -36,4 +38,26 @@ pub struct Verified {
 #[rtype(result = "()")]
 pub struct DescribeProducers {
     pub reply: oneshot::Sender<Result<Vec<ProducerState>, Error>>,
+}
+
+/// What readers of committed records skip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AbortedTransaction {
+    pub producer_id: ProducerId,
+    pub first_offset: Offset,
+    /// Of its marker.
+    pub last_offset: Offset,
+}
+
+impl AbortedTransaction {
+    /// Something of it lies from `from` on, and something below `end`.
+    pub fn overlaps(&self, from: Offset, end: Offset) -> bool {
+        self.first_offset < end && self.last_offset >= from
+    }
+}
+
+impl From<Aborted> for AbortedTransaction {
+    fn from(Aborted { producer_id, first_offset, last_offset }: Aborted) -> Self {
+        Self { producer_id, first_offset, last_offset }
+    }
 }

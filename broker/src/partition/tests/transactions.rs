@@ -2,7 +2,6 @@
 
 use super::*;
 use std::sync::Mutex;
-use troupe_log::Aborted;
 use troupe_machines::txn::{ClientVersion, Producer};
 use troupe_proto::batch::Marker;
 
@@ -196,8 +195,11 @@ fn readers_of_committed_records_wait_for_the_end_and_hear_what_was_aborted() {
         readable.await;
         let stable = read(&handle, 1, Isolation::Committed).await;
         assert_eq!((stable.next, stable.last_stable), (Offset(2), Offset(2)));
-        let aborted =
-            Aborted { producer_id: ProducerId(7), first_offset: Offset(1), last_offset: Offset(4) };
+        let aborted = AbortedTransaction {
+            producer_id: ProducerId(7),
+            first_offset: Offset(1),
+            last_offset: Offset(4),
+        };
         assert_eq!(stable.aborted, [aborted]);
         end(&handle, 8, 1, true).await.unwrap();
         let stable = read(&handle, 2, Isolation::Committed).await;
