@@ -1,4 +1,5 @@
 //! Transactions from the command line, with `troupe dev` on a free port.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod support;
 
