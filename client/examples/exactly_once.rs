@@ -1,7 +1,8 @@
 //! Consume, transform, produce, exactly once: each record of a topic in capital letters to another, with the offsets of what
-//! was read in the same transaction. Start it several times with the same group, and kill it as you like.
+//! was read in the same transaction. Start it several times with the same group, and kill it as you like. ID is its
+//! transactional id, RECORDS the most records of a transaction.
 //!
-//!     cargo run --release -p troupe-client --example exactly_once -- SERVER FROM TO GROUP
+//!     cargo run --release -p troupe-client --example exactly_once -- SERVER FROM TO GROUP [ID [RECORDS]]
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,23 +14,26 @@ use troupe_client::{
 #[tokio::main]
 async fn main() -> Result<(), ClientError> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [server, from, to, group] = arguments.as_slice() else {
-        eprintln!("usage: exactly_once SERVER FROM TO GROUP");
+    let [server, from, to, group, more @ ..] = arguments.as_slice() else {
+        eprintln!("usage: exactly_once SERVER FROM TO GROUP [ID [RECORDS]]");
         std::process::exit(2);
     };
+    // What one that was killed has left open is aborted by its time-out; one that comes back under its old name has it
+    // aborted at once.
+    let id = more.first().cloned().unwrap_or_else(|| format!("{group}-{}", std::process::id()));
+    let records = more.get(1).and_then(|records| records.parse().ok()).unwrap_or(500);
     let client = Client::connect(ClientConfig::new(server.split(','))).await?;
     let mut consumer = client.consumer(ConsumerConfig {
         auto_offset_reset: AutoOffsetReset::Earliest,
         isolation_level: IsolationLevel::ReadCommitted,
         // The transactions do it.
         enable_auto_commit: false,
+        max_poll_records: records,
         ..ConsumerConfig::new(group)
     })?;
     consumer.subscribe([from])?;
-    // A name of its own for each process. What one that was killed has left open is aborted by its time-out; one that comes
-    // back under its old name has it aborted at once.
     let config = ProducerConfig {
-        transactional_id: Some(format!("{group}-{}", std::process::id())),
+        transactional_id: Some(id),
         transaction_timeout: Duration::from_secs(10),
         ..ProducerConfig::default()
     };

@@ -1,9 +1,10 @@
 //! A group that reads while its members, its coordinator and the nodes are killed: every record reaches some
 //! member, committed offsets never go back, and a hand-over between members that take their leave repeats nothing.
 
-mod ledger;
+pub mod ledger;
 mod members;
 
+use crate::coordinators::kill_coordinators;
 use crate::nemesis::torment;
 use crate::schedule::Schedule;
 use crate::{from_environment, workload};
@@ -17,13 +18,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
 use troupe_client::{Admin, Client, ProducerConfig, ProducerRecord};
-use troupe_proto::chaos::v1alpha1::chaos_service_client::ChaosServiceClient;
-use troupe_proto::chaos::v1alpha1::{KillActorRequest, KillMode, ListActorsRequest};
 use troupe_tests::{Cluster, eventually_or_why, seed};
 
-const TOPIC: &str = "lines";
-const GROUP: &str = "readers";
-const PARTITIONS: u32 = 6;
+pub const TOPIC: &str = "lines";
+pub const GROUP: &str = "readers";
+pub const PARTITIONS: u32 = 6;
 const MEMBERS: usize = 4;
 
 /// What one run is like.
@@ -88,8 +87,9 @@ async fn run(run: Run) -> Outcome {
     if faults {
         let admin = workload::client(&cluster, 1).await.admin();
         let coordinator = admin.find_coordinator(GROUP).await.unwrap().partition;
+        let address = format!("/group-coordinator/__consumer_offsets/{coordinator}");
         let killing = tokio::spawn(kill_coordinators(
-            coordinator,
+            move |actor| actor.address.ends_with(&address),
             cluster.ids().map(|id| cluster.channel(id)).collect(),
             StdRng::seed_from_u64(seed ^ 1),
             Arc::clone(&turmoil),
@@ -99,7 +99,7 @@ async fn run(run: Run) -> Outcome {
         outcome.faults = installed.count();
         outcome.wrong.extend(installed.wrong);
         turmoil.store(false, Ordering::SeqCst);
-        outcome.coordinators = killing.await.unwrap();
+        outcome.coordinators = killing.await.unwrap().values().sum();
     } else {
         // The time that members come and go.
         sleep(length).await;
@@ -129,8 +129,9 @@ async fn run(run: Run) -> Outcome {
     outcome
 }
 
-/// Sends lines until it is told to stop and has sent all of the file, if there is one; where each partition ends.
-async fn feed(
+/// Sends lines until it is told to stop and has sent all of the file, if there is one; where each partition ends. The key of
+/// a line is its partition.
+pub async fn feed(
     client: Client,
     rate: u64,
     ledger: Arc<Ledger>,
@@ -150,7 +151,8 @@ async fn feed(
             let value = ledger.lines.at(partition, *end);
             *end += 1;
             sent += 1;
-            let record = ProducerRecord::new(TOPIC).value(value).partition(partition);
+            let record = ProducerRecord::new(TOPIC).key(partition.to_string()).value(value);
+            let record = record.partition(partition);
             let answered = |answer: Result<troupe_client::RecordMetadata, _>| {
                 if let Err(error) = answer {
                     panic!("a line was not taken: {error}");
@@ -166,7 +168,7 @@ async fn feed(
 }
 
 /// I12: what is committed never goes back.
-async fn watch(admin: Admin, ledger: Arc<Ledger>, stop: Arc<AtomicBool>) {
+pub async fn watch(admin: Admin, ledger: Arc<Ledger>, stop: Arc<AtomicBool>) {
     const GLANCE: Duration = Duration::from_millis(50);
     let mut highest: BTreeMap<u32, i64> = BTreeMap::new();
     while !stop.load(Ordering::SeqCst) {
@@ -182,7 +184,8 @@ async fn watch(admin: Admin, ledger: Arc<Ledger>, stop: Arc<AtomicBool>) {
     }
 }
 
-async fn committed(admin: &Admin) -> Option<BTreeMap<u32, i64>> {
+/// By partition, if there is an answer.
+pub async fn committed(admin: &Admin) -> Option<BTreeMap<u32, i64>> {
     let offsets = admin.list_group_offsets(GROUP, vec![]).await.ok()?;
     let pairs = offsets.into_iter().map(|one| {
         let partition = one.partition.unwrap_or_default().partition;
@@ -202,51 +205,6 @@ async fn all_committed(admin: &Admin, ends: &BTreeMap<u32, u64>) {
         if behind.is_empty() { Ok(()) } else { Err(format!("{committed:?} of {ends:?}")) }
     })
     .await;
-}
-
-/// Kills the actor of the group's coordinator, wherever it is, every now and then; how often it died.
-async fn kill_coordinators(
-    coordinator: i32,
-    nodes: Vec<tonic::transport::Channel>,
-    mut chance: StdRng,
-    go_on: Arc<AtomicBool>,
-) -> usize {
-    let suffix = format!("__consumer_offsets/{coordinator}");
-    let mut killed = 0;
-    while go_on.load(Ordering::SeqCst) {
-        // Chance decides when.
-        sleep(Duration::from_millis(chance.random_range(500..4_000))).await;
-        for node in &nodes {
-            let mut stub = ChaosServiceClient::new(node.clone());
-            let Some(address) = address_of(&mut stub, &suffix).await else { continue };
-            let request = KillActorRequest { address, mode: KillMode::Stop.into() };
-            let answer = tokio::time::timeout(Duration::from_secs(5), stub.kill_actor(request));
-            killed += usize::from(answer.await.is_ok_and(|answer| answer.is_ok()));
-        }
-    }
-    killed
-}
-
-async fn address_of(
-    stub: &mut ChaosServiceClient<tonic::transport::Channel>,
-    suffix: &str,
-) -> Option<String> {
-    let mut request = ListActorsRequest::default();
-    loop {
-        let answer =
-            tokio::time::timeout(Duration::from_secs(1), stub.list_actors(request.clone()));
-        let page = answer.await.ok()?.ok()?.into_inner();
-        let found = page.actors.into_iter().map(|actor| actor.address);
-        let mut found =
-            found.filter(|address| address.contains("group") && address.ends_with(suffix));
-        if let Some(address) = found.next() {
-            return Some(address);
-        }
-        if page.next_page_token.is_empty() {
-            return None;
-        }
-        request.page_token = page.next_page_token;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

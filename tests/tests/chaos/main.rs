@@ -9,6 +9,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod canaries;
+mod coordinators;
+mod exactly_once;
 mod groups;
 mod nemesis;
 mod schedule;

@@ -92,6 +92,16 @@ impl Verdict {
 
 /// The bytes of one replica, if all hold the same `records`.
 fn compare(data: &[(i32, &Path)], name: &str, records: usize) -> Result<usize, Vec<String>> {
+    let log = same(data, name)?;
+    let offsets = log.offsets();
+    if offsets.end - offsets.start != records as u64 {
+        return Err(vec![format!("{name}: nodes hold {offsets:?}, {records} were read")]);
+    }
+    Ok(log.len())
+}
+
+/// The replica that all nodes have.
+pub fn same(data: &[(i32, &Path)], name: &str) -> Result<ReplicaLog, Vec<String>> {
     let mut wrong = Vec::new();
     let mut logs = Vec::new();
     for (id, directory) in data {
@@ -101,16 +111,12 @@ fn compare(data: &[(i32, &Path)], name: &str, records: usize) -> Result<usize, V
         }
     }
     let Some(((first, log), others)) = logs.split_first() else { return Err(wrong) };
-    let offsets = log.offsets();
-    if offsets.end - offsets.start != records as u64 {
-        wrong.push(format!("{name}: node {first} holds {offsets:?}, {records} were read"));
-    }
     for (id, other) in others {
         if let Some(difference) = log.difference(other) {
             wrong.push(format!("{name} on nodes {first} and {id}: {difference}"));
         }
     }
-    if wrong.is_empty() { Ok(log.len()) } else { Err(wrong) }
+    if wrong.is_empty() { Ok(log.clone()) } else { Err(wrong) }
 }
 
 impl fmt::Display for Verdict {

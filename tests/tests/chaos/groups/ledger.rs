@@ -84,6 +84,11 @@ impl Ledger {
         self.wrong.lock().unwrap().push(what);
     }
 
+    /// What must not have been, so far.
+    pub fn found(&self) -> Vec<String> {
+        self.wrong.lock().unwrap().clone()
+    }
+
     /// Waits until `more` records more than now were processed.
     pub async fn progress(&self, more: u64) {
         let count = || self.seen.iter().map(|of| of.lock().unwrap().len() as u64).sum::<u64>();
@@ -94,7 +99,7 @@ impl Ledger {
     /// Records that were processed more than once, and everything that must not be: records that nobody saw (I14),
     /// or that were never written.
     pub fn judge(&self, ends: &BTreeMap<u32, u64>) -> (usize, Vec<String>) {
-        let mut wrong = self.wrong.lock().unwrap().clone();
+        let mut wrong = self.found();
         let mut repeated = 0;
         for (partition, end) in ends {
             let seen = self.of(*partition);
