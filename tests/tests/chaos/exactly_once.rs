@@ -7,7 +7,7 @@ mod transformers;
 
 use crate::coordinators::kill_coordinators;
 use crate::groups::ledger::Ledger;
-use crate::groups::{GROUP, PARTITIONS, TOPIC, committed, feed, watch};
+use crate::groups::{PARTITIONS, TOPIC, committed, feed, watch};
 use crate::nemesis::torment;
 use crate::schedule::Schedule;
 use crate::{from_environment, verdict, workload};

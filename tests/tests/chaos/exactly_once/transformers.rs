@@ -17,8 +17,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use troupe_client::{
-    AutoOffsetReset, Client, Consumer, ConsumerConfig, ConsumerRecords, IsolationLevel,
-    OffsetAndMetadata, Producer, ProducerConfig, ProducerRecord, TransactionError,
+    AutoOffsetReset, Client, ConsumerConfig, ConsumerGroupMetadata, ConsumerRecords,
+    IsolationLevel, OffsetAndMetadata, Producer, ProducerConfig, ProducerRecord, TransactionError,
 };
 use troupe_proto::error::ErrorCode;
 
@@ -250,7 +250,12 @@ impl Work {
                     continue;
                 }
             };
-            match self.transform(&producer, &consumer, &records).await {
+            // Of the poll; a consumer that is a member no more has nothing to commit.
+            let transformed = match consumer.group_metadata() {
+                Ok(group) => self.transform(&producer, &group, &records).await,
+                Err(error) => Err(TransactionError::Abortable(error)),
+            };
+            match transformed {
                 Ok(true) => continue,
                 Ok(false)
                 | Err(TransactionError::Abortable(_) | TransactionError::Retriable(_)) => {}
@@ -303,7 +308,7 @@ impl Work {
     async fn transform(
         &mut self,
         producer: &Producer,
-        consumer: &Consumer,
+        group: &ConsumerGroupMetadata,
         records: &ConsumerRecords,
     ) -> Result<bool, TransactionError> {
         let transaction = producer.transaction().await?;
@@ -318,8 +323,7 @@ impl Work {
             let next = OffsetAndMetadata::new(record.offset.plus(1));
             offsets.insert(record.topic_partition(), next);
         }
-        let group = consumer.group_metadata().map_err(TransactionError::Abortable)?;
-        transaction.send_offsets(offsets, &group).await?;
+        transaction.send_offsets(offsets, group).await?;
         if self.chance.random_range(0..10) == 0 {
             // What has left by now must not be seen.
             producer.flush().await.map_err(TransactionError::Abortable)?;
