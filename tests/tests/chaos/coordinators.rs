@@ -2,7 +2,8 @@
 
 use rand::RngExt;
 use rand::rngs::StdRng;
-use std::collections::BTreeMap;
+use rand::seq::IteratorRandom;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -27,11 +28,11 @@ pub async fn kill_coordinators(
             let actors = actors(node).await.unwrap_or_default().into_iter();
             found.extend(actors.filter(&wanted).map(|actor| (node, actor)));
         }
-        if found.is_empty() {
-            continue;
-        }
-        let (node, Actor { address, kind, .. }) =
-            found.swap_remove(chance.random_range(0..found.len()));
+        // Of one kind there may be many.
+        let kinds: BTreeSet<&String> = found.iter().map(|(_, actor)| &actor.kind).collect();
+        let Some(kind) = kinds.into_iter().choose(&mut chance).cloned() else { continue };
+        found.retain(|(_, actor)| actor.kind == kind);
+        let (node, Actor { address, .. }) = found.swap_remove(chance.random_range(0..found.len()));
         let request = KillActorRequest { address, mode: KillMode::Stop.into() };
         let mut stub = ChaosServiceClient::new(node.clone());
         let answer = timeout(Duration::from_secs(5), stub.kill_actor(request)).await;

@@ -3,7 +3,7 @@
 //! there twice, elsewhere, in another order or out of nowhere, and the replicas are the same byte by byte.
 //!
 //! A short schedule runs always. The long ones:
-//! `cargo test --release -p troupe-tests --test chaos -- --ignored --nocapture schedules` (`…schedules_leave`: those
+//! `cargo test --release -p troupe-tests --test chaos -- --ignored --nocapture schedules` (`…schedules_leave_nothing`: those
 //! that leave the network alone; `…cut_and_slow`: those that do not, where the system allows network namespaces), with
 //! `TROUPE_CHAOS_SCHEDULES` (20), `TROUPE_CHAOS_SECONDS` (60) and `TROUPE_CHAOS_SEED` (the first; drawn).
 #![allow(clippy::unwrap_used, reason = "tests")]

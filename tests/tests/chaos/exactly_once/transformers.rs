@@ -8,8 +8,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::BTreeMap;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
@@ -46,8 +46,15 @@ struct Notes {
 }
 
 enum Transformer {
-    Task { leave: oneshot::Sender<()>, task: JoinHandle<()> },
-    Process { child: Child, said: Arc<Mutex<String>> },
+    Task {
+        leave: oneshot::Sender<()>,
+        task: JoinHandle<()>,
+    },
+    /// With what it says.
+    Process {
+        child: Child,
+        said: JoinHandle<String>,
+    },
 }
 
 /// See the module.
@@ -101,14 +108,14 @@ impl Transformers {
             // Chance decides when and who.
             sleep(GLANCE).await;
             for place in 0..PLACES {
-                self.look_after(place);
+                self.look_after(place).await;
             }
             let in_turmoil = turmoil.load(Ordering::SeqCst);
             if in_turmoil && Instant::now() >= due {
                 self.hurt().await;
                 due = Instant::now() + Duration::from_millis(self.chance.random_range(100..2_000));
             }
-            self.wake(!in_turmoil);
+            self.wake(!in_turmoil).await;
             if !in_turmoil {
                 for place in 0..PLACES {
                     if self.places[place].is_none() {
@@ -127,17 +134,31 @@ impl Transformers {
         self.tally
     }
 
-    /// Who ended by itself is started again. That must have been because it was fenced.
-    fn look_after(&mut self, place: usize) {
-        let Some(Transformer::Process { child, said }) = &mut self.places[place] else { return };
-        let Some(status) = child.try_wait().unwrap() else { return };
-        let said = said.lock().unwrap().clone();
+    /// Who ended by itself is started again.
+    async fn look_after(&mut self, place: usize) {
+        if let Some(transformer) = self.places[place].take() {
+            self.places[place] = self.unless_ended(transformer).await;
+            if self.places[place].is_none() {
+                self.start(place);
+            }
+        }
+    }
+
+    /// None: it has ended by itself. That must have been because it was fenced.
+    async fn unless_ended(&mut self, transformer: Transformer) -> Option<Transformer> {
+        let Transformer::Process { mut child, said } = transformer else {
+            return Some(transformer);
+        };
+        let Some(status) = child.try_wait().unwrap() else {
+            return Some(Transformer::Process { child, said });
+        };
+        let said = said.await.unwrap();
         if said.contains("PRODUCER_FENCED") || said.contains("ProducerFenced") {
             self.tally.fenced += 1;
         } else {
             self.notes.ledger.wrong(format!("a transformer ended: {status}: {said}"));
         }
-        self.start(place);
+        None
     }
 
     async fn hurt(&mut self) {
@@ -166,7 +187,7 @@ impl Transformers {
     }
 
     /// Those that have stood still for long enough go on.
-    fn wake(&mut self, all: bool) {
+    async fn wake(&mut self, all: bool) {
         for (transformer, until) in &mut self.stalled {
             if let Transformer::Process { child, .. } = transformer
                 && (all || Instant::now() >= *until)
@@ -176,11 +197,12 @@ impl Transformers {
                 *until += Duration::from_secs(3_600);
             }
         }
-        // It has met who took its place.
-        self.stalled.retain_mut(|(transformer, _)| match transformer {
-            Transformer::Process { child, .. } => child.try_wait().unwrap().is_none(),
-            Transformer::Task { .. } => false,
-        });
+        // Who has met who took its place has ended.
+        for (transformer, until) in std::mem::take(&mut self.stalled) {
+            if let Some(transformer) = self.unless_ended(transformer).await {
+                self.stalled.push((transformer, until));
+            }
+        }
     }
 }
 
@@ -207,13 +229,12 @@ fn process(servers: &str, id: &str, lines: usize) -> Transformer {
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    let said = Arc::new(Mutex::new(String::new()));
-    let (mut stderr, all) = (child.stderr.take().unwrap(), Arc::clone(&said));
-    tokio::spawn(async move {
-        let mut some = [0; 4096];
-        while let Ok(read @ 1..) = stderr.read(&mut some).await {
-            all.lock().unwrap().push_str(&String::from_utf8_lossy(&some[..read]));
-        }
+    let mut stderr = child.stderr.take().unwrap();
+    let said = tokio::spawn(async move {
+        let mut said = Vec::new();
+        // What came before it failed is of use too.
+        let _ = stderr.read_to_end(&mut said).await;
+        String::from_utf8_lossy(&said).into_owned()
     });
     Transformer::Process { child, said }
 }
