@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 use troupe_client::{Client, IsolationLevel, Reader, ReaderConfig, Start};
 use troupe_proto::ids::{Offset, PartitionId};
-use troupe_tests::PATIENCE;
+use troupe_tests::{PATIENCE, Stored};
 
 /// Of all that is wrong with one partition, so much is told.
 const TOLD: usize = 5;
@@ -15,7 +15,7 @@ const TOLD: usize = 5;
 /// By partition, in the order that they came: offsets and images.
 #[derive(Debug, Default)]
 pub struct Images {
-    of: Mutex<BTreeMap<u32, Vec<(u64, Vec<u8>)>>>,
+    of: Mutex<BTreeMap<u32, Vec<Stored>>>,
 }
 
 /// All that a reader that comes now sees.
@@ -84,7 +84,7 @@ impl Images {
     /// In the midst of a fault nobody may answer.
     async fn open(&self, client: &Client, topic: &str) -> Reader {
         const AGAIN: Duration = Duration::from_millis(50);
-        let next = |(partition, seen): (&u32, &Vec<(u64, Vec<u8>)>)| {
+        let next = |(partition, seen): (&u32, &Vec<Stored>)| {
             (PartitionId(*partition), Offset(seen.last().map_or(0, |(offset, _)| offset + 1)))
         };
         let start = Start::Each(self.of.lock().unwrap().iter().map(next).collect());
