@@ -2,12 +2,12 @@
 
 use super::aliases::TxnRoute;
 use super::message::AddTo;
-use crate::forward::{Backoff, Call};
+use crate::forward::Call;
 use crate::partition::TransactionGate;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use troupe_machines::txn::{ClientVersion, Producer};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::PartitionKey;
@@ -15,8 +15,6 @@ use troupe_proto::log::v1::TopicPartition;
 
 /// How long a batch waits for its partition to become part of the transaction.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long, if the transaction before is being completed: that passes soon, or the client hears of it.
-const COMPLETION_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The way from partitions to coordinators. Partitions are there first: until it is opened, nothing passes.
 #[derive(Default)]
@@ -56,25 +54,8 @@ impl TransactionGate for Gate {
             groups: Vec::new(),
         };
         let route = Arc::clone(route);
-        runtime.spawn(async move { reply(add(&route, &request).await) });
-    }
-}
-
-/// # Errors
-/// The coordinator's.
-async fn add(route: &TxnRoute, request: &AddTo) -> Result<(), Error> {
-    let began = Instant::now();
-    let (deadline, patience) = (began + PATIENCE, began + COMPLETION_PATIENCE);
-    let mut backoff = Backoff::new();
-    loop {
-        let error = match route.add(request, Call::until(deadline)).await {
-            Err(error) if error.code == ErrorCode::ConcurrentTransactions => error,
-            answer => return answer,
-        };
-        let next = Instant::now() + backoff.next();
-        if next >= patience {
-            return Err(error);
-        }
-        sleep_until(next).await;
+        // While the transaction before is being completed, it waits at the coordinator.
+        let call = Call::until(Instant::now() + PATIENCE);
+        runtime.spawn(async move { reply(route.add(&request, call).await) });
     }
 }

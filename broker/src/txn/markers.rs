@@ -69,6 +69,8 @@ pub struct Markers {
     counted: Counts,
     /// What is to become part of the next transaction while the one before is being completed, and until when it waits.
     waiting: HashMap<String, Vec<(Add, Instant)>>,
+    /// They are looked at soon: one timer serves them all.
+    looks_soon: bool,
 }
 
 impl Markers {
@@ -77,9 +79,18 @@ impl Markers {
         self.origin.life
     }
 
-    pub fn wait(&mut self, add: Add, until: Instant) {
+    /// Whether the caller has to see to it that all are looked at soon.
+    #[must_use]
+    pub fn wait(&mut self, add: Add, until: Instant) -> bool {
         let id = add.request.transactional_id.clone();
         self.waiting.entry(id).or_default().push((add, until));
+        !std::mem::replace(&mut self.looks_soon, true)
+    }
+
+    /// All that wait, each id's in order, to be looked at now.
+    pub fn take_all_waiting(&mut self) -> Vec<(Add, Instant)> {
+        self.looks_soon = false;
+        std::mem::take(&mut self.waiting).into_values().flatten().collect()
     }
 
     /// Those that wait for the completion of this one's transaction, in the order in which they came.
@@ -106,7 +117,7 @@ impl Audience<Transactions> for Markers {
         let life = shared.lives.fetch_add(1, Ordering::Relaxed);
         let origin = Origin { partition, leader_epoch, life };
         let (counted, waiting) = (Counts::default(), HashMap::new());
-        Self { origin, outbound, metrics, shared, counted, waiting }
+        Self { origin, outbound, metrics, shared, counted, waiting, looks_soon: false }
     }
 
     fn tell(&mut self, told: Told) {
@@ -121,7 +132,7 @@ impl Audience<Transactions> for Markers {
 
     /// Whoever coordinates next tells partitions again.
     fn dismiss(&mut self, error: &Error) {
-        for (add, _) in std::mem::take(&mut self.waiting).into_values().flatten() {
+        for (add, _) in self.take_all_waiting() {
             // Whoever asked may be gone.
             let _ = add.reply.send(Err(error.clone()));
         }

@@ -87,10 +87,13 @@ impl TxnActor {
             Err(error)
                 if error.code == ErrorCode::ConcurrentTransactions && Instant::now() < until =>
             {
-                let id = request.transactional_id.clone();
-                self.audience.wait(Add { request, time, reply }, until);
-                // Also if it was completed by what tells nobody here, and to be refused in time.
-                ctx.run_later(WAITING, move |actor, ctx| actor.go_on_with(&id, ctx));
+                if self.audience.wait(Add { request, time, reply }, until) {
+                    // Also if it was completed by what tells nobody here, and to be refused in time.
+                    ctx.run_later(WAITING, |actor, ctx| {
+                        let waiting = actor.audience.take_all_waiting();
+                        waiting.into_iter().for_each(|(add, until)| actor.add(add, until, ctx));
+                    });
+                }
             }
             decided => self.decide(reply, decided, ctx),
         }

@@ -3,6 +3,7 @@
 use crate::fixture::{Fixture, settled, soon};
 use troupe_proto::admin::v1::TransactionState;
 use troupe_proto::chaos::v1alpha1::KillMode;
+use troupe_proto::error::ErrorCode;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_survives_the_death_of_its_coordinators_actor() {
@@ -47,4 +48,20 @@ async fn transactions_survive_a_restart_of_the_node() {
     assert_eq!(node.commit("decided", decided).await, Ok(next));
     node.commit("open", open).await.unwrap();
     assert!(node.init("decided").await.epoch > next.epoch);
+}
+
+/// X7: each is told when its patience is over, and the node has done little meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_that_wait_for_the_end_of_a_transaction_are_all_answered() {
+    let node = Fixture::start().await;
+    let first = node.init("waiting").await;
+    node.begin("waiting", first, &[1]).await;
+    node.pause(1, 3_000).await;
+    let second = node.commit("waiting", first).await.unwrap();
+    let all = (0..32).map(|_| node.add("waiting", second, &[0]));
+    for answer in futures::future::join_all(all).await {
+        assert_eq!(answer.unwrap_err().code, ErrorCode::ConcurrentTransactions);
+    }
+    node.begin("waiting", second, &[0]).await;
+    assert_eq!(node.state("waiting").await, TransactionState::Ongoing);
 }
