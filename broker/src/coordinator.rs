@@ -34,7 +34,6 @@ mod refusal;
 mod route;
 
 pub use actor::CoordinatorActor;
-pub use calls::PeerCalls;
 pub use coordinators::Coordinators;
 pub use create::InternalTopic;
 pub use everywhere::{Answered, coordinated, tell_coordinated};

@@ -36,7 +36,7 @@ pub use aliases::{GroupCoordinators, GroupHandle, GroupRoute};
 pub use batching::CommitBatches;
 pub use commit::{check_partition, commit_here};
 pub use listed::{list_here, list_there};
-pub use machine::{OFFSETS_TOPIC, catalog_of};
+pub use machine::catalog_of;
 pub use membership::{Answers, FORWARDED_FOR, Requests, run_member};
 pub use message::OffsetsMarker;
 pub use settings::{group_route, settings};

@@ -39,6 +39,23 @@ impl NodeSettings {
         self.now.subscribe()
     }
 
+    /// What one part goes by of what holds, and every change of that.
+    pub fn watch_part<S: Clone + PartialEq + Send + Sync + 'static>(
+        &self,
+        part_of: impl Fn(&NodeConfig) -> S + Send + 'static,
+    ) -> watch::Receiver<S> {
+        let mut changes = self.watch();
+        let (part, told) = watch::channel(part_of(&changes.borrow_and_update()));
+        tokio::spawn(async move {
+            // Fails only if the node is gone.
+            while changes.changed().await.is_ok() {
+                let now = part_of(&changes.borrow_and_update());
+                part.send_if_modified(|before| std::mem::replace(before, now.clone()) != now);
+            }
+        });
+        told
+    }
+
     /// Follows the image until the node stops.
     pub async fn follow(
         self: Arc<Self>,

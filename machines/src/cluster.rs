@@ -57,7 +57,9 @@ pub const MAX_PARTITIONS_PER_TOPIC: u32 = 100_000;
 /// How many producer ids a broker gets at once (K23).
 pub const PRODUCER_ID_BLOCK: u64 = 1000;
 /// Topics that Troupe keeps for itself.
-pub const INTERNAL_TOPICS: [&str; 2] = ["__consumer_offsets", TRANSACTION_TOPIC];
+pub const INTERNAL_TOPICS: [&str; 2] = [OFFSETS_TOPIC, TRANSACTION_TOPIC];
+/// Where groups are remembered, and how far they have read.
+pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 /// Where transactions are remembered.
 pub const TRANSACTION_TOPIC: &str = "__transaction_state";
 

@@ -20,6 +20,7 @@ use crate::forward::{
     ActiveController, Backoff, Call, Led, Target, hears, is_stale_stamp, told_in_order,
 };
 use crate::metadata_cache::{LeaderAt, MetadataCache};
+use crate::peers::Peers;
 use std::future::Future;
 use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
@@ -67,6 +68,27 @@ pub struct Route<M: Machine> {
 }
 
 impl<M: Machine> Route<M> {
+    /// `max_answer_bytes`: of another node's answer.
+    pub fn new(
+        coordinators: &Arc<Coordinators<M>>,
+        controller: &Arc<ActiveController>,
+        peers: &Arc<Peers>,
+        max_answer_bytes: u64,
+        topic: InternalTopic,
+    ) -> Self {
+        Self {
+            coordinators: Arc::clone(coordinators),
+            calls: PeerCalls {
+                peers: Arc::clone(peers),
+                clocks: Arc::clone(&controller.clocks),
+                max_answer_bytes: usize::try_from(max_answer_bytes).unwrap_or(usize::MAX),
+            },
+            metadata: Arc::clone(&controller.metadata),
+            controller: Arc::clone(controller),
+            topic,
+        }
+    }
+
     /// The partition that a key is kept in, if this node knows of the topic (G1).
     pub fn partition_of(&self, key: &str) -> Option<Target> {
         let image = self.metadata.image.borrow();

@@ -1,15 +1,16 @@
 //! Offsets of a partition, from whoever leads it.
 
-use super::backoff::Backoff;
+use super::ask_leader::ask_leader;
 use super::leaders::Leaders;
 use super::lookup::{find_here, find_here_now};
 use super::mark::FORWARDED;
 use super::request_time::set_meant_epoch;
-use super::route::{Route, Target, no_leader};
+use super::route::Target;
 use crate::metadata_cache::LeaderAt;
-use crate::partition::{FoundOffset, Isolation, OffsetQuery};
+use crate::partition::{FoundOffset, Isolation, OffsetQuery, PartitionHandle};
 use crate::peers::{Purpose, failure};
-use tokio::time::{Instant, timeout_at};
+use std::sync::Arc;
+use tokio::time::Instant;
 use tonic::Request;
 use tonic::metadata::MetadataValue;
 use troupe_proto::error::{Error, ErrorCode};
@@ -62,51 +63,20 @@ async fn find(
     freshness: Freshness,
     deadline: Instant,
 ) -> Result<FoundOffset, Error> {
-    let mut backoff = Backoff::new();
-    loop {
-        let led = target.led(&leaders.metadata.image.borrow());
-        let asked = async {
-            // A leader that has not heard yet that it leads anew would tell what was so before.
-            let epoch = led.map(|(_, epoch)| epoch);
-            match target.route(&leaders.metadata)? {
-                Route::Here(handle) if freshness == Freshness::Now => {
-                    find_here_now(&leaders.unpacker, &handle, at, isolation, epoch).await
-                }
-                Route::Here(handle) => {
-                    find_here(&leaders.unpacker, &handle, at, isolation, epoch).await
-                }
-                Route::There(leader) => {
-                    ask(leaders, target, &leader, (at, isolation), freshness).await
-                }
-            }
-        };
-        let asked = async {
-            tokio::select! {
-                answer = asked => answer,
-                // One that hangs is not waited for.
-                () = target.moves(&leaders.metadata, led) => Err(no_leader("the leader was replaced")),
-            }
-        };
-        let error = match timeout_at(deadline, asked).await {
-            Ok(Err(error)) if target.is_readable_elsewhere(&leaders.metadata, &error) => error,
-            Ok(outcome) => return outcome,
-            Err(_) => {
-                let message = "the partition's leader did not answer in time";
-                return Err(Error::new(ErrorCode::RequestTimedOut, message));
-            }
-        };
-        let next = Instant::now() + backoff.next();
-        if next >= deadline {
-            return Err(leaders.metadata.redirect(error, &target.key));
+    let here = |handle: Arc<PartitionHandle>, epoch| async move {
+        match freshness {
+            Freshness::Now => find_here_now(&leaders.unpacker, &handle, at, isolation, epoch).await,
+            Freshness::AsKnown => find_here(&leaders.unpacker, &handle, at, isolation, epoch).await,
         }
-        target.news(&leaders.metadata, led, next).await;
-    }
+    };
+    let there = |leader| ask(leaders, target, leader, (at, isolation), freshness);
+    ask_leader(leaders, target, deadline, here, there).await
 }
 
 async fn ask(
     leaders: &Leaders,
     target: &Target,
-    leader: &LeaderAt,
+    leader: LeaderAt,
     (at, isolation): (OffsetQuery, Isolation),
     freshness: Freshness,
 ) -> Result<FoundOffset, Error> {

@@ -5,7 +5,7 @@ use crate::coordinator::{Decided, Machine, Record};
 use crate::metrics::NodeMetrics;
 use std::sync::Arc;
 use std::time::Duration;
-use troupe_machines::cluster::ClusterImage;
+use troupe_machines::cluster::{ClusterImage, OFFSETS_TOPIC};
 use troupe_machines::group::{
     Catalog, CatalogTopic, Change, Decision, Groups, ReplayError, Settings, check_group_id,
     coordinator_partition,
@@ -13,9 +13,6 @@ use troupe_machines::group::{
 use troupe_machines::time::Time;
 use troupe_proto::error::Error;
 use troupe_proto::ids::PartitionId;
-
-/// The topic that groups are remembered in.
-pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
 impl<T> From<Decision<T>> for Decided<Groups, T> {
     fn from(decision: Decision<T>) -> Self {

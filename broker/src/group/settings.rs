@@ -1,28 +1,19 @@
 //! What a node's configuration says about groups.
 
 use super::aliases::{GroupCoordinators, GroupRoute};
-use super::machine::OFFSETS_TOPIC;
 use crate::NodeConfig;
-use crate::coordinator::{InternalTopic, PeerCalls};
+use crate::coordinator::InternalTopic;
 use crate::forward::ActiveController;
 use crate::node_settings::NodeSettings;
 use crate::peers::Peers;
 use std::sync::Arc;
 use tokio::sync::watch;
+use troupe_machines::cluster::OFFSETS_TOPIC;
 use troupe_machines::group::Settings;
 
 /// As coordinators take it, and every change of it.
 pub fn settings(node: &NodeSettings) -> watch::Receiver<Settings> {
-    let mut changes = node.watch();
-    let (settings, told) = watch::channel(settings_of(&changes.borrow_and_update()));
-    tokio::spawn(async move {
-        // Fails only if the node is gone.
-        while changes.changed().await.is_ok() {
-            let now = settings_of(&changes.borrow_and_update());
-            settings.send_if_modified(|before| std::mem::replace(before, now.clone()) != now);
-        }
-    });
-    told
+    node.watch_part(settings_of)
 }
 
 fn settings_of(config: &NodeConfig) -> Settings {
@@ -46,25 +37,16 @@ pub fn group_route(
     controller: &Arc<ActiveController>,
     peers: &Arc<Peers>,
 ) -> GroupRoute {
-    GroupRoute {
-        coordinators: Arc::clone(coordinators),
-        calls: PeerCalls {
-            peers: Arc::clone(peers),
-            clocks: Arc::clone(&controller.clocks),
-            max_answer_bytes: config.max_request_bytes.0 as usize,
-        },
-        metadata: Arc::clone(&controller.metadata),
-        controller: Arc::clone(controller),
-        topic: InternalTopic {
-            name: OFFSETS_TOPIC,
-            partitions: config.offsets_topic_partitions,
-            replication_factor: config.offsets_topic_replication_factor,
-            replication_factor_key: "offsets.topic.replication.factor",
-            segment_bytes: config.offsets_topic_segment_bytes.0,
-            min_insync_replicas: config.min_insync_replicas,
-            own_min_insync_replicas: None,
-        },
-    }
+    let topic = InternalTopic {
+        name: OFFSETS_TOPIC,
+        partitions: config.offsets_topic_partitions,
+        replication_factor: config.offsets_topic_replication_factor,
+        replication_factor_key: "offsets.topic.replication.factor",
+        segment_bytes: config.offsets_topic_segment_bytes.0,
+        min_insync_replicas: config.min_insync_replicas,
+        own_min_insync_replicas: None,
+    };
+    GroupRoute::new(coordinators, controller, peers, config.max_request_bytes.0, topic)
 }
 
 #[cfg(test)]

@@ -51,10 +51,7 @@ impl PartitionActor {
         from: Offset,
         isolation: Isolation,
     ) -> Result<Finding, LogError> {
-        let end = match isolation {
-            Isolation::Uncommitted => self.replica.high_watermark(),
-            Isolation::Committed => self.replica.last_stable_offset(),
-        };
+        let end = self.readable_end(isolation);
         let leader_epoch = self.replica.leader_epoch().unwrap_or_default();
         let log = self.log();
         let nothing = FoundOffset { offset: None, timestamp_ms: None, leader_epoch };

@@ -50,10 +50,7 @@ impl PartitionActor {
         max_bytes: usize,
         isolation: Isolation,
     ) -> Result<ReadAnswer, LogError> {
-        let end = match isolation {
-            Isolation::Uncommitted => self.replica.high_watermark(),
-            Isolation::Committed => self.replica.last_stable_offset(),
-        };
+        let end = self.readable_end(isolation);
         let slice = self.log().read(from, end, max_bytes)?;
         if slice.bytes.is_empty() {
             // At the end there is nothing yet, and the position stays.
@@ -69,6 +66,14 @@ impl PartitionActor {
         };
         let (bytes, next) = (slice.bytes, slice.end);
         Ok(ReadAnswer { bytes, next, aborted, ..self.nothing(from, None) })
+    }
+
+    /// First offset that a reader may not see yet.
+    pub(super) fn readable_end(&self, isolation: Isolation) -> Offset {
+        match isolation {
+            Isolation::Uncommitted => self.replica.high_watermark(),
+            Isolation::Committed => self.replica.last_stable_offset(),
+        }
     }
 
     fn nothing(&mut self, from: Offset, preferred_replica: Option<NodeId>) -> ReadAnswer {

@@ -5,10 +5,9 @@ use super::listed::described;
 use super::message::{AddTo, Described, Initialise};
 use crate::coordinator::Question;
 use crate::forward::{Call, hears};
-use crate::group::OFFSETS_TOPIC;
 use futures::future::BoxFuture;
 use tonic::transport::Channel;
-use troupe_machines::cluster::ClusterImage;
+use troupe_machines::cluster::{ClusterImage, OFFSETS_TOPIC};
 use troupe_machines::txn::{Outcome, Producer, TxnError, check_transactional_id};
 use troupe_proto::admin::v1 as admin;
 use troupe_proto::admin::v1::transaction_service_client::TransactionServiceClient as AdminClient;
@@ -56,22 +55,28 @@ impl TxnRoute {
 
     /// # Errors
     /// `INVALID_PRODUCER_ID_MAPPING`, of a producer that nobody can have: there is no transactional id at all.
-    async fn check_known(&self, id: &str, producer: Producer, call: Call) -> Result<(), Error> {
-        check_transactional_id(id)?;
-        if call.forwarded || self.is_in_use().await {
-            return Ok(());
-        }
-        Err(TxnError::InvalidProducerIdMapping { id: id.to_owned(), asked: producer }.into())
+    async fn check_known(&self, id: &str, asked: Producer, call: Call) -> Result<(), Error> {
+        let unknown = |id| TxnError::InvalidProducerIdMapping { id, asked };
+        self.check_may_exist(id, call, unknown).await
     }
 
     /// # Errors
     /// `TRANSACTIONAL_ID_NOT_FOUND`: there is none at all.
     async fn check_exists(&self, id: &str, call: Call) -> Result<(), Error> {
+        self.check_may_exist(id, call, |id| TxnError::TransactionalIdNotFound { id }).await
+    }
+
+    async fn check_may_exist(
+        &self,
+        id: &str,
+        call: Call,
+        unknown: impl FnOnce(String) -> TxnError,
+    ) -> Result<(), Error> {
         check_transactional_id(id)?;
-        if call.forwarded || self.is_in_use().await {
-            return Ok(());
+        match call.forwarded || self.is_in_use().await {
+            true => Ok(()),
+            false => Err(unknown(id.to_owned()).into()),
         }
-        Err(TxnError::TransactionalIdNotFound { id: id.to_owned() }.into())
     }
 
     /// The producer that an instance is from now on.

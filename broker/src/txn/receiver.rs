@@ -6,11 +6,12 @@
 use super::groups::decide_offsets;
 use super::partitions::{PartitionMarker, write_marker};
 use super::wire::producer;
-use crate::group::{GroupCoordinators, OFFSETS_TOPIC};
+use crate::group::GroupCoordinators;
 use crate::metadata_cache::MetadataCache;
 use futures::future::join_all;
 use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
+use troupe_machines::cluster::OFFSETS_TOPIC;
 use troupe_machines::txn::ClientVersion;
 use troupe_proto::batch::Marker;
 use troupe_proto::error::{Error, ErrorCode};

@@ -2,7 +2,7 @@
 
 use super::aliases::{TxnCoordinators, TxnRoute};
 use crate::NodeConfig;
-use crate::coordinator::{InternalTopic, PeerCalls};
+use crate::coordinator::InternalTopic;
 use crate::forward::ActiveController;
 use crate::node_settings::NodeSettings;
 use crate::peers::Peers;
@@ -13,16 +13,7 @@ use troupe_machines::txn::Settings;
 
 /// As coordinators take it, and every change of it.
 pub fn settings(node: &NodeSettings) -> watch::Receiver<Settings> {
-    let mut changes = node.watch();
-    let (settings, told) = watch::channel(settings_of(&changes.borrow_and_update()));
-    tokio::spawn(async move {
-        // Fails only if the node is gone.
-        while changes.changed().await.is_ok() {
-            let now = settings_of(&changes.borrow_and_update());
-            settings.send_if_modified(|before| std::mem::replace(before, now.clone()) != now);
-        }
-    });
-    told
+    node.watch_part(settings_of)
 }
 
 fn settings_of(config: &NodeConfig) -> Settings {
@@ -40,25 +31,16 @@ pub fn txn_route(
     controller: &Arc<ActiveController>,
     peers: &Arc<Peers>,
 ) -> TxnRoute {
-    TxnRoute {
-        coordinators: Arc::clone(coordinators),
-        calls: PeerCalls {
-            peers: Arc::clone(peers),
-            clocks: Arc::clone(&controller.clocks),
-            max_answer_bytes: usize::try_from(config.max_request_bytes.0).unwrap_or(usize::MAX),
-        },
-        metadata: Arc::clone(&controller.metadata),
-        controller: Arc::clone(controller),
-        topic: InternalTopic {
-            name: TRANSACTION_TOPIC,
-            partitions: config.transaction_topic_partitions,
-            replication_factor: config.transaction_topic_replication_factor,
-            replication_factor_key: "transaction.state.log.replication.factor",
-            segment_bytes: config.transaction_topic_segment_bytes.0,
-            min_insync_replicas: config.min_insync_replicas,
-            own_min_insync_replicas: Some(config.transaction_topic_min_insync_replicas),
-        },
-    }
+    let topic = InternalTopic {
+        name: TRANSACTION_TOPIC,
+        partitions: config.transaction_topic_partitions,
+        replication_factor: config.transaction_topic_replication_factor,
+        replication_factor_key: "transaction.state.log.replication.factor",
+        segment_bytes: config.transaction_topic_segment_bytes.0,
+        min_insync_replicas: config.min_insync_replicas,
+        own_min_insync_replicas: Some(config.transaction_topic_min_insync_replicas),
+    };
+    TxnRoute::new(coordinators, controller, peers, config.max_request_bytes.0, topic)
 }
 
 #[cfg(test)]

@@ -3,15 +3,13 @@
 use super::partition::{ClientVersion, Producer, TxnPartition};
 use super::state::State;
 use super::{Change, Decision, Transactions, TxnError, check_transactional_id};
+use crate::cluster::OFFSETS_TOPIC;
 use crate::group::{check_group_id, coordinator_partition};
 use crate::time::Time;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use troupe_proto::ids::{PartitionId, PartitionKey};
 use troupe_proto::log::v1 as pb;
-
-/// The topic that groups' offsets are kept in.
-const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
 /// By the client, or by the leader of a partition for it.
 #[derive(Clone, Copy, Debug)]
