@@ -11,7 +11,8 @@
 //!
 //! - `machine`: [`Transactions`](troupe_machines::txn::Transactions) as a machine of [`crate::coordinator`]; `markers`:
 //!   what is told of its decisions.
-//! - `message`, and who handles them: `requests`. `handle` and `questions`: how a coordinator is asked through any node.
+//! - `message`, and who handles them: `requests`; `waiting`: what comes before its turn. `handle` and `questions`: how a
+//!   coordinator is asked through any node.
 //! - `outbound`, `sender`, `ways`, `receiver`: markers on their way. `partitions`, `groups`: whom they are for.
 //! - `gate`: the leader of a partition makes it part of a transaction. `producers`: what a leader knows of them.
 //!
@@ -35,6 +36,7 @@ mod receiver;
 mod requests;
 mod sender;
 mod settings;
+mod waiting;
 mod ways;
 mod wire;
 

@@ -1,13 +1,11 @@
 //! What is told of a coordinator's decisions when they are committed, and how much there is of them.
 
-use super::message::Add;
 use super::outbound::{Origin, Outbound};
+use super::waiting::Waiting;
 use crate::coordinator::{Audience, Surroundings};
 use crate::metrics::NodeMetrics;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use tokio::time::Instant;
 use troupe_machines::txn::{Counts, Decision, Marker, Outcome, Transactions};
 use troupe_proto::error::Error;
 
@@ -67,35 +65,13 @@ pub struct Markers {
     shared: Arc<Shared>,
     /// What this coordinator adds to the node's counts.
     counted: Counts,
-    /// What is to become part of the next transaction while the one before is being completed, and until when it waits.
-    waiting: HashMap<String, Vec<(Add, Instant)>>,
-    /// They are looked at soon: one timer serves them all.
-    looks_soon: bool,
+    pub waiting: Waiting,
 }
 
 impl Markers {
     /// The life of this actor: another one knows nothing of its tickets.
     pub fn life(&self) -> u64 {
         self.origin.life
-    }
-
-    /// Whether the caller has to see to it that all are looked at soon.
-    #[must_use]
-    pub fn wait(&mut self, add: Add, until: Instant) -> bool {
-        let id = add.request.transactional_id.clone();
-        self.waiting.entry(id).or_default().push((add, until));
-        !std::mem::replace(&mut self.looks_soon, true)
-    }
-
-    /// All that wait, each id's in order, to be looked at now.
-    pub fn take_all_waiting(&mut self) -> Vec<(Add, Instant)> {
-        self.looks_soon = false;
-        std::mem::take(&mut self.waiting).into_values().flatten().collect()
-    }
-
-    /// Those that wait for the completion of this one's transaction, in the order in which they came.
-    pub fn take_waiting(&mut self, transactional_id: &str) -> Vec<(Add, Instant)> {
-        self.waiting.remove(transactional_id).unwrap_or_default()
     }
 
     fn set_counts(&mut self, counts: Counts) {
@@ -116,8 +92,8 @@ impl Audience<Transactions> for Markers {
         shared.set_spare_ids(0);
         let life = shared.lives.fetch_add(1, Ordering::Relaxed);
         let origin = Origin { partition, leader_epoch, life };
-        let (counted, waiting) = (Counts::default(), HashMap::new());
-        Self { origin, outbound, metrics, shared, counted, waiting, looks_soon: false }
+        let (counted, waiting) = (Counts::default(), Waiting::default());
+        Self { origin, outbound, metrics, shared, counted, waiting }
     }
 
     fn tell(&mut self, told: Told) {
@@ -132,7 +108,7 @@ impl Audience<Transactions> for Markers {
 
     /// Whoever coordinates next tells partitions again.
     fn dismiss(&mut self, error: &Error) {
-        for (add, _) in self.take_all_waiting() {
+        for (add, _) in self.waiting.take_all() {
             // Whoever asked may be gone.
             let _ = add.reply.send(Err(error.clone()));
         }

@@ -87,10 +87,10 @@ impl TxnActor {
             Err(error)
                 if error.code == ErrorCode::ConcurrentTransactions && Instant::now() < until =>
             {
-                if self.audience.wait(Add { request, time, reply }, until) {
+                if self.audience.waiting.push(Add { request, time, reply }, until) {
                     // Also if it was completed by what tells nobody here, and to be refused in time.
                     ctx.run_later(WAITING, |actor, ctx| {
-                        let waiting = actor.audience.take_all_waiting();
+                        let waiting = actor.audience.waiting.take_all();
                         waiting.into_iter().for_each(|(add, until)| actor.add(add, until, ctx));
                     });
                 }
@@ -101,7 +101,7 @@ impl TxnActor {
 
     /// Its transaction was completed, or may have been.
     fn go_on_with(&mut self, transactional_id: &str, ctx: &mut Context<Self>) {
-        for (add, until) in self.audience.take_waiting(transactional_id) {
+        for (add, until) in self.audience.waiting.take(transactional_id) {
             self.add(add, until, ctx);
         }
     }

@@ -54,6 +54,7 @@ impl Plan {
                 .any(|name| place.disk.size(&place.path(name)).ok() == Some(*size))
         })
     }
+
     /// The last checkpoint may be one from before, and vouch for segments as they were.
     pub(super) fn amend_checkpoint<D: Disk>(&self, place: &Place<D>) -> Result<(), LogError> {
         let content = match place.read(checkpoint::OFFSETS) {
