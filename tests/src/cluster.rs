@@ -11,11 +11,11 @@ use crate::patience::eventually_or_why;
 use crate::process::{Captured, Exit, Process, Serve, Starting};
 use crate::server::Server;
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
@@ -450,14 +450,30 @@ fn lazy(address: &str) -> Channel {
     endpoint.connect_timeout(CALL).timeout(CALL).connect_lazy()
 }
 
-/// Ports that nobody listens on at the moment.
+/// Ports that nobody listens on at the moment, and that are given to nobody else as long as this process lives: a node
+/// that is down has its ports still when it is started again.
 pub fn free_ports(count: usize) -> Vec<u16> {
-    // Held until all are found, so that none comes twice.
-    let mut held: Vec<TcpListener> = Vec::new();
-    while held.len() < count {
+    // Whoever asks, here or in another process, claims a port by the socket of datagrams of that number, which no node
+    // opens.
+    static CLAIMED: std::sync::Mutex<Vec<UdpSocket>> = std::sync::Mutex::new(Vec::new());
+    let mut ports = Vec::new();
+    while ports.len() < count {
         let port = rand::random_range(PORTS);
-        held.extend(TcpListener::bind(("127.0.0.1", port)));
+        let address = ("127.0.0.1", port);
+        let Ok(claim) = UdpSocket::bind(address) else { continue };
+        if TcpListener::bind(address).is_ok() {
+            CLAIMED.lock().unwrap_or_else(PoisonError::into_inner).push(claim);
+            ports.push(port);
+        }
     }
-    let port = |listener: &TcpListener| listener.local_addr().map(|address| address.port());
-    held.iter().map(|listener| port(listener).expect("a listener has an address")).collect()
+    ports
+}
+
+#[test]
+fn a_port_is_given_once() {
+    // Of 20,001 ports so many would come twice by chance, but for one time in a hundred thousand.
+    let mut ports: Vec<u16> = (0..100).flat_map(|_| free_ports(7)).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    assert_eq!(ports.len(), 700);
 }
