@@ -24,10 +24,10 @@ use troupe_proto::batch::BatchHeader;
 use troupe_proto::ids::{Offset, PartitionKey};
 
 /// What is smaller is gathered before it is written.
-const BUFFER: usize = 256 << 10;
+const BUFFER: usize = 64 << 10;
 /// So much is sent to the disk at a time, and no more than twice that waits for it: what a disk has taken in a queue
 /// holds up every flush of a producer's records behind it.
-const PIECE: u64 = 512 << 10;
+const PIECE: u64 = 128 << 10;
 
 /// What takes the place of one or several segments.
 #[derive(Clone, Debug, PartialEq, Eq)]

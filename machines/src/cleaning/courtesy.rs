@@ -3,8 +3,9 @@
 //!
 //! Owns how long flushes took alone and beside the cleaner, and the rate that follows from that. The cleaner works for a
 //! moment and rests for a moment, as long as somebody flushes; flushes during the rests are what the disk does alone. When
-//! the slowest beside it take longer than that, it goes slower, and when they do not, faster.
-//! Promises: it never stands still, however slow the flushes are; where nobody flushes there is no limit.
+//! the slowest beside it take longer than that, it goes slower, and when they do not, faster. On some disks flushes beside
+//! it are slower however slow it is: when going slower has not helped, it takes that back and leaves it so for a while.
+//! Promises: it never crawls, however slow the flushes are; where nobody flushes there is no limit.
 //! Never here: a clock, a disk.
 
 use std::time::Duration;
@@ -15,11 +16,15 @@ const REST: Duration = Duration::from_millis(50);
 /// What the cleaner has left to the disk is done by then.
 const SETTLED: Duration = Duration::from_millis(5);
 /// Bytes in a second.
-const LEAST: u64 = 8 << 20;
-const FIRST: u64 = 32 << 20;
+const LEAST: u64 = 32 << 20;
+const FIRST: u64 = 64 << 20;
 const MOST: u64 = 4 << 30;
-/// By fewer flushes nothing is judged.
-const ENOUGH: u32 = 300;
+/// By fewer flushes nothing is judged: of so many, ten were slower than what is compared.
+const ENOUGH: u32 = 1_000;
+/// So often it is not tried again to go slower where that has not helped.
+const STUBBORN: u32 = 8;
+/// What has helped has made them shorter by that at least.
+const HELPED: f64 = 0.95;
 /// After so long without a flush nobody waits for the disk.
 const QUIET: Duration = Duration::from_secs(1);
 /// Of flushes that were seen before the last so many, nothing is left after a while.
@@ -36,6 +41,10 @@ pub struct Courtesy {
     /// Under way.
     passes: usize,
     rate: u64,
+    /// It has gone slower; how much longer flushes beside it had been, as a share of those alone.
+    slowed: Option<f64>,
+    /// For so many judgements more it goes no slower.
+    stubborn: u32,
     /// When all that was moved has had its time.
     paid: Duration,
     /// When the last flush ended.
@@ -60,6 +69,8 @@ impl Default for Courtesy {
             phase: Phase::Idle(Duration::ZERO),
             passes: 0,
             rate: FIRST,
+            slowed: None,
+            stubborn: 0,
             paid: Duration::ZERO,
             flushed: None,
         }
@@ -134,14 +145,20 @@ impl Courtesy {
         if self.beside.count < ENOUGH || self.alone.count < ENOUGH {
             return;
         }
-        let (beside, alone) = (self.beside.slow(), self.alone.slow());
+        let longer = self.beside.slow().as_secs_f64() / self.alone.slow().as_secs_f64();
         self.beside = Durations::default();
-        let rate = if beside > alone * 6 / 5 {
-            self.rate / 3 * 2
-        } else if beside > alone * 11 / 10 {
+        self.stubborn = self.stubborn.saturating_sub(1);
+        let slowed = self.slowed.take();
+        let rate = if longer <= 1.1 {
+            self.rate / 4 * 5
+        } else if slowed.is_some_and(|before| longer > before * HELPED) {
+            self.stubborn = STUBBORN;
+            self.rate / 4 * 5
+        } else if longer <= 1.2 || self.stubborn > 0 || self.rate == LEAST {
             self.rate
         } else {
-            self.rate / 4 * 5
+            self.slowed = Some(longer);
+            self.rate / 5 * 4
         };
         self.rate = rate.clamp(LEAST, MOST);
     }
@@ -191,56 +208,87 @@ impl Durations {
 mod tests {
     use super::*;
 
-    /// A disk whose flushes take `alone`, and longer by what the cleaner does meanwhile, in nanoseconds for each byte in
-    /// a second. Returns the rate after so many seconds, and what was moved in each of them.
-    fn cleaned(courtesy: &mut Courtesy, alone: Duration, cost: f64, flushes: bool) -> (u64, u64) {
+    /// A disk on which a flush beside the cleaner takes `longer` than `alone` by what the rate makes of it. Returns the
+    /// rate after so many seconds, and what was moved in each of them.
+    fn cleaned(
+        courtesy: &mut Courtesy,
+        alone: Duration,
+        longer: impl Fn(u64) -> Duration,
+        flushes: bool,
+    ) -> (u64, u64) {
         const STEP: u64 = 256 << 10;
         const DISK: f64 = 2e9;
+        const SECONDS: u64 = 120;
         let begin = Duration::from_secs(1_000);
         let (mut now, mut moved, mut flush) = (begin, 0, begin);
+        // The same ones each time. Nineteen of twenty take what is to be expected, one up to three times as long.
+        let mut chance = 7u64;
         courtesy.begins(begin);
-        while now < begin + Duration::from_secs(60) {
+        while now < begin + Duration::from_secs(SECONDS) {
             let rest = courtesy.take(now, STEP);
             let step = Duration::from_secs_f64(STEP as f64 / DISK);
-            let takes = alone + Duration::from_secs_f64(courtesy.rate() as f64 * cost / 1e9);
             moved += STEP;
             while flushes && flush < now + step + rest {
                 let at_rest = !matches!(courtesy.phase, Phase::Work(_));
-                let ended = flush + if at_rest { alone } else { takes };
+                let takes = if at_rest { alone } else { alone + longer(courtesy.rate()) };
+                chance = chance * 48_271 % 0x7fff_ffff;
+                let slower = (chance % 20 == 0).then_some(1 + chance / 20 % 128);
+                let ended = flush + takes.mul_f64(1.0 + slower.unwrap_or(0) as f64 / 64.0);
                 courtesy.flushed(flush, ended);
                 flush = ended;
             }
             now += step + rest;
         }
         courtesy.ended(now);
-        (courtesy.rate(), moved / 60)
+        (courtesy.rate(), moved / SECONDS)
     }
+
+    /// Nanoseconds for each byte in a second.
+    fn by(cost: f64) -> impl Fn(u64) -> Duration {
+        move |rate| Duration::from_secs_f64(rate as f64 * cost / 1e9)
+    }
+
+    const ALONE: Duration = Duration::from_millis(1);
 
     #[test]
     fn a_cleaner_goes_as_fast_as_flushes_beside_it_bear() {
-        let alone = Duration::from_millis(1);
         // Beside 100 MB/s a flush takes a quarter of a millisecond more.
         let mut courtesy = Courtesy::default();
-        let (rate, moved) = cleaned(&mut courtesy, alone, 0.0025, true);
-        assert!((30_000_000..150_000_000).contains(&rate), "{rate}");
-        assert!(moved > 30_000_000, "{moved}");
+        let (rate, moved) = cleaned(&mut courtesy, ALONE, by(0.0025), true);
+        assert!((LEAST..150_000_000).contains(&rate), "{rate}");
+        assert!(moved > 25_000_000, "{moved}");
         // Now the disk bears more.
-        let (rate, _) = cleaned(&mut courtesy, alone, 0.000_25, true);
+        let (rate, _) = cleaned(&mut courtesy, ALONE, by(0.000_25), true);
         assert!((300_000_000..1_500_000_000).contains(&rate), "{rate}");
     }
 
     #[test]
-    fn a_cleaner_never_stands_still() {
+    fn a_cleaner_never_crawls() {
         let mut courtesy = Courtesy::default();
-        let (rate, moved) = cleaned(&mut courtesy, Duration::from_millis(1), 1.0, true);
-        assert_eq!(rate, LEAST);
+        let (rate, moved) = cleaned(&mut courtesy, ALONE, by(0.1), true);
+        assert!(rate < LEAST * 2, "{rate}");
         assert!(moved > LEAST / 2, "{moved}");
+    }
+
+    #[test]
+    fn a_cleaner_goes_no_slower_where_that_helps_nobody() {
+        let mut courtesy = Courtesy::default();
+        let (rate, moved) = cleaned(&mut courtesy, ALONE, |_| ALONE, true);
+        assert!(rate > FIRST / 2, "{rate}");
+        assert!(moved > FIRST / 2, "{moved}");
+    }
+
+    #[test]
+    fn what_happens_now_and_then_slows_no_cleaner() {
+        let mut courtesy = Courtesy::default();
+        let (rate, _) = cleaned(&mut courtesy, ALONE, |_| Duration::ZERO, true);
+        assert!(rate > FIRST * 4, "{rate}");
     }
 
     #[test]
     fn where_nobody_flushes_there_is_no_limit() {
         let mut courtesy = Courtesy::default();
-        let (_, moved) = cleaned(&mut courtesy, Duration::from_millis(1), 1.0, false);
+        let (_, moved) = cleaned(&mut courtesy, ALONE, by(1.0), false);
         assert!(moved > 1_900_000_000, "as fast as the disk is: {moved}");
     }
 
