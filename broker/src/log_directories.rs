@@ -2,9 +2,11 @@
 //!
 //! Promise: a disk that hangs keeps nobody from hearing of the others.
 
+mod deletion;
 mod mover;
 mod moves;
 
+pub use deletion::delete;
 pub use moves::{Move, MoveRequest, MoveState};
 
 use crate::metadata_cache::MetadataCache;

@@ -11,6 +11,8 @@
 
 use crate::checkpoint;
 use crate::disk::{Disk, FileDisk};
+use crate::place::Kind;
+use crate::retention::{DELETED, give_back};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
@@ -347,11 +349,16 @@ impl DataDirectory {
         Ok(to)
     }
 
-    /// Deletes one of [`DataDirectory::retired`]. May take a while.
+    /// Deletes one of [`DataDirectory::retired`], with a `rest` after each piece of a large file, for those who wait for
+    /// the same file system. May take a while.
     ///
     /// # Errors
     /// It is not one of them; it cannot be removed.
-    pub fn delete_retired(&self, path: &Path) -> Result<(), DirectoryError> {
+    pub fn delete_retired(
+        &self,
+        path: &Path,
+        mut rest: impl FnMut(),
+    ) -> Result<(), DirectoryError> {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if path.parent() != Some(&self.path) || !(is_retired(name) || is_future(name)) {
             return Err(DirectoryError::Io {
@@ -359,6 +366,13 @@ impl DataDirectory {
                 path: path.to_owned(),
                 source: ErrorKind::InvalidInput.into(),
             });
+        }
+        let kind = |name: &str| Kind::parse(name.strip_suffix(DELETED).unwrap_or(name));
+        // where it cannot be listed, removing it says so
+        for name in FileDisk.list(path).ok().flatten().unwrap_or_default() {
+            if kind(&name).is_some_and(|(_, kind)| kind == Kind::Log) {
+                give_back(&FileDisk, &path.join(name), &mut rest);
+            }
         }
         let removed = match fs::remove_dir_all(path) {
             // no directory at all: somebody has put a file in its place
@@ -551,7 +565,7 @@ mod tests {
         let installed = data.install(&complete, "a", PartitionId(0)).unwrap();
         assert_eq!(installed, data.partition_dir("a", PartitionId(0)));
         assert_eq!(data.retired().unwrap(), std::slice::from_ref(&abandoned));
-        data.delete_retired(&abandoned).unwrap();
+        data.delete_retired(&abandoned, || {}).unwrap();
         assert_eq!(data.partitions().unwrap().len(), 1);
     }
 
@@ -589,7 +603,7 @@ mod tests {
             assert!(data.partitions().unwrap().is_empty(), "{len} characters");
             let retired = data.retired().unwrap();
             assert_eq!(retired.len(), 2, "{len} characters");
-            retired.iter().for_each(|path| data.delete_retired(path).unwrap());
+            retired.iter().for_each(|path| data.delete_retired(path, || {}).unwrap());
             assert!(data.retired().unwrap().is_empty());
         }
     }
@@ -629,9 +643,14 @@ mod tests {
         assert_eq!(data.retire("a-b.c", PartitionId(12), id).unwrap(), None);
         assert!(data.partitions().unwrap().is_empty());
         assert_eq!(data.retired().unwrap(), std::slice::from_ref(&retired));
-        assert!(data.delete_retired(&data.path().join("x")).is_err());
-        data.delete_retired(&retired).unwrap();
-        data.delete_retired(&retired).unwrap();
+        assert!(data.delete_retired(&data.path().join("x"), || {}).is_err());
+        let large = File::create(retired.join("00000000000000000000.log")).unwrap();
+        large.set_len(5 << 20).unwrap();
+        drop(large);
+        let mut rests = 0;
+        data.delete_retired(&retired, || rests += 1).unwrap();
+        assert_eq!(rests, 3, "piece by piece");
+        data.delete_retired(&retired, || {}).unwrap();
         assert!(data.retired().unwrap().is_empty());
     }
 }

@@ -5,6 +5,7 @@ use crate::flush::FlushPoint;
 use crate::place::{Kind, Place};
 use crate::segment::Segment;
 use crate::{Log, LogError};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use troupe_proto::ids::Offset;
@@ -123,29 +124,28 @@ impl<D: Disk> Removal<D> {
         for name in &self.indexes {
             self.place.remove(name)?;
         }
-        self.give_back(rest);
+        give_back(&self.place.disk, &self.place.path(&self.segment.name), rest);
         self.segment.remove(&self.place)
     }
+}
 
-    /// What memory and disk hold of a large file is given back piece by piece: all at once, as its removal would, it
-    /// holds up whoever waits for the same file system, for ten milliseconds where it has 64 MiB. Of a file that a
-    /// reader still has a slice of, only what is in memory.
-    fn give_back(&self, mut rest: impl FnMut()) {
-        let path = self.place.path(&self.segment.name);
-        // where it cannot be opened, removing it says so
-        let Ok(file) = self.place.disk.open(&path) else { return };
-        // nobody opens it under this name
-        let ours_alone = file.is_used_by_nobody_else();
-        let mut size = file.size().unwrap_or(0);
-        while size > 0 {
-            let rest_of_it = size.saturating_sub(PIECE);
-            file.forget_pages(rest_of_it..size);
-            if ours_alone && file.truncate(rest_of_it).is_err() {
-                return;
-            }
-            size = rest_of_it;
-            rest();
+/// What memory and disk hold of a large file is given back piece by piece, with a `rest` after each: all at once, as its
+/// removal would, it holds up whoever waits for the same file system, for ten milliseconds where it has 64 MiB. Of a file
+/// that a reader still has a slice of, only what is in memory.
+pub(crate) fn give_back<D: Disk>(disk: &D, path: &Path, mut rest: impl FnMut()) {
+    // where it cannot be opened, removing it says so
+    let Ok(file) = disk.open(path) else { return };
+    // nobody opens it under this name
+    let ours_alone = file.is_used_by_nobody_else();
+    let mut size = file.size().unwrap_or(0);
+    while size > 0 {
+        let rest_of_it = size.saturating_sub(PIECE);
+        file.forget_pages(rest_of_it..size);
+        if ours_alone && file.truncate(rest_of_it).is_err() {
+            return;
         }
+        size = rest_of_it;
+        rest();
     }
 }
 

@@ -4,6 +4,7 @@
 //! Promises: whatever fails, the replica goes on from where it was, and what was copied is removed; a log that changes
 //! under the copy is copied again. What a crash leaves is removed at the next start.
 
+use super::deletion::delete;
 use super::moves::{Move, MoveRequest, Moves, Taken};
 use crate::clock::wall_clock;
 use crate::metadata_cache::MetadataCache;
@@ -252,12 +253,6 @@ fn stopped(message: &str) -> Error {
 /// What is left there of one or the other.
 async fn remove(directory: &Arc<LogDirectory>, path: PathBuf) {
     let directory = Arc::clone(directory);
-    let removal = move || {
-        let Some(data) = directory.data() else { return };
-        if let Err(error) = data.delete_retired(&path) {
-            tracing::warn!(path = %path.display(), %error, "left for the next start to remove");
-        }
-    };
     // Fails only if the runtime is stopping; the next start removes it.
-    let _ = tokio::task::spawn_blocking(removal).await;
+    let _ = tokio::task::spawn_blocking(move || delete(&directory, &path)).await;
 }

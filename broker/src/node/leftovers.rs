@@ -4,6 +4,7 @@
 //! Promise: what cannot be read or renamed stays where it is, and keeps nobody from starting; of a partition that is
 //! there twice, the one that is remembered counts, and where nobody remembers, none is touched.
 
+use crate::log_directories;
 use crate::partition::PartitionHandle;
 use crate::registry::TopicEntry;
 use std::collections::BTreeMap;
@@ -149,10 +150,7 @@ pub(super) async fn delete_later(retired: Vec<Retired>, delay: Duration) {
     tokio::time::sleep(delay).await;
     let delete = move || {
         for (directory, path) in retired {
-            let Some(data) = directory.data() else { continue };
-            if let Err(error) = data.delete_retired(&path) {
-                tracing::warn!(path = %path.display(), %error, "not deleted");
-            }
+            log_directories::delete(&directory, &path);
         }
     };
     // Fails only if the runtime is stopping; the next start deletes them.
