@@ -15,6 +15,8 @@ const WORK: Duration = Duration::from_millis(200);
 const REST: Duration = Duration::from_millis(50);
 /// What the cleaner has left to the disk is done by then.
 const SETTLED: Duration = Duration::from_millis(5);
+/// Whoever rests may be woken late; so much of that it makes up for.
+const CREDIT: Duration = Duration::from_millis(20);
 /// Bytes in a second.
 const LEAST: u64 = 32 << 20;
 const FIRST: u64 = 64 << 20;
@@ -137,7 +139,7 @@ impl Courtesy {
     /// Until that much may have been moved.
     fn pay(&mut self, now: Duration, bytes: u64) -> Duration {
         let cost = Duration::from_secs_f64(bytes as f64 / self.rate as f64);
-        self.paid = self.paid.max(now.saturating_sub(SETTLED)) + cost;
+        self.paid = self.paid.max(now.saturating_sub(CREDIT)) + cost;
         self.paid.saturating_sub(now)
     }
 
@@ -232,7 +234,7 @@ mod tests {
                 let at_rest = !matches!(courtesy.phase, Phase::Work(_));
                 let takes = if at_rest { alone } else { alone + longer(courtesy.rate()) };
                 chance = chance * 48_271 % 0x7fff_ffff;
-                let slower = (chance % 20 == 0).then_some(1 + chance / 20 % 128);
+                let slower = chance.is_multiple_of(20).then_some(1 + chance / 20 % 128);
                 let ended = flush + takes.mul_f64(1.0 + slower.unwrap_or(0) as f64 / 64.0);
                 courtesy.flushed(flush, ended);
                 flush = ended;
