@@ -1,6 +1,8 @@
 //! Clients in other languages, against the built binary, from nothing but the contract.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod ack_ids;
+mod examples;
 mod groups;
 mod policies;
 
