@@ -7,8 +7,10 @@ use troupe_client::{Client, ClientConfig, ProducerConfig, ProducerRecord};
 async fn main() -> Result<(), Box<dyn Error>> {
     let server = std::env::var("TROUPE_SERVER").unwrap_or_else(|_| "127.0.0.1:7070".to_owned());
     let client = Client::connect(ClientConfig::new(server.split(','))).await?;
-    let config = 
-        ProducerConfig { transactional_id: Some("billing".to_owned()), ..ProducerConfig::default() };
+    let config = ProducerConfig {
+        transactional_id: Some("billing".to_owned()),
+        ..ProducerConfig::default()
+    };
     let producer = client.producer(config).await?;
     let transaction = producer.transaction().await?;
     drop(transaction.send(ProducerRecord::new("invoices").value("4711")).await?);

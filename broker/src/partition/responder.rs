@@ -62,7 +62,8 @@ impl<T> Responder<T> {
 impl<T> Drop for Responder<T> {
     fn drop(&mut self) {
         if let Some(send) = self.send.take() {
-            let message = "the partition's actor stopped before it answered: what it was asked may be done, or not";
+            let message =
+                "no answer came from the partition's actor: what it was asked may be done, or not";
             send(Err(Error::new(ErrorCode::OutcomeUnknown, message)));
         }
     }

@@ -65,8 +65,11 @@ async fn an_ack_id_is_worth_what_the_contract_says_after_a_reconnect_and_a_resta
     let server = Server::at(process.server()).await;
     server.create_topic("orders", 1, &[]).await;
     let records = (0..3).map(|_| Record { value: Some("x".into()), ..Default::default() });
-    let request =
-        PublishRequest { topic: "orders".to_owned(), records: records.collect(), ..Default::default() };
+    let request = PublishRequest {
+        topic: "orders".to_owned(),
+        records: records.collect(),
+        ..Default::default()
+    };
     server.bus().publish(request).await.unwrap();
 
     // As long as the session lives, on any connection; and once more.

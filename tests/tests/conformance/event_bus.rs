@@ -121,6 +121,16 @@ async fn acks_none_has_no_offsets() {
     assert_eq!(answer.results[0].offset, -1);
 }
 
+/// There is nothing that could fail.
+#[tokio::test]
+async fn a_publish_without_records_is_answered_without_results() {
+    let server = Server::get().await;
+    let topic = server.new_topic(1, &[]).await.name;
+    let answer = server.bus().publish(publish(&topic, Vec::new())).await.unwrap().into_inner();
+    assert_eq!(answer.results, []);
+    assert_eq!(server.read_all(&topic, 0).await, []);
+}
+
 /// Nothing of a request is appended if one of its records cannot be.
 #[tokio::test]
 async fn a_request_with_an_impossible_record_appends_nothing() {

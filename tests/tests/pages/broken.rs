@@ -49,6 +49,10 @@ fn a_block_that_is_broken_is_found_whatever_is_wrong_with_it() {
         assert!(fault.why.contains(said), "{what}: {fault}");
         // At the block, or the command in it.
         let line = broken[..place].lines().count();
-        assert!(fault.line.abs_diff(line) <= 2, "{what}: at {} and not {line}: {fault}", fault.line);
+        assert!(
+            fault.line.abs_diff(line) <= 2,
+            "{what}: at {} and not {line}: {fault}",
+            fault.line
+        );
     }
 }

@@ -16,11 +16,24 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Way {
     /// Its commands, one after the other; each ends with this code.
-    Commands { code: i32, registries: bool },
-    Terminal { name: String, until: Option<String> },
-    Typed { into: String },
-    File { name: String },
-    Example { name: String, file: String },
+    Commands {
+        code: i32,
+        registries: bool,
+    },
+    Terminal {
+        name: String,
+        until: Option<String>,
+    },
+    Typed {
+        into: String,
+    },
+    File {
+        name: String,
+    },
+    Example {
+        name: String,
+        file: String,
+    },
     /// With the reason.
     NotRun(String),
 }
@@ -126,7 +139,9 @@ fn way(said: &str, language: &str) -> Result<(Way, Vec<String>), String> {
     match other {
         Some(way) => Ok((way, ends)),
         None if commands => Ok((Way::Commands { code, registries }, ends)),
-        None => Err(format!("a block in {language} that nothing runs: name its file, or say why not")),
+        None => {
+            Err(format!("a block in {language} that nothing runs: name its file, or say why not"))
+        }
     }
 }
 

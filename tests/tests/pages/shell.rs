@@ -204,7 +204,8 @@ impl Place {
 
 /// The directory: `home` looks like the repository, but for what is built; what is written there stays there.
 fn prepare(directory: &Path) -> io::Result<()> {
-    let [home, state, bin, cargo] = ["home", "state", "bin", "cargo/bin"].map(|name| directory.join(name));
+    let [home, state, bin, cargo] =
+        ["home", "state", "bin", "cargo/bin"].map(|name| directory.join(name));
     for made in [&home, &state, &bin, &cargo] {
         fs::create_dir_all(made)?;
     }
