@@ -7,4 +7,4 @@ out.put(pb.SubscribeRequest(start=pb.SubscriptionOptions(topics=[topic], group=g
 for answer in bus.Subscribe(iter(out.get, None)):
     for delivery in answer.deliveries:
         print(delivery.record.value.decode(), flush=True)
-        out.put(pb.SubscribeRequest(ack_ids=[delivery.ack_id]))
+    out.put(pb.SubscribeRequest(ack_ids=[delivery.ack_id for delivery in answer.deliveries]))

@@ -62,6 +62,7 @@ seq 1000 | sed 's/.*/&,&/' | troupe produce orders -f '%k,%v\\n'
 troupe stop --data-dir troupe-data
 troupe serve --daemon --set log.dirs=troupe-data,disks/two
 troupe dev --listen 127.0.0.1:7170 --http 127.0.0.1:7171 </dev/null >dev.log 2>&1 & disown
+until troupe cluster health --server 127.0.0.1:7170 >/dev/null 2>&1; do sleep 0.1; done
 ";
 
 /// Each of the four workers has handled all that was published, in the end.
