@@ -1,4 +1,4 @@
-//! `troupe.v1.EventBusService` over [`Publish`] and [`Settle`]. The calls that carry deliveries are answered before they
+//! `troupe.v1.EventBusService` over [`Publish`], [`PublishAtomically`] and [`Settle`]. The calls that carry deliveries are answered before they
 //! come here.
 
 use super::acks::parse_acks;
@@ -7,8 +7,9 @@ use super::handover::Handover;
 use crate::connections::Connection;
 use crate::forward::{Allotted, deadline_of, is_forwarded};
 use crate::operations::{
-    Interruption, Publish, PublishCall, PublishRequest, PublishStreamRequest,
-    PublishStreamResponse, REQUESTS_TOGETHER, Record, RecordResult, Settle,
+    AtomicRequest, Interruption, Publish, PublishAtomically, PublishCall, PublishRequest,
+    PublishStreamRequest, PublishStreamResponse, PublishedAtomically, REQUESTS_TOGETHER, Record,
+    RecordResult, Settle,
 };
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -23,12 +24,17 @@ use troupe_proto::v1::event_bus_service_server::EventBusService;
 
 pub struct EventBusDoor {
     publish: Arc<Publish>,
+    atomically: Arc<PublishAtomically>,
     settle: Arc<Settle>,
 }
 
 impl EventBusDoor {
-    pub fn new(publish: Arc<Publish>, settle: Arc<Settle>) -> Self {
-        Self { publish, settle }
+    pub fn new(
+        publish: Arc<Publish>,
+        atomically: Arc<PublishAtomically>,
+        settle: Arc<Settle>,
+    ) -> Self {
+        Self { publish, atomically, settle }
     }
 }
 
@@ -63,6 +69,17 @@ fn results(results: Vec<RecordResult>) -> Vec<pb::RecordResult> {
     results.collect()
 }
 
+/// How a single call's records may go.
+fn call_of<T>(request: &Request<T>) -> PublishCall {
+    let Handover { came, begun } =
+        request.extensions().get::<Handover>().cloned().unwrap_or_default();
+    PublishCall {
+        time: Allotted::by_call(came, request.metadata()),
+        handed_over: begun,
+        flow: Connection::flow_of(request.extensions()),
+    }
+}
+
 /// One request of a stream.
 fn asked(
     request: Result<pb::PublishStreamRequest, Status>,
@@ -89,17 +106,33 @@ impl EventBusService for EventBusDoor {
         &self,
         request: Request<pb::PublishRequest>,
     ) -> Result<Response<pb::PublishResponse>, Status> {
-        let Handover { came, begun } =
-            request.extensions().get::<Handover>().cloned().unwrap_or_default();
-        let call = PublishCall {
-            time: Allotted::by_call(came, request.metadata()),
-            handed_over: begun,
-            flow: Connection::flow_of(request.extensions()),
-        };
+        let call = call_of(&request);
         let pb::PublishRequest { topic, records, acks } = request.into_inner();
         let request = PublishRequest { topic, records, acks: parse_acks(acks) };
         let published = self.publish.publish(request, call).await?;
         Ok(Response::new(pb::PublishResponse { results: results(published) }))
+    }
+
+    async fn publish_atomically(
+        &self,
+        request: Request<pb::PublishAtomicallyRequest>,
+    ) -> Result<Response<pb::PublishAtomicallyResponse>, Status> {
+        let call = call_of(&request);
+        let request = request.into_inner();
+        let topics = request.topics.into_iter().map(|of| (of.topic, of.records)).collect();
+        let (ack_ids, key) = (request.ack_ids, request.transaction_key);
+        let request = AtomicRequest { topics, ack_ids, key };
+        let answer = match self.atomically.publish(request, call).await? {
+            PublishedAtomically::Now(topics) => {
+                let of_topic = |of| pb::TopicResults { results: results(of) };
+                let topics = topics.into_iter().map(of_topic).collect();
+                pb::PublishAtomicallyResponse { topics, already_done: false }
+            }
+            PublishedAtomically::Before => {
+                pb::PublishAtomicallyResponse { topics: Vec::new(), already_done: true }
+            }
+        };
+        Ok(Response::new(answer))
     }
 
     type PublishStreamStream = BoxStream<'static, Result<pb::PublishStreamResponse, Status>>;
