@@ -1,5 +1,5 @@
-//! `troupe.v1.EventBusService` over [`Publish`], [`PublishAtomically`] and [`Settle`]. The calls that carry deliveries are answered before they
-//! come here.
+//! `troupe.v1.EventBusService` over [`Publish`], [`PublishAtomically`] and [`Settle`]. The calls that carry deliveries are
+//! answered before they come here.
 
 use super::acks::parse_acks;
 use super::event_bus_messages::{settle_request, settle_results};
@@ -16,10 +16,12 @@ use futures::stream::BoxStream;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 use troupe_proto::error::Error;
 use troupe_proto::ids::Offset;
 use troupe_proto::v1 as pb;
+use troupe_proto::v1::event_bus_service_client::EventBusServiceClient;
 use troupe_proto::v1::event_bus_service_server::EventBusService;
 
 pub struct EventBusDoor {
@@ -67,6 +69,22 @@ fn results(results: Vec<RecordResult>) -> Vec<pb::RecordResult> {
         timestamp_ms: result.timestamp_ms,
     });
     results.collect()
+}
+
+/// What another node has answered.
+fn published(answer: pb::PublishAtomicallyResponse) -> PublishedAtomically {
+    let of_topic = |of: pb::TopicResults| {
+        let results = of.results.into_iter().map(|result| RecordResult {
+            partition: result.partition,
+            offset: Offset::from_wire(result.offset),
+            timestamp_ms: result.timestamp_ms,
+        });
+        results.collect()
+    };
+    match answer.already_done {
+        true => PublishedAtomically::Before,
+        false => PublishedAtomically::Now(answer.topics.into_iter().map(of_topic).collect()),
+    }
 }
 
 /// How a single call's records may go.
@@ -117,12 +135,25 @@ impl EventBusService for EventBusDoor {
         &self,
         request: Request<pb::PublishAtomicallyRequest>,
     ) -> Result<Response<pb::PublishAtomicallyResponse>, Status> {
-        let call = call_of(&request);
+        let (call, forwarded) = (call_of(&request), is_forwarded(&request));
         let request = request.into_inner();
+        let relayed = (!forwarded && !request.ack_ids.is_empty()).then(|| request.clone());
+        let relay = relayed.map(|request| {
+            move |channel: Channel, stamp: Request<()>| {
+                let (metadata, extensions, ()) = stamp.into_parts();
+                let request = Request::from_parts(metadata, extensions, request.clone());
+                async move {
+                    // As long as there are records.
+                    let bus = EventBusServiceClient::new(channel);
+                    let mut bus = bus.max_decoding_message_size(usize::MAX);
+                    bus.publish_atomically(request).await.map(|answer| answer.map(published))
+                }
+            }
+        });
         let topics = request.topics.into_iter().map(|of| (of.topic, of.records)).collect();
         let (ack_ids, key) = (request.ack_ids, request.transaction_key);
         let request = AtomicRequest { topics, ack_ids, key };
-        let answer = match self.atomically.publish(request, call).await? {
+        let answer = match self.atomically.publish(request, call, relay).await? {
             PublishedAtomically::Now(topics) => {
                 let of_topic = |of| pb::TopicResults { results: results(of) };
                 let topics = topics.into_iter().map(of_topic).collect();

@@ -13,6 +13,8 @@ use troupe_proto::v1::event_bus_service_client::EventBusServiceClient;
 
 /// Beside [`TOPIC`]; of one partition, and it takes no large records.
 const OTHER: &str = "other";
+/// Of one partition, to be taken from.
+const TAKEN: &str = "taken";
 
 fn record(partition: i32, value: impl Into<Vec<u8>>) -> pb::Record {
     let value = Some(value.into().into());
@@ -35,13 +37,15 @@ fn everywhere(value: &str) -> Vec<pb::TopicRecords> {
 
 async fn start() -> Fixture {
     let node = Fixture::start().await;
-    let request = CreateTopicRequest {
-        name: OTHER.to_owned(),
-        partitions: Some(1),
-        configs: [("max.message.bytes".to_owned(), "1000".to_owned())].into(),
-        ..Default::default()
-    };
-    TopicServiceClient::new(node.channel.clone()).create_topic(request).await.unwrap();
+    for (name, max_message_bytes) in [(OTHER, "1000"), (TAKEN, "1000000")] {
+        let request = CreateTopicRequest {
+            name: name.to_owned(),
+            partitions: Some(1),
+            configs: [("max.message.bytes".to_owned(), max_message_bytes.to_owned())].into(),
+            ..Default::default()
+        };
+        TopicServiceClient::new(node.channel.clone()).create_topic(request).await.unwrap();
+    }
     node
 }
 
@@ -56,10 +60,15 @@ impl Fixture {
 
     /// The values that readers of committed records are given of a topic, in order for each partition.
     async fn seen(&self, topic: &str) -> Vec<(i32, String)> {
+        self.given(topic, pb::IsolationLevel::ReadCommitted).await
+    }
+
+    async fn given(&self, topic: &str, level: pb::IsolationLevel) -> Vec<(i32, String)> {
         let request = pb::TailRequest {
             topic: topic.to_owned(),
             start: Some(pb::StartPosition { at: Some(pb::start_position::At::Earliest(true)) }),
             until_end: true,
+            isolation_level: level.into(),
             ..Default::default()
         };
         let mut bus = EventBusServiceClient::new(self.channel.clone());
@@ -174,12 +183,6 @@ async fn what_cannot_be_asked_is_refused() {
         let refused = node.atomically(asked).await.unwrap_err();
         assert_eq!(refused.code, ErrorCode::InvalidRequest);
     }
-    let acknowledging = pb::PublishAtomicallyRequest {
-        ack_ids: vec!["anything".to_owned()],
-        ..request(everywhere("a"), "")
-    };
-    let refused = node.atomically(acknowledging).await.unwrap_err();
-    assert_eq!(refused.code, ErrorCode::InvalidRequest);
     let refused = node.atomically(request(everywhere("a"), &"k".repeat(300))).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::InvalidTransactionalId);
     assert!(node.is_empty().await);
@@ -285,7 +288,7 @@ async fn a_call_is_all_or_nothing_while_coordinators_die() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_a_partition_does_not_take_in_time_is_undone_everywhere() {
     let node = start().await;
-    node.pause(1, 4_000).await;
+    node.pause((TOPIC, 1), 4_000).await;
     let mut asked = Request::new(request(everywhere("undone"), "slow"));
     asked.set_timeout(Duration::from_secs(2));
     let mut bus = EventBusServiceClient::new(node.channel.clone());
@@ -304,4 +307,76 @@ async fn a_call_that_a_partition_does_not_take_in_time_is_undone_everywhere() {
     node.until_everywhere(1).await;
     let seen = [node.seen(TOPIC).await, node.seen(OTHER).await].concat();
     assert!(seen.iter().all(|(_, value)| value == "done"), "{seen:?}");
+}
+
+/// Of [`TAKEN`], to the group that is called so too.
+async fn pull(node: &Fixture) -> Vec<pb::Delivery> {
+    let options = pb::SubscriptionOptions {
+        topics: vec![TAKEN.to_owned()],
+        group: TAKEN.to_owned(),
+        start_position: Some(pb::StartPosition {
+            at: Some(pb::start_position::At::Earliest(true)),
+        }),
+        ..Default::default()
+    };
+    let max_wait = Some(prost_types::Duration { seconds: 30, nanos: 0 });
+    let request = pb::PullRequest { options: Some(options), max_wait, ..Default::default() };
+    let mut bus = EventBusServiceClient::new(node.channel.clone());
+    soon("deliveries", bus.pull(request)).await.unwrap().into_inner().deliveries
+}
+
+/// X15: a session that is not told asks the group, when that knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_is_settled_or_not_though_nobody_knew_in_time() {
+    let node = start().await;
+    let publish = async |value: &str| {
+        node.atomically(request(vec![to(TAKEN, vec![record(0, value)])], "")).await.unwrap();
+    };
+    let acknowledging = |taken: Vec<pb::Delivery>, key: &str| {
+        let ack_ids = taken.into_iter().map(|it| it.ack_id).collect();
+        let topics = vec![to(OTHER, vec![record(0, key)])];
+        pb::PublishAtomicallyRequest { ack_ids, ..request(topics, key) }
+    };
+    publish("first").await;
+    node.atomically(acknowledging(pull(&node).await, "clear")).await.unwrap();
+    publish("second").await;
+    let asked = acknowledging(pull(&node).await, "doubtful");
+    // The offsets are written late, and the decision not in the time of the call.
+    for partition in 0..4 {
+        node.pause(("__consumer_offsets", partition), 3_000).await;
+    }
+    let mut bus = EventBusServiceClient::new(node.channel.clone());
+    let mut call = Request::new(asked.clone());
+    call.set_timeout(Duration::from_secs(9));
+    let call = tokio::spawn(async move { bus.publish_atomically(call).await });
+    let uncommitted = pb::IsolationLevel::ReadUncommitted;
+    let written = async {
+        while node.given(OTHER, uncommitted).await.len() < 2 {
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    soon("the record", written).await;
+    for partition in 0..4 {
+        node.pause(("__transaction_state", partition), 12_000).await;
+    }
+    let error = Error::from(soon("an answer", call).await.unwrap().unwrap_err());
+    assert_eq!(error.code, ErrorCode::OutcomeUnknown, "{error}");
+    publish("third").await;
+    let next = async {
+        loop {
+            match pull(&node).await {
+                none if none.is_empty() => {}
+                some => return some.into_iter().map(|it| it.offset).collect::<Vec<_>>(),
+            }
+        }
+    };
+    let next = soon("what is next", next).await;
+    // Its key tells the same as what is delivered. Markers stand between the records.
+    match node.atomically(asked).await {
+        Ok(answer) => assert_eq!((answer.already_done, next), (true, vec![4])),
+        Err(error) => {
+            assert_eq!((error.code, next[0]), (ErrorCode::LeaseLost, 2), "{error}");
+            assert_eq!(node.seen(OTHER).await.len(), 1);
+        }
+    }
 }

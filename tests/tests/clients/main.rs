@@ -1,6 +1,7 @@
 //! Clients in other languages, against the built binary, from nothing but the contract.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod atomically;
 mod groups;
 mod policies;
 
@@ -93,20 +94,6 @@ async fn ten_lines_of_python_publish_and_tail() {
     let (_directory, process) = Process::start_new(&Serve::default());
     Server::at(process.server()).await.create_topic("greetings", 3, &[]).await;
     assert_ten_lines(&python("ten_lines.py", &[process.server(), "greetings"]));
-}
-
-#[tokio::test]
-async fn ten_lines_of_python_publish_to_two_topics_once() {
-    if !prepared("ten_lines_of_python_publish_to_two_topics_once", "python") {
-        return;
-    }
-    let (_directory, process) = Process::start_new(&Serve::default());
-    let arguments = [process.server(), "order 7", "orders", "invoices"];
-    for told in ["[0, 0]", "done before"] {
-        let output = python("ten_lines_atomically.py", &arguments);
-        assert!(output.status.success(), "{}", said(&output));
-        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), told);
-    }
 }
 
 #[tokio::test]

@@ -1,9 +1,6 @@
 //! How a transaction ends: committed, aborted, or so that nobody knows yet; and how that is told.
 
-use super::{ABORT_PATIENCE, Begun, PublishAtomically};
-use crate::forward::{Backoff, Call};
-use tokio::time::{Instant, sleep_until};
-use troupe_machines::txn::{Outcome, Producer};
+use troupe_machines::txn::Producer;
 use troupe_proto::error::{Error, ErrorCode};
 
 /// In the facts of what was aborted because another producer has the id, or its time was over.
@@ -18,47 +15,7 @@ pub enum Ended {
     Open(Error),
 }
 
-impl PublishAtomically {
-    /// Asks until it is known, or the time is over.
-    pub(super) async fn commit(&self, begun: &Begun, deadline: Instant) -> Ended {
-        let mut backoff = Backoff::new();
-        let mut is_asked = false;
-        loop {
-            let (of, call) = ((&*begun.id, begun.producer), Call::until(deadline));
-            let error = match self.route.end(of, Outcome::Commit, &*self.ids, call).await {
-                Ok(next) => return Ended::Committed(next),
-                Err(error) => error,
-            };
-            // A producer that was fenced, or whose transaction was aborted, can commit it never more.
-            if is_fenced(&error) || error.code == ErrorCode::InvalidTransactionState {
-                return Ended::Aborted(aborted(error), None);
-            }
-            // It is decided, as was asked, and not completed yet.
-            is_asked |= !error.surely_not_done() || error.code == ErrorCode::ConcurrentTransactions;
-            let next = Instant::now() + backoff.next();
-            if next >= deadline || self.leaders.metadata.shutdown.is_cancelled() {
-                return match is_asked {
-                    true => Ended::Open(error),
-                    false => self.abort(begun, error, deadline).await,
-                };
-            }
-            sleep_until(next).await;
-        }
-    }
-
-    /// Nobody commits it: also if the coordinator does not hear of it, it is aborted in the end.
-    pub(super) async fn abort(&self, begun: &Begun, cause: Error, deadline: Instant) -> Ended {
-        let until = deadline.max(Instant::now()).min(Instant::now() + ABORT_PATIENCE);
-        let (of, call) = ((&*begun.id, begun.producer), Call::until(until));
-        let next = self.route.end(of, Outcome::Abort, &*self.ids, call).await;
-        if let Err(error) = &next {
-            tracing::debug!(%error, transactional_id = %begun.id, "a transaction is left to time out");
-        }
-        Ended::Aborted(aborted(cause), next.ok())
-    }
-}
-
-fn is_fenced(error: &Error) -> bool {
+pub fn is_fenced(error: &Error) -> bool {
     matches!(error.code, ErrorCode::ProducerFenced | ErrorCode::InvalidProducerIdMapping)
 }
 

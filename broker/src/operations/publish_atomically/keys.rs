@@ -1,15 +1,19 @@
 //! Calls that are named: which are under way on this node, and the transactional ids that their keys stand for.
 
+use super::ending::FENCED;
+use crate::txn::OF_NODES;
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 use troupe_machines::txn::check_transactional_id;
 use troupe_proto::error::{Error, ErrorCode};
 
-/// Before a key. No client has reason to call its producer so, and no id of a pool is.
-const PREFIX: &str = "__atomic/";
-
 #[derive(Default)]
-pub struct Keys(Mutex<BTreeSet<Arc<str>>>);
+pub struct Keys {
+    under_way: Mutex<BTreeSet<Arc<str>>>,
+    ended: Notify,
+}
 
 /// Of one call. When it is dropped, the next may have it.
 pub struct Turn<'k> {
@@ -18,29 +22,44 @@ pub struct Turn<'k> {
 }
 
 impl Keys {
+    /// After other calls on this node that have it.
+    ///
     /// # Errors
-    /// `CONCURRENT_TRANSACTIONS`: another call on this node has it.
-    pub fn turn(&self, id: &Arc<str>) -> Result<Turn<'_>, Error> {
-        let mut under_way = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match under_way.insert(Arc::clone(id)) {
-            true => Ok(Turn { keys: self, id: Arc::clone(id) }),
-            false => Err(concurrent("a call with this transaction_key is being carried out")),
+    /// `CONCURRENT_TRANSACTIONS`: one of them takes longer.
+    pub async fn turn(&self, id: &Arc<str>, deadline: Instant) -> Result<Turn<'_>, Error> {
+        loop {
+            let ended = self.ended.notified();
+            tokio::pin!(ended);
+            // From here on it is heard.
+            ended.as_mut().enable();
+            if self.under_way().insert(Arc::clone(id)) {
+                return Ok(Turn { keys: self, id: Arc::clone(id) });
+            }
+            if timeout_at(deadline, ended).await.is_err() {
+                return Err(concurrent("a call with this transaction_key is being carried out"));
+            }
         }
+    }
+
+    fn under_way(&self) -> MutexGuard<'_, BTreeSet<Arc<str>>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.keys.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        self.keys.under_way().remove(&self.id);
+        self.keys.ended.notify_waiters();
     }
 }
 
 /// # Errors
 /// `INVALID_TRANSACTIONAL_ID`.
 pub fn id_of(key: &str) -> Result<Arc<str>, Error> {
-    let id = format!("{PREFIX}{key}");
+    let prefix = format!("{OF_NODES}/");
+    let id = format!("{prefix}{key}");
     check_transactional_id(&id).map_err(|_| {
-        let most = 255 - PREFIX.len();
+        let most = 255 - prefix.len();
         let message = format!(
             "the transaction_key cannot be one: use 1 to {most} characters, none of them a control character"
         );
@@ -52,7 +71,7 @@ pub fn id_of(key: &str) -> Result<Arc<str>, Error> {
 /// Only another call with the same key fences the one that has it.
 pub fn overtaken(error: Error) -> Error {
     match error.code {
-        ErrorCode::TransactionAbortable if error.facts.contains_key(super::ending::FENCED) => {
+        ErrorCode::TransactionAbortable if error.facts.contains_key(FENCED) => {
             concurrent("a call with this transaction_key that came later has undone this one")
         }
         _ => error,
@@ -69,16 +88,20 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
+    use std::time::Duration;
 
-    #[test]
-    fn a_key_is_carried_out_by_one_call_at_a_time() {
+    #[tokio::test(start_paused = true)]
+    async fn a_key_is_carried_out_by_one_call_at_a_time() {
         let keys = Keys::default();
         let (one, other) = (id_of("one").unwrap(), id_of("other").unwrap());
-        let turn = keys.turn(&one).unwrap();
-        assert_eq!(keys.turn(&one).err().unwrap().code, ErrorCode::ConcurrentTransactions);
-        assert!(keys.turn(&other).is_ok());
-        drop(turn);
-        assert!(keys.turn(&one).is_ok());
+        let soon = || Instant::now() + Duration::from_secs(1);
+        let turn = keys.turn(&one, soon()).await.unwrap();
+        let refused = keys.turn(&one, soon()).await.err().unwrap();
+        assert_eq!(refused.code, ErrorCode::ConcurrentTransactions);
+        assert!(keys.turn(&other, soon()).await.is_ok());
+        let next = async { keys.turn(&one, soon()).await.is_ok() };
+        let end = async { drop(turn) };
+        assert!(tokio::join!(next, end).0, "it waits for its turn");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! completed by then, and no id expires while others are used.
 
 use crate::admission::overloaded;
+use crate::txn::OF_NODES;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -61,7 +62,7 @@ impl Pool {
         };
         let (id, producer) = idle.unwrap_or_else(|| {
             ids.made += 1;
-            (format!("__atomic-{}-{}", self.node.0, ids.made).into(), None)
+            (format!("{OF_NODES}-{}-{}", self.node.0, ids.made).into(), None)
         });
         Ok(Lease { pool: self, id, producer, _permit: permit })
     }

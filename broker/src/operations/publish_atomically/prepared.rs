@@ -1,13 +1,14 @@
 //! The batches of a call, over all its topics; and their answers, in the order of the request.
 
-use super::Begun;
+use super::begun::Begun;
 use crate::forward::{Allotted, Caller, Leaders, PartitionSender};
 use crate::operations::publish::{
     BatchedRecords, Batcher, Record, RecordResult, Remains, Submitted, answered, under_way,
     with_indexes,
 };
+use crate::operations::subscriptions::{Commit, Coordination};
 use crate::registry::TopicEntry;
-use futures::future::{join, join_all};
+use futures::future::{join_all, join3};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Place;
 use std::ops::Range;
@@ -22,6 +23,8 @@ pub struct Prepared {
     topics: Vec<Topic>,
     /// Of each of the request's topics: which one it is here, and its records there.
     parts: Vec<(usize, Range<usize>)>,
+    /// Offsets of a group.
+    pub commit: Option<Commit>,
 }
 
 /// All records to one topic.
@@ -69,15 +72,16 @@ impl Prepared {
             Ok::<_, Error>(Topic { batches: batcher.finish()?, count, numbers })
         };
         let topics = batchers.into_iter().map(topic).collect::<Result<_, _>>()?;
-        Ok(Self { topics, parts })
+        Ok(Self { topics, parts, commit: None })
     }
 
-    /// Those that are written to, each once.
-    pub fn partitions(&self) -> Vec<TopicPartition> {
+    /// What is written to, each once: partitions, and the group.
+    pub fn places(&self) -> (Vec<TopicPartition>, Vec<String>) {
         let batches = self.topics.iter().flat_map(|topic| &topic.batches);
         let named: BTreeMap<PartitionKey, TopicPartition> =
             batches.map(|batched| (batched.target.key, batched.target.named())).collect();
-        named.into_values().collect()
+        let group = self.commit.as_ref().map(|commit| commit.group.clone());
+        (named.into_values().collect(), group.into_iter().collect())
     }
 
     /// Sends all there is, once. The results, in the order of the request.
@@ -86,7 +90,7 @@ impl Prepared {
     /// What failed first.
     pub async fn send(
         &mut self,
-        leaders: &Arc<Leaders>,
+        (leaders, groups): (&Arc<Leaders>, &Coordination),
         begun: &Begun,
         caller: &Caller,
         time: Allotted,
@@ -113,14 +117,21 @@ impl Prepared {
             submitted.push(answered(Submitted { count: topic.count, pending }));
         }
         let delivered = join_all(senders.into_values().map(|(sender, _)| sender.run()));
-        let mut settled = join(delivered, join_all(submitted)).await.1;
+        let commit = self.commit.as_ref();
+        let committed = async {
+            let Some(commit) = commit else { return Ok(()) };
+            let by = (&*begun.id, begun.producer);
+            let committed = groups.commit_in_transaction(commit, by, time.deadline).await;
+            committed.inspect_err(|error| caller.halt(error))
+        };
+        let (_, mut settled, committed) = join3(delivered, join_all(submitted), committed).await;
         let failures = settled.iter().zip(&self.topics).filter_map(|(settled, topic)| {
             let mut remains = Remains::default();
             remains.add(settled, 0);
             let number = |index: u32| topic.numbers.get(index as usize).copied();
             remains.cause().map(|cause| with_indexes(cause.clone(), number))
         });
-        let failures: Vec<Error> = failures.collect();
+        let failures: Vec<Error> = committed.err().into_iter().chain(failures).collect();
         if let Some(first) = failures.first() {
             // What was not sent because of it says less.
             let cause = caller.cause().map_or(first.code, |cause| cause.code);
