@@ -27,6 +27,7 @@ mod placement;
 mod produce;
 mod producer_ids;
 mod publish;
+mod publish_atomically;
 mod readiness;
 mod reassignments;
 mod record_deletion;
@@ -66,6 +67,7 @@ pub use publish::{
     Publish, PublishCall, PublishRequest, PublishStreamRequest, PublishStreamResponse,
     REQUESTS_TOGETHER, Record, RecordResult,
 };
+pub use publish_atomically::{AtomicRequest, PublishAtomically, PublishedAtomically};
 pub use readiness::Readiness;
 pub use reassignments::Reassignments;
 pub use record_deletion::{DeletedRecords, DeletionTerms, PartitionDeletion, RecordDeletion};

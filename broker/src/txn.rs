@@ -43,7 +43,7 @@ mod wire;
 pub use aliases::{TxnCoordinators, TxnHandle, TxnRoute};
 pub use gate::Gate;
 pub use listed::{Filter, ListedTxn, list_here, list_there};
-pub use message::{AddTo, Described, Initialise};
+pub use message::{AddTo, Described, Initialise, OF_NODES};
 pub use partitions::producers_here;
 pub use producers::{abort_at, producers_at};
 pub use questions::Ids;

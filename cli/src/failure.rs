@@ -282,6 +282,9 @@ fn hint_for(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::RequestTooLarge
         | ErrorCode::InvalidProducerIdMapping
         | ErrorCode::CoordinatorFenced
+        | ErrorCode::LeaseLost
+        | ErrorCode::UnknownAckId
+        | ErrorCode::AckGap
         | ErrorCode::NewLeaderElected
         | ErrorCode::InvalidGroupId
         | ErrorCode::MessageTooLarge

@@ -50,6 +50,7 @@ impl ErrorCode {
             | Self::BrokerNotRegistered
             | Self::GroupNotFound
             | Self::TransactionalIdNotFound
+            | Self::UnknownAckId
             | Self::NoCommittedOffset => GrpcCode::NotFound,
             Self::TopicExists | Self::DuplicateBroker => GrpcCode::AlreadyExists,
             Self::InvalidTopic
@@ -88,6 +89,7 @@ impl ErrorCode {
             | Self::NoReassignmentInProgress
             | Self::NewLeaderElected
             | Self::CoordinatorFenced
+            | Self::AckGap
             | Self::OrderingMismatch
             | Self::InvalidTransactionState
             | Self::MessageTooLarge => GrpcCode::FailedPrecondition,
@@ -107,6 +109,7 @@ impl ErrorCode {
             Self::OffsetOutOfRange => GrpcCode::OutOfRange,
             Self::OutOfOrderSequence
             | Self::ProducerFenced
+            | Self::LeaseLost
             | Self::UnknownMember
             | Self::FencedMemberEpoch
             | Self::StaleMemberEpoch
@@ -203,6 +206,9 @@ impl ErrorCode {
             | Self::NoReassignmentInProgress
             | Self::NewLeaderElected
             | Self::CoordinatorFenced
+            | Self::LeaseLost
+            | Self::UnknownAckId
+            | Self::AckGap
             | Self::RequestTooLarge
             | Self::PartitionLimitReached
             | Self::MessageTooLarge
@@ -301,6 +307,9 @@ impl ErrorCode {
             | Self::InvalidTransactionState
             | Self::InvalidTransactionTimeout
             | Self::CoordinatorFenced
+            | Self::LeaseLost
+            | Self::UnknownAckId
+            | Self::AckGap
             | Self::TransactionAbortable
             | Self::ConcurrentTransactions
             | Self::UnstableOffsetCommit
@@ -394,6 +403,9 @@ impl ErrorCode {
             | Self::TransactionAbortable
             | Self::ConcurrentTransactions
             | Self::CoordinatorFenced
+            | Self::LeaseLost
+            | Self::UnknownAckId
+            | Self::AckGap
             | Self::UnstableOffsetCommit
             | Self::Overtaken
             | Self::Internal => false,

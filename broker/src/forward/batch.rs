@@ -1,7 +1,7 @@
 //! A batch that was built on this node, for a leader wherever it is.
 
 use bytes::Bytes;
-use troupe_proto::batch::{BatchError, BuiltBatch, ProducedBatch, Verified};
+use troupe_proto::batch::{BatchError, BuiltBatch, ProducedBatch, ProducerStamp, Verified};
 use troupe_proto::rope::Rope;
 
 /// As long as it is only tried here it stays as it was built; for a peer it is encoded, once, where it lies.
@@ -30,6 +30,15 @@ impl Batch {
         Self { content: Content::Built(built), keyless, timestamps, payload_crc, payload_len }
     }
 
+    /// Makes it part of that producer's transaction. Not any more when it has gone to a peer.
+    pub fn join_transaction(&mut self, stamp: ProducerStamp) {
+        debug_assert!(matches!(self.content, Content::Built(_)), "it may be on its way");
+        if let Content::Built(BuiltBatch { header, .. }) = &mut self.content {
+            header.producer = Some(stamp);
+            header.attributes = header.attributes.with_transactional(true);
+        }
+    }
+
     /// Bytes of the payload.
     pub fn len(&self) -> usize {
         self.payload_len
@@ -42,7 +51,7 @@ impl Batch {
                 last_offset_delta: header.last_offset_delta,
                 base_timestamp: header.base_timestamp,
                 max_timestamp: header.max_timestamp,
-                producer: None,
+                producer: header.producer,
                 record_count: header.record_count,
                 attributes: header.attributes,
                 payload_crc: Some(header.payload_crc),
@@ -71,6 +80,7 @@ impl Batch {
 mod tests {
     use super::*;
     use troupe_proto::batch::{Compression, Limits, RecordSetBuilder};
+    use troupe_proto::ids::{ProducerEpoch, ProducerId, Sequence};
 
     #[test]
     fn a_batch_is_the_same_for_a_peer_and_for_this_node() {
@@ -89,6 +99,23 @@ mod tests {
             assert_eq!(other.payload.into_bytes(), built.payload.clone().into_bytes());
             assert_eq!(other.record_count, built.record_count);
             assert_eq!(other.max_timestamp, built.max_timestamp);
+        }
+    }
+
+    #[test]
+    fn a_batch_of_a_transaction_is_one_for_a_peer_and_for_this_node() {
+        let mut builder = RecordSetBuilder::new();
+        builder.push(5, Some(b"k"), Some(b"v"), &[]);
+        let mut batch = Batch::new(builder.finish(Compression::None, None).unwrap(), false);
+        let (id, epoch) = (ProducerId(7), ProducerEpoch(3));
+        let stamp = ProducerStamp { id, epoch, base_sequence: Sequence(9) };
+        batch.join_transaction(stamp);
+        let (here, verified) = batch.produced().unwrap();
+        let there = ProducedBatch::decode(Rope::from(batch.wire())).unwrap();
+        assert_eq!(there.verify(Limits::default()).unwrap(), verified);
+        for batch in [here, there, batch.produced().unwrap().0] {
+            assert_eq!(batch.producer, Some(stamp));
+            assert!(batch.attributes.is_transactional());
         }
     }
 }

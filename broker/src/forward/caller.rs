@@ -30,6 +30,11 @@ impl Caller {
         self.halted.cancel();
     }
 
+    /// What failed first.
+    pub fn cause(&self) -> Option<&Error> {
+        self.cause.get()
+    }
+
     pub(super) fn halted(&self) -> &CancellationToken {
         &self.halted
     }

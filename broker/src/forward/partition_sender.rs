@@ -67,6 +67,8 @@ pub struct PartitionSender {
     leaders: Arc<Leaders>,
     target: Target,
     acks: Acks,
+    /// Of batches that are part of a transaction: whose.
+    transactional_id: Option<Arc<str>>,
     caller: Caller,
     /// What is sent hangs together until it is all taken back.
     chain: Arc<Chain>,
@@ -126,6 +128,7 @@ impl PartitionSender {
             leaders,
             target,
             acks,
+            transactional_id: None,
             chain: caller.chain(),
             caller,
             waiting: VecDeque::new(),
@@ -137,6 +140,12 @@ impl PartitionSender {
             backoff: Backoff::new(),
             failed: false,
         }
+    }
+
+    /// The same for batches that are part of that id's transaction.
+    pub fn in_transaction(mut self, transactional_id: Arc<str>) -> Self {
+        self.transactional_id = Some(transactional_id);
+        self
     }
 
     /// One more, behind the others.
@@ -286,7 +295,7 @@ impl PartitionSender {
                         expected_leader_epoch: self.sent_to.map(|led| led.1),
                         patience: PATIENCE.min(left),
                         chain: Some(Arc::clone(&self.chain)),
-                        transactional_id: None,
+                        transactional_id: self.transactional_id.clone(),
                     };
                     handle.append(request, responder).await;
                 }
@@ -303,7 +312,11 @@ impl PartitionSender {
                     partition: Some(self.target.named()),
                     leader_epoch: self.sent_to.map(|led| led.1.0),
                     chain: self.chain.number,
-                    transactional_id: String::new(),
+                    transactional_id: self
+                        .transactional_id
+                        .as_deref()
+                        .unwrap_or_default()
+                        .to_owned(),
                     batch: entry.batch.wire(),
                 };
                 let leaders = &self.leaders;

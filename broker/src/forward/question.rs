@@ -12,12 +12,13 @@ use troupe_proto::error::{Error, ErrorCode};
 /// The broker's answer.
 ///
 /// # Errors
-/// `LEADER_NOT_AVAILABLE` if it cannot be reached or is of a version that has no such call, `REQUEST_TIMED_OUT` if it does
-/// not answer in time; its own.
+/// `unreachable` if it cannot be reached or is of a version that has no such call, `REQUEST_TIMED_OUT` if it does not
+/// answer in time; its own.
 pub async fn ask_broker<R: Send>(
     peers: &Peers,
     endpoint: &str,
     deadline: Instant,
+    unreachable: ErrorCode,
     relay: &impl Relay<R>,
 ) -> Result<R, Error> {
     let channel = peers.channel(endpoint, Purpose::Control)?;
@@ -26,9 +27,9 @@ pub async fn ask_broker<R: Send>(
         Ok(Ok(answer)) => Ok(answer.into_inner()),
         Ok(Err(status)) if status.code() == Code::Unimplemented => {
             let message = "it is of an earlier version, which cannot be asked";
-            Err(Error::new(ErrorCode::LeaderNotAvailable, message))
+            Err(Error::new(unreachable, message))
         }
-        Ok(Err(status)) => Err(failure(status, ErrorCode::LeaderNotAvailable)),
+        Ok(Err(status)) => Err(failure(status, unreachable)),
         Err(_) => Err(Error::new(ErrorCode::RequestTimedOut, "no answer in time")),
     }
 }

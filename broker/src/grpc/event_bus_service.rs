@@ -1,5 +1,5 @@
-//! `troupe.v1.EventBusService` over [`Publish`] and [`Settle`]. The calls that carry deliveries are answered before they
-//! come here.
+//! `troupe.v1.EventBusService` over [`Publish`], [`PublishAtomically`] and [`Settle`]. The calls that carry deliveries are
+//! answered before they come here.
 
 use super::acks::parse_acks;
 use super::event_bus_messages::{settle_request, settle_results};
@@ -7,28 +7,36 @@ use super::handover::Handover;
 use crate::connections::Connection;
 use crate::forward::{Allotted, deadline_of, is_forwarded};
 use crate::operations::{
-    Interruption, Publish, PublishCall, PublishRequest, PublishStreamRequest,
-    PublishStreamResponse, REQUESTS_TOGETHER, Record, RecordResult, Settle,
+    AtomicRequest, Interruption, Publish, PublishAtomically, PublishCall, PublishRequest,
+    PublishStreamRequest, PublishStreamResponse, PublishedAtomically, REQUESTS_TOGETHER, Record,
+    RecordResult, Settle,
 };
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 use troupe_proto::error::Error;
 use troupe_proto::ids::Offset;
 use troupe_proto::v1 as pb;
+use troupe_proto::v1::event_bus_service_client::EventBusServiceClient;
 use troupe_proto::v1::event_bus_service_server::EventBusService;
 
 pub struct EventBusDoor {
     publish: Arc<Publish>,
+    atomically: Arc<PublishAtomically>,
     settle: Arc<Settle>,
 }
 
 impl EventBusDoor {
-    pub fn new(publish: Arc<Publish>, settle: Arc<Settle>) -> Self {
-        Self { publish, settle }
+    pub fn new(
+        publish: Arc<Publish>,
+        atomically: Arc<PublishAtomically>,
+        settle: Arc<Settle>,
+    ) -> Self {
+        Self { publish, atomically, settle }
     }
 }
 
@@ -63,6 +71,33 @@ fn results(results: Vec<RecordResult>) -> Vec<pb::RecordResult> {
     results.collect()
 }
 
+/// What another node has answered.
+fn published(answer: pb::PublishAtomicallyResponse) -> PublishedAtomically {
+    let of_topic = |of: pb::TopicResults| {
+        let results = of.results.into_iter().map(|result| RecordResult {
+            partition: result.partition,
+            offset: Offset::from_wire(result.offset),
+            timestamp_ms: result.timestamp_ms,
+        });
+        results.collect()
+    };
+    match answer.already_done {
+        true => PublishedAtomically::Before,
+        false => PublishedAtomically::Now(answer.topics.into_iter().map(of_topic).collect()),
+    }
+}
+
+/// How a single call's records may go.
+fn call_of<T>(request: &Request<T>) -> PublishCall {
+    let Handover { came, begun } =
+        request.extensions().get::<Handover>().cloned().unwrap_or_default();
+    PublishCall {
+        time: Allotted::by_call(came, request.metadata()),
+        handed_over: begun,
+        flow: Connection::flow_of(request.extensions()),
+    }
+}
+
 /// One request of a stream.
 fn asked(
     request: Result<pb::PublishStreamRequest, Status>,
@@ -89,17 +124,46 @@ impl EventBusService for EventBusDoor {
         &self,
         request: Request<pb::PublishRequest>,
     ) -> Result<Response<pb::PublishResponse>, Status> {
-        let Handover { came, begun } =
-            request.extensions().get::<Handover>().cloned().unwrap_or_default();
-        let call = PublishCall {
-            time: Allotted::by_call(came, request.metadata()),
-            handed_over: begun,
-            flow: Connection::flow_of(request.extensions()),
-        };
+        let call = call_of(&request);
         let pb::PublishRequest { topic, records, acks } = request.into_inner();
         let request = PublishRequest { topic, records, acks: parse_acks(acks) };
         let published = self.publish.publish(request, call).await?;
         Ok(Response::new(pb::PublishResponse { results: results(published) }))
+    }
+
+    async fn publish_atomically(
+        &self,
+        request: Request<pb::PublishAtomicallyRequest>,
+    ) -> Result<Response<pb::PublishAtomicallyResponse>, Status> {
+        let (call, forwarded) = (call_of(&request), is_forwarded(&request));
+        let request = request.into_inner();
+        let relayed = (!forwarded && !request.ack_ids.is_empty()).then(|| request.clone());
+        let relay = relayed.map(|request| {
+            move |channel: Channel, stamp: Request<()>| {
+                let (metadata, extensions, ()) = stamp.into_parts();
+                let request = Request::from_parts(metadata, extensions, request.clone());
+                async move {
+                    // As long as there are records.
+                    let bus = EventBusServiceClient::new(channel);
+                    let mut bus = bus.max_decoding_message_size(usize::MAX);
+                    bus.publish_atomically(request).await.map(|answer| answer.map(published))
+                }
+            }
+        });
+        let topics = request.topics.into_iter().map(|of| (of.topic, of.records)).collect();
+        let (ack_ids, key) = (request.ack_ids, request.transaction_key);
+        let request = AtomicRequest { topics, ack_ids, key };
+        let answer = match self.atomically.publish(request, call, relay).await? {
+            PublishedAtomically::Now(topics) => {
+                let of_topic = |of| pb::TopicResults { results: results(of) };
+                let topics = topics.into_iter().map(of_topic).collect();
+                pb::PublishAtomicallyResponse { topics, already_done: false }
+            }
+            PublishedAtomically::Before => {
+                pb::PublishAtomicallyResponse { topics: Vec::new(), already_done: true }
+            }
+        };
+        Ok(Response::new(answer))
     }
 
     type PublishStreamStream = BoxStream<'static, Result<pb::PublishStreamResponse, Status>>;

@@ -32,8 +32,11 @@ const MARGIN_SHARE: u32 = 40;
 
 /// The unary methods that a client's retry policy must not do again once they may be done. Whether that is so of a
 /// call, its service says: batches of a producer that numbers them are stored once, however often they come.
-const NOT_IDEMPOTENT: [&str; 2] =
-    ["/troupe.v1.EventBusService/Publish", "/troupe.log.v1.LogService/Produce"];
+const NOT_IDEMPOTENT: [&str; 3] = [
+    "/troupe.v1.EventBusService/Publish",
+    "/troupe.v1.EventBusService/PublishAtomically",
+    "/troupe.log.v1.LogService/Produce",
+];
 
 /// Methods of the event bus that read their requests themselves, as `LogService` does.
 const READ_BY_HAND: [&str; 3] = ["Subscribe", "Pull", "Tail"];

@@ -150,6 +150,7 @@ impl BrokerServices {
         let asked = &self.operations;
         let event_bus = EventBusServiceServer::new(EventBusDoor::new(
             Arc::clone(&asked.publish),
+            Arc::clone(&asked.publish_atomically),
             Arc::clone(&asked.settle),
         ))
         .max_decoding_message_size(max_request);

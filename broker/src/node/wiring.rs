@@ -17,8 +17,8 @@ use crate::metrics::NodeMetrics;
 use crate::node_settings::NodeSettings;
 use crate::operations::{
     Administration, Coordination, DeliveryPool, Fetch, Groups, Observed, Offsets, Operations,
-    Produce, ProducerIds, Publish, Pulls, Scrubbing, Sessions, Settle, SubscriptionHandles,
-    Subscriptions, Tail, TopicLookup, Transactions,
+    Produce, ProducerIds, Publish, PublishAtomically, Pulls, Scrubbing, Sessions, Settle,
+    SubscriptionHandles, Subscriptions, Tail, TopicLookup, Transactions,
 };
 use crate::partition::{
     Beside, ControllerRequest, ControllerRequests, Flusher, ReplicaTimes, ReplicationThrottles,
@@ -154,7 +154,7 @@ impl Ground {
         tokio::spawn(Arc::new(markers).run(gone.clone()));
         let producer_ids = Arc::new(ProducerIds::new(Arc::clone(&active_controller)));
         let transactions = Arc::new(Transactions::new(
-            route,
+            Arc::clone(&route),
             Arc::clone(&leaders),
             receiver,
             Arc::clone(&groups),
@@ -189,10 +189,16 @@ impl Ground {
             )),
             fetch: Arc::new(Fetch::new(Arc::clone(&metadata))),
             offsets: Arc::new(Offsets::new(Arc::clone(&metadata), Arc::clone(&leaders.unpacker))),
-            producer_ids,
-            groups,
+            producer_ids: Arc::clone(&producer_ids),
             transactions,
             publish: Arc::new(Publish::new(Arc::clone(&leaders), Arc::clone(&topic_lookup))),
+            publish_atomically: Arc::new(PublishAtomically::new(
+                (Arc::clone(&leaders), Arc::clone(&topic_lookup)),
+                (route, producer_ids),
+                (Arc::clone(&settle), Coordination::new(Arc::clone(&groups))),
+                Arc::clone(&settings),
+            )),
+            groups,
             tail: Arc::new(Tail::new(leaders, topic_lookup, delivery)),
             settle,
         };

@@ -81,7 +81,14 @@ impl Configs {
             return Err(ClusterError::UnknownBroker { node_id }.into());
         };
         let patience = deadline.min(Instant::now() + BROKER_PATIENCE);
-        let asked = ask_broker(&self.peers, &broker.endpoint, patience, relay).await;
+        let asked = ask_broker(
+            &self.peers,
+            &broker.endpoint,
+            patience,
+            ErrorCode::LeaderNotAvailable,
+            relay,
+        )
+        .await;
         let why = match asked {
             Ok(answer) => return Ok(Told::There(answer)),
             Err(error) => error.message,

@@ -10,20 +10,21 @@ mod settled;
 mod stream;
 mod submitted;
 
+pub(super) use batching::{BatchedRecords, Batcher};
 pub use record::{Record, RecordResult};
+pub(super) use settled::{Remains, with_indexes};
 pub use stream::{PublishStreamRequest, PublishStreamResponse, REQUESTS_TOGETHER};
+pub(super) use submitted::{Submitted, answered, under_way};
 
 use super::interruption::Interruption;
 use super::topic_lookup::TopicLookup;
 use crate::forward::{Allotted, Caller, Leaders, PartitionSender};
 use crate::registry::TopicEntry;
 use crate::shutdown::shutting_down;
-use batching::Batcher;
 use futures::Stream;
 use futures::future::{join, join_all};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use submitted::{Submitted, answered, under_way};
 use tokio::sync::mpsc;
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
@@ -66,18 +67,10 @@ impl Publish {
     ) -> Result<Vec<RecordResult>, Error> {
         let published = async {
             let acks = request.acks?;
-            let topic = self.topic(&request.topic, &call.time).await?;
+            let topic = find_in_time(&self.topic_lookup, &request.topic, &call.time).await?;
             self.publish_to(&topic, acks, &request.records, call).await
         };
         published.await.map_err(refusal)
-    }
-
-    async fn topic(&self, name: &str, time: &Allotted) -> Result<Arc<TopicEntry>, Error> {
-        let found = timeout_at(time.deadline, self.topic_lookup.find_or_create(name)).await;
-        found.unwrap_or_else(|_| {
-            let message = format!("topic `{name}` was not found in time; nothing was sent");
-            Err(Error::new(ErrorCode::LeaderNotAvailable, message))
-        })
     }
 
     async fn publish_to<R: Record>(
@@ -119,6 +112,20 @@ impl Publish {
         let (leaders, topic_lookup) = (Arc::clone(&self.leaders), Arc::clone(&self.topic_lookup));
         stream::Stream::new(leaders, topic_lookup, flow).serve(requests, out).await;
     }
+}
+
+/// # Errors
+/// Those of [`TopicLookup::find_or_create`]; `LEADER_NOT_AVAILABLE` also if the time is over.
+pub(super) async fn find_in_time(
+    topic_lookup: &TopicLookup,
+    name: &str,
+    time: &Allotted,
+) -> Result<Arc<TopicEntry>, Error> {
+    let found = timeout_at(time.deadline, topic_lookup.find_or_create(name)).await;
+    found.unwrap_or_else(|_| {
+        let message = format!("topic `{name}` was not found in time; nothing was sent");
+        Err(Error::new(ErrorCode::LeaderNotAvailable, message))
+    })
 }
 
 /// What is refused before anything of it was sent.

@@ -6,6 +6,7 @@ use super::offsets::Offsets;
 use super::produce::Produce;
 use super::producer_ids::ProducerIds;
 use super::publish::Publish;
+use super::publish_atomically::PublishAtomically;
 use super::subscriptions::Settle;
 use super::tail::Tail;
 use super::transactions::Transactions;
@@ -21,6 +22,7 @@ pub struct Operations {
     pub groups: Arc<Groups>,
     pub transactions: Arc<Transactions>,
     pub publish: Arc<Publish>,
+    pub publish_atomically: Arc<PublishAtomically>,
     pub tail: Arc<Tail>,
     pub settle: Arc<Settle>,
 }

@@ -22,6 +22,9 @@ mod jobs;
 mod ledger;
 mod membership;
 mod options;
+mod pledge;
+mod pledged;
+mod pledging;
 mod pull;
 mod pulls;
 mod receipts;
@@ -36,8 +39,10 @@ mod window;
 
 #[cfg(test)]
 pub use ack_id::echo;
-pub use coordination::Coordination;
+pub use coordination::{Commit, Coordination};
 pub use handles::Handles;
+pub use pledge::Pledge;
+pub use pledging::PledgedIds;
 pub use pull::PullCaller;
 pub use pulls::{PullAnswer, Pulls};
 pub use request::{

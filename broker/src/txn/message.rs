@@ -8,6 +8,9 @@ use troupe_proto::error::Error;
 use troupe_proto::ids::{NodeId, PartitionKey, ProducerId};
 use troupe_proto::log::v1 as pb;
 
+/// How the transactional ids of the nodes' own producers begin. Nobody else gets one.
+pub const OF_NODES: &str = "__atomic";
+
 /// How a producer is to be initialised.
 #[derive(Clone, Debug)]
 pub struct Initialise {

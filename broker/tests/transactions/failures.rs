@@ -1,6 +1,6 @@
 //! The coordinator's actor dies, a partition does not answer, the node starts anew.
 
-use crate::fixture::{Fixture, settled, soon};
+use crate::fixture::{Fixture, TOPIC, settled, soon};
 use troupe_proto::admin::v1::TransactionState;
 use troupe_proto::chaos::v1alpha1::KillMode;
 use troupe_proto::error::ErrorCode;
@@ -27,7 +27,7 @@ async fn what_was_decided_is_finished_by_the_next_coordinator() {
     let node = Fixture::start().await;
     let producer = node.init("slow").await;
     node.begin("slow", producer, &[0, 1]).await;
-    node.pause(1, 3_000).await;
+    node.pause((TOPIC, 1), 3_000).await;
     node.commit("slow", producer).await.unwrap();
     assert_eq!(node.state("slow").await, TransactionState::PrepareCommit);
     node.kill_coordinators(KillMode::Stop).await;
@@ -41,7 +41,7 @@ async fn transactions_survive_a_restart_of_the_node() {
     let (open, decided) = (node.init("open").await, node.init("decided").await);
     node.begin("open", open, &[0]).await;
     node.begin("decided", decided, &[1]).await;
-    node.pause(1, 60_000).await;
+    node.pause((TOPIC, 1), 60_000).await;
     let next = node.commit("decided", decided).await.unwrap();
     let node = node.restart().await;
     node.until_state("decided", TransactionState::CompleteCommit).await;
@@ -56,7 +56,7 @@ async fn many_that_wait_for_the_end_of_a_transaction_are_all_answered() {
     let node = Fixture::start().await;
     let first = node.init("waiting").await;
     node.begin("waiting", first, &[1]).await;
-    node.pause(1, 3_000).await;
+    node.pause((TOPIC, 1), 3_000).await;
     let second = node.commit("waiting", first).await.unwrap();
     let all = (0..32).map(|_| node.add("waiting", second, &[0]));
     for answer in futures::future::join_all(all).await {

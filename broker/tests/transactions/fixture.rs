@@ -190,8 +190,8 @@ impl Fixture {
     }
 
     /// The partition's actor does nothing for so long.
-    pub async fn pause(&self, partition: i32, duration_ms: u32) {
-        let suffix = format!("/partition/{TOPIC}/{partition}");
+    pub async fn pause(&self, (topic, partition): (&str, i32), duration_ms: u32) {
+        let suffix = format!("/partition/{topic}/{partition}");
         let request = chaos::InjectFaultRequest {
             address: self.actor(&suffix).await.unwrap().address,
             fault: chaos::Fault::Pause.into(),

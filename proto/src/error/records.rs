@@ -32,9 +32,13 @@ impl Error {
         self.refused.as_ref().map_or(&[], |refused| &refused.0)
     }
 
+    /// How many records it is for.
+    pub fn record_count(&self) -> Option<usize> {
+        self.facts.get(BAD_RECORDS).and_then(|count| count.parse().ok())
+    }
+
     /// Whether all records that it is for are named.
     pub fn names_all_records(&self) -> bool {
-        let count = self.facts.get(BAD_RECORDS).and_then(|count| count.parse::<usize>().ok());
-        count.is_some_and(|count| count <= self.records().len())
+        self.record_count().is_some_and(|count| count <= self.records().len())
     }
 }

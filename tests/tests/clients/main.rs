@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod ack_ids;
+mod atomically;
 mod examples;
 mod groups;
 mod policies;
@@ -75,7 +76,13 @@ fn assert_ten_lines(output: &Output) {
 
 #[test]
 fn the_scripts_have_ten_lines() {
-    for name in ["ten_lines.py", "ten_lines.js", "ten_lines_group.py", "ten_lines_group.js"] {
+    for name in [
+        "ten_lines.py",
+        "ten_lines.js",
+        "ten_lines_group.py",
+        "ten_lines_group.js",
+        "ten_lines_atomically.py",
+    ] {
         let text = std::fs::read_to_string(script(name)).unwrap();
         assert!(text.lines().count() <= 10, "{name}");
     }

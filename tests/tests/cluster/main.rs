@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod any_node;
+mod atomically;
 mod bad_input;
 mod balance;
 mod configs;

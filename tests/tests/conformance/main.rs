@@ -2,6 +2,7 @@
 //! in this process. Each test names the behaviours that it holds by their ids.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod atomically;
 mod bad_input;
 mod cluster;
 mod configs;

@@ -320,6 +320,11 @@ async fn refused_by_bus(server: &Server, method: &str, path: &str, topic: String
             let request = bus::PublishRequest { topic, ..Default::default() };
             whole(server, path, request).await
         }
+        "PublishAtomically" => {
+            let topics = vec![bus::TopicRecords { topic, records: vec![Default::default()] }];
+            let request = bus::PublishAtomicallyRequest { topics, ..Default::default() };
+            whole(server, path, request).await
+        }
         "PublishStream" => {
             whole(server, path, bus::PublishStreamRequest { topic, ..Default::default() }).await
         }

@@ -7,7 +7,7 @@ use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::v1::ErrorDetail;
 
 /// Reason; code; whether to retry; whether it surely was not done; whether to refresh metadata.
-const TABLE: [(&str, GrpcCode, bool, bool, bool); 85] = [
+const TABLE: [(&str, GrpcCode, bool, bool, bool); 88] = [
     ("UNSPECIFIED", Internal, false, false, false),
     ("UNKNOWN_TOPIC", NotFound, false, true, true),
     ("UNKNOWN_PARTITION", NotFound, false, true, true),
@@ -93,6 +93,9 @@ const TABLE: [(&str, GrpcCode, bool, bool, bool); 85] = [
     ("TRANSACTION_ABORTABLE", Aborted, false, true, false),
     ("UNSTABLE_OFFSET_COMMIT", Unavailable, true, true, false),
     ("COORDINATOR_FENCED", FailedPrecondition, false, true, false),
+    ("LEASE_LOST", Aborted, false, true, false),
+    ("UNKNOWN_ACK_ID", NotFound, false, true, false),
+    ("ACK_GAP", FailedPrecondition, false, true, false),
 ];
 
 /// The contract says it where clients' authors look.

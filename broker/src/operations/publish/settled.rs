@@ -167,7 +167,7 @@ impl Remains {
 }
 
 /// The same error, with other numbers for the records that it names; those that get none are not named.
-fn with_indexes(error: Error, number: impl Fn(u32) -> Option<u32>) -> Error {
+pub fn with_indexes(error: Error, number: impl Fn(u32) -> Option<u32>) -> Error {
     let named = error
         .records()
         .iter()

@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use troupe_proto::error::Error;
+use troupe_machines::producer::Producer;
+use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, Offset, PartitionKey};
 use troupe_proto::log::v1::{self as log, MemberStart, TopicPartitions};
 
@@ -43,10 +44,29 @@ pub struct Committed {
 }
 
 /// What a member of a group commits: its id and epoch, and offsets with the leader epochs of the last records before.
+#[derive(Clone)]
 pub struct Commit {
     pub group: String,
     pub member: (String, u32),
     pub offsets: Vec<(Target, Offset, Option<LeaderEpoch>)>,
+}
+
+impl Commit {
+    fn on_the_wire(&self) -> Vec<log::PartitionCommit> {
+        let commits = self.offsets.iter().map(|(target, offset, epoch)| log::PartitionCommit {
+            partition: Some(log::TopicPartition {
+                topic: target.topic.to_string(),
+                partition: target.number(),
+                topic_id: target.key.topic_id.to_wire(),
+            }),
+            offset: Some(log::OffsetAndMetadata {
+                offset: offset.to_wire(),
+                leader_epoch: epoch.map(|epoch| epoch.0),
+                metadata: String::new(),
+            }),
+        });
+        commits.collect()
+    }
 }
 
 impl Coordination {
@@ -109,28 +129,57 @@ impl Coordination {
         deadline: Instant,
         gathering: Duration,
     ) -> Result<Vec<Option<Error>>, Error> {
-        let commits = commit.offsets.iter().map(|(target, offset, epoch)| log::PartitionCommit {
-            partition: Some(log::TopicPartition {
-                topic: target.topic.to_string(),
-                partition: target.number(),
-                topic_id: target.key.topic_id.to_wire(),
-            }),
-            offset: Some(log::OffsetAndMetadata {
-                offset: offset.to_wire(),
-                leader_epoch: epoch.map(|epoch| epoch.0),
-                metadata: String::new(),
-            }),
-        });
         let request = log::CommitOffsetsRequest {
             group_id: commit.group.clone(),
             member_id: commit.member.0.clone(),
             member_epoch: commit.member.1,
-            commits: commits.collect(),
+            commits: commit.on_the_wire(),
             ..Default::default()
         };
         let answer = self.groups.commit_of_member(request, deadline, gathering).await?;
         Ok(answer.results.into_iter().map(|result| result.error.map(Error::from)).collect())
     }
+
+    /// Commits all of it in a transaction that the group is part of.
+    ///
+    /// # Errors
+    /// `LEASE_LOST`: the group has gone on without the member; others, also if the offsets may be pending.
+    pub async fn commit_in_transaction(
+        &self,
+        commit: &Commit,
+        (transactional_id, producer): (&str, Producer),
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        let request = log::CommitTransactionOffsetsRequest {
+            transactional_id: transactional_id.to_owned(),
+            producer_id: producer.id.0,
+            producer_epoch: producer.epoch.0,
+            group_id: commit.group.clone(),
+            member_id: commit.member.0.clone(),
+            member_epoch: commit.member.1,
+            commits: commit.on_the_wire(),
+            ..Default::default()
+        };
+        let answer = self.groups.route.commit_in_transaction(&request, Call::until(deadline)).await;
+        let refused = answer.map(|it| it.results.into_iter().find_map(|result| result.error));
+        match refused {
+            Ok(None) => Ok(()),
+            Ok(Some(refused)) => Err(refused.into()),
+            Err(error) if is_gone_on(error.code) => {
+                let message =
+                    format!("the group has given the partitions to others: {}", error.message);
+                Err(Error::new(ErrorCode::LeaseLost, message))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn is_gone_on(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::UnknownMember | ErrorCode::StaleMemberEpoch | ErrorCode::FencedMemberEpoch
+    )
 }
 
 fn request(said: Said) -> log::RunMemberRequest {

@@ -3,7 +3,8 @@
 //! Pure: time is an argument. Never here: the log, the group, the stream.
 
 use super::ack_id::{AckId, SessionId};
-use super::ledger::{Ledger, Offer, Released};
+use super::ledger::{Hindrance, Ledger, Offer, Released};
+use super::pledged::{Pledged, Unpledged};
 use super::request::WindowBounds;
 use super::window::Window;
 use crate::forward::{SettleAction, SettleOutcome, Target};
@@ -46,6 +47,8 @@ pub struct Held {
     /// Where it ended when it was assigned, until everything before has been delivered.
     behind: Option<Offset>,
     told_gap: bool,
+    /// A transaction is about to commit more than what is acknowledged.
+    pledged: bool,
 }
 
 /// How far a partition is.
@@ -101,7 +104,15 @@ impl Deliveries {
         self.slots.insert(target.key, slot);
         let behind = (start < latest).then_some(latest);
         let ledger = Ledger::new(start);
-        let held = Held { target, ledger, committed, revoked: false, behind, told_gap: false };
+        let held = Held {
+            target,
+            ledger,
+            committed,
+            revoked: false,
+            behind,
+            told_gap: false,
+            pledged: false,
+        };
         self.held.insert(slot, held);
         self.moved.insert(slot);
     }
@@ -110,6 +121,7 @@ impl Deliveries {
     pub fn release(&mut self, key: &PartitionKey) {
         let held = self.slots.remove(key).and_then(|slot| self.held.remove(&slot));
         if let Some(mut held) = held {
+            held.ledger.redeem(false);
             let released = held.ledger.recall_all();
             self.give_back(released);
         }
@@ -267,11 +279,8 @@ impl Deliveries {
 
     /// What a client says of a delivery of this session.
     pub fn settle(&mut self, id: &AckId, action: SettleAction, now: Instant) -> SettleOutcome {
-        let Some(held) = self.held.get_mut(&id.slot) else {
-            // The partition was given up since, or there never was such an assignment.
-            let was_given = (1..self.next_slot).contains(&id.slot);
-            return if was_given { SettleOutcome::LeaseLost } else { SettleOutcome::UnknownId };
-        };
+        let gone = self.outcome_of_none(id.slot);
+        let Some(held) = self.held.get_mut(&id.slot) else { return gone };
         let was_open = held.ledger.is_open(now);
         let (outcome, released) = held.ledger.settle(id.offset, id.attempt, action, now);
         let recalled =
@@ -281,6 +290,88 @@ impl Deliveries {
         }
         self.give_back(released);
         outcome
+    }
+
+    /// Has these deliveries wait for the end of a transaction that acknowledges them: all, or none.
+    ///
+    /// # Errors
+    /// `LEASE_LOST`, `UNKNOWN_ACK_ID`: one is not out. Passing: `ACK_GAP`: one before them is not settled;
+    /// `CONCURRENT_TRANSACTIONS`: another transaction goes before, or a commit.
+    pub fn pledge(&mut self, ids: &[AckId]) -> Result<Vec<Pledged>, Unpledged> {
+        let mut parts: BTreeMap<u32, Vec<AckId>> = BTreeMap::new();
+        for id in ids {
+            parts.entry(id.slot).or_default().push(*id);
+        }
+        let (mut pledged, mut waits) = (Vec::with_capacity(parts.len()), None);
+        for (slot, mut wanted) in parts {
+            wanted.sort_unstable_by_key(|id| (id.offset, id.attempt));
+            wanted.dedup();
+            match self.pledge_of(slot, &wanted) {
+                Ok(one) => pledged.push(one),
+                Err(unpledged) if unpledged.passes => waits = Some(unpledged),
+                Err(unpledged) => return Err(unpledged),
+            }
+        }
+        if let Some(waits) = waits {
+            return Err(waits);
+        }
+        for Pledged { slot, end, .. } in &pledged {
+            if let Some(held) = self.held.get_mut(slot) {
+                held.ledger.pledge(*end);
+                held.pledged = true;
+            }
+        }
+        Ok(pledged)
+    }
+
+    fn pledge_of(&self, slot: u32, wanted: &[AckId]) -> Result<Pledged, Unpledged> {
+        let Some(held) = self.held.get(&slot) else {
+            return Err(Unpledged::lost(wanted[0], self.outcome_of_none(slot)));
+        };
+        if held.pledged {
+            return Err(Unpledged::after_another(&held.target));
+        }
+        let given: Vec<_> = wanted.iter().map(|id| (id.offset, id.attempt)).collect();
+        match held.ledger.covered_by(&given) {
+            Err(Hindrance::Lost(at, outcome)) => Err(Unpledged::lost(wanted[at], outcome)),
+            Err(Hindrance::Gap(first)) => Err(Unpledged::gap(&held.target, first)),
+            Ok(_) if held.committed != Some(held.ledger.prefix()) => {
+                Err(Unpledged::after_a_commit(&held.target))
+            }
+            Ok(end) => Ok(Pledged { target: held.target.clone(), end, slot }),
+        }
+    }
+
+    /// The transaction has ended: what was pledged is committed, or out as before.
+    pub fn redeem(&mut self, pledged: &[Pledged], committed: bool, now: Instant) {
+        for Pledged { slot, end, .. } in pledged {
+            let Some(held) = self.held.get_mut(slot) else { continue };
+            let was_open = held.ledger.is_open(now);
+            let released = held.ledger.redeem(committed);
+            held.pledged = false;
+            if committed {
+                held.committed = Some(*end);
+            }
+            if held.ledger.is_open(now) != was_open {
+                self.moved.insert(*slot);
+            }
+            self.give_back(released);
+        }
+    }
+
+    /// What of this is still held as it was pledged, and to stay.
+    pub fn still_pledged(&self, pledged: Vec<Pledged>) -> Vec<Target> {
+        let is_held = |one: &Pledged| self.held.get(&one.slot).is_some_and(|it| it.pledged);
+        pledged.into_iter().filter(is_held).map(|one| one.target).collect()
+    }
+
+    pub fn is_pledged(&self, key: &PartitionKey) -> bool {
+        self.get(key).is_some_and(|held| held.pledged)
+    }
+
+    /// Nothing more of it goes out.
+    pub fn is_revoked(&self, key: &PartitionKey) -> bool {
+        self.get(key).is_some_and(|held| held.revoked)
     }
 
     /// A delivery reached nobody.
@@ -358,7 +449,7 @@ impl Deliveries {
     pub fn uncommitted(&self) -> impl Iterator<Item = (&Target, Offset)> {
         self.held
             .values()
-            .filter(|held| held.committed != Some(held.ledger.prefix()))
+            .filter(|held| !held.pledged && held.committed != Some(held.ledger.prefix()))
             .map(|held| (&held.target, held.ledger.prefix()))
     }
 
@@ -370,6 +461,15 @@ impl Deliveries {
     pub fn committed(&mut self, key: &PartitionKey, offset: Offset) {
         if let Some((_, held)) = self.held_mut(key) {
             held.committed = Some(offset);
+        }
+    }
+
+    /// Of what was given out under a slot that is not held: the partition was given up since, or there never was such
+    /// an assignment.
+    fn outcome_of_none(&self, slot: u32) -> SettleOutcome {
+        match (1..self.next_slot).contains(&slot) {
+            true => SettleOutcome::LeaseLost,
+            false => SettleOutcome::UnknownId,
         }
     }
 

@@ -1,5 +1,6 @@
 use super::*;
 use proptest::prelude::*;
+use troupe_proto::error::ErrorCode;
 use troupe_proto::ids::{PartitionId, TopicId};
 
 fn key(partition: u32) -> PartitionKey {
@@ -103,21 +104,76 @@ fn a_lease_that_ends_moves_the_reader_back() {
     assert_eq!((deliveries.out(), deliveries.next_deadline()), (0, None));
 }
 
+#[test]
+fn a_pledge_is_of_all_partitions_or_of_none_and_nothing_is_committed_beside_it() {
+    let (mut deliveries, now) = (deliveries(9, false), Instant::now());
+    for partition in 0..2 {
+        let start = Some(Offset(0));
+        deliveries.hold(target(partition), Offset(0), start, Offset(5));
+    }
+    let ids: Vec<_> = [(0, 0), (0, 1), (1, 0), (1, 1)]
+        .map(|(partition, offset)| given(&mut deliveries, partition, offset))
+        .into();
+    let code = |refused: Unpledged| (refused.error.code, refused.passes);
+    let refused = deliveries.pledge(&[ids[0], ids[3]]).unwrap_err();
+    assert_eq!(code(refused), (ErrorCode::AckGap, true));
+    let nobody = AckId { slot: 9, ..ids[0] };
+    let refused = deliveries.pledge(&[ids[0], ids[3], nobody]).unwrap_err();
+    assert_eq!(code(refused), (ErrorCode::UnknownAckId, false));
+    let pledged = deliveries.pledge(&[ids[0], ids[2], ids[3], ids[2]]).unwrap();
+    let ends: Vec<_> = pledged.iter().map(|one| (one.target.number(), one.end.0)).collect();
+    assert_eq!(ends, [(0, 1), (1, 2)]);
+    let refused = deliveries.pledge(&[ids[1]]).unwrap_err();
+    assert_eq!(code(refused), (ErrorCode::ConcurrentTransactions, true));
+    // What is acknowledged beside it waits too.
+    deliveries.settle(&ids[1], SettleAction::Ack, now);
+    assert!(deliveries.uncommitted().next().is_none());
+    deliveries.redeem(&pledged, true, now);
+    let uncommitted: Vec<_> = deliveries.uncommitted().map(|(_, offset)| offset).collect();
+    assert_eq!((uncommitted, deliveries.out()), (vec![Offset(2)], 0));
+    let refused = deliveries.pledge(&ids[..1]).unwrap_err();
+    assert_eq!(code(refused), (ErrorCode::LeaseLost, false));
+}
+
+#[test]
+fn a_pledge_of_what_was_given_up_since_is_nobody_s() {
+    let (mut deliveries, now) = (deliveries(9, false), Instant::now());
+    deliveries.hold(target(0), Offset(0), Some(Offset(0)), Offset(5));
+    let id = given(&mut deliveries, 0, 0);
+    let pledged = deliveries.pledge(&[id]).unwrap();
+    deliveries.release(&key(0));
+    assert_eq!(deliveries.out(), 0);
+    deliveries.hold(target(0), Offset(0), Some(Offset(0)), Offset(5));
+    deliveries.redeem(&pledged, true, now);
+    assert_eq!(deliveries.get(&key(0)).unwrap().ledger.prefix(), Offset(0));
+    assert!(deliveries.still_pledged(pledged).is_empty());
+    assert_eq!(deliveries.pledge(&[id]).unwrap_err().error.code, ErrorCode::LeaseLost);
+}
+
 proptest! {
     #[test]
     fn what_the_window_counts_is_what_is_out(steps in proptest::collection::vec(any::<(u8, u8)>(), 0..300)) {
         let (mut deliveries, mut now) = (deliveries(7, false), Instant::now());
-        let mut ids = Vec::new();
+        let (mut ids, mut pledges) = (Vec::new(), Vec::new());
         for (what, pick) in steps {
             let key = key(u32::from(pick % 3));
             let id = ids.get(usize::from(pick) % ids.len().max(1)).copied();
-            match (what % 8, id) {
-                (0, _) => deliveries.hold(target(u32::from(pick % 3)), Offset(0), None, Offset(9)),
+            match (what % 10, id) {
+                (0, _) => {
+                    let committed = Some(Offset(0));
+                    deliveries.hold(target(u32::from(pick % 3)), Offset(0), committed, Offset(9));
+                }
                 (1, _) if pick % 5 == 0 => deliveries.release(&key),
                 (2, Some(id)) => drop(deliveries.settle(&id, SettleAction::Nack(Duration::ZERO), now)),
                 (3, _) => {
                     now += Duration::from_secs(u64::from(pick));
                     deliveries.expire(now);
+                }
+                (8, Some(id)) => pledges.extend(deliveries.pledge(&[id])),
+                (9, _) => {
+                    if let Some(pledged) = pledges.pop() {
+                        deliveries.redeem(&pledged, pick % 2 == 0, now);
+                    }
                 }
                 (4 | 5, Some(id)) => drop(deliveries.settle(&id, SettleAction::Ack, now)),
                 _ => {

@@ -3,6 +3,7 @@
 use super::ack_id::AckId;
 use super::coordination::{Commit, Committed, Coordination};
 use super::options::Start as StartAt;
+use super::pledged::Pledged;
 use super::receipts::AnswerId;
 use super::response::SettleResult;
 use super::settle::{Settle, Terms};
@@ -44,6 +45,8 @@ pub enum Job {
         outcome: Result<Vec<Option<Error>>, Error>,
     },
     Settled(Vec<SettleResult>),
+    /// A transaction that was to acknowledge this has ended. None: nobody says how.
+    Redeemed(Vec<Pledged>, Option<bool>),
     /// The answer's connection broke, or nobody cares any more.
     ConnectionBroke(AnswerId),
 }
@@ -161,6 +164,11 @@ pub async fn connection_broke(
         _ = closed => {}
     }
     Job::ConnectionBroke(answer)
+}
+
+/// Waits for the end of a transaction.
+pub async fn redeem(pledged: Vec<Pledged>, committed: oneshot::Receiver<bool>) -> Job {
+    Job::Redeemed(pledged, committed.await.ok())
 }
 
 /// Ids that other sessions gave out.

@@ -12,6 +12,7 @@
 
 use crate::forward::{SettleAction, SettleOutcome};
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 use tokio::time::Instant;
 use troupe_proto::ids::Offset;
 
@@ -33,6 +34,8 @@ pub enum Offer {
 enum State {
     /// Delivered and not settled, until then.
     Out(Instant),
+    /// A transaction acknowledges it; out until then, if that comes to nothing.
+    Pledged(Instant),
     Acked,
     /// To be delivered again.
     Recalled,
@@ -61,6 +64,15 @@ pub struct Ledger {
     /// After a negative acknowledgement with a delay.
     held_until: Option<Instant>,
     repeated: BTreeMap<Offset, u32>,
+}
+
+/// Why a transaction cannot acknowledge deliveries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hindrance {
+    /// The one with that number is not out: as an acknowledgement would be told.
+    Lost(usize, SettleOutcome),
+    /// The record there, which was delivered before them, is not settled.
+    Gap(Offset),
 }
 
 /// What came back to the window.
@@ -166,6 +178,69 @@ impl Ledger {
         self.frontier = self.frontier.max(self.cursor);
     }
 
+    /// Whether a transaction may acknowledge these deliveries, each named once: the offset that it commits then.
+    ///
+    /// # Errors
+    /// What hinders it.
+    pub fn covered_by(&self, wanted: &[(Offset, u32)]) -> Result<Offset, Hindrance> {
+        let mut last = 0;
+        for (number, (offset, attempt)) in wanted.iter().enumerate() {
+            let Ok(at) = self.find(*offset) else {
+                // Whatever was acknowledged cannot be once more.
+                let nothing = SettleAction::Extend(Duration::ZERO);
+                let outcome = self.settled_before(*offset, *attempt, nothing);
+                return Err(Hindrance::Lost(number, outcome));
+            };
+            let entry = &self.entries[at];
+            match entry.state {
+                State::Out(_) if entry.attempt == *attempt => last = last.max(at),
+                _ if (1..=entry.attempt).contains(attempt) => {
+                    return Err(Hindrance::Lost(number, SettleOutcome::LeaseLost));
+                }
+                _ => return Err(Hindrance::Lost(number, SettleOutcome::UnknownId)),
+            }
+        }
+        let open = self.entries.range(..=last).filter(|entry| entry.state != State::Acked);
+        match open.count() > wanted.len() {
+            true => Err(Hindrance::Gap(self.prefix)),
+            false => Ok(self.entries.get(last + 1).map_or(self.frontier, |entry| entry.offset)),
+        }
+    }
+
+    /// Everything that is out before `end` waits for the end of a transaction.
+    pub fn pledge(&mut self, end: Offset) {
+        for entry in self.entries.iter_mut().take_while(|entry| entry.offset < end) {
+            if let State::Out(until) = entry.state {
+                entry.state = State::Pledged(until);
+            }
+        }
+    }
+
+    /// The transaction has ended: what was pledged is acknowledged, or it is out as before.
+    pub fn redeem(&mut self, committed: bool) -> Released {
+        let (mut released, mut first) = (Released::default(), None::<Instant>);
+        for entry in &mut self.entries {
+            let State::Pledged(until) = entry.state else { continue };
+            match committed {
+                true => {
+                    entry.state = State::Acked;
+                    released.bytes.push(entry.bytes);
+                }
+                false => {
+                    entry.state = State::Out(until);
+                    first = Some(first.map_or(until, |first| first.min(until)));
+                }
+            }
+        }
+        self.out -= released.bytes.len();
+        self.acked += released.bytes.len();
+        if let Some(first) = first {
+            self.expire_by(first);
+        }
+        self.close_prefix();
+        released
+    }
+
     /// Everything before `next` was read. A recalled record that was not among it is gone from the log.
     pub fn pass(&mut self, next: Offset) {
         let read = self.entries.partition_point(|entry| entry.offset < self.cursor);
@@ -214,6 +289,10 @@ impl Ledger {
                 self.expire_by(until);
                 (SettleOutcome::Accepted, none)
             }
+            (State::Pledged(_), SettleAction::Extend(by)) => {
+                entry.state = State::Pledged(now + by);
+                (SettleOutcome::Accepted, none)
+            }
             (State::Out(_), SettleAction::Nack(delay)) => {
                 let released = self.recall(|entry| entry.offset >= offset);
                 self.held_until = (!delay.is_zero()).then_some(now + delay).max(self.held_until);
@@ -221,7 +300,9 @@ impl Ledger {
             }
             // Said twice.
             (State::Acked, SettleAction::Ack) => (SettleOutcome::Accepted, none),
-            (State::Acked | State::Recalled, _) => (SettleOutcome::LeaseLost, none),
+            (State::Pledged(_) | State::Acked | State::Recalled, _) => {
+                (SettleOutcome::LeaseLost, none)
+            }
         }
     }
 

@@ -141,6 +141,60 @@ fn what_left_the_log_is_not_waited_for() {
     assert_eq!((ledger.prefix(), ledger.frontier()), (Offset(20), Offset(20)));
 }
 
+/// The offset that a transaction would commit for these first deliveries, once it has them.
+fn pledge(ledger: &mut Ledger, offsets: &[u64]) -> Result<Offset, Hindrance> {
+    let wanted: Vec<_> = offsets.iter().map(|offset| (Offset(*offset), 1)).collect();
+    let end = ledger.covered_by(&wanted)?;
+    ledger.pledge(end);
+    Ok(end)
+}
+
+#[test]
+fn what_is_pledged_is_settled_when_its_transaction_is_committed_and_not_before() {
+    let (mut ledger, now) = (Ledger::new(Offset(0)), Instant::now());
+    delivered(&mut ledger, 0..5, now);
+    assert_eq!(ack(&mut ledger, 1, 1), SettleOutcome::Accepted);
+    assert_eq!(pledge(&mut ledger, &[0, 2]), Ok(Offset(3)));
+    assert_eq!((ledger.prefix(), ledger.out()), (Offset(0), 4));
+    // Whatever happens meanwhile, nobody else settles it, and it is not taken back.
+    assert_eq!(ack(&mut ledger, 0, 1), SettleOutcome::LeaseLost);
+    ledger.expire(now + 2 * LEASE);
+    ledger.recall_all();
+    assert_eq!((ledger.out(), ledger.cursor()), (2, Offset(3)));
+    assert_eq!(ledger.redeem(true).bytes.len(), 2);
+    assert_eq!((ledger.prefix(), ledger.out()), (Offset(3), 0));
+    let lost = Hindrance::Lost(0, SettleOutcome::LeaseLost);
+    assert_eq!(pledge(&mut ledger, &[0]), Err(lost), "once is enough");
+}
+
+#[test]
+fn what_was_pledged_in_vain_is_out_as_long_as_it_would_have_been() {
+    let (mut ledger, now) = (Ledger::new(Offset(0)), Instant::now());
+    delivered(&mut ledger, 0..2, now);
+    assert_eq!(pledge(&mut ledger, &[0, 1]), Ok(Offset(2)));
+    let by = SettleAction::Extend(2 * LEASE);
+    assert_eq!(ledger.settle(Offset(1), 1, by, now).0, SettleOutcome::Accepted);
+    ledger.expire(now + LEASE);
+    assert!(ledger.redeem(false).bytes.is_empty());
+    assert_eq!((ledger.prefix(), ledger.out()), (Offset(0), 2));
+    ledger.expire(now + LEASE);
+    assert_eq!((ledger.out(), ledger.offer(Offset(0))), (1, Offer::Deliver(2)));
+    assert_eq!(ledger.next_expiry(), Some(now + 2 * LEASE));
+}
+
+#[test]
+fn a_pledge_leaves_out_nothing_that_was_delivered_before() {
+    let (mut ledger, now) = (Ledger::new(Offset(0)), Instant::now());
+    delivered(&mut ledger, 0..4, now);
+    let lost = |number, outcome| Err(Hindrance::Lost(number, outcome));
+    assert_eq!(pledge(&mut ledger, &[1]), Err(Hindrance::Gap(Offset(0))));
+    assert_eq!(pledge(&mut ledger, &[0, 1, 9]), lost(2, SettleOutcome::UnknownId));
+    assert_eq!(nack(&mut ledger, 2, now, Duration::ZERO), SettleOutcome::Accepted);
+    assert_eq!(pledge(&mut ledger, &[0, 1, 2]), lost(2, SettleOutcome::LeaseLost));
+    assert_eq!(ledger.out(), 2, "all or none");
+    assert_eq!(pledge(&mut ledger, &[0, 1]), Ok(Offset(2)));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Read(u8),
@@ -148,6 +202,8 @@ enum Step {
     Nack(u8),
     Extend(u8),
     Pass(u8),
+    Pledge(u8),
+    Redeem(bool),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -157,6 +213,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => any::<u8>().prop_map(Step::Nack),
         1 => any::<u8>().prop_map(Step::Extend),
         1 => any::<u8>().prop_map(Step::Pass),
+        2 => (1..5u8).prop_map(Step::Pledge),
+        2 => any::<bool>().prop_map(Step::Redeem),
     ];
     proptest::collection::vec(step, 0..200)
 }
@@ -206,6 +264,28 @@ impl World {
         }
     }
 
+    /// The first that are out.
+    fn pledge(&mut self, count: u8) {
+        let is_out = |entry: &&Entry| matches!(entry.state, State::Out(_));
+        let out = self.ledger.entries.iter().filter(is_out);
+        let wanted: Vec<_> =
+            out.take(count.into()).map(|entry| (entry.offset, entry.attempt)).collect();
+        if !wanted.is_empty()
+            && let Ok(end) = self.ledger.covered_by(&wanted)
+        {
+            self.ledger.pledge(end);
+        }
+    }
+
+    fn redeem(&mut self, committed: bool) {
+        if committed {
+            let is_pledged = |entry: &&Entry| matches!(entry.state, State::Pledged(_));
+            let pledged = self.ledger.entries.iter().filter(is_pledged);
+            self.acked.extend(pledged.map(|entry| entry.offset.0));
+        }
+        self.ledger.redeem(committed);
+    }
+
     fn check(&self, before: Offset) {
         let prefix = self.ledger.prefix();
         assert!(before <= prefix && prefix <= self.ledger.frontier());
@@ -213,7 +293,8 @@ impl World {
         for offset in self.log.iter().filter(|offset| **offset < prefix.0) {
             assert!(self.acked.contains(offset), "{offset} is passed and not acknowledged");
         }
-        let out = self.ledger.entries.iter().filter(|e| matches!(e.state, State::Out(_))).count();
+        let is_out = |e: &&Entry| matches!(e.state, State::Out(_) | State::Pledged(_));
+        let out = self.ledger.entries.iter().filter(is_out).count();
         let acked = self.ledger.entries.iter().filter(|e| e.state == State::Acked).count();
         assert_eq!((out, acked), (self.ledger.out, self.ledger.acked));
     }
@@ -240,9 +321,12 @@ proptest! {
                     world.now += Duration::from_secs(seconds.into());
                     world.ledger.expire(world.now);
                 }
+                Step::Pledge(count) => world.pledge(count),
+                Step::Redeem(committed) => world.redeem(committed),
             }
             world.check(before);
         }
+        world.redeem(false);
         // Whoever acknowledges everything in the end has everything committed.
         for _ in 0..world.log.len() {
             world.read(u8::MAX);

@@ -14,6 +14,7 @@ mod confirmations;
 mod confirming;
 mod draw;
 mod epochs;
+mod pledging;
 mod serve_draws;
 mod state;
 mod work;

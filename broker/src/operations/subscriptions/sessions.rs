@@ -1,11 +1,13 @@
 //! The sessions of a node, by their ids: how settlements find them.
 
 use super::ack_id::{AckId, SessionId};
+use super::pledge::Pledge;
 use crate::forward::{SettleAction, SettleOutcome};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use troupe_proto::error::Error;
 
 /// Messages that a session has not taken yet.
 const INBOX: usize = 16;
@@ -13,6 +15,11 @@ const INBOX: usize = 16;
 const MAX_ENDED: usize = 4_096;
 
 /// What another call brings.
+pub enum Brought {
+    Settlements(Settlements),
+    Pledge(Pledging),
+}
+
 pub struct Settlements {
     pub settlements: Vec<(AckId, SettleAction)>,
     /// Answered when what is acknowledged is committed, and by then whether it is or not. None: at once.
@@ -20,7 +27,15 @@ pub struct Settlements {
     pub reply: oneshot::Sender<Vec<SettleOutcome>>,
 }
 
-pub type Inbox = mpsc::Sender<Settlements>;
+/// Deliveries of one session, to be acknowledged by a transaction.
+pub struct Pledging {
+    pub ids: Vec<AckId>,
+    /// What is before them is waited for until then.
+    pub until: Instant,
+    pub reply: oneshot::Sender<Result<Pledge, Error>>,
+}
+
+pub type Inbox = mpsc::Sender<Brought>;
 
 /// Where settlements of this node go.
 #[derive(Default)]
@@ -60,7 +75,7 @@ impl Sessions {
 pub struct Registered {
     sessions: Arc<Sessions>,
     pub id: SessionId,
-    pub inbox: mpsc::Receiver<Settlements>,
+    pub inbox: mpsc::Receiver<Brought>,
 }
 
 impl Registered {

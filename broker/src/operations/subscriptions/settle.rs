@@ -7,7 +7,7 @@ use super::ack_id::{AckId, echo};
 use super::options::{EXTENSION, parse_action};
 use super::request::SettleRequest;
 use super::response::SettleResult;
-use super::sessions::{Place, Sessions, Settlements};
+use super::sessions::{Brought, Place, Sessions, Settlements};
 use crate::forward::{Clocks, SettleAction, SettleOutcome, settle_there};
 use crate::metadata_cache::MetadataCache;
 use crate::peers::Peers;
@@ -43,8 +43,8 @@ impl Terms {
 
 /// Where settlements go.
 pub struct Settle {
-    metadata: Arc<MetadataCache>,
-    sessions: Arc<Sessions>,
+    pub(super) metadata: Arc<MetadataCache>,
+    pub(super) sessions: Arc<Sessions>,
     peers: Arc<Peers>,
     clocks: Arc<Clocks>,
 }
@@ -139,7 +139,8 @@ impl Settle {
                 let (reply, outcomes) = oneshot::channel();
                 // A session that has ended takes nothing, and does not answer.
                 let confirm = terms.confirm.then_some(terms.until);
-                let _ = inbox.send(Settlements { settlements, confirm, reply }).await;
+                let settlements = Settlements { settlements, confirm, reply };
+                let _ = inbox.send(Brought::Settlements(settlements)).await;
                 match outcomes.await {
                     Ok(outcomes) => return outcomes,
                     Err(_) => SettleOutcome::LeaseLost,

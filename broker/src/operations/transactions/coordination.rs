@@ -4,13 +4,13 @@ use crate::forward::{Call, Leaders};
 use crate::operations::groups::{Groups, put_back, take_impossible};
 use crate::operations::producer_ids::ProducerIds;
 use crate::operations::topic_lookup::check_writable;
-use crate::txn::{AddTo, Initialise, MarkerReceiver, TxnRoute, producer};
+use crate::txn::{AddTo, Initialise, MarkerReceiver, OF_NODES, TxnRoute, producer};
 use std::sync::Arc;
 use tokio::time::Instant;
 use troupe_machines::cluster::check_topic_names;
 use troupe_machines::group::check_group_id;
 use troupe_machines::txn::{ClientVersion, Outcome, Producer, check_transactional_id};
-use troupe_proto::error::Error;
+use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::internal::v1 as internal;
 use troupe_proto::log::v1 as pb;
 
@@ -39,8 +39,16 @@ impl Transactions {
     /// Fences whoever had the transactional id, and settles what it left open. A timeout of 0: a minute.
     ///
     /// # Errors
-    /// Among others `CONCURRENT_TRANSACTIONS` while what was open is being aborted.
+    /// Among others `CONCURRENT_TRANSACTIONS` while what was open is being aborted; `INVALID_TRANSACTIONAL_ID` of one that
+    /// only nodes have.
     pub async fn init(&self, mut request: Initialise, call: Call) -> Result<Producer, Error> {
+        if !call.forwarded && request.transactional_id.starts_with(OF_NODES) {
+            let message = format!(
+                "names that begin with `{OF_NODES}` are those of the nodes' own producers, for PublishAtomically; choose \
+                 another"
+            );
+            return Err(Error::new(ErrorCode::InvalidTransactionalId, message));
+        }
         if request.timeout_ms == 0 {
             request.timeout_ms = DEFAULT_TIMEOUT_MS;
         }

@@ -78,7 +78,7 @@ impl Session {
         });
     }
 
-    fn fetch_starts(&mut self, targets: Vec<Target>) {
+    pub(super) fn fetch_starts(&mut self, targets: Vec<Target>) {
         if targets.is_empty() {
             return;
         }
@@ -178,6 +178,10 @@ impl Session {
             self.deliveries.release(&target.key);
             return self.begin(target, None);
         };
+        // A transaction may settle more than is known here.
+        if self.deliveries.is_pledged(&target.key) {
+            return self.begin_where_the_group_is(target);
+        }
         // What is out was read of a log that is not there any more; what is settled of it, too.
         if let Some(settled) = self.deliveries.go_back(&target.key, divergence, lost.latest) {
             self.tell_position_lost(&target, Lost { position: settled, ..lost });

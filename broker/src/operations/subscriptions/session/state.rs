@@ -12,7 +12,7 @@ use crate::operations::subscriptions::membership::Membership;
 use crate::operations::subscriptions::options::Options;
 use crate::operations::subscriptions::receipts::{AnswerId, Receipts};
 use crate::operations::subscriptions::response::{self, SettleResult};
-use crate::operations::subscriptions::sessions::Registered;
+use crate::operations::subscriptions::sessions::{Pledging, Registered};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use std::collections::{BTreeMap, VecDeque};
@@ -46,6 +46,8 @@ pub struct Session {
     /// Answers to single calls that may not have arrived, and those that surely have not. Each is told once.
     pub(super) receipts: Receipts,
     pub(super) returned: (mpsc::UnboundedSender<Returned>, mpsc::UnboundedReceiver<Returned>),
+    /// Who waits for deliveries to be pledged.
+    pub(super) pledging: Vec<Pledging>,
     /// When somebody last settled something through another call.
     pub last_settled: Instant,
 }
@@ -80,6 +82,7 @@ impl Session {
             blocked: BTreeMap::new(),
             receipts: Receipts::default(),
             returned: mpsc::unbounded_channel(),
+            pledging: Vec::new(),
             last_settled: Instant::now(),
         }
     }

@@ -10,7 +10,7 @@ use crate::operations::subscriptions::membership::Event;
 use crate::operations::subscriptions::options::parse_action;
 use crate::operations::subscriptions::request::SubscribeRequest;
 use crate::operations::subscriptions::response::SettleResult;
-use crate::operations::subscriptions::sessions::Settlements;
+use crate::operations::subscriptions::sessions::Brought;
 use crate::shutdown::shutting_down;
 use futures::StreamExt;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ enum Happened {
     Member(Event),
     Filled(Result<(), Failed>),
     Job(Job),
-    Settlements(Settlements),
+    Brought(Brought),
     Returned(Returned),
     Time,
 }
@@ -49,6 +49,7 @@ impl Session {
             );
             self.notify(NoticeKind::AckGapFull, message);
         }
+        self.give_pledges(now);
         self.start_commit(now);
         self.confirm_settled(now);
         self.go_on_revoking(now);
@@ -87,7 +88,7 @@ impl Session {
                 Happened::Filled(filled)
             }
             Some(job) = self.jobs.next(), if !self.jobs.is_empty() => Happened::Job(job),
-            Some(asked) = self.registered.inbox.recv() => Happened::Settlements(asked),
+            Some(brought) = self.registered.inbox.recv() => Happened::Brought(brought),
             Some(returned) = self.returned.1.recv() => Happened::Returned(returned),
             () = time => Happened::Time,
         };
@@ -98,8 +99,8 @@ impl Session {
                 self.on_job(job);
                 Ok(())
             }
-            Happened::Settlements(asked) => {
-                self.on_settlements(asked);
+            Happened::Brought(brought) => {
+                self.on_brought(brought);
                 Ok(())
             }
             Happened::Returned(returned) => {
@@ -112,8 +113,8 @@ impl Session {
 
     /// Settles what single calls have brought by now.
     pub fn settle_waiting(&mut self) {
-        while let Ok(asked) = self.registered.inbox.try_recv() {
-            self.on_settlements(asked);
+        while let Ok(brought) = self.registered.inbox.try_recv() {
+            self.on_brought(brought);
         }
     }
 
@@ -124,13 +125,17 @@ impl Session {
             self.commit_deadline(),
             self.commits.confirmations.next_deadline(),
             self.assignment.deadline(),
+            self.pledging.iter().map(|asked| asked.until).min(),
         ];
         due.into_iter().flatten().min()
     }
 
-    fn on_settlements(&mut self, asked: Settlements) {
+    fn on_brought(&mut self, brought: Brought) {
         self.last_settled = Instant::now();
-        self.settle_for_call(asked, self.last_settled);
+        match brought {
+            Brought::Settlements(asked) => self.settle_for_call(asked, self.last_settled),
+            Brought::Pledge(asked) => self.on_pledging(asked),
+        }
     }
 
     fn on_member(&mut self, event: Event) -> Result<(), Error> {
@@ -194,6 +199,7 @@ impl Session {
                 // The membership's stream says what follows, if it is over.
                 let _ = self.on_committed(&member, &asked, outcome);
             }
+            Job::Redeemed(pledged, committed) => self.on_redeemed(pledged, committed),
             Job::ConnectionBroke(answer) => {
                 let lost = self.receipts.lost(answer);
                 self.take_back(lost);
