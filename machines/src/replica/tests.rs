@@ -62,7 +62,7 @@ fn facts(record_count: u32) -> AppendFacts {
         acks: Acks::All,
         expected_leader_epoch: None,
         origin: Origin::Client,
-        names_transaction: false,
+        transaction: None,
         verified: None,
     }
 }
