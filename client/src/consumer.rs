@@ -69,6 +69,7 @@ pub use typed::{BoxError, Bytes, Deserializer, Text, TypedConsumer, TypedRecord}
 use crate::client::Inner;
 use crate::error::ClientError;
 use crate::fetcher::{Fetcher, FetcherConfig};
+use crate::exclusive::Exclusive;
 use crate::topic_partition::TopicPartition;
 use crate::transactions::ConsumerGroupMetadata;
 use assigned::{Assigned, Held};
@@ -112,7 +113,7 @@ pub struct Consumer {
     interceptors: Interceptors,
     /// Some positions are not known, or not begun with.
     unresolved: bool,
-    resolving: Option<BoxFuture<'static, Vec<Resolved>>>,
+    resolving: Option<Exclusive<BoxFuture<'static, Vec<Resolved>>>>,
     resolve_after: Option<Instant>,
     next_auto_commit: Instant,
     wakeup: WakeupHandle,

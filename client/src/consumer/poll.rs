@@ -8,6 +8,7 @@ use super::records::ConsumerRecords;
 use super::resolve::{Resolved, Resolver};
 use super::{AutoOffsetReset, Consumer, Mode};
 use crate::error::ClientError;
+use crate::exclusive::Exclusive;
 use crate::fetcher::{ConsumerRecord, Failure, FetchedBatch};
 use futures::FutureExt;
 use futures::stream::{Stream, unfold};
@@ -415,7 +416,7 @@ impl Consumer {
             open.map(|(at, held)| (at.clone(), held.position, held.topic_id)).collect();
         self.unresolved = !asked.is_empty();
         if self.unresolved {
-            self.resolving = Some(self.resolver().resolve(asked).boxed());
+            self.resolving = Some(Exclusive::new(self.resolver().resolve(asked).boxed()));
         }
     }
 

@@ -15,3 +15,4 @@ mod membership;
 mod producer;
 mod reader;
 mod transactions;
+mod threads;
