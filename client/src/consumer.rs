@@ -52,6 +52,7 @@ mod rebalance;
 mod records;
 mod resolve;
 mod seek;
+mod streams;
 mod typed;
 
 pub use assigned::OffsetAndMetadata;
@@ -68,8 +69,8 @@ pub use typed::{BoxError, Bytes, Deserializer, Text, TypedConsumer, TypedRecord}
 
 use crate::client::Inner;
 use crate::error::ClientError;
-use crate::fetcher::{Fetcher, FetcherConfig};
 use crate::exclusive::Exclusive;
+use crate::fetcher::{Fetcher, FetcherConfig};
 use crate::topic_partition::TopicPartition;
 use crate::transactions::ConsumerGroupMetadata;
 use assigned::{Assigned, Held};
@@ -424,6 +425,7 @@ impl Consumer {
         }
         self.fetcher.remove(at);
         self.assigned.partitions.remove(at);
+        self.assigned.moved(at);
         self.announce.retain(|announced| announced != at);
     }
 }

@@ -329,6 +329,7 @@ impl Fetcher {
         self.unsubscribe(at);
         self.ready.retain(|ready| !ready.is_of(at));
         self.held.remove(at);
+        self.skipped.remove(at);
     }
 
     /// Tells the partition's node to push no more of it.

@@ -46,6 +46,11 @@ impl Cursor {
         self.records.is_none()
     }
 
+    /// Every record of it was handed out.
+    pub(super) fn is_at_end(&self) -> bool {
+        !self.is_fresh() && self.next >= self.batch.header.end_offset()
+    }
+
     /// What is left of the batch.
     pub(super) fn into_batch(mut self) -> FetchedBatch {
         self.batch.wanted = self.batch.wanted.max(self.next);
