@@ -12,6 +12,7 @@ mod cleaning_crash;
 mod cleaning_meanwhile;
 mod cleaning_model;
 mod cleaning_transactions;
+mod crash;
 mod crash_sweep;
 mod damage;
 mod deleted;
