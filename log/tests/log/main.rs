@@ -28,5 +28,6 @@ mod shrinking;
 mod tail;
 mod tombstones_gone;
 mod transactions;
+mod transactions_on_record;
 mod verifying;
 mod want;

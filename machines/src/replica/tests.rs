@@ -10,6 +10,7 @@ mod marking;
 mod model;
 mod reading;
 mod refill;
+mod snapshots;
 mod transactions;
 
 use super::*;
