@@ -3,9 +3,12 @@
 
 mod support;
 
+use std::path::{Path, PathBuf};
 use support::{Dev, Ran};
 use tokio::runtime::Runtime;
 use troupe_client::{Client, ClientConfig, Producer, ProducerConfig, ProducerRecord};
+
+const STATE: &str = "__transaction_state-";
 
 fn lines(dev: &Dev, topic: &str, isolation: &str) -> Vec<String> {
     let ran = dev.run(&["consume", topic, "-b", "-e", "--isolation", isolation]).ok();
@@ -13,7 +16,10 @@ fn lines(dev: &Dev, topic: &str, isolation: &str) -> Vec<String> {
 }
 
 fn rows(ran: Ran) -> Vec<Vec<String>> {
-    let text = ran.ok().text().to_owned();
+    rows_of(ran.ok().text())
+}
+
+fn rows_of(text: &str) -> Vec<Vec<String>> {
     text.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect()
 }
 
@@ -98,6 +104,77 @@ fn a_transaction_that_is_open_is_shown_and_can_be_aborted() {
     assert_eq!(dev.stop(), 0);
 }
 
+/// The coordinators' logs of a node that has stopped.
+fn coordinators(data: &Path) -> Vec<PathBuf> {
+    let all = std::fs::read_dir(data).unwrap().map(|entry| entry.unwrap().path());
+    let logs: Vec<_> = all.filter(|path| path.to_string_lossy().contains(STATE)).collect();
+    assert!(!logs.is_empty(), "in {data:?}");
+    logs
+}
+
+fn move_all(from: &Path, to: &Path) {
+    for path in coordinators(from) {
+        std::fs::rename(&path, to.join(path.file_name().unwrap())).unwrap();
+    }
+}
+
+/// X21: one that hangs would keep readers waiting for ever. Here its coordinator has lost what it knew of it.
+#[test]
+fn a_transaction_that_no_coordinator_knows_of_is_found_and_ended() {
+    let (dir, lost) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let dev = Dev::start(dir.path());
+    dev.run(&["topic", "create", "t"]).ok();
+    let transaction = ["produce", "t", "--transactional-id", "other"];
+    dev.run_with(&transaction, b"before\n").ok();
+    assert_eq!(dev.stop(), 0);
+    let kept = tempfile::tempdir().unwrap();
+    for log in coordinators(dir.path()) {
+        let to = kept.path().join(log.file_name().unwrap());
+        std::fs::create_dir(&to).unwrap();
+        for file in std::fs::read_dir(&log).unwrap().map(Result::unwrap) {
+            std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
+    }
+    let dev = Dev::start(dir.path());
+    let runtime = Runtime::new().unwrap();
+    let producer = open(&runtime, &dev, "lost", &["a", "b"]);
+    dev.run_with(&["produce", "t"], b"behind\n").ok();
+    assert_eq!(dev.stop(), 0);
+    // Nobody is there to abort it.
+    drop((runtime, producer));
+    move_all(dir.path(), lost.path());
+    move_all(kept.path(), dir.path());
+
+    let dev = Dev::start(dir.path());
+    let described = dev.run(&["transaction", "describe", "lost"]);
+    assert_eq!(described.code, 3, "{described:?}");
+    assert_eq!(lines(&dev, "t", "read_committed"), ["before"]);
+    let hanging = |more: &[&str]| dev.run(&[&["transaction", "hanging"], more].concat()).ok();
+    let known = |ran: &Ran| rows_of(ran.text());
+    assert_eq!(known(&hanging(&["t"])).len(), 0, "it may be about to begin: it is not old enough");
+    for at in [&["t"][..], &["t:0"], &[]] {
+        let found = known(&hanging(&[at, &["--open-for", "1ms"]].concat()));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!((&*found[0][0], &*found[0][1], &*found[0][4]), ("t", "0", "2"));
+    }
+    let end = |start: &str, more: &[&str]| {
+        let abort = ["transaction", "abort", "--hanging", "t:0", "--start-offset", start];
+        dev.run(&[&abort[..], more].concat())
+    };
+    assert_eq!(end("2", &[]).code, 2, "nobody is there to say yes");
+    let other = end("3", &["--yes"]);
+    assert_eq!(other.code, 4, "{other:?}");
+    assert!(other.err.contains("INVALID_TRANSACTION_STATE"), "{}", other.err);
+    end("2", &["--yes"]).ok();
+    assert_eq!(known(&hanging(&["--open-for", "1ms"])).len(), 0);
+    assert_eq!(lines(&dev, "t", "read_committed"), ["before", "behind"]);
+    assert_eq!(lines(&dev, "t", "read_uncommitted"), ["before", "a", "b", "behind"]);
+    assert_eq!(end("2", &["--yes"]).code, 4, "it is over");
+    dev.run_with(&transaction, b"after\n").ok();
+    assert_eq!(lines(&dev, "t", "read_committed"), ["before", "behind", "after"]);
+    assert_eq!(dev.stop(), 0);
+}
+
 /// Each its own error, and what to try.
 #[test]
 fn what_cannot_be_is_refused_with_a_reason_and_a_hint() {
@@ -110,6 +187,7 @@ fn what_cannot_be_is_refused_with_a_reason_and_a_hint() {
     };
     let cases = [
         (produce(&long, &[]), 4, "INVALID_TRANSACTIONAL_ID", "255"),
+        (produce("line\nend", &[]), 4, "INVALID_TRANSACTIONAL_ID", "control"),
         (produce("a", &["--transaction-timeout", "1h"]), 4, "INVALID_TRANSACTION_TIMEOUT", "less"),
         (dev.run(&["transaction", "describe", "nobody"]), 3, "TRANSACTIONAL_ID_NOT_FOUND", "list"),
         (

@@ -4,11 +4,10 @@
 //!
 //!     cargo run --release -p troupe-client --example exactly_once -- SERVER FROM TO GROUP [ID [RECORDS]]
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 use troupe_client::{
     AutoOffsetReset, Client, ClientConfig, ClientError, Consumer, ConsumerConfig, ConsumerRecords,
-    IsolationLevel, OffsetAndMetadata, Producer, ProducerConfig, ProducerRecord, TransactionError,
+    IsolationLevel, Producer, ProducerConfig, ProducerRecord, TransactionError,
 };
 
 #[tokio::main]
@@ -63,7 +62,6 @@ async fn transform(
     to: &str,
 ) -> Result<(), TransactionError> {
     let transaction = producer.transaction().await?;
-    let mut offsets = BTreeMap::new();
     for record in records {
         let image = ProducerRecord {
             key: record.key.clone(),
@@ -71,11 +69,9 @@ async fn transform(
             ..ProducerRecord::new(to)
         };
         drop(transaction.send(image).await?);
-        let next = OffsetAndMetadata::new(record.offset.plus(1));
-        offsets.insert(record.topic_partition(), next);
     }
     let group = consumer.group_metadata().map_err(TransactionError::Abortable)?;
-    transaction.send_offsets(offsets, &group).await?;
+    transaction.send_offsets(records.next_offsets().clone(), &group).await?;
     let mut committed = transaction.commit().await;
     // It may be committed already: the same is asked until it is known.
     while let Err(TransactionError::Retriable(_)) = committed {

@@ -52,6 +52,7 @@ mod rebalance;
 mod records;
 mod resolve;
 mod seek;
+mod streams;
 mod typed;
 
 pub use assigned::OffsetAndMetadata;
@@ -68,6 +69,7 @@ pub use typed::{BoxError, Bytes, Deserializer, Text, TypedConsumer, TypedRecord}
 
 use crate::client::Inner;
 use crate::error::ClientError;
+use crate::exclusive::Exclusive;
 use crate::fetcher::{Fetcher, FetcherConfig};
 use crate::topic_partition::TopicPartition;
 use crate::transactions::ConsumerGroupMetadata;
@@ -112,7 +114,7 @@ pub struct Consumer {
     interceptors: Interceptors,
     /// Some positions are not known, or not begun with.
     unresolved: bool,
-    resolving: Option<BoxFuture<'static, Vec<Resolved>>>,
+    resolving: Option<Exclusive<BoxFuture<'static, Vec<Resolved>>>>,
     resolve_after: Option<Instant>,
     next_auto_commit: Instant,
     wakeup: WakeupHandle,
@@ -423,6 +425,7 @@ impl Consumer {
         }
         self.fetcher.remove(at);
         self.assigned.partitions.remove(at);
+        self.assigned.moved(at);
         self.announce.retain(|announced| announced != at);
     }
 }

@@ -26,6 +26,7 @@ use crate::bulk::Event;
 use crate::client::Inner;
 use crate::connection::Purpose;
 use crate::error::ClientError;
+use crate::exclusive::Exclusive;
 use crate::topic_partition::TopicPartition;
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -70,8 +71,8 @@ pub(crate) struct Fetcher {
     changes: watch::Receiver<u64>,
     /// Topics about which what led to an error may be old; and the question whether it is, while it is asked.
     stale: BTreeSet<Arc<str>>,
-    refresh: Option<BoxFuture<'static, ()>>,
-    checks: FuturesUnordered<BoxFuture<'static, check::Checked>>,
+    refresh: Option<Exclusive<BoxFuture<'static, ()>>>,
+    checks: FuturesUnordered<Exclusive<BoxFuture<'static, check::Checked>>>,
     next_check: u64,
 }
 
@@ -328,6 +329,7 @@ impl Fetcher {
         self.unsubscribe(at);
         self.ready.retain(|ready| !ready.is_of(at));
         self.held.remove(at);
+        self.skipped.remove(at);
     }
 
     /// Tells the partition's node to push no more of it.

@@ -15,6 +15,7 @@ mod config;
 mod connection;
 pub mod consumer;
 mod error;
+mod exclusive;
 mod fetcher;
 mod metadata;
 mod offsets;

@@ -28,6 +28,8 @@ pub mod credit;
 pub mod group;
 mod latest;
 pub mod log_directory;
+#[cfg(test)]
+mod on_record;
 mod planted;
 pub mod producer;
 pub mod replica;

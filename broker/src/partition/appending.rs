@@ -11,6 +11,7 @@ use troupe_machines::replica::{
     Acks, AppendDecision, AppendFacts, Effects, Origin, Token, Verification,
 };
 use troupe_machines::time::Time;
+use troupe_machines::txn::ClientVersion;
 use troupe_proto::batch::BatchHeader;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::rope::Rope;
@@ -152,7 +153,8 @@ fn facts(append: &Append, ticket: Option<Verification>) -> AppendFacts {
         acks: *acks,
         expected_leader_epoch: *expected_leader_epoch,
         origin: Origin::Client,
-        names_transaction: transactional_id.is_some(),
+        // All that come by this contract speak so.
+        transaction: transactional_id.as_ref().map(|_| ClientVersion::Second),
         verified: ticket,
     }
 }

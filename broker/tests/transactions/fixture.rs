@@ -56,14 +56,22 @@ impl Fixture {
     }
 
     async fn start_in(directory: tempfile::TempDir) -> Self {
+        let more = NodeConfig {
+            offsets_topic_partitions: 4,
+            transaction_topic_partitions: 4,
+            ..NodeConfig::default()
+        };
+        Self::start_with(directory, more).await
+    }
+
+    /// With what else a test wants of it. Its data is in `data` there.
+    pub async fn start_with(directory: tempfile::TempDir, more: NodeConfig) -> Self {
         let config = NodeConfig {
             log_dir: directory.path().join("data"),
             listener: ([127, 0, 0, 1], 0).into(),
             http_listener: ([127, 0, 0, 1], 0).into(),
             chaos_enable: true,
-            offsets_topic_partitions: 4,
-            transaction_topic_partitions: 4,
-            ..NodeConfig::default()
+            ..more
         };
         let node = tokio::task::spawn_blocking(|| Node::start(config)).await.unwrap().unwrap();
         let endpoint = format!("http://{}", node.grpc_addr());
@@ -71,10 +79,14 @@ impl Fixture {
         Self { channel, node: Some(node), directory }
     }
 
-    pub async fn restart(mut self) -> Self {
+    pub async fn restart(self) -> Self {
+        Self::start_in(self.stop().await).await
+    }
+
+    pub async fn stop(mut self) -> tempfile::TempDir {
         let node = self.node.take().unwrap();
         tokio::task::spawn_blocking(|| node.stop()).await.unwrap();
-        Self::start_in(self.directory).await
+        self.directory
     }
 
     pub fn client(&self) -> TransactionServiceClient<Channel> {

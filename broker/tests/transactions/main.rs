@@ -7,6 +7,7 @@ mod calls;
 mod failures;
 mod fixture;
 mod offsets;
+mod on_record;
 mod operators;
 mod readers;
 mod records;

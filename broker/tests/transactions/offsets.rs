@@ -42,7 +42,7 @@ impl Fixture {
         Ok(answer.results.into_iter().map(error).collect())
     }
 
-    async fn pend(&self, id: &str, of: Producer, offsets: &[(i32, i64)]) {
+    pub async fn pend(&self, id: &str, of: Producer, offsets: &[(i32, i64)]) {
         let answers = self.commit_offsets(&request(id, of, offsets)).await;
         assert_eq!(answers, Ok(vec![None; offsets.len()]));
     }
@@ -60,11 +60,11 @@ impl Fixture {
         Ok(answer.offsets.into_iter().map(one).collect())
     }
 
-    async fn group_offsets(&self) -> Vec<(i32, i64)> {
+    pub async fn group_offsets(&self) -> Vec<(i32, i64)> {
         self.fetch(false).await.unwrap()
     }
 
-    async fn is_stable(&self) -> bool {
+    pub async fn is_stable(&self) -> bool {
         match self.fetch(true).await {
             Ok(_) => true,
             Err(error) if error.code == ErrorCode::UnstableOffsetCommit => false,

@@ -44,7 +44,7 @@ impl Fixture {
     }
 
     /// How far readers of committed records come, and from where on they skip what was aborted.
-    async fn committed(&self) -> (i64, BTreeSet<i64>) {
+    pub async fn committed(&self) -> (i64, BTreeSet<i64>) {
         let mut client = LogServiceClient::new(self.channel.clone());
         let (mut next, mut skipped) = (0, BTreeSet::new());
         loop {

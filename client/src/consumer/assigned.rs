@@ -1,7 +1,7 @@
 //! What a consumer holds, and how far it has come in each. Pure.
 
 use crate::topic_partition::TopicPartition;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use troupe_proto::ids::{LeaderEpoch, Offset, TopicId};
 use troupe_proto::log::v1 as wire;
@@ -91,6 +91,8 @@ pub(crate) struct Due {
 #[derive(Debug, Default)]
 pub(super) struct Assigned {
     pub partitions: BTreeMap<TopicPartition, Held>,
+    /// Read on since somebody asked.
+    advanced: BTreeSet<TopicPartition>,
 }
 
 /// What a new assignment changes.
@@ -122,6 +124,38 @@ impl Assigned {
             }
         }
         change
+    }
+
+    /// Reading goes on there: what is before it was returned, or is for nobody. `read_in`: the leader epoch of the last
+    /// record, if any was returned.
+    pub(super) fn advance(
+        &mut self,
+        at: &TopicPartition,
+        to: Offset,
+        read_in: Option<LeaderEpoch>,
+    ) {
+        let Some(held) = self.partitions.get_mut(at) else { return };
+        held.leader_epoch = read_in.or(held.leader_epoch);
+        if held.position != Position::At(to) {
+            held.position = Position::At(to);
+            self.advanced.insert(at.clone());
+        }
+    }
+
+    /// It has gone to a place that nobody has read up to.
+    pub(super) fn moved(&mut self, at: &TopicPartition) {
+        self.advanced.remove(at);
+    }
+
+    /// The positions of what was read on since this was asked last.
+    pub(super) fn take_advanced(&mut self) -> Offsets {
+        let advanced = std::mem::take(&mut self.advanced);
+        let known = advanced.into_iter().filter_map(|at| {
+            let held = self.partitions.get(&at)?;
+            let (offset, leader_epoch) = (held.position.offset()?, held.leader_epoch);
+            Some((at, OffsetAndMetadata { offset, leader_epoch, metadata: String::new() }))
+        });
+        known.collect()
     }
 
     /// With the topics that are read, as far as they are known.
@@ -210,7 +244,7 @@ mod tests {
 
     fn held(partitions: &[(u32, TopicId)]) -> Assigned {
         let held = partitions.iter().map(|&(n, id)| (p(n), Held::new(Some(id))));
-        Assigned { partitions: held.collect() }
+        Assigned { partitions: held.collect(), ..Assigned::default() }
     }
 
     /// C20, G17: what stays is neither given up nor begun anew.

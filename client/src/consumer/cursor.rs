@@ -1,11 +1,12 @@
 //! A batch that is being handed out record by record.
 
 use crate::error::ClientError;
+use crate::exclusive::Exclusive;
 use crate::fetcher::{ConsumerRecord, FetchedBatch};
 use crate::topic_partition::TopicPartition;
 use troupe_proto::ids::Offset;
 
-type Records = Box<dyn Iterator<Item = Result<ConsumerRecord, ClientError>> + Send>;
+type Records = Exclusive<Box<dyn Iterator<Item = Result<ConsumerRecord, ClientError>> + Send>>;
 
 pub(super) struct Cursor {
     pub at: TopicPartition,
@@ -26,8 +27,8 @@ impl Cursor {
     #[inline]
     pub(super) fn record(&mut self) -> Option<Result<ConsumerRecord, ClientError>> {
         let batch = &self.batch;
-        let records = self.records.get_or_insert_with(|| Box::new(batch.records()));
-        let record = records.next();
+        let records = self.records.get_or_insert_with(|| Exclusive::new(Box::new(batch.records())));
+        let record = records.get_mut().next();
         match &record {
             Some(Ok(record)) => self.next = record.offset.plus(1),
             Some(Err(_)) => {}
@@ -43,6 +44,11 @@ impl Cursor {
     /// Whether anything of it was handed out.
     pub(super) fn is_fresh(&self) -> bool {
         self.records.is_none()
+    }
+
+    /// Every record of it was handed out.
+    pub(super) fn is_at_end(&self) -> bool {
+        !self.is_fresh() && self.next >= self.batch.header.end_offset()
     }
 
     /// What is left of the batch.

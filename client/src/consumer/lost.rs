@@ -2,6 +2,7 @@
 
 use super::Consumer;
 use crate::error::ClientError;
+use crate::exclusive::Exclusive;
 use crate::topic_partition::TopicPartition;
 use std::fmt;
 use troupe_proto::ids::Offset;
@@ -75,7 +76,7 @@ impl fmt::Display for PositionLost {
 }
 
 /// Told before reading goes on elsewhere. It must not block.
-pub(super) type PositionLostListener = Box<dyn FnMut(&PositionLost) + Send>;
+pub(super) type PositionLostListener = Exclusive<Box<dyn FnMut(&PositionLost) + Send>>;
 
 impl Consumer {
     /// Whoever wants to know when a position is lost, instead of those before. Without one it is only logged.
@@ -83,12 +84,12 @@ impl Consumer {
         &mut self,
         listener: impl FnMut(&PositionLost) + Send + 'static,
     ) {
-        self.position_lost = Some(Box::new(listener));
+        self.position_lost = Some(Exclusive::new(Box::new(listener)));
     }
 
     pub(super) fn tell_position_lost(&mut self, lost: &PositionLost) {
         if let Some(listener) = &mut self.position_lost {
-            listener(lost);
+            listener.get_mut()(lost);
         }
     }
 }

@@ -8,9 +8,9 @@ use super::records::ConsumerRecords;
 use super::resolve::{Resolved, Resolver};
 use super::{AutoOffsetReset, Consumer, Mode};
 use crate::error::ClientError;
+use crate::exclusive::Exclusive;
 use crate::fetcher::{ConsumerRecord, Failure, FetchedBatch};
 use futures::FutureExt;
-use futures::stream::{Stream, unfold};
 use std::future::pending;
 use std::task::Poll;
 use tokio::time::{Duration, Instant, sleep_until};
@@ -46,11 +46,12 @@ impl Consumer {
                 break;
             }
         }
+        self.pass_over();
         if !self.interceptors.is_empty() {
             records = self.interceptors.on_consume(records);
         }
         self.called();
-        Ok(ConsumerRecords::new(records))
+        Ok(ConsumerRecords::new(records, self.assigned.take_advanced()))
     }
 
     /// The next record, however long it takes. Counts as a poll. May be dropped while it waits.
@@ -93,10 +94,7 @@ impl Consumer {
             self.advance(None).await?;
             let Some(cursor) = self.cursor.take() else { continue };
             let (at, header) = (cursor.at.clone(), *cursor.header());
-            if let Some(held) = self.assigned.partitions.get_mut(&at) {
-                held.position = Position::At(header.end_offset());
-                held.leader_epoch = Some(header.leader_epoch);
-            }
+            self.assigned.advance(&at, header.end_offset(), Some(header.leader_epoch));
             if header.record_count == 0 {
                 // compaction has left nothing of it but its place
                 continue;
@@ -105,33 +103,6 @@ impl Consumer {
             self.called();
             return Ok(cursor.into_batch());
         }
-    }
-
-    /// The records as a stream that ends never; an error does not end it.
-    pub fn records(
-        &mut self,
-    ) -> impl Stream<Item = Result<ConsumerRecord, ClientError>> + Send + Unpin + '_ {
-        Box::pin(unfold(self, |consumer| async move { Some((consumer.next().await, consumer)) }))
-    }
-
-    /// The batches as a stream that ends never; an error does not end it.
-    pub fn batches(
-        &mut self,
-    ) -> impl Stream<Item = Result<FetchedBatch, ClientError>> + Send + Unpin + '_ {
-        Box::pin(unfold(
-            self,
-            |consumer| async move { Some((consumer.next_batch().await, consumer)) },
-        ))
-    }
-
-    /// The records as a stream that owns the consumer; dropping it leaves the group.
-    pub fn into_records(
-        self,
-    ) -> impl Stream<Item = Result<ConsumerRecord, ClientError>> + Send + Unpin {
-        Box::pin(unfold(
-            self,
-            |mut consumer| async move { Some((consumer.next().await, consumer)) },
-        ))
     }
 
     /// The application has asked, and has its answer.
@@ -236,6 +207,16 @@ impl Consumer {
             }
         }
         true
+    }
+
+    /// What follows and is for no application is read as well, where it is at hand: behind the last record of a
+    /// transaction stands a marker, and an offset that is committed before it would leave a lag of one.
+    fn pass_over(&mut self) {
+        if self.cursor.as_ref().is_some_and(Cursor::is_at_end) {
+            self.finish_cursor();
+        }
+        self.at_once();
+        self.settle();
     }
 
     /// Everything that is due; then waits until there is a cursor. False: not until the deadline.
@@ -415,7 +396,7 @@ impl Consumer {
             open.map(|(at, held)| (at.clone(), held.position, held.topic_id)).collect();
         self.unresolved = !asked.is_empty();
         if self.unresolved {
-            self.resolving = Some(self.resolver().resolve(asked).boxed());
+            self.resolving = Some(Exclusive::new(self.resolver().resolve(asked).boxed()));
         }
     }
 

@@ -5,7 +5,7 @@
 //! (C20). What stays is not touched. A call that is dropped half-way is taken up by the next one, from the
 //! beginning. Never here: when that is.
 
-use super::assigned::{Change, Held, OffsetAndMetadata, Position};
+use super::assigned::{Change, Held, OffsetAndMetadata};
 use super::commits::Identity;
 use super::membership::{Assignment, Event, Membership};
 use super::{Consumer, Mode};
@@ -244,18 +244,14 @@ impl Consumer {
     pub(super) fn settle(&mut self) {
         for (at, next) in self.fetcher.take_skipped() {
             let is_read = self.cursor.as_ref().is_some_and(|cursor| cursor.at == at);
-            if let Some(held) = self.assigned.partitions.get_mut(&at).filter(|_| !is_read)
-                && held.position.offset().is_some_and(|offset| offset < next)
-            {
-                held.position = Position::At(next);
+            let position =
+                self.assigned.partitions.get(&at).and_then(|held| held.position.offset());
+            if !is_read && position.is_some_and(|position| position < next) {
+                self.assigned.advance(&at, next, None);
             }
         }
         let Some(cursor) = &self.cursor else { return };
-        if let Some(held) = self.assigned.partitions.get_mut(&cursor.at) {
-            held.position = Position::At(cursor.next);
-            if !cursor.is_fresh() {
-                held.leader_epoch = Some(cursor.header().leader_epoch);
-            }
-        }
+        let read_in = (!cursor.is_fresh()).then(|| cursor.header().leader_epoch);
+        self.assigned.advance(&cursor.at, cursor.next, read_in);
     }
 }

@@ -1,18 +1,27 @@
 //! What one poll returned.
 
+use super::assigned::{OffsetAndMetadata, Offsets};
 use crate::fetcher::ConsumerRecord;
 use crate::topic_partition::TopicPartition;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Records of some partitions: in order for each, one partition's batch after another's (C23).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConsumerRecords {
     records: Vec<ConsumerRecord>,
+    next_offsets: Offsets,
 }
 
 impl ConsumerRecords {
-    pub(super) fn new(records: Vec<ConsumerRecord>) -> Self {
-        Self { records }
+    pub(super) fn new(records: Vec<ConsumerRecord>, next_offsets: Offsets) -> Self {
+        Self { records, next_offsets }
+    }
+
+    /// What to commit when all of these are processed (KIP-1094): where reading goes on, of each partition that has moved.
+    /// Behind a transaction that is behind its marker too, so that nothing is left to be read; one more than the last
+    /// record's offset would be one short of it.
+    pub fn next_offsets(&self) -> &BTreeMap<TopicPartition, OffsetAndMetadata> {
+        &self.next_offsets
     }
 
     pub fn len(&self) -> usize {

@@ -71,6 +71,7 @@ impl Consumer {
     fn go_to(&mut self, at: &TopicPartition, to: Position) -> Result<(), ClientError> {
         let held = self.assigned.partitions.get_mut(at).ok_or_else(|| not_assigned(at))?;
         (held.position, held.leader_epoch, held.failed) = (to, None, false);
+        self.assigned.moved(at);
         if self.cursor.as_ref().is_some_and(|cursor| cursor.at == *at) {
             self.cursor = None;
         }

@@ -2,6 +2,7 @@
 
 use super::Consumer;
 use crate::error::ClientError;
+use crate::exclusive::Exclusive;
 use crate::fetcher::ConsumerRecord;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -120,8 +121,8 @@ impl ConsumerRecord {
 /// ```
 pub struct TypedConsumer<K, V> {
     consumer: Consumer,
-    key: Box<dyn Deserializer<K>>,
-    value: Box<dyn Deserializer<V>>,
+    key: Exclusive<Box<dyn Deserializer<K>>>,
+    value: Exclusive<Box<dyn Deserializer<V>>>,
     /// Records were returned instead of it.
     failed: Option<ClientError>,
 }
@@ -133,7 +134,12 @@ impl Consumer {
         key: impl Deserializer<K> + 'static,
         value: impl Deserializer<V> + 'static,
     ) -> TypedConsumer<K, V> {
-        TypedConsumer { consumer: self, key: Box::new(key), value: Box::new(value), failed: None }
+        TypedConsumer {
+            consumer: self,
+            key: Exclusive::new(Box::new(key)),
+            value: Exclusive::new(Box::new(value)),
+            failed: None,
+        }
     }
 }
 
@@ -155,7 +161,7 @@ impl<K, V> TypedConsumer<K, V> {
             if stopped.contains(&at) {
                 continue;
             }
-            match record.deserialize(&*self.key, &*self.value) {
+            match record.deserialize(&**self.key.get_mut(), &**self.value.get_mut()) {
                 Ok(record) => records.push(record),
                 Err(error) => {
                     self.consumer.seek(&at, offset)?;
@@ -180,7 +186,7 @@ impl<K, V> TypedConsumer<K, V> {
         }
         let record = self.consumer.next().await?;
         let (at, offset) = (record.topic_partition(), record.offset);
-        match record.deserialize(&*self.key, &*self.value) {
+        match record.deserialize(&**self.key.get_mut(), &**self.value.get_mut()) {
             Ok(record) => Ok(record),
             Err(error) => {
                 self.consumer.seek(&at, offset)?;

@@ -6,6 +6,7 @@ use super::{Failure, Fetcher, Ready};
 use crate::client::Inner;
 use crate::consumer::IsolationLevel;
 use crate::error::ClientError;
+use crate::exclusive::Exclusive;
 use crate::offsets::OffsetSpec;
 use crate::topic_partition::TopicPartition;
 use futures::FutureExt;
@@ -44,7 +45,7 @@ impl Fetcher {
             let found = check.find_cut(&client).await;
             (check, found)
         };
-        self.checks.push(checked.boxed());
+        self.checks.push(Exclusive::new(checked.boxed()));
     }
 
     pub(super) fn on_checked(&mut self, (check, found): Checked) {

@@ -8,6 +8,7 @@ use super::node_stream::NodeStream;
 use super::positions::Source;
 use super::{Failure, Fetcher, Ready, to_wire};
 use crate::error::ClientError;
+use crate::exclusive::Exclusive;
 use crate::metadata::{Leader, LeaderAt, Leadership};
 use crate::topic_partition::TopicPartition;
 use std::collections::BTreeMap;
@@ -172,11 +173,11 @@ impl Fetcher {
         let stale = std::mem::take(&mut self.stale);
         let topics: Vec<_> = stale.iter().map(|topic| topic.to_string()).collect();
         let client = self.client.clone();
-        self.refresh = Some(Box::pin(async move {
+        self.refresh = Some(Exclusive::new(Box::pin(async move {
             if let Err(error) = client.refresh(&topics).await {
                 tracing::debug!(%error, "metadata refresh");
             }
-        }));
+        })));
     }
 
     fn subscribe(

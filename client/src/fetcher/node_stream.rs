@@ -3,6 +3,7 @@
 use crate::bulk::{Event, events};
 use crate::client::Inner;
 use crate::connection::Purpose;
+use crate::exclusive::Exclusive;
 use futures::stream::{BoxStream, StreamExt};
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -12,7 +13,7 @@ use troupe_proto::log::v1::{FetchPosition, FetchStreamRequest, TopicPartition};
 use troupe_proto::wire::FetchStreamResponse;
 
 /// What a stream tells the reader.
-pub(super) type Events = BoxStream<'static, Event<FetchStreamResponse>>;
+pub(super) type Events = Exclusive<BoxStream<'static, Event<FetchStreamResponse>>>;
 
 /// The reader's side of a stream.
 pub(super) struct NodeStream {
@@ -43,7 +44,7 @@ impl NodeStream {
             let channel = client.connections.open_or_fall_back(&node, Purpose::Fetch).await?;
             Ok(fetch_stream(channel, UnboundedReceiverStream::new(waiting)).await?)
         };
-        let events = events(Box::pin(opening)).boxed();
+        let events = Exclusive::new(events(Box::pin(opening)).boxed());
         (Self { number, endpoint, requests, credit, consumed: 0 }, events)
     }
 

@@ -12,6 +12,8 @@ mod fake_transactions;
 mod followers;
 mod gate;
 mod membership;
+mod next_offsets;
 mod producer;
 mod reader;
+mod threads;
 mod transactions;

@@ -24,7 +24,7 @@ fn settings() -> ProducerConfig {
     }
 }
 
-async fn transactional(client: &Client) -> Producer {
+pub async fn transactional(client: &Client) -> Producer {
     let producer = client.producer(settings()).await.unwrap();
     producer.init_transactions().await.unwrap();
     producer
@@ -368,7 +368,7 @@ async fn a_transaction_over_several_partitions_is_whole_and_in_order_under_retri
     assert_eq!(seen, committed.collect::<Vec<_>>());
 }
 
-fn committed_reader() -> ConsumerConfig {
+pub fn committed_reader() -> ConsumerConfig {
     ConsumerConfig { isolation_level: IsolationLevel::ReadCommitted, ..config() }
 }
 

@@ -5,6 +5,7 @@
 
 use crate::batches::*;
 use crate::cleaned::{ALL, RETENTION_MS, headers, request};
+use crate::crash::{Crashes, interrupted};
 use crate::transactions::*;
 use std::collections::BTreeSet;
 use troupe_log::disk::{Disk, FaultDisk, Loss, MemDisk};
@@ -207,7 +208,7 @@ fn compare(log: &Log<MemDisk>, model: &Model) {
     }
 }
 
-fn check(disk: &MemDisk, model: &Model) {
+fn check(disk: &MemDisk, model: &Model, _: Loss) {
     let (mut log, recovery) = try_open(disk).unwrap();
     compare(&log, model);
     let found = all(&log);
@@ -232,43 +233,14 @@ fn check(disk: &MemDisk, model: &Model) {
 
 /// A recovery that is itself cut short at any of its changes ends, next time, as if it had not been.
 fn check_interrupted(found: &MemDisk, model: &Model, seed: u64) {
-    let whole = FaultDisk::new(found.snapshot());
-    drop(try_open(&whole).unwrap());
-    for change in 0..whole.changes() {
-        let disk = FaultDisk::new(found.snapshot());
-        disk.crash_at(change, 50);
-        drop(try_open(&disk));
-        for loss in [Loss::Nothing, Loss::Unsynced, Loss::Seeded(seed + change)] {
-            compare(&try_open(&disk.memory().crash(loss)).unwrap().0, model);
-        }
-    }
+    let open = |disk: &FaultDisk| drop(try_open(disk));
+    interrupted(found, seed, open, |disk, _| compare(&try_open(disk).unwrap().0, model));
 }
 
+/// Crashes at every change that the trace makes.
 fn sweep(trace: &[Step], seeds: u64) {
-    let whole = FaultDisk::new(memory());
-    run(&whole, trace);
-    for change in 0..whole.changes() {
-        for torn in [0, 20, usize::MAX] {
-            let disk = FaultDisk::new(memory());
-            disk.crash_at(change, torn);
-            let model = run(&disk, trace);
-            let losses = [Loss::Nothing, Loss::Unsynced].into_iter();
-            let seeded = (0..seeds).map(|seed| Loss::Seeded(seed * 7919 + change));
-            for loss in losses.chain(seeded) {
-                let caught = std::panic::catch_unwind(|| {
-                    check(&disk.memory().crash(loss), &model);
-                    if torn == 20 && matches!(loss, Loss::Seeded(seed) if seed == change) {
-                        check_interrupted(&disk.memory().crash(loss), &model, change);
-                    }
-                });
-                if let Err(panic) = caught {
-                    eprintln!("trace {trace:?}\ncrash at change {change}, torn {torn}, {loss:?}");
-                    eprintln!("{:?}", disk.memory().crash(loss).files().into_keys());
-                    std::panic::resume_unwind(panic);
-                }
-            }
-        }
-    }
+    let torn = &[0, 20, usize::MAX];
+    Crashes { run, check, check_interrupted, torn, interrupted: 20 }.sweep(trace, seeds);
 }
 
 #[test]

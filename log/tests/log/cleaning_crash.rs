@@ -6,6 +6,7 @@
 
 use crate::batches::*;
 use crate::cleaned::*;
+use crate::crash::{Crashes, interrupted};
 use std::collections::BTreeSet;
 use troupe_log::disk::{Disk, Fault, FaultDisk, Loss, MemDisk, Operation};
 use troupe_log::{
@@ -300,49 +301,21 @@ fn compare(disk: &MemDisk, model: &Model, loss: Loss) {
 }
 
 /// A recovery that is itself cut short at any of its changes ends, next time, as if it had not been.
-fn check_interrupted(found: &MemDisk, seed: u64) {
+fn check_interrupted(found: &MemDisk, _: &Model, seed: u64) {
     let expect = |disk: &MemDisk| {
         let (log, recovery) = try_open(disk).unwrap();
         (log.log_start(), log.log_end(), content(&log), recovery.damage)
     };
-    let whole = FaultDisk::new(found.snapshot());
-    drop(try_open(&whole).unwrap());
     let expected = expect(&found.snapshot());
-    for change in 0..whole.changes() {
-        let disk = FaultDisk::new(found.snapshot());
-        disk.crash_at(change, 50);
-        assert!(try_open(&disk).is_err());
-        for loss in [Loss::Nothing, Loss::Unsynced, Loss::Seeded(seed + change)] {
-            assert_eq!(expect(&disk.memory().crash(loss)), expected, "{change} {loss:?}");
-        }
-    }
+    let open = |disk: &FaultDisk| assert_eq!(try_open(disk).is_err(), disk.has_crashed());
+    interrupted(found, seed, open, |disk, loss| assert_eq!(expect(disk), expected, "{loss:?}"));
 }
 
-/// Crashes at every change that the trace makes, in several ways each.
+/// Crashes at every change that the trace makes.
 fn sweep(trace: &[Step], seeds: u64) {
-    let whole = FaultDisk::new(memory());
-    run(&whole, trace);
-    for change in 0..whole.changes() {
-        for torn in [0, usize::MAX] {
-            let disk = FaultDisk::new(memory());
-            disk.crash_at(change, torn);
-            let model = run(&disk, trace);
-            let seeded = (0..seeds).map(|seed| Loss::Seeded(seed * 7919 + change));
-            for loss in [Loss::Nothing, Loss::Unsynced].into_iter().chain(seeded) {
-                let caught = std::panic::catch_unwind(|| {
-                    compare(&disk.memory().crash(loss), &model, loss);
-                    if torn == 0 && loss == Loss::Seeded(change) {
-                        check_interrupted(&disk.memory().crash(loss), change);
-                    }
-                });
-                if let Err(panic) = caught {
-                    eprintln!("trace {trace:?}\ncrash at change {change}, torn {torn}, {loss:?}");
-                    eprintln!("{:?}", disk.memory().crash(loss).files().into_keys());
-                    std::panic::resume_unwind(panic);
-                }
-            }
-        }
-    }
+    let torn = &[0, usize::MAX];
+    let check = compare;
+    Crashes { run, check, check_interrupted, torn, interrupted: 0 }.sweep(trace, seeds);
 }
 
 const BUSY: [Step; 25] = [

@@ -166,6 +166,35 @@ fn a_batch_by_which_a_producer_is_judged_keeps_its_header_and_its_marker() {
     assert!(open.is_empty());
 }
 
+/// S24: in each pass anew, whether the header is made or found.
+#[test]
+fn a_marker_has_no_time_while_a_header_of_its_transaction_is_left() {
+    let disk = memory();
+    let (mut log, _) = open(&disk, small());
+    transaction(&mut log, 5, &[(Some("a"), Some("1"))], false);
+    end(&mut log);
+    for n in 0..4 {
+        drop(pass_keeping(&mut log, NOW + n * 2 * RETENTION_MS as i64, [0, 0]));
+        let marker = headers(&log, Offset(1))[0];
+        assert_eq!((marker.base_offset, marker.record_count), (Offset(1), 1), "pass {n}");
+        assert_eq!(marker.delete_horizon_ms(), None, "pass {n}");
+        put(&mut log, "x", Some("1"));
+        close_segments(&mut log);
+    }
+}
+
+#[test]
+fn what_is_left_of_one_transaction_keeps_no_marker_of_the_next() {
+    let disk = memory();
+    let (mut log, _) = open(&disk, small());
+    transaction(&mut log, 5, &[(Some("a"), Some("1"))], true);
+    transaction(&mut log, 5, &[(Some("b"), Some("1"))], false);
+    end(&mut log);
+    drop(pass(&mut log, NOW));
+    let horizon = |at: u64| headers(&log, Offset(at))[0].delete_horizon_ms();
+    assert_eq!((horizon(1), horizon(3)), (None, Some(NOW + RETENTION_MS as i64)));
+}
+
 #[test]
 fn nothing_is_cleaned_from_where_a_transaction_is_open() {
     let disk = memory();

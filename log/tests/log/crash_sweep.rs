@@ -4,6 +4,7 @@
 //! epochs and the producer snapshot agree with it, recovering again changes nothing, and it goes on.
 
 use crate::batches::*;
+use crate::crash::{Crashes, interrupted};
 use bytes::Bytes;
 use troupe_log::disk::{Disk, FaultDisk, Loss, MemDisk};
 use troupe_log::{Log, LogConfig, LogError, Recovery};
@@ -273,50 +274,20 @@ fn check_derived(log: &Log<MemDisk>, recovery: &Recovery, found: &[Batch], model
 }
 
 /// A recovery that is itself cut short at any of its changes ends, next time, as if it had not been.
-fn check_interrupted(found: &MemDisk, seed: u64) {
+fn check_interrupted(found: &MemDisk, _: &Model, seed: u64) {
     let expect = |disk: &MemDisk| {
         let (log, _) = try_open(disk).unwrap();
         (log.log_start(), log.log_end(), comparable(&log))
     };
-    let whole = FaultDisk::new(found.snapshot());
-    drop(try_open(&whole).unwrap());
-    let expected = expect(whole.memory());
-    for change in 0..whole.changes() {
-        let disk = FaultDisk::new(found.snapshot());
-        disk.crash_at(change, 50);
-        assert!(try_open(&disk).is_err());
-        for loss in [Loss::Nothing, Loss::Unsynced, Loss::Seeded(seed + change)] {
-            assert_eq!(expect(&disk.memory().crash(loss)), expected, "{change} {loss:?}");
-        }
-    }
+    let expected = expect(&found.snapshot());
+    let open = |disk: &FaultDisk| assert_eq!(try_open(disk).is_err(), disk.has_crashed());
+    interrupted(found, seed, open, |disk, loss| assert_eq!(expect(disk), expected, "{loss:?}"));
 }
 
-/// Crashes at every change that the trace makes, in several ways each.
+/// Crashes at every change that the trace makes.
 fn sweep(trace: &[Step], seeds: u64) {
-    let whole = FaultDisk::new(memory());
-    run(&whole, trace);
-    for change in 0..whole.changes() {
-        for torn in [0, 100, usize::MAX] {
-            let disk = FaultDisk::new(memory());
-            disk.crash_at(change, torn);
-            let model = run(&disk, trace);
-            let losses = [Loss::Nothing, Loss::Unsynced].into_iter();
-            let seeded = (0..seeds).map(|seed| Loss::Seeded(seed * 7919 + change));
-            for loss in losses.chain(seeded) {
-                let caught = std::panic::catch_unwind(|| {
-                    check(&disk.memory().crash(loss), &model, loss);
-                    if torn == 100 && matches!(loss, Loss::Seeded(seed) if seed == change) {
-                        check_interrupted(&disk.memory().crash(loss), change);
-                    }
-                });
-                if let Err(panic) = caught {
-                    eprintln!("trace {trace:?}\ncrash at change {change}, torn {torn}, {loss:?}");
-                    eprintln!("{:?}", disk.memory().crash(loss).files().into_keys());
-                    std::panic::resume_unwind(panic);
-                }
-            }
-        }
-    }
+    let torn = &[0, 100, usize::MAX];
+    Crashes { run, check, check_interrupted, torn, interrupted: 100 }.sweep(trace, seeds);
 }
 
 #[test]

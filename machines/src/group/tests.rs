@@ -6,6 +6,7 @@ mod model;
 mod offsets;
 mod pending;
 mod pending_model;
+mod pending_records;
 mod rebalance;
 
 use super::planted::Bug;

@@ -26,7 +26,7 @@ impl Replica {
         check_shape(facts)?;
         let mut opens = None;
         if let Some(stamp) = &facts.producer {
-            match self.producers.judge(stamp, facts.record_count)? {
+            match self.producers.judge(stamp, facts.record_count, facts.transaction)? {
                 Verdict::Duplicate(duplicate) => return Ok(AppendDecision::Duplicate(duplicate)),
                 Verdict::New { open_in } => opens = opens_transaction(facts, stamp, open_in)?,
             }
@@ -143,7 +143,7 @@ fn check_shape(facts: &AppendFacts) -> Result<(), AppendError> {
         return Err(AppendError::NotAllowed { what: "control batches are the broker's to write" });
     }
     let refuse = |what| Err(AppendError::NotAllowed { what });
-    match (facts.attributes.is_transactional(), facts.names_transaction) {
+    match (facts.attributes.is_transactional(), facts.transaction.is_some()) {
         (true, _) if facts.producer.is_none() => refuse("a transactional batch without a producer"),
         (true, false) => refuse("a transactional batch without a transactional id"),
         (false, true) => refuse("a batch of no transaction with a transactional id"),

@@ -2,7 +2,7 @@
 
 use super::verifying::Verification;
 use crate::config::{FlushPolicy, TimestampType, TopicConfig};
-use crate::txn::Producer;
+use crate::txn::{ClientVersion, Producer};
 use thiserror::Error;
 use troupe_proto::batch::{Attributes, BatchHeader, OVERHEAD, ProducerStamp};
 use troupe_proto::error::{Error as WireError, ErrorCode};
@@ -108,8 +108,8 @@ pub struct AppendFacts {
     /// The leader epoch that the caller believes in, if it said so (R1).
     pub expected_leader_epoch: Option<LeaderEpoch>,
     pub origin: Origin,
-    /// It came with a transactional id.
-    pub names_transaction: bool,
+    /// How its client speaks of transactions, if it came with a transactional id.
+    pub transaction: Option<ClientVersion>,
     /// The coordinator has let its transaction open here.
     pub verified: Option<Verification>,
 }

@@ -8,6 +8,7 @@
 use super::append_types::{AppendError, Duplicate};
 use super::transactions::{Completed, Unstable};
 use crate::time::Time;
+use crate::txn::ClientVersion;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use troupe_proto::batch::{BatchHeader, Marker, ProducerStamp};
 use troupe_proto::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence};
@@ -98,17 +99,30 @@ impl Producers {
         self.next_expiry_check
     }
 
-    /// I4–I6.
-    pub fn judge(&self, stamp: &ProducerStamp, record_count: u32) -> Result<Verdict, AppendError> {
-        let Some(producer) = self.by_id.get(&stamp.id) else {
-            return Ok(Verdict::New { open_in: None });
-        };
-        let new = Verdict::New { open_in: producer.open_from.map(|_| producer.epoch) };
+    /// I4–I6. Where nothing is known of a producer any sequence may come, but in a transaction of the second version: that
+    /// has an epoch of its own and begins at 0 in each partition (KIP-890), so that what comes first with another
+    /// sequence is not its first batch.
+    pub fn judge(
+        &self,
+        stamp: &ProducerStamp,
+        record_count: u32,
+        transaction: Option<ClientVersion>,
+    ) -> Result<Verdict, AppendError> {
+        let begins_at_0 = transaction == Some(ClientVersion::Second);
         let out_of_order = |expected| AppendError::OutOfOrderSequence {
             producer: stamp.id,
             expected,
             actual: stamp.base_sequence,
         };
+        let first = |new| match stamp.base_sequence == Sequence(0) {
+            true => Ok(new),
+            false => Err(out_of_order(Sequence(0))),
+        };
+        let Some(producer) = self.by_id.get(&stamp.id) else {
+            let new = Verdict::New { open_in: None };
+            return if begins_at_0 { first(new) } else { Ok(new) };
+        };
+        let new = Verdict::New { open_in: producer.open_from.map(|_| producer.epoch) };
         if stamp.epoch < producer.epoch {
             return Err(AppendError::ProducerFenced {
                 producer: stamp.id,
@@ -117,8 +131,7 @@ impl Producers {
             });
         }
         if stamp.epoch > producer.epoch {
-            let first = stamp.base_sequence == Sequence(0);
-            return if first { Ok(new) } else { Err(out_of_order(Sequence(0))) };
+            return first(new);
         }
         let range = (stamp.base_sequence, stamp.last_sequence(record_count));
         let known = |batch: &&Remembered| (batch.first_sequence, batch.last_sequence) == range;
@@ -129,7 +142,7 @@ impl Producers {
                 timestamp: batch.timestamp,
             }));
         }
-        if producer.any_sequence {
+        if producer.any_sequence && !begins_at_0 {
             return Ok(new);
         }
         let last = producer.batches.back().map(|last| last.last_sequence);

@@ -10,6 +10,7 @@ mod marking;
 mod model;
 mod reading;
 mod refill;
+mod snapshots;
 mod transactions;
 
 use super::*;
@@ -62,7 +63,7 @@ fn facts(record_count: u32) -> AppendFacts {
         acks: Acks::All,
         expected_leader_epoch: None,
         origin: Origin::Client,
-        names_transaction: false,
+        transaction: None,
         verified: None,
     }
 }

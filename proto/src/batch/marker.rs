@@ -71,6 +71,19 @@ mod tests {
     use crate::batch::{Limits, RecordSet};
     use crate::ids::{PartitionId, PartitionKey, TopicId};
 
+    /// There are logs that have them, and other software that reads them: Kafka's key and value, and our header.
+    #[test]
+    fn the_bytes_of_a_marker_are_as_they_were_in_the_first_version() {
+        let marker = Marker { committed: true, coordinator_epoch: LeaderEpoch(0x0102) };
+        let BuiltBatch { header, payload, .. } =
+            marker.batch(ProducerId(5), ProducerEpoch(3), 1_000).unwrap();
+        assert_eq!(header.attributes.bits(), 0x30);
+        let stamp = header.producer.unwrap();
+        assert_eq!((stamp.base_sequence.0, header.record_count), (0x0205, 1));
+        let record = [&[0x1a, 4, 0, 0, 0, 1][..], &[0x22, 6, 0, 0, 0, 0, 1, 2]].concat();
+        assert!(payload.ends_with(&record), "{payload:02x?}");
+    }
+
     #[test]
     fn header_and_record_say_the_same_of_a_transaction() {
         for (committed, epoch) in [(true, 0), (false, 7), (true, (1 << 30) - 1)] {

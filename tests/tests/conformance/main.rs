@@ -19,6 +19,7 @@ mod reassignments;
 mod refusals;
 mod sdk;
 mod topics;
+mod transactions;
 
 use std::future::Future;
 use tonic::{Code, Response, Status};

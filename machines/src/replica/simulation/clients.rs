@@ -77,7 +77,7 @@ impl World {
             acks: batch.acks,
             expected_leader_epoch: None,
             origin: Origin::Client,
-            names_transaction: false,
+            transaction: None,
             verified: None,
         };
         let (now, deadline) = (self.now, self.now.plus(20_000));

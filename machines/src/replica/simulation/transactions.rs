@@ -221,7 +221,7 @@ impl World {
 
     fn send_txn_batch(&mut self, client: usize, batch: TxnBatch) -> Result<(), Violation> {
         let Some(node) = self.a_leader() else { return Ok(()) };
-        let facts = self.txn_facts(&batch, None);
+        let facts = self.txn_facts(client, &batch, None);
         match self.try_append(client, node, batch, &facts)? {
             Ok(()) => {}
             Err(AppendError::NotEnoughReplicas { .. } | AppendError::NotLeader) => {}
@@ -241,7 +241,12 @@ impl World {
         leads_in < Some(self.controller.state.leader_epoch)
     }
 
-    fn txn_facts(&self, batch: &TxnBatch, verified: Option<Verification>) -> AppendFacts {
+    fn txn_facts(
+        &self,
+        client: usize,
+        batch: &TxnBatch,
+        verified: Option<Verification>,
+    ) -> AppendFacts {
         let timestamp = self.now.as_timestamp();
         AppendFacts {
             producer: Some(batch.stamp),
@@ -256,7 +261,7 @@ impl World {
             acks: Acks::All,
             expected_leader_epoch: None,
             origin: Origin::Client,
-            names_transaction: true,
+            transaction: Some(self.txn.clients[client].version),
             verified,
         }
     }
@@ -341,7 +346,7 @@ impl World {
             replica.end_verifying(Producer { id, epoch }, ticket);
             return Ok(());
         }
-        let facts = self.txn_facts(&batch, Some(ticket));
+        let facts = self.txn_facts(client, &batch, Some(ticket));
         match self.try_append(client, node, batch, &facts)? {
             Ok(()) => {}
             Err(error) => {

@@ -90,7 +90,7 @@ fn nothing_is_taken_for_written_that_may_not_be() {
 
 /// I6: its batches may be deleted.
 #[test]
-fn who_is_known_by_a_marker_alone_goes_on_with_any_sequence() {
+fn who_is_known_by_a_marker_alone_goes_on_with_any_sequence_in_the_epoch_that_stays() {
     let mut replica = leader();
     mark(&mut replica, (9, 0), COMMIT, ONE, 1).unwrap();
     let mut restarted = Replica::new(key(), SELF, config());
@@ -105,7 +105,10 @@ fn who_is_known_by_a_marker_alone_goes_on_with_any_sequence() {
     );
     restarted.become_leader(NOW, state(1, &[1]), &mut Effects::new());
     for replica in [&mut replica, &mut restarted] {
-        append(replica, &transactional(9, 0, 7, 1), 2).unwrap();
+        let own = append(replica, &transactional(9, 0, 7, 1), 2).unwrap_err();
+        assert_eq!(own.code(), ErrorCode::OutOfOrderSequence, "its own epoch begins at 0");
+        let goes_on = AppendFacts { transaction: Some(ONE), ..transactional(9, 0, 7, 1) };
+        append(replica, &goes_on, 2).unwrap();
         let gap = append(replica, &transactional(9, 0, 9, 1), 3).unwrap_err();
         assert_eq!(gap.code(), ErrorCode::OutOfOrderSequence);
     }

@@ -8,7 +8,7 @@ use troupe_proto::batch::Marker;
 pub(super) fn transactional(id: u64, epoch: u32, sequence: u32, count: u32) -> AppendFacts {
     AppendFacts {
         attributes: Attributes::default().with_transactional(true),
-        names_transaction: true,
+        transaction: Some(TWO),
         ..stamped(id, epoch, sequence, count)
     }
 }
@@ -85,6 +85,39 @@ fn a_batch_that_cannot_be_taken_is_refused_before_anybody_is_asked() {
     append(&mut replica, &stamped(9, 0, 0, 3), 2).unwrap();
     let gap = transactional(9, 0, 7, 1);
     assert_eq!(code(append(&mut replica, &gap, 3)), ErrorCode::OutOfOrderSequence);
+}
+
+/// I6, KIP-890: what was before it was lost, or deleted with all that was known of its producer.
+#[test]
+fn a_transaction_with_its_own_epoch_begins_at_sequence_0() {
+    let mut replica = leader();
+    let second = transactional(9, 3, 4, 1);
+    let error = append(&mut replica, &second, 1).unwrap_err();
+    let wire = troupe_proto::error::Error::from(error);
+    assert_eq!(wire.code, ErrorCode::OutOfOrderSequence);
+    assert_eq!(wire.facts["expected_sequence"], "0");
+    append(&mut replica, &transactional(9, 3, 0, 4), 2).unwrap();
+    append(&mut replica, &second, 3).unwrap();
+    let first = ClientVersion::First;
+    let goes_on = AppendFacts { transaction: Some(first), ..transactional(8, 3, 777, 1) };
+    append(&mut replica, &goes_on, 4).unwrap();
+}
+
+/// I9: the next transaction has another epoch, and whether a late batch is of one that has ended says its coordinator.
+#[test]
+fn a_producer_that_was_forgotten_begins_its_next_transaction_at_0() {
+    let mut replica = leader();
+    let old = transactional(9, 0, 0, 1);
+    append(&mut replica, &old, 1).unwrap();
+    append(&mut replica, &transactional(9, 0, 1, 1), 2).unwrap();
+    mark(&mut replica, (9, 1), COMMIT, TWO, 3).unwrap();
+    flush(&mut replica);
+    replica.on_tick(NOW.plus(2 * ReplicaConfig::PRODUCER_ID_EXPIRATION_MS), &mut Effects::new());
+    assert_eq!(replica.producer_count(), 0);
+    let late = replica.decide_append(NOW, &old).unwrap();
+    let producer = Producer { id: ProducerId(9), epoch: ProducerEpoch(0) };
+    assert_eq!(late, AppendDecision::Verify(producer));
+    append(&mut replica, &transactional(9, 1, 0, 1), 4).unwrap();
 }
 
 /// X19: what was verified before the end is no part of what comes after it.
@@ -173,8 +206,8 @@ fn what_is_no_batch_of_a_transaction_is_refused_with_the_reason() {
     let whole = transactional(9, 0, 0, 1);
     for (facts, part) in [
         (AppendFacts { producer: None, ..whole.clone() }, "without a producer"),
-        (AppendFacts { names_transaction: false, ..whole.clone() }, "without a transactional id"),
-        (AppendFacts { names_transaction: true, ..facts(1) }, "of no transaction"),
+        (AppendFacts { transaction: None, ..whole.clone() }, "without a transactional id"),
+        (AppendFacts { transaction: Some(TWO), ..facts(1) }, "of no transaction"),
         (
             AppendFacts { attributes: whole.attributes.with_control(true), ..whole },
             "the broker's to write",

@@ -408,7 +408,7 @@ fn facts(request: &ProduceRequest) -> AppendFacts {
         acks: request.acks,
         expected_leader_epoch: None,
         origin: Origin::Client,
-        names_transaction: false,
+        transaction: None,
         verified: None,
     }
 }

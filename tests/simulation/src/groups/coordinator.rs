@@ -282,7 +282,7 @@ impl World {
             acks: Acks::All,
             expected_leader_epoch: Some(epoch),
             origin: Origin::Internal,
-            names_transaction: false,
+            transaction: None,
             verified: None,
         };
         let deadline = steady.plus(self.whim.between(500, 5_000));
