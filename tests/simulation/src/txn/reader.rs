@@ -68,7 +68,10 @@ impl World {
         if self.settings.compaction.is_some() || !self.is_strict(&at.1) {
             return Ok(());
         }
-        let (start, end) = (host.log.log_start(), host.replica.high_watermark());
+        // who has just begun to lead may have raised it, and nobody has looked yet
+        let committed = self.ledgers.get(&at.1).map_or(Offset::ZERO, |ledger| ledger.end());
+        let end = host.replica.high_watermark().min(committed);
+        let start = host.log.log_start();
         let known = known_aborted(host, start, end);
         let mut known =
             known.map_err(|error| Violation::new("I16 a log can be read", error.to_string()))?;
