@@ -7,9 +7,10 @@ use crate::control::{Answer, Request};
 use crate::storage::{End, PLACE};
 use crate::streams::StreamId;
 use crate::truth::News;
+use crate::txn::Verifying;
 use crate::violation::{Checked, Violation};
 use crate::world::{At, Event, VOTERS, World};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use troupe_log::disk::{Disk, FaultDisk};
 use troupe_log::{
@@ -17,12 +18,14 @@ use troupe_log::{
 };
 use troupe_machines::cluster::{ClusterImage, LOG_VERSION, METADATA_VERSION, RegisterBroker};
 use troupe_machines::replica::{
-    AlterPartition, AlterPartitionError, DeleteUpTo, DeletionError, FollowSession, PartitionState,
-    Repair, Replica, Token, has_others,
+    AlterPartition, AlterPartitionError, DeleteUpTo, DeletionError, Effect, FollowSession,
+    PartitionState, Repair, Replica, Token, has_others,
 };
 use troupe_machines::time::Time;
 use troupe_proto::batch::BatchHeader;
-use troupe_proto::ids::{BrokerEpoch, LeaderEpoch, MetadataOffset, NodeId, Offset, PartitionKey};
+use troupe_proto::ids::{
+    BrokerEpoch, LeaderEpoch, MetadataOffset, NodeId, Offset, PartitionKey, ProducerId,
+};
 
 const TICK_MS: u64 = 100;
 const HEARTBEAT_MS: u64 = 300;
@@ -76,6 +79,13 @@ pub struct Host {
     /// Streams to the leader, by the name that the replica gave them.
     pub streams: BTreeMap<FollowSession, StreamId>,
     pub waiting: BTreeMap<Token, Asker>,
+    /// Effects that were decided and wait for those before them.
+    pub due: VecDeque<Effect>,
+    pub performing: bool,
+    /// Batches that wait for the word of a coordinator of transactions, by producer.
+    pub verifications: BTreeMap<ProducerId, Verifying>,
+    /// Of aborted transactions, those that have ended below are not known here; for a planted bug.
+    pub aborted_from: Offset,
     /// Who waits for a deletion: of what, and what was to come of it.
     pub deletions: BTreeMap<Token, (DeleteUpTo, Result<Offset, DeletionError>)>,
     pub repair: Repair,
@@ -99,11 +109,22 @@ pub enum Pass {
     Ending(Ending<FaultDisk>),
 }
 
+/// Who writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    Producer(usize),
+    /// A producer with transactions.
+    Transactional(usize),
+    GroupCoordinator,
+    TxnCoordinator,
+    /// A coordinator of transactions, at a partition.
+    Marker,
+}
+
 /// Who waits for an append.
 #[derive(Clone, Copy, Debug)]
 pub struct Asker {
-    /// `None`: the coordinator of groups.
-    pub producer: Option<usize>,
+    pub who: Who,
     pub attempt: u64,
     pub value: u64,
     pub acks_all: bool,

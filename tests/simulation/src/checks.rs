@@ -50,6 +50,20 @@ impl World {
 
     /// What a replica knows and shows after an event.
     pub fn check_host(&mut self, at: At) -> Checked {
+        self.check_visible(at)?;
+        self.check_stable(at)
+    }
+
+    /// X12.
+    fn check_stable(&self, at: At) -> Checked {
+        let Some(host) = self.see_host(at).filter(|host| !host.offline) else { return Ok(()) };
+        let Some(written) = self.txn.truth.partitions.get(&at.1) else { return Ok(()) };
+        let (start, end) = (host.replica.log_start(), host.replica.high_watermark());
+        let stable = host.replica.last_stable_offset();
+        invariants::stable_is_decided(stable, start, written.stable(start, end))
+    }
+
+    fn check_visible(&mut self, at: At) -> Checked {
         let strict = self.is_strict(&at.1);
         let cannot_read = self.is_gone(at) || self.is_decayed(at);
         let Some(host) = self.host(at) else { return Ok(()) };
@@ -86,13 +100,16 @@ impl World {
             } else {
                 is_new = true;
                 ledger.commit(header, now, strict)?;
-                newly.extend(ledger.value_of(header));
+                newly.push((*header, ledger.value_of(header)));
             }
         }
         let facts = [at.0 as u64, at.1.partition.0.into(), visible.0, u64::from(is_new)];
         self.trace.note(now, "high watermark", facts);
-        for value in newly {
-            self.group_batch_committed(at.1, value)?;
+        for (header, value) in newly {
+            if let Some(value) = value {
+                self.group_batch_committed(at.1, value)?;
+            }
+            self.txn_batch_committed(at.1, &header, value)?;
         }
         if is_new && strict { self.check_in_sync(at, visible) } else { Ok(()) }
     }
@@ -145,7 +162,11 @@ impl World {
             self.accept_loss(at, lacks);
             return Ok(());
         }
-        if self.is_strict(&at.1) { self.leader_has_all(at) } else { Ok(()) }
+        if self.is_strict(&at.1) {
+            self.leader_has_all(at)?;
+            self.check_aborted(at)?;
+        }
+        Ok(())
     }
 
     fn leader_has_all(&self, at: At) -> Checked {

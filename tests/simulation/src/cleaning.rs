@@ -26,7 +26,8 @@ impl World {
         if known.is_none_or(|image| image.behind_log_version(LOG_VERSION).next().is_some()) {
             return Ok(());
         }
-        let here = self.hosts().into_iter().filter(|at| at.0 == site);
+        let here = self.hosts().into_iter();
+        let here = here.filter(|at| at.0 == site && !self.is_of_coordinator(&at.1));
         for at in here.collect::<Vec<_>>() {
             // where some clean seldom, one leader lacks tombstones that another has
             let seldom = self.settings.slow_fills && at.0 % 2 == 1;
@@ -59,7 +60,7 @@ impl World {
                 ..CleaningPolicy::default()
             },
             now_ms,
-            below: replica.high_watermark(),
+            below: replica.last_stable_offset(),
             tombstones_below: if no_others { Offset(u64::MAX) } else { replica.everyone_has() },
             keep: if no_producers { BTreeSet::new() } else { replica.remembered_batches() },
             hash_key,

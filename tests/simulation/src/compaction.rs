@@ -93,6 +93,9 @@ pub fn records_in(key: &PartitionKey, bytes: Bytes) -> Checked<Vec<Read>> {
     let mut found = Vec::new();
     for batch in Batches::verified(bytes, *key) {
         let (header, payload) = batch.map_err(corrupt)?;
+        if header.attributes.is_control() {
+            continue;
+        }
         let records = RecordSet::decode(&header, payload, Limits::default()).map_err(corrupt)?;
         for record in records.iter() {
             let record = record.map_err(corrupt)?;

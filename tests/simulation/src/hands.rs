@@ -1,6 +1,6 @@
 //! The hands of a replica: what its actor does with what the machine asks for.
 
-use crate::broker::{Flush, Host};
+use crate::broker::{Asker, Flush, Host, Who};
 use crate::clients::Produced;
 use crate::damage::{Finder, Suspicion};
 use crate::invariants;
@@ -8,8 +8,9 @@ use crate::settings::HostBug;
 use crate::violation::{Checked, Violation};
 use crate::world::{At, Event, World};
 use prost::Message;
-use troupe_log::LogError;
-use troupe_machines::replica::{Effect, Effects, Replica, ReplicationEffect};
+use troupe_log::disk::FaultDisk;
+use troupe_log::{Aborted, Log, LogError};
+use troupe_machines::replica::{Completed, Effect, Effects, Replica, ReplicationEffect, Role};
 use troupe_machines::time::Time;
 use troupe_proto::batch::BatchHeader;
 use troupe_proto::ids::{LeaderEpoch, Offset};
@@ -78,40 +79,80 @@ impl World {
         self.drive(at, |replica, now, out| replica.on_tick(now, out))
     }
 
+    /// In the order in which they were decided, as a partition's actor does it: what comes of one of them waits for those
+    /// that were decided before.
     pub fn perform(&mut self, at: At, effects: Effects) -> Checked {
-        for effect in effects {
-            match effect {
-                Effect::Answer { token, result } => {
-                    let Some(host) = self.host(at) else { continue };
-                    let Some(asker) = host.waiting.remove(&token) else { continue };
-                    let answer = match result {
-                        Ok(appended) => {
-                            self.acknowledged(at, &asker, &appended)?;
-                            Produced::Ok(appended.base_offset)
-                        }
-                        Err(error) => self.failed(error.code()),
-                    };
-                    match asker.producer {
-                        Some(producer) => {
-                            self.answer_producer(at.0, producer, asker.attempt, answer);
-                        }
-                        None => self.batch_answered(at, &asker, answer),
+        let Some(host) = self.host(at) else { return Ok(()) };
+        host.due.extend(effects);
+        if std::mem::replace(&mut host.performing, true) {
+            return Ok(());
+        }
+        let id = host.id;
+        while let Some(effect) = self.host_of_life(at, id).and_then(|host| host.due.pop_front()) {
+            self.carry_out(at, effect)?;
+        }
+        if let Some(host) = self.host_of_life(at, id) {
+            host.performing = false;
+        }
+        self.give_up_verifications(at);
+        Ok(())
+    }
+
+    fn host_of_life(&mut self, at: At, id: u64) -> Option<&mut Host> {
+        self.host(at).filter(|host| host.id == id)
+    }
+
+    fn carry_out(&mut self, at: At, effect: Effect) -> Checked {
+        match effect {
+            Effect::Answer { token, result } => {
+                let Some(host) = self.host(at) else { return Ok(()) };
+                let Some(asker) = host.waiting.remove(&token) else { return Ok(()) };
+                let answer = match result {
+                    Ok(appended) => {
+                        self.acknowledged(at, &asker, &appended)?;
+                        Produced::Ok(appended.base_offset)
                     }
-                }
-                Effect::Flush => self.start_flush(at)?,
-                // compared when all is settled; nobody asks whether a leader leads; nothing is of a transaction
-                Effect::HighWatermark(_)
-                | Effect::LastStable(_)
-                | Effect::Completed(_)
-                | Effect::Confirmed { .. } => {}
-                Effect::Deleted { token, result } => self.deletion_answered(at, token, result)?,
-                Effect::LeaderEpochStarted { leader_epoch, start_offset } => {
-                    self.epoch_started(at, leader_epoch, start_offset)?;
-                }
-                Effect::Replication(effect) => self.replicate(at, effect)?,
+                    Err(error) => self.failed(error.code()),
+                };
+                self.answer_asker(at, &asker, answer)?;
             }
+            Effect::Flush => self.start_flush(at)?,
+            Effect::Completed(completed) => self.completed(at, completed)?,
+            // compared when all is settled; nobody asks whether a leader leads
+            Effect::HighWatermark(_) | Effect::LastStable(_) | Effect::Confirmed { .. } => {}
+            Effect::Deleted { token, result } => self.deletion_answered(at, token, result)?,
+            Effect::LeaderEpochStarted { leader_epoch, start_offset } => {
+                self.epoch_started(at, leader_epoch, start_offset)?;
+            }
+            Effect::Replication(effect) => self.replicate(at, effect)?,
         }
         Ok(())
+    }
+
+    fn answer_asker(&mut self, at: At, asker: &Asker, answer: Produced) -> Checked {
+        match asker.who {
+            Who::Producer(_) | Who::Transactional(_) => {
+                self.answer_producer(at.0, asker.who, asker.attempt, answer);
+            }
+            Who::GroupCoordinator => self.batch_answered(at, asker, answer),
+            Who::TxnCoordinator => self.txn_batch_answered(at, asker, answer),
+            Who::Marker => self.marker_answered(at, asker.attempt, answer),
+        }
+        Ok(())
+    }
+
+    /// A transaction has ended here. The log keeps those that were aborted.
+    fn completed(&mut self, at: At, completed: Completed) -> Checked {
+        let Some(host) = self.host(at) else { return Ok(()) };
+        let follows = host.replica.role() == Role::Follower;
+        if follows && self.settings.has_host_bug(HostBug::FollowersForgetAborted) {
+            return Ok(());
+        }
+        let Some(host) = self.host(at) else { return Ok(()) };
+        match note_completed(&mut host.log, &completed) {
+            Ok(()) => Ok(()),
+            Err(error) => self.storage_failed(at, &error),
+        }
     }
 
     fn epoch_started(&mut self, at: At, epoch: LeaderEpoch, start: Offset) -> Checked {
@@ -182,6 +223,7 @@ impl World {
         let facts = [at.0 as u64, at.1.partition.0.into(), to.0, 0];
         self.trace.note(self.now, "cut", facts);
         let keeps = self.settings.has_host_bug(HostBug::KeepProducersAfterTruncation);
+        let forgets_aborted = self.settings.has_host_bug(HostBug::ForgetAbortedInTruncation);
         let now = self.steady(at.0);
         let Some(host) = self.host(at) else { return Ok(false) };
         let high_watermark = host.replica.high_watermark();
@@ -204,6 +246,9 @@ impl World {
             return self.start_over(at, start);
         }
         host.watched.truncate(end);
+        if forgets_aborted {
+            host.aborted_from = end;
+        }
         let snapshot =
             found.and_then(|(offset, bytes)| Some((offset, ProducerSnapshot::decode(bytes).ok()?)));
         if keeps {
@@ -213,9 +258,13 @@ impl World {
             let from = host.log.replay_from(snapshot.as_ref().map(|(offset, _)| *offset));
             host.replica.on_truncated(end, snapshot.as_ref().map(|(_, snapshot)| snapshot));
             let Host { log, replica, .. } = host;
-            if let Err(error) = log.replay(from, |header| {
-                replica.on_recovered_batch(now, header);
-            }) {
+            let mut completed = Vec::new();
+            let replayed = log
+                .replay(from, |header| completed.extend(replica.on_recovered_batch(now, header)));
+            let noted = replayed.and_then(|()| {
+                completed.iter().try_for_each(|completed| note_completed(log, completed))
+            });
+            if let Err(error) = noted {
                 return self.storage_failed(at, &error).map(|()| false);
             }
         }
@@ -396,6 +445,15 @@ impl World {
         let wait = self.disk.between(20, 600);
         self.schedule(at.0, wait, Event::Rebuild { key: at.1 });
         Ok(())
+    }
+}
+
+/// The log keeps which transactions were aborted.
+pub fn note_completed(log: &mut Log<FaultDisk>, completed: &Completed) -> Result<(), LogError> {
+    let Completed { producer_id, first_offset, last_offset, committed } = *completed;
+    match committed {
+        true => Ok(()),
+        false => log.note_aborted(Aborted { producer_id, first_offset, last_offset }),
     }
 }
 

@@ -21,6 +21,7 @@ impl World {
         self.network.loss = 0;
         self.network.slow_ms = 0;
         self.heal_groups();
+        self.heal_transactions();
         for site in 0..self.sites.len() {
             self.sites[site].slow_disk_until = 0;
             for disk in self.sites[site].disks.values() {
@@ -65,7 +66,8 @@ impl World {
         }
         let keys: Vec<_> = self.ledgers.keys().copied().collect();
         keys.iter().try_for_each(|key| self.is_partition_well(key))?;
-        self.groups_are_well()
+        self.groups_are_well()?;
+        self.transactions_are_well()
     }
 
     fn is_partition_well(&self, key: &PartitionKey) -> Result<(), String> {
@@ -120,6 +122,7 @@ impl World {
 
     /// Every replica has everything, and the same.
     fn compare(&self) -> Checked {
+        self.check_transactions()?;
         for (key, ledger) in &self.ledgers {
             ledger.check_outcomes()?;
             let mut first: Option<Vec<u8>> = None;

@@ -21,6 +21,8 @@ mod outcomes_are_true;
 mod recovery_keeps_what_was_flushed;
 mod replicas_become_equal;
 mod sessions_keep_their_order;
+mod stable_is_decided;
+mod transactions_are_atomic;
 
 pub use acknowledged_records_survive::{
     acknowledged_is_committed, acknowledged_is_there, leader_has_what_is_committed,
@@ -60,3 +62,9 @@ pub use outcomes_are_true::failed_is_not_there;
 pub use recovery_keeps_what_was_flushed::{recovery_is_a_prefix, recovery_is_idempotent};
 pub use replicas_become_equal::replicas_are_equal;
 pub use sessions_keep_their_order::{no_gap, sequence_goes_on};
+pub use stable_is_decided::stable_is_decided;
+pub use transactions_are_atomic::{
+    aborted_are_known, all_of_it_is_there, closed_as_decided, committed_is_whole,
+    coordinators_only_grow, decided_once, one_client_per_epoch, only_what_is_committed_is_given,
+    told_is_decided, transactions_stay_apart,
+};

@@ -4,7 +4,7 @@ use crate::clients::Outcome;
 use crate::compaction::{Compaction, Written};
 use crate::invariants;
 use crate::violation::Checked;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use troupe_proto::batch::{BatchHeader, ProducerStamp};
 use troupe_proto::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence};
@@ -27,6 +27,8 @@ pub struct Ledger {
     pub compaction: Option<Compaction>,
     pub records: BTreeMap<Offset, Written>,
     pub newest: BTreeMap<u64, Offset>,
+    /// Which of the records are of a transaction that is open, or was aborted.
+    pub without_commit: BTreeSet<Offset>,
     /// Records below were deleted, by request or by age.
     pub deleted_before: Offset,
     /// Whoever asked for a deletion has been told that nothing below is there.
@@ -110,10 +112,35 @@ impl Ledger {
             for number in 0..u64::from(header.record_count) {
                 let (offset, record) = (base.plus(number), compaction.record(value, number));
                 self.records.insert(offset, record);
-                self.newest.insert(record.key, offset);
+                if header.attributes.is_transactional() {
+                    self.without_commit.insert(offset);
+                } else {
+                    self.newest.insert(record.key, offset);
+                }
             }
         }
         Ok(())
+    }
+
+    /// These batches' transaction has ended. Of one that was committed, records are written from there on.
+    pub fn transaction_ended(&mut self, batches: &[BatchHeader], committed: bool) {
+        if !committed {
+            return;
+        }
+        for batch in batches {
+            for offset in (batch.base_offset.0..batch.end_offset().0).map(Offset) {
+                self.without_commit.remove(&offset);
+                if let Some(record) = self.records.get(&offset) {
+                    let newest = self.newest.entry(record.key).or_insert(offset);
+                    *newest = offset.max(*newest);
+                }
+            }
+        }
+    }
+
+    /// Where a value stands.
+    pub fn placed(&self, value: u64) -> Option<Offset> {
+        self.placed.get(&value).copied()
     }
 
     /// A producer is told so: also of what was given up, if it sends that again.
@@ -152,7 +179,9 @@ impl Ledger {
     }
 
     fn check_sequence(&self, header: &BatchHeader) -> Checked {
-        let Some(stamp) = header.producer else { return Ok(()) };
+        let Some(stamp) = header.producer.filter(|_| !header.attributes.is_control()) else {
+            return Ok(());
+        };
         let known = self.next_sequences.get(&(stamp.id, stamp.epoch)).copied();
         let (next, _) = known.unwrap_or_default();
         invariants::sequence_goes_on(next, stamp.base_sequence, header)
@@ -160,7 +189,9 @@ impl Ledger {
 
     /// Also while something may be lost, which perhaps is not; what is shown once more then changes nothing.
     fn note_sequence(&mut self, header: &BatchHeader) {
-        let Some(stamp) = header.producer else { return };
+        let Some(stamp) = header.producer.filter(|_| !header.attributes.is_control()) else {
+            return;
+        };
         let (next, end) = self.next_sequences.entry((stamp.id, stamp.epoch)).or_default();
         if header.end_offset() > *end {
             // cleaning may have left fewer

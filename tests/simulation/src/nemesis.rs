@@ -257,6 +257,9 @@ impl World {
     }
 
     pub fn delete_at(&mut self, fault: Fault, at: At) -> Checked {
+        if self.is_of_coordinator(&at.1) {
+            return Ok(());
+        }
         let old = self.now.saturating_sub(6_000);
         let Some(ledger) = self.ledgers.get(&at.1) else { return Ok(()) };
         let limit = ledger.first_unsettled(old);

@@ -1,7 +1,7 @@
 //! Runs of seeds, over threads; each run in one.
 
 use crate::chance::Chance;
-use crate::counts::{Counts, GroupCounts};
+use crate::counts::{Counts, GroupCounts, TxnCounts};
 use crate::settings::{Bug, Settings};
 use crate::violation::{Checked, Violation};
 use crate::world::World;
@@ -18,6 +18,7 @@ pub struct Finished {
     pub simulated_ms: u64,
     pub counts: Counts,
     pub group_counts: GroupCounts,
+    pub txn_counts: TxnCounts,
 }
 
 /// Which world.
@@ -27,6 +28,7 @@ pub enum Kind {
     /// And disks go bad, in half of the runs.
     Decay,
     Groups,
+    Transactions,
 }
 
 /// A run that did not.
@@ -48,6 +50,7 @@ pub fn run(kind: Kind, seed: u64, bug: Option<Bug>) -> Result<Finished, Failed> 
             Settings::draw(seed, &mut chance, bug).with_reassignment(seed).with_decay(seed)
         }
         Kind::Groups => Settings::draw_groups(&mut chance, bug),
+        Kind::Transactions => Settings::draw_transactions(seed, &mut chance, bug),
     };
     run_with(seed, settings, chance)
 }
@@ -58,6 +61,7 @@ pub fn run_without_compaction(kind: Kind, seed: u64) -> Result<Finished, Failed>
     let settings = match kind {
         Kind::Replicas | Kind::Decay => Settings::draw(seed, &mut chance, None),
         Kind::Groups => Settings::draw_groups(&mut chance, None),
+        Kind::Transactions => Settings::draw_transactions(seed, &mut chance, None),
     };
     run_with(seed, Settings { compaction: None, ..settings }, chance)
 }
@@ -76,6 +80,7 @@ fn run_with(seed: u64, settings: Settings, chance: Chance) -> Result<Finished, F
                 simulated_ms: world.now,
                 counts: world.counts,
                 group_counts: world.group_counts,
+                txn_counts: world.txn_counts,
             });
         }
         Ok(Err(violation)) => violation.to_string(),
@@ -97,6 +102,7 @@ pub struct Sweep {
     pub simulated_ms: u64,
     pub counts: Counts,
     pub group_counts: GroupCounts,
+    pub txn_counts: TxnCounts,
     /// By seed; nothing new is begun after the first.
     pub failed: Vec<Failed>,
 }
@@ -122,6 +128,7 @@ pub fn sweep(kind: Kind, first: u64, count: u64, bug: Option<Bug>) -> Sweep {
                     sweep.simulated_ms += finished.simulated_ms;
                     sweep.counts.add(&finished.counts);
                     sweep.group_counts.add(&finished.group_counts);
+                    sweep.txn_counts.add(&finished.txn_counts);
                 }
                 Err(failed) => {
                     if bug.is_none() {

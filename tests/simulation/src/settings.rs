@@ -6,12 +6,14 @@ use crate::decay::Decay;
 use crate::groups::{GroupHostBug, GroupSettings};
 use crate::reassignment;
 use crate::refill;
+use crate::txn::{TxnHostBug, TxnSettings};
 use std::collections::BTreeMap;
 use troupe_log::LogConfig;
 use troupe_machines::config::{FlushPolicy, TopicConfig};
 use troupe_machines::group::planted::Bug as GroupBug;
 use troupe_machines::replica::ReplicaConfig;
 use troupe_machines::replica::planted::Bug as MachineBug;
+use troupe_machines::txn::planted::Bug as TxnBug;
 
 /// A classic bug that is put back, in the machine or in what carries out its decisions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +23,9 @@ pub enum Bug {
     /// In the machine of groups, and in what carries that one out.
     Group(GroupBug),
     GroupHost(GroupHostBug),
+    /// The same, of transactions.
+    Txn(TxnBug),
+    TxnHost(TxnHostBug),
 }
 
 /// Bugs of the one who carries out.
@@ -56,6 +61,12 @@ pub enum HostBug {
     DropAddedAtOnce,
     /// R15: whoever leads goes on in its epoch when another was found damaged, and with that one's stream.
     KeepStreamsOfDamaged,
+    /// X13: what was aborted is noted by leaders only.
+    FollowersForgetAborted,
+    /// X13: with the end of a log goes what is known of aborted transactions in what is left.
+    ForgetAbortedInTruncation,
+    /// X12: who reads what is committed reads up to the high watermark.
+    ReadAboveLastStable,
 }
 
 #[derive(Clone, Debug)]
@@ -88,6 +99,8 @@ pub struct Settings {
     pub decay: Option<Decay>,
     /// The runs with consumer groups.
     pub groups: Option<GroupSettings>,
+    /// The runs with transactions.
+    pub txn: Option<TxnSettings>,
 }
 
 /// What may go wrong.
@@ -205,6 +218,7 @@ impl Settings {
             compaction: Compaction::draw(seed, bug),
             decay: None,
             groups: None,
+            txn: None,
         }
     }
 
@@ -281,6 +295,11 @@ impl Settings {
             index_interval_bytes: self.index_interval_bytes,
             ..LogConfig::default()
         }
+    }
+
+    /// Those that clients write to; the others are of a coordinator.
+    pub fn written_partitions(&self) -> u32 {
+        self.partitions - self.txn.as_ref().map_or(0, |txn| txn.coordinators)
     }
 
     pub fn has_host_bug(&self, bug: HostBug) -> bool {

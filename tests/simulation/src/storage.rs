@@ -3,12 +3,13 @@
 //! Each replica has a disk of its own, so that one can fail alone; a power cut takes all of a site's.
 
 use crate::broker::{Host, Watched};
+use crate::hands::note_completed;
 use crate::invariants;
 use crate::settings::{Bug, HostBug};
 use crate::violation::{Checked, Violation};
 use crate::world::{At, Event, World};
 use prost::Message;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use troupe_log::disk::{FaultDisk, Loss, MemDisk};
 use troupe_log::{Log, LogError, Recovery};
@@ -82,6 +83,7 @@ impl World {
             self.drop_host((site, key), end == End::Killed);
         }
         self.end_group_processes(site, end == End::Killed);
+        self.end_txn_processes(site);
         self.sites[site].broker = None;
         self.sites[site].active = None;
         self.end_process(site);
@@ -335,7 +337,7 @@ impl World {
             if let Some(Bug::Machine(bug)) = self.settings.bug {
                 replica.plant(bug);
             }
-            match restore(&log, recovery, now, &mut replica) {
+            match restore(&mut log, recovery, now, &mut replica) {
                 Ok(()) => break replica,
                 Err(error) if self.found_at_opening((site, key), &mut log, &error)? => {}
                 Err(_) => return Ok(None),
@@ -389,6 +391,10 @@ impl World {
             offline: false,
             streams: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            due: VecDeque::new(),
+            performing: false,
+            verifications: BTreeMap::new(),
+            aborted_from: Offset::ZERO,
             deletions: BTreeMap::new(),
             repair,
             scrub: None,
@@ -408,9 +414,9 @@ impl World {
     }
 }
 
-/// What the machine must know of the past.
+/// What the machine must know of the past, and the log of what the machine finds.
 fn restore(
-    log: &Log<FaultDisk>,
+    log: &mut Log<FaultDisk>,
     recovery: &Recovery,
     now: Time,
     replica: &mut Replica,
@@ -427,9 +433,9 @@ fn restore(
         .and_then(|(offset, bytes)| Some((*offset, ProducerSnapshot::decode(bytes.clone()).ok()?)));
     let from = log.replay_from(snapshot.as_ref().map(|(offset, _)| *offset));
     replica.restore(ends, snapshot.as_ref().map(|(_, snapshot)| snapshot));
-    log.replay(from, |header| {
-        replica.on_recovered_batch(now, header);
-    })
+    let mut completed = Vec::new();
+    log.replay(from, |header| completed.extend(replica.on_recovered_batch(now, header)))?;
+    completed.iter().try_for_each(|completed| note_completed(log, completed))
 }
 
 /// Of what was written, and ends no later than `below`, what is not among `found`: it was deleted, or has gone bad.

@@ -390,14 +390,20 @@ impl World {
             Err(error) => return self.slice_failed(id, at, session, before, &headers, ends, error),
         };
         host.watched.written.extend(&headers);
-        self.step(at, |replica, now, out| {
-            replica.on_replicated(now, session, &headers, ends, out);
-        })?;
-        // only now the machine knows the producers of all batches, so the snapshot is of the log's end
-        if appended.rolled.is_some() {
-            let end = self.host(at).map_or(Offset::ZERO, |host| host.replica.log_end());
-            self.snapshot_producers(at, end);
+        // a snapshot of the producers belongs before the batch that opened a segment
+        let split = appended.rolled.map_or(0, |offset| {
+            headers.iter().take_while(|header| header.base_offset < offset).count()
+        });
+        let (before, after) = headers.split_at(split);
+        let (now, mut out) = (self.steady(at.0), Effects::new());
+        if let Some(offset) = appended.rolled {
+            let Some(host) = self.host(at) else { return Ok(()) };
+            host.replica.on_replicated(now, session, before, ends, &mut out);
+            self.snapshot_producers(at, offset);
         }
+        let Some(host) = self.host(at) else { return Ok(()) };
+        host.replica.on_replicated(now, session, after, ends, &mut out);
+        self.perform(at, out)?;
         self.settle_host(at)
     }
 

@@ -25,7 +25,7 @@ pub fn first_seed(test: &str) -> u64 {
 /// A simulation in which something never happens says nothing about it. Some turns of events come in a few of
 /// a hundred runs only, and have to be there in many.
 pub fn assert_all_happened(kind: Kind, table: Vec<(&'static str, u64)>, runs: u64) {
-    const RARE: [&str; 11] = [
+    const RARE: [&str; 15] = [
         "cancellations_that_waited",
         "ineligible_alters",
         "resets",
@@ -37,6 +37,10 @@ pub fn assert_all_happened(kind: Kind, table: Vec<(&'static str, u64)>, runs: u6
         "damages_found_by_replicas",
         "torn_ends_taken_for_damage",
         "copies_lost_to_torn_ends",
+        "fenced_markers",
+        "late_markers_refused",
+        "overtaken_calls",
+        "refusals_of_the_past",
     ];
     const OF_DECAY: [&str; 10] = [
         "decay",

@@ -7,7 +7,7 @@ use crate::broker::{Broker, Host};
 use crate::chance::Chance;
 use crate::clients::{Consumer, Producer};
 use crate::control::{Active, Answer, Request};
-use crate::counts::{Counts, GroupCounts};
+use crate::counts::{Counts, GroupCounts, TxnCounts};
 use crate::damage::{Finder, Suspicion};
 use crate::groups::{GroupEvent, GroupWorld};
 use crate::ledger::Ledger;
@@ -20,6 +20,7 @@ use crate::storage::Remains;
 use crate::streams::{Stream, ToFollower, ToLeader};
 use crate::trace::Trace;
 use crate::truth::{News, Truth};
+use crate::txn::{TxnEvent, TxnWorld};
 use crate::violation::Checked;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use troupe_log::disk::FaultDisk;
@@ -62,6 +63,7 @@ pub enum Event {
     Fetch { consumer: usize, attempt: u64, key: PartitionKey, from: troupe_proto::ids::Offset },
     Fetched { consumer: usize, attempt: u64, result: crate::clients::Fetched },
     Groups(Box<GroupEvent>),
+    Txn(Box<TxnEvent>),
     Nemesis,
     Decay,
     Operate,
@@ -137,10 +139,12 @@ pub struct World {
     pub producers: Vec<Producer>,
     pub consumers: Vec<Consumer>,
     pub groups: GroupWorld,
+    pub txn: TxnWorld,
     /// Faults have ended.
     pub healing: bool,
     pub counts: Counts,
     pub group_counts: GroupCounts,
+    pub txn_counts: TxnCounts,
     pub trace: Trace,
 }
 
@@ -165,9 +169,11 @@ impl World {
             producers: Vec::new(),
             consumers: Vec::new(),
             groups: GroupWorld::default(),
+            txn: TxnWorld::default(),
             healing: false,
             counts: Counts::default(),
             group_counts: GroupCounts::default(),
+            txn_counts: TxnCounts::default(),
             trace: Trace::new(),
             settings,
         };
@@ -186,8 +192,10 @@ impl World {
             self.sites[site].voter = Some(Voter::new(at, VOTERS, 0, patience));
         }
         for partition in 0..self.settings.partitions {
-            let ledger = Ledger::new(self.settings.compaction.clone());
-            self.ledgers.insert(self.key(partition), ledger);
+            let key = self.key(partition);
+            let compaction = self.settings.compaction.clone();
+            let ledger = Ledger::new(compaction.filter(|_| !self.is_of_coordinator(&key)));
+            self.ledgers.insert(key, ledger);
         }
         for producer in 0..self.settings.producers {
             let site = self.add_site(None);
@@ -196,10 +204,11 @@ impl World {
         }
         for consumer in 0..self.settings.consumers {
             let site = self.add_site(None);
-            self.consumers.push(Consumer::new(site, self.settings.partitions));
+            self.consumers.push(Consumer::new(site, self.settings.written_partitions()));
             self.schedule(site, 1_000 + consumer as u64, Event::ConsumerTick { consumer });
         }
         self.build_groups();
+        self.build_transactions();
         for site in 0..self.sites.len() {
             self.start_processes(site);
         }
@@ -253,6 +262,7 @@ impl World {
             self.schedule(site, wait, Event::VoterTick);
         }
         self.start_group_processes(site);
+        self.start_txn_processes(site);
     }
 
     pub fn key(&self, partition: u32) -> PartitionKey {
@@ -410,6 +420,7 @@ impl World {
                 self.fetched(consumer, attempt, result)?;
             }
             Event::Groups(event) => self.group_event(site, *event)?,
+            Event::Txn(event) => self.txn_event(site, *event)?,
             Event::Nemesis => self.nemesis()?,
             Event::Decay => self.decay()?,
             Event::Operate => self.operate()?,

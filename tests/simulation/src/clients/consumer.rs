@@ -108,7 +108,7 @@ impl World {
     }
 
     /// The replica there, if it serves a reader who takes a follower or not, and what for.
-    fn serving(&self, at: At, takes_follower: bool, from: Offset) -> Option<(&Host, Role)> {
+    pub fn serving(&self, at: At, takes_follower: bool, from: Offset) -> Option<(&Host, Role)> {
         let host = self.see_host(at)?;
         let image = &self.sites[at.0].broker.as_ref()?.image;
         let reader = match takes_follower {

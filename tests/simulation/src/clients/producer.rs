@@ -1,16 +1,17 @@
 //! See the module above.
 
-use crate::broker::Asker;
+use crate::broker::{Asker, Who};
 use crate::settings::Settings;
 use crate::violation::Checked;
 use crate::world::{At, Event, World};
 use bytes::Bytes;
 use std::collections::VecDeque;
-use troupe_machines::replica::{Acks, AppendDecision, AppendFacts, Effects, Origin};
+use troupe_machines::replica::{
+    Acks, AppendDecision, AppendFacts, Effects, Origin, Replica, Verification,
+};
 use troupe_proto::batch::{BatchHeader, Compression, ProducerStamp, RecordSetBuilder};
 use troupe_proto::error::ErrorCode;
 use troupe_proto::ids::{Offset, PartitionKey, ProducerEpoch, ProducerId, Sequence};
-use troupe_proto::rope::Rope;
 
 /// As many batches as a leader remembers of a producer.
 const MOST_IN_FLIGHT: usize = 5;
@@ -60,8 +61,10 @@ enum State {
 #[derive(Clone, Debug)]
 pub struct ProduceRequest {
     pub key: PartitionKey,
-    pub producer: usize,
+    pub who: Who,
     pub attempt: u64,
+    /// On its stream, the request before, without which it is refused.
+    pub follows: Option<u64>,
     pub sent_at: u64,
     pub value: u64,
     pub header: BatchHeader,
@@ -104,7 +107,7 @@ impl Producer {
             refusals: 0,
             probed: false,
         };
-        Producer { site, plain, lanes: (0..settings.partitions).map(lane).collect() }
+        Producer { site, plain, lanes: (0..settings.written_partitions()).map(lane).collect() }
     }
 }
 
@@ -202,8 +205,9 @@ impl World {
         batch.state = State::Sent(attempt);
         let request = ProduceRequest {
             key,
-            producer,
+            who: Who::Producer(producer),
             attempt,
+            follows: None,
             sent_at: self.now,
             value: batch.value,
             header: batch.header,
@@ -239,12 +243,35 @@ impl World {
         if self.now > request.sent_at + 4_000 {
             return Ok(());
         }
+        match self.waits_behind(site, request) {
+            Some(request) => self.decide_append(site, request, None),
+            None => Ok(()),
+        }
+    }
+
+    /// With the word of a coordinator, if there is one.
+    pub fn decide_append(
+        &mut self,
+        site: usize,
+        request: ProduceRequest,
+        verified: Option<Verification>,
+    ) -> Checked {
         let at: At = (site, request.key);
         let (steady, wall) = (self.steady(site), self.wall(site));
-        let (producer, attempt) = (request.producer, request.attempt);
-        let facts = AppendFacts { keyless: self.settings.compaction.is_none(), ..facts(&request) };
+        let (who, attempt, acks) = (request.who, request.attempt, request.acks);
+        if request.follows.is_some_and(|before| !self.txn.accepted.contains(&before)) {
+            let refused = Produced::Failed(ErrorCode::LeaderNotAvailable);
+            self.answer_producer(site, who, attempt, refused);
+            return Ok(());
+        }
+        let keyless = self.settings.compaction.is_none();
+        let transaction = match who {
+            Who::Transactional(client) => Some(self.txn.clients[client].version),
+            Who::Plain(..) => None,
+        };
+        let facts = AppendFacts { keyless, verified, transaction, ..facts(&request) };
         let Some(host) = self.host(at) else {
-            self.answer_producer(site, producer, attempt, Produced::Failed(ErrorCode::NotLeader));
+            self.answer_producer(site, who, attempt, Produced::Failed(ErrorCode::NotLeader));
             return Ok(());
         };
         let decision = match host.replica.decide_append(wall, &facts) {
@@ -252,62 +279,48 @@ impl World {
             Err(error) => {
                 self.counts.refused_appends += 1;
                 let answer = self.failed(error.code());
-                self.answer_producer(site, producer, attempt, answer);
+                self.answer_producer(site, who, attempt, answer);
                 return Ok(());
             }
         };
+        if let AppendDecision::Verify(producer) = decision {
+            self.verify(at, producer, request);
+            return Ok(());
+        }
+        if matches!(who, Who::Transactional(_)) {
+            self.txn.accepted.insert(attempt);
+        }
         let token = troupe_machines::replica::Token(self.take_id());
         let deadline = steady.plus(self.whim.between(300, 3_000));
-        let asker = Asker {
-            producer: Some(producer),
-            attempt,
-            value: request.value,
-            acks_all: request.acks == Acks::All,
-        };
-        let Some(host) = self.host(at) else { return Ok(()) };
-        host.waiting.insert(token, asker);
-        let mut out = Effects::new();
+        let acks_all = acks == Acks::All;
+        let asker = Asker { who, attempt, value: request.value, acks_all };
         match decision {
-            AppendDecision::Verify(_) => unreachable!("its batches are of no transaction"),
+            AppendDecision::Verify(_) => Ok(()),
             AppendDecision::Append(header) => {
-                let mut payload = Rope::new();
-                payload.push(request.payload);
-                let appended = match host.log.append(&header, &payload, wall.as_timestamp()) {
-                    Ok(appended) => appended,
-                    Err(error) => {
-                        host.waiting.remove(&token);
-                        host.watched.attempted = vec![header];
-                        let poisoned = host.log.is_poisoned();
-                        let code = if poisoned { ErrorCode::StorageFailure } else { error.code() };
-                        let answer = self.failed(code);
-                        self.answer_producer(site, producer, attempt, answer);
-                        return self.append_failed(at, &error);
-                    }
+                let payload = request.payload;
+                let tell = |replica: &mut Replica, now, out: &mut Effects| {
+                    replica.on_appended(now, &header, acks, token, deadline, out);
                 };
-                host.watched.written.push(header);
-                self.appended(at, &header)?;
-                if let Some(offset) = appended.rolled {
-                    self.snapshot_producers(at, offset);
-                    if self.settings.flush_policy == troupe_machines::config::FlushPolicy::Os {
-                        self.start_flush(at)?;
-                    }
-                }
-                let Some(host) = self.host(at) else { return Ok(()) };
-                let acks = request.acks;
-                host.replica.on_appended(steady, &header, acks, token, deadline, &mut out);
+                let appended = self.append_decided(at, (token, asker), &header, payload, tell)?;
+                let Err(error) = appended else { return Ok(()) };
+                let poisoned = self.see_host(at).is_some_and(|host| host.log.is_poisoned());
+                let code = if poisoned { ErrorCode::StorageFailure } else { error.code() };
+                let answer = self.failed(code);
+                self.answer_producer(site, who, attempt, answer);
+                self.append_failed(at, &error)
             }
             AppendDecision::Duplicate(duplicate) => {
                 self.counts.duplicates += 1;
                 let Some(host) = self.host(at) else { return Ok(()) };
+                host.waiting.insert(token, asker);
                 let written_in = host.log.epoch_at(duplicate.base_offset);
                 let after_failover = written_in < host.replica.leader_epoch();
-                let acks = request.acks;
-                host.replica.on_duplicate(steady, duplicate, acks, token, deadline, &mut out);
                 self.counts.duplicates_after_failover += u64::from(after_failover);
+                self.drive(at, |replica, now, out| {
+                    replica.on_duplicate(now, duplicate, acks, token, deadline, out);
+                })
             }
         }
-        self.perform(at, out)?;
-        self.settle_host(at)
     }
 
     /// What a producer concludes from an error.
@@ -315,17 +328,16 @@ impl World {
         if code.surely_not_done() { Produced::Failed(code) } else { Produced::Unknown }
     }
 
-    pub fn answer_producer(
-        &mut self,
-        site: usize,
-        producer: usize,
-        attempt: u64,
-        result: Produced,
-    ) {
-        let to = self.producers[producer].site;
-        if !self.send(site, to, Event::Produced { producer, attempt, result }) {
-            self.counts.lost_answers += 1;
-        }
+    pub fn answer_producer(&mut self, site: usize, who: Who, attempt: u64, result: Produced) {
+        let sent = match who {
+            Who::Producer(producer) => {
+                let to = self.producers[producer].site;
+                self.send(site, to, Event::Produced { producer, attempt, result })
+            }
+            Who::Transactional(client) => self.answer_txn_producer(site, client, attempt, result),
+            Who::GroupCoordinator | Who::TxnCoordinator | Who::Marker => true,
+        };
+        self.counts.lost_answers += u64::from(!sent);
     }
 
     pub fn produced(&mut self, producer: usize, attempt: u64, result: Produced) -> Checked {

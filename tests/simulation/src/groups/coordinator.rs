@@ -7,7 +7,7 @@ use super::GroupEvent;
 use super::committed::{Batch, Committer};
 use super::settings::{GroupHostBug, GroupSettings};
 use super::streams::Down;
-use crate::broker::Asker;
+use crate::broker::{Asker, Who};
 use crate::clients::{Outcome, Produced};
 use crate::violation::{Checked, Violation};
 use crate::world::{At, Event, World};
@@ -16,12 +16,13 @@ use std::sync::Arc;
 use troupe_machines::group::{
     Catalog, CatalogTopic, Change, Decision, GroupError, Groups, Push, SessionId,
 };
-use troupe_machines::replica::{Acks, AppendDecision, AppendFacts, Effects, Origin, Role, Token};
+use troupe_machines::replica::{
+    Acks, AppendDecision, AppendFacts, Effects, Origin, Replica, Role, Token,
+};
 use troupe_proto::batch::{Batches, Compression, Limits, RecordSet, RecordSetBuilder};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, MetadataOffset, Offset};
 use troupe_proto::log::v1 as pb;
-use troupe_proto::rope::Rope;
 
 pub struct Coordinator {
     /// Of which life of the replica, and in which of its epochs.
@@ -290,33 +291,16 @@ impl World {
         let Ok(AppendDecision::Append(header)) = host.replica.decide_append(wall, &facts) else {
             return Ok(false);
         };
-        let mut payload = Rope::new();
-        payload.push(built.payload);
-        let appended = match host.log.append(&header, &payload, wall.as_timestamp()) {
-            Ok(appended) => appended,
-            Err(error) => {
-                host.watched.attempted = vec![header];
-                self.append_failed(at, &error)?;
-                return Ok(false);
-            }
-        };
         let token = Token(value);
-        host.waiting.insert(token, Asker { producer: None, attempt, value, acks_all: true });
-        host.watched.written.push(header);
-        self.appended(at, &header)?;
+        let asker = Asker { who: Who::GroupCoordinator, attempt, value, acks_all: true };
         self.trace.note(self.now, "decision", [at.0 as u64, value, facts.record_count.into(), 0]);
-        if let Some(offset) = appended.rolled {
-            self.snapshot_producers(at, offset);
-            if self.settings.flush_policy == troupe_machines::config::FlushPolicy::Os {
-                self.start_flush(at)?;
-            }
+        let tell = |replica: &mut Replica, now, out: &mut Effects| {
+            replica.on_appended(now, &header, Acks::All, token, deadline, out);
+        };
+        match self.append_decided(at, (token, asker), &header, built.payload, tell)? {
+            Ok(()) => Ok(true),
+            Err(error) => self.append_failed(at, &error).map(|()| false),
         }
-        let mut out = Effects::new();
-        let Some(host) = self.host(at) else { return Ok(false) };
-        host.replica.on_appended(steady, &header, Acks::All, token, deadline, &mut out);
-        self.perform(at, out)?;
-        self.settle_host(at)?;
-        Ok(true)
     }
 
     /// The replica says what became of an append.

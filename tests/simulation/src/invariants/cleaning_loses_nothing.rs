@@ -21,7 +21,9 @@ pub fn the_last_of_each_key_stays(
         ensure(known == Some(&record.written), "I2 committed never changes", || {
             format!("{record:?} was {known:?}")
         })?;
-        last.insert(record.written.key, record.offset);
+        if !ledger.without_commit.contains(&record.offset) {
+            last.insert(record.written.key, record.offset);
+        }
     }
     for (key, newest) in ledger.newest.iter().filter(|(_, newest)| **newest < range.end) {
         let deletes = ledger.records.get(newest).is_some_and(|record| record.deletes);
@@ -50,7 +52,10 @@ pub fn what_is_missing_is_superseded(
     for (offset, record) in ledger.records.range(range) {
         let superseded = ledger.newest.get(&record.key).is_some_and(|newest| newest > offset);
         ensure(
-            given.contains(offset) || superseded || record.deletes,
+            given.contains(offset)
+                || superseded
+                || record.deletes
+                || ledger.without_commit.contains(offset),
             "S20 last values stay",
             || format!("a reader was not given {record:?} at {offset}"),
         )?;

@@ -15,7 +15,10 @@ pub fn value_stands_once(value: u64, before: Option<Offset>, base: Offset) -> Ch
 pub fn each_stamp_once(headers: &[BatchHeader]) -> Checked {
     let mut seen = BTreeSet::new();
     for header in headers {
-        let Some(stamp) = header.producer else { continue };
+        // markers are told apart by nothing
+        let Some(stamp) = header.producer.filter(|_| !header.attributes.is_control()) else {
+            continue;
+        };
         let first = seen.insert((stamp.id, stamp.epoch, stamp.base_sequence.0));
         ensure(first, "I3 no record twice", || format!("{header:?}"))?;
     }
