@@ -1,10 +1,17 @@
 //! The Rust client of Troupe.
 //!
-//! - [`Client`]: connections and the metadata of the cluster; [`Admin`]: topics, replicas, actors.
-//! - [`producer`]: batching, idempotent, back-pressured.
-//! - [`consumer`]: a member of a group, with committed offsets; or on its own.
-//! - [`Transaction`]: records to several partitions, and a group's offsets, all or nothing.
-//! - [`reader`]: the records of a topic's partitions, pushed as fast as they are taken.
+//! | to | take |
+//! |---|---|
+//! | connect, once in a process | [`Client`], [`ClientConfig`] |
+//! | send | [`Producer`], [`ProducerConfig`]; [`TopicProducer`] without owning what is sent; [`TypedProducer`] |
+//! | read as a member of a group | [`Consumer`], [`ConsumerConfig`]; [`TypedConsumer`] |
+//! | read without a group, all of a topic or a part of it | [`Reader`], [`ReaderConfig`] |
+//! | all or nothing, and exactly once | [`Transaction`] |
+//! | topics, groups, nodes, settings | [`Admin`] |
+//! | keys and values that are no bytes | [`formats`] |
+//! | see what passes | [`ProducerInterceptor`], [`ConsumerInterceptor`] |
+//! | metrics | [`telemetry`], [`Producer::metrics`], [`Consumer::metrics`] |
+//! | know what became of a call | [`ClientError`]: retriable? surely not done? |
 //!
 //! Names, defaults and behaviours are Kafka's where Kafka has them.
 
@@ -38,8 +45,9 @@ pub use error::{ClientError, ConfigError};
 pub use metadata::{PartitionLeader, TopicMetadata};
 pub use offsets::{ListedOffset, OffsetSpec};
 pub use producer::{
-    Acks, Delivery, Partitioner, PartitionerConfig, Producer, ProducerConfig, ProducerMetrics,
-    ProducerRecord, Record, RecordMetadata, TopicProducer, TrySendError,
+    Acknowledgement, Acks, Delivery, Partitioner, PartitionerConfig, Producer, ProducerConfig,
+    ProducerInterceptor, ProducerMetrics, ProducerRecord, Record, RecordMetadata, TopicProducer,
+    TrySendError, TypedProducer, TypedProducerRecord,
 };
 pub use reader::{ConsumerRecord, FetchedBatch, Partitions, Position, Reader, ReaderConfig, Start};
 pub use topic_partition::TopicPartition;

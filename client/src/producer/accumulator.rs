@@ -6,6 +6,7 @@
 
 use super::config::ProducerConfig;
 use super::delivery::{Callback, Delivery};
+use super::interceptor::Interceptors;
 use super::partitioner::{Candidate, Choice, Sticky, draw};
 use super::queue::{Incoming, NotAppended, Queue, Settled};
 use super::record::Record;
@@ -31,6 +32,9 @@ const HEADER_OVERHEAD: usize = 24;
 pub(crate) struct Accumulator {
     pub config: ProducerConfig,
     pub rules: Arc<Rules>,
+    pub interceptors: Interceptors,
+    pub packing: Packing,
+    pub telemetry: ProducerTelemetry,
     /// Of a producer that has a transactional id.
     pub transactions: Option<Arc<Transactions>>,
     topics: RwLock<HashMap<Arc<str>, Arc<TopicQueues>>>,
@@ -115,6 +119,9 @@ impl Accumulator {
         };
         Self {
             memory: Semaphore::new(config.buffer_memory),
+            interceptors: config.interceptors.as_slice().into(),
+            // Validated before.
+            packing: config.packing().unwrap_or_default(),
             config,
             rules: Arc::new(rules),
             transactions,

@@ -1,5 +1,6 @@
 //! The producer's settings: Kafka's names and defaults, and the rules about which go together.
 
+use super::interceptor::ProducerInterceptor;
 use super::partitioner::PartitionerConfig;
 use crate::error::ConfigError;
 use std::fmt;
@@ -97,6 +98,9 @@ pub struct ProducerConfig {
     /// Where the doubling ends. Default: 1 s.
     pub retry_backoff_max: Duration,
     pub partitioner: PartitionerConfig,
+    /// See every record before it is sent, and its outcome, in this order (P10). Default: none, which costs nothing; with
+    /// any, a record that is sent by reference is copied once.
+    pub interceptors: Vec<Arc<dyn ProducerInterceptor>>,
     /// A name that only this producer has, and has again when it is started anew: then it sends in transactions, and
     /// nothing outside of them. Implies idempotence. Default: none.
     pub transactional_id: Option<String>,
@@ -123,6 +127,7 @@ impl Default for ProducerConfig {
             retry_backoff: Duration::from_millis(100),
             retry_backoff_max: Duration::from_secs(1),
             partitioner: PartitionerConfig::default(),
+            interceptors: Vec::new(),
             transactional_id: None,
             transaction_timeout: Duration::from_secs(60),
         }

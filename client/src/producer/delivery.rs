@@ -82,7 +82,7 @@ impl Completion {
             let result = self.result(index, timestamp_ms);
             let result = result.expect("the run that holds it has just been settled");
             // It is the caller's code: it must not take the sender, and everybody's records, with it.
-            if catch_unwind(AssertUnwindSafe(|| callback(result))).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| callback(self.partition, result))).is_err() {
                 tracing::error!(partition = %self.partition, index, "a callback panicked");
             }
         }

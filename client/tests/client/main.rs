@@ -11,6 +11,7 @@ mod fake_node;
 mod fake_transactions;
 mod followers;
 mod gate;
+mod interceptors;
 mod membership;
 mod producer;
 mod reader;
