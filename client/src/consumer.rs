@@ -64,7 +64,7 @@ pub use metrics::ConsumerMetrics;
 pub use offsets::OffsetAndTimestamp;
 pub use rebalance::{Rebalance, RebalanceListener};
 pub use records::ConsumerRecords;
-pub use typed::{BoxError, Bytes, Deserializer, Text, TypedConsumer, TypedRecord};
+pub use typed::{TypedConsumer, TypedRecord};
 
 use crate::client::Inner;
 use crate::error::ClientError;

@@ -28,6 +28,7 @@ mod rules;
 mod sender;
 mod sequences;
 mod timers;
+mod typed;
 
 pub(crate) use accumulator::Accumulator;
 pub use config::{Acks, ProducerConfig};
@@ -36,6 +37,7 @@ pub use interceptor::{Acknowledgement, ProducerInterceptor};
 pub use partitioner::{Partitioner, PartitionerConfig};
 pub use record::{HeaderRef, ProducerRecord, Record, RecordMetadata};
 pub(crate) use sequences::Session;
+pub use typed::{TypedProducer, TypedProducerRecord};
 
 use crate::client::Inner;
 use crate::error::ClientError;
