@@ -392,16 +392,6 @@ impl Consumer {
         Ok(())
     }
 
-    pub(super) fn resolver(&self) -> Resolver {
-        Resolver {
-            client: self.client.clone(),
-            coordinator: self.group.as_ref().map(|group| group.coordinator.clone()),
-            policy: self.config.auto_offset_reset,
-            patience: self.config.default_api_timeout,
-            isolation: self.config.isolation_level,
-        }
-    }
-
     /// Begins to find out where to begin.
     pub(super) fn look_for_positions(&mut self) {
         let paused = self.resolve_after.is_some_and(|after| after > Instant::now());

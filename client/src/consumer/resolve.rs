@@ -45,6 +45,21 @@ pub(super) struct Resolver {
     pub policy: AutoOffsetReset,
     pub patience: Duration,
     pub isolation: IsolationLevel,
+    /// Of topics that the application names, not of those that the group gives.
+    pub missing: Missing,
+}
+
+impl Consumer {
+    pub(super) fn resolver(&self) -> Resolver {
+        Resolver {
+            client: self.client.clone(),
+            coordinator: self.group.as_ref().map(|group| group.coordinator.clone()),
+            policy: self.config.auto_offset_reset,
+            patience: self.config.default_api_timeout,
+            isolation: self.config.isolation_level,
+            missing: Missing::created_if(self.config.allow_auto_create_topics),
+        }
+    }
 }
 
 impl Resolver {

@@ -22,7 +22,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
-use troupe_proto::ids::PartitionId;
+use troupe_proto::batch::Packing;
+use troupe_proto::ids::{NodeId, PartitionId};
 
 /// What a record takes in a batch beside its key, value and headers, at most; and a header beside its own.
 const RECORD_OVERHEAD: usize = 48;

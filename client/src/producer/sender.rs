@@ -332,7 +332,9 @@ impl Sender {
             }
             OutgoingContent::Records(builder) => {
                 let transactional = self.accumulator.transactions.is_some();
-                match Encoded::new(builder, config.compression, producer, transactional) {
+                let queued = now.saturating_duration_since(outgoing.created);
+                self.accumulator.telemetry.left_its_queue(Some(queued), builder.count());
+                match Encoded::new(builder, self.accumulator.packing, producer, transactional) {
                     Ok(encoded) => encoded,
                     Err(error) => {
                         let error = ClientError::Batch(error);
