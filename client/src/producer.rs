@@ -333,14 +333,17 @@ impl Shared {
             if self.accumulator.closed.load(Ordering::Acquire) {
                 return Err(ClientError::Closed { sent: false });
             }
-            let error = match timeout_at(deadline, self.client.refresh_topic(name)).await {
-                Ok(Ok(topic)) if !topic.partitions.is_empty() => {
-                    return Ok(self.accumulator.describe(&topic));
-                }
-                Ok(Ok(_)) => ClientError::no_leader(name, PartitionId(0)),
-                Ok(Err(error)) => error,
-                Err(_) => return Err(last_error),
-            };
+            let error =
+                match timeout_at(deadline, self.client.refresh_topic(name, Missing::IsCreated))
+                    .await
+                {
+                    Ok(Ok(topic)) if !topic.partitions.is_empty() => {
+                        return Ok(self.accumulator.describe(&topic));
+                    }
+                    Ok(Ok(_)) => ClientError::no_leader(name, PartitionId(0)),
+                    Ok(Err(error)) => error,
+                    Err(_) => return Err(last_error),
+                };
             let until = match error.reason() {
                 ErrorCode::UnknownTopic => patience,
                 _ if error.is_retriable() => deadline,

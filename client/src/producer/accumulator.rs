@@ -364,7 +364,29 @@ impl View {
             candidates = existing.map(|queue| queue.candidate()).collect();
         }
         let chance = rand::random();
-        draw(&candidates, config.partitioner.adaptive, chance).unwrap_or(PartitionId(0))
+        draw(&found, config.partitioner.adaptive, chance).unwrap_or(PartitionId(0))
+    }
+
+    fn candidates(&self, counts: impl Fn(&PartitionLeader) -> bool) -> Vec<Candidate> {
+        let partitions = self.topic.partitions.iter().filter(|partition| counts(partition));
+        let queues = partitions.filter_map(|it| self.queues.get(it.partition.0 as usize));
+        queues.map(|queue| queue.candidate()).collect()
+    }
+
+    /// Leaders that something of this topic has been ready for, and did not go to, for as long as
+    /// `availability_timeout`. Asked once in a batch, and of nothing unless there is such a time-out.
+    fn blocked_nodes(&self, config: &ProducerConfig) -> Vec<NodeId> {
+        let timeout = config.partitioner.availability_timeout;
+        if timeout.is_zero() || !config.partitioner.adaptive {
+            return Vec::new();
+        }
+        let now = Instant::now();
+        let is_blocked = |it: &&PartitionLeader| {
+            let queue = self.queues.get(it.partition.0 as usize);
+            let since = queue.and_then(|queue| queue.queue.lock().ready_since());
+            since.is_some_and(|since| now.saturating_duration_since(since) >= timeout)
+        };
+        self.topic.partitions.iter().filter(is_blocked).filter_map(|it| it.leader).collect()
     }
 }
 

@@ -94,6 +94,9 @@ pub struct ProducerConfig {
     /// same number; but there a partition that waits for its followers holds up all others of its leader. Whoever wants
     /// that, to spare the nodes, sets `max_in_flight_per_node` too.
     pub max_in_flight: usize,
+    /// Requests that may be unanswered at one node, as Kafka counts them: what is ready for the node at one time, at most a
+    /// batch of each partition. Default: none, for the reason above; Kafka's 5.
+    pub max_in_flight_per_node: Option<usize>,
     /// Default: 2^31 - 1; `delivery_timeout` is what ends retrying (P18).
     pub retries: u32,
     /// From the first record of a batch to its answer (P18, P19). Default: 120 s.
@@ -129,6 +132,7 @@ impl Default for ProducerConfig {
             compression: Compression::None,
             compression_level: None,
             max_in_flight: 5,
+            max_in_flight_per_node: None,
             retries: i32::MAX as u32,
             delivery_timeout: Duration::from_secs(120),
             request_timeout: Duration::from_secs(30),
@@ -188,6 +192,9 @@ impl ProducerConfig {
         let value = |setting, value: String, rule| Err(ConfigError::Value { setting, value, rule });
         if self.max_in_flight == 0 {
             return value("max_in_flight", "0".to_owned(), "at least 1");
+        }
+        if self.max_in_flight_per_node == Some(0) {
+            return value("max_in_flight_per_node", "0".to_owned(), "at least 1, or unset");
         }
         if self.max_request_size == 0 || self.max_request_size > MAX_PAYLOAD {
             let actual = self.max_request_size.to_string();
