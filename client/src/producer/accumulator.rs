@@ -354,14 +354,14 @@ impl View {
 
     /// Another sticky partition (T25, T26): among those that have a leader, or among all if none has.
     fn draw(&self, config: &ProducerConfig) -> PartitionId {
-        let with_leader = self.topic.partitions.iter().filter(|p| p.leader.is_some());
-        let mut candidates: Vec<_> = with_leader
-            .filter_map(|partition| self.queues.get(partition.partition.0 as usize))
-            .map(|queue| queue.candidate())
-            .collect();
-        if candidates.is_empty() {
-            let existing = self.queues.iter().take(self.topic.partitions.len());
-            candidates = existing.map(|queue| queue.candidate()).collect();
+        let blocked = self.blocked_nodes(config);
+        let is_free = |node: NodeId| !blocked.contains(&node);
+        let mut found = self.candidates(|it| it.leader.is_some_and(is_free));
+        if found.is_empty() && !blocked.is_empty() {
+            found = self.candidates(|it| it.leader.is_some());
+        }
+        if found.is_empty() {
+            found = self.candidates(|_| true);
         }
         let chance = rand::random();
         draw(&found, config.partitioner.adaptive, chance).unwrap_or(PartitionId(0))

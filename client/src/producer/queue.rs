@@ -182,6 +182,12 @@ impl Queue {
         self.batches.len() - self.in_flight
     }
 
+    /// Since when something could have been sent that was not (T26).
+    pub(crate) fn ready_since(&self) -> Option<Instant> {
+        let first = self.batches.iter().find(|batch| batch.is_waiting())?;
+        Some(first.created + self.rules.linger)
+    }
+
     /// Adds a record to the open batch or opens one (P4). `reserve` takes buffer memory, or refuses. `now`
     /// is asked only when a batch is opened.
     pub(crate) fn append(
