@@ -223,7 +223,8 @@ impl Inner {
         &self,
         name: &str,
     ) -> Result<Arc<TopicMetadata>, ClientError> {
-        self.refresh(&[name.to_owned()]).await?;
+        self.refresh(&[name.to_owned()], missing).await?;
+        self.metadata.use_topic(name);
         self.metadata.topic_of_any_age(name).ok_or_else(|| ClientError::unknown_topic(name))
     }
 
