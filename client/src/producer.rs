@@ -39,7 +39,7 @@ pub use record::{HeaderRef, ProducerRecord, Record, RecordMetadata};
 pub(crate) use sequences::Session;
 pub use typed::{TypedProducer, TypedProducerRecord};
 
-use crate::client::Inner;
+use crate::client::{Inner, Missing};
 use crate::error::ClientError;
 use crate::metadata::UNKNOWN_TOPIC_PATIENCE;
 use crate::transactions::Transactions;
@@ -148,7 +148,8 @@ impl Producer {
         self.shared.noted(sent).map(drop)
     }
 
-    /// A handle for one topic.
+    /// A handle for one topic. One that does not exist is created where the nodes' `auto.create.topics.enable` allows it,
+    /// as it is by [`Producer::send`].
     ///
     /// # Errors
     /// UNKNOWN_TOPIC, after as long as a new topic may take to be known everywhere.
@@ -388,7 +389,9 @@ impl Shared {
                         let waited = started.elapsed();
                         return Err(unknown_partition(topic, partition, count, waited));
                     }
-                    if let Ok(described) = self.client.refresh_topic(&topic.name).await {
+                    if let Ok(described) =
+                        self.client.refresh_topic(&topic.name, Missing::IsCreated).await
+                    {
                         self.accumulator.describe(&described);
                     }
                     let backoff = self.accumulator.config.retry_backoff;

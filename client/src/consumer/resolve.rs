@@ -4,7 +4,7 @@ use super::assigned::{OffsetAndMetadata, Offsets, Position};
 use super::config::{AutoOffsetReset, IsolationLevel};
 use super::coordinator::Coordinator;
 use crate::admin::groups::groups;
-use crate::client::Inner;
+use crate::client::{Inner, Missing};
 use crate::error::ClientError;
 use crate::offsets::OffsetSpec;
 use crate::topic_partition::TopicPartition;
@@ -206,7 +206,10 @@ impl Resolver {
         };
         let topic = match known.filter(|topic| fits(topic)) {
             Some(topic) => topic,
-            None => self.client.find_topic(&at.topic).await?,
+            None => {
+                let missing = if given.is_some() { Missing::StaysMissing } else { self.missing };
+                self.client.find_topic(&at.topic, missing).await?
+            }
         };
         if topic.partitions.len() <= at.partition.0 as usize {
             return Err(ClientError::UnknownPartition {

@@ -7,6 +7,7 @@
 use super::node_stream::NodeStream;
 use super::positions::Source;
 use super::{Failure, Fetcher, Ready, to_wire};
+use crate::client::Missing;
 use crate::error::ClientError;
 use crate::metadata::{Leader, LeaderAt, Leadership};
 use crate::topic_partition::TopicPartition;
@@ -173,7 +174,7 @@ impl Fetcher {
         let topics: Vec<_> = stale.iter().map(|topic| topic.to_string()).collect();
         let client = self.client.clone();
         self.refresh = Some(Box::pin(async move {
-            if let Err(error) = client.refresh(&topics).await {
+            if let Err(error) = client.refresh(&topics, Missing::StaysMissing).await {
                 tracing::debug!(%error, "metadata refresh");
             }
         }));
