@@ -158,6 +158,7 @@ mod metadata;
 mod offsets;
 pub mod producer;
 pub mod reader;
+pub mod telemetry;
 mod topic_partition;
 mod transactions;
 mod wait;

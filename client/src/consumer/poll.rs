@@ -284,6 +284,7 @@ impl Consumer {
 
     /// What has to be done before records are handed out.
     async fn keep_house(&mut self) -> Result<(), ClientError> {
+        self.tell_recorders();
         if self.wakeup.take() {
             return Err(ClientError::Wakeup);
         }

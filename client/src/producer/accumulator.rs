@@ -12,7 +12,8 @@ use super::queue::{Incoming, NotAppended, Queue, Settled};
 use super::record::Record;
 use super::rules::Rules;
 use crate::error::ClientError;
-use crate::metadata::TopicMetadata;
+use crate::metadata::{PartitionLeader, TopicMetadata};
+use crate::telemetry::ProducerTelemetry;
 use crate::transactions::Transactions;
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
@@ -119,6 +120,7 @@ impl Accumulator {
             retry_backoff_max: config.retry_backoff_max,
         };
         Self {
+            telemetry: ProducerTelemetry::new(&client_id(&config), config.buffer_memory),
             memory: Semaphore::new(config.buffer_memory),
             interceptors: config.interceptors.as_slice().into(),
             // Validated before.
@@ -274,11 +276,21 @@ impl Accumulator {
             };
             counter.fetch_add(records, Ordering::Relaxed);
             self.memory.add_permits(batch.reserved);
+            let free = self.memory.available_permits();
+            self.telemetry.settled(records, batch.outcome.is_ok(), free);
             if let Err(error) = &batch.outcome {
                 self.note_failure(error);
             }
             batch.completion.settle(batch.records, batch.outcome);
         }
+    }
+
+    /// A batch goes out.
+    pub(crate) fn note_sent(&self, encoded: &Encoded) {
+        let (records, bytes) = (encoded.header.record_count, encoded.wire.len());
+        self.counters.batches_sent.fetch_add(1, Ordering::Relaxed);
+        self.counters.bytes_sent.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.telemetry.sent(records, bytes, self.memory.available_permits());
     }
 
     /// Lets every open batch go (P23). The last record of each partition that is not answered yet.
@@ -426,6 +438,15 @@ fn bound(record: &Record<'_>) -> usize {
     let headers: usize =
         headers.map(|(name, value)| HEADER_OVERHEAD + name.len() + len(*value)).sum();
     RECORD_OVERHEAD + len(record.key) + len(record.value) + headers
+}
+
+/// Kafka's names for those who have none.
+fn client_id(config: &ProducerConfig) -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    match config.client_id.as_str() {
+        "" => format!("producer-{}", NEXT.fetch_add(1, Ordering::Relaxed)),
+        given => given.to_owned(),
+    }
 }
 
 /// T11: create time.

@@ -61,6 +61,9 @@ impl FromStr for Acks {
 /// How a producer batches, waits, retries. The names are Kafka's.
 #[derive(Clone, Debug)]
 pub struct ProducerConfig {
+    /// What this producer is called in metrics. Default: empty, which becomes `producer-1` and so on, in the order in which
+    /// this process makes them.
+    pub client_id: String,
     /// Default: all.
     pub acks: Acks,
     /// Order is kept and nothing is doubled under retries (P25). Unset: on, unless another setting that was
@@ -122,6 +125,7 @@ pub struct ProducerConfig {
 impl Default for ProducerConfig {
     fn default() -> Self {
         Self {
+            client_id: String::new(),
             acks: Acks::All,
             enable_idempotence: None,
             batch_size: 256 << 10,

@@ -128,6 +128,7 @@ pub(crate) enum Drain {
 /// A batch to be sent now.
 pub(crate) struct Outgoing {
     pub id: u64,
+    pub created: Instant,
     pub content: OutgoingContent,
     pub stamp: Option<Stamp>,
 }
@@ -373,7 +374,7 @@ impl Queue {
         batch.status = Status::InFlight;
         self.in_flight += 1;
         self.destination = Some(destination);
-        Drain::Send(Outgoing { id: batch.id, content, stamp })
+        Drain::Send(Outgoing { id: batch.id, created: batch.created, content, stamp })
     }
 
     /// Keeps what was sent, in case it has to be sent again.

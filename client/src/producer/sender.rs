@@ -301,6 +301,8 @@ impl Sender {
         let encoded = match outgoing.content {
             OutgoingContent::Encoded(encoded) => {
                 self.accumulator.counters.retries.fetch_add(1, Ordering::Relaxed);
+                let records = encoded.header.record_count;
+                self.accumulator.telemetry.left_its_queue(None, records);
                 encoded
             }
             OutgoingContent::Records(builder) => {
@@ -334,11 +336,7 @@ impl Sender {
             },
             batch: encoded.wire.clone(),
         };
-        self.accumulator.counters.batches_sent.fetch_add(1, Ordering::Relaxed);
-        self.accumulator
-            .counters
-            .bytes_sent
-            .fetch_add(encoded.wire.len() as u64, Ordering::Relaxed);
+        self.accumulator.note_sent(&encoded);
         let (acks, give_up_after) = (config.acks, config.request_timeout + ANSWER_GRACE);
         queue.with(|queue| queue.encoded(outgoing.id, encoded));
         let correlation = self.next_correlation;

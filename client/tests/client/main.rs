@@ -15,4 +15,7 @@ mod interceptors;
 mod membership;
 mod producer;
 mod reader;
+mod settings_page;
+mod telemetry;
+mod topics;
 mod transactions;
