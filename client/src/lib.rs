@@ -1,4 +1,5 @@
-//! The Rust client of Troupe.
+//! The Rust client of Troupe. Names, defaults and behaviours are Kafka's where Kafka has them; what each of Kafka's settings
+//! is called here, and where a default differs and why, stands in `docs/sdk.md`.
 //!
 //! | to | take |
 //! |---|---|
@@ -184,4 +185,6 @@ pub use producer::{
 pub use reader::{ConsumerRecord, FetchedBatch, Partitions, Position, Reader, ReaderConfig, Start};
 pub use topic_partition::TopicPartition;
 pub use transactions::{ConsumerGroupMetadata, Transaction, TransactionError};
+/// The contract: identifiers, codecs and messages that this crate's own types are made of.
+pub use troupe_proto as proto;
 pub use wait::{Wait, WaitObserver};

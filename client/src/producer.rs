@@ -278,7 +278,12 @@ impl TopicProducer {
                 self.shared.accumulator.inbox.notify.notify_one();
                 TrySendError::Full
             }
-        })
+            Blocked::UnknownPartition { partition, count } => {
+                let error = unknown_partition(&self.topic, partition, count, Duration::ZERO);
+                TrySendError::Failed(self.shared.note(error))
+            }
+            Blocked::Failed(error) => TrySendError::Failed(self.shared.note(error)),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use super::cursor::Cursor;
 use super::lost::{LossCause, PositionLost};
 use super::membership::Event;
 use super::records::ConsumerRecords;
-use super::resolve::{Resolved, Resolver};
+use super::resolve::Resolved;
 use super::{AutoOffsetReset, Consumer, Mode};
 use crate::error::ClientError;
 use crate::fetcher::{ConsumerRecord, Failure, FetchedBatch};

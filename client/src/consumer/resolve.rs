@@ -1,5 +1,6 @@
 //! Where to begin: what is committed, or what the policy says (C7). Runs beside the reading.
 
+use super::Consumer;
 use super::assigned::{OffsetAndMetadata, Offsets, Position};
 use super::config::{AutoOffsetReset, IsolationLevel};
 use super::coordinator::Coordinator;

@@ -4,6 +4,7 @@
 //! is served in order of arrival (P2). The sender hears of every queue that has something for it.
 //! Never here: connections, retries, answers.
 
+use super::batch::Encoded;
 use super::config::ProducerConfig;
 use super::delivery::{Callback, Delivery};
 use super::interceptor::Interceptors;
@@ -364,7 +365,8 @@ impl View {
         self.queues.get(partition.0 as usize).filter(|_| exists)
     }
 
-    /// Another sticky partition (T25, T26): among those that have a leader, or among all if none has.
+    /// Another sticky partition (T25, T26): among those that have a leader, without those of nodes that do not take what
+    /// is ready for them; or among all if that leaves none.
     fn draw(&self, config: &ProducerConfig) -> PartitionId {
         let blocked = self.blocked_nodes(config);
         let is_free = |node: NodeId| !blocked.contains(&node);

@@ -136,6 +136,7 @@ pub(crate) const fn batch_len(payload_len: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use troupe_proto::batch::Compression;
 
     fn records(builder: RecordSetBuilder) -> Vec<(i64, Option<Bytes>)> {
         let built = builder.finish(Compression::None, None).unwrap();

@@ -5,6 +5,7 @@ use super::partitioner::PartitionerConfig;
 use crate::error::ConfigError;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 use troupe_proto::batch::{Compression, LevelOutOfRange, MAX_PAYLOAD, Packing};
 use troupe_proto::v1;

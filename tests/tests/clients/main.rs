@@ -1,6 +1,7 @@
 //! Clients in other languages, against the built binary, from nothing but the contract.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod examples;
 mod groups;
 mod policies;
 
