@@ -90,7 +90,7 @@ settings! {
     /// Whether topics that are created without unclean.leader.election.enable have it: a replica that is not in sync may
     /// lead when no other can. Loses records.
     unclean_leader_election: bool = false, "unclean.leader.election.enable", ClusterWide;
-    /// Whether publishing to an unknown topic creates it.
+    /// Whether publishing to an unknown topic creates it, and, of clients that allow it, sending to it or subscribing to it.
     auto_create_topics: bool = false, "auto.create.topics.enable", Restart;
     /// Whether topics may be deleted.
     delete_topic: bool = true, "delete.topic.enable", ClusterWide;

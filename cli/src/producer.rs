@@ -18,6 +18,9 @@ pub struct Settings {
     /// none, gzip, snappy, lz4 or zstd
     #[arg(short = 'z', long, default_value = "none")]
     pub compression: Compression,
+    /// How hard it tries: gzip 1 to 9, lz4 1 to 17, zstd -131072 to 22 [default: 6, the fast one, 1]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub compression_level: Option<i32>,
     /// How long a record waits for company
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub linger: Option<Duration>,
@@ -33,6 +36,21 @@ pub struct Settings {
     /// How long a record is retried
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub delivery_timeout: Option<Duration>,
+    /// How often at most [default: as often as --delivery-timeout allows]
+    #[arg(long, value_name = "N")]
+    pub retries: Option<u32>,
+    /// Insist on each record once and in order under retries: an error if another setting forbids it [default: unless one does]
+    #[arg(long, overrides_with = "no_idempotence")]
+    pub idempotence: bool,
+    /// A record that is retried may be there twice, or behind later ones
+    #[arg(long, overrides_with = "idempotence")]
+    pub no_idempotence: bool,
+    /// Batches of a partition that may be unanswered; more than 5 need --no-idempotence [default: 5]
+    #[arg(long, value_name = "N")]
+    pub in_flight: Option<usize>,
+    /// Requests that may be unanswered at a node, as Kafka counts them [default: any number]
+    #[arg(long, value_name = "N")]
+    pub in_flight_per_node: Option<usize>,
 }
 
 impl Settings {
@@ -40,6 +58,13 @@ impl Settings {
         let mut config = ProducerConfig {
             acks: self.acks,
             compression: self.compression,
+            compression_level: self.compression_level,
+            enable_idempotence: match (self.idempotence, self.no_idempotence) {
+                (true, _) => Some(true),
+                (_, true) => Some(false),
+                _ => None,
+            },
+            max_in_flight_per_node: self.in_flight_per_node,
             ..ProducerConfig::default()
         };
         let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -60,6 +85,12 @@ impl Settings {
             config.delivery_timeout = timeout;
             config.request_timeout =
                 config.request_timeout.min(timeout.saturating_sub(config.linger));
+        }
+        if let Some(retries) = self.retries {
+            config.retries = retries;
+        }
+        if let Some(batches) = self.in_flight {
+            config.max_in_flight = batches;
         }
         // A full buffer is a reason to wait; how long at most, the deliveries decide.
         config.max_block = config.delivery_timeout.max(config.max_block);

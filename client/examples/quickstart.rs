@@ -1,4 +1,6 @@
 //! Sends ten records to a topic and reads them again. Needs `troupe dev`, and `troupe topic create hello`.
+//!
+//!     cargo run --release -p troupe-client --example quickstart -- [SERVER]
 
 use futures::StreamExt;
 use troupe_client::{
@@ -7,7 +9,11 @@ use troupe_client::{
 
 #[tokio::main]
 async fn main() -> Result<(), ClientError> {
-    let client = Client::connect(ClientConfig::default()).await?;
+    let config = match std::env::args().nth(1) {
+        Some(servers) => ClientConfig::new(servers.split(',')),
+        None => ClientConfig::default(),
+    };
+    let client = Client::connect(config).await?;
 
     let producer = client.producer(ProducerConfig::default()).await?;
     let mut deliveries = Vec::new();

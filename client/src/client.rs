@@ -33,6 +33,20 @@ pub struct Client {
     pub(crate) inner: Arc<Inner>,
 }
 
+/// What becomes of a topic that is asked for and does not exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    StaysMissing,
+    /// Where the nodes allow it.
+    IsCreated,
+}
+
+impl Missing {
+    pub(crate) fn created_if(allowed: bool) -> Self {
+        if allowed { Self::IsCreated } else { Self::StaysMissing }
+    }
+}
+
 /// What the clones share, and what a producer or reader keeps alive.
 pub(crate) struct Inner {
     pub(crate) connections: Connections,
@@ -80,11 +94,28 @@ impl Client {
     /// # Errors
     /// UNKNOWN_TOPIC, and those of any control call.
     pub async fn topic(&self, name: &str) -> Result<Arc<TopicMetadata>, ClientError> {
+        self.known_topic(name, Missing::StaysMissing).await
+    }
+
+    /// The same; a topic that does not exist is created where the nodes' `auto.create.topics.enable` allows it, with
+    /// their numbers of partitions and replicas.
+    ///
+    /// # Errors
+    /// UNKNOWN_TOPIC if it is not allowed, why it could not be created, and those of any control call.
+    pub async fn topic_or_create(&self, name: &str) -> Result<Arc<TopicMetadata>, ClientError> {
+        self.known_topic(name, Missing::IsCreated).await
+    }
+
+    async fn known_topic(
+        &self,
+        name: &str,
+        missing: Missing,
+    ) -> Result<Arc<TopicMetadata>, ClientError> {
         let max_age = self.inner.connections.config().metadata_max_age;
         if let Some(topic) = self.inner.metadata.topic(name, Instant::now(), max_age) {
             return Ok(topic);
         }
-        self.inner.find_topic(name).await
+        self.inner.find_topic(name, missing).await
     }
 
     /// Topics, configurations, replicas and actors, through any node.
@@ -166,16 +197,20 @@ impl Inner {
 
     /// Asks who leads these topics now. Those that do not exist are forgotten. A single one is refused if nothing can
     /// have its name; among others it counts as one that does not exist.
-    pub(crate) async fn refresh(&self, topics: &[String]) -> Result<(), ClientError> {
+    pub(crate) async fn refresh(
+        &self,
+        topics: &[String],
+        missing: Missing,
+    ) -> Result<(), ClientError> {
         if topics.is_empty() {
             return Ok(());
         }
-        match self.refresh_together(topics).await {
+        match self.refresh_together(topics, missing).await {
             Err(error) if error.reason() == ErrorCode::InvalidTopic && topics.len() > 1 => {}
             refreshed => return refreshed,
         }
         for topic in topics {
-            match self.refresh_together(std::slice::from_ref(topic)).await {
+            match self.refresh_together(std::slice::from_ref(topic), missing).await {
                 Err(error) if error.reason() == ErrorCode::InvalidTopic => {}
                 refreshed => refreshed?,
             }
@@ -183,11 +218,18 @@ impl Inner {
         Ok(())
     }
 
-    async fn refresh_together(&self, topics: &[String]) -> Result<(), ClientError> {
+    async fn refresh_together(
+        &self,
+        topics: &[String],
+        missing: Missing,
+    ) -> Result<(), ClientError> {
         let answer = self
             .connections
             .call(true, |channel| {
-                let request = DescribeTopicsRequest { topics: topics.to_vec() };
+                let request = DescribeTopicsRequest {
+                    topics: topics.to_vec(),
+                    allow_auto_topic_creation: missing == Missing::IsCreated,
+                };
                 async move {
                     let mut stub =
                         MetadataServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER);
@@ -222,16 +264,22 @@ impl Inner {
     pub(crate) async fn refresh_topic(
         &self,
         name: &str,
+        missing: Missing,
     ) -> Result<Arc<TopicMetadata>, ClientError> {
-        self.refresh(&[name.to_owned()]).await?;
+        self.refresh(&[name.to_owned()], missing).await?;
+        self.metadata.use_topic(name);
         self.metadata.topic_of_any_age(name).ok_or_else(|| ClientError::unknown_topic(name))
     }
 
     /// The same; of several nodes one may not have heard of a new topic yet.
-    pub(crate) async fn find_topic(&self, name: &str) -> Result<Arc<TopicMetadata>, ClientError> {
+    pub(crate) async fn find_topic(
+        &self,
+        name: &str,
+        missing: Missing,
+    ) -> Result<Arc<TopicMetadata>, ClientError> {
         let patience = Instant::now() + NEW_TOPIC_PATIENCE;
         loop {
-            match self.refresh_topic(name).await {
+            match self.refresh_topic(name, missing).await {
                 Err(error)
                     if error.reason() == ErrorCode::UnknownTopic
                         && self.connections.is_cluster()

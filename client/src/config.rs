@@ -14,6 +14,9 @@ pub struct ClientConfig {
     pub request_timeout: Duration,
     /// Metadata older than this is asked for again (P22).
     pub metadata_max_age: Duration,
+    /// Of topics that no producer of this client has sent to for so long, and no consumer or reader of its reads, nothing is
+    /// kept and nothing followed (P22): the next record waits until the topic has been asked for. Default: 5 min.
+    pub metadata_max_idle: Duration,
     /// Silent connections are probed this often; one that does not answer within as long again is broken.
     pub keepalive_interval: Duration,
     /// The same for the connection that tells of the cluster's changes: who follows a node that has stopped
@@ -30,6 +33,7 @@ impl Default for ClientConfig {
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
             metadata_max_age: Duration::from_secs(300),
+            metadata_max_idle: Duration::from_secs(300),
             keepalive_interval: Duration::from_secs(10),
             control_keepalive_interval: Duration::from_secs(1),
             wait_observer: None,

@@ -55,18 +55,19 @@ mod seek;
 mod streams;
 mod typed;
 
+pub use self::metrics::ConsumerMetrics;
 pub use assigned::OffsetAndMetadata;
 pub(crate) use assigned::{Due, Offsets};
 pub(crate) use commits::{sort_out, to_commits};
 pub use config::{Assignor, AutoOffsetReset, ConsumerConfig, IsolationLevel};
 pub use interceptor::ConsumerInterceptor;
 pub use lost::{LossCause, PositionLost};
-pub use metrics::ConsumerMetrics;
 pub use offsets::OffsetAndTimestamp;
 pub use rebalance::{Rebalance, RebalanceListener};
 pub use records::ConsumerRecords;
-pub use typed::{BoxError, Bytes, Deserializer, Text, TypedConsumer, TypedRecord};
+pub use typed::{TypedConsumer, TypedRecord};
 
+use self::metrics::Told;
 use crate::client::Inner;
 use crate::error::ClientError;
 use crate::exclusive::Exclusive;
@@ -121,6 +122,7 @@ pub struct Consumer {
     /// Another process has taken this one's place for good.
     fatal: Option<ClientError>,
     metrics: ConsumerMetrics,
+    told: Told,
 }
 
 /// Who says what is read (C2).
@@ -198,6 +200,7 @@ impl Consumer {
             isolation: config.isolation_level,
         };
         Ok(Self {
+            told: Told::new(&config.client_id, &config.group_id),
             fetcher: Fetcher::new(client.clone(), settings),
             client,
             next_auto_commit: Instant::now() + config.auto_commit_interval,
@@ -343,6 +346,7 @@ impl Consumer {
         }
         // From here on nothing is held, even if the call is dropped while it waits.
         held.iter().for_each(|at| self.give_up(at));
+        self.tell_recorders_now();
         (self.assignment, self.lost) = (None, None);
         self.announce.clear();
         self.mode = Mode::Nobody;
@@ -402,16 +406,6 @@ impl Consumer {
     /// Interrupts this consumer's calls from elsewhere.
     pub fn wakeup_handle(&self) -> WakeupHandle {
         self.wakeup.clone()
-    }
-
-    pub fn metrics(&self) -> ConsumerMetrics {
-        let mut metrics = self.metrics;
-        metrics.lag = self.assigned.partitions.keys().filter_map(|at| self.current_lag(at)).sum();
-        if let Some(group) = &self.group {
-            metrics.commits = group.commits.outcomes.commits.load(Ordering::Relaxed);
-            metrics.commits_failed = group.commits.outcomes.failures.load(Ordering::Relaxed);
-        }
-        metrics
     }
 
     /// The partition is not held any more.

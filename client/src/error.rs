@@ -4,6 +4,7 @@
 //! The broker's own refusals pass through unchanged as [`ClientError::Refused`]; the other variants are
 //! the client's.
 
+use crate::formats::RecordField;
 use crate::topic_partition::TopicPartition;
 use std::io;
 use std::time::Duration;
@@ -74,8 +75,19 @@ pub enum ClientError {
     #[error("no offset is committed for {}, and auto_offset_reset is none", names(partitions))]
     NoOffset { partitions: Vec<TopicPartition> },
     /// C19. The position stays at the record; seek past it to go on.
-    #[error("{topic} partition {partition} at offset {offset}: cannot be deserialised: {what}")]
-    Deserialization { topic: String, partition: PartitionId, offset: Offset, what: String },
+    #[error(
+        "{topic} partition {partition} at offset {offset}: the {field} cannot be deserialised: {what}"
+    )]
+    Deserialization {
+        topic: String,
+        partition: PartitionId,
+        offset: Offset,
+        field: RecordField,
+        what: String,
+    },
+    /// The application's value has no such form. Nothing was sent.
+    #[error("the {field} of a record for topic {topic} cannot be serialised: {what}")]
+    Serialization { topic: String, field: RecordField, what: String },
     /// C21. The call was interrupted from elsewhere.
     #[error("woken up")]
     Wakeup,
@@ -119,7 +131,7 @@ impl ClientError {
             Self::Batch(cause) => cause.code(),
             Self::IllegalState { .. } => ErrorCode::InvalidRequest,
             Self::NoOffset { .. } => ErrorCode::NoCommittedOffset,
-            Self::Deserialization { .. } => ErrorCode::InvalidRecord,
+            Self::Deserialization { .. } | Self::Serialization { .. } => ErrorCode::InvalidRecord,
             Self::Wakeup => ErrorCode::Unspecified,
             Self::Protocol { .. } => ErrorCode::Internal,
         }
@@ -146,6 +158,7 @@ impl ClientError {
             | Self::IllegalState { .. }
             | Self::NoOffset { .. }
             | Self::Deserialization { .. }
+            | Self::Serialization { .. }
             | Self::Protocol { .. } => false,
         }
     }
@@ -169,6 +182,7 @@ impl ClientError {
             | Self::IllegalState { .. }
             | Self::NoOffset { .. }
             | Self::Deserialization { .. }
+            | Self::Serialization { .. }
             | Self::Wakeup
             | Self::Batch(_) => true,
         }

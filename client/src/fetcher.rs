@@ -144,6 +144,7 @@ impl Fetcher {
         let paused = self.positions.get(at).is_some_and(|tracked| tracked.paused);
         self.forget(at);
         self.positions.insert(at.clone(), topic_id, start, end);
+        self.positions.keep(at, self.client.metadata.hold(&at.topic));
         if let Some(tracked) = self.positions.get_mut(at) {
             tracked.paused = paused;
         }

@@ -3,12 +3,14 @@
 //! Nodes tell it in updates, each as of some offset of the metadata log, and in the hints of their refusals;
 //! some lag behind others.
 //! Promises: what is known of a partition's leader never goes back to an older leader epoch (P22). A topic
-//! does not vanish, and one that was deleted does not come back, because an older update came later.
+//! does not vanish, and one that was deleted does not come back, because an older update came later. What nobody uses
+//! any more is forgotten (P22).
 //! Never here: the decision when to ask; callers ask on errors, [`crate::watch`] keeps it fresh.
 
 use parking_lot::RwLock;
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant};
 use troupe_proto::error::Error as Refusal;
@@ -82,6 +84,7 @@ pub(crate) struct MetadataUpdate {
 
 /// The metadata of the cluster.
 pub(crate) struct Metadata {
+    began: Instant,
     state: RwLock<State>,
     /// Counts the changes.
     version: watch::Sender<u64>,
@@ -89,9 +92,16 @@ pub(crate) struct Metadata {
     names: watch::Sender<u64>,
 }
 
+/// While it is there, its topic counts as used.
+#[derive(Debug)]
+pub(crate) struct InUse {
+    _held: Arc<()>,
+}
+
 #[derive(Default)]
 struct State {
     topics: HashMap<Arc<str>, Known>,
+    held: HashMap<Arc<str>, Weak<()>>,
     /// Topics that were known and have been deleted: when that was seen, and in an update of which offset.
     gone: HashMap<Arc<str>, (Instant, i64)>,
     nodes: HashMap<NodeId, Arc<str>>,
@@ -110,12 +120,14 @@ struct Known {
     since: Instant,
     /// Of the update that it is from.
     offset: i64,
+    /// When somebody wanted to know last, in milliseconds since this metadata began.
+    used_ms: AtomicU64,
 }
 
 impl Metadata {
     pub(crate) fn new() -> Self {
         let (version, names) = (watch::Sender::new(0), watch::Sender::new(0));
-        Self { state: RwLock::default(), version, names }
+        Self { began: Instant::now(), state: RwLock::default(), version, names }
     }
 
     /// Resolves its `changed()` whenever a topic or node changes.
@@ -137,12 +149,56 @@ impl Metadata {
     ) -> Option<Arc<TopicMetadata>> {
         let state = self.state.read();
         let known = state.topics.get(name)?;
+        known.use_at(self.ms(now));
         (now.duration_since(known.since) < max_age).then(|| known.topic.clone())
     }
 
     /// The topic however old the description.
     pub(crate) fn topic_of_any_age(&self, name: &str) -> Option<Arc<TopicMetadata>> {
         self.state.read().topics.get(name).map(|known| known.topic.clone())
+    }
+
+    fn ms(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.began).as_millis() as u64
+    }
+
+    /// Somebody wants to know of this topic.
+    pub(crate) fn use_topic(&self, name: &str) {
+        if let Some(known) = self.state.read().topics.get(name) {
+            known.use_at(self.ms(Instant::now()));
+        }
+    }
+
+    /// The topic is not forgotten as long as what is returned is there.
+    pub(crate) fn hold(&self, name: &Arc<str>) -> InUse {
+        let mut state = self.state.write();
+        if let Some(held) = state.held.get(name).and_then(Weak::upgrade) {
+            return InUse { _held: held };
+        }
+        let held = Arc::new(());
+        state.held.retain(|_, held| held.strong_count() > 0);
+        state.held.insert(name.clone(), Arc::downgrade(&held));
+        InUse { _held: held }
+    }
+
+    /// Forgets the topics that nobody has used for so long, and nobody holds (P22).
+    pub(crate) fn forget_idle(&self, now: Instant, max_idle: Duration) {
+        let now = self.ms(now);
+        let mut state = self.state.write();
+        let State { topics, held, .. } = &mut *state;
+        let known = topics.len();
+        topics.retain(|name, known| {
+            let idle_ms = u128::from(now.saturating_sub(known.used_ms.load(Ordering::Relaxed)));
+            let is_held = || held.get(name).is_some_and(|held| held.strong_count() > 0);
+            idle_ms < max_idle.as_millis() || is_held()
+        });
+        let forgotten = known - topics.len();
+        drop(state);
+        if forgotten > 0 {
+            tracing::debug!(forgotten, "topics that nobody uses");
+            self.names.send_modify(|version| *version += 1);
+            self.version.send_modify(|version| *version += 1);
+        }
     }
 
     pub(crate) fn topic_names(&self) -> Vec<String> {
@@ -165,6 +221,7 @@ impl Metadata {
         let Some(known) = state.topics.get(topic) else {
             return Leader::UnknownTopic;
         };
+        known.use_at(self.ms(Instant::now()));
         let Some(found) = known.topic.partitions.get(partition.0 as usize) else {
             return Leader::None;
         };
@@ -223,8 +280,9 @@ impl Metadata {
         state.notice(now, update.offset);
         let known = state.topics.len();
         let mut changed = state.take_nodes(update.offset, update.nodes);
+        let now_ms = self.ms(now);
         for topic in update.topics {
-            changed |= state.take_topic(now, update.offset, topic);
+            changed |= state.take_topic(now, now_ms, update.offset, topic);
         }
         let mut came_or_went = state.topics.len() != known;
         for name in update.gone {
@@ -271,6 +329,12 @@ impl Metadata {
     }
 }
 
+impl Known {
+    fn use_at(&self, now_ms: u64) {
+        self.used_ms.fetch_max(now_ms, Ordering::Relaxed);
+    }
+}
+
 impl State {
     /// Keeps the newest offset, or begins anew.
     fn notice(&mut self, now: Instant, offset: i64) {
@@ -311,7 +375,13 @@ impl State {
         changed
     }
 
-    fn take_topic(&mut self, now: Instant, offset: i64, topic: wire::TopicMetadata) -> bool {
+    fn take_topic(
+        &mut self,
+        now: Instant,
+        now_ms: u64,
+        offset: i64,
+        topic: wire::TopicMetadata,
+    ) -> bool {
         let Some(mut topic) = from_wire(topic) else { return false };
         let name = topic.name.as_str();
         let is_older = self.topics.get(name).is_some_and(|known| known.offset > offset)
@@ -319,7 +389,9 @@ impl State {
         if is_older {
             return false;
         }
-        let before = self.topics.get(name).map(|known| known.topic.clone());
+        let known = self.topics.get(name);
+        let used_ms = known.map_or(now_ms, |known| known.used_ms.load(Ordering::Relaxed));
+        let before = known.map(|known| known.topic.clone());
         if let Some(before) = &before {
             keep_newer_leaders(&mut topic, before);
         }
@@ -329,7 +401,8 @@ impl State {
         };
         let name: Arc<str> = topic.name.as_str().into();
         self.gone.remove(&name);
-        self.topics.insert(name, Known { topic, since: now, offset });
+        let used_ms = AtomicU64::new(used_ms);
+        self.topics.insert(name, Known { topic, since: now, offset, used_ms });
         changed
     }
 

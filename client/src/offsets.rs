@@ -1,6 +1,6 @@
 //! Offsets by position or by time, asked of the leaders.
 
-use crate::client::{Client, Inner, MAX_ANSWER};
+use crate::client::{Client, Inner, MAX_ANSWER, Missing};
 use crate::connection::Purpose;
 use crate::consumer::IsolationLevel;
 use crate::error::{ClientError, is_transport_failure};
@@ -145,7 +145,7 @@ impl Inner {
             // A refusal that named the leader has changed it already.
             if timeout(backoff, changes.changed()).await.is_err() {
                 backoff = (backoff * 2).min(BACKOFF_MAX);
-                self.refresh_topic(topic).await?;
+                self.refresh_topic(topic, Missing::StaysMissing).await?;
             }
         }
     }

@@ -17,6 +17,7 @@ mod accumulator;
 mod batch;
 mod config;
 mod delivery;
+mod interceptor;
 mod node_stream;
 mod partitioner;
 mod queue;
@@ -27,15 +28,18 @@ mod rules;
 mod sender;
 mod sequences;
 mod timers;
+mod typed;
 
 pub(crate) use accumulator::Accumulator;
 pub use config::{Acks, ProducerConfig};
 pub use delivery::Delivery;
+pub use interceptor::{Acknowledgement, ProducerInterceptor};
 pub use partitioner::{Partitioner, PartitionerConfig};
 pub use record::{HeaderRef, ProducerRecord, Record, RecordMetadata};
 pub(crate) use sequences::Session;
+pub use typed::{TypedProducer, TypedProducerRecord};
 
-use crate::client::Inner;
+use crate::client::{Inner, Missing};
 use crate::error::ClientError;
 use crate::metadata::UNKNOWN_TOPIC_PATIENCE;
 use crate::transactions::Transactions;
@@ -139,11 +143,13 @@ impl Producer {
         record: ProducerRecord,
         callback: impl FnOnce(Result<RecordMetadata, ClientError>) + Send + 'static,
     ) -> Result<(), ClientError> {
-        let sent = self.shared.send_owned(record, Some(Box::new(callback))).await;
+        let callback: Callback = Box::new(move |_, result| callback(result));
+        let sent = self.shared.send_owned(record, Some(callback)).await;
         self.shared.noted(sent).map(drop)
     }
 
-    /// A handle for one topic.
+    /// A handle for one topic. One that does not exist is created where the nodes' `auto.create.topics.enable` allows it,
+    /// as it is by [`Producer::send`].
     ///
     /// # Errors
     /// UNKNOWN_TOPIC, after as long as a new topic may take to be known everywhere.
@@ -213,6 +219,10 @@ impl TopicProducer {
     /// # Errors
     /// As [`Producer::send`].
     pub async fn send(&self, record: Record<'_>) -> Result<Delivery, ClientError> {
+        if !self.shared.accumulator.interceptors.is_empty() {
+            let record = record.owned_to(&self.topic.name);
+            return self.shared.noted(self.shared.send_owned(record, None).await);
+        }
         match self.shared.accumulator.append(&self.topic, &record, &mut None, &mut None) {
             Ok(delivery) => Ok(delivery),
             Err(blocked) => {
@@ -231,20 +241,49 @@ impl TopicProducer {
     #[inline]
     pub fn try_send(&self, record: Record<'_>) -> Result<Delivery, TrySendError> {
         let accumulator = &self.shared.accumulator;
-        accumulator.append(&self.topic, &record, &mut None, &mut None).map_err(|blocked| {
-            match blocked {
-                Blocked::Memory(_) => {
-                    // So that what lingers goes out and makes room.
-                    accumulator.inbox.notify.notify_one();
-                    TrySendError::Full
+        if !accumulator.interceptors.is_empty() {
+            return self.try_send_seen(&record);
+        }
+        let appended = accumulator.append(&self.topic, &record, &mut None, &mut None);
+        appended.map_err(|blocked| self.not_taken(blocked))
+    }
+
+    /// As interceptors want it.
+    fn try_send_seen(&self, record: &Record<'_>) -> Result<Delivery, TrySendError> {
+        let accumulator = &self.shared.accumulator;
+        let mut record = record.owned_to(&self.topic.name);
+        interceptor::on_send(&accumulator.interceptors, &mut record);
+        let callback = interceptor::acknowledging(&accumulator.interceptors, &record, None);
+        let headers = record.header_refs();
+        let as_sent = record.borrowed(&headers);
+        let appended = accumulator.append(&self.topic, &as_sent, &mut None, &mut Some(callback));
+        appended.map_err(|blocked| {
+            let needed = if let Blocked::Memory(needed) = &blocked { *needed } else { 0 };
+            let error = self.not_taken(blocked);
+            let told = match &error {
+                TrySendError::Failed(error) => error,
+                TrySendError::Full => {
+                    &ClientError::BufferExhausted { needed, waited: Duration::ZERO }
                 }
-                Blocked::UnknownPartition { partition, count } => {
-                    let error = unknown_partition(&self.topic, partition, count, Duration::ZERO);
-                    TrySendError::Failed(self.shared.note(error))
-                }
-                Blocked::Failed(error) => TrySendError::Failed(self.shared.note(error)),
-            }
+            };
+            interceptor::on_refused(&accumulator.interceptors, &record, told);
+            error
         })
+    }
+
+    fn not_taken(&self, blocked: Blocked) -> TrySendError {
+        match blocked {
+            Blocked::Memory(_) => {
+                // So that what lingers goes out and makes room.
+                self.shared.accumulator.inbox.notify.notify_one();
+                TrySendError::Full
+            }
+            Blocked::UnknownPartition { partition, count } => {
+                let error = unknown_partition(&self.topic, partition, count, Duration::ZERO);
+                TrySendError::Failed(self.shared.note(error))
+            }
+            Blocked::Failed(error) => TrySendError::Failed(self.shared.note(error)),
+        }
     }
 }
 
@@ -261,7 +300,22 @@ impl Shared {
 
     async fn send_owned(
         &self,
-        record: ProducerRecord,
+        mut record: ProducerRecord,
+        callback: Option<Callback>,
+    ) -> Result<Delivery, ClientError> {
+        let interceptors = &self.accumulator.interceptors;
+        if interceptors.is_empty() {
+            return self.send_as_it_is(&record, callback).await;
+        }
+        interceptor::on_send(interceptors, &mut record);
+        let callback = interceptor::acknowledging(interceptors, &record, callback);
+        let sent = self.send_as_it_is(&record, Some(callback)).await;
+        sent.inspect_err(|error| interceptor::on_refused(interceptors, &record, error))
+    }
+
+    async fn send_as_it_is(
+        &self,
+        record: &ProducerRecord,
         mut callback: Option<Callback>,
     ) -> Result<Delivery, ClientError> {
         let deadline = Instant::now() + self.accumulator.config.max_block;
@@ -269,15 +323,8 @@ impl Shared {
             Some(topic) => topic,
             None => self.topic(&record.topic, deadline).await?,
         };
-        let headers: Vec<HeaderRef<'_>> =
-            record.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
-        let record = Record {
-            key: record.key.as_deref(),
-            value: record.value.as_deref(),
-            headers: &headers,
-            partition: record.partition,
-            timestamp_ms: record.timestamp_ms,
-        };
+        let headers = record.header_refs();
+        let record = record.borrowed(&headers);
         match self.accumulator.append(&topic, &record, &mut None, &mut callback) {
             Ok(delivery) => Ok(delivery),
             Err(blocked) => self.wait(&topic, &record, &mut callback, blocked, deadline).await,
@@ -292,14 +339,17 @@ impl Shared {
             if self.accumulator.closed.load(Ordering::Acquire) {
                 return Err(ClientError::Closed { sent: false });
             }
-            let error = match timeout_at(deadline, self.client.refresh_topic(name)).await {
-                Ok(Ok(topic)) if !topic.partitions.is_empty() => {
-                    return Ok(self.accumulator.describe(&topic));
-                }
-                Ok(Ok(_)) => ClientError::no_leader(name, PartitionId(0)),
-                Ok(Err(error)) => error,
-                Err(_) => return Err(last_error),
-            };
+            let error =
+                match timeout_at(deadline, self.client.refresh_topic(name, Missing::IsCreated))
+                    .await
+                {
+                    Ok(Ok(topic)) if !topic.partitions.is_empty() => {
+                        return Ok(self.accumulator.describe(&topic));
+                    }
+                    Ok(Ok(_)) => ClientError::no_leader(name, PartitionId(0)),
+                    Ok(Err(error)) => error,
+                    Err(_) => return Err(last_error),
+                };
             let until = match error.reason() {
                 ErrorCode::UnknownTopic => patience,
                 _ if error.is_retriable() => deadline,
@@ -344,7 +394,9 @@ impl Shared {
                         let waited = started.elapsed();
                         return Err(unknown_partition(topic, partition, count, waited));
                     }
-                    if let Ok(described) = self.client.refresh_topic(&topic.name).await {
+                    if let Ok(described) =
+                        self.client.refresh_topic(&topic.name, Missing::IsCreated).await
+                    {
                         self.accumulator.describe(&described);
                     }
                     let backoff = self.accumulator.config.retry_backoff;

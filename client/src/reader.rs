@@ -10,7 +10,7 @@ mod config;
 pub use crate::fetcher::{ConsumerRecord, FetchedBatch};
 pub use config::{Partitions, ReaderConfig, Start};
 
-use crate::client::Inner;
+use crate::client::{Inner, Missing};
 use crate::consumer::IsolationLevel;
 use crate::error::ClientError;
 use crate::fetcher::{Fetcher, FetcherConfig};
@@ -54,7 +54,7 @@ impl Reader {
         config: ReaderConfig,
     ) -> Result<Self, ClientError> {
         client.watch_metadata();
-        let described = client.find_topic(topic).await?;
+        let described = client.find_topic(topic, Missing::StaysMissing).await?;
         let partitions = select(&described, &config.partitions)?;
         let list = Listing { client: &client, topic, isolation: config.isolation_level };
         let starts = starts(&list, &partitions, &config.start).await?;

@@ -73,7 +73,7 @@ mod tests {
             observed(Some(&observer), || "a:1".to_owned(), sleep(Duration::from_secs(seconds)))
         };
         call(1).await;
-        assert_eq!(*told.lock(), []);
+        assert!(told.lock().is_empty());
         call(30).await;
         assert_eq!(*told.lock(), [2, 12, 22]);
     }

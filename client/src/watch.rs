@@ -4,7 +4,7 @@
 //! first all its metadata, then its changes. Ends with the client.
 //! Never here: an error that anybody sees; what cannot be had by watching is asked for when it is needed.
 
-use crate::client::{Inner, MAX_ANSWER};
+use crate::client::{Inner, MAX_ANSWER, Missing};
 use crate::connection::Purpose;
 use crate::error::is_transport_failure;
 use crate::metadata::MetadataUpdate;
@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use std::sync::{Arc, Weak};
 use tokio::sync::watch::Receiver;
 use tokio::task::AbortHandle;
-use tokio::time::{Duration, Instant, sleep};
+use tokio::time::{Duration, Instant, Interval, MissedTickBehavior, interval_at, sleep};
 use tonic::{Code, Status};
 use troupe_proto::log::v1::metadata_service_client::MetadataServiceClient;
 use troupe_proto::log::v1::{WatchMetadataRequest, WatchMetadataResponse};
@@ -24,6 +24,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 const GATHER: Duration = Duration::from_millis(20);
 /// How often the age of what is known is looked at where nobody pushes.
 const AGE_CHECK: Duration = Duration::from_secs(1);
+
+/// How often within `metadata_max_idle` what nobody uses is looked for.
+const IDLE_CHECKS: u32 = 4;
 
 /// The watching task, once somebody needs it.
 pub(crate) struct Watcher {
@@ -124,11 +127,18 @@ async fn watch(
         Ok(changes) => changes.into_inner(),
         Err(status) => return broke(&inner, Some(status)),
     };
+    let max_idle = inner.connections.config().metadata_max_idle;
+    let mut idle_check = interval(max_idle / IDLE_CHECKS);
     drop(inner);
     let mut whole = Some(topics);
     loop {
         let change = tokio::select! {
             change = changes.message() => change,
+            _ = idle_check.tick() => {
+                let Some(inner) = client.upgrade() else { return Ended::Unwanted };
+                inner.metadata.forget_idle(Instant::now(), max_idle);
+                continue;
+            }
             changed = names.changed() => match changed {
                 Ok(()) => return Ended::Names,
                 Err(_) => return Ended::Unwanted,
@@ -154,13 +164,22 @@ fn update(change: WatchMetadataResponse, whole: Option<Vec<String>>) -> Metadata
     MetadataUpdate { offset: metadata_offset, topics, gone, nodes }
 }
 
+fn interval(every: Duration) -> Interval {
+    let every = every.max(Duration::from_millis(1));
+    let mut interval = interval_at(Instant::now() + every, every);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
 async fn refresh_by_age(client: Weak<Inner>) {
     loop {
         sleep(AGE_CHECK).await;
         let Some(inner) = client.upgrade() else { return };
-        let max_age = inner.connections.config().metadata_max_age;
+        let config = inner.connections.config();
+        let max_age = config.metadata_max_age;
+        inner.metadata.forget_idle(Instant::now(), config.metadata_max_idle);
         let old = inner.metadata.older_than(Instant::now(), max_age);
-        if let Err(error) = inner.refresh(&old).await {
+        if let Err(error) = inner.refresh(&old, Missing::StaysMissing).await {
             tracing::debug!(%error, "metadata refresh");
         }
     }

@@ -41,7 +41,7 @@ pub use batches::Batches;
 pub use builder::{BuiltBatch, RecordSetBuilder};
 pub use chunks::chunks;
 pub use compacted::{Compactor, Selected};
-pub use compression::{Compression, Limits, UnknownCompression};
+pub use compression::{Compression, LevelOutOfRange, Limits, Packing, UnknownCompression};
 pub use error::BatchError;
 pub use header::{BatchHeader, ProducerStamp};
 pub use isolation::CommittedFilter;

@@ -5,9 +5,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use troupe_client::{Client, ClientConfig, ProducerConfig, ProducerRecord};
+use troupe_client::{Client, ClientConfig, ConsumerConfig, ProducerConfig, ProducerRecord};
 use troupe_proto::admin::v1::config_resource::Resource;
 use troupe_proto::admin::v1::{
     AlterConfigOperation, AlterConfigsResource, AlterableConfig, ConfigResource,
@@ -158,6 +159,31 @@ async fn publishing_may_create_the_topic() {
     assert_eq!((answer.results[0].partition, answer.results[0].offset), (2, 0));
     let status = server.bus().publish(request("no such name")).await.unwrap_err();
     assert_eq!(reason_of(&status), ErrorCode::InvalidTopic);
+}
+
+/// T8: through the SDK too, by those who send and those who read.
+#[tokio::test]
+async fn the_sdk_creates_topics_by_use_where_that_is_allowed() {
+    let node = LocalNode::start(&["auto.create.topics.enable=true", "num.partitions=3"]);
+    let client = Client::connect(ClientConfig::new([node.server()])).await.unwrap();
+    let producer = client.producer(ProducerConfig::default()).await.unwrap();
+    let sent = producer.send(ProducerRecord::new("sent").value("x")).await.unwrap();
+    assert_eq!(sent.await.unwrap().offset.unwrap().0, 0);
+    assert_eq!(client.topic("sent").await.unwrap().partitions.len(), 3);
+    let mut consumer = client.consumer(ConsumerConfig::new("readers")).unwrap();
+    consumer.subscribe(["read", "__no_one_s"]).unwrap();
+    eventually("all of the topic is assigned", async || {
+        consumer.poll(Duration::from_millis(50)).await.unwrap();
+        (consumer.assignment().len() == 3).then_some(())
+    })
+    .await;
+    let error = client.topic_or_create("__no_one_s").await.unwrap_err();
+    assert_eq!(error.reason(), ErrorCode::UnknownTopic, "the cluster's own never are");
+
+    let node = LocalNode::start(&[]);
+    let client = Client::connect(ClientConfig::new([node.server()])).await.unwrap();
+    let error = client.topic_or_create("sent").await.unwrap_err();
+    assert_eq!(error.reason(), ErrorCode::UnknownTopic, "it is not allowed");
 }
 
 /// Nothing waits for a topic that is gone: every open stream is told.

@@ -91,8 +91,12 @@ impl MetadataService for MetadataDoor {
         &self,
         request: Request<pb::DescribeTopicsRequest>,
     ) -> Result<Response<pb::DescribeTopicsResponse>, Status> {
-        let described =
-            self.metadata.describe_topics(request.into_inner().topics, &self.addresses)?;
+        let pb::DescribeTopicsRequest { topics: names, allow_auto_topic_creation: creates } =
+            request.into_inner();
+        if creates {
+            self.metadata.create_missing(&names).await?;
+        }
+        let described = self.metadata.describe_topics(names, &self.addresses)?;
         Ok(Response::new(pb::DescribeTopicsResponse {
             topics: topics(&described.topics),
             unknown_topics: described.unknown_topics,

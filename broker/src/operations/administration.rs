@@ -15,6 +15,7 @@ use super::readiness::Readiness;
 use super::reassignments::Reassignments;
 use super::record_deletion::RecordDeletion;
 use super::subscriptions::Sessions;
+use super::topic_lookup::TopicLookup;
 use super::topics::Topics;
 use crate::NodeConfig;
 use crate::cleaner::CleaningTable;
@@ -118,6 +119,13 @@ impl Administration {
         );
         let readiness =
             Readiness::new(Arc::clone(metadata), Arc::clone(channel), observed.gone.clone());
+        let topic_lookup = TopicLookup::new(
+            Arc::clone(metadata),
+            Arc::clone(controller),
+            config.auto_create_topics,
+        );
+        let cluster_metadata =
+            ClusterMetadata::new(Arc::clone(metadata), Arc::clone(channel), topic_lookup);
         Self {
             topics: Arc::new(topics),
             configs: Arc::new(configs),
@@ -125,7 +133,7 @@ impl Administration {
             cluster: Arc::new(cluster),
             placement: Arc::new(placement),
             reassignments: Arc::new(reassignments),
-            metadata: Arc::new(ClusterMetadata::new(Arc::clone(metadata), Arc::clone(channel))),
+            metadata: Arc::new(cluster_metadata),
             health: Arc::new(health),
             log_dirs: Arc::clone(observed.log_dirs),
             readiness: Arc::new(readiness),

@@ -1,5 +1,6 @@
 //! Who leads what, as clients are told: the image of the cluster, and its changes as they are committed.
 
+use super::topic_lookup::TopicLookup;
 use crate::address_book::AddressBook;
 use crate::controller_channel::{AsOf, ControllerChannel};
 use crate::metadata_cache::MetadataCache;
@@ -19,6 +20,7 @@ const CHANGES: usize = 4;
 pub struct ClusterMetadata {
     metadata: Arc<MetadataCache>,
     controller: Arc<ControllerChannel>,
+    topic_lookup: TopicLookup,
 }
 
 /// A broker, as clients are told of it.
@@ -63,8 +65,24 @@ impl MetadataDelta {
 }
 
 impl ClusterMetadata {
-    pub fn new(metadata: Arc<MetadataCache>, controller: Arc<ControllerChannel>) -> Self {
-        Self { metadata, controller }
+    pub fn new(
+        metadata: Arc<MetadataCache>,
+        controller: Arc<ControllerChannel>,
+        topic_lookup: TopicLookup,
+    ) -> Self {
+        Self { metadata, controller, topic_lookup }
+    }
+
+    /// Creates those of the topics that do not exist, where that is allowed.
+    ///
+    /// # Errors
+    /// Of the first that could not be created, for another reason than that it is not allowed.
+    pub async fn create_missing(&self, names: &[String]) -> Result<(), Error> {
+        check_topic_names(names)?;
+        for name in names {
+            self.topic_lookup.create_if_missing(name).await?;
+        }
+        Ok(())
     }
 
     /// As it is told at those addresses; brokers that have none there are left out.

@@ -66,6 +66,21 @@ impl TopicLookup {
         self.find(name).await
     }
 
+    /// As [`TopicLookup::find_or_create`], of a topic that nobody waits for: that it may not be created is no error.
+    ///
+    /// # Errors
+    /// Why it could not be created.
+    pub async fn create_if_missing(&self, name: &str) -> Result<(), Error> {
+        let is_known = || self.metadata.now().topic(name).is_some();
+        if !self.creates || is_internal_name(name) || is_known() {
+            return Ok(());
+        }
+        match self.find_or_create(name).await {
+            Err(error) if error.code != ErrorCode::UnknownTopic => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// The topic of that name, if this node knows of it, or is about to.
     ///
     /// # Errors

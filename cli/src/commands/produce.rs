@@ -97,10 +97,10 @@ pub async fn run(global: &Global, produce: Produce) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A topic or partition that is not there is told at once, not when a timeout has passed.
+/// A topic or partition that is not there, and is not created by use, is told at once, not when a timeout has passed.
 async fn check_partition(client: &Client, produce: &Produce) -> Result<(), Failure> {
     let what = || format!("cannot produce to {}", produce.topic);
-    let metadata = client.topic(&produce.topic).await.with_context(what)?;
+    let metadata = client.topic_or_create(&produce.topic).await.with_context(what)?;
     match produce.partition() {
         Some(partition) if partition as usize >= metadata.partitions.len() => {
             let count = metadata.partitions.len();

@@ -180,6 +180,9 @@ pub struct ConsumerConfig {
     /// Patterns never match internal topics; an explicit name always does. The coordinator applies no other
     /// rule, so `false` is refused. Default: true.
     pub exclude_internal_topics: bool,
+    /// Topics that are subscribed to or assigned by name and do not exist are created where the nodes'
+    /// `auto.create.topics.enable` allows it. Default: true.
+    pub allow_auto_create_topics: bool,
 }
 
 impl Default for ConsumerConfig {
@@ -204,6 +207,7 @@ impl Default for ConsumerConfig {
             client_rack: String::new(),
             default_api_timeout: Duration::from_secs(60),
             exclude_internal_topics: true,
+            allow_auto_create_topics: true,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! the caller's deadline. Never here: what is asked.
 
 use crate::admin::groups::{groups, is_coordinator_away};
-use crate::client::Inner;
+use crate::client::{Inner, Missing};
 use crate::connection::Purpose;
 use crate::error::{ClientError, is_transport_failure};
 use parking_lot::Mutex;
@@ -47,6 +47,16 @@ pub(super) struct Coordinator {
 impl Coordinator {
     pub(super) fn new(client: Arc<Inner>, group_id: String) -> Self {
         Self { client, group_id, endpoint: Mutex::new(None) }
+    }
+
+    /// Topics that its members name are there for it to share out, where the nodes create them (auto.create.topics.enable).
+    pub(super) fn create_missing(&self, topics: Vec<String>) {
+        let client = self.client.clone();
+        tokio::spawn(async move {
+            if let Err(error) = client.refresh(&topics, Missing::IsCreated).await {
+                tracing::debug!(%error, "creating the topics that are subscribed to");
+            }
+        });
     }
 
     /// A connection to where the coordinator is, as far as is known.

@@ -1,10 +1,14 @@
 //! Code of the application's that sees what passes.
+//!
+//! Promises: interceptors run in the order in which they were added; one that panics is told of in the log, and what it
+//! had begun counts for nothing.
 
 use super::assigned::OffsetAndMetadata;
 use crate::fetcher::ConsumerRecord;
 use crate::topic_partition::TopicPartition;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// Sees records before the application does, and commits after they are done. It must not block.
@@ -36,11 +40,27 @@ impl Interceptors {
     }
 
     pub(super) fn on_consume(&self, records: Vec<ConsumerRecord>) -> Vec<ConsumerRecord> {
-        let all = self.all.read();
-        all.iter().fold(records, |records, interceptor| interceptor.on_consume(records))
+        let all = self.all.read().clone();
+        all.iter().enumerate().fold(records, |records, (position, interceptor)| {
+            let given = records.clone();
+            let seen = guarded("on_consume", position, || interceptor.on_consume(given));
+            seen.unwrap_or(records)
+        })
     }
 
     pub(super) fn on_commit(&self, offsets: &BTreeMap<TopicPartition, OffsetAndMetadata>) {
-        self.all.read().iter().for_each(|interceptor| interceptor.on_commit(offsets));
+        let all = self.all.read().clone();
+        for (position, interceptor) in all.iter().enumerate() {
+            guarded("on_commit", position, || interceptor.on_commit(offsets));
+        }
     }
+}
+
+/// None: it panicked. It is the application's code, and takes nobody else with it.
+fn guarded<T>(what: &str, position: usize, call: impl FnOnce() -> T) -> Option<T> {
+    let called = catch_unwind(AssertUnwindSafe(call));
+    if called.is_err() {
+        tracing::error!(what, position, "a consumer interceptor panicked");
+    }
+    called.ok()
 }

@@ -186,7 +186,16 @@ enum Ended {
 }
 
 impl Member {
+    /// Only those that are named: of a pattern nobody knows what they would be called.
+    fn create_missing(&self) {
+        let topics = &self.subscription.topics;
+        if self.config.allow_auto_create_topics && !topics.is_empty() {
+            self.coordinator.create_missing(topics.clone());
+        }
+    }
+
     async fn run(mut self) {
+        self.create_missing();
         let activity = self.activity.clone();
         let interval = self.config.max_poll_interval;
         let silence = activity.silent_for(interval);
@@ -326,6 +335,7 @@ impl Member {
             }
             Some(Command::Subscribe(subscription)) => {
                 self.subscription = subscription.clone();
+                self.create_missing();
                 request.subscription = Some(subscription);
             }
             Some(Command::Leave) | None => {

@@ -2,6 +2,7 @@
 
 use super::assigned::{Due, OffsetAndMetadata};
 use super::{Consumer, no_group, not_assigned};
+use crate::client::Missing;
 use crate::error::ClientError;
 use crate::offsets::{ListedOffset, OffsetSpec};
 use crate::topic_partition::TopicPartition;
@@ -250,7 +251,7 @@ impl Consumer {
         let mut found = Vec::new();
         for (topic, queries) in topics {
             if client.metadata.topic_of_any_age(&topic).is_none() {
-                client.find_topic(&topic).await?;
+                client.find_topic(&topic, Missing::StaysMissing).await?;
             }
             for listed in client.list_offsets(&topic, &queries, isolation).await? {
                 let at = TopicPartition { topic: topic.clone(), partition: listed.partition };

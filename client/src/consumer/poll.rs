@@ -5,7 +5,7 @@ use super::cursor::Cursor;
 use super::lost::{LossCause, PositionLost};
 use super::membership::Event;
 use super::records::ConsumerRecords;
-use super::resolve::{Resolved, Resolver};
+use super::resolve::Resolved;
 use super::{AutoOffsetReset, Consumer, Mode};
 use crate::error::ClientError;
 use crate::exclusive::Exclusive;
@@ -265,6 +265,7 @@ impl Consumer {
 
     /// What has to be done before records are handed out.
     async fn keep_house(&mut self) -> Result<(), ClientError> {
+        self.tell_recorders();
         if self.wakeup.take() {
             return Err(ClientError::Wakeup);
         }
@@ -371,16 +372,6 @@ impl Consumer {
             }
         }
         Ok(())
-    }
-
-    pub(super) fn resolver(&self) -> Resolver {
-        Resolver {
-            client: self.client.clone(),
-            coordinator: self.group.as_ref().map(|group| group.coordinator.clone()),
-            policy: self.config.auto_offset_reset,
-            patience: self.config.default_api_timeout,
-            isolation: self.config.isolation_level,
-        }
     }
 
     /// Begins to find out where to begin.

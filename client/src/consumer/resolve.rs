@@ -1,10 +1,11 @@
 //! Where to begin: what is committed, or what the policy says (C7). Runs beside the reading.
 
+use super::Consumer;
 use super::assigned::{OffsetAndMetadata, Offsets, Position};
 use super::config::{AutoOffsetReset, IsolationLevel};
 use super::coordinator::Coordinator;
 use crate::admin::groups::groups;
-use crate::client::Inner;
+use crate::client::{Inner, Missing};
 use crate::error::ClientError;
 use crate::offsets::OffsetSpec;
 use crate::topic_partition::TopicPartition;
@@ -45,6 +46,21 @@ pub(super) struct Resolver {
     pub policy: AutoOffsetReset,
     pub patience: Duration,
     pub isolation: IsolationLevel,
+    /// Of topics that the application names, not of those that the group gives.
+    pub missing: Missing,
+}
+
+impl Consumer {
+    pub(super) fn resolver(&self) -> Resolver {
+        Resolver {
+            client: self.client.clone(),
+            coordinator: self.group.as_ref().map(|group| group.coordinator.clone()),
+            policy: self.config.auto_offset_reset,
+            patience: self.config.default_api_timeout,
+            isolation: self.config.isolation_level,
+            missing: Missing::created_if(self.config.allow_auto_create_topics),
+        }
+    }
 }
 
 impl Resolver {
@@ -191,7 +207,10 @@ impl Resolver {
         };
         let topic = match known.filter(|topic| fits(topic)) {
             Some(topic) => topic,
-            None => self.client.find_topic(&at.topic).await?,
+            None => {
+                let missing = if given.is_some() { Missing::StaysMissing } else { self.missing };
+                self.client.find_topic(&at.topic, missing).await?
+            }
         };
         if topic.partitions.len() <= at.partition.0 as usize {
             return Err(ClientError::UnknownPartition {

@@ -4,59 +4,11 @@ use super::Consumer;
 use crate::error::ClientError;
 use crate::exclusive::Exclusive;
 use crate::fetcher::ConsumerRecord;
+use crate::formats::{BoxError, Deserializer, RecordField};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::time::Duration;
 use troupe_proto::ids::{Offset, PartitionId};
-
-/// Whatever a deserialiser says is wrong.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// Makes values of bytes. Closures do too.
-pub trait Deserializer<T>: Send {
-    /// `data`: None is no key, or a tombstone.
-    ///
-    /// # Errors
-    /// The bytes are no such value.
-    fn deserialize(&self, topic: &str, data: Option<&bytes::Bytes>) -> Result<T, BoxError>;
-}
-
-impl<T, F> Deserializer<T> for F
-where
-    F: Fn(&str, Option<&bytes::Bytes>) -> Result<T, BoxError> + Send,
-{
-    fn deserialize(&self, topic: &str, data: Option<&bytes::Bytes>) -> Result<T, BoxError> {
-        self(topic, data)
-    }
-}
-
-/// The bytes as they are.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Bytes;
-
-impl Deserializer<Option<bytes::Bytes>> for Bytes {
-    fn deserialize(
-        &self,
-        _: &str,
-        data: Option<&bytes::Bytes>,
-    ) -> Result<Option<bytes::Bytes>, BoxError> {
-        Ok(data.cloned())
-    }
-}
-
-/// UTF-8.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Text;
-
-impl Deserializer<Option<String>> for Text {
-    fn deserialize(
-        &self,
-        _: &str,
-        data: Option<&bytes::Bytes>,
-    ) -> Result<Option<String>, BoxError> {
-        Ok(data.map(|data| str::from_utf8(data).map(str::to_owned)).transpose()?)
-    }
-}
 
 /// A record with a key and a value of the application's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,18 +33,19 @@ impl ConsumerRecord {
         key: &(impl Deserializer<K> + ?Sized),
         value: &(impl Deserializer<V> + ?Sized),
     ) -> Result<TypedRecord<K, V>, ClientError> {
-        let failed = |part: &str, error: BoxError| ClientError::Deserialization {
+        let failed = |field, error: BoxError| ClientError::Deserialization {
             topic: self.topic.to_string(),
             partition: self.partition,
             offset: self.offset,
-            what: format!("{part}: {error}"),
+            field,
+            what: error.to_string(),
         };
         let typed_key = key
             .deserialize(&self.topic, self.key.as_ref())
-            .map_err(|error| failed("key", error))?;
+            .map_err(|error| failed(RecordField::Key, error))?;
         let typed_value = value
             .deserialize(&self.topic, self.value.as_ref())
-            .map_err(|error| failed("value", error))?;
+            .map_err(|error| failed(RecordField::Value, error))?;
         Ok(TypedRecord {
             topic: self.topic,
             partition: self.partition,
@@ -108,7 +61,7 @@ impl ConsumerRecord {
 /// A consumer whose records have keys and values of the application's.
 ///
 /// ```no_run
-/// use troupe_client::consumer::Text;
+/// use troupe_client::formats::Text;
 /// use std::time::Duration;
 ///
 /// # async fn example(consumer: troupe_client::Consumer) -> Result<(), troupe_client::ClientError> {

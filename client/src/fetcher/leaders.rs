@@ -7,6 +7,7 @@
 use super::node_stream::NodeStream;
 use super::positions::Source;
 use super::{Failure, Fetcher, Ready, to_wire};
+use crate::client::Missing;
 use crate::error::ClientError;
 use crate::exclusive::Exclusive;
 use crate::metadata::{Leader, LeaderAt, Leadership};
@@ -174,7 +175,7 @@ impl Fetcher {
         let topics: Vec<_> = stale.iter().map(|topic| topic.to_string()).collect();
         let client = self.client.clone();
         self.refresh = Some(Exclusive::new(Box::pin(async move {
-            if let Err(error) = client.refresh(&topics).await {
+            if let Err(error) = client.refresh(&topics, Missing::StaysMissing).await {
                 tracing::debug!(%error, "metadata refresh");
             }
         })));

@@ -6,7 +6,7 @@
 
 use super::nearby::Nearby;
 use crate::consumer::IsolationLevel;
-use crate::metadata::{Leadership, UNKNOWN_TOPIC_PATIENCE};
+use crate::metadata::{InUse, Leadership, UNKNOWN_TOPIC_PATIENCE};
 use crate::topic_partition::TopicPartition;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -65,9 +65,15 @@ pub(crate) struct Tracked {
 #[derive(Debug, Default)]
 pub(super) struct Positions {
     partitions: BTreeMap<TopicPartition, Tracked>,
+    /// So that the client keeps following who leads them.
+    in_use: BTreeMap<TopicPartition, InUse>,
 }
 
 impl Positions {
+    pub(super) fn keep(&mut self, at: &TopicPartition, in_use: InUse) {
+        self.in_use.insert(at.clone(), in_use);
+    }
+
     pub(super) fn insert(
         &mut self,
         at: TopicPartition,
@@ -101,6 +107,7 @@ impl Positions {
 
     pub(super) fn remove(&mut self, at: &TopicPartition) {
         self.partitions.remove(at);
+        self.in_use.remove(at);
     }
 
     pub(super) fn get_mut(&mut self, at: &TopicPartition) -> Option<&mut Tracked> {

@@ -149,3 +149,30 @@ fn only_changes_are_announced() {
     metadata.merge(Instant::now(), without_orders(4));
     assert!(changes.has_changed().unwrap() && names.has_changed().unwrap());
 }
+
+/// P22.
+#[test]
+fn a_topic_that_nobody_uses_is_forgotten_and_one_that_is_used_or_held_is_not() {
+    let metadata = Metadata::new();
+    let minute = Duration::from_secs(60);
+    let names = metadata.names();
+    metadata.merge(Instant::now(), update(1, vec![described(1, 1)]));
+    let held = metadata.hold(&"orders".into());
+    metadata.forget_idle(Instant::now() + minute, minute);
+    assert_eq!(metadata.topic_names(), ["orders"], "somebody reads it");
+    drop(held);
+    // Pushes do not count as use; a question does.
+    metadata.merge(Instant::now() + minute, update(2, vec![described(2, 2)]));
+    metadata.topic("orders", Instant::now() + minute, minute);
+    metadata.forget_idle(Instant::now() + minute, minute);
+    assert_eq!(metadata.topic_names(), ["orders"]);
+    metadata.merge(Instant::now() + minute * 2, update(3, vec![described(1, 3)]));
+    let before = *names.borrow();
+    metadata.forget_idle(Instant::now() + minute * 2, minute);
+    assert_eq!(metadata.topic_names(), Vec::<String>::new());
+    assert_ne!(*names.borrow(), before, "who watches hears of it");
+    assert_eq!(metadata.leader("orders", PartitionId(0)), Leader::UnknownTopic);
+    // It did not vanish: it comes back with the next question.
+    metadata.merge(Instant::now(), update(3, vec![described(1, 3)]));
+    assert_eq!(leader(&metadata), "n1:1");
+}

@@ -4,14 +4,17 @@
 //! is served in order of arrival (P2). The sender hears of every queue that has something for it.
 //! Never here: connections, retries, answers.
 
+use super::batch::Encoded;
 use super::config::ProducerConfig;
 use super::delivery::{Callback, Delivery};
+use super::interceptor::Interceptors;
 use super::partitioner::{Candidate, Choice, Sticky, draw};
 use super::queue::{Incoming, NotAppended, Queue, Settled};
 use super::record::Record;
 use super::rules::Rules;
 use crate::error::ClientError;
-use crate::metadata::TopicMetadata;
+use crate::metadata::{PartitionLeader, TopicMetadata};
+use crate::telemetry::ProducerTelemetry;
 use crate::transactions::Transactions;
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
@@ -21,7 +24,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
-use troupe_proto::ids::PartitionId;
+use troupe_proto::batch::Packing;
+use troupe_proto::ids::{NodeId, PartitionId};
 
 /// What a record takes in a batch beside its key, value and headers, at most; and a header beside its own.
 const RECORD_OVERHEAD: usize = 48;
@@ -31,6 +35,9 @@ const HEADER_OVERHEAD: usize = 24;
 pub(crate) struct Accumulator {
     pub config: ProducerConfig,
     pub rules: Arc<Rules>,
+    pub interceptors: Interceptors,
+    pub packing: Packing,
+    pub telemetry: ProducerTelemetry,
     /// Of a producer that has a transactional id.
     pub transactions: Option<Arc<Transactions>>,
     topics: RwLock<HashMap<Arc<str>, Arc<TopicQueues>>>,
@@ -114,7 +121,11 @@ impl Accumulator {
             retry_backoff_max: config.retry_backoff_max,
         };
         Self {
+            telemetry: ProducerTelemetry::new(&client_id(&config), config.buffer_memory),
             memory: Semaphore::new(config.buffer_memory),
+            interceptors: config.interceptors.as_slice().into(),
+            // Validated before.
+            packing: config.packing().unwrap_or_default(),
             config,
             rules: Arc::new(rules),
             transactions,
@@ -266,11 +277,21 @@ impl Accumulator {
             };
             counter.fetch_add(records, Ordering::Relaxed);
             self.memory.add_permits(batch.reserved);
+            let free = self.memory.available_permits();
+            self.telemetry.settled(records, batch.outcome.is_ok(), free);
             if let Err(error) = &batch.outcome {
                 self.note_failure(error);
             }
             batch.completion.settle(batch.records, batch.outcome);
         }
+    }
+
+    /// A batch goes out.
+    pub(crate) fn note_sent(&self, encoded: &Encoded) {
+        let (records, bytes) = (encoded.header.record_count, encoded.wire.len());
+        self.counters.batches_sent.fetch_add(1, Ordering::Relaxed);
+        self.counters.bytes_sent.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.telemetry.sent(records, bytes, self.memory.available_permits());
     }
 
     /// Lets every open batch go (P23). The last record of each partition that is not answered yet.
@@ -344,19 +365,42 @@ impl View {
         self.queues.get(partition.0 as usize).filter(|_| exists)
     }
 
-    /// Another sticky partition (T25, T26): among those that have a leader, or among all if none has.
+    /// Another sticky partition (T25, T26): among those that have a leader, without those of nodes that do not take what
+    /// is ready for them; or among all if that leaves none.
     fn draw(&self, config: &ProducerConfig) -> PartitionId {
-        let with_leader = self.topic.partitions.iter().filter(|p| p.leader.is_some());
-        let mut candidates: Vec<_> = with_leader
-            .filter_map(|partition| self.queues.get(partition.partition.0 as usize))
-            .map(|queue| queue.candidate())
-            .collect();
-        if candidates.is_empty() {
-            let existing = self.queues.iter().take(self.topic.partitions.len());
-            candidates = existing.map(|queue| queue.candidate()).collect();
+        let blocked = self.blocked_nodes(config);
+        let is_free = |node: NodeId| !blocked.contains(&node);
+        let mut found = self.candidates(|it| it.leader.is_some_and(is_free));
+        if found.is_empty() && !blocked.is_empty() {
+            found = self.candidates(|it| it.leader.is_some());
+        }
+        if found.is_empty() {
+            found = self.candidates(|_| true);
         }
         let chance = rand::random();
-        draw(&candidates, config.partitioner.adaptive, chance).unwrap_or(PartitionId(0))
+        draw(&found, config.partitioner.adaptive, chance).unwrap_or(PartitionId(0))
+    }
+
+    fn candidates(&self, counts: impl Fn(&PartitionLeader) -> bool) -> Vec<Candidate> {
+        let partitions = self.topic.partitions.iter().filter(|partition| counts(partition));
+        let queues = partitions.filter_map(|it| self.queues.get(it.partition.0 as usize));
+        queues.map(|queue| queue.candidate()).collect()
+    }
+
+    /// Leaders that something of this topic has been ready for, and did not go to, for as long as
+    /// `availability_timeout`. Asked once in a batch, and of nothing unless there is such a time-out.
+    fn blocked_nodes(&self, config: &ProducerConfig) -> Vec<NodeId> {
+        let timeout = config.partitioner.availability_timeout;
+        if timeout.is_zero() || !config.partitioner.adaptive {
+            return Vec::new();
+        }
+        let now = Instant::now();
+        let is_blocked = |it: &&PartitionLeader| {
+            let queue = self.queues.get(it.partition.0 as usize);
+            let since = queue.and_then(|queue| queue.queue.lock().ready_since());
+            since.is_some_and(|since| now.saturating_duration_since(since) >= timeout)
+        };
+        self.topic.partitions.iter().filter(is_blocked).filter_map(|it| it.leader).collect()
     }
 }
 
@@ -396,6 +440,15 @@ fn bound(record: &Record<'_>) -> usize {
     let headers: usize =
         headers.map(|(name, value)| HEADER_OVERHEAD + name.len() + len(*value)).sum();
     RECORD_OVERHEAD + len(record.key) + len(record.value) + headers
+}
+
+/// Kafka's names for those who have none.
+fn client_id(config: &ProducerConfig) -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    match config.client_id.as_str() {
+        "" => format!("producer-{}", NEXT.fetch_add(1, Ordering::Relaxed)),
+        given => given.to_owned(),
+    }
 }
 
 /// T11: create time.

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use std::sync::Arc;
 use tokio::time::Instant;
 use troupe_proto::batch::{
-    BatchError, BatchHeader, Compression, Limits, OVERHEAD, ProducedBatch, ProducerStamp,
-    RecordSet, RecordSetBuilder,
+    BatchError, BatchHeader, Limits, OVERHEAD, Packing, ProducedBatch, ProducerStamp, RecordSet,
+    RecordSetBuilder,
 };
 use troupe_proto::rope::Rope;
 
@@ -91,11 +91,11 @@ impl Encoded {
     /// The records as a batch on the wire.
     pub(crate) fn new(
         builder: RecordSetBuilder,
-        compression: Compression,
+        packing: impl Into<Packing>,
         producer: Option<ProducerStamp>,
         transactional: bool,
     ) -> Result<Encoded, BatchError> {
-        let mut built = builder.finish(compression, producer)?;
+        let mut built = builder.finish(packing, producer)?;
         built.header.attributes = built.header.attributes.with_transactional(transactional);
         Ok(Encoded { header: built.header, wire: built.into_wire() })
     }
@@ -136,6 +136,7 @@ pub(crate) const fn batch_len(payload_len: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use troupe_proto::batch::Compression;
 
     fn records(builder: RecordSetBuilder) -> Vec<(i64, Option<Bytes>)> {
         let built = builder.finish(Compression::None, None).unwrap();

@@ -26,7 +26,7 @@ pub(crate) struct Placed {
 }
 
 /// Runs when the record's outcome is known.
-pub(crate) type Callback = Box<dyn FnOnce(Result<RecordMetadata, ClientError>) + Send>;
+pub(crate) type Callback = Box<dyn FnOnce(PartitionId, Result<RecordMetadata, ClientError>) + Send>;
 
 /// What the records of one batch wait for.
 pub(crate) struct Completion {
@@ -82,7 +82,7 @@ impl Completion {
             let result = self.result(index, timestamp_ms);
             let result = result.expect("the run that holds it has just been settled");
             // It is the caller's code: it must not take the sender, and everybody's records, with it.
-            if catch_unwind(AssertUnwindSafe(|| callback(result))).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| callback(self.partition, result))).is_err() {
                 tracing::error!(partition = %self.partition, index, "a callback panicked");
             }
         }
@@ -217,7 +217,7 @@ mod tests {
         let seen = Arc::new(Mutex::new(Vec::new()));
         for index in 0..4 {
             let seen = seen.clone();
-            let callback = move |result: Result<RecordMetadata, _>| {
+            let callback = move |_, result: Result<RecordMetadata, _>| {
                 seen.lock().push((index, result.unwrap().offset.unwrap().0));
             };
             completion.on_settled(index, 0, Box::new(callback));

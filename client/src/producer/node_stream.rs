@@ -2,7 +2,7 @@
 //!
 //! Here is what is on its way; [`super::sender`] decides what an answer or an end means for it.
 
-use super::accumulator::PartitionQueue;
+use super::accumulator::{Inbox, PartitionQueue};
 use super::queue::StreamId;
 use crate::bulk::{Event, events};
 use crate::client::Inner;
@@ -31,12 +31,26 @@ pub(crate) struct NodeStream {
     pub requests: mpsc::Sender<ProduceStreamRequest>,
     /// By correlation id, so the oldest comes first.
     pub unanswered: BTreeMap<u64, Unanswered>,
+    request: Request,
+    /// Queues that have something for it, and wait until a request is answered.
+    blocked: Vec<Arc<PartitionQueue>>,
+}
+
+/// What Kafka would have sent as one request, which is what `max_in_flight_per_node` counts: the batches of one turn of the
+/// sender, at most one of each partition. Here each is a message of its own.
+#[derive(Default)]
+struct Request {
+    number: u64,
+    turn: u64,
+    /// Numbers of the queues that have a batch in it.
+    queues: Vec<u64>,
 }
 
 /// A batch on its way.
 pub(crate) struct Unanswered {
     pub queue: Arc<PartitionQueue>,
     pub batch: u64,
+    pub request: u64,
     pub sent_to: Leadership,
     pub sent_at: Instant,
 }
@@ -51,6 +65,47 @@ impl NodeStream {
             Ok(produce_stream(channel, ReceiverStream::new(waiting)).await?)
         };
         let events = events(Box::pin(opening)).boxed();
-        (Self { id, endpoint, requests, unanswered: BTreeMap::new() }, events)
+        let (unanswered, request, blocked) = (BTreeMap::new(), Request::default(), Vec::new());
+        (Self { id, endpoint, requests, unanswered, request, blocked }, events)
+    }
+
+    /// Whether a batch of this queue may go: with the others of this turn, or because fewer than `limit` requests are
+    /// unanswered (P8). If not, the queue is remembered.
+    pub(crate) fn has_room_for(
+        &mut self,
+        queue: &Arc<PartitionQueue>,
+        turn: u64,
+        limit: usize,
+    ) -> bool {
+        if self.request.turn == turn && !self.request.queues.contains(&queue.number) {
+            return true;
+        }
+        let mut open: Vec<u64> = self.unanswered.values().map(|sent| sent.request).collect();
+        open.sort_unstable();
+        open.dedup();
+        if open.len() < limit {
+            self.request = Request { number: self.request.number + 1, turn, queues: Vec::new() };
+            return true;
+        }
+        if !self.blocked.iter().any(|blocked| blocked.number == queue.number) {
+            self.blocked.push(queue.clone());
+        }
+        false
+    }
+
+    /// A batch of this queue goes out in the request that there was room in; its number.
+    pub(crate) fn join_request(&mut self, queue: u64) -> u64 {
+        // Without a limit nobody asked whether there is room.
+        if self.request.number > 0 {
+            self.request.queues.push(queue);
+        }
+        self.request.number
+    }
+
+    /// Something was answered, or nothing will be.
+    pub(crate) fn list_blocked(&mut self, inbox: &Inbox) {
+        for queue in self.blocked.drain(..) {
+            inbox.list(&queue);
+        }
     }
 }

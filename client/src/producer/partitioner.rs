@@ -7,6 +7,7 @@ use crate::metadata::TopicMetadata;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use troupe_proto::ids::PartitionId;
 use troupe_proto::partitioner::partition_of_key;
 
@@ -26,13 +27,21 @@ pub struct PartitionerConfig {
     pub ignore_keys: bool,
     /// Without a key: partitions with shorter queues are drawn more often (T26). Default: true.
     pub adaptive: bool,
+    /// Without a key, and adaptive: none of a node's partitions is drawn while the node has not taken what was ready for it
+    /// for so long (T26); if that is so of all nodes, all count again. Default: zero, all always count.
+    pub availability_timeout: Duration,
     /// Decides alone if set.
     pub custom: Option<Arc<dyn Partitioner>>,
 }
 
 impl Default for PartitionerConfig {
     fn default() -> Self {
-        Self { ignore_keys: false, adaptive: true, custom: None }
+        Self {
+            ignore_keys: false,
+            adaptive: true,
+            availability_timeout: Duration::ZERO,
+            custom: None,
+        }
     }
 }
 

@@ -128,6 +128,7 @@ pub(crate) enum Drain {
 /// A batch to be sent now.
 pub(crate) struct Outgoing {
     pub id: u64,
+    pub created: Instant,
     pub content: OutgoingContent,
     pub stamp: Option<Stamp>,
 }
@@ -180,6 +181,12 @@ impl Queue {
     /// Batches that are not on their way (T26).
     pub(crate) fn waiting(&self) -> usize {
         self.batches.len() - self.in_flight
+    }
+
+    /// Since when something could have been sent that was not (T26).
+    pub(crate) fn ready_since(&self) -> Option<Instant> {
+        let first = self.batches.iter().find(|batch| batch.is_waiting())?;
+        Some(first.created + self.rules.linger)
     }
 
     /// Adds a record to the open batch or opens one (P4). `reserve` takes buffer memory, or refuses. `now`
@@ -367,7 +374,7 @@ impl Queue {
         batch.status = Status::InFlight;
         self.in_flight += 1;
         self.destination = Some(destination);
-        Drain::Send(Outgoing { id: batch.id, content, stamp })
+        Drain::Send(Outgoing { id: batch.id, created: batch.created, content, stamp })
     }
 
     /// Keeps what was sent, in case it has to be sent again.

@@ -53,6 +53,21 @@ impl ProducerRecord {
         self.timestamp_ms = Some(timestamp_ms);
         self
     }
+
+    pub(crate) fn header_refs(&self) -> Vec<HeaderRef<'_>> {
+        self.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect()
+    }
+
+    /// Everything but the topic.
+    pub(crate) fn borrowed<'a>(&'a self, headers: &'a [HeaderRef<'a>]) -> Record<'a> {
+        Record {
+            key: self.key.as_deref(),
+            value: self.value.as_deref(),
+            headers,
+            partition: self.partition,
+            timestamp_ms: self.timestamp_ms,
+        }
+    }
 }
 
 /// A header: its name, and its value or none.
@@ -76,6 +91,20 @@ impl<'a> Record<'a> {
 
     pub fn keyed(key: &'a [u8], value: &'a [u8]) -> Self {
         Self { key: Some(key), value: Some(value), ..Self::default() }
+    }
+
+    /// A copy, to this topic.
+    pub(crate) fn owned_to(self, topic: &str) -> ProducerRecord {
+        let headers = self.headers.iter();
+        let owned = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
+        ProducerRecord {
+            topic: topic.to_owned(),
+            partition: self.partition,
+            timestamp_ms: self.timestamp_ms,
+            key: self.key.map(owned),
+            value: self.value.map(owned),
+            headers: headers.map(|(name, value)| ((*name).to_owned(), value.map(owned))).collect(),
+        }
     }
 }
 

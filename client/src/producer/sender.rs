@@ -7,6 +7,7 @@
 
 mod background;
 mod ending;
+mod streams;
 
 use super::accumulator::{Accumulator, PartitionQueue};
 use super::batch::Encoded;
@@ -68,6 +69,8 @@ pub(crate) struct Sender {
     events: StreamMap<StreamId, Events>,
     next_stream: u64,
     next_correlation: u64,
+    /// Counts its wakings: what goes to a node in one of them is one request of Kafka's.
+    turn: u64,
     sessions: Sessions,
     /// Topics to be asked for, and whether some are being asked for.
     stale: BTreeSet<Arc<str>>,
@@ -106,6 +109,7 @@ impl Sender {
             events: StreamMap::new(),
             next_stream: 0,
             next_correlation: 0,
+            turn: 0,
             sessions: Sessions::default(),
             stale: BTreeSet::new(),
             refreshing: false,
@@ -117,6 +121,7 @@ impl Sender {
         let mut changes = self.client.metadata.changes();
         let accumulator = self.accumulator.clone();
         loop {
+            self.turn += 1;
             let wake_at = self.timers.next();
             tokio::select! {
                 () = accumulator.inbox.notify.notified() => {}
@@ -251,9 +256,14 @@ impl Sender {
                 Some(transactions) => transactions.session(),
                 None => self.sessions.newest,
             };
+            let (turn, limit) = (self.turn, self.accumulator.config.max_in_flight_per_node);
             let stream = self.stream(&leader.endpoint);
             if stream.requests.capacity() == 0 {
                 return Some(now + CONGESTED);
+            }
+            if limit.is_some_and(|limit| !stream.has_room_for(queue, turn, limit)) {
+                // An answer lists it.
+                return None;
             }
             let destination = Destination { stream: stream.id, leadership: leader.leadership };
             let drained = queue.with(|queue| {
@@ -278,43 +288,6 @@ impl Sender {
         }
     }
 
-    /// Another leadership has begun. What the old leader still says about this queue is not heard any more: it
-    /// may be one that was stopped and does not know yet, and what it says may be about what will be cut off.
-    fn call_back(&mut self, queue: &Arc<PartitionQueue>, id: StreamId, now: Instant) {
-        let failure = Failure { now, chance: rand::random() };
-        let settled = queue.with(|queue| queue.call_back(failure));
-        self.accumulator.finish(settled);
-        let Some(endpoint) = self.endpoint_of(id) else { return };
-        let Some(stream) = self.streams.get_mut(&endpoint) else { return };
-        let before = stream.unanswered.len();
-        stream.unanswered.retain(|_, unanswered| unanswered.queue.number != queue.number);
-        let (called_back, left) = (before - stream.unanswered.len(), stream.unanswered.len());
-        tracing::debug!(topic = %queue.topic, partition = %queue.partition, %endpoint, called_back, "leader moved");
-        if left == 0 {
-            // Nothing is expected of it; what has not left yet need not.
-            self.close_stream(&endpoint);
-        }
-    }
-
-    fn close_stream(&mut self, endpoint: &Arc<str>) -> Option<NodeStream> {
-        let stream = self.streams.remove(endpoint)?;
-        self.events.remove(&stream.id);
-        self.timers.cancel(Timer::Stream(stream.id));
-        Some(stream)
-    }
-
-    /// The stream to a node, opened if there is none.
-    fn stream(&mut self, endpoint: &Arc<str>) -> &mut NodeStream {
-        if !self.streams.contains_key(endpoint) {
-            self.next_stream += 1;
-            let id = StreamId(self.next_stream);
-            let (stream, events) = NodeStream::open(self.client.clone(), endpoint.clone(), id);
-            self.events.insert(id, events);
-            self.streams.insert(endpoint.clone(), stream);
-        }
-        self.streams.get_mut(endpoint).expect("just seen or inserted")
-    }
-
     /// Encodes a batch and hands it to its leader's stream.
     fn send(
         &mut self,
@@ -328,11 +301,15 @@ impl Sender {
         let encoded = match outgoing.content {
             OutgoingContent::Encoded(encoded) => {
                 self.accumulator.counters.retries.fetch_add(1, Ordering::Relaxed);
+                let records = encoded.header.record_count;
+                self.accumulator.telemetry.left_its_queue(None, records);
                 encoded
             }
             OutgoingContent::Records(builder) => {
                 let transactional = self.accumulator.transactions.is_some();
-                match Encoded::new(builder, config.compression, producer, transactional) {
+                let queued = now.saturating_duration_since(outgoing.created);
+                self.accumulator.telemetry.left_its_queue(Some(queued), builder.count());
+                match Encoded::new(builder, self.accumulator.packing, producer, transactional) {
                     Ok(encoded) => encoded,
                     Err(error) => {
                         let error = ClientError::Batch(error);
@@ -359,11 +336,7 @@ impl Sender {
             },
             batch: encoded.wire.clone(),
         };
-        self.accumulator.counters.batches_sent.fetch_add(1, Ordering::Relaxed);
-        self.accumulator
-            .counters
-            .bytes_sent
-            .fetch_add(encoded.wire.len() as u64, Ordering::Relaxed);
+        self.accumulator.note_sent(&encoded);
         let (acks, give_up_after) = (config.acks, config.request_timeout + ANSWER_GRACE);
         queue.with(|queue| queue.encoded(outgoing.id, encoded));
         let correlation = self.next_correlation;
@@ -378,7 +351,8 @@ impl Sender {
         }
         let (first, id) = (stream.unanswered.is_empty(), stream.id);
         let (queue, sent_to) = (queue.clone(), leader.leadership);
-        let unanswered = Unanswered { queue, batch: outgoing.id, sent_to, sent_at: now };
+        let request = stream.join_request(queue.number);
+        let unanswered = Unanswered { queue, batch: outgoing.id, request, sent_to, sent_at: now };
         stream.unanswered.insert(correlation, unanswered);
         if first {
             self.timers.set(Timer::Stream(id), now + give_up_after);
@@ -402,7 +376,9 @@ impl Sender {
         let Some(unanswered) = stream.unanswered.remove(&answer.correlation_id) else {
             return;
         };
-        let Unanswered { queue, batch, sent_to, .. } = unanswered;
+        stream.list_blocked(&self.accumulator.inbox);
+        let Unanswered { queue, batch, sent_to, sent_at, .. } = unanswered;
+        self.accumulator.telemetry.answered(sent_at.elapsed());
         let Some(result) = answer.result else {
             let what = "an answer without a result".to_owned();
             let error = ClientError::Protocol { server: endpoint.to_string(), what };

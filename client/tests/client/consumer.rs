@@ -5,7 +5,7 @@ use crate::reader::{fill, numbers};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use troupe_client::consumer::{BoxError, Text};
+use troupe_client::formats::{BoxError, Text};
 use troupe_client::{
     AutoOffsetReset, Client, ClientError, Consumer, ConsumerConfig, ConsumerRecord,
     OffsetAndMetadata, TopicPartition,

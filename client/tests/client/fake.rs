@@ -81,6 +81,8 @@ pub struct State {
     pub late_pushes: bool,
     /// How often that was.
     pub late_pushed: usize,
+    /// Who asks for a topic that is not there, and allows it, has it created.
+    pub creates_topics: bool,
     /// How often somebody asked for metadata.
     pub described: usize,
     /// Nobody pushes metadata.

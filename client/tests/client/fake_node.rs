@@ -1,7 +1,7 @@
 //! One node of the fake cluster: the log and metadata services.
 
 use crate::fake::{Answers, Fault, NEAR, State};
-use crate::fake_log::produced;
+use crate::fake_log::{FakeLog, produced};
 use futures::Stream;
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -16,7 +16,7 @@ use tonic::server::{Grpc, NamedService, StreamingService, UnaryService};
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 use troupe_proto::error::{Error as Refusal, ErrorCode};
-use troupe_proto::ids::{PartitionId, PartitionKey};
+use troupe_proto::ids::{PartitionId, PartitionKey, TopicId};
 use troupe_proto::log::v1 as pb;
 use troupe_proto::log::v1::metadata_service_server::MetadataService;
 use troupe_proto::v1::IsolationLevel;
@@ -400,7 +400,11 @@ impl MetadataService for Node {
         &self,
         request: Request<pb::DescribeTopicsRequest>,
     ) -> Result<Response<pb::DescribeTopicsResponse>, Status> {
-        let answer = self.describe(request.into_inner().topics);
+        let request = request.into_inner();
+        if request.allow_auto_topic_creation && self.state().creates_topics {
+            self.create_missing(&request.topics);
+        }
+        let answer = self.describe(request.topics);
         self.state().described += 1;
         self.changed.notify_waiters();
         Ok(Response::new(answer))
@@ -447,6 +451,16 @@ impl Node {
             tokio::select! {
                 () = changed => {}
                 () = pushes.closed() => return,
+            }
+        }
+    }
+
+    fn create_missing(&self, names: &[String]) {
+        let mut state = self.state();
+        for name in names.iter().filter(|name| !name.starts_with("__")) {
+            if !state.topics.contains_key(name) {
+                state.topics.insert(name.clone(), (TopicId::random(), vec![FakeLog::default()]));
+                state.offset += 1;
             }
         }
     }

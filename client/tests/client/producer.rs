@@ -427,3 +427,61 @@ async fn settings_that_do_not_go_together_are_refused() {
     let error = client.producer(config).await.map(drop).unwrap_err().to_string();
     assert!(error.contains("enable_idempotence = true") && error.contains("acks = 1"), "{error}");
 }
+
+/// P8: as Kafka counts, if it is asked for; else a partition that waits holds up none of its neighbours.
+#[tokio::test]
+async fn requests_that_are_unanswered_at_a_node_are_limited_if_that_is_asked_for() {
+    for limit in [None, Some(1)] {
+        let (cluster, client) = Cluster::with_topic(3).await;
+        let config = ProducerConfig { max_in_flight_per_node: limit, ..eager() };
+        let producer = client.producer(config).await.unwrap();
+        cluster.fault([Fault::Hold(7)]);
+        let held = producer.send(record(0)).await.unwrap();
+        cluster.until(|state| state.held() == 1).await;
+        let mut others = Vec::new();
+        for partition in [1, 2, 1] {
+            others.push(producer.send(record(1).partition(partition)).await.unwrap());
+        }
+        let arrived = |state: &crate::fake::State| {
+            (1..3).map(|partition| state.topics["t"].1[partition].values().len()).sum::<usize>()
+        };
+        if limit.is_some() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert_eq!(arrived(&cluster.state()), 0, "one is unanswered");
+            cluster.release(0).await;
+        }
+        cluster.until(|state| arrived(state) == 3).await;
+        offsets(others).await;
+        if limit.is_none() {
+            cluster.release(0).await;
+        }
+        assert_eq!(held.await.unwrap().offset, Some(Offset(7)));
+    }
+}
+
+/// T26: of two nodes one takes nothing any more.
+#[tokio::test]
+async fn a_node_that_takes_nothing_gets_no_more_records_without_keys() {
+    let cluster = Cluster::start(2).await;
+    cluster.create_topic("t", 2);
+    cluster.elect(1, Some(1));
+    let client = cluster.client().await;
+    let mut config = ProducerConfig { max_in_flight: 1, ..eager() };
+    config.partitioner.availability_timeout = Duration::from_millis(50);
+    let producer = client.producer(config).await.unwrap();
+    // One is on its way and is never answered, the next one waits for it.
+    cluster.fault([Fault::Ignore]);
+    drop(producer.send(record(0)).await.unwrap());
+    cluster.until(|state| state.faults.is_empty()).await;
+    drop(producer.send(record(1)).await.unwrap());
+    let keyless = || ProducerRecord::new("t").value("x");
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    // The sticky partition was drawn before: a batch of it is the last.
+    drop(producer.send(keyless()).await.unwrap());
+    drop(producer.send(keyless()).await.unwrap());
+    for _ in 0..50 {
+        let delivery = producer.send(keyless()).await.unwrap();
+        assert_eq!(delivery.partition(), PartitionId(1));
+        delivery.await.unwrap();
+    }
+}

@@ -9,7 +9,9 @@ use super::record::{
     TIMESTAMP_DELTA_TAG, VALUE_TAG,
 };
 use super::wire::{Scratch, to_zigzag, varint_len};
-use super::{Attributes, BatchError, BatchHeader, Compression, MAX_PAYLOAD, ProducerStamp};
+use super::{
+    Attributes, BatchError, BatchHeader, Compression, MAX_PAYLOAD, Packing, ProducerStamp,
+};
 use crate::ids::{LeaderEpoch, Offset};
 use bytes::{Bytes, BytesMut};
 
@@ -170,9 +172,11 @@ impl RecordSetBuilder {
     /// [`BatchError::Empty`] without a record; [`BatchError::TooLarge`] beyond [`MAX_PAYLOAD`].
     pub fn finish(
         self,
-        compression: Compression,
+        packing: impl Into<Packing>,
         producer: Option<ProducerStamp>,
     ) -> Result<BuiltBatch, BatchError> {
+        let packing = packing.into();
+        let compression = packing.compression();
         if self.count == 0 {
             return Err(BatchError::Empty);
         }
@@ -180,7 +184,7 @@ impl RecordSetBuilder {
             Compression::None => self.buffer,
             _ => {
                 let mut packed = vec![0; FRONT];
-                compression.compress_onto(&self.buffer[FRONT..], &mut packed)?;
+                compression.compress_onto(packing.level(), &self.buffer[FRONT..], &mut packed)?;
                 packed
             }
         };

@@ -101,7 +101,7 @@ impl Compactor {
             Compression::None => &self.records,
             compression => {
                 self.packed.clear();
-                compression.compress_onto(&self.records, &mut self.packed)?;
+                compression.compress_onto(None, &self.records, &mut self.packed)?;
                 &self.packed
             }
         };

@@ -3,7 +3,10 @@
 //!
 //! Promise: unpacking never holds more than its [`Limits`] allow, plus the codec's own window.
 
+mod level;
 mod lz4;
+
+pub use level::{LevelOutOfRange, Packing};
 
 use super::BatchError;
 use bytes::Bytes;
@@ -14,6 +17,8 @@ use std::str::FromStr;
 /// Twice the speed of the library's own default of 3 for a few per cent of size: batches are small, and
 /// the producer pays on its hot path.
 const ZSTD_LEVEL: i32 = 1;
+/// Kafka's default, for which it takes the fast compressor that has no levels.
+const LZ4_FAST: i32 = 9;
 /// Windows that a zstd frame may always ask for: 8 MiB, what its specification says decoders should grant.
 const ZSTD_MIN_WINDOW_LOG: u32 = 23;
 const ZSTD_MAX_WINDOW_LOG: u32 = 27;
@@ -91,18 +96,23 @@ impl Compression {
         }
     }
 
-    /// Levels: gzip 6, zstd 1; the others have none.
+    /// At the codec's default level.
     ///
     /// # Errors
     /// If the codec refuses; it has no reason to.
     pub fn compress(self, bytes: &[u8]) -> Result<Bytes, BatchError> {
         let mut out = Vec::new();
-        self.compress_onto(bytes, &mut out)?;
+        self.compress_onto(None, bytes, &mut out)?;
         Ok(out.into())
     }
 
-    /// Appends the packed bytes to `out`.
-    pub(super) fn compress_onto(self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), BatchError> {
+    /// Appends the packed bytes to `out`. `level`: one of the codec's, or none for its default.
+    pub(super) fn compress_onto(
+        self,
+        level: Option<i32>,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), BatchError> {
         out.reserve(bytes.len() / 3);
         match self {
             Self::None => {
@@ -110,8 +120,10 @@ impl Compression {
                 Ok(())
             }
             Self::Gzip => {
-                let mut encoder =
-                    flate2::write::GzEncoder::new(&mut *out, flate2::Compression::default());
+                let level = level.and_then(|level| u32::try_from(level).ok());
+                let level =
+                    level.map_or_else(flate2::Compression::default, flate2::Compression::new);
+                let mut encoder = flate2::write::GzEncoder::new(&mut *out, level);
                 encoder.write_all(bytes).and_then(|()| encoder.finish().map(drop))
             }
             Self::Snappy => {
@@ -125,6 +137,9 @@ impl Compression {
                     Err(error) => Err(io::Error::other(error)),
                 }
             }
+            Self::Lz4 if let Some(level) = level.filter(|&level| level != LZ4_FAST) => {
+                lz4::compress_hard(level, bytes, out)
+            }
             Self::Lz4 => {
                 let mut encoder = lz4_flex::frame::FrameEncoder::new(&mut *out);
                 encoder
@@ -132,7 +147,8 @@ impl Compression {
                     .and_then(|()| encoder.finish().map(drop).map_err(io::Error::other))
             }
             Self::Zstd => {
-                zstd::stream::write::Encoder::new(&mut *out, ZSTD_LEVEL).and_then(|mut encoder| {
+                let level = level.unwrap_or(ZSTD_LEVEL);
+                zstd::stream::write::Encoder::new(&mut *out, level).and_then(|mut encoder| {
                     encoder.set_pledged_src_size(Some(bytes.len() as u64))?;
                     encoder.write_all(bytes)?;
                     encoder.finish().map(drop)

@@ -84,7 +84,7 @@ async fn who_comes_by_a_listener_is_told_its_addresses_wherever_somebody_is_name
         let described = server.metadata().describe_cluster(DescribeClusterRequest {}).await;
         assert_eq!(told(&described.unwrap().into_inner().nodes), *addresses);
         let topics = vec![TOPIC.to_owned()];
-        let request = DescribeTopicsRequest { topics: topics.clone() };
+        let request = DescribeTopicsRequest { topics: topics.clone(), ..Default::default() };
         let described = server.metadata().describe_topics(request).await.unwrap().into_inner();
         assert_eq!(told(&described.nodes), *addresses);
         let watch = WatchMetadataRequest { topics };

@@ -45,14 +45,17 @@ async fn unknown_topics_are_named() {
     let server = Server::get().await;
     let topic = server.new_topic(3, &[]).await;
     let topics = vec![topic.name.clone(), "no-such-topic".to_owned()];
-    let answer = server.metadata().describe_topics(DescribeTopicsRequest { topics }).await;
+    let answer = server
+        .metadata()
+        .describe_topics(DescribeTopicsRequest { topics, ..Default::default() })
+        .await;
     let answer = answer.unwrap().into_inner();
     assert_eq!(answer.unknown_topics, ["no-such-topic"]);
     assert_eq!(answer.topics.len(), 1);
     assert_eq!(answer.topics[0].topic_id, topic.topic_id);
     assert_eq!(answer.topics[0].partitions.len(), 3);
     assert!(!answer.nodes.is_empty());
-    let all = DescribeTopicsRequest { topics: vec![] };
+    let all = DescribeTopicsRequest::default();
     let answer = server.metadata().describe_topics(all).await.unwrap().into_inner();
     assert!(answer.topics.iter().any(|one| one.name == topic.name));
 }

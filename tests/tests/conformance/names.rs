@@ -218,7 +218,12 @@ async fn refused_topic(server: &Server, path: &str, name: &str) -> Option<ErrorR
             part(server, path, admin::AlterReplicaLogDirsRequest { replicas }, detail).await
         }
         "DescribeTopics" => {
-            whole(server, path, log::DescribeTopicsRequest { topics: vec![topic] }).await
+            whole(
+                server,
+                path,
+                log::DescribeTopicsRequest { topics: vec![topic], ..Default::default() },
+            )
+            .await
         }
         "WatchMetadata" => {
             whole(server, path, log::WatchMetadataRequest { topics: vec![topic] }).await

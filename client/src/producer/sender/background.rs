@@ -1,6 +1,7 @@
 //! Calls that the sender makes beside its streams: who leads, and a producer id. One of each at a time.
 
 use super::Sender;
+use crate::client::Missing;
 use crate::error::ClientError;
 use crate::producer::accumulator::PartitionQueue;
 use crate::producer::sequences::Session;
@@ -30,7 +31,8 @@ impl Sender {
         let topics: Vec<_> =
             std::mem::take(&mut self.stale).iter().map(|topic| topic.to_string()).collect();
         let client = self.client.clone();
-        self.tasks.push(async move { Done::Refreshed(client.refresh(&topics).await) }.boxed());
+        let refresh = async move { client.refresh(&topics, Missing::IsCreated).await };
+        self.tasks.push(refresh.map(Done::Refreshed).boxed());
     }
 
     /// A producer id that nobody has had before (I1).
