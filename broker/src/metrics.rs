@@ -1,6 +1,7 @@
 //! What the node counts. Names and labels are Prometheus'; counters are resolved once, not per record.
 
 mod cleaner;
+mod help;
 mod topics;
 mod transactions;
 
@@ -26,6 +27,7 @@ pub fn recorder() -> Option<&'static PrometheusHandle> {
                 .ok()
                 // Fails if the embedding program has a recorder of its own: then that one counts.
                 .and_then(|builder| builder.install_recorder().ok())
+                .inspect(|_| help::describe())
         })
         .as_ref()
 }

@@ -9,6 +9,14 @@ use std::io;
 use troupe_client::{ClientError, TransactionError};
 use troupe_proto::error::{ErrorCode, GrpcCode};
 
+/// What has names in a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Topic,
+    Group,
+    Node,
+}
+
 /// A failed command.
 #[derive(Clone, Debug)]
 pub struct Failure {
@@ -18,6 +26,8 @@ pub struct Failure {
     cause: String,
     reason: Option<&'static str>,
     hint: Option<String>,
+    /// What was named and is not there.
+    missing: Option<(Kind, String)>,
     is_silent: bool,
 }
 
@@ -29,6 +39,7 @@ impl Failure {
             cause: cause.to_string(),
             reason: None,
             hint: None,
+            missing: None,
             is_silent: false,
         }
     }
@@ -72,7 +83,22 @@ impl Failure {
             ClientError::CannotConnect { .. } | ClientError::Config(_) => None,
             _ => Some(code.reason()),
         };
-        Failure { reason, hint: hint.map(str::to_owned), ..Failure::new(exit, what, cause) }
+        let missing = match code {
+            ErrorCode::UnknownTopic => {
+                // The client's own words have no quotes.
+                let bare = cause.strip_prefix("there is no topic ").map(str::to_owned);
+                bare.or_else(|| quoted(&cause)).map(|name| (Kind::Topic, name))
+            }
+            ErrorCode::GroupNotFound => quoted(&cause).map(|name| (Kind::Group, name)),
+            _ => None,
+        };
+        // One hint is enough: ours.
+        let cause = match hint {
+            Some(_) => without_hint(&cause).to_owned(),
+            None => cause,
+        };
+        let hint = hint.map(str::to_owned);
+        Failure { reason, hint, missing, ..Failure::new(exit, what, cause) }
     }
 
     /// A failed write to standard output.
@@ -101,6 +127,16 @@ impl Failure {
         self.exit
     }
 
+    /// What was named and is not there.
+    pub fn missing(&self) -> Option<(Kind, &str)> {
+        self.missing.as_ref().map(|(kind, name)| (*kind, name.as_str()))
+    }
+
+    #[must_use]
+    pub fn of_missing(self, kind: Kind, name: impl Into<String>) -> Failure {
+        Failure { missing: Some((kind, name.into())), ..self }
+    }
+
     /// Nothing is to be printed of it.
     pub fn is_silent(&self) -> bool {
         // Whoever closed the pipe has had enough, and knows.
@@ -126,7 +162,8 @@ impl fmt::Display for Failure {
             write!(f, " ({reason})")?;
         }
         if let Some(hint) = &self.hint {
-            write!(f, "\n  try: {hint}")?;
+            let lead = if hint.starts_with("did you mean") { "" } else { "try: " };
+            write!(f, "\n  {lead}{hint}")?;
         }
         Ok(())
     }
@@ -159,6 +196,20 @@ impl<T> Context<T> for io::Result<T> {
             Failure::new(exit, what(), error)
         })
     }
+}
+
+/// The first name in a message that stands in quotes.
+fn quoted(message: &str) -> Option<String> {
+    let begin = message.find(['`', '\''])?;
+    let quote = message[begin..].chars().next()?;
+    let rest = &message[begin + 1..];
+    rest.find(quote).map(|end| rest[..end].to_owned())
+}
+
+/// A node's message without the command that it advises.
+fn without_hint(cause: &str) -> &str {
+    let at = ["; `troupe ", "; 'troupe "].iter().filter_map(|lead| cause.find(lead)).min();
+    at.map_or(cause, |at| &cause[..at])
 }
 
 fn exit_for(code: ErrorCode) -> Exit {
@@ -228,14 +279,15 @@ fn hint_for(code: ErrorCode) -> Option<&'static str> {
             Some("`troupe partition list --under-min-isr` shows where too few replicas are in sync")
         }
         ErrorCode::BrokerNotRegistered => Some("`troupe node list` shows the nodes"),
-        ErrorCode::RequestTimedOut | ErrorCode::OutcomeUnknown => Some(
-            "`troupe cluster info` shows whether the nodes answer, `troupe consume` what was written",
-        ),
+        ErrorCode::RequestTimedOut | ErrorCode::OutcomeUnknown => {
+            Some("`troupe cluster health` shows which nodes answer")
+        }
         ErrorCode::CorruptLog => Some("`troupe log verify FILE` on the node finds the place"),
         ErrorCode::GroupNotFound => Some("`troupe group list` shows the groups"),
-        ErrorCode::GroupNotEmpty => {
-            Some("stop its members first; `troupe group describe NAME --members` shows them")
-        }
+        ErrorCode::GroupNotEmpty => Some(
+            "stop its members first; `troupe group members NAME` shows them, and `troupe group remove-member` lets \
+                 those leave that are away",
+        ),
         ErrorCode::GroupSubscribedToTopic => {
             Some("`troupe group describe NAME --members` shows who subscribes to it")
         }
@@ -349,5 +401,30 @@ mod tests {
             failure.to_string(),
             "error: cannot describe topic x: there is no topic x\n  try: `troupe topic list`"
         );
+    }
+
+    #[test]
+    fn one_hint_is_given_and_not_two() {
+        let refusal = |code, message: &str| troupe_proto::error::Error::new(code, message).into();
+        let message = "topic `ordres` does not exist; `troupe topic list` shows all";
+        let error: ClientError = refusal(ErrorCode::UnknownTopic, message);
+        let failure = Failure::client("cannot consume ordres", &error);
+        assert_eq!(failure.missing(), Some((Kind::Topic, "ordres")));
+        let text = failure.to_string();
+        assert_eq!(text.matches("troupe topic list").count(), 1, "{text}");
+        let message = "there is no group 'biling'; 'troupe group list' shows those that there are";
+        let error: ClientError = refusal(ErrorCode::GroupNotFound, message);
+        let failure = Failure::client("cannot describe", &error);
+        assert_eq!(failure.missing(), Some((Kind::Group, "biling")));
+        assert_eq!(failure.to_string().matches("group list").count(), 1);
+    }
+
+    #[test]
+    fn a_hint_fits_what_was_asked() {
+        // Of a read, nothing was written that one could look for.
+        for code in [ErrorCode::OutcomeUnknown, ErrorCode::RequestTimedOut] {
+            let hint = hint_for(code).unwrap();
+            assert!(!hint.contains("written") && !hint.contains("consume"), "{hint}");
+        }
     }
 }

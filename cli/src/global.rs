@@ -1,5 +1,6 @@
 //! The flags that every command has, and what they mean: where to connect, how to print.
 
+use crate::endpoints::endpoint;
 use crate::failure::{Context, Failure};
 use crate::output::{Format, Output};
 use crate::waiting::Waiting;
@@ -9,6 +10,21 @@ use troupe_client::{Client, ClientConfig};
 
 /// Where a node listens if nothing else was said.
 pub const DEFAULT_SERVER: &str = "127.0.0.1:7070";
+
+/// Addresses as they were typed; the default's, if there are none.
+///
+/// # Errors
+/// One of them cannot be an address.
+pub fn servers(typed: &[String]) -> Result<Vec<String>, Failure> {
+    let mut servers = Vec::new();
+    for typed in typed {
+        servers.extend(endpoint(typed).map_err(Failure::usage)?);
+    }
+    if servers.is_empty() {
+        servers.push(DEFAULT_SERVER.to_owned());
+    }
+    Ok(servers)
+}
 
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Global options")]
@@ -53,26 +69,23 @@ impl Global {
         !self.no_progress && std::io::stderr().is_terminal()
     }
 
-    fn servers(&self) -> Vec<String> {
-        match self.server.is_empty() {
-            true => vec![DEFAULT_SERVER.to_owned()],
-            false => self.server.clone(),
-        }
+    fn servers(&self) -> Result<Vec<String>, Failure> {
+        servers(&self.server)
     }
 
     /// Tells on standard error what a command waits for.
     pub fn waiting(&self) -> Waiting {
-        Waiting::new(self.servers())
+        // What cannot be an address was told when it was connected to.
+        Waiting::new(self.servers().unwrap_or_default())
     }
 
     pub async fn connect(&self) -> Result<Client, Failure> {
-        let observer = Some(self.waiting().observer());
-        let config = ClientConfig { wait_observer: observer, ..ClientConfig::new(self.servers()) };
-        Client::connect(config).await.with_context(String::new)
+        self.connect_to(self.servers()?).await
     }
 
     /// Of another cluster than the one that the flags name.
     pub async fn connect_to(&self, servers: Vec<String>) -> Result<Client, Failure> {
+        let servers = self::servers(&servers)?;
         let observer = Some(Waiting::new(servers.clone()).observer());
         let config = ClientConfig { wait_observer: observer, ..ClientConfig::new(servers) };
         Client::connect(config).await.with_context(String::new)

@@ -2,9 +2,12 @@
 //!
 //! - [`arguments`] is the tree of commands; [`commands`] has a file or folder for each of them. What follows is what they
 //!   share, and knows none of them.
+//! - What was typed: [`typed`] reads it, [`foreign_words`] knows what Kafka's users call it, [`nearest`] what may have
+//!   been meant, [`endpoints`] addresses.
+//!   [`live_names`] completes and suggests names of what is there.
 //! - Connecting: [`global`] options, and [`waiting`] for answers, which asks for the cluster's [`health`]; [`fan_out`] asks
 //!   several nodes. [`runtime`] runs it. [`producer`] sends, to a schedule by [`pace`].
-//! - What there is in a cluster: [`node_view`], [`replica_condition`], [`actors`], [`assignment`], [`reassignment`]; [`as_of`]
+//! - What there is in a cluster: [`node_view`], [`replica_condition`], [`actors`] ([`address_pattern`], [`roles`]), [`assignment`], [`reassignment`]; [`as_of`]
 //!   when that is true. [`placement`]: who has what, and had better.
 //! - A node in this process: [`configuration`], [`ports`], [`foreground`], [`readiness`]; in one of its own: [`pid_file`],
 //!   [`process`].
@@ -17,6 +20,7 @@
 //! Promises: results on standard output, the rest on standard error; the exit code tells what happened.
 
 mod actors;
+mod address_pattern;
 mod arguments;
 mod as_of;
 mod assignment;
@@ -24,15 +28,19 @@ mod commands;
 mod configuration;
 mod confirm;
 mod decoder;
+mod endpoints;
 mod exit;
 mod failure;
 mod fan_out;
 mod foreground;
+mod foreign_words;
 mod global;
 mod group_records;
 mod health;
 mod latency;
+mod live_names;
 mod metadata_records;
+mod nearest;
 mod node_view;
 mod offset_range;
 mod output;
@@ -47,6 +55,7 @@ mod readiness;
 mod reassignment;
 mod record_format;
 mod replica_condition;
+mod roles;
 mod runtime;
 mod settings;
 mod signals;
@@ -55,6 +64,7 @@ mod timestamp;
 mod topic_partitions;
 mod topic_selection;
 mod transaction_records;
+mod typed;
 mod waiting;
 mod watch;
 
@@ -75,14 +85,20 @@ use tracing_subscriber::EnvFilter;
 fn main() -> ExitCode {
     troupe_broker::tune_allocator();
     let _finish = streams::FinishGuard;
+    match Arguments::complete() {
+        Ok(true) => return ExitCode::SUCCESS,
+        Ok(false) => {}
+        Err(failure) => return report(&failure, Format::Table),
+    }
     let arguments = match Arguments::read() {
         Ok(Some(arguments)) => arguments,
         Ok(None) => return checked(Ok(()), Format::Table),
         Err(failure) => return report(&failure, Format::Table),
     };
     start_tracing(&arguments.command);
-    let format = arguments.global.format();
-    checked(run(arguments), format)
+    let (global, format) = (arguments.global.clone(), arguments.global.format());
+    let outcome = run(arguments).map_err(|failure| live_names::with_suggestion(failure, &global));
+    checked(outcome, format)
 }
 
 /// How it ended. Only what is written is done.
@@ -138,10 +154,10 @@ fn start_tracing(command: &Command) {
     events.log_internal_errors(false).with_writer(|| streams::Notices).init();
 }
 
+/// The script asks this binary, each time something is completed.
 fn completion(global: &Global, shell: clap_complete::Shell) -> Result<(), Failure> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Arguments::tree(), "troupe", &mut script);
-    global.output().print(&String::from_utf8_lossy(&script))
+    let script = Arguments::registration(shell).map_err(|error| Failure::writing(&error))?;
+    global.output().print(&script)
 }
 
 fn version(global: &Global) -> Result<(), Failure> {

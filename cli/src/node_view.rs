@@ -1,7 +1,7 @@
 //! A node as it is printed, and several where only their numbers are; the keys are those of `troupe.admin.v1` in proto
 //! JSON.
 
-use crate::output::{Table, number, text};
+use crate::output::{Table, Tone, number, text};
 use serde::Serialize;
 use troupe_proto::admin::v1::ClusterNode;
 
@@ -60,7 +60,7 @@ pub fn table(nodes: &[NodeView]) -> Table {
     let mut table = Table::new(&[
         number("NODE"),
         text("ENDPOINT"),
-        text("HTTP"),
+        text("HTTP").roomy(),
         text("STATE"),
         text("CONTROLLER"),
         number("LEADS"),
@@ -70,18 +70,27 @@ pub fn table(nodes: &[NodeView]) -> Table {
         number("EPOCH").wide(),
     ]);
     for node in nodes {
-        table.row(vec![
-            node.node_id.to_string(),
-            node.endpoint.clone(),
-            node.http_endpoint.clone(),
-            node.state().to_owned(),
-            if node.controller { "active" } else { "" }.to_owned(),
-            node.leader_count.to_string(),
-            node.replica_count.to_string(),
-            node.in_sync_count.to_string(),
-            node.rack.clone(),
-            node.broker_epoch.to_string(),
-        ]);
+        let tone = match node.state() {
+            "active" => Tone::Plain,
+            "fenced" => Tone::Bad,
+            _ => Tone::Warning,
+        };
+        table.toned_row(
+            tone,
+            3,
+            vec![
+                node.node_id.to_string(),
+                node.endpoint.clone(),
+                node.http_endpoint.clone(),
+                node.state().to_owned(),
+                if node.controller { "active" } else { "" }.to_owned(),
+                node.leader_count.to_string(),
+                node.replica_count.to_string(),
+                node.in_sync_count.to_string(),
+                node.rack.clone(),
+                node.broker_epoch.to_string(),
+            ],
+        );
     }
     table
 }

@@ -1,13 +1,17 @@
-//! The grammar of `consume --offset`, as in rpk: where to begin and, optionally, where to stop; and of one end of it, as
-//! `topic purge --before` takes it.
+//! The language of offsets, the same wherever one is asked for: a place in a partition (`topic purge --before`, `topic
+//! offsets --at`, `group reset --to`) or a range, where to begin and, optionally, where to stop (`consume --offset`).
 //!
 //! ```text
-//! start  end           the first record; the end at this moment
-//! 42  +10  -10         an exact offset; 10 after the start; 10 before the end
+//! earliest  latest     the first record; the end at this moment; also `start` and `end`
+//! 42  =42              an exact offset
+//! +10  -10             10 after the start; 10 before the end. Of a group: from where it has committed
 //! 42:  :42  42:50      from; until; both. The end of a range is exclusive, and any form may stand in it
 //! :end                 what there is now
 //! @T  @T1:T2  @:T2     by timestamp: RFC 3339, a date, 13 digits (ms), 10 digits (s), -48h (before now)
+//! -48h  -2h:-1h        the same: a number with a unit is a time
 //! ```
+//!
+//! One rule for what lies outside of what a partition holds: it is what there is that comes nearest, and that is said.
 
 use crate::quantity::parse_duration;
 use crate::timestamp;
@@ -36,12 +40,15 @@ pub enum Moment {
 impl Moment {
     /// What stands behind the `@`: a timestamp, or `-48h`.
     pub fn parse(text: &str) -> Option<Moment> {
-        if let Some(span) = text.strip_prefix('-') {
-            let unit = span.chars().last()?;
-            let ms = parse_duration(span).ok().filter(|_| unit.is_alphabetic())?.as_millis();
-            return Some(Moment::BeforeNow { ms: i64::try_from(ms).ok()? });
-        }
-        timestamp::parse(text).map(Moment::Timestamp)
+        Moment::before_now(text).or_else(|| timestamp::parse(text).map(Moment::Timestamp))
+    }
+
+    /// `-48h`: with a unit, so that it is told from a number of records.
+    fn before_now(text: &str) -> Option<Moment> {
+        let span = text.strip_prefix('-')?;
+        let unit = span.chars().last()?;
+        let ms = parse_duration(span).ok().filter(|_| unit.is_alphabetic())?.as_millis();
+        Some(Moment::BeforeNow { ms: i64::try_from(ms).ok()? })
     }
 
     pub fn timestamp_ms(self, now_ms: i64) -> i64 {
@@ -75,20 +82,36 @@ pub struct Bounds {
     pub at_until: Option<u64>,
 }
 
+impl Bounds {
+    /// What there is that comes nearest.
+    pub fn clamp(&self, offset: i128) -> u64 {
+        let earliest = self.earliest.min(self.latest);
+        let within = offset.clamp(i128::from(earliest), i128::from(self.latest));
+        u64::try_from(within).unwrap_or(self.latest)
+    }
+}
+
 impl OffsetRange {
-    /// The range in offsets of a partition: from, and the exclusive end. Relative positions stay within
-    /// what there is; exact ones are taken at their word.
-    pub fn resolve(&self, bounds: &Bounds) -> (u64, Option<u64>) {
+    /// The range in offsets of a partition: from, and the exclusive end, as they are asked for. Exact ones may lie
+    /// outside of what there is, and relative ones too.
+    pub fn asked(&self, bounds: &Bounds) -> (i128, Option<i128>) {
+        let (earliest, latest) = (i128::from(bounds.earliest), i128::from(bounds.latest));
         let resolve = |position, by_time: Option<u64>| match position {
-            Position::Start => bounds.earliest,
-            Position::End => bounds.latest,
-            Position::Exact(offset) => offset,
-            Position::AfterStart(count) => bounds.earliest.saturating_add(count).min(bounds.latest),
-            Position::BeforeEnd(count) => bounds.latest.saturating_sub(count).max(bounds.earliest),
-            Position::At(_) => by_time.unwrap_or(bounds.latest),
+            Position::Start => earliest,
+            Position::End => latest,
+            Position::Exact(offset) => i128::from(offset),
+            Position::AfterStart(count) => earliest + i128::from(count),
+            Position::BeforeEnd(count) => latest - i128::from(count),
+            Position::At(_) => by_time.map_or(latest, i128::from),
         };
         let from = resolve(self.from, bounds.at_from);
         (from, self.until.map(|until| resolve(until, bounds.at_until)))
+    }
+
+    /// The same within what there is.
+    pub fn resolve(&self, bounds: &Bounds) -> (u64, Option<u64>) {
+        let (from, until) = self.asked(bounds);
+        (bounds.clamp(from), until.map(|until| bounds.clamp(until)))
     }
 }
 
@@ -100,7 +123,7 @@ impl fmt::Display for OffsetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "`{}` is no offset; use start, end, 42, +10, -10, 42:50, :end, @2026-01-31, @-1h or @-2h:-1h",
+            "`{}` is no offset; use earliest, latest, 42, =42, +10, -10, 42:50, :end, @2026-01-31, -1h or -2h:-1h",
             self.0
         )
     }
@@ -138,7 +161,7 @@ impl fmt::Display for PositionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "`{}` is no offset; use 42, +10, -10, end, latest, start, @2026-01-31, @1790000000000 or @-1h",
+            "`{}` is no offset; use earliest, latest, 42, =42, +10, -10, @2026-01-31, @1790000000000 or -1h",
             self.0
         )
     }
@@ -165,6 +188,9 @@ fn position(text: &str) -> Option<Position> {
         "end" | "latest" => return Some(Position::End),
         _ => {}
     }
+    if let Some(span) = Moment::before_now(text) {
+        return Some(Position::At(span));
+    }
     let digits = |text: &str| {
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         if digits { text.parse().ok() } else { None }
@@ -172,6 +198,7 @@ fn position(text: &str) -> Option<Position> {
     match text.as_bytes().first()? {
         b'+' => digits(&text[1..]).map(Position::AfterStart),
         b'-' => digits(&text[1..]).map(Position::BeforeEnd),
+        b'=' => digits(&text[1..]).map(Position::Exact),
         _ => digits(text).map(Position::Exact),
     }
 }
@@ -194,8 +221,8 @@ fn time_range(text: &str) -> Option<OffsetRange> {
 
 fn moment(text: &str) -> Option<Position> {
     match text {
-        "start" => Some(Position::Start),
-        "end" => Some(Position::End),
+        "start" | "earliest" => Some(Position::Start),
+        "end" | "latest" => Some(Position::End),
         _ => Moment::parse(text).map(Position::At),
     }
 }
@@ -218,7 +245,10 @@ mod tests {
         let from = |from| OffsetRange { from, until: None };
         assert_eq!(range("start"), from(Position::Start));
         assert_eq!(range("end"), from(Position::End));
+        assert_eq!(range("earliest"), from(Position::Start));
+        assert_eq!(range("latest"), from(Position::End));
         assert_eq!(range("42"), from(Position::Exact(42)));
+        assert_eq!(range("=42"), from(Position::Exact(42)));
         assert_eq!(range("42:"), from(Position::Exact(42)));
         assert_eq!(range("+10"), from(Position::AfterStart(10)));
         assert_eq!(range("-10"), from(Position::BeforeEnd(10)));
@@ -235,13 +265,18 @@ mod tests {
         );
         let before = |ms| Position::At(Moment::BeforeNow { ms });
         assert_eq!(range("@-2h:-90m"), both(before(7_200_000), before(5_400_000)));
+        assert_eq!(range("-2h:-90m"), range("@-2h:-90m"));
+        assert_eq!(range("-1h"), range("@-1h"));
+        assert_eq!(range("-1h:end"), range("@-1h:end"));
         assert_eq!(range("@:-1h"), both(Position::Start, before(3_600_000)));
         assert_eq!(range("@-1h:end"), both(before(3_600_000), Position::End));
     }
 
     #[test]
     fn anything_else_is_refused() {
-        for text in ["", ":", "now", "4x", "--4", "+", "@", "@:", "@noon", "@-5", "1:2:3", "+-1"] {
+        for text in [
+            "", ":", "now", "4x", "--4", "+", "@", "@:", "@noon", "@-5", "1:2:3", "+-1", "=", "=-1",
+        ] {
             assert!(text.parse::<OffsetRange>().is_err(), "{text}");
         }
     }
@@ -257,10 +292,12 @@ mod tests {
             ("start", Position::Start),
             ("@2024-02-29T12:34Z", at(1_709_210_040_000)),
             ("@-1h", Position::At(Moment::BeforeNow { ms: 3_600_000 })),
+            ("-1h", Position::At(Moment::BeforeNow { ms: 3_600_000 })),
+            ("=42", Position::Exact(42)),
         ] {
             assert_eq!(text.parse(), Ok(place), "{text}");
         }
-        for text in ["", ":", "42:50", ":end", "@", "@start", "@-5", "@noon", "-1h", "now", "@:-1h"]
+        for text in ["", ":", "42:50", ":end", "@", "@start", "@-5", "@noon", "-1y", "now", "@:-1h"]
         {
             let error = text.parse::<Position>().unwrap_err().to_string();
             assert!(error.starts_with(&format!("`{text}` is no offset; use ")), "{error}");
@@ -268,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn relative_positions_stay_within_the_partition() {
+    fn what_is_asked_for_stays_within_the_partition() {
         let bounds = Bounds { earliest: 10, latest: 20, at_from: Some(13), at_until: None };
         for (text, expected) in [
             ("start", (10, None)),
@@ -278,7 +315,9 @@ mod tests {
             ("+5", (15, None)),
             ("+50", (20, None)),
             (":end", (10, Some(20))),
-            ("3:99", (3, Some(99))),
+            ("3:99", (10, Some(20))),
+            ("99", (20, None)),
+            ("12:15", (12, Some(15))),
             ("@1709210096789", (13, None)),
             ("@1709210096789:1709210096790", (13, Some(20))),
         ] {
@@ -295,7 +334,7 @@ mod tests {
         #[test]
         fn exact_ranges_are_read_back(from: u32, until: u32) {
             let range = range(&format!("{from}:{until}"));
-            prop_assert_eq!(range.resolve(&Bounds::default()), (u64::from(from), Some(u64::from(until))));
+            prop_assert_eq!(range.asked(&Bounds::default()), (i128::from(from), Some(i128::from(until))));
         }
     }
 }

@@ -95,7 +95,8 @@ impl Output {
     }
 
     pub fn table(&self, table: &Table) -> String {
-        table.render(self.terminal, self.format == Format::Wide)
+        let colours = self.terminal && std::io::stdout().is_terminal() && streams::colours();
+        table.render(self.terminal, self.format == Format::Wide, colours)
     }
 
     /// Writes at once, so that a reader at the end of a pipe sees it now.
@@ -118,7 +119,12 @@ pub fn report(failure: &Failure, format: Format) -> ExitCode {
         if format.is_json() {
             notice!("{}", failure.view());
         } else {
-            notice!("{failure}");
+            let colours = std::io::stderr().is_terminal() && streams::colours();
+            let text = failure.to_string();
+            match text.strip_prefix("error:").filter(|_| colours) {
+                Some(rest) => notice!("\x1b[1;31merror:\x1b[0m{rest}"),
+                None => notice!("{text}"),
+            }
         }
     }
     ExitCode::from(failure.exit() as u8)
@@ -130,22 +136,69 @@ pub struct Column {
     name: &'static str,
     right: bool,
     wide_only: bool,
+    pipe_only: bool,
+    /// On a terminal, no cell is longer.
+    most: Option<usize>,
+}
+
+/// How a cell is coloured on a terminal: what is wrong shall be seen first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tone {
+    #[default]
+    Plain,
+    /// Not as it should be, and served.
+    Warning,
+    /// Not served.
+    Bad,
+}
+
+impl Tone {
+    /// Text in this colour, as terminals take it.
+    fn paint(self, text: &str) -> String {
+        match self {
+            Tone::Plain => text.to_owned(),
+            Tone::Warning => format!("\x1b[33m{text}\x1b[0m"),
+            Tone::Bad => format!("\x1b[31m{text}\x1b[0m"),
+        }
+    }
 }
 
 /// A column of words.
 pub const fn text(name: &'static str) -> Column {
-    Column { name, right: false, wide_only: false }
+    Column { name, right: false, wide_only: false, pipe_only: false, most: None }
 }
 
 /// A column of numbers.
 pub const fn number(name: &'static str) -> Column {
-    Column { name, right: true, wide_only: false }
+    Column { name, right: true, wide_only: false, pipe_only: false, most: None }
 }
 
 impl Column {
     /// Shown with `-o wide` only.
     pub const fn wide(self) -> Column {
         Column { wide_only: true, ..self }
+    }
+
+    /// Not on a terminal, which is narrow, unless `-o wide`.
+    pub const fn roomy(self) -> Column {
+        Column { pipe_only: true, ..self }
+    }
+
+    /// On a terminal its cells are cut to so many characters, unless `-o wide`.
+    pub const fn at_most(self, characters: usize) -> Column {
+        Column { most: Some(characters), ..self }
+    }
+
+    /// What of a cell is shown: its end tells more than its middle.
+    fn shorten(&self, cell: &str) -> String {
+        match self.most {
+            Some(most) if cell.chars().count() > most && most > 8 => {
+                let (begin, end) = (most - 5, cell.chars().count() - 4);
+                let kept: String = cell.chars().take(begin).collect();
+                kept + "…" + &cell.chars().skip(end).collect::<String>()
+            }
+            _ => cell.to_owned(),
+        }
     }
 }
 
@@ -154,25 +207,37 @@ impl Column {
 pub struct Table {
     columns: Vec<Column>,
     rows: Vec<Vec<String>>,
+    /// For each row, which cell is coloured, and how.
+    tones: Vec<(Tone, usize)>,
 }
 
 impl Table {
     pub fn new(columns: &[Column]) -> Table {
-        Table { columns: columns.to_vec(), rows: Vec::new() }
+        Table { columns: columns.to_vec(), rows: Vec::new(), tones: Vec::new() }
     }
 
     /// # Panics
     /// If the row has not as many cells as there are columns.
     pub fn row(&mut self, cells: Vec<String>) {
+        self.toned_row(Tone::Plain, 0, cells);
+    }
+
+    /// The same with one cell in a colour.
+    ///
+    /// # Panics
+    /// As [`Table::row`].
+    pub fn toned_row(&mut self, tone: Tone, cell: usize, cells: Vec<String>) {
         assert_eq!(cells.len(), self.columns.len(), "one cell for each column");
         let dash = |cell: String| if cell.is_empty() { "-".to_owned() } else { cell };
         self.rows.push(cells.into_iter().map(dash).collect());
+        self.tones.push((tone, cell));
     }
 
-    fn render(&self, terminal: bool, wide: bool) -> String {
-        let shown: Vec<usize> = (0..self.columns.len())
-            .filter(|&index| wide || !self.columns[index].wide_only)
-            .collect();
+    fn render(&self, terminal: bool, wide: bool, colours: bool) -> String {
+        let is_shown =
+            |column: &Column| wide || !(column.wide_only || terminal && column.pipe_only);
+        let shown: Vec<usize> =
+            (0..self.columns.len()).filter(|&index| is_shown(&self.columns[index])).collect();
         let mut out = String::new();
         if !terminal {
             for row in &self.rows {
@@ -182,23 +247,33 @@ impl Table {
             }
             return out;
         }
+        if self.rows.is_empty() {
+            // A heading over nothing looks as if something were missing.
+            return "none\n".to_owned();
+        }
         let heading: Vec<String> =
             self.columns.iter().map(|column| column.name.to_owned()).collect();
+        let cell = |row: &[String], index: usize| match wide {
+            true => row[index].clone(),
+            false => self.columns[index].shorten(&row[index]),
+        };
         let width = |index: usize| {
             let cells = self.rows.iter().chain([&heading]);
-            cells.map(|row| row[index].chars().count()).max().unwrap_or(0)
+            cells.map(|row| cell(row, index).chars().count()).max().unwrap_or(0)
         };
         let widths: Vec<usize> = shown.iter().map(|&index| width(index)).collect();
-        for row in [&heading].into_iter().chain(&self.rows) {
+        let plain = (Tone::Plain, 0);
+        let tones = [&plain].into_iter().chain(&self.tones);
+        for (row, (tone, toned)) in [&heading].into_iter().chain(&self.rows).zip(tones) {
             let mut line = String::new();
             for (&index, &width) in shown.iter().zip(&widths) {
-                let cell = &row[index];
-                let padded = if self.columns[index].right {
-                    format!("{cell:>width$}  ")
-                } else {
-                    format!("{cell:<width$}  ")
+                let text = cell(row, index);
+                let padding = " ".repeat(width - text.chars().count());
+                let text = if colours && index == *toned { tone.paint(&text) } else { text };
+                line += &match self.columns[index].right {
+                    true => format!("{padding}{text}  "),
+                    false => format!("{text}{padding}  "),
                 };
-                line += &padded;
             }
             out += line.trim_end();
             out.push('\n');
@@ -236,14 +311,43 @@ mod tests {
     #[test]
     fn a_terminal_gets_aligned_columns_with_headings() {
         assert_eq!(
-            table().render(true, false),
+            table().render(true, false, false),
             "NAME    PARTITIONS\norders          12\nx                1\n"
         );
-        assert!(table().render(true, true).starts_with("NAME    PARTITIONS  ID\n"));
+        assert!(table().render(true, true, false).starts_with("NAME    PARTITIONS  ID\n"));
+    }
+
+    #[test]
+    fn a_list_of_nothing_says_so_on_a_terminal_and_is_empty_in_a_pipe() {
+        let table = Table::new(&[text("NAME")]);
+        assert_eq!(table.render(true, false, false), "none\n");
+        assert_eq!(table.render(false, false, false), "");
     }
 
     #[test]
     fn a_pipe_gets_tab_separated_rows_and_nothing_else() {
-        assert_eq!(table().render(false, true), "orders\t12\tabc\nx\t1\t-\n");
+        assert_eq!(table().render(false, true, false), "orders\t12\tabc\nx\t1\t-\n");
+    }
+
+    #[test]
+    fn a_narrow_terminal_gets_short_cells_and_fewer_columns_and_a_pipe_gets_all() {
+        let mut table = Table::new(&[text("ID").at_most(12), text("HOST").roomy(), number("LAG")]);
+        table.row(vec!["consumer-0123456789".into(), "10.0.0.7".into(), "4".into()]);
+        assert_eq!(table.render(true, false, false), "ID            LAG\nconsume…6789    4\n");
+        let whole = "consumer-0123456789\t10.0.0.7\t4\n";
+        assert_eq!(table.render(false, false, false), whole);
+        assert!(table.render(true, true, false).contains("consumer-0123456789  10.0.0.7"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_coloured_where_colours_are_wanted() {
+        let mut table = Table::new(&[number("NODE"), text("STATE"), text("RACK")]);
+        table.toned_row(Tone::Bad, 1, vec!["1".into(), "fenced".into(), "a".into()]);
+        table.row(vec!["2".into(), "active".into(), "b".into()]);
+        let plain = "NODE  STATE   RACK\n   1  fenced  a\n   2  active  b\n";
+        assert_eq!(table.render(true, false, false), plain);
+        let coloured = plain.replace("fenced", "\x1b[31mfenced\x1b[0m");
+        assert_eq!(table.render(true, false, true), coloured);
+        assert!(!table.render(false, false, true).contains('\x1b'), "nor in a pipe");
     }
 }

@@ -25,6 +25,18 @@ pub fn parse_given<T: TryFrom<u64>>(text: &str) -> Result<Given<T>, String> {
     }
 }
 
+/// `1 record`, `2 records`.
+pub fn plural<N: PartialEq + From<u8> + std::fmt::Display>(count: N, what: &str) -> String {
+    let end = if count == N::from(1) { "" } else { "s" };
+    format!("{count} {what}{end}")
+}
+
+/// The same with the digits in groups: `1,000 records`.
+pub fn plural_grouped(count: u64, what: &str) -> String {
+    let end = if count == 1 { "" } else { "s" };
+    format!("{} {what}{end}", grouped(count))
+}
+
 fn split(text: &str) -> Result<(f64, &str), String> {
     let text = text.trim();
     if text.starts_with('-') {

@@ -3,7 +3,7 @@
 use crate::failure::{Context, Failure};
 
 /// Runs a command of the client: the main thread does the command's work, the runtime's the network's.
-pub fn block_on<F: Future<Output = Result<(), Failure>>>(command: F) -> Result<(), Failure> {
+pub fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -122,6 +122,13 @@ pub fn colours() -> bool {
     std::env::var_os("NO_COLOR").is_none()
 }
 
+/// Whether the terminal at standard error is this process's to draw on: not if its shell has sent it to the background.
+pub fn is_foreground() -> bool {
+    // SAFETY: system calls on numbers, which change nothing.
+    let (group, own) = unsafe { (libc::tcgetpgrp(libc::STDERR_FILENO), libc::getpgrp()) };
+    group == -1 || group == own
+}
+
 /// For the end of the process, whichever way it ends: what was said is written, as far as somebody takes it.
 pub struct FinishGuard;
 

@@ -30,6 +30,7 @@ const COMMANDS: &[&[&str]] = &[
     &["group", "lag"],
     &["group", "reset"],
     &["group", "delete"],
+    &["group", "remove-member"],
     &["transaction"],
     &["transaction", "list"],
     &["transaction", "describe"],
@@ -129,6 +130,8 @@ fn wrong_usage_is_exit_code_2() {
         &["consume", "t", "--isolation", "serializable"],
         &["consume", "t", "--offset", "yesterday"],
         &["consume", "t", "--offset", "5", "--from-beginning"],
+        &["consume", "t", "--wait"],
+        &["consume", "t", "--offset", "5", "--wait", "-e"],
         &["consume", "t", "-f", "%q"],
         &["consume", "t", "-f", "%v", "-o", "json"],
         &["consume", "t", "-f", "%v", "--decode", "offsets"],
@@ -147,9 +150,9 @@ fn wrong_usage_is_exit_code_2() {
         &["group", "describe", "g", "--members", "--state"],
         &["group", "reset", "g"],
         &["group", "reset", "g", "--to", "@noon"],
-        &["group", "reset", "g", "--to", "42"],
         &["group", "reset", "g", "--to", "latest", "--topics", "orders:x"],
         &["group", "delete"],
+        &["group", "remove-member", "g"],
         &["group", "delete", "g", "--offsets"],
         &["group", "delete", "g", "--topic", "t"],
         &["topic", "list", "-o", "yaml"],
@@ -169,6 +172,7 @@ fn wrong_usage_is_exit_code_2() {
         &["actor", "kill"],
         &["actor", "kill", "--leader", "orders"],
         &["actor", "kill", "node/1/controller", "--leader", "orders:0"],
+        &["actor", "kill", "--leader", "orders:0", "--coordinator", "billing"],
         &["chaos", "kill"],
         &["chaos", "tickle", "*"],
         &["chaos", "drop-replies", "*", "--probability", "2"],
@@ -256,7 +260,7 @@ fn a_faulty_format_says_what_would_do() {
     assert!(ran.err.contains("@2026-01-31"), "{}", ran.err);
     let ran = run(&["group", "reset", "g", "--to", "@noon"]);
     assert!(
-        ran.err.contains("`@noon` is no time; use earliest, latest, @2026-01-31"),
+        ran.err.contains("`@noon` is no place to move to; use earliest, latest, 42"),
         "{}",
         ran.err
     );

@@ -175,7 +175,9 @@ impl Member {
         loop {
             let mut line = String::new();
             self.told.read_line(&mut line).expect("it says something");
-            let line: Value = serde_json::from_str(&line).expect("one line of JSON");
+            assert!(!line.is_empty(), "it goes on");
+            // Beside notes and warnings, for people.
+            let Ok(line) = serde_json::from_str::<Value>(&line) else { continue };
             let partitions = line["assignment"]["partitions"].clone();
             if wanted(&partitions) {
                 return partitions;
@@ -233,6 +235,49 @@ fn a_live_group_is_neither_moved_nor_deleted() {
 }
 
 /// C3, G22: a pattern, and two members that share what it matches.
+/// One that was stopped keeps its place for a while: that is shown, and can be ended.
+#[test]
+fn a_static_member_that_is_away_is_shown_with_the_time_left_and_can_be_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let dev = Dev::start(dir.path());
+    nine_lines(&dev, "t");
+    let (member, _) = Member::start(&dev, &["t", "-g", "audit", "--member-name", "one"]);
+    assert_eq!(member.stop(), 0);
+    let members = rows(dev.run(&["group", "members", "audit"]));
+    assert_eq!(members[0][2], "one");
+    assert!(members[0][6].starts_with("Away, kept for "), "{members:?}");
+    let json = dev.run(&["group", "members", "audit", "-o", "json"]).ok().json();
+    assert!(json["members"][0]["awayUntil"].is_string(), "{json}");
+    let refused = dev.run(&["group", "delete", "audit", "--yes"]);
+    assert_eq!(refused.code, 4, "{refused:?}");
+    assert!(refused.err.contains("troupe group remove-member"), "{}", refused.err);
+    let wrong = dev.run(&["group", "remove-member", "audit", "eno"]);
+    assert_eq!(wrong.code, 3, "{wrong:?}");
+    dev.run(&["group", "remove-member", "audit", "one", "--dry-run"]).ok();
+    assert_eq!(rows(dev.run(&["group", "members", "audit"])).len(), 1, "a dry run removes nobody");
+    let removed = dev.run(&["group", "remove-member", "audit", "one"]).ok();
+    assert_eq!(removed.text(), "removed one from group audit\n");
+    assert_eq!(rows(dev.run(&["group", "members", "audit"])).len(), 0);
+    dev.run(&["group", "delete", "audit", "--yes"]).ok();
+    assert_eq!(dev.stop(), 0);
+}
+
+/// One that is connected is asked about, and goes on as a new member, which is told: also if it gets the same again.
+#[test]
+fn what_is_assigned_is_told_after_every_loss() {
+    let dir = tempfile::tempdir().unwrap();
+    let dev = Dev::start(dir.path());
+    nine_lines(&dev, "t");
+    let (mut member, first) = Member::start(&dev, &["t", "-g", "audit", "--member-name", "one"]);
+    let unsure = dev.run(&["group", "remove-member", "audit", "one"]);
+    assert_eq!(unsure.code, 2, "{unsure:?}");
+    dev.run(&["group", "remove-member", "audit", "one", "--yes"]).ok();
+    let again = member.assigned(|assigned| assigned == &first);
+    assert_eq!(again, first);
+    assert_eq!(member.stop(), 0);
+    assert_eq!(dev.stop(), 0);
+}
+
 #[test]
 fn members_share_the_topics_that_a_pattern_matches() {
     let dir = tempfile::tempdir().unwrap();

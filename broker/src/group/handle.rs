@@ -1,7 +1,7 @@
 //! What a coordinator of groups is asked by those who are no member.
 
 use super::aliases::GroupHandle;
-use super::message::{Commit, CommitAll, Delete, DeleteOffsets, Describe, Fetch, List};
+use super::message::{Commit, CommitAll, Delete, DeleteOffsets, Describe, Expel, Fetch, List};
 use crate::coordinator::{RequestTime, outcome_unknown};
 use tokio::sync::oneshot;
 use troupe_proto::error::Error;
@@ -58,6 +58,18 @@ impl GroupHandle {
     /// Among others `GROUP_NOT_FOUND`, `GROUP_NOT_EMPTY`; `OUTCOME_UNKNOWN` as for commits.
     pub async fn delete(&self, group: String, time: RequestTime) -> Result<(), Error> {
         let answer = self.ask(|reply| Delete { group, time, reply }).await?;
+        answer.unwrap_or_else(|| Err(outcome_unknown()))
+    }
+
+    /// Lets members leave.
+    ///
+    /// # Errors
+    /// Among others `GROUP_NOT_FOUND`, `UNKNOWN_MEMBER`; `OUTCOME_UNKNOWN` as for commits.
+    pub async fn expel(
+        &self,
+        request: pb::RemoveGroupMembersRequest,
+    ) -> Result<pb::RemoveGroupMembersResponse, Error> {
+        let answer = self.ask(|reply| Expel { request, reply }).await?;
         answer.unwrap_or_else(|| Err(outcome_unknown()))
     }
 

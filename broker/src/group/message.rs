@@ -101,6 +101,14 @@ pub struct Delete {
     pub reply: Reply<()>,
 }
 
+/// Let members leave.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Expel {
+    pub request: pb::RemoveGroupMembersRequest,
+    pub reply: Reply<pb::RemoveGroupMembersResponse>,
+}
+
 /// Delete committed offsets.
 #[derive(Message)]
 #[rtype(result = "()")]

@@ -51,6 +51,25 @@ impl GroupRoute {
         .map(drop)
     }
 
+    pub async fn expel(
+        &self,
+        request: &pb::RemoveGroupMembersRequest,
+        call: Call,
+    ) -> Result<pb::RemoveGroupMembersResponse, Error> {
+        // Who was removed may have come back since.
+        let key = &request.group_id;
+        let question = Question { key, call, may_repeat: false, creates: false, changes: true };
+        self.ask_with(
+            &question,
+            request,
+            |handle, request| async move { handle.expel(request).await },
+            |channel, request| async move {
+                self.client(channel).remove_group_members(request).await
+            },
+        )
+        .await
+    }
+
     pub async fn delete_offsets(
         &self,
         request: &pb::DeleteGroupOffsetsRequest,

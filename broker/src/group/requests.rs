@@ -1,7 +1,7 @@
 //! What the coordinator's actor is asked by those who are no member: offsets, and the tools' questions.
 
 use super::aliases::GroupActor;
-use super::message::{Commit, CommitAll, Delete, DeleteOffsets, Describe, Fetch, List};
+use super::message::{Commit, CommitAll, Delete, DeleteOffsets, Describe, Expel, Fetch, List};
 use crate::clock::now;
 use crate::coordinator::{Decided, RequestTime};
 use actix::{Context, Handler};
@@ -106,6 +106,17 @@ impl Handler<Delete> for GroupActor {
             return self.answer(reply, Err(error), ctx);
         }
         let decision = self.machine.delete_group(now(), &group);
+        self.decide(reply, decision.map(Decided::from).map_err(Error::from), ctx);
+    }
+}
+
+impl Handler<Expel> for GroupActor {
+    type Result = ();
+
+    fn handle(&mut self, Expel { request, reply }: Expel, ctx: &mut Context<Self>) {
+        self.take_turn(ctx);
+        let Some(reply) = self.admit(reply) else { return };
+        let decision = self.machine.expel(now(), &request);
         self.decide(reply, decision.map(Decided::from).map_err(Error::from), ctx);
     }
 }

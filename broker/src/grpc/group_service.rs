@@ -201,6 +201,14 @@ impl GroupService for GroupDoor {
         Ok(Response::new(pb::DeleteGroupResponse {}))
     }
 
+    async fn remove_group_members(
+        &self,
+        request: Request<pb::RemoveGroupMembersRequest>,
+    ) -> Result<Response<pb::RemoveGroupMembersResponse>, Status> {
+        let call = Call::of(&request)?;
+        Ok(Response::new(self.groups.expel(&request.into_inner(), call).await?))
+    }
+
     async fn delete_group_offsets(
         &self,
         request: Request<pb::DeleteGroupOffsetsRequest>,

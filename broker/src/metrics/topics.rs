@@ -1,5 +1,6 @@
 //! What is counted topic by topic. The exporter keeps a series for ever once it was counted; these go with their topic.
 
+use super::help;
 use crate::clock::now;
 use bytes::Bytes;
 use metrics::Histogram;
@@ -178,6 +179,9 @@ impl ByTopic {
 
 fn heading(name: &str, out: &mut String) {
     // Writing to a string does not fail.
+    if let Some(what) = help::of(name) {
+        let _ = writeln!(out, "# HELP {name} {what}");
+    }
     let _ = writeln!(out, "# TYPE {name} counter");
 }
 

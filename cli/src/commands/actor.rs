@@ -3,10 +3,13 @@
 mod kill;
 
 use crate::actors::of_all_nodes;
+use crate::address_pattern::AddressPattern;
+use crate::exit::Exit;
 use crate::failure::{Context, Failure};
 use crate::global::Global;
-use crate::output::{Output, Table, number, text};
-use crate::quantity::show_duration;
+use crate::nearest::nearest;
+use crate::output::{Output, Table, Tone, number, text};
+use crate::quantity::{plural, show_duration};
 use crate::replica_condition;
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -16,10 +19,17 @@ use troupe_proto::chaos::v1alpha1::{Actor, ActorState, Fault};
 #[derive(Debug, Subcommand)]
 pub enum ActorCommand {
     /// The actors as a tree, with waiting messages and restarts
+    #[command(after_help = "Examples:\n  \
+        troupe actor tree\n  \
+        troupe actor tree --busy                           # who has something to do, or is not well\n  \
+        troupe actor tree '*/partition/orders/*'\n  \
+        troupe actor tree node/2 --kind controller,partition")]
+    #[command(visible_aliases = ["ls", "list"])]
     Tree(Tree),
     /// Drop all that an actor holds in memory; its supervisor builds a new one from disk
     #[command(after_help = "Examples:\n  \
         troupe actor kill --leader orders:3                # whoever leads it now\n  \
+        troupe actor kill --coordinator billing            # whoever coordinates the group\n  \
         troupe actor kill node/1/shard/0/partition/orders/3 --mode panic\n  \
         troupe actor kill node/2/controller\n\
         The node must have been started with chaos.enable=true, as `troupe dev` does.")]
@@ -28,9 +38,18 @@ pub enum ActorCommand {
 
 #[derive(Debug, Args)]
 pub struct Tree {
-    /// Only addresses that begin with this
-    #[arg(default_value = "", hide_default_value = true)]
-    prefix: String,
+    /// Only addresses that begin with this; or are like it, if * stands in it for anything or ? for one character
+    #[arg(default_value = "", hide_default_value = true, value_name = "PREFIX|PATTERN")]
+    pattern: String,
+    /// Only these kinds, with commas between: partition, group-coordinator, controller, ...
+    #[arg(long, value_name = "KIND", value_delimiter = ',')]
+    kind: Vec<String>,
+    /// Only those that have messages waiting, or are not well
+    #[arg(long)]
+    busy: bool,
+    /// On a terminal: also each actor of the topics that Troupe keeps for itself, not only those that are busy
+    #[arg(long, visible_alias = "all")]
+    internal: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -84,6 +103,16 @@ impl From<Actor> for ActorView {
 }
 
 impl ActorView {
+    /// Messages wait, or it is not well.
+    fn is_busy(&self) -> bool {
+        self.state != "running" || self.mailbox_depth > 0 || self.fault.is_some()
+    }
+
+    /// Of a topic that Troupe keeps for itself.
+    fn is_internal(&self) -> bool {
+        self.address.contains("/__")
+    }
+
     /// What is wrong with it first.
     fn summary(&self) -> String {
         let mut told = Vec::new();
@@ -112,18 +141,51 @@ pub async fn run(global: &Global, command: ActorCommand) -> Result<(), Failure> 
 
 async fn run_tree(global: &Global, tree: Tree) -> Result<(), Failure> {
     let client = global.connect().await?;
-    let actors = of_all_nodes(&client, &tree.prefix).await;
+    let is_pattern = tree.pattern.contains(['*', '?']);
+    let prefix = if is_pattern { "" } else { tree.pattern.as_str() };
+    let actors = of_all_nodes(&client, prefix).await;
     let actors = actors.with_context(|| "cannot list the actors".to_owned())?;
-    let actors: Vec<ActorView> = actors.into_iter().map(ActorView::from).collect();
+    let all: Vec<ActorView> = actors.into_iter().map(ActorView::from).collect();
+    let pattern = is_pattern.then(|| AddressPattern::new(&tree.pattern));
+    let is_wanted = |actor: &ActorView| {
+        pattern.as_ref().is_none_or(|pattern| pattern.matches(&actor.address))
+            && (tree.kind.is_empty() || tree.kind.contains(&actor.kind))
+            && (!tree.busy || actor.is_busy())
+    };
+    if let Some(wrong) = tree.kind.iter().find(|kind| !all.iter().any(|actor| actor.kind == **kind))
+    {
+        let mut kinds: Vec<&str> = all.iter().map(|actor| actor.kind.as_str()).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        let known = nearest(wrong, kinds.iter().copied());
+        let hint = known.map_or_else(
+            || format!("there are {}", kinds.join(", ")),
+            |near| format!("did you mean '{near}'?"),
+        );
+        return Err(Failure::new(Exit::NotFound, "", format!("no actor is of the kind '{wrong}'"))
+            .with_hint(hint));
+    }
+    let actors: Vec<ActorView> = all.into_iter().filter(is_wanted).collect();
     let output = global.output();
-    output.many("actors", &actors, || table(&output, &actors))
+    let folds =
+        output.terminal && !output.format.is_json() && !tree.internal && tree.pattern.is_empty();
+    let (folded, actors): (Vec<_>, Vec<_>) =
+        actors.into_iter().partition(|actor| folds && actor.is_internal() && !actor.is_busy());
+    output.many("actors", &actors, || table(&output, &actors))?;
+    match folded.len() {
+        0 => Ok(()),
+        count => output.print(&format!(
+            "and {} of internal topics that are well: --internal shows them\n",
+            plural(count, "actor")
+        )),
+    }
 }
 
 /// On a terminal the addresses become a tree; in a pipe they stay whole, to be cut out and killed.
 fn table(output: &Output, actors: &[ActorView]) -> Table {
     let mut table = Table::new(&[
         text("ACTOR"),
-        text("KIND"),
+        text("KIND").roomy(),
         text("STATE"),
         number("MAILBOX"),
         number("RESTARTS"),
@@ -135,14 +197,23 @@ fn table(output: &Output, actors: &[ActorView]) -> Table {
         actors.iter().map(|actor| actor.address.clone()).collect()
     };
     for (actor, name) in actors.iter().zip(names) {
-        table.row(vec![
-            name,
-            actor.kind.clone(),
-            actor.state.to_owned(),
-            actor.mailbox_depth.to_string(),
-            actor.restarts.to_string(),
-            actor.summary(),
-        ]);
+        let tone = match actor.state {
+            "running" => Tone::Plain,
+            "offline" | "damaged" => Tone::Bad,
+            _ => Tone::Warning,
+        };
+        table.toned_row(
+            tone,
+            2,
+            vec![
+                name,
+                actor.kind.clone(),
+                actor.state.to_owned(),
+                actor.mailbox_depth.to_string(),
+                actor.restarts.to_string(),
+                actor.summary(),
+            ],
+        );
     }
     table
 }

@@ -7,13 +7,15 @@ mod report;
 mod sampler;
 
 use crate::actors::{node_of, of_all_nodes};
+use crate::address_pattern::AddressPattern;
 use crate::exit::Exit;
 use crate::failure::{Context, Failure};
 use crate::global::Global;
 use crate::quantity::{parse_count, parse_duration, parse_whole, show_duration};
+use crate::roles::{Partition, coordinator_of, leader_of, parse_partition};
 use crate::signals::Stop;
 use crate::streams::notice;
-use clap::Args;
+use clap::{ArgAction, Args};
 use fault::{Fault, Target};
 use report::{Injected, Report};
 use sampler::Sampler;
@@ -21,28 +23,40 @@ use std::time::{Duration, Instant};
 use troupe_client::{Client, ClientError};
 use troupe_proto::chaos::v1alpha1::{Fault as WireFault, InjectFaultRequest, KillMode};
 
+/// Between two faults, if nothing else is said.
+const EVERY: Duration = Duration::from_secs(1);
+
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     troupe chaos kill '*/partition/orders/*' --every 2s --time-limit 1m\n  \
     troupe chaos kill,panic,pause '*' --count 100 --every 200ms --seed 42\n  \
     troupe chaos kill 'node/*/controller'\n  \
-    troupe chaos pause '*/partition/orders/0' --for 5s\n  \
+    troupe chaos pause --leader orders:0 --for 5s              # whoever leads it then\n  \
+    troupe chaos kill --coordinator billing --every 5s         # until Ctrl-C\n  \
     troupe chaos drop-replies '*/partition/orders/0' --for 10s --probability 0.1\n\
     `troupe actor tree` shows the addresses: of partitions, controllers and replication streams, of which the\n\
     last two can only be killed. The nodes must have been started with chaos.enable=true, as by `troupe dev`.")]
 pub struct Chaos {
     /// What to do; with several, each time one of them is drawn
     #[arg(value_enum, value_name = "FAULT", value_delimiter = ',', required = true)]
+    #[arg(num_args = 1, action = ArgAction::Set)]
     faults: Vec<Fault>,
     /// Whom to do it to: an address, in which * stands for anything and ? for one character
-    pattern: String,
+    #[arg(required_unless_present_any = ["leaders", "coordinators"])]
+    pattern: Option<String>,
+    /// Whoever leads this partition when the fault comes; may be repeated
+    #[arg(long = "leader", value_name = "TOPIC:PARTITION", value_parser = parse_partition)]
+    leaders: Vec<Partition>,
+    /// Whoever coordinates this group when the fault comes; may be repeated
+    #[arg(long = "coordinator", value_name = "GROUP")]
+    coordinators: Vec<String>,
     /// How long a pause, a stall or dropping replies lasts
     #[arg(long = "for", default_value = "1s", value_parser = parse_duration, value_name = "DURATION")]
     duration: Duration,
-    /// From one fault to the next; a fault that lasts longer is waited for
-    #[arg(long, default_value = "1s", value_parser = parse_duration, value_name = "DURATION")]
-    every: Duration,
-    /// How many faults [default: 1, or as many as fit into the time limit]
+    /// From one fault to the next; a fault that lasts longer is waited for [default: 1s]
+    #[arg(long, value_parser = parse_duration, value_name = "DURATION")]
+    every: Option<Duration>,
+    /// How many faults [default: 1; with --every or a time limit, until that or a signal ends it]
     #[arg(short = 'n', long, value_name = "N", value_parser = parse_count)]
     count: Option<u64>,
     /// No new fault after this time
@@ -66,15 +80,20 @@ fn parse_probability(text: &str) -> Result<f64, String> {
 pub async fn run(global: &Global, chaos: Chaos) -> Result<(), Failure> {
     let client = global.connect().await?;
     let seed = chaos.seed.unwrap_or_else(rand::random);
-    let mut sampler = Sampler::new(seed, &chaos.pattern);
-    let mut report = Report::new(seed, &chaos.pattern);
-    let targets = targets(&client, &chaos, &sampler)
-        .await
-        .with_context(|| "cannot list the actors".to_owned())?;
+    let whom = chaos.whom();
+    let mut sampler = Sampler::new(seed);
+    let mut report = Report::new(seed, &whom);
+    let targets = targets(&client, &chaos).await?;
     if targets.is_empty() {
-        let cause = format!("no actor that can fail has an address like `{}`", chaos.pattern);
+        let cause = format!("no actor that can fail has an address like `{whom}`");
         return Err(Failure::new(Exit::NotFound, "", cause)
             .with_hint("`troupe actor tree | cut -f1` shows the addresses"));
+    }
+    let names = || chaos.faults.iter().map(|fault| fault.name()).collect::<Vec<_>>().join(", ");
+    if !targets.iter().any(|target| chaos.faults.iter().any(|fault| target.can_suffer(*fault))) {
+        let cause =
+            format!("what matches `{whom}` can only be killed: {} is for partitions", names());
+        return Err(Failure::new(Exit::Refused, "", cause).with_hint("use kill or panic"));
     }
     // Not dropped with what it interrupts: the report is worth having, above all then.
     let mut stop = Stop::new()?;
@@ -93,18 +112,19 @@ async fn inject_all(
     report: &mut Report,
 ) -> Result<(), Failure> {
     let started = Instant::now();
-    let count = match (chaos.count, chaos.time_limit) {
+    let count = match (chaos.count, chaos.time_limit.or(chaos.every)) {
         (Some(count), _) => count,
         (None, Some(_)) => u64::MAX,
         (None, None) => 1,
     };
+    let every = chaos.every.unwrap_or(EVERY);
     for number in 0..count {
         if chaos.time_limit.is_some_and(|limit| started.elapsed() >= limit) {
             break;
         }
         let begun = Instant::now();
         // Anew each time: leaders move, nodes come and go.
-        let targets = targets(client, chaos, sampler).await.unwrap_or_default();
+        let targets = targets(client, chaos).await.unwrap_or_default();
         let drawn = sampler.sample(&chaos.faults, &targets);
         let seed = sampler.seed_of_fault();
         if let Some((fault, address)) = drawn {
@@ -115,28 +135,49 @@ async fn inject_all(
             report.add(injected);
         }
         if number + 1 < count {
-            tokio::time::sleep(chaos.every.saturating_sub(begun.elapsed())).await;
+            tokio::time::sleep(every.saturating_sub(begun.elapsed())).await;
         }
     }
     Ok(())
 }
 
-/// Those that match and can suffer one of the faults.
-async fn targets(
-    client: &Client,
-    chaos: &Chaos,
-    sampler: &Sampler,
-) -> Result<Vec<Target>, ClientError> {
-    let actors = of_all_nodes(client, "").await?;
-    let matching = actors.into_iter().filter(|actor| {
-        // Nodes and supervisors are what brings the others back.
-        !matches!(actor.kind.as_str(), "node" | "supervisor") && sampler.matches(&actor.address)
-    });
-    let targets = matching
-        .map(|actor| Target { partition: actor.kind == "partition", address: actor.address });
-    Ok(targets
-        .filter(|target| chaos.faults.iter().any(|fault| target.can_suffer(*fault)))
-        .collect())
+impl Chaos {
+    /// In words of the command line.
+    fn whom(&self) -> String {
+        let leaders = self.leaders.iter();
+        let leaders = leaders.map(|at| format!("--leader {}:{}", at.topic, at.number));
+        let coordinators = self.coordinators.iter().map(|group| format!("--coordinator {group}"));
+        let all: Vec<String> =
+            self.pattern.iter().cloned().chain(leaders).chain(coordinators).collect();
+        all.join(" ")
+    }
+}
+
+/// Those that match, or do now what they are named by.
+async fn targets(client: &Client, chaos: &Chaos) -> Result<Vec<Target>, Failure> {
+    let mut targets = Vec::new();
+    if let Some(pattern) = &chaos.pattern {
+        let pattern = AddressPattern::new(pattern);
+        let actors = of_all_nodes(client, "").await;
+        let actors = actors.with_context(|| "cannot list the actors".to_owned())?;
+        let matching = actors.into_iter().filter(|actor| {
+            // Nodes and supervisors are what brings the others back.
+            !matches!(actor.kind.as_str(), "node" | "supervisor") && pattern.matches(&actor.address)
+        });
+        targets.extend(
+            matching.map(|actor| Target {
+                partition: actor.kind == "partition",
+                address: actor.address,
+            }),
+        );
+    }
+    for partition in &chaos.leaders {
+        targets.push(Target { partition: true, address: leader_of(client, partition).await? });
+    }
+    for group in &chaos.coordinators {
+        targets.push(Target { partition: false, address: coordinator_of(client, group).await? });
+    }
+    Ok(targets)
 }
 
 /// Returns when the actor serves again.

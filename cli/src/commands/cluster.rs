@@ -8,6 +8,7 @@ use crate::failure::{Context, Failure};
 use crate::global::Global;
 use crate::node_view::{NodeView, table};
 use crate::output::Output;
+use crate::quantity::plural;
 use crate::settings::{self, SettingsCommand};
 use clap::Subcommand;
 use serde::Serialize;
@@ -17,6 +18,7 @@ use troupe_proto::admin::v1::config_resource::Resource;
 #[derive(Debug, Subcommand)]
 pub enum ClusterCommand {
     /// Nodes, controller and how many partitions are well, and as of when that is true
+    #[command(visible_alias = "describe")]
     Info,
     /// Show and change what is set for all nodes, while they run
     #[command(after_help = "Examples:\n  \
@@ -112,14 +114,14 @@ fn render(output: &Output, view: &ClusterView) -> String {
     let mut out = String::new();
     if output.terminal {
         out += &format!(
-            "cluster {}, version {}\n{}controller: {}\n{} topics, {} partitions: {} offline, {} under-replicated\n\n",
+            "cluster {}, version {}\n{}controller: {}\n{}, {}: {} offline, {} under-replicated\n\n",
             view.cluster_id,
             view.version,
             view.as_of.as_ref().map_or_else(String::new, AsOf::line),
             view.controller_id
                 .map_or_else(|| "none is active".to_owned(), |id| format!("node {id}")),
-            view.topic_count,
-            view.partition_count,
+            plural(view.topic_count, "topic"),
+            plural(view.partition_count, "partition"),
             view.offline_partition_count,
             view.under_replicated_partition_count,
         );

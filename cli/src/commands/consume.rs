@@ -17,6 +17,7 @@ use crate::failure::{Context, Failure};
 use crate::global::Global;
 use crate::offset_range::OffsetRange;
 use crate::output::Format;
+use crate::quantity::plural;
 use crate::record_format::{Printed, RecordFormat};
 use crate::signals::Stop;
 use crate::streams::notice;
@@ -24,12 +25,12 @@ use crate::waiting::{Pending, Progress};
 pub use arguments::Consume;
 use futures::stream::{SelectAll, StreamExt};
 use futures::{FutureExt, Stream};
-use plan::Plan;
+use plan::{Plan, Wanted};
 use sink::{RecordStyle, Sink};
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use troupe_client::{ClientError, FetchedBatch, Partitions, ReaderConfig, Start};
-use troupe_proto::ids::PartitionId;
+use troupe_proto::ids::{Offset, PartitionId};
 
 pub async fn run(global: &Global, consume: Consume) -> Result<(), Failure> {
     let style = record_style(global, &consume)?;
@@ -46,14 +47,25 @@ pub async fn run(global: &Global, consume: Consume) -> Result<(), Failure> {
     let partitions = consume.partitions();
     let mut plans = BTreeMap::new();
     for topic in &consume.topics {
-        let plan =
-            Plan::make(&client, topic, &partitions, range, consume.until_end, consume.isolation());
-        plans.insert(topic.clone(), plan.await?);
+        let wanted = Wanted {
+            partitions: &partitions,
+            range,
+            until_end: consume.until_end,
+            wait: consume.wait,
+            isolation: consume.isolation(),
+        };
+        let plan = Plan::make(&client, topic, wanted).await?;
+        plan.notes.iter().for_each(|note| notice!("note: {note}"));
+        plans.insert(topic.clone(), plan);
     }
     let sink = Sink::new(style);
     let progress = Progress::default();
     let mut run = Run { sink, plans, left: consume.most(), printed: 0, progress };
     if run.finished() {
+        let is_told = run.plans.values().any(|plan| !plan.notes.is_empty());
+        if consume.offset.is_some() && consume.most() > 0 && !is_told {
+            notice!("note: there is no record in this range");
+        }
         return run.sink.flush();
     }
     let mut batches = SelectAll::new();
@@ -75,7 +87,7 @@ pub async fn run(global: &Global, consume: Consume) -> Result<(), Failure> {
     };
     let flushed = run.sink.flush();
     if global.progress() && std::io::stdout().is_terminal() {
-        notice!("{} records", run.printed);
+        notice!("{}", plural(run.printed, "record"));
     }
     outcome.and(flushed)
 }
@@ -166,12 +178,17 @@ impl Run {
 
     fn print(&mut self, batch: &FetchedBatch) -> Result<(), Failure> {
         let topic = batch.topic();
-        let until = self.plans.get(topic).and_then(|plan| plan.until(batch.partition));
+        let plan = self.plans.get(topic);
+        let until = plan.and_then(|plan| plan.until(batch.partition));
+        let from = plan.map_or(Offset::ZERO, |plan| plan.wanted_from(batch.partition));
         let PartitionId(partition) = batch.partition;
         for record in batch.iter() {
             let record = record.with_context(|| format!("cannot consume {topic}"))?;
             if self.left == 0 || until.is_some_and(|until| record.offset >= until) {
                 break;
+            }
+            if record.offset < from {
+                continue;
             }
             self.left -= 1;
             self.printed += 1;

@@ -4,7 +4,7 @@
 //! - [`members`]: who is in one. [`show`] is what it and [`describe`] have in common.
 //! - [`offsets_view`], [`members_view`], [`state_view`]: the three views of a group, with Kafka's columns; [`view`] is
 //!   what they have in common.
-//! - [`reset`], [`delete`]: changes to groups that nobody is a member of.
+//! - [`reset`], [`delete`]: changes to groups that nobody is a member of; [`remove_member`] lets members leave.
 
 mod delete;
 mod describe;
@@ -14,6 +14,7 @@ mod lookup;
 mod members;
 mod members_view;
 mod offsets_view;
+mod remove_member;
 mod reset;
 mod show;
 mod state_view;
@@ -30,6 +31,7 @@ pub enum GroupCommand {
         troupe group list\n  \
         troupe group list --state empty,stable\n  \
         troupe group list --watch")]
+    #[command(visible_alias = "ls")]
     List(list::List),
     /// Show what groups have committed and how far behind they are, their members, or their state
     #[command(after_help = "Examples:\n  \
@@ -53,14 +55,22 @@ pub enum GroupCommand {
         troupe group reset billing --topics orders:0,2,payments --to latest\n  \
         troupe group reset billing --to @2026-01-31T12:00Z     # every topic that it has read\n  \
         troupe group reset billing --to -1h\n  \
-        troupe group reset billing --topics orders:1 --to =42 --yes\n\
-        Where to: earliest, latest, a time (@2026-01-31, @2026-01-31T12:00Z, @-1h, -1h),\n\
-        an offset (=42), or so many records from the committed offset (+100, -100).")]
+        troupe group reset billing --topics orders:1 --to 42 --yes\n\
+        Where to: earliest, latest, an offset (42, =42), a time (@2026-01-31, @2026-01-31T12:00Z, @-1h, -1h),\n\
+        or so many records from the committed offset (+100, -100). Where there is no such offset, the nearest is taken,\n\
+        and that is told.")]
     Reset(reset::Reset),
+    /// Let members leave that are away and do not come back
+    #[command(after_help = "Examples:\n  \
+        troupe group members audit                   # `Away, kept for 41 s`\n  \
+        troupe group remove-member audit one         # by --member-name, or by its id\n\
+        What they had goes to the others at once. One that is connected all the same may join again.")]
+    RemoveMember(remove_member::RemoveMember),
     /// Delete groups, or what they have committed for a topic
     #[command(after_help = "Examples:\n  \
         troupe group delete billing --yes\n  \
         troupe group delete billing --offsets --topic orders:0,2")]
+    #[command(visible_alias = "rm")]
     Delete(delete::Delete),
 }
 
@@ -71,6 +81,7 @@ pub async fn run(global: &Global, command: GroupCommand) -> Result<(), Failure> 
         GroupCommand::Members(members) => members::run(global, members).await,
         GroupCommand::Lag(lag) => lag::run(global, lag).await,
         GroupCommand::Reset(reset) => reset::run(global, reset).await,
+        GroupCommand::RemoveMember(remove) => remove_member::run(global, remove).await,
         GroupCommand::Delete(delete) => delete::run(global, delete).await,
     }
 }

@@ -12,6 +12,7 @@ use crate::confirm::confirm;
 use crate::failure::{Context, Failure};
 use crate::global::Global;
 use crate::node_view::table;
+use crate::quantity::plural;
 use crate::settings::{self, SettingsCommand};
 use clap::{Args, Subcommand};
 use lookup::{find, views};
@@ -21,6 +22,7 @@ use troupe_proto::ids::NodeId;
 #[derive(Debug, Subcommand)]
 pub enum NodeCommand {
     /// List the nodes: who is alive, who leads what
+    #[command(visible_alias = "ls")]
     List,
     /// Show a node and its replicas, as it tells itself
     #[command(after_help = "Examples:\n  \
@@ -76,6 +78,7 @@ pub enum NodeCommand {
         after_help = "Refused while replicas are assigned to it: they would be missing for ever.\n  \
         troupe node describe 3        # what it holds"
     )]
+    #[command(visible_alias = "rm")]
     Remove(Remove),
 }
 
@@ -147,7 +150,7 @@ async fn run_remove(global: &Global, remove: Remove) -> Result<(), Failure> {
         let replicas = view.replica_count;
         confirm(
             &what,
-            &format!("Forget node {node} ({}, {replicas} replicas)?", view.state()),
+            &format!("Forget node {node} ({}, {})?", view.state(), plural(replicas, "replica")),
             &format!("`troupe node remove {node} --yes`"),
         )?;
     }

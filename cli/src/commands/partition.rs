@@ -18,6 +18,7 @@ pub enum PartitionCommand {
         troupe partition list --under-replicated\n  \
         troupe partition list orders --watch     # again every second, until Ctrl-C\n  \
         troupe partition list --watch | tee changes.txt    # in a pipe, a row for each change")]
+    #[command(visible_aliases = ["ls", "describe"])]
     List(list::List),
     /// Elect leaders
     #[command(after_help = "Examples:\n  \

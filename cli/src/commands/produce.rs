@@ -16,6 +16,7 @@ use crate::failure::{Context, Failure};
 use crate::global::Global;
 use crate::pace::Pace;
 use crate::producer::send;
+use crate::quantity::plural;
 use crate::record_format::{HeaderRef, Input};
 use crate::signals::Signals;
 use crate::timestamp;
@@ -52,7 +53,7 @@ pub async fn run(global: &Global, produce: Produce) -> Result<(), Failure> {
     let mut pump = Pump {
         topic,
         template,
-        report: Report::new(global, &produce.topic, blocks.total()),
+        report: Report::new(global, &produce.topic, &blocks),
         deliveries: Deliveries::default(),
         blocks,
         pending: Vec::new(),
@@ -63,7 +64,7 @@ pub async fn run(global: &Global, produce: Produce) -> Result<(), Failure> {
     let progress = pump.deliveries.progress();
     let _watched = global.waiting().until_progress(move || {
         let [sent, answered] = progress.sent_and_answered();
-        let what = format!("{} records to be acknowledged", sent - answered);
+        let what = format!("{} to be acknowledged", plural(sent - answered, "record"));
         (sent > answered).then(|| Pending { what, progress: sent + answered, may_idle: false })
     });
     let mut interrupted = None;
@@ -83,7 +84,13 @@ pub async fn run(global: &Global, produce: Produce) -> Result<(), Failure> {
     let Pump { mut report, deliveries, transactions, failure, .. } = pump;
     report.finish(global, &deliveries, transactions.map(|it| it.committed))?;
     if let Some((number, error)) = deliveries.first_failure() {
-        let failure = Failure::client(format!("{}: record {number}", what()), error);
+        let mut failure = Failure::client(format!("{}: record {number}", what()), error);
+        if deliveries.unknown > 0 {
+            let topic = &produce.topic;
+            failure = failure.with_hint(format!(
+                "`troupe consume {topic} --offset -10` shows what was written last"
+            ));
+        }
         return Err(failure.with_note(&deliveries.show()));
     }
     pumped?;
@@ -166,13 +173,10 @@ impl Pump {
         let now = timestamp::now_ms();
         let pending = std::mem::take(&mut self.pending);
         match block {
-            Block::Bytes(bytes) => {
-                self.report.bytes_read += bytes.len() as u64;
-                match &self.template.framing {
-                    Framing::Lines => self.lines(pending, &bytes, now).await?,
-                    Framing::Format(_) => self.records(pending, &bytes, false, now).await?,
-                }
-            }
+            Block::Bytes(bytes) => match &self.template.framing {
+                Framing::Lines => self.lines(pending, &bytes, now).await?,
+                Framing::Format(_) => self.records(pending, &bytes, false, now).await?,
+            },
             Block::EndOfFile if pending.is_empty() => {}
             Block::EndOfFile => match &self.template.framing {
                 Framing::Lines => self.send(&Line::value(&pending), now).await,
@@ -191,6 +195,7 @@ impl Pump {
                 return Ok(());
             };
             pending.extend_from_slice(&bytes[..end]);
+            self.report.bytes_sent += pending.len() as u64 + 1;
             self.send(&Line::value(&pending), now).await;
             if self.failed() {
                 return Ok(());
@@ -201,6 +206,7 @@ impl Pump {
         for end in memchr::memchr_iter(b'\n', &bytes[rest..]).map(|at| rest + at) {
             let line = &bytes[start..end];
             start = end + 1;
+            self.report.bytes_sent += line.len() as u64 + 1;
             self.send(&Line::value(line), now).await;
             if self.failed() {
                 return Ok(());
@@ -226,6 +232,7 @@ impl Pump {
             match format.read(&pending[at..], last) {
                 Ok(Input::Record(record, used)) => {
                     at += used;
+                    self.report.bytes_sent += used as u64;
                     let line = Line {
                         key: record.key.as_deref(),
                         value: record.value.as_deref(),
@@ -239,8 +246,13 @@ impl Pump {
                 Err(error) => {
                     let number = self.deliveries.sent() + 1;
                     let cause = format!("record {number} cannot be read: {error}");
-                    return Err(Failure::new(Exit::Failed, "", cause)
-                        .with_note(&format!("the {} before it were sent", number - 1)));
+                    return Err(Failure::new(Exit::Failed, "", cause).with_note(
+                        &match number - 1 {
+                            0 => "nothing was sent".to_owned(),
+                            1 => "the one before it was sent".to_owned(),
+                            sent => format!("the {sent} before it were sent"),
+                        },
+                    ));
                 }
             }
         }

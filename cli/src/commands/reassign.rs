@@ -21,6 +21,7 @@ pub enum ReassignCommand {
         troupe reassign plan --topics-to-move-json-file topics.json --to-nodes 1,2,3,4 --algorithm kafka\n\
         Without -o json both assignments are printed, in Kafka's words; with it the proposed one, for `troupe reassign\n\
         execute`. As little is copied as it takes to be even; Kafka's own algorithm places all anew.")]
+    #[command(alias = "generate")]
     Plan(plan::Plan),
     /// Begin what a plan says, and print what there was before
     #[command(after_help = "Examples:\n  \
@@ -51,6 +52,7 @@ pub enum ReassignCommand {
         troupe reassign list\n  \
         troupe reassign list --watch\n  \
         troupe reassign list -o json | jq '.reassignments[].bytesLeft'")]
+    #[command(visible_aliases = ["ls", "describe"])]
     List(list::List),
 }
 

@@ -31,6 +31,7 @@ pub enum TopicCommand {
         troupe topic create orders --if-not-exists")]
     Create(Create),
     /// List the topics
+    #[command(visible_alias = "ls")]
     List(List),
     /// Show a topic's partitions, offsets and settings; of one that is compacted, how that stands
     #[command(after_help = "Examples:\n  \
@@ -76,6 +77,7 @@ pub enum TopicCommand {
         segments that hold nothing else give their space back, the one that is written to when it is full.")]
     Purge(purge::Purge),
     /// Delete a topic and all its records
+    #[command(visible_alias = "rm")]
     Delete(Delete),
 }
 

@@ -22,6 +22,7 @@ pub enum TransactionCommand {
         troupe transaction list\n  \
         troupe transaction list --state ongoing --open-for 1min\n  \
         troupe transaction list --watch")]
+    #[command(visible_alias = "ls")]
     List(list::List),
     /// Show a transactional id: its producer, its state, and what its transaction has written to
     #[command(after_help = "Examples:\n  \

@@ -3,7 +3,7 @@
 
 use crate::failure::Failure;
 use crate::global::Global;
-use crate::quantity::{show_duration, show_rate, show_size};
+use crate::quantity::{plural, show_duration, show_rate, show_size};
 use crate::reassignment::throttle::ThrottleRate;
 use crate::reassignment::{self, Plan, Sample, sample, throttle};
 use crate::streams::notice;
@@ -108,7 +108,8 @@ pub async fn watch(
 fn line(now: &Sample, earlier: Option<&Sample>) -> String {
     let total = now.total(earlier);
     let (count, left) = (now.reassignments.len(), show_size(total.bytes_left));
-    let mut line = format!("{count} partitions under way, {left} left ({} %)", total.percent());
+    let mut line =
+        format!("{} under way, {left} left ({} %)", plural(count, "partition"), total.percent());
     if let Some(rate) = total.bytes_per_second {
         line += &format!(", {}", show_rate(rate));
     }

@@ -2,7 +2,7 @@
 
 use super::Proposal;
 use crate::output::{Output, Table, number, text};
-use crate::quantity::show_size;
+use crate::quantity::{plural, show_size};
 use serde::Serialize;
 use troupe_proto::admin::v1::{NodeShare, PlannedNode};
 
@@ -91,16 +91,30 @@ impl SharesView {
     pub fn sentence(&self) -> String {
         let mut sentence = match (self.replicas_to_copy, self.partitions_to_reorder) {
             (0, 0) => "nothing has to move".to_owned(),
-            (0, orders) => format!("no data has to move: {orders} partitions get another leader"),
-            (copies, 0) => format!("{copies} replicas have to be copied, {}", self.size()),
-            (copies, orders) => format!(
-                "{copies} replicas have to be copied, {}, and {orders} more partitions get another leader",
-                self.size()
-            ),
+            (0, orders) => {
+                let verb = if orders == 1 { "gets" } else { "get" };
+                format!(
+                    "no data has to move: {} {verb} another leader",
+                    plural(orders, "partition")
+                )
+            }
+            (copies, orders) => {
+                let verb = if copies == 1 { "has" } else { "have" };
+                let copies = plural(copies, "replica");
+                let copied = format!("{copies} {verb} to be copied, {}", self.size());
+                match orders {
+                    0 => copied,
+                    1 => copied + ", and one more partition gets another leader",
+                    orders => format!("{copied}, and {orders} more partitions get another leader"),
+                }
+            }
         };
         if self.partitions_not_in_all_racks > 0 {
             let count = self.partitions_not_in_all_racks;
-            sentence += &format!("; {count} partitions cannot be in as many racks as there are");
+            sentence += &format!(
+                "; {} cannot be in as many racks as there are",
+                plural(count, "partition")
+            );
         }
         sentence
     }
@@ -135,11 +149,11 @@ mod tests {
     fn what_a_plan_takes_is_told_in_copies_bytes_and_leaders() {
         let of = |replicas: &[(&[i32], &[i32], i64)]| shares(&proposal(replicas)).sentence();
         assert_eq!(of(&[(&[1, 2], &[1, 2], 5)]), "nothing has to move");
-        let led = "no data has to move: 1 partitions get another leader";
+        let led = "no data has to move: 1 partition gets another leader";
         assert_eq!(of(&[(&[1, 2], &[2, 1], 5)]), led);
         let both = of(&[(&[1, 2], &[3, 4], 1024), (&[1, 2], &[2, 1], 7), (&[3], &[3], 9)]);
         assert!(both.starts_with("2 replicas have to be copied, 2"), "{both}");
-        assert!(both.ends_with("and 1 more partitions get another leader"), "{both}");
+        assert!(both.ends_with("and one more partition gets another leader"), "{both}");
     }
 
     #[test]

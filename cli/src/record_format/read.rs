@@ -271,7 +271,14 @@ fn decode(bytes: &[u8], encoding: Encoding) -> Result<Cow<'_, [u8]>, FormatError
         Encoding::Plain => return Ok(Cow::Borrowed(bytes)),
         Encoding::Hex => hex(bytes),
         Encoding::Base64 => STANDARD.decode(bytes).ok(),
-        Encoding::Json => serde_json::from_slice::<String>(bytes).ok().map(String::into_bytes),
+        // A string is what is in it; of anything else, the text itself is the value.
+        Encoding::Json => match serde_json::from_slice::<String>(bytes) {
+            Ok(text) => Some(text.into_bytes()),
+            Err(_) => {
+                let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok();
+                is_json.then(|| bytes.to_vec())
+            }
+        },
     };
     match decoded {
         Some(decoded) => Ok(Cow::Owned(decoded)),

@@ -16,7 +16,8 @@ use troupe_proto::log::v1::{
     CommitOffsetsRequest, CommittedOffset, DeleteGroupOffsetsRequest, DeleteGroupRequest,
     DescribeGroupRequest, DescribeGroupResponse, FetchOffsetsRequest, FindCoordinatorRequest,
     FindCoordinatorResponse, GroupListing, GroupState, ListGroupsRequest, OffsetReset,
-    PartitionCommit, PartitionCommitResult, ResetGroupOffsetsRequest, TopicPartitions,
+    PartitionCommit, PartitionCommitResult, RemoveGroupMembersRequest, ResetGroupOffsetsRequest,
+    TopicPartitions,
 };
 
 /// Before a coordinator that was not there is asked again; doubles up to the maximum.
@@ -87,6 +88,22 @@ impl Admin {
             async move { groups(channel).delete_group(request).await }
         });
         deleted.await.map(drop)
+    }
+
+    /// Lets members leave a group at once, all that are named or none: for static members that are away and do not come
+    /// back. One that is connected may join again.
+    ///
+    /// # Errors
+    /// GROUP_NOT_FOUND, UNKNOWN_MEMBER, INVALID_REQUEST.
+    pub async fn remove_group_members(
+        &self,
+        request: RemoveGroupMembersRequest,
+    ) -> Result<Vec<String>, ClientError> {
+        let removed = self.coordinator_call(false, |channel| {
+            let request = request.clone();
+            async move { groups(channel).remove_group_members(request).await }
+        });
+        Ok(removed.await?.member_ids)
     }
 
     /// Forgets what a group has committed for these partitions. Twice is as good as once.

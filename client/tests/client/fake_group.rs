@@ -286,6 +286,13 @@ impl GroupService for FakeGroup {
         Err(Status::unimplemented("the fake has no such call"))
     }
 
+    async fn remove_group_members(
+        &self,
+        _: Request<pb::RemoveGroupMembersRequest>,
+    ) -> Answer<pb::RemoveGroupMembersResponse> {
+        Err(Status::unimplemented("the fake has no such call"))
+    }
+
     async fn delete_group_offsets(
         &self,
         _: Request<pb::DeleteGroupOffsetsRequest>,

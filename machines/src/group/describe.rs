@@ -1,5 +1,6 @@
 //! What tools see of groups.
 
+use super::connections::Connection;
 use super::offsets::not_found;
 use super::records::topic_partitions;
 use super::state::{Group, Member};
@@ -26,8 +27,7 @@ impl Groups {
         let (name, group) = self.group(group).ok_or_else(|| not_found(group))?;
         let members = group.membership.members.iter();
         let describe = |(id, member): (&Arc<str>, &Arc<Member>)| {
-            let connected = self.connections.connection(name, id).session.is_some();
-            describe_member(id, member, connected)
+            describe_member(id, member, self.connections.connection(name, id))
         };
         Ok(pb::DescribeGroupResponse {
             group_id: name.to_string(),
@@ -75,7 +75,8 @@ fn assignor(group: &Group) -> String {
     group.membership.assignor().map(|assignor| assignor.to_string()).unwrap_or_default()
 }
 
-fn describe_member(id: &str, member: &Member, connected: bool) -> pb::MemberDescription {
+fn describe_member(id: &str, member: &Member, connection: Connection) -> pb::MemberDescription {
+    let away_until = connection.away_until.filter(|_| connection.session.is_none());
     let (info, current) = (&member.info, &member.current);
     let mut held: Vec<_> = current.assigned.iter().chain(&current.revoking).collect();
     held.sort_by_key(|(partition, _)| *partition);
@@ -94,6 +95,7 @@ fn describe_member(id: &str, member: &Member, connected: bool) -> pb::MemberDesc
         }),
         assigned: topic_partitions(held),
         target: topic_partitions(target),
-        connected,
+        connected: connection.session.is_some(),
+        away_until_ms: away_until.map_or(0, |at| i64::try_from(at.0).unwrap_or(i64::MAX)),
     }
 }

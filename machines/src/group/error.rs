@@ -16,14 +16,14 @@ pub enum GroupError {
     InvalidGroupId { group: String, reason: &'static str },
     #[error("there is no group '{group}'; 'troupe group list' shows those that there are")]
     GroupNotFound { group: String },
-    #[error(
-        "group '{group}' is not empty (members: {members}); stop them first, or commit as one of them"
-    )]
+    #[error("group '{group}' is not empty (members: {members}); stop them first")]
     GroupNotEmpty { group: String, members: usize },
     #[error(
         "'{member_id}' is no member of group '{group}' any more; join again without a member id"
     )]
     UnknownMember { group: String, member_id: String },
+    #[error("group '{group}' has neither a member nor an instance '{member}'")]
+    NoSuchMember { group: String, member: String },
     #[error(
         "member '{member_id}' had not given up what it was told to within {timeout_ms} ms; join again \
          without a member id, and call more often or ask for a longer rebalance timeout"
@@ -112,7 +112,9 @@ impl GroupError {
             Self::InvalidGroupId { .. } => ErrorCode::InvalidGroupId,
             Self::GroupNotFound { .. } => ErrorCode::GroupNotFound,
             Self::GroupNotEmpty { .. } => ErrorCode::GroupNotEmpty,
-            Self::UnknownMember { .. } | Self::RebalanceTimedOut { .. } => ErrorCode::UnknownMember,
+            Self::UnknownMember { .. }
+            | Self::NoSuchMember { .. }
+            | Self::RebalanceTimedOut { .. } => ErrorCode::UnknownMember,
             Self::FencedMemberEpoch { .. } | Self::MemberElsewhere { .. } => {
                 ErrorCode::FencedMemberEpoch
             }
@@ -152,6 +154,9 @@ impl From<GroupError> for WireError {
             }
             GroupError::UnknownMember { group, member_id } => {
                 wire.with("group", group).with("member_id", member_id)
+            }
+            GroupError::NoSuchMember { group, member } => {
+                wire.with("group", group).with("member_id", member)
             }
             GroupError::RebalanceTimedOut { member_id, timeout_ms } => {
                 wire.with("member_id", member_id).with("limit", timeout_ms)

@@ -2,13 +2,13 @@
 
 use super::assignor::Assignor;
 use super::connections::unknown;
-use super::offsets::{partitions_of, unknown_member};
+use super::offsets::{not_found, partitions_of, unknown_member};
 use super::rebalance::{DEFAULT_ASSIGNOR, Draft, Turn};
 use super::state::{Current, Info, Member, Membership};
 use super::subscription::Subscription;
 use super::{Decision, GroupError, Groups, SessionId, check_group_id};
 use crate::time::Time;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use troupe_proto::log::v1 as pb;
 
@@ -101,6 +101,55 @@ impl Groups {
         let known = self.group(&group).and_then(|(_, it)| it.membership.members.get(&member_id));
         let timeout = known.map_or(0, |member| member.session_timeout());
         self.connections.disconnect(&group, &member_id, now.plus(timeout));
+    }
+
+    /// Somebody wants members to leave, all that are named or none: of those that have a stream it ends.
+    ///
+    /// # Errors
+    /// [`GroupError::GroupNotFound`], [`GroupError::NoSuchMember`], [`GroupError::InvalidRequest`].
+    pub fn expel(
+        &mut self,
+        now: Time,
+        request: &pb::RemoveGroupMembersRequest,
+    ) -> Result<Decision<pb::RemoveGroupMembersResponse>, GroupError> {
+        check_group_id(&request.group_id)?;
+        let (name, group) =
+            self.group(&request.group_id).ok_or_else(|| not_found(&request.group_id))?;
+        let members = &group.membership.members;
+        let missing = |member: &String| GroupError::NoSuchMember {
+            group: request.group_id.clone(),
+            member: member.clone(),
+        };
+        let mut named = BTreeSet::new();
+        for id in &request.member_ids {
+            let (id, _) = members.get_key_value(id.as_str()).ok_or_else(|| missing(id))?;
+            named.insert(Arc::clone(id));
+        }
+        for instance in &request.instance_ids {
+            let mut members = members.iter();
+            let is_it = |(_, member): &(&Arc<str>, &Arc<Member>)| {
+                member.info.instance_id.as_deref() == Some(instance.as_str())
+            };
+            let (id, _) = members.find(is_it).ok_or_else(|| missing(instance))?;
+            named.insert(Arc::clone(id));
+        }
+        if named.is_empty() {
+            let reason = "no member is named; name some by member_ids or instance_ids".to_owned();
+            return Err(GroupError::InvalidRequest { reason });
+        }
+        let (name, named) = (Arc::clone(name), named.into_iter().collect::<Vec<_>>());
+        let mut ended = Vec::new();
+        for id in &named {
+            if let Some(session) = self.connections.connection(&name, id).session {
+                let (group, member_id) = (name.to_string(), id.to_string());
+                ended.push((session, GroupError::UnknownMember { group, member_id }));
+            }
+        }
+        let removed = self.remove_members(now, &name, &named);
+        ended.extend(removed.ended);
+        let member_ids = named.iter().map(ToString::to_string).collect();
+        let answer = pb::RemoveGroupMembersResponse { member_ids };
+        Ok(Decision { changes: removed.changes, answer, pushes: removed.pushes, ended })
     }
 
     /// Members go, all at once. Whoever has a stream is for the caller to tell, before.

@@ -11,8 +11,8 @@ use troupe_client::{
 use troupe_proto::admin::v1::DeleteTopicRequest;
 use troupe_proto::error::ErrorCode;
 use troupe_proto::ids::{Offset, PartitionId};
-use troupe_proto::log::v1::CommitOffsetsRequest;
 use troupe_proto::log::v1::group_service_client::GroupServiceClient;
+use troupe_proto::log::v1::{CommitOffsetsRequest, RemoveGroupMembersRequest};
 use troupe_tests::{PATIENCE, Server};
 
 const DAY_MS: i64 = 24 * 3600 * 1000;
@@ -192,6 +192,42 @@ async fn what_a_group_has_read_is_told_moved_and_deleted() {
     admin.delete_group(&group).await.unwrap();
     let unknown = admin.describe_group(&group).await.unwrap_err();
     assert_eq!(unknown.reason(), ErrorCode::GroupNotFound, "{unknown}");
+}
+
+/// G13: as Kafka's administrators do with static members that do not come back.
+#[tokio::test]
+async fn members_are_removed_by_either_name_all_or_none() {
+    let server = Server::get().await;
+    let client = client(&server).await;
+    let topic = topic(&server, &client, 5).await;
+    let group = format!("{topic}-removed");
+    let one = ConsumerConfig { group_instance_id: Some("one".to_owned()), ..earliest(&group) };
+    let mut consumer = client.consumer(one).unwrap();
+    consumer.subscribe([&topic]).unwrap();
+    read(&mut consumer, 5).await;
+    consumer.close(PATIENCE).await.unwrap();
+    let admin = client.admin();
+    let member = admin.describe_group(&group).await.unwrap().members.remove(0);
+    assert!(!member.connected && member.away_until_ms > 0, "{member:?}");
+    let asked = |member_ids: &[&str], instance_ids: &[&str]| RemoveGroupMembersRequest {
+        group_id: group.clone(),
+        member_ids: member_ids.iter().map(ToString::to_string).collect(),
+        instance_ids: instance_ids.iter().map(ToString::to_string).collect(),
+    };
+    for (request, reason) in [
+        (asked(&[], &[]), ErrorCode::InvalidRequest),
+        (asked(&[&member.member_id], &["two"]), ErrorCode::UnknownMember),
+        (asked(&["one"], &[]), ErrorCode::UnknownMember),
+    ] {
+        let refused = admin.remove_group_members(request).await.unwrap_err();
+        assert_eq!(refused.reason(), reason, "{refused}");
+    }
+    assert_eq!(admin.describe_group(&group).await.unwrap().members.len(), 1, "all or none");
+    let removed = admin.remove_group_members(asked(&[], &["one"])).await.unwrap();
+    assert_eq!(removed, [member.member_id.clone()]);
+    let again = admin.remove_group_members(asked(&[&member.member_id], &[])).await.unwrap_err();
+    assert_eq!(again.reason(), ErrorCode::UnknownMember, "done once is done");
+    admin.delete_group(&group).await.unwrap();
 }
 
 /// C16, G27: a place in a topic is none in another that was made under its name.

@@ -478,6 +478,12 @@ async fn refused_group(server: &Server, path: &str, group: &str) -> ErrorReason 
             let request = log::FetchOffsetsRequest { group_id, ..Default::default() };
             whole(server, path, request).await
         }
+        "RemoveGroupMembers" => {
+            let member_ids = vec!["member".to_owned()];
+            let request =
+                log::RemoveGroupMembersRequest { group_id, member_ids, instance_ids: vec![] };
+            whole(server, path, request).await
+        }
         "DeleteGroupOffsets" => {
             let request = log::DeleteGroupOffsetsRequest { group_id, partitions: vec![] };
             whole(server, path, request).await

@@ -6,7 +6,7 @@ use troupe_tests::workspace;
 
 /// Single calls that append no records: done twice, by a client's own retry policy, they do no more than once, or say
 /// that it was done.
-const REPEATABLE: [&str; 53] = [
+const REPEATABLE: [&str; 54] = [
     "AbortHangingTransaction",
     "AbortTransaction",
     "AddOffsets",
@@ -54,6 +54,7 @@ const REPEATABLE: [&str; 53] = [
     "PlanReassignment",
     "Pull",
     "RecoverPartition",
+    "RemoveGroupMembers",
     "RemoveNode",
     "ResetGroupOffsets",
     "ResumeNode",

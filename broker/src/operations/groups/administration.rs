@@ -27,6 +27,17 @@ impl Groups {
     }
 
     /// # Errors
+    /// `GROUP_NOT_FOUND`, `UNKNOWN_MEMBER`, `INVALID_REQUEST`.
+    pub async fn expel(
+        &self,
+        request: &pb::RemoveGroupMembersRequest,
+        call: Call,
+    ) -> Result<pb::RemoveGroupMembersResponse, Error> {
+        self.check_exists(&request.group_id, call).await?;
+        self.route.expel(request, call).await
+    }
+
+    /// # Errors
     /// `GROUP_NOT_FOUND`, `INVALID_TOPIC`.
     pub async fn delete_offsets(
         &self,

@@ -1,9 +1,11 @@
-//! `troupe actor kill`: one actor by its address, or whoever leads a partition; with what it cost.
+//! `troupe actor kill`: one actor by its address, or whoever leads a partition or coordinates a group; with what it
+//! cost.
 
 use crate::actors::node_of;
 use crate::exit::Exit;
 use crate::failure::{Context, Failure};
 use crate::global::Global;
+use crate::roles::{Partition, actor_of, coordinator_of, parse_partition};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use std::fmt;
@@ -20,12 +22,15 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, Args)]
 pub struct Kill {
     /// As `troupe actor tree` shows it
-    #[arg(required_unless_present = "leader")]
+    #[arg(required_unless_present_any = ["leader", "coordinator"])]
     address: Option<String>,
     /// The partition's actor on the node that leads it
     #[arg(long, value_name = "TOPIC:PARTITION", value_parser = parse_partition)]
     #[arg(conflicts_with = "address")]
     leader: Option<Partition>,
+    /// The actor that coordinates this group
+    #[arg(long, value_name = "GROUP", conflicts_with_all = ["address", "leader"])]
+    coordinator: Option<String>,
     /// How it dies
     #[arg(long, value_enum, default_value_t = Mode::Stop)]
     mode: Mode,
@@ -48,27 +53,18 @@ impl From<Mode> for KillMode {
     }
 }
 
-/// `orders:3`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Partition {
-    topic: String,
-    number: u32,
-}
-
-fn parse_partition(text: &str) -> Result<Partition, String> {
-    let parsed = text.rsplit_once(':').and_then(|(topic, number)| {
-        let number = number.parse().ok()?;
-        (!topic.is_empty()).then(|| Partition { topic: topic.to_owned(), number })
-    });
-    parsed.ok_or_else(|| "it is not of the form TOPIC:PARTITION".to_owned())
-}
-
 pub async fn run(global: &Global, kill: Kill) -> Result<(), Failure> {
     let client = global.connect().await?;
-    match (kill.leader, kill.address) {
-        (Some(partition), _) => kill_leader(global, &client, &partition, kill.mode).await,
-        (None, Some(address)) => kill_address(global, &client, &address, kill.mode).await,
-        (None, None) => Err(Failure::usage("an address or --leader is needed")),
+    match (kill.leader, kill.coordinator, kill.address) {
+        (Some(partition), _, _) => kill_leader(global, &client, &partition, kill.mode).await,
+        (None, Some(group), _) => {
+            let address = coordinator_of(&client, &group).await?;
+            kill_address(global, &client, &address, kill.mode).await
+        }
+        (None, None, Some(address)) => kill_address(global, &client, &address, kill.mode).await,
+        (None, None, None) => {
+            Err(Failure::usage("an address, --leader or --coordinator is needed"))
+        }
     }
 }
 
@@ -139,13 +135,7 @@ async fn kill_leader(
             .with_hint(format!("`troupe partition list {topic}` shows who is in sync"))
     })?;
     let admin = client.admin_of(before.node).await.with_context(what)?;
-    let actors = admin.list_actors(&format!("node/{}/", before.node)).await.with_context(what)?;
-    let end = format!("/partition/{topic}/{number}");
-    let found = actors.into_iter().find(|actor| actor.address.ends_with(&end));
-    let address = found.map(|actor| actor.address).ok_or_else(|| {
-        let cause = format!("node {} has no actor for it", before.node);
-        Failure::new(Exit::NotFound, what(), cause).with_hint("`troupe actor tree` shows them")
-    })?;
+    let address = actor_of(client, before.node, partition, what).await?;
     let started = Instant::now();
     let killed = async { admin.kill_actor(&address, mode.into()).await };
     let led = served_anew(client, partition, before, started);
@@ -236,18 +226,4 @@ fn micros(span: Duration) -> i64 {
 
 fn show_micros(micros: i64) -> String {
     format!("{:.1} ms", micros as f64 / 1e3)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_partition_is_a_topic_and_a_number() {
-        let partition = |topic: &str, number| Partition { topic: topic.to_owned(), number };
-        assert_eq!(parse_partition("orders:3"), Ok(partition("orders", 3)));
-        assert!(parse_partition("orders").is_err());
-        assert!(parse_partition(":3").is_err());
-        assert!(parse_partition("orders:-3").is_err());
-    }
 }

@@ -6,7 +6,7 @@ use crate::failure::{Context, Failure};
 use crate::global::Global;
 use crate::health::{Health, Verdict, gather};
 use crate::node_view::ids;
-use crate::output::{Output, Table, text};
+use crate::output::{Output, Table, Tone, text};
 
 pub async fn run(global: &Global) -> Result<(), Failure> {
     let client = global.connect().await?;
@@ -35,13 +35,22 @@ fn render(output: &Output, health: &Health) -> String {
     let columns = [text("SEVERITY"), text("REASON"), text("NODES"), text("WHAT"), text("EXAMPLES")];
     let mut table = Table::new(&columns);
     for reason in &health.reasons {
-        table.row(vec![
-            reason.severity.name().to_owned(),
-            reason.kind.clone(),
-            ids(&reason.node_ids),
-            reason.message.clone(),
-            reason.examples.join(","),
-        ]);
+        let tone = match reason.severity {
+            Verdict::Healthy => Tone::Plain,
+            Verdict::Degraded => Tone::Warning,
+            Verdict::Unhealthy => Tone::Bad,
+        };
+        table.toned_row(
+            tone,
+            0,
+            vec![
+                reason.severity.name().to_owned(),
+                reason.kind.clone(),
+                ids(&reason.node_ids),
+                reason.message.clone(),
+                reason.examples.join(","),
+            ],
+        );
     }
     out + &output.table(&table)
 }

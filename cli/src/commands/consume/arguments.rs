@@ -12,7 +12,7 @@ use troupe_client::IsolationLevel;
     troupe consume orders                          # what comes from now on\n  \
     troupe consume orders --from-beginning --until-end > orders.txt\n  \
     troupe consume orders --offset -10             # the last 10 of each partition, then what comes\n  \
-    troupe consume orders --offset @-1h:end        # the last hour\n  \
+    troupe consume orders --offset -1h:latest      # the last hour\n  \
     troupe consume orders --isolation read_committed   # nothing of transactions that are open or aborted\n  \
     troupe consume orders -p 3 --offset 42 -n 1 -f '%v'\n  \
     troupe consume orders -f '%p:%o %k=%v\\n'\n  \
@@ -20,7 +20,9 @@ use troupe_client::IsolationLevel;
     troupe consume --pattern 'orders-.*' -g audit --commit before\n  \
     troupe consume __consumer_offsets -e --decode offsets | jq .\n  \
     troupe consume orders --until-end -f '%K{big32}%V{big32}%k%v'   # exact bytes, for `produce -f`\n\
-    Offsets: start, end, 42, +10, -10, ranges 42:50 :end -5:end, times @2026-01-31T12:00Z @-1h @-2h:-1h.\n\
+    Offsets: earliest, latest, 42, =42, +10 (after the start), -10 (before the end), times @2026-01-31T12:00Z and -1h,\n\
+    and ranges of any two of them: 42:50, :latest, -5:latest, -2h:-1h. What is not there is told, and what comes\n\
+    nearest is read; --wait waits for it.\n\
     Formats: %v value, %k key, %t topic, %p partition, %o offset, %T timestamp in ms, %T{iso}, %h headers,\n\
     %h{%k=%v;} each header, %e leader epoch, %i count, %s or %V size, %K key size, %H number of headers;\n\
     {hex}, {base64}, {json} behind bytes, {big32}, {hex64}, … behind numbers; \\n \\t \\r \\0 \\xHH %%.")]
@@ -34,6 +36,9 @@ pub struct Consume {
     /// Where to begin and, in a range, where to stop
     #[arg(long, value_name = "OFFSET")]
     pub offset: Option<OffsetRange>,
+    /// Wait for what --offset asks for and is not there yet
+    #[arg(long, requires = "offset", conflicts_with_all = ["until_end", "group"])]
+    pub wait: bool,
     /// Only these partitions; -1: all
     #[arg(short, long, value_name = "N", value_delimiter = ',', value_parser = parse_given::<u32>)]
     pub partitions: Vec<Given<u32>>,

@@ -14,6 +14,7 @@ use super::sink::Sink;
 use crate::failure::{Context, Failure};
 use crate::global::Global;
 use crate::output::Format;
+use crate::quantity::plural;
 use crate::record_format::Printed;
 use crate::signals::Stop;
 use crate::streams::notice;
@@ -45,6 +46,10 @@ pub async fn run(
     mut stop: Stop,
 ) -> Result<(), Failure> {
     let what = || format!("cannot consume as a member of group {group}");
+    // A topic that is not there would be waited for: who has misspelt it had better know. Others come by --pattern.
+    for topic in &consume.topics {
+        client.topic(topic).await.with_context(|| format!("cannot consume {topic}"))?;
+    }
     let commit = consume.membership.commit.unwrap_or_default();
     let earliest = consume.from_beginning || consume.until_end;
     let config = ConsumerConfig {
@@ -101,7 +106,7 @@ pub async fn run(
     };
     let closed = consumer.close(CLOSE_TIMEOUT).await.with_context(what);
     if global.progress() && std::io::stdout().is_terminal() {
-        notice!("{} records", run.printed);
+        notice!("{}", plural(run.printed, "record"));
     }
     outcome.and(flushed).and(committed).and(closed)
 }
@@ -302,8 +307,13 @@ impl Run {
 
     /// Tells the assignment if it is another one.
     async fn show_assignment(&mut self, consumer: &Consumer) {
+        let is_taken = self.shared.lock().take_given_up();
         let Some(shown) = &mut self.shown else { return };
         let assigned = consumer.assignment();
+        // What was lost may have come back: who has read that it was lost shall read that too.
+        if is_taken {
+            *shown = None;
+        }
         let Some(member_id) = consumer.member_id() else { return };
         if shown.as_ref() == Some(&assigned) {
             return;

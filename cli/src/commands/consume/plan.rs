@@ -1,5 +1,7 @@
 //! Where to begin and to stop in each partition: the range of the command line, resolved once against
 //! what the leaders say.
+//!
+//! Promises: what is not there is told, and what there is that comes nearest is read; or it is waited for.
 
 use crate::exit::Exit;
 use crate::failure::{Context, Failure};
@@ -18,19 +20,29 @@ pub struct Plan {
     pub ends: BTreeMap<PartitionId, Offset>,
     /// Some partition has no end.
     endless: bool,
+    /// Partitions that end before the first offset that is wanted of them: it is waited for.
+    waits_for: BTreeMap<PartitionId, Offset>,
+    /// What was asked for and is not there.
+    pub notes: Vec<String>,
+}
+
+/// Which records are wanted, as the command line says it.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// None: all.
+    pub partitions: &'a [u32],
+    pub range: OffsetRange,
+    pub until_end: bool,
+    /// For what is not there yet.
+    pub wait: bool,
+    pub isolation: IsolationLevel,
 }
 
 impl Plan {
     /// # Errors
     /// An unknown topic or partition, or leaders that do not answer.
-    pub async fn make(
-        client: &Client,
-        topic: &str,
-        only: &[u32],
-        mut range: OffsetRange,
-        until_end: bool,
-        isolation: IsolationLevel,
-    ) -> Result<Plan, Failure> {
+    pub async fn make(client: &Client, topic: &str, wanted: Wanted<'_>) -> Result<Plan, Failure> {
+        let Wanted { partitions: only, mut range, until_end, wait, isolation } = wanted;
         let what = || format!("cannot consume {topic}");
         let metadata = client.topic(topic).await.with_context(what)?;
         let known: Vec<PartitionId> = metadata.partitions.iter().map(|p| p.partition).collect();
@@ -59,13 +71,51 @@ impl Plan {
                 }
             }
         }
-        Ok(Plan::from_bounds(range, &bounds))
+        Ok(Plan::from_bounds(topic, range, wait, &bounds))
     }
 
-    fn from_bounds(range: OffsetRange, bounds: &BTreeMap<PartitionId, Bounds>) -> Plan {
-        let mut plan = Plan { starts: BTreeMap::new(), ends: BTreeMap::new(), endless: false };
+    fn from_bounds(
+        topic: &str,
+        range: OffsetRange,
+        wait: bool,
+        bounds: &BTreeMap<PartitionId, Bounds>,
+    ) -> Plan {
+        let mut plan = Plan {
+            starts: BTreeMap::new(),
+            ends: BTreeMap::new(),
+            endless: false,
+            waits_for: BTreeMap::new(),
+            notes: Vec::new(),
+        };
+        // Only of places that were named: the last ten of three are three.
+        let is_named = |place| matches!(place, Position::Exact(_) | Position::AfterStart(_));
+        let (mut behind, mut before, mut short) = (Vec::new(), Vec::new(), Vec::new());
         for (partition, bounds) in bounds {
-            let (from, until) = range.resolve(bounds);
+            let (from, until) = range.asked(bounds);
+            let is_behind = from > i128::from(bounds.latest) && is_named(range.from);
+            if is_behind && wait {
+                plan.waits_for.insert(*partition, Offset(u64::try_from(from).unwrap_or(u64::MAX)));
+            } else if is_behind {
+                behind.push(*partition);
+            } else if from < i128::from(bounds.earliest) && is_named(range.from) {
+                before.push(*partition);
+            }
+            let until = match (until, range.until) {
+                (Some(until), Some(place))
+                    if is_named(place) && until > i128::from(bounds.latest) =>
+                {
+                    if wait {
+                        Some(u64::try_from(until).unwrap_or(u64::MAX))
+                    } else {
+                        if !is_behind {
+                            short.push(*partition);
+                        }
+                        Some(bounds.latest)
+                    }
+                }
+                (until, _) => until.map(|until| bounds.clamp(until)),
+            };
+            let from = bounds.clamp(from);
             if until.is_some_and(|until| until <= from) {
                 continue;
             }
@@ -75,7 +125,34 @@ impl Plan {
                 None => plan.endless = true,
             }
         }
+        let what = match plan.endless {
+            true => "read from there on",
+            false => "nothing of it is read",
+        };
+        let mut tell = |partitions: &[PartitionId], said: &str| {
+            if !partitions.is_empty() {
+                let numbers: Vec<String> = partitions.iter().map(ToString::to_string).collect();
+                plan.notes.push(format!("{topic}:{} {said}", numbers.join(",")));
+            }
+        };
+        tell(
+            &behind,
+            &format!("ends before the first offset that is asked for: {what}; --wait waits for it"),
+        );
+        tell(
+            &before,
+            "begins behind the first offset that is asked for: read from its first record on",
+        );
+        tell(
+            &short,
+            "ends before the last offset that is asked for: read up to its end; --wait waits for the rest",
+        );
         plan
+    }
+
+    /// Records before it are not wanted.
+    pub fn wanted_from(&self, partition: PartitionId) -> Offset {
+        self.waits_for.get(&partition).copied().unwrap_or(Offset::ZERO)
     }
 
     pub fn until(&self, partition: PartitionId) -> Option<Offset> {
@@ -103,15 +180,11 @@ impl Plan {
 
 type SetBound = fn(&mut Bounds, Option<u64>);
 
-/// What has to be asked for a range: exact offsets need nothing.
+/// What has to be asked for a range.
 fn queries(range: OffsetRange, now_ms: i64) -> Vec<(OffsetSpec, SetBound)> {
-    let mut queries: Vec<(OffsetSpec, SetBound)> = Vec::new();
-    let sides = [Some(range.from), range.until];
-    let needed = |wanted: fn(&Position) -> bool| sides.iter().flatten().any(wanted);
-    if needed(|p| !matches!(p, Position::Exact(_))) {
-        queries.push((OffsetSpec::Earliest, |b, offset| b.earliest = offset.unwrap_or(0)));
-        queries.push((OffsetSpec::Latest, |b, offset| b.latest = offset.unwrap_or(0)));
-    }
+    let earliest: SetBound = |b, offset| b.earliest = offset.unwrap_or(0);
+    let latest: SetBound = |b, offset| b.latest = offset.unwrap_or(0);
+    let mut queries = vec![(OffsetSpec::Earliest, earliest), (OffsetSpec::Latest, latest)];
     if let Position::At(moment) = range.from {
         let spec = OffsetSpec::Timestamp(moment.timestamp_ms(now_ms));
         queries.push((spec, |b, offset| b.at_from = offset));
@@ -128,11 +201,15 @@ mod tests {
     use super::*;
 
     fn plan(range: &str, bounds: &[(u64, u64)]) -> Plan {
+        plan_for(range, false, bounds)
+    }
+
+    fn plan_for(range: &str, wait: bool, bounds: &[(u64, u64)]) -> Plan {
         let bounds = bounds.iter().zip(0..).map(|((earliest, latest), partition)| {
             let bounds = Bounds { earliest: *earliest, latest: *latest, ..Bounds::default() };
             (PartitionId(partition), bounds)
         });
-        Plan::from_bounds(range.parse().unwrap(), &bounds.collect())
+        Plan::from_bounds("t", range.parse().unwrap(), wait, &bounds.collect())
     }
 
     #[test]
@@ -152,5 +229,41 @@ mod tests {
         assert!(!plan.finished());
         assert_eq!(plan.until(PartitionId(0)), None);
         assert_eq!(plan.starts[&PartitionId(0)], Offset(7));
+    }
+    #[test]
+    fn what_is_not_there_is_told_and_the_nearest_is_read() {
+        let plan = plan("1700", &[(0, 3000), (0, 7), (0, 9), (1800, 1900)]);
+        let starts: Vec<u64> = plan.starts.values().map(|start| start.0).collect();
+        assert_eq!(starts, [1700, 7, 9, 1800]);
+        assert_eq!(plan.notes.len(), 2, "{:?}", plan.notes);
+        assert!(
+            plan.notes[0].starts_with("t:1,2 ends before the first offset"),
+            "{:?}",
+            plan.notes
+        );
+        assert!(plan.notes[0].contains("read from there on"), "{:?}", plan.notes);
+        assert!(
+            plan.notes[1].starts_with("t:3 begins behind the first offset"),
+            "{:?}",
+            plan.notes
+        );
+    }
+
+    #[test]
+    fn a_range_beyond_the_end_ends_with_a_word() {
+        let plan = plan("1700:1703", &[(0, 1701), (0, 7)]);
+        assert_eq!(plan.ends, BTreeMap::from([(PartitionId(0), Offset(1701))]));
+        assert!(plan.notes.iter().any(|note| note.starts_with("t:1 ends before the first")));
+        assert!(plan.notes.iter().any(|note| note.starts_with("t:0 ends before the last")));
+        assert!(plan_for("-10", false, &[(0, 3)]).notes.is_empty(), "the last ten of three");
+    }
+
+    #[test]
+    fn a_range_beyond_the_end_is_waited_for_on_request() {
+        let plan = plan_for("1700:1703", true, &[(0, 7)]);
+        assert_eq!(plan.starts[&PartitionId(0)], Offset(7));
+        assert_eq!(plan.wanted_from(PartitionId(0)), Offset(1700));
+        assert_eq!(plan.until(PartitionId(0)), Some(Offset(1703)));
+        assert!(plan.notes.is_empty() && !plan.finished());
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct Printing {
     unflushed: Vec<Unflushed>,
     /// Behind what surely is written, of partitions that were not given up since.
     pub written: Offsets,
+    /// Partitions were given up or lost since somebody asked.
+    given_up: bool,
     /// With [`Commit::Before`]: what waits to be committed, and printed then.
     pub uncommitted: Uncommitted,
 }
@@ -45,6 +47,7 @@ impl Printing {
             is_due: false,
             unflushed: Vec::new(),
             written: Offsets::new(),
+            given_up: false,
             uncommitted: Uncommitted::default(),
         }
     }
@@ -88,7 +91,13 @@ impl Printing {
         self.unflushed.drain(..self.unflushed.len().saturating_sub(1));
     }
 
+    /// Whether partitions were given up or lost since the last time.
+    pub fn take_given_up(&mut self) -> bool {
+        std::mem::take(&mut self.given_up)
+    }
+
     pub fn revoke(&mut self, partitions: &[TopicPartition]) {
+        self.given_up = true;
         self.unflushed.retain(|unflushed| !partitions.contains(&unflushed.at));
         self.written.retain(|at, _| !partitions.contains(at));
         self.uncommitted.revoke(partitions);

@@ -2,7 +2,8 @@
 
 use super::view::{GroupView, state_name};
 use crate::assignment::assignment;
-use crate::output::{Output, Table, number, text};
+use crate::output::{Output, Table, Tone, number, text};
+use crate::timestamp;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use troupe_proto::log::v1::{
@@ -28,6 +29,11 @@ struct MemberView {
     member_epoch: u32,
     state: &'static str,
     connected: bool,
+    /// When a member that is away leaves the group. None: it is connected, or that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    away_until: Option<String>,
+    #[serde(skip)]
+    away_until_ms: i64,
     topics: Vec<String>,
     #[serde(skip_serializing_if = "String::is_empty")]
     pattern: String,
@@ -71,11 +77,27 @@ impl MemberView {
                 MemberState::Unspecified => "Unknown",
             },
             connected: member.connected,
+            away_until: (member.away_until_ms > 0).then(|| timestamp::show(member.away_until_ms)),
+            away_until_ms: member.away_until_ms,
             topics,
             pattern,
             partition_count: assignment.values().map(Vec::len).sum(),
             assignment,
             target: by_topic(&member.target),
+        }
+    }
+
+    /// Of one that is away, how long its place is kept: who has stopped it looks for that.
+    fn condition(&self, now_ms: i64) -> String {
+        if self.connected {
+            return self.state.to_owned();
+        }
+        match self.away_until_ms {
+            0 => "Away".to_owned(),
+            until => {
+                let left = until.saturating_sub(now_ms).max(0).unsigned_abs();
+                format!("Away, kept for {} s", left.div_ceil(1_000))
+            }
         }
     }
 
@@ -99,10 +121,10 @@ fn by_topic(topics: &[TopicPartitions]) -> BTreeMap<String, Vec<i32>> {
 fn table(groups: &[MembersView]) -> Table {
     let mut table = Table::new(&[
         text("GROUP"),
-        text("CONSUMER-ID"),
+        text("CONSUMER-ID").at_most(20),
         text("INSTANCE-ID"),
-        text("HOST"),
-        text("CLIENT-ID"),
+        text("HOST").roomy(),
+        text("CLIENT-ID").roomy(),
         number("EPOCH"),
         text("STATE"),
         number("#PARTITIONS"),
@@ -113,20 +135,22 @@ fn table(groups: &[MembersView]) -> Table {
     ]);
     for group in groups {
         for member in &group.members {
-            table.row(vec![
+            let tone = if member.connected { Tone::Plain } else { Tone::Warning };
+            let cells = vec![
                 group.group_id.clone(),
                 member.member_id.clone(),
                 member.instance_id.clone(),
                 member.host.clone(),
                 member.client_id.clone(),
                 member.member_epoch.to_string(),
-                member.state.to_owned(),
+                member.condition(timestamp::now_ms()),
                 member.partition_count.to_string(),
                 assignment(&member.assignment),
                 assignment(&member.target),
                 member.subscription(),
                 if member.connected { "yes" } else { "no" }.to_owned(),
-            ]);
+            ];
+            table.toned_row(tone, 6, cells);
         }
     }
     table
@@ -156,6 +180,7 @@ mod tests {
             assigned: vec![held("t", &[2, 0]), held("u", &[1])],
             target: vec![held("t", &[0])],
             connected: true,
+            away_until_ms: 0,
         };
         let group = DescribeGroupResponse {
             group_id: "g".into(),
@@ -172,6 +197,10 @@ mod tests {
             MembersView::render(&output(Format::Wide), &views),
             format!("{line}\tt(0)\tt\tyes\n")
         );
+        let away = MemberView { connected: false, ..MemberView::new(&group.members[0]) };
+        assert_eq!(away.condition(0), "Away");
+        let away = MemberView { away_until_ms: 41_500, ..away };
+        assert_eq!(away.condition(1_000), "Away, kept for 41 s");
         let json = serde_json::to_value(&views[0]).unwrap();
         assert_eq!(json["members"][0]["assignment"]["t"], serde_json::json!([0, 2]));
         assert_eq!(json["state"], "Reconciling");

@@ -223,16 +223,21 @@ impl GroupView for OffsetsView {
 }
 
 fn table(groups: &[OffsetsView]) -> Table {
+    // On a terminal, which is narrow, the name of a single group is what was typed.
+    let group = match groups.len() {
+        1 => text("GROUP").roomy(),
+        _ => text("GROUP").at_most(12),
+    };
     let mut table = Table::new(&[
-        text("GROUP"),
-        text("TOPIC"),
+        group,
+        text("TOPIC").at_most(16),
         number("PARTITION"),
         number("CURRENT-OFFSET"),
         number("LOG-END-OFFSET"),
         number("LAG"),
-        text("CONSUMER-ID"),
-        text("HOST"),
-        text("CLIENT-ID"),
+        text("CONSUMER-ID").at_most(12),
+        text("HOST").roomy(),
+        text("CLIENT-ID").roomy(),
         number("LOG-START-OFFSET").wide(),
         number("LEADER-EPOCH").wide(),
         text("COMMITTED").wide(),
@@ -367,7 +372,7 @@ mod tests {
         let output = Output { format: Format::Table, terminal: true };
         let shown = OffsetsView::render(&output, &[view]);
         let (rows, totals) = shown.split_once("\n\n").unwrap();
-        assert!(rows.starts_with("GROUP  TOPIC  PARTITION  CURRENT-OFFSET  LOG-END-OFFSET  LAG"));
+        assert!(rows.starts_with("TOPIC  PARTITION  CURRENT-OFFSET  LOG-END-OFFSET  LAG"));
         let totals: Vec<Vec<&str>> =
             totals.lines().skip(1).map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(

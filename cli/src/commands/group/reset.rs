@@ -8,6 +8,7 @@ use crate::exit::Exit;
 use crate::failure::{Context, Failure};
 use crate::global::Global;
 use crate::output::{Format, Output, Table, number, text};
+use crate::quantity::plural;
 use crate::streams::{notice, write_notice};
 use crate::timestamp;
 use crate::topic_selection::TopicSelection;
@@ -23,7 +24,7 @@ pub struct Reset {
     /// Topics, or some of their partitions [default: all that the group has committed]
     #[arg(long, visible_alias = "topic", value_name = "TOPIC[:PARTITION,..],..")]
     topics: Vec<TopicSelection>,
-    /// Where to: earliest, latest, @TIME, -1h, =42, +100 or -100
+    /// Where to: earliest, latest, 42, =42, +100 or -100 from what is committed, @TIME, or -1h
     #[arg(long, value_name = "TARGET")]
     to: Target,
     /// Show it, do nothing
@@ -102,11 +103,26 @@ impl ResetsView {
         self.resets.iter().filter(|reset| reset.reason.is_some()).count()
     }
 
+    /// Where what was asked for is not there: the nearest is taken.
+    fn clamped(&self, to: Target) -> Vec<String> {
+        let clamped = self.resets.iter().filter_map(|reset| {
+            let (asked, new) = (to.asked(reset.old_offset)?, reset.new_offset?);
+            let ResetView { topic, partition, .. } = reset;
+            (asked != new).then(|| {
+                format!(
+                    "{topic}:{partition} has no offset {asked}: {new} is the nearest that there is"
+                )
+            })
+        });
+        clamped.collect()
+    }
+
     /// How many, and what comes of it, in one line.
     fn summary(&self) -> String {
         let moved = self.resets.len() - self.failed();
         let (repeated, skipped) = (self.repeated, self.skipped);
-        format!("{moved} offsets: {repeated} records will be repeated, {skipped} skipped")
+        let (moved, repeated) = (plural(moved, "offset"), plural(repeated, "record"));
+        format!("{moved}: {repeated} will be repeated, {skipped} skipped")
     }
 
     fn table(&self) -> Table {
@@ -154,27 +170,29 @@ pub async fn run(global: &Global, reset: Reset) -> Result<(), Failure> {
         Ok::<_, Failure>(ResetsView::new(group, resets, validate_only))
     };
     if reset.dry_run {
-        return print(global, &ask(true).await?);
+        return print(global, &ask(true).await?, reset.to);
     }
     if !reset.yes {
         let preview = ask(true).await?;
         if preview.resets.is_empty() || preview.failed() == preview.resets.len() {
-            return print(global, &preview);
+            return print(global, &preview, reset.to);
         }
         let seen = Output { format: Format::Table, terminal: true };
         write_notice(format_args!("{}", seen.table(&preview.table())));
+        preview.clamped(reset.to).iter().for_each(|note| notice!("note: {note}"));
         confirm(
             &what(),
             &format!("Move {}?", preview.summary()),
             "--yes moves them without a question, --dry-run only shows what would be moved",
         )?;
     }
-    print(global, &ask(false).await?)
+    print(global, &ask(false).await?, reset.to)
 }
 
-fn print(global: &Global, view: &ResetsView) -> Result<(), Failure> {
+fn print(global: &Global, view: &ResetsView, to: Target) -> Result<(), Failure> {
     let output = global.output();
     output.one(view, || output.table(&view.table()))?;
+    view.clamped(to).iter().for_each(|note| notice!("note: {note}"));
     if view.resets.is_empty() {
         let cause = format!("group {} has committed nothing", view.group_id);
         return Err(Failure::new(Exit::NotFound, "nothing was moved", cause)
@@ -188,7 +206,8 @@ fn print(global: &Global, view: &ResetsView) -> Result<(), Failure> {
     match view.failed() {
         0 => Ok(()),
         failed => {
-            let cause = format!("{failed} of {} offsets cannot be moved", view.resets.len());
+            let cause =
+                format!("{failed} of {} cannot be moved", plural(view.resets.len(), "offset"));
             Err(Failure::new(Exit::Refused, "", cause))
         }
     }
@@ -221,6 +240,11 @@ mod tests {
         );
         assert_eq!((view.repeated, view.skipped, view.failed()), (7, 35, 1));
         assert_eq!(view.summary(), "3 offsets: 7 records will be repeated, 35 skipped");
+        let notes = view.clamped("40".parse().unwrap());
+        assert_eq!(notes[0], "t:0 has no offset 40: 3 is the nearest that there is");
+        assert_eq!(notes.len(), 2, "{notes:?}");
+        let notes = view.clamped("-7".parse().unwrap());
+        assert_eq!(notes, ["t:1 has no offset -2: 40 is the nearest that there is"]);
         let json = serde_json::to_value(&view).unwrap();
         assert_eq!(json["resets"][2]["oldOffset"], serde_json::Value::Null);
         assert_eq!(json["resets"][3]["reason"], "NO_COMMITTED_OFFSET");

@@ -20,9 +20,11 @@ pub fn views(cluster: &GetClusterResponse) -> Vec<NodeView> {
 }
 
 pub async fn find(client: &Client, node: i32) -> Result<NodeView, Failure> {
-    let found = nodes(client).await?.into_iter().find(|view| view.node_id == node);
+    let nodes = nodes(client).await?;
+    let known: Vec<String> = nodes.iter().map(|view| view.node_id.to_string()).collect();
+    let found = nodes.into_iter().find(|view| view.node_id == node);
     found.ok_or_else(|| {
-        Failure::new(Exit::NotFound, "", format!("there is no node {node}"))
-            .with_hint("`troupe node list` shows the nodes")
+        let cause = format!("there is no node {node}, but {}", known.join(", "));
+        Failure::new(Exit::NotFound, "", cause).with_hint("`troupe node list` shows the nodes")
     })
 }

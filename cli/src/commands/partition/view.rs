@@ -1,7 +1,8 @@
 //! A partition as it is printed; the keys are those of `troupe.admin.v1` in proto JSON.
 
 use crate::node_view::ids;
-use crate::output::{Column, Table, number, text};
+use crate::output::{Column, Table, Tone, number, text};
+use crate::quantity::plural;
 use crate::reassignment::removing;
 use serde::Serialize;
 use troupe_proto::admin::v1::PartitionState;
@@ -63,9 +64,9 @@ const COLUMNS: [Column; 12] = [
     number("EPOCH"),
     text("REPLICAS"),
     text("IN SYNC"),
-    text("ELIGIBLE"),
-    text("ADDING"),
-    text("REMOVING"),
+    text("ELIGIBLE").roomy(),
+    text("ADDING").roomy(),
+    text("REMOVING").roomy(),
     number("MIN IN SYNC").wide(),
     number("PARTITION EPOCH").wide(),
     text("DISTRESS"),
@@ -74,7 +75,12 @@ const COLUMNS: [Column; 12] = [
 pub fn table(partitions: &[PartitionView]) -> Table {
     let mut table = Table::new(&COLUMNS);
     for partition in partitions {
-        table.row(partition.cells());
+        let (tone, cell) = match partition.leader_id {
+            None => (Tone::Bad, 2),
+            Some(_) if partition.is_under_replicated() => (Tone::Warning, 5),
+            Some(_) => (Tone::Plain, 0),
+        };
+        table.toned_row(tone, cell, partition.cells());
     }
     table
 }
@@ -117,7 +123,7 @@ pub fn summary(partitions: &[PartitionView]) -> String {
     let offline = partitions.iter().filter(|p| p.leader_id.is_none()).count();
     let under_replicated = partitions.iter().filter(|p| p.is_under_replicated()).count();
     format!(
-        "{} partitions: {offline} offline, {under_replicated} under-replicated",
-        partitions.len()
+        "{}: {offline} offline, {under_replicated} under-replicated",
+        plural(partitions.len(), "partition")
     )
 }

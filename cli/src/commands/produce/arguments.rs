@@ -9,6 +9,7 @@ use troupe_client::ProducerConfig;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
+    troupe produce greetings                              # each line that is typed; Ctrl-D ends\n  \
     echo 'hello, world' | troupe produce greetings\n  \
     troupe produce logs access.log error.log --compression zstd\n  \
     troupe produce logs access.log --rate 1000\n  \
@@ -22,7 +23,7 @@ use troupe_client::ProducerConfig;
     \\n \\t \\r \\0 \\xHH and %% stand for themselves.")]
 pub struct Produce {
     pub topic: String,
-    /// Read these instead of standard input
+    /// Read these instead of standard input; `-` is standard input
     pub files: Vec<PathBuf>,
     /// The key of every record
     #[arg(short, long)]

@@ -6,7 +6,7 @@ use crate::as_of::{self, AsOf};
 use crate::failure::{Context, Failure};
 use crate::fan_out::fan_out;
 use crate::global::Global;
-use crate::output::{Format, Output, Table, number, text};
+use crate::output::{Format, Output, Table, Tone, number, text};
 use crate::quantity::show_size;
 use crate::reassignment::{Kept, removing};
 use crate::replica_condition;
@@ -142,23 +142,34 @@ fn partitions(partitions: &[PartitionView]) -> Table {
     for partition in partitions {
         let log =
             |show: fn(&LogView) -> String| partition.log.as_ref().map_or_else(String::new, show);
-        table.row(vec![
-            partition.partition.to_string(),
-            partition.leader_id.map_or_else(|| "none".to_owned(), |id| id.to_string()),
-            ids(&partition.replicas),
-            ids(&partition.in_sync_replicas),
-            log(|log| log.log_start_offset.to_string()),
-            log(|log| log.high_watermark.to_string()),
-            log(|log| show_size(log.size_bytes.unsigned_abs())),
-            partition.leader_epoch.to_string(),
-            log(|log| log.flushed_end_offset.to_string()),
-            log(|log| log.log_end_offset.to_string()),
-            log(|log| log.segment_count.to_string()),
-            log(|log| log.offline_reason.clone()),
-            ids(&partition.adding_replicas),
-            removing(&partition.removing_replicas, partition.cancelled_until_in_sync),
-            partition.condition.clone(),
-        ]);
+        let (tone, cell) = match partition.leader_id {
+            None => (Tone::Bad, 1),
+            Some(_) if partition.in_sync_replicas.len() < partition.replicas.len() => {
+                (Tone::Warning, 3)
+            }
+            Some(_) => (Tone::Plain, 0),
+        };
+        table.toned_row(
+            tone,
+            cell,
+            vec![
+                partition.partition.to_string(),
+                partition.leader_id.map_or_else(|| "none".to_owned(), |id| id.to_string()),
+                ids(&partition.replicas),
+                ids(&partition.in_sync_replicas),
+                log(|log| log.log_start_offset.to_string()),
+                log(|log| log.high_watermark.to_string()),
+                log(|log| show_size(log.size_bytes.unsigned_abs())),
+                partition.leader_epoch.to_string(),
+                log(|log| log.flushed_end_offset.to_string()),
+                log(|log| log.log_end_offset.to_string()),
+                log(|log| log.segment_count.to_string()),
+                log(|log| log.offline_reason.clone()),
+                ids(&partition.adding_replicas),
+                removing(&partition.removing_replicas, partition.cancelled_until_in_sync),
+                partition.condition.clone(),
+            ],
+        );
     }
     table
 }

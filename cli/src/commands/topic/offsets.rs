@@ -4,9 +4,9 @@
 
 use super::partition_pattern::{PartitionPattern, TopicPattern};
 use crate::exit::Exit;
-use crate::failure::{Context, Failure};
+use crate::failure::{Context, Failure, Kind};
 use crate::global::Global;
-use crate::offset_range::Moment;
+use crate::offset_range::{Moment, Position};
 use crate::output::{Format, Table, number, text};
 use crate::streams::notice;
 use crate::timestamp;
@@ -26,7 +26,7 @@ pub struct Offsets {
     /// Topics, with or without partitions; several may be separated by commas [default: all]
     #[arg(value_name = "TOPIC[:PARTITIONS]", value_delimiter = ',')]
     topics: Vec<PartitionPattern>,
-    /// latest (-1), earliest (-2), max-timestamp (-3), @TIME (a timestamp, a date, or -48h), or milliseconds since 1970
+    /// latest (-1), earliest (-2), max-timestamp (-3), @TIME (a timestamp or a date), -48h, or milliseconds since 1970
     #[arg(long, visible_alias = "time", value_name = "AT", default_value = "latest")]
     #[arg(value_parser = parse_at)]
     at: At,
@@ -48,6 +48,14 @@ fn parse_at(text: &str) -> Result<At, String> {
     if let Some(time) = text.strip_prefix('@') {
         let moment = Moment::parse(time);
         return moment.map(At::Time).ok_or_else(|| format!("`{time}` is no time"));
+    }
+    if let Ok(Position::At(moment)) = text.parse() {
+        return Ok(At::Time(moment));
+    }
+    match text {
+        "end" => return Ok(At::Latest),
+        "start" => return Ok(At::Earliest),
+        _ => {}
     }
     match text {
         "latest" | "-1" => Ok(At::Latest),
@@ -169,6 +177,7 @@ async fn find(
             && !is_there
         {
             return Err(Failure::new(Exit::NotFound, cannot(name), "there is no such topic")
+                .of_missing(Kind::Topic, name)
                 .with_hint("`troupe topic list` shows what there is"));
         }
     }
@@ -265,6 +274,8 @@ mod tests {
             ("1700000000000", At::Time(Moment::Timestamp(1_700_000_000_000))),
             ("@2024-02-29", At::Time(Moment::Timestamp(1_709_164_800_000))),
             ("@-1h", At::Time(Moment::BeforeNow { ms: 3_600_000 })),
+            ("-1h", At::Time(Moment::BeforeNow { ms: 3_600_000 })),
+            ("end", At::Latest),
         ] {
             assert_eq!(parse_at(text), Ok(at), "{text}");
         }

@@ -7,6 +7,7 @@ use crate::failure::{Context, Failure};
 use crate::global::Global;
 use crate::offset_range::{Bounds, OffsetRange, Position};
 use crate::output::{Format, Output, Table, number, text};
+use crate::quantity::plural;
 use crate::streams::write_notice;
 use crate::timestamp;
 use crate::topic_selection::TopicSelection;
@@ -67,7 +68,11 @@ struct PartitionView {
 impl PartitionView {
     fn new(topic: &str, partition: PartitionId, bounds: &Bounds, before: Position) -> Self {
         let range = OffsetRange { from: before, until: None };
-        let (before_offset, _) = range.resolve(bounds);
+        // An exact one that is not there is refused: what would be deleted is not what was meant.
+        let before_offset = match before {
+            Position::Exact(offset) => offset,
+            _ => range.resolve(bounds).0,
+        };
         PartitionView {
             topic: topic.to_owned(),
             partition: i32::try_from(partition.0).unwrap_or(i32::MAX),
@@ -107,8 +112,8 @@ impl PurgeView {
     }
 
     fn summary(&self) -> String {
-        let (records, partitions) = (self.records, self.partitions.len());
-        format!("{records} records of {partitions} partitions")
+        let partitions = plural(self.partitions.len(), "partition");
+        format!("{} of {partitions}", plural(self.records, "record"))
     }
 
     fn table(&self) -> Table {

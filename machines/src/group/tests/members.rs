@@ -198,6 +198,43 @@ fn a_static_member_is_fenced_by_its_successor() {
     assert_eq!(coordinator.held().len(), 1);
 }
 
+/// What a static member had that does not come back goes to the others at once; and a stream that is open ends.
+#[test]
+fn members_that_are_removed_leave_at_once_all_or_none() {
+    let mut coordinator = Coordinator::new(&[("t", 1, 2)]);
+    let away = coordinator.settle("a-1", static_start("a"));
+    coordinator.settle("b", start());
+    coordinator.leave(away);
+    let description = coordinator.member("a-1");
+    assert!(!description.connected);
+    assert!(description.away_until_ms > i64::try_from(coordinator.now.0).unwrap());
+    assert_eq!(coordinator.member("b").away_until_ms, 0, "it is connected");
+    let asked = |member_ids: &[&str], instance_ids: &[&str]| pb::RemoveGroupMembersRequest {
+        group_id: "g".to_owned(),
+        member_ids: member_ids.iter().map(ToString::to_string).collect(),
+        instance_ids: instance_ids.iter().map(ToString::to_string).collect(),
+    };
+    let now = coordinator.now;
+    for (request, code) in [
+        (asked(&["a-1", "c"], &[]), ErrorCode::UnknownMember),
+        (asked(&["b"], &["b"]), ErrorCode::UnknownMember),
+        (asked(&[], &[]), ErrorCode::InvalidRequest),
+    ] {
+        assert_eq!(coordinator.groups.expel(now, &request).unwrap_err().code(), code);
+    }
+    assert_eq!(coordinator.held().len(), 2, "all or none");
+    let decision = coordinator.groups.expel(now, &asked(&[], &["a"])).unwrap();
+    let (answer, pushes) = coordinator.run(decision);
+    assert_eq!(answer.member_ids, ["a-1"]);
+    coordinator.apply_all(pushes);
+    assert_eq!(coordinator.member("b").assigned[0].partitions, [0, 1]);
+    let decision = coordinator.groups.expel(now, &asked(&["b"], &[])).unwrap();
+    coordinator.run(decision);
+    assert_eq!(coordinator.ended.len(), 1, "its stream ends");
+    assert_eq!(coordinator.state(), pb::GroupState::Empty);
+    coordinator.fail_over();
+}
+
 /// What the old process was giving up, the new one never had.
 #[test]
 fn a_successor_need_not_give_up_what_it_never_had() {

@@ -1,16 +1,7 @@
-//! The grammar of `group reset --to`.
-//!
-//! ```text
-//! earliest  latest     the first record; the end
-//! @T                   the first record at or after a time: RFC 3339, a date, 13 digits (ms), 10 digits (s)
-//! -1h  @-1h            so long before now: ms, s, m, h, d
-//! =42                  an offset
-//! +100  -100           so many records from the committed offset; a number with a unit is a time
-//! ```
+//! `group reset --to`: a place in the language of offsets, in which `+100` and `-100` count from where the group has
+//! committed.
 
-use crate::offset_range::Moment;
-use crate::quantity::parse_duration;
-use crate::timestamp;
+use crate::offset_range::{Moment, Position};
 use std::fmt;
 use std::str::FromStr;
 use troupe_proto::log::v1::reset_group_offsets_request::To;
@@ -26,6 +17,15 @@ pub enum Target {
 }
 
 impl Target {
+    /// The offset that is asked for, where it is one: the broker gives the nearest that there is.
+    pub fn asked(self, committed: Option<i64>) -> Option<i64> {
+        match self {
+            Target::Offset(offset) => Some(offset),
+            Target::Shift(records) => Some(committed?.saturating_add(records)),
+            Target::Earliest | Target::Latest | Target::At(_) => None,
+        }
+    }
+
     pub fn to_wire(self, now_ms: i64) -> To {
         match self {
             Target::Earliest => To::Earliest(true),
@@ -39,17 +39,15 @@ impl Target {
 
 /// Text that is no target.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TargetError {
-    text: String,
-    what: &'static str,
-}
+pub struct TargetError(String);
 
 impl fmt::Display for TargetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "`{}` is no {}; use earliest, latest, @2026-01-31, @2026-01-31T12:00Z, @1790000000000, -1h, =42, +100 or -100",
-            self.text, self.what
+            "`{}` is no place to move to; use earliest, latest, 42, =42, +100, -100, @2026-01-31, @2026-01-31T12:00Z, \
+             @1790000000000 or -1h",
+            self.0
         )
     }
 }
@@ -60,45 +58,17 @@ impl FromStr for Target {
     type Err = TargetError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error = |what| TargetError { text: text.to_owned(), what };
-        match text {
-            "earliest" | "start" => return Ok(Target::Earliest),
-            "latest" | "end" => return Ok(Target::Latest),
-            _ => {}
+        let error = || TargetError(text.to_owned());
+        let number = |number: u64| i64::try_from(number).map_err(|_| error());
+        match text.parse().map_err(|_| error())? {
+            Position::Start => Ok(Target::Earliest),
+            Position::End => Ok(Target::Latest),
+            Position::At(moment) => Ok(Target::At(moment)),
+            Position::Exact(offset) => Ok(Target::Offset(number(offset)?)),
+            Position::AfterStart(records) => Ok(Target::Shift(number(records)?)),
+            Position::BeforeEnd(records) => Ok(Target::Shift(-number(records)?)),
         }
-        if let Some(time) = text.strip_prefix('@') {
-            let moment = match time.strip_prefix('-') {
-                Some(span) => before_now(span),
-                None => timestamp::parse(time).map(Moment::Timestamp),
-            };
-            return moment.map(Target::At).ok_or_else(|| error("time"));
-        }
-        if let Some(offset) = text.strip_prefix('=') {
-            return digits(offset).map(Target::Offset).ok_or_else(|| error("offset"));
-        }
-        if let Some(records) = text.strip_prefix('+') {
-            return digits(records).map(Target::Shift).ok_or_else(|| error("number of records"));
-        }
-        if let Some(back) = text.strip_prefix('-') {
-            if let Some(records) = digits(back) {
-                return Ok(Target::Shift(-records));
-            }
-            return before_now(back).map(Target::At).ok_or_else(|| error("time span"));
-        }
-        Err(error("place to move to"))
     }
-}
-
-fn digits(text: &str) -> Option<i64> {
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if digits { text.parse().ok() } else { None }
-}
-
-/// `1h`: with a unit, so that it is told from a number of records.
-fn before_now(span: &str) -> Option<Moment> {
-    let unit = span.chars().last()?;
-    let ms = parse_duration(span).ok().filter(|_| unit.is_alphabetic())?.as_millis();
-    Some(Moment::BeforeNow { ms: i64::try_from(ms).ok()? })
 }
 
 #[cfg(test)]
@@ -121,6 +91,7 @@ mod tests {
         let hour = Target::At(Moment::BeforeNow { ms: 3_600_000 });
         assert_eq!(target("-1h"), hour);
         assert_eq!(target("@-1h"), hour);
+        assert_eq!(target("42"), Target::Offset(42));
         assert_eq!(target("=42"), Target::Offset(42));
         assert_eq!(target("+100"), Target::Shift(100));
         assert_eq!(target("-100"), Target::Shift(-100));
@@ -137,7 +108,6 @@ mod tests {
     fn anything_else_is_refused_with_what_would_do() {
         for text in [
             "",
-            "42",
             "now",
             "=",
             "=-1",
@@ -157,7 +127,6 @@ mod tests {
             let error = text.parse::<Target>().unwrap_err().to_string();
             assert!(error.contains("@2026-01-31T12:00Z, "), "{text}: {error}");
         }
-        assert!("@noon".parse::<Target>().unwrap_err().to_string().contains("`@noon` is no time"));
     }
 
     proptest! {

@@ -5,7 +5,7 @@ use super::track::Track;
 use crate::failure::Failure;
 use crate::global::Global;
 use crate::output::{Table, number};
-use crate::quantity::{grouped, show_duration, show_rate, show_size};
+use crate::quantity::{plural_grouped, show_duration, show_rate, show_size};
 use crate::streams::notice;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -64,8 +64,8 @@ impl Report {
     pub fn progress(&self, records: u64) {
         if let Some(bar) = &self.bar {
             let rate = records as f64 / self.started.elapsed().as_secs_f64();
-            let (records, bytes) = (grouped(records), show_size(self.bytes));
-            bar.set_message(format!("{records} records, {bytes}, {}/s", show_rate(rate)));
+            let (records, bytes) = (plural_grouped(records, "record"), show_size(self.bytes));
+            bar.set_message(format!("{records}, {bytes}, {}/s", show_rate(rate)));
             bar.tick();
         }
     }
@@ -85,8 +85,8 @@ impl Report {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
             let rate = show_rate(records as f64 / elapsed.as_secs_f64());
-            let (records, took) = (grouped(records), show_duration(elapsed));
-            notice!("{records} records in {took} ({rate} records/s, {})", show_size(self.bytes));
+            let (records, took) = (plural_grouped(records, "record"), show_duration(elapsed));
+            notice!("{records} in {took} ({rate} records/s, {})", show_size(self.bytes));
         }
         let output = global.output();
         let view = CopyView {
