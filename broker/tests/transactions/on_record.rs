@@ -66,7 +66,7 @@ async fn write(to: &Path) {
     let decided = node.init("decided").await;
     node.begin("decided", decided, &[1]).await;
     node.pend("decided", decided, &[(1, 7)]).await;
-    node.pause(1, 60_000).await;
+    node.pause((TOPIC, 1), 60_000).await;
     node.commit("decided", decided).await.unwrap();
     assert_eq!(node.state("decided").await, TransactionState::PrepareCommit);
     let directory = node.stop().await;

@@ -4,7 +4,7 @@ use crate::consumer::{config, p, take};
 use crate::fake::Cluster;
 use crate::producer::record;
 use std::sync::Arc;
-use troupe_client::consumer::Text;
+use troupe_client::formats::Text;
 use troupe_client::{
     Admin, Client, Consumer, ConsumerConfig, ConsumerRecord, ConsumerRecords, Delivery,
     IsolationLevel, OffsetAndMetadata, Producer, ProducerConfig, ProducerRecord, Reader,

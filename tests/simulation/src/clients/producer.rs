@@ -267,7 +267,7 @@ impl World {
         let keyless = self.settings.compaction.is_none();
         let transaction = match who {
             Who::Transactional(client) => Some(self.txn.clients[client].version),
-            _ => None,
+            Who::Producer(_) | Who::GroupCoordinator | Who::TxnCoordinator | Who::Marker => None,
         };
         let facts = AppendFacts { keyless, verified, transaction, ..facts(&request) };
         let Some(host) = self.host(at) else {
