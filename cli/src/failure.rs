@@ -27,7 +27,7 @@ pub struct Failure {
     reason: Option<&'static str>,
     hint: Option<String>,
     /// What was named and is not there.
-    missing: Option<(Kind, String)>,
+    missing: Option<Box<(Kind, String)>>,
     is_silent: bool,
 }
 
@@ -98,6 +98,7 @@ impl Failure {
             None => cause,
         };
         let hint = hint.map(str::to_owned);
+        let missing = missing.map(Box::new);
         Failure { reason, hint, missing, ..Failure::new(exit, what, cause) }
     }
 
@@ -129,12 +130,12 @@ impl Failure {
 
     /// What was named and is not there.
     pub fn missing(&self) -> Option<(Kind, &str)> {
-        self.missing.as_ref().map(|(kind, name)| (*kind, name.as_str()))
+        self.missing.as_deref().map(|(kind, name)| (*kind, name.as_str()))
     }
 
     #[must_use]
     pub fn of_missing(self, kind: Kind, name: impl Into<String>) -> Failure {
-        Failure { missing: Some((kind, name.into())), ..self }
+        Failure { missing: Some(Box::new((kind, name.into()))), ..self }
     }
 
     /// Nothing is to be printed of it.

@@ -40,7 +40,7 @@ pub struct Sender {
 #[derive(Clone)]
 enum Way {
     /// The SDK, which goes to the leaders.
-    Sdk(ProducerConfig),
+    Sdk(Box<ProducerConfig>),
     /// `Publish`, through one node after the other; each call to one partition, or to several.
     Publish { spread: bool },
     /// `PublishStream`, to several partitions.
@@ -50,19 +50,19 @@ enum Way {
 impl Sender {
     /// Idempotent, acks=all.
     pub fn durable() -> Sender {
-        Sender { promise: Promise::Durable, way: Way::Sdk(impatient()) }
+        Sender { promise: Promise::Durable, way: Way::Sdk(Box::new(impatient())) }
     }
 
     /// acks=1, and no second attempt: a batch of unknown outcome stays one.
     pub fn leader_only() -> Sender {
         let config = ProducerConfig { acks: Acks::Leader, retries: 0, ..ProducerConfig::default() };
-        Sender { promise: Promise::LeaderOnly, way: Way::Sdk(config) }
+        Sender { promise: Promise::LeaderOnly, way: Way::Sdk(Box::new(config)) }
     }
 
     /// As good as durable, it says; but it sends again what may have arrived.
     pub fn forgetful() -> Sender {
         let config = ProducerConfig { enable_idempotence: Some(false), ..impatient() };
-        Sender { promise: Promise::Durable, way: Way::Sdk(config) }
+        Sender { promise: Promise::Durable, way: Way::Sdk(Box::new(config)) }
     }
 
     /// Without an SDK, one call after the other.
@@ -159,7 +159,7 @@ impl Workload {
             workload.senders.push(match &sender.way {
                 Way::Sdk(config) => {
                     let client = client(cluster, number).await;
-                    let producer = client.producer(config.clone()).await.unwrap();
+                    let producer = client.producer(ProducerConfig::clone(config)).await.unwrap();
                     let sending = Sending { notes, producer, unanswered: Arc::default() };
                     tokio::spawn(sending.run())
                 }
