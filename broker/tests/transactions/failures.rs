@@ -1,6 +1,7 @@
 //! The coordinator's actor dies, a partition does not answer, the node starts anew.
 
 use crate::fixture::{Fixture, TOPIC, settled, soon};
+use std::time::Duration;
 use troupe_proto::admin::v1::TransactionState;
 use troupe_proto::chaos::v1alpha1::KillMode;
 use troupe_proto::error::ErrorCode;
@@ -64,4 +65,33 @@ async fn many_that_wait_for_the_end_of_a_transaction_are_all_answered() {
     }
     node.begin("waiting", second, &[0]).await;
     assert_eq!(node.state("waiting").await, TransactionState::Ongoing);
+}
+
+/// Who coordinated before, and does not know that another does now, has nobody who confirms it: what it would refuse by
+/// is past, and its refusal might end a producer for good.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_refused_by_a_coordinator_that_cannot_know_whether_it_still_is_one() {
+    let node = Fixture::start().await;
+    let first = node.init("refused").await;
+    let second = node.init("refused").await;
+    assert_eq!(
+        node.commit("refused", second).await.unwrap_err().code,
+        ErrorCode::InvalidTransactionState
+    );
+    for partition in 0..4 {
+        node.pause(("__transaction_state", partition), 60_000).await;
+    }
+    let answers = async {
+        tokio::select! {
+            answer = node.commit("refused", first) => answer.map(drop),
+            answer = node.commit("refused", second) => answer.map(drop),
+            answer = node.add("refused", first, &[0]) => answer,
+            answer = node.abort("refused", second) => answer.map(drop),
+        }
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(1), answers).await;
+    if let Ok(answer) = answer {
+        let error = answer.unwrap_err();
+        assert!(error.code.is_retriable(), "{error}");
+    }
 }
