@@ -66,6 +66,10 @@ fn three_nodes_keep_what_they_acknowledged_while_each_is_lost_in_turn() {
         assert_eq!(dev.tell(&format!("start {node}")), "running");
         all_in_sync(&dev);
     }
+    // Who is told to start before it has stopped does when it has.
+    assert_eq!(dev.tell("kill 2\nstart 2"), "stopped");
+    assert_eq!(dev.tell(""), "running");
+    all_in_sync(&dev);
     dev.run(&["partition", "elect", "--preferred"]).ok();
     eventually("the first replicas lead", || partitions(&dev, &["--not-preferred"]).is_empty());
 

@@ -49,8 +49,8 @@ pub struct Block {
     pub ends: Vec<String>,
 }
 
-/// The languages that are for people alone.
-const PICTURES: [&str; 1] = ["text"];
+/// The languages that are for people alone, and JSON, which shows what comes out: `cli/tests/json.rs` holds those.
+const PICTURES: [&str; 2] = ["text", "json"];
 
 /// All blocks of a page that are to be run, or say why not.
 ///

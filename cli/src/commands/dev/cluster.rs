@@ -45,7 +45,10 @@ struct Member {
 enum State {
     Starting,
     Running(Node),
-    Stopping,
+    Stopping {
+        /// It has been told to start, and does when it has stopped.
+        starts: bool,
+    },
     Stopped,
 }
 
@@ -54,7 +57,7 @@ impl State {
         match self {
             State::Starting => "starting",
             State::Running(_) => "running",
-            State::Stopping => "stopping",
+            State::Stopping { .. } => "stopping",
             State::Stopped => "stopped",
         }
     }
@@ -157,8 +160,13 @@ impl Cluster {
                 }
             },
             Event::Stopped(id) => {
-                self.member(id)?.state = State::Stopped;
+                let member = self.member(id)?;
+                let starts = matches!(member.state, State::Stopping { starts: true });
+                member.state = State::Stopped;
                 self.print_status(id, output)?;
+                if starts {
+                    self.start_again(id)?;
+                }
             }
             Event::Failed(id) => {
                 self.member(id)?.state = State::Stopped;
@@ -195,7 +203,7 @@ impl Cluster {
     fn end(&mut self, id: i32, end: impl FnOnce(Node) + Send + 'static) -> Result<(), Failure> {
         let sender = self.sender.clone();
         let member = self.member(id)?;
-        match std::mem::replace(&mut member.state, State::Stopping) {
+        match std::mem::replace(&mut member.state, State::Stopping { starts: false }) {
             State::Running(node) => {
                 thread::spawn(move || {
                     end(node);
@@ -215,11 +223,14 @@ impl Cluster {
     fn start_again(&mut self, id: i32) -> Result<(), Failure> {
         let sender = self.sender.clone();
         let member = self.member(id)?;
-        if !matches!(member.state, State::Stopped) {
-            let cause = format!("node {id} is {}", member.state.name());
-            return Err(Failure::new(Exit::Refused, "", cause));
+        match &mut member.state {
+            State::Stopped => member.start(&sender),
+            State::Stopping { starts } => *starts = true,
+            other => {
+                let cause = format!("node {id} is {}", other.name());
+                return Err(Failure::new(Exit::Refused, "", cause));
+            }
         }
-        member.start(&sender);
         Ok(())
     }
 
