@@ -48,7 +48,7 @@ pub async fn run(
     let what = || format!("cannot consume as a member of group {group}");
     // A topic that is not there would be waited for: who has misspelt it had better know. Others come by --pattern.
     for topic in &consume.topics {
-        client.topic(topic).await.with_context(|| format!("cannot consume {topic}"))?;
+        client.topic_or_create(topic).await.with_context(|| format!("cannot consume {topic}"))?;
     }
     let commit = consume.membership.commit.unwrap_or_default();
     let earliest = consume.from_beginning || consume.until_end;
