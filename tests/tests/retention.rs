@@ -154,8 +154,12 @@ async fn a_producer_whose_records_are_all_deleted_goes_on_with_its_sequence() {
     drop(server);
     node.restart();
     let server = Server::at(&node.server()).await;
-    let wrong = server.produce(TOPIC, 0, producer.batch(5), Acks::All).await;
-    assert_eq!(wrong.error.unwrap().reason(), ErrorCode::OutOfOrderSequence);
+    let wrong = eventually("it is led again", async || {
+        let result = server.produce(TOPIC, 0, producer.batch(5), Acks::All).await;
+        let reason = result.error.unwrap().reason();
+        (reason != ErrorCode::LeaderNotAvailable).then_some(reason)
+    });
+    assert_eq!(wrong.await, ErrorCode::OutOfOrderSequence);
     let again = server.produce(TOPIC, 0, producer.batch(2), Acks::All).await;
     assert_eq!((again.error, again.duplicate, again.base_offset), (None, true, 2));
     let next = server.produce(TOPIC, 0, producer.batch(3), Acks::All).await;

@@ -198,6 +198,8 @@ impl World {
         id: ProducerId,
         value: Option<u64>,
     ) -> Checked {
+        // Where something was lost for good, what was seen before may be seen again, from a replica that comes back.
+        let is_strict = self.is_strict(&key);
         let truth = &mut self.txn.truth;
         let number = value.and_then(|value| truth.parts.get(&value).copied());
         let number = number.ok_or_else(|| {
@@ -206,7 +208,9 @@ impl World {
         let Some(written) = truth.partitions.get_mut(&key) else { return Ok(()) };
         let closed = truth.meant.get(&number).and_then(|meant| meant.closed.get(&key).copied());
         let open = written.open.get(&id).map(|(number, _)| *number);
-        invariants::transactions_stay_apart(number, open, closed, header)?;
+        if is_strict {
+            invariants::transactions_stay_apart(number, open, closed, header)?;
+        }
         if open.is_none() {
             written.open.insert(id, (number, written.spans.len()));
             let first = header.base_offset;
@@ -232,10 +236,13 @@ impl World {
             u64::from(marker.committed) | u64::from(marker.coordinator_epoch.0) << 1,
         ];
         self.trace.note(self.now, "marker", facts);
+        let is_strict = self.is_strict(&key);
         let truth = &mut self.txn.truth;
         let Some(written) = truth.partitions.get_mut(&key) else { return Ok(()) };
         let newest = written.coordinators.entry(id).or_default();
-        invariants::coordinators_only_grow(id, *newest, marker.coordinator_epoch)?;
+        if is_strict {
+            invariants::coordinators_only_grow(id, *newest, marker.coordinator_epoch)?;
+        }
         *newest = marker.coordinator_epoch.max(*newest);
         let outcome = if marker.committed { Outcome::Commit } else { Outcome::Abort };
         let Some((number, span)) = written.open.remove(&id) else {
@@ -250,7 +257,7 @@ impl World {
         meant.closed.insert(key, outcome);
         invariants::closed_as_decided(number, meant.decided, outcome)?;
         if let Some(ledger) = self.ledgers.get_mut(&key) {
-            if outcome == Outcome::Commit {
+            if outcome == Outcome::Commit && is_strict {
                 let there: BTreeSet<u64> =
                     batches.iter().filter_map(|batch| ledger.value_of(batch)).collect();
                 let wrote = meant.wrote.get(&key).cloned().unwrap_or_default();
