@@ -7,7 +7,7 @@ mod consumer;
 mod producer;
 
 pub use consumer::{Consumer, Fetched};
-pub use producer::{Outcome, ProduceRequest, Produced, Producer};
+pub use producer::{Outcome, ProduceRequest, Produced, Producer, append_facts};
 
 use crate::world::World;
 use troupe_proto::ids::PartitionKey;

@@ -9,6 +9,7 @@
 //! - `compaction`, `cleaning`: topics of few keys, and what takes the superseded records away.
 //! - `decay`, `damage`: what goes bad on disks, and what replicas do about it once it is found.
 //! - `deletion`: records that an operator deletes.
+//! - `coordination`: what coordinators of groups and of transactions have in common.
 //! - `groups`: members of consumer groups and their coordinators, in runs of their own.
 //! - `txn`: producers with transactions, their coordinators, and who reads what is committed, in runs of their own.
 //! - `ledger`, `truth`: what was promised and decided, as nobody in the run can see it; `checks` and
@@ -29,6 +30,7 @@ mod cleaning;
 mod clients;
 mod compaction;
 mod control;
+mod coordination;
 mod counts;
 mod damage;
 mod decay;

@@ -58,6 +58,22 @@ impl World {
         self.send(site, leader, Event::Fetch { consumer, attempt, key, from });
     }
 
+    /// What a reader hears of what could not be read.
+    pub fn not_read(&mut self, at: At, role: Role, from: Offset, suspicion: Suspicion) -> Fetched {
+        match suspicion {
+            // A follower's word for that is not the leader's.
+            Suspicion::Log(LogError::OffsetOutOfRange { earliest, .. })
+                if from < earliest && role == Role::Leader =>
+            {
+                Fetched::BelowStart(earliest)
+            }
+            suspicion => {
+                self.suspect(at, suspicion, Finder::Reader);
+                Fetched::Failed
+            }
+        }
+    }
+
     /// A fetch arrives at a broker.
     pub fn fetch(&mut self, at: At, consumer: usize, attempt: u64, from: Offset) -> Checked {
         let most = self.whim.between(1, 3_000) as usize;
@@ -75,16 +91,7 @@ impl World {
                         self.check_served(at, from, &slice)?;
                         Fetched::Batches(slice.bytes)
                     }
-                    // A follower's word for that is not the leader's.
-                    Err(Suspicion::Log(LogError::OffsetOutOfRange { earliest, .. }))
-                        if from < earliest && role == Role::Leader =>
-                    {
-                        Fetched::BelowStart(earliest)
-                    }
-                    Err(suspicion) => {
-                        self.suspect(at, suspicion, Finder::Reader);
-                        Fetched::Failed
-                    }
+                    Err(suspicion) => self.not_read(at, role, from, suspicion),
                 }
             }
             None => Fetched::Failed,

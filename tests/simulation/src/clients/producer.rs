@@ -90,6 +90,16 @@ pub enum Outcome {
     Unknown,
 }
 
+impl From<Produced> for Outcome {
+    fn from(produced: Produced) -> Outcome {
+        match produced {
+            Produced::Ok(_) => Outcome::Ok,
+            Produced::Failed(_) => Outcome::Failed,
+            Produced::Unknown => Outcome::Unknown,
+        }
+    }
+}
+
 impl Producer {
     pub fn new(me: usize, site: usize, plain: bool, settings: &Settings) -> Producer {
         let lane = |partition: u32| Lane {
@@ -134,11 +144,11 @@ impl World {
         }
     }
 
-    fn new_batch(&mut self, producer: usize, lane: usize) {
-        let value = self.take_id();
+    /// Some records of the batch `value`.
+    pub fn client_records(&mut self, site: usize, value: u64) -> (RecordSetBuilder, u32) {
         let count = 1 + self.whim.below(3) as u32;
         let filler = "x".repeat(self.whim.below(120) as usize);
-        let now = self.wall(self.producers[producer].site).as_timestamp();
+        let now = self.wall(site).as_timestamp();
         let mut builder = RecordSetBuilder::new();
         for record in 0..count {
             let text = format!("{value}/{record}/{filler}");
@@ -153,6 +163,12 @@ impl World {
                 ),
             }
         }
+        (builder, count)
+    }
+
+    fn new_batch(&mut self, producer: usize, lane: usize) {
+        let value = self.take_id();
+        let (builder, count) = self.client_records(self.producers[producer].site, value);
         let plain = self.producers[producer].plain;
         let acks = if plain && self.whim.one_in(2) { Acks::Leader } else { Acks::All };
         let state = &mut self.producers[producer].lanes[lane];
@@ -269,7 +285,8 @@ impl World {
             Who::Transactional(client) => Some(self.txn.clients[client].version),
             Who::Producer(_) | Who::GroupCoordinator | Who::TxnCoordinator | Who::Marker => None,
         };
-        let facts = AppendFacts { keyless, verified, transaction, ..facts(&request) };
+        let facts =
+            AppendFacts { keyless, verified, transaction, ..append_facts(&request.header, acks) };
         let Some(host) = self.host(at) else {
             self.answer_producer(site, who, attempt, Produced::Failed(ErrorCode::NotLeader));
             return Ok(());
@@ -352,11 +369,7 @@ impl World {
         let state = &mut self.producers[producer].lanes[lane];
         let batch = &mut state.pending[at];
         let value = batch.value;
-        let outcome = match result {
-            Produced::Ok(_) => Outcome::Ok,
-            Produced::Failed(_) => Outcome::Failed,
-            Produced::Unknown => Outcome::Unknown,
-        };
+        let outcome = Outcome::from(result);
         self.counts.unknown_outcomes += u64::from(outcome == Outcome::Unknown);
         if plain || outcome == Outcome::Ok {
             batch.state = State::Done;
@@ -405,8 +418,8 @@ impl World {
     }
 }
 
-fn facts(request: &ProduceRequest) -> AppendFacts {
-    let header = &request.header;
+/// What an append brings that anybody may ask for.
+pub fn append_facts(header: &BatchHeader, acks: Acks) -> AppendFacts {
     AppendFacts {
         producer: header.producer,
         record_count: header.record_count,
@@ -417,7 +430,7 @@ fn facts(request: &ProduceRequest) -> AppendFacts {
         payload_crc: header.payload_crc,
         payload_len: header.payload_len,
         keyless: true,
-        acks: request.acks,
+        acks,
         expected_leader_epoch: None,
         origin: Origin::Client,
         transaction: None,

@@ -9,17 +9,14 @@ use super::settings::{GroupHostBug, GroupSettings};
 use super::streams::Down;
 use crate::broker::{Asker, Who};
 use crate::clients::{Outcome, Produced};
+use crate::coordination::Parked;
 use crate::violation::{Checked, Violation};
 use crate::world::{At, Event, World};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use troupe_machines::group::{
     Catalog, CatalogTopic, Change, Decision, GroupError, Groups, Push, SessionId,
 };
-use troupe_machines::replica::{
-    Acks, AppendDecision, AppendFacts, Effects, Origin, Replica, Role, Token,
-};
-use troupe_proto::batch::{Batches, Compression, Limits, RecordSet, RecordSetBuilder};
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::{LeaderEpoch, MetadataOffset, Offset};
 use troupe_proto::log::v1 as pb;
@@ -33,14 +30,8 @@ pub struct Coordinator {
     /// `None`: it is not loaded yet.
     pub groups: Option<Groups>,
     catalog: MetadataOffset,
-    parked: VecDeque<Parked>,
+    parked: Parked<Output>,
     pub sessions: BTreeSet<u64>,
-}
-
-struct Parked {
-    /// The appends that have to be committed still.
-    waits_for: BTreeSet<u64>,
-    outputs: Vec<Output>,
 }
 
 /// What leaves a coordinator.
@@ -81,7 +72,7 @@ impl World {
                     load_end,
                     groups: None,
                     catalog: MetadataOffset(0),
-                    parked: VecDeque::new(),
+                    parked: Parked::new(),
                     sessions: BTreeSet::new(),
                 },
             );
@@ -105,13 +96,6 @@ impl World {
         Ok(())
     }
 
-    /// Which life of the replica leads here, and in which epoch.
-    fn leadership(&self, at: At) -> Option<(u64, LeaderEpoch)> {
-        let host = self.see_host(at).filter(|host| !host.offline)?;
-        let leads = host.replica.role() == Role::Leader;
-        leads.then_some(host.id).zip(host.replica.leader_epoch())
-    }
-
     /// The machine of a coordinator that serves.
     pub fn machine(&mut self, at: At) -> Option<&mut Groups> {
         self.groups.coordinators.get_mut(&at)?.groups.as_mut()
@@ -133,7 +117,7 @@ impl World {
         if let Some(crate::settings::Bug::Group(bug)) = self.settings.bug {
             groups.plant(bug);
         }
-        let changes = self.read_changes(at)?;
+        let changes = self.read_changes(at, Change::decode)?;
         for change in &changes {
             let replayed = groups.replay(change);
             replayed.map_err(|error| Violation::new("a group's log replays", error.to_string()))?;
@@ -149,29 +133,6 @@ impl World {
         let Some(coordinator) = self.groups.coordinators.get_mut(&at) else { return Ok(()) };
         coordinator.groups = Some(groups);
         self.update_catalog(at)
-    }
-
-    /// What stands in the log up to the high watermark.
-    fn read_changes(&self, at: At) -> Checked<Vec<Change>> {
-        let broken = |error: String| Violation::new("I16 a log can be read", error);
-        let Some(host) = self.see_host(at) else { return Ok(Vec::new()) };
-        let end = host.replica.high_watermark();
-        let (mut next, mut changes) = (host.log.log_start(), Vec::new());
-        while next < end {
-            let slice =
-                host.log.read(next, end, 1 << 20).map_err(|error| broken(error.to_string()))?;
-            for batch in Batches::verified(slice.bytes, at.1) {
-                let (header, payload) = batch.map_err(|error| broken(error.to_string()))?;
-                let set = RecordSet::decode(&header, payload, Limits::default());
-                for record in set.map_err(|error| broken(error.to_string()))?.iter() {
-                    let record = record.map_err(|error| broken(error.to_string()))?;
-                    let change = Change::decode(record.key.unwrap_or_default(), record.value);
-                    changes.push(change.map_err(|error| broken(error.to_string()))?);
-                }
-            }
-            next = slice.end;
-        }
-        Ok(changes)
     }
 
     /// Topics as this broker knows them.
@@ -217,13 +178,14 @@ impl World {
         outputs.extend(decision.ended.into_iter().map(|(session, why)| Output::End(session, why)));
         outputs.extend(answer(decision.answer));
         let parts = self.split(decision.changes);
+        self.group_counts.decisions_in_parts += u64::from(parts.len() > 1);
         let batches: Vec<(u64, Batch)> = parts
             .into_iter()
             .map(|changes| (self.take_id(), Batch { changes, committer: committer.clone() }))
             .collect();
         let waits_for = batches.iter().map(|(attempt, _)| *attempt).filter(|_| !early).collect();
         let Some(coordinator) = self.groups.coordinators.get_mut(&at) else { return Ok(()) };
-        coordinator.parked.push_back(Parked { waits_for, outputs });
+        coordinator.parked.park(waits_for, outputs);
         for (attempt, batch) in batches {
             if !self.append_batch(at, attempt, batch)? {
                 self.group_counts.refused_appends += 1;
@@ -235,90 +197,28 @@ impl World {
         Ok(())
     }
 
-    /// What is decided together may be appended in parts, and a crash may come between them.
-    fn split(&mut self, mut changes: Vec<Change>) -> Vec<Vec<Change>> {
-        if changes.is_empty() {
-            return Vec::new();
-        }
-        if changes.len() == 1 || !self.net.one_in(4) {
-            return vec![changes];
-        }
-        self.group_counts.decisions_in_parts += 1;
-        let rest = changes.split_off(1 + self.net.index(changes.len() - 1));
-        vec![changes, rest]
-    }
-
     /// False: it was refused.
     fn append_batch(&mut self, at: At, attempt: u64, batch: Batch) -> Checked<bool> {
-        let (steady, wall) = (self.steady(at.0), self.wall(at.0));
         let value = self.take_id();
-        let mut builder = RecordSetBuilder::new();
-        let mark = value.to_string();
-        for change in &batch.changes {
-            let (key, value) = change.encode();
-            // so that no two batches are alike
-            let headers = [("batch", Some(mark.as_bytes()))];
-            builder.push(wall.as_timestamp(), Some(&key), value.as_deref(), &headers);
-        }
-        let built = builder.finish(Compression::None, None);
-        let built = built.expect("there are changes");
-        if let Some(ledger) = self.ledgers.get_mut(&at.1) {
-            ledger.produced(value, &built.header);
-        }
+        let records: Vec<_> = batch.changes.iter().map(Change::encode).collect();
         self.groups.batches.insert(value, batch);
         let Some(epoch) = self.groups.coordinators.get(&at).map(|known| known.epoch) else {
             return Ok(false);
         };
-        let header = &built.header;
-        let facts = AppendFacts {
-            producer: None,
-            record_count: header.record_count,
-            base_timestamp: header.base_timestamp,
-            min_timestamp: header.base_timestamp,
-            max_timestamp: header.max_timestamp,
-            attributes: header.attributes,
-            payload_crc: header.payload_crc,
-            payload_len: header.payload_len,
-            keyless: false,
-            acks: Acks::All,
-            expected_leader_epoch: Some(epoch),
-            origin: Origin::Internal,
-            transaction: None,
-            verified: None,
-        };
-        let deadline = steady.plus(self.whim.between(500, 5_000));
-        let Some(host) = self.host(at) else { return Ok(false) };
-        let Ok(AppendDecision::Append(header)) = host.replica.decide_append(wall, &facts) else {
-            return Ok(false);
-        };
-        let token = Token(value);
-        let asker = Asker { who: Who::GroupCoordinator, attempt, value, acks_all: true };
-        self.trace.note(self.now, "decision", [at.0 as u64, value, facts.record_count.into(), 0]);
-        let tell = |replica: &mut Replica, now, out: &mut Effects| {
-            replica.on_appended(now, &header, Acks::All, token, deadline, out);
-        };
-        match self.append_decided(at, (token, asker), &header, built.payload, tell)? {
-            Ok(()) => Ok(true),
-            Err(error) => self.append_failed(at, &error).map(|()| false),
-        }
+        self.append_changes(at, epoch, (Who::GroupCoordinator, attempt, value), &records)
     }
 
     /// The replica says what became of an append.
     pub fn batch_answered(&mut self, at: At, asker: &Asker, result: Produced) {
-        let outcome = match result {
-            Produced::Ok(_) => Outcome::Ok,
-            Produced::Failed(_) => Outcome::Failed,
-            Produced::Unknown => Outcome::Unknown,
-        };
+        let outcome = Outcome::from(result);
         if let Some(ledger) = self.ledgers.get_mut(&at.1) {
             ledger.concluded(asker.value, outcome);
         }
         let Some(coordinator) = self.groups.coordinators.get_mut(&at) else { return };
-        let mut parked = coordinator.parked.iter_mut();
-        let waiting = parked.find(|parked| parked.waits_for.contains(&asker.attempt));
-        let Some(waiting) = waiting else { return };
+        if !coordinator.parked.answered(asker.attempt) {
+            return;
+        }
         if outcome == Outcome::Ok {
-            waiting.waits_for.remove(&asker.attempt);
             self.give_out(at);
         } else {
             self.group_counts.failed_appends += 1;
@@ -330,11 +230,8 @@ impl World {
     fn give_out(&mut self, at: At) {
         loop {
             let Some(coordinator) = self.groups.coordinators.get_mut(&at) else { return };
-            if coordinator.parked.front().is_none_or(|parked| !parked.waits_for.is_empty()) {
-                return;
-            }
-            let Some(parked) = coordinator.parked.pop_front() else { return };
-            for output in parked.outputs {
+            let Some(outputs) = coordinator.parked.next() else { return };
+            for output in outputs {
                 self.give(at, output);
             }
         }
@@ -387,7 +284,7 @@ impl World {
                 self.break_member_stream(stream, true);
             }
         }
-        for output in coordinator.parked.into_iter().flat_map(|parked| parked.outputs) {
+        for output in coordinator.parked.into_outputs() {
             match output {
                 Output::Committed { member, attempt, .. } if self.net.one_in(2) => {
                     self.group_counts.unknown_commits += 1;

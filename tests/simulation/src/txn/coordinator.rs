@@ -9,16 +9,12 @@ use super::settings::TxnHostBug;
 use super::{Number, TxnEvent};
 use crate::broker::{Asker, Who};
 use crate::clients::{Outcome, Produced};
+use crate::coordination::Parked;
 use crate::violation::{Checked, Violation};
 use crate::world::{At, Event, TOPIC, World};
-use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use troupe_machines::group::{Catalog, CatalogTopic};
-use troupe_machines::replica::{
-    Acks, AppendDecision, AppendFacts, Effects, Origin, Replica, Role, Token,
-};
 use troupe_machines::txn::{Change, Decision, Marker, Settings, Transactions};
-use troupe_proto::batch::{Batches, Compression, Limits, RecordSet, RecordSetBuilder};
 use troupe_proto::error::ErrorCode;
 use troupe_proto::ids::{LeaderEpoch, MetadataOffset, Offset, ProducerId};
 
@@ -33,15 +29,9 @@ pub struct Coordinator {
     /// `None`: it is not loaded yet.
     pub machine: Option<Transactions>,
     catalog: MetadataOffset,
-    parked: VecDeque<Parked>,
+    parked: Parked<Output>,
     /// What is to become part of a transaction while the one before is being completed.
     pub waiting: Vec<Call>,
-}
-
-struct Parked {
-    /// The appends that have to be committed still.
-    waits_for: BTreeSet<u64>,
-    outputs: Vec<Output>,
 }
 
 /// What leaves a coordinator.
@@ -65,7 +55,7 @@ impl World {
 
     fn tend_txn_coordinator(&mut self, at: At) -> Checked {
         self.end_txn_coordinator_if_deposed(at);
-        let Some((host, epoch)) = self.txn_leadership(at) else { return Ok(()) };
+        let Some((host, epoch)) = self.leadership(at) else { return Ok(()) };
         let Some(seen) = self.see_host(at) else { return Ok(()) };
         let (high_watermark, log_end) = (seen.replica.high_watermark(), seen.replica.log_end());
         if !self.txn.coordinators.contains_key(&at) {
@@ -84,7 +74,7 @@ impl World {
                     load_end,
                     machine: None,
                     catalog: MetadataOffset(0),
-                    parked: VecDeque::new(),
+                    parked: Parked::new(),
                     waiting: Vec::new(),
                 },
             );
@@ -109,13 +99,6 @@ impl World {
         self.serve_waiting(at)
     }
 
-    /// Which life of the replica leads here, and in which epoch.
-    fn txn_leadership(&self, at: At) -> Option<(u64, LeaderEpoch)> {
-        let host = self.see_host(at).filter(|host| !host.offline)?;
-        let leads = host.replica.role() == Role::Leader;
-        leads.then_some(host.id).zip(host.replica.leader_epoch())
-    }
-
     /// The machine of a coordinator that serves.
     pub fn txn_machine(&mut self, at: At) -> Option<&mut Transactions> {
         self.txn.coordinators.get_mut(&at)?.machine.as_mut()
@@ -125,7 +108,7 @@ impl World {
     pub fn end_txn_coordinator_if_deposed(&mut self, at: At) {
         let Some(coordinator) = self.txn.coordinators.get(&at) else { return };
         let place = (coordinator.host, coordinator.epoch);
-        if self.txn_leadership(at) != Some(place) {
+        if self.leadership(at) != Some(place) {
             self.end_txn_coordinator(at);
         }
     }
@@ -135,7 +118,7 @@ impl World {
         if let Some(crate::settings::Bug::Txn(bug)) = self.settings.bug {
             machine.plant(bug);
         }
-        let changes = self.read_txn_changes(at)?;
+        let changes = self.read_changes(at, Change::decode)?;
         for change in &changes {
             let replayed = machine.replay(change);
             replayed.map_err(|error| Violation::new("X6 the log replays", error.to_string()))?;
@@ -150,29 +133,6 @@ impl World {
         let Some(coordinator) = self.txn.coordinators.get_mut(&at) else { return Ok(()) };
         coordinator.machine = Some(machine);
         self.update_txn_catalog(at)
-    }
-
-    /// What stands in the log up to the high watermark.
-    fn read_txn_changes(&self, at: At) -> Checked<Vec<Change>> {
-        let broken = |error: String| Violation::new("I16 a log can be read", error);
-        let Some(host) = self.see_host(at) else { return Ok(Vec::new()) };
-        let end = host.replica.high_watermark();
-        let (mut next, mut changes) = (host.log.log_start(), Vec::new());
-        while next < end {
-            let slice =
-                host.log.read(next, end, 1 << 20).map_err(|error| broken(error.to_string()))?;
-            for batch in Batches::verified(slice.bytes, at.1) {
-                let (header, payload) = batch.map_err(|error| broken(error.to_string()))?;
-                let set = RecordSet::decode(&header, payload, Limits::default());
-                for record in set.map_err(|error| broken(error.to_string()))?.iter() {
-                    let record = record.map_err(|error| broken(error.to_string()))?;
-                    let change = Change::decode(record.key.unwrap_or_default(), record.value);
-                    changes.push(change.map_err(|error| broken(error.to_string()))?);
-                }
-            }
-            next = slice.end;
-        }
-        Ok(changes)
     }
 
     /// Topics as this broker knows them.
@@ -230,11 +190,11 @@ impl World {
         machine.note_decided(now, &decision.changes);
         let mut outputs: Vec<Output> = decision.markers.into_iter().map(Output::Marker).collect();
         outputs.extend(answer(decision.answer));
-        let parts = self.split_txn(decision.changes);
+        let parts = self.split(decision.changes);
         let batches: Vec<_> = parts.into_iter().map(|changes| (self.take_id(), changes)).collect();
         let waits_for = batches.iter().map(|(attempt, _)| *attempt).filter(|_| !early).collect();
         let Some(coordinator) = self.txn.coordinators.get_mut(&at) else { return Ok(()) };
-        coordinator.parked.push_back(Parked { waits_for, outputs });
+        coordinator.parked.park(waits_for, outputs);
         for (attempt, changes) in batches {
             if !self.append_txn_batch(at, attempt, changes, ends)? {
                 self.txn_counts.refused_appends += 1;
@@ -246,15 +206,6 @@ impl World {
         Ok(())
     }
 
-    /// What is decided together may be appended in parts, and a crash may come between them.
-    fn split_txn(&mut self, mut changes: Vec<Change>) -> Vec<Vec<Change>> {
-        if changes.len() < 2 || !self.net.one_in(4) {
-            return if changes.is_empty() { Vec::new() } else { vec![changes] };
-        }
-        let rest = changes.split_off(1 + self.net.index(changes.len() - 1));
-        vec![changes, rest]
-    }
-
     /// False: it was refused.
     fn append_txn_batch(
         &mut self,
@@ -263,71 +214,26 @@ impl World {
         changes: Vec<Change>,
         ends: Option<Number>,
     ) -> Checked<bool> {
-        let (steady, wall) = (self.steady(at.0), self.wall(at.0));
         let value = self.take_id();
-        let mut builder = RecordSetBuilder::new();
-        let mark = value.to_string();
-        for change in &changes {
-            let (key, value) = change.encode();
-            // so that no two batches are alike
-            let headers = [("batch", Some(mark.as_bytes()))];
-            builder.push(wall.as_timestamp(), Some(&key), value.as_deref(), &headers);
-        }
-        let built = builder.finish(Compression::None, None).expect("there are changes");
-        if let Some(ledger) = self.ledgers.get_mut(&at.1) {
-            ledger.produced(value, &built.header);
-        }
+        let records: Vec<_> = changes.iter().map(Change::encode).collect();
         self.txn.batches.insert(value, (changes, ends));
-        let epoch = self.txn.coordinators.get(&at).map(|known| known.epoch);
-        let header = &built.header;
-        let facts = AppendFacts {
-            producer: None,
-            record_count: header.record_count,
-            base_timestamp: header.base_timestamp,
-            min_timestamp: header.base_timestamp,
-            max_timestamp: header.max_timestamp,
-            attributes: header.attributes,
-            payload_crc: header.payload_crc,
-            payload_len: header.payload_len,
-            keyless: false,
-            acks: Acks::All,
-            expected_leader_epoch: epoch,
-            origin: Origin::Internal,
-            transaction: None,
-            verified: None,
-        };
-        let deadline = steady.plus(self.whim.between(500, 5_000));
-        let Some(host) = self.host(at) else { return Ok(false) };
-        let Ok(AppendDecision::Append(header)) = host.replica.decide_append(wall, &facts) else {
+        let Some(epoch) = self.txn.coordinators.get(&at).map(|known| known.epoch) else {
             return Ok(false);
         };
-        let token = Token(value);
-        let asker = Asker { who: Who::TxnCoordinator, attempt, value, acks_all: true };
-        let tell = |replica: &mut Replica, now, out: &mut Effects| {
-            replica.on_appended(now, &header, Acks::All, token, deadline, out);
-        };
-        match self.append_decided(at, (token, asker), &header, built.payload, tell)? {
-            Ok(()) => Ok(true),
-            Err(error) => self.append_failed(at, &error).map(|()| false),
-        }
+        self.append_changes(at, epoch, (Who::TxnCoordinator, attempt, value), &records)
     }
 
     /// The replica says what became of an append.
     pub fn txn_batch_answered(&mut self, at: At, asker: &Asker, result: Produced) {
-        let outcome = match result {
-            Produced::Ok(_) => Outcome::Ok,
-            Produced::Failed(_) => Outcome::Failed,
-            Produced::Unknown => Outcome::Unknown,
-        };
+        let outcome = Outcome::from(result);
         if let Some(ledger) = self.ledgers.get_mut(&at.1) {
             ledger.concluded(asker.value, outcome);
         }
         let Some(coordinator) = self.txn.coordinators.get_mut(&at) else { return };
-        let mut parked = coordinator.parked.iter_mut();
-        let waiting = parked.find(|parked| parked.waits_for.contains(&asker.attempt));
-        let Some(waiting) = waiting else { return };
+        if !coordinator.parked.answered(asker.attempt) {
+            return;
+        }
         if outcome == Outcome::Ok {
-            waiting.waits_for.remove(&asker.attempt);
             self.give_out_txn(at);
         } else {
             self.txn_counts.failed_appends += 1;
@@ -339,12 +245,9 @@ impl World {
     fn give_out_txn(&mut self, at: At) {
         loop {
             let Some(coordinator) = self.txn.coordinators.get_mut(&at) else { return };
-            if coordinator.parked.front().is_none_or(|parked| !parked.waits_for.is_empty()) {
-                return;
-            }
-            let Some(parked) = coordinator.parked.pop_front() else { return };
+            let Some(outputs) = coordinator.parked.next() else { return };
             let (life, epoch) = (coordinator.life, coordinator.epoch);
-            for output in parked.outputs {
+            for output in outputs {
                 match output {
                     Output::Marker(marker) => self.send_markers(at, (life, epoch), &marker),
                     Output::Answer(from, attempt, answer) => {
@@ -377,7 +280,7 @@ impl World {
             let answer = Err(ErrorCode::NotCoordinator);
             self.answer_call(at.0, call.from, call.attempt, answer);
         }
-        for output in coordinator.parked.into_iter().flat_map(|parked| parked.outputs) {
+        for output in coordinator.parked.into_outputs() {
             match output {
                 Output::Answer(from, attempt, _) if self.net.one_in(2) => {
                     self.txn_counts.unknown_answers += 1;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use troupe_machines::replica::Acks;
 use troupe_machines::txn::{ClientVersion, Producer};
-use troupe_proto::batch::{BatchHeader, Compression, ProducerStamp, RecordSetBuilder};
+use troupe_proto::batch::{BatchHeader, Compression, ProducerStamp};
 use troupe_proto::ids::Sequence;
 
 const MOST_IN_FLIGHT: usize = 4;
@@ -84,22 +84,7 @@ impl World {
 
     pub fn new_txn_batch(&mut self, me: usize, partition: u32, of: Producer, number: Number) {
         let value = self.take_id();
-        let count = 1 + self.whim.below(3) as u32;
-        let filler = "x".repeat(self.whim.below(120) as usize);
-        let now = self.wall(self.txn.clients[me].site).as_timestamp();
-        let mut builder = RecordSetBuilder::new();
-        for record in 0..count {
-            let text = format!("{value}/{record}/{filler}");
-            match self.settings.compaction.as_ref().map(|it| it.record(value, record.into())) {
-                None => builder.push(now, None, Some(text.as_bytes()), &[]),
-                Some(written) => builder.push(
-                    now,
-                    Some(written.key().as_bytes()),
-                    (!written.deletes).then_some(b"value".as_slice()),
-                    &[("text", Some(text.as_bytes()))],
-                ),
-            }
-        }
+        let (builder, count) = self.client_records(self.txn.clients[me].site, value);
         let lane = self.txn.clients[me].lanes.entry(partition).or_default();
         let base_sequence = Sequence(lane.next_sequence);
         lane.next_sequence += count;

@@ -5,14 +5,13 @@ use super::TxnEvent;
 use crate::broker::Host;
 use crate::clients::Fetched;
 use crate::compaction::records_in;
-use crate::damage::{Finder, Suspicion};
+use crate::damage::Suspicion;
 use crate::invariants;
 use crate::settings::HostBug;
 use crate::streams::checked;
 use crate::violation::{Checked, Violation, ensure};
 use crate::world::{At, Event, World};
 use troupe_log::{Aborted, LogError};
-use troupe_machines::replica::Role;
 use troupe_proto::batch::CommittedFilter;
 use troupe_proto::ids::{Offset, PartitionKey, ProducerId};
 
@@ -122,15 +121,7 @@ impl World {
                 });
                 match read {
                     Ok(slice) => Fetched::Batches(slice.bytes),
-                    Err(Suspicion::Log(LogError::OffsetOutOfRange { earliest, .. }))
-                        if from < earliest && role == Role::Leader =>
-                    {
-                        Fetched::BelowStart(earliest)
-                    }
-                    Err(suspicion) => {
-                        self.suspect(at, suspicion, Finder::Reader);
-                        Fetched::Failed
-                    }
+                    Err(suspicion) => self.not_read(at, role, from, suspicion),
                 }
             }
             None => Fetched::Failed,
