@@ -4,7 +4,7 @@ use super::actor::CoordinatorActor;
 use super::home::Home;
 use super::machine::Machine;
 use super::message::{MAILBOX_CAPACITY, Reply};
-use super::refusal::{not_available, not_coordinator, unconfirmed};
+use super::refusal::{not_available, not_coordinator, outcome_unknown, unconfirmed};
 use actix::{Addr, Context, Handler, Message};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -42,6 +42,43 @@ impl<M: Machine> CoordinatorHandle<M> {
         let answer = answer?.unwrap_or_else(|| Err(not_available::<M>()));
         confirmed.map_err(|error| unconfirmed::<M>(&error))?;
         answer
+    }
+
+    /// The answer to who wants something done. What was done stands in the log; a refusal does not: a coordinator that
+    /// has been replaced, and does not know of it, would refuse by what is past (and fence for good, or call a member
+    /// unknown), so it is confirmed as reads are. None: the actor died before it answered.
+    pub async fn told<T>(&self, answer: Option<Result<T, Error>>) -> Result<T, Error> {
+        self.told_if(answer, |_| false).await
+    }
+
+    /// The same for an answer that can refuse as well as do: `refuses` says whether it does nothing else.
+    pub async fn told_if<T>(
+        &self,
+        answer: Option<Result<T, Error>>,
+        refuses: impl Fn(&T) -> bool,
+    ) -> Result<T, Error> {
+        let answer = answer.unwrap_or_else(|| Err(outcome_unknown()));
+        if is_refusal(&answer, &refuses) {
+            return self.of_now(std::future::ready(Ok(Some(answer)))).await;
+        }
+        answer
+    }
+
+    /// The same for several that were asked together.
+    pub async fn all_told<T>(
+        &self,
+        mut answers: Vec<Result<T, Error>>,
+        refuses: impl Fn(&T) -> bool,
+    ) -> Vec<Result<T, Error>> {
+        let refused = |answer: &Result<T, Error>| is_refusal(answer, &refuses);
+        if answers.iter().any(refused)
+            && let Err(error) = self.of_now(std::future::ready(Ok(Some(Ok(()))))).await
+        {
+            for answer in answers.iter_mut().filter(|answer| refused(answer)) {
+                *answer = Err(error.clone());
+            }
+        }
+        answers
     }
 
     /// None: the actor died before it answered.
@@ -125,6 +162,14 @@ impl<M: Machine> CoordinatorHandle<M> {
                 Err(Error::new(ErrorCode::RequestTimedOut, message))
             }
         }
+    }
+}
+
+/// Whether an answer says that nothing was done.
+fn is_refusal<T>(answer: &Result<T, Error>, refuses: impl Fn(&T) -> bool) -> bool {
+    match answer {
+        Ok(answer) => refuses(answer),
+        Err(refusal) => refusal.surely_not_done(),
     }
 }
 

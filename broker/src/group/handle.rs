@@ -27,10 +27,9 @@ impl GroupHandle {
             return vec![Err(error); count];
         }
         let answers = futures::future::join_all(answers).await;
-        answers
-            .into_iter()
-            .map(|answer| answer.unwrap_or_else(|_| Err(outcome_unknown())))
-            .collect()
+        let answers =
+            answers.into_iter().map(|answer| answer.unwrap_or_else(|_| Err(outcome_unknown())));
+        self.all_told(answers.collect(), |answer| are_refused(&answer.results)).await
     }
 
     /// What is committed.
@@ -58,7 +57,7 @@ impl GroupHandle {
     /// Among others `GROUP_NOT_FOUND`, `GROUP_NOT_EMPTY`; `OUTCOME_UNKNOWN` as for commits.
     pub async fn delete(&self, group: String, time: RequestTime) -> Result<(), Error> {
         let answer = self.ask(|reply| Delete { group, time, reply }).await?;
-        answer.unwrap_or_else(|| Err(outcome_unknown()))
+        self.told(answer).await
     }
 
     /// Lets members leave.
@@ -70,7 +69,7 @@ impl GroupHandle {
         request: pb::RemoveGroupMembersRequest,
     ) -> Result<pb::RemoveGroupMembersResponse, Error> {
         let answer = self.ask(|reply| Expel { request, reply }).await?;
-        answer.unwrap_or_else(|| Err(outcome_unknown()))
+        self.told(answer).await
     }
 
     /// Deletes committed offsets.
@@ -83,6 +82,11 @@ impl GroupHandle {
         time: RequestTime,
     ) -> Result<pb::DeleteGroupOffsetsResponse, Error> {
         let answer = self.ask(|reply| DeleteOffsets { request, time, reply }).await?;
-        answer.unwrap_or_else(|| Err(outcome_unknown()))
+        self.told_if(answer, |answer| are_refused(&answer.results)).await
     }
+}
+
+/// Whether none of it was done: whoever wrote any of it did so as the coordinator of now.
+pub(super) fn are_refused(results: &[pb::PartitionCommitResult]) -> bool {
+    results.iter().all(|result| result.error.is_some())
 }

@@ -36,7 +36,8 @@ impl GroupHandle {
         let join = Join { session, new_member_id, host, start, sink };
         // On a task of its own: whoever asked may go at any time, and the coordinator has to hear of it.
         tokio::spawn(run(Arc::clone(self), join, requests, stream.slot()));
-        stream.begin().await
+        let begun = stream.begin().await;
+        self.told(Some(begun)).await
     }
 }
 

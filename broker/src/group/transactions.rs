@@ -11,6 +11,7 @@
 
 use super::aliases::{GroupActor, GroupHandle, GroupRoute};
 use super::commit::commit_in_transaction_here;
+use super::handle::are_refused;
 use super::message::{CommitTransactionOffsets, OffsetsMarker, WriteMarkers};
 use crate::clock::now;
 use crate::coordinator::{Decided, Question, RequestTime, outcome_unknown};
@@ -70,7 +71,8 @@ impl GroupHandle {
         time: RequestTime,
     ) -> Result<pb::CommitTransactionOffsetsResponse, Error> {
         let message = |reply| CommitTransactionOffsets { producer, request, time, reply };
-        self.ask(message).await?.unwrap_or_else(|| Err(outcome_unknown()))
+        let answer = self.ask(message).await?;
+        self.told_if(answer, |answer| are_refused(&answer.results)).await
     }
 
     /// Transactions are decided: the answers, in their order, come when that is on every in-sync replica. It may be told

@@ -4,7 +4,7 @@ use super::aliases::TxnHandle;
 use super::message::{
     Abort, Add, AddTo, Describe, Described, End, Init, Initialise, List, Marked, Verify,
 };
-use crate::coordinator::{RequestTime, outcome_unknown};
+use crate::coordinator::RequestTime;
 use troupe_machines::txn::{Listing, Outcome, Producer};
 use troupe_proto::error::Error;
 use troupe_proto::ids::ProducerId;
@@ -21,8 +21,7 @@ impl TxnHandle {
         time: RequestTime,
     ) -> Result<Producer, Error> {
         let answer = self.ask(|reply| Init { request, ids, time, reply }).await?;
-        let answer = answer.unwrap_or_else(|| Err(outcome_unknown()));
-        self.told(answer.and_then(|it| it)).await
+        self.told(answer.map(|answer| answer.and_then(|it| it))).await
     }
 
     /// These become part of the transaction, all or none.
@@ -31,7 +30,7 @@ impl TxnHandle {
     /// Among others `CONCURRENT_TRANSACTIONS`, `PRODUCER_FENCED`, `INVALID_PRODUCER_ID_MAPPING`.
     pub async fn add(&self, request: AddTo, time: RequestTime) -> Result<(), Error> {
         let answer = self.ask(|reply| Add { request, time, reply }).await?;
-        let is_news = self.told(answer.unwrap_or_else(|| Err(outcome_unknown()))).await?;
+        let is_news = self.told(answer).await?;
         if is_news {
             return Ok(());
         }
@@ -60,7 +59,7 @@ impl TxnHandle {
     ) -> Result<Producer, Error> {
         let end = |reply| End { transactional_id, producer, outcome, ids, time, reply };
         let answer = self.ask(end).await?;
-        self.told(answer.unwrap_or_else(|| Err(outcome_unknown()))).await
+        self.told(answer).await
     }
 
     /// Partitions have said that they have their markers. Returns when that is taken account of.
@@ -88,17 +87,6 @@ impl TxnHandle {
     /// Among others `INVALID_TRANSACTION_STATE`.
     pub async fn abort(&self, transactional_id: String, time: RequestTime) -> Result<(), Error> {
         let answer = self.ask(|reply| Abort { transactional_id, time, reply }).await?;
-        self.told(answer.unwrap_or_else(|| Err(outcome_unknown()))).await
-    }
-
-    /// What was done stands in the log. A refusal does not: one who was replaced, and does not know of it, would refuse
-    /// by what is past (a producer to be fenced for good, by who knows nothing of its transaction), so it is confirmed.
-    async fn told<T>(&self, answer: Result<T, Error>) -> Result<T, Error> {
-        match answer {
-            Err(refusal) if refusal.code.surely_not_done() => {
-                self.of_now(std::future::ready(Ok(Some(Err(refusal))))).await
-            }
-            answer => answer,
-        }
+        self.told(answer).await
     }
 }

@@ -1,6 +1,7 @@
 //! The coordinator's actor dies, its log does not answer, its node stops.
 
-use crate::fixture::{Fixture, TOPIC, start};
+use crate::fixture::{Fixture, TOPIC, soon, start};
+use std::time::Duration;
 use troupe_proto::chaos::v1alpha1 as chaos;
 use troupe_proto::chaos::v1alpha1::KillMode;
 use troupe_proto::chaos::v1alpha1::chaos_service_client::ChaosServiceClient;
@@ -119,4 +120,34 @@ async fn the_death_of_the_log_costs_members_nothing_but_their_streams() {
     let member = node.run_member(member.again("under")).await.unwrap();
     assert_eq!((member.epoch, member.held), (epoch, held));
     assert_eq!(node.offsets("under").await, [(0, 5)]);
+}
+
+/// Who coordinated before, and does not know that another does now, has nobody who confirms it: what it would refuse by
+/// is past.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_refused_by_a_coordinator_that_cannot_know_whether_it_still_is_one() {
+    let node = Fixture::start().await;
+    node.create(TOPIC, 1).await;
+    let stranger = node.run_member(start("elsewhere")).await.unwrap();
+    node.commit("asked", None, &[(0, 1)]).await.unwrap()[0].clone().unwrap();
+    let refused = node.commit("asked", Some(&stranger), &[(0, 2)]).await.unwrap();
+    assert_eq!(refused[0].as_ref().unwrap_err().code, ErrorCode::UnknownMember);
+
+    let log = format!("/partition/__consumer_offsets/{}", node.partition_of("asked").await);
+    let pause = chaos::InjectFaultRequest {
+        address: node.actor(&log).await.address,
+        fault: chaos::Fault::Pause.into(),
+        duration_ms: 10_000,
+        probability: 1.0,
+        ..Default::default()
+    };
+    let mut client = ChaosServiceClient::new(node.channel.clone());
+    tokio::spawn(async move { client.inject_fault(pause).await.unwrap() });
+    let paused = async { while node.actor(&log).await.state() != chaos::ActorState::Paused {} };
+    soon("a pause", paused).await;
+    let asked = node.commit("asked", Some(&stranger), &[(0, 2)]);
+    if let Ok(answer) = tokio::time::timeout(Duration::from_secs(1), asked).await {
+        let error = answer.unwrap_err();
+        assert!(error.code.is_retriable(), "{error}");
+    }
 }

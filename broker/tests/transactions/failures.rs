@@ -42,7 +42,7 @@ async fn transactions_survive_a_restart_of_the_node() {
     let (open, decided) = (node.init("open").await, node.init("decided").await);
     node.begin("open", open, &[0]).await;
     node.begin("decided", decided, &[1]).await;
-    node.pause((TOPIC, 1), 60_000).await;
+    node.pause((TOPIC, 1), 15_000).await;
     let next = node.commit("decided", decided).await.unwrap();
     let node = node.restart().await;
     node.until_state("decided", TransactionState::CompleteCommit).await;
@@ -79,7 +79,7 @@ async fn nobody_is_refused_by_a_coordinator_that_cannot_know_whether_it_still_is
         ErrorCode::InvalidTransactionState
     );
     for partition in 0..4 {
-        node.pause(("__transaction_state", partition), 60_000).await;
+        node.pause(("__transaction_state", partition), 10_000).await;
     }
     let answers = async {
         tokio::select! {
