@@ -150,13 +150,20 @@ fn what_each_command_prints_as_json_stands_in_the_docs() {
         "cluster config list --all",
         "partition list orders",
         "partition elect --preferred",
+        "reassign plan --topics orders --to-nodes 1",
         "reassign list",
         "node list",
         "node describe 1",
         "node logdirs",
+        "node config 1 list",
+        "log scrub",
         "actor tree --kind partition",
         "actor kill --leader orders:0",
         "chaos kill --leader orders:0",
+        "topic copy orders copied",
+        "bench produce orders --records 1000",
+        "bench consume orders --records 1000",
+        "bench e2e --duration 1s --warmup 0s",
         "topic delete orders --yes",
     ] {
         let ran = json(command);
@@ -167,9 +174,27 @@ fn what_each_command_prints_as_json_stands_in_the_docs() {
     assert_eq!(failed.code, 3, "{failed:?}");
     page.add("topic describe nothing", &serde_json::from_str(&failed.err).expect("JSON"));
     assert_eq!(dev.stop(), 0);
+    let copied = data.join("copied-0").display().to_string();
     let data = data.display().to_string();
-    page.add("log verify DIR", &run(&["log", "verify", &data, "-o", "json"]).ok().json());
-    page.add("serve --help-config", &run(&["serve", "--help-config", "-o", "json"]).ok().json());
+    let log_dirs = format!("log.dirs={}", dir.path().join("formatted").display());
+    let id = "storage format --cluster-id cluster --set node.id=1";
+    for (command, more) in [
+        ("log verify DIR", &["log", "verify", &data][..]),
+        ("log dump DIR --records", &["log", "dump", "--records", &copied]),
+        ("config check", &["config", "check"]),
+        ("config print --all", &["config", "print", "--all"]),
+        ("storage random-uuid", &["storage", "random-uuid"]),
+        (
+            id,
+            &[&words(id).iter().map(String::as_str).collect::<Vec<_>>()[..], &["--set", &log_dirs]]
+                .concat(),
+        ),
+        ("serve --help-config", &["serve", "--help-config"]),
+    ] {
+        let ran = run(&[more, &["-o", "json"]].concat());
+        assert!(ran.code == 0, "{command}: {ran:?}");
+        page.add(command, &ran.json());
+    }
 
     let path = self::page();
     if std::env::var_os("TROUPE_BLESS").is_some() {
