@@ -2,7 +2,7 @@
 //! does, and each of these ends by itself.
 
 use actix::fut::wrap_future;
-use actix::{Actor, AsyncContext, Context, Message};
+use actix::{Actor, ActorContext, AsyncContext, Context, Message};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,6 +14,17 @@ use tokio::sync::oneshot;
 pub enum Die {
     Stop,
     Panic,
+}
+
+impl Die {
+    /// What the message does to an actor. A panic unwinds as any other does, but is not reported as one: it was asked
+    /// for, whoever asked is told, and no console is filled with where it came from.
+    pub fn take_effect<A: Actor<Context = Context<A>>>(self, ctx: &mut Context<A>) {
+        match self {
+            Self::Stop => ctx.stop(),
+            Self::Panic => std::panic::resume_unwind(Box::new("killed by the chaos service")),
+        }
+    }
 }
 
 /// Whether the next reply gets lost.
@@ -227,6 +238,47 @@ mod tests {
     use std::future::{pending, ready};
 
     const LONG: Duration = Duration::from_secs(60);
+
+    struct Victim;
+
+    impl Actor for Victim {
+        type Context = Context<Self>;
+    }
+
+    impl actix::Handler<Die> for Victim {
+        type Result = ();
+
+        fn handle(&mut self, message: Die, ctx: &mut Context<Self>) {
+            message.take_effect(ctx);
+        }
+    }
+
+    impl Drop for Victim {
+        fn drop(&mut self) {
+            UNWOUND.fetch_or(std::thread::panicking(), Ordering::SeqCst);
+        }
+    }
+
+    static UNWOUND: AtomicBool = AtomicBool::new(false);
+
+    /// A console in which somebody types is not filled with fifty lines of where it came from.
+    #[test]
+    fn a_panic_that_was_asked_for_unwinds_and_is_not_reported() {
+        static REPORTED: AtomicBool = AtomicBool::new(false);
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let here = std::thread::current().name() == Some("victim");
+            REPORTED.fetch_or(here, Ordering::SeqCst);
+            hook(panic);
+        }));
+        let body = || {
+            actix::System::new().block_on(async { Victim.start().send(Die::Panic).await.is_err() })
+        };
+        let died =
+            std::thread::Builder::new().name("victim".to_owned()).spawn(body).unwrap().join();
+        assert!(died.is_err() || died.is_ok_and(|died| died), "nobody answers");
+        assert!(UNWOUND.load(Ordering::SeqCst) && !REPORTED.load(Ordering::SeqCst));
+    }
 
     fn every_third() -> Lottery {
         let mut count = 0;

@@ -136,10 +136,7 @@ impl<M: Machine> Handler<Die> for CoordinatorActor<M> {
 
     fn handle(&mut self, message: Die, ctx: &mut Context<Self>) {
         self.take_turn(ctx);
-        match message {
-            Die::Stop => ctx.stop(),
-            Die::Panic => panic!("killed by the chaos service"),
-        }
+        message.take_effect(ctx);
     }
 }
 

@@ -203,10 +203,7 @@ impl Handler<Die> for PartitionActor {
 
     fn handle(&mut self, message: Die, ctx: &mut Self::Context) {
         self.take_turn(ctx);
-        match message {
-            Die::Stop => ctx.stop(),
-            Die::Panic => panic!("killed by the chaos service"),
-        }
+        message.take_effect(ctx);
     }
 }
 
