@@ -312,6 +312,8 @@ fn settings(id: i32, ports: Ports, all: &[Ports], dir: &Path) -> Vec<String> {
         format!("min.insync.replicas={}", if replicas == 3 { 2 } else { 1 }),
         // At Ctrl-C all go, and nobody is there to take over.
         "controlled.shutdown.timeout.ms=2s".to_owned(),
+        // All of them live on the files of one process, and each would say that it gets fewer than it asks for.
+        "max.connections.per.node=1000".to_owned(),
         "chaos.enable=true".to_owned(),
     ]
 }
