@@ -12,6 +12,7 @@ mod cleaning;
 mod cluster_service;
 mod commit_service;
 mod config_service;
+mod counted;
 mod delivery_service;
 mod demand;
 mod event_bus_messages;
@@ -36,6 +37,7 @@ mod transaction_admin;
 mod transaction_markers;
 mod transaction_service;
 
+pub use counted::Counted;
 pub use intake::{Intake, IntakeLayer};
 pub use redirects::Redirects;
 pub use routes::{AdminServices, BrokerServices, ControllerServices};

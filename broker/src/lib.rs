@@ -31,6 +31,7 @@ mod http;
 pub mod lines;
 mod log_directories;
 mod metadata_cache;
+mod methods;
 mod metrics;
 mod node;
 mod node_keys;

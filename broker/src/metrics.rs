@@ -1,5 +1,6 @@
 //! What the node counts. Names and labels are Prometheus'; counters are resolved once, not per record.
 
+mod calls;
 mod cleaner;
 mod help;
 mod topics;
@@ -12,6 +13,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use topics::ByTopic;
 
+pub use calls::{CallMetrics, CallUnderWay};
 pub use cleaner::CleanerMetrics;
 pub use topics::{DiskFull, TopicMetrics};
 pub use transactions::TransactionMetrics;
@@ -58,12 +60,22 @@ pub struct NodeMetrics {
     pub offline_partitions: Gauge,
     /// Of those led here.
     pub under_replicated_partitions: Gauge,
+    /// Of those led here: one fewer in sync, and acks=all is refused.
+    pub at_min_isr_partitions: Gauge,
     /// Of those led here: acks=all is refused.
     pub under_min_isr_partitions: Gauge,
     /// Records that the slowest follower of a partition led here has not been sent.
     pub replication_lag: Gauge,
     pub active_controller: Gauge,
     pub fenced_brokers: Gauge,
+    pub active_brokers: Gauge,
+    /// Of the whole cluster.
+    pub cluster_topics: Gauge,
+    pub cluster_partitions: Gauge,
+    /// Of the whole cluster: led by another than the first of their replicas.
+    pub not_preferred_partitions: Gauge,
+    /// Of the metadata log, what this node has applied.
+    pub metadata_offset: Gauge,
     /// Consumer groups that this node coordinates.
     pub groups: Gauge,
     /// Of those groups.
@@ -101,6 +113,7 @@ pub struct NodeMetrics {
     /// Appends that were refused for want of space.
     pub disk_full: DiskFull,
     pub cleaner: CleanerMetrics,
+    pub calls: Arc<CallMetrics>,
     by_topic: ByTopic,
 }
 
@@ -127,10 +140,16 @@ impl NodeMetrics {
             under_replicated_partitions: gauge!(
                 "troupe_under_replicated_partitions", "node" => label()
             ),
+            at_min_isr_partitions: gauge!("troupe_at_min_isr_partitions", "node" => label()),
             under_min_isr_partitions: gauge!("troupe_under_min_isr_partitions", "node" => label()),
             replication_lag: gauge!("troupe_replication_lag_records", "node" => label()),
             active_controller: gauge!("troupe_active_controller", "node" => label()),
             fenced_brokers: gauge!("troupe_fenced_brokers", "node" => label()),
+            active_brokers: gauge!("troupe_active_brokers", "node" => label()),
+            cluster_topics: gauge!("troupe_cluster_topics", "node" => label()),
+            cluster_partitions: gauge!("troupe_cluster_partitions", "node" => label()),
+            not_preferred_partitions: gauge!("troupe_not_preferred_partitions", "node" => label()),
+            metadata_offset: gauge!("troupe_metadata_offset", "node" => label()),
             groups: gauge!("troupe_groups", "node" => label()),
             group_members: gauge!("troupe_group_members", "node" => label()),
             group_rebalances: counter!("troupe_group_rebalances_total", "node" => label()),
@@ -158,6 +177,7 @@ impl NodeMetrics {
             resident_bytes: gauge!("process_resident_memory_bytes"),
             disk_full: DiskFull::default(),
             cleaner: CleanerMetrics::new(&node),
+            calls: CallMetrics::new(&node),
             by_topic: ByTopic::default(),
             node,
         }

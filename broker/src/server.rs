@@ -3,7 +3,8 @@
 use crate::address_book::AddressBook;
 use crate::connections::{Connections, Protocol, accept, serve_http2};
 use crate::forward::Punctual;
-use crate::grpc::{BrokerServices, ControllerServices, Intake, IntakeLayer, Redirects};
+use crate::grpc::{BrokerServices, ControllerServices, Counted, Intake, IntakeLayer, Redirects};
+use crate::metrics::CallMetrics;
 use actix::Arbiter;
 use socket2::{Domain, Protocol as IpProtocol, Socket, Type};
 use std::io;
@@ -17,7 +18,15 @@ use tower::Layer;
 const BACKLOG: i32 = 1024;
 
 /// What serves a call of any listener.
-type Served = Punctual<Intake<Redirects<Routes>>>;
+type Served = Counted<Punctual<Intake<Redirects<Routes>>>>;
+
+/// On which every listener serves.
+#[derive(Clone)]
+pub struct Terms {
+    pub intake: IntakeLayer,
+    pub calls: Arc<CallMetrics>,
+    pub stop: CancellationToken,
+}
 
 /// Why a listener does not serve.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -60,18 +69,18 @@ pub fn serve(
     connections: &Arc<Connections>,
     listeners: Bound,
     shards: &[Arbiter],
-    (intake, stop): (IntakeLayer, CancellationToken),
+    terms: &Terms,
 ) -> Vec<oneshot::Receiver<()>> {
     let mut servers = Vec::with_capacity(shards.len());
     for (listener, shard) in listeners.sockets.into_iter().zip(shards) {
         let (ended, server) = oneshot::channel();
         let (services, connections) = (services.clone(), Arc::clone(connections));
-        let stop = stop.clone();
+        let terms = terms.clone();
         shard.spawn(async move {
             let served = match services.routes() {
                 Ok(routes) => {
-                    let served = layered(intake, routes, services.addresses);
-                    serve_on(listener, connections, served, stop).await
+                    let served = layered(&terms, routes, services.addresses);
+                    serve_on(listener, connections, served, terms.stop).await
                 }
                 Err(error) => Err(error.into()),
             };
@@ -92,16 +101,16 @@ pub fn serve_control(
     connections: &Arc<Connections>,
     listeners: Bound,
     thread: &Arbiter,
-    (intake, stop): (IntakeLayer, CancellationToken),
+    terms: &Terms,
 ) {
     for listener in listeners.sockets {
         let (services, connections) = (services.clone(), Arc::clone(connections));
-        let stop = stop.clone();
+        let terms = terms.clone();
         thread.spawn(async move {
             let served = match services.routes() {
                 Ok(routes) => {
-                    let served = layered(intake, routes, services.addresses);
-                    serve_on(listener, connections, served, stop).await
+                    let served = layered(&terms, routes, services.addresses);
+                    serve_on(listener, connections, served, terms.stop).await
                 }
                 Err(error) => Err(error.into()),
             };
@@ -113,8 +122,9 @@ pub fn serve_control(
 }
 
 /// What every call of a listener passes first.
-fn layered(intake: IntakeLayer, routes: Routes, addresses: AddressBook) -> Served {
-    Punctual::new(intake.layer(Redirects::new(routes.prepare(), addresses)))
+fn layered(terms: &Terms, routes: Routes, addresses: AddressBook) -> Served {
+    let answering = terms.intake.layer(Redirects::new(routes.prepare(), addresses));
+    Counted::new(Punctual::new(answering), Arc::clone(&terms.calls))
 }
 
 async fn serve_on(

@@ -1,14 +1,14 @@
 //! `grpc.health.v1`: `live` as long as the process answers; `ready`, and with it every public service by its full
 //! name and the empty one, as [`Readiness`] says it.
 
+use crate::methods::METHODS;
 use crate::operations::Readiness;
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
-use troupe_proto::FILE_DESCRIPTOR_SET;
 use troupe_proto::health::v1 as pb;
 use troupe_proto::health::v1::health_check_response::ServingStatus;
 use troupe_proto::health::v1::health_server::Health;
@@ -40,19 +40,9 @@ static NAMES: LazyLock<HashMap<String, Name>> = LazyLock::new(|| {
 });
 
 /// Full names of the services that clients may call.
-fn public_services() -> Vec<String> {
-    let set: prost_types::FileDescriptorSet =
-        prost::Message::decode(FILE_DESCRIPTOR_SET).expect("the build made it");
-    let files = set.file.into_iter().filter(|file| file.package() != "troupe.internal.v1");
-    files
-        .flat_map(|file| {
-            let package = file.package().to_owned();
-            let named = move |service: prost_types::ServiceDescriptorProto| {
-                format!("{package}.{}", service.name())
-            };
-            file.service.into_iter().map(named)
-        })
-        .collect()
+fn public_services() -> HashSet<String> {
+    let services = METHODS.values().map(|method| &method.service);
+    services.filter(|service| !service.starts_with("troupe.internal.")).cloned().collect()
 }
 
 fn response(name: Option<Name>, ready: bool) -> pb::HealthCheckResponse {

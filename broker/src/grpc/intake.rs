@@ -9,20 +9,18 @@ use super::arrival::{Arrived, Arriving};
 use super::handover::{Handover, begun_at};
 use super::message::{NO_MESSAGE, PREFIX_LEN, STRANGE_FLAG, compressed, invalid, too_large};
 use crate::forward::timeout_of;
+use crate::methods::METHODS;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Frame, SizeHint};
-use std::collections::HashSet;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::LazyLock;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
-use troupe_proto::FILE_DESCRIPTOR_SET;
 use troupe_proto::error::{Error, ErrorCode, Publication};
 
 /// What tonic takes where nothing else is set.
@@ -41,20 +39,10 @@ const NOT_IDEMPOTENT: [&str; 3] = [
 /// Methods of the event bus that read their requests themselves, as `LogService` does.
 const READ_BY_HAND: [&str; 3] = ["Subscribe", "Pull", "Tail"];
 
-/// Methods whose requests are streams, as their paths.
-static STREAMED: LazyLock<HashSet<String>> = LazyLock::new(|| {
-    let set: prost_types::FileDescriptorSet =
-        prost::Message::decode(FILE_DESCRIPTOR_SET).expect("the build made it");
-    let mut paths = HashSet::new();
-    for file in &set.file {
-        for service in &file.service {
-            for method in service.method.iter().filter(|method| method.client_streaming()) {
-                paths.insert(format!("/{}.{}/{}", file.package(), service.name(), method.name()));
-            }
-        }
-    }
-    paths
-});
+/// Whether a method's requests are a stream.
+fn is_streamed(path: &str) -> bool {
+    METHODS.get(path).is_some_and(|method| method.streams_requests)
+}
 
 /// Puts [`Intake`] before the services of a listener.
 #[derive(Clone, Copy)]
@@ -97,7 +85,7 @@ impl<S> Intake<S> {
     /// A request's body with all that is looked at from outside; and whether its message is there, if it is a single
     /// one.
     fn watched(&self, path: &str, body: Body) -> (Body, Option<Arrived>) {
-        let streamed = STREAMED.contains(path) || path.starts_with("/grpc.reflection.");
+        let streamed = is_streamed(path) || path.starts_with("/grpc.reflection.");
         let limit = self.limit(path);
         if streamed {
             let body = match limit {
@@ -369,7 +357,7 @@ mod tests {
 
     #[test]
     fn streams_are_known_from_the_contract() {
-        assert!(STREAMED.contains("/troupe.v1.EventBusService/PublishStream"));
-        assert!(!STREAMED.contains("/troupe.v1.EventBusService/Publish"));
+        assert!(is_streamed("/troupe.v1.EventBusService/PublishStream"));
+        assert!(!is_streamed("/troupe.v1.EventBusService/Publish"));
     }
 }

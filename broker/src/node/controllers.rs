@@ -191,8 +191,8 @@ impl ControlThread {
             };
             let connections =
                 Connections::new("controller", &handles.settings, Arc::clone(&handles.metadata));
-            let terms = (handles.intake(), handles.gone.clone());
-            server::serve_control(&services, &connections, listeners, &arbiter, terms);
+            let terms = handles.terms(&handles.gone);
+            server::serve_control(&services, &connections, listeners, &arbiter, &terms);
         }
         let beating = Arc::clone(handles);
         arbiter.spawn(async move {

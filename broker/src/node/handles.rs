@@ -9,6 +9,7 @@ use crate::metrics::NodeMetrics;
 use crate::node_settings::NodeSettings;
 use crate::partition::Supervisor;
 use crate::replication::Replicator;
+use crate::server::Terms;
 use crate::txn::TxnCoordinators;
 use actix::Addr;
 use std::sync::Arc;
@@ -46,11 +47,12 @@ pub(super) struct Handles {
 }
 
 impl Handles {
-    /// What every call of a listener passes first.
-    pub fn intake(&self) -> IntakeLayer {
-        IntakeLayer {
+    /// On which a listener serves, until it is told to stop.
+    pub fn terms(&self, stop: &CancellationToken) -> Terms {
+        let intake = IntakeLayer {
             max_request: self.services.max_request,
             arrival_ms: self.config.connection_setup_timeout.0,
-        }
+        };
+        Terms { intake, calls: Arc::clone(&self.metrics.calls), stop: stop.clone() }
     }
 }

@@ -264,8 +264,8 @@ impl Parts {
             let Some(bound) = listener.take() else { continue };
             let connections =
                 Connections::new("grpc", &handles.settings, Arc::clone(&handles.metadata));
-            let terms = (handles.intake(), handles.shutdown.clone());
-            let servers = server::serve(&services, &connections, bound, &self.shards, terms);
+            let terms = handles.terms(&handles.shutdown);
+            let servers = server::serve(&services, &connections, bound, &self.shards, &terms);
             self.servers.extend(servers);
         }
     }

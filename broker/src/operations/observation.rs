@@ -49,13 +49,20 @@ impl Observation {
         let (topics, image) = (metadata.registry.topics(), metadata.now());
         let active = self.controller.active_controller() == Some(metadata.node_id);
         let (mut led, mut offline, mut under_replicated, mut under_min_isr) = (0, 0, 0, 0);
+        let (mut at_min_isr, mut topic_count, mut partition_count, mut not_preferred) =
+            (0, 0, 0, 0);
         for topic in image.topics() {
+            topic_count += u32::from(active);
             for partition in &topic.partitions {
                 let here = partition.leader == Some(metadata.node_id);
                 led += u32::from(here);
                 under_replicated += u32::from(here && partition.is_under_replicated());
                 under_min_isr += u32::from(here && topic.is_under_min_isr(partition));
+                at_min_isr += u32::from(here && topic.is_at_min_isr(partition));
                 offline += u32::from(active && partition.leader.is_none());
+                partition_count += u32::from(active);
+                let preferred = partition.replicas.first().copied();
+                not_preferred += u32::from(active && partition.leader != preferred);
             }
         }
         let mut lag = 0;
@@ -66,15 +73,23 @@ impl Observation {
                 lag = lag.max(handle.board.lag());
             }
         }
-        let fenced =
-            if active { image.brokers().filter(|broker| broker.fenced).count() } else { 0 };
+        let brokers = |fenced: bool| match active {
+            true => image.brokers().filter(|broker| broker.fenced == fenced).count(),
+            false => 0,
+        };
         metrics.led_partitions.set(led);
         metrics.offline_partitions.set(offline);
         metrics.under_replicated_partitions.set(under_replicated);
         metrics.under_min_isr_partitions.set(under_min_isr);
         metrics.replication_lag.set(lag as f64);
         metrics.active_controller.set(u32::from(active));
-        metrics.fenced_brokers.set(fenced as f64);
+        metrics.fenced_brokers.set(brokers(true) as f64);
+        metrics.active_brokers.set(brokers(false) as f64);
+        metrics.at_min_isr_partitions.set(at_min_isr);
+        metrics.cluster_topics.set(topic_count);
+        metrics.cluster_partitions.set(partition_count);
+        metrics.not_preferred_partitions.set(not_preferred);
+        metrics.metadata_offset.set(image.next_offset().0 as f64);
     }
 
     fn observe_distress(&self) {

@@ -41,10 +41,18 @@ impl Partition {
 }
 
 impl Topic {
+    /// Whether just as many are in sync as acks=all asks for: one fewer, and it is refused.
+    pub fn is_at_min_isr(&self, partition: &Partition) -> bool {
+        partition.isr.len() == self.min_isr(partition)
+    }
+
     /// Whether fewer are in sync than acks=all asks for.
     pub fn is_under_min_isr(&self, partition: &Partition) -> bool {
-        let min_isr = self.config.min_insync_replicas as usize;
-        partition.isr.len() < min_isr.min(partition.least_replicas())
+        partition.isr.len() < self.min_isr(partition)
+    }
+
+    fn min_isr(&self, partition: &Partition) -> usize {
+        (self.config.min_insync_replicas as usize).min(partition.least_replicas())
     }
 }
 

@@ -36,7 +36,7 @@ const FLOORS: [(&str, Floors); 2] = [
                 "topic_defaults",
             ],
             &["admission", "clock", "config", "peers", "shutdown", "unpacker"],
-            &["allocator", "descriptors", "lines", "page_cache", "process"],
+            &["allocator", "descriptors", "lines", "methods", "page_cache", "process"],
         ],
     ),
     (

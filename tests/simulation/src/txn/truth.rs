@@ -245,17 +245,24 @@ impl World {
         }
         *newest = marker.coordinator_epoch.max(*newest);
         let outcome = if marker.committed { Outcome::Commit } else { Outcome::Abort };
-        let Some((number, span)) = written.open.remove(&id) else {
+        let Some((number, span)) = written.open.get(&id).copied() else {
             self.txn_counts.markers_of_nothing += 1;
             return Ok(());
         };
+        let meant = truth.meant.entry(number).or_default();
+        if is_strict {
+            invariants::closed_as_decided(number, meant.decided, outcome)?;
+        } else if meant.decided != Some(outcome) {
+            // Of a transaction before it, seen again.
+            self.txn_counts.markers_of_nothing += 1;
+            return Ok(());
+        }
+        meant.closed.insert(key, outcome);
+        written.open.remove(&id);
         written.spans[span].marker = Some(header.base_offset);
         written.spans[span].is_aborted = !marker.committed;
         let batches = written.batches.remove(&id).unwrap_or_default();
         written.ended.extend(batches.iter().map(|batch| (batch.base_offset, outcome)));
-        let meant = truth.meant.entry(number).or_default();
-        meant.closed.insert(key, outcome);
-        invariants::closed_as_decided(number, meant.decided, outcome)?;
         if let Some(ledger) = self.ledgers.get_mut(&key) {
             if outcome == Outcome::Commit && is_strict {
                 let there: BTreeSet<u64> =
