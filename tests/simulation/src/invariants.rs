@@ -33,7 +33,7 @@ pub use cleaning_loses_nothing::{
     producers_stay_known, the_last_of_each_key_stays, tombstones_stay_their_time,
     what_is_missing_is_superseded,
 };
-pub use committed_never_changes::{committed_never_changes, only_committed_is_read};
+pub use committed_never_changes::{committed_never_changes, is_seen, only_committed_is_read};
 pub use committed_offsets_never_go_back::{
     committed_offsets_never_go_back, only_empty_groups_are_reset,
     who_takes_over_begins_where_it_was,
