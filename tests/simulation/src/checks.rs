@@ -97,14 +97,11 @@ impl World {
         for header in &shown {
             if strict && header.base_offset < ledger.end() {
                 is_new |= !invariants::committed_never_changes(ledger, header)?;
-            } else {
+            // where something was lost, a replica that begins anew shows what was seen before
+            } else if !invariants::is_seen(ledger, header) {
                 is_new = true;
-                // where something was lost, a replica that begins anew shows what was seen before
-                let seen = invariants::is_seen(ledger, header);
                 ledger.commit(header, now, strict)?;
-                if !seen {
-                    newly.push((*header, ledger.value_of(header)));
-                }
+                newly.push((*header, ledger.value_of(header)));
             }
         }
         let facts = [at.0 as u64, at.1.partition.0.into(), visible.0, u64::from(is_new)];
