@@ -28,7 +28,12 @@ async fn committed_offsets_survive_cleaning_and_their_log_stays_small() {
     eventually_or_why("the log was cleaned", async || {
         for _ in 0..20 {
             rounds += 1;
-            let offsets = all.iter().map(|at| (at.clone(), OffsetAndMetadata::new(Offset(rounds))));
+            let offset = OffsetAndMetadata {
+                // Segments roll when so much has come, however slow a machine is.
+                metadata: "m".repeat(1_000),
+                ..OffsetAndMetadata::new(Offset(rounds))
+            };
+            let offsets = all.iter().map(|at| (at.clone(), offset.clone()));
             consumer.commit_sync_offsets(offsets).await.unwrap();
         }
         let cleaning = cleaning(&server, OFFSETS_TOPIC).await;

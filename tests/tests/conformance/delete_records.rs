@@ -44,7 +44,9 @@ fn low_watermark(result: RecordsDeletionResult) -> i64 {
 
 /// Four batches of ten records in each partition.
 async fn filled(server: &Server, partitions: i32, configs: &[(&str, &str)]) -> String {
-    let topic = server.new_topic(partitions, configs).await.name;
+    // The records are old, and shall not go by that.
+    let configs = [configs, &[("retention.ms", "-1")]].concat();
+    let topic = server.new_topic(partitions, &configs).await.name;
     for partition in 0..partitions {
         for n in 0..4u8 {
             let records: Vec<_> = (0..10)
