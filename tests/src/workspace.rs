@@ -7,4 +7,4 @@ mod names;
 mod sources;
 
 pub use arrows::Arrows;
-pub use sources::{Source, files, read, root, says, sources, without_tests};
+pub use sources::{Source, files, read, root, says, series_in, sources, without_tests};

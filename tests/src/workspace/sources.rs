@@ -221,3 +221,9 @@ mod tests {
         assert!(says("let y = todo!();", "todo!"));
     }
 }
+
+/// Names of metrics in a text.
+pub fn series_in(text: &str) -> impl Iterator<Item = &str> {
+    let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+    words.filter(|word| word.starts_with("troupe_") || word.starts_with("process_"))
+}

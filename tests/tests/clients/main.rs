@@ -6,6 +6,7 @@ mod atomically;
 mod examples;
 mod groups;
 mod policies;
+mod promtool;
 mod sdk_examples;
 
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! What a node counts, and what is told of it.
 
 use crate::{assert_none, is_lower_snake, quoted};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use troupe_tests::workspace;
 
 /// Series and kinds, as the node's code makes them.
@@ -56,4 +56,27 @@ fn names_of_metrics_say_what_kind_they_are() {
     let strange = series().into_iter().filter(|(name, kind)| !says(name, kind));
     let strange: Vec<_> = strange.map(|(name, kind)| format!("{name}, a {kind}")).collect();
     assert_none(&strange, "`troupe_…`; a counter ends with `_total`, a histogram with `_seconds`");
+}
+
+/// A panel or an alert on what nothing counts stays silent for ever.
+#[test]
+fn dashboards_and_alerts_are_built_on_series_that_there_are() {
+    let made = series();
+    for file in ["deploy/grafana/troupe.json", "deploy/prometheus/troupe.rules.yml"] {
+        let text = workspace::read(file).unwrap();
+        let used: BTreeSet<&str> = workspace::series_in(&text).collect();
+        assert!(used.len() > 10, "{file}: {used:?}");
+        let gone: Vec<_> = used
+            .into_iter()
+            .filter(|name| {
+                let of_histogram = ["_bucket", "_sum", "_count"]
+                    .iter()
+                    .find_map(|part| made.get(name.strip_suffix(part)?))
+                    .is_some_and(|kind| *kind == "histogram");
+                !of_histogram && made.get(*name).is_none_or(|kind| *kind == "histogram")
+            })
+            .map(str::to_owned)
+            .collect();
+        assert_none(&gone, "no node counts that");
+    }
 }
