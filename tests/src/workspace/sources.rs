@@ -173,6 +173,12 @@ fn production(text: &str) -> Vec<String> {
     kept
 }
 
+/// Names of metrics in a text.
+pub fn series_in(text: &str) -> impl Iterator<Item = &str> {
+    let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+    words.filter(|word| word.starts_with("troupe_") || word.starts_with("process_"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,10 +226,4 @@ mod tests {
         assert!(says("x.unwrap();", ".unwrap()"));
         assert!(says("let y = todo!();", "todo!"));
     }
-}
-
-/// Names of metrics in a text.
-pub fn series_in(text: &str) -> impl Iterator<Item = &str> {
-    let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
-    words.filter(|word| word.starts_with("troupe_") || word.starts_with("process_"))
 }
