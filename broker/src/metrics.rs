@@ -3,6 +3,7 @@
 mod calls;
 mod cleaner;
 mod help;
+mod stages;
 mod topics;
 mod transactions;
 
@@ -15,7 +16,8 @@ use topics::ByTopic;
 
 pub use calls::{CallMetrics, CallUnderWay};
 pub use cleaner::CleanerMetrics;
-pub use topics::{DiskFull, TopicMetrics};
+pub use stages::Stages;
+pub use topics::{DiskFull, ProduceTimes, TopicMetrics};
 pub use transactions::TransactionMetrics;
 
 /// The process-wide recorder: several nodes in one process share it and differ by label.
@@ -38,7 +40,7 @@ pub fn recorder() -> Option<&'static PrometheusHandle> {
 pub struct NodeMetrics {
     node: String,
     flush_seconds: Histogram,
-    produce_seconds: Histogram,
+    produce_times: ProduceTimes,
     pub actor_restarts: Counter,
     /// Logs that lacked something that they had been known to hold, when they were opened.
     pub log_damages: Counter,
@@ -124,7 +126,7 @@ impl NodeMetrics {
         let label = || node.clone();
         Self {
             flush_seconds: histogram!("troupe_log_flush_seconds", "node" => label()),
-            produce_seconds: histogram!("troupe_produce_seconds", "node" => label()),
+            produce_times: ProduceTimes::new(&node),
             actor_restarts: counter!("troupe_actor_restarts_total", "node" => label()),
             log_damages: counter!("troupe_log_damages_total", "node" => label()),
             log_notices: counter!("troupe_log_notices_total", "node" => label()),
@@ -185,7 +187,7 @@ impl NodeMetrics {
 
     /// The counters of one topic: the same ones as long as anybody has them.
     pub fn topic(&self, topic: &str) -> Arc<TopicMetrics> {
-        self.by_topic.of(topic, self.produce_seconds.clone(), &self.disk_full)
+        self.by_topic.of(topic, &self.produce_times, &self.disk_full)
     }
 
     /// The counters of all topics that have replicas here, in Prometheus' text.

@@ -1,9 +1,10 @@
 //! What is counted topic by topic. The exporter keeps a series for ever once it was counted; these go with their topic.
 
 use super::help;
+use super::stages::{STAGES, Stages};
 use crate::clock::now;
 use bytes::Bytes;
-use metrics::Histogram;
+use metrics::{Histogram, histogram};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,13 +41,39 @@ impl DiskFull {
     }
 }
 
+/// How long appends take, of all topics of a node.
+#[derive(Clone)]
+pub struct ProduceTimes {
+    seconds: Histogram,
+    stages: [Histogram; STAGES.len()],
+}
+
+impl ProduceTimes {
+    pub(super) fn new(node: &str) -> Self {
+        let label = || node.to_owned();
+        Self {
+            seconds: histogram!("troupe_produce_seconds", "node" => label()),
+            stages: STAGES.map(|stage| {
+                histogram!("troupe_produce_stage_seconds", "node" => label(), "stage" => stage)
+            }),
+        }
+    }
+
+    fn record(&self, took: Duration, stages: &Stages) {
+        self.seconds.record(took);
+        if let Some(split) = stages.split(took) {
+            self.stages.iter().zip(split).for_each(|(stage, took)| stage.record(took));
+        }
+    }
+}
+
 /// The counters of one topic on one node.
 pub struct TopicMetrics {
     topic: Arc<str>,
     counts: [AtomicU64; SERIES.len()],
     /// By reason.
     errors: Mutex<BTreeMap<&'static str, u64>>,
-    produce_seconds: Histogram,
+    produce_times: ProduceTimes,
     disk_full: DiskFull,
     among: Weak<Topics>,
 }
@@ -103,9 +130,11 @@ impl TopicMetrics {
         }
     }
 
-    /// A batch was answered this long after it had been checked.
-    pub fn answered(&self, took: Duration, error: Option<&Error>) {
-        let Some(error) = error else { return self.produce_seconds.record(took) };
+    /// A batch is answered, which has gone through these since it was checked.
+    pub fn answered(&self, stages: &Stages, error: Option<&Error>) {
+        let Some(error) = error else {
+            return self.produce_times.record(stages.began().elapsed(), stages);
+        };
         if error.code == ErrorCode::DiskFull {
             self.disk_full.note();
         }
@@ -132,7 +161,7 @@ impl ByTopic {
     pub fn of(
         &self,
         topic: &str,
-        produce_seconds: Histogram,
+        produce_times: &ProduceTimes,
         disk_full: &DiskFull,
     ) -> Arc<TopicMetrics> {
         let mut topics = self.0.lock();
@@ -144,7 +173,7 @@ impl ByTopic {
             topic: Arc::clone(&topic),
             counts: Default::default(),
             errors: Mutex::default(),
-            produce_seconds,
+            produce_times: produce_times.clone(),
             disk_full: disk_full.clone(),
             among: Arc::downgrade(&self.0),
         });
@@ -202,11 +231,11 @@ mod tests {
     #[test]
     fn the_series_of_a_topic_go_with_it_and_begin_anew_with_its_name() {
         let all = ByTopic::default();
-        let of = |name: &str| all.of(name, Histogram::noop(), &DiskFull::default());
+        let of = |name: &str| all.of(name, &ProduceTimes::new("1"), &DiskFull::default());
         let (orders, others) = (of("orders"), of("others"));
         of("orders").appended(3, 100);
         let error = Error::new(ErrorCode::DiskFull, "full");
-        orders.answered(Duration::ZERO, Some(&error));
+        orders.answered(&Stages::begin(), Some(&error));
         assert!(orders.disk_full.last().is_some());
         let text = rendered(&all);
         assert!(

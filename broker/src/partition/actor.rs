@@ -24,6 +24,7 @@ use super::replica_handle::ReplicaHandle;
 use super::responder::Responder;
 use super::shared::Shared;
 use crate::clock::now;
+use crate::metrics::Stages;
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle};
 use deletions::Deletions;
 use followers::Followers;
@@ -63,6 +64,8 @@ pub struct PartitionActor {
     pub(super) follows_throttled: bool,
     /// Answers that wait for acks.
     pub(super) parked: HashMap<Token, Responder<Appended>>,
+    /// Written and not flushed, by where they end; of those whose answer waits for that.
+    pub(super) unflushed: VecDeque<(Offset, Arc<Stages>)>,
     pub(super) next_token: u64,
     pub(super) verifications: Verifications,
     /// Effects that were decided and wait for those before them.
@@ -111,6 +114,7 @@ impl PartitionActor {
             followers: Followers::default(),
             follows_throttled: false,
             parked: HashMap::new(),
+            unflushed: VecDeque::new(),
             next_token: 0,
             due: VecDeque::new(),
             performing: false,
@@ -161,6 +165,7 @@ impl Handler<Flushed> for PartitionActor {
             Ok(done) => {
                 self.shared.metrics.flushed(started.elapsed());
                 let flushed_end = self.log().complete_flush(done);
+                self.note_flushed(flushed_end);
                 let mut effects = Effects::new();
                 self.replica.on_flushed(now(), flushed_end, &mut effects);
                 self.perform(effects, ctx);
@@ -271,6 +276,7 @@ impl PartitionActor {
                 drop(turn);
                 let mut effects = Effects::new();
                 let flushed_end = self.log().flushed_end();
+                self.note_flushed(flushed_end);
                 self.replica.on_flushed(now(), flushed_end, &mut effects);
                 self.perform(effects, ctx);
             }

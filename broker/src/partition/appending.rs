@@ -14,6 +14,7 @@ use troupe_machines::time::Time;
 use troupe_machines::txn::ClientVersion;
 use troupe_proto::batch::BatchHeader;
 use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::ids::Offset;
 use troupe_proto::rope::Rope;
 
 impl Handler<Append> for PartitionActor {
@@ -21,6 +22,7 @@ impl Handler<Append> for PartitionActor {
 
     fn handle(&mut self, append: Append, ctx: &mut Context<Self>) {
         self.take_turn(ctx);
+        append.stages.take();
         let deadline = now().plus(append.timeout_ms.into());
         // Behind a batch of its producer that waits for the coordinator, it waits as well.
         if let Some(append) = self.verifications.queue(append, deadline) {
@@ -79,13 +81,17 @@ impl PartitionActor {
         deadline: Time,
         ctx: &mut Context<Self>,
     ) {
-        let Append { batch, acks, chain, responder, .. } = append;
+        let Append { batch, acks, chain, responder, stages, .. } = append;
         if let Some(chain) = chain {
             chain.accept();
         }
         if let Err(error) = self.write(&header, &batch.payload, ctx) {
             responder.answer(Err(error.clone().into()));
             return self.after_failed_append(error, ctx);
+        }
+        stages.write();
+        if self.config.flush_policy == FlushPolicy::Commit {
+            self.unflushed.push_back((header.end_offset(), stages));
         }
         let token = self.park(responder);
         let mut effects = Effects::new();
@@ -113,6 +119,12 @@ impl PartitionActor {
         self.board.metrics.appended(header.record_count, header.encoded_len());
         self.push_appended(header, payload);
         Ok(())
+    }
+
+    pub(super) fn note_flushed(&mut self, flushed_end: Offset) {
+        while let Some((_, stages)) = self.unflushed.pop_front_if(|(end, _)| *end <= flushed_end) {
+            stages.flush();
+        }
     }
 
     /// With acks none the machine owes no answer; the client still gets one, without an offset.

@@ -15,12 +15,13 @@ use super::messages::{
 use super::replica_handle::ReplicaHandle;
 use super::responder::Responder;
 use super::soundness::read_again;
+use crate::metrics::Stages;
 use crate::page_cache;
 use actix::{Addr, Handler, Message};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::oneshot;
 use troupe_actor::{Budget, Die, Refused};
 use troupe_log::disk::FileDisk;
@@ -106,7 +107,9 @@ impl PartitionHandle {
             chain,
             transactional_id,
         } = request;
-        let responder = self.timed(responder.of_chain(chain.clone()), batch.payload.len() as u64);
+        let stages = Arc::new(Stages::begin());
+        let bytes = batch.payload.len() as u64;
+        let responder = self.timed(responder.of_chain(chain.clone()), &stages, bytes);
         let Some(budget) = self.budget.take(batch.payload.len()).await else {
             return responder.answer(Err(self.gone()));
         };
@@ -121,6 +124,7 @@ impl PartitionHandle {
                     chain,
                     transactional_id,
                     responder,
+                    stages,
                     budget,
                 };
                 // A message that is refused is dropped, and its responder with it: answered.
@@ -131,16 +135,21 @@ impl PartitionHandle {
     }
 
     /// The same responder, which also counts that it waits, and what it is answered with.
-    fn timed(&self, responder: Responder<Appended>, bytes: u64) -> Responder<Appended> {
-        let (started, board) = (Instant::now(), Arc::clone(&self.board));
-        let place = board.waits.enter(started, bytes);
+    fn timed(
+        &self,
+        responder: Responder<Appended>,
+        stages: &Arc<Stages>,
+        bytes: u64,
+    ) -> Responder<Appended> {
+        let (stages, board) = (Arc::clone(stages), Arc::clone(&self.board));
+        let place = board.waits.enter(stages.began(), bytes);
         Responder::new(move |answer| {
             board.waits.leave(place);
             if board.faults.drops_reply() {
                 // Dropped, it says that nobody knows.
                 return drop(responder);
             }
-            board.metrics.answered(started.elapsed(), answer.as_ref().err());
+            board.metrics.answered(&stages, answer.as_ref().err());
             responder.answer(answer);
         })
     }

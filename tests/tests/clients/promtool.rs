@@ -114,4 +114,13 @@ async fn what_a_node_tells_holds_before_promtool_and_fills_every_panel() {
         });
         assert!(counted, "{code}: {text}");
     }
+
+    // Where the time of appends went is all of it.
+    let sum = |series: &str| -> f64 {
+        let lines = text.lines().filter(|line| line.starts_with(&format!("{series}{{")));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    };
+    let (whole, parts) =
+        (sum("troupe_produce_seconds_sum"), sum("troupe_produce_stage_seconds_sum"));
+    assert!(whole > 0.0 && (parts / whole - 1.0).abs() < 0.05, "{parts} of {whole}");
 }

@@ -1,6 +1,7 @@
 //! What is asked on behalf of clients, and the answers.
 
 use super::transactions::AbortedTransaction;
+use crate::metrics::Stages;
 use crate::partition::chain::Chain;
 use crate::partition::responder::Responder;
 use actix::Message;
@@ -35,6 +36,7 @@ pub struct Append {
     /// Whose transaction the batch belongs to.
     pub transactional_id: Option<Arc<str>>,
     pub responder: Responder<Appended>,
+    pub stages: Arc<Stages>,
     /// The share of the partition's byte budget that the payload takes until it is written.
     pub budget: OwnedSemaphorePermit,
 }
