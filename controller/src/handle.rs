@@ -60,6 +60,11 @@ impl ControllerHandle {
         ControllerHandle { shared: Arc::new(shared), began: None }
     }
 
+    /// Its thread stands still whenever the gate is closed.
+    pub(crate) fn take_part_in(&self, pause: &Arc<PauseGate>) {
+        self.shared.spawner.spawn(Arc::clone(pause).take_part());
+    }
+
     /// The same controller, for a request that began then, far from here: it is refused (`OVERTAKEN`) if something
     /// about the same topic or node was decided since.
     #[must_use]
