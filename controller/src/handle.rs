@@ -11,7 +11,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, oneshot, watch};
-use troupe_actor::{Die, Guard, InFlightRequests};
+use troupe_actor::{Die, Guard, InFlightRequests, PauseGate};
 use troupe_machines::cluster::{
     AlterConfigs, AlterPartition, AlterPartitionReassignments, Arrival, ClusterImage, Configured,
     CreatePartitions, CreateTopic, DeleteTopic, Election, LeaderBalance, METADATA_VERSION,
