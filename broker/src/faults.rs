@@ -15,7 +15,7 @@
 mod door;
 mod fault;
 
-pub use door::{Door, DoorParts};
+pub use door::{Door, DoorParts, Serve};
 pub use fault::{LastingFault, NodeFault};
 
 use crate::NodeConfig;

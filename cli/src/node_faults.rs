@@ -15,6 +15,7 @@ use crate::fan_out::fan_out;
 use crate::quantity::show_duration;
 use crate::streams::notice;
 use rand::RngExt;
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use troupe_client::Client;
@@ -23,6 +24,7 @@ use troupe_proto::ids::NodeId;
 
 /// How long one lasts, if nothing else is said.
 pub const DEFAULT_DURATION: Duration = Duration::from_secs(10);
+pub const NOTHING: &str = "no node suffers anything\n";
 /// What an id ends with, so that two faults have two.
 const ENDING: &[u8] = b"bcdfghjkmnpqrstvwxyz23456789";
 const ENDING_LENGTH: usize = 4;
@@ -37,6 +39,16 @@ pub struct Begun {
 }
 
 impl Begun {
+    /// The same as JSON.
+    pub fn view(&self, kind: &NodeFaultKind) -> Value {
+        json!({
+            "faultId": self.id,
+            "fault": kind.name(),
+            "nodeIds": self.nodes.keys().collect::<Vec<_>>(),
+            "durationMs": u64::try_from(self.duration.as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+
     /// One line.
     pub fn tell(&self) -> String {
         let whats: BTreeSet<String> =
@@ -101,6 +113,20 @@ pub async fn list(client: &Client) -> Result<BTreeMap<i32, Vec<ActiveFault>>, Fa
 /// Ends one on all nodes that answer, or all; the ids of those that ended, by node.
 pub async fn stop(client: &Client, id: &str) -> Result<BTreeMap<i32, Vec<String>>, Failure> {
     ask_all(client, async |client, node| client.admin_of(node).await?.stop_faults(id).await).await
+}
+
+/// What ended where, as JSON.
+pub fn stopped_view(stopped: &BTreeMap<i32, Vec<String>>) -> Value {
+    let each = stopped.iter().flat_map(|(node, ids)| ids.iter().map(move |id| (id, node)));
+    let each: Vec<_> = each.map(|(id, node)| json!({ "faultId": id, "nodeId": node })).collect();
+    json!({ "stopped": each })
+}
+
+/// A line for each.
+pub fn tell_stopped(stopped: &BTreeMap<i32, Vec<String>>) -> String {
+    let each = stopped.iter().flat_map(|(node, ids)| ids.iter().map(move |id| (id, node)));
+    let lines: String = each.map(|(id, node)| format!("stopped {id} at node {node}\n")).collect();
+    if lines.is_empty() { NOTHING.to_owned() } else { lines }
 }
 
 async fn ask_all<T>(

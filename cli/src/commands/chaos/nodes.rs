@@ -8,7 +8,6 @@ use crate::output::{Table, number, text};
 use crate::quantity::show_duration;
 use clap::Subcommand;
 use serde::Serialize;
-use serde_json::json;
 use std::time::Duration;
 use troupe_proto::chaos::v1alpha1::{ActiveFault, Fault};
 
@@ -48,13 +47,7 @@ pub async fn begin(
 ) -> Result<(), Failure> {
     let client = global.connect().await?;
     let begun = node_faults::start(&client, kind, duration).await?;
-    let view = json!({
-        "faultId": begun.id,
-        "fault": kind.name(),
-        "nodeIds": begun.nodes.keys().collect::<Vec<_>>(),
-        "durationMs": u64::try_from(begun.duration.as_millis()).unwrap_or(u64::MAX),
-    });
-    global.output().one(&view, || begun.tell())
+    global.output().one(&begun.view(kind), || begun.tell())
 }
 
 #[derive(Debug, Serialize)]
@@ -127,23 +120,11 @@ async fn list(global: &Global) -> Result<(), Failure> {
 async fn stop(global: &Global, id: &str) -> Result<(), Failure> {
     let client = global.connect().await?;
     let stopped = node_faults::stop(&client, id).await?;
-    let stopped: Vec<(String, i32)> = stopped
-        .into_iter()
-        .flat_map(|(node, ids)| ids.into_iter().map(move |id| (id, node)))
-        .collect();
-    if stopped.is_empty() && !id.is_empty() {
+    if stopped.values().all(Vec::is_empty) && !id.is_empty() {
         let cause = format!("no fault `{id}` lasts on any node that answers");
         return Err(Failure::new(Exit::NotFound, "", cause)
             .with_hint("`troupe chaos list` shows what lasts; what actors suffer ends by itself"));
     }
-    let mut views = Vec::new();
-    let mut lines = String::new();
-    for (id, node) in &stopped {
-        views.push(json!({ "faultId": id, "nodeId": node }));
-        lines += &format!("stopped {id} at node {node}\n");
-    }
-    if stopped.is_empty() {
-        "no node suffers anything\n".clone_into(&mut lines);
-    }
-    global.output().one(&json!({ "stopped": views }), || lines)
+    let view = node_faults::stopped_view(&stopped);
+    global.output().one(&view, || node_faults::tell_stopped(&stopped))
 }

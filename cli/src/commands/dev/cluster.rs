@@ -150,7 +150,10 @@ impl Cluster {
     pub fn handle(&mut self, event: Event, output: &Output) -> Result<ControlFlow<()>, Failure> {
         match event {
             Event::Line(line) => return self.execute(&line, output),
-            Event::Told(Ok(told)) => output.print(&told)?,
+            Event::Told(Ok((view, text))) => match output.format.is_json() {
+                true => output.print(&format!("{view}\n"))?,
+                false => output.print(&text)?,
+            },
             Event::Told(Err(mistake)) => notice!("{mistake}"),
             Event::Started(id, outcome) => match *outcome {
                 Ok(node) => {

@@ -3,8 +3,9 @@
 use super::command::Command;
 use super::event::Event;
 use crate::failure::{Context, Failure};
-use crate::node_faults::{self, describe};
+use crate::node_faults::{self, NOTHING, describe};
 use crate::quantity::show_duration;
+use serde_json::{Value, json};
 use std::time::Duration;
 use std::{io, thread};
 use tokio::runtime::Builder;
@@ -25,35 +26,33 @@ pub fn run(command: Command, servers: Vec<String>, inbox: &UnboundedSender<Event
     });
 }
 
-async fn ask(command: Command, servers: Vec<String>) -> Result<String, Failure> {
+async fn ask(command: Command, servers: Vec<String>) -> Result<(Value, String), Failure> {
     let client = Client::connect(ClientConfig::new(servers)).await;
     let client = client.with_context(|| "no node answers".to_owned())?;
     match command {
         Command::Fault(kind, duration) => {
-            Ok(node_faults::start(&client, &kind, duration).await?.tell())
+            let begun = node_faults::start(&client, &kind, duration).await?;
+            Ok((begun.view(&kind), begun.tell()))
         }
         Command::Heal(id) => {
             let stopped = node_faults::stop(&client, &id).await?;
-            let lines = stopped.into_iter().flat_map(|(node, ids)| {
-                ids.into_iter().map(move |id| format!("stopped {id} at node {node}\n"))
-            });
-            Ok(Some(lines.collect::<String>())
-                .filter(|lines| !lines.is_empty())
-                .unwrap_or_else(|| "no node suffers anything of that\n".to_owned()))
+            Ok((node_faults::stopped_view(&stopped), node_faults::tell_stopped(&stopped)))
         }
         _ => {
-            let mut lines = String::new();
+            let (mut lines, mut views) = (String::new(), Vec::new());
             for (node, faults) in node_faults::list(&client).await? {
                 for active in faults {
                     let left = Duration::from_millis(active.left_ms.unsigned_abs());
                     let what = active.fault.map(|fault| describe(node, &fault));
                     let (id, what) = (active.fault_id, what.unwrap_or_default());
+                    views.push(json!({ "faultId": id, "nodeId": node, "leftMs": active.left_ms }));
                     lines += &format!("{id}  {} left  {what}\n", show_duration(left));
                 }
             }
-            Ok(Some(lines)
-                .filter(|lines| !lines.is_empty())
-                .unwrap_or_else(|| "no node suffers anything\n".to_owned()))
+            if lines.is_empty() {
+                NOTHING.clone_into(&mut lines);
+            }
+            Ok((json!({ "faults": views }), lines))
         }
     }
 }
