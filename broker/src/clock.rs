@@ -23,7 +23,11 @@ pub fn now() -> Time {
 pub fn wall_clock() -> Time {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let time = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
-    Time(if ANY_WRONG.load(Ordering::Relaxed) { time.saturating_add_signed(offset()) } else { time })
+    Time(if ANY_WRONG.load(Ordering::Relaxed) {
+        time.saturating_add_signed(offset())
+    } else {
+        time
+    })
 }
 
 /// Whether any node's clock has ever been wrong here.

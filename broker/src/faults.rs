@@ -107,7 +107,7 @@ impl NodeFaults {
     }
 
     /// This thread is one of the node's: it is paused with it, and its clock is the node's.
-    pub fn take_part(self: &Arc<Self>) -> impl Future<Output = ()> + Send + 'static {
+    pub fn take_part(&self) -> impl Future<Output = ()> + Send + use<> {
         let (enabled, clock, pause) =
             (self.enabled, Arc::clone(&self.clock), Arc::clone(&self.pause));
         async move {
@@ -147,7 +147,9 @@ impl NodeFaults {
         };
         let mut lasting = lock(&self.lasting);
         if lasting.contains_key(&id) {
-            return Err(invalid(format!("a fault `{id}` lasts already; stop it, or take another id")));
+            return Err(invalid(format!(
+                "a fault `{id}` lasts already; stop it, or take another id"
+            )));
         }
         if matches!(fault, NodeFault::Pause)
             && lasting.values().any(|it| matches!(it.effect, Effect::Pause { .. }))
@@ -201,17 +203,20 @@ impl NodeFaults {
 
     fn disks(&self, log_dir: Option<&Path>, fault: DiskFault) -> Result<Vec<InjectedFault>, Error> {
         let named = self.directories.iter().filter(|dir| log_dir.is_none_or(|it| it == *dir));
-        let faults: Vec<_> =
-            named.filter_map(|dir| {
+        let faults: Vec<_> = named
+            .filter_map(|dir| {
                 let injected = InjectedFault::new(dir, fault);
                 // One that has vanished is ill enough.
                 let vanished = log_dir.is_none() && !dir.exists();
                 if vanished { None } else { Some(injected.map_err(|error| (dir, error))) }
-            }).collect();
+            })
+            .collect();
         if faults.is_empty() {
-            let all: Vec<_> = self.directories.iter().map(|dir| dir.display().to_string()).collect();
+            let all: Vec<_> =
+                self.directories.iter().map(|dir| dir.display().to_string()).collect();
             let named = log_dir.unwrap_or(Path::new("")).display().to_string();
-            let message = format!("`{named}` is no directory of this node: it has {}", all.join(", "));
+            let message =
+                format!("`{named}` is no directory of this node: it has {}", all.join(", "));
             return Err(invalid(message));
         }
         faults.into_iter().collect::<Result<_, _>>().map_err(|(dir, error)| {

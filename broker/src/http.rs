@@ -9,6 +9,7 @@ use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use futures::future::BoxFuture;
 use std::future::pending;
 use std::io;
 use std::net::TcpListener;
@@ -41,7 +42,7 @@ pub fn serve(
 /// What is answered while the node stands still: how it is. Whoever asks for anything else waits.
 pub fn serve_while_paused(observation: &Arc<Observation>) -> Serve {
     let observation = Arc::clone(observation);
-    Arc::new(move |listener: TcpListener, over: CancellationToken| {
+    Arc::new(move |listener: TcpListener, over: CancellationToken| -> BoxFuture<'static, ()> {
         let observation = Arc::clone(&observation);
         let app = Router::new()
             .route("/metrics", get(move || async move { render(&observation) }))

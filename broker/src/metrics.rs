@@ -203,7 +203,8 @@ impl NodeMetrics {
     pub fn faults_active(&self, kind: &'static str, count: usize, left: Duration) {
         let node = || self.node.clone();
         gauge!("troupe_faults_active", "node" => node(), "fault" => kind).set(count as f64);
-        gauge!("troupe_fault_left_seconds", "node" => node(), "fault" => kind).set(left.as_secs_f64());
+        gauge!("troupe_fault_left_seconds", "node" => node(), "fault" => kind)
+            .set(left.as_secs_f64());
     }
 
     /// Entries of a table of this node.

@@ -66,7 +66,7 @@ fn connector(
 ) -> impl tower::Service<Uri, Response = TokioIo<FaultyStream>, Error = io::Error, Future = Connecting>
 + Clone
 + Send
-+ 'static {
++ use<> {
     let patience = endpoint.get_connect_timeout();
     tower::service_fn(move |uri: Uri| -> Connecting {
         let faults = Arc::clone(&faults);

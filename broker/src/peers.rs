@@ -4,9 +4,9 @@
 //! Promises: a connection that breaks is made again when it is next used; a stream that is there for long never
 //! waits for another one's end.
 
+use crate::network::Network;
 use std::collections::HashMap;
 use std::error::Error as _;
-use crate::network::Network;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;

@@ -60,7 +60,8 @@ impl Begun {
 
 fn new_id(name: &str) -> String {
     let mut random = rand::rng();
-    let ending = (0..ENDING_LENGTH).map(|_| char::from(ENDING[random.random_range(0..ENDING.len())]));
+    let ending =
+        (0..ENDING_LENGTH).map(|_| char::from(ENDING[random.random_range(0..ENDING.len())]));
     format!("{name}-{}", ending.collect::<String>())
 }
 
@@ -79,6 +80,11 @@ pub async fn start(
             .with_hint("`troupe node list` shows the nodes"));
     }
     let nodes = kind.on_nodes(&known);
+    if matches!(kind, NodeFaultKind::Cut { .. }) && nodes.len() < 2 {
+        let cause = "there is no other node to be cut off from";
+        return Err(Failure::new(Exit::Refused, what(), cause)
+            .with_hint("`troupe dev --nodes 3` has three"));
+    }
     let duration = duration.unwrap_or(DEFAULT_DURATION);
     let id = new_id(kind.name());
     let request = |fault: &NodeFault| StartFaultRequest {

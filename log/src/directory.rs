@@ -172,7 +172,11 @@ impl DataDirectory {
         let created = injected::before_create(&path).and_then(|()| File::create(&path));
         let written = created.and_then(|mut file| {
             file.write_all(b"probe")?;
-            if durably { injected::before_flush(&file).and_then(|()| file.sync_all()) } else { Ok(()) }
+            if durably {
+                injected::before_flush(&file).and_then(|()| file.sync_all())
+            } else {
+                Ok(())
+            }
         });
         let removed = fs::remove_file(&path);
         written.and(removed)

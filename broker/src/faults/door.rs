@@ -15,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// Serves a listener for as long as it is asked to.
-pub type Serve =
-    Arc<dyn Fn(TcpListener, CancellationToken) -> futures::future::BoxFuture<'static, ()> + Send + Sync>;
+pub type Serve = Arc<
+    dyn Fn(TcpListener, CancellationToken) -> futures::future::BoxFuture<'static, ()> + Send + Sync,
+>;
 
 /// Listeners, and what is served there.
 #[derive(Default)]

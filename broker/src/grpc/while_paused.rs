@@ -4,6 +4,7 @@
 use super::chaos_service::ChaosDoor;
 use crate::faults::Serve;
 use crate::operations::Chaos;
+use futures::future::BoxFuture;
 use http::{Request, Response};
 use std::convert::Infallible;
 use std::future::{Future, pending};
@@ -24,7 +25,7 @@ const CHAOS: &str = "/troupe.chaos.";
 /// Serves a listener of gRPC so.
 pub fn serve_while_paused(chaos: &Arc<Chaos>) -> Serve {
     let chaos = Arc::clone(chaos);
-    Arc::new(move |listener: TcpListener, over: CancellationToken| {
+    Arc::new(move |listener: TcpListener, over: CancellationToken| -> BoxFuture<'static, ()> {
         let door = ChaosServiceServer::new(ChaosDoor::new(Arc::clone(&chaos)));
         Box::pin(async move {
             let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };

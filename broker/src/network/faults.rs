@@ -124,7 +124,8 @@ impl NetworkFaults {
                     _ if !is_meant => {}
                     Ailment::Cut => direction.cut = Some(Arc::clone(rule)),
                     Ailment::Slow { delay, jitter } => {
-                        let known = direction.slow.as_ref().map_or(Duration::ZERO, |it| it.0 + it.1);
+                        let known =
+                            direction.slow.as_ref().map_or(Duration::ZERO, |it| it.0 + it.1);
                         if delay + jitter >= known {
                             direction.slow = Some((delay, jitter, Arc::clone(rule)));
                         }

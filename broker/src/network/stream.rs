@@ -142,7 +142,8 @@ impl FaultyStream {
         if self.outgoing.is_full() {
             return Poll::Pending;
         }
-        let piece = Bytes::from(pieces.iter().flat_map(|piece| piece.iter().copied()).collect::<Vec<u8>>());
+        let piece =
+            Bytes::from(pieces.iter().flat_map(|piece| piece.iter().copied()).collect::<Vec<u8>>());
         let (len, delay) = (piece.len(), self.to.delay().unwrap_or_default());
         self.outgoing.push(Instant::now(), delay, piece);
         match self.send_due(context) {

@@ -55,17 +55,17 @@ async fn what_is_cut_off_is_held_and_arrives_whole_when_that_is_over() {
 async fn a_cut_has_a_direction_and_is_of_some_nodes() {
     let faults = Arc::<NetworkFaults>::default();
     let (mut ours, mut theirs) = pair(&faults).await;
-    let _mute = faults.begin(only(2), Directions { to: true, from: false }, Ailment::Cut);
-    let _other = faults.begin(only(3), BOTH, Ailment::Cut);
+    let mute = faults.begin(only(2), Directions { to: true, from: false }, Ailment::Cut);
+    let other = faults.begin(only(3), BOTH, Ailment::Cut);
     theirs.write_all(b"heard").await.unwrap();
     assert_eq!(read(&mut ours).await, b"heard");
     timeout(SILENCE, ours.write_all(b"unheard")).await.unwrap_err();
     // Nobody learns that this end has given up.
     drop(ours);
     timeout(SILENCE, theirs.read_u8()).await.unwrap_err();
-    drop(_mute);
+    drop(mute);
     timeout(SILENCE, theirs.read_u8()).await.unwrap_err();
-    drop(_other);
+    drop(other);
     theirs.read_u8().await.unwrap_err();
 }
 

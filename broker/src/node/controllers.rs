@@ -12,8 +12,8 @@ use actix::Arbiter;
 use std::sync::Arc;
 use std::time::Duration;
 use troupe_controller::{
-    BeforeFlush, Connector, Controller, ControllerConfig, ControllerEndpoint, ControllerHandle, QuorumMember,
-    QuorumTimings, SessionTimings, Settings, priority,
+    BeforeFlush, Connector, Controller, ControllerConfig, ControllerEndpoint, ControllerHandle,
+    QuorumMember, QuorumTimings, SessionTimings, Settings, priority,
 };
 use troupe_log::disk::before_other_flush;
 use troupe_log::{DirectoryError, LogDirectories, MetaProperties, Space};

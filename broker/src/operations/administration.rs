@@ -142,11 +142,7 @@ impl Administration {
             health: Arc::new(health),
             log_dirs: Arc::clone(observed.log_dirs),
             readiness: Arc::new(readiness),
-            chaos: Arc::new(Chaos::new(
-                tree,
-                Arc::clone(observed.faults),
-                Arc::clone(metrics),
-            )),
+            chaos: Arc::new(Chaos::new(tree, Arc::clone(observed.faults), Arc::clone(metrics))),
             observation: Arc::new(observation),
         }
     }

@@ -62,7 +62,8 @@ impl PartitionHandle {
             },
             oldest_wait_ms,
             queued_bytes: board.waits.bytes(),
-            fault: fault.map(|(kind, _, until)| (kind, millis(until.saturating_duration_since(now)))),
+            fault: fault
+                .map(|(kind, _, until)| (kind, millis(until.saturating_duration_since(now)))),
         }
     }
 }

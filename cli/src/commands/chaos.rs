@@ -237,7 +237,8 @@ async fn inject(
         let request = InjectFaultRequest {
             address: address.to_owned(),
             fault: wire_fault.into(),
-            duration_ms: u32::try_from(chaos.duration.unwrap_or(LASTS).as_millis()).unwrap_or(u32::MAX),
+            duration_ms: u32::try_from(chaos.duration.unwrap_or(LASTS).as_millis())
+                .unwrap_or(u32::MAX),
             probability: chaos.probability,
             seed,
         };

@@ -36,7 +36,9 @@ pub enum NodeFaultCommand {
         A directory that fails stays offline until its node starts again; a node that has no other stops.")]
     FsyncError(DiskOf),
     /// A node's clock is wrong: timestamps and retention go by it, and nothing that waits
-    #[command(after_help = "Examples:\n  troupe chaos clock 2 +5s\n  troupe chaos clock 2 -1h --for 10m")]
+    #[command(
+        after_help = "Examples:\n  troupe chaos clock 2 +5s\n  troupe chaos clock 2 -1h --for 10m"
+    )]
     Clock(Clock),
 }
 
@@ -151,13 +153,38 @@ fn parse_offset(text: &str) -> Result<i64, String> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NodeFaultKind {
     /// Without others: all.
-    Cut { node: i32, others: Vec<i32>, one_way: bool },
-    Slow { node: i32, others: Vec<i32>, one_way: bool, delay: Duration, jitter: Duration },
-    SlowDisk { node: i32, delay: Duration, dir: String },
-    FullDisk { node: i32, dir: String },
-    FsyncError { node: i32, dir: String },
-    Pause { node: i32 },
-    Clock { node: i32, offset_ms: i64 },
+    Cut {
+        node: i32,
+        others: Vec<i32>,
+        one_way: bool,
+    },
+    Slow {
+        node: i32,
+        others: Vec<i32>,
+        one_way: bool,
+        delay: Duration,
+        jitter: Duration,
+    },
+    SlowDisk {
+        node: i32,
+        delay: Duration,
+        dir: String,
+    },
+    FullDisk {
+        node: i32,
+        dir: String,
+    },
+    FsyncError {
+        node: i32,
+        dir: String,
+    },
+    Pause {
+        node: i32,
+    },
+    Clock {
+        node: i32,
+        offset_ms: i64,
+    },
 }
 
 impl NodeFaultCommand {
@@ -225,22 +252,23 @@ impl NodeFaultKind {
 
     /// What each node suffers, of these that there are. A connection has two ends, and each node makes its own.
     pub fn on_nodes(&self, all: &BTreeSet<i32>) -> BTreeMap<i32, NodeFault> {
-        let ends = |node: i32, others: &[i32], one_way, part: &dyn Fn(Vec<i32>, Direction) -> Kind| {
-            let others: Vec<i32> = match others {
-                [] => all.iter().copied().filter(|other| *other != node).collect(),
-                others => others.to_vec(),
+        let ends =
+            |node: i32, others: &[i32], one_way, part: &dyn Fn(Vec<i32>, Direction) -> Kind| {
+                let others: Vec<i32> = match others {
+                    [] => all.iter().copied().filter(|other| *other != node).collect(),
+                    others => others.to_vec(),
+                };
+                let (to, from) = match one_way {
+                    true => (Direction::To, Direction::From),
+                    false => (Direction::Both, Direction::Both),
+                };
+                let mut on_nodes = BTreeMap::new();
+                for other in &others {
+                    on_nodes.insert(*other, part(vec![node], from));
+                }
+                on_nodes.insert(node, part(others, to));
+                on_nodes
             };
-            let (to, from) = match one_way {
-                true => (Direction::To, Direction::From),
-                false => (Direction::Both, Direction::Both),
-            };
-            let mut on_nodes = BTreeMap::new();
-            for other in &others {
-                on_nodes.insert(*other, part(vec![node], from));
-            }
-            on_nodes.insert(node, part(others, to));
-            on_nodes
-        };
         let ms = |duration: &Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
         let one = |node: &i32, kind| BTreeMap::from([(*node, kind)]);
         let kinds = match self {

@@ -231,7 +231,10 @@ mod tests {
         assert_eq!(errno(write_to(&open)), Some(libc::ENOSPC));
         assert_eq!(errno(FileDisk.create(&full.path().join("new"))), Some(libc::ENOSPC));
         assert_eq!(errno(FileDisk.create_dir(&full.path().join("d"))), Some(libc::ENOSPC));
-        assert_eq!(errno(FileDisk.replace(&full.path().join("r"), b"x", true).map(drop)), Some(libc::ENOSPC));
+        assert_eq!(
+            errno(FileDisk.replace(&full.path().join("r"), b"x", true).map(drop)),
+            Some(libc::ENOSPC)
+        );
         assert!(is_full(full.path()) && !is_full(other.path()));
         DiskFile::sync(&open).unwrap();
         write_to(&beside).unwrap();

@@ -117,8 +117,14 @@ async fn who_is_cut_off_leads_no_more_and_acknowledges_nothing_and_all_is_whole_
 async fn a_leader_that_is_not_heard_or_does_not_hear_loses_nothing() {
     let mut ill = Ill::start().await;
     for others in [["1", "2,3"], ["2,3", "1"]] {
-        let leader = ill.partition(2, |one| one.leader_id.is_some()).await;
-        ill.publish_soon(leader, "before").await;
+        eventually("node 1 leads", async || {
+            let elected = ["partition", "elect", "--preferred", TOPIC];
+            troupe(ill.cluster.address(2), &elected).await;
+            let picture = ill.cluster.describe_as(2).await.ok()?;
+            (picture.leader(TOPIC, 0) == Some(1)).then_some(())
+        })
+        .await;
+        ill.publish_soon(1, "before").await;
         // In the second round the others are mute, one by one, so that node 1 is deaf.
         for node in others[0].split(',') {
             ill.chaos(2, &["cut", node, others[1], "--one-way", "--for", LONG]).await;
@@ -128,7 +134,6 @@ async fn a_leader_that_is_not_heard_or_does_not_hear_loses_nothing() {
         assert!(ill.publish(1, "alone").await.is_err());
         ill.chaos(2, &["stop"]).await;
         ill.whole().await;
-        troupe(ill.cluster.address(2), &["partition", "elect", "--preferred", TOPIC]).await;
     }
 }
 
@@ -276,7 +281,10 @@ async fn what_cannot_be_suffered_is_refused_and_says_what_to_do() {
         let output = troupe(ill.cluster.address(1), &arguments).await;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(said.contains(told), "{words:?}: {said}");
-        assert!(matches!(output.status.code(), Some(exit) if exit == code || exit != 0), "{words:?}");
+        assert!(
+            matches!(output.status.code(), Some(exit) if exit == code || exit != 0),
+            "{words:?}"
+        );
     }
     // Of a fault that could not begin everywhere nothing is left.
     assert!(ill.faults(1).await.is_empty());

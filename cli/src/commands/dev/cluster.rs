@@ -188,9 +188,7 @@ impl Cluster {
             Ok(Some(Command::Kill(id))) => self.end(id, Node::kill),
             Ok(Some(Command::Stop(id))) => self.end(id, Node::stop),
             Ok(Some(Command::Start(id))) => self.start_again(id),
-            Ok(Some(
-                command @ (Command::Fault(..) | Command::Faults | Command::Heal(_)),
-            )) => {
+            Ok(Some(command @ (Command::Fault(..) | Command::Faults | Command::Heal(_)))) => {
                 faults::run(command, self.servers(), &self.sender);
                 Ok(())
             }
