@@ -5,7 +5,7 @@
 //! Promises: a gate opens by itself when its time is over; what stood still then goes on where it was.
 //! Never here: threads that nobody has told to take part. They go on.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -16,6 +16,7 @@ pub struct PauseGate {
     until: Mutex<Option<Instant>>,
     opened: Condvar,
     closed: watch::Sender<bool>,
+    removed: AtomicBool,
     threads: AtomicUsize,
     standing: AtomicUsize,
 }
@@ -26,6 +27,7 @@ impl Default for PauseGate {
             until: Mutex::default(),
             opened: Condvar::new(),
             closed: watch::Sender::new(false),
+            removed: AtomicBool::new(false),
             threads: AtomicUsize::new(0),
             standing: AtomicUsize::new(0),
         }
@@ -35,8 +37,22 @@ impl Default for PauseGate {
 impl PauseGate {
     /// Threads stand still from their next turn on, for so long at most.
     pub fn close(&self, duration: Duration) {
-        *self.lock() = Some(Instant::now() + duration);
+        let mut until = self.lock();
+        if self.removed.load(Ordering::Relaxed) {
+            return;
+        }
+        *until = Some(Instant::now() + duration);
+        // Others ask for it while they hold what follows.
+        drop(until);
         self.closed.send_replace(true);
+    }
+
+    /// They go on, and nothing stops them any more.
+    pub fn remove(&self) {
+        let until = self.lock();
+        self.removed.store(true, Ordering::Relaxed);
+        drop(until);
+        self.open();
     }
 
     /// They go on.
@@ -136,6 +152,8 @@ mod tests {
             done.recv().unwrap();
             standing(&gate, 0);
         }
+        gate.remove();
+        gate.close(LONG);
         assert!(!gate.is_closed());
         thread.stop();
         thread.join().unwrap();

@@ -113,7 +113,7 @@ impl Node {
 
     fn halt(&mut self) {
         self.ending.gracefully.cancel();
-        self.pause.open();
+        self.pause.remove();
         if let Some(thread) = self.thread.take() {
             // A panic in it has been printed.
             let _ = thread.join();
