@@ -80,10 +80,15 @@ pub async fn start(
             .with_hint("`troupe node list` shows the nodes"));
     }
     let nodes = kind.on_nodes(&known);
-    if matches!(kind, NodeFaultKind::Cut { .. }) && nodes.len() < 2 {
-        let cause = "there is no other node to be cut off from";
-        return Err(Failure::new(Exit::Refused, what(), cause)
-            .with_hint("`troupe dev --nodes 3` has three"));
+    let is_between = matches!(kind, NodeFaultKind::Cut { .. } | NodeFaultKind::Slow { .. });
+    if is_between && nodes.len() < 2 {
+        let failed = |cause: String| Failure::new(Exit::Refused, what(), cause);
+        return Err(match known.len() {
+            0 | 1 => failed("there is no other node".to_owned())
+                .with_hint("`troupe dev --nodes 3` has three"),
+            _ => failed(format!("node {} has no connection to itself", kind.victim()))
+                .with_hint("name two nodes"),
+        });
     }
     let duration = duration.unwrap_or(DEFAULT_DURATION);
     let id = new_id(kind.name());

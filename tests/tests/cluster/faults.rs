@@ -54,13 +54,17 @@ impl Ill {
         }
     }
 
-    async fn publish_soon(&mut self, through: i32, what: &str) -> Duration {
-        let begun = Instant::now();
+    /// The same through whoever leads, as soon as that is possible.
+    async fn publish_soon(&mut self, led: i32, what: &str) -> Duration {
+        let (begun, mut through) = (Instant::now(), led);
         loop {
             match self.publish(through, what).await {
                 Ok(took) => return took,
                 Err(why) => assert!(begun.elapsed() < troupe_tests::PATIENCE, "{why}"),
             }
+            // Leadership may have moved on meanwhile.
+            let picture = self.cluster.describe_as(led).await.ok();
+            through = picture.and_then(|picture| picture.leader(TOPIC, 0)).unwrap_or(led);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -269,6 +273,7 @@ async fn what_cannot_be_suffered_is_refused_and_says_what_to_do() {
     for (words, code, told) in [
         (&["cut", "1", "9"][..], 3, "there is no node 9"),
         (&["cut", "1", "1"], 4, "connection to itself"),
+        (&["slow", "2", "2", "1s"], 4, "connection to itself"),
         (&["cut", "one", "2"], 2, "node list"),
         (&["slow", "1", "2", "2m"], 2, "from 1ms to 60s"),
         (&["slow-disk", "1", "10ms", "--dir", "/elsewhere"], 2, "no directory of this node"),
