@@ -6,7 +6,7 @@ mod support;
 
 use serde_json::Value;
 use std::time::{Duration, Instant};
-use support::Dev;
+use support::{Dev, run, run_with};
 
 /// How long a cluster on a busy machine may take for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -19,12 +19,19 @@ fn eventually(what: &str, wanted: impl Fn() -> bool) {
     }
 }
 
-fn leader(dev: &Dev) -> Option<i64> {
-    let listed = dev.run(&["partition", "list", "orders", "-o", "json"]);
+/// Through nodes that are not ill: one that is cut off believes what it knew last.
+fn leader(dev: &Dev, ill: i64) -> Option<i64> {
+    let arguments = ["--server", &beside(dev, ill), "partition", "list", "orders", "-o", "json"];
+    let listed = run(&arguments);
     if listed.code != 0 {
         return None;
     }
     listed.json()["partitions"][0]["leaderId"].as_i64()
+}
+
+fn beside(dev: &Dev, ill: i64) -> String {
+    let others = (1..).zip(dev.server.split(',')).filter(|(node, _)| *node != ill);
+    others.map(|(_, server)| server).collect::<Vec<_>>().join(",")
 }
 
 fn all_in_sync(dev: &Dev) {
@@ -54,7 +61,13 @@ impl Orders {
     }
 
     fn publish(&mut self, what: &str) {
-        self.dev.run_with(&["produce", "orders"], format!("{what}\n").as_bytes()).ok();
+        self.publish_beside(0, what);
+    }
+
+    /// Not by what that node says.
+    fn publish_beside(&mut self, ill: i64, what: &str) {
+        let arguments = ["--server", &beside(&self.dev, ill), "produce", "orders"];
+        run_with(&arguments, format!("{what}\n").as_bytes()).ok();
         self.published.push(what.to_owned());
     }
 
@@ -73,12 +86,13 @@ fn a_leader_that_is_cut_off_or_stands_still_is_replaced_until_it_is_healed() {
     let mut orders = Orders::start();
     orders.publish("before");
     for fault in ["cut", "pause"] {
-        let ill = leader(&orders.dev).unwrap();
+        let ill = leader(&orders.dev, 0).unwrap();
         let begun = orders.dev.say(&format!("{fault} {ill} 10m"));
         assert_eq!(begun["fault"], fault, "{begun}");
         assert_eq!(begun["durationMs"], 600_000);
-        eventually("another leads", || leader(&orders.dev).is_some_and(|leads| leads != ill));
-        orders.publish(&format!("while {ill} suffers {fault}"));
+        let another = || leader(&orders.dev, ill).is_some_and(|leads| leads != ill);
+        eventually("another leads", another);
+        orders.publish_beside(ill, &format!("while {ill} suffers {fault}"));
         let listed = faults(&orders.dev);
         assert!(listed.iter().any(|it| it["faultId"] == begun["faultId"]), "{listed:?}");
         let stopped = orders.dev.say("heal");
@@ -116,11 +130,12 @@ fn disks_connections_and_clocks_of_one_node_are_ill_alone_and_end_by_themselves(
 fn a_node_whose_disk_fails_goes_and_is_well_when_it_is_started_again() {
     let mut orders = Orders::start();
     orders.publish("before");
-    let ill = leader(&orders.dev).unwrap();
+    let ill = leader(&orders.dev, 0).unwrap();
     orders.dev.say(&format!("fsync-error {ill} 10m"));
     // Something has to be flushed for it to be noticed; whoever leads takes it in the end.
     orders.publish("during");
-    eventually("another leads", || leader(&orders.dev).is_some_and(|leads| leads != ill));
+    let another = || leader(&orders.dev, ill).is_some_and(|leads| leads != ill);
+    eventually("another leads", another);
     // It stops by itself; then it can be started.
     let started = Instant::now();
     loop {
