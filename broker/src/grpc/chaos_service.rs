@@ -1,6 +1,6 @@
 //! `troupe.chaos.v1alpha1.ChaosService` over [`Chaos`].
 
-use super::node_faults::{active, node_fault};
+use super::node_faults::{active, fault, node_fault};
 use super::numbers::{int32, int64};
 use crate::operations::{Actor, ActorState, Chaos, FaultRequest, Page};
 use std::sync::Arc;
@@ -44,15 +44,6 @@ fn state(state: ActorState) -> pb::ActorState {
         ActorState::Stalled => pb::ActorState::Stalled,
         ActorState::Waiting => pb::ActorState::Waiting,
         ActorState::Damaged => pb::ActorState::Damaged,
-    }
-}
-
-pub(super) fn fault(kind: Option<FaultKind>) -> pb::Fault {
-    match kind {
-        None => pb::Fault::Unspecified,
-        Some(FaultKind::Pause) => pb::Fault::Pause,
-        Some(FaultKind::Stall) => pb::Fault::Stall,
-        Some(FaultKind::DropReplies) => pb::Fault::DropReplies,
     }
 }
 

@@ -1,6 +1,5 @@
 //! Faults of a node, as `troupe.chaos.v1alpha1` says them.
 
-use super::chaos_service::fault;
 use super::numbers::int64;
 use crate::faults::NodeFault;
 use crate::network::Directions;
@@ -9,6 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tonic::Status;
+use troupe_actor::FaultKind;
 use troupe_proto::chaos::v1alpha1 as pb;
 use troupe_proto::chaos::v1alpha1::node_fault::Kind;
 use troupe_proto::error::{Error, ErrorCode};
@@ -78,6 +78,16 @@ pub(super) fn active(listed: ListedFault) -> pb::ActiveFault {
         actor_fault: fault(actor).into(),
         left_ms: int64(listed.left_ms),
         hit_count: int64(listed.hits),
+    }
+}
+
+/// An actor's own.
+pub(super) fn fault(kind: Option<FaultKind>) -> pb::Fault {
+    match kind {
+        None => pb::Fault::Unspecified,
+        Some(FaultKind::Pause) => pb::Fault::Pause,
+        Some(FaultKind::Stall) => pb::Fault::Stall,
+        Some(FaultKind::DropReplies) => pb::Fault::DropReplies,
     }
 }
 

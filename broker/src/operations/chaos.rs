@@ -5,11 +5,12 @@
 
 mod actor;
 mod actor_tree;
+mod listed;
 mod node_faults;
 
 pub use actor::{Actor, ActorState};
 pub use actor_tree::ActorTree;
-pub use node_faults::{ListedFault, Suffered};
+pub use listed::{ListedFault, Suffered};
 
 use super::page::Page;
 use crate::faults::NodeFaults;

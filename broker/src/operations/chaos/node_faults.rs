@@ -2,9 +2,9 @@
 
 use super::super::page::Page;
 use super::Chaos;
+use super::listed::{ListedFault, Suffered};
 use crate::faults::NodeFault;
 use std::time::Duration;
-use troupe_actor::FaultKind;
 use troupe_proto::error::{Error, ErrorCode};
 
 const DEFAULT_MS: u32 = 10_000;
@@ -14,20 +14,6 @@ const MAX_MS: u32 = 3_600_000;
 const MAX_DELAY: Duration = Duration::from_secs(60);
 const TEN_YEARS_MS: u64 = 10 * 366 * 24 * 3_600_000;
 const MAX_ID: usize = 64;
-
-/// A fault that lasts.
-pub struct ListedFault {
-    pub id: String,
-    pub address: String,
-    pub suffered: Suffered,
-    pub left_ms: u64,
-    pub hits: u64,
-}
-
-pub enum Suffered {
-    ByNode(NodeFault),
-    ByActor(FaultKind),
-}
 
 impl Chaos {
     /// Returns its id as soon as it lasts.
