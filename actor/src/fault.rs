@@ -140,11 +140,10 @@ impl Faults {
         }
     }
 
-    /// What the actor suffers now, and since when.
-    pub fn current(&self, now: Instant) -> Option<(FaultKind, Instant)> {
+    /// What the actor suffers now, since when and until when.
+    pub fn current(&self, now: Instant) -> Option<(FaultKind, Instant, Instant)> {
         let current = *self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let (kind, since, _) = current.filter(|(_, _, until)| now < *until)?;
-        Some((kind, since))
+        current.filter(|(_, _, until)| now < *until)
     }
 
     /// The actor that stood still is gone.
@@ -343,7 +342,7 @@ mod tests {
             () = tokio::time::sleep(LONG / 2) => {}
         }
         let now = Instant::now();
-        let known = faults.current(now).map(|(kind, _)| kind);
+        let known = faults.current(now).map(|(kind, ..)| kind);
         assert_eq!(known, Some(FaultKind::Pause), "though whoever gave it has gone");
         assert_eq!(faults.current(now + LONG), None);
         faults.end_standstill();

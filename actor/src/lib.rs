@@ -15,7 +15,8 @@
 //! - [`StateBoard`] is where everybody finds the actor of now, or learns why there is none.
 //! - [`Mailbox`], [`Budget`] and [`Turns`] bound what waits for an actor, and what it takes at once;
 //!   [`InFlightRequests`] counts what is not answered yet.
-//! - [`Fault`] is what an actor can be given and survives, [`Die`] what it does not; [`StallDetector`] says whether a
+//! - [`Fault`] is what an actor can be given and survives, [`Die`] what it does not; a [`PauseGate`] stops all that are on
+//!   a node's threads; [`StallDetector`] says whether a
 //!   thread or a process runs; [`Address`] is an actor's place in the tree.
 //!
 //! Promises: a dead actor is replaced by one that its owner built from nothing but what it remembers elsewhere; an
@@ -30,6 +31,7 @@ mod fault;
 mod guard;
 mod in_flight;
 mod mailbox;
+mod pause;
 mod stall;
 mod supervision;
 mod turns;
@@ -42,6 +44,7 @@ pub use fault::{Die, Fault, FaultKind, Faults, InjectFault, NotInjected, Survive
 pub use guard::{Exit, Guard};
 pub use in_flight::{InFlightGuard, InFlightId, InFlightRequests};
 pub use mailbox::{Mailbox, Refused};
+pub use pause::PauseGate;
 pub use stall::StallDetector;
 pub use supervision::{Beginning, Life, Next, supervise};
 pub use turns::Turns;

@@ -251,7 +251,7 @@ settings! {
     transaction_max_timeout: Millis = Millis(900_000), "transaction.max.timeout.ms", Dynamic;
     /// How long a transactional id is remembered that nobody uses any more.
     transactional_id_expiration: Millis = Millis(604_800_000), "transactional.id.expiration.ms", Dynamic;
-    /// Whether actors may be killed through the chaos service.
+    /// Whether the node and its actors may be made to fail through the chaos service.
     chaos_enable: bool = false, "chaos.enable", Restart;
 }
 

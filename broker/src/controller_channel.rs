@@ -9,6 +9,7 @@ mod heard;
 pub use heard::Heard;
 
 use crate::clock::now;
+use crate::network::Network;
 use crate::peers::lazy_channel;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -69,6 +70,8 @@ pub struct ControllerChannel {
     identity: watch::Sender<Identity>,
     /// Who is not heard for so long is not there: brokers are held to the same.
     session_timeout_ms: u64,
+    /// How this node connects to others.
+    pub network: Network,
     /// When a controller was heard, for a broker that has none of its own.
     pub heard: Heard,
 }
@@ -91,6 +94,7 @@ impl ControllerChannel {
         voters: Vec<Voter>,
         identity: Identity,
         session_timeout_ms: u64,
+        network: Network,
     ) -> Self {
         Self {
             local,
@@ -100,6 +104,7 @@ impl ControllerChannel {
             sessions: Mutex::default(),
             identity: watch::Sender::new(identity),
             session_timeout_ms,
+            network,
             heard: Heard::default(),
         }
     }
@@ -205,7 +210,7 @@ impl ControllerChannel {
             let message = format!("node {node} decides, but is not in controller.quorum.voters");
             Error::new(ErrorCode::InconsistentVoterSet, message)
         })?;
-        let channel = lazy_channel(&voter.address)?;
+        let channel = lazy_channel(&self.network, Some(node), &voter.address)?;
         channels.insert(node, channel.clone());
         Ok(channel)
     }

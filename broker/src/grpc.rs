@@ -25,6 +25,7 @@ mod log_dirs;
 mod log_service;
 mod message;
 mod metadata_service;
+mod node_faults;
 mod numbers;
 mod placement_service;
 mod reassignment_service;
@@ -36,8 +37,10 @@ mod topic_service;
 mod transaction_admin;
 mod transaction_markers;
 mod transaction_service;
+mod while_paused;
 
 pub use counted::Counted;
 pub use intake::{Intake, IntakeLayer};
 pub use redirects::Redirects;
 pub use routes::{AdminServices, BrokerServices, ControllerServices};
+pub use while_paused::serve_while_paused;

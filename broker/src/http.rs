@@ -2,12 +2,15 @@
 //! as `grpc.health.v1` says it.
 
 use crate::connections::{Connections, Protocol, accept, serve_http1};
+use crate::faults::Serve;
 use crate::metrics;
 use crate::operations::{Observation, Readiness};
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use futures::future::BoxFuture;
+use std::future::pending;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -34,6 +37,24 @@ pub fn serve(
         }
     });
     Ok(())
+}
+
+/// What is answered while the node stands still: how it is. Whoever asks for anything else waits.
+pub fn serve_while_paused(observation: &Arc<Observation>) -> Serve {
+    let observation = Arc::clone(observation);
+    Arc::new(move |listener: TcpListener, over: CancellationToken| -> BoxFuture<'static, ()> {
+        let observation = Arc::clone(&observation);
+        let app = Router::new()
+            .route("/metrics", get(move || async move { render(&observation) }))
+            .fallback(|| pending::<StatusCode>());
+        Box::pin(async move {
+            let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
+            let serving = axum::serve(listener, app).with_graceful_shutdown(over.cancelled_owned());
+            if let Err(error) = serving.await {
+                tracing::warn!(%error, "nobody shows metrics while the node is paused");
+            }
+        })
+    })
 }
 
 fn ready(readiness: &Readiness) -> (StatusCode, String) {

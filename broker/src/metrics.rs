@@ -201,6 +201,14 @@ impl NodeMetrics {
         counter!("troupe_faults_injected_total", "node" => node, "fault" => kind).increment(1);
     }
 
+    /// Faults of the whole node of this kind that last, and how long the last of them does.
+    pub fn faults_active(&self, kind: &'static str, count: usize, left: Duration) {
+        let node = || self.node.clone();
+        gauge!("troupe_faults_active", "node" => node(), "fault" => kind).set(count as f64);
+        gauge!("troupe_fault_left_seconds", "node" => node(), "fault" => kind)
+            .set(left.as_secs_f64());
+    }
+
     /// Entries of a table of this node.
     pub fn entries(&self, of: &'static str, count: usize) {
         let node = self.node.clone();

@@ -41,7 +41,7 @@ mod topics;
 mod transactions;
 
 pub use administration::{Administration, Observed};
-pub use chaos::{Actor, ActorState, Chaos, FaultRequest};
+pub use chaos::{Actor, ActorState, Chaos, FaultRequest, ListedFault, Suffered};
 pub use cluster::{
     Cluster, ClusterNode, Drained, ElectionResult, Elections, NamedPartitions, PartitionFilter,
     PartitionState, Replica, ReplicaQuery, ReplicaRole, ScrubbedReplica,

@@ -4,6 +4,7 @@
 //! Promises: a connection that breaks is made again when it is next used; a stream that is there for long never
 //! waits for another one's end.
 
+use crate::network::Network;
 use std::collections::HashMap;
 use std::error::Error as _;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +14,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{ConnectError, Status};
 use troupe_machines::cluster::ClusterImage;
 use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::ids::NodeId;
 
 /// What nodes call themselves to each other.
 pub const NODE_AGENT: &str = "troupe-node";
@@ -41,6 +43,7 @@ pub enum Purpose {
 pub struct Peers {
     /// Who is there: other connections are closed.
     image: watch::Receiver<Arc<ClusterImage>>,
+    network: Network,
     channels: Mutex<HashMap<(String, Purpose), Vec<Lease>>>,
 }
 
@@ -52,8 +55,8 @@ pub struct Lease {
 }
 
 impl Lease {
-    fn to(endpoint: &str) -> Result<Self, Error> {
-        Ok(Self { channel: lazy_channel(endpoint)?, places: Arc::default() })
+    fn to(channel: Channel) -> Self {
+        Self { channel, places: Arc::default() }
     }
 
     /// Those that were given out and live, when this is not one of them.
@@ -63,8 +66,8 @@ impl Lease {
 }
 
 impl Peers {
-    pub fn new(image: watch::Receiver<Arc<ClusterImage>>) -> Self {
-        Self { image, channels: Mutex::default() }
+    pub fn new(image: watch::Receiver<Arc<ClusterImage>>, network: Network) -> Self {
+        Self { image, network, channels: Mutex::default() }
     }
 
     /// The connection to a broker for calls that are soon over. Connections are made when they are first used; when
@@ -101,8 +104,10 @@ impl Peers {
                 return Ok(lease.clone());
             }
         }
-        let lease = Lease::to(endpoint)?;
         let image = self.image.borrow().clone();
+        let node = image.brokers().find(|broker| broker.endpoint == endpoint);
+        let node = node.map(|broker| broker.node_id);
+        let lease = Lease::to(lazy_channel(&self.network, node, endpoint)?);
         let is_there = |endpoint: &str| image.brokers().any(|broker| broker.endpoint == endpoint);
         channels.retain(|(endpoint, _), _| is_there(endpoint));
         channels.entry(key).or_default().push(lease.clone());
@@ -132,17 +137,26 @@ pub fn failure(status: Status, unreachable: ErrorCode) -> Error {
     Error::from(status)
 }
 
-/// A connection to `host:port`, made when it is first used and again when it breaks.
-pub fn lazy_channel(address: &str) -> Result<Channel, Error> {
-    Ok(endpoint(address)?.connect_lazy())
+/// A connection to `host:port`, made when it is first used and again when it breaks. `node`: who is there, if that is
+/// known.
+pub fn lazy_channel(
+    network: &Network,
+    node: Option<NodeId>,
+    address: &str,
+) -> Result<Channel, Error> {
+    Ok(network.lazy(node, &endpoint(address)?))
 }
 
 /// A connection to `host:port` for one bulk stream, made now.
 ///
 /// # Errors
 /// `LEADER_NOT_AVAILABLE`: nobody listens there, or nobody answers in time.
-pub async fn connect_bulk(address: &str) -> Result<Channel, Error> {
-    endpoint(address)?.connect().await.map_err(|error| {
+pub async fn connect_bulk(
+    network: &Network,
+    node: NodeId,
+    address: &str,
+) -> Result<Channel, Error> {
+    network.connect(node, &endpoint(address)?).await.map_err(|error| {
         let message = format!("cannot connect to {address}: {error}");
         Error::new(ErrorCode::LeaderNotAvailable, message)
     })
@@ -182,7 +196,7 @@ mod tests {
         };
         let mut image = ClusterImage::default();
         image.replay_all(&[MetadataRecord { record: Some(Record::Broker(broker)) }]).unwrap();
-        let peers = Peers::new(watch::Sender::new(Arc::new(image)).subscribe());
+        let peers = Peers::new(watch::Sender::new(Arc::new(image)).subscribe(), Network::default());
         let lease = || peers.lease("127.0.0.1:1", Purpose::Fetch).unwrap();
         let first = lease();
         let mut full: Vec<Lease> = (1..LONG_STREAMS).map(|_| lease()).collect();

@@ -37,6 +37,12 @@ pub struct Bound {
     sockets: Vec<TcpListener>,
 }
 
+impl Bound {
+    pub fn sockets(&self) -> &[TcpListener] {
+        &self.sockets
+    }
+}
+
 /// Binds `count` sockets to the same address.
 pub fn listen(address: SocketAddr, count: usize) -> io::Result<Bound> {
     if address.port() != 0 {

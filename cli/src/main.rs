@@ -7,6 +7,7 @@
 //!   [`live_names`] completes and suggests names of what is there.
 //! - Connecting: [`global`] options, and [`waiting`] for answers, which asks for the cluster's [`health`]; [`fan_out`] asks
 //!   several nodes. [`runtime`] runs it. [`producer`] sends, to a schedule by [`pace`].
+//! - What nodes suffer on purpose: [`node_faults`].
 //! - What there is in a cluster: [`node_view`], [`replica_condition`], [`actors`] ([`address_pattern`], [`roles`]), [`assignment`], [`reassignment`]; [`as_of`]
 //!   when that is true. [`placement`]: who has what, and had better.
 //! - A node in this process: [`configuration`], [`ports`], [`foreground`], [`readiness`]; in one of its own: [`pid_file`],
@@ -41,6 +42,7 @@ mod latency;
 mod live_names;
 mod metadata_records;
 mod nearest;
+mod node_faults;
 mod node_view;
 mod offset_range;
 mod output;

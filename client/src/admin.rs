@@ -5,6 +5,7 @@
 //! A change whose connection breaks is not repeated unless nothing was sent, or twice is as good as once:
 //! its outcome is unknown, and the error says so.
 
+mod chaos;
 mod configs;
 pub(crate) mod groups;
 mod placement;
@@ -27,11 +28,6 @@ use troupe_proto::admin::v1::{
     PartitionFilter, PartitionState, RecordsDeletionResult, RecoverPartitionRequest,
     RemoveNodeRequest, Replica, ReplicaLogDir, ResumeNodeRequest, ScrubReplicasRequest,
     ScrubReplicasResponse, Topic, TopicPartitions, UpdateTopicRequest,
-};
-use troupe_proto::chaos::v1alpha1::chaos_service_client::ChaosServiceClient;
-use troupe_proto::chaos::v1alpha1::{
-    Actor, InjectFaultRequest, InjectFaultResponse, KillActorRequest, KillActorResponse, KillMode,
-    ListActorsRequest,
 };
 use troupe_proto::ids::{NodeId, TopicId};
 
@@ -374,55 +370,6 @@ impl Admin {
         Ok(answer.results)
     }
 
-    /// The actors of the node that answers whose addresses begin with `prefix`.
-    ///
-    /// # Errors
-    /// Those of any control call.
-    pub async fn list_actors(&self, prefix: &str) -> Result<Vec<Actor>, ClientError> {
-        all_pages(|page_token| async move {
-            let request = ListActorsRequest { prefix: prefix.to_owned(), page_size: 0, page_token };
-            let page = self
-                .call(true, |channel| {
-                    let request = request.clone();
-                    async move { chaos(channel).list_actors(request).await }
-                })
-                .await?;
-            Ok((page.actors, page.next_page_token))
-        })
-        .await
-    }
-
-    /// Lets an actor of the node that answers fail for a while, and waits until it serves again.
-    ///
-    /// # Errors
-    /// CHAOS_DISABLED, UNKNOWN_ACTOR, INVALID_REQUEST.
-    pub async fn inject_fault(
-        &self,
-        request: InjectFaultRequest,
-    ) -> Result<InjectFaultResponse, ClientError> {
-        self.call(false, |channel| {
-            let request = request.clone();
-            async move { chaos(channel).inject_fault(request).await }
-        })
-        .await
-    }
-
-    /// Kills an actor of the node that answers, and waits until its successor serves.
-    ///
-    /// # Errors
-    /// CHAOS_DISABLED, UNKNOWN_ACTOR.
-    pub async fn kill_actor(
-        &self,
-        address: &str,
-        mode: KillMode,
-    ) -> Result<KillActorResponse, ClientError> {
-        self.call(false, |channel| {
-            let request = KillActorRequest { address: address.to_owned(), mode: mode.into() };
-            async move { chaos(channel).kill_actor(request).await }
-        })
-        .await
-    }
-
     async fn call<T, F>(
         &self,
         repeatable: bool,
@@ -474,8 +421,4 @@ fn topics(channel: Channel) -> TopicServiceClient<Channel> {
 
 fn cluster(channel: Channel) -> ClusterServiceClient<Channel> {
     ClusterServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER)
-}
-
-fn chaos(channel: Channel) -> ChaosServiceClient<Channel> {
-    ChaosServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER)
 }

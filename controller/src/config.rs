@@ -2,10 +2,13 @@
 
 use crate::settings::Settings;
 use crate::voters::{Voter, VotersError};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
+use tonic::transport::{Channel, Endpoint};
+use troupe_actor::PauseGate;
 use troupe_machines::cluster::ReplayError;
 use troupe_proto::error::Error as WireError;
 use troupe_proto::ids::NodeId;
@@ -29,6 +32,10 @@ pub struct ControllerConfig {
     pub snapshot_bytes: u64,
     /// Called before anything is made durable: on a full disk it may make room.
     pub before_flush: BeforeFlush,
+    /// How other voters are connected to.
+    pub connector: Connector,
+    /// What stops the threads of the controller.
+    pub pause: Option<Arc<PauseGate>>,
     /// Between two looks at everything that is kept of the metadata log.
     pub verify_interval: Duration,
     #[cfg(test)]
@@ -37,23 +44,45 @@ pub struct ControllerConfig {
 
 /// What the owner of the directory does before the metadata log writes.
 #[derive(Clone, Default)]
-pub struct BeforeFlush(Option<Arc<dyn Fn() + Send + Sync>>);
+pub struct BeforeFlush(Option<Arc<dyn Fn() -> io::Result<()> + Send + Sync>>);
 
 impl BeforeFlush {
-    pub fn new(hook: impl Fn() + Send + Sync + 'static) -> BeforeFlush {
+    /// An error is as one of the flush itself.
+    pub fn new(hook: impl Fn() -> io::Result<()> + Send + Sync + 'static) -> BeforeFlush {
         BeforeFlush(Some(Arc::new(hook)))
     }
 
-    pub(crate) fn run(&self) {
-        if let Some(hook) = &self.0 {
-            hook();
-        }
+    pub(crate) fn run(&self) -> io::Result<()> {
+        self.0.as_ref().map_or(Ok(()), |hook| hook())
     }
 }
 
 impl std::fmt::Debug for BeforeFlush {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(if self.0.is_some() { "a hook" } else { "nothing" })
+    }
+}
+
+/// How a channel to another voter comes about: connected to when it is first used, by default as tonic does.
+#[derive(Clone, Default)]
+pub struct Connector(Option<Arc<dyn Fn(NodeId, Endpoint) -> Channel + Send + Sync>>);
+
+impl Connector {
+    pub fn new(connect: impl Fn(NodeId, Endpoint) -> Channel + Send + Sync + 'static) -> Connector {
+        Connector(Some(Arc::new(connect)))
+    }
+
+    pub(crate) fn channel(&self, voter: NodeId, endpoint: Endpoint) -> Channel {
+        match &self.0 {
+            Some(connect) => connect(voter, endpoint),
+            None => endpoint.connect_lazy(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Connector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "another's" } else { "tonic's" })
     }
 }
 
@@ -70,6 +99,8 @@ impl ControllerConfig {
             snapshot_entries: 5_000,
             snapshot_bytes: 256 << 10,
             before_flush: BeforeFlush::default(),
+            connector: Connector::default(),
+            pause: None,
             verify_interval: Duration::from_secs(3600),
             #[cfg(test)]
             disk: crate::tests::TestDisk::default(),

@@ -11,7 +11,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, oneshot, watch};
-use troupe_actor::{Die, Guard, InFlightRequests};
+use troupe_actor::{Die, Guard, InFlightRequests, PauseGate};
 use troupe_machines::cluster::{
     AlterConfigs, AlterPartition, AlterPartitionReassignments, Arrival, ClusterImage, Configured,
     CreatePartitions, CreateTopic, DeleteTopic, Election, LeaderBalance, METADATA_VERSION,
@@ -58,6 +58,11 @@ impl ControllerHandle {
         let shared =
             Shared { board, log, stop, arbiter, spawner, in_flight: InFlightRequests::default() };
         ControllerHandle { shared: Arc::new(shared), began: None }
+    }
+
+    /// Its thread stands still whenever the gate is closed.
+    pub(crate) fn take_part_in(&self, pause: &Arc<PauseGate>) {
+        self.shared.spawner.spawn(Arc::clone(pause).take_part());
     }
 
     /// The same controller, for a request that began then, far from here: it is refused (`OVERTAKEN`) if something

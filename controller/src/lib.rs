@@ -38,7 +38,8 @@ mod voters;
 
 pub use api::ControllerApi;
 pub use config::{
-    BeforeFlush, ControllerConfig, ControllerStartError, QuorumTimings, SessionTimings, Upkeep,
+    BeforeFlush, Connector, ControllerConfig, ControllerStartError, QuorumTimings, SessionTimings,
+    Upkeep,
 };
 pub use endpoint::{ControllerEndpoint, MAX_MESSAGE_BYTES};
 pub use handle::ControllerHandle;

@@ -101,6 +101,9 @@ impl RaftLog {
         let (lives, seen) = Lives::new(config.clone(), identity, tell, waiting)?;
         let arbiter = Arbiter::new();
         arbiter.spawn(async { priority::first() });
+        if let Some(pause) = &config.pause {
+            arbiter.spawn(Arc::clone(pause).take_part());
+        }
         let (done, started) = oneshot::channel();
         let (end, ending) = oneshot::channel();
         let (left, ended) = oneshot::channel();

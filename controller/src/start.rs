@@ -55,6 +55,9 @@ impl Controller {
         let asked = config.cluster_id.clone();
         let new_cluster_id = asked.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
         let handle = Self::on(log, config.settings.clone(), new_cluster_id);
+        if let Some(pause) = &config.pause {
+            handle.take_part_in(pause);
+        }
         Ok(QuorumMember { handle, endpoint, refusals, config })
     }
 

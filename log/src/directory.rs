@@ -10,7 +10,7 @@
 //! ```
 
 use crate::checkpoint;
-use crate::disk::{Disk, FileDisk};
+use crate::disk::{Disk, FileDisk, injected};
 use crate::place::Kind;
 use crate::retention::{DELETED, give_back};
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -169,9 +169,14 @@ impl DataDirectory {
     /// Writes a little and removes it again; `durably`: waits for the disk to have taken it.
     pub(crate) fn write_probe(&self, durably: bool) -> io::Result<()> {
         let path = self.path.join(PROBE);
-        let written = File::create(&path).and_then(|mut file| {
+        let created = injected::before_create(&path).and_then(|()| File::create(&path));
+        let written = created.and_then(|mut file| {
             file.write_all(b"probe")?;
-            if durably { file.sync_all() } else { Ok(()) }
+            if durably {
+                injected::before_flush(&file).and_then(|()| file.sync_all())
+            } else {
+                Ok(())
+            }
         });
         let removed = fs::remove_file(&path);
         written.and(removed)

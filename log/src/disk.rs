@@ -1,7 +1,8 @@
 //! The one door to files.
 //!
 //! [`FileDisk`] is the real one, [`MemDisk`] keeps everything in memory and knows what a power cut would
-//! leave of it, [`FaultDisk`] fails as a script says.
+//! leave of it, [`FaultDisk`] fails as a script says. What lies in a directory on the real one can be made to fail too
+//! ([`InjectedFault`]).
 //!
 //! Contract: a write is durable after [`DiskFile::sync`]; a created, renamed or removed entry after
 //! [`Disk::sync_dir`] of its directory. Until then a crash may keep any part of it.
@@ -9,11 +10,13 @@
 mod faulty;
 mod file;
 mod guard;
+pub(crate) mod injected;
 mod mapping;
 mod memory;
 
 pub use faulty::{Fault, FaultDisk, Operation};
 pub use file::{FileDisk, is_resident};
+pub use injected::{DiskFault, InjectedFault, before_other_flush};
 pub use memory::{Loss, MemDisk};
 
 use bytes::Bytes;

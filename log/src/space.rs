@@ -7,6 +7,7 @@
 
 use crate::disk::Disk;
 use crate::disk::FileDisk;
+use crate::disk::injected;
 use crate::retention::DELETED;
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
@@ -100,6 +101,7 @@ pub struct Volume {
 
 /// That of a path; `None` if it does not say.
 pub(crate) fn volume_of(path: &Path) -> Option<Volume> {
+    let is_full = injected::is_full(path);
     let path = CString::new(path.as_os_str().as_bytes()).ok()?;
     // SAFETY: all-zero is a value of this struct of numbers.
     let mut found: libc::statvfs = unsafe { std::mem::zeroed() };
@@ -109,7 +111,10 @@ pub(crate) fn volume_of(path: &Path) -> Option<Volume> {
     }
     Some(Volume {
         total_bytes: found.f_blocks.saturating_mul(found.f_frsize),
-        usable_bytes: found.f_bavail.saturating_mul(found.f_frsize),
+        usable_bytes: match is_full {
+            true => 0,
+            false => found.f_bavail.saturating_mul(found.f_frsize),
+        },
         read_only: found.f_flag & libc::ST_RDONLY != 0,
     })
 }

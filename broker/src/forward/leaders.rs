@@ -36,8 +36,9 @@ impl Leaders {
         node_id: troupe_proto::ids::NodeId,
         image: troupe_machines::cluster::ClusterImage,
     ) -> Arc<Leaders> {
+        use crate::network::Network;
         let metadata = MetadataCache::of(node_id, image);
-        let peers = Arc::new(Peers::new(metadata.image.clone()));
+        let peers = Arc::new(Peers::new(metadata.image.clone(), Network::default()));
         let (admission, unpacker) = (Admission::new(node_id.0), Arc::new(Unpacker::new(1 << 20)));
         Arc::new(Leaders::new(metadata, peers, admission, unpacker))
     }

@@ -257,6 +257,7 @@ fn broken(ended: Result<(), Status>) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::Network;
     use crate::peers::lazy_channel;
     use troupe_proto::ids::{PartitionId, TopicId};
 
@@ -279,7 +280,7 @@ mod tests {
         let key = PartitionKey { topic_id: TopicId::random(), partition: PartitionId(0) };
         for _ in 0..3 {
             let (responder, answer) = Responder::channel();
-            let connect = || lazy_channel(&endpoint);
+            let connect = || lazy_channel(&Network::default(), None, &endpoint);
             let request = ProduceStreamRequest::default();
             let chained = Chained { chain: Arc::new(Chain::new(Default::default())), responder };
             streams.produce(&endpoint, connect, &key, request, chained).await;

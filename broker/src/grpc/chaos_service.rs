@@ -1,5 +1,6 @@
 //! `troupe.chaos.v1alpha1.ChaosService` over [`Chaos`].
 
+use super::node_faults::{active, fault, node_fault};
 use super::numbers::{int32, int64};
 use crate::operations::{Actor, ActorState, Chaos, FaultRequest, Page};
 use std::sync::Arc;
@@ -29,7 +30,8 @@ fn actor(actor: Actor) -> pb::Actor {
         stands_still_ms: int64(actor.still_ms),
         oldest_wait_ms: int64(actor.oldest_wait_ms),
         queued_bytes: int64(actor.queued_bytes),
-        fault: fault(actor.fault).into(),
+        fault: fault(actor.fault.map(|(kind, _)| kind)).into(),
+        fault_left_ms: int64(actor.fault.map_or(0, |(_, left_ms)| left_ms)),
     }
 }
 
@@ -42,15 +44,6 @@ fn state(state: ActorState) -> pb::ActorState {
         ActorState::Stalled => pb::ActorState::Stalled,
         ActorState::Waiting => pb::ActorState::Waiting,
         ActorState::Damaged => pb::ActorState::Damaged,
-    }
-}
-
-fn fault(kind: Option<FaultKind>) -> pb::Fault {
-    match kind {
-        None => pb::Fault::Unspecified,
-        Some(FaultKind::Pause) => pb::Fault::Pause,
-        Some(FaultKind::Stall) => pb::Fault::Stall,
-        Some(FaultKind::DropReplies) => pb::Fault::DropReplies,
     }
 }
 
@@ -111,5 +104,34 @@ impl ChaosService for ChaosDoor {
             recovery_micros: int64(survived.recovery.as_micros()),
             dropped_reply_count: int64(survived.dropped_replies),
         }))
+    }
+
+    async fn start_fault(
+        &self,
+        request: Request<pb::StartFaultRequest>,
+    ) -> Result<Response<pb::StartFaultResponse>, Status> {
+        let request = request.into_inner();
+        let fault = node_fault(request.fault)?;
+        let fault_id = self.chaos.start_fault(&request.fault_id, fault, request.duration_ms)?;
+        Ok(Response::new(pb::StartFaultResponse { fault_id }))
+    }
+
+    async fn list_faults(
+        &self,
+        request: Request<pb::ListFaultsRequest>,
+    ) -> Result<Response<pb::ListFaultsResponse>, Status> {
+        let request = request.into_inner();
+        let page = Page::new(request.page_size, request.page_token)?;
+        let (faults, next_page_token) = self.chaos.list_faults(&page);
+        let faults = faults.into_iter().map(active).collect();
+        Ok(Response::new(pb::ListFaultsResponse { faults, next_page_token }))
+    }
+
+    async fn stop_faults(
+        &self,
+        request: Request<pb::StopFaultsRequest>,
+    ) -> Result<Response<pb::StopFaultsResponse>, Status> {
+        let stopped_fault_ids = self.chaos.stop_faults(&request.into_inner().fault_id)?;
+        Ok(Response::new(pb::StopFaultsResponse { stopped_fault_ids }))
     }
 }

@@ -5,15 +5,17 @@ use super::handles::Handles;
 use super::start_error::StartError;
 use crate::NodeConfig;
 use crate::connections::Connections;
+use crate::faults::NodeFaults;
 use crate::grpc::ControllerServices;
 use crate::server::{self, Bound};
 use actix::Arbiter;
 use std::sync::Arc;
 use std::time::Duration;
 use troupe_controller::{
-    BeforeFlush, Controller, ControllerConfig, ControllerEndpoint, ControllerHandle, QuorumMember,
-    QuorumTimings, SessionTimings, Settings, priority,
+    BeforeFlush, Connector, Controller, ControllerConfig, ControllerEndpoint, ControllerHandle,
+    QuorumMember, QuorumTimings, SessionTimings, Settings, priority,
 };
+use troupe_log::disk::before_other_flush;
 use troupe_log::{DirectoryError, LogDirectories, MetaProperties, Space};
 use troupe_proto::error::Error;
 use troupe_proto::ids::NodeId;
@@ -35,6 +37,7 @@ impl Controllers {
         config: &NodeConfig,
         directories: &LogDirectories,
         space: &Arc<Space>,
+        faults: &Arc<NodeFaults>,
     ) -> Result<Controllers, StartError> {
         let path = directories.metadata().join(METADATA_DIR);
         let voters = config.voters().map_err(StartError::Voters)?;
@@ -42,7 +45,17 @@ impl Controllers {
         let mut controller = ControllerConfig::new(node_id, path.clone());
         controller.settings = Settings::new(Arc::new(OwnSettings::new(config.clone())));
         let room = Arc::clone(space);
-        controller.before_flush = BeforeFlush::new(move || make_room(&room));
+        let dir = directories.metadata().to_owned();
+        controller.before_flush = BeforeFlush::new(move || {
+            make_room(&room);
+            before_other_flush(&dir)
+        });
+        if faults.are_enabled() {
+            let network = faults.network();
+            controller.connector =
+                Connector::new(move |node, endpoint| network.lazy(Some(node), &endpoint));
+            controller.pause = Some(Arc::clone(&faults.pause));
+        }
         controller.sessions = SessionTimings {
             heartbeat: config.heartbeat_interval.duration(),
             timeout: config.session_timeout.duration(),
@@ -180,6 +193,7 @@ impl ControlThread {
     ) -> Result<ControlThread, StartError> {
         let arbiter = Arbiter::try_new().map_err(StartError::Thread)?;
         arbiter.spawn(async { priority::first() });
+        arbiter.spawn(handles.faults.take_part());
         if let (Controllers::Member { member, endpoint, .. }, Some(listeners)) =
             (controllers, listeners)
         {

@@ -2,6 +2,7 @@
 
 use crate::NodeConfig;
 use crate::controller_channel::ControllerChannel;
+use crate::faults::NodeFaults;
 use crate::group::GroupCoordinators;
 use crate::grpc::{BrokerServices, IntakeLayer};
 use crate::metadata_cache::MetadataCache;
@@ -40,6 +41,8 @@ pub(super) struct Handles {
     pub services: BrokerServices,
     /// Whether this process may promise anything.
     pub stall_detector: Arc<StallDetector>,
+    /// What the node suffers, as somebody wants it.
+    pub faults: Arc<NodeFaults>,
     /// Cancelled when the node begins to stop.
     pub shutdown: CancellationToken,
     /// Cancelled when the node has stopped.

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use tokio::sync::watch;
+use troupe_actor::PauseGate;
 
 /// A running node. Dropping it stops it too.
 pub struct Node {
@@ -16,6 +17,8 @@ pub struct Node {
     progress: watch::Receiver<Progress>,
     stopped: watch::Receiver<bool>,
     thread: Option<JoinHandle<()>>,
+    /// Who ends the node ends its pause.
+    pause: Arc<PauseGate>,
 }
 
 impl Node {
@@ -29,19 +32,21 @@ impl Node {
         let (progress_sender, progress) = watch::channel(Progress::Joining);
         let (started, outcome) = mpsc::sync_channel(1);
         let (stopped_sender, stopped) = watch::channel(false);
+        let pause = Arc::<PauseGate>::default();
         let thread = {
-            let ending = ending.clone();
+            let (ending, pause) = (ending.clone(), Arc::clone(&pause));
             std::thread::Builder::new()
                 .name("node".to_owned())
                 .spawn(move || {
-                    running::run(config, directories, ending, started, progress_sender);
+                    let outcomes = (started, progress_sender);
+                    running::run(config, directories, pause, ending, outcomes);
                     stopped_sender.send_replace(true);
                 })
                 .map_err(StartError::Thread)?
         };
         match outcome.recv() {
             Ok(Ok(addresses)) => {
-                Ok(Node { addresses, ending, progress, stopped, thread: Some(thread) })
+                Ok(Node { addresses, ending, progress, stopped, thread: Some(thread), pause })
             }
             failed => {
                 // The thread ends by itself; a panic in it has been printed.
@@ -108,6 +113,7 @@ impl Node {
 
     fn halt(&mut self) {
         self.ending.gracefully.cancel();
+        self.pause.remove();
         if let Some(thread) = self.thread.take() {
             // A panic in it has been printed.
             let _ = thread.join();

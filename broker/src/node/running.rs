@@ -8,13 +8,14 @@ use super::controllers::{ControlThread, Controllers, METADATA_DIR, make_room};
 use super::handles::Handles;
 use super::progress::{Addresses, Ending, Progress};
 use super::reconcile::{Reconciler, retire};
-use super::sockets::Sockets;
+use super::sockets::{GrpcListener, Sockets};
 use super::start_error::StartError;
 use super::wiring::{Ground, Wired};
 use super::{advertised, duplicate_broker, log_directories, owner, space};
 use crate::cleaner::Cleaner;
 use crate::connections::Connections;
-use crate::grpc::AdminServices;
+use crate::faults::{Door, DoorParts, NodeFaults};
+use crate::grpc::{AdminServices, serve_while_paused};
 use crate::partition::{ControllerRequest, Retirement};
 use crate::replication::ControllerRequestSender;
 use crate::{NodeConfig, coordinator, descriptors, group, http, server, txn};
@@ -23,7 +24,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{oneshot, watch};
-use troupe_actor::{ActorState, StallDetector};
+use troupe_actor::{ActorState, PauseGate, StallDetector};
 use troupe_log::{LogDirectories, MetaProperties, Space};
 use troupe_machines::cluster::{ClusterImage, LOG_VERSION, METADATA_VERSION, RegisterBroker};
 
@@ -37,13 +38,13 @@ type Started = mpsc::SyncSender<Result<Addresses, StartError>>;
 pub(super) fn run(
     config: NodeConfig,
     directories: LogDirectories,
+    pause: Arc<PauseGate>,
     ending: Ending,
-    started: Started,
-    progress: watch::Sender<Progress>,
+    (started, progress): (Started, watch::Sender<Progress>),
 ) {
     let system = System::new();
     system.block_on(async move {
-        match Parts::build(config, directories).await {
+        match Parts::build(config, directories, pause).await {
             Ok(mut parts) => {
                 parts.run(&ending, started, &progress).await;
                 if ending.at_once.is_cancelled() {
@@ -81,7 +82,11 @@ struct Parts {
 }
 
 impl Parts {
-    async fn build(config: NodeConfig, directories: LogDirectories) -> Result<Parts, StartError> {
+    async fn build(
+        config: NodeConfig,
+        directories: LogDirectories,
+        pause: Arc<PauseGate>,
+    ) -> Result<Parts, StartError> {
         let directories = Arc::new(directories);
         owner::check(&config, &directories)?;
         let mut sockets = Sockets::bind(&config)?;
@@ -90,7 +95,9 @@ impl Parts {
         if space.is_low() {
             directories.beside_metadata().for_each(Space::clear_deleted);
         }
-        let controllers = Controllers::start(&config, &directories, &space).await?;
+        let faults = NodeFaults::new(&config, pause);
+        tokio::spawn(faults.take_part());
+        let controllers = Controllers::start(&config, &directories, &space, &faults).await?;
         let pushed_image = watch::Sender::new(Arc::new(ClusterImage::default()));
         let image =
             controllers.handle().map_or_else(|| pushed_image.subscribe(), |handle| handle.image());
@@ -110,6 +117,7 @@ impl Parts {
             stall_detector,
             directories: Arc::clone(&directories),
             space: Arc::clone(&space),
+            faults,
         };
         let Wired { handles, shards, cleaner, controller_requests } = ground.build()?;
         let control_thread = match controllers.is_alone() {
@@ -223,6 +231,7 @@ impl Parts {
         log_directories::watch(&self.directories, &handles);
         reconciler.apply(&first).await;
         self.check_descriptors();
+        self.open_door();
         self.serve_grpc();
         self.serve_http()?;
         for listener in &self.addresses.listeners {
@@ -252,6 +261,20 @@ impl Parts {
             (Arc::clone(&handles.coordinators), group::settings(&handles.settings));
         actix_rt::spawn(coordinator::reconcile(node, coordinators, settings, shards));
         Ok(())
+    }
+
+    /// For what may be asked while the node stands still. Before the listeners are given away.
+    fn open_door(&self) {
+        let faults = &self.handles.faults;
+        let Some(sockets) = self.sockets.as_ref().filter(|_| faults.are_enabled()) else { return };
+        let AdminServices(administration) = &self.handles.services.admin;
+        let mut parts = DoorParts::default();
+        let chaos = serve_while_paused(&administration.chaos);
+        for listener in sockets.grpc.iter().flat_map(GrpcListener::sockets) {
+            parts.add(listener, &chaos);
+        }
+        parts.add(&sockets.http, &http::serve_while_paused(&administration.observation));
+        faults.set_door(Door::new(parts));
     }
 
     /// Serves all listeners for clients and brokers.
@@ -343,6 +366,7 @@ impl Parts {
     /// threads.
     async fn stop(mut self) {
         let handles = Arc::clone(&self.handles);
+        handles.faults.end();
         self.cleaner.stop();
         if let Some(session) = &self.session
             && handles.config.controlled_shutdown
@@ -385,6 +409,7 @@ impl Parts {
 
     /// Without a goodbye, as if the process had been killed; except that the directory can be opened again.
     async fn abandon(self) {
+        self.handles.faults.end();
         self.handles.gone.cancel();
         self.cleaner.stop();
         for shard in &self.shards {

@@ -18,6 +18,11 @@ pub(super) struct GrpcListener {
 }
 
 impl GrpcListener {
+    /// Until they are served.
+    pub fn sockets(&self) -> &[TcpListener] {
+        self.sockets.as_ref().map_or(&[], Bound::sockets)
+    }
+
     pub fn take(&mut self) -> Option<Bound> {
         self.sockets.take()
     }

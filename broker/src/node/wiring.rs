@@ -8,6 +8,7 @@ use crate::admission::Admission;
 use crate::cleaner::{Cleaner, CleaningTable, not_looked_at};
 use crate::config::ReplicaSelector;
 use crate::controller_channel::{ControllerChannel, Identity};
+use crate::faults::NodeFaults;
 use crate::forward::{ActiveController, Clocks, Leaders};
 use crate::group::{GroupCoordinators, group_route};
 use crate::grpc::{AdminServices, BrokerServices};
@@ -61,6 +62,7 @@ pub(super) struct Ground {
     pub stall_detector: Arc<StallDetector>,
     pub directories: Arc<LogDirectories>,
     pub space: Arc<Space>,
+    pub faults: Arc<NodeFaults>,
 }
 
 pub(super) struct Wired {
@@ -140,6 +142,7 @@ impl Ground {
             metrics: &metrics,
             cleanings: &cleanings,
             log_dirs: &log_dirs,
+            faults: &self.faults,
             volumes: &Volumes::new(Arc::clone(&self.directories)),
             gone: &gone,
         });
@@ -227,6 +230,7 @@ impl Ground {
             metrics,
             services,
             stall_detector: self.stall_detector,
+            faults: self.faults,
             shutdown,
             gone,
             config: self.config,
@@ -247,6 +251,7 @@ impl Ground {
             .collect::<Result<_, _>>()?;
         for shard in &shards {
             shard.spawn(async { priority::after_decisions() });
+            shard.spawn(self.faults.take_part());
         }
         Ok(shards)
     }
@@ -257,7 +262,8 @@ impl Ground {
         let voters = self.config.voters().map_err(StartError::Voters)?;
         let session_timeout_ms = self.config.session_timeout.0;
         let own = self.controller.clone();
-        Ok(ControllerChannel::new(own, voters, identity, session_timeout_ms))
+        let network = self.faults.network();
+        Ok(ControllerChannel::new(own, voters, identity, session_timeout_ms, network))
     }
 
     fn supervisors(
@@ -299,7 +305,7 @@ impl Ground {
 
     /// The way to partitions, wherever they are led.
     fn leaders(&self, metadata: &Arc<MetadataCache>) -> Arc<Leaders> {
-        let peers = Arc::new(Peers::new(self.image.clone()));
+        let peers = Arc::new(Peers::new(self.image.clone(), self.faults.network()));
         let unpacker = Arc::new(Unpacker::new(bytes(self.config.unpack_memory.0)));
         let admission = Admission::new(self.config.node_id);
         Arc::new(Leaders::new(Arc::clone(metadata), peers, admission, unpacker))

@@ -19,6 +19,7 @@ use super::topic_lookup::TopicLookup;
 use super::topics::Topics;
 use crate::NodeConfig;
 use crate::cleaner::CleaningTable;
+use crate::faults::NodeFaults;
 use crate::forward::{ActiveController, Leaders};
 use crate::group::GroupCoordinators;
 use crate::log_directories::LogDirs;
@@ -69,6 +70,8 @@ pub struct Observed<'a> {
     pub cleanings: &'a Arc<CleaningTable>,
     pub volumes: &'a Volumes,
     pub log_dirs: &'a Arc<LogDirs>,
+    /// What the node suffers, as somebody wants it.
+    pub faults: &'a Arc<NodeFaults>,
     /// Cancelled when the node has stopped.
     pub gone: &'a CancellationToken,
 }
@@ -86,6 +89,7 @@ impl Administration {
             txn_coordinators: Arc::clone(observed.txn_coordinators),
             thread_stall_detectors: observed.thread_stall_detectors.to_vec(),
             replicators: observed.replicators.to_vec(),
+            faults: Arc::clone(observed.faults),
         };
         let observation = Observation {
             metrics: Arc::clone(metrics),
@@ -98,6 +102,7 @@ impl Administration {
             replicators: observed.replicators.to_vec(),
             disk: Arc::clone(&disk),
             cleanings: Arc::clone(observed.cleanings),
+            faults: Arc::clone(observed.faults),
         };
         let cluster = Cluster::new(
             Arc::clone(metadata),
@@ -137,7 +142,7 @@ impl Administration {
             health: Arc::new(health),
             log_dirs: Arc::clone(observed.log_dirs),
             readiness: Arc::new(readiness),
-            chaos: Arc::new(Chaos::new(config.chaos_enable, tree, Arc::clone(metrics))),
+            chaos: Arc::new(Chaos::new(tree, Arc::clone(observed.faults), Arc::clone(metrics))),
             observation: Arc::new(observation),
         }
     }

@@ -1,15 +1,19 @@
-//! The node's actors: how each is, how to kill one, and how to hurt one.
+//! The node's actors: how each is, how to kill one, and how to hurt one; and what the whole node suffers.
 //!
-//! Promise: who kills or hurts is answered when the actor is back.
+//! Promise: who kills or hurts an actor is answered when it is back; who hurts the node, as soon as it suffers.
 //! Never here: harm to a node that does not let its actors be hurt (`chaos.enable`).
 
 mod actor;
 mod actor_tree;
+mod listed;
+mod node_faults;
 
 pub use actor::{Actor, ActorState};
 pub use actor_tree::ActorTree;
+pub use listed::{ListedFault, Suffered};
 
 use super::page::Page;
+use crate::faults::NodeFaults;
 use crate::metrics::NodeMetrics;
 use crate::partition::drop_replies;
 use actor_tree::Named;
@@ -28,9 +32,8 @@ const MAX_FAULT_MS: u32 = 60_000;
 const STREAM_INTERVAL: Duration = Duration::from_millis(5);
 
 pub struct Chaos {
-    /// `chaos.enable`
-    enabled: bool,
     tree: ActorTree,
+    faults: Arc<NodeFaults>,
     metrics: Arc<NodeMetrics>,
 }
 
@@ -52,8 +55,8 @@ pub struct FaultRequest {
 }
 
 impl Chaos {
-    pub fn new(enabled: bool, tree: ActorTree, metrics: Arc<NodeMetrics>) -> Self {
-        Self { enabled, tree, metrics }
+    pub fn new(tree: ActorTree, faults: Arc<NodeFaults>, metrics: Arc<NodeMetrics>) -> Self {
+        Self { tree, faults, metrics }
     }
 
     /// One page of the actors whose addresses begin so, and the token of the next.
@@ -88,10 +91,18 @@ impl Chaos {
         address: &str,
         request: FaultRequest,
     ) -> Result<Survived, Error> {
-        let Named::Partition(handle) = self.find(address)? else {
-            let message = "partitions alone suffer faults; the controller, coordinators and streams can be killed";
-            return Err(Error::new(ErrorCode::InvalidRequest, message));
+        let whom = match self.find(address)? {
+            Named::Partition(handle) => Ok(handle),
+            Named::Controller => Err("a controller"),
+            Named::Coordinator(_) | Named::TxnCoordinator(_) => Err("a coordinator"),
+            Named::Replication { .. } => Err("a replication stream"),
         };
+        let handle = whom.map_err(|whom| {
+            let message = format!(
+                "{whom} can only be killed, for its pause would be the pause of all that share its thread: that is                  a fault of the node; partitions can be paused, stalled and have their replies dropped"
+            );
+            Error::new(ErrorCode::InvalidRequest, message)
+        })?;
         let (fault, duration) = fault(request)?;
         self.metrics.fault_injected(match fault.kind() {
             FaultKind::Pause => "pause",
@@ -103,16 +114,22 @@ impl Chaos {
 
     /// Whom a call that does harm is for.
     fn find(&self, address: &str) -> Result<Named, Error> {
-        if !self.enabled {
-            let message = "this node does not let actors be hurt; start it with chaos.enable=true";
-            return Err(Error::new(ErrorCode::ChaosDisabled, message));
-        }
+        self.check_enabled()?;
         self.tree.find(address).ok_or_else(|| {
             let message = format!(
                 "no actor that can be hurt has the address `{address}`; `troupe actor tree` shows all"
             );
             Error::new(ErrorCode::UnknownActor, message)
         })
+    }
+
+    fn check_enabled(&self) -> Result<(), Error> {
+        if self.faults.are_enabled() {
+            return Ok(());
+        }
+        let message =
+            "this node does not let itself or its actors be hurt; start it with chaos.enable=true";
+        Err(Error::new(ErrorCode::ChaosDisabled, message))
     }
 
     fn controller(&self) -> Result<&ControllerHandle, Error> {

@@ -6,6 +6,7 @@ use super::subscriptions::Sessions;
 use crate::cleaner::CleaningTable;
 use crate::clock::wall_clock;
 use crate::controller_channel::ControllerChannel;
+use crate::faults::{NodeFault, NodeFaults};
 use crate::forward::Leaders;
 use crate::group::GroupCoordinators;
 use crate::lines;
@@ -31,6 +32,7 @@ pub struct Observation {
     pub replicators: Vec<Arc<Replicator>>,
     pub disk: Arc<Disk>,
     pub cleanings: Arc<CleaningTable>,
+    pub faults: Arc<NodeFaults>,
 }
 
 impl Observation {
@@ -41,6 +43,7 @@ impl Observation {
         self.observe_distress();
         self.observe_tables();
         self.observe_cleaning();
+        self.observe_faults();
         self.leaders.admission.observe();
     }
 
@@ -108,6 +111,19 @@ impl Observation {
         metrics.offline_log_directories.set(self.disk.offline().len() as f64);
         if let Some(free) = self.disk.free_bytes() {
             metrics.disk_free_bytes.set(free as f64);
+        }
+    }
+
+    /// Only where there may be any: elsewhere there is no such metric.
+    fn observe_faults(&self) {
+        if !self.faults.are_enabled() {
+            return;
+        }
+        let lasting = self.faults.list();
+        for name in NodeFault::NAMES {
+            let of_name = lasting.iter().filter(|it| it.fault.name() == name);
+            let left = of_name.clone().map(|it| it.left).max().unwrap_or_default();
+            self.metrics.faults_active(name, of_name.count(), left);
         }
     }
 

@@ -31,8 +31,8 @@ pub struct Condition {
     /// For how long the oldest append has waited.
     pub oldest_wait_ms: u64,
     pub queued_bytes: u64,
-    /// The injected one that lasts now.
-    pub fault: Option<FaultKind>,
+    /// The injected one that lasts now, and for how long still.
+    pub fault: Option<(FaultKind, u64)>,
 }
 
 impl PartitionHandle {
@@ -41,8 +41,8 @@ impl PartitionHandle {
         let since_ms = |since| millis(now.saturating_duration_since(since));
         let oldest_wait_ms = board.waits.oldest().map_or(0, since_ms);
         let fault = board.faults.current(now);
-        let paused_ms = fault.filter(|(kind, _)| kind.stands_still());
-        let paused_ms = paused_ms.map(|(_, since)| since_ms(since));
+        let paused_ms = fault.filter(|(kind, ..)| kind.stands_still());
+        let paused_ms = paused_ms.map(|(_, since, _)| since_ms(since));
         let still_ms = millis(board.mailbox.still(now));
         let how = match board.state() {
             ActorState::Offline | ActorState::Retired => How::Offline,
@@ -62,7 +62,8 @@ impl PartitionHandle {
             },
             oldest_wait_ms,
             queued_bytes: board.waits.bytes(),
-            fault: fault.map(|(kind, _)| kind),
+            fault: fault
+                .map(|(kind, _, until)| (kind, millis(until.saturating_duration_since(now)))),
         }
     }
 }

@@ -358,7 +358,7 @@ impl LeaderStream {
             let message = format!("node {} is not registered", self.leader);
             Error::new(ErrorCode::LeaderNotAvailable, message)
         })?;
-        let channel = connect_bulk(&endpoint).await?;
+        let channel = connect_bulk(&controller.network, self.leader, &endpoint).await?;
         let identity = controller.identity();
         let first = pb::ReplicatePartitionsRequest {
             follower: Some(pb::Follower {

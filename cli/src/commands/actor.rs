@@ -69,6 +69,9 @@ struct ActorView {
     /// The injected fault that it suffers now.
     #[serde(skip_serializing_if = "Option::is_none")]
     fault: Option<&'static str>,
+    /// For how long still.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault_left_ms: Option<i64>,
 }
 
 impl From<Actor> for ActorView {
@@ -90,6 +93,7 @@ impl From<Actor> for ActorView {
                 Fault::Stall => Some("stall"),
                 Fault::DropReplies => Some("dropReplies"),
             },
+            fault_left_ms: Some(actor.fault_left_ms).filter(|left| *left > 0),
             stands_still_ms: actor.stands_still_ms,
             oldest_wait_ms: actor.oldest_wait_ms,
             queued_bytes: actor.queued_bytes,
@@ -111,6 +115,16 @@ impl ActorView {
     /// Of a topic that Troupe keeps for itself.
     fn is_internal(&self) -> bool {
         self.address.contains("/__")
+    }
+
+    /// With the time that an injected fault lasts still: `paused (5 s left)`.
+    fn shown_state(&self) -> String {
+        match self.fault_left_ms {
+            Some(left) if self.state == "paused" => {
+                format!("{} ({} s left)", self.state, (left + 999) / 1_000)
+            }
+            _ => self.state.to_owned(),
+        }
     }
 
     /// What is wrong with it first.
@@ -208,7 +222,7 @@ fn table(output: &Output, actors: &[ActorView]) -> Table {
             vec![
                 name,
                 actor.kind.clone(),
-                actor.state.to_owned(),
+                actor.shown_state(),
                 actor.mailbox_depth.to_string(),
                 actor.restarts.to_string(),
                 actor.summary(),

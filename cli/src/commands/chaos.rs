@@ -1,8 +1,9 @@
 //! `troupe chaos`: faults drawn from a seed, one after the other, over the actors that match, on all nodes.
 //!
-//! [`sampler`] picks, [`report`] counts. What is drawn follows from the seed and from the actors that are there.
+//! [`sampler`] picks, [`report`] counts; [`nodes`] are what suffers as a whole. What is drawn follows from the seed and from the actors that are there.
 
 mod fault;
+mod nodes;
 mod report;
 mod sampler;
 
@@ -11,12 +12,14 @@ use crate::address_pattern::AddressPattern;
 use crate::exit::Exit;
 use crate::failure::{Context, Failure};
 use crate::global::Global;
+use crate::node_faults::{NodeFaultKind, parse_node};
 use crate::quantity::{parse_count, parse_duration, parse_whole, show_duration};
 use crate::roles::{Partition, coordinator_of, leader_of, parse_partition};
 use crate::signals::Stop;
 use crate::streams::notice;
 use clap::{ArgAction, Args};
 use fault::{Fault, Target};
+use nodes::ChaosCommand;
 use report::{Injected, Report};
 use sampler::Sampler;
 use std::time::{Duration, Instant};
@@ -25,23 +28,32 @@ use troupe_proto::chaos::v1alpha1::{Fault as WireFault, InjectFaultRequest, Kill
 
 /// Between two faults, if nothing else is said.
 const EVERY: Duration = Duration::from_secs(1);
+/// How long a fault of an actor lasts, alike.
+const LASTS: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_help = "Examples:\n  \
     troupe chaos kill '*/partition/orders/*' --every 2s --time-limit 1m\n  \
     troupe chaos kill,panic,pause '*' --count 100 --every 200ms --seed 42\n  \
     troupe chaos kill 'node/*/controller'\n  \
     troupe chaos pause --leader orders:0 --for 5s              # whoever leads it then\n  \
     troupe chaos kill --coordinator billing --every 5s         # until Ctrl-C\n  \
-    troupe chaos drop-replies '*/partition/orders/0' --for 10s --probability 0.1\n\
+    troupe chaos drop-replies '*/partition/orders/0' --for 10s --probability 0.1\n  \
+    troupe chaos cut 1 2 --for 30s                             # of nodes; see below\n  \
+    troupe chaos pause 2 --for 5s                              # a whole node\n  \
+    troupe chaos list                                          # what lasts, and `stop` ends it\n\
     `troupe actor tree` shows the addresses: of partitions, controllers and replication streams, of which the\n\
     last two can only be killed. The nodes must have been started with chaos.enable=true, as by `troupe dev`.")]
 pub struct Chaos {
+    #[command(subcommand)]
+    command: Option<ChaosCommand>,
     /// What to do; with several, each time one of them is drawn
     #[arg(value_enum, value_name = "FAULT", value_delimiter = ',', required = true)]
     #[arg(num_args = 1, action = ArgAction::Set)]
     faults: Vec<Fault>,
-    /// Whom to do it to: an address, in which * stands for anything and ? for one character
+    /// Whom to do it to: an address, in which * stands for anything and ? for one character; for pause, also the number
+    /// of a node
     #[arg(required_unless_present_any = ["leaders", "coordinators"])]
     pattern: Option<String>,
     /// Whoever leads this partition when the fault comes; may be repeated
@@ -50,9 +62,9 @@ pub struct Chaos {
     /// Whoever coordinates this group when the fault comes; may be repeated
     #[arg(long = "coordinator", value_name = "GROUP")]
     coordinators: Vec<String>,
-    /// How long a pause, a stall or dropping replies lasts
-    #[arg(long = "for", default_value = "1s", value_parser = parse_duration, value_name = "DURATION")]
-    duration: Duration,
+    /// How long a pause, a stall or dropping replies lasts [default: 1s, of a whole node 10s]
+    #[arg(long = "for", value_parser = parse_duration, value_name = "DURATION")]
+    duration: Option<Duration>,
     /// From one fault to the next; a fault that lasts longer is waited for [default: 1s]
     #[arg(long, value_parser = parse_duration, value_name = "DURATION")]
     every: Option<Duration>,
@@ -77,7 +89,13 @@ fn parse_probability(text: &str) -> Result<f64, String> {
     }
 }
 
-pub async fn run(global: &Global, chaos: Chaos) -> Result<(), Failure> {
+pub async fn run(global: &Global, mut chaos: Chaos) -> Result<(), Failure> {
+    if let Some(command) = chaos.command.take() {
+        return nodes::run(global, command).await;
+    }
+    if let Some(node) = chaos.paused_node()? {
+        return nodes::begin(global, &NodeFaultKind::Pause { node }, chaos.duration).await;
+    }
     let client = global.connect().await?;
     let seed = chaos.seed.unwrap_or_else(rand::random);
     let whom = chaos.whom();
@@ -142,6 +160,21 @@ async fn inject_all(
 }
 
 impl Chaos {
+    /// Of a pause that is for a whole node, which is named by its number.
+    fn paused_node(&self) -> Result<Option<i32>, Failure> {
+        let pattern = self.pattern.as_deref().unwrap_or_default();
+        let Ok(node) = parse_node(pattern) else { return Ok(None) };
+        if self.faults != [Fault::Pause] {
+            return Err(Failure::usage("of a whole node there is `pause` alone here").with_hint(
+                "`troupe dev` kills nodes by `kill 2`; `troupe chaos --help` lists what nodes can suffer",
+            ));
+        }
+        if self.every.is_some() || self.count.is_some() || self.time_limit.is_some() {
+            return Err(Failure::usage("a whole node is paused once: --for says how long"));
+        }
+        Ok(Some(node))
+    }
+
     /// In words of the command line.
     fn whom(&self) -> String {
         let leaders = self.leaders.iter();
@@ -204,7 +237,8 @@ async fn inject(
         let request = InjectFaultRequest {
             address: address.to_owned(),
             fault: wire_fault.into(),
-            duration_ms: u32::try_from(chaos.duration.as_millis()).unwrap_or(u32::MAX),
+            duration_ms: u32::try_from(chaos.duration.unwrap_or(LASTS).as_millis())
+                .unwrap_or(u32::MAX),
             probability: chaos.probability,
             seed,
         };

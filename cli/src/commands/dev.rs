@@ -8,6 +8,7 @@ mod cluster;
 mod command;
 mod data;
 mod event;
+mod faults;
 
 use crate::configuration::load;
 use crate::failure::{Context, Failure};
@@ -134,6 +135,7 @@ fn announce_cluster(
          Here:\n\n  \
          kill 2     node 2 is gone, as with kill -9\n  \
          start 2    it comes back\n  \
+         cut 1 2    nothing passes between them for ten seconds\n  \
          help       the rest\n\n\
          And in the end, to see that nothing is missing:\n\n  \
          troupe consume orders --from-beginning --until-end | wc -l\n\n",

@@ -168,9 +168,25 @@ impl Dev {
 
     /// Types a command about a node, and waits for what becomes of the node.
     pub fn tell(&mut self, command: &str) -> String {
+        self.say(command)["state"].as_str().expect("a state").to_owned()
+    }
+
+    /// Types a command, and waits for the next thing that is said.
+    pub fn say(&mut self, command: &str) -> serde_json::Value {
         let stdin = self.child.stdin.as_mut().expect("it is piped");
         stdin.write_all(format!("{command}\n").as_bytes()).expect("it reads what is typed");
-        self.line()["state"].as_str().expect("a state").to_owned()
+        self.line()
+    }
+
+    /// What each of three nodes is.
+    pub fn nodes(&mut self) -> Vec<(i64, String)> {
+        let first = self.say("nodes");
+        let all = [first, self.line(), self.line()];
+        let state = |node: &serde_json::Value| {
+            let state = node["state"].as_str().expect("a state").to_owned();
+            (node["nodeId"].as_i64().expect("a number"), state)
+        };
+        all.iter().map(state).collect()
     }
 
     /// Runs a client command against this node.

@@ -82,8 +82,8 @@ impl Lives {
             .map_err(|_| ControllerStartError::NegativeNodeId(config.node_id))?;
         let refusals = Arc::<watch::Sender<Refusals>>::default();
         let addresses = identity::addresses(&config);
-        let patience = config.timings.election_min;
-        let peers = Peers::new(identity.clone(), addresses, patience, Arc::clone(&refusals));
+        let terms = (config.timings.election_min, config.connector.clone());
+        let peers = Peers::new(identity.clone(), addresses, terms, Arc::clone(&refusals));
         let endpoint = RaftEndpoint::new(identity.clone(), peers.clone());
         let publication = Arc::<Publication>::default();
         let health = watch::Sender::<MetadataLogHealth>::default();

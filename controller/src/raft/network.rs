@@ -7,6 +7,7 @@
 use super::entries::{decode, encode};
 use super::identity::Identity;
 use super::types::{RaftNodeId, TypeConfig};
+use crate::config::Connector;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use openraft::alias::{LogIdOf, SnapshotOf, VoteOf};
@@ -59,6 +60,7 @@ pub(super) struct Peers {
     clients: BTreeMap<RaftNodeId, RaftServiceClient<Channel>>,
     /// The least that a call may take: a slow disk is no dead node.
     patience: Duration,
+    connector: Connector,
     refusals: Arc<watch::Sender<Refusals>>,
     versions: Versions,
 }
@@ -67,11 +69,11 @@ impl Peers {
     pub fn new(
         identity: Option<Arc<Identity>>,
         addresses: BTreeMap<RaftNodeId, String>,
-        patience: Duration,
+        (patience, connector): (Duration, Connector),
         refusals: Arc<watch::Sender<Refusals>>,
     ) -> Peers {
         let (clients, versions) = (BTreeMap::new(), Versions::default());
-        Peers { identity, addresses, clients, patience, refusals, versions }
+        Peers { identity, addresses, clients, patience, connector, refusals, versions }
     }
 
     pub fn versions(&self) -> Versions {
@@ -134,12 +136,13 @@ impl Peers {
         }
         let address = self.addresses.get(&target)?;
         let endpoint = Endpoint::from_shared(format!("http://{address}")).ok()?;
-        let channel = endpoint
+        let endpoint = endpoint
             .connect_timeout(self.patience)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEPALIVE)
-            .keep_alive_timeout(KEEPALIVE)
-            .connect_lazy();
+            .keep_alive_timeout(KEEPALIVE);
+        let voter = NodeId(i32::try_from(target).ok()?);
+        let channel = self.connector.channel(voter, endpoint);
         let client = RaftServiceClient::new(channel)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);

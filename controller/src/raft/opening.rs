@@ -104,7 +104,7 @@ fn hook(config: &ControllerConfig) -> impl Fn() -> io::Result<()> + Send + 'stat
     #[cfg(test)]
     let disk = config.disk.clone();
     move || {
-        before_flush.run();
+        before_flush.run().map_err(super::quorum_state::unsynced)?;
         #[cfg(test)]
         disk.flush().map_err(|error| match error.kind() {
             io::ErrorKind::Other => super::quorum_state::unsynced(error),

@@ -1,6 +1,6 @@
 //! The real disk: pread, pwritev, fdatasync, mmap.
 
-use super::{Disk, DiskFile, mapping};
+use super::{Disk, DiskFile, injected, mapping};
 use bytes::Bytes;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice, Read};
@@ -40,6 +40,7 @@ impl Disk for FileDisk {
     }
 
     fn create(&self, path: &Path) -> io::Result<File> {
+        injected::before_create(path)?;
         OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)
     }
 
@@ -81,6 +82,7 @@ impl Disk for FileDisk {
     }
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        injected::before_create(dir)?;
         match fs::create_dir(dir) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
             other => other,
@@ -100,7 +102,8 @@ impl Disk for FileDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         // An fsync that fails for want of memory has failed; what stands in the way of opening has not.
-        File::open(dir)?.sync_all().map_err(io::Error::other)
+        let dir = File::open(dir)?;
+        injected::before_flush(&dir).and_then(|()| dir.sync_all()).map_err(io::Error::other)
     }
 
     fn modified_ms(&self, path: &Path) -> io::Result<Option<i64>> {
@@ -140,6 +143,7 @@ impl DiskFile for File {
     }
 
     fn write_at(&self, position: u64, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        injected::before_write(self)?;
         if let [piece] = pieces {
             return FileExt::write_at(self, piece, position);
         }
@@ -157,11 +161,13 @@ impl DiskFile for File {
     }
 
     fn sync(&self) -> io::Result<()> {
+        injected::before_flush(self)?;
         self.sync_data()
     }
 
     #[cfg(target_os = "linux")]
     fn write_back(&self, range: Range<u64>, behind: u64) -> io::Result<()> {
+        injected::before_flush(self)?;
         let begin = libc::SYNC_FILE_RANGE_WRITE;
         let finish = begin | libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
         let before = range.start.saturating_sub(behind)..range.start;

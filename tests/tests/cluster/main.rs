@@ -13,6 +13,7 @@ mod directories;
 mod distress;
 mod drain;
 mod failover;
+mod faults;
 mod followers;
 mod internal;
 mod leaders;

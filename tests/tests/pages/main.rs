@@ -123,6 +123,7 @@ macro_rules! pages {
 
 pages! {
     the_readme_is_true: "README.md", "", "";
+    the_page_on_chaos_is_true: "docs/chaos.md", DEV, "";
     the_page_on_configuration_is_true: "docs/configuration.md", KAFKAS, "";
     the_page_on_groups_is_true: "docs/groups.md", DEV, "";
     the_page_on_operations_is_true: "docs/operations.md", OPERATED, "";

@@ -6,7 +6,7 @@ use troupe_tests::workspace;
 
 /// Single calls that append no records: done twice, by a client's own retry policy, they do no more than once, or say
 /// that it was done.
-const REPEATABLE: [&str; 54] = [
+const REPEATABLE: [&str; 57] = [
     "AbortHangingTransaction",
     "AbortTransaction",
     "AddOffsets",
@@ -44,6 +44,7 @@ const REPEATABLE: [&str; 54] = [
     "InjectFault",
     "KillActor",
     "ListActors",
+    "ListFaults",
     "ListGroups",
     "ListOffsets",
     "ListPartitionReassignments",
@@ -60,6 +61,8 @@ const REPEATABLE: [&str; 54] = [
     "ResumeNode",
     "RetireNode",
     "Settle",
+    "StartFault",
+    "StopFaults",
     "UpdateTopic",
 ];
 

@@ -30,13 +30,14 @@ const FLOORS: [(&str, Floors); 2] = [
             &[
                 "abort",
                 "controller_channel",
+                "faults",
                 "metrics",
                 "node_keys",
                 "node_settings",
                 "topic_defaults",
             ],
             &["admission", "clock", "config", "peers", "shutdown", "unpacker"],
-            &["allocator", "descriptors", "lines", "methods", "page_cache", "process"],
+            &["allocator", "descriptors", "lines", "methods", "network", "page_cache", "process"],
         ],
     ),
     (
@@ -53,6 +54,7 @@ const FLOORS: [(&str, Floors); 2] = [
                 "actors",
                 "configuration",
                 "confirm",
+                "node_faults",
                 "output",
                 "ports",
                 "roles",

@@ -14,8 +14,8 @@ pub struct Actor {
     /// For how long the oldest of what it was asked has waited.
     pub oldest_wait_ms: u64,
     pub queued_bytes: u64,
-    /// The injected one that lasts now.
-    pub fault: Option<FaultKind>,
+    /// The injected one that lasts now, and for how many milliseconds still.
+    pub fault: Option<(FaultKind, u64)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

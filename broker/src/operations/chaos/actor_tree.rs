@@ -3,6 +3,7 @@
 use super::actor::{Actor, ActorState};
 use crate::controller_channel::ControllerChannel;
 use crate::coordinator::{CoordinatorHandle, Machine};
+use crate::faults::{NodeFault, NodeFaults};
 use crate::group::{GroupCoordinators, GroupHandle};
 use crate::metadata_cache::MetadataCache;
 use crate::partition::{How, LONG_MS, PartitionHandle, millis};
@@ -10,7 +11,7 @@ use crate::replication::Replicator;
 use crate::txn::{TxnCoordinators, TxnHandle};
 use std::sync::Arc;
 use std::time::Instant;
-use troupe_actor::{ActorState as LifeState, Address, StallDetector};
+use troupe_actor::{ActorState as LifeState, Address, FaultKind, StallDetector};
 use troupe_controller::ControllerHandle;
 use troupe_proto::ids::NodeId;
 
@@ -29,6 +30,8 @@ pub struct ActorTree {
     pub thread_stall_detectors: Vec<Arc<StallDetector>>,
     /// By shard: the streams from the leaders of what is followed here.
     pub replicators: Vec<Arc<Replicator>>,
+    /// What the whole node suffers.
+    pub faults: Arc<NodeFaults>,
 }
 
 /// What an address names.
@@ -47,8 +50,7 @@ pub(super) enum Named {
 impl ActorTree {
     /// By address.
     pub(super) fn actors(&self) -> Vec<Actor> {
-        let node = Actor { detail: self.endpoint.clone(), ..Actor::running(self.root(), "node") };
-        let mut actors = vec![node];
+        let mut actors = vec![self.describe_node()];
         if let Some(controller) = self.controller.local() {
             actors.push(self.describe_controller(controller));
         }
@@ -125,6 +127,11 @@ impl ActorTree {
 
 /// Addresses.
 impl ActorTree {
+    /// The node's own.
+    pub(super) fn address(&self) -> Address {
+        self.root()
+    }
+
     fn root(&self) -> Address {
         Address::root("node", self.metadata.node_id)
     }
@@ -150,6 +157,32 @@ impl ActorTree {
 
 /// How they are.
 impl ActorTree {
+    /// With what it suffers.
+    fn describe_node(&self) -> Actor {
+        let mut detail = self.endpoint.clone();
+        for lasting in self.faults.list() {
+            if !matches!(lasting.fault, NodeFault::Pause) {
+                detail += &format!("; {} ({} s left)", lasting.fault, lasting.left.as_secs());
+            }
+        }
+        let paused = self.faults.paused_for().map(millis);
+        Actor {
+            state: if paused.is_some() { ActorState::Paused } else { ActorState::Running },
+            detail,
+            fault: paused.map(|left_ms| (FaultKind::Pause, left_ms)),
+            ..Actor::running(self.root(), "node")
+        }
+    }
+
+    /// The actors that suffer faults of their own.
+    pub(super) fn suffering(&self) -> Vec<(String, (FaultKind, u64))> {
+        let suffers = |handle: &Arc<PartitionHandle>| {
+            let fault = handle.condition().fault?;
+            Some((self.partition_address(handle).to_string(), fault))
+        };
+        self.partitions().iter().filter_map(suffers).collect()
+    }
+
     /// Waiting: what it was asked to decide is not decided yet.
     fn describe_controller(&self, controller: &ControllerHandle) -> Actor {
         let waits_ms = millis(controller.oldest_wait().unwrap_or_default());
@@ -177,7 +210,11 @@ impl ActorTree {
         let still_ms = millis(detector.silence(Instant::now()));
         let stalled = still_ms >= LONG_MS;
         Actor {
-            state: if stalled { ActorState::Stalled } else { ActorState::Running },
+            state: match (self.faults.pause.is_closed(), stalled) {
+                (true, _) => ActorState::Paused,
+                (false, true) => ActorState::Stalled,
+                (false, false) => ActorState::Running,
+            },
             still_ms: if stalled { still_ms } else { 0 },
             ..Actor::running(self.shard(shard), "supervisor")
         }

@@ -5,6 +5,7 @@
 use super::arguments::Dev;
 use super::command::{Command, HELP};
 use super::event::Event;
+use super::faults;
 use crate::configuration::load;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -149,6 +150,11 @@ impl Cluster {
     pub fn handle(&mut self, event: Event, output: &Output) -> Result<ControlFlow<()>, Failure> {
         match event {
             Event::Line(line) => return self.execute(&line, output),
+            Event::Told(Ok((view, text))) => match output.format.is_json() {
+                true => output.print(&format!("{view}\n"))?,
+                false => output.print(&text)?,
+            },
+            Event::Told(Err(mistake)) => notice!("{mistake}"),
             Event::Started(id, outcome) => match *outcome {
                 Ok(node) => {
                     self.member(id)?.state = State::Running(node);
@@ -182,6 +188,10 @@ impl Cluster {
             Ok(Some(Command::Kill(id))) => self.end(id, Node::kill),
             Ok(Some(Command::Stop(id))) => self.end(id, Node::stop),
             Ok(Some(Command::Start(id))) => self.start_again(id),
+            Ok(Some(command @ (Command::Fault(..) | Command::Faults | Command::Heal(_)))) => {
+                faults::run(command, self.servers(), &self.sender);
+                Ok(())
+            }
             Ok(Some(Command::Nodes)) => {
                 let ids: Vec<i32> = self.members.iter().map(|member| member.id).collect();
                 ids.into_iter().try_for_each(|id| self.print_status(id, output))
