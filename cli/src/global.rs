@@ -6,10 +6,25 @@ use crate::output::{Format, Output};
 use crate::waiting::Waiting;
 use clap::Args;
 use std::io::IsTerminal;
+use std::time::Duration;
 use troupe_client::{Client, ClientConfig};
 
 /// Where a node listens if nothing else was said.
 pub const DEFAULT_SERVER: &str = "127.0.0.1:7070";
+
+/// How long a server is waited for where another may answer sooner.
+const SOON: Duration = Duration::from_secs(2);
+
+/// By the first of these servers that answers soon.
+pub async fn first_that_answers(servers: &[String]) -> Option<Client> {
+    for server in servers {
+        let connecting = Client::connect(ClientConfig::new([server.clone()]));
+        if let Ok(Ok(client)) = tokio::time::timeout(SOON, connecting).await {
+            return Some(client);
+        }
+    }
+    None
+}
 
 /// Addresses as they were typed; the default's, if there are none.
 ///
@@ -81,6 +96,14 @@ impl Global {
 
     pub async fn connect(&self) -> Result<Client, Failure> {
         self.connect_to(self.servers()?).await
+    }
+
+    /// The same by the first server that answers soon: one that stands still takes connections in and says nothing.
+    pub async fn connect_past_silence(&self) -> Result<Client, Failure> {
+        match first_that_answers(&self.servers()?).await {
+            Some(client) => Ok(client),
+            None => self.connect().await,
+        }
     }
 
     /// Of another cluster than the one that the flags name.

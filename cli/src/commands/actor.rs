@@ -154,7 +154,7 @@ pub async fn run(global: &Global, command: ActorCommand) -> Result<(), Failure> 
 }
 
 async fn run_tree(global: &Global, tree: Tree) -> Result<(), Failure> {
-    let client = global.connect().await?;
+    let client = global.connect_past_silence().await?;
     let is_pattern = tree.pattern.contains(['*', '?']);
     let prefix = if is_pattern { "" } else { tree.pattern.as_str() };
     let actors = of_all_nodes(&client, prefix).await;

@@ -45,7 +45,7 @@ pub async fn begin(
     kind: &NodeFaultKind,
     duration: Option<Duration>,
 ) -> Result<(), Failure> {
-    let client = global.connect().await?;
+    let client = global.connect_past_silence().await?;
     let begun = node_faults::start(&client, kind, duration).await?;
     global.output().one(&begun.view(kind), || begun.tell())
 }
@@ -86,7 +86,7 @@ impl FaultView {
 }
 
 async fn list(global: &Global) -> Result<(), Failure> {
-    let client = global.connect().await?;
+    let client = global.connect_past_silence().await?;
     let mut faults = Vec::new();
     for (node, active) in node_faults::list(&client).await? {
         faults.extend(active.into_iter().map(|fault| FaultView::of(node, fault)));
@@ -118,7 +118,7 @@ async fn list(global: &Global) -> Result<(), Failure> {
 }
 
 async fn stop(global: &Global, id: &str) -> Result<(), Failure> {
-    let client = global.connect().await?;
+    let client = global.connect_past_silence().await?;
     let stopped = node_faults::stop(&client, id).await?;
     if stopped.values().all(Vec::is_empty) && !id.is_empty() {
         let cause = format!("no fault `{id}` lasts on any node that answers");

@@ -2,7 +2,9 @@
 
 use super::command::Command;
 use super::event::Event;
+use crate::exit::Exit;
 use crate::failure::{Context, Failure};
+use crate::global::first_that_answers;
 use crate::node_faults::{self, NOTHING, describe};
 use crate::quantity::show_duration;
 use serde_json::{Value, json};
@@ -10,7 +12,6 @@ use std::time::Duration;
 use std::{io, thread};
 use tokio::runtime::Builder;
 use tokio::sync::mpsc::UnboundedSender;
-use troupe_client::{Client, ClientConfig};
 
 /// What comes of it arrives as [`Event::Told`].
 pub fn run(command: Command, servers: Vec<String>, inbox: &UnboundedSender<Event>) {
@@ -27,8 +28,8 @@ pub fn run(command: Command, servers: Vec<String>, inbox: &UnboundedSender<Event
 }
 
 async fn ask(command: Command, servers: Vec<String>) -> Result<(Value, String), Failure> {
-    let client = Client::connect(ClientConfig::new(servers)).await;
-    let client = client.with_context(|| "no node answers".to_owned())?;
+    let client = first_that_answers(&servers).await;
+    let client = client.ok_or_else(|| Failure::new(Exit::Failed, "", "no node answers"))?;
     match command {
         Command::Fault(kind, duration) => {
             let begun = node_faults::start(&client, &kind, duration).await?;
