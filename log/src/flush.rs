@@ -247,8 +247,7 @@ impl<D: Disk> FlushTicket<D> {
     fn write_back(&self) -> Result<(), LogError> {
         let Some((path, file)) = self.files.last() else { return Ok(()) };
         pieces(self.appended.clone()).try_for_each(|piece| {
-            file.write_back(piece, PIECE)
-                .map_err(|e| LogError::failed_sync("write back", path, e))
+            file.write_back(piece, PIECE).map_err(|e| LogError::failed_sync("write back", path, e))
         })
     }
 }

@@ -163,9 +163,8 @@ fn in_large_pages(slots: &[Slot]) {
     let end = memory.end as usize / LARGE * LARGE;
     if begin < end {
         // SAFETY: the range lies within the slots, which are mapped; what it is told is only advice.
-        let _advice = unsafe {
-            libc::madvise(begin as *mut libc::c_void, end - begin, libc::MADV_HUGEPAGE)
-        };
+        let _advice =
+            unsafe { libc::madvise(begin as *mut libc::c_void, end - begin, libc::MADV_HUGEPAGE) };
     }
 }
 
