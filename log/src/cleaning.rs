@@ -120,6 +120,9 @@ pub struct CleaningRequest {
 pub trait Pace {
     /// So many more bytes were read or written. Whoever breaks ends the pass: nothing has changed then.
     fn moved(&mut self, bytes: u64) -> ControlFlow<()>;
+
+    /// From here on to the next step the file system is changed: whoever stands still meanwhile holds up others.
+    fn will_write(&mut self) {}
 }
 
 /// As fast as it goes, to the end.

@@ -12,6 +12,7 @@ use crate::log::Checkpointed;
 use crate::place::Place;
 use crate::segment::Summary;
 use crate::{Log, LogError};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -19,6 +20,8 @@ use troupe_proto::ids::Offset;
 
 /// A lost checkpoint costs a scan of the whole log: it is worth an fsync only if that would take a while.
 const WORTH_SYNCING_BYTES: u64 = 64 << 20;
+/// So much at a time of what nobody waits for: what a disk has taken in a queue holds up every other flush behind it.
+const PIECE: u64 = 128 << 10;
 
 /// Why a log takes no more changes. Shared with its tickets.
 #[derive(Debug, Default)]
@@ -171,6 +174,10 @@ impl<D: Disk> Flushing<D> {
 pub struct FlushTicket<D: Disk> {
     place: Place<D>,
     files: Vec<(PathBuf, Arc<D::File>)>,
+    /// Bytes that were appended to the last of them since it was synced; none if it is not what takes the appends.
+    appended: Range<u64>,
+    /// Nobody waits for it.
+    gently: bool,
     dirs: Vec<PathBuf>,
     done: FlushDone,
     flushed_end: Arc<FlushedEnd>,
@@ -191,6 +198,12 @@ impl<D: Disk> FlushTicket<D> {
     /// The end of the log when the ticket was made.
     pub fn end(&self) -> Offset {
         self.done.point.offset
+    }
+
+    /// Nobody waits for it: it goes to the disk piece by piece, so that the flushes of others do not wait for all of it.
+    pub fn gently(mut self) -> Self {
+        self.gently = true;
+        self
     }
 
     /// Blocks until all is on disk.
@@ -216,6 +229,9 @@ impl<D: Disk> FlushTicket<D> {
     fn sync_all(&self) -> Result<(), LogError> {
         self.poison
             .check(|| self.files.first().map_or_else(PathBuf::new, |(path, _)| path.clone()))?;
+        if self.gently {
+            self.write_back()?;
+        }
         for (path, file) in &self.files {
             file.sync().map_err(|e| LogError::failed_sync("sync", path, e))?;
         }
@@ -224,6 +240,22 @@ impl<D: Disk> FlushTicket<D> {
         }
         Ok(())
     }
+}
+
+impl<D: Disk> FlushTicket<D> {
+    /// What was appended, piece by piece; the sync has little left to do then.
+    fn write_back(&self) -> Result<(), LogError> {
+        let Some((path, file)) = self.files.last() else { return Ok(()) };
+        pieces(self.appended.clone()).try_for_each(|piece| {
+            file.write_back(piece, PIECE).map_err(|e| LogError::failed_sync("write back", path, e))
+        })
+    }
+}
+
+fn pieces(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+    let end = range.end;
+    let length = usize::try_from(PIECE).unwrap_or(usize::MAX);
+    range.step_by(length).map(move |from| from..end.min(from + PIECE))
 }
 
 impl FlushDone {
@@ -244,12 +276,17 @@ impl<D: Disk> Log<D> {
         let flushing = &self.flushing;
         let owed = flushing.files.iter().map(|(_, path, file)| (path.clone(), file.clone()));
         let mut files: Vec<_> = owed.collect();
+        let mut appended = 0..0;
         if let Some(file) = active.open_file() {
             files.push((active.log_path(&self.place), file.clone()));
+            let is_same = flushing.point.segment == point.segment;
+            appended = if is_same { flushing.point.position } else { 0 }..point.position;
         }
         Some(FlushTicket {
             place: self.place.clone(),
             files,
+            appended,
+            gently: false,
             dirs: flushing.dirs.iter().map(|(_, dir)| dir.clone()).collect(),
             done: FlushDone {
                 point,
@@ -456,5 +493,23 @@ impl<D: Disk> Log<D> {
         self.flushing.owe_dir(&self.place.dir);
         self.epochs_changed = false;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_all_of_a_range_one_behind_the_other_and_none_is_large() {
+        for range in [0..0, 7..8, 7..7 + PIECE, 7..8 + PIECE, 1..10 * PIECE] {
+            let mut end = range.start;
+            for piece in pieces(range.clone()) {
+                assert_eq!(piece.start, end);
+                assert!(piece.end > end && piece.end <= end + PIECE);
+                end = piece.end;
+            }
+            assert_eq!(end, range.end);
+        }
     }
 }

@@ -11,8 +11,9 @@ use std::time::Duration;
 const SAVED_UP: Duration = Duration::from_millis(250);
 /// However long there is to wait: by then the rate may be another one.
 const LONGEST_WAIT: Duration = Duration::from_millis(200);
-/// One push, as a part of what a second may have: so that a slow rate is not one burst after the other.
-const PUSHES_PER_SECOND: u64 = 20;
+/// One push, as a part of what a second may have: a rate is not to be one burst after the other, for which those who
+/// are not held back wait.
+const PUSHES_PER_SECOND: u64 = 200;
 
 /// Time is counted from any moment on.
 #[derive(Clone, Debug)]

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
+use troupe_controller::priority::IdleTime;
 use troupe_log::Pace;
 use troupe_machines::cleaning::Rate;
 
@@ -47,8 +48,11 @@ impl Throttle {
 pub struct Pacer<'a> {
     pub runtime: &'a Runtime,
     pub throttle: &'a Throttle,
-    /// It leaves the disk to those who flush.
+    /// It leaves the disk to those who flush, and the processor to all.
     pub courteous: Option<Courteous<'a>>,
+    pub idle: IdleTime,
+    /// When the step that is under way began.
+    pub step: Instant,
     /// Cancelled when the pass is of no use any more.
     pub stop: &'a CancellationToken,
     pub progress: Arc<Progress>,
@@ -58,6 +62,7 @@ pub struct Pacer<'a> {
 
 impl Pace for Pacer<'_> {
     fn moved(&mut self, bytes: u64) -> ControlFlow<()> {
+        let step = self.step.elapsed();
         self.moved += bytes;
         self.progress.add(bytes);
         let courtesy = self.courteous.as_ref().map_or(Duration::ZERO, |it| it.take(bytes));
@@ -73,10 +78,18 @@ impl Pace for Pacer<'_> {
             };
             self.runtime.block_on(self.stop.run_until_cancelled(rested));
         }
+        if self.courteous.is_some() {
+            self.idle.enter(step);
+        }
+        self.step = Instant::now();
         match self.stop.is_cancelled() {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         }
+    }
+
+    fn will_write(&mut self) {
+        self.idle.leave();
     }
 }
 
@@ -96,6 +109,8 @@ mod tests {
             runtime: &runtime,
             throttle: &throttle,
             courteous: None,
+            idle: IdleTime::default(),
+            step: Instant::now(),
             stop: &stop,
             progress: Arc::default(),
             moved: 0,

@@ -9,6 +9,7 @@ use crate::partition::{CleaningTurn, PartitionHandle};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
+use troupe_controller::priority::IdleTime;
 use troupe_log::disk::FileDisk;
 use troupe_log::{Cleaned, Cleaning, CleaningError, CleaningReport, LogError};
 use troupe_machines::cleaning::{Ended, Haste};
@@ -151,12 +152,15 @@ impl Worker {
             runtime: &self.runtime,
             throttle: &work.throttle,
             courteous: (haste == Haste::AfterAll).then(|| work.beside.courteous()),
+            idle: IdleTime::default(),
+            step: Instant::now(),
             stop: turn.stop(),
             progress,
             moved: 0,
         };
         // A log that makes it panic must not keep others from being cleaned.
         let ran = catch_unwind(AssertUnwindSafe(|| cleaning.run(&mut self.map, &mut pacer)));
+        pacer.idle.leave();
         *moved = pacer.moved;
         match ran {
             Ok(Err(CleaningError::Damaged { path, position, cause })) => {

@@ -261,6 +261,9 @@ impl PartitionActor {
                 let (addr, board, started) =
                     (ctx.address(), Arc::clone(&self.board), Instant::now());
                 let cleaner = Arc::clone(&self.shared.cleaner);
+                // Who is not in sync is filled from others, and acknowledges nothing.
+                let is_awaited = self.state.isr.contains(&self.shared.node_id);
+                let ticket = if is_awaited { ticket } else { ticket.gently() };
                 self.shared.flusher.submit(move || {
                     let began = Instant::now();
                     let result = ticket.run();

@@ -89,7 +89,7 @@ mod tests {
         assert_eq!((pool.take(), pool.take()), (25, 0));
     }
 
-    /// What is saved up of a rate is a quarter of a second, and one grant is a twentieth of one.
+    /// What is saved up of a rate is a quarter of a second, and one grant is a two-hundredth of one.
     #[test]
     fn credit_of_a_stream_that_is_throttled_is_granted_no_faster_than_the_rate() {
         // So slow that no time in which a test runs brings another grant.

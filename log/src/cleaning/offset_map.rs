@@ -2,7 +2,8 @@
 //!
 //! A key is kept as a hash of 128 bits under a random key, so two keys share an entry only with a chance that no
 //! log is long enough to meet. Open addressing, at most nine tenths full. Only the front part of the memory is in use
-//! until more is needed: the rest is not taken from the system, and few keys lie close together.
+//! until more is needed: the rest is not taken from the system, and few keys lie close together. Keys are looked up all
+//! over it: so it is taken in large pages, where the system has them, or finding the page costs more than the rest.
 
 use siphasher::sip128::{Hash128, SipHasher13};
 use troupe_proto::ids::Offset;
@@ -44,7 +45,7 @@ impl OffsetMap {
         let slots = (bytes / Self::ENTRY).max(2);
         let room = (slots * 9 / 10).max(1);
         OffsetMap {
-            slots: vec![[0; 3]; slots],
+            slots: empty(slots),
             used: slots.min(FIRST),
             room,
             keys: 0,
@@ -73,7 +74,7 @@ impl OffsetMap {
             let slots = self.slots.len();
             // new memory from the system is zero already, and is taken as it is touched
             self.slots = Vec::new();
-            self.slots = vec![[0; 3]; slots];
+            self.slots = empty(slots);
         } else if self.keys > 0 {
             self.slots[..self.used].fill([0; 3]);
         }
@@ -146,6 +147,29 @@ impl OffsetMap {
         }
     }
 }
+
+/// So many, in memory that is taken as it is touched.
+fn empty(slots: usize) -> Vec<Slot> {
+    let slots = vec![[0; 3]; slots];
+    in_large_pages(&slots);
+    slots
+}
+
+#[cfg(target_os = "linux")]
+fn in_large_pages(slots: &[Slot]) {
+    const LARGE: usize = 2 << 20;
+    let memory = slots.as_ptr_range();
+    let begin = (memory.start as usize).next_multiple_of(LARGE);
+    let end = memory.end as usize / LARGE * LARGE;
+    if begin < end {
+        // SAFETY: the range lies within the slots, which are mapped; what it is told is only advice.
+        let _advice =
+            unsafe { libc::madvise(begin as *mut libc::c_void, end - begin, libc::MADV_HUGEPAGE) };
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn in_large_pages(_: &[Slot]) {}
 
 #[cfg(test)]
 mod tests {

@@ -116,6 +116,7 @@ impl<D: Disk> Cleaning<D> {
         let mut files = Unfinished::new(self.place.clone());
         let throttle = Throttle::new(pace, &self.under_way);
         let made = self.make(map, &throttle, &mut files);
+        throttle.will_write();
         let made = match made {
             // what it read was about to go
             Err(_) if self.under_way.is_overtaken() => return Err(CleaningError::Overtaken),

@@ -39,6 +39,11 @@ impl<'a, D: Disk> Throttle<'a, D> {
         source.end <= self.under_way.gone_below()
     }
 
+    /// What comes next changes the file system.
+    pub(super) fn will_write(&self) {
+        self.pace.borrow_mut().will_write();
+    }
+
     /// So many bytes were read or written.
     pub(super) fn moved(&self, bytes: u64) -> Result<(), CleaningError> {
         if self.under_way.is_overtaken() {

@@ -170,6 +170,7 @@ impl<'a, 't, D: Disk> SegmentWriter<'a, 't, D> {
     pub(super) fn end(mut self, files: &mut Unfinished<D>) -> Result<Output, CleaningError> {
         self.empty_buffer()?;
         let Some((path, file)) = self.file.take() else { return Ok(self.output) };
+        self.shelf.throttle.will_write();
         file.sync().map_err(|e| LogError::failed_sync("sync", &path, e))?;
         self.indexes.note_largest(&self.summary);
         let base = self.output.base;
@@ -204,6 +205,7 @@ impl<'a, 't, D: Disk> SegmentWriter<'a, 't, D> {
         let name = cleaned_name(&Kind::Log.name(self.output.base), pass);
         let path = place.path(&name);
         files.add(&name);
+        throttle.will_write();
         let file = place.disk.create(&path).map_err(|e| LogError::io("create", &path, e))?;
         self.file = Some((path, file));
         self.output.is_new = true;
@@ -237,6 +239,7 @@ impl<'a, 't, D: Disk> SegmentWriter<'a, 't, D> {
         let Some((path, file)) = self.file.as_ref().filter(|_| !bytes.is_empty()) else {
             return Ok(());
         };
+        self.shelf.throttle.will_write();
         write_all_at(file, self.written, &mut [IoSlice::new(bytes)])
             .map_err(|e| LogError::io("write", path, e))?;
         self.written += bytes.len() as u64;

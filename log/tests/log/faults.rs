@@ -143,6 +143,23 @@ fn a_ticket_covers_what_was_appended_before_it_and_no_more() {
 }
 
 #[test]
+fn what_nobody_waits_for_is_as_durable() {
+    let disk = faulty();
+    let (mut log, _) = open(&disk, small());
+    for _ in 0..12 {
+        append(&mut log, 0, 1, 100).unwrap();
+    }
+    let done = log.begin_flush().unwrap().gently().run().unwrap();
+    assert_eq!(log.complete_flush(done), Offset(12));
+    append(&mut log, 0, 1, 100).unwrap();
+    let done = log.begin_flush().unwrap().gently().run().unwrap();
+    assert_eq!(log.complete_flush(done), Offset(13));
+    drop(log);
+    let (log, _) = open(&disk.memory().crash(Loss::Unsynced), small());
+    assert_eq!(contents(&log, Offset(0)).len(), 13);
+}
+
+#[test]
 fn a_ticket_that_a_truncation_overtook_proves_nothing() {
     let disk = faulty();
     let (mut log, _) = open(&disk, LogConfig::default());

@@ -8,8 +8,9 @@ use tokio::time::sleep;
 use troupe_client::Client;
 use troupe_proto::admin::v1::{CleaningState, ReplicaCleaning};
 
-/// Between two looks: a pass that is shorter is seen all the same, unless another one follows at once.
-const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// Between two looks: a pass that is shorter is seen all the same, unless another one follows at once. Every look is work
+/// for the node beside the cleaning, and there is none of it while the producer is alone.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 const TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// All passes together.
