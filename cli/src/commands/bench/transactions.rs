@@ -1,9 +1,11 @@
 //! `troupe bench transactions`: what they cost.
 //!
-//! In turns, on topics of their own: plain idempotent sending, the same records in transactions of each size, and reading
-//! what these wrote with either isolation level. A ratio is the median of the ratios within rounds. Besides, one record in
-//! a transaction at a time: from begin to committed.
+//! In turns, on topics of their own: plain idempotent sending; the same, waiting for all answers after as many records as
+//! a transaction has; the same records in transactions of each size, and reading what these wrote with either isolation
+//! level. A ratio is the median of the ratios within rounds. Besides, one record in a transaction at a time: from begin to
+//! committed. Or, with `--open`, many transactions that are open at once.
 
+mod open;
 mod report;
 
 use super::payload::Payload;
@@ -20,6 +22,7 @@ use crate::quantity::parse_count;
 use crate::timestamp;
 use clap::Args;
 use report::{Figures, Sized};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use troupe_client::{
@@ -50,11 +53,21 @@ pub struct BenchTransactions {
     /// Transactions of one record, one at a time, to measure latencies
     #[arg(long, default_value = "1k", value_parser = parse_count)]
     calls: u64,
+    /// Instead: what so many open transactions take, and how soon a node that is killed with them serves again, on a node
+    /// of its own
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    open: Option<u64>,
+    /// Where that node keeps its files, for as long as it takes
+    #[arg(long, value_name = "DIR", requires = "open")]
+    dir: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,
 }
 
 pub async fn run(global: &Global, bench: BenchTransactions) -> Result<(), Failure> {
+    if let Some(count) = bench.open {
+        return open::run(global, &bench.workload, count, bench.dir.as_deref()).await;
+    }
     let client = global.connect().await?;
     let (partitions, policy) = (bench.workload.partitions, bench.workload.flush_policy);
     let sizes = bench.transaction_size.iter().map(|size| (*size).max(1));
@@ -76,10 +89,15 @@ pub async fn run(global: &Global, bench: BenchTransactions) -> Result<(), Failur
     for round in 1..=bench.rounds {
         let plain = with_topic(&client, partitions, policy, async |topic: &str| {
             say(format!("round {round}: without transactions"));
-            write(&client, topic, &bench, None).await
+            write(&client, topic, &bench, How::Plain).await
         });
         figures.plain.push(plain.await?.0);
         for sized in &mut figures.sized {
+            let flushed = with_topic(&client, partitions, policy, async |topic: &str| {
+                say(format!("round {round}: flushed every {} records", sized.size));
+                write(&client, topic, &bench, How::Flushed(sized.size)).await
+            });
+            sized.flushed.push(flushed.await?.0);
             let measured = with_topic(&client, partitions, policy, async |topic: &str| {
                 say(format!("round {round}: {} records in a transaction", sized.size));
                 measure(&client, topic, &bench, sized).await
@@ -100,7 +118,7 @@ async fn measure(
     bench: &BenchTransactions,
     sized: &mut Sized,
 ) -> Result<(), Failure> {
-    let (written, latencies) = write(client, topic, bench, Some(sized.size)).await?;
+    let (written, latencies) = write(client, topic, bench, How::Transactions(sized.size)).await?;
     sized.latencies.add(&latencies);
     sized.written.push(written);
     let records = Some(written.records);
@@ -120,12 +138,12 @@ async fn transactional(client: &Client, settings: &ProducerConfig) -> Result<Pro
     Ok(producer)
 }
 
-/// All records, shared out among the producers: in transactions of this size, or in none. How long each transaction took.
+/// All records, shared out among the producers. How long each transaction took.
 async fn write(
     client: &Client,
     topic: &str,
     bench: &BenchTransactions,
-    transaction: Option<u64>,
+    how: How,
 ) -> Result<(Throughput, Latencies), Failure> {
     let what = || format!("cannot produce to {topic}");
     let workload = &bench.workload;
@@ -135,18 +153,14 @@ async fn write(
     let share = workload.records.div_ceil(bench.producers.into());
     let mut shares = Vec::new();
     for _ in 0..bench.producers {
-        let producer = match transaction {
-            Some(_) => transactional(client, &settings).await?,
-            None => client.producer(settings.clone()).await.with_context(what)?,
+        let producer = match how {
+            How::Transactions(_) => transactional(client, &settings).await?,
+            How::Plain | How::Flushed(_) => {
+                client.producer(settings.clone()).await.with_context(what)?
+            }
         };
         let topic = producer.topic(topic).await.with_context(what)?;
-        shares.push(Share {
-            producer,
-            topic,
-            payload: payload.clone(),
-            records: share,
-            transaction,
-        });
+        shares.push(Share { producer, topic, payload: payload.clone(), records: share, how });
     }
     let started = Instant::now();
     let writing: Vec<_> = shares.into_iter().map(|share| tokio::spawn(share.write())).collect();
@@ -160,14 +174,24 @@ async fn write(
     Ok((Throughput { records, bytes: records * workload.size, elapsed }, latencies))
 }
 
+/// How records are sent.
+#[derive(Clone, Copy)]
+enum How {
+    /// Without a pause.
+    Plain,
+    /// So many, until all of them are answered; then the next.
+    Flushed(u64),
+    /// So many in each.
+    Transactions(u64),
+}
+
 /// What one producer writes.
 struct Share {
     producer: Producer,
     topic: TopicProducer,
     payload: Arc<Payload>,
     records: u64,
-    /// Records in each.
-    transaction: Option<u64>,
+    how: How,
 }
 
 impl Share {
@@ -176,19 +200,28 @@ impl Share {
         let mut number = 0;
         while number < self.records {
             let begun = Instant::now();
-            if self.transaction.is_some() {
-                self.producer.begin_transaction().await?;
-            }
-            let end = self.records.min(number + self.transaction.unwrap_or(PLAIN_RUN));
+            let run = match self.how {
+                How::Plain => PLAIN_RUN,
+                How::Flushed(run) => run,
+                How::Transactions(run) => {
+                    self.producer.begin_transaction().await?;
+                    run
+                }
+            };
+            let end = self.records.min(number + run);
             let now_ms = timestamp::now_ms();
             for number in number..end {
                 let value = Some(self.payload.value(number));
                 let record = Record { value, timestamp_ms: Some(now_ms), ..Record::default() };
                 drop(send(&self.topic, record).await?);
             }
-            if self.transaction.is_some() {
-                self.producer.commit_transaction().await?;
-                latencies.record(begun.elapsed());
+            match self.how {
+                How::Plain => {}
+                How::Flushed(_) => self.producer.flush().await?,
+                How::Transactions(_) => {
+                    self.producer.commit_transaction().await?;
+                    latencies.record(begun.elapsed());
+                }
             }
             number = end;
         }

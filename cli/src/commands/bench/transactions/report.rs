@@ -23,6 +23,8 @@ pub struct Figures {
 /// With so many records in a transaction.
 pub struct Sized {
     pub size: u64,
+    /// In none, waiting for all answers after as many.
+    pub flushed: Vec<Throughput>,
     pub written: Vec<Throughput>,
     /// From begin to committed, under this load.
     pub latencies: Latencies,
@@ -34,6 +36,7 @@ impl Figures {
     pub fn new(sizes: impl Iterator<Item = u64>) -> Figures {
         let sized = sizes.map(|size| Sized {
             size,
+            flushed: Vec::new(),
             written: Vec::new(),
             latencies: Latencies::default(),
             uncommitted: Vec::new(),
@@ -59,8 +62,10 @@ pub fn print(
     let sized = figures.sized.iter().map(|sized| {
         json!({
             "transactionSize": sized.size,
+            "flushedAsOften": views(&sized.flushed),
             "transactional": views(&sized.written),
             "shareOfPlain": rounded(ratio(&sized.written, &figures.plain)),
+            "shareOfFlushedAsOften": rounded(ratio(&sized.written, &sized.flushed)),
             "beginToCommittedMs": sized.latencies.view(),
             "readUncommitted": views(&sized.uncommitted),
             "readCommitted": views(&sized.committed),
@@ -100,13 +105,18 @@ fn show(figures: &Figures) -> String {
     }
     for sized in &figures.sized {
         text += &format!("{} records in a transaction:\n", grouped(sized.size));
+        for flushed in &sized.flushed {
+            text += &format!("  flushed     {}\n", flushed.show());
+        }
         for written in &sized.written {
             text += &format!("  written     {}\n", written.show());
         }
         text += &format!(
-            "  share       {:.1} % of plain (median of the rounds)\n  begin to committed  {}\n\
+            "  share       {:.1} % of plain, {:.1} % of flushed as often (medians of the rounds)\n\
+             \x20 begin to committed  {}\n\
              \x20 reader      read_committed at {:.1} % of read_uncommitted\n",
             ratio(&sized.written, &figures.plain) * 100.0,
+            ratio(&sized.written, &sized.flushed) * 100.0,
             sized.latencies.show(),
             ratio(&sized.committed, &sized.uncommitted) * 100.0,
         );
