@@ -14,7 +14,7 @@ use troupe_client::{
 use troupe_proto::error::ErrorCode;
 use troupe_proto::ids::{Offset, PartitionId};
 
-fn settings() -> ProducerConfig {
+pub fn settings() -> ProducerConfig {
     ProducerConfig {
         transactional_id: Some("id".to_owned()),
         linger: Duration::ZERO,
@@ -36,7 +36,7 @@ async fn send(producer: &Producer, numbers: std::ops::Range<u32>) {
     }
 }
 
-fn said(cluster: &Cluster) -> Vec<String> {
+pub fn said(cluster: &Cluster) -> Vec<String> {
     cluster.state().transactions.said.clone()
 }
 
@@ -44,7 +44,7 @@ fn reason(error: &TransactionError) -> ErrorCode {
     error.cause().unwrap().reason()
 }
 
-async fn read(client: &Client, isolation_level: IsolationLevel) -> Vec<u32> {
+pub async fn read(client: &Client, isolation_level: IsolationLevel) -> Vec<u32> {
     let config = ReaderConfig { isolation_level, until_end: true, ..ReaderConfig::default() };
     let mut reader = client.reader("t", config).await.unwrap();
     let mut read = Vec::new();
