@@ -1,9 +1,10 @@
 //! `troupe bench transactions`: what they cost.
 //!
 //! In turns, on topics of their own: plain idempotent sending; the same, waiting for all answers after as many records as
-//! a transaction has; the same records in transactions of each size, and reading what these wrote with either isolation
-//! level. A ratio is the median of the ratios within rounds. Besides, one record in a transaction at a time: from begin to
-//! committed. Or, with `--open`, many transactions that are open at once.
+//! a transaction has; the same records in transactions of each size, waiting for each commit, and not waiting for any;
+//! and reading what these wrote with either isolation level. A ratio is the median of the ratios within rounds. Besides,
+//! one record in a transaction at a time: from begin to committed. Or, with `--open`, many transactions that are open at
+//! once.
 
 mod open;
 mod report;
@@ -21,13 +22,17 @@ use crate::producer::{Settings, send};
 use crate::quantity::parse_count;
 use crate::timestamp;
 use clap::Args;
+use futures::FutureExt;
 use report::{Figures, Sized};
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use troupe_client::{
-    Client, ClientError, IsolationLevel, Producer, ProducerConfig, Record, TopicProducer,
+    Client, ClientError, Committing, IsolationLevel, OffsetSpec, Producer, ProducerConfig, Record,
+    TopicProducer,
 };
+use troupe_proto::ids::PartitionId;
 
 /// Everything is answered before the producer is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -103,6 +108,11 @@ pub async fn run(global: &Global, bench: BenchTransactions) -> Result<(), Failur
                 measure(&client, topic, &bench, sized).await
             });
             measured.await?;
+            let in_a_row = with_topic(&client, partitions, policy, async |topic: &str| {
+                say(format!("round {round}: {} records, commits not waited for", sized.size));
+                measure_row(&client, topic, &bench, sized).await
+            });
+            in_a_row.await?;
         }
     }
     if let Some(bar) = &bar {
@@ -130,6 +140,25 @@ async fn measure(
     Ok(())
 }
 
+/// The same without waiting for commits: in how many transactions the coordinator has decided them is told by the markers.
+async fn measure_row(
+    client: &Client,
+    topic: &str,
+    bench: &BenchTransactions,
+    sized: &mut Sized,
+) -> Result<(), Failure> {
+    let (written, latencies) = write(client, topic, bench, How::InARow(sized.size)).await?;
+    sized.row_latencies.add(&latencies);
+    sized.in_a_row.push(written);
+    let partitions = bench.workload.partitions;
+    let latest = (0..partitions).map(|it| (PartitionId(it), OffsetSpec::Latest));
+    let listed = client.list_offsets(topic, &latest.collect::<Vec<_>>()).await;
+    let listed = listed.with_context(|| format!("cannot look at the end of {topic}"))?;
+    let ends: u64 = listed.iter().filter_map(|it| Some(it.offset?.0)).sum();
+    sized.decided.push(ends.saturating_sub(written.records) / u64::from(partitions));
+    Ok(())
+}
+
 async fn transactional(client: &Client, settings: &ProducerConfig) -> Result<Producer, Failure> {
     let what = || "cannot begin transactions".to_owned();
     let config = ProducerConfig { transactional_id: Some(random_name()), ..settings.clone() };
@@ -154,7 +183,7 @@ async fn write(
     let mut shares = Vec::new();
     for _ in 0..bench.producers {
         let producer = match how {
-            How::Transactions(_) => transactional(client, &settings).await?,
+            How::Transactions(_) | How::InARow(_) => transactional(client, &settings).await?,
             How::Plain | How::Flushed(_) => {
                 client.producer(settings.clone()).await.with_context(what)?
             }
@@ -183,6 +212,8 @@ enum How {
     Flushed(u64),
     /// So many in each.
     Transactions(u64),
+    /// The same, beginning the next while the ones before are committed.
+    InARow(u64),
 }
 
 /// What one producer writes.
@@ -197,13 +228,14 @@ struct Share {
 impl Share {
     async fn write(self) -> Result<Latencies, ClientError> {
         let mut latencies = Latencies::default();
+        let mut row = VecDeque::new();
         let mut number = 0;
         while number < self.records {
             let begun = Instant::now();
             let run = match self.how {
                 How::Plain => PLAIN_RUN,
                 How::Flushed(run) => run,
-                How::Transactions(run) => {
+                How::Transactions(run) | How::InARow(run) => {
                     self.producer.begin_transaction().await?;
                     run
                 }
@@ -222,8 +254,16 @@ impl Share {
                     self.producer.commit_transaction().await?;
                     latencies.record(begun.elapsed());
                 }
+                How::InARow(_) => {
+                    row.push_back((begun, self.producer.start_commit().await?));
+                    take_answered(&mut row, &mut latencies)?;
+                }
             }
             number = end;
+        }
+        for (begun, committing) in row {
+            committing.await?;
+            latencies.record(begun.elapsed());
         }
         self.producer.flush().await?;
         let failed = self.producer.metrics().records_failed;
@@ -233,6 +273,20 @@ impl Share {
             _ => Err(ClientError::IllegalState { what: format!("{failed} were not delivered") }),
         }
     }
+}
+
+/// Of commits that are answered, in order.
+fn take_answered(
+    row: &mut VecDeque<(Instant, Committing)>,
+    latencies: &mut Latencies,
+) -> Result<(), ClientError> {
+    while let Some((begun, committing)) = row.front_mut() {
+        let Some(committed) = committing.now_or_never() else { break };
+        committed?;
+        latencies.record(begun.elapsed());
+        row.pop_front();
+    }
+    Ok(())
 }
 
 /// From begin to committed, of one record.
