@@ -185,7 +185,7 @@ pub use producer::{
 };
 pub use reader::{ConsumerRecord, FetchedBatch, Partitions, Position, Reader, ReaderConfig, Start};
 pub use topic_partition::TopicPartition;
-pub use transactions::{ConsumerGroupMetadata, Transaction, TransactionError};
+pub use transactions::{Committing, ConsumerGroupMetadata, Transaction, TransactionError};
 /// The contract: identifiers, codecs and messages that this crate's own types are made of.
 pub use troupe_proto as proto;
 pub use wait::{Wait, WaitObserver};

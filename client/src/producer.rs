@@ -192,6 +192,10 @@ impl Producer {
         &self.shared.accumulator
     }
 
+    pub(crate) fn shared_accumulator(&self) -> &Arc<Accumulator> {
+        &self.shared.accumulator
+    }
+
     /// Who had the transaction of this number is gone.
     pub(crate) fn abandon(&self, number: u64) {
         if let Some(transactions) = &self.shared.accumulator.transactions {
@@ -294,7 +298,7 @@ impl Shared {
     }
 
     fn note(&self, error: ClientError) -> ClientError {
-        self.accumulator.note_failure(&error);
+        self.accumulator.note_refusal(&error);
         error
     }
 

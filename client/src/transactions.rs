@@ -7,20 +7,23 @@
 //! ```
 //!
 //! - `state`: which call may come next, pure; `error`: what is left to do; `guard`: [`Transaction`]; `calls`: the
-//!   coordinator; `producer`: Kafka's five calls.
+//!   coordinator; `committing`: commits that nobody waits for; `producer`: Kafka's five calls.
 //!
 //! Promises: a call in the wrong order changes nothing; what failed once is not committed; a commit that was not answered
 //! can only be asked for again, and is answered the same; nothing of one transaction is taken for the next one's: each has
-//! an epoch of its own (KIP-890), and what is still under way when it is aborted is given up first.
+//! an epoch of its own (KIP-890), or is decided with others that all were asked to be committed; what is still under way
+//! when it is aborted is given up first.
 //! Never here: batches, sequences.
 
 mod calls;
+mod committing;
 mod error;
 mod guard;
 mod metadata;
 mod producer;
 mod state;
 
+pub use committing::Committing;
 pub use error::TransactionError;
 pub use guard::Transaction;
 pub use metadata::ConsumerGroupMetadata;
@@ -33,6 +36,7 @@ use error::Call;
 use parking_lot::Mutex;
 use state::{Phase, State, Step};
 use std::sync::Arc;
+use tokio::sync::Notify;
 use tokio::time::{Duration, Instant, timeout_at};
 use troupe_proto::error::{Error as Refusal, ErrorCode};
 
@@ -45,6 +49,8 @@ pub(crate) struct Transactions {
     state: Mutex<State>,
     /// One call at a time.
     calls: tokio::sync::Mutex<()>,
+    /// Nothing that was asked to be committed is unanswered any more.
+    answered: Notify,
 }
 
 impl Transactions {
@@ -58,16 +64,27 @@ impl Transactions {
             max_block: config.max_block,
             state: Mutex::default(),
             calls: tokio::sync::Mutex::default(),
+            answered: Notify::new(),
         }))
     }
 
-    /// Whether a record may be sent now. Asked under the lock of its queue: what comes behind the flush of a commit is
-    /// refused.
-    pub(crate) fn check_send(&self) -> Result<(), ClientError> {
-        self.state.lock().check_send().map_err(|error| match error {
+    /// The transaction that a record of so many bytes is sent in. Asked under the lock of its queue: what comes behind the
+    /// flush of a commit is refused.
+    pub(crate) fn take(&self, bytes: usize) -> Result<u64, ClientError> {
+        self.state.lock().take(bytes).map_err(|error| match error {
             TransactionError::Abortable(cause) => failed(&cause),
             other => other.into(),
         })
+    }
+
+    /// The record was not taken after all.
+    pub(crate) fn give_back(&self, bytes: usize) {
+        self.state.lock().give_back(bytes);
+    }
+
+    /// Who writes now, and up to which transaction.
+    pub(crate) fn writes(&self) -> (Option<Session>, u64) {
+        self.state.lock().writes()
     }
 
     /// Who writes now.
@@ -80,8 +97,19 @@ impl Transactions {
         self.state.lock().note_written();
     }
 
-    /// A record was not appended, or not even taken. True: somebody has to see to what else waits to be sent.
-    pub(crate) fn fail(&self, error: &ClientError) -> bool {
+    /// Something of this transaction was not appended.
+    pub(crate) fn fail(&self, error: &ClientError, transaction: u64) {
+        // Whoever has aborted it knows.
+        if matches!(error, ClientError::TransactionAborted { .. }) {
+            return;
+        }
+        let error = TransactionError::of_record(error.clone());
+        self.state.lock().fail(error, Some(transaction));
+        self.tell_answered();
+    }
+
+    /// A record was not even taken.
+    pub(crate) fn refuse(&self, error: &ClientError) {
         let is_news = !matches!(
             error,
             ClientError::TransactionFailed { .. }
@@ -89,11 +117,15 @@ impl Transactions {
                 | ClientError::IllegalState { .. }
                 | ClientError::Closed { .. }
         );
-        let mut state = self.state.lock();
         if is_news {
-            state.fail(TransactionError::of_record(error.clone()));
+            self.state.lock().fail(TransactionError::of_record(error.clone()), None);
+            self.tell_answered();
         }
-        state.unseen
+    }
+
+    /// Somebody has to see to what waits to be sent.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.state.lock().unseen
     }
 
     /// Something has failed since this was asked last.
@@ -101,9 +133,9 @@ impl Transactions {
         std::mem::take(&mut self.state.lock().unseen)
     }
 
-    /// What to tell those who wait to be sent in vain.
-    pub(crate) fn doom(&self) -> Option<ClientError> {
-        self.state.lock().doom().map(failed)
+    /// What to tell those who wait to be sent in vain: all behind this transaction.
+    pub(crate) fn doom(&self) -> Option<(ClientError, u64)> {
+        self.state.lock().doom().map(|(cause, behind)| (failed(cause), behind))
     }
 
     async fn init(&self, accumulator: &Accumulator) -> Result<(), TransactionError> {
@@ -131,6 +163,7 @@ impl Transactions {
     async fn commit(&self, accumulator: &Accumulator) -> Result<(), TransactionError> {
         let _one = self.calls.lock().await;
         let deadline = Instant::now() + self.max_block;
+        self.until_answered(deadline).await?;
         let step = self.state.lock().begin_commit()?;
         if step == Step::Flush {
             let flushed = timeout_at(deadline, accumulator.flushed()).await;
@@ -162,7 +195,10 @@ impl Transactions {
         accumulator: &Accumulator,
         deadline: Instant,
     ) -> Result<(), TransactionError> {
-        accumulator.give_up(&ClientError::TransactionAborted { sent: false });
+        self.give_up_open(accumulator);
+        self.until_answered(deadline).await?;
+        // Of commits that have failed meanwhile.
+        accumulator.give_up(&ClientError::TransactionAborted { sent: false }, 0);
         let session = {
             let mut state = self.state.lock();
             match state.session().filter(|_| state.wrote()) {
@@ -193,6 +229,10 @@ impl Transactions {
         group: &ConsumerGroupMetadata,
     ) -> Result<(), TransactionError> {
         let _one = self.calls.lock().await;
+        let deadline = Instant::now() + self.max_block;
+        self.state.lock().check_send()?;
+        // The groups know of one transaction of a producer at a time.
+        self.until_answered(deadline).await?;
         {
             let mut state = self.state.lock();
             state.check_send()?;
@@ -201,7 +241,6 @@ impl Transactions {
             }
             state.note_offsets(false);
         }
-        let deadline = Instant::now() + self.max_block;
         let due = group.due(offsets);
         self.commit_offsets(accumulator, due, group, deadline)
             .await
@@ -212,8 +251,14 @@ impl Transactions {
 
     fn failed_call(&self, call: Call, error: ClientError) -> TransactionError {
         let error = TransactionError::of_call(call, error);
-        self.state.lock().fail(error.clone());
+        self.state.lock().fail(error.clone(), None);
         error
+    }
+
+    /// What was sent in the transaction that is open. What was asked to be committed stays.
+    fn give_up_open(&self, accumulator: &Accumulator) {
+        let behind = self.state.lock().last_asked();
+        accumulator.give_up(&ClientError::TransactionAborted { sent: false }, behind);
     }
 
     fn late(&self, what: &str) -> TransactionError {
@@ -227,7 +272,7 @@ impl Transactions {
         if !self.state.lock().abandon(number) {
             return;
         }
-        accumulator.give_up(&ClientError::TransactionAborted { sent: false });
+        self.give_up_open(accumulator);
         // Without a runtime its time-out ends it, or the next instance.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (this, accumulator) = (self.clone(), accumulator.clone());
@@ -244,9 +289,13 @@ impl Transactions {
 
     /// P23. A transaction that is open when its producer is closed is aborted.
     pub(crate) async fn close(&self, accumulator: &Accumulator, patience: Duration) {
+        let deadline = Instant::now() + patience.min(self.max_block);
+        if let Err(error) = self.until_answered(deadline).await {
+            tracing::warn!(id = self.id, %error, "a producer closes before its commits are answered");
+        }
         let is_open = {
             let phase = self.state.lock().phase;
-            matches!(phase, Phase::Open | Phase::Flushing | Phase::Aborting)
+            matches!(phase, Phase::Open | Phase::Flushing | Phase::Aborting | Phase::Failed)
         };
         if is_open && let Err(error) = self.abort(accumulator, patience).await {
             tracing::warn!(id = self.id, %error, "the transaction of a producer that closes is not aborted");

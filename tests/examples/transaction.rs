@@ -16,5 +16,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
     drop(transaction.send(ProducerRecord::new("invoices").value("4711")).await?);
     drop(transaction.send(ProducerRecord::new("stock").value("-1")).await?);
     transaction.commit().await?;
+
+    let mut row = Vec::new();
+    for invoice in 4712..4800 {
+        let transaction = producer.transaction().await?;
+        drop(transaction.send(ProducerRecord::new("invoices").value(invoice.to_string())).await?);
+        drop(transaction.send(ProducerRecord::new("stock").value("-1")).await?);
+        row.push(transaction.start_commit().await?);
+    }
+    for committing in row {
+        committing.await?;
+    }
     Ok(())
 }

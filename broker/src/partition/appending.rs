@@ -8,10 +8,10 @@ use actix::{Context, Handler};
 use troupe_log::LogError;
 use troupe_machines::config::FlushPolicy;
 use troupe_machines::replica::{
-    Acks, AppendDecision, AppendFacts, Effects, Origin, Token, Verification,
+    Acks, AppendDecision, AppendError, AppendFacts, Effects, Origin, Token, Verification,
 };
 use troupe_machines::time::Time;
-use troupe_machines::txn::ClientVersion;
+use troupe_machines::txn::{ClientVersion, Producer};
 use troupe_proto::batch::BatchHeader;
 use troupe_proto::error::{Error, ErrorCode};
 use troupe_proto::ids::Offset;
@@ -58,6 +58,13 @@ impl PartitionActor {
                 self.answer_unpromised(acks, token);
             }
             Ok(AppendDecision::Verify(producer)) => self.verify(producer, append, deadline, ctx),
+            Err(error @ AppendError::EarlierTransactionOpen { .. }) => {
+                let Some(stamp) = append.batch.producer else {
+                    return append.responder.answer(Err(error.into()));
+                };
+                let producer = Producer { id: stamp.id, epoch: stamp.epoch };
+                self.await_marker(producer, (append, deadline), error, ctx);
+            }
             Err(error) => {
                 let Append { batch, chain, responder, budget, .. } = append;
                 self.refuse(error, batch, chain, responder, budget);

@@ -51,6 +51,8 @@ impl Handler<WriteMarker> for PartitionActor {
                 deadline,
                 &mut effects,
             );
+            self.perform(effects, ctx);
+            self.end_awaiting_marker(producer.id, ctx);
         } else {
             let token = self.park(of_marker(responder));
             self.replica.on_marker_found(
@@ -61,8 +63,8 @@ impl Handler<WriteMarker> for PartitionActor {
                 deadline,
                 &mut effects,
             );
+            self.perform(effects, ctx);
         }
-        self.perform(effects, ctx);
     }
 }
 

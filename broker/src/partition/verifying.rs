@@ -1,4 +1,7 @@
 //! The first batch of a transaction: the coordinator adds the partition before it is appended (X19).
+//!
+//! A producer is told that its transaction is committed when that is decided, and begins the next one: its first batch
+//! races with the marker. It waits for that; refused, it would come again after a pause that is longer by far.
 
 use super::actor::{Asked, PartitionActor};
 use super::messages::{Append, Verified};
@@ -11,6 +14,10 @@ use troupe_machines::replica::{AppendError, Role};
 use troupe_machines::time::Time;
 use troupe_machines::txn::Producer;
 use troupe_proto::error::{Error, ErrorCode};
+use troupe_proto::ids::ProducerId;
+
+/// How long a batch waits for the marker of the transaction before, which is on its way.
+const MARKER_PATIENCE: Duration = Duration::from_millis(500);
 
 impl PartitionActor {
     /// Has the coordinator asked; the batch waits for its word, and all later ones of its producer behind it.
@@ -39,10 +46,35 @@ impl PartitionActor {
             actor.verified(Verified { producer, ticket, result: Err(error) }, ctx);
         });
         let waiting = VecDeque::from([(append, deadline)]);
-        self.verifications.begin(Asked { producer, ticket, waiting, alarm });
+        self.verifications.begin(Asked { producer, ticket, waiting, alarm, asks: true });
         let partition = (Arc::clone(&self.board.topic), self.board.key);
         let reply = Box::new(move |result| word.answer(result));
         self.shared.transactions.add_partition(id, producer, partition, reply);
+    }
+
+    /// What comes before the marker of the transaction before waits for it, and all later ones of its producer behind it.
+    pub(super) fn await_marker(
+        &mut self,
+        producer: Producer,
+        (append, deadline): (Append, Time),
+        error: AppendError,
+        ctx: &mut Context<Self>,
+    ) {
+        let ticket = self.replica.begin_verifying(producer);
+        let timeout = Duration::from_millis(append.timeout_ms.into()).min(MARKER_PATIENCE);
+        let alarm = ctx.run_later(timeout, move |actor, ctx| {
+            actor.verified(Verified { producer, ticket, result: Err(error.into()) }, ctx);
+        });
+        let waiting = VecDeque::from([(append, deadline)]);
+        self.verifications.begin(Asked { producer, ticket, waiting, alarm, asks: false });
+    }
+
+    /// A marker of this producer is here.
+    pub(super) fn end_awaiting_marker(&mut self, id: ProducerId, ctx: &mut Context<Self>) {
+        let Some(asked) = self.verifications.end_before(id) else { return };
+        ctx.cancel_future(asked.alarm);
+        self.replica.end_verifying(asked.producer, asked.ticket);
+        self.go_on(asked.waiting, ctx);
     }
 
     /// Who leads no more has nothing to wait for.
@@ -82,6 +114,10 @@ impl PartitionActor {
                 }
             }
         }
+        self.go_on(waiting, ctx);
+    }
+
+    fn go_on(&mut self, waiting: VecDeque<(Append, Time)>, ctx: &mut Context<Self>) {
         for (append, deadline) in waiting {
             // One before it may be waiting again.
             if let Some(append) = self.verifications.queue(append, deadline) {

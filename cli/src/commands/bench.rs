@@ -15,7 +15,7 @@
 //!   that are timed; [`collector`] waits for answers meanwhile; [`throughput`] is what comes of it.
 //! - [`coordinator_loss`] is what members feel when a coordinator is killed.
 //! - [`server`] and [`nodes`] are processes to measure; [`temporary`] makes topics and directories, and removes them.
-//! - [`raw`] is what the machine itself can do; [`cpu`] and [`file_system`] are what the system tells and does.
+//! - [`raw`] is what the machine itself can do; [`cpu`], [`memory`] and [`file_system`] are what the system tells and does.
 
 mod clean;
 mod collector;
@@ -29,6 +29,7 @@ mod group;
 mod limits;
 mod load;
 mod median;
+mod memory;
 mod nodes;
 mod offsets;
 mod overload;
@@ -102,7 +103,8 @@ pub enum BenchCommand {
     /// What transactions cost: beside plain idempotent sending, from begin to committed, and for readers
     #[command(after_help = "Examples:\n  \
         troupe bench transactions\n  \
-        troupe bench transactions --producers 8 --transaction-size 1000,100,10 --rounds 5 -o json")]
+        troupe bench transactions --producers 8 --transaction-size 1000,100,10 --rounds 5 -o json\n  \
+        troupe bench transactions --open 10k      # on a node of its own, which is killed")]
     Transactions(transactions::BenchTransactions),
     /// Everything, as a share of what this machine's network stack and disk can do
     #[command(after_help = "Examples:\n  \

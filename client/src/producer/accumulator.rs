@@ -216,13 +216,17 @@ impl Accumulator {
         let timestamp_ms = record.timestamp_ms.unwrap_or_else(wall_clock_ms);
         let appended = {
             let mut state = queue.queue.lock();
-            if let Some(transactions) = &self.transactions {
-                transactions.check_send().map_err(Blocked::Failed)?;
-            }
+            let transaction = match &self.transactions {
+                Some(transactions) => transactions.take(bound).map_err(Blocked::Failed)?,
+                None => 0,
+            };
             let reserve = |bytes| self.take_memory(permit, bytes);
-            let incoming = Incoming { record, timestamp_ms, bound, callback };
+            let incoming = Incoming { record, timestamp_ms, bound, transaction, callback };
             let appended = state.append(incoming, reserve, Instant::now);
             queue.waiting.store(state.waiting() as u32, Ordering::Relaxed);
+            if let (Err(_), Some(transactions)) = (&appended, &self.transactions) {
+                transactions.give_back(bound);
+            }
             appended
         };
         let appended = appended.map_err(|not| match not {
@@ -279,8 +283,9 @@ impl Accumulator {
             self.memory.add_permits(batch.reserved);
             let free = self.memory.available_permits();
             self.telemetry.settled(records, batch.outcome.is_ok(), free);
-            if let Err(error) = &batch.outcome {
-                self.note_failure(error);
+            if let (Err(error), Some(transactions)) = (&batch.outcome, &self.transactions) {
+                transactions.fail(error, batch.transaction);
+                self.tell_of_failure();
             }
             batch.completion.settle(batch.records, batch.outcome);
         }
@@ -315,17 +320,44 @@ impl Accumulator {
         }
     }
 
-    /// Gives up everything that is not answered; more may come.
-    pub(crate) fn give_up(&self, error: &ClientError) {
+    /// The same of what was sent up to and in this transaction.
+    pub(crate) async fn flushed_through(&self, transaction: u64) {
+        let mut last = Vec::new();
         for queue in self.queues() {
-            let settled = queue.with(|queue| queue.give_up_all(error));
+            if let Some((completion, index)) = queue.with(|it| it.flush_through(transaction)) {
+                self.inbox.list(&queue);
+                last.push(Delivery::new(completion, index, 0));
+            }
+        }
+        for last in last {
+            let _ = last.await;
+        }
+    }
+
+    /// The sender looks at everything.
+    pub(crate) fn list_all(&self) {
+        self.queues().iter().for_each(|queue| self.inbox.list(queue));
+        self.inbox.notify.notify_one();
+    }
+
+    /// Gives up everything behind this transaction that is not answered; more may come.
+    pub(crate) fn give_up(&self, error: &ClientError, behind: u64) {
+        for queue in self.queues() {
+            let settled = queue.with(|queue| queue.give_up_all(error, behind));
             self.finish(settled);
         }
     }
 
-    /// Whatever else of the transaction waits is not sent either.
-    pub(crate) fn note_failure(&self, error: &ClientError) {
-        if self.transactions.as_ref().is_some_and(|transactions| transactions.fail(error)) {
+    /// A record was not taken: whatever else of the transaction waits is not sent either.
+    pub(crate) fn note_refusal(&self, error: &ClientError) {
+        if let Some(transactions) = &self.transactions {
+            transactions.refuse(error);
+            self.tell_of_failure();
+        }
+    }
+
+    fn tell_of_failure(&self) {
+        if self.transactions.as_ref().is_some_and(|transactions| transactions.has_failed()) {
             self.inbox.notify.notify_one();
         }
     }

@@ -42,6 +42,8 @@ pub(crate) struct Encoded {
 
 pub(crate) struct Batch {
     pub id: u64,
+    /// 0 without transactions. Those of a queue stand in order.
+    pub transaction: u64,
     pub created: Instant,
     pub content: Content,
     /// Position of the first record in the completion: not 0 for the later pieces of a split (P20).
@@ -69,6 +71,11 @@ impl Batch {
 
     pub(crate) fn is_in_flight(&self) -> bool {
         matches!(self.status, Status::InFlight)
+    }
+
+    /// 0: behind none, and so is what is in no transaction.
+    pub(crate) fn is_behind(&self, transaction: u64) -> bool {
+        transaction == 0 || self.transaction > transaction
     }
 
     pub(crate) fn is_settled(&self) -> bool {

@@ -61,6 +61,8 @@ pub(crate) struct Queue {
     retry: Option<Retry>,
     sequences: Sequences,
     topic_id: Option<TopicId>,
+    /// Those of later transactions are kept.
+    leaving: u64,
     closed: Option<ClientError>,
 }
 
@@ -94,6 +96,8 @@ pub(crate) struct Incoming<'a> {
     pub timestamp_ms: i64,
     /// At least what the record takes in a batch.
     pub bound: usize,
+    /// 0 without transactions.
+    pub transaction: u64,
     /// Taken if the record is.
     pub callback: &'a mut Option<Callback>,
 }
@@ -144,6 +148,7 @@ pub(crate) enum OutgoingContent {
 pub(crate) struct Settled {
     pub completion: Arc<Completion>,
     pub records: u32,
+    pub transaction: u64,
     pub reserved: usize,
     pub outcome: Outcome,
 }
@@ -169,6 +174,7 @@ impl Queue {
             retry: None,
             sequences: Sequences::new(rules.transactional),
             topic_id: None,
+            leaving: 0,
             closed: None,
             rules,
         }
@@ -185,7 +191,8 @@ impl Queue {
 
     /// Since when something could have been sent that was not (T26).
     pub(crate) fn ready_since(&self) -> Option<Instant> {
-        let first = self.batches.iter().find(|batch| batch.is_waiting())?;
+        let is_ready = |batch: &&Batch| batch.is_waiting() && batch.transaction <= self.leaving;
+        let first = self.batches.iter().find(is_ready)?;
         Some(first.created + self.rules.linger)
     }
 
@@ -197,14 +204,15 @@ impl Queue {
         mut reserve: impl FnMut(usize) -> bool,
         now: impl FnOnce() -> Instant,
     ) -> Result<Appended, NotAppended> {
-        let Incoming { record, timestamp_ms, bound, callback } = incoming;
+        let Incoming { record, timestamp_ms, bound, transaction, callback } = incoming;
         if let Some(error) = &self.closed {
             return Err(NotAppended::Closed(error.clone()));
         }
         let mut wake = false;
         if let Some(last) = self.batches.back_mut()
             && let Content::Open(builder) = &last.content
-            && batch_len(builder.len()) + bound > self.rules.batch_size
+            && (batch_len(builder.len()) + bound > self.rules.batch_size
+                || last.transaction != transaction)
         {
             last.close();
             wake = true;
@@ -214,7 +222,7 @@ impl Queue {
             if !reserve(reserved) {
                 return Err(NotAppended::NeedMemory(reserved));
             }
-            self.open_batch(now(), reserved);
+            self.open_batch(now(), transaction, reserved);
             wake = true;
         }
         let batch = self.batches.back_mut().expect("just seen or opened");
@@ -244,10 +252,11 @@ impl Queue {
         Ok(Appended { completion: batch.completion.clone(), index, wake, closed })
     }
 
-    fn open_batch(&mut self, created: Instant, reserved: usize) {
+    fn open_batch(&mut self, created: Instant, transaction: u64, reserved: usize) {
         let id = self.take_id();
         self.batches.push_back(Batch {
             id,
+            transaction,
             created,
             content: Content::Open(RecordSetBuilder::new()),
             first: 0,
@@ -276,6 +285,13 @@ impl Queue {
         Some((last.completion.clone(), last.first + last.records - 1))
     }
 
+    /// The same of what is in this transaction, and in those before.
+    pub(crate) fn flush_through(&mut self, transaction: u64) -> Option<(Arc<Completion>, u32)> {
+        let last = self.batches.iter_mut().rfind(|batch| batch.transaction <= transaction)?;
+        last.close();
+        Some((last.completion.clone(), last.first + last.records - 1))
+    }
+
     /// The topic as its leader knows it. Another one of the same name knows nothing of the sequences so far.
     pub(crate) fn stands_in(&mut self, topic_id: TopicId) {
         if self.topic_id.replace(topic_id).is_some_and(|before| before != topic_id) {
@@ -296,15 +312,16 @@ impl Queue {
         InFlight::Outdated(destination.stream)
     }
 
-    /// The next batch that may be sent there (P5, P8). `session`: the newest there is. `pressed`: somebody
-    /// waits for buffer memory, so nothing lingers.
+    /// The next batch that may be sent there (P5, P8). `session`: the newest there is, and up to which transaction it
+    /// writes. `pressed`: somebody waits for buffer memory, so nothing lingers.
     pub(crate) fn drain(
         &mut self,
         now: Instant,
         destination: Destination,
-        session: Option<Session>,
+        (session, leaving): (Option<Session>, u64),
         pressed: bool,
     ) -> Drain {
+        self.leaving = leaving;
         if let Some(retry) = self.retry {
             // P18: what another leader refused says nothing about this one.
             if retry.at > now && retry.failed == Some(destination.leadership) {
@@ -315,6 +332,9 @@ impl Queue {
         let Some(index) = self.batches.iter().position(Batch::is_waiting) else {
             return Drain::Wait(None);
         };
+        if self.batches[index].transaction > leaving {
+            return Drain::Wait(None);
+        }
         let before = self.batches.range(..index).filter(|batch| batch.is_in_flight()).count();
         // What comes later is on its way: it must come back, or arrive, first.
         let overtaking = before < self.in_flight;

@@ -106,7 +106,7 @@ impl Bench {
         let record = Record::value(&value);
         let bound = 48 + value.len();
         let (record, callback) = (&record, &mut None);
-        let incoming = Incoming { record, timestamp_ms: 7, bound, callback };
+        let incoming = Incoming { record, timestamp_ms: 7, bound, transaction: 0, callback };
         let appended = self.queue.append(incoming, reserve, || now).ok().unwrap();
         self.deliveries.push(Delivery::new(appended.completion, appended.index, 7));
         self.appended += 1;
@@ -127,7 +127,7 @@ impl Bench {
     fn drain_on(&mut self, stream: StreamId) -> Drain {
         let newest = (self.sessions > 0).then(|| session(self.sessions));
         let destination = Destination { stream, leadership: leadership(self.epoch) };
-        self.queue.drain(self.now, destination, newest, false)
+        self.queue.drain(self.now, destination, (newest, 0), false)
     }
 
     /// The next batch, as it goes over the wire.

@@ -225,7 +225,7 @@ impl Sender {
         let since = *active.unknown_since.get_or_insert(now);
         if now.duration_since(since) >= UNKNOWN_TOPIC_PATIENCE {
             let error = ClientError::unknown_topic(&queue.topic);
-            let settled = queue.with(|queue| queue.fail_waiting(&error));
+            let settled = queue.with(|queue| queue.fail_waiting(&error, 0));
             self.accumulator.finish(settled);
         }
         Some(again)
@@ -253,8 +253,8 @@ impl Sender {
         loop {
             let pressed = self.accumulator.waiters.load(Ordering::Acquire) > 0;
             let newest = match &transactions {
-                Some(transactions) => transactions.session(),
-                None => self.sessions.newest,
+                Some(transactions) => transactions.writes(),
+                None => (self.sessions.newest, 0),
             };
             let (turn, limit) = (self.turn, self.accumulator.config.max_in_flight_per_node);
             let stream = self.stream(&leader.endpoint);

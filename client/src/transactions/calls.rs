@@ -21,7 +21,7 @@ pub(super) enum Outcome {
     Abort,
 }
 
-type Identity = (ProducerId, ProducerEpoch);
+pub(super) type Identity = (ProducerId, ProducerEpoch);
 
 impl Transactions {
     /// Who writes from now on. `known`: who did, to be given the next epoch; without it whoever has the id is fenced.

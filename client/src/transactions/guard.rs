@@ -1,6 +1,6 @@
 //! A transaction as a value: who has it can send, and it ends with it.
 
-use super::{ConsumerGroupMetadata, TransactionError};
+use super::{Committing, ConsumerGroupMetadata, TransactionError};
 use crate::consumer::OffsetAndMetadata;
 use crate::producer::{Delivery, Producer, ProducerRecord};
 use crate::topic_partition::TopicPartition;
@@ -58,6 +58,14 @@ impl Transaction<'_> {
             self.number = None;
         }
         committed
+    }
+
+    /// As [`Producer::start_commit`]. After an `Abortable` error the transaction is aborted.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn start_commit(self) -> Result<Committing, TransactionError> {
+        self.producer.start_commit().await
     }
 
     /// As [`Producer::abort_transaction`].

@@ -1,6 +1,6 @@
 //! What a producer with a transactional id does beside sending: Kafka's five calls, and the guard.
 
-use super::{ConsumerGroupMetadata, Transaction, TransactionError, Transactions};
+use super::{Committing, ConsumerGroupMetadata, Transaction, TransactionError, Transactions};
 use crate::consumer::OffsetAndMetadata;
 use crate::error::ClientError;
 use crate::producer::Producer;
@@ -63,6 +63,18 @@ impl Producer {
     /// all that can be done is to call this again. `Fatal`: PRODUCER_FENCED; what was open is aborted.
     pub async fn commit_transaction(&self) -> Result<(), TransactionError> {
         self.transactions()?.commit(self.accumulator()).await
+    }
+
+    /// The same for who does not wait: the next transaction may be begun at once, and what was asked for is answered in
+    /// order. Commits that are asked for while others are being decided are decided together after them, so that small
+    /// transactions go on at the pace of their records; what is sent meanwhile is kept, up to `buffer_memory`. When one
+    /// fails, all behind it have, and what is open too: then [`Producer::abort_transaction`] takes it back.
+    ///
+    /// # Errors
+    /// `Abortable`: something was not appended; `IllegalState`: none is open; `Fatal`. What becomes of the commit is told
+    /// by [`Committing`].
+    pub async fn start_commit(&self) -> Result<Committing, TransactionError> {
+        self.transactions()?.start_commit(self.shared_accumulator()).await
     }
 
     /// Gives up what was not sent, and has the rest aborted: readers of committed records see none of it. Consumers go on

@@ -8,12 +8,26 @@
 //!                     +------------------------ answered -----+        (asked again until it is answered)
 //! ```
 //!
-//! Promises: a transaction of which something has failed is never committed; one whose commit was asked for is not
-//! aborted; nothing is sent outside of one.
+//! A commit that nobody waits for ([`State::start_commit`]) leads from Open to Ready at once. What it takes stands among
+//! the `commits` until it is answered, and the next transaction is begun meanwhile:
+//!
+//! ```text
+//! oldest                                              newest
+//! | decided together: records leave, then one end | waiting: records are kept | open: records are kept |
+//!                                         leaving ^
+//! ```
+//!
+//! Promises: a transaction of which something has failed is never committed, nor one that was sent behind it; one whose
+//! commit was asked for is not aborted with a later one; nothing is sent outside of one.
+
+mod commits;
+
+pub(super) use commits::Told;
 
 use super::error::TransactionError;
 use crate::error::ClientError;
 use crate::producer::Session;
+use commits::Commits;
 use troupe_proto::ids::{ProducerEpoch, ProducerId};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +43,8 @@ pub(super) enum Phase {
     /// The coordinator has been asked to commit: it may have.
     Committing,
     Aborting,
+    /// Commits that nobody waited for have failed, and nothing was begun since. To be aborted.
+    Failed,
 }
 
 /// What was asked about.
@@ -38,7 +54,14 @@ pub(super) struct State {
     /// Of the newest transaction.
     pub number: u64,
     session: Option<Session>,
-    /// Some record of the transaction, or batch, has left: there may be something to end.
+    /// Commits that were asked for and are not answered yet, oldest first.
+    commits: Commits,
+    /// The newest transaction of which anything may leave: of commits that are not answered, the last that is decided with
+    /// the first of them.
+    leaving: u64,
+    /// What the newest transaction has been sent, in bytes.
+    bytes: usize,
+    /// Some record, or batch, has left in this session: there may be something to end.
     wrote: bool,
     /// The coordinator of the group has not said yet that it has the offsets.
     offsets_open: bool,
@@ -81,9 +104,16 @@ impl State {
         *self = Self {
             phase: Phase::Ready,
             number: self.number,
+            leaving: self.number,
             session: Some(Session { number, id, epoch }),
+            commits: std::mem::take(&mut self.commits),
             ..Self::default()
         };
+    }
+
+    /// Who writes, and of which transactions: up to this one.
+    pub fn writes(&self) -> (Option<Session>, u64) {
+        (self.session, self.leaving)
     }
 
     pub fn session(&self) -> Option<Session> {
@@ -96,8 +126,11 @@ impl State {
             Phase::Ready => {
                 self.phase = Phase::Open;
                 self.number += 1;
+                self.bytes = 0;
+                self.let_leave();
                 Ok(self.number)
             }
+            Phase::Failed => Err(self.failed()),
             Phase::Fresh => Err(TransactionError::illegal("call init_transactions first")),
             Phase::Open | Phase::Flushing => Err(TransactionError::illegal(
                 "a transaction is open already: commit or abort it first",
@@ -114,14 +147,27 @@ impl State {
         self.check_alive()?;
         match (self.phase, &self.failure) {
             (Phase::Open, None) => Ok(()),
-            (Phase::Open, Some(cause)) => Err(TransactionError::Abortable(cause.clone())),
+            (Phase::Open | Phase::Failed, Some(cause)) => {
+                Err(TransactionError::Abortable(cause.clone()))
+            }
             _ => Err(TransactionError::illegal(
                 "no transaction is open: a transactional producer sends in transactions only, begin one",
             )),
         }
     }
 
-    /// Something of the transaction leaves.
+    /// A record of so many bytes is sent. The number of its transaction.
+    pub fn take(&mut self, bytes: usize) -> Result<u64, TransactionError> {
+        self.check_send()?;
+        self.bytes = self.bytes.saturating_add(bytes);
+        Ok(self.number)
+    }
+
+    pub fn give_back(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    /// Something leaves.
     pub fn note_written(&mut self) {
         self.wrote = true;
     }
@@ -136,15 +182,19 @@ impl State {
         self.offsets_open = !arrived;
     }
 
-    /// Something has failed. What concerns no transaction that is open changes nothing.
-    pub fn fail(&mut self, error: TransactionError) {
+    /// Something of this transaction has failed, or of the one that is open. What concerns none that is open, or asked to
+    /// be committed, changes nothing.
+    pub fn fail(&mut self, error: TransactionError, of: Option<u64>) {
         match error {
-            TransactionError::Fatal(cause) => {
-                self.fatal.get_or_insert(cause);
-                self.unseen = true;
+            TransactionError::Fatal(cause) => self.fail_for_good(cause),
+            TransactionError::Abortable(cause) if of.is_some_and(|of| of <= self.last_asked()) => {
+                // Those that are decided together fail together; what is decided before them does not.
+                let is_decided_later = of.is_some_and(|of| of > self.leaving);
+                self.fail_commits(cause, if is_decided_later { self.leaving } else { 0 });
             }
             TransactionError::Abortable(cause)
-                if matches!(self.phase, Phase::Open | Phase::Flushing | Phase::Committing) =>
+                if of.is_none_or(|of| of == self.number)
+                    && matches!(self.phase, Phase::Open | Phase::Flushing | Phase::Committing) =>
             {
                 if self.failure.is_none() {
                     self.failure = Some(cause);
@@ -160,16 +210,35 @@ impl State {
         }
     }
 
-    /// Why nothing of the transaction need be sent any more.
-    pub fn doom(&self) -> Option<&ClientError> {
-        self.fatal.as_ref().or(self.failure.as_ref())
+    /// Why nothing of the transactions behind this one need be sent any more.
+    pub fn doom(&self) -> Option<(&ClientError, u64)> {
+        let cause = self.fatal.as_ref().or(self.failure.as_ref())?;
+        Some((cause, self.last_asked()))
+    }
+
+    fn failed(&self) -> TransactionError {
+        match &self.failure {
+            Some(cause) => TransactionError::Abortable(cause.clone()),
+            None => none_open("go on with"),
+        }
     }
 
     pub fn begin_commit(&mut self) -> Result<Step, TransactionError> {
         self.check_alive()?;
+        if self.phase == Phase::Committing {
+            return Ok(Step::End);
+        }
+        self.check_commit()?;
+        self.phase = Phase::Flushing;
+        Ok(Step::Flush)
+    }
+
+    /// Whether the transaction that is open may be asked to be committed.
+    fn check_commit(&mut self) -> Result<(), TransactionError> {
         match self.phase {
-            Phase::Committing => return Ok(Step::End),
             Phase::Open | Phase::Flushing => {}
+            Phase::Failed => return Err(self.failed()),
+            Phase::Committing => return Err(unanswered()),
             Phase::Fresh | Phase::Ready | Phase::Aborting => return Err(none_open("commit")),
         }
         if self.offsets_open && self.failure.is_none() {
@@ -180,8 +249,7 @@ impl State {
             self.phase = Phase::Open;
             return Err(TransactionError::Abortable(cause.clone()));
         }
-        self.phase = Phase::Flushing;
-        Ok(Step::Flush)
+        Ok(())
     }
 
     /// All that was sent is answered. False: nothing was, so there is nothing to end.
@@ -198,7 +266,7 @@ impl State {
     pub fn begin_abort(&mut self) -> Result<(), TransactionError> {
         self.check_alive()?;
         match self.phase {
-            Phase::Open | Phase::Flushing | Phase::Aborting => {
+            Phase::Open | Phase::Flushing | Phase::Aborting | Phase::Failed => {
                 self.phase = Phase::Aborting;
                 Ok(())
             }
@@ -215,7 +283,11 @@ impl State {
 
     /// Whoever had this transaction is gone: it is to be aborted, if it is still open.
     pub fn abandon(&mut self, number: Option<u64>) -> bool {
-        let is_open = matches!(self.phase, Phase::Open | Phase::Flushing) && self.fatal.is_none();
+        let is_open = match self.phase {
+            Phase::Open | Phase::Flushing => self.fatal.is_none(),
+            Phase::Failed => number.is_none() && self.fatal.is_none(),
+            _ => false,
+        };
         let is_meant = number.is_none_or(|number| number == self.number);
         if is_open && is_meant {
             self.phase = Phase::Aborting;
@@ -235,136 +307,4 @@ fn unanswered() -> TransactionError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use troupe_proto::error::{Error as Refusal, ErrorCode};
-
-    fn initialised() -> State {
-        let mut state = State::default();
-        state.initialised(ProducerId(7), ProducerEpoch(0));
-        state
-    }
-
-    fn open() -> State {
-        let mut state = initialised();
-        state.begin().unwrap();
-        state
-    }
-
-    fn refused(code: ErrorCode) -> ClientError {
-        Refusal::new(code, "as the test wants").into()
-    }
-
-    fn is_illegal<T>(result: Result<T, TransactionError>) -> bool {
-        matches!(result, Err(TransactionError::IllegalState { .. }))
-    }
-
-    #[test]
-    fn calls_in_the_wrong_order_change_nothing() {
-        let mut fresh = State::default();
-        assert!(is_illegal(fresh.begin()));
-        assert!(is_illegal(fresh.begin_commit()) && is_illegal(fresh.begin_abort()));
-        assert!(is_illegal(fresh.check_send()));
-        let mut ready = initialised();
-        assert!(is_illegal(ready.check_init()) && is_illegal(ready.check_send()));
-        assert!(is_illegal(ready.begin_commit()) && is_illegal(ready.begin_abort()));
-        assert_eq!(ready.begin(), Ok(1));
-        assert!(is_illegal(ready.begin()));
-        assert_eq!(ready.check_send(), Ok(()));
-    }
-
-    #[test]
-    fn what_failed_can_only_be_aborted() {
-        let mut state = open();
-        state.note_written();
-        let cause = refused(ErrorCode::TransactionAbortable);
-        state.fail(TransactionError::Abortable(cause.clone()));
-        let failed = Err(TransactionError::Abortable(cause));
-        assert_eq!(state.check_send(), failed.clone());
-        assert_eq!(state.begin_commit().map(drop), failed);
-        assert_eq!(state.begin_abort(), Ok(()));
-        state.initialised(ProducerId(7), ProducerEpoch(1));
-        assert_eq!(state.begin(), Ok(2));
-        assert_eq!(state.check_send(), Ok(()));
-    }
-
-    #[test]
-    fn what_fails_while_it_is_flushed_is_not_committed() {
-        let mut state = open();
-        state.note_written();
-        assert_eq!(state.begin_commit(), Ok(Step::Flush));
-        state.fail(TransactionError::Abortable(refused(ErrorCode::RecordTooLarge)));
-        assert!(state.flushed().unwrap_err().is_abortable());
-        assert_eq!(state.begin_abort(), Ok(()));
-    }
-
-    /// The outcome may be decided: only the same can be asked again.
-    #[test]
-    fn who_has_asked_to_commit_cannot_abort() {
-        let mut state = open();
-        state.note_written();
-        state.begin_commit().unwrap();
-        assert_eq!(state.flushed(), Ok(true));
-        state.fail(TransactionError::Retriable(refused(ErrorCode::OutcomeUnknown)));
-        assert!(is_illegal(state.begin_abort()) && is_illegal(state.begin()));
-        assert!(!state.abandon(None));
-        assert_eq!(state.begin_commit(), Ok(Step::End));
-        state.initialised(ProducerId(7), ProducerEpoch(1));
-        assert_eq!(state.begin(), Ok(2));
-    }
-
-    #[test]
-    fn an_empty_transaction_has_no_end() {
-        let mut state = open();
-        state.begin_commit().unwrap();
-        assert_eq!(state.flushed(), Ok(false));
-        assert_eq!(state.begin(), Ok(2));
-        state.begin_abort().unwrap();
-        assert!(!state.wrote());
-        state.aborted_unwritten();
-        assert_eq!(state.begin(), Ok(3));
-    }
-
-    /// Else it would be committed without them, and read again after.
-    #[test]
-    fn offsets_that_may_not_have_arrived_are_not_committed() {
-        let mut state = open();
-        state.note_offsets(false);
-        assert!(state.begin_commit().unwrap_err().is_abortable());
-        let mut state = open();
-        state.note_offsets(false);
-        state.note_offsets(true);
-        assert_eq!(state.begin_commit(), Ok(Step::Flush));
-    }
-
-    #[test]
-    fn after_what_is_fatal_nothing_goes() {
-        let mut state = open();
-        state.fail(TransactionError::Fatal(refused(ErrorCode::ProducerFenced)));
-        assert!(state.check_send().unwrap_err().is_fatal());
-        assert!(state.begin_commit().unwrap_err().is_fatal());
-        assert!(state.begin_abort().unwrap_err().is_fatal());
-        assert!(state.begin().unwrap_err().is_fatal());
-        assert!(!state.abandon(None));
-    }
-
-    #[test]
-    fn who_drops_an_old_transaction_does_not_abort_the_new_one() {
-        let mut state = open();
-        state.begin_commit().unwrap();
-        state.flushed().unwrap();
-        state.begin().unwrap();
-        assert!(!state.abandon(Some(1)));
-        assert_eq!(state.check_send(), Ok(()));
-        assert!(state.abandon(Some(2)));
-        assert!(is_illegal(state.check_send()));
-    }
-
-    #[test]
-    fn an_answer_that_comes_late_fails_no_other_transaction() {
-        let mut state = initialised();
-        state.fail(TransactionError::Abortable(refused(ErrorCode::ProducerFenced)));
-        assert!(state.doom().is_none());
-        assert_eq!(state.begin(), Ok(1));
-    }
-}
+mod tests;

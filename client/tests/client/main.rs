@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in test functions only")]
 
+mod commits;
 mod consumer;
 mod failover;
 mod fake;

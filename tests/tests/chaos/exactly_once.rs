@@ -98,7 +98,7 @@ async fn run(run: Run) -> Outcome {
     let ends = feeding.await.unwrap();
     let mut wrong = faults.wrong.clone();
     wrong.extend(all_committed(&admin, &ends).await);
-    wrong.extend(all_ended(&client).await);
+    wrong.extend(all_ended(&client, (IMAGES, OUTPUTS)).await);
     end.store(true, Ordering::SeqCst);
     let tally = moving.await.unwrap();
     watching.await.unwrap();
@@ -167,11 +167,11 @@ async fn all_committed(admin: &Admin, ends: &BTreeMap<u32, u64>) -> Option<Strin
 }
 
 /// Waits until nothing is open any more, at any partition or coordinator; what stays so.
-async fn all_ended(client: &Client) -> Option<String> {
+pub async fn all_ended(client: &Client, written: (&str, u32)) -> Option<String> {
     const GLANCE: Duration = Duration::from_millis(100);
     let began = Instant::now();
     loop {
-        let open = open(client).await;
+        let open = open(client, written).await;
         match open {
             Ok(()) => return None,
             Err(why) if began.elapsed() > PATIENCE => return Some(why),
@@ -180,18 +180,18 @@ async fn all_ended(client: &Client) -> Option<String> {
     }
 }
 
-async fn open(client: &Client) -> Result<(), String> {
+async fn open(client: &Client, (topic, partitions): (&str, u32)) -> Result<(), String> {
     let ends = async |isolation| {
         let queries: Vec<_> =
-            (0..OUTPUTS).map(|partition| (PartitionId(partition), OffsetSpec::Latest)).collect();
-        let ends = client.list_offsets_as(IMAGES, &queries, isolation).await;
+            (0..partitions).map(|it| (PartitionId(it), OffsetSpec::Latest)).collect();
+        let ends = client.list_offsets_as(topic, &queries, isolation).await;
         let ends = ends.map_err(|error| error.to_string())?.into_iter();
         Ok::<_, String>(ends.map(|end| end.offset).collect::<Vec<Option<Offset>>>())
     };
     let stable = ends(IsolationLevel::ReadCommitted).await?;
     let end = ends(IsolationLevel::ReadUncommitted).await?;
     if stable != end {
-        return Err(format!("{IMAGES}: stable up to {stable:?}, with ends at {end:?}"));
+        return Err(format!("{topic}: stable up to {stable:?}, with ends at {end:?}"));
     }
     let states = [
         TransactionState::Ongoing,

@@ -13,6 +13,7 @@ mod coordinators;
 mod exactly_once;
 mod groups;
 mod nemesis;
+mod rows;
 mod schedule;
 mod verdict;
 mod workload;

@@ -1,4 +1,4 @@
-//! Batches that wait for the coordinator's word on a transaction that opens here.
+//! Batches that wait for the coordinator's word on a transaction that opens here, or for the marker of the one before.
 
 use crate::partition::messages::Append;
 use actix::SpawnHandle;
@@ -14,13 +14,15 @@ pub struct Verifications {
     by_producer: HashMap<ProducerId, Asked>,
 }
 
-/// The coordinator was asked for the first of these; the others are behind it.
+/// The coordinator was asked for the first of these, or will be; the others are behind it.
 pub struct Asked {
     pub producer: Producer,
     pub ticket: Verification,
     pub waiting: VecDeque<(Append, Time)>,
     /// Rings when it has not answered in time.
     pub alarm: SpawnHandle,
+    /// False: nobody is asked before the marker of the transaction before is here.
+    pub asks: bool,
 }
 
 impl Verifications {
@@ -48,6 +50,12 @@ impl Verifications {
 
     pub fn begin(&mut self, asked: Asked) {
         self.by_producer.insert(asked.producer.id, asked);
+    }
+
+    /// The marker of the transaction before is here: those that have waited for it.
+    pub fn end_before(&mut self, id: ProducerId) -> Option<Asked> {
+        let waits = self.by_producer.get(&id).is_some_and(|asked| !asked.asks);
+        waits.then(|| self.by_producer.remove(&id)).flatten()
     }
 
     /// Those that have waited for this word.

@@ -258,3 +258,27 @@ fn a_node_without_coordinators_opens_no_transactions() {
         assert_eq!(refusal(refused).await, ErrorCode::CoordinatorNotAvailable);
     });
 }
+
+/// The commit's answer and the marker race, and the next transaction begins with the former.
+#[test]
+fn what_comes_before_the_marker_of_the_transaction_before_waits_for_it() {
+    System::new().block_on(async {
+        let (shard, gate) = with_gate();
+        let handle = shard.open("early");
+        let first = send(&handle, stamp(7, 0, 0), 30_000).await;
+        gate.answer(Ok(()));
+        assert_eq!(offset(first).await, 0);
+        let next = send(&handle, stamp(7, 1, 0), 30_000).await;
+        let behind = send(&handle, stamp(7, 1, 1), 30_000).await;
+        assert!(gate.asked.lock().unwrap().is_empty());
+        end(&handle, 7, 1, true).await.unwrap();
+        gate.answer(Ok(()));
+        assert_eq!((offset(next).await, offset(behind).await), (2, 3));
+        let given_up = send(&handle, stamp(7, 2, 0), 20).await;
+        assert_eq!(refusal(given_up).await, ErrorCode::ConcurrentTransactions);
+        end(&handle, 7, 2, true).await.unwrap();
+        let again = send(&handle, stamp(7, 2, 0), 30_000).await;
+        gate.answer(Ok(()));
+        assert_eq!(offset(again).await, 5);
+    });
+}

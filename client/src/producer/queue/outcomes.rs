@@ -119,6 +119,7 @@ impl Queue {
             batch.reserved -= reserved;
             let piece = Batch {
                 id: self.take_id(),
+                transaction: batch.transaction,
                 created: batch.created,
                 content: Content::Closed(builder),
                 first: batch.first,
@@ -166,10 +167,10 @@ impl Queue {
         self.batches.front().map(|batch| batch.created + self.rules.delivery_timeout)
     }
 
-    /// Gives up everything that is not in flight, for a reason that no retry mends.
-    pub(crate) fn fail_waiting(&mut self, error: &ClientError) -> Vec<Settled> {
+    /// Gives up everything behind this transaction that is not in flight, for a reason that no retry mends.
+    pub(crate) fn fail_waiting(&mut self, error: &ClientError, behind: u64) -> Vec<Settled> {
         for index in 0..self.batches.len() {
-            if self.batches[index].is_waiting() {
+            if self.batches[index].is_waiting() && self.batches[index].is_behind(behind) {
                 self.give_up(index, error.clone());
             }
         }
@@ -180,13 +181,13 @@ impl Queue {
     pub(crate) fn abort(&mut self) -> Vec<Settled> {
         let closed = ClientError::Closed { sent: false };
         self.closed = Some(closed.clone());
-        self.give_up_all(&closed)
+        self.give_up_all(&closed, 0)
     }
 
-    /// Gives up everything that is not answered. Of errors that say whether a record was sent, each is told for itself.
-    pub(crate) fn give_up_all(&mut self, error: &ClientError) -> Vec<Settled> {
+    /// Gives up everything behind this transaction that is not answered. Of errors that say whether a record was sent, each is told for itself.
+    pub(crate) fn give_up_all(&mut self, error: &ClientError, behind: u64) -> Vec<Settled> {
         for index in 0..self.batches.len() {
-            if !self.batches[index].is_settled() {
+            if !self.batches[index].is_settled() && self.batches[index].is_behind(behind) {
                 let sent = self.batches[index].maybe_done || self.batches[index].is_in_flight();
                 let error = match error {
                     ClientError::Closed { .. } => ClientError::Closed { sent },
@@ -228,8 +229,8 @@ impl Queue {
         while self.batches.front().is_some_and(Batch::is_settled) {
             let batch = self.batches.pop_front().expect("just seen");
             if let Status::Settled(outcome) = batch.status {
-                let Batch { completion, records, reserved, .. } = batch;
-                settled.push(Settled { completion, records, reserved, outcome });
+                let Batch { completion, records, transaction, reserved, .. } = batch;
+                settled.push(Settled { completion, records, transaction, reserved, outcome });
             }
         }
         settled

@@ -86,7 +86,7 @@ impl Sender {
         tracing::debug!(%error, "no producer id");
         if !error.is_retriable() && error.reason() != ErrorCode::OutcomeUnknown {
             for queue in waiting {
-                let settled = queue.with(|queue| queue.fail_waiting(error));
+                let settled = queue.with(|queue| queue.fail_waiting(error, 0));
                 self.accumulator.finish(settled);
             }
         }

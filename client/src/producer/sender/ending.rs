@@ -16,8 +16,8 @@ impl Sender {
     /// Nothing more of a transaction that has failed is sent.
     pub(super) fn give_up_failed(&self, queue: &PartitionQueue) {
         let transactions = self.accumulator.transactions.as_ref();
-        if let Some(error) = transactions.and_then(|transactions| transactions.doom()) {
-            let settled = queue.with(|queue| queue.fail_waiting(&error));
+        if let Some((error, behind)) = transactions.and_then(|transactions| transactions.doom()) {
+            let settled = queue.with(|queue| queue.fail_waiting(&error, behind));
             self.accumulator.finish(settled);
         }
     }

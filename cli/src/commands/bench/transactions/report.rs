@@ -23,9 +23,15 @@ pub struct Figures {
 /// With so many records in a transaction.
 pub struct Sized {
     pub size: u64,
+    /// In none, waiting for all answers after as many.
+    pub flushed: Vec<Throughput>,
     pub written: Vec<Throughput>,
     /// From begin to committed, under this load.
     pub latencies: Latencies,
+    /// Without waiting for commits; in how many transactions of the coordinator's.
+    pub in_a_row: Vec<Throughput>,
+    pub row_latencies: Latencies,
+    pub decided: Vec<u64>,
     pub uncommitted: Vec<Throughput>,
     pub committed: Vec<Throughput>,
 }
@@ -34,8 +40,12 @@ impl Figures {
     pub fn new(sizes: impl Iterator<Item = u64>) -> Figures {
         let sized = sizes.map(|size| Sized {
             size,
+            flushed: Vec::new(),
             written: Vec::new(),
             latencies: Latencies::default(),
+            in_a_row: Vec::new(),
+            row_latencies: Latencies::default(),
+            decided: Vec::new(),
             uncommitted: Vec::new(),
             committed: Vec::new(),
         });
@@ -59,9 +69,15 @@ pub fn print(
     let sized = figures.sized.iter().map(|sized| {
         json!({
             "transactionSize": sized.size,
+            "flushedAsOften": views(&sized.flushed),
             "transactional": views(&sized.written),
             "shareOfPlain": rounded(ratio(&sized.written, &figures.plain)),
+            "shareOfFlushedAsOften": rounded(ratio(&sized.written, &sized.flushed)),
             "beginToCommittedMs": sized.latencies.view(),
+            "inARow": views(&sized.in_a_row),
+            "inARowDecidedIn": sized.decided,
+            "inARowShareOfPlain": rounded(ratio(&sized.in_a_row, &figures.plain)),
+            "inARowBeginToCommittedMs": sized.row_latencies.view(),
             "readUncommitted": views(&sized.uncommitted),
             "readCommitted": views(&sized.committed),
             "readCommittedShare": rounded(ratio(&sized.committed, &sized.uncommitted)),
@@ -100,14 +116,27 @@ fn show(figures: &Figures) -> String {
     }
     for sized in &figures.sized {
         text += &format!("{} records in a transaction:\n", grouped(sized.size));
+        for flushed in &sized.flushed {
+            text += &format!("  flushed     {}\n", flushed.show());
+        }
         for written in &sized.written {
             text += &format!("  written     {}\n", written.show());
         }
+        for (in_a_row, decided) in sized.in_a_row.iter().zip(&sized.decided) {
+            let decided = grouped(*decided);
+            text += &format!("  in a row    {}, decided in {decided}\n", in_a_row.show());
+        }
         text += &format!(
-            "  share       {:.1} % of plain (median of the rounds)\n  begin to committed  {}\n\
-             \x20 reader      read_committed at {:.1} % of read_uncommitted\n",
+            "  waiting for each commit     {:.1} % of plain, {:.1} % of flushed as often (medians of the rounds)\n\
+             \x20   begin to committed        {}\n\
+             \x20 not waiting, in a row       {:.1} % of plain\n\
+             \x20   begin to committed        {}\n\
+             \x20 reader                      read_committed at {:.1} % of read_uncommitted\n",
             ratio(&sized.written, &figures.plain) * 100.0,
+            ratio(&sized.written, &sized.flushed) * 100.0,
             sized.latencies.show(),
+            ratio(&sized.in_a_row, &figures.plain) * 100.0,
+            sized.row_latencies.show(),
             ratio(&sized.committed, &sized.uncommitted) * 100.0,
         );
     }
