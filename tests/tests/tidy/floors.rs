@@ -53,6 +53,7 @@ const FLOORS: [(&str, Floors); 2] = [
                 "actors",
                 "configuration",
                 "confirm",
+                "node_faults",
                 "output",
                 "ports",
                 "roles",
