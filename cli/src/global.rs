@@ -83,6 +83,12 @@ impl Global {
         self.connect_to(self.servers()?).await
     }
 
+    /// One that tells nobody what it waits for: waiting is what is measured.
+    pub async fn connect_quietly(&self) -> Result<Client, Failure> {
+        let servers = self::servers(&self.server)?;
+        Client::connect(ClientConfig::new(servers)).await.with_context(String::new)
+    }
+
     /// Of another cluster than the one that the flags name.
     pub async fn connect_to(&self, servers: Vec<String>) -> Result<Client, Failure> {
         let servers = self::servers(&servers)?;
