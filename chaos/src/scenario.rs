@@ -7,6 +7,7 @@ use crate::load::LoadConfig;
 use crate::reading::WatchConfig;
 use crate::session::Source;
 use serde::Deserialize;
+use std::fmt;
 use std::time::Duration;
 use thiserror::Error;
 use toml::Spanned;
@@ -49,6 +50,17 @@ pub enum Action {
         condition: Condition,
         within: Duration,
     },
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Action::Do { words, meanwhile: false } => f.write_str(&words.join(" ")),
+            Action::Do { words, meanwhile: true } => write!(f, "{}, meanwhile", words.join(" ")),
+            Action::Wait(span) => write!(f, "wait {span:?}"),
+            Action::Until { condition, .. } => write!(f, "until {}", condition.text()),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

@@ -143,7 +143,7 @@ async fn steps(
                 break;
             }
             if running.global.progress() {
-                notice!("line {}: {:?}", step.line, step.action);
+                notice!("line {}: {}", step.line, step.action);
             }
             let failed = match &step.action {
                 Action::Wait(span) => {
