@@ -124,8 +124,8 @@ impl Cluster {
     /// If nobody does.
     pub async fn leader_of(&self, topic: &str, partition: u32) -> i32 {
         self.eventually(&format!("somebody leads {topic}:{partition}"), async || {
-            let partitions =
-                self.client.admin().list_partitions(Some(topic), PartitionFilter::Unspecified);
+            let admin = self.client.admin();
+            let partitions = admin.list_partitions(Some(topic), PartitionFilter::Unspecified);
             let found = partitions.await.ok()?;
             let found =
                 found.into_iter().find(|one| i64::from(one.partition) == i64::from(partition));
