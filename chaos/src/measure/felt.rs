@@ -501,11 +501,12 @@ mod tests {
         run.acked(3_015, 1);
         run.acked(3_020, 0);
         run.seen(3_050, led([1, 2], 1, 3));
+        run.acked(3_052, 1);
         run.acked(3_060, 0);
         run.acked(9_000, 0);
         let report = run.0.report(ms(9_000), 0, true, true);
-        assert_eq!(report.faults[0].ack_gap.as_ref().unwrap().gap.length(), ms(30));
-        assert_eq!(report.acknowledgements.longest.unwrap().gap.length(), ms(5_985));
+        assert_eq!(report.faults[0].ack_gap.as_ref().unwrap().gap.length(), ms(40));
+        assert_eq!(report.acknowledgements.longest.unwrap().gap.length(), ms(5_948));
     }
 
     #[test]
