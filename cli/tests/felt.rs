@@ -41,8 +41,8 @@ fn a_run_that_sends_nothing_itself_reads_along_what_others_publish() {
     let dir = tempfile::tempdir().unwrap();
     let dev = Dev::start_nodes(dir.path(), 3);
     dev.run(&["topic", "create", "orders", "-p", "1"]).ok();
+    let input: String = (0..2_000).map(|n| format!("{n}\n")).collect();
     std::thread::scope(|scope| {
-        let input: String = (0..2_000).map(|n| format!("{n}\n")).collect();
         let publisher = scope.spawn(|| {
             dev.run_with(&["produce", "orders", "--rate", "200"], input.as_bytes()).ok();
         });
