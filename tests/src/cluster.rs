@@ -11,22 +11,18 @@ use crate::patience::eventually_or_why;
 use crate::process::{Captured, Exit, Process, Serve, Starting};
 use crate::server::Server;
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
-use std::ops::RangeInclusive;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 use tonic::transport::{Channel, Endpoint};
+use troupe_testkit::free_ports;
 
 /// How long a call of the harness may take: a node that stands still must not hold it up.
 const CALL: Duration = Duration::from_secs(5);
-
-/// Ports below those that the kernel gives to outgoing connections: else a connection to the port of a node
-/// that is down may meet itself.
-const PORTS: RangeInclusive<u16> = 11_000..=31_000;
 
 /// Nodes with the ids 1 to n. They, and all they wrote, go when it is dropped; if a test fails, what they said
 /// last is shown, and with `TROUPE_TEST_KEEP` set their directories stay.
@@ -448,25 +444,6 @@ fn lazy(address: &str) -> Channel {
     let endpoint = Endpoint::from_shared(format!("http://{address}"));
     let endpoint = endpoint.expect("an address is host:port");
     endpoint.connect_timeout(CALL).timeout(CALL).connect_lazy()
-}
-
-/// Ports that nobody listens on at the moment, and that are given to nobody else as long as this process lives: a node
-/// that is down has its ports still when it is started again.
-pub fn free_ports(count: usize) -> Vec<u16> {
-    // Whoever asks, here or in another process, claims a port by the socket of datagrams of that number, which no node
-    // opens.
-    static CLAIMED: std::sync::Mutex<Vec<UdpSocket>> = std::sync::Mutex::new(Vec::new());
-    let mut ports = Vec::new();
-    while ports.len() < count {
-        let port = rand::random_range(PORTS);
-        let address = ("127.0.0.1", port);
-        let Ok(claim) = UdpSocket::bind(address) else { continue };
-        if TcpListener::bind(address).is_ok() {
-            CLAIMED.lock().unwrap_or_else(PoisonError::into_inner).push(claim);
-            ports.push(port);
-        }
-    }
-    ports
 }
 
 #[test]

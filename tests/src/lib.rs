@@ -29,7 +29,7 @@ mod server;
 mod skip;
 pub mod workspace;
 
-pub use cluster::{Cluster, Picture, free_ports};
+pub use cluster::{Cluster, Picture};
 pub use command::{http_get, troupe, troupe_until};
 pub use directory::temporary_directory;
 pub use history::{
@@ -45,3 +45,4 @@ pub use replicas::ReplicaLog;
 pub use sample::{Sample, samples, seed};
 pub use server::{Server, batch_of, partition_of, reason_of};
 pub use skip::{in_ci, skip};
+pub use troupe_testkit::free_ports;

@@ -4,6 +4,7 @@
 mod ack_ids;
 mod atomically;
 mod examples;
+mod felt;
 mod groups;
 mod policies;
 mod promtool;

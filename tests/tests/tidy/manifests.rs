@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use troupe_tests::workspace;
 
 /// Each crate and the crates of the workspace that it may import.
-pub const IMPORTS: [(&str, &[&str]); 9] = [
+pub const IMPORTS: [(&str, &[&str]); 11] = [
     ("proto", &[]),
     ("log", &["proto"]),
     ("machines", &["proto"]),
@@ -12,8 +12,10 @@ pub const IMPORTS: [(&str, &[&str]); 9] = [
     ("controller", &["proto", "machines", "actor"]),
     ("broker", &["proto", "machines", "actor", "log", "controller"]),
     ("client", &["proto"]),
-    ("cli", &["client", "broker", "controller", "log", "proto"]),
-    ("tests", &["proto", "log", "machines", "controller", "broker", "client"]),
+    ("chaos", &["proto", "client"]),
+    ("cli", &["client", "chaos", "broker", "controller", "log", "proto"]),
+    ("tests", &["proto", "log", "machines", "controller", "broker", "client", "testkit"]),
+    ("tests/testkit", &["broker", "client", "chaos"]),
 ];
 
 pub fn crates() -> impl Iterator<Item = &'static str> {

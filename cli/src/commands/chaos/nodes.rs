@@ -3,41 +3,12 @@
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::global::Global;
-use crate::node_faults::{self, NodeFaultCommand, NodeFaultKind, describe, name};
+use crate::node_faults::{self, NodeFaultKind, describe, name};
 use crate::output::{Table, number, text};
 use crate::quantity::show_duration;
-use clap::Subcommand;
 use serde::Serialize;
 use std::time::Duration;
 use troupe_proto::chaos::v1alpha1::{ActiveFault, Fault};
-
-#[derive(Debug, Subcommand)]
-pub enum ChaosCommand {
-    #[command(flatten)]
-    Node(NodeFaultCommand),
-    /// What nodes and actors suffer now, on all nodes
-    #[command(visible_alias = "ls")]
-    List,
-    /// End what nodes suffer before its time: one fault, or all
-    #[command(visible_alias = "heal")]
-    #[command(after_help = "Examples:\n  troupe chaos stop\n  troupe chaos stop cut-x7k2")]
-    Stop {
-        /// As `troupe chaos list` shows it [default: all]
-        #[arg(value_name = "ID")]
-        id: Option<String>,
-    },
-}
-
-pub async fn run(global: &Global, command: ChaosCommand) -> Result<(), Failure> {
-    match command {
-        ChaosCommand::Node(command) => {
-            let (kind, duration) = command.into_kind();
-            begin(global, &kind, duration).await
-        }
-        ChaosCommand::List => list(global).await,
-        ChaosCommand::Stop { id } => stop(global, id.as_deref().unwrap_or_default()).await,
-    }
-}
 
 /// Returns when it has begun.
 pub async fn begin(
@@ -85,7 +56,7 @@ impl FaultView {
     }
 }
 
-async fn list(global: &Global) -> Result<(), Failure> {
+pub async fn list(global: &Global) -> Result<(), Failure> {
     let client = global.connect_past_silence().await?;
     let mut faults = Vec::new();
     for (node, active) in node_faults::list(&client).await? {
@@ -117,7 +88,7 @@ async fn list(global: &Global) -> Result<(), Failure> {
     })
 }
 
-async fn stop(global: &Global, id: &str) -> Result<(), Failure> {
+pub async fn stop(global: &Global, id: &str) -> Result<(), Failure> {
     let client = global.connect_past_silence().await?;
     let stopped = node_faults::stop(&client, id).await?;
     if stopped.values().all(Vec::is_empty) && !id.is_empty() {

@@ -1,6 +1,7 @@
 //! What was done to whom, and how long it took to get over it.
 
 use super::fault::Fault;
+use super::feeling;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::global::Global;
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
+use troupe_chaos::report::Report as Felt;
 use troupe_client::ClientError;
 
 /// A fault that was asked for.
@@ -42,12 +44,23 @@ pub struct Report {
     pattern: String,
     tallies: BTreeMap<Fault, Tally>,
     faults: Vec<Value>,
+    /// What clients felt.
+    pub felt: Option<Felt>,
+    /// Why it ended early.
+    pub aborted: Option<String>,
 }
 
 impl Report {
     pub fn new(seed: u64, pattern: &str) -> Report {
         let pattern = pattern.to_owned();
-        Report { seed, pattern, tallies: BTreeMap::new(), faults: Vec::new() }
+        Report {
+            seed,
+            pattern,
+            tallies: BTreeMap::new(),
+            faults: Vec::new(),
+            felt: None,
+            aborted: None,
+        }
     }
 
     pub fn add(&mut self, injected: Injected) {
@@ -71,10 +84,9 @@ impl Report {
         }));
     }
 
-    /// # Errors
-    /// Some faults were refused or their outcome is not known.
-    pub fn print(&self, global: &Global) -> Result<(), Failure> {
-        let kinds: Vec<Value> = (self.tallies.iter())
+    /// By kind: how many, and how long they took to get over it.
+    pub fn kinds(&self) -> Vec<Value> {
+        (self.tallies.iter())
             .map(|(fault, tally)| {
                 json!({
                     "fault": fault.name(),
@@ -83,16 +95,29 @@ impl Report {
                     "recoveryMs": tally.recovery.view(),
                 })
             })
-            .collect();
+            .collect()
+    }
+
+    pub fn faults(&self) -> &[Value] {
+        &self.faults
+    }
+
+    /// # Errors
+    /// Some faults were refused or their outcome is not known; or records are not as they should be.
+    pub fn print(&self, global: &Global) -> Result<(), Failure> {
+        let felt = self.felt.as_ref().filter(|felt| feeling::was_felt(felt));
         let view = json!({
-            "seed": self.seed, "pattern": self.pattern, "kinds": kinds, "faults": self.faults,
+            "seed": self.seed, "pattern": self.pattern, "kinds": self.kinds(), "faults": self.faults,
+            "aborted": self.aborted, "felt": felt.map(Felt::view),
         });
         let output = global.output();
         output.one(&view, || {
             let seed =
                 if output.terminal { format!("seed {}\n\n", self.seed) } else { String::new() };
-            seed + &output.table(&self.table())
+            let told = felt.map(|felt| "\n".to_owned() + &feeling::told(&output, felt));
+            seed + &output.table(&self.table()) + &told.unwrap_or_default()
         })?;
+        felt.map_or(Ok(()), feeling::check)?;
         let failed: u64 = self.tallies.values().map(|tally| tally.failed).sum();
         let last = self.faults.iter().rev().find_map(|fault| fault["error"].as_str());
         match last {
@@ -105,7 +130,7 @@ impl Report {
         }
     }
 
-    fn table(&self) -> Table {
+    pub fn table(&self) -> Table {
         let mut table = Table::new(&[
             text("FAULT"),
             number("INJECTED"),
