@@ -32,7 +32,10 @@ fn the_workspace_has_the_crates_of_the_design() {
     assert_eq!(known, of_the_design);
     // Another one, within one's directory, is that one's own affair: it imports nothing of the house.
     for member in others {
-        assert!(member.contains('/') && known.contains(member.split('/').next().unwrap()), "{member}");
+        assert!(
+            member.contains('/') && known.contains(member.split('/').next().unwrap()),
+            "{member}"
+        );
         let imported = dependencies(&manifest(member), "dependencies");
         assert!(imported.iter().all(|name| !name.starts_with("troupe-")), "{member}");
     }
