@@ -46,7 +46,7 @@ pub fn serve_while_paused(observation: &Arc<Observation>) -> Serve {
         let observation = Arc::clone(&observation);
         let app = Router::new()
             .route("/metrics", get(move || async move { render(&observation) }))
-            .fallback(|| pending::<StatusCode>());
+            .fallback(pending::<StatusCode>);
         Box::pin(async move {
             let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
             let serving = axum::serve(listener, app).with_graceful_shutdown(over.cancelled_owned());

@@ -121,7 +121,10 @@ async fn run_series(global: &Global, series: &Series, feeling: &Feeling) -> Resu
         let inject = async {
             match &paused {
                 Some((kind, duration)) => running.afflict(kind, *duration).await,
-                None => Ok(running.inject_all(series, Sampler::new(seed)).await),
+                None => {
+                    running.inject_all(series, Sampler::new(seed)).await;
+                    Ok(())
+                }
             }
         };
         tokio::select! {

@@ -209,7 +209,10 @@ async fn act(running: &Running<'_>, session: &Session, step: &Step, words: &[Str
         let Some(series) = series else { return Ok(()) };
         match series.paused_node()? {
             Some((kind, duration)) => running.afflict(&kind, duration).await,
-            None => Ok(running.inject_all(&series, Sampler::new(seed)).await),
+            None => {
+                running.inject_all(&series, Sampler::new(seed)).await;
+                Ok(())
+            }
         }
     };
     if let Err(failure) = done.await {

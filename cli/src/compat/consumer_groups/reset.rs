@@ -284,8 +284,11 @@ fn duration_ms(text: &str) -> Option<i64> {
     (!rest.is_empty()).then_some((sign * total * 1_000.0) as i64)
 }
 
+/// Of a file: the group, if it names one, the topic, the partition, the offset.
+type Listed = (Option<String>, String, i32, i64);
+
 /// `topic,partition,offset`, or with the group in front.
-fn listed(text: &str) -> Result<Vec<(Option<String>, String, i32, i64)>, String> {
+fn listed(text: &str) -> Result<Vec<Listed>, String> {
     let mut found = Vec::new();
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
         let cells: Vec<&str> = line.split(',').map(str::trim).collect();
