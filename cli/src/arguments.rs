@@ -4,6 +4,7 @@ use crate::commands::{
     actor, bench, chaos, cluster, config, consume, dev, group, log, node, partition, produce,
     reassign, serve, stop, storage, topic, transaction,
 };
+use crate::compat::CompatCommand;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::global::Global;
@@ -187,6 +188,14 @@ pub enum Command {
     /// Measure
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    /// Kafka's command-line tools, with their names, options and columns
+    #[command(subcommand)]
+    #[command(after_help = "Examples:\n  \
+        troupe compat install ~/bin      # kafka-topics.sh, kafka-console-producer.sh, …: links to this binary\n  \
+        troupe compat kafka-topics --bootstrap-server localhost:7070 --list\n  \
+        troupe compat list\n\
+        Exit codes are those of the tools. docs/compat.md tells tool by tool what differs.")]
+    Compat(CompatCommand),
     /// Print a completion script; it completes names of topics, groups and nodes too
     #[command(after_help = "Examples, for the shell's start file:\n  \
         source <(troupe completion bash)             # also zsh\n  \

@@ -4,6 +4,7 @@ use crate::{group_records, transaction_records};
 use clap::ValueEnum;
 use serde_json::Value;
 use troupe_proto::batch::RecordRef;
+use troupe_proto::ids::Offset;
 
 /// What the records of an internal topic are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -21,16 +22,26 @@ impl Decoder {
     /// # Errors
     /// What is wrong with a record that is of another kind.
     pub fn decode(self, record: &RecordRef<'_>) -> Result<Value, String> {
+        self.decode_parts(record.offset, record.key, record.value)
+    }
+
+    /// The same of what stands in one.
+    ///
+    /// # Errors
+    /// As [`Decoder::decode`].
+    pub fn decode_parts(
+        self,
+        offset: Offset,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+    ) -> Result<Value, String> {
         let (topic, decoded) = match self {
-            Decoder::Offsets => {
-                ("__consumer_offsets", group_records::decode(record.key, record.value))
-            }
+            Decoder::Offsets => ("__consumer_offsets", group_records::decode(key, value)),
             Decoder::Transactions => {
-                ("__transaction_state", transaction_records::decode(record.key, record.value))
+                ("__transaction_state", transaction_records::decode(key, value))
             }
         };
-        decoded.map_err(|cause| {
-            format!("the record at offset {} is none of {topic}: {cause}", record.offset)
-        })
+        decoded
+            .map_err(|cause| format!("the record at offset {offset} is none of {topic}: {cause}"))
     }
 }

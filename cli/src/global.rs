@@ -51,6 +51,11 @@ pub struct Global {
 }
 
 impl Global {
+    /// What they are where nothing but nodes is named.
+    pub fn of(server: Vec<String>) -> Global {
+        Global { output: None, server, no_progress: true }
+    }
+
     pub fn format(&self) -> Format {
         self.output.unwrap_or_default()
     }

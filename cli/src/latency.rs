@@ -36,15 +36,23 @@ impl Latencies {
         self.histogram.value_at_quantile(quantile) as f64 / 1e3
     }
 
+    pub fn mean_ms(&self) -> f64 {
+        self.histogram.mean() / 1e3
+    }
+
+    pub fn max_ms(&self) -> f64 {
+        self.histogram.max() as f64 / 1e3
+    }
+
     pub fn view(&self) -> serde_json::Value {
         json!({
             "samples": self.count(),
-            "mean": rounded(self.histogram.mean() / 1e3),
+            "mean": rounded(self.mean_ms()),
             "p50": self.ms(0.5),
             "p95": self.ms(0.95),
             "p99": self.ms(0.99),
             "p999": self.ms(0.999),
-            "max": self.histogram.max() as f64 / 1e3,
+            "max": self.max_ms(),
         })
     }
 
@@ -55,7 +63,7 @@ impl Latencies {
             self.ms(0.95),
             self.ms(0.99),
             self.ms(0.999),
-            self.histogram.max() as f64 / 1e3
+            self.max_ms()
         )
     }
 }

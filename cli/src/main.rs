@@ -2,6 +2,7 @@
 //!
 //! - [`arguments`] is the tree of commands; [`commands`] has a file or folder for each of them. What follows is what they
 //!   share, and knows none of them.
+//! - [`compat`]: Kafka's tools under their own names, over what the commands are made of.
 //! - What was typed: [`typed`] reads it, [`foreign_words`] knows what Kafka's users call it, [`nearest`] what may have
 //!   been meant, [`endpoints`] addresses.
 //!   [`live_names`] completes and suggests names of what is there.
@@ -25,6 +26,7 @@ mod arguments;
 mod as_of;
 mod assignment;
 mod commands;
+mod compat;
 mod configuration;
 mod confirm;
 mod decoder;
@@ -85,6 +87,11 @@ use tracing_subscriber::EnvFilter;
 fn main() -> ExitCode {
     troupe_broker::tune_allocator();
     let _finish = streams::FinishGuard;
+    let mut typed = std::env::args_os();
+    if let Some(tool) = compat::called_as(typed.next().as_ref()) {
+        start_tracing(if tool.is_node() { NODE_EVENTS } else { EVENTS });
+        return compat::tool(tool, typed);
+    }
     match Arguments::complete() {
         Ok(true) => return ExitCode::SUCCESS,
         Ok(false) => {}
@@ -95,9 +102,15 @@ fn main() -> ExitCode {
         Ok(None) => return checked(Ok(()), Format::Table),
         Err(failure) => return report(&failure, Format::Table),
     };
-    start_tracing(&arguments.command);
+    start_tracing(arguments.command.events());
     let (global, format) = (arguments.global.clone(), arguments.global.format());
-    let outcome = run(arguments).map_err(|failure| live_names::with_suggestion(failure, &global));
+    let outcome = match arguments.command {
+        Command::Compat(command) => match compat::run(&global, command) {
+            Ok(Some(code)) => return code,
+            other => other.map(drop),
+        },
+        _ => run(arguments).map_err(|failure| live_names::with_suggestion(failure, &global)),
+    };
     checked(outcome, format)
 }
 
@@ -131,18 +144,30 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Chaos(chaos) => block_on(chaos::run(&global, chaos)),
         Command::Storage(command) => storage::run(&global, command),
         Command::Bench(command) => bench::run(&global, command),
+        // It ends with codes of its own.
+        Command::Compat(command) => compat::run(&global, command).map(drop),
         Command::Completion { shell } => completion(&global, shell),
         Command::Version => version(&global),
     }
 }
 
+/// Raft tells every step of its own as information, and every message to a node that is away as a warning.
+const NODE_EVENTS: &str = "info,openraft=error";
+const EVENTS: &str = "warn,openraft=error";
+
+impl Command {
+    /// Which events are told, unless TROUPE_LOG says.
+    fn events(&self) -> &'static str {
+        match self {
+            Command::Serve(_) => NODE_EVENTS,
+            Command::Compat(command) if command.is_node() => NODE_EVENTS,
+            _ => EVENTS,
+        }
+    }
+}
+
 /// Events go to standard error, filtered by TROUPE_LOG.
-fn start_tracing(command: &Command) {
-    let default = match command {
-        // Raft tells every step of its own as information, and every message to a node that is away as a warning.
-        Command::Serve(_) => "info,openraft=error",
-        _ => "warn,openraft=error",
-    };
+fn start_tracing(default: &str) {
     let asked = std::env::var("TROUPE_LOG").ok().filter(|asked| !asked.trim().is_empty());
     let filter = EnvFilter::try_new(asked.as_deref().unwrap_or(default)).unwrap_or_else(|error| {
         notice!("note: TROUPE_LOG cannot be used, it is `{default}` instead: {error}");

@@ -114,6 +114,7 @@ fn what_each_command_prints_as_json_stands_in_the_docs() {
         dev.run(&words)
     };
     page.add("version", &json("version").ok().json());
+    page.add("compat list", &json("compat list").ok().json());
     for command in [
         "topic create orders -p 2",
         "topic add-partitions orders --to 3",

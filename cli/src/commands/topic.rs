@@ -4,7 +4,7 @@ mod cleaning;
 mod copy;
 mod describe;
 mod offsets;
-mod partition_pattern;
+pub mod partition_pattern;
 mod purge;
 mod view;
 

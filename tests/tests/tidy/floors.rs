@@ -43,6 +43,7 @@ const FLOORS: [(&str, Floors); 2] = [
         "cli",
         &[
             &["arguments"],
+            &["compat"],
             &["commands"],
             &["live_names", "placement", "settings"],
             &["global"],
