@@ -52,6 +52,10 @@ pub fn run(words: &[String]) -> Result<(), Ended> {
 async fn open(client: &Client, topic: &str) -> Result<Reader, ClientError> {
     match client.topic(topic).await {
         Err(error) if error.reason() == ErrorCode::UnknownTopic => {
+            // Who does not hear it hears that the figures cannot be written.
+            let _ = print(&format!(
+                "Topic \"{topic}\" does not exist. Will create topic with 1 partition(s) and replication factor = 1\n"
+            ));
             let request = CreateTopicRequest {
                 name: topic.to_owned(),
                 partitions: Some(1),

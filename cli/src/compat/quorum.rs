@@ -80,7 +80,6 @@ pub fn run(words: &[String]) -> Result<(), Ended> {
 /// What can be known of it by asking the nodes.
 struct Quorum {
     cluster: GetClusterResponse,
-    voters: BTreeSet<i32>,
     /// Each with what it has of the metadata log, and when that was the newest.
     nodes: Vec<(i32, Option<(i64, i64)>)>,
 }
@@ -88,8 +87,6 @@ struct Quorum {
 impl Quorum {
     async fn ask(client: &Client) -> Result<Quorum, Ended> {
         let cluster = client.admin().get_cluster().await?;
-        let described = client.describe_cluster().await?;
-        let voters = described.nodes.iter().filter(|node| node.controller).map(|node| node.node_id);
         let all: BTreeSet<i32> = cluster.nodes.iter().map(|node| node.node_id).collect();
         let answers =
             fan_out(all, async |node| client.admin_of(node).await?.get_cluster().await).await;
@@ -97,7 +94,7 @@ impl Quorum {
             let has = answer.ok().and_then(|cluster| cluster.as_of);
             (node, has.map(|as_of| (as_of.metadata_offset, as_of.time_ms)))
         });
-        Ok(Quorum { voters: voters.collect(), nodes: nodes.collect(), cluster })
+        Ok(Quorum { nodes: nodes.collect(), cluster })
     }
 
     fn end(&self) -> i64 {
@@ -112,13 +109,6 @@ impl Quorum {
         let late = time.map(|time| (timestamp::now_ms() - time).max(0));
         let shown =
             |number: Option<i64>| number.map_or_else(|| "-".to_owned(), |it| it.to_string());
-        let listed = |ids: &mut dyn Iterator<Item = i32>| {
-            let each: Vec<String> = ids.map(|id| format!("{{\"id\": {id}}}")).collect();
-            format!("[{}]", each.join(", "))
-        };
-        let voters = listed(&mut self.voters.iter().copied());
-        let observers = self.nodes.iter().map(|(node, _)| *node);
-        let observers = listed(&mut observers.filter(|node| !self.voters.contains(node)));
         let mut text = String::new();
         for (name, value) in [
             ("ClusterId:", self.cluster.cluster_id.clone()),
@@ -127,13 +117,14 @@ impl Quorum {
             ("HighWatermark:", end.to_string()),
             ("MaxFollowerLag:", shown(lag)),
             ("MaxFollowerLagTimeMs:", shown(late)),
-            ("CurrentVoters:", voters),
-            ("CurrentObservers:", observers),
+            ("CurrentVoters:", "-".to_owned()),
+            ("CurrentObservers:", "-".to_owned()),
         ] {
             text += &format!("{name:23} {value}\n");
         }
         notice!(
-            "note: nodes do not tell the term in which the controllers' leader leads (LeaderEpoch)"
+            "note: nodes tell neither the term in which the controllers' leader leads (LeaderEpoch) nor who votes: that \
+             stands in their configuration, as controller.quorum.voters"
         );
         print(&text)
     }
@@ -142,12 +133,9 @@ impl Quorum {
         let end = self.end();
         let mut rows = Vec::new();
         for (node, has) in &self.nodes {
-            let status = match (*node == self.cluster.controller_id, self.voters.contains(node)) {
-                (true, _) => "Leader",
-                (false, true) => "Follower",
-                (false, false) => "Observer",
-            };
             let dash = || "-".to_owned();
+            let leads = *node == self.cluster.controller_id;
+            let status = if leads { "Leader".to_owned() } else { dash() };
             let time = has.map_or_else(dash, |(_, time)| match human {
                 true => format!("{} ms ago", (timestamp::now_ms() - time).max(0)),
                 false => time.to_string(),
@@ -159,12 +147,12 @@ impl Quorum {
                 has.map_or_else(dash, |(own, _)| (end - own).to_string()),
                 time.clone(),
                 time,
-                status.to_owned(),
+                status,
             ]);
         }
-        rows.sort_by_key(|row| (row[6] != "Leader", row[6] != "Follower"));
+        rows.sort_by_key(|row| row[6] != "Leader");
         notice!(
-            "note: directories have ids of their own, which this does not ask for (DirectoryId)"
+            "note: nodes tell neither who votes (Status) nor their directories' ids (DirectoryId)"
         );
         print(&tabbed(
             &[

@@ -271,10 +271,7 @@ async fn verify(client: &Client, plan: &Plan, preserve: bool) -> Result<(), Ende
 /// In Kafka's words, of all brokers, if nothing is under way any more.
 async fn clear(client: &Client, plan: &Plan, over: &BTreeSet<(String, i32)>) -> Result<(), Ended> {
     let cleared = throttle::clear(client, WHAT, Some(plan.topics()), over).await;
-    let text = cleared.map_err(of_failure)?.text();
-    // One or several, Kafka says it in the plural.
-    let text = text.replace("throttles on broker ", "throttles on brokers ");
-    print(&text.replace("throttles on topic ", "throttles on topics "))
+    print(&cleared.map_err(of_failure)?.text())
 }
 
 async fn cancel(client: &Client, plan: &Plan, preserve: bool) -> Result<(), Ended> {

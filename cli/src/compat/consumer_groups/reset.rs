@@ -41,8 +41,11 @@ enum Target {
     /// Where it is, or the end where nothing is committed.
     Current,
     /// Each group, topic and partition its own; no group: the one that is named.
-    Listed(Vec<(Option<String>, String, i32, i64)>),
+    Listed(Vec<Line>),
 }
+
+/// A line of CSV: the group if it is named, topic, partition, offset.
+type Line = (Option<String>, String, i32, i64);
 
 /// A partition's new offset.
 type Moved = BTreeMap<(String, i32), i64>;
@@ -284,11 +287,8 @@ fn duration_ms(text: &str) -> Option<i64> {
     (!rest.is_empty()).then_some((sign * total * 1_000.0) as i64)
 }
 
-/// Of a file: the group, if it names one, the topic, the partition, the offset.
-type Listed = (Option<String>, String, i32, i64);
-
 /// `topic,partition,offset`, or with the group in front.
-fn listed(text: &str) -> Result<Vec<Listed>, String> {
+fn listed(text: &str) -> Result<Vec<Line>, String> {
     let mut found = Vec::new();
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
         let cells: Vec<&str> = line.split(',').map(str::trim).collect();

@@ -88,7 +88,8 @@ fn head(topic: &Topic, own: &[String]) -> String {
 
 fn shown(state: &PartitionState, filter: Option<&str>) -> bool {
     let in_sync = state.in_sync_replicas.len();
-    let least = state.min_in_sync_replicas as usize;
+    // More than there are is not asked of a partition.
+    let least = (state.min_in_sync_replicas as usize).min(state.replicas.len());
     match filter {
         None => true,
         // While a replica is being added it is no fault that it is not in sync.
