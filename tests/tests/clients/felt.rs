@@ -12,7 +12,8 @@ const FLOOR_MS: f64 = 1_000.0;
 /// Two processes on a busy machine do not wake up at the same moment.
 const SLACK_MS: f64 = 150.0;
 
-/// Leaders die, a node is cut off, a disk is slow; `repeat` is how long all over again.
+/// Leaders die, a node is cut off, a disk is slow; `repeat` is how long all over again. The disk is less slow than what is
+/// compared: whether one waits for one flush or for two is chance.
 fn scenario(repeat: &str, cut: &str) -> String {
     format!(
         r#"
@@ -36,7 +37,7 @@ do = "cut 1 --for {cut}"
 until = "under_replicated == 0 and fenced == 0 for 2s"
 
 [[step]]
-do = "slow-disk 2 1500ms --for {cut}"
+do = "slow-disk 2 200ms --for {cut}"
 
 [[step]]
 until = "under_replicated == 0 and fenced == 0 for 2s"
