@@ -3,6 +3,7 @@
 mod calls;
 mod cleaner;
 mod help;
+mod produce_times;
 mod stages;
 mod topics;
 mod transactions;
@@ -16,8 +17,9 @@ use topics::ByTopic;
 
 pub use calls::{CallMetrics, CallUnderWay};
 pub use cleaner::CleanerMetrics;
+pub use produce_times::ProduceTimes;
 pub use stages::Stages;
-pub use topics::{DiskFull, ProduceTimes, TopicMetrics};
+pub use topics::{DiskFull, TopicMetrics};
 pub use transactions::TransactionMetrics;
 
 /// The process-wide recorder: several nodes in one process share it and differ by label.

@@ -1,10 +1,10 @@
 //! What is counted topic by topic. The exporter keeps a series for ever once it was counted; these go with their topic.
 
 use super::help;
-use super::stages::{STAGES, Stages};
+use super::produce_times::ProduceTimes;
+use super::stages::Stages;
 use crate::clock::now;
 use bytes::Bytes;
-use metrics::{Histogram, histogram};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,32 +38,6 @@ impl DiskFull {
 
     pub fn last(&self) -> Option<Time> {
         Some(Time(self.0.load(Ordering::Relaxed))).filter(|time| time.0 > 0)
-    }
-}
-
-/// How long appends take, of all topics of a node.
-#[derive(Clone)]
-pub struct ProduceTimes {
-    seconds: Histogram,
-    stages: [Histogram; STAGES.len()],
-}
-
-impl ProduceTimes {
-    pub(super) fn new(node: &str) -> Self {
-        let label = || node.to_owned();
-        Self {
-            seconds: histogram!("troupe_produce_seconds", "node" => label()),
-            stages: STAGES.map(|stage| {
-                histogram!("troupe_produce_stage_seconds", "node" => label(), "stage" => stage)
-            }),
-        }
-    }
-
-    fn record(&self, took: Duration, stages: &Stages) {
-        self.seconds.record(took);
-        if let Some(split) = stages.split(took) {
-            self.stages.iter().zip(split).for_each(|(stage, took)| stage.record(took));
-        }
     }
 }
 

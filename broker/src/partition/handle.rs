@@ -73,6 +73,7 @@ pub struct DeletionRequest {
 }
 
 pub type PartitionBoard = Board<PartitionActor>;
+type Owed = Responder<Appended>;
 
 /// One partition of this node.
 pub struct PartitionHandle {
@@ -135,12 +136,7 @@ impl PartitionHandle {
     }
 
     /// The same responder, which also counts that it waits, and what it is answered with.
-    fn timed(
-        &self,
-        responder: Responder<Appended>,
-        stages: &Arc<Stages>,
-        bytes: u64,
-    ) -> Responder<Appended> {
+    fn timed(&self, responder: Owed, stages: &Arc<Stages>, bytes: u64) -> Owed {
         let (stages, board) = (Arc::clone(stages), Arc::clone(&self.board));
         let place = board.waits.enter(stages.began(), bytes);
         Responder::new(move |answer| {

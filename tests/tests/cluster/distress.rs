@@ -340,7 +340,7 @@ async fn an_append_that_waits_for_a_follower_is_seen() {
         lines.find(|line| line.starts_with(node) && line.contains("/partition/slow/0")).unwrap()
     };
     assert!(line("node/1/").contains("waiting\t") && line("node/1/").contains("oldest append"));
-    assert!(line("node/2/").contains("paused\t") && line("node/2/").contains("fault pause"));
+    assert!(line("node/2/").contains("paused (") && line("node/2/").contains("fault pause"));
     let metrics = http_get(cluster.http(1), "/metrics").await.1;
     let value = |name: &str| -> f64 {
         let found = metrics.lines().find(|line| line.starts_with(&format!("{name}{{")));

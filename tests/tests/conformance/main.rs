@@ -4,6 +4,7 @@
 
 mod atomically;
 mod bad_input;
+mod chaos;
 mod cluster;
 mod configs;
 mod consumer;
