@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
 use troupe_machines::time::Time;
 use troupe_proto::batch::Batches;
 use troupe_proto::error::{Error, ErrorCode};
