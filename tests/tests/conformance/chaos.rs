@@ -33,7 +33,7 @@ async fn a_fault_of_a_node_is_listed_until_it_is_stopped() {
     assert!(found.left_ms > 0 && found.left_ms <= 60_000, "{found:?}");
     let stop = pb::StopFaultsRequest { fault_id: id.clone() };
     let stopped = chaos.stop_faults(stop.clone()).await.unwrap().into_inner();
-    assert_eq!(stopped.stopped_fault_ids, [id.clone()]);
+    assert_eq!(stopped.stopped_fault_ids, std::slice::from_ref(&id));
     assert_eq!(listed().await, None);
     // Again is no error.
     assert!(chaos.stop_faults(stop).await.unwrap().into_inner().stopped_fault_ids.is_empty());
